@@ -1,0 +1,84 @@
+"""What `bundle.json` and `golden.json` say, as types."""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from edgedistill_serve.task import Task
+
+Precision: TypeAlias = Literal["int8", "fp32"]
+SCHEMA_VERSION = 1
+MODEL_FILES: dict[Precision, str] = {"int8": "onnx/model_quantized.onnx", "fp32": "onnx/model.onnx"}
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of the bundle as it was written."""
+
+    sha256: str
+    bytes: int
+
+
+class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which scores go to a person.
+
+    Attributes:
+        thresholds: Per label, the least probability that is accepted; a label that is absent accepts any.
+        blank: Whether a response of white space alone goes to review.
+        truncated: Whether a response that was cut goes to review.
+    """
+
+    thresholds: dict[str, float] = {}
+    blank: bool = True
+    truncated: bool = True
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`bundle.json`.
+
+    Attributes:
+        name: The project's name.
+        version: First 12 hexadecimal digits of the SHA-256 over the file entries: other weights, other version.
+        task: What is scored.
+        max_tokens: Longest sequence that the model reads, special tokens counted.
+        truncation: Which text is cut first when a row is too long; always ``context_first`` in schema 1.
+        precision: The graph that is served.
+        batch_invariant: Whether a row's scores are bit-identical in any batch; if not, rows are scored one by one.
+        temperature: Divides the logits before softmax; 1.0 where nothing was calibrated.
+        review: Which scores go to a person.
+        metrics: Agreement on the locked test rows, as in ``evaluation.json``.
+        provenance: Teacher, gate, mixture, seeds, data fingerprints, tool versions.
+        files: Every other file of the bundle by its path, ``/`` between the parts.
+    """
+
+    name: str
+    version: str
+    task: Task
+    max_tokens: int
+    precision: Precision
+    files: dict[str, FileEntry]
+    truncation: Literal["context_first"] = "context_first"
+    batch_invariant: bool = False
+    temperature: float = 1.0
+    review: ReviewRule = ReviewRule()
+    metrics: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+    schema_version: int = SCHEMA_VERSION
+
+
+class GoldenRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One checked response: its inputs and the fp32 logits, one per label in class order."""
+
+    inputs: dict[str, str]
+    logits: tuple[float, ...]
+
+
+class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`golden.json`: what this bundle scored when it was checked.
+
+    Attributes:
+        rows: The checked responses.
+        tolerance: Per precision, the largest difference of a probability from the fp32 one that is accepted at load.
+    """
+
+    rows: tuple[GoldenRow, ...]
+    tolerance: dict[Precision, float]

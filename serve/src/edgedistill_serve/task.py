@@ -1,0 +1,68 @@
+"""The task that a bundle scores: its labels in order, and the inputs that a response comes with."""
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from edgedistill_serve.errors import DataError
+
+Kind: TypeAlias = Literal["nominal", "ordinal", "multilabel"]
+INPUTS = ("question", "reference_answer", "response")
+"""Every input that a task may name, in the order in which a student reads them."""
+
+
+class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One code of the codebook: its name and its definition."""
+
+    name: str
+    definition: str = ""
+
+
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is scored.
+
+    Attributes:
+        kind: ``nominal`` | ``ordinal`` (labels from low to high) | ``multilabel``.
+        labels: The codes in codebook order; class *i* of the model is ``labels[i]``.
+        inputs: The inputs a response comes with; always holds ``response``, its last.
+    """
+
+    kind: Kind
+    labels: tuple[Label, ...]
+    inputs: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The label names in class order."""
+        return tuple(label.name for label in self.labels)
+
+
+def inputs_of(response: str | Mapping[str, str], task: Task) -> dict[str, str]:
+    """Return the task's inputs of one response, in the task's order.
+
+    Args:
+        response: The response's text alone, or a mapping that holds every input of the task; other keys are ignored.
+        task: What is scored.
+
+    Raises:
+        DataError: An input is missing or is no string.
+    """
+    given: Mapping[str, str] = {"response": response} if isinstance(response, str) else response
+    for name in task.inputs:
+        if not isinstance(given.get(name), str):
+            raise DataError(
+                f"the input {name!r} is missing or is no text",
+                mend=f"This task's inputs are {', '.join(task.inputs)}.",
+            )
+    return {name: given[name] for name in task.inputs}
+
+
+def texts_of(inputs: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return the one or two texts that the student reads: the context, then the response.
+
+    The question and the reference answer, where there are any, make the first text, joined by a space, and the
+    response the second; a response alone is the only text.
+    """
+    context = " ".join(inputs[name] for name in INPUTS[:-1] if name in inputs)
+    return (context, inputs["response"]) if context else (inputs["response"], None)

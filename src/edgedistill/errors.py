@@ -1,0 +1,85 @@
+"""What can go wrong while building, each with the place and the mend.
+
+EdgeDistillError                  (edgedistill_serve.errors) exit code 2 unless said otherwise
+├── DataError                     an input file or row that cannot be used
+├── ProjectFileError              the project file
+├── RunError                      a stage cannot start from what the run folder holds
+├── TeacherError                  the teacher cannot be asked at all
+│   ├── TeacherUnreachable        no connection
+│   ├── TeacherRefusedKey         no key, or a wrong one
+│   ├── TeacherUnknownModel       the endpoint does not know the model
+│   └── AnswersMissing            offline, and the cache lacks answers
+├── CacheDamaged                  the answer cache holds something that is no answer
+├── TrainingFailed                the student cannot be trained on these rows
+├── BudgetReached                 exit code 3; work done so far is kept
+├── GateRefused                   exit code 4; the teacher does not agree enough with the human coders
+└── ExportFailed                  (edgedistill_export.errors) exit code 5
+"""
+
+from edgedistill_export.errors import ExportFailed
+from edgedistill_serve.errors import DataError, EdgeDistillError
+
+__all__ = [
+    "AnswersMissing",
+    "BudgetReached",
+    "CacheDamaged",
+    "DataError",
+    "EdgeDistillError",
+    "ExportFailed",
+    "GateRefused",
+    "ProjectFileError",
+    "RunError",
+    "TeacherError",
+    "TeacherRefusedKey",
+    "TeacherUnknownModel",
+    "TeacherUnreachable",
+    "TrainingFailed",
+]
+
+
+class ProjectFileError(EdgeDistillError):
+    """The project file cannot be read or says something impossible."""
+
+
+class RunError(EdgeDistillError):
+    """A stage cannot start from what the run folder holds."""
+
+
+class TeacherError(EdgeDistillError):
+    """The teacher cannot be asked at all."""
+
+
+class TeacherUnreachable(TeacherError):
+    """Nothing answers at the teacher's address."""
+
+
+class TeacherRefusedKey(TeacherError):
+    """The endpoint wants a key, or another one."""
+
+
+class TeacherUnknownModel(TeacherError):
+    """The endpoint does not know the model."""
+
+
+class AnswersMissing(TeacherError):
+    """The run is offline and the cache lacks answers."""
+
+
+class CacheDamaged(EdgeDistillError):
+    """The answer cache holds something that is no answer."""
+
+
+class TrainingFailed(EdgeDistillError):
+    """The student cannot be trained on these rows."""
+
+
+class BudgetReached(EdgeDistillError):
+    """The next request could cost more than the budget has left."""
+
+    exit_code = 3
+
+
+class GateRefused(EdgeDistillError):
+    """The teacher does not agree with the human coders as the gate asks."""
+
+    exit_code = 4

@@ -1,0 +1,221 @@
+"""The project file's sections, one frozen model each; what is left out has the default that stands here."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgedistill_serve.task import INPUTS, Kind, Task
+from edgedistill_serve.task import Label as TaskLabel
+
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Rows: TypeAlias = Literal["all"] | Annotated[int, Field(ge=0)]
+Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Learning: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A section: frozen, strict about its keys and types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+class LabelSection(Section):
+    """One code of the codebook."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    definition: str = ""
+
+
+class TaskSection(Section):
+    """What is coded: the codebook, its labels, the inputs of a response."""
+
+    kind: Kind = "nominal"
+    instructions: str = ""
+    labels: Annotated[tuple[LabelSection, ...], Field(min_length=2, strict=False)]
+    inputs: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("response",)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        folded: dict[str, str] = {}
+        for label in self.labels:
+            if label.name != label.name.strip():
+                raise ValueError(f"the label {label.name!r} begins or ends with white space")
+            if (twin := folded.setdefault(" ".join(label.name.casefold().split()), label.name)) != label.name:
+                raise ValueError(f"the labels {twin!r} and {label.name!r} are two spellings of one")
+        if len({label.name for label in self.labels}) < len(self.labels):
+            raise ValueError("a label stands twice")
+        if unknown := [name for name in self.inputs if name not in INPUTS]:
+            raise ValueError(f"unknown input {unknown[0]!r}; inputs are {', '.join(INPUTS)}")
+        if list(self.inputs) != [name for name in INPUTS if name in self.inputs] or "response" not in self.inputs:
+            raise ValueError(f"inputs hold response, each once, in the order {', '.join(INPUTS)}")
+        return self
+
+    @property
+    def task(self) -> Task:
+        """The part of the section that a student and a bundle know: no instructions."""
+        labels = tuple(TaskLabel(label.name, label.definition) for label in self.labels)
+        return Task(kind=self.kind, labels=labels, inputs=self.inputs)
+
+
+class SplitSection(Section):
+    """Shares of the human-coded rows; they sum to 1."""
+
+    train: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        if abs(self.train + self.validation + self.test - 1) > 1e-9:
+            raise ValueError(
+                f"train, validation and test sum to {self.train + self.validation + self.test:g}, not to 1"
+            )
+        return self
+
+
+class DataSection(Section):
+    """The files; paths are relative to the project file."""
+
+    human: Path
+    unlabelled: Path | None = None
+    group_by: str | None = None
+    split: SplitSection = SplitSection()
+    max_characters: Count = 10_000
+    """A longer response is set aside: it is no answer to an open question, and would be paid for by the token."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class PricesSection(Section):
+    """What the endpoint asks, in US dollars per million tokens."""
+
+    input_usd_per_million: Annotated[float, Field(ge=0, strict=False)]
+    output_usd_per_million: Annotated[float, Field(ge=0, strict=False)]
+
+
+class BudgetSection(Section):
+    """A hard cap, in dollars or in tokens; a cap in dollars needs prices."""
+
+    usd: Annotated[float, Field(gt=0, strict=False)] | None = None
+    tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _one_cap(self) -> Self:
+        if (self.usd is None) == (self.tokens is None):
+            raise ValueError("a budget is either usd or tokens")
+        return self
+
+
+class GateSection(Section):
+    """What the teacher must reach on validation rows: the 95 % interval's lower end counts."""
+
+    metric: Literal["kappa", "accuracy", "macro_f1"] = "kappa"
+    """``kappa`` is Cohen's κ, for an ordinal task the quadratic weighted κ."""
+    at_least: Annotated[float, Field(ge=-1, le=1, strict=False)] = 0.6
+
+
+class TeacherSection(Section):
+    """The LLM and how it is asked."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] = "https://api.openai.com/v1"
+    model: Annotated[str, Field(min_length=1)]
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """The environment variable that holds the key; null for an endpoint that wants none."""
+    votes: Annotated[int, Field(ge=1, le=100)] = 3
+    temperature: Annotated[float, Field(ge=0, le=2, strict=False)] = 0.7
+    few_shot: Annotated[int, Field(ge=0, le=100)] = 0
+    """Examples in every coding prompt, balanced per label, from human train rows only."""
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
+    tries: Annotated[int, Field(ge=1, le=20)] = 6
+    """How often one answer is asked for before its response is set aside."""
+    timeout_seconds: Annotated[float, Field(gt=0, strict=False)] = 60.0
+    max_output_tokens: Count = 300
+    ties: Literal["set_aside", "first_vote"] = "set_aside"
+    """What a tie of votes becomes: a set-aside row, or the tied label that was voted first."""
+    cache: Path = Path("teacher-cache")
+    prices: PricesSection | None = None
+    budget: BudgetSection | None = None
+    gate: GateSection = GateSection()
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    @model_validator(mode="after")
+    def _dollars_need_prices(self) -> Self:
+        if self.budget and self.budget.usd is not None and self.prices is None:
+            raise ValueError("a budget in usd needs prices; give prices, or a budget in tokens")
+        return self
+
+
+class GenerateSection(Section):
+    """Synthetic responses per label."""
+
+    per_label: Count = 200
+    temperature: Annotated[float, Field(ge=0, le=2, strict=False)] = 0.7
+    examples_per_prompt: Annotated[int, Field(ge=0, le=50)] = 3
+
+
+class MixSection(Section):
+    """The training set: how many rows of each source."""
+
+    human: Rows = "all"
+    teacher: Rows = "all"
+    synthetic_share: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.0
+    min_consistency: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
+    """Teacher labels whose votes agree less than this are left out of the training set."""
+    seed: int = 0
+
+
+class SearchSection(Section):
+    """Values to try, every combination, judged on validation rows."""
+
+    learning_rate: Annotated[tuple[Learning, ...], Field(min_length=1, strict=False)] = (5e-5,)
+    batch_size: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (16,)
+    epochs: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (4,)
+
+
+class StudentSection(Section):
+    """The small model."""
+
+    backbone: Annotated[str, Field(min_length=1)] = "minilm"
+    """``minilm``, a folder (relative to the project file), or a name on the Hugging Face Hub."""
+    max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
+    search: SearchSection = SearchSection()
+    seeds: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (0,)
+
+
+class ExportSection(Section):
+    """The ONNX model."""
+
+    precision: Literal["int8", "fp32"] = "int8"
+    max_flip_rate: Share = 0.01
+
+
+class Project(Section):
+    """A project file, read and checked.
+
+    Attributes:
+        path: The file itself; every relative path starts from its folder.
+    """
+
+    name: Name
+    task: TaskSection
+    data: DataSection
+    teacher: TeacherSection | None = None
+    generate: GenerateSection | None = None
+    mix: MixSection = MixSection()
+    student: StudentSection = StudentSection()
+    export: ExportSection = ExportSection()
+    path: Annotated[Path, Field(exclude=True)] = Path("project.yaml")
+
+    @property
+    def folder(self) -> Path:
+        """The project file's folder."""
+        return self.path.parent
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the stages write: ``runs/NAME`` beside the project file."""
+        return self.folder / "runs" / self.name
