@@ -1,1 +1,13 @@
-"""TODO."""
+"""How far two codings of the same responses agree, with intervals.
+
+types.py       Estimate, LabelAgreement, Agreement
+bootstrap.py   resampled confusion matrices and the statistics of many of them at once
+measuring.py   agreement(): from two codings to an Agreement
+table.py       agreement_table(): several Agreements side by side in the terminal
+"""
+
+from edgedistill.agreement.measuring import agreement
+from edgedistill.agreement.table import agreement_table
+from edgedistill.agreement.types import Agreement, Estimate, LabelAgreement
+
+__all__ = ["Agreement", "Estimate", "LabelAgreement", "agreement", "agreement_table"]

@@ -1,0 +1,101 @@
+"""What is refused, what is written down, what the terminal shows."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from edgedistill.agreement import agreement, agreement_table
+from edgedistill.errors import DataError
+from edgedistill_serve.task import Label, Task
+
+TASK = Task(kind="nominal", labels=(Label("correct"), Label("partly [b]"), Label("incorrect")), inputs=("response",))
+HUMAN = ["correct", "correct", "partly [b]", "incorrect", "incorrect", "correct"]
+CODED = ["correct", "incorrect", "partly [b]", "incorrect", "incorrect", "correct"]
+
+
+def shown(columns, width=80):
+    out = io.StringIO()
+    Console(file=out, width=width).print(agreement_table(columns))
+    return out.getvalue()
+
+
+def test_a_label_outside_the_task_is_refused_with_its_place_and_the_tasks_labels():
+    with pytest.raises(DataError) as refused:
+        agreement(HUMAN, [*CODED[:5], "Correct"], TASK)
+    assert str(refused.value) == (
+        "coded label 6: the task has no label 'Correct'. Its labels: correct, partly [b], incorrect."
+    )
+
+
+def test_a_reference_label_outside_the_task_is_refused():
+    with pytest.raises(DataError, match="reference label 1: the task has no label ''"):
+        agreement(["", *HUMAN[1:]], CODED, TASK)
+
+
+def test_codings_of_different_lengths_are_refused():
+    with pytest.raises(DataError, match="6 reference labels stand against 5 coded ones"):
+        agreement(HUMAN, CODED[:5], TASK)
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(DataError, match="there are no rows to compare"):
+        agreement([], [], TASK)
+
+
+def test_groups_that_do_not_match_the_rows_are_refused():
+    with pytest.raises(DataError, match="6 rows come with 2 groups"):
+        agreement(HUMAN, CODED, TASK, groups=["x", "y"])
+
+
+def test_a_single_group_is_refused_because_its_interval_would_have_no_width():
+    with pytest.raises(DataError, match="an interval over groups needs two"):
+        agreement(HUMAN, CODED, TASK, groups=["x"] * 6)
+
+
+def test_no_resamples_are_refused():
+    with pytest.raises(DataError, match="0 resamples give no interval"):
+        agreement(HUMAN, CODED, TASK, resamples=0)
+
+
+def test_a_multilabel_task_is_refused():
+    task = Task(kind="multilabel", labels=TASK.labels, inputs=TASK.inputs)
+    with pytest.raises(DataError, match="multilabel codings is not built yet"):
+        agreement(HUMAN, CODED, task)
+
+
+def test_an_agreement_survives_json():
+    found = agreement(HUMAN, CODED, TASK).as_dict()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["rows"] == 6
+    assert found["confusion"] == [[2, 0, 1], [0, 1, 0], [0, 0, 2]]
+    assert found["per_label"]["correct"] == {"precision": 1.0, "recall": 2 / 3, "f1": 0.8, "support": 3}
+    assert set(found["kappa"]) == {"value", "low", "high"}
+
+
+def test_an_undefined_kappa_is_null_in_json():
+    assert agreement(["correct"] * 3, ["correct"] * 3, TASK).as_dict()["kappa"] is None
+
+
+def test_four_columns_fit_into_eighty():
+    found = agreement(HUMAN, CODED, TASK)
+    text = shown(dict.fromkeys(("student", "teacher", "human-human", "fp32 ONNX"), found))
+    assert max(len(line) for line in text.splitlines()) <= 80
+    intervals = [line.split() for line in text.splitlines() if " to " in line]
+    assert intervals == [[".500", "to", "1.000"] * 4, [*intervals[1][:3]] * 4, [*intervals[2][:3]] * 4]
+
+
+def test_the_table_says_value_and_interval_and_label_figures():
+    text = shown({"student": agreement(HUMAN, CODED, TASK)})
+    for expected in ("Cohen's kappa", ".833", "F1 correct", ".800", "1.00 .67     3"):
+        assert expected in text
+
+
+def test_a_label_that_looks_like_markup_is_shown_as_it_is():
+    assert "F1 partly [b]" in shown({"[red]x": agreement(HUMAN, CODED, TASK)})
+
+
+def test_an_undefined_figure_is_a_dash():
+    text = shown({"student": agreement(["correct"] * 3, ["correct"] * 3, TASK)})
+    assert "- -     0" in text

@@ -1,0 +1,157 @@
+"""The intervals: what is resampled, and that its statistic is scikit-learn's."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
+
+from edgedistill.agreement import agreement
+from edgedistill.agreement.bootstrap import (
+    accuracies,
+    confusion_of,
+    kappas,
+    macro_f1s,
+    resample_groups,
+    resample_rows,
+)
+from edgedistill_serve.task import Label, Task
+
+TASK = Task(kind="nominal", labels=(Label("a"), Label("b"), Label("c")), inputs=("response",))
+
+
+def codings(rows, *, labels=3, right=0.7, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(labels, size=rows)
+    return truth, np.where(rng.random(rows) < right, truth, rng.integers(labels, size=rows))
+
+
+def rows_of(confusion):
+    """The two codings, row by row, that a confusion matrix counts."""
+    truth, coded = np.indices(confusion.shape)
+    return np.repeat(truth.ravel(), confusion.ravel()), np.repeat(coded.ravel(), confusion.ravel())
+
+
+def named(codes):
+    return ["abc"[code] for code in codes]
+
+
+@pytest.fixture(scope="module")
+def resampled():
+    truth, coded = codings(40, labels=4)
+    return resample_rows(confusion_of(truth, coded, 4), 300, np.random.default_rng(1))
+
+
+def test_every_resample_has_as_many_rows_as_there_are(resampled):
+    assert set(resampled.sum(axis=(1, 2))) == {40}
+
+
+def test_the_accuracy_of_every_resample_is_scikit_learns(resampled):
+    expected = [accuracy_score(*rows_of(matrix)) for matrix in resampled]
+    np.testing.assert_allclose(accuracies(resampled), expected, rtol=1e-12)
+
+
+def test_the_macro_f1_of_every_resample_is_scikit_learns(resampled):
+    expected = [f1_score(*rows_of(matrix), average="macro") for matrix in resampled]
+    np.testing.assert_allclose(macro_f1s(resampled), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("quadratic", [False, True])
+def test_the_kappa_of_every_resample_is_scikit_learns(resampled, quadratic):
+    weights = "quadratic" if quadratic else None
+    expected = [cohen_kappa_score(*rows_of(matrix), labels=range(4), weights=weights) for matrix in resampled]
+    np.testing.assert_allclose(kappas(resampled, quadratic=quadratic), expected, rtol=1e-12, atol=1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=12))
+def test_a_figure_of_one_matrix_is_scikit_learns_whichever_labels_occur(pairs):
+    truth, coded = (np.array(codes) for codes in zip(*pairs, strict=True))
+    matrix = confusion_of(truth, coded, 3)[None]
+    assert macro_f1s(matrix)[0] == pytest.approx(f1_score(truth, coded, average="macro"))
+    for quadratic, weights in ((False, None), (True, "quadratic")):
+        found = kappas(matrix, quadratic=quadratic)[0]
+        if len({*truth, *coded}) == 1:
+            assert np.isnan(found)
+        else:
+            assert found == pytest.approx(cohen_kappa_score(truth, coded, labels=range(3), weights=weights), abs=1e-9)
+
+
+def test_resampled_cells_average_to_the_rows_themselves():
+    truth, coded = codings(200)
+    confusion = confusion_of(truth, coded, 3)
+    mean = resample_rows(confusion, 4000, np.random.default_rng(2)).mean(axis=0)
+    np.testing.assert_allclose(mean, confusion, atol=0.5)
+
+
+def test_a_group_is_drawn_with_all_its_rows():
+    truth, coded = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
+    groups = np.array([0, 0, 0, 1, 1])
+    first, second = np.array([[2, 1], [0, 0]]), np.array([[0, 0], [1, 1]])
+    drawn = resample_groups(truth, coded, groups, 2, 200, np.random.default_rng(3))
+    found = {tuple(matrix.ravel()) for matrix in drawn}
+    assert found == {tuple((first * n + second * (2 - n)).ravel()) for n in (0, 1, 2)}
+
+
+def test_many_groups_are_drawn_in_blocks_without_losing_a_resample():
+    rows = 60_000
+    truth, coded = codings(rows)
+    drawn = resample_groups(truth, coded, np.arange(rows), 3, 170, np.random.default_rng(4))
+    assert drawn.shape == (170, 3, 3)
+    assert set(drawn.sum(axis=(1, 2))) == {rows}
+
+
+def test_groups_of_equal_rows_widen_the_interval():
+    truth, coded = (np.repeat(codes, 10) for codes in codings(60))
+    groups = [str(row // 10) for row in range(600)]
+    alone = agreement(named(truth), named(coded), TASK)
+    grouped = agreement(named(truth), named(coded), TASK, groups=groups)
+    width = alone.kappa.high - alone.kappa.low
+    assert grouped.kappa.high - grouped.kappa.low > 2.5 * width
+    assert grouped.kappa.value == alone.kappa.value
+    assert (alone.groups, grouped.groups) == (None, 60)
+
+
+def test_groups_of_one_row_give_nearly_the_interval_of_single_rows():
+    truth, coded = codings(300)
+    alone = agreement(named(truth), named(coded), TASK)
+    grouped = agreement(named(truth), named(coded), TASK, groups=[str(row) for row in range(300)])
+    assert grouped.accuracy.low == pytest.approx(alone.accuracy.low, abs=0.01)
+    assert grouped.accuracy.high == pytest.approx(alone.accuracy.high, abs=0.01)
+
+
+def test_the_interval_of_an_accuracy_is_near_the_normal_approximation():
+    truth, coded = codings(1000)
+    found = agreement(named(truth), named(coded), TASK).accuracy
+    margin = 1.96 * (found.value * (1 - found.value) / 1000) ** 0.5
+    assert found.low == pytest.approx(found.value - margin, abs=0.005)
+    assert found.high == pytest.approx(found.value + margin, abs=0.005)
+
+
+def test_the_same_seed_gives_the_same_agreement():
+    truth, coded = codings(100)
+    assert agreement(named(truth), named(coded), TASK, seed=5) == agreement(named(truth), named(coded), TASK, seed=5)
+
+
+def test_another_seed_gives_another_interval():
+    truth, coded = codings(100)
+    first, second = (agreement(named(truth), named(coded), TASK, seed=seed, resamples=99) for seed in (5, 6))
+    assert first.kappa != second.kappa
+
+
+def test_resamples_without_a_second_label_are_left_out_of_kappas_interval():
+    found = agreement(list("aaaab"), list("aaaab"), TASK)
+    assert (found.kappa.low, found.kappa.high) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_two_thousand_resamples_of_five_thousand_rows_take_less_than_a_second(grouped):
+    truth, coded = codings(5000)
+    groups = [str(row % 2500) for row in range(5000)] if grouped else None
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        agreement(named(truth), named(coded), TASK, groups=groups)
+        best = min(best, time.perf_counter() - start)
+    assert best < 1
