@@ -1,1 +1,27 @@
-"""TODO."""
+"""The project file: what is coded, which rows there are, how the teacher is asked, what the student is."""
+
+from edgedistill.project.reading import read_project
+from edgedistill.project.sections import (
+    DataSection,
+    ExportSection,
+    GateSection,
+    GenerateSection,
+    MixSection,
+    Project,
+    StudentSection,
+    TaskSection,
+    TeacherSection,
+)
+
+__all__ = [
+    "DataSection",
+    "ExportSection",
+    "GateSection",
+    "GenerateSection",
+    "MixSection",
+    "Project",
+    "StudentSection",
+    "TaskSection",
+    "TeacherSection",
+    "read_project",
+]

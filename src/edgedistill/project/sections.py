@@ -9,6 +9,7 @@ from edgedistill_serve.task import INPUTS, Kind, Task
 from edgedistill_serve.task import Label as TaskLabel
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
+File: TypeAlias = Annotated[Path, Field(strict=False)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Rows: TypeAlias = Literal["all"] | Annotated[int, Field(ge=0)]
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -18,7 +19,7 @@ Learning: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 class Section(BaseModel):
     """A section: frozen, strict about its keys and types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class LabelSection(Section):
@@ -79,27 +80,25 @@ class SplitSection(Section):
 class DataSection(Section):
     """The files; paths are relative to the project file."""
 
-    human: Path
-    unlabelled: Path | None = None
+    human: File
+    unlabelled: File | None = None
     group_by: str | None = None
     split: SplitSection = SplitSection()
     max_characters: Count = 10_000
     """A longer response is set aside: it is no answer to an open question, and would be paid for by the token."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
 
 class PricesSection(Section):
     """What the endpoint asks, in US dollars per million tokens."""
 
-    input_usd_per_million: Annotated[float, Field(ge=0, strict=False)]
-    output_usd_per_million: Annotated[float, Field(ge=0, strict=False)]
+    input_usd_per_million: Annotated[float, Field(ge=0)]
+    output_usd_per_million: Annotated[float, Field(ge=0)]
 
 
 class BudgetSection(Section):
     """A hard cap, in dollars or in tokens; a cap in dollars needs prices."""
 
-    usd: Annotated[float, Field(gt=0, strict=False)] | None = None
+    usd: Annotated[float, Field(gt=0)] | None = None
     tokens: Count | None = None
 
     @model_validator(mode="after")
@@ -114,7 +113,7 @@ class GateSection(Section):
 
     metric: Literal["kappa", "accuracy", "macro_f1"] = "kappa"
     """``kappa`` is Cohen's κ, for an ordinal task the quadratic weighted κ."""
-    at_least: Annotated[float, Field(ge=-1, le=1, strict=False)] = 0.6
+    at_least: Annotated[float, Field(ge=-1, le=1)] = 0.6
 
 
 class TeacherSection(Section):
@@ -125,22 +124,20 @@ class TeacherSection(Section):
     api_key_env: str | None = "OPENAI_API_KEY"
     """The environment variable that holds the key; null for an endpoint that wants none."""
     votes: Annotated[int, Field(ge=1, le=100)] = 3
-    temperature: Annotated[float, Field(ge=0, le=2, strict=False)] = 0.7
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     few_shot: Annotated[int, Field(ge=0, le=100)] = 0
     """Examples in every coding prompt, balanced per label, from human train rows only."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
     tries: Annotated[int, Field(ge=1, le=20)] = 6
     """How often one answer is asked for before its response is set aside."""
-    timeout_seconds: Annotated[float, Field(gt=0, strict=False)] = 60.0
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     max_output_tokens: Count = 300
     ties: Literal["set_aside", "first_vote"] = "set_aside"
     """What a tie of votes becomes: a set-aside row, or the tied label that was voted first."""
-    cache: Path = Path("teacher-cache")
+    cache: File = Path("teacher-cache")
     prices: PricesSection | None = None
     budget: BudgetSection | None = None
     gate: GateSection = GateSection()
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     @model_validator(mode="after")
     def _dollars_need_prices(self) -> Self:
@@ -153,7 +150,7 @@ class GenerateSection(Section):
     """Synthetic responses per label."""
 
     per_label: Count = 200
-    temperature: Annotated[float, Field(ge=0, le=2, strict=False)] = 0.7
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     examples_per_prompt: Annotated[int, Field(ge=0, le=50)] = 3
 
 
@@ -162,8 +159,8 @@ class MixSection(Section):
 
     human: Rows = "all"
     teacher: Rows = "all"
-    synthetic_share: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.0
-    min_consistency: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.0
+    synthetic_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    min_consistency: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Teacher labels whose votes agree less than this are left out of the training set."""
     seed: int = 0
 

@@ -1,1 +1,29 @@
-"""TODO."""
+"""The rows of a project: read strictly, split without leaks, every one accounted for."""
+
+from edgedistill.records.reading import Account, Records, read_records
+from edgedistill.records.splitting import Splits
+from edgedistill.records.types import (
+    CodedResponse,
+    MixtureRow,
+    Response,
+    SetAside,
+    TeacherLabel,
+    TestRows,
+    TrainRows,
+    ValidationRows,
+)
+
+__all__ = [
+    "Account",
+    "CodedResponse",
+    "MixtureRow",
+    "Records",
+    "Response",
+    "SetAside",
+    "Splits",
+    "TeacherLabel",
+    "TestRows",
+    "TrainRows",
+    "ValidationRows",
+    "read_records",
+]

@@ -1,0 +1,34 @@
+# make demo   the main job on the example lesson: offline, no key
+# make test   every check
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip --disable-pip-version-check
+INSTALLED = .venv/.installed
+SERVE_NEEDS = onnxruntime msgspec numpy rich starlette tokenizers typer uvicorn
+
+.PHONY: demo test install clean
+
+demo: $(INSTALLED)
+	.venv/bin/python examples/praise/demo.py
+
+test: $(INSTALLED) .wheelhouse/.filled
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest
+
+install: $(INSTALLED)
+
+$(INSTALLED): constraints.txt pyproject.toml export/pyproject.toml serve/pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("EdgeDistill needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(PIP) install -q -c constraints.txt -e "./serve[cpu,parquet]" -e ./export -e ".[dev]"
+	touch $@
+
+# What edgedistill-serve needs, for the test that installs it alone without a network.
+.wheelhouse/.filled: constraints.txt serve/pyproject.toml $(INSTALLED)
+	$(PIP) download -q -d .wheelhouse -c constraints.txt $(SERVE_NEEDS)
+	touch $@
+
+clean:
+	rm -rf .venv .wheelhouse examples/praise/runs examples/praise/teacher-cache

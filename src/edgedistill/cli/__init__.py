@@ -1,0 +1,5 @@
+"""The command line `edgedistill`."""
+
+from edgedistill.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,153 @@
+"""The commands of `edgedistill`."""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgedistill.cli.cache import cache_app
+from edgedistill.cli.terminal import Terminal
+from edgedistill.errors import EdgeDistillError
+from edgedistill.project import read_project
+from edgedistill.project.starter import start_project
+from edgedistill.records import read_records
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Turn an LLM's judgement of open responses into a classifier small enough for a classroom.",
+)
+app.add_typer(cache_app, name="cache")
+
+ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Answer from the cache alone; name what is missing.")]
+Accept = Annotated[bool, typer.Option("--accept-teacher", help="Go on with a teacher that the gate refuses.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show:
+        typer.echo(version("edgedistill"))
+        raise typer.Exit
+
+
+@app.command()
+def init(name: Annotated[Path, typer.Argument(metavar="NAME", help="The new folder.")], as_json: AsJson = False) -> None:
+    """Make a new project folder with a commented project file.
+
+    Example: edgedistill init praise
+    """
+    files = start_project(name)
+    terminal = Terminal(as_json=as_json)
+    for file in files:
+        terminal.console.print(f"wrote {file}")
+    terminal.finish({"files": [str(file) for file in files]})
+
+
+@app.command()
+def run(
+    project: ProjectFile,
+    until: Annotated[str, typer.Option(metavar="STAGE", help="The last stage to run.")] = "export",
+    offline: Offline = False,
+    accept_teacher: Accept = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run all stages of a project; stages that are done are skipped.
+
+    Stages: gate, label, mix, train, evaluate, export.
+
+    Example: edgedistill run praise/project.yaml
+    """
+    from edgedistill.stages import run_stages  # here, so that --help does not wait for torch
+
+    _work(
+        project,
+        Terminal(as_json=as_json),
+        lambda run, told: run_stages(run, until=until, told=told),
+        offline=offline,
+        accept_teacher=accept_teacher,
+    )
+
+
+def _work(
+    path: Path,
+    terminal: Terminal,
+    work: Callable[..., Any],
+    *,
+    offline: bool = False,
+    accept_teacher: bool = False,
+) -> None:
+    """Read a project, do some of its stages, and show what came of them."""
+    from edgedistill.stages import Run, RunFolder, Step
+
+    project = read_project(path)
+    records = read_records(project)
+    folder = RunFolder(project.run_folder)
+    steps: list[Step] = []
+
+    def told(step: Step) -> None:
+        steps.append(step)
+        terminal.step(step)
+        show = {"gate": terminal.gate, "evaluate": terminal.agreement, "export": terminal.chain}.get(step.stage)
+        file = {"gate": "gate.json", "evaluate": "evaluation.json"}.get(step.stage)
+        if show:
+            show(folder.read_json(file) if file else step.entry)
+
+    terminal.opening(project, records)
+    with terminal.progress() as advance:
+        job = Run(project, records, folder, os.environ, offline, accept_teacher, advance)
+        work(job, told)
+    result: dict[str, Any] = {"run": str(folder.path), "stages": {step.stage: step.entry for step in steps}}
+    if steps and steps[-1].stage == "export":
+        bundle = folder / "bundle"
+        size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
+        terminal.console.print(f"bundle  {bundle}  {size / 1e6:.1f} MB, serves {steps[-1].entry['served']}")
+        result["bundle"] = {"path": str(bundle), "bytes": size}
+    terminal.finish(result)
+
+
+def _stage_command(name: str, does: str) -> None:
+    def command(
+        project: ProjectFile, offline: Offline = False, accept_teacher: Accept = False, as_json: AsJson = False
+    ) -> None:
+        from edgedistill.stages import run_stage
+
+        _work(
+            project,
+            Terminal(as_json=as_json),
+            lambda run, told: told(run_stage(run, name)),
+            offline=offline,
+            accept_teacher=accept_teacher,
+        )
+
+    command.__doc__ = f"{does}\n\nExample: edgedistill {name} praise/project.yaml"
+    app.command(name)(command)
+
+
+for _name, _does in (
+    ("gate", "Compare the teacher with the human codes of the validation rows."),
+    ("label", "Have the teacher code the unlabelled responses."),
+    ("mix", "Draw the training set."),
+    ("train", "Fine-tune the student on the training set."),
+    ("evaluate", "Compare student and teacher with the human codes of the locked test rows."),
+    ("export", "Export the student to a checked ONNX bundle."),
+):
+    _stage_command(_name, _does)
+
+
+def main() -> None:
+    """Run the command line; an error of ours becomes one line and its exit code."""
+    try:
+        app()
+    except EdgeDistillError as error:
+        sys.stderr.write(f"edgedistill: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("edgedistill: stopped; what was done is kept, the same command goes on from there\n")
+        sys.exit(130)

@@ -1,0 +1,127 @@
+"""What the terminal shows while a run goes on, and at its end; or one JSON object instead."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from edgedistill.agreement import Agreement, agreement_table
+from edgedistill.project import Project
+from edgedistill.records import Records
+from edgedistill.stages import Advance, Step
+
+
+class Terminal:
+    """Prints for a person, or collects for a machine.
+
+    Args:
+        as_json: Print nothing for a person; `finish` prints one JSON object on standard output.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.console = Console(quiet=as_json, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+    @contextmanager
+    def progress(self) -> Iterator[Advance]:
+        """Bars for long work; nothing where standard error is no terminal."""
+        shown = Console(stderr=True)
+        bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=shown,
+            transient=True,
+            disable=self.as_json or not shown.is_terminal,
+        )
+        tasks: dict[str, TaskID] = {}
+
+        def advance(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=of)
+            bars.update(tasks[what], completed=done, total=of)
+
+        with bars:
+            yield advance
+
+    def opening(self, project: Project, records: Records) -> None:
+        """Say which rows there are."""
+        say = self.console.print
+        say(f"[bold]{project.name}[/bold]  {project.path}")
+        for account in records.accounts:
+            used = ", ".join(f"{n} {what}" for what, n in account.used.items())
+            say(f"  {account.file}: {account.read} rows read = {used}{_aside(account.set_aside)}")
+        for note in records.splits.notes:
+            say(f"  note: {note}")
+
+    def step(self, step: Step) -> None:
+        """Say what became of a stage."""
+        how = "done before" if step.skipped else f"{step.seconds:.1f} s"
+        self.console.print(f"[bold]{step.stage}[/bold]  {how}{_details(step.entry)}")
+
+    def gate(self, verdict: Mapping[str, Any]) -> None:
+        """Show the gate's table and its verdict."""
+        if verdict["agreement"]:
+            self.console.print(_table({f"teacher {verdict['teacher']}": verdict["agreement"]}))
+        if verdict["set_aside"]:
+            self.console.print(f"  {len(verdict['set_aside'])} of {verdict['rows']} validation rows were not coded by the teacher")
+        outcome = "passed" if verdict["passed"] else "refused, accepted by --accept-teacher" if verdict["accepted"] else "refused"
+        self.console.print(f"  gate: {verdict['metric']} at least {verdict['at_least']:g} (lower end): [bold]{outcome}[/bold]")
+
+    def agreement(self, evaluation: Mapping[str, Any]) -> None:
+        """Show student and teacher against the human codes of the test rows."""
+        self.console.print(f"Agreement with human codes on {evaluation['rows']} locked test rows, 95 % intervals")
+        self.console.print(_table(evaluation["agreement"]))
+
+    def chain(self, export: Mapping[str, Any]) -> None:
+        """Show the hops from the trained model to the file that is served."""
+        table = Table("from", "to", "rows", "labels flipped", "largest probability change", title="Export, on validation rows")
+        for hop in export["chain"]:
+            flips = f"{hop['flips']} ({hop['flip_rate']:.1%})"
+            table.add_row(hop["before"], hop["after"], str(hop["rows"]), flips, f"{hop['max_probability_difference']:.4f}")
+        self.console.print(table)
+        for note in export["notes"]:
+            self.console.print(f"  note: {note}")
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Print the JSON object, where that was asked for."""
+        if self.as_json:
+            json.dump(result, sys.stdout, ensure_ascii=False, indent=2)
+            sys.stdout.write("\n")
+
+
+def _aside(reasons: Mapping[str, int]) -> str:
+    if not reasons:
+        return ""
+    told = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+    return f" + {sum(reasons.values())} set aside ({told})"
+
+
+def _details(entry: Mapping[str, Any]) -> str:
+    """The parts of a stage's entry that a person wants to see in one line."""
+    told: list[str] = []
+    if cost := entry.get("cost"):
+        told.append(_cost(cost))
+    if "labelled" in entry:
+        told.append(f"{entry['rows']} responses = {entry['labelled']} labelled + {len(entry['set_aside'])} set aside")
+    if counts := entry.get("by_source_and_label"):
+        told.append(f"{entry['rows']} rows: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+    if best := entry.get("best"):
+        told.append(f"validation macro-F1 {best['validation_macro_f1']:.3f} at epoch {best['best_epoch']} (seed {best['seed']})")
+    told += entry.get("notes", []) if "chain" not in entry else []
+    return "".join(f"\n  {line}" for line in told)
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in cost.items() if value not in (None, {}, 0))
+
+
+def _table(columns: Mapping[str, Mapping[str, Any]]) -> Table:
+    return agreement_table({name: Agreement.from_dict(column) for name, column in columns.items()})

@@ -1,0 +1,160 @@
+"""Reading a project file: YAML, strictly, every error with its key and its mend."""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from edgedistill.errors import ProjectFileError
+from edgedistill.project.sections import Project
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """Safe YAML with the scalars of YAML 1.2, so that a label `no` is text and `2e-5` a number; no key twice."""
+
+    yaml_implicit_resolvers: typing.ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9][0-9_]*", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+):
+    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _mapping(loader: _CoreLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+        seen.add(key.value)
+    return loader.construct_mapping(node, deep=True)
+
+
+_CoreLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def read_project(path: Path) -> Project:
+    """Read and check a project file.
+
+    Args:
+        path: The YAML file. Relative paths in it start from its folder.
+
+    Raises:
+        ProjectFileError: There is no such file, it is no YAML, or a key is unknown, missing or impossible.
+    """
+    given = read_yaml(path)
+    try:
+        project = Project.model_validate({**given, "path": path.resolve()})
+    except ValidationError as error:
+        raise ProjectFileError(_told(error), where=str(path)) from None
+    for asked, what, mend in (
+        (project.task.kind == "multilabel", "task.kind: multilabel", "Use nominal or ordinal."),
+        (project.generate is not None, "generate", "Leave the section out."),
+        (project.mix.synthetic_share > 0, "mix.synthetic_share", "Leave it at 0."),
+    ):
+        if asked:
+            raise ProjectFileError(f"{what} is not built yet", where=str(path), mend=mend)
+    return project
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Raises:
+        ProjectFileError: No such file, no UTF-8, no YAML, no mapping.
+    """
+    try:
+        given = yaml.load(path.read_text("utf-8-sig"), _CoreLoader)  # noqa: S506 - the loader is a SafeLoader
+    except OSError as error:
+        raise ProjectFileError(
+            f"cannot be read ({error.strerror})", where=str(path), mend="`edgedistill init NAME` writes a new one."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ProjectFileError(f"byte {error.start} is no UTF-8", where=str(path), mend="Save it as UTF-8.") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ProjectFileError(f"{error.problem}", where=f"{path}{line}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise ProjectFileError(f"is no YAML: {error}", where=str(path)) from None
+    if not isinstance(given, dict) or "path" in given:
+        raise ProjectFileError("holds no project: name, task and data are its first keys", where=str(path))
+    return given
+
+
+def _told(error: ValidationError) -> str:
+    """Every complaint of pydantic as one plain line; the branches of a union become one complaint."""
+    details = error.errors(include_url=False)
+    places = [_keys(detail) for detail in details]
+    complaints: dict[str, list[ErrorDetails]] = {}
+    for keys, detail in zip(places, details, strict=True):
+        # A list that is too short only because one of its items is wrong is no complaint of its own.
+        if detail["type"] == "too_short" and any(other[: len(keys)] == keys and other != keys for other in places):
+            continue
+        complaints.setdefault(".".join(keys), []).append(detail)
+    return "; ".join(_complaint(place, alternatives) for place, alternatives in complaints.items())
+
+
+def _keys(detail: ErrorDetails) -> list[str]:
+    # A union's branch (`constrained-int`, `literal['all']`) stands in the location but is no key of the file.
+    return [str(part) for part in detail["loc"] if re.fullmatch(r"\w+", str(part)) and part != "int"]
+
+
+def _complaint(place: str, alternatives: list[ErrorDetails]) -> str:
+    detail = alternatives[0]
+    match detail["type"]:
+        case "extra_forbidden":
+            *above, last = place.split(".")
+            known = list(_fields(above))
+            near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
+            return f"unknown key {place}" + (f"; did you mean {near[0]}?" if near else f"; keys here: {', '.join(known)}")
+        case "missing":
+            return f"the key {place} is missing"
+        case "string_type" if isinstance(detail["input"], int | float):
+            return f"{place} is the number {detail['input']!r}; put it in quotes"
+        case "value_error":
+            return f"{place}: {detail['ctx']['error']}".removeprefix(": ")
+        case _:
+            texts = [_PLAIN.get(each["type"], each["msg"].removeprefix("Input ")) for each in alternatives]
+            return f"{place} {' or '.join(texts)}, not {_short(detail['input'])}"
+
+
+_PLAIN = {
+    "tuple_type": "should be a list",
+    "model_type": "should be a mapping of keys to values",
+    "model_attributes_type": "should be a mapping of keys to values",
+    "string_pattern_mismatch": "has a character that is not allowed there",
+    "too_short": "has too few items",
+}
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _fields(keys: list[str]) -> Iterator[str]:
+    """The keys that a section of the project file knows."""
+    model: type[BaseModel] = Project
+    for key in keys:
+        if not key.isdigit():
+            model = next(_models(model.model_fields[key].annotation), model)
+    return (name for name, field in model.model_fields.items() if not field.exclude)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The section types inside an annotation such as `TeacherSection | None` or `tuple[LabelSection, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif isinstance(annotation, types.UnionType) or typing.get_origin(annotation):
+        for part in typing.get_args(annotation):
+            yield from _models(part)

@@ -1,0 +1,90 @@
+"""A new project folder: a commented project file and two small files that it reads."""
+
+from pathlib import Path
+
+from edgedistill.errors import ProjectFileError
+
+PROJECT = """\
+# An EdgeDistill project. Run it with: edgedistill run {name}/project.yaml
+# Paths are relative to this file. Only name, task and data.human are required; what else stands here is the default
+# unless a comment says otherwise. Lines that begin with a # are left out.
+name: {name}
+
+task:
+  kind: nominal                 # nominal, or ordinal: labels from low to high
+  instructions: >
+    A learner was asked a question. Code what the learner's answer shows.
+  labels:                       # the codebook: these names stand in the column label of human.csv
+    - {{name: correct, definition: The answer names the cause.}}
+    - {{name: incorrect, definition: The answer names no cause or a wrong one.}}
+  inputs: [response]            # or [question, response], [question, reference_answer, response]
+
+data:
+  human: human.csv              # columns id, response, label; question, reference_answer, split where there are any
+  # unlabelled: responses.csv   # columns id, response; the teacher codes these
+  # group_by: student_id        # a column of both files; its groups never straddle two splits
+  split: {{train: 0.6, validation: 0.2, test: 0.2, seed: 0}}   # a column split in human.csv wins
+  max_characters: 10000         # longer responses are set aside
+
+# teacher:                      # without a teacher, the student learns from human codes alone
+#   base_url: https://api.openai.com/v1      # any OpenAI-compatible endpoint
+#   model: gpt-4o               # required here
+#   api_key_env: OPENAI_API_KEY # the environment variable that holds the key; null: no key
+#   votes: 3                    # answers per response
+#   temperature: 0.7
+#   few_shot: 0                 # coded examples in the prompt, from human train rows only
+#   concurrency: 16
+#   tries: 6                    # per answer, then the response is set aside
+#   timeout_seconds: 60
+#   max_output_tokens: 300
+#   ties: set_aside             # or first_vote
+#   cache: teacher-cache        # every answer is kept here and never paid twice
+#   prices: {{input_usd_per_million: 2.5, output_usd_per_million: 10}}    # no default: without prices, tokens only
+#   budget: {{usd: 5}}            # no default; or {{tokens: 2_000_000}}: a hard cap
+#   gate: {{metric: kappa, at_least: 0.6}}   # the 95 % interval's lower end on validation rows must reach this
+
+mix: {{human: all, teacher: all, min_consistency: 0.0, seed: 0}}   # all, a number of rows, or 0
+
+student:
+  backbone: minilm              # or a folder, or a name on the Hugging Face Hub
+  max_tokens: 128
+  search: {{learning_rate: [5e-5], batch_size: [16], epochs: [4]}}   # every combination, judged on validation rows
+  seeds: [0]
+
+export: {{precision: int8, max_flip_rate: 0.01}}   # more flipped labels than this: fp32 is served
+"""
+
+HUMAN = """\
+id,response,label
+r1,Replace these rows with your own human-coded responses,correct
+r2,A few hundred rows are a good beginning,incorrect
+"""
+
+
+def start_project(folder: Path) -> tuple[Path, ...]:
+    """Write a new project folder.
+
+    Args:
+        folder: The folder to make; its last part becomes the project's name.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ProjectFileError: The folder exists and is not empty, cannot be written, or its name cannot be a project's.
+    """
+    name = folder.name
+    if not name or not all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name) or name[0] in "._-":
+        raise ProjectFileError(
+            f"{name!r} cannot be a project's name", mend="Use letters, digits, dots and dashes, a letter or digit first."
+        )
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ProjectFileError("is there already", where=str(folder), mend="Give another name.")
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {folder / "project.yaml": PROJECT.format(name=name), folder / "human.csv": HUMAN}
+        for path, text in files.items():
+            path.write_text(text, "utf-8")
+    except OSError as error:
+        raise ProjectFileError(f"cannot be written ({error.strerror})", where=str(folder)) from None
+    return tuple(files)

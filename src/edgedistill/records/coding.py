@@ -1,0 +1,168 @@
+"""From the rows of a file to responses, coded or not; each row is used, set aside with a reason, or an error."""
+
+import difflib
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from edgedistill.errors import DataError
+from edgedistill.records.types import CodedResponse, Response, SetAside
+from edgedistill_serve.tables import Row
+from edgedistill_serve.task import Task
+
+SPLITS = ("train", "validation", "test")
+_SHOWN = 5
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns of a file mean what.
+
+    Attributes:
+        task: Its inputs are columns of their own names; its labels are what the column ``label`` may hold.
+        group_by: The column whose rows stay together, or None.
+        max_characters: A response with more is set aside.
+    """
+
+    task: Task
+    group_by: str | None = None
+    max_characters: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[T]):
+    """What became of a file's rows: ``read == len(rows) + len(set_aside)``."""
+
+    file: str
+    read: int
+    rows: tuple[T, ...]
+    set_aside: tuple[SetAside, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitCode:
+    """A coded response and the split that the file's own column names, if it has that column."""
+
+    coded: CodedResponse
+    split: str | None
+
+
+@dataclass
+class _Problems:
+    """Every row of a file that makes it unusable, told in one error."""
+
+    file: str
+    found: list[str] = field(default_factory=list)
+
+    def add(self, row: int, what: str) -> None:
+        self.found.append(f"row {row}: {what}")
+
+    def settle(self, mend: str) -> None:
+        if self.found:
+            more = f"; and {len(self.found) - _SHOWN} more" if len(self.found) > _SHOWN else ""
+            raise DataError("; ".join(self.found[:_SHOWN]) + more, where=self.file, mend=mend)
+
+
+def folded(text: str) -> str:
+    """A text with case, white space and Unicode composition folded: two texts that fold alike count as one."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def read_coded(file: str, rows: Iterable[Row], columns: Columns) -> Reading[SplitCode]:
+    """Read human-coded rows: columns ``id``, the task's inputs, ``label``, and ``split`` where there is one.
+
+    Raises:
+        DataError: A column is missing, an id is empty or stands twice, a label or a split is unknown, no row is coded.
+    """
+    problems, used, aside, read = _Problems(file), [], [], 0
+    places: dict[str, int] = {}
+    names = ["id", *columns.task.inputs, "label", *filter(None, [columns.group_by])]
+    for row in rows:
+        if not read and "split" in row.values:
+            names.append("split")
+        read += 1
+        _require(file, row, names)
+        response = _response(file, row, columns, places, problems)
+        split = row.values.get("split")
+        if reason := _unusable(response, columns) or ("" if row.values["label"].strip() else "no human code"):
+            aside.append(SetAside(file, row.row, response.id, reason))
+            continue
+        label = row.values["label"].strip()
+        if label not in columns.task.names:
+            problems.add(row.row, _unknown("label", label, columns.task.names))
+        if split is not None and split not in SPLITS:
+            problems.add(row.row, _unknown("split", split, SPLITS))
+        used.append(SplitCode(CodedResponse(response, label), split))
+    problems.settle("Mend these rows, or the labels in the project file")
+    if len(labels := {row.coded.label for row in used}) < 2:
+        raise DataError(
+            f"every coded row has the label {labels.pop()!r}" if labels else "no row is coded",
+            where=file,
+            mend="A student needs human codes of at least two labels.",
+        )
+    return Reading(file, read, tuple(used), tuple(aside))
+
+
+def read_uncoded(file: str, rows: Iterable[Row], columns: Columns) -> Reading[Response]:
+    """Read responses that nobody coded: columns ``id`` and the task's inputs.
+
+    Raises:
+        DataError: A column is missing, an id is empty or stands twice, or there is no row.
+    """
+    problems, used, aside, read = _Problems(file), [], [], 0
+    places: dict[str, int] = {}
+    for row in rows:
+        read += 1
+        _require(file, row, ("id", *columns.task.inputs, *filter(None, [columns.group_by])))
+        response = _response(file, row, columns, places, problems)
+        if reason := _unusable(response, columns):
+            aside.append(SetAside(file, row.row, response.id, reason))
+        else:
+            used.append(response)
+    problems.settle("Give every row an id of its own")
+    if not read:
+        raise DataError("holds no rows", where=file)
+    return Reading(file, read, tuple(used), tuple(aside))
+
+
+def _require(file: str, row: Row, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in row.values:
+            near = difflib.get_close_matches(name, list(row.values), n=1)
+            raise DataError(
+                f"there is no column {name!r}; its columns are {', '.join(row.values)}",
+                where=f"{file}, row {row.row}",
+                mend=f"Is {near[0]!r} meant? Rename it to {name!r}." if near else f"Add the column {name!r}.",
+            )
+
+
+def _response(file: str, row: Row, columns: Columns, places: dict[str, int], problems: _Problems) -> Response:
+    values: Mapping[str, str] = row.values
+    ident = values["id"].strip()
+    if not ident:
+        problems.add(row.row, "the id is empty")
+    elif (earlier := places.setdefault(ident, row.row)) != row.row:
+        problems.add(row.row, f"the id {ident!r} stands in row {earlier} already")
+    group = (values[columns.group_by].strip() or None) if columns.group_by else None
+    return Response(ident, {name: values[name] for name in columns.task.inputs}, file, row.row, group)
+
+
+def _unusable(response: Response, columns: Columns) -> str:
+    for name, text in response.inputs.items():
+        if not text.strip():
+            return f"blank {name}"
+    if len(response.text) > columns.max_characters:
+        return f"response longer than {columns.max_characters} characters"
+    return ""
+
+
+def _unknown(what: str, found: str, known: Iterable[str]) -> str:
+    spellings = {folded(name): name for name in known}
+    if twin := spellings.get(folded(found)):
+        return f"the {what} {found!r} is another spelling of {twin!r}"
+    near = difflib.get_close_matches(folded(found), list(spellings), n=1)
+    meant = f"; did you mean {spellings[near[0]]!r}?" if near else f"; known are {', '.join(spellings.values())}"
+    return f"unknown {what} {found[:60]!r}{meant}"

@@ -1,0 +1,113 @@
+"""All rows of a project, read once: splits of the coded ones, the ones to label, and an account of every row."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgedistill.errors import DataError
+from edgedistill.project.sections import Project
+from edgedistill.records.coding import Columns, Reading, folded, read_coded, read_uncoded
+from edgedistill.records.splitting import Splits, split_rows
+from edgedistill.records.types import Response, SetAside
+from edgedistill_serve.tables import read_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where a file's rows went: ``read == sum(used.values()) + set_aside``."""
+
+    file: str
+    sha256: str
+    read: int
+    used: dict[str, int]
+    set_aside: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Every row of a project.
+
+    Attributes:
+        splits: The human-coded rows.
+        unlabelled: Responses for the teacher; none repeats a human-coded row or belongs to a group that is locked away.
+        set_aside: Rows that are not used, with the reason.
+        accounts: One per file.
+    """
+
+    splits: Splits
+    unlabelled: tuple[Response, ...]
+    set_aside: tuple[SetAside, ...]
+    accounts: tuple[Account, ...]
+
+
+def read_records(project: Project) -> Records:
+    """Read a project's files.
+
+    Raises:
+        DataError: A file or a row cannot be used; the message names file, row and mend.
+    """
+    data = project.data
+    columns = Columns(project.task.task, data.group_by, data.max_characters)
+    human_file = project.folder / data.human
+    coded = read_coded(data.human.name, read_rows(human_file), columns)
+    splits = split_rows(data.human.name, coded.rows, data.split)
+    sizes = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
+    accounts = [_account(human_file, coded.read, sizes, coded.set_aside)]
+    if data.unlabelled is None:
+        return Records(splits, (), coded.set_aside, tuple(accounts))
+    file = project.folder / data.unlabelled
+    uncoded = _apart(read_uncoded(data.unlabelled.name, read_rows(file), columns), splits)
+    accounts.append(_account(file, uncoded.read, {"to label": len(uncoded.rows)}, uncoded.set_aside))
+    return Records(splits, uncoded.rows, coded.set_aside + uncoded.set_aside, tuple(accounts))
+
+
+def _apart(uncoded: Reading[Response], splits: Splits) -> Reading[Response]:
+    """Set aside the uncoded rows that repeat a human-coded one or whose group is in validation or test."""
+    coded = {
+        (name, key): row.response
+        for name, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
+        for row in rows
+        for key in (f"id {row.response.id}", _whole(row.response))
+    }
+    locked = {
+        row.response.group: name
+        for name, rows in (("validation", splits.validation), ("test", splits.test))
+        for row in rows
+        if row.response.group is not None
+    }
+    used, aside = [], list(uncoded.set_aside)
+    for response in uncoded.rows:
+        reason, detail = "", ""
+        for name in ("test", "validation", "train"):
+            if twin := coded.get((name, f"id {response.id}")):
+                if _whole(twin) != _whole(response):
+                    raise DataError(
+                        f"the id {response.id!r} stands in {twin.place} already, with another text",
+                        where=response.place,
+                        mend="Ids are unique over both files.",
+                    )
+                reason, detail = f"repeats a {name} row", twin.place
+            elif twin := coded.get((name, _whole(response))):
+                reason, detail = f"repeats a {name} row", twin.place
+            elif response.group is not None and locked.get(response.group) == name:
+                reason, detail = f"its group has {name} rows", f"group {response.group}"
+            if reason:
+                aside.append(SetAside(response.file, response.row, response.id, reason, detail))
+                break
+        else:
+            used.append(response)
+    return replace(uncoded, rows=tuple(used), set_aside=tuple(aside))
+
+
+def _whole(response: Response) -> str:
+    """Every input folded: the same answer to another question is another row."""
+    return "text " + "\x1f".join(folded(text) for text in response.inputs.values())
+
+
+def _account(path: Path, read: int, used: dict[str, int], aside: tuple[SetAside, ...]) -> Account:
+    reasons: dict[str, int] = {}
+    for row in aside:
+        reasons[row.reason] = reasons.get(row.reason, 0) + 1
+    if read != sum(used.values()) + len(aside):
+        raise AssertionError(f"{path.name}: {read} rows read, {used} used, {len(aside)} set aside")
+    return Account(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), read, used, reasons)

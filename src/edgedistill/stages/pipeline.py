@@ -1,0 +1,199 @@
+"""The stages in order, what each depends on, and which of them still have to run."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgedistill.errors import GateRefused, RunError
+from edgedistill.project.sections import Project
+from edgedistill.stages.evaluate import evaluate
+from edgedistill.stages.export import export
+from edgedistill.stages.folder import fingerprint
+from edgedistill.stages.gate import gate
+from edgedistill.stages.label import label
+from edgedistill.stages.mix import mix
+from edgedistill.stages.run import Run
+from edgedistill.stages.train import train
+
+_FORMAT = 1
+"""Raised when a stage's output changes its meaning, so that older outputs are made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+        name: Its command.
+        work: Does it, and returns what `run.json` keeps of it.
+        outputs: What it writes into the run folder.
+        after: Stages whose outputs it reads.
+        settings: The part of the project file that it depends on; the data files always count.
+        wanted: Whether this project has the stage at all.
+    """
+
+    name: str
+    work: Callable[[Run], dict[str, Any]]
+    outputs: tuple[str, ...]
+    after: tuple[str, ...]
+    settings: Callable[[Project], Any]
+    wanted: Callable[[Project], bool] = lambda project: True
+
+
+def _asking(project: Project) -> dict[str, Any]:
+    """What decides a teacher's answers: the way they are fetched and paid for does not."""
+    if project.teacher is None:
+        return {}
+    how = {"concurrency", "tries", "timeout_seconds", "cache", "prices", "budget", "gate", "api_key_env"}
+    return project.teacher.model_dump(exclude=how) | {"codebook": project.task.model_dump()}
+
+
+STAGES = (
+    Stage(
+        "gate",
+        gate,
+        ("gate.json",),
+        (),
+        lambda project: [_asking(project), project.teacher and project.teacher.gate.model_dump()],
+        lambda project: project.teacher is not None,
+    ),
+    Stage(
+        "label",
+        label,
+        ("labels.jsonl",),
+        (),
+        _asking,
+        lambda project: project.teacher is not None and project.data.unlabelled is not None,
+    ),
+    Stage("mix", mix, ("mixture.csv",), ("label",), lambda project: project.mix.model_dump()),
+    Stage(
+        "train",
+        train,
+        ("student", "trials.csv"),
+        ("mix",),
+        lambda project: [project.student.model_dump(), project.task.task.names, project.task.inputs],
+    ),
+    Stage("evaluate", evaluate, ("evaluation.json",), ("train",), _asking),
+    Stage(
+        "export",
+        export,
+        ("bundle",),
+        ("gate", "train", "evaluate"),
+        lambda project: [project.name, project.export.model_dump(), project.task.model_dump(mode="json")],
+    ),
+)
+NAMES = tuple(stage.name for stage in STAGES)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What became of one stage: it ran, or it was done already."""
+
+    stage: str
+    skipped: bool
+    seconds: float
+    entry: dict[str, Any]
+
+
+def run_stages(run: Run, *, until: str = NAMES[-1], told: Callable[[Step], None] = lambda step: None) -> list[Step]:
+    """Run every stage up to `until` that is not done, in order.
+
+    Args:
+        run: The project and its folder.
+        until: The last stage to run.
+        told: Called after each stage.
+
+    Raises:
+        GateRefused: The teacher does not reach the bar and nobody accepted it; `gate.json` is written.
+        EdgeDistillError: Whatever a stage raises; the stages before it stay done.
+    """
+    _note_rows(run)
+    steps = []
+    for stage in _wanted(run.project)[: _last(run.project, until) + 1]:
+        steps.append(_step(run, stage))
+        told(steps[-1])
+        if stage.name == "gate":
+            _pass_gate(run)
+    return steps
+
+
+def run_stage(run: Run, name: str) -> Step:
+    """Run one stage from what the stages before it wrote.
+
+    Raises:
+        RunError: The project has no such stage, or a stage before it is not done.
+        GateRefused: As in `run_stages`.
+    """
+    stages = _wanted(run.project)
+    stage = stages[_last(run.project, name)]
+    for earlier in stages[: stages.index(stage)]:
+        if not run.folder.holds(earlier.name, _fingerprint(run, earlier)):
+            raise RunError(
+                f"{earlier.name} is not done for the project as it stands",
+                where=name,
+                mend=f"Run `edgedistill {earlier.name} {run.project.path.name}`, or `edgedistill run`.",
+            )
+        if earlier.name == "gate":
+            _pass_gate(run)
+    _note_rows(run)
+    step = _step(run, stage)
+    if stage.name == "gate":
+        _pass_gate(run)
+    return step
+
+
+def _step(run: Run, stage: Stage) -> Step:
+    mark = _fingerprint(run, stage)
+    if run.folder.holds(stage.name, mark) and not (stage.name == "gate" and _overruled_now(run)):
+        return Step(stage.name, True, 0.0, run.folder.journal["stages"][stage.name])
+    start = time.monotonic()
+    entry = stage.work(run)
+    seconds = time.monotonic() - start
+    run.folder.note_stage(stage.name, {"fingerprint": mark, "seconds": round(seconds, 2), **entry}, stage.outputs)
+    return Step(stage.name, False, seconds, entry)
+
+
+def _overruled_now(run: Run) -> bool:
+    """Whether this run accepts a teacher that an earlier one refused."""
+    verdict = run.folder.read_json("gate.json")
+    return run.accept_teacher and not verdict["passed"] and not verdict["accepted"]
+
+
+def _pass_gate(run: Run) -> None:
+    verdict = run.folder.read_json("gate.json")
+    if verdict["passed"] or verdict["accepted"]:
+        return
+    estimate = (verdict["agreement"] or {}).get(verdict["metric"])
+    if estimate is None:
+        found = f"the teacher's {verdict['metric']} is undefined on the {verdict['coded']} validation rows it coded"
+    else:
+        found = f"the teacher's {verdict['metric']} is {estimate['value']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+    raise GateRefused(
+        f"{found}; the interval's lower end must reach {verdict['at_least']:g}",
+        where="gate",
+        mend="Mend the codebook, choose another teacher, code more validation rows, or go on with --accept-teacher.",
+    )
+
+
+def _wanted(project: Project) -> list[Stage]:
+    return [stage for stage in STAGES if stage.wanted(project)]
+
+
+def _last(project: Project, name: str) -> int:
+    names = [stage.name for stage in _wanted(project)]
+    if name not in names:
+        raise RunError(f"this project has no stage {name!r}", where=str(project.path), mend=f"It has {', '.join(names)}.")
+    return names.index(name)
+
+
+def _fingerprint(run: Run, stage: Stage) -> str:
+    before = [_fingerprint(run, earlier) for earlier in _wanted(run.project) if earlier.name in stage.after]
+    data = [run.project.data.model_dump(mode="json"), [account.sha256 for account in run.records.accounts]]
+    return fingerprint([_FORMAT, stage.name, stage.settings(run.project), data, before])
+
+
+def _note_rows(run: Run) -> None:
+    run.folder.note_rows([asdict(account) for account in run.records.accounts], run.records.splits.notes)
+    lines = [["file", "row", "id", "reason", "detail"], *([*map(str, asdict(row).values())] for row in run.records.set_aside)]
+    run.folder.write_csv("set_aside.csv", lines)

@@ -1,0 +1,158 @@
+"""The project file is read strictly, and its errors say where and how to mend."""
+
+from pathlib import Path
+
+import pytest
+
+from edgedistill.errors import ProjectFileError
+from edgedistill.project import read_project
+from edgedistill.project.starter import start_project
+
+WHOLE = """\
+name: praise
+task:
+  kind: nominal
+  instructions: Code it.
+  labels:
+    - {name: process, definition: Praises effort.}
+    - {name: no, definition: Praises nothing.}
+  inputs: [question, response]
+data:
+  human: human.csv
+  unlabelled: responses.csv
+  group_by: student_id
+  split: {train: 0.4, validation: 0.2, test: 0.4}
+teacher:
+  base_url: https://example.org/v1
+  model: gpt-4o
+  votes: 3
+  temperature: 0.7
+  few_shot: 8
+  concurrency: 16
+  prices: {input_usd_per_million: 2.5, output_usd_per_million: 10}
+  budget: {tokens: 2_000_000}
+  gate: {metric: kappa, at_least: 0.6}
+mix: {human: all, teacher: 200}
+student:
+  backbone: minilm
+  search: {learning_rate: [2e-5, 5e-5], batch_size: [16], epochs: [4]}
+  seeds: [0, 1, 2]
+export: {precision: int8, max_flip_rate: 0.01}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def write_and_read(text: str):
+        path = tmp_path / "project.yaml"
+        path.write_text(text, "utf-8")
+        return read_project(path)
+
+    return write_and_read
+
+
+def complaint(read, text: str) -> str:
+    with pytest.raises(ProjectFileError) as error:
+        read(text)
+    assert "project.yaml" in str(error.value)
+    return str(error.value)
+
+
+def test_a_whole_project_is_read_with_its_numbers_and_its_folder(read, tmp_path):
+    project = read(WHOLE)
+    assert project.student.search.learning_rate == (2e-5, 5e-5)
+    assert project.teacher.budget.tokens == 2_000_000
+    assert project.teacher.prices.output_usd_per_million == 10
+    assert project.run_folder == tmp_path / "runs" / "praise"
+
+
+def test_name_task_and_human_file_are_enough(read):
+    project = read("name: x\ntask: {labels: [{name: a}, {name: b}]}\ndata: {human: h.csv}\n")
+    assert project.teacher is None
+    assert project.task.task.inputs == ("response",)
+
+
+def test_a_label_named_no_is_text_and_no_boolean(read):
+    assert read(WHOLE).task.task.names == ("process", "no")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("teacher:", "techer:", "unknown key techer; did you mean teacher?"),
+        ("  model:", "  modle:", "unknown key teacher.modle; did you mean model?"),
+        ("  model:", "  modle:", "the key teacher.model is missing"),
+        ("definition: Praises n", "define: Praises n", "unknown key task.labels.1.define; did you mean definition?"),
+        ("name: no,", "name: Process,", "'process' and 'Process' are two spellings of one"),
+        ("name: no,", "name: 1,", "task.labels.1.name is the number 1; put it in quotes"),
+        ("[question, response]", "[reponse]", "unknown input 'reponse'"),
+        ("[question, response]", "[response, question]", "in the order question"),
+        ("[question, response]", "[question]", "inputs hold response"),
+        ("train: 0.4", "train: 0.5", "sum to 1.1, not to 1"),
+        ("votes: 3", "votes: 0", "teacher.votes should be greater than or equal to 1, not 0"),
+        ("temperature: 0.7", "temperature: 7", "teacher.temperature should be less than or equal to 2"),
+        ("tokens: 2_000_000", "tokens: many", "teacher.budget.tokens should be a valid integer"),
+        ("{tokens: 2_000_000}", "{tokens: 5, usd: 1}", "a budget is either usd or tokens"),
+        ("  prices: {input_usd_per_million: 2.5, output_usd_per_million: 10}\n  budget: {tokens: 2_000_000}",
+         "  budget: {usd: 1}", "a budget in usd needs prices"),
+        ("teacher: 200", "teacher: some", "mix.teacher should be 'all' or should be a valid integer"),
+        ("[4]", "4", "student.search.epochs should be a list, not 4"),
+        ("2e-5", ".nan", "student.search.learning_rate.0"),
+        ("name: praise", "name: ../praise", "name has a character that is not allowed"),
+        ("kind: nominal", "kind: multilabel", "multilabel is not built yet"),
+        ("mix:", "generate: {per_label: 5}\nmix:", "generate is not built yet"),
+        ("teacher: 200", "synthetic_share: 0.8", "synthetic_share is not built yet"),
+        ("export:", "name: again\nexport:", "the key 'name' stands twice"),
+        ("export:", "export: [", "line"),
+    ],
+)
+def test_a_mistake_is_told_with_its_key_and_its_mend(read, old, new, told):
+    assert old in WHOLE
+    assert told in complaint(read, WHOLE.replace(old, new))
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(ProjectFileError, match="edgedistill init"):
+        read_project(tmp_path / "absent.yaml")
+
+
+def test_a_file_that_is_no_utf_8_names_the_byte(tmp_path):
+    path = tmp_path / "project.yaml"
+    path.write_bytes(b"name: praise\n# \xff\n")
+    with pytest.raises(ProjectFileError, match="byte 15 is no UTF-8"):
+        read_project(path)
+
+
+def test_an_object_tag_makes_no_object(read):
+    assert "could not determine a constructor" in complaint(read, "name: !!python/object/apply:os.getcwd []\n")
+
+
+def test_a_new_project_can_be_read_and_every_commented_line_holds(tmp_path):
+    files = start_project(tmp_path / "praise")
+    assert read_project(files[0]).name == "praise"
+    uncommented = files[0].read_text().replace("# teacher:", "teacher:").replace("\n#   ", "\n  ")
+    files[0].write_text(uncommented.replace("  # unlabelled", "  unlabelled").replace("  # group_by", "  group_by"))
+    project = read_project(files[0])
+    assert project.teacher.model == "gpt-4o"
+    assert project.teacher.budget.usd == 5
+    assert project.data.unlabelled == Path("responses.csv")
+
+
+def test_what_the_new_project_calls_a_default_is_one(tmp_path):
+    path = start_project(tmp_path / "praise")[0]
+    written = read_project(path)
+    path.write_text("name: praise\ntask: {labels: [{name: a}, {name: b}]}\ndata: {human: human.csv}\n")
+    bare = read_project(path)
+    assert (written.mix, written.student, written.export) == (bare.mix, bare.student, bare.export)
+    assert written.data == bare.data
+
+
+def test_a_folder_with_files_is_not_written_into(tmp_path):
+    start_project(tmp_path / "praise")
+    with pytest.raises(ProjectFileError, match="is there already"):
+        start_project(tmp_path / "praise")
+
+
+def test_a_name_that_no_project_can_have_is_refused(tmp_path):
+    with pytest.raises(ProjectFileError, match="cannot be a project's name"):
+        start_project(tmp_path / "two words")
