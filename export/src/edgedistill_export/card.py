@@ -1,0 +1,179 @@
+"""The model card: what a bundle is for, how far it agrees with human coders, and where it must not be trusted."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from edgedistill_export.parity import Hop
+from edgedistill_serve.manifest import MODEL_FILES, Golden, Manifest, Precision
+
+_PRECISION_NAMES: dict[Precision, str] = {"int8": "8-bit integers (int8)", "fp32": "32-bit floats (fp32)"}
+
+
+def card(
+    draft: Manifest, golden: Golden, chain: Sequence[Hop], sizes: Mapping[Precision, int], notes: Sequence[str]
+) -> str:
+    """Write the model card as Markdown with the YAML front matter that the Hugging Face Hub reads.
+
+    Args:
+        draft: What the bundle will say of itself; its ``metrics`` map a coder such as ``student`` or ``teacher`` to
+            an agreement with the human codes of the test rows, as in ``evaluation.json``. The card's licence is
+            ``provenance["license"]``, ``other`` where there is none.
+        golden: The golden rows; only their number is told.
+        chain: The measured hops from PyTorch to the served graph.
+        sizes: Bytes of each graph in the bundle.
+        notes: What a reader must know of this export, such as a refused int8 graph.
+    """
+    parts = (
+        _front_matter(draft),
+        _purpose(draft),
+        _labels(draft),
+        _agreement(draft.metrics),
+        _export(draft, chain, sizes, notes),
+        _limits(draft, golden),
+        _use(draft),
+        _provenance(draft.provenance),
+    )
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _front_matter(draft: Manifest) -> Iterator[str]:
+    yield "---"
+    yield f"license: {json.dumps(str(draft.provenance.get('license', 'other')))}"
+    yield "library_name: transformers.js"
+    yield "pipeline_tag: text-classification"
+    yield "tags:"
+    yield from (f"- {tag}" for tag in ("onnx", draft.precision, "educational-assessment", "edgedistill"))
+    yield "---"
+
+
+def _purpose(draft: Manifest) -> Iterator[str]:
+    order = ", from low to high" if draft.task.kind == "ordinal" else ""
+    count = len(draft.task.labels)
+    yield f"# {_cell(draft.name)}"
+    yield ""
+    yield f"Scores open responses with one of {count} codes{order}, offline on a CPU or in a browser."
+    yield f"It reads: {', '.join(name.replace('_', ' ') for name in draft.task.inputs)}; at most"
+    yield f"{draft.max_tokens} tokens together. A context that is too long is cut before the response is."
+
+
+def _labels(draft: Manifest) -> Iterator[str]:
+    yield "## Codes"
+    yield ""
+    yield from _table(("code", "definition"), [(label.name, label.definition) for label in draft.task.labels])
+
+
+def _agreement(metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Agreement with human coders"
+    yield ""
+    coders = {name: coder for name, coder in metrics.items() if isinstance(coder, Mapping) and "rows" in coder}
+    if not coders:
+        yield "Not measured. Do not score learners' responses with this model before it is."
+        return
+    kappa_name = next((str(coder["kappa_name"]) for coder in coders.values() if "kappa_name" in coder), "kappa")
+    figures = {"rows": "rows", "accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": kappa_name}
+    yield "On test rows that were used neither for training nor for choosing the model; in brackets 95 % intervals."
+    yield ""
+    yield from _table(
+        ("against human codes", *coders),
+        [(title, *(_figure(coder.get(key)) for coder in coders.values())) for key, title in figures.items()],
+    )
+    for name, coder in coders.items():
+        if coder.get("per_label"):
+            yield ""
+            yield f"Single codes, {_cell(name)}:"
+            yield ""
+            keys = ("precision", "recall", "f1", "support")
+            yield from _table(
+                ("code", *keys),
+                [(code, *(_figure(of_code.get(key)) for key in keys)) for code, of_code in coder["per_label"].items()],
+            )
+
+
+def _export(
+    draft: Manifest, chain: Sequence[Hop], sizes: Mapping[Precision, int], notes: Sequence[str]
+) -> Iterator[str]:
+    yield "## From PyTorch to this file"
+    yield ""
+    yield f"The served graph holds {_PRECISION_NAMES[draft.precision]}. Each row of the validation set was scored"
+    yield "alone by every graph; a flip is a row whose code changes."
+    yield ""
+    yield from _table(
+        ("from", "to", "rows", "flips", "flip rate", "largest probability difference"),
+        [
+            (
+                hop.before,
+                hop.after,
+                str(hop.rows),
+                str(hop.flips),
+                f"{hop.flip_rate:.2%}",
+                f"{hop.max_probability_difference:.2g}",
+            )
+            for hop in chain
+        ],
+    )
+    yield ""
+    yield from _table(
+        ("file", "megabytes"),
+        [(MODEL_FILES[precision], f"{bytes_ / 1e6:.1f}") for precision, bytes_ in sizes.items()],
+    )
+    for note in notes:
+        yield ""
+        yield note
+
+
+def _limits(draft: Manifest, golden: Golden) -> Iterator[str]:
+    yield "## Limits"
+    yield ""
+    yield "- It knows the task, the items and the population it was trained on. Check it on a sample of human codes"
+    yield "  before it scores another."
+    yield "- It supports a person's judgement of a response; it is not meant to decide about a learner alone."
+    if draft.temperature == 1.0:
+        yield "- Its probabilities are not calibrated: 0.9 does not mean right in nine of ten cases."
+    if not draft.batch_invariant:
+        yield "- Responses must be scored one at a time: in a batch, one response can change another's score."
+    yield f"- `golden.json` holds {len(golden.rows)} responses of the validation rows word for word, with which a"
+    yield "  machine checks that it scores as it should. Share the bundle no further than those responses may be."
+
+
+def _use(draft: Manifest) -> Iterator[str]:
+    dtype = {"int8": "q8", "fp32": "fp32"}[draft.precision]
+    yield "## Use"
+    yield ""
+    yield "    edgedistill-serve score BUNDLE TEXT"
+    yield "    edgedistill-serve grade BUNDLE responses.csv scored.csv"
+    yield ""
+    yield f'In transformers.js it loads with `dtype: "{dtype}"`, in Python with optimum\'s'
+    yield "`ORTModelForSequenceClassification`."
+
+
+def _provenance(provenance: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Provenance"
+    yield ""
+    text = json.dumps(dict(provenance), indent=2, ensure_ascii=False, sort_keys=True)
+    yield from (f"    {line}" for line in text.splitlines())
+
+
+def _figure(value: Any) -> str:
+    """A number, or an estimate with its interval; a figure that is undefined is a dash."""
+    if isinstance(value, Mapping):
+        return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "–" if value is None else str(value)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield _line(head)
+    yield _line(["---"] * len(head))
+    yield from map(_line, rows)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(text: str) -> str:
+    """Text of a codebook that cannot break out of its place: one line, with Markdown's and HTML's marks escaped."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{mark}" if mark in "|`*_[]\\#" else mark for mark in text)

@@ -1,0 +1,206 @@
+"""A fine-tuned student in PyTorch: a Hugging Face checkpoint folder, checked against its task."""
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForSequenceClassification
+
+from edgedistill_export.errors import CheckpointError
+from edgedistill_export.quiet import quiet
+from edgedistill_serve.encoding import Encoder
+from edgedistill_serve.task import Task, inputs_of
+
+_RETRAIN = "Train the student again, or name the folder that training wrote."
+_PROBLEM = "single_label_classification"
+"""One label for each response, as in a nominal or ordinal task."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A student as it was trained; `load` makes one.
+
+    Attributes:
+        folder: The Hugging Face checkpoint folder.
+        task: What the student scores; class *i* of the model is ``task.labels[i]``.
+        config: ``config.json``, with the labels and the problem type written out.
+        model: The PyTorch model, a sequence classifier in fp32 and eval mode on the CPU.
+        encoder: Turns rows into token ids, as in training and in serving.
+    """
+
+    folder: Path
+    task: Task
+    config: Mapping[str, Any]
+    model: Any
+    encoder: Encoder
+
+    @classmethod
+    def load(cls, folder: Path, task: Task, max_tokens: int) -> "Checkpoint":
+        """Read a checkpoint folder: safetensors only, nothing from a network, no code of the checkpoint's own.
+
+        Args:
+            folder: Holds ``config.json``, ``tokenizer.json`` and ``model.safetensors``.
+            task: What the student was trained to score.
+            max_tokens: Longest sequence that it is given, special tokens counted.
+
+        Raises:
+            CheckpointError: The task is multilabel, a file is missing or cannot be read, the weights are pickled or in several files, the
+                labels or their order are not the task's, the model is no sequence classifier, the tokenizer is not
+                the model's, or the model cannot read ``max_tokens`` tokens.
+        """
+        if task.kind == "multilabel":
+            raise CheckpointError("a multilabel student cannot be exported yet", where=str(folder))
+        _expect_files(folder)
+        config = _config(folder, task)
+        checkpoint = cls(folder, task, config, _model(folder), _encoder(folder, max_tokens))
+        _expect_vocabulary(checkpoint)
+        _expect_room(checkpoint)
+        return checkpoint
+
+    def logits(self, rows: Sequence[Mapping[str, str]]) -> npt.NDArray[np.float32]:
+        """Score rows in fp32, one at a time, so that no row's padding touches another's score.
+
+        Args:
+            rows: The task's inputs of each row; other keys are ignored.
+
+        Returns:
+            Logits of shape (rows, labels); not calibrated.
+
+        Raises:
+            DataError: A row lacks one of the task's inputs.
+        """
+        scored = np.empty((len(rows), len(self.task.labels)), dtype=np.float32)
+        with torch.inference_mode():
+            for i, encoded in enumerate(self.encoder.encode([inputs_of(row, self.task) for row in rows])):
+                ids = torch.tensor([encoded.ids])
+                inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+                if self._reads_segments:
+                    inputs["token_type_ids"] = torch.tensor([encoded.type_ids])
+                scored[i] = self.model(**inputs).logits[0].numpy()
+        return scored
+
+    @property
+    def _reads_segments(self) -> bool:
+        """Whether the model tells a first text from a second; where it has one segment, the ids say nothing."""
+        return (
+            getattr(self.model.config, "type_vocab_size", 0) > 1
+            and "token_type_ids" in inspect.signature(self.model.forward).parameters
+        )
+
+
+def _expect_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise CheckpointError("there is no such folder", where=str(folder), mend=_RETRAIN)
+    for name in ("config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{name} is missing", where=str(folder), mend="Save the model and its fast tokenizer into one folder."
+            )
+    if (folder / "model.safetensors").is_file():
+        return
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+        raise CheckpointError(
+            "the weights are pickled; a pickle can run code, so it is not read",
+            where=str(folder),
+            mend="Save the model again with save_pretrained(folder, safe_serialization=True).",
+        )
+    if (folder / "model.safetensors.index.json").is_file():
+        raise CheckpointError(
+            "the weights are in several files",
+            where=str(folder),
+            mend='Save the model again with save_pretrained(folder, max_shard_size="50GB").',
+        )
+    raise CheckpointError("model.safetensors is missing", where=str(folder), mend=_RETRAIN)
+
+
+def _config(folder: Path, task: Task) -> dict[str, Any]:
+    where = str(folder / "config.json")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise CheckpointError("it is no JSON object", where=where, mend=_RETRAIN)
+        named = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"it cannot be read ({error})", where=where, mend=_RETRAIN) from error
+    if not any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
+        raise CheckpointError("the model is no sequence classifier", where=where, mend=_RETRAIN)
+    if named != dict(enumerate(task.names)):
+        labels = ", ".join(named[index] for index in sorted(named)) or "none"
+        raise CheckpointError(
+            f"the model's labels are {labels}; the task's are {', '.join(task.names)}",
+            where=where,
+            mend="They must be the same, in the same order. Was the codebook changed after training? Train again.",
+        )
+    if config.get("problem_type", _PROBLEM) not in (_PROBLEM, None):
+        raise CheckpointError(
+            f"the model was trained for {config['problem_type']}; a {task.kind} task needs {_PROBLEM}",
+            where=where,
+            mend=_RETRAIN,
+        )
+    return config | {
+        "id2label": {str(i): name for i, name in enumerate(task.names)},
+        "label2id": {name: i for i, name in enumerate(task.names)},
+        "problem_type": _PROBLEM,
+    }
+
+
+def _model(folder: Path) -> Any:
+    try:
+        with quiet():
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
+            )
+    except Exception as error:  # noqa: BLE001  transformers raises many kinds for a folder it cannot read
+        raise CheckpointError(f"transformers cannot load it ({_first_line(error)})", where=str(folder)) from error
+    if loading["missing_keys"] or loading["mismatched_keys"]:
+        missing = ", ".join(sorted(str(key) for key in (*loading["missing_keys"], *loading["mismatched_keys"])))
+        raise CheckpointError(
+            f"the weights do not fill the model: {missing}", where=str(folder / "model.safetensors"), mend=_RETRAIN
+        )
+    return model.float().eval()
+
+
+def _encoder(folder: Path, max_tokens: int) -> Encoder:
+    try:
+        return Encoder(folder / "tokenizer.json", max_tokens)
+    except Exception as error:  # noqa: BLE001  tokenizers raises a bare Exception for a file it cannot read
+        raise CheckpointError(
+            f"it is no tokenizer ({_first_line(error)})", where=str(folder / "tokenizer.json"), mend=_RETRAIN
+        ) from error
+
+
+def _expect_vocabulary(checkpoint: Checkpoint) -> None:
+    file = checkpoint.folder / "tokenizer.json"
+    highest = max(Tokenizer.from_file(str(file)).get_vocab(with_added_tokens=True).values(), default=-1)
+    known = checkpoint.model.get_input_embeddings().num_embeddings
+    if not 0 <= highest < known:
+        raise CheckpointError(
+            f"its token ids go up to {highest}; the model knows {known} tokens",
+            where=str(file),
+            mend="The tokenizer is not this model's. " + _RETRAIN,
+        )
+
+
+def _expect_room(checkpoint: Checkpoint) -> None:
+    """Score one row of full length: a model with fewer positions fails here and not on a learner's response."""
+    longest = {name: "a " * checkpoint.encoder.max_tokens for name in checkpoint.task.inputs}
+    try:
+        checkpoint.logits([longest])
+    except (IndexError, OverflowError, RuntimeError) as error:
+        positions = checkpoint.config.get("max_position_embeddings", "unknown")
+        raise CheckpointError(
+            f"the model cannot read max_tokens = {checkpoint.encoder.max_tokens} tokens",
+            where=str(checkpoint.folder),
+            mend=f"Choose a max_tokens below the model's positions (max_position_embeddings: {positions}).",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
