@@ -9,7 +9,7 @@ A figure that is undefined is None, never NaN and never a stand-in such as 0: se
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +87,11 @@ class Agreement:
             "per_label": {name: asdict(label) for name, label in self.per_label.items()},
             "confusion": [list(counts) for counts in self.confusion],
         }
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """Return the agreement that `as_dict` told, as JSON gives it back."""
+        figures = {name: given[name] and Estimate(**given[name]) for name in ("accuracy", "macro_f1", "kappa")}
+        per_label = {name: LabelAgreement(**label) for name, label in given["per_label"].items()}
+        confusion = tuple(tuple(counts) for counts in given["confusion"])
+        return cls(**{**given, **figures, "per_label": per_label, "confusion": confusion})

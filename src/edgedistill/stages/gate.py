@@ -49,6 +49,6 @@ def gate(run: Run) -> dict[str, Any]:
 
 
 def groups_of(groups: list[str | None]) -> list[str] | None:
-    """The groups for a clustered bootstrap; None where any row has none."""
+    """The groups for a clustered bootstrap; None where a row has none, or where there is only one."""
     named = [group for group in groups if group is not None]
-    return named if named and len(named) == len(groups) else None
+    return named if len(named) == len(groups) and len(set(named)) > 1 else None

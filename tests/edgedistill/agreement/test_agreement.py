@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from edgedistill.agreement import agreement, agreement_table
+from edgedistill.agreement import Agreement, agreement, agreement_table
 from edgedistill.errors import DataError
 from edgedistill_serve.task import Label, Task
 
@@ -72,6 +72,12 @@ def test_an_agreement_survives_json():
     assert found["confusion"] == [[2, 0, 1], [0, 1, 0], [0, 0, 2]]
     assert found["per_label"]["correct"] == {"precision": 1.0, "recall": 2 / 3, "f1": 0.8, "support": 3}
     assert set(found["kappa"]) == {"value", "low", "high"}
+
+
+@pytest.mark.parametrize("coded", [CODED, HUMAN, ["correct"] * 6])
+def test_an_agreement_comes_back_from_json_unchanged(coded):
+    found = agreement(["correct"] * 6 if len(set(coded)) == 1 else HUMAN, coded, TASK)
+    assert Agreement.from_dict(json.loads(json.dumps(found.as_dict()))) == found
 
 
 def test_an_undefined_kappa_is_null_in_json():
