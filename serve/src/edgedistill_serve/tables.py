@@ -136,28 +136,28 @@ def _delimited_rows(records: Iterator[list[str]], header: tuple[str, ...], name:
 def _records(file: BinaryIO, name: str, delimiter: str) -> Iterator[list[str]]:
     """Yield the fields of every record; an empty line has none."""
     # Bytes that are no UTF-8 become surrogates, which no valid UTF-8 decodes to: so the record at fault is known.
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    source: list[str] = []
-    lines = (source.append(line) or line for line in text)  # type: ignore[func-returns-value]  # append gives None
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    well_quoted = re.compile(_FIELDS.replace(",", delimiter))
-    number = 0
-    while True:
-        number += 1
-        source.clear()
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        source: list[str] = []
+        lines = (source.append(line) or line for line in text)  # type: ignore[func-returns-value]  # append gives None
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        well_quoted = re.compile(_FIELDS.replace(",", delimiter))
+        number = 0
+        while True:
+            number += 1
+            source.clear()
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                _check_utf8(source, name, number)
+                if "field larger" in str(error):
+                    raise _too_long(name, number) from None
+                raise _badly_quoted(name, number, str(error)) from None
             _check_utf8(source, name, number)
-            if "field larger" in str(error):
-                raise _too_long(name, number) from None
-            raise _badly_quoted(name, number, str(error)) from None
-        _check_utf8(source, name, number)
-        if any('"' in field for field in record) and not well_quoted.fullmatch("".join(source)):
-            raise _badly_quoted(name, number, "a double quote inside a field that is not quoted")
-        yield record
+            if any('"' in field for field in record) and not well_quoted.fullmatch("".join(source)):
+                raise _badly_quoted(name, number, "a double quote inside a field that is not quoted")
+            yield record
 
 
 _FIELD = r'(?:"(?:[^"]++|"")*+"|[^",\r\n]*+)'
