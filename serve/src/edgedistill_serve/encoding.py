@@ -43,6 +43,11 @@ class Encoder:
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
 
+    @property
+    def room(self) -> int:
+        """How many tokens are left for the texts of a row that has a context."""
+        return self.max_tokens - int(self._tokenizer.num_special_tokens_to_add(True))
+
     def encode(self, rows: Sequence[Mapping[str, str]]) -> list[Encoded]:
         """Encode the inputs of several responses; ``result[i]`` is that of ``rows[i]`` whatever the others are."""
         pairs = [texts_of(row) for row in rows]

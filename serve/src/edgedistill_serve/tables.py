@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, TypeAlias
 import msgspec
 
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.parquet import SUFFIX, pyarrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,15 +225,9 @@ def _json_object(line: bytes, name: str, number: int) -> dict[str, Any]:
 
 
 def _parquet(file: BinaryIO, name: str) -> _Table:
+    pa = pyarrow(name)
     try:
-        import pyarrow as pa
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise DataError(
-            "Parquet files need pyarrow", where=name, mend='Install it: pip install "edgedistill-serve[parquet]".'
-        ) from None
-    try:
-        table = ParquetFile(file)
+        table = pa.parquet.ParquetFile(file)
     except pa.ArrowException as error:
         raise DataError(f"the file is no Parquet ({error})", where=name) from None
     header = tuple(table.schema_arrow.names)
@@ -271,7 +266,7 @@ _READERS: dict[str, _Reader] = {
     ".tsv": partial(_delimited, delimiter="\t"),
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
-    ".parquet": _parquet,
+    SUFFIX: _parquet,
 }
 SUFFIXES = tuple(_READERS)
 """The suffixes of the tables that can be read."""

@@ -1,0 +1,59 @@
+"""Which build of onnxruntime is installed: exactly one must be."""
+
+from collections.abc import Collection
+from importlib import metadata
+from types import ModuleType
+
+from edgedistill_serve.errors import RuntimeMissing
+
+BUILDS = ("onnxruntime", "onnxruntime-gpu")
+"""Two distributions that install the same package, one over the other."""
+
+
+def installed_builds() -> tuple[str, ...]:
+    """Return those of `BUILDS` that are installed."""
+    return tuple(build for build in BUILDS if _is_installed(build))
+
+
+def check_builds(installed: Collection[str]) -> None:
+    """Check that one build is installed.
+
+    Raises:
+        RuntimeMissing: None is, or both are; the message names the command that mends it.
+    """
+    if not installed:
+        raise RuntimeMissing(
+            "onnxruntime is not installed",
+            mend='Install it: pip install "edgedistill-serve[cpu]" (or [gpu], never both).',
+        )
+    if len(installed) > 1:
+        raise RuntimeMissing(
+            f"{' and '.join(sorted(installed))} are both installed and overwrite each other",
+            mend="Remove both and install one: pip uninstall -y onnxruntime onnxruntime-gpu && "
+            'pip install "edgedistill-serve[cpu]".',
+        )
+
+
+def onnxruntime() -> ModuleType:
+    """Import onnxruntime.
+
+    Raises:
+        RuntimeMissing: It is not installed, is there twice, or cannot be imported.
+    """
+    check_builds(installed_builds())
+    try:
+        import onnxruntime as runtime
+    except ImportError as error:
+        raise RuntimeMissing(
+            f"onnxruntime is installed but cannot be imported ({error})",
+            mend="Install it anew: pip install --force-reinstall onnxruntime.",
+        ) from None
+    return runtime  # type: ignore[no-any-return]  # onnxruntime has no types
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,72 @@
+"""The self-check at load: does this CPU give the scores that the bundle was checked with?"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_serve.manifest import Golden, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCheck:
+    """What the golden responses scored here.
+
+    Attributes:
+        precision: Of the graph that was checked.
+        rows: How many responses were scored.
+        difference: The largest difference of a probability from the golden one, in [0, 1].
+        tolerance: The largest difference that is accepted.
+    """
+
+    precision: Precision
+    rows: int
+    difference: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the graph may be used on this CPU."""
+        return self.difference <= self.tolerance
+
+
+def self_check(
+    logits_of: Callable[[Mapping[str, str]], NDArray[np.float64]],
+    golden: Golden,
+    precision: Precision,
+    temperature: float,
+) -> SelfCheck:
+    """Score the golden responses and compare.
+
+    Args:
+        logits_of: From the inputs of a response to its logits, shape (labels,).
+        golden: Responses with their fp32 logits.
+        precision: Of the graph behind ``logits_of``; chooses the tolerance.
+        temperature: Divides both logits.
+
+    Raises:
+        ScoringFailed: A response cannot be scored.
+    """
+    difference = 0.0
+    for row in golden.rows:
+        wanted = softmax(np.array(row.logits, dtype=np.float64), temperature)
+        found = softmax(logits_of(row.inputs), temperature)
+        same_labels = found.shape == wanted.shape
+        difference = max(difference, float(np.abs(found - wanted).max()) if same_labels else 1.0)
+    return SelfCheck(precision, len(golden.rows), difference, golden.tolerance[precision])
+
+
+def softmax(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Return ``exp(logits / temperature)``, divided by its sum.
+
+    Args:
+        logits: Shape (labels,), finite.
+        temperature: Above 0; 1 leaves the logits as they are (Guo et al. 2017, "On Calibration of Modern Neural
+            Networks", equation 9).
+    """
+    scaled = logits / temperature
+    # Shifted by the largest, no exponent overflows.
+    weights = np.exp(scaled - scaled.max())
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
