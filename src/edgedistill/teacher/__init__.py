@@ -1,1 +1,40 @@
-"""TODO."""
+"""Labels from a teacher LLM: the codebook's prompt, the votes, and every answer kept on disk."""
+
+from edgedistill.teacher.asking import Patience
+from edgedistill.teacher.cache import AnswerCache, CacheStats, Entry, Verified
+from edgedistill.teacher.codebook import Codebook, coding_messages
+from edgedistill.teacher.examples import choose_examples
+from edgedistill.teacher.formats import AnswerFormat
+from edgedistill.teacher.keys import api_key
+from edgedistill.teacher.labelling import Labelling, Progress, label_responses
+from edgedistill.teacher.parsing import Cause
+from edgedistill.teacher.request import TeacherRequest
+from edgedistill.teacher.salvage import Salvaged, salvage
+from edgedistill.teacher.spending import Budget, Usage
+from edgedistill.teacher.transfer import BadLine, Imported, export_jsonl, import_jsonl
+
+__all__ = [
+    "AnswerCache",
+    "AnswerFormat",
+    "BadLine",
+    "Budget",
+    "CacheStats",
+    "Cause",
+    "Codebook",
+    "Entry",
+    "Imported",
+    "Labelling",
+    "Patience",
+    "Progress",
+    "Salvaged",
+    "TeacherRequest",
+    "Usage",
+    "Verified",
+    "api_key",
+    "choose_examples",
+    "coding_messages",
+    "export_jsonl",
+    "import_jsonl",
+    "label_responses",
+    "salvage",
+]

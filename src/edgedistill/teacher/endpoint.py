@@ -1,0 +1,144 @@
+"""One endpoint with one model: sends requests, one try each, and remembers which answer format it knows."""
+
+import asyncio
+from typing import Any, NoReturn, Self
+
+import openai
+
+from edgedistill.errors import TeacherError, TeacherRefusedKey, TeacherUnknownModel, TeacherUnreachable
+from edgedistill.project.sections import TeacherSection
+from edgedistill.teacher.formats import AnswerFormat
+from edgedistill.teacher.outcomes import (
+    Answered,
+    Busy,
+    Fatal,
+    FormatRefused,
+    Outcome,
+    Rejected,
+    outcome_of_body,
+    outcome_of_status,
+)
+from edgedistill.teacher.parsing import Cause, Failure
+from edgedistill.teacher.request import TeacherRequest
+
+_OTHER_LIMIT = "max_completion_tokens"  # newer models know the token limit by this name, and their error says so
+_DEAF = {"ConnectError", "ConnectTimeout"}  # of httpx or httpx2, whichever the client was built with
+
+
+class Endpoint:
+    """An open connection to the teacher.
+
+    Args:
+        section: Address, model, and the seconds that one try may take.
+        api_key: The key.
+
+    Raises:
+        TeacherUnreachable: The address is none.
+    """
+
+    def __init__(self, section: TeacherSection, api_key: str) -> None:
+        self._section = section
+        self._heard = False
+        self._limit_name = "max_tokens"
+        self.form = AnswerFormat.SCHEMA
+        seconds = section.timeout_seconds
+        connect = min(10.0, seconds / 2)  # shorter than a try, so that a silent host is told from a slow answer
+        try:
+            self._client = openai.AsyncOpenAI(
+                api_key=api_key,
+                base_url=section.base_url,
+                max_retries=0,
+                timeout=openai.Timeout(seconds, connect=connect),
+            )
+        except (openai.OpenAIError, ValueError) as error:
+            raise TeacherUnreachable(
+                "the address cannot be used", where=section.base_url, mend="Check teacher.base_url."
+            ) from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    def step_down(self, refused: AnswerFormat) -> None:
+        """Ask in the next format from now on, unless another request has stepped down already."""
+        if refused is self.form and self.form.next:
+            self.form = self.form.next
+
+    async def send(self, request: TeacherRequest) -> Answered | Busy | Rejected | FormatRefused:
+        """Make one try.
+
+        Raises:
+            TeacherError: No request can succeed: TeacherRefusedKey, TeacherUnknownModel or TeacherUnreachable.
+        """
+        outcome = await self._outcome(request)
+        if isinstance(outcome, Fatal):
+            self._stop(outcome)
+        self._heard = self._heard or isinstance(outcome, Answered)
+        return outcome
+
+    def unreachable(self, busy: Busy) -> TeacherUnreachable:
+        """Return the error for an endpoint that nothing more can be had from."""
+        what = "nothing listens there" if not busy.failure.code else f"it only answers with {busy.failure.code}"
+        return TeacherUnreachable(
+            what,
+            where=self._section.base_url,
+            mend="Check teacher.base_url and that the server runs; every answer so far is kept, so run again to go on.",
+        )
+
+    async def _outcome(self, request: TeacherRequest) -> Outcome:
+        limit_name = self._limit_name
+        try:
+            async with asyncio.timeout(self._section.timeout_seconds):
+                reply = await self._client.chat.completions.with_raw_response.create(**_body(request, limit_name))
+        except openai.APIStatusError as error:
+            headers = {name.lower(): value for name, value in error.response.headers.items()}
+            if limit_name == "max_tokens" and error.status_code == 400 and _OTHER_LIMIT in str(error):
+                self._limit_name = _OTHER_LIMIT
+                return await self._outcome(request)
+            formatted = request.response_format is not None
+            return outcome_of_status(
+                error.status_code, headers, error.response.text, formatted=formatted, heard=self._heard
+            )
+        except (TimeoutError, openai.APITimeoutError) as error:
+            deaf = type(error.__cause__).__name__ in _DEAF
+            return Busy(Failure(Cause.TIMED_OUT), unheard=not deaf, deaf=deaf)
+        except openai.APIConnectionError as error:
+            deaf = type(error.__cause__).__name__ in _DEAF
+            return Busy(Failure(Cause.DROPPED), unheard=not deaf, deaf=deaf)
+        except openai.OpenAIError as error:
+            raise TeacherError(f"the client failed: {type(error).__name__}", where=self._section.base_url) from error
+        return outcome_of_body(reply.text, heard=self._heard)
+
+    def _stop(self, fatal: Fatal) -> NoReturn:
+        section = self._section
+        variable = section.api_key_env
+        if fatal.kind == "key":
+            mend = (
+                f"Check the key in the environment variable {variable}, and that it is one for this address."
+                if variable
+                else "Name the environment variable that holds the key, in teacher.api_key_env."
+            )
+            raise TeacherRefusedKey(f"the endpoint refused the key ({fatal.code})", where=section.base_url, mend=mend)
+        if fatal.kind == "quota":
+            mend = f"Add credit to the account, or set {variable or 'teacher.api_key_env'} to another key."
+            raise TeacherRefusedKey(
+                f"the key's account has no credit ({fatal.code})", where=section.base_url, mend=mend
+            )
+        if fatal.kind == "model":
+            what = f"the endpoint does not know the model {section.model!r} ({fatal.code})"
+            raise TeacherUnknownModel(what, where=section.base_url, mend="Check teacher.model.")
+        raise TeacherUnreachable(
+            f"there are no chat completions at this address ({fatal.code})",
+            where=section.base_url,
+            mend="Check teacher.base_url; it mostly ends in /v1.",
+        )
+
+
+def _body(request: TeacherRequest, limit_name: str) -> dict[str, Any]:
+    body: dict[str, Any] = {"model": request.model, "messages": request.messages, **request.sampling}
+    body[limit_name] = request.max_output_tokens
+    if request.response_format is not None:
+        body["response_format"] = request.response_format
+    return body

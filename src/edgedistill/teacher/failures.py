@@ -1,0 +1,69 @@
+"""What the teacher said where it gave no label, kept apart from the answers.
+
+A failure is never an answer: it is asked again by the next run. It is kept so that a person can read what was said,
+and so that an offline run sets the same rows aside.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from edgedistill.errors import CacheDamaged
+from edgedistill.teacher.parsing import Cause, Failure
+
+FAILURES = "failures.jsonl"
+_MOST_RAW = 100_000  # characters of an endpoint's text that are kept
+
+
+class FailureLog:
+    """The file of failures in a cache's folder; the last line about a request counts.
+
+    Args:
+        folder: The cache's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / FAILURES
+
+    def add(self, failure: Failure) -> None:
+        """Append a failure that carries its key; it is on disk when this returns.
+
+        Raises:
+            CacheDamaged: The file cannot be written.
+        """
+        line = {"key": failure.key, "cause": failure.cause, "code": failure.code, "raw": failure.raw[:_MOST_RAW]}
+        try:
+            with self.file.open("ab") as out:
+                out.write(b"\n" * self._torn() + json.dumps(line).encode("ascii") + b"\n")
+                out.flush()
+                os.fsync(out.fileno())
+        except OSError as error:
+            raise CacheDamaged(
+                f"the file cannot be written: {error.strerror}",
+                where=str(self.file),
+                mend="Name a folder that can be written, in teacher.cache.",
+            ) from error
+
+    def read(self) -> dict[str, Failure]:
+        """Return the last failure of each request; lines that kill -9 tore are passed over."""
+        found: dict[str, Failure] = {}
+        if not self.file.exists():
+            return found
+        with self.file.open("rb") as lines:
+            for line in lines:
+                try:
+                    value = json.loads(line)
+                    failure = Failure(Cause(value["cause"]), value["raw"], value["code"], value["key"])
+                    found[failure.key] = failure
+                except (ValueError, TypeError, KeyError):
+                    continue
+        return found
+
+    def _torn(self) -> bool:
+        """Whether the last line was never finished."""
+        try:
+            with self.file.open("rb") as lines:
+                lines.seek(-1, os.SEEK_END)
+                return lines.read(1) != b"\n"
+        except OSError:
+            return False

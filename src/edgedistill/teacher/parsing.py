@@ -1,0 +1,113 @@
+"""From a raw answer to a label, or to the reason why there is none.
+
+Reads what the cache holds, so a better reader reads paid answers again for free. What is forgiven: a code fence or a
+``<think>`` block around the answer, the bare label where JSON was asked for, other case or quotes around the label.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Cause(StrEnum):
+    """Why a response has no label: the fixed phrases under which set-aside rows are counted."""
+
+    REFUSED = "the teacher refused to code it"
+    TRUNCATED = "the teacher's answer was cut short"
+    EMPTY = "the teacher's answer was empty"
+    UNREADABLE = "the teacher's answer could not be read"
+    NO_SUCH_LABEL = "the teacher's answer is no label of the codebook"
+    NOT_RECORDED = "the recorded teacher has no answer"
+    REJECTED = "the endpoint rejected the request"
+    RATE_LIMITED = "the endpoint allowed no more requests"
+    SERVER_ERROR = "the endpoint failed"
+    TIMED_OUT = "the endpoint took too long"
+    DROPPED = "the connection broke"
+    TIE = "the votes tie"
+    NO_TEXT = "it holds characters that are no text"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An answer that gives no label.
+
+    Attributes:
+        cause: Why.
+        raw: What the endpoint sent, as text; empty where nothing came.
+        code: The HTTP status or the endpoint's own code, where there is one.
+        key: The key of the request, under which `FailureLog` keeps it; empty before it is kept.
+    """
+
+    cause: Cause
+    raw: str = ""
+    code: str = ""
+    key: str = ""
+
+
+_THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+_FENCED = re.compile(r"^```\w*\s*(.*?)\s*```$", re.DOTALL)
+
+
+def read_label(answer: Mapping[str, Any], labels: Sequence[str]) -> str | Failure:
+    """Return the label that a chat completion gives.
+
+    Args:
+        answer: The whole chat completion.
+        labels: The codebook's labels.
+    """
+    try:
+        choice = answer["choices"][0]
+        message = choice["message"]
+        content, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return _failure(Cause.UNREADABLE, answer)
+    if refusal or finish == "content_filter":
+        return _failure(Cause.REFUSED, answer)
+    if finish == "length":
+        return _failure(Cause.TRUNCATED, answer)
+    if content is None or content == "":
+        return _failure(Cause.EMPTY, answer)
+    named = _named(content) if isinstance(content, str) else None
+    if named is None:
+        return _failure(Cause.UNREADABLE, answer)
+    return _among(named, labels) or _failure(Cause.NO_SUCH_LABEL if _is_json(content) else Cause.UNREADABLE, answer)
+
+
+def _named(content: str) -> str | None:
+    text = _bare(content)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    label = value.get("label") if isinstance(value, dict) else value
+    if isinstance(label, int) and not isinstance(label, bool):
+        return str(label)
+    return label if isinstance(label, str) else None
+
+
+def _bare(content: str) -> str:
+    text = _THINKING.sub("", content).strip()
+    fenced = _FENCED.match(text)
+    return fenced[1] if fenced else text
+
+
+def _is_json(content: str) -> bool:
+    return _bare(content).startswith("{")
+
+
+def _among(named: str, labels: Sequence[str]) -> str | None:
+    if named in labels:
+        return named
+    folded = {_folded(label): label for label in labels}
+    return folded.get(_folded(named))
+
+
+def _folded(label: str) -> str:
+    return " ".join(label.strip().strip("\"'`*.").casefold().split())
+
+
+def _failure(cause: Cause, answer: Mapping[str, Any]) -> Failure:
+    return Failure(cause, raw=json.dumps(answer, ensure_ascii=False))

@@ -1,0 +1,69 @@
+"""What can still be read of a damaged cache, written into a fresh one."""
+
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgedistill.errors import CacheDamaged
+from edgedistill.teacher.cache import DATABASE, AnswerCache, Entry, checked
+
+_LEAST_ROW = 512  # bytes; no row that holds a request and an answer is smaller
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What became of a damaged cache.
+
+    Attributes:
+        kept: Number of answers in the fresh database.
+        damaged_file: Where the old database was put.
+    """
+
+    kept: int
+    damaged_file: Path
+
+
+def salvage(folder: Path) -> Salvaged:
+    """Put a fresh database in the place of a damaged one, with every answer that can still be read.
+
+    The damaged database is kept beside it. No other process may use the cache meanwhile.
+
+    Raises:
+        CacheDamaged: There is no database, or the fresh one cannot be written.
+    """
+    old = folder / DATABASE
+    if not old.is_file():
+        raise CacheDamaged("there is no cache", where=str(old), mend="Check the folder in teacher.cache.")
+    with tempfile.TemporaryDirectory(prefix="salvage-", dir=folder) as fresh_folder:
+        with AnswerCache(Path(fresh_folder)) as fresh:
+            kept = sum(fresh.keep([entry]) for entry in _readable(old))
+        damaged_file = folder / f"{DATABASE}.damaged-{time.time_ns()}"
+        for suffix in ("-wal", "-shm", ""):
+            if (part := folder / (DATABASE + suffix)).exists():
+                part.rename(damaged_file.with_name(damaged_file.name + suffix))
+        (Path(fresh_folder) / DATABASE).rename(old)
+    return Salvaged(kept, damaged_file)
+
+
+def _readable(file: Path) -> Iterator[Entry]:
+    # One look-up per row: a damaged page then costs the rows that lie on it, and no others.
+    query = "SELECT key, raw, mode, filename, value FROM Cache WHERE rowid = ?"
+    with closing(sqlite3.connect(file)) as connection:
+        for rowid in range(1, _last_row(connection, file) + 1):
+            try:
+                found = connection.execute(query, (rowid,)).fetchone()
+                if found:
+                    yield checked(str(found[0]), tuple(found[1:]))
+            except (sqlite3.DatabaseError, CacheDamaged):
+                continue
+
+
+def _last_row(connection: sqlite3.Connection, file: Path) -> int:
+    try:
+        return int(connection.execute("SELECT MAX(rowid) FROM Cache").fetchone()[0] or 0)
+    except sqlite3.DatabaseError:
+        return file.stat().st_size // _LEAST_ROW
