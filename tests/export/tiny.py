@@ -22,7 +22,9 @@ PRAISE = Task(
     (Label("process", "praises effort or strategy"), Label("outcome", "praises the result"), Label("none")),
     ("response",),
 )
-GRADING = Task("ordinal", (Label("wrong"), Label("partly"), Label("right")), ("question", "reference_answer", "response"))
+GRADING = Task(
+    "ordinal", (Label("wrong"), Label("partly"), Label("right")), ("question", "reference_answer", "response")
+)
 MOVES = Task("multilabel", (Label("praises"), Label("asks"), Label("tells")), ("response",))
 MAX_TOKENS = 48
 
@@ -65,9 +67,13 @@ FAMILIES = (BERT, DISTILBERT, ROBERTA)
 
 def rows_for(task: Task) -> list[dict[str, str]]:
     """The sentences as rows of a task, one of them overlong; a context where the task has one."""
-    context = {"question": "Why did bulb A stay on?", "reference_answer": "It is still in a closed path with a battery."}
+    context = {
+        "question": "Why did bulb A stay on?",
+        "reference_answer": "It is still in a closed path with a battery.",
+    }
     return [
-        {name: context[name] for name in task.inputs if name in context} | {"response": text} for text in (*TEXTS, OVERLONG)
+        {name: context[name] for name in task.inputs if name in context} | {"response": text}
+        for text in (*TEXTS, OVERLONG)
     ]
 
 
@@ -76,7 +82,9 @@ def save_student(folder: Path, task: Task, kin: Kin = BERT, seed: int = 0) -> Pa
     tokenizer = _byte_level() if kin.byte_level else _word_pieces()
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), _marks(kin.byte_level), strict=True)),
+        **dict(
+            zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), _marks(kin.byte_level), strict=True)
+        ),
         model_input_names=["input_ids", "attention_mask"] + (["token_type_ids"] if kin is BERT else []),
     )
     wide = {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4} if kin is DISTILBERT else {
@@ -115,7 +123,9 @@ def _word_pieces() -> Tokenizer:
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.train_from_iterator(
         TEXTS,
-        trainers.WordPieceTrainer(vocab_size=300, special_tokens=[pad, unknown, first, last, mask], show_progress=False),
+        trainers.WordPieceTrainer(
+            vocab_size=300, special_tokens=[pad, unknown, first, last, mask], show_progress=False
+        ),
     )
     ends = [(mark, tokenizer.token_to_id(mark)) for mark in (first, last)]
     tokenizer.post_processor = processors.TemplateProcessing(

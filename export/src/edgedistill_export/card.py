@@ -20,7 +20,7 @@ def card(
             an agreement with the human codes of the test rows, as in ``evaluation.json``. The card's licence is
             ``provenance["license"]``, ``other`` where there is none.
         golden: The golden rows; only their number is told.
-        chain: The measured hops from PyTorch to the served graph.
+        chain: The measured hops, that of a refused graph among them.
         sizes: Bytes of each graph in the bundle.
         notes: What a reader must know of this export, such as a refused int8 graph.
     """
@@ -130,7 +130,7 @@ def _limits(draft: Manifest, golden: Golden) -> Iterator[str]:
     yield "- It supports a person's judgement of a response; it is not meant to decide about a learner alone."
     if draft.temperature == 1.0:
         yield "- Its probabilities are not calibrated: 0.9 does not mean right in nine of ten cases."
-    if not draft.batch_invariant:
+    if draft.precision == "int8" and not draft.batch_invariant:
         yield "- Responses must be scored one at a time: in a batch, one response can change another's score."
     yield f"- `golden.json` holds {len(golden.rows)} responses of the validation rows word for word, with which a"
     yield "  machine checks that it scores as it should. Share the bundle no further than those responses may be."
@@ -155,12 +155,12 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _figure(value: Any) -> str:
-    """A number, or an estimate with its interval; a figure that is undefined is a dash."""
+    """A number, or an estimate with its interval; a figure that is undefined is named so."""
     if isinstance(value, Mapping):
         return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
     if isinstance(value, float):
         return f"{value:.3f}"
-    return "–" if value is None else str(value)
+    return "undefined" if value is None else str(value)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -46,14 +46,14 @@ class Checkpoint:
         """Read a checkpoint folder: safetensors only, nothing from a network, no code of the checkpoint's own.
 
         Args:
-            folder: Holds ``config.json``, ``tokenizer.json`` and ``model.safetensors``.
+            folder: Holds ``config.json``, ``tokenizer.json``, ``tokenizer_config.json`` and ``model.safetensors``.
             task: What the student was trained to score.
             max_tokens: Longest sequence that it is given, special tokens counted.
 
         Raises:
-            CheckpointError: The task is multilabel, a file is missing or cannot be read, the weights are pickled or in several files, the
-                labels or their order are not the task's, the model is no sequence classifier, the tokenizer is not
-                the model's, or the model cannot read ``max_tokens`` tokens.
+            CheckpointError: The task is multilabel, a file is missing or cannot be read, the weights are pickled or in
+                several files, the labels or their order are not the task's, the model is no sequence classifier, the
+                tokenizer is not the model's, or the model cannot read ``max_tokens`` tokens.
         """
         if task.kind == "multilabel":
             raise CheckpointError("a multilabel student cannot be exported yet", where=str(folder))
@@ -98,7 +98,7 @@ class Checkpoint:
 def _expect_files(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError("there is no such folder", where=str(folder), mend=_RETRAIN)
-    for name in ("config.json", "tokenizer.json"):
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         if not (folder / name).is_file():
             raise CheckpointError(
                 f"{name} is missing", where=str(folder), mend="Save the model and its fast tokenizer into one folder."
@@ -157,7 +157,7 @@ def _model(folder: Path) -> Any:
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )
-    except Exception as error:  # noqa: BLE001  transformers raises many kinds for a folder it cannot read
+    except Exception as error:  # transformers raises many kinds for a folder it cannot read
         raise CheckpointError(f"transformers cannot load it ({_first_line(error)})", where=str(folder)) from error
     if loading["missing_keys"] or loading["mismatched_keys"]:
         missing = ", ".join(sorted(str(key) for key in (*loading["missing_keys"], *loading["mismatched_keys"])))
@@ -170,7 +170,7 @@ def _model(folder: Path) -> Any:
 def _encoder(folder: Path, max_tokens: int) -> Encoder:
     try:
         return Encoder(folder / "tokenizer.json", max_tokens)
-    except Exception as error:  # noqa: BLE001  tokenizers raises a bare Exception for a file it cannot read
+    except Exception as error:  # tokenizers raises a bare Exception for a file it cannot read
         raise CheckpointError(
             f"it is no tokenizer ({_first_line(error)})", where=str(folder / "tokenizer.json"), mend=_RETRAIN
         ) from error
@@ -190,7 +190,7 @@ def _expect_vocabulary(checkpoint: Checkpoint) -> None:
 
 def _expect_room(checkpoint: Checkpoint) -> None:
     """Score one row of full length: a model with fewer positions fails here and not on a learner's response."""
-    longest = {name: "a " * checkpoint.encoder.max_tokens for name in checkpoint.task.inputs}
+    longest = dict.fromkeys(checkpoint.task.inputs, "a " * checkpoint.encoder.max_tokens)
     try:
         checkpoint.logits([longest])
     except (IndexError, OverflowError, RuntimeError) as error:

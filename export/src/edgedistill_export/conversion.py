@@ -29,7 +29,7 @@ def to_onnx(checkpoint: Checkpoint, file: Path) -> None:
                 "onnx", model=checkpoint.model, task="text-classification", library_name="transformers"
             )
             export(checkpoint.model, describe(checkpoint.model.config), file)
-    except Exception as error:  # noqa: BLE001  optimum and torch raise many kinds; each means no graph
+    except Exception as error:  # optimum and torch raise many kinds; each means no graph
         raise ExportFailed(
             f"a {checkpoint.model.config.model_type} model cannot be exported to ONNX ({error})",
             where=str(checkpoint.folder),

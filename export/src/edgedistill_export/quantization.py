@@ -29,7 +29,7 @@ def dynamic_int8(fp32: Path, int8: Path) -> None:
     try:
         with quiet():
             quantize_dynamic(fp32, int8, per_channel=True, weight_type=QuantType.QInt8)
-    except Exception as error:  # noqa: BLE001  onnx and onnxruntime raise many kinds; each means no graph
+    except Exception as error:  # onnx and onnxruntime raise many kinds; each means no graph
         raise ExportFailed(
             f"the graph cannot be quantized ({error})", mend="Set export.precision to fp32, or choose another backbone."
         ) from error

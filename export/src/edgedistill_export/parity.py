@@ -1,0 +1,105 @@
+"""Agreement of one form of the student with the next: PyTorch, ONNX fp32, int8."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from edgedistill_export.errors import ExportFailed
+from edgedistill_serve.encoding import Encoder
+from edgedistill_serve.scorer import available_cores
+from edgedistill_serve.selfcheck import softmax
+from edgedistill_serve.session import Session
+
+Logits: TypeAlias = npt.NDArray[np.float32]
+"""Of shape (rows, labels), not calibrated."""
+
+CONVERSION_TOLERANCE = 1e-4
+"""The largest difference of a probability between PyTorch and ONNX fp32 that counts as the same model.
+
+The same sums in another order differ by about 1e-6; a wrong mask, a lost segment id or a changed label order differs by
+far more.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """How far one form of the student agrees with the form before it, each row scored alone.
+
+    Attributes:
+        before: The form that is the reference, such as ``PyTorch``.
+        after: The form that was made from it.
+        rows: Validation rows scored, at least 1.
+        flips: Rows whose best label differs.
+        flip_rate: ``flips / rows``, in [0, 1].
+        max_probability_difference: Largest absolute difference of any label's probability in any row, in [0, 1].
+    """
+
+    before: str
+    after: str
+    rows: int
+    flips: int
+    flip_rate: float
+    max_probability_difference: float
+
+
+def graph_logits(graph: Path, encoder: Encoder, rows: Sequence[Mapping[str, str]]) -> Logits:
+    """Score rows with an ONNX graph as the scorer does, each row alone, as many at a time as there are cores.
+
+    Raises:
+        BundleError: The graph cannot be loaded.
+        ScoringFailed: The graph failed on a row, or a logit is not finite.
+    """
+    session = Session(graph)
+    with ThreadPoolExecutor(available_cores()) as callers:
+        scored = list(callers.map(session.logits, encoder.encode(rows)))
+    return np.array(scored, dtype=np.float32)
+
+
+def probabilities(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
+    """Return the probabilities that the scorer would give, of shape (rows, labels)."""
+    return np.array([softmax(row.astype(np.float64), temperature) for row in logits])
+
+
+def differences(before: Logits, after: Logits, temperature: float) -> npt.NDArray[np.float64]:
+    """Return each row's largest absolute difference of a probability, of shape (rows,)."""
+    largest: npt.NDArray[np.float64] = np.abs(
+        probabilities(before, temperature) - probabilities(after, temperature)
+    ).max(axis=1)
+    return largest
+
+
+def hop(names: tuple[str, str], before: Logits, after: Logits, temperature: float) -> Hop:
+    """Compare two forms of the student on the same rows, at least one.
+
+    Args:
+        names: What the two forms are called.
+        before: Finite logits of the reference.
+        after: Finite logits of the form that was made from it.
+        temperature: Divides both before softmax.
+    """
+    flips = int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
+    largest = float(differences(before, after, temperature).max())
+    return Hop(*names, len(before), flips, flips / len(before), largest)
+
+
+def check_conversion(converted: Hop) -> None:
+    """Refuse an fp32 graph that is not the student that was evaluated.
+
+    Where no probability differs by more than `CONVERSION_TOLERANCE`, a label can only flip between two labels whose
+    probabilities are within twice that of each other, which is a tie; so the difference alone is checked.
+
+    Raises:
+        ExportFailed: A probability differs by more.
+    """
+    if converted.max_probability_difference > CONVERSION_TOLERANCE:
+        raise ExportFailed(
+            f"{converted.after} is not the model that {converted.before} is: probabilities differ by up to "
+            f"{converted.max_probability_difference:.2g} (allowed {CONVERSION_TOLERANCE:g}), "
+            f"{converted.flips} of {converted.rows} validation rows change their label",
+            mend="No bundle was written. Choose another backbone, or report this with the backbone's name.",
+        )
