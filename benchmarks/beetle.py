@@ -103,7 +103,13 @@ def run(folder: Path, name: str, seed: int, address: str) -> dict[str, Any]:
     journal, evaluation, gate = (
         json.loads((results / file).read_text("utf-8")) for file in ("run.json", "evaluation.json", "gate.json")
     )
-    return {"stages": journal["stages"], "rows": journal["rows"], "evaluation": evaluation, "gate": gate, "wall": seconds}
+    return {
+        "stages": journal["stages"],
+        "rows": journal["rows"],
+        "evaluation": evaluation,
+        "gate": gate,
+        "wall": seconds,
+    }
 
 
 def shown(results: dict[str, list[dict[str, Any]]]) -> None:
@@ -117,12 +123,23 @@ def shown(results: dict[str, list[dict[str, Any]]]) -> None:
         for figure in ("macro_f1", "kappa", "accuracy"):
             found = [each["evaluation"]["agreement"]["student"][figure]["value"] for each in runs]
             spread = statistics.stdev(found) if len(found) > 1 else 0.0
-            print(f"({name}) {rows} rows  {figure} {statistics.mean(found):.3f} ± {spread:.3f} (sd of {len(found)} seeds)", found)
+            mean = f"{figure} {statistics.mean(found):.3f} ± {spread:.3f} (sd of {len(found)} seeds)"
+            print(f"({name}) {rows} rows  {mean}", found)
         print(f"    seed {0}: {told(runs[0]['evaluation']['agreement']['student'])}")
         for each in runs:
-            flips = [f"{hop['before']}→{hop['after']} {hop['flips']}/{hop['rows']}" for hop in each["stages"]["export"]["chain"]]
+            flips = [
+                f"{hop['before']}→{hop['after']} {hop['flips']}/{hop['rows']}"
+                for hop in each["stages"]["export"]["chain"]
+            ]
             seconds = {stage: entry["seconds"] for stage, entry in each["stages"].items()}
-            print("   ", ", ".join(flips), "serves", each["stages"]["export"]["served"], seconds, f"wall {each['wall']:.0f} s")
+            print(
+                "   ",
+                ", ".join(flips),
+                "serves",
+                each["stages"]["export"]["served"],
+                seconds,
+                f"wall {each['wall']:.0f} s",
+            )
 
 
 def told(agreement: dict[str, Any]) -> str:

@@ -32,9 +32,7 @@ def score_over_http(bundle: Path) -> None:
             address = json.loads(server.stdout.readline())["address"]  # type: ignore[union-attr]  # stdout is a pipe
             body = json.dumps({"response": RESPONSE}).encode()
             print(f"\nPOST {address}/v1/score {body.decode()}")
-            request = urllib.request.Request(
-                f"{address}/v1/score", body, {"content-type": "application/json"}
-            )
+            request = urllib.request.Request(f"{address}/v1/score", body, {"content-type": "application/json"})
             with urllib.request.urlopen(request, timeout=30) as answer:
                 print(json.dumps(json.load(answer), indent=2))
         finally:

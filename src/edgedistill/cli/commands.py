@@ -1,6 +1,5 @@
 """The commands of `edgedistill`."""
 
-import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -38,7 +37,9 @@ def _root(show: Annotated[bool, typer.Option("--version", help="Print the versio
 
 
 @app.command()
-def init(name: Annotated[Path, typer.Argument(metavar="NAME", help="The new folder.")], as_json: AsJson = False) -> None:
+def init(
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="The new folder.")], as_json: AsJson = False
+) -> None:
     """Make a new project folder with a commented project file.
 
     Example: edgedistill init praise
@@ -101,7 +102,7 @@ def _work(
 
     terminal.opening(project, records)
     with terminal.progress() as advance:
-        job = Run(project, records, folder, os.environ, offline, accept_teacher, advance)
+        job = Run(project, records, folder, offline=offline, accept_teacher=accept_teacher, advance=advance)
         work(job, told)
     result: dict[str, Any] = {"run": str(folder.path), "stages": {step.stage: step.entry for step in steps}}
     if steps and steps[-1].stage == "export":

@@ -71,9 +71,19 @@ class Terminal:
         if verdict["agreement"]:
             self.console.print(_table({f"teacher {verdict['teacher']}": verdict["agreement"]}))
         if verdict["set_aside"]:
-            self.console.print(f"  {len(verdict['set_aside'])} of {verdict['rows']} validation rows were not coded by the teacher")
-        outcome = "passed" if verdict["passed"] else "refused, accepted by --accept-teacher" if verdict["accepted"] else "refused"
-        self.console.print(f"  gate: {verdict['metric']} at least {verdict['at_least']:g} (lower end): [bold]{outcome}[/bold]")
+            self.console.print(
+                f"  {len(verdict['set_aside'])} of {verdict['rows']} validation rows were not coded by the teacher"
+            )
+        outcome = (
+            "passed"
+            if verdict["passed"]
+            else "refused, accepted by --accept-teacher"
+            if verdict["accepted"]
+            else "refused"
+        )
+        self.console.print(
+            f"  gate: {verdict['metric']} at least {verdict['at_least']:g} (lower end): [bold]{outcome}[/bold]"
+        )
 
     def agreement(self, evaluation: Mapping[str, Any]) -> None:
         """Show student and teacher against the human codes of the test rows."""
@@ -82,10 +92,14 @@ class Terminal:
 
     def chain(self, export: Mapping[str, Any]) -> None:
         """Show the hops from the trained model to the file that is served."""
-        table = Table("from", "to", "rows", "labels flipped", "largest probability change", title="Export, on validation rows")
+        table = Table(
+            "from", "to", "rows", "labels flipped", "largest probability change", title="Export, on validation rows"
+        )
         for hop in export["chain"]:
             flips = f"{hop['flips']} ({hop['flip_rate']:.1%})"
-            table.add_row(hop["before"], hop["after"], str(hop["rows"]), flips, f"{hop['max_probability_difference']:.4f}")
+            table.add_row(
+                hop["before"], hop["after"], str(hop["rows"]), flips, f"{hop['max_probability_difference']:.4f}"
+            )
         self.console.print(table)
         for note in export["notes"]:
             self.console.print(f"  note: {note}")
@@ -114,7 +128,9 @@ def _details(entry: Mapping[str, Any]) -> str:
     if counts := entry.get("by_source_and_label"):
         told.append(f"{entry['rows']} rows: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     if best := entry.get("best"):
-        told.append(f"validation macro-F1 {best['validation_macro_f1']:.3f} at epoch {best['best_epoch']} (seed {best['seed']})")
+        told.append(
+            f"validation macro-F1 {best['validation_macro_f1']:.3f} at epoch {best['best_epoch']} (seed {best['seed']})"
+        )
     told += entry.get("notes", []) if "chain" not in entry else []
     return "".join(f"\n  {line}" for line in told)
 

@@ -19,9 +19,8 @@ from edgedistill.project.sections import Project
 class _CoreLoader(yaml.SafeLoader):
     """Safe YAML with the scalars of YAML 1.2, so that a label `no` is text and `2e-5` a number; no key twice."""
 
-    yaml_implicit_resolvers: typing.ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
-
+_CoreLoader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9][0-9_]*", "-+0123456789"),
@@ -34,6 +33,8 @@ for _tag, _pattern, _first in (
 def _mapping(loader: _CoreLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[str] = set()
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
         if key.value in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
         seen.add(key.value)
@@ -116,7 +117,9 @@ def _complaint(place: str, alternatives: list[ErrorDetails]) -> str:
             *above, last = place.split(".")
             known = list(_fields(above))
             near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
-            return f"unknown key {place}" + (f"; did you mean {near[0]}?" if near else f"; keys here: {', '.join(known)}")
+            return f"unknown key {place}" + (
+                f"; did you mean {near[0]}?" if near else f"; keys here: {', '.join(known)}"
+            )
         case "missing":
             return f"the key {place} is missing"
         case "string_type" if isinstance(detail["input"], int | float):

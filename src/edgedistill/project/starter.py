@@ -74,9 +74,14 @@ def start_project(folder: Path) -> tuple[Path, ...]:
         ProjectFileError: The folder exists and is not empty, cannot be written, or its name cannot be a project's.
     """
     name = folder.name
-    if not name or not all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name) or name[0] in "._-":
+    if (
+        not name
+        or not all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in name)
+        or name[0] in "._-"
+    ):
         raise ProjectFileError(
-            f"{name!r} cannot be a project's name", mend="Use letters, digits, dots and dashes, a letter or digit first."
+            f"{name!r} cannot be a project's name",
+            mend="Use letters, digits, dots and dashes, a letter or digit first.",
         )
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

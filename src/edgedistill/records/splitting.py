@@ -41,45 +41,54 @@ def split_rows(file: str, rows: Sequence[SplitCode], section: SplitSection) -> S
         DataError: A split would be empty.
     """
     predefined = rows[0].split is not None
-    notes: list[str] = []
-    coded: dict[str, list[CodedResponse]] = {name: [] for name in SPLITS}
     if predefined:
-        for row in rows:
-            coded[str(row.split)].append(row.coded)
-        if not coded["validation"] and coded["train"]:
-            share = section.validation / (section.train + section.validation)
-            parts = _random(coded["train"], {"train": 1 - share, "validation": share}, section.seed)
-            coded |= parts
-            notes.append(f"the split column names no validation rows: {len(parts['validation'])} train rows became them")
+        sides, notes = _as_named(rows, section)
     else:
         shares = {"train": section.train, "validation": section.validation, "test": section.test}
-        coded |= _random([row.coded for row in rows], shares, section.seed)
-    for name in SPLITS:
-        if not coded[name]:
+        sides, notes = _random([row.coded for row in rows], shares, section.seed), []
+    labels = {row.coded.label for row in rows}
+    for name, side in sides.items():
+        if not side:
             raise DataError(
                 f"the {name} split is empty",
                 where=file,
                 mend="Code more rows, change data.split, or give rows of every split in the split column.",
             )
-        if absent := sorted({row.coded.label for row in rows} - {row.label for row in coded[name]}):
+        if absent := sorted(labels - {row.label for row in side}):
             notes.append(f"no {name} row has the label {', '.join(absent)}")
-    learnt, locked = [*coded["train"], *coded["validation"]], coded["test"]
-    texts = {folded(row.response.text) for row in learnt}
-    groups = {row.response.group for row in learnt} & {row.response.group for row in locked} - {None}
-    repeated = sum(folded(row.response.text) in texts for row in locked)
-    if repeated:
-        notes.append(f"{repeated} of {len(locked)} test responses also stand in train or validation (predefined split)")
+    texts, groups = _repeated([*sides["train"], *sides["validation"]], sides["test"])
+    if texts:
+        notes.append(
+            f"{texts} of {len(sides['test'])} test responses also stand in train or validation (predefined split)"
+        )
     if groups:
-        notes.append(f"{len(groups)} groups have test rows and others (predefined split)")
+        notes.append(f"{groups} groups have test rows and others (predefined split)")
     return Splits(
-        train=TrainRows(tuple(coded["train"])),
-        validation=ValidationRows(tuple(coded["validation"])),
-        test=TestRows(tuple(locked)),
+        train=TrainRows(tuple(sides["train"])),
+        validation=ValidationRows(tuple(sides["validation"])),
+        test=TestRows(tuple(sides["test"])),
         predefined=predefined,
-        repeated_texts=repeated,
-        repeated_groups=len(groups),
+        repeated_texts=texts,
+        repeated_groups=groups,
         notes=tuple(notes),
     )
+
+
+def _as_named(rows: Sequence[SplitCode], section: SplitSection) -> tuple[dict[str, list[CodedResponse]], list[str]]:
+    """The file's own splits; where it names no validation rows, a random part of the train rows becomes them."""
+    sides = {name: [row.coded for row in rows if row.split == name] for name in SPLITS}
+    if sides["validation"] or not sides["train"]:
+        return sides, []
+    share = section.validation / (section.train + section.validation)
+    sides |= _random(sides["train"], {"train": 1 - share, "validation": share}, section.seed)
+    return sides, [f"the split column names no validation rows: {len(sides['validation'])} train rows became them"]
+
+
+def _repeated(learnt: Sequence[CodedResponse], locked: Sequence[CodedResponse]) -> tuple[int, int]:
+    """How many locked rows have a text, and how many groups have rows, on both sides."""
+    texts = {folded(row.response.text) for row in learnt}
+    groups = {row.response.group for row in learnt} & {row.response.group for row in locked} - {None}
+    return sum(folded(row.response.text) in texts for row in locked), len(groups)
 
 
 def _random(rows: Sequence[CodedResponse], shares: dict[str, float], seed: int) -> dict[str, list[CodedResponse]]:

@@ -37,7 +37,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         by_teacher = {label.id: label.label for label in labelling.labels}
         coded = [row for row in splits.test if row.response.id in by_teacher]
         result["teacher_set_aside"] = [asdict(row) for row in labelling.set_aside]
-        cost = {"cost": labelling.usage.as_dict()}
+        cost = {"cost": asdict(labelling.usage)}
         if coded:
             columns["teacher"] = _against_humans(run, coded, [by_teacher[row.response.id] for row in coded])
     result["agreement"] = {name: column.as_dict() for name, column in columns.items()}

@@ -47,13 +47,19 @@ def _provenance(run: Run, journal: dict[str, Any]) -> dict[str, Any]:
     provenance: dict[str, Any] = {
         "edgedistill": version("edgedistill"),
         "versions": journal["versions"],
-        "data": [{"file": account.file, "sha256": account.sha256, "rows": account.read} for account in run.records.accounts],
+        "data": [
+            {"file": account.file, "sha256": account.sha256, "rows": account.read} for account in run.records.accounts
+        ],
         "mixture": journal["stages"]["mix"]["by_source_and_label"],
         "student": {"backbone": run.project.student.backbone} | journal["stages"]["train"]["best"],
         "test_texts_also_in_train_or_validation": run.records.splits.repeated_texts,
     }
     if run.project.teacher:
         gate = run.folder.read_json("gate.json")
-        provenance["teacher"] = {"model": run.teacher.model, "votes": run.teacher.votes, "temperature": run.teacher.temperature}
+        provenance["teacher"] = {
+            "model": run.teacher.model,
+            "votes": run.teacher.votes,
+            "temperature": run.teacher.temperature,
+        }
         provenance["gate"] = {key: gate[key] for key in ("metric", "at_least", "passed", "accepted", "agreement")}
     return provenance

@@ -1,7 +1,7 @@
 """The run folder: what the stages wrote, and which of it still holds."""
 
 import csv
-import datetime
+import datetime as dt
 import hashlib
 import io
 import json
@@ -90,7 +90,7 @@ class RunFolder:
         journal = self.journal
         journal["stages"][name] = {
             **entry,
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "outputs": {output: digest(self.path / output) for output in outputs},
         }
         self.write_json("run.json", journal)
@@ -98,9 +98,13 @@ class RunFolder:
     def holds(self, name: str, fingerprint: str) -> bool:
         """Whether a stage is done: same settings and inputs, and what it wrote is still there unchanged."""
         entry = self.journal["stages"].get(name)
-        return bool(entry) and entry["fingerprint"] == fingerprint and all(
-            (self.path / output).exists() and digest(self.path / output) == sha256
-            for output, sha256 in entry["outputs"].items()
+        return (
+            bool(entry)
+            and entry["fingerprint"] == fingerprint
+            and all(
+                (self.path / output).exists() and digest(self.path / output) == sha256
+                for output, sha256 in entry["outputs"].items()
+            )
         )
 
 

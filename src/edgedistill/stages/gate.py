@@ -1,5 +1,6 @@
 """The gate: does the teacher agree with the human coders on validation rows?"""
 
+from dataclasses import asdict
 from typing import Any
 
 from edgedistill.agreement import agreement
@@ -30,7 +31,7 @@ def gate(run: Run) -> dict[str, Any]:
         "passed": False,
         "accepted": run.accept_teacher,
         "agreement": None,
-        "cost": labelling.usage.as_dict(),
+        "cost": asdict(labelling.usage),
     }
     if coded:
         measured = agreement(
@@ -39,7 +40,9 @@ def gate(run: Run) -> dict[str, Any]:
             run.project.task.task,
             groups=groups_of([row.response.group for row in coded]),
         )
-        estimate = {"kappa": measured.kappa, "accuracy": measured.accuracy, "macro_f1": measured.macro_f1}[section.metric]
+        estimate = {"kappa": measured.kappa, "accuracy": measured.accuracy, "macro_f1": measured.macro_f1}[
+            section.metric
+        ]
         verdict |= {
             "agreement": measured.as_dict(),
             "passed": estimate is not None and estimate.low >= section.at_least,

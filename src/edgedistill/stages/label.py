@@ -1,6 +1,7 @@
 """Labelling: the teacher codes the responses that no human coded."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from edgedistill.records.types import TeacherLabel
@@ -31,7 +32,7 @@ def label(run: Run) -> dict[str, Any]:
         "rows": len(run.records.unlabelled),
         "labelled": len(labelling.labels),
         "set_aside": [{"id": row.id, "reason": row.reason, "detail": row.detail} for row in labelling.set_aside],
-        "cost": labelling.usage.as_dict(),
+        "cost": asdict(labelling.usage),
     }
 
 

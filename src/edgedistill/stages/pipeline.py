@@ -38,7 +38,7 @@ class Stage:
     outputs: tuple[str, ...]
     after: tuple[str, ...]
     settings: Callable[[Project], Any]
-    wanted: Callable[[Project], bool] = lambda project: True
+    wanted: Callable[[Project], bool] = lambda _: True
 
 
 def _asking(project: Project) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Step:
     entry: dict[str, Any]
 
 
-def run_stages(run: Run, *, until: str = NAMES[-1], told: Callable[[Step], None] = lambda step: None) -> list[Step]:
+def run_stages(run: Run, *, until: str = NAMES[-1], told: Callable[[Step], None] = lambda _: None) -> list[Step]:
     """Run every stage up to `until` that is not done, in order.
 
     Args:
@@ -168,7 +168,8 @@ def _pass_gate(run: Run) -> None:
     if estimate is None:
         found = f"the teacher's {verdict['metric']} is undefined on the {verdict['coded']} validation rows it coded"
     else:
-        found = f"the teacher's {verdict['metric']} is {estimate['value']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+        interval = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**estimate)
+        found = f"the teacher's {verdict['metric']} is {interval}"
     raise GateRefused(
         f"{found}; the interval's lower end must reach {verdict['at_least']:g}",
         where="gate",
@@ -183,7 +184,9 @@ def _wanted(project: Project) -> list[Stage]:
 def _last(project: Project, name: str) -> int:
     names = [stage.name for stage in _wanted(project)]
     if name not in names:
-        raise RunError(f"this project has no stage {name!r}", where=str(project.path), mend=f"It has {', '.join(names)}.")
+        raise RunError(
+            f"this project has no stage {name!r}", where=str(project.path), mend=f"It has {', '.join(names)}."
+        )
     return names.index(name)
 
 
@@ -195,5 +198,8 @@ def _fingerprint(run: Run, stage: Stage) -> str:
 
 def _note_rows(run: Run) -> None:
     run.folder.note_rows([asdict(account) for account in run.records.accounts], run.records.splits.notes)
-    lines = [["file", "row", "id", "reason", "detail"], *([*map(str, asdict(row).values())] for row in run.records.set_aside)]
+    lines = [
+        ["file", "row", "id", "reason", "detail"],
+        *([*map(str, asdict(row).values())] for row in run.records.set_aside),
+    ]
     run.folder.write_csv("set_aside.csv", lines)

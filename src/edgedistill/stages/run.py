@@ -1,7 +1,7 @@
 """One run of a project: what every stage is handed."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
@@ -11,7 +11,7 @@ from edgedistill.project.sections import Project, TeacherSection
 from edgedistill.records.reading import Records
 from edgedistill.records.types import CodedResponse, Response
 from edgedistill.stages.folder import RunFolder
-from edgedistill.teacher import AnswerCache, Codebook, Labelling, Progress, api_key, choose_examples, label_responses
+from edgedistill.teacher import AnswerCache, Budget, Codebook, Labelling, Progress, choose_examples, label_responses
 
 Advance: TypeAlias = Callable[[str, int, int], None]
 """Told while work goes on: what is done, how much of it is done, how much there is."""
@@ -24,17 +24,15 @@ class Run:
     Attributes:
         offline: Answer from the cache alone.
         accept_teacher: Go on with a teacher that the gate refuses.
-        environ: Where the teacher's key is looked up.
         advance: Told about progress.
     """
 
     project: Project
     records: Records
     folder: RunFolder
-    environ: Mapping[str, str] = field(default_factory=dict)
     offline: bool = False
     accept_teacher: bool = False
-    advance: Advance = lambda what, done, of: None
+    advance: Advance = lambda *_: None
 
     @property
     def teacher(self) -> TeacherSection:
@@ -45,7 +43,9 @@ class Run:
         """
         if self.project.teacher is None:
             raise ProjectFileError(
-                "there is no teacher", where=str(self.project.path), mend="Add the section teacher, or leave this stage out."
+                "there is no teacher",
+                where=str(self.project.path),
+                mend="Add the section teacher, or leave this stage out.",
             )
         return self.project.teacher
 
@@ -58,7 +58,12 @@ class Run:
     @cached_property
     def examples(self) -> tuple[CodedResponse, ...]:
         """The coded examples in every coding prompt, from human train rows."""
-        return choose_examples(self.records.splits.train, self.teacher.few_shot, self.project.task.task)
+        return choose_examples(self.records.splits.train, self.codebook.names, self.teacher.few_shot)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """One cap for all stages of this run."""
+        return Budget.of(self.teacher)
 
     @property
     def cache_folder(self) -> Path:
@@ -71,7 +76,6 @@ class Run:
         def told(progress: Progress) -> None:
             self.advance(what, progress.done, progress.total)
 
-        key = None if self.offline else api_key(self.teacher, self.environ)
         with AnswerCache(self.cache_folder) as cache:
             return label_responses(
                 responses,
@@ -80,6 +84,6 @@ class Run:
                 cache,
                 examples=self.examples,
                 offline=self.offline,
-                api_key=key,
                 progress=told,
+                budget=self.budget,
             )

@@ -5,7 +5,7 @@ from typing import Any
 
 from edgedistill.stages.mix import read_mixture
 from edgedistill.stages.run import Run
-from edgedistill.student import Trial, TrainingProgress, backbone_folder, train_student
+from edgedistill.student import TrainingProgress, Trial, backbone_folder, train_student
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def train(run: Run) -> dict[str, Any]:
     task, section = run.project.task.task, run.project.student
 
     def told(progress: TrainingProgress) -> None:
-        run.advance(f"train: {progress.what}", progress.done, progress.total)
+        run.advance("train: optimizer steps", progress.done, progress.total)
 
     trained = train_student(
         read_mixture(run.folder, task.inputs),
@@ -46,7 +46,15 @@ def train(run: Run) -> dict[str, Any]:
 
 def _table(trials: Sequence[Trial]) -> list[list[object]]:
     names = ["learning_rate", "batch_size", "epochs", "seed"]
-    header = [*names, "epoch", "validation_loss", "validation_accuracy", "validation_macro_f1", "best", "seconds"]
+    header: list[object] = [
+        *names,
+        "epoch",
+        "validation_loss",
+        "validation_accuracy",
+        "validation_macro_f1",
+        "best",
+        "seconds",
+    ]
     lines: list[list[object]] = [
         [
             *(getattr(trial, name) for name in names),

@@ -93,8 +93,11 @@ def test_a_label_named_no_is_text_and_no_boolean(read):
         ("temperature: 0.7", "temperature: 7", "teacher.temperature should be less than or equal to 2"),
         ("tokens: 2_000_000", "tokens: many", "teacher.budget.tokens should be a valid integer"),
         ("{tokens: 2_000_000}", "{tokens: 5, usd: 1}", "a budget is either usd or tokens"),
-        ("  prices: {input_usd_per_million: 2.5, output_usd_per_million: 10}\n  budget: {tokens: 2_000_000}",
-         "  budget: {usd: 1}", "a budget in usd needs prices"),
+        (
+            "  prices: {input_usd_per_million: 2.5, output_usd_per_million: 10}\n  budget: {tokens: 2_000_000}",
+            "  budget: {usd: 1}",
+            "a budget in usd needs prices",
+        ),
         ("teacher: 200", "teacher: some", "mix.teacher should be 'all' or should be a valid integer"),
         ("[4]", "4", "student.search.epochs should be a list, not 4"),
         ("2e-5", ".nan", "student.search.learning_rate.0"),
