@@ -1,1 +1,49 @@
-"""TODO."""
+"""Scores open responses with an EdgeDistill bundle: no LLM, no network.
+
+scorer = Scorer(Bundle.load("bundle"))
+scorer.score(["You worked hard on this."])[0].label
+"""
+
+from edgedistill_serve.bundle import Bundle
+from edgedistill_serve.errors import (
+    BundleDamaged,
+    BundleError,
+    CannotListen,
+    DataError,
+    EdgeDistillError,
+    NotJson,
+    NotReady,
+    QueueFull,
+    RequestError,
+    RequestTooLarge,
+    RuntimeMissing,
+    ScoringFailed,
+    SelfCheckFailed,
+    UnknownModel,
+    WrongShape,
+)
+from edgedistill_serve.scorer import Score, Scorer
+from edgedistill_serve.task import Label, Task
+
+__all__ = [
+    "Bundle",
+    "BundleDamaged",
+    "BundleError",
+    "CannotListen",
+    "DataError",
+    "EdgeDistillError",
+    "Label",
+    "NotJson",
+    "NotReady",
+    "QueueFull",
+    "RequestError",
+    "RequestTooLarge",
+    "RuntimeMissing",
+    "Score",
+    "Scorer",
+    "ScoringFailed",
+    "SelfCheckFailed",
+    "Task",
+    "UnknownModel",
+    "WrongShape",
+]

@@ -6,7 +6,15 @@
     │   ├── BundleDamaged             a file is missing, changed, or outside the folder
     │   └── SelfCheckFailed           this CPU does not reproduce the bundle's golden scores
     ├── RuntimeMissing                onnxruntime is absent, or there twice
-    └── ScoringFailed                 one response could not be scored; the others are not touched
+    ├── ScoringFailed                 one response could not be scored; the others are not touched
+    ├── CannotListen                  the server's address is taken or cannot be had
+    └── RequestError                  a request to the server that is not answered with scores
+        ├── NotJson                   its body is no JSON
+        ├── WrongShape                its body is none of the forms
+        ├── UnknownModel              it names a model that is not served
+        ├── RequestTooLarge           it has more bytes or responses than are taken at once
+        ├── QueueFull                 too much is waiting already
+        └── NotReady                  the server is starting or draining
 
 `edgedistill_export.errors` and `edgedistill.errors` add their own branches to the same root.
 """
@@ -53,3 +61,35 @@ class ScoringFailed(EdgeDistillError):
     """One response could not be scored."""
 
     exit_code = 1
+
+
+class CannotListen(EdgeDistillError):
+    """The server's address is taken, or cannot be had."""
+
+
+class RequestError(EdgeDistillError):
+    """A request to the server is not answered with scores."""
+
+
+class NotJson(RequestError):
+    """The body of a request is no JSON."""
+
+
+class WrongShape(RequestError):
+    """The body of a request is none of the forms."""
+
+
+class UnknownModel(RequestError):
+    """A request names a model that is not served."""
+
+
+class RequestTooLarge(RequestError):
+    """A request has more bytes or responses than are taken at once."""
+
+
+class QueueFull(RequestError):
+    """Too many responses are waiting already."""
+
+
+class NotReady(RequestError):
+    """The server is starting or draining."""

@@ -96,17 +96,13 @@ class Scorer:
     def score_each(self, responses: Sequence[Response]) -> list[Score | EdgeDistillError]:
         """Score responses as `score` does, with the error in the place of each response that cannot be scored."""
         readable = [attempt(self.readable, response) for response in responses]
-        keys = [None if isinstance(inputs, EdgeDistillError) else tuple(inputs.values()) for inputs in readable]
-        distinct = {key: inputs for key, inputs in zip(keys, readable, strict=True) if isinstance(inputs, dict)}
-        if len(distinct) > 1 and self.threads > 1:
-            found = list(self._pool.map(lambda inputs: attempt(self.score_one, inputs), distinct.values()))
+        rows, places = distinct([inputs for inputs in readable if isinstance(inputs, dict)])
+        if len(rows) > 1 and self.threads > 1:
+            found = list(self._pool.map(lambda inputs: attempt(self.score_one, inputs), rows))
         else:
-            found = [attempt(self.score_one, inputs) for inputs in distinct.values()]
-        scores = dict(zip(distinct, found, strict=True))
-        return [
-            inputs if isinstance(inputs, EdgeDistillError) else scores[key]
-            for key, inputs in zip(keys, readable, strict=True)
-        ]
+            found = [attempt(self.score_one, inputs) for inputs in rows]
+        results = iter([found[place] for place in places])
+        return [inputs if isinstance(inputs, EdgeDistillError) else next(results) for inputs in readable]
 
     def readable(self, response: Response) -> dict[str, str]:
         """Return the task's inputs of a response, which `score_one` takes.
@@ -170,6 +166,14 @@ def judge(
         reason = "below threshold"
     decision: Literal["accept", "review"] = "accept" if reason is None else "review"
     return Score(label, shares[label], shares, decision, reason, encoded.truncated, encoded.tokens)
+
+
+def distinct(rows: Sequence[dict[str, str]]) -> tuple[list[dict[str, str]], list[int]]:
+    """Return the rows without those that repeat another, and for every row its place among them."""
+    place_of: dict[tuple[str, ...], int] = {}
+    places = [place_of.setdefault(tuple(row.values()), len(place_of)) for row in rows]
+    first = dict(zip(reversed(places), reversed(rows), strict=True))
+    return [first[place] for place in range(len(place_of))], places
 
 
 Given = TypeVar("Given")

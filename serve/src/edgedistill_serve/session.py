@@ -63,7 +63,8 @@ class Session:
         try:
             (found,) = self._session.run([OUTPUT], {name: given[name] for name in self._feeds})
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common root
-            raise ScoringFailed(f"the model failed on this response ({_short(error)})") from None
+            # Its own words would name token ids, which are a part of the text.
+            raise ScoringFailed(f"the model failed on this response ({type(error).__name__})") from None
         logits = np.asarray(found, dtype=np.float64).reshape(-1)
         if not np.isfinite(logits).all():
             raise ScoringFailed("the model gave no finite logits for this response")

@@ -1,0 +1,207 @@
+"""Tiny bundles, built in memory with real graphs: fp32, and int8 as onnxruntime quantizes it."""
+
+import json
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from edgedistill_serve.bundle import Bundle, write_bundle
+from edgedistill_serve.encoding import Encoder
+from edgedistill_serve.manifest import FileEntry, Golden, GoldenRow, Manifest, ReviewRule
+from edgedistill_serve.session import Session
+from edgedistill_serve.task import Label, Task
+
+LABELS = ("process", "outcome", "person")
+WORDS = ("you", "worked", "hard", "on", "this", "great", "job", "smart", "the", "answer", "is", "because", "why")
+POISON = "poisonous"
+"""A word whose token the graph has no embedding for: the graph fails on it, as a damaged one would."""
+GOLDEN_TEXTS = ("you worked hard on this", "great job", "you are so smart", "the answer is 42", "why because why")
+HIDDEN = 32
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The files that every tiny bundle is put together from."""
+
+    folder: Path
+
+    def read(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
+
+
+def vocabulary() -> dict[str, int]:
+    letters = string.ascii_lowercase + string.digits + string.punctuation
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *letters, *(f"##{letter}" for letter in letters), POISON]
+    return {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+
+
+def build_tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary(), unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+    return tokenizer
+
+
+def build_graph(*, labels: int = len(LABELS), type_ids: bool = True) -> onnx.ModelProto:
+    """A classifier: embeddings, masked mean, a tanh layer, logits."""
+    draw = np.random.default_rng(7)
+
+    def weights(name: str, *shape: int, scale: float = 1.0) -> onnx.TensorProto:
+        return numpy_helper.from_array((scale * draw.standard_normal(shape)).astype(np.float32), name)
+
+    nodes = [
+        helper.make_node("Gather", ["words", "input_ids"], ["embedded"]),
+        *(
+            [
+                helper.make_node("Gather", ["types", "token_type_ids"], ["segments"]),
+                helper.make_node("Add", ["embedded", "segments"], ["placed"]),
+            ]
+            if type_ids
+            else [helper.make_node("Identity", ["embedded"], ["placed"])]
+        ),
+        helper.make_node("MatMul", ["placed", "inner"], ["mixed"]),
+        helper.make_node("Tanh", ["mixed"], ["active"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["wide_mask"]),
+        helper.make_node("Mul", ["active", "wide_mask"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "middle"], ["summed"], keepdims=0),
+        helper.make_node("ReduceSum", ["wide_mask", "middle"], ["counted"], keepdims=0),
+        helper.make_node("Div", ["summed", "counted"], ["mean"]),
+        helper.make_node("MatMul", ["mean", "outer"], ["logits"]),
+    ]
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if type_ids else [])]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"]) for name in names],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", labels])],
+        [
+            weights("words", len(vocabulary()) - 1, HIDDEN),
+            *([weights("types", 2, HIDDEN, scale=0.3)] if type_ids else []),
+            weights("inner", HIDDEN, HIDDEN, scale=0.3),
+            weights("outer", HIDDEN, labels, scale=1.5),
+            numpy_helper.from_array(np.array([-1]), "last"),
+            numpy_helper.from_array(np.array([1]), "middle"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory) -> Parts:
+    folder = tmp_path_factory.mktemp("parts")
+    build_tokenizer().save(str(folder / "tokenizer.json"))
+    onnx.save(build_graph(), folder / "model.onnx")
+    onnx.save(build_graph(type_ids=False), folder / "model_without_types.onnx")
+    onnx.save(build_graph(labels=2), folder / "model_two_labels.onnx")
+    quantize_dynamic(folder / "model.onnx", folder / "model_quantized.onnx", weight_type=QuantType.QInt8)
+    return Parts(folder)
+
+
+def golden(parts: Parts, inputs: tuple[str, ...], max_tokens: int, tolerance: Mapping[str, float]) -> bytes:
+    encoder = Encoder(parts.folder / "tokenizer.json", max_tokens)
+    session = Session(parts.folder / "model.onnx")
+    rows = [dict.fromkeys(inputs, "why is this the answer") | {"response": text} for text in GOLDEN_TEXTS]
+    logits = [tuple(session.logits(encoded).tolist()) for encoded in encoder.encode(rows)]
+    found = Golden(tuple(map(GoldenRow, rows, logits)), tolerance)
+    return json.dumps(
+        {"rows": [{"inputs": row.inputs, "logits": row.logits} for row in found.rows], "tolerance": found.tolerance}
+    ).encode()
+
+
+@pytest.fixture(scope="session")
+def make_bundle(parts) -> Callable[..., Bundle]:
+    """Write a bundle; `files` replaces or, with None, leaves out what it usually holds."""
+
+    def make(
+        folder: Path,
+        *,
+        name: str = "praise",
+        inputs: tuple[str, ...] = ("response",),
+        precision: str = "int8",
+        max_tokens: int = 24,
+        review: ReviewRule | None = None,
+        temperature: float = 1.0,
+        tolerance: Mapping[str, float] | None = None,
+        kind: str = "nominal",
+        files: Mapping[str, Path | bytes | None] | None = None,
+    ) -> Bundle:
+        draft = Manifest(
+            name=name,
+            version="",
+            task=Task(kind=kind, labels=tuple(map(Label, LABELS)), inputs=inputs),
+            max_tokens=max_tokens,
+            precision=precision,
+            files={},
+            review=review or ReviewRule(),
+            temperature=temperature,
+            metrics={"kappa": 0.61},
+            provenance={"teacher": "none"},
+        )
+        usual: dict[str, Path | bytes | None] = {
+            "config.json": b"{}",
+            "tokenizer.json": parts.folder / "tokenizer.json",
+            "onnx/model.onnx": parts.folder / "model.onnx",
+            "onnx/model_quantized.onnx": parts.folder / "model_quantized.onnx",
+            "golden.json": golden(parts, inputs, max_tokens, tolerance or {"int8": 0.2, "fp32": 1e-5}),
+            "README.md": b"# A tiny bundle\n",
+        }
+        kept = {path: source for path, source in {**usual, **(files or {})}.items() if source is not None}
+        return write_bundle(folder, draft, kept)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle(make_bundle, tmp_path_factory) -> Bundle:
+    """Scores a response alone."""
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "praise")
+
+
+@pytest.fixture(scope="session")
+def answers_bundle(make_bundle, tmp_path_factory) -> Bundle:
+    """Scores a response to a question that has a reference answer."""
+    folder = tmp_path_factory.mktemp("bundles") / "answers"
+    return make_bundle(folder, name="answers", inputs=("question", "reference_answer", "response"))
+
+
+def rewrite_manifest(folder: Path, change: Callable[[dict], object]) -> None:
+    """Change `bundle.json` in place, as somebody with an editor would."""
+    file = folder / "bundle.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def tampered(make_bundle, tmp_path) -> Callable[[Callable[[dict], object]], Path]:
+    """A bundle whose `bundle.json` was changed by hand."""
+
+    def make(change: Callable[[dict], object]) -> Path:
+        folder = make_bundle(tmp_path / "tampered").folder
+        rewrite_manifest(folder, change)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def entry_of() -> Callable[[bytes], FileEntry]:
+    import hashlib
+
+    return lambda content: FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
