@@ -132,8 +132,8 @@ def _limits(draft: Manifest, golden: Golden) -> Iterator[str]:
         yield "- Its probabilities are not calibrated: 0.9 does not mean right in nine of ten cases."
     if draft.precision == "int8" and not draft.batch_invariant:
         yield "- Responses must be scored one at a time: in a batch, one response can change another's score."
-    yield f"- `golden.json` holds {len(golden.rows)} responses of the validation rows word for word, with which a"
-    yield "  machine checks that it scores as it should. Share the bundle no further than those responses may be."
+    yield f"- `golden.json` holds the texts of {len(golden.rows)} validation rows word for word: a machine that"
+    yield "  loads the bundle checks its scores with them. Share the bundle no further than those responses may be."
 
 
 def _use(draft: Manifest) -> Iterator[str]:

@@ -9,6 +9,8 @@ from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.quiet import quiet
 
+_MEND = "Choose a backbone such as BERT, DistilBERT, RoBERTa, ModernBERT or DeBERTa."
+
 
 def to_onnx(checkpoint: Checkpoint, file: Path) -> None:
     """Write the student as an fp32 ONNX graph, batch and sequence length free.
@@ -23,21 +25,20 @@ def to_onnx(checkpoint: Checkpoint, file: Path) -> None:
         ExportFailed: optimum does not know this kind of model, the conversion failed, or the weights do not fit into
             one file (2 GB).
     """
+    kind, where = checkpoint.model.config.model_type, str(checkpoint.folder)
+    try:
+        describe = TasksManager.get_exporter_config_constructor(
+            "onnx", model=checkpoint.model, task="text-classification", library_name="transformers"
+        )
+    except (KeyError, ValueError) as error:  # the kind of model, or this task of it, is in none of optimum's lists
+        raise ExportFailed(f"optimum exports no classifier of the kind {kind!r}", where=where, mend=_MEND) from error
     try:
         with quiet():
-            describe = TasksManager.get_exporter_config_constructor(
-                "onnx", model=checkpoint.model, task="text-classification", library_name="transformers"
-            )
             export(checkpoint.model, describe(checkpoint.model.config), file)
     except Exception as error:  # optimum and torch raise many kinds; each means no graph
-        raise ExportFailed(
-            f"a {checkpoint.model.config.model_type} model cannot be exported to ONNX ({error})",
-            where=str(checkpoint.folder),
-            mend="Choose a backbone that optimum exports, such as BERT, DistilBERT, RoBERTa or DeBERTa.",
-        ) from error
+        reason = " ".join(str(error).split())[:300]
+        raise ExportFailed(f"the {kind} model cannot be exported ({reason})", where=where, mend=_MEND) from error
     if file.with_name(file.name + "_data").exists():
         raise ExportFailed(
-            "the weights do not fit into one ONNX file (2 GB)",
-            where=str(checkpoint.folder),
-            mend="Choose a smaller backbone.",
+            "the weights do not fit into one ONNX file (2 GB)", where=where, mend="Choose a smaller backbone."
         )

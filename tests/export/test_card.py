@@ -1,0 +1,97 @@
+"""The model card says what was measured, and a codebook's text cannot break out of its place in it."""
+
+from typing import Any
+
+import yaml
+
+from edgedistill_export import Hop
+from edgedistill_export.card import card
+from edgedistill_serve.manifest import Golden, GoldenRow, Manifest
+from edgedistill_serve.task import Label, Task
+
+AGREEMENT = {
+    "rows": 120,
+    "accuracy": {"value": 0.8, "low": 0.7312, "high": 0.8689},
+    "macro_f1": {"value": 0.75, "low": 0.7, "high": 0.81},
+    "kappa": {"value": 0.625, "low": 0.5, "high": 0.7},
+    "kappa_name": "Cohen's kappa",
+    "per_label": {"process": {"precision": None, "recall": 0.5, "f1": 0.25, "support": 40}},
+}
+GOLDEN = Golden(rows=(GoldenRow({"response": "a learner's own words"}, (1.0, 0.0)),), tolerance={"fp32": 0.001})
+CHAIN = (Hop("PyTorch", "ONNX fp32", 200, 0, 0.0, 3e-7), Hop("ONNX fp32", "int8", 200, 3, 0.015, 0.21))
+
+
+def _card(notes: tuple[str, ...] = (), **changes: Any) -> str:
+    task = Task("nominal", (Label("process", "praises effort"), Label("outcome")), ("response",))
+    about: dict[str, Any] = {
+        "name": "praise",
+        "version": "",
+        "task": task,
+        "max_tokens": 64,
+        "precision": "int8",
+        "files": {},
+    }
+    draft = Manifest(**(about | changes))
+    return card(draft, GOLDEN, CHAIN, {"fp32": 90_967_721, "int8": 23_116_680}, notes)
+
+
+def _front_matter(text: str) -> Any:
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def test_the_hub_reads_what_the_model_is():
+    found = _front_matter(_card(provenance={"license": "mit"}))
+    assert (found["license"], found["pipeline_tag"]) == ("mit", "text-classification")
+    assert "onnx" in found["tags"]
+
+
+def test_a_licence_that_nobody_stated_is_not_guessed():
+    assert _front_matter(_card())["license"] == "other"
+
+
+def test_agreement_is_told_with_its_intervals_for_each_coder():
+    text = _card(metrics={"student": AGREEMENT, "teacher": AGREEMENT | {"kappa": None}})
+    assert "| against human codes | student | teacher |" in text
+    assert r"| accuracy | 0.800 \[0.731, 0.869\] | 0.800 \[0.731, 0.869\] |" in text
+    assert r"| Cohen's kappa | 0.625 \[0.500, 0.700\] | undefined |" in text
+    assert "| process | undefined | 0.500 | 0.250 | 40 |" in text
+
+
+def test_a_model_that_was_not_measured_says_so():
+    assert "Not measured. Do not score learners' responses" in _card()
+
+
+def test_the_hops_sizes_and_notes_are_told():
+    text = _card(notes=("int8 changes the label of 3 rows.",))
+    assert "| ONNX fp32 | int8 | 200 | 3 | 1.50% | 0.21 |" in text
+    assert r"| onnx/model\_quantized.onnx | 23.1 |" in text
+    assert "\nint8 changes the label of 3 rows.\n" in text
+
+
+def test_it_warns_that_golden_rows_are_verbatim_and_does_not_repeat_them():
+    text = _card()
+    assert "`golden.json` holds the texts of 1 validation rows" in text
+    assert "a learner's own words" not in text
+
+
+def test_only_int8_rows_must_be_scored_alone():
+    assert "one at a time" in _card()
+    assert "one at a time" not in _card(precision="fp32")
+
+
+def test_a_codebooks_text_stays_in_its_cell():
+    label = Label("a|b", "first line\n# not a heading | not a cell\n<script>")
+    text = _card(task=Task("nominal", (label, Label("c")), ("response",)))
+    assert r"| a\|b | first line \# not a heading \| not a cell &lt;script> |" in text
+
+
+def test_a_name_cannot_end_the_front_matter():
+    text = _card(name="x\n---\nlicense: apache-2.0", provenance={"license": "mit\n---"})
+    assert _front_matter(text)["license"] == "mit\n---"
+    assert "\nlicense: apache-2.0" not in text
+
+
+def test_provenance_stays_in_its_block():
+    text = _card(provenance={"teacher": {"model": "```\n# heading"}})
+    assert "\n# heading" not in text
+    assert '        "model": "```\\n# heading"' in text

@@ -1,0 +1,74 @@
+"""Golden rows stand near the decision boundary and over all labels, with a tolerance that was measured."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from edgedistill_export.golden import MOST_ROWS, SLACK, choose, golden
+from edgedistill_export.parity import Logits
+
+scores = st.integers(1, 80).flatmap(
+    lambda rows: st.integers(2, 5).flatmap(
+        lambda labels: arrays(np.float32, (rows, labels), elements=st.floats(-8, 8, width=16))
+    )
+)
+
+
+def _margins(logits: Logits) -> Logits:
+    ordered = np.sort(logits, axis=1)
+    return ordered[:, -1] - ordered[:, -2]
+
+
+@given(scores)
+def test_rows_are_chosen_once_and_as_many_as_there_may_be(logits: Logits):
+    chosen = choose(logits)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == min(len(logits), MOST_ROWS)
+    assert set(chosen) <= set(range(len(logits)))
+
+
+@given(scores)
+def test_the_rows_nearest_to_the_boundary_are_among_them(logits: Logits):
+    chosen = choose(logits)
+    near = min(len(logits), MOST_ROWS // 2)
+    assert sorted(_margins(logits)[chosen])[:near] == sorted(_margins(logits))[:near]
+
+
+@given(scores)
+def test_every_label_that_the_model_gives_is_among_them(logits: Logits):
+    labels = logits.argmax(axis=1)
+    assert set(labels[choose(logits)]) == set(labels)
+
+
+def test_rows_far_from_the_boundary_are_spread_evenly_over_labels():
+    logits = np.zeros((300, 3), dtype=np.float32)
+    logits[np.arange(300), [0] * 280 + [1] * 10 + [2] * 10] = np.linspace(1, 2, 300)
+    chosen = choose(logits, most=12)
+    far = [row for row in chosen if row >= 6]  # the six smallest margins are rows 0 to 5
+    assert np.bincount(logits[far].argmax(axis=1)).tolist() == [2, 2, 2]
+
+
+def test_a_golden_row_holds_the_texts_and_the_fp32_logits():
+    rows = [{"response": "a"}, {"response": "b"}]
+    logits = np.array([[0.1, 2.0], [1.0, -1.0]], dtype=np.float32)
+    checked = golden(rows, logits, {"fp32": np.zeros(2)})
+    assert [row.inputs for row in checked.rows] == rows
+    assert [row.logits for row in checked.rows] == [tuple(map(float, of_row)) for of_row in logits]
+
+
+def test_the_tolerance_is_what_was_measured_on_golden_rows_and_the_stated_slack():
+    logits = np.zeros((40, 2), dtype=np.float32)
+    logits[:, 0] = np.arange(1, 41)
+    measured = np.zeros(40)
+    measured[3] = 0.25  # near the boundary, so golden
+    not_golden = next(row for row in range(40) if row not in choose(logits))
+    measured[not_golden] = 0.5
+    checked = golden([{"response": str(i)} for i in range(40)], logits, {"fp32": np.zeros(40), "int8": measured})
+    assert checked.tolerance == pytest.approx({"fp32": SLACK["fp32"], "int8": 0.25 + SLACK["int8"]})
+
+
+def test_a_tolerance_is_never_above_one():
+    checked = golden([{"response": "a"}], np.array([[1, 0]], dtype=np.float32), {"int8": np.array([0.999])})
+    assert checked.tolerance["int8"] == 1.0
