@@ -3,7 +3,6 @@
 import json
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from edgedistill_serve.bundle import Bundle, write_bundle
 from edgedistill_serve.encoding import Encoder
-from edgedistill_serve.manifest import FileEntry, Golden, GoldenRow, Manifest, ReviewRule
+from edgedistill_serve.manifest import Manifest, ReviewRule
 from edgedistill_serve.session import Session
 from edgedistill_serve.task import Label, Task
 
@@ -25,16 +24,6 @@ POISON = "poisonous"
 """A word whose token the graph has no embedding for: the graph fails on it, as a damaged one would."""
 GOLDEN_TEXTS = ("you worked hard on this", "great job", "you are so smart", "the answer is 42", "why because why")
 HIDDEN = 32
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The files that every tiny bundle is put together from."""
-
-    folder: Path
-
-    def read(self, name: str) -> bytes:
-        return (self.folder / name).read_bytes()
 
 
 def vocabulary() -> dict[str, int]:
@@ -103,25 +92,23 @@ def build_graph(*, labels: int = len(LABELS), type_ids: bool = True) -> onnx.Mod
 
 
 @pytest.fixture(scope="session")
-def parts(tmp_path_factory) -> Parts:
+def parts(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
     build_tokenizer().save(str(folder / "tokenizer.json"))
     onnx.save(build_graph(), folder / "model.onnx")
     onnx.save(build_graph(type_ids=False), folder / "model_without_types.onnx")
     onnx.save(build_graph(labels=2), folder / "model_two_labels.onnx")
     quantize_dynamic(folder / "model.onnx", folder / "model_quantized.onnx", weight_type=QuantType.QInt8)
-    return Parts(folder)
+    return folder
 
 
-def golden(parts: Parts, inputs: tuple[str, ...], max_tokens: int, tolerance: Mapping[str, float]) -> bytes:
-    encoder = Encoder(parts.folder / "tokenizer.json", max_tokens)
-    session = Session(parts.folder / "model.onnx")
+def golden(parts: Path, inputs: tuple[str, ...], max_tokens: int, tolerance: Mapping[str, float]) -> bytes:
+    encoder = Encoder(parts / "tokenizer.json", max_tokens)
+    session = Session(parts / "model.onnx")
     rows = [dict.fromkeys(inputs, "why is this the answer") | {"response": text} for text in GOLDEN_TEXTS]
-    logits = [tuple(session.logits(encoded).tolist()) for encoded in encoder.encode(rows)]
-    found = Golden(tuple(map(GoldenRow, rows, logits)), tolerance)
-    return json.dumps(
-        {"rows": [{"inputs": row.inputs, "logits": row.logits} for row in found.rows], "tolerance": found.tolerance}
-    ).encode()
+    logits = [session.logits(encoded).tolist() for encoded in encoder.encode(rows)]
+    checked = [{"inputs": row, "logits": found} for row, found in zip(rows, logits, strict=True)]
+    return json.dumps({"rows": checked, "tolerance": tolerance}).encode()
 
 
 @pytest.fixture(scope="session")
@@ -155,9 +142,9 @@ def make_bundle(parts) -> Callable[..., Bundle]:
         )
         usual: dict[str, Path | bytes | None] = {
             "config.json": b"{}",
-            "tokenizer.json": parts.folder / "tokenizer.json",
-            "onnx/model.onnx": parts.folder / "model.onnx",
-            "onnx/model_quantized.onnx": parts.folder / "model_quantized.onnx",
+            "tokenizer.json": parts / "tokenizer.json",
+            "onnx/model.onnx": parts / "model.onnx",
+            "onnx/model_quantized.onnx": parts / "model_quantized.onnx",
             "golden.json": golden(parts, inputs, max_tokens, tolerance or {"int8": 0.2, "fp32": 1e-5}),
             "README.md": b"# A tiny bundle\n",
         }
@@ -180,28 +167,15 @@ def answers_bundle(make_bundle, tmp_path_factory) -> Bundle:
     return make_bundle(folder, name="answers", inputs=("question", "reference_answer", "response"))
 
 
-def rewrite_manifest(folder: Path, change: Callable[[dict], object]) -> None:
-    """Change `bundle.json` in place, as somebody with an editor would."""
-    file = folder / "bundle.json"
-    content = json.loads(file.read_text())
-    change(content)
-    file.write_text(json.dumps(content))
-
-
 @pytest.fixture
 def tampered(make_bundle, tmp_path) -> Callable[[Callable[[dict], object]], Path]:
-    """A bundle whose `bundle.json` was changed by hand."""
+    """Write a bundle and change its `bundle.json` as somebody with an editor would."""
 
     def make(change: Callable[[dict], object]) -> Path:
-        folder = make_bundle(tmp_path / "tampered").folder
-        rewrite_manifest(folder, change)
-        return folder
+        file = make_bundle(tmp_path / "tampered").folder / "bundle.json"
+        content = json.loads(file.read_text())
+        change(content)
+        file.write_text(json.dumps(content))
+        return file.parent
 
     return make
-
-
-@pytest.fixture
-def entry_of() -> Callable[[bytes], FileEntry]:
-    import hashlib
-
-    return lambda content: FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))

@@ -23,6 +23,9 @@ _NOTICE = 1.0
 """Seconds for which a draining server still answers, with 503: whoever balances load must be able to notice."""
 _KEEP_ALIVE = 75
 """Seconds; longer than the 60 for which load balancers commonly keep a connection, so that they close it first."""
+_PATIENCE = 30
+"""Seconds after which a draining server leaves clients that do not finish sending."""
+_BACKLOG = 2048
 
 
 def serve(
@@ -66,7 +69,9 @@ def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=_PATIENCE,
         )
         server = _DrainingServer(config, service)
         listening(_url(listener))
@@ -133,6 +138,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # A client that comes before the bundles are loaded waits a moment instead of being turned away.
+        listener.listen(_BACKLOG)
     except (OSError, OverflowError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise CannotListen(
