@@ -1,0 +1,55 @@
+"""A session feeds a graph what it declares, and refuses what it cannot feed."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgedistill_serve import BundleError, ScoringFailed
+from edgedistill_serve.encoding import Encoded, Encoder
+from edgedistill_serve.session import Session
+
+
+def graph(name: str, kind: int = TensorProto.INT64, output: str = "logits") -> onnx.ModelProto:
+    """Gives back its only input as floats."""
+    node = helper.make_node("Cast", [name], [output], to=TensorProto.FLOAT)
+    given = helper.make_tensor_value_info(name, kind, [1, None])
+    found = helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, None])
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(helper.make_graph([node], "echo", [given], [found]), opset_imports=opset, ir_version=9)
+
+
+def test_a_graph_without_segment_ids_is_not_fed_any(parts):
+    (encoded,) = Encoder(parts / "tokenizer.json", 16).encode([{"response": "great job"}])
+    assert Session(parts / "model_without_types.onnx").logits(encoded).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (graph("position_ids"), "wants the input 'position_ids'"),
+        (graph("input_ids", TensorProto.INT32), r"'input_ids' of tensor\(int32\)"),
+        (graph("input_ids", output="scores"), "no output 'logits'"),
+    ],
+)
+def test_a_graph_that_cannot_be_fed_is_refused(tmp_path, model, message):
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(BundleError, match=message):
+        Session(tmp_path / "model.onnx")
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(BundleError, match=r"model\.onnx: onnxruntime cannot load the graph"):
+        Session(tmp_path / "model.onnx")
+
+
+def test_logits_that_are_not_finite_are_no_score(tmp_path):
+    model = graph("input_ids")
+    model.graph.node.insert(0, helper.make_node("Cast", ["input_ids"], ["number"], to=TensorProto.FLOAT))
+    model.graph.node[1].CopyFrom(helper.make_node("Log", ["number"], ["logits"]))
+    onnx.save(model, tmp_path / "model.onnx")
+    session = Session(tmp_path / "model.onnx")
+    assert np.allclose(session.logits(Encoded((1, 1), (0, 0), 0, truncated=False)), 0)
+    with pytest.raises(ScoringFailed, match="no finite logits"):
+        session.logits(Encoded((0, 1), (0, 0), 0, truncated=False))
