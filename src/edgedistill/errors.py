@@ -16,7 +16,6 @@ EdgeDistillError                  (edgedistill_serve.errors) exit code 2 unless 
 └── ExportFailed                  (edgedistill_export.errors) exit code 5
 """
 
-from edgedistill_export.errors import ExportFailed
 from edgedistill_serve.errors import DataError, EdgeDistillError
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "CacheDamaged",
     "DataError",
     "EdgeDistillError",
-    "ExportFailed",
     "GateRefused",
     "ProjectFileError",
     "RunError",

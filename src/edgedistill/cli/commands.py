@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from edgedistill.errors import EdgeDistillError
 from edgedistill.project import read_project
 from edgedistill.project.starter import start_project
 from edgedistill.records import read_records
+
+if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
+    from edgedistill.stages import Run, Step
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,12 +68,16 @@ def run(
 
     Example: edgedistill run praise/project.yaml
     """
-    from edgedistill.stages import run_stages  # here, so that --help does not wait for torch
+
+    def work(run: "Run", told: "Callable[[Step], None]") -> None:
+        from edgedistill.stages import run_stages
+
+        run_stages(run, until=until, told=told)
 
     _work(
         project,
         Terminal(as_json=as_json),
-        lambda run, told: run_stages(run, until=until, told=told),
+        work,
         offline=offline,
         accept_teacher=accept_teacher,
     )
@@ -79,16 +86,18 @@ def run(
 def _work(
     path: Path,
     terminal: Terminal,
-    work: Callable[..., Any],
+    work: "Callable[[Run, Callable[[Step], None]], None]",
     *,
     offline: bool = False,
     accept_teacher: bool = False,
 ) -> None:
     """Read a project, do some of its stages, and show what came of them."""
-    from edgedistill.stages import Run, RunFolder, Step
-
     project = read_project(path)
     records = read_records(project)
+    terminal.opening(project, records)
+
+    from edgedistill.stages import Run, RunFolder, Step
+
     folder = RunFolder(project.run_folder)
     steps: list[Step] = []
 
@@ -100,7 +109,6 @@ def _work(
         if show:
             show(folder.read_json(file) if file else step.entry)
 
-    terminal.opening(project, records)
     with terminal.progress() as advance:
         job = Run(project, records, folder, offline=offline, accept_teacher=accept_teacher, advance=advance)
         work(job, told)
@@ -117,12 +125,15 @@ def _stage_command(name: str, does: str) -> None:
     def command(
         project: ProjectFile, offline: Offline = False, accept_teacher: Accept = False, as_json: AsJson = False
     ) -> None:
-        from edgedistill.stages import run_stage
+        def work(run: "Run", told: "Callable[[Step], None]") -> None:
+            from edgedistill.stages import run_stage
+
+            told(run_stage(run, name))
 
         _work(
             project,
             Terminal(as_json=as_json),
-            lambda run, told: told(run_stage(run, name)),
+            work,
             offline=offline,
             accept_teacher=accept_teacher,
         )

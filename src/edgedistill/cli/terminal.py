@@ -4,16 +4,18 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from edgedistill.agreement import Agreement, agreement_table
 from edgedistill.project import Project
 from edgedistill.records import Records
-from edgedistill.stages import Advance, Step
+
+if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
+    from edgedistill.stages import Advance, Step
 
 
 class Terminal:
@@ -28,7 +30,7 @@ class Terminal:
         self.console = Console(quiet=as_json, highlight=False, soft_wrap=not sys.stdout.isatty())
 
     @contextmanager
-    def progress(self) -> Iterator[Advance]:
+    def progress(self) -> Iterator["Advance"]:
         """Bars for long work; nothing where standard error is no terminal."""
         shown = Console(stderr=True)
         bars = Progress(
@@ -61,7 +63,7 @@ class Terminal:
         for note in records.splits.notes:
             say(f"  note: {note}")
 
-    def step(self, step: Step) -> None:
+    def step(self, step: "Step") -> None:
         """Say what became of a stage."""
         how = "done before" if step.skipped else f"{step.seconds:.1f} s"
         self.console.print(f"[bold]{step.stage}[/bold]  {how}{_details(step.entry)}")
@@ -92,9 +94,8 @@ class Terminal:
 
     def chain(self, export: Mapping[str, Any]) -> None:
         """Show the hops from the trained model to the file that is served."""
-        table = Table(
-            "from", "to", "rows", "labels flipped", "largest probability change", title="Export, on validation rows"
-        )
+        self.console.print("Labels flipped on validation rows, each row alone")
+        table = Table("from", "to", "rows", "flips", "largest probability change", box=box.SIMPLE_HEAD, pad_edge=False)
         for hop in export["chain"]:
             flips = f"{hop['flips']} ({hop['flip_rate']:.1%})"
             table.add_row(
@@ -136,8 +137,12 @@ def _details(entry: Mapping[str, Any]) -> str:
 
 
 def _cost(cost: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in cost.items() if value not in (None, {}, 0))
+    told = [f"{value:,} {name.replace('_', ' ')}" for name, value in cost.items() if isinstance(value, int) and value]
+    told += [f"{n} tries failed: {cause}" for cause, n in cost["retries"].items()]
+    return "teacher: " + ", ".join(told)
 
 
 def _table(columns: Mapping[str, Mapping[str, Any]]) -> Table:
+    from edgedistill.agreement import Agreement, agreement_table
+
     return agreement_table({name: Agreement.from_dict(column) for name, column in columns.items()})
