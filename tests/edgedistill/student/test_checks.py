@@ -1,0 +1,91 @@
+"""Rows that cannot train or judge a student."""
+
+from dataclasses import replace
+
+import pytest
+
+from edgedistill.errors import TrainingFailed
+from edgedistill.records.types import CodedResponse, Response, TestRows, ValidationRows
+from edgedistill.student.checks import check_rows, note_cut_rows
+from edgedistill.student.rows import mixture_rows
+from edgedistill_serve.encoding import Encoder
+from edgedistill_serve.task import Label, Task
+
+
+def test_rows_with_every_label_need_no_note(mixture, validation, task):
+    assert check_rows(mixture, validation, task) == ()
+
+
+def test_test_rows_choose_no_epoch(mixture, validation, task):
+    with pytest.raises(TrainingFailed, match="validation rows choose the epoch, and these are TestRows"):
+        check_rows(mixture, TestRows(validation.rows), task)
+
+
+def test_validation_needs_rows(mixture, task):
+    with pytest.raises(TrainingFailed, match=r"no validation rows. Give `validation` a share"):
+        check_rows(mixture, ValidationRows(()), task)
+
+
+def test_a_mixture_needs_as_many_rows_as_labels(mixture, validation, task):
+    with pytest.raises(TrainingFailed, match="the mixture has 2 rows for 3 labels"):
+        check_rows(mixture[:2], validation, task)
+
+
+def test_an_empty_mixture_is_refused(validation, task):
+    with pytest.raises(TrainingFailed, match="the mixture has 0 rows for 3 labels"):
+        check_rows([], validation, task)
+
+
+def test_a_mixture_needs_two_labels(mixture, validation, task):
+    with pytest.raises(TrainingFailed, match="every row of the mixture has the label 'process'"):
+        check_rows([row for row in mixture if row.label == "process"], validation, task)
+
+
+def test_a_label_that_the_task_lacks_is_refused_with_its_row(mixture, validation, task):
+    with pytest.raises(TrainingFailed) as refused:
+        check_rows([*mixture, replace(mixture[0], id="odd", label="Process")], validation, task)
+    assert str(refused.value) == (
+        "mixture row 'odd': the task has no label 'Process'. Its labels: process, outcome, other."
+    )
+
+
+def test_a_validation_label_that_the_task_lacks_is_refused(mixture, task):
+    rows = ValidationRows((CodedResponse(Response("v", {"response": "x"}, "human.csv", 2), "praise"),))
+    with pytest.raises(TrainingFailed, match="validation row 'v': the task has no label 'praise'"):
+        check_rows(mixture, rows, task)
+
+
+def test_a_missing_input_is_refused_with_its_row(mixture, validation, task):
+    asked = Task(kind="nominal", labels=task.labels, inputs=("question", "response"))
+    with pytest.raises(TrainingFailed, match="mixture row 'm0': the input 'question' is missing"):
+        check_rows(mixture, validation, asked)
+
+
+def test_a_multilabel_task_is_not_trained_yet(mixture, validation, task):
+    with pytest.raises(TrainingFailed, match="multilabel task is not built yet"):
+        check_rows(mixture, validation, Task(kind="multilabel", labels=task.labels, inputs=task.inputs))
+
+
+def test_a_label_without_validation_rows_is_noted(mixture, validation, task):
+    rows = ValidationRows(tuple(row for row in validation if row.label != "other"))
+    assert check_rows(mixture, rows, task) == (
+        "No validation row has the label 'other': the choice of the epoch does not heed it.",
+    )
+
+
+def test_a_label_without_mixture_rows_is_noted(mixture, validation, task):
+    more = Task(kind="nominal", labels=(*task.labels, Label("rare")), inputs=task.inputs)
+    notes = check_rows(mixture, validation, more)
+    assert notes[0] == "No row of the mixture has the label 'rare': the student cannot learn it."
+
+
+def test_cut_responses_are_counted(mixture, task, bert):
+    rows = mixture_rows(mixture, task, Encoder(bert / "tokenizer.json", max_tokens=8))
+    longer = sum(len(row.inputs["response"].split()) > 6 for row in mixture)
+    assert note_cut_rows(rows, "mixture", 8) == (
+        f"{longer} of 96 mixture responses are longer than max_tokens = 8 allows and were cut.",
+    )
+
+
+def test_rows_that_fit_need_no_note(mixture, task, bert):
+    assert note_cut_rows(mixture_rows(mixture, task, Encoder(bert / "tokenizer.json", 24)), "mixture", 24) == ()

@@ -1,0 +1,248 @@
+"""Training a tiny student on a toy: what it learns, what it keeps, what it writes."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from edgedistill.agreement import agreement
+from edgedistill.errors import TrainingFailed
+from edgedistill.student import Epoch, Levers, Trial, train_student
+from edgedistill.student.checkpoint import BestStudent
+from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.task import Task
+
+PLAIN = Levers(bf16=False, frozen_words=False)
+
+
+def epoch(number, macro_f1, loss=1.0):
+    return Epoch(epoch=number, loss=loss, accuracy=macro_f1, macro_f1=macro_f1, seconds=0.0)
+
+
+def trial_of(*history):
+    return Trial(learning_rate=1e-3, batch_size=8, epochs=len(history), seed=0, history=history, seconds=0.0)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_a_student_learns_what_a_keyword_decides(family, backbones, validation, task, sections, mixtures, tmp_path):
+    section = sections(learning_rate=(4e-3,), epochs=(8,))
+    trained = train_student(mixtures(192), validation, task, section, backbones[family], tmp_path / "student")
+    assert trained.best.validation_macro_f1 > 0.9
+
+
+def test_the_checkpoint_scores_the_validation_rows_as_training_said(
+    bert, mixture, validation, task, sections, tmp_path
+):
+    search = sections(learning_rate=(5e-3, 1e-4), epochs=(2,), seeds=(0, 1))
+    trained = train_student(mixture, validation, task, search, bert, tmp_path / "student")
+    logits = Checkpoint.load(trained.folder, task, 24).logits([row.response.inputs for row in validation])
+    coded = [task.names[number] for number in logits.argmax(axis=1)]
+    found = agreement(validation.labels, coded, task)
+    assert found.macro_f1.value == pytest.approx(trained.best.validation_macro_f1)
+    assert trained.best.validation_macro_f1 == max(e.macro_f1 for trial in trained.trials for e in trial.history)
+
+
+def test_every_combination_is_run_with_every_seed(bert, mixture, validation, task, sections, tmp_path):
+    search = sections(learning_rate=(1e-3, 5e-3), batch_size=(16, 32), epochs=(1, 2), seeds=(0, 7))
+    trained = train_student(mixture, validation, task, search, bert, tmp_path / "student")
+    run = [(trial.learning_rate, trial.batch_size, trial.epochs, trial.seed) for trial in trained.trials]
+    expected = [(r, b, e, s) for r in (1e-3, 5e-3) for b in (16, 32) for e in (1, 2) for s in (0, 7)]
+    assert run == expected
+    assert [[each.epoch for each in trial.history] for trial in trained.trials] == [[1], [1], [1, 2], [1, 2]] * 4
+
+
+def test_of_equal_macro_f1_the_lower_loss_is_the_best_epoch():
+    assert trial_of(epoch(1, 0.6, loss=0.9), epoch(2, 0.7, loss=0.8), epoch(3, 0.7, loss=0.7)).best_epoch == 3
+
+
+def test_of_equal_epochs_the_earlier_is_the_best():
+    assert trial_of(epoch(1, 0.6), epoch(2, 0.7), epoch(3, 0.7)).best_epoch == 2
+
+
+def test_a_higher_macro_f1_wins_over_a_lower_loss():
+    assert trial_of(epoch(1, 0.6, loss=0.1), epoch(2, 0.7, loss=0.8)).best_epoch == 2
+
+
+def test_the_weights_of_a_worse_or_equal_epoch_are_not_kept(tmp_path):
+    written = []
+
+    class Model:
+        def save_pretrained(self, folder, **_):
+            written.append(folder)
+
+    best = BestStudent(tmp_path)
+    for each in (epoch(1, 0.6), epoch(2, 0.5), epoch(3, 0.6), epoch(4, 0.7)):
+        best.offer(each, Model())
+    assert len(written) == 2
+
+
+def test_the_same_seed_gives_the_same_bytes(bert, mixture, validation, task, sections, tmp_path):
+    for name in ("first", "second"):
+        train_student(mixture, validation, task, sections(epochs=(1,)), bert, tmp_path / name)
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second"))
+    assert first == second
+
+
+def test_a_trial_does_not_depend_on_the_trials_before_it(bert, mixture, validation, task, sections, tmp_path):
+    alone = train_student(mixture, validation, task, sections(epochs=(1,), seeds=(5,)), bert, tmp_path / "a")
+    after = train_student(mixture, validation, task, sections(epochs=(1,), seeds=(3, 5)), bert, tmp_path / "b")
+    assert after.trials[1].history[0].loss == alone.trials[0].history[0].loss
+
+
+def test_another_seed_gives_another_student(bert, mixture, validation, task, sections, tmp_path):
+    search = sections(epochs=(1,), seeds=(0, 1))
+    first, second = train_student(mixture, validation, task, search, bert, tmp_path / "student").trials
+    assert first.history[0].loss != second.history[0].loss
+
+
+def test_the_checkpoint_holds_what_the_exporter_reads(bert, mixture, validation, task, section, tmp_path):
+    folder = train_student(mixture, validation, task, section, bert, tmp_path / "student").folder
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["id2label"] == {"0": "process", "1": "outcome", "2": "other"}
+    assert config["label2id"] == {"process": 0, "outcome": 1, "other": 2}
+    assert config["problem_type"] == "single_label_classification"
+    assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.float32}
+
+
+def test_the_tokenizer_is_the_backbones_byte_for_byte(bert, mixture, validation, task, sections, tmp_path):
+    folder = train_student(mixture, validation, task, sections(epochs=(1,)), bert, tmp_path / "student").folder
+    assert (folder / "tokenizer.json").read_bytes() == (bert / "tokenizer.json").read_bytes()
+
+
+def test_nothing_is_written_but_the_student_and_nothing_is_printed(
+    bert, mixture, validation, task, section, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    train_student(mixture, validation, task, section, bert, tmp_path / "student")
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_ordinal_task_is_trained_like_a_nominal_one(bert, mixture, validation, task, sections, tmp_path):
+    ordinal = Task(kind="ordinal", labels=task.labels, inputs=task.inputs)
+    trained = train_student(mixture, validation, ordinal, sections(epochs=(1,)), bert, tmp_path / "student")
+    assert len(trained.trials) == 1
+
+
+def test_a_frozen_word_table_stays_as_it_was(bert, mixture, validation, task, sections, tmp_path):
+    name = "embeddings.word_embeddings.weight"
+    before = load_file(bert / "model.safetensors")[name]
+    tables = []
+    for frozen in (True, False):
+        levers = Levers(bf16=False, frozen_words=frozen)
+        folder = tmp_path / str(frozen)
+        train_student(mixture, validation, task, sections(epochs=(1,)), bert, folder, levers=levers)
+        tables.append(load_file(folder / "model.safetensors")[f"bert.{name}"])
+    assert torch.equal(tables[0], before)
+    assert not torch.equal(tables[1], before)
+
+
+def test_training_steps_in_bfloat16_change_the_outcome_a_little(bert, mixture, validation, task, sections, tmp_path):
+    losses = []
+    for bf16 in (True, False):
+        levers = Levers(bf16=bf16, frozen_words=False)
+        done = train_student(
+            mixture, validation, task, sections(epochs=(1,)), bert, tmp_path / "student", levers=levers
+        )
+        losses.append(done.best.best.loss)
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+
+
+def test_progress_counts_every_step_to_the_end(bert, mixture, validation, task, sections, tmp_path):
+    told = []
+    search = sections(epochs=(1, 2), seeds=(0,))
+    train_student(mixture, validation, task, search, bert, tmp_path / "student", progress=told.append)
+    assert [each.done for each in told] == sorted(each.done for each in told)
+    assert (told[-1].done, told[-1].total) == (36, 36)
+    assert (told[-1].trial, told[-1].trials, told[-1].epoch.epoch) == (2, 2, 2)
+    assert told[0].what == "trial 1 of 2"
+    assert told[-1].what.startswith("trial 2 of 2, macro-F1 0.")
+
+
+def test_a_label_without_rows_is_noted(bert, mixture, validation, task, sections, tmp_path):
+    rows = [row for row in mixture if row.label != "other"]
+    notes = train_student(rows, validation, task, sections(epochs=(1,)), bert, tmp_path / "student").notes
+    assert notes == ("No row of the mixture has the label 'other': the student cannot learn it.",)
+
+
+def test_cut_responses_are_noted(bert, mixture, validation, task, sections, tmp_path):
+    section = sections(epochs=(1,), max_tokens=8)
+    notes = train_student(mixture, validation, task, section, bert, tmp_path / "student").notes
+    assert len(notes) == 2
+    assert "of 96 mixture responses are longer than max_tokens = 8" in notes[0]
+    assert "of 30 validation responses are longer than max_tokens = 8" in notes[1]
+
+
+def test_a_student_that_is_there_is_replaced(bert, mixture, validation, task, sections, tmp_path):
+    for seed in (0, 1):
+        train_student(mixture, validation, task, sections(epochs=(1,), seeds=(seed,)), bert, tmp_path / "student")
+        (tmp_path / "student" / f"mark-{seed}").touch()
+    assert not (tmp_path / "student" / "mark-0").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_a_student_that_is_there_stays_whole_when_training_is_broken_off(
+    bert, mixture, validation, task, sections, tmp_path
+):
+    train_student(mixture, validation, task, sections(epochs=(1,)), bert, tmp_path / "student")
+    before = (tmp_path / "student" / "model.safetensors").read_bytes()
+
+    def stop(progress):
+        if progress.done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_student(mixture, validation, task, sections(seeds=(9,)), bert, tmp_path / "student", progress=stop)
+    assert (tmp_path / "student" / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(bert, mixture, validation, task, section, tmp_path):
+    (tmp_path / "essays").mkdir()
+    (tmp_path / "essays" / "thesis.docx").touch()
+    with pytest.raises(TrainingFailed, match="it holds something else than a student"):
+        train_student(mixture, validation, task, section, bert, tmp_path / "essays")
+
+
+def test_a_loss_that_is_no_number_ends_training(bert, mixture, validation, task, section, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(bert, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["encoder.layer.1.output.dense.weight"][:] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        TrainingFailed, match=r"the loss is no longer a number in epoch 1. Choose a learning_rate below"
+    ):
+        train_student(mixture, validation, task, section, broken, tmp_path / "student")
+    assert not (tmp_path / "student").exists()
+
+
+def test_a_seed_below_zero_is_refused(bert, mixture, validation, task, sections, tmp_path):
+    with pytest.raises(TrainingFailed, match="the seed -1 is out of range"):
+        train_student(mixture, validation, task, sections(seeds=(-1,)), bert, tmp_path / "student")
+
+
+def test_an_inputs_order_in_the_row_does_not_matter(bert, mixture, validation, task, sections, tmp_path):
+    asked = Task(kind="nominal", labels=task.labels, inputs=("question", "response"))
+    rows = [replace(row, inputs={"response": row.inputs["response"], "question": "what is it"}) for row in mixture]
+    judged = type(validation)(
+        tuple(
+            replace(row, response=replace(row.response, inputs={**row.response.inputs, "question": "what is it"}))
+            for row in validation
+        )
+    )
+    trained = train_student(rows, judged, asked, sections(epochs=(3,)), bert, tmp_path / "student", levers=PLAIN)
+    logits = Checkpoint.load(trained.folder, asked, 24).logits([row.response.inputs for row in judged])
+    found = agreement(judged.labels, [asked.names[number] for number in logits.argmax(axis=1)], asked)
+    assert found.macro_f1.value == pytest.approx(trained.best.validation_macro_f1)
