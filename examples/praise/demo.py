@@ -4,18 +4,21 @@ Run it with `make demo`. Nothing leaves this machine: the teacher's answers come
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).parent
 COMMANDS = Path(sys.executable).parent
+LESSON = Path(os.path.relpath(Path(__file__).parent))
 RESPONSE = "You tried three different ways before this one worked, Jordan. That persistence paid off."
 
 
-def shown(*command: str | Path) -> None:
+def show(*command: str | Path) -> None:
     """Print a command and run it; a failure ends the demo with the command's exit code."""
     print(f"\n$ {' '.join(str(part) for part in command)}", flush=True)
     done = subprocess.run([COMMANDS / command[0], *command[1:]], check=False)
@@ -23,18 +26,34 @@ def shown(*command: str | Path) -> None:
         sys.exit(done.returncode)
 
 
+def fetch(address: str, body: dict[str, str] | None = None) -> Any:
+    """Return the JSON that a loopback address answers with; while the server still loads, ask again."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address, data, {"content-type": "application/json"})
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+            time.sleep(0.1)
+    sys.exit("the server did not become ready")
+
+
 def score_over_http(bundle: Path) -> None:
     """Start the scoring server on a free port, score one response over HTTP, stop the server."""
-    command = [COMMANDS / "edgedistill-serve", "serve", bundle, "--port", "0", "--json"]
-    print(f"\n$ edgedistill-serve serve {bundle}", flush=True)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    command = ["edgedistill-serve", "serve", str(bundle), "--port", "0", "--json"]
+    print(f"\n$ {' '.join(command)}", flush=True)
+    with subprocess.Popen(
+        [COMMANDS / command[0], *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
         try:
-            address = json.loads(server.stdout.readline())["address"]  # type: ignore[union-attr]  # stdout is a pipe
-            body = json.dumps({"response": RESPONSE}).encode()
-            print(f"\nPOST {address}/v1/score {body.decode()}")
-            request = urllib.request.Request(f"{address}/v1/score", body, {"content-type": "application/json"})
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                print(json.dumps(json.load(answer), indent=2))
+            address = json.loads(server.stdout.readline())["url"]  # type: ignore[union-attr]  # stdout is a pipe
+            fetch(f"{address}/readyz")
+            body = {"response": RESPONSE}
+            print(f"\nPOST {address}/v1/score\n{json.dumps(body)}\n")
+            print(json.dumps(fetch(f"{address}/v1/score", body), indent=2))
         finally:
             server.terminate()
 
@@ -42,10 +61,10 @@ def score_over_http(bundle: Path) -> None:
 def main() -> None:
     """Run the demo and say how long it took."""
     start = time.monotonic()
-    project = HERE / "project.yaml"
-    shown("edgedistill", "cache", "import", project, HERE / "teacher-cache.jsonl")
-    shown("edgedistill", "run", project, "--offline")
-    score_over_http(HERE / "runs" / "praise" / "bundle")
+    project = LESSON / "project.yaml"
+    show("edgedistill", "cache", "import", project, LESSON / "teacher-cache.jsonl")
+    show("edgedistill", "run", project, "--offline")
+    score_over_http(LESSON / "runs" / "praise" / "bundle")
     print(f"\ndone in {time.monotonic() - start:.0f} s")
 
 
