@@ -129,7 +129,7 @@ class Asking:
                 failure = outcome
                 if unusable >= self._tries:
                     return await self._set_aside(request, failure)
-            self._retries[failure.cause] += 1
+            self._retries[failure.cause.value] += 1
             if isinstance(outcome, Busy):
                 await asyncio.sleep(self._patience.wait(busy, outcome.wait))
 

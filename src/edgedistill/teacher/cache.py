@@ -38,7 +38,7 @@ _SETTINGS = {
     "sqlite_mmap_size": 0,  # a damaged file is then an error, not a SIGBUS
     "disk_min_file_size": 2**30,
 }
-_SALVAGE = "Run `edgedistill cache verify`: it keeps what can still be read; what is lost is asked for again."
+_SALVAGE = "Run `edgedistill cache verify --mend`: it keeps what can still be read; what is lost is asked for again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ class AnswerCache:
         except CacheDamaged as error:
             if error.where:
                 raise
-            mend = "Run `edgedistill cache verify`: it drops damaged entries, which are then asked for again."
+            mend = "Run `edgedistill cache verify --mend`: it drops damaged entries, which are then asked for again."
             raise CacheDamaged(f"the entry {key} is damaged: {error.what}", where=str(self.file), mend=mend) from None
         except sqlite3.OperationalError as error:
             mend = "Check that the folder can be written, that the disk is not full and that no other process hangs."

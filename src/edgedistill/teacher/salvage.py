@@ -1,16 +1,19 @@
 """What can still be read of a damaged cache, written into a fresh one."""
 
+import shutil
 import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from edgedistill.errors import CacheDamaged
 from edgedistill.teacher.cache import DATABASE, AnswerCache, Entry, checked
 
+_TOGETHER = 500  # entries in one transaction
 _LEAST_ROW = 512  # bytes; no row that holds a request and an answer is smaller
 
 
@@ -38,21 +41,34 @@ def salvage(folder: Path) -> Salvaged:
     old = folder / DATABASE
     if not old.is_file():
         raise CacheDamaged("there is no cache", where=str(old), mend="Check the folder in teacher.cache.")
-    with tempfile.TemporaryDirectory(prefix="salvage-", dir=folder) as fresh_folder:
-        with AnswerCache(Path(fresh_folder)) as fresh:
-            kept = sum(fresh.keep([entry]) for entry in _readable(old))
+    with tempfile.TemporaryDirectory(prefix="salvage-", dir=folder) as aside:
+        fresh_folder = Path(aside)
+        with AnswerCache(fresh_folder) as fresh:
+            kept = _kept(fresh, _readable(old))
+            if not kept:
+                fresh.close()  # so that the fresh file is complete
+                kept = _kept(fresh, _readable(_with_a_new_head(old, fresh_folder)))
         damaged_file = folder / f"{DATABASE}.damaged-{time.time_ns()}"
         for suffix in ("-wal", "-shm", ""):
             if (part := folder / (DATABASE + suffix)).exists():
                 part.rename(damaged_file.with_name(damaged_file.name + suffix))
-        (Path(fresh_folder) / DATABASE).rename(old)
+        (fresh_folder / DATABASE).rename(old)
     return Salvaged(kept, damaged_file)
+
+
+def _kept(fresh: AnswerCache, entries: Iterator[Entry]) -> int:
+    kept = 0
+    while batch := list(islice(entries, _TOGETHER)):
+        kept += fresh.keep(batch)
+    return kept
 
 
 def _readable(file: Path) -> Iterator[Entry]:
     # One look-up per row: a damaged page then costs the rows that lie on it, and no others.
     query = "SELECT key, raw, mode, filename, value FROM Cache WHERE rowid = ?"
-    with closing(sqlite3.connect(file)) as connection:
+    with closing(sqlite3.connect(file)) as connection, suppress(sqlite3.DatabaseError):
+        connection.execute("PRAGMA writable_schema = ON")  # otherwise a file shorter than it should be is not read
+        connection.execute("SELECT rowid FROM Cache LIMIT 0")
         for rowid in range(1, _last_row(connection, file) + 1):
             try:
                 found = connection.execute(query, (rowid,)).fetchone()
@@ -60,6 +76,19 @@ def _readable(file: Path) -> Iterator[Entry]:
                     yield checked(str(found[0]), tuple(found[1:]))
             except (sqlite3.DatabaseError, CacheDamaged):
                 continue
+
+
+def _with_a_new_head(old: Path, fresh_folder: Path) -> Path:
+    # The first page only says where the tables begin, which is the same in every cache: a fresh one lends its own.
+    fresh = (fresh_folder / DATABASE).read_bytes()
+    page = int.from_bytes(fresh[16:18], "big")
+    repaired = fresh_folder / "repaired.db"
+    shutil.copyfile(old, repaired)
+    with repaired.open("r+b") as file:
+        file.write(fresh[:page])
+        file.seek(28)  # the number of pages, which the fresh cache has fewer of
+        file.write((old.stat().st_size // page).to_bytes(4, "big"))
+    return repaired
 
 
 def _last_row(connection: sqlite3.Connection, file: Path) -> int:

@@ -1,0 +1,48 @@
+"""What the tests code: a codebook, responses, and a section that points at a stand-in."""
+
+from pathlib import Path
+from typing import Any
+
+from edgedistill.project.sections import TeacherSection
+from edgedistill.records.types import Response
+from edgedistill.teacher import Codebook, Patience
+from edgedistill.teacher.request import TeacherRequest
+from edgedistill_serve.task import Label
+
+CODEBOOK = Codebook(
+    "Code the praise.",
+    (Label("process", "praises effort"), Label("outcome", "praises the result"), Label("none")),
+    ("response",),
+)
+AT_ONCE = Patience(first=0.001, most=0.01)
+
+
+def responses(*texts: str) -> list[Response]:
+    return [
+        Response(id=f"r{row}", inputs={"response": text}, file="responses.csv", row=row)
+        for row, text in enumerate(texts, 2)
+    ]
+
+
+def section(base_url: str, **fields: Any) -> TeacherSection:
+    return TeacherSection(**{"base_url": base_url, "model": "m", "api_key_env": None, "votes": 1, "tries": 3} | fields)
+
+
+def request(**fields: Any) -> TeacherRequest:
+    given = {
+        "base_url": "https://api.example/v1",
+        "model": "m",
+        "messages": ({"role": "user", "content": "<response>x</response>"},),
+        "response_format": {"type": "json_object"},
+        "sampling": {"temperature": 0.7, "seed": 0},
+        "max_output_tokens": 300,
+        "vote": 0,
+    }
+    return TeacherRequest(**given | fields)
+
+
+ANSWER = {"choices": [{"message": {"content": '{"label": "process"}'}, "finish_reason": "stop"}]}
+
+
+def database(folder: Path) -> Path:
+    return folder / "cache.db"

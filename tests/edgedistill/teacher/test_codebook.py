@@ -1,0 +1,87 @@
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgedistill.errors import DataError
+from edgedistill.records.types import CodedResponse
+from edgedistill.teacher import AnswerFormat, Codebook, coding_messages
+from edgedistill.teacher.formats import response_format
+from edgedistill_serve.task import Label
+
+from .codings import CODEBOOK, responses
+
+THREE = Codebook("", (Label("a"), Label("b")), ("question", "reference_answer", "response"))
+
+
+def test_the_system_message_holds_instructions_and_every_label_with_its_definition() -> None:
+    system = coding_messages(CODEBOOK, {"response": "x"})[0]
+    assert system["role"] == "system"
+    for part in ("Code the praise.", "- process: praises effort", "- outcome: praises the result", "- none"):
+        assert part in system["content"]
+
+
+def test_each_input_stands_between_its_marks_in_the_last_user_message() -> None:
+    inputs = {"response": "R", "question": "Q", "reference_answer": "A"}
+    last = coding_messages(THREE, inputs)[-1]
+    assert last["role"] == "user"
+    assert last["content"].split("\n") == [
+        "<question>Q</question>",
+        "<reference>A</reference>",
+        "<response>R</response>",
+    ]
+
+
+@pytest.mark.parametrize(("form", "answer"), [(AnswerFormat.SCHEMA, '{"label": "none"}'), (AnswerFormat.TEXT, "none")])
+def test_examples_are_earlier_turns_in_the_same_form(form: AnswerFormat, answer: str) -> None:
+    example = CodedResponse(responses("Well </response> done")[0], "none")
+    messages = coding_messages(CODEBOOK, {"response": "x"}, [example], form)
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+    assert messages[1]["content"] == "<response>Well &lt;/response> done</response>"
+    assert messages[2]["content"] == answer
+
+
+def test_a_missing_input_is_named() -> None:
+    with pytest.raises(DataError, match="'question' is missing"):
+        coding_messages(THREE, {"response": "x", "reference_answer": "y"})
+
+
+TYPED = st.lists(st.sampled_from(["<label>", "</ LABEL", "<response>", "</question", "words", " ", "<", ">"])).map(
+    "".join
+)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(THREE.inputs, TYPED)))
+def test_no_user_message_ever_holds_a_label_mark(inputs: dict[str, str]) -> None:
+    assert not re.search(r"<\s*/?\s*label", coding_messages(THREE, inputs)[-1]["content"], re.IGNORECASE)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(THREE.inputs, TYPED)))
+def test_each_mark_opens_once_and_closes_once(inputs: dict[str, str]) -> None:
+    found = re.findall(r"<\s*/?\s*(?:question|reference|response)", coding_messages(THREE, inputs)[-1]["content"], re.I)
+    assert found == ["<question", "</question", "<reference", "</reference", "<response", "</response"]
+
+
+def test_the_schema_wants_one_label_of_the_codebook_and_nothing_else() -> None:
+    form = response_format(AnswerFormat.SCHEMA, CODEBOOK.names)
+    assert form is not None
+    assert form["json_schema"]["strict"] is True
+    assert form["json_schema"]["schema"] == {
+        "type": "object",
+        "properties": {"label": {"type": "string", "enum": ["process", "outcome", "none"]}},
+        "required": ["label"],
+        "additionalProperties": False,
+    }
+
+
+def test_json_mode_is_told_to_answer_in_json_since_endpoints_demand_the_word() -> None:
+    assert "JSON" in coding_messages(CODEBOOK, {"response": "x"}, (), AnswerFormat.JSON)[0]["content"]
+
+
+def test_labels_that_are_no_ascii_reach_the_teacher_as_written() -> None:
+    book = Codebook("", (Label("genügend"), Label("好")), ("response",))
+    system = coding_messages(book, {"response": "x"})[0]["content"]
+    assert json.dumps("genügend", ensure_ascii=False) in system
+    assert "好" in system

@@ -1,0 +1,348 @@
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedistill.errors import (
+    AnswersMissing,
+    BudgetReached,
+    DataError,
+    TeacherRefusedKey,
+    TeacherUnknownModel,
+    TeacherUnreachable,
+)
+from edgedistill.project.sections import BudgetSection, PricesSection
+from edgedistill.records.types import CodedResponse, Response
+from edgedistill.teacher import AnswerCache, Labelling, Progress, export_jsonl, import_jsonl, label_responses
+
+from .codings import AT_ONCE, CODEBOOK, responses, section
+from .stand_in import Reply, Script, StandIn, coded, completion, error, text_of
+
+
+def labelled(folder: Path, teacher: StandIn, *texts: str, **given: Any) -> Labelling:
+    fields = {
+        name: given.pop(name) for name in tuple(given) if name not in ("offline", "api_key", "progress", "examples")
+    }
+    with AnswerCache(folder) as cache:
+        return label_responses(
+            responses(*texts), CODEBOOK, section(teacher.base_url, **fields), cache, patience=AT_ONCE, **given
+        )
+
+
+def by_seed(*labels: str) -> Script:
+    return lambda body, _before: coded(labels[body["seed"]])
+
+
+def test_every_response_gets_as_many_votes_as_wanted(tmp_path: Path) -> None:
+    with StandIn(by_seed("process", "outcome", "process")) as teacher:
+        done = labelled(tmp_path, teacher, "a", "b", votes=3)
+    assert [(label.id, label.label, label.votes) for label in done.labels] == [
+        ("r2", "process", ("process", "outcome", "process")),
+        ("r3", "process", ("process", "outcome", "process")),
+    ]
+    assert done.set_aside == ()
+    assert sorted((text_of(body), body["seed"]) for body in teacher.bodies) == [
+        (text, seed) for text in "ab" for seed in range(3)
+    ]
+
+
+def test_a_request_says_what_the_project_file_says(tmp_path: Path) -> None:
+    with StandIn(coded("process")) as teacher:
+        labelled(tmp_path, teacher, "a", temperature=0.2, max_output_tokens=7, api_key="secret")
+    (body,), (headers,) = teacher.bodies, teacher.headers
+    assert (body["model"], body["temperature"], body["max_tokens"], body["seed"]) == ("m", 0.2, 7, 0)
+    assert body["response_format"]["type"] == "json_schema"
+    assert headers["authorization"] == "Bearer secret"
+
+
+def test_what_is_cached_is_not_asked_again(tmp_path: Path) -> None:
+    with StandIn(coded("process")) as teacher:
+        labelled(tmp_path, teacher, "a", "b", votes=2)
+        again = labelled(tmp_path, teacher, "a", "b", "c", votes=3)
+    assert again.usage.cached == 4
+    assert again.usage.asked == 5
+    assert max(teacher.asked.values()) == 1
+
+
+def test_responses_with_the_same_inputs_are_asked_about_once(tmp_path: Path) -> None:
+    with StandIn(coded("process")) as teacher:
+        done = labelled(tmp_path, teacher, "same", "other", "same")
+    assert len(teacher.bodies) == 2
+    assert [label.id for label in done.labels] == ["r2", "r3", "r4"]
+
+
+def test_examples_are_shown_in_every_prompt(tmp_path: Path) -> None:
+    example = CodedResponse(responses("well done")[0], "outcome")
+    with StandIn(coded("process")) as teacher:
+        labelled(tmp_path, teacher, "a", "b", examples=[example])
+    for body in teacher.bodies:
+        assert body["messages"][1]["content"] == "<response>well done</response>"
+        assert body["messages"][2] == {"role": "assistant", "content": '{"label": "outcome"}'}
+
+
+def test_a_tie_is_set_aside(tmp_path: Path) -> None:
+    with StandIn(by_seed("process", "outcome")) as teacher:
+        done = labelled(tmp_path, teacher, "a", votes=2)
+    assert done.labels == ()
+    (row,) = done.set_aside
+    assert (row.id, row.file, row.row, row.reason) == ("r2", "responses.csv", 2, "the votes tie")
+
+
+def test_a_tie_goes_to_the_first_vote_where_the_project_says_so(tmp_path: Path) -> None:
+    with StandIn(by_seed("outcome", "process")) as teacher:
+        done = labelled(tmp_path, teacher, "a", votes=2, ties="first_vote")
+    assert [label.label for label in done.labels] == ["outcome"]
+
+
+FAILURES = {
+    "the teacher refused to code it": completion(None, refusal="I can't."),
+    "the teacher's answer was cut short": completion('{"lab', finish="length"),
+    "the teacher's answer was empty": completion(""),
+    "the teacher's answer could not be read": completion("Sure! {"),
+    "the teacher's answer is no label of the codebook": coded("no-such-label"),
+    "the recorded teacher has no answer": error(404, "no recorded vote", "recording_missing"),
+    "the endpoint rejected the request": error(400, "flagged", "content_filter"),
+    "the endpoint allowed no more requests": error(429),
+    "the endpoint failed": error(500),
+    "the connection broke": Reply(drop=True),
+}
+
+
+@pytest.mark.parametrize("reason", FAILURES)
+def test_a_response_that_only_fails_is_set_aside_after_the_tries_and_the_others_are_labelled(
+    tmp_path: Path, reason: str
+) -> None:
+    def script(body: dict[str, Any], _before: int) -> Reply:
+        return FAILURES[reason] if text_of(body) == "bad text" else coded("process")
+
+    with StandIn(script) as teacher:
+        done = labelled(tmp_path, teacher, "a", "bad text", "b", tries=3, concurrency=1)
+    assert [label.id for label in done.labels] == ["r2", "r4"]
+    (row,) = done.set_aside
+    assert (row.id, row.reason) == ("r3", reason)
+    assert "bad text" not in row.detail
+    assert [text_of(body) for body in teacher.bodies].count("bad text") == 3
+    with AnswerCache(tmp_path) as cache:
+        assert cache.stats().entries == 2
+
+
+@pytest.mark.parametrize("reason", FAILURES)
+def test_a_failure_that_passes_is_asked_again_and_only_the_answer_is_kept(tmp_path: Path, reason: str) -> None:
+    with StandIn(lambda _body, before: coded("process") if before == 2 else FAILURES[reason]) as teacher:
+        done = labelled(tmp_path, teacher, "a", tries=3)
+    assert [label.label for label in done.labels] == ["process"]
+    assert done.usage.asked == 3
+    assert dict(done.usage.retries) == {reason: 2}
+    with AnswerCache(tmp_path) as cache:
+        assert [entry.answer["choices"][0]["message"]["content"] for entry in cache.entries()] == [
+            '{"label": "process"}'
+        ]
+
+
+def test_what_the_teacher_said_of_a_set_aside_row_can_be_looked_up(tmp_path: Path) -> None:
+    with StandIn(coded("sarcasm")) as teacher:
+        (row,) = labelled(tmp_path, teacher, "a").set_aside
+    (line,) = (tmp_path / "failures.jsonl").read_text().splitlines()
+    kept = json.loads(line)
+    assert kept["key"][:16] in row.detail
+    assert "sarcasm" in kept["raw"]
+
+
+def test_a_set_aside_response_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+    with StandIn(completion("")) as teacher:
+        assert len(labelled(tmp_path, teacher, "a").set_aside) == 1
+        address = int(teacher.base_url.split(":")[2].removesuffix("/v1"))
+    with StandIn(coded("process"), port=address) as teacher:
+        assert len(labelled(tmp_path, teacher, "a").labels) == 1
+
+
+def test_the_other_votes_of_a_response_that_failed_are_not_paid_for(tmp_path: Path) -> None:
+    with StandIn(completion("")) as teacher:
+        labelled(tmp_path, teacher, "a", votes=5, tries=2, concurrency=1)
+    assert len(teacher.bodies) == 2
+
+
+def test_a_text_that_cannot_be_sent_is_set_aside(tmp_path: Path) -> None:
+    with StandIn(coded("process")) as teacher:
+        done = labelled(tmp_path, teacher, "broken \ud800", "fine")
+    assert [label.id for label in done.labels] == ["r3"]
+    assert [(row.id, row.reason) for row in done.set_aside] == [("r2", "it holds characters that are no text")]
+
+
+def test_a_missing_input_names_its_row(tmp_path: Path) -> None:
+    bare = Response("r1", {"question": "?"}, "human.csv", 7)
+    with AnswerCache(tmp_path) as cache, pytest.raises(DataError, match=r"human.csv, row 7: .*'response' is missing"):
+        label_responses([bare], CODEBOOK, section("http://127.0.0.1:9/v1"), cache)
+
+
+def test_no_more_requests_are_in_flight_than_the_project_allows(tmp_path: Path) -> None:
+    with StandIn(coded("process", delay=0.02)) as teacher:
+        labelled(tmp_path, teacher, *map(str, range(40)), concurrency=4)
+    assert teacher.most_at_once == 4
+
+
+def test_retry_after_is_waited_for(tmp_path: Path) -> None:
+    busy = error(429, headers={"retry-after": "1"})
+    with StandIn(lambda _body, before: coded("process") if before else busy) as teacher:
+        labelled(tmp_path, teacher, "a")
+    first, second = teacher.times
+    assert 1.0 <= second - first < 3
+
+
+def test_an_answer_that_takes_too_long_is_asked_for_again(tmp_path: Path) -> None:
+    with StandIn(lambda _body, before: coded("process", delay=0.0 if before else 5.0)) as teacher:
+        started = time.monotonic()
+        done = labelled(tmp_path, teacher, "a", timeout_seconds=0.3)
+    assert time.monotonic() - started < 4
+    assert dict(done.usage.retries) == {"the endpoint took too long": 1}
+    assert done.usage.unmetered == 1
+
+
+def test_progress_counts_every_vote(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    with StandIn(coded("process")) as teacher:
+        labelled(tmp_path, teacher, "a", "b")
+        labelled(tmp_path, teacher, "a", "b", "c", progress=seen.append)
+    assert [(progress.done, progress.total) for progress in seen] == [(2, 3), (3, 3)]
+
+
+def test_tokens_and_cost_are_counted_failed_answers_included(tmp_path: Path) -> None:
+    prices = PricesSection(input_usd_per_million=2.5, output_usd_per_million=10.0)
+    with StandIn(lambda _body, before: coded("process") if before else coded("nothing")) as teacher:
+        usage = labelled(tmp_path, teacher, "a", prices=prices).usage
+    assert (usage.asked, usage.input_tokens, usage.output_tokens) == (2, 200, 10)
+    assert usage.nano_dollars == 200 * 2500 + 10 * 10_000
+
+
+def test_without_prices_there_is_no_guess_at_the_cost(tmp_path: Path) -> None:
+    with StandIn(coded("process")) as teacher:
+        assert labelled(tmp_path, teacher, "a").usage.nano_dollars is None
+
+
+def test_the_budget_stops_the_run_and_keeps_the_work(tmp_path: Path) -> None:
+    texts = [str(number) for number in range(50)]
+    with StandIn(coded("process")) as teacher:
+        with pytest.raises(BudgetReached) as stopped:
+            labelled(tmp_path, teacher, *texts, budget=BudgetSection(tokens=3000), concurrency=4)
+        spent = len(teacher.bodies)
+        done = labelled(tmp_path, teacher, *texts)
+    assert stopped.value.exit_code == 3
+    assert 0 < spent * 105 <= 3000
+    assert (done.usage.cached, done.usage.asked) == (spent, 50 - spent)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "told"),
+    [
+        (error(401, "bad key"), TeacherRefusedKey, "MY_KEY"),
+        (error(403, "forbidden"), TeacherRefusedKey, "MY_KEY"),
+        (error(429, "no credit", "insufficient_quota"), TeacherRefusedKey, "Add credit"),
+        (error(404, "unknown", "model_not_found"), TeacherUnknownModel, "Check teacher.model"),
+        (error(404, "Invalid URL"), TeacherUnreachable, "Check teacher.base_url"),
+        (Reply(body=b"<html>Welcome</html>"), TeacherUnreachable, "Check teacher.base_url"),
+    ],
+)
+def test_what_no_request_can_mend_stops_the_run_in_one_line(
+    tmp_path: Path, reply: Reply, kind: type[Exception], told: str
+) -> None:
+    with StandIn(reply) as teacher, pytest.raises(kind, match=told) as stopped:
+        labelled(tmp_path, teacher, "secret text", "b", api_key_env="MY_KEY", api_key="k", concurrency=1)
+    assert teacher.base_url in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+    assert "secret text" not in str(stopped.value)
+
+
+def test_a_missing_key_stops_the_run_before_anything_is_asked(tmp_path: Path) -> None:
+    with StandIn(coded("process")) as teacher, pytest.raises(TeacherRefusedKey, match="EDGEDISTILL_NO_SUCH_KEY"):
+        labelled(tmp_path, teacher, "a", api_key_env="EDGEDISTILL_NO_SUCH_KEY")
+    assert teacher.bodies == []
+
+
+def test_where_nothing_listens_the_run_stops_after_the_tries(tmp_path: Path) -> None:
+    with StandIn(coded("process")) as teacher:
+        pass
+    with pytest.raises(TeacherUnreachable, match="nothing listens there"):
+        labelled(tmp_path, teacher, "a", tries=2)
+
+
+def test_an_endpoint_that_only_fails_stops_the_run_instead_of_setting_everything_aside(tmp_path: Path) -> None:
+    with StandIn(error(500)) as teacher, pytest.raises(TeacherUnreachable, match="only answers with HTTP 500"):
+        labelled(tmp_path, teacher, *map(str, range(60)), tries=1, concurrency=4)
+    assert len(teacher.bodies) < 30
+
+
+def test_an_endpoint_without_schemas_is_asked_in_json_mode_from_then_on(tmp_path: Path) -> None:
+    def script(body: dict[str, Any], _before: int) -> Reply:
+        known = body["response_format"]["type"] == "json_object"
+        return coded("process") if known else error(400, "response_format json_schema is not supported")
+
+    with StandIn(script) as teacher:
+        done = labelled(tmp_path, teacher, *"abcdef", concurrency=2, tries=1)
+        again = labelled(tmp_path, teacher, *"abcdef", offline=True)
+    assert len(done.labels) == 6
+    refused = [body for body in teacher.bodies if body["response_format"]["type"] == "json_schema"]
+    assert 1 <= len(refused) <= 2
+    assert again.labels == done.labels
+
+
+def test_an_endpoint_without_any_answer_format_is_asked_in_plain_text(tmp_path: Path) -> None:
+    def script(body: dict[str, Any], _before: int) -> Reply:
+        return error(422, "unknown field response_format") if "response_format" in body else completion("Outcome.")
+
+    with StandIn(script) as teacher:
+        done = labelled(tmp_path, teacher, *"abc", concurrency=1)
+        again = labelled(tmp_path, teacher, *"abc", concurrency=1)
+    assert [label.label for label in done.labels] == ["outcome"] * 3
+    assert done.usage.asked == 5
+    assert (again.usage.asked, again.labels) == (0, done.labels)
+
+
+def test_a_model_that_knows_the_token_limit_by_its_newer_name_is_asked_so(tmp_path: Path) -> None:
+    def script(body: dict[str, Any], _before: int) -> Reply:
+        newer = "max_completion_tokens" in body
+        return coded("process") if newer else error(400, "Use 'max_completion_tokens' instead of 'max_tokens'.")
+
+    with StandIn(script) as teacher:
+        done = labelled(tmp_path, teacher, *"abcdef", concurrency=3, tries=1)
+    assert len(done.labels) == 6
+
+
+def test_offline_asks_nothing_and_names_what_is_missing(tmp_path: Path) -> None:
+    with StandIn(coded("process")) as teacher:
+        labelled(tmp_path, teacher, "a", "b", votes=2)
+        with pytest.raises(AnswersMissing, match="14 answers on 7 responses .*: r4, r5, r6, r7, r8 and 2 more"):
+            labelled(tmp_path, teacher, *"abcdefghi", votes=2, offline=True)
+    assert len(teacher.bodies) == 4
+
+
+def test_offline_sets_the_same_rows_aside(tmp_path: Path) -> None:
+    def script(body: dict[str, Any], _before: int) -> Reply:
+        return completion("") if text_of(body) == "b" else coded("process")
+
+    with StandIn(script) as teacher:
+        online = labelled(tmp_path, teacher, *"abc", votes=2, tries=1)
+        offline = labelled(tmp_path, teacher, *"abc", votes=2, offline=True)
+    assert offline.labels == online.labels
+    assert [(row.id, row.reason) for row in offline.set_aside] == [(row.id, row.reason) for row in online.set_aside]
+
+
+def test_an_imported_cache_gives_the_same_labels_offline(tmp_path: Path) -> None:
+    with StandIn(lambda body, _before: coded(("process", "outcome", "none")[len(text_of(body)) % 3])) as teacher:
+        online = labelled(tmp_path / "one", teacher, "a", "bb", "ccc", votes=3)
+        with AnswerCache(tmp_path / "one") as one, AnswerCache(tmp_path / "two") as two:
+            export_jsonl(one, tmp_path / "answers.jsonl")
+            import_jsonl(two, tmp_path / "answers.jsonl")
+        offline = labelled(tmp_path / "two", teacher, "a", "bb", "ccc", votes=3, offline=True)
+    assert offline.labels == online.labels
+    assert len(teacher.bodies) == 9
+
+
+def test_it_runs_where_an_event_loop_runs_already(tmp_path: Path) -> None:
+    async def notebook() -> Labelling:
+        with StandIn(coded("process")) as teacher:
+            return labelled(tmp_path, teacher, "a")
+
+    assert len(asyncio.run(notebook()).labels) == 1

@@ -1,0 +1,142 @@
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgedistill.teacher.outcomes import (
+    Answered,
+    Busy,
+    Fatal,
+    FormatRefused,
+    Outcome,
+    Rejected,
+    outcome_of_body,
+    outcome_of_status,
+    retry_after,
+)
+from edgedistill.teacher.parsing import Cause
+
+
+def of(status: int, error: Any = None, *, formatted: bool = True, heard: bool = False) -> Outcome:
+    body = error if isinstance(error, str) else json.dumps({"error": error or {"message": "no"}})
+    return outcome_of_status(status, {}, body, formatted=formatted, heard=heard)
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"), [(429, Cause.RATE_LIMITED), (500, Cause.SERVER_ERROR), (503, Cause.SERVER_ERROR)]
+)
+def test_a_busy_endpoint_is_worth_another_try(status: int, cause: Cause) -> None:
+    outcome = of(status)
+    assert isinstance(outcome, Busy)
+    assert outcome.failure.cause is cause
+    assert not outcome.unheard
+
+
+def test_an_html_error_page_is_sorted_by_its_status() -> None:
+    assert isinstance(of(502, "<html><h1>502 Bad Gateway</h1></html>"), Busy)
+    assert of(401, "<html>Sign in</html>") == Fatal("key", "HTTP 401")
+    assert of(404, "<html>Not Found</html>") == Fatal("address", "HTTP 404")
+
+
+def test_an_account_without_credit_stops_the_run() -> None:
+    assert of(429, {"message": "You exceeded your quota", "code": "insufficient_quota"}) == Fatal(
+        "quota", "HTTP 429 insufficient_quota"
+    )
+
+
+def test_a_forbidden_text_does_not_stop_a_run_whose_key_works() -> None:
+    assert of(403) == Fatal("key", "HTTP 403")
+    assert isinstance(of(403, heard=True), Rejected)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "The model `x` does not exist or you do not have access to it.", "code": "model_not_found"},
+        {"message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404},
+        {"message": 'model "x" not found, try pulling it first', "type": "api_error"},
+        "model 'x' not found",
+        {"message": "The API deployment for this resource does not exist.", "code": "DeploymentNotFound"},
+    ],
+)
+def test_an_unknown_model_is_known_by_how_servers_say_it(error: Any) -> None:
+    body = error if isinstance(error, dict) else json.dumps({"error": error})
+    outcome = of(404, body, heard=True)
+    assert isinstance(outcome, Fatal)
+    assert outcome.kind == "model"
+
+
+def test_an_answer_that_was_never_recorded_fails_its_response_only() -> None:
+    outcome = of(404, {"message": "no recorded vote for 'a model not found'", "code": "recording_missing"})
+    assert isinstance(outcome, Rejected)
+    assert outcome.failure.cause is Cause.NOT_RECORDED
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
+        "Unsupported value: json_object",
+        "This model does not support structured outputs",
+        "failed to parse grammar",
+    ],
+)
+def test_an_unknown_answer_format_is_told_from_other_bad_requests(message: str) -> None:
+    assert of(400, {"message": message}) == FormatRefused()
+    assert isinstance(of(400, {"message": message}, formatted=False), Rejected)
+    assert isinstance(of(400, {"message": "your text was flagged", "code": "content_filter"}), Rejected)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ('{"choices": [{"message": {}}]}', Answered),
+        ('{"error": {"message": "overloaded", "code": 503}}', Busy),
+        ('{"error": {"message": "bad", "code": "invalid"}}', Rejected),
+        ("<html>Welcome</html>", Busy),
+        ("", Busy),
+        ('{"hello": 1}', Busy),
+        ("[" * 100_000, Busy),
+    ],
+)
+def test_a_body_with_status_200_is_an_answer_only_with_choices(body: str, kind: type) -> None:
+    assert isinstance(outcome_of_body(body, heard=False), kind)
+
+
+def test_the_body_is_kept_and_only_a_plain_code_is_told() -> None:
+    outcome = of(400, {"message": "secret text", "code": "the learner wrote: secret text"})
+    assert isinstance(outcome, Rejected)
+    assert "secret text" in outcome.failure.raw
+    assert outcome.failure.code == "HTTP 400"
+
+
+@given(st.integers(300, 599), st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
+def test_every_error_reply_is_sorted(status: int, body: str) -> None:
+    for heard in (False, True):
+        outcome = outcome_of_status(status, {}, body, formatted=True, heard=heard)
+        assert isinstance(outcome, Busy | Rejected | FormatRefused | Fatal)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+    ],
+)
+def test_retry_after_is_read_in_seconds(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds
+
+
+def test_retry_after_may_be_a_date() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert retry_after({"retry-after": date}) == pytest.approx(30, abs=2)

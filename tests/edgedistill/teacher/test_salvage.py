@@ -1,0 +1,86 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from edgedistill.errors import CacheDamaged
+from edgedistill.teacher import AnswerCache, Entry, salvage
+
+from .codings import ANSWER, database, request
+
+VOTES = 200
+PAGE = 4096
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    with AnswerCache(tmp_path) as cache:
+        asked = [request(vote=vote) for vote in range(VOTES)]
+        cache.keep([Entry(each.key(), each.content(), ANSWER) for each in asked])
+    assert not (tmp_path / "cache.db-wal").exists()
+    return tmp_path
+
+
+def overwrite(file: Path, start: int, length: int) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(start)
+        opened.write(os.urandom(length))
+
+
+def kept(folder: Path) -> int:
+    with AnswerCache(folder) as cache:
+        found = cache.verify()
+        assert found.damaged == ()
+        assert found.entries == sum(cache.get(request(vote=vote)) == ANSWER for vote in range(VOTES))
+    return found.entries
+
+
+def test_a_file_that_is_no_database_is_named_with_what_to_do(filled: Path) -> None:
+    overwrite(database(filled), 0, 200)
+    with pytest.raises(CacheDamaged, match=r"cache.db: the database is damaged.*edgedistill cache verify --mend"):
+        AnswerCache(filled)
+
+
+def test_a_damaged_page_is_found_by_verify(filled: Path) -> None:
+    middle = database(filled).stat().st_size // 2 // PAGE * PAGE
+    overwrite(database(filled), middle, PAGE)
+    with pytest.raises(CacheDamaged, match=r"cache.db"), AnswerCache(filled) as cache:
+        cache.verify()
+
+
+def test_a_damaged_page_costs_only_the_answers_on_it(filled: Path) -> None:
+    middle = database(filled).stat().st_size // 2 // PAGE * PAGE
+    overwrite(database(filled), middle, PAGE)
+    saved = salvage(filled)
+    assert VOTES - 20 <= saved.kept < VOTES
+    assert kept(filled) == saved.kept
+    assert saved.damaged_file.exists()
+
+
+def test_a_file_that_was_cut_keeps_what_is_before_the_cut(filled: Path) -> None:
+    size = database(filled).stat().st_size
+    os.truncate(database(filled), size * 2 // 3 // PAGE * PAGE)
+    assert salvage(filled).kept == kept(filled) > VOTES // 3
+
+
+@pytest.mark.parametrize("length", [16, 100, PAGE])
+def test_a_file_whose_head_is_damaged_keeps_every_answer(filled: Path, length: int) -> None:
+    overwrite(database(filled), 0, length)
+    assert salvage(filled).kept == kept(filled) == VOTES
+
+
+def test_a_file_of_which_nothing_can_be_read_gives_way_to_an_empty_cache(filled: Path) -> None:
+    overwrite(database(filled), 0, database(filled).stat().st_size)
+    saved = salvage(filled)
+    assert saved.kept == kept(filled) == 0
+    assert saved.damaged_file.stat().st_size > PAGE
+
+
+def test_a_sound_cache_loses_nothing_to_salvage(filled: Path) -> None:
+    assert salvage(filled).kept == kept(filled) == VOTES
+
+
+def test_where_there_is_no_cache_nothing_is_made(tmp_path: Path) -> None:
+    with pytest.raises(CacheDamaged, match="there is no cache"):
+        salvage(tmp_path)
+    assert list(tmp_path.iterdir()) == []

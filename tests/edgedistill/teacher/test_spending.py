@@ -1,0 +1,74 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgedistill.errors import BudgetReached
+from edgedistill.project.sections import BudgetSection, PricesSection
+from edgedistill.teacher.spending import Budget, Price, most_input_tokens
+
+from .codings import request, section
+
+PRICES = PricesSection(input_usd_per_million=2.5, output_usd_per_million=10.0)
+
+
+def test_a_price_is_exact_in_nano_dollars() -> None:
+    assert Price.of(PRICES).cost(1_000_000, 1_000_000) == 12_500_000_000
+    assert Price.of(PricesSection(input_usd_per_million=0.0375, output_usd_per_million=0.0)).cost(3, 0) == 113
+
+
+def test_a_request_that_does_not_fit_is_never_let_through() -> None:
+    async def run() -> None:
+        budget = Budget.of(section("http://x/v1", budget=BudgetSection(tokens=1000)))
+        first = await budget.reserve(request())
+        budget.settle(first, 900)
+        with pytest.raises(BudgetReached, match=r"teacher.budget: .* 100 tokens of 1,000 tokens are left"):
+            await budget.reserve(request())
+
+    asyncio.run(run())
+
+
+def test_what_a_request_did_not_use_is_free_for_the_next() -> None:
+    async def run() -> None:
+        budget = Budget(most_input_tokens(request()) + 300, None)
+        first = await budget.reserve(request())
+        second = asyncio.ensure_future(budget.reserve(request()))
+        await asyncio.sleep(0.01)
+        assert not second.done()
+        budget.settle(first, 0)
+        assert await second == first
+
+    asyncio.run(run())
+
+
+def test_a_budget_outlives_the_event_loop_it_was_used_in() -> None:
+    budget = Budget(most_input_tokens(request()) + 300, None)
+
+    async def wait() -> None:
+        first = await budget.reserve(request())
+        second = asyncio.ensure_future(budget.reserve(request()))
+        await asyncio.sleep(0)
+        budget.settle(first, 0)
+        budget.settle(await second, 0)
+
+    asyncio.run(wait())
+    asyncio.run(wait())
+    assert budget.spent == 0
+
+
+def test_without_a_budget_everything_passes() -> None:
+    budget = Budget.of(section("http://x/v1", prices=PRICES))
+    assert asyncio.run(budget.reserve(request())) > 0
+
+
+def test_a_budget_in_dollars_counts_nano_dollars() -> None:
+    budget = Budget.of(section("http://x/v1", prices=PRICES, budget=BudgetSection(usd=0.1)))
+    assert budget.cap == 100_000_000
+    assert budget.amount(1000, 100) == 3_500_000
+
+
+@given(st.text())
+def test_the_bound_on_input_tokens_is_no_less_than_the_bytes_sent(text: str) -> None:
+    asked = request(messages=({"role": "user", "content": text},))
+    assert most_input_tokens(asked) >= len(text.encode("utf-8", "replace"))
