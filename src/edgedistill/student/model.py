@@ -15,6 +15,7 @@ from edgedistill.student.rows import Padding
 from edgedistill_serve.task import Task
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")
 
 # What transformers and tokenizers raise for a folder that they cannot make sense of.
 _UNREADABLE = (
@@ -68,6 +69,11 @@ def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
     Raises:
         TrainingFailed: No fast tokenizer can be had, or it has no padding token.
     """
+    if not any(path for pattern in _VOCABULARIES for path in backbone.glob(pattern)):
+        # transformers 5 would make a tokenizer that knows no word.
+        raise TrainingFailed(
+            "the backbone has no tokenizer", where=str(backbone), mend="Put its tokenizer.json beside its weights."
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
     except _UNREADABLE as error:

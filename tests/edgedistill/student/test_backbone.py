@@ -41,7 +41,10 @@ class Hub(BaseHTTPRequestHandler):
 
     def _answer(self, *, body):
         name = self.path.split("?")[0].rpartition(f"/somebody/tiny/resolve/{COMMIT}/")[2]
-        if self.path.split("?")[0].startswith("/api/models/somebody/tiny"):
+        if self.path.startswith("/api/models/somebody/tiny/tree/"):
+            tree = [{"type": "file", "path": each, "size": len(FILES[each]), "oid": "b" * 40} for each in FILES]
+            self._send(200, json.dumps(tree).encode(), body=body)
+        elif self.path.startswith("/api/models/somebody/tiny"):
             listing = {"id": "somebody/tiny", "sha": COMMIT, "siblings": [{"rfilename": each} for each in FILES]}
             self._send(200, json.dumps(listing).encode(), body=body)
         elif name in FILES:

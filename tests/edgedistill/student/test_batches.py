@@ -38,8 +38,8 @@ def test_the_same_seed_and_epoch_give_the_same_plan(lengths, size, seed, epoch):
 
 
 @given(LENGTHS, SIZES, SEEDS, EPOCHS)
-def test_a_plan_never_pads_more_than_the_same_rows_in_chances_order(lengths, size, seed, epoch):
-    # Equal lengths leave the order to chance alone.
+def test_full_batches_never_need_more_padding_than_the_same_rows_in_chances_order(lengths, size, seed, epoch):
+    lengths = lengths * size
     shuffled = np.random.default_rng([seed, epoch]).permutation(len(lengths)).tolist()
     by_chance = [shuffled[first : first + size] for first in range(0, len(shuffled), size)]
     assert padded(plan_batches(lengths, size, seed, epoch), lengths) <= padded(by_chance, lengths)

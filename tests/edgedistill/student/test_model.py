@@ -65,7 +65,7 @@ def test_truncated_weights_are_refused(copy, train):
 def test_a_folder_without_a_tokenizer_is_refused(copy, train):
     for path in copy.glob("*token*"):
         path.unlink()
-    with pytest.raises(TrainingFailed, match="tokenizer"):
+    with pytest.raises(TrainingFailed, match="the backbone has no tokenizer"):
         train(copy)
 
 
