@@ -1,9 +1,10 @@
 """The project file's sections, one frozen model each; what is left out has the default that stands here."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from edgedistill_serve.task import INPUTS, Kind, Task
 from edgedistill_serve.task import Label as TaskLabel
@@ -14,6 +15,12 @@ Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Rows: TypeAlias = Literal["all"] | Annotated[int, Field(ge=0)]
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Learning: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _web_address(text: str) -> str:
+    if not re.match(r"https?://[^\s/]", text):
+        raise ValueError(f"{text!r} begins with neither http:// nor https://")
+    return text
 
 
 class Section(BaseModel):
@@ -119,7 +126,7 @@ class GateSection(Section):
 class TeacherSection(Section):
     """The LLM and how it is asked."""
 
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] = "https://api.openai.com/v1"
+    base_url: Annotated[str, AfterValidator(_web_address)] = "https://api.openai.com/v1"
     model: Annotated[str, Field(min_length=1)]
     api_key_env: str | None = "OPENAI_API_KEY"
     """The environment variable that holds the key; null for an endpoint that wants none."""

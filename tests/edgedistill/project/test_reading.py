@@ -106,6 +106,7 @@ def test_a_label_named_no_is_text_and_no_boolean(read):
         ("mix:", "generate: {per_label: 5}\nmix:", "generate is not built yet"),
         ("teacher: 200", "synthetic_share: 0.8", "synthetic_share is not built yet"),
         ("export:", "name: again\nexport:", "the key 'name' stands twice"),
+        ("https://example.org/v1", "example.org", "teacher.base_url: 'example.org' begins with neither http"),
         ("export:", "export: [", "line"),
     ],
 )

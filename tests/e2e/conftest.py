@@ -1,0 +1,15 @@
+"""One run of the small lesson, which the tests look at."""
+
+import pytest
+
+from ..edgedistill.teacher.stand_in import StandIn
+from .lessons import command, judge, write_lesson
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory):
+    """A project that has run from its first row to its bundle: its file, and how often the teacher was asked."""
+    with StandIn(judge) as teacher:
+        project = write_lesson(tmp_path_factory.mktemp("lesson"), teacher.base_url)
+        done = command("edgedistill", "run", project)
+        return project, sum(teacher.asked.values()), done.stdout

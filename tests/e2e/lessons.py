@@ -1,0 +1,67 @@
+"""A small lesson that a real backbone learns in seconds, with a teacher on a real socket."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+from ..edgedistill.teacher.stand_in import coded, text_of
+
+COMMANDS = Path(sys.executable).parent
+PROJECT = """\
+name: lesson
+task:
+  instructions: Code the praise.
+  labels: [{{name: process, definition: Praises effort.}}, {{name: outcome, definition: Praises the result.}}]
+data: {{human: human.csv, unlabelled: responses.csv, split: {{train: 0.4, validation: 0.3, test: 0.3}}}}
+teacher:
+  base_url: {base_url}
+  model: stand-in
+  api_key_env: null
+  votes: 2
+  tries: 2
+  gate: {{metric: kappa, at_least: 0.6}}
+student:
+  max_tokens: 32
+  search: {{learning_rate: [1e-4], batch_size: [8], epochs: [2]}}
+"""
+
+
+def responses(first, count):
+    """(id, text, label): what was praised decides the label."""
+    effort, result = ("tried again and again", "worked hard at it"), ("got it right", "are so clever")
+    for i in range(first, first + count):
+        label, phrases = (("process", effort), ("outcome", result))[i % 2]
+        yield f"r{i}", f"Jordan, you {phrases[i // 2 % 2]} with fraction number {i}", label
+
+
+def judge(body, _before):
+    """The stand-in's script: it codes as the human coders do."""
+    return coded("process" if any(word in text_of(body) for word in ("tried", "worked")) else "outcome")
+
+
+def disagree(body, _before):
+    """A teacher that codes everything the same."""
+    return coded("outcome")
+
+
+def write_lesson(folder, base_url):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "project.yaml").write_text(PROJECT.format(base_url=base_url), "utf-8")
+    for name, header, rows in (
+        ("human.csv", ["id", "response", "label"], list(responses(0, 60))),
+        ("responses.csv", ["id", "response"], [row[:2] for row in responses(100, 20)]),
+    ):
+        with (folder / name).open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream).writerows([header, *rows])
+    return folder / "project.yaml"
+
+
+def command(*parts, expect=0, cwd=None):
+    """Run one of the two programs as a user does; its output and errors."""
+    done = subprocess.run(
+        [COMMANDS / parts[0], *map(str, parts[1:])], capture_output=True, text=True, cwd=cwd, timeout=240
+    )
+    assert done.returncode == expect, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done

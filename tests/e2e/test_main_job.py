@@ -1,0 +1,154 @@
+"""The main job as a user runs it: commands, a teacher on a socket, a bundle, a score."""
+
+import csv
+import json
+
+import pytest
+
+from ..edgedistill.teacher.stand_in import StandIn
+from .lessons import command, disagree, write_lesson
+
+
+def test_a_run_writes_every_file_of_the_run_folder(lesson):
+    project, _, _ = lesson
+    run = project.parent / "runs" / "lesson"
+    for name in (
+        "gate.json",
+        "labels.jsonl",
+        "mixture.csv",
+        "trials.csv",
+        "evaluation.json",
+        "run.json",
+        "set_aside.csv",
+    ):
+        assert (run / name).is_file(), name
+    assert (run / "student" / "model.safetensors").is_file()
+    assert (run / "bundle" / "bundle.json").is_file()
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert set(evaluation["agreement"]) == {"student", "teacher"}
+    assert evaluation["agreement"]["student"]["kappa"]["value"] > 0.8
+
+
+def test_every_row_is_in_the_account_and_in_the_mixture(lesson):
+    project, _, shown = lesson
+    journal = json.loads((project.parent / "runs/lesson/run.json").read_text())
+    for account in journal["rows"]:
+        assert account["read"] == sum(account["used"].values()) + sum(account["set_aside"].values())
+    human = journal["rows"][0]["used"]
+    with (project.parent / "runs/lesson/mixture.csv").open(newline="") as stream:
+        mixture = list(csv.DictReader(stream))
+    assert [row["source"] for row in mixture].count("human") == human["train"]
+    assert [row["source"] for row in mixture].count("teacher") == 20
+    assert "human.csv: 60 rows read" in shown
+
+
+def test_each_text_is_asked_for_as_often_as_there_are_votes(lesson):
+    _, asked, _ = lesson
+    validation_unlabelled_and_test = 18 + 20 + 18
+    assert asked == 2 * validation_unlabelled_and_test
+
+
+def test_a_second_run_skips_what_is_done_and_asks_nothing(lesson):
+    project, _, _ = lesson
+    done = command("edgedistill", "run", project, "--offline")
+    assert done.stdout.count("done before") == 6
+
+
+def test_another_machine_repeats_the_run_offline_from_the_exported_answers(lesson, tmp_path):
+    project, _, _ = lesson
+    base_url = next(line.split()[-1] for line in project.read_text().splitlines() if "base_url" in line)
+    command("edgedistill", "cache", "export", project, tmp_path / "answers.jsonl")
+    copy = write_lesson(tmp_path / "copy", base_url)
+    command("edgedistill", "cache", "import", copy, tmp_path / "answers.jsonl")
+    command("edgedistill", "run", copy, "--offline", "--until", "mix")
+    runs = (project.parent / "runs/lesson", copy.parent / "runs/lesson")
+    for name in ("labels.jsonl", "mixture.csv"):
+        there, here = ((run / name).read_bytes() for run in runs)
+        assert there == here
+
+
+def test_offline_without_answers_names_what_is_missing(tmp_path):
+    project = write_lesson(tmp_path, "http://127.0.0.1:9/v1")
+    done = command("edgedistill", "run", project, "--offline", expect=2)
+    assert "36 answers on 18 responses are not in the cache: r" in done.stderr
+    assert "edgedistill cache import" in done.stderr
+
+
+def test_the_bundle_scores_alike_from_the_command_line_and_in_a_graded_file(lesson, tmp_path):
+    project, _, _ = lesson
+    bundle = project.parent / "runs/lesson/bundle"
+    text = "Jordan, you tried again and again with fraction number 7"
+    alone = json.loads(command("edgedistill-serve", "score", bundle, text, "--json").stdout)
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"response": r}) + "\n" for r in ("ok", text, "well done")))
+    command("edgedistill-serve", "grade", bundle, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    graded = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[1])
+    assert alone["label"] == graded["label"] == "process"
+    assert alone["probability"] == graded["probability"]
+
+
+def test_a_teacher_that_disagrees_is_refused_with_its_table(tmp_path):
+    with StandIn(disagree) as teacher:
+        project = write_lesson(tmp_path, teacher.base_url)
+        done = command("edgedistill", "run", project, expect=4)
+        assert "the teacher's kappa is 0.00" in done.stderr
+        assert "--accept-teacher" in done.stderr
+        verdict = json.loads((tmp_path / "runs/lesson/gate.json").read_text())
+        assert (verdict["passed"], verdict["accepted"]) == (False, False)
+        assert command("edgedistill", "label", project, expect=4).stderr.startswith("edgedistill: gate")
+        command("edgedistill", "run", project, "--accept-teacher", "--until", "label")
+        assert json.loads((tmp_path / "runs/lesson/gate.json").read_text())["accepted"] is True
+
+
+def test_an_accepted_teacher_stands_in_the_bundle(lesson):
+    project, _, _ = lesson
+    manifest = json.loads((project.parent / "runs/lesson/bundle/bundle.json").read_text())
+    assert manifest["provenance"]["gate"]["accepted"] is False
+    assert manifest["provenance"]["gate"]["passed"] is True
+
+
+def test_a_stage_does_not_start_from_outputs_that_no_longer_hold(lesson):
+    project, _, _ = lesson
+    original = project.read_text()
+    project.write_text(original.replace("votes: 2", "votes: 1"))
+    try:
+        done = command("edgedistill", "train", project, expect=2)
+    finally:
+        project.write_text(original)
+    assert "gate is not done for the project as it stands" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("teacher", "told"),
+    [
+        ("  base_url: http://127.0.0.1:9/v1\n  model: m\n  tries: 1\n  api_key_env: null", "nothing listens there"),
+        ("  base_url: http://127.0.0.1:9/v1\n  model: m\n  api_key_env: NO_SUCH_KEY_HERE", "NO_SUCH_KEY_HERE"),
+    ],
+)
+def test_a_teacher_that_cannot_be_asked_is_one_line_with_its_mend(tmp_path, teacher, told):
+    project = write_lesson(tmp_path, "x")
+    head, _, tail = project.read_text().partition("teacher:\n")
+    project.write_text(f"{head}teacher:\n{teacher}\nstudent:{tail.partition('student:')[2]}")
+    done = command("edgedistill", "gate", project, expect=2)
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_run_without_a_teacher_trains_on_human_rows(tmp_path):
+    project = write_lesson(tmp_path, "none")
+    head, _, tail = project.read_text().partition("teacher:\n")
+    project.write_text(head + "student:" + tail.partition("student:")[2])
+    done = command("edgedistill", "run", project, "--until", "mix", "--json")
+    stages = json.loads(done.stdout)["stages"]
+    assert set(stages) == {"mix"}
+    assert set(stages["mix"]["by_source_and_label"]) == {"human process", "human outcome"}
+
+
+def test_wrong_data_is_one_line_with_file_row_and_mend(tmp_path):
+    project = write_lesson(tmp_path, "http://127.0.0.1:9/v1")
+    human = tmp_path / "human.csv"
+    human.write_text(human.read_text() + "r900,fine,Process\n")
+    done = command("edgedistill", "run", project, expect=2)
+    assert done.stderr.startswith(
+        "edgedistill: human.csv: row 62: the label 'Process' is another spelling of 'process'"
+    )
+    assert done.stderr.count("\n") == 1
