@@ -1,0 +1,52 @@
+"""SIGTERM under load: what was taken is answered, what comes later is refused, nothing is lost."""
+
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import httpx
+
+from edgedistill_serve import Scorer
+
+
+def ask_until_refused(url: str, started: Event) -> list[httpx.Response]:
+    answers = []
+    with httpx.Client(base_url=url, timeout=60) as client:
+        while not answers or answers[-1].status_code == 200:
+            answers.append(
+                client.post("/v1/score", json={"responses": [f"great job {len(answers)}" for _ in range(3)]})
+            )
+            started.set()
+    return answers
+
+
+def test_sigterm_under_load_loses_no_request(start, bundle):
+    started = Event()
+    with start(str(bundle.folder)) as server, ThreadPoolExecutor(8) as callers:
+        asking = [callers.submit(ask_until_refused, server.url, started) for _ in range(8)]
+        started.wait(30)
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        # A request that was lost would raise here, as a connection that breaks off.
+        answers = [future.result(60) for future in asking]
+        assert server.process.wait(60) == 0
+    expected = Scorer(bundle).score(["great job 0"])[0].probabilities
+    for of_one_client in answers:
+        *scored, refused = of_one_client
+        assert [answer.status_code for answer in scored] == [200] * len(scored)
+        assert scored[0].json()["scores"][0]["probabilities"] == expected
+        assert refused.status_code == 503
+        assert refused.headers["Connection"] == "close"
+        assert "draining" in refused.json()["detail"]
+
+
+def test_a_request_that_was_taken_before_sigterm_is_answered(start, bundle):
+    with start(str(bundle.folder), "--queue", "1", "--max-items", "1") as server, ThreadPoolExecutor(1) as caller:
+        slow = caller.submit(server.score_patiently, "great job " * 100_000)
+        while server.client.post("/v1/score", json={"response": "x"}).status_code == 200:
+            assert not slow.done()
+        server.process.send_signal(signal.SIGTERM)
+        answer = slow.result(60)
+        assert (answer.status_code, answer.json()["reason"]) == (200, "truncated")
+        assert server.process.wait(60) == 0
