@@ -28,7 +28,7 @@ def mix(run: Run) -> dict[str, Any]:
     """
     labels = read_labels(run.folder) if run.project.teacher and run.records.unlabelled else ()
     rows = mixture(run.records.splits.train, run.records.unlabelled, labels, run.project.mix)
-    _write(run.folder, rows, run.project.task.task.inputs)
+    write_mixture(run.folder, rows, run.project.task.task.inputs)
     counts = Counter((row.source, row.label) for row in rows)
     return {"rows": len(rows), "by_source_and_label": {f"{source} {name}": n for (source, name), n in counts.items()}}
 
@@ -79,7 +79,8 @@ def _draw(rows: list[MixtureRow], wanted: Literal["all"] | int, source: str, see
     return [row for row in rows if row.id in kept]
 
 
-def _write(folder: RunFolder, rows: Sequence[MixtureRow], inputs: Sequence[str]) -> None:
+def write_mixture(folder: RunFolder, rows: Sequence[MixtureRow], inputs: Sequence[str]) -> None:
+    """Write `mixture.csv`: a column per input, shares and lineage as JSON."""
     folder.write_csv(
         "mixture.csv",
         [
