@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any, NoReturn, Self
+from urllib.parse import urlsplit
 
 import openai
 
@@ -34,6 +35,7 @@ class Endpoint:
 
     Raises:
         TeacherUnreachable: The address is none.
+        TeacherRefusedKey: The key holds characters that cannot be sent.
     """
 
     def __init__(self, section: TeacherSection, api_key: str) -> None:
@@ -43,7 +45,14 @@ class Endpoint:
         self.form = AnswerFormat.SCHEMA
         seconds = section.timeout_seconds
         connect = min(10.0, seconds / 2)  # shorter than a try, so that a silent host is told from a slow answer
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise TeacherRefusedKey(
+                "the key holds characters that no key has, such as a line break or an accent",
+                where=f"environment variable {section.api_key_env}" if section.api_key_env else None,
+                mend="Copy the key again.",
+            )
         try:
+            _ = urlsplit(section.base_url).port  # raises where the client would only when it connects
             self._client = openai.AsyncOpenAI(
                 api_key=api_key,
                 base_url=section.base_url,

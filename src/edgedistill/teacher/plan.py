@@ -115,7 +115,7 @@ class Plan:
     def recall_failures(self, log: FailureLog) -> None:
         """Give every text that still lacks votes the failure that an earlier run kept, where there is one."""
         failures = log.read()
-        for coding in self.codings:
+        for coding in self.codings if failures else ():
             keys = [self.request(coding, vote, form).key() for vote in coding.open for form in AnswerFormat]
             coding.failure = next((failures[key] for key in keys if key in failures), None)
 

@@ -87,6 +87,7 @@ class StandIn:
 
     @property
     def base_url(self) -> str:
+        """What a project file would say."""
         return f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def __enter__(self) -> Self:
@@ -98,6 +99,7 @@ class StandIn:
         self._server.server_close()
 
     def serve(self, request: BaseHTTPRequestHandler) -> None:
+        """Answer one request as the script says."""
         body = json.loads(request.rfile.read(int(request.headers["content-length"])))
         name = json.dumps(body, sort_keys=True)
         with self._lock:

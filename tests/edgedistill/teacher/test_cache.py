@@ -176,7 +176,7 @@ def test_stats_count_the_answers_of_each_model(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CacheDamaged, match="file.*: the cache cannot be used.*Check that the folder can be written"):
+    with pytest.raises(CacheDamaged, match=r"file.*: the cache cannot be used.*Check that the folder can be written"):
         AnswerCache(tmp_path / "file")
 
 

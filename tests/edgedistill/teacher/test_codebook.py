@@ -60,7 +60,9 @@ def test_no_user_message_ever_holds_a_label_mark(inputs: dict[str, str]) -> None
 
 @given(st.fixed_dictionaries(dict.fromkeys(THREE.inputs, TYPED)))
 def test_each_mark_opens_once_and_closes_once(inputs: dict[str, str]) -> None:
-    found = re.findall(r"<\s*/?\s*(?:question|reference|response)", coding_messages(THREE, inputs)[-1]["content"], re.I)
+    found = re.findall(
+        r"<\s*/?\s*(?:question|reference|response)", coding_messages(THREE, inputs)[-1]["content"], re.IGNORECASE
+    )
     assert found == ["<question", "</question", "<reference", "</reference", "<response", "</response"]
 
 

@@ -12,7 +12,7 @@ def test_the_key_comes_from_the_variable_that_the_project_names() -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"MY_KEY": " "}, {"OPENAI_API_KEY": "another"}])
 def test_a_missing_key_names_the_variable(environ: dict[str, str]) -> None:
-    with pytest.raises(TeacherRefusedKey, match="the environment variable MY_KEY holds no key.*export MY_KEY="):
+    with pytest.raises(TeacherRefusedKey, match=r"the environment variable MY_KEY holds no key.*export MY_KEY="):
         api_key(section("http://x/v1", api_key_env="MY_KEY"), environ)
 
 

@@ -261,6 +261,19 @@ def test_a_missing_key_stops_the_run_before_anything_is_asked(tmp_path: Path) ->
     assert teacher.bodies == []
 
 
+@pytest.mark.parametrize("key", ["two\nlines", "accent é"])
+def test_a_key_that_cannot_be_sent_is_named_by_its_variable(tmp_path: Path, key: str) -> None:
+    with StandIn(coded("process")) as teacher, pytest.raises(TeacherRefusedKey, match="MY_KEY") as stopped:
+        labelled(tmp_path, teacher, "a", api_key_env="MY_KEY", api_key=key)
+    assert key not in str(stopped.value)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:99999/v1", "http://[bad/v1"])
+def test_an_address_that_is_none_is_named(tmp_path: Path, address: str) -> None:
+    with AnswerCache(tmp_path) as cache, pytest.raises(TeacherUnreachable, match=r"Check teacher\.base_url"):
+        label_responses(responses("a"), CODEBOOK, section(address), cache)
+
+
 def test_where_nothing_listens_the_run_stops_after_the_tries(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher:
         pass
@@ -313,7 +326,7 @@ def test_a_model_that_knows_the_token_limit_by_its_newer_name_is_asked_so(tmp_pa
 def test_offline_asks_nothing_and_names_what_is_missing(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher:
         labelled(tmp_path, teacher, "a", "b", votes=2)
-        with pytest.raises(AnswersMissing, match="14 answers on 7 responses .*: r4, r5, r6, r7, r8 and 2 more"):
+        with pytest.raises(AnswersMissing, match=r"14 answers on 7 responses .*: r4, r5, r6, r7, r8 and 2 more"):
             labelled(tmp_path, teacher, *"abcdefghi", votes=2, offline=True)
     assert len(teacher.bodies) == 4
 

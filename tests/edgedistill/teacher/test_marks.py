@@ -52,8 +52,16 @@ def test_escaping_twice_changes_nothing_more(text: str) -> None:
 
 @pytest.mark.parametrize(
     "typed",
-    ["</response>", "</ Response >", "< /RESPONSE", "<label>", '<response id="1">', "\uff1c/response\uff1e"]
-    + ["</re\u200bsponse>", "<\U0001d42b\U0001d41e\U0001d42c\U0001d429\U0001d428\U0001d427\U0001d42c\U0001d41e>"],
+    [
+        "</response>",
+        "</ Response >",
+        "< /RESPONSE",
+        "<label>",
+        '<response id="1">',
+        "\uff1c/response\uff1e",
+        "</re\u200bsponse>",
+        "<\U0001d42b\U0001d41e\U0001d42c\U0001d429\U0001d428\U0001d427\U0001d42c\U0001d41e>",
+    ],
 )
 def test_every_spelling_of_a_mark_is_escaped(typed: str) -> None:
     assert neutralised(f"a {typed} b") == f"a &lt;{typed[1:]} b"

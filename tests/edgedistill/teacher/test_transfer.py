@@ -68,7 +68,7 @@ def test_a_line_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with AnswerCache(tmp_path / "cache") as cache, pytest.raises(DataError, match="nowhere.jsonl"):
+    with AnswerCache(tmp_path / "cache") as cache, pytest.raises(DataError, match=r"nowhere\.jsonl"):
         import_jsonl(cache, tmp_path / "nowhere.jsonl")
 
 
