@@ -35,6 +35,8 @@ class BestStudent:
             try:
                 # One file, whatever the size: the exporter reads no shards.
                 model.save_pretrained(self.folder, max_shard_size="100GB")
+                # safetensors writes for its owner alone; the student is as readable as its config.
+                shutil.copymode(self.folder / "config.json", self.folder / "model.safetensors")
             except (OSError, SafetensorError) as error:
                 raise TrainingFailed(f"the student cannot be written ({error})", where=str(self.folder)) from error
 

@@ -67,7 +67,7 @@ def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
     The files of `TOKENIZER_FILES` that the backbone has are copied byte for byte; transformers writes the others.
 
     Raises:
-        TrainingFailed: No fast tokenizer can be had, or it has no padding token.
+        TrainingFailed: No fast tokenizer can be had, it has no padding token, or it is not the model's.
     """
     if not any(path for pattern in _VOCABULARIES for path in backbone.glob(pattern)):
         # transformers 5 would make a tokenizer that knows no word.
@@ -90,6 +90,13 @@ def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
             where=str(backbone),
             mend="Choose an encoder such as BERT, RoBERTa or DistilBERT.",
         )
+    highest, words = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
+    if highest >= words:
+        raise TrainingFailed(
+            f"the tokenizer's ids go up to {highest}, and the model knows {words} tokens",
+            where=str(backbone),
+            mend="Put the model's own tokenizer beside its weights.",
+        )
     _write_tokenizer(tokenizer, backbone, folder)
     return Padding(
         token=tokenizer.pad_token_id,
@@ -106,7 +113,7 @@ def check_room(model: Any, max_tokens: int) -> None:
         TrainingFailed: The model has fewer positions than ``max_tokens``.
     """
     # RoBERTa gives padding no position of its own, so the row must be of another token.
-    ids = torch.full((1, max_tokens), 1 if model.config.pad_token_id == 0 else 0)
+    ids = torch.full((1, max_tokens), 1 if getattr(model.config, "pad_token_id", None) == 0 else 0)
     try:
         with torch.inference_mode():
             model(input_ids=ids, attention_mask=torch.ones_like(ids))

@@ -36,7 +36,7 @@ def make_tokenizer(family):
         ("<pad>", "<unk>", "<s>", "</s>") if family == "roberta" else ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
     )
     # RoBERTa's padding has id 1, and its positions start after it.
-    marks = [first, pad, last, unknown] if family == "roberta" else [pad, unknown, first, last]
+    marks = [first, pad, last, unknown] if family == "roberta" else [pad, unknown, first, last, "[MASK]"]
     vocabulary = {word: number for number, word in enumerate([*marks, *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
     tokenizer.normalizer = normalizers.Lowercase()

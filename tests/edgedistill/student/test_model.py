@@ -105,3 +105,11 @@ def test_half_precision_weights_are_trained_in_full(copy, task):
 def test_a_classifier_for_another_number_of_labels_is_replaced(copy, task):
     BertForSequenceClassification.from_pretrained(copy, num_labels=7).save_pretrained(copy)
     assert load_model(copy, task).num_labels == 3
+
+
+def test_a_tokenizer_of_another_model_is_refused(copy, train):
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] |= {f"word{number}": 100 + number for number in range(50)}
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(TrainingFailed, match="ids go up to 149, and the model knows 25 tokens"):
+        train(copy)

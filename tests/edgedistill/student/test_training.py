@@ -72,6 +72,8 @@ def test_the_weights_of_a_worse_or_equal_epoch_are_not_kept(tmp_path):
     class Model:
         def save_pretrained(self, folder, **_):
             written.append(folder)
+            for name in ("config.json", "model.safetensors"):
+                (folder / name).touch()
 
     best = BestStudent(tmp_path)
     for each in (epoch(1, 0.6), epoch(2, 0.5), epoch(3, 0.6), epoch(4, 0.7)):
@@ -111,6 +113,7 @@ def test_the_checkpoint_holds_what_the_exporter_reads(bert, mixture, validation,
     assert config["id2label"] == {"0": "process", "1": "outcome", "2": "other"}
     assert config["label2id"] == {"process": 0, "outcome": 1, "other": 2}
     assert config["problem_type"] == "single_label_classification"
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
     assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.float32}
 
 
