@@ -169,6 +169,21 @@ def test_more_tokens_than_the_model_has_positions_are_refused(tmp_path: Path, ki
         Checkpoint.load(folder, PRAISE, positions + 1)
 
 
+def test_so_few_tokens_that_no_response_fits_are_refused(student: Path):
+    with pytest.raises(CheckpointError, match="max_tokens = 3 leaves no room"):
+        Checkpoint.load(student, PRAISE, 3)
+
+
 def test_loading_is_silent(student: Path, capfd: pytest.CaptureFixture[str]):
     Checkpoint.load(student, PRAISE, MAX_TOKENS)
     assert capfd.readouterr() == ("", "")
+
+
+def test_scoring_leaves_torchs_threads_as_they_were(student: Path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        Checkpoint.load(student, PRAISE, MAX_TOKENS).logits(rows_for(PRAISE))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

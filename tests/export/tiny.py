@@ -1,4 +1,4 @@
-"""Tiny random students, made in memory: a tokenizer trained on a few sentences and two layers of 32."""
+"""Tiny random students, made in memory: a tokenizer of a few sentences and two layers of 32."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,16 +117,15 @@ def _marks(byte_level: bool) -> tuple[str, ...]:
 
 def _word_pieces() -> Tokenizer:
     pad, unknown, first, last, mask = _marks(byte_level=False)
-    tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    reading = (normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer())
+    words = {word for text in TEXTS for word, _ in reading[1].pre_tokenize_str(reading[0].normalize_str(text))}
+    letters = set("".join(words))
+    # The trainer's choice between equally frequent pieces differs from process to process, so whole words are listed.
+    pieces = [pad, unknown, first, last, mask, *sorted(words | letters), *sorted(f"##{letter}" for letter in letters)]
+    tokenizer = Tokenizer(models.WordPiece(vocab={piece: i for i, piece in enumerate(pieces)}, unk_token=unknown))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = reading
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.train_from_iterator(
-        TEXTS,
-        trainers.WordPieceTrainer(
-            vocab_size=300, special_tokens=[pad, unknown, first, last, mask], show_progress=False
-        ),
-    )
+    tokenizer.add_special_tokens([pad, unknown, first, last, mask])
     ends = [(mark, tokenizer.token_to_id(mark)) for mark in (first, last)]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}", pair=f"{first} $A {last} $B:1 {last}:1", special_tokens=ends
