@@ -49,6 +49,7 @@ class Alone:
     before: subprocess.CompletedProcess[str]
 
     def serve(self, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run `edgedistill-serve` there."""
         return run(self.scripts / "edgedistill-serve", *arguments, code=code)
 
 

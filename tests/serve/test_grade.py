@@ -97,7 +97,7 @@ def test_a_row_that_is_no_text_comes_out_with_its_error(scorer, tmp_path):
     assert [row.get("response") for row in graded] == [None, None, 5, ["x"], "fine"]
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(TEXTS), max_size=30))
 def test_rows_read_are_rows_written(scorer, tmp_path, texts):
     counts = grade(scorer, write(tmp_path / "in.csv", texts), tmp_path / "out.csv", overwrite=True)

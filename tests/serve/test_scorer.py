@@ -42,13 +42,13 @@ def test_the_int8_graph_here_would_move_a_score_with_its_batch_mates(parts):
     assert not np.array_equal(run(encoded), np.concatenate([run([row]) for row in encoded]))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(TEXTS), max_size=12))
 def test_order_and_company_never_change_a_score(scorer, alone, texts):
     assert scorer.score(texts) == [alone[text] for text in texts]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1, max_size=6))
 def test_any_texts_score_the_same_backwards_and_one_by_one(scorer, texts):
     forwards = scorer.score_each(texts)

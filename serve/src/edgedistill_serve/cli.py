@@ -46,7 +46,7 @@ def main() -> None:
 @app.command(epilog="Example: edgedistill-serve serve bundle --port 8000")
 def serve(
     bundles: Annotated[
-        list[Path], typer.Argument(metavar="BUNDLE...", help="One or more bundle folders.", show_default=False)
+        list[Path], typer.Argument(metavar="BUNDLE", help="One or more bundle folders.", show_default=False)
     ],
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8000,
@@ -129,7 +129,7 @@ def score(
 
 @app.command(epilog="Example: edgedistill-serve verify bundle")
 def verify(bundle: BundleFolder, json: Json = False) -> None:
-    """Check a bundle's files, and that this CPU gives the scores it was checked with."""
+    """Check a bundle's files, and its golden scores on this CPU."""
     loaded = Bundle.load(bundle)
     scorer = Scorer(loaded, threads=1)
     files, check = loaded.manifest.files, scorer.check

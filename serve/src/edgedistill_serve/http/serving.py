@@ -13,7 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.errors import BundleError, CannotListen, EdgeDistillError
+from edgedistill_serve.errors import BundleError, CannotListen
 from edgedistill_serve.http.app import create_app
 from edgedistill_serve.http.service import Limits, Service
 from edgedistill_serve.scorer import Scorer, available_cores
@@ -52,13 +52,13 @@ def serve(
         EdgeDistillError: A bundle cannot be served; see `Bundle.load` and `Scorer`.
     """
     service = Service(limits, threads=threads or available_cores())
-    failures: list[EdgeDistillError] = []
+    loading: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(service, bundles, failures, server))
+        loading.append(asyncio.create_task(_load(service, bundles, server)))
         yield
-        await loading
+        await asyncio.wait(loading)
         service.close()
 
     with _listen(host, port) as listener:
@@ -76,8 +76,8 @@ def serve(
         server = _DrainingServer(config, service)
         listening(_url(listener))
         server.run(sockets=[listener])
-    for failure in failures:
-        raise failure
+    for task in loading:
+        task.result()
 
 
 def load_scorers(bundles: Sequence[Path]) -> list[Scorer]:
@@ -95,19 +95,14 @@ def load_scorers(bundles: Sequence[Path]) -> list[Scorer]:
     return scorers
 
 
-async def _load(
-    service: Service, bundles: Sequence[Path], failures: list[EdgeDistillError], server: uvicorn.Server
-) -> None:
+async def _load(service: Service, bundles: Sequence[Path], server: uvicorn.Server) -> None:
     try:
-        scorers = await asyncio.to_thread(load_scorers, bundles)
-    except EdgeDistillError as error:
-        failures.append(error)
-        server.should_exit = True
-        return
-    service.open(scorers)
-    for scorer in scorers:
-        manifest = scorer.bundle.manifest
-        _log.info("ready: %s, version %s, %s", manifest.name, manifest.version, scorer.precision)
+        service.open(await asyncio.to_thread(load_scorers, bundles))
+    finally:
+        if not service.models:
+            server.should_exit = True
+    for name, scorer in service.models.items():
+        _log.info("ready: %s, version %s, %s", name, scorer.bundle.manifest.version, scorer.precision)
 
 
 class _DrainingServer(uvicorn.Server):
