@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from edgedistill.teacher.cache import AnswerCache
 from edgedistill.teacher.endpoint import Endpoint
@@ -16,6 +16,8 @@ from edgedistill.teacher.outcomes import Answered, Busy, FormatRefused, Rejected
 from edgedistill.teacher.parsing import Failure, read_label
 from edgedistill.teacher.request import TeacherRequest
 from edgedistill.teacher.spending import Budget, Price, Usage
+
+Result = TypeVar("Result")
 
 _GIVE_UP_AFTER = 20  # requests in a row that used up their tries while nothing else succeeded
 
@@ -161,14 +163,13 @@ class Asking:
         return 0
 
     async def _keep(self, request: TeacherRequest, answer: Mapping[str, Any], label: str) -> str:
-        loop = asyncio.get_running_loop()
-        kept = await loop.run_in_executor(self._disk, self._cache.put, request, answer)
+        kept = await self._written(lambda: self._cache.put(request, answer))
         if kept is answer:
             return label
         first = read_label(kept, self._labels)
         if isinstance(first, str):
             return first
-        await loop.run_in_executor(self._disk, lambda: self._cache.put(request, answer, replace=True))
+        await self._written(lambda: self._cache.put(request, answer, replace=True))
         return label
 
     async def _give_up(self, request: TeacherRequest, busy: Busy) -> Failure:
@@ -179,5 +180,10 @@ class Asking:
 
     async def _set_aside(self, request: TeacherRequest, failure: Failure) -> Failure:
         kept = replace(failure, key=request.key())
-        await asyncio.get_running_loop().run_in_executor(self._disk, self._failures.add, kept)
+        await self._written(lambda: self._failures.add(kept))
         return kept
+
+    async def _written(self, write: Callable[[], Result]) -> Result:
+        # Shielded: a run that stops cancels its workers, and a write that still waits for its turn must not go with
+        # them, since its answer has been paid for. `close` waits for it.
+        return await asyncio.shield(asyncio.wrap_future(self._disk.submit(write)))

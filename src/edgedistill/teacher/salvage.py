@@ -67,7 +67,6 @@ def _readable(file: Path) -> Iterator[Entry]:
     # One look-up per row: a damaged page then costs the rows that lie on it, and no others.
     query = "SELECT key, raw, mode, filename, value FROM Cache WHERE rowid = ?"
     with closing(sqlite3.connect(file)) as connection, suppress(sqlite3.DatabaseError):
-        connection.execute("PRAGMA writable_schema = ON")  # otherwise a file shorter than it should be is not read
         connection.execute("SELECT rowid FROM Cache LIMIT 0")
         for rowid in range(1, _last_row(connection, file) + 1):
             try:
@@ -80,6 +79,7 @@ def _readable(file: Path) -> Iterator[Entry]:
 
 def _with_a_new_head(old: Path, fresh_folder: Path) -> Path:
     # The first page only says where the tables begin, which is the same in every cache: a fresh one lends its own.
+    # A file that was cut is read too, once its head states the pages that are left.
     fresh = (fresh_folder / DATABASE).read_bytes()
     page = int.from_bytes(fresh[16:18], "big")
     repaired = fresh_folder / "repaired.db"

@@ -6,9 +6,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from edgedistill.errors import TeacherRefusedKey
 from edgedistill.teacher import AnswerCache, label_responses
 
 from .codings import AT_ONCE, CODEBOOK, responses, section
@@ -61,6 +66,26 @@ def test_under_faults_every_response_is_accounted_for_and_nothing_stored_is_aske
     assert {label.id: label.label for label in done.labels}.items() <= {
         label.id: label.label for label in again.labels
     }.items()
+
+
+class SlowCache(AnswerCache):
+    """A cache on a slow disk."""
+
+    def put(self, *given: Any, **fields: Any) -> Mapping[str, Any]:
+        """Write after a while."""
+        time.sleep(0.1)
+        return super().put(*given, **fields)
+
+
+def test_answers_that_wait_to_be_written_when_the_run_stops_are_kept(tmp_path: Path) -> None:
+    def script(body: dict[str, Any], _before: int) -> Reply:
+        return replace(error(401), delay=0.15) if text_of(body) == "stop" else coded("process")
+
+    rows = responses("a", "b", "c", "d", "stop")
+    with StandIn(script) as teacher, SlowCache(tmp_path) as cache:
+        with pytest.raises(TeacherRefusedKey):
+            label_responses(rows, CODEBOOK, section(teacher.base_url), cache)
+        assert cache.stats().entries == 4
 
 
 CHILD = """
