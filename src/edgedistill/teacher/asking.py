@@ -1,22 +1,23 @@
-"""Asks for one vote until there is an answer, or until the tries are used up."""
+"""Asks for one answer until there is one that can be read, or until the tries are used up."""
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from edgedistill.teacher.cache import AnswerCache
 from edgedistill.teacher.endpoint import Endpoint
 from edgedistill.teacher.failures import FailureLog
 from edgedistill.teacher.formats import AnswerFormat
 from edgedistill.teacher.outcomes import Answered, Busy, FormatRefused, Rejected
-from edgedistill.teacher.parsing import Failure, read_label
+from edgedistill.teacher.parsing import Failure
 from edgedistill.teacher.request import TeacherRequest
 from edgedistill.teacher.spending import Budget, Price, Usage
 
+Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 _GIVE_UP_AFTER = 20  # requests in a row that used up their tries while nothing else succeeded
@@ -45,19 +46,19 @@ class Patience:
         return min(asked or 0.0, self.longest) + jitter
 
 
-class Asking:
-    """Asks for the votes of one run.
+class Asking(Generic[Answer]):
+    """Asks for the answers of one run.
 
     Args:
         endpoint: Whom.
         cache: Where answers are kept.
-        failures: Where the last failure of a vote is kept.
+        failures: Where the last failure of a request is kept.
         budget: What may be spent.
         price: What tokens cost, or None.
-        labels: The codebook's labels.
-        tries: How often one vote is asked for: so often after busy replies, and so often after unusable answers.
+        read: Reads a whole chat completion: what it says, or why it cannot be used.
+        tries: How often one answer is asked for: so often after busy replies, and so often after unusable answers.
         patience: How long to wait in between.
-        cached: Votes that came from the cache, for the figures.
+        cached: Answers that came from the cache, for the figures.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class Asking:
         failures: FailureLog,
         budget: Budget,
         price: Price | None,
-        labels: Sequence[str],
+        read: Callable[[Mapping[str, Any]], Answer | Failure],
         tries: int,
         patience: Patience,
         cached: int,
     ) -> None:
         self._endpoint, self._cache, self._failures, self._budget = endpoint, cache, failures, budget
-        self._labels, self._tries, self._patience = labels, tries, patience
+        self._read, self._tries, self._patience = read, tries, patience
         self._price, self._cached = price, cached
         self._in_vain = 0
         self._asked = self._unmetered = self._input_tokens = self._output_tokens = 0
@@ -99,11 +100,11 @@ class Asking:
             dict(self._retries),
         )
 
-    async def vote(self, request_in: Callable[[AnswerFormat], TeacherRequest]) -> str | Failure:
-        """Return the label of one vote, or why there is none; both are on disk by then.
+    async def ask(self, request_in: Callable[[AnswerFormat], TeacherRequest]) -> Answer | Failure:
+        """Return what was read from the answer to one request, or why there is none; both are on disk by then.
 
         Args:
-            request_in: Makes the vote's request in an answer format.
+            request_in: Makes the request in an answer format.
 
         Raises:
             TeacherError: No request can succeed.
@@ -118,24 +119,24 @@ class Asking:
             if isinstance(outcome, FormatRefused):
                 self._endpoint.step_down(form)
                 continue
-            if isinstance(outcome, str):
-                self._in_vain = 0
-                return outcome
             if isinstance(outcome, Busy):
                 busy += 1
                 failure = outcome.failure
                 if busy >= self._tries:
                     return await self._give_up(request, outcome)
-            else:
+            elif isinstance(outcome, Failure):
                 unusable += 1
                 failure = outcome
                 if unusable >= self._tries:
                     return await self._set_aside(request, failure)
+            else:
+                self._in_vain = 0
+                return outcome
             self._retries[failure.cause.value] += 1
             if isinstance(outcome, Busy):
                 await asyncio.sleep(self._patience.wait(busy, outcome.wait))
 
-    async def _try(self, request: TeacherRequest) -> str | Failure | Busy | FormatRefused:
+    async def _try(self, request: TeacherRequest) -> Answer | Failure | Busy | FormatRefused:
         reserved = await self._budget.reserve(request)
         spent = reserved  # until it is known to be less: a try that is cancelled may have cost its worst case
         try:
@@ -148,8 +149,8 @@ class Asking:
             return outcome.failure
         if not isinstance(outcome, Answered):
             return outcome
-        label = read_label(outcome.answer, self._labels)
-        return label if isinstance(label, Failure) else await self._keep(request, outcome.answer, label)
+        found = self._read(outcome.answer)
+        return found if isinstance(found, Failure) else await self._keep(request, outcome.answer, found)
 
     def _spent(self, outcome: Answered | Busy | Rejected | FormatRefused, reserved: int) -> int:
         tokens = outcome.tokens if isinstance(outcome, Answered) else None
@@ -162,15 +163,15 @@ class Asking:
             return reserved
         return 0
 
-    async def _keep(self, request: TeacherRequest, answer: Mapping[str, Any], label: str) -> str:
+    async def _keep(self, request: TeacherRequest, answer: Mapping[str, Any], found: Answer) -> Answer:
         kept = await self._written(lambda: self._cache.put(request, answer))
         if kept is answer:
-            return label
-        first = read_label(kept, self._labels)
-        if isinstance(first, str):
+            return found
+        first = self._read(kept)
+        if not isinstance(first, Failure):
             return first
         await self._written(lambda: self._cache.put(request, answer, replace=True))
-        return label
+        return found
 
     async def _give_up(self, request: TeacherRequest, busy: Busy) -> Failure:
         self._in_vain += 1

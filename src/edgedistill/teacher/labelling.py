@@ -6,25 +6,20 @@ label_responses(responses, …) -> Labelling
 └── usage       what it took
 """
 
-import asyncio
-import os
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from edgedistill.errors import AnswersMissing, EdgeDistillError
+from edgedistill.errors import AnswersMissing
 from edgedistill.project.sections import TeacherSection
 from edgedistill.records.types import CodedResponse, Response, SetAside, TeacherLabel
-from edgedistill.teacher import keys
-from edgedistill.teacher.asking import Asking, Patience
+from edgedistill.teacher.asking import Patience
 from edgedistill.teacher.cache import AnswerCache
 from edgedistill.teacher.codebook import Codebook
-from edgedistill.teacher.endpoint import Endpoint
 from edgedistill.teacher.failures import FAILURES, FailureLog
 from edgedistill.teacher.parsing import Cause, Failure
 from edgedistill.teacher.plan import Coding, Plan
-from edgedistill.teacher.spending import Budget, Price, Usage
+from edgedistill.teacher.questions import ask_all
+from edgedistill.teacher.spending import Budget, Usage
 from edgedistill.teacher.voting import count_votes
 
 _NAMED = 5  # ids in a message
@@ -104,73 +99,27 @@ def label_responses(
     if offline:
         plan.recall_failures(FailureLog(cache.folder))
         _require_all(plan)
-    elif plan.open:
-        key = keys.api_key(section, os.environ) if api_key is None else api_key
+        return _labelling(plan, section, usage)
+    done = usage.cached
 
-        async def ask() -> Usage:
-            async with Endpoint(section, key) as endpoint:
-                asking = Asking(
-                    endpoint=endpoint,
-                    cache=cache,
-                    failures=FailureLog(cache.folder),
-                    budget=budget or Budget.of(section),
-                    price=Price.of(section.prices) if section.prices else None,
-                    labels=codebook.names,
-                    tries=section.tries,
-                    patience=patience or Patience(),
-                    cached=usage.cached,
-                )
-                try:
-                    await _ask_all(plan, asking, section.concurrency, progress)
-                finally:
-                    asking.close()
-                return asking.usage
-
-        usage = _run(ask())
-    return _labelling(plan, section, usage)
-
-
-async def _ask_all(plan: Plan, asking: Asking, concurrency: int, progress: Callable[[Progress], None] | None) -> None:
-    """Ask for every open vote, by a fixed number of workers that share one queue."""
-    votes = plan.open
-    queue = iter(votes)
-    done = plan.total - len(votes)
-
-    async def work() -> None:
+    def told(usage: Usage) -> None:
         nonlocal done
-        for coding, vote in queue:
-            await _ask_one(plan, asking, coding, vote)
-            done += 1
-            if progress:
-                progress(Progress(done, plan.total, asking.usage))
+        done += 1
+        if progress:
+            progress(Progress(done, plan.total, usage))
 
-    try:
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(min(concurrency, len(votes))):
-                workers.create_task(work())
-    except BaseExceptionGroup as group:
-        ours = next((error for error in group.exceptions if isinstance(error, EdgeDistillError)), None)
-        raise ours or group.exceptions[0] from None
-
-
-async def _ask_one(plan: Plan, asking: Asking, coding: Coding, vote: int) -> None:
-    if coding.failure:  # another vote on this text failed, so a label is out of reach and this one would be wasted
-        return
-    outcome = await asking.vote(lambda form: plan.request(coding, vote, form))
-    if isinstance(outcome, Failure):
-        coding.failure = coding.failure or outcome
-    else:
-        coding.votes[vote] = outcome
-
-
-def _run(work: Coroutine[Any, Any, Usage]) -> Usage:
-    """Run to the end, also where an event loop runs already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1, "teacher") as thread:
-        return thread.submit(asyncio.run, work).result()
+    usage = ask_all(
+        [plan.question(coding, vote) for coding, vote in plan.open],
+        plan.read,
+        section,
+        cache,
+        cached=usage.cached,
+        api_key=api_key,
+        told=told,
+        budget=budget,
+        patience=patience,
+    )
+    return _labelling(plan, section, usage)
 
 
 def _require_all(plan: Plan) -> None:

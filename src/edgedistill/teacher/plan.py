@@ -4,8 +4,10 @@ Plan      the texts, and how a vote on one becomes a request
 └── Coding    one distinct text and its votes so far
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from edgedistill.project.sections import TeacherSection
 from edgedistill.records.types import CodedResponse, Response
@@ -14,6 +16,7 @@ from edgedistill.teacher.codebook import Codebook, Message, asked, opening_messa
 from edgedistill.teacher.failures import FailureLog
 from edgedistill.teacher.formats import AnswerFormat, response_format
 from edgedistill.teacher.parsing import Failure, read_label
+from edgedistill.teacher.questions import Question, recalled, recalled_failure
 from edgedistill.teacher.request import TeacherRequest
 from edgedistill_serve.errors import DataError
 
@@ -108,24 +111,30 @@ class Plan:
         """Fill in the votes that the cache holds, in whichever answer format they were given; return how many."""
         found = 0
         for coding, vote in self.open:
-            coding.votes[vote] = self._recalled(cache, coding, vote)
+            coding.votes[vote] = recalled(cache, partial(self.request, coding, vote), self.read)
             found += coding.votes[vote] is not None
         return found
 
     def recall_failures(self, log: FailureLog) -> None:
         """Give every text that still lacks votes the failure that an earlier run kept, where there is one."""
         failures = log.read()
-        for coding in self.codings if failures else ():
-            keys = [self.request(coding, vote, form).key() for vote in coding.open for form in AnswerFormat]
-            coding.failure = next((failures[key] for key in keys if key in failures), None)
+        for coding, vote in self.open if failures else ():
+            coding.failure = coding.failure or recalled_failure(failures, partial(self.request, coding, vote))
 
-    def _recalled(self, cache: AnswerCache, coding: Coding, vote: int) -> str | None:
-        for form in AnswerFormat:
-            answer = cache.get(self.request(coding, vote, form))
-            label = None if answer is None else read_label(answer, self._names)
-            if isinstance(label, str):
-                return label
-        return None
+    def question(self, coding: Coding, vote: int) -> Question[str]:
+        """Return the question for one vote; once another vote on the text has failed, a label is out of reach."""
+
+        def take(outcome: str | Failure) -> None:
+            if isinstance(outcome, Failure):
+                coding.failure = coding.failure or outcome
+            else:
+                coding.votes[vote] = outcome
+
+        return Question(partial(self.request, coding, vote), take, needless=lambda: coding.failure is not None)
+
+    def read(self, answer: Mapping[str, Any]) -> str | Failure:
+        """Return the label that a chat completion gives."""
+        return read_label(answer, self._names)
 
 
 def _is_text(response: Response) -> bool:
