@@ -14,6 +14,7 @@
         ├── UnknownModel              it names a model that is not served
         ├── RequestTooLarge           it has more bytes or responses than are taken at once
         ├── QueueFull                 too much is waiting already
+        ├── DeadlinePassed            its time was over before a response's turn came
         └── NotReady                  the server is starting or draining
 
 `edgedistill_export.errors` and `edgedistill.errors` add their own branches to the same root.
@@ -89,6 +90,10 @@ class RequestTooLarge(RequestError):
 
 class QueueFull(RequestError):
     """Too many responses are waiting already."""
+
+
+class DeadlinePassed(RequestError):
+    """A request's time was over before the turn of one of its responses came."""
 
 
 class NotReady(RequestError):

@@ -10,6 +10,7 @@ from edgedistill_serve.errors import DataError, EdgeDistillError, NotReady, Scor
 from edgedistill_serve.http.forms import ScoreRequest
 from edgedistill_serve.scorer import Score, Scorer, distinct
 from edgedistill_serve.scoring_queue import ScoringQueue
+from edgedistill_serve.work import Lane, Observer
 
 State: TypeAlias = Literal["starting", "ready", "draining"]
 
@@ -43,17 +44,18 @@ class Service:
     Args:
         limits: What it takes.
         threads: How many responses are scored at a time.
+        observe: Told of every piece of work that was done.
 
     Attributes:
         state: ``starting``, then ``ready``, then ``draining``.
         models: The scorers by name, empty while starting.
     """
 
-    def __init__(self, limits: Limits, *, threads: int) -> None:
+    def __init__(self, limits: Limits, *, threads: int, observe: Observer = lambda _: None) -> None:
         self.limits = limits
         self.state: State = "starting"
         self.models: dict[str, Scorer] = {}
-        self._queue = ScoringQueue(limit=limits.queue, threads=threads)
+        self._queue = ScoringQueue(limit=limits.queue, threads=threads, observe=observe)
 
     def open(self, scorers: Iterable[Scorer]) -> None:
         """Take requests for these models from now on; a server that drains already goes on draining."""
@@ -83,20 +85,28 @@ class Service:
         if self.state != "ready":
             raise NotReady(f"the server is {self.state}", mend="Try again later.")
 
-    async def score(self, request: ScoreRequest) -> Answer:
+    async def score(
+        self, request: ScoreRequest, *, lane: Lane = "interactive", deadline: float | None = None
+    ) -> Answer:
         """Score a request off the event loop. A response that fails takes no other with it.
+
+        Args:
+            request: What to score, and with which model.
+            lane: How urgent it is.
+            deadline: When it is wanted no more, on the clock of `time.monotonic`.
 
         Raises:
             NotReady: The server is starting or draining.
             UnknownModel: The model is not served.
             WrongShape: A response is no text, or lacks an input of the model's task; then none is scored.
             QueueFull: There is no room for all of them; then none is scored.
+            DeadlinePassed: The turn of one of them did not come in time.
         """
         self.check_ready()
         scorer = self._scorer(request.model)
         readable = [_readable(scorer, request, index) for index in range(len(request.responses))]
         rows, places = distinct(readable)
-        found = await asyncio.gather(*map(_outcome, self._queue.submit(scorer.score_one, rows)))
+        found = await asyncio.gather(*map(_outcome, self._queue.submit(scorer, rows, lane=lane, deadline=deadline)))
         return Answer(scorer, [found[place] for place in places])
 
     def _scorer(self, model: str | None) -> Scorer:
