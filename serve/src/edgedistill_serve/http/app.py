@@ -13,7 +13,9 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge
+from edgedistill_serve.http.explaining import explain
 from edgedistill_serve.http.forms import read_score_request
+from edgedistill_serve.http.page import page_routes
 from edgedistill_serve.http.problems import problem, status_of
 from edgedistill_serve.http.record import RequestRecord
 from edgedistill_serve.http.service import Service
@@ -44,9 +46,17 @@ def create_app(service: Service, lifespan: Lifespan[Starlette] | None = None) ->
             raise result
         return _json({**model, **msgspec.structs.asdict(result)})
 
+    async def explained(request: Request) -> Response:
+        body = await _body(request, service.limits.body_bytes)
+        found = await explain(read_score_request(body, max_items=service.limits.items), service.score)
+        manifest = found.scorer.bundle.manifest
+        score = msgspec.structs.asdict(found.score)
+        return _json({"model": manifest.name, "version": manifest.version, **score, "words": found.words})
+
     async def models(_: Request) -> Response:
         service.check_ready()
-        return _json({"models": [_model(scorer) for scorer in service.models.values()]})
+        limits = {"items": service.limits.items, "body_bytes": service.limits.body_bytes}
+        return _json({"models": [_model(scorer) for scorer in service.models.values()], "limits": limits})
 
     async def livez(_: Request) -> Response:
         return _json({"status": "alive"})
@@ -56,7 +66,9 @@ def create_app(service: Service, lifespan: Lifespan[Starlette] | None = None) ->
         return _json({"status": "ready"})
 
     routes = [
+        *page_routes(),
         Route("/v1/score", score, methods=["POST"]),
+        Route("/v1/explain", explained, methods=["POST"]),
         Route("/v1/models", models),
         Route("/livez", livez),
         Route("/readyz", readyz),
@@ -100,9 +112,11 @@ def _model(scorer: Scorer) -> dict[str, Any]:
         "version": manifest.version,
         "kind": manifest.task.kind,
         "labels": manifest.task.names,
+        "definitions": {label.name: label.definition for label in manifest.task.labels},
         "inputs": manifest.task.inputs,
         "max_tokens": manifest.max_tokens,
         "precision": scorer.precision,
+        "calibrated": manifest.temperature != 1.0,
         "review": manifest.review,
         "notes": scorer.notes,
     }

@@ -1,0 +1,184 @@
+// The page: reads the form, asks the server, shows the answer. Nothing is stored; the key lives in its field alone.
+import { ask, Refusal } from "./server.js";
+import { decision, percent, reading, refusal, why } from "./wording.js";
+import { showWords } from "./words.js";
+
+const INPUTS = ["question", "reference_answer", "response"];
+const at = (id) => document.getElementById(id);
+const state = { models: [], asked: null, sending: null };
+
+function chosen() {
+  return state.models.find((model) => model.name === at("model").value) ?? state.models[0];
+}
+
+function made(tag, className, text) {
+  const element = document.createElement(tag);
+  element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+async function loadModels() {
+  try {
+    const { models } = await ask("v1/models", { key: at("key").value });
+    at("problem").textContent = "";
+    state.models = models;
+    at("model").replaceChildren(...models.map((model) => new Option(model.name, model.name)));
+    at("model-field").hidden = models.length < 2;
+    showModel();
+  } catch (error) {
+    fail(error);
+    if (error.status === 0 || error.status === 503) setTimeout(loadModels, 2000);
+  }
+}
+
+function showModel() {
+  const model = chosen();
+  for (const name of INPUTS) at(`${name}-field`).hidden = !model.inputs.includes(name);
+  at("served").textContent = `The model “${model.name}” scores it, here on this server.`;
+  const { review } = model;
+  at("definitions").replaceChildren(
+    ...model.labels.flatMap((label) => {
+      const least = review.thresholds[label];
+      const definition = model.definitions?.[label] || "The codebook has no definition for this label.";
+      const needs = least ? ` Accepted from ${percent(least)}.` : "";
+      return [made("dt", "", label), made("dd", "", definition + needs)];
+    }),
+  );
+  at("codebook").hidden = false;
+  const notes = model.notes?.length ? ` ${model.notes.join(". ")}.` : "";
+  at("model-facts").textContent =
+    `${model.name}, version ${model.version}, ${model.precision}; reads at most ${model.max_tokens} tokens.${notes}`;
+  forget();
+}
+
+/** Take the last answer off the page, and give up on one that is still to come. */
+function forget() {
+  state.sending?.abort();
+  state.asked = null;
+  at("verdict").replaceChildren();
+  for (const id of ["result-details", "words", "words-details"]) at(id).hidden = true;
+  at("result-empty").hidden = false;
+}
+
+function showScore(score, model) {
+  at("result-empty").hidden = true;
+  const headline = made("div", "headline");
+  headline.append(made("span", "label", score.label), " ", made("span", `chip ${score.decision}`, decision(score)));
+  const reason = made("p", "why", `${percent(score.probability)}. ${why(score, model)}`);
+  at("verdict").replaceChildren(headline, " ", reason);
+  at("bars-caption").textContent = model.calibrated ? "Calibrated probabilities" : "Probabilities, not calibrated";
+  at("bars").replaceChildren(...Object.entries(score.probabilities).map((entry) => bar(entry, score.label)));
+  at("reading").textContent = reading(score);
+  at("result-details").hidden = false;
+  at("words").hidden = true;
+  const names = [...at("definitions").querySelectorAll("dt")];
+  for (const name of names) name.classList.toggle("chosen", name.textContent === score.label);
+}
+
+function bar([label, share], first) {
+  const line = made("tr", label === first ? "first" : "");
+  const name = made("th", "");
+  name.scope = "row";
+  name.append(made("span", "", label));
+  const cell = made("td", "");
+  const figure = made("div", "share");
+  const track = made("div", "track");
+  track.setAttribute("aria-hidden", "true");
+  const fill = made("div", "fill");
+  fill.style.setProperty("--share", share);
+  track.append(fill);
+  figure.append(track, made("span", "", percent(share)));
+  cell.append(figure);
+  line.append(name, cell);
+  return line;
+}
+
+function fail(error, place = at("problem")) {
+  if (error.name === "AbortError") return;
+  if (!(error instanceof Refusal)) throw error;
+  place.textContent = refusal(error);
+  if (error.status === 401 || error.status === 403) {
+    at("key-field").hidden = false;
+    at("key").setAttribute("aria-invalid", "true");
+    at("key").focus();
+  }
+}
+
+/** Ask with the form marked busy; a later question takes the place of one that is still open. */
+async function send(path, body, place) {
+  state.sending?.abort();
+  const sending = (state.sending = new AbortController());
+  at("problem").textContent = "";
+  at("form").setAttribute("aria-busy", "true");
+  try {
+    const answer = await ask(path, { key: at("key").value, body, signal: sending.signal });
+    at("key").removeAttribute("aria-invalid");
+    return answer;
+  } catch (error) {
+    fail(error, place);
+    return null;
+  } finally {
+    if (state.sending === sending) at("form").removeAttribute("aria-busy");
+  }
+}
+
+function inView(element) {
+  const { top } = element.getBoundingClientRect();
+  if (top > 0.7 * window.innerHeight || top < 0) element.scrollIntoView({ block: "start" });
+}
+
+async function score(event) {
+  event?.preventDefault();
+  if (state.models.length === 0) {
+    await loadModels();
+    return;
+  }
+  const model = chosen();
+  const inputs = Object.fromEntries(model.inputs.map((name) => [name, at(name).value]));
+  const answer = await send("v1/score", { ...inputs, model: model.name });
+  if (!answer) return;
+  state.asked = { ...inputs, model: model.name };
+  showScore(answer, model);
+  inView(at("result"));
+}
+
+async function explain() {
+  const asked = state.asked;
+  at("words").hidden = false;
+  at("words-details").hidden = true;
+  at("words-summary").textContent = "Leaving out each word in turn…";
+  const answer = await send("v1/explain", asked, at("words-summary"));
+  if (state.asked !== asked || !answer) return;
+  const [text, rows, table, summary] = ["words-text", "words-rows", "words-table", "words-summary"].map(at);
+  showWords(asked.response, answer, { text, rows, table, summary });
+  at("words-details").hidden = false;
+  inView(at("words"));
+}
+
+/** A score beside a text that it was not made for would mislead. */
+function changed() {
+  if (!state.asked) return;
+  const stale = INPUTS.some((name) => state.asked[name] !== undefined && state.asked[name] !== at(name).value);
+  const note = at("verdict").querySelector(".stale");
+  if (stale && !note) at("verdict").append(made("p", "stale", "The text has changed since. Score it again."));
+  if (!stale) note?.remove();
+}
+
+function clear() {
+  for (const name of INPUTS) at(name).value = "";
+  at("problem").textContent = "";
+  forget();
+  at("response").focus();
+}
+
+at("form").addEventListener("submit", score);
+at("form").addEventListener("input", changed);
+at("form").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) score(event);
+});
+at("model").addEventListener("change", showModel);
+at("key").addEventListener("change", () => state.models.length === 0 && loadModels());
+at("clear").addEventListener("click", clear);
+at("explain").addEventListener("click", explain);
+loadModels();

@@ -1,0 +1,48 @@
+// Scores in plain words.
+
+/** A probability in [0, 1] as text: never rounded up to certain or down to impossible. */
+export function percent(share) {
+  if (share > 0 && share < 0.001) return "< 0.1 %";
+  if (share < 1 && share > 0.999) return "> 99.9 %";
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+/** A difference of two probabilities, in percentage points. */
+export function points(change) {
+  const shown = (100 * Math.abs(change)).toFixed(1);
+  return shown === "0.0" ? "0.0" : `${change > 0 ? "+" : "−"}${shown}`;
+}
+
+/** What is to be done with a score. */
+export function decision(score) {
+  return score.decision === "accept" ? "Accepted" : "For a person to review";
+}
+
+/** Why a score is accepted or goes to a person. */
+export function why(score, model) {
+  const probability = percent(score.probability);
+  const threshold = model.review.thresholds[score.label];
+  if (score.reason === "blank") return "There is nothing to read in this response.";
+  if (score.reason === "truncated") {
+    return `The response is longer than the model can read: only its beginning, of ${score.tokens} tokens, was judged.`;
+  }
+  if (score.reason === "below threshold") {
+    return `The probability, ${probability}, is below the ${percent(threshold)} that “${score.label}” needs.`;
+  }
+  if (score.reason) return `The model's review rule says: ${score.reason}.`;
+  if (threshold) return `The probability, ${probability}, reaches the ${percent(threshold)} that “${score.label}” needs.`;
+  return `“${score.label}” is the most probable label, and this model sets no threshold for it.`;
+}
+
+/** How much of the response the model read. */
+export function reading(score) {
+  const tokens = score.tokens === 1 ? "1 token" : `${score.tokens} tokens`;
+  return score.truncated ? `${tokens}, cut to what the model can read.` : `${tokens}, all of them read.`;
+}
+
+/** A refusal with what the reader can do about it. */
+export function refusal(error) {
+  if (error.status === 401 || error.status === 403) return "This server wants a valid API key.";
+  if (error.status === 429 || error.status === 503) return `The server is busy. Try again in ${error.retryAfter} s.`;
+  return error.message;
+}
