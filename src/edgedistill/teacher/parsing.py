@@ -1,4 +1,4 @@
-"""From a raw answer to a label, or to the reason why there is none.
+"""From a raw answer to what it says: a label, or the reason why there is none.
 
 Reads what the cache holds, so a better reader reads paid answers again for free. What is forgiven: a code fence or a
 ``<think>`` block around the answer, the bare label where JSON was asked for, other case or quotes around the label.
@@ -15,7 +15,7 @@ from typing import Any
 class Cause(StrEnum):
     """Why a response has no label: the fixed phrases under which set-aside rows are counted."""
 
-    REFUSED = "the teacher refused to code it"
+    REFUSED = "the teacher refused to answer"
     TRUNCATED = "the teacher's answer was cut short"
     EMPTY = "the teacher's answer was empty"
     UNREADABLE = "the teacher's answer could not be read"
@@ -58,26 +58,38 @@ def read_label(answer: Mapping[str, Any], labels: Sequence[str]) -> str | Failur
         answer: The whole chat completion.
         labels: The codebook's labels.
     """
+    content = content_of(answer)
+    if isinstance(content, Failure):
+        return content
+    named = _named(content)
+    if named is None:
+        return unusable(Cause.UNREADABLE, answer)
+    return _among(named, labels) or unusable(Cause.NO_SUCH_LABEL if _is_json(content) else Cause.UNREADABLE, answer)
+
+
+def content_of(answer: Mapping[str, Any]) -> str | Failure:
+    """Return the text that a chat completion says, without a code fence or a ``<think>`` block around it."""
     try:
         choice = answer["choices"][0]
         message = choice["message"]
         content, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
-        return _failure(Cause.UNREADABLE, answer)
+        return unusable(Cause.UNREADABLE, answer)
     if refusal or finish == "content_filter":
-        return _failure(Cause.REFUSED, answer)
+        return unusable(Cause.REFUSED, answer)
     if finish == "length":
-        return _failure(Cause.TRUNCATED, answer)
+        return unusable(Cause.TRUNCATED, answer)
     if content is None or content == "":
-        return _failure(Cause.EMPTY, answer)
-    named = _named(content) if isinstance(content, str) else None
-    if named is None:
-        return _failure(Cause.UNREADABLE, answer)
-    return _among(named, labels) or _failure(Cause.NO_SUCH_LABEL if _is_json(content) else Cause.UNREADABLE, answer)
+        return unusable(Cause.EMPTY, answer)
+    return _bare(content) if isinstance(content, str) else unusable(Cause.UNREADABLE, answer)
 
 
-def _named(content: str) -> str | None:
-    text = _bare(content)
+def unusable(cause: Cause, answer: Mapping[str, Any]) -> Failure:
+    """Return the failure that an answer is, with all of it as its raw text."""
+    return Failure(cause, raw=json.dumps(answer, ensure_ascii=False))
+
+
+def _named(text: str) -> str | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -95,7 +107,7 @@ def _bare(content: str) -> str:
 
 
 def _is_json(content: str) -> bool:
-    return _bare(content).startswith("{")
+    return content.startswith("{")
 
 
 def _among(named: str, labels: Sequence[str]) -> str | None:
@@ -107,7 +119,3 @@ def _among(named: str, labels: Sequence[str]) -> str | None:
 
 def _folded(label: str) -> str:
     return " ".join(label.strip().strip("\"'`*.").casefold().split())
-
-
-def _failure(cause: Cause, answer: Mapping[str, Any]) -> Failure:
-    return Failure(cause, raw=json.dumps(answer, ensure_ascii=False))

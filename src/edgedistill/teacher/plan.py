@@ -111,8 +111,10 @@ class Plan:
         """Fill in the votes that the cache holds, in whichever answer format they were given; return how many."""
         found = 0
         for coding, vote in self.open:
-            coding.votes[vote] = recalled(cache, partial(self.request, coding, vote), self.read)
-            found += coding.votes[vote] is not None
+            kept = recalled(cache, partial(self.request, coding, vote), self.read)
+            if kept:
+                coding.votes[vote] = kept.answer
+                found += 1
         return found
 
     def recall_failures(self, log: FailureLog) -> None:

@@ -1,6 +1,7 @@
 """Questions to the teacher, of whatever kind: found in the cache, or asked by a fixed number of workers.
 
 Question    one request, and what is done with its answer
+Recalled    an answer that the cache holds, read
 """
 
 import asyncio
@@ -44,13 +45,27 @@ class Question(Generic[Answer]):
     needless: Callable[[], bool] = lambda: False
 
 
-def recalled(cache: AnswerCache, request_in: RequestIn, read: Reader[Answer]) -> Answer | None:
+@dataclass(frozen=True, slots=True)
+class Recalled(Generic[Answer]):
+    """An answer that the cache holds.
+
+    Attributes:
+        key: The key of the request, in the answer format in which it was answered.
+        answer: What was read from it.
+    """
+
+    key: str
+    answer: Answer
+
+
+def recalled(cache: AnswerCache, request_in: RequestIn, read: Reader[Answer]) -> Recalled[Answer] | None:
     """Return what the cache holds in answer to a request, in whichever answer format it was given; None for nothing."""
     for form in AnswerFormat:
-        answer = cache.get(request_in(form))
+        request = request_in(form)
+        answer = cache.get(request)
         found = None if answer is None else read(answer)
         if found is not None and not isinstance(found, Failure):
-            return found
+            return Recalled(request.key(), found)
     return None
 
 

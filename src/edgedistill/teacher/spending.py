@@ -8,6 +8,7 @@ Budget   reserves the worst case of a request before it is sent, and settles it 
 import asyncio
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -42,6 +43,19 @@ class Usage:
     nano_dollars: int | None = None
     unmetered: int = 0
     retries: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """What both took together; the cost is None where either has none."""
+        unknown = self.nano_dollars is None or other.nano_dollars is None
+        return Usage(
+            self.asked + other.asked,
+            self.cached + other.cached,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            None if unknown else (self.nano_dollars or 0) + (other.nano_dollars or 0),
+            self.unmetered + other.unmetered,
+            dict(Counter(self.retries) + Counter(other.retries)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

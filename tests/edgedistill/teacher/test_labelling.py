@@ -98,7 +98,7 @@ def test_a_tie_goes_to_the_first_vote_where_the_project_says_so(tmp_path: Path) 
 
 
 FAILURES = {
-    "the teacher refused to code it": completion(None, refusal="I can't."),
+    "the teacher refused to answer": completion(None, refusal="I can't."),
     "the teacher's answer was cut short": completion('{"lab', finish="length"),
     "the teacher's answer was empty": completion(""),
     "the teacher's answer could not be read": completion("Sure! {"),
