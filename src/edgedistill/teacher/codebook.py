@@ -87,12 +87,17 @@ def asked(codebook: Codebook, inputs: Mapping[str, str]) -> str:
     return "\n".join(marked(_MARK_OF[name], inputs[name]) for name in codebook.inputs)
 
 
+def label_lines(codebook: Codebook) -> str:
+    """Return the labels with their definitions, one per line."""
+    return "\n".join(_line(label) for label in codebook.labels)
+
+
 def _system(codebook: Codebook, form: AnswerFormat) -> str:
     given = [_NAME_OF[name] for name in codebook.inputs]
     parts = [
         "You code open responses with a codebook.",
         codebook.instructions.strip(),
-        "Labels:\n" + "\n".join(_line(label) for label in codebook.labels),
+        f"Labels:\n{label_lines(codebook)}",
         f"Each message gives {', '.join(given)}. Code that response only. {_MATERIAL}",
         wanted(form, codebook.names),
     ]
