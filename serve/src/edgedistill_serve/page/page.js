@@ -38,11 +38,13 @@ function showModel() {
   at("served").textContent = `The model “${model.name}” scores it, here on this server.`;
   const { review } = model;
   at("definitions").replaceChildren(
-    ...model.labels.flatMap((label) => {
+    ...model.labels.map((label) => {
+      const entry = made("div", "");
       const least = review.thresholds[label];
       const definition = model.definitions?.[label] || "The codebook has no definition for this label.";
       const needs = least ? ` Accepted from ${percent(least)}.` : "";
-      return [made("dt", "", label), made("dd", "", definition + needs)];
+      entry.append(made("dt", "", label), made("dd", "", definition + needs));
+      return entry;
     }),
   );
   at("codebook").hidden = false;
@@ -64,9 +66,10 @@ function forget() {
 function showScore(score, model) {
   at("result-empty").hidden = true;
   const headline = made("div", "headline");
-  headline.append(made("span", "label", score.label), " ", made("span", `chip ${score.decision}`, decision(score)));
-  const reason = made("p", "why", `${percent(score.probability)}. ${why(score, model)}`);
-  at("verdict").replaceChildren(headline, " ", reason);
+  const label = made("span", "label", `${score.label} `);
+  label.append(made("small", "", percent(score.probability)));
+  headline.append(label, " ", made("span", `chip ${score.decision}`, decision(score)));
+  at("verdict").replaceChildren(headline, " ", made("p", "why", why(score, model)));
   at("bars-caption").textContent = model.calibrated ? "Calibrated probabilities" : "Probabilities, not calibrated";
   at("bars").replaceChildren(...Object.entries(score.probabilities).map((entry) => bar(entry, score.label)));
   at("reading").textContent = reading(score);
@@ -150,8 +153,8 @@ async function explain() {
   at("words-summary").textContent = "Leaving out each word in turn…";
   const answer = await send("v1/explain", asked, at("words-summary"));
   if (state.asked !== asked || !answer) return;
-  const [text, rows, table, summary] = ["words-text", "words-rows", "words-table", "words-summary"].map(at);
-  showWords(asked.response, answer, { text, rows, table, summary });
+  const [text, legend, table, rows, summary] = ["text", "legend", "table", "rows", "summary"].map((part) => at(`words-${part}`));
+  showWords(asked.response, answer, { text, legend, table, rows, summary });
   at("words-details").hidden = false;
   inView(at("words"));
 }

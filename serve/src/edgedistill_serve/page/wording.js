@@ -7,6 +7,13 @@ export function percent(share) {
   return `${(100 * share).toFixed(1)} %`;
 }
 
+/** Two different probabilities as two different texts. */
+function apart(one, other) {
+  if (percent(one) !== percent(other)) return [percent(one), percent(other)];
+  const digits = [2, 3, 4, 5, 6].find((each) => (100 * one).toFixed(each) !== (100 * other).toFixed(each)) ?? 6;
+  return [`${(100 * one).toFixed(digits)} %`, `${(100 * other).toFixed(digits)} %`];
+}
+
 /** A difference of two probabilities, in percentage points. */
 export function points(change) {
   const shown = (100 * Math.abs(change)).toFixed(1);
@@ -20,17 +27,17 @@ export function decision(score) {
 
 /** Why a score is accepted or goes to a person. */
 export function why(score, model) {
-  const probability = percent(score.probability);
   const threshold = model.review.thresholds[score.label];
   if (score.reason === "blank") return "There is nothing to read in this response.";
   if (score.reason === "truncated") {
     return `The response is longer than the model can read: only its beginning, of ${score.tokens} tokens, was judged.`;
   }
   if (score.reason === "below threshold") {
-    return `The probability, ${probability}, is below the ${percent(threshold)} that “${score.label}” needs.`;
+    const [probability, least] = apart(score.probability, threshold);
+    return `The probability, ${probability}, is below the ${least} that “${score.label}” needs.`;
   }
   if (score.reason) return `The model's review rule says: ${score.reason}.`;
-  if (threshold) return `The probability, ${probability}, reaches the ${percent(threshold)} that “${score.label}” needs.`;
+  if (threshold) return `The probability reaches the ${percent(threshold)} that “${score.label}” needs.`;
   return `“${score.label}” is the most probable label, and this model sets no threshold for it.`;
 }
 

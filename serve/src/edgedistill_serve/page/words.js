@@ -14,7 +14,7 @@ export function showWords(text, explained, panel) {
   moving.sort((one, other) => Math.abs(other.change) - Math.abs(one.change));
   panel.text.replaceChildren(...marked(text, words));
   panel.rows.replaceChildren(...moving.slice(0, ROWS).map((word) => row(word, label, probability)));
-  panel.table.hidden = moving.length === 0;
+  panel.table.hidden = panel.legend.hidden = moving.length === 0;
   panel.summary.textContent = summary(moving, words.length, label);
 }
 

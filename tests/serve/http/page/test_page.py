@@ -1,0 +1,323 @@
+"""The page at `/` in a real Chromium, as a teacher uses it: by mouse, by keyboard alone, on a phone, in the dark."""
+
+import msgspec
+import pytest
+
+from edgedistill_serve import Bundle, Label, Scorer, Task
+from edgedistill_serve.bundle import write_bundle
+from edgedistill_serve.manifest import ReviewRule
+
+TEXT = "you worked hard on this because the answer is great"
+DEFINITIONS = {"process": "Praises what was done.", "outcome": "Praises the result.", "person": ""}
+SCORED = "document.querySelector('#verdict .label')"
+EXPLAINED = "!document.getElementById('words-details').hidden"
+
+
+def coded(bundle: Bundle, folder, **changes) -> Bundle:
+    """Write a bundle again with a codebook that defines its labels."""
+    labels = tuple(Label(name, definition) for name, definition in DEFINITIONS.items())
+    task = Task(bundle.task.kind, labels, bundle.task.inputs)
+    files = {name: bundle.folder / name for name in bundle.manifest.files}
+    return write_bundle(folder, msgspec.structs.replace(bundle.manifest, task=task, **changes), files)
+
+
+@pytest.fixture(scope="module")
+def praise(bundle, tmp_path_factory) -> Bundle:
+    review = ReviewRule(thresholds={"process": 1.0, "outcome": 1.0, "person": 1.0})
+    return coded(bundle, tmp_path_factory.mktemp("page") / "praise", temperature=2.0, review=review)
+
+
+@pytest.fixture(scope="module")
+def answers(answers_bundle, tmp_path_factory) -> Bundle:
+    return coded(answers_bundle, tmp_path_factory.mktemp("page") / "answers")
+
+
+@pytest.fixture(scope="module")
+def server(start, praise):
+    with start(str(praise.folder)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server_of_two(start, praise, answers):
+    with start(str(praise.folder), str(answers.folder)) as server:
+        yield server
+
+
+@pytest.fixture
+def page(visit, server):
+    return visit(server.url)
+
+
+@pytest.fixture
+def scored(page):
+    page.type("#response", TEXT)
+    page.click("#score")
+    page.until(SCORED)
+    return page
+
+
+@pytest.fixture
+def explained(scored):
+    scored.click("#explain")
+    scored.until(EXPLAINED)
+    return scored
+
+
+def shown(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def test_a_score_is_shown_with_its_label_and_every_probability_as_a_number(scored, praise):
+    score = Scorer(praise).score([TEXT])[0]
+    assert scored.text("#verdict .label") == f"{score.label} {shown(score.probability)}"
+    rows = scored.run(
+        "return [...document.querySelectorAll('#bars tr')].map(row => row.innerText.split(/\\s*\\n\\s*/))"
+    )
+    found = {row[0].strip(): row[-1].strip() for row in rows}
+    assert found == {label: shown(share) for label, share in score.probabilities.items()}
+
+
+def test_a_bar_is_as_long_as_its_probability(scored, praise):
+    scored.prefer(reduced_motion="reduce")
+    measured = scored.run(
+        "return [...document.querySelectorAll('.fill')]"
+        ".map(bar => bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width)"
+    )
+    assert measured == pytest.approx(list(Scorer(praise).score([TEXT])[0].probabilities.values()), abs=0.01)
+
+
+def test_the_decision_comes_with_its_reason_in_plain_words(scored, praise):
+    label = Scorer(praise).score([TEXT])[0].label
+    assert scored.text("#verdict .chip") == "For a person to review"
+    assert scored.text("#verdict .why").endswith(f"is below the 100.0 % that “{label}” needs.")
+
+
+def test_blank_and_truncated_responses_say_so(page):
+    page.click("#score")
+    page.until(SCORED)
+    assert page.text("#verdict .why") == "There is nothing to read in this response."
+    page.type("#response", "you worked hard " * 30)
+    page.click("#score")
+    page.until("document.querySelector('#verdict .why').textContent.includes('longer')")
+    assert "only its beginning, of 90 tokens, was judged" in page.text("#verdict .why")
+
+
+def test_probabilities_are_called_calibrated_only_where_they_are(visit, server_of_two):
+    page = visit(server_of_two.url)
+    for model, caption in (("praise", "Calibrated probabilities"), ("answers", "Probabilities, not calibrated")):
+        page.type("#model", model)
+        page.click("#score")
+        page.until("document.querySelector('#verdict .label') && !document.getElementById('result-details').hidden")
+        assert page.text("#bars-caption") == caption
+
+
+def test_the_codebook_defines_every_label(page):
+    entries = page.run("return [...document.querySelectorAll('#definitions dd')].map(entry => entry.innerText)")
+    assert [entry.split(" Accepted")[0] for entry in entries] == [
+        "Praises what was done.",
+        "Praises the result.",
+        "The codebook has no definition for this label.",
+    ]
+
+
+def test_the_words_that_mattered_are_those_of_the_server(explained, server):
+    answer = server.client.post("/v1/explain", json={"response": TEXT}).json()
+    strongest = max(answer["words"], key=lambda word: abs(word["changes"][answer["label"]]))
+    way = "for" if strongest["changes"][answer["label"]] > 0 else "against"
+    assert explained.text("#words-summary").startswith(f"“{strongest['word']}” speaks most clearly {way}")
+    assert explained.text("#words-rows th") == strongest["word"]
+    assert explained.run("return document.getElementById('words-text').textContent") == TEXT
+
+
+def test_more_words_than_are_explained_are_refused_beside_the_button(page):
+    page.run("document.getElementById('response').value = 'why '.repeat(101)")
+    page.click("#score")
+    page.until(SCORED)
+    page.click("#explain")
+    page.until("document.getElementById('words-summary').textContent.includes('101 words')")
+    assert "100 are explained at most" in page.text("#words-summary")
+
+
+def test_a_text_that_looks_like_markup_stays_text(page):
+    text = "<img src=x onerror=document.title=1> you worked 🙂 hard </p><b>on</b>"
+    page.run("document.getElementById('response').value = arguments[0]", text)
+    page.click("#score")
+    page.until(SCORED)
+    page.click("#explain")
+    page.until(EXPLAINED)
+    assert page.run("return document.getElementById('words-text').textContent") == text
+    assert page.run("return document.querySelectorAll('#words-text :not(span)').length") == 0
+
+
+def test_a_score_beside_a_changed_text_is_called_old(scored):
+    scored.type("#response", "!")
+    assert scored.text("#verdict .stale") == "The text has changed since. Score it again."
+    scored.click("#score")
+    scored.until("!document.querySelector('.stale')")
+
+
+def test_clear_takes_the_text_and_the_score_away(explained):
+    explained.click("#clear")
+    assert explained.run("return document.getElementById('response').value") == ""
+    assert not explained.run(f"return {SCORED}")
+    assert explained.run("return document.activeElement.id") == "response"
+
+
+def test_several_models_are_a_choice_and_each_asks_for_its_inputs(visit, server_of_two, answers):
+    page = visit(server_of_two.url)
+    assert page.role_and_name("#model") == ("combobox", "Model")
+    assert not page.run("return document.getElementById('question').checkVisibility()")
+    page.type("#model", "answers")
+    row = {"question": "why", "reference_answer": "because", "response": TEXT}
+    for name, text in row.items():
+        page.type(f"#{name}", text)
+    page.click("#score")
+    page.until(SCORED)
+    score = Scorer(answers).score([row])[0]
+    assert page.text("#verdict .label") == f"{score.label} {shown(score.probability)}"
+
+
+def test_one_model_is_no_choice(page):
+    assert not page.run("return document.getElementById('model').checkVisibility()")
+
+
+def test_everything_is_done_by_keyboard_alone_in_the_order_of_reading(page):
+    order = []
+    for _ in range(4):
+        page.press("tab")
+        order.append(page.run("return document.activeElement.id || document.activeElement.className"))
+    assert order == ["skip", "response", "score", "clear"]
+    page.press("shift", "tab")
+    page.press("shift", "tab")
+    page.run("document.activeElement.value = arguments[0]", TEXT)
+    page.press("control", "enter")
+    page.until(SCORED)
+    for _ in range(3):
+        page.press("tab")
+    assert page.run("return document.activeElement.id") == "explain"
+    page.press("space")
+    page.until(EXPLAINED)
+
+
+def test_the_focus_is_seen(page):
+    page.press("tab")
+    page.press("tab")
+    assert page.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_a_screen_reader_finds_a_name_for_every_control_and_hears_the_result(page):
+    assert page.role_and_name("#response") == ("textbox", "Response")
+    assert page.role_and_name("#score") == ("button", "Score")
+    assert page.role_and_name("#form") == ("form", "Response")
+    assert page.role_and_name("#problem")[0] == "alert"
+    # A region is announced only where it was there before its text.
+    assert page.role_and_name("#verdict")[0] == "status"
+    assert page.role_and_name("#result") == ("region", "Score")
+
+
+def test_the_answer_is_read_in_one_sentence_after_another(explained):
+    spoken = explained.run("return document.getElementById('verdict').textContent").split()
+    assert " ".join(spoken[3:9]) == "For a person to review The"
+    assert explained.role_and_name("#words-summary")[0] == "status"
+    assert explained.role_and_name("#bars th") == ("rowheader", "process")
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+def test_nothing_is_wider_than_the_screen(explained, width):
+    explained.resize(width, 740)
+    explained.run("document.getElementById('words-text').append('x'.repeat(400))")
+    assert explained.run("return document.documentElement.scrollWidth") <= width
+
+
+def test_buttons_on_a_phone_are_large_enough_for_a_thumb(scored):
+    scored.resize(360, 740)
+    sizes = scored.run("return [...document.querySelectorAll('button')].map(each => each.offsetHeight)")
+    assert min(sizes) >= 44
+
+
+def test_on_a_phone_the_score_comes_into_view(page):
+    page.resize(360, 640)
+    page.type("#response", TEXT)
+    page.click("#score")
+    page.until(SCORED)
+    page.until("document.getElementById('verdict').getBoundingClientRect().bottom < window.innerHeight")
+
+
+CONTRASTS = """
+const light = (colour) => {
+  const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
+    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const ground = (element) => {
+  for (let each = element; each; each = each.parentElement) {
+    const colour = getComputedStyle(each).backgroundColor;
+    if (!colour.endsWith(', 0)')) return colour;
+  }
+};
+const texts = [...document.querySelectorAll('body *')].filter((each) => each.checkVisibility()
+  && (each.matches('textarea, select')
+    || [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim())));
+return texts.map((each) => {
+  const [one, other] = [light(getComputedStyle(each).color), light(ground(each))];
+  return [(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), each.id || each.className || each.tagName];
+});
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_a_contrast_of_at_least_4_5(explained, scheme):
+    """WCAG 2.2, success criterion 1.4.3, level AA."""
+    explained.prefer(color_scheme=scheme)
+    explained.type("#response", "!")
+    explained.run("document.getElementById('problem').textContent = 'The server is busy.'")
+    grounds = explained.run("return getComputedStyle(document.body).backgroundColor")
+    assert (grounds == "rgb(16, 22, 20)") == (scheme == "dark")
+    found = explained.run(CONTRASTS)
+    assert len(found) > 30
+    assert [each for each in found if each[0] < 4.5] == []
+
+
+def test_nothing_moves_for_those_who_want_no_motion(scored):
+    scored.prefer(reduced_motion="reduce")
+    assert scored.run("return getComputedStyle(document.querySelector('.fill')).transitionDuration") == "0s"
+    assert scored.run("return getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+
+
+def test_nothing_is_fetched_from_elsewhere_and_nothing_is_stored(explained, server):
+    fetched = explained.run("return performance.getEntriesByType('resource').map(each => each.name)")
+    assert len(fetched) >= 8
+    assert all(address.startswith(server.url) for address in fetched)
+    stored = (
+        "return [localStorage.length, sessionStorage.length, document.cookie, (await indexedDB.databases()).length]"
+    )
+    assert explained.run(f"return (async () => {{ {stored} }})()") == [0, 0, "", 0]
+    assert explained.complaints() == []
+
+
+def test_the_content_policy_forbids_what_the_page_does_not_need(page, server):
+    policy = server.client.get("/").headers["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "*" not in policy
+    page.run(
+        "const script = document.createElement('script'); script.text = 'document.title = 1';"
+        "document.body.append(script); fetch('http://127.0.0.2:9/').catch(() => 0)"
+    )
+    assert page.run("return document.title") == "EdgeDistill: try a response"
+    breaches = [each for each in page.complaints() if "Content Security Policy" in each]
+    assert [any(word in each for each in breaches) for word in ("inline script", "127.0.0.2")] == [True, True]
+
+
+def test_a_page_that_did_not_change_is_not_sent_again(server):
+    tag = server.client.get("/").headers["ETag"]
+    again = server.client.get("/", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_server_that_went_away_is_named(visit, start, praise):
+    with start(str(praise.folder)) as server:
+        page = visit(server.url)
+    page.click("#score")
+    page.until("document.getElementById('problem').textContent")
+    assert page.text("#problem") == "The server cannot be reached. Is it running?"
