@@ -5,12 +5,12 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 INSTALLED = .venv/.installed
 SERVE_NEEDS = onnxruntime msgspec numpy rich starlette tokenizers typer uvicorn
 
-.PHONY: demo test install clean
+.PHONY: demo test install chromium clean
 
 demo: $(INSTALLED)
 	.venv/bin/python examples/praise/demo.py
 
-test: $(INSTALLED) .wheelhouse/.filled
+test: $(INSTALLED) .wheelhouse/.filled chromium
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
@@ -18,6 +18,11 @@ test: $(INSTALLED) .wheelhouse/.filled
 	.venv/bin/python -m pytest
 
 install: $(INSTALLED)
+
+# The page's tests drive a real Chromium, and say so where it is missing. Only root can install it.
+chromium:
+	@command -v chromedriver >/dev/null || [ "$$(id -u)" != 0 ] || \
+		{ apt-get update -q && apt-get install -y -q --no-install-recommends chromium chromium-driver; } || true
 
 $(INSTALLED): constraints.txt pyproject.toml export/pyproject.toml serve/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("EdgeDistill needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
