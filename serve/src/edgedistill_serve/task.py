@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.redaction import Redaction, redacted
 
 Kind: TypeAlias = Literal["nominal", "ordinal", "multilabel"]
 INPUTS = ("question", "reference_answer", "response")
@@ -19,18 +20,21 @@ class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     definition: str = ""
 
 
-class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is scored.
 
     Attributes:
         kind: ``nominal`` | ``ordinal`` (labels from low to high) | ``multilabel``.
         labels: The codes in codebook order; class *i* of the model is ``labels[i]``.
         inputs: The inputs a response comes with; always holds ``response``, its last.
+        redact: What is replaced in every input before the student reads it; None for nothing, and then ``bundle.json``
+            does not name it, so that older readers know every key.
     """
 
     kind: Kind
     labels: tuple[Label, ...]
     inputs: tuple[str, ...]
+    redact: Redaction | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -39,14 +43,16 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def inputs_of(response: str | Mapping[str, str], task: Task) -> dict[str, str]:
-    """Return the task's inputs of one response, in the task's order.
+    """Return the task's inputs of one response, in the task's order, redacted where the task says so.
+
+    Every text that a student is trained on, checked with or scores comes through here.
 
     Args:
         response: The response's text alone, or a mapping that holds every input of the task; other keys are ignored.
         task: What is scored.
 
     Raises:
-        DataError: An input is missing or is no string.
+        DataError: An input is missing, is no string, or holds half of a surrogate pair.
     """
     given: Mapping[str, str] = {"response": response} if isinstance(response, str) else response
     for name in task.inputs:
@@ -55,7 +61,8 @@ def inputs_of(response: str | Mapping[str, str], task: Task) -> dict[str, str]:
                 f"the input {name!r} is missing or is no text",
                 mend=f"This task's inputs are {', '.join(task.inputs)}.",
             )
-    return {name: given[name] for name in task.inputs}
+    redact = task.redact
+    return {name: redacted(given[name], redact) if redact else given[name] for name in task.inputs}
 
 
 def texts_of(inputs: Mapping[str, str]) -> tuple[str, str | None]:

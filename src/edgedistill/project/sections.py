@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from edgedistill_serve.redaction import Redaction
 from edgedistill_serve.task import INPUTS, Kind, Task
 from edgedistill_serve.task import Label as TaskLabel
 
@@ -36,6 +37,27 @@ class LabelSection(Section):
     definition: str = ""
 
 
+class RedactSection(Section):
+    """What is replaced in every text beside web addresses, e-mail addresses and phone numbers."""
+
+    ids: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Regular expressions, such as ``S[0-9]{6}``."""
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        _ = self.redaction  # raises what is wrong with a pattern
+        return self
+
+    @property
+    def redaction(self) -> Redaction:
+        """The same as a bundle knows it."""
+        return Redaction(self.ids)
+
+
+def _switch(given: object) -> object:
+    return {True: {}, False: None}[given] if isinstance(given, bool) else given
+
+
 class TaskSection(Section):
     """What is coded: the codebook, its labels, the inputs of a response."""
 
@@ -43,6 +65,8 @@ class TaskSection(Section):
     instructions: str = ""
     labels: Annotated[tuple[LabelSection, ...], Field(min_length=2, strict=False)]
     inputs: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("response",)
+    redact: Annotated[RedactSection | None, BeforeValidator(_switch)] = None
+    """It stands here, not with the teacher, since student and bundle replace the same: true, or a mapping with ids."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -64,7 +88,8 @@ class TaskSection(Section):
     def task(self) -> Task:
         """The part of the section that a student and a bundle know: no instructions."""
         labels = tuple(TaskLabel(label.name, label.definition) for label in self.labels)
-        return Task(kind=self.kind, labels=labels, inputs=self.inputs)
+        redact = self.redact.redaction if self.redact else None
+        return Task(kind=self.kind, labels=labels, inputs=self.inputs, redact=redact)
 
 
 class SplitSection(Section):
@@ -153,12 +178,47 @@ class TeacherSection(Section):
         return self
 
 
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _all_different(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("a temperature stands twice")
+    return values
+
+
 class GenerateSection(Section):
-    """Synthetic responses per label."""
+    """Synthetic responses that the teacher writes for each label."""
 
     per_label: Count = 200
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    """Samples of each label, at each temperature; what the screening removes is not written anew."""
+    temperature: Annotated[
+        tuple[Annotated[float, Field(ge=0, le=2)], ...],
+        Field(min_length=1, strict=False),
+        BeforeValidator(_listed),
+        AfterValidator(_all_different),
+    ] = (0.7,)
+    """One temperature or a list."""
+    samples_per_call: Annotated[int, Field(ge=1, le=100)] = 10
     examples_per_prompt: Annotated[int, Field(ge=0, le=50)] = 3
+    variation: Literal["none", "persona", "length", "both"] = "none"
+    """Whether each request asks to write as another persona, or at the length of a human response, or both."""
+    personas: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1, strict=False)] = (
+        "who writes in full and careful sentences",
+        "who writes in a hurry, in few words and without punctuation",
+        "who is unsure and says so",
+        "who uses everyday words instead of technical terms",
+        "who thinks aloud and gives more detail than needed",
+        "who writes in a second language and makes small mistakes",
+    )
+    """Each completes the sentence: The person who writes is somebody …"""
+    max_output_tokens: Count = 2000
+    near_duplicate: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Two texts that share so much of their character trigrams count as one."""
+    regrade_votes: Count = 1
+    keep: Literal["all", "consistent"] = "all"
+    """Whether samples that the teacher codes otherwise than intended are kept."""
 
 
 class MixSection(Section):
@@ -167,6 +227,7 @@ class MixSection(Section):
     human: Rows = "all"
     teacher: Rows = "all"
     synthetic_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the whole training set; the synthetic rows are drawn in equal numbers per label."""
     min_consistency: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Teacher labels whose votes agree less than this are left out of the training set."""
     seed: int = 0
@@ -213,6 +274,14 @@ class Project(Section):
     student: StudentSection = StudentSection()
     export: ExportSection = ExportSection()
     path: Annotated[Path, Field(exclude=True)] = Path("project.yaml")
+
+    @model_validator(mode="after")
+    def _sections_that_need_others(self) -> Self:
+        if self.generate and not self.teacher:
+            raise ValueError("generate needs the section teacher, who writes")
+        if self.mix.synthetic_share > 0 and not self.generate:
+            raise ValueError("mix.synthetic_share needs the section generate")
+        return self
 
     @property
     def folder(self) -> Path:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from edgedistill.errors import DataError
 from edgedistill.records.types import CodedResponse, Response, SetAside
 from edgedistill_serve.tables import Row
-from edgedistill_serve.task import Task
+from edgedistill_serve.task import Task, inputs_of
 
 SPLITS = ("train", "validation", "test")
 _SHOWN = 5
@@ -147,7 +147,7 @@ def _response(file: str, row: Row, columns: Columns, places: dict[str, int], pro
     elif (earlier := places.setdefault(ident, row.row)) != row.row:
         problems.add(row.row, f"the id {ident!r} stands in row {earlier} already")
     group = (values[columns.group_by].strip() or None) if columns.group_by else None
-    return Response(ident, {name: values[name] for name in columns.task.inputs}, file, row.row, group)
+    return Response(ident, inputs_of(values, columns.task), file, row.row, group)
 
 
 def _unusable(response: Response, columns: Columns) -> str:
