@@ -2,63 +2,77 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias, TypeVar
+from itertools import islice
+from threading import Lock
+from typing import TypeAlias, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_serve.bundle import Bundle
+from edgedistill_serve.checked import Opener, checked_graph
 from edgedistill_serve.encoding import Encoded, Encoder
-from edgedistill_serve.errors import BundleError, DataError, EdgeDistillError, ScoringFailed, SelfCheckFailed
-from edgedistill_serve.manifest import Precision, ReviewRule
-from edgedistill_serve.selfcheck import SelfCheck, self_check, softmax
-from edgedistill_serve.session import Session
-from edgedistill_serve.task import Task, inputs_of
+from edgedistill_serve.errors import BundleError, DataError, EdgeDistillError, ScoringFailed
+from edgedistill_serve.planner import BUDGET, token_batches
+from edgedistill_serve.recent import ENTRIES, RecentScores
+from edgedistill_serve.score import Reason, Score, judge
+from edgedistill_serve.selfcheck import softmax
+from edgedistill_serve.session import Session, cuda_offered
+from edgedistill_serve.task import inputs_of, texts_of
 
-Reason: TypeAlias = Literal["blank", "truncated", "below threshold"]
+__all__ = ["Reason", "Response", "Score", "Scored", "Scorer", "attempt", "available_cores", "distinct", "judge"]
+
 Response: TypeAlias = str | Mapping[str, str]
+_Inputs: TypeAlias = Mapping[str, str]
+_ENCODED_AT_ONCE = 256
+"""Rows that are tokenized together and wait for a thread: enough to sort by length, few enough for flat memory."""
+_GPU_BUDGET = 16 * BUDGET
+"""Tokens of one batch on a GPU. Not measured."""
 
 _log = logging.getLogger(__name__)
 
 
-class Score(msgspec.Struct, frozen=True):
-    """What the model says of one response.
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What became of rows that were scored together.
 
     Attributes:
-        label: The label of the largest probability; the first of them where two are equal.
-        probability: Its probability, in [0, 1].
-        probabilities: Every label's probability, in the task's order; they sum to 1.
-        decision: ``accept``, or ``review``: a person should look at it.
-        reason: Why it should be reviewed, else None.
-        truncated: Whether the model read only the response's beginning.
-        tokens: How many tokens the response has, before any cut.
+        results: A score or an error for every row, in order.
+        tokens: Sum of the sequences' lengths, special tokens counted.
+        padded_tokens: Tokens that the graph computed, padding counted.
+        tokenizing: Seconds from texts to token ids.
+        in_session: Seconds in the graph.
     """
 
-    label: str
-    probability: float
-    probabilities: dict[str, float]
-    decision: Literal["accept", "review"]
-    reason: Reason | None
-    truncated: bool
+    results: list[Score | EdgeDistillError]
     tokens: int
+    padded_tokens: int
+    tokenizing: float
+    in_session: float
 
 
 class Scorer:
-    """A bundle that passed its self-check on this CPU.
+    """A bundle that passed its self-check on this machine.
 
     Args:
         bundle: What to score with.
         threads: How many responses are scored at a time by `score`; as many as there are cores unless said otherwise.
+        recent: How many of the last scores are remembered, for texts that come again; 0 is none.
+        open_graph: Opens the bundle's graph.
 
     Attributes:
         bundle: The same.
         precision: The graph in use: fp32 where the int8 graph failed its self-check and there is one to fall back on.
+        device: Where it runs, ``cpu`` or ``cuda``.
         check: What the self-check of this graph found.
         notes: What the user should know, such as that fallback; it is also logged as a warning.
+        recent: The scores that are remembered.
+        budget: Tokens of a batch, padding counted, where responses may share one.
 
     Raises:
         RuntimeMissing: onnxruntime is not installed, or there twice.
@@ -66,16 +80,31 @@ class Scorer:
         BundleError: The tokenizer cannot be read, or the task is of a kind that cannot be scored.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int | None = None, recent: int = ENTRIES, open_graph: Opener = Session
+    ) -> None:
         if bundle.task.kind == "multilabel":
             raise BundleError("multilabel tasks cannot be scored yet", where=bundle.manifest.name)
         self.bundle = bundle
         self.threads = threads or available_cores()
+        self.recent = RecentScores(recent)
         self._encoder = _encoder(bundle)
-        self._session, self.check, self.notes = _checked_session(bundle, self._encoder)
-        self.precision = self.check.precision
+        graph = checked_graph(bundle, self._encoder, gpu=cuda_offered(), open_graph=open_graph)
+        self._session = graph.session
+        self.check, self.notes, self.precision, self.device = (
+            graph.check,
+            graph.notes,
+            graph.check.precision,
+            graph.device,
+        )
+        self.budget = _GPU_BUDGET if self.device == "cuda" else BUDGET
         for note in self.notes:
             _log.warning("%s: %s", bundle.manifest.name, note)
+
+    @property
+    def alone(self) -> bool:
+        """Whether each response must be scored alone, since others in its batch would move its score."""
+        return not self.bundle.manifest.batch_invariant and self.device == "cpu"
 
     def score(self, responses: Sequence[Response]) -> list[Score]:
         """Score responses; ``result[i]`` is that of ``responses[i]``, and no other response has a part in it.
@@ -97,10 +126,14 @@ class Scorer:
         """Score responses as `score` does, with the error in the place of each response that cannot be scored."""
         readable = [attempt(self.readable, response) for response in responses]
         rows, places = distinct([inputs for inputs in readable if isinstance(inputs, dict)])
-        if len(rows) > 1 and self.threads > 1:
-            found = list(self._pool.map(lambda inputs: attempt(self.score_one, inputs), rows))
-        else:
-            found = [attempt(self.score_one, inputs) for inputs in rows]
+        keys = [self.key(row) for row in rows]
+        known = {place: score for place, key in enumerate(keys) if (score := self.recent.get(key)) is not None}
+        missing = [place for place in range(len(rows)) if place not in known]
+        new = dict(zip(missing, self._score_new([rows[place] for place in missing]), strict=True))
+        for place, result in new.items():
+            if isinstance(result, Score):
+                self.recent.put(keys[place], result)
+        found = {**known, **new}
         results = iter([found[place] for place in places])
         return [inputs if isinstance(inputs, EdgeDistillError) else next(results) for inputs in readable]
 
@@ -112,19 +145,10 @@ class Scorer:
         """
         if not isinstance(response, (str, Mapping)):
             raise DataError("a response is a text, or a mapping of the task's inputs")
-        inputs = inputs_of(response, self.bundle.task)
-        for name, text in inputs.items():
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise DataError(
-                    f"the input {name!r} holds half of a surrogate pair, which is no text",
-                    mend="Decode the text again where it comes from.",
-                ) from None
-        return inputs
+        return inputs_of(response, self.bundle.task)
 
-    def score_one(self, inputs: Mapping[str, str]) -> Score:
-        """Score one response in the calling thread.
+    def score_one(self, inputs: _Inputs) -> Score:
+        """Score one response in the calling thread, anew.
 
         Args:
             inputs: As `readable` returns them.
@@ -132,40 +156,104 @@ class Scorer:
         Raises:
             ScoringFailed: The model failed on it.
         """
-        (encoded,) = self._encoder.encode([inputs])
+        (result,) = self.score_together([inputs]).results
+        if isinstance(result, EdgeDistillError):
+            raise result
+        return result
+
+    def score_together(self, rows: Sequence[_Inputs], encoded: Sequence[Encoded] | None = None) -> Scored:
+        """Score rows in one run of the graph, in the calling thread; where that fails, each of them alone.
+
+        Args:
+            rows: As `readable` returns them; one only, where `alone`.
+            encoded: The same rows as `encode` returns them, if that was done.
+        """
+        started = time.perf_counter()
+        if encoded is None:
+            encoded = self.encode(rows)
+        tokenized = time.perf_counter()
+        try:
+            logits = self._session.batch_logits(encoded)
+            results: list[Score | EdgeDistillError] = [
+                self._judge(logits[place], row, encoded[place]) for place, row in enumerate(rows)
+            ]
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one row, the others are scored
+            if len(rows) == 1:
+                results = [_failure(error)]
+            else:
+                each = [self.score_together([row], [read]) for row, read in zip(rows, encoded, strict=True)]
+                results = [scored.results[0] for scored in each]
+        ended = time.perf_counter()
+        lengths = [len(row.ids) for row in encoded]
+        return Scored(results, sum(lengths), len(rows) * max(lengths), tokenized - started, ended - tokenized)
+
+    def encode(self, rows: Sequence[_Inputs]) -> list[Encoded]:
+        """Return the rows as the graph reads them."""
+        return self._encoder.encode(rows)
+
+    def key(self, inputs: _Inputs) -> bytes:
+        """Return what tells apart the texts that this model reads; see `RecentScores.key`."""
+        return self.recent.key(texts_of(inputs))
+
+    def _judge(self, logits: NDArray[np.float64], inputs: _Inputs, encoded: Encoded) -> Score:
         manifest = self.bundle.manifest
-        probabilities = softmax(self._session.logits(encoded), manifest.temperature)
         blank = not inputs["response"].strip() or not encoded.tokens
-        return judge(probabilities, encoded, manifest.task, manifest.review, blank=blank)
+        return judge(softmax(logits, manifest.temperature), encoded, manifest.task, manifest.review, blank=blank)
+
+    def _score_new(self, rows: Sequence[dict[str, str]]) -> list[Score | EdgeDistillError]:
+        """Score rows on as many threads as there are."""
+        found: dict[int, Score | EdgeDistillError] = {}
+        work = _Shared(self._batches(rows))
+
+        def score_some() -> None:
+            for places, encoded in work:
+                together = [rows[place] for place in places]
+                found.update(zip(places, self.score_together(together, encoded).results, strict=True))
+
+        if min(self.threads, len(rows)) > 1:
+            try:
+                for done in [self._pool.submit(score_some) for _ in range(self.threads)]:
+                    done.result()
+            finally:
+                work.stop()
+        else:
+            score_some()
+        return [found[place] for place in range(len(rows))]
+
+    def _batches(self, rows: Sequence[dict[str, str]]) -> Iterator[tuple[list[int], list[Encoded]]]:
+        """Yield the places of rows that are scored together, and the rows as the graph reads them."""
+        places = iter(range(len(rows)))
+        while chunk := list(islice(places, _ENCODED_AT_ONCE)):
+            encoded = self.encode([rows[place] for place in chunk])
+            lengths = [len(row.ids) for row in encoded]
+            batches = [[place] for place in range(len(chunk))] if self.alone else token_batches(lengths, self.budget)
+            for batch in batches:
+                yield [chunk[place] for place in batch], [encoded[place] for place in batch]
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads, thread_name_prefix="scorer")
 
 
-def judge(
-    probabilities: NDArray[np.float64], encoded: Encoded, task: Task, review: ReviewRule, *, blank: bool
-) -> Score:
-    """Name the label, and decide whether a person should look at it.
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 
-    Args:
-        probabilities: Shape (labels,).
-        encoded: The response as the model read it.
-        task: Names the labels.
-        review: Which scores go to a person.
-        blank: Whether there is nothing to read in the response.
-    """
-    shares = dict(zip(task.names, probabilities.tolist(), strict=True))
-    label = max(shares, key=shares.__getitem__)
-    reason: Reason | None = None
-    if blank and review.blank:
-        reason = "blank"
-    elif encoded.truncated and review.truncated:
-        reason = "truncated"
-    elif shares[label] < review.thresholds.get(label, 0.0):
-        reason = "below threshold"
-    decision: Literal["accept", "review"] = "accept" if reason is None else "review"
-    return Score(label, shares[label], shares, decision, reason, encoded.truncated, encoded.tokens)
+
+class _Shared(Iterator[Found]):
+    """An iterator that several threads may share."""
+
+    def __init__(self, inner: Iterator[Found]) -> None:
+        self._inner = inner
+        self._lock = Lock()
+
+    def __next__(self) -> Found:
+        with self._lock:
+            return next(self._inner)
+
+    def stop(self) -> None:
+        """Have nothing more to give."""
+        with self._lock:
+            self._inner = iter(())
 
 
 def distinct(rows: Sequence[dict[str, str]]) -> tuple[list[dict[str, str]], list[int]]:
@@ -174,10 +262,6 @@ def distinct(rows: Sequence[dict[str, str]]) -> tuple[list[dict[str, str]], list
     places = [place_of.setdefault(tuple(row.values()), len(place_of)) for row in rows]
     first = dict(zip(reversed(places), reversed(rows), strict=True))
     return [first[place] for place in range(len(place_of))], places
-
-
-Given = TypeVar("Given")
-Found = TypeVar("Found")
 
 
 def attempt(step: Callable[[Given], Found], given: Given) -> Found | EdgeDistillError:
@@ -193,6 +277,15 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _failure(error: Exception) -> EdgeDistillError:
+    # The words of an error that is not ours may hold some of the text.
+    return (
+        error
+        if isinstance(error, EdgeDistillError)
+        else ScoringFailed(f"the model failed on this response ({type(error).__name__})")
+    )
+
+
 def _encoder(bundle: Bundle) -> Encoder:
     try:
         encoder = Encoder(bundle.tokenizer_file, bundle.manifest.max_tokens)
@@ -203,43 +296,3 @@ def _encoder(bundle: Bundle) -> Encoder:
             f"{bundle.manifest.max_tokens} tokens leave no room for a response", where="bundle.json, max_tokens"
         )
     return encoder
-
-
-def _checked_session(bundle: Bundle, encoder: Encoder) -> tuple[Session, SelfCheck, tuple[str, ...]]:
-    """Return the first graph that passes, int8 before fp32, and what was wrong with the one before it."""
-    faults: list[str] = []
-    for precision in _candidates(bundle):
-        try:
-            session, check = _check(bundle, encoder, precision)
-        except (BundleError, ScoringFailed) as error:
-            faults.append(f"the {precision} graph fails on this CPU: {error}")
-            continue
-        if check.passed:
-            return session, check, tuple(f"{fault}; {precision} is used instead" for fault in faults)
-        faults.append(
-            f"the {precision} graph's probabilities differ by up to {check.difference:.3g} from its golden ones "
-            f"on this CPU, {check.tolerance:.3g} is accepted"
-        )
-    raise SelfCheckFailed(
-        "; ".join(faults),
-        where=bundle.manifest.name,
-        mend="Do not use this bundle here; export it with fp32 beside int8, or use another CPU.",
-    )
-
-
-def _candidates(bundle: Bundle) -> list[Precision]:
-    first = bundle.manifest.precision
-    can_fall_back = first != "fp32" and bundle.model_file("fp32") and "fp32" in bundle.golden.tolerance
-    return [first, "fp32"] if can_fall_back else [first]
-
-
-def _check(bundle: Bundle, encoder: Encoder, precision: Precision) -> tuple[Session, SelfCheck]:
-    model = bundle.model_file(precision)
-    if model is None:
-        raise BundleError(f"the bundle has no {precision} graph", where=bundle.manifest.name)
-    session = Session(model)
-
-    def logits_of(inputs: Mapping[str, str]) -> NDArray[np.float64]:
-        return session.logits(encoder.encode([inputs])[0])
-
-    return session, self_check(logits_of, bundle.golden, precision, bundle.manifest.temperature)

@@ -1,6 +1,9 @@
-"""One graph in onnxruntime, fed with one response at a time."""
+"""One graph in onnxruntime: fed with one response, or with several at once."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,9 @@ from edgedistill_serve.runtime import onnxruntime
 FEEDS = ("input_ids", "attention_mask", "token_type_ids")
 """What can be fed; a graph declares some of them."""
 OUTPUT = "logits"
+Device: TypeAlias = Literal["cpu", "cuda"]
+PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+Feeds: TypeAlias = dict[str, NDArray[np.int64]]
 
 
 class Session:
@@ -20,13 +26,14 @@ class Session:
     Args:
         model: An ONNX file with inputs among `FEEDS`, int64 of shape (rows, tokens), and the output ``logits`` of shape
             (rows, labels).
+        device: Where it runs; ``cuda`` only where `cuda_offered`.
 
     Raises:
         RuntimeMissing: onnxruntime is not installed, or there twice.
-        BundleError: The file is no such graph, or this onnxruntime cannot run it.
+        BundleError: The file is no such graph, or this onnxruntime cannot run it there.
     """
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, device: Device = "cpu") -> None:
         runtime = onnxruntime()
         options = runtime.SessionOptions()
         # A caller per core, each on its own thread, is faster than one caller with many threads, and a thread that
@@ -38,12 +45,15 @@ class Session:
         options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 4
         try:
-            self._session = runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            self._session = runtime.InferenceSession(str(model), options, providers=[_provider(device)])
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common root
             raise BundleError(f"onnxruntime cannot load the graph ({_short(error)})", where=model.name) from None
+        if PROVIDERS[device] not in self._session.get_providers():
+            raise BundleError("onnxruntime finds no CUDA that it can use", where=model.name)
         self._feeds = tuple(_feed(node.name, node.type, model.name) for node in self._session.get_inputs())
         if OUTPUT not in {node.name for node in self._session.get_outputs()}:
             raise BundleError(f"the graph has no output {OUTPUT!r}", where=model.name)
+        self._run: Callable[[Feeds], Any] = self._plain if device == "cpu" else bound(runtime, self._session, device)
 
     def logits(self, encoded: Encoded) -> NDArray[np.float64]:
         """Run the graph on one response.
@@ -54,21 +64,75 @@ class Session:
         Raises:
             ScoringFailed: The graph failed on this response, or its logits are not finite.
         """
-        ids = np.array([encoded.ids], dtype=np.int64)
-        given = {
-            "input_ids": ids,
-            "attention_mask": np.ones_like(ids),
-            "token_type_ids": np.array([encoded.type_ids], dtype=np.int64),
-        }
+        return self.batch_logits((encoded,)).reshape(-1)
+
+    def batch_logits(self, rows: Sequence[Encoded]) -> NDArray[np.float64]:
+        """Run the graph once on one or more responses, the shorter ones padded.
+
+        Returns:
+            Shape (rows, labels), as the graph computed them in float32.
+
+        Raises:
+            ScoringFailed: The graph failed on them, or a logit is not finite.
+        """
+        given = feeds(rows)
         try:
-            (found,) = self._session.run([OUTPUT], {name: given[name] for name in self._feeds})
+            found = self._run({name: given[name] for name in self._feeds})
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common root
             # Its own words would name token ids, which are a part of the text.
             raise ScoringFailed(f"the model failed on this response ({type(error).__name__})") from None
-        logits = np.asarray(found, dtype=np.float64).reshape(-1)
+        logits = np.asarray(found, dtype=np.float64)
         if not np.isfinite(logits).all():
             raise ScoringFailed("the model gave no finite logits for this response")
         return logits
+
+    def _plain(self, given: Feeds) -> Any:
+        return self._session.run([OUTPUT], given)[0]
+
+
+def feeds(rows: Sequence[Encoded]) -> Feeds:
+    """Return what the graph reads, each of shape (rows, longest); padding is 0 and masked."""
+    if len(rows) == 1:
+        (row,) = rows
+        ids = np.array([row.ids], dtype=np.int64)
+        types = np.array([row.type_ids], dtype=np.int64)
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
+    shape = len(rows), max(len(row.ids) for row in rows)
+    given = {name: np.zeros(shape, dtype=np.int64) for name in FEEDS}
+    for place, row in enumerate(rows):
+        length = len(row.ids)
+        given["input_ids"][place, :length] = row.ids
+        given["attention_mask"][place, :length] = 1
+        given["token_type_ids"][place, :length] = row.type_ids
+    return given
+
+
+def bound(runtime: ModuleType, session: Any, device: Device) -> Callable[[Feeds], Any]:
+    """Return what runs a session with its inputs and its output bound to a device's memory."""
+
+    def run(given: Feeds) -> Any:
+        binding = session.io_binding()
+        for name, values in given.items():
+            binding.bind_ortvalue_input(name, runtime.OrtValue.ortvalue_from_numpy(values, device, 0))
+        binding.bind_output(OUTPUT, device, 0)
+        session.run_with_iobinding(binding)
+        return binding.copy_outputs_to_cpu()[0]
+
+    return run
+
+
+def cuda_offered() -> bool:
+    """Whether the onnxruntime that is installed was built for CUDA; the machine may have none all the same.
+
+    Raises:
+        RuntimeMissing: onnxruntime is not installed, or there twice.
+    """
+    return PROVIDERS["cuda"] in onnxruntime().get_available_providers()
+
+
+def _provider(device: Device) -> tuple[str, dict[str, str]]:
+    # TensorFloat-32 keeps 10 bits of a product: not what the bundle was checked with.
+    return PROVIDERS[device], {"use_tf32": "0"} if device == "cuda" else {}
 
 
 def _feed(name: str, kind: str, model: str) -> str:

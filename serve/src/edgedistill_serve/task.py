@@ -61,6 +61,13 @@ def inputs_of(response: str | Mapping[str, str], task: Task) -> dict[str, str]:
                 f"the input {name!r} is missing or is no text",
                 mend=f"This task's inputs are {', '.join(task.inputs)}.",
             )
+        try:
+            given[name].encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"the input {name!r} holds half of a surrogate pair, which is no text",
+                mend="Decode the text again where it comes from.",
+            ) from None
     redact = task.redact
     return {name: redacted(given[name], redact) if redact else given[name] for name in task.inputs}
 

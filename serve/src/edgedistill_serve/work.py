@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from edgedistill_serve.scorer import Score
+from edgedistill_serve.score import Score
 
 Lane: TypeAlias = Literal["interactive", "bulk"]
 
@@ -80,4 +80,5 @@ class WorkDone:
 
 
 Observer: TypeAlias = Callable[[WorkDone], None]
-"""Called by a scoring thread after each piece of work; it must be quick, and what it raises is logged and forgotten."""
+"""Called after each piece of work by the thread that did it, or that asked for scores that were known; it must be
+quick, and what it raises is logged and forgotten."""

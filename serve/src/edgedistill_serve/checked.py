@@ -1,0 +1,116 @@
+"""A graph of a bundle that gives its golden scores on this machine: on a GPU before a CPU, int8 before fp32."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_serve.bundle import Bundle
+from edgedistill_serve.encoding import Encoded, Encoder
+from edgedistill_serve.errors import BundleError, ScoringFailed, SelfCheckFailed
+from edgedistill_serve.manifest import Precision
+from edgedistill_serve.selfcheck import SelfCheck, self_check
+from edgedistill_serve.session import Device, Session
+
+
+class Graph(Protocol):
+    """What a scorer asks of a session; see `Session`."""
+
+    def logits(self, encoded: Encoded) -> NDArray[np.float64]:
+        """Run the graph on one response."""
+
+    def batch_logits(self, rows: Sequence[Encoded]) -> NDArray[np.float64]:
+        """Run the graph once on several responses."""
+
+
+Opener: TypeAlias = Callable[[Path, Device], Graph]
+"""Opens a graph on a device; raises `BundleError` where it cannot run there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A graph that passed.
+
+    Attributes:
+        session: The graph, warm.
+        device: Where it runs.
+        check: What its self-check found.
+        notes: What was wrong with those that were tried before it.
+    """
+
+    session: Graph
+    device: Device
+    check: SelfCheck
+    notes: tuple[str, ...]
+
+
+def checked_graph(bundle: Bundle, encoder: Encoder, *, gpu: bool, open_graph: Opener = Session) -> Checked:
+    """Return the first graph of a bundle that gives its golden scores here, and warm it with its longest sequence.
+
+    Args:
+        bundle: Holds the graphs.
+        encoder: Its tokenizer.
+        gpu: Whether to try the fp32 graph on a GPU first; int8 is made for CPUs.
+        open_graph: Opens a graph.
+
+    Raises:
+        SelfCheckFailed: None does.
+    """
+    faults: list[str] = []
+    for precision, device in _candidates(bundle, gpu=gpu):
+        try:
+            session, check = _check(bundle, encoder, precision, device, open_graph)
+        except (BundleError, ScoringFailed) as error:
+            faults.append(f"the {precision} graph fails on this {_name(device)}: {error}")
+            continue
+        if check.passed:
+            place = " on the CPU" if gpu and device == "cpu" else ""
+            notes = tuple(f"{fault}; {precision}{place} is used instead" for fault in faults)
+            _warm(session, bundle.manifest.max_tokens)
+            return Checked(session, device, check, notes)
+        faults.append(
+            f"the {precision} graph's probabilities differ by up to {check.difference:.3g} from its golden ones "
+            f"on this {_name(device)}, {check.tolerance:.3g} is accepted"
+        )
+    raise SelfCheckFailed(
+        "; ".join(faults),
+        where=bundle.manifest.name,
+        mend="Do not use this bundle here; export it with fp32 beside int8, or use another CPU.",
+    )
+
+
+def _candidates(bundle: Bundle, *, gpu: bool) -> list[tuple[Precision, Device]]:
+    first = bundle.manifest.precision
+    has_fp32 = bundle.model_file("fp32") is not None and "fp32" in bundle.golden.tolerance
+    on_gpu: list[tuple[Precision, Device]] = [("fp32", "cuda")] if gpu and has_fp32 else []
+    behind: list[tuple[Precision, Device]] = [("fp32", "cpu")] if first != "fp32" and has_fp32 else []
+    return [*on_gpu, (first, "cpu"), *behind]
+
+
+def _check(
+    bundle: Bundle, encoder: Encoder, precision: Precision, device: Device, open_graph: Opener
+) -> tuple[Graph, SelfCheck]:
+    model = bundle.model_file(precision)
+    if model is None:
+        raise BundleError(f"the bundle has no {precision} graph", where=bundle.manifest.name)
+    session = open_graph(model, device)
+
+    def logits_of(inputs: Mapping[str, str]) -> NDArray[np.float64]:
+        return session.logits(encoder.encode([inputs])[0])
+
+    return session, self_check(logits_of, bundle.golden, precision, bundle.manifest.temperature)
+
+
+def _warm(session: Graph, tokens: int) -> None:
+    """Let the graph take the memory of its longest sequence now, and not from the first who sends one."""
+    try:
+        session.logits(Encoded((0,) * tokens, (0,) * tokens, tokens, truncated=False))
+    except ScoringFailed:  # a sequence that no text has; the golden responses were scored
+        return
+
+
+def _name(device: Device) -> str:
+    return "GPU" if device == "cuda" else "CPU"
