@@ -3,26 +3,32 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from io import BufferedReader
-from pathlib import Path, PurePosixPath
-from secrets import token_hex
-from typing import TypeVar
+from itertools import islice
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 import msgspec
 
-from edgedistill_serve.errors import BundleDamaged, BundleError
-from edgedistill_serve.manifest import MODEL_FILES, SCHEMA_VERSION, FileEntry, Golden, Manifest, Precision
+from edgedistill_serve.bundle_files import (
+    MANIFEST_FILE,
+    SIGNATURE_FILE,
+    check_file,
+    read_whole,
+    write_file,
+)
+from edgedistill_serve.errors import BundleError
+from edgedistill_serve.graph_file import refuse_external_data
+from edgedistill_serve.manifest import MODEL_FILES, Golden, Manifest, Precision
+from edgedistill_serve.placing import aside_of, clear_remains, mend, put_into_place
+from edgedistill_serve.schema import decode, manifest_from
+from edgedistill_serve.signing import check_signature
 from edgedistill_serve.task import Task
 from edgedistill_serve.validity import check_golden, check_manifest
 
-MANIFEST_FILE = "bundle.json"
-_READ_AT_ONCE = 64 * 1024 * 1024
-"""The most bytes that a JSON file of a bundle may have, since it is read whole."""
-
-_Read = TypeVar("_Read")
+Signature: TypeAlias = Literal["none", "not checked", "valid"]
+_MOST_UNLISTED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +39,48 @@ class Bundle:
         folder: Where it lies, links resolved.
         manifest: Its ``bundle.json``.
         golden: Its ``golden.json``.
+        signature: Whether it is signed, and whether that was checked.
+        unlisted: Files in the folder that ``bundle.json`` does not list, by their path in it; they are never read. Of
+            very many, the first hundred.
     """
 
     folder: Path
     manifest: Manifest
     golden: Golden
+    signature: Signature = "none"
+    unlisted: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: Path | str) -> "Bundle":
+    def load(cls, path: Path | str, *, public_key: Path | str | None = None) -> "Bundle":
         """Read a bundle and check its schema version, its paths, and the size and SHA-256 of every file.
 
-        Files that ``bundle.json`` does not list are not read.
+        A bundle that a killed writer left between two renames is first put into its place. A packed bundle is a file
+        and is not read: ``edgedistill-serve bundle unpack`` makes a folder of it.
+
+        Args:
+            path: The folder.
+            public_key: The PEM file of an Ed25519 public key. The bundle must be signed with the private key that
+                belongs to it.
 
         Raises:
             BundleError: The folder is no bundle, or one of a version that cannot be read.
             BundleDamaged: A file is missing, was changed, is a link, or lies outside the folder.
+            SignatureRefused: The bundle is not signed, or not with that key.
+            SigningKeyError: The file of the public key cannot be used.
         """
         folder = _bundle_folder(Path(path))
-        manifest = _read_manifest(folder)
+        content = _manifest_content(folder)
+        signature = _signature(folder, content, public_key)
+        manifest = manifest_from(content)
+        check_manifest(manifest)
         for name, entry in manifest.files.items():
-            _check_file(folder, name, entry)
-        golden = _decode(_read_whole(folder, "golden.json"), Golden, "golden.json")
+            check_file(folder, name, entry)
+        for name in MODEL_FILES.values():
+            if name in manifest.files:
+                refuse_external_data(folder / name, name)
+        golden = decode(read_whole(folder, "golden.json"), Golden, "golden.json")
         check_golden(golden, manifest)
-        return cls(folder, manifest, golden)
+        return cls(folder, manifest, golden, signature, _unlisted(folder, manifest))
 
     @property
     def task(self) -> Task:
@@ -87,18 +112,17 @@ def write_bundle(folder: Path, draft: Manifest, files: Mapping[str, Path | bytes
             written is no valid bundle.
     """
     folder = folder.absolute()
-    if folder.exists() and not (folder / MANIFEST_FILE).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError(
-            "this is no bundle and is not replaced by one", where=str(folder), mend="Name another folder."
-        )
-    aside = folder.with_name(f".{folder.name}.{token_hex(4)}")
+    aside = aside_of(folder)
     try:
-        entries = {name: _write_file(aside, name, files[name]) for name in sorted(files)}
+        expect_place_for_bundle(folder)
+        mend(folder)
+        entries = {name: write_file(aside, name, files[name]) for name in sorted(files)}
         version = hashlib.sha256(msgspec.json.encode(entries)).hexdigest()[:12]
         manifest = msgspec.structs.replace(draft, files=entries, version=version)
-        _write_file(aside, MANIFEST_FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+        write_file(aside, MANIFEST_FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         bundle = Bundle.load(aside)
-        _move(aside, folder)
+        put_into_place(aside, folder)
+        clear_remains(folder)
     except OSError as error:
         raise BundleError(f"the bundle cannot be written ({error})", where=str(folder)) from None
     finally:
@@ -106,12 +130,30 @@ def write_bundle(folder: Path, draft: Manifest, files: Mapping[str, Path | bytes
     return replace(bundle, folder=folder.resolve())
 
 
+def expect_place_for_bundle(folder: Path) -> None:
+    """Check that a bundle may be written into a folder: there is none, an empty one, or a bundle.
+
+    Raises:
+        BundleError: It holds something else.
+        OSError: It cannot be looked into.
+    """
+    if folder.exists() and not (folder / MANIFEST_FILE).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleError(
+            "this is no bundle and is not replaced by one", where=str(folder), mend="Name another folder."
+        )
+
+
 def _bundle_folder(path: Path) -> Path:
     try:
+        mend(path)
         if not path.exists():
             raise BundleError("there is no such folder", where=str(path))
         if not path.is_dir():
-            raise BundleError("a bundle is a folder, this is a file", where=str(path))
+            raise BundleError(
+                "a bundle is a folder, this is a file",
+                where=str(path),
+                mend="Unpack it first: edgedistill-serve bundle unpack FILE FOLDER.",
+            )
         if not os.access(path, os.R_OK | os.X_OK):
             raise BundleError("the folder cannot be read", where=str(path), mend="Check its permissions.")
         return path.resolve()
@@ -119,111 +161,26 @@ def _bundle_folder(path: Path) -> Path:
         raise BundleError(f"the folder cannot be read ({error})", where=str(path)[:200]) from None
 
 
-class _Version(msgspec.Struct):
-    schema_version: int
-
-
-def _read_manifest(folder: Path) -> Manifest:
+def _manifest_content(folder: Path) -> bytes:
     if not (folder / MANIFEST_FILE).exists():
         raise BundleError(f"there is no {MANIFEST_FILE}", where=str(folder), mend="Name the folder that holds it.")
-    content = _read_whole(folder, MANIFEST_FILE)
-    found = _decode(content, _Version, MANIFEST_FILE).schema_version
-    if found != SCHEMA_VERSION:
-        raise BundleError(
-            f"the schema version is {found}, this edgedistill-serve reads {SCHEMA_VERSION}",
-            where=str(folder),
-            mend="Export the bundle again, or install the edgedistill-serve that it was exported with.",
-        )
-    manifest = _decode(content, Manifest, MANIFEST_FILE)
-    check_manifest(manifest)
-    return manifest
+    return read_whole(folder, MANIFEST_FILE)
 
 
-def _decode(content: bytes, wanted: type[_Read], name: str) -> _Read:
-    try:
-        return msgspec.json.decode(content, type=wanted)
-    except msgspec.ValidationError as error:
-        raise BundleError(f"the file does not say what it must ({error})", where=name) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"the file is no JSON ({error})", where=name) from None
+def _signature(folder: Path, content: bytes, public_key: Path | str | None) -> Signature:
+    signed = (folder / SIGNATURE_FILE).exists()
+    if public_key is None:
+        return "not checked" if signed else "none"
+    check_signature(content, read_whole(folder, SIGNATURE_FILE) if signed else None, Path(public_key), str(folder))
+    return "valid"
 
 
-def _read_whole(folder: Path, name: str) -> bytes:
-    with _regular_file(folder, name) as file:
-        content = file.read(_READ_AT_ONCE + 1)
-    if len(content) > _READ_AT_ONCE:
-        raise BundleError(f"the file is larger than {_READ_AT_ONCE} bytes", where=name)
-    return content
-
-
-def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
-    with _regular_file(folder, name) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size != entry.bytes:
-            raise _damaged(name, f"the file has {size} bytes, {MANIFEST_FILE} says {entry.bytes}")
-        if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
-            raise _damaged(name, f"the file was changed (its SHA-256 is not that of {MANIFEST_FILE})")
-
-
-@contextmanager
-def _regular_file(folder: Path, name: str) -> Iterator[BufferedReader]:
-    path = _inside(folder, name)
-    try:
-        if path.resolve() != path:
-            raise _damaged(name, "the file is a link, or lies behind one")
-        if not path.is_file():
-            raise _damaged(name, "the file is not a regular file" if path.exists() else "the file is missing")
-        with path.open("rb") as file:
-            yield file
-    except (OSError, ValueError) as error:
-        raise _damaged(name, f"the file cannot be read ({error})") from None
-
-
-def _inside(folder: Path, name: str) -> Path:
-    parts = PurePosixPath(name).parts
-    if name != "/".join(parts) or not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\:\0"):
-        raise _damaged(name, "the path leads out of the bundle, or is not in its plain form")
-    return folder.joinpath(*parts)
-
-
-def _damaged(name: str, what: str) -> BundleDamaged:
-    return BundleDamaged(what, where=name[:200], mend="Copy the bundle anew, or export it again.")
-
-
-def _write_file(folder: Path, name: str, source: Path | bytes) -> FileEntry:
-    path = _inside(folder, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(source, bytes):
-        path.write_bytes(source)
-    else:
-        shutil.copyfile(source, path)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return FileEntry(sha256=digest, bytes=os.fstat(file.fileno()).st_size)
-
-
-def _move(aside: Path, folder: Path) -> None:
-    for inner in (aside, *(path for path in aside.rglob("*") if path.is_dir())):
-        _sync_folder(inner)
-    if not folder.exists():
-        aside.rename(folder)
-    else:
-        old = folder.with_name(f"{aside.name}.old")
-        folder.rename(old)
-        try:
-            aside.rename(folder)
-        except OSError:
-            old.rename(folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _unlisted(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    known = {MANIFEST_FILE, SIGNATURE_FILE, *manifest.files}
+    found = (
+        # A name that is no text is told with escapes, so that it can be printed.
+        (Path(place) / name).relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
+        for place, _, names in os.walk(folder)
+        for name in names
+    )
+    return tuple(sorted(islice((name for name in found if name not in known), _MOST_UNLISTED)))

@@ -4,15 +4,21 @@
     ├── DataError                     an input file or row that cannot be used
     ├── BundleError                   a folder that is no readable bundle
     │   ├── BundleDamaged             a file is missing, changed, or outside the folder
-    │   └── SelfCheckFailed           this CPU does not reproduce the bundle's golden scores
+    │   ├── SelfCheckFailed           this CPU does not reproduce the bundle's golden scores
+    │   └── SignatureRefused          it is not signed, or not with the key that was given
+    ├── SigningKeyError               a key for signatures cannot be used, or others can read or change it
     ├── RuntimeMissing                onnxruntime is absent, or there twice
     ├── ScoringFailed                 one response could not be scored; the others are not touched
-    ├── CannotListen                  the server's address is taken or cannot be had
+    ├── CannotListen                  the server's address is taken, cannot be had, or would be open by mistake
+    ├── KeyFileError                  a file of API keys cannot be used
     └── RequestError                  a request to the server that is not answered with scores
+        ├── KeyMissing                it has no API key, or one that is not accepted
         ├── NotJson                   its body is no JSON
         ├── WrongShape                its body is none of the forms
         ├── UnknownModel              it names a model that is not served
         ├── RequestTooLarge           it has more bytes or responses than are taken at once
+        ├── TooSlow                   its body does not arrive in time
+        ├── TooMany                   more requests come with its key than are taken
         ├── QueueFull                 too much is waiting already
         ├── DeadlinePassed            its time was over before a response's turn came
         └── NotReady                  the server is starting or draining
@@ -54,6 +60,14 @@ class SelfCheckFailed(BundleError):
     """This CPU does not reproduce the scores that the bundle was checked with."""
 
 
+class SignatureRefused(BundleError):
+    """A bundle is not signed, or not with the key that was given."""
+
+
+class SigningKeyError(EdgeDistillError):
+    """A key for signatures cannot be read or written, or others can read or change it."""
+
+
 class RuntimeMissing(EdgeDistillError):
     """onnxruntime is not installed, or both of its builds are."""
 
@@ -65,11 +79,19 @@ class ScoringFailed(EdgeDistillError):
 
 
 class CannotListen(EdgeDistillError):
-    """The server's address is taken, or cannot be had."""
+    """The server's address is taken, cannot be had, or would be open by mistake."""
+
+
+class KeyFileError(EdgeDistillError):
+    """A file of API keys, or a line of one, cannot be used."""
 
 
 class RequestError(EdgeDistillError):
     """A request to the server is not answered with scores."""
+
+
+class KeyMissing(RequestError):
+    """A request has no API key, or one that is not accepted."""
 
 
 class NotJson(RequestError):
@@ -86,6 +108,14 @@ class UnknownModel(RequestError):
 
 class RequestTooLarge(RequestError):
     """A request has more bytes or responses than are taken at once."""
+
+
+class TooSlow(RequestError):
+    """The body of a request does not arrive in time."""
+
+
+class TooMany(RequestError):
+    """More requests come with one key than are taken."""
 
 
 class QueueFull(RequestError):

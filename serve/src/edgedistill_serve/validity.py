@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
+from edgedistill_serve.bundle_files import MOST_FILES, limit_of
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.manifest import MODEL_FILES, Golden, Manifest
 from edgedistill_serve.task import INPUTS, Task
@@ -44,6 +45,15 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if not (math.isfinite(manifest.temperature) and manifest.temperature > 0):
         yield "temperature", "the temperature must be above 0"
     yield from _threshold_faults(manifest)
+    yield from _file_faults(manifest)
+
+
+def _file_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if len(manifest.files) > MOST_FILES:
+        yield "files", f"there are {len(manifest.files)} files, {MOST_FILES} are allowed"
+    for name, entry in manifest.files.items():
+        if not 0 <= entry.bytes <= limit_of(name):
+            yield "files", f"{name[:200]} is said to have {entry.bytes} bytes, {limit_of(name)} are allowed"
     for file in (*REQUIRED_FILES, MODEL_FILES[manifest.precision]):
         if file not in manifest.files:
             yield "files", f"{file} is not among the files"
