@@ -64,7 +64,7 @@ def run(
 ) -> None:
     """Run all stages of a project; stages that are done are skipped.
 
-    Stages: gate, label, mix, train, evaluate, export.
+    Stages: gate, label, generate, mix, train, evaluate, export.
 
     Example: edgedistill run praise/project.yaml
     """
@@ -104,8 +104,13 @@ def _work(
     def told(step: Step) -> None:
         steps.append(step)
         terminal.step(step)
-        show = {"gate": terminal.gate, "evaluate": terminal.agreement, "export": terminal.chain}.get(step.stage)
-        file = {"gate": "gate.json", "evaluate": "evaluation.json"}.get(step.stage)
+        show = {
+            "gate": terminal.gate,
+            "generate": terminal.generation,
+            "evaluate": terminal.agreement,
+            "export": terminal.chain,
+        }.get(step.stage)
+        file = {"gate": "gate.json", "generate": "generation.json", "evaluate": "evaluation.json"}.get(step.stage)
         if show:
             show(folder.read_json(file) if file else step.entry)
 
@@ -145,6 +150,7 @@ def _stage_command(name: str, does: str) -> None:
 for _name, _does in (
     ("gate", "Compare the teacher with the human codes of the validation rows."),
     ("label", "Have the teacher code the unlabelled responses."),
+    ("generate", "Have the teacher write synthetic responses, screen them and code them again."),
     ("mix", "Draw the training set."),
     ("train", "Fine-tune the student on the training set."),
     ("evaluate", "Compare student and teacher with the human codes of the locked test rows."),

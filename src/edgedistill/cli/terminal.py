@@ -10,12 +10,15 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from edgedistill.project import Project
 from edgedistill.records import Records
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
     from edgedistill.stages import Advance, Step
+
+_DIVERSITY = ("distinct_1", "distinct_2", "self_bleu")
 
 
 class Terminal:
@@ -87,6 +90,23 @@ class Terminal:
             f"  gate: {verdict['metric']} at least {verdict['at_least']:g} (lower end): [bold]{outcome}[/bold]"
         )
 
+    def generation(self, generation: Mapping[str, Any]) -> None:
+        """Show how coding agrees with the intended labels, and how different the samples are."""
+        if generation["regraded"]:
+            self.console.print("The teacher's coding of the samples against the labels that they were written for")
+            self.console.print(_table({"regraded": generation["regraded"]}))
+        columns = ("texts", "label", "temp.", "rows", "dist-1", "dist-2", "self-BLEU", "words")
+        table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+        for row in generation["diversity"]:
+            figures = ("-" if row[name] is None else f"{row[name]:.2f}" for name in _DIVERSITY)
+            words = " ".join(f"{n:.0f}" for n in row["words"] or ())
+            temperature = "" if row["temperature"] is None else f"{row['temperature']:g}"
+            table.add_row(row["of"], Text(row["label"]), temperature, str(row["rows"]), *figures, words)
+        self.console.print(table)
+        self.console.print(
+            "  dist-1, dist-2: different words and word pairs over all; words: of a text, 10th, 50th, 90th percentile"
+        )
+
     def agreement(self, evaluation: Mapping[str, Any]) -> None:
         """Show student and teacher against the human codes of the test rows."""
         self.console.print(f"Agreement with human codes on {evaluation['rows']} locked test rows, 95 % intervals")
@@ -126,6 +146,8 @@ def _details(entry: Mapping[str, Any]) -> str:
         told.append(_cost(cost))
     if "labelled" in entry:
         told.append(f"{entry['rows']} responses = {entry['labelled']} labelled + {len(entry['set_aside'])} set aside")
+    if "calls" in entry:
+        told += _written(entry)
     if counts := entry.get("by_source_and_label"):
         told.append(f"{entry['rows']} rows: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     if best := entry.get("best"):
@@ -134,6 +156,18 @@ def _details(entry: Mapping[str, Any]) -> str:
         )
     told += entry.get("notes", []) if "chain" not in entry else []
     return "".join(f"\n  {line}" for line in told)
+
+
+def _written(entry: Mapping[str, Any]) -> Iterator[str]:
+    """What became of the synthetic samples."""
+    removed = "".join(f" + {n} removed ({reason})" for reason, n in entry["removed"].items())
+    yield f"{entry['asked_for']} samples asked for; {entry['written']} written = {entry['kept']} kept{removed}"
+    if entry["missing"]:
+        failed = "; ".join(f"{n} requests failed: {cause}" for cause, n in entry["calls_failed"].items())
+        yield f"{entry['missing']} samples are missing" + (f"; {failed}" if failed else "")
+    if near := entry["near_train"]["rows"]:
+        other = entry["near_train"]["with_another_human_code"]
+        yield f"{near} of the kept resemble a train row closely, {other} of these one with another human code"
 
 
 def _cost(cost: Mapping[str, Any]) -> str:

@@ -58,13 +58,10 @@ def read_project(path: Path) -> Project:
         project = Project.model_validate({**given, "path": path.resolve()})
     except ValidationError as error:
         raise ProjectFileError(_told(error), where=str(path)) from None
-    for asked, what, mend in (
-        (project.task.kind == "multilabel", "task.kind: multilabel", "Use nominal or ordinal."),
-        (project.generate is not None, "generate", "Leave the section out."),
-        (project.mix.synthetic_share > 0, "mix.synthetic_share", "Leave it at 0."),
-    ):
-        if asked:
-            raise ProjectFileError(f"{what} is not built yet", where=str(path), mend=mend)
+    if project.task.kind == "multilabel":
+        raise ProjectFileError(
+            "task.kind: multilabel is not built yet", where=str(path), mend="Use nominal or ordinal."
+        )
     return project
 
 

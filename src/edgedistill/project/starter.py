@@ -43,7 +43,18 @@ data:
 #   budget: {{usd: 5}}            # no default; or {{tokens: 2_000_000}}: a hard cap
 #   gate: {{metric: kappa, at_least: 0.6}}   # the 95 % interval's lower end on validation rows must reach this
 
-mix: {{human: all, teacher: all, min_consistency: 0.0, seed: 0}}   # all, a number of rows, or 0
+# generate:                     # synthetic responses that the teacher writes; the share below says how many are used
+#   per_label: 200              # at each temperature
+#   temperature: 0.7            # or a list
+#   samples_per_call: 10
+#   examples_per_prompt: 3      # human train rows of the label
+#   variation: none             # or persona, length, both
+#   max_output_tokens: 2000
+#   near_duplicate: 0.8         # texts that share so much of their character trigrams count as one
+#   regrade_votes: 1            # how often the teacher codes each sample
+#   keep: all                   # or consistent: only what the teacher codes as intended
+
+mix: {{human: all, teacher: all, synthetic_share: 0.0, min_consistency: 0.0, seed: 0}}   # all, a number of rows, or 0
 
 student:
   backbone: minilm              # or a folder, or a name on the Hugging Face Hub

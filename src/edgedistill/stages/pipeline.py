@@ -11,6 +11,7 @@ from edgedistill.stages.evaluate import evaluate
 from edgedistill.stages.export import export
 from edgedistill.stages.folder import fingerprint
 from edgedistill.stages.gate import gate
+from edgedistill.stages.generate import generate
 from edgedistill.stages.label import label
 from edgedistill.stages.mix import mix
 from edgedistill.stages.run import Run
@@ -66,7 +67,15 @@ STAGES = (
         _asking,
         lambda project: project.teacher is not None and project.data.unlabelled is not None,
     ),
-    Stage("mix", mix, ("mixture.csv",), ("label",), lambda project: project.mix.model_dump()),
+    Stage(
+        "generate",
+        generate,
+        ("synthetic.jsonl", "generation.json"),
+        (),
+        lambda project: [_asking(project), project.generate and project.generate.model_dump()],
+        lambda project: project.generate is not None,
+    ),
+    Stage("mix", mix, ("mixture.csv",), ("label", "generate"), lambda project: project.mix.model_dump()),
     Stage(
         "train",
         train,

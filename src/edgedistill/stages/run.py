@@ -70,8 +70,14 @@ class Run:
         """Where the teacher's answers are kept."""
         return self.project.folder / self.teacher.cache
 
-    def ask_teacher(self, responses: tuple[Response, ...], what: str) -> Labelling:
-        """Have the teacher code responses; answers that the cache holds are not asked for again."""
+    def ask_teacher(self, responses: tuple[Response, ...], what: str, *, votes: int | None = None) -> Labelling:
+        """Have the teacher code responses; answers that the cache holds are not asked for again.
+
+        Args:
+            responses: What is to be coded.
+            what: What it is for, for the progress.
+            votes: Answers per response; None: as many as the project file says.
+        """
 
         def told(progress: Progress) -> None:
             self.advance(what, progress.done, progress.total)
@@ -80,7 +86,7 @@ class Run:
             return label_responses(
                 responses,
                 self.codebook,
-                self.teacher,
+                self.teacher if votes is None else self.teacher.model_copy(update={"votes": votes}),
                 cache,
                 examples=self.examples,
                 offline=self.offline,

@@ -72,6 +72,16 @@ def test_name_task_and_human_file_are_enough(read):
     assert project.task.task.inputs == ("response",)
 
 
+def test_samples_cannot_be_written_without_a_teacher(read):
+    bare = "name: x\ntask: {labels: [{name: a}, {name: b}]}\ndata: {human: h.csv}\ngenerate: {}\n"
+    assert "generate needs the section teacher" in complaint(read, bare)
+
+
+def test_one_temperature_is_a_list_of_one(read):
+    section = WHOLE.replace("mix:", "generate: {temperature: 1}\nmix:")
+    assert read(section).generate.temperature == (1.0,)
+
+
 def test_a_label_named_no_is_text_and_no_boolean(read):
     assert read(WHOLE).task.task.names == ("process", "no")
 
@@ -103,8 +113,13 @@ def test_a_label_named_no_is_text_and_no_boolean(read):
         ("2e-5", ".nan", "student.search.learning_rate.0"),
         ("name: praise", "name: ../praise", "name has a character that is not allowed"),
         ("kind: nominal", "kind: multilabel", "multilabel is not built yet"),
-        ("mix:", "generate: {per_label: 5}\nmix:", "generate is not built yet"),
-        ("teacher: 200", "synthetic_share: 0.8", "synthetic_share is not built yet"),
+        ("mix:", "generate: {per_label: 0}\nmix:", "generate.per_label should be greater than or equal to 1, not 0"),
+        ("mix:", "generate: {temperature: 7}\nmix:", "temperature.0 should be less than or equal to 2, not 7"),
+        ("mix:", "generate: {temperature: [0.3, 0.3]}\nmix:", "generate.temperature: a temperature stands twice"),
+        ("mix:", "generate: {temperature: []}\nmix:", "generate.temperature has too few items"),
+        ("mix:", "generate: {variation: mood}\nmix:", "generate.variation should be 'none', 'persona'"),
+        ("teacher: 200", "synthetic_share: 0.8", "mix.synthetic_share needs the section generate"),
+        ("teacher: 200", "synthetic_share: 1", "mix.synthetic_share should be less than 1, not 1"),
         ("export:", "name: again\nexport:", "the key 'name' stands twice"),
         ("https://example.org/v1", "example.org", "teacher.base_url: 'example.org' begins with neither http"),
         ("export:", "export: [", "line"),
@@ -134,12 +149,14 @@ def test_an_object_tag_makes_no_object(read):
 def test_a_new_project_can_be_read_and_every_commented_line_holds(tmp_path):
     files = start_project(tmp_path / "praise")
     assert read_project(files[0]).name == "praise"
-    uncommented = files[0].read_text().replace("# teacher:", "teacher:").replace("\n#   ", "\n  ")
+    text = files[0].read_text()
+    uncommented = text.replace("# teacher:", "teacher:").replace("# generate:", "generate:").replace("\n#   ", "\n  ")
     files[0].write_text(uncommented.replace("  # unlabelled", "  unlabelled").replace("  # group_by", "  group_by"))
     project = read_project(files[0])
     assert project.teacher.model == "gpt-4o"
     assert project.teacher.budget.usd == 5
     assert project.data.unlabelled == Path("responses.csv")
+    assert project.generate == type(project.generate)()
 
 
 def test_what_the_new_project_calls_a_default_is_one(tmp_path):
