@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 INSTALLED = .venv/.installed
-SERVE_NEEDS = onnxruntime msgspec numpy rich starlette tokenizers typer uvicorn
+SERVE_NEEDS = click httptools msgspec numpy onnxruntime prometheus-client starlette tokenizers uvicorn
 
 .PHONY: demo test install chromium clean
 

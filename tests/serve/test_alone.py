@@ -27,7 +27,7 @@ def run(*command: object, code: int = 0) -> subprocess.CompletedProcess[str]:
 def wheel(tmp_path_factory) -> Path:
     assert WHEELHOUSE.is_dir(), (
         f"{WHEELHOUSE} is absent. Fill it once, with a network: pip download -d .wheelhouse -c constraints.txt "
-        "onnxruntime msgspec numpy rich starlette tokenizers typer uvicorn"
+        "click httptools msgspec numpy onnxruntime prometheus-client starlette tokenizers uvicorn"
     )
     folder = tmp_path_factory.mktemp("wheel")
     build = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder)

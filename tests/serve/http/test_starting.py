@@ -8,8 +8,9 @@ import pytest
 
 from edgedistill_serve import Scorer
 from edgedistill_serve.http.app import create_app
+from edgedistill_serve.http.limits import Limits
 from edgedistill_serve.http.record import RequestRecord
-from edgedistill_serve.http.service import Limits, Service
+from edgedistill_serve.http.service import Service
 
 SECRET = "a secret that a learner typed"
 
@@ -68,7 +69,7 @@ def test_a_bug_is_a_500_that_keeps_the_text_out_of_answer_and_log(caplog):
         raise ValueError(SECRET)
 
     with caplog.at_level(logging.INFO):
-        response = ask(RequestRecord(broken, ["/v1/score"], lambda: False), "POST", "/v1/score", json={"x": SECRET})
+        response = ask(RequestRecord(broken, lambda: False), "POST", "/v1/score", json={"x": SECRET})
     assert response.status_code == 500
     assert response.headers["Content-Type"] == "application/problem+json"
     assert "ValueError at broken" in caplog.text

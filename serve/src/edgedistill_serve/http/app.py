@@ -1,137 +1,124 @@
-"""The routes of the server."""
+"""The application: middleware around the routes."""
 
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from importlib.resources import files
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
-from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge
-from edgedistill_serve.http.explaining import explain
-from edgedistill_serve.http.forms import read_score_request
-from edgedistill_serve.http.page import page_routes
-from edgedistill_serve.http.problems import problem, status_of
-from edgedistill_serve.http.record import RequestRecord
+from edgedistill_serve.errors import EdgeDistillError
+from edgedistill_serve.http.access import Access, KeyCheck
+from edgedistill_serve.http.metrics import CONTENT_TYPE, Metrics
+from edgedistill_serve.http.openapi import JSON, Endpoint, Operation, openapi
+from edgedistill_serve.http.page import CONTENT_SECURITY_POLICY, page_routes
+from edgedistill_serve.http.problems import problem, problem_of
+from edgedistill_serve.http.record import REQUEST_ID, RequestRecord
+from edgedistill_serve.http.routes_inference import inference_operations
+from edgedistill_serve.http.routes_state import state_operations
+from edgedistill_serve.http.routes_tei import tei_operations
+from edgedistill_serve.http.routes_v1 import v1_operations
 from edgedistill_serve.http.service import Service
-from edgedistill_serve.scorer import Score, Scorer
-
-_DISCARDED = 8
-"""A body that is too large is read to its end and forgotten, up to so many times the limit: a client that is still
-sending would not read the answer."""
+from edgedistill_serve.models import FolderState
 
 
-def create_app(service: Service, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+def create_app(
+    service: Service,
+    lifespan: Lifespan[Starlette] | None = None,
+    *,
+    metrics: Metrics | None = None,
+    access: Access | None = None,
+    origins: Sequence[str] = (),
+    states: Callable[[], Sequence[FolderState]] = tuple,
+) -> Starlette:
     """Return the ASGI application of a service.
 
     Args:
         service: What scores.
         lifespan: What is done before the first request and after the last.
+        metrics: Where requests are counted.
+        access: Which keys are asked for; none at all unless said otherwise.
+        origins: Web pages whose scripts may ask (CORS).
+        states: Says what is served from each bundle folder.
     """
-
-    async def score(request: Request) -> Response:
-        body = await _body(request, service.limits.body_bytes)
-        wanted = read_score_request(body, max_items=service.limits.items)
-        answer = await service.score(wanted)
-        model = {"model": answer.scorer.bundle.manifest.name, "version": answer.scorer.bundle.manifest.version}
-        if wanted.many:
-            return _json({**model, "scores": [_item(result) for result in answer.results]})
-        (result,) = answer.results
-        if isinstance(result, EdgeDistillError):
-            raise result
-        return _json({**model, **msgspec.structs.asdict(result)})
-
-    async def explained(request: Request) -> Response:
-        body = await _body(request, service.limits.body_bytes)
-        found = await explain(read_score_request(body, max_items=service.limits.items), service.score)
-        manifest = found.scorer.bundle.manifest
-        score = msgspec.structs.asdict(found.score)
-        return _json({"model": manifest.name, "version": manifest.version, **score, "words": found.words})
-
-    async def models(_: Request) -> Response:
-        service.check_ready()
-        limits = {"items": service.limits.items, "body_bytes": service.limits.body_bytes}
-        return _json({"models": [_model(scorer) for scorer in service.models.values()], "limits": limits})
-
-    async def livez(_: Request) -> Response:
-        return _json({"status": "alive"})
-
-    async def readyz(_: Request) -> Response:
-        service.check_ready()
-        return _json({"status": "ready"})
-
-    routes = [
-        *page_routes(),
-        Route("/v1/score", score, methods=["POST"]),
-        Route("/v1/explain", explained, methods=["POST"]),
-        Route("/v1/models", models),
-        Route("/livez", livez),
-        Route("/readyz", readyz),
+    counted = metrics or Metrics()
+    operations = [
+        *v1_operations(service),
+        *tei_operations(service),
+        *inference_operations(service),
+        *state_operations(service, states),
+        Operation(
+            path="/metrics",
+            endpoint=_metrics(counted),
+            summary="Counts and times in Prometheus's text form",
+            gives_media=CONTENT_TYPE,
+        ),
     ]
     return Starlette(
-        routes=routes,
+        routes=[*(operation.route() for operation in operations), *_documents(operations, service), *page_routes()],
         middleware=[
             Middleware(
                 RequestRecord,
-                paths=[route.path for route in routes],
                 draining=lambda: service.state == "draining",
-            )
+                count=counted.count_request,
+            ),
+            *([_cors(origins)] if origins else []),
+            Middleware(KeyCheck, access=access or Access()),
         ],
         lifespan=lifespan,
         exception_handlers={EdgeDistillError: _our_error, HTTPException: _http_error},
     )
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    body = bytearray()
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received <= limit:
-            body += chunk
-        elif received > _DISCARDED * limit:
-            break
-    if received > limit:
-        raise RequestTooLarge(f"the body is longer than {limit} bytes", mend="Send it in several requests.")
-    return bytes(body)
+def _metrics(metrics: Metrics) -> Endpoint:
+    async def endpoint(_: Request) -> Response:
+        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    return endpoint
 
 
-def _item(result: Score | EdgeDistillError) -> Score | dict[str, Any]:
-    return {"error": str(result)} if isinstance(result, EdgeDistillError) else result
-
-
-def _model(scorer: Scorer) -> dict[str, Any]:
-    manifest = scorer.bundle.manifest
-    return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "kind": manifest.task.kind,
-        "labels": manifest.task.names,
-        "definitions": {label.name: label.definition for label in manifest.task.labels},
-        "inputs": manifest.task.inputs,
-        "max_tokens": manifest.max_tokens,
-        "precision": scorer.precision,
-        "calibrated": manifest.temperature != 1.0,
-        "review": manifest.review,
-        "notes": scorer.notes,
+def _documents(operations: Sequence[Operation], service: Service) -> list[Route]:
+    document = msgspec.json.encode(openapi(operations, service.limits))
+    folder = files("edgedistill_serve") / "http"
+    contents = {
+        "/openapi.json": (document, JSON),
+        "/docs": ((folder / "docs.html").read_bytes(), "text/html"),
+        "/page/docs.css": ((folder / "docs.css").read_bytes(), "text/css"),
+        "/page/docs.js": ((folder / "docs.js").read_bytes(), "text/javascript"),
     }
+    return [_fixed(path, *content) for path, content in contents.items()]
 
 
-def _json(content: Any) -> Response:
-    return Response(msgspec.json.encode(content), media_type="application/json")
+def _fixed(path: str, content: bytes, media_type: str) -> Route:
+    async def endpoint(_: Request) -> Response:
+        return Response(content, media_type=media_type, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+
+    return Route(path, endpoint, include_in_schema=False)
+
+
+def _cors(origins: Sequence[str]) -> Middleware:
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", "X-API-Key", REQUEST_ID],
+        expose_headers=[REQUEST_ID, "Retry-After", "Server-Timing", "X-Model"],
+    )
 
 
 async def _our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, EdgeDistillError)  # noqa: S101  # Starlette's handlers are typed for any exception
-    return problem(status_of(error), str(error), request.scope["request_id"])
+    return problem_of(error, request.scope)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # Starlette's handlers are typed for any exception
     status = HTTPStatus(error.status_code)
-    return problem(status, f"{status.description}.", request.scope["request_id"], dict(error.headers or {}))
+    return problem(status, f"{status.description}.", request.scope, error.headers)

@@ -38,7 +38,7 @@ def read_score_request(body: bytes, *, max_items: int) -> ScoreRequest:
         WrongShape: It is none of the forms.
         RequestTooLarge: It holds more than ``max_items`` responses.
     """
-    given = _decode(body)
+    given = decode(body)
     if not isinstance(given, dict):
         raise WrongShape("the body is no object", mend=_MEND)
     model = given.get("model")
@@ -51,15 +51,25 @@ def read_score_request(body: bytes, *, max_items: int) -> ScoreRequest:
     return ScoreRequest(_items(given, max_items), many=True, model=model)
 
 
-def _decode(body: bytes) -> Any:
+def decode(text: bytes, *, what: str = "body", mend: str = _MEND) -> Any:
+    """Decode JSON.
+
+    Args:
+        text: In UTF-8.
+        what: What it is.
+        mend: What to send instead.
+
+    Raises:
+        NotJson: It is no JSON text in UTF-8.
+    """
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(text)
     except UnicodeDecodeError:
-        raise NotJson("the body is no UTF-8", mend="Send JSON in UTF-8.") from None
+        raise NotJson(f"the {what} is no UTF-8", mend="Send JSON in UTF-8.") from None
     except RecursionError:
-        raise NotJson("the body is nested too deeply") from None
+        raise NotJson(f"the {what} is nested too deeply") from None
     except msgspec.DecodeError as error:
-        raise NotJson(f"the body is no JSON ({error})", mend=_MEND) from None
+        raise NotJson(f"the {what} is no JSON ({error})", mend=mend) from None
 
 
 def _items(given: Mapping[str, Any], max_items: int) -> tuple[Any, ...]:

@@ -16,10 +16,9 @@ class Limits:
         headers: The most headers of a request.
         connections: The most open connections; the one that is idle for longest makes room for the next.
         header_seconds: A request's head must be complete so long after its first byte, or after the connection opened.
-        body_seconds: A request's body must be complete so long after its head, and a line of a bulk request so long after
-            the server began to wait for it.
-        answer_seconds: A request that is no bulk request is scored within this time after its body is complete, or
-            refused.
+        body_seconds: A request's body must be complete so long after its head, and a line of a bulk request so long
+            after the server began to wait for it.
+        answer_seconds: A request that is no bulk request is scored so soon after its body is complete, or refused.
         idle_seconds: A connection without a request is kept open so long.
         stall_seconds: A client that reads nothing of its answer for so long is left.
         key_rate: Requests a second that are taken with one key; as many again may come at once. 0 is any number.

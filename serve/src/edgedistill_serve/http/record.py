@@ -1,21 +1,25 @@
 """What every request gets: an id, one log line without its text, and an answer even from a bug."""
 
+import asyncio
 import logging
 import re
 import time
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from http import HTTPStatus
 from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgedistill_serve.http.problems import problem
 
 REQUEST_ID = "X-Request-ID"
-_GIVEN_ID = re.compile(r"[\x21-\x7e]{1,128}")
+CLIENT_LEFT = 499
+"""The status that is logged and counted for a client that left, as nginx does."""
+_GIVEN_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_NO_PATH = "(no such path)"
 _log = logging.getLogger("edgedistill_serve.http")
 
 
@@ -24,14 +28,19 @@ class RequestRecord:
 
     Args:
         app: What answers.
-        paths: The paths that may be named in the log; another one is the client's text.
         draining: Whether clients are told to close their connections.
+        count: Told of every request: its path as the route writes it, its status, and the seconds that it took.
     """
 
-    def __init__(self, app: ASGIApp, paths: Collection[str], draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        draining: Callable[[], bool],
+        count: Callable[[str, int, float], None] = lambda *_: None,
+    ) -> None:
         self._app = app
-        self._paths = frozenset(paths)
         self._draining = draining
+        self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -40,7 +49,7 @@ class RequestRecord:
             return
         started = time.perf_counter()
         status = 0
-        request_id = scope["request_id"] = _request_id(Headers(scope=scope))
+        request_id = scope["request_id"] = _request_id(scope)
 
         async def recording_send(message: Message) -> None:
             nonlocal status
@@ -54,22 +63,29 @@ class RequestRecord:
 
         try:
             await self._app(scope, receive, recording_send)
-        except ClientDisconnect:
-            status = 499  # as nginx logs a client that left
+        except (ClientDisconnect, asyncio.CancelledError):
+            status = CLIENT_LEFT
         except Exception as error:  # noqa: BLE001  # a bug must not end the connection, nor log the text in its message
             _log.error("%s: %s at %s", request_id, type(error).__name__, _frames(error))
             if not status:
-                await problem(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug in the server", request_id)(
-                    scope, receive, recording_send
-                )
-        path = scope["path"] if scope["path"] in self._paths else "(no such path)"
-        taken = 1000 * (time.perf_counter() - started)
-        _log.info("%s %s %d %.1f ms %s", scope["method"], path, status, taken, request_id)
+                response = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug in the server", scope)
+                await response(scope, receive, recording_send)
+        # Only a route's own path is named: another one is the client's text.
+        path = getattr(scope.get("route"), "path", _NO_PATH)
+        taken = time.perf_counter() - started
+        self._count(path, status, taken)
+        _log.info("%s %s %d %.1f ms %s", _method(scope), path, status, 1000 * taken, request_id)
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get(REQUEST_ID, "")
-    return given if _GIVEN_ID.fullmatch(given) else uuid4().hex
+def _request_id(scope: Scope) -> str:
+    name = REQUEST_ID.lower().encode()
+    given = next((value for key, value in scope["headers"] if key == name), b"")
+    return given.decode("ascii") if _GIVEN_ID.fullmatch(given) else uuid4().hex
+
+
+def _method(scope: Scope) -> str:
+    method: str = scope["method"]
+    return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "(other)"
 
 
 def _frames(error: Exception) -> str:

@@ -6,36 +6,30 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from edgedistill_serve.errors import DataError, EdgeDistillError, NotReady, ScoringFailed, UnknownModel, WrongShape
+from edgedistill_serve.errors import DataError, EdgeDistillError, NotReady, ScoringFailed, WrongShape
 from edgedistill_serve.http.forms import ScoreRequest
+from edgedistill_serve.http.limits import Limits
+from edgedistill_serve.models import Catalogue
 from edgedistill_serve.scorer import Score, Scorer, distinct
 from edgedistill_serve.scoring_queue import ScoringQueue
-from edgedistill_serve.work import Lane, Observer
+from edgedistill_serve.work import Lane, Observer, Pending, Timing
 
 State: TypeAlias = Literal["starting", "ready", "draining"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a server takes.
+class Answer:
+    """What goes back.
 
     Attributes:
-        body_bytes: The longest body of a request.
-        items: The most responses in one request.
-        queue: The most responses that wait or are scored at a time, over all requests; at least ``items``.
+        scorer: The model that scored.
+        results: A score or an error for every response.
+        timings: Where the time went, for every distinct response that was scored.
     """
-
-    body_bytes: int = 4 * 1024 * 1024
-    items: int = 1000
-    queue: int = 4000
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back: the model that scored, and a score or an error for every response."""
 
     scorer: Scorer
     results: list[Score | EdgeDistillError]
+    timings: tuple[Timing, ...] = ()
 
 
 class Service:
@@ -47,21 +41,34 @@ class Service:
         observe: Told of every piece of work that was done.
 
     Attributes:
+        limits: The same.
+        threads: The same.
         state: ``starting``, then ``ready``, then ``draining``.
-        models: The scorers by name, empty while starting.
+        models: The scorers, none while starting. A request that was taken keeps the one that it began with.
+        queue: What waits to be scored.
     """
 
     def __init__(self, limits: Limits, *, threads: int, observe: Observer = lambda _: None) -> None:
         self.limits = limits
+        self.threads = threads
         self.state: State = "starting"
-        self.models: dict[str, Scorer] = {}
-        self._queue = ScoringQueue(limit=limits.queue, threads=threads, observe=observe)
+        self.models = Catalogue()
+        self.queue = ScoringQueue(limit=limits.queue, threads=threads, observe=observe)
 
-    def open(self, scorers: Iterable[Scorer]) -> None:
-        """Take requests for these models from now on; a server that drains already goes on draining."""
-        self.models = {scorer.bundle.manifest.name: scorer for scorer in scorers}
+    def open(self, scorers: Iterable[Scorer], default: str | None = None) -> None:
+        """Take requests for these models from now on; a server that drains already goes on draining.
+
+        Args:
+            scorers: Checked and warm.
+            default: The name of the model that a request means that names none.
+        """
+        self.swap(Catalogue(tuple(scorers), default))
         if self.state == "starting":
             self.state = "ready"
+
+    def swap(self, models: Catalogue) -> None:
+        """Let other models take the requests that come from now on."""
+        self.models = models
 
     def drain(self) -> None:
         """Refuse requests from now on; what was taken is scored."""
@@ -70,11 +77,11 @@ class Service:
     @property
     def idle(self) -> bool:
         """Whether no response waits or is being scored."""
-        return self._queue.taken == 0
+        return self.queue.taken == 0
 
     def close(self) -> None:
         """End the threads."""
-        self._queue.close()
+        self.queue.close()
 
     def check_ready(self) -> None:
         """Check that requests are taken.
@@ -103,20 +110,24 @@ class Service:
             DeadlinePassed: The turn of one of them did not come in time.
         """
         self.check_ready()
-        scorer = self._scorer(request.model)
+        scorer = self.models.find(request.model)
         readable = [_readable(scorer, request, index) for index in range(len(request.responses))]
         rows, places = distinct(readable)
-        found = await asyncio.gather(*map(_outcome, self._queue.submit(scorer, rows, lane=lane, deadline=deadline)))
-        return Answer(scorer, [found[place] for place in places])
+        pending = self.queue.submit(scorer, rows, lane=lane, deadline=deadline)
+        found = await asyncio.gather(*map(outcome, pending))
+        timings = tuple(row.timing for row in pending if row.timing is not None)
+        return Answer(scorer, [found[place] for place in places], timings)
 
-    def _scorer(self, model: str | None) -> Scorer:
-        served = ", ".join(self.models)
-        if model is None and len(self.models) > 1:
-            raise WrongShape("several models are served and none is named", where="model", mend=f"Name one: {served}.")
-        name = next(iter(self.models)) if model is None else model
-        if name not in self.models:
-            raise UnknownModel("no model of this name is served", where="model", mend=f"There is {served}.")
-        return self.models[name]
+    def submit(self, scorer: Scorer, row: dict[str, str], *, lane: Lane) -> Pending:
+        """Queue one response, as `Scorer.readable` returns it.
+
+        Raises:
+            NotReady: The server is draining.
+            QueueFull: There is no room.
+        """
+        self.check_ready()
+        (pending,) = self.queue.submit(scorer, [row], lane=lane)
+        return pending
 
 
 def _readable(scorer: Scorer, request: ScoreRequest, index: int) -> dict[str, str]:
@@ -126,7 +137,8 @@ def _readable(scorer: Scorer, request: ScoreRequest, index: int) -> dict[str, st
         raise WrongShape(error.what, where=request.place(index), mend=error.mend) from None
 
 
-async def _outcome(future: Future[Score]) -> Score | EdgeDistillError:
+async def outcome(future: Future[Score]) -> Score | EdgeDistillError:
+    """Wait for a score, off the event loop; the error of a response that could not be scored takes its place."""
     try:
         return await asyncio.wrap_future(future)
     except ScoringFailed as error:

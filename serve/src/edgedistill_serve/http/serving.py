@@ -1,8 +1,9 @@
-"""The server process: its socket, its signals and its end."""
+"""The server process: its signals and its end."""
 
 import asyncio
 import logging
-import socket
+import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,17 +13,21 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.errors import BundleError, CannotListen
+from edgedistill_serve.errors import EdgeDistillError
+from edgedistill_serve.http.access import Access
 from edgedistill_serve.http.app import create_app
-from edgedistill_serve.http.service import Limits, Service
-from edgedistill_serve.scorer import Scorer, available_cores
+from edgedistill_serve.http.connections import Connections
+from edgedistill_serve.http.keys import read_keys
+from edgedistill_serve.http.limits import Limits
+from edgedistill_serve.http.listening import Address, check_closed, listening_at, room_for, tls_of, url_of
+from edgedistill_serve.http.metrics import Gauge, Metrics, figure
+from edgedistill_serve.http.service import Service
+from edgedistill_serve.models import Shelf, watch
+from edgedistill_serve.scorer import available_cores
 
 _log = logging.getLogger("edgedistill_serve.http")
 _NOTICE = 1.0
 """Seconds for which a draining server still answers, with 503: whoever balances load must be able to notice."""
-_KEEP_ALIVE = 75
-"""Seconds; longer than the 60 for which load balancers commonly keep a connection, so that they close it first."""
 _PATIENCE = 30
 """Seconds after which a draining server leaves clients that do not finish sending."""
 _BACKLOG = 2048
@@ -30,79 +35,157 @@ _BACKLOG = 2048
 
 def serve(
     bundles: Sequence[Path],
+    address: Address,
     *,
-    host: str,
-    port: int,
     limits: Limits,
+    key_file: Path | None = None,
+    is_open: bool = False,
+    origins: Sequence[str] = (),
     threads: int | None = None,
+    default_model: str | None = None,
+    watched: bool = False,
     listening: Callable[[str], None],
 ) -> None:
     """Serve bundles until SIGTERM or SIGINT: then refuse new requests, answer those that were taken, and return.
 
+    SIGHUP reads the keys and the bundles anew; what cannot be used changes nothing and is logged.
+
     Args:
-        bundles: Folders; every bundle has its own name.
-        host: Address to listen at.
-        port: Port to listen at; 0 takes any free one.
+        bundles: Folders; no two bundles have the same name and version.
+        address: Where to listen.
         limits: What is taken.
+        key_file: Which keys are asked for; none at all where it is None.
+        is_open: Whether other machines may ask without a key.
+        origins: Web pages whose scripts may ask (CORS).
         threads: How many responses are scored at a time; as many as there are cores unless said otherwise.
+        default_model: The name of the model that a request means that names none.
+        watched: Whether the folders are looked at again and again, for a new bundle to take over.
         listening: Called once with the server's URL, before the bundles are loaded.
 
     Raises:
-        CannotListen: The address is taken, or cannot be had.
+        CannotListen: The address is taken, cannot be had, or would be open to other machines by mistake.
+        KeyFileError: The key file cannot be used.
         EdgeDistillError: A bundle cannot be served; see `Bundle.load` and `Scorer`.
     """
-    service = Service(limits, threads=threads or available_cores())
+    check_closed(address, has_keys=key_file is not None, is_open=is_open)
+    metrics = Metrics()
+    access = Access(() if key_file is None else read_keys(key_file), rate=limits.key_rate)
+    service = Service(limits, threads=threads or available_cores(), observe=metrics.count_work)
+    shelf = Shelf(bundles, default=default_model)
+    connections = Connections(limits, room_for(limits.connections))
+    metrics.watch(_gauges(service, shelf, connections))
     loading: list[asyncio.Task[None]] = []
+    ended = threading.Event()
+
+    async def reload() -> None:
+        if key_file is not None:
+            try:
+                access.replace(read_keys(key_file))
+                _log.info("the keys were read again")
+            except EdgeDistillError as error:
+                _log.error("the keys stay as they are: %s", error)
+        if service.state == "ready":
+            service.swap(await asyncio.to_thread(shelf.refresh))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        loading.append(asyncio.create_task(_load(service, bundles, server)))
+        loop = asyncio.get_running_loop()
+        loading.append(loop.create_task(_load(service, shelf, default_model, server)))
+        loop.add_signal_handler(signal.SIGHUP, lambda: loading.append(loop.create_task(reload())))
+        if watched:
+            loading.append(loop.create_task(asyncio.to_thread(_watch, loading[0], shelf, service, ended)))
         yield
+        ended.set()
         await asyncio.wait(loading)
         service.close()
 
-    with _listen(host, port) as listener:
+    tls = tls_of(address)
+    with listening_at(address) as listener:
         config = uvicorn.Config(
-            create_app(service, lifespan),
-            http="h11",
+            create_app(service, lifespan, metrics=metrics, access=access, origins=origins, states=lambda: shelf.states),
+            http=connections.protocol(),
+            loop="asyncio",
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             backlog=_BACKLOG,
-            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]  # any number of seconds does
             timeout_graceful_shutdown=_PATIENCE,
+            ssl_context_factory=None if tls is None else lambda *_: tls,
         )
         server = _DrainingServer(config, service)
-        listening(_url(listener))
+        _quiet_uvicorn()
+        listening(url_of(address, listener))
         server.run(sockets=[listener])
     for task in loading:
         task.result()
 
 
-def load_scorers(bundles: Sequence[Path]) -> list[Scorer]:
-    """Load and check bundles that are served side by side.
-
-    Raises:
-        BundleError: Two of them have the same name.
-        EdgeDistillError: As `Bundle.load` and `Scorer`.
-    """
-    scorers = [Scorer(Bundle.load(path), threads=1) for path in bundles]
-    names = [scorer.bundle.manifest.name for scorer in scorers]
-    for name in names:
-        if names.count(name) > 1:
-            raise BundleError(f"two bundles have the name {name!r}", mend="Serve each by a server of its own.")
-    return scorers
-
-
-async def _load(service: Service, bundles: Sequence[Path], server: uvicorn.Server) -> None:
+async def _load(service: Service, shelf: Shelf, default: str | None, server: uvicorn.Server) -> None:
     try:
-        service.open(await asyncio.to_thread(load_scorers, bundles))
+        service.open((await asyncio.to_thread(shelf.open)).scorers, default)
     finally:
-        if not service.models:
+        if not service.models.scorers:
             server.should_exit = True
-    for name, scorer in service.models.items():
-        _log.info("ready: %s, version %s, %s", name, scorer.bundle.manifest.version, scorer.precision)
+    for scorer in service.models.scorers:
+        manifest = scorer.bundle.manifest
+        _log.info("ready: %s, version %s, %s", manifest.name, manifest.version, scorer.precision)
+
+
+def _watch(loaded: asyncio.Task[None], shelf: Shelf, service: Service, ended: threading.Event) -> None:
+    while not loaded.done() and not ended.wait(0.1):
+        pass
+    if not ended.is_set():
+        watch(shelf, service.swap, ended)
+
+
+def _gauges(service: Service, shelf: Shelf, connections: Connections) -> list[Gauge]:
+    of_model = ("model", "version")
+    return [
+        figure("queue_waiting", "Responses that wait.", lambda: service.queue.waiting),
+        figure("queue_taken", "Responses that wait or are being scored.", lambda: service.queue.taken),
+        figure("queue_limit", "Responses that may wait or be scored at a time.", lambda: service.limits.queue),
+        figure("ready", "1 where requests are taken.", lambda: service.state == "ready"),
+        figure("connections", "Open connections.", lambda: connections.open),
+        Gauge(
+            "connections_refused",
+            "Connections that were refused or closed early, since the start.",
+            lambda: [((reason,), count) for reason, count in tuple(connections.refused.items())],
+            ("reason",),
+        ),
+        Gauge(
+            "model_swaps",
+            "How often another version took over, since the start.",
+            lambda: [((state.model, state.version), state.swaps) for state in shelf.states],
+            of_model,
+        ),
+        Gauge(
+            "model_swap_failures",
+            "How often a new bundle could not be served, since the start.",
+            lambda: [((state.model, state.version), state.failures) for state in shelf.states],
+            of_model,
+        ),
+        Gauge(
+            "model_fault",
+            "1 where the bundle that lies in the folder now is not served.",
+            lambda: [((state.model, state.version), state.fault is not None) for state in shelf.states],
+            of_model,
+        ),
+    ]
+
+
+def _quiet_uvicorn() -> None:
+    log = logging.getLogger("uvicorn.error")
+    log.setLevel(logging.ERROR)
+    log.addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A traceback ends with the error's message, in which a text may stand."""
+    record.exc_info = None
+    return True
 
 
 class _DrainingServer(uvicorn.Server):
@@ -125,26 +208,3 @@ class _DrainingServer(uvicorn.Server):
         if noticed and self._service.idle:
             self.should_exit = True
         return await super().on_tick(counter)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # A client that comes before the bundles are loaded waits a moment instead of being turned away.
-        listener.listen(_BACKLOG)
-    except (OSError, OverflowError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise CannotListen(
-            f"the server cannot listen here ({why})",
-            where=f"{host}:{port}",
-            mend="Choose another --port or --host, or stop what listens there.",
-        ) from None
-    return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

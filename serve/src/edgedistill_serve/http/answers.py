@@ -1,0 +1,71 @@
+"""Scoring a request in its time, and saying in the answer's headers where the time went."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edgedistill_serve.http.bodies import read_body
+from edgedistill_serve.http.forms import ScoreRequest
+from edgedistill_serve.http.openapi import JSON
+from edgedistill_serve.http.service import Answer, Service
+from edgedistill_serve.work import Timing
+
+
+class Asked:
+    """One request that is being answered; its clock runs from its making.
+
+    Args:
+        request: The request.
+        service: What scores.
+    """
+
+    def __init__(self, request: Request, service: Service) -> None:
+        self._request = request
+        self._service = service
+        self._began = time.perf_counter()
+        self._timings: tuple[Timing, ...] = ()
+
+    async def body(self) -> bytes:
+        """Read the body.
+
+        Raises:
+            RequestTooLarge: It is too long.
+            TooSlow: It does not arrive in time.
+        """
+        limits = self._service.limits
+        return await read_body(self._request, limit=limits.body_bytes, seconds=limits.body_seconds)
+
+    async def score(self, wanted: ScoreRequest) -> Answer:
+        """Score what was read, within the time that a request has.
+
+        Raises:
+            EdgeDistillError: As `Service.score`.
+        """
+        deadline = time.monotonic() + self._service.limits.answer_seconds
+        answer = await self._service.score(wanted, deadline=deadline)
+        self._timings += answer.timings
+        return answer
+
+    def answer(self, content: Any) -> Response:
+        """Return the answer, with its `Server-Timing`."""
+        total = time.perf_counter() - self._began
+        return Response(
+            msgspec.json.encode(content),
+            media_type=JSON,
+            headers={"Server-Timing": server_timing(self._timings, total)},
+        )
+
+
+def server_timing(timings: Sequence[Timing], total: float) -> str:
+    """Return the `Server-Timing` header (W3C): of each stage the longest time of a response, in milliseconds."""
+    stages = {
+        "queue": max((timing.waited for timing in timings), default=0.0),
+        "tokenize": max((timing.tokenizing for timing in timings), default=0.0),
+        "model": max((timing.in_session for timing in timings), default=0.0),
+        "total": total,
+    }
+    return ", ".join(f"{name};dur={1000 * seconds:.3f}" for name, seconds in stages.items())
