@@ -1,0 +1,44 @@
+"""Asks an edgedistill-serve for scores over HTTP; `pip install "edgedistill-serve[client]"`.
+
+with Client("http://127.0.0.1:8000") as client:
+    client.score("You worked hard on this.").score.label
+"""
+
+from edgedistill_serve.client.errors import (
+    Busy,
+    ClientError,
+    HttpxMissing,
+    Refused,
+    ServerFailed,
+    StrangeAnswer,
+    Unreachable,
+)
+
+try:
+    import httpx as _httpx  # noqa: F401  # only to see whether it is there
+except ImportError:
+    raise HttpxMissing("httpx is not installed", mend='Install it: pip install "edgedistill-serve[client]".') from None
+
+from edgedistill_serve.client.asking import Retries
+from edgedistill_serve.client.asynchronous import AsyncClient
+from edgedistill_serve.client.results import NotScored, Result, Scored, ServedModel
+from edgedistill_serve.client.sync import Client
+from edgedistill_serve.client.wire import Timeouts
+
+__all__ = [
+    "AsyncClient",
+    "Busy",
+    "Client",
+    "ClientError",
+    "HttpxMissing",
+    "NotScored",
+    "Refused",
+    "Result",
+    "Retries",
+    "Scored",
+    "ServedModel",
+    "ServerFailed",
+    "StrangeAnswer",
+    "Timeouts",
+    "Unreachable",
+]

@@ -1,0 +1,147 @@
+"""What a server answers, as types."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+from edgedistill_serve import Score
+
+Response: TypeAlias = str | Mapping[str, str]
+"""A response's text alone, or a mapping of the task's inputs."""
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """A response's score.
+
+    Attributes:
+        model: Name of the model that scored it.
+        version: The model's version.
+        score: What it says.
+    """
+
+    model: str
+    version: str
+    score: Score
+
+
+class NotScored(msgspec.Struct, frozen=True):
+    """A response that the server could not score; it took no other with it.
+
+    Attributes:
+        model: Name of the model that failed on it, None where the server could not tell.
+        version: The model's version, None as above.
+        error: Why; never a word of the response.
+    """
+
+    model: str | None
+    version: str | None
+    error: str
+
+
+Result: TypeAlias = Scored | NotScored
+
+
+class ServedModel(msgspec.Struct, frozen=True):
+    """A model that a server scores with.
+
+    Attributes:
+        name: As a request names it.
+        version: Other weights, other version.
+        kind: ``nominal`` or ``ordinal``.
+        labels: In codebook order.
+        inputs: What a response comes with.
+        max_tokens: Longest sequence that the model reads, special tokens counted.
+        definitions: What the codebook says of each label.
+    """
+
+    name: str
+    version: str
+    kind: str
+    labels: tuple[str, ...]
+    inputs: tuple[str, ...]
+    max_tokens: int
+    definitions: dict[str, str] = {}
+
+
+class TakenAtOnce(msgspec.Struct, frozen=True):
+    """The most that a server takes in one request.
+
+    Attributes:
+        items: Responses.
+        body_bytes: Bytes of the body.
+    """
+
+    items: int = 1000
+    body_bytes: int = 4 * 1024 * 1024
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """The answer of `GET /v1/models`."""
+
+    models: tuple[ServedModel, ...]
+    limits: TakenAtOnce = TakenAtOnce()
+
+
+class CutShort(Exception):
+    """The answer ends before its end; it never leaves this package."""
+
+
+class _By(msgspec.Struct, frozen=True):
+    model: str
+    version: str
+
+
+class _Several(_By, frozen=True):
+    scores: list[dict[str, Any]]
+
+
+def read_one(body: bytes) -> Scored:
+    """Read the answer to one response.
+
+    Raises:
+        msgspec.DecodeError: It is none.
+    """
+    by = msgspec.json.decode(body, type=_By)
+    return Scored(by.model, by.version, msgspec.json.decode(body, type=Score))
+
+
+def read_several(body: bytes, wanted: int) -> list[Result]:
+    """Read the answer to a list of responses.
+
+    Raises:
+        msgspec.DecodeError: It is none, or of another number of responses than ``wanted``.
+    """
+    found = msgspec.json.decode(body, type=_Several)
+    return _counted([_result(found.model, found.version, item) for item in found.scores], wanted)
+
+
+def read_lines(body: bytes, named: str, wanted: int) -> list[Result]:
+    """Read the NDJSON answer to a window of a stream.
+
+    Args:
+        body: The lines.
+        named: The model as the answer's head names it, ``NAME@VERSION``.
+        wanted: How many responses the window has.
+
+    Raises:
+        CutShort: There are fewer lines, for the server went away or stopped.
+        msgspec.DecodeError: The lines are no such answer.
+    """
+    if not body.endswith(b"\n") or body.count(b"\n") < wanted:
+        raise CutShort
+    model, _, version = named.rpartition("@")
+    found = msgspec.json.Decoder(dict[str, Any]).decode_lines(body)
+    return _counted([_result(model, version, item) for item in found], wanted)
+
+
+def _result(model: str, version: str, item: dict[str, Any]) -> Result:
+    if "error" in item:
+        return NotScored(model, version, str(item["error"]))
+    return Scored(model, version, msgspec.convert(item, Score))
+
+
+def _counted(results: list[Result], wanted: int) -> list[Result]:
+    if len(results) != wanted:
+        raise msgspec.ValidationError(f"{len(results)} results came for {wanted} responses")
+    return results
