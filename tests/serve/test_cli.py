@@ -13,7 +13,7 @@ import pytest
 from edgedistill_serve import Scorer
 from edgedistill_serve.tables import read_rows
 
-COMMANDS = ("serve", "grade", "score", "verify", "info")
+COMMANDS = ("serve", "grade", "score", "verify", "info", "key")
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -36,9 +36,9 @@ def test_help_names_every_command():
     assert all(f"  {command} " in ended.stdout for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "key new"])
 def test_every_command_has_help_with_an_example_and_json(command):
-    ended = run(command, "--help")
+    ended = run(*command.split(), "--help")
     assert ended.returncode == 0
     assert f"Example: edgedistill-serve {command}" in ended.stdout
     assert "--json" in ended.stdout
@@ -159,10 +159,11 @@ def test_serve_on_a_port_in_use_is_one_clear_line(bundle):
 
 
 def test_serve_at_an_address_of_another_machine_is_one_clear_line(bundle):
-    assert "cannot listen here" in error_line(run("serve", bundle.folder, "--host", "192.0.2.1", "--port", "0"))
+    elsewhere = ("serve", bundle.folder, "--host", "192.0.2.1", "--port", "0", "--open")
+    assert "cannot listen here" in error_line(run(*elsewhere))
 
 
-@pytest.mark.parametrize(("names", "message"), [([], "no such folder"), (["a", "b"], "two bundles have the name")])
+@pytest.mark.parametrize(("names", "message"), [([], "no such folder"), (["a", "b"], "two bundles are praise@")])
 def test_serve_of_what_cannot_be_served_ends_with_one_clear_line(make_bundle, tmp_path, names, message):
     folders = [make_bundle(tmp_path / name).folder for name in names] or [tmp_path / "nowhere"]
     ended = run("serve", *folders, "--port", "0")

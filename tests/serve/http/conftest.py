@@ -1,6 +1,8 @@
 """A real server process on a real socket."""
 
 import json
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -11,23 +13,52 @@ from pathlib import Path
 import httpx
 import pytest
 
+COMMAND = str(Path(sys.executable).parent / "edgedistill-serve")
+
 
 class Server:
-    """`edgedistill-serve serve` on a free port, ready."""
+    """`edgedistill-serve serve` on a free port, ready.
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    Args:
+        folder: Where its log goes.
+        arguments: Of the command.
+        before: What starts the command, where it is not started by itself.
+        settings: Of the process, as `subprocess.Popen` takes them.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, before: tuple[str, ...] = (COMMAND,), **settings) -> None:
         self.log = folder / "server.log"
-        command = [str(Path(sys.executable).parent / "edgedistill-serve"), "serve", "--port", "0", *arguments]
+        command = [*before, "serve", "--port", "0", *arguments]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, **settings)
         line = self.process.stdout.readline()
-        assert "http://127.0.0.1:" in line, self.log.read_text()
+        assert "://" in line, self.log.read_text()
         self.url = json.loads(line)["url"] if "--json" in arguments else line.split()[-1]
-        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self.client = self.new_client()
         until = time.monotonic() + 60
         while self.client.get("/readyz").status_code != 200:
             assert time.monotonic() < until, self.log.read_text()
             time.sleep(0.05)
+
+    def new_client(self, **settings) -> httpx.Client:
+        """Return a client with connections of its own."""
+        scheme, _, place = self.url.partition("://")
+        if scheme.endswith("+unix"):
+            transport = httpx.HTTPTransport(uds=place, retries=0)
+            return httpx.Client(base_url="http://server", transport=transport, timeout=60, **settings)
+        verify = ssl.create_default_context()
+        verify.check_hostname, verify.verify_mode = False, ssl.CERT_NONE
+        return httpx.Client(base_url=self.url, timeout=60, verify=verify, **settings)
+
+    def connect(self) -> socket.socket:
+        """Return a connection of its own, for bytes that no client would send."""
+        host, _, port = self.url.rpartition("/")[2].partition(":")
+        return socket.create_connection((host, int(port)), timeout=30)
+
+    def metric(self, line: str) -> float:
+        """Return the value of a line of `/metrics`, 0 where there is no such line."""
+        text = self.client.get("/metrics").text
+        return next((float(each.split()[-1]) for each in text.splitlines() if each.startswith(line)), 0.0)
 
     def score_patiently(self, text: str) -> httpx.Response:
         """Ask again as long as the queue is full."""
@@ -47,8 +78,8 @@ class Server:
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     @contextmanager
-    def start(*arguments: str) -> Iterator[Server]:
-        server = Server(tmp_path_factory.mktemp("server"), *arguments)
+    def start(*arguments: str, **settings) -> Iterator[Server]:
+        server = Server(tmp_path_factory.mktemp("server"), *arguments, **settings)
         try:
             yield server
         finally:

@@ -1,0 +1,165 @@
+"""Bulk: a line in, a line out, in order, as many as there are, without holding more than a few."""
+
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from edgedistill_serve import Scorer
+
+
+@pytest.fixture(scope="module")
+def server(start, bundle):
+    limits = ("--queue", "20", "--max-items", "10", "--bulk-rows", "8", "--max-body-bytes", "20000")
+    with start(str(bundle.folder), *limits, "--stall-seconds", "30") as server:
+        yield server
+
+
+def lines(*given: object) -> bytes:
+    return b"".join(json.dumps(each).encode() + b"\n" for each in given)
+
+
+def bulk(server, content, **settings) -> list[dict]:
+    response = server.client.post("/v1/score/bulk", content=content, **settings)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/x-ndjson"
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def test_every_line_is_answered_in_order_with_the_score_it_has_alone(server, bundle):
+    texts = [f"great job {number}" for number in range(300)]
+    expected = [msgspec.to_builtins(score) for score in Scorer(bundle).score(texts)]
+    assert bulk(server, lines(*texts[:150], *({"response": text} for text in texts[150:]))) == expected
+
+
+def test_the_model_is_named_in_the_address_and_in_the_answer(server, bundle):
+    response = server.client.post("/v1/score/bulk?model=praise", content=b'"x"')
+    assert response.headers["X-Model"] == f"praise@{bundle.manifest.version}"
+    assert server.client.post("/v1/score/bulk?model=other", content=b'"x"').status_code == 404
+
+
+def test_a_bad_row_is_an_error_in_its_place(server):
+    content = b'"x"\nhello\n{"question": "y"}\n"\xff"\n' + b'"' + 30_000 * b"x" + b'"\n' + b'"poisonous"\n5\n"x"\n'
+    first, *bad, last = bulk(server, content)
+    assert first == last
+    assert [set(row) for row in bad] == 6 * [{"error"}]
+    said = ["no JSON", "'response' is missing", "no UTF-8", "longer than 20000 bytes", "the model failed", "a response is"]
+    assert all(part in row["error"] for part, row in zip(said, bad, strict=True))
+
+
+def test_no_line_gives_no_line_and_blank_ones_are_left_out(server):
+    assert bulk(server, b"") == []
+    assert len(bulk(server, b'\n\n"x"\n   \n"y"')) == 2
+
+
+def test_a_row_that_finds_the_queue_full_waits(start, bundle):
+    with start(str(bundle.folder), "--queue", "2", "--max-items", "1", "--bulk-rows", "50") as server:
+        found = bulk(server, lines(*(f"so smart {number}" for number in range(60))))
+    assert len(found) == 60
+    assert all("label" in row for row in found)
+
+
+def test_answers_come_while_the_rows_are_still_being_sent(server):
+    answered = threading.Event()
+
+    def rows() -> Iterator[bytes]:
+        yield lines("the first")
+        assert answered.wait(20)
+        yield lines("the second")
+
+    with socket.create_connection(server.url.removeprefix("http://").split(":"), timeout=20) as client:
+        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for part in rows():
+            client.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+            received = b""
+            while b"label" not in received:
+                received += client.recv(4096)
+            answered.set()
+
+
+def test_a_client_that_does_not_read_is_not_read_from(server):
+    line = lines("hard work " * 100)
+    with server.connect() as client:
+        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        client.settimeout(3)
+        sent = 0
+        with pytest.raises(TimeoutError):
+            while sent < 500_000_000:
+                sent += client.send(1000 * line)
+        assert sent < 100_000_000
+        assert server.metric("edgedistill_queue_taken") <= 8
+        assert server.client.get("/livez").status_code == 200
+
+
+def test_a_client_that_goes_away_takes_its_rows_with_it(start, bundle):
+    with start(str(bundle.folder), "--bulk-rows", "64", "--threads", "1") as server:
+        with server.connect() as client:
+            client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+            client.sendall(lines(*(f"{number} {'why because ' * 20_000}" for number in range(12))))
+            while not server.metric("edgedistill_queue_waiting") > 3:
+                time.sleep(0.005)
+        until = time.monotonic() + 10
+        while server.metric("edgedistill_queue_taken") > 1:
+            assert time.monotonic() < until
+        assert server.metric('edgedistill_scores_total{decision="review"') < 12
+
+
+def test_memory_stays_flat_however_long_the_request_is(start, bundle, tmp_path):
+    # curl sends and reads at the same time, as a client of bulk must.
+    block = lines(*(f"worked hard {number}" for number in range(2000)))
+
+    def peak_after(server, blocks: int) -> int:
+        with (tmp_path / "in").open("wb") as file:
+            for _ in range(blocks):
+                file.write(block)
+        command = ["curl", "-sS", "-T", tmp_path / "in", "-X", "POST", "-o", tmp_path / "out", f"{server.url}/v1/score/bulk"]
+        subprocess.run(command, check=True, timeout=120)
+        assert (tmp_path / "out").read_bytes().count(b"\n") == 2000 * blocks
+        return resident(server.process.pid)
+
+    with start(str(bundle.folder)) as server:
+        before = peak_after(server, 2)
+        assert peak_after(server, 20) - before < 8_000_000
+
+
+def resident(process: int) -> int:
+    status = Path(f"/proc/{process}/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def test_a_line_that_drips_is_given_up(start, bundle):
+    with start(str(bundle.folder), "--body-seconds", "1") as server, server.connect() as client:
+        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        client.sendall(b'"x"\n"')
+        received = b""
+        until = time.monotonic() + 10
+        while b"did not arrive in 1 s" not in received:
+            assert time.monotonic() < until
+            client.sendall(b"y")
+            time.sleep(0.2)
+            received += client.recv(4096) if received or time.monotonic() > until - 9.5 else b""
+        assert b'"label"' in received
+
+
+def test_a_draining_server_ends_the_stream_with_a_line_that_says_so(start, bundle):
+    def rows() -> Iterator[bytes]:
+        for number in range(10_000):
+            time.sleep(0.02)
+            yield lines(f"job {number}")
+            if number == 20:
+                server.process.terminate()
+
+    with start(str(bundle.folder)) as server:
+        response = httpx.post(f"{server.url}/v1/score/bulk", content=rows(), timeout=60)
+        *scored, last = [json.loads(line) for line in response.text.splitlines()]
+        assert server.process.wait(40) == 0
+    assert len(scored) >= 20
+    assert all("label" in row for row in scored)
+    assert "draining; this row and those after it were not scored" in last["error"]
