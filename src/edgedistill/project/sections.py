@@ -151,6 +151,8 @@ class GateSection(Section):
 class TeacherSection(Section):
     """The LLM and how it is asked."""
 
+    name: Name | None = None
+    """What tables and files call it, where there are several; else the model's name stands there."""
     base_url: Annotated[str, AfterValidator(_web_address)] = "https://api.openai.com/v1"
     model: Annotated[str, Field(min_length=1)]
     api_key_env: str | None = "OPENAI_API_KEY"
@@ -158,14 +160,23 @@ class TeacherSection(Section):
     votes: Annotated[int, Field(ge=1, le=100)] = 3
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     few_shot: Annotated[int, Field(ge=0, le=100)] = 0
-    """Examples in every coding prompt, balanced per label, from human train rows only."""
+    """Examples in every coding prompt, from human train rows only."""
+    few_shot_choice: Literal["balanced", "fixed", "similar"] = "balanced"
+    """As many of each label; those of ``few_shot_ids``; or, for each response, the rows most like it."""
+    few_shot_ids: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    reasoning: bool = False
+    """Whether the answer gives a reason in one sentence before the label."""
+    per_request: Annotated[int, Field(ge=1, le=100)] = 1
+    """How many responses one request carries."""
+    logprobs: bool = False
+    """Whether the endpoint is asked how probable the label's tokens were; the soft labels then come from there."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
     tries: Annotated[int, Field(ge=1, le=20)] = 6
     """How often one answer is asked for before its response is set aside."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     max_output_tokens: Count = 300
-    ties: Literal["set_aside", "first_vote"] = "set_aside"
-    """What a tie of votes becomes: a set-aside row, or the tied label that was voted first."""
+    ties: Literal["set_aside", "first_vote", "logprobs"] = "set_aside"
+    """What a tie of votes becomes: a set-aside row, the tied label that was voted first, or the more probable one."""
     cache: File = Path("teacher-cache")
     prices: PricesSection | None = None
     budget: BudgetSection | None = None
@@ -176,6 +187,29 @@ class TeacherSection(Section):
         if self.budget and self.budget.usd is not None and self.prices is None:
             raise ValueError("a budget in usd needs prices; give prices, or a budget in tokens")
         return self
+
+    @model_validator(mode="after")
+    def _prompts_agree(self) -> Self:
+        if (self.few_shot_choice == "fixed") != bool(self.few_shot_ids):
+            raise ValueError("few_shot_choice: fixed and few_shot_ids belong together")
+        if len(set(self.few_shot_ids)) < len(self.few_shot_ids):
+            raise ValueError("an id stands twice in few_shot_ids")
+        if self.few_shot_ids and self.few_shot not in (0, len(self.few_shot_ids)):
+            raise ValueError(
+                f"few_shot is {self.few_shot}, and few_shot_ids has {len(self.few_shot_ids)}; leave it out"
+            )
+        if self.few_shot_choice == "similar" and not self.few_shot:
+            raise ValueError("few_shot_choice: similar needs few_shot, the number of examples")
+        if self.few_shot_choice == "similar" and self.per_request > 1:
+            raise ValueError("few_shot_choice: similar chooses for one response; it needs per_request: 1")
+        if self.ties == "logprobs" and not self.logprobs:
+            raise ValueError("ties: logprobs needs logprobs: true")
+        return self
+
+    @property
+    def called(self) -> str:
+        """The name that tables and files give this teacher."""
+        return self.name or self.model
 
 
 def _listed(value: object) -> object:
@@ -269,6 +303,10 @@ class Project(Section):
     task: TaskSection
     data: DataSection
     teacher: TeacherSection | None = None
+    teachers: Annotated[tuple[TeacherSection, ...], Field(strict=False)] = ()
+    """Several teachers, each with a name, in the place of one."""
+    teachers_vote: Literal["majority", "gate_weighted"] = "majority"
+    """How several teachers make one label: each counts the same, or by its agreement at the gate."""
     generate: GenerateSection | None = None
     mix: MixSection = MixSection()
     student: StudentSection = StudentSection()
@@ -277,11 +315,26 @@ class Project(Section):
 
     @model_validator(mode="after")
     def _sections_that_need_others(self) -> Self:
-        if self.generate and not self.teacher:
+        if self.generate and not self.panel:
             raise ValueError("generate needs the section teacher, who writes")
         if self.mix.synthetic_share > 0 and not self.generate:
             raise ValueError("mix.synthetic_share needs the section generate")
         return self
+
+    @model_validator(mode="after")
+    def _one_panel(self) -> Self:
+        if self.teacher and self.teachers:
+            raise ValueError("give teacher or teachers, not both")
+        if unnamed := [number for number, teacher in enumerate(self.teachers, 1) if teacher.name is None]:
+            raise ValueError(f"teacher {unnamed[0]} of teachers has no name")
+        if len({teacher.name for teacher in self.teachers}) < len(self.teachers):
+            raise ValueError("two teachers have the same name")
+        return self
+
+    @property
+    def panel(self) -> tuple[TeacherSection, ...]:
+        """Every teacher: none, the one of ``teacher``, or those of ``teachers``."""
+        return (self.teacher,) if self.teacher else self.teachers
 
     @property
     def folder(self) -> Path:

@@ -90,6 +90,9 @@ class TestRows(_Rows):
     __test__ = False  # pytest: this is no test class
 
 
+Soft: TypeAlias = Literal["votes", "logprobs", "mixed"]
+
+
 @dataclass(frozen=True, slots=True)
 class TeacherLabel:
     """What the teacher's votes make of one response.
@@ -97,10 +100,13 @@ class TeacherLabel:
     Attributes:
         id: The response's id.
         label: The mode of the votes.
-        consistency: Share of the votes equal to the mode, in (0, 1].
-        shares: Share of the votes per label, zero shares left out; sums to 1.
-        votes: The single votes in order.
-        teacher: The model's name.
+        consistency: Share of the votes equal to the label, in (0, 1].
+        shares: Soft label: a share per label, zero shares left out; sums to 1.
+        votes: The single votes in order; of several teachers, one teacher's after the other's.
+        teacher: The teacher's name; of several, the names joined by `` + ``.
+        soft: What the shares were made from: the votes, or the probabilities that came with them; ``mixed`` where
+            several teachers differ in that.
+        opinions: What each of several teachers said; empty for one teacher.
     """
 
     id: str
@@ -109,6 +115,8 @@ class TeacherLabel:
     shares: Mapping[str, float]
     votes: tuple[str, ...]
     teacher: str
+    soft: Soft = "votes"
+    opinions: tuple["TeacherLabel", ...] = ()
 
 
 Source: TypeAlias = Literal["human", "teacher", "synthetic"]

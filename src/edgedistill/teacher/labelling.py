@@ -15,6 +15,7 @@ from edgedistill.records.types import CodedResponse, Response, SetAside, Teacher
 from edgedistill.teacher.asking import Patience
 from edgedistill.teacher.cache import AnswerCache
 from edgedistill.teacher.codebook import Codebook
+from edgedistill.teacher.examples import Chooser, shared
 from edgedistill.teacher.failures import FAILURES, FailureLog
 from edgedistill.teacher.parsing import Cause, Failure
 from edgedistill.teacher.plan import Coding, Plan
@@ -61,7 +62,7 @@ def label_responses(
     section: TeacherSection,
     cache: AnswerCache,
     *,
-    examples: Sequence[CodedResponse] = (),
+    examples: Sequence[CodedResponse] | Chooser = (),
     offline: bool = False,
     api_key: str | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -78,7 +79,7 @@ def label_responses(
         codebook: What to code with.
         section: Whom to ask and how.
         cache: Holds the answers so far and takes the new ones.
-        examples: Human-coded responses that every prompt shows, from `choose_examples`.
+        examples: Human-coded responses that every prompt shows, or what chooses them for each response.
         offline: Ask nothing; a vote that failed in an earlier run sets its response aside again.
         api_key: The key; None reads the environment variable that the section names, once something must be asked.
         progress: Called after every vote.
@@ -92,7 +93,7 @@ def label_responses(
         CacheDamaged: The cache cannot be read or written.
         DataError: A response lacks an input.
     """
-    plan = Plan(responses, codebook, section, examples)
+    plan = Plan(responses, codebook, section, examples if callable(examples) else shared(examples))
     usage = Usage(cached=plan.recall(cache), nano_dollars=0 if section.prices else None)
     if progress:
         progress(Progress(usage.cached, plan.total, usage))
@@ -100,25 +101,25 @@ def label_responses(
         plan.recall_failures(FailureLog(cache.folder))
         _require_all(plan)
         return _labelling(plan, section, usage)
-    done = usage.cached
+    draws_on = budget or Budget.of(section)
+    # Texts that shared a request and got no vote of their own there are then asked for alone.
+    for sheets, read in ((plan.sheets, plan.read), (plan.single_sheets, plan.read_single)):
+        before = usage
 
-    def told(usage: Usage) -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(Progress(done, plan.total, usage))
+        def told(now: Usage, before: Usage = before) -> None:
+            if progress:
+                progress(Progress(plan.done, plan.total, before + now))
 
-    usage = ask_all(
-        [plan.question(coding, vote) for coding, vote in plan.open],
-        plan.read,
-        section,
-        cache,
-        cached=usage.cached,
-        api_key=api_key,
-        told=told,
-        budget=budget,
-        patience=patience,
-    )
+        usage = before + ask_all(
+            [plan.question(sheet) for sheet in sheets()],
+            read,
+            section,
+            cache,
+            api_key=api_key,
+            told=told,
+            budget=draws_on,
+            patience=patience,
+        )
     return _labelling(plan, section, usage)
 
 
@@ -149,8 +150,8 @@ def _counted(response: Response, coding: Coding | None, section: TeacherSection)
     if coding.failure:
         parts = _detail(coding.failure)
         return _set_aside(response, coding.failure.cause, "; ".join(parts))
-    label = count_votes(response.id, coding.labels, section.ties, section.model)
-    return label or _set_aside(response, Cause.TIE, ", ".join(coding.labels))
+    label = count_votes(response.id, coding.known, section.ties, section.called)
+    return label or _set_aside(response, Cause.TIE, ", ".join(vote.label for vote in coding.known))
 
 
 def _detail(failure: Failure) -> Iterator[str]:

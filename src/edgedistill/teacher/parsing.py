@@ -64,7 +64,8 @@ def read_label(answer: Mapping[str, Any], labels: Sequence[str]) -> str | Failur
     named = _named(content)
     if named is None:
         return unusable(Cause.UNREADABLE, answer)
-    return _among(named, labels) or unusable(Cause.NO_SUCH_LABEL if _is_json(content) else Cause.UNREADABLE, answer)
+    cause = Cause.NO_SUCH_LABEL if _is_json(content) else Cause.UNREADABLE
+    return label_among(named, labels) or unusable(cause, answer)
 
 
 def content_of(answer: Mapping[str, Any]) -> str | Failure:
@@ -110,7 +111,8 @@ def _is_json(content: str) -> bool:
     return content.startswith("{")
 
 
-def _among(named: str, labels: Sequence[str]) -> str | None:
+def label_among(named: str, labels: Sequence[str]) -> str | None:
+    """Return the label that is meant: the same one, or the one that differs in case, white space or quotes alone."""
     if named in labels:
         return named
     folded = {_folded(label): label for label in labels}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from edgedistill.errors import DataError
 from edgedistill.records.types import CodedResponse
 from edgedistill.teacher import AnswerFormat, Codebook, coding_messages
-from edgedistill.teacher.formats import response_format
+from edgedistill.teacher.formats import AnswerShape, response_format
 from edgedistill_serve.task import Label
 
 from .codings import CODEBOOK, responses
@@ -67,7 +67,7 @@ def test_each_mark_opens_once_and_closes_once(inputs: dict[str, str]) -> None:
 
 
 def test_the_schema_wants_one_label_of_the_codebook_and_nothing_else() -> None:
-    form = response_format(AnswerFormat.SCHEMA, CODEBOOK.names)
+    form = response_format(AnswerFormat.SCHEMA, AnswerShape(CODEBOOK.names))
     assert form is not None
     assert form["json_schema"]["strict"] is True
     assert form["json_schema"]["schema"] == {
