@@ -40,7 +40,7 @@ def diversity(texts: Sequence[str]) -> Diversity:
     """Measure some texts; words are what white space separates, case folded."""
     tokens = [tuple(folded(text).split()) for text in texts]
     lengths = [len(each) for each in tokens]
-    low, middle, high = np.percentile(lengths, [10, 50, 90]).tolist() if lengths else (0, 0, 0)
+    low, middle, high = np.percentile(lengths, [10, 50, 90]).round(1).tolist() if lengths else (0, 0, 0)
     return Diversity(
         rows=len(texts),
         distinct_1=_distinct(tokens, 1),

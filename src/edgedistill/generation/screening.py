@@ -11,7 +11,7 @@ What is compared with what:
   connected"), and such pairs teach most.
 - A validation or test row is compared with every sample, whatever question and label: nothing that resembles a row
   which judges the student may train it.
-- A train row that is nearly repeated is told and changes nothing.
+- A train row to the same question that is nearly repeated is told and changes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,7 +64,8 @@ def screen(
     for rows, reason in ((validation, Reason.NEAR_VALIDATION), (test, Reason.NEAR_TEST)):
         found = _nearest(kept, list(rows), near)
         kept = _without(kept, [_near_row(sample, found, reason) for sample in kept], removed)
-    return Screened(tuple(kept), _nearest(kept, list(train), near), tuple(removed))
+    same_question = _nearest(kept, list(train), near, any_question=False)
+    return Screened(tuple(kept), same_question, tuple(removed))
 
 
 def _without(samples: Sequence[Sample], found: Iterable[Removed | None], removed: list[Removed]) -> list[Sample]:
@@ -85,10 +86,10 @@ def _unusable(sample: Sample, max_characters: int) -> Removed | None:
 
 
 def _repetitions(samples: Sequence[Sample]) -> list[Removed | None]:
-    first: dict[tuple[object, ...], Sample] = {}
+    first: dict[tuple[str, ...], Sample] = {}
     verdicts: list[Removed | None] = []
     for sample in samples:
-        earlier = first.setdefault((sample.context, folded(sample.text)), sample)
+        earlier = first.setdefault((*sample.context, folded(sample.text)), sample)
         same = earlier is sample
         detail = "" if earlier.label == sample.label else f"written for the label {earlier.label!r} there"
         verdicts.append(None if same else Removed(sample, Reason.REPEATS, detail, earlier.id, 1.0))
@@ -110,21 +111,29 @@ def _near_repetitions(samples: Sequence[Sample], near: float) -> list[Removed | 
 
 
 def _places_by_kind(samples: Sequence[Sample]) -> Iterable[list[int]]:
-    places: dict[tuple[object, ...], list[int]] = {}
+    places: dict[tuple[str, ...], list[int]] = {}
     for place, sample in enumerate(samples):
-        places.setdefault((sample.context, sample.label), []).append(place)
+        places.setdefault((*sample.context, sample.label), []).append(place)
     return places.values()
 
 
-def _nearest(samples: Sequence[Sample], rows: Sequence[CodedResponse], near: float) -> dict[str, Near]:
+def _nearest(
+    samples: Sequence[Sample], rows: Sequence[CodedResponse], near: float, *, any_question: bool = True
+) -> dict[str, Near]:
     """For every sample that is near a row, the row that it is nearest to."""
     found: dict[str, Near] = {}
     texts, others = [sample.text for sample in samples], [row.response.text for row in rows]
     for place, other, similarity in similar_pairs(texts, others, near):
         sample, row = samples[place], rows[other]
+        if not any_question and _context(row) != sample.context:
+            continue
         if sample.id not in found or similarity > found[sample.id].similarity:
             found[sample.id] = Near(row.response.id, similarity, row.label)
     return found
+
+
+def _context(row: CodedResponse) -> tuple[str, ...]:
+    return tuple(text for name, text in row.response.inputs.items() if name != "response")
 
 
 def _near_row(sample: Sample, found: Mapping[str, Near], reason: Reason) -> Removed | None:

@@ -67,9 +67,9 @@ def generate(run: Run) -> dict[str, Any]:
         "cost": asdict(written.usage + labelling.usage),
     }
     details = {
-        "failed": [asdict(call) for call in written.failed],
-        "removed": [_told(removal) for removal in removed],
-        "uncoded": [{"id": row.id, "reason": row.reason, "detail": row.detail} for row in labelling.set_aside],
+        "failed_calls": [asdict(call) for call in written.failed],
+        "removed_samples": [_told(removal) for removal in removed],
+        "uncoded_samples": [{"id": row.id, "reason": row.reason, "detail": row.detail} for row in labelling.set_aside],
         "regraded": _agreement(run, checked),
         "diversity": list(_diversity(list(splits.train), written.samples, kept)),
         "cost_of": {"writing": asdict(written.usage), "regrading": asdict(labelling.usage)},
