@@ -1,67 +1,344 @@
-"""The queue is bounded, takes a request whole or not at all, and loses nothing."""
+"""The queue is bounded, takes a request whole or not at all, loses nothing, and outlives what it meets."""
 
-from threading import Event
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from dataclasses import replace
+from threading import Event, Lock
 
+import msgspec
 import pytest
 
-from edgedistill_serve import QueueFull, Score, ScoringFailed
+from edgedistill_serve import DeadlinePassed, NotReady, QueueFull, Scorer, ScoringFailed
 from edgedistill_serve.scoring_queue import ScoringQueue
+from edgedistill_serve.session import Session
 
-SCORE = Score("a", 1.0, {"a": 1.0}, "accept", None, False, 1)
-
-
-class Failing:
-    """A scorer that fails on what is bad."""
-
-    def __init__(self, bundle):
-        self.bundle = bundle
-
-    def score_one(self, row):
-        """Take the place of the scorer's own."""
-        if row["response"] == "bad":
-            raise ScoringFailed("the model failed on this response")
-        return SCORE
+POISON = "poisonous"
+TEXTS = ("you worked hard", "great job", "so smart", "x", "", "why is this the answer", "GREAT job!", "42 " * 40, "é ü")
 
 
-class Waiting(Failing):
-    """A scorer that waits until it may go."""
+class Graph(Session):
+    """A real graph that can be held up, that counts, and that raises what it is told to."""
 
-    def __init__(self, bundle):
-        super().__init__(bundle)
-        self.go = Event()
+    def __init__(self, model, device="cpu"):
+        super().__init__(model, device)
+        self.open = Event()
+        self.open.set()
+        self.begun = Event()
+        self.rows = []
+        self.fault = None
 
-    def score_one(self, row):
-        """Take the place of the scorer's own."""
-        self.go.wait()
-        return SCORE
-
-
-def rows(*texts):
-    return [{"response": text} for text in texts]
-
-
-def test_a_response_that_fails_fails_alone(bundle):
-    queue = ScoringQueue(limit=4, threads=2)
-    good, bad, last = queue.submit(Failing(bundle), rows("good", "bad", "good"))
-    assert good.result() == last.result() == SCORE
-    assert isinstance(bad.exception(), ScoringFailed)
-    queue.close()
+    def batch_logits(self, rows):
+        """Wait, count and raise, then score."""
+        self.begun.set()
+        assert self.open.wait(30)
+        self.rows.append(len(rows))
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
+        return super().batch_logits(rows)
 
 
-def test_what_does_not_fit_is_refused_whole_and_room_comes_back(bundle):
-    queue, scorer = ScoringQueue(limit=3, threads=1), Waiting(bundle)
-    waiting = queue.submit(scorer, rows("a", "b"))
-    with pytest.raises(QueueFull, match="2 responses are waiting and there is room for 3"):
-        queue.submit(scorer, rows("c", "d"))
-    assert queue.taken == 2
-    scorer.go.set()
-    assert [future.result() for future in waiting] == [SCORE, SCORE]
-    queue.close()
-    assert queue.taken == 0
+class Held:
+    """A queue with one scorer, whose graph is at hand."""
+
+    def __init__(self, bundle, *, limit=100, threads=1, recent=0, observe=lambda _: None):
+        self.graphs = []
+        self.scorer = Scorer(bundle, recent=recent, open_graph=self._graph)
+        self.graph = self.graphs[-1]
+        self.graph.rows.clear()
+        self.graph.begun.clear()
+        self.queue = ScoringQueue(limit=limit, threads=threads, observe=observe)
+
+    def _graph(self, model, device):
+        self.graphs.append(Graph(model, device))
+        return self.graphs[-1]
+
+    def ask(self, *texts, **given):
+        """Submit texts."""
+        return self.queue.submit(self.scorer, [{"response": text} for text in texts], **given)
+
+    def hold(self):
+        """Let the graph's only thread begin with a row and stay there."""
+        self.graph.begun.clear()
+        self.graph.open.clear()
+        (busy,) = self.ask("the answer is held up")
+        assert self.graph.begun.wait(30)
+        return busy
 
 
-def test_closing_scores_what_was_taken(bundle):
-    queue = ScoringQueue(limit=100, threads=2)
-    futures = queue.submit(Failing(bundle), rows(*100 * ["good"]))
-    queue.close()
+@pytest.fixture
+def held(bundle):
+    opened = []
+
+    def hold(of=bundle, **given):
+        opened.append(Held(of, **given))
+        return opened[-1]
+
+    yield hold
+    for one in opened:
+        one.graph.open.set()
+        one.queue.close()
+
+
+@pytest.fixture(scope="module")
+def sharing_bundle(bundle):
+    """Its graph is said to give the same scores in any batch, so that rows share batches."""
+    return replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, batch_invariant=True, precision="fp32"))
+
+
+def alone(bundle, *texts):
+    return Scorer(bundle, recent=0, threads=1).score(texts)
+
+
+def test_what_was_asked_for_is_scored_in_order(held, bundle):
+    assert [future.result(30) for future in held(threads=3).ask(*TEXTS)] == alone(bundle, *TEXTS)
+
+
+def test_a_response_that_the_model_fails_on_fails_alone(held, bundle):
+    good, bad, last = held().ask("great job", POISON, "so smart")
+    assert [good.result(30), last.result(30)] == alone(bundle, "great job", "so smart")
+    assert isinstance(bad.exception(30), ScoringFailed)
+
+
+def test_in_a_batch_too_a_response_fails_alone(held, sharing_bundle):
+    one = held(sharing_bundle)
+    busy = one.hold()
+    good, bad, last = one.ask("great job", f"so {POISON}", "so smart")
+    one.graph.open.set()
+    assert [good.result(30), last.result(30)] == alone(sharing_bundle, "great job", "so smart")
+    assert isinstance(bad.exception(30), ScoringFailed)
+    assert busy.result(30)
+    assert one.graph.rows == [1, 3, 1, 1, 1]
+
+
+def test_rows_that_may_share_a_batch_do_so_within_the_budget(held, sharing_bundle):
+    one = held(sharing_bundle)
+    one.hold()
+    futures = one.ask(*(f"you worked hard {number}" for number in range(90)))
+    one.graph.open.set()
+    assert [future.result(30) for future in futures] == alone(
+        sharing_bundle, *(f"you worked hard {number}" for number in range(90))
+    )
+    assert len(one.graph.rows) < 20
+    assert max(one.graph.rows) * 7 <= 512
+
+
+def test_what_does_not_fit_is_refused_whole_and_room_comes_back(held):
+    one = held(limit=3)
+    one.hold()
+    waiting = one.ask("a", "b")
+    with pytest.raises(QueueFull, match="3 responses are waiting and there is room for 3"):
+        one.ask("c")
+    assert (one.queue.taken, one.queue.waiting) == (3, 2)
+    one.graph.open.set()
+    wait(waiting, 30)
+    assert [future.result(30) for future in one.ask("c", "d", "e")]
+
+
+def test_closing_scores_what_was_taken_and_takes_no_more(held):
+    one = held(threads=2)
+    futures = one.ask(*map(str, range(100)))
+    one.queue.close()
     assert all(future.done() for future in futures)
+    assert (one.queue.taken, one.queue.threads) == (0, 0)
+    with pytest.raises(NotReady):
+        one.ask("x")
+
+
+def test_a_future_that_is_cancelled_before_its_turn_leaves_the_queue(held):
+    one = held(limit=3)
+    one.hold()
+    first, second = one.ask("a", "b")
+    assert first.cancel()
+    assert (one.queue.taken, one.queue.waiting) == (2, 1)
+    one.graph.open.set()
+    assert second.result(30)
+    assert len(one.graph.rows) == 2
+    with pytest.raises(CancelledError):
+        first.result()
+
+
+def test_a_row_is_dropped_only_when_all_who_wait_for_it_cancel(held):
+    one = held()
+    one.hold()
+    (first,), (second,), (third,) = one.ask("a"), one.ask("a"), one.ask("a")
+    first.cancel()
+    assert one.queue.waiting == 1
+    one.graph.open.set()
+    assert second.result(30) == third.result(30)
+
+
+def test_a_row_whose_deadline_passes_while_it_waits_is_not_scored(held):
+    one = held()
+    one.hold()
+    (late,) = one.ask("a", deadline=time.monotonic() + 0.01)
+    (patient,) = one.ask("b", deadline=time.monotonic() + 60)
+    time.sleep(0.05)
+    one.graph.open.set()
+    with pytest.raises(DeadlinePassed):
+        late.result(30)
+    assert patient.result(30)
+    assert len(one.graph.rows) == 2
+    assert one.ask("a")[0].result(30)
+
+
+def test_a_text_that_two_ask_for_is_wanted_until_the_later_deadline(held):
+    one = held()
+    one.hold()
+    (hasty,) = one.ask("a", deadline=time.monotonic() + 0.01)
+    (patient,) = one.ask("a")
+    time.sleep(0.05)
+    one.graph.open.set()
+    assert hasty.result(30) == patient.result(30)
+
+
+def test_equal_texts_in_flight_are_scored_once(held, bundle):
+    one = held()
+    busy = one.hold()
+    futures = [*one.ask("great job", "the answer is held up"), *one.ask("great job")]
+    one.graph.open.set()
+    assert [future.result(30) for future in (futures[0], futures[2])] == 2 * alone(bundle, "great job")
+    assert futures[1].result(30) == busy.result(30)
+    assert len(one.graph.rows) == 2
+
+
+def test_who_changes_a_score_changes_no_other_s(held):
+    one = held(recent=10)
+    one.hold()
+    (first,), (second,) = one.ask("great job"), one.ask("great job")
+    one.graph.open.set()
+    first.result(30).probabilities.clear()
+    assert second.result(30).probabilities
+    second.result(30).probabilities.clear()
+    assert one.ask("great job")[0].result(30).probabilities
+
+
+def test_a_text_that_was_scored_lately_is_answered_at_once(held):
+    one = held(recent=10)
+    (scored,) = one.ask("great job")
+    found = scored.result(30)
+    one.hold()
+    (again,) = one.ask("great job")
+    assert again.done()
+    assert again.result() == found
+    assert again.timing.recalled
+
+
+def test_somebody_who_waits_goes_before_a_file(held):
+    done = []
+    one = held(observe=lambda work: done.append(work.lane))
+    one.hold()
+    futures = [*one.ask(*"abc", lane="bulk"), *one.ask("d")]
+    one.graph.open.set()
+    wait(futures, 30)
+    one.queue.close()
+    assert done == ["interactive", "interactive", "bulk", "bulk", "bulk"]
+
+
+@pytest.mark.parametrize("fault", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), BaseException("zebraphone")])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_thread_that_dies_is_replaced_and_its_callers_are_answered(held, bundle, caplog, fault, threads):
+    one = held(threads=threads)
+    one.hold()
+    one.graph.fault = fault
+    after = one.ask("great job")
+    one.graph.open.set()
+    results = [future.exception(30) or future.result() for future in (*after, *one.ask("so smart"))]
+    assert [result for result in results if not isinstance(result, ScoringFailed)][-1:] == alone(bundle, "so smart")
+    replaced = time.monotonic() + 30
+    while one.queue.threads < threads and time.monotonic() < replaced:
+        time.sleep(0.001)
+    assert one.queue.threads == threads
+    assert f"a scoring thread ended ({type(fault).__name__}) and is replaced" in caplog.text
+    assert "zebraphone" not in caplog.text + str(results)
+
+
+def test_who_waits_for_a_thread_that_dies_learns_why(held):
+    one = held()
+    busy = one.hold()
+    one.graph.fault = SystemExit(1)
+    one.graph.open.set()
+    with pytest.raises(ScoringFailed, match=r"the thread that scored this response ended \(SystemExit\)"):
+        busy.result(30)
+
+
+def test_when_a_thread_dies_in_a_batch_the_batches_behind_it_are_scored(held, sharing_bundle):
+    one = held(sharing_bundle)
+    one.hold()
+    futures = one.ask(*("great job " * (number % 8 + 1) + str(number) for number in range(60)))
+    one.graph.open.set()
+    deadline = time.monotonic() + 30
+    while not one.graph.rows and time.monotonic() < deadline:
+        time.sleep(0.001)
+    one.graph.fault = SystemExit(1)
+    outcomes = [future.exception(30) for future in futures]
+    assert all(error is None or isinstance(error, ScoringFailed) for error in outcomes)
+    assert any(error is None for error in outcomes)
+
+
+def test_an_error_of_the_session_keeps_its_words_to_itself(held):
+    one = held()
+    one.graph.fault = RuntimeError("zebraphone")
+    error = one.ask("great job")[0].exception(30)
+    assert isinstance(error, ScoringFailed)
+    assert "zebraphone" not in str(error)
+    assert one.ask("great job")[0].result(30)
+
+
+def test_what_was_done_is_told(held):
+    told = []
+    one = held(recent=10, observe=told.append)
+    (pending,) = one.ask("great job")
+    score = pending.result(30)
+    one.ask("great job")
+    failed = one.ask(POISON)[0].exception(30)
+    one.queue.close()
+    scored, recalled, wrong = told
+    assert (scored.model, scored.lane, scored.scores, scored.failed) == ("praise", "interactive", (score,), 0)
+    assert (scored.tokens, scored.padded_tokens, scored.rows) == (4, 4, 1)
+    assert scored.in_session > 0
+    assert scored.tokenizing > 0
+    assert pending.timing.in_session == scored.in_session
+    assert recalled.recalled
+    assert recalled.scores == (score,)
+    assert (wrong.scores, wrong.failed) == ((), 1)
+    assert failed
+
+
+def test_counting_that_fails_stops_no_scoring(held, caplog):
+    def fail(_):
+        raise ValueError("zebraphone")
+
+    one = held(observe=fail)
+    assert one.ask("great job")[0].result(30)
+    one.queue.close()
+    assert "a piece of work was not counted (ValueError)" in caplog.text
+
+
+def test_an_idle_queue_uses_no_processor(held):
+    one = held(threads=4)
+    one.ask("great job")[0].result(30)
+    used = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - used < 0.01
+
+
+def test_scores_are_the_same_under_load_in_both_lanes_and_with_cancellations(held, bundle):
+    one, lock, expected = held(limit=10_000, threads=3), Lock(), dict(zip(TEXTS, alone(bundle, *TEXTS), strict=True))
+    found = []
+
+    def client(number):
+        for turn in range(20):
+            texts = [TEXTS[(number * turn + step) % len(TEXTS)] for step in range(number % 4 + 1)]
+            futures = one.ask(*texts, lane="bulk" if number % 2 else "interactive")
+            if turn % 5 == 4:
+                futures[0].cancel()
+            with lock:
+                found.extend(zip(texts, futures, strict=True))
+
+    with ThreadPoolExecutor(16) as clients:
+        list(clients.map(client, range(16)))
+    wait([future for _, future in found], 60)
+    assert all(future.cancelled() or future.result() == expected[text] for text, future in found)
+    assert sum(not future.cancelled() for _, future in found) > 600
+    assert one.queue.taken == one.queue.waiting == 0

@@ -23,7 +23,7 @@ BUDGET = 512
 AGE = 0.25
 """Seconds after which bulk work goes before interactive work, once."""
 _WINDOW = 8
-"""One row for so many tokens of the budget is tokenized at once, to be sorted by length: about four batches."""
+"""For so many tokens of the budget one row is tokenized at once, to be sorted by length: about four batches."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +32,7 @@ class Row:
 
     Attributes:
         model: What it is scored with; only rows of one model share a piece of work.
-        alone: Whether it must be scored alone.
+        budget: Tokens of a piece of work that it may share, padding counted; None: it must be scored alone.
         deadline: When it is wanted no more, on the planner's clock; None is never.
         length: Of its sequence in tokens; None while nobody has tokenized it.
         lane: Where it waits.
@@ -40,7 +40,7 @@ class Row:
     """
 
     model: object
-    alone: bool
+    budget: int | None
     deadline: float | None = None
     length: int | None = None
     lane: Lane = "interactive"
@@ -124,15 +124,13 @@ class Planner(Generic[RowT]):
     """Chooses the next piece of work.
 
     Args:
-        budget: Tokens of one piece of work, padding counted.
         age: Seconds after which bulk work goes before interactive work, once.
 
     Attributes:
         waiting: How many rows wait.
     """
 
-    def __init__(self, *, budget: int = BUDGET, age: float = AGE) -> None:
-        self.budget = budget
+    def __init__(self, *, age: float = AGE) -> None:
         self.age = age
         self.waiting = 0
         self._lanes: dict[Lane, _Lane[RowT]] = {"interactive": _Lane(), "bulk": _Lane()}
@@ -197,7 +195,8 @@ class Planner(Generic[RowT]):
         Args:
             work: Not measured; its rows have lengths since.
         """
-        first, *others = token_batches([row.length or 0 for row in work.rows], self.budget)
+        budget = work.rows[0].budget or 0
+        first, *others = token_batches([row.length or 0 for row in work.rows], budget)
         for batch in reversed(others):
             rows = [work.rows[place] for place in batch]
             for row in rows:
@@ -209,15 +208,17 @@ class Planner(Generic[RowT]):
 
     def _next(self, queue: _Lane[RowT]) -> tuple[list[RowT], bool]:
         """Return one row that goes alone, or rows of one model that are yet to be measured."""
-        rows: list[RowT] = []
-        other: list[RowT] = []
-        window = max(1, self.budget // _WINDOW)
-        while len(rows) + len(other) < window and (row := queue.pop()) is not None:
-            if row.alone and not rows:
-                return [row], True
-            (rows if not row.alone and (not rows or row.model is rows[0].model) else other).append(row)
-        if other:
-            queue.requests.appendleft(deque(other))
+        first = queue.pop()
+        if first is None or first.budget is None:
+            return [first] if first else [], True
+        rows: list[RowT] = [first]
+        others: list[RowT] = []
+        for _ in range(first.budget // _WINDOW):
+            if (row := queue.pop()) is None:
+                break
+            (rows if row.model is first.model else others).append(row)
+        if others:
+            queue.requests.appendleft(deque(others))
         return rows, False
 
     def _remind(self, row: RowT) -> None:

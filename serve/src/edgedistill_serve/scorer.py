@@ -72,7 +72,8 @@ class Scorer:
         check: What the self-check of this graph found.
         notes: What the user should know, such as that fallback; it is also logged as a warning.
         recent: The scores that are remembered.
-        budget: Tokens of a batch, padding counted, where responses may share one.
+        budget: Tokens of a batch, padding counted; None where each response must be scored alone, since others in its
+            batch would move its score.
 
     Raises:
         RuntimeMissing: onnxruntime is not installed, or there twice.
@@ -97,14 +98,10 @@ class Scorer:
             graph.check.precision,
             graph.device,
         )
-        self.budget = _GPU_BUDGET if self.device == "cuda" else BUDGET
+        alone = not bundle.manifest.batch_invariant and self.device == "cpu"
+        self.budget = None if alone else _GPU_BUDGET if self.device == "cuda" else BUDGET
         for note in self.notes:
             _log.warning("%s: %s", bundle.manifest.name, note)
-
-    @property
-    def alone(self) -> bool:
-        """Whether each response must be scored alone, since others in its batch would move its score."""
-        return not self.bundle.manifest.batch_invariant and self.device == "cpu"
 
     def score(self, responses: Sequence[Response]) -> list[Score]:
         """Score responses; ``result[i]`` is that of ``responses[i]``, and no other response has a part in it.
@@ -165,27 +162,22 @@ class Scorer:
         """Score rows in one run of the graph, in the calling thread; where that fails, each of them alone.
 
         Args:
-            rows: As `readable` returns them; one only, where `alone`.
+            rows: As `readable` returns them; one only, where there is no ``budget``.
             encoded: The same rows as `encode` returns them, if that was done.
         """
-        started = time.perf_counter()
-        if encoded is None:
-            encoded = self.encode(rows)
-        tokenized = time.perf_counter()
+        started = tokenized = time.perf_counter()
         try:
+            encoded = self.encode(rows) if encoded is None else encoded
+            tokenized = time.perf_counter()
             logits = self._session.batch_logits(encoded)
-            results: list[Score | EdgeDistillError] = [
-                self._judge(logits[place], row, encoded[place]) for place, row in enumerate(rows)
-            ]
+            results = [self._judge(logits[place], row, encoded[place]) for place, row in enumerate(rows)]
         except Exception as error:  # noqa: BLE001  # whatever is wrong with one row, the others are scored
-            if len(rows) == 1:
-                results = [_failure(error)]
-            else:
-                each = [self.score_together([row], [read]) for row, read in zip(rows, encoded, strict=True)]
-                results = [scored.results[0] for scored in each]
-        ended = time.perf_counter()
+            if len(rows) > 1:
+                return _together([self.score_together([row]) for row in rows])
+            return Scored([_failure(error)], 0, 0, tokenized - started, time.perf_counter() - tokenized)
         lengths = [len(row.ids) for row in encoded]
-        return Scored(results, sum(lengths), len(rows) * max(lengths), tokenized - started, ended - tokenized)
+        padded = len(rows) * max(lengths)
+        return Scored(list(results), sum(lengths), padded, tokenized - started, time.perf_counter() - tokenized)
 
     def encode(self, rows: Sequence[_Inputs]) -> list[Encoded]:
         """Return the rows as the graph reads them."""
@@ -226,8 +218,8 @@ class Scorer:
         while chunk := list(islice(places, _ENCODED_AT_ONCE)):
             encoded = self.encode([rows[place] for place in chunk])
             lengths = [len(row.ids) for row in encoded]
-            batches = [[place] for place in range(len(chunk))] if self.alone else token_batches(lengths, self.budget)
-            for batch in batches:
+            alone = [[place] for place in range(len(chunk))]
+            for batch in alone if self.budget is None else token_batches(lengths, self.budget):
                 yield [chunk[place] for place in batch], [encoded[place] for place in batch]
 
     @cached_property
@@ -275,6 +267,16 @@ def attempt(step: Callable[[Given], Found], given: Given) -> Found | EdgeDistill
 def available_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _together(each: Sequence[Scored]) -> Scored:
+    return Scored(
+        [result for scored in each for result in scored.results],
+        sum(scored.tokens for scored in each),
+        sum(scored.padded_tokens for scored in each),
+        sum(scored.tokenizing for scored in each),
+        sum(scored.in_session for scored in each),
+    )
 
 
 def _failure(error: Exception) -> EdgeDistillError:

@@ -1,31 +1,82 @@
 """A bounded queue of responses in front of the threads that score them."""
 
+import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Condition, get_ident
+from typing import TypeAlias
 
-from edgedistill_serve.errors import DeadlinePassed, EdgeDistillError, QueueFull
-from edgedistill_serve.scorer import Score, Scorer
+from edgedistill_serve.encoding import Encoded
+from edgedistill_serve.errors import DeadlinePassed, EdgeDistillError, NotReady, QueueFull, ScoringFailed
+from edgedistill_serve.planner import Planner, Row, Work
+from edgedistill_serve.recent import copy_of
+from edgedistill_serve.scorer import Score, Scored, Scorer
 from edgedistill_serve.work import Lane, Observer, Pending, Timing, WorkDone
+from edgedistill_serve.workers import Workers
+
+_Key: TypeAlias = tuple[Scorer, bytes]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Asked(Row):
+    """A row, and those who wait for its score.
+
+    Attributes:
+        scorer: Scores it.
+        inputs: What is scored.
+        key: Tells its texts from others.
+        since: When it was first asked for.
+        callers: Who waits, and since when; more than one where equal texts were asked for.
+        thread: Scores it now.
+        taken: When that began.
+        encoded: As the graph reads it, where that is known before it is scored.
+        tokenizing: Seconds that this took.
+    """
+
+    scorer: Scorer = field(kw_only=True)
+    inputs: dict[str, str] = field(kw_only=True)
+    key: bytes = field(kw_only=True)
+    since: float = field(kw_only=True)
+    callers: dict[Pending, float] = field(default_factory=dict, kw_only=True)
+    thread: int | None = field(default=None, kw_only=True)
+    taken: float = field(default=0.0, kw_only=True)
+    encoded: Encoded | None = field(default=None, kw_only=True)
+    tokenizing: float = field(default=0.0, kw_only=True)
 
 
 class ScoringQueue:
-    """Scores responses on as many threads as there are cores; each fails alone.
+    """Scores responses on as many threads as there are cores; each fails alone, equal ones are scored once.
 
     Args:
         limit: How many responses may wait or be scored at a time.
-        threads: How many are scored at a time.
+        threads: How many pieces of work are done at a time.
         observe: Told of every piece of work that was done.
+        clock: Seconds that only grow.
     """
 
-    def __init__(self, *, limit: int, threads: int, observe: Observer = lambda _: None) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        threads: int,
+        observe: Observer = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.limit = limit
         self._observe = observe
+        self._clock = clock
         self._taken = 0
-        self._waiting = 0
-        self._lock = Lock()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="scoring")
+        self._closing = False
+        self._planner: Planner[_Asked] = Planner()
+        self._asked: dict[_Key, _Asked] = {}
+        self._changed = Condition()
+        self._workers = Workers(self._next, self._score, self._fail, threads=threads)
 
     def submit(
         self,
@@ -37,11 +88,15 @@ class ScoringQueue:
     ) -> list[Pending]:
         """Queue the responses of one request, all or none.
 
+        A text that waits or is being scored already is not scored again: whoever asks for it now waits with the others,
+        and it is dropped when the last of their deadlines has passed, or all of them have cancelled. One that was
+        scored lately is answered at once.
+
         Args:
             scorer: What to score them with.
             rows: What to score, as `Scorer.readable` returns it.
             lane: How urgent they are.
-            deadline: When they are wanted no more, on the clock of `time.monotonic`.
+            deadline: When they are wanted no more, on the queue's clock.
 
         Returns:
             A future per response, in order; it ends with `ScoringFailed` where the response could not be scored, and
@@ -49,19 +104,32 @@ class ScoringQueue:
 
         Raises:
             QueueFull: There is no room for all of them.
+            NotReady: The queue is closed.
         """
-        with self._lock:
-            if self._taken + len(rows) > self.limit:
-                raise QueueFull(
-                    f"{self._taken} responses are waiting and there is room for {self.limit}", mend="Try again later."
-                )
-            self._taken += len(rows)
-            self._waiting += len(rows)
-        futures = [Pending() for _ in rows]
-        for row, future in zip(rows, futures, strict=True):
-            future.add_done_callback(self._done)
-            self._threads.submit(self._score, scorer, row, lane, deadline, future, time.monotonic())
-        return futures
+        now = self._clock()
+        keys = [scorer.key(row) for row in rows]
+        known = [scorer.recent.get(key) for key in keys]
+        pending = [Pending() for _ in rows]
+        asking = [place for place, score in enumerate(known) if score is None]
+        with self._changed:
+            self._check_room(len(asking))
+            new = []
+            for place in asking:
+                asked = self._asked.get((scorer, keys[place]))
+                if asked is None:
+                    asked = _Asked(
+                        scorer, scorer.budget, deadline, scorer=scorer, inputs=rows[place], key=keys[place], since=now
+                    )
+                    self._asked[scorer, keys[place]] = asked
+                    new.append(asked)
+                else:
+                    self._join(asked, lane, deadline, now)
+                asked.callers[pending[place]] = now
+                pending[place].add_done_callback(partial(self._done, asked, pending[place]))
+            self._planner.add(new, lane, now)
+            self._changed.notify(len(new))
+        self._recall(scorer, lane, [(pending[place], score) for place, score in enumerate(known) if score is not None])
+        return pending
 
     @property
     def taken(self) -> int:
@@ -70,43 +138,173 @@ class ScoringQueue:
 
     @property
     def waiting(self) -> int:
-        """How many responses wait."""
-        return self._waiting
+        """How many responses wait, equal ones counted once."""
+        return self._planner.waiting
+
+    @property
+    def threads(self) -> int:
+        """How many threads score, or are ready to."""
+        return self._workers.alive
 
     def close(self) -> None:
         """Score what is queued, then end the threads."""
-        self._threads.shutdown(wait=True)
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._workers.join()
 
-    def _score(
-        self,
-        scorer: Scorer,
-        row: dict[str, str],
-        lane: Lane,
-        deadline: float | None,
-        future: Pending,
-        since: float,
-    ) -> None:
-        with self._lock:
-            self._waiting -= 1
-        if not future.set_running_or_notify_cancel():
-            return
-        started = time.monotonic()
-        waited = started - since
-        if deadline is not None and started > deadline:
-            future.set_exception(DeadlinePassed("the time of the request was over", mend="Try again later."))
-            return
-        model = scorer.bundle.manifest
-        try:
-            score = scorer.score_one(row)
-        except EdgeDistillError as error:
-            self._observe(WorkDone(model.name, model.version, lane, (), 1, (waited,), 0, 0, 0.0, 0.0))
-            future.set_exception(error)
-            return
-        taken = time.monotonic() - started
-        self._observe(WorkDone(model.name, model.version, lane, (score,), 0, (waited,), 0, 0, 0.0, taken))
-        future.timing = Timing(waited, 0.0, taken)
-        future.set_result(score)
+    def _check_room(self, wanted: int) -> None:
+        if self._closing:
+            raise NotReady("the server is draining", mend="Try again later.")
+        if self._taken + wanted > self.limit:
+            raise QueueFull(
+                f"{self._taken} responses are waiting and there is room for {self.limit}", mend="Try again later."
+            )
+        self._taken += wanted
 
-    def _done(self, _: Future[Score]) -> None:
-        with self._lock:
+    def _join(self, asked: _Asked, lane: Lane, deadline: float | None, now: float) -> None:
+        """Let one more wait for a row that was asked for already."""
+        later = None if deadline is None or asked.deadline is None else max(deadline, asked.deadline)
+        asked.deadline = later
+        if lane == "interactive":
+            self._planner.hasten(asked, now)
+
+    def _recall(self, scorer: Scorer, lane: Lane, known: Sequence[tuple[Pending, Score]]) -> None:
+        self._tell_recalled(scorer, lane, [score for _, score in known])
+        for pending, score in known:
+            pending.timing = Timing(0.0, 0.0, 0.0, recalled=True)
+            pending.set_result(score)
+
+    def _done(self, asked: _Asked, pending: Pending, _: Future[Score]) -> None:
+        """Make room; where the last who waited has cancelled, forget the row."""
+        with self._changed:
             self._taken -= 1
+            if pending.cancelled():
+                del asked.callers[pending]
+                self._leave(asked)
+        if pending.cancelled():
+            pending.set_running_or_notify_cancel()  # wakes who waits for it with `concurrent.futures.wait`
+
+    def _leave(self, asked: _Asked) -> None:
+        """Forget a row that waits and that nobody waits for."""
+        if asked.state == "waiting" and not asked.callers:
+            self._planner.drop(asked)
+            self._forget(asked)
+
+    def _forget(self, asked: _Asked) -> None:
+        key = asked.scorer, asked.key
+        if self._asked.get(key) is asked:
+            del self._asked[key]
+
+    def _next(self) -> Work[_Asked] | None:
+        """Wait for work, and answer those whose time is over meanwhile."""
+        while True:
+            with self._changed:
+                overdue = self._planner.overdue(self._clock())
+                for asked in overdue:
+                    self._forget(asked)
+                work = None if overdue else self._planner.take(self._clock())
+                for asked in work.rows if work else ():
+                    asked.thread, asked.taken = get_ident(), self._clock()
+                if work is None and not overdue:
+                    if self._closing:
+                        return None
+                    self._changed.wait()
+            for asked in overdue:
+                self._answer(asked, DeadlinePassed("the time of the request was over", mend="Try again later."))
+            if work is not None:
+                return work
+
+    def _score(self, work: Work[_Asked]) -> None:
+        if not work.measured:
+            work = self._measure(work)
+        rows, scorer = work.rows, work.rows[0].scorer
+        encoded = [asked.encoded for asked in rows if asked.encoded is not None]
+        together = [asked.inputs for asked in rows]
+        scored = scorer.score_together(together, encoded if len(encoded) == len(rows) else None)
+        tokenizing = scored.tokenizing + sum(asked.tokenizing for asked in rows)
+        self._record(work, scored, tokenizing)
+        shared = []
+        for asked, result in zip(rows, scored.results, strict=True):
+            if isinstance(result, Score):
+                scorer.recent.put(asked.key, result)
+            callers = self._answer(asked, result, tokenizing, scored.in_session)
+            if isinstance(result, Score):
+                shared += (callers - 1) * [result]
+        self._tell_recalled(scorer, work.lane, shared)
+
+    def _measure(self, work: Work[_Asked]) -> Work[_Asked]:
+        """Tokenize rows, and keep those of them that make the first batch."""
+        scorer, rows = work.rows[0].scorer, work.rows
+        started = time.perf_counter()
+        try:
+            encoded: list[Encoded] | None = scorer.encode([asked.inputs for asked in rows])
+        except Exception:  # noqa: BLE001  # one of them cannot be read: each goes alone, and that one fails alone
+            encoded = None
+        share = (time.perf_counter() - started) / len(rows)
+        with self._changed:
+            for place, asked in enumerate(rows):
+                asked.encoded = encoded[place] if encoded else None
+                asked.length = len(encoded[place].ids) if encoded else scorer.budget
+                asked.tokenizing = share
+            first = self._planner.split(work)
+            for asked in rows:
+                if asked.state == "waiting":
+                    asked.thread = None
+                    self._leave(asked)
+            self._changed.notify_all()
+        return first
+
+    def _fail(self, work: Work[_Asked], error: BaseException) -> None:
+        """Answer those who wait for what this thread began and did not finish."""
+        failed = ScoringFailed(f"the thread that scored this response ended ({type(error).__name__})")
+        for asked in work.rows:
+            if asked.thread == get_ident():
+                self._answer(asked, failed)
+
+    def _answer(
+        self, asked: _Asked, result: Score | EdgeDistillError, tokenizing: float = 0.0, in_session: float = 0.0
+    ) -> int:
+        """Answer those who wait for a row, and return how many they were."""
+        with self._changed:
+            asked.thread = None
+            self._forget(asked)
+            callers = list(asked.callers.items())
+        for pending, since in callers:
+            with suppress(InvalidStateError):  # cancelled meanwhile
+                if isinstance(result, Score):
+                    pending.timing = Timing(max(0.0, asked.taken - since), tokenizing, in_session)
+                    pending.set_result(copy_of(result))
+                else:
+                    pending.set_exception(result)
+        return len(callers)
+
+    def _record(self, work: Work[_Asked], scored: Scored, tokenizing: float) -> None:
+        model = work.rows[0].scorer.bundle.manifest
+        scores = tuple(result for result in scored.results if isinstance(result, Score))
+        self._tell(
+            WorkDone(
+                model.name,
+                model.version,
+                work.lane,
+                scores,
+                len(scored.results) - len(scores),
+                tuple(asked.taken - asked.since for asked in work.rows),
+                scored.tokens,
+                scored.padded_tokens,
+                tokenizing,
+                scored.in_session,
+            )
+        )
+
+    def _tell_recalled(self, scorer: Scorer, lane: Lane, scores: Sequence[Score]) -> None:
+        if scores:
+            model, waited = scorer.bundle.manifest, (0.0,) * len(scores)
+            again = tuple(scores)
+            self._tell(WorkDone(model.name, model.version, lane, again, 0, waited, 0, 0, 0.0, 0.0, recalled=True))
+
+    def _tell(self, done: WorkDone) -> None:
+        try:
+            self._observe(done)
+        except Exception as error:  # noqa: BLE001  # who counts must not stop who scores
+            _log.error("a piece of work was not counted (%s)", type(error).__name__)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from typing import Generic, TypeVar
 
 Work = TypeVar("Work")
@@ -53,7 +53,7 @@ class Workers(Generic[Work]):
         # A daemon: a thread that hangs in the runtime must not keep the process from ending.
         thread = Thread(target=self._run, name="scoring", daemon=True)
         with self._lock:
-            self._threads = [*(other for other in self._threads if other.is_alive()), thread]
+            self._threads = [*(other for other in self._threads if other is not current_thread()), thread]
             thread.start()
 
     def _run(self) -> None:
@@ -63,6 +63,8 @@ class Workers(Generic[Work]):
                 self._do(work)
         except BaseException as error:  # noqa: BLE001  # whatever ends a thread, its callers are answered
             _log.error("a scoring thread ended (%s) and is replaced", type(error).__name__)
-            self._start()
-            if work is not None:
-                self._fail(work, error)
+            try:
+                if work is not None:
+                    self._fail(work, error)
+            finally:
+                self._start()

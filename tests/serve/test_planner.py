@@ -1,0 +1,235 @@
+"""The planner loses nothing, gives nothing twice, keeps its budget, and lets nobody wait for ever."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from edgedistill_serve.planner import AGE, Planner, Row, token_batches
+
+ALONE, SHARING, OTHER = object(), object(), object()
+BUDGETS = {ALONE: None, SHARING: 64, OTHER: 64}
+LENGTHS = st.lists(st.integers(1, 200), max_size=60)
+
+
+def waiting(number, model=ALONE, deadline=None):
+    return [Row(model, BUDGETS[model], deadline) for _ in range(number)]
+
+
+def drained(planner, now=0.0):
+    rows = []
+    while (work := planner.take(now)) is not None:
+        rows += work.rows
+    return rows
+
+
+@given(LENGTHS, st.integers(1, 128))
+def test_batches_hold_every_row_once(lengths, budget):
+    batches = token_batches(lengths, budget)
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+
+
+@given(LENGTHS, st.integers(1, 128))
+def test_a_batch_keeps_the_budget_and_what_is_longer_goes_alone(lengths, budget):
+    for batch in token_batches(lengths, budget):
+        assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= budget
+
+
+@given(LENGTHS, st.integers(1, 128))
+def test_the_batch_of_the_earliest_row_comes_first(lengths, budget):
+    firsts = [min(batch) for batch in token_batches(lengths, budget)]
+    assert firsts == sorted(firsts)
+    assert firsts[:1] == ([0] if lengths else [])
+
+
+@given(LENGTHS.filter(bool), st.randoms())
+def test_the_order_of_rows_changes_no_batch_lengths(lengths, random):
+    shuffled = random.sample(lengths, len(lengths))
+    found, again = (Counter(tuple(sorted(given[i] for i in batch)) for batch in token_batches(given, 64))
+                    for given in (lengths, shuffled))  # fmt: skip
+    assert found == again
+
+
+class Playing(RuleBasedStateMachine):
+    """Clients come and go, time passes, threads take work: in any order."""
+
+    def __init__(self):
+        super().__init__()
+        self.planner = Planner(age=1.0)
+        self.now = 0.0
+        self.added, self.done, self.dropped = [], [], []
+        self.unmeasured = []
+
+    @rule(
+        number=st.integers(0, 5),
+        model=st.sampled_from([ALONE, SHARING, OTHER]),
+        lane=st.sampled_from(["interactive", "bulk"]),
+        patience=st.none() | st.floats(0, 3),
+    )
+    def a_request_comes(self, number, model, lane, patience):
+        """Add rows."""
+        rows = waiting(number, model, None if patience is None else self.now + patience)
+        self.added += rows
+        self.planner.add(rows, lane, self.now)
+
+    @rule(seconds=st.floats(0, 2))
+    def time_passes(self, seconds):
+        """Move the clock."""
+        self.now += seconds
+
+    @rule()
+    def a_thread_takes_work(self):
+        """Take."""
+        self.dropped += self.planner.overdue(self.now)
+        work = self.planner.take(self.now)
+        if work is None:
+            assert self.planner.waiting == 0
+        elif work.measured:
+            self.done += work.rows
+        else:
+            self.unmeasured.append(work)
+
+    @precondition(lambda self: self.unmeasured)
+    @rule(data=st.data())
+    def a_thread_has_tokenized(self, data):
+        """Split."""
+        work = self.unmeasured.pop(0)
+        for row in work.rows:
+            row.length = data.draw(st.integers(1, 100))
+        first = self.planner.split(work)
+        assert work.rows[0] in first.rows
+        assert len(first.rows) == 1 or len(first.rows) * max(row.length for row in first.rows) <= 64
+        self.done += first.rows
+
+    @precondition(lambda self: any(row.state == "waiting" for row in self.added))
+    @rule(data=st.data(), hasten=st.booleans())
+    def somebody_cancels_or_hurries(self, data, hasten):
+        """Drop or hasten."""
+        row = data.draw(st.sampled_from([row for row in self.added if row.state == "waiting"]))
+        if hasten:
+            self.planner.hasten(row, self.now)
+        else:
+            self.planner.drop(row)
+            self.dropped.append(row)
+
+    @invariant()
+    def every_row_is_in_one_place(self):
+        """Nothing is lost, nothing is given twice."""
+        tokenizing = [row for work in self.unmeasured for row in work.rows]
+        settled = [*self.done, *self.dropped, *tokenizing]
+        assert len(set(map(id, settled))) == len(settled)
+        left = [row for row in self.added if id(row) not in set(map(id, settled))]
+        assert all(row.state == "waiting" for row in left)
+        assert self.planner.waiting == len(left)
+
+    @invariant()
+    def only_rows_of_one_model_are_taken_together(self):
+        """No work mixes models."""
+        assert all(len({id(row.model) for row in work.rows}) == 1 for work in self.unmeasured)
+
+    def teardown(self):
+        """What waits at the end is done at last."""
+        while self.unmeasured:
+            work = self.unmeasured.pop()
+            for row in work.rows:
+                row.length = 10
+            self.done += self.planner.split(work).rows
+        while (work := self.planner.take(self.now)) is not None:
+            if not work.measured:
+                for row in work.rows:
+                    row.length = 10
+                work = self.planner.split(work)
+            self.done += work.rows
+        assert {id(row) for row in self.done} | {id(row) for row in self.dropped} == {id(row) for row in self.added}
+
+
+TestPlaying = Playing.TestCase
+TestPlaying.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+
+
+def test_interactive_rows_go_before_bulk_rows():
+    planner = Planner()
+    bulk, interactive = waiting(3), waiting(2)
+    planner.add(bulk, "bulk", 0.0)
+    planner.add(interactive, "interactive", 0.0)
+    assert drained(planner) == [*interactive, *bulk]
+
+
+@pytest.mark.parametrize("flood", [1, 7])
+def test_bulk_work_is_never_left_for_longer_than_the_age_limit(flood):
+    """A thread takes one row every 10 ms and so many interactive ones come meanwhile: bulk rows still get through."""
+    planner = Planner()
+    bulk = waiting(20)
+    planner.add(bulk, "bulk", 0.0)
+    turns = []
+    for step in range(1000):
+        now = step / 100
+        planner.add(waiting(flood), "interactive", now)
+        if planner.take(now).rows[0] in bulk:
+            turns.append(now)
+    gaps = [later - earlier for earlier, later in zip([0.0, *turns], turns, strict=False)]
+    assert len(turns) == 20
+    assert max(gaps) <= AGE + 0.011
+
+
+def test_a_bulk_row_that_is_overdue_goes_first_once_only():
+    planner = Planner(age=1.0)
+    bulk, interactive = waiting(5), waiting(5)
+    planner.add(bulk, "bulk", 0.0)
+    planner.add(interactive, "interactive", 0.0)
+    assert [planner.take(1.5).rows[0] for _ in range(3)] == [bulk[0], interactive[0], interactive[1]]
+
+
+def test_requests_take_turns():
+    planner = Planner()
+    many, one = waiting(100), waiting(1)
+    planner.add(many, "interactive", 0.0)
+    planner.take(0.0)
+    planner.add(one, "interactive", 0.0)
+    assert one[0] in [planner.take(0.0).rows[0] for _ in range(2)]
+
+
+def test_a_row_whose_deadline_passes_is_dropped_once():
+    planner = Planner()
+    rows = waiting(2, deadline=1.0) + waiting(1)
+    planner.add(rows, "interactive", 0.0)
+    assert planner.overdue(1.0) == []
+    assert planner.overdue(1.1) == rows[:2]
+    assert planner.overdue(1.1) == []
+    assert drained(planner) == rows[2:]
+
+
+def test_a_deadline_that_was_put_off_is_kept():
+    planner = Planner()
+    (row,) = waiting(1, deadline=1.0)
+    planner.add([row], "interactive", 0.0)
+    row.deadline = 2.0
+    assert planner.overdue(1.5) == []
+    assert planner.overdue(2.5) == [row]
+
+
+def test_a_row_that_was_cancelled_makes_room_at_once():
+    planner = Planner()
+    rows = waiting(2)
+    planner.add(rows, "interactive", 0.0)
+    planner.drop(rows[0])
+    planner.drop(rows[0])
+    assert planner.waiting == 1
+    assert drained(planner) == rows[1:]
+
+
+def test_a_bulk_row_that_somebody_waits_for_goes_with_the_interactive_ones():
+    planner = Planner()
+    bulk, interactive = waiting(2), waiting(1)
+    planner.add(bulk, "bulk", 0.0)
+    planner.add(interactive, "interactive", 0.0)
+    planner.hasten(bulk[1], 0.0)
+    assert drained(planner) == [interactive[0], bulk[1], bulk[0]]
+
+
+def test_a_free_thread_gets_what_there_is_at_once():
+    planner = Planner()
+    planner.add(waiting(1, SHARING), "interactive", 0.0)
+    assert len(planner.take(0.0).rows) == 1
