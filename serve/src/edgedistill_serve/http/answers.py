@@ -12,7 +12,7 @@ from edgedistill_serve.http.bodies import read_body
 from edgedistill_serve.http.forms import ScoreRequest
 from edgedistill_serve.http.openapi import JSON
 from edgedistill_serve.http.service import Answer, Service
-from edgedistill_serve.work import Timing
+from edgedistill_serve.work import Lane, Timing
 
 
 class Asked:
@@ -39,14 +39,18 @@ class Asked:
         limits = self._service.limits
         return await read_body(self._request, limit=limits.body_bytes, seconds=limits.body_seconds)
 
-    async def score(self, wanted: ScoreRequest) -> Answer:
+    async def score(self, wanted: ScoreRequest, *, lane: Lane = "interactive") -> Answer:
         """Score what was read, within the time that a request has.
+
+        Args:
+            wanted: What to score, and with which model.
+            lane: How urgent it is.
 
         Raises:
             EdgeDistillError: As `Service.score`.
         """
         deadline = time.monotonic() + self._service.limits.answer_seconds
-        answer = await self._service.score(wanted, deadline=deadline)
+        answer = await self._service.score(wanted, lane=lane, deadline=deadline)
         self._timings += answer.timings
         return answer
 

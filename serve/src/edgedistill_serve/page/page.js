@@ -8,7 +8,13 @@ const at = (id) => document.getElementById(id);
 const state = { models: [], asked: null, sending: null };
 
 function chosen() {
-  return state.models.find((model) => model.name === at("model").value) ?? state.models[0];
+  return state.models.find((model) => idOf(model) === at("model").value) ?? state.models[0];
+}
+
+/** As a request names a model: by its version too where that is needed to tell it from another. */
+function idOf(model) {
+  const alike = state.models.filter((other) => other.name === model.name);
+  return alike.length > 1 ? `${model.name}@${model.version}` : model.name;
 }
 
 function made(tag, className, text) {
@@ -23,7 +29,7 @@ async function loadModels() {
     const { models } = await ask("v1/models", { key: at("key").value });
     at("problem").textContent = "";
     state.models = models;
-    at("model").replaceChildren(...models.map((model) => new Option(model.name, model.name)));
+    at("model").replaceChildren(...models.map((model) => new Option(idOf(model), idOf(model))));
     at("model-field").hidden = models.length < 2;
     showModel();
   } catch (error) {
@@ -35,7 +41,7 @@ async function loadModels() {
 function showModel() {
   const model = chosen();
   for (const name of INPUTS) at(`${name}-field`).hidden = !model.inputs.includes(name);
-  at("served").textContent = `The model “${model.name}” scores it, here on this server.`;
+  at("served").textContent = `The model “${idOf(model)}” scores it, here on this server.`;
   const { review } = model;
   at("definitions").replaceChildren(
     ...model.labels.map((label) => {
@@ -139,9 +145,9 @@ async function score(event) {
   }
   const model = chosen();
   const inputs = Object.fromEntries(model.inputs.map((name) => [name, at(name).value]));
-  const answer = await send("v1/score", { ...inputs, model: model.name });
+  const answer = await send("v1/score", { ...inputs, model: idOf(model) });
   if (!answer) return;
-  state.asked = { ...inputs, model: model.name };
+  state.asked = { ...inputs, model: idOf(model) };
   showScore(answer, model);
   inView(at("result"));
 }

@@ -5,6 +5,7 @@ import pytest
 
 from edgedistill_serve import Bundle, Label, Scorer, Task
 from edgedistill_serve.bundle import write_bundle
+from edgedistill_serve.http.keys import new_key
 from edgedistill_serve.manifest import ReviewRule
 
 TEXT = "you worked hard on this because the answer is great"
@@ -176,6 +177,44 @@ def test_several_models_are_a_choice_and_each_asks_for_its_inputs(visit, server_
     page.until(SCORED)
     score = Scorer(answers).score([row])[0]
     assert page.text("#verdict .label") == f"{score.label} {shown(score.probability)}"
+
+
+def test_two_versions_of_a_model_are_told_apart(visit, start, make_bundle, praise, tmp_path):
+    bundle = make_bundle(tmp_path / "other", files={"README.md": b"# Other weights, other version\n"})
+    with start(str(praise.folder), str(bundle.folder)) as server:
+        page = visit(server.url)
+        names = page.run("return [...document.getElementById('model').options].map(each => each.value)")
+        assert names == [f"praise@{praise.manifest.version}", f"praise@{bundle.manifest.version}"]
+        page.type("#model", names[1])
+        page.type("#response", TEXT)
+        page.click("#score")
+        page.until(SCORED)
+        assert shown(Scorer(bundle).score([TEXT])[0].probability) in page.text("#verdict .label")
+
+
+def test_a_server_that_wants_a_key_is_given_it_by_keyboard_and_it_is_not_kept(visit, browser, start, praise, tmp_path):
+    made = new_key("school")
+    (tmp_path / "keys").write_text(made.entry.line() + "\n")
+    with start(str(praise.folder), "--keys", str(tmp_path / "keys")) as server:
+        browser.open(server.url)
+        browser.until("document.activeElement.id === 'key'")
+        assert browser.text("#problem") == "This server wants a valid API key."
+        browser.type("#key", "eds_wrong")
+        browser.press("enter")
+        browser.until("document.getElementById('key').value && document.getElementById('problem').textContent")
+        browser.run("document.getElementById('key').value = ''")
+        browser.type("#key", made.key)
+        browser.press("enter")
+        browser.until("!document.getElementById('codebook').hidden")
+        assert browser.text("#problem") == ""
+        browser.type("#response", TEXT)
+        browser.click("#score")
+        browser.until(SCORED)
+        assert not browser.run("return document.getElementById('key').hasAttribute('aria-invalid')")
+        browser.open(server.url)
+        browser.until("document.activeElement.id === 'key'")
+        assert browser.run("return document.getElementById('key').value") == ""
+        browser.complaints()
 
 
 def test_one_model_is_no_choice(page):
