@@ -4,21 +4,20 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from edgedistill.teacher.cache import AnswerCache
 from edgedistill.teacher.endpoint import Endpoint
-from edgedistill.teacher.failures import FailureLog
 from edgedistill.teacher.formats import AnswerFormat
+from edgedistill.teacher.ledger import Amount
 from edgedistill.teacher.outcomes import Answered, Busy, FormatRefused, Rejected
+from edgedistill.teacher.pace import Pace
 from edgedistill.teacher.parsing import Failure
 from edgedistill.teacher.request import TeacherRequest
-from edgedistill.teacher.spending import Budget, Price, Usage
+from edgedistill.teacher.spending import Budget, Usage
+from edgedistill.teacher.writing import Writer
 
 Answer = TypeVar("Answer")
-Result = TypeVar("Result")
 
 _GIVE_UP_AFTER = 20  # requests in a row that used up their tries while nothing else succeeded
 
@@ -51,10 +50,9 @@ class Asking(Generic[Answer]):
 
     Args:
         endpoint: Whom.
-        cache: Where answers are kept.
-        failures: Where the last failure of a request is kept.
-        budget: What may be spent.
-        price: What tokens cost, or None.
+        writer: Writes answers and failures to disk.
+        budget: What may be spent, and at what price.
+        pace: How many requests may be in flight.
         read: Reads a whole chat completion: what it says, or why it cannot be used.
         tries: How often one answer is asked for: so often after busy replies, and so often after unusable answers.
         patience: How long to wait in between.
@@ -64,38 +62,29 @@ class Asking(Generic[Answer]):
     def __init__(
         self,
         endpoint: Endpoint,
-        cache: AnswerCache,
-        failures: FailureLog,
+        writer: Writer,
         budget: Budget,
-        price: Price | None,
+        pace: Pace,
         read: Callable[[Mapping[str, Any]], Answer | Failure],
         tries: int,
         patience: Patience,
         cached: int,
     ) -> None:
-        self._endpoint, self._cache, self._failures, self._budget = endpoint, cache, failures, budget
-        self._read, self._tries, self._patience = read, tries, patience
-        self._price, self._cached = price, cached
+        self._endpoint, self._writer, self._budget, self._pace = endpoint, writer, budget, pace
+        self._read, self._tries, self._patience, self._cached = read, tries, patience, cached
         self._in_vain = 0
-        self._asked = self._unmetered = self._input_tokens = self._output_tokens = 0
+        self._asked = self._unmetered = self._input_tokens = self._output_tokens = self._nano = 0
         self._retries: Counter[str] = Counter()
-        self._disk = ThreadPoolExecutor(1, "answers")  # an fsync must not hold up the connections
-
-    def close(self) -> None:
-        """Finish the writes under way."""
-        self._disk.submit(self._cache.close)
-        self._disk.shutdown()
 
     @property
     def usage(self) -> Usage:
         """What was asked and used so far."""
-        cost = None if self._price is None else self._price.cost(self._input_tokens, self._output_tokens)
         return Usage(
             self._asked,
             self._cached,
             self._input_tokens,
             self._output_tokens,
-            cost,
+            None if self._budget.price is None else self._nano,
             self._unmetered,
             dict(self._retries),
         )
@@ -137,14 +126,7 @@ class Asking(Generic[Answer]):
                 await asyncio.sleep(self._patience.wait(busy, outcome.wait))
 
     async def _try(self, request: TeacherRequest) -> Answer | Failure | Busy | FormatRefused:
-        reserved = await self._budget.reserve(request)
-        spent = reserved  # until it is known to be less: a try that is cancelled may have cost its worst case
-        try:
-            self._asked += 1
-            outcome = await self._endpoint.send(request)
-            spent = self._spent(outcome, reserved)
-        finally:
-            self._budget.settle(reserved, spent)
+        outcome = await self._outcome(request)
         if isinstance(outcome, Rejected):
             return outcome.failure
         if not isinstance(outcome, Answered):
@@ -152,25 +134,47 @@ class Asking(Generic[Answer]):
         found = self._read(outcome.answer)
         return found if isinstance(found, Failure) else await self._keep(request, outcome.answer, found)
 
-    def _spent(self, outcome: Answered | Busy | Rejected | FormatRefused, reserved: int) -> int:
+    async def _outcome(self, request: TeacherRequest) -> Answered | Busy | Rejected | FormatRefused:
+        """Send a request once the pace and the budget let it through, and write down what it cost."""
+        sent = await self._pace.enter()
+        try:
+            held = await self._budget.reserve(request)
+            cost = None  # until it is known: a try that is cancelled may have cost its worst case
+            try:
+                self._asked += 1
+                outcome = await self._endpoint.send(request)
+                cost = self._cost(outcome)
+            finally:
+                self._budget.settle(held, cost)
+        finally:
+            self._pace.leave()
+        if isinstance(outcome, Answered):
+            self._pace.answered(outcome.room, sum(outcome.tokens or ()))
+        elif isinstance(outcome, Busy) and outcome.crowded:
+            self._pace.refused(sent, outcome.wait)
+        return outcome
+
+    def _cost(self, outcome: Answered | Busy | Rejected | FormatRefused) -> Amount | None:
         tokens = outcome.tokens if isinstance(outcome, Answered) else None
         if tokens:
-            self._input_tokens += tokens[0]
-            self._output_tokens += tokens[1]
-            return self._budget.amount(*tokens)
+            cost = self._budget.amount(*tokens)
+            self._input_tokens += cost.input
+            self._output_tokens += cost.output
+            self._nano += cost.nano or 0
+            return cost
         if isinstance(outcome, Answered) or (isinstance(outcome, Busy) and outcome.unheard):
             self._unmetered += 1
-            return reserved
-        return 0
+            return None
+        return self._budget.amount(0, 0)
 
     async def _keep(self, request: TeacherRequest, answer: Mapping[str, Any], found: Answer) -> Answer:
-        kept = await self._written(lambda: self._cache.put(request, answer))
+        kept = await self._writer.keep(request, answer)
         if kept is answer:
             return found
         first = self._read(kept)
         if not isinstance(first, Failure):
             return first
-        await self._written(lambda: self._cache.put(request, answer, replace=True))
+        await self._writer.replace(request, answer)
         return found
 
     async def _give_up(self, request: TeacherRequest, busy: Busy) -> Failure:
@@ -181,10 +185,5 @@ class Asking(Generic[Answer]):
 
     async def _set_aside(self, request: TeacherRequest, failure: Failure) -> Failure:
         kept = replace(failure, key=request.key())
-        await self._written(lambda: self._failures.add(kept))
+        await self._writer.set_aside(kept)
         return kept
-
-    async def _written(self, write: Callable[[], Result]) -> Result:
-        # Shielded: a run that stops cancels its workers, and a write that still waits for its turn must not go with
-        # them, since its answer has been paid for. `close` waits for it.
-        return await asyncio.shield(asyncio.wrap_future(self._disk.submit(write)))

@@ -142,20 +142,38 @@ class AnswerCache:
         with self._named(key):
             value = {"request": request.content(), "answer": dict(answer)}
             if replace:
-                self._cache.set(key, value, tag=request.model, retry=True)
-            elif not self._cache.add(key, value, tag=request.model, retry=True):
+                self._cache.set(key, value, tag=request.model)
+            elif not self._cache.add(key, value, tag=request.model):
                 return self.get(request) or answer
         return answer
 
+    def put_all(self, answers: Sequence[tuple[TeacherRequest, Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+        """Write answers to disk in one transaction; return for each the one that now counts, as `put` does.
+
+        Raises:
+            CacheDamaged: None of them was written, or an entry that is there is not what was written.
+        """
+        with self._named():
+            with self._cache.transact():
+                added = [
+                    self._cache.add(
+                        request.key(), {"request": request.content(), "answer": dict(answer)}, tag=request.model
+                    )
+                    for request, answer in answers
+                ]
+            return [
+                answer if new else self.get(request) or answer
+                for (request, answer), new in zip(answers, added, strict=True)
+            ]
+
     def keep(self, entries: Sequence[Entry]) -> int:
         """Write entries that are not there yet, in one transaction; return how many were added."""
-        with self._named(), self._cache.transact(retry=True):
+        with self._named(), self._cache.transact():
             return sum(
                 self._cache.add(
                     entry.key,
                     {"request": entry.request, "answer": entry.answer},
                     tag=str(entry.request.get("model")),
-                    retry=True,
                 )
                 for entry in entries
             )

@@ -9,12 +9,11 @@ errors          TeacherRefusedKey, TeacherUnknownModel, TeacherUnreachable: no r
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias, TypeGuard
 
+from edgedistill.teacher.limits import Room, retry_after, room
 from edgedistill.teacher.parsing import Cause, Failure
 
 
@@ -24,9 +23,11 @@ class Answered:
 
     Attributes:
         answer: The whole of it.
+        room: What its headers say about the endpoint's rate limits.
     """
 
     answer: Mapping[str, Any]
+    room: Room | None = None
 
     @property
     def tokens(self) -> tuple[int, int] | None:
@@ -45,12 +46,14 @@ class Busy:
     Attributes:
         failure: What to say if it never does.
         wait: Seconds that the endpoint asks to wait, or None.
+        crowded: Whether it was refused because there are too many requests.
         unheard: Whether the endpoint may have worked, and asks money, for an answer that never came.
         deaf: Whether nothing listens at the address.
     """
 
     failure: Failure
     wait: float | None = None
+    crowded: bool = False
     unheard: bool = False
     deaf: bool = False
 
@@ -73,11 +76,13 @@ class Fatal:
 
     Attributes:
         kind: What is wrong.
-        code: The HTTP status with the endpoint's own code.
+        code: The HTTP status with the endpoint's own code, or the reason in words.
+        parameter: The parameter that the endpoint refuses, where that is what is wrong.
     """
 
     kind: str
     code: str
+    parameter: str = ""
 
 
 Outcome: TypeAlias = Answered | Busy | Rejected | FormatRefused | Fatal
@@ -85,10 +90,21 @@ Outcome: TypeAlias = Answered | Busy | Rejected | FormatRefused | Fatal
 _FORMAT_WORDS = re.compile(
     r"response_format|json_schema|json_object|json schema|json mode|structured output|guided|grammar"
 )
+_REFUSAL_WORDS = re.compile(
+    r"unsupported|not support|unknown|unrecognized|not (permitted|allowed)|deprecated|extra inputs|only the default"
+)
 _MODEL_WORDS = re.compile(r"model.*(not found|not exist|unknown|not available)|(unknown|no such|invalid) model")
 
 
-def outcome_of_status(status: int, headers: Mapping[str, str], body: str, *, formatted: bool, heard: bool) -> Outcome:
+def outcome_of_status(
+    status: int,
+    headers: Mapping[str, str],
+    body: str,
+    *,
+    formatted: bool,
+    heard: bool,
+    sent: Collection[str] = (),
+) -> Outcome:
     """Sort an HTTP error into an outcome.
 
     Args:
@@ -97,58 +113,66 @@ def outcome_of_status(status: int, headers: Mapping[str, str], body: str, *, for
         body: The reply's body.
         formatted: Whether the request asked for an answer format.
         heard: Whether the endpoint has answered a request of this run, so that key and address are right.
+        sent: The names of the sampling parameters that the request carried.
     """
     code, message = _said(body)
     told = f"HTTP {status} {code}".strip()
     if status == 429 and code == "insufficient_quota":
         return Fatal("quota", told)
     if status == 429:
-        return Busy(Failure(Cause.RATE_LIMITED, body, told), wait=retry_after(headers))
+        return Busy(Failure(Cause.RATE_LIMITED, body, told), wait=_wait(headers), crowded=True)
     if status >= 500 or status in (408, 409, 425):
-        return Busy(Failure(Cause.SERVER_ERROR, body, told), wait=retry_after(headers))
+        crowded = status in (503, 529)
+        return Busy(Failure(Cause.SERVER_ERROR, body, told), wait=retry_after(headers), crowded=crowded)
     if status == 401 or (status == 403 and not heard):
         return Fatal("key", told)
     if status == 404:
         return _not_found(code, message, told, body, heard=heard)
     if formatted and status in (400, 415, 422) and _FORMAT_WORDS.search(message):
         return FormatRefused()
+    if status in (400, 422) and not heard and (parameter := _refused_parameter(message, sent)):
+        return Fatal("parameter", told, parameter)
     return Rejected(Failure(Cause.REJECTED, body, told))
 
 
-def outcome_of_body(body: str, *, heard: bool) -> Outcome:
+def outcome_of_body(body: str, *, heard: bool, headers: Mapping[str, str] | None = None) -> Outcome:
     """Sort the body of a reply with status 200 into an outcome; some endpoints send errors that way.
 
     Args:
         body: The reply's body.
         heard: Whether the endpoint has answered a request of this run.
+        headers: The reply's headers, names in lower case.
     """
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict) and value.get("choices"):
-        return Answered(value)
+        return Answered(value, room(headers or {}))
     if isinstance(value, dict) and value.get("error"):
         code, _ = _said(body)
         status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else 400
         return outcome_of_status(status, {}, body, formatted=False, heard=heard)
     if isinstance(value, dict) and heard:
         return Rejected(Failure(Cause.UNREADABLE, body, "HTTP 200"))
-    return Busy(Failure(Cause.SERVER_ERROR, body, "HTTP 200, no chat completion"), deaf=not heard)
+    if body.startswith(("data:", "event:", ": ")) and not heard:
+        return Fatal("stream", "HTTP 200")
+    what = "a web page" if body.lstrip()[:1] == "<" else "no chat completion"
+    return Busy(Failure(Cause.SERVER_ERROR, body, f"HTTP 200, {what}"), deaf=not heard)
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the headers ask to wait, or None; a date is taken against this machine's clock."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        text = headers.get(name, "").strip()
-        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):
-            return float(text) * unit
-        try:
-            date = parsedate_to_datetime(text)
-        except ValueError:
-            continue
-        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-    return None
+def _wait(headers: Mapping[str, str]) -> float | None:
+    """Return how long a refused request should wait: Retry-After, else until the limit that is used up has room."""
+    asked, left = retry_after(headers), room(headers)
+    used_up = left is not None and 0 in (left.requests, left.tokens)
+    return left.seconds if asked is None and left is not None and used_up else asked
+
+
+def _refused_parameter(message: str, sent: Collection[str]) -> str | None:
+    """Return the sampling parameter that an error names, where it says that it is not known or not allowed."""
+    if not _REFUSAL_WORDS.search(message):
+        return None
+    return next((name for name in sent if re.search(rf"\b{re.escape(name)}\b", message)), None)
 
 
 def _not_found(code: str, message: str, told: str, body: str, *, heard: bool) -> Outcome:

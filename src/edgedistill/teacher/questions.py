@@ -19,9 +19,11 @@ from edgedistill.teacher.cache import AnswerCache
 from edgedistill.teacher.endpoint import Endpoint
 from edgedistill.teacher.failures import FailureLog
 from edgedistill.teacher.formats import AnswerFormat
+from edgedistill.teacher.pace import Pace
 from edgedistill.teacher.parsing import Failure
 from edgedistill.teacher.request import TeacherRequest
-from edgedistill.teacher.spending import Budget, Price, Usage
+from edgedistill.teacher.spending import Budget, Usage
+from edgedistill.teacher.writing import Writer
 
 Answer = TypeVar("Answer")
 RequestIn: TypeAlias = Callable[[AnswerFormat], TeacherRequest]
@@ -112,14 +114,16 @@ def ask_all(
         return Usage(cached=cached, nano_dollars=0 if section.prices else None)
     key = keys.api_key(section, os.environ) if api_key is None else api_key
 
+    draws_on = budget or Budget.of(section)
+
     async def ask() -> Usage:
         async with Endpoint(section, key) as endpoint:
+            writer = Writer(cache, FailureLog(cache.folder))
             asking = Asking(
                 endpoint=endpoint,
-                cache=cache,
-                failures=FailureLog(cache.folder),
-                budget=budget or Budget.of(section),
-                price=Price.of(section.prices) if section.prices else None,
+                writer=writer,
+                budget=draws_on,
+                pace=Pace(section.concurrency),
                 read=read,
                 tries=section.tries,
                 patience=patience or Patience(),
@@ -128,7 +132,8 @@ def ask_all(
             try:
                 await _share(questions, asking, section.concurrency, told)
             finally:
-                asking.close()
+                writer.close()
+                draws_on.ledger.close()
             return asking.usage
 
     return _run(ask())

@@ -2,20 +2,21 @@
 
 Usage    the figures of a run
 Price    what a token costs, exactly, in nano-dollars
-Budget   reserves the worst case of a request before it is sent, and settles it after
+Budget   holds the worst case of a request before it is sent, and settles it after
 """
 
 import asyncio
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Self
 
 from edgedistill.errors import BudgetReached
 from edgedistill.project.sections import PricesSection, TeacherSection
+from edgedistill.teacher.ledger import Amount, Ledger
 from edgedistill.teacher.request import TeacherRequest
 
 _TOKENS_PER_MESSAGE = 16  # a chat template's marks around one message; the largest known need about 10
@@ -77,65 +78,155 @@ class Price:
         return math.ceil(self.input * input_tokens + self.output * output_tokens)
 
 
-class Budget:
-    """A hard cap in nano-dollars or tokens; without a cap, everything passes.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What was set aside for one request.
 
-    It holds for every call of `label_responses` that is given the same budget.
+    Attributes:
+        name: Its name in the ledger.
+        worst: The most that it can cost.
+    """
+
+    name: str
+    worst: Amount
+
+
+class Budget:
+    """A hard cap in nano-dollars or tokens on what a project spends, in all its runs; without a cap, everything passes.
 
     Args:
         cap: Nano-dollars where there is a price, else tokens; None for no cap.
         price: What tokens cost; None for a cap in tokens.
+        ledger: What was spent before, and where spending is written down; None starts from nothing, in memory.
+        stage: The stage that spends.
+        capped_in_tokens: Whether the cap is one in tokens although there is a price.
     """
 
-    def __init__(self, cap: int | None, price: Price | None) -> None:
-        self.cap, self._price = cap, price
-        self.spent = 0
-        self._reserved = 0
+    def __init__(
+        self,
+        cap: int | None,
+        price: Price | None,
+        ledger: Ledger | None = None,
+        stage: str = "",
+        *,
+        capped_in_tokens: bool = False,
+    ) -> None:
+        self.cap, self.price, self.ledger, self.stage = cap, price, ledger or Ledger(), stage
+        self._in_dollars = price is not None and not capped_in_tokens
+        self._in_flight = 0
         self._settled = asyncio.Event()
         self._settled.set()
 
     @classmethod
-    def of(cls, section: TeacherSection) -> Self:
-        """Return a fresh budget as the project file states it."""
+    def of(cls, section: TeacherSection, ledger: Ledger | None = None, stage: str = "") -> Self:
+        """Return the budget that the project file states."""
+        price = Price.of(section.prices) if section.prices else None
         if section.budget is None:
-            return cls(None, None)
-        if section.budget.usd is None or section.prices is None:
-            return cls(section.budget.tokens, None)
-        return cls(int(Fraction(str(section.budget.usd)) * 10**9), Price.of(section.prices))
+            return cls(None, price, ledger, stage)
+        if section.budget.usd is None:
+            return cls(section.budget.tokens, price, ledger, stage, capped_in_tokens=True)
+        return cls(int(Fraction(str(section.budget.usd)) * 10**9), price, ledger, stage)
 
-    async def reserve(self, request: TeacherRequest) -> int:
-        """Set aside the most that the request can cost and return it; wait where requests in flight may free enough.
+    @property
+    def taken(self) -> int:
+        """What is spent or held so far, in the unit of the cap."""
+        total = 0
+        for spent in self.ledger.stages().values():
+            for part in (spent.known, spent.held):
+                if self._in_dollars and self.price:
+                    unpriced = self.price.cost(part.unpriced_input_tokens, part.unpriced_output_tokens)
+                    total += part.nano_dollars + unpriced
+                else:
+                    total += part.input_tokens + part.output_tokens
+        return total
+
+    async def reserve(self, request: TeacherRequest) -> Held:
+        """Set aside the most that the request can cost; wait where requests in flight may free enough.
 
         Raises:
-            BudgetReached: It does not fit, and nothing is in flight.
+            BudgetReached: It does not fit, and nothing of this process is in flight.
+            CacheDamaged: The ledger cannot be written.
         """
-        worst = self.amount(most_input_tokens(request), request.max_output_tokens)
-        while self.cap is not None and self.spent + self._reserved + worst > self.cap:
-            if not self._reserved:
-                raise BudgetReached(
-                    f"the next request could cost {self._told(worst)}, and {self._told(self.cap - self.spent)} of "
-                    f"{self._told(self.cap)} are left",
-                    where="teacher.budget",
-                    mend="Every answer so far is kept; raise the budget and run again to go on.",
-                )
+        worst = self.worst(request)
+        while not (held := self._held(request.model, worst)):
+            if not self._in_flight:
+                raise self._reached(self._counted(worst), "the next request")
             if self._settled.is_set():  # a new event, since the budget may outlive an event loop
                 self._settled = asyncio.Event()
             await self._settled.wait()
-        self._reserved += worst
-        return worst
+        self._in_flight += 1
+        return held
 
-    def settle(self, reserved: int, spent: int) -> None:
-        """Replace what was reserved for a request by what it cost."""
-        self._reserved -= reserved
-        self.spent += spent
+    def settle(self, held: Held, cost: Amount | None) -> None:
+        """Replace what was held for a request by what it cost; None leaves the worst case standing.
+
+        Raises:
+            CacheDamaged: The ledger cannot be written.
+        """
+        self._in_flight -= 1
         self._settled.set()
+        if cost is not None:
+            self.ledger.settle(held.name, cost)
 
-    def amount(self, input_tokens: int, output_tokens: int) -> int:
-        """Return these tokens in the unit of the cap."""
-        return self._price.cost(input_tokens, output_tokens) if self._price else input_tokens + output_tokens
+    def reserve_batch(self, name: str, requests: Sequence[TeacherRequest]) -> None:
+        """Set aside the most that the requests of a batch can cost together; once, however often it is called.
 
-    def _told(self, amount: int) -> str:
-        return f"${amount / 1e9:.6f}" if self._price else f"{amount:,} tokens"
+        Raises:
+            BudgetReached: They do not fit.
+            CacheDamaged: The ledger cannot be written.
+        """
+        if self.ledger.holds(name) or not requests:
+            return
+        all_worst = [self.worst(request) for request in requests]
+        worst = Amount(
+            sum(each.input for each in all_worst),
+            sum(each.output for each in all_worst),
+            None if self.price is None else sum(each.nano or 0 for each in all_worst),
+        )
+        if not self._held(requests[0].model, worst, requests=len(requests), name=name):
+            raise self._reached(self._counted(worst), f"the batch of {len(requests):,} requests")
+
+    def worst(self, request: TeacherRequest) -> Amount:
+        """Return the most that a request can cost."""
+        return self.amount(most_input_tokens(request), request.max_output_tokens)
+
+    def amount(self, input_tokens: int, output_tokens: int) -> Amount:
+        """Return these tokens with what they cost."""
+        nano = None if self.price is None else self.price.cost(input_tokens, output_tokens)
+        return Amount(input_tokens, output_tokens, nano)
+
+    def told(self, amount: int) -> str:
+        """Return an amount in the unit of the cap, in words."""
+        return f"${amount / 1e9:.6f}" if self._in_dollars else f"{amount:,} tokens"
+
+    def _held(self, model: str, worst: Amount, *, requests: int = 1, name: str | None = None) -> Held | None:
+        """Write down the worst case, unless it does not fit; None where it does not."""
+        self.ledger.catch_up()
+        if self.cap is not None and self.taken + self._counted(worst) > self.cap:
+            return None
+        held = Held(self.ledger.hold(self.stage, model, worst, requests=requests, name=name), worst)
+        if self.cap is not None and self.taken > self.cap:  # another process's request stands before it in the ledger
+            self.ledger.settle(held.name, Amount(0, 0, 0))
+            return None
+        return held
+
+    def _counted(self, amount: Amount) -> int:
+        return (amount.nano or 0) if self._in_dollars else amount.input + amount.output
+
+    def _reached(self, worst: int, what: str) -> BudgetReached:
+        cap, taken = self.cap or 0, self.taken
+        if worst > cap:
+            return BudgetReached(
+                f"{what} could cost {self.told(worst)}, more than the whole budget of {self.told(cap)}",
+                where="teacher.budget",
+                mend="Raise the budget, or lower teacher.max_output_tokens.",
+            )
+        before = "" if taken == 0 else f", since {self.told(taken)} are spent or held, earlier runs among them"
+        return BudgetReached(
+            f"{what} could cost {self.told(worst)}, and {self.told(cap - taken)} of {self.told(cap)} are left{before}",
+            where="teacher.budget",
+            mend="Every answer so far is kept; raise the budget and run again to go on.",
+        )
 
 
 def most_input_tokens(request: TeacherRequest) -> int:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from edgedistill.errors import BudgetReached
 from edgedistill.project.sections import BudgetSection, PricesSection
+from edgedistill.teacher.ledger import Amount
 from edgedistill.teacher.spending import Budget, Price, most_input_tokens
 
 from .codings import request, section
@@ -22,7 +23,7 @@ def test_a_request_that_does_not_fit_is_never_let_through() -> None:
     async def run() -> None:
         budget = Budget.of(section("http://x/v1", budget=BudgetSection(tokens=1000)))
         first = await budget.reserve(request())
-        budget.settle(first, 900)
+        budget.settle(first, Amount(800, 100))
         with pytest.raises(BudgetReached, match=r"teacher.budget: .* 100 tokens of 1,000 tokens are left"):
             await budget.reserve(request())
 
@@ -36,8 +37,8 @@ def test_what_a_request_did_not_use_is_free_for_the_next() -> None:
         second = asyncio.ensure_future(budget.reserve(request()))
         await asyncio.sleep(0.01)
         assert not second.done()
-        budget.settle(first, 0)
-        assert await second == first
+        budget.settle(first, Amount(0, 0))
+        assert (await second).worst == first.worst
 
     asyncio.run(run())
 
@@ -49,23 +50,23 @@ def test_a_budget_outlives_the_event_loop_it_was_used_in() -> None:
         first = await budget.reserve(request())
         second = asyncio.ensure_future(budget.reserve(request()))
         await asyncio.sleep(0)
-        budget.settle(first, 0)
-        budget.settle(await second, 0)
+        budget.settle(first, Amount(0, 0))
+        budget.settle(await second, Amount(0, 0))
 
     asyncio.run(wait())
     asyncio.run(wait())
-    assert budget.spent == 0
+    assert budget.taken == 0
 
 
 def test_without_a_budget_everything_passes() -> None:
     budget = Budget.of(section("http://x/v1", prices=PRICES))
-    assert asyncio.run(budget.reserve(request())) > 0
+    assert asyncio.run(budget.reserve(request())).worst.nano
 
 
 def test_a_budget_in_dollars_counts_nano_dollars() -> None:
     budget = Budget.of(section("http://x/v1", prices=PRICES, budget=BudgetSection(usd=0.1)))
     assert budget.cap == 100_000_000
-    assert budget.amount(1000, 100) == 3_500_000
+    assert budget.amount(1000, 100).nano == 3_500_000
 
 
 @given(st.text())
