@@ -41,7 +41,8 @@ class EdgeDistillError(Exception):
 
     def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
         self.what, self.where, self.mend = what, where, mend
-        super().__init__(": ".join(part for part in (where, what) if part) + (f". {mend}" if mend else ""))
+        told = ": ".join(part for part in (where, what) if part)
+        super().__init__(f"{told}{' ' if told.endswith('?') else '. '}{mend}" if mend else told)
 
 
 class DataError(EdgeDistillError):

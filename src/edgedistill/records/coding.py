@@ -96,7 +96,7 @@ def read_coded(file: str, rows: Iterable[Row], columns: Columns) -> Reading[Spli
         if split is not None and split not in SPLITS:
             problems.add(row.row, _unknown("split", split, SPLITS))
         used.append(SplitCode(CodedResponse(response, label), split))
-    problems.settle("Mend these rows, or the labels in the project file")
+    problems.settle("Mend these rows; labels stand in the project file.")
     if len(labels := {row.coded.label for row in used}) < 2:
         raise DataError(
             f"every coded row has the label {labels.pop()!r}" if labels else "no row is coded",
@@ -122,7 +122,7 @@ def read_uncoded(file: str, rows: Iterable[Row], columns: Columns) -> Reading[Re
             aside.append(SetAside(file, row.row, response.id, reason))
         else:
             used.append(response)
-    problems.settle("Give every row an id of its own")
+    problems.settle("Give every row an id of its own.")
     if not read:
         raise DataError("holds no rows", where=file)
     return Reading(file, read, tuple(used), tuple(aside))
