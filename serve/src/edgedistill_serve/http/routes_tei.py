@@ -31,7 +31,7 @@ def tei_operations(service: Service) -> list[Operation]:
 
     async def health(_: Request) -> Response:
         service.check_ready()
-        return Response(b"")
+        return Response(b"", media_type="text/plain")
 
     return [
         Operation(

@@ -1,0 +1,84 @@
+"""What the server tells about itself: metrics, timings, and the state of its models."""
+
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+
+@pytest.fixture(scope="module")
+def server(start, bundle):
+    with start(str(bundle.folder)) as server:
+        server.client.post("/v1/score", json={"responses": ["great job", "so smart", " ", "poisonous"]})
+        server.client.post("/v1/score", json={"response": "great job"})
+        server.client.get("/v1/zebraphone?zebraphone", headers={"X-Request-ID": "zebraphone"})
+        yield server
+
+
+@pytest.fixture(scope="module")
+def text(server):
+    return server.client.get("/metrics").text
+
+
+@pytest.fixture(scope="module")
+def samples(text):
+    families = text_string_to_metric_families(text)
+    return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+def test_requests_are_counted_by_path_and_status(samples):
+    assert samples["edgedistill_requests_total", "/v1/score", "200"] == 2
+    assert samples["edgedistill_requests_total", "(no such path)", "404"] == 1
+
+
+def test_scores_are_counted_by_label_and_decision(samples):
+    scores = {key: value for key, value in samples.items() if key[0] == "edgedistill_scores_total"}
+    assert sum(scores.values()) == 4
+    assert sum(value for key, value in scores.items() if "review" in key) == 1
+    assert samples["edgedistill_failed_scores_total", "praise"] == 1
+
+
+def test_a_score_that_was_known_is_counted_apart(samples):
+    assert samples["edgedistill_recalled_total", "praise"] == 1
+
+
+def test_every_stage_has_a_histogram_of_seconds(samples):
+    for stage in ("queue", "tokenize", "model"):
+        assert samples["edgedistill_stage_seconds_count", stage] >= 3
+    assert samples["edgedistill_request_seconds_count", "/v1/score"] == 2
+
+
+def test_batches_are_measured_in_rows_tokens_and_padding(samples):
+    assert samples["edgedistill_batch_rows_count",] >= 3
+    assert samples["edgedistill_batch_tokens_sum",] == samples["edgedistill_tokens_total",] > 0
+    assert samples["edgedistill_padded_tokens_total",] >= samples["edgedistill_tokens_total",]
+    assert samples["edgedistill_padding_efficiency_count",] >= 3
+
+
+def test_confidence_queue_connections_and_models_are_told(samples, bundle):
+    assert samples["edgedistill_confidence_count", "praise"] == 4
+    assert samples["edgedistill_queue_waiting",] == 0
+    assert samples["edgedistill_queue_limit",] == 4000
+    assert samples["edgedistill_ready",] == 1
+    assert samples["edgedistill_connections",] >= 1
+    assert samples["edgedistill_model_swaps", *sorted(["praise", bundle.manifest.version])] == 0
+    assert samples["process_resident_memory_bytes",] > 0
+
+
+def test_no_text_and_no_id_stands_in_the_metrics(text):
+    assert "zebraphone" not in text
+    assert "great" not in text
+    assert "poisonous" not in text
+
+
+def test_an_answer_says_where_its_time_went(server):
+    header = server.client.post("/v1/score", json={"response": "a text that is new"}).headers["Server-Timing"]
+    stages = dict(re.findall(r"(\w+);dur=([\d.]+)", header))
+    assert list(stages) == ["queue", "tokenize", "model", "total"]
+    assert 0 < float(stages["model"]) <= float(stages["total"])
+
+
+def test_readyz_tells_of_every_model(server, bundle):
+    told = server.client.get("/readyz").json()
+    model = {"model": "praise", "version": bundle.manifest.version, "swaps": 0, "failures": 0, "fault": None}
+    assert told == {"status": "ready", "models": [model]}
