@@ -1,6 +1,7 @@
 """A real server process on a real socket."""
 
 import json
+import signal
 import socket
 import ssl
 import subprocess
@@ -70,6 +71,8 @@ class Server:
     def stop(self) -> None:
         """End the process, where it has not ended yet."""
         self.client.close()
+        # The second signal ends the time in which a draining server still answers.
+        self.process.send_signal(signal.SIGINT)
         self.process.terminate()
         self.process.wait(60)
         self.process.stdout.close()

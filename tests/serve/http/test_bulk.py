@@ -1,5 +1,6 @@
 """Bulk: a line in, a line out, in order, as many as there are, without holding more than a few."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -97,8 +98,8 @@ def test_a_client_that_does_not_read_is_not_read_from(server):
         client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
         client.settimeout(3)
         sent = 0
-        with pytest.raises(TimeoutError):
-            while sent < 500_000_000:
+        with contextlib.suppress(TimeoutError):
+            while sent < 100_000_000:
                 sent += client.send(1000 * line)
         assert sent < 100_000_000
         assert server.metric("edgedistill_queue_taken") <= 8

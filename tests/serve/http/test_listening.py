@@ -1,0 +1,96 @@
+"""Where the server listens, and to whom: this machine, others with a key or on purpose, a socket, HTTPS, pages."""
+
+import stat
+import subprocess
+
+import pytest
+
+from .conftest import COMMAND
+
+SCORE = {"response": "great job"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def ask(server) -> int:
+    return server.client.post("/v1/score", json=SCORE).status_code
+
+
+@pytest.fixture
+def key_file(tmp_path):
+    (tmp_path / "keys").write_text(run("key", "new", "a").stdout.splitlines()[1].split(": ")[1])
+    return tmp_path / "keys"
+
+
+def test_other_machines_are_let_in_with_keys_or_on_purpose_alone(bundle, key_file, start):
+    ended = run("serve", str(bundle.folder), "--host", "0.0.0.0", "--port", "0")
+    assert ended.returncode == 2
+    assert "no key is asked for" in ended.stderr
+    for permission in (("--open",), ("--keys", str(key_file))):
+        with start(str(bundle.folder), "--host", "0.0.0.0", *permission) as server:
+            assert server.client.get("/livez").status_code == 200
+
+
+def test_a_page_from_elsewhere_may_ask_only_where_it_is_listed(start, bundle):
+    page = {"Origin": "https://school.example"}
+    asking = {**page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "X-API-Key"}
+    with start(str(bundle.folder)) as server:
+        closed = server.client.post("/v1/score", json=SCORE, headers=page)
+        assert "Access-Control-Allow-Origin" not in closed.headers
+        assert server.client.options("/v1/score", headers=asking).status_code == 405
+    with start(str(bundle.folder), "--allow-origin", page["Origin"]) as server:
+        answer = server.client.post("/v1/score", json=SCORE, headers=page)
+        assert answer.headers["Access-Control-Allow-Origin"] == page["Origin"]
+        assert server.client.options("/v1/score", headers=asking).status_code == 200
+        other = server.client.post("/v1/score", json=SCORE, headers={"Origin": "https://other.example"})
+        assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_a_unix_socket_serves_its_owner_and_group_and_is_removed(start, bundle, tmp_path):
+    path = tmp_path / "socket"
+    for _ in range(2):
+        with start(str(bundle.folder), "--uds", str(path)) as server:
+            assert server.url == f"http+unix://{path}"
+            assert ask(server) == 200
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert not path.exists()
+
+
+def test_the_socket_of_a_killed_server_is_taken_over_and_that_of_a_living_one_is_not(start, bundle, tmp_path):
+    path = tmp_path / "socket"
+    with start(str(bundle.folder), "--uds", str(path)) as server:
+        refused = run("serve", str(bundle.folder), "--uds", str(path))
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert "the server cannot listen here" in refused.stderr
+        server.process.kill()
+        server.process.wait(10)
+        assert path.exists()
+        with start(str(bundle.folder), "--uds", str(path)) as another:
+            assert ask(another) == 200
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem"
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def test_https_is_spoken_with_a_certificate(start, bundle, certificate):
+    files = ("--tls-cert", str(certificate / "cert.pem"), "--tls-key", str(certificate / "key.pem"))
+    with start(str(bundle.folder), *files) as server:
+        assert server.url.startswith("https://")
+        assert ask(server) == 200
+
+
+@pytest.mark.parametrize("names", [["cert.pem", None], [None, "key.pem"], ["key.pem", "cert.pem"], ["-", "key.pem"]])
+def test_files_that_are_no_certificate_and_key_are_one_clear_line(bundle, certificate, names):
+    named = zip(("--tls-cert", "--tls-key"), names, strict=True)
+    options = [part for option, name in named if name for part in (option, str(certificate / name))]
+    ended = run("serve", str(bundle.folder), "--port", "0", *options)
+    assert ended.returncode == 2
+    assert "certificate" in ended.stderr
+    assert ended.stderr.count("\n") == 1
