@@ -2,10 +2,12 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 
 from ..edgedistill.teacher.stand_in import StandIn
+from ..pickles import holds_a_pickle
 from .lessons import command, disagree, write_lesson
 
 
@@ -152,3 +154,21 @@ def test_wrong_data_is_one_line_with_file_row_and_mend(tmp_path):
         "edgedistill: human.csv: row 62: the label 'Process' is another spelling of 'process'"
     )
     assert done.stderr.count("\n") == 1
+
+
+def test_no_file_of_the_run_folder_or_the_bundle_is_a_pickle(lesson):
+    project, _, _ = lesson
+    files = [file for file in (project.parent / "runs/lesson").rglob("*") if file.is_file()]
+    assert any(file.name == "bundle.json" for file in files)
+    assert [file.name for file in files if holds_a_pickle(file)] == []
+
+
+def test_a_project_that_cuts_its_vocabulary_gets_a_smaller_bundle_and_is_told_what_that_changes(lesson, tmp_path):
+    project, _, _ = lesson
+    copy = shutil.copytree(project.parent, tmp_path / "copy") / project.name
+    copy.write_text(copy.read_text() + "export: {vocabulary: cut}\n")
+    before = json.loads(command("edgedistill", "export", project, "--json").stdout)["stages"]["export"]
+    after = json.loads(command("edgedistill", "export", copy, "--json").stdout)["stages"]["export"]
+    assert after["bytes"] < 0.7 * before["bytes"]
+    assert after["vocabulary"]["pieces"] < 8000
+    assert "of 18 validation rows when it is made without them" in after["notes"][0]

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from edgedistill_export.golden import golden
 from edgedistill_export.model_folder import model_folder_files
 from edgedistill_export.parity import Hop, Logits, check_conversion, differences, graph_logits, hop
 from edgedistill_export.quantization import Recipe, dynamic_int8
+from edgedistill_export.vocabulary import COMMON, VocabularyCut, cut_vocabulary
 from edgedistill_serve.bundle import Bundle, write_bundle
 from edgedistill_serve.errors import BundleError, DataError, ScoringFailed
 from edgedistill_serve.manifest import MODEL_FILES, Manifest, Precision, ReviewRule
@@ -43,6 +44,10 @@ class ExportPlan:
         max_flip_rate: Share of the validation rows, in [0, 1], whose label int8 may change and still be served.
         temperature: Divides the logits before softmax; 1.0 where nothing was calibrated.
         review: Which scores go to a person.
+        vocabulary: Whether pieces that no seen text needs are cut from the vocabulary.
+        seen: The inputs of every other row whose texts may be seen, for a cut: rows of the test split are not among
+            them, for they stand for the texts that are still to come, which no cut can know.
+        common: How many generally frequent pieces a cut keeps whatever the texts hold; 0 or more.
         metrics: By coder (``student``, ``teacher``), its agreement with the human codes of the test rows.
         provenance: Teacher, mixture, seeds, data fingerprints; ``license`` is the model card's. The export adds its own
             under ``export``.
@@ -55,6 +60,9 @@ class ExportPlan:
     max_flip_rate: float
     temperature: float = 1.0
     review: ReviewRule = ReviewRule()  # noqa: RUF009  frozen
+    vocabulary: Literal["full", "cut"] = "full"
+    seen: Sequence[Mapping[str, str]] = ()
+    common: int = COMMON
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -69,6 +77,7 @@ class Exported:
         chain: What was measured: PyTorch to ONNX fp32, and ONNX fp32 to int8 where that was wanted, accepted or not.
         bytes: Size of the graph that is served.
         notes: What the user must know, such as why int8 is not served.
+        vocabulary: What a cut of the vocabulary left, None where it is full.
     """
 
     bundle: Bundle
@@ -76,6 +85,7 @@ class Exported:
     chain: tuple[Hop, ...]
     bytes: int
     notes: tuple[str, ...]
+    vocabulary: VocabularyCut | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +132,35 @@ def export_bundle(
             "there is no validation row to check the export with", mend="Give the validation split some rows."
         )
     student = Checkpoint.load(checkpoint, plan.task, plan.max_tokens)
+    reference = _finite_logits(student, inputs)
     with TemporaryDirectory(prefix="edgedistill-export-") as work:
-        measured = _converted(student, Path(work) / "model.onnx", plan.temperature, inputs, convert)
+        served, cut, notes = _with_vocabulary(student, reference, plan, inputs, Path(work))
+        measured = _converted(served, reference, Path(work) / "model.onnx", plan.temperature, inputs, convert)
         if plan.precision == "int8":
-            measured = _quantized(measured, Path(work) / "model_quantized.onnx", student, plan, inputs, quantize)
-        bundle = _write(student, folder, plan, inputs, measured)
-    served = bundle.manifest.precision
-    size = bundle.manifest.files[MODEL_FILES[served]].bytes
-    return Exported(bundle, served, measured.chain, size, measured.notes)
+            measured = _quantized(measured, Path(work) / "model_quantized.onnx", served, plan, inputs, quantize)
+        measured = replace(measured, notes=(*notes, *measured.notes))
+        bundle = _write(served, folder, plan, inputs, measured, cut)
+    precision = bundle.manifest.precision
+    size = bundle.manifest.files[MODEL_FILES[precision]].bytes
+    return Exported(bundle, precision, measured.chain, size, measured.notes, cut)
+
+
+def _with_vocabulary(
+    student: Checkpoint, reference: Logits, plan: ExportPlan, rows: _Rows, work: Path
+) -> tuple[Checkpoint, VocabularyCut | None, tuple[str, ...]]:
+    """Cut the vocabulary where the plan says so and unseen rows keep their labels; what the user must know of it."""
+    if plan.vocabulary == "full":
+        return student, None, ()
+    seen = [_inputs(row, plan.task, number) for number, row in enumerate(plan.seen, start=1)]
+    # Rows that the cut was made for cannot change. Cut for the other texts alone, they stand for those to come.
+    without, _ = cut_vocabulary(student, seen, work / "without", common=plan.common)
+    unseen = hop(("PyTorch", "vocabulary cut for other rows"), reference, without.logits(rows), plan.temperature)
+    told = f"changes the label of {unseen.flips} of {unseen.rows} validation rows when it is made without them"
+    if unseen.flip_rate > plan.max_flip_rate:
+        allowed = f"export.max_flip_rate allows {plan.max_flip_rate:.2%}"
+        return student, None, (f"Cutting the vocabulary {told} ({allowed}), so it is left full.",)
+    cut, kept = cut_vocabulary(student, [*rows, *seen], work / "student", common=plan.common)
+    return cut, kept, (f"The cut of the vocabulary {told}.",)
 
 
 def _inputs(row: Mapping[str, str], task: Task, number: int) -> dict[str, str]:
@@ -139,17 +170,24 @@ def _inputs(row: Mapping[str, str], task: Task, number: int) -> dict[str, str]:
         raise DataError(error.what, where=f"validation row {number}", mend=error.mend) from None
 
 
-def _converted(student: Checkpoint, file: Path, temperature: float, rows: _Rows, convert: Converter) -> _Measured:
-    reference = student.logits(rows)
-    if not np.isfinite(reference).all():
+def _finite_logits(student: Checkpoint, rows: _Rows) -> Logits:
+    logits = student.logits(rows)
+    if not np.isfinite(logits).all():
         raise ExportFailed(
             "the student gives scores that are no numbers",
             where=str(student.folder),
             mend="Its training diverged; train again with a lower learning rate.",
         )
-    convert(student, file)
+    return logits
+
+
+def _converted(
+    served: Checkpoint, reference: Logits, file: Path, temperature: float, rows: _Rows, convert: Converter
+) -> _Measured:
+    """Compare the graph with the student that was evaluated, so that a cut vocabulary is a part of what is measured."""
+    convert(served, file)
     try:
-        fp32 = graph_logits(file, student.encoder, rows)
+        fp32 = graph_logits(file, served.encoder, rows)
     except (BundleError, ScoringFailed) as error:
         raise ExportFailed(f"the ONNX fp32 graph cannot score ({error})", mend="Choose another backbone.") from error
     step = hop(("PyTorch", "ONNX fp32"), reference, fp32, temperature)
@@ -181,7 +219,14 @@ def _refusal(quantized: Hop, allowed: float) -> str:
     )
 
 
-def _write(student: Checkpoint, folder: Path, plan: ExportPlan, rows: _Rows, measured: _Measured) -> Bundle:
+def _write(
+    student: Checkpoint,
+    folder: Path,
+    plan: ExportPlan,
+    rows: _Rows,
+    measured: _Measured,
+    cut: VocabularyCut | None,
+) -> Bundle:
     reference = measured.graphs["fp32"][1]
     checked = golden(
         rows,
@@ -195,7 +240,7 @@ def _write(student: Checkpoint, folder: Path, plan: ExportPlan, rows: _Rows, mea
         "chain": [asdict(step) for step in measured.chain],
         "notes": list(measured.notes),
         "versions": {tool: version(tool) for tool in _TOOLS},
-    }
+    } | ({"vocabulary": asdict(cut)} if cut else {})
     draft = Manifest(
         name=plan.name,
         version="",
@@ -210,7 +255,7 @@ def _write(student: Checkpoint, folder: Path, plan: ExportPlan, rows: _Rows, mea
     )
     graphs = {precision: file for precision, (file, _) in measured.graphs.items()}
     sizes = {precision: file.stat().st_size for precision, file in graphs.items()}
-    readme = card(draft, checked, measured.chain, sizes, measured.notes)
+    readme = card(draft, checked, measured.chain, sizes, measured.notes, cut)
     files = model_folder_files(student) | {MODEL_FILES[precision]: file for precision, file in graphs.items()}
     return write_bundle(
         folder,

@@ -5,13 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgedistill_export.parity import Hop
+from edgedistill_export.vocabulary import VocabularyCut
 from edgedistill_serve.manifest import MODEL_FILES, Golden, Manifest, Precision
 
 _PRECISION_NAMES: dict[Precision, str] = {"int8": "8-bit integers (int8)", "fp32": "32-bit floats (fp32)"}
 
 
 def card(
-    draft: Manifest, golden: Golden, chain: Sequence[Hop], sizes: Mapping[Precision, int], notes: Sequence[str]
+    draft: Manifest,
+    golden: Golden,
+    chain: Sequence[Hop],
+    sizes: Mapping[Precision, int],
+    notes: Sequence[str],
+    cut: VocabularyCut | None = None,
 ) -> str:
     """Write the model card as Markdown with the YAML front matter that the Hugging Face Hub reads.
 
@@ -23,6 +29,7 @@ def card(
         chain: The measured hops, that of a refused graph among them.
         sizes: Bytes of each graph in the bundle.
         notes: What a reader must know of this export, such as a refused int8 graph.
+        cut: What a cut of the vocabulary left, None where it is full.
     """
     parts = (
         _front_matter(draft),
@@ -30,6 +37,7 @@ def card(
         _labels(draft),
         _agreement(draft.metrics),
         _export(draft, chain, sizes, notes),
+        *([_vocabulary(cut)] if cut else []),
         _limits(draft, golden),
         _use(draft),
         _provenance(draft.provenance),
@@ -120,6 +128,21 @@ def _export(
     for note in notes:
         yield ""
         yield note
+
+
+def _vocabulary(cut: VocabularyCut) -> Iterator[str]:
+    yield "## Vocabulary"
+    yield ""
+    yield f"Cut to {cut.pieces:,} of {cut.pieces_before:,} pieces; in fp32 the table of embeddings has"
+    yield f"{_table_size(cut)}."
+    yield f"The {cut.texts:,} texts that were seen (training, validation and uncoded ones, not test rows) are read as"
+    yield "before. A word that none of them holds may be read as more and shorter pieces, never as unknown where it was"
+    yield "known before."
+
+
+def _table_size(cut: VocabularyCut) -> str:
+    after = 4 * cut.pieces * cut.width / 1e6
+    return f"{after:.1f} MB and not {after + cut.bytes_saved / 1e6:.1f} MB"
 
 
 def _limits(draft: Manifest, golden: Golden) -> Iterator[str]:

@@ -289,6 +289,8 @@ class ExportSection(Section):
     """The ONNX model."""
 
     precision: Literal["int8", "fp32"] = "int8"
+    vocabulary: Literal["full", "cut"] = "full"
+    """``cut`` leaves out the pieces that no text of the project needs, test rows not counted: a smaller file."""
     max_flip_rate: Share = 0.01
 
 

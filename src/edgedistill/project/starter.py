@@ -62,7 +62,10 @@ student:
   search: {{learning_rate: [5e-5], batch_size: [16], epochs: [4]}}   # every combination, judged on validation rows
   seeds: [0]
 
-export: {{precision: int8, max_flip_rate: 0.01}}   # more flipped labels than this: fp32 is served
+export:
+  precision: int8               # or fp32
+  vocabulary: full              # cut: leave out pieces that no text here needs, which makes the file smaller
+  max_flip_rate: 0.01           # more flipped labels than this: fp32 is served, the vocabulary left full
 """
 
 HUMAN = """\

@@ -1,9 +1,11 @@
 """Export: the student becomes a bundle that is known to agree with it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from edgedistill.stages.mix import read_mixture
 from edgedistill.stages.run import Run
 from edgedistill_export import ExportPlan, export_bundle
 
@@ -29,6 +31,8 @@ def export(run: Run) -> dict[str, Any]:
             max_tokens=project.student.max_tokens,
             precision=project.export.precision,
             max_flip_rate=project.export.max_flip_rate,
+            vocabulary=project.export.vocabulary,
+            seen=_seen(run),
             metrics=run.folder.read_json("evaluation.json")["agreement"],
             provenance=_provenance(run, journal),
         ),
@@ -39,7 +43,18 @@ def export(run: Run) -> dict[str, Any]:
         "bytes": exported.bytes,
         "chain": [asdict(hop) for hop in exported.chain],
         "notes": list(exported.notes),
+        "vocabulary": asdict(exported.vocabulary) if exported.vocabulary else None,
     }
+
+
+def _seen(run: Run) -> list[dict[str, str]]:
+    """Rows beside the validation rows whose texts may be seen.
+
+    Test rows are not among them: they stand for the texts to come, which a cut vocabulary does not know either.
+    """
+    responses = [*run.records.splits.train.responses, *run.records.unlabelled]
+    trained_on = read_mixture(run.folder, run.project.task.task.inputs)
+    return [dict(row.inputs) for row in responses] + [dict(row.inputs) for row in trained_on]
 
 
 def _provenance(run: Run, journal: dict[str, Any]) -> dict[str, Any]:
@@ -54,12 +69,24 @@ def _provenance(run: Run, journal: dict[str, Any]) -> dict[str, Any]:
         "student": {"backbone": run.project.student.backbone} | journal["stages"]["train"]["best"],
         "test_texts_also_in_train_or_validation": run.records.splits.repeated_texts,
     }
-    if run.project.teacher:
+    if run.project.panel:
         gate = run.folder.read_json("gate.json")
-        provenance["teacher"] = {
-            "model": run.teacher.model,
-            "votes": run.teacher.votes,
-            "temperature": run.teacher.temperature,
+        provenance["gate"] = _gate(gate) | {key: gate[key] for key in ("used", "weights", "between")}
+        teachers = {
+            teacher.called: {"model": teacher.model, "votes": teacher.votes, "temperature": teacher.temperature}
+            for teacher in run.panel
         }
-        provenance["gate"] = {key: gate[key] for key in ("metric", "at_least", "passed", "accepted", "agreement")}
+        if len(teachers) == 1:
+            provenance["teacher"] = teachers[run.teacher.called]
+        else:
+            provenance["teachers"] = {
+                each["teacher"]: teachers[each["teacher"]] | _gate(each) for each in gate["teachers"]
+            }
+            provenance["teachers_vote"] = run.project.teachers_vote
+    if run.project.task.redact:
+        provenance["redact"] = run.project.task.redact.model_dump(mode="json")
     return provenance
+
+
+def _gate(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: verdict[key] for key in ("metric", "at_least", "passed", "accepted", "agreement")}
