@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from edgedistill.errors import ProjectFileError
 from edgedistill.project import read_project
 from edgedistill.records import read_records
 from edgedistill.stages import Run, RunFolder, run_stages
@@ -69,10 +68,18 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "synthetic.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_kept_and_removed_samples_are_all_that_was_written(tmp_path):
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory):
+    """A project whose samples are mixed: its steps, its run folder, and the last message of every request."""
+    folder = tmp_path_factory.mktemp("lesson")
     with StandIn(script) as teacher:
-        write_project(tmp_path, teacher.base_url)
-        steps, folder = run(tmp_path)
+        write_project(folder, teacher.base_url, share="0.4")
+        steps, results = run(folder, until="mix")
+    return steps, results, [body["messages"][-1]["content"] for body in teacher.bodies]
+
+
+def test_kept_and_removed_samples_are_all_that_was_written(lesson):
+    steps, folder, _ = lesson
     found = json.loads((folder / "generation.json").read_text())
     assert (found["asked_for"], found["written"], found["missing"]) == (16, 16, 0)
     assert found["removed"] == {
@@ -86,10 +93,8 @@ def test_kept_and_removed_samples_are_all_that_was_written(tmp_path):
     assert steps["generate"].entry["kept"] == 11
 
 
-def test_a_kept_sample_stands_with_its_coding_and_its_lineage(tmp_path):
-    with StandIn(script) as teacher:
-        write_project(tmp_path, teacher.base_url)
-        _, folder = run(tmp_path)
+def test_a_kept_sample_stands_with_its_coding_and_its_lineage(lesson):
+    _, folder, _ = lesson
     by_text = {line["inputs"]["response"]: line for line in lines(folder)}
     assert by_text["you are clever"]["consistent"] is True
     smart = by_text["smart work"]
@@ -102,29 +107,26 @@ def test_a_kept_sample_stands_with_its_coding_and_its_lineage(tmp_path):
     assert found["regraded"]["confusion"] == [[5, 0], [2, 4]]
 
 
-def test_each_kept_sample_is_coded_as_often_as_the_project_says(tmp_path):
-    with StandIn(script) as teacher:
-        write_project(tmp_path, teacher.base_url, ", regrade_votes: 2")
-        run(tmp_path)
-    asked = [body["messages"][-1]["content"] for body in teacher.bodies]
-    assert sum("smart work</response>" in text for text in asked) == 2
+def test_each_kept_sample_is_coded_once_whatever_the_votes_on_a_response(lesson):
+    _, _, asked = lesson
+    assert sum("<response>smart work</response>" in text for text in asked) == 1
 
 
 def test_samples_that_the_teacher_codes_otherwise_go_where_that_is_asked_for(tmp_path):
     with StandIn(script) as teacher:
-        write_project(tmp_path, teacher.base_url, ", keep: consistent")
+        write_project(tmp_path, teacher.base_url, ", keep: consistent, regrade_votes: 2")
         _, folder = run(tmp_path)
     assert all(line["consistent"] for line in lines(folder))
     found = json.loads((folder / "generation.json").read_text())
     assert (found["kept"], found["removed"]["the teacher codes it otherwise"]) == (9, 2)
+    asked = [body["messages"][-1]["content"] for body in teacher.bodies]
+    assert sum("<response>smart work</response>" in text for text in asked) == 2
 
 
-def test_samples_are_redacted_as_human_responses_are(tmp_path):
-    with StandIn(script) as teacher:
-        write_project(tmp_path, teacher.base_url)
-        _, folder = run(tmp_path)
+def test_samples_are_redacted_as_human_responses_are(lesson):
+    _, folder, asked = lesson
     assert "so much work, [ID]" in {line["inputs"]["response"] for line in lines(folder)}
-    assert not any("so much work, S1234" in body["messages"][-1]["content"] for body in teacher.bodies)
+    assert not any("so much work, S1234" in text for text in asked)
 
 
 def test_diversity_is_told_per_label_temperature_and_step(tmp_path):
@@ -158,10 +160,8 @@ def test_a_second_run_asks_nothing_and_offline_gives_the_same_files(tmp_path):
     assert (folder / "synthetic.jsonl").read_bytes() == before
 
 
-def test_synthetic_rows_are_mixed_with_their_lineage_until_their_share_is_reached(tmp_path):
-    with StandIn(script) as teacher:
-        write_project(tmp_path, teacher.base_url, share="0.4")
-        steps, folder = run(tmp_path, until="mix")
+def test_synthetic_rows_are_mixed_with_their_lineage_until_their_share_is_reached(lesson):
+    steps, folder, _ = lesson
     with (folder / "mixture.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     synthetic = [row for row in rows if row["source"] == "synthetic"]
@@ -173,12 +173,3 @@ def test_synthetic_rows_are_mixed_with_their_lineage_until_their_share_is_reache
         assert lineage["key"] == known[row["id"]]["lineage"]["key"]
         assert json.loads(lineage["seeds"]) == known[row["id"]]["lineage"]["seeds"]
     assert steps["mix"].entry["synthetic"] == {"kept": 11, "used": 8, "not_drawn": 3}
-
-
-def test_too_few_samples_for_the_share_say_how_many_are_missing(tmp_path):
-    with StandIn(script) as teacher:
-        write_project(tmp_path, teacher.base_url, share="0.5")
-        with pytest.raises(
-            ProjectFileError, match=r"takes 12 synthetic rows, and 1 are missing: 1 of the 6 of the lab"
-        ):
-            run(tmp_path, until="mix")

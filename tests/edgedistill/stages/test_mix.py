@@ -1,12 +1,14 @@
 """The mixture holds what the project asks for, and each row where its label came from."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.project.sections import MixSection
-from edgedistill.records.types import CodedResponse, Response, TeacherLabel, TrainRows
+from edgedistill.records.types import CodedResponse, MixtureRow, Response, TeacherLabel, TrainRows
 from edgedistill.stages.folder import RunFolder
-from edgedistill.stages.mix import mixture, read_mixture, write_mixture
+from edgedistill.stages.mix import draw_synthetic, mixture, read_mixture, write_mixture
 
 HUMAN = TrainRows(
     tuple(CodedResponse(Response(f"h{i}", {"response": f"text {i}"}, "h.csv", i), "yes") for i in range(20))
@@ -17,6 +19,11 @@ LABELS = [
         f"u{i}", "no", 1.0 if i % 2 else 2 / 3, {"no": 1.0} if i % 2 else {"no": 2 / 3, "yes": 1 / 3}, ("no",) * 3, "m"
     )
     for i in range(10)
+]
+
+SYNTHETIC = [
+    MixtureRow(f"s{i}", {"response": f"made {i}"}, ("yes", "no")[i % 2], "synthetic", {("yes", "no")[i % 2]: 1.0})
+    for i in range(400)
 ]
 
 
@@ -64,3 +71,37 @@ def test_a_mixture_comes_back_from_its_file_unchanged(tmp_path):
     rows = mixture(odd, UNLABELLED, LABELS, MixSection())
     write_mixture(RunFolder(tmp_path), rows, ["response"])
     assert read_mixture(RunFolder(tmp_path), ["response"]) == rows
+
+
+def synthetic(others, share, rows=SYNTHETIC):
+    return draw_synthetic(rows, ("yes", "no"), others, MixSection(synthetic_share=share))
+
+
+@given(others=st.integers(0, 100), share=st.floats(0, 0.79))
+def test_synthetic_rows_are_their_share_of_the_whole_and_as_many_of_each_label(others, share):
+    rows = synthetic(others, share)
+    assert abs(len(rows) - share * (others + len(rows))) <= 0.51
+    yes = sum(row.label == "yes" for row in rows)
+    assert yes - (len(rows) - yes) in (0, 1)
+
+
+def test_a_larger_share_keeps_the_rows_of_a_smaller_one():
+    assert {row.id for row in synthetic(30, 0.2)} < {row.id for row in synthetic(30, 0.7)}
+
+
+def test_eighty_per_cent_of_the_training_set_are_four_synthetic_rows_beside_each_other_one():
+    assert len(synthetic(30, 0.8)) == 120
+
+
+def test_too_few_synthetic_rows_say_how_many_are_missing_and_of_which_label():
+    few = [row for row in SYNTHETIC if row.label == "yes" or int(row.id[1:]) < 100]
+    told = (
+        r"mix.synthetic_share: a share of 0.8 beside 50 other rows takes 200 synthetic rows, and 50 are missing: "
+        r"50 of the 100 of the label 'no'"
+    )
+    with pytest.raises(ProjectFileError, match=told):
+        synthetic(50, 0.8, few)
+
+
+def test_without_a_share_no_synthetic_row_is_drawn():
+    assert synthetic(50, 0.0, []) == ()
