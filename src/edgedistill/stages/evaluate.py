@@ -1,4 +1,4 @@
-"""Evaluation: student and teacher against the human codes of the locked test rows, side by side."""
+"""Evaluation: student and teachers against the human codes of the locked test rows, side by side."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -6,8 +6,9 @@ from typing import Any
 
 from edgedistill.agreement import Agreement, agreement
 from edgedistill.records.types import CodedResponse
-from edgedistill.stages.gate import groups_of
+from edgedistill.stages.gate import between, groups_of
 from edgedistill.stages.run import Run
+from edgedistill.teacher import Labelling, joint_labelling
 from edgedistill_export.checkpoint import Checkpoint
 
 
@@ -15,7 +16,8 @@ def evaluate(run: Run) -> dict[str, Any]:
     """Score the test rows once with the student, code them with the teacher, and write `evaluation.json`.
 
     Both are compared with the human codes of the same rows. Test rows that the teacher left uncoded are counted in
-    `teacher_set_aside`; its agreement is over the others.
+    `teacher_set_aside`; its agreement is over the others. Several teachers are compared each by itself too, and with
+    one another in `between`.
 
     Returns:
         Cost and notes for `run.json`.
@@ -32,17 +34,28 @@ def evaluate(run: Run) -> dict[str, Any]:
     chosen = student.logits([dict(row.response.inputs) for row in splits.test]).argmax(axis=1)
     columns = {"student": _against_humans(run, list(splits.test), [task.names[i] for i in chosen])}
     cost: dict[str, Any] = {}
-    if run.project.teacher:
-        labelling = run.ask_teacher(splits.test.responses, "evaluate: the teacher codes test rows")
-        by_teacher = {label.id: label.label for label in labelling.labels}
-        coded = [row for row in splits.test if row.response.id in by_teacher]
-        result["teacher_set_aside"] = [asdict(row) for row in labelling.set_aside]
-        cost = {"cost": asdict(labelling.usage)}
-        if coded:
-            columns["teacher"] = _against_humans(run, coded, [by_teacher[row.response.id] for row in coded])
+    if run.project.panel:
+        responses = splits.test.responses
+        labellings = run.ask_each(run.used, responses, "evaluate: {} codes test rows")
+        together = joint_labelling(responses, labellings, run.weights)
+        result["teacher_set_aside"] = [asdict(row) for row in together.set_aside]
+        cost = {"cost": asdict(together.usage)}
+        columns |= _of_teacher(run, "teacher", together)
+        if len(labellings) > 1:
+            result["between"] = between(run, labellings)
+            for name, labelling in labellings.items():
+                columns |= _of_teacher(run, f"teacher {name}", labelling)
     result["agreement"] = {name: column.as_dict() for name, column in columns.items()}
     run.folder.write_json("evaluation.json", result)
     return cost
+
+
+def _of_teacher(run: Run, heading: str, labelling: Labelling) -> dict[str, Agreement]:
+    by_teacher = {label.id: label.label for label in labelling.labels}
+    coded = [row for row in run.records.splits.test if row.response.id in by_teacher]
+    if not coded:
+        return {}
+    return {heading: _against_humans(run, coded, [by_teacher[row.response.id] for row in coded])}
 
 
 def _against_humans(run: Run, rows: Sequence[CodedResponse], labels: Sequence[str]) -> Agreement:

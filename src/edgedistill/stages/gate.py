@@ -1,57 +1,97 @@
-"""The gate: does the teacher agree with the human coders on validation rows?"""
+"""The gate: do the teachers agree with the human coders on validation rows?"""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from edgedistill.agreement import agreement
+from edgedistill.agreement import agreement, agreement_between
+from edgedistill.project.sections import TeacherSection
 from edgedistill.stages.run import Run
+from edgedistill.teacher import Labelling, joint_labelling
 
 
 def gate(run: Run) -> dict[str, Any]:
-    """Compare the teacher with the human codes of the validation rows and write `gate.json`.
+    """Compare the teachers with the human codes of the validation rows and write `gate.json`.
 
-    The teacher passes when the lower end of the metric's 95 % interval reaches `gate.at_least`. Rows that the teacher
-    left uncoded (see `set_aside` in the file) are not in the metric.
+    A teacher passes when the lower end of its metric's 95 % interval reaches its `gate.at_least`. Rows that it left
+    uncoded (see `set_aside` in the file) are not in the metric. A teacher that does not pass is left out of everything
+    that follows, unless it is accepted; the gate passes when a teacher does.
 
     Returns:
-        What `gate.json` holds; `passed` says whether the teacher may go on, `accepted` whether somebody overruled it.
+        What `gate.json` holds: of the label that the teachers in `used` give together, what each of `teachers` has of
+        its own; their `weights`; and how far they agree with one another, `between`, where there are several.
     """
-    rows = run.records.splits.validation
-    labelling = run.ask_teacher(rows.responses, "gate: the teacher codes validation rows")
-    by_teacher = {label.id: label.label for label in labelling.labels}
-    coded = [row for row in rows if row.response.id in by_teacher]
-    section = run.teacher.gate
-    verdict: dict[str, Any] = {
-        "teacher": run.teacher.model,
-        "metric": section.metric,
-        "at_least": section.at_least,
-        "rows": len(rows),
-        "coded": len(coded),
-        "set_aside": [{"id": row.id, "reason": row.reason} for row in labelling.set_aside],
-        "passed": False,
-        "accepted": run.accept_teacher,
-        "agreement": None,
-        "cost": asdict(labelling.usage),
+    responses = run.records.splits.validation.responses
+    labellings = run.ask_each(run.panel, responses, "gate: {} codes validation rows")
+    verdicts = {teacher.called: _verdict(run, teacher, labellings[teacher.called]) for teacher in run.panel}
+    used = [name for name, verdict in verdicts.items() if verdict["passed"] or verdict["accepted"]]
+    weights = {name: _weight(run, verdict) for name, verdict in verdicts.items()}
+    shown = {name: labelling for name, labelling in labellings.items() if name in used} or labellings
+    together = joint_labelling(responses, shown, weights)
+    joint = {
+        **verdicts[run.panel[0].called],
+        "teacher": " + ".join(shown),
+        **_compared(run, together),
+        "passed": any(verdict["passed"] for verdict in verdicts.values()),
+        "cost": asdict(together.usage),
+        "teachers": list(verdicts.values()),
+        "used": used,
+        "weights": weights,
+        "between": between(run, labellings),
     }
-    if coded:
-        measured = agreement(
-            [row.label for row in coded],
-            [by_teacher[row.response.id] for row in coded],
-            run.project.task.task,
-            groups=groups_of([row.response.group for row in coded]),
-        )
-        estimate = {"kappa": measured.kappa, "accuracy": measured.accuracy, "macro_f1": measured.macro_f1}[
-            section.metric
-        ]
-        verdict |= {
-            "agreement": measured.as_dict(),
-            "passed": estimate is not None and estimate.low >= section.at_least,
-        }
-    run.folder.write_json("gate.json", verdict)
-    return verdict
+    run.folder.write_json("gate.json", joint)
+    return joint
+
+
+def between(run: Run, labellings: Mapping[str, Labelling]) -> dict[str, Any] | None:
+    """How far several teachers agree with one another, for a JSON file; None for one teacher."""
+    if len(labellings) == 1:
+        return None
+    codings = {name: {row.id: row.label for row in labelling.labels} for name, labelling in labellings.items()}
+    return agreement_between(codings, run.project.task.task).as_dict()
 
 
 def groups_of(groups: list[str | None]) -> list[str] | None:
     """The groups for a clustered bootstrap; None where a row has none, or where there is only one."""
     named = [group for group in groups if group is not None]
     return named if len(named) == len(groups) and len(set(named)) > 1 else None
+
+
+def _verdict(run: Run, teacher: TeacherSection, labelling: Labelling) -> dict[str, Any]:
+    found = _compared(run, labelling)
+    estimate = (found["agreement"] or {}).get(teacher.gate.metric)
+    return {
+        "teacher": teacher.called,
+        "metric": teacher.gate.metric,
+        "at_least": teacher.gate.at_least,
+        **found,
+        "passed": estimate is not None and estimate["low"] >= teacher.gate.at_least,
+        "accepted": run.accept_teacher,
+        "cost": asdict(labelling.usage),
+    }
+
+
+def _compared(run: Run, labelling: Labelling) -> dict[str, Any]:
+    rows = run.records.splits.validation
+    by_teacher = {label.id: label.label for label in labelling.labels}
+    coded = [row for row in rows if row.response.id in by_teacher]
+    measured = coded and agreement(
+        [row.label for row in coded],
+        [by_teacher[row.response.id] for row in coded],
+        run.project.task.task,
+        groups=groups_of([row.response.group for row in coded]),
+    )
+    return {
+        "rows": len(rows),
+        "coded": len(coded),
+        "set_aside": [{"id": row.id, "reason": row.reason} for row in labelling.set_aside],
+        "agreement": measured.as_dict() if measured else None,
+    }
+
+
+def _weight(run: Run, verdict: Mapping[str, Any]) -> float:
+    """What a teacher counts: 1, or its metric's value on the validation rows, at least 0."""
+    if run.project.teachers_vote == "majority":
+        return 1.0
+    estimate = (verdict["agreement"] or {}).get(verdict["metric"])
+    return max(0.0, float(estimate["value"])) if estimate else 0.0

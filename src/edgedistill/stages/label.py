@@ -1,42 +1,57 @@
-"""Labelling: the teacher codes the responses that no human coded."""
+"""Labelling: the teachers code the responses that no human coded."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from edgedistill.records.types import TeacherLabel
 from edgedistill.stages.folder import RunFolder
+from edgedistill.stages.gate import between
 from edgedistill.stages.run import Run
+from edgedistill.teacher import joint_labelling
 
 
 def label(run: Run) -> dict[str, Any]:
-    """Have the teacher code the unlabelled responses and write `labels.jsonl`.
+    """Have the teachers code the unlabelled responses and write `labels.jsonl`.
 
     Returns:
-        Counts and cost for `run.json`.
+        Counts and cost for `run.json`, and of several teachers what each did and how far they agree.
     """
-    labelling = run.ask_teacher(run.records.unlabelled, "label: the teacher codes responses")
-    lines = (
-        {
-            "id": row.id,
-            "label": row.label,
-            "consistency": row.consistency,
-            "shares": dict(row.shares),
-            "votes": list(row.votes),
-            "teacher": row.teacher,
-        }
-        for row in labelling.labels
-    )
-    run.folder.write_text("labels.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return {
-        "rows": len(run.records.unlabelled),
+    responses = run.records.unlabelled
+    labellings = run.ask_each(run.used, responses, "label: {} codes responses")
+    labelling = joint_labelling(responses, labellings, run.weights)
+    lines = (json.dumps(_line(row), ensure_ascii=False) + "\n" for row in labelling.labels)
+    run.folder.write_text("labels.jsonl", "".join(lines))
+    entry: dict[str, Any] = {
+        "rows": len(responses),
         "labelled": len(labelling.labels),
         "set_aside": [{"id": row.id, "reason": row.reason, "detail": row.detail} for row in labelling.set_aside],
         "cost": asdict(labelling.usage),
     }
+    if len(labellings) > 1:
+        entry["teachers"] = {
+            name: {"labelled": len(each.labels), "set_aside": len(each.set_aside), "cost": asdict(each.usage)}
+            for name, each in labellings.items()
+        }
+        entry["between"] = between(run, labellings)
+    return entry
 
 
 def read_labels(folder: RunFolder) -> tuple[TeacherLabel, ...]:
     """Read `labels.jsonl` back."""
-    lines = (json.loads(line) for line in (folder / "labels.jsonl").read_text("utf-8").splitlines())
-    return tuple(TeacherLabel(**line | {"votes": tuple(line["votes"])}) for line in lines)
+    return tuple(_label(json.loads(line)) for line in (folder / "labels.jsonl").read_text("utf-8").splitlines())
+
+
+def _line(row: TeacherLabel) -> dict[str, Any]:
+    line = asdict(row)
+    del line["opinions"]
+    if row.opinions:
+        line["teachers"] = [_line(opinion) for opinion in row.opinions]
+    return line
+
+
+def _label(line: Mapping[str, Any]) -> TeacherLabel:
+    given = {name: value for name, value in line.items() if name != "teachers"}
+    opinions = tuple(_label(each) for each in line.get("teachers", ()))
+    return TeacherLabel(**given | {"votes": tuple(line["votes"]), "opinions": opinions})

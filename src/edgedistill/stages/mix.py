@@ -27,7 +27,7 @@ def mix(run: Run) -> dict[str, Any]:
     Raises:
         ProjectFileError: `mix` asks for more rows than there are, or for none.
     """
-    labels = read_labels(run.folder) if run.project.teacher and run.records.unlabelled else ()
+    labels = read_labels(run.folder) if run.project.panel and run.records.unlabelled else ()
     synthetic = read_synthetic(run.folder) if run.project.generate else ()
     drawn = mixture(run.records.splits.train, run.records.unlabelled, labels, run.project.mix)
     names = run.project.task.task.names

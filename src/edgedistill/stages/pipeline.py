@@ -1,7 +1,7 @@
 """The stages in order, what each depends on, and which of them still have to run."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from edgedistill.stages.mix import mix
 from edgedistill.stages.run import Run
 from edgedistill.stages.train import train
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when a stage's output changes its meaning, so that older outputs are made anew."""
 
 
@@ -31,6 +31,7 @@ class Stage:
         outputs: What it writes into the run folder.
         after: Stages whose outputs it reads.
         settings: The part of the project file that it depends on; the data files always count.
+        found: What it depends on of what earlier stages found.
         wanted: Whether this project has the stage at all.
     """
 
@@ -40,14 +41,23 @@ class Stage:
     after: tuple[str, ...]
     settings: Callable[[Project], Any]
     wanted: Callable[[Project], bool] = lambda _: True
+    found: Callable[[Run], Any] = lambda _: None
 
 
 def _asking(project: Project) -> dict[str, Any]:
-    """What decides a teacher's answers: the way they are fetched and paid for does not."""
-    if project.teacher is None:
-        return {}
+    """What decides the teachers' answers: the way they are fetched and paid for does not."""
     how = {"concurrency", "tries", "timeout_seconds", "cache", "prices", "budget", "gate", "api_key_env"}
-    return project.teacher.model_dump(exclude=how) | {"codebook": project.task.model_dump()}
+    by_likeness = any(teacher.few_shot_choice == "similar" for teacher in project.panel)
+    return {
+        "teachers": [teacher.model_dump(exclude=how) for teacher in project.panel],
+        "codebook": project.panel and project.task.model_dump(),
+        "backbone": by_likeness and project.student.backbone,
+    }
+
+
+def _used(run: Run) -> list[Any]:
+    """Which teachers are heard, and what each counts."""
+    return [[teacher.called for teacher in run.used], dict(run.weights)] if run.project.panel else []
 
 
 STAGES = (
@@ -56,8 +66,8 @@ STAGES = (
         gate,
         ("gate.json",),
         (),
-        lambda project: [_asking(project), project.teacher and project.teacher.gate.model_dump()],
-        lambda project: project.teacher is not None,
+        lambda project: [_asking(project), project.teachers_vote, *(each.gate.model_dump() for each in project.panel)],
+        lambda project: bool(project.panel),
     ),
     Stage(
         "label",
@@ -65,7 +75,8 @@ STAGES = (
         ("labels.jsonl",),
         (),
         _asking,
-        lambda project: project.teacher is not None and project.data.unlabelled is not None,
+        lambda project: bool(project.panel) and project.data.unlabelled is not None,
+        _used,
     ),
     Stage(
         "generate",
@@ -74,6 +85,7 @@ STAGES = (
         (),
         lambda project: [_asking(project), project.generate and project.generate.model_dump()],
         lambda project: project.generate is not None,
+        _used,
     ),
     Stage("mix", mix, ("mixture.csv",), ("label", "generate"), lambda project: project.mix.model_dump()),
     Stage(
@@ -83,7 +95,7 @@ STAGES = (
         ("mix",),
         lambda project: [project.student.model_dump(), project.task.task.names, project.task.inputs],
     ),
-    Stage("evaluate", evaluate, ("evaluation.json",), ("train",), _asking),
+    Stage("evaluate", evaluate, ("evaluation.json",), ("train",), _asking, found=_used),
     Stage(
         "export",
         export,
@@ -164,26 +176,31 @@ def _step(run: Run, stage: Stage) -> Step:
 
 
 def _overruled_now(run: Run) -> bool:
-    """Whether this run accepts a teacher that an earlier one refused."""
-    verdict = run.folder.read_json("gate.json")
-    return run.accept_teacher and not verdict["passed"] and not verdict["accepted"]
+    """Whether this run accepts a teacher that an earlier run refused."""
+    verdicts = run.folder.read_json("gate.json")["teachers"]
+    return run.accept_teacher and not all(verdict["passed"] or verdict["accepted"] for verdict in verdicts)
 
 
 def _pass_gate(run: Run) -> None:
     verdict = run.folder.read_json("gate.json")
     if verdict["passed"] or verdict["accepted"]:
         return
-    estimate = (verdict["agreement"] or {}).get(verdict["metric"])
-    if estimate is None:
-        found = f"the teacher's {verdict['metric']} is undefined on the {verdict['coded']} validation rows it coded"
-    else:
-        interval = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**estimate)
-        found = f"the teacher's {verdict['metric']} is {interval}"
+    verdicts = verdict["teachers"]
     raise GateRefused(
-        f"{found}; the interval's lower end must reach {verdict['at_least']:g}",
+        "; ".join(
+            _refusal(each, f"{each['teacher']}'s" if len(verdicts) > 1 else "the teacher's") for each in verdicts
+        ),
         where="gate",
         mend="Mend the codebook, choose another teacher, code more validation rows, or go on with --accept-teacher.",
     )
+
+
+def _refusal(verdict: Mapping[str, Any], whose: str) -> str:
+    estimate = (verdict["agreement"] or {}).get(verdict["metric"])
+    if estimate is None:
+        return f"{whose} {verdict['metric']} is undefined on the {verdict['coded']} validation rows it coded"
+    interval = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**estimate)
+    return f"{whose} {verdict['metric']} is {interval}; the interval's lower end must reach {verdict['at_least']:g}"
 
 
 def _wanted(project: Project) -> list[Stage]:
@@ -201,8 +218,12 @@ def _last(project: Project, name: str) -> int:
 
 def _fingerprint(run: Run, stage: Stage) -> str:
     before = [_fingerprint(run, earlier) for earlier in _wanted(run.project) if earlier.name in stage.after]
-    data = [run.project.data.model_dump(mode="json"), [account.sha256 for account in run.records.accounts]]
-    return fingerprint([_FORMAT, stage.name, stage.settings(run.project), data, before])
+    data = [
+        run.project.data.model_dump(mode="json"),
+        run.project.task.model_dump(mode="json", include={"redact"}),
+        [account.sha256 for account in run.records.accounts],
+    ]
+    return fingerprint([_FORMAT, stage.name, stage.settings(run.project), stage.found(run), data, before])
 
 
 def _note_rows(run: Run) -> None:

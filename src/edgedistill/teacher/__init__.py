@@ -3,11 +3,13 @@
 from edgedistill.teacher.asking import Patience
 from edgedistill.teacher.cache import AnswerCache, CacheStats, Entry, Verified
 from edgedistill.teacher.codebook import Codebook, coding_messages
-from edgedistill.teacher.examples import choose_examples
+from edgedistill.teacher.examples import Chooser, Embed, choose_examples, example_chooser
 from edgedistill.teacher.formats import AnswerFormat
 from edgedistill.teacher.keys import api_key
 from edgedistill.teacher.labelling import Labelling, Progress, label_responses
+from edgedistill.teacher.panel import joint_labelling
 from edgedistill.teacher.parsing import Cause
+from edgedistill.teacher.plan import Plan
 from edgedistill.teacher.request import TeacherRequest
 from edgedistill.teacher.salvage import Salvaged, salvage
 from edgedistill.teacher.spending import Budget, Usage
@@ -20,11 +22,14 @@ __all__ = [
     "Budget",
     "CacheStats",
     "Cause",
+    "Chooser",
     "Codebook",
+    "Embed",
     "Entry",
     "Imported",
     "Labelling",
     "Patience",
+    "Plan",
     "Progress",
     "Salvaged",
     "TeacherRequest",
@@ -33,8 +38,10 @@ __all__ = [
     "api_key",
     "choose_examples",
     "coding_messages",
+    "example_chooser",
     "export_jsonl",
     "import_jsonl",
+    "joint_labelling",
     "label_responses",
     "salvage",
 ]

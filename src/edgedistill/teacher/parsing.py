@@ -27,6 +27,8 @@ class Cause(StrEnum):
     TIMED_OUT = "the endpoint took too long"
     DROPPED = "the connection broke"
     TIE = "the votes tie"
+    TEACHERS_TIE = "the teachers tie"
+    NO_TEACHER = "no teacher labelled it"
     NO_TEXT = "it holds characters that are no text"
 
 
