@@ -1,10 +1,17 @@
-"""Which build of onnxruntime is installed: exactly one must be."""
+"""Which build of onnxruntime is installed: exactly one must be. And it must not call home.
 
+Since 1.29 the official builds for Linux and macOS send events about sessions and models to their maker, and keep an id
+of the machine in the user's cache folder, unless `ORT_DISABLE_TELEMETRY` is set before onnxruntime is loaded.
+"""
+
+import os
 from collections.abc import Collection
 from importlib import metadata
 from types import ModuleType
 
 from edgedistill_serve.errors import RuntimeMissing
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 BUILDS = ("onnxruntime", "onnxruntime-gpu")
 """Two distributions that install the same package, one over the other."""
@@ -48,6 +55,7 @@ def onnxruntime() -> ModuleType:
             f"onnxruntime is installed but cannot be imported ({error})",
             mend="Install it anew: pip install --force-reinstall onnxruntime.",
         ) from None
+    runtime.disable_telemetry_events()  # where somebody else loaded it before, and on Windows
     return runtime  # type: ignore[no-any-return]  # onnxruntime has no types
 
 

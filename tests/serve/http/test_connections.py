@@ -1,0 +1,189 @@
+"""One connection cannot harm the others: long heads, slow clients, clients that do not read, and many of them."""
+
+import json
+import resource
+import socket
+import time
+from contextlib import ExitStack, suppress
+
+import pytest
+
+QUICK = ("--header-seconds", "1", "--body-seconds", "1", "--idle-seconds", "1", "--stall-seconds", "1")
+HEAD = b"POST /v1/score HTTP/1.1\r\nHost: x\r\n"
+MANY = 10_000
+
+
+@pytest.fixture(scope="module")
+def server(start, bundle):
+    with start(str(bundle.folder), *QUICK, "--max-header-bytes", "2000", "--max-headers", "20") as server:
+        yield server
+
+
+def end_of(connection: socket.socket, seconds: float = 10) -> bytes:
+    """What comes until the server closes."""
+    connection.settimeout(seconds)
+    received = b""
+    try:
+        while part := connection.recv(65536):
+            received += part
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split()[1])
+
+
+def drip(connection: socket.socket, piece: bytes, *, every: float = 0.1, seconds: float = 8) -> bytes:
+    """Send a little again and again, until the server has had enough; return what it said."""
+    connection.settimeout(every)
+    received = b""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            connection.sendall(piece)
+            part = connection.recv(65536)
+        except TimeoutError:
+            continue
+        except (ConnectionResetError, BrokenPipeError):
+            return received
+        if not part:
+            return received
+        received += part
+    raise AssertionError("the server waits for ever")
+
+
+def test_a_head_that_drips_is_a_408(server):
+    with server.connect() as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\n")
+        assert status_of(drip(connection, b"X-A: b\r\n", every=0.2)) == 408
+
+
+def test_a_body_that_drips_is_a_408(server):
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+        answer = drip(connection, b" ")
+    assert status_of(answer) == 408
+    assert b"did not arrive in 1 s" in answer
+
+
+def test_a_connection_that_says_nothing_is_closed(server):
+    with server.connect() as connection:
+        assert end_of(connection) == b""
+
+
+def test_a_connection_that_is_idle_after_its_answer_is_closed(server):
+    with server.connect() as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert status_of(end_of(connection)) == 200
+
+
+def test_blank_lines_do_not_keep_a_connection(server):
+    with server.connect() as connection:
+        drip(connection, b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"X-Long: " + 3000 * b"y" + b"\r\n\r\n",
+        b"X-Endless: " + 400_000 * b"y",
+        b"".join(b"X-%d: y\r\n" % number for number in range(21)) + b"\r\n",
+    ],
+)
+def test_a_head_that_is_too_long_is_a_431(server, head):
+    with server.connect() as connection:
+        connection.sendall(HEAD + head[:200_000])
+        time.sleep(0.1)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(head[200_000:])
+        answer = end_of(connection)
+    assert answer == b"" or status_of(answer) == 431
+    assert server.metric('edgedistill_connections_refused{reason="large head"}') >= 1
+
+
+def test_a_long_address_is_a_431(server):
+    with server.connect() as connection:
+        connection.sendall(b"GET /" + 2500 * b"x" + b" HTTP/1.1\r\n\r\n")
+        assert status_of(end_of(connection)) == 431
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"GET http://[ HTTP/1.1\r\n\r\n"]
+)
+def test_what_is_no_http_is_a_400(server, garbage):
+    with server.connect() as connection:
+        connection.sendall(garbage)
+        answer = end_of(connection)
+    assert status_of(answer) == 400
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == 400
+
+
+def test_requests_that_come_at_once_are_answered_in_order(server):
+    with server.connect() as connection:
+        connection.sendall(
+            5 * b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET /no HTTP/1.1\r\nConnection: close\r\n\r\n"
+        )
+        answer = end_of(connection)
+    assert answer.count(b"HTTP/1.1 200") == 5
+    assert answer.count(b"HTTP/1.1 404") == 1
+
+
+def test_a_client_that_does_not_read_its_answers_is_left(server):
+    with socket.socket() as connection, server.connect() as other:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(other.getpeername())
+        connection.sendall(300 * b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        until = time.monotonic() + 10
+        while not server.metric('edgedistill_connections_refused{reason="stalled"}'):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+def test_slow_clients_take_nothing_from_the_others(server):
+    with ExitStack() as stack:
+        for number in range(200):
+            connection = stack.enter_context(server.connect())
+            connection.sendall(HEAD if number % 2 else HEAD + b"Content-Length: 99\r\n\r\n{")
+        started = time.monotonic()
+        answers = [server.client.post("/v1/score", json={"response": f"great {n}"}) for n in range(20)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert time.monotonic() - started < 5
+
+
+def test_ten_thousand_idle_connections_do_not_stop_the_others(start, bundle):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard > MANY + 500 or hard == resource.RLIM_INFINITY, f"this test opens {MANY} files, {hard} are allowed"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MANY + 500, hard))
+    try:
+        with start(str(bundle.folder), "--header-seconds", "100") as server, ExitStack() as stack:
+            for _ in range(MANY):
+                stack.enter_context(server.connect())
+            assert server.metric("edgedistill_connections ") > MANY
+            with server.new_client() as newcomer:
+                started = time.monotonic()
+                answers = [newcomer.post("/v1/score", json={"response": f"why {n}"}) for n in range(20)]
+                assert {answer.status_code for answer in answers} == {200}
+                assert time.monotonic() - started < 3
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_more_connections_than_there_is_room_for_close_the_one_that_is_idle_for_longest(start, bundle):
+    with start(str(bundle.folder), "--max-connections", "5") as server, ExitStack() as stack:
+        server.client.close()
+        oldest, *_ = [stack.enter_context(server.connect()) for _ in range(8)]
+        assert end_of(oldest) == b""
+        with server.new_client() as newcomer:
+            assert newcomer.post("/v1/score", json={"response": "x"}).status_code == 200
+
+
+def test_where_every_connection_has_a_request_the_next_is_a_503(start, bundle):
+    with start(str(bundle.folder), "--max-connections", "3") as server, ExitStack() as stack:
+        server.client.close()
+        for _ in range(3):
+            stack.enter_context(server.connect()).sendall(HEAD + b"Content-Length: 9\r\n\r\n")
+        time.sleep(0.3)
+        with server.connect() as refused:
+            assert status_of(end_of(refused)) == 503

@@ -1,0 +1,151 @@
+"""Bodies that nobody should send, floods, and a client that leaves: an answer to each, and the server goes on."""
+
+import json
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import msgspec
+import pytest
+
+from edgedistill_serve import Scorer
+
+POSTS = ("/v1/score", "/v1/score/bulk", "/v1/explain", "/predict", "/v2/models/praise/infer")
+DEEP = b"[" * 100_000
+BODIES = {
+    "nothing": b"",
+    "deep": DEEP,
+    "deep in a field": b'{"response": ' + DEEP,
+    "NaN": b'{"response": NaN}',
+    "infinite": b'{"responses": [1e999]}',
+    "no UTF-8": b'{"response": "\xff\xfe"}',
+    "half a surrogate pair": b'{"response": "\\ud800"}',
+    "a byte order mark": b'\xef\xbb\xbf{"response": "x"}',
+    "a NUL": b'{"response": "\x00"}',
+    "a number of many digits": b'{"response": ' + 100_000 * b"9" + b"}",
+    "one name twice": b'{"responses": [], "responses": 5}',
+}
+
+
+@pytest.fixture(scope="module")
+def server(start, bundle):
+    with start(str(bundle.folder)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("path", POSTS)
+def test_a_body_that_is_wrong_is_the_clients_error_and_never_the_servers(server, path, body):
+    response = server.client.post(path, content=body)
+    if path.endswith("bulk"):
+        assert response.status_code == 200
+        assert all("error" in json.loads(line) for line in response.text.splitlines())
+    else:
+        assert response.status_code in (400, 422)
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_a_hundred_megabytes_are_refused_without_being_kept(server, path):
+    piece = 1_000_000 * b"x"
+    response = server.client.post(path, content=(piece for _ in range(30 if path.endswith("bulk") else 100)))
+    if path.endswith("bulk"):
+        (line,) = response.text.splitlines()
+        assert "longer than 4194304 bytes" in line
+    else:
+        assert response.status_code == 413
+    assert server.metric("process_resident_memory_bytes") < 400_000_000
+
+
+def test_a_thousand_items_are_one_request(server, bundle):
+    texts = [f"great job {number % 700}" for number in range(1000)]
+    found = server.client.post("/v1/score", json={"responses": texts}).json()["scores"]
+    assert found == msgspec.to_builtins(Scorer(bundle).score(texts))
+
+
+def test_one_text_of_a_hundred_thousand_characters_changes_none_of_the_short_ones(server, bundle):
+    texts = ["great job", "why because " * 8334, "so smart"]
+    found = server.client.post("/v1/score", json={"responses": texts}).json()["scores"]
+    assert found == msgspec.to_builtins(Scorer(bundle).score(texts))
+    assert found[1]["reason"] == "truncated"
+
+
+def test_a_flood_is_told_to_wait_and_a_second_later_all_is_well(start, bundle):
+    with start(str(bundle.folder), "--queue", "30", "--max-items", "10") as server:
+
+        def flood(caller: int) -> set[int]:
+            until = time.monotonic() + 2
+            statuses = set()
+            with server.new_client() as client:
+                while time.monotonic() < until:
+                    texts = [f"{caller} {time.monotonic_ns()} {'why ' * 300} {number}" for number in range(10)]
+                    response = client.post("/v1/score", json={"responses": texts})
+                    statuses.add(response.status_code)
+                    assert response.status_code == 200 or int(response.headers["Retry-After"]) >= 1
+            return statuses
+
+        with ThreadPoolExecutor(16) as callers:
+            assert set().union(*callers.map(flood, range(16))) == {200, 429}
+        started = time.monotonic()
+        assert server.client.post("/v1/score", json={"responses": [f"so {n}" for n in range(10)]}).status_code == 200
+        assert time.monotonic() - started < 1
+
+
+def test_a_request_that_is_not_scored_in_time_is_a_503(start, bundle):
+    with (
+        start(str(bundle.folder), "--answer-seconds", "0.2", "--threads", "1") as server,
+        ThreadPoolExecutor(8) as callers,
+    ):
+        texts = [[f"{caller} {number} {'why because ' * 20_000}" for number in range(8)] for caller in range(8)]
+        answers = list(
+            callers.map(lambda each: httpx.post(f"{server.url}/v1/score", json={"responses": each}, timeout=60), texts)
+        )
+        late = [answer for answer in answers if answer.status_code == 503]
+        assert late
+        assert all("Retry-After" in answer.headers for answer in late)
+        assert server.client.post("/v1/score", json={"response": "x"}).status_code == 200
+
+
+def test_a_client_that_goes_away_takes_its_request_out_of_the_queue(start, bundle):
+    with start(str(bundle.folder), "--threads", "1") as server:
+        texts = [f"{number} {'why because ' * 20_000}" for number in range(12)]
+        with server.connect() as client:
+            body = json.dumps({"responses": texts}).encode()
+            client.sendall(b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            while not server.metric("edgedistill_queue_waiting") > 3:
+                time.sleep(0.005)
+        until = time.monotonic() + 10
+        while server.metric("edgedistill_queue_taken") > 1:
+            assert time.monotonic() < until
+        assert "POST /v1/score 499" in server.log.read_text()
+
+
+def test_sigterm_while_every_form_is_asked_loses_nothing(start, bundle):
+    asked = {
+        "/v1/score": {"response": "great job"},
+        "/predict": {"inputs": "great job"},
+        "/v2/models/praise/infer": {
+            "inputs": [{"name": "response", "shape": [1], "datatype": "BYTES", "data": ["great job"]}]
+        },
+    }
+    begun = threading.Barrier(4)
+
+    def ask(path: str) -> list[int]:
+        statuses = []
+        with server.new_client() as client:
+            begun.wait(20)
+            while not statuses or statuses[-1] == 200:
+                statuses.append(client.post(path, json=asked[path]).status_code)
+        return statuses
+
+    with start(str(bundle.folder)) as server, ThreadPoolExecutor(3) as callers:
+        asking = [callers.submit(ask, path) for path in asked]
+        begun.wait(20)
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        for future in asking:
+            *scored, last = future.result(30)
+            assert set(scored) == {200}
+            assert last == 503
+        assert server.process.wait(30) == 0
