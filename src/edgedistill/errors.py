@@ -11,10 +11,14 @@ EdgeDistillError                  (edgedistill_serve.errors) exit code 2 unless 
 │   └── AnswersMissing            offline, and the cache lacks answers
 ├── CacheDamaged                  the answer cache holds something that is no answer
 ├── TrainingFailed                the student cannot be trained on these rows
+├── Paused                        exit code 0; what was asked for is done, and the stage stops before its end
 ├── BudgetReached                 exit code 3; work done so far is kept
 ├── GateRefused                   exit code 4; the teacher does not agree enough with the human coders
 └── ExportFailed                  (edgedistill_export.errors) exit code 5
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from edgedistill_serve.errors import DataError, EdgeDistillError
 
@@ -25,6 +29,7 @@ __all__ = [
     "DataError",
     "EdgeDistillError",
     "GateRefused",
+    "Paused",
     "ProjectFileError",
     "RunError",
     "TeacherError",
@@ -69,6 +74,22 @@ class CacheDamaged(EdgeDistillError):
 
 class TrainingFailed(EdgeDistillError):
     """The student cannot be trained on these rows."""
+
+
+class Paused(EdgeDistillError):
+    """What the command was asked for is done, and the stage stops before its end.
+
+    Args:
+        what: What was done.
+        mend: How to go on.
+        result: The same for a machine.
+    """
+
+    exit_code = 0
+
+    def __init__(self, what: str, result: Mapping[str, Any], *, mend: str | None = None) -> None:
+        super().__init__(what, mend=mend)
+        self.result = result
 
 
 class BudgetReached(EdgeDistillError):

@@ -56,7 +56,6 @@ class Asking(Generic[Answer]):
         read: Reads a whole chat completion: what it says, or why it cannot be used.
         tries: How often one answer is asked for: so often after busy replies, and so often after unusable answers.
         patience: How long to wait in between.
-        cached: Answers that came from the cache, for the figures.
     """
 
     def __init__(
@@ -68,10 +67,9 @@ class Asking(Generic[Answer]):
         read: Callable[[Mapping[str, Any]], Answer | Failure],
         tries: int,
         patience: Patience,
-        cached: int,
     ) -> None:
         self._endpoint, self._writer, self._budget, self._pace = endpoint, writer, budget, pace
-        self._read, self._tries, self._patience, self._cached = read, tries, patience, cached
+        self._read, self._tries, self._patience = read, tries, patience
         self._in_vain = 0
         self._asked = self._unmetered = self._input_tokens = self._output_tokens = self._nano = 0
         self._retries: Counter[str] = Counter()
@@ -81,7 +79,7 @@ class Asking(Generic[Answer]):
         """What was asked and used so far."""
         return Usage(
             self._asked,
-            self._cached,
+            0,
             self._input_tokens,
             self._output_tokens,
             None if self._budget.price is None else self._nano,
@@ -102,7 +100,7 @@ class Asking(Generic[Answer]):
         """
         busy = unusable = 0
         while True:
-            form = self._endpoint.form
+            form = self._endpoint.known.form
             request = request_in(form)
             outcome = await self._try(request)
             if isinstance(outcome, FormatRefused):

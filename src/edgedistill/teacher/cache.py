@@ -178,6 +178,11 @@ class AnswerCache:
                 for entry in entries
             )
 
+    def keys(self) -> set[str]:
+        """Return the keys of all answers."""
+        with self._named(), self._connected() as connection:
+            return {str(key) for (key,) in connection.execute("SELECT key FROM Cache")}
+
     def entries(self) -> Iterator[Entry]:
         """Yield every entry in the order of their keys.
 

@@ -1,6 +1,11 @@
-"""One endpoint with one model: sends requests, one try each, and remembers which answer format it knows."""
+"""One endpoint with one model: sends requests, one try each, and remembers what it takes.
+
+Endpoint    the connection
+Known       what it has been found to take
+"""
 
 import asyncio
+from dataclasses import dataclass, replace
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -24,6 +29,20 @@ from edgedistill.teacher.outcomes import (
 from edgedistill.teacher.request import TeacherRequest
 from edgedistill.teacher.stopping import stopped
 
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an endpoint has been found to take.
+
+    Attributes:
+        form: The strictest answer format.
+        limit_name: The name of the token limit.
+    """
+
+    form: AnswerFormat = AnswerFormat.SCHEMA
+    limit_name: str = "max_tokens"
+
+
 _OTHER_LIMIT = "max_completion_tokens"  # newer models know the token limit by this name, and their error says so
 
 
@@ -33,17 +52,17 @@ class Endpoint:
     Args:
         section: Address, model, and the seconds that one try may take.
         api_key: The key.
+        known: What it has been found to take before.
 
     Raises:
         TeacherUnreachable: The address is none.
         TeacherRefusedKey: The key holds characters that cannot be sent.
     """
 
-    def __init__(self, section: TeacherSection, api_key: str) -> None:
+    def __init__(self, section: TeacherSection, api_key: str, known: Known | None = None) -> None:
         self._section = section
         self._heard = False
-        self._limit_name = "max_tokens"
-        self.form = AnswerFormat.SCHEMA
+        self.known = known or Known()
         seconds = section.timeout_seconds
         connect = min(10.0, seconds / 2)  # shorter than a try, so that a silent host is told from a slow answer
         if not (api_key.isascii() and api_key.isprintable()):
@@ -73,8 +92,8 @@ class Endpoint:
 
     def step_down(self, refused: AnswerFormat) -> None:
         """Ask in the next format from now on, unless another request has stepped down already."""
-        if refused is self.form and self.form.next:
-            self.form = self.form.next
+        if refused is self.known.form and refused.next:
+            self.known = replace(self.known, form=refused.next)
 
     async def send(self, request: TeacherRequest) -> Answered | Busy | Rejected | FormatRefused:
         """Make one try.
@@ -98,7 +117,7 @@ class Endpoint:
         )
 
     async def _outcome(self, request: TeacherRequest) -> Outcome:
-        limit_name = self._limit_name
+        limit_name = self.known.limit_name
         try:
             async with asyncio.timeout(self._section.timeout_seconds):
                 # `chat.completions.create` would first check every message against its types, at a quarter of the
@@ -108,7 +127,7 @@ class Endpoint:
                 )
         except openai.APIStatusError as error:
             if limit_name == "max_tokens" and error.status_code == 400 and _OTHER_LIMIT in str(error):
-                self._limit_name = _OTHER_LIMIT
+                self.known = replace(self.known, limit_name=_OTHER_LIMIT)
                 return await self._outcome(request)
             formatted = request.response_format is not None
             return outcome_of_status(

@@ -5,10 +5,9 @@ and so that an offline run sets the same rows aside.
 """
 
 import json
-import os
 from pathlib import Path
 
-from edgedistill.errors import CacheDamaged
+from edgedistill.teacher.lines import append
 from edgedistill.teacher.parsing import Cause, Failure
 
 FAILURES = "failures.jsonl"
@@ -25,24 +24,19 @@ class FailureLog:
     def __init__(self, folder: Path) -> None:
         self.file = folder / FAILURES
 
-    def add(self, failure: Failure) -> None:
-        """Append a failure that carries its key; it is on disk when this returns.
+    def add(self, *failures: Failure) -> None:
+        """Append failures that carry their keys; they are on disk when this returns.
 
         Raises:
             CacheDamaged: The file cannot be written.
         """
-        line = {"key": failure.key, "cause": failure.cause, "code": failure.code, "raw": failure.raw[:_MOST_RAW]}
-        try:
-            with self.file.open("ab") as out:
-                out.write(b"\n" * self._torn() + json.dumps(line).encode("ascii") + b"\n")
-                out.flush()
-                os.fsync(out.fileno())
-        except OSError as error:
-            raise CacheDamaged(
-                f"the file cannot be written: {error.strerror}",
-                where=str(self.file),
-                mend="Name a folder that can be written, in teacher.cache.",
-            ) from error
+        append(
+            self.file,
+            [
+                {"key": failure.key, "cause": failure.cause, "code": failure.code, "raw": failure.raw[:_MOST_RAW]}
+                for failure in failures
+            ],
+        )
 
     def read(self) -> dict[str, Failure]:
         """Return the last failure of each request; lines that kill -9 tore are passed over."""
@@ -58,12 +52,3 @@ class FailureLog:
                 except (ValueError, TypeError, KeyError):
                     continue
         return found
-
-    def _torn(self) -> bool:
-        """Whether the last line was never finished."""
-        try:
-            with self.file.open("rb") as lines:
-                lines.seek(-1, os.SEEK_END)
-                return lines.read(1) != b"\n"
-        except OSError:
-            return False

@@ -175,6 +175,7 @@ class Budget:
             BudgetReached: They do not fit.
             CacheDamaged: The ledger cannot be written.
         """
+        self.ledger.catch_up()
         if self.ledger.holds(name) or not requests:
             return
         all_worst = [self.worst(request) for request in requests]

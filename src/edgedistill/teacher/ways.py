@@ -1,0 +1,136 @@
+"""What can be done about open questions other than asking them right away.
+
+Announce        tell what they will cost, then let them be asked
+EstimateOnly    tell what they will cost, and stop
+ToFile          write them to files for somebody else's Batch API, and stop
+FromFile        take their answers from a results file
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill.errors import AnswersMissing, DataError, Paused
+from edgedistill.teacher.batch_file import in_files, read_results, write_whole
+from edgedistill.teacher.estimate import Estimate, estimate, sample_places
+from edgedistill.teacher.formats import AnswerFormat
+from edgedistill.teacher.merging import merge
+from edgedistill.teacher.questions import Round, unanswered
+from edgedistill.teacher.spending import Usage
+
+
+def estimate_of(given: Round[Any]) -> Estimate:
+    """Return what a round's questions will take, from a few of their prompts."""
+    questions = given.questions
+    sample = [questions[place].request_in(AnswerFormat.SCHEMA) for place in sample_places(len(questions))]
+    return estimate(sample, len(questions), given.budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell what the questions will cost before the first of them is asked.
+
+    Attributes:
+        say: Is told; not called where nothing is to be asked.
+    """
+
+    say: Callable[[Estimate], None]
+
+    def prepare(self, given: Round[Any]) -> None:
+        """Tell the estimate."""
+        if given.questions:
+            self.say(estimate_of(given))
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateOnly:
+    """Tell what the questions will cost, and stop."""
+
+    def prepare(self, given: Round[Any]) -> None:
+        """Stop with the estimate.
+
+        Raises:
+            Paused: Always.
+        """
+        found = estimate_of(given)
+        raise Paused(found.told, {"estimate": asdict(found)})
+
+
+@dataclass(frozen=True, slots=True)
+class ToFile:
+    """Write the questions to files in the format of the Batch API, and stop.
+
+    Attributes:
+        file: The file; where the Batch API's limits ask for several, the others are ``NAME-2.SUFFIX`` and so on.
+    """
+
+    file: Path
+
+    def prepare(self, given: Round[Any]) -> None:
+        """Write the files.
+
+        Raises:
+            Paused: There are questions, and they are written.
+            DataError: A file cannot be written.
+        """
+        if not given.questions:
+            return
+        requests = (question.request_in(AnswerFormat.SCHEMA) for question in given.questions)
+        files, count = [], 0
+        for number, together in enumerate(in_files(requests, "max_tokens"), 1):
+            file = self.file if number == 1 else self.file.with_stem(f"{self.file.stem}-{number}")
+            write_whole(file, b"".join(line for _, line in together))
+            files.append(str(file))
+            count += len(together)
+        raise Paused(
+            f"wrote {count:,} requests to {', '.join(files)}",
+            {"files": files, "requests": count, "estimate": asdict(estimate_of(given))},
+            mend="Take the results back with --batch-in.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FromFile:
+    """Take the answers from a results file of the Batch API; nothing is asked.
+
+    Attributes:
+        file: The file.
+        say: Is told what became of its lines.
+    """
+
+    file: Path
+    say: Callable[[str], None]
+
+    def prepare(self, given: Round[Any]) -> Usage:
+        """Write the file's answers to the cache.
+
+        Returns:
+            What they took.
+
+        Raises:
+            DataError: The file cannot be read.
+            AnswersMissing: Questions are left without an answer.
+        """
+        try:
+            lines = self.file.read_bytes().splitlines()
+        except OSError as error:
+            raise DataError(f"the file cannot be read: {error.strerror}", where=str(self.file)) from error
+        asked = {
+            request.key(): request.content()
+            for question in given.questions
+            for request in map(question.request_in, AnswerFormat)
+        }
+        kept = set(given.cache.keys()) - asked.keys()
+        results = read_results(lines, asked.keys() | kept)
+        merged = merge(given, asked, [result for result in results.found if result.key in asked])
+        present = sum(result.key in kept for result in results.found)
+        parts = [f"{merged.answers} answers taken", f"{present} were there", f"{merged.failures} cannot be used"]
+        self.say(f"{self.file}: {', '.join(parts)}" + (f"; {results.told}" if results.told else ""))
+        if left := len(unanswered(given)):
+            raise AnswersMissing(
+                f"{left} of {len(given.questions)} questions have no answer yet",
+                where=str(self.file),
+                mend="Write a file of just these with --batch-out, or run without --batch-in to ask the endpoint.",
+            )
+        return merged.usage
