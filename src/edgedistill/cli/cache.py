@@ -22,9 +22,15 @@ def _folder(where: Path, *, must_exist: bool = True) -> Path:
         folder = where
     else:
         project = read_project(where)
-        if project.teacher is None:
+        folders = {project.folder / teacher.cache for teacher in project.panel}
+        if not folders:
             raise ProjectFileError("there is no teacher, so there is no cache", where=str(where))
-        folder = project.folder / project.teacher.cache
+        if len(folders) > 1:
+            told = ", ".join(sorted(str(folder) for folder in folders))
+            raise ProjectFileError(
+                f"its teachers have several caches: {told}", where=str(where), mend="Name one of these folders."
+            )
+        folder = folders.pop()
     if must_exist and not (folder / "cache.db").is_file():
         raise DataError(
             "there is no cache yet",

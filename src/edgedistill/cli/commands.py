@@ -29,6 +29,9 @@ app.add_typer(cache_app, name="cache")
 ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Answer from the cache alone; name what is missing.")]
 Accept = Annotated[bool, typer.Option("--accept-teacher", help="Go on with a teacher that the gate refuses.")]
+ShowPrompt = Annotated[
+    str | None, typer.Option("--show-prompt", metavar="ID", help="Print what is sent about this response; ask nothing.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -113,6 +116,8 @@ def _work(
         file = {"gate": "gate.json", "generate": "generation.json", "evaluate": "evaluation.json"}.get(step.stage)
         if show:
             show(folder.read_json(file) if file else step.entry)
+        if step.stage == "label":
+            terminal.between(step.entry.get("between"))
 
     with terminal.progress() as advance:
         job = Run(project, records, folder, offline=offline, accept_teacher=accept_teacher, advance=advance)
@@ -147,9 +152,53 @@ def _stage_command(name: str, does: str) -> None:
     app.command(name)(command)
 
 
+def _coding_command(name: str, does: str) -> None:
+    """A stage in which teachers code responses, whose prompts can be looked at."""
+
+    def command(
+        project: ProjectFile,
+        show_prompt: ShowPrompt = None,
+        offline: Offline = False,
+        accept_teacher: Accept = False,
+        as_json: AsJson = False,
+    ) -> None:
+        def work(run: "Run", told: "Callable[[Step], None]") -> None:
+            from edgedistill.stages import run_stage
+
+            told(run_stage(run, name))
+
+        terminal = Terminal(as_json=as_json)
+        if show_prompt is not None:
+            _show_prompt(project, terminal, show_prompt)
+        else:
+            _work(project, terminal, work, offline=offline, accept_teacher=accept_teacher)
+
+    command.__doc__ = (
+        f"{does}\n\nExample: edgedistill {name} praise/project.yaml\n\n"
+        f"What would be sent about one response: edgedistill {name} praise/project.yaml --show-prompt r7"
+    )
+    app.command(name)(command)
+
+
+def _show_prompt(path: Path, terminal: Terminal, ident: str) -> None:
+    """Print what each teacher would be sent about a response; ask nothing."""
+    project = read_project(path)
+    records = read_records(project)
+
+    from edgedistill.stages import Run, RunFolder, prompts_of
+
+    prompts = prompts_of(Run(project, records, RunFolder(project.run_folder)), ident)
+    for prompt in prompts:
+        terminal.prompt(prompt)
+    terminal.finish({"id": ident, "prompts": [{"teacher": each.teacher, **each.request.content()} for each in prompts]})
+
+
 for _name, _does in (
     ("gate", "Compare the teacher with the human codes of the validation rows."),
     ("label", "Have the teacher code the unlabelled responses."),
+):
+    _coding_command(_name, _does)
+for _name, _does in (
     ("generate", "Have the teacher write synthetic responses, screen them and code them again."),
     ("mix", "Draw the training set."),
     ("train", "Fine-tune the student on the training set."),

@@ -16,7 +16,7 @@ from edgedistill.project import Project
 from edgedistill.records import Records
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
-    from edgedistill.stages import Advance, Step
+    from edgedistill.stages import Advance, Prompt, Step
 
 _DIVERSITY = ("distinct_1", "distinct_2", "self_bleu")
 
@@ -72,23 +72,50 @@ class Terminal:
         self.console.print(f"[bold]{step.stage}[/bold]  {how}{_details(step.entry)}")
 
     def gate(self, verdict: Mapping[str, Any]) -> None:
-        """Show the gate's table and its verdict."""
-        if verdict["agreement"]:
-            self.console.print(_table({f"teacher {verdict['teacher']}": verdict["agreement"]}))
-        if verdict["set_aside"]:
-            self.console.print(
-                f"  {len(verdict['set_aside'])} of {verdict['rows']} validation rows were not coded by the teacher"
+        """Show the gate's table, a column per teacher, and the verdict on each."""
+        teachers = verdict["teachers"]
+        columns = {f"teacher {each['teacher']}": each["agreement"] for each in teachers}
+        if len(teachers) > 1:
+            columns["together"] = verdict["agreement"]
+        if measured := {name: column for name, column in columns.items() if column}:
+            self.console.print(_table(measured))
+        for each in teachers:
+            whose = f"{each['teacher']}: " if len(teachers) > 1 else ""
+            if each["set_aside"]:
+                aside = f"{len(each['set_aside'])} of {each['rows']} validation rows"
+                self.console.print(f"  {whose}{aside} were not coded by the teacher", markup=False)
+            outcome = (
+                "passed"
+                if each["passed"]
+                else "refused, accepted by --accept-teacher"
+                if each["accepted"]
+                else "refused"
             )
-        outcome = (
-            "passed"
-            if verdict["passed"]
-            else "refused, accepted by --accept-teacher"
-            if verdict["accepted"]
-            else "refused"
-        )
-        self.console.print(
-            f"  gate: {verdict['metric']} at least {verdict['at_least']:g} (lower end): [bold]{outcome}[/bold]"
-        )
+            bar = f"{each['metric']} at least {each['at_least']:g} (lower end)"
+            self.console.print(Text.assemble(f"  gate: {whose}{bar}: ", (outcome, "bold")))
+        self.between(verdict["between"])
+
+    def between(self, found: Mapping[str, Any] | None) -> None:
+        """Show how far several teachers agree with one another."""
+        if not found:
+            return
+        for pair in found["pairs"]:
+            kappa = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**pair["kappa"]) if pair["kappa"] else "undefined"
+            told = f"  {pair['first']} and {pair['second']}: kappa {kappa} on {pair['rows']} rows"
+            self.console.print(told, markup=False)
+        alpha = "undefined" if found["alpha"] is None else f"{found['alpha']:.3f}"
+        self.console.print(f"  all teachers: Krippendorff's alpha {alpha} on {found['rows']} rows")
+
+    def prompt(self, prompt: "Prompt") -> None:
+        """Show what one teacher would be sent."""
+        request = prompt.request
+        self.console.print(f"teacher {prompt.teacher}, model {request.model}", style="bold", markup=False)
+        for message in request.messages:
+            self.console.print(f"--- {message['role']}", style="bold")
+            self.console.print(message["content"], markup=False, soft_wrap=True)
+        self.console.print("--- response_format", style="bold")
+        shown = json.dumps(request.response_format, ensure_ascii=False, indent=2)
+        self.console.print(shown, markup=False, soft_wrap=True)
 
     def generation(self, generation: Mapping[str, Any]) -> None:
         """Show how coding agrees with the intended labels, and how different the samples are."""
