@@ -82,7 +82,7 @@ class _Handling:
 
     def all_rounds(self) -> Usage:
         """Go on with the batches that were submitted, then put what is still open into others."""
-        usage, left = self._given.nothing, self._given
+        usage, left = self._given.nothing, replace(self._given, questions=unanswered(self._given))
         self._drop_unsubmitted()
         for number in range(_ROUNDS):
             pending = self._pending(left)
@@ -120,7 +120,7 @@ class _Handling:
         usage = left.nothing
         if self._known is None:
             self._way.announce(estimate_of(left))
-            pilot = Question[Any](left.questions[0].request_in, take=lambda _: None)
+            pilot: Question[Any] = Question(left.questions[0].request_in, take=lambda _: None)
             usage, self._known = ask_live(replace(left, questions=[pilot], told=None))
         known = self._known
         requests = [question.request_in(known.form) for question in unanswered(left)]

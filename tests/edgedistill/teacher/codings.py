@@ -1,11 +1,13 @@
 """What the tests code: a codebook, responses, and a section that points at a stand-in."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgedistill.project.sections import TeacherSection
 from edgedistill.records.types import Response
 from edgedistill.teacher import Codebook, Patience
+from edgedistill.teacher.formats import AnswerFormat
 from edgedistill.teacher.request import TeacherRequest
 from edgedistill_serve.task import Label
 
@@ -46,3 +48,16 @@ ANSWER = {"choices": [{"message": {"content": '{"label": "process"}'}, "finish_r
 
 def database(folder: Path) -> Path:
     return folder / "cache.db"
+
+
+def asking_for(given: TeacherSection, text: str) -> Callable[[AnswerFormat], TeacherRequest]:
+    """What makes the request for one vote on a text."""
+
+    def request_in(form: AnswerFormat) -> TeacherRequest:
+        return request(
+            base_url=given.base_url,
+            messages=({"role": "user", "content": f"<response>{text}</response>"},),
+            response_format=None if form is AnswerFormat.TEXT else {"type": form.value},
+        )
+
+    return request_in
