@@ -3,6 +3,9 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 INSTALLED = .venv/.installed
+# The builds of onnxruntime send events to their maker unless this is set before they are loaded.
+export ORT_DISABLE_TELEMETRY = 1
+NODE_INSTALLED = tests/js/node_modules/.installed
 SERVE_NEEDS = click httptools msgspec numpy onnxruntime prometheus-client starlette tokenizers uvicorn
 
 .PHONY: demo test install chromium clean
@@ -10,14 +13,14 @@ SERVE_NEEDS = click httptools msgspec numpy onnxruntime prometheus-client starle
 demo: $(INSTALLED)
 	.venv/bin/python examples/praise/demo.py
 
-test: $(INSTALLED) .wheelhouse/.filled chromium
+test: $(INSTALLED) $(NODE_INSTALLED) .wheelhouse/.filled chromium
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest
 
-install: $(INSTALLED)
+install: $(INSTALLED) $(NODE_INSTALLED)
 
 # The page's tests drive a real Chromium, and say so where it is missing. Only root can install it.
 chromium:
@@ -27,7 +30,13 @@ chromium:
 $(INSTALLED): constraints.txt pyproject.toml export/pyproject.toml serve/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("EdgeDistill needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(PIP) install -q -c constraints.txt -e "./serve[cpu,parquet]" -e ./export -e ".[dev]"
+	$(PIP) install -q -c constraints.txt -e "./serve[cpu,parquet,sign]" -e ./export -e ".[dev]"
+	touch $@
+
+# transformers.js, for the tests that open a bundle as a web page would.
+$(NODE_INSTALLED): tests/js/package-lock.json
+	@command -v npm >/dev/null || { echo "The tests open bundles in Node: install Node 20 or newer with npm"; exit 1; }
+	npm ci --prefix tests/js --ignore-scripts --no-audit --no-fund
 	touch $@
 
 # What edgedistill-serve needs, for the test that installs it alone without a network.
@@ -36,4 +45,4 @@ $(INSTALLED): constraints.txt pyproject.toml export/pyproject.toml serve/pyproje
 	touch $@
 
 clean:
-	rm -rf .venv .wheelhouse examples/praise/runs examples/praise/teacher-cache
+	rm -rf .venv .wheelhouse tests/js/node_modules examples/praise/runs examples/praise/teacher-cache
