@@ -24,17 +24,18 @@ async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
     Raises:
         RequestTooLarge: It has more bytes.
         TooSlow: It takes longer.
+        ClientDisconnect: The client has gone.
     """
     body = bytearray()
     received = 0
     try:
         async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
+            more = True
+            while more and received <= _DISCARDED * limit:
+                chunk, more = await _part(request.receive)
                 received += len(chunk)
                 if received <= limit:
                     body += chunk
-                elif received > _DISCARDED * limit:
-                    break
     except TimeoutError:
         raise TooSlow(f"the body did not arrive in {seconds:g} s", mend="Send it faster.") from None
     if received > limit:
@@ -62,7 +63,7 @@ async def read_lines(receive: Receive, *, limit: int, seconds: float) -> AsyncIt
     clock = asyncio.get_running_loop().time
     while more:
         began = clock()
-        chunk, more = await _part(receive, left, seconds)
+        chunk, more = await _timely_part(receive, left, seconds)
         left -= clock() - began
         first, *others = chunk.split(b"\n")
         rest += first
@@ -81,12 +82,16 @@ async def read_lines(receive: Receive, *, limit: int, seconds: float) -> AsyncIt
         yield bytes(rest)
 
 
-async def _part(receive: Receive, left: float, seconds: float) -> tuple[bytes, bool]:
+async def _timely_part(receive: Receive, left: float, seconds: float) -> tuple[bytes, bool]:
     try:
         async with asyncio.timeout(left):
-            message = await receive()
+            return await _part(receive)
     except TimeoutError:
         raise TooSlow(f"the next line did not arrive in {seconds:g} s", mend="Send it faster.") from None
+
+
+async def _part(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     return message.get("body", b""), message.get("more_body", False)

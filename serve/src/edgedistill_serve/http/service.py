@@ -114,7 +114,10 @@ class Service:
         readable = [_readable(scorer, request, index) for index in range(len(request.responses))]
         rows, places = distinct(readable)
         pending = self.queue.submit(scorer, rows, lane=lane, deadline=deadline)
-        found = await asyncio.gather(*map(outcome, pending))
+        # A task for each of several; most requests have one response and do without.
+        found = (
+            await asyncio.gather(*map(outcome, pending)) if len(pending) > 1 else [await outcome(p) for p in pending]
+        )
         timings = tuple(row.timing for row in pending if row.timing is not None)
         return Answer(scorer, [found[place] for place in places], timings)
 
