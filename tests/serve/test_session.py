@@ -7,7 +7,8 @@ from onnx import TensorProto, helper
 
 from edgedistill_serve import BundleError, ScoringFailed
 from edgedistill_serve.encoding import Encoded, Encoder
-from edgedistill_serve.session import Session
+from edgedistill_serve.runtime import onnxruntime
+from edgedistill_serve.session import OUTPUT, Session, bound, feeds, has_vnni
 
 
 def graph(name: str, kind: int = TensorProto.INT64, output: str = "logits") -> onnx.ModelProto:
@@ -53,3 +54,33 @@ def test_logits_that_are_not_finite_are_no_score(tmp_path):
     assert np.allclose(session.logits(Encoded((1, 1), (0, 0), 0, truncated=False)), 0)
     with pytest.raises(ScoringFailed, match="no finite logits"):
         session.logits(Encoded((0, 1), (0, 0), 0, truncated=False))
+
+
+@pytest.mark.parametrize(
+    ("flags", "known"),
+    [("fpu avx2 avx_vnni", True), ("fpu avx512_vnni", True), ("fpu avx2 avx512f", False), ("", False)],
+)
+def test_a_processor_with_vnni_is_told_by_what_linux_says_of_it(tmp_path, flags, known):
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nmodel name : avx_vnni\nflags\t\t: {flags}\n")
+    assert has_vnni(tmp_path / "cpuinfo") is known
+
+
+def test_where_nothing_is_said_of_the_processor_it_has_no_vnni(tmp_path):
+    assert not has_vnni(tmp_path / "cpuinfo")
+
+
+def test_rows_of_a_batch_are_padded_and_masked(parts):
+    encoded = Encoder(parts / "tokenizer.json", 16).encode([{"response": "great job"}, {"response": "x"}])
+    given = feeds(encoded)
+    assert given["input_ids"].shape == (2, 4)
+    assert given["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+    session = Session(parts / "model.onnx")
+    assert np.allclose(session.batch_logits(encoded), [session.logits(row) for row in encoded], atol=1e-6)
+
+
+def test_bound_inputs_and_output_give_the_same_logits(parts):
+    """As on a GPU, with the CPU's memory in its place."""
+    runtime = onnxruntime()
+    plain = runtime.InferenceSession(str(parts / "model.onnx"), providers=["CPUExecutionProvider"])
+    given = feeds(Encoder(parts / "tokenizer.json", 16).encode([{"response": "great job"}, {"response": "x"}]))
+    assert np.array_equal(bound(runtime, plain, "cpu")(given), plain.run([OUTPUT], given)[0])

@@ -11,6 +11,7 @@ import msgspec
 from edgedistill_serve.http.keys import new_key
 from edgedistill_serve.http.limits import Limits
 from edgedistill_serve.options import JSON, THREADS
+from edgedistill_serve.recent import ENTRIES
 from edgedistill_serve.terminal import write
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -69,6 +70,13 @@ def _limits(command: _Command) -> _Command:
 @_option("--open", "is_open", is_flag=True, help="Let other machines in without a key.")
 @_option("--allow-origin", "origins", multiple=True, metavar="ORIGIN", help="Web page that may ask (CORS); repeatable.")
 @_option("--default-model", metavar="NAME", help="The model that a request means that names none.")
+@_option(
+    "--recent",
+    type=click.IntRange(min=0),
+    default=ENTRIES,
+    show_default=True,
+    help="Last scores of each model that are remembered; 0 is none.",
+)
 @_option("--watch", "watched", is_flag=True, help="Let a new bundle take over when it appears in its folder.")
 @_limits
 @THREADS
@@ -96,6 +104,7 @@ def serve(bundles: tuple[Path, ...], **given: Any) -> None:
         threads=given["threads"],
         default_model=given["default_model"],
         watched=given["watched"],
+        recent=given["recent"],
         listening=lambda url: write({"event": "listening", "url": url} if as_json else f"listening on {url}"),
     )
 

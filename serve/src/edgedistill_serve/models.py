@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from edgedistill_serve.bundle import Bundle
 from edgedistill_serve.errors import BundleError, EdgeDistillError, UnknownModel, WrongShape
+from edgedistill_serve.recent import ENTRIES
 from edgedistill_serve.scorer import Scorer
 
 Loader: TypeAlias = Callable[[Path], Scorer]
@@ -70,7 +71,7 @@ class Catalogue:
             raise WrongShape(
                 "several models are served and none is named", where="model", mend=f"Name one: {', '.join(names)}."
             )
-        wanted = model or self.default or (names[0] if names else "")
+        wanted = (self.default or names[0] if names else "") if model is None else model
         for scorer in self.scorers:
             name, version = _identity(scorer)
             if wanted in (name, f"{name}@{version}"):
@@ -99,13 +100,17 @@ class FolderState:
     fault: str | None = None
 
 
-def load_scorer(folder: Path) -> Scorer:
-    """Return a scorer of the bundle in a folder, checked and warm.
+def load_scorer(folder: Path, recent: int = ENTRIES) -> Scorer:
+    """Return a scorer of the bundle in a folder, checked and warm; its threads are those of whoever calls it.
+
+    Args:
+        folder: Holds a bundle.
+        recent: As in `Scorer`.
 
     Raises:
         EdgeDistillError: See `Bundle.load` and `Scorer`.
     """
-    return Scorer(Bundle.load(folder), threads=1)
+    return Scorer(Bundle.load(folder), threads=1, recent=recent)
 
 
 class Shelf:
@@ -150,14 +155,14 @@ class Shelf:
             self._states = tuple(FolderState(folder.name, *_identity(scorer)) for folder, scorer in pairs)
             return self._catalogue
 
-    def refresh(self, *, changed_only: bool = False) -> Catalogue:
+    def refresh(self, swap: Callable[[Catalogue], object], *, changed_only: bool = False) -> None:
         """Load the bundles anew; one that cannot be served leaves its place to the one that serves already.
 
-        Args:
-            changed_only: Leave alone the folders that hold what they held when they were last looked at.
+        It raises for no bundle: `states` has the faults.
 
-        Returns:
-            What is served from now on. It never raises for a bundle: `states` has the faults.
+        Args:
+            swap: Given what is served from now on; of two refreshes at a time, the later one's comes last.
+            changed_only: Leave alone the folders that hold what they held when they were last looked at.
         """
         with self._lock:
             for place, folder in enumerate(self._folders):
@@ -165,7 +170,7 @@ class Shelf:
                 if not changed_only or stamp != self._stamps[place]:
                     self._stamps[place] = stamp
                     self._refresh(place, folder)
-            return self._catalogue
+            swap(self._catalogue)
 
     def settled(self, pause: Callable[[], object]) -> bool:
         """Whether the folders look the same before and after a pause: nobody is writing into them."""
@@ -208,7 +213,7 @@ def watch(shelf: Shelf, swap: Callable[[Catalogue], object], stop: Event, *, sec
     """
     while not stop.wait(seconds):
         if shelf.changed and shelf.settled(lambda: stop.wait(seconds)) and not stop.is_set():
-            swap(shelf.refresh(changed_only=True))
+            shelf.refresh(swap, changed_only=True)
 
 
 def _identity(scorer: Scorer) -> tuple[str, str]:

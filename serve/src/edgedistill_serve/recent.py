@@ -35,6 +35,11 @@ class RecentScores:
     def __len__(self) -> int:
         return len(self._scores)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._scores.clear()
+
     def key(self, texts: tuple[str, str | None]) -> bytes:
         """Return the hash of the texts that the model reads: 16 bytes of keyed BLAKE2b (RFC 7693)."""
         first, second = texts

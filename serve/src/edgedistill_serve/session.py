@@ -41,8 +41,10 @@ class Session:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Without VNNI, 8-bit products overflow 16 bits; this makes them 7-bit there and changes nothing elsewhere.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not has_vnni():
+            # 8-bit products overflow 16 bits there; this keeps them exact. Where there is VNNI it changes no bit and
+            # costs half of the speed.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 4
         try:
             self._session = runtime.InferenceSession(str(model), options, providers=[_provider(device)])
@@ -128,6 +130,20 @@ def cuda_offered() -> bool:
         RuntimeMissing: onnxruntime is not installed, or there twice.
     """
     return PROVIDERS["cuda"] in onnxruntime().get_available_providers()
+
+
+def has_vnni(described: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor is known to sum 8-bit products in 32 bits (AVX-VNNI or AVX512-VNNI).
+
+    Args:
+        described: Where Linux says what the processor can; elsewhere there is no such file, and nothing is known.
+    """
+    try:
+        content = described.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    flags = next((line.split() for line in content.splitlines() if line.startswith("flags")), [])
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags)
 
 
 def _provider(device: Device) -> tuple[str, dict[str, str]]:

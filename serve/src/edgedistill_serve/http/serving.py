@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +23,8 @@ from edgedistill_serve.http.limits import Limits
 from edgedistill_serve.http.listening import Address, check_closed, listening_at, room_for, tls_of, url_of
 from edgedistill_serve.http.metrics import Gauge, Metrics, figure
 from edgedistill_serve.http.service import Service
-from edgedistill_serve.models import Shelf, watch
+from edgedistill_serve.models import Shelf, load_scorer, watch
+from edgedistill_serve.recent import ENTRIES
 from edgedistill_serve.scorer import available_cores
 
 _log = logging.getLogger("edgedistill_serve.http")
@@ -44,6 +46,7 @@ def serve(
     threads: int | None = None,
     default_model: str | None = None,
     watched: bool = False,
+    recent: int = ENTRIES,
     listening: Callable[[str], None],
 ) -> None:
     """Serve bundles until SIGTERM or SIGINT: then refuse new requests, answer those that were taken, and return.
@@ -60,6 +63,7 @@ def serve(
         threads: How many responses are scored at a time; as many as there are cores unless said otherwise.
         default_model: The name of the model that a request means that names none.
         watched: Whether the folders are looked at again and again, for a new bundle to take over.
+        recent: How many of each model's last scores are remembered, for texts that come again; 0 is none.
         listening: Called once with the server's URL, before the bundles are loaded.
 
     Raises:
@@ -71,7 +75,7 @@ def serve(
     metrics = Metrics()
     access = Access(() if key_file is None else read_keys(key_file), rate=limits.key_rate)
     service = Service(limits, threads=threads or available_cores(), observe=metrics.count_work)
-    shelf = Shelf(bundles, default=default_model)
+    shelf = Shelf(bundles, default=default_model, load=partial(load_scorer, recent=recent))
     connections = Connections(limits, room_for(limits.connections))
     metrics.watch(_gauges(service, shelf, connections))
     loading: list[asyncio.Task[None]] = []
@@ -85,7 +89,7 @@ def serve(
             except EdgeDistillError as error:
                 _log.error("the keys stay as they are: %s", error)
         if service.state == "ready":
-            service.swap(await asyncio.to_thread(shelf.refresh))
+            await asyncio.to_thread(shelf.refresh, service.swap)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

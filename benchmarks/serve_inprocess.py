@@ -1,0 +1,259 @@
+"""How fast texts are scored inside one process: ours beside hand-made loops and the usual pipelines, on one int8 file.
+
+    python benchmarks/serve_inprocess.py BUNDLE BEETLE --out results.json
+
+BUNDLE is an int8 bundle, BEETLE the folder with Beetle's train.csv, test_ua.csv and test_uq.csv. Every system has a
+process of its own and two cores; they take turns, round after round, on the same rows, and the figures are medians over
+the rounds, as are the ratios, which are taken within a round. First the rows are distinct and ours remembers nothing.
+Then the distinct rows are repeated and shuffled, and ours starts anew with its defaults.
+
+Needs beside edgedistill-serve[cpu]: torch, transformers, optimum-onnx.
+"""
+
+import argparse
+import csv
+import json
+import multiprocessing
+import random
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from edgedistill_serve import Bundle, Scorer
+from edgedistill_serve.planner import BUDGET, token_batches
+from edgedistill_serve.task import texts_of
+
+Texts = tuple[str, str | None]
+System = Callable[[Sequence[dict[str, str]]], int]
+"""Scores rows, and returns how many labels it has."""
+OURS, ALONE, SORTED = "ours", "hand-made loop, each row alone", "hand-made loop, sorted 512-token batches"
+CALLERS = 2
+
+
+def ours(bundle: Path) -> System:
+    """Return a scorer that remembers nothing."""
+    scorer = Scorer(Bundle.load(bundle), threads=CALLERS, recent=0)
+    return lambda rows: len(scorer.score(rows))
+
+
+def ours_as_shipped(bundle: Path) -> System:
+    """Return a scorer as users have it."""
+    scorer = Scorer(Bundle.load(bundle), threads=CALLERS)
+    return lambda rows: len(scorer.score(rows))
+
+
+def hand_made(bundle: Path, *, alone: bool) -> System:
+    """Return what an able programmer writes in an afternoon: one session, one thread, two callers."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(bundle / "onnx" / "model_quantized.onnx", options)
+    tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
+    tokenizer.enable_truncation(128)
+    tokenizer.no_padding()
+    names = [node.name for node in session.get_inputs()]
+
+    def run(rows: Sequence[Any]) -> list[int]:
+        shape = len(rows), max(len(row.ids) for row in rows)
+        given = {name: np.zeros(shape, dtype=np.int64) for name in ("input_ids", "token_type_ids", "attention_mask")}
+        for place, row in enumerate(rows):
+            length = len(row.ids)
+            given["input_ids"][place, :length] = row.ids
+            given["token_type_ids"][place, :length] = row.type_ids
+            given["attention_mask"][place, :length] = 1
+        logits = session.run(["logits"], {name: given[name] for name in names})[0]
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares = weights / weights.sum(axis=1, keepdims=True)
+        return [int(label) for label in shares.argmax(axis=1)]
+
+    def score(rows: Sequence[dict[str, str]]) -> int:
+        pairs = [texts_of(row) for row in rows]
+        encodings = tokenizer.encode_batch([first if second is None else (first, second) for first, second in pairs])
+        lengths = [len(row.ids) for row in encodings]
+        batches = [[place] for place in range(len(rows))] if alone else token_batches(lengths, BUDGET)
+        return len(by_callers(batches, lambda batch: run([encodings[place] for place in batch])))
+
+    return score
+
+
+def by_callers(batches: Sequence[list[int]], run: Callable[[list[int]], list[int]]) -> dict[int, int]:
+    """Let threads take batches until there are none, and return the label of every place."""
+    labels: dict[int, int] = {}
+    work, lock = iter(batches), threading.Lock()
+
+    def call() -> None:
+        while True:
+            with lock:
+                batch = next(work, None)
+            if batch is None:
+                return
+            labels.update(zip(batch, run(batch), strict=True))
+
+    callers = [threading.Thread(target=call) for _ in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    return labels
+
+
+def pipeline(bundle: Path, *, batch: int, int8: bool) -> System:
+    """Return transformers' pipeline, over PyTorch's fp32 weights or, with optimum, over the int8 file."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import pipeline as make
+
+    tokenizer = AutoTokenizer.from_pretrained(bundle)
+    if int8:
+        from optimum.onnxruntime import ORTModelForSequenceClassification
+
+        model = ORTModelForSequenceClassification.from_pretrained(
+            bundle, subfolder="onnx", file_name="model_quantized.onnx"
+        )
+    else:
+        # Speed does not depend on the weights: the bundle holds none for PyTorch.
+        from transformers import AutoConfig
+
+        model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(bundle)).eval()
+    classify = make("text-classification", model=model, tokenizer=tokenizer, device="cpu", framework="pt")
+
+    def inputs(rows: Sequence[dict[str, str]]) -> Iterator[dict[str, str]]:
+        for first, second in map(texts_of, rows):
+            yield {"text": first} if second is None else {"text": first, "text_pair": second}
+
+    return lambda rows: len(classify(list(inputs(rows)), batch_size=batch, truncation=True, max_length=128))
+
+
+SYSTEMS: dict[str, Callable[[Path], System]] = {
+    OURS: ours,
+    ALONE: lambda bundle: hand_made(bundle, alone=True),
+    SORTED: lambda bundle: hand_made(bundle, alone=False),
+    "optimum pipeline, int8, batch 1": lambda bundle: pipeline(bundle, batch=1, int8=True),
+    "optimum pipeline, int8, batch 32": lambda bundle: pipeline(bundle, batch=32, int8=True),
+    "transformers pipeline, fp32, batch 32": lambda bundle: pipeline(bundle, batch=32, int8=False),
+}
+SHIPPED = "ours, as shipped"
+
+
+def work(name: str, bundle: Path, line: Connection) -> None:
+    """Be one system: score what comes, and say how long it took."""
+    score = ours_as_shipped(bundle) if name == SHIPPED else SYSTEMS[name](bundle)
+    line.send("ready")
+    while rows := line.recv():
+        started = time.perf_counter()
+        scored = score(rows)
+        line.send((scored, time.perf_counter() - started))
+
+
+class Process:
+    """A system in a process of its own."""
+
+    def __init__(self, name: str, bundle: Path) -> None:
+        self.name = name
+        self._line, theirs = multiprocessing.Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(target=work, args=(name, bundle, theirs))
+        self._process.start()
+        theirs.close()
+        self._answer()
+
+    def speed(self, rows: Sequence[dict[str, str]]) -> float:
+        """Return how many rows a second it scores."""
+        self._line.send(rows)
+        scored, seconds = self._answer()
+        if scored != len(rows):
+            sys.exit(f"{self.name} scored {scored} of {len(rows)} rows")
+        return len(rows) / float(seconds)
+
+    def _answer(self) -> Any:
+        try:
+            return self._line.recv()
+        except EOFError:
+            sys.exit(f"{self.name} ended with an error")
+
+    def end(self) -> None:
+        """End it."""
+        self._line.send([])
+        self._process.join()
+
+
+def beetle(folder: Path, inputs: Sequence[str]) -> list[dict[str, str]]:
+    """Return the distinct rows of Beetle, in the order of the files."""
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in ("train.csv", "test_ua.csv", "test_uq.csv"):
+        with (folder / name).open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                given = {key: row[key] for key in inputs}
+                rows.setdefault(tuple(given.values()), given)
+    return list(rows.values())
+
+
+def compare(systems: Sequence[Process], rounds: Sequence[Sequence[dict[str, str]]]) -> dict[str, dict[str, float]]:
+    """Let the systems take turns; return each one's texts a second, and how many times as fast the first is."""
+    speeds: dict[str, list[float]] = {system.name: [] for system in systems}
+    for turn, rows in enumerate(rounds):
+        # Whoever comes first in one round comes last in another.
+        for system in [*systems[turn % len(systems) :], *systems[: turn % len(systems)]]:
+            speeds[system.name].append(system.speed(rows))
+            print(f"  {system.name}: {speeds[system.name][-1]:.0f}/s", file=sys.stderr, flush=True)
+    first = speeds[systems[0].name]
+    return {
+        name: {
+            "texts_per_second": round(statistics.median(found), 1),
+            "ours_is_times": round(statistics.median(a / b for a, b in zip(first, found, strict=True)), 3),
+        }
+        for name, found in speeds.items()
+    }
+
+
+def show(title: str, found: dict[str, dict[str, float]]) -> None:
+    """Print a table."""
+    print(f"\n{title}\n")
+    print("| system | texts/s | ours is so many times |\n|---|---|---|")
+    for name, figures in found.items():
+        print(f"| {name} | {figures['texts_per_second']:.0f} | {figures['ours_is_times']:.2f} |")
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("beetle", type=Path)
+    parser.add_argument("--out", type=Path, help="write the figures here as JSON")
+    parser.add_argument("--rows", type=int, default=800, help="distinct rows of one round")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--repeated", type=int, default=20_000, help="rows with duplicates; 0 leaves that part out")
+    parser.add_argument("--only", nargs="*", help="beginnings of the systems' names; ours is always there")
+    given = parser.parse_args()
+    rows = beetle(given.beetle, Bundle.load(given.bundle).task.inputs)
+    draw = random.Random(5)  # noqa: S311  # the same rows every time
+    names = [name for name in SYSTEMS if name == OURS or not given.only or name.startswith(tuple(given.only))]
+    systems = [Process(name, given.bundle) for name in names]
+    for system in systems:
+        system.speed(rows[:100])
+    result: dict[str, Any] = {"distinct_rows": len(rows), "rows_of_a_round": given.rows, "rounds": given.rounds}
+    rounds = [draw.sample(rows, min(given.rows, len(rows))) for _ in range(given.rounds)]
+    result["distinct"] = compare(systems, rounds)
+    show(f"{given.rows} distinct rows a round, {given.rounds} rounds", result["distinct"])
+    if given.repeated:
+        repeated = [rows[place % len(rows)] for place in range(given.repeated)]
+        draw.shuffle(repeated)
+        systems[0].end()
+        systems[0] = Process(SHIPPED, given.bundle)
+        result["repeated"] = compare(systems, [repeated])
+        show(f"{given.repeated} rows, {len(rows)} of them distinct, once", result["repeated"])
+    for system in systems:
+        system.end()
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
