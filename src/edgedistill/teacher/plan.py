@@ -36,12 +36,14 @@ class Coding:
         examples: What its prompt shows.
         votes: Each vote, None where it is not known yet.
         failure: Why there will be no label, once that is known.
+        alone: Whether it shares no more requests, since it got no vote of its own in one that it shared.
     """
 
     user: str
     examples: Examples
     votes: list[Vote | None]
     failure: Failure | None = None
+    alone: bool = False
 
     @property
     def open(self) -> list[int]:
@@ -122,11 +124,11 @@ class Plan:
         """Return the requests for all open votes, each with as many texts as `per_request` allows."""
         if not self.shape.several:
             return self.single_sheets()
-        sheets: list[Sheet] = []
+        sheets = [sheet for sheet in self.single_sheets() if sheet.codings[0].alone]
         for vote in range(self._section.votes):
             alike: dict[tuple[str, tuple[str, ...]], list[Coding]] = {}
             for coding in self.codings:
-                if vote in coding.open:
+                if vote in coding.open and not coding.alone:
                     shown = tuple(example.response.id for example in coding.examples)
                     alike.setdefault((apart(coding.user)[0], shown), []).append(coding)
             sheets += [sheet for codings in alike.values() for sheet in self._cut(codings, vote)]
@@ -209,6 +211,7 @@ class Plan:
             elif (vote := outcome.get(str(ident))) and sheet.vote in coding.open:
                 self.done += 1
                 coding.votes[sheet.vote] = vote
+            coding.alone |= sheet.vote in coding.open
 
     def _recall_several(self, cache: AnswerCache) -> None:
         """Take votes from every kept answer of these settings, whichever texts shared its request."""
@@ -220,8 +223,9 @@ class Plan:
             if known and self._asks(entry, known.examples, users, vote):
                 votes = self.read(entry.answer)
                 for ident, coding in enumerate(codings, int(FIRST_ID)):
-                    if coding and not isinstance(votes, Failure) and (kept := votes.get(str(ident))):
-                        self._take(Sheet((coding,), vote), {FIRST_ID: kept})
+                    if coding and not isinstance(votes, Failure):
+                        kept = votes.get(str(ident))
+                        self._take(Sheet((coding,), vote), {FIRST_ID: kept} if kept else {})
 
     def _asks(self, entry: Entry, examples: Examples, users: Sequence[str], vote: int) -> bool:
         """Whether an entry answers the request that these settings make of its texts."""

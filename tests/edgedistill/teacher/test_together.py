@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.errors import AnswersMissing, BudgetReached
+from edgedistill.errors import AnswersMissing, BudgetReached, TeacherRefusedKey
 from edgedistill.project.sections import BudgetSection
 from edgedistill.records.types import CodedResponse, Response
 from edgedistill.teacher import AnswerCache, AnswerFormat, Codebook, Labelling, Plan, label_responses
@@ -141,6 +141,24 @@ def test_votes_asked_for_one_by_one_are_not_those_of_shared_requests(tmp_path: P
         together = labelled(tmp_path, teacher, "p1", "o1")
     assert [label.label for label in alone.labels] == ["none", "none"]
     assert [label.label for label in together.labels] == ["process", "outcome"]
+
+
+def test_a_response_without_a_vote_of_its_own_comes_alone_after_a_restart_too(tmp_path: Path) -> None:
+    def first_only(body: dict[str, Any], before: int) -> Reply:
+        return answering(lambda _blocks, entries: entries[:1])(body, before)
+
+    def refuses_alone(body: dict[str, Any], before: int) -> Reply:
+        return first_only(body, before) if len(blocks(body)) > 1 else error(401)
+
+    texts = ("p1", "o1", "n1")
+    with StandIn(refuses_alone) as teacher:
+        with pytest.raises(TeacherRefusedKey):
+            labelled(tmp_path, teacher, *texts, concurrency=1)
+        port = int(teacher.base_url.split(":")[2].removesuffix("/v1"))
+    with StandIn(first_only, port=port) as teacher:
+        done = labelled(tmp_path, teacher, *texts)
+    assert sorted(list(blocks(body).values()) for body in teacher.bodies) == [["n1"], ["o1"]]
+    assert (len(done.labels), done.usage.cached) == (3, 1)
 
 
 def test_what_a_stopped_run_paid_for_is_used_by_the_next(tmp_path: Path) -> None:
