@@ -1,8 +1,18 @@
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.records.types import CodedResponse, Response, TrainRows
-from edgedistill.teacher import choose_examples
+from edgedistill.student import backbone_folder
+from edgedistill.student.embedding import embedder
+from edgedistill.teacher import Plan, choose_examples, example_chooser
+from edgedistill.teacher.examples import shared
+
+from .codings import CODEBOOK, section
 
 
 def rows(*labels: str, start: int = 0) -> tuple[CodedResponse, ...]:
@@ -40,3 +50,69 @@ def test_no_examples_are_wanted_by_default() -> None:
 def test_a_label_with_too_few_rows_is_named() -> None:
     with pytest.raises(ProjectFileError, match="2 train rows of the label 'b', and there are 1"):
         choose_examples(TrainRows(rows(*"aaab")), ("a", "b"), 4)
+
+
+def response(text: str, ident: str = "new") -> Response:
+    return Response(ident, {"response": text}, "responses.csv", 2)
+
+
+def train(**texts: str) -> TrainRows:
+    return TrainRows(tuple(CodedResponse(response(text, ident), "a") for ident, text in texts.items()))
+
+
+def by_length(rows: Sequence[Mapping[str, str]]) -> npt.NDArray[np.float32]:
+    """Stands for a backbone: texts of like length point into like directions."""
+    angles = np.array([len(row["response"]) / 10 for row in rows])
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def chosen(rows: TrainRows, text: str, **fields: object) -> list[str]:
+    choose = example_chooser(section("http://x.org", **fields), rows, ("a", "b"), by_length)
+    return [row.response.id for row in choose([response(text)])[0]]
+
+
+def test_fixed_examples_are_those_of_the_list_in_its_order() -> None:
+    rows = train(one="x", two="xx", three="xxx")
+    assert chosen(rows, "y", few_shot_choice="fixed", few_shot_ids=("three", "one")) == ["three", "one"]
+
+
+def test_a_fixed_example_that_is_no_train_row_is_refused() -> None:
+    with pytest.raises(ProjectFileError, match="'four' is the id of no human-coded train row"):
+        chosen(train(one="x"), "y", few_shot_choice="fixed", few_shot_ids=("one", "four"))
+
+
+def test_similar_examples_are_the_nearest_train_rows_the_most_similar_last() -> None:
+    rows = train(far="x" * 20, near="x" * 4, nearest="x" * 6)
+    assert chosen(rows, "y" * 7, few_shot_choice="similar", few_shot=2) == ["near", "nearest"]
+
+
+def test_a_similar_example_is_never_the_response_itself() -> None:
+    rows = train(new="other text", same="the text", one="x", two="xx", three="xxx")
+    assert set(chosen(rows, "the text", few_shot_choice="similar", few_shot=2)) == {"two", "three"}
+
+
+def test_more_similar_examples_than_other_train_rows_are_refused() -> None:
+    with pytest.raises(ProjectFileError, match="2 similar examples are wanted, and there are 2 train rows"):
+        chosen(train(one="x", two="xx"), "y", few_shot_choice="similar", few_shot=2)
+
+
+def test_an_example_with_the_response_s_own_text_is_not_shown_beside_it() -> None:
+    examples = tuple(train(one="well done", two="try again"))
+    plan = Plan([response("well done")], CODEBOOK, section("http://x.org"), shared(examples))
+    assert [example.response.id for example in plan.codings[0].examples] == ["two"]
+
+
+def test_minilm_finds_the_row_that_says_the_same_in_other_words() -> None:
+    embed = embedder(backbone_folder("minilm", Path()), 64)
+    rows = train(same="You kept on trying until it worked.", other="The answer is three quarters.", off="I like pizza.")
+    choose = example_chooser(section("http://x.org", few_shot_choice="similar", few_shot=1), rows, ("a",), embed)
+    ((found,),) = choose([response("Jordan, you did not give up!")])
+    assert found.response.id == "same"
+
+
+def test_a_vector_does_not_depend_on_the_rows_beside_it() -> None:
+    embed = embedder(backbone_folder("minilm", Path()), 64)
+    texts = [{"response": text} for text in ("short", "a much longer text about fractions and effort", "short")]
+    together = embed(texts)
+    assert (together[0] == embed(texts[:1])[0]).all()
+    assert np.linalg.norm(together, axis=1) == pytest.approx(1.0)
