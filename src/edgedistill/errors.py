@@ -17,7 +17,7 @@ EdgeDistillError                  (edgedistill_serve.errors) exit code 2 unless 
 └── ExportFailed                  (edgedistill_export.errors) exit code 5
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgedistill_serve.errors import DataError, EdgeDistillError
@@ -37,6 +37,7 @@ __all__ = [
     "TeacherUnknownModel",
     "TeacherUnreachable",
     "TrainingFailed",
+    "together",
 ]
 
 
@@ -90,6 +91,14 @@ class Paused(EdgeDistillError):
     def __init__(self, what: str, result: Mapping[str, Any], *, mend: str | None = None) -> None:
         super().__init__(what, mend=mend)
         self.result = result
+
+
+def together(paused: Sequence[Paused]) -> Paused:
+    """Return several stops as one, as where several teachers are to be asked."""
+    if len(paused) == 1:
+        return paused[0]
+    what = "\n".join(each.what for each in paused)
+    return Paused(what, {"each": [each.result for each in paused]}, mend=paused[0].mend)
 
 
 class BudgetReached(EdgeDistillError):

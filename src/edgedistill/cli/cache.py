@@ -1,5 +1,6 @@
 """The commands of `edgedistill cache`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -42,11 +43,13 @@ def _folder(where: Path, *, must_exist: bool = True) -> Path:
 
 @cache_app.command()
 def stats(where: Where, as_json: AsJson = False) -> None:
-    """Say how many answers the cache holds, of which models, and how large it is.
+    """Say how many answers the cache holds, of which models and addresses, and how large it is.
+
+    A model whose answers changed behind the same name, going by what the answers say of themselves, is named.
 
     Example: edgedistill cache stats praise/project.yaml
     """
-    from edgedistill.teacher import AnswerCache
+    from edgedistill.teacher import AnswerCache, changed
 
     terminal = Terminal(as_json=as_json)
     folder = _folder(where)
@@ -54,10 +57,12 @@ def stats(where: Where, as_json: AsJson = False) -> None:
         found = cache.stats()
     terminal.console.print(f"{found.entries} answers, {found.bytes / 1e6:.1f} MB in {folder}")
     for model, count in found.models.items():
-        terminal.console.print(f"  {model}: {count}")
-    terminal.finish(
-        {"folder": str(folder), "entries": found.entries, "bytes": found.bytes, "models": dict(found.models)}
-    )
+        terminal.say(f"  model {model}: {count}")
+    for address, count in found.addresses.items():
+        terminal.say(f"  address {address}: {count}")
+    for line in changed(found.voices):
+        terminal.say(line)
+    terminal.finish({"folder": str(folder), **asdict(found), "changed": changed(found.voices)})
 
 
 @cache_app.command("export")

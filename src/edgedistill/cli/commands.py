@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,8 @@ import typer
 
 from edgedistill.cli.cache import cache_app
 from edgedistill.cli.terminal import Terminal
-from edgedistill.errors import EdgeDistillError
+from edgedistill.cli.ways import AskingOptions, BatchIn, BatchOut, EstimateOnly, InBatches
+from edgedistill.errors import EdgeDistillError, Paused
 from edgedistill.project import read_project
 from edgedistill.project.starter import start_project
 from edgedistill.records import read_records
@@ -77,22 +79,29 @@ def run(
 
         run_stages(run, until=until, told=told)
 
-    _work(
-        project,
-        Terminal(as_json=as_json),
-        work,
-        offline=offline,
-        accept_teacher=accept_teacher,
-    )
+    _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher))
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """How a stage's work is done, as the command line says it.
+
+    Attributes:
+        offline: Answer from the cache alone.
+        accept_teacher: Go on with a teacher that the gate refuses.
+        asking: How the teacher is asked.
+    """
+
+    offline: bool = False
+    accept_teacher: bool = False
+    asking: AskingOptions = field(default_factory=AskingOptions)
 
 
 def _work(
     path: Path,
     terminal: Terminal,
     work: "Callable[[Run, Callable[[Step], None]], None]",
-    *,
-    offline: bool = False,
-    accept_teacher: bool = False,
+    doing: Doing,
 ) -> None:
     """Read a project, do some of its stages, and show what came of them."""
     project = read_project(path)
@@ -120,8 +129,22 @@ def _work(
             terminal.between(step.entry.get("between"))
 
     with terminal.progress() as advance:
-        job = Run(project, records, folder, offline=offline, accept_teacher=accept_teacher, advance=advance)
-        work(job, told)
+        job = Run(
+            project,
+            records,
+            folder,
+            offline=doing.offline,
+            accept_teacher=doing.accept_teacher,
+            advance=advance,
+            say=terminal.say,
+            way=doing.asking.way(terminal),
+        )
+        try:
+            work(job, told)
+        except Paused as stop:
+            terminal.say(str(stop))
+            terminal.finish({"run": str(folder.path), **stop.result})
+            return
     result: dict[str, Any] = {"run": str(folder.path), "stages": {step.stage: step.entry for step in steps}}
     if steps and steps[-1].stage == "export":
         bundle = folder / "bundle"
@@ -140,13 +163,7 @@ def _stage_command(name: str, does: str) -> None:
 
             told(run_stage(run, name))
 
-        _work(
-            project,
-            Terminal(as_json=as_json),
-            work,
-            offline=offline,
-            accept_teacher=accept_teacher,
-        )
+        _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher))
 
     command.__doc__ = f"{does}\n\nExample: edgedistill {name} praise/project.yaml"
     app.command(name)(command)
@@ -158,26 +175,61 @@ def _coding_command(name: str, does: str) -> None:
     def command(
         project: ProjectFile,
         show_prompt: ShowPrompt = None,
+        estimate: EstimateOnly = False,
+        batch: InBatches = False,
+        batch_out: BatchOut = None,
+        batch_in: BatchIn = None,
         offline: Offline = False,
         accept_teacher: Accept = False,
         as_json: AsJson = False,
     ) -> None:
-        def work(run: "Run", told: "Callable[[Step], None]") -> None:
-            from edgedistill.stages import run_stage
-
-            told(run_stage(run, name))
-
+        asking = AskingOptions(estimate, batch, batch_out, tuple(batch_in or ()))
         terminal = Terminal(as_json=as_json)
         if show_prompt is not None:
             _show_prompt(project, terminal, show_prompt)
         else:
-            _work(project, terminal, work, offline=offline, accept_teacher=accept_teacher)
+            _work(project, terminal, _asking_work(name, estimate=estimate), Doing(offline, accept_teacher, asking))
 
     command.__doc__ = (
         f"{does}\n\nExample: edgedistill {name} praise/project.yaml\n\n"
         f"What would be sent about one response: edgedistill {name} praise/project.yaml --show-prompt r7"
     )
     app.command(name)(command)
+
+
+def _asking_work(name: str, *, estimate: bool) -> "Callable[[Run, Callable[[Step], None]], None]":
+    """A stage's work; an estimate is made whatever the stages before it have done."""
+
+    def work(run: "Run", told: "Callable[[Step], None]") -> None:
+        from edgedistill.stages import run_stage, try_stage
+
+        if estimate:
+            try_stage(run, name)
+        else:
+            told(run_stage(run, name))
+
+    return work
+
+
+def _generate(
+    project: ProjectFile,
+    estimate: EstimateOnly = False,
+    batch: InBatches = False,
+    batch_out: BatchOut = None,
+    batch_in: BatchIn = None,
+    offline: Offline = False,
+    accept_teacher: Accept = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have the teacher write synthetic responses, screen them and code them again.
+
+    The estimate is of the writing; the coding that follows is told before it begins.
+
+    Example: edgedistill generate praise/project.yaml
+    """
+    asking = AskingOptions(estimate, batch, batch_out, tuple(batch_in or ()))
+    work = _asking_work("generate", estimate=estimate)
+    _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher, asking))
 
 
 def _show_prompt(path: Path, terminal: Terminal, ident: str) -> None:
@@ -198,8 +250,8 @@ for _name, _does in (
     ("label", "Have the teacher code the unlabelled responses."),
 ):
     _coding_command(_name, _does)
+app.command("generate")(_generate)
 for _name, _does in (
-    ("generate", "Have the teacher write synthetic responses, screen them and code them again."),
     ("mix", "Draw the training set."),
     ("train", "Fine-tune the student on the training set."),
     ("evaluate", "Compare student and teacher with the human codes of the locked test rows."),

@@ -56,6 +56,10 @@ class Terminal:
         with bars:
             yield advance
 
+    def say(self, line: str) -> None:
+        """Print a line as it is."""
+        self.console.print(line, markup=False)
+
     def opening(self, project: Project, records: Records) -> None:
         """Say which rows there are."""
         say = self.console.print
@@ -173,6 +177,7 @@ def _details(entry: Mapping[str, Any]) -> str:
         told.append(_cost(cost))
     if "labelled" in entry:
         told.append(f"{entry['rows']} responses = {entry['labelled']} labelled + {len(entry['set_aside'])} set aside")
+        told += [f"  {n} set aside: {cause}" for cause, n in entry["set_aside_by_cause"].items()]
     if "calls" in entry:
         told += _written(entry)
     if counts := entry.get("by_source_and_label"):

@@ -20,7 +20,7 @@ from edgedistill.records.types import TrainRows
 from edgedistill.teacher import AnswerCache, AnswerFormat, Budget, Codebook, Patience, Progress, TeacherRequest, Usage
 from edgedistill.teacher.failures import FAILURES, FailureLog
 from edgedistill.teacher.parsing import Failure
-from edgedistill.teacher.questions import Question, Recalled, ask_all, recalled, recalled_failure
+from edgedistill.teacher.questions import Question, Recalled, Way, ask_all, recalled, recalled_failure
 
 Texts = tuple[str | None, ...]
 
@@ -79,6 +79,7 @@ def generate_samples(
     progress: Callable[[Progress], None] | None = None,
     budget: Budget | None = None,
     patience: Patience | None = None,
+    way: Way | None = None,
 ) -> Written:
     """Have a teacher write samples of every label.
 
@@ -95,6 +96,7 @@ def generate_samples(
         progress: Called after every request.
         budget: A budget that earlier calls have drawn on; None takes a fresh one from the section.
         patience: How long to wait between tries.
+        way: What is done before requests are sent one by one; None sends them right away.
 
     Raises:
         ProjectFileError: There are fewer seed rows of a label than examples are wanted.
@@ -134,6 +136,7 @@ def generate_samples(
             told=told,
             budget=budget,
             patience=patience,
+            way=way,
         )
         for asked in still_open:
             asked.recall(cache)

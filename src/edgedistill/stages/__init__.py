@@ -1,8 +1,19 @@
 """The stages of a run, each reading what the one before wrote into the run folder."""
 
 from edgedistill.stages.folder import RunFolder
-from edgedistill.stages.pipeline import NAMES, Step, run_stage, run_stages
+from edgedistill.stages.pipeline import NAMES, Step, run_stage, run_stages, try_stage
 from edgedistill.stages.prompt import Prompt, prompts_of
 from edgedistill.stages.run import Advance, Run
 
-__all__ = ["NAMES", "Advance", "Prompt", "Run", "RunFolder", "Step", "prompts_of", "run_stage", "run_stages"]
+__all__ = [
+    "NAMES",
+    "Advance",
+    "Prompt",
+    "Run",
+    "RunFolder",
+    "Step",
+    "prompts_of",
+    "run_stage",
+    "run_stages",
+    "try_stage",
+]

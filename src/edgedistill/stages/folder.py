@@ -85,6 +85,10 @@ class RunFolder:
         tools = {"python": python_version()} | {name: version(name) for name in _TOOLS}
         self.write_json("run.json", self.journal | {"versions": tools, "rows": list(rows), "notes": list(notes)})
 
+    def note_spending(self, spending: Mapping[str, Any]) -> None:
+        """Record in `run.json` what the stages have spent in all runs, by their names."""
+        self.write_json("run.json", self.journal | {"spending": dict(spending)})
+
     def note_stage(self, name: str, entry: Mapping[str, Any], outputs: Sequence[str]) -> None:
         """Record a finished stage with the SHA-256 of what it wrote."""
         journal = self.journal

@@ -117,7 +117,8 @@ def _write(run: Run, section: GenerateSection) -> Written:
             cache,
             offline=run.offline,
             progress=told,
-            budget=run.budget,
+            budget=run.budget(run.teacher, "generate"),
+            way=run.way_of(run.teacher),
         )
 
 

@@ -1,6 +1,7 @@
 """Labelling: the teachers code the responses that no human coded."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -27,6 +28,7 @@ def label(run: Run) -> dict[str, Any]:
         "rows": len(responses),
         "labelled": len(labelling.labels),
         "set_aside": [{"id": row.id, "reason": row.reason, "detail": row.detail} for row in labelling.set_aside],
+        "set_aside_by_cause": dict(Counter(row.reason for row in labelling.set_aside).most_common()),
         "cost": asdict(labelling.usage),
     }
     if len(labellings) > 1:

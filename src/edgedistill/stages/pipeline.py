@@ -164,12 +164,25 @@ def run_stage(run: Run, name: str) -> Step:
     return step
 
 
+def try_stage(run: Run, name: str) -> None:
+    """Do a stage's work as far as the run's way lets it, without recording it and whatever is done already.
+
+    Raises:
+        Paused: The way stopped it, as an estimate does.
+        RunError: The project has no such stage.
+    """
+    _wanted(run.project)[_last(run.project, name)].work(run)
+
+
 def _step(run: Run, stage: Stage) -> Step:
     mark = _fingerprint(run, stage)
     if run.folder.holds(stage.name, mark) and not (stage.name == "gate" and _overruled_now(run)):
         return Step(stage.name, True, 0.0, run.folder.journal["stages"][stage.name])
     start = time.monotonic()
-    entry = stage.work(run)
+    try:
+        entry = stage.work(run)
+    finally:
+        run.note_spending()
     seconds = time.monotonic() - start
     run.folder.note_stage(stage.name, {"fingerprint": mark, "seconds": round(seconds, 2), **entry}, stage.outputs)
     return Step(stage.name, False, seconds, entry)

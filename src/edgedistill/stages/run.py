@@ -1,12 +1,12 @@
 """One run of a project: what every stage is handed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from edgedistill.errors import ProjectFileError
+from edgedistill.errors import Paused, ProjectFileError, together
 from edgedistill.project.sections import Project, TeacherSection
 from edgedistill.records.reading import Records
 from edgedistill.records.types import Response
@@ -14,14 +14,19 @@ from edgedistill.stages.folder import RunFolder
 from edgedistill.student import backbone_folder
 from edgedistill.student.embedding import Vectors, embedder
 from edgedistill.teacher import (
+    Announce,
     AnswerCache,
     Budget,
     Chooser,
     Codebook,
     Embed,
     Labelling,
+    Ledger,
     Plan,
     Progress,
+    Spent,
+    Way,
+    changed,
     example_chooser,
     joint_labelling,
     label_responses,
@@ -39,6 +44,9 @@ class Run:
         offline: Answer from the cache alone.
         accept_teacher: Go on with a teacher that the gate refuses.
         advance: Told about progress.
+        say: Told what a person should know, a line at a time.
+        way: What is done before a teacher's questions are asked one by one, by the teacher's name where there are
+            several, else by an empty one; None tells what they will cost.
     """
 
     project: Project
@@ -47,6 +55,8 @@ class Run:
     offline: bool = False
     accept_teacher: bool = False
     advance: Advance = lambda *_: None
+    say: Callable[[str], None] = lambda _: None
+    way: Callable[[str], Way] | None = None
 
     @property
     def panel(self) -> tuple[TeacherSection, ...]:
@@ -111,14 +121,33 @@ class Run:
         return embedder(backbone_folder(student.backbone, self.project.folder), student.max_tokens)
 
     @cached_property
-    def _budgets(self) -> dict[str, Budget]:
-        """One cap per teacher for all stages of this run."""
-        return {each.called: Budget.of(each) for each in self.panel}
+    def ledgers(self) -> dict[str, Ledger]:
+        """What each teacher has been paid for in all runs of the project, by its name."""
+        names = {each.called: self.project.name + f"/{each.called}" * (len(self.panel) > 1) for each in self.panel}
+        return {each.called: Ledger(self.project.folder / each.cache, names[each.called]) for each in self.panel}
 
-    @property
-    def budget(self) -> Budget:
-        """The budget of `teacher`."""
-        return self._budgets[self.teacher.called]
+    def budget(self, teacher: TeacherSection, stage: str) -> Budget:
+        """Return what a stage may draw on: one cap per teacher for all stages and all runs."""
+        return Budget.of(teacher, self.ledgers[teacher.called], stage)
+
+    def note_spending(self) -> None:
+        """Record in `run.json` what the stages have spent in all runs, teachers together."""
+        if not self.project.panel:
+            return
+        total: dict[str, Spent] = {}
+        for ledger in self.ledgers.values():
+            ledger.catch_up()
+            ledger.close()
+            for stage, spent in ledger.stages().items():
+                total[stage] = total[stage] + spent if stage in total else spent
+        if total:
+            self.folder.note_spending({stage: asdict(spent) for stage, spent in total.items()})
+
+    def way_of(self, teacher: TeacherSection) -> Way:
+        """Return what is done before a teacher's questions are asked one by one."""
+        if self.way is None:
+            return Announce(lambda estimate: self.say(estimate.told))
+        return self.way(teacher.called if len(self.panel) > 1 else "")
 
     @property
     def cache_folder(self) -> Path:
@@ -142,13 +171,26 @@ class Run:
         Args:
             teachers: Some of the panel.
             responses: What is to be coded.
-            what: What it is for, for the progress; ``{}`` in it stands for the teacher's name.
+            what: What it is for: the stage's name, a colon, and words for the progress; ``{}`` in it stands for the
+                teacher's name.
             votes: Answers per response; None: as many as the project file says.
 
         Returns:
             What each made of them, by its name.
+
+        Raises:
+            Paused: The way stops the stage before it is done.
         """
-        return {each.called: self._ask(each, responses, what.format(each.called), votes) for each in teachers}
+        found: dict[str, Labelling] = {}
+        paused: list[Paused] = []
+        for each in teachers:
+            try:
+                found[each.called] = self._ask(each, responses, what.format(each.called), votes)
+            except Paused as stop:
+                paused.append(stop)
+        if paused:
+            raise together(paused)
+        return found
 
     def ask_teacher(self, responses: tuple[Response, ...], what: str, *, votes: int | None = None) -> Labelling:
         """Have the teachers that are used code responses together; see `ask_each` and `joint_labelling`."""
@@ -160,7 +202,7 @@ class Run:
             self.advance(what, progress.done, progress.total)
 
         with AnswerCache(self.project.folder / teacher.cache) as cache:
-            return label_responses(
+            labelling = label_responses(
                 responses,
                 self.codebook,
                 teacher if votes is None else teacher.model_copy(update={"votes": votes}),
@@ -168,5 +210,10 @@ class Run:
                 examples=self._choosers[teacher.called],
                 offline=self.offline,
                 progress=told,
-                budget=self._budgets[teacher.called],
+                budget=self.budget(teacher, what.partition(":")[0]),
+                way=self.way_of(teacher),
             )
+            if labelling.usage.asked:
+                for line in changed(cache.voices(teacher.model)):
+                    self.say(line)
+        return labelling

@@ -11,6 +11,7 @@ cut takes it back. It costs 0.2 ms an answer on an idle SSD and about 4 ms on a 
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from diskcache import Cache, Timeout
 from edgedistill.errors import CacheDamaged
 from edgedistill.teacher.disk import AnswerDisk
 from edgedistill.teacher.request import TeacherRequest, key_of
+from edgedistill.teacher.voices import Voice
 
 DATABASE = "cache.db"
 Columns: TypeAlias = tuple[object, ...]
@@ -38,6 +40,22 @@ _SETTINGS = {
     "sqlite_mmap_size": 0,  # a damaged file is then an error, not a SIGBUS
     "disk_min_file_size": 2**30,
 }
+_VOICES = """
+WITH answers AS (
+    SELECT CAST(value AS TEXT) AS entry, store_time FROM Cache
+    WHERE typeof(value) = 'blob' AND json_valid(CAST(value AS TEXT)) AND (:model IS NULL OR tag = :model)
+), named AS (
+    SELECT json_extract(entry, '$.request.base_url') AS base_url, json_extract(entry, '$.request.model') AS model,
+        json_extract(entry, '$.answer.model') AS answered_as,
+        json_extract(entry, '$.answer.system_fingerprint') AS fingerprint,
+        date(CASE WHEN json_type(entry, '$.answer.created') = 'integer' AND created > 1e9 THEN created
+            ELSE store_time END, 'unixepoch') AS day
+    FROM (SELECT *, json_extract(entry, '$.answer.created') AS created FROM answers)
+)
+SELECT CAST(base_url AS TEXT), CAST(model AS TEXT), CAST(answered_as AS TEXT), CAST(fingerprint AS TEXT), COUNT(*),
+    MIN(day), MAX(day)
+FROM named WHERE base_url IS NOT NULL AND model IS NOT NULL GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 6, 3, 4
+"""
 _SALVAGE = "Run `edgedistill cache verify --mend`: it keeps what can still be read; what is lost is asked for again."
 
 
@@ -64,11 +82,15 @@ class CacheStats:
         entries: Number of answers.
         bytes: Size of the database's files on disk.
         models: Answers by the model's name.
+        addresses: Answers by the endpoint's address.
+        voices: Answers by the model that really gave them; damaged entries are in none.
     """
 
     entries: int
     bytes: int
     models: Mapping[str, int]
+    addresses: Mapping[str, int]
+    voices: tuple[Voice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +241,17 @@ class AnswerCache:
         with self._named(), self._connected() as connection:
             models = dict(connection.execute("SELECT tag, COUNT(*) FROM Cache GROUP BY tag ORDER BY tag"))
         size = sum(file.stat().st_size for file in self.folder.glob(DATABASE + "*"))
-        return CacheStats(sum(models.values()), size, {str(model): count for model, count in models.items()})
+        voices = self.voices()
+        addresses: Counter[str] = Counter()
+        for voice in voices:
+            addresses[voice.base_url] += voice.answers
+        models = {str(model): count for model, count in models.items()}
+        return CacheStats(sum(models.values()), size, models, dict(sorted(addresses.items())), voices)
+
+    def voices(self, model: str | None = None) -> tuple[Voice, ...]:
+        """Return who really gave the answers of one model, or of all."""
+        with self._named(), self._connected() as connection:
+            return tuple(Voice(*row) for row in connection.execute(_VOICES, {"model": model}))
 
     def _rows(self) -> Iterator[tuple[int, str, Columns]]:
         with self._named(), self._connected() as connection:

@@ -19,7 +19,7 @@ from edgedistill.teacher.examples import Chooser, shared
 from edgedistill.teacher.failures import FAILURES, FailureLog
 from edgedistill.teacher.parsing import Cause, Failure
 from edgedistill.teacher.plan import Coding, Plan
-from edgedistill.teacher.questions import ask_all
+from edgedistill.teacher.questions import Way, ask_all
 from edgedistill.teacher.spending import Budget, Usage
 from edgedistill.teacher.voting import count_votes
 
@@ -68,6 +68,7 @@ def label_responses(
     progress: Callable[[Progress], None] | None = None,
     budget: Budget | None = None,
     patience: Patience | None = None,
+    way: Way | None = None,
 ) -> Labelling:
     """Have a teacher code responses.
 
@@ -85,10 +86,11 @@ def label_responses(
         progress: Called after every vote.
         budget: A budget that earlier calls have drawn on; None takes a fresh one from the section.
         patience: How long to wait between tries.
+        way: What is done before questions are asked one by one; None asks right away.
 
     Raises:
         AnswersMissing: Offline, and answers are missing.
-        TeacherRefusedKey, TeacherUnknownModel, TeacherUnreachable: No request can succeed.
+        TeacherError: No request can succeed.
         BudgetReached: The next request could cost more than is left.
         CacheDamaged: The cache cannot be read or written.
         DataError: A response lacks an input.
@@ -102,8 +104,7 @@ def label_responses(
         _require_all(plan)
         return _labelling(plan, section, usage)
     draws_on = budget or Budget.of(section)
-    # Texts that shared a request and got no vote of their own there are then asked for alone.
-    for sheets, read in ((plan.sheets, plan.read), (plan.single_sheets, plan.read_single)):
+    for read in (plan.read, plan.read_single):  # texts that got no vote of their own in a shared request come alone
         before = usage
 
         def told(now: Usage, before: Usage = before) -> None:
@@ -111,7 +112,7 @@ def label_responses(
                 progress(Progress(plan.done, plan.total, before + now))
 
         usage = before + ask_all(
-            [plan.question(sheet) for sheet in sheets()],
+            [plan.question(sheet) for sheet in plan.sheets()],
             read,
             section,
             cache,
@@ -119,6 +120,7 @@ def label_responses(
             told=told,
             budget=draws_on,
             patience=patience,
+            way=way,
         )
     return _labelling(plan, section, usage)
 

@@ -60,6 +60,10 @@ class Sum:
     unpriced_input_tokens: int = 0
     unpriced_output_tokens: int = 0
 
+    def __add__(self, other: "Sum") -> "Sum":
+        """Return both added up."""
+        return Sum(*(getattr(self, name) + getattr(other, name) for name in Sum.__slots__))
+
     def add(self, requests: int, amount: Amount, sign: int = 1) -> None:
         """Add requests, or with -1 take them away."""
         self.requests += sign * requests
@@ -83,6 +87,10 @@ class Spent:
 
     known: Sum = field(default_factory=Sum)
     held: Sum = field(default_factory=Sum)
+
+    def __add__(self, other: "Spent") -> "Spent":
+        """Return what both stages have spent."""
+        return Spent(self.known + other.known, self.held + other.held)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 Announce        tell what they will cost, then let them be asked
 EstimateOnly    tell what they will cost, and stop
 ToFile          write them to files for somebody else's Batch API, and stop
-FromFile        take their answers from a results file
+FromFile        take their answers from results files
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,45 +92,51 @@ class ToFile:
 
 @dataclass(frozen=True, slots=True)
 class FromFile:
-    """Take the answers from a results file of the Batch API; nothing is asked.
+    """Take the answers from results files of the Batch API; nothing is asked.
 
     Attributes:
-        file: The file.
-        say: Is told what became of its lines.
+        files: The files.
+        say: Is told what became of their lines.
     """
 
-    file: Path
+    files: Sequence[Path]
     say: Callable[[str], None]
 
     def prepare(self, given: Round[Any]) -> Usage:
-        """Write the file's answers to the cache.
+        """Write the files' answers to the cache.
 
         Returns:
             What they took.
 
         Raises:
-            DataError: The file cannot be read.
+            DataError: A file cannot be read.
             AnswersMissing: Questions are left without an answer.
         """
+        usage = given.nothing
+        for file in self.files:
+            usage += self._taken(given, file)
+        if left := len(unanswered(given)):
+            raise AnswersMissing(
+                f"{left} of {len(given.questions)} questions have no answer yet",
+                where=", ".join(map(str, self.files)),
+                mend="Write a file of just these with --batch-out, or run without --batch-in to ask the endpoint.",
+            )
+        return usage
+
+    def _taken(self, given: Round[Any], file: Path) -> Usage:
         try:
-            lines = self.file.read_bytes().splitlines()
+            lines = file.read_bytes().splitlines()
         except OSError as error:
-            raise DataError(f"the file cannot be read: {error.strerror}", where=str(self.file)) from error
+            raise DataError(f"the file cannot be read: {error.strerror}", where=str(file)) from error
         asked = {
             request.key(): request.content()
             for question in given.questions
             for request in map(question.request_in, AnswerFormat)
         }
-        kept = set(given.cache.keys()) - asked.keys()
+        kept = given.cache.keys()
         results = read_results(lines, asked.keys() | kept)
-        merged = merge(given, asked, [result for result in results.found if result.key in asked])
+        merged = merge(given, asked, [result for result in results.found if result.key not in kept])
         present = sum(result.key in kept for result in results.found)
         parts = [f"{merged.answers} answers taken", f"{present} were there", f"{merged.failures} cannot be used"]
-        self.say(f"{self.file}: {', '.join(parts)}" + (f"; {results.told}" if results.told else ""))
-        if left := len(unanswered(given)):
-            raise AnswersMissing(
-                f"{left} of {len(given.questions)} questions have no answer yet",
-                where=str(self.file),
-                mend="Write a file of just these with --batch-out, or run without --batch-in to ask the endpoint.",
-            )
+        self.say(f"{file}: {', '.join(parts)}" + (f"; {results.told}" if results.told else ""))
         return merged.usage
