@@ -20,7 +20,8 @@ TEXTS = ("you worked hard", "great job", "so smart", "x", "", "why is this the a
 
 @pytest.fixture(scope="module")
 def scorer(bundle) -> Scorer:
-    return Scorer(bundle, threads=3)
+    """Remembers nothing: a score that was looked up proves nothing."""
+    return Scorer(bundle, threads=3, recent=0)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,18 @@ def test_callers_at_the_same_time_get_the_scores_they_get_alone(scorer, alone):
 
 
 def test_two_scorers_of_a_bundle_agree_to_the_last_bit(bundle, alone):
-    assert Scorer(bundle, threads=1).score(TEXTS) == [alone[text] for text in TEXTS]
+    assert Scorer(bundle, threads=1, recent=0).score(TEXTS) == [alone[text] for text in TEXTS]
+
+
+def test_what_is_remembered_is_what_was_scored(bundle, alone):
+    scorer = Scorer(bundle)
+    assert scorer.score(TEXTS) == scorer.score(TEXTS[::-1])[::-1] == [alone[text] for text in TEXTS]
+
+
+def test_a_very_long_response_among_short_ones_is_counted_whole_and_moves_no_score(scorer, alone):
+    *short, long = scorer.score([*TEXTS, "hard " * 20_000])
+    assert short == [alone[text] for text in TEXTS]
+    assert (long.decision, long.reason, long.truncated, long.tokens) == ("review", "truncated", True, 20_000)
 
 
 def test_a_mapping_and_its_text_score_the_same(scorer, alone):

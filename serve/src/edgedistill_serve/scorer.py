@@ -63,6 +63,7 @@ class Scorer:
         bundle: What to score with.
         threads: How many responses are scored at a time by `score`; as many as there are cores unless said otherwise.
         recent: How many of the last scores are remembered, for texts that come again; 0 is none.
+        gpu: Whether a GPU is tried first; where onnxruntime was built for one, unless said otherwise.
         open_graph: Opens the bundle's graph.
 
     Attributes:
@@ -82,7 +83,13 @@ class Scorer:
     """
 
     def __init__(
-        self, bundle: Bundle, *, threads: int | None = None, recent: int = ENTRIES, open_graph: Opener = Session
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        recent: int = ENTRIES,
+        gpu: bool | None = None,
+        open_graph: Opener = Session,
     ) -> None:
         if bundle.task.kind == "multilabel":
             raise BundleError("multilabel tasks cannot be scored yet", where=bundle.manifest.name)
@@ -90,7 +97,8 @@ class Scorer:
         self.threads = threads or available_cores()
         self.recent = RecentScores(recent)
         self._encoder = _encoder(bundle)
-        graph = checked_graph(bundle, self._encoder, gpu=cuda_offered(), open_graph=open_graph)
+        gpu = cuda_offered() if gpu is None else gpu
+        graph = checked_graph(bundle, self._encoder, gpu=gpu, open_graph=open_graph)
         self._session = graph.session
         self.check, self.notes, self.precision, self.device = (
             graph.check,
