@@ -6,6 +6,7 @@ what the label is not.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,8 @@ _TASK = (
     "from the examples in idea and wording, and never name the label."
 )
 _KEY = "responses"
+_JSON = re.compile(r"^\s*[{\[]|[{\[]\s*[\"{\[]")
+_ITEM = re.compile(r"(?:[-*•]|[0-9]{1,3}[.)])\s+(.*)")
 
 
 def generation_messages(codebook: Codebook, call: Call, form: AnswerFormat) -> tuple[Message, ...]:
@@ -62,8 +65,9 @@ def generation_request(
 def read_samples(answer: Mapping[str, Any]) -> tuple[str | None, ...] | Failure:
     """Return the samples that a chat completion holds, at least one; None stands for one that is no string.
 
-    A JSON array of strings is read, alone or as the only array of an object; objects that hold one string each are
-    taken for it. Where the answer is no JSON, each line is a sample, without its number or bullet.
+    A JSON array of strings is read, alone or as the only array of an object, whatever is said before and after it;
+    objects that hold one string each are taken for it. Where nothing looks like JSON, each line is a sample, without
+    its number or bullet. JSON that is broken gives no samples.
     """
     content = content_of(answer)
     if isinstance(content, Failure):
@@ -75,15 +79,24 @@ def read_samples(answer: Mapping[str, Any]) -> tuple[str | None, ...] | Failure:
 
 
 def _items(content: str) -> list[str | None]:
+    begin = _JSON.search(content)
+    if begin is None:
+        return list(_lines(content))
     try:
-        value = json.loads(content)
+        value, _ = json.JSONDecoder().raw_decode(content, begin.start())
     except (ValueError, RecursionError):
-        broken = content.startswith(("{", "["))
-        return [] if broken else [_bare(line) for line in content.splitlines() if line.strip()]
+        return []
     if isinstance(value, dict):
         arrays = [each for each in value.values() if isinstance(each, list)]
         value = value.get(_KEY, arrays[0] if len(arrays) == 1 else None)
     return [_string(item) for item in value] if isinstance(value, list) else []
+
+
+def _lines(content: str) -> list[str]:
+    """The lines; of a list with numbers or bullets its items alone, without what is said before and after it."""
+    lines = [line.strip() for line in content.splitlines() if line.strip()]
+    items = [item[1] for item in map(_ITEM.match, lines) if item]
+    return items if len(items) > 1 else lines
 
 
 def _string(item: object) -> str | None:
@@ -91,14 +104,6 @@ def _string(item: object) -> str | None:
         strings = [each for each in item.values() if isinstance(each, str)]
         return strings[0] if len(strings) == 1 else None
     return item if isinstance(item, str) else None
-
-
-def _bare(line: str) -> str:
-    """A line without the number or bullet that a list puts before it."""
-    text = line.strip()
-    head, _, rest = text.partition(" ")
-    is_mark = head in ("-", "*", "•") or (head[-1:] in (".", ")") and head[:-1].isdecimal())
-    return rest.strip() if is_mark and rest.strip() else text
 
 
 def _system(codebook: Codebook, form: AnswerFormat) -> str:

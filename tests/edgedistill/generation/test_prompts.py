@@ -97,7 +97,10 @@ def test_equal_requests_have_keys_of_their_own_by_their_number():
         {"samples": ["one", "two"]},
         {"note": "here", "responses": ["one", "two"]},
         {"responses": [{"text": "one"}, {"text": "two"}]},
-        'Here:\n```json\n{"responses": ["one", "two"]}\n```'.removeprefix("Here:\n"),
+        '```json\n{"responses": ["one", "two"]}\n```',
+        'Sure! Here you go:\n```json\n{"responses": ["one", "two"]}\n```\nAnything else?',
+        'Sure! ["one", "two"]',
+        "Here are two responses:\n1. one\n2. two\nI hope they help.",
         "one\n\n two ",
         "1. one\n2) two",
         "- one\n• two",
@@ -122,7 +125,9 @@ def test_what_is_no_string_keeps_its_place():
         (answer({"responses": "one"}), Cause.UNREADABLE),
         (answer({"a": ["x"], "b": ["y"]}), Cause.UNREADABLE),
         (answer('{"responses": ["one", "tw'), Cause.UNREADABLE),
-        (answer("3"), Cause.UNREADABLE),
+        (answer('Sure! Here you go: {"responses": ["one", "two"]'), Cause.UNREADABLE),
+        (answer('{"responses": ["one"], '), Cause.UNREADABLE),
+        (answer("{}"), Cause.UNREADABLE),
         (answer("", refusal="I can't."), Cause.REFUSED),
         ({"choices": []}, Cause.UNREADABLE),
     ],
@@ -134,4 +139,8 @@ def test_an_answer_without_samples_is_a_failure_with_its_cause(given, cause):
 
 
 def test_a_line_that_begins_with_a_number_that_is_no_item_stays_whole():
-    assert read_samples(answer("3 volts are left\n- \n1.5 volts")) == ("3 volts are left", "-", "1.5 volts")
+    assert read_samples(answer("3 volts are left\n1.5 volts\n{so}")) == ("3 volts are left", "1.5 volts", "{so}")
+
+
+def test_brackets_in_a_sample_are_text():
+    assert read_samples(answer({"responses": ['{"a": [1]}', "[x]"]})) == ('{"a": [1]}', "[x]")
