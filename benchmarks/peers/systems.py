@@ -1,0 +1,179 @@
+"""The servers that are measured: how each is started, asked and read."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+HERE = Path(__file__).parent
+Shares = dict[str, float]
+
+
+@dataclass(frozen=True)
+class System:
+    """A server.
+
+    Attributes:
+        name: For the table.
+        command: From a free port to the command that starts it.
+        path: Where one response is scored.
+        ready: What answers 200 when it is ready.
+        body: From a text to a request.
+        shares: From an answer to every label's probability.
+        lists: From texts to one request for all of them, and from its answer to their probabilities; None where the
+            server takes one at a time.
+    """
+
+    name: str
+    command: Callable[[int], Sequence[str]]
+    path: str
+    ready: str
+    body: Callable[[str], Any]
+    shares: Callable[[Any], Shares]
+    lists: tuple[str, Callable[[Sequence[str]], bytes], Callable[[bytes], list[Shares]]] | None = None
+
+    def encoded(self, text: str) -> bytes:
+        """Return a request's body."""
+        return json.dumps(self.body(text)).encode()
+
+
+def ours(bundle: Path) -> System:
+    """`edgedistill-serve serve`."""
+    command = Path(sys.executable).parent / "edgedistill-serve"
+    return System(
+        "edgedistill-serve",
+        lambda port: [str(command), "serve", str(bundle), "--port", str(port)],
+        "/v1/score",
+        "/readyz",
+        lambda text: {"response": text},
+        lambda answer: answer["probabilities"],
+        (
+            "/v1/score/bulk",
+            lambda texts: b"".join(json.dumps(text).encode() + b"\n" for text in texts),
+            lambda body: [json.loads(line)["probabilities"] for line in body.splitlines()],
+        ),
+    )
+
+
+def litserve(bundle: Path, environment: Path, *, workers: int, threads: int) -> System:
+    """LitServe around the same int8 session."""
+    python, script = environment / "bin" / "python", HERE / "litserve_server.py"
+    return System(
+        f"LitServe, {workers} workers of {threads} threads",
+        lambda port: [str(python), str(script), str(bundle), str(port), str(workers), str(threads)],
+        "/predict",
+        "/health",
+        lambda text: {"response": text},
+        lambda answer: answer["probabilities"],
+    )
+
+
+def infinity(checkpoint: Path, environment: Path) -> System:
+    """Infinity with torch, fp32."""
+    program = environment / "bin" / "infinity_emb"
+    options = (
+        *("v2", "--model-id", str(checkpoint), "--served-model-name", "m", "--engine", "torch", "--device", "cpu"),
+        *("--batch-size", "32", "--no-bettertransformer", "--no-model-warmup", "--host", "127.0.0.1"),
+        *("--log-level", "error"),
+    )
+
+    def shares(row: list[dict[str, Any]]) -> Shares:
+        return {each["label"]: each["score"] for each in row}
+
+    return System(
+        "infinity /classify, torch fp32",
+        lambda port: [str(program), *options, "--port", str(port)],
+        "/classify",
+        "/health",
+        lambda text: {"model": "m", "input": [text]},
+        lambda answer: shares(answer["data"][0]),
+        (
+            "/classify",
+            lambda texts: json.dumps({"model": "m", "input": list(texts)}).encode(),
+            lambda body: [shares(row) for row in json.loads(body)["data"]],
+        ),
+    )
+
+
+@contextmanager
+def running(system: System, log: Path) -> Iterator[tuple[int, int, float]]:
+    """Start a server.
+
+    Yields:
+        Its port, its process id, and the seconds until it was ready.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
+    began = time.perf_counter()
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            list(system.command(port)),
+            stdout=stream,
+            stderr=stream,
+            env={**os.environ, **quiet},
+            start_new_session=True,
+        )
+    try:
+        while not _answers(f"http://127.0.0.1:{port}{system.ready}"):
+            if process.poll() is not None or time.perf_counter() - began > 180:
+                raise SystemExit(f"{system.name} did not start: see {log}")
+            time.sleep(0.02)
+        yield port, process.pid, time.perf_counter() - began
+    finally:
+        os.killpg(process.pid, 15)
+        try:
+            process.wait(45)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5) as answer:  # noqa: S310  # the address is ours
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and its descendants."""
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """Return the memory of a process and its descendants in MB: all that is resident, and with shared pages divided.
+
+    The first (RSS) counts a page that several processes share in each of them, the second (PSS) divides it among all
+    processes of the machine that hold it.
+    """
+    found = {"Rss:": 0, "Pss:": 0}
+    for each in family(pid):
+        for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()[1:]:
+            name, size, *_ = line.split()
+            found[name] = found.get(name, 0) + int(size)
+    return found["Rss:"] / 1024, found["Pss:"] / 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process and its descendants have used."""
+    ticks = 0
+    for each in family(pid):
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")

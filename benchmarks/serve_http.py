@@ -1,0 +1,321 @@
+"""The server over HTTP beside others: throughput, latency, label changes, idle cost, soak.
+
+    python benchmarks/serve_http.py BUNDLE CHECKPOINT BEETLE --peers FOLDER [--rounds 3] [--soak MINUTES] [--out FILE]
+
+BUNDLE scores a response alone and serves int8; CHECKPOINT is the one it was exported from; BEETLE holds the CSV files
+of the Beetle answers. A text is a question and a learner's answer to it. FOLDER holds one virtual environment per peer:
+
+    litserve    litserve, onnxruntime, tokenizers, numpy
+    infinity    infinity-emb[torch,server]==0.0.78
+
+A peer that is not there is left out, and said so. Needs wrk and curl. The load generators share the cores with the
+servers, and every server runs idle while another is asked.
+"""
+
+import argparse
+import asyncio
+import csv
+import itertools
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from http_load import Found, at_once, steadily
+from peers.systems import Shares, System, cpu_seconds, infinity, litserve, memory, ours, running
+
+CONNECTIONS = 64
+REQUESTS = 20_000
+WRK = """
+local bodies = {}
+for line in io.lines(%r) do bodies[#bodies + 1] = line end
+local threads = 0
+function setup(thread) thread:set("first", threads); threads = threads + 1 end
+function init() asked = first; wrk.method = "POST"; wrk.headers["Content-Type"] = "application/json" end
+function request() asked = asked + 2; return wrk.format(nil, nil, nil, bodies[(asked - 1) %% #bodies + 1]) end
+function done(summary, latency)
+  local failed = summary.errors.status + summary.errors.read + summary.errors.write + summary.errors.timeout
+  io.write(string.format("RESULT %%d %%d %%d %%d %%d\\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99), failed))
+end
+"""
+FIRST_SCORE = """
+import time; began = time.perf_counter()
+from edgedistill_serve import Bundle, Scorer
+Scorer(Bundle.load({bundle!r})).score(["You kept trying until it worked."])
+print(time.perf_counter() - began)
+"""
+
+
+def texts_of(folder: Path) -> list[str]:
+    """Return every distinct question with its answer, shuffled."""
+    found = {}
+    for file in sorted(folder.glob("*.csv")):
+        with file.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                found[f"{row['question']} {row['response']}"] = None
+    texts = list(found)
+    random.Random(0).shuffle(texts)  # noqa: S311  # an order, not a secret
+    return texts
+
+
+def without_end(texts: list[str]) -> Iterator[str]:
+    """Repeat texts, each time with another number, so that none comes twice."""
+    for turn in itertools.count():
+        for text in texts:
+            yield f"{text} {turn}"
+
+
+def throughput(system: System, port: int, pid: int, texts: list[str], folder: Path, seconds: int) -> dict[str, float]:
+    """Ask with wrk, 64 connections, one text a request; count the server's processor time too.
+
+    Processor time per request is what a machine that others use tells best: it waits for nobody.
+    """
+    bodies, script = folder / "bodies.txt", folder / "ask.lua"
+    bodies.write_bytes(b"".join(system.encoded(text) + b"\n" for text in texts))
+    script.write_text(WRK % str(bodies))
+    command = ["wrk", "-t2", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", script, f"http://127.0.0.1:{port}{system.path}"]
+    used = cpu_seconds(pid)
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    used = cpu_seconds(pid) - used
+    requests, duration, p50, p99, failed = map(int, re.search(r"RESULT (.*)", said)[1].split())  # type: ignore[index]  # wrk wrote it
+    return {
+        "per_second": 1e6 * requests / duration,
+        "cpu_ms_each": 1000 * used / max(1, requests),
+        "p50_ms": p50 / 1000,
+        "p99_ms": p99 / 1000,
+        "failed": failed,
+    }
+
+
+def bodies_of(system: System, texts: Iterator[str]) -> Iterator[bytes]:
+    """Return requests without end."""
+    return (system.encoded(text) for text in texts)
+
+
+def latency(system: System, port: int, texts: Iterator[str], rate: float, seconds: float) -> dict[str, float]:
+    """Ask at a steady rate."""
+    found = asyncio.run(steadily(port, system.path, bodies_of(system, texts), rate=rate, seconds=seconds))
+    return {"rate": rate, **times(found)}
+
+
+def times(found: Found) -> dict[str, float]:
+    """Return the quantiles that are shown."""
+    return {
+        "p50_ms": found.milliseconds(0.5),
+        "p99_ms": found.milliseconds(0.99),
+        "requests": len(found.seconds),
+        "errors": found.errors,
+    }
+
+
+def beside_bulk(
+    system: System, port: int, texts: Iterator[str], rate: float, seconds: float, folder: Path
+) -> dict[str, Any]:
+    """Ask at a steady rate, without a bulk stream, with one at full speed, and without again."""
+    path, encode, _ = system.lists  # type: ignore[misc]  # asked of ours alone
+    lines = folder / "bulk.ndjson"
+    lines.write_bytes(encode(list(itertools.islice(texts, 400_000))))
+    url = f"http://127.0.0.1:{port}{path}"
+    command = ["curl", "-sS", "-X", "POST", "-H", "Content-Type: application/x-ndjson", "-T", lines, url]
+    before = latency(system, port, texts, rate, seconds)
+    answers = folder / "bulk.out"
+    with answers.open("wb") as stream, subprocess.Popen(command, stdout=stream) as bulk:
+        time.sleep(2)
+        rows, began = answers.read_bytes().count(b"\n"), time.perf_counter()
+        during = latency(system, port, texts, rate, seconds)
+        rows = answers.read_bytes().count(b"\n") - rows
+        during["bulk_rows_per_second"] = rows / (time.perf_counter() - began)
+        bulk.terminate()
+    time.sleep(1)
+    return {"without": before, "with": during, "without_again": latency(system, port, texts, rate, seconds)}
+
+
+def label_changes(system: System, port: int, texts: list[str]) -> dict[str, Any]:
+    """Score the same rows alone, shuffled in bulk, and by 64 clients at once; count the labels that change."""
+    bodies = [system.encoded(text) for text in texts]
+
+    def shares(found: Found) -> list[Shares]:
+        if found.errors:
+            raise SystemExit(f"{system.name}: {found.errors} of {len(bodies)} requests failed")
+        return [system.shares(json.loads(found.bodies[number])) for number in range(len(bodies))]
+
+    alone = shares(asyncio.run(at_once(port, system.path, bodies, clients=1)))
+    concurrent = shares(asyncio.run(at_once(port, system.path, bodies, clients=CONNECTIONS)))
+    result = {"rows": len(texts), "by_64_clients": compared(alone, concurrent)}
+    if system.lists is not None:
+        result["shuffled_in_bulk"] = compared(alone, in_bulk(system, port, texts))
+    return result
+
+
+def in_bulk(system: System, port: int, texts: list[str]) -> list[Shares]:
+    """Score rows in a random order, many to a request; return them in their first order."""
+    path, encode, decode = system.lists  # type: ignore[misc]  # the caller looked
+    order = list(range(len(texts)))
+    random.Random(7).shuffle(order)  # noqa: S311  # an order, not a secret
+    size = len(order) if path.endswith("bulk") else 32
+    found: dict[int, Shares] = {}
+    for first in range(0, len(order), size):
+        part = order[first : first + size]
+        command = ["curl", "-sS", "-H", "Content-Type: application/json", "--data-binary", "@-"]
+        body = encode([texts[number] for number in part])
+        url = f"http://127.0.0.1:{port}{path}"
+        said = subprocess.run([*command, url], input=body, check=True, capture_output=True).stdout
+        found.update(zip(part, decode(said), strict=True))
+    return [found[number] for number in range(len(texts))]
+
+
+def compared(alone: list[Shares], other: list[Shares]) -> dict[str, float]:
+    """Count changed labels, and the largest change of a probability."""
+    label = [max(each, key=each.__getitem__) for each in alone]
+    changed = sum(max(each, key=each.__getitem__) != was for each, was in zip(other, label, strict=True))
+    largest = max(abs(one[name] - two[name]) for one, two in zip(alone, other, strict=True) for name in one)
+    return {"labels_changed": changed, "largest_change": largest}
+
+
+def idle(pid: int) -> dict[str, float]:
+    """Measure a server that nobody asks."""
+    time.sleep(2)
+    before = cpu_seconds(pid)
+    time.sleep(8)
+    used = 100 * (cpu_seconds(pid) - before) / 8
+    return {"cpu_percent": used, **dict(zip(("rss_mb", "pss_mb"), memory(pid), strict=True))}
+
+
+def soak(system: System, port: int, pid: int, texts: Iterator[str], rate: float, minutes: float) -> dict[str, Any]:
+    """Ask at a steady rate for long, and fit a line through the memory of the second half."""
+    held: list[tuple[float, float]] = []
+    began = time.perf_counter()
+    found = asyncio.run(
+        steadily(
+            port,
+            system.path,
+            bodies_of(system, texts),
+            rate=rate,
+            seconds=60 * minutes,
+            each=lambda: held.append((time.perf_counter() - began, memory(pid)[0])),
+        )
+    )
+    later = held[len(held) // 2 :]
+    slope = statistics.linear_regression(*zip(*later, strict=True)).slope * 3600
+    return {"rate": rate, "minutes": minutes, **times(found), "rss_mb_first": held[0][1], "rss_mb_last": held[-1][1],
+            "rss_mb_largest": max(mb for _, mb in held), "rss_mb_per_hour_of_second_half": slope}  # fmt: skip
+
+
+def first_score(bundle: Path) -> float:
+    """Return the median of five times from a fresh interpreter's import to its first score, in seconds."""
+    command = [sys.executable, "-c", FIRST_SCORE.format(bundle=str(bundle))]
+    return statistics.median(
+        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(5)
+    )
+
+
+def side_by_side(systems: list[System], texts: list[str], given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure servers that all run, each in its turn while the others are idle; throughput round after round."""
+    fresh = without_end(texts)
+    results: dict[str, Any] = {system.name: {"distinct": [], "repeated": []} for system in systems}
+    with ExitStack() as stack:
+        there = {system.name: stack.enter_context(running(system, folder / "server.log")) for system in systems}
+        for system in systems:
+            port, pid, seconds = there[system.name]
+            throughput(system, port, pid, texts[-500:], folder, 3)
+            results[system.name] |= {"seconds_until_ready": seconds, "idle": idle(pid)}
+        for _ in range(given.rounds):
+            for system in systems:
+                distinct = list(itertools.islice(fresh, REQUESTS))
+                repeated = [texts[number % len(texts)] for number in range(REQUESTS)]
+                for name, asked in (("distinct", distinct), ("repeated", repeated)):
+                    found = throughput(system, *there[system.name][:2], asked, folder, given.seconds)
+                    results[system.name][name].append(found | {"load": os.getloadavg()[0]})
+        for system in systems:
+            port, pid, _ = there[system.name]
+            result = results[system.name]
+            rate = statistics.median(each["per_second"] for each in result["distinct"])
+            # At least one a second: a server that answered nothing in its turns is asked for something all the same.
+            result["half"] = latency(system, port, fresh, max(1.0, 0.5 * rate), given.seconds)
+            if system is systems[0]:
+                result["bulk"] = beside_bulk(system, port, fresh, 0.1 * rate, given.seconds, folder)
+            result["labels"] = label_changes(system, port, texts[: given.rows])
+            result["rss_after_mb"] = memory(pid)[0]
+    return results
+
+
+def shown(results: dict[str, Any]) -> None:
+    """Print the medians and the ratios to the first system."""
+    first = None
+    for name, result in results.items():
+        for kind in ("distinct", "repeated"):
+            found = [each["per_second"] for each in result[kind]]
+            middle = statistics.median(found)
+            if kind == "distinct":
+                first = first or middle
+                print(
+                    f"{name}: {middle:.0f}/s of distinct texts ({', '.join(f'{each:.0f}' for each in found)}),", end=" "
+                )
+                cpu = statistics.median(each["cpu_ms_each"] for each in result[kind])
+                print(f"1 / {first / max(middle, 1e-9):.2f} of the first, {cpu:.2f} ms of CPU each;", end=" ")
+            else:
+                print(f"{middle:.0f}/s of repeated texts")
+        half, labels = result["half"], result["labels"]
+        print(f"  at half of that: p50 {half['p50_ms']:.1f} ms, p99 {half['p99_ms']:.1f} ms, {half['errors']} errors")
+        for kind in ("by_64_clients", "shuffled_in_bulk"):
+            if kind in labels:
+                print(f"  labels changed {kind}: {labels[kind]['labels_changed']} of {labels['rows']}", end=" ")
+                print(f"(a probability by up to {labels[kind]['largest_change']:.3f})")
+        print(f"  idle {result['idle']}, after load RSS {result['rss_after_mb']:.0f} MB")
+        if "bulk" in result:
+            for kind, each in result["bulk"].items():
+                print(f"  interactive {kind} a bulk stream: {each}")
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("beetle", type=Path)
+    parser.add_argument("--peers", type=Path, required=True)
+    parser.add_argument("--seconds", type=int, default=10, help="Length of each measurement.")
+    parser.add_argument("--rounds", type=int, default=3, help="How often throughput is measured.")
+    parser.add_argument("--rows", type=int, default=2000, help="Rows whose labels are compared.")
+    parser.add_argument("--soak", type=float, default=0, metavar="MINUTES")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    texts = texts_of(given.beetle)
+    systems = [ours(given.bundle)]
+    if (given.peers / "litserve").is_dir():
+        systems += [litserve(given.bundle, given.peers / "litserve", workers=w, threads=t) for w, t in ((1, 2), (2, 1))]
+    if (given.peers / "infinity").is_dir():
+        systems.append(infinity(given.checkpoint, given.peers / "infinity"))
+    print(f"{len(texts)} distinct texts, {os.cpu_count()} cores, load {os.getloadavg()}")
+    print(
+        f"left out: {', '.join(each for each in ('litserve', 'infinity') if not (given.peers / each).is_dir()) or '-'}"
+    )
+    results: dict[str, Any] = {"load_before": os.getloadavg(), "first_score_seconds": first_score(given.bundle)}
+    print(f"import + load + first score: {results['first_score_seconds']:.2f} s")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        results["systems"] = side_by_side(systems, texts, given, folder)
+        shown(results["systems"])
+        if given.soak:
+            rate = statistics.median(each["per_second"] for each in results["systems"][systems[0].name]["distinct"])
+            with running(systems[0], folder / "server.log") as (port, pid, _):
+                results["soak"] = soak(systems[0], port, pid, without_end(texts), 0.8 * rate, given.soak)
+            print("soak:", results["soak"])
+    results["load_after"] = os.getloadavg()
+    print(f"load before {results['load_before']}, after {results['load_after']}")
+    if given.out:
+        given.out.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
