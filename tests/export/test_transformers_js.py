@@ -22,8 +22,8 @@ WORDS = " ".join(TEXTS).replace("[SEP]", "").replace("<mask>", "").split()
 def _rows(task: Task) -> list[dict[str, str]]:
     """Seventy rows that transformers.js can read.
 
-    It takes marks that a learner typed for marks, where the scorer reads text, and a pair whose second text is empty for
-    one text.
+    It takes marks that a learner typed for marks, where the scorer reads text, and a pair whose second text is empty
+    for one text.
     """
     fixed = [row for row in rows_for(task)[:-1] if row["response"] and "[SEP]" not in row["response"]]
     mixed = [" ".join(WORDS[(i * 7 + k * k) % len(WORDS)] for k in range(1 + i % 12)) for i in range(70 - len(fixed))]

@@ -167,8 +167,8 @@ def _use(draft: Manifest) -> Iterator[str]:
     yield "    edgedistill-serve grade BUNDLE responses.csv scored.csv"
     yield ""
     yield f'In transformers.js it loads with `dtype: "{dtype}"`, in Python with optimum\'s'
-    yield "`ORTModelForSequenceClassification`. Given one response at a time they give the scorer's labels; they neither"
-    yield "calibrate nor send a response to review, and take marks such as `[SEP]` that a learner typed for marks."
+    yield "`ORTModelForSequenceClassification`. Given one response at a time they give the scorer's labels; they"
+    yield "neither calibrate nor send a response to review, and take marks such as `[SEP]` that a learner typed for marks."
     if len(draft.task.inputs) > 1:
         yield ""
         yield "In transformers.js a context and a response are read as `tokenizer(context, {text_pair: response,"

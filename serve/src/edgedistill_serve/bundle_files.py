@@ -70,7 +70,7 @@ def regular_file(folder: Path, name: str) -> Iterator[BufferedReader]:
             raise damaged(name, "the file is not a regular file" if path.exists() else "the file is missing")
         with path.open("rb") as file:
             yield file
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that lead in a circle
         raise damaged(name, f"the file cannot be read ({error})") from None
 
 

@@ -12,6 +12,9 @@ from edgedistill_serve.task import INPUTS, Task
 REQUIRED_FILES = ("tokenizer.json", "golden.json")
 """Files that every bundle lists, beside the graph that it serves."""
 
+MOST_TOKENS = 1_000_000
+"""No encoder reads more in one piece."""
+
 
 def check_manifest(manifest: Manifest) -> None:
     """Check what `bundle.json` says.
@@ -40,8 +43,8 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield from _task_faults(manifest.task)
     if not manifest.name.strip():
         yield "name", "the name is empty"
-    if manifest.max_tokens < 1:
-        yield "max_tokens", "there must be room for a token"
+    if not 1 <= manifest.max_tokens <= MOST_TOKENS:
+        yield "max_tokens", f"there must be room for a token, and for {MOST_TOKENS} at most"
     if not (math.isfinite(manifest.temperature) and manifest.temperature > 0):
         yield "temperature", "the temperature must be above 0"
     yield from _threshold_faults(manifest)
