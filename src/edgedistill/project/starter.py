@@ -18,6 +18,7 @@ task:
     - {{name: correct, definition: The answer names the cause.}}
     - {{name: incorrect, definition: The answer names no cause or a wrong one.}}
   inputs: [response]            # or [question, response], [question, reference_answer, response]
+  redact: false                 # or true, or {{ids: ["S[0-9]{{6}}"]}}: e-mail, phone, URL and these ids are replaced
 
 data:
   human: human.csv              # columns id, response, label; question, reference_answer, split where there are any
@@ -33,11 +34,15 @@ data:
 #   votes: 3                    # answers per response
 #   temperature: 0.7
 #   few_shot: 0                 # coded examples in the prompt, from human train rows only
+#   few_shot_choice: balanced   # or similar; or fixed, with few_shot_ids: [r1, r2]
+#   reasoning: false            # true: a reason in one sentence before the label
+#   per_request: 1              # responses in one request
+#   logprobs: false             # true: soft labels from the endpoint's token probabilities
 #   concurrency: 16
 #   tries: 6                    # per answer, then the response is set aside
 #   timeout_seconds: 60
 #   max_output_tokens: 300
-#   ties: set_aside             # or first_vote
+#   ties: set_aside             # or first_vote, or logprobs
 #   cache: teacher-cache        # every answer is kept here and never paid twice
 #   prices: {{input_usd_per_million: 2.5, output_usd_per_million: 10}}    # no default: without prices, tokens only
 #   budget: {{usd: 5}}            # no default; or {{tokens: 2_000_000}}: a hard cap
