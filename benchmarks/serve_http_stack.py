@@ -4,7 +4,8 @@
 
 Every pairing answers `POST` with one response: read JSON, score on one of two threads, write JSON. First the score is
 a constant, so that only the stack is measured, then BUNDLE scores. `wrk` asks with 64 connections; the pairings take
-turns, round after round, and the figure is the median. wrk shares the cores with the server, as a load balancer would.
+turns, round after round, and the figures are medians: requests per second, wrk sharing the cores with the server as a
+load balancer would, and the server's CPU time per request, which says more where others use the machine.
 
 Needs wrk, and beside edgedistill-serve[cpu]: uvicorn, httptools, uvloop, granian, starlette, litestar.
 """
@@ -146,14 +147,26 @@ def measure(pairing: str, bundle: str, seconds: int, connections: int) -> dict[s
             command = ["wrk", "-t1", f"-c{connections}", "--latency", "-s", script.name]
             address = f"http://127.0.0.1:{port}/score"
             subprocess.run([*command, "-d1", address], capture_output=True, check=True)
+            before = cpu_seconds(process.pid)
             found = subprocess.run([*command, f"-d{seconds}", address], capture_output=True, text=True, check=True)
+            cpu = cpu_seconds(process.pid) - before
     finally:
         process.terminate()
         process.wait(30)
-    if "Non-2xx" in found.stdout or "Socket errors" in found.stdout:
+    if "Non-2xx" in found.stdout:
         raise RuntimeError(found.stdout)
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", found.stdout).group(1))  # type: ignore[union-attr]  # wrk says it
-    return {"requests_per_s": rate}
+    (rate,) = re.findall(r"Requests/sec:\s+([\d.]+)", found.stdout)
+    (requests,) = re.findall(r"(\d+) requests in", found.stdout)
+    return {"requests_per_s": float(rate), "cpu_us": 1e6 * cpu / int(requests)}
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the CPU time of a process and of its children."""
+    folder = Path(f"/proc/{process}")
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    children = (folder / f"task/{process}/children").read_text().split()
+    ticks = int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(child)) for child in children)
 
 
 def wait_for(port: int) -> None:
@@ -170,25 +183,24 @@ def wait_for(port: int) -> None:
 
 
 def compare(bundle: str, pairings: list[str], options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Measure pairings in turns; their ratio is to the first."""
-    found: dict[str, list[float]] = {pairing: [] for pairing in pairings}
+    """Measure pairings in turns; their ratios are to the first, more being better."""
+    found: dict[str, list[dict[str, float]]] = {pairing: [] for pairing in pairings}
     for _ in range(options.rounds):
         for pairing in pairings:
-            found[pairing].append(measure(pairing, bundle, options.seconds, options.connections)["requests_per_s"])
-    middle = {pairing: statistics.median(rates) for pairing, rates in found.items()}
-    table = {
-        pairing: {
-            "requests_per_s": round(rate, 1),
-            "ratio": round(rate / middle[FIRST], 2),
-            "least": round(min(found[pairing]), 1),
-            "most": round(max(found[pairing]), 1),
-        }
-        for pairing, rate in middle.items()
+            found[pairing].append(measure(pairing, bundle, options.seconds, options.connections))
+    middle = {
+        pairing: {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+        for pairing, rows in found.items()
     }
-    print(f"\n{'bundle' if bundle else 'constant'}: pairing, requests/s (least to most), ratio")
-    for pairing, row in table.items():
-        print(f"  {pairing:40} {row['requests_per_s']:8} ({row['least']} to {row['most']})  {row['ratio']:.2f}")
-    return table
+    first = middle[FIRST]
+    for row in middle.values():
+        row["rate_ratio"] = row["requests_per_s"] / first["requests_per_s"]
+        row["cpu_ratio"] = first["cpu_us"] / row["cpu_us"]
+    print(f"\n{'bundle' if bundle else 'constant'}: requests/s, ratio; microseconds of CPU a request, ratio")
+    for pairing, row in middle.items():
+        rate, cpu, rate_ratio, cpu_ratio = row.values()
+        print(f"  {pairing:38} {rate:9.1f} {rate_ratio:5.2f}   {cpu:8.1f} {cpu_ratio:5.2f}", flush=True)
+    return middle
 
 
 def main() -> None:
