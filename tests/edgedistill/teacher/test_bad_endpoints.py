@@ -1,0 +1,110 @@
+"""Endpoints that do not behave: a clear line, and every answer that was paid for is kept."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgedistill.errors import EdgeDistillError, TeacherError
+from edgedistill.teacher import AnswerCache, Codebook, Labelling, label_responses
+from edgedistill_serve.task import Label
+
+from .codings import AT_ONCE, CODEBOOK, responses, section
+from .stand_in import Reply, Script, StandIn, coded, completion, error, text_of
+
+STREAM = Reply(body=b'data: {"choices": [{"delta": {"content": "process"}}]}\n\ndata: [DONE]\n\n')
+ERROR_BODY = Reply(body=json.dumps({"error": {"message": "overloaded", "code": 503}}).encode())
+PAGE = Reply(body=b"<!doctype html><title>Portal</title><p>Please sign in.</p>")
+
+
+def labelled(folder: Path, teacher: StandIn, *texts: str, book: Codebook = CODEBOOK, **fields: Any) -> Labelling:
+    with AnswerCache(folder) as cache:
+        asked = section(teacher.base_url, concurrency=1, **fields)
+        return label_responses(responses(*texts), book, asked, cache, patience=AT_ONCE)
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (STREAM, "streams its answers"),
+        (ERROR_BODY, "HTTP 503"),
+        (PAGE, "HTTP 200, a web page"),
+        (Reply(502, b"<html><h1>502 Bad Gateway</h1></html>"), "HTTP 502"),
+        (Reply(504, b"upstream request timeout"), "HTTP 504"),
+        (error(400, "Unknown parameter: 'logprobs'."), "logprobs"),
+    ],
+)
+def test_an_endpoint_that_only_does_so_stops_the_run_with_one_clear_line(
+    tmp_path: Path, reply: Reply, told: str
+) -> None:
+    with StandIn(reply) as teacher, pytest.raises(TeacherError) as stopped:
+        labelled(tmp_path, teacher, *map(str, range(30)), tries=1, logprobs=True)
+    assert told in str(stopped.value)
+    assert teacher.base_url in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+@pytest.mark.parametrize("reply", [ERROR_BODY, PAGE, Reply(502, b"<html>502</html>")])
+def test_a_fault_in_the_midst_is_waited_out_and_nothing_is_paid_twice(tmp_path: Path, reply: Reply) -> None:
+    def script(body: dict[str, Any], before: int) -> Reply:
+        return reply if text_of(body) == "b" and before == 0 else coded("process")
+
+    with StandIn(script) as teacher:
+        done = labelled(tmp_path, teacher, "a", "b", "c")
+    assert len(done.labels) == 3
+    assert sorted(teacher.answered.values()) in ([1, 1, 1], [1, 1, 2])  # the fault itself may have status 200
+    assert done.usage.asked == 4
+
+
+def test_what_was_answered_before_the_endpoint_began_to_fail_is_kept(tmp_path: Path) -> None:
+    def failing_later(body: dict[str, Any], _before: int) -> Reply:
+        return coded("process") if int(text_of(body)) < 5 else error(401)
+
+    texts = [str(number) for number in range(10)]
+    with StandIn(failing_later) as teacher:
+        with pytest.raises(EdgeDistillError):
+            labelled(tmp_path, teacher, *texts)
+        port = int(teacher.base_url.split(":")[2].removesuffix("/v1"))
+    with StandIn(coded("process"), port=port) as teacher:
+        done = labelled(tmp_path, teacher, *texts)
+    assert (done.usage.cached, done.usage.asked) == (5, 5)
+
+
+IGNORING: dict[str, Script] = {
+    "prose": lambda _body, _before: completion("I would say this praises the process."),
+    "another key": lambda _body, _before: completion('{"code": "process"}'),
+    "another label": lambda _body, _before: completion('{"label": "effort"}'),
+}
+
+
+@pytest.mark.parametrize("how", IGNORING)
+def test_an_endpoint_that_ignores_the_schema_has_its_answers_set_aside_with_their_text(
+    tmp_path: Path, how: str
+) -> None:
+    with StandIn(IGNORING[how]) as teacher:
+        done = labelled(tmp_path, teacher, "a", tries=2)
+    (row,) = done.set_aside
+    assert row.reason in (
+        "the teacher's answer could not be read",
+        "the teacher's answer is no label of the codebook",
+    )
+    assert len(teacher.bodies) == 2
+    kept = json.loads((tmp_path / "failures.jsonl").read_text().splitlines()[-1])
+    assert json.loads(kept["raw"])["choices"]
+
+
+def test_a_bare_label_is_read_although_the_schema_was_ignored(tmp_path: Path) -> None:
+    with StandIn(completion("Outcome.")) as teacher:
+        assert [label.label for label in labelled(tmp_path, teacher, "a").labels] == ["outcome"]
+
+
+ALIKE = Codebook("", (Label("process"), Label("process praise"), Label("no process")), ("response",))
+
+
+@pytest.mark.parametrize("given", ALIKE.names)
+@pytest.mark.parametrize("written", ['{{"label": "{}"}}', "{}"])
+def test_a_label_inside_another_is_told_from_it(tmp_path: Path, given: str, written: str) -> None:
+    with StandIn(completion(written.format(given))) as teacher:
+        (label,) = labelled(tmp_path, teacher, "a", book=ALIKE).labels
+    assert label.label == given
