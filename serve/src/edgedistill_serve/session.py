@@ -46,8 +46,10 @@ class Session:
             # costs half of the speed.
             options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 4
+        providers = [_provider(device)]
         try:
-            self._session = runtime.InferenceSession(str(model), options, providers=[_provider(device)])
+            # onnxruntime's own fallback would print to stdout and try the same again.
+            self._session = runtime.InferenceSession(str(model), options, providers=providers, enable_fallback=0)
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common root
             raise BundleError(f"onnxruntime cannot load the graph ({_short(error)})", where=model.name) from None
         if PROVIDERS[device] not in self._session.get_providers():
