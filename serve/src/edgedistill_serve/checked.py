@@ -1,4 +1,4 @@
-"""A graph of a bundle that gives its golden scores on this machine: on a GPU before a CPU, int8 before fp32."""
+"""The parts of a bundle that score: its tokenizer, and a graph that gives its golden scores on this machine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +45,23 @@ class Checked:
     device: Device
     check: SelfCheck
     notes: tuple[str, ...]
+
+
+def bundle_encoder(bundle: Bundle) -> Encoder:
+    """Return the bundle's tokenizer.
+
+    Raises:
+        BundleError: It cannot be read, or the bundle's longest sequence has no room for a response.
+    """
+    try:
+        encoder = Encoder(bundle.tokenizer_file, bundle.manifest.max_tokens)
+    except Exception as error:  # noqa: BLE001  # tokenizers raises bare exceptions
+        raise BundleError(f"the tokenizer cannot be read ({error})", where="tokenizer.json") from None
+    if encoder.room < 1:
+        raise BundleError(
+            f"{bundle.manifest.max_tokens} tokens leave no room for a response", where="bundle.json, max_tokens"
+        )
+    return encoder
 
 
 def checked_graph(bundle: Bundle, encoder: Encoder, *, gpu: bool, open_graph: Opener = Session) -> Checked:

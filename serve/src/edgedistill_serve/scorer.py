@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.checked import Opener, checked_graph
-from edgedistill_serve.encoding import Encoded, Encoder
+from edgedistill_serve.checked import Opener, bundle_encoder, checked_graph
+from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.errors import BundleError, DataError, EdgeDistillError, ScoringFailed
 from edgedistill_serve.planner import BUDGET, token_batches
 from edgedistill_serve.recent import ENTRIES, RecentScores
@@ -79,7 +79,7 @@ class Scorer:
     Raises:
         RuntimeMissing: onnxruntime is not installed, or there twice.
         SelfCheckFailed: No graph of the bundle gives its golden scores on this CPU.
-        BundleError: The tokenizer cannot be read, or the task is of a kind that cannot be scored.
+        BundleError: The tokenizer cannot be used, or the task is of a kind that cannot be scored.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Scorer:
         self.bundle = bundle
         self.threads = threads or available_cores()
         self.recent = RecentScores(recent)
-        self._encoder = _encoder(bundle)
+        self._encoder = bundle_encoder(bundle)
         gpu = cuda_offered() if gpu is None else gpu
         graph = checked_graph(bundle, self._encoder, gpu=gpu, open_graph=open_graph)
         self._session = graph.session
@@ -294,15 +294,3 @@ def _failure(error: Exception) -> EdgeDistillError:
         if isinstance(error, EdgeDistillError)
         else ScoringFailed(f"the model failed on this response ({type(error).__name__})")
     )
-
-
-def _encoder(bundle: Bundle) -> Encoder:
-    try:
-        encoder = Encoder(bundle.tokenizer_file, bundle.manifest.max_tokens)
-    except Exception as error:  # noqa: BLE001  # tokenizers raises bare exceptions
-        raise BundleError(f"the tokenizer cannot be read ({error})", where="tokenizer.json") from None
-    if encoder.room < 1:
-        raise BundleError(
-            f"{bundle.manifest.max_tokens} tokens leave no room for a response", where="bundle.json, max_tokens"
-        )
-    return encoder

@@ -15,7 +15,7 @@ from edgedistill_serve.errors import DeadlinePassed, EdgeDistillError, NotReady,
 from edgedistill_serve.planner import Planner, Row, Work
 from edgedistill_serve.recent import copy_of
 from edgedistill_serve.scorer import Score, Scored, Scorer
-from edgedistill_serve.work import Lane, Observer, Pending, Timing, WorkDone
+from edgedistill_serve.work import Lane, Observer, Pending, Timing, WorkDone, recalled
 from edgedistill_serve.workers import Workers
 
 _Key: TypeAlias = tuple[Scorer, bytes]
@@ -170,7 +170,8 @@ class ScoringQueue:
             self._planner.hasten(asked, now)
 
     def _recall(self, scorer: Scorer, lane: Lane, known: Sequence[tuple[Pending, Score]]) -> None:
-        self._tell_recalled(scorer, lane, [score for _, score in known])
+        if known:
+            self._tell(recalled(scorer.bundle.manifest, lane, [score for _, score in known]))
         for pending, score in known:
             pending.timing = Timing(0.0, 0.0, 0.0, recalled=True)
             pending.set_result(score)
@@ -231,7 +232,8 @@ class ScoringQueue:
             callers = self._answer(asked, result, tokenizing, scored.in_session)
             if isinstance(result, Score):
                 shared += (callers - 1) * [result]
-        self._tell_recalled(scorer, work.lane, shared)
+        if shared:
+            self._tell(recalled(scorer.bundle.manifest, work.lane, shared))
 
     def _measure(self, work: Work[_Asked]) -> Work[_Asked]:
         """Tokenize rows, and keep those of them that make the first batch."""
@@ -296,12 +298,6 @@ class ScoringQueue:
                 scored.in_session,
             )
         )
-
-    def _tell_recalled(self, scorer: Scorer, lane: Lane, scores: Sequence[Score]) -> None:
-        if scores:
-            model, waited = scorer.bundle.manifest, (0.0,) * len(scores)
-            again = tuple(scores)
-            self._tell(WorkDone(model.name, model.version, lane, again, 0, waited, 0, 0, 0.0, 0.0, recalled=True))
 
     def _tell(self, done: WorkDone) -> None:
         try:

@@ -6,11 +6,12 @@ Timing     where the time of one response went
 WorkDone   one piece of work that a thread finished, for metrics
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from edgedistill_serve.manifest import Manifest
 from edgedistill_serve.score import Score
 
 Lane: TypeAlias = Literal["interactive", "bulk"]
@@ -77,6 +78,12 @@ class WorkDone:
     def rows(self) -> int:
         """How many responses it held."""
         return len(self.waited)
+
+
+def recalled(model: Manifest, lane: Lane, scores: Sequence[Score]) -> WorkDone:
+    """Return the work of answering with scores that were known."""
+    waited = (0.0,) * len(scores)
+    return WorkDone(model.name, model.version, lane, tuple(scores), 0, waited, 0, 0, 0.0, 0.0, recalled=True)
 
 
 Observer: TypeAlias = Callable[[WorkDone], None]
