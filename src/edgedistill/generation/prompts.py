@@ -56,7 +56,7 @@ def generation_request(
         model=section.model,
         messages=generation_messages(codebook, call, form),
         response_format=_format(form, call.size),
-        sampling={"temperature": float(call.temperature), "seed": call.number},
+        sampling={"temperature": float(call.temperature)} | ({"seed": call.number} if section.seed else {}),
         max_output_tokens=max_output_tokens,
         vote=call.number,
     )

@@ -158,7 +158,10 @@ class TeacherSection(Section):
     api_key_env: str | None = "OPENAI_API_KEY"
     """The environment variable that holds the key; null for an endpoint that wants none."""
     votes: Annotated[int, Field(ge=1, le=100)] = 3
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.7
+    """Null sends none, for a model that takes none: the votes are then as varied as the model makes them."""
+    seed: bool = True
+    """Whether the vote's number is sent as ``seed``; false for an endpoint that refuses it."""
     few_shot: Annotated[int, Field(ge=0, le=100)] = 0
     """Examples in every coding prompt, from human train rows only."""
     few_shot_choice: Literal["balanced", "fixed", "similar"] = "balanced"

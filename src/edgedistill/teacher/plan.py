@@ -191,7 +191,10 @@ class Plan:
         return (Sheet(tuple(codings[start : start + size]), vote) for start in range(0, len(codings), size))
 
     def _sampling(self, vote: int) -> dict[str, float]:
-        sampling = {"temperature": float(self._section.temperature), "seed": vote}
+        temperature = self._section.temperature
+        sampling = {} if temperature is None else {"temperature": float(temperature)}
+        if self._section.seed:
+            sampling["seed"] = vote
         return sampling | {"logprobs": True, "top_logprobs": TOP} if self._section.logprobs else sampling
 
     def _opening_of(self, examples: Examples, form: AnswerFormat) -> tuple[Message, ...]:
