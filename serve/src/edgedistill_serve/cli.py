@@ -1,4 +1,4 @@
-"""The command line: `edgedistill-serve serve | grade | score | verify | info | key`."""
+"""The command line: `edgedistill-serve serve | grade | score | verify | info | key | bundle | key-pair`."""
 
 import logging
 import sys
@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from edgedistill_serve.bundle import Bundle
+from edgedistill_serve.bundle import Bundle, Signature
+from edgedistill_serve.cli_bundle import bundle_group, key_pair
 from edgedistill_serve.cli_serve import key, serve
 from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.grade import Graded
 from edgedistill_serve.grade import grade as grade_table
-from edgedistill_serve.options import BUNDLE, JSON, THREADS
+from edgedistill_serve.options import BUNDLE, JSON, PUBLIC_KEY, THREADS
 from edgedistill_serve.scorer import Scorer
 from edgedistill_serve.terminal import Count, as_text, write, write_table
 
@@ -25,6 +26,8 @@ def app() -> None:
 
 app.add_command(serve)
 app.add_command(key)
+app.add_command(bundle_group)
+app.add_command(key_pair)
 
 
 def main() -> None:
@@ -44,9 +47,18 @@ def main() -> None:
 @click.option("--force", is_flag=True, help="Replace OUT where it is there.")
 @click.option("--prefix", default="", help="Begins the name of every added column.")
 @THREADS
+@PUBLIC_KEY
 @JSON
 def grade(
-    bundle: Path, source: Path, target: Path, *, force: bool, prefix: str, threads: int | None, json: bool
+    bundle: Path,
+    source: Path,
+    target: Path,
+    *,
+    force: bool,
+    prefix: str,
+    threads: int | None,
+    public_key: Path | None,
+    json: bool,
 ) -> None:
     """Score every row of the table IN into the table OUT.
 
@@ -54,7 +66,7 @@ def grade(
     probability, probability_LABEL for every label, decision, reason, truncated, tokens, and error, which says why a row
     could not be scored.
     """
-    scorer = Scorer(Bundle.load(bundle), threads=threads)
+    scorer = Scorer(Bundle.load(bundle, public_key=public_key), threads=threads)
     started = time.perf_counter()
     count = Count(quiet=json)
     counts = grade_table(
@@ -78,11 +90,20 @@ def grade(
 @click.argument("response", metavar="TEXT")
 @click.option("--question", help="The question, where the task has one.")
 @click.option("--reference-answer", help="The reference answer, where the task has one.")
+@PUBLIC_KEY
 @JSON
-def score(bundle: Path, response: str, *, question: str | None, reference_answer: str | None, json: bool) -> None:
+def score(
+    bundle: Path,
+    response: str,
+    *,
+    question: str | None,
+    reference_answer: str | None,
+    public_key: Path | None,
+    json: bool,
+) -> None:
     """Score the one response TEXT, for a look."""
     given = {"question": question, "reference_answer": reference_answer, "response": response}
-    scorer = Scorer(Bundle.load(bundle), threads=1)
+    scorer = Scorer(Bundle.load(bundle, public_key=public_key), threads=1)
     (found,) = scorer.score([{name: text for name, text in given.items() if text is not None}])
     if json:
         write({**_identity(scorer.bundle), **msgspec.structs.asdict(found)})
@@ -94,10 +115,11 @@ def score(bundle: Path, response: str, *, question: str | None, reference_answer
 
 @app.command(epilog="Example: edgedistill-serve verify bundle")
 @BUNDLE
+@PUBLIC_KEY
 @JSON
-def verify(bundle: Path, *, json: bool) -> None:
-    """Check a bundle's files, and its golden scores on this CPU."""
-    loaded = Bundle.load(bundle)
+def verify(bundle: Path, *, public_key: Path | None, json: bool) -> None:
+    """Check a bundle's files and signature, and its golden scores on this CPU."""
+    loaded = Bundle.load(bundle, public_key=public_key)
     scorer = Scorer(loaded, threads=1)
     files, check = loaded.manifest.files, scorer.check
     if json:
@@ -108,7 +130,8 @@ def verify(bundle: Path, *, json: bool) -> None:
             "tolerance": check.tolerance,
         }
         counted = {"files": len(files), "bytes": sum(entry.bytes for entry in files.values())}
-        write({**_identity(loaded), **counted, "self_check": self_check, "notes": scorer.notes})
+        signed = {"signature": loaded.signature, "unlisted": loaded.unlisted}
+        write({**_identity(loaded), **counted, **signed, "self_check": self_check, "notes": scorer.notes})
         return
     write(f"{loaded.manifest.name}, version {loaded.manifest.version}: the bundle is whole")
     write_table(
@@ -117,6 +140,8 @@ def verify(bundle: Path, *, json: bool) -> None:
             ("schema version", str(loaded.manifest.schema_version)),
             ("paths", "all inside the folder, no links"),
             ("size and SHA-256", f"as written, {len(files)} files"),
+            ("signature", _SIGNATURES[loaded.signature]),
+            ("files not listed", f"never read: {', '.join(loaded.unlisted)}" if loaded.unlisted else "none"),
             ("golden responses", f"{check.rows}, scored with {check.precision} on this CPU"),
             ("largest difference", f"{check.difference:.2g} of a probability, {check.tolerance:.2g} is accepted"),
         ],
@@ -125,10 +150,11 @@ def verify(bundle: Path, *, json: bool) -> None:
 
 @app.command(epilog="Example: edgedistill-serve info bundle --json")
 @BUNDLE
+@PUBLIC_KEY
 @JSON
-def info(bundle: Path, *, json: bool) -> None:
+def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
     """Say what a bundle scores and where it comes from."""
-    manifest = Bundle.load(bundle).manifest
+    manifest = Bundle.load(bundle, public_key=public_key).manifest
     if json:
         write(manifest)
         return
@@ -147,6 +173,13 @@ def info(bundle: Path, *, json: bool) -> None:
             *((f"provenance: {name}", as_text(value)) for name, value in manifest.provenance.items()),
         ],
     )
+
+
+_SIGNATURES: dict[Signature, str] = {
+    "none": "none",
+    "not checked": "there is one; --public-key checks it",
+    "valid": "valid, with the given public key",
+}
 
 
 def _identity(bundle: Bundle) -> dict[str, str]:

@@ -77,6 +77,7 @@ def _limits(command: _Command) -> _Command:
     show_default=True,
     help="Last scores of each model that are remembered; 0 is none.",
 )
+@_option("--public-key", type=click.Path(path_type=Path), help="Key (PEM) that every bundle must be signed with.")
 @_option("--watch", "watched", is_flag=True, help="Let a new bundle take over when it appears in its folder.")
 @_limits
 @THREADS
@@ -105,6 +106,7 @@ def serve(bundles: tuple[Path, ...], **given: Any) -> None:
         default_model=given["default_model"],
         watched=given["watched"],
         recent=given["recent"],
+        public_key=given["public_key"],
         listening=lambda url: write({"event": "listening", "url": url} if as_json else f"listening on {url}"),
     )
 

@@ -100,17 +100,18 @@ class FolderState:
     fault: str | None = None
 
 
-def load_scorer(folder: Path, recent: int = ENTRIES) -> Scorer:
+def load_scorer(folder: Path, recent: int = ENTRIES, public_key: Path | None = None) -> Scorer:
     """Return a scorer of the bundle in a folder, checked and warm; its threads are those of whoever calls it.
 
     Args:
         folder: Holds a bundle.
         recent: As in `Scorer`.
+        public_key: As for `Bundle.load`.
 
     Raises:
         EdgeDistillError: See `Bundle.load` and `Scorer`.
     """
-    return Scorer(Bundle.load(folder), threads=1, recent=recent)
+    return Scorer(Bundle.load(folder, public_key=public_key), threads=1, recent=recent)
 
 
 class Shelf:

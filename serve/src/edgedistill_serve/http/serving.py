@@ -47,6 +47,7 @@ def serve(
     default_model: str | None = None,
     watched: bool = False,
     recent: int = ENTRIES,
+    public_key: Path | None = None,
     listening: Callable[[str], None],
 ) -> None:
     """Serve bundles until SIGTERM or SIGINT: then refuse new requests, answer those that were taken, and return.
@@ -64,6 +65,7 @@ def serve(
         default_model: The name of the model that a request means that names none.
         watched: Whether the folders are looked at again and again, for a new bundle to take over.
         recent: How many of each model's last scores are remembered, for texts that come again; 0 is none.
+        public_key: The PEM file of the key that every bundle must be signed with, a new one too; None asks for none.
         listening: Called once with the server's URL, before the bundles are loaded.
 
     Raises:
@@ -75,7 +77,7 @@ def serve(
     metrics = Metrics()
     access = Access(() if key_file is None else read_keys(key_file), rate=limits.key_rate)
     service = Service(limits, threads=threads or available_cores(), observe=metrics.count_work)
-    shelf = Shelf(bundles, default=default_model, load=partial(load_scorer, recent=recent))
+    shelf = Shelf(bundles, default=default_model, load=partial(load_scorer, recent=recent, public_key=public_key))
     connections = Connections(limits, room_for(limits.connections))
     metrics.watch(_gauges(service, shelf, connections))
     loading: list[asyncio.Task[None]] = []
