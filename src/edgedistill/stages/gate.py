@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import reduce
+from operator import add
 from typing import Any
 
 from edgedistill.agreement import agreement, agreement_between
@@ -33,7 +35,7 @@ def gate(run: Run) -> dict[str, Any]:
         "teacher": " + ".join(shown),
         **_compared(run, together),
         "passed": any(verdict["passed"] for verdict in verdicts.values()),
-        "cost": asdict(together.usage),
+        "cost": asdict(reduce(add, (labelling.usage for labelling in labellings.values()))),
         "teachers": list(verdicts.values()),
         "used": used,
         "weights": weights,

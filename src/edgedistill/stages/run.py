@@ -145,9 +145,10 @@ class Run:
 
     def way_of(self, teacher: TeacherSection) -> Way:
         """Return what is done before a teacher's questions are asked one by one."""
+        name = teacher.called if len(self.panel) > 1 else ""
         if self.way is None:
-            return Announce(lambda estimate: self.say(estimate.told))
-        return self.way(teacher.called if len(self.panel) > 1 else "")
+            return Announce(lambda estimate: self.say(f"{name}: {estimate.told}" if name else estimate.told))
+        return self.way(name)
 
     @property
     def cache_folder(self) -> Path:
