@@ -2,7 +2,8 @@
 
 EdgeDistillError                  (edgedistill_serve.errors)
 ├── CheckpointError               a folder that is no usable checkpoint; exit code 2
-└── ExportFailed                  the exported model is not the trained one; exit code 5
+├── ExportFailed                  the exported model is not the trained one; exit code 5
+└── PushFailed                    the bundle cannot be uploaded; exit code 2
 """
 
 from edgedistill_serve.errors import EdgeDistillError
@@ -16,3 +17,7 @@ class ExportFailed(EdgeDistillError):
     """The exported model does not agree with the student that was evaluated."""
 
     exit_code = 5
+
+
+class PushFailed(EdgeDistillError):
+    """A bundle cannot be uploaded to the Hub."""

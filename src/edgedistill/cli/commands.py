@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgedistill.cli.cache import cache_app
+from edgedistill.cli.shipping import DryRun, Public, Push, Shipping, Sign, shipping
 from edgedistill.cli.terminal import Terminal
 from edgedistill.cli.ways import AskingOptions, BatchIn, BatchOut, EstimateOnly, InBatches
 from edgedistill.errors import EdgeDistillError, Paused
@@ -90,11 +91,13 @@ class Doing:
         offline: Answer from the cache alone.
         accept_teacher: Go on with a teacher that the gate refuses.
         asking: How the teacher is asked.
+        shipping: What is done with a bundle that is in its place.
     """
 
     offline: bool = False
     accept_teacher: bool = False
     asking: AskingOptions = field(default_factory=AskingOptions)
+    shipping: Shipping = field(default_factory=Shipping)
 
 
 def _work(
@@ -150,7 +153,7 @@ def _work(
         bundle = folder / "bundle"
         size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
         terminal.console.print(f"bundle  {bundle}  {size / 1e6:.1f} MB, serves {steps[-1].entry['served']}")
-        result["bundle"] = {"path": str(bundle), "bytes": size}
+        result["bundle"] = {"path": str(bundle), "bytes": size} | doing.shipping.ship(bundle, terminal)
     terminal.finish(result)
 
 
@@ -232,6 +235,30 @@ def _generate(
     _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher, asking))
 
 
+def _export(
+    project: ProjectFile,
+    offline: Offline = False,
+    accept_teacher: Accept = False,
+    sign: Sign = None,
+    push: Push = None,
+    dry_run: DryRun = False,
+    public: Public = False,
+    as_json: AsJson = False,
+) -> None:
+    """Export the student to a checked ONNX bundle.
+
+    Example: edgedistill export praise/project.yaml --sign maker --push school/praise --dry-run
+    """
+
+    def work(run: "Run", told: "Callable[[Step], None]") -> None:
+        from edgedistill.stages import run_stage
+
+        told(run_stage(run, "export"))
+
+    ways = shipping(sign, push, dry_run=dry_run, public=public)
+    _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher, shipping=ways))
+
+
 def _show_prompt(path: Path, terminal: Terminal, ident: str) -> None:
     """Print what each teacher would be sent about a response; ask nothing."""
     project = read_project(path)
@@ -255,9 +282,9 @@ for _name, _does in (
     ("mix", "Draw the training set."),
     ("train", "Fine-tune the student on the training set."),
     ("evaluate", "Compare student and teacher with the human codes of the locked test rows."),
-    ("export", "Export the student to a checked ONNX bundle."),
 ):
     _stage_command(_name, _does)
+app.command("export")(_export)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from platform import python_version
 from typing import Any
 
 from edgedistill.errors import RunError
+from edgedistill_serve.bundle_files import SIGNATURE_FILE
 
 _TOOLS = ("edgedistill", "torch", "transformers", "tokenizers", "optimum-onnx", "onnxruntime", "openai", "scikit-learn")
 
@@ -113,9 +114,10 @@ class RunFolder:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files by name."""
+    """SHA-256 of a file, or of a folder's files by name; a bundle's signature, which is added later, does not count."""
     total = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
+    inside = (file for file in path.rglob("*") if file.is_file() and file.name != SIGNATURE_FILE)
+    for file in sorted(inside) if path.is_dir() else [path]:
         total.update(os.fsencode(file.relative_to(path)))
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
