@@ -168,7 +168,7 @@ def _use(draft: Manifest) -> Iterator[str]:
     yield ""
     yield f'In transformers.js it loads with `dtype: "{dtype}"`, in Python with optimum\'s'
     yield "`ORTModelForSequenceClassification`. Given one response at a time they give the scorer's labels; they"
-    yield "neither calibrate nor send a response to review, and take marks such as `[SEP]` that a learner typed for marks."
+    yield "neither calibrate nor send a response to review, and read a typed `[SEP]` as a mark."
     if len(draft.task.inputs) > 1:
         yield ""
         yield "In transformers.js a context and a response are read as `tokenizer(context, {text_pair: response,"
