@@ -172,3 +172,27 @@ def test_a_project_that_cuts_its_vocabulary_gets_a_smaller_bundle_and_is_told_wh
     assert after["bytes"] < 0.7 * before["bytes"]
     assert after["vocabulary"]["pieces"] < 8000
     assert "of 18 validation rows when it is made without them" in after["notes"][0]
+
+
+def test_a_bundle_that_is_done_is_signed_and_what_a_push_would_send_is_listed(lesson, tmp_path):
+    project, _, _ = lesson
+    copy = shutil.copytree(project.parent, tmp_path / "copy") / project.name
+    command("edgedistill-serve", "key-pair", tmp_path / "maker")
+    shipped = ("--sign", tmp_path / "maker", "--push", "school/praise", "--dry-run", "--json")
+    told = json.loads(command("edgedistill", "export", copy, *shipped).stdout)["bundle"]
+    bundle = copy.parent / "runs/lesson/bundle"
+    assert set(told["push"]["files"]) == {
+        file.relative_to(bundle).as_posix() for file in bundle.rglob("*") if file.is_file()
+    }
+    assert "commit" not in told["push"]
+    command("edgedistill-serve", "verify", bundle, "--public-key", tmp_path / "maker.pub")
+    assert "done before" in command("edgedistill", "export", copy).stdout
+    assert (bundle / "bundle.json.sig").exists()
+
+
+def test_a_push_without_a_token_is_one_line_with_its_mend(lesson, monkeypatch):
+    project, _, _ = lesson
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    told = command("edgedistill", "export", project, "--push", "school/praise", expect=2).stderr
+    assert told == ("edgedistill: there is no token for the Hub. Put one that may write into the variable HF_TOKEN.\n")
+    assert "--push" in command("edgedistill", "export", project, "--dry-run", expect=2).stderr

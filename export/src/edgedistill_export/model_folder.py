@@ -11,16 +11,18 @@ from edgedistill_export.errors import CheckpointError
 _NOT_CARRIED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file", "auto_map")
 """Keys that name a path of the machine that trained, or code to be fetched."""
 
+_SIZES = ("hidden_size", "num_hidden_layers")
 _MARKS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
     """Return config and tokenizer files by their name in the bundle.
 
-    ``config.json`` names the labels and the problem type. ``tokenizer.json`` is the checkpoint's, byte for byte.
-    ``tokenizer_config.json`` gives the student's longest sequence as ``model_max_length``, so that other readers cut
-    where the scorer does. ``special_tokens_map.json``, which newer versions of transformers no longer write, is made
-    from it where it is missing.
+    ``config.json`` names the labels, the problem type, and width and depth under the names that
+    text-embeddings-inference asks for, also where the kind of model has names of its own for them.
+    ``tokenizer.json`` is the checkpoint's, byte for byte. ``tokenizer_config.json`` gives the student's longest
+    sequence as ``model_max_length``, so that other readers cut where the scorer does. ``special_tokens_map.json``,
+    which newer versions of transformers no longer write, is made from it where it is missing.
 
     Raises:
         CheckpointError: One of the checkpoint's files is no JSON object.
@@ -31,7 +33,7 @@ def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
         _read(marks_file) if marks_file.exists() else {name: settings[name] for name in _MARKS if settings.get(name)}
     )
     return {
-        "config.json": _json(student.config),
+        "config.json": _json({name: getattr(student.model.config, name) for name in _SIZES} | dict(student.config)),
         "tokenizer.json": student.folder / "tokenizer.json",
         "tokenizer_config.json": _json(settings),
         "special_tokens_map.json": _json(marks),
