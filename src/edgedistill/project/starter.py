@@ -65,6 +65,7 @@ student:
   backbone: minilm              # or a folder, or a name on the Hugging Face Hub
   max_tokens: 128
   search: {{learning_rate: [5e-5], batch_size: [16], epochs: [4]}}   # every combination, judged on validation rows
+  # a few hundred rows of a hard codebook want more: learning_rate: [1e-4], epochs: [15]
   seeds: [0]
 
 export:
