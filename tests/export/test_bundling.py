@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from edgedistill_export.conversion import to_onnx
 from edgedistill_export.golden import MOST_ROWS
 from edgedistill_export.parity import probabilities
 from edgedistill_serve.bundle import Bundle
+from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.errors import BundleError, DataError
 from edgedistill_serve.manifest import Precision, ReviewRule
 from edgedistill_serve.scorer import Scorer
@@ -47,11 +48,11 @@ def _with_weights(source: Path, target: Path, change: str) -> None:
     onnx.save(model, target)
 
 
-def _negating(fp32: Path, int8: Path) -> None:
+def _negating(fp32: Path, int8: Path, _rows: Sequence[Encoded]) -> None:
     _with_weights(fp32, int8, "negated")
 
 
-def _spoiling(fp32: Path, int8: Path) -> None:
+def _spoiling(fp32: Path, int8: Path, _rows: Sequence[Encoded]) -> None:
     _with_weights(fp32, int8, "nan")
 
 

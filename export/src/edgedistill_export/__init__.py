@@ -1,8 +1,9 @@
 """From a fine-tuned checkpoint to a verified bundle: ONNX fp32, int8, and how far each agrees with the last."""
 
-from edgedistill_export.bundling import Exported, ExportPlan, export_bundle
+from edgedistill_export.bundling import Exported, export_bundle
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import CheckpointError, ExportFailed
 from edgedistill_export.parity import Hop
+from edgedistill_export.plan import ExportPlan
 
 __all__ = ["Checkpoint", "CheckpointError", "ExportFailed", "ExportPlan", "Exported", "Hop", "export_bundle"]

@@ -1,70 +1,41 @@
 """From a checkpoint to a verified bundle: convert, quantize, measure, and write only what agrees."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import msgspec
-import numpy as np
 
 from edgedistill_export.card import card
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.conversion import to_onnx
 from edgedistill_export.errors import ExportFailed
+from edgedistill_export.forms import (
+    Converter,
+    Forms,
+    Rows,
+    converted_form,
+    finite_logits,
+    on_locked_rows,
+    with_int8,
+    with_tuned,
+)
 from edgedistill_export.golden import golden
 from edgedistill_export.model_folder import model_folder_files
-from edgedistill_export.parity import Hop, Logits, check_conversion, differences, graph_logits, hop
-from edgedistill_export.quantization import Recipe, dynamic_int8
-from edgedistill_export.vocabulary import COMMON, VocabularyCut, cut_vocabulary
+from edgedistill_export.parity import Hop, Logits, hop
+from edgedistill_export.plan import ExportPlan
+from edgedistill_export.quantization import RECIPES, Recipe, measured_int8
+from edgedistill_export.tuning import Tuning
+from edgedistill_export.vocabulary import VocabularyCut, cut_vocabulary
 from edgedistill_serve.bundle import Bundle, write_bundle
-from edgedistill_serve.errors import BundleError, DataError, ScoringFailed
-from edgedistill_serve.manifest import MODEL_FILES, Manifest, Precision, ReviewRule
+from edgedistill_serve.errors import DataError
+from edgedistill_serve.manifest import MODEL_FILES, Manifest, Precision
 from edgedistill_serve.task import Task, inputs_of
 
-Converter: TypeAlias = Callable[[Checkpoint, Path], None]
-"""Writes a student as an fp32 ONNX graph, weights inside."""
-
-_Rows: TypeAlias = Sequence[Mapping[str, str]]
-
 _TOOLS = ("edgedistill-export", "onnx", "onnxruntime", "optimum", "optimum-onnx", "torch", "transformers")
-
-
-@dataclass(frozen=True, slots=True)
-class ExportPlan:
-    """What shall be exported, and what the bundle shall say of it.
-
-    Attributes:
-        name: The project's name.
-        task: What is scored.
-        max_tokens: Longest sequence that the student reads, special tokens counted.
-        precision: The precision to serve where it agrees with fp32.
-        max_flip_rate: Share of the validation rows, in [0, 1], whose label int8 may change and still be served.
-        temperature: Divides the logits before softmax; 1.0 where nothing was calibrated.
-        review: Which scores go to a person.
-        vocabulary: Whether pieces that no seen text needs are cut from the vocabulary.
-        seen: The inputs of every other row whose texts may be seen, for a cut: rows of the test split are not among
-            them, for they stand for the texts that are still to come, which no cut can know.
-        common: How many generally frequent pieces a cut keeps whatever the texts hold; 0 or more.
-        metrics: By coder (``student``, ``teacher``), its agreement with the human codes of the test rows.
-        provenance: Teacher, mixture, seeds, data fingerprints; ``license`` is the model card's. The export adds its own
-            under ``export``.
-    """
-
-    name: str
-    task: Task
-    max_tokens: int
-    precision: Precision
-    max_flip_rate: float
-    temperature: float = 1.0
-    review: ReviewRule = ReviewRule()  # noqa: RUF009  frozen
-    vocabulary: Literal["full", "cut"] = "full"
-    seen: Sequence[Mapping[str, str]] = ()
-    common: int = COMMON
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +49,8 @@ class Exported:
         bytes: Size of the graph that is served.
         notes: What the user must know, such as why int8 is not served.
         vocabulary: What a cut of the vocabulary left, None where it is full.
+        tuning: What was tried where the plan says ``auto``, else None.
+        locked: What the plan's ``compare`` said of the locked rows.
     """
 
     bundle: Bundle
@@ -86,15 +59,8 @@ class Exported:
     bytes: int
     notes: tuple[str, ...]
     vocabulary: VocabularyCut | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """The graphs that agree, by precision with their logits, and what was measured on the way."""
-
-    graphs: dict[Precision, tuple[Path, Logits]]
-    chain: tuple[Hop, ...]
-    notes: tuple[str, ...] = ()
+    tuning: Tuning | None = None
+    locked: tuple[dict[str, Any], ...] = ()
 
 
 def export_bundle(
@@ -104,7 +70,8 @@ def export_bundle(
     rows: Sequence[Mapping[str, str]],
     *,
     convert: Converter = to_onnx,
-    quantize: Recipe = dynamic_int8,
+    quantize: Recipe = measured_int8,
+    recipes: Mapping[str, Recipe] = RECIPES,
 ) -> Exported:
     """Export a checkpoint as a bundle that is known to agree with it.
 
@@ -118,7 +85,8 @@ def export_bundle(
         plan: What shall be exported.
         rows: The inputs of the validation rows, at least one. Some are written into ``golden.json`` word for word.
         convert: How the fp32 graph is made.
-        quantize: How the int8 graph is made.
+        quantize: How the int8 graph is made, where the plan says ``int8``.
+        recipes: What is tried where it says ``auto``.
 
     Raises:
         CheckpointError: The folder is no usable checkpoint of this task.
@@ -132,21 +100,24 @@ def export_bundle(
             "there is no validation row to check the export with", mend="Give the validation split some rows."
         )
     student = Checkpoint.load(checkpoint, plan.task, plan.max_tokens)
-    reference = _finite_logits(student, inputs)
+    reference = finite_logits(student, inputs)
     with TemporaryDirectory(prefix="edgedistill-export-") as work:
         served, cut, notes = _with_vocabulary(student, reference, plan, inputs, Path(work))
-        measured = _converted(served, reference, Path(work) / "model.onnx", plan.temperature, inputs, convert)
+        measured = converted_form(served, reference, Path(work) / "model.onnx", plan.temperature, inputs, convert)
         if plan.precision == "int8":
-            measured = _quantized(measured, Path(work) / "model_quantized.onnx", served, plan, inputs, quantize)
+            measured = with_int8(measured, Path(work) / "model_quantized.onnx", served, plan, inputs, quantize)
+        elif plan.precision == "auto":
+            measured = with_tuned(measured, Path(work), served, plan, inputs, recipes)
         measured = replace(measured, notes=(*notes, *measured.notes))
+        measured = replace(measured, locked=on_locked_rows(student, served, plan, measured))
         bundle = _write(served, folder, plan, inputs, measured, cut)
     precision = bundle.manifest.precision
     size = bundle.manifest.files[MODEL_FILES[precision]].bytes
-    return Exported(bundle, precision, measured.chain, size, measured.notes, cut)
+    return Exported(bundle, precision, measured.chain, size, measured.notes, cut, measured.tuning, measured.locked)
 
 
 def _with_vocabulary(
-    student: Checkpoint, reference: Logits, plan: ExportPlan, rows: _Rows, work: Path
+    student: Checkpoint, reference: Logits, plan: ExportPlan, rows: Rows, work: Path
 ) -> tuple[Checkpoint, VocabularyCut | None, tuple[str, ...]]:
     """Cut the vocabulary where the plan says so and unseen rows keep their labels; what the user must know of it."""
     if plan.vocabulary == "full":
@@ -170,75 +141,19 @@ def _inputs(row: Mapping[str, str], task: Task, number: int) -> dict[str, str]:
         raise DataError(error.what, where=f"validation row {number}", mend=error.mend) from None
 
 
-def _finite_logits(student: Checkpoint, rows: _Rows) -> Logits:
-    logits = student.logits(rows)
-    if not np.isfinite(logits).all():
-        raise ExportFailed(
-            "the student gives scores that are no numbers",
-            where=str(student.folder),
-            mend="Its training diverged; train again with a lower learning rate.",
-        )
-    return logits
-
-
-def _converted(
-    served: Checkpoint, reference: Logits, file: Path, temperature: float, rows: _Rows, convert: Converter
-) -> _Measured:
-    """Compare the graph with the student that was evaluated, so that a cut vocabulary is a part of what is measured."""
-    convert(served, file)
-    try:
-        fp32 = graph_logits(file, served.encoder, rows)
-    except (BundleError, ScoringFailed) as error:
-        raise ExportFailed(f"the ONNX fp32 graph cannot score ({error})", mend="Choose another backbone.") from error
-    step = hop(("PyTorch", "ONNX fp32"), reference, fp32, temperature)
-    check_conversion(step)
-    return _Measured({"fp32": (file, fp32)}, (step,))
-
-
-def _quantized(
-    converted: _Measured, file: Path, student: Checkpoint, plan: ExportPlan, rows: _Rows, quantize: Recipe
-) -> _Measured:
-    """Add the int8 graph where it agrees with the fp32 one, else a note that says why not."""
-    fp32_file, fp32 = converted.graphs["fp32"]
-    try:
-        quantize(fp32_file, file)
-        int8 = graph_logits(file, student.encoder, rows)
-    except (BundleError, ExportFailed, ScoringFailed) as error:
-        return replace(converted, notes=(f"There is no int8 graph that works, so fp32 is served: {error}",))
-    step = hop(("ONNX fp32", "int8"), fp32, int8, plan.temperature)
-    measured = replace(converted, chain=(*converted.chain, step))
-    if step.flip_rate > plan.max_flip_rate:
-        return replace(measured, notes=(_refusal(step, plan.max_flip_rate),))
-    return replace(measured, graphs={**converted.graphs, "int8": (file, int8)})
-
-
-def _refusal(quantized: Hop, allowed: float) -> str:
-    return (
-        f"int8 changes the label of {quantized.flips} of {quantized.rows} validation rows "
-        f"({quantized.flip_rate:.2%}; export.max_flip_rate allows {allowed:.2%}), so fp32 is served."
-    )
-
-
 def _write(
     student: Checkpoint,
     folder: Path,
     plan: ExportPlan,
-    rows: _Rows,
-    measured: _Measured,
+    rows: Rows,
+    measured: Forms,
     cut: VocabularyCut | None,
 ) -> Bundle:
-    reference = measured.graphs["fp32"][1]
-    checked = golden(
-        rows,
-        reference,
-        {
-            precision: differences(reference, logits, plan.temperature)
-            for precision, (_, logits) in measured.graphs.items()
-        },
-    )
+    checked = golden(rows, {precision: logits for precision, (_, logits) in measured.graphs.items()})
     exporting = {
         "chain": [asdict(step) for step in measured.chain],
         "notes": list(measured.notes),
+        "chain_on_test_rows": list(measured.locked),
         "versions": {tool: version(tool) for tool in _TOOLS},
     } | ({"vocabulary": asdict(cut)} if cut else {})
     draft = Manifest(
@@ -247,6 +162,7 @@ def _write(
         task=plan.task,
         max_tokens=plan.max_tokens,
         precision="int8" if "int8" in measured.graphs else "fp32",
+        recipe=measured.recipe,
         files={},
         temperature=plan.temperature,
         review=plan.review,

@@ -15,37 +15,35 @@ MOST_ROWS = 32
 """A self-check of so many rows takes well under a second with a small student."""
 
 SLACK: dict[Precision, float] = {"fp32": 0.001, "int8": 0.02}
-"""How much further from the fp32 probabilities than here a row may be on another processor.
+"""How far from its graph's own probabilities here a row may be on another processor.
 
 Another processor adds floats in another order, about 1e-6 in a probability in fp32; in int8 such a difference can move
 an activation to the next of 256 steps, so the slack is wider. Arithmetic that saturates is far outside both.
 """
 
 
-def golden(
-    rows: Sequence[Mapping[str, str]],
-    logits: npt.NDArray[np.float32],
-    measured: Mapping[Precision, npt.NDArray[np.float64]],
-) -> Golden:
+def golden(rows: Sequence[Mapping[str, str]], logits: Mapping[Precision, npt.NDArray[np.float32]]) -> Golden:
     """Choose golden rows, and the tolerance of the self-check.
 
     Args:
         rows: The inputs of the validation rows, at least one.
-        logits: Their fp32 logits, of shape (rows, labels), labels at least two.
-        measured: Per precision of the bundle, the largest probability difference from fp32 of each row on this
-            machine, of shape (rows,).
+        logits: Per precision of the bundle, fp32 among them, what its graph gave here, each row alone, of shape (rows,
+            labels), labels at least two.
 
     Returns:
-        The rows, at most `MOST_ROWS`. The tolerance of a precision is the largest measured difference among
-        them plus `SLACK`, at most 1.
+        The rows, at most `MOST_ROWS`. Each graph is held to what it gave here, with the tolerance `SLACK`.
     """
-    chosen = choose(logits)
+
+    def of(precision: Precision, row: int) -> tuple[float, ...]:
+        return tuple(map(float, logits[precision][row]))
+
+    others = [precision for precision in logits if precision != "fp32"]
     return Golden(
-        rows=tuple(GoldenRow(inputs=dict(rows[i]), logits=tuple(map(float, logits[i]))) for i in chosen),
-        tolerance={
-            precision: min(1.0, float(differences[chosen].max()) + SLACK[precision])
-            for precision, differences in measured.items()
-        },
+        rows=tuple(
+            GoldenRow(dict(rows[row]), of("fp32", row), {precision: of(precision, row) for precision in others})
+            for row in choose(logits["fp32"])
+        ),
+        tolerance={precision: SLACK[precision] for precision in logits},
     )
 
 

@@ -1,20 +1,35 @@
-"""From an fp32 graph to a smaller, faster one: each recipe is one function."""
+"""From an fp32 graph to a smaller, faster one: each recipe is one function.
 
-from collections.abc import Callable
+docs/decisions/0012-int8-recipes.md says what each was measured to cost.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from edgedistill_export.calibration import fed_layers
+from edgedistill_export.choosing import choose_activations, errors
+from edgedistill_export.embedding import quantize_embeddings
 from edgedistill_export.errors import ExportFailed
+from edgedistill_export.first_token import only_what_is_read
+from edgedistill_export.graph import Graph
+from edgedistill_export.int8_layers import Scaling, quantize_layers
 from edgedistill_export.quiet import quiet
+from edgedistill_export.rounding import Floats, Integers, carried, nearest
+from edgedistill_serve.encoding import Encoded
 
-Recipe: TypeAlias = Callable[[Path, Path], None]
-"""Reads the fp32 graph at the first path and writes the quantized one to the second, weights inside."""
+Recipe: TypeAlias = Callable[[Path, Path, Sequence[Encoded]], None]
+"""Reads the fp32 graph at the first path and writes another to the second, weights inside; rows to calibrate with."""
+
+CALIBRATION_ROWS = 128
+"""Of the rows that a recipe is given, so many are used."""
 
 
-def dynamic_int8(fp32: Path, int8: Path) -> None:
-    """Quantize to 8 bits: weights per output channel, activations when a row is scored.
+def dynamic_int8(fp32: Path, int8: Path, _rows: Sequence[Encoded] = ()) -> None:
+    """Quantize to 8 bits as onnxruntime does: weights per output channel, activations when a row is scored.
 
     Every operator that onnxruntime can quantize is, the embedding table among them. One scale is taken over the whole
     input of a layer, so a row's score depends on the rows in its batch: rows must be scored alone.
@@ -33,3 +48,70 @@ def dynamic_int8(fp32: Path, int8: Path) -> None:
         raise ExportFailed(
             f"the graph cannot be quantized ({error})", mend="Set export.precision to fp32, or choose another backbone."
         ) from error
+
+
+def measured_int8(
+    fp32: Path,
+    int8: Path,
+    rows: Sequence[Encoded],
+    *,
+    scalings: Sequence[Scaling] = ("fixed", "token"),
+    bits: int = 8,
+    kept: int = 0,
+    carry: bool = True,
+) -> None:
+    """Quantize to 8 bits with scales that were measured on calibration rows, so that rows cannot touch each other.
+
+    Every layer over tokens becomes 8-bit integers: its channels are evened out and its input scaled as
+    `edgedistill_export.choosing` finds best, its weights rounded by `edgedistill_export.rounding`. The table of
+    embeddings becomes 8-bit integers with a scale for each piece. The classifier stays in floats. What no score
+    depends on is left out (`edgedistill_export.first_token`).
+
+    Args:
+        fp32: The plain graph.
+        int8: The file to write.
+        rows: Calibration rows, at least one.
+        scalings: How inputs may be scaled.
+        bits: Of a weight, 7 or 8. With 7 a sum of two products stays within 16 bits, where processors without VNNI
+            would clip it.
+        kept: So many inputs, those whose layers change most, keep their layers in floats.
+        carry: Whether rounding carries errors on, or takes the nearest integers.
+
+    Raises:
+        ExportFailed: The graph has no layer that can be quantized, or cannot be run.
+    """
+    graph = Graph(fp32)
+    layers = graph.linears()
+    if not layers:
+        raise ExportFailed(
+            "the graph has no layer that can be quantized", where=fp32.name, mend="Set export.precision to fp32."
+        )
+    fed = fed_layers(graph, rows[:CALIBRATION_ROWS])
+    how = choose_activations(layers, fed, scalings)
+    change = errors(layers, fed, how)
+    spared = sorted(change, key=change.__getitem__, reverse=True)[:kept]
+
+    def rounding(source: str, weights: Floats) -> tuple[Integers, Floats]:
+        name = source.removesuffix(".first")
+        channels = how[name].channels
+        values = fed[name].values
+        if not carry:
+            return nearest(weights, bits)
+        return carried(weights, values if channels is None else values / channels, bits)
+
+    only_what_is_read(graph)
+    left = [layer for layer in graph.linears() if layer.source.removesuffix(".first") not in spared]
+    quantize_layers(graph, left, how | {f"{source}.first": one for source, one in how.items()}, rounding)
+    quantize_embeddings(graph)
+    graph.save(int8)
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "int8-mixed": measured_int8,
+    "int8-fixed": partial(measured_int8, scalings=("fixed",)),
+    "int8-token": partial(measured_int8, scalings=("token",)),
+    "int8-mixed-7bit": partial(measured_int8, bits=7),
+    "int8-mixed-4-kept": partial(measured_int8, kept=4),
+    "int8-dynamic": dynamic_int8,
+}
+"""What `edgedistill_export.tuning` tries, by the name that ``bundle.json`` tells."""

@@ -42,6 +42,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         max_tokens: Longest sequence that the model reads, special tokens counted.
         truncation: Which text is cut first when a row is too long; always ``context_first`` in schema 1.
         precision: The graph that is served.
+        recipe: How the int8 graph was made; empty where that was not noted.
         batch_invariant: Whether a row's scores are bit-identical in any batch; if not, rows are scored one by one.
         temperature: Divides the logits before softmax; 1.0 where nothing was calibrated.
         review: Which scores go to a person.
@@ -57,6 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     precision: Precision
     files: dict[str, FileEntry]
     truncation: Literal["context_first"] = "context_first"
+    recipe: str = ""
     batch_invariant: bool = False
     temperature: float = 1.0
     review: ReviewRule = ReviewRule()
@@ -65,11 +67,22 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     schema_version: int = SCHEMA_VERSION
 
 
-class GoldenRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One checked response: its inputs and the fp32 logits, one per label in class order."""
+class GoldenRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One checked response.
+
+    Attributes:
+        inputs: The task's inputs.
+        logits: The fp32 logits, one per label in class order.
+        logits_by_precision: What each other graph gave where the bundle was made; older bundles say nothing of it.
+    """
 
     inputs: dict[str, str]
     logits: tuple[float, ...]
+    logits_by_precision: dict[Precision, tuple[float, ...]] = {}
+
+    def expected(self, precision: Precision) -> tuple[float, ...]:
+        """Return the logits that the graph of a precision is held to."""
+        return self.logits_by_precision.get(precision, self.logits)
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +90,8 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         rows: The checked responses.
-        tolerance: Per precision, the largest difference of a probability from the fp32 one that is accepted at load.
+        tolerance: Per precision, the largest difference of a probability from the expected one that is accepted at
+            load.
     """
 
     rows: tuple[GoldenRow, ...]

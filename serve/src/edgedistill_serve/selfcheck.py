@@ -41,8 +41,8 @@ def self_check(
 
     Args:
         logits_of: From the inputs of a response to its logits, shape (labels,).
-        golden: Responses with their fp32 logits.
-        precision: Of the graph behind ``logits_of``; chooses the tolerance.
+        golden: Responses with the logits that each graph gave where the bundle was made.
+        precision: Of the graph behind ``logits_of``; chooses the expected logits and the tolerance.
         temperature: Divides both logits.
 
     Raises:
@@ -50,7 +50,7 @@ def self_check(
     """
     difference = 0.0
     for row in golden.rows:
-        wanted = softmax(np.array(row.logits, dtype=np.float64), temperature)
+        wanted = softmax(np.array(row.expected(precision), dtype=np.float64), temperature)
         found = softmax(logits_of(row.inputs), temperature)
         same_labels = found.shape == wanted.shape
         difference = max(difference, float(np.abs(found - wanted).max()) if same_labels else 1.0)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -153,8 +153,42 @@ class Terminal:
                 hop["before"], hop["after"], str(hop["rows"]), flips, f"{hop['max_probability_difference']:.4f}"
             )
         self.console.print(table)
+        self._on_test_rows(export.get("chain_on_test_rows") or [])
+        if export.get("tuning"):
+            self._tuning(export["tuning"])
         for note in export["notes"]:
             self.console.print(f"  note: {note}")
+
+    def _on_test_rows(self, chain: Sequence[Mapping[str, Any]]) -> None:
+        if not chain:
+            return
+        self.console.print("On locked test rows, with the kappa lost against human codes, 95 % paired intervals")
+        table = Table("from", "to", "rows", "flips", "kappa lost", box=box.SIMPLE_HEAD, pad_edge=False)
+        for hop in chain:
+            rate = "{value:.1%} [{low:.1%}, {high:.1%}]".format(**hop["flip_rate"])
+            lost = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**hop["kappa_lost"]) if hop["kappa_lost"] else "-"
+            table.add_row(hop["before"], hop["after"], str(hop["rows"]), f"{hop['flips']} = {rate}", lost)
+        self.console.print(table)
+
+    def _tuning(self, tuning: Mapping[str, Any]) -> None:
+        self.console.print(f"Recipes on {tuning['rows']} validation rows and this processor, each row alone")
+        heads = ("recipe", "flips", "largest change", "batch flips", "kappa lost", "texts/s", "MB")
+        table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
+        for one in tuning["tried"]:
+            if one["fault"]:
+                table.add_row(one["recipe"], one["fault"])
+                continue
+            lost = "-" if one["kappa_lost"] is None else f"{one['kappa_lost']:.3f}"
+            table.add_row(
+                one["recipe"],
+                f"{one['flip_rate']:.2%}",
+                f"{one['max_probability_difference']:.3f}",
+                str(one["batch_flips"]),
+                lost,
+                "/".join(f"{speed:.0f}" for speed in one["texts_per_second"].values()),
+                f"{one['bytes'] / 1e6:.1f}",
+            )
+        self.console.print(table)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Print the JSON object, where that was asked for."""

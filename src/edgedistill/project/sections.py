@@ -291,7 +291,8 @@ class StudentSection(Section):
 class ExportSection(Section):
     """The ONNX model."""
 
-    precision: Literal["int8", "fp32"] = "int8"
+    precision: Literal["auto", "int8", "fp32"] = "int8"
+    """``auto`` tries every recipe on the validation rows and this processor: the fastest that keeps the labels."""
     vocabulary: Literal["full", "cut"] = "full"
     """``cut`` leaves out the pieces that no text of the project needs, test rows not counted: a smaller file."""
     max_flip_rate: Share = 0.01

@@ -6,6 +6,7 @@ from typing import Any
 
 from edgedistill.agreement import Agreement, agreement
 from edgedistill.records.types import CodedResponse
+from edgedistill.stages.chain import chain
 from edgedistill.stages.gate import between, groups_of
 from edgedistill.stages.run import Run
 from edgedistill.teacher import Labelling, joint_labelling
@@ -45,9 +46,26 @@ def evaluate(run: Run) -> dict[str, Any]:
             result["between"] = between(run, labellings)
             for name, labelling in labellings.items():
                 columns |= _of_teacher(run, f"teacher {name}", labelling)
+        result["chain"] = _chain(run, together, [task.names[i] for i in chosen])
     result["agreement"] = {name: column.as_dict() for name, column in columns.items()}
     run.folder.write_json("evaluation.json", result)
     return cost
+
+
+def _chain(run: Run, labelling: Labelling, student: Sequence[str]) -> list[dict[str, Any]]:
+    """The hop from teacher to student; `chain.json` of the export goes on from there."""
+    test = run.records.splits.test
+    ids = [row.response.id for row in test]
+    groups = groups_of([row.response.group for row in test])
+    return chain(
+        dict(zip(ids, test.labels, strict=True)),
+        {
+            "teacher": {label.id: label.label for label in labelling.labels},
+            "PyTorch": dict(zip(ids, student, strict=True)),
+        },
+        run.project.task.task,
+        dict(zip(ids, groups, strict=True)) if groups else None,
+    )
 
 
 def _of_teacher(run: Run, heading: str, labelling: Labelling) -> dict[str, Agreement]:

@@ -1,10 +1,12 @@
 """Export: the student becomes a bundle that is known to agree with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from edgedistill.stages.chain import chain
+from edgedistill.stages.gate import groups_of
 from edgedistill.stages.mix import read_mixture
 from edgedistill.stages.run import Run
 from edgedistill_export import ExportPlan, export_bundle
@@ -14,13 +16,22 @@ def export(run: Run) -> dict[str, Any]:
     """Export `student/` to `bundle/`, checked on the validation rows.
 
     Returns:
-        The chain of hops, the precision that is served, bytes and notes, for `run.json`.
+        The chains of hops, on validation rows and on test rows, the precision that is served, bytes and notes, for
+        `run.json`.
 
     Raises:
         ExportFailed: The ONNX model is not the student that was evaluated.
     """
     project, journal = run.project, run.folder.journal
-    validation = run.records.splits.validation
+    validation, test = run.records.splits.validation, run.records.splits.test
+
+    def compare(labels: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        ids = [row.response.id for row in test]
+        groups = groups_of([row.response.group for row in test])
+        codings = {form: dict(zip(ids, given, strict=True)) for form, given in labels.items()}
+        human = dict(zip(ids, test.labels, strict=True))
+        return chain(human, codings, project.task.task, dict(zip(ids, groups, strict=True)) if groups else None)
+
     run.advance("export: PyTorch, ONNX, int8", 0, 1)
     exported = export_bundle(
         run.folder / "student",
@@ -33,15 +44,24 @@ def export(run: Run) -> dict[str, Any]:
             max_flip_rate=project.export.max_flip_rate,
             vocabulary=project.export.vocabulary,
             seen=_seen(run),
+            codes=validation.labels,
+            locked=[dict(response.inputs) for response in test.responses],
+            compare=compare,
             metrics=run.folder.read_json("evaluation.json")["agreement"],
             provenance=_provenance(run, journal),
         ),
         [dict(response.inputs) for response in validation.responses],
     )
+    run.folder.write_json("chain.json", list(exported.locked))
+    if exported.tuning:
+        run.folder.write_json("tuning.json", asdict(exported.tuning))
     return {
         "served": exported.served,
+        "recipe": exported.bundle.manifest.recipe,
         "bytes": exported.bytes,
         "chain": [asdict(hop) for hop in exported.chain],
+        "chain_on_test_rows": list(exported.locked),
+        "tuning": asdict(exported.tuning) if exported.tuning else None,
         "notes": list(exported.notes),
         "vocabulary": asdict(exported.vocabulary) if exported.vocabulary else None,
     }

@@ -99,7 +99,7 @@ STAGES = (
     Stage(
         "export",
         export,
-        ("bundle",),
+        ("bundle", "chain.json"),
         ("gate", "train", "evaluate"),
         lambda project: [project.name, project.export.model_dump(), project.task.model_dump(mode="json")],
     ),

@@ -1,0 +1,100 @@
+"""A quantized graph keeps each row's score its own, and close to fp32's."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgedistill_export import Checkpoint, ExportFailed
+from edgedistill_export.conversion import to_onnx
+from edgedistill_export.first_token import only_what_is_read
+from edgedistill_export.graph import Graph
+from edgedistill_export.quantization import RECIPES, Recipe, measured_int8
+from edgedistill_export.rounding import carried, nearest
+from edgedistill_serve.encoding import Encoded
+from edgedistill_serve.session import Session
+
+from .tiny import BERT, FAMILIES, GRADING, MAX_TOKENS, Kin, rows_for, save_student
+
+
+def _fp32(folder: Path, kin: Kin = BERT) -> tuple[Path, Sequence[Encoded]]:
+    student = Checkpoint.load(save_student(folder / "student", GRADING, kin), GRADING, MAX_TOKENS)
+    to_onnx(student, folder / "model.onnx")
+    return folder / "model.onnx", student.encoder.encode(rows_for(GRADING))
+
+
+def _logits(graph: Path, rows: Sequence[Encoded]) -> np.ndarray:
+    session = Session(graph)
+    return np.array([session.logits(row) for row in rows])
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_every_recipe_makes_a_smaller_graph_near_fp32(tmp_path: Path, recipe: Recipe):
+    fp32, rows = _fp32(tmp_path)
+    recipe(fp32, tmp_path / "int8.onnx", rows)
+    assert (tmp_path / "int8.onnx").stat().st_size < fp32.stat().st_size
+    wanted = _logits(fp32, rows)
+    error = np.sqrt(((_logits(tmp_path / "int8.onnx", rows) - wanted) ** 2).mean())
+    assert 0 < error < 0.35 * wanted.std()
+
+
+@pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
+def test_a_row_scores_the_same_in_any_batch(tmp_path: Path, kin: Kin):
+    fp32, rows = _fp32(tmp_path, kin)
+    measured_int8(fp32, tmp_path / "int8.onnx", rows)
+    together = Session(tmp_path / "int8.onnx").batch_logits(rows)
+    np.testing.assert_allclose(together, _logits(tmp_path / "int8.onnx", rows), atol=0.02)
+
+
+def test_int8_as_everybody_makes_it_lets_rows_touch_each_other(tmp_path: Path):
+    fp32, rows = _fp32(tmp_path)
+    RECIPES["int8-dynamic"](fp32, tmp_path / "int8.onnx", rows)
+    together = Session(tmp_path / "int8.onnx").batch_logits(rows)
+    assert np.abs(together - _logits(tmp_path / "int8.onnx", rows)).max() > 0.02
+
+
+@pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
+def test_leaving_out_what_no_score_depends_on_changes_no_score(tmp_path: Path, kin: Kin):
+    fp32, rows = _fp32(tmp_path, kin)
+    graph = Graph(fp32)
+    assert only_what_is_read(graph)
+    graph.save(tmp_path / "short.onnx")
+    np.testing.assert_allclose(_logits(tmp_path / "short.onnx", rows), _logits(fp32, rows), atol=1e-5)
+    np.testing.assert_allclose(Session(tmp_path / "short.onnx").batch_logits(rows), _logits(fp32, rows), atol=1e-4)
+
+
+def test_seven_bits_keep_the_sum_of_two_products_within_sixteen(tmp_path: Path):
+    fp32, rows = _fp32(tmp_path)
+    partial(measured_int8, bits=7)(fp32, tmp_path / "int8.onnx", rows)
+    weights = [
+        numpy_helper.to_array(tensor)
+        for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer
+        if tensor.name.endswith(".weights")
+    ]
+    assert weights
+    assert max(np.abs(tensor.astype(int)).max() for tensor in weights) * 255 * 2 < 2**15
+
+
+def test_a_graph_without_layers_is_refused(tmp_path: Path):
+    identity = onnx.helper.make_node("Identity", ["x"], ["logits"])
+    sides = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", 2]) for name in ("x", "logits")]
+    graph = onnx.helper.make_graph([identity], "empty", sides[:1], sides[1:])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), tmp_path / "model.onnx")
+    with pytest.raises(ExportFailed, match="no layer that can be quantized"):
+        measured_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", [])
+
+
+def test_carried_errors_change_a_layers_outputs_less_than_nearest_integers():
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(64, 64)).astype(np.float32)
+    fed = (rng.normal(size=(500, 64)) @ mixed).astype(np.float32)
+    weights = rng.normal(size=(64, 32)).astype(np.float32)
+
+    def change(rounded: tuple[np.ndarray, np.ndarray]) -> float:
+        return float(((fed @ (rounded[0] * rounded[1]) - fed @ weights) ** 2).mean())
+
+    assert change(carried(weights, fed)) < 0.8 * change(nearest(weights))
