@@ -35,6 +35,7 @@ Accept = Annotated[bool, typer.Option("--accept-teacher", help="Go on with a tea
 ShowPrompt = Annotated[
     str | None, typer.Option("--show-prompt", metavar="ID", help="Print what is sent about this response; ask nothing.")
 ]
+Tune = Annotated[bool, typer.Option("--tune", help="Try every int8 recipe here, serve the fastest that keeps labels.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -92,12 +93,14 @@ class Doing:
         accept_teacher: Go on with a teacher that the gate refuses.
         asking: How the teacher is asked.
         shipping: What is done with a bundle that is in its place.
+        tune: Whether the export tries every recipe, whatever the project file says.
     """
 
     offline: bool = False
     accept_teacher: bool = False
     asking: AskingOptions = field(default_factory=AskingOptions)
     shipping: Shipping = field(default_factory=Shipping)
+    tune: bool = False
 
 
 def _work(
@@ -108,6 +111,9 @@ def _work(
 ) -> None:
     """Read a project, do some of its stages, and show what came of them."""
     project = read_project(path)
+    if doing.tune:
+        tuned = project.export.model_copy(update={"precision": "auto"})
+        project = project.model_copy(update={"export": tuned})
     records = read_records(project)
     terminal.opening(project, records)
 
@@ -239,6 +245,7 @@ def _export(
     project: ProjectFile,
     offline: Offline = False,
     accept_teacher: Accept = False,
+    tune: Tune = False,
     sign: Sign = None,
     push: Push = None,
     dry_run: DryRun = False,
@@ -256,7 +263,7 @@ def _export(
         told(run_stage(run, "export"))
 
     ways = shipping(sign, push, dry_run=dry_run, public=public)
-    _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher, shipping=ways))
+    _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher, shipping=ways, tune=tune))
 
 
 def _show_prompt(path: Path, terminal: Terminal, ident: str) -> None:
