@@ -148,6 +148,8 @@ class Asking(Generic[Answer]):
             self._pace.leave()
         if isinstance(outcome, Answered):
             self._pace.answered(outcome.room, sum(outcome.tokens or ()))
+        elif isinstance(outcome, Rejected):
+            self._pace.heard()
         elif isinstance(outcome, Busy) and outcome.crowded:
             self._pace.refused(sent, outcome.wait)
         return outcome

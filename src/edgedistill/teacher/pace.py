@@ -1,6 +1,7 @@
 """How many requests may be in flight: fewer when the endpoint says that it has enough, more when it does not.
 
-The limit moves between 1 and the project's ``concurrency``: one more after as many answers as it allows, half after a
+The first request goes alone, so that a wrong key, model or parameter costs one request. Once the endpoint has answered,
+the limit moves between 1 and the project's ``concurrency``: one more after as many answers as it allows, half after a
 refusal (additive increase, multiplicative decrease), at most once for the requests that were in flight together.
 Refusals are HTTP 429, 503 and 529. A lone refusal makes only its own request wait; a second one with no answer in
 between makes every request wait as long as its Retry-After says. Where the headers say how much room is left, no more
@@ -26,13 +27,13 @@ class Pace:
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.limit = float(most)
-        self.lowest = most
+        self.limit = 1.0
         self.in_flight = 0
         self._most, self._clock = most, clock
         self._not_before = self._cut_at = 0.0
         self._left: int | None = None
         self._left_until = 0.0
+        self._heard = False
         self._refused = 0
         self._tokens = 0.0
         self._changed = asyncio.Event()
@@ -55,6 +56,11 @@ class Pace:
         self.in_flight -= 1
         self._tell()
 
+    def heard(self) -> None:
+        """Learn that the endpoint knows what it is asked, whether it answered or refused one text."""
+        if not self._heard:
+            self._heard, self.limit = True, float(self._most)
+
     def answered(self, room: Room | None, tokens: int) -> None:
         """Learn from an answer.
 
@@ -62,6 +68,7 @@ class Pace:
             room: What its headers say.
             tokens: What it used.
         """
+        self.heard()
         self._refused = 0
         self.limit = min(float(self._most), self.limit + 1 / self.limit)
         self._tokens += (_SMOOTHING if self._tokens else 1.0) * (tokens - self._tokens)
@@ -78,7 +85,6 @@ class Pace:
         now = self._clock()
         if sent >= self._cut_at:
             self.limit, self._cut_at = max(1.0, self.limit / 2), now
-            self.lowest = min(self.lowest, int(self.limit))
         if wait and self._refused > 1:
             self._not_before = max(self._not_before, now + min(wait, _LONGEST))
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import threading
 import time
 from collections import Counter
@@ -56,7 +57,7 @@ Script = Callable[[dict[str, Any], int], Reply]
 class StandIn:
     """A teacher for as long as the ``with`` block runs."""
 
-    def __init__(self, script: Script | Reply, *, port: int = 0) -> None:
+    def __init__(self, script: Script | Reply, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self._script: Script = script if callable(script) else lambda _body, _before: script
         self._lock = threading.Lock()
         self.bodies: list[dict[str, Any]] = []
@@ -84,11 +85,14 @@ class StandIn:
                 pass  # a client that was killed
 
         self._server = Server(("127.0.0.1", port), Asked)
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
 
     @property
     def base_url(self) -> str:
         """What a project file would say."""
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}/v1"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
