@@ -38,18 +38,25 @@ class _Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, body: bytes) -> tuple[int, bytes]:
-        """Return status and body; the connection is opened where there is none."""
+        """Return status and body; 0 where there was no answer.
+
+        A kept connection that the server closed in the meantime is opened again once, as every HTTP client does.
+        """
+        kept = self._streams is not None
+        try:
+            return await self._exchange(body)
+        except (OSError, EOFError, IndexError):
+            self.close()
+            return await self.ask(body) if kept else (0, b"")
+
+    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
-        try:
-            writer.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-            content = await reader.readexactly(length)
-        except (OSError, EOFError, IndexError):
-            self.close()
-            return 0, b""
+        writer.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+        content = await reader.readexactly(length)
         if b"connection: close" in head:
             self.close()
         return int(head.split(b" ", 2)[1]), content
@@ -85,10 +92,7 @@ async def steadily(
 
     async def one(body: bytes, due: float) -> None:
         connection = free.pop() if free else _Connection(port, path)
-        try:
-            status, _ = await connection.ask(body)
-        except OSError:
-            status = 0
+        status, _ = await connection.ask(body)
         found.seconds.append(time.perf_counter() - due)
         found.errors += status != 200
         free.append(connection)
