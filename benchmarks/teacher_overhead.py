@@ -29,6 +29,7 @@ from edgedistill.project.sections import TeacherSection
 from edgedistill.records.types import Response
 from edgedistill.teacher import AnswerCache, Codebook, label_responses
 from edgedistill.teacher.endpoint import body_of
+from edgedistill.teacher.examples import shared
 from edgedistill.teacher.formats import AnswerFormat
 from edgedistill.teacher.plan import Plan
 from edgedistill_serve.task import Label
@@ -56,8 +57,8 @@ def section(port: int, concurrency: int) -> TeacherSection:
 def bare(port: int, count: int, concurrency: int, *, post: bool) -> None:
     """Send the labeller's own bodies by `asyncio.gather` over the same client."""
     given = section(port, concurrency)
-    plan = Plan(rows(count), BOOK, given, ())
-    bodies = [body_of(plan.request(coding, vote, AnswerFormat.SCHEMA), "max_tokens") for coding, vote in plan.open]
+    plan = Plan(rows(count), BOOK, given, shared(()))
+    bodies = [body_of(plan.request(sheet, AnswerFormat.SCHEMA), "max_tokens") for sheet in plan.sheets()]
 
     async def send_all() -> None:
         at_once = asyncio.Semaphore(concurrency)

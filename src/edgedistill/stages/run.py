@@ -137,7 +137,6 @@ class Run:
         total: dict[str, Spent] = {}
         for ledger in self.ledgers.values():
             ledger.catch_up()
-            ledger.close()
             for stage, spent in ledger.stages().items():
                 total[stage] = total[stage] + spent if stage in total else spent
         if total:

@@ -71,7 +71,7 @@ def estimate(requests: Sequence[TeacherRequest], total: int, budget: Budget) -> 
     counter = token_count(requests[0].model)
     counted = sum(counter.count(text) for request in requests for text in _texts(request))
     input_tokens = -(-counted * total // len(requests))
-    most = requests[0].max_output_tokens * total
+    most = -(-sum(request.max_output_tokens for request in requests) * total // len(requests))
     budget.ledger.catch_up()
     so_far = budget.ledger.stages().get(budget.stage)
     likely = None

@@ -14,6 +14,7 @@ import os
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from io import FileIO
@@ -195,10 +196,9 @@ class Ledger:
         if self.file is None or (self._stream is None and not self.file.exists()):
             return
         try:
-            if self._stream is None:
-                self._stream = self.file.open("a+b", buffering=0)
-            self._stream.seek(self._read_to)
-            data = self._stream.read()
+            with nullcontext(self._stream) if self._stream else self.file.open("rb") as stream:
+                stream.seek(self._read_to)
+                data = stream.read()
         except OSError as error:
             raise self._unusable(str(error.strerror)) from error
         for line in data.splitlines(keepends=True):

@@ -178,7 +178,6 @@ def test_a_batch_that_fails_as_a_whole_is_one_line_and_costs_nothing(tmp_path: P
             Asked().ask(tmp_path, given, *TEXTS)
     ledger = Ledger(tmp_path, "p")
     ledger.catch_up()
-    ledger.close()
     assert ledger.stages()["label"].held.requests == 0
 
 
@@ -197,7 +196,6 @@ def test_what_a_batch_cost_is_in_the_usage_and_in_the_ledger(tmp_path: Path) -> 
     assert usage.nano_dollars == 1200 * 1000 + 60 * 2000
     ledger = Ledger(tmp_path, "p")
     ledger.catch_up()
-    ledger.close()
     known = ledger.stages()["label"].known
     assert (known.requests, known.nano_dollars) == (12, usage.nano_dollars)
     assert ledger.stages()["label"].held.requests == 0

@@ -21,7 +21,6 @@ PRICES = PricesSection(input_usd_per_million=1.0, output_usd_per_million=2.0)
 def read(folder: Path, project: str = "p") -> dict[str, Spent]:
     ledger = Ledger(folder, project)
     ledger.catch_up()
-    ledger.close()
     return dict(ledger.stages())
 
 
@@ -70,7 +69,6 @@ def test_a_line_that_was_torn_costs_no_other_line(tmp_path: Path) -> None:
     ledger.close()
     again = Ledger(tmp_path, "p")
     again.catch_up()
-    again.close()
     assert again.stages()["label"].held.input_tokens == 3
     assert again.unreadable == 1
 
@@ -104,7 +102,6 @@ def test_what_was_asked_without_a_price_counts_at_todays_price(tmp_path: Path) -
         given = section(teacher.base_url, prices=PRICES, budget=BudgetSection(usd=1.0))
     ledger = Ledger(tmp_path, "p")
     ledger.catch_up()
-    ledger.close()
     assert Budget.of(given, ledger, "label").taken == 200 * 1000 + 10 * 2000
 
 
