@@ -27,7 +27,7 @@ from edgedistill_export.golden import golden
 from edgedistill_export.model_folder import model_folder_files
 from edgedistill_export.parity import Hop, Logits, hop
 from edgedistill_export.plan import ExportPlan
-from edgedistill_export.quantization import RECIPES, Recipe, measured_int8
+from edgedistill_export.quantization import DEFAULT, RECIPES, Recipe
 from edgedistill_export.tuning import Tuning
 from edgedistill_export.vocabulary import VocabularyCut, cut_vocabulary
 from edgedistill_serve.bundle import Bundle, write_bundle
@@ -70,7 +70,7 @@ def export_bundle(
     rows: Sequence[Mapping[str, str]],
     *,
     convert: Converter = to_onnx,
-    quantize: Recipe = measured_int8,
+    quantize: Recipe = DEFAULT,
     recipes: Mapping[str, Recipe] = RECIPES,
 ) -> Exported:
     """Export a checkpoint as a bundle that is known to agree with it.

@@ -1,6 +1,6 @@
 """From an fp32 graph to a smaller, faster one: each recipe is one function.
 
-docs/decisions/0012-int8-recipes.md says what each was measured to cost.
+docs/decisions/0010-int8-recipes.md says what each was measured to cost.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +57,7 @@ def measured_int8(
     *,
     scalings: Sequence[Scaling] = ("fixed", "token"),
     bits: int = 8,
-    kept: int = 0,
+    kept: float = 0.0,
     carry: bool = True,
 ) -> None:
     """Quantize to 8 bits with scales that were measured on calibration rows, so that rows cannot touch each other.
@@ -74,7 +74,7 @@ def measured_int8(
         scalings: How inputs may be scaled.
         bits: Of a weight, 7 or 8. With 7 a sum of two products stays within 16 bits, where processors without VNNI
             would clip it.
-        kept: So many inputs, those whose layers change most, keep their layers in floats.
+        kept: Share of the inputs, those whose layers change most, that keep their layers in floats.
         carry: Whether rounding carries errors on, or takes the nearest integers.
 
     Raises:
@@ -89,7 +89,7 @@ def measured_int8(
     fed = fed_layers(graph, rows[:CALIBRATION_ROWS])
     how = choose_activations(layers, fed, scalings)
     change = errors(layers, fed, how)
-    spared = sorted(change, key=change.__getitem__, reverse=True)[:kept]
+    spared = sorted(change, key=change.__getitem__, reverse=True)[: round(kept * len(change))]
 
     def rounding(source: str, weights: Floats) -> tuple[Integers, Floats]:
         name = source.removesuffix(".first")
@@ -107,11 +107,15 @@ def measured_int8(
 
 
 RECIPES: Mapping[str, Recipe] = {
+    "int8-kept": partial(measured_int8, kept=1 / 6),
+    "int8-few-kept": partial(measured_int8, kept=1 / 12),
     "int8-mixed": measured_int8,
     "int8-fixed": partial(measured_int8, scalings=("fixed",)),
     "int8-token": partial(measured_int8, scalings=("token",)),
-    "int8-mixed-7bit": partial(measured_int8, bits=7),
-    "int8-mixed-4-kept": partial(measured_int8, kept=4),
+    "int8-7bit": partial(measured_int8, bits=7),
     "int8-dynamic": dynamic_int8,
 }
 """What `edgedistill_export.tuning` tries, by the name that ``bundle.json`` tells."""
+
+DEFAULT = RECIPES["int8-kept"]
+"""What is made without tuning: of those that were measured, the fastest that changes under 0.5 % of the labels."""
