@@ -25,9 +25,9 @@ from pathlib import Path
 import httpx2
 import openai
 
-from edgedistill.project.sections import TeacherSection
+from edgedistill.project.sections import BudgetSection, PricesSection, TeacherSection
 from edgedistill.records.types import Response
-from edgedistill.teacher import AnswerCache, Codebook, label_responses
+from edgedistill.teacher import AnswerCache, Budget, Codebook, Ledger, label_responses
 from edgedistill.teacher.endpoint import body_of
 from edgedistill.teacher.examples import shared
 from edgedistill.teacher.formats import AnswerFormat
@@ -50,7 +50,13 @@ def rows(count: int) -> list[Response]:
 def section(port: int, concurrency: int) -> TeacherSection:
     """A teacher section for the instant teacher."""
     return TeacherSection(
-        base_url=f"http://127.0.0.1:{port}/v1", model="m", api_key_env=None, votes=1, concurrency=concurrency
+        base_url=f"http://127.0.0.1:{port}/v1",
+        model="m",
+        api_key_env=None,
+        votes=1,
+        concurrency=concurrency,
+        prices=PricesSection(input_usd_per_million=1.0, output_usd_per_million=1.0),
+        budget=BudgetSection(usd=1000.0),
     )
 
 
@@ -78,10 +84,11 @@ def bare(port: int, count: int, concurrency: int, *, post: bool) -> None:
 
 
 def labeller(port: int, count: int, concurrency: int) -> None:
-    """Label as a project does."""
+    """Label as a project with a budget does."""
     with tempfile.TemporaryDirectory() as folder, AnswerCache(Path(folder)) as cache:
-        responses = rows(count)
-        measured(lambda: label_responses(responses, BOOK, section(port, concurrency), cache, api_key="none"), count)
+        responses, given = rows(count), section(port, concurrency)
+        budget = Budget.of(given, Ledger(Path(folder), "benchmark"), "label")
+        measured(lambda: label_responses(responses, BOOK, given, cache, api_key="none", budget=budget), count)
 
 
 def measured(work: Callable[[], object], count: int) -> None:

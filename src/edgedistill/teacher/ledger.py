@@ -15,7 +15,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
@@ -143,7 +143,7 @@ class Ledger:
             "stage": stage,
             "model": model,
             "requests": requests,
-            "worst": asdict(worst),
+            "worst": _fields(worst),
         }
         self._append(line, until=name)
         return name
@@ -154,7 +154,7 @@ class Ledger:
         Raises:
             CacheDamaged: The file cannot be written.
         """
-        self._append({"id": name, "cost": asdict(cost)})
+        self._append({"id": name, "cost": _fields(cost)})
 
     def stages(self) -> Mapping[str, Spent]:
         """Return what each stage has spent, by its name, as far as the ledger was read."""
@@ -180,12 +180,16 @@ class Ledger:
                 self._stream = self.file.open("a+b", buffering=0)
                 data = b"\n" * self._torn(self._stream) + data
                 self.catch_up()
-            written = self._stream.write(data)
+            written, end = self._stream.write(data), self._stream.tell()
         except OSError as error:
             raise self._unusable(str(error.strerror)) from error
         if written != len(data):
             raise self._unusable("the disk is full")
-        self.catch_up(until)
+        if end == self._read_to + len(data):  # no other process wrote in between
+            self._read_to = end
+            self._apply(line)
+        else:
+            self.catch_up(until)
 
     def catch_up(self, until: str | None = None) -> None:
         """Read the complete lines that were added since the last call, up to the one that holds ``until``.
@@ -196,6 +200,8 @@ class Ledger:
         if self.file is None or (self._stream is None and not self.file.exists()):
             return
         try:
+            if self._stream and os.fstat(self._stream.fileno()).st_size == self._read_to:
+                return
             with nullcontext(self._stream) if self._stream else self.file.open("rb") as stream:
                 stream.seek(self._read_to)
                 data = stream.read()
@@ -242,3 +248,7 @@ class Ledger:
             where=str(self.file),
             mend="Give the folder in teacher.cache room and write permission; every answer so far is kept.",
         )
+
+
+def _fields(amount: Amount) -> dict[str, int | None]:
+    return {"input": amount.input, "output": amount.output, "nano": amount.nano}
