@@ -151,7 +151,8 @@ def _result(line: bytes, number: int) -> Result | None:
         return None
     if not isinstance(key, str) or not (isinstance(response, dict) or isinstance(error, dict)):
         return None
-    status, body = (response or {}).get("status_code"), (response or {}).get("body")
+    told = response if isinstance(response, dict) else {}
+    status, body = told.get("status_code"), told.get("body")
     if status == 200 and isinstance(body, dict) and body.get("choices"):
         return Result(key, number, body)
     raw = json.dumps(error if body is None else body, ensure_ascii=False)
