@@ -1,0 +1,15 @@
+"""The section `export`: the bundle."""
+
+from typing import Literal
+
+from edgedistill.project.field_types import Section, Share
+
+
+class ExportSection(Section):
+    """The ONNX model."""
+
+    precision: Literal["auto", "int8", "fp32"] = "int8"
+    """``auto`` tries every recipe on the validation rows and this processor: the fastest that keeps the labels."""
+    vocabulary: Literal["full", "cut"] = "full"
+    """``cut`` leaves out the pieces that no text of the project needs, test rows not counted: a smaller file."""
+    max_flip_rate: Share = 0.01
