@@ -32,10 +32,14 @@ from edgedistill_export.tuning import Tuning
 from edgedistill_export.vocabulary import VocabularyCut, cut_vocabulary
 from edgedistill_serve.bundle import Bundle, write_bundle
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.invariance import same_in_batches
 from edgedistill_serve.manifest import MODEL_FILES, Manifest, Precision
+from edgedistill_serve.session import Session
 from edgedistill_serve.task import Task, inputs_of
 
 _TOOLS = ("edgedistill-export", "onnx", "onnxruntime", "optimum", "optimum-onnx", "torch", "transformers")
+_IN_BATCHES = 256
+"""Validation rows that are scored in batches too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,11 @@ def _inputs(row: Mapping[str, str], task: Task, number: int) -> dict[str, str]:
         raise DataError(error.what, where=f"validation row {number}", mend=error.mend) from None
 
 
+def _batch_invariant(student: Checkpoint, plan: ExportPlan, rows: Rows, graph: Path) -> bool:
+    """Whether no row's score is moved by the others in its batch, as far as the validation rows can tell."""
+    return same_in_batches(Session(graph), student.encoder.encode(rows[:_IN_BATCHES]), plan.max_tokens)
+
+
 def _write(
     student: Checkpoint,
     folder: Path,
@@ -161,8 +170,9 @@ def _write(
         version="",
         task=plan.task,
         max_tokens=plan.max_tokens,
-        precision="int8" if "int8" in measured.graphs else "fp32",
+        precision=measured.served,
         recipe=measured.recipe,
+        batch_invariant=_batch_invariant(student, plan, rows, measured.graphs[measured.served][0]),
         files={},
         temperature=plan.temperature,
         review=plan.review,

@@ -44,6 +44,11 @@ class Forms:
     recipe: str = ""
     locked: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def served(self) -> Precision:
+        """The precision to serve: int8 where there is a graph of it."""
+        return "int8" if "int8" in self.graphs else "fp32"
+
 
 def finite_logits(student: Checkpoint, rows: Rows) -> Logits:
     """Score rows with the student in PyTorch.

@@ -1,9 +1,9 @@
 """The parts of a bundle that score: its tokenizer, and a graph that gives its golden scores on this machine."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +11,16 @@ from numpy.typing import NDArray
 from edgedistill_serve.bundle import Bundle
 from edgedistill_serve.encoding import Encoded, Encoder
 from edgedistill_serve.errors import BundleError, ScoringFailed, SelfCheckFailed
+from edgedistill_serve.invariance import Graph, same_in_batches
 from edgedistill_serve.manifest import Precision
 from edgedistill_serve.selfcheck import SelfCheck, self_check
 from edgedistill_serve.session import Device, Session
 
-
-class Graph(Protocol):
-    """What a scorer asks of a session; see `Session`."""
-
-    def logits(self, encoded: Encoded) -> NDArray[np.float64]:
-        """Run the graph on one response."""
-
-    def batch_logits(self, rows: Sequence[Encoded]) -> NDArray[np.float64]:
-        """Run the graph once on several responses."""
-
-
 Opener: TypeAlias = Callable[[Path, Device], Graph]
 """Opens a graph on a device; raises `BundleError` where it cannot run there."""
+
+_TRIED = 16
+"""Golden rows that are scored in batches too; more make loading slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +31,14 @@ class Checked:
         session: The graph, warm.
         device: Where it runs.
         check: What its self-check found.
-        notes: What was wrong with those that were tried before it.
+        sharing: Whether rows may share a batch: on a CPU only where that moves no bit of a score.
+        notes: What was wrong with those that were tried before it, and why rows do not share batches.
     """
 
     session: Graph
     device: Device
     check: SelfCheck
+    sharing: bool
     notes: tuple[str, ...]
 
 
@@ -87,7 +82,10 @@ def checked_graph(bundle: Bundle, encoder: Encoder, *, gpu: bool, open_graph: Op
             place = " on the CPU" if gpu and device == "cpu" else ""
             notes = tuple(f"{fault}; {precision}{place} is used instead" for fault in faults)
             _warm(session, bundle.manifest.max_tokens)
-            return Checked(session, device, check, notes)
+            sharing = device == "cuda" or _invariant(bundle, encoder, session)
+            if bundle.manifest.batch_invariant and not sharing:
+                notes = (*notes, "on this CPU a batch moves scores; each response is scored alone")
+            return Checked(session, device, check, sharing, notes)
         faults.append(
             f"the {precision} graph's probabilities differ by up to {check.difference:.3g} from its golden ones "
             f"on this {_name(device)}, {check.tolerance:.3g} is accepted"
@@ -119,6 +117,14 @@ def _check(
         return session.logits(encoder.encode([inputs])[0])
 
     return session, self_check(logits_of, bundle.golden, precision, bundle.manifest.temperature)
+
+
+def _invariant(bundle: Bundle, encoder: Encoder, session: Graph) -> bool:
+    """Whether a batch moves no score: as the bundle says, and as is seen here."""
+    if not bundle.manifest.batch_invariant:
+        return False
+    rows = encoder.encode([row.inputs for row in bundle.golden.rows[:_TRIED]])
+    return same_in_batches(session, rows, bundle.manifest.max_tokens)
 
 
 def _warm(session: Graph, tokens: int) -> None:

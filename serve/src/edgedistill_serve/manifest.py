@@ -43,7 +43,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         truncation: Which text is cut first when a row is too long; always ``context_first`` in schema 1.
         precision: The graph that is served.
         recipe: How the int8 graph was made; empty where that was not noted.
-        batch_invariant: Whether a row's scores are bit-identical in any batch; if not, rows are scored one by one.
+        batch_invariant: Whether the served graph gave every checked row the same bits in batches as alone, where the
+            bundle was made. If not, rows are scored one by one; if so, it is tried again where the bundle is loaded.
         temperature: Divides the logits before softmax; 1.0 where nothing was calibrated.
         review: Which scores go to a person.
         metrics: Agreement on the locked test rows, as in ``evaluation.json``.

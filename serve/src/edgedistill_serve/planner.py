@@ -5,8 +5,9 @@
     Planner    chooses the next piece of work
 
 A piece of work is one row, or, where a graph may be fed with several rows at once, as many of like length as a budget
-of tokens allows. Interactive rows go before bulk rows, but bulk work is never left for longer than an age limit. Within
-a lane the requests take turns, row by row, so that one of many rows does not hold up those of one.
+of tokens allows, but no more than a thread's share of what waits. Interactive rows go before bulk rows, but bulk work
+is never left for longer than an age limit. Within a lane the requests take turns, row by row, so that one of many rows
+does not hold up those of one.
 """
 
 import heapq
@@ -22,6 +23,8 @@ BUDGET = 512
 """Tokens of one piece of work, padding counted. On two cores 1024 are 3 % slower, 4096 are 22 % slower."""
 AGE = 0.25
 """Seconds after which bulk work goes before interactive work, once."""
+_BULK_PART = 4
+"""Bulk work gets so small a part of the budget: an interactive row waits until a thread is done with what it has."""
 _WINDOW = 8
 """For so many tokens of the budget one row is tokenized at once, to be sorted by length: about four batches."""
 
@@ -63,6 +66,12 @@ class Work(Generic[RowT]):
     rows: tuple[RowT, ...]
     lane: Lane
     measured: bool
+
+    @property
+    def budget(self) -> int | None:
+        """Tokens of a piece of work of this lane, padding counted; None where a row goes alone."""
+        whole = self.rows[0].budget
+        return whole if whole is None or self.lane == "interactive" else whole // _BULK_PART
 
 
 def token_batches(lengths: Sequence[int], budget: int = BUDGET) -> list[list[int]]:
@@ -124,13 +133,15 @@ class Planner(Generic[RowT]):
     """Chooses the next piece of work.
 
     Args:
+        threads: How many take work: each leaves their share to the others.
         age: Seconds after which bulk work goes before interactive work, once.
 
     Attributes:
         waiting: How many rows wait.
     """
 
-    def __init__(self, *, age: float = AGE) -> None:
+    def __init__(self, *, threads: int = 1, age: float = AGE) -> None:
+        self.threads = threads
         self.age = age
         self.waiting = 0
         self._lanes: dict[Lane, _Lane[RowT]] = {"interactive": _Lane(), "bulk": _Lane()}
@@ -195,8 +206,7 @@ class Planner(Generic[RowT]):
         Args:
             work: Not measured; its rows have lengths since.
         """
-        budget = work.rows[0].budget or 0
-        first, *others = token_batches([row.length or 0 for row in work.rows], budget)
+        first, *others = token_batches([row.length or 0 for row in work.rows], work.budget or 0)
         for batch in reversed(others):
             rows = [work.rows[place] for place in batch]
             for row in rows:
@@ -213,7 +223,8 @@ class Planner(Generic[RowT]):
             return [first] if first else [], True
         rows: list[RowT] = [first]
         others: list[RowT] = []
-        for _ in range(first.budget // _WINDOW):
+        share = -(-self.waiting // self.threads)
+        for _ in range(min(share - 1, first.budget // _WINDOW)):
             if (row := queue.pop()) is None:
                 break
             (rows if row.model is first.model else others).append(row)

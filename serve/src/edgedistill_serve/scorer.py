@@ -106,8 +106,7 @@ class Scorer:
             graph.check.precision,
             graph.device,
         )
-        alone = not bundle.manifest.batch_invariant and self.device == "cpu"
-        self.budget = None if alone else _GPU_BUDGET if self.device == "cuda" else BUDGET
+        self.budget = (_GPU_BUDGET if self.device == "cuda" else BUDGET) if graph.sharing else None
         for note in self.notes:
             _log.warning("%s: %s", bundle.manifest.name, note)
 

@@ -73,7 +73,7 @@ class ScoringQueue:
         self._clock = clock
         self._taken = 0
         self._closing = False
-        self._planner: Planner[_Asked] = Planner()
+        self._planner: Planner[_Asked] = Planner(threads=threads)
         self._asked: dict[_Key, _Asked] = {}
         self._changed = Condition()
         self._workers = Workers(self._next, self._score, self._fail, threads=threads)
