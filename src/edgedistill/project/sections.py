@@ -4,7 +4,8 @@ task_section.py      what is coded
 data_section.py      the files
 teacher_section.py   the LLM
 generate_section.py  the responses that it writes
-student_section.py   what the student learns from, and how
+mix_section.py       what the student learns from
+student_section.py   how it learns
 export_section.py    the bundle
 field_types.py       what sections are made of
 """
@@ -18,7 +19,8 @@ from edgedistill.project.data_section import DataSection, SplitSection
 from edgedistill.project.export_section import ExportSection
 from edgedistill.project.field_types import Name, Section
 from edgedistill.project.generate_section import GenerateSection
-from edgedistill.project.student_section import MixSection, SearchSection, StudentSection
+from edgedistill.project.mix_section import MixSection, SharesSection
+from edgedistill.project.student_section import SearchSection, StudentSection
 from edgedistill.project.task_section import LabelSection, RedactSection, TaskSection
 from edgedistill.project.teacher_section import BudgetSection, GateSection, PricesSection, TeacherSection
 
@@ -34,6 +36,7 @@ __all__ = [
     "Project",
     "RedactSection",
     "SearchSection",
+    "SharesSection",
     "SplitSection",
     "StudentSection",
     "TaskSection",
@@ -66,8 +69,9 @@ class Project(Section):
     def _sections_that_need_others(self) -> Self:
         if self.generate and not self.panel:
             raise ValueError("generate needs the section teacher, who writes")
-        if self.mix.synthetic_share > 0 and not self.generate:
-            raise ValueError("mix.synthetic_share needs the section generate")
+        if self.mix.wants_synthetic and not self.generate:
+            key = "mix.shares.synthetic" if self.mix.shares else "mix.synthetic_share"
+            raise ValueError(f"{key} needs the section generate")
         return self
 
     @model_validator(mode="after")

@@ -1,22 +1,10 @@
-"""The sections `mix` and `student`: what the student learns from, and how."""
+"""The section `student`: how the student learns."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from edgedistill.project.field_types import Count, Learning, Rows, Section
-
-
-class MixSection(Section):
-    """The training set: how many rows of each source."""
-
-    human: Rows = "all"
-    teacher: Rows = "all"
-    synthetic_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the whole training set; the synthetic rows are drawn in equal numbers per label."""
-    min_consistency: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Teacher labels whose votes agree less than this are left out of the training set."""
-    seed: int = 0
+from edgedistill.project.field_types import Count, Learning, Section
 
 
 class SearchSection(Section):
