@@ -3,8 +3,8 @@
     Lesson    a set of human-coded rows and its task
     Split     its rows by what they may be used for
 
-Rows of `train.csv` are shuffled once. The first 400 are the student's validation rows, which choose its epoch; of them 128
-calibrate recipes and the others choose among recipes. The next ones train. Those after them, which no student saw,
+Rows of `train.csv` are shuffled once. The first 400 are the student's validation rows, which choose its epoch; of them
+128 calibrate recipes and the others choose among recipes. The next ones train. Those after them, which no student saw,
 choose among recipes too. Rows of the other files choose nothing.
 """
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import torch
 from quantization_sets import LESSONS, MAX_TOKENS, split_of
-from rich import print
+from rich.console import Console
 
 from edgedistill.project.sections import SearchSection, StudentSection
 from edgedistill.records.types import CodedResponse, MixtureRow, Response, ValidationRows
 from edgedistill.student import TrainingProgress, backbone_folder, train_student
+
+CONSOLE = Console()
 
 
 def train(lesson: str, seed: int, data: Path, folder: Path) -> None:
@@ -37,7 +39,7 @@ def train(lesson: str, seed: int, data: Path, folder: Path) -> None:
 
     def progress(now: TrainingProgress) -> None:
         if now.done % 40 == 0:
-            print(f"{lesson} {seed}: {now.done} of {now.total} steps, {time.perf_counter() - start:.0f} s", flush=True)
+            CONSOLE.print(f"{lesson} {seed}: {now.done} of {now.total} steps, {time.perf_counter() - start:.0f} s")
 
     student = train_student(
         taught,
@@ -48,7 +50,7 @@ def train(lesson: str, seed: int, data: Path, folder: Path) -> None:
         folder / f"{lesson}-{seed}",
         progress=progress,
     )
-    print(student.best.best)
+    CONSOLE.print(student.best.best)
 
 
 def main() -> None:
