@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,6 +14,8 @@ from pydantic_core import ErrorDetails
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.project.sections import Project
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -53,11 +55,7 @@ def read_project(path: Path) -> Project:
     Raises:
         ProjectFileError: There is no such file, it is no YAML, or a key is unknown, missing or impossible.
     """
-    given = read_yaml(path)
-    try:
-        project = Project.model_validate({**given, "path": path.resolve()})
-    except ValidationError as error:
-        raise ProjectFileError(_told(error), where=str(path)) from None
+    project = read_checked(path, Project, "`edgedistill init NAME` writes a new one.")
     if project.task.kind == "multilabel":
         raise ProjectFileError(
             "task.kind: multilabel is not built yet", where=str(path), mend="Use nominal or ordinal."
@@ -65,18 +63,37 @@ def read_project(path: Path) -> Project:
     return project
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping.
+def read_checked(path: Path, model: type[M], mend: str) -> M:
+    """Read a YAML file whose keys are a model's; the model's own key `path` is filled in.
+
+    Args:
+        path: The file.
+        model: What it holds.
+        mend: What helps where there is no such file.
 
     Raises:
-        ProjectFileError: No such file, no UTF-8, no YAML, no mapping.
+        ProjectFileError: As `read_project`.
+    """
+    given = read_yaml(path, mend)
+    if not isinstance(given, dict) or "path" in given:
+        keys = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
+        raise ProjectFileError(f"holds no {model.__name__.lower()}: its first keys are {keys}", where=str(path))
+    try:
+        return model.model_validate({**given, "path": path.resolve()})
+    except ValidationError as error:
+        raise ProjectFileError(_told(error, model), where=str(path)) from None
+
+
+def read_yaml(path: Path, mend: str) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        ProjectFileError: No such file, no UTF-8, no YAML.
     """
     try:
-        given = yaml.load(path.read_text("utf-8-sig"), _CoreLoader)  # noqa: S506 - the loader is a SafeLoader
+        return yaml.load(path.read_text("utf-8-sig"), _CoreLoader)  # noqa: S506 - the loader is a SafeLoader
     except OSError as error:
-        raise ProjectFileError(
-            f"cannot be read ({error.strerror})", where=str(path), mend="`edgedistill init NAME` writes a new one."
-        ) from None
+        raise ProjectFileError(f"cannot be read ({error.strerror})", where=str(path), mend=mend) from None
     except UnicodeDecodeError as error:
         raise ProjectFileError(f"byte {error.start} is no UTF-8", where=str(path), mend="Save it as UTF-8.") from None
     except yaml.MarkedYAMLError as error:
@@ -84,12 +101,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ProjectFileError(f"{error.problem}", where=f"{path}{line}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ProjectFileError(f"is no YAML: {error}", where=str(path)) from None
-    if not isinstance(given, dict) or "path" in given:
-        raise ProjectFileError("holds no project: name, task and data are its first keys", where=str(path))
-    return given
 
 
-def _told(error: ValidationError) -> str:
+def _told(error: ValidationError, model: type[BaseModel]) -> str:
     """Every complaint of pydantic as one plain line; the branches of a union become one complaint."""
     details = error.errors(include_url=False)
     places = [_keys(detail) for detail in details]
@@ -99,7 +113,7 @@ def _told(error: ValidationError) -> str:
         if detail["type"] == "too_short" and any(other[: len(keys)] == keys and other != keys for other in places):
             continue
         complaints.setdefault(".".join(keys), []).append(detail)
-    return "; ".join(_complaint(place, alternatives) for place, alternatives in complaints.items())
+    return "; ".join(_complaint(place, alternatives, model) for place, alternatives in complaints.items())
 
 
 def _keys(detail: ErrorDetails) -> list[str]:
@@ -107,12 +121,12 @@ def _keys(detail: ErrorDetails) -> list[str]:
     return [str(part) for part in detail["loc"] if re.fullmatch(r"\w+", str(part)) and part != "int"]
 
 
-def _complaint(place: str, alternatives: list[ErrorDetails]) -> str:
+def _complaint(place: str, alternatives: list[ErrorDetails], model: type[BaseModel]) -> str:
     detail = alternatives[0]
     match detail["type"]:
         case "extra_forbidden":
             *above, last = place.split(".")
-            known = list(_fields(above))
+            known = list(_fields(model, above))
             near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
             return f"unknown key {place}" + (
                 f"; did you mean {near[0]}?" if near else f"; keys here: {', '.join(known)}"
@@ -142,9 +156,8 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _fields(keys: list[str]) -> Iterator[str]:
-    """The keys that a section of the project file knows."""
-    model: type[BaseModel] = Project
+def _fields(model: type[BaseModel], keys: list[str]) -> Iterator[str]:
+    """The keys that a section of the file knows."""
     for key in keys:
         if not key.isdigit():
             model = next(_models(model.model_fields[key].annotation), model)
