@@ -1,0 +1,139 @@
+"""Quantization-aware fine-tuning: a student learns to give its own fp32 logits with the integers that are exported.
+
+Each layer over tokens computes in training what its exported form computes: its input and its weights are rounded in
+the same way, and gradients pass the rounding unchanged (Bengio et al. 2013, the straight-through estimator). The target
+is the squared difference from the logits of the fp32 student, so no human code has a part in it. No dropout; the table of
+embeddings stays as it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgedistill_export.calibration import fed_layers
+from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.choosing import choose_activations
+from edgedistill_export.conversion import to_onnx
+from edgedistill_export.embedding import quantize_embeddings
+from edgedistill_export.first_token import only_what_is_read
+from edgedistill_export.graph import Graph, Linear
+from edgedistill_export.int8_layers import Activation, quantize_layers
+from edgedistill_export.quantization import CALIBRATION_ROWS, Recipe
+from edgedistill_export.rounding import nearest
+from edgedistill_serve.encoding import Encoded
+from edgedistill_serve.session import feeds
+
+BATCH = 16
+SMALLEST = 1e-8
+
+
+class RoundedLinear(nn.Module):
+    """A layer that computes with rounded inputs and weights, as its exported form does."""
+
+    def __init__(self, linear: nn.Linear, how: Activation) -> None:
+        super().__init__()
+        self.linear, self.how = linear, how
+        ones = np.ones(linear.in_features, dtype=np.float32) if how.channels is None else how.channels
+        self.register_buffer("channels", torch.tensor(ones))
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        """Return the layer's outputs."""
+        even = given / self.channels
+        weights = self.linear.weight * self.channels
+        steps = (weights.detach().abs().amax(dim=1, keepdim=True) / 127).clamp(min=SMALLEST)
+        return nn.functional.linear(
+            _passed(even, self._rounded(even.detach())),
+            _passed(weights, (weights.detach() / steps).round() * steps),
+            self.linear.bias,
+        )
+
+    def _rounded(self, even: torch.Tensor) -> torch.Tensor:
+        if self.how.scaling == "token":
+            steps = (even.abs().amax(dim=-1, keepdim=True) / 127).clamp(min=SMALLEST)
+            return (even / steps).round() * steps
+        low, high = min(self.how.low, 0.0), max(self.how.high, 0.0)
+        step = max((high - low) / 255, SMALLEST)
+        zero = round(-low / step)
+        return ((even / step).round() + zero).clamp(0, 255).sub(zero) * step
+
+
+def _passed(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+    return exact + (rounded - exact.detach())
+
+
+def aware_int8(student: Checkpoint, texts: Sequence[Encoded], *, steps: int, rate: float) -> Recipe:
+    """Return a recipe that fine-tunes on these texts and then quantizes.
+
+    Args:
+        student: The fp32 student.
+        texts: Rows that train; they need no code.
+        steps: Optimizer steps, each over 16 rows of like length.
+        rate: Peak learning rate of AdamW; it rises over the first tenth of the steps and falls linearly to 0.
+    """
+
+    def recipe(fp32: Path, target: Path, rows: Sequence[Encoded]) -> None:
+        graph = Graph(fp32)
+        layers = graph.linears()
+        how = choose_activations(layers, fed_layers(graph, rows[:CALIBRATION_ROWS]))
+        model = deepcopy(student.model)
+        _replace(model, layers, how)
+        _fine_tune(model, student.model, texts, steps, rate)
+        _restore(model)
+        with TemporaryDirectory() as work:
+            to_onnx(replace(student, model=model), Path(work) / "model.onnx")
+            tuned = Graph(Path(work) / "model.onnx")
+        only_what_is_read(tuned)
+        both = how | {f"{source}.first": one for source, one in how.items()}
+        quantize_layers(tuned, tuned.linears(), both, lambda _source, weights: nearest(weights))
+        quantize_embeddings(tuned)
+        tuned.save(target)
+
+    return recipe
+
+
+def _replace(model: Any, layers: Sequence[Linear], how: Mapping[str, Activation]) -> None:
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, nn.Linear):
+            continue
+        weights = module.weight.detach().numpy().T
+        source = next((layer.source for layer in layers if np.array_equal(layer.weights, weights)), None)
+        if source is not None:
+            model.set_submodule(name, RoundedLinear(module, how[source]))
+
+
+def _restore(model: Any) -> None:
+    for name, module in list(model.named_modules()):
+        if isinstance(module, RoundedLinear):
+            model.set_submodule(name, module.linear)
+
+
+def _fine_tune(model: Any, teacher: Any, texts: Sequence[Encoded], steps: int, rate: float) -> None:
+    torch.manual_seed(0)
+    draw = np.random.default_rng(0)
+    model.eval()
+    model.get_input_embeddings().requires_grad_(False)
+    learned = [weights for weights in model.parameters() if weights.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=rate, weight_decay=0.0)
+    warm = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warm, (steps - step) / (steps - warm))
+    )
+    ordered = sorted(texts, key=lambda row: len(row.ids))
+    batches = [ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH)]
+    for _ in range(steps):
+        given = {name: torch.tensor(values) for name, values in feeds(batches[draw.integers(len(batches))]).items()}
+        with torch.no_grad():
+            wanted = teacher(**given).logits
+        loss = ((model(**given).logits - wanted) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(learned, 1.0)
+        optimizer.step()
+        schedule.step()
