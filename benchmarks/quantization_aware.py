@@ -2,8 +2,8 @@
 
 Each layer over tokens computes in training what its exported form computes: its input and its weights are rounded in
 the same way, and gradients pass the rounding unchanged (Bengio et al. 2013, the straight-through estimator). The target
-is the squared difference from the logits of the fp32 student, so no human code has a part in it. No dropout; the table of
-embeddings stays as it is.
+is the squared difference from the logits of the fp32 student, so no human code has a part in it. No dropout; the table
+of embeddings stays as it is.
 """
 
 from collections.abc import Mapping, Sequence
