@@ -1,92 +1,157 @@
-"""What each int8 recipe costs and gives on Beetle's unseen answers.
+"""What each recipe costs and gives, with rows that choose a recipe and others that only report.
 
-    python benchmarks/quantization_recipes.py DATA STUDENT [STUDENT ...]
+    python benchmarks/quantization_students.py DATA STUDENTS beetle 0 1 2
+    python benchmarks/quantization_recipes.py measure DATA STUDENTS OUT beetle-0 beetle-1 beetle-2
+    python benchmarks/quantization_recipes.py speed DATA STUDENTS OUT beetle-0
+    python benchmarks/quantization_recipes.py table DATA OUT beetle-0 beetle-1 beetle-2
 
-DATA is the folder with train.csv and test_ua.csv; a STUDENT is a checkpoint that was fine-tuned on question, first
-reference answer and response, and not on the 400 rows that are drawn here to calibrate with. Rows are scored alone;
-batch flips compare with batches of 32 strangers. Speeds are the best of three rounds in which the graphs take turns.
+`measure` makes every graph and keeps its logits under OUT; what is there is not made again. `speed` lets the graphs
+take turns: speeds are times fp32 within a round, of the processor's time, and the median of the rounds. `table` prints
+means over the students: first on the rows that choose, then on those that chose nothing, and what scoring again in fp32
+the rows with close labels would give. `quantization_sets.py` says which rows are which.
 """
 
 import argparse
-import csv
-import random
-from collections.abc import Sequence
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
+from quantization_aware import aware_int8
+from quantization_candidates import CANDIDATES
+from quantization_sets import LESSONS, MAX_TOKENS, Row, split_of
+from quantization_tables import choosing_table, identical, rescored_table, speed_table, test_table
 from rich.console import Console
-from rich.table import Table
-from sklearn.metrics import cohen_kappa_score, f1_score
 
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.conversion import to_onnx
-from edgedistill_export.parity import graph_logits
-from edgedistill_export.quantization import RECIPES, Recipe, measured_int8
-from edgedistill_export.tuning import Judge, tune
-from edgedistill_serve.encoding import Encoded
-from edgedistill_serve.task import Label, Task
+from edgedistill_export.errors import ExportFailed
+from edgedistill_export.quantization import RECIPES
+from edgedistill_export.speed import Speed, speeds
+from edgedistill_serve.encoding import Encoded, Encoder
+from edgedistill_serve.session import Session
 
-LABELS = ("correct", "contradictory", "incorrect")
-TASK = Task("nominal", tuple(map(Label, LABELS)), ("question", "reference_answer", "response"))
-TRIED = RECIPES | {"int8-mixed, nearest integers": partial(measured_int8, carry=False)}
-HEADS = ("recipe", "flips", "largest", "batch", "macro-F1", "kappa", "alone 1/2", "batched 1/2", "MB", "load s")
-
-
-def read(file: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file, with the first of the reference answers."""
-    with file.open(encoding="utf-8", newline="") as stream:
-        return [row | {"reference_answer": row["reference_answer"].split(" || ")[0]} for row in csv.DictReader(stream)]
+ROUNDS = 7
+"""Each times every graph once."""
+STEPS = 300
+CONSOLE = Console(width=200)
 
 
-def calibrated(recipe: Recipe, rows: Sequence[Encoded]) -> Recipe:
-    """The recipe with these calibration rows, whatever rows it is judged by."""
-    return lambda fp32, int8, _judged: recipe(fp32, int8, rows)
+def texts(lesson: str, encoder: Encoder, rows: Sequence[Row]) -> list[Encoded]:
+    """Encode the inputs of a lesson's rows."""
+    return encoder.encode([{name: row[name] for name in LESSONS[lesson].task.inputs} for row in rows])
 
 
-def measure(data: Path, folder: Path) -> Table:
-    """Make and measure every recipe for one student."""
-    student = Checkpoint.load(folder, TASK, 128)
-    train, test = read(data / "train.csv"), read(data / "test_ua.csv")
-    random.Random(0).shuffle(train)  # noqa: S311  a draw of rows, not a secret
-    held_out = student.encoder.encode(train[:400])
-    codes = [row["label"] for row in test]
-    table = Table(*HEADS, title=folder.name)
-    with TemporaryDirectory() as work:
-        fp32 = Path(work) / "model.onnx"
-        to_onnx(student, fp32)
-        recipes = {name: calibrated(recipe, held_out) for name, recipe in TRIED.items()}
-        judge = Judge(student.encoder.encode(test), TASK, 1.0, 0.005, codes)
-        for one in tune(fp32, recipes, Path(work), judge).tried:
-            if one.fault is not None:
-                table.add_row(one.recipe, one.fault)
-                continue
-            file = fp32 if one.recipe == "fp32" else Path(work) / f"{one.recipe}.onnx"
-            chosen = np.array(LABELS)[graph_logits(file, student.encoder, test).argmax(axis=1)]
-            table.add_row(
-                one.recipe,
-                f"{one.flip_rate:.2%}",
-                f"{one.max_probability_difference:.3f}",
-                str(one.batch_flips),
-                f"{f1_score(codes, chosen, average='macro'):.3f}",
-                f"{cohen_kappa_score(codes, chosen):.3f}",
-                "/".join(f"{speed:.0f}" for speed in (one.texts_per_second or {}).values()),
-                "/".join(f"{speed:.0f}" for speed in (one.batched_per_second or {}).values()),
-                f"{(one.bytes or 0) / 1e6:.1f}",
-                f"{one.load_seconds:.2f}",
-            )
-    return table
+def measure(student: str, data: Path, students: Path, out: Path, only: Sequence[str]) -> None:
+    """Make every graph of one student that is not there yet, and keep its logits."""
+    lesson = student.rpartition("-")[0]
+    split = split_of(lesson, data)
+    checkpoint = Checkpoint.load(students / student, LESSONS[lesson].task, MAX_TOKENS)
+    read = partial(texts, lesson, checkpoint.encoder)
+    parts = {"choosing": read(split.choosing)} | {name: read(rows) for name, rows in split.tests.items()}
+    folder = out / student
+    folder.mkdir(parents=True, exist_ok=True)
+    aware = {
+        f"aware, {rate:g}": aware_int8(checkpoint, read(split.train), steps=STEPS, rate=rate) for rate in (1e-5, 5e-5)
+    }
+    fp32 = folder / "fp32.onnx"
+    if not fp32.exists():
+        to_onnx(checkpoint, fp32)
+    for name, recipe in ({"fp32": None} | RECIPES | CANDIDATES | aware).items():
+        kept = folder / f"{name}.npz"
+        if kept.exists() or (only and name not in only):
+            continue
+        file = folder / f"{name}.onnx"
+        try:
+            if recipe is not None:
+                recipe(fp32, file, read(split.calibration))
+        except ExportFailed as error:
+            CONSOLE.print(f"{student}: {name}: {error}")
+            continue
+        session = Session(file)
+        found = {part: np.array([session.logits(row) for row in rows]) for part, rows in parts.items()}
+        some = parts["choosing"]
+        strangers = [session.batch_logits(some[start : start + 32]) for start in range(0, len(some), 32)]
+        np.savez(kept, **found, batches=np.concatenate(strangers))
+        flips = (found["choosing"].argmax(1) != np.load(folder / "fp32.npz")["choosing"].argmax(1)).mean()
+        CONSOLE.print(f"{student}: {name}: {flips:.2%} flips on choosing rows")
+
+
+def time_graphs(student: str, data: Path, students: Path, out: Path, only: Sequence[str]) -> None:
+    """Time the graphs of one student in turns, see whether batches keep their rows' scores, and keep the figures."""
+    lesson = student.rpartition("-")[0]
+    encoder = Encoder(students / student / "tokenizer.json", MAX_TOKENS)
+    rows = texts(lesson, encoder, split_of(lesson, data).choosing)
+    files = {file.stem: file for file in sorted((out / student).glob("*.onnx"))}
+    if only:
+        files = {name: file for name, file in files.items() if name in {*only, "fp32"}}
+    sessions, loading = {}, {}
+    for name, file in files.items():
+        start = time.process_time()
+        sessions[name] = Session(file)
+        loading[name] = time.process_time() - start
+    found: dict[str, list[Speed]] = {name: [] for name in sessions}
+    for _ in range(ROUNDS):
+        for name, speed in speeds(sessions, rows, rounds=1).items():
+            found[name].append(speed)
+    kept = out / f"{student}.speed.json"
+    told = json.loads(kept.read_text()) if kept.exists() else {}
+    for name, session in sessions.items():
+        told[name] = {
+            "alone": _times_fp32(found, name, "alone"),
+            "batched": _times_fp32(found, name, "batched"),
+            "texts": statistics.median(speed.alone[1] for speed in found[name]),
+            "load": loading[name],
+            "bytes": files[name].stat().st_size,
+            "identical": identical(session),
+        }
+        CONSOLE.print(name, told[name])
+    kept.write_text(json.dumps(told, indent=1))
+
+
+def _times_fp32(found: Mapping[str, Sequence[Speed]], name: str, how: str) -> list[float]:
+    """Median over the rounds, for one caller and for two."""
+    return [
+        statistics.median(
+            getattr(own, how)[callers] / getattr(fp32, how)[callers]
+            for own, fp32 in zip(found[name], found["fp32"], strict=True)
+        )
+        for callers in (1, 2)
+    ]
 
 
 def main() -> None:
-    """Print a table for each student."""
+    """Measure, time, or print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("students", type=Path, nargs="+")
+    steps = parser.add_subparsers(required=True)
+    for name, step in (("measure", measure), ("speed", time_graphs)):
+        made = steps.add_parser(name)
+        made.set_defaults(step=step)
+        for where in ("data", "students", "out"):
+            made.add_argument(where, type=Path)
+        made.add_argument("names", nargs="+")
+        made.add_argument("--only", action="append", default=[])
+    tables = steps.add_parser("table")
+    tables.set_defaults(step=None)
+    tables.add_argument("data", type=Path)
+    tables.add_argument("out", type=Path)
+    tables.add_argument("names", nargs="+")
     given = parser.parse_args()
-    for folder in given.students:
-        Console(width=140).print(measure(given.data, folder))
+    if given.step is not None:
+        for name in given.names:
+            given.step(name, given.data, given.students, given.out, given.only)
+        return
+    lesson = given.names[0].rpartition("-")[0]
+    CONSOLE.print(choosing_table(given.out, given.names, lesson, given.data))
+    for test in LESSONS[lesson].tests:
+        CONSOLE.print(test_table(given.out, given.names, lesson, given.data, test))
+        CONSOLE.print(rescored_table(given.out, given.names, test))
+    for name in given.names:
+        if (given.out / f"{name}.speed.json").exists():
+            CONSOLE.print(speed_table(given.out, name))
 
 
 if __name__ == "__main__":
