@@ -1,24 +1,56 @@
 """How far two codings of the same responses agree, with intervals.
 
-types.py       Estimate, LabelAgreement, Agreement
-bootstrap.py   resampled confusion matrices and the statistics of many of them at once
-measuring.py   agreement(): from two codings to an Agreement
-between.py     agreement_between(): from the codings of several coders to how far they agree with one another
-table.py       agreement_table(): several Agreements side by side in the terminal
+types.py          Estimate, LabelAgreement, Averages, Agreement
+measuring.py      agreement(): from two codings to an Agreement
+between.py        agreement_between(): from the codings of several coders to how far they agree with one another
+ceiling.py        ceiling(): human coders among themselves, and a student beside them
+paired.py         compare(), change(): two codings of the same rows against a third
+mcnemar.py        mcnemar(): is one of two codings right more often?
+probabilities.py  probability_figures(): AUC, Brier score, log loss, calibration error, reliability
+subgroups.py      subgroups(): agreement and mean difference per group of learners
+prevalence.py     prevalence(): class shares corrected for error rates
+statistics.py     statistics of many confusion matrices at once
+bootstrap.py      resampled rows and groups, and intervals
+checking.py       what every comparison asks of its codings
+table.py          agreement_table(): several Agreements side by side in the terminal
 """
 
 from edgedistill.agreement.between import Between, Pair, agreement_between
+from edgedistill.agreement.ceiling import BesideHumans, Ceiling, CoderPair, ceiling
+from edgedistill.agreement.mcnemar import McNemar, mcnemar
 from edgedistill.agreement.measuring import agreement
+from edgedistill.agreement.paired import Change, Comparison, change, compare
+from edgedistill.agreement.prevalence import Prevalence, prevalence
+from edgedistill.agreement.probabilities import Probabilities, ReliabilityBin, probability_figures
+from edgedistill.agreement.subgroups import Subgroup, subgroups
 from edgedistill.agreement.table import agreement_table
-from edgedistill.agreement.types import Agreement, Estimate, LabelAgreement
+from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgreement
 
 __all__ = [
     "Agreement",
+    "Averages",
+    "BesideHumans",
     "Between",
+    "Ceiling",
+    "Change",
+    "CoderPair",
+    "Comparison",
     "Estimate",
     "LabelAgreement",
+    "McNemar",
     "Pair",
+    "Prevalence",
+    "Probabilities",
+    "ReliabilityBin",
+    "Subgroup",
     "agreement",
     "agreement_between",
     "agreement_table",
+    "ceiling",
+    "change",
+    "compare",
+    "mcnemar",
+    "prevalence",
+    "probability_figures",
+    "subgroups",
 ]

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of agreement, computed on resampled confusion matrices rather than on resampled rows.
+"""Bootstrap: rows, or whole groups of rows, drawn with replacement, and the interval of what is computed on them.
 
 Accuracy, macro-F1 and κ depend on the rows only through the confusion matrix. Drawing n rows with replacement and
 counting them is one multinomial draw over the matrix's cells, so 2,000 resamples cost the same for any number of rows.
@@ -6,16 +6,28 @@ Rows that come in groups (a learner's responses) are not independent: then whole
 summed (the cluster bootstrap; Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
+from edgedistill.agreement.statistics import Counts, Values, accuracies, kappas, macro_f1s
 from edgedistill.agreement.types import Estimate
 
-Counts = NDArray[np.int64]
-Values = NDArray[np.float64]
+__all__ = [
+    "INTERVAL",
+    "Counts",
+    "Values",
+    "accuracies",
+    "confusion_of",
+    "defined",
+    "estimate",
+    "kappas",
+    "macro_f1s",
+    "resample_cells",
+    "resample_confusions",
+    "row_weights",
+]
 
 INTERVAL = (2.5, 97.5)
 """Percentiles of a 95 % interval."""
@@ -29,81 +41,72 @@ def confusion_of(reference: Counts, coded: Counts, labels: int) -> Counts:
     return cells.reshape(labels, labels).astype(np.int64)
 
 
-def resample_rows(confusion: Counts, resamples: int, rng: np.random.Generator) -> Counts:
-    """Draw as many rows as there are, with replacement, ``resamples`` times.
-
-    Returns:
-        Confusion matrices (resamples, labels, labels), each with as many rows as ``confusion``.
-    """
-    rows = int(confusion.sum())
-    drawn = rng.multinomial(rows, confusion.ravel() / rows, size=resamples)
-    return drawn.reshape(resamples, *confusion.shape).astype(np.int64)
-
-
-def resample_groups(
-    reference: Counts, coded: Counts, groups: Counts, labels: int, resamples: int, rng: np.random.Generator
+def resample_confusions(
+    reference: Counts,
+    coded: Counts,
+    labels: int,
+    groups: Sequence[str] | None,
+    resamples: int,
+    rng: np.random.Generator,
 ) -> Counts:
-    """Draw as many groups as there are, with replacement and with all their rows, ``resamples`` times.
+    """Return the confusion matrices (resamples, labels, labels) of resampled rows; see `resample_cells`."""
+    drawn = resample_cells(reference * labels + coded, labels * labels, groups, resamples, rng)
+    return drawn.reshape(resamples, labels, labels)
+
+
+def resample_cells(
+    cells: Counts, count: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator
+) -> Counts:
+    """Draw rows with replacement and count them by cell, ``resamples`` times.
 
     Args:
-        reference: Label index per row.
-        coded: Label index per row.
-        groups: Group index per row, from 0, none left out.
-        labels: How many labels the task has.
+        cells: Per row the cell that it counts in, from 0.
+        count: How many cells there are.
+        groups: Per row what it belongs to. As many groups are drawn as there are, each with all its rows, so that the
+            row counts of resamples differ as the groups' sizes do. None: as many rows are drawn as there are.
         resamples: How often to draw.
         rng: Where chance comes from.
 
     Returns:
-        Confusion matrices (resamples, labels, labels); their row counts differ as the groups' sizes do.
+        Row counts (resamples, count).
     """
-    count = int(groups.max()) + 1
-    cells = coo_array(
-        (np.ones(len(groups), dtype=np.int64), (groups, reference * labels + coded)), shape=(count, labels * labels)
-    ).tocsr()
-    summed = [cells.T @ times.T for times in _draws(count, resamples, rng)]
-    return np.concatenate(summed, axis=1).T.reshape(resamples, labels, labels).astype(np.int64)
+    if groups is None:
+        return rng.multinomial(len(cells), np.bincount(cells, minlength=count) / len(cells), size=resamples)
+    members = _numbered(groups)
+    ones = np.ones(len(cells), dtype=np.int64)
+    of_group = coo_array((ones, (cells, members)), shape=(count, int(members.max()) + 1)).tocsr()
+    summed = [np.asarray(of_group @ times.T) for times in _times_drawn(of_group.shape[1], resamples, rng)]
+    return np.concatenate(summed, axis=1).T.astype(np.int64)
 
 
-def _draws(count: int, resamples: int, rng: np.random.Generator) -> Iterator[Counts]:
-    """Yield blocks (some resamples, count) of how often each group was drawn; blocks bound the memory."""
-    block = max(1, _DRAWS_AT_ONCE // count)
+def row_weights(rows: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator) -> Iterator[Counts]:
+    """Yield blocks (some resamples, rows) of how often each row was drawn; blocks bound the memory."""
+    members = np.arange(rows) if groups is None else _numbered(groups)
+    for times in _times_drawn(int(members.max()) + 1, resamples, rng, width=rows):
+        yield times[:, members]
+
+
+def _numbered(groups: Sequence[str]) -> Counts:
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    return np.array([numbers[group] for group in groups], dtype=np.int64)
+
+
+def _times_drawn(count: int, resamples: int, rng: np.random.Generator, width: int = 0) -> Iterator[Counts]:
+    """Yield blocks (some resamples, count) of how often each of ``count`` things was drawn."""
+    block = max(1, _DRAWS_AT_ONCE // max(count, width))
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         drawn = rng.integers(count, size=(size, count)) + np.arange(size)[:, None] * count
         yield np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
 
 
-def accuracies(confusions: Counts) -> Values:
-    """Return the accuracy of each matrix (n, labels, labels)."""
-    correct = np.trace(confusions, axis1=1, axis2=2)
-    return np.asarray(correct / confusions.sum(axis=(1, 2)), dtype=np.float64)
-
-
-def macro_f1s(confusions: Counts) -> Values:
-    """Return the macro-F1 of each matrix (n, labels, labels), over the labels that occur in it."""
-    correct = np.diagonal(confusions, axis1=1, axis2=2)
-    marginals = confusions.sum(axis=2) + confusions.sum(axis=1)
-    f1 = np.divide(2 * correct, marginals, out=np.zeros(marginals.shape), where=marginals > 0)
-    return np.asarray(f1.sum(axis=1) / (marginals > 0).sum(axis=1), dtype=np.float64)
-
-
-def kappas(confusions: Counts, *, quadratic: bool) -> Values:
-    """Return κ of each matrix (n, labels, labels); NaN where one label alone occurs (0/0).
-
-    One minus observed over expected disagreement (Cohen 1968, doi:10.1037/h0026256), each disagreement weighing 1 or,
-    ``quadratic``, the squared distance of the two labels.
-    """
-    steps = np.arange(confusions.shape[1])
-    distance = np.abs(steps[:, None] - steps[None, :])
-    weights = (distance**2 if quadratic else distance > 0).astype(np.float64)
-    observed = (weights * confusions).sum(axis=(1, 2))
-    by_chance = np.einsum("ni,ij,nj->n", confusions.sum(axis=2), weights, confusions.sum(axis=1))
-    expected = by_chance / confusions.sum(axis=(1, 2))
-    disagreement = np.divide(observed, expected, out=np.full(len(expected), np.nan), where=expected > 0)
-    return np.asarray(1 - disagreement, dtype=np.float64)
-
-
 def estimate(value: float, resampled: Values) -> Estimate:
     """Return the value with the percentile interval of the resampled values, of which there is at least one."""
     low, high = np.percentile(resampled, INTERVAL)
     return Estimate(value, float(low), float(high))
+
+
+def defined(value: float, resampled: Values) -> Estimate | None:
+    """Return the estimate over the resamples in which the figure is defined; None where it, or all of them, is NaN."""
+    kept = resampled[~np.isnan(resampled)]
+    return None if np.isnan(value) or not len(kept) else estimate(float(value), kept)

@@ -1,23 +1,39 @@
 """From two codings of the same rows to their agreement."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
+import krippendorff
 import numpy as np
-from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, precision_recall_fscore_support
-
-from edgedistill.agreement.bootstrap import (
-    Counts,
-    accuracies,
-    confusion_of,
-    estimate,
-    kappas,
-    macro_f1s,
-    resample_groups,
-    resample_rows,
+from sklearn.metrics import (
+    accuracy_score,
+    cohen_kappa_score,
+    f1_score,
+    matthews_corrcoef,
+    precision_recall_fscore_support,
 )
-from edgedistill.agreement.types import Agreement, Estimate, LabelAgreement
+
+from edgedistill.agreement.bootstrap import confusion_of, defined, estimate, resample_confusions
+from edgedistill.agreement.checking import check_groups, check_kind, check_lengths, indices
+from edgedistill.agreement.statistics import (
+    Counts,
+    Values,
+    accuracies,
+    alphas,
+    f1s,
+    kappas,
+    macro,
+    macro_f1s,
+    mccs,
+    precisions,
+    recalls,
+    weighted,
+)
+from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgreement
 from edgedistill.errors import DataError
 from edgedistill_serve.task import Task
+
+_FIGURES = ("precision", "recall", "f1")
 
 
 def agreement(
@@ -26,12 +42,14 @@ def agreement(
     task: Task,
     *,
     groups: Sequence[str] | None = None,
+    positive: str | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Agreement:
     """Compare a coding with a reference coding of the same rows.
 
-    The figures are scikit-learn's; the intervals are 95 % percentile bootstrap intervals (Efron 1979).
+    The figures are scikit-learn's, alpha is krippendorff's; the intervals are 95 % percentile bootstrap intervals
+    (Efron 1979).
 
     Args:
         reference: The label per row that counts as right, such as a human code.
@@ -39,6 +57,7 @@ def agreement(
         task: Its labels, in codebook order, are the only ones allowed.
         groups: What each row belongs to, such as a learner. With groups the bootstrap draws whole groups, so that the
             interval is honest about rows that resemble each other. None: every row stands for itself.
+        positive: The label whose own precision, recall and F1 are told as ``averages["binary"]``.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling; the same seed gives the same intervals.
 
@@ -46,89 +65,79 @@ def agreement(
         DataError: No rows; lengths that differ; a label that the task does not have; a multilabel task; a single
             group, from which no interval can be had.
     """
-    _check(reference, coded, task, groups, resamples)
-    index = {name: number for number, name in enumerate(task.names)}
-    truth = np.array([_known(label, index, "reference", row) for row, label in enumerate(reference, start=1)])
-    judged = np.array([_known(label, index, "coded", row) for row, label in enumerate(coded, start=1)])
-    quadratic = task.kind == "ordinal"
-    confusion = confusion_of(truth, judged, len(index))
-    resampled = _resample(truth, judged, confusion, groups, resamples, np.random.default_rng(seed))
+    check_kind(task)
+    check_lengths(reference, coded=coded)
+    check_groups(len(reference), groups, resamples)
+    if positive is not None and positive not in task.names:
+        raise DataError(f"the task has no label {positive!r}", mend=f"Its labels: {', '.join(task.names)}.")
+    truth, judged = indices(reference, task, "reference"), indices(coded, task, "coded")
+    labels, ordinal = len(task.names), task.kind == "ordinal"
+    drawn = resample_confusions(truth, judged, labels, groups, resamples, np.random.default_rng(seed))
+    figures = {"precision": precisions(drawn), "recall": recalls(drawn), "f1": f1s(drawn)}
     return Agreement(
         rows=len(truth),
-        accuracy=estimate(float(accuracy_score(truth, judged)), accuracies(resampled)),
-        macro_f1=estimate(float(f1_score(truth, judged, average="macro")), macro_f1s(resampled)),
-        kappa=_kappa(truth, judged, resampled, len(index), quadratic=quadratic),
-        kappa_name="quadratic weighted kappa" if quadratic else "Cohen's kappa",
-        per_label=_per_label(truth, judged, task),
-        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        accuracy=estimate(float(accuracy_score(truth, judged)), accuracies(drawn)),
+        macro_f1=estimate(float(f1_score(truth, judged, average="macro")), macro_f1s(drawn)),
+        kappa=_kappa(truth, judged, drawn, ordinal=ordinal),
+        kappa_name="quadratic weighted kappa" if ordinal else "Cohen's kappa",
+        per_label=_per_label(truth, judged, task, figures),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion_of(truth, judged, labels)),
         resamples=resamples,
         groups=None if groups is None else len(set(groups)),
+        mcc=_mcc(truth, judged, drawn),
+        alpha=_alpha(truth, judged, drawn, "ordinal" if ordinal else "nominal"),
+        averages=_averages(truth, judged, drawn, figures, None if positive is None else task.names.index(positive)),
     )
 
 
-def _check(
-    reference: Sequence[str], coded: Sequence[str], task: Task, groups: Sequence[str] | None, resamples: int
-) -> None:
-    if task.kind == "multilabel":
-        raise DataError(
-            "the agreement of multilabel codings is not built yet",
-            mend="Compare one label at a time as a nominal task.",
-        )
-    if not reference:
-        raise DataError("there are no rows to compare")
-    if len(coded) != len(reference):
-        raise DataError(f"{len(reference)} reference labels stand against {len(coded)} coded ones")
-    if groups is not None and len(groups) != len(reference):
-        raise DataError(f"{len(reference)} rows come with {len(groups)} groups")
-    if groups is not None and len(set(groups)) < 2:
-        raise DataError(
-            "all rows belong to one group, and an interval over groups needs two",
-            mend="Compare rows of more groups, or compare without groups.",
-        )
-    if resamples < 1:
-        raise DataError(f"{resamples} resamples give no interval", mend="Ask for 1 or more; 2000 is usual.")
-
-
-def _known(label: str, index: dict[str, int], coding: str, row: int) -> int:
-    try:
-        return index[label]
-    except KeyError:
-        raise DataError(
-            f"the task has no label {label!r}", where=f"{coding} label {row}", mend=f"Its labels: {', '.join(index)}."
-        ) from None
-
-
-def _resample(
-    truth: Counts,
-    judged: Counts,
-    confusion: Counts,
-    groups: Sequence[str] | None,
-    resamples: int,
-    rng: np.random.Generator,
-) -> Counts:
-    if groups is None:
-        return resample_rows(confusion, resamples, rng)
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    members = np.array([numbers[group] for group in groups])
-    return resample_groups(truth, judged, members, len(confusion), resamples, rng)
-
-
-def _kappa(truth: Counts, judged: Counts, resampled: Counts, labels: int, *, quadratic: bool) -> Estimate | None:
+def _kappa(truth: Counts, judged: Counts, drawn: Counts, *, ordinal: bool) -> Estimate | None:
     if len(np.union1d(truth, judged)) == 1:
         return None
-    value = cohen_kappa_score(truth, judged, labels=range(labels), weights="quadratic" if quadratic else None)
-    found = kappas(resampled, quadratic=quadratic)
-    defined = found[~np.isnan(found)]
-    return estimate(float(value), defined) if len(defined) else None
+    weights = "quadratic" if ordinal else None
+    value = cohen_kappa_score(truth, judged, labels=range(drawn.shape[1]), weights=weights)
+    return defined(value, kappas(drawn, quadratic=ordinal))
 
 
-def _per_label(truth: Counts, judged: Counts, task: Task) -> dict[str, LabelAgreement]:
-    figures = precision_recall_fscore_support(truth, judged, labels=range(len(task.names)), zero_division=np.nan)
-    return {
-        name: LabelAgreement(_or_none(precision), _or_none(recall), _or_none(f1), int(support))
-        for name, precision, recall, f1, support in zip(task.names, *figures, strict=True)
+def _mcc(truth: Counts, judged: Counts, drawn: Counts) -> Estimate | None:
+    if len(np.unique(truth)) == 1 or len(np.unique(judged)) == 1:
+        return None
+    return defined(matthews_corrcoef(truth, judged), mccs(drawn))
+
+
+def _alpha(truth: Counts, judged: Counts, drawn: Counts, level: Literal["nominal", "ordinal"]) -> Estimate | None:
+    if len(np.union1d(truth, judged)) == 1:
+        return None
+    table = np.array([truth, judged], dtype=np.float64)
+    value = krippendorff.alpha(table, level_of_measurement=level)
+    return defined(value, alphas(drawn, ordinal=level == "ordinal"))
+
+
+def _averages(
+    truth: Counts, judged: Counts, drawn: Counts, figures: Mapping[str, Values], positive: int | None
+) -> dict[str, Averages]:
+    found = {
+        "macro": _scikit_learns(truth, judged, "macro", [macro(figures[name], drawn) for name in _FIGURES]),
+        "weighted": _scikit_learns(truth, judged, "weighted", [weighted(figures[name], drawn) for name in _FIGURES]),
     }
+    if positive is not None:
+        own = precision_recall_fscore_support(truth, judged, labels=[positive], zero_division=np.nan)[:3]
+        resampled = [figures[name][:, positive] for name in _FIGURES]
+        found["binary"] = Averages(*(defined(float(value[0]), of) for value, of in zip(own, resampled, strict=True)))
+    return found
 
 
-def _or_none(figure: float) -> float | None:
-    return None if np.isnan(figure) else float(figure)
+def _scikit_learns(truth: Counts, judged: Counts, average: str, resampled: Sequence[Values]) -> Averages:
+    values = precision_recall_fscore_support(truth, judged, average=average, zero_division=0)[:3]
+    return Averages(*(estimate(float(value), of) for value, of in zip(values, resampled, strict=True)))
+
+
+def _per_label(truth: Counts, judged: Counts, task: Task, figures: Mapping[str, Values]) -> dict[str, LabelAgreement]:
+    found = precision_recall_fscore_support(truth, judged, labels=range(len(task.names)), zero_division=np.nan)
+    per_label = {}
+    for place, name in enumerate(task.names):
+        values = {figure: float(of_labels[place]) for figure, of_labels in zip(_FIGURES, found[:3], strict=True)}
+        estimates = {figure: defined(value, figures[figure][:, place]) for figure, value in values.items()}
+        precision, recall, f1 = (None if np.isnan(value) else value for value in values.values())
+        intervals = {figure: (each.low, each.high) for figure, each in estimates.items() if each}
+        per_label[name] = LabelAgreement(precision, recall, f1, int(found[3][place]), intervals)
+    return per_label

@@ -2,13 +2,14 @@
 
 Estimate          a figure with its 95 % interval
 LabelAgreement    precision, recall and F1 of one label
-Agreement         the comparison: headline figures, single labels, confusion matrix
+Averages          precision, recall and F1 over labels
+Agreement         the comparison: headline figures, averages, single labels, confusion matrix
 
 A figure that is undefined is None, never NaN and never a stand-in such as 0: see the attribute for when that is.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 
@@ -38,12 +39,24 @@ class LabelAgreement:
             reference is the label.
         f1: ``2 tp / (2 tp + fp + fn)``, in [0, 1]; None where the label occurs in neither coding.
         support: Rows whose reference is the label.
+        intervals: By figure (``precision``, ``recall``, ``f1``) the ends of its 95 % interval; an undefined figure has
+            none.
     """
 
     precision: float | None
     recall: float | None
     f1: float | None
     support: int
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Averages:
+    """Precision, recall and F1 in one figure each, in [0, 1]; None where it is undefined."""
+
+    precision: Estimate | None
+    recall: Estimate | None
+    f1: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,11 @@ class Agreement:
         confusion: Row counts, ``confusion[i][j]`` those with reference label *i* coded as label *j*, in codebook order.
         resamples: Bootstrap resamples behind every interval.
         groups: How many groups were resampled as wholes; None where single rows were.
+        mcc: Matthews' correlation, in [-1, 1]; None where a coding uses one label throughout.
+        alpha: Krippendorff's alpha of the two codings (Krippendorff 2011), nominal or ordinal as the task is; None
+            where κ is.
+        averages: ``macro`` (the mean over labels that occur in either coding, an undefined figure counted as 0),
+            ``weighted`` (the mean over references) and, where a label counts as positive, ``binary``: that label's own.
     """
 
     rows: int
@@ -74,6 +92,9 @@ class Agreement:
     confusion: tuple[tuple[int, ...], ...]
     resamples: int
     groups: int | None = None
+    mcc: Estimate | None = None
+    alpha: Estimate | None = None
+    averages: Mapping[str, Averages] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -82,16 +103,35 @@ class Agreement:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, numbers and None, ready for JSON; the keys are the attributes' names."""
+        per_label = {name: asdict(label) for name, label in self.per_label.items()}
+        for label in per_label.values():
+            label["intervals"] = {figure: list(ends) for figure, ends in label["intervals"].items()}
         return {
             **asdict(self),
-            "per_label": {name: asdict(label) for name, label in self.per_label.items()},
+            "per_label": per_label,
             "confusion": [list(counts) for counts in self.confusion],
+            "averages": {name: asdict(figures) for name, figures in self.averages.items()},
         }
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Self:
         """Return the agreement that `as_dict` told, as JSON gives it back."""
-        figures = {name: given[name] and Estimate(**given[name]) for name in ("accuracy", "macro_f1", "kappa")}
-        per_label = {name: LabelAgreement(**label) for name, label in given["per_label"].items()}
+        figures = {
+            name: _estimate(given[name]) for name in ("accuracy", "macro_f1", "kappa", "mcc", "alpha") if name in given
+        }
+        averages = {
+            name: Averages(**{figure: _estimate(each) for figure, each in average.items()})
+            for name, average in given.get("averages", {}).items()
+        }
+        per_label = {name: _label(label) for name, label in given["per_label"].items()}
         confusion = tuple(tuple(counts) for counts in given["confusion"])
-        return cls(**{**given, **figures, "per_label": per_label, "confusion": confusion})
+        return cls(**{**given, **figures, "averages": averages, "per_label": per_label, "confusion": confusion})
+
+
+def _estimate(given: Mapping[str, float] | None) -> Estimate | None:
+    return None if given is None else Estimate(**given)
+
+
+def _label(given: Mapping[str, Any]) -> LabelAgreement:
+    intervals = {figure: (low, high) for figure, (low, high) in given.get("intervals", {}).items()}
+    return LabelAgreement(**{**given, "intervals": intervals})

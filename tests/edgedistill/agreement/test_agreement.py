@@ -70,14 +70,33 @@ def test_an_agreement_survives_json():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["rows"] == 6
     assert found["confusion"] == [[2, 0, 1], [0, 1, 0], [0, 0, 2]]
-    assert found["per_label"]["correct"] == {"precision": 1.0, "recall": 2 / 3, "f1": 0.8, "support": 3}
+    of_label = found["per_label"]["correct"]
+    assert (of_label["precision"], of_label["recall"], of_label["f1"], of_label["support"]) == (1.0, 2 / 3, 0.8, 3)
+    low, high = of_label["intervals"]["recall"]
+    assert low <= 2 / 3 <= high
     assert set(found["kappa"]) == {"value", "low", "high"}
+    assert set(found["averages"]) == {"macro", "weighted"}
 
 
 @pytest.mark.parametrize("coded", [CODED, HUMAN, ["correct"] * 6])
 def test_an_agreement_comes_back_from_json_unchanged(coded):
-    found = agreement(["correct"] * 6 if len(set(coded)) == 1 else HUMAN, coded, TASK)
+    found = agreement(["correct"] * 6 if len(set(coded)) == 1 else HUMAN, coded, TASK, positive="correct")
     assert Agreement.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+def test_an_agreement_that_an_earlier_version_wrote_is_read():
+    found = agreement(HUMAN, CODED, TASK).as_dict()
+    earlier = {name: value for name, value in found.items() if name not in {"mcc", "alpha", "averages"}}
+    earlier["per_label"] = {
+        name: {key: value for key, value in label.items() if key != "intervals"}
+        for name, label in found["per_label"].items()
+    }
+    assert Agreement.from_dict(earlier).accuracy == agreement(HUMAN, CODED, TASK).accuracy
+
+
+def test_a_positive_label_that_the_task_does_not_have_is_refused():
+    with pytest.raises(DataError, match="the task has no label 'right'"):
+        agreement(HUMAN, CODED, TASK, positive="right")
 
 
 def test_an_undefined_kappa_is_null_in_json():

@@ -2,20 +2,33 @@
 
 import time
 
+import krippendorff
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
+from sklearn.metrics import (
+    accuracy_score,
+    cohen_kappa_score,
+    f1_score,
+    matthews_corrcoef,
+    precision_score,
+    recall_score,
+)
 
 from edgedistill.agreement import agreement
-from edgedistill.agreement.bootstrap import (
+from edgedistill.agreement.bootstrap import confusion_of, resample_confusions, row_weights
+from edgedistill.agreement.statistics import (
     accuracies,
-    confusion_of,
+    alphas,
+    f1s,
     kappas,
+    macro,
     macro_f1s,
-    resample_groups,
-    resample_rows,
+    mccs,
+    precisions,
+    recalls,
+    weighted,
 )
 from edgedistill_serve.task import Label, Task
 
@@ -41,7 +54,7 @@ def named(codes):
 @pytest.fixture(scope="module")
 def resampled():
     truth, coded = codings(40, labels=4)
-    return resample_rows(confusion_of(truth, coded, 4), 300, np.random.default_rng(1))
+    return resample_confusions(truth, coded, 4, None, 300, np.random.default_rng(1))
 
 
 def test_every_resample_has_as_many_rows_as_there_are(resampled):
@@ -65,6 +78,35 @@ def test_the_kappa_of_every_resample_is_scikit_learns(resampled, quadratic):
     np.testing.assert_allclose(kappas(resampled, quadratic=quadratic), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("of_labels", [(precisions, precision_score), (recalls, recall_score), (f1s, f1_score)])
+@pytest.mark.parametrize("average", [macro, weighted])
+def test_the_averages_of_every_resample_are_scikit_learns(resampled, of_labels, average):
+    ours, theirs = of_labels
+    expected = [theirs(*rows_of(matrix), average=average.__name__, zero_division=0) for matrix in resampled]
+    np.testing.assert_allclose(average(ours(resampled), resampled), expected, rtol=1e-12)
+
+
+def test_the_correlation_of_every_resample_is_scikit_learns(resampled):
+    expected = [matthews_corrcoef(*rows_of(matrix)) for matrix in resampled]
+    np.testing.assert_allclose(mccs(resampled), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("level", ["nominal", "ordinal"])
+def test_the_alpha_of_every_resample_is_krippendorffs(resampled, level):
+    expected = [
+        krippendorff.alpha(np.array(rows_of(matrix), dtype=float), level_of_measurement=level) for matrix in resampled
+    ]
+    np.testing.assert_allclose(alphas(resampled, ordinal=level == "ordinal"), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [None, list("aabbbcdddd")])
+def test_row_weights_draw_as_many_rows_or_groups_as_there_are(groups):
+    drawn = np.concatenate(list(row_weights(10, groups, 50, np.random.default_rng(5))))
+    assert drawn.shape == (50, 10)
+    of_groups = drawn[:, [0, 2, 5, 6]] if groups else drawn
+    assert set(of_groups.sum(axis=1)) == {4 if groups else 10}
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=12))
 def test_a_figure_of_one_matrix_is_scikit_learns_whichever_labels_occur(pairs):
     truth, coded = (np.array(codes) for codes in zip(*pairs, strict=True))
@@ -81,15 +123,15 @@ def test_a_figure_of_one_matrix_is_scikit_learns_whichever_labels_occur(pairs):
 def test_resampled_cells_average_to_the_rows_themselves():
     truth, coded = codings(200)
     confusion = confusion_of(truth, coded, 3)
-    mean = resample_rows(confusion, 4000, np.random.default_rng(2)).mean(axis=0)
+    mean = resample_confusions(truth, coded, 3, None, 4000, np.random.default_rng(2)).mean(axis=0)
     np.testing.assert_allclose(mean, confusion, atol=0.5)
 
 
 def test_a_group_is_drawn_with_all_its_rows():
     truth, coded = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
-    groups = np.array([0, 0, 0, 1, 1])
+    groups = list("xxxyy")
     first, second = np.array([[2, 1], [0, 0]]), np.array([[0, 0], [1, 1]])
-    drawn = resample_groups(truth, coded, groups, 2, 200, np.random.default_rng(3))
+    drawn = resample_confusions(truth, coded, 2, groups, 200, np.random.default_rng(3))
     found = {tuple(matrix.ravel()) for matrix in drawn}
     assert found == {tuple((first * n + second * (2 - n)).ravel()) for n in (0, 1, 2)}
 
@@ -97,7 +139,7 @@ def test_a_group_is_drawn_with_all_its_rows():
 def test_many_groups_are_drawn_in_blocks_without_losing_a_resample():
     rows = 60_000
     truth, coded = codings(rows)
-    drawn = resample_groups(truth, coded, np.arange(rows), 3, 170, np.random.default_rng(4))
+    drawn = resample_confusions(truth, coded, 3, [str(row) for row in range(rows)], 170, np.random.default_rng(4))
     assert drawn.shape == (170, 3, 3)
     assert set(drawn.sum(axis=(1, 2))) == {rows}
 

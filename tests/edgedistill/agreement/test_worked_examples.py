@@ -1,8 +1,9 @@
 """Every figure against an example that somebody else published."""
 
+import numpy as np
 import pytest
 
-from edgedistill.agreement import LabelAgreement, agreement
+from edgedistill.agreement import LabelAgreement, agreement, agreement_between, mcnemar, prevalence, probability_figures
 from edgedistill_serve.task import Label, Task
 
 # scikit-learn's documentation, sklearn.metrics.classification_report, first example: its printed table.
@@ -14,9 +15,28 @@ def coded_as(kind, codes):
     return Task(kind=kind, labels=tuple(Label(str(code)) for code in codes), inputs=("response",))
 
 
-def compare(reference, coded, kind="nominal", codes=None):
+def compare(reference, coded, kind="nominal", codes=None, positive=None):
     task = coded_as(kind, codes or sorted({*reference, *coded}))
-    return agreement([str(code) for code in reference], [str(code) for code in coded], task, resamples=50)
+    return agreement(
+        [str(code) for code in reference], [str(code) for code in coded], task, positive=positive, resamples=50
+    )
+
+
+def compare_table(shares, rows):
+    """Two codings from the joint shares of their labels."""
+    pairs = [(i, j) for i, row in enumerate(shares) for j, share in enumerate(row) for _ in range(round(share * rows))]
+    assert len(pairs) == rows
+    return compare(*zip(*pairs, strict=True))
+
+
+def judged(reference, probabilities, labels):
+    return probability_figures(
+        [str(code) for code in reference], np.array(probabilities), coded_as("nominal", labels), resamples=50
+    )
+
+
+def two_sided(probabilities):
+    return [[1 - share, share] for share in probabilities]
 
 
 def test_accuracy_is_that_of_the_scikit_learn_documentation():
@@ -90,12 +110,12 @@ def test_a_label_in_neither_coding_has_no_figures_and_leaves_macro_f1_alone():
 
 def test_a_label_that_is_never_coded_has_no_precision():
     found = compare([0, 1, 1], [0, 0, 0])
-    assert found.per_label["1"] == LabelAgreement(None, 0.0, 0.0, 2)
+    assert found.per_label["1"] == LabelAgreement(None, 0.0, 0.0, 2, {"recall": (0.0, 0.0), "f1": (0.0, 0.0)})
 
 
 def test_a_label_that_is_only_coded_has_no_recall():
     found = compare([0, 0, 0], [0, 1, 1])
-    assert found.per_label["1"] == LabelAgreement(0.0, None, 0.0, 0)
+    assert found.per_label["1"] == LabelAgreement(0.0, None, 0.0, 0, {"precision": (0.0, 0.0), "f1": (0.0, 0.0)})
 
 
 def test_kappa_of_one_label_throughout_is_undefined():
@@ -106,3 +126,104 @@ def test_kappa_of_one_label_throughout_is_undefined():
 
 def test_kappa_of_two_constant_codings_that_differ_is_zero():
     assert compare([1, 1, 1], [0, 0, 0]).kappa.value == 0.0
+
+
+def test_cohens_kappa_is_that_of_cohens_weighted_kappa_paper():
+    # Cohen 1968, Psychological Bulletin 70, table 1, unweighted: 200 cases, observed .70, by chance .41, kappa .492.
+    found = compare_table([[0.44, 0.07, 0.09], [0.05, 0.20, 0.05], [0.01, 0.03, 0.06]], 200)
+    assert found.accuracy.value == pytest.approx(0.70)
+    assert found.kappa.value == pytest.approx(0.492, abs=0.0005)
+
+
+def test_cohens_kappa_is_that_of_fleiss_two_raters_of_a_hundred_subjects():
+    # Fleiss, Statistical Methods for Rates and Proportions, table on two raters' diagnoses: .89, .66, kappa .68.
+    found = compare_table([[0.75, 0.01, 0.04], [0.05, 0.04, 0.01], [0.00, 0.00, 0.10]], 100)
+    assert found.kappa.value == pytest.approx(0.68, abs=0.005)
+
+
+# scikit-learn's documentation, sklearn.metrics.precision_recall_fscore_support, example.
+PETS_TRUE = ["cat", "dog", "pig", "cat", "dog", "pig"]
+PETS_CODED = ["cat", "pig", "dog", "cat", "cat", "dog"]
+
+
+@pytest.mark.parametrize("average", ["macro", "weighted"])
+def test_averages_are_those_of_the_scikit_learn_documentation(average):
+    found = compare(PETS_TRUE, PETS_CODED).averages[average]
+    assert (found.precision.value, found.recall.value, found.f1.value) == pytest.approx((0.22, 0.33, 0.27), abs=0.005)
+
+
+def test_binary_figures_are_those_of_the_positive_label():
+    # sklearn.metrics.classification_report, first example again: its line of class 2.
+    found = compare(REPORT_TRUE, REPORT_CODED, positive="2").averages["binary"]
+    assert (found.precision.value, found.recall.value, found.f1.value) == pytest.approx((1.00, 0.67, 0.80), abs=0.005)
+
+
+def test_matthews_correlation_is_that_of_the_scikit_learn_documentation():
+    # sklearn.metrics.matthews_corrcoef, example: -0.33.
+    assert compare([1, 1, 1, 0], [1, 0, 1, 1]).mcc.value == pytest.approx(-0.33, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "alpha"),
+    [("0100000010", "1110010000", 0.095), ("aabbdcccedda", "babbbccceddd", 0.692)],
+)
+def test_alpha_of_two_coders_is_krippendorffs(first, second, alpha):
+    # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability": examples A (binary) and B (nominal).
+    assert compare(list(first), list(second)).alpha.value == pytest.approx(alpha, abs=0.0005)
+
+
+@pytest.mark.parametrize(("kind", "alpha"), [("nominal", 0.743), ("ordinal", 0.815)])
+def test_alpha_of_four_coders_with_gaps_is_krippendorffs(kind, alpha):
+    # Krippendorff 2011, example C and its metrics; a dot is a missing value.
+    observers = {"A": "123321412...", "B": "1233224125.3", "C": ".3332342251.", "D": "12332441251."}
+    codings = {
+        name: {str(unit): code for unit, code in enumerate(codes) if code != "."} for name, codes in observers.items()
+    }
+    found = agreement_between(codings, coded_as(kind, [1, 2, 3, 4, 5]))
+    assert found.alpha == pytest.approx(alpha, abs=0.0005)
+    assert found.rows == 11
+
+
+def test_auc_is_that_of_the_scikit_learn_documentation():
+    # sklearn.metrics.roc_auc_score and roc_curve, example of four scores: 0.75.
+    assert judged([0, 0, 1, 1], two_sided([0.1, 0.4, 0.35, 0.8]), [0, 1]).auc.value == pytest.approx(0.75)
+
+
+def test_the_brier_score_is_that_of_the_scikit_learn_documentation():
+    # sklearn.metrics.brier_score_loss, examples: 0.0375 of two labels.
+    found = judged([0, 1, 1, 0], two_sided([0.1, 0.9, 0.8, 0.3]), [0, 1])
+    assert found.brier.value == pytest.approx(0.0375)
+
+
+def test_the_brier_score_of_three_labels_is_that_of_the_scikit_learn_documentation():
+    # sklearn.metrics.brier_score_loss, multiclass example: 0.146 of eggs, ham and spam.
+    found = judged([0, 1, 2], [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.2, 0.2, 0.6]], [0, 1, 2])
+    assert found.brier.value == pytest.approx(0.146, abs=0.001)
+
+
+def test_the_log_loss_is_that_of_the_scikit_learn_documentation():
+    # sklearn.metrics.log_loss, example: 0.21616 of spam and ham.
+    found = judged([1, 0, 0, 1], [[0.1, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]], [0, 1])
+    assert found.log_loss.value == pytest.approx(0.21616, abs=0.00001)
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "exact_p", "mid_p"), [(1, 7, 0.070, 0.039), (7, 1, 0.070, 0.039), (3, 3, 1.0, 0.844)]
+)
+def test_mcnemars_p_values_are_those_of_fagerland_lydersen_and_laake(only_first, only_second, exact_p, mid_p):
+    # 2013, doi:10.1186/1471-2288-13-91: 21 children before and after transplantation; equal counts by their rule.
+    found = mcnemar(only_first, only_second)
+    assert (found.exact_p, found.mid_p) == pytest.approx((exact_p, mid_p), abs=0.0005)
+
+
+def test_mcnemars_p_value_of_the_prime_ministers_rating_is_agrestis_to_the_normal_approximation():
+    # Agresti, Categorical Data Analysis, table 10.1: 150 and 86 changed their mind, z = -4.17, p < .0001.
+    assert mcnemar(150, 86).exact_p < 0.0001
+
+
+def test_rogan_and_gladens_prevalence_is_that_of_the_brucellosis_example():
+    # epiR, epi.prev (after Rogan & Gladen 1978): 23 of 150 cows positive, sensitivity .96, specificity .89; about 5 %.
+    found = prevalence({"no": 127, "yes": 23}, [[890, 110], [40, 960]], resamples=50)
+    assert found.method == "Rogan-Gladen"
+    assert found.corrected["yes"].value == pytest.approx((23 / 150 + 0.89 - 1) / (0.96 + 0.89 - 1))
+    assert found.corrected["yes"].value == pytest.approx(0.051, abs=0.0005)
