@@ -11,6 +11,7 @@ EdgeDistillError                  (edgedistill_serve.errors) exit code 2 unless 
 │   └── AnswersMissing            offline, and the cache lacks answers
 ├── CacheDamaged                  the answer cache holds something that is no answer
 ├── TrainingFailed                the student cannot be trained on these rows
+│   └── SearchBrokenOff           something cannot be written; the trials that are over are kept
 ├── Paused                        exit code 0; what was asked for is done, and the stage stops before its end
 ├── BudgetReached                 exit code 3; work done so far is kept
 ├── GateRefused                   exit code 4; the teacher does not agree enough with the human coders
@@ -32,6 +33,7 @@ __all__ = [
     "Paused",
     "ProjectFileError",
     "RunError",
+    "SearchBrokenOff",
     "TeacherError",
     "TeacherRefusedKey",
     "TeacherUnknownModel",
@@ -75,6 +77,10 @@ class CacheDamaged(EdgeDistillError):
 
 class TrainingFailed(EdgeDistillError):
     """The student cannot be trained on these rows."""
+
+
+class SearchBrokenOff(TrainingFailed):
+    """Something cannot be written in the midst of a search; the trials that are over are kept."""
 
 
 class Paused(EdgeDistillError):

@@ -1,18 +1,16 @@
 """The section `student`: how the student learns."""
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from edgedistill.project.field_types import Count, Learning, Section
+from edgedistill.project.field_types import Count, Section
+from edgedistill.project.lora_section import LoraSection
+from edgedistill.project.objective_section import ObjectiveSection
+from edgedistill.project.search_section import SearchSection
+from edgedistill.project.shrink_section import ShrinkSection
 
-
-class SearchSection(Section):
-    """Values to try, every combination, judged on validation rows."""
-
-    learning_rate: Annotated[tuple[Learning, ...], Field(min_length=1, strict=False)] = (5e-5,)
-    batch_size: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (16,)
-    epochs: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] = (4,)
+__all__ = ["LoraSection", "ObjectiveSection", "SearchSection", "ShrinkSection", "StudentSection"]
 
 
 class StudentSection(Section):
@@ -21,5 +19,27 @@ class StudentSection(Section):
     backbone: Annotated[str, Field(min_length=1)] = "minilm"
     """``minilm``, a folder (relative to the project file), or a name on the Hugging Face Hub."""
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
+    kind: Literal["fine-tuned", "frozen"] = "fine-tuned"
+    """``frozen``: the backbone stays as it is, and only a linear classifier on its first token is fitted."""
+    objective: ObjectiveSection = ObjectiveSection()
+    patience: Count | None = None
+    """A trial ends when so many epochs in a row were no better than the best before, on validation rows; left out, it
+    makes all of its epochs. The learning rate falls as if all were made."""
+    peft: Literal["lora"] | None = None
+    """``lora``: a decoder such as Mistral learns adapters, which the student's weights then hold."""
+    lora: LoraSection = LoraSection()
     search: SearchSection = SearchSection()
     seeds: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (0,)
+    shrink: ShrinkSection | None = None
+    """A second student with fewer layers, taught by the first; it lies in the folder ``shrunk``."""
+
+    @model_validator(mode="after")
+    def _lora_is_wanted(self) -> Self:
+        if self.peft is None and "lora" in self.model_fields_set:
+            raise ValueError("lora goes with peft: lora")
+        return self
+
+    @property
+    def adapters(self) -> LoraSection | None:
+        """What adapters the student learns; None where its weights are trained."""
+        return self.lora if self.peft else None

@@ -1,44 +1,31 @@
-"""The best student so far, kept aside, and moved into place when training is over."""
+"""A student's folder, written aside and moved into place when it is whole."""
 
+import glob
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
+from filelock import FileLock, Timeout
 
 from edgedistill.errors import TrainingFailed
-from edgedistill.student.types import Epoch
+
+_LOCK = "lock"
+_NEW_SECONDS = 3600
 
 
-class BestStudent:
-    """Keeps the weights of the best epoch over all trials.
+def expect_replaceable(folder: Path) -> None:
+    """Refuse a folder whose place a student cannot take.
 
-    Args:
-        aside: The folder that becomes the checkpoint.
+    Raises:
+        TrainingFailed: It holds something that is no checkpoint.
     """
-
-    def __init__(self, aside: Path) -> None:
-        self.folder = aside
-        self._merit: tuple[float, float] | None = None
-
-    def offer(self, epoch: Epoch, model: Any) -> None:
-        """Write the model if its epoch beats every one before; of equals the first stays.
-
-        Raises:
-            TrainingFailed: It cannot be written.
-        """
-        if self._merit is None or epoch.merit > self._merit:
-            self._merit = epoch.merit
-            try:
-                # One file, whatever the size: the exporter reads no shards.
-                model.save_pretrained(self.folder, max_shard_size="100GB")
-                # safetensors writes for its owner alone; the student is as readable as its config.
-                shutil.copymode(self.folder / "config.json", self.folder / "model.safetensors")
-            except (OSError, SafetensorError) as error:
-                raise TrainingFailed(f"the student cannot be written ({error})", where=str(self.folder)) from error
+    if folder.exists() and not _may_be_replaced(folder):
+        raise TrainingFailed(
+            "it holds something else than a student", where=str(folder), mend="Name an empty or a new folder."
+        )
 
 
 @contextmanager
@@ -48,28 +35,56 @@ def replacing(folder: Path) -> Iterator[Path]:
     Raises:
         TrainingFailed: ``folder`` holds something that is no checkpoint, or cannot be written.
     """
-    if folder.exists() and not _may_be_replaced(folder):
-        raise TrainingFailed(
-            "it holds something else than a student", where=str(folder), mend="Name an empty or a new folder."
-        )
+    expect_replaceable(folder)
+    with beside(folder) as new:
+        yield new
+        _move(new, folder)
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[Path]:
+    """Hand out an empty folder beside another, which is removed when the block ends.
+
+    What trainings that were killed left there is removed too. A lock that dies with its process tells it from what
+    others are at work on.
+
+    Raises:
+        TrainingFailed: It cannot be written.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        lock = FileLock(aside / _LOCK)
+        lock.acquire()
         (aside / "new").mkdir()
     except OSError as error:
         raise _unwritable(folder, error) from error
     try:
         yield aside / "new"
-        _move(aside, folder)
     finally:
+        lock.release()
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _move(aside: Path, folder: Path) -> None:
+def _remove_abandoned(folder: Path) -> None:
+    for aside in folder.parent.glob(f".{glob.escape(folder.name)}-*/"):
+        try:
+            locked = (aside / _LOCK).exists()
+            # Without a lock it was made a moment ago by another process, or by an older version long ago.
+            if not locked and time.time() - aside.stat().st_mtime < _NEW_SECONDS:
+                continue
+            with FileLock(aside / _LOCK, timeout=0):
+                shutil.rmtree(aside, ignore_errors=True)
+        except (Timeout, OSError):
+            continue  # another process is at work on it, or has just removed it
+
+
+def _move(new: Path, folder: Path) -> None:
     try:
         if folder.exists():
-            folder.rename(aside / "old")
-        (aside / "new").rename(folder)
+            folder.rename(new.with_name("old"))
+        new.rename(folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
 

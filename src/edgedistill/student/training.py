@@ -1,27 +1,37 @@
 """Every setting of the search with every seed; the best epoch of the best trial becomes the student."""
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from itertools import product
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 from transformers import set_seed
 
-from edgedistill.errors import TrainingFailed
+from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.project.sections import StudentSection
 from edgedistill.records.types import MixtureRow, ValidationRows
-from edgedistill.student.checkpoint import BestStudent, replacing
+from edgedistill.student.checkpoint import expect_replaceable, replacing
 from edgedistill.student.checks import check_rows, note_cut_rows
+from edgedistill.student.keeping import copy_files, unwritable
 from edgedistill.student.levers import levers_here
 from edgedistill.student.model import check_room, load_model, load_padding
 from edgedistill.student.quiet import transformers_quiet
-from edgedistill.student.rows import Padding, mixture_rows, validation_rows
-from edgedistill.student.trial import Setting, run_trial
+from edgedistill.student.rows import Padding, TrainingRow, mixture_rows, validation_rows
+from edgedistill.student.search import Search, Standing, Taken
+from edgedistill.student.store import optuna_quiet
+from edgedistill.student.trial import run_trial
 from edgedistill.student.types import Epoch, Levers, TrainedStudent, TrainingProgress, Trial
 from edgedistill_serve.encoding import Encoder
 from edgedistill_serve.task import Task
+
+_FORMAT = 1
+"""Raised when the same settings would give another student, so that older trials do not count."""
 
 
 def train_student(
@@ -32,15 +42,17 @@ def train_student(
     backbone: Path,
     folder: Path,
     *,
+    kept: Path | None = None,
     progress: Callable[[TrainingProgress], None] | None = None,
     levers: Levers | None = None,
 ) -> TrainedStudent:
     """Fine-tune the backbone on the mixture and keep what does best on the validation rows.
 
-    Every combination of ``section.search`` is run with every seed of ``section.seeds``, each for all of its epochs. The
-    student is the epoch with the highest validation macro-F1 of all trials; of equals the one with the lower validation
-    loss, then the one that came first. `trial.py` says what optimizer and schedule are used. Python's, numpy's and
-    torch's random generators are seeded anew.
+    Every setting of ``section.search`` is run with every seed of ``section.seeds``, each for all of its epochs unless
+    it is pruned. The student is the epoch with the highest validation macro-F1 of all trials; of equals the one with
+    the lower validation loss, then the one that came first. `trial.py` says what optimizer and schedule are used.
+    Python's, numpy's and torch's random generators are seeded anew. A trial whose loss is no longer a number, or for
+    which memory does not suffice, fails; the others go on.
 
     Args:
         mixture: Rows to learn from; ``label`` is what counts as right.
@@ -50,51 +62,59 @@ def train_student(
         backbone: A folder as `backbone_folder` returns it.
         folder: Becomes the Hugging Face checkpoint: model.safetensors (fp32), config.json, tokenizer files. A student
             that is there already is replaced when training is over, and stays whole until then.
+        kept: A folder for `search.sqlite3` and the best student so far. A search that was killed goes on from there,
+            and several processes that call this with the same rows and settings share its trials. None: nothing is
+            kept.
         progress: Called after every optimizer step and every epoch.
         levers: What makes training faster; None for what docs/decisions/0003-training-levers.md chose.
 
     Raises:
-        TrainingFailed: Rows that cannot train or judge a student, a backbone that cannot be loaded, a loss that is no
-            number, too little memory, a folder that cannot be written.
+        TrainingFailed: Rows that cannot train or judge a student, a backbone that cannot be loaded, trials that all
+            failed.
+        SearchBrokenOff: Something cannot be written; the trials that are over are kept.
     """
     notes = check_rows(mixture, validation, task)
-    settings = _settings(section)
+    _check_seeds(section.seeds)
+    expect_replaceable(folder)
     levers = levers or levers_here()
-    with transformers_quiet(), replacing(folder) as aside:
+    name = _fingerprint(mixture, validation, task, section, backbone, levers)
+    with transformers_quiet(), optuna_quiet(), _beside(folder) as aside:
         padding = _prepare(backbone, task, section.max_tokens, aside)
         encoder = Encoder(aside / "tokenizer.json", section.max_tokens)
         taught, judged = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
-        best = BestStudent(aside)
-        account = _Account(settings, len(taught), progress)
-        trials = []
-        for setting in settings:
-            start = time.perf_counter()
-            account.begin_trial()
-            set_seed(setting.seed)
-            history = run_trial(
-                load_model(backbone, task),
-                padding,
-                taught,
-                judged,
-                setting,
-                levers,
-                on_step=account.count_step,
-                on_epoch=_both(account.take_epoch, best.offer),
-            )
-            trials.append(Trial(**asdict(setting), history=history, seconds=time.perf_counter() - start))
+        search = Search(section.search, section.seeds, name, kept, kept / "search" if kept else aside / "search")
+        work = _Work(backbone, task, padding, taught, judged, levers, progress)
+        while taken := search.take():
+            try:
+                work.run(search, taken)
+            finally:
+                taken.lock.release()
+        best, checkpoint = _best(search)
+        with replacing(folder) as new:
+            for files in (aside, checkpoint):
+                copy_files(files, new)
+    notes += search.notes
     notes += note_cut_rows(taught, "mixture", section.max_tokens)
     notes += note_cut_rows(judged, "validation", section.max_tokens)
-    return TrainedStudent(folder, tuple(trials), max(trials, key=lambda trial: trial.best.merit), levers, notes)
+    return TrainedStudent(folder, search.trials, best, levers, notes)
 
 
-def _settings(section: StudentSection) -> list[Setting]:
-    for seed in section.seeds:
+def _check_seeds(seeds: Sequence[int]) -> None:
+    for seed in seeds:
         if not 0 <= seed < 2**32:
             raise TrainingFailed(f"the seed {seed} is out of range", mend="Seeds are 0 to 4294967295.")
-    search = section.search
-    return [
-        Setting(*values) for values in product(search.learning_rate, search.batch_size, search.epochs, section.seeds)
-    ]
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """Hand out an empty folder beside another, which is removed when the block ends."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    with aside as name:
+        yield Path(name)
 
 
 def _prepare(backbone: Path, task: Task, max_tokens: int, aside: Path) -> Padding:
@@ -104,28 +124,113 @@ def _prepare(backbone: Path, task: Task, max_tokens: int, aside: Path) -> Paddin
     return padding
 
 
-def _both(first: Callable[[Epoch], None], second: Callable[[Epoch, Any], None]) -> Callable[[Epoch, Any], None]:
-    def on_epoch(epoch: Epoch, model: Any) -> None:
-        second(epoch, model)
-        first(epoch)
+def _fingerprint(
+    mixture: Sequence[MixtureRow],
+    validation: ValidationRows,
+    task: Task,
+    section: StudentSection,
+    backbone: Path,
+    levers: Levers,
+) -> str:
+    """What decides the outcome of a trial, and which trials there are; the number that tpe makes may grow."""
+    told = hashlib.sha256()
+    settings = section.model_dump(exclude={"backbone": True, "search": {"trials"}})
+    parts = [
+        [_FORMAT, settings, msgspec.to_builtins(task), asdict(levers)],
+        [[dict(row.inputs), row.label, dict(row.shares)] for row in mixture],
+        [[dict(row.response.inputs), row.label] for row in validation],
+    ]
+    told.update(json.dumps(parts, sort_keys=True).encode())
+    for file in sorted((*backbone.glob("*.safetensors"), *backbone.glob("*.json"))):
+        with file.open("rb") as stream:
+            told.update(hashlib.file_digest(stream, "sha256").digest())
+    return told.hexdigest()[:16]
 
-    return on_epoch
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What every trial is run on.
+
+    Attributes:
+        backbone: What it begins with.
+        task: What is coded.
+        padding: How the backbone pads.
+        taught: Rows to learn from.
+        judged: Rows to judge by.
+        levers: What makes it faster.
+        progress: Told how far the search is.
+    """
+
+    backbone: Path
+    task: Task
+    padding: Padding
+    taught: Sequence[TrainingRow]
+    judged: Sequence[TrainingRow]
+    levers: Levers
+    progress: Callable[[TrainingProgress], None] | None
+
+    def run(self, search: Search, taken: Taken) -> None:
+        """Run one trial, and record how it ended."""
+        start = time.perf_counter()
+        account = _Account(search.standing(len(self.taught)), self.progress)
+        history: list[Epoch] = []
+
+        def on_epoch(epoch: Epoch, model: Any) -> None:
+            history.append(epoch)
+            if not search.best.beats(epoch.merit) and not taken.kept.beats(epoch.merit):
+                taken.kept.write(epoch, model)
+            account.take_epoch(epoch)
+            if epoch.epoch < taken.setting.epochs and taken.falls_behind(epoch):
+                raise _FellBehind
+
+        early = False
+        try:
+            set_seed(taken.setting.seed)
+            run_trial(
+                load_model(self.backbone, self.task),
+                self.padding,
+                self.taught,
+                self.judged,
+                taken.setting,
+                self.levers,
+                on_step=account.count_step,
+                on_epoch=on_epoch,
+            )
+        except _FellBehind:
+            early = True
+        except SearchBrokenOff:
+            raise
+        except TrainingFailed as failure:
+            search.fail(taken, history, time.perf_counter() - start, failure)
+            return
+        search.finish(taken, history, time.perf_counter() - start, early=early)
+
+
+class _FellBehind(Exception):
+    """Ends a trial from within."""
+
+
+def _best(search: Search) -> tuple[Trial, Path]:
+    """The best trial and its checkpoint.
+
+    Raises:
+        TrainingFailed: There is none, for every trial failed.
+    """
+    done = [trial for trial in search.trials if trial.outcome != "failed"]
+    if done and search.best.checkpoint:
+        return max(done, key=lambda trial: trial.best.merit), search.best.checkpoint
+    first = search.trials[0]
+    count = f"all {len(search.trials)} trials failed, the first because " if len(search.trials) > 1 else ""
+    raise TrainingFailed(f"{count}{first.failure}", mend=first.mend)
 
 
 class _Account:
     """Counts the steps of all trials and tells the caller."""
 
-    def __init__(
-        self, settings: Sequence[Setting], rows: int, progress: Callable[[TrainingProgress], None] | None
-    ) -> None:
-        self._total = sum(setting.steps(rows) for setting in settings)
-        self._trials = len(settings)
-        self._progress = progress
-        self._done, self._trial = 0, 0
+    def __init__(self, standing: Standing, progress: Callable[[TrainingProgress], None] | None) -> None:
+        self._standing, self._progress = standing, progress
+        self._done = standing.steps
         self._epoch: Epoch | None = None
-
-    def begin_trial(self) -> None:
-        self._trial, self._epoch = self._trial + 1, None
         self._tell()
 
     def count_step(self) -> None:
@@ -138,4 +243,7 @@ class _Account:
 
     def _tell(self) -> None:
         if self._progress:
-            self._progress(TrainingProgress(self._done, self._total, self._trial, self._trials, self._epoch))
+            standing = self._standing
+            self._progress(
+                TrainingProgress(self._done, standing.all_steps, standing.over + 1, standing.trials, self._epoch)
+            )

@@ -9,6 +9,7 @@ TrainingProgress    how far training is
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,13 @@ class Trial:
     Attributes:
         learning_rate: Peak learning rate.
         batch_size: Rows in a batch.
-        epochs: Passes over the mixture that the learning-rate schedule was laid out for; all of them were made.
+        epochs: Passes over the mixture that the learning-rate schedule was laid out for; all were made where it is done.
         seed: Of the classifier's first weights, the order of rows, and dropout.
-        history: One entry per epoch.
+        history: One entry per epoch that was made.
         seconds: Wall time, loading of the backbone included.
+        outcome: ``pruned`` where it fell behind the others and was ended early.
+        failure: Why it failed, in words, and empty where it did not.
+        mend: What may help where it failed.
     """
 
     learning_rate: float
@@ -68,11 +72,19 @@ class Trial:
     seed: int
     history: tuple[Epoch, ...]
     seconds: float
+    outcome: Literal["done", "pruned", "failed"] = "done"
+    failure: str = ""
+    mend: str | None = None
 
     @property
     def best(self) -> Epoch:
         """The epoch with the highest validation macro-F1; of equals the one with the lower loss, then the earlier."""
         return max(self.history, key=lambda epoch: epoch.merit)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether fewer passes were made than the schedule was laid out for."""
+        return len(self.history) < self.epochs
 
     @property
     def best_epoch(self) -> int:
@@ -91,7 +103,7 @@ class TrainedStudent:
 
     Attributes:
         folder: The Hugging Face checkpoint of the best epoch of the best trial.
-        trials: Every trial, in the order in which they ran.
+        trials: Every trial, setting by setting and seed by seed.
         best: The trial that the checkpoint is from.
         levers: What training used on this machine.
         notes: What a reader should know of the rows, in plain sentences; never a response's text.

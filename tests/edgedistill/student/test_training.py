@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from edgedistill.agreement import agreement
 from edgedistill.errors import TrainingFailed
 from edgedistill.student import Epoch, Levers, Trial, train_student
-from edgedistill.student.checkpoint import BestStudent
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task import Task
 
@@ -64,21 +63,6 @@ def test_of_equal_epochs_the_earlier_is_the_best():
 
 def test_a_higher_macro_f1_wins_over_a_lower_loss():
     assert trial_of(epoch(1, 0.6, loss=0.1), epoch(2, 0.7, loss=0.8)).best_epoch == 2
-
-
-def test_the_weights_of_a_worse_or_equal_epoch_are_not_kept(tmp_path):
-    written = []
-
-    class Model:
-        def save_pretrained(self, folder, **_):
-            written.append(folder)
-            for name in ("config.json", "model.safetensors"):
-                (folder / name).touch()
-
-    best = BestStudent(tmp_path)
-    for each in (epoch(1, 0.6), epoch(2, 0.5), epoch(3, 0.6), epoch(4, 0.7)):
-        best.offer(each, Model())
-    assert len(written) == 2
 
 
 def test_the_same_seed_gives_the_same_bytes(bert, mixture, validation, task, sections, tmp_path):

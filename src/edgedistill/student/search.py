@@ -1,0 +1,295 @@
+"""Which trials a search makes, who runs them, and what came of them.
+
+A trial is one setting with one seed. Trials are taken under a lock, and whoever runs one holds a lock of its own until
+it is over. The system frees that lock when its process dies: a trial that is running and not locked was broken off by a
+kill, and the next process that takes a trial gives it up and has it done again.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import FrozenTrial, TrialState
+
+from edgedistill.errors import TrainingFailed
+from edgedistill.project.search_section import SearchSection
+from edgedistill.student.keeping import Kept
+from edgedistill.student.space import Parameters, distributions, grid
+from edgedistill.student.store import STORE, open_store, stored
+from edgedistill.student.trial import Setting
+from edgedistill.student.types import Epoch, Trial
+
+_POLL_SECONDS = 0.2
+_OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a search is, all its processes together.
+
+    Attributes:
+        over: Trials that are over.
+        trials: How many it makes.
+        steps: Optimizer steps of those that are over.
+        all_steps: Optimizer steps of all; for a setting that is not proposed yet, the mean of the others is taken.
+    """
+
+    over: int
+    trials: int
+    steps: int
+    all_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A trial that this process runs.
+
+    Attributes:
+        trial: As Optuna knows it.
+        setting: What it is run with.
+        kept: Its own best student; the folder is the trial's, the same when it is done again after a kill.
+        lock: Held until it is over.
+    """
+
+    trial: optuna.Trial
+    setting: Setting
+    kept: Kept
+    lock: FileLock
+
+    def falls_behind(self, epoch: Epoch) -> bool:
+        """Report an epoch, and ask whether the trial is so much worse than the others that it shall end."""
+        self.trial.report(epoch.macro_f1, epoch.epoch)
+        return self.trial.should_prune()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A trial to make; without parameters they are still to be proposed."""
+
+    proposal: int
+    seed: int
+    parameters: Parameters | None
+
+
+class Search:
+    """One search: its trials and its best student so far.
+
+    Args:
+        section: What is tried.
+        seeds: What each setting is run with.
+        name: A fingerprint of rows and settings: a search of another name in the same store is another search.
+        store: The folder of the file that outlives this process and that others may share; None: memory alone.
+        folder: Where the students and the locks lie.
+
+    Raises:
+        SearchBrokenOff: The store cannot be read or written.
+    """
+
+    def __init__(
+        self, section: SearchSection, seeds: Sequence[int], name: str, store: Path | None, folder: Path
+    ) -> None:
+        self._section, self._seeds, self._name, self._folder = section, seeds, name, folder / name
+        with stored(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        self.best = Kept(self._folder)
+        self._lock = FileLock(self._folder / "search.lock")
+        self._storage = open_store(store)
+        self.notes: tuple[str, ...] = ()
+        with stored(self._folder), self._lock:
+            self._open()
+
+    def take(self) -> Taken | None:
+        """Take the next trial; None when all are over, those of other processes too.
+
+        Raises:
+            SearchBrokenOff: The store cannot be read or written.
+        """
+        while True:
+            with stored(self._folder), self._lock:
+                self._give_up_the_broken_off()
+                if taken := self._next():
+                    return taken
+                running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if not running:
+                return None
+            with self._lock_of(running[0].number).acquire(poll_interval=_POLL_SECONDS):
+                pass  # the process that ran it is done with it, or dead
+
+    def finish(self, taken: Taken, history: Sequence[Epoch], seconds: float, *, early: bool) -> None:
+        """Record a trial that ended, and keep its student if it is the best.
+
+        Args:
+            taken: The trial.
+            history: Its epochs, at least one.
+            seconds: Its wall time.
+            early: Whether it was ended before its last epoch.
+
+        Raises:
+            SearchBrokenOff: The store or the student cannot be written.
+        """
+        with stored(self._folder), self._lock:
+            self._note(taken, history, seconds)
+            self.best.adopt(taken.kept)
+            if early:
+                self._study.tell(taken.trial, state=TrialState.PRUNED)
+            else:
+                self._study.tell(taken.trial, max(epoch.macro_f1 for epoch in history))
+        self._leave(taken)
+
+    def fail(self, taken: Taken, history: Sequence[Epoch], seconds: float, failure: TrainingFailed) -> None:
+        """Record a trial that failed; none of its epochs becomes the student.
+
+        Raises:
+            SearchBrokenOff: The store cannot be written.
+        """
+        with stored(self._folder), self._lock:
+            self._note(taken, history, seconds)
+            taken.trial.set_user_attr("failure", [failure.what, failure.mend])
+            self._study.tell(taken.trial, state=TrialState.FAIL)
+        self._leave(taken)
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Every trial that is over, setting by setting and seed by seed."""
+        with stored(self._folder):
+            over = [trial for trial in self._live() if trial.state in _OVER]
+        place = {seed: number for number, seed in enumerate(self._seeds)}
+        over.sort(key=lambda trial: (trial.user_attrs["proposal"], place[trial.user_attrs["seed"]]))
+        return tuple(map(_told, over))
+
+    def standing(self, rows: int) -> Standing:
+        """Say how far the search is, over so many rows."""
+        with stored(self._folder):
+            over = [_setting(trial).steps(rows) for trial in self._live() if trial.state in _OVER]
+            proposed = [Setting(**parameters, seed=0).steps(rows) for parameters in self._proposals().values()]
+        unknown = (self._section.trials or len(proposed)) - len(proposed)
+        mean = sum(proposed) / len(proposed) if proposed else 0
+        settings = len(proposed) + unknown
+        all_steps = round(sum(proposed) + unknown * mean) * len(self._seeds)
+        return Standing(len(over), settings * len(self._seeds), sum(over), all_steps)
+
+    def _open(self) -> None:
+        others = {study.study_name for study in self._storage.get_all_studies()} - {self._name}
+        if others:
+            self.notes += (f"{STORE} holds {len(others)} more, of other rows or settings: they have no part in this.",)
+        self._study = self._created()
+        over = [trial for trial in self._live() if trial.state in _OVER]
+        if over and self._begins_anew(over):
+            optuna.delete_study(study_name=self._name, storage=self._storage)
+            self._study = self._created()
+
+    def _begins_anew(self, over: Sequence[FrozenTrial]) -> bool:
+        """Whether there is nothing to go on from: trials that all failed, or whose best student is gone."""
+        if all(trial.state is TrialState.FAIL for trial in over):
+            return True
+        if self.best.checkpoint is None:
+            self.notes += ("The best student of the search so far was gone, so the search began anew.",)
+            return True
+        return False
+
+    def _created(self) -> optuna.Study:
+        pruner = optuna.pruners.MedianPruner(n_warmup_steps=1) if self._section.prune else optuna.pruners.NopPruner()
+        return optuna.create_study(
+            study_name=self._name, storage=self._storage, direction="maximize", pruner=pruner, load_if_exists=True
+        )
+
+    def _give_up_the_broken_off(self) -> None:
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            lock = self._lock_of(trial.number)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            self._study.tell(trial.number, state=TrialState.FAIL)
+            lock.release()
+
+    def _next(self) -> Taken | None:
+        # A trial that waits was put there by a process that was killed before it could take it.
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        wanted = None if waiting else self._wanted()
+        if not waiting and wanted is None:
+            return None
+        if wanted and wanted.parameters:
+            marks = {"proposal": wanted.proposal, "seed": wanted.seed}
+            self._study.enqueue_trial(wanted.parameters, user_attrs=marks)
+        # The seed differs from trial to trial, so that a search that goes on does not repeat its first proposals.
+        chance = (self._seeds[0] + len(self._study.get_trials(deepcopy=False))) % 2**32
+        self._study.sampler = optuna.samplers.TPESampler(seed=chance, constant_liar=True)
+        trial = self._study.ask(distributions(self._section))
+        if wanted and not wanted.parameters:
+            trial.set_user_attr("proposal", wanted.proposal)
+            trial.set_user_attr("seed", wanted.seed)
+        lock = self._lock_of(trial.number)
+        lock.acquire()
+        attributes = trial.user_attrs
+        place = self._folder / f"trial-{attributes['proposal']}-{attributes['seed']}"
+        return Taken(trial, Setting(**trial.params, seed=attributes["seed"]), Kept(place), lock)
+
+    def _wanted(self) -> _Wanted | None:
+        """The next trial that nobody has taken."""
+        taken = {(trial.user_attrs["proposal"], trial.user_attrs["seed"]) for trial in self._live()}
+        proposals = self._proposals()
+        for proposal, parameters in sorted(proposals.items()):
+            for seed in self._seeds:
+                if (proposal, seed) not in taken:
+                    return _Wanted(proposal, seed, parameters)
+        if len(proposals) < (self._section.trials or 0):
+            return _Wanted(len(proposals), self._seeds[0], None)
+        return None
+
+    def _proposals(self) -> dict[int, Parameters]:
+        """The grid's settings, or those proposed so far, be it in a trial that a kill broke off."""
+        if self._section.method == "grid":
+            return dict(enumerate(grid(self._section)))
+        wanted = set(distributions(self._section))
+        trials = self._study.get_trials(deepcopy=False)
+        return {
+            trial.user_attrs["proposal"]: trial.params
+            for trial in trials
+            if "proposal" in trial.user_attrs and set(trial.params) == wanted
+        }
+
+    def _live(self) -> list[FrozenTrial]:
+        """Trials but for those that a kill broke off."""
+        return [
+            trial
+            for trial in self._study.get_trials(deepcopy=False)
+            if "seed" in trial.user_attrs and (trial.state is not TrialState.FAIL or "failure" in trial.user_attrs)
+        ]
+
+    def _note(self, taken: Taken, history: Sequence[Epoch], seconds: float) -> None:
+        taken.trial.set_user_attr("history", [asdict(epoch) for epoch in history])
+        taken.trial.set_user_attr("seconds", seconds)
+
+    def _leave(self, taken: Taken) -> None:
+        shutil.rmtree(taken.kept.folder, ignore_errors=True)
+        taken.lock.release()
+
+    def _lock_of(self, number: int) -> FileLock:
+        return FileLock(self._folder / f"trial-{number}.lock")
+
+
+def _setting(trial: FrozenTrial) -> Setting:
+    return Setting(**trial.params, seed=trial.user_attrs["seed"])
+
+
+def _told(trial: FrozenTrial) -> Trial:
+    attributes = trial.user_attrs
+    failure, mend = attributes.get("failure", ("", None))
+    outcomes: dict[TrialState, Literal["done", "pruned", "failed"]] = {
+        TrialState.COMPLETE: "done",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+    }
+    return Trial(
+        **asdict(_setting(trial)),
+        history=tuple(Epoch(**epoch) for epoch in attributes["history"]),
+        seconds=attributes["seconds"],
+        outcome=outcomes[trial.state],
+        failure=failure,
+        mend=mend,
+    )

@@ -1,0 +1,278 @@
+"""A search that is killed, shared, or goes wrong in one trial; and what its file holds."""
+
+import json
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from edgedistill.errors import SearchBrokenOff, TrainingFailed
+from edgedistill.project.search_section import CountRange, LearningRange, SearchSection
+from edgedistill.project.sections import StudentSection
+from edgedistill.student import train_student
+
+RATES = (1e-3, 2e-3, 5e-3)
+SCRIPT = Path(__file__).with_name("searching.py")
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def settings(trained):
+    return [(trial.learning_rate, trial.batch_size, trial.epochs, trial.seed) for trial in trained.trials]
+
+
+def figures(trained):
+    return [[(epoch.loss, epoch.macro_f1) for epoch in trial.history] for trial in trained.trials]
+
+
+def states(kept):
+    with sqlite3.connect(kept / "search.sqlite3") as store:
+        return sorted(state for (state,) in store.execute("select state from trials"))
+
+
+@pytest.fixture
+def go(bert, mixture, validation, task, tmp_path):
+    """Run a search in this process, kept in a folder."""
+
+    def search(section, rows=mixture, **options):
+        kept = tmp_path / "run"
+        kept.mkdir(exist_ok=True)
+        return train_student(rows, validation, task, section, bert, kept / "student", kept=kept, **options)
+
+    return search
+
+
+@pytest.fixture
+def start(bert, tmp_path):
+    """Start processes that share a search of RATES and two seeds; what is left of them is killed at the end."""
+    running = []
+
+    def process(hold_at=0):
+        kept = tmp_path / "run"
+        kept.mkdir(exist_ok=True)
+        command = [sys.executable, SCRIPT, bert, kept, kept / "student", str(hold_at), tmp_path / "go"]
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return running[-1]
+
+    yield process
+    for each in running:
+        each.kill()
+        each.communicate()
+
+
+def read_until(process, line):
+    while (told := process.stdout.readline().strip()) != line:
+        assert told, f"it ended before {line!r}"
+
+
+def stop_in(trial):
+    """Break a search off in the midst of a trial, as Ctrl-C does."""
+
+    def progress(told):
+        if told.trial == trial and told.done % 12 == 5:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_two_processes_on_one_search_make_each_trial_once(start, tmp_path):
+    first = start(hold_at=1)
+    read_until(first, "begins 1")
+    second = start()
+    read_until(second, "begins 5")
+    (tmp_path / "go").touch()
+    told = [process.communicate(timeout=60)[0].splitlines() for process in (first, second)]
+    assert states(tmp_path / "run") == ["COMPLETE"] * 6
+    assert told[0] == told[1]  # all that is left to read is the best trial, the same for both
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
+def test_a_trial_that_a_kill_broke_off_is_made_again_and_the_others_are_not(start, go, sections, tmp_path):
+    process = start(hold_at=3)
+    read_until(process, "begins 3")
+    process.kill()
+    process.wait()
+    whole = sections(learning_rate=RATES, seeds=(0, 1), epochs=(1,))
+    trained = go(whole)
+    assert states(tmp_path / "run") == ["COMPLETE"] * 6 + ["FAIL"]
+    assert len(trained.trials) == 6
+
+
+def test_a_search_that_goes_on_ends_as_if_it_had_never_stopped(go, sections, tmp_path):
+    section = sections(learning_rate=RATES, epochs=(1,))
+    whole = go(section)
+    expected = weights(whole.folder)
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        go(section, progress=stop_in(2))
+    trained = go(section)
+    assert weights(trained.folder) == expected
+    assert figures(trained) == figures(whole)
+
+
+def test_a_search_that_is_over_trains_nothing_when_it_is_asked_for_again(go, sections):
+    section = sections(epochs=(1,))
+    first = go(section)
+    expected = weights(first.folder)
+    shutil.rmtree(first.folder)
+    told = []
+    again = go(section, progress=told.append)
+    assert told == []
+    assert weights(again.folder) == expected
+    assert again.trials == first.trials
+
+
+def test_a_kept_search_gives_the_same_student_as_one_in_memory(go, bert, mixture, validation, task, sections, tmp_path):
+    section = sections(learning_rate=(1e-3, 5e-3), epochs=(1, 2))
+    kept = go(section)
+    alone = train_student(mixture, validation, task, section, bert, tmp_path / "alone")
+    assert weights(kept.folder) == weights(alone.folder)
+    assert figures(kept) == figures(alone)
+
+
+def test_a_search_of_other_rows_has_no_part_in_this_one(go, sections, mixtures):
+    section = sections(epochs=(1,))
+    go(section)
+    other = go(section, mixtures(48))
+    assert len(other.trials) == 1
+    assert other.notes == ("search.sqlite3 holds 1 more, of other rows or settings: they have no part in this.",)
+
+
+def test_a_search_whose_best_student_is_gone_begins_anew(go, sections, tmp_path):
+    section = sections(epochs=(1,))
+    expected = weights(go(section).folder)
+    shutil.rmtree(tmp_path / "run" / "search")
+    again = go(section)
+    assert weights(again.folder) == expected
+    assert again.notes == ("The best student of the search so far was gone, so the search began anew.",)
+
+
+def test_a_trial_that_fails_is_told_and_the_others_go_on(go, sections):
+    def diverge(progress):
+        if progress.trial == 1 and progress.done == 5:
+            raise TrainingFailed("the loss is no longer a number", mend="Choose another rate.")
+
+    trained = go(sections(learning_rate=RATES, epochs=(1,)), progress=diverge)
+    assert [trial.outcome for trial in trained.trials] == ["failed", "done", "done"]
+    assert (trained.trials[0].failure, trained.trials[0].history) == ("the loss is no longer a number", ())
+    assert trained.best.outcome == "done"
+
+
+def test_a_good_epoch_of_a_trial_that_fails_later_is_not_the_student(go, sections):
+    def diverge(progress):
+        if progress.trial == 1 and progress.epoch and progress.epoch.epoch == 5 and progress.done % 12 == 5:
+            raise TrainingFailed("the loss is no longer a number")
+
+    trained = go(sections(learning_rate=(5e-3, 1e-6), epochs=(6,)), progress=diverge)
+    assert trained.trials[0].best.macro_f1 > trained.best.validation_macro_f1
+    assert trained.best.learning_rate == 1e-6
+
+
+def test_when_every_trial_fails_the_error_says_why_the_first_did(go, sections):
+    def diverge(progress):
+        if progress.done % 12 == 5:
+            raise TrainingFailed("the loss is no longer a number", mend="Choose another rate.")
+
+    with pytest.raises(TrainingFailed, match=r"all 3 trials failed, the first because the loss .* Choose another rate"):
+        go(sections(learning_rate=RATES, epochs=(1,)), progress=diverge)
+    assert len(go(sections(learning_rate=RATES, epochs=(1,))).trials) == 3
+
+
+def test_without_room_on_disk_the_trials_that_are_over_are_kept(go, sections, tmp_path):
+    section = sections(learning_rate=(1e-6, 5e-3), epochs=(6,))
+    room = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(progress):
+        if progress.trial == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, room[1]))
+
+    try:
+        with pytest.raises(SearchBrokenOff, match=r"cannot be (written|kept)"):
+            go(section, progress=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    begun = set()
+    go(section, progress=lambda told: begun.add(told.trial))
+    assert begun == {2}
+
+
+def test_a_damaged_store_is_named_with_its_mend(go, section, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "search.sqlite3").write_text("no database " * 100)
+    with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be kept .* delete it"):
+        go(section)
+
+
+def test_a_store_lies_in_a_folder_of_any_name(bert, mixture, validation, task, sections, tmp_path):
+    kept = tmp_path / "50% {of} them? #1 & 'all'"
+    kept.mkdir()
+    train_student(mixture, validation, task, sections(epochs=(1,)), bert, kept / "student", kept=kept)
+    assert states(kept) == ["COMPLETE"]
+
+
+def tpe(trials, **options):
+    search = SearchSection(
+        method="tpe",
+        trials=trials,
+        learning_rate=LearningRange(low=1e-4, high=1e-2),
+        batch_size=(8, 16),
+        epochs=CountRange(low=1, high=3),
+        **options,
+    )
+    return StudentSection(max_tokens=24, search=search, seeds=(0, 1))
+
+
+def test_tpe_runs_each_proposal_with_every_seed(go):
+    trained = go(tpe(3))
+    pairs = [settings(trained)[start : start + 2] for start in (0, 2, 4)]
+    assert all(first[:3] == second[:3] for first, second in pairs)
+    assert [seed for *_, seed in settings(trained)] == [0, 1] * 3
+    assert all(
+        1e-4 <= rate <= 1e-2 and size in (8, 16) and 1 <= epochs <= 3 for rate, size, epochs, _ in settings(trained)
+    )
+
+
+def test_tpe_may_be_given_more_trials_and_repeats_no_proposal(go):
+    few = go(tpe(2))
+    more = go(tpe(4))
+    assert settings(more)[:4] == settings(few)
+    assert len({rate for rate, *_ in settings(more)}) == 4
+
+
+def test_a_tpe_trial_that_was_broken_off_is_made_with_the_same_setting(go):
+    with pytest.raises(KeyboardInterrupt):
+        go(tpe(2), progress=stop_in(1))
+    interrupted = go(tpe(1))
+    assert settings(interrupted)[:2] == settings(go(tpe(2)))[:2]
+
+
+def test_a_trial_that_falls_behind_is_pruned(go, sections):
+    rates = (6e-3, 5e-3, 7e-3, 4e-3, 8e-3, 1e-6)
+    grid = sections(learning_rate=rates, epochs=(4,))
+    section = grid.model_copy(update={"search": grid.search.model_copy(update={"prune": True})})
+    last = go(section).trials[-1]
+    assert last.outcome == "pruned"
+    assert len(last.history) < 4
+
+
+def test_the_store_holds_no_pickle_and_no_text_of_a_response(go, sections, mixture, tmp_path):
+    go(sections(epochs=(1,)))
+    with sqlite3.connect(tmp_path / "run" / "search.sqlite3") as store:
+        tables = [name for (name,) in store.execute("select name from sqlite_master where type = 'table'")]
+        values = [value for table in tables for row in store.execute(f"select * from {table}") for value in row]
+    assert not [value for value in values if isinstance(value, bytes)]
+    texts = [value for value in values if isinstance(value, str)]
+    assert not [text for text in texts if mixture[0].inputs["response"] in text]
+    assert any("macro_f1" in text and json.loads(text) for text in texts)
+
+
+def test_the_table_is_in_the_order_of_the_grid(go, sections):
+    trained = go(sections(learning_rate=RATES, epochs=(1,), seeds=(1, 0)))
+    assert all(first < second for first, second in pairwise((rate, -seed) for rate, *_, seed in settings(trained)))
