@@ -6,21 +6,24 @@ INSTALLED = .venv/.installed
 # The builds of onnxruntime send events to their maker unless this is set before they are loaded.
 export ORT_DISABLE_TELEMETRY = 1
 NODE_INSTALLED = tests/js/node_modules/.installed
+WEB_ASSETS = export/src/edgedistill_export/web/vendor/index.json
 SERVE_NEEDS = click httptools msgspec numpy onnxruntime prometheus-client starlette tokenizers uvicorn
 
-.PHONY: demo test install chromium clean
+.PHONY: demo test install web chromium clean
 
 demo: $(INSTALLED)
 	.venv/bin/python examples/praise/demo.py
 
-test: $(INSTALLED) $(NODE_INSTALLED) .wheelhouse/.filled chromium
+test: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS) .wheelhouse/.filled chromium
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest
 
-install: $(INSTALLED) $(NODE_INSTALLED)
+install: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS)
+
+web: $(WEB_ASSETS)
 
 # The page's tests drive a real Chromium, and say so where it is missing. Only root can install it.
 chromium:
@@ -39,10 +42,16 @@ $(NODE_INSTALLED): tests/js/package-lock.json
 	npm ci --prefix tests/js --ignore-scripts --no-audit --no-fund
 	touch $@
 
+# onnxruntime-web and the tokenizer, for pages that score in a browser.
+$(WEB_ASSETS): export/package-lock.json export/hatch_build.py | $(INSTALLED)
+	@command -v npm >/dev/null || { echo "The browser page needs npm packages: install Node 20 or newer with npm"; exit 1; }
+	.venv/bin/python export/hatch_build.py
+	touch $@
+
 # What edgedistill-serve needs, for the test that installs it alone without a network.
 .wheelhouse/.filled: constraints.txt serve/pyproject.toml $(INSTALLED)
 	$(PIP) download -q -d .wheelhouse -c constraints.txt $(SERVE_NEEDS)
 	touch $@
 
 clean:
-	rm -rf .venv .wheelhouse tests/js/node_modules examples/praise/runs examples/praise/teacher-cache
+	rm -rf .venv .wheelhouse tests/js/node_modules export/node_modules export/src/edgedistill_export/web/vendor examples/praise/runs examples/praise/teacher-cache

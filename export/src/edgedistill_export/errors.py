@@ -3,7 +3,8 @@
 EdgeDistillError                  (edgedistill_serve.errors)
 ├── CheckpointError               a folder that is no usable checkpoint; exit code 2
 ├── ExportFailed                  the exported model is not the trained one; exit code 5
-└── PushFailed                    the bundle cannot be uploaded; exit code 2
+├── PushFailed                    the bundle cannot be uploaded; exit code 2
+└── WebFailed                     the page that scores in a browser cannot be written; exit code 2
 """
 
 from edgedistill_serve.errors import EdgeDistillError
@@ -21,3 +22,7 @@ class ExportFailed(EdgeDistillError):
 
 class PushFailed(EdgeDistillError):
     """A bundle cannot be uploaded to the Hub."""
+
+
+class WebFailed(EdgeDistillError):
+    """The page that scores in a browser cannot be written."""

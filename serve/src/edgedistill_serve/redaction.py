@@ -11,9 +11,10 @@ import msgspec
 
 URL, EMAIL, PHONE, ID = "[URL]", "[EMAIL]", "[PHONE]", "[ID]"
 
-_Rule: TypeAlias = tuple[re.Pattern[str], str]
+Rule: TypeAlias = tuple[re.Pattern[str], str]
 
-_PLACEHOLDERS = re.compile(rf"({'|'.join(map(re.escape, (URL, EMAIL, PHONE, ID)))})")
+PLACEHOLDERS = re.compile(rf"({'|'.join(map(re.escape, (URL, EMAIL, PHONE, ID)))})")
+"""What stands for something that was replaced; never searched again."""
 _URL = re.compile(r"(?:\b(?:https?|ftp)://|\bwww\.)\S*[^\s.,;:!?'\")\]}>]", re.IGNORECASE)
 _EMAIL = re.compile(r"[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}\w{2,24}")
 _HOST = re.compile(
@@ -63,16 +64,16 @@ def redacted(text: str, redaction: Redaction) -> str:
         text: Any text.
         redaction: What is replaced.
     """
-    rules = _rules(redaction.ids)
+    rules = redaction_rules(redaction.ids)
     while (after := _once(text, rules)) != text:
         text = after
     return text
 
 
-def _once(text: str, rules: tuple[_Rule, ...]) -> str:
+def _once(text: str, rules: tuple[Rule, ...]) -> str:
     for pattern, placeholder in rules:
         # A placeholder is no text to search in. So every pass leaves less text, and the last one changes none.
-        pieces = _PLACEHOLDERS.split(text)
+        pieces = PLACEHOLDERS.split(text)
         pieces[::2] = [_replaced(piece, pattern, placeholder) for piece in pieces[::2]]
         text = "".join(pieces)
     return text
@@ -83,6 +84,11 @@ def _replaced(piece: str, pattern: re.Pattern[str], placeholder: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _rules(ids: tuple[str, ...]) -> tuple[_Rule, ...]:
+def redaction_rules(ids: tuple[str, ...]) -> tuple[Rule, ...]:
+    """Return the patterns in the order in which they are applied, each with its placeholder.
+
+    Args:
+        ids: As `Redaction` has them.
+    """
     named = tuple((re.compile(pattern), ID) for pattern in ids)
     return ((_URL, URL), (_EMAIL, EMAIL), (_HOST, URL), *named, (_PHONE, PHONE))

@@ -1,0 +1,100 @@
+"""What a page is told of its bundle: `page.json`, and the golden responses with their tokens."""
+
+from typing import Any
+
+import msgspec
+
+from edgedistill_export.errors import WebFailed
+from edgedistill_export.web.patterns import javascript
+from edgedistill_serve.bundle import Bundle
+from edgedistill_serve.checked import bundle_encoder
+from edgedistill_serve.manifest import ReviewRule
+from edgedistill_serve.redaction import PLACEHOLDERS, Redaction, redaction_rules
+from edgedistill_serve.task import Label, inputs_of
+
+
+class PageFile(msgspec.Struct, frozen=True):
+    """A file that a page fetches by itself.
+
+    Attributes:
+        path: Where it lies in the folder.
+        integrity: Its SHA-256, as a browser's ``integrity`` wants it.
+        bytes: Its size.
+        what: What to call it.
+    """
+
+    path: str
+    integrity: str
+    bytes: int
+    what: str
+
+
+class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """`page.json`; what has the name of a part of `Manifest` means the same.
+
+    Attributes:
+        calibrated: Whether the probabilities were calibrated.
+        redaction: What is replaced before a text is read, as JavaScript's patterns; None for nothing.
+        files: The files that are fetched, by what they are for.
+    """
+
+    name: str
+    version: str
+    labels: tuple[Label, ...]
+    inputs: tuple[str, ...]
+    max_tokens: int
+    precision: str
+    temperature: float
+    calibrated: bool
+    review: ReviewRule
+    redaction: dict[str, Any] | None
+    files: dict[str, PageFile]
+
+
+def describe(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription:
+    """Return what `page.json` says.
+
+    Raises:
+        WebFailed: The task is of a kind that cannot be scored yet, or a pattern of its redaction means nothing in a
+            browser.
+    """
+    manifest = bundle.manifest
+    if manifest.task.kind == "multilabel":
+        raise WebFailed("multilabel tasks cannot be scored yet", where=manifest.name)
+    return PageDescription(
+        name=manifest.name,
+        version=manifest.version,
+        labels=manifest.task.labels,
+        inputs=manifest.task.inputs,
+        max_tokens=manifest.max_tokens,
+        precision=manifest.precision,
+        temperature=manifest.temperature,
+        calibrated=manifest.temperature != 1.0,
+        review=manifest.review,
+        redaction=_redaction(manifest.task.redact),
+        files=files,
+    )
+
+
+def golden_with_tokens(bundle: Bundle) -> dict[str, Any]:
+    """Return the bundle's golden responses, each with the token ids that a page must read it as."""
+    precision, task = bundle.manifest.precision, bundle.task
+    encoded = bundle_encoder(bundle).encode([inputs_of(row.inputs, task) for row in bundle.golden.rows])
+    return {
+        "tolerance": bundle.golden.tolerance[precision],
+        "rows": [
+            {"inputs": row.inputs, "ids": list(read.ids), "logits": list(row.expected(precision))}
+            for row, read in zip(bundle.golden.rows, encoded, strict=True)
+        ],
+    }
+
+
+def _redaction(redaction: Redaction | None) -> dict[str, Any] | None:
+    if redaction is None:
+        return None
+    steps = [
+        {"pattern": javascript(pattern), "placeholder": placeholder}
+        for pattern, placeholder in redaction_rules(redaction.ids)
+    ]
+    # In brackets, so that what parts the pieces is among them.
+    return {"placeholders": f"({javascript(PLACEHOLDERS)})", "steps": steps}

@@ -1,0 +1,117 @@
+// Reads and writes tables of text as RFC 4180 says, strictly: a row that is malformed is named, none is guessed at.
+
+const SEPARATORS = [",", ";", "\t"];
+const MOST_BYTES = 200e6;
+/** A cell that a spreadsheet would run as a formula. */
+const FORMULA = /^[=+\-@\t\r]/;
+const NUMBER = /^[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?$/i;
+
+/** A table that cannot be used: what is wrong, where, and what mends it. */
+export class TableFault extends Error {
+  constructor(what, { row, mend = "" } = {}) {
+    super(`${row ? `Row ${row}: ` : ""}${what}.${mend ? ` ${mend}` : ""}`);
+  }
+}
+
+/**
+ * Decode a file's bytes. `wanted` are columns by which the separator is told.
+ * Returns `{ columns, rows, separator, marked }`; a row's number in a spreadsheet is its place plus 2.
+ */
+export function readTable(bytes, wanted) {
+  if (bytes.byteLength > MOST_BYTES) {
+    throw new TableFault(`the file has ${Math.round(bytes.byteLength / 1e6)} MB, ${MOST_BYTES / 1e6} are read here`, {
+      mend: "The command edgedistill-serve grade takes files of any length.",
+    });
+  }
+  const text = decoded(bytes);
+  const marked = text.startsWith("\ufeff");
+  const content = marked ? text.slice(1) : text;
+  const separator = separatorOf(content, wanted);
+  const [columns = [], ...records] = recordsOf(content, separator);
+  if (!columns.some(Boolean)) throw new TableFault("the file is empty: there is no header row");
+  const repeated = columns.find((name, at) => columns.indexOf(name) < at);
+  if (repeated !== undefined) {
+    throw new TableFault(`two columns have the name “${repeated}”`, { row: 1, mend: "Rename or delete one of them." });
+  }
+  return { columns, rows: rowsOf(records, columns), separator, marked };
+}
+
+function decoded(bytes) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    throw new TableFault("the text is no UTF-8", { mend: "Save the file as “CSV UTF-8”." });
+  }
+}
+
+/** The separator whose header holds most of the wanted columns; a comma where none does. */
+function separatorOf(content, wanted) {
+  const header = content.slice(0, content.search(/[\r\n]|$/));
+  const found = SEPARATORS.map((separator) => {
+    const names = header.split(separator).map((name) => name.replace(/^"|"$/g, ""));
+    return wanted.filter((name) => names.includes(name)).length * 1000 + names.length;
+  });
+  return SEPARATORS[found.indexOf(Math.max(...found))];
+}
+
+function rowsOf(records, columns) {
+  while (columns.length > 1 && records.at(-1)?.length === 0) records.pop();
+  return records.map((record, at) => {
+    const cells = record.length || columns.length > 1 ? record : [""];
+    if (cells.length !== columns.length) {
+      const what = cells.length ? `the number of fields is ${cells.length}, the header has ${columns.length}` : "the row is empty";
+      const mend = cells.length ? "A field that holds a separator or a line break stands between double quotes." : "Delete the empty line.";
+      throw new TableFault(what, { row: at + 2, mend });
+    }
+    return cells;
+  });
+}
+
+/** Yield the fields of every record; an empty line has none. */
+function* recordsOf(content, separator) {
+  const field = new RegExp(`"([^"]*(?:""[^"]*)*)"|([^"${separator}\\r\\n]*)`, "y");
+  let at = 0;
+  for (let row = 1; at < content.length; row += 1) {
+    const fields = [];
+    for (;;) {
+      field.lastIndex = at;
+      const found = field.exec(content);
+      at += found[0].length;
+      fields.push(found[1] === undefined ? found[2] : found[1].replaceAll('""', '"'));
+      const next = content[at];
+      if (next === separator) {
+        at += 1;
+        continue;
+      }
+      if (next !== undefined && next !== "\r" && next !== "\n") {
+        throw new TableFault("the double quotes of the row that begins here do not match", {
+          row,
+          mend: 'Put the field between double quotes and write a quote inside it twice: "he said ""yes""".',
+        });
+      }
+      if (fields.length === 1 && found[0] === "") fields.pop();
+      at += content.startsWith("\r\n", at) ? 2 : 1;
+      break;
+    }
+    yield fields;
+  }
+}
+
+/** One line of a table; a cell that a spreadsheet would run gets an apostrophe before it. */
+export function line(cells, separator) {
+  return `${cells.map((cell) => quoted(harmless(cell), separator)).join(separator)}\r\n`;
+}
+
+/** Whether `line` puts an apostrophe before it. */
+export function isFormula(cell) {
+  return typeof cell === "string" && FORMULA.test(cell) && !NUMBER.test(cell);
+}
+
+function harmless(cell) {
+  if (cell === null) return "";
+  return isFormula(cell) ? `'${cell}` : String(cell);
+}
+
+function quoted(text, separator) {
+  return text.includes(separator) || /["\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}

@@ -1,0 +1,55 @@
+// From texts to token ids, the same as `edgedistill_serve.encoding` gives.
+import { Tokenizer } from "../vendor/tokenizers.min.mjs";
+import { letterReader } from "./letters.mjs";
+
+/**
+ * `tokenizer` is tokenizer.json, `reading` what Python said of it (`web/reading.py`), `maxTokens` the longest sequence.
+ */
+export class Encoder {
+  constructor(tokenizer, reading, maxTokens) {
+    this.maxTokens = maxTokens;
+    this.frames = { single: reading.single, pair: reading.pair };
+    // A mark such as [SEP] that a learner typed is text, and the frame of marks around the texts is put on here.
+    const added = tokenizer.added_tokens.filter((token) => !token.special);
+    this.tokenizer = new Tokenizer({ ...tokenizer, added_tokens: added, post_processor: null }, {});
+    if (reading.letters) {
+      const letters = letterReader(reading.letters);
+      this.tokenizer.normalizer = letters.normalize;
+      this.tokenizer.pre_tokenizer = letters.split;
+    } else {
+      asInRust(this.tokenizer.pre_tokenizer);
+    }
+  }
+
+  /** Encode a response and what stands before it, null for nothing; the response keeps its tokens before that does. */
+  encode(context, response) {
+    const frame = context === null ? this.frames.single : this.frames.pair;
+    const room = this.maxTokens - frame.filter((part) => "id" in part).length;
+    const whole = this.ids(response);
+    const kept = whole.slice(0, room);
+    const texts = context === null ? [kept] : [this.ids(context).slice(0, room - kept.length), kept];
+    const ids = [];
+    const typeIds = [];
+    for (const part of frame) {
+      const placed = "id" in part ? [part.id] : texts[part.text];
+      for (const id of placed) {
+        ids.push(id);
+        typeIds.push(part.type);
+      }
+    }
+    return { ids, typeIds, tokens: whole.length, truncated: whole.length > room };
+  }
+
+  ids(text) {
+    return text ? this.tokenizer.encode(text).ids : [];
+  }
+}
+
+/** JavaScript's \s takes U+FEFF for a space and U+0085 for none; byte-level tokenizers in Rust do the opposite. */
+function asInRust(step) {
+  for (const inner of step?.tokenizers ?? []) asInRust(inner);
+  if (step?.byte_encoder) {
+    const source = step.pattern.source.replaceAll("\\s", "\\p{White_Space}").replaceAll("\\S", "\\P{White_Space}");
+    step.pattern = new RegExp(source, step.pattern.flags);
+  }
+}

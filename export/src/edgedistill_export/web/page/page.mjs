@@ -1,0 +1,57 @@
+// The page: starts the worker, shows how the loading goes, and then the form, the codebook and the file panel.
+import { at } from "./elements.mjs";
+import { Engine } from "./engine.mjs";
+import { keepOffline } from "./offline.mjs";
+import { showCodebook, showForm } from "./single.mjs";
+import { showTable } from "./table.mjs";
+
+let page;
+
+function told(message) {
+  if (message.told === "page") introduce(message.page);
+  if (message.told === "reading") stage(`Reading ${megabytes(message.file.bytes)} of ${message.file.what}…`);
+  if (message.told === "starting") stage("Starting the model…");
+  if (message.told === "checking") {
+    stage("Checking that the model scores here as it did where it was made…", message.done, message.rows);
+  }
+}
+
+function introduce(found) {
+  page = found;
+  document.title = `${page.name}: score responses`;
+  at("name").textContent = page.name;
+  showCodebook(page);
+}
+
+function stage(text, done, of) {
+  if (at("stage").textContent !== text) at("stage").textContent = text;
+  if (of) at("stage-progress").max = of;
+  if (of) at("stage-progress").value = done;
+}
+
+function megabytes(bytes) {
+  return bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${Math.round(bytes / 1e6)} MB`;
+}
+
+async function start() {
+  at("unopened").hidden = true;
+  at("starting").hidden = false;
+  const engine = new Engine(told);
+  try {
+    const { threads, difference, rows, tolerance } = await engine.load();
+    showForm(engine, page);
+    showTable(engine, page);
+    document.querySelector("main").hidden = false;
+    at("facts").textContent =
+      `${page.name}, version ${page.version}, ${page.precision}; reads at most ${page.max_tokens} tokens. ` +
+      `Checked here with ${rows} responses: probabilities differ by ${difference.toPrecision(2)} at most ` +
+      `(accepted: ${tolerance}). ${threads === 1 ? "1 thread" : `${threads} threads`}.`;
+  } catch (error) {
+    at("fault").textContent = error.kind === "drift" ? `${error.message} So nothing is scored in this browser.` : error.message;
+  } finally {
+    at("starting").hidden = true;
+  }
+  await keepOffline();
+}
+
+start();

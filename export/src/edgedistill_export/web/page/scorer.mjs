@@ -1,0 +1,130 @@
+// Scores one response at a time with a graph and a tokenizer, by the rules of `edgedistill_serve.scorer`.
+import * as ort from "../vendor/ort.wasm.min.mjs";
+import { Encoder } from "./encoder.mjs";
+import { redactor } from "./redaction.mjs";
+
+const OUTPUT = "logits";
+const CONTEXT = ["question", "reference_answer"];
+/** What Python's `str.strip` takes away. */
+const BLANK = /^[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/;
+
+/** This response cannot be scored; the others are not touched. */
+export class Unscorable extends Error {}
+
+/** The graph does not give its golden scores here. */
+export class Drift extends Error {}
+
+export class Scorer {
+  /**
+   * `page` is page.json; `parts` holds `graph` and `wasm` as bytes and `tokenizer` and `reading` as objects; `glue` is
+   * the address of the module that goes with `wasm`.
+   */
+  static async open(page, parts, { threads, glue }) {
+    Object.assign(ort.env.wasm, { numThreads: threads, wasmBinary: parts.wasm, wasmPaths: { mjs: glue } });
+    ort.env.logLevel = "error";
+    const session = await ort.InferenceSession.create(new Uint8Array(parts.graph), { executionProviders: ["wasm"] });
+    return new Scorer(page, session, new Encoder(parts.tokenizer, parts.reading, page.max_tokens));
+  }
+
+  constructor(page, session, encoder) {
+    this.page = page;
+    this.session = session;
+    this.encoder = encoder;
+    this.redact = redactor(page.redaction);
+  }
+
+  /** Score one response: `inputs` holds a text for each of the task's inputs. */
+  async score(inputs) {
+    const read = this.readable(inputs);
+    const encoded = this.encode(read);
+    const blank = BLANK.test(read.response) || encoded.tokens === 0;
+    return judge(softmax(await this.logits(encoded), this.page.temperature), encoded, this.page, blank);
+  }
+
+  /** The task's inputs in its order, redacted where the task says so. */
+  readable(inputs) {
+    return Object.fromEntries(
+      this.page.inputs.map((name) => {
+        if (typeof inputs[name] !== "string") throw new Unscorable(`the input “${name}” is missing or is no text`);
+        if (/\p{Surrogate}/u.test(inputs[name])) {
+          throw new Unscorable(`the input “${name}” holds half of a surrogate pair, which is no text`);
+        }
+        return [name, this.redact(inputs[name])];
+      }),
+    );
+  }
+
+  encode(read) {
+    const context = CONTEXT.filter((name) => name in read).map((name) => read[name]).join(" ");
+    return this.encoder.encode(context || null, read.response);
+  }
+
+  async logits({ ids, typeIds }) {
+    const tensor = (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
+    const given = { input_ids: ids, attention_mask: ids.map(() => 1), token_type_ids: typeIds };
+    const feeds = Object.fromEntries(this.session.inputNames.map((name) => [name, tensor(given[name])]));
+    let found;
+    try {
+      found = await this.session.run(feeds, [OUTPUT]);
+    } catch {
+      // Its own words would name token ids, which are a part of the text.
+      throw new Unscorable("the model failed on this response");
+    }
+    const logits = Array.from(found[OUTPUT].data);
+    if (!logits.every(Number.isFinite)) throw new Unscorable("the model gave no finite logits for this response");
+    return logits;
+  }
+
+  /**
+   * Score the golden responses; `told(done)` hears of each. Their tokens must be those of Python to the last one, their
+   * probabilities within the tolerance.
+   */
+  async check(golden, told = () => {}) {
+    let difference = 0;
+    for (const [at, row] of golden.rows.entries()) {
+      const encoded = this.encode(this.readable(row.inputs));
+      if (encoded.ids.join() !== row.ids.join()) {
+        throw new Drift(`This browser reads golden response ${at + 1} as other tokens than the model was checked with.`);
+      }
+      const found = softmax(await this.logits(encoded), this.page.temperature);
+      const wanted = softmax(row.logits, this.page.temperature);
+      difference = Math.max(difference, ...found.map((share, label) => Math.abs(share - wanted[label])));
+      told(at + 1);
+    }
+    if (!(difference <= golden.tolerance)) {
+      throw new Drift(
+        `The probabilities differ by up to ${difference.toPrecision(3)} from those that the model was checked with; ` +
+          `${golden.tolerance} is accepted.`,
+      );
+    }
+    return difference;
+  }
+}
+
+/** `exp(logits / temperature)`, divided by its sum. */
+export function softmax(logits, temperature) {
+  const scaled = logits.map((logit) => logit / temperature);
+  const largest = Math.max(...scaled);
+  const weights = scaled.map((logit) => Math.exp(logit - largest));
+  const sum = weights.reduce((one, other) => one + other);
+  return weights.map((weight) => weight / sum);
+}
+
+/** Name the label, and decide whether a person should look at it. */
+export function judge(shares, encoded, page, blank) {
+  const best = shares.indexOf(Math.max(...shares));
+  const label = page.labels[best].name;
+  let reason = null;
+  if (blank && page.review.blank) reason = "blank";
+  else if (encoded.truncated && page.review.truncated) reason = "truncated";
+  else if (shares[best] < (page.review.thresholds[label] ?? 0)) reason = "below threshold";
+  return {
+    label,
+    probability: shares[best],
+    probabilities: Object.fromEntries(page.labels.map(({ name }, at) => [name, shares[at]])),
+    decision: reason === null ? "accept" : "review",
+    reason,
+    truncated: encoded.truncated,
+    tokens: encoded.tokens,
+  };
+}

@@ -1,0 +1,118 @@
+// One response: its form, and its score.
+import { decision, percent, reading, why } from "./wording.mjs";
+import { at, made } from "./elements.mjs";
+
+const INPUTS = ["question", "reference_answer", "response"];
+
+/** Make the form score with `engine`, by the model that `page` describes. */
+export function showForm(engine, page) {
+  const state = { asked: null, turn: 0 };
+  const given = () => Object.fromEntries(page.inputs.map((name) => [name, at(name).value]));
+  for (const name of INPUTS) at(`${name}-field`).hidden = !page.inputs.includes(name);
+
+  function forget() {
+    state.asked = null;
+    state.turn += 1;
+    at("verdict").replaceChildren();
+    at("result-details").hidden = true;
+    at("result-empty").hidden = false;
+  }
+
+  async function score(event) {
+    event?.preventDefault();
+    const inputs = given();
+    const turn = (state.turn += 1);
+    at("problem").textContent = "";
+    at("form").setAttribute("aria-busy", "true");
+    try {
+      const found = await engine.score(inputs);
+      if (turn !== state.turn) return;
+      state.asked = inputs;
+      showScore(found, page);
+      changed();
+      inView(at("result"));
+    } catch (error) {
+      forget();
+      at("problem").textContent = error.message;
+    } finally {
+      at("form").removeAttribute("aria-busy");
+    }
+  }
+
+  /** A score beside a text that it was not made for would mislead. */
+  function changed() {
+    if (!state.asked) return;
+    const stale = page.inputs.some((name) => state.asked[name] !== at(name).value);
+    const note = at("verdict").querySelector(".stale");
+    if (stale && !note) at("verdict").append(made("p", "stale", "The text has changed since. Score it again."));
+    if (!stale) note?.remove();
+  }
+
+  at("form").addEventListener("submit", score);
+  at("form").addEventListener("input", changed);
+  at("form").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) score(event);
+  });
+  at("clear").addEventListener("click", () => {
+    for (const name of INPUTS) at(name).value = "";
+    at("problem").textContent = "";
+    forget();
+    at("response").focus();
+  });
+}
+
+/** Show what each label means, and from which probability on it is accepted. */
+export function showCodebook(page) {
+  at("definitions").replaceChildren(
+    ...page.labels.map(({ name, definition }) => {
+      const least = page.review.thresholds[name];
+      const needs = least ? ` Accepted from ${percent(least)}.` : "";
+      const entry = made("div");
+      entry.append(
+        made("dt", "", name),
+        made("dd", "", (definition || "The codebook has no definition for this label.") + needs),
+      );
+      return entry;
+    }),
+  );
+}
+
+function showScore(score, page) {
+  at("result-empty").hidden = true;
+  const label = made("span", "label", `${score.label} `);
+  label.append(made("small", "", percent(score.probability)));
+  const headline = made("div", "headline");
+  headline.append(label, " ", made("span", `chip ${score.decision}`, decision(score)));
+  at("verdict").replaceChildren(headline, " ", made("p", "why", why(score, page)));
+  at("bars-caption").textContent = page.calibrated ? "Calibrated probabilities" : "Probabilities, not calibrated";
+  at("bars").replaceChildren(...page.labels.map(({ name }) => bar(name, score)));
+  at("reading").textContent = reading(score);
+  at("result-details").hidden = false;
+  for (const name of at("definitions").querySelectorAll("dt")) {
+    name.classList.toggle("chosen", name.textContent === score.label);
+  }
+}
+
+function bar(label, score) {
+  const share = score.probabilities[label];
+  const name = made("th");
+  name.scope = "row";
+  name.append(made("span", "", label));
+  const fill = made("div", "fill");
+  fill.style.setProperty("--share", share);
+  const track = made("div", "track");
+  track.setAttribute("aria-hidden", "true");
+  track.append(fill);
+  const figure = made("div", "share");
+  figure.append(track, made("span", "", percent(share)));
+  const cell = made("td");
+  cell.append(figure);
+  const line = made("tr", label === score.label ? "first" : "");
+  line.append(name, cell);
+  return line;
+}
+
+function inView(element) {
+  const { top } = element.getBoundingClientRect();
+  if (top > 0.7 * window.innerHeight || top < 0) element.scrollIntoView({ block: "start" });
+}

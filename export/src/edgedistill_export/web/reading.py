@@ -1,0 +1,105 @@
+"""How a page reads texts, asked of the tokenizer itself: its frame of marks, and what it makes of every letter."""
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
+from typing import Any
+
+from tokenizers import Tokenizer
+
+_LETTERS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+_BETWEEN = "☃"
+"""A letter that no tokenizer joins with others or changes; it parts the letters of a probe."""
+_AT_ONCE = 2**16
+
+
+def reading(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return what `reading.json` says.
+
+    Args:
+        tokenizer: As a scorer reads it.
+
+    Returns:
+        ``single`` and ``pair``, the frames: marks as ``{id, type}``, texts as ``{text, type}``, 0 the first of a pair.
+        ``letters``, for tokenizers of the BERT kind: tables of what every letter becomes, and which letters part words;
+        None for others, whose own description a page follows.
+    """
+    said = json.loads(tokenizer.to_str())
+    of_bert = _kind(said["normalizer"]) == "BertNormalizer" and _kind(said["pre_tokenizer"]) == "BertPreTokenizer"
+    return {
+        "single": _frame(tokenizer, "a"),
+        "pair": _frame(tokenizer, "a", "a"),
+        "letters": _letters(tokenizer) if of_bert else None,
+    }
+
+
+def _kind(part: dict[str, Any] | None) -> str | None:
+    return part["type"] if part else None
+
+
+def _frame(tokenizer: Tokenizer, *texts: str) -> list[dict[str, int]]:
+    encoded = tokenizer.encode(*texts)
+    frame: list[dict[str, int]] = []
+    for token, kind, text in zip(encoded.ids, encoded.type_ids, encoded.sequence_ids, strict=True):
+        part = {"id": token, "type": kind} if text is None else {"text": text, "type": kind}
+        if text is None or not frame or frame[-1] != part:
+            frame.append(part)
+    return frame
+
+
+def _letters(tokenizer: Tokenizer) -> dict[str, Any]:
+    read = dict(zip(_LETTERS, _normalized(tokenizer), strict=True))
+    # A letter that is decomposed as Unicode says needs no table: what is assigned decomposes the same way for ever.
+    decomposed = [letter for letter, now in read.items() if "가" <= letter <= "힣" and now != letter]
+    as_unicode = all(read[letter] == unicodedata.normalize("NFD", letter) for letter in decomposed)
+    left_out = set(decomposed) if as_unicode else set()
+    changed = {letter: now for letter, now in read.items() if now != letter and letter not in left_out}
+    alone = [letter for letter, now in changed.items() if now == f" {letter} "]
+    gaps, marks = _parting(tokenizer, sorted(set(chain.from_iterable(read.values()))))
+    return {
+        "drop": _ranges(letter for letter, now in changed.items() if not now),
+        "space": _ranges(letter for letter, now in changed.items() if now == " "),
+        "alone": _ranges(alone),
+        "decompose": _ranges(sorted(left_out)),
+        "replace": {letter: now for letter, now in changed.items() if now.strip(" ") and now != f" {letter} "},
+        "gaps": _ranges(gaps),
+        "marks": _ranges(marks),
+    }
+
+
+def _normalized(tokenizer: Tokenizer) -> Iterable[str]:
+    for start in range(0, len(_LETTERS), _AT_ONCE):
+        probe = _LETTERS[start : start + _AT_ONCE]
+        snowman = _BETWEEN in probe
+        if snowman:
+            probe = [letter for letter in probe if letter != _BETWEEN]
+        parts = tokenizer.normalizer.normalize_str(_BETWEEN.join(probe)).split(_BETWEEN)
+        if snowman:
+            parts.insert(_LETTERS.index(_BETWEEN) - start, _BETWEEN)
+        yield from parts
+
+
+def _parting(tokenizer: Tokenizer, letters: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the letters that lie between words, and those that are a word of their own wherever they stand."""
+    gaps, marks = [], []
+    for start in range(0, len(letters), _AT_ONCE):
+        some = letters[start : start + _AT_ONCE]
+        pieces = tokenizer.pre_tokenizer.pre_tokenize_str("".join(f"a{letter}a" for letter in some))
+        begins = {begin for _, (begin, _) in pieces}
+        inside = {place for _, (begin, end) in pieces for place in range(begin, end)}
+        for number, letter in enumerate(some):
+            place = 3 * number + 1
+            if place not in inside:
+                gaps.append(letter)
+            elif place in begins and place + 1 in begins:
+                marks.append(letter)
+    return gaps, marks
+
+
+def _ranges(letters: Iterable[str]) -> list[int]:
+    """Return first and last code points by turns, for ascending letters."""
+    points = [ord(letter) for letter in letters]
+    firsts = points[:1] + [after for before, after in pairwise(points) if after != before + 1]
+    lasts = [before for before, after in pairwise(points) if after != before + 1] + points[-1:]
+    return list(chain.from_iterable(zip(firsts, lasts, strict=True)))

@@ -1,0 +1,191 @@
+"""A bundle becomes a folder of static files that scores in a browser, without a server and without a network."""
+
+import base64
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tokenizers import Tokenizer
+
+from edgedistill_export.errors import WebFailed
+from edgedistill_export.web.description import PageFile, describe, golden_with_tokens
+from edgedistill_export.web.reading import reading
+from edgedistill_export.web.vendored import Vendored, vendored
+from edgedistill_serve.bundle import Bundle
+from edgedistill_serve.placing import aside_of, clear_remains, mend, put_into_place
+
+PAGE = files("edgedistill_export") / "web" / "page"
+SERVED_PAGE = files("edgedistill_serve") / "page"
+"""The server's page; both look alike and speak alike."""
+
+_FROM_SERVED = {"page.css": "page.css", "icon.svg": "icon.svg", "wording.js": "wording.mjs"}
+_DESCRIPTION = "page.json"
+_MEDIA_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".onnx": "application/octet-stream",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+    ".webmanifest": "application/manifest+json",
+}
+_WHAT = {
+    "wasm": ("vendor/ort-wasm-simd-threaded.wasm", "the runtime"),
+    "tokenizer": ("model/tokenizer.json", "the tokenizer"),
+    "reading": ("model/reading.json", "the tokenizer's tables"),
+    "golden": ("model/golden.json", "golden responses"),
+    "graph": ("model/model.onnx", "the model"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WebPage:
+    """A page that is in its place.
+
+    Attributes:
+        folder: Where it lies.
+        model: The bundle's name.
+        version: The bundle's version.
+        precision: Of the graph that it scores with.
+        files: How many files it has.
+        bytes: Their size together.
+        responses: How many responses it holds word for word, to check itself with.
+    """
+
+    folder: Path
+    model: str
+    version: str
+    precision: str
+    files: int
+    bytes: int
+    responses: int
+
+
+def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebPage:
+    """Write the page of a bundle, beside its place first and then in one step into it.
+
+    Args:
+        bundle: What the page scores with; the graph that the bundle serves is taken, and no other.
+        folder: Where the page shall lie. A page that is there is replaced.
+        npm: The npm files; those of this package unless said otherwise.
+
+    Raises:
+        WebFailed: The npm files are missing, the bundle cannot be scored in a browser, or the folder holds something
+            else than a page or cannot be written.
+    """
+    folder = folder.absolute()
+    content = dict(_content(bundle, npm or vendored()))
+    aside = aside_of(folder)
+    try:
+        _expect_place(folder)
+        mend(folder)
+        for name, source in content.items():
+            path = aside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(source, bytes):
+                path.write_bytes(source)
+            else:
+                shutil.copyfile(source, path)
+        put_into_place(aside, folder)
+        clear_remains(folder)
+    except OSError as error:
+        raise WebFailed(f"the page cannot be written ({error})", where=str(folder)) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    size = sum((folder / name).stat().st_size for name in content)
+    manifest = bundle.manifest
+    rows = len(bundle.golden.rows)
+    return WebPage(folder, manifest.name, manifest.version, manifest.precision, len(content), size, rows)
+
+
+def _expect_place(folder: Path) -> None:
+    if folder.exists() and not (folder / _DESCRIPTION).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise WebFailed("this is no page and is not replaced by one", where=str(folder), mend="Name another folder.")
+
+
+def _content(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]]:
+    """Yield every file of the page by its path."""
+    kept = dict(_kept(bundle, npm))
+    yield from kept.items()
+    sums = {name: _sum(source) for name, source in kept.items()}
+    of_files = {key: _page_file(*_WHAT[key], sums, kept) for key in _WHAT}
+    description = msgspec.json.encode(describe(bundle, of_files))
+    yield _DESCRIPTION, description
+    yield "sw.mjs", _service_worker(bundle, sums | {_DESCRIPTION: _sum(description)})
+    for name, licence in npm.files.items():
+        if not _loaded(name):
+            yield f"vendor/{name}", licence
+
+
+def _kept(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]]:
+    """Yield the files that a browser keeps, but for the description of them."""
+    for source in PAGE.iterdir():
+        if source.name not in ("sw.mjs", "package.json", "index.html"):
+            yield f"page/{source.name}", source.read_bytes()
+    for name, called in _FROM_SERVED.items():
+        yield f"page/{called}", (SERVED_PAGE / name).read_bytes()
+    yield "index.html", (PAGE / "index.html").read_bytes()
+    yield "manifest.webmanifest", _manifest(bundle.manifest.name)
+    for name, script in npm.files.items():
+        if _loaded(name):
+            yield f"vendor/{name}", script
+    tokenizer = Tokenizer.from_file(str(bundle.tokenizer_file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    yield "model/tokenizer.json", bundle.tokenizer_file
+    yield "model/reading.json", msgspec.json.encode(reading(tokenizer))
+    yield "model/golden.json", msgspec.json.encode(golden_with_tokens(bundle))
+    graph = bundle.model_file(bundle.manifest.precision)
+    if graph is None:
+        raise WebFailed(f"the bundle has no {bundle.manifest.precision} graph", where=bundle.manifest.name)
+    yield "model/model.onnx", graph
+
+
+def _loaded(name: str) -> bool:
+    return Path(name).suffix in _MEDIA_TYPES
+
+
+def _manifest(name: str) -> bytes:
+    icon = {"src": "page/icon.svg", "type": "image/svg+xml", "sizes": "any", "purpose": "any"}
+    said: dict[str, Any] = {
+        "name": f"{name}: score responses",
+        "short_name": name,
+        "description": "Scores open responses on this device. No text leaves it.",
+        "start_url": "./",
+        "scope": "./",
+        "display": "standalone",
+        "background_color": "#f4f6f5",
+        "theme_color": "#0f6b5c",
+        "icons": [icon, icon | {"purpose": "maskable"}],
+    }
+    return msgspec.json.format(msgspec.json.encode(said), indent=2)
+
+
+def _service_worker(bundle: Bundle, sums: Mapping[str, str]) -> bytes:
+    """Return the service worker; one byte that differs in any file gives another cache."""
+    whole = sha256("".join(f"{name} {sums[name]}\n" for name in sorted(sums)).encode()).hexdigest()[:12]
+    family = f"edgedistill {bundle.manifest.name}"
+    kept = {
+        "family": family,
+        "cache": f"{family} {bundle.manifest.version} {whole}",
+        "files": {name: {"integrity": sums[name], "type": _MEDIA_TYPES[Path(name).suffix]} for name in sorted(sums)},
+    }
+    written = b"const KEPT = %s;\n" % msgspec.json.format(msgspec.json.encode(kept), indent=1)
+    return written + (PAGE / "sw.mjs").read_bytes()
+
+
+def _page_file(path: str, what: str, sums: Mapping[str, str], kept: Mapping[str, bytes | Path]) -> PageFile:
+    source = kept[path]
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    return PageFile(path, sums[path], size, what)
+
+
+def _sum(source: bytes | Path) -> str:
+    content = source if isinstance(source, bytes) else source.read_bytes()
+    return f"sha256-{base64.b64encode(sha256(content).digest()).decode()}"
