@@ -3,11 +3,9 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -16,9 +14,9 @@ from transformers import set_seed
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.project.sections import StudentSection
 from edgedistill.records.types import MixtureRow, ValidationRows
-from edgedistill.student.checkpoint import expect_replaceable, replacing
+from edgedistill.student.checkpoint import beside, expect_replaceable, replacing
 from edgedistill.student.checks import check_rows, note_cut_rows
-from edgedistill.student.keeping import copy_files, unwritable
+from edgedistill.student.keeping import copy_files
 from edgedistill.student.levers import levers_here
 from edgedistill.student.model import check_room, load_model, load_padding
 from edgedistill.student.quiet import transformers_quiet
@@ -78,7 +76,7 @@ def train_student(
     expect_replaceable(folder)
     levers = levers or levers_here()
     name = _fingerprint(mixture, validation, task, section, backbone, levers)
-    with transformers_quiet(), optuna_quiet(), _beside(folder) as aside:
+    with transformers_quiet(), optuna_quiet(), beside(folder) as aside:
         padding = _prepare(backbone, task, section.max_tokens, aside)
         encoder = Encoder(aside / "tokenizer.json", section.max_tokens)
         taught, judged = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
@@ -103,18 +101,6 @@ def _check_seeds(seeds: Sequence[int]) -> None:
     for seed in seeds:
         if not 0 <= seed < 2**32:
             raise TrainingFailed(f"the seed {seed} is out of range", mend="Seeds are 0 to 4294967295.")
-
-
-@contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """Hand out an empty folder beside another, which is removed when the block ends."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    with aside as name:
-        yield Path(name)
 
 
 def _prepare(backbone: Path, task: Task, max_tokens: int, aside: Path) -> Padding:

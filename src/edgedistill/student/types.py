@@ -57,7 +57,7 @@ class Trial:
     Attributes:
         learning_rate: Peak learning rate.
         batch_size: Rows in a batch.
-        epochs: Passes over the mixture that the learning-rate schedule was laid out for; all were made where it is done.
+        epochs: Passes over the mixture that the learning-rate schedule was laid out for.
         seed: Of the classifier's first weights, the order of rows, and dropout.
         history: One entry per epoch that was made.
         seconds: Wall time, loading of the backbone included.
