@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from edgedistill.mixture.quotas import SOURCES, quotas
@@ -28,18 +28,17 @@ def draw_mixture(
     """
     rows = {source: offered.get(source, ()) for source in SOURCES}
     counts = {source: Counter(row.label for row in there) for source, there in rows.items()}
-    drawn: list[MixtureRow] = []
+    chosen: dict[Source, set[str]] = {source: set() for source in SOURCES}
     for quota in quotas(counts, labels, section):
-        of_label = [row for row in rows[quota.source] if quota.label in (None, row.label)]
-        drawn += first_rows(of_label, quota.rows, section.seed)
-    order = {id(row): place for source in SOURCES for place, row in enumerate(rows[source])}
-    drawn.sort(key=lambda row: (SOURCES.index(row.source), order[id(row)]))
+        of_label = [row.id for row in rows[quota.source] if quota.label in (None, row.label)]
+        chosen[quota.source] |= drawn_ids(of_label, quota.rows, section.seed)
+    drawn = [row for source in SOURCES for row in rows[source] if row.id in chosen[source]]
     return tuple(drawn) if section.labels == "soft" else tuple(_hardened(row) for row in drawn)
 
 
-def first_rows(rows: Sequence[MixtureRow], wanted: int, seed: int) -> list[MixtureRow]:
-    """Return the rows with the smallest hashes of seed and id, the smallest first."""
-    return sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{row.id}".encode()).digest())[:wanted]
+def drawn_ids(ids: Iterable[str], wanted: int, seed: int) -> set[str]:
+    """Return the ids with the smallest hashes of seed and id."""
+    return set(sorted(ids, key=lambda ident: hashlib.sha256(f"{seed}/{ident}".encode()).digest())[:wanted])
 
 
 def _hardened(row: MixtureRow) -> MixtureRow:

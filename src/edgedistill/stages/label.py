@@ -4,8 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from edgedistill.errors import DataError
 from edgedistill.records.types import TeacherLabel
 from edgedistill.stages.folder import RunFolder
 from edgedistill.stages.gate import between
@@ -42,7 +44,30 @@ def label(run: Run) -> dict[str, Any]:
 
 def read_labels(folder: RunFolder) -> tuple[TeacherLabel, ...]:
     """Read `labels.jsonl` back."""
-    return tuple(_label(json.loads(line)) for line in (folder / "labels.jsonl").read_text("utf-8").splitlines())
+    return read_labels_file(folder / "labels.jsonl")
+
+
+def read_labels_file(path: Path) -> tuple[TeacherLabel, ...]:
+    """Read labels in the form of `labels.jsonl`.
+
+    Raises:
+        DataError: The file cannot be read, or a line is no label.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read ({error})", where=str(path)) from None
+    labels = []
+    for number, line in enumerate(lines, 1):
+        try:
+            labels.append(_label(json.loads(line)))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise DataError(
+                "is no label",
+                where=f"{path}, line {number}",
+                mend="A line is an object with id, label, consistency, shares, votes and teacher.",
+            ) from None
+    return tuple(labels)
 
 
 def _line(row: TeacherLabel) -> dict[str, Any]:

@@ -1,0 +1,148 @@
+"""Less consistent labels are left out: Borchers et al. 2025 (arXiv 2501.09126), experiment 3, over thresholds.
+
+A filter also makes the training set smaller. Each filtered set therefore stands beside as many rows of the same draw
+that were taken whatever their consistency.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from edgedistill.errors import ProjectFileError
+from edgedistill.mixture import drawn_ids, teacher_rows
+from edgedistill.project import MixSection
+from edgedistill.records import MixtureRow
+from edgedistill.studies.kinds.drawing import Draw, plan_of
+from edgedistill.studies.kinds.ratio import in_blocks
+from edgedistill.studies.material import Material
+from edgedistill.studies.sections import ConsistencySection, RatioSection
+from edgedistill.studies.types import Fact, Plan
+
+UNFILTERED = "all labels"
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """How many rows of one kind a threshold removes.
+
+    Attributes:
+        task: The task's name.
+        threshold: Rows below it are removed.
+        by: `label` or `group`.
+        name: Which one.
+        rows: Rows before the filter.
+        removed: Of these.
+    """
+
+    task: str
+    threshold: float
+    by: str
+    name: str
+    rows: int
+    removed: int
+
+
+def consistency_plans(
+    material: Material, section: ConsistencySection, seeds: Sequence[int], *, blocks: RatioSection | None
+) -> Iterator[Plan]:
+    """Yield the plans of one task.
+
+    Args:
+        material: The task.
+        section: What varies.
+        seeds: One plan of each condition per seed.
+        blocks: How filtered rows follow human ones, as published; None: all are mixed.
+
+    Raises:
+        ProjectFileError: The task has no such teacher, or its rows do not say how consistent they are.
+    """
+    there = _rows_to_filter(material, section)
+    for seed in seeds:
+        first = _human(material, section.human, seed)
+        wanted = len(there) if section.rows == "all" else section.rows
+        chosen = drawn_ids((row.id for row in there), wanted, seed)
+        drawn = [row for row in there if row.id in chosen]
+        if len(drawn) < wanted:
+            lacks = f"the training set lacks {wanted - len(drawn)} of the {wanted} {section.of} rows"
+            first = replace(first, missing=first.missing or lacks)
+        for plan in _of_thresholds(first, drawn, section, material):
+            if blocks and not plan.missing:
+                yield in_blocks(replace(plan, rows=first.rows), plan.rows, blocks, material.task.names, replay=False)
+            else:
+                yield replace(plan, rows=(*first.rows, *plan.rows))
+
+
+def _of_thresholds(
+    first: Plan, drawn: Sequence[MixtureRow], section: ConsistencySection, material: Material
+) -> Iterator[Plan]:
+    """Plans whose rows are those that pass each threshold, and as many others."""
+    for threshold in sorted({0.0, *section.thresholds}):
+        kept = [row for row in drawn if _consistency(row) >= threshold]
+        condition = f"consistency from {threshold:g}" if threshold else UNFILTERED
+        yield _plan(first, condition, kept, material, threshold=threshold, reference=UNFILTERED if threshold else "")
+        if 0 < len(kept) < len(drawn):
+            anyhow = drawn_ids((row.id for row in drawn), len(kept), first.seed)
+            others = [row for row in drawn if row.id in anyhow]
+            yield _plan(
+                first, f"as many as from {threshold:g}", others, material, threshold=threshold, reference=condition
+            )
+
+
+def _plan(
+    first: Plan, condition: str, rows: Sequence[MixtureRow], material: Material, *, threshold: float, reference: str
+) -> Plan:
+    facts: dict[str, Fact] = {
+        "min_consistency": threshold,
+        "kept": len(rows),
+        "kept_accuracy": _accuracy(rows, material),
+    }
+    missing = first.missing or ("" if rows or first.rows else "no row is as consistent as that")
+    return replace(first, condition=condition, rows=tuple(rows), facts=facts, reference=reference, missing=missing)
+
+
+def _human(material: Material, rows: int, seed: int) -> Plan:
+    if not rows:
+        return Plan(material.name, "", "fine-tuned", seed)
+    return plan_of(material, "", seed, Draw({"human": material.human}, MixSection(human=rows, teacher=0)), {})
+
+
+def removed_rows(material: Material, section: ConsistencySection) -> Iterator[Removed]:
+    """Yield which labels, and which groups where there are any, each threshold removes, of all rows that there are."""
+    there = _rows_to_filter(material, section)
+    for threshold in sorted({0.0, *section.thresholds} - {0.0}):
+        for by, names in (
+            ("label", [row.label for row in there]),
+            ("group", [material.groups.get(row.id, "") for row in there]),
+        ):
+            rows = Counter(names)
+            gone = Counter(name for name, row in zip(names, there, strict=True) if _consistency(row) < threshold)
+            for name in rows:
+                if name:
+                    yield Removed(material.name, threshold, by, name, rows[name], gone[name])
+
+
+def _rows_to_filter(material: Material, section: ConsistencySection) -> Sequence[MixtureRow]:
+    if section.of == "teacher":
+        _, taught = material.taught_by(section.taught_by)
+        return teacher_rows(taught.responses, taught.labels)
+    rows = [row for there in material.synthetic.values() for row in there]
+    if not any("consistent" in row.lineage for row in rows):
+        raise ProjectFileError(
+            f"the synthetic rows of {material.name!r} do not say how the teacher codes them",
+            where="consistency.of",
+            mend="Give recorded rows a column regraded, which holds the label that the teacher gave.",
+        )
+    return rows
+
+
+def _consistency(row: MixtureRow) -> float:
+    """Share of votes for the label; of a synthetic row 1 where it was coded as intended, 0 elsewhere."""
+    if row.source == "teacher":
+        return float(row.lineage["consistency"])
+    return float(row.lineage.get("consistent") == "true")
+
+
+def _accuracy(rows: Sequence[MixtureRow], material: Material) -> float | None:
+    """Share of the rows whose label is the human code, of those that have one."""
+    coded = [row for row in rows if row.source == "teacher" and row.id in material.codes]
+    return sum(row.label == material.codes[row.id] for row in coded) / len(coded) if coded else None

@@ -1,0 +1,60 @@
+"""Human codes beside teacher labels: Pangakis and Wolken 2024 (arXiv 2406.17633).
+
+For each task: students on so many human codes and on so many teacher labels, a frozen encoder on the same rows, the
+teacher-labelled rows again without those on which the votes differ, and the teacher itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from edgedistill.mixture import teacher_rows
+from edgedistill.project import MixSection
+from edgedistill.studies.kinds.drawing import Draw, plan_of
+from edgedistill.studies.material import Material
+from edgedistill.studies.sections import LabelSourceSection
+from edgedistill.studies.types import Fact, Plan
+
+TEACHER_ITSELF = "the teacher itself"
+
+
+def label_source_plans(material: Material, section: LabelSourceSection, seeds: Sequence[int]) -> Iterator[Plan]:
+    """Yield the plans of one task.
+
+    Raises:
+        ProjectFileError: The task has no such teacher.
+    """
+    teacher, taught = material.taught_by(section.taught_by)
+    labelled = teacher_rows(taught.responses, taught.labels)
+    yield Plan(material.name, TEACHER_ITSELF, "teacher", seeds[0], coder=teacher, facts={"teacher": teacher})
+    for seed in seeds:
+        for rows in section.human:
+            draw = Draw({"human": material.human}, MixSection(human=rows, teacher=0))
+            on_human = plan_of(material, f"human {rows}", seed, draw, {"wanted": rows})
+            yield from _also_frozen(on_human, section)
+        for rows in section.teacher:
+            draw = Draw({"teacher": labelled}, MixSection(human=0, teacher=rows))
+            facts: dict[str, Fact] = {"wanted": rows, "teacher": teacher}
+            on_labels = plan_of(material, f"teacher {rows}", seed, draw, facts, reference=TEACHER_ITSELF)
+            yield from _also_frozen(on_labels, section)
+            if section.consistent_only:
+                yield _consistent(on_labels)
+
+
+def _also_frozen(plan: Plan, section: LabelSourceSection) -> Iterator[Plan]:
+    yield plan
+    if section.frozen:
+        yield replace(plan, condition=f"{plan.condition}, frozen", learner="frozen")
+
+
+def _consistent(plan: Plan) -> Plan:
+    """The same rows without those on which the votes differ."""
+    kept = tuple(row for row in plan.rows if float(row.lineage["consistency"]) == 1.0)
+    condition = f"{plan.condition}, consistent only"
+    return replace(
+        plan,
+        condition=condition,
+        rows=kept,
+        reference=plan.condition,
+        facts={**plan.facts, "min_consistency": 1.0},
+        missing=plan.missing or ("" if kept else "no label is consistent"),
+    )

@@ -1,0 +1,116 @@
+"""Plots as SVG: a panel per task and set of test rows; figures over seeds with intervals, single seeds as dots."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from edgedistill.studies.figures import Summary
+
+_STYLE: Any = {"svg.hashsalt": "edgedistill", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+_PANEL = (4.2, 3.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """What a plot with a number on its horizontal axis shows.
+
+    Attributes:
+        label: Of that axis.
+        x: Where a condition stands on it; None where it stands nowhere and becomes a horizontal line.
+        series: Which curves a condition belongs to.
+    """
+
+    label: str
+    x: Callable[[Summary], float | None]
+    series: Callable[[Summary], Sequence[str]]
+
+
+def curve_plot(found: Sequence[Summary], curves: Curves, title: str) -> str:
+    """Return macro-F1 along an axis, a curve per series."""
+
+    def draw(axes: Any, panel: Sequence[Summary]) -> None:
+        for summary in panel:
+            if curves.x(summary) is None and summary.macro_f1:
+                axes.axhline(summary.macro_f1.value, color="0.6", linestyle=":", label=summary.first.plan.condition)
+        for name, members in _by_series(panel, curves).items():
+            xs = [x for each in members if (x := curves.x(each)) is not None]
+            shown = [each.macro_f1 for each in members if each.macro_f1]
+            (line,) = axes.plot(xs, [each.value for each in shown], marker="o", markersize=3, label=name)
+            axes.fill_between(
+                xs, [each.low for each in shown], [each.high for each in shown], color=line.get_color(), alpha=0.12
+            )
+            for each, x in zip(members, xs, strict=True):
+                dots = [seed.figures.agreement.macro_f1.value for seed in each.lines]
+                axes.plot([x] * len(dots), dots, ".", color=line.get_color(), markersize=2, alpha=0.6)
+        axes.set_xlabel(curves.label)
+        axes.set_ylabel("macro-F1")
+        axes.legend(frameon=False, fontsize=6)
+
+    return _panels(found, draw, title)
+
+
+def condition_plot(found: Sequence[Summary], title: str) -> str:
+    """Return macro-F1 of each condition, one below the other."""
+
+    def draw(axes: Any, panel: Sequence[Summary]) -> None:
+        shown = [each for each in panel if each.macro_f1]
+        for place, each in enumerate(reversed(shown)):
+            value = each.macro_f1
+            if value is None:
+                continue
+            dots = [seed.figures.agreement.macro_f1.value for seed in each.lines]
+            axes.plot([value.low, value.high], [place, place], color="0.5", linewidth=1)
+            axes.plot(dots, [place] * len(dots), ".", color="tab:blue", markersize=3, alpha=0.6)
+            axes.plot(value.value, place, "o", color="black", markersize=4)
+        axes.set_yticks(range(len(shown)), [each.first.plan.condition for each in reversed(shown)])
+        axes.set_xlabel("macro-F1")
+
+    return _panels(found, draw, title)
+
+
+def diversity_plot(found: Sequence[Summary], title: str) -> str:
+    """Return macro-F1 beside self-BLEU, each condition labelled with its temperature."""
+
+    def draw(axes: Any, panel: Sequence[Summary]) -> None:
+        for each in panel:
+            for line in each.lines:
+                facts = line.plan.facts
+                if facts.get("self_bleu") is not None:
+                    score = line.figures.agreement.macro_f1.value
+                    axes.plot(facts["self_bleu"], score, "o", color="tab:blue", markersize=3)
+                    axes.annotate(f"{facts['temperature']:g}", (facts["self_bleu"], score), fontsize=6)
+        axes.set_xlabel("self-BLEU of the synthetic rows (lower: more varied)")
+        axes.set_ylabel("macro-F1")
+
+    return _panels(found, draw, title)
+
+
+def _by_series(panel: Sequence[Summary], curves: Curves) -> Mapping[str, list[Summary]]:
+    series: dict[str, list[Summary]] = {}
+    for each in panel:
+        if each.macro_f1 and curves.x(each) is not None:
+            for name in curves.series(each):
+                series.setdefault(name, []).append(each)
+    return {name: sorted(members, key=lambda each: curves.x(each) or 0.0) for name, members in series.items()}
+
+
+def _panels(found: Sequence[Summary], draw: Callable[[Any, Sequence[Summary]], None], title: str) -> str:
+    panels: dict[str, list[Summary]] = {}
+    for each in found:
+        panels.setdefault(f"{each.first.plan.task}, {each.first.scored.test} rows", []).append(each)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_PANEL[0] * len(panels), _PANEL[1]), layout="constrained")
+        for axes, (name, members) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+        ):
+            axes.set_title(name, fontsize=8)
+            draw(axes, members)
+        figure.suptitle(title, fontsize=9)
+        written = StringIO()
+        # Without a date the same figures give the same file.
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    return written.getvalue()

@@ -1,0 +1,131 @@
+"""Makes one run: trains its student, or continues it block by block, and lets it score every test row once.
+
+run(plan, material, …) -> Outcome
+"""
+
+import math
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+
+from edgedistill.project import StudentSection
+from edgedistill.records import MixtureRow, ValidationRows
+from edgedistill.records.types import Source
+from edgedistill.student import TrainingProgress, Trial, train_student
+from edgedistill.studies.frozen import frozen_probabilities
+from edgedistill.studies.material import Material
+from edgedistill.studies.settings import Settings, going_on, settings_for
+from edgedistill.studies.types import Outcome, Plan, Point, Scored, TestSet
+from edgedistill_export.checkpoint import Checkpoint
+
+Told = Callable[[str, int, int], None]
+
+
+def run(plan: Plan, material: Material, settings: Settings, ident: str, work: Path, told: Told) -> Outcome:
+    """Make a run.
+
+    Args:
+        plan: What it learns from, and how.
+        material: Its task.
+        settings: How students are trained in this study.
+        ident: The run's fingerprint.
+        work: An empty folder for checkpoints.
+        told: Told about optimizer steps.
+
+    Raises:
+        TrainingFailed: The rows cannot train a student.
+    """
+    match plan.learner:
+        case "teacher":
+            return Outcome(ident, (_teacher(plan, material),))
+        case "frozen":
+            return Outcome(ident, (_frozen(plan, material),))
+        case "fine-tuned":
+            return Outcome(ident, tuple(_students(plan, material, settings, work, told)))
+
+
+def _teacher(plan: Plan, material: Material) -> Point:
+    by_id = material.taught[plan.coder].test
+    scored = (Scored(name, tuple(by_id.get(row.response.id) for row in rows)) for name, rows in material.tests.items())
+    return Point(0, {}, tuple(each for each in scored if any(each.labels)), 0.0)
+
+
+def _frozen(plan: Plan, material: Material) -> Point:
+    start = time.monotonic()
+    found = frozen_probabilities(plan.rows, material)
+    scored = tuple(_scored(name, probabilities, material) for name, probabilities in found.items())
+    return Point(0, _sources(plan.rows), scored, _since(start))
+
+
+def _students(plan: Plan, material: Material, settings: Settings, work: Path, told: Told) -> list[Point]:
+    judged = settings.chooses(material)
+    rows, backbone = list(plan.rows), material.backbone
+    section = settings_for(settings, material, len(plan.rows), plan.seed)
+    points = []
+    for place, taught in enumerate([plan.rows, *((*block.new, *block.again) for block in plan.blocks)]):
+        start = time.monotonic()
+        what = f"{plan.task}, {plan.condition}, seed {plan.seed}" + (f", block {place}" if place else "")
+        if place:
+            rows += plan.blocks[place - 1].new
+        best = _train(taught, judged, material, section, backbone, work / str(place), what, told)
+        if place:
+            shutil.rmtree(backbone)  # a student of the block before, which nobody wants any more
+        backbone = work / str(place)
+        student = Checkpoint.load(backbone, material.task, section.max_tokens)
+        scored = []
+        for name, test in material.tests.items():
+            logits = student.logits([dict(row.response.inputs) for row in test])
+            scored.append(_scored(name, softmax(logits.astype(np.float64), axis=1), material))
+        points.append(_point(place, rows, tuple(scored), best, _since(start)))
+        section = going_on(section, best)
+    return points
+
+
+def _train(
+    rows: Sequence[MixtureRow],
+    validation: ValidationRows,
+    material: Material,
+    section: StudentSection,
+    backbone: Path,
+    folder: Path,
+    what: str,
+    told: Told,
+) -> Trial:
+    def progress(done: TrainingProgress) -> None:
+        told(what, done.done, done.total)
+
+    return train_student(rows, validation, material.task, section, backbone, folder, progress=progress).best
+
+
+def _point(block: int, rows: Sequence[MixtureRow], scored: tuple[Scored, ...], best: Trial, seconds: float) -> Point:
+    return Point(
+        block,
+        _sources(rows),
+        scored,
+        seconds,
+        learning_rate=best.learning_rate,
+        batch_size=best.batch_size,
+        epochs=len(best.history),
+        best_epoch=best.best_epoch,
+        validation_macro_f1=best.validation_macro_f1,
+    )
+
+
+def _scored(name: TestSet, probabilities: npt.NDArray[np.float64], material: Material) -> Scored:
+    labels = tuple(material.task.names[place] for place in probabilities.argmax(axis=1))
+    rounded = tuple(tuple(round(float(each), 8) for each in row) for row in probabilities)
+    return Scored(name, labels, rounded)
+
+
+def _sources(rows: Sequence[MixtureRow]) -> dict[Source, int]:
+    return dict(Counter(row.source for row in rows))
+
+
+def _since(start: float) -> float:
+    return math.ceil((time.monotonic() - start) * 100) / 100

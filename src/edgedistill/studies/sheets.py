@@ -1,0 +1,178 @@
+"""Tables: the tidy one with a row for each run, and the short ones that people read."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from edgedistill.agreement import Estimate
+from edgedistill.studies.figures import Summary
+from edgedistill.studies.sections import Kind, Protocol
+from edgedistill.studies.settings import LEAK
+from edgedistill.studies.types import Line, Plan
+
+FACTS = (
+    "wanted",
+    "teacher",
+    "writer",
+    "schedule",
+    "share",
+    "temperature",
+    "min_consistency",
+    "kept",
+    "kept_accuracy",
+    "distinct_1",
+    "distinct_2",
+    "self_bleu",
+)
+_ESTIMATES = ("accuracy", "macro_f1", "kappa", "f1", "precision", "recall", "auc")
+COLUMNS = (
+    "study",
+    "protocol",
+    "leak",
+    "task",
+    "condition",
+    "learner",
+    "seed",
+    "block",
+    *FACTS,
+    "human_rows",
+    "teacher_rows",
+    "synthetic_rows",
+    "synthetic_share",
+    "learning_rate",
+    "batch_size",
+    "epochs",
+    "best_epoch",
+    "validation_macro_f1",
+    "test",
+    "test_rows",
+    *(f"{name}{end}" for name in _ESTIMATES for end in ("", "_low", "_high")),
+    "seconds",
+    "not_run",
+)
+"""The columns of runs.csv."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table for people.
+
+    Attributes:
+        title: Above it.
+        header: Its columns.
+        rows: Its cells.
+        notes: Below it, a sentence each.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """Return it as a GitHub table."""
+        lines = [f"## {self.title}", "", _row(self.header), _row(["---"] * len(self.header)), *map(_row, self.rows), ""]
+        return "\n".join([*lines, *(f"{note}\n" for note in self.notes)])
+
+    def table(self) -> Table:
+        """Return it for a terminal."""
+        table = Table(title=Text(self.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for place, name in enumerate(self.header):
+            table.add_column(name, justify="left" if place < 2 else "right")
+        for row in self.rows:
+            table.add_row(*map(Text, row))
+        return table
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def run_rows(
+    kind: Kind, protocol: Protocol, lines: Iterable[Line], not_run: Iterable[Plan]
+) -> Iterator[dict[str, object]]:
+    """Yield the rows of runs.csv: a student on one set of test rows each, then what was not run and why."""
+    for line in lines:
+        yield _named(kind, protocol, line.plan) | _had(line) | _scores(line)
+    for plan in not_run:
+        yield _named(kind, protocol, plan) | {"not_run": plan.missing}
+
+
+def _named(kind: Kind, protocol: Protocol, plan: Plan) -> dict[str, object]:
+    return {
+        "study": kind,
+        "protocol": protocol,
+        "leak": LEAK if protocol == "as-published" and plan.learner == "fine-tuned" else "",
+        "task": plan.task,
+        "condition": plan.condition,
+        "learner": plan.learner,
+        "seed": "" if plan.learner == "teacher" else plan.seed,
+        **plan.facts,
+    }
+
+
+def _had(line: Line) -> dict[str, object]:
+    point = line.point
+    total = sum(point.rows.values())
+    return {
+        "block": point.block,
+        **{f"{source}_rows": point.rows.get(source, 0) for source in ("human", "teacher", "synthetic")},
+        "synthetic_share": f"{point.rows.get('synthetic', 0) / total:.4f}" if total else "",
+        "learning_rate": point.learning_rate,
+        "batch_size": point.batch_size,
+        "epochs": point.epochs,
+        "best_epoch": point.best_epoch,
+        "validation_macro_f1": point.validation_macro_f1,
+        "seconds": point.seconds,
+    }
+
+
+def _scores(line: Line) -> dict[str, object]:
+    found, averages = line.figures.agreement, line.figures.averages
+    estimates = (found.accuracy, found.macro_f1, found.kappa, averages.f1, averages.precision, averages.recall)
+    cells: dict[str, object] = {"test": line.scored.test, "test_rows": found.rows}
+    for name, estimate in zip(_ESTIMATES, (*estimates, line.figures.auc), strict=True):
+        if estimate:
+            cells |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return cells
+
+
+def summary_sheet(title: str, found: Sequence[Summary], notes: Sequence[str]) -> Sheet:
+    """Return the table of conditions."""
+    header = ("task", "condition", "test", "seeds", "rows", "macro-F1", "sd", "kappa", "AUC", "against", "gain")
+    return Sheet(title, header, tuple(_condition(each) for each in found), tuple(notes))
+
+
+def _condition(found: Summary) -> tuple[str, ...]:
+    line = found.first
+    plan, block = line.plan, line.point.block
+    name = f"{plan.condition}, block {block}" if block else plan.condition
+    against = "its block 0" if block else plan.reference
+    return (
+        plan.task,
+        name,
+        line.scored.test,
+        "-" if plan.learner == "teacher" else str(len(found.lines)),
+        " + ".join(f"{n} {source}" for source, n in line.point.rows.items()),
+        told(found.macro_f1),
+        figure(found.spread),
+        told(found.kappa),
+        figure(found.auc),
+        against if found.gain else "",
+        told(found.gain, signed=True) if found.gain else "",
+    )
+
+
+def told(estimate: Estimate | None, *, signed: bool = False) -> str:
+    """Return a figure with its interval: ``.612 [.571, .650]``."""
+    if estimate is None:
+        return "-"
+    return f"{figure(estimate.value, signed=signed)} [{figure(estimate.low)}, {figure(estimate.high)}]"
+
+
+def figure(value: float | None, *, signed: bool = False) -> str:
+    """Return a figure with three digits and without its leading zero; a dash where it is undefined."""
+    return "-" if value is None else f"{value:{'+' if signed else ''}.3f}".replace("0.", ".", 1)
