@@ -44,18 +44,19 @@ class LikeLengths:
         lengths: Tokens per row.
         batch_size: Rows in a batch.
         seed: Of the trial.
+        first: Epochs that were handed out before, by a loader that is gone.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, first: int = 0) -> None:
+        self.lengths, self.batch_size, self.seed, self.first, self.epoch = lengths, batch_size, seed, first, 0
         self.drop_last = False
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, that the next iteration hands out."""
+        """Choose the epoch, counted from the first that this loader hands out, of the next iteration."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(plan_batches(self.lengths, self.batch_size, self.seed, self.epoch))
+        return iter(plan_batches(self.lengths, self.batch_size, self.seed, self.first + self.epoch))
 
     def __len__(self) -> int:
         return math.ceil(len(self.lengths) / self.batch_size)

@@ -1,4 +1,8 @@
-"""What makes training faster on this machine."""
+"""What makes training faster on this machine, and what keeps its sums in order."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -17,3 +21,22 @@ def computes_bf16() -> bool:
     # torch says this of a CPU by private functions only; where a release lacks one, training stays in fp32.
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return not torch.backends.mps.is_available() and any(probe() for probe in probes if probe)
+
+
+@contextmanager
+def sums_in_order() -> Iterator[None]:
+    """Run the block with the kernels of a GPU that add in the same order every time; those of a CPU do anyway.
+
+    Where a GPU has no such kernel for an operation, torch warns and takes the other.
+    """
+    if not torch.cuda.is_available():
+        yield
+        return
+    # cuBLAS reads it when it is first used; without it torch refuses matrix products in this mode.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])

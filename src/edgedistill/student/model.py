@@ -3,6 +3,7 @@
 import inspect
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from edgedistill.errors import TrainingFailed
+from edgedistill.project.lora_section import LoraSection
+from edgedistill.student.heads import note_other_task, reads_its_end, renew_head
+from edgedistill.student.lora import add_adapters, is_decoder
 from edgedistill.student.rows import Padding
 from edgedistill_serve.task import Task
 
@@ -30,14 +34,20 @@ _UNREADABLE = (
 )
 
 
-def load_model(backbone: Path, task: Task) -> Any:
+def load_model(backbone: Path, task: Task, lora: LoraSection | None = None) -> Any:
     """Load the backbone's weights in fp32 under a classifier with the task's labels.
 
-    The classifier's first weights are drawn from torch's generator; a classifier for as many labels that the folder
-    already holds is kept.
+    The classifier's first weights are drawn from torch's generator. A classifier that the folder already holds is kept
+    where it is for this task's labels in this order, and begins anew where it is for others (`note_other_task`).
+
+    Args:
+        backbone: A folder as `backbone_folder` returns it.
+        task: Its labels become the classes.
+        lora: Adapters, to be trained in the place of the weights.
 
     Raises:
         TrainingFailed: No safetensors, or nothing that transformers can classify with.
+        ProjectFileError: Adapters that this model cannot have.
     """
     if not any(backbone.glob("*.safetensors")):
         raise TrainingFailed(
@@ -58,13 +68,19 @@ def load_model(backbone: Path, task: Task) -> Any:
         )
     except _UNREADABLE as error:
         raise _unusable("the backbone", backbone, error) from error
-    return model.float()
+    if note_other_task(backbone, task):
+        renew_head(model)
+    if reads_its_end(model):
+        # XLNet tells segments apart, and its config has no word for how many: two texts, and the classifying token.
+        model.config.type_vocab_size = 3
+    return add_adapters(model.float(), lora) if lora else model.float()
 
 
 def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
     """Write the backbone's fast tokenizer into ``folder`` and return how the model pads.
 
-    The files of `TOKENIZER_FILES` that the backbone has are copied byte for byte; transformers writes the others.
+    The files of `TOKENIZER_FILES` that the backbone has are copied byte for byte; transformers writes the others. Of a
+    decoder without a padding token, only ``tokenizer.json`` is: the others name the end of a text as its padding.
 
     Raises:
         TrainingFailed: No fast tokenizer can be had, it has no padding token, or it is not the model's.
@@ -84,6 +100,11 @@ def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
             where=str(backbone),
             mend="Choose a backbone that has one.",
         )
+    copied: Sequence[str] = TOKENIZER_FILES
+    if tokenizer.pad_token_id is None and is_decoder(model):
+        # Decoders are pretrained without padding. Any token does that no response ends with.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        copied = TOKENIZER_FILES[:1]
     if tokenizer.pad_token_id is None:
         raise TrainingFailed(
             "the backbone's tokenizer has no padding token",
@@ -97,11 +118,11 @@ def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
             where=str(backbone),
             mend="Put the model's own tokenizer beside its weights.",
         )
-    _write_tokenizer(tokenizer, backbone, folder)
+    _write_tokenizer(tokenizer, backbone, folder, copied)
     return Padding(
         token=tokenizer.pad_token_id,
         segment=tokenizer.pad_token_type_id,
-        left=tokenizer.padding_side == "left",
+        left=reads_its_end(model),
         segments=_reads_segments(model),
     )
 
@@ -125,9 +146,9 @@ def check_room(model: Any, max_tokens: int) -> None:
         ) from error
 
 
-def _write_tokenizer(tokenizer: Any, backbone: Path, folder: Path) -> None:
+def _write_tokenizer(tokenizer: Any, backbone: Path, folder: Path, copied: Sequence[str]) -> None:
     tokenizer.save_pretrained(folder)
-    for name in TOKENIZER_FILES:
+    for name in copied:
         if (backbone / name).is_file():
             shutil.copyfile(backbone / name, folder / name)
     special = folder / "special_tokens_map.json"

@@ -1,7 +1,7 @@
 """From rows to padded batches of token ids, the way that scoring encodes them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,10 +13,17 @@ from edgedistill_serve.task import Task, inputs_of
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """One row as the model reads it, with the class that counts as right."""
+    """One row as the model reads it, with what it is taught.
+
+    Attributes:
+        encoded: What the model reads.
+        target: The class that counts as right.
+        shares: The soft label: a share per class, summing to 1; empty where there is none to learn from.
+    """
 
     encoded: Encoded
     target: int
+    shares: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.encoded.ids)
@@ -39,7 +46,7 @@ class Padding:
     segments: bool
 
     def batch(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
-        """Return the tensors of a batch, each (rows, longest row), and ``labels`` (rows,)."""
+        """Return tensors (rows, longest row), ``labels`` (rows,) and, of soft rows, ``shares`` (rows, classes)."""
         longest = max(len(row) for row in rows)
         tensors = {
             "input_ids": self._filled([row.encoded.ids for row in rows], longest, self.token),
@@ -48,6 +55,8 @@ class Padding:
         }
         if self.segments:
             tensors["token_type_ids"] = self._filled([row.encoded.type_ids for row in rows], longest, self.segment)
+        if all(row.shares for row in rows):
+            tensors["shares"] = torch.tensor([row.shares for row in rows])
         return tensors
 
     def _filled(self, sequences: Sequence[tuple[int, ...]], longest: int, filling: int) -> torch.Tensor:
@@ -58,7 +67,8 @@ class Padding:
 
 def mixture_rows(mixture: Sequence[MixtureRow], task: Task, encoder: Encoder) -> list[TrainingRow]:
     """Encode the mixture, in its order."""
-    return _encoded([row.inputs for row in mixture], [row.label for row in mixture], task, encoder)
+    rows = _encoded([row.inputs for row in mixture], [row.label for row in mixture], task, encoder)
+    return [replace(row, shares=_shares(given, task)) for row, given in zip(rows, mixture, strict=True)]
 
 
 def validation_rows(validation: ValidationRows, task: Task, encoder: Encoder) -> list[TrainingRow]:
@@ -72,3 +82,8 @@ def _encoded(
 ) -> list[TrainingRow]:
     encoded = encoder.encode([inputs_of(given, task) for given in inputs])
     return [TrainingRow(row, task.names.index(label)) for row, label in zip(encoded, labels, strict=True)]
+
+
+def _shares(row: MixtureRow, task: Task) -> tuple[float, ...]:
+    total = sum(row.shares.get(name, 0.0) for name in task.names)
+    return tuple(row.shares.get(name, 0.0) / total for name in task.names) if total > 0 else ()

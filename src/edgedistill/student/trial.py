@@ -1,4 +1,4 @@
-"""One fine-tuning run: one setting, one seed.
+"""One fine-tuning run: one setting, one seed; it can go on from where a kill broke it off.
 
 AdamW (Loshchilov & Hutter 2019) with weight decay 0.01 on all weights but biases and norms, the learning rate rising
 linearly over the first tenth of the steps and falling linearly to zero, gradients clipped to norm 1. After each epoch
@@ -7,21 +7,22 @@ byte, on the same machine with the same number of threads, as far as its kernels
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainingArguments, get_linear_schedule_with_warmup
 
-from edgedistill.agreement.bootstrap import accuracies, confusion_of, macro_f1s
 from edgedistill.errors import TrainingFailed
-from edgedistill.student.batches import LikeLengths
+from edgedistill.student.levers import sums_in_order
+from edgedistill.student.loop import Loop, Watch
+from edgedistill.student.lora import is_decoder
+from edgedistill.student.marks import mark_of
+from edgedistill.student.objectives import HARD, Objective
+from edgedistill.student.resuming import Unfinished
 from edgedistill.student.rows import Padding, TrainingRow
 from edgedistill.student.types import Epoch, Levers
 
@@ -56,6 +57,10 @@ def run_trial(
     *,
     on_step: Callable[[], None],
     on_epoch: Callable[[Epoch, Any], None],
+    objective: Objective = HARD,
+    patience: int | None = None,
+    keep: Path | None = None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> tuple[Epoch, ...]:
     """Fine-tune the model in place.
 
@@ -67,31 +72,55 @@ def run_trial(
         setting: Learning rate, batch size, epochs, seed.
         levers: What makes this faster.
         on_step: Called after every optimizer step.
-        on_epoch: Called after every epoch with its figures and the model as it then is.
+        on_epoch: Called after every epoch with its figures and what writes the model as it then is. For epochs that a
+            killed training finished it is called again at the start, with the best of their models.
+        objective: What is made small. Validation rows are judged by cross-entropy whatever it is.
+        patience: The trial ends when so many epochs in a row were no better than the best before; None: never. The
+            learning rate falls as if all of them were made.
+        keep: A folder of this trial's own. Its state after each epoch is kept there, and a trial that finds the state
+            of one with the same rows, settings and tools goes on from it, to the same student byte for byte. None:
+            nothing is kept.
+        on_note: Told, in a sentence, why what lies in ``keep`` is not used.
 
     Returns:
         One entry per epoch.
 
     Raises:
         TrainingFailed: The loss is no longer a number, or memory does not suffice.
+        SearchBrokenOff: The state cannot be written.
     """
     if levers.frozen_words:
         model.get_input_embeddings().requires_grad_(False)
-    watch = _Watch(on_step, on_epoch)
-    with TemporaryDirectory() as scratch:
-        trainer = _LikeLengthTrainer(
+    if is_decoder(model):
+        model.config.pad_token_id = padding.token
+    unfinished = None
+    if keep:
+        decides = (setting, levers, objective, patience)
+        unfinished = Unfinished(keep, mark_of(model, padding, mixture, validation, *decides), on_note)
+    before = unfinished.history if unfinished else ()
+    watch = Watch(on_step, on_epoch, patience, unfinished)
+    steps = setting.steps(len(mixture))
+    with TemporaryDirectory() as scratch, sums_in_order():
+        loop = Loop(
             model=model,
-            args=_arguments(setting, setting.steps(len(mixture)), scratch),
+            args=_arguments(setting, setting.epochs - len(before), scratch),
             data_collator=padding.batch,
             train_dataset=list(mixture),
             eval_dataset=list(validation),
-            compute_metrics=_figures,
-            callbacks=[watch],
+            objective=objective,
             bf16_steps=levers.bf16,
+            watch=watch,
+            first=len(before),
         )
-        trainer.remove_callback(PrinterCallback)
+        optimizer = loop.create_optimizer()
+        loop.lr_scheduler = get_linear_schedule_with_warmup(optimizer, math.ceil(WARM_UP * steps), steps)
+        if unfinished and before:
+            unfinished.load_best(model)
+            watch.tell_again(before, model, steps // setting.epochs)
+            unfinished.load(model, optimizer, loop.lr_scheduler)
         try:
-            trainer.train()
+            if len(before) < setting.epochs and not watch.out_of_patience:
+                loop.train()
         except (MemoryError, RuntimeError) as error:
             if _is_out_of_memory(error):
                 raise TrainingFailed(
@@ -101,19 +130,17 @@ def run_trial(
     return tuple(watch.history)
 
 
-def _arguments(setting: Setting, steps: int, scratch: str) -> TrainingArguments:
+def _arguments(setting: Setting, epochs: int, scratch: str) -> TrainingArguments:
     return TrainingArguments(
         output_dir=scratch,
         learning_rate=setting.learning_rate,
         per_device_train_batch_size=setting.batch_size,
         per_device_eval_batch_size=_VALIDATION_BATCH,
-        num_train_epochs=setting.epochs,
+        num_train_epochs=epochs,
         seed=setting.seed,
         optim="adamw_torch_fused",
         weight_decay=WEIGHT_DECAY,
         max_grad_norm=GRADIENT_NORM,
-        lr_scheduler_type="linear",
-        warmup_steps=math.ceil(WARM_UP * steps),
         eval_strategy="epoch",
         save_strategy="no",
         logging_strategy="no",
@@ -122,66 +149,6 @@ def _arguments(setting: Setting, steps: int, scratch: str) -> TrainingArguments:
         remove_unused_columns=False,
         dataloader_pin_memory=False,
     )
-
-
-class _LikeLengthTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """Trainer with batches of like length, and bfloat16 in training steps only."""
-
-    def __init__(self, *, bf16_steps: bool, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._bf16_steps = bf16_steps
-
-    def get_train_dataloader(self) -> Any:
-        lengths = [len(row) for row in self.train_dataset]
-        batches = LikeLengths(lengths, self.args.per_device_train_batch_size, self.args.seed)
-        return self.accelerator.prepare(
-            DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
-        )
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        targets = inputs.pop("labels")
-        with torch.autocast(targets.device.type, torch.bfloat16, enabled=self._bf16_steps and model.training):
-            logits = model(**inputs).logits
-        loss = cross_entropy(logits.float(), targets)
-        if not torch.isfinite(loss):
-            raise TrainingFailed(
-                f"the loss is no longer a number in epoch {math.floor(self.state.epoch or 0) + 1}",
-                mend=f"Choose a learning_rate below {self.args.learning_rate:g}.",
-            )
-        return (loss, {"logits": logits}) if return_outputs else loss
-
-
-class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Takes down every epoch and tells of it."""
-
-    def __init__(self, on_step: Callable[[], None], on_epoch: Callable[[Epoch, Any], None]) -> None:
-        self.history: list[Epoch] = []
-        self._on_step, self._on_epoch = on_step, on_epoch
-        self._start = time.perf_counter()
-
-    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-        self._start = time.perf_counter()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self._on_step()
-
-    def on_evaluate(self, *_: Any, **given: Any) -> None:
-        figures = given["metrics"]
-        epoch = Epoch(
-            epoch=len(self.history) + 1,
-            loss=float(figures["eval_loss"]),
-            accuracy=figures["eval_accuracy"],
-            macro_f1=figures["eval_macro_f1"],
-            seconds=time.perf_counter() - self._start,
-        )
-        self.history.append(epoch)
-        self._on_epoch(epoch, given["model"])
-
-
-def _figures(prediction: EvalPrediction) -> dict[str, float]:
-    logits, targets = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-    confusion = confusion_of(targets, logits.argmax(axis=1), logits.shape[1])[None]
-    return {"accuracy": float(accuracies(confusion)[0]), "macro_f1": float(macro_f1s(confusion)[0])}
 
 
 def _is_out_of_memory(error: Exception) -> bool:
