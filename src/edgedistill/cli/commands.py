@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgedistill.cli.cache import cache_app
-from edgedistill.cli.shipping import DryRun, Public, Push, Shipping, Sign, shipping
+from edgedistill.cli.shipping import CheckBrowser, DryRun, Public, Push, Shipping, Sign, Web, shipping
+from edgedistill.cli.study import study_app
 from edgedistill.cli.terminal import Terminal
 from edgedistill.cli.ways import AskingOptions, BatchIn, BatchOut, EstimateOnly, InBatches
+from edgedistill.cli.web import web
 from edgedistill.errors import EdgeDistillError, Paused
 from edgedistill.project import read_project
 from edgedistill.project.starter import start_project
@@ -28,6 +30,7 @@ app = typer.Typer(
     help="Turn an LLM's judgement of open responses into a classifier small enough for a classroom.",
 )
 app.add_typer(cache_app, name="cache")
+app.add_typer(study_app, name="study")
 
 ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Answer from the cache alone; name what is missing.")]
@@ -159,7 +162,7 @@ def _work(
         bundle = folder / "bundle"
         size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
         terminal.console.print(f"bundle  {bundle}  {size / 1e6:.1f} MB, serves {steps[-1].entry['served']}")
-        result["bundle"] = {"path": str(bundle), "bytes": size} | doing.shipping.ship(bundle, terminal)
+        result["bundle"] = {"path": str(bundle), "bytes": size} | doing.shipping.ship(job, terminal)
     terminal.finish(result)
 
 
@@ -246,6 +249,8 @@ def _export(
     offline: Offline = False,
     accept_teacher: Accept = False,
     tune: Tune = False,
+    web: Web = None,
+    check_browser: CheckBrowser = False,
     sign: Sign = None,
     push: Push = None,
     dry_run: DryRun = False,
@@ -262,7 +267,7 @@ def _export(
 
         told(run_stage(run, "export"))
 
-    ways = shipping(sign, push, dry_run=dry_run, public=public)
+    ways = shipping(sign, push, web, dry_run=dry_run, public=public, check_browser=check_browser)
     _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher, shipping=ways, tune=tune))
 
 
@@ -292,6 +297,7 @@ for _name, _does in (
 ):
     _stage_command(_name, _does)
 app.command("export")(_export)
+app.command("web")(web)
 
 
 def main() -> None:

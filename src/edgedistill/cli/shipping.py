@@ -1,14 +1,27 @@
-"""What `edgedistill export` does with a bundle that is done: sign it, upload it."""
+"""What `edgedistill export` does with a bundle that is done: write its page, sign it, upload it."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgedistill.cli.terminal import Terminal
+from edgedistill.cli.web import tell_page
 from edgedistill.errors import EdgeDistillError
+
+if TYPE_CHECKING:  # the stages import torch, which `--help` should not wait for
+    from edgedistill.stages import Run
+
+Web = Annotated[
+    Path | None,
+    typer.Option("--web", metavar="DIR", help="Write a page that scores in a browser, offline, into DIR."),
+]
+CheckBrowser = Annotated[
+    bool,
+    typer.Option("--check-browser", help="With --web: score the rows with the page under Node; add it to the chain."),
+]
 
 Sign = Annotated[
     Path | None, typer.Option("--sign", metavar="KEY", help="Sign the bundle with this private key (Ed25519, PEM).")
@@ -29,26 +42,36 @@ class Shipping:
         repo: Upload it to this repository; the token comes from the variable HF_TOKEN.
         dry_run: Only list what would be uploaded.
         public: Whether everybody may read the repository, where it is new.
+        web: Write the page that scores in a browser into this folder.
+        check_browser: Whether that page is first compared with the bundle on this run's rows.
     """
 
     key: Path | None = None
     repo: str | None = None
     dry_run: bool = False
     public: bool = False
+    web: Path | None = None
+    check_browser: bool = False
 
-    def ship(self, folder: Path, terminal: Terminal) -> dict[str, Any]:
+    def ship(self, run: "Run", terminal: Terminal) -> dict[str, Any]:
         """Do it, and return what came of it for `--json`.
 
+        Args:
+            run: Its export is done.
+            terminal: Where a person reads what was done.
+
         Raises:
-            EdgeDistillError: The bundle cannot be signed or uploaded.
+            EdgeDistillError: The page cannot be written or does not agree, or the bundle cannot be signed or uploaded.
         """
-        if not (self.key or self.repo):
+        if not (self.key or self.repo or self.web):
             return {}
         from edgedistill_export.hub import plan_push, push
         from edgedistill_serve import Bundle
         from edgedistill_serve.signing import sign_bundle
 
-        done: dict[str, Any] = {}
+        folder = run.folder / "bundle"
+        # The check writes the bundle anew, so it comes before the signature.
+        done: dict[str, Any] = self._page(run, terminal)
         if self.key:
             done["signature"] = str(sign_bundle(Bundle.load(folder).folder, self.key))
             terminal.console.print(f"signed  {done['signature']}")
@@ -70,13 +93,39 @@ class Shipping:
                 terminal.console.print(f"sent: {done['push']['commit']}", markup=False)
         return done
 
+    def _page(self, run: "Run", terminal: Terminal) -> dict[str, Any]:
+        if self.web is None:
+            return {}
+        from edgedistill.stages.browser import check_browser
+        from edgedistill_export.web import write_web
+        from edgedistill_serve import Bundle
 
-def shipping(key: Path | None, repo: str | None, *, dry_run: bool, public: bool) -> Shipping:
-    """Check that the options go together.
+        done: dict[str, Any] = {}
+        if self.check_browser:
+            done["browser"] = check_browser(run)
+            hop = done["browser"]["on_validation_rows"]
+            terminal.console.print(
+                f"browser  {hop['flips']} of {hop['rows']} validation rows change their label, the largest change of a "
+                f"probability is {hop['max_probability_difference']:.4f}"
+            )
+        done["web"] = tell_page(write_web(Bundle.load(run.folder / "bundle"), self.web), terminal)
+        return done
+
+
+def shipping(
+    key: Path | None, repo: str | None, web: Path | None, *, dry_run: bool, public: bool, check_browser: bool
+) -> Shipping:
+    """Check that the options go together, and that a page can be written, before the work begins.
 
     Raises:
-        EdgeDistillError: An option has no meaning without `--push`.
+        EdgeDistillError: An option has no meaning without `--push`, or without `--web`; a page's npm files are missing.
     """
     if repo is None and (dry_run or public):
         raise EdgeDistillError("--dry-run and --public go with --push REPO")
-    return Shipping(key, repo, dry_run, public)
+    if web is None and check_browser:
+        raise EdgeDistillError("--check-browser goes with --web DIR")
+    if web is not None:
+        from edgedistill_export.web import vendored
+
+        vendored()
+    return Shipping(key, repo, dry_run, public, web, check_browser)

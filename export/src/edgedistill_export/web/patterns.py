@@ -30,7 +30,7 @@ _PLACES = {
     code.AT_BOUNDARY: f"(?:{_IN_WORD}(?![{_WORD}])|{_NO_WORD}(?=[{_WORD}]))",
     code.AT_NON_BOUNDARY: f"(?:{_IN_WORD}(?=[{_WORD}])|{_NO_WORD}(?![{_WORD}]))",
 }
-_ALIKE = {"i": "İı", "k": "\u212a", "s": "ſ"}
+_ALIKE = {"i": "\u0130\u0131", "k": "\u212a", "s": "\u017f"}
 """Letters that Python takes for these ones where case is ignored."""
 _FLAGS = re.UNICODE.value | re.IGNORECASE.value
 
@@ -46,15 +46,19 @@ def javascript(pattern: re.Pattern[str]) -> str:
         WebFailed: It holds what JavaScript has not.
     """
     try:
-        if pattern.flags & ~_FLAGS:
-            raise _NoSuchThing("a flag")
-        return _sequence(parser.parse(pattern.pattern, pattern.flags), bool(pattern.flags & re.IGNORECASE))
+        return _whole(pattern)
     except _NoSuchThing as reason:
         raise WebFailed(
             f"the pattern {pattern.pattern!r} cannot be used in a browser: it holds {reason}",
             where="task.redact.ids",
             mend="Write it with letters, digits, [ ], ( ), |, ?, *, +, { } and \\d \\w \\s \\b alone.",
         ) from None
+
+
+def _whole(pattern: re.Pattern[str]) -> str:
+    if pattern.flags & ~_FLAGS:
+        raise _NoSuchThing("a flag")
+    return _sequence(parser.parse(pattern.pattern, pattern.flags), bool(pattern.flags & re.IGNORECASE))
 
 
 def _sequence(parts: Any, anycase: bool) -> str:
@@ -90,7 +94,7 @@ def _set(value: Any, anycase: bool) -> str:
     members = value[1:] if negated else value
     if not negated and len(members) == 1 and members[0][1] in _NEGATED:
         return _NEGATED[members[0][1]]
-    return f"[{'^' * negated}{''.join(_member(*member, anycase) for member in members)}]"
+    return f"[{'^' * negated}{''.join(_member(kind, said, anycase) for kind, said in members)}]"
 
 
 def _member(operation: Any, value: Any, anycase: bool) -> str:
@@ -99,7 +103,8 @@ def _member(operation: Any, value: Any, anycase: bool) -> str:
     if operation is code.CATEGORY and value in _CLASSES:
         return _CLASSES[value]
     if operation is code.RANGE:
-        return _range(*value, anycase)
+        first, last = value
+        return _range(first, last, anycase)
     raise _NoSuchThing("a negated class among others in square brackets")
 
 

@@ -1,0 +1,86 @@
+"""A page's own scripts score rows under Node, with the same WebAssembly that a browser runs."""
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.resources import as_file
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+from edgedistill_export.errors import ExportFailed, WebFailed
+from edgedistill_export.parity import Hop
+from edgedistill_export.web.writing import PAGE, write_web
+from edgedistill_serve.bundle import Bundle
+from edgedistill_serve.checked import bundle_encoder
+from edgedistill_serve.score import Score
+from edgedistill_serve.task import inputs_of
+
+_SECONDS = 3600
+
+
+class _Read(Score, frozen=True):
+    """A score, and the token ids that it is of."""
+
+    ids: tuple[int, ...]
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    scores: list[_Read]
+
+
+def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Score]:
+    """Score rows as the page of a bundle does; ``result[i]`` is that of ``rows[i]``.
+
+    Raises:
+        WebFailed: The page cannot be written, or there is no Node to run it.
+        ExportFailed: The page refuses to score: it does not give the bundle's golden scores, or reads a row as other
+            tokens than Python does.
+    """
+    node = shutil.which("node")
+    if node is None:
+        raise WebFailed("there is no Node to run the page with", mend="Install Node 20 or newer.")
+    with TemporaryDirectory(prefix="edgedistill-web-") as work, as_file(PAGE) as scripts:
+        page = write_web(bundle, Path(work) / "page")
+        ended = subprocess.run(  # noqa: S603  # our own script
+            [node, str(scripts / "score_rows.mjs"), str(page.folder), "1"],
+            input=msgspec.json.encode([dict(row) for row in rows]),
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    if ended.returncode:
+        told = ended.stderr.decode(errors="replace").strip().splitlines()
+        reason = next((line for line in told if "Drift" in line or "Error:" in line), "no reason was given")
+        raise ExportFailed(f"the page does not score ({reason.strip()[:300]})", where=bundle.manifest.name)
+    found = msgspec.json.decode(ended.stdout, type=_Answer).scores
+    _expect_same_tokens(bundle, rows, found)
+    return list(found)
+
+
+def browser_hop(served: str, native: Sequence[Score], browser: Sequence[Score]) -> Hop:
+    """Compare the scores of the same rows, at least one.
+
+    Args:
+        served: The form that both score with, such as ``int8``.
+        native: As onnxruntime gives them here.
+        browser: As the page gives them.
+    """
+    pairs = list(zip(native, browser, strict=True))
+    flips = sum(one.label != other.label for one, other in pairs)
+    largest = max(
+        abs(share - other.probabilities[label]) for one, other in pairs for label, share in one.probabilities.items()
+    )
+    return Hop(served, f"{served} in the browser", len(pairs), flips, flips / len(pairs), largest)
+
+
+def _expect_same_tokens(bundle: Bundle, rows: Sequence[Mapping[str, str]], found: Sequence[_Read]) -> None:
+    expected = bundle_encoder(bundle).encode([inputs_of(row, bundle.task) for row in rows])
+    for number, (one, other) in enumerate(zip(expected, found, strict=True), start=1):
+        if one.ids != other.ids:
+            raise ExportFailed(
+                f"the page reads row {number} as other tokens than Python does",
+                where=bundle.manifest.name,
+                mend="No page was written. Report this with the backbone's name.",
+            )
