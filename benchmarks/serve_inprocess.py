@@ -29,7 +29,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from edgedistill_serve import Bundle, Scorer
-from edgedistill_serve.planner import BUDGET, token_batches
+from edgedistill_serve.batches import token_batches
 from edgedistill_serve.task import texts_of
 
 Texts = tuple[str, str | None]
@@ -81,7 +81,7 @@ def hand_made(bundle: Path, *, alone: bool) -> System:
         pairs = [texts_of(row) for row in rows]
         encodings = tokenizer.encode_batch([first if second is None else (first, second) for first, second in pairs])
         lengths = [len(row.ids) for row in encodings]
-        batches = [[place] for place in range(len(rows))] if alone else token_batches(lengths, BUDGET)
+        batches = [[place] for place in range(len(rows))] if alone else token_batches(lengths)
         return len(by_callers(batches, lambda batch: run([encodings[place] for place in batch])))
 
     return score

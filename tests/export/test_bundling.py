@@ -20,6 +20,7 @@ from edgedistill_export import Checkpoint, ExportFailed, ExportPlan, export_bund
 from edgedistill_export.conversion import to_onnx
 from edgedistill_export.golden import MOST_ROWS
 from edgedistill_export.parity import probabilities
+from edgedistill_export.quantization import RECIPES
 from edgedistill_serve.bundle import Bundle
 from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.errors import BundleError, DataError
@@ -264,7 +265,13 @@ def test_what_the_plan_says_is_in_the_manifest(student: Path, tmp_path: Path):
     assert manifest.provenance["teacher"] == {"model": "m"}
     assert [step["after"] for step in manifest.provenance["export"]["chain"]] == ["ONNX fp32", "int8"]
     assert "torch" in manifest.provenance["export"]["versions"]
-    assert not manifest.batch_invariant
+
+
+@pytest.mark.parametrize(("recipe", "invariant"), [("int8-kept", True), ("int8-dynamic", False)])
+def test_the_bundle_says_whether_rows_may_share_a_batch(student: Path, tmp_path: Path, recipe: str, invariant: bool):
+    made = export_bundle(student, tmp_path / "bundle", _plan(), rows_for(PRAISE), quantize=RECIPES[recipe])
+    assert made.served == "int8"
+    assert made.bundle.manifest.batch_invariant == invariant
 
 
 def test_the_temperature_softens_what_the_chain_measures(student: Path, tmp_path: Path):

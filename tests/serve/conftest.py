@@ -88,7 +88,7 @@ def build_graph(*, labels: int = len(LABELS), type_ids: bool = True) -> onnx.Mod
             weights("words", len(vocabulary()) - 1, HIDDEN),
             *([weights("types", 2, HIDDEN, scale=0.3)] if type_ids else []),
             weights("inner", HIDDEN, HIDDEN, scale=0.3),
-            weights("outer", HIDDEN, labels, scale=1.5),
+            weights("outer", HIDDEN, labels, scale=0.6),
             numpy_helper.from_array(np.array([-1]), "last"),
         ],
     )

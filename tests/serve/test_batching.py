@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgedistill_serve import BundleError, Scorer, ScoringFailed, SelfCheckFailed
 from edgedistill_serve.session import Session
@@ -58,8 +60,29 @@ def test_rows_of_like_length_share_batches_within_the_budget(fp32, opened):
     assert len(batches) < 10
     assert all(len(batch) * max(batch) <= 512 for batch in batches)
     assert sum(map(sum, batches)) / sum(len(batch) * max(batch) for batch in batches) > 0.85
-    single = [scorer.score([text])[0] for text in TEXTS]
-    assert [score.label for score in found] == [score.label for score in single]
+    assert found == [scorer.score([text])[0] for text in TEXTS]
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=80))
+def test_in_any_company_a_response_has_the_same_bits(fp32, rows):
+    scorer = Scorer(fp32, recent=0, threads=1)
+    assert scorer.score(rows) == [scorer.score_one({"response": text}) for text in rows]
+
+
+def test_where_a_batch_moves_a_score_after_all_each_response_is_scored_alone(fp32, opened):
+    """As on a processor that sums in another order than the one on which the bundle was made."""
+
+    class Moving(Counting):
+        def batch_logits(self, rows):
+            return super().batch_logits(rows) * (1 if len(rows) == 1 else 1 + 1e-15)
+
+    graphs = []
+    scorer = Scorer(fp32, recent=0, open_graph=lambda model, device: graphs.append(Moving(model, device)) or graphs[-1])
+    assert scorer.notes == ("on this CPU a batch moves scores; each response is scored alone",)
+    graphs[-1].batches.clear()
+    scorer.score(TEXTS[:20])
+    assert {len(batch) for batch in graphs[-1].batches} == {1}
 
 
 def test_a_poisonous_row_of_a_batch_fails_alone(fp32):

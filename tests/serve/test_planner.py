@@ -1,21 +1,24 @@
 """The planner loses nothing, gives nothing twice, keeps its budget, and lets nobody wait for ever."""
 
 from collections import Counter
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edgedistill_serve.planner import AGE, Planner, Row, token_batches
+from edgedistill_serve.batches import Batching, token_batches
+from edgedistill_serve.planner import AGE, QUIET, Planner, Row
 
 ALONE, SHARING, OTHER = object(), object(), object()
-BUDGETS = {ALONE: None, SHARING: 64, OTHER: 64}
+SHARED = Batching(64, 9)
+BATCHING = {ALONE: None, SHARING: SHARED, OTHER: SHARED}
 LENGTHS = st.lists(st.integers(1, 200), max_size=60)
 
 
 def waiting(number, model=ALONE, deadline=None):
-    return [Row(model, BUDGETS[model], deadline) for _ in range(number)]
+    return [Row(model, BATCHING[model], deadline) for _ in range(number)]
 
 
 def drained(planner, now=0.0):
@@ -27,19 +30,19 @@ def drained(planner, now=0.0):
 
 @given(LENGTHS, st.integers(1, 128))
 def test_batches_hold_every_row_once(lengths, budget):
-    batches = token_batches(lengths, budget)
+    batches = token_batches(lengths, Batching(budget, 9))
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
 
 
 @given(LENGTHS, st.integers(1, 128))
 def test_a_batch_keeps_the_budget_and_what_is_longer_goes_alone(lengths, budget):
-    for batch in token_batches(lengths, budget):
+    for batch in token_batches(lengths, Batching(budget, 9)):
         assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= budget
 
 
 @given(LENGTHS, st.integers(1, 128))
 def test_the_batch_of_the_earliest_row_comes_first(lengths, budget):
-    firsts = [min(batch) for batch in token_batches(lengths, budget)]
+    firsts = [min(batch) for batch in token_batches(lengths, Batching(budget, 9))]
     assert firsts == sorted(firsts)
     assert firsts[:1] == ([0] if lengths else [])
 
@@ -47,7 +50,7 @@ def test_the_batch_of_the_earliest_row_comes_first(lengths, budget):
 @given(LENGTHS.filter(bool), st.randoms())
 def test_the_order_of_rows_changes_no_batch_lengths(lengths, random):
     shuffled = random.sample(lengths, len(lengths))
-    found, again = (Counter(tuple(sorted(given[i] for i in batch)) for batch in token_batches(given, 64))
+    found, again = (Counter(tuple(sorted(given[i] for i in batch)) for batch in token_batches(given, SHARED))
                     for given in (lengths, shuffled))  # fmt: skip
     assert found == again
 
@@ -57,10 +60,10 @@ class Playing(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.planner = Planner(age=1.0)
+        self.planner = Planner(threads=2, age=1.0)
         self.now = 0.0
         self.added, self.done, self.dropped = [], [], []
-        self.unmeasured = []
+        self.unmeasured, self.running = [], []
 
     @rule(
         number=st.integers(0, 5),
@@ -85,11 +88,19 @@ class Playing(RuleBasedStateMachine):
         self.dropped += self.planner.overdue(self.now)
         work = self.planner.take(self.now)
         if work is None:
-            assert self.planner.waiting == 0
-        elif work.measured:
+            assert self.planner.waiting == 0 or self.planner.again_in(self.now) <= QUIET
+            return
+        self.running.append(work)
+        if work.measured:
             self.done += work.rows
         else:
             self.unmeasured.append(work)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def a_thread_is_free_again(self, data):
+        """Finish."""
+        self.planner.finished(self.running.pop(data.draw(st.integers(0, len(self.running) - 1))))
 
     @precondition(lambda self: self.unmeasured)
     @rule(data=st.data())
@@ -136,7 +147,10 @@ class Playing(RuleBasedStateMachine):
             for row in work.rows:
                 row.length = 10
             self.done += self.planner.split(work).rows
+        while self.running:
+            self.planner.finished(self.running.pop())
         while (work := self.planner.take(self.now)) is not None:
+            self.planner.finished(work)
             if not work.measured:
                 for row in work.rows:
                     row.length = 10
@@ -180,6 +194,61 @@ def test_a_bulk_row_that_is_overdue_goes_first_once_only():
     planner.add(bulk, "bulk", 0.0)
     planner.add(interactive, "interactive", 0.0)
     assert [planner.take(1.5).rows[0] for _ in range(3)] == [bulk[0], interactive[0], interactive[1]]
+
+
+def test_one_thread_is_kept_free_of_bulk_work_while_interactive_rows_come():
+    planner = Planner(threads=2)
+    planner.add(waiting(5), "bulk", 0.0)
+    planner.add(waiting(1), "interactive", 0.0)
+    assert [planner.take(0.0).lane, planner.take(0.0).lane, planner.take(0.0)] == ["interactive", "bulk", None]
+    assert planner.again_in(0.0) == QUIET
+    assert planner.take(QUIET).lane == "bulk"
+    assert planner.again_in(QUIET) is None
+
+
+def test_bulk_work_has_every_thread_where_no_interactive_row_came_lately():
+    planner = Planner(threads=3)
+    planner.add(waiting(5), "bulk", 0.0)
+    assert [planner.take(0.0).lane for _ in range(5)] == ["bulk"] * 5
+
+
+def test_the_only_thread_is_kept_free_for_nobody():
+    planner = Planner(threads=1)
+    planner.add(waiting(1), "interactive", 0.0)
+    planner.add(waiting(1), "bulk", 0.0)
+    planner.take(0.0)
+    assert planner.take(0.0).lane == "bulk"
+
+
+def test_bulk_work_comes_in_smaller_pieces_while_interactive_rows_come():
+    planner = Planner(threads=1)
+    planner.add(waiting(1, SHARING), "interactive", 0.0)
+    planner.add(waiting(40, SHARING), "bulk", 0.0)
+    planner.take(0.0)
+    budgets = [planner.take(now).batching.budget for now in (0.0, QUIET)]
+    assert budgets == [16, 64]
+
+
+def test_few_rows_are_shared_among_the_threads():
+    planner = Planner(threads=2)
+    planner.add(waiting(4, SHARING), "interactive", 0.0)
+    assert [len(planner.take(0.0).rows) for _ in range(2)] == [2, 1]
+
+
+@given(st.lists(st.integers(1, 40), max_size=12))
+def test_no_division_into_batches_costs_less(lengths):
+    def cost(batches):
+        return sum(9 + len(batch) * max(lengths[place] for place in batch) for batch in batches)
+
+    ordered = sorted(range(len(lengths)), key=lengths.__getitem__)
+    cuts = range(1, len(lengths))
+    divisions = (
+        [ordered[start:end] for start, end in pairwise([0, *chosen, len(ordered)])]
+        for number in range(len(lengths))
+        for chosen in combinations(cuts, number)
+    )
+    allowed = [each for each in divisions if all(len(b) == 1 or len(b) * lengths[b[-1]] <= 64 for b in each)]
+    assert cost(token_batches(lengths, SHARED)) == min(map(cost, allowed), default=0)
 
 
 def test_requests_take_turns():

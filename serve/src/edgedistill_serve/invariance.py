@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_serve.batches import token_batches
 from edgedistill_serve.encoding import Encoded
-from edgedistill_serve.planner import BUDGET, token_batches
 
 _STRANGERS = 8
 """Rows of a batch whose lengths differ as they come."""
@@ -56,7 +56,7 @@ def same_in_batches(graph: Graph, rows: Sequence[Encoded], max_tokens: int) -> b
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[Sequence[int]]:
-    yield from token_batches(lengths, BUDGET)
+    yield from token_batches(lengths)
     places = range(len(lengths))
     yield from (places[start : start + _STRANGERS] for start in places[::_STRANGERS])
 

@@ -5,26 +5,31 @@
     Planner    chooses the next piece of work
 
 A piece of work is one row, or, where a graph may be fed with several rows at once, as many of like length as a budget
-of tokens allows, but no more than a thread's share of what waits. Interactive rows go before bulk rows, but bulk work
-is never left for longer than an age limit. Within a lane the requests take turns, row by row, so that one of many rows
-does not hold up those of one.
+of tokens allows, but no more than a thread's share of what waits. Interactive rows go before bulk rows, and while they
+come one thread is kept free for them; but bulk work is never left for longer than an age limit. Within a lane the
+requests take turns, row by row, so that one of many rows does not hold up those of one.
 """
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
+from math import inf
 from typing import Generic, Literal, TypeVar
 
+from edgedistill_serve.batches import ON_CPU, Batching, token_batches
 from edgedistill_serve.work import Lane
 
-BUDGET = 512
-"""Tokens of one piece of work, padding counted. On two cores 1024 are 3 % slower, 4096 are 22 % slower."""
 AGE = 0.25
 """Seconds after which bulk work goes before interactive work, once."""
+QUIET = 1.0
+"""Seconds after the last interactive row in which one thread is kept free of bulk work and bulk work comes in smaller
+pieces: interactive rows come in company."""
 _BULK_PART = 4
-"""Bulk work gets so small a part of the budget: an interactive row waits until a thread is done with what it has."""
+"""So small a part of the budget are these pieces."""
+_MANY = 16
+"""For each thread; where so many wait, one thread tokenizes for all: more to choose from makes better batches."""
 _WINDOW = 8
 """For so many tokens of the budget one row is tokenized at once, to be sorted by length: about four batches."""
 
@@ -35,7 +40,7 @@ class Row:
 
     Attributes:
         model: What it is scored with; only rows of one model share a piece of work.
-        budget: Tokens of a piece of work that it may share, padding counted; None: it must be scored alone.
+        batching: What a piece of work may hold that it shares; None: it must be scored alone.
         deadline: When it is wanted no more, on the planner's clock; None is never.
         length: Of its sequence in tokens; None while nobody has tokenized it.
         lane: Where it waits.
@@ -43,7 +48,7 @@ class Row:
     """
 
     model: object
-    budget: int | None
+    batching: Batching | None
     deadline: float | None = None
     length: int | None = None
     lane: Lane = "interactive"
@@ -61,36 +66,13 @@ class Work(Generic[RowT]):
         rows: At least one, all of one model.
         lane: Where they waited.
         measured: Whether they keep the budget. If not, they must be tokenized, and then given to `Planner.split`.
+        batching: What it may hold; None where its only row goes alone.
     """
 
     rows: tuple[RowT, ...]
     lane: Lane
     measured: bool
-
-    @property
-    def budget(self) -> int | None:
-        """Tokens of a piece of work of this lane, padding counted; None where a row goes alone."""
-        whole = self.rows[0].budget
-        return whole if whole is None or self.lane == "interactive" else whole // _BULK_PART
-
-
-def token_batches(lengths: Sequence[int], budget: int = BUDGET) -> list[list[int]]:
-    """Divide rows into batches of like length.
-
-    Args:
-        lengths: Of each row's sequence, in tokens.
-        budget: The most tokens of a batch, padding counted: its rows times its longest. A longer row goes alone.
-
-    Returns:
-        Places in ``lengths``, each in one batch; the batch that holds the earliest place comes first.
-    """
-    batches: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batches and (len(batches[-1]) + 1) * lengths[place] <= budget:
-            batches[-1].append(place)
-        else:
-            batches.append([place])
-    return sorted(batches, key=min)
+    batching: Batching | None = None
 
 
 @dataclass(slots=True)
@@ -147,12 +129,16 @@ class Planner(Generic[RowT]):
         self._lanes: dict[Lane, _Lane[RowT]] = {"interactive": _Lane(), "bulk": _Lane()}
         self._deadlines: list[tuple[float, int, RowT]] = []
         self._order = count()
+        self._busy: Counter[Lane] = Counter()
+        self._interactive_at = -inf
 
     def add(self, rows: Sequence[RowT], lane: Lane, now: float) -> None:
         """Let the rows of one request wait."""
         queue = self._lanes[lane]
         if not queue.waits():
             queue.since = now
+        if lane == "interactive":
+            self._interactive_at = now
         for row in rows:
             row.lane = lane
             self._remind(row)
@@ -186,9 +172,13 @@ class Planner(Generic[RowT]):
         return dropped
 
     def take(self, now: float) -> Work[RowT] | None:
-        """Take the best work there is, None where nothing waits. Rows that are `overdue` are not looked for."""
+        """Take the best work there is for a thread, None where there is none now; see `again_in`.
+
+        Rows that are `overdue` are not looked for. What is taken must be told to be `finished`.
+        """
         interactive, bulk = self._lanes["interactive"], self._lanes["bulk"]
-        bulk_first = bulk.waits() and (not interactive.waits() or now - bulk.since >= self.age)
+        may_bulk = bulk.waits() and not self._kept_free(now)
+        bulk_first = may_bulk and (not interactive.waits() or now - bulk.since >= self.age)
         lane: Lane = "bulk" if bulk_first else "interactive"
         queue = self._lanes[lane]
         if not queue.waits():
@@ -198,7 +188,27 @@ class Planner(Generic[RowT]):
         for row in rows:
             row.state = "taken"
         self.waiting -= len(rows)
-        return Work(tuple(rows), lane, measured)
+        self._busy[lane] += 1
+        batching = rows[0].batching
+        if batching and lane == "bulk" and self._in_company(now):
+            batching = replace(batching, budget=batching.budget // _BULK_PART)
+        return Work(tuple(rows), lane, measured, batching)
+
+    def finished(self, work: Work[RowT]) -> None:
+        """Count a thread as free again."""
+        self._busy[work.lane] -= 1
+
+    def again_in(self, now: float) -> float | None:
+        """Return after how many seconds bulk rows that wait now may be taken; None where none is held back."""
+        held = self._lanes["bulk"].waits() and self._kept_free(now)
+        return max(0.0, self._interactive_at + QUIET - now) if held else None
+
+    def _in_company(self, now: float) -> bool:
+        return now - self._interactive_at < QUIET
+
+    def _kept_free(self, now: float) -> bool:
+        """Whether the threads that are not busy with bulk work are kept for interactive rows."""
+        return self.threads > 1 and self._in_company(now) and self._busy["bulk"] >= self.threads - 1
 
     def split(self, work: Work[RowT]) -> Work[RowT]:
         """Return that part of work that is to be done now; the rest waits again, divided by the budget.
@@ -206,7 +216,7 @@ class Planner(Generic[RowT]):
         Args:
             work: Not measured; its rows have lengths since.
         """
-        first, *others = token_batches([row.length or 0 for row in work.rows], work.budget or 0)
+        first, *others = token_batches([row.length or 0 for row in work.rows], work.batching or ON_CPU)
         for batch in reversed(others):
             rows = [work.rows[place] for place in batch]
             for row in rows:
@@ -214,17 +224,17 @@ class Planner(Generic[RowT]):
                 self._remind(row)
             self._lanes[work.lane].batches.appendleft(rows)
             self.waiting += len(rows)
-        return Work(tuple(work.rows[place] for place in first), work.lane, measured=True)
+        return Work(tuple(work.rows[place] for place in first), work.lane, measured=True, batching=work.batching)
 
     def _next(self, queue: _Lane[RowT]) -> tuple[list[RowT], bool]:
         """Return one row that goes alone, or rows of one model that are yet to be measured."""
         first = queue.pop()
-        if first is None or first.budget is None:
+        if first is None or first.batching is None:
             return [first] if first else [], True
         rows: list[RowT] = [first]
         others: list[RowT] = []
-        share = -(-self.waiting // self.threads)
-        for _ in range(min(share - 1, first.budget // _WINDOW)):
+        share = self.waiting if self.waiting >= _MANY * self.threads else -(-self.waiting // self.threads)
+        for _ in range(min(share - 1, first.batching.budget // _WINDOW)):
             if (row := queue.pop()) is None:
                 break
             (rows if row.model is first.model else others).append(row)

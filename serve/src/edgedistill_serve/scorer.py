@@ -14,11 +14,11 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_serve.batches import ON_CPU, ON_GPU, token_batches
 from edgedistill_serve.bundle import Bundle
 from edgedistill_serve.checked import Opener, bundle_encoder, checked_graph
 from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.errors import BundleError, DataError, EdgeDistillError, ScoringFailed
-from edgedistill_serve.planner import BUDGET, token_batches
 from edgedistill_serve.recent import ENTRIES, RecentScores
 from edgedistill_serve.score import Reason, Score, judge
 from edgedistill_serve.selfcheck import softmax
@@ -31,8 +31,6 @@ Response: TypeAlias = str | Mapping[str, str]
 _Inputs: TypeAlias = Mapping[str, str]
 _ENCODED_AT_ONCE = 256
 """Rows that are tokenized together and wait for a thread: enough to sort by length, few enough for flat memory."""
-_GPU_BUDGET = 16 * BUDGET
-"""Tokens of one batch on a GPU. Not measured."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +71,8 @@ class Scorer:
         check: What the self-check of this graph found.
         notes: What the user should know, such as that fallback; it is also logged as a warning.
         recent: The scores that are remembered.
-        budget: Tokens of a batch, padding counted; None where each response must be scored alone, since others in its
-            batch would move its score.
+        batching: What a batch may hold; None where each response must be scored alone, since others in its batch would
+            move its score.
 
     Raises:
         RuntimeMissing: onnxruntime is not installed, or there twice.
@@ -106,7 +104,7 @@ class Scorer:
             graph.check.precision,
             graph.device,
         )
-        self.budget = (_GPU_BUDGET if self.device == "cuda" else BUDGET) if graph.sharing else None
+        self.batching = (ON_GPU if self.device == "cuda" else ON_CPU) if graph.sharing else None
         for note in self.notes:
             _log.warning("%s: %s", bundle.manifest.name, note)
 
@@ -169,7 +167,7 @@ class Scorer:
         """Score rows in one run of the graph, in the calling thread; where that fails, each of them alone.
 
         Args:
-            rows: As `readable` returns them; one only, where there is no ``budget``.
+            rows: As `readable` returns them; one only, where there is no ``batching``.
             encoded: The same rows as `encode` returns them, if that was done.
         """
         started = tokenized = time.perf_counter()
@@ -226,7 +224,7 @@ class Scorer:
             encoded = self.encode([rows[place] for place in chunk])
             lengths = [len(row.ids) for row in encoded]
             alone = [[place] for place in range(len(chunk))]
-            for batch in alone if self.budget is None else token_batches(lengths, self.budget):
+            for batch in alone if self.batching is None else token_batches(lengths, self.batching):
                 yield [chunk[place] for place in batch], [encoded[place] for place in batch]
 
     @cached_property

@@ -5,14 +5,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
+from sys import maxsize
 from threading import Condition, get_ident
 from typing import TypeAlias
 
+from edgedistill_serve.asked import Asked
 from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.errors import DeadlinePassed, EdgeDistillError, NotReady, QueueFull, ScoringFailed
-from edgedistill_serve.planner import Planner, Row, Work
+from edgedistill_serve.planner import Planner, Work
 from edgedistill_serve.recent import copy_of
 from edgedistill_serve.scorer import Score, Scored, Scorer
 from edgedistill_serve.work import Lane, Observer, Pending, Timing, WorkDone, recalled
@@ -21,33 +22,6 @@ from edgedistill_serve.workers import Workers
 _Key: TypeAlias = tuple[Scorer, bytes]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Asked(Row):
-    """A row, and those who wait for its score.
-
-    Attributes:
-        scorer: Scores it.
-        inputs: What is scored.
-        key: Tells its texts from others.
-        since: When it was first asked for.
-        callers: Who waits, and since when; more than one where equal texts were asked for.
-        thread: Scores it now.
-        taken: When that began.
-        encoded: As the graph reads it, where that is known before it is scored.
-        tokenizing: Seconds that this took.
-    """
-
-    scorer: Scorer = field(kw_only=True)
-    inputs: dict[str, str] = field(kw_only=True)
-    key: bytes = field(kw_only=True)
-    since: float = field(kw_only=True)
-    callers: dict[Pending, float] = field(default_factory=dict, kw_only=True)
-    thread: int | None = field(default=None, kw_only=True)
-    taken: float = field(default=0.0, kw_only=True)
-    encoded: Encoded | None = field(default=None, kw_only=True)
-    tokenizing: float = field(default=0.0, kw_only=True)
 
 
 class ScoringQueue:
@@ -73,10 +47,10 @@ class ScoringQueue:
         self._clock = clock
         self._taken = 0
         self._closing = False
-        self._planner: Planner[_Asked] = Planner(threads=threads)
-        self._asked: dict[_Key, _Asked] = {}
+        self._planner: Planner[Asked] = Planner(threads=threads)
+        self._asked: dict[_Key, Asked] = {}
         self._changed = Condition()
-        self._workers = Workers(self._next, self._score, self._fail, threads=threads)
+        self._workers = Workers(self._next, self._do, self._fail, threads=threads)
 
     def submit(
         self,
@@ -117,8 +91,8 @@ class ScoringQueue:
             for place in asking:
                 asked = self._asked.get((scorer, keys[place]))
                 if asked is None:
-                    asked = _Asked(
-                        scorer, scorer.budget, deadline, scorer=scorer, inputs=rows[place], key=keys[place], since=now
+                    asked = Asked(
+                        scorer, scorer.batching, deadline, scorer=scorer, inputs=rows[place], key=keys[place], since=now
                     )
                     self._asked[scorer, keys[place]] = asked
                     new.append(asked)
@@ -162,7 +136,7 @@ class ScoringQueue:
             )
         self._taken += wanted
 
-    def _join(self, asked: _Asked, lane: Lane, deadline: float | None, now: float) -> None:
+    def _join(self, asked: Asked, lane: Lane, deadline: float | None, now: float) -> None:
         """Let one more wait for a row that was asked for already."""
         later = None if deadline is None or asked.deadline is None else max(deadline, asked.deadline)
         asked.deadline = later
@@ -176,7 +150,7 @@ class ScoringQueue:
             pending.timing = Timing(0.0, 0.0, 0.0, recalled=True)
             pending.set_result(score)
 
-    def _done(self, asked: _Asked, pending: Pending, _: Future[Score]) -> None:
+    def _done(self, asked: Asked, pending: Pending, _: Future[Score]) -> None:
         """Make room; where the last who waited has cancelled, forget the row."""
         with self._changed:
             self._taken -= 1
@@ -186,18 +160,18 @@ class ScoringQueue:
         if pending.cancelled():
             pending.set_running_or_notify_cancel()  # wakes who waits for it with `concurrent.futures.wait`
 
-    def _leave(self, asked: _Asked) -> None:
+    def _leave(self, asked: Asked) -> None:
         """Forget a row that waits and that nobody waits for."""
         if asked.state == "waiting" and not asked.callers:
             self._planner.drop(asked)
             self._forget(asked)
 
-    def _forget(self, asked: _Asked) -> None:
+    def _forget(self, asked: Asked) -> None:
         key = asked.scorer, asked.key
         if self._asked.get(key) is asked:
             del self._asked[key]
 
-    def _next(self) -> Work[_Asked] | None:
+    def _next(self) -> Work[Asked] | None:
         """Wait for work, and answer those whose time is over meanwhile."""
         while True:
             with self._changed:
@@ -210,13 +184,20 @@ class ScoringQueue:
                 if work is None and not overdue:
                     if self._closing:
                         return None
-                    self._changed.wait()
+                    self._changed.wait(self._planner.again_in(self._clock()))
             for asked in overdue:
                 self._answer(asked, DeadlinePassed("the time of the request was over", mend="Try again later."))
             if work is not None:
                 return work
 
-    def _score(self, work: Work[_Asked]) -> None:
+    def _do(self, work: Work[Asked]) -> None:
+        try:
+            self._score(work)
+        finally:
+            with self._changed:
+                self._planner.finished(work)
+
+    def _score(self, work: Work[Asked]) -> None:
         if not work.measured:
             work = self._measure(work)
         rows, scorer = work.rows, work.rows[0].scorer
@@ -235,7 +216,7 @@ class ScoringQueue:
         if shared:
             self._tell(recalled(scorer.bundle.manifest, work.lane, shared))
 
-    def _measure(self, work: Work[_Asked]) -> Work[_Asked]:
+    def _measure(self, work: Work[Asked]) -> Work[Asked]:
         """Tokenize rows, and keep those of them that make the first batch."""
         scorer, rows = work.rows[0].scorer, work.rows
         started = time.perf_counter()
@@ -247,7 +228,8 @@ class ScoringQueue:
         with self._changed:
             for place, asked in enumerate(rows):
                 asked.encoded = encoded[place] if encoded else None
-                asked.length = len(encoded[place].ids) if encoded else scorer.budget
+                # What cannot be read is taken for too long to share a batch.
+                asked.length = len(encoded[place].ids) if encoded else maxsize
                 asked.tokenizing = share
             first = self._planner.split(work)
             for asked in rows:
@@ -257,7 +239,7 @@ class ScoringQueue:
             self._changed.notify_all()
         return first
 
-    def _fail(self, work: Work[_Asked], error: BaseException) -> None:
+    def _fail(self, work: Work[Asked], error: BaseException) -> None:
         """Answer those who wait for what this thread began and did not finish."""
         failed = ScoringFailed(f"the thread that scored this response ended ({type(error).__name__})")
         for asked in work.rows:
@@ -265,7 +247,7 @@ class ScoringQueue:
                 self._answer(asked, failed)
 
     def _answer(
-        self, asked: _Asked, result: Score | EdgeDistillError, tokenizing: float = 0.0, in_session: float = 0.0
+        self, asked: Asked, result: Score | EdgeDistillError, tokenizing: float = 0.0, in_session: float = 0.0
     ) -> int:
         """Answer those who wait for a row, and return how many they were."""
         with self._changed:
@@ -281,7 +263,7 @@ class ScoringQueue:
                     pending.set_exception(result)
         return len(callers)
 
-    def _record(self, work: Work[_Asked], scored: Scored, tokenizing: float) -> None:
+    def _record(self, work: Work[Asked], scored: Scored, tokenizing: float) -> None:
         model = work.rows[0].scorer.bundle.manifest
         scores = tuple(result for result in scored.results if isinstance(result, Score))
         self._tell(

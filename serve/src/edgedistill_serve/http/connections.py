@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from edgedistill_serve.http.gathering import Gathered
 from edgedistill_serve.http.limits import Limits
 from edgedistill_serve.http.problems import Problem
 
@@ -88,7 +89,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Arm the clock of the first head, or refuse where there is no room."""
-        super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn narrows it
+        super().connection_made(Gathered(transport, self.loop))  # type: ignore[arg-type]  # it stands in for one
         if self.all.admit(self):
             self._await_head()
         else:

@@ -1,6 +1,7 @@
 """The server process: its signals and its end."""
 
 import asyncio
+import gc
 import logging
 import signal
 import threading
@@ -135,6 +136,9 @@ async def _load(service: Service, shelf: Shelf, default: str | None, server: uvi
     finally:
         if not service.models.scorers:
             server.should_exit = True
+    # What lives as long as the server need not be looked at in every collection.
+    gc.collect()
+    gc.freeze()
     for scorer in service.models.scorers:
         manifest = scorer.bundle.manifest
         _log.info("ready: %s, version %s, %s", manifest.name, manifest.version, scorer.precision)

@@ -1,0 +1,35 @@
+"""A response that was asked for, once or several times, and is on its way through the queue."""
+
+from dataclasses import dataclass, field
+
+from edgedistill_serve.encoding import Encoded
+from edgedistill_serve.planner import Row
+from edgedistill_serve.scorer import Scorer
+from edgedistill_serve.work import Pending
+
+
+@dataclass(slots=True, eq=False)
+class Asked(Row):
+    """A row, and those who wait for its score.
+
+    Attributes:
+        scorer: Scores it.
+        inputs: What is scored.
+        key: Tells its texts from others.
+        since: When it was first asked for.
+        callers: Who waits, and since when; more than one where equal texts were asked for.
+        thread: Scores it now.
+        taken: When that began.
+        encoded: As the graph reads it, where that is known before it is scored.
+        tokenizing: Seconds that this took.
+    """
+
+    scorer: Scorer = field(kw_only=True)
+    inputs: dict[str, str] = field(kw_only=True)
+    key: bytes = field(kw_only=True)
+    since: float = field(kw_only=True)
+    callers: dict[Pending, float] = field(default_factory=dict, kw_only=True)
+    thread: int | None = field(default=None, kw_only=True)
+    taken: float = field(default=0.0, kw_only=True)
+    encoded: Encoded | None = field(default=None, kw_only=True)
+    tokenizing: float = field(default=0.0, kw_only=True)
