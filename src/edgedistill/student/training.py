@@ -12,13 +12,16 @@ import msgspec
 from transformers import set_seed
 
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
+from edgedistill.project.lora_section import LoraSection
 from edgedistill.project.sections import StudentSection
 from edgedistill.records.types import MixtureRow, ValidationRows
 from edgedistill.student.checkpoint import beside, expect_replaceable, replacing
 from edgedistill.student.checks import check_rows, note_cut_rows
+from edgedistill.student.heads import note_other_task
 from edgedistill.student.keeping import copy_files
 from edgedistill.student.levers import levers_here
 from edgedistill.student.model import check_room, load_model, load_padding
+from edgedistill.student.objectives import Objective, objective_of
 from edgedistill.student.quiet import transformers_quiet
 from edgedistill.student.rows import Padding, TrainingRow, mixture_rows, validation_rows
 from edgedistill.student.search import Search, Standing, Taken
@@ -47,7 +50,7 @@ def train_student(
     """Fine-tune the backbone on the mixture and keep what does best on the validation rows.
 
     Every setting of ``section.search`` is run with every seed of ``section.seeds``, each for all of its epochs unless
-    it is pruned. The student is the epoch with the highest validation macro-F1 of all trials; of equals the one with
+    it is pruned or ``section.patience`` runs out. The student is the epoch with the highest validation macro-F1 of all trials; of equals the one with
     the lower validation loss, then the one that came first. `trial.py` says what optimizer and schedule are used.
     Python's, numpy's and torch's random generators are seeded anew. A trial whose loss is no longer a number, or for
     which memory does not suffice, fails; the others go on.
@@ -71,17 +74,30 @@ def train_student(
             failed.
         SearchBrokenOff: Something cannot be written; the trials that are over are kept.
     """
-    notes = check_rows(mixture, validation, task)
+    notes = check_rows(mixture, validation, task) + note_other_task(backbone, task)
+    objective = objective_of(section.objective, task, mixture)
     _check_seeds(section.seeds)
     expect_replaceable(folder)
     levers = levers or levers_here()
     name = _fingerprint(mixture, validation, task, section, backbone, levers)
     with transformers_quiet(), optuna_quiet(), beside(folder) as aside:
-        padding = _prepare(backbone, task, section.max_tokens, aside)
+        padding = _prepare(backbone, task, section, aside)
         encoder = Encoder(aside / "tokenizer.json", section.max_tokens)
         taught, judged = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
         search = Search(section.search, section.seeds, name, kept, kept / "search" if kept else aside / "search")
-        work = _Work(backbone, task, padding, taught, judged, levers, progress)
+        work = _Work(
+            backbone,
+            task,
+            padding,
+            taught,
+            judged,
+            levers,
+            objective,
+            section.patience,
+            section.adapters,
+            kept,
+            progress,
+        )
         while taken := search.take():
             try:
                 work.run(search, taken)
@@ -103,10 +119,10 @@ def _check_seeds(seeds: Sequence[int]) -> None:
             raise TrainingFailed(f"the seed {seed} is out of range", mend="Seeds are 0 to 4294967295.")
 
 
-def _prepare(backbone: Path, task: Task, max_tokens: int, aside: Path) -> Padding:
-    model = load_model(backbone, task)
+def _prepare(backbone: Path, task: Task, section: StudentSection, aside: Path) -> Padding:
+    model = load_model(backbone, task, section.adapters)
     padding = load_padding(backbone, model, aside)
-    check_room(model, max_tokens)
+    check_room(model, section.max_tokens)
     return padding
 
 
@@ -144,6 +160,10 @@ class _Work:
         taught: Rows to learn from.
         judged: Rows to judge by.
         levers: What makes it faster.
+        objective: What it makes small.
+        patience: Epochs that may bring nothing before it ends; None for any number.
+        adapters: What is trained in the place of the weights; None for the weights.
+        kept: Where the search outlives this process; None where it does not.
         progress: Told how far the search is.
     """
 
@@ -153,6 +173,10 @@ class _Work:
     taught: Sequence[TrainingRow]
     judged: Sequence[TrainingRow]
     levers: Levers
+    objective: Objective
+    patience: int | None
+    adapters: LoraSection | None
+    kept: Path | None
     progress: Callable[[TrainingProgress], None] | None
 
     def run(self, search: Search, taken: Taken) -> None:
@@ -173,7 +197,7 @@ class _Work:
         try:
             set_seed(taken.setting.seed)
             run_trial(
-                load_model(self.backbone, self.task),
+                load_model(self.backbone, self.task, self.adapters),
                 self.padding,
                 self.taught,
                 self.judged,
@@ -181,6 +205,10 @@ class _Work:
                 self.levers,
                 on_step=account.count_step,
                 on_epoch=on_epoch,
+                objective=self.objective,
+                patience=self.patience,
+                keep=taken.kept.folder / "epochs" if self.kept else None,
+                on_note=search.note,
             )
         except _FellBehind:
             early = True
