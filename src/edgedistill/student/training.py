@@ -50,10 +50,10 @@ def train_student(
     """Fine-tune the backbone on the mixture and keep what does best on the validation rows.
 
     Every setting of ``section.search`` is run with every seed of ``section.seeds``, each for all of its epochs unless
-    it is pruned or ``section.patience`` runs out. The student is the epoch with the highest validation macro-F1 of all trials; of equals the one with
-    the lower validation loss, then the one that came first. `trial.py` says what optimizer and schedule are used.
-    Python's, numpy's and torch's random generators are seeded anew. A trial whose loss is no longer a number, or for
-    which memory does not suffice, fails; the others go on.
+    it is pruned or ``section.patience`` runs out. The student is the epoch with the highest validation macro-F1 of all
+    trials; of equals the one with the lower validation loss, then the one that came first. `trial.py` says what
+    optimizer and schedule are used. Python's, numpy's and torch's random generators are seeded anew. A trial whose loss
+    is no longer a number, or for which memory does not suffice, fails; the others go on.
 
     Args:
         mixture: Rows to learn from; ``label`` is what counts as right.
