@@ -29,6 +29,8 @@ class DataSection(Section):
 
     human: File
     unlabelled: File | None = None
+    reviewed: File | None = None
+    """Codes that people gave at review, which `edgedistill review merge` writes: train rows, never others."""
     group_by: str | None = None
     split: SplitSection = SplitSection()
     max_characters: Count = 10_000

@@ -6,6 +6,7 @@ teacher_section.py   the LLM
 generate_section.py  the responses that it writes
 mix_section.py       what the student learns from
 student_section.py   how it learns
+evaluation_section.py what is reported of it, and which of its scores people look at
 export_section.py    the bundle
 field_types.py       what sections are made of
 """
@@ -16,6 +17,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from edgedistill.project.data_section import DataSection, SplitSection
+from edgedistill.project.evaluation_section import EvaluationSection, ReviewSection
 from edgedistill.project.export_section import ExportSection
 from edgedistill.project.field_types import Name, Section
 from edgedistill.project.generate_section import GenerateSection
@@ -27,6 +29,7 @@ from edgedistill.project.teacher_section import BudgetSection, GateSection, Pric
 __all__ = [
     "BudgetSection",
     "DataSection",
+    "EvaluationSection",
     "ExportSection",
     "GateSection",
     "GenerateSection",
@@ -35,6 +38,7 @@ __all__ = [
     "PricesSection",
     "Project",
     "RedactSection",
+    "ReviewSection",
     "SearchSection",
     "SharesSection",
     "SplitSection",
@@ -62,6 +66,9 @@ class Project(Section):
     generate: GenerateSection | None = None
     mix: MixSection = MixSection()
     student: StudentSection = StudentSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    review: ReviewSection | None = None
+    """Without it no threshold is chosen: only blank and truncated responses go to people."""
     export: ExportSection = ExportSection()
     path: Annotated[Path, Field(exclude=True)] = Path("project.yaml")
 
@@ -72,6 +79,13 @@ class Project(Section):
         if self.mix.wants_synthetic and not self.generate:
             key = "mix.shares.synthetic" if self.mix.shares else "mix.synthetic_share"
             raise ValueError(f"{key} needs the section generate")
+        return self
+
+    @model_validator(mode="after")
+    def _known_positive(self) -> Self:
+        names = self.task.task.names
+        if self.evaluation.positive is not None and self.evaluation.positive not in names:
+            raise ValueError(f"evaluation.positive is no label; labels are {', '.join(names)}")
         return self
 
     @model_validator(mode="after")
