@@ -5,27 +5,20 @@ Measured on validation rows and this processor. Test rows have no part in it.
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from sklearn.metrics import cohen_kappa_score, recall_score
 
 from edgedistill_export.errors import ExportFailed
-from edgedistill_export.parity import Logits, differences, probabilities
+from edgedistill_export.fidelity import agreement, fidelity
+from edgedistill_export.parity import Logits
 from edgedistill_export.quantization import Recipe
+from edgedistill_export.speed import Speed, speeds
 from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.errors import BundleError, ScoringFailed
-from edgedistill_serve.planner import BUDGET, token_batches
 from edgedistill_serve.session import Session
 from edgedistill_serve.task import Task
-
-ROUNDS = 3
-"""Every graph is timed so often, the graphs in turns; the fastest round counts, for other work only slows."""
-TIMED_ROWS = 64
-_BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +31,16 @@ class Tried:
         bytes: Size of the file.
         flips: Rows whose label is not fp32's.
         flip_rate: Their share, in [0, 1].
+        expected_flip_rate: The share that is to be expected of other rows (`edgedistill_export.fidelity`).
         max_probability_difference: Largest change of a probability from fp32.
+        worst_group_flip_rate: Highest flip rate of a group of at least 10 rows; None without such a group.
         batch_flips: Rows whose label changes when they are scored in batches.
         kappa_lost: Agreement with the human codes that is lost against fp32: Cohen's κ, quadratic weighted for an
             ordinal task; None without codes, or where it is undefined.
         calibration_error: Expected calibration error in ten bins (Guo et al. 2017, equation 3); None without codes.
         worst_recall_change: Of all labels, the largest loss of recall against fp32, below 0; None without codes.
-        texts_per_second: Responses scored alone: by the number of callers.
-        batched_per_second: Responses scored in batches, sorted by length: by the number of callers.
+        texts_per_second: Responses scored alone in a second of each caller's processor time: by the number of callers.
+        batched_per_second: The same in batches, sorted by length.
         load_seconds: Until the graph is ready.
     """
 
@@ -54,7 +49,9 @@ class Tried:
     bytes: int | None = None
     flips: int | None = None
     flip_rate: float | None = None
+    expected_flip_rate: float | None = None
     max_probability_difference: float | None = None
+    worst_group_flip_rate: float | None = None
     batch_flips: int | None = None
     kappa_lost: float | None = None
     calibration_error: float | None = None
@@ -93,6 +90,7 @@ class Judge:
         temperature: Divides the logits.
         max_flip_rate: Share of rows whose label may change.
         codes: The human code of each row, or nothing.
+        groups: What each row belongs to, such as its learner or its school, or nothing.
         callers: Numbers of callers to time.
     """
 
@@ -101,6 +99,7 @@ class Judge:
     temperature: float
     max_flip_rate: float
     codes: Sequence[str] = ()
+    groups: Sequence[str] = ()
     callers: Sequence[int] = (1, 2)
 
 
@@ -133,8 +132,8 @@ def tune(fp32: Path, recipes: Mapping[str, Recipe], work: Path, judge: Judge) ->
             graphs.append(_open(name, work / f"{name}.onnx", judge))
         except (BundleError, ExportFailed, ScoringFailed) as error:
             faults[name] = str(error)
-    speeds = _speeds(graphs, judge)
-    tried = [_measured(graph, graphs[0].logits, speeds[graph.name], judge) for graph in graphs]
+    timed = speeds({graph.name: graph.session for graph in graphs}, judge.rows, judge.callers)
+    tried = [_measured(graph, graphs[0].logits, timed[graph.name], judge) for graph in graphs]
     chosen = choose(tried, judge.max_flip_rate)
     tried += [Tried(name, fault) for name, fault in faults.items()]
     return Tuning(chosen, tuple(tried), len(judge.rows), judge.max_flip_rate, _told(chosen, tried, judge))
@@ -144,11 +143,17 @@ def choose(tried: Sequence[Tried], max_flip_rate: float) -> str:
     """Return the recipe that scores most responses alone, with one caller, of those that keep the flip rate.
 
     Args:
-        tried: Graphs without fault, fp32 among them.
-        max_flip_rate: Share of rows whose label may change.
+        tried: fp32 and other graphs.
+        max_flip_rate: Share of rows whose label may change, and may be expected to change among other rows.
     """
-    fit = [one for one in tried if (one.flip_rate or 0.0) <= max_flip_rate]
+    fit = [one for one in tried if _keeps(one, max_flip_rate)]
     return max(fit, key=lambda one: (one.texts_per_second or {}).get(1, 0.0)).recipe
+
+
+def _keeps(tried: Tried, max_flip_rate: float) -> bool:
+    """Whether flips were few, and are to be expected few: of 80 rows none may flip by chance."""
+    rates = tried.flip_rate, tried.expected_flip_rate
+    return tried.fault is None and all(rate is None or rate <= max_flip_rate for rate in rates)
 
 
 def _open(name: str, file: Path, judge: Judge) -> _Graph:
@@ -158,78 +163,31 @@ def _open(name: str, file: Path, judge: Judge) -> _Graph:
     return _Graph(name, file, session, np.array([session.logits(row) for row in judge.rows], np.float32), loading)
 
 
-def _speeds(graphs: Sequence[_Graph], judge: Judge) -> dict[str, dict[tuple[bool, int], float]]:
-    """Responses per second, in batches or not and by callers; the graphs take turns, so that all meet the same load."""
-    some = judge.rows[:: -(-len(judge.rows) // TIMED_ROWS)]
-    batches = [[some[place] for place in batch] for batch in token_batches([len(row.ids) for row in some], BUDGET)]
-    best: dict[str, dict[tuple[bool, int], float]] = {graph.name: {} for graph in graphs}
-    for _ in range(ROUNDS):
-        for callers in judge.callers:
-            with ThreadPoolExecutor(callers) as pool:
-                for graph in graphs:
-                    for batched, work in ((False, [[row] for row in some]), (True, batches)):
-                        start = time.perf_counter()
-                        list(pool.map(graph.session.batch_logits, work))
-                        speed = len(some) / (time.perf_counter() - start)
-                        best[graph.name][batched, callers] = max(speed, best[graph.name].get((batched, callers), 0.0))
-    return best
-
-
-def _measured(graph: _Graph, fp32: Logits, speeds: Mapping[tuple[bool, int], float], judge: Judge) -> Tried:
-    labels, wanted = graph.logits.argmax(axis=1), fp32.argmax(axis=1)
-    flips = int((labels != wanted).sum())
-    figures = _against_codes(graph.logits, fp32, judge) if judge.codes else (None, None, None)
+def _measured(graph: _Graph, fp32: Logits, speed: Speed, judge: Judge) -> Tried:
+    kept = fidelity(fp32, graph.logits, judge.temperature, judge.groups)
+    coded = agreement(fp32, graph.logits, judge.temperature, judge.codes, judge.task) if judge.codes else None
+    batch_flips = int((_in_batches(graph.session, judge.rows).argmax(axis=1) != graph.logits.argmax(axis=1)).sum())
     return Tried(
         recipe=graph.name,
         bytes=graph.file.stat().st_size,
-        flips=flips,
-        flip_rate=flips / len(labels),
-        max_probability_difference=float(differences(fp32, graph.logits, judge.temperature).max()),
-        batch_flips=int((_in_batches(graph.session, judge.rows).argmax(axis=1) != labels).sum()),
-        kappa_lost=figures[0],
-        calibration_error=figures[1],
-        worst_recall_change=figures[2],
-        texts_per_second={callers: speed for (batched, callers), speed in speeds.items() if not batched},
-        batched_per_second={callers: speed for (batched, callers), speed in speeds.items() if batched},
+        batch_flips=batch_flips,
+        **asdict(kept),
+        **(asdict(coded) if coded else {}),
+        texts_per_second=speed.alone,
+        batched_per_second=speed.batched,
         load_seconds=graph.loading,
     )
 
 
-def _in_batches(session: Session, rows: Sequence[Encoded]) -> npt.NDArray[np.float64]:
+def _in_batches(session: Session, rows: Sequence[Encoded]) -> Logits:
     """Score rows in batches of 32 strangers."""
-    return np.concatenate([session.batch_logits(rows[start : start + 32]) for start in range(0, len(rows), 32)])
-
-
-def _against_codes(logits: Logits, fp32: Logits, judge: Judge) -> tuple[float | None, float, float]:
-    names = judge.task.names
-    truth = np.array([names.index(code) for code in judge.codes])
-    found, wanted = logits.argmax(axis=1), fp32.argmax(axis=1)
-    weights = "quadratic" if judge.task.kind == "ordinal" else None
-    kappas = [
-        None
-        if len(set(truth) | set(labels)) == 1
-        else float(cohen_kappa_score(truth, labels, labels=range(len(names)), weights=weights))
-        for labels in (wanted, found)
-    ]
-    lost = None if kappas[0] is None or kappas[1] is None else kappas[0] - kappas[1]
-    recalls = [
-        recall_score(truth, labels, labels=sorted(set(truth)), average=None, zero_division=0)
-        for labels in (wanted, found)
-    ]
-    change = min(0.0, float((recalls[1] - recalls[0]).min()))
-    return lost, _calibration_error(probabilities(logits, judge.temperature), truth), change
-
-
-def _calibration_error(given: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> float:
-    sure, right = given.max(axis=1), given.argmax(axis=1) == truth
-    bins = np.minimum((sure * _BINS).astype(int), _BINS - 1)
-    parts = [(bins == number) for number in range(_BINS)]
-    return float(sum(abs(sure[part].mean() - right[part].mean()) * part.mean() for part in parts if part.any()))
+    batches = [session.batch_logits(rows[start : start + 32]) for start in range(0, len(rows), 32)]
+    return np.concatenate(batches).astype(np.float32)
 
 
 def _told(chosen: str, tried: Sequence[Tried], judge: Judge) -> str:
     if chosen != "fp32":
         return f"{chosen} is served: the fastest that changes at most {judge.max_flip_rate:.2%} of the labels."
-    if any(one.flip_rate is not None and one.flip_rate <= judge.max_flip_rate for one in tried if one.recipe != "fp32"):
+    if any(_keeps(one, judge.max_flip_rate) for one in tried if one.recipe != "fp32"):
         return "fp32 is served: every recipe that keeps the labels is slower on this processor."
     return f"fp32 is served: every recipe changes more than {judge.max_flip_rate:.2%} of the labels, or has no graph."
