@@ -3,9 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import torch
 
+from edgedistill.student.rows import Padding, TrainingRow
 from edgedistill.student.types import Levers
 
 
@@ -21,6 +24,31 @@ def computes_bf16() -> bool:
     # torch says this of a CPU by private functions only; where a release lacks one, training stays in fp32.
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return not torch.backends.mps.is_available() and any(probe() for probe in probes if probe)
+
+
+def usable(levers: Levers, model: Any, padding: Padding, row: TrainingRow) -> Levers:
+    """Return the levers that the code of a model bears: DeBERTa's, for one, has sums that bfloat16 cannot hold.
+
+    Args:
+        levers: What the machine has.
+        model: It reads one row, as in a training step but without dropout.
+        padding: How it pads.
+        row: Any.
+    """
+    if not levers.bf16:
+        return levers
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in padding.batch([row]).items()}
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            model(**{name: batch[name] for name in batch if name not in ("labels", "shares")})
+    except RuntimeError:
+        return replace(levers, bf16=False)
+    finally:
+        model.train(was_training)
+    return levers
 
 
 @contextmanager

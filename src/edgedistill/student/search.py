@@ -162,8 +162,9 @@ class Search:
         return tuple(map(_told, over))
 
     def note(self, note: str) -> None:
-        """Take a sentence down for whoever reads what came of the search."""
-        self.notes += (note,)
+        """Take a sentence down, once, for whoever reads what came of the search."""
+        if note not in self.notes:
+            self.notes += (note,)
 
     def standing(self, rows: int) -> Standing:
         """Say how far the search is, over so many rows."""

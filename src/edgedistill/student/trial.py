@@ -17,7 +17,7 @@ import torch
 from transformers import TrainingArguments, get_linear_schedule_with_warmup
 
 from edgedistill.errors import TrainingFailed
-from edgedistill.student.levers import sums_in_order
+from edgedistill.student.levers import sums_in_order, usable
 from edgedistill.student.loop import Loop, Watch
 from edgedistill.student.lora import is_decoder
 from edgedistill.student.marks import mark_of
@@ -80,7 +80,7 @@ def run_trial(
         keep: A folder of this trial's own. Its state after each epoch is kept there, and a trial that finds the state
             of one with the same rows, settings and tools goes on from it, to the same student byte for byte. None:
             nothing is kept.
-        on_note: Told, in a sentence, why what lies in ``keep`` is not used.
+        on_note: Told, in a sentence, why what lies in ``keep`` or a lever is not used.
 
     Returns:
         One entry per epoch.
@@ -89,10 +89,7 @@ def run_trial(
         TrainingFailed: The loss is no longer a number, or memory does not suffice.
         SearchBrokenOff: The state cannot be written.
     """
-    if levers.frozen_words:
-        model.get_input_embeddings().requires_grad_(False)
-    if is_decoder(model):
-        model.config.pad_token_id = padding.token
+    levers = _made_ready(model, padding, mixture, levers, on_note)
     unfinished = None
     if keep:
         decides = (setting, levers, objective, patience)
@@ -128,6 +125,20 @@ def run_trial(
                 ) from error
             raise
     return tuple(watch.history)
+
+
+def _made_ready(
+    model: Any, padding: Padding, mixture: Sequence[TrainingRow], levers: Levers, on_note: Callable[[str], None]
+) -> Levers:
+    """Settle what the model does not learn and what its padding is; the levers that its code bears."""
+    if levers.frozen_words:
+        model.get_input_embeddings().requires_grad_(False)
+    if is_decoder(model):
+        model.config.pad_token_id = padding.token
+    used = usable(levers, model, padding, mixture[0])
+    if used != levers:
+        on_note("The backbone's code cannot be run in bfloat16, so its training steps were made in fp32.")
+    return used
 
 
 def _arguments(setting: Setting, epochs: int, scratch: str) -> TrainingArguments:
