@@ -185,7 +185,8 @@ def _remembered(backbone: Path, max_tokens: int) -> Embed:
     def embed(rows: Sequence[Mapping[str, str]]) -> Vectors:
         keys = [tuple(row.values()) for row in rows]
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in found}
-        found.update(zip(new, load()(list(new.values())), strict=True))
+        if new:
+            found.update(zip(new, load()(list(new.values())), strict=True))
         return np.array([found[key] for key in keys])
 
     return embed

@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from edgedistill.agreement import Estimate
+from edgedistill.mixture.quotas import SOURCES
+from edgedistill.records.types import Source
 from edgedistill.studies.figures import Summary
 from edgedistill.studies.sections import Kind, Protocol
 from edgedistill.studies.settings import LEAK
@@ -81,9 +83,11 @@ class Sheet:
         """Return it for a terminal."""
         table = Table(title=Text(self.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for place, name in enumerate(self.header):
-            table.add_column(name, justify="left" if place < 2 else "right")
+            figures = 0 < place < len(self.header) - 1
+            table.add_column(name, justify="right" if figures else "left", overflow="fold", no_wrap=figures)
         for row in self.rows:
-            table.add_row(*map(Text, row))
+            # An interval stands under its figure, so that the columns stay narrow.
+            table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in row))
         return table
 
 
@@ -140,29 +144,33 @@ def _scores(line: Line) -> dict[str, object]:
     return cells
 
 
-def summary_sheet(title: str, found: Sequence[Summary], notes: Sequence[str]) -> Sheet:
-    """Return the table of conditions."""
-    header = ("task", "condition", "test", "seeds", "rows", "macro-F1", "sd", "kappa", "AUC", "against", "gain")
-    return Sheet(title, header, tuple(_condition(each) for each in found), tuple(notes))
+def summary_sheets(title: str, found: Sequence[Summary]) -> list[Sheet]:
+    """Return the tables of conditions: one for each task and each of its sets of test rows."""
+    panels: dict[tuple[str, str], list[Summary]] = {}
+    for each in found:
+        panels.setdefault((each.first.plan.task, each.first.scored.test), []).append(each)
+    return [_summary_sheet(f"{title}: {task}, {test} rows", each) for (task, test), each in panels.items()]
 
 
-def _condition(found: Summary) -> tuple[str, ...]:
+def _summary_sheet(title: str, found: Sequence[Summary]) -> Sheet:
+    sources = [source for source in SOURCES if any(each.first.point.rows.get(source) for each in found)]
+    header = ("condition", *sources, "seeds", "macro-F1", "sd", "kappa", "AUC", "gain", "over")
+    return Sheet(title, header, tuple(_condition(each, sources) for each in found))
+
+
+def _condition(found: Summary, sources: Sequence[Source]) -> tuple[str, ...]:
     line = found.first
     plan, block = line.plan, line.point.block
-    name = f"{plan.condition}, block {block}" if block else plan.condition
-    against = "its block 0" if block else plan.reference
     return (
-        plan.task,
-        name,
-        line.scored.test,
-        "-" if plan.learner == "teacher" else str(len(found.lines)),
-        " + ".join(f"{n} {source}" for source, n in line.point.rows.items()),
+        f"{plan.condition}, block {block}" if block else plan.condition,
+        *(str(line.point.rows.get(source, "")) for source in sources),
+        "" if plan.learner == "teacher" else str(len(found.lines)),
         told(found.macro_f1),
-        figure(found.spread),
+        figure(found.spread) if found.spread is not None else "",
         told(found.kappa),
-        figure(found.auc),
-        against if found.gain else "",
+        figure(found.auc) if found.auc is not None else "",
         told(found.gain, signed=True) if found.gain else "",
+        ("block 0" if block else plan.reference) if found.gain else "",
     )
 
 

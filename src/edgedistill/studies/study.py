@@ -19,7 +19,7 @@ from edgedistill.studies.recipes import RECIPES, Recipe
 from edgedistill.studies.running import run
 from edgedistill.studies.sections import Kind, Study
 from edgedistill.studies.settings import Settings
-from edgedistill.studies.sheets import COLUMNS, Sheet, run_rows, summary_sheet
+from edgedistill.studies.sheets import COLUMNS, Sheet, run_rows, summary_sheets
 from edgedistill.studies.types import Line, Plan
 
 _MENDED = (
@@ -187,7 +187,8 @@ def _reported(desk: _Desk, recipe: Recipe, progress: _Progress) -> Report:
     found = summaries(progress.lines, desk.materials)
     notes = [_AS_PUBLISHED if study.protocol == "as-published" else _MENDED, *_open(progress)]
     title = f"{study.name}: {desk.kind}" + (" (AS PUBLISHED)" if study.protocol == "as-published" else "")
-    sheets = (summary_sheet(title, found, notes), *recipe.sheets(study, found, desk.materials))
+    *first, last = summary_sheets(title, found)
+    sheets = (*first, replace(last, notes=tuple(notes)), *recipe.sheets(study, found, desk.materials))
     rows = [f"- {material.name}: {note}" for material in desk.materials.values() for note in material.notes]
     parts = [sheet.markdown() for sheet in sheets] + (["## Rows", "", *rows, ""] if rows else [])
     files = {"table.md": "\n".join(parts), **recipe.files(study, found, desk.materials)}

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill.errors import ProjectFileError
@@ -97,6 +97,7 @@ def with_share(others, share, **rows):
     return draw_mixture(offered, NAMES, MixSection(synthetic_share=share))
 
 
+@settings(deadline=None)
 @given(others=st.integers(1, 100), share=st.floats(0, 0.79))
 def test_synthetic_rows_are_their_share_of_the_whole_and_as_many_of_each_label(others, share):
     rows = [row for row in with_share(others, share) if row.source == "synthetic"]
@@ -127,6 +128,7 @@ def test_shares_of_a_size_are_so_many_rows_of_each_source():
     assert Counter(row.source for row in rows) == {"human": 50, "teacher": 100, "synthetic": 50}
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 300), parts=st.lists(st.integers(0, 20), min_size=3, max_size=3).filter(any))
 def test_the_sizes_of_any_shares_sum_to_the_size_and_none_is_a_row_off(size, parts):
     shares = dict(zip(("human", "teacher", "synthetic"), (part / sum(parts) for part in parts), strict=True))
@@ -136,6 +138,7 @@ def test_the_sizes_of_any_shares_sum_to_the_size_and_none_is_a_row_off(size, par
     assert all(abs(counts[source] - share * size) < 1 for source, share in shares.items())
 
 
+@settings(deadline=None)
 @given(size=st.integers(6, 300))
 def test_balance_gives_as_many_rows_of_each_label_in_every_source(size):
     rows = shared(size, shares={"human": 0.5, "teacher": 0.25, "synthetic": 0.25}, balance="per_label")

@@ -47,7 +47,7 @@ def _mixed(material: Material, section: RatioSection, alone: Plan) -> Iterator[P
         for share in sorted(set(section.shares) - {0.0}):
             yield plan_of(
                 material,
-                f"{alone.condition}, {share:.0%} {writer}",
+                f"{alone.condition}, {100 * share:g}% {writer}",
                 alone.seed,
                 Draw(
                     {"human": material.human, "synthetic": synthetic},

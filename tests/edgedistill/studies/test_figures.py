@@ -1,0 +1,77 @@
+"""Figures of students and of conditions over their seeds."""
+
+import pytest
+
+from edgedistill.agreement import agreement
+from edgedistill.studies.figures import measured, summaries
+from edgedistill.studies.types import Outcome, Plan, Point, Scored
+
+from .materials import NAMES, TASK, material
+
+
+def said(right):
+    """What a student says that is right on the first so many of 20 test rows."""
+    truth = [NAMES[i % 2] for i in range(20)]
+    return tuple(label if i < right else NAMES[1 - i % 2] for i, label in enumerate(truth))
+
+
+def lines(condition, rights, reference="", task=None, probabilities=True):
+    task = task or material()
+    found = []
+    for seed, right in enumerate(rights):
+        labels = said(right)
+        shares = tuple((0.75, 0.25) if label == "yes" else (0.25, 0.75) for label in labels) if probabilities else None
+        outcome = Outcome("id", (Point(0, {"human": 5}, (Scored("test", labels, shares),), 1.0),))
+        plan = Plan("toy", condition, "fine-tuned", seed, reference=reference)
+        found += measured(plan, outcome, task)
+    return found
+
+
+def summary(*found, task=None):
+    return summaries([line for each in found for line in each], {"toy": task or material()})
+
+
+def test_a_conditions_figure_is_the_mean_over_its_seeds():
+    (found,) = summary(lines("a", [18, 14, 16]))
+    each = [line.figures.agreement.macro_f1.value for line in found.lines]
+    assert found.macro_f1.value == pytest.approx(sum(each) / 3)
+
+
+def test_its_interval_holds_the_spread_of_the_seeds_beside_that_of_the_rows():
+    alike, apart = (summary(lines("a", rights))[0].macro_f1 for rights in ([15, 15, 15], [20, 15, 10]))
+    assert apart.high - apart.low > 1.1 * (alike.high - alike.low)
+    alone = agreement([NAMES[i % 2] for i in range(20)], said(15), TASK).macro_f1
+    assert alike.high - alike.low == pytest.approx(alone.high - alone.low, abs=0.08)
+
+
+def test_a_condition_gains_nothing_over_itself():
+    _, found = summary(lines("a", [18, 14, 16]), lines("b", [18, 14, 16], reference="a"))
+    assert (found.gain.value, found.gain.low, found.gain.high) == (0, 0, 0)
+
+
+def test_a_gain_is_paired_so_its_interval_is_narrower_than_that_of_either():
+    one, other = summary(lines("a", [14, 14, 14]), lines("b", [16, 16, 16], reference="a"))
+    assert other.gain.value > 0
+    assert other.gain.high - other.gain.low < one.macro_f1.high - one.macro_f1.low
+
+
+def test_the_positive_labels_f1_is_told_where_one_is_named():
+    task = material(positive="no")
+    (found,) = summary(lines("a", [14], task=task), task=task)
+    assert found.f1.value == pytest.approx(found.first.figures.agreement.per_label["no"].f1)
+
+
+def test_rows_that_the_teacher_left_uncoded_do_not_count():
+    labels = (*said(20)[:10], *[None] * 10)
+    plan = Plan("toy", "the teacher itself", "teacher", 0, coder="gpt")
+    outcome = Outcome("id", (Point(0, {}, (Scored("test", labels),), 0.0),))
+    (line,) = measured(plan, outcome, material())
+    assert line.figures.agreement.rows == 10
+    assert line.figures.auc is None
+    (found,) = summaries([line], {"toy": material()})
+    assert found.macro_f1.value == 1
+
+
+def test_the_area_under_the_curve_comes_from_the_probabilities():
+    (line,) = lines("a", [20])
+    assert line.figures.auc.value == 1
