@@ -3,10 +3,13 @@
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any
 
 from tokenizers import Tokenizer
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 _LETTERS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
 _BETWEEN = "☃"
@@ -30,7 +33,7 @@ def reading(tokenizer: Tokenizer) -> dict[str, Any]:
     return {
         "single": _frame(tokenizer, "a"),
         "pair": _frame(tokenizer, "a", "a"),
-        "letters": _letters(tokenizer) if of_bert else None,
+        "letters": _letters(json.dumps(said["normalizer"])) if of_bert else None,
     }
 
 
@@ -48,15 +51,18 @@ def _frame(tokenizer: Tokenizer, *texts: str) -> list[dict[str, int]]:
     return frame
 
 
-def _letters(tokenizer: Tokenizer) -> dict[str, Any]:
-    read = dict(zip(_LETTERS, _normalized(tokenizer), strict=True))
+@lru_cache(maxsize=4)
+def _letters(described: str) -> dict[str, Any]:
+    """Return the tables of a BERT normalizer, given as its JSON."""
+    normalizer = BertNormalizer(**{key: value for key, value in json.loads(described).items() if key != "type"})
+    read = dict(zip(_LETTERS, _normalized(normalizer), strict=True))
     # A letter that is decomposed as Unicode says needs no table: what is assigned decomposes the same way for ever.
     decomposed = [letter for letter, now in read.items() if "가" <= letter <= "힣" and now != letter]
     as_unicode = all(read[letter] == unicodedata.normalize("NFD", letter) for letter in decomposed)
     left_out = set(decomposed) if as_unicode else set()
     changed = {letter: now for letter, now in read.items() if now != letter and letter not in left_out}
     alone = [letter for letter, now in changed.items() if now == f" {letter} "]
-    gaps, marks = _parting(tokenizer, sorted(set(chain.from_iterable(read.values()))))
+    gaps, marks = _parting(sorted(set(chain.from_iterable(read.values()))))
     return {
         "drop": _ranges(letter for letter, now in changed.items() if not now),
         "space": _ranges(letter for letter, now in changed.items() if now == " "),
@@ -68,24 +74,24 @@ def _letters(tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def _normalized(tokenizer: Tokenizer) -> Iterable[str]:
+def _normalized(normalizer: BertNormalizer) -> Iterable[str]:
     for start in range(0, len(_LETTERS), _AT_ONCE):
         probe = _LETTERS[start : start + _AT_ONCE]
         snowman = _BETWEEN in probe
         if snowman:
             probe = [letter for letter in probe if letter != _BETWEEN]
-        parts = tokenizer.normalizer.normalize_str(_BETWEEN.join(probe)).split(_BETWEEN)
+        parts = normalizer.normalize_str(_BETWEEN.join(probe)).split(_BETWEEN)
         if snowman:
             parts.insert(_LETTERS.index(_BETWEEN) - start, _BETWEEN)
         yield from parts
 
 
-def _parting(tokenizer: Tokenizer, letters: Sequence[str]) -> tuple[list[str], list[str]]:
+def _parting(letters: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the letters that lie between words, and those that are a word of their own wherever they stand."""
-    gaps, marks = [], []
+    gaps, marks, pre_tokenizer = [], [], BertPreTokenizer()
     for start in range(0, len(letters), _AT_ONCE):
         some = letters[start : start + _AT_ONCE]
-        pieces = tokenizer.pre_tokenizer.pre_tokenize_str("".join(f"a{letter}a" for letter in some))
+        pieces = pre_tokenizer.pre_tokenize_str("".join(f"a{letter}a" for letter in some))
         begins = {begin for _, (begin, _) in pieces}
         inside = {place for _, (begin, end) in pieces for place in range(begin, end)}
         for number, letter in enumerate(some):

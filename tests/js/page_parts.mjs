@@ -1,0 +1,38 @@
+// Runs parts of the page under Node, without a model.
+// stdin: {"task": "encode" | "redact" | "table" | "line", …}; stdout: what it gave, or {"fault": "…"}.
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+
+const PAGE = new URL("../../export/src/edgedistill_export/web/page/", import.meta.url);
+const { Encoder } = await import(new URL("encoder.mjs", PAGE));
+const { inspect } = await import(new URL("grading.mjs", PAGE));
+const { line, readTable } = await import(new URL("csv.mjs", PAGE));
+const { redactor } = await import(new URL("redaction.mjs", PAGE));
+const { Scorer } = await import(new URL("scorer.mjs", PAGE));
+
+const tasks = {
+  async encode({ folder, rows }) {
+    const read = async (path) => JSON.parse(await readFile(join(folder, path)));
+    const page = await read("page.json");
+    const encoder = new Encoder(await read("model/tokenizer.json"), await read("model/reading.json"), page.max_tokens);
+    const scorer = new Scorer(page, null, encoder);
+    return rows.map((row) => {
+      const { ids, typeIds, tokens, truncated } = scorer.encode(scorer.readable(row));
+      return [ids, typeIds, tokens, truncated];
+    });
+  },
+  redact: ({ rules, texts }) => texts.map(redactor(rules)),
+  table: ({ bytes, wanted }) => readTable(Buffer.from(bytes, "base64"), wanted),
+  inspect: ({ bytes, inputs }) => inspect(Buffer.from(bytes, "base64"), { inputs }),
+  line: ({ cells, separator }) => line(cells, separator),
+};
+
+const asked = JSON.parse(await text(process.stdin));
+let found;
+try {
+  found = await tasks[asked.task](asked);
+} catch (error) {
+  found = { fault: error.message };
+}
+process.stdout.write(JSON.stringify(found));
