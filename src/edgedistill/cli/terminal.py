@@ -239,7 +239,8 @@ def _written(entry: Mapping[str, Any]) -> Iterator[str]:
 def _cost(cost: Mapping[str, Any]) -> str:
     told = [f"{value:,} {name.replace('_', ' ')}" for name, value in cost.items() if isinstance(value, int) and value]
     told += [f"{n} tries failed: {cause}" for cause, n in cost["retries"].items()]
-    return "teacher: " + ", ".join(told)
+    said = "\n  what it said then stands in failures.jsonl in the cache's folder" if cost["retries"] else ""
+    return "teacher: " + ", ".join(told) + said
 
 
 def _table(columns: Mapping[str, Mapping[str, Any]]) -> Table:
