@@ -15,7 +15,8 @@ from edgedistill.stages.generate import generate
 from edgedistill.stages.label import label
 from edgedistill.stages.mix import mix
 from edgedistill.stages.run import Run
-from edgedistill.stages.train import train
+from edgedistill.stages.shrink import SHRUNK
+from edgedistill.stages.train import FROZEN, train
 
 _FORMAT = 2
 """Raised when a stage's output changes its meaning, so that older outputs are made anew."""
@@ -32,6 +33,7 @@ class Stage:
         after: Stages whose outputs it reads.
         settings: The part of the project file that it depends on; the data files always count.
         found: What it depends on of what earlier stages found.
+        also: What it writes for some projects beside its outputs.
         wanted: Whether this project has the stage at all.
     """
 
@@ -42,6 +44,7 @@ class Stage:
     settings: Callable[[Project], Any]
     wanted: Callable[[Project], bool] = lambda _: True
     found: Callable[[Run], Any] = lambda _: None
+    also: Callable[[Project], tuple[str, ...]] = lambda _: ()
 
 
 def _asking(project: Project) -> dict[str, Any]:
@@ -91,9 +94,10 @@ STAGES = (
     Stage(
         "train",
         train,
-        ("student", "trials.csv"),
+        ("student", "trials.csv", FROZEN),
         ("mix",),
         lambda project: [project.student.model_dump(), project.task.task.names, project.task.inputs],
+        also=lambda project: (SHRUNK, "shrinking.json") if project.student.shrink else (),
     ),
     Stage("evaluate", evaluate, ("evaluation.json",), ("train",), _asking, found=_used),
     Stage(
@@ -184,7 +188,8 @@ def _step(run: Run, stage: Stage) -> Step:
     finally:
         run.note_spending()
     seconds = time.monotonic() - start
-    run.folder.note_stage(stage.name, {"fingerprint": mark, "seconds": round(seconds, 2), **entry}, stage.outputs)
+    outputs = (*stage.outputs, *stage.also(run.project))
+    run.folder.note_stage(stage.name, {"fingerprint": mark, "seconds": round(seconds, 2), **entry}, outputs)
     return Step(stage.name, False, seconds, entry)
 
 

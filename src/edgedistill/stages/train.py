@@ -1,34 +1,49 @@
-"""Training: the mixture becomes a student."""
+"""Training: the mixture becomes a student, beside a baseline and, where it is wanted, a smaller student."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from edgedistill.stages.mix import read_mixture
 from edgedistill.stages.run import Run
-from edgedistill.student import TrainingProgress, Trial, backbone_folder, train_student
+from edgedistill.stages.shrink import shrink
+from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder, train_student
+from edgedistill.student.frozen import FrozenHead, fit_frozen, write_frozen
+from edgedistill.student.frozen_student import train_frozen_student
+
+FROZEN = "frozen.safetensors"
+"""The classifier of the frozen encoder, as `edgedistill.student.frozen.frozen_baseline` reads it."""
 
 
 def train(run: Run) -> dict[str, Any]:
-    """Fine-tune the student on `mixture.csv`, write `student/` and `trials.csv`.
+    """Make the student from `mixture.csv`; write `student/`, `trials.csv`, `frozen.safetensors`, and `shrunk/`.
 
     Returns:
-        The best trial and the notes for `run.json`.
+        The best trial, the baseline, the smaller student and the notes, for `run.json`.
     """
+    section = run.project.student
+    backbone = backbone_folder(section.backbone, run.project.folder)
+    entry = _frozen(run, backbone) if section.kind == "frozen" else _fine_tuned(run, backbone)
+    if section.shrink:
+        entry["shrunk"] = shrink(run, section.shrink)
+        entry["notes"] += entry["shrunk"].pop("notes")
+    return entry
+
+
+def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
     task, section = run.project.task.task, run.project.student
 
     def told(progress: TrainingProgress) -> None:
         run.advance("train: optimizer steps", progress.done, progress.total)
 
+    mixture, validation = read_mixture(run.folder, task.inputs), run.records.splits.validation
     trained = train_student(
-        read_mixture(run.folder, task.inputs),
-        run.records.splits.validation,
-        task,
-        section,
-        backbone_folder(section.backbone, run.project.folder),
-        run.folder / "student",
-        progress=told,
+        mixture, validation, task, section, backbone, run.folder / "student", kept=run.folder.path, progress=told
     )
     run.folder.write_csv("trials.csv", _table(trained.trials))
+    run.advance("train: the frozen encoder", 0, 1)
+    heads = fit_frozen(mixture, validation, task, section.max_tokens, backbone)
+    write_frozen(heads[0], task, section.max_tokens, run.folder / FROZEN)
     best = trained.best
     return {
         "trials": len(trained.trials),
@@ -40,32 +55,49 @@ def train(run: Run) -> dict[str, Any]:
             "best_epoch": best.best_epoch,
             "validation_macro_f1": best.validation_macro_f1,
         },
+        "frozen": _told(heads[0]),
         "notes": list(trained.notes),
     }
 
 
+def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
+    task, section = run.project.task.task, run.project.student
+    run.advance("train: the frozen encoder", 0, 1)
+    heads = train_frozen_student(
+        read_mixture(run.folder, task.inputs),
+        run.records.splits.validation,
+        task,
+        section,
+        backbone,
+        run.folder / "student",
+    )
+    write_frozen(heads[0], task, section.max_tokens, run.folder / FROZEN)
+    run.folder.write_csv("trials.csv", [list(_told(heads[0])), *(list(_told(head).values()) for head in heads)])
+    return {"trials": len(heads), "best": _told(heads[0]), "frozen": _told(heads[0]), "notes": []}
+
+
+def _told(head: FrozenHead) -> dict[str, Any]:
+    return {
+        "pooling": head.pooling,
+        "penalty": head.penalty,
+        "validation_loss": round(head.loss, 4),
+        "validation_accuracy": round(head.accuracy, 4),
+        "validation_macro_f1": round(head.macro_f1, 4),
+    }
+
+
 def _table(trials: Sequence[Trial]) -> list[list[object]]:
-    names = ["learning_rate", "batch_size", "epochs", "seed"]
-    header: list[object] = [
-        *names,
-        "epoch",
-        "validation_loss",
-        "validation_accuracy",
-        "validation_macro_f1",
-        "best",
-        "seconds",
-    ]
-    lines: list[list[object]] = [
-        [
-            *(getattr(trial, name) for name in names),
-            epoch.epoch,
-            f"{epoch.loss:.4f}",
-            f"{epoch.accuracy:.4f}",
-            f"{epoch.macro_f1:.4f}",
-            int(epoch.epoch == trial.best_epoch),
-            f"{trial.seconds:.1f}",
-        ]
-        for trial in trials
-        for epoch in trial.history
-    ]
-    return [header, *lines]
+    """A line for every epoch; a trial that failed before its first has one, too."""
+    names = ("learning_rate", "batch_size", "epochs", "seed")
+    figures = ("epoch", "validation_loss", "validation_accuracy", "validation_macro_f1", "best")
+    lines: list[list[object]] = [[*names, *figures, "seconds", "outcome", "failure"]]
+    for trial in trials:
+        before = [getattr(trial, name) for name in names]
+        after = [f"{trial.seconds:.1f}", trial.outcome, trial.failure]
+        made = [[*_figures(epoch), int(epoch is trial.best)] for epoch in trial.history]
+        lines += [[*before, *epoch, *after] for epoch in made or [[""] * len(figures)]]
+    return lines
+
+
+def _figures(epoch: Epoch) -> list[object]:
+    return [epoch.epoch, f"{epoch.loss:.4f}", f"{epoch.accuracy:.4f}", f"{epoch.macro_f1:.4f}"]

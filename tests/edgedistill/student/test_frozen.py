@@ -1,0 +1,98 @@
+"""The frozen encoder with a fitted head, as a baseline and as a student."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgedistill.errors import RunError, TrainingFailed
+from edgedistill.student.frozen import fit_frozen, frozen_baseline, write_frozen
+from edgedistill.student.frozen_student import train_frozen_student
+from edgedistill.student.pooled import pooled
+from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.task import Label, Task
+
+
+def texts(validation):
+    return [row.response.inputs for row in validation]
+
+
+def test_a_linear_head_learns_what_a_keyword_decides(bert, mixtures, validation, task):
+    heads = fit_frozen(mixtures(192), validation, task, 24, bert)
+    assert heads[0].macro_f1 > 0.8
+
+
+def test_the_head_with_the_lowest_validation_loss_comes_first(bert, mixture, validation, task):
+    heads = fit_frozen(mixture, validation, task, 24, bert)
+    assert len(heads) == 12
+    assert heads[0].loss == min(head.loss for head in heads)
+    assert {head.pooling for head in heads} == {"mean", "first"}
+
+
+def test_what_is_written_codes_as_what_was_fitted(bert, mixture, validation, task, tmp_path):
+    head = fit_frozen(mixture, validation, task, 24, bert)[0]
+    write_frozen(head, task, 24, tmp_path / "frozen.safetensors")
+    coding = frozen_baseline(tmp_path / "frozen.safetensors", bert, task, texts(validation))
+    right = np.mean([label == row.label for label, row in zip(coding.labels, validation, strict=True)])
+    assert right == pytest.approx(head.accuracy)
+    assert coding.probabilities.sum(axis=1) == pytest.approx(np.ones(len(validation)))
+    assert [path.name for path in tmp_path.iterdir()] == ["frozen.safetensors"]
+
+
+def test_a_row_is_coded_the_same_among_any_others(bert, mixture, validation, task, tmp_path):
+    file = tmp_path / "frozen.safetensors"
+    write_frozen(fit_frozen(mixture, validation, task, 24, bert)[0], task, 24, file)
+    together = frozen_baseline(file, bert, task, texts(validation)).probabilities[7]
+    alone = frozen_baseline(file, bert, task, [texts(validation)[7]]).probabilities[0]
+    assert (together == alone).all()
+
+
+def test_two_labels_have_two_probabilities(bert, mixture, validation, task, tmp_path):
+    two = Task("nominal", (Label("process"), Label("rest")), ("response",))
+
+    def joined(label):
+        return "process" if label == "process" else "rest"
+
+    rows = [replace(row, label=joined(row.label), shares={}) for row in mixture]
+    judged = type(validation)(tuple(replace(row, label=joined(row.label)) for row in validation))
+    head = fit_frozen(rows, judged, two, 24, bert)[0]
+    assert head.weights.shape[0] == 2
+    assert head.accuracy > 0.7
+
+
+def test_a_label_that_no_row_has_is_never_chosen(bert, mixture, validation, task):
+    rows = [row for row in mixture if row.label != "other"]
+    head = fit_frozen(rows, validation, task, 24, bert)[0]
+    states = pooled(bert, task, 24, texts(validation))[head.pooling]
+    assert head.probabilities(states)[:, task.names.index("other")].max() == 0
+
+
+def test_a_head_of_other_labels_is_refused(bert, mixture, validation, task, tmp_path):
+    file = tmp_path / "frozen.safetensors"
+    write_frozen(fit_frozen(mixture, validation, task, 24, bert)[0], task, 24, file)
+    other = Task("nominal", (Label("a"), Label("b")), ("response",))
+    with pytest.raises(RunError, match="its labels are process, outcome, other"):
+        frozen_baseline(file, bert, other, texts(validation))
+
+
+def test_a_damaged_head_is_refused(bert, validation, task, tmp_path):
+    (tmp_path / "frozen.safetensors").write_text("no tensors")
+    with pytest.raises(RunError, match="is missing or damaged"):
+        frozen_baseline(tmp_path / "frozen.safetensors", bert, task, texts(validation))
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_as_a_student_it_scores_as_the_fitted_head_does(
+    family, backbones, mixture, validation, task, section, tmp_path
+):
+    heads = train_frozen_student(mixture, validation, task, section, backbones[family], tmp_path / "student")
+    logits = Checkpoint.load(tmp_path / "student", task, 24).logits(texts(validation))
+    states = pooled(backbones[family], task, 24, texts(validation))["first"]
+    assert logits == pytest.approx(states @ heads[0].weights.T + heads[0].bias, abs=1e-3)
+
+
+def test_a_test_row_chooses_no_head(bert, mixture, task):
+    from edgedistill.records.types import TestRows
+
+    with pytest.raises(TrainingFailed, match="these are TestRows"):
+        fit_frozen(mixture, TestRows(()), task, 24, bert)
