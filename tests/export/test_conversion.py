@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from transformers import XLNetConfig, XLNetForSequenceClassification
+from transformers import ErnieConfig, ErnieForSequenceClassification
 
 from edgedistill_export import Checkpoint, ExportFailed
 from edgedistill_export.conversion import to_onnx
@@ -70,13 +70,13 @@ def test_converting_and_quantizing_are_silent_and_leave_logging_alone(
 def test_a_model_that_optimum_does_not_know_is_refused(tmp_path: Path):
     folder = save_student(tmp_path / "student", PRAISE, DISTILBERT)
     labels = dict(enumerate(PRAISE.names))
-    config = XLNetConfig(
-        vocab_size=400, d_model=32, n_layer=1, n_head=2, d_inner=32, id2label=labels,
-        label2id={name: i for i, name in labels.items()},
+    config = ErnieConfig(
+        vocab_size=400, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        id2label=labels, label2id={name: i for i, name in labels.items()},
     )  # fmt: skip
-    XLNetForSequenceClassification(config).save_pretrained(folder)
+    ErnieForSequenceClassification(config).save_pretrained(folder)
     student = Checkpoint.load(folder, PRAISE, MAX_TOKENS)
-    with pytest.raises(ExportFailed, match="no classifier of the kind 'xlnet'") as refusal:
+    with pytest.raises(ExportFailed, match="no classifier of the kind 'ernie'") as refusal:
         to_onnx(student, tmp_path / "model.onnx")
     assert refusal.value.exit_code == 5
 

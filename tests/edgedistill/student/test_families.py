@@ -1,0 +1,184 @@
+"""Every family of backbones on its whole way: trained, exported, served."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from edgedistill.errors import ProjectFileError, TrainingFailed
+from edgedistill.project.lora_section import LoraSection
+from edgedistill.student import Levers, train_student
+from edgedistill.student.model import load_model, load_padding
+from edgedistill_export import export_bundle
+from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.plan import ExportPlan
+from edgedistill_serve import Bundle, Scorer
+from edgedistill_serve.session import Session
+from edgedistill_serve.task import Task
+
+from .conftest import WORDS, make_mixture, make_section, make_validation
+from .families import DECODERS, ENCODERS, save_backbone
+
+QUESTION = "what did it do"
+
+
+@pytest.fixture(scope="module")
+def family_of(tmp_path_factory):
+    """The maker of backbones, one of each family."""
+    made = {}
+
+    def make(family):
+        if family not in made:
+            made[family] = save_backbone(family, WORDS, tmp_path_factory.mktemp(family))
+        return made[family]
+
+    return make
+
+
+@pytest.fixture
+def asked(task):
+    return Task(kind="nominal", labels=task.labels, inputs=("question", "response"))
+
+
+@pytest.fixture
+def pairs():
+    """Mixture and validation rows with a question."""
+
+    def with_question(given):
+        return {"question": QUESTION, **given}
+
+    judged = make_validation()
+    return (
+        [replace(row, inputs=with_question(row.inputs)) for row in make_mixture()],
+        type(judged)(
+            tuple(
+                replace(row, response=replace(row.response, inputs=with_question(row.response.inputs)))
+                for row in judged
+            )
+        ),
+    )
+
+
+@pytest.mark.parametrize("family", [*ENCODERS, *DECODERS])
+def test_a_student_is_trained_exported_and_served(family, family_of, asked, pairs, tmp_path):
+    mixture, judged = pairs
+    rate, epochs = (3e-3, 8) if family == "electra" else (5e-3, 3)
+    section = make_section(learning_rate=(rate,), epochs=(epochs,), max_tokens=32)
+    if family in DECODERS:
+        section = section.model_copy(update={"peft": "lora"})
+    trained = train_student(mixture, judged, asked, section, family_of(family), tmp_path / "student")
+    rows = [dict(row.response.inputs) for row in judged]
+    export_bundle(trained.folder, tmp_path / "bundle", ExportPlan("toy", asked, 32, "int8", 0.2), rows)
+    scores = Scorer(Bundle.load(tmp_path / "bundle")).score(rows)
+    right = np.mean([score.label == label for score, label in zip(scores, judged.labels, strict=True)])
+    assert trained.best.best.macro_f1 > 0.4  # a third is chance
+    assert right == pytest.approx(trained.best.best.accuracy, abs=0.1)  # int8 may change a few of 30 rows
+
+
+@pytest.mark.parametrize("family", ["xlnet", "mistral"])
+def test_a_graph_that_judges_by_its_end_is_told_by_the_mask_where_that_is(family, family_of, asked, pairs, tmp_path):
+    mixture, judged = pairs
+    section = make_section(epochs=(1,), max_tokens=32)
+    folder = train_student(mixture, judged, asked, section, family_of(family), tmp_path / "student").folder
+    rows = [dict(row.response.inputs) for row in judged]
+    export_bundle(folder, tmp_path / "bundle", ExportPlan("toy", asked, 32, "fp32", 0.2), rows)
+    student = Checkpoint.load(folder, asked, 32)
+    encoded = student.encoder.encode(rows)
+    assert len({len(row.ids) for row in encoded}) > 1
+    padded = Session(tmp_path / "bundle" / "onnx" / "model.onnx").batch_logits(encoded)
+    np.testing.assert_allclose(padded, student.logits(rows), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "left", "segments"),
+    [("xlnet", True, True), ("electra", False, True), ("modernbert", False, False), ("deberta-v2", False, False)],
+)
+def test_a_family_is_padded_as_it_was_pretrained(family, left, segments, family_of, task, tmp_path):
+    padding = load_padding(family_of(family), load_model(family_of(family), task), tmp_path)
+    assert (padding.left, padding.segments) == (left, segments)
+
+
+def test_a_model_that_judges_by_its_first_token_is_padded_behind_whatever_its_tokenizer_says(bert, task, tmp_path):
+    folder = shutil.copytree(bert, tmp_path / "backbone")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
+    (tmp_path / "student").mkdir()
+    assert not load_padding(folder, load_model(folder, task), tmp_path / "student").left
+
+
+def test_xlnet_tells_a_question_from_its_response(family_of, asked, tmp_path):
+    model = load_model(family_of("xlnet"), asked)
+    load_padding(family_of("xlnet"), model, tmp_path)
+    model.save_pretrained(tmp_path)
+    student = Checkpoint.load(tmp_path, asked, 32)
+    encoded = student.encoder.encode([{"question": QUESTION, "response": "you tried"}])[0]
+    assert encoded.type_ids == (0,) * 5 + (1,) * 3 + (2,)
+    alone = replace(encoded, type_ids=(0,) * len(encoded.ids))
+    told, untold = (student._score(row) for row in (encoded, alone))
+    assert np.abs(told - untold).max() > 1e-4
+
+
+def test_a_decoder_without_a_padding_token_gets_the_end_of_a_text_for_it(family_of, task, tmp_path):
+    load_padding(family_of("mistral"), load_model(family_of("mistral"), task), tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).pad_token == "</s>"
+    assert (tmp_path / "tokenizer.json").read_bytes() == (family_of("mistral") / "tokenizer.json").read_bytes()
+
+
+def test_an_encoder_without_a_padding_token_is_refused(bert, task, tmp_path):
+    folder = shutil.copytree(bert, tmp_path / "backbone")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).exists():
+            told = json.loads((folder / name).read_text())
+            (folder / name).write_text(json.dumps({key: told[key] for key in told if key != "pad_token"}))
+    with pytest.raises(TrainingFailed, match="tokenizer has no padding token"):
+        load_padding(folder, load_model(folder, task), tmp_path)
+
+
+def test_a_backbone_that_bfloat16_cannot_hold_is_trained_in_fp32_and_that_is_said(
+    family_of, mixture, validation, task, tmp_path
+):
+    levers = Levers(bf16=True, frozen_words=True)
+    section = make_section(epochs=(1,))
+    trained = train_student(
+        mixture, validation, task, section, family_of("deberta"), tmp_path / "student", levers=levers
+    )
+    assert trained.notes == ("The backbone's code cannot be run in bfloat16, so its training steps were made in fp32.",)
+
+
+def test_a_decoder_with_adapters_is_written_as_an_ordinary_model(family_of, mixture, validation, task, tmp_path):
+    section = make_section(epochs=(3,)).model_copy(update={"peft": "lora"})
+    trained = train_student(mixture, validation, task, section, family_of("mistral"), tmp_path / "student")
+    plain = load_model(family_of("mistral"), task).state_dict()
+    written = Checkpoint.load(trained.folder, task, 24).model.state_dict()
+    assert set(written) == set(plain)
+    moved = {name for name in plain if name.startswith("model.") and not np.array_equal(plain[name], written[name])}
+    assert moved == {name for name in plain if ".self_attn." in name or ".mlp." in name}
+
+
+def test_adapters_are_merged_into_what_they_were_beside(family_of, mixture, validation, task, tmp_path):
+    section = make_section(epochs=(2,)).model_copy(update={"peft": "lora"})
+    trained = train_student(mixture, validation, task, section, family_of("qwen2"), tmp_path / "student")
+    logits = Checkpoint.load(trained.folder, task, 24).logits([row.response.inputs for row in validation])
+    chosen = [task.names[number] for number in logits.argmax(axis=1)]
+    right = np.mean([found == label for found, label in zip(chosen, validation.labels, strict=True)])
+    assert right == pytest.approx(trained.best.best.accuracy)
+
+
+def test_adapters_go_where_the_project_file_says(family_of, task):
+    model = load_model(family_of("mistral"), task, LoraSection(rank=4, targets=("q_proj",)))
+    learnt = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert {name.split(".")[4] for name in learnt if name != "score.weight"} == {"q_proj"}
+    assert "score.weight" in learnt
+
+
+def test_adapters_without_a_decoder_are_an_error_of_the_project_file(bert, task):
+    with pytest.raises(ProjectFileError, match=r"^student.peft: lora is for decoders such as Mistral, .* is bert"):
+        load_model(bert, task, LoraSection())
+
+
+def test_adapters_for_layers_that_there_are_not_are_an_error_of_the_project_file(family_of, task):
+    with pytest.raises(ProjectFileError, match=r"student.lora.targets: the backbone has no layer named query"):
+        load_model(family_of("mistral"), task, LoraSection(targets=("query",)))
