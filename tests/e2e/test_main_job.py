@@ -27,7 +27,7 @@ def test_a_run_writes_every_file_of_the_run_folder(lesson):
     assert (run / "student" / "model.safetensors").is_file()
     assert (run / "bundle" / "bundle.json").is_file()
     evaluation = json.loads((run / "evaluation.json").read_text())
-    assert set(evaluation["agreement"]) == {"student", "teacher"}
+    assert set(evaluation["agreement"]) == {"student", "teacher", "frozen encoder"}
     assert evaluation["agreement"]["student"]["kappa"]["value"] > 0.8
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "macro_f1s",
     "resample_cells",
     "resample_confusions",
+    "row_shares",
     "row_weights",
 ]
 
@@ -84,6 +85,22 @@ def row_weights(rows: int, groups: Sequence[str] | None, resamples: int, rng: np
     members = np.arange(rows) if groups is None else _numbered(groups)
     for times in _times_drawn(int(members.max()) + 1, resamples, rng, width=rows):
         yield times[:, members]
+
+
+def row_shares(
+    rows: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator
+) -> tuple[Values, Values]:
+    """Draw what each row counts, and what one more, imaginary row counts: the Bayesian bootstrap (Rubin 1981).
+
+    Where a bootstrap draws rows, this draws how much each counts, exponentially distributed with a mean of 1; rows of a
+    group count alike.
+
+    Returns:
+        Shapes (resamples, rows) and (resamples,).
+    """
+    members = np.arange(rows) if groups is None else _numbered(groups)
+    drawn = rng.exponential(size=(resamples, int(members.max()) + 2))
+    return drawn[:, members], drawn[:, -1]
 
 
 def _numbered(groups: Sequence[str]) -> Counts:

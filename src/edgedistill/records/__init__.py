@@ -1,6 +1,6 @@
 """The rows of a project: read strictly, split without leaks, every one accounted for."""
 
-from edgedistill.records.reading import Account, Records, read_records
+from edgedistill.records.reading import Account, Records, read_records, read_responses
 from edgedistill.records.splitting import Splits
 from edgedistill.records.types import (
     CodedResponse,
@@ -26,4 +26,5 @@ __all__ = [
     "TrainRows",
     "ValidationRows",
     "read_records",
+    "read_responses",
 ]

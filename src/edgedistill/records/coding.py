@@ -3,7 +3,7 @@
 import difflib
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from edgedistill.errors import DataError
@@ -25,11 +25,15 @@ class Columns:
         task: Its inputs are columns of their own names; its labels are what the column ``label`` may hold.
         group_by: The column whose rows stay together, or None.
         max_characters: A response with more is set aside.
+        coders: Columns of the human file with the codes of single coders.
+        traits: Columns of the human file with what subgroups have in common.
     """
 
     task: Task
     group_by: str | None = None
     max_characters: int = 10_000
+    coders: tuple[str, ...] = ()
+    traits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,30 @@ def read_coded(file: str, rows: Iterable[Row], columns: Columns) -> Reading[Spli
     Raises:
         DataError: A column is missing, an id is empty or stands twice, a label or a split is unknown, no row is coded.
     """
+    reading = _read_labelled(file, rows, columns)
+    if len(labels := {row.coded.label for row in reading.rows}) < 2:
+        raise DataError(
+            f"every coded row has the label {labels.pop()!r}" if labels else "no row is coded",
+            where=file,
+            mend="A student needs human codes of at least two labels.",
+        )
+    return reading
+
+
+def read_reviewed(file: str, rows: Iterable[Row], columns: Columns) -> Reading[CodedResponse]:
+    """Read rows that people coded at review: columns ``id``, the task's inputs and ``label``.
+
+    Raises:
+        DataError: A column is missing, an id is empty or stands twice, a label is unknown.
+    """
+    reading = _read_labelled(file, rows, replace(columns, coders=(), traits=()))
+    return Reading(file, reading.read, tuple(row.coded for row in reading.rows), reading.set_aside)
+
+
+def _read_labelled(file: str, rows: Iterable[Row], columns: Columns) -> Reading[SplitCode]:
     problems, used, aside, read = _Problems(file), [], [], 0
     places: dict[str, int] = {}
-    names = ["id", *columns.task.inputs, "label", *filter(None, [columns.group_by])]
+    names = ["id", *columns.task.inputs, "label", *columns.coders, *columns.traits, *filter(None, [columns.group_by])]
     for row in rows:
         if not read and "split" in row.values:
             names.append("split")
@@ -95,14 +120,13 @@ def read_coded(file: str, rows: Iterable[Row], columns: Columns) -> Reading[Spli
             problems.add(row.row, _unknown("label", label, columns.task.names))
         if split is not None and split not in SPLITS:
             problems.add(row.row, _unknown("split", split, SPLITS))
-        used.append(SplitCode(CodedResponse(response, label), split))
+        codes = {coder: row.values[coder].strip() for coder in columns.coders if row.values[coder].strip()}
+        for coder, code in codes.items():
+            if code not in columns.task.names:
+                problems.add(row.row, _unknown(f"code of {coder}", code, columns.task.names))
+        traits = {trait: row.values[trait].strip() for trait in columns.traits}
+        used.append(SplitCode(CodedResponse(response, label, codes, traits), split))
     problems.settle("Mend these rows; labels stand in the project file.")
-    if len(labels := {row.coded.label for row in used}) < 2:
-        raise DataError(
-            f"every coded row has the label {labels.pop()!r}" if labels else "no row is coded",
-            where=file,
-            mend="A student needs human codes of at least two labels.",
-        )
     return Reading(file, read, tuple(used), tuple(aside))
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from edgedistill.errors import DataError
 from edgedistill.project.sections import Project
-from edgedistill.records.coding import Columns, Reading, folded, read_coded, read_uncoded
+from edgedistill.records.coding import Columns, Reading, folded, read_coded, read_reviewed, read_uncoded
 from edgedistill.records.splitting import Splits, split_rows
-from edgedistill.records.types import Response, SetAside
+from edgedistill.records.types import CodedResponse, Response, SetAside, TrainRows
 from edgedistill_serve.tables import read_rows
 
 
@@ -47,22 +47,54 @@ def read_records(project: Project) -> Records:
         DataError: A file or a row cannot be used; the message names file, row and mend.
     """
     data = project.data
-    columns = Columns(project.task.task, data.group_by, data.max_characters)
+    columns = _columns(project)
     human_file = project.folder / data.human
     coded = read_coded(data.human.name, read_rows(human_file), columns)
     splits = split_rows(data.human.name, coded.rows, data.split)
     sizes = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
-    accounts = [_account(human_file, coded.read, sizes, coded.set_aside)]
+    accounts, aside = [_account(human_file, coded.read, sizes, coded.set_aside)], [*coded.set_aside]
+    if data.reviewed is not None and (file := project.folder / data.reviewed).exists():
+        reviewed = _learnt(read_reviewed(data.reviewed.name, read_rows(file), columns), splits)
+        splits = replace(splits, train=TrainRows((*splits.train, *reviewed.rows)))
+        accounts.append(_account(file, reviewed.read, {"train": len(reviewed.rows)}, reviewed.set_aside))
+        aside += reviewed.set_aside
     if data.unlabelled is None:
-        return Records(splits, (), coded.set_aside, tuple(accounts))
+        return Records(splits, (), tuple(aside), tuple(accounts))
+    uncoded = read_responses(project, data.unlabelled, splits)
     file = project.folder / data.unlabelled
-    uncoded = _apart(read_uncoded(data.unlabelled.name, read_rows(file), columns), splits)
     accounts.append(_account(file, uncoded.read, {"to label": len(uncoded.rows)}, uncoded.set_aside))
-    return Records(splits, uncoded.rows, coded.set_aside + uncoded.set_aside, tuple(accounts))
+    return Records(splits, uncoded.rows, (*aside, *uncoded.set_aside), tuple(accounts))
+
+
+def read_responses(project: Project, file: Path, splits: Splits) -> Reading[Response]:
+    """Read a file of uncoded responses; those that repeat a human-coded row, or whose group is locked, are set aside.
+
+    Args:
+        project: Says what its columns mean.
+        file: From the project file's folder, or absolute.
+        splits: The human-coded rows.
+
+    Raises:
+        DataError: The file or a row cannot be used; the message names file, row and mend.
+    """
+    return _apart(read_uncoded(file.name, read_rows(project.folder / file), _columns(project)), splits)
+
+
+def _columns(project: Project) -> Columns:
+    data, evaluation = project.data, project.evaluation
+    return Columns(project.task.task, data.group_by, data.max_characters, evaluation.coders, evaluation.subgroups)
+
+
+def _learnt(reviewed: Reading[CodedResponse], splits: Splits) -> Reading[CodedResponse]:
+    """Set aside the reviewed rows that a test or validation row forbids to learn from, and those that repeat any."""
+    responses = tuple(row.response for row in reviewed.rows)
+    kept = _apart(Reading(reviewed.file, reviewed.read, responses, reviewed.set_aside), splits)
+    ids = {response.id for response in kept.rows}
+    return replace(reviewed, rows=tuple(r for r in reviewed.rows if r.response.id in ids), set_aside=kept.set_aside)
 
 
 def _apart(uncoded: Reading[Response], splits: Splits) -> Reading[Response]:
-    """Set aside the uncoded rows that repeat a human-coded one or whose group is in validation or test."""
+    """Set aside the rows that repeat a human-coded one or whose group is in validation or test."""
     coded = {
         (name, key): row.response
         for name, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test))

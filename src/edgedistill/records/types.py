@@ -46,10 +46,19 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class CodedResponse:
-    """A response with the label that human coders gave it."""
+    """A response with the label that human coders gave it.
+
+    Attributes:
+        response: What was coded.
+        label: The code that counts.
+        codes: By coder, the columns that ``evaluation.coders`` names; a coder who left the response out is absent.
+        traits: By column, what ``evaluation.subgroups`` names; empty where the row has none.
+    """
 
     response: Response
     label: str
+    codes: Mapping[str, str] = field(default_factory=dict)
+    traits: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

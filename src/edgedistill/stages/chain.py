@@ -1,12 +1,20 @@
 """The chain from human coders to the file that is served, on the same locked rows, with paired intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
 from edgedistill.agreement.paired import change
 from edgedistill_serve.task import Task
+
+STUDENT = "PyTorch"
+"""The trained student in a chain's hops, as `edgedistill_export` calls it too."""
+
+
+def whole_chain(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the hops up to the trained student, then the hops from there, whatever came after it earlier."""
+    return [dict(hop) for hop in (*(hop for hop in before if hop["after"] == STUDENT), *after)]
 
 
 def chain(

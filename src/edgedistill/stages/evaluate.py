@@ -1,85 +1,122 @@
-"""Evaluation: student and teachers against the human codes of the locked test rows, side by side."""
+"""Evaluation: student, teachers and baselines against the human codes of the locked test rows, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
-from edgedistill.agreement import Agreement, agreement
-from edgedistill.records.types import CodedResponse
-from edgedistill.stages.chain import chain
-from edgedistill.stages.gate import between, groups_of
+from edgedistill.agreement import agreement, probability_figures
+from edgedistill.review import TestScores
+from edgedistill.stages.baselines import baselines
+from edgedistill.stages.calibrate import Chosen, choose, told_calibration, told_review
+from edgedistill.stages.chain import STUDENT, chain
+from edgedistill.stages.comparing import comparisons, human_ceiling, shifts, subgroup_tables
+from edgedistill.stages.gate import between
+from edgedistill.stages.population import population
 from edgedistill.stages.run import Run
+from edgedistill.stages.scored import test_scores, validation_scores
 from edgedistill.teacher import Labelling, joint_labelling
 from edgedistill_export.checkpoint import Checkpoint
 
+SCHEMA_VERSION = 1
+"""Of `evaluation.json`; docs/evaluation.md says what its keys mean."""
+
+Codings: TypeAlias = Mapping[str, Mapping[str, str]]
+"""By name, a label per test row's id; a coding may lack rows."""
+
 
 def evaluate(run: Run) -> dict[str, Any]:
-    """Score the test rows once with the student, code them with the teacher, and write `evaluation.json`.
+    """Choose temperature and thresholds on validation rows, score the test rows, and write `evaluation.json`.
 
-    Both are compared with the human codes of the same rows. Test rows that the teacher left uncoded are counted in
-    `teacher_set_aside`; its agreement is over the others. Several teachers are compared each by itself too, and with
-    one another in `between`.
+    Student, teachers and baselines are compared with the human codes of the same rows. Test rows that the teacher left
+    uncoded are counted in `teacher_set_aside`; its agreement is over the others. Several teachers are compared each by
+    itself too, and with one another in `between`. `test_scores.csv` has a line per test row, without its text.
 
     Returns:
         Cost and notes for `run.json`.
     """
-    splits, task = run.records.splits, run.project.task.task
-    student = Checkpoint.load(run.folder / "student", task, run.project.student.max_tokens)
+    splits, section = run.records.splits, run.project.evaluation
+    student = Checkpoint.load(run.folder / "student", run.project.task.task, run.project.student.max_tokens)
+    validation = validation_scores(student, splits.validation)
+    chosen = choose(validation, section, run.project.review)
     run.advance("evaluate: the student scores test rows", 0, len(splits.test))
+    test = test_scores(student, splits.test)
+    labellings, together, of_teachers = _teachers(run)
+    codings = {"student": dict(zip(test.ids, test.labels, strict=True)), **of_teachers, **baselines(run)}
+    agreements = {name: _against_humans(test, coding, section.positive) for name, coding in codings.items() if coding}
+    groups = dict(zip(test.ids, test.groups, strict=True)) if test.groups else None
+    human = dict(zip(test.ids, test.codes, strict=True))
     result: dict[str, Any] = {
-        "rows": len(splits.test),
+        "schema_version": SCHEMA_VERSION,
+        "kind": test.task.kind,
+        "labels": list(test.task.names),
+        "positive": section.positive,
+        "rows": len(test),
         "predefined_split": splits.predefined,
         "test_texts_also_in_train_or_validation": splits.repeated_texts,
         "test_groups_also_in_train_or_validation": splits.repeated_groups,
     }
-    chosen = student.logits([dict(row.response.inputs) for row in splits.test]).argmax(axis=1)
-    columns = {"student": _against_humans(run, list(splits.test), [task.names[i] for i in chosen])}
-    cost: dict[str, Any] = {}
-    if run.project.panel:
-        responses = splits.test.responses
-        labellings = run.ask_each(run.used, responses, "evaluate: {} codes test rows")
-        together = joint_labelling(responses, labellings, run.weights)
+    if together:
         result["teacher_set_aside"] = [asdict(row) for row in together.set_aside]
-        cost = {"cost": asdict(together.usage)}
-        columns |= _of_teacher(run, "teacher", together)
-        if len(labellings) > 1:
-            result["between"] = between(run, labellings)
-            for name, labelling in labellings.items():
-                columns |= _of_teacher(run, f"teacher {name}", labelling)
-        result["chain"] = _chain(run, together, [task.names[i] for i in chosen])
-    result["agreement"] = {name: column.as_dict() for name, column in columns.items()}
+    if len(labellings) > 1:
+        result["between"] = between(run, labellings)
+    steps = {"teacher": codings["teacher"], STUDENT: codings["student"]} if codings.get("teacher") else {}
+    result |= {
+        "agreement": agreements,
+        "probabilities": _probabilities(test, chosen),
+        "calibration": told_calibration(chosen, validation, test),
+        "review": told_review(chosen, validation, test, section.positive),
+        "chain": chain(human, steps, test.task, groups),
+        "comparisons": comparisons(human, codings, test.task, groups),
+        "shifts": shifts(human, codings, test.task, groups, section.positive),
+        "ceiling": human_ceiling(run, codings["student"], groups),
+        "subgroups": subgroup_tables(run, human, codings, groups),
+        "prevalence": population(run, student, agreements["student"]["confusion"]),
+    }
     run.folder.write_json("evaluation.json", result)
-    return cost
+    run.folder.write_csv("test_scores.csv", _lines(test, chosen, codings.get("teacher", {})))
+    notes = [*chosen.calibration.notes, *chosen.review.notes]
+    return {**({"cost": asdict(together.usage)} if together else {}), "notes": notes}
 
 
-def _chain(run: Run, labelling: Labelling, student: Sequence[str]) -> list[dict[str, Any]]:
-    """The hop from teacher to student; `chain.json` of the export goes on from there."""
-    test = run.records.splits.test
-    ids = [row.response.id for row in test]
-    groups = groups_of([row.response.group for row in test])
-    return chain(
-        dict(zip(ids, test.labels, strict=True)),
-        {
-            "teacher": {label.id: label.label for label in labelling.labels},
-            "PyTorch": dict(zip(ids, student, strict=True)),
-        },
-        run.project.task.task,
-        dict(zip(ids, groups, strict=True)) if groups else None,
-    )
+def _teachers(run: Run) -> tuple[dict[str, Labelling], Labelling | None, Codings]:
+    """Have the teachers code the test rows: each by itself, all together, and their labels by column."""
+    if not run.project.panel:
+        return {}, None, {}
+    responses = run.records.splits.test.responses
+    labellings = run.ask_each(run.used, responses, "evaluate: {} codes test rows")
+    together = joint_labelling(responses, labellings, run.weights)
+    columns = {"teacher": together}
+    if len(labellings) > 1:
+        columns |= {f"teacher {name}": labelling for name, labelling in labellings.items()}
+    codings = {name: {row.id: row.label for row in labelling.labels} for name, labelling in columns.items()}
+    return labellings, together, codings
 
 
-def _of_teacher(run: Run, heading: str, labelling: Labelling) -> dict[str, Agreement]:
-    by_teacher = {label.id: label.label for label in labelling.labels}
-    coded = [row for row in run.records.splits.test if row.response.id in by_teacher]
-    if not coded:
-        return {}
-    return {heading: _against_humans(run, coded, [by_teacher[row.response.id] for row in coded])}
-
-
-def _against_humans(run: Run, rows: Sequence[CodedResponse], labels: Sequence[str]) -> Agreement:
+def _against_humans(test: TestScores, coding: Mapping[str, str], positive: str | None) -> dict[str, Any]:
+    places = [place for place, row in enumerate(test.ids) if row in coding]
     return agreement(
-        [row.label for row in rows],
-        labels,
-        run.project.task.task,
-        groups=groups_of([row.response.group for row in rows]),
-    )
+        [test.codes[place] for place in places],
+        [coding[test.ids[place]] for place in places],
+        test.task,
+        groups=test.groups_of(places),
+        positive=positive,
+    ).as_dict()
+
+
+def _probabilities(test: TestScores, chosen: Chosen) -> dict[str, Any]:
+    probabilities = test.probabilities(chosen.temperature)
+    groups = test.groups_of(range(len(test)))
+    return probability_figures(test.codes, probabilities, test.task, groups=groups).as_dict()
+
+
+def _lines(test: TestScores, chosen: Chosen, teacher: Mapping[str, str]) -> list[list[object]]:
+    """The lines of `test_scores.csv`."""
+    names = test.task.names
+    header: list[object] = ["id", "human", "student", *(f"p:{name}" for name in names), "decision", "reason", "teacher"]
+    lines = [header]
+    for row, human, score in zip(
+        test.ids, test.codes, test.judged(chosen.temperature, chosen.review.rule), strict=True
+    ):
+        shares = [f"{score.probabilities[name]:.6f}" for name in names]
+        lines.append([row, human, score.label, *shares, score.decision, score.reason or "", teacher.get(row, "")])
+    return lines

@@ -5,11 +5,14 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from edgedistill.stages.chain import chain
+import msgspec
+
+from edgedistill.stages.chain import chain, whole_chain
 from edgedistill.stages.gate import groups_of
 from edgedistill.stages.mix import read_mixture
 from edgedistill.stages.run import Run
 from edgedistill_export import ExportPlan, export_bundle
+from edgedistill_serve.manifest import ReviewRule
 
 
 def export(run: Run) -> dict[str, Any]:
@@ -32,6 +35,7 @@ def export(run: Run) -> dict[str, Any]:
         human = dict(zip(ids, test.labels, strict=True))
         return chain(human, codings, project.task.task, dict(zip(ids, groups, strict=True)) if groups else None)
 
+    evaluation = run.folder.read_json("evaluation.json")
     run.advance("export: PyTorch, ONNX, int8", 0, 1)
     exported = export_bundle(
         run.folder / "student",
@@ -42,17 +46,20 @@ def export(run: Run) -> dict[str, Any]:
             max_tokens=project.student.max_tokens,
             precision=project.export.precision,
             max_flip_rate=project.export.max_flip_rate,
+            temperature=evaluation["calibration"]["temperature"],
+            review=msgspec.convert(evaluation["review"]["rule"], ReviewRule),
             vocabulary=project.export.vocabulary,
             seen=_seen(run),
             codes=validation.labels,
             locked=[dict(response.inputs) for response in test.responses],
             compare=compare,
-            metrics=run.folder.read_json("evaluation.json")["agreement"],
+            metrics=evaluation["agreement"],
             provenance=_provenance(run, journal),
         ),
         [dict(response.inputs) for response in validation.responses],
     )
     run.folder.write_json("chain.json", list(exported.locked))
+    run.folder.amend("evaluate", "evaluation.json", {"chain": whole_chain(evaluation["chain"], exported.locked)})
     if exported.tuning:
         run.folder.write_json("tuning.json", asdict(exported.tuning))
     return {

@@ -100,6 +100,19 @@ class RunFolder:
         }
         self.write_json("run.json", journal)
 
+    def amend(self, stage: str, name: str, changes: Mapping[str, Any]) -> None:
+        """Add to a JSON file that an earlier stage wrote; that stage stays done.
+
+        Args:
+            stage: Who wrote it.
+            name: The file.
+            changes: The keys that are replaced or added.
+        """
+        self.write_json(name, self.read_json(name) | changes)
+        journal = self.journal
+        journal["stages"][stage]["outputs"][name] = digest(self.path / name)
+        self.write_json("run.json", journal)
+
     def holds(self, name: str, fingerprint: str) -> bool:
         """Whether a stage is done: same settings and inputs, and what it wrote is still there unchanged."""
         entry = self.journal["stages"].get(name)

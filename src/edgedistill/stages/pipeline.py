@@ -14,6 +14,7 @@ from edgedistill.stages.gate import gate
 from edgedistill.stages.generate import generate
 from edgedistill.stages.label import label
 from edgedistill.stages.mix import mix
+from edgedistill.stages.population import population_digest
 from edgedistill.stages.run import Run
 from edgedistill.stages.shrink import SHRUNK
 from edgedistill.stages.train import FROZEN, train
@@ -99,11 +100,22 @@ STAGES = (
         lambda project: [project.student.model_dump(), project.task.task.names, project.task.inputs],
         also=lambda project: (SHRUNK, "shrinking.json") if project.student.shrink else (),
     ),
-    Stage("evaluate", evaluate, ("evaluation.json",), ("train",), _asking, found=_used),
+    Stage(
+        "evaluate",
+        evaluate,
+        ("evaluation.json", "test_scores.csv"),
+        ("train",),
+        lambda project: [
+            _asking(project),
+            project.evaluation.model_dump(mode="json"),
+            project.review and project.review.model_dump(),
+        ],
+        found=lambda run: [_used(run), population_digest(run)],
+    ),
     Stage(
         "export",
         export,
-        ("bundle", "chain.json"),
+        ("bundle", "chain.json", "evaluation.json"),
         ("gate", "train", "evaluate"),
         lambda project: [project.name, project.export.model_dump(), project.task.model_dump(mode="json")],
     ),

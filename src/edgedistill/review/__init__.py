@@ -1,0 +1,38 @@
+"""Which scores a person looks at, and what becomes of the codes that people give.
+
+scores.py        ValidationScores, TestScores: the student's logits of human-coded rows
+calibration.py   fit_temperature(): probabilities that mean what they say
+thresholds.py    choose_rule(): a threshold per label, by a stated aim
+coverage.py      outcome(), risk_coverage(): what a rule does, and every rule there could be
+sheet.py         sheet(), read_sheet(): responses leave to be coded, and codes come back
+"""
+
+from edgedistill.review.calibration import Calibration, fit_temperature
+from edgedistill.review.coverage import Curve, LabelOutcome, Outcome, outcome, risk_coverage
+from edgedistill.review.scores import Scores, TestScores, ValidationScores
+from edgedistill.review.sheet import HumanCode, Merging, SheetFault, read_sheet, sheet
+from edgedistill.review.thresholds import Aim, AtMostToPeople, Choice, KeepKappa, choose_rule, label_shifts
+
+__all__ = [
+    "Aim",
+    "AtMostToPeople",
+    "Calibration",
+    "Choice",
+    "Curve",
+    "HumanCode",
+    "KeepKappa",
+    "LabelOutcome",
+    "Merging",
+    "Outcome",
+    "Scores",
+    "SheetFault",
+    "TestScores",
+    "ValidationScores",
+    "choose_rule",
+    "fit_temperature",
+    "label_shifts",
+    "outcome",
+    "read_sheet",
+    "risk_coverage",
+    "sheet",
+]

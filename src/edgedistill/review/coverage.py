@@ -1,0 +1,199 @@
+"""What a rule does: how much it accepts, and how good that is; and the same for every rule there could be."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.agreement import Agreement, Estimate, agreement
+from edgedistill.agreement.bootstrap import defined, row_weights
+from edgedistill.review.scores import Scores
+from edgedistill.review.thresholds import chances
+from edgedistill_serve.manifest import ReviewRule
+
+_COVERAGES = np.linspace(1.0, 0.05, 20)
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOutcome:
+    """What became of the rows that got one label.
+
+    Attributes:
+        rows: Rows that the student gave the label.
+        accepted: How many of them were accepted.
+        share_accepted: Their share; None where no row got the label.
+        accuracy: Share of the accepted ones whose human code is the label; None where none was accepted.
+    """
+
+    rows: int
+    accepted: int
+    share_accepted: Estimate | None
+    accuracy: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a rule does on human-coded rows.
+
+    Attributes:
+        rows: Rows, at least 1.
+        accepted: How many were accepted.
+        share_accepted: Their share.
+        reasons: Why the others go to a person, with row counts.
+        agreement: The student's labels of the accepted rows against the human codes; None where none was accepted.
+        agreement_of_reviewed: The same of the others: what people are spared from; None where there are none.
+        per_label: By the label that the student gave.
+    """
+
+    rows: int
+    accepted: int
+    share_accepted: Estimate
+    reasons: Mapping[str, int]
+    agreement: Agreement | None
+    agreement_of_reviewed: Agreement | None
+    per_label: Mapping[str, LabelOutcome]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain dicts, lists, numbers and None, ready for JSON; the keys are the attributes' names."""
+        agreements = {
+            name: found and found.as_dict()
+            for name, found in (
+                ("agreement", self.agreement),
+                ("agreement_of_reviewed", self.agreement_of_reviewed),
+            )
+        }
+        plain = {
+            "rows": self.rows,
+            "accepted": self.accepted,
+            "share_accepted": asdict(self.share_accepted),
+            "reasons": dict(self.reasons),
+            "per_label": {label: asdict(found) for label, found in self.per_label.items()},
+        }
+        return {**plain, **agreements}
+
+
+@dataclass(frozen=True, slots=True)
+class CoveragePoint:
+    """The rows of the highest chances.
+
+    Attributes:
+        coverage: Their share of all rows, in (0, 1].
+        rows: How many they are.
+        least_chance: The lowest chance among them.
+        accuracy: Share of them that have the human code.
+        kappa: Their κ; None where it is undefined.
+    """
+
+    coverage: float
+    rows: int
+    least_chance: float
+    accuracy: Estimate
+    kappa: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Risk against coverage (El-Yaniv & Wiener 2010): from all rows to the surest twentieth.
+
+    Attributes:
+        points: From all rows to few.
+        aurc: Mean error rate over the coverages of 1, 2 … all rows (Geifman, Uziel & El-Yaniv 2019), in [0, 1].
+    """
+
+    points: tuple[CoveragePoint, ...]
+    aurc: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain dicts, lists, numbers and None, ready for JSON; the keys are the attributes' names."""
+        return {"points": [asdict(point) for point in self.points], "aurc": self.aurc}
+
+
+def risk_coverage(scores: Scores, temperature: float, shifts: Mapping[str, float], *, seed: int = 0) -> Curve:
+    """Say how good the surest rows are, for every share that could be accepted.
+
+    Args:
+        scores: Human-coded rows, at least one.
+        temperature: Divides the logits.
+        shifts: By label, as `label_shifts` found them on validation rows.
+        seed: Of the resampling.
+    """
+    chance = chances(scores, temperature, shifts)
+    order = np.argsort(-chance, kind="stable")
+    wrong = np.array([one != other for one, other in zip(scores.labels, scores.codes, strict=True)])[order]
+    errors = wrong.cumsum() / np.arange(1, len(wrong) + 1)
+    points = []
+    for rows in dict.fromkeys(max(1, round(coverage * len(order))) for coverage in _COVERAGES):
+        found = _agreement(scores, order[:rows], seed)
+        least = float(chance[order[rows - 1]])
+        points.append(CoveragePoint(rows / len(order), rows, least, found.accuracy, found.kappa))
+    return Curve(tuple(points), float(errors.mean()))
+
+
+def outcome(
+    scores: Scores, temperature: float, rule: ReviewRule, *, positive: str | None = None, seed: int = 0
+) -> Outcome:
+    """Say what a rule does on human-coded rows.
+
+    Args:
+        scores: The rows, at least one.
+        temperature: Divides the logits.
+        rule: Which scores go to a person.
+        positive: As in `agreement`.
+        seed: Of the resampling.
+    """
+    judged = scores.judged(temperature, rule)
+    accepted = np.array([score.decision == "accept" for score in judged])
+    right = np.array([score.label == code for score, code in zip(judged, scores.codes, strict=True)])
+    given = np.array([score.label for score in judged])
+    drawn = list(
+        row_weights(len(scores), scores.groups_of(range(len(scores))), _RESAMPLES, np.random.default_rng(seed))
+    )
+    share = _share(drawn, np.ones(len(scores), dtype=np.bool_), accepted)
+    if share is None:
+        raise AssertionError("a share of at least one row is defined")
+    return Outcome(
+        rows=len(scores),
+        accepted=int(accepted.sum()),
+        share_accepted=share,
+        reasons=dict(Counter(score.reason for score in judged if score.reason)),
+        agreement=_agreement(scores, np.flatnonzero(accepted), seed, positive) if accepted.any() else None,
+        agreement_of_reviewed=_agreement(scores, np.flatnonzero(~accepted), seed, positive)
+        if not accepted.all()
+        else None,
+        per_label={
+            label: LabelOutcome(
+                int((given == label).sum()),
+                int((accepted & (given == label)).sum()),
+                _share(drawn, given == label, accepted),
+                _share(drawn, accepted & (given == label), right),
+            )
+            for label in scores.task.names
+        },
+    )
+
+
+def _agreement(scores: Scores, places: NDArray[np.int64], seed: int, positive: str | None = None) -> Agreement:
+    labels = scores.labels
+    return agreement(
+        [scores.codes[place] for place in places],
+        [labels[place] for place in places],
+        scores.task,
+        groups=scores.groups_of(places),
+        positive=positive,
+        seed=seed,
+    )
+
+
+def _share(drawn: Sequence[NDArray[np.int64]], among: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Estimate | None:
+    """The share of some rows for which something holds; None where there are none."""
+    if not among.any():
+        return None
+    resampled = []
+    for weights in drawn:
+        rows, held = weights[:, among].sum(axis=1), weights[:, among & counted].sum(axis=1)
+        resampled.append(np.divide(held, rows, out=np.full(len(rows), np.nan), where=rows > 0))
+    return defined(float(counted[among].mean()), np.concatenate(resampled))

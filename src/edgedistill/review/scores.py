@@ -1,0 +1,73 @@
+"""What the student says of human-coded rows, before anything is chosen from it.
+
+Scores
+├── ValidationScores    may choose a temperature and thresholds
+└── TestScores          show what was chosen; nothing that chooses takes them
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill_serve.encoding import Encoded
+from edgedistill_serve.manifest import ReviewRule
+from edgedistill_serve.score import Score, judge
+from edgedistill_serve.selfcheck import softmax
+from edgedistill_serve.task import Task
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """The student's logits of human-coded rows.
+
+    Attributes:
+        task: Its labels, in codebook order, are the columns of the logits.
+        ids: Per row.
+        codes: The human code per row.
+        logits: Shape (rows, labels), not calibrated.
+        encoded: Per row how the student reads it.
+        groups: Per row what it belongs to; None where every row stands for itself.
+    """
+
+    task: Task
+    ids: tuple[str, ...]
+    codes: tuple[str, ...]
+    logits: NDArray[np.float64]
+    encoded: tuple[Encoded, ...]
+    groups: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The student's label per row."""
+        return tuple(self.task.names[place] for place in self.logits.argmax(axis=1))
+
+    def probabilities(self, temperature: float) -> NDArray[np.float64]:
+        """Return the probabilities (rows, labels) as a bundle of that temperature gives them."""
+        return np.array([softmax(logits, temperature) for logits in self.logits])
+
+    def judged(self, temperature: float, rule: ReviewRule) -> tuple[Score, ...]:
+        """Return label, probabilities and decision of each row, as a bundle of that rule gives them."""
+        return tuple(
+            judge(probabilities, encoded, self.task, rule, blank=not encoded.tokens)
+            for probabilities, encoded in zip(self.probabilities(temperature), self.encoded, strict=True)
+        )
+
+    def groups_of(self, places: Sequence[int] | NDArray[np.int64]) -> list[str] | None:
+        """Return the groups of some rows; None where they are not of two."""
+        members = [self.groups[place] for place in places] if self.groups else []
+        return members if len(set(members)) > 1 else None
+
+
+class ValidationScores(Scores):
+    """Of the validation rows: they may choose a temperature and thresholds."""
+
+
+class TestScores(Scores):
+    """Of the locked test rows: they choose nothing."""
+
+    __test__ = False  # pytest: this is no test class
