@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from edgedistill.stages.chain import chain
+from edgedistill.stages.chain import chain, write_chain
 from edgedistill.stages.gate import groups_of
 from edgedistill.stages.run import Run
 from edgedistill_export import ExportFailed
@@ -59,7 +59,7 @@ def check_browser(run: Run) -> dict[str, Any]:
 
 def _note(run: Run, chain_on_test_rows: list[dict[str, Any]]) -> None:
     """Write the longer chain, and note that what the export wrote was changed on purpose."""
-    run.folder.write_json("chain.json", chain_on_test_rows)
+    write_chain(run.folder, chain_on_test_rows)
     entry = run.folder.journal["stages"]["export"]
     outputs = tuple(entry.pop("outputs"))
     run.folder.note_stage("export", entry | {"chain_on_test_rows": chain_on_test_rows}, outputs)

@@ -6,15 +6,21 @@ from itertools import pairwise
 from typing import Any
 
 from edgedistill.agreement.paired import change
+from edgedistill.stages.folder import RunFolder
 from edgedistill_serve.task import Task
 
 STUDENT = "PyTorch"
 """The trained student in a chain's hops, as `edgedistill_export` calls it too."""
 
 
-def whole_chain(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the hops up to the trained student, then the hops from there, whatever came after it earlier."""
-    return [dict(hop) for hop in (*(hop for hop in before if hop["after"] == STUDENT), *after)]
+def write_chain(folder: RunFolder, hops: Sequence[Mapping[str, Any]]) -> None:
+    """Write `chain.json`, the hops from the trained student on, and put them into `evaluation.json` too.
+
+    There they stand after the hops up to the student, in the place of those of an earlier export.
+    """
+    folder.write_json("chain.json", list(hops))
+    up_to_student = [hop for hop in folder.read_json("evaluation.json")["chain"] if hop["after"] == STUDENT]
+    folder.amend("evaluate", "evaluation.json", {"chain": [*up_to_student, *hops]})
 
 
 def chain(

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edgedistill.stages.chain import chain, whole_chain
+from edgedistill.stages.chain import chain, write_chain
 from edgedistill.stages.gate import groups_of
 from edgedistill.stages.mix import read_mixture
 from edgedistill.stages.run import Run
@@ -58,8 +58,7 @@ def export(run: Run) -> dict[str, Any]:
         ),
         [dict(response.inputs) for response in validation.responses],
     )
-    run.folder.write_json("chain.json", list(exported.locked))
-    run.folder.amend("evaluate", "evaluation.json", {"chain": whole_chain(evaluation["chain"], exported.locked)})
+    write_chain(run.folder, exported.locked)
     if exported.tuning:
         run.folder.write_json("tuning.json", asdict(exported.tuning))
     return {
