@@ -5,12 +5,10 @@ import gc
 import logging
 import signal
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,6 +17,7 @@ from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.http.access import Access
 from edgedistill_serve.http.app import create_app
 from edgedistill_serve.http.connections import Connections
+from edgedistill_serve.http.draining import DrainingServer
 from edgedistill_serve.http.keys import read_keys
 from edgedistill_serve.http.limits import Limits
 from edgedistill_serve.http.listening import Address, check_closed, listening_at, room_for, tls_of, url_of
@@ -29,8 +28,6 @@ from edgedistill_serve.recent import ENTRIES
 from edgedistill_serve.scorer import available_cores
 
 _log = logging.getLogger("edgedistill_serve.http")
-_NOTICE = 1.0
-"""Seconds for which a draining server still answers, with 503: whoever balances load must be able to notice."""
 _PATIENCE = 30
 """Seconds after which a draining server leaves clients that do not finish sending."""
 _BACKLOG = 2048
@@ -122,7 +119,7 @@ def serve(
             timeout_graceful_shutdown=_PATIENCE,
             ssl_context_factory=None if tls is None else lambda *_: tls,
         )
-        server = _DrainingServer(config, service)
+        server = DrainingServer(config, service)
         _quiet_uvicorn()
         listening(url_of(address, listener))
         server.run(sockets=[listener])
@@ -130,12 +127,12 @@ def serve(
         task.result()
 
 
-async def _load(service: Service, shelf: Shelf, default: str | None, server: uvicorn.Server) -> None:
+async def _load(service: Service, shelf: Shelf, default: str | None, server: DrainingServer) -> None:
     try:
         service.open((await asyncio.to_thread(shelf.open)).scorers, default)
     finally:
         if not service.models.scorers:
-            server.should_exit = True
+            server.end()
     # What lives as long as the server need not be looked at in every collection.
     gc.collect()
     gc.freeze()
@@ -196,25 +193,3 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     """A traceback ends with the error's message, in which a text may stand."""
     record.exc_info = None
     return True
-
-
-class _DrainingServer(uvicorn.Server):
-    """uvicorn closes its socket at the first signal; this one refuses politely until what it took is answered."""
-
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        super().__init__(config)
-        self._service = service
-        self._draining_since: float | None = None
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the parameters are uvicorn's
-        if self._draining_since is None and self._service.state == "ready":
-            self._draining_since = time.monotonic()
-            self._service.drain()
-        else:
-            self.should_exit = True
-
-    async def on_tick(self, counter: int) -> bool:
-        noticed = self._draining_since is not None and time.monotonic() - self._draining_since >= _NOTICE
-        if noticed and self._service.idle:
-            self.should_exit = True
-        return await super().on_tick(counter)
