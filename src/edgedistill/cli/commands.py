@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgedistill.cli.cache import cache_app
+from edgedistill.cli.review import review_app
 from edgedistill.cli.shipping import CheckBrowser, DryRun, Public, Push, Shipping, Sign, Web, shipping
 from edgedistill.cli.study import study_app
 from edgedistill.cli.terminal import Terminal
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(cache_app, name="cache")
 app.add_typer(study_app, name="study")
+app.add_typer(review_app, name="review")
 
 ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Answer from the cache alone; name what is missing.")]
