@@ -32,8 +32,7 @@ task:
 data: {{human: human.csv}}
 student: {{max_tokens: 64}}
 """
-STUDENT = "{learning_rate: [1e-4], batch_size: [8], steps: 320}"
-LONGER = "{learning_rate: [1e-4], batch_size: [8], steps: 480}"
+STUDENT = "{learning_rate: [1e-4], batch_size: [8], steps: 200}"
 STUDIES = {
     "label-source": """\
 name: label-source
@@ -41,8 +40,16 @@ tasks:
   - {{project: babe/project.yaml, texts: train, labels: {{gpt-4: babe/gpt_4.jsonl}}, positive: biased}}
   - {{project: beetle/project.yaml, texts: train, labels: {{recorded: beetle/labels.jsonl}}}}
 validation: 150
-student: {longer}
-label_source: {{human: [250, 600, 1000], teacher: [600, 1000], consistent_only: true}}
+student: {student}
+label_source: {{human: [250, 600], teacher: [600], consistent_only: false}}
+""",
+    "label-source-1000": """\
+name: label-source-1000
+tasks:
+  - {{project: babe/project.yaml, texts: train, labels: {{gpt-4: babe/gpt_4.jsonl}}, positive: biased}}
+validation: 150
+student: {student}
+label_source: {{human: [250, 1000], teacher: [1000]}}
 """,
     "teachers": """\
 name: teachers
@@ -52,16 +59,16 @@ tasks:
     labels: {{gpt-4: babe/gpt_4.jsonl, mixtral-8x7b: babe/mixtral_8x7b.jsonl, llama-13b: babe/llama_13b.jsonl}}
     positive: biased
 validation: 150
-student: {longer}
-teachers: {{rows: 1000}}
+student: {student}
+teachers: {{rows: 600}}
 """,
     "consistency": """\
 name: consistency
 tasks:
   - {{project: babe/project.yaml, texts: train, labels: {{gpt-4: babe/gpt_4.jsonl}}, positive: biased}}
 validation: 150
-student: {longer}
-consistency: {{thresholds: [0, 0.7, 0.9, 1], rows: 1000}}
+student: {student}
+consistency: {{thresholds: [0, 0.7, 0.9, 1], rows: 600}}
 """,
     "ratio-beetle": """\
 name: ratio-beetle
@@ -219,7 +226,7 @@ def main() -> None:
     levels = ("Not-intimate-at-all", "Not-intimate", "Not-very-intimate", "Somewhat-intimate", "Intimate")
     worker_vs_gpt(data / "intimacy", given.out / "intimacy", (*levels, "Very-intimate"), "ordinal")
     for name, text in STUDIES.items():
-        (given.out / f"{name}.yaml").write_text(text.format(student=STUDENT, longer=LONGER), "utf-8")
+        (given.out / f"{name}.yaml").write_text(text.format(student=STUDENT), "utf-8")
     print(f"wrote {given.out}: {', '.join(f'{name}.yaml' for name in STUDIES)}")
 
 

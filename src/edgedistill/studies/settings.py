@@ -11,7 +11,8 @@ from edgedistill.studies.material import Material
 from edgedistill.studies.sections import Protocol, Study, StudyStudent
 
 PUBLISHED = SearchSection(learning_rate=(2e-5,), batch_size=(16,), epochs=(50,))
-"""Borchers et al. 2025. They stopped two epochs after the best one; here all epochs are made and the best is kept."""
+PUBLISHED_PATIENCE = 2
+"""Borchers et al. 2025; the backbone stays the study's own."""
 
 LEAK = "the test rows chose the epoch"
 
@@ -45,14 +46,15 @@ def settings_for(settings: Settings, material: Material, rows: int, seed: int) -
     batch sizes counts.
     """
     given = settings.student
-    search = PUBLISHED
+    search: SearchSection = PUBLISHED
+    patience: int | None = PUBLISHED_PATIENCE
     if settings.protocol == "mended":
+        patience = material.student.patience
         epochs = math.ceil(given.steps / math.ceil(rows / max(given.batch_size)))
         epochs = min(max(epochs, given.min_epochs), max(given.min_epochs, given.max_epochs))
         search = SearchSection(learning_rate=given.learning_rate, batch_size=given.batch_size, epochs=(epochs,))
-    return material.student.model_copy(
-        update={"search": search, "seeds": (seed,), "max_tokens": given.max_tokens or material.student.max_tokens}
-    )
+    how = {"search": search, "seeds": (seed,), "max_tokens": given.max_tokens or material.student.max_tokens}
+    return material.student.model_copy(update=how | {"patience": patience, "shrink": None})
 
 
 def going_on(section: StudentSection, best: Trial) -> StudentSection:

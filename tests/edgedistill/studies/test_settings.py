@@ -34,5 +34,6 @@ def test_mended_validation_rows_choose_and_as_published_the_test_rows_do():
 
 
 def test_as_published_the_papers_settings_win_over_the_files():
-    search = settings_for(settings("as-published", learning_rate=(1e-3,)), material(), 10, 0).search
-    assert (search.learning_rate, search.batch_size, search.epochs) == ((2e-5,), (16,), (50,))
+    found = settings_for(settings("as-published", learning_rate=(1e-3,)), material(), 10, 0)
+    assert (found.search.learning_rate, found.search.batch_size, found.search.epochs) == ((2e-5,), (16,), (50,))
+    assert found.patience == 2

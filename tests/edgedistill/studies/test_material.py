@@ -1,0 +1,141 @@
+"""What a study takes from a project's files, and what it sets aside."""
+
+import csv
+import json
+
+import pytest
+
+from edgedistill.errors import DataError, ProjectFileError
+from edgedistill.studies import read_study
+from edgedistill.studies.material import Wants, gather
+
+PROJECT = """\
+name: toy
+task: {labels: [{name: good}, {name: bad}]}
+data: {human: human.csv, unlabelled: new.csv}
+"""
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron"]
+WORDS += ["inlet", "jetty", "knoll", "lunar", "maple", "north", "ocean", "prism"]
+
+
+def text(number):
+    """Texts that do not resemble one another."""
+    return f"{WORDS[number % 16]} {WORDS[number // 16 % 16]} {number} {WORDS[(number * 7 + 3) % 16]}"
+
+
+def write(path, header, rows):
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    split = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10
+    rows = [(f"r{i}", text(i), ("good", "bad")[i % 2], split[i]) for i in range(40)]
+    write(tmp_path / "human.csv", ["id", "response", "label", "split"], rows)
+    write(tmp_path / "new.csv", ["id", "response"], [(f"n{i}", text(i + 100)) for i in range(12)])
+    (tmp_path / "project.yaml").write_text(PROJECT, "utf-8")
+    return tmp_path
+
+
+def gathered(folder, wants, more="", student=""):
+    (folder / "study.yaml").write_text(f"name: s\ntasks:\n  - {{project: project.yaml{more}}}\n{student}", "utf-8")
+    study = read_study(folder / "study.yaml")
+    return gather(study, study.tasks[0], wants)
+
+
+def labels(folder, ids, **given):
+    lines = [
+        {"id": i, "label": "good", "consistency": 1.0, "shares": {"good": 1.0}, "votes": ["good"], "teacher": "m"}
+        | given
+        for i in ids
+    ]
+    (folder / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def test_recorded_labels_are_taken_for_the_texts_and_for_test_rows(folder):
+    labels(folder, ["n0", "n1", "r30", "r31"])
+    found = gathered(folder, Wants(teacher=True), ", labels: {m: m.jsonl}").taught["m"]
+    assert [label.id for label in found.labels] == ["n0", "n1"]
+    assert found.test == {"r30": "good", "r31": "good"}
+
+
+def test_train_texts_may_be_what_the_teacher_labels(folder):
+    labels(folder, ["n0", "r1"])
+    task = gathered(folder, Wants(teacher=True), ", texts: train, labels: {m: m.jsonl}")
+    assert [label.id for label in task.taught["m"].labels] == ["r1"]
+    assert task.codes["r1"] == "bad"
+
+
+def test_labels_of_other_rows_say_which_rows_are_meant(folder):
+    labels(folder, ["x"])
+    with pytest.raises(DataError, match="none of its ids is one of the texts"):
+        gathered(folder, Wants(teacher=True), ", labels: {m: m.jsonl}")
+
+
+@pytest.mark.parametrize(("given", "told"), [({"label": "fair"}, "no label 'fair'"), ({"wrong": 1}, "m.jsonl, line 1")])
+def test_labels_that_cannot_be_used_are_refused(folder, given, told):
+    labels(folder, ["n0"], **given)
+    with pytest.raises(DataError, match=told):
+        gathered(folder, Wants(teacher=True), ", labels: {m: m.jsonl}")
+
+
+def test_a_text_that_also_stands_in_the_transfer_set_is_not_taught(folder):
+    labels(folder, ["n0", "n1", "n2"])
+    write(folder / "more.csv", ["id", "response", "label"], [("m0", text(101), "good"), ("m1", text(200), "bad")])
+    task = gathered(folder, Wants(teacher=True), ", labels: {m: m.jsonl}, transfer: more.csv")
+    assert [label.id for label in task.taught["m"].labels] == ["n0", "n2"]
+    assert len(task.tests["transfer"]) == 2
+
+
+def test_recorded_synthetic_rows_that_resemble_a_row_that_judges_are_set_aside(folder):
+    rows = [
+        ("a", text(300), "good"),
+        ("b", text(25) + "!", "bad"),
+        ("c", text(35) + "!", "bad"),
+        ("d", text(301), "bad"),
+    ]
+    write(folder / "s.csv", ["id", "response", "label"], rows)
+    task = gathered(folder, Wants(synthetic=True), ", synthetic: {gpt: s.csv}")
+    assert [row.id for row in task.synthetic["gpt"]] == ["gpt/a", "gpt/d"]
+    told = (
+        "s.csv: 4 synthetic rows read = 2 used + 1 set aside (nearly repeats a validation row)"
+        " + 1 set aside (nearly repeats a test row)"
+    )
+    assert told in task.notes
+
+
+def test_rows_that_resemble_the_transfer_set_are_set_aside_too(folder):
+    write(folder / "s.csv", ["id", "response", "label"], [("a", text(300), "good"), ("b", text(301), "bad")])
+    write(folder / "more.csv", ["id", "response", "label"], [("m0", text(300), "good"), ("m1", text(200), "bad")])
+    task = gathered(folder, Wants(synthetic=True), ", synthetic: {gpt: s.csv}, transfer: more.csv")
+    assert [row.id for row in task.synthetic["gpt"]] == ["gpt/b"]
+
+
+def test_a_recorded_row_keeps_where_it_comes_from(folder):
+    rows = [("a", text(300), "good", "0.7", "bad"), ("b", text(301), "bad", "", "")]
+    write(folder / "s.csv", ["id", "response", "label", "temperature", "regraded"], rows)
+    one, other = gathered(folder, Wants(synthetic=True), ", synthetic: {gpt: s.csv}").synthetic["gpt"]
+    assert one.lineage == {
+        "teacher": "gpt",
+        "file": "s.csv",
+        "row": "2",
+        "temperature": "0.7",
+        "regraded": "bad",
+        "consistent": "false",
+    }
+    assert other.lineage == {"teacher": "gpt", "file": "s.csv", "row": "3"}
+
+
+def test_without_recorded_rows_and_without_a_teacher_the_mend_names_both(folder):
+    with pytest.raises(ProjectFileError, match="Add the section generate, or give the study's task recorded rows"):
+        gathered(folder, Wants(synthetic=True))
+
+
+def test_a_positive_label_that_the_task_lacks_is_refused(folder):
+    with pytest.raises(ProjectFileError, match=r"tasks.positive: the task 'toy' has no label 'fair'"):
+        gathered(folder, Wants(), ", positive: fair")
+
+
+def test_fewer_validation_rows_may_choose(folder):
+    assert len(gathered(folder, Wants(), student="validation: 4\n").validation) == 4
