@@ -165,17 +165,6 @@ def test_the_first_visit_is_enough_to_open_and_score_without_the_server(visit, s
     assert page.complaints() == []
 
 
-def test_once_it_is_kept_the_page_is_isolated_and_uses_several_threads(visit, serve, praise):
-    server = serve(praise[1].folder)
-    page = visit(server.url)
-    assert "1 thread." in page.text("#facts")
-    page.until(KEPT)
-    page = visit(server.url)
-    assert page.run("return crossOriginIsolated")
-    cores = page.run("return navigator.hardwareConcurrency")
-    assert ("1 thread." in page.text("#facts")) == (cores == 1)
-
-
 def test_it_can_be_installed_as_an_app(page):
     page.until(KEPT)
     assert page.chromium("Page.getInstallabilityErrors")["installabilityErrors"] == []

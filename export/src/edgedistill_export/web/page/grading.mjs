@@ -1,6 +1,5 @@
 // Scores the rows of a table, in order; none is left out.
 import { isFormula, line, readTable, TableFault } from "./csv.mjs";
-import { Unscorable } from "./scorer.mjs";
 
 const SHOWN = 500;
 const PREFIX = "scored_";
@@ -14,11 +13,11 @@ export function inspect(bytes, page) {
 }
 
 /**
- * Score a file. `score(inputs)` scores one response, `column` names the column of each input, `pause(counts)` is awaited
- * after every row and throws to stop.
- * Returns `{ counts, shown, lines, columns }`: the table with its scores as lines of text.
+ * Score a file, by `column` that of each input. `score(inputs)` scores one response, `ahead()` says how many may wait for
+ * their score, `pause(counts)` is awaited after every row and throws to stop.
+ * Returns `{ counts, shown, lines }`: the table with its scores as lines of text.
  */
-export async function grade(bytes, page, column, score, pause) {
+export async function grade(bytes, page, column, { score, ahead, pause }) {
   const table = readTable(bytes, page.inputs);
   const places = page.inputs.map((name) => [name, table.columns.indexOf(column[name])]);
   const missing = places.find(([, at]) => at < 0);
@@ -27,15 +26,24 @@ export async function grade(bytes, page, column, score, pause) {
   const counts = { read: 0, rows: table.rows.length, scored: 0, errors: 0, review: 0, guarded: 0, labels: {} };
   const lines = [`${table.marked ? "\ufeff" : ""}${line([...table.columns, ...added], table.separator)}`];
   const shown = [];
+  const waiting = [];
   const known = new Map();
-  for (const [at, cells] of table.rows.entries()) {
-    const inputs = Object.fromEntries(places.map(([name, place]) => [name, cells[place]]));
-    const result = await once(known, JSON.stringify(inputs), () => attempt(score, inputs));
-    count(counts, result, cells);
-    lines.push(line([...cells, ...values(result, page)], table.separator));
-    if (shown.length < SHOWN) shown.push({ row: at + 2, response: inputs.response, ...result });
+
+  async function finish({ cells, inputs, result }) {
+    const found = await result;
+    if (found.fault) throw found.fault;
+    count(counts, found, cells);
+    lines.push(line([...cells, ...values(found, page)], table.separator));
+    if (shown.length < SHOWN) shown.push({ row: counts.read + 1, response: inputs.response, ...found });
     await pause(counts);
   }
+
+  for (const cells of table.rows) {
+    const inputs = Object.fromEntries(places.map(([name, place]) => [name, cells[place]]));
+    waiting.push({ cells, inputs, result: once(known, JSON.stringify(inputs), () => attempt(score, inputs)) });
+    while (waiting.length > ahead()) await finish(waiting.shift());
+  }
+  for (const row of waiting) await finish(row);
   return { counts, shown, lines };
 }
 
@@ -59,14 +67,13 @@ async function attempt(score, inputs) {
   try {
     return { score: await score(inputs) };
   } catch (error) {
-    if (error instanceof Unscorable) return { error: error.message };
-    throw error;
+    return error.kind === "unscorable" ? { error: error.message } : { fault: error };
   }
 }
 
 /** Equal rows are scored once. */
-async function once(known, key, make) {
-  if (!known.has(key)) known.set(key, await make());
+function once(known, key, make) {
+  if (!known.has(key)) known.set(key, make());
   return known.get(key);
 }
 

@@ -38,14 +38,14 @@ async function start() {
   at("starting").hidden = false;
   const engine = new Engine(told);
   try {
-    const { threads, difference, rows, tolerance } = await engine.load();
+    const { difference, rows, tolerance } = await engine.load();
     showForm(engine, page);
     showTable(engine, page);
     document.querySelector("main").hidden = false;
     at("facts").textContent =
       `${page.name}, version ${page.version}, ${page.precision}; reads at most ${page.max_tokens} tokens. ` +
       `Checked here with ${rows} responses: probabilities differ by ${difference.toPrecision(2)} at most ` +
-      `(accepted: ${tolerance}). ${threads === 1 ? "1 thread" : `${threads} threads`}.`;
+      `(accepted: ${tolerance}).`;
   } catch (error) {
     at("fault").textContent = error.kind === "drift" ? `${error.message} So nothing is scored in this browser.` : error.message;
   } finally {

@@ -1,0 +1,35 @@
+// One copy of the model: loads it, and scores one response after another.
+import { fetched, FileFault, fetchParts } from "./fetching.mjs";
+import { Drift, Scorer, Unscorable } from "./scorer.mjs";
+import { answering } from "./talking.mjs";
+
+const ROOT = new URL("../", import.meta.url);
+
+let scorer;
+/** Responses are scored one after another: a session takes one at a time. */
+let turn = Promise.resolve();
+
+const tasks = {
+  /** Load the model, and check it where that was not done by another copy. `threads` needs an isolated page. */
+  async load({ check, threads = 1 }) {
+    const started = performance.now();
+    const page = await (await fetched(ROOT, { path: "page.json" })).json();
+    postMessage({ told: "page", page });
+    const parts = await fetchParts(ROOT, page, (file) => postMessage({ told: "reading", file }));
+    postMessage({ told: "starting" });
+    scorer = await Scorer.open(page, parts, { threads, glue: new URL("vendor/ort-wasm-simd-threaded.mjs", ROOT).href });
+    if (!check) return null;
+    const { tolerance, rows } = parts.golden;
+    const difference = await scorer.check(parts.golden, (done) =>
+      postMessage({ told: "checking", done, rows: rows.length }),
+    );
+    return { difference, tolerance, rows: rows.length, milliseconds: performance.now() - started };
+  },
+  score({ inputs }) {
+    const scored = turn.then(() => scorer.score(inputs));
+    turn = scored.catch(() => {});
+    return scored;
+  },
+};
+
+answering(tasks, { drift: Drift, file: FileFault, unscorable: Unscorable });

@@ -1,0 +1,85 @@
+// How a page, its worker and the worker's runners ask each other, and answer.
+
+/** What was asked could not be done; `kind` says whose fault it is. */
+export class Refusal extends Error {
+  constructor({ kind, message }) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+/** Asks a worker, and waits for its answers. `told` hears what it says without being asked. */
+export class Asker {
+  constructor(worker, told = () => {}) {
+    this.worker = worker;
+    this.told = told;
+    this.waiting = new Map();
+    this.last = 0;
+    this.fault = null;
+    worker.addEventListener("message", ({ data }) => this.heard(data));
+    worker.addEventListener("error", () => this.broken());
+  }
+
+  /** Ask for a task; the promise has its number as `id`, by which it can be stopped. */
+  ask(message, progress = () => {}) {
+    const id = (this.last += 1);
+    const answer = new Promise((resolve, reject) => {
+      if (this.fault) reject(this.fault);
+      this.waiting.set(id, { resolve, reject, progress });
+      this.worker.postMessage({ ...message, id });
+    });
+    return Object.assign(answer, { id });
+  }
+
+  stop(id) {
+    this.worker.postMessage({ stop: id });
+  }
+
+  heard(data) {
+    if (data.told) {
+      this.told(data);
+      return;
+    }
+    const asked = this.waiting.get(data.id);
+    if (data.progress) {
+      asked.progress(data.progress);
+      return;
+    }
+    this.waiting.delete(data.id);
+    if (data.failed) asked.reject(new Refusal(data.failed));
+    else asked.resolve(data.done);
+  }
+
+  broken() {
+    const message = "This browser cannot run the model: it lacks WebAssembly or module workers.";
+    this.fault = new Refusal({ kind: "other", message });
+    for (const { reject } of this.waiting.values()) reject(this.fault);
+    this.waiting.clear();
+  }
+}
+
+/**
+ * Answer in this worker. `tasks` are functions by name, `kinds` the errors whose message may be told, by name; `stopped`
+ * collects the numbers of tasks that the asker wants no more.
+ */
+export function answering(tasks, kinds, stopped = new Set()) {
+  addEventListener("message", async ({ data }) => {
+    if (data.stop) {
+      stopped.add(data.stop);
+      return;
+    }
+    try {
+      postMessage({ id: data.id, done: await tasks[data.task](data) });
+    } catch (error) {
+      postMessage({ id: data.id, failed: failure(error, kinds) });
+    }
+  });
+}
+
+function failure(error, kinds) {
+  if (error instanceof Refusal) return { kind: error.kind, message: error.message };
+  const kind = Object.keys(kinds).find((name) => error instanceof kinds[name]);
+  if (kind) return { kind, message: error.message };
+  // Only our own errors are known to hold nothing of a response.
+  return { kind: "other", message: `This browser cannot run the model (${error.name}).` };
+}
