@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,20 @@ def test_int8_has_fp32_beside_it(student: Path, tmp_path: Path):
     assert set(exported.bundle.golden.tolerance) == {"int8", "fp32"}
     assert exported.bytes == (tmp_path / "bundle/onnx/model_quantized.onnx").stat().st_size
     assert exported.notes == ()
+
+
+def test_int8_alone_is_served_where_the_plan_leaves_fp32_out(student: Path, tmp_path: Path):
+    exported = export_bundle(student, tmp_path / "bundle", replace(_plan(), fp32_beside=False), rows_for(PRAISE))
+    assert "onnx/model.onnx" not in exported.bundle.manifest.files
+    scorer = Scorer(Bundle.load(tmp_path / "bundle"))
+    assert scorer.precision == "int8"
+
+
+def test_fp32_that_is_served_is_not_left_out(student: Path, tmp_path: Path):
+    plan = replace(_plan(max_flip_rate=0.05), fp32_beside=False)
+    exported = export_bundle(student, tmp_path / "bundle", plan, rows_for(PRAISE), quantize=_negating)
+    assert exported.served == "fp32"
+    assert "onnx/model.onnx" in exported.bundle.manifest.files
 
 
 def test_a_plan_for_fp32_makes_no_int8(student: Path, tmp_path: Path):

@@ -80,8 +80,9 @@ def export_bundle(
     """Export a checkpoint as a bundle that is known to agree with it.
 
     An int8 graph that changes the label of more than ``plan.max_flip_rate`` of the rows is left out and fp32 is
-    served; where int8 is served, fp32 lies beside it for processors on which int8 fails its self-check. A bundle that
-    lies in ``folder`` is replaced at the very end, and stays whole when anything fails.
+    served; where int8 is served, fp32 lies beside it for processors on which int8 fails its self-check, unless the
+    plan leaves it out. A bundle that lies in ``folder`` is replaced at the very end, and stays whole when anything
+    fails.
 
     Args:
         checkpoint: A Hugging Face checkpoint folder.
@@ -179,7 +180,11 @@ def _write(
         metrics=dict(plan.metrics),
         provenance={**plan.provenance, "export": exporting},
     )
-    graphs = {precision: file for precision, (file, _) in measured.graphs.items()}
+    graphs = {
+        precision: file
+        for precision, (file, _) in measured.graphs.items()
+        if precision == measured.served or plan.fp32_beside
+    }
     sizes = {precision: file.stat().st_size for precision, file in graphs.items()}
     readme = card(draft, checked, measured.chain, sizes, measured.notes, cut)
     files = model_folder_files(student) | {MODEL_FILES[precision]: file for precision, file in graphs.items()}

@@ -23,6 +23,7 @@ class ExportPlan:
         precision: The precision to serve where it agrees with fp32; ``auto``: every recipe is tried, and the fastest
             that agrees is served.
         max_flip_rate: Share of the validation rows, in [0, 1], whose label int8 may change and still be served.
+        fp32_beside: Whether the fp32 graph lies beside a quantized one that is served.
         temperature: Divides the logits before softmax; 1.0 where nothing was calibrated.
         review: Which scores go to a person.
         vocabulary: Whether pieces that no seen text needs are cut from the vocabulary.
@@ -43,6 +44,7 @@ class ExportPlan:
     max_tokens: int
     precision: Precision | Literal["auto"]
     max_flip_rate: float
+    fp32_beside: bool = True
     temperature: float = 1.0
     review: ReviewRule = ReviewRule()  # noqa: RUF009  frozen
     vocabulary: Literal["full", "cut"] = "full"

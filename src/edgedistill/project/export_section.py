@@ -13,3 +13,6 @@ class ExportSection(Section):
     vocabulary: Literal["full", "cut"] = "full"
     """``cut`` leaves out the pieces that no text of the project needs, test rows not counted: a smaller file."""
     max_flip_rate: Share = 0.01
+    fp32_beside: bool = True
+    """Whether the fp32 graph lies beside the int8 one, for processors on which int8 fails its self-check. Without it
+    the bundle is a quarter as large, and such a processor refuses it."""

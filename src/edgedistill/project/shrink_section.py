@@ -21,6 +21,8 @@ class ShrinkSection(Section):
     temperature: Annotated[float, Field(ge=0.1, le=100)] = 2.0
     """Both students' logits are divided by it before they are compared."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    export: bool = False
+    """Whether the smaller student is the one that is evaluated as the student, and exported."""
 
     @model_validator(mode="after")
     def _kept_are_layers(self) -> Self:

@@ -1,7 +1,7 @@
 """What the student is compared with beside the teacher: cheaper students of the same rows."""
 
 from edgedistill.stages.run import Run
-from edgedistill.stages.shrink import SHRUNK
+from edgedistill.stages.shrink import SHRUNK, STUDENT
 from edgedistill.stages.train import FROZEN
 from edgedistill.student import backbone_folder
 from edgedistill.student.frozen import frozen_baseline
@@ -12,7 +12,8 @@ def baselines(run: Run) -> dict[str, dict[str, str]]:
     """Code the test rows with what `train` wrote beside the student.
 
     Returns:
-        By the coding's name a label per row's id: ``frozen encoder``, and ``shrunk student`` where there is one.
+        By the coding's name a label per row's id: ``frozen encoder``, and where there are two students the other one,
+        ``shrunk student`` or ``fine-tuned student``.
     """
     task, student, test = run.project.task.task, run.project.student, run.records.splits.test
     rows = [dict(response.inputs) for response in test.responses]
@@ -21,7 +22,8 @@ def baselines(run: Run) -> dict[str, dict[str, str]]:
         backbone = backbone_folder(student.backbone, run.project.folder)
         codings["frozen encoder"] = frozen_baseline(run.folder / FROZEN, backbone, task, rows).labels
     if student.shrink:
-        logits = Checkpoint.load(run.folder / SHRUNK, task, student.max_tokens).logits(rows)
-        codings["shrunk student"] = tuple(task.names[place] for place in logits.argmax(axis=1))
+        other, name = (STUDENT, "fine-tuned student") if student.shrink.export else (SHRUNK, "shrunk student")
+        logits = Checkpoint.load(run.folder / other, task, student.max_tokens).logits(rows)
+        codings[name] = tuple(task.names[place] for place in logits.argmax(axis=1))
     ids = [response.id for response in test.responses]
     return {name: dict(zip(ids, labels, strict=True)) for name, labels in codings.items()}

@@ -14,6 +14,7 @@ from edgedistill.stages.gate import between
 from edgedistill.stages.population import population
 from edgedistill.stages.run import Run
 from edgedistill.stages.scored import test_scores, validation_scores
+from edgedistill.stages.shrink import exported_student
 from edgedistill.teacher import Labelling, joint_labelling
 from edgedistill_export.checkpoint import Checkpoint
 
@@ -35,7 +36,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         Cost and notes for `run.json`.
     """
     splits, section = run.records.splits, run.project.evaluation
-    student = Checkpoint.load(run.folder / "student", run.project.task.task, run.project.student.max_tokens)
+    student = Checkpoint.load(exported_student(run), run.project.task.task, run.project.student.max_tokens)
     validation = validation_scores(student, splits.validation)
     chosen = choose(validation, section, run.project.review)
     run.advance("evaluate: the student scores test rows", 0, len(splits.test))

@@ -11,6 +11,7 @@ from edgedistill.stages.chain import chain, write_chain
 from edgedistill.stages.gate import groups_of
 from edgedistill.stages.mix import read_mixture
 from edgedistill.stages.run import Run
+from edgedistill.stages.shrink import exported_student
 from edgedistill_export import ExportPlan, export_bundle
 from edgedistill_serve.manifest import ReviewRule
 
@@ -38,7 +39,7 @@ def export(run: Run) -> dict[str, Any]:
     evaluation = run.folder.read_json("evaluation.json")
     run.advance("export: PyTorch, ONNX, int8", 0, 1)
     exported = export_bundle(
-        run.folder / "student",
+        exported_student(run),
         run.folder / "bundle",
         ExportPlan(
             name=project.name,
@@ -46,6 +47,7 @@ def export(run: Run) -> dict[str, Any]:
             max_tokens=project.student.max_tokens,
             precision=project.export.precision,
             max_flip_rate=project.export.max_flip_rate,
+            fp32_beside=project.export.fp32_beside,
             temperature=evaluation["calibration"]["temperature"],
             review=msgspec.convert(evaluation["review"]["rule"], ReviewRule),
             vocabulary=project.export.vocabulary,

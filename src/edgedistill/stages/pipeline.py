@@ -97,7 +97,11 @@ STAGES = (
         train,
         ("student", "trials.csv", FROZEN),
         ("mix",),
-        lambda project: [project.student.model_dump(), project.task.task.names, project.task.inputs],
+        lambda project: [
+            project.student.model_dump(exclude={"shrink": {"export"}}),
+            project.task.task.names,
+            project.task.inputs,
+        ],
         also=lambda project: (SHRUNK, "shrinking.json") if project.student.shrink else (),
     ),
     Stage(
@@ -109,6 +113,7 @@ STAGES = (
             _asking(project),
             project.evaluation.model_dump(mode="json"),
             project.review and project.review.model_dump(),
+            project.student.shrink and project.student.shrink.export,
         ],
         found=lambda run: [_used(run), population_digest(run)],
     ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from edgedistill.project.shrink_section import ShrinkSection
@@ -14,8 +15,15 @@ from edgedistill.student.shrinking import shrink_student
 from edgedistill.student.side_by_side import side_by_side
 from edgedistill_export.checkpoint import Checkpoint
 
+STUDENT = "student"
 SHRUNK = "shrunk"
 """The smaller student's folder in the run folder, a Hugging Face checkpoint like `student`."""
+
+
+def exported_student(run: Run) -> Path:
+    """The folder of the student that is evaluated as the student, and exported."""
+    section = run.project.student.shrink
+    return run.folder / (SHRUNK if section and section.export else STUDENT)
 
 
 def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
@@ -32,10 +40,10 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
         run.advance("train: optimizer steps of the shrunk student", progress.done, progress.total)
 
     shrunk = shrink_student(
-        run.folder / "student", run.folder / SHRUNK, texts, validation, task, section, max_tokens, progress=told
+        run.folder / STUDENT, run.folder / SHRUNK, texts, validation, task, section, max_tokens, progress=told
     )
     rows = [dict(response.inputs) for response in validation.responses]
-    students = [Checkpoint.load(run.folder / name, task, max_tokens) for name in ("student", SHRUNK)]
+    students = [Checkpoint.load(run.folder / name, task, max_tokens) for name in (STUDENT, SHRUNK)]
     compared = side_by_side(students[0], students[1], rows, validation.labels)
     told_of = {
         "layers": list(shrunk.layers),
@@ -43,8 +51,8 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
         "texts_set_aside": set_aside,
         "best_epoch": shrunk.best.epoch,
         "vocabulary": asdict(shrunk.vocabulary) if shrunk.vocabulary else None,
-        "bytes": {"student": compared.bytes[0], SHRUNK: compared.bytes[1]},
-        "texts_per_second": {"student": compared.texts_per_second[0], SHRUNK: compared.texts_per_second[1]},
+        "bytes": {STUDENT: compared.bytes[0], SHRUNK: compared.bytes[1]},
+        "texts_per_second": {STUDENT: compared.texts_per_second[0], SHRUNK: compared.texts_per_second[1]},
         "times_as_fast": compared.times_as_fast,
         "on_validation_rows": asdict(compared.change),
         "history": [asdict(epoch) for epoch in shrunk.history],

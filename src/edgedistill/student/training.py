@@ -136,7 +136,7 @@ def _fingerprint(
 ) -> str:
     """What decides the outcome of a trial, and which trials there are; the number that tpe makes may grow."""
     told = hashlib.sha256()
-    settings = section.model_dump(exclude={"backbone": True, "search": {"trials"}})
+    settings = section.model_dump(exclude={"backbone": True, "kind": True, "shrink": True, "search": {"trials"}})
     parts = [
         [_FORMAT, settings, msgspec.to_builtins(task), asdict(levers)],
         [[dict(row.inputs), row.label, dict(row.shares)] for row in mixture],
