@@ -1,0 +1,37 @@
+"""Scores as a student would give them, made without one."""
+
+import numpy as np
+
+from edgedistill.review import TestScores, ValidationScores
+from edgedistill_serve.encoding import Encoded
+from edgedistill_serve.task import Label, Task
+
+TASK = Task("nominal", (Label("a"), Label("b"), Label("c")), ("response",))
+READ = Encoded((1, 2), (0, 0), 1, False)
+CUT = Encoded((1, 2), (0, 0), 400, True)
+
+
+def scores_of(logits, codes, kind=ValidationScores, *, cut=(), groups=None, task=TASK):
+    """Scores of rows with these logits and human codes; those whose place is in ``cut`` were truncated."""
+    return kind(
+        task=task,
+        ids=tuple(f"r{place}" for place in range(len(codes))),
+        codes=tuple(codes),
+        logits=np.array(logits, dtype=np.float64),
+        encoded=tuple(CUT if place in cut else READ for place in range(len(codes))),
+        groups=groups,
+    )
+
+
+def drawn(rows, *, sharpened=1.0, spread=2.2, seed=0, kind=ValidationScores, cut=()):
+    """Human codes drawn from a student's probabilities, which are then sharpened: it is surer than it should be."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(rows, 3)) * spread
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    codes = (shares.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
+    return scores_of(logits * sharpened, [TASK.names[code] for code in codes], kind, cut=cut)
+
+
+def locked(rows, **given):
+    """The same as test rows."""
+    return drawn(rows, kind=TestScores, **given)
