@@ -61,9 +61,14 @@ class Taken:
     lock: FileLock
 
     def falls_behind(self, epoch: Epoch) -> bool:
-        """Report an epoch, and ask whether the trial is so much worse than the others that it shall end."""
-        self.trial.report(epoch.macro_f1, epoch.epoch)
-        return self.trial.should_prune()
+        """Report an epoch, and ask whether the trial is so much worse than the others that it shall end.
+
+        Raises:
+            SearchBrokenOff: The store cannot be read or written.
+        """
+        with stored(self.kept.folder):
+            self.trial.report(epoch.macro_f1, epoch.epoch)
+            return self.trial.should_prune()
 
 
 @dataclass(frozen=True, slots=True)
