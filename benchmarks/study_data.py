@@ -32,7 +32,7 @@ task:
 data: {{human: human.csv}}
 student: {{max_tokens: 64}}
 """
-STUDENT = "{learning_rate: [1e-4], batch_size: [8], steps: 200}"
+STUDENT = "{learning_rate: [1e-4], batch_size: [8], steps: 300}"
 STUDIES = {
     "label-source": """\
 name: label-source
@@ -40,7 +40,7 @@ tasks:
   - {{project: babe/project.yaml, texts: train, labels: {{gpt-4: babe/gpt_4.jsonl}}, positive: biased}}
   - {{project: beetle/project.yaml, texts: train, labels: {{recorded: beetle/labels.jsonl}}}}
 validation: 150
-student: {student}
+student: {{learning_rate: [1e-4], batch_size: [8], steps: 200}}
 label_source: {{human: [250, 600], teacher: [600], consistent_only: false}}
 """,
     "label-source-1000": """\

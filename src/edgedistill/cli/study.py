@@ -41,13 +41,13 @@ def _study(path: Path, kind: Kind, terminal: Terminal, *, offline: bool) -> None
         terminal.console.print(sheet.table())
         for note in sheet.notes:
             terminal.say(note)
-    terminal.say(f"{report.made} runs made now, {report.done} before, {len(report.not_run)} not run")
+    terminal.say(f"{report.planned} runs, {report.made} of them made now, {len(report.not_run)} not run")
     terminal.say(f"{report.folder}: {', '.join(report.files)}")
     terminal.finish(
         {
             "folder": str(report.folder),
             "made": report.made,
-            "done_before": report.done,
+            "planned": report.planned,
             "made_elsewhere": report.elsewhere,
             "not_run": [
                 {"task": plan.task, "condition": plan.condition, "seed": plan.seed, "reason": plan.missing}

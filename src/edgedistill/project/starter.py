@@ -60,6 +60,7 @@ data:
 #   keep: all                   # or consistent: only what the teacher codes as intended
 
 mix: {{human: all, teacher: all, synthetic_share: 0.0, min_consistency: 0.0, seed: 0}}   # all, a number of rows, or 0
+# mix: {{size: 1000, shares: {{human: 0.25, teacher: 0.5, synthetic: 0.25}}, balance: per_label}}   # or shares
 
 student:
   backbone: minilm              # or a folder, or a name on the Hugging Face Hub

@@ -7,7 +7,6 @@ synthetic.py   synthetic rows, recorded or written
 kinds/         what each kind of study runs: label-source, ratio, temperature, consistency, teachers
 settings.py    how students are trained: mended, or as published
 running.py     run(): makes one run
-frozen.py      the baseline with a frozen encoder
 journal.py     the runs that are done; several processes share them
 figures.py     figures of one student, and of a condition over its seeds
 sheets.py      tables

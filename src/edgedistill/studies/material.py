@@ -6,10 +6,8 @@ gather(study, entry, …) -> Material
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-
-import numpy as np
+from typing import Literal
 
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.mixture import drawn_ids, human_rows
@@ -20,11 +18,9 @@ from edgedistill.stages.folder import RunFolder
 from edgedistill.stages.label import read_labels_file
 from edgedistill.stages.run import Advance, Run
 from edgedistill.student import backbone_folder
-from edgedistill.student.embedding import Vectors, embedder
 from edgedistill.studies.sections import Study, StudyTask
 from edgedistill.studies.synthetic import recorded_synthetic, written_synthetic
 from edgedistill.studies.types import TestSet
-from edgedistill.teacher import Embed
 from edgedistill_serve.tables import read_rows
 from edgedistill_serve.task import Task
 
@@ -56,11 +52,10 @@ class Material:
         groups: The group of each text, by id, where there are groups.
         validation: The rows that choose.
         tests: The rows that judge: `test`, and `transfer` where there are any.
-        taught: By teacher; empty where the study needs none.
+        taught: By teacher, the one first that a study of a single teacher is about; empty where the study needs none.
         synthetic: By who wrote them; empty where the study needs none.
         student: How its students are trained, search and seeds aside.
         backbone: Where the pretrained model lies.
-        embed: From rows' inputs to the backbone's vectors; each row is embedded once.
         positive: The label whose F1 is told, or None.
         data: Fingerprints of its files.
         notes: What a reader should know of its rows.
@@ -77,39 +72,41 @@ class Material:
     synthetic: Mapping[str, tuple[MixtureRow, ...]]
     student: StudentSection
     backbone: Path
-    embed: Embed
     positive: str | None
     data: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def taught_by(self, name: str | None) -> tuple[str, Taught]:
-        """Return a teacher's name and what it made; None: the first one's.
-
-        Raises:
-            ProjectFileError: The task has no such teacher.
-        """
-        if name is None:
-            name = next(iter(self.taught))
-        if name not in self.taught:
-            raise ProjectFileError(
-                f"the task {self.name!r} has no teacher {name!r}", mend=f"It has {', '.join(self.taught)}."
-            )
-        return name, self.taught[name]
-
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What a study needs beside human rows.
+    """What a study needs beside human rows; no more than that is asked for, since answers cost.
 
     Attributes:
-        teacher: Teacher labels.
-        synthetic: Synthetic rows.
+        teachers: How many teachers' labels.
+        named: Whose; empty: the first one's, or everybody's.
+        of_test: Whether these teachers code the test rows too.
+        synthetic: Whether synthetic rows are needed.
         temperatures: At which they are written; empty: as the project says.
     """
 
-    teacher: bool = False
+    teachers: Literal["none", "one", "all"] = "none"
+    named: tuple[str, ...] = ()
+    of_test: bool = False
     synthetic: bool = False
     temperatures: tuple[float, ...] = ()
+
+    def choose(self, there: Sequence[str], task: str) -> tuple[str, ...]:
+        """Return which of a task's teachers are wanted.
+
+        Raises:
+            ProjectFileError: A teacher that is wanted is none of them.
+        """
+        if unknown := set(self.named) - set(there):
+            raise ProjectFileError(
+                f"the task {task!r} has no teacher {min(unknown)!r}", mend=f"It has {', '.join(there) or 'none'}."
+            )
+        chosen = self.named or tuple(there)
+        return chosen[:1] if self.teachers == "one" else chosen
 
 
 def gather(
@@ -166,30 +163,14 @@ def gather(
         },
         validation=_validation(records.splits.validation, study),
         tests=tests,
-        taught=_taught(study, entry, run, texts) if wants.teacher else {},
+        taught=_taught(study, entry, run, texts, wants) if wants.teachers != "none" else {},
         synthetic=synthetic,
         student=project.student,
         backbone=backbone,
-        embed=_remembered(backbone, study.student.max_tokens or project.student.max_tokens),
         positive=entry.positive,
         data=tuple(account.sha256 for account in records.accounts),
         notes=tuple(notes),
     )
-
-
-def _remembered(backbone: Path, max_tokens: int) -> Embed:
-    """What embeds rows, the model being loaded once it is wanted and each row read once."""
-    found: dict[tuple[str, ...], Vectors] = {}
-    load = cache(lambda: embedder(backbone, max_tokens))
-
-    def embed(rows: Sequence[Mapping[str, str]]) -> Vectors:
-        keys = [tuple(row.values()) for row in rows]
-        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in found}
-        if new:
-            found.update(zip(new, load()(list(new.values())), strict=True))
-        return np.array([found[key] for key in keys])
-
-    return embed
 
 
 def _validation(rows: ValidationRows, study: Study) -> ValidationRows:
@@ -219,20 +200,21 @@ def _whole(response: Response) -> tuple[str, ...]:
     return tuple(folded(text) for text in response.inputs.values())
 
 
-def _taught(study: Study, entry: StudyTask, run: Run, texts: tuple[Response, ...]) -> dict[str, Taught]:
+def _taught(study: Study, entry: StudyTask, run: Run, texts: tuple[Response, ...], wants: Wants) -> dict[str, Taught]:
     if not texts:
         raise ProjectFileError(
             "the project has no unlabelled responses for a teacher to code",
             where=str(study.folder / entry.project),
             mend="Put `texts: train` into the study's task, or give data.unlabelled.",
         )
+    task = entry.name or run.project.name
     if entry.labels:
-        return {
-            teacher: _recorded(study.folder / file, texts, run.project.task.task)
-            for teacher, file in entry.labels.items()
-        }
-    test = run.records.splits.test.responses
-    labellings = run.ask_each(run.panel, (*texts, *test), "study: {} codes responses")
+        chosen = wants.choose(tuple(entry.labels), task)
+        return {name: _recorded(study.folder / entry.labels[name], texts, run.project.task.task) for name in chosen}
+    panel = {teacher.called: teacher for teacher in run.panel}
+    chosen = wants.choose(tuple(panel), task)
+    test = run.records.splits.test.responses if wants.of_test else ()
+    labellings = run.ask_each([panel[name] for name in chosen], (*texts, *test), "study: {} codes responses")
     return {name: _split(texts, labelling.labels) for name, labelling in labellings.items()}
 
 

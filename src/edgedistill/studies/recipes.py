@@ -86,7 +86,13 @@ def _consistency(study: Study, material: Material) -> Iterator[Plan]:
 
 
 def _wants_of_consistency(study: Study) -> Wants:
-    return Wants(teacher=study.consistency.of == "teacher", synthetic=study.consistency.of == "synthetic")
+    if study.consistency.of == "synthetic":
+        return Wants(synthetic=True)
+    return Wants(teachers="one", named=_one(study.consistency.taught_by))
+
+
+def _one(name: str | None) -> tuple[str, ...]:
+    return () if name is None else (name,)
 
 
 def _share(summary: Summary) -> float | None:
@@ -183,7 +189,7 @@ def _between_sheet(materials: Materials) -> Sheet:
 
 RECIPES: Mapping[Kind, Recipe] = {
     "label-source": Recipe(
-        lambda _: Wants(teacher=True),
+        lambda study: Wants(teachers="one", named=_one(study.label_source.taught_by), of_test=True),
         _label_source,
         lambda study, found, _: {"label-source.svg": condition_plot(found, f"{study.name}: human and teacher labels")},
         lambda study, found, _: [medians_sheet(found, study.label_source)],
@@ -201,7 +207,7 @@ RECIPES: Mapping[Kind, Recipe] = {
         lambda study, _, materials: [_removed_sheet(study, materials)],
     ),
     "teachers": Recipe(
-        lambda _: Wants(teacher=True),
+        lambda study: Wants(teachers="all", named=study.teachers.names, of_test=True),
         _teachers,
         lambda study, found, _: {"teachers.svg": condition_plot(found, f"{study.name}: teachers")},
         lambda _study, _found, materials: [_between_sheet(materials)],

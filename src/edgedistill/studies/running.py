@@ -18,7 +18,8 @@ from edgedistill.project import StudentSection
 from edgedistill.records import MixtureRow, ValidationRows
 from edgedistill.records.types import Source
 from edgedistill.student import TrainingProgress, Trial, train_student
-from edgedistill.studies.frozen import frozen_probabilities
+from edgedistill.student.frozen import fit_frozen
+from edgedistill.student.pooled import pooled
 from edgedistill.studies.material import Material
 from edgedistill.studies.settings import Settings, going_on, settings_for
 from edgedistill.studies.types import Outcome, Plan, Point, Scored, TestSet
@@ -45,7 +46,7 @@ def run(plan: Plan, material: Material, settings: Settings, ident: str, work: Pa
         case "teacher":
             return Outcome(ident, (_teacher(plan, material),))
         case "frozen":
-            return Outcome(ident, (_frozen(plan, material),))
+            return Outcome(ident, (_frozen(plan, material, settings),))
         case "fine-tuned":
             return Outcome(ident, tuple(_students(plan, material, settings, work, told)))
 
@@ -56,11 +57,16 @@ def _teacher(plan: Plan, material: Material) -> Point:
     return Point(0, {}, tuple(each for each in scored if any(each.labels)), 0.0)
 
 
-def _frozen(plan: Plan, material: Material) -> Point:
+def _frozen(plan: Plan, material: Material, settings: Settings) -> Point:
     start = time.monotonic()
-    found = frozen_probabilities(plan.rows, material)
-    scored = tuple(_scored(name, probabilities, material) for name, probabilities in found.items())
-    return Point(0, _sources(plan.rows), scored, _since(start))
+    tokens = settings_for(settings, material, len(plan.rows), plan.seed).max_tokens
+    best, *_ = fit_frozen(plan.rows, settings.chooses(material), material.task, tokens, material.backbone)
+    scored = []
+    for name, test in material.tests.items():
+        inputs = [row.response.inputs for row in test]
+        states = pooled(material.backbone, material.task, tokens, inputs)[best.pooling]
+        scored.append(_scored(name, best.probabilities(states).astype(np.float64), material))
+    return Point(0, _sources(plan.rows), tuple(scored), _since(start), validation_macro_f1=best.macro_f1)
 
 
 def _students(plan: Plan, material: Material, settings: Settings, work: Path, told: Told) -> list[Point]:
@@ -70,10 +76,9 @@ def _students(plan: Plan, material: Material, settings: Settings, work: Path, to
     points = []
     for place, taught in enumerate([plan.rows, *((*block.new, *block.again) for block in plan.blocks)]):
         start = time.monotonic()
-        what = f"{plan.task}, {plan.condition}, seed {plan.seed}" + (f", block {place}" if place else "")
         if place:
             rows += plan.blocks[place - 1].new
-        best = _train(taught, judged, material, section, backbone, work / str(place), what, told)
+        best = _train(taught, judged, material, section, backbone, work / str(place), told)
         if place:
             shutil.rmtree(backbone)  # a student of the block before, which nobody wants any more
         backbone = work / str(place)
@@ -94,11 +99,10 @@ def _train(
     section: StudentSection,
     backbone: Path,
     folder: Path,
-    what: str,
     told: Told,
 ) -> Trial:
     def progress(done: TrainingProgress) -> None:
-        told(what, done.done, done.total)
+        told("study: optimizer steps of this student", done.done, done.total)
 
     return train_student(rows, validation, material.task, section, backbone, folder, progress=progress).best
 

@@ -109,7 +109,7 @@ def _named(kind: Kind, protocol: Protocol, plan: Plan) -> dict[str, object]:
     return {
         "study": kind,
         "protocol": protocol,
-        "leak": LEAK if protocol == "as-published" and plan.learner == "fine-tuned" else "",
+        "leak": LEAK if protocol == "as-published" and plan.learner != "teacher" else "",
         "task": plan.task,
         "condition": plan.condition,
         "learner": plan.learner,

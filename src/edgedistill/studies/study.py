@@ -20,7 +20,7 @@ from edgedistill.studies.running import run
 from edgedistill.studies.sections import Kind, Study
 from edgedistill.studies.settings import Settings
 from edgedistill.studies.sheets import COLUMNS, Sheet, run_rows, summary_sheets
-from edgedistill.studies.types import Line, Plan
+from edgedistill.studies.types import Line, Outcome, Plan
 
 _MENDED = (
     "Validation rows chose the epoch, and each student scored the test rows once. Brackets: 95 % intervals of a "
@@ -39,7 +39,7 @@ class Report:
     Attributes:
         folder: Where its tables and plots lie.
         made: Runs that were made now.
-        done: Runs that had been made before.
+        planned: Runs of the study, those that share an outcome counted each.
         not_run: Plans that cannot be run, with the reason; runs that failed among them.
         failed: How many of these failed.
         elsewhere: Runs that another process is making.
@@ -49,7 +49,7 @@ class Report:
 
     folder: Path
     made: int
-    done: int
+    planned: int
     not_run: tuple[Plan, ...]
     failed: int
     elsewhere: int
@@ -64,8 +64,8 @@ class _Progress:
     lines: list[Line] = field(default_factory=list)
     not_run: list[Plan] = field(default_factory=list)
     elsewhere: list[Plan] = field(default_factory=list)
+    planned: int = 0
     made: int = 0
-    done: int = 0
     failed: int = 0
 
 
@@ -121,10 +121,13 @@ def make_study(
     desk = _Desk(study, kind, materials, settings, journal, RunFolder(study.run_folder / kind), advance)
     plans = _planned(study, recipe, materials)
     say(f"{len(plans)} runs, of which {sum(bool(plan.missing) for plan in plans)} cannot be made")
-    progress = _Progress()
+    progress = _Progress(planned=len(plans))
     for place, plan in enumerate(plans):
         advance(f"study {kind}: runs", place, len(plans))
+        before = progress.made
         _take(plan, desk, progress)
+        if progress.made > before:
+            _write_runs(desk, progress)
     for plan in tuple(progress.elsewhere):
         progress.elsewhere.remove(plan)
         _take(plan, desk, progress)
@@ -145,26 +148,29 @@ def _take(plan: Plan, desk: _Desk, progress: _Progress) -> None:
         return
     material = desk.materials[plan.task]
     ident = ident_of(plan, material, desk.settings)
-    outcome = desk.journal.outcome(ident)
+    outcome = desk.journal.outcome(ident) or _made(plan, ident, desk, progress)
     if outcome is not None:
-        progress.done += 1
         progress.lines += measured(plan, outcome, material)
-        return
+
+
+def _made(plan: Plan, ident: str, desk: _Desk, progress: _Progress) -> Outcome | None:
+    """Make a run; None where another process is making it, or where it fails."""
     with desk.journal.claimed(ident) as work:
         if work is None:
             progress.elsewhere.append(plan)
-            return
+            return None
+        # Another process may have made it between the look and the claim.
+        if outcome := desk.journal.outcome(ident):
+            return outcome
         try:
-            # Another process may have made it between the look and the claim.
-            outcome = desk.journal.outcome(ident) or run(plan, material, desk.settings, ident, work, desk.advance)
+            outcome = run(plan, desk.materials[plan.task], desk.settings, ident, work, desk.advance)
         except TrainingFailed as error:
             progress.failed += 1
             progress.not_run.append(replace(plan, missing=f"failed: {error.what}"))
-            return
+            return None
         desk.journal.keep(outcome)
-    progress.made += 1
-    progress.lines += measured(plan, outcome, material)
-    _write_runs(desk, progress)
+        progress.made += 1
+        return outcome
 
 
 def _write_runs(desk: _Desk, progress: _Progress) -> None:
@@ -197,7 +203,7 @@ def _reported(desk: _Desk, recipe: Recipe, progress: _Progress) -> Report:
     return Report(
         desk.folder.path,
         progress.made,
-        progress.done,
+        progress.planned,
         tuple(progress.not_run),
         progress.failed,
         len(progress.elsewhere),

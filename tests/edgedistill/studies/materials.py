@@ -1,7 +1,5 @@
 """A task in memory, as studies plan on it."""
 
-import numpy as np
-
 from edgedistill.mixture import human_rows
 from edgedistill.project import StudentSection
 from edgedistill.records import CodedResponse, MixtureRow, Response, TeacherLabel, TestRows, TrainRows, ValidationRows
@@ -65,7 +63,6 @@ def material(human=60, test=20, **given):
         "synthetic": {"gpt": synthetic("gpt", 300)},
         "student": StudentSection(),
         "backbone": "minilm",
-        "embed": lambda rows: np.zeros((len(rows), 2)),
         "positive": None,
         "data": ("sha",),
         "notes": (),

@@ -79,11 +79,6 @@ def test_a_size_that_cannot_be_had_says_what_is_missing_and_the_others_stay():
     assert not found["human 30"][0].missing
 
 
-def test_an_unknown_teacher_is_named_beside_those_there_are():
-    with pytest.raises(ProjectFileError, match=r"no teacher 'mixtral'. It has gpt"):
-        label_source(taught_by="mixtral")
-
-
 def ratio(task=None, replay=True, **section):
     return by_condition(ratio_plans(task or material(), RatioSection(**section), SEEDS, replay=replay))
 

@@ -55,14 +55,14 @@ def labels(folder, ids, **given):
 
 def test_recorded_labels_are_taken_for_the_texts_and_for_test_rows(folder):
     labels(folder, ["n0", "n1", "r30", "r31"])
-    found = gathered(folder, Wants(teacher=True), ", labels: {m: m.jsonl}").taught["m"]
+    found = gathered(folder, Wants(teachers="one"), ", labels: {m: m.jsonl}").taught["m"]
     assert [label.id for label in found.labels] == ["n0", "n1"]
     assert found.test == {"r30": "good", "r31": "good"}
 
 
 def test_train_texts_may_be_what_the_teacher_labels(folder):
     labels(folder, ["n0", "r1"])
-    task = gathered(folder, Wants(teacher=True), ", texts: train, labels: {m: m.jsonl}")
+    task = gathered(folder, Wants(teachers="one"), ", texts: train, labels: {m: m.jsonl}")
     assert [label.id for label in task.taught["m"].labels] == ["r1"]
     assert task.codes["r1"] == "bad"
 
@@ -70,20 +70,32 @@ def test_train_texts_may_be_what_the_teacher_labels(folder):
 def test_labels_of_other_rows_say_which_rows_are_meant(folder):
     labels(folder, ["x"])
     with pytest.raises(DataError, match="none of its ids is one of the texts"):
-        gathered(folder, Wants(teacher=True), ", labels: {m: m.jsonl}")
+        gathered(folder, Wants(teachers="one"), ", labels: {m: m.jsonl}")
+
+
+def test_only_the_teacher_that_is_wanted_is_read(folder):
+    labels(folder, ["n0"])
+    two = ", labels: {gone: gone.jsonl, m: m.jsonl}"
+    assert list(gathered(folder, Wants(teachers="one", named=("m",)), two).taught) == ["m"]
+
+
+def test_an_unknown_teacher_is_named_beside_those_there_are(folder):
+    labels(folder, ["n0"])
+    with pytest.raises(ProjectFileError, match=r"the task 'toy' has no teacher 'gpt'. It has m"):
+        gathered(folder, Wants(teachers="one", named=("gpt",)), ", labels: {m: m.jsonl}")
 
 
 @pytest.mark.parametrize(("given", "told"), [({"label": "fair"}, "no label 'fair'"), ({"wrong": 1}, "m.jsonl, line 1")])
 def test_labels_that_cannot_be_used_are_refused(folder, given, told):
     labels(folder, ["n0"], **given)
     with pytest.raises(DataError, match=told):
-        gathered(folder, Wants(teacher=True), ", labels: {m: m.jsonl}")
+        gathered(folder, Wants(teachers="one"), ", labels: {m: m.jsonl}")
 
 
 def test_a_text_that_also_stands_in_the_transfer_set_is_not_taught(folder):
     labels(folder, ["n0", "n1", "n2"])
     write(folder / "more.csv", ["id", "response", "label"], [("m0", text(101), "good"), ("m1", text(200), "bad")])
-    task = gathered(folder, Wants(teacher=True), ", labels: {m: m.jsonl}, transfer: more.csv")
+    task = gathered(folder, Wants(teachers="one"), ", labels: {m: m.jsonl}, transfer: more.csv")
     assert [label.id for label in task.taught["m"].labels] == ["n0", "n2"]
     assert len(task.tests["transfer"]) == 2
 

@@ -54,7 +54,7 @@ def consistency_plans(
         blocks: How filtered rows follow human ones, as published; None: all are mixed.
 
     Raises:
-        ProjectFileError: The task has no such teacher, or its rows do not say how consistent they are.
+        ProjectFileError: Its synthetic rows do not say how consistent they are.
     """
     there = _rows_to_filter(material, section)
     for seed in seeds:
@@ -123,7 +123,7 @@ def removed_rows(material: Material, section: ConsistencySection) -> Iterator[Re
 
 def _rows_to_filter(material: Material, section: ConsistencySection) -> Sequence[MixtureRow]:
     if section.of == "teacher":
-        _, taught = material.taught_by(section.taught_by)
+        taught = next(iter(material.taught.values()))
         return teacher_rows(taught.responses, taught.labels)
     rows = [row for there in material.synthetic.values() for row in there]
     if not any("consistent" in row.lineage for row in rows):

@@ -18,12 +18,8 @@ TEACHER_ITSELF = "the teacher itself"
 
 
 def label_source_plans(material: Material, section: LabelSourceSection, seeds: Sequence[int]) -> Iterator[Plan]:
-    """Yield the plans of one task.
-
-    Raises:
-        ProjectFileError: The task has no such teacher.
-    """
-    teacher, taught = material.taught_by(section.taught_by)
+    """Yield the plans of one task."""
+    teacher, taught = next(iter(material.taught.items()))
     labelled = teacher_rows(taught.responses, taught.labels)
     yield Plan(material.name, TEACHER_ITSELF, "teacher", seeds[0], coder=teacher, facts={"teacher": teacher})
     for seed in seeds:

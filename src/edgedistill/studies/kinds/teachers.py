@@ -15,11 +15,8 @@ def teachers_plans(material: Material, section: TeachersSection, seeds: Sequence
 
     Only texts that every teacher coded are drawn from, so that all students read the same ones; and where the texts
     have human codes, students that learn from those stand beside them.
-
-    Raises:
-        ProjectFileError: The task has no such teacher.
     """
-    taught = dict(material.taught_by(name) for name in section.names or material.taught)
+    taught = material.taught
     shared = set.intersection(*({label.id for label in each.labels} for each in taught.values()))
     for name in taught:
         yield Plan(material.name, f"{name} itself", "teacher", seeds[0], coder=name, facts={"teacher": name})
