@@ -75,6 +75,13 @@ def without_end(texts: list[str]) -> Iterator[str]:
             yield f"{text} {turn}"
 
 
+def shuffled_repeats(texts: list[str], number: int) -> list[str]:
+    """Return every text about as often as any other, in a random order; those of another round are other texts."""
+    repeated = [f"{text} ({number})" for text in itertools.islice(itertools.cycle(texts), REQUESTS)]
+    random.Random(number).shuffle(repeated)  # noqa: S311  # an order, not a secret
+    return repeated
+
+
 def throughput(system: System, port: int, pid: int, texts: list[str], folder: Path, seconds: int) -> dict[str, float]:
     """Ask with wrk, 64 connections, one text a request; count the server's processor time too.
 
@@ -229,10 +236,10 @@ def side_by_side(systems: list[System], texts: list[str], given: argparse.Namesp
             port, pid, seconds = there[system.name]
             throughput(system, port, pid, texts[-500:], folder, 3)
             results[system.name] |= {"seconds_until_ready": seconds, "idle": idle(pid)}
-        for _ in range(given.rounds):
+        for number in range(given.rounds):
+            repeated = shuffled_repeats(texts, number)
             for system in systems:
                 distinct = list(itertools.islice(fresh, REQUESTS))
-                repeated = [texts[number % len(texts)] for number in range(REQUESTS)]
                 for name, asked in (("distinct", distinct), ("repeated", repeated)):
                     found = throughput(system, *there[system.name][:2], asked, folder, given.seconds)
                     results[system.name][name].append(found | {"load": os.getloadavg()[0]})
