@@ -229,7 +229,7 @@ def test_a_file_that_is_malformed_is_refused_with_its_row(page, tmp_path):
     file = tmp_path / "torn.csv"
     file.write_text("id,response\n1,good\n2,good,more\n")
     choose(page, file)
-    told = "torn.csv: Row 3: the number of fields is 3, the header has 2."
+    told = "torn.csv: row 3: the number of fields is 3, the header has 2."
     assert page.text("#table-problem").startswith(told)
 
 

@@ -27,7 +27,10 @@ class _Read(Score, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    scores: list[_Read]
+    """The scores, or why there are none."""
+
+    scores: list[_Read] = []
+    refused: str | None = None
 
 
 def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Score]:
@@ -44,17 +47,24 @@ def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Sc
     with TemporaryDirectory(prefix="edgedistill-web-") as work, as_file(PAGE) as scripts:
         page = write_web(bundle, Path(work) / "page")
         ended = subprocess.run(  # noqa: S603  # our own script
-            [node, str(scripts / "score_rows.mjs"), str(page.folder), "1"],
+            [node, str(scripts / "score_rows.mjs"), str(page.folder)],
             input=msgspec.json.encode([dict(row) for row in rows]),
             capture_output=True,
             timeout=_SECONDS,
             check=False,
         )
+    name = bundle.manifest.name
     if ended.returncode:
-        told = ended.stderr.decode(errors="replace").strip().splitlines()
-        reason = next((line for line in told if "Drift" in line or "Error:" in line), "no reason was given")
-        raise ExportFailed(f"the page does not score ({reason.strip()[:300]})", where=bundle.manifest.name)
-    found = msgspec.json.decode(ended.stdout, type=_Answer).scores
+        last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise WebFailed(
+            f"Node cannot run the page ({' '.join(last)[:200]})", where=name, mend="Install Node 20 or newer."
+        )
+    answer = msgspec.json.decode(ended.stdout, type=_Answer)
+    if answer.refused is not None:
+        raise ExportFailed(
+            f"the page does not score: {answer.refused}", where=name, mend="No page was written. Serve fp32 instead."
+        )
+    found = answer.scores
     _expect_same_tokens(bundle, rows, found)
     return list(found)
 

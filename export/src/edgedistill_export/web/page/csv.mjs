@@ -9,7 +9,7 @@ const NUMBER = /^[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?$/i;
 /** A table that cannot be used: what is wrong, where, and what mends it. */
 export class TableFault extends Error {
   constructor(what, { row, mend = "" } = {}) {
-    super(`${row ? `Row ${row}: ` : ""}${what}.${mend ? ` ${mend}` : ""}`);
+    super(`${row ? `row ${row}: ` : ""}${what}.${mend ? ` ${mend}` : ""}`);
   }
 }
 

@@ -1,0 +1,157 @@
+"""The page reads texts as Python does: the same tokens, the same redaction, whatever letters there are."""
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.normalizers import BertNormalizer
+
+from edgedistill_export.errors import WebFailed
+from edgedistill_export.web.description import describe
+from edgedistill_serve.checked import bundle_encoder
+from edgedistill_serve.redaction import Redaction, redacted
+from edgedistill_serve.task import inputs_of
+
+from ..tiny import PRAISE, ROBERTA, save_student
+from .tiny_page import CONTEXT, TINY, make_bundle, make_page, under_node
+
+LETTERS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+WHOLE = 1_000_000
+"""A longest sequence that cuts nothing."""
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
+
+
+def read_alike(page, rows) -> None:
+    bundle, written = page
+    encoded = bundle_encoder(bundle).encode([inputs_of(row, bundle.task) for row in rows])
+    python = [[list(read.ids), list(read.type_ids), read.tokens, read.truncated] for read in encoded]
+    found = under_node("encode", folder=str(written.folder), rows=rows)
+    assert [row for row, one, other in zip(rows, python, found, strict=True) if one != other] == []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return make_page(tmp_path_factory.mktemp("whole"), max_tokens=WHOLE)
+
+
+@pytest.fixture(scope="module")
+def short_pairs(tmp_path_factory):
+    return make_page(tmp_path_factory.mktemp("pairs"), inputs=(*CONTEXT, "response"), max_tokens=16)
+
+
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("byte-level")
+    tokenizer = save_student(folder / "student", PRAISE, ROBERTA) / "tokenizer.json"
+    return make_page(folder, tokenizer=tokenizer, max_tokens=WHOLE)
+
+
+def test_every_letter_of_unicode_is_read_alike_at_both_ends_of_a_word(whole):
+    texts = [f"{letter}a{letter}" for letter in LETTERS]
+    read_alike(whole, [{"response": " ".join(texts[start : start + 500])} for start in range(0, len(texts), 500)])
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        BertNormalizer(lowercase=False, strip_accents=True),
+        BertNormalizer(lowercase=True, strip_accents=False),
+        BertNormalizer(clean_text=False, handle_chinese_chars=False),
+    ],
+    ids=["cased, no accents", "accents kept", "raw"],
+)
+def test_other_normalizers_of_the_bert_kind_are_read_alike(tmp_path, normalizer):
+    tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
+    tokenizer.normalizer = normalizer
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    page = make_page(tmp_path, tokenizer=tmp_path / "tokenizer.json", max_tokens=WHOLE)
+    some = random.Random(2).sample(LETTERS, 2000)
+    read_alike(page, [{"response": f"A{letter}É ΟΔΟΣ {letter} 日本"} for letter in some])
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.lists(TEXTS, min_size=300, max_size=300))
+def test_any_text_is_read_alike(whole, texts):
+    read_alike(whole, [{"response": text} for text in texts])
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=100, max_size=100))
+def test_pairs_are_cut_alike_the_context_first(short_pairs, rows):
+    names = (*CONTEXT, "response")
+    read_alike(short_pairs, [dict(zip(names, row, strict=True)) for row in rows])
+
+
+def test_a_context_without_a_word_and_a_response_without_one_are_read_alike(short_pairs):
+    texts = ("", " ", "\u200b", "why " * 30)
+    rows = [
+        {"question": one, "reference_answer": two, "response": three}
+        for one in texts
+        for two in texts
+        for three in texts
+    ]
+    read_alike(short_pairs, rows)
+
+
+def test_marks_that_a_learner_typed_are_text(whole):
+    read_alike(whole, [{"response": text} for text in ("[SEP]", "a [CLS]b[PAD]", "[UNK][MASK]")])
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.lists(TEXTS, min_size=200, max_size=200))
+def test_a_byte_level_tokenizer_reads_alike(byte_level, texts):
+    fixed = ["\ufeffbom", "a\x85b", "a\u00a0 b  c", "<s>marks</s> <mask>", "don't they'll I'M"]
+    read_alike(byte_level, [{"response": text} for text in [*fixed, *texts]])
+
+
+REDACTED = Redaction(ids=(r"S[0-9]{6}", r"\bclass-\w+\b", r"[^\s\d]x\d{2,}?(?=!)", r"(?:id|nr)\.? \d+"))
+PERSONAL = [
+    "mail me: jo.doe+x@school.example.edu!",
+    "HTTPS://Example.org/a(b) and www.x.com, g\u0131thub.\u0131o",
+    "call +49 30 1234567 or (412) 555-0100, 555-0100, 4125550100.",
+    "S123456 class-7b ax123! id. 42 nr 7",
+    "version 1.2.3 on 2024-05-06 at 12:30, 1,234,567",
+    "[EMAIL] a[URL]b jo@x.de[PHONE]",
+]
+PIECES = st.sampled_from(
+    [*"abx017 .,-@+()/:[]!\n", "www.", "http://", ".com", ".io", "S12", "class-", "\u017f", "\u0130", "é", "٣"]
+)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.lists(st.lists(PIECES, max_size=40).map("".join) | TEXTS, min_size=300, max_size=300))
+def test_personal_data_is_replaced_alike(redacting, texts):
+    rules = describe(redacting, {}).redaction
+    given = [*PERSONAL, *texts]
+    assert under_node("redact", rules=rules, texts=given) == [redacted(text, REDACTED) for text in given]
+
+
+@pytest.fixture(scope="module")
+def redacting(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("redacting") / "bundle", redact=REDACTED)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        (r"(\w)\1", "groupref"),
+        (r"(?m:^a)", "a flag for a part of it"),
+        (r"(?s)a.b", "a flag"),
+        (r"(?i)é", "a letter beyond a to z"),
+        (r"[\W\d]", "a negated class among others"),
+        (r"(?>a+)b", "atomic group"),
+    ],
+)
+def test_a_pattern_that_means_nothing_in_a_browser_is_refused(tmp_path, pattern, reason):
+    bundle = make_bundle(tmp_path / "bundle", redact=Redaction(ids=(pattern,)))
+    with pytest.raises(WebFailed, match=reason):
+        describe(bundle, {})
+
+
+def test_redaction_comes_before_reading(tmp_path):
+    page = make_page(tmp_path, redact=Redaction(), max_tokens=WHOLE)
+    read_alike(page, [{"response": text} for text in PERSONAL])
+    assert Path(page[1].folder / "page.json").read_text("utf-8").count("[EMAIL]") == 1

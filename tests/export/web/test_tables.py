@@ -1,0 +1,98 @@
+"""The page reads and writes tables as Python does, and names the row that is malformed."""
+
+import base64
+import csv
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgedistill_serve.errors import DataError
+from edgedistill_serve.tables import columns, read_rows
+
+from .tiny_page import under_node
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\",;\t\r\n'="), max_size=12)
+
+
+def table(content: bytes, wanted: tuple[str, ...] = ("response",)):
+    return under_node("table", bytes=base64.b64encode(content).decode(), wanted=list(wanted))
+
+
+def written(rows, delimiter=",") -> bytes:
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(rows)
+    return text.getvalue().encode()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=40))
+def test_a_table_has_the_rows_that_python_reads(tmp_path_factory, rows):
+    content = written([("id", "response", "note"), *rows])
+    path = tmp_path_factory.mktemp("table") / "rows.csv"
+    path.write_bytes(content)
+    found = table(content)
+    assert found["columns"] == list(columns(path))
+    assert found["rows"] == [list(row.values.values()) for row in read_rows(path)]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_other_separators_are_told_by_the_header(delimiter):
+    rows = [("id", "response"), ("1", "a, b"), ("2", "c;d\te")]
+    found = table(written(rows, delimiter))
+    assert [found["columns"], *found["rows"]] == [list(row) for row in rows]
+    assert found["separator"] == delimiter
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column_and_is_remembered():
+    found = table(b"\xef\xbb\xbfresponse,id\na,1\n")
+    assert (found["columns"], found["marked"]) == (["response", "id"], True)
+
+
+def test_a_table_of_one_column_may_have_empty_cells():
+    assert table(b"response\na\n\nb\n")["rows"] == [["a"], [""], ["b"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "the file is empty: there is no header row."),
+        (b"\n\n", "the file is empty: there is no header row."),
+        (b"a,response,a\n1,2,3\n", "row 1: two columns have the name “a”."),
+        (b"a,response\n1,2\n1,2,3\n", "row 3: the number of fields is 3, the header has 2."),
+        (b"a,response\n1,2\n\n1,2\n", "row 3: the row is empty."),
+        (b'a,response\n1,"2\n3,4\n', "row 2: the double quotes of the row that begins here do not match."),
+        (b'a,response\n1,"2"x\n', "row 2: the double quotes of the row that begins here do not match."),
+        (b'a,response\n1,2"x\n', "row 2: the double quotes of the row that begins here do not match."),
+        (b"a,response\n1,\xff\n", "the text is no UTF-8."),
+    ],
+)
+def test_what_is_malformed_is_refused_as_python_refuses_it(tmp_path, content, told):
+    assert table(content)["fault"].startswith(told)
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError):
+        list(read_rows(path))
+
+
+def test_columns_are_found_by_name_whatever_their_case_and_a_single_column_is_the_response():
+    def inspect(content: bytes, *inputs: str):
+        return under_node("inspect", bytes=base64.b64encode(content).decode(), inputs=list(inputs))
+
+    found = inspect(b"Question, Response \nq,r\n", "question", "reference_answer", "response")
+    assert found["chosen"] == {"question": "Question", "reference_answer": "", "response": " Response "}
+    assert found["rows"] == 1
+    assert inspect(b"answers\nx\n", "response")["chosen"] == {"response": "answers"}
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-x", "@SUM(A1)", "\tx", "\rx", "-1e", "+-1"])
+def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe(cell):
+    (read,) = csv.reader(io.StringIO(under_node("line", cells=[cell], separator=","), newline=""))
+    assert read == [f"'{cell}"]
+
+
+@pytest.mark.parametrize("cell", ["-5", "+0.5", "-1,5", "1e-5", "-.5e+3", "a=b", "'=1"])
+def test_numbers_and_texts_are_written_as_they_are(cell):
+    (read,) = csv.reader(io.StringIO(under_node("line", cells=[cell], separator=","), newline=""))
+    assert read == [cell]

@@ -1,0 +1,139 @@
+"""A page's folder: whole or not there, held to its sums, and nothing in it that asks another machine."""
+
+import base64
+import json
+import re
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from edgedistill_export.errors import ExportFailed, WebFailed
+from edgedistill_export.web import Vendored, browser_hop, browser_scores, record_browser_hop, vendored, write_web
+from edgedistill_export.web.vendored import INDEX
+from edgedistill_serve import Bundle, Scorer
+from edgedistill_serve.score import Score
+
+from .tiny_page import CONTEXT, make_bundle, make_page
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Bundle:
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def kept_by(folder: Path) -> dict:
+    script = (folder / "sw.mjs").read_text("utf-8")
+    return json.loads(script.removeprefix("const KEPT = ").split(";\n", 1)[0])
+
+
+def test_every_file_but_the_licences_is_kept_for_offline_use_with_its_sum(bundle, tmp_path):
+    page = write_web(bundle, tmp_path / "page")
+    kept = kept_by(page.folder)
+    assert files_of(page.folder) - set(kept["files"]) == {
+        "sw.mjs",
+        "vendor/tokenizers-LICENSE",
+        "vendor/onnxruntime-LICENSE",
+        "vendor/onnxruntime-ThirdPartyNotices.txt",
+    }
+    for name, said in kept["files"].items():
+        digest = sha256((page.folder / name).read_bytes()).digest()
+        assert said["integrity"] == f"sha256-{base64.b64encode(digest).decode()}", name
+    assert bundle.manifest.version in kept["cache"]
+
+
+def test_one_changed_byte_gives_another_cache(bundle, tmp_path):
+    page = write_web(bundle, tmp_path / "page")
+    npm = vendored()
+    changed = Vendored({**npm.files, "tokenizers.min.mjs": npm.files["tokenizers.min.mjs"] + b"\n"}, npm.packages)
+    other = write_web(bundle, tmp_path / "other", changed)
+    assert kept_by(page.folder)["cache"] != kept_by(other.folder)["cache"]
+
+
+def test_the_same_bundle_gives_the_same_bytes(bundle, tmp_path):
+    one, other = (write_web(bundle, tmp_path / name).folder for name in ("one", "other"))
+    assert files_of(one) == files_of(other)
+    assert all((one / name).read_bytes() == (other / name).read_bytes() for name in files_of(one))
+
+
+def test_no_script_or_style_of_the_page_names_another_machine_or_stands_inline(bundle, tmp_path):
+    page = write_web(bundle, tmp_path / "page").folder
+    own = [page / "index.html", page / "sw.mjs", *(page / "page").iterdir()]
+    for file in own:
+        addresses = set(re.findall(r"https?://[^\s\"'<`,.]+", file.read_text("utf-8")))
+        assert addresses <= {"http://127", "http://localhost", "http://www"}, file.name
+    html = (page / "index.html").read_text("utf-8")
+    assert re.findall(r"<script(?![^>]*src=)|<style|\son\w+=|style=", html) == []
+
+
+def test_a_page_replaces_a_page_and_nothing_else(bundle, tmp_path):
+    (tmp_path / "page").mkdir()
+    write_web(bundle, tmp_path / "page")
+    (tmp_path / "page" / "left-over").write_text("old")
+    write_web(bundle, tmp_path / "page")
+    assert "left-over" not in files_of(tmp_path / "page")
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "thesis.txt").write_text("mine")
+    with pytest.raises(WebFailed, match="this is no page"):
+        write_web(bundle, tmp_path / "papers")
+    assert files_of(tmp_path / "papers") == {"thesis.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {"page", "papers"}
+
+
+def test_missing_npm_files_are_named_with_what_fetches_them(tmp_path):
+    with pytest.raises(WebFailed, match="make web"):
+        vendored(tmp_path)
+
+
+def test_an_npm_file_that_was_changed_is_refused(tmp_path):
+    (tmp_path / "a.mjs").write_text("other")
+    (tmp_path / INDEX).write_text(json.dumps({"packages": {}, "files": {"a.mjs": sha256(b"this").hexdigest()}}))
+    with pytest.raises(WebFailed, match=r"a\.mjs: the file is missing or was changed"):
+        vendored(tmp_path)
+
+
+def test_under_node_the_pages_scripts_give_pythons_scores(tmp_path):
+    bundle, _ = make_page(tmp_path, inputs=(*CONTEXT, "response"))
+    rows = [CONTEXT | {"response": text} for text in ("you worked hard", "", "great job " * 40, "smart!")]
+    native, browser = Scorer(bundle).score(rows), browser_scores(bundle, rows)
+    assert [(one.label, one.decision, one.reason, one.tokens) for one in browser] == [
+        (one.label, one.decision, one.reason, one.tokens) for one in native
+    ]
+    hop = browser_hop("ONNX fp32", native, browser)
+    assert (hop.before, hop.after, hop.rows, hop.flips) == ("ONNX fp32", "ONNX fp32 in the browser", 4, 0)
+    assert hop.max_probability_difference < 1e-5
+
+
+def test_a_page_that_drifts_fails_the_export(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle", off=1.0)
+    with pytest.raises(ExportFailed, match=r"The probabilities differ by up to 0\.\d+"):
+        browser_scores(bundle, [{"response": "great job"}])
+
+
+def test_a_hop_counts_flips_and_the_largest_change():
+    def score(share: float) -> Score:
+        shares = {"yes": share, "no": 1 - share}
+        label = max(shares, key=shares.__getitem__)
+        return Score(label, shares[label], shares, "accept", None, False, 3)
+
+    hop = browser_hop("int8", [score(0.9), score(0.45)], [score(0.8), score(0.55)])
+    assert (hop.flips, hop.flip_rate) == (1, 0.5)
+    assert hop.max_probability_difference == pytest.approx(0.1)
+
+
+def test_the_hop_goes_into_the_bundle_and_its_card_once(tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    one = Scorer(bundle).score(["great job"])
+    hop = browser_hop("ONNX fp32", one, one)
+    locked = [{"before": hop.before, "after": hop.after, "rows": 7, "flips": 0}]
+    again = record_browser_hop(record_browser_hop(bundle, hop, locked), hop, locked)
+    assert again.manifest.provenance["export"]["chain_on_test_rows"] == locked
+    assert again.manifest.provenance["export"]["browser"]["flips"] == 0
+    card = (again.folder / "README.md").read_text("utf-8")
+    assert card.startswith("# Tiny\n")
+    assert card.count("## In a browser") == 1
+    assert "0 of 1 validation rows, 0 of 7 test rows" in card
