@@ -31,6 +31,7 @@ from edgedistill_export import Checkpoint, ExportPlan, export_bundle
 from edgedistill_export.speed import speeds
 from edgedistill_serve.bundle import Bundle
 from edgedistill_serve.encoding import Encoder
+from edgedistill_serve.manifest import MODEL_FILES
 from edgedistill_serve.scorer import Scorer
 from edgedistill_serve.session import Session
 from edgedistill_serve.task import inputs_of
@@ -73,8 +74,8 @@ def shrink(student: Path, folder: Path, section: ShrinkSection, data: Path) -> S
     found = change([row["label"] for row in validation], before, after, TASK)
     lost = found.kappa_lost.value if found.kappa_lost else float("nan")
     CONSOLE.print(
-        f"{student.name}: layers {shrunk.layers}, {section.epochs} epochs, best {shrunk.best.epoch}, {shrunk.texts} texts"
-        f"; validation: flips {found.flip_rate.value:.1%}, kappa lost {lost:+.3f}, macro-F1 {shrunk.best.macro_f1:.3f}"
+        f"{student.name}: layers {shrunk.layers}, epoch {shrunk.best.epoch} of {section.epochs}, {shrunk.texts} texts; "
+        f"validation: flips {found.flip_rate.value:.1%}, kappa lost {lost:+.3f}, macro-F1 {shrunk.best.macro_f1:.3f}"
     )
     return shrunk
 
@@ -107,7 +108,7 @@ def timed(bundles: dict[str, Bundle], data: Path) -> dict[str, float]:
     rows = [inputs_of(row, TASK) for row in divided(data)[0]]
     encoded = {name: Encoder(bundle.tokenizer_file, MAX_TOKENS).encode(rows) for name, bundle in bundles.items()}
     sessions = {
-        name: Session(bundle.model_file(bundle.manifest.precision) or bundle.folder) for name, bundle in bundles.items()
+        name: Session(bundle.folder / MODEL_FILES[bundle.manifest.precision]) for name, bundle in bundles.items()
     }
     found: dict[str, list[float]] = {name: [] for name in bundles}
     for _ in range(ROUNDS):
