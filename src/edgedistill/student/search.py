@@ -166,11 +166,6 @@ class Search:
         over.sort(key=lambda trial: (trial.user_attrs["proposal"], place[trial.user_attrs["seed"]]))
         return tuple(map(_told, over))
 
-    def note(self, note: str) -> None:
-        """Take a sentence down, once, for whoever reads what came of the search."""
-        if note not in self.notes:
-            self.notes += (note,)
-
     def standing(self, rows: int) -> Standing:
         """Say how far the search is, over so many rows."""
         with stored(self._folder):

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def train_student(
         with replacing(folder) as new:
             for files in (aside, checkpoint):
                 copy_files(files, new)
-    notes += search.notes
+    notes += (*search.notes, *dict.fromkeys(work.notes))
     notes += note_cut_rows(taught, "mixture", section.max_tokens)
     notes += note_cut_rows(judged, "validation", section.max_tokens)
     return TrainedStudent(folder, search.trials, best, levers, notes)
@@ -165,6 +165,7 @@ class _Work:
         adapters: What is trained in the place of the weights; None for the weights.
         kept: Where the search outlives this process; None where it does not.
         progress: Told how far the search is.
+        notes: What trials had to say.
     """
 
     backbone: Path
@@ -178,6 +179,7 @@ class _Work:
     adapters: LoraSection | None
     kept: Path | None
     progress: Callable[[TrainingProgress], None] | None
+    notes: list[str] = field(default_factory=list)
 
     def run(self, search: Search, taken: Taken) -> None:
         """Run one trial, and record how it ended."""
@@ -208,7 +210,7 @@ class _Work:
                 objective=self.objective,
                 patience=self.patience,
                 keep=taken.kept.folder / "epochs" if self.kept else None,
-                on_note=search.note,
+                on_note=self.notes.append,
             )
         except _FellBehind:
             early = True
