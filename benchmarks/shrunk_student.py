@@ -107,9 +107,8 @@ def timed(bundles: dict[str, Bundle], data: Path) -> dict[str, float]:
     """Texts per second alone on one thread, of the processor's time; medians of rounds in which the two take turns."""
     rows = [inputs_of(row, TASK) for row in divided(data)[0]]
     encoded = {name: Encoder(bundle.tokenizer_file, MAX_TOKENS).encode(rows) for name, bundle in bundles.items()}
-    sessions = {
-        name: Session(bundle.folder / MODEL_FILES[bundle.manifest.precision]) for name, bundle in bundles.items()
-    }
+    graphs = {name: bundle.folder / MODEL_FILES[bundle.manifest.precision] for name, bundle in bundles.items()}
+    sessions = {name: Session(graph) for name, graph in graphs.items()}
     found: dict[str, list[float]] = {name: [] for name in bundles}
     for _ in range(ROUNDS):
         for name in bundles:
