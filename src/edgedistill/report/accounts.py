@@ -1,0 +1,165 @@
+"""What the sections tell beside agreement: how the student was taught, what it cost, where it errs.
+
+mixture_table()   training rows by source and label
+trial_lines()     the trials of the search
+consistency()     how far the teacher's votes agree with one another
+stage_costs()     time, answers, tokens and money per stage
+disagreements()   test rows that the model codes otherwise than the human coders
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgedistill.report.material import Journal, Material, ScoredRow, Table, TeacherVote
+from edgedistill.teacher.ledger import Spent
+
+_SHOWN = 20
+_SETTINGS = ("learning_rate", "batch_size", "epochs", "seed")
+
+
+@dataclass(frozen=True, slots=True)
+class MixtureTable:
+    """Training rows by source and label.
+
+    Attributes:
+        rows: All of them.
+        by_source: By source its rows per label, in the order that was asked for.
+        by_machine: Share of the rows whose label a language model gave, in [0, 1].
+    """
+
+    rows: int
+    by_source: Mapping[str, Sequence[int]]
+    by_machine: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrialLine:
+    """One trial of the search.
+
+    Attributes:
+        settings: Its settings by name, as `trials.csv` writes them.
+        epochs: macro-F1 on the validation rows after each epoch.
+        best_epoch: The epoch that was kept, counted from 1; 0 where the trial failed before its first.
+        macro_f1: There; None where it failed.
+        outcome: ``done``, or how it ended.
+        chosen: Whether the student is this trial's.
+    """
+
+    settings: Mapping[str, str]
+    epochs: Sequence[float]
+    best_epoch: int
+    macro_f1: float | None
+    outcome: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """How far the votes of one teacher, or of several, agree with one another on responses that nobody else coded.
+
+    Attributes:
+        rows: Responses with a label.
+        mean: Mean share of the votes that equal the label.
+        unanimous: Share of the responses whose votes are all equal.
+        by_share: Responses by that share, the largest share first.
+        by_label: By label its responses and their mean share.
+    """
+
+    rows: int
+    mean: float
+    unanimous: float
+    by_share: Sequence[tuple[float, int]]
+    by_label: Sequence[tuple[str, int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """What a stage took.
+
+    Attributes:
+        stage: Its name.
+        seconds: Wall time of its last run.
+        cost: Answers and tokens of its last run; None of a stage that asks nobody.
+        spent: In all runs of the project; None where nothing was.
+    """
+
+    stage: str
+    seconds: float
+    cost: Mapping[str, Any] | None
+    spent: Spent | None
+
+
+def mixture_table(journal: Journal, labels: Sequence[str]) -> MixtureTable | None:
+    """Return the training rows by source and label; None before they are drawn."""
+    counts: Mapping[str, int] = journal.stages.get("mix", {}).get("by_source_and_label", {})
+    if not counts:
+        return None
+    sources = dict.fromkeys(name.partition(" ")[0] for name in counts)
+    by_source = {source: [counts.get(f"{source} {label}", 0) for label in labels] for source in sources}
+    total = sum(map(sum, by_source.values()))
+    return MixtureTable(total, by_source, 1 - sum(by_source.get("human", ())) / total)
+
+
+def trial_lines(trials: Table | None) -> tuple[TrialLine, ...]:
+    """Return the trials of a fine-tuned student, in the order in which they were made; none of a frozen one."""
+    if trials is None or "epoch" not in trials.header:
+        return ()
+    lines: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
+    for row in trials:
+        lines[tuple(row[name] for name in _SETTINGS)].append(row)
+    found = [_trial(rows) for rows in lines.values()]
+    best = max((each.macro_f1 for each in found if each.macro_f1 is not None), default=None)
+    first = next((each for each in found if each.macro_f1 == best), None)
+    return tuple(_trial(rows, chosen=each is first) for rows, each in zip(lines.values(), found, strict=True))
+
+
+def consistency(votes: Sequence[TeacherVote]) -> Consistency | None:
+    """Return how far the teacher's votes agree with one another; None without labels."""
+    if not votes:
+        return None
+    shares = [round(vote.consistency, 2) for vote in votes]
+    of_label: dict[str, list[float]] = defaultdict(list)
+    for vote in votes:
+        of_label[vote.label].append(vote.consistency)
+    return Consistency(
+        rows=len(votes),
+        mean=sum(vote.consistency for vote in votes) / len(votes),
+        unanimous=sum(vote.consistency >= 1 for vote in votes) / len(votes),
+        by_share=sorted(Counter(shares).items(), reverse=True),
+        by_label=[(label, len(each), sum(each) / len(each)) for label, each in of_label.items()],
+    )
+
+
+def stage_costs(journal: Journal) -> tuple[StageCost, ...]:
+    """Return what each stage took, in the order in which they ran."""
+    return tuple(
+        StageCost(name, float(entry.get("seconds", 0.0)), entry.get("cost"), journal.spending.get(name))
+        for name, entry in journal.stages.items()
+        if name != "report"
+    )
+
+
+def disagreements(material: Material) -> tuple[ScoredRow, ...]:
+    """Return every test row that the model codes otherwise than the human coders, the surest mistakes first."""
+    wrong = [row for row in material.scores if row.student != row.human]
+    return tuple(sorted(wrong, key=lambda row: -row.probability))
+
+
+def shown(material: Material, wrong: Sequence[ScoredRow]) -> Sequence[ScoredRow]:
+    """Return those that the report lists: as many as texts are wanted, at least the first twenty."""
+    return wrong[: max(_SHOWN, material.examples)]
+
+
+def _trial(rows: Sequence[Mapping[str, str]], *, chosen: bool = False) -> TrialLine:
+    first = rows[0]
+    best = next((row for row in rows if row["best"] == "1"), None)
+    return TrialLine(
+        settings={name: first[name] for name in _SETTINGS},
+        epochs=[float(row["validation_macro_f1"]) for row in rows if row["epoch"]],
+        best_epoch=int(best["epoch"]) if best else 0,
+        macro_f1=float(best["validation_macro_f1"]) if best else None,
+        outcome=first["failure"] or first["outcome"],
+        chosen=chosen,
+    )

@@ -1,0 +1,224 @@
+"""The report's figures as SVG that takes its colours from the page, each with its content in words."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from statistics import median
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from edgedistill.agreement import Estimate, ReliabilityBin
+from edgedistill.report.accounts import TrialLine
+from edgedistill.report.evaluation import Review
+from edgedistill.report.material import StudyRun
+from edgedistill.report.numbers import count, estimate, figure, percent
+from edgedistill.report.svg import inline
+from edgedistill.review import Curve
+
+_INK, _FAINT, _PAPER = "#010203", "#010204", "#010205"
+_SERIES = ("#010206", "#010207", "#010208", "#010209")
+_COLOURS = {
+    _INK: "var(--ink)",
+    _FAINT: "var(--faint)",
+    _PAPER: "var(--paper)",
+    **{colour: f"var(--series-{place})" for place, colour in enumerate(_SERIES, 1)},
+}
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "edgedistill",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+_MARKS = ("o", "s", "^", "D")
+_MOST_CURVES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure of the page.
+
+    Attributes:
+        svg: The drawing.
+        told: What it shows, in words, for who cannot see it.
+    """
+
+    svg: str
+    told: str
+
+
+def agreement_plot(found: Mapping[str, Estimate | None], bar: float, kappa: str) -> Picture | None:
+    """Draw κ of every coding with its interval, and the bar; None where none is defined."""
+    shown = {name: each for name, each in found.items() if each}
+    if not shown:
+        return None
+
+    def draw(axes: Any) -> None:
+        for place, each in enumerate(reversed(shown.values())):
+            axes.plot([each.low, each.high], [place, place], color=_SERIES[0], linewidth=2, solid_capstyle="round")
+            axes.plot(each.value, place, "o", color=_SERIES[0], markersize=6)
+        axes.axvline(bar, color=_SERIES[1], linestyle="--", linewidth=1.2)
+        axes.text(bar, len(shown) - 0.45, f"bar {bar:g}", ha="center", va="bottom", color=_SERIES[1])
+        axes.set_yticks(range(len(shown)), list(reversed(shown)), parse_math=False)
+        axes.set_ylim(-0.5, len(shown) - 0.3)
+        axes.set_xlim(min(0, *(each.low for each in shown.values())) - 0.02, 1.02)
+        axes.set_xlabel(f"{kappa} with 95 % interval: 0 as if by lot, 1 always the same code")
+
+    told = "; ".join(f"{name} {estimate(each)}" for name, each in shown.items())
+    drawn = _drawn("agreement", draw, (6.6, 0.8 + 0.36 * len(shown)))
+    return Picture(drawn, f"{kappa} with 95 % intervals: {told}. The bar is {bar:g}.")
+
+
+def reliability_plot(bins: Sequence[ReliabilityBin]) -> Picture:
+    """Draw how often the model is right beside how sure it is, a point for each bin that holds rows."""
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=_FAINT, linestyle="--", linewidth=1)
+        for each in bins:
+            at = [each.mean_probability] * 2
+            axes.plot(at, [each.accuracy.low, each.accuracy.high], color=_SERIES[0], linewidth=1.5)
+            axes.plot(at[0], each.accuracy.value, "o", color=_SERIES[0], markersize=5)
+            axes.annotate(
+                count(each.rows), (at[0], each.accuracy.value), (6, -9), textcoords="offset points", color=_INK
+            )
+        axes.set_xlim(0, 1.04)
+        axes.set_ylim(0, 1.04)
+        axes.set_xlabel("how sure the model is (mean probability)")
+        axes.set_ylabel("how often it is right")
+
+    told = "; ".join(
+        f"{count(each.rows)} rows with mean probability {figure(each.mean_probability, 2)}: right in "
+        f"{percent(each.accuracy.value)}"
+        for each in bins
+    )
+    return Picture(_drawn("reliability", draw, (3.3, 3.1)), f"Probability beside share of right codes. {told}.")
+
+
+def risk_plot(review: Review) -> Picture:
+    """Draw the share of right codes for every share that could be accepted, and where the rule stands."""
+    test, curve = review.test, review.risk_coverage.test
+
+    def draw(axes: Any) -> None:
+        at = [point.coverage for point in curve.points]
+        axes.fill_between(
+            at,
+            [point.accuracy.low for point in curve.points],
+            [point.accuracy.high for point in curve.points],
+            color=_SERIES[0],
+            alpha=0.15,
+            linewidth=0,
+        )
+        axes.plot(at, [point.accuracy.value for point in curve.points], color=_SERIES[0], label="test rows")
+        chose = review.risk_coverage.validation.points
+        axes.plot(
+            [point.coverage for point in chose],
+            [point.accuracy.value for point in chose],
+            color=_SERIES[2],
+            linestyle=":",
+            label="validation rows",
+        )
+        if test.agreement and review.aim:
+            axes.plot(
+                test.share_accepted.value,
+                test.agreement.accuracy.value,
+                "D",
+                color=_SERIES[1],
+                markersize=7,
+                label="the rule, on test rows",
+            )
+        axes.set_xlim(0, 1.02)
+        axes.set_xlabel("share of responses that no person sees")
+        axes.set_ylabel("share of these coded right")
+        axes.legend(frameon=False, loc="lower left")
+
+    return Picture(_drawn("risk", draw, (3.6, 3.1)), _risk_told(curve))
+
+
+def _risk_told(curve: Curve) -> str:
+    some = [curve.points[place] for place in sorted({0, len(curve.points) // 2, len(curve.points) - 1})]
+    told = "; ".join(
+        f"of the surest {percent(point.coverage)} of the test rows {percent(point.accuracy.value)} are coded right"
+        for point in some
+    )
+    return f"Share of right codes by the share accepted: {told}."
+
+
+def learning_plot(trials: Sequence[TrialLine]) -> Picture | None:
+    """Draw macro-F1 on validation rows after each epoch; None where no trial has two of them."""
+    several = [each for each in trials if len(each.epochs) > 1]
+    if not several:
+        return None
+    best = sorted(several, key=lambda each: (not each.chosen, -(each.macro_f1 or 0)))[:_MOST_CURVES]
+
+    def draw(axes: Any) -> None:
+        for each in reversed(best):
+            colour, width = (_SERIES[0], 2) if each.chosen else (_FAINT, 1)
+            axes.plot(range(1, len(each.epochs) + 1), each.epochs, color=colour, linewidth=width)
+            if each.chosen and each.macro_f1 is not None:
+                axes.plot(each.best_epoch, each.macro_f1, "o", color=colour, markersize=6)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("macro-F1, validation rows")
+
+    chosen = best[0]
+    told = ", ".join(figure(each) for each in chosen.epochs)
+    return Picture(_drawn("learning", draw, (4.6, 2.6)), f"macro-F1 of the chosen trial after each epoch: {told}.")
+
+
+def study_plot(runs: Sequence[StudyRun]) -> Picture | None:
+    """Draw the median macro-F1 over seeds along the share of synthetic rows, a curve for each task and set of rows."""
+    curves: dict[str, dict[float, list[float]]] = {}
+    for run in runs:
+        if run.synthetic_share is not None and run.learner == "fine-tuned":
+            of_share = curves.setdefault(f"{run.task}, {run.test} rows", {})
+            of_share.setdefault(round(run.synthetic_share, 2), []).append(run.macro_f1)
+    curves = {name: shares for name, shares in curves.items() if len(shares) > 1}
+    if not curves:
+        return None
+
+    def draw(axes: Any) -> None:
+        for place, (name, shares) in enumerate(curves.items()):
+            colour, mark = _SERIES[place % len(_SERIES)], _MARKS[place % len(_MARKS)]
+            at = sorted(shares)
+            axes.plot(at, [median(shares[share]) for share in at], marker=mark, color=colour, markersize=4)
+            axes.annotate(
+                name,
+                (at[-1], median(shares[at[-1]])),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                color=colour,
+                parse_math=False,
+            )
+            for share in at:
+                axes.plot([share] * len(shares[share]), shares[share], ".", color=colour, markersize=2)
+        axes.set_xlabel("share of synthetic rows in the training set")
+        axes.set_ylabel("macro-F1, test rows")
+
+    told = "; ".join(
+        f"{name}: "
+        + ", ".join(f"{percent(share)} synthetic {figure(median(shares[share]))}" for share in sorted(shares))
+        for name, shares in curves.items()
+    )
+    return Picture(_drawn("study", draw, (6.0, 3.2)), f"Median macro-F1 over seeds. {told}.")
+
+
+def _drawn(name: str, draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+    written = StringIO()
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # The page's own fonts write the text; what matplotlib's lack only shifts it.
+        warnings.filterwarnings("ignore", "Glyph")
+        drawing = Figure(figsize=size, layout="constrained")
+        draw(drawing.subplots())
+        drawing.savefig(written, format="svg", metadata={"Date": None})
+    return inline(written.getvalue(), name, _COLOURS)
