@@ -1,6 +1,7 @@
 """What a reply's headers say about the endpoint's rate limits.
 
-Room    how many more requests the endpoint takes before its window ends
+Room        how much more the endpoint takes before its windows end
+└── Left    one limit
 """
 
 import math
@@ -16,18 +17,29 @@ _A_DATE = 10**9  # a plain number this large is a Unix time, not a number of sec
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What is left of a rate limit.
+class Left:
+    """What is left of one limit.
 
     Attributes:
-        requests: Requests that may still be sent; None where the headers do not say.
-        tokens: Tokens that may still be used; None likewise.
+        count: Requests that may still be sent, or tokens that may still be used.
         seconds: Until there is room again.
     """
 
-    requests: int | None
-    tokens: int | None
+    count: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is left of an endpoint's limits, each with a window of its own.
+
+    Attributes:
+        requests: Of the limit on requests; None where the headers do not say.
+        tokens: Of the limit on tokens; None likewise.
+    """
+
+    requests: Left | None
+    tokens: Left | None
 
 
 def room(headers: Mapping[str, str]) -> Room | None:
@@ -36,15 +48,8 @@ def room(headers: Mapping[str, str]) -> Room | None:
     Args:
         headers: The reply's headers, names in lower case.
     """
-    left: dict[str, int] = {}
-    waits: list[float] = []
-    for kind in ("requests", "tokens"):
-        remaining = headers.get(f"x-ratelimit-remaining-{kind}", "")
-        seconds = _seconds(headers.get(f"x-ratelimit-reset-{kind}", ""))
-        if re.fullmatch(r"[0-9]{1,15}", remaining) and seconds is not None:
-            left[kind] = int(remaining)
-            waits.append(seconds)
-    return Room(left.get("requests"), left.get("tokens"), max(waits)) if left else None
+    requests, tokens = _left(headers, "requests"), _left(headers, "tokens")
+    return Room(requests, tokens) if requests or tokens else None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -59,6 +64,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             continue
         return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
     return None
+
+
+def _left(headers: Mapping[str, str], kind: str) -> Left | None:
+    remaining = headers.get(f"x-ratelimit-remaining-{kind}", "")
+    seconds = _seconds(headers.get(f"x-ratelimit-reset-{kind}", ""))
+    return Left(int(remaining), seconds) if re.fullmatch(r"[0-9]{1,15}", remaining) and seconds is not None else None
 
 
 def _seconds(text: str) -> float | None:

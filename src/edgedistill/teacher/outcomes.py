@@ -95,6 +95,8 @@ _REFUSAL_WORDS = re.compile(
 )
 _MODEL_WORDS = re.compile(r"model.*(not found|not exist|unknown|not available)|(unknown|no such|invalid) model")
 
+_STATUS_OF = {"insufficient_quota": 429, "rate_limit_exceeded": 429}  # of the codes that come with status 200 too
+
 
 def outcome_of_status(
     status: int,
@@ -117,7 +119,7 @@ def outcome_of_status(
     """
     code, message = _said(body)
     told = f"HTTP {status} {code}".strip()
-    if status == 429 and code == "insufficient_quota":
+    if status == 402 or (status == 429 and code == "insufficient_quota"):
         return Fatal("quota", told)
     if status == 429:
         return Busy(Failure(Cause.RATE_LIMITED, body, told), wait=_wait(headers), crowded=True)
@@ -151,7 +153,7 @@ def outcome_of_body(body: str, *, heard: bool, headers: Mapping[str, str] | None
         return Answered(value, room(headers or {}))
     if isinstance(value, dict) and value.get("error"):
         code, _ = _said(body)
-        status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else 400
+        status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else _STATUS_OF.get(code, 400)
         return outcome_of_status(status, {}, body, formatted=False, heard=heard)
     if isinstance(value, dict) and heard:
         return Rejected(Failure(Cause.UNREADABLE, body, "HTTP 200"))
@@ -163,9 +165,9 @@ def outcome_of_body(body: str, *, heard: bool, headers: Mapping[str, str] | None
 
 def _wait(headers: Mapping[str, str]) -> float | None:
     """Return how long a refused request should wait: Retry-After, else until the limit that is used up has room."""
-    asked, left = retry_after(headers), room(headers)
-    used_up = left is not None and 0 in (left.requests, left.tokens)
-    return left.seconds if asked is None and left is not None and used_up else asked
+    asked, found = retry_after(headers), room(headers)
+    lefts = [left for left in (found.requests, found.tokens) if left and left.count == 0] if found else []
+    return max((left.seconds for left in lefts), default=None) if asked is None else asked
 
 
 def _refused_parameter(message: str, sent: Collection[str]) -> str | None:

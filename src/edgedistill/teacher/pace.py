@@ -11,6 +11,7 @@ requests are sent than that until it is due to be refilled.
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from edgedistill.teacher.limits import Room
 
@@ -91,12 +92,13 @@ class Pace:
     def _heed(self, room: Room | None) -> None:
         if room is None:
             return
-        counts = [] if room.requests is None else [room.requests]
+        lefts = [] if room.requests is None else [room.requests]
         if room.tokens is not None and self._tokens:
-            counts.append(int(room.tokens / self._tokens))
-        if counts:  # what is in flight may not have reached the endpoint when it counted
-            self._left = min(counts) - self.in_flight
-            self._left_until = self._clock() + min(room.seconds, _LONGEST)
+            lefts.append(replace(room.tokens, count=int(room.tokens.count / self._tokens)))
+        if lefts:
+            least = min(lefts, key=lambda left: (left.count, -left.seconds))
+            self._left = least.count - self.in_flight  # the endpoint may not have counted what is in flight
+            self._left_until = self._clock() + min(least.seconds, _LONGEST)
 
     def _wait(self) -> float | None:
         """Return None where a request may be sent now, else after how many seconds to look again."""

@@ -46,6 +46,9 @@ def test_an_account_without_credit_stops_the_run() -> None:
     assert of(429, {"message": "You exceeded your quota", "code": "insufficient_quota"}) == Fatal(
         "quota", "HTTP 429 insufficient_quota"
     )
+    assert of(402, {"message": "Insufficient credits", "code": 402}) == Fatal("quota", "HTTP 402 402")
+    in_a_200 = json.dumps({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
+    assert outcome_of_body(in_a_200, heard=True) == Fatal("quota", "HTTP 429 insufficient_quota")
 
 
 def test_a_forbidden_text_does_not_stop_a_run_whose_key_works() -> None:
@@ -96,6 +99,7 @@ def test_an_unknown_answer_format_is_told_from_other_bad_requests(message: str) 
     [
         ('{"choices": [{"message": {}}]}', Answered),
         ('{"error": {"message": "overloaded", "code": 503}}', Busy),
+        ('{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}', Busy),
         ('{"error": {"message": "bad", "code": "invalid"}}', Rejected),
         ("<html>Welcome</html>", Busy),
         ("", Busy),
@@ -135,6 +139,18 @@ def test_every_error_reply_is_sorted(status: int, body: str) -> None:
 )
 def test_retry_after_is_read_in_seconds(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds
+
+
+def test_a_refused_request_waits_for_the_limit_that_is_used_up_and_for_no_other() -> None:
+    headers = {
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "1s",
+        "x-ratelimit-remaining-tokens": "149984",
+        "x-ratelimit-reset-tokens": "6m0s",
+    }
+    outcome = outcome_of_status(429, headers, "{}", formatted=True, heard=True)
+    assert isinstance(outcome, Busy)
+    assert outcome.wait == 1.0
 
 
 def test_retry_after_may_be_a_date() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.teacher.limits import Room, room
+from edgedistill.teacher.limits import Left, Room, room
 from edgedistill.teacher.pace import Pace
 
 
@@ -87,7 +87,7 @@ def test_a_lone_refusal_makes_nobody_else_wait_and_a_second_one_does() -> None:
 def test_no_more_are_sent_than_the_headers_have_room_for_until_the_window_ends() -> None:
     clock = Clock()
     pace = opened(8, clock)
-    pace.answered(Room(requests=2, tokens=None, seconds=30.0), 10)
+    pace.answered(Room(requests=Left(2, 30.0), tokens=None), 10)
     assert enter_all(pace, 5) == 2
     clock.now += 31
     assert enter_all(pace, 5) == 5
@@ -95,8 +95,17 @@ def test_no_more_are_sent_than_the_headers_have_room_for_until_the_window_ends()
 
 def test_room_for_tokens_is_room_for_so_many_requests_of_the_usual_size() -> None:
     pace = opened(8, Clock())
-    pace.answered(Room(requests=None, tokens=350, seconds=30.0), 100)
+    pace.answered(Room(requests=None, tokens=Left(350, 30.0)), 100)
     assert enter_all(pace, 8) == 3
+
+
+def test_nobody_waits_for_the_window_of_a_limit_that_has_room() -> None:
+    clock = Clock()
+    pace = opened(8, clock)
+    pace.answered(Room(requests=Left(0, 1.0), tokens=Left(149_984, 360.0)), 10)
+    assert enter_all(pace, 5) == 0
+    clock.now += 2
+    assert enter_all(pace, 5) == 5
 
 
 def test_who_waits_is_let_through_when_another_leaves() -> None:
@@ -136,8 +145,7 @@ def test_the_limit_stays_between_one_and_the_concurrency(events: list[str], most
 def test_a_reset_is_read_in_the_forms_that_endpoints_use(text: str, seconds: float) -> None:
     found = room({"x-ratelimit-remaining-requests": "7", "x-ratelimit-reset-requests": text})
     assert found is not None
-    assert (found.requests, found.tokens) == (7, None)
-    assert found.seconds == pytest.approx(seconds)
+    assert found == Room(requests=Left(7, pytest.approx(seconds)), tokens=None)
 
 
 @pytest.mark.parametrize(
@@ -158,4 +166,4 @@ def test_headers_that_are_not_whole_say_nothing(headers: dict[str, str]) -> None
 @given(st.dictionaries(st.sampled_from(["x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]), st.text()))
 def test_no_header_whatever_makes_the_reader_fail(headers: dict[str, Any]) -> None:
     found = room(headers)
-    assert found is None or found.seconds >= 0
+    assert found is None or (found.requests is not None and found.requests.seconds >= 0)
