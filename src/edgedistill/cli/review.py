@@ -42,7 +42,7 @@ def write(
     project = read_project(project_file)
     records = read_records(project)
 
-    from edgedistill.stages.reviewing import write_sheet
+    from edgedistill.review.round_trip import write_sheet
 
     terminal = Terminal(as_json=as_json)
     done = write_sheet(project, records, out, responses=responses, suggestions=show_suggestions)
@@ -72,7 +72,7 @@ def merge(
     project = read_project(project_file)
     records = read_records(project)
 
-    from edgedistill.stages.reviewing import merge_codes, read_codes
+    from edgedistill.review.round_trip import merge_codes, read_codes
 
     terminal = Terminal(as_json=as_json)
     merging = read_codes(project, records, coded, responses=responses)

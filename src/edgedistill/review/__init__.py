@@ -5,6 +5,7 @@ calibration.py   fit_temperature(): probabilities that mean what they say
 thresholds.py    choose_rule(): a threshold per label, by a stated aim
 coverage.py      outcome(), risk_coverage(): what a rule does, and every rule there could be
 sheet.py         sheet(), read_sheet(): responses leave to be coded, and codes come back
+round_trip.py    write_sheet(), read_codes(), merge_codes(): the same with a project's bundle and files
 """
 
 from edgedistill.review.calibration import Calibration, fit_temperature

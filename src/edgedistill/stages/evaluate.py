@@ -11,7 +11,7 @@ from edgedistill.stages.calibrate import Chosen, choose, told_calibration, told_
 from edgedistill.stages.chain import STUDENT, chain
 from edgedistill.stages.comparing import comparisons, human_ceiling, shifts, subgroup_tables
 from edgedistill.stages.gate import between
-from edgedistill.stages.population import population
+from edgedistill.stages.population import read_population, told_prevalence
 from edgedistill.stages.run import Run
 from edgedistill.stages.scored import test_scores, validation_scores
 from edgedistill.stages.shrink import exported_student
@@ -36,6 +36,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         Cost and notes for `run.json`.
     """
     splits, section = run.records.splits, run.project.evaluation
+    uncoded = read_population(run)
     student = Checkpoint.load(exported_student(run), run.project.task.task, run.project.student.max_tokens)
     validation = validation_scores(student, splits.validation)
     chosen = choose(validation, section, run.project.review)
@@ -71,7 +72,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "shifts": shifts(human, codings, test.task, groups, section.positive),
         "ceiling": human_ceiling(run, codings["student"], groups),
         "subgroups": subgroup_tables(run, human, codings, groups),
-        "prevalence": population(run, student, agreements["student"]["confusion"]),
+        "prevalence": told_prevalence(uncoded, student, agreements["student"]["confusion"]),
     }
     run.folder.write_json("evaluation.json", result)
     run.folder.write_csv("test_scores.csv", _lines(test, chosen, codings.get("teacher", {})))

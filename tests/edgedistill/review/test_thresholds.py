@@ -12,7 +12,7 @@ from edgedistill_serve.task import Task
 
 from .scoring import TASK, drawn, locked, scores_of
 
-TRIALS = 12
+TRIALS = 8
 
 
 def accepted(scores, rule, temperature=1.0):

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgedistill.errors import DataError, ProjectFileError, RunError
 from edgedistill.project.sections import Project
 from edgedistill.records import Records, Response, read_responses
-from edgedistill.review import Merging, read_sheet, sheet
+from edgedistill.review.sheet import Merging, read_sheet, sheet
 from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.table_writer import table_writer
 from edgedistill_serve.tables import Row, columns, read_rows

@@ -1,0 +1,56 @@
+"""The sections `evaluation` and `review`: an aim has its own number, and names must be there."""
+
+import pytest
+
+from edgedistill.errors import ProjectFileError
+from edgedistill.project import read_project
+
+PROJECT = """\
+name: t
+task: {labels: [{name: process}, {name: outcome}]}
+data: {human: h.csv}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def write_and_read(more):
+        (tmp_path / "p.yaml").write_text(PROJECT + more, "utf-8")
+        return read_project(tmp_path / "p.yaml")
+
+    return write_and_read
+
+
+def test_what_is_left_out_calibrates_and_chooses_no_thresholds(read):
+    project = read("")
+    assert project.review is None
+    assert project.evaluation.calibrate
+    assert (project.evaluation.coders, project.evaluation.subgroups, project.evaluation.population) == ((), (), None)
+
+
+@pytest.mark.parametrize("aim", ["{aim: keep_kappa, at_least: 0.75}", "{aim: at_most_to_people, share: 0.15}"])
+def test_an_aim_comes_with_its_number(read, aim):
+    assert read(f"review: {aim}\n").review.aim in aim
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("review: {aim: keep_kappa}", "the aim keep_kappa needs the key at_least"),
+        ("review: {aim: keep_kappa, share: 0.1}", "the aim keep_kappa needs the key at_least"),
+        ("review: {aim: at_most_to_people}", "the aim at_most_to_people needs the key share"),
+        (
+            "review: {aim: at_most_to_people, share: 0.1, at_least: 0.7}",
+            "the aim at_most_to_people has no key at_least; its number is share",
+        ),
+        ("review: {aim: keep_kappa, at_least: 1.2}", "review.at_least"),
+        ("review: {aim: keep_kapa, at_least: 0.7}", "review.aim"),
+        ("review: {at_least: 0.7}", "the key review.aim is missing"),
+        ("evaluation: {positive: proces}", "evaluation.positive is no label; labels are process, outcome"),
+        ("evaluation: {subgroup: [x]}", "did you mean subgroups?"),
+    ],
+)
+def test_an_impossible_section_is_told_with_its_key(read, given, told):
+    with pytest.raises(ProjectFileError) as error:
+        read(given + "\n")
+    assert told in str(error.value)
