@@ -142,6 +142,8 @@ class Terminal:
         """Show student and teacher against the human codes of the test rows."""
         self.console.print(f"Agreement with human codes on {evaluation['rows']} locked test rows, 95 % intervals")
         self.console.print(_table(evaluation["agreement"]))
+        for line in _trust(evaluation):
+            self.console.print(f"  {line}", markup=False)
 
     def chain(self, export: Mapping[str, Any]) -> None:
         """Show the hops from the trained model to the file that is served."""
@@ -234,6 +236,28 @@ def _written(entry: Mapping[str, Any]) -> Iterator[str]:
     if near := entry["near_train"]["rows"]:
         other = entry["near_train"]["with_another_human_code"]
         yield f"{near} of the kept resemble a train row closely, {other} of these one with another human code"
+
+
+def _trust(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """What calibration, review rule and human coders say, a line each."""
+    calibration, review = evaluation["calibration"], evaluation["review"]
+    if calibration["method"] != "none":
+        before, after = (calibration["test"][when]["ece"]["value"] for when in ("before", "after"))
+        yield (
+            f"temperature {calibration['temperature']:.2f} from {calibration['rows']} validation rows: calibration "
+            f"error on test rows {before:.3f}, calibrated {after:.3f}"
+        )
+    if review["aim"]:
+        accepted, kept = review["test"]["share_accepted"], review["test"]["agreement"]
+        kappa = "" if kept is None else f", their kappa {_interval(kept['kappa'])}"
+        yield f"review rule: accepts {_interval(accepted)} of the test rows{kappa}"
+    for pair in (evaluation["ceiling"] or {}).get("pairs", ()):
+        kappa = _interval(pair["agreement"] and pair["agreement"]["kappa"])
+        yield f"human coders {pair['first']} and {pair['second']}: kappa {kappa} on {pair['rows']} test rows"
+
+
+def _interval(estimate: Mapping[str, float] | None) -> str:
+    return "undefined" if estimate is None else "{value:.3f} [{low:.3f}, {high:.3f}]".format(**estimate)
 
 
 def _cost(cost: Mapping[str, Any]) -> str:
