@@ -20,6 +20,7 @@ def test_a_run_writes_every_file_of_the_run_folder(lesson):
         "mixture.csv",
         "trials.csv",
         "evaluation.json",
+        "report.html",
         "run.json",
         "set_aside.csv",
     ):
@@ -53,7 +54,7 @@ def test_each_text_is_asked_for_as_often_as_there_are_votes(lesson):
 def test_a_second_run_skips_what_is_done_and_asks_nothing(lesson):
     project, _, _ = lesson
     done = command("edgedistill", "run", project, "--offline")
-    assert done.stdout.count("done before") == 6
+    assert done.stdout.count("done before") == 7
 
 
 def test_another_machine_repeats_the_run_offline_from_the_exported_answers(lesson, tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgedistill.cli.cache import cache_app
+from edgedistill.cli.report import report
 from edgedistill.cli.review import review_app
 from edgedistill.cli.shipping import CheckBrowser, DryRun, Public, Push, Shipping, Sign, Web, shipping
 from edgedistill.cli.study import study_app
@@ -69,14 +70,14 @@ def init(
 @app.command()
 def run(
     project: ProjectFile,
-    until: Annotated[str, typer.Option(metavar="STAGE", help="The last stage to run.")] = "export",
+    until: Annotated[str, typer.Option(metavar="STAGE", help="The last stage to run.")] = "report",
     offline: Offline = False,
     accept_teacher: Accept = False,
     as_json: AsJson = False,
 ) -> None:
     """Run all stages of a project; stages that are done are skipped.
 
-    Stages: gate, label, generate, mix, train, evaluate, export.
+    Stages: gate, label, generate, mix, train, evaluate, export, report.
 
     Example: edgedistill run praise/project.yaml
     """
@@ -160,10 +161,10 @@ def _work(
             terminal.finish({"run": str(folder.path), **stop.result})
             return
     result: dict[str, Any] = {"run": str(folder.path), "stages": {step.stage: step.entry for step in steps}}
-    if steps and steps[-1].stage == "export":
+    if exported := next((step for step in steps if step.stage == "export"), None):
         bundle = folder / "bundle"
         size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
-        terminal.console.print(f"bundle  {bundle}  {size / 1e6:.1f} MB, serves {steps[-1].entry['served']}")
+        terminal.console.print(f"bundle  {bundle}  {size / 1e6:.1f} MB, serves {exported.entry['served']}")
         result["bundle"] = {"path": str(bundle), "bytes": size} | doing.shipping.ship(job, terminal)
     terminal.finish(result)
 
@@ -175,7 +176,7 @@ def _stage_command(name: str, does: str) -> None:
         def work(run: "Run", told: "Callable[[Step], None]") -> None:
             from edgedistill.stages import run_stage
 
-            told(run_stage(run, name))
+            run_stage(run, name, told=told)
 
         _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher))
 
@@ -220,7 +221,7 @@ def _asking_work(name: str, *, estimate: bool) -> "Callable[[Run, Callable[[Step
         if estimate:
             try_stage(run, name)
         else:
-            told(run_stage(run, name))
+            run_stage(run, name, told=told)
 
     return work
 
@@ -267,7 +268,7 @@ def _export(
     def work(run: "Run", told: "Callable[[Step], None]") -> None:
         from edgedistill.stages import run_stage
 
-        told(run_stage(run, "export"))
+        run_stage(run, "export", told=told)
 
     ways = shipping(sign, push, web, dry_run=dry_run, public=public, check_browser=check_browser)
     _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher, shipping=ways, tune=tune))
@@ -299,6 +300,7 @@ for _name, _does in (
 ):
     _stage_command(_name, _does)
 app.command("export")(_export)
+app.command("report")(report)
 app.command("web")(web)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from edgedistill.records import Records
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
     from edgedistill.stages import Advance, Prompt, Step
 
+_SAID = "what the endpoint said stands in failures.jsonl in the cache's folder"
 _DIVERSITY = ("distinct_1", "distinct_2", "self_bleu")
 
 
@@ -88,6 +90,10 @@ class Terminal:
             if each["set_aside"]:
                 aside = f"{len(each['set_aside'])} of {each['rows']} validation rows"
                 self.console.print(f"  {whose}{aside} were not coded by the teacher", markup=False)
+                for cause, n in Counter(row["reason"] for row in each["set_aside"]).most_common():
+                    self.console.print(f"    {n}: {cause}", markup=False)
+                if _kept_what_was_said(each["set_aside"]):
+                    self.console.print(f"    {_SAID}")
             outcome = (
                 "passed"
                 if each["passed"]
@@ -214,6 +220,7 @@ def _details(entry: Mapping[str, Any]) -> str:
     if "labelled" in entry:
         told.append(f"{entry['rows']} responses = {entry['labelled']} labelled + {len(entry['set_aside'])} set aside")
         told += [f"  {n} set aside: {cause}" for cause, n in entry["set_aside_by_cause"].items()]
+        told += [f"  {_SAID}"] if _kept_what_was_said(entry["set_aside"]) else []
     if "calls" in entry:
         told += _written(entry)
     if counts := entry.get("by_source_and_label"):
@@ -222,6 +229,8 @@ def _details(entry: Mapping[str, Any]) -> str:
         told.append(
             f"validation macro-F1 {best['validation_macro_f1']:.3f} at epoch {best['best_epoch']} (seed {best['seed']})"
         )
+    if headline := entry.get("headline"):
+        told.append(f"report.html: {headline}")
     told += entry.get("notes", []) if "chain" not in entry else []
     return "".join(f"\n  {line}" for line in told)
 
@@ -232,7 +241,7 @@ def _written(entry: Mapping[str, Any]) -> Iterator[str]:
     yield f"{entry['asked_for']} samples asked for; {entry['written']} written = {entry['kept']} kept{removed}"
     if entry["missing"]:
         failed = "; ".join(f"{n} requests failed: {cause}" for cause, n in entry["calls_failed"].items())
-        yield f"{entry['missing']} samples are missing" + (f"; {failed}" if failed else "")
+        yield f"{entry['missing']} samples are missing" + (f"; {failed}; {_SAID}" if failed else "")
     if near := entry["near_train"]["rows"]:
         other = entry["near_train"]["with_another_human_code"]
         yield f"{near} of the kept resemble a train row closely, {other} of these one with another human code"
@@ -263,8 +272,12 @@ def _interval(estimate: Mapping[str, float] | None) -> str:
 def _cost(cost: Mapping[str, Any]) -> str:
     told = [f"{value:,} {name.replace('_', ' ')}" for name, value in cost.items() if isinstance(value, int) and value]
     told += [f"{n} tries failed: {cause}" for cause, n in cost["retries"].items()]
-    said = "\n  what it said then stands in failures.jsonl in the cache's folder" if cost["retries"] else ""
-    return "teacher: " + ", ".join(told) + said
+    return "teacher: " + ", ".join(told)
+
+
+def _kept_what_was_said(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some of these rows were set aside for what the endpoint said, and not for a tie, say."""
+    return any("failures.jsonl" in row.get("detail", "") for row in rows)  # a gate.json of before has no detail
 
 
 def _table(columns: Mapping[str, Mapping[str, Any]]) -> Table:

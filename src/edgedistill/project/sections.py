@@ -8,6 +8,7 @@ mix_section.py       what the student learns from
 student_section.py   how it learns
 evaluation_section.py what is reported of it, and which of its scores people look at
 export_section.py    the bundle
+report_section.py    what the report shows beyond figures
 field_types.py       what sections are made of
 """
 
@@ -22,6 +23,7 @@ from edgedistill.project.export_section import ExportSection
 from edgedistill.project.field_types import Name, Section
 from edgedistill.project.generate_section import GenerateSection
 from edgedistill.project.mix_section import MixSection, SharesSection
+from edgedistill.project.report_section import ReportSection
 from edgedistill.project.student_section import SearchSection, StudentSection
 from edgedistill.project.task_section import LabelSection, RedactSection, TaskSection
 from edgedistill.project.teacher_section import BudgetSection, GateSection, PricesSection, TeacherSection
@@ -38,6 +40,7 @@ __all__ = [
     "PricesSection",
     "Project",
     "RedactSection",
+    "ReportSection",
     "ReviewSection",
     "SearchSection",
     "SharesSection",
@@ -70,6 +73,7 @@ class Project(Section):
     review: ReviewSection | None = None
     """Without it no threshold is chosen: only blank and truncated responses go to people."""
     export: ExportSection = ExportSection()
+    report: ReportSection = ReportSection()
     path: Annotated[Path, Field(exclude=True)] = Path("project.yaml")
 
     @model_validator(mode="after")

@@ -18,8 +18,8 @@ def _of_the_rows(evaluation: Evaluation) -> Iterator[str]:
     student = evaluation.student
     yield (
         f"All figures come from {rows(evaluation.rows)}. As many others would give other "
-        f"figures: κ lies between the ends of {interval(student.kappa) or 'its interval'} with 95 % confidence, not "
-        "on the single number."
+        f"figures: κ lies between the ends of {interval(student.kappa) or 'its interval'} with 95\u202f% confidence, "
+        "which says more than the single number."
     )
     yield (
         "They hold for responses like these: the same questions, instructions and kind of learners. Responses of "

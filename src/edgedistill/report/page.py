@@ -93,7 +93,7 @@ def _pictures(material: Material, found: Verdict) -> Mapping[str, Any]:
     evaluation = material.evaluation
     beside: dict[str, Estimate | None] = {name: each.kappa for name, each in evaluation.agreement.items()}
     for pair in evaluation.ceiling.pairs if evaluation.ceiling else ():
-        beside[f"{pair.first} – {pair.second} (human)"] = pair.agreement.kappa if pair.agreement else None
+        beside[f"{pair.first}, {pair.second} (human)"] = pair.agreement.kappa if pair.agreement else None
     return {
         "agreement": plots.agreement_plot(beside, found.bar, evaluation.kappa),
         "reliability": plots.reliability_plot(evaluation.probabilities.reliability),

@@ -42,6 +42,7 @@ _STYLE: Any = {
 }
 _MARKS = ("o", "s", "^", "D")
 _MOST_CURVES = 8
+_FEW = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def agreement_plot(found: Mapping[str, Estimate | None], bar: float, kappa: str)
             axes.plot([each.low, each.high], [place, place], color=_SERIES[0], linewidth=2, solid_capstyle="round")
             axes.plot(each.value, place, "o", color=_SERIES[0], markersize=6)
         axes.axvline(bar, color=_SERIES[1], linestyle="--", linewidth=1.2)
-        axes.text(bar, len(shown) - 0.45, f"bar {bar:g}", ha="center", va="bottom", color=_SERIES[1])
+        axes.text(bar, len(shown) - 0.25, f"bar {bar:g}", ha="center", va="bottom", color=_SERIES[1])
         axes.set_yticks(range(len(shown)), list(reversed(shown)), parse_math=False)
         axes.set_ylim(-0.5, len(shown) - 0.3)
         axes.set_xlim(min(0, *(each.low for each in shown.values())) - 0.02, 1.02)
@@ -85,9 +86,9 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Picture:
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=_FAINT, linestyle="--", linewidth=1)
         for each in bins:
-            at = [each.mean_probability] * 2
-            axes.plot(at, [each.accuracy.low, each.accuracy.high], color=_SERIES[0], linewidth=1.5)
-            axes.plot(at[0], each.accuracy.value, "o", color=_SERIES[0], markersize=5)
+            at, colour = [each.mean_probability] * 2, _FAINT if each.rows < _FEW else _SERIES[0]
+            axes.plot(at, [each.accuracy.low, each.accuracy.high], color=colour, linewidth=1.5)
+            axes.plot(at[0], each.accuracy.value, "o", color=colour, markersize=5)
             axes.annotate(
                 count(each.rows), (at[0], each.accuracy.value), (6, -9), textcoords="offset points", color=_INK
             )

@@ -67,7 +67,9 @@ def read_material(
 
 
 def read_evaluation(folder: Path, project_file: str) -> Evaluation:
-    """Read `evaluation.json`, and the hops of `chain.json` that follow the trained student.
+    """Read `evaluation.json`; its hops after the trained student come from `chain.json`, which may know one more.
+
+    An evaluation that was made after the last export has none of them.
 
     Raises:
         RunError: It is missing, damaged, or of another version.
@@ -81,7 +83,8 @@ def read_evaluation(folder: Path, project_file: str) -> Evaluation:
     if "student" not in evaluation.agreement:
         raise RunError("says nothing of the student", where=str(path), mend=mend)
     after = _optional(folder / "chain.json", list[Hop], _mend("export", project_file))
-    if after is None:
+    exported = any(hop.before == _STUDENT for hop in evaluation.chain)
+    if after is None or not exported:
         return evaluation
     before = [hop for hop in evaluation.chain if hop.after == _STUDENT]
     return replace(evaluation, chain=[*before, *after])

@@ -125,7 +125,7 @@ def _leaks(evaluation: Evaluation) -> Iterator[Remark]:
     if texts:
         yield Remark(
             "Repeated texts",
-            f"The texts of {texts} of the {rows(evaluation.rows)} kept for the test also stand in training or "
+            f"The texts of {texts} of {several(evaluation.rows, 'test row')} also stand in training or "
             "validation rows: on those the model is better than on new responses.",
             "warning",
         )
@@ -143,7 +143,7 @@ def _served(evaluation: Evaluation) -> Iterator[Remark]:
     hops = [hop for hop in evaluation.chain if hop.before != "teacher"]
     if not hops:
         yield Remark(
-            about, "There is none yet: the figures are of the trained model before it was exported.", "warning"
+            about, "None has been made since the model was tested: the figures are of the trained model.", "warning"
         )
         return
     worse = [hop for hop in hops if hop.kappa_lost and hop.kappa_lost.low > 0]
@@ -233,8 +233,4 @@ def _teacher(evaluation: Evaluation) -> Iterator[Remark]:
         )
         yield Remark("Beside the teacher", f"{beside}{said}: {difference(gap)} κ on {rows(each.rows)}.", "plain")
     if (aside := len(evaluation.teacher_set_aside)) and "teacher" in evaluation.agreement:
-        yield Remark("Beside the teacher", f"The teacher left {_uncoded(aside)} uncoded.", "plain")
-
-
-def _uncoded(number: int) -> str:
-    return f"{rows(number)} of the test"
+        yield Remark("Beside the teacher", f"The teacher left {several(aside, 'test row')} uncoded.", "plain")

@@ -1,5 +1,7 @@
 """The rules that the verdict is made by: their numbers, and each in words as report and docs show it."""
 
+from edgedistill.report.numbers import percent
+
 BAR = 0.6
 """κ that the model must reach, unless the gate's bar is higher; also the F1 that a single label must reach."""
 FEWEST_TEST_ROWS = 50
@@ -17,9 +19,9 @@ RULES: tuple[tuple[str, str], ...] = (
     (
         "Bar",
         (
-            f"The model's κ with the human codes of the test rows must reach the bar with the lower end of its 95 % "
-            f"interval. The bar is {BAR:g}, or the gate's where that is a higher κ. With the upper end below the bar "
-            "the answer is no; in between it is “not shown”. κ is Cohen's, for an ordinal task quadratic weighted."
+            f"The model's κ with the human codes of the test rows must reach the bar with the lower end of its "
+            f"95\u202f% interval. The bar is {BAR:g}, or the gate's where that is a higher κ. With the upper end "
+            "below the bar the answer is no; in between it is “not shown”. κ is Cohen's, for an ordinal task quadratic weighted."
         ),
     ),
     (
@@ -32,8 +34,8 @@ RULES: tuple[tuple[str, str], ...] = (
     (
         "Repeated texts",
         (
-            f"Where the text of more than {LARGEST_REPEATED_SHARE:.0%} of the test rows also stands in training or "
-            "validation rows, nothing is shown; below that there is a warning."
+            f"Where the text of more than {percent(LARGEST_REPEATED_SHARE)} of the test rows also stands in training "
+            "or validation rows, nothing is shown; below that there is a warning."
         ),
     ),
     (

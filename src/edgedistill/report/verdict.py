@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from edgedistill.agreement import Agreement, Estimate, LabelAgreement
 from edgedistill.report.evaluation import Evaluation, Gate
-from edgedistill.report.numbers import estimate, percent, plain, rows, several
+from edgedistill.report.numbers import estimate, percent, percent_estimate, plain, rows, several
 from edgedistill.report.remarks import Remark, remarks
 from edgedistill.report.rules import (
     BAR,
@@ -87,7 +87,7 @@ def verdict(evaluation: Evaluation, gate: Gate | None) -> Verdict:
     labels = tuple(_label(name, judged.per_label[name]) for name in evaluation.labels)
     shown = [each.label for each in labels if each.standing is Standing.SHOWN]
     if with_review:
-        accepted = f"Of the {rows(judged.rows)} that the review rule accepts, {evaluation.kappa} is"
+        accepted = f"On the {rows(judged.rows)} that the review rule accepts, the {evaluation.kappa} is"
         why = f"{why} {accepted} {estimate(judged.kappa)}, which reaches the bar."
     single = evaluation.kind == "ordinal" or len(shown) == len(labels)
     answer = _answer(standing, with_review=with_review, shown=bool(shown), every=single)
@@ -103,11 +103,16 @@ def bar_of(gate: Gate | None) -> float:
 
 
 def _overall(evaluation: Evaluation, found: Agreement, bar: float) -> tuple[Standing, str]:
-    told = f"{evaluation.kappa} of model and human codes is {estimate(found.kappa)} on {rows(found.rows)} kept for this"
+    same = sum(line[place] for place, line in enumerate(found.confusion))
+    told = (
+        f"The model gave {same} of {several(found.rows, 'test response')} the code that people gave them "
+        f"({percent_estimate(found.accuracy)}). Beyond chance that is a {evaluation.kappa} of {estimate(found.kappa)}"
+    )
     if _repeated(evaluation):
         count = evaluation.test_texts_also_in_train_or_validation
         return Standing.NOT_SHOWN, (
-            f"{told}, but the texts of {count} of them also stand in training or validation rows: the figure flatters."
+            f"{told}, but the texts of {count} of the responses also stand in training or validation rows: the figure "
+            "flatters."
         )
     if too_few := _too_few(found):
         return Standing.NOT_SHOWN, f"{told}: {too_few}."

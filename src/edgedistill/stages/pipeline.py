@@ -1,6 +1,7 @@
 """The stages in order, what each depends on, and which of them still have to run."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from edgedistill.stages.generate import generate
 from edgedistill.stages.label import label
 from edgedistill.stages.mix import mix
 from edgedistill.stages.population import population_digest
+from edgedistill.stages.report import report, report_sources
 from edgedistill.stages.run import Run
 from edgedistill.stages.shrink import SHRUNK
 from edgedistill.stages.train import FROZEN, train
@@ -36,6 +38,7 @@ class Stage:
         found: What it depends on of what earlier stages found.
         also: What it writes for some projects beside its outputs.
         wanted: Whether this project has the stage at all.
+        may_lack: Stages before it that need not be done.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Stage:
     wanted: Callable[[Project], bool] = lambda _: True
     found: Callable[[Run], Any] = lambda _: None
     also: Callable[[Project], tuple[str, ...]] = lambda _: ()
+    may_lack: tuple[str, ...] = ()
 
 
 def _asking(project: Project) -> dict[str, Any]:
@@ -124,6 +128,15 @@ STAGES = (
         ("gate", "train", "evaluate"),
         lambda project: [project.name, project.export.model_dump(), project.task.model_dump(mode="json")],
     ),
+    Stage(
+        "report",
+        report,
+        ("report.html",),
+        ("gate", "label", "generate", "mix", "train", "evaluate", "export"),
+        lambda project: project.report.model_dump(mode="json"),
+        found=report_sources,
+        may_lack=("export",),
+    ),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -160,8 +173,13 @@ def run_stages(run: Run, *, until: str = NAMES[-1], told: Callable[[Step], None]
     return steps
 
 
-def run_stage(run: Run, name: str) -> Step:
+def run_stage(run: Run, name: str, *, told: Callable[[Step], None] = lambda _: None) -> Step:
     """Run one stage from what the stages before it wrote.
+
+    Args:
+        run: The project and its folder.
+        name: The stage.
+        told: Called after it, also where the gate refuses.
 
     Raises:
         RunError: The project has no such stage, or a stage before it is not done.
@@ -170,6 +188,8 @@ def run_stage(run: Run, name: str) -> Step:
     stages = _wanted(run.project)
     stage = stages[_last(run.project, name)]
     for earlier in stages[: stages.index(stage)]:
+        if earlier.name in stage.may_lack:
+            continue
         if not run.folder.holds(earlier.name, _fingerprint(run, earlier)):
             raise RunError(
                 f"{earlier.name} is not done for the project as it stands",
@@ -180,6 +200,7 @@ def run_stage(run: Run, name: str) -> Step:
             _pass_gate(run)
     _note_rows(run)
     step = _step(run, stage)
+    told(step)
     if stage.name == "gate":
         _pass_gate(run)
     return step
@@ -233,7 +254,10 @@ def _pass_gate(run: Run) -> None:
 def _refusal(verdict: Mapping[str, Any], whose: str) -> str:
     estimate = (verdict["agreement"] or {}).get(verdict["metric"])
     if estimate is None:
-        return f"{whose} {verdict['metric']} is undefined on the {verdict['coded']} validation rows it coded"
+        causes = Counter(row["reason"] for row in verdict["set_aside"]).most_common()
+        why = f" ({', '.join(f'{n}: {cause}' for cause, n in causes)})" if causes else ""
+        rows = f"{verdict['coded']} of {verdict['rows']} validation rows it coded"
+        return f"{whose} {verdict['metric']} is undefined on the {rows}{why}"
     interval = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**estimate)
     return f"{whose} {verdict['metric']} is {interval}; the interval's lower end must reach {verdict['at_least']:g}"
 
