@@ -23,6 +23,7 @@ task:
 data:
   human: human.csv              # columns id, response, label; question, reference_answer, split where there are any
   # unlabelled: responses.csv   # columns id, response; the teacher codes these
+  # reviewed: reviewed.csv      # codes from `edgedistill review merge`: train rows
   # group_by: student_id        # a column of both files; its groups never straddle two splits
   split: {{train: 0.6, validation: 0.2, test: 0.2, seed: 0}}   # a column split in human.csv wins
   max_characters: 10000         # longer responses are set aside
@@ -68,6 +69,17 @@ student:
   search: {{learning_rate: [5e-5], batch_size: [16], epochs: [4]}}   # every combination, judged on validation rows
   # a few hundred rows of a hard codebook want more: learning_rate: [1e-4], epochs: [15]
   seeds: [0]
+
+evaluation:
+  calibrate: true               # a temperature from validation rows; labels stay as they are
+  # positive: correct           # the label whose precision, recall and F1 are told
+  coders: []                    # columns of human.csv: codes of single coders, for the human ceiling
+  subgroups: []                 # columns of human.csv: agreement in each of their groups
+  smallest_subgroup: 20         # test rows below which a group has no figures
+  # population: term2.csv       # columns id, response: whose shares of labels are estimated
+
+# review: {{aim: keep_kappa, at_least: 0.75}}        # which scores people look at; no default
+# review: {{aim: at_most_to_people, share: 0.15}}
 
 export:
   precision: int8               # or fp32
