@@ -57,7 +57,7 @@ class AskingOptions:
 
         say = terminal.say
         if self.estimate:
-            return EstimateOnly()
+            return EstimateOnly(teacher)
         if self.out:
             return ToFile(self.out.with_stem(f"{self.out.stem}-{teacher}") if teacher else self.out)
         if self.results:

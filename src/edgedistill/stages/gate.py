@@ -86,7 +86,7 @@ def _compared(run: Run, labelling: Labelling) -> dict[str, Any]:
     return {
         "rows": len(rows),
         "coded": len(coded),
-        "set_aside": [{"id": row.id, "reason": row.reason} for row in labelling.set_aside],
+        "set_aside": [{"id": row.id, "reason": row.reason, "detail": row.detail} for row in labelling.set_aside],
         "agreement": measured.as_dict() if measured else None,
     }
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from edgedistill.errors import Paused, ProjectFileError, together
+from edgedistill.errors import AnswersMissing, Paused, ProjectFileError, together
 from edgedistill.project.sections import Project, TeacherSection
 from edgedistill.records.reading import Records
 from edgedistill.records.types import Response
@@ -180,14 +180,20 @@ class Run:
 
         Raises:
             Paused: The way stops the stage before it is done.
+            AnswersMissing: Some are missing offline or in a file; every teacher has had its turn before.
         """
         found: dict[str, Labelling] = {}
         paused: list[Paused] = []
+        missing: list[AnswersMissing] = []
         for each in teachers:
             try:
                 found[each.called] = self._ask(each, responses, what.format(each.called), votes)
             except Paused as stop:
                 paused.append(stop)
+            except AnswersMissing as error:
+                missing.append(error)
+        if missing:
+            raise missing[0]
         if paused:
             raise together(paused)
         return found

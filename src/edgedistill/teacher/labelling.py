@@ -105,14 +105,16 @@ def label_responses(
         return _labelling(plan, section, usage)
     draws_on = budget or Budget.of(section)
     for read in (plan.read, plan.read_single):  # texts that got no vote of their own in a shared request come alone
-        before = usage
+        before, sheets = usage, plan.sheets()
+        if not sheets and read == plan.read_single:
+            break
 
         def told(now: Usage, before: Usage = before) -> None:
             if progress:
                 progress(Progress(plan.done, plan.total, before + now))
 
         usage = before + ask_all(
-            [plan.question(sheet) for sheet in plan.sheets()],
+            [plan.question(sheet) for sheet in sheets],
             read,
             section,
             cache,

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedistill.errors import AnswersMissing, DataError, Paused
+from edgedistill.errors import AnswersMissing, DataError, Paused, RunError
 from edgedistill.teacher.batch_file import in_files, read_results, write_whole
+from edgedistill.teacher.batch_journal import Journal
 from edgedistill.teacher.estimate import Estimate, estimate, sample_places
 from edgedistill.teacher.formats import AnswerFormat
 from edgedistill.teacher.merging import merge
@@ -27,6 +28,20 @@ def estimate_of(given: Round[Any]) -> Estimate:
     return estimate(sample, len(questions), given.budget)
 
 
+def _require_no_batch(given: Round[Any]) -> None:
+    """Stop before questions are paid for twice: once in a batch that was submitted, and once more."""
+    journal = Journal(given.cache.folder)
+    for batch, requests in journal.pending(given.section.base_url).items():
+        keys = {question.request_in(form).key() for question in given.questions for form in AnswerFormat}
+        if batch.state != "planned" and (waiting := len(keys & requests.keys())):
+            raise RunError(
+                f"{waiting:,} of these requests wait in the batch {batch.batch_id or batch.name}",
+                where=given.section.base_url,
+                mend="Go on with --batch, which takes its results; or cancel it at the provider and remove "
+                f"{journal.requests_file(batch.name)}.",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Announce:
     """Tell what the questions will cost before the first of them is asked.
@@ -38,14 +53,25 @@ class Announce:
     say: Callable[[Estimate], None]
 
     def prepare(self, given: Round[Any]) -> None:
-        """Tell the estimate."""
+        """Tell the estimate.
+
+        Raises:
+            RunError: A batch that was submitted holds some of the questions.
+        """
         if given.questions:
+            _require_no_batch(given)
             self.say(estimate_of(given))
 
 
 @dataclass(frozen=True, slots=True)
 class EstimateOnly:
-    """Tell what the questions will cost, and stop."""
+    """Tell what the questions will cost, and stop.
+
+    Attributes:
+        teacher: The teacher's name, where there are several; else empty.
+    """
+
+    teacher: str = ""
 
     def prepare(self, given: Round[Any]) -> None:
         """Stop with the estimate.
@@ -54,7 +80,8 @@ class EstimateOnly:
             Paused: Always.
         """
         found = estimate_of(given)
-        raise Paused(found.told, {"estimate": asdict(found)})
+        told = f"{self.teacher}: {found.told}" if self.teacher else found.told
+        raise Paused(told, {"teacher": self.teacher, "estimate": asdict(found)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +100,11 @@ class ToFile:
         Raises:
             Paused: There are questions, and they are written.
             DataError: A file cannot be written.
+            RunError: A batch that was submitted holds some of the questions.
         """
         if not given.questions:
             return
+        _require_no_batch(given)
         requests = (question.request_in(AnswerFormat.SCHEMA) for question in given.questions)
         files, count = [], 0
         for number, together in enumerate(in_files(requests, "max_tokens"), 1):

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from edgedistill.errors import GateRefused, ProjectFileError
+from edgedistill.errors import AnswersMissing, GateRefused, Paused, ProjectFileError
 from edgedistill.project import read_project
 from edgedistill.records import read_records
-from edgedistill.stages import Run, RunFolder, Step, run_stages
+from edgedistill.stages import Run, RunFolder, Step, run_stage, run_stages
 from edgedistill.stages.label import read_labels
+from edgedistill.teacher import EstimateOnly, FromFile, ToFile
 
 from ..teacher.stand_in import Reply, StandIn, coded, text_of
 
@@ -108,6 +109,46 @@ def test_accepting_a_refused_teacher_later_has_it_heard_and_paid_answers_stay(
     assert {name: len(teacher.bodies) for name, teacher in panel[1].items()} == {"good": 66, "fair": 66, "poor": 66}
     again = run_until(panel, "label")
     assert [step.skipped for step in again] == [True, True]
+
+
+def test_what_one_teacher_lacks_keeps_no_answer_of_another_in_its_file(panel: tuple[Path, dict[str, StandIn]]) -> None:
+    folder, teachers = panel
+    out = folder / "out.jsonl"
+    with pytest.raises(Paused):
+        run_until(panel, "gate", way=lambda name: ToFile(out.with_stem(f"out-{name}")))
+    asked = [json.loads(line) for line in (folder / "out-fair.jsonl").read_bytes().splitlines()]
+    answered = [
+        {"custom_id": line["custom_id"], "response": {"status_code": 200, "body": json.loads(coded("process").body)}}
+        for line in asked
+    ]
+    (folder / "in.jsonl").write_text("\n".join(map(json.dumps, answered)))
+    with pytest.raises(AnswersMissing):
+        run_until(panel, "gate", way=lambda _: FromFile([folder / "in.jsonl"], lambda _: None))
+    with pytest.raises(Paused) as paused:
+        run_until(panel, "gate", way=EstimateOnly)
+    assert [each["estimate"]["requests"] for each in paused.value.result["each"]] == [36, 0, 36]
+    assert not any(teacher.bodies for teacher in teachers.values())
+
+
+def test_a_gate_that_refuses_is_told_of_before_it_stops_the_run(panel: tuple[Path, dict[str, StandIn]]) -> None:
+    folder, teachers = panel
+    refused = {"good": teachers["poor"], "fair": teachers["poor"], "poor": teachers["poor"]}
+    told: list[Step] = []
+    with pytest.raises(GateRefused):
+        run_until((folder, refused), "label")
+    project = read_project(folder / "project.yaml")
+    run = Run(project, read_records(project), RunFolder(project.run_folder))
+    with pytest.raises(GateRefused):
+        run_stage(run, "gate", told=told.append)
+    assert [step.stage for step in told] == ["gate"]
+
+
+def test_why_no_row_was_coded_is_told_by_cause(panel: tuple[Path, dict[str, StandIn]]) -> None:
+    folder, _ = panel
+    with StandIn(lambda _body, _before: coded("neither")) as odd, pytest.raises(GateRefused) as stopped:
+        run_until((folder, dict.fromkeys(["good", "fair", "poor"], odd)), "label")
+    told = "undefined on the 0 of 36 validation rows it coded (36: the teacher's answer is no label of the codebook)"
+    assert f"good's kappa is {told}" in str(stopped.value)
 
 
 def test_where_no_teacher_passes_each_is_named(panel: tuple[Path, dict[str, StandIn]]) -> None:

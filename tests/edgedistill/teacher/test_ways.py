@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given as any_of
 from hypothesis import strategies as st
 
-from edgedistill.errors import AnswersMissing, DataError, Paused
+from edgedistill.errors import AnswersMissing, DataError, Paused, RunError
 from edgedistill.project.sections import PricesSection
 from edgedistill.teacher import (
     Announce,
@@ -17,6 +17,7 @@ from edgedistill.teacher import (
     Estimate,
     EstimateOnly,
     FromFile,
+    InBatches,
     Labelling,
     Ledger,
     ToFile,
@@ -26,11 +27,21 @@ from edgedistill.teacher import (
 from edgedistill.teacher.batch_file import in_files, read_results
 from edgedistill.teacher.tokens import token_count
 
+from .batch_stand_in import BatchStandIn
 from .codings import CODEBOOK, request, responses, section
 from .stand_in import StandIn, coded
 
 PRICES = PricesSection(input_usd_per_million=1.0, output_usd_per_million=2.0)
 NOWHERE = "http://127.0.0.1:9/v1"
+
+
+class Stopped(Exception):
+    """Stands for a run that is stopped while it waits."""
+
+
+def stop(_seconds: float) -> None:
+    """Stop a run."""
+    raise Stopped
 
 
 def label(folder: Path, way: Way | None, *texts: str, base_url: str = NOWHERE, **fields: Any) -> Labelling:
@@ -92,6 +103,26 @@ def test_the_estimate_is_told_before_the_first_request(tmp_path: Path) -> None:
     assert [(found.requests, before) for found, before in seen] == [(2, 0)]
 
 
+def test_an_estimate_names_its_teacher_where_there_are_several(tmp_path: Path) -> None:
+    with pytest.raises(Paused, match="large: estimate: 1 requests") as stop:
+        label(tmp_path, EstimateOnly("large"), "a")
+    assert stop.value.result["teacher"] == "large"
+
+
+@pytest.mark.parametrize("way", [Announce(lambda _: None), ToFile(Path("never.jsonl"))], ids=["live", "by hand"])
+def test_what_waits_in_a_batch_is_not_asked_another_way(tmp_path: Path, way: Way) -> None:
+    with BatchStandIn(coded("process")) as teacher:
+        with pytest.raises(Stopped):
+            label(tmp_path, InBatches(lambda _: None, lambda _: None, sleep=stop), *"abc", base_url=teacher.base_url)
+        with pytest.raises(RunError, match=r"2 of these requests wait in the batch .*--batch.*batches/ed-\w+\.jsonl"):
+            label(tmp_path, way, *"abcd", base_url=teacher.base_url)
+        assert len(teacher.bodies) == 1
+        for file in (tmp_path / "batches").glob("*.jsonl"):
+            file.unlink()
+        done = label(tmp_path, Announce(lambda _: None), *"abcd", base_url=teacher.base_url)
+    assert len(done.labels) == 4
+
+
 def test_tokens_are_counted_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))  # an empty one: tiktoken would have to fetch its file
     for model in ("gpt-4o", "gpt-4", "some-model"):
@@ -133,6 +164,7 @@ def test_requests_go_to_a_file_and_answers_come_back_without_any_connection(tmp_
     assert [row.label for row in done.labels] == ["process"] * 3
     assert said[0].endswith("in.jsonl: 6 answers taken, 0 were there, 0 cannot be used")
     assert (done.usage.asked, done.usage.nano_dollars) == (6, 600 * 1000 + 30 * 2000)
+    assert len(said) == 1
     assert done.labels == label(tmp_path, None, *"abc", votes=2).labels
 
 
