@@ -79,6 +79,12 @@ class Journal:
                 mend="Give the study's folder room and write permission.",
             ) from None
 
+    def tidy(self) -> None:
+        """Remove what killed processes left of runs that nobody makes now."""
+        for left in (self.folder / "work").glob("*"):
+            with self.claimed(left.name):
+                pass  # claiming clears the folder
+
     def _file(self, ident: str) -> Path:
         return self.folder / "runs" / f"{ident}.json"
 

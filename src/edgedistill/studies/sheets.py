@@ -67,12 +67,14 @@ class Sheet:
         header: Its columns.
         rows: Its cells.
         notes: Below it, a sentence each.
+        narrow: The columns that a terminal shows; empty: all.
     """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    narrow: tuple[str, ...] = ()
 
     def markdown(self) -> str:
         """Return it as a GitHub table."""
@@ -82,13 +84,17 @@ class Sheet:
     def table(self) -> Table:
         """Return it for a terminal."""
         table = Table(title=Text(self.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for place, name in enumerate(self.header):
-            figures = 0 < place < len(self.header) - 1
-            table.add_column(name, justify="right" if figures else "left", overflow="fold", no_wrap=figures)
+        shown = [place for place, name in enumerate(self.header) if name in (self.narrow or self.header)]
+        for place in shown:
+            table.add_column(self.header[place], justify="right" if place else "left", overflow="fold")
         for row in self.rows:
-            # An interval stands under its figure, so that the columns stay narrow.
-            table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in row))
+            table.add_row(*(Text(_stacked(row[place]) if place else row[place]) for place in shown))
         return table
+
+
+def _stacked(cell: str) -> str:
+    """A figure with its interval under it, which keeps the column narrow, and is not broken."""
+    return cell.replace(" [", "\n[").replace(", ", ",\u00a0")
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -155,7 +161,8 @@ def summary_sheets(title: str, found: Sequence[Summary]) -> list[Sheet]:
 def _summary_sheet(title: str, found: Sequence[Summary]) -> Sheet:
     sources = [source for source in SOURCES if any(each.first.point.rows.get(source) for each in found)]
     header = ("condition", *sources, "seeds", "macro-F1", "sd", "kappa", "AUC", "gain", "over")
-    return Sheet(title, header, tuple(_condition(each, sources) for each in found))
+    rows = tuple(_condition(each, sources) for each in found)
+    return Sheet(title, header, rows, narrow=("condition", "macro-F1", "kappa", "gain"))
 
 
 def _condition(found: Summary, sources: Sequence[Source]) -> tuple[str, ...]:

@@ -132,6 +132,7 @@ def make_study(
         progress.elsewhere.remove(plan)
         _take(plan, desk, progress)
     advance(f"study {kind}: runs", len(plans), len(plans))
+    journal.tidy()
     return _reported(desk, recipe, progress)
 
 

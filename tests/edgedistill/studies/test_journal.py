@@ -84,3 +84,9 @@ def test_a_run_belongs_to_one_process_until_that_is_killed(tmp_path):
             other.kill()
     with Journal(tmp_path).claimed("id") as work:
         assert list(work.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    (tmp_path / "work" / "id").mkdir(parents=True)
+    Journal(tmp_path).tidy()
+    assert list((tmp_path / "work").iterdir()) == []
