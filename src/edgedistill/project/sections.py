@@ -83,6 +83,8 @@ class Project(Section):
         if self.mix.wants_synthetic and not self.generate:
             key = "mix.shares.synthetic" if self.mix.shares else "mix.synthetic_share"
             raise ValueError(f"{key} needs the section generate")
+        if self.student.objective.scale != "nominal" and self.task.kind != "ordinal":
+            raise ValueError(f"student.objective.scale: {self.student.objective.scale} needs task.kind: ordinal")
         return self
 
     @model_validator(mode="after")

@@ -34,9 +34,12 @@ class StudentSection(Section):
     """A second student with fewer layers, taught by the first; it lies in the folder ``shrunk``."""
 
     @model_validator(mode="after")
-    def _lora_is_wanted(self) -> Self:
+    def _settings_are_read(self) -> Self:
         if self.peft is None and "lora" in self.model_fields_set:
             raise ValueError("lora goes with peft: lora")
+        idle = sorted({"objective", "patience", "peft"} & self.model_fields_set)
+        if self.kind == "frozen" and idle:
+            raise ValueError(f"kind: frozen trains no weights of the backbone; leave out {', '.join(idle)}")
         return self
 
     @property

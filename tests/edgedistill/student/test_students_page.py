@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from edgedistill.project.sections import StudentSection
+from edgedistill.project.sections import Project, StudentSection
 
 PAGE = (Path(__file__).parents[3] / "docs" / "students.md").read_text("utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -22,6 +22,24 @@ def test_the_page_shows_the_adapters_that_are_the_default():
     (block,) = (block for block in BLOCKS if "lora" in block)
     shown = StudentSection.model_validate(yaml.safe_load(block)["student"], strict=False)
     assert shown.lora == StudentSection(peft="lora").lora == shown.adapters
+
+
+@pytest.mark.parametrize("idle", [{"peft": "lora"}, {"patience": 2}, {"objective": {"labels": "soft"}}])
+def test_a_frozen_backbone_takes_no_settings_of_its_training(idle):
+    with pytest.raises(ValidationError, match=f"leave out {next(iter(idle))}"):
+        StudentSection.model_validate({"kind": "frozen", **idle})
+
+
+def test_a_scale_of_labels_without_an_order_is_refused_when_the_project_is_read():
+    told = {
+        "name": "toy",
+        "task": {"labels": [{"name": "a"}, {"name": "b"}]},
+        "data": {"human": "human.csv"},
+        "student": {"objective": {"scale": "cumulative"}},
+    }
+    with pytest.raises(ValidationError, match=r"cumulative needs task\.kind: ordinal"):
+        Project.model_validate(told)
+    Project.model_validate({**told, "task": {**told["task"], "kind": "ordinal"}})
 
 
 def test_adapters_are_not_set_where_there_are_none():
