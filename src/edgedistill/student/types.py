@@ -57,10 +57,11 @@ class Trial:
     Attributes:
         learning_rate: Peak learning rate.
         batch_size: Rows in a batch.
-        epochs: Passes over the mixture that the learning-rate schedule was laid out for.
+        epochs: Passes over the mixture that the learning-rate schedule was laid out for; fewer were made where it
+            `stopped_early`.
         seed: Of the classifier's first weights, the order of rows, and dropout.
         history: One entry per epoch that was made.
-        seconds: Wall time, loading of the backbone included.
+        seconds: Wall time, loading of the backbone included; of a trial that went on after a kill, since then.
         outcome: ``pruned`` where it fell behind the others and was ended early.
         failure: Why it failed, in words, and empty where it did not.
         mend: What may help where it failed.
