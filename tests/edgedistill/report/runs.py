@@ -1,0 +1,242 @@
+"""Run folders as the stages write them, made without a student."""
+
+import csv
+import json
+
+import numpy as np
+
+from edgedistill.agreement import agreement, ceiling, prevalence, probability_figures, subgroups
+from edgedistill.project.evaluation_section import EvaluationSection, ReviewSection
+from edgedistill.report.reading import read_material
+from edgedistill.review import TestScores, ValidationScores
+from edgedistill.stages.calibrate import choose, told_calibration, told_review
+from edgedistill.stages.chain import chain
+from edgedistill.stages.comparing import comparisons
+from edgedistill_serve.encoding import Encoded
+from edgedistill_serve.task import Label, Task
+
+READ = Encoded((1, 2), (0, 0), 1, False)
+LABELS = ("process", "outcome", "none")
+COST = {
+    "asked": 12,
+    "cached": 1200,
+    "input_tokens": 3400,
+    "output_tokens": 560,
+    "nano_dollars": 1_230_000_000,
+    "unmetered": 0,
+    "retries": {},
+}
+KEEP = ReviewSection(aim="keep_kappa", at_least=0.6)
+
+
+def scores_of(kind, rows, task, *, spread=3.0, seed=0, groups=None):
+    """Scores of a student that is right as often as it says: a larger spread makes it surer."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(rows, len(task.names))) * spread
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    codes = (shares.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
+    return kind(
+        task=task,
+        ids=tuple(f"r{place}" for place in range(rows)),
+        codes=tuple(task.names[code] for code in codes),
+        logits=logits,
+        encoded=(READ,) * rows,
+        groups=groups,
+    )
+
+
+def noisy(codes, names, share, seed):
+    """The codes with a share of them drawn anew."""
+    rng = np.random.default_rng(seed)
+    return [names[rng.integers(len(names))] if rng.random() < share else code for code in codes]
+
+
+def evaluation_of(
+    rows=120,
+    *,
+    labels=LABELS,
+    kind="nominal",
+    spread=5.0,
+    teacher=True,
+    coders=True,
+    columns=True,
+    population=True,
+    review=KEEP,
+    exported=True,
+    grouped=False,
+    seed=0,
+):
+    """`evaluation.json` as evaluate and export write it, and what `test_scores.csv` is written from."""
+    task = Task(kind, tuple(map(Label, labels)), ("response",))
+    groups = tuple(f"g{place % 12}" for place in range(rows)) if grouped else None
+    validation = scores_of(ValidationScores, 60, task, spread=spread, seed=seed + 1)
+    test = scores_of(TestScores, rows, task, spread=spread, seed=seed, groups=groups)
+    chosen = choose(validation, EvaluationSection(), review)
+    human = dict(zip(test.ids, test.codes, strict=True))
+    codings = {"student": dict(zip(test.ids, test.labels, strict=True))}
+    if teacher:
+        codings["teacher"] = dict(zip(test.ids, noisy(test.codes, labels, 0.2, seed), strict=True))
+    by_group = dict(zip(test.ids, groups, strict=True)) if groups else None
+    steps = {"teacher": codings["teacher"]} if teacher else {}
+    steps["PyTorch"] = codings["student"]
+    if exported:
+        steps |= {"ONNX fp32": codings["student"], "int8": codings["student"]}
+    agreements = {
+        name: agreement(test.codes, list(coding.values()), task, groups=groups).as_dict()
+        for name, coding in codings.items()
+    }
+    second = dict(zip(test.ids, noisy(test.codes, labels, 0.1, seed + 5), strict=True))
+    told = {
+        "schema_version": 1,
+        "kind": kind,
+        "labels": list(labels),
+        "positive": None,
+        "rows": rows,
+        "predefined_split": False,
+        "test_texts_also_in_train_or_validation": 0,
+        "test_groups_also_in_train_or_validation": 0,
+        "teacher_set_aside": [],
+        "agreement": agreements,
+        "probabilities": probability_figures(
+            test.codes, test.probabilities(chosen.temperature), task, groups=groups
+        ).as_dict(),
+        "calibration": told_calibration(chosen, validation, test),
+        "review": told_review(chosen, validation, test, None),
+        "chain": chain(human, steps, task, by_group),
+        "comparisons": comparisons(human, codings, task, by_group),
+        "shifts": [],
+        "ceiling": ceiling({"label": human, "coder_2": second}, task, student=codings["student"]).as_dict()
+        if coders
+        else None,
+        "subgroups": _subgroups(test, task, codings) if columns else [],
+        "prevalence": _population(task, agreements["student"]["confusion"]) if population else None,
+    }
+    lines = [["id", "human", "student", *(f"p:{name}" for name in labels), "decision", "reason", "teacher"]]
+    for row, score in zip(test.ids, test.judged(chosen.temperature, chosen.review.rule), strict=True):
+        shares = [f"{score.probabilities[name]:.6f}" for name in labels]
+        coded = codings.get("teacher", {}).get(row, "")
+        lines.append([row, human[row], score.label, *shares, score.decision, score.reason or "", coded])
+    return told, lines
+
+
+def _subgroups(test, task, codings):
+    values = ["urban" if place % 3 else "rural" for place in range(len(test))]
+    values[0] = "island"
+    tables = []
+    for name, coding in codings.items():
+        found = subgroups(test.codes, list(coding.values()), values, task)
+        groups = [group.as_dict() for group in found]
+        tables.append({"column": "place", "coding": name, "smallest": 20, "rows_without": 0, "groups": groups})
+    return tables
+
+
+def _population(task, confusion):
+    found = prevalence(dict.fromkeys(task.names, 100), confusion)
+    return {"file": "term.csv", "read": 301, "set_aside": {"blank response": 1}, **found.as_dict()}
+
+
+def gate_of(*, passed=True, accepted=False, at_least=0.6, metric="kappa"):
+    """`gate.json` of one teacher."""
+    codes = [LABELS[place % 3] for place in range(60)]
+    task = Task("nominal", tuple(map(Label, LABELS)), ("response",))
+    found = agreement(codes, noisy(codes, LABELS, 0.1 if passed else 0.8, 3), task).as_dict()
+    one = {
+        "teacher": "recorded",
+        "metric": metric,
+        "at_least": at_least,
+        "rows": 60,
+        "coded": 60,
+        "set_aside": [],
+        "agreement": found,
+        "passed": passed,
+        "accepted": accepted,
+        "cost": COST,
+    }
+    return {**one, "teachers": [one], "used": ["recorded"], "weights": {"recorded": 1.0}, "between": None}
+
+
+JOURNAL = {
+    "versions": {"python": "3.11.7", "edgedistill": "0.1.0"},
+    "rows": [
+        {
+            "file": "human.csv",
+            "sha256": "a" * 64,
+            "read": 301,
+            "used": {"train": 120, "validation": 60, "test": 120},
+            "set_aside": {"blank response": 1},
+        }
+    ],
+    "notes": ["no validation row has the label none"],
+    "stages": {
+        "mix": {
+            "seconds": 0.1,
+            "by_source_and_label": {"human process": 60, "human outcome": 60, "teacher process": 480},
+        },
+        "train": {
+            "seconds": 321.0,
+            "fingerprint": "f" * 64,
+            "best": {"learning_rate": 5e-5, "epochs": 4, "seed": 0, "validation_macro_f1": 0.9160839},
+            "notes": ["a note of the training"],
+        },
+        "label": {"seconds": 2.0, "cost": COST},
+    },
+    "spending": {
+        "label": {
+            "known": {"requests": 1770, "input_tokens": 10**6, "output_tokens": 7, "nano_dollars": 25 * 10**8},
+            "held": {"requests": 2, "input_tokens": 5, "output_tokens": 5},
+        }
+    },
+}
+TRIALS = """\
+learning_rate,batch_size,epochs,seed,epoch,validation_loss,validation_accuracy,validation_macro_f1,best,seconds,outcome,failure
+5e-05,16,2,0,1,0.8,0.7,0.52,0,6.0,done,
+5e-05,16,2,0,2,0.4,0.8,0.84,1,6.0,done,
+0.0001,16,2,0,1,0.8,0.7,0.61,1,6.0,done,
+0.0001,16,2,0,2,0.8,0.7,0.60,0,6.0,done,
+0.5,16,2,0,,,,,,1.0,failed,the loss is no number
+"""
+GENERATION = {
+    "asked_for": 30,
+    "written": 29,
+    "kept": 20,
+    "removed": {"repeats a test row": 9},
+    "consistent": {"coded": 19, "consistent": 17},
+    "near_train": {"rows": 2, "with_another_human_code": 1},
+}
+STUDY = """\
+study,protocol,leak,task,condition,learner,synthetic_share,test,macro_f1
+ratio,mended,,beetle,0 %,fine-tuned,0.0,test,0.61
+ratio,mended,,beetle,50 %,fine-tuned,0.5,test,0.66
+ratio,mended,,beetle,50 %,fine-tuned,0.5,test,0.64
+ratio,mended,,beetle,90 %,fine-tuned,0.9,test,
+"""
+
+
+def write_run(folder, told, lines, *, gate=None, full=True):
+    """Write a run folder: the files that must be there, and with ``full`` every other one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "evaluation.json").write_text(json.dumps(told), "utf-8")
+    with (folder / "test_scores.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows(lines)
+    (folder / "run.json").write_text(json.dumps(JOURNAL if full else {}), "utf-8")
+    if gate:
+        (folder / "gate.json").write_text(json.dumps(gate), "utf-8")
+    if full:
+        (folder / "trials.csv").write_text(TRIALS, "utf-8")
+        (folder / "generation.json").write_text(json.dumps(GENERATION), "utf-8")
+        votes = [{"id": f"u{place}", "label": "process", "consistency": 1.0} for place in range(3)]
+        votes.append({"id": "u9", "label": "none", "consistency": 2 / 3})
+        (folder / "labels.jsonl").write_text("".join(json.dumps(vote) + "\n" for vote in votes), "utf-8")
+        (folder / "study").mkdir(exist_ok=True)
+        (folder / "study" / "runs.csv").write_text(STUDY, "utf-8")
+    return folder
+
+
+def material_of(folder, **given):
+    """Read a run folder back, as the report stage does."""
+    about = {
+        "name": "praise",
+        "project_file": "project.yaml",
+        "definitions": dict.fromkeys(LABELS, "Praises effort."),
+    }
+    return read_material(folder, **about | given)
