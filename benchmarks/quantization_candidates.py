@@ -23,7 +23,7 @@ from onnxruntime.quantization import (
 from edgedistill_export.embedding import quantize_embeddings
 from edgedistill_export.first_token import only_what_is_read
 from edgedistill_export.graph import CONTRIB, Graph, node
-from edgedistill_export.quantization import Recipe
+from edgedistill_export.quantization import Recipe, measured_int8
 from edgedistill_export.quiet import quiet
 from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.session import Feeds, feeds
@@ -111,6 +111,10 @@ def static(fp32: Path, target: Path, rows: Sequence[Encoded], *, method: Calibra
 
 
 CANDIDATES: Mapping[str, Recipe] = {
+    "two apart": partial(measured_int8, apart=2),
+    "none apart": partial(measured_int8, apart=0),
+    "tokens, one apart or fixed": partial(measured_int8, scalings=("fixed", "token", "above")),
+    "nearest integers": partial(measured_int8, carry=False),
     "floats, short": short_floats,
     "half floats": half_floats,
     "blocks of 32": partial(blocks, size=32),

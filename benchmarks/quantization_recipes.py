@@ -29,7 +29,7 @@ from rich.console import Console
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.conversion import to_onnx
 from edgedistill_export.errors import ExportFailed
-from edgedistill_export.quantization import RECIPES
+from edgedistill_export.quantization import RECIPES, Recipe
 from edgedistill_export.speed import Speed, speeds
 from edgedistill_serve.encoding import Encoded, Encoder
 from edgedistill_serve.session import Session
@@ -60,7 +60,8 @@ def measure(student: str, data: Path, students: Path, out: Path, only: Sequence[
     fp32 = folder / "fp32.onnx"
     if not fp32.exists():
         to_onnx(checkpoint, fp32)
-    for name, recipe in ({"fp32": None} | RECIPES | CANDIDATES | aware).items():
+    recipes: dict[str, Recipe | None] = {"fp32": None} | RECIPES | CANDIDATES | aware
+    for name, recipe in recipes.items():
         kept = folder / f"{name}.npz"
         if kept.exists() or (only and name not in only):
             continue

@@ -39,7 +39,7 @@ class Lesson:
     tests: tuple[str, ...]
     train_rows: int = 1800
     epochs: int = 4
-    choosing_rows: int = 800
+    choosing_rows: int = 600
 
 
 LESSONS: Mapping[str, Lesson] = {

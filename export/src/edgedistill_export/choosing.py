@@ -1,7 +1,6 @@
 """How the input of each layer becomes integers: what changes the layer's outputs least on calibration rows."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import numpy as np
 
@@ -12,26 +11,35 @@ from edgedistill_export.rounding import Floats, nearest
 
 SHARES = (None, 0.25, 0.5, 0.75)
 """How much of the difference between channels moves from activations into weights; None: nothing moves."""
-WORTH = 1.5
-"""A fixed scale is cheaper than one for each token, and taken where its error is no more than so many times larger."""
+PRICE_APART = 1.15
+PRICE_TOKEN = 1.5
+"""A channel apart and a scale for each token cost time: errors are compared when they are multiplied by these."""
+BELOW = 0.1
+"""An input lies above 0 where its smallest value is at most so far below, as a share of its largest."""
+HEADROOM = 1.25
+"""Largest value ``above``, by that of the calibration rows: other rows may have larger ones."""
 _TOKENS = 256
 _SMALLEST = 1e-5
 
 
 def choose_activations(
-    layers: Sequence[Linear], fed: Mapping[str, Fed], scalings: Sequence[Scaling] = ("fixed", "token")
+    layers: Sequence[Linear], fed: Mapping[str, Fed], scalings: Sequence[Scaling] = ("fixed", "token"), apart: int = 0
 ) -> dict[str, Activation]:
-    """Choose, for each input that layers share, its scaling and how far its channels are evened out.
+    """Choose, for each input that layers share, its scaling, how far its channels are evened out, and which are apart.
+
+    Inputs that lie above 0, such as what a GELU gives, have rare values far above the others, and in other rows other
+    ones: they are scaled ``above`` wherever that is allowed, for calibration rows cannot tell how far to go.
 
     Args:
         layers: The layers to quantize.
         fed: By the name of an input, what it was on calibration rows.
         scalings: What may be chosen.
+        apart: The most channels of an input that may be multiplied apart; those with the largest values are.
 
     Returns:
         By the name of an input.
     """
-    return {source: _choose(_readers(layers, source), fed[source], scalings) for source in _sources(layers)}
+    return {source: _choose(_readers(layers, source), fed[source], scalings, apart) for source in _sources(layers)}
 
 
 def errors(layers: Sequence[Linear], fed: Mapping[str, Fed], how: Mapping[str, Activation]) -> dict[str, float]:
@@ -48,33 +56,39 @@ def _readers(layers: Sequence[Linear], source: str) -> Floats:
     return np.concatenate([layer.weights for layer in layers if layer.source == source], axis=1)
 
 
-def _choose(weights: Floats, fed: Fed, scalings: Sequence[Scaling]) -> Activation:
-    found: dict[Scaling, tuple[float, Activation]] = {}
-    for scaling, share in product(scalings, SHARES):
-        how = _activation(weights, fed, scaling, share)
-        error = _error(weights, fed.values, how)
-        if scaling not in found or error < found[scaling][0]:
-            found[scaling] = error, how
-    if "fixed" in found and found["fixed"][0] <= WORTH * min(error for error, _ in found.values()):
-        return found["fixed"][1]
-    return min(found.values(), key=lambda one: one[0])[1]
+def _choose(weights: Floats, fed: Fed, scalings: Sequence[Scaling], apart: int) -> Activation:
+    ways: list[tuple[Scaling, float | None, tuple[int, ...]]]
+    outliers: list[tuple[int, ...]] = [()]
+    if apart:
+        outliers.append(tuple(np.sort(np.argsort(fed.channels)[-apart:]).tolist()))
+    values = fed.values
+    if "above" in scalings and values.max() > 0 and values.min() >= -BELOW * values.max():
+        ways = [("above", None, channels) for channels in outliers]
+    else:
+        ways = [("fixed", share, channels) for share in SHARES for channels in outliers if "fixed" in scalings]
+        ways += [("token", share, ()) for share in SHARES if "token" in scalings]
+    return min(
+        (_activation(weights, fed, *way) for way in ways), key=lambda how: _price(how) * _error(weights, values, how)
+    )
 
 
-def _activation(weights: Floats, fed: Fed, scaling: Scaling, share: float | None) -> Activation:
+def _price(how: Activation) -> float:
+    return (PRICE_TOKEN if how.scaling == "token" else 1.0) * (PRICE_APART if how.apart else 1.0)
+
+
+def _activation(weights: Floats, fed: Fed, scaling: Scaling, share: float | None, apart: tuple[int, ...]) -> Activation:
     channels = None
     if share is not None:
         largest = np.maximum(fed.channels, _SMALLEST)
         channels = (largest**share / np.maximum(np.abs(weights).max(axis=1), _SMALLEST) ** (1 - share)).astype("f4")
-    even = fed.values if channels is None else fed.values / channels
-    return Activation(float(even.min()), float(even.max()), channels, scaling)
+    even = Activation(0.0, 0.0, channels, scaling, apart).even(fed.values)
+    room = HEADROOM if scaling == "above" else 1.0
+    return Activation(float(even.min()), room * float(even.max()), channels, scaling, apart)
 
 
 def _error(weights: Floats, values: Floats, how: Activation) -> float:
     some = values[:: -(-len(values) // _TOKENS)]
-    even, scaled = (some, weights) if how.channels is None else (some / how.channels, weights * how.channels[:, None])
-    step = (how.high - how.low) / 255 if how.scaling == "fixed" else np.abs(even).max(axis=1, keepdims=True) / 127
-    step = np.maximum(step, _SMALLEST)
-    integers, scales = nearest(scaled.astype(np.float32))
-    wanted = some @ weights
-    found = (np.rint(even / step) * step) @ (integers * scales)
-    return float(((found - wanted) ** 2).mean() / max(float((wanted**2).mean()), _SMALLEST))
+    even, scaled = how.even(some), how.counterpart(weights)
+    integers, scales = nearest(scaled)
+    change = how.rounded(even) @ (integers * scales) - even @ scaled
+    return float((change**2).mean() / max(float(((some @ weights) ** 2).mean()), _SMALLEST))

@@ -61,6 +61,23 @@ def _constant_shapes(graph: Graph) -> None:
         if 0 < leading <= 2 < len(parts) and all(known[leading:]):
             sizes = [0] * leading + [int(part.item()) for part in parts[leading:] if part is not None]
             reshape.input[1] = graph.add_constant(f"{reshape.output[0]}.shape", np.array(sizes, dtype=np.int64))
+    for size in [one for one in graph.proto.node if one.op_type == "Slice"]:
+        channels = _head_size(graph, size)
+        if channels is not None:
+            named = graph.add_constant(f"{size.output[0]}.head", np.array([channels], dtype=np.int64))
+            for reader in graph.readers(size.output[0]):
+                _read(reader, size.output[0], named)
+
+
+def _head_size(graph: Graph, size: onnx.NodeProto) -> int | None:
+    """The last dimension, by which attention scales, where a slice takes it from the shape of a transposed reshape."""
+    shape = _back(graph, size.output[0], ("Slice", "Shape", "Transpose", "Reshape"))
+    start, listed = graph.constant(size.input[1]), graph.constant(shape.input[1]) if shape else None
+    turned = _back(graph, size.output[0], ("Slice", "Shape", "Transpose"))
+    order = next((list(one.ints) for one in turned.attribute if one.name == "perm"), []) if turned else []
+    if start is None or listed is None or start.tolist() != [-1] or not order or order[-1] != len(listed) - 1:
+        return None
+    return int(listed[-1]) if listed[-1] > 0 else None
 
 
 def _last_layer(graph: Graph) -> _LastLayer | None:

@@ -55,7 +55,8 @@ def measured_int8(
     int8: Path,
     rows: Sequence[Encoded],
     *,
-    scalings: Sequence[Scaling] = ("fixed", "token"),
+    scalings: Sequence[Scaling] = ("fixed", "above"),
+    apart: int = 1,
     bits: int = 8,
     kept: float = 0.0,
     carry: bool = True,
@@ -72,6 +73,7 @@ def measured_int8(
         int8: The file to write.
         rows: Calibration rows, at least one.
         scalings: How inputs may be scaled.
+        apart: The most channels of an input that may be multiplied apart, in floats.
         bits: Of a weight, 7 or 8. With 7 a sum of two products stays within 16 bits, where processors without VNNI
             would clip it.
         kept: Share of the inputs, those whose layers change most, that keep their layers in floats.
@@ -87,17 +89,13 @@ def measured_int8(
             "the graph has no layer that can be quantized", where=fp32.name, mend="Set export.precision to fp32."
         )
     fed = fed_layers(graph, rows[:CALIBRATION_ROWS])
-    how = choose_activations(layers, fed, scalings)
+    how = choose_activations(layers, fed, scalings, apart)
     change = errors(layers, fed, how)
     spared = sorted(change, key=change.__getitem__, reverse=True)[: round(kept * len(change))]
 
     def rounding(source: str, weights: Floats) -> tuple[Integers, Floats]:
         name = source.removesuffix(".first")
-        channels = how[name].channels
-        values = fed[name].values
-        if not carry:
-            return nearest(weights, bits)
-        return carried(weights, values if channels is None else values / channels, bits)
+        return carried(weights, how[name].even(fed[name].values), bits) if carry else nearest(weights, bits)
 
     only_what_is_read(graph)
     left = [layer for layer in graph.linears() if layer.source.removesuffix(".first") not in spared]
@@ -107,15 +105,15 @@ def measured_int8(
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "int8-kept": partial(measured_int8, kept=1 / 6),
-    "int8-few-kept": partial(measured_int8, kept=1 / 12),
-    "int8-mixed": measured_int8,
-    "int8-fixed": partial(measured_int8, scalings=("fixed",)),
-    "int8-token": partial(measured_int8, scalings=("token",)),
+    "int8-apart": measured_int8,
+    "int8-apart-kept": partial(measured_int8, kept=1 / 12),
+    "int8-kept": partial(measured_int8, scalings=("fixed", "token"), apart=0, kept=1 / 6),
+    "int8-fixed": partial(measured_int8, scalings=("fixed",), apart=0),
+    "int8-token": partial(measured_int8, scalings=("token",), apart=0),
     "int8-7bit": partial(measured_int8, bits=7),
     "int8-dynamic": dynamic_int8,
 }
 """What `edgedistill_export.tuning` tries, by the name that ``bundle.json`` tells."""
 
-DEFAULT = RECIPES["int8-kept"]
-"""What is made without tuning: of those that were measured, the fastest that changes under 0.5 % of the labels."""
+DEFAULT = RECIPES["int8-apart"]
+"""What is made without tuning; docs/decisions/0025-outlier-channels-apart.md says why."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.batches import token_batches
+from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.session import Session
 
 ROUNDS = 3
