@@ -65,7 +65,7 @@ class _XLNet(TextEncoderOnnxConfig):  # type: ignore[misc]  # optimum is untyped
         return dict.fromkeys(names, _AXES)
 
 
-class _ByLastPlace(torch.nn.Module):
+class _ByLastPlace(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
     """XLNet, which judges by the last place of a row, judging by the last place that is no padding."""
 
     def __init__(self, model: Any) -> None:
@@ -85,7 +85,7 @@ class _ByLastPlace(torch.nn.Module):
         return {"logits": self.model.logits_proj(self.model.sequence_summary(read))}
 
 
-class _ByLastToken(torch.nn.Module):
+class _ByLastToken(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
     """A decoder, which judges by the last token that is not the padding token, told by the mask what is padding."""
 
     def __init__(self, model: Any) -> None:

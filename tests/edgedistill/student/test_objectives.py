@@ -1,5 +1,7 @@
 """What training makes small."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from edgedistill.errors import ProjectFileError
 from edgedistill.project.objective_section import ObjectiveSection
 from edgedistill.records.types import MixtureRow
+from edgedistill.student import train_student
 from edgedistill.student.objectives import HARD, Objective, multilabel_loss, objective_of
 from edgedistill_serve.task import Label, Task
 
@@ -203,3 +206,27 @@ def test_an_objective_reads_as_many_labels_as_there_are():
     objective = objective_of(ObjectiveSection(scale="cumulative"), two, mixture_of(low=1, high=1))
     logits, targets = rows([0.4, -0.3]), torch.tensor([1])
     assert float(objective.loss(logits, targets)) == pytest.approx(float(HARD.loss(logits, targets)))
+
+
+@pytest.mark.parametrize(
+    ("given", "differs"),
+    [
+        ({"labels": "soft", "temperature": 2.0}, True),
+        ({"class_weights": "balanced"}, True),
+        ({"scale": "cumulative"}, True),
+        ({"labels": "both"}, False),
+    ],
+    ids=["soft", "weights", "scale", "both, of rows with one label in their shares"],
+)
+def test_the_objective_of_the_project_file_is_what_the_student_is_trained_with(
+    given, differs, bert, mixture, validation, ordinal, sections, tmp_path
+):
+    rows_of = mixture[:-20]
+    if given.get("labels") == "soft":
+        rows_of = [replace(row, shares={row.label: 0.6, "other": 0.4}) for row in rows_of if row.label != "other"]
+    plain = sections(epochs=(1,))
+    losses = [
+        train_student(rows_of, validation, ordinal, section, bert, tmp_path / "student").best.best.loss
+        for section in (plain, plain.model_copy(update={"objective": ObjectiveSection(**given)}))
+    ]
+    assert (losses[0] != losses[1]) == differs
