@@ -7,7 +7,8 @@ DATA holds `beetle/`; a STUDENT is a checkpoint of `quantization_students.py`. T
 train.csv but for 400 validation rows, and synthetic.csv, without their labels. `choose` prints what every choice gives
 on the validation rows. `report` exports the fine-tuned student with the project file's defaults and the shrunk one
 without fp32 beside int8, and only then looks at the test rows: kappa of both, what is lost with its paired 95 %
-interval, bytes of the whole bundle, and texts per second alone on one thread, the two in turns.
+interval, bytes of the whole bundle, and texts per second alone on one thread, the two in turns. A shrunk student that
+lies under OUT already is not made again.
 """
 
 import argparse
@@ -121,7 +122,8 @@ def timed(bundles: dict[str, Bundle], data: Path) -> dict[str, float]:
 def report(student: Path, section: ShrinkSection, out: Path, data: Path) -> dict[str, object]:
     """Everything about one student."""
     folder = out / student.name
-    shrink(student, folder / "shrunk", section, data)
+    if not (folder / "shrunk").exists():
+        shrink(student, folder / "shrunk", section, data)
     students = {"fine-tuned": student, "shrunk": folder / "shrunk"}
     bundles = {
         name: exported(each, folder / f"bundle-{name}", data, fp32_beside=name == "fine-tuned")

@@ -226,9 +226,10 @@ def _details(entry: Mapping[str, Any]) -> str:
     if counts := entry.get("by_source_and_label"):
         told.append(f"{entry['rows']} rows: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     if best := entry.get("best"):
-        told.append(
-            f"validation macro-F1 {best['validation_macro_f1']:.3f} at epoch {best['best_epoch']} (seed {best['seed']})"
+        where = (
+            f"at epoch {best['best_epoch']} (seed {best['seed']})" if "best_epoch" in best else "of the frozen encoder"
         )
+        told.append(f"validation macro-F1 {best['validation_macro_f1']:.3f} {where}")
     if headline := entry.get("headline"):
         told.append(f"report.html: {headline}")
     told += entry.get("notes", []) if "chain" not in entry else []

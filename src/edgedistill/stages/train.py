@@ -1,5 +1,6 @@
 """Training: the mixture becomes a student, beside a baseline and, where it is wanted, a smaller student."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from edgedistill.student.frozen_student import train_frozen_student
 
 FROZEN = "frozen.safetensors"
 """The classifier of the frozen encoder, as `edgedistill.student.frozen.frozen_baseline` reads it."""
+
+
+_SETTINGS = ("learning_rate", "batch_size", "epochs", "seed")
+_FIGURES = ("epoch", "validation_loss", "validation_accuracy", "validation_macro_f1", "best")
+_HEADER = (*_SETTINGS, *_FIGURES, "seconds", "outcome", "failure")
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -63,6 +69,7 @@ def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
 def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
     task, section = run.project.task.task, run.project.student
     run.advance("train: the frozen encoder", 0, 1)
+    start = time.perf_counter()
     heads = train_frozen_student(
         read_mixture(run.folder, task.inputs),
         run.records.splits.validation,
@@ -72,8 +79,11 @@ def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
         run.folder / "student",
     )
     write_frozen(heads[0], task, section.max_tokens, run.folder / FROZEN)
-    run.folder.write_csv("trials.csv", [list(_told(heads[0])), *(list(_told(head).values()) for head in heads)])
-    return {"trials": len(heads), "best": _told(heads[0]), "frozen": _told(heads[0]), "notes": []}
+    best = _told(heads[0])
+    # One line, with what it has of a search's columns: there is no epoch to tell.
+    line = ["", "", "", "", 1, *list(best.values())[2:], 1, f"{time.perf_counter() - start:.1f}", "done", ""]
+    run.folder.write_csv("trials.csv", [list(_HEADER), line])
+    return {"trials": len(heads), "tried": [_told(head) for head in heads], "best": best, "frozen": best, "notes": []}
 
 
 def _told(head: FrozenHead) -> dict[str, Any]:
@@ -88,14 +98,12 @@ def _told(head: FrozenHead) -> dict[str, Any]:
 
 def _table(trials: Sequence[Trial]) -> list[list[object]]:
     """A line for every epoch; a trial that failed before its first has one, too."""
-    names = ("learning_rate", "batch_size", "epochs", "seed")
-    figures = ("epoch", "validation_loss", "validation_accuracy", "validation_macro_f1", "best")
-    lines: list[list[object]] = [[*names, *figures, "seconds", "outcome", "failure"]]
+    lines: list[list[object]] = [list(_HEADER)]
     for trial in trials:
-        before = [getattr(trial, name) for name in names]
+        before = [getattr(trial, name) for name in _SETTINGS]
         after = [f"{trial.seconds:.1f}", trial.outcome, trial.failure]
         made = [[*_figures(epoch), int(epoch is trial.best)] for epoch in trial.history]
-        lines += [[*before, *epoch, *after] for epoch in made or [[""] * len(figures)]]
+        lines += [[*before, *epoch, *after] for epoch in made or [[""] * len(_FIGURES)]]
     return lines
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -133,11 +133,15 @@ def write_frozen(head: FrozenHead, task: Task, max_tokens: int, file: Path) -> N
     }
     aside = file.with_name(f".{file.name}.part")
     try:
-        save_file({"weights": head.weights, "bias": head.bias}, aside, metadata={"frozen": json.dumps(told)})
+        aside.write_bytes(save({"weights": head.weights, "bias": head.bias}, metadata={"frozen": json.dumps(told)}))
         aside.replace(file)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         aside.unlink(missing_ok=True)
-        raise RunError(f"cannot be written ({getattr(error, 'strerror', None) or error})", where=str(file)) from error
+        raise RunError(
+            f"cannot be written ({error.strerror})",
+            where=str(file),
+            mend="Give the run folder room and write permission.",
+        ) from error
 
 
 def read_frozen(file: Path, task: Task) -> tuple[FrozenHead, int]:
