@@ -22,7 +22,7 @@ from diskcache import Cache, Timeout
 
 from edgedistill.errors import CacheDamaged
 from edgedistill.teacher.disk import AnswerDisk
-from edgedistill.teacher.request import TeacherRequest, key_of
+from edgedistill.teacher.request import TeacherRequest, is_request, key_of
 from edgedistill.teacher.voices import Voice
 
 DATABASE = "cache.db"
@@ -300,7 +300,7 @@ def _entry(key: str, value: Mapping[str, Any], content: Mapping[str, Any] | None
     if not isinstance(request, dict) or not isinstance(answer, dict):
         raise CacheDamaged("it lacks the request or the answer")
     try:
-        same = request == content if content is not None else key_of(request) == key
+        same = request == content if content is not None else is_request(request) and key_of(request) == key
     except ValueError:
         same = False
     if not same:

@@ -50,6 +50,18 @@ class TeacherRequest:
         return key_of(self.content())
 
 
+def is_request(content: Mapping[str, Any]) -> bool:
+    """Whether this has what is read of every request's content: messages with text, the vote, address and model."""
+    messages = content.get("messages")
+    return (
+        isinstance(messages, list)
+        and len(messages) > 0
+        and all(isinstance(message, dict) and isinstance(message.get("content"), str) for message in messages)
+        and isinstance(content.get("vote"), int)
+        and all(isinstance(content.get(name), str) for name in ("base_url", "model"))
+    )
+
+
 def key_of(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the content's canonical JSON: sorted names, no white space, ASCII only."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

@@ -6,7 +6,8 @@ from edgedistill.teacher.outcomes import Fatal
 
 _PARAMETER_MENDS = {
     "seed": "Set teacher.seed to false: the votes are then told apart by the teacher's own sampling.",
-    "temperature": "Set teacher.temperature to what the model takes, mostly 1, or to null to send none.",
+    "temperature": "Set teacher.temperature, or generate.temperature where responses are written, to what the model "
+    "takes, mostly 1; null for teacher.temperature sends none.",
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgedistill.errors import CacheDamaged, DataError
 from edgedistill.teacher.cache import AnswerCache, Entry
-from edgedistill.teacher.request import key_of
+from edgedistill.teacher.request import is_request, key_of
 
 _TOGETHER = 500  # entries in one transaction
 
@@ -104,6 +104,8 @@ def _entry(line: bytes) -> Entry:
         raise CacheDamaged("it is no JSON object with key, request and answer") from None
     if key != recomputed:
         raise CacheDamaged("its key is not that of its request")
-    if not isinstance(request, dict) or not isinstance(answer, dict) or not answer.get("choices"):
+    if not isinstance(request, dict) or not is_request(request):
+        raise CacheDamaged("its request is none")
+    if not isinstance(answer, dict) or not answer.get("choices"):
         raise CacheDamaged("its answer is no chat completion")
     return Entry(key, request, answer)

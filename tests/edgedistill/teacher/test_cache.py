@@ -187,7 +187,7 @@ from edgedistill.teacher import AnswerCache, TeacherRequest
 first, last = int(sys.argv[2]), int(sys.argv[3])
 with AnswerCache(Path(sys.argv[1])) as cache:
     for vote in range(first, last):
-        cache.put(TeacherRequest("u", "m", (), None, {}, 1, vote), {"choices": [sys.argv[4]]})
+        cache.put(TeacherRequest("u", "m", ({"content": "a"},), None, {}, 1, vote), {"choices": [sys.argv[4]]})
 """
 
 

@@ -112,7 +112,7 @@ def test_an_error_in_a_reply_with_status_200_is_asked_again(tmp_path: Path) -> N
         (
             "Unsupported value: 'temperature' does not support 0.7 with this model. Only the default (1) is supported.",
             "temperature",
-            "teacher.temperature to what the model takes",
+            "teacher.temperature, or generate.temperature where responses are written, to what the model takes",
         ),
     ],
 )

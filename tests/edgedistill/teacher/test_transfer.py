@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgedistill.errors import DataError
 from edgedistill.teacher import AnswerCache, Entry, export_jsonl, import_jsonl
+from edgedistill.teacher.request import key_of
 
 from .codings import ANSWER, request
 
@@ -44,6 +46,20 @@ def test_two_exports_merge_and_what_was_there_stays(tmp_path: Path) -> None:
         answer = cache.get(request(vote=2))
         assert answer is not None
         assert answer["id"] == "a-2"
+
+
+@pytest.mark.parametrize(
+    "strange", [{}, {"messages": []}, {"messages": ["a"]}, {"messages": [{}]}, {"vote": "0"}, {"model": None}]
+)
+def test_what_is_no_request_is_refused_although_its_key_is_right(tmp_path: Path, strange: dict[str, Any]) -> None:
+    content = {**request().content(), **strange} if strange else {}
+    line = {"key": key_of(content), "request": content, "answer": ANSWER}
+    (tmp_path / "in.jsonl").write_text(json.dumps(line))
+    with AnswerCache(tmp_path / "cache") as cache:
+        done = import_jsonl(cache, tmp_path / "in.jsonl")
+        assert [bad.fault for bad in done.bad] == ["its request is none"]
+        cache.keep([Entry(key_of(content), content, ANSWER)])  # as an import did before it looked
+        assert [key for key, _ in cache.verify().damaged] == [key_of(content)]
 
 
 def test_bad_lines_are_refused_by_their_number_and_the_good_ones_are_kept(tmp_path: Path) -> None:
