@@ -10,9 +10,11 @@ import pytest
 from onnx import numpy_helper
 
 from edgedistill_export import Checkpoint, ExportFailed
+from edgedistill_export.calibration import Fed
+from edgedistill_export.choosing import choose_activations, errors
 from edgedistill_export.conversion import to_onnx
 from edgedistill_export.first_token import only_what_is_read
-from edgedistill_export.graph import Graph
+from edgedistill_export.graph import Graph, Linear
 from edgedistill_export.quantization import RECIPES, Recipe, measured_int8
 from edgedistill_export.rounding import carried, nearest
 from edgedistill_serve.encoding import Encoded
@@ -48,6 +50,18 @@ def test_a_row_scores_the_same_in_any_batch(tmp_path: Path, kin: Kin):
     measured_int8(fp32, tmp_path / "int8.onnx", rows)
     together = Session(tmp_path / "int8.onnx").batch_logits(rows)
     np.testing.assert_allclose(together, _logits(tmp_path / "int8.onnx", rows), atol=0.02)
+
+
+@pytest.mark.parametrize("recipe", ["int8-apart", "int8-kept", "int8-fixed", "int8-token"])
+def test_rows_of_one_length_have_the_same_bits_together_and_alone(tmp_path: Path, recipe: str):
+    fp32, rows = _fp32(tmp_path)
+    RECIPES[recipe](fp32, tmp_path / "int8.onnx", rows)
+    session, draw = Session(tmp_path / "int8.onnx"), np.random.default_rng(0)
+    for length, size in ((4, 2), (5, 16), (7, 3), (16, 4), (31, 5), (48, 9)):
+        ids = draw.integers(5, 60, size=(size, length)).tolist()
+        strangers = [Encoded(tuple(row), (0,) * length, length, truncated=False) for row in ids]
+        alone = np.array([session.logits(row) for row in strangers])
+        np.testing.assert_array_equal(session.batch_logits(strangers), alone)
 
 
 def test_int8_as_everybody_makes_it_lets_rows_touch_each_other(tmp_path: Path):
@@ -86,6 +100,38 @@ def test_a_graph_without_layers_is_refused(tmp_path: Path):
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), tmp_path / "model.onnx")
     with pytest.raises(ExportFailed, match="no layer that can be quantized"):
         measured_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", [])
+
+
+def _linear(weights: np.ndarray) -> Linear:
+    product = onnx.helper.make_node("MatMul", ["x", "weights"], ["y"])
+    return Linear(product, "x", "y", weights, None, None)
+
+
+def test_a_channel_of_far_larger_values_is_multiplied_apart():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(500, 64)).astype(np.float32)
+    values[:, 7] *= 40
+    layers, fed = [_linear(rng.normal(size=(64, 32)).astype(np.float32))], {"x": Fed(values)}
+    alone = choose_activations(layers, fed, ("fixed",))
+    apart = choose_activations(layers, fed, ("fixed",), apart=1)
+    assert apart["x"].apart == (7,)
+    assert errors(layers, fed, apart)["x"] < 0.5 * errors(layers, fed, alone)["x"]
+
+
+def test_no_channel_is_apart_where_none_stands_out():
+    rng = np.random.default_rng(0)
+    fed = {"x": Fed(rng.normal(size=(500, 64)).astype(np.float32))}
+    how = choose_activations([_linear(rng.normal(size=(64, 32)).astype(np.float32))], fed, ("fixed",), apart=1)
+    assert how["x"].apart == ()
+
+
+def test_an_input_above_zero_has_a_scale_for_each_token():
+    rng = np.random.default_rng(0)
+    fed = {"x": Fed(np.maximum(rng.normal(size=(500, 64)), -0.1).astype(np.float32))}
+    how = choose_activations([_linear(rng.normal(size=(64, 32)).astype(np.float32))], fed, ("fixed", "above"))["x"]
+    assert how.scaling == "above"
+    small = np.full((1, 64), 0.9, dtype=np.float32)
+    assert np.abs(how.rounded(small) - small).max() < 0.9 / 200
 
 
 def test_carried_errors_change_a_layers_outputs_less_than_nearest_integers():

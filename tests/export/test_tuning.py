@@ -52,6 +52,11 @@ def test_fp32_is_chosen_where_it_is_the_fastest():
     assert choose([_tried("fp32", 0.0, 100), _tried("exact", 0.0, 90)], 0.01) == "fp32"
 
 
+def test_no_flip_among_few_rows_does_not_hide_that_flips_are_to_be_expected():
+    lucky = Tried("lucky", flip_rate=0.0, expected_flip_rate=0.02, texts_per_second={1: 300.0})
+    assert choose([_tried("fp32", 0.0, 100), lucky], 0.01) == "fp32"
+
+
 def test_recipes_that_flip_labels_or_make_no_graph_leave_fp32_served(tmp_path: Path):
     student = save_student(tmp_path / "student", PRAISE)
     recipes = {"turned": _turned, "none": _none}
@@ -62,7 +67,10 @@ def test_recipes_that_flip_labels_or_make_no_graph_leave_fp32_served(tmp_path: P
     by_name = {tried.recipe: tried for tried in exported.tuning.tried}
     assert by_name["none"].fault == "this graph cannot be made"
     assert by_name["turned"].flip_rate == 1.0
-    assert exported.notes[0] in (tmp_path / "bundle" / "README.md").read_text()
+    told = (tmp_path / "bundle" / "README.md").read_text()
+    assert exported.notes[0] in told
+    assert "| turned | 100.00% |" in told
+    assert "none made no graph: this graph cannot be made" in told
 
 
 def test_what_was_chosen_is_named_in_the_bundle(tmp_path: Path):
@@ -76,6 +84,15 @@ def test_what_was_chosen_is_named_in_the_bundle(tmp_path: Path):
     assert (same.flips, same.kappa_lost, same.worst_recall_change) == (0, 0.0, 0.0)
     assert same.calibration_error == pytest.approx(fp32.calibration_error)
     assert set(same.texts_per_second or ()) == {1, 2}
+
+
+def test_the_group_whose_labels_change_most_is_told(tmp_path: Path):
+    rows = rows_for(PRAISE)
+    student = save_student(tmp_path / "student", PRAISE)
+    plan = _plan(groups=["a", "b"] * len(rows))
+    exported = export_bundle(student, tmp_path / "bundle", plan, rows * 2, recipes={"turned": _turned})
+    assert exported.tuning is not None
+    assert exported.tuning.tried[1].worst_group_flip_rate == 1.0
 
 
 def test_locked_rows_are_scored_by_every_form_that_is_served(tmp_path: Path):

@@ -186,7 +186,7 @@ def _write(
         if precision == measured.served or plan.fp32_beside
     }
     sizes = {precision: file.stat().st_size for precision, file in graphs.items()}
-    readme = card(draft, checked, measured.chain, sizes, measured.notes, cut)
+    readme = card(draft, checked, measured.chain, sizes, measured.notes, cut, measured.tuning)
     files = model_folder_files(student) | {MODEL_FILES[precision]: file for precision, file in graphs.items()}
     return write_bundle(
         folder,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgedistill_export.parity import Hop
+from edgedistill_export.tuning import Tuning
 from edgedistill_export.vocabulary import VocabularyCut
 from edgedistill_serve.manifest import MODEL_FILES, Golden, Manifest, Precision
 
@@ -18,6 +19,7 @@ def card(
     sizes: Mapping[Precision, int],
     notes: Sequence[str],
     cut: VocabularyCut | None = None,
+    tuning: Tuning | None = None,
 ) -> str:
     """Write the model card as Markdown with the YAML front matter that the Hugging Face Hub reads.
 
@@ -30,6 +32,7 @@ def card(
         sizes: Bytes of each graph in the bundle.
         notes: What a reader must know of this export, such as a refused int8 graph.
         cut: What a cut of the vocabulary left, None where it is full.
+        tuning: What was tried to find the served graph, None where nothing was.
     """
     parts = (
         _front_matter(draft),
@@ -37,6 +40,7 @@ def card(
         _labels(draft),
         _agreement(draft.metrics),
         _export(draft, chain, sizes, notes),
+        *([_tuning(tuning)] if tuning else []),
         *([_vocabulary(cut)] if cut else []),
         _limits(draft, golden),
         _use(draft),
@@ -130,6 +134,35 @@ def _export(
         yield note
 
 
+def _tuning(tuning: Tuning) -> Iterator[str]:
+    yield "## What was tried"
+    yield ""
+    yield f"Every graph scored the {tuning.rows} validation rows, each alone unless said otherwise. Changes are against"
+    yield "fp32; expected flips are those of rows to come, responses per second those of one core and of two."
+    yield ""
+    flips = ("recipe", "flips", "expected", "worst group", "largest change", "flips in batches")
+    agreement = ("kappa lost", "worst label's recall", "ECE")
+    rows = [
+        (
+            one.recipe,
+            *map(_share, (one.flip_rate, one.expected_flip_rate, one.worst_group_flip_rate)),
+            _figure(one.max_probability_difference),
+            _figure(one.batch_flips),
+            *map(_figure, (one.kappa_lost, one.worst_recall_change, one.calibration_error)),
+            "/".join(f"{speed:.0f}" for speed in (one.texts_per_second or {}).values()),
+            "/".join(f"{speed:.0f}" for speed in (one.batched_per_second or {}).values()),
+            "" if one.bytes is None else f"{one.bytes / 1e6:.1f}",
+        )
+        for one in tuning.tried
+        if one.fault is None
+    ]
+    yield from _table((*flips, *agreement, "responses/s", "in batches", "MB"), rows)
+    for one in tuning.tried:
+        if one.fault is not None:
+            yield ""
+            yield _cell(f"{one.recipe} made no graph: {one.fault}")
+
+
 def _vocabulary(cut: VocabularyCut) -> Iterator[str]:
     yield "## Vocabulary"
     yield ""
@@ -180,6 +213,10 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     text = json.dumps(dict(provenance), indent=2, ensure_ascii=False, sort_keys=True)
     yield from (f"    {line}" for line in text.splitlines())
+
+
+def _share(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.2%}"
 
 
 def _figure(value: Any) -> str:

@@ -107,7 +107,8 @@ def with_tuned(
 ) -> Forms:
     """Add the graph of the recipe that tuning chose."""
     (work / "recipes").mkdir()
-    judge = Judge(student.encoder.encode(rows), plan.task, plan.temperature, plan.max_flip_rate, plan.codes)
+    encoded = student.encoder.encode(rows)
+    judge = Judge(encoded, plan.task, plan.temperature, plan.max_flip_rate, plan.codes, plan.groups)
     fp32_file, fp32 = converted.graphs["fp32"]
     tuning = tune(fp32_file, recipes, work / "recipes", judge)
     measured = replace(converted, tuning=tuning, notes=(tuning.note,))

@@ -31,6 +31,7 @@ class ExportPlan:
             them, for they stand for the texts that are still to come, which no cut can know.
         common: How many generally frequent pieces a cut keeps whatever the texts hold; 0 or more.
         codes: The human code of every validation row, by which ``auto`` tells what agreement a recipe costs; or none.
+        groups: What every validation row belongs to, by which ``auto`` tells where a recipe flips most; or none.
         locked: The inputs of the test rows. They are scored by every form of the student when all is chosen; the export
             fails where the fp32 graph is not the student on them.
         compare: From the labels that each form gives the locked rows to what ``bundle.json`` and the card shall say.
@@ -51,6 +52,7 @@ class ExportPlan:
     seen: Sequence[Mapping[str, str]] = ()
     common: int = COMMON
     codes: Sequence[str] = ()
+    groups: Sequence[str] = ()
     locked: Sequence[Mapping[str, str]] = ()
     compare: Comparison | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)

@@ -53,6 +53,7 @@ def export(run: Run) -> dict[str, Any]:
             vocabulary=project.export.vocabulary,
             seen=_seen(run),
             codes=validation.labels,
+            groups=groups_of([row.response.group for row in validation]) or (),
             locked=[dict(response.inputs) for response in test.responses],
             compare=compare,
             metrics=evaluation["agreement"],
