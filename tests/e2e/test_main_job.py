@@ -30,6 +30,9 @@ def test_a_run_writes_every_file_of_the_run_folder(lesson):
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert set(evaluation["agreement"]) == {"student", "teacher", "frozen encoder"}
     assert evaluation["agreement"]["student"]["kappa"]["value"] > 0.8
+    assert [comparison["first"] for comparison in evaluation["comparisons"]] == ["teacher", "frozen encoder"]
+    hops = [(hop["before"], hop["after"]) for hop in evaluation["chain"]]
+    assert hops == [("teacher", "PyTorch"), ("PyTorch", "ONNX fp32"), ("ONNX fp32", "int8")]
 
 
 def test_every_row_is_in_the_account_and_in_the_mixture(lesson):
@@ -197,3 +200,17 @@ def test_a_push_without_a_token_is_one_line_with_its_mend(lesson, monkeypatch):
     told = command("edgedistill", "export", project, "--push", "school/praise", expect=2).stderr
     assert told == ("edgedistill: there is no token for the Hub. Put one that may write into the variable HF_TOKEN.\n")
     assert "--push" in command("edgedistill", "export", project, "--dry-run", expect=2).stderr
+
+
+def test_the_report_of_a_run_holds_texts_only_where_they_are_asked_for(lesson, tmp_path):
+    project, _, shown = lesson
+    assert "report.html: Not shown" in shown  # 18 test rows show nothing, however good the figures are
+    copy = shutil.copytree(project.parent, tmp_path / "copy") / project.name
+    scores = copy.parent / "runs/lesson/test_scores.csv"
+    page = copy.parent / "runs/lesson/report.html"
+    assert "with fraction number" not in page.read_text("utf-8")
+    assert "done before" in command("edgedistill", "report", copy).stdout
+    page.unlink()
+    command("edgedistill", "report", copy, "--examples", "3")
+    wrong = [row for row in csv.DictReader(scores.open(newline="")) if row["human"] != row["student"]]
+    assert page.read_text("utf-8").count("with fraction number") == min(3, len(wrong))

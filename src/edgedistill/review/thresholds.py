@@ -144,6 +144,7 @@ def _keep_kappa(
         f"{aim.at_least:g} or above (the best lower end is {max(lows.values(), default=float('nan')):.2f}), so every "
         "response goes to a person. Code more validation rows, mend the student, or aim lower."
     )
+    # Only a probability of exactly 1 would still be accepted, which logits of a student do not give.
     everything = ReviewRule(thresholds=dict.fromkeys(scores.task.names, 1.0))
     return Choice(everything, aim, False, None, shifts, (note,))
 
@@ -152,6 +153,8 @@ def _kappa_lows(
     scores: Scores, chance: NDArray[np.float64], readable: NDArray[np.bool_], seed: int
 ) -> dict[int, float]:
     """The lower end of κ among the accepted rows, by how many of the readable rows go to people, from few to many."""
+    if not readable.any():
+        return {}
     labels = len(scores.task.names)
     order = np.flatnonzero(readable)[np.argsort(-chance[readable], kind="stable")]
     truth = np.array([scores.task.names.index(code) for code in scores.codes])[order]

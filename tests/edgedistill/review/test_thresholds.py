@@ -120,6 +120,11 @@ def test_rows_of_one_label_alone_meet_no_kappa():
     assert found.met is False
 
 
+@pytest.mark.parametrize("aim", [KeepKappa(0.5), AtMostToPeople(0.5)])
+def test_where_every_row_is_truncated_no_aim_is_met(aim):
+    assert choose_rule(drawn(10, cut=range(10)), 1.0, aim).met is False
+
+
 def test_an_ordinal_task_is_held_to_the_quadratic_kappa():
     ordinal = Task("ordinal", TASK.labels, ("response",))
     logits = [[5.0, 4.0, 0], [4.0, 5.0, 0], [0, 4.0, 5.0]] * 60
