@@ -85,6 +85,10 @@ export:
   precision: int8               # or fp32
   vocabulary: full              # cut: leave out pieces that no text here needs, which makes the file smaller
   max_flip_rate: 0.01           # more flipped labels than this: fp32 is served, the vocabulary left full
+
+report:
+  examples: 0                   # wrongly coded test responses that report.html shows with what was written
+  # study: runs/mine/ratio      # no default: a study whose curve is shown
 """
 
 HUMAN = """\

@@ -94,11 +94,11 @@ class StageCost:
 def mixture_table(journal: Journal, labels: Sequence[str]) -> MixtureTable | None:
     """Return the training rows by source and label; None before they are drawn."""
     counts: Mapping[str, int] = journal.stages.get("mix", {}).get("by_source_and_label", {})
-    if not counts:
-        return None
     sources = dict.fromkeys(name.partition(" ")[0] for name in counts)
     by_source = {source: [counts.get(f"{source} {label}", 0) for label in labels] for source in sources}
     total = sum(map(sum, by_source.values()))
+    if not total:
+        return None
     return MixtureTable(total, by_source, 1 - sum(by_source.get("human", ())) / total)
 
 
@@ -111,7 +111,7 @@ def trial_lines(trials: Table | None) -> tuple[TrialLine, ...]:
         lines[tuple(row[name] for name in _SETTINGS)].append(row)
     found = [_trial(rows) for rows in lines.values()]
     best = max((each.macro_f1 for each in found if each.macro_f1 is not None), default=None)
-    first = next((each for each in found if each.macro_f1 == best), None)
+    first = next((each for each in found if best is not None and each.macro_f1 == best), None)
     return tuple(_trial(rows, chosen=each is first) for rows, each in zip(lines.values(), found, strict=True))
 
 

@@ -143,7 +143,7 @@ def _served(evaluation: Evaluation) -> Iterator[Remark]:
     hops = [hop for hop in evaluation.chain if hop.before != "teacher"]
     if not hops:
         yield Remark(
-            about, "None has been made since the model was tested: the figures are of the trained model.", "warning"
+            about, "No file has been made since the model was tested: the figures are of the trained model.", "warning"
         )
         return
     worse = [hop for hop in hops if hop.kappa_lost and hop.kappa_lost.low > 0]

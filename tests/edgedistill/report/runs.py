@@ -2,6 +2,8 @@
 
 import csv
 import json
+from copy import deepcopy
+from functools import cache
 
 import numpy as np
 
@@ -51,8 +53,14 @@ def noisy(codes, names, share, seed):
     return [names[rng.integers(len(names))] if rng.random() < share else code for code in codes]
 
 
-def evaluation_of(
-    rows=120,
+def evaluation_of(rows=120, **options):
+    """`evaluation.json` as evaluate and export write it, and the lines of `test_scores.csv`; see `_made`."""
+    return deepcopy(_made(rows, **options))
+
+
+@cache
+def _made(
+    rows,
     *,
     labels=LABELS,
     kind="nominal",
@@ -66,7 +74,6 @@ def evaluation_of(
     grouped=False,
     seed=0,
 ):
-    """`evaluation.json` as evaluate and export write it, and what `test_scores.csv` is written from."""
     task = Task(kind, tuple(map(Label, labels)), ("response",))
     groups = tuple(f"g{place % 12}" for place in range(rows)) if grouped else None
     validation = scores_of(ValidationScores, 60, task, spread=spread, seed=seed + 1)

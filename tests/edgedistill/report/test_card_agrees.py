@@ -1,0 +1,73 @@
+"""The report and the model card say the same: both are read back, and every figure of the card stands in the report."""
+
+import re
+
+from edgedistill.report.page import page
+from edgedistill_export import Hop
+from edgedistill_export.card import card
+from edgedistill_serve.manifest import Golden, GoldenRow, Manifest
+from edgedistill_serve.task import Label, Task
+
+from .runs import LABELS, evaluation_of, material_of, write_run
+from .test_page import Seen
+
+
+def _card(told):
+    task = Task("nominal", tuple(map(Label, LABELS)), ("response",))
+    draft = Manifest(
+        name="praise",
+        version="",
+        task=task,
+        max_tokens=64,
+        precision="int8",
+        files={},
+        temperature=told["calibration"]["temperature"],
+        metrics=told["agreement"],
+    )
+    golden = Golden(rows=(GoldenRow({"response": "x"}, (1.0, 0.0, 0.0)),), tolerance={"fp32": 0.001})
+    return card(draft, golden, (Hop("PyTorch", "int8", 60, 0, 0.0, 0.1),), {"int8": 1_000_000}, ())
+
+
+def _cells(text, name):
+    """The figures in the card's line of that name: each with the ends of its interval, where it has one."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
+    return [[float(number) for number in re.findall(r"\d+\.\d+|\d+", cell)] for cell in line.split("|")[2:-1]]
+
+
+def _figure(value):
+    return f"{value:.3f}".removeprefix("0")
+
+
+def test_every_headline_figure_of_the_card_stands_in_the_report_with_the_same_interval(tmp_path):
+    told, lines = evaluation_of()
+    write_run(tmp_path, told, lines)
+    words = Seen(page(material_of(tmp_path))[1]).words
+    for name in ("accuracy", "macro-F1", "Cohen's kappa"):
+        line = words.partition(f" {name} .")[2][:80]
+        shown = [[float(number) for number in re.findall(r"\d*\.\d+", cell)] for cell in f".{line}".split("]")[:2]]
+        for of_card, of_report in zip(_cells(_card(told), name), shown, strict=True):
+            assert of_report[0] == of_card[0]
+            # The card has three decimals of an end where the report has two.
+            assert all(abs(one - other) <= 0.0055 for one, other in zip(of_card[1:], of_report[1:], strict=True))
+
+
+def test_every_label_of_the_card_has_the_same_figures_in_the_report(tmp_path):
+    told, lines = evaluation_of()
+    write_run(tmp_path, told, lines)
+    words = Seen(page(material_of(tmp_path))[1]).words
+    singles = words.partition("Single labels")[2]
+    for name in LABELS:
+        (precision,), (recall,), (f1,), (support,) = _cells(_card(told).partition("Single codes, student")[2], name)
+        told_line = rf"{name} {support:g} {re.escape(_figure(precision))} \[[^]]*\] {re.escape(_figure(recall))} "
+        assert re.search(told_line + rf"\[[^]]*\] {re.escape(_figure(f1))} ", singles), name
+
+
+def test_neither_calls_probabilities_uncalibrated_that_the_other_calls_calibrated(tmp_path):
+    told, lines = evaluation_of()
+    write_run(tmp_path, told, lines)
+    assert "not calibrated" not in _card(told)
+    assert "not calibrated" not in page(material_of(tmp_path))[1]
+    told["calibration"] |= {"method": "none", "temperature": 1.0}
+    write_run(tmp_path, told, lines)
+    assert "not calibrated" in _card(told)
+    assert "not calibrated" in page(material_of(tmp_path))[1]

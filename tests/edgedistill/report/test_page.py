@@ -1,0 +1,278 @@
+"""The page: whole, safe, printable, readable without eyes, and never an empty box or a figure that is none."""
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from edgedistill.report.page import page
+
+from .runs import LABELS, evaluation_of, gate_of, material_of, write_run
+
+EVIL = "<script>alert(1)</script> & \"'{{ 7 * 7 }}"
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+
+
+class Seen(HTMLParser):
+    """What is in a page: elements with their attributes, and its visible text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.unclosed, self.text = [], [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        """Note an element that opens."""
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        """Note an element that closes itself."""
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        """Note an element that closes."""
+        if self.open.pop() != tag:
+            self.unclosed.append(tag)
+
+    def handle_data(self, data):
+        """Note text that is shown."""
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+    def all(self, *tags):
+        """Return the attributes of all elements of these names."""
+        return [attrs for tag, attrs in self.elements if tag in tags]
+
+    @property
+    def words(self):
+        """All visible text, with plain spaces."""
+        return " ".join(" ".join(self.text).split())
+
+
+def _page(folder, *, gate=None, full=True, about=None, **options):
+    told, lines = evaluation_of(**options)
+    write_run(folder, told, lines, gate=gate, full=full)
+    return page(material_of(folder, **about or {}))[1]
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """The page of a run with everything in it."""
+    folder = tmp_path_factory.mktemp("full")
+    return _page(folder, gate=gate_of(), about={"study": folder / "study"})
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """The page of a run without teacher, coders, groups, population, review rule, export and journal."""
+    nothing = {"teacher": False, "coders": False, "columns": False, "population": False, "exported": False}
+    return _page(tmp_path_factory.mktemp("bare"), full=False, review=None, **nothing)
+
+
+def test_the_page_asks_nothing_of_any_network_and_runs_nothing(full):
+    seen = Seen(full)
+    assert not seen.all("script", "link", "img", "iframe", "object", "embed", "base", "form")
+    for _, attrs in seen.elements:
+        for name, value in attrs.items():
+            assert not name.startswith("on"), name
+            if name in ("href", "src", "xlink:href", "action"):
+                assert value.startswith("#"), value
+    assert "@import" not in full
+    assert not re.search(r"url\((?!#)", full)
+
+
+def test_the_policy_allows_the_style_sheet_by_its_hash_and_nothing_else(full):
+    policy = next(attrs for attrs in Seen(full).all("meta") if attrs.get("http-equiv") == "Content-Security-Policy")
+    style = full.partition("<style>")[2].partition("</style>")[0]
+    hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy["content"] == (
+        f"default-src 'none'; style-src 'sha256-{hashed}'; base-uri 'none'; form-action 'none'"
+    )
+    assert full.count("<style") == 1
+    assert not any("style" in attrs for _, attrs in Seen(full).elements)
+
+
+@pytest.mark.parametrize("kind", ["full", "bare"])
+def test_every_element_is_closed_and_every_name_is_used_once(kind, request):
+    seen = Seen(request.getfixturevalue(kind))
+    assert not seen.unclosed
+    assert not seen.open
+    names = [attrs["id"] for _, attrs in seen.elements if "id" in attrs]
+    assert len(names) == len(set(names))
+    targets = {attrs["href"][1:] for attrs in seen.all("a", "use")}
+    assert targets <= set(names)
+
+
+@pytest.mark.parametrize("kind", ["full", "bare"])
+def test_headings_go_down_one_level_at_a_time(kind, request):
+    levels = [int(tag[1]) for tag, _ in Seen(request.getfixturevalue(kind)).elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_a_table_has_a_caption_and_every_header_its_scope(full):
+    seen = Seen(full)
+    assert len(seen.all("caption")) == len(seen.all("table"))
+    assert {attrs.get("scope") for attrs in seen.all("th")} == {"col", "row"}
+
+
+def test_a_figure_says_in_words_what_it_shows(full):
+    seen = Seen(full)
+    pictures = [attrs for attrs in seen.all("div") if attrs.get("role") == "img"]
+    assert len(pictures) == len(seen.all("svg")) == len(seen.all("figure")) == 5
+    assert all(len(attrs["aria-label"]) > 40 for attrs in pictures)
+
+
+@pytest.mark.parametrize("kind", ["full", "bare"])
+def test_no_figure_is_nothing_or_no_number(kind, request):
+    words = Seen(request.getfixturevalue(kind)).words
+    assert not re.search(r"\b(nan|inf|None|null|True|False|Undefined)\b", words)
+
+
+def test_the_verdict_comes_first(full):
+    words = Seen(full).words
+    order = [
+        "Verdict",
+        "Human review",
+        "Label by label",
+        "1. Agreement",
+        "2. How sure",
+        "3. Groups",
+        "4. From the human",
+    ]
+    order += ["5. What the model learnt", "6. Cost", "7. Where the model errs", "8. Limits", "9. Rows"]
+    places = [words.index(each) for each in order]
+    assert places == sorted(places)
+
+
+def test_what_is_missing_leaves_a_sentence_and_no_empty_table(bare):
+    words = Seen(bare).words
+    for sentence in (
+        "names no columns with the codes of single coders",
+        "names no columns of groups",
+        "There is no teacher",
+        "states no aim",
+        "No bundle has been made yet",
+    ):
+        assert sentence in words
+    assert not re.search(r"<tbody>\s*</tbody>", bare)
+
+
+def test_what_a_person_wrote_is_text_and_nothing_else(tmp_path):
+    told, lines = evaluation_of(labels=(EVIL, "b", "c"))
+    told["subgroups"][0]["column"] = told["subgroups"][0]["groups"][0]["value"] = EVIL
+    told["review"]["notes"] = [EVIL]
+    write_run(tmp_path, told, lines)
+    texts = {line[0]: {"question": EVIL, "response": EVIL} for line in lines[1:]}
+    about = {"name": EVIL, "definitions": {EVIL: EVIL}, "examples": 50, "texts": texts}
+    made = page(material_of(tmp_path, **about))[1]
+    assert "<script" not in made
+    assert EVIL in Seen(made).words
+    assert not Seen(made).unclosed
+
+
+def test_a_label_of_any_script_is_drawn(tmp_path):
+    made = _page(tmp_path, labels=("$x^2$", "日本語", "سلام"))
+    assert "日本語" in Seen(made).words
+
+
+def test_responses_are_left_out_unless_they_are_asked_for(tmp_path):
+    told, lines = evaluation_of()
+    write_run(tmp_path, told, lines)
+    texts = {line[0]: {"response": f"what {line[0]} wrote"} for line in lines[1:]}
+    default = page(material_of(tmp_path, texts=texts))[1]
+    assert not re.search(r"what r\d+ wrote", default)
+    assert "What the learners wrote is left out" in default
+    some = page(material_of(tmp_path, texts=texts, examples=2))[1]
+    assert len(re.findall(r"what r\d+ wrote", some)) == 2
+
+
+def test_a_row_that_is_wrong_stands_there_with_its_codes(full):
+    _, lines = evaluation_of()
+    wrong = [line for line in lines[1:] if line[1] != line[2]]
+    words = Seen(full).words
+    assert wrong
+    assert f"to {len(wrong)} of 120 test rows" in words
+    assert all(f"{line[0]} {line[1]} {line[2]}" in words for line in wrong)
+
+
+def test_a_student_without_a_mistake_has_no_table_of_mistakes(tmp_path):
+    told, lines = evaluation_of()
+    for line in lines[1:]:
+        line[1] = line[2]
+    write_run(tmp_path, told, lines)
+    assert "gives each of the 120\u00a0test rows the human code" in page(material_of(tmp_path))[1]
+
+
+def test_an_ordinal_task_is_told_with_its_own_kappa(tmp_path):
+    words = Seen(_page(tmp_path, kind="ordinal", labels=("0", "1", "2"))).words
+    assert "quadratic weighted kappa" in words
+    assert "quadratic weighted κ" in words
+
+
+def test_two_labels_and_grouped_rows_make_a_page(tmp_path):
+    words = Seen(_page(tmp_path, labels=("yes", "no"), grouped=True)).words
+    assert "Rows come from 12 groups" in words
+    assert "rows in groups" in words
+
+
+def test_a_handful_of_rows_makes_a_page_that_shows_nothing(tmp_path):
+    told, lines = evaluation_of(3, columns=False)
+    write_run(tmp_path, told, lines)
+    found, made = page(material_of(tmp_path))
+    assert found.answer == "not shown"
+    assert not re.search(r"\b(nan|inf)\b", Seen(made).words)
+
+
+def test_codings_that_use_one_label_throughout_make_a_page_with_undefined_figures(tmp_path):
+    told, lines = evaluation_of()
+    for coding in told["agreement"].values():
+        coding |= {"kappa": None, "mcc": None, "alpha": None}
+    told["probabilities"] |= {"auc": None, "auc_per_label": dict.fromkeys(LABELS)}
+    for compared in [*told["comparisons"], *told["ceiling"]["beside_humans"]]:
+        compared["differences"] = dict.fromkeys(compared["differences"])
+    for pair in told["ceiling"]["pairs"]:
+        pair["agreement"]["kappa"] = None
+    for hop in told["chain"]:
+        hop["kappa_lost"] = None
+    told["prevalence"] |= {"corrected": None, "fails": "it cannot be told"}
+    write_run(tmp_path, told, lines, gate=gate_of())
+    words = Seen(page(material_of(tmp_path))[1]).words
+    assert "undefined" in words
+    assert "There is no correction: it cannot be told." in words
+
+
+def test_cost_rows_and_notes_of_the_journal_stand_in_the_page(full):
+    words = Seen(full).words
+    for told in (
+        "$1.23",
+        "$2.50",
+        "human.csv 301",
+        "1 blank response",
+        "a note of the training",
+        "80 % were coded by a language model",
+        "the loss is no number",
+        "9 repeats a test row",
+        "17 of 19",
+    ):
+        assert told in words, told
+
+
+def test_a_bundle_of_other_figures_is_a_warning(tmp_path):
+    told, lines = evaluation_of()
+    write_run(tmp_path, told, lines)
+    made = material_of(tmp_path)
+    from edgedistill.report.material import BundleFacts
+
+    for same in (True, False):
+        bundle = BundleFacts("abc", "int8", 30_000_000, same)
+        words = Seen(page(replace(made, bundle=bundle))[1]).words
+        assert ("its model card may say otherwise" in words) is not same
