@@ -25,11 +25,14 @@ def web(
 
     Example: edgedistill web praise/runs/praise/bundle page
     """
-    from edgedistill_export.web import write_web
     from edgedistill_serve import Bundle
 
+    loaded = Bundle.load(bundle, public_key=public_key)
+
+    from edgedistill_export.web import write_web
+
     terminal = Terminal(as_json=as_json)
-    terminal.finish(tell_page(write_web(Bundle.load(bundle, public_key=public_key), folder), terminal))
+    terminal.finish(tell_page(write_web(loaded, folder), terminal))
 
 
 def tell_page(page: "WebPage", terminal: Terminal) -> dict[str, Any]:

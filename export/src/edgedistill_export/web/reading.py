@@ -62,7 +62,7 @@ def _letters(described: str) -> dict[str, Any]:
     left_out = set(decomposed) if as_unicode else set()
     changed = {letter: now for letter, now in read.items() if now != letter and letter not in left_out}
     alone = [letter for letter, now in changed.items() if now == f" {letter} "]
-    gaps, marks = _parting(sorted(set(chain.from_iterable(read.values()))))
+    gaps, marks = _parting(sorted(set("".join(read.values()))))
     return {
         "drop": _ranges(letter for letter, now in changed.items() if not now),
         "space": _ranges(letter for letter, now in changed.items() if now == " "),

@@ -1,0 +1,76 @@
+"""`edgedistill web` and `edgedistill export --web`, as a user runs them."""
+
+import json
+
+import pytest
+
+from edgedistill.stages import RunFolder
+
+from ...e2e.lessons import command, responses
+from ...export.tiny import BERT, PRAISE, save_student
+from ...export.web.tiny_page import TINY
+
+PROJECT = """\
+name: lesson
+task:
+  instructions: Code the praise.
+  labels: [{{name: process, definition: Praises effort.}}, {{name: outcome, definition: Praises the result.}}]
+data: {{human: human.csv, split: {{train: 0.4, validation: 0.3, test: 0.3}}}}
+student:
+  backbone: {backbone}
+  max_tokens: 32
+  search: {{learning_rate: [1e-3], batch_size: [8], epochs: [1]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A project of a tiny student that has run to its bundle, and whose page was checked and written."""
+    folder = tmp_path_factory.mktemp("lesson")
+    backbone = save_student(folder / "tiny", PRAISE, BERT)
+    rows = [("id", "response", "label"), *responses(0, 60)]
+    (folder / "human.csv").write_text("\n".join(",".join(f'"{cell}"' for cell in row) for row in rows))
+    (folder / "project.yaml").write_text(PROJECT.format(backbone=backbone))
+    command("edgedistill", "run", folder / "project.yaml", "--until", "evaluate")
+    command("edgedistill", "export", folder / "project.yaml", "--web", folder / "page", "--check-browser")
+    return folder
+
+
+def test_the_hop_to_the_browser_ends_the_chain_and_stands_in_the_card(run):
+    for chain in (
+        json.loads((run / "runs/lesson/chain.json").read_text()),
+        json.loads((run / "runs/lesson/evaluation.json").read_text())["chain"],
+        json.loads((run / "runs/lesson/bundle/bundle.json").read_text())["provenance"]["export"]["chain_on_test_rows"],
+    ):
+        assert chain[-1]["after"].endswith("in the browser")
+        assert chain[-1]["before"] == chain[-2]["after"]
+        assert (chain[-1]["rows"], chain[-1]["flips"]) == (18, 0)
+    assert "0 of 18 validation rows, 0 of 18 test rows" in (run / "runs/lesson/bundle/README.md").read_text()
+
+
+def test_the_page_is_of_the_bundle_that_was_written_last(run):
+    bundle = json.loads((run / "runs/lesson/bundle/bundle.json").read_text())
+    assert json.loads((run / "page/page.json").read_text())["version"] == bundle["version"]
+
+
+def test_a_checked_export_counts_as_done(run):
+    folder = RunFolder(run / "runs" / "lesson")
+    assert folder.holds("export", folder.journal["stages"]["export"]["fingerprint"])
+
+
+def test_a_bundle_that_is_there_gets_a_page(tmp_path):
+    done = command("edgedistill", "web", TINY, tmp_path / "page", "--json")
+    told = json.loads(done.stdout)
+    assert (told["model"], told["responses"], told["folder"]) == ("praise", 5, str(tmp_path / "page"))
+    assert (tmp_path / "page" / "index.html").is_file()
+
+
+def test_what_is_no_bundle_gets_none(tmp_path):
+    done = command("edgedistill", "web", tmp_path / "no", tmp_path / "page", expect=2)
+    assert "there is no such folder" in done.stderr
+    assert not (tmp_path / "page").exists()
+
+
+def test_the_check_goes_with_a_page(run):
+    done = command("edgedistill", "export", run / "project.yaml", "--check-browser", expect=2)
+    assert "--check-browser goes with --web DIR" in done.stderr
