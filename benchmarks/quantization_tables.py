@@ -20,18 +20,23 @@ PERCENTILES = (90, 99)
 """Of the change of a row's two best logits' distance: twice that is the margin below which rows are scored again."""
 
 
-def identical(session: Session) -> str:
-    """Score random rows of equal length alone and in batches: 4 to 64 tokens, 2 to 16 rows.
+def identical(session: Session, sizes_of_a_length: int = 2) -> str:
+    """Score random rows of equal length alone and in batches: every length from 4 to 64 tokens, 2 to 16 rows.
+
+    Args:
+        session: The graph.
+        sizes_of_a_length: With how many sizes of a batch each length is tried, at most 15; all sizes take turns.
 
     Returns:
         ``yes``, or in how many batches a logit differed, and the largest difference.
     """
     draw, differing, largest, batches = np.random.default_rng(0), 0, 0.0, 0
     for length in range(4, 65):
-        ids = draw.integers(1000, 20000, size=(16, length)).tolist()
+        sizes = [2 + (4 * length + 7 * turn) % 15 for turn in range(sizes_of_a_length)]
+        ids = draw.integers(1000, 20000, size=(max(sizes), length)).tolist()
         rows = [Encoded(tuple(row), (0,) * length, length, truncated=False) for row in ids]
         alone = np.array([session.logits(row) for row in rows])
-        for size in range(2, 17):
+        for size in sizes:
             batches += 1
             change = float(np.abs(session.batch_logits(rows[:size]) - alone[:size]).max())
             differing += change > 0
