@@ -79,22 +79,19 @@ def verdict(evaluation: Evaluation, gate: Gate | None) -> Verdict:
         gate: None of a project without a teacher.
     """
     bar = bar_of(gate)
-    everything = evaluation.student
-    standing, why = _overall(evaluation, everything, bar)
-    judged, with_review = everything, False
-    if standing is not Standing.SHOWN and not _repeated(evaluation) and _rule_reaches(evaluation, bar):
-        judged, with_review = evaluation.review.test.agreement or everything, True
+    standing, why = _overall(evaluation, evaluation.student, bar)
+    accepted = None if standing is Standing.SHOWN else _accepted(evaluation, bar)
+    if accepted:
+        on = f"On the {rows(accepted.rows)} that the review rule accepts"
+        why = f"{why} {on}, the {evaluation.kappa} is {estimate(accepted.kappa)}, which reaches the bar."
+    judged = accepted or evaluation.student
     labels = tuple(_label(name, judged.per_label[name]) for name in evaluation.labels)
-    shown = [each.label for each in labels if each.standing is Standing.SHOWN]
-    if with_review:
-        accepted = f"On the {rows(judged.rows)} that the review rule accepts, the {evaluation.kappa} is"
-        why = f"{why} {accepted} {estimate(judged.kappa)}, which reaches the bar."
-    single = evaluation.kind == "ordinal" or len(shown) == len(labels)
-    answer = _answer(standing, with_review=with_review, shown=bool(shown), every=single)
-    if answer is Answer.NOT_SHOWN and standing is Standing.SHOWN:
-        why = f"{why} But no single label is shown."
-    headline = _headline(answer, labels)
-    return Verdict(answer, headline, why, bar, labels, remarks(evaluation, gate, bar))
+    shown = [each.standing is Standing.SHOWN for each in labels]
+    whole = evaluation.kind == "ordinal" or all(shown)
+    answer = _answer(standing, with_review=accepted is not None, some=whole or any(shown), every=whole)
+    if answer is Answer.NOT_SHOWN and not (whole or any(shown)):
+        why = f"{why} No single label is shown."
+    return Verdict(answer, _headline(answer, labels, whole=whole), why, bar, labels, remarks(evaluation, gate, bar))
 
 
 def bar_of(gate: Gate | None) -> float:
@@ -142,9 +139,12 @@ def _repeated(evaluation: Evaluation) -> bool:
     return evaluation.test_texts_also_in_train_or_validation > LARGEST_REPEATED_SHARE * evaluation.rows
 
 
-def _rule_reaches(evaluation: Evaluation, bar: float) -> bool:
+def _accepted(evaluation: Evaluation, bar: float) -> Agreement | None:
+    """The agreement of the rows that the review rule accepts, where they reach the bar."""
     accepted = evaluation.review.test.agreement if evaluation.review.rule.thresholds else None
-    return bool(accepted and not _too_few(accepted) and _standing(accepted.kappa, bar) is Standing.SHOWN)
+    if accepted is None or _repeated(evaluation) or _too_few(accepted):
+        return None
+    return accepted if _standing(accepted.kappa, bar) is Standing.SHOWN else None
 
 
 def _standing(found: Estimate | None, bar: float) -> Standing:
@@ -153,15 +153,15 @@ def _standing(found: Estimate | None, bar: float) -> Standing:
     return Standing.SHOWN if found.low >= bar else Standing.BELOW
 
 
-def _answer(standing: Standing, *, with_review: bool, shown: bool, every: bool) -> Answer:
-    if with_review and (shown or every):
-        return Answer.WITH_REVIEW
+def _answer(standing: Standing, *, with_review: bool, some: bool, every: bool) -> Answer:
+    if with_review:
+        return Answer.WITH_REVIEW if some else Answer.NOT_SHOWN
     if standing is Standing.SHOWN:
-        return Answer.YES if every else Answer.SOME_LABELS if shown else Answer.NOT_SHOWN
+        return Answer.YES if every else Answer.SOME_LABELS if some else Answer.NOT_SHOWN
     return Answer.NO if standing is Standing.BELOW else Answer.NOT_SHOWN
 
 
-def _headline(answer: Answer, labels: Sequence[LabelFinding]) -> str:
+def _headline(answer: Answer, labels: Sequence[LabelFinding], *, whole: bool) -> str:
     shown = listed([each.label for each in labels if each.standing is Standing.SHOWN])
     others = listed([each.label for each in labels if each.standing is not Standing.SHOWN])
     match answer:
@@ -170,7 +170,7 @@ def _headline(answer: Answer, labels: Sequence[LabelFinding]) -> str:
         case Answer.SOME_LABELS:
             return f"For some labels: {shown}. For {others} the test rows do not show that it may be used."
         case Answer.WITH_REVIEW:
-            rest = f" For {others} the test rows do not show that it may be used." if others and shown else ""
+            rest = f" For {others} the test rows do not show that it may be used." if others and not whole else ""
             return f"Only with its review rule, which sends the responses that it is unsure of to a person.{rest}"
         case Answer.NO:
             return "No: the model does not agree well enough with the human coders."

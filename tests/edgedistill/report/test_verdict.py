@@ -101,7 +101,7 @@ def test_a_model_none_of_whose_labels_is_shown_is_not_shown():
     few = dict.fromkeys(("process", "outcome", "none"), (19, 0.9, 1.0))
     found = verdict(with_student(student(labels=few)), None)
     assert found.answer is Answer.NOT_SHOWN
-    assert "no single label is shown" in found.reason
+    assert "No single label is shown." in found.reason
 
 
 def test_an_ordinal_task_is_judged_as_a_whole():
@@ -279,3 +279,11 @@ def test_a_small_group_is_named_as_unknown():
 def test_every_rule_has_its_numbers_in_words():
     assert len({name for name, _ in RULES}) == len(RULES)
     assert all("{" not in text for _, text in RULES)
+
+
+def test_with_review_the_labels_are_judged_on_the_accepted_rows():
+    accepted = student(0.65, 0.9, rows=96, labels={"none": (12, 0.9, 1.0)})
+    found = verdict(with_student(student(0.5, 0.7), review=_rule(accepted)), None)
+    assert found.answer is Answer.WITH_REVIEW
+    assert _standings(found)["none"] is Standing.NOT_SHOWN
+    assert "For none the test rows do not show" in found.headline
