@@ -66,7 +66,7 @@ def _choose(weights: Floats, fed: Fed, scalings: Sequence[Scaling], apart: int) 
         ways = [("above", None, channels) for channels in outliers]
     else:
         ways = [("fixed", share, channels) for share in SHARES for channels in outliers if "fixed" in scalings]
-        ways += [("token", share, ()) for share in SHARES if "token" in scalings]
+        ways += [("token", share, channels) for share in SHARES for channels in outliers if "token" in scalings]
     return min(
         (_activation(weights, fed, *way) for way in ways), key=lambda how: _price(how) * _error(weights, values, how)
     )

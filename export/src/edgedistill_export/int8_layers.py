@@ -39,8 +39,7 @@ class Activation:
             sets the scale for all (Xiao et al. 2023, "SmoothQuant", equation 3); None for nothing.
         scaling: ``fixed``: ``low`` and ``high`` make the scale; ``token``: each token's largest absolute value does;
             ``above``, for inputs that lie almost wholly above 0: each token's largest value does, up to ``high``.
-        apart: Channels that are multiplied in floats (Dettmers et al. 2022, "LLM.int8()"), here chosen beforehand; the
-            integers of ``token`` do not know it.
+        apart: Channels that are multiplied in floats (Dettmers et al. 2022, "LLM.int8()"), here chosen beforehand.
     """
 
     low: float
@@ -53,6 +52,11 @@ class Activation:
         """Return what becomes integers: values by channel, shape (tokens, inputs), those apart being 0."""
         even = values if self.channels is None else values / self.channels
         return _without(even, self.apart, axis=1)
+
+    def factors(self, inputs: int) -> Floats:
+        """Return by what every channel is multiplied to make it even, shape (inputs,); 0 for those apart."""
+        found = np.ones(inputs, dtype=np.float32) if self.channels is None else (1 / self.channels).astype(np.float32)
+        return _without(found, self.apart, axis=0)
 
     def counterpart(self, weights: Floats) -> Floats:
         """Return the weights, shape (inputs, outputs), by which `even` is to be multiplied."""
@@ -107,22 +111,22 @@ def quantize_layers(graph: Graph, layers: Sequence[Linear], how: Mapping[str, Ac
     for layer in layers:
         activation = how[layer.source]
         if layer.source not in done:
-            graph.insert(layer.node, _integers(graph, layer.source, activation))
+            graph.insert(layer.node, _integers(graph, layer.source, len(layer.weights), activation))
             done.add(layer.source)
         graph.insert(layer.node, _product(graph, layer, activation, rounding))
         graph.remove(layer.node, layer.bias_node)
 
 
-def _integers(graph: Graph, source: str, how: Activation) -> list[onnx.NodeProto]:
+def _integers(graph: Graph, source: str, inputs: int, how: Activation) -> list[onnx.NodeProto]:
     """The nodes that make ``SOURCE.int8``, and what goes with it: ``SOURCE.apart``, each token's ``SOURCE.scale``."""
     nodes, value = [], source
     if how.apart:
         which = graph.add_constant(f"{source}.which", np.array(how.apart, dtype=np.int64))
         nodes.append(node("Gather", [source, which], f"{source}.apart", axis=-1))
-    if how.channels is not None:
-        divisor = graph.add_constant(f"{source}.channels", (1 / how.channels).astype(np.float32))
+    if how.channels is not None or (how.apart and how.scaling == "token"):
+        factors = graph.add_constant(f"{source}.factors", how.factors(inputs))
         value = f"{source}.even"
-        nodes.append(node("Mul", [source, divisor], value))
+        nodes.append(node("Mul", [source, factors], value))
     if how.scaling == "fixed":
         scale, zero = how.fixed
         constants = (graph.add_constant(f"{source}.scale", scale), graph.add_constant(f"{source}.zero", zero))

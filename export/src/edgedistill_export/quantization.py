@@ -106,7 +106,7 @@ def measured_int8(
 
 RECIPES: Mapping[str, Recipe] = {
     "int8-apart": measured_int8,
-    "int8-apart-kept": partial(measured_int8, kept=1 / 12),
+    "int8-apart-token": partial(measured_int8, scalings=("token", "above")),
     "int8-kept": partial(measured_int8, scalings=("fixed", "token"), apart=0, kept=1 / 6),
     "int8-fixed": partial(measured_int8, scalings=("fixed",), apart=0),
     "int8-token": partial(measured_int8, scalings=("token",), apart=0),
