@@ -1,6 +1,6 @@
-"""The server over HTTP beside others: throughput, latency, label changes, idle cost, soak.
+"""The server over HTTP beside others: throughput, latency, label changes, idle cost.
 
-    python benchmarks/serve_http.py BUNDLE CHECKPOINT BEETLE --peers FOLDER [--rounds 3] [--soak MINUTES] [--out FILE]
+    python benchmarks/serve_http.py BUNDLE CHECKPOINT BEETLE --peers FOLDER [--rounds 3] [--out FILE]
 
 BUNDLE scores a response alone and serves int8; CHECKPOINT is the one it was exported from; BEETLE holds the CSV files
 of the Beetle answers. A text is a question and a learner's answer to it. FOLDER holds one virtual environment per peer:
@@ -198,26 +198,6 @@ def idle(pid: int) -> dict[str, float]:
     return {"cpu_percent": used, **dict(zip(("rss_mb", "pss_mb"), memory(pid), strict=True))}
 
 
-def soak(system: System, port: int, pid: int, texts: Iterator[str], rate: float, minutes: float) -> dict[str, Any]:
-    """Ask at a steady rate for long, and fit a line through the memory of the second half."""
-    held: list[tuple[float, float]] = []
-    began = time.perf_counter()
-    found = asyncio.run(
-        steadily(
-            port,
-            system.path,
-            bodies_of(system, texts),
-            rate=rate,
-            seconds=60 * minutes,
-            each=lambda: held.append((time.perf_counter() - began, memory(pid)[0])),
-        )
-    )
-    later = held[len(held) // 2 :]
-    slope = statistics.linear_regression(*zip(*later, strict=True)).slope * 3600
-    return {"rate": rate, "minutes": minutes, **times(found), "rss_mb_first": held[0][1], "rss_mb_last": held[-1][1],
-            "rss_mb_largest": max(mb for _, mb in held), "rss_mb_per_hour_of_second_half": slope}  # fmt: skip
-
-
 def first_score(bundle: Path) -> float:
     """Return the median of five times from a fresh interpreter's import to its first score, in seconds."""
     command = [sys.executable, "-c", FIRST_SCORE.format(bundle=str(bundle))]
@@ -294,7 +274,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=10, help="Length of each measurement.")
     parser.add_argument("--rounds", type=int, default=3, help="How often throughput is measured.")
     parser.add_argument("--rows", type=int, default=2000, help="Rows whose labels are compared.")
-    parser.add_argument("--soak", type=float, default=0, metavar="MINUTES")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     texts = texts_of(given.beetle)
@@ -313,11 +292,6 @@ def main() -> None:
         folder = Path(name)
         results["systems"] = side_by_side(systems, texts, given, folder)
         shown(results["systems"])
-        if given.soak:
-            rate = statistics.median(each["per_second"] for each in results["systems"][systems[0].name]["distinct"])
-            with running(systems[0], folder / "server.log") as (port, pid, _):
-                results["soak"] = soak(systems[0], port, pid, without_end(texts), 0.8 * rate, given.soak)
-            print("soak:", results["soak"])
     results["load_after"] = os.getloadavg()
     print(f"load before {results['load_before']}, after {results['load_after']}")
     if given.out:
