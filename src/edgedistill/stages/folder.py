@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
+from threading import get_ident
 from typing import Any
 
 from edgedistill.errors import RunError
@@ -44,7 +45,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            aside = self.path / f".{name}.part"
+            aside = self.path / f".{name}.{os.getpid()}-{get_ident()}.part"  # others may write it at this moment
             aside.write_text(text, "utf-8", newline="")
             aside.replace(self.path / name)
         except OSError as error:

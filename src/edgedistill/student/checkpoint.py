@@ -14,6 +14,7 @@ from edgedistill.errors import TrainingFailed
 
 _LOCK = "lock"
 _NEW_SECONDS = 3600
+_TURNS = 20
 
 
 def expect_replaceable(folder: Path) -> None:
@@ -22,7 +23,7 @@ def expect_replaceable(folder: Path) -> None:
     Raises:
         TrainingFailed: It holds something that is no checkpoint.
     """
-    if folder.exists() and not _may_be_replaced(folder):
+    if not _may_be_replaced(folder):
         raise TrainingFailed(
             "it holds something else than a student", where=str(folder), mend="Name an empty or a new folder."
         )
@@ -81,12 +82,21 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _move(new: Path, folder: Path) -> None:
-    try:
-        if folder.exists():
-            folder.rename(new.with_name("old"))
-        new.rename(folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+    old = new.with_name("old")
+    for turn in range(_TURNS):
+        try:
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
+            new.rename(folder)
+        except OSError as error:
+            # Another process that shares the search may have put its student there, the same one, at this moment.
+            if turn == _TURNS - 1:
+                if old.exists() and not folder.exists():
+                    old.rename(folder)
+                raise _unwritable(folder, error) from error
+        else:
+            return
 
 
 def _unwritable(folder: Path, error: OSError) -> TrainingFailed:
@@ -94,4 +104,10 @@ def _unwritable(folder: Path, error: OSError) -> TrainingFailed:
 
 
 def _may_be_replaced(folder: Path) -> bool:
-    return folder.is_dir() and (not any(folder.iterdir()) or (folder / "config.json").is_file())
+    try:
+        held = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return not held or "config.json" in held

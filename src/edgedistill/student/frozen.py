@@ -5,6 +5,7 @@ strength of the penalty are those with the lowest cross-entropy on the validatio
 """
 
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ def write_frozen(head: FrozenHead, task: Task, max_tokens: int, file: Path) -> N
         "max_tokens": max_tokens,
         **{name: getattr(head, name) for name in ("loss", "macro_f1", "accuracy")},
     }
-    aside = file.with_name(f".{file.name}.part")
+    aside = file.with_name(f".{file.name}.{os.getpid()}.part")  # others may write it at this moment
     try:
         aside.write_bytes(save({"weights": head.weights, "bias": head.bias}, metadata={"frozen": json.dumps(told)}))
         aside.replace(file)

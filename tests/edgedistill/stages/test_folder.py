@@ -1,6 +1,7 @@
 """The run folder knows which of its files still hold."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -53,6 +54,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(RunError, match="cannot be written"):
         RunFolder(tmp_path / "run").write_text("x", "y")
+
+
+def test_several_may_write_a_file_at_once_and_it_stays_whole(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(lambda turn: folder.write_json("gate.json", {"turn": turn}), range(200)))
+    assert set(folder.read_json("gate.json")) == {"turn"}
+    assert [path.name for path in folder.path.iterdir()] == ["gate.json"]
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from edgedistill.agreement import agreement
 from edgedistill.errors import TrainingFailed
 from edgedistill.student import Epoch, Levers, Trial, train_student
+from edgedistill.student.checkpoint import replacing
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task import Task
 
@@ -192,6 +194,19 @@ def test_a_student_that_is_there_stays_whole_when_training_is_broken_off(
     with pytest.raises(KeyboardInterrupt):
         train_student(mixture, validation, task, sections(seeds=(9,)), bert, tmp_path / "student", progress=stop)
     assert (tmp_path / "student" / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_several_may_replace_a_student_at_once_and_one_of_them_stays_whole(tmp_path):
+    def put(turn):
+        with replacing(tmp_path / "student") as new:
+            for name in ("config.json", "model.safetensors"):
+                (new / name).write_text(str(turn))
+
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(put, range(60)))
+    found = [(tmp_path / "student" / name).read_text() for name in ("config.json", "model.safetensors")]
+    assert found[0] == found[1]
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
 
 
