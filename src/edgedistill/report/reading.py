@@ -114,7 +114,8 @@ def _table(path: Path, mend: str) -> Table:
         with path.open(encoding="utf-8", newline="") as stream:
             lines = list(csv.reader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RunError(f"cannot be read ({error})", where=str(path), mend=mend) from None
+        why = getattr(error, "strerror", None) or str(error)
+        raise RunError(f"cannot be read ({why})", where=str(path), mend=mend) from None
     if not lines or any(len(line) != len(lines[0]) for line in lines):
         raise RunError("is damaged: its lines are not of one length", where=str(path), mend=mend)
     return Table(lines[0], lines[1:])
