@@ -165,6 +165,14 @@ def test_the_first_visit_is_enough_to_open_and_score_without_the_server(visit, s
     assert page.complaints() == []
 
 
+def test_once_it_is_kept_the_page_is_isolated_from_all_others(visit, serve, praise):
+    server = serve(praise[1].folder)
+    visit(server.url).until(KEPT)
+    page = visit(server.url)
+    assert page.run("return crossOriginIsolated")
+    score(page, TEXT)
+
+
 def test_it_can_be_installed_as_an_app(page):
     page.until(KEPT)
     assert page.chromium("Page.getInstallabilityErrors")["installabilityErrors"] == []

@@ -170,10 +170,8 @@ def _manifest(name: str) -> bytes:
 def _service_worker(bundle: Bundle, sums: Mapping[str, str]) -> bytes:
     """Return the service worker; one byte that differs in any file gives another cache."""
     whole = sha256("".join(f"{name} {sums[name]}\n" for name in sorted(sums)).encode()).hexdigest()[:12]
-    family = f"edgedistill {bundle.manifest.name}"
     kept = {
-        "family": family,
-        "cache": f"{family} {bundle.manifest.version} {whole}",
+        "cache": f"edgedistill {bundle.manifest.name} {bundle.manifest.version} {whole}",
         "files": {name: {"integrity": sums[name], "type": _MEDIA_TYPES[Path(name).suffix]} for name in sorted(sums)},
     }
     written = b"const KEPT = %s;\n" % msgspec.json.format(msgspec.json.encode(kept), indent=1)

@@ -1,10 +1,12 @@
 // Answers for the page once it is kept, so that it opens without a network. KEPT, written above, says what is kept:
-// `cache` names this version, `family` the page whatever its version, `files` holds each path's SHA-256 and media type.
+// `cache` names this version, `files` holds each path's SHA-256 and media type.
 
 const HEADERS = {
   "Content-Security-Policy":
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; img-src 'self'; " +
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  // A page that was opened with this header lets in only workers that have it too.
+  "Cross-Origin-Embedder-Policy": "require-corp",
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Resource-Policy": "same-origin",
   "Referrer-Policy": "no-referrer",
@@ -24,7 +26,7 @@ async function keep() {
 }
 
 async function forgetOthers() {
-  const ours = (name) => name.startsWith(`${KEPT.family} `) && name.endsWith(` ${ROOT}`);
+  const ours = (name) => name.startsWith("edgedistill ") && name.endsWith(` ${ROOT}`);
   const old = (await caches.keys()).filter((name) => ours(name) && name !== CACHE);
   await Promise.all(old.map((name) => caches.delete(name)));
   await self.clients.claim();
