@@ -113,7 +113,7 @@ def static(fp32: Path, target: Path, rows: Sequence[Encoded], *, method: Calibra
 CANDIDATES: Mapping[str, Recipe] = {
     "two apart": partial(measured_int8, apart=2),
     "none apart": partial(measured_int8, apart=0),
-    "tokens, one apart or fixed": partial(measured_int8, scalings=("fixed", "token", "above")),
+    "tokens where they pay": partial(measured_int8, scalings=("fixed", "token", "above")),
     "nearest integers": partial(measured_int8, carry=False),
     "floats, short": short_floats,
     "half floats": half_floats,

@@ -118,13 +118,6 @@ def test_a_channel_of_far_larger_values_is_multiplied_apart():
     assert errors(layers, fed, apart)["x"] < 0.5 * errors(layers, fed, alone)["x"]
 
 
-def test_no_channel_is_apart_where_none_stands_out():
-    rng = np.random.default_rng(0)
-    fed = {"x": Fed(rng.normal(size=(500, 64)).astype(np.float32))}
-    how = choose_activations([_linear(rng.normal(size=(64, 32)).astype(np.float32))], fed, ("fixed",), apart=1)
-    assert how["x"].apart == ()
-
-
 def test_an_input_above_zero_has_a_scale_for_each_token():
     rng = np.random.default_rng(0)
     fed = {"x": Fed(np.maximum(rng.normal(size=(500, 64)), -0.1).astype(np.float32))}

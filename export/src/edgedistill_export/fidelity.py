@@ -16,8 +16,7 @@ from edgedistill_serve.task import Task
 
 LEAST_OF_A_GROUP = 10
 """Smaller groups have no rate of their own."""
-_CHANGES = 500
-"""At most so many rows' changes are tried on the other rows."""
+_LEAST_ALIKE = 20
 _BINS = 10
 
 
@@ -80,19 +79,25 @@ def fidelity(fp32: Logits, logits: Logits, temperature: float, groups: Sequence[
 
 
 def expected_flip_rate(fp32: Logits, logits: Logits) -> float:
-    """Return the share of pairs of rows where one row's change of logits would flip the other row's label, in [0, 1].
+    """Return the share of pairs of like rows where one row's change of logits would flip the other's label, in [0, 1].
 
-    Few rows have few flips, so their rate is coarse. A row's change hardly depends on how near to a boundary it lies:
-    that a change met the row that it flips is chance, and all pairs together say how likely it was.
+    Few rows have few flips, so their rate is coarse. Which of the changes met which row is chance among rows whose two
+    best labels lie about as close, and many pairs say how likely a flip was. Rows are alike with a tenth of the others,
+    at least 20: rows with close labels change more than others, so any two rows will not do.
 
     Args:
         fp32: Of shape (rows, labels).
         logits: The same rows, scored by the graph.
     """
-    change = (logits - fp32).astype(np.float64)
-    some = change[:: -(-len(change) // _CHANGES)]
-    best = fp32.argmax(axis=1)
-    return float(np.mean([((fp32 + one).argmax(axis=1) != best).mean() for one in some]))
+    ordered = np.sort(fp32, axis=1)
+    rows = np.argsort(ordered[:, -1] - ordered[:, -2])
+    change = (logits - fp32).astype(np.float64)[rows]
+    alike = min(len(rows), max(_LEAST_ALIKE, len(rows) // 10))
+    rates = []
+    for place, row in enumerate(fp32[rows]):
+        start = min(max(place - alike // 2, 0), len(rows) - alike)
+        rates.append((row + change[start : start + alike]).argmax(axis=1) != row.argmax())
+    return float(np.mean(rates))
 
 
 def agreement(fp32: Logits, logits: Logits, temperature: float, codes: Sequence[str], task: Task) -> Agreement:

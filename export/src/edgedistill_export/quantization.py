@@ -73,7 +73,7 @@ def measured_int8(
         int8: The file to write.
         rows: Calibration rows, at least one.
         scalings: How inputs may be scaled.
-        apart: The most channels of an input that may be multiplied apart, in floats.
+        apart: How many channels of every input are multiplied apart, in floats.
         bits: Of a weight, 7 or 8. With 7 a sum of two products stays within 16 bits, where processors without VNNI
             would clip it.
         kept: Share of the inputs, those whose layers change most, that keep their layers in floats.
