@@ -16,8 +16,19 @@ loop.py         its passes over the mixture
 resuming.py     its state after each epoch, so that it goes on after a kill
 marks.py        the fingerprint of what decides its outcome
 chance.py       where the random generators stand
-checkpoint.py   the best student so far, kept aside and moved into place at the end
+checkpoint.py   a student's folder, written aside and moved into place when it is whole
+keeping.py      the best student so far, kept aside
+space.py        what a search may try
+store.py        the file that it is kept in
+stored_trials.py    what that file says of a trial
+search.py       which trials it makes, who runs them, what came of them
 training.py     train_student(): every setting of the search with every seed
+pooled.py       what a backbone makes of a row as it was pretrained
+frozen.py       frozen_baseline(): a linear classifier on that
+frozen_student.py   the same as a student of its own
+layers.py       a model with fewer layers
+shrinking.py    shrink_student(): a second student, taught by the first
+side_by_side.py the two beside each other
 """
 
 from edgedistill.student.backbone import backbone_folder

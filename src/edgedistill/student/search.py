@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import optuna
 from filelock import FileLock, Timeout
@@ -20,6 +19,7 @@ from edgedistill.project.search_section import SearchSection
 from edgedistill.student.keeping import Kept
 from edgedistill.student.space import Parameters, distributions, grid
 from edgedistill.student.store import STORE, open_store, stored
+from edgedistill.student.stored_trials import setting_of, trial_of
 from edgedistill.student.trial import Setting
 from edgedistill.student.types import Epoch, Trial
 
@@ -100,9 +100,10 @@ class Search:
         self._section, self._seeds, self._name, self._folder = section, seeds, name, folder / name
         with stored(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / "store.lock"):
+                self._storage = open_store(store)
         self.best = Kept(self._folder)
         self._lock = FileLock(self._folder / "search.lock")
-        self._storage = open_store(store)
         self.notes: tuple[str, ...] = ()
         with stored(self._folder), self._lock:
             self._open()
@@ -164,12 +165,12 @@ class Search:
             over = [trial for trial in self._live() if trial.state in _OVER]
         place = {seed: number for number, seed in enumerate(self._seeds)}
         over.sort(key=lambda trial: (trial.user_attrs["proposal"], place[trial.user_attrs["seed"]]))
-        return tuple(map(_told, over))
+        return tuple(map(trial_of, over))
 
     def standing(self, rows: int) -> Standing:
         """Say how far the search is, over so many rows."""
         with stored(self._folder):
-            over = [_setting(trial).steps(rows) for trial in self._live() if trial.state in _OVER]
+            over = [setting_of(trial).steps(rows) for trial in self._live() if trial.state in _OVER]
             proposed = [Setting(**parameters, seed=0).steps(rows) for parameters in self._proposals().values()]
         unknown = (self._section.trials or len(proposed)) - len(proposed)
         mean = sum(proposed) / len(proposed) if proposed else 0
@@ -182,8 +183,9 @@ class Search:
         if others:
             self.notes += (f"{STORE} holds {len(others)} more, of other rows or settings: they have no part in this.",)
         self._study = self._created()
-        over = [trial for trial in self._live() if trial.state in _OVER]
-        if over and self._begins_anew(over):
+        self._give_up_the_broken_off()
+        live = self._live()
+        if live and all(trial.state in _OVER for trial in live) and self._begins_anew(live):
             optuna.delete_study(study_name=self._name, storage=self._storage)
             self._study = self._created()
 
@@ -276,25 +278,3 @@ class Search:
 
     def _lock_of(self, number: int) -> FileLock:
         return FileLock(self._folder / f"trial-{number}.lock")
-
-
-def _setting(trial: FrozenTrial) -> Setting:
-    return Setting(**trial.params, seed=trial.user_attrs["seed"])
-
-
-def _told(trial: FrozenTrial) -> Trial:
-    attributes = trial.user_attrs
-    failure, mend = attributes.get("failure", ("", None))
-    outcomes: dict[TrialState, Literal["done", "pruned", "failed"]] = {
-        TrialState.COMPLETE: "done",
-        TrialState.PRUNED: "pruned",
-        TrialState.FAIL: "failed",
-    }
-    return Trial(
-        **asdict(_setting(trial)),
-        history=tuple(Epoch(**epoch) for epoch in attributes["history"]),
-        seconds=attributes["seconds"],
-        outcome=outcomes[trial.state],
-        failure=failure,
-        mend=mend,
-    )

@@ -14,7 +14,8 @@ import pytest
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.project.search_section import CountRange, LearningRange, SearchSection
 from edgedistill.project.sections import StudentSection
-from edgedistill.student import train_student
+from edgedistill.student import Epoch, train_student
+from edgedistill.student.search import Search
 
 RATES = (1e-3, 2e-3, 5e-3)
 SCRIPT = Path(__file__).with_name("searching.py")
@@ -226,6 +227,19 @@ def test_a_store_lies_in_a_folder_of_any_name(bert, mixture, validation, task, s
     kept.mkdir()
     train_student(mixture, validation, task, sections(epochs=(1,)), bert, kept / "student", kept=kept)
     assert states(kept) == ["COMPLETE"]
+
+
+def test_who_joins_a_search_whose_only_trial_so_far_failed_disturbs_nobody(tmp_path):
+    def joined():
+        return Search(SearchSection(learning_rate=RATES), (0,), "name", tmp_path, tmp_path / "search")
+
+    first = joined()
+    failed = first.take()
+    first.fail(failed, (), 1.0, TrainingFailed("the loss is no longer a number"))
+    running = first.take()
+    joined()
+    first.finish(running, [Epoch(epoch=1, loss=1.0, accuracy=0.5, macro_f1=0.5, seconds=1.0)], 1.0, early=False)
+    assert [trial.outcome for trial in first.trials] == ["failed", "done"]
 
 
 def tpe(trials, seeds=(0,)):
