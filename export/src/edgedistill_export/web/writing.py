@@ -24,6 +24,8 @@ SERVED_PAGE = files("edgedistill_serve") / "page"
 """The server's page; both look alike and speak alike."""
 
 _FROM_SERVED = {"page.css": "page.css", "icon.svg": "icon.svg", "wording.js": "wording.mjs"}
+_NOT_OF_PAGE = {"index.html", "package.json", "score_rows.mjs", "sw.mjs"}
+"""What lies beside the page's scripts and goes elsewhere, or is for Node."""
 _DESCRIPTION = "page.json"
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -126,7 +128,7 @@ def _content(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]
 def _kept(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]]:
     """Yield the files that a browser keeps, but for the description of them."""
     for source in PAGE.iterdir():
-        if source.name not in ("sw.mjs", "package.json", "index.html"):
+        if source.name not in _NOT_OF_PAGE:
             yield f"page/{source.name}", source.read_bytes()
     for name, called in _FROM_SERVED.items():
         yield f"page/{called}", (SERVED_PAGE / name).read_bytes()
