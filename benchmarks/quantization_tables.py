@@ -1,4 +1,4 @@
-"""Tables of what `quantization_recipes.py` measured: means over students, the students' own figures after a slash."""
+"""Tables of what `quantization_recipes.py` measured: means over students, and each student's flips in brackets."""
 
 import json
 import statistics
@@ -80,9 +80,9 @@ def _table(out: Path, students: Sequence[str], lesson: str, part: str, codes: Se
             )
             for cell, figure in zip(cells, found, strict=True):
                 cell.append(figure)
-        table.add_row(
-            name, *(_told(cell, digits) for cell, digits in zip(cells, (2, 2, 3, 0, 3, 3, 4, 3, 3), strict=True))
-        )
+        digits = (2, 2, 3, 0, 3, 3, 4, 3, 3)
+        means = [f"{statistics.mean(cell):.{places}f}" for cell, places in zip(cells, digits, strict=True)]
+        table.add_row(name, _told(cells[0], 2), *means[1:])
     return table
 
 
