@@ -7,6 +7,7 @@ static, KIND          onnxruntime's own static quantization, ranges clipped by e
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -76,10 +77,17 @@ def blocks(fp32: Path, target: Path, _rows: Sequence[Encoded], *, size: int) -> 
 
 
 class _Rows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped here
-    """Calibration rows one by one, as onnxruntime asks for them."""
+    """Calibration rows one by one, as onnxruntime asks for them: those of at least the median length, cut to it.
+
+    Its histograms take rows of one length only.
+    """
 
     def __init__(self, rows: Sequence[Encoded], wanted: set[str]) -> None:
-        self._feeds = iter([{name: value for name, value in feeds([row]).items() if name in wanted} for row in rows])
+        length = int(np.median([len(row.ids) for row in rows]))
+        cut = [
+            replace(row, ids=row.ids[:length], type_ids=row.type_ids[:length]) for row in rows if len(row.ids) >= length
+        ]
+        self._feeds = iter([{name: value for name, value in feeds([row]).items() if name in wanted} for row in cut])
 
     def get_next(self) -> Feeds | None:
         return next(self._feeds, None)
