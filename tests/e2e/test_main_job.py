@@ -212,5 +212,6 @@ def test_the_report_of_a_run_holds_texts_only_where_they_are_asked_for(lesson, t
     assert "done before" in command("edgedistill", "report", copy).stdout
     page.unlink()
     command("edgedistill", "report", copy, "--examples", "3")
-    wrong = [row for row in csv.DictReader(scores.open(newline="")) if row["human"] != row["student"]]
+    with scores.open(newline="") as stream:
+        wrong = [row for row in csv.DictReader(stream) if row["human"] != row["student"]]
     assert page.read_text("utf-8").count("with fraction number") == min(3, len(wrong))
