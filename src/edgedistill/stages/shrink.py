@@ -34,15 +34,15 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
     """
     task, max_tokens = run.project.task.task, run.project.student.max_tokens
     validation = run.records.splits.validation
+    rows = [dict(response.inputs) for response in validation.responses]
     texts, set_aside = _texts(run)
 
     def told(progress: TrainingProgress) -> None:
         run.advance("train: optimizer steps of the shrunk student", progress.done, progress.total)
 
     shrunk = shrink_student(
-        run.folder / STUDENT, run.folder / SHRUNK, texts, validation, task, section, max_tokens, progress=told
+        run.folder / STUDENT, run.folder / SHRUNK, texts, rows, task, section, max_tokens, progress=told
     )
-    rows = [dict(response.inputs) for response in validation.responses]
     students = [Checkpoint.load(run.folder / name, task, max_tokens) for name in (STUDENT, SHRUNK)]
     compared = side_by_side(students[0], students[1], rows, validation.labels)
     told_of = {

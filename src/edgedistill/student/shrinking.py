@@ -3,7 +3,8 @@
 It begins with some of the first student's layers, its embeddings and its classifier, and learns the first student's
 probabilities on every text there is: the softmax of the first's logits over a temperature is the label, cross-entropy
 the loss, times the square of the temperature (Hinton, Vinyals and Dean 2015, arXiv:1503.02531, sections 2 and 2.1).
-No human code is read but those of the validation rows, which choose the epoch.
+The epoch is the one that says most often what the first student says, on the validation rows. No human code is read: on
+a few hundred rows it would choose by chance (docs/decisions/0018-a-shrunk-student.md).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,6 @@ from transformers import set_seed
 
 from edgedistill.errors import TrainingFailed
 from edgedistill.project.shrink_section import ShrinkSection
-from edgedistill.records.types import ValidationRows
 from edgedistill.student.checkpoint import beside, expect_replaceable, replacing
 from edgedistill.student.keeping import Kept, copy_files
 from edgedistill.student.layers import write_with_layers
@@ -23,11 +23,12 @@ from edgedistill.student.levers import levers_here
 from edgedistill.student.model import load_model, load_padding
 from edgedistill.student.objectives import Objective
 from edgedistill.student.quiet import transformers_quiet
-from edgedistill.student.rows import TrainingRow, validation_rows
+from edgedistill.student.rows import TrainingRow
 from edgedistill.student.trial import Setting, run_trial
 from edgedistill.student.types import Epoch, Levers, TrainingProgress
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import ExportFailed
+from edgedistill_export.parity import Logits
 from edgedistill_export.vocabulary import VocabularyCut, cut_vocabulary
 from edgedistill_serve.task import Task, inputs_of
 
@@ -41,7 +42,7 @@ class Shrunk:
         layers: The first student's layers that it began with, from 0.
         texts: How many texts it learnt from.
         vocabulary: What the cut left; None where the vocabulary is full.
-        history: One entry per epoch, judged on the human codes of the validation rows.
+        history: One entry per epoch; what is right is what the first student says of the validation rows.
         notes: What a reader should know.
     """
 
@@ -62,7 +63,7 @@ def shrink_student(
     student: Path,
     folder: Path,
     texts: Sequence[Mapping[str, str]],
-    validation: ValidationRows,
+    validation: Sequence[Mapping[str, str]],
     task: Task,
     section: ShrinkSection,
     max_tokens: int,
@@ -76,7 +77,7 @@ def shrink_student(
         student: The fine-tuned student's checkpoint folder.
         folder: Becomes the smaller student's; what is there stays whole until it is replaced at the end.
         texts: The task's inputs of every row to learn from; neither validation nor test rows may be among them.
-        validation: Human-coded rows that choose the epoch.
+        validation: The task's inputs of the rows that choose the epoch.
         task: Its labels, in their order, are the classes of both.
         section: Layers, vocabulary, and how it is taught.
         max_tokens: The longest row in tokens.
@@ -93,7 +94,7 @@ def shrink_student(
     expect_replaceable(folder)
     levers = levers or levers_here()
     first = Checkpoint.load(student, task, max_tokens)
-    logits = first.logits(texts)
+    taught_by, judged_by = first.logits(texts), first.logits(validation)
     setting = Setting(section.learning_rate, section.batch_size, section.epochs, section.seed)
     with transformers_quiet(), beside(folder) as aside:
         begun, cut, notes = _with_vocabulary(first, texts, section, aside / "cut")
@@ -113,8 +114,8 @@ def shrink_student(
         history = run_trial(
             model,
             padding,
-            _taught(begun, texts, logits),
-            validation_rows(validation, task, begun.encoder),
+            _taught(begun, texts, taught_by),
+            _judged(begun, validation, judged_by),
             setting,
             levers,
             on_step=lambda: told(None),
@@ -140,9 +141,14 @@ def _with_vocabulary(
     return cut, kept, ()
 
 
-def _taught(
-    student: Checkpoint, texts: Sequence[Mapping[str, str]], logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-) -> list[TrainingRow]:
+def _judged(student: Checkpoint, rows: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
+    """The validation rows with what the first student says, the shortest first for little padding."""
+    encoded = student.encoder.encode([inputs_of(row, student.task) for row in rows])
+    said = logits.argmax(axis=1).tolist()
+    return sorted((TrainingRow(row, best) for row, best in zip(encoded, said, strict=True)), key=len)
+
+
+def _taught(student: Checkpoint, texts: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
     """Every text with the first student's probabilities as its soft label."""
     encoded = student.encoder.encode([inputs_of(text, student.task) for text in texts])
     # Just below 1, or the loss would take the row for a hard one.
