@@ -24,7 +24,7 @@ from edgedistill_export.conversion import to_onnx
 from edgedistill_export.embedding import quantize_embeddings
 from edgedistill_export.first_token import only_what_is_read
 from edgedistill_export.graph import Graph, Linear
-from edgedistill_export.int8_layers import Activation, quantize_layers
+from edgedistill_export.int8_layers import ZERO, Activation, quantize_layers
 from edgedistill_export.quantization import CALIBRATION_ROWS, Recipe
 from edgedistill_export.rounding import nearest
 from edgedistill_serve.encoding import Encoded
@@ -40,28 +40,34 @@ class RoundedLinear(nn.Module):
     def __init__(self, linear: nn.Linear, how: Activation) -> None:
         super().__init__()
         self.linear, self.how = linear, how
-        ones = np.ones(linear.in_features, dtype=np.float32) if how.channels is None else how.channels
-        self.register_buffer("channels", torch.tensor(ones))
+        ones = np.ones((linear.in_features, 1), dtype=np.float32)
+        self.register_buffer("factors", torch.tensor(how.factors(linear.in_features)))
+        self.register_buffer("channels", torch.tensor(how.counterpart(ones)[:, 0]))
+        self.register_buffer("apart", torch.tensor(how.apart, dtype=torch.long))
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         """Return the layer's outputs."""
-        even = given / self.channels
+        # What is scaled above keeps the channels apart and clips them; their weights are 0 all the same.
+        even = given if self.how.scaling == "above" else given * self.factors
         weights = self.linear.weight * self.channels
         steps = (weights.detach().abs().amax(dim=1, keepdim=True) / 127).clamp(min=SMALLEST)
-        return nn.functional.linear(
+        whole = nn.functional.linear(
             _passed(even, self._rounded(even.detach())),
             _passed(weights, (weights.detach() / steps).round() * steps),
             self.linear.bias,
         )
+        return whole + given[..., self.apart] @ self.linear.weight[:, self.apart].T
 
     def _rounded(self, even: torch.Tensor) -> torch.Tensor:
+        zero = ZERO
         if self.how.scaling == "token":
-            steps = (even.abs().amax(dim=-1, keepdim=True) / 127).clamp(min=SMALLEST)
-            return (even / steps).round() * steps
-        low, high = min(self.how.low, 0.0), max(self.how.high, 0.0)
-        step = max((high - low) / 255, SMALLEST)
-        zero = round(-low / step)
-        return ((even / step).round() + zero).clamp(0, 255).sub(zero) * step
+            steps, zero = (even.abs().amax(dim=-1, keepdim=True) / 127).clamp(min=SMALLEST), 128
+        elif self.how.scaling == "above":
+            steps = even.amax(dim=-1, keepdim=True).clamp(*self.how.largest) / (255 - ZERO)
+        else:
+            scale, shift = self.how.fixed
+            steps, zero = torch.tensor(scale), int(shift)
+        return ((even / steps).round() + zero).clamp(0, 255).sub(zero) * steps
 
 
 def _passed(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
@@ -81,7 +87,7 @@ def aware_int8(student: Checkpoint, texts: Sequence[Encoded], *, steps: int, rat
     def recipe(fp32: Path, target: Path, rows: Sequence[Encoded]) -> None:
         graph = Graph(fp32)
         layers = graph.linears()
-        how = choose_activations(layers, fed_layers(graph, rows[:CALIBRATION_ROWS]))
+        how = choose_activations(layers, fed_layers(graph, rows[:CALIBRATION_ROWS]), ("fixed", "above"), 1)
         model = deepcopy(student.model)
         _replace(model, layers, how)
         _fine_tune(model, student.model, texts, steps, rate)

@@ -55,7 +55,7 @@ def measure(student: str, data: Path, students: Path, out: Path, only: Sequence[
     folder = out / student
     folder.mkdir(parents=True, exist_ok=True)
     aware = {
-        f"aware, {rate:g}": aware_int8(checkpoint, read(split.train), steps=STEPS, rate=rate) for rate in (1e-5, 5e-5)
+        f"aware, {rate:g}": aware_int8(checkpoint, read(split.train), steps=STEPS, rate=rate) for rate in (2e-6, 1e-5)
     }
     fp32 = folder / "fp32.onnx"
     if not fp32.exists():
