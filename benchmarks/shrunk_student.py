@@ -9,7 +9,8 @@ questions and prints what every choice gives on the validation rows and on those
 which stand for questions that are to come. `report` learns from all texts, exports the fine-tuned student with the
 project file's defaults and the shrunk one without fp32 beside int8, and only then looks at the test rows: kappa of
 both, what is lost with its paired 95 % interval, bytes of the whole bundle, and texts per second alone on one thread,
-the two in turns. A shrunk student that lies under OUT already is not made again."""
+the two in turns. A shrunk student that lies under OUT already is not made again.
+"""
 
 import argparse
 import csv
