@@ -5,11 +5,11 @@
 
 DATA holds `beetle/`; a STUDENT is a checkpoint of `quantization_students.py`. Texts to learn from are the rows of
 train.csv but for 400 validation rows, and synthetic.csv, without their labels. `choose` leaves out the texts of eight
-questions and prints what every choice gives on the validation rows and on those of train.csv with one of the eight,
-which stand for questions that are to come. `report` learns from all texts, exports the fine-tuned student with the
-project file's defaults and the shrunk one without fp32 beside int8, and only then looks at the test rows: kappa of
-both, what is lost with its paired 95 % interval, bytes of the whole bundle, and texts per second alone on one thread,
-the two in turns. A shrunk student that lies under OUT already is not made again.
+questions, and prints what every choice gives on the validation rows and on the rows of train.csv with one of the eight,
+which stand for questions to come. `report` learns from all texts, exports the fine-tuned student with the project
+file's defaults and the shrunk one without fp32 beside int8, and only then looks at the test rows: kappa of both, what is
+lost with its paired 95 % interval, bytes of the whole bundle, and texts per second alone on one thread, the two in
+turns. A shrunk student that lies under OUT already is not made again.
 """
 
 import argparse
@@ -71,9 +71,8 @@ def shrink(student: Path, folder: Path, section: ShrinkSection, texts: list[dict
     validation, _ = divided(data)
     rows = [inputs_of(row, TASK) for row in validation]
     shrunk = shrink_student(student, folder, texts, rows, TASK, section, MAX_TOKENS)
-    CONSOLE.print(
-        f"{student.name}: layers {shrunk.layers}, epoch {shrunk.best.epoch} of {section.epochs}, {len(texts)} texts"
-    )
+    epochs = f"epoch {shrunk.best.epoch} of {section.epochs}"
+    CONSOLE.print(f"{student.name}: layers {shrunk.layers}, {epochs}, {len(texts)} texts")
     known = {text["question"] for text in texts}
     apart = [row for row in read(data / "train.csv") if row["question"] not in known]
     for name, judged in (("validation rows", validation), ("rows of other questions", apart)):
