@@ -4,12 +4,12 @@
     python benchmarks/shrunk_student.py report DATA OUT STUDENT [STUDENT ...] --layers 3 --epochs 6
 
 DATA holds `beetle/`; a STUDENT is a checkpoint of `quantization_students.py`. Texts to learn from are the rows of
-train.csv but for 400 validation rows, and synthetic.csv, without their labels. `choose` leaves out the texts of eight
-questions, and prints what every choice gives on the validation rows and on the rows of train.csv with one of the eight,
-which stand for questions to come. `report` learns from all texts, exports the fine-tuned student with the project
-file's defaults and the shrunk one without fp32 beside int8, and only then looks at the test rows: kappa of both, what is
-lost with its paired 95 % interval, bytes of the whole bundle, and texts per second alone on one thread, the two in
-turns. A shrunk student that lies under OUT already is not made again.
+train.csv but for 400 validation rows, and synthetic.csv, without their labels. `choose` leaves out the texts of
+eight questions, and prints what every choice gives on the validation rows and on the rows of train.csv with one of
+the eight, which stand for questions to come. `report` learns from all texts, exports the fine-tuned student with
+the project file's defaults and the shrunk one without fp32 beside int8, and only then looks at the test rows: kappa
+of both, what is lost with its paired 95 % interval, bytes of the whole bundle, and texts per second alone on one
+thread, the two in turns. A shrunk student that lies under OUT already is not made again.
 """
 
 import argparse
