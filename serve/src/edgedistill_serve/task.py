@@ -1,6 +1,6 @@
 """The task that a bundle scores: its labels in order, and the inputs that a response comes with."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -11,6 +11,10 @@ from edgedistill_serve.redaction import Redaction, redacted
 Kind: TypeAlias = Literal["nominal", "ordinal", "multilabel"]
 INPUTS = ("question", "reference_answer", "response")
 """Every input that a task may name, in the order in which a student reads them."""
+NO_LABEL = "none"
+"""What stands for a response of a multilabel task of which no label holds; an empty text says that nobody coded it."""
+LABEL_SEPARATOR = ";"
+"""Stands between the labels that hold of a response of a multilabel task."""
 
 
 class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +44,57 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     def names(self) -> tuple[str, ...]:
         """The label names in class order."""
         return tuple(label.name for label in self.labels)
+
+
+def split_labels(text: str, task: Task) -> tuple[str, ...]:
+    """Return the labels that a text names as those that hold, in the task's order; none for `NO_LABEL`.
+
+    Args:
+        text: Labels of the task in any order, `LABEL_SEPARATOR` between them, blanks around them as one likes; or
+            `NO_LABEL`.
+        task: A multilabel task.
+
+    Raises:
+        DataError: A label is unknown or stands twice, `NO_LABEL` stands beside others, or nothing stands there.
+    """
+    named = [part.strip() for part in text.split(LABEL_SEPARATOR)]
+    if named == [NO_LABEL]:
+        return ()
+    for name in named:
+        if name == NO_LABEL:
+            raise DataError(f"{NO_LABEL!r} stands beside labels", mend=f"{NO_LABEL!r} says that no label holds.")
+        if name not in task.names:
+            raise DataError(
+                f"{name!r} is no label of the task" if name else "a label is missing",
+                mend=f"Labels are {', '.join(task.names)}, {LABEL_SEPARATOR!r} between them; or {NO_LABEL!r}.",
+            )
+        if named.count(name) > 1:
+            raise DataError(f"the label {name!r} stands twice", mend="Name each label once.")
+    return tuple(name for name in task.names if name in named)
+
+
+def join_labels(labels: Collection[str], task: Task) -> str:
+    """Return the text of the labels that hold, in the task's order, which `split_labels` reads.
+
+    Args:
+        labels: Some of the task's labels, or none.
+        task: A multilabel task.
+
+    Raises:
+        DataError: A label is unknown.
+    """
+    for name in labels:
+        if name not in task.names:
+            raise DataError(f"{name!r} is no label of the task", mend=f"Labels are {', '.join(task.names)}.")
+    return LABEL_SEPARATOR.join(name for name in task.names if name in labels) or NO_LABEL
+
+
+def unsplittable_names(task: Task) -> tuple[str, ...]:
+    """Return the labels that a multilabel task cannot have: `join_labels` could not tell them from what it writes.
+
+    These are `NO_LABEL`, however it is capitalized, and names that hold `LABEL_SEPARATOR`.
+    """
+    return tuple(name for name in task.names if LABEL_SEPARATOR in name or name.strip().casefold() == NO_LABEL)
 
 
 def inputs_of(response: str | Mapping[str, str], task: Task) -> dict[str, str]:
