@@ -29,6 +29,8 @@ POISON = "poisonous"
 """A word whose token the graph has no embedding for: the graph fails on it, as a damaged one would."""
 GOLDEN_TEXTS = ("you worked hard on this", "great job", "you are so smart", "the answer is 42", "why because why")
 HIDDEN = 32
+THRESHOLDS = {"process": 0.6, "outcome": 0.68, "person": 0.91}
+"""Of the multilabel bundle; with its temperature, they give the golden texts all labels, some, one and none."""
 
 
 def vocabulary() -> dict[str, int]:
@@ -130,6 +132,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
         temperature: float = 1.0,
         tolerance: Mapping[str, float] | None = None,
         kind: str = "nominal",
+        thresholds: Mapping[str, float] | None = None,
         files: Mapping[str, Path | bytes | None] | None = None,
     ) -> Bundle:
         draft = Manifest(
@@ -141,6 +144,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
             files={},
             review=review or ReviewRule(),
             temperature=temperature,
+            thresholds=dict(thresholds or {}),
             metrics={"kappa": 0.61},
             provenance={"teacher": "none"},
         )
@@ -169,6 +173,13 @@ def answers_bundle(make_bundle, tmp_path_factory) -> Bundle:
     """Scores a response to a question that has a reference answer."""
     folder = tmp_path_factory.mktemp("bundles") / "answers"
     return make_bundle(folder, name="answers", inputs=("question", "reference_answer", "response"))
+
+
+@pytest.fixture(scope="session")
+def moves_bundle(make_bundle, tmp_path_factory) -> Bundle:
+    """A multilabel bundle, each label with a threshold of its own."""
+    folder = tmp_path_factory.mktemp("bundles") / "moves"
+    return make_bundle(folder, name="moves", kind="multilabel", thresholds=THRESHOLDS, temperature=4.0)
 
 
 @pytest.fixture

@@ -185,8 +185,3 @@ def test_a_sequence_without_room_for_a_response_is_refused(tampered):
     folder = tampered(lambda manifest: manifest.update(max_tokens=3))
     with pytest.raises(BundleError, match="leave no room"):
         Scorer(Bundle.load(folder))
-
-
-def test_a_multilabel_bundle_is_refused(make_bundle, tmp_path):
-    with pytest.raises(BundleError, match="multilabel tasks cannot be scored yet"):
-        Scorer(make_bundle(tmp_path / "bundle", kind="multilabel"))

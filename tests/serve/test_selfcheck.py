@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from edgedistill_serve import Scorer, SelfCheckFailed
-from edgedistill_serve.selfcheck import softmax
+from edgedistill_serve.readout import softmax
 
 
 @pytest.fixture

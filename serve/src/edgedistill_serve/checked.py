@@ -116,7 +116,7 @@ def _check(
     def logits_of(inputs: Mapping[str, str]) -> NDArray[np.float64]:
         return session.logits(encoder.encode([inputs])[0])
 
-    return session, self_check(logits_of, bundle.golden, precision, bundle.manifest.temperature)
+    return session, self_check(logits_of, bundle.golden, precision, bundle.manifest.readout)
 
 
 def _invariant(bundle: Bundle, encoder: Encoder, session: Graph) -> bool:

@@ -4,6 +4,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from edgedistill_serve.readout import Readout
 from edgedistill_serve.task import Task
 
 Precision: TypeAlias = Literal["int8", "fp32"]
@@ -22,12 +23,15 @@ class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which scores go to a person.
 
     Attributes:
-        thresholds: Per label, the least probability that is accepted; a label that is absent accepts any.
+        thresholds: Per label of a nominal or ordinal task, the least probability that is accepted; a label that is
+            absent accepts any.
+        at_least: Of a multilabel task, the least `Score.probability` that is accepted.
         blank: Whether a response of white space alone goes to review.
         truncated: Whether a response that was cut goes to review.
     """
 
     thresholds: dict[str, float] = {}
+    at_least: float = 0.0
     blank: bool = True
     truncated: bool = True
 
@@ -45,7 +49,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         recipe: How the int8 graph was made; empty where that was not noted.
         batch_invariant: Whether the served graph gave every checked row the same bits in batches as alone, where the
             bundle was made. If not, rows are scored one by one; if so, it is tried again where the bundle is loaded.
-        temperature: Divides the logits before softmax; 1.0 where nothing was calibrated.
+        temperature: Divides the logits before softmax or sigmoid; 1.0 where nothing was calibrated.
+        thresholds: Of a multilabel task, the probability from which each label holds, in (0, 1); empty for others.
         review: Which scores go to a person.
         metrics: Agreement on the locked test rows, as in ``evaluation.json``.
         provenance: Teacher, gate, mixture, seeds, data fingerprints, tool versions.
@@ -62,10 +67,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     recipe: str = ""
     batch_invariant: bool = False
     temperature: float = 1.0
+    thresholds: dict[str, float] = {}
     review: ReviewRule = ReviewRule()
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def readout(self) -> Readout:
+        """How the graph's logits are read."""
+        names = self.task.names if self.task.kind == "multilabel" else ()
+        return Readout(self.task, self.temperature, tuple(self.thresholds[name] for name in names))
 
 
 class GoldenRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

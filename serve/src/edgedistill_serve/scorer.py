@@ -18,10 +18,9 @@ from edgedistill_serve.batches import ON_CPU, ON_GPU, token_batches
 from edgedistill_serve.bundle import Bundle
 from edgedistill_serve.checked import Opener, bundle_encoder, checked_graph
 from edgedistill_serve.encoding import Encoded
-from edgedistill_serve.errors import BundleError, DataError, EdgeDistillError, ScoringFailed
+from edgedistill_serve.errors import DataError, EdgeDistillError, ScoringFailed
 from edgedistill_serve.recent import ENTRIES, RecentScores
 from edgedistill_serve.score import Reason, Score, judge
-from edgedistill_serve.selfcheck import softmax
 from edgedistill_serve.session import Session, cuda_offered
 from edgedistill_serve.task import inputs_of, texts_of
 
@@ -77,7 +76,7 @@ class Scorer:
     Raises:
         RuntimeMissing: onnxruntime is not installed, or there twice.
         SelfCheckFailed: No graph of the bundle gives its golden scores on this CPU.
-        BundleError: The tokenizer cannot be used, or the task is of a kind that cannot be scored.
+        BundleError: The tokenizer cannot be used.
     """
 
     def __init__(
@@ -89,11 +88,10 @@ class Scorer:
         gpu: bool | None = None,
         open_graph: Opener = Session,
     ) -> None:
-        if bundle.task.kind == "multilabel":
-            raise BundleError("multilabel tasks cannot be scored yet", where=bundle.manifest.name)
         self.bundle = bundle
         self.threads = threads or available_cores()
         self.recent = RecentScores(recent)
+        self._readout = bundle.manifest.readout
         self._encoder = bundle_encoder(bundle)
         gpu = cuda_offered() if gpu is None else gpu
         graph = checked_graph(bundle, self._encoder, gpu=gpu, open_graph=open_graph)
@@ -193,9 +191,10 @@ class Scorer:
         return self.recent.key(texts_of(inputs))
 
     def _judge(self, logits: NDArray[np.float64], inputs: _Inputs, encoded: Encoded) -> Score:
-        manifest = self.bundle.manifest
+        readout = self._readout
         blank = not inputs["response"].strip() or not encoded.tokens
-        return judge(softmax(logits, manifest.temperature), encoded, manifest.task, manifest.review, blank=blank)
+        probabilities, review = readout.probabilities(logits), self.bundle.manifest.review
+        return judge(probabilities, encoded, readout.task, review, blank=blank, thresholds=readout.thresholds)
 
     def _score_new(self, rows: Sequence[dict[str, str]]) -> list[Score | EdgeDistillError]:
         """Score rows on as many threads as there are."""

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_serve.manifest import Golden, Precision
+from edgedistill_serve.readout import Readout
+from edgedistill_serve.readout import softmax as softmax
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ def self_check(
     logits_of: Callable[[Mapping[str, str]], NDArray[np.float64]],
     golden: Golden,
     precision: Precision,
-    temperature: float,
+    readout: Readout,
 ) -> SelfCheck:
     """Score the golden responses and compare.
 
@@ -43,30 +45,15 @@ def self_check(
         logits_of: From the inputs of a response to its logits, shape (labels,).
         golden: Responses with the logits that each graph gave where the bundle was made.
         precision: Of the graph behind ``logits_of``; chooses the expected logits and the tolerance.
-        temperature: Divides both logits.
+        readout: How both logits are read.
 
     Raises:
         ScoringFailed: A response cannot be scored.
     """
     difference = 0.0
     for row in golden.rows:
-        wanted = softmax(np.array(row.expected(precision), dtype=np.float64), temperature)
-        found = softmax(logits_of(row.inputs), temperature)
+        wanted = readout.probabilities(np.array(row.expected(precision), dtype=np.float64))
+        found = readout.probabilities(logits_of(row.inputs))
         same_labels = found.shape == wanted.shape
         difference = max(difference, float(np.abs(found - wanted).max()) if same_labels else 1.0)
     return SelfCheck(precision, len(golden.rows), difference, golden.tolerance[precision])
-
-
-def softmax(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Return ``exp(logits / temperature)``, divided by its sum.
-
-    Args:
-        logits: Shape (labels,), finite.
-        temperature: Above 0; 1 leaves the logits as they are (Guo et al. 2017, "On Calibration of Modern Neural
-            Networks", equation 9).
-    """
-    scaled = logits / temperature
-    # Shifted by the largest, no exponent overflows.
-    weights = np.exp(scaled - scaled.max())
-    shares: NDArray[np.float64] = weights / weights.sum()
-    return shares

@@ -7,7 +7,7 @@ from itertools import pairwise
 from edgedistill_serve.bundle_files import MOST_FILES, limit_of
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.manifest import MODEL_FILES, Golden, Manifest
-from edgedistill_serve.task import INPUTS, Task
+from edgedistill_serve.task import INPUTS, Task, unsplittable_names
 
 REQUIRED_FILES = ("tokenizer.json", "golden.json")
 """Files that every bundle lists, beside the graph that it serves."""
@@ -48,6 +48,7 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if not (math.isfinite(manifest.temperature) and manifest.temperature > 0):
         yield "temperature", "the temperature must be above 0"
     yield from _threshold_faults(manifest)
+    yield from _review_faults(manifest)
     yield from _file_faults(manifest)
 
 
@@ -63,6 +64,24 @@ def _file_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _threshold_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    wanted = manifest.task.names if manifest.task.kind == "multilabel" else ()
+    for label in wanted:
+        if label not in manifest.thresholds:
+            yield "thresholds", f"there is none for {label!r}"
+    for label, threshold in manifest.thresholds.items():
+        if label not in wanted:
+            yield "thresholds", f"{label!r} is no label of a multilabel task"
+        if not 0 < threshold < 1:
+            yield "thresholds", f"that of {label!r} does not lie between 0 and 1"
+
+
+def _review_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if not 0 <= manifest.review.at_least <= 1:
+        yield "review.at_least", "it is not between 0 and 1"
+    if manifest.review.at_least and manifest.task.kind != "multilabel":
+        yield "review.at_least", f"a {manifest.task.kind} task has a threshold for each label"
+    if manifest.review.thresholds and manifest.task.kind == "multilabel":
+        yield "review.thresholds", "a multilabel task has one for all labels, at_least"
     for label, threshold in manifest.review.thresholds.items():
         if label not in manifest.task.names:
             yield "review.thresholds", f"{label!r} is no label of the task"
@@ -78,6 +97,9 @@ def _task_faults(task: Task) -> Iterator[tuple[str, str]]:
     for before, after in pairwise(sorted(task.names)):
         if before == after:
             yield "task.labels", f"two labels have the name {before!r}"
+    if task.kind == "multilabel":
+        for name in unsplittable_names(task):
+            yield "task.labels", f"a multilabel task can have no label {name!r}"
     if task.inputs[-1:] != ("response",) or len(set(task.inputs)) < len(task.inputs) or set(task.inputs) - set(INPUTS):
         yield "task.inputs", f"the inputs must be some of {', '.join(INPUTS)}, each once, the response always and last"
 
