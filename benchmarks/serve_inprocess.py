@@ -29,7 +29,6 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from edgedistill_serve import Bundle, Scorer
-from edgedistill_serve.batches import token_batches
 from edgedistill_serve.task import texts_of
 
 Texts = tuple[str, str | None]
@@ -81,10 +80,20 @@ def hand_made(bundle: Path, *, alone: bool) -> System:
         pairs = [texts_of(row) for row in rows]
         encodings = tokenizer.encode_batch([first if second is None else (first, second) for first, second in pairs])
         lengths = [len(row.ids) for row in encodings]
-        batches = [[place] for place in range(len(rows))] if alone else token_batches(lengths)
+        batches = [[place] for place in range(len(rows))] if alone else sorted_batches(lengths)
         return len(by_callers(batches, lambda batch: run([encodings[place] for place in batch])))
 
     return score
+
+
+def sorted_batches(lengths: Sequence[int], budget: int = 512) -> list[list[int]]:
+    """Divide rows, the shortest first, into batches within a budget of tokens, padding counted."""
+    batches: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not batches or (len(batches[-1]) + 1) * lengths[place] > budget:
+            batches.append([])
+        batches[-1].append(place)
+    return batches
 
 
 def by_callers(batches: Sequence[list[int]], run: Callable[[list[int]], list[int]]) -> dict[int, int]:

@@ -1,7 +1,6 @@
 """The planner loses nothing, gives nothing twice, keeps its budget, and lets nobody wait for ever."""
 
 from collections import Counter
-from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +11,7 @@ from edgedistill_serve.batches import Batching, token_batches
 from edgedistill_serve.planner import AGE, QUIET, Planner, Row
 
 ALONE, SHARING, OTHER = object(), object(), object()
-SHARED = Batching(64, 9)
+SHARED = Batching(64)
 BATCHING = {ALONE: None, SHARING: SHARED, OTHER: SHARED}
 LENGTHS = st.lists(st.integers(1, 200), max_size=60)
 
@@ -30,19 +29,25 @@ def drained(planner, now=0.0):
 
 @given(LENGTHS, st.integers(1, 128))
 def test_batches_hold_every_row_once(lengths, budget):
-    batches = token_batches(lengths, Batching(budget, 9))
+    batches = token_batches(lengths, Batching(budget))
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
 
 
 @given(LENGTHS, st.integers(1, 128))
 def test_a_batch_keeps_the_budget_and_what_is_longer_goes_alone(lengths, budget):
-    for batch in token_batches(lengths, Batching(budget, 9)):
+    for batch in token_batches(lengths, Batching(budget)):
         assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= budget
+
+
+@given(LENGTHS, st.integers(1, 64))
+def test_rows_share_a_batch_whose_lengths_are_in_one_step_of_its_width(lengths, width):
+    for batch in token_batches(lengths, Batching(4096, width)):
+        assert len({(lengths[place] - 1) // width for place in batch}) == 1
 
 
 @given(LENGTHS, st.integers(1, 128))
 def test_the_batch_of_the_earliest_row_comes_first(lengths, budget):
-    firsts = [min(batch) for batch in token_batches(lengths, Batching(budget, 9))]
+    firsts = [min(batch) for batch in token_batches(lengths, Batching(budget))]
     assert firsts == sorted(firsts)
     assert firsts[:1] == ([0] if lengths else [])
 
@@ -105,14 +110,14 @@ class Playing(RuleBasedStateMachine):
     @precondition(lambda self: self.unmeasured)
     @rule(data=st.data())
     def a_thread_has_tokenized(self, data):
-        """Split."""
+        """Shelve."""
         work = self.unmeasured.pop(0)
         for row in work.rows:
             row.length = data.draw(st.integers(1, 100))
-        first = self.planner.split(work)
-        assert work.rows[0] in first.rows
-        assert len(first.rows) == 1 or len(first.rows) * max(row.length for row in first.rows) <= 64
-        self.done += first.rows
+        batch = self.planner.shelve(work, self.now)
+        assert len(batch.rows) == 1 or len(batch.rows) * batch.rows[0].length <= 64
+        assert len({(id(row.model), row.length) for row in batch.rows}) == 1
+        self.done += batch.rows
 
     @precondition(lambda self: any(row.state == "waiting" for row in self.added))
     @rule(data=st.data(), hasten=st.booleans())
@@ -146,7 +151,7 @@ class Playing(RuleBasedStateMachine):
             work = self.unmeasured.pop()
             for row in work.rows:
                 row.length = 10
-            self.done += self.planner.split(work).rows
+            self.done += self.planner.shelve(work, self.now).rows
         while self.running:
             self.planner.finished(self.running.pop())
         while (work := self.planner.take(self.now)) is not None:
@@ -154,7 +159,7 @@ class Playing(RuleBasedStateMachine):
             if not work.measured:
                 for row in work.rows:
                     row.length = 10
-                work = self.planner.split(work)
+                work = self.planner.shelve(work, self.now)
             self.done += work.rows
         assert {id(row) for row in self.done} | {id(row) for row in self.dropped} == {id(row) for row in self.added}
 
@@ -220,13 +225,20 @@ def test_the_only_thread_is_kept_free_for_nobody():
     assert planner.take(0.0).lane == "bulk"
 
 
+def measured(planner, now=0.0, length=4):
+    """Take work that must be tokenized, and return what is scored first."""
+    work = planner.take(now)
+    for row in work.rows:
+        row.length = length
+    return planner.shelve(work, now).rows
+
+
 def test_bulk_work_comes_in_smaller_pieces_while_interactive_rows_come():
     planner = Planner(threads=1)
     planner.add(waiting(1, SHARING), "interactive", 0.0)
     planner.add(waiting(40, SHARING), "bulk", 0.0)
-    planner.take(0.0)
-    budgets = [planner.take(now).batching.budget for now in (0.0, QUIET)]
-    assert budgets == [16, 64]
+    measured(planner)
+    assert [len(measured(planner)), len(planner.take(QUIET).rows)] == [4, 16]
 
 
 def test_few_rows_are_shared_among_the_threads():
@@ -235,20 +247,35 @@ def test_few_rows_are_shared_among_the_threads():
     assert [len(planner.take(0.0).rows) for _ in range(2)] == [2, 1]
 
 
-@given(st.lists(st.integers(1, 40), max_size=12))
-def test_no_division_into_batches_costs_less(lengths):
-    def cost(batches):
-        return sum(9 + len(batch) * max(lengths[place] for place in batch) for batch in batches)
+def test_a_row_joins_those_of_its_length_that_wait():
+    planner = Planner(threads=1)
+    rows = waiting(18, SHARING)
+    planner.add(rows[:17], "interactive", 0.0)
+    assert list(measured(planner)) == rows[:16]
+    planner.add(rows[17:], "interactive", 0.0)
+    assert list(measured(planner)) == rows[16:]
 
-    ordered = sorted(range(len(lengths)), key=lengths.__getitem__)
-    cuts = range(1, len(lengths))
-    divisions = (
-        [ordered[start:end] for start, end in pairwise([0, *chosen, len(ordered)])]
-        for number in range(len(lengths))
-        for chosen in combinations(cuts, number)
-    )
-    allowed = [each for each in divisions if all(len(b) == 1 or len(b) * lengths[b[-1]] <= 64 for b in each)]
-    assert cost(token_batches(lengths, SHARED)) == min(map(cost, allowed), default=0)
+
+def test_the_shelf_that_waits_for_longest_is_next():
+    planner = Planner(threads=1)
+    rows = waiting(40, SHARING)
+    planner.add(rows[:38], "interactive", 0.0)
+    work = planner.take(0.0)
+    for row, length in zip(work.rows, [4] * 36 + [5, 5], strict=True):
+        row.length = length
+    assert list(planner.shelve(work, 0.0).rows) == rows[:16]
+    planner.add(rows[38:], "interactive", 0.0)
+    assert [list(measured(planner)), list(planner.take(0.0).rows)] == [rows[36:38], [*rows[16:32]]]
+
+
+def test_a_flood_of_rows_that_go_alone_starves_no_shelf():
+    planner = Planner(threads=1)
+    sharing = waiting(40, SHARING)
+    planner.add(sharing, "interactive", 0.0)
+    measured(planner)
+    planner.add(waiting(100), "interactive", 0.0)
+    models = [planner.take(0.0).rows[0].model for _ in range(4)]
+    assert models == [ALONE, SHARING, ALONE, SHARING]
 
 
 def test_requests_take_turns():

@@ -103,9 +103,9 @@ def test_a_response_that_the_model_fails_on_fails_alone(held, bundle):
 def test_in_a_batch_too_a_response_fails_alone(held, sharing_bundle):
     one = held(sharing_bundle)
     busy = one.hold()
-    good, bad, last = one.ask("great job", f"so {POISON}", "so smart")
+    good, bad, last = one.ask("you worked", f"you {POISON}", "you hard")
     one.graph.open.set()
-    assert [good.result(30), last.result(30)] == alone(sharing_bundle, "great job", "so smart")
+    assert [good.result(30), last.result(30)] == alone(sharing_bundle, "you worked", "you hard")
     assert isinstance(bad.exception(30), ScoringFailed)
     assert busy.result(30)
     assert one.graph.rows == [1, 3, 1, 1, 1]

@@ -1,13 +1,12 @@
 """Whether a graph gives each response the same logits, bit for bit, whatever else is in its batch.
 
-Sums may be made in another order where a row is padded or has company, and int8 with a scale of the whole batch gives
-other sums. Neither can be read off a graph: it is tried, where the bundle is made and again on every processor that
-loads it.
+A graph may sum in another order where a row has company, and int8 with a scale of the whole batch gives other sums.
+Neither can be read off a graph: it is tried, where the bundle is made and again on every processor that loads it.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, cycle, islice
+from itertools import chain, cycle, islice, product
 from typing import Protocol
 
 import numpy as np
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from edgedistill_serve.batches import token_batches
 from edgedistill_serve.encoding import Encoded
 
-_STRANGERS = 8
-"""Rows of a batch whose lengths differ as they come."""
 _LENGTHS = 6
 """How many lengths are tried that the rows need not have."""
+_COMPANY = 3
+"""Rows of each of them."""
 
 
 class Graph(Protocol):
@@ -35,8 +34,7 @@ class Graph(Protocol):
 def same_in_batches(graph: Graph, rows: Sequence[Encoded], max_tokens: int) -> bool:
     """Score rows alone and in batches, and return whether every logit is the same in every bit.
 
-    The batches are those that a scorer would make, batches of strangers of any length, and all lengths up to the
-    longest in one.
+    The batches are those that a scorer would make of the rows, and of others of every length up to the longest.
 
     Args:
         graph: What is tried.
@@ -50,20 +48,15 @@ def same_in_batches(graph: Graph, rows: Sequence[Encoded], max_tokens: int) -> b
     alone = [graph.logits(row) for row in rows]
     return all(
         np.array_equal(found, alone[place])
-        for batch in _batches([len(row.ids) for row in rows])
+        for batch in token_batches([len(row.ids) for row in rows])
         for place, found in zip(batch, graph.batch_logits([rows[place] for place in batch]), strict=True)
     )
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[Sequence[int]]:
-    yield from token_batches(lengths)
-    places = range(len(lengths))
-    yield from (places[start : start + _STRANGERS] for start in places[::_STRANGERS])
 
 
 def _stretched(rows: Sequence[Encoded], max_tokens: int) -> Iterator[Encoded]:
     """Yield rows of lengths up to the longest, made of the tokens that there are."""
     tokens = list(chain.from_iterable(row.ids for row in rows))
-    for part in range(1, _LENGTHS + 1) if tokens else ():
+    for part, turn in product(range(1, _LENGTHS + 1), range(_COMPANY if tokens else 0)):
         length = max(1, max_tokens * part // _LENGTHS)
-        yield replace(rows[0], ids=tuple(islice(cycle(tokens), length)), type_ids=(0,) * length)
+        ids = islice(cycle(tokens), turn, turn + length)
+        yield replace(rows[0], ids=tuple(ids), type_ids=(0,) * length)

@@ -5,20 +5,21 @@
     Planner    chooses the next piece of work
 
 A piece of work is one row, or, where a graph may be fed with several rows at once, as many of like length as a budget
-of tokens allows, but no more than a thread's share of what waits. Interactive rows go before bulk rows, and while they
-come one thread is kept free for them; but bulk work is never left for longer than an age limit. Within a lane the
-requests take turns, row by row, so that one of many rows does not hold up those of one.
+of tokens allows, but no more than a thread's share of what waits. For this, rows are tokenized before their turn, and
+wait on shelves by their length; the shelf that waits for longest is next. Interactive rows go before bulk rows, and
+while they come one thread is kept free for them; but bulk work is never left for longer than an age limit. Within a
+lane the requests take turns, row by row, so that one of many rows does not hold up those of one.
 """
 
 import heapq
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 from typing import Generic, Literal, TypeVar
 
-from edgedistill_serve.batches import ON_CPU, Batching, token_batches
+from edgedistill_serve.batches import Batching
 from edgedistill_serve.work import Lane
 
 AGE = 0.25
@@ -27,11 +28,13 @@ QUIET = 1.0
 """Seconds after the last interactive row in which one thread is kept free of bulk work and bulk work comes in smaller
 pieces: interactive rows come in company."""
 _BULK_PART = 4
-"""So small a part of the budget are these pieces."""
+"""So small a part of what the budget allows are these pieces."""
 _MANY = 16
-"""For each thread; where so many wait, one thread tokenizes for all: more to choose from makes better batches."""
-_WINDOW = 8
-"""For so many tokens of the budget one row is tokenized at once, to be sorted by length: about four batches."""
+"""For each thread; where so many wait, one thread tokenizes for all."""
+_AT_ONCE = 64
+"""Rows that are tokenized at once."""
+_SHELVED: dict[Lane, int] = {"interactive": 128, "bulk": 1024}
+"""Rows that wait tokenized: more to choose from makes larger batches, and later ones for the next request."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,32 +68,69 @@ class Work(Generic[RowT]):
     Attributes:
         rows: At least one, all of one model.
         lane: Where they waited.
-        measured: Whether they keep the budget. If not, they must be tokenized, and then given to `Planner.split`.
-        batching: What it may hold; None where its only row goes alone.
+        measured: Whether they keep the budget. If not, they must be tokenized, and then given to `Planner.shelve`.
     """
 
     rows: tuple[RowT, ...]
     lane: Lane
     measured: bool
-    batching: Batching | None = None
 
 
 @dataclass(slots=True)
 class _Lane(Generic[RowT]):
-    """Rows of one urgency: batches that are ready, and requests in turn."""
+    """Rows of one urgency: requests in turn, and shelves of rows that were tokenized."""
 
-    batches: deque[list[RowT]] = field(default_factory=deque)
     requests: deque[deque[RowT]] = field(default_factory=deque)
+    shelves: dict[tuple[object, int], deque[RowT]] = field(default_factory=dict)
+    """By model and length; the first is the next."""
+    shelved: int = 0
     since: float = 0.0
     """When it was last given a turn, or had nothing that waits."""
+    shelf_next: bool = False
+    """Whether a row that goes alone had the last turn: then a shelf has the next."""
 
     def waits(self) -> bool:
-        """Throw away what waits no more, and say whether a row is left."""
-        while self.batches and not (ready := [row for row in self.batches[0] if row.state == "waiting"]):
-            self.batches.popleft()
-        if self.batches:
-            self.batches[0] = ready
-            return True
+        """Say whether a row waits."""
+        return self.shelf() is not None or self._request_waits()
+
+    def shelf(self) -> RowT | None:
+        """Throw away what waits no more, and return the first row of the next shelf."""
+        while self.shelves:
+            key, rows = next(iter(self.shelves.items()))
+            while rows and rows[0].state != "waiting":
+                rows.popleft()
+                self.shelved -= 1
+            if rows:
+                return rows[0]
+            del self.shelves[key]
+        return None
+
+    def put(self, row: RowT, shelf: int) -> None:
+        """Put a row on a shelf."""
+        self.shelves.setdefault((row.model, shelf), deque()).append(row)
+        self.shelved += 1
+
+    def pop_shelf(self, most: int) -> list[RowT]:
+        """Take rows from the next shelf; what is left on it has its turn after the others."""
+        key = next(iter(self.shelves))
+        rows = self.shelves.pop(key)
+        taken = [rows.popleft() for _ in range(min(most, len(rows)))]
+        self.shelved -= len(taken)
+        if rows:
+            self.shelves[key] = rows
+        return [row for row in taken if row.state == "waiting"]
+
+    def pop(self) -> RowT | None:
+        """Take the row whose turn it is, and let the next request have its turn."""
+        if not self._request_waits():
+            return None
+        request = self.requests.popleft()
+        row = request.popleft()
+        if request:
+            self.requests.append(request)
+        return row
+
+    def _request_waits(self) -> bool:
         while self.requests:
             request = self.requests[0]
             while request and request[0].state != "waiting":
@@ -99,16 +139,6 @@ class _Lane(Generic[RowT]):
                 return True
             self.requests.popleft()
         return False
-
-    def pop(self) -> RowT | None:
-        """Take the row whose turn it is, and let the next request have its turn."""
-        if not self.waits() or self.batches:
-            return None
-        request = self.requests.popleft()
-        row = request.popleft()
-        if request:
-            self.requests.append(request)
-        return row
 
 
 class Planner(Generic[RowT]):
@@ -184,15 +214,24 @@ class Planner(Generic[RowT]):
         if not queue.waits():
             return None
         queue.since = now
-        rows, measured = (queue.batches.popleft(), True) if queue.batches else self._next(queue)
-        for row in rows:
-            row.state = "taken"
-        self.waiting -= len(rows)
+        work = self._from_requests(queue, lane) or self._from_shelf(queue, lane, now)
         self._busy[lane] += 1
-        batching = rows[0].batching
-        if batching and lane == "bulk" and self._in_company(now):
-            batching = replace(batching, budget=batching.budget // _BULK_PART)
-        return Work(tuple(rows), lane, measured, batching)
+        return work
+
+    def shelve(self, work: Work[RowT], now: float) -> Work[RowT]:
+        """Let rows that have lengths since wait by them; return what is to be done now in their place.
+
+        Args:
+            work: Not measured.
+            now: The time.
+        """
+        queue = self._lanes[work.lane]
+        for row in work.rows:
+            row.state = "waiting"
+            self._remind(row)
+            queue.put(row, row.batching.shelf(row.length or 0) if row.batching else 0)
+        self.waiting += len(work.rows)
+        return self._from_shelf(queue, work.lane, now)
 
     def finished(self, work: Work[RowT]) -> None:
         """Count a thread as free again."""
@@ -210,37 +249,39 @@ class Planner(Generic[RowT]):
         """Whether the threads that are not busy with bulk work are kept for interactive rows."""
         return self.threads > 1 and self._in_company(now) and self._busy["bulk"] >= self.threads - 1
 
-    def split(self, work: Work[RowT]) -> Work[RowT]:
-        """Return that part of work that is to be done now; the rest waits again, divided by the budget.
-
-        Args:
-            work: Not measured; its rows have lengths since.
-        """
-        first, *others = token_batches([row.length or 0 for row in work.rows], work.batching or ON_CPU)
-        for batch in reversed(others):
-            rows = [work.rows[place] for place in batch]
-            for row in rows:
-                row.state = "waiting"
-                self._remind(row)
-            self._lanes[work.lane].batches.appendleft(rows)
-            self.waiting += len(rows)
-        return Work(tuple(work.rows[place] for place in first), work.lane, measured=True, batching=work.batching)
-
-    def _next(self, queue: _Lane[RowT]) -> tuple[list[RowT], bool]:
-        """Return one row that goes alone, or rows of one model that are yet to be measured."""
-        first = queue.pop()
-        if first is None or first.batching is None:
-            return [first] if first else [], True
+    def _from_requests(self, queue: _Lane[RowT], lane: Lane) -> Work[RowT] | None:
+        """Take one row that goes alone, or rows of one model that are yet to be measured; None: a shelf is next."""
+        if queue.shelf() and (queue.shelf_next or queue.shelved >= _SHELVED[lane]):
+            return None
+        if (first := queue.pop()) is None:
+            return None
         rows: list[RowT] = [first]
         others: list[RowT] = []
         share = self.waiting if self.waiting >= _MANY * self.threads else -(-self.waiting // self.threads)
-        for _ in range(min(share - 1, first.batching.budget // _WINDOW)):
+        for _ in range(min(share, _AT_ONCE) - 1 if first.batching else 0):
             if (row := queue.pop()) is None:
                 break
             (rows if row.model is first.model else others).append(row)
         if others:
             queue.requests.appendleft(deque(others))
-        return rows, False
+        queue.shelf_next = first.batching is None
+        return self._taken(rows, lane, measured=first.batching is None)
+
+    def _from_shelf(self, queue: _Lane[RowT], lane: Lane, now: float) -> Work[RowT]:
+        """Take the next shelf's rows, as many as share a run."""
+        first = queue.shelf()
+        assert first is not None  # noqa: S101  # the lane was seen to wait, and not in a request
+        room = first.batching.room(first.length or 0) if first.batching else 1
+        part = _BULK_PART if lane == "bulk" and self._in_company(now) else 1
+        queue.shelf_next = False
+        most = min(-(-room // part), -(-self.waiting // self.threads))
+        return self._taken(queue.pop_shelf(most), lane, measured=True)
+
+    def _taken(self, rows: Sequence[RowT], lane: Lane, *, measured: bool) -> Work[RowT]:
+        for row in rows:
+            row.state = "taken"
+        self.waiting -= len(rows)
+        return Work(tuple(rows), lane, measured)
 
     def _remind(self, row: RowT) -> None:
         if row.deadline is not None:

@@ -28,7 +28,7 @@ __all__ = ["Reason", "Response", "Score", "Scored", "Scorer", "attempt", "availa
 
 Response: TypeAlias = str | Mapping[str, str]
 _Inputs: TypeAlias = Mapping[str, str]
-_ENCODED_AT_ONCE = 256
+_ENCODED_AT_ONCE = 1024
 """Rows that are tokenized together and wait for a thread: enough to sort by length, few enough for flat memory."""
 
 _log = logging.getLogger(__name__)

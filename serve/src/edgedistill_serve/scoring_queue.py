@@ -179,8 +179,8 @@ class ScoringQueue:
                 for asked in overdue:
                     self._forget(asked)
                 work = None if overdue else self._planner.take(self._clock())
-                for asked in work.rows if work else ():
-                    asked.thread, asked.taken = get_ident(), self._clock()
+                if work is not None:
+                    self._take(work)
                 if work is None and not overdue:
                     if self._closing:
                         return None
@@ -189,6 +189,10 @@ class ScoringQueue:
                 self._answer(asked, DeadlinePassed("the time of the request was over", mend="Try again later."))
             if work is not None:
                 return work
+
+    def _take(self, work: Work[Asked]) -> None:
+        for asked in work.rows:
+            asked.thread, asked.taken = get_ident(), self._clock()
 
     def _do(self, work: Work[Asked]) -> None:
         try:
@@ -217,7 +221,7 @@ class ScoringQueue:
             self._tell(recalled(scorer.bundle.manifest, work.lane, shared))
 
     def _measure(self, work: Work[Asked]) -> Work[Asked]:
-        """Tokenize rows, and keep those of them that make the first batch."""
+        """Tokenize rows, and let them wait by their length; return the batch whose turn it is."""
         scorer, rows = work.rows[0].scorer, work.rows
         started = time.perf_counter()
         try:
@@ -231,20 +235,21 @@ class ScoringQueue:
                 # What cannot be read is taken for too long to share a batch.
                 asked.length = len(encoded[place].ids) if encoded else maxsize
                 asked.tokenizing = share
-            first = self._planner.split(work)
+                asked.thread = None
+            batch = self._planner.shelve(work, self._clock())
             for asked in rows:
-                if asked.state == "waiting":
-                    asked.thread = None
-                    self._leave(asked)
-            self._changed.notify_all()
-        return first
+                self._leave(asked)
+            self._take(batch)
+            self._changed.notify(self._planner.waiting)
+        return batch
 
-    def _fail(self, work: Work[Asked], error: BaseException) -> None:
+    def _fail(self, _: Work[Asked], error: BaseException) -> None:
         """Answer those who wait for what this thread began and did not finish."""
         failed = ScoringFailed(f"the thread that scored this response ended ({type(error).__name__})")
-        for asked in work.rows:
-            if asked.thread == get_ident():
-                self._answer(asked, failed)
+        with self._changed:
+            begun = [asked for asked in self._asked.values() if asked.thread == get_ident()]
+        for asked in begun:
+            self._answer(asked, failed)
 
     def _answer(
         self, asked: Asked, result: Score | EdgeDistillError, tokenizing: float = 0.0, in_session: float = 0.0
