@@ -14,6 +14,7 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 from edgedistill_export.fidelity import agreement, fidelity
 from edgedistill_export.parity import Logits
 from edgedistill_serve.encoding import Encoded
+from edgedistill_serve.readout import Readout
 from edgedistill_serve.session import Session
 
 PERCENTILES = (90, 99)
@@ -57,13 +58,14 @@ def test_table(out: Path, students: Sequence[str], lesson: str, data: Path, test
 
 def _table(out: Path, students: Sequence[str], lesson: str, part: str, codes: Sequence[str]) -> Table:
     task = LESSONS[lesson].task
+    readout = Readout(task)
     heads = ("recipe", "flips %", "expected %", "change", "batch flips", "macro-F1", "kappa", "lost", "recall", "ECE")
     table = Table(*heads, title=f"{lesson}, {part}: {len(codes)} rows", box=box.MARKDOWN)
     for name in _recipes(out, students):
         cells: list[list[float]] = [[] for _ in heads[1:]]
         for student in students:
             fp32, own = _logits(out, student, "fp32", part), _logits(out, student, name, part)
-            kept, coded = fidelity(fp32, own, 1.0), agreement(fp32, own, 1.0, codes, task)
+            kept, coded = fidelity(fp32, own, readout), agreement(fp32, own, readout, codes)
             labels = [task.names[best] for best in own.argmax(axis=1)]
             batches = _logits(out, student, name, "batches")
             alone = _logits(out, student, name, "choosing")

@@ -78,7 +78,7 @@ def test_the_bundle_scores_as_pytorch_does(tmp_path: Path, kin: Kin, task: Task)
     scores = Scorer(Bundle.load(tmp_path / "bundle"), threads=1).score(rows)
     assert [score.label for score in scores] == [task.names[i] for i in logits.argmax(axis=1)]
     found = np.array([[score.probabilities[name] for name in task.names] for score in scores])
-    np.testing.assert_allclose(found, probabilities(logits, 1.0), atol=1e-5)
+    np.testing.assert_allclose(found, probabilities(logits, _plan(task).readout), atol=1e-5)
     assert exported.served == "fp32"
 
 
@@ -97,7 +97,7 @@ def test_int8_scores_are_as_far_from_pytorch_as_the_chain_says(tmp_path: Path, k
     assert (scorer.precision, scorer.notes) == ("int8", ())
     assert converted.flips == 0
     assert sum(score.label != label for score, label in zip(scores, labels, strict=True)) == quantized.flips
-    assert np.abs(found - probabilities(logits, 1.0)).max() == pytest.approx(
+    assert np.abs(found - probabilities(logits, _plan(task).readout)).max() == pytest.approx(
         quantized.max_probability_difference, abs=1e-5
     )
     assert quantized.max_probability_difference > 1e-4  # int8 it is, and not fp32 twice
@@ -127,7 +127,7 @@ def test_optimum_opens_the_bundle_and_agrees(student: Path, tmp_path: Path, prec
     logits = np.array([model(**tokenizer(text, return_tensors="np"))[0][0] for text in texts])
     served = Scorer(export_bundle(student, tmp_path / "again", _plan(precision=precision), rows_for(PRAISE)).bundle)
     expected = [[score.probabilities[name] for name in PRAISE.names] for score in served.score(texts)]
-    np.testing.assert_allclose(probabilities(logits, 1.0), expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities(logits, _plan().readout), expected, atol=1e-5)
     assert model.config.id2label == dict(enumerate(PRAISE.names))
     assert model.config.problem_type == "single_label_classification"
 

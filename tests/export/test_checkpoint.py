@@ -147,9 +147,16 @@ def test_a_model_of_several_labels_a_row_is_refused(student: Path):
         Checkpoint.load(student, PRAISE, MAX_TOKENS)
 
 
-def test_a_multilabel_task_is_refused(tmp_path: Path):
-    with pytest.raises(CheckpointError, match="multilabel student cannot be exported yet"):
-        Checkpoint.load(save_student(tmp_path, MOVES), MOVES, MAX_TOKENS)
+def test_a_model_of_one_label_a_row_is_refused_for_a_multilabel_task(tmp_path: Path):
+    _edit(save_student(tmp_path, MOVES) / "config.json", problem_type="single_label_classification")
+    with pytest.raises(CheckpointError, match="a multilabel task needs multi_label_classification"):
+        Checkpoint.load(tmp_path, MOVES, MAX_TOKENS)
+
+
+def test_a_multilabel_student_has_a_logit_for_each_label(tmp_path: Path):
+    checkpoint = Checkpoint.load(save_student(tmp_path, MOVES), MOVES, MAX_TOKENS)
+    assert checkpoint.logits([{"response": "ok"}]).shape == (1, 3)
+    assert checkpoint.config["problem_type"] == "multi_label_classification"
 
 
 def test_a_foreign_tokenizer_is_refused(student: Path):

@@ -95,7 +95,7 @@ def export_bundle(
 
     Raises:
         CheckpointError: The folder is no usable checkpoint of this task.
-        DataError: A row lacks one of the task's inputs.
+        DataError: A row lacks one of the task's inputs, or a label of a multilabel task its threshold.
         ExportFailed: There is no row to check with, or the ONNX graph is not the student.
         BundleError: The bundle cannot be written into ``folder``.
     """
@@ -108,7 +108,7 @@ def export_bundle(
     reference = finite_logits(student, inputs)
     with TemporaryDirectory(prefix="edgedistill-export-") as work:
         served, cut, notes = _with_vocabulary(student, reference, plan, inputs, Path(work))
-        measured = converted_form(served, reference, Path(work) / "model.onnx", plan.temperature, inputs, convert)
+        measured = converted_form(served, reference, Path(work) / "model.onnx", plan.readout, inputs, convert)
         if plan.precision == "int8":
             measured = with_int8(measured, Path(work) / "model_quantized.onnx", served, plan, inputs, quantize)
         elif plan.precision == "auto":
@@ -130,7 +130,7 @@ def _with_vocabulary(
     seen = [_inputs(row, plan.task, number) for number, row in enumerate(plan.seen, start=1)]
     # Rows that the cut was made for cannot change. Cut for the other texts alone, they stand for those to come.
     without, _ = cut_vocabulary(student, seen, work / "without", common=plan.common)
-    unseen = hop(("PyTorch", "vocabulary cut for other rows"), reference, without.logits(rows), plan.temperature)
+    unseen = hop(("PyTorch", "vocabulary cut for other rows"), reference, without.logits(rows), plan.readout)
     told = f"changes the label of {unseen.flips} of {unseen.rows} validation rows when it is made without them"
     if unseen.flip_rate > plan.max_flip_rate:
         allowed = f"export.max_flip_rate allows {plan.max_flip_rate:.2%}"
@@ -159,7 +159,7 @@ def _write(
     measured: Forms,
     cut: VocabularyCut | None,
 ) -> Bundle:
-    checked = golden(rows, {precision: logits for precision, (_, logits) in measured.graphs.items()})
+    checked = golden(rows, {precision: logits for precision, (_, logits) in measured.graphs.items()}, plan.readout)
     exporting = {
         "chain": [asdict(step) for step in measured.chain],
         "notes": list(measured.notes),
@@ -176,6 +176,7 @@ def _write(
         batch_invariant=_batch_invariant(student, plan, rows, measured.graphs[measured.served][0]),
         files={},
         temperature=plan.temperature,
+        thresholds=dict(plan.thresholds),
         review=plan.review,
         metrics=dict(plan.metrics),
         provenance={**plan.provenance, "export": exporting},

@@ -18,11 +18,15 @@ from edgedistill_export.errors import CheckpointError
 from edgedistill_export.quiet import quiet
 from edgedistill_serve.encoding import Encoded, Encoder
 from edgedistill_serve.scorer import available_cores
-from edgedistill_serve.task import Task, inputs_of
+from edgedistill_serve.task import Kind, Task, inputs_of
 
 _RETRAIN = "Train the student again, or name the folder that training wrote."
-_PROBLEM = "single_label_classification"
-"""One label for each response, as in a nominal or ordinal task."""
+_PROBLEMS: dict[Kind, str] = {
+    "nominal": "single_label_classification",
+    "ordinal": "single_label_classification",
+    "multilabel": "multi_label_classification",
+}
+"""What transformers calls the kinds of task; by it, other readers take a softmax or a sigmoid of the logits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,12 +57,11 @@ class Checkpoint:
             max_tokens: Longest sequence that it is given, special tokens counted.
 
         Raises:
-            CheckpointError: The task is multilabel, a file is missing or cannot be read, the weights are pickled or in
-                several files, the labels or their order are not the task's, the model is no sequence classifier, the
-                tokenizer is not the model's, the model cannot read ``max_tokens`` tokens, or so few hold no response.
+            CheckpointError: A file is missing or cannot be read, the weights are pickled or in several files, the
+                labels or their order are not the task's, the model is no sequence classifier or one for another kind
+                of task, the tokenizer is not the model's, the model cannot read ``max_tokens`` tokens, or so few hold
+                no response.
         """
-        if task.kind == "multilabel":
-            raise CheckpointError("a multilabel student cannot be exported yet", where=str(folder))
         _expect_files(folder)
         config = _config(folder, task)
         checkpoint = cls(folder, task, config, _model(folder), _encoder(folder, max_tokens))
@@ -152,16 +155,17 @@ def _config(folder: Path, task: Task) -> dict[str, Any]:
             where=where,
             mend="They must be the same, in the same order. Was the codebook changed after training? Train again.",
         )
-    if config.get("problem_type", _PROBLEM) not in (_PROBLEM, None):
+    problem = _PROBLEMS[task.kind]
+    if config.get("problem_type") not in (problem, None):
         raise CheckpointError(
-            f"the model was trained for {config['problem_type']}; a {task.kind} task needs {_PROBLEM}",
+            f"the model was trained for {config['problem_type']}; a {task.kind} task needs {problem}",
             where=where,
             mend=_RETRAIN,
         )
     return config | {
         "id2label": {str(i): name for i, name in enumerate(task.names)},
         "label2id": {name: i for i, name in enumerate(task.names)},
-        "problem_type": _PROBLEM,
+        "problem_type": problem,
     }
 
 

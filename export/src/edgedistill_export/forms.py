@@ -15,6 +15,7 @@ from edgedistill_export.quantization import RECIPES, Recipe
 from edgedistill_export.tuning import Judge, Tuning, tune
 from edgedistill_serve.errors import BundleError, ScoringFailed
 from edgedistill_serve.manifest import Precision
+from edgedistill_serve.readout import Readout
 from edgedistill_serve.task import inputs_of
 
 Converter: TypeAlias = Callable[[Checkpoint, Path], None]
@@ -67,7 +68,7 @@ def finite_logits(student: Checkpoint, rows: Rows) -> Logits:
 
 
 def converted_form(
-    served: Checkpoint, reference: Logits, file: Path, temperature: float, rows: Rows, convert: Converter
+    served: Checkpoint, reference: Logits, file: Path, readout: Readout, rows: Rows, convert: Converter
 ) -> Forms:
     """Convert, and compare with the student that was evaluated, so that a cut vocabulary is a part of what is measured.
 
@@ -79,7 +80,7 @@ def converted_form(
         fp32 = graph_logits(file, served.encoder, rows)
     except (BundleError, ScoringFailed) as error:
         raise ExportFailed(f"the ONNX fp32 graph cannot score ({error})", mend="Choose another backbone.") from error
-    step = hop(("PyTorch", "ONNX fp32"), reference, fp32, temperature)
+    step = hop(("PyTorch", "ONNX fp32"), reference, fp32, readout)
     check_conversion(step)
     return Forms({"fp32": (file, fp32)}, (step,))
 
@@ -94,7 +95,7 @@ def with_int8(
         int8 = graph_logits(file, student.encoder, rows)
     except (BundleError, ExportFailed, ScoringFailed) as error:
         return replace(converted, notes=(f"There is no int8 graph that works, so fp32 is served: {error}",))
-    step = hop(("ONNX fp32", "int8"), fp32, int8, plan.temperature)
+    step = hop(("ONNX fp32", "int8"), fp32, int8, plan.readout)
     measured = replace(converted, chain=(*converted.chain, step))
     if step.flip_rate > plan.max_flip_rate:
         return replace(measured, notes=(_refusal(step, plan.max_flip_rate),))
@@ -108,7 +109,7 @@ def with_tuned(
     """Add the graph of the recipe that tuning chose."""
     (work / "recipes").mkdir()
     encoded = student.encoder.encode(rows)
-    judge = Judge(encoded, plan.task, plan.temperature, plan.max_flip_rate, plan.codes, plan.groups)
+    judge = Judge(encoded, plan.readout, plan.max_flip_rate, plan.codes, plan.groups)
     fp32_file, fp32 = converted.graphs["fp32"]
     tuning = tune(fp32_file, recipes, work / "recipes", judge)
     measured = replace(converted, tuning=tuning, notes=(tuning.note,))
@@ -116,7 +117,7 @@ def with_tuned(
         return measured
     file = work / "recipes" / f"{tuning.chosen}.onnx"
     int8 = graph_logits(file, student.encoder, rows)
-    step = hop(("ONNX fp32", "int8"), fp32, int8, plan.temperature)
+    step = hop(("ONNX fp32", "int8"), fp32, int8, plan.readout)
     graphs: dict[Precision, tuple[Path, Logits]] = {**converted.graphs, "int8": (file, int8)}
     return replace(measured, chain=(*converted.chain, step), graphs=graphs, recipe=tuning.chosen)
 
@@ -137,13 +138,12 @@ def on_locked_rows(
     for precision, (file, _) in measured.graphs.items():
         forms[names[precision]] = graph_logits(file, served.encoder, rows)
     if student is served:  # a cut vocabulary may read texts in other pieces, which the comparison tells
-        check_conversion(hop(("PyTorch", "ONNX fp32"), forms["PyTorch"], forms["ONNX fp32"], plan.temperature))
+        check_conversion(hop(("PyTorch", "ONNX fp32"), forms["PyTorch"], forms["ONNX fp32"], plan.readout))
     return _compared(forms, plan)
 
 
 def _compared(forms: Mapping[str, Logits], plan: ExportPlan) -> tuple[dict[str, Any], ...]:
-    names = plan.task.names
-    labels = {form: [names[best] for best in logits.argmax(axis=1)] for form, logits in forms.items()}
+    labels = {form: plan.readout.labels(logits) for form, logits in forms.items()}
     return tuple(plan.compare(labels)) if plan.compare else ()
 
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from edgedistill_export.errors import ExportFailed
 from edgedistill_serve.encoding import Encoder
+from edgedistill_serve.readout import Readout
 from edgedistill_serve.scorer import available_cores
-from edgedistill_serve.selfcheck import softmax
 from edgedistill_serve.session import Session
 
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -34,7 +34,7 @@ class Hop:
         before: The form that is the reference, such as ``PyTorch``.
         after: The form that was made from it.
         rows: Validation rows scored, at least 1.
-        flips: Rows whose best label differs.
+        flips: Rows whose label differs; of a multilabel task, rows of which any label differs.
         flip_rate: ``flips / rows``, in [0, 1].
         max_probability_difference: Largest absolute difference of any label's probability in any row, in [0, 1].
     """
@@ -60,30 +60,35 @@ def graph_logits(graph: Path, encoder: Encoder, rows: Sequence[Mapping[str, str]
     return np.array(scored, dtype=np.float32)
 
 
-def probabilities(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
+def probabilities(logits: Logits, readout: Readout) -> npt.NDArray[np.float64]:
     """Return the probabilities that the scorer would give, of shape (rows, labels)."""
-    return np.array([softmax(row.astype(np.float64), temperature) for row in logits])
+    return np.array([readout.probabilities(row.astype(np.float64)) for row in logits])
 
 
-def differences(before: Logits, after: Logits, temperature: float) -> npt.NDArray[np.float64]:
+def differences(before: Logits, after: Logits, readout: Readout) -> npt.NDArray[np.float64]:
     """Return each row's largest absolute difference of a probability, of shape (rows,)."""
-    largest: npt.NDArray[np.float64] = np.abs(
-        probabilities(before, temperature) - probabilities(after, temperature)
-    ).max(axis=1)
+    changes = np.abs(probabilities(before, readout) - probabilities(after, readout))
+    largest: npt.NDArray[np.float64] = changes.max(axis=1)
     return largest
 
 
-def hop(names: tuple[str, str], before: Logits, after: Logits, temperature: float) -> Hop:
+def flipped(before: Logits, after: Logits, readout: Readout) -> npt.NDArray[np.bool_]:
+    """Return whether each row's label differs, of shape (rows,)."""
+    differ: npt.NDArray[np.bool_] = (readout.holds(before) != readout.holds(after)).any(axis=1)
+    return differ
+
+
+def hop(names: tuple[str, str], before: Logits, after: Logits, readout: Readout) -> Hop:
     """Compare two forms of the student on the same rows, at least one.
 
     Args:
         names: What the two forms are called.
         before: Finite logits of the reference.
         after: Finite logits of the form that was made from it.
-        temperature: Divides both before softmax.
+        readout: How both are read.
     """
-    flips = int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
-    largest = float(differences(before, after, temperature).max())
+    flips = int(flipped(before, after, readout).sum())
+    largest = float(differences(before, after, readout).max())
     return Hop(*names, len(before), flips, flips / len(before), largest)
 
 
@@ -91,7 +96,8 @@ def check_conversion(converted: Hop) -> None:
     """Refuse an fp32 graph that is not the student that was evaluated.
 
     Where no probability differs by more than `CONVERSION_TOLERANCE`, a label can only flip between two labels whose
-    probabilities are within twice that of each other, which is a tie; so the difference alone is checked.
+    probabilities are within twice that of each other, or whose own probability is within that of its threshold: a tie.
+    So the difference alone is checked.
 
     Raises:
         ExportFailed: A probability differs by more.

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from edgedistill_export.vocabulary import COMMON
 from edgedistill_serve.manifest import Precision, ReviewRule
+from edgedistill_serve.readout import Readout
 from edgedistill_serve.task import Task
 
 Comparison: TypeAlias = Callable[[Mapping[str, Sequence[str]]], list[dict[str, Any]]]
@@ -24,7 +25,8 @@ class ExportPlan:
             that agrees is served.
         max_flip_rate: Share of the validation rows, in [0, 1], whose label int8 may change and still be served.
         fp32_beside: Whether the fp32 graph lies beside a quantized one that is served.
-        temperature: Divides the logits before softmax; 1.0 where nothing was calibrated.
+        temperature: Divides the logits before softmax or sigmoid; 1.0 where nothing was calibrated.
+        thresholds: Of a multilabel task, the probability from which each label holds, in (0, 1).
         review: Which scores go to a person.
         vocabulary: Whether pieces that no seen text needs are cut from the vocabulary.
         seen: The inputs of every other row whose texts may be seen, for a cut: rows of the test split are not among
@@ -47,6 +49,7 @@ class ExportPlan:
     max_flip_rate: float
     fp32_beside: bool = True
     temperature: float = 1.0
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     review: ReviewRule = ReviewRule()  # noqa: RUF009  frozen
     vocabulary: Literal["full", "cut"] = "full"
     seen: Sequence[Mapping[str, str]] = ()
@@ -57,3 +60,13 @@ class ExportPlan:
     compare: Comparison | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def readout(self) -> Readout:
+        """How the student's logits are read.
+
+        Raises:
+            DataError: A label of a multilabel task has no threshold.
+        """
+        chosen = tuple(self.thresholds[name] for name in self.task.names if name in self.thresholds)
+        return Readout(self.task, self.temperature, chosen)

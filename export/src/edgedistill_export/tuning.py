@@ -12,13 +12,13 @@ import numpy as np
 
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.fidelity import agreement, fidelity
-from edgedistill_export.parity import Logits
+from edgedistill_export.parity import Logits, flipped
 from edgedistill_export.quantization import Recipe
 from edgedistill_export.speed import Speed, speeds
 from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.errors import BundleError, ScoringFailed
+from edgedistill_serve.readout import Readout
 from edgedistill_serve.session import Session
-from edgedistill_serve.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Tried:
         max_probability_difference: Largest change of a probability from fp32.
         worst_group_flip_rate: Highest flip rate of a group of at least 10 rows; None without such a group.
         batch_flips: Rows whose label changes when they are scored in batches.
-        kappa_lost: Agreement with the human codes that is lost against fp32: Cohen's κ, quadratic weighted for an
-            ordinal task; None without codes, or where it is undefined.
-        calibration_error: Expected calibration error in ten bins (Guo et al. 2017, equation 3); None without codes.
+        kappa_lost: Agreement with the human codes that is lost against fp32, as in `fidelity.Agreement`; None without
+            codes, or where it is undefined.
+        calibration_error: As in `fidelity.Agreement`; None without codes.
         worst_recall_change: Of all labels, the largest loss of recall against fp32, below 0; None without codes.
         texts_per_second: Responses scored alone in a second of each caller's processor time: by the number of callers.
         batched_per_second: The same in batches, sorted by length.
@@ -86,8 +86,7 @@ class Judge:
 
     Attributes:
         rows: Validation rows as the graph reads them, at least one.
-        task: Its labels.
-        temperature: Divides the logits.
+        readout: How logits are read.
         max_flip_rate: Share of rows whose label may change.
         codes: The human code of each row, or nothing.
         groups: What each row belongs to, such as its learner or its school, or nothing.
@@ -95,8 +94,7 @@ class Judge:
     """
 
     rows: Sequence[Encoded]
-    task: Task
-    temperature: float
+    readout: Readout
     max_flip_rate: float
     codes: Sequence[str] = ()
     groups: Sequence[str] = ()
@@ -164,9 +162,9 @@ def _open(name: str, file: Path, judge: Judge) -> _Graph:
 
 
 def _measured(graph: _Graph, fp32: Logits, speed: Speed, judge: Judge) -> Tried:
-    kept = fidelity(fp32, graph.logits, judge.temperature, judge.groups)
-    coded = agreement(fp32, graph.logits, judge.temperature, judge.codes, judge.task) if judge.codes else None
-    batch_flips = int((_in_batches(graph.session, judge.rows).argmax(axis=1) != graph.logits.argmax(axis=1)).sum())
+    kept = fidelity(fp32, graph.logits, judge.readout, judge.groups)
+    coded = agreement(fp32, graph.logits, judge.readout, judge.codes) if judge.codes else None
+    batch_flips = int(flipped(graph.logits, _in_batches(graph.session, judge.rows), judge.readout).sum())
     return Tried(
         recipe=graph.name,
         bytes=graph.file.stat().st_size,

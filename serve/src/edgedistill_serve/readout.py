@@ -25,7 +25,8 @@ class Readout:
             (0, 1); of other tasks nothing.
 
     Raises:
-        DataError: There is not one threshold for each label of a multilabel task, or some for another task.
+        DataError: There is not one threshold for each label of a multilabel task, there are some for another task, or
+            one is not in (0, 1).
     """
 
     task: Task
@@ -40,6 +41,8 @@ class Readout:
                 f"labels has {wanted}",
                 mend="Choose one threshold for each label of a multilabel task.",
             )
+        if any(not 0 < threshold < 1 for threshold in self.thresholds):
+            raise DataError("a threshold does not lie between 0 and 1", mend="Choose one above 0 and below 1.")
 
     @property
     def is_multilabel(self) -> bool:
