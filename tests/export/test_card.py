@@ -95,3 +95,28 @@ def test_provenance_stays_in_its_block():
     text = _card(provenance={"teacher": {"model": "```\n# heading"}})
     assert "\n# heading" not in text
     assert '        "model": "```\\n# heading"' in text
+
+
+def _multilabel(**changes: Any) -> str:
+    task = Task("multilabel", (Label("asks", "asks a question"), Label("praises")), ("response",))
+    return _card(task=task, thresholds={"asks": 0.25, "praises": 0.5}, **changes)
+
+
+def test_a_multilabel_card_tells_from_which_probability_each_code_holds():
+    text = _multilabel(temperature=2.0)
+    assert "with those of 2 codes that hold, any number or none" in text
+    # The logit of 0.25 is -ln 3; at temperature 2 the graph's own is twice that, whose sigmoid is 1 / 10.
+    assert "| asks | asks a question | 0.250 | 0.100 |" in text
+    assert "| praises |  | 0.500 | 0.500 |" in text
+    assert "`top_k: null`" in text
+
+
+def test_a_multilabel_card_tells_the_figures_of_several_codes():
+    kappa = {"value": 0.5, "low": 0.4, "high": 0.6}
+    per_label = {"asks": {"kappa": kappa, "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 7}}
+    named = {"kappa_name": "mean kappa over labels", "per_label": per_label}
+    student = {"rows": 9, "accuracy": kappa, "macro_f1": kappa, "kappa": kappa}
+    text = _multilabel(metrics={"student": student | named})
+    assert "| accuracy (all codes of a row agree) | 0.500 [0.400, 0.600] |" in text
+    assert "| mean kappa over labels | 0.500 [0.400, 0.600] |" in text
+    assert "| asks | 0.500 [0.400, 0.600] | 0.500 | 0.500 | 0.500 | 7 |" in text

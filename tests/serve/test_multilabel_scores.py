@@ -41,7 +41,7 @@ def test_the_probability_is_the_certainty_of_the_label_that_is_least_sure():
 
 
 def test_a_score_that_is_less_sure_than_the_rule_asks_goes_to_a_person():
-    rule = ReviewRule(at_least=0.75)
+    rule = ReviewRule(least_certainty=0.75)
     unsure = judged(0.7, 0.6, review=rule)
     assert (unsure.decision, unsure.reason) == ("review", "below threshold")
     assert judged(0.75, 0.9, review=rule).decision == "accept"
@@ -80,9 +80,9 @@ FAULTS = {
     "review thresholds per label": (
         THRESHOLDS,
         {"thresholds": {"person": 0.5}},
-        "has one for all labels, at_least",
+        "has one for all labels, least_certainty",
     ),
-    "a rule above 1": (THRESHOLDS, {"at_least": 1.5}, "review.at_least: it is not between 0 and 1"),
+    "a rule above 1": (THRESHOLDS, {"least_certainty": 1.5}, "review.least_certainty: it is not between 0 and 1"),
 }
 
 
@@ -99,8 +99,8 @@ def test_a_nominal_bundle_has_no_thresholds_from_which_labels_hold(make_bundle, 
 
 
 def test_a_nominal_bundle_has_no_review_threshold_for_all_labels(make_bundle, tmp_path):
-    with pytest.raises(BundleError, match=r"review\.at_least: a nominal task has a threshold for each label"):
-        make_bundle(tmp_path / "bundle", review=ReviewRule(at_least=0.5))
+    with pytest.raises(BundleError, match=r"review\.least_certainty: a nominal task has a threshold for each label"):
+        make_bundle(tmp_path / "bundle", review=ReviewRule(least_certainty=0.5))
 
 
 @pytest.mark.parametrize("name", ["none", "process;outcome"])
@@ -116,6 +116,6 @@ def test_a_multilabel_bundle_with_a_label_that_could_be_mistaken_is_refused(tamp
 def test_a_bundle_that_says_nothing_of_thresholds_is_read(tampered):
     def older(manifest):
         del manifest["thresholds"]
-        del manifest["review"]["at_least"]
+        del manifest["review"]["least_certainty"]
 
     assert Bundle.load(tampered(older)).manifest.thresholds == {}

@@ -8,6 +8,8 @@ from edgedistill_export.parity import Hop
 from edgedistill_export.tuning import Tuning
 from edgedistill_export.vocabulary import VocabularyCut
 from edgedistill_serve.manifest import MODEL_FILES, Golden, Manifest, Precision
+from edgedistill_serve.readout import sigmoid
+from edgedistill_serve.task import Kind
 
 _PRECISION_NAMES: dict[Precision, str] = {"int8": "8-bit integers (int8)", "fp32": "32-bit floats (fp32)"}
 
@@ -38,9 +40,9 @@ def card(
         _front_matter(draft),
         _purpose(draft),
         _labels(draft),
-        _agreement(draft.metrics),
+        _agreement(draft.metrics, draft.task.kind),
         _export(draft, chain, sizes, notes),
-        *([_tuning(tuning)] if tuning else []),
+        *([_tuning(tuning, draft.task.kind)] if tuning else []),
         *([_vocabulary(cut)] if cut else []),
         _limits(draft, golden),
         _use(draft),
@@ -60,11 +62,15 @@ def _front_matter(draft: Manifest) -> Iterator[str]:
 
 
 def _purpose(draft: Manifest) -> Iterator[str]:
-    order = ", from low to high" if draft.task.kind == "ordinal" else ""
-    count = len(draft.task.labels)
+    kind, count = draft.task.kind, len(draft.task.labels)
+    which = {
+        "nominal": f"one of {count} codes",
+        "ordinal": f"one of {count} codes, from low to high",
+        "multilabel": f"those of {count} codes that hold, any number or none",
+    }
     yield f"# {_cell(draft.name)}"
     yield ""
-    yield f"Scores open responses with one of {count} codes{order}, offline on a CPU or in a browser."
+    yield f"Scores open responses with {which[kind]}, offline on a CPU or in a browser."
     yield f"It reads: {', '.join(name.replace('_', ' ') for name in draft.task.inputs)}; at most"
     yield f"{draft.max_tokens} tokens together. A context that is too long is cut before the response is."
 
@@ -72,10 +78,21 @@ def _purpose(draft: Manifest) -> Iterator[str]:
 def _labels(draft: Manifest) -> Iterator[str]:
     yield "## Codes"
     yield ""
-    yield from _table(("code", "definition"), [(label.name, label.definition) for label in draft.task.labels])
+    if draft.task.kind != "multilabel":
+        yield from _table(("code", "definition"), [(label.name, label.definition) for label in draft.task.labels])
+        return
+    thresholds, readout = draft.thresholds, draft.readout
+    least = sigmoid(readout.boundaries, 1.0).tolist()
+    yield from _table(
+        ("code", "definition", "holds from", "not calibrated, from"),
+        [
+            (label.name, label.definition, f"{thresholds[label.name]:.3f}", f"{uncalibrated:.3f}")
+            for label, uncalibrated in zip(draft.task.labels, least, strict=True)
+        ],
+    )
 
 
-def _agreement(metrics: Mapping[str, Any]) -> Iterator[str]:
+def _agreement(metrics: Mapping[str, Any], kind: Kind) -> Iterator[str]:
     yield "## Agreement with human coders"
     yield ""
     coders = {name: coder for name, coder in metrics.items() if isinstance(coder, Mapping) and "rows" in coder}
@@ -83,7 +100,8 @@ def _agreement(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield "Not measured. Do not score learners' responses with this model before it is."
         return
     kappa_name = next((str(coder["kappa_name"]) for coder in coders.values() if "kappa_name" in coder), "kappa")
-    figures = {"rows": "rows", "accuracy": "accuracy", "macro_f1": "macro-F1", "kappa": kappa_name}
+    accuracy = "accuracy (all codes of a row agree)" if kind == "multilabel" else "accuracy"
+    figures = {"rows": "rows", "accuracy": accuracy, "macro_f1": "macro-F1", "kappa": kappa_name}
     yield "On test rows that were used neither for training nor for choosing the model; in brackets 95 % intervals."
     yield ""
     yield from _table(
@@ -95,7 +113,7 @@ def _agreement(metrics: Mapping[str, Any]) -> Iterator[str]:
             yield ""
             yield f"Single codes, {_cell(name)}:"
             yield ""
-            keys = ("precision", "recall", "f1", "support")
+            keys = (*(("kappa",) if kind == "multilabel" else ()), "precision", "recall", "f1", "support")
             yield from _table(
                 ("code", *keys),
                 [(code, *(_figure(of_code.get(key)) for key in keys)) for code, of_code in coder["per_label"].items()],
@@ -108,7 +126,7 @@ def _export(
     yield "## From PyTorch to this file"
     yield ""
     yield f"The served graph holds {_PRECISION_NAMES[draft.precision]}. Each row of the validation set was scored"
-    yield "alone by every graph; a flip is a row whose code changes."
+    yield "alone by every graph; a flip is a row of which a code changes."
     yield ""
     yield from _table(
         ("from", "to", "rows", "flips", "flip rate", "largest probability difference"),
@@ -134,11 +152,13 @@ def _export(
         yield note
 
 
-def _tuning(tuning: Tuning) -> Iterator[str]:
+def _tuning(tuning: Tuning, kind: Kind) -> Iterator[str]:
     yield "## What was tried"
     yield ""
     yield f"Every graph scored the {tuning.rows} validation rows, each alone unless said otherwise. Changes are against"
     yield "fp32; expected flips are those of rows to come, responses per second those of one core and of two."
+    if kind == "multilabel":
+        yield "Kappa lost is the mean over codes, ECE that of each code's probability."
     yield ""
     flips = ("recipe", "flips", "expected", "worst group", "largest change", "flips in batches")
     agreement = ("kappa lost", "worst label's recall", "ECE")
@@ -200,7 +220,11 @@ def _use(draft: Manifest) -> Iterator[str]:
     yield "    edgedistill-serve grade BUNDLE responses.csv scored.csv"
     yield ""
     yield f'In transformers.js it loads with `dtype: "{dtype}"`, in Python with optimum\'s'
-    yield "`ORTModelForSequenceClassification`. Given one response at a time they give the scorer's labels; they"
+    if draft.task.kind == "multilabel":
+        yield "`ORTModelForSequenceClassification`. Given one response at a time they give the sigmoid of each code's"
+        yield "logit (in transformers.js with `top_k: null`), to be held against the last column above; they"
+    else:
+        yield "`ORTModelForSequenceClassification`. Given one response at a time they give the scorer's labels; they"
     yield "neither calibrate nor send a response to review, and read a typed `[SEP]` as a mark."
     if len(draft.task.inputs) > 1:
         yield ""

@@ -25,13 +25,13 @@ class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         thresholds: Per label of a nominal or ordinal task, the least probability that is accepted; a label that is
             absent accepts any.
-        at_least: Of a multilabel task, the least `Score.probability` that is accepted.
+        least_certainty: Of a multilabel task, the least `Score.probability` that is accepted.
         blank: Whether a response of white space alone goes to review.
         truncated: Whether a response that was cut goes to review.
     """
 
     thresholds: dict[str, float] = {}
-    at_least: float = 0.0
+    least_certainty: float = 0.0
     blank: bool = True
     truncated: bool = True
 

@@ -49,6 +49,13 @@ class Readout:
         """Whether each label holds or not by itself."""
         return self.task.kind == "multilabel"
 
+    @property
+    def boundaries(self) -> NDArray[np.float64]:
+        """Of a multilabel task, the logit from which each label holds, of shape (labels,)."""
+        thresholds = np.array(self.thresholds, dtype=np.float64)
+        boundaries: NDArray[np.float64] = self.temperature * np.log(thresholds / (1 - thresholds))
+        return boundaries
+
     def probabilities(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability of each label.
 
@@ -87,9 +94,7 @@ class Readout:
         that of its threshold.
         """
         if self.is_multilabel:
-            thresholds = np.array(self.thresholds)
-            apart = np.abs(logits - self.temperature * np.log(thresholds / (1 - thresholds)))
-            return np.asarray(apart.min(axis=1), dtype=np.float64)
+            return np.asarray(np.abs(logits - self.boundaries).min(axis=1), dtype=np.float64)
         best_two = np.sort(logits, axis=1)[:, -2:]
         return np.asarray(best_two[:, 1] - best_two[:, 0], dtype=np.float64)
 

@@ -68,7 +68,7 @@ def judge(
     """
     shares = dict(zip(task.names, probabilities.tolist(), strict=True))
     if task.kind == "multilabel":
-        label, probability, least = *_labels(shares, task, thresholds), review.at_least
+        label, probability, least = *_labels(shares, task, thresholds), review.least_certainty
     else:
         label = max(shares, key=shares.__getitem__)
         probability, least = shares[label], review.thresholds.get(label, 0.0)

@@ -76,12 +76,12 @@ def _threshold_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _review_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    if not 0 <= manifest.review.at_least <= 1:
-        yield "review.at_least", "it is not between 0 and 1"
-    if manifest.review.at_least and manifest.task.kind != "multilabel":
-        yield "review.at_least", f"a {manifest.task.kind} task has a threshold for each label"
+    if not 0 <= manifest.review.least_certainty <= 1:
+        yield "review.least_certainty", "it is not between 0 and 1"
+    if manifest.review.least_certainty and manifest.task.kind != "multilabel":
+        yield "review.least_certainty", f"a {manifest.task.kind} task has a threshold for each label"
     if manifest.review.thresholds and manifest.task.kind == "multilabel":
-        yield "review.thresholds", "a multilabel task has one for all labels, at_least"
+        yield "review.thresholds", "a multilabel task has one for all labels, least_certainty"
     for label, threshold in manifest.review.thresholds.items():
         if label not in manifest.task.names:
             yield "review.thresholds", f"{label!r} is no label of the task"
