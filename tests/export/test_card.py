@@ -117,6 +117,6 @@ def test_a_multilabel_card_tells_the_figures_of_several_codes():
     named = {"kappa_name": "mean kappa over labels", "per_label": per_label}
     student = {"rows": 9, "accuracy": kappa, "macro_f1": kappa, "kappa": kappa}
     text = _multilabel(metrics={"student": student | named})
-    assert "| accuracy (all codes of a row agree) | 0.500 [0.400, 0.600] |" in text
-    assert "| mean kappa over labels | 0.500 [0.400, 0.600] |" in text
-    assert "| asks | 0.500 [0.400, 0.600] | 0.500 | 0.500 | 0.500 | 7 |" in text
+    assert r"| accuracy (all codes of a row agree) | 0.500 \[0.400, 0.600\] |" in text
+    assert r"| mean kappa over labels | 0.500 \[0.400, 0.600\] |" in text
+    assert r"| asks | 0.500 \[0.400, 0.600\] | 0.500 | 0.500 | 0.500 | 7 |" in text
