@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from edgedistill_serve import Bundle, BundleError, Scorer
+from edgedistill_serve.cli import app
 from edgedistill_serve.encoding import Encoded
+from edgedistill_serve.grade import grade
 from edgedistill_serve.manifest import ReviewRule
 from edgedistill_serve.readout import certainty
 from edgedistill_serve.score import judge
+from edgedistill_serve.tables import read_rows
 from edgedistill_serve.task import Label, Task, split_labels
 
 from .conftest import GOLDEN_TEXTS, THRESHOLDS
@@ -119,3 +123,21 @@ def test_a_bundle_that_says_nothing_of_thresholds_is_read(tampered):
         del manifest["review"]["least_certainty"]
 
     assert Bundle.load(tampered(older)).manifest.thresholds == {}
+
+
+def test_grading_writes_the_labels_that_hold_and_reads_back_as_them(moves_bundle, tmp_path):
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("response\n" + "".join(f"{text}\n" for text in GOLDEN_TEXTS))
+    grade(Scorer(moves_bundle), source, target)
+    found = [row.values["label"] for row in read_rows(target)]
+    assert found == [score.label for score in Scorer(moves_bundle).score(GOLDEN_TEXTS)]
+    assert {len(split_labels(label, moves_bundle.task)) for label in found} == {0, 1, 2, 3}
+
+
+def test_info_tells_from_when_on_labels_hold_and_scores_are_accepted(make_bundle, tmp_path):
+    rule = ReviewRule(least_certainty=0.8)
+    bundle = make_bundle(tmp_path / "bundle", kind="multilabel", thresholds=THRESHOLDS, review=rule)
+    lines = CliRunner().invoke(app, ["info", str(bundle.folder)]).output.splitlines()
+    told = dict(line.split("  ", 1) for line in lines)
+    assert told["labels hold from"].strip() == "process 0.6, outcome 0.68, person 0.91"
+    assert told["accepted from"].strip() == "0.8"

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -158,7 +159,8 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
     if json:
         write(manifest)
         return
-    thresholds = ", ".join(f"{label} {least:g}" for label, least in manifest.review.thresholds.items())
+    review = _listed(manifest.review.thresholds) or f"{manifest.review.least_certainty or 'none'}"
+    thresholds = [("labels hold from", _listed(manifest.thresholds))] if manifest.thresholds else []
     write_table(
         [
             ("", manifest.name),
@@ -168,7 +170,8 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             ("longest sequence", f"{manifest.max_tokens} tokens"),
             ("precision", manifest.precision),
             ("temperature", f"{manifest.temperature:g}"),
-            ("thresholds", thresholds or "none"),
+            *thresholds,
+            ("accepted from", review),
             *((f"metrics: {name}", as_text(value)) for name, value in manifest.metrics.items()),
             *((f"provenance: {name}", as_text(value)) for name, value in manifest.provenance.items()),
         ],
@@ -180,6 +183,10 @@ _SIGNATURES: dict[Signature, str] = {
     "not checked": "there is one; --public-key checks it",
     "valid": "valid, with the given public key",
 }
+
+
+def _listed(thresholds: Mapping[str, float]) -> str:
+    return ", ".join(f"{label} {least:g}" for label, least in thresholds.items())
 
 
 def _identity(bundle: Bundle) -> dict[str, str]:

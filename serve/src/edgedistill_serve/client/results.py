@@ -48,11 +48,12 @@ class ServedModel(msgspec.Struct, frozen=True):
     Attributes:
         name: As a request names it.
         version: Other weights, other version.
-        kind: ``nominal`` or ``ordinal``.
+        kind: ``nominal``, ``ordinal`` or ``multilabel``.
         labels: In codebook order.
         inputs: What a response comes with.
         max_tokens: Longest sequence that the model reads, special tokens counted.
         definitions: What the codebook says of each label.
+        thresholds: Of a multilabel task, the probability from which each label holds.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ServedModel(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...]
     max_tokens: int
     definitions: dict[str, str] = {}
+    thresholds: dict[str, float] = {}
 
 
 class TakenAtOnce(msgspec.Struct, frozen=True):

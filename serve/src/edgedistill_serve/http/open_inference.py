@@ -1,7 +1,8 @@
 """The Open Inference Protocol, version 2 over REST: metadata, and inference on BYTES tensors.
 
 Each input of the task is a tensor of one text per response, shape [n] or [n, 1]. The outputs are `label` (BYTES, [n]),
-`probabilities` (FP64, [n, labels]) and `decision` (BYTES, [n]). Texts stand in JSON; the binary extension is not known.
+`probabilities` (FP64, [n, labels]) and `decision` (BYTES, [n]). A label of a multilabel task is the text of those that
+hold. Texts stand in JSON; the binary extension is not known.
 """
 
 from collections.abc import Sequence

@@ -11,8 +11,11 @@ import msgspec
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge, ScoringFailed, WrongShape
 from edgedistill_serve.http.forms import ScoreRequest, decode
 from edgedistill_serve.http.limits import Limits
+from edgedistill_serve.readout import Readout
 from edgedistill_serve.scorer import Score, Scorer
 
+_LEAST = 5e-324
+"""The smallest number above 0."""
 _MEND = "inputs is a text, a list of the task's inputs in order, or a batch: a list of such lists."
 
 
@@ -22,7 +25,8 @@ class PredictRequest(msgspec.Struct, frozen=True):
     Attributes:
         inputs: A text, a list of the task's inputs in order (such as a pair), or a batch: a list of such lists.
         truncate: Whether a response that is too long is cut rather than refused.
-        raw_scores: Whether the scores are logits rather than probabilities; they are known up to a constant.
+        raw_scores: Whether the scores are logits rather than probabilities; they are known up to a constant, those of
+            a multilabel task as they are.
         model: Where several are served.
     """
 
@@ -131,7 +135,7 @@ def read_predict(body: bytes, *, max_items: int) -> Predict:
 
 
 def predictions(result: Score | EdgeDistillError, asked: PredictRequest, scorer: Scorer) -> list[Prediction]:
-    """Return every label with its score, the largest first.
+    """Return every label with its score, the largest first; of a multilabel task, also those that do not hold.
 
     Raises:
         ScoringFailed: The response could not be scored.
@@ -145,12 +149,19 @@ def predictions(result: Score | EdgeDistillError, asked: PredictRequest, scorer:
             "other inputs",
             mend='Shorten it, or send "truncate": true.',
         )
-    temperature = scorer.bundle.manifest.temperature
+    readout = scorer.bundle.manifest.readout
     found = [
-        Prediction(temperature * math.log(max(p, 5e-324)) if asked.raw_scores else p, label)
-        for label, p in result.probabilities.items()
+        Prediction(_raw(p, readout) if asked.raw_scores else p, label) for label, p in result.probabilities.items()
     ]
     return sorted(found, key=lambda prediction: -prediction.score)
+
+
+def _raw(probability: float, readout: Readout) -> float:
+    """The logit behind a probability, up to a constant that all labels share; finite where it was rounded to 0 or 1."""
+    odds = math.log(max(probability, _LEAST))
+    if readout.is_multilabel:
+        odds -= math.log(max(1 - probability, _LEAST))
+    return readout.temperature * odds
 
 
 def info(scorer: Scorer, limits: Limits, *, threads: int) -> Info:

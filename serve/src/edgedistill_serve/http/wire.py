@@ -44,9 +44,10 @@ class ScoredResponse(msgspec.Struct, frozen=True):
     Attributes:
         model: Name of the model that scored.
         version: Its version.
-        label: The label of the largest probability.
-        probability: Its probability, in [0, 1].
-        probabilities: Every label's probability.
+        label: The label of the largest probability; of a multilabel task, those that hold, as ``asks;praises``, or
+            ``none``.
+        probability: Its probability, in [0, 1]; of a multilabel task, the certainty of the label that is least sure.
+        probabilities: Every label's probability; those of a multilabel task do not sum to 1.
         decision: ``accept``, or ``review``: a person should look at it.
         reason: Why it should be reviewed, else null.
         truncated: Whether the model read only the response's beginning.
@@ -101,13 +102,14 @@ class Model(msgspec.Struct, frozen=True):
     Attributes:
         name: As a request names it.
         version: Another bundle, another version.
-        kind: ``nominal`` or ``ordinal``.
+        kind: ``nominal``, ``ordinal`` or ``multilabel``.
         labels: In codebook order.
         definitions: The codebook's definition of each label.
         inputs: What a response comes with.
         max_tokens: Longest sequence that the model reads.
         precision: The graph in use, ``int8`` or ``fp32``.
         calibrated: Whether its probabilities were calibrated.
+        thresholds: Of a multilabel task, the probability from which each label holds.
         review: Which scores go to a person.
         notes: What the user should know.
     """
@@ -121,6 +123,7 @@ class Model(msgspec.Struct, frozen=True):
     max_tokens: int
     precision: str
     calibrated: bool
+    thresholds: dict[str, float]
     review: ReviewRule
     notes: tuple[str, ...]
 
@@ -138,6 +141,7 @@ class Model(msgspec.Struct, frozen=True):
             max_tokens=manifest.max_tokens,
             precision=scorer.precision,
             calibrated=manifest.temperature != 1.0,
+            thresholds=manifest.thresholds,
             review=manifest.review,
             notes=tuple(scorer.notes),
         )

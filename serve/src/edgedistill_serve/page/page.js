@@ -1,11 +1,24 @@
 // The page: reads the form, asks the server, shows the answer. Nothing is stored; the key lives in its field alone.
 import { ask, Refusal } from "./server.js";
-import { decision, percent, reading, refusal, why } from "./wording.js";
+import {
+  caption,
+  decision,
+  isMultilabel,
+  labelsOf,
+  leastSure,
+  named,
+  needs,
+  percent,
+  reading,
+  refusal,
+  sureness,
+  why,
+} from "./wording.js";
 import { showWords } from "./words.js";
 
 const INPUTS = ["question", "reference_answer", "response"];
 const at = (id) => document.getElementById(id);
-const state = { models: [], asked: null, sending: null };
+const state = { models: [], asked: null, explained: null, sending: null };
 
 function chosen() {
   return state.models.find((model) => idOf(model) === at("model").value) ?? state.models[0];
@@ -42,14 +55,11 @@ function showModel() {
   const model = chosen();
   for (const name of INPUTS) at(`${name}-field`).hidden = !model.inputs.includes(name);
   at("served").textContent = `The model “${idOf(model)}” scores it, here on this server.`;
-  const { review } = model;
   at("definitions").replaceChildren(
     ...model.labels.map((label) => {
       const entry = made("div", "");
-      const least = review.thresholds[label];
       const definition = model.definitions?.[label] || "The codebook has no definition for this label.";
-      const needs = least ? ` Accepted from ${percent(least)}.` : "";
-      entry.append(made("dt", "", label), made("dd", "", definition + needs));
+      entry.append(made("dt", "", label), made("dd", "", definition + needs(label, model)));
       return entry;
     }),
   );
@@ -72,21 +82,25 @@ function forget() {
 function showScore(score, model) {
   at("result-empty").hidden = true;
   const headline = made("div", "headline");
-  const label = made("span", "label", `${score.label} `);
-  label.append(made("small", "", percent(score.probability)));
+  const label = made("span", "label", `${named(score)} `);
+  label.append(made("small", "", sureness(score, model)));
   headline.append(label, " ", made("span", `chip ${score.decision}`, decision(score)));
   at("verdict").replaceChildren(headline, " ", made("p", "why", why(score, model)));
-  at("bars-caption").textContent = model.calibrated ? "Calibrated probabilities" : "Probabilities, not calibrated";
-  at("bars").replaceChildren(...Object.entries(score.probabilities).map((entry) => bar(entry, score.label)));
+  at("bars-caption").textContent = caption(model);
+  const given = labelsOf(score);
+  at("bars").replaceChildren(
+    ...Object.entries(score.probabilities).map(([each, share]) => bar(each, share, given, model.thresholds[each])),
+  );
   at("reading").textContent = reading(score);
   at("result-details").hidden = false;
   at("words").hidden = true;
   const names = [...at("definitions").querySelectorAll("dt")];
-  for (const name of names) name.classList.toggle("chosen", name.textContent === score.label);
+  for (const name of names) name.classList.toggle("chosen", given.includes(name.textContent));
 }
 
-function bar([label, share], first) {
-  const line = made("tr", label === first ? "first" : "");
+/** A label's probability, and a mark at the threshold from which it holds, where there is one. */
+function bar(label, share, given, threshold) {
+  const line = made("tr", given.includes(label) ? "first" : "");
   const name = made("th", "");
   name.scope = "row";
   name.append(made("span", "", label));
@@ -97,6 +111,11 @@ function bar([label, share], first) {
   const fill = made("div", "fill");
   fill.style.setProperty("--share", share);
   track.append(fill);
+  if (threshold !== undefined) {
+    const least = made("div", "least");
+    least.style.setProperty("--least", threshold);
+    track.append(least);
+  }
   figure.append(track, made("span", "", percent(share)));
   cell.append(figure);
   line.append(name, cell);
@@ -159,10 +178,19 @@ async function explain() {
   at("words-summary").textContent = "Leaving out each word in turn…";
   const answer = await send("v1/explain", asked, at("words-summary"));
   if (state.asked !== asked || !answer) return;
-  const [text, legend, table, rows, summary] = ["text", "legend", "table", "rows", "summary"].map((part) => at(`words-${part}`));
-  showWords(asked.response, answer, { text, legend, table, rows, summary });
+  state.explained = answer;
+  const model = chosen();
+  at("words-label").replaceChildren(...model.labels.map((label) => new Option(label, label)));
+  at("words-label").value = isMultilabel(model) ? leastSure(answer, model) : answer.label;
+  at("words-label-field").hidden = !isMultilabel(model);
+  showWordsOfLabel();
   at("words-details").hidden = false;
   inView(at("words"));
+}
+
+function showWordsOfLabel() {
+  const [text, legend, table, rows, summary] = ["text", "legend", "table", "rows", "summary"].map((part) => at(`words-${part}`));
+  showWords(state.asked.response, state.explained, at("words-label").value, { text, legend, table, rows, summary });
 }
 
 /** A score beside a text that it was not made for would mislead. */
@@ -190,4 +218,5 @@ at("model").addEventListener("change", showModel);
 at("key").addEventListener("change", () => state.models.length === 0 && loadModels());
 at("clear").addEventListener("click", clear);
 at("explain").addEventListener("click", explain);
+at("words-label").addEventListener("change", showWordsOfLabel);
 loadModels();

@@ -1,5 +1,8 @@
 // Scores in plain words.
 
+const NO_LABEL = "none";
+const SEPARATOR = ";";
+
 /** A probability in [0, 1] as text: never rounded up to certain or down to impossible. */
 export function percent(share) {
   if (share > 0 && share < 0.001) return "< 0.1 %";
@@ -25,18 +28,69 @@ export function decision(score) {
   return score.decision === "accept" ? "Accepted" : "For a person to review";
 }
 
+/** The label of a score, alone; of a multilabel task those that hold, if any. */
+export function labelsOf({ label, probabilities }) {
+  if (label in probabilities) return [label];
+  return label === NO_LABEL ? [] : label.split(SEPARATOR);
+}
+
+/** The labels of a score as its headline. */
+export function named(score) {
+  return labelsOf(score).join(", ") || "No label holds";
+}
+
+/** How probable a score's label is, or how sure its labels are. */
+export function sureness(score, model) {
+  return isMultilabel(model) ? `${percent(score.probability)} certain` : percent(score.probability);
+}
+
+/** What the bars show. */
+export function caption(model) {
+  if (!isMultilabel(model)) return model.calibrated ? "Calibrated probabilities" : "Probabilities, not calibrated";
+  return `Probability that each label holds, ${model.calibrated ? "" : "not "}calibrated; the mark is where it begins to`;
+}
+
+/** From which probability on a label holds, or is accepted. */
+export function needs(label, model) {
+  if (isMultilabel(model)) return ` Holds from ${percent(model.thresholds[label])}.`;
+  const least = model.review.thresholds[label];
+  return least ? ` Accepted from ${percent(least)}.` : "";
+}
+
+/** The label of a multilabel task of which it is least certain whether it holds. */
+export function leastSure({ probabilities }, { thresholds }) {
+  const sure = Object.entries(probabilities).map(([label, share]) => [label, certainty(share, thresholds[label])]);
+  return sure.reduce((one, other) => (other[1] < one[1] ? other : one))[0];
+}
+
+/** As `edgedistill_serve.readout.certainty`. */
+function certainty(share, threshold) {
+  return 0.5 + (0.5 * Math.abs(share - threshold)) / (share >= threshold ? 1 - threshold : threshold);
+}
+
+export function isMultilabel(model) {
+  return model.kind === "multilabel";
+}
+
 /** Why a score is accepted or goes to a person. */
 export function why(score, model) {
-  const threshold = model.review.thresholds[score.label];
+  const threshold = isMultilabel(model) ? model.review.least_certainty : model.review.thresholds[score.label];
   if (score.reason === "blank") return "There is nothing to read in this response.";
   if (score.reason === "truncated") {
     return `The response is longer than the model can read: only its beginning, of ${score.tokens} tokens, was judged.`;
   }
   if (score.reason === "below threshold") {
     const [probability, least] = apart(score.probability, threshold);
+    if (isMultilabel(model)) {
+      return `Whether “${leastSure(score, model)}” holds is ${probability} certain, below the ${least} that this model needs.`;
+    }
     return `The probability, ${probability}, is below the ${least} that “${score.label}” needs.`;
   }
   if (score.reason) return `The model's review rule says: ${score.reason}.`;
+  if (isMultilabel(model)) {
+    const least = `“${leastSure(score, model)}” is the label that is least sure`;
+    return threshold ? `${least}; it reaches the ${percent(threshold)} that this model needs.` : `${least}.`;
+  }
   if (threshold) return `The probability reaches the ${percent(threshold)} that “${score.label}” needs.`;
   return `“${score.label}” is the most probable label, and this model sets no threshold for it.`;
 }
