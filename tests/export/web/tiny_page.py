@@ -14,7 +14,7 @@ from edgedistill_serve.encoding import Encoder
 from edgedistill_serve.manifest import MODEL_FILES, Golden, GoldenRow, Manifest, ReviewRule
 from edgedistill_serve.redaction import Redaction
 from edgedistill_serve.session import Session
-from edgedistill_serve.task import Label, Task, inputs_of
+from edgedistill_serve.task import Kind, Label, Task, inputs_of
 
 TESTS = Path(__file__).parents[2]
 TINY = TESTS / "serve" / "bundles" / "schema-1"
@@ -26,6 +26,7 @@ CONTEXT = {"question": "why is it", "reference_answer": "because of this"}
 def make_bundle(
     folder: Path,
     *,
+    kind: Kind = "nominal",
     inputs: Sequence[str] = ("response",),
     redact: Redaction | None = None,
     tokenizer: Path = TINY / "tokenizer.json",
@@ -36,6 +37,7 @@ def make_bundle(
 
     Args:
         folder: Where it shall lie.
+        kind: Of its task.
         inputs: Of its task.
         redact: Of its task.
         tokenizer: Another ``tokenizer.json``; its ids must be in the tiny graph where rows are scored.
@@ -49,7 +51,7 @@ def make_bundle(
         "review": ReviewRule(),
         **changes,
     }
-    task = Task("nominal", LABELS, tuple(inputs), redact)
+    task = Task(kind, LABELS, tuple(inputs), redact)
     draft: Manifest = msgspec.structs.replace(Bundle.load(TINY).manifest, task=task, **said)
     graph = TINY / MODEL_FILES[draft.precision]
     rows = [{name: CONTEXT[name] for name in inputs[:-1]} | {"response": text} for text in TEXTS]

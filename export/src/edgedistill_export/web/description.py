@@ -4,13 +4,12 @@ from typing import Any
 
 import msgspec
 
-from edgedistill_export.errors import WebFailed
 from edgedistill_export.web.patterns import javascript
 from edgedistill_serve.bundle import Bundle
 from edgedistill_serve.checked import bundle_encoder
 from edgedistill_serve.manifest import ReviewRule
 from edgedistill_serve.redaction import PLACEHOLDERS, Redaction, redaction_rules
-from edgedistill_serve.task import Label, inputs_of
+from edgedistill_serve.task import Kind, Label, inputs_of
 
 
 class PageFile(msgspec.Struct, frozen=True):
@@ -40,11 +39,13 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     version: str
+    kind: Kind
     labels: tuple[Label, ...]
     inputs: tuple[str, ...]
     max_tokens: int
     precision: str
     temperature: float
+    thresholds: dict[str, float]
     calibrated: bool
     review: ReviewRule
     redaction: dict[str, Any] | None
@@ -55,20 +56,19 @@ def describe(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription:
     """Return what `page.json` says.
 
     Raises:
-        WebFailed: The task is of a kind that cannot be scored yet, or a pattern of its redaction means nothing in a
-            browser.
+        WebFailed: A pattern of the task's redaction means nothing in a browser.
     """
     manifest = bundle.manifest
-    if manifest.task.kind == "multilabel":
-        raise WebFailed("multilabel tasks cannot be scored yet", where=manifest.name)
     return PageDescription(
         name=manifest.name,
         version=manifest.version,
+        kind=manifest.task.kind,
         labels=manifest.task.labels,
         inputs=manifest.task.inputs,
         max_tokens=manifest.max_tokens,
         precision=manifest.precision,
         temperature=manifest.temperature,
+        thresholds=manifest.thresholds,
         calibrated=manifest.temperature != 1.0,
         review=manifest.review,
         redaction=_redaction(manifest.task.redact),

@@ -32,7 +32,7 @@ export async function grade(bytes, page, column, { score, ahead, pause }) {
   async function finish({ cells, inputs, result }) {
     const found = await result;
     if (found.fault) throw found.fault;
-    count(counts, found, cells);
+    count(counts, found, cells, page);
     lines.push(line([...cells, ...values(found, page)], table.separator));
     if (shown.length < SHOWN) shown.push({ row: counts.read + 1, response: inputs.response, ...found });
     await pause(counts);
@@ -77,7 +77,7 @@ function once(known, key, make) {
   return known.get(key);
 }
 
-function count(counts, { score }, cells) {
+function count(counts, { score }, cells, page) {
   counts.read += 1;
   counts.guarded += cells.filter(isFormula).length;
   if (!score) {
@@ -85,6 +85,8 @@ function count(counts, { score }, cells) {
     return;
   }
   counts.scored += 1;
-  counts.labels[score.label] = (counts.labels[score.label] ?? 0) + 1;
+  // Of a multilabel task every label that holds counts, and "none".
+  const labels = page.kind === "multilabel" ? score.label.split(";") : [score.label];
+  for (const label of labels) counts.labels[label] = (counts.labels[label] ?? 0) + 1;
   if (score.decision === "review") counts.review += 1;
 }

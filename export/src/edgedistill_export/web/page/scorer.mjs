@@ -38,7 +38,7 @@ export class Scorer {
     const read = this.readable(inputs);
     const encoded = this.encode(read);
     const blank = BLANK.test(read.response) || encoded.tokens === 0;
-    return judge(softmax(await this.logits(encoded), this.page.temperature), encoded, this.page, blank);
+    return judge(probabilities(await this.logits(encoded), this.page), encoded, this.page, blank);
   }
 
   /** The task's inputs in its order, redacted where the task says so. */
@@ -86,8 +86,8 @@ export class Scorer {
       if (encoded.ids.join() !== row.ids.join()) {
         throw new Drift(`This browser reads golden response ${at + 1} as other tokens than the model was checked with.`);
       }
-      const found = softmax(await this.logits(encoded), this.page.temperature);
-      const wanted = softmax(row.logits, this.page.temperature);
+      const found = probabilities(await this.logits(encoded), this.page);
+      const wanted = probabilities(row.logits, this.page);
       difference = Math.max(difference, ...found.map((share, label) => Math.abs(share - wanted[label])));
       told(at + 1);
     }
@@ -101,8 +101,18 @@ export class Scorer {
   }
 }
 
+/** What the logits of a response stand for: see `edgedistill_serve.readout`. */
+export function probabilities(logits, { kind, temperature }) {
+  return kind === "multilabel" ? logits.map((logit) => sigmoid(logit / temperature)) : softmax(logits, temperature);
+}
+
+function sigmoid(value) {
+  const small = Math.exp(-Math.abs(value));
+  return (value >= 0 ? 1 : small) / (1 + small);
+}
+
 /** `exp(logits / temperature)`, divided by its sum. */
-export function softmax(logits, temperature) {
+function softmax(logits, temperature) {
   const scaled = logits.map((logit) => logit / temperature);
   const largest = Math.max(...scaled);
   const weights = scaled.map((logit) => Math.exp(logit - largest));
@@ -110,21 +120,40 @@ export function softmax(logits, temperature) {
   return weights.map((weight) => weight / sum);
 }
 
-/** Name the label, and decide whether a person should look at it. */
+/** Name the label or labels, and decide whether a person should look at them. */
 export function judge(shares, encoded, page, blank) {
-  const best = shares.indexOf(Math.max(...shares));
-  const label = page.labels[best].name;
+  const { label, probability, least } = page.kind === "multilabel" ? several(shares, page) : one(shares, page);
   let reason = null;
   if (blank && page.review.blank) reason = "blank";
   else if (encoded.truncated && page.review.truncated) reason = "truncated";
-  else if (shares[best] < (page.review.thresholds[label] ?? 0)) reason = "below threshold";
+  else if (probability < least) reason = "below threshold";
   return {
     label,
-    probability: shares[best],
+    probability,
     probabilities: Object.fromEntries(page.labels.map(({ name }, at) => [name, shares[at]])),
     decision: reason === null ? "accept" : "review",
     reason,
     truncated: encoded.truncated,
     tokens: encoded.tokens,
   };
+}
+
+function one(shares, page) {
+  const best = shares.indexOf(Math.max(...shares));
+  const label = page.labels[best].name;
+  return { label, probability: shares[best], least: page.review.thresholds[label] ?? 0 };
+}
+
+/** The labels that hold as one text, and the certainty of the least sure. */
+function several(shares, page) {
+  const names = page.labels.map(({ name }) => name);
+  const held = names.filter((name, at) => shares[at] >= page.thresholds[name]);
+  const sure = names.map((name, at) => certainty(shares[at], page.thresholds[name]));
+  return { label: held.join(";") || "none", probability: Math.min(...sure), least: page.review.least_certainty };
+}
+
+/** As `edgedistill_serve.readout.certainty`, in the same order of operations. */
+function certainty(share, threshold) {
+  if (share >= threshold) return 0.5 + (0.5 * (share - threshold)) / (1 - threshold);
+  return 0.5 + (0.5 * (threshold - share)) / threshold;
 }

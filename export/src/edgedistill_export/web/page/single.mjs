@@ -1,5 +1,5 @@
 // One response: its form, and its score.
-import { decision, percent, reading, why } from "./wording.mjs";
+import { caption, decision, labelsOf, named, needs, percent, reading, sureness, why } from "./wording.mjs";
 import { at, made } from "./elements.mjs";
 
 const INPUTS = ["question", "reference_answer", "response"];
@@ -61,16 +61,14 @@ export function showForm(engine, page) {
   });
 }
 
-/** Show what each label means, and from which probability on it is accepted. */
+/** Show what each label means, and from which probability on it holds or is accepted. */
 export function showCodebook(page) {
   at("definitions").replaceChildren(
     ...page.labels.map(({ name, definition }) => {
-      const least = page.review.thresholds[name];
-      const needs = least ? ` Accepted from ${percent(least)}.` : "";
       const entry = made("div");
       entry.append(
         made("dt", "", name),
-        made("dd", "", (definition || "The codebook has no definition for this label.") + needs),
+        made("dd", "", (definition || "The codebook has no definition for this label.") + needs(name, page)),
       );
       return entry;
     }),
@@ -79,22 +77,25 @@ export function showCodebook(page) {
 
 function showScore(score, page) {
   at("result-empty").hidden = true;
-  const label = made("span", "label", `${score.label} `);
-  label.append(made("small", "", percent(score.probability)));
+  const label = made("span", "label", `${named(score)} `);
+  label.append(made("small", "", sureness(score, page)));
   const headline = made("div", "headline");
   headline.append(label, " ", made("span", `chip ${score.decision}`, decision(score)));
   at("verdict").replaceChildren(headline, " ", made("p", "why", why(score, page)));
-  at("bars-caption").textContent = page.calibrated ? "Calibrated probabilities" : "Probabilities, not calibrated";
-  at("bars").replaceChildren(...page.labels.map(({ name }) => bar(name, score)));
+  at("bars-caption").textContent = caption(page);
+  const given = labelsOf(score);
+  at("bars").replaceChildren(
+    ...page.labels.map(({ name }) => bar(name, score.probabilities[name], given, page.thresholds[name])),
+  );
   at("reading").textContent = reading(score);
   at("result-details").hidden = false;
   for (const name of at("definitions").querySelectorAll("dt")) {
-    name.classList.toggle("chosen", name.textContent === score.label);
+    name.classList.toggle("chosen", given.includes(name.textContent));
   }
 }
 
-function bar(label, score) {
-  const share = score.probabilities[label];
+/** A label's probability, and a mark at the threshold from which it holds, where there is one. */
+function bar(label, share, given, threshold) {
   const name = made("th");
   name.scope = "row";
   name.append(made("span", "", label));
@@ -103,11 +104,16 @@ function bar(label, score) {
   const track = made("div", "track");
   track.setAttribute("aria-hidden", "true");
   track.append(fill);
+  if (threshold !== undefined) {
+    const least = made("div", "least");
+    least.style.setProperty("--least", threshold);
+    track.append(least);
+  }
   const figure = made("div", "share");
   figure.append(track, made("span", "", percent(share)));
   const cell = made("td");
   cell.append(figure);
-  const line = made("tr", label === score.label ? "first" : "");
+  const line = made("tr", given.includes(label) ? "first" : "");
   line.append(name, cell);
   return line;
 }
