@@ -1,6 +1,6 @@
 // Classifies rows with a bundle's folder as transformers.js loads it, with no file from a network.
-// stdin: {"folder": "/…", "dtype": "q8" | "fp32", "rows": [{"text": "…", "text_pair": "…" or absent}]}
-// stdout: [{"label": "…", "score": 0.9}], one for each row
+// stdin: {"folder": "/…", "dtype": "q8" | "fp32", "rows": [{"text": "…", "text_pair": "…" or absent}], "every": boolean}
+// stdout: [{"label": "…", "score": 0.9}], one for each row; where "every", a list of such for each row: all its labels
 import { text } from "node:stream/consumers";
 import {
   AutoModelForSequenceClassification,
@@ -11,7 +11,7 @@ import {
 } from "@huggingface/transformers";
 
 env.allowRemoteModels = false;
-const { folder, dtype, rows } = JSON.parse(await text(process.stdin));
+const { folder, dtype, rows, every } = JSON.parse(await text(process.stdin));
 const local = { dtype, local_files_only: true };
 const found = [];
 if (rows.some((row) => "text_pair" in row)) {
@@ -27,6 +27,8 @@ if (rows.some((row) => "text_pair" in row)) {
   }
 } else {
   const classify = await pipeline("text-classification", folder, local);
-  for (const { text } of rows) found.push((await classify(text))[0]);
+  for (const { text } of rows) {
+    found.push(every ? await classify(text, { top_k: null }) : (await classify(text))[0]);
+  }
 }
 process.stdout.write(JSON.stringify(found));
