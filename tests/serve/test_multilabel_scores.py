@@ -68,6 +68,10 @@ def test_each_response_of_a_multilabel_bundle_scores_alone_as_among_others(moves
     assert together == [Scorer(moves_bundle).score([text])[0] for text in GOLDEN_TEXTS]
 
 
+def test_scores_of_equal_labels_share_their_text():
+    assert judged(0.7, 0.9).label is judged(0.8, 0.6).label
+
+
 def test_a_temperature_brings_multilabel_probabilities_closer_to_a_half(make_bundle, tmp_path, moves_bundle):
     warm = make_bundle(tmp_path / "warm", kind="multilabel", thresholds=THRESHOLDS, temperature=8.0)
     for cold, score in zip(Scorer(moves_bundle).score(GOLDEN_TEXTS), Scorer(warm).score(GOLDEN_TEXTS), strict=True):

@@ -1,5 +1,6 @@
 """What the model says of one response, and whether a person should look at it."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
@@ -87,4 +88,6 @@ def _labels(shares: Mapping[str, float], task: Task, thresholds: Sequence[float]
     """The labels that hold as one text, and the certainty of the least sure."""
     measured = list(zip(shares.items(), thresholds, strict=True))
     held = [name for (name, share), threshold in measured if share >= threshold]
-    return join_labels(held, task), min(certainty(share, threshold) for (_, share), threshold in measured)
+    # One text for all equal ones: scores are remembered by the thousand.
+    label = sys.intern(join_labels(held, task))
+    return label, min(certainty(share, threshold) for (_, share), threshold in measured)
