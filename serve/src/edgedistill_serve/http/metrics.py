@@ -79,7 +79,7 @@ class Metrics:
         )  # fmt: skip
         self._recalled = Counter("recalled", "Responses whose score was known from an equal one.", ["model"], **here)
         self._scores = Counter(
-            "scores", "Scores, by label and decision; of a multilabel task, one for each label that holds, or for none.",
+            "scores", "Scores, by label and decision; of a multilabel task, each label that holds counts, or none.",
             ["model", "label", "decision"], **here,
         )  # fmt: skip
         self._decisions = Counter("decisions", "Responses that have a score.", ["model", "decision"], **here)
