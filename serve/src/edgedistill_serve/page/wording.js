@@ -47,7 +47,7 @@ export function sureness(score, model) {
 /** What the bars show. */
 export function caption(model) {
   if (!isMultilabel(model)) return model.calibrated ? "Calibrated probabilities" : "Probabilities, not calibrated";
-  return `Probability that each label holds, ${model.calibrated ? "" : "not "}calibrated; the mark is where it begins to`;
+  return `Probability that each label holds, ${model.calibrated ? "" : "not "}calibrated; the mark is its threshold`;
 }
 
 /** From which probability on a label holds, or is accepted. */

@@ -86,7 +86,7 @@ def test_the_codebook_and_the_bars_tell_from_when_on_a_label_holds(page):
         "return (mark.left + 1 - track.left) / track.width; })"
     )
     assert places == pytest.approx(list(THRESHOLDS.values()), abs=0.01)
-    assert page.text("#bars-caption").startswith("Probability that each label holds, calibrated")
+    assert page.text("#bars-caption") == "Probability that each label holds, calibrated; the mark is its threshold"
 
 
 def test_the_words_of_the_least_sure_label_are_shown_first_and_those_of_others_on_demand(page, moves, server):
