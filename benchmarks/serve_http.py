@@ -8,8 +8,10 @@ of the Beetle answers. A text is a question and a learner's answer to it. FOLDER
     litserve    litserve, onnxruntime, tokenizers, numpy
     infinity    infinity-emb[torch,server]==0.0.78
 
+Beside them, in the same rounds, the same bundle scores distinct texts inside one process, in lists.
+
 A peer that is not there is left out, and said so. Needs wrk and curl. The load generators share the cores with the
-servers, and every server runs idle while another is asked.
+servers; while one server is asked the others are stopped.
 """
 
 import argparse
@@ -20,21 +22,25 @@ import json
 import os
 import random
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from http_load import Found, at_once, steadily
 from peers.systems import Shares, System, cpu_seconds, infinity, litserve, memory, ours, running
+from serve_inprocess import OURS, Process
 
 CONNECTIONS = 64
 REQUESTS = 20_000
+IN_PROCESS = 5_000
+"""Texts of a round that are scored without HTTP."""
 WRK = """
 local bodies = {}
 for line in io.lines(%r) do bodies[#bodies + 1] = line end
@@ -206,33 +212,52 @@ def first_score(bundle: Path) -> float:
     )
 
 
+@contextmanager
+def awake(pid: int) -> Iterator[None]:
+    """Let a server that was stopped run for a while."""
+    os.killpg(pid, signal.SIGCONT)
+    time.sleep(0.5)
+    yield
+    os.killpg(pid, signal.SIGSTOP)
+
+
 def side_by_side(systems: list[System], texts: list[str], given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure servers that all run, each in its turn while the others are idle; throughput round after round."""
     fresh = without_end(texts)
     results: dict[str, Any] = {system.name: {"distinct": [], "repeated": []} for system in systems}
     with ExitStack() as stack:
-        there = {system.name: stack.enter_context(running(system, folder / "server.log")) for system in systems}
+        alone = Process(OURS, given.bundle)
+        stack.callback(alone.end)
+        alone.speed([{"response": text} for text in itertools.islice(fresh, 100)])
+        there = {}
         for system in systems:
-            port, pid, seconds = there[system.name]
+            there[system.name] = port, pid, seconds = stack.enter_context(running(system, folder / "server.log"))
             throughput(system, port, pid, texts[-500:], folder, 3)
             results[system.name] |= {"seconds_until_ready": seconds, "idle": idle(pid)}
+            os.killpg(pid, signal.SIGSTOP)
+            stack.callback(os.killpg, pid, signal.SIGCONT)
         for number in range(given.rounds):
             repeated = shuffled_repeats(texts, number)
+            listed = [{"response": text} for text in itertools.islice(fresh, IN_PROCESS)]
+            results[systems[0].name].setdefault("in_process", []).append(alone.speed(listed)[0])
             for system in systems:
                 distinct = list(itertools.islice(fresh, REQUESTS))
-                for name, asked in (("distinct", distinct), ("repeated", repeated)):
-                    found = throughput(system, *there[system.name][:2], asked, folder, given.seconds)
-                    results[system.name][name].append(found | {"load": os.getloadavg()[0]})
+                port, pid, _ = there[system.name]
+                with awake(pid):
+                    for name, asked in (("distinct", distinct), ("repeated", repeated)):
+                        found = throughput(system, port, pid, asked, folder, given.seconds)
+                        results[system.name][name].append(found | {"load": os.getloadavg()[0]})
         for system in systems:
             port, pid, _ = there[system.name]
             result = results[system.name]
-            rate = statistics.median(each["per_second"] for each in result["distinct"])
-            # At least one a second: a server that answered nothing in its turns is asked for something all the same.
-            result["half"] = latency(system, port, fresh, max(1.0, 0.5 * rate), given.seconds)
-            if system is systems[0]:
-                result["bulk"] = beside_bulk(system, port, fresh, 0.1 * rate, given.seconds, folder)
-            result["labels"] = label_changes(system, port, texts[: given.rows])
-            result["rss_after_mb"] = memory(pid)[0]
+            with awake(pid):
+                rate = statistics.median(each["per_second"] for each in result["distinct"])
+                # At least one a second, also of a server that answered nothing in its turns.
+                result["half"] = latency(system, port, fresh, max(1.0, 0.5 * rate), given.seconds)
+                if system is systems[0]:
+                    result["bulk"] = beside_bulk(system, port, fresh, 0.1 * rate, given.seconds, folder)
+                result["labels"] = label_changes(system, port, texts[: given.rows])
+                result["rss_after_mb"] = memory(pid)[0]
     return results
 
 
@@ -252,6 +277,7 @@ def shown(results: dict[str, Any]) -> None:
                 print(f"1 / {first / max(middle, 1e-9):.2f} of the first, {cpu:.2f} ms of CPU each;", end=" ")
             else:
                 print(f"{middle:.0f}/s of repeated texts")
+        shown_in_process(result)
         half, labels = result["half"], result["labels"]
         print(f"  at half of that: p50 {half['p50_ms']:.1f} ms, p99 {half['p99_ms']:.1f} ms, {half['errors']} errors")
         for kind in ("by_64_clients", "shuffled_in_bulk"):
@@ -262,6 +288,17 @@ def shown(results: dict[str, Any]) -> None:
         if "bulk" in result:
             for kind, each in result["bulk"].items():
                 print(f"  interactive {kind} a bulk stream: {each}")
+
+
+def shown_in_process(result: dict[str, Any]) -> None:
+    """Print what HTTP leaves of the speed inside one process, where that was measured."""
+    inside = result.get("in_process", [])
+    if inside:
+        left = [each["per_second"] / speed for each, speed in zip(result["distinct"], inside, strict=True)]
+        said = ", ".join(f"{speed:.0f}" for speed in inside)
+        print(
+            f"  in process {statistics.median(inside):.0f}/s ({said}), over HTTP {statistics.median(left):.2f} of that"
+        )
 
 
 def main() -> None:
@@ -278,9 +315,9 @@ def main() -> None:
     given = parser.parse_args()
     texts = texts_of(given.beetle)
     systems = [ours(given.bundle)]
-    if (given.peers / "litserve").is_dir():
+    if given.peers and (given.peers / "litserve").is_dir():
         systems += [litserve(given.bundle, given.peers / "litserve", workers=w, threads=t) for w, t in ((1, 2), (2, 1))]
-    if (given.peers / "infinity").is_dir():
+    if given.peers and (given.peers / "infinity").is_dir():
         systems.append(infinity(given.checkpoint, given.peers / "infinity"))
     print(f"{len(texts)} distinct texts, {os.cpu_count()} cores, load {os.getloadavg()}")
     print(

@@ -8,6 +8,9 @@ from tokenizers import Encoding, Tokenizer
 
 from edgedistill_serve.task import texts_of
 
+_LONG = 4_000
+"""From so many characters on the tokenizer's own threads are worth waking: they let other Python threads go on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -51,17 +54,17 @@ class Encoder:
     def encode(self, rows: Sequence[Mapping[str, str]]) -> list[Encoded]:
         """Encode the inputs of several responses; ``result[i]`` is that of ``rows[i]`` whatever the others are."""
         pairs = [texts_of(row) for row in rows]
-        contexts = self._tokenizer.encode_batch(
-            [first for first, second in pairs if second is not None], add_special_tokens=False
-        )
-        responses = self._tokenizer.encode_batch(
-            [first if second is None else second for first, second in pairs], add_special_tokens=False
-        )
-        context = iter(contexts)
+        context = iter(self._encodings([first for first, second in pairs if second is not None]))
+        responses = self._encodings([first if second is None else second for first, second in pairs])
         return [
             self._join(None if second is None else next(context), response)
             for (_, second), response in zip(pairs, responses, strict=True)
         ]
+
+    def _encodings(self, texts: list[str]) -> list[Encoding]:
+        if sum(map(len, texts)) < _LONG:
+            return [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        return self._tokenizer.encode_batch(texts, add_special_tokens=False)
 
     def _join(self, context: Encoding | None, response: Encoding) -> Encoded:
         room = self.max_tokens - self._tokenizer.num_special_tokens_to_add(context is not None)

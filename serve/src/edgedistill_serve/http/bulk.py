@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from edgedistill_serve.errors import EdgeDistillError, NotReady, QueueFull, RequestTooLarge, TooSlow
 from edgedistill_serve.http.bodies import read_lines
 from edgedistill_serve.http.forms import decode
-from edgedistill_serve.http.service import Service, outcome
+from edgedistill_serve.http.service import Service
 from edgedistill_serve.http.wire import NoScore
 from edgedistill_serve.scorer import Score, Scorer
 from edgedistill_serve.work import Pending
@@ -115,7 +115,7 @@ class BulkAnswer:
         if isinstance(row, EdgeDistillError):
             return NoScore(str(row))
         try:
-            result = await outcome(row)
+            result = await self._service.outcome(row)
         except EdgeDistillError as error:
             result = error
         self._pending.discard(row)

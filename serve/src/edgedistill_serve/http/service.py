@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable
-from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from edgedistill_serve.errors import DataError, EdgeDistillError, NotReady, ScoringFailed, WrongShape
+from edgedistill_serve.http.arrivals import Arrivals
 from edgedistill_serve.http.forms import ScoreRequest
 from edgedistill_serve.http.limits import Limits
 from edgedistill_serve.models import Catalogue
@@ -115,9 +116,8 @@ class Service:
         rows, places = distinct(readable)
         pending = self.queue.submit(scorer, rows, lane=lane, deadline=deadline)
         # A task for each of several; most requests have one response and do without.
-        found = (
-            await asyncio.gather(*map(outcome, pending)) if len(pending) > 1 else [await outcome(p) for p in pending]
-        )
+        waits = [self.outcome(each) for each in pending]
+        found = await asyncio.gather(*waits) if len(waits) > 1 else [await wait for wait in waits]
         timings = tuple(row.timing for row in pending if row.timing is not None)
         return Answer(scorer, [found[place] for place in places], timings)
 
@@ -132,17 +132,24 @@ class Service:
         (pending,) = self.queue.submit(scorer, [row], lane=lane)
         return pending
 
+    async def outcome(self, pending: Pending) -> Score | EdgeDistillError:
+        """Wait for a score; the error of a response that could not be scored takes its place.
+
+        Raises:
+            DeadlinePassed: Its turn did not come in time.
+        """
+        try:
+            return await self._arrivals.wait(pending)
+        except ScoringFailed as error:
+            return error
+
+    @cached_property
+    def _arrivals(self) -> Arrivals[Score]:
+        return Arrivals(asyncio.get_running_loop())
+
 
 def _readable(scorer: Scorer, request: ScoreRequest, index: int) -> dict[str, str]:
     try:
         return scorer.readable(request.responses[index])
     except DataError as error:
         raise WrongShape(error.what, where=request.place(index), mend=error.mend) from None
-
-
-async def outcome(future: Future[Score]) -> Score | EdgeDistillError:
-    """Wait for a score, off the event loop; the error of a response that could not be scored takes its place."""
-    try:
-        return await asyncio.wrap_future(future)
-    except ScoringFailed as error:
-        return error
