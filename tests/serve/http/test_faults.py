@@ -109,7 +109,7 @@ def test_a_request_that_is_not_scored_in_time_is_a_503(start, bundle):
 
 def test_a_client_that_goes_away_takes_its_request_out_of_the_queue(start, bundle):
     with start(str(bundle.folder), "--threads", "1") as server:
-        texts = [f"{number} {'why because ' * 20_000}" for number in range(24)]
+        texts = [f"{number} {'why because ' * 20_000}" for number in range(16)]
         with server.connect() as client:
             body = json.dumps({"responses": texts}).encode()
             client.sendall(b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)

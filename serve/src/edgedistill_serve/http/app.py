@@ -16,6 +16,7 @@ from starlette.types import Lifespan
 
 from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.http.access import Access, KeyCheck
+from edgedistill_serve.http.direct import Direct
 from edgedistill_serve.http.metrics import CONTENT_TYPE, Metrics
 from edgedistill_serve.http.openapi import JSON, Endpoint, Operation, openapi
 from edgedistill_serve.http.page import CONTENT_SECURITY_POLICY, page_routes
@@ -61,8 +62,10 @@ def create_app(
             gives_media=CONTENT_TYPE,
         ),
     ]
+    routes = {operation: operation.route() for operation in operations}
+    direct = [route for operation, route in routes.items() if operation.takes and "{" not in operation.path]
     return Starlette(
-        routes=[*(operation.route() for operation in operations), *_documents(operations, service), *page_routes()],
+        routes=[*routes.values(), *_documents(operations, service), *page_routes()],
         middleware=[
             Middleware(
                 RequestRecord,
@@ -71,6 +74,7 @@ def create_app(
             ),
             *([_cors(origins)] if origins else []),
             Middleware(KeyCheck, access=access or Access()),
+            Middleware(Direct, routes=direct),
         ],
         lifespan=lifespan,
         exception_handlers={EdgeDistillError: _our_error, HTTPException: _http_error},
