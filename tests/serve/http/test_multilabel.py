@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edgedistill_serve import Scorer
+from edgedistill_serve import Score, Scorer
 from edgedistill_serve.client import Client
+from edgedistill_serve.http.tei import PredictRequest, predictions
 
 from ..conftest import GOLDEN_TEXTS, THRESHOLDS
 
@@ -58,6 +59,14 @@ def test_raw_scores_are_the_logits_themselves(server, expected, moves_bundle):
     temperature = moves_bundle.manifest.temperature
     sigmoids = {row["label"]: 1 / (1 + math.exp(-row["score"] / temperature)) for row in found}
     assert sigmoids == pytest.approx(expected[0].probabilities)
+
+
+@pytest.mark.parametrize(("share", "logit"), [(1.0, 4 * 36.7), (0.0, -4 * 744.4), (0.5, 0.0)])
+def test_raw_scores_of_a_probability_that_was_rounded_to_an_end_are_finite(moves_bundle, share, logit):
+    score = Score("none", 1.0, dict.fromkeys(THRESHOLDS, share), "accept", None, truncated=False, tokens=1)
+    asked = PredictRequest("x", raw_scores=True)
+    found = [each.score for each in predictions(score, asked, Scorer(moves_bundle))]
+    assert found == pytest.approx([logit] * 3, abs=0.5)
 
 
 def test_infer_gives_a_probability_for_each_label(server, expected):

@@ -16,6 +16,8 @@ from edgedistill_serve.scorer import Score, Scorer
 
 _LEAST = 5e-324
 """The smallest number above 0."""
+_NEXT_TO_1 = 2**-53
+"""How far from 1 the number before it is: a logit of 36.7 and larger ones have the same sigmoid."""
 _MEND = "inputs is a text, a list of the task's inputs in order, or a batch: a list of such lists."
 
 
@@ -160,7 +162,7 @@ def _raw(probability: float, readout: Readout) -> float:
     """The logit behind a probability, up to a constant that all labels share; finite where it was rounded to 0 or 1."""
     odds = math.log(max(probability, _LEAST))
     if readout.is_multilabel:
-        odds -= math.log(max(1 - probability, _LEAST))
+        odds -= math.log(max(1 - probability, _NEXT_TO_1))
     return readout.temperature * odds
 
 
