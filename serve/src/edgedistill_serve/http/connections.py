@@ -147,8 +147,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a body, unless its head was refused."""
-        if not self._refused:
-            super().on_message_complete()
+        if self._refused:
+            return
+        super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()  # paused by a long body, it would not see that the client leaves
 
     def on_response_complete(self) -> None:
         """Go idle, or make sure that a client that does not read the end of its answer does not stay."""
