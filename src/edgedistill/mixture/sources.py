@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
+from edgedistill.records.codes import certain_shares
 from edgedistill.records.types import MixtureRow, Response, TeacherLabel, TrainRows
+from edgedistill_serve.task import Task
 
 
-def human_rows(train: TrainRows) -> tuple[MixtureRow, ...]:
+def human_rows(train: TrainRows, task: Task) -> tuple[MixtureRow, ...]:
     """Return the human-coded train rows."""
     return tuple(
-        MixtureRow(row.response.id, row.response.inputs, row.label, "human", {row.label: 1.0}) for row in train
+        MixtureRow(row.response.id, row.response.inputs, row.label, "human", certain_shares(row.label, task))
+        for row in train
     )
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from edgedistill.errors import DataError
+from edgedistill.records.codes import canonical_code, counted_names
 from edgedistill.records.types import CodedResponse, Response, SetAside
 from edgedistill_serve.tables import Row
-from edgedistill_serve.task import Task, inputs_of
+from edgedistill_serve.task import LABEL_SEPARATOR, Task, inputs_of
 
 SPLITS = ("train", "validation", "test")
 _SHOWN = 5
@@ -115,15 +116,14 @@ def _read_labelled(file: str, rows: Iterable[Row], columns: Columns) -> Reading[
         if reason := _unusable(response, columns) or ("" if row.values["label"].strip() else "no human code"):
             aside.append(SetAside(file, row.row, response.id, reason))
             continue
-        label = row.values["label"].strip()
-        if label not in columns.task.names:
-            problems.add(row.row, _unknown("label", label, columns.task.names))
+        label = _code(row, "label", "label", columns.task, problems)
         if split is not None and split not in SPLITS:
             problems.add(row.row, _unknown("split", split, SPLITS))
-        codes = {coder: row.values[coder].strip() for coder in columns.coders if row.values[coder].strip()}
-        for coder, code in codes.items():
-            if code not in columns.task.names:
-                problems.add(row.row, _unknown(f"code of {coder}", code, columns.task.names))
+        codes = {
+            coder: _code(row, coder, f"code of {coder}", columns.task, problems)
+            for coder in columns.coders
+            if row.values[coder].strip()
+        }
         traits = {trait: row.values[trait].strip() for trait in columns.traits}
         used.append(SplitCode(CodedResponse(response, label, codes, traits), split))
     problems.settle("Mend these rows; labels stand in the project file.")
@@ -150,6 +150,19 @@ def read_uncoded(file: str, rows: Iterable[Row], columns: Columns) -> Reading[Re
     if not read:
         raise DataError("holds no rows", where=file)
     return Reading(file, read, tuple(used), tuple(aside))
+
+
+def _code(row: Row, column: str, what: str, task: Task, problems: _Problems) -> str:
+    """The code in a column; a text that is none is noted, and returned as it stands."""
+    text = row.values[column].strip()
+    try:
+        return canonical_code(text, task)
+    except DataError as error:
+        named = [part.strip() for part in text.split(LABEL_SEPARATOR)] if task.kind == "multilabel" else [text]
+        unknown = next((name for name in named if name and name not in counted_names(task)), None)
+        told = _unknown(what, unknown, counted_names(task)) if unknown else f"the {what} {text[:60]!r}: {error.what}"
+        problems.add(row.row, told)
+        return text
 
 
 def _require(file: str, row: Row, names: Iterable[str]) -> None:

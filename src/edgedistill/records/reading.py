@@ -50,7 +50,7 @@ def read_records(project: Project) -> Records:
     columns = _columns(project)
     human_file = project.folder / data.human
     coded = read_coded(data.human.name, read_rows(human_file), columns)
-    splits = split_rows(data.human.name, coded.rows, data.split)
+    splits = split_rows(data.human.name, coded.rows, data.split, project.task.task)
     sizes = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
     accounts, aside = [_account(human_file, coded.read, sizes, coded.set_aside)], [*coded.set_aside]
     if data.reviewed is not None and (file := project.folder / data.reviewed).exists():

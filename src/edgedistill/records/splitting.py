@@ -2,13 +2,18 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgedistill.errors import DataError
 from edgedistill.project.sections import SplitSection
+from edgedistill.records.codes import labels_in
 from edgedistill.records.coding import SPLITS, SplitCode, folded
 from edgedistill.records.types import CodedResponse, TestRows, TrainRows, ValidationRows
+from edgedistill_serve.task import Task
+
+_Labels = Mapping[str, tuple[str, ...]]
+"""By a row's id, the labels that its code counts as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +36,24 @@ class Splits:
     notes: tuple[str, ...]
 
 
-def split_rows(file: str, rows: Sequence[SplitCode], section: SplitSection) -> Splits:
+def split_rows(file: str, rows: Sequence[SplitCode], section: SplitSection, task: Task) -> Splits:
     """Split coded rows: by the file's `split` column where it has one, else at random by the section's shares.
 
     A random split keeps rows with the same folded response text, and rows of one group, together; it is stratified by
-    label as far as these clusters allow, and depends on the seed and the ids, not on the order of the file.
+    label as far as these clusters allow, and depends on the seed and the ids, not on the order of the file. A row of a
+    multilabel task counts for each of its labels.
 
     Raises:
         DataError: A split would be empty.
     """
     predefined = rows[0].split is not None
+    labels = {row.coded.response.id: labels_in(row.coded.label, task) for row in rows}
     if predefined:
-        sides, notes = _as_named(rows, section)
+        sides, notes = _as_named(rows, section, labels)
     else:
         shares = {"train": section.train, "validation": section.validation, "test": section.test}
-        sides, notes = _random([row.coded for row in rows], shares, section.seed), []
-    labels = {row.coded.label for row in rows}
+        sides, notes = _random([row.coded for row in rows], shares, section.seed, labels), []
+    known = {label for of_row in labels.values() for label in of_row}
     for name, side in sides.items():
         if not side:
             raise DataError(
@@ -54,7 +61,7 @@ def split_rows(file: str, rows: Sequence[SplitCode], section: SplitSection) -> S
                 where=file,
                 mend="Code more rows, change data.split, or give rows of every split in the split column.",
             )
-        if absent := sorted(labels - {row.label for row in side}):
+        if absent := sorted(known - {label for row in side for label in labels[row.response.id]}):
             notes.append(f"no {name} row has the label {', '.join(absent)}")
     texts, groups = _repeated([*sides["train"], *sides["validation"]], sides["test"])
     if texts:
@@ -74,13 +81,15 @@ def split_rows(file: str, rows: Sequence[SplitCode], section: SplitSection) -> S
     )
 
 
-def _as_named(rows: Sequence[SplitCode], section: SplitSection) -> tuple[dict[str, list[CodedResponse]], list[str]]:
+def _as_named(
+    rows: Sequence[SplitCode], section: SplitSection, labels: _Labels
+) -> tuple[dict[str, list[CodedResponse]], list[str]]:
     """The file's own splits; where it names no validation rows, a random part of the train rows becomes them."""
     sides = {name: [row.coded for row in rows if row.split == name] for name in SPLITS}
     if sides["validation"] or not sides["train"]:
         return sides, []
     share = section.validation / (section.train + section.validation)
-    sides |= _random(sides["train"], {"train": 1 - share, "validation": share}, section.seed)
+    sides |= _random(sides["train"], {"train": 1 - share, "validation": share}, section.seed, labels)
     return sides, [f"the split column names no validation rows: {len(sides['validation'])} train rows became them"]
 
 
@@ -91,23 +100,30 @@ def _repeated(learnt: Sequence[CodedResponse], locked: Sequence[CodedResponse]) 
     return sum(folded(row.response.text) in texts for row in locked), len(groups)
 
 
-def _random(rows: Sequence[CodedResponse], shares: dict[str, float], seed: int) -> dict[str, list[CodedResponse]]:
+def _random(
+    rows: Sequence[CodedResponse], shares: dict[str, float], seed: int, labels: _Labels
+) -> dict[str, list[CodedResponse]]:
     """Deal clusters, the largest first, each to the split that lacks its labels most."""
     clusters = _clusters(sorted(rows, key=lambda row: row.response.id))
     random.Random(seed).shuffle(clusters)  # noqa: S311 - a split, not a secret
     clusters.sort(key=len, reverse=True)
-    totals = Counter(row.label for row in rows)
+    totals = Counter(label for row in rows for label in labels[row.response.id])
     dealt: dict[str, list[CodedResponse]] = {name: [] for name in shares}
     had: dict[str, Counter[str]] = {name: Counter() for name in shares}
 
     def lack(name: str, cluster: list[CodedResponse]) -> float:
         """Mean share of this split's quota that is still open, over the labels of the cluster's rows."""
-        return sum(1 - had[name][row.label] / (shares[name] * totals[row.label]) for row in cluster) / len(cluster)
+        open_of = [
+            1 - had[name][label] / (shares[name] * totals[label])
+            for row in cluster
+            for label in labels[row.response.id]
+        ]
+        return sum(open_of) / len(open_of)
 
     for cluster in clusters:
         name = max(shares, key=lambda name: lack(name, cluster))
         dealt[name] += cluster
-        had[name].update(row.label for row in cluster)
+        had[name].update(label for row in cluster for label in labels[row.response.id])
     return dealt
 
 

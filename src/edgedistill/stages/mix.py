@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgedistill.mixture import draw_mixture, human_rows, teacher_rows
+from edgedistill.records.codes import labels_in
 from edgedistill.records.types import MixtureRow
 from edgedistill.stages.folder import RunFolder
 from edgedistill.stages.generate import read_synthetic
@@ -18,7 +19,8 @@ def mix(run: Run) -> dict[str, Any]:
     """Draw the training set from human, teacher-labelled and synthetic rows and write `mixture.csv`.
 
     Returns:
-        Counts per source and label for `run.json`, and how many synthetic rows were not drawn.
+        Counts per source, and per source and label (of a multilabel task a row counts for each of its labels), for
+        `run.json`, and how many synthetic rows were not drawn.
 
     Raises:
         ProjectFileError: `mix` asks for more rows than there are, or for none.
@@ -28,17 +30,18 @@ def mix(run: Run) -> dict[str, Any]:
     synthetic = read_synthetic(run.folder) if run.project.generate else ()
     rows = draw_mixture(
         {
-            "human": human_rows(run.records.splits.train),
+            "human": human_rows(run.records.splits.train, task),
             "teacher": teacher_rows(run.records.unlabelled, labels, section.min_consistency),
             "synthetic": synthetic,
         },
-        task.names,
+        task,
         section,
     )
     write_mixture(run.folder, rows, task.inputs)
-    counts = Counter((row.source, row.label) for row in rows)
+    counts = Counter((row.source, label) for row in rows for label in labels_in(row.label, task))
     entry: dict[str, Any] = {
         "rows": len(rows),
+        "by_source": dict(Counter(row.source for row in rows)),
         "by_source_and_label": {f"{source} {name}": n for (source, name), n in counts.items()},
     }
     if run.project.generate:

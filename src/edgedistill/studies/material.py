@@ -13,6 +13,7 @@ from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.mixture import drawn_ids, human_rows
 from edgedistill.project import Project, StudentSection, read_project
 from edgedistill.records import MixtureRow, Records, Response, TeacherLabel, TestRows, ValidationRows, read_records
+from edgedistill.records.codes import canonical_code
 from edgedistill.records.coding import Columns, folded, read_coded
 from edgedistill.stages.folder import RunFolder
 from edgedistill.stages.label import read_labels_file
@@ -130,8 +131,14 @@ def gather(
         backbone = backbone_folder(study.student.backbone, study.folder)
     else:
         backbone = backbone_folder(project.student.backbone, project.folder)
-    records = read_records(project)
     name = entry.name or project.name
+    if wants.synthetic and project.task.kind == "multilabel":
+        raise ProjectFileError(
+            f"the task {name!r} is multilabel, and synthetic rows are written for one label each",
+            where="tasks",
+            mend="Leave this task out, or study label-source, consistency of the teacher, or teachers.",
+        )
+    records = read_records(project)
     if entry.positive is not None and entry.positive not in project.task.task.names:
         raise ProjectFileError(
             f"the task {name!r} has no label {entry.positive!r}",
@@ -154,7 +161,7 @@ def gather(
     return Material(
         name=name,
         task=project.task.task,
-        human=human_rows(records.splits.train),
+        human=human_rows(records.splits.train, project.task.task),
         codes={row.response.id: row.label for row in records.splits.train},
         groups={
             response.id: response.group
@@ -219,13 +226,10 @@ def _taught(study: Study, entry: StudyTask, run: Run, texts: tuple[Response, ...
 
 
 def _recorded(file: Path, texts: tuple[Response, ...], task: Task) -> Taught:
-    labels = read_labels_file(file)
-    if unknown := {row.label for row in labels} - set(task.names):
-        raise DataError(
-            f"the task has no label {min(unknown)!r}",
-            where=str(file),
-            mend=f"Its labels: {', '.join(task.names)}.",
-        )
+    try:
+        labels = tuple(replace(row, label=canonical_code(row.label, task)) for row in read_labels_file(file))
+    except DataError as error:
+        raise DataError(error.what, where=error.where or str(file), mend=error.mend) from None
     taught = _split(texts, labels)
     if not taught.labels:
         raise DataError(

@@ -11,8 +11,10 @@ from edgedistill.errors import ProjectFileError
 from edgedistill.mixture import draw_mixture, human_rows, teacher_rows
 from edgedistill.project.sections import MixSection
 from edgedistill.records.types import CodedResponse, MixtureRow, Response, TeacherLabel, TrainRows
+from edgedistill_serve.task import Label, Task
 
 NAMES = ("yes", "no")
+TASK = Task(kind="nominal", labels=tuple(map(Label, NAMES)), inputs=("response",))
 HUMAN = TrainRows(
     tuple(CodedResponse(Response(f"h{i}", {"response": f"text {i}"}, "h.csv", i), "yes") for i in range(20))
 )
@@ -39,8 +41,8 @@ PLENTY = {source: rows_of(source, 200, 200) for source in ("human", "teacher", "
 
 def drawn(**settings):
     section = MixSection(**settings)
-    offered = {"human": human_rows(HUMAN), "teacher": teacher_rows(UNLABELLED, LABELS, section.min_consistency)}
-    return draw_mixture(offered, NAMES, section)
+    offered = {"human": human_rows(HUMAN, TASK), "teacher": teacher_rows(UNLABELLED, LABELS, section.min_consistency)}
+    return draw_mixture(offered, TASK, section)
 
 
 def counted(rows):
@@ -94,7 +96,7 @@ def test_a_mixture_of_nothing_is_refused():
 
 def with_share(others, share, **rows):
     offered = PLENTY | {"human": PLENTY["human"][:others], "teacher": []} | rows
-    return draw_mixture(offered, NAMES, MixSection(synthetic_share=share))
+    return draw_mixture(offered, TASK, MixSection(synthetic_share=share))
 
 
 @settings(deadline=None)
@@ -119,8 +121,8 @@ def test_too_few_synthetic_rows_say_how_many_are_missing_and_of_which_label():
         with_share(50, 0.8, synthetic=rows_of("synthetic", 200, 50))
 
 
-def shared(size, offered=PLENTY, labels=NAMES, **settings):
-    return draw_mixture(offered, labels, MixSection(size=size, **settings))
+def shared(size, offered=PLENTY, **settings):
+    return draw_mixture(offered, TASK, MixSection(size=size, **settings))
 
 
 def test_shares_of_a_size_are_so_many_rows_of_each_source():
@@ -149,7 +151,7 @@ def test_balance_gives_as_many_rows_of_each_label_in_every_source(size):
 
 def test_all_rows_balanced_are_those_that_the_rarest_label_allows():
     offered = {"human": rows_of("human", 12, 5)}
-    assert counted(draw_mixture(offered, NAMES, MixSection(balance="per_label"))) == {
+    assert counted(draw_mixture(offered, TASK, MixSection(balance="per_label"))) == {
         ("human", "yes"): 5,
         ("human", "no"): 5,
     }
@@ -157,7 +159,7 @@ def test_all_rows_balanced_are_those_that_the_rarest_label_allows():
 
 def test_all_rows_balanced_with_a_label_that_has_none_say_which():
     with pytest.raises(ProjectFileError, match=r"lacks 1 of the 1 human rows of the label 'no'"):
-        draw_mixture({"human": rows_of("human", 12, 0)}, NAMES, MixSection(balance="per_label"))
+        draw_mixture({"human": rows_of("human", 12, 0)}, TASK, MixSection(balance="per_label"))
 
 
 def test_impossible_shares_name_every_source_label_and_number_that_is_missing():

@@ -8,6 +8,9 @@ from edgedistill.project.sections import SplitSection
 from edgedistill.records.coding import SplitCode, folded
 from edgedistill.records.splitting import split_rows
 from edgedistill.records.types import CodedResponse, Response
+from edgedistill_serve.task import Label, Task
+
+TASK = Task(kind="nominal", labels=(Label("yes"), Label("no")), inputs=("response",))
 
 rows = st.lists(
     st.tuples(
@@ -27,7 +30,7 @@ def test_a_random_split_is_a_partition_into_whole_clusters(drawn, seed):
         for i, (text, group, label) in enumerate(drawn)
     ]
     try:
-        splits = split_rows("h.csv", given_rows, SplitSection(seed=seed))
+        splits = split_rows("h.csv", given_rows, SplitSection(seed=seed), TASK)
     except DataError:  # too few clusters for three sides, which test_reading shows
         return
     sides = (splits.train, splits.validation, splits.test)

@@ -54,7 +54,7 @@ def material(human=60, test=20, **given):
     defaults = {
         "name": "toy",
         "task": TASK,
-        "human": human_rows(TrainRows(train)),
+        "human": human_rows(TrainRows(train), TASK),
         "codes": {row.response.id: row.label for row in train},
         "groups": {row.response.id: row.response.group for row in train},
         "validation": ValidationRows(chosen),

@@ -37,7 +37,7 @@ def plan_of(
 ) -> Plan:
     """Return the plan of one run; where rows are missing for it, the plan says which."""
     try:
-        rows = draw_mixture(draw.offered, material.task.names, draw.mix.model_copy(update={"seed": seed}))
+        rows = draw_mixture(draw.offered, material.task, draw.mix.model_copy(update={"seed": seed}))
     except ProjectFileError as error:
         return Plan(material.name, condition, learner, seed, facts=facts, reference=reference, missing=error.what)
     return Plan(material.name, condition, learner, seed, rows, facts=facts, reference=reference)
