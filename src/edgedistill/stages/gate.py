@@ -29,7 +29,7 @@ def gate(run: Run) -> dict[str, Any]:
     used = [name for name, verdict in verdicts.items() if verdict["passed"] or verdict["accepted"]]
     weights = {name: _weight(run, verdict) for name, verdict in verdicts.items()}
     shown = {name: labelling for name, labelling in labellings.items() if name in used} or labellings
-    together = joint_labelling(responses, shown, weights)
+    together = joint_labelling(responses, shown, weights, run.project.task.task)
     joint = {
         **verdicts[run.panel[0].called],
         "teacher": " + ".join(shown),

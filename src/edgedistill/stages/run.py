@@ -104,13 +104,13 @@ class Run:
     def codebook(self) -> Codebook:
         """What the teacher is told to look for."""
         task = self.project.task.task
-        return Codebook(self.project.task.instructions, task.labels, task.inputs)
+        return Codebook(self.project.task.instructions, task.labels, task.inputs, task.kind == "multilabel")
 
     @cached_property
     def _choosers(self) -> dict[str, Chooser]:
         """Which coded examples each teacher is shown; they are human train rows."""
-        train, names = self.records.splits.train, self.codebook.names
-        return {each.called: example_chooser(each, train, names, self._embed) for each in self.panel}
+        train, task = self.records.splits.train, self.project.task.task
+        return {each.called: example_chooser(each, train, task, self._embed) for each in self.panel}
 
     def _embed(self, rows: Sequence[Mapping[str, str]]) -> Vectors:
         return self._embedder(rows)  # loaded once it is wanted, which is seldom
@@ -201,7 +201,7 @@ class Run:
     def ask_teacher(self, responses: tuple[Response, ...], what: str, *, votes: int | None = None) -> Labelling:
         """Have the teachers that are used code responses together; see `ask_each` and `joint_labelling`."""
         labellings = self.ask_each(self.used, responses, what, votes=votes)
-        return joint_labelling(responses, labellings, self.weights)
+        return joint_labelling(responses, labellings, self.weights, self.project.task.task)
 
     def _ask(self, teacher: TeacherSection, responses: tuple[Response, ...], what: str, votes: int | None) -> Labelling:
         def told(progress: Progress) -> None:

@@ -34,11 +34,13 @@ class Codebook:
         instructions: The codebook's text, in the researcher's words; may be empty.
         labels: The codes with their definitions, in codebook order.
         inputs: The task's inputs in order; the last is ``response``.
+        any_number: Whether any number of labels may hold of a response, also none: a multilabel task.
     """
 
     instructions: str
     labels: tuple[Label, ...]
     inputs: tuple[str, ...]
+    any_number: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,7 +56,7 @@ def coding_messages(
     *,
     reasoning: bool = False,
 ) -> tuple[Message, ...]:
-    """Return the messages that ask for one label.
+    """Return the messages that ask for the code of one response.
 
     Args:
         codebook: What to code with.
@@ -66,7 +68,7 @@ def coding_messages(
     Raises:
         DataError: An input is missing.
     """
-    shape = AnswerShape(codebook.names, reasoning)
+    shape = AnswerShape(codebook.names, reasoning, any_number=codebook.any_number)
     return (*opening_messages(codebook, examples, form, shape), {"role": "user", "content": asked(codebook, inputs)})
 
 
@@ -146,7 +148,8 @@ def _system(codebook: Codebook, examples: Sequence[CodedResponse], form: AnswerF
 def _coded(codebook: Codebook, examples: Sequence[CodedResponse]) -> str:
     if not examples:
         return ""
-    shown = (f"{asked(codebook, example.response.inputs)}\nLabel: {example.label}" for example in examples)
+    label = "Labels" if codebook.any_number else "Label"
+    shown = (f"{asked(codebook, example.response.inputs)}\n{label}: {example.label}" for example in examples)
     return "\n\n".join(["Examples, as human coders coded them:", *shown])
 
 

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.project.sections import TeacherSection
+from edgedistill.records.codes import counted_names, labels_in
 from edgedistill.records.types import CodedResponse, Response, TrainRows
+from edgedistill_serve.task import NO_LABEL, Task
 
 Chooser: TypeAlias = Callable[[Sequence[Response]], list[tuple[CodedResponse, ...]]]
 """Says which examples each of some responses is shown."""
@@ -21,13 +23,13 @@ Embed: TypeAlias = Callable[[Sequence[Mapping[str, str]]], npt.NDArray[np.float3
 _DIGITS = 4  # of a similarity: what differs by less is a tie, so that another processor chooses the same
 
 
-def example_chooser(section: TeacherSection, rows: TrainRows, labels: Sequence[str], embed: Embed) -> Chooser:
+def example_chooser(section: TeacherSection, rows: TrainRows, task: Task, embed: Embed) -> Chooser:
     """Return what `few_shot_choice` names.
 
     Args:
         section: How many examples, and which.
         rows: Human-coded train rows; no other split may be shown to the teacher.
-        labels: The codebook's labels.
+        task: What is coded.
         embed: Called for ``similar`` alone.
 
     Raises:
@@ -37,7 +39,7 @@ def example_chooser(section: TeacherSection, rows: TrainRows, labels: Sequence[s
         return _similar(rows, section.few_shot, embed)
     if section.few_shot_choice == "fixed":
         return shared(named_examples(rows, section.few_shot_ids))
-    return shared(choose_examples(rows, labels, section.few_shot))
+    return shared(choose_examples(rows, task, section.few_shot))
 
 
 def shared(examples: Sequence[CodedResponse]) -> Chooser:
@@ -46,15 +48,17 @@ def shared(examples: Sequence[CodedResponse]) -> Chooser:
     return lambda responses: [same] * len(responses)
 
 
-def choose_examples(rows: TrainRows, labels: Sequence[str], few_shot: int) -> tuple[CodedResponse, ...]:
+def choose_examples(rows: TrainRows, task: Task, few_shot: int) -> tuple[CodedResponse, ...]:
     """Return the examples, as many of each label as of any other, give or take one.
 
     Within a label the rows with the smallest SHA-256 of their id are taken. Other rows come and go without changing
-    the choice, unless one of them has a smaller hash, so prompts that were paid for mostly stay the same.
+    the choice, unless one of them has a smaller hash, so prompts that were paid for mostly stay the same. In a
+    multilabel task a row may have several labels and is an example of the first that it is taken for; rows of which no
+    label holds, where there are any, count as another label.
 
     Args:
         rows: Human-coded train rows; no other split may be shown to the teacher.
-        labels: The codebook's labels; where ``few_shot`` is no multiple of their number, the first get one more.
+        task: Its labels; where ``few_shot`` is no multiple of their number, the first get one more.
         few_shot: How many examples, 0 or more.
 
     Returns:
@@ -63,9 +67,12 @@ def choose_examples(rows: TrainRows, labels: Sequence[str], few_shot: int) -> tu
     Raises:
         ProjectFileError: A label has fewer train rows than examples are wanted of it.
     """
+    ranked = sorted(rows, key=lambda row: _rank(row.response.id))
+    held = {row.response.id: labels_in(row.label, task) for row in ranked}
+    labels = [name for name in counted_names(task) if name != NO_LABEL or (name,) in held.values()]
     chosen: list[list[CodedResponse]] = []
     for place, label in enumerate(labels):
-        of_label = sorted((row for row in rows if row.label == label), key=lambda row: _rank(row.response.id))
+        of_label = [row for row in ranked if label in held.get(row.response.id, ())]
         wanted = few_shot // len(labels) + (place < few_shot % len(labels))
         if wanted > len(of_label):
             raise ProjectFileError(
@@ -74,6 +81,8 @@ def choose_examples(rows: TrainRows, labels: Sequence[str], few_shot: int) -> tu
                 mend="Lower few_shot, or code more responses of this label.",
             )
         chosen.append(of_label[:wanted])
+        for row in chosen[-1]:
+            del held[row.response.id]
     rounds = max((len(of_label) for of_label in chosen), default=0)
     return tuple(of_label[turn] for turn in range(rounds) for of_label in chosen if turn < len(of_label))
 

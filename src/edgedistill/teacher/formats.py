@@ -1,13 +1,15 @@
 """The three forms in which codes can be asked for, from the strictest to the one that every endpoint knows.
 
 AnswerFormat   how: by a JSON schema, as JSON, as text
-AnswerShape    what: one label or one for each of several responses, with a reason before it or without
+AnswerShape    what: one label or all that hold, of one response or of several, with a reason before it or without
 """
 
 import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from edgedistill_serve.task import LABEL_SEPARATOR, NO_LABEL
 
 
 class AnswerFormat(StrEnum):
@@ -30,14 +32,16 @@ class AnswerShape:
     """What an answer holds.
 
     Attributes:
-        labels: The codebook's labels, one of which is given.
+        labels: The codebook's labels.
         reasoning: Whether a reason in one sentence comes before each label.
         several: Whether it codes several responses, each under its id.
+        any_number: Whether any number of labels may be given to a response, also none; else exactly one is.
     """
 
     labels: tuple[str, ...]
     reasoning: bool = False
     several: bool = False
+    any_number: bool = False
 
 
 def response_format(form: AnswerFormat, shape: AnswerShape) -> dict[str, Any] | None:
@@ -49,7 +53,7 @@ def response_format(form: AnswerFormat, shape: AnswerShape) -> dict[str, Any] | 
         coding = _object(
             ({"id": {"type": "string"}} if shape.several else {})
             | ({"reason": {"type": "string"}} if shape.reasoning else {})
-            | {"label": {"type": "string", "enum": list(shape.labels)}}
+            | _given(shape)
         )
         schema = _object({"codings": {"type": "array", "items": coding}}) if shape.several else coding
         return {"type": "json_schema", "json_schema": {"name": "coding", "strict": True, "schema": schema}}
@@ -61,19 +65,26 @@ def wanted(form: AnswerFormat, shape: AnswerShape) -> str:
     names = ", ".join(json.dumps(label, ensure_ascii=False) for label in shape.labels)
     if form is AnswerFormat.TEXT:
         return _wanted_text(shape, names)
-    one = f'{{{_ID if shape.several else ""}{_REASON if shape.reasoning else ""}"label": "…"}}'
+    label = _LABELS if shape.any_number else _LABEL
+    one = f"{{{_ID if shape.several else ''}{_REASON if shape.reasoning else ''}{label}}}"
     first = "the reason being one short sentence that is given first, " if shape.reasoning else ""
     what = one
     if shape.several:
         what = f'{{"codings": [{one}, …]}}, one entry for every response, the id being that of the response'
-    return f"Answer with a JSON object and nothing else: {what}, {first}the label being exactly one of these: {names}."
+    which = "the label being exactly one of these"
+    if shape.any_number:
+        which = "the labels being all of these that hold, or an empty list where none does"
+    return f"Answer with a JSON object and nothing else: {what}, {first}{which}: {names}."
 
 
 def written(form: AnswerFormat, label: str, shape: AnswerShape) -> str:
-    """Return the answer that gives this label, as an example shows it; of several responses it codes the first."""
+    """Return the answer that gives this code, as an example shows it; of several responses it codes the first."""
     if form is AnswerFormat.TEXT:
         return f"{FIRST_ID}: {label}" if shape.several else label
-    value: dict[str, Any] = {"codings": [{"id": FIRST_ID, "label": label}]} if shape.several else {"label": label}
+    coding: dict[str, Any] = {"label": label}
+    if shape.any_number:
+        coding = {"labels": [] if label == NO_LABEL else label.split(LABEL_SEPARATOR)}
+    value: dict[str, Any] = {"codings": [{"id": FIRST_ID, **coding}]} if shape.several else coding
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -82,16 +93,26 @@ FIRST_ID = "1"
 
 _ID = '"id": "…", '
 _REASON = '"reason": "…", '
+_LABEL = '"label": "…"'
+_LABELS = '"labels": ["…"]'
+
+
+def _given(shape: AnswerShape) -> dict[str, Any]:
+    label = {"type": "string", "enum": list(shape.labels)}
+    return {"labels": {"type": "array", "items": label}} if shape.any_number else {"label": label}
 
 
 def _wanted_text(shape: AnswerShape, names: str) -> str:
+    label = "labels that hold" if shape.any_number else "label"
     if shape.several:
         reason = " the reason in one short sentence, a vertical bar," if shape.reasoning else ""
-        how = f"one line for every response and nothing else: its id, a colon,{reason} and its label"
+        how = f"one line for every response and nothing else: its id, a colon,{reason} and its {label}"
     elif shape.reasoning:
-        how = "the reason in one short sentence and, on a line of its own at the end, the label"
+        how = f"the reason in one short sentence and, on a line of its own at the end, the {label}"
     else:
-        how = "one label and nothing else"
+        how = "the labels that hold and nothing else" if shape.any_number else "one label and nothing else"
+    if shape.any_number:
+        return f"Answer with {how}, semicolons between them, or {NO_LABEL}. The labels, to be spelled so: {names}."
     return f"Answer with {how}, spelled exactly as one of these: {names}."
 
 

@@ -17,11 +17,13 @@ from edgedistill.teacher.cache import AnswerCache
 from edgedistill.teacher.codebook import Codebook
 from edgedistill.teacher.examples import Chooser, shared
 from edgedistill.teacher.failures import FAILURES, FailureLog
+from edgedistill.teacher.label_votes import count_label_votes
 from edgedistill.teacher.parsing import Cause, Failure
 from edgedistill.teacher.plan import Coding, Plan
 from edgedistill.teacher.questions import Way, ask_all
 from edgedistill.teacher.spending import Budget, Usage
 from edgedistill.teacher.voting import count_votes
+from edgedistill_serve.task import Task
 
 _NAMED = 5  # ids in a message
 
@@ -102,7 +104,7 @@ def label_responses(
     if offline:
         plan.recall_failures(FailureLog(cache.folder))
         _require_all(plan)
-        return _labelling(plan, section, usage)
+        return _labelling(plan, section, codebook, usage)
     draws_on = budget or Budget.of(section)
     for read in (plan.read, plan.read_single):  # texts that got no vote of their own in a shared request come alone
         before, sheets = usage, plan.sheets()
@@ -124,7 +126,7 @@ def label_responses(
             patience=patience,
             way=way,
         )
-    return _labelling(plan, section, usage)
+    return _labelling(plan, section, codebook, usage)
 
 
 def _require_all(plan: Plan) -> None:
@@ -139,8 +141,8 @@ def _require_all(plan: Plan) -> None:
     )
 
 
-def _labelling(plan: Plan, section: TeacherSection, usage: Usage) -> Labelling:
-    counted = [_counted(response, coding, section) for response, coding in plan.pairs]
+def _labelling(plan: Plan, section: TeacherSection, codebook: Codebook, usage: Usage) -> Labelling:
+    counted = [_counted(response, coding, section, codebook) for response, coding in plan.pairs]
     return Labelling(
         labels=tuple(row for row in counted if isinstance(row, TeacherLabel)),
         set_aside=tuple(row for row in counted if isinstance(row, SetAside)),
@@ -148,13 +150,20 @@ def _labelling(plan: Plan, section: TeacherSection, usage: Usage) -> Labelling:
     )
 
 
-def _counted(response: Response, coding: Coding | None, section: TeacherSection) -> TeacherLabel | SetAside:
+def _counted(
+    response: Response, coding: Coding | None, section: TeacherSection, codebook: Codebook
+) -> TeacherLabel | SetAside:
     if coding is None:
         return _set_aside(response, Cause.NO_TEXT, "")
     if coding.failure:
         parts = _detail(coding.failure)
         return _set_aside(response, coding.failure.cause, "; ".join(parts))
-    label = count_votes(response.id, coding.known, section.ties, section.called)
+    if codebook.any_number:
+        task = Task(kind="multilabel", labels=codebook.labels, inputs=codebook.inputs)
+        votes = [vote.label for vote in coding.known]
+        label = count_label_votes(response.id, votes, section.ties, section.called, task)
+    else:
+        label = count_votes(response.id, coding.known, section.ties, section.called)
     return label or _set_aside(response, Cause.TIE, ", ".join(vote.label for vote in coding.known))
 
 

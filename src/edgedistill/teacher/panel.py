@@ -6,23 +6,27 @@ from functools import reduce
 from operator import add
 
 from edgedistill.records.types import Response, SetAside, Soft, TeacherLabel
+from edgedistill.teacher.label_votes import joint_label
 from edgedistill.teacher.labelling import Labelling
 from edgedistill.teacher.parsing import Cause
+from edgedistill_serve.task import Task
 
 
 def joint_labelling(
-    responses: Sequence[Response], labellings: Mapping[str, Labelling], weights: Mapping[str, float]
+    responses: Sequence[Response], labellings: Mapping[str, Labelling], weights: Mapping[str, float], task: Task
 ) -> Labelling:
     """Return the labels that the teachers give together.
 
-    A response's label is the one with the greatest weight of the teachers that gave it; a teacher that set the response
-    aside has no say in it. Equal weights are a tie, and the response is set aside. Shares and consistency are the
-    weighted means of the teachers' shares, and of the shares of their votes that equal the label.
+    A response's label is the one with the greatest weight of the teachers that gave it; of a multilabel task each label
+    holds that teachers with more than half of the weight give. A teacher that set the response aside has no say in it.
+    Equal weights are a tie, and the response is set aside. Shares and consistency are the weighted means of the
+    teachers' shares, and of the shares of their votes that equal the label.
 
     Args:
         responses: What was coded.
         labellings: What each teacher made of them, by its name; at least one.
         weights: By teacher, 0 or more.
+        task: What was coded for.
     """
     if len(labellings) == 1:
         return next(iter(labellings.values()))
@@ -34,6 +38,7 @@ def joint_labelling(
             {name: labels[response.id] for name, labels in by_id.items() if response.id in labels},
             {name: rows[response.id] for name, rows in reasons.items() if response.id in rows},
             weights,
+            task,
         )
         for response in responses
     ]
@@ -49,19 +54,27 @@ def _joint(
     opinions: Mapping[str, TeacherLabel],
     reasons: Mapping[str, str],
     weights: Mapping[str, float],
+    task: Task,
 ) -> TeacherLabel | SetAside:
     if not opinions:
         told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         return SetAside(response.file, response.row, response.id, str(Cause.NO_TEACHER), told)
+    best = joint_label(opinions, weights, task) if task.kind == "multilabel" else _heaviest(opinions, weights)
+    if best is None:
+        told = ", ".join(f"{name}: {opinion.label}" for name, opinion in opinions.items())
+        return SetAside(response.file, response.row, response.id, str(Cause.TEACHERS_TIE), told)
+    return _label(best, opinions, weights)
+
+
+def _heaviest(opinions: Mapping[str, TeacherLabel], weights: Mapping[str, float]) -> str | None:
+    """The label with the greatest weight; None where two have it, or none has any."""
     given = {
         label: math.fsum(weights[name] for name, opinion in opinions.items() if opinion.label == label)
         for label in dict.fromkeys(opinion.label for opinion in opinions.values())
     }
     best = max(given, key=given.__getitem__)
-    if not given[best] or any(label != best and math.isclose(weight, given[best]) for label, weight in given.items()):
-        told = ", ".join(f"{name}: {opinion.label}" for name, opinion in opinions.items())
-        return SetAside(response.file, response.row, response.id, str(Cause.TEACHERS_TIE), told)
-    return _label(best, opinions, weights)
+    tied = any(label != best and math.isclose(weight, given[best]) for label, weight in given.items())
+    return best if given[best] and not tied else None
 
 
 def _label(label: str, opinions: Mapping[str, TeacherLabel], weights: Mapping[str, float]) -> TeacherLabel:

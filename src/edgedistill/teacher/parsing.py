@@ -1,7 +1,8 @@
-"""From a raw answer to what it says: a label, or the reason why there is none.
+"""From a raw answer to what it says: a label, all labels that hold, or the reason why there is none.
 
 Reads what the cache holds, so a better reader reads paid answers again for free. What is forgiven: a code fence or a
-``<think>`` block around the answer, the bare label where JSON was asked for, other case or quotes around the label.
+``<think>`` block around the answer, the bare label where JSON was asked for, other case or quotes around the label, a
+label named twice where several may hold.
 """
 
 import json
@@ -10,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from edgedistill_serve.task import LABEL_SEPARATOR, NO_LABEL
 
 
 class Cause(StrEnum):
@@ -70,6 +73,26 @@ def read_label(answer: Mapping[str, Any], labels: Sequence[str]) -> str | Failur
     return label_among(named, labels) or unusable(cause, answer)
 
 
+def read_labels(answer: Mapping[str, Any], labels: Sequence[str]) -> str | Failure:
+    """Return the code that a chat completion gives where any number of labels may hold: see `labels_among`.
+
+    Args:
+        answer: The whole chat completion.
+        labels: The codebook's labels.
+    """
+    content = content_of(answer)
+    if isinstance(content, Failure):
+        return content
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return labels_among(content, labels) or unusable(Cause.UNREADABLE, answer)
+    named = labels_given(value) if isinstance(value, dict) else value
+    if not isinstance(named, str | list):
+        return unusable(Cause.UNREADABLE, answer)
+    return labels_among(named, labels) or unusable(Cause.NO_SUCH_LABEL, answer)
+
+
 def content_of(answer: Mapping[str, Any]) -> str | Failure:
     """Return the text that a chat completion says, without a code fence or a ``<think>`` block around it."""
     try:
@@ -119,6 +142,34 @@ def label_among(named: str, labels: Sequence[str]) -> str | None:
         return named
     folded = {_folded(label): label for label in labels}
     return folded.get(_folded(named))
+
+
+def labels_given(coding: Mapping[str, Any]) -> object:
+    """Return what stands in a JSON object as its labels; None where nothing does."""
+    return coding.get("labels", coding.get("label"))
+
+
+def labels_among(named: object, labels: Sequence[str]) -> str | None:
+    """Return the code that is meant: the labels that hold, in the codebook's order and joined, or `NO_LABEL`.
+
+    Args:
+        named: A list of labels, or a text with `LABEL_SEPARATOR` between them; an empty list and `NO_LABEL` alone say
+            that none holds.
+        labels: The codebook's labels.
+
+    Returns:
+        None where something else than a label stands there, or nothing at all.
+    """
+    parts = named.split(LABEL_SEPARATOR) if isinstance(named, str) else named
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        return None
+    texts = [part for part in parts if part.strip()]
+    if not texts and parts:
+        return None
+    if [_folded(text) for text in texts] in ([], [NO_LABEL]):
+        return NO_LABEL
+    found = [label_among(text, labels) for text in texts]
+    return None if None in found else LABEL_SEPARATOR.join(label for label in labels if label in found)
 
 
 def _folded(label: str) -> str:

@@ -86,7 +86,9 @@ class Plan:
         self, responses: Sequence[Response], codebook: Codebook, section: TeacherSection, chooser: Chooser
     ) -> None:
         self._codebook, self._section = codebook, section
-        self.shape = AnswerShape(codebook.names, section.reasoning, several=section.per_request > 1)
+        self.shape = AnswerShape(
+            codebook.names, section.reasoning, several=section.per_request > 1, any_number=codebook.any_number
+        )
         self._formats = {form: response_format(form, self.shape) for form in AnswerFormat}
         self._opening: tuple[Examples | None, dict[AnswerFormat, tuple[Message, ...]]] = (None, {})
         self._of: list[tuple[Response, Coding | None]] = []

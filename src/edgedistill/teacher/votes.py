@@ -6,13 +6,23 @@ Vote    a label, and how probable it and the others were where the endpoint says
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from edgedistill.teacher.formats import FIRST_ID, AnswerShape
 from edgedistill.teacher.logprobs import label_probabilities
-from edgedistill.teacher.parsing import Cause, Failure, content_of, label_among, read_label, unusable
+from edgedistill.teacher.parsing import (
+    Cause,
+    Failure,
+    content_of,
+    label_among,
+    labels_among,
+    labels_given,
+    read_label,
+    read_labels,
+    unusable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +30,7 @@ class Vote:
     """One vote on one response.
 
     Attributes:
-        label: One of the codebook's labels.
+        label: One of the codebook's labels; where any number may hold, all that do, joined.
         probabilities: Per label, in (0, 1], summing to 1, labels of no known probability left out; None where the
             answer came without probabilities.
     """
@@ -49,15 +59,15 @@ def read_votes(answer: Mapping[str, Any], shape: AnswerShape) -> Votes | Failure
         label = _single(answer, shape)
         if isinstance(label, Failure):
             return label
-        return {FIRST_ID: Vote(label, label_probabilities(answer, [label], shape.labels)[0])}
+        return {FIRST_ID: Vote(label, _probabilities(answer, [label], shape)[0])}
     content = content_of(answer)
     if isinstance(content, Failure):
         return content
-    entries = list(_entries(content))
+    entries = list(_entries(content, shape))
     if not entries:
         return unusable(Cause.UNREADABLE, answer)
-    labels = [label_among(given, shape.labels) if given is not None else None for _, given in entries]
-    probabilities = label_probabilities(answer, labels, shape.labels)
+    labels = [_code(given, shape) for _, given in entries]
+    probabilities = _probabilities(answer, labels, shape)
     times = Counter(ident for ident, _ in entries)
     votes = {
         ident: Vote(label, probable)
@@ -73,17 +83,30 @@ def read_first_vote(answer: Mapping[str, Any], shape: AnswerShape) -> Votes | Fa
     return votes if isinstance(votes, Failure) or FIRST_ID in votes else unusable(Cause.UNREADABLE, answer)
 
 
+def _probabilities(
+    answer: Mapping[str, Any], chosen: Sequence[str | None], shape: AnswerShape
+) -> Sequence[Mapping[str, float] | None]:
+    return [None] * len(chosen) if shape.any_number else label_probabilities(answer, chosen, shape.labels)
+
+
+def _code(given: object, shape: AnswerShape) -> str | None:
+    if shape.any_number:
+        return labels_among(given, shape.labels)
+    readable = isinstance(given, str | int) and not isinstance(given, bool)
+    return label_among(str(given), shape.labels) if readable else None
+
+
 def _single(answer: Mapping[str, Any], shape: AnswerShape) -> str | Failure:
-    label = read_label(answer, shape.labels)
+    label = read_labels(answer, shape.labels) if shape.any_number else read_label(answer, shape.labels)
     if not (shape.reasoning and isinstance(label, Failure)):
         return label
     content = content_of(answer)  # in plain text, the label stands in the last line
-    last = content.splitlines()[-1] if isinstance(content, str) and content else ""
-    return label_among(last.casefold().removeprefix("label:"), shape.labels) or label
+    last = content.splitlines()[-1].casefold() if isinstance(content, str) and content else ""
+    return _code(last.removeprefix("labels:").removeprefix("label:"), shape) or label
 
 
-def _entries(content: str) -> Iterator[tuple[str, str | None]]:
-    """Yield the id and the label of every entry; the label is None where there is none that could be read."""
+def _entries(content: str, shape: AnswerShape) -> Iterator[tuple[str, object]]:
+    """Yield the id of every entry, and what stands there as its label or labels."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
@@ -92,9 +115,11 @@ def _entries(content: str) -> Iterator[tuple[str, str | None]]:
                 yield found[1], found[2].rsplit("|", 1)[-1]
         return
     if isinstance(value, dict):
-        value = next((each for each in value.values() if isinstance(each, list)), [value])
+        value = next((each for each in value.values() if isinstance(each, list) and _holds_objects(each)), [value])
     for entry in value if isinstance(value, list) else ():
         if isinstance(entry, dict) and isinstance(ident := entry.get("id"), str | int):
-            label = entry.get("label")
-            readable = isinstance(label, str | int) and not isinstance(label, bool)
-            yield str(ident).strip(), str(label) if readable else None
+            yield str(ident).strip(), labels_given(entry) if shape.any_number else entry.get("label")
+
+
+def _holds_objects(listed: Sequence[object]) -> bool:
+    return all(isinstance(each, dict) for each in listed)

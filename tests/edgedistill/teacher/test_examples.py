@@ -11,8 +11,13 @@ from edgedistill.student import backbone_folder
 from edgedistill.student.embedding import embedder
 from edgedistill.teacher import Plan, choose_examples, example_chooser
 from edgedistill.teacher.examples import shared
+from edgedistill_serve.task import Kind, Label, Task
 
 from .codings import CODEBOOK, section
+
+
+def task(*labels: str, kind: Kind = "nominal") -> Task:
+    return Task(kind=kind, labels=tuple(map(Label, labels)), inputs=("response",))
 
 
 def rows(*labels: str, start: int = 0) -> tuple[CodedResponse, ...]:
@@ -23,14 +28,16 @@ def rows(*labels: str, start: int = 0) -> tuple[CodedResponse, ...]:
 
 
 def test_examples_are_balanced_and_the_labels_take_turns() -> None:
-    chosen = choose_examples(TrainRows(rows(*"aaaaabbbbbccccc")), ("a", "b", "c"), 7)
+    chosen = choose_examples(TrainRows(rows(*"aaaaabbbbbccccc")), task("a", "b", "c"), 7)
     assert [row.label for row in chosen] == ["a", "b", "c", "a", "b", "c", "a"]
     assert len({row.response.id for row in chosen}) == 7
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:
     given = rows(*"aaaabbbb")
-    assert choose_examples(TrainRows(given), ("a", "b"), 4) == choose_examples(TrainRows(given[::-1]), ("a", "b"), 4)
+    assert choose_examples(TrainRows(given), task("a", "b"), 4) == choose_examples(
+        TrainRows(given[::-1]), task("a", "b"), 4
+    )
 
 
 def test_more_rows_change_few_examples() -> None:
@@ -40,16 +47,28 @@ def test_more_rows_change_few_examples() -> None:
 
 
 def choose_examples_ids(given: tuple[CodedResponse, ...]) -> list[str]:
-    return [row.response.id for row in choose_examples(TrainRows(given), ("a", "b"), 8)]
+    return [row.response.id for row in choose_examples(TrainRows(given), task("a", "b"), 8)]
 
 
 def test_no_examples_are_wanted_by_default() -> None:
-    assert choose_examples(TrainRows(()), ("a", "b"), 0) == ()
+    assert choose_examples(TrainRows(()), task("a", "b"), 0) == ()
 
 
 def test_a_label_with_too_few_rows_is_named() -> None:
     with pytest.raises(ProjectFileError, match="2 train rows of the label 'b', and there are 1"):
-        choose_examples(TrainRows(rows(*"aaab")), ("a", "b"), 4)
+        choose_examples(TrainRows(rows(*"aaab")), task("a", "b"), 4)
+
+
+def test_a_row_of_several_labels_is_an_example_once_and_rows_without_a_label_are_shown_too() -> None:
+    given = TrainRows(rows(*["a;b"] * 6, *["none"] * 6))
+    chosen = choose_examples(given, task("a", "b", kind="multilabel"), 6)
+    assert [row.label for row in chosen] == ["a;b", "a;b", "none", "a;b", "a;b", "none"]
+    assert len({row.response.id for row in chosen}) == 6
+
+
+def test_no_example_without_a_label_is_wanted_where_every_row_has_one() -> None:
+    chosen = choose_examples(TrainRows(rows(*["a"] * 3, *["b"] * 3)), task("a", "b", kind="multilabel"), 4)
+    assert sorted(row.label for row in chosen) == ["a", "a", "b", "b"]
 
 
 def response(text: str, ident: str = "new") -> Response:
@@ -67,7 +86,7 @@ def by_length(rows: Sequence[Mapping[str, str]]) -> npt.NDArray[np.float32]:
 
 
 def chosen(rows: TrainRows, text: str, **fields: object) -> list[str]:
-    choose = example_chooser(section("http://x.org", **fields), rows, ("a", "b"), by_length)
+    choose = example_chooser(section("http://x.org", **fields), rows, task("a", "b"), by_length)
     return [row.response.id for row in choose([response(text)])[0]]
 
 
@@ -105,7 +124,7 @@ def test_an_example_with_the_response_s_own_text_is_not_shown_beside_it() -> Non
 def test_minilm_finds_the_row_that_says_the_same_in_other_words() -> None:
     embed = embedder(backbone_folder("minilm", Path()), 64)
     rows = train(same="You kept on trying until it worked.", other="The answer is three quarters.", off="I like pizza.")
-    choose = example_chooser(section("http://x.org", few_shot_choice="similar", few_shot=1), rows, ("a",), embed)
+    choose = example_chooser(section("http://x.org", few_shot_choice="similar", few_shot=1), rows, task("a"), embed)
     ((found,),) = choose([response("Jordan, you did not give up!")])
     assert found.response.id == "same"
 

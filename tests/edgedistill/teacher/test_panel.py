@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 
 from edgedistill.records.types import SetAside, Soft, TeacherLabel
 from edgedistill.teacher import Labelling, Usage, joint_labelling
+from edgedistill_serve.task import Label, Task
 
 from .codings import responses
 
 ROWS = responses("one text")
+TASK = Task(kind="nominal", labels=tuple(map(Label, "abc")), inputs=("response",))
 
 
 def says(label: str, *votes: str, soft: Soft = "votes", shares: dict[str, float] | None = None) -> Labelling:
@@ -23,7 +25,7 @@ NOTHING = Labelling((), (SetAside("responses.csv", 2, "r2", "the votes tie"),), 
 
 
 def joined(weights: dict[str, float] | None = None, **teachers: Labelling) -> TeacherLabel | SetAside:
-    found = joint_labelling(ROWS, teachers, weights or dict.fromkeys(teachers, 1.0))
+    found = joint_labelling(ROWS, teachers, weights or dict.fromkeys(teachers, 1.0), TASK)
     (row,) = (*found.labels, *found.set_aside)
     return row
 
@@ -35,7 +37,7 @@ def label(row: TeacherLabel | SetAside) -> TeacherLabel:
 
 def test_one_teacher_s_labels_are_what_they_are() -> None:
     alone = says("a", "a", "b", "a")
-    assert joint_labelling(ROWS, {"m": alone}, {"m": 0.0}) is alone
+    assert joint_labelling(ROWS, {"m": alone}, {"m": 0.0}, TASK) is alone
 
 
 def test_the_majority_of_the_teachers_gives_the_label() -> None:
@@ -87,7 +89,7 @@ def test_soft_labels_of_both_kinds_are_called_mixed() -> None:
 
 
 def test_what_the_teachers_took_is_added_up() -> None:
-    usage = joint_labelling(ROWS, {"x": says("a"), "y": says("a", "a", "a")}, {"x": 1, "y": 1}).usage
+    usage = joint_labelling(ROWS, {"x": says("a"), "y": says("a", "a", "a")}, {"x": 1, "y": 1}, TASK).usage
     assert (usage.asked, usage.nano_dollars) == (3, 14)
 
 

@@ -1,0 +1,227 @@
+"""A teacher that may give any number of labels: what it is asked, what it may answer, and how its votes are counted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgedistill.records.types import CodedResponse, Response, SetAside, TeacherLabel
+from edgedistill.teacher import AnswerCache, Codebook, Labelling, Usage, coding_messages, joint_labelling
+from edgedistill.teacher.formats import AnswerFormat, AnswerShape, response_format
+from edgedistill.teacher.label_votes import count_label_votes
+from edgedistill.teacher.labelling import label_responses
+from edgedistill.teacher.parsing import Cause, Failure, read_labels
+from edgedistill.teacher.votes import Vote, read_votes
+from edgedistill_serve.task import Label, Task, split_labels
+
+from .codings import AT_ONCE, responses, section
+from .stand_in import StandIn, completion
+
+LABELS = ("cause", "effect", "worked example")
+TASK = Task(kind="multilabel", labels=tuple(map(Label, LABELS)), inputs=("response",))
+CODEBOOK = Codebook("Code the explanation.", TASK.labels, TASK.inputs, any_number=True)
+
+
+def answer(content: str) -> dict[str, Any]:
+    return {"choices": [{"message": {"content": content}, "finish_reason": "stop"}]}
+
+
+def coded(*votes: str, ties: str = "set_aside") -> TeacherLabel | None:
+    return count_label_votes("r", votes, "first_vote" if ties == "first_vote" else "set_aside", "m", TASK)
+
+
+def test_the_answer_is_asked_for_as_a_list_of_the_codebook_s_labels() -> None:
+    shape = AnswerShape(LABELS, any_number=True)
+    form = response_format(AnswerFormat.SCHEMA, shape)
+    assert form is not None
+    schema = form["json_schema"]["schema"]
+    assert schema["properties"] == {"labels": {"type": "array", "items": {"type": "string", "enum": list(LABELS)}}}
+    assert schema["required"] == ["labels"]
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        (AnswerFormat.JSON, '{"labels": ["…"]}, the labels being all of these that hold, or an empty list'),
+        (AnswerFormat.TEXT, "the labels that hold and nothing else, semicolons between them, or none"),
+    ],
+)
+def test_the_prompt_says_that_any_number_of_labels_may_hold(form: AnswerFormat, told: str) -> None:
+    system = coding_messages(CODEBOOK, {"response": "x"}, form=form)[0]["content"]
+    assert told in system
+    assert '"worked example"' in system
+
+
+@pytest.mark.parametrize(
+    ("code", "form", "shown"),
+    [
+        ("cause;effect", AnswerFormat.SCHEMA, '{"labels": ["cause", "effect"]}'),
+        ("none", AnswerFormat.SCHEMA, '{"labels": []}'),
+        ("cause;effect", AnswerFormat.TEXT, "cause;effect"),
+        ("none", AnswerFormat.TEXT, "none"),
+    ],
+)
+def test_an_example_shows_its_labels_in_the_form_that_is_asked_for(code: str, form: AnswerFormat, shown: str) -> None:
+    example = CodedResponse(Response("e", {"response": "seen"}, "h.csv", 2), code)
+    assert coding_messages(CODEBOOK, {"response": "x"}, [example], form)[2]["content"] == shown
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        ('{"labels": ["effect", "cause"]}', "cause;effect"),
+        ('{"labels": []}', "none"),
+        ('{"labels": ["none"]}', "none"),
+        ('{"labels": ["Cause", " worked  example ", "cause"]}', "cause;worked example"),
+        ('{"labels": "cause; effect"}', "cause;effect"),
+        ('{"label": ["effect"]}', "effect"),
+        ('["effect"]', "effect"),
+        ("effect; cause", "cause;effect"),
+        ("None.", "none"),
+        ('```json\n{"labels": ["effect"]}\n```', "effect"),
+    ],
+)
+def test_labels_are_read_in_every_form_that_teachers_give(content: str, code: str) -> None:
+    assert read_labels(answer(content), LABELS) == code
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        ('{"labels": ["cause", "reason"]}', Cause.NO_SUCH_LABEL),
+        ('{"labels": ["cause", "none"]}', Cause.NO_SUCH_LABEL),
+        ('{"labels": [""]}', Cause.NO_SUCH_LABEL),
+        ('{"labels": [1]}', Cause.NO_SUCH_LABEL),
+        ('{"labels": null}', Cause.UNREADABLE),
+        ('{"why": "x"}', Cause.UNREADABLE),
+        ("It names a cause.", Cause.UNREADABLE),
+    ],
+)
+def test_an_answer_with_anything_else_gives_no_code(content: str, cause: Cause) -> None:
+    failure = read_labels(answer(content), LABELS)
+    assert isinstance(failure, Failure)
+    assert failure.cause is cause
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each, max_size=3)))
+def test_no_answer_breaks_the_reading(value: Any) -> None:
+    found = read_labels(answer(json.dumps({"labels": value})), LABELS)
+    assert isinstance(found, Failure) or found == "none" or split_labels(found, TASK)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"codings": [{"id": "1", "labels": ["cause", "effect"]}, {"id": "2", "labels": []}]}',
+        '[{"id": 1, "labels": ["cause", "effect"]}, {"id": 2, "labels": []}]',
+        "1: cause; effect\n2: none",
+    ],
+)
+def test_labels_of_several_responses_are_read_from_one_answer(content: str) -> None:
+    shape = AnswerShape(LABELS, several=True, any_number=True)
+    assert read_votes(answer(content), shape) == {"1": Vote("cause;effect"), "2": Vote("none")}
+
+
+def test_an_answer_to_one_of_several_responses_may_stand_alone() -> None:
+    shape = AnswerShape(LABELS, several=True, any_number=True)
+    assert read_votes(answer('{"id": "1", "labels": ["cause"]}'), shape) == {"1": Vote("cause")}
+
+
+def test_with_a_reason_in_plain_text_the_labels_stand_in_the_last_line() -> None:
+    shape = AnswerShape(LABELS, reasoning=True, any_number=True)
+    assert read_votes(answer("It says why.\nLabels: Cause; effect"), shape) == {"1": Vote("cause;effect")}
+
+
+def test_a_label_holds_where_more_than_half_of_the_votes_name_it() -> None:
+    label = coded("cause", "cause;effect", "effect;cause")
+    assert label is not None
+    assert label.label == "cause;effect"
+    assert label.shares == {"cause": 1.0, "effect": pytest.approx(2 / 3)}
+
+
+def test_consistency_is_the_share_of_votes_that_name_just_the_labels_that_hold() -> None:
+    same = coded("cause;effect", "cause;effect", "cause")
+    none_of_them = coded("cause;effect", "cause;worked example", "effect;worked example")
+    assert same is not None
+    assert none_of_them is not None
+    assert same.consistency == pytest.approx(2 / 3)
+    assert (none_of_them.label, none_of_them.consistency) == ("cause;effect;worked example", 0.0)
+
+
+def test_votes_that_share_no_label_say_that_none_holds() -> None:
+    label = coded("cause", "effect", "none")
+    assert label is not None
+    assert label.label == "none"
+
+
+def test_a_tie_over_one_label_sets_the_response_aside() -> None:
+    assert coded("cause", "cause;effect") is None
+
+
+def test_a_tie_over_a_label_can_go_as_the_first_vote_says() -> None:
+    with_it, without = coded("cause;effect", "cause", ties="first_vote"), coded("cause", "effect", ties="first_vote")
+    assert with_it is not None
+    assert without is not None
+    assert (with_it.label, without.label) == ("cause;effect", "cause")
+
+
+def test_labels_come_from_an_endpoint_and_from_the_cache_alike(tmp_path: Path) -> None:
+    by_seed = (["effect", "cause"], ["cause"], ["cause", "effect"])
+
+    def coding(again: bool) -> Labelling:
+        with AnswerCache(tmp_path) as cache:
+            given = section(teacher.base_url, votes=3)
+            return label_responses(responses("a"), CODEBOOK, given, cache, offline=again, patience=AT_ONCE)
+
+    with StandIn(lambda body, _: completion(json.dumps({"labels": by_seed[body["seed"]]}))) as teacher:
+        first, again = coding(False), coding(True)
+    (label,) = first.labels
+    assert label.votes == ("cause;effect", "cause", "cause;effect")
+    assert (label.label, label.consistency) == ("cause;effect", pytest.approx(2 / 3))
+    assert again.labels == first.labels
+
+
+def test_a_label_that_half_of_the_votes_name_sets_aside_with_the_votes_as_detail(tmp_path: Path) -> None:
+    by_seed = (["effect"], [])
+    with (
+        StandIn(lambda body, _: completion(json.dumps({"labels": by_seed[body["seed"]]}))) as teacher,
+        AnswerCache(tmp_path) as cache,
+    ):
+        found = label_responses(responses("a"), CODEBOOK, section(teacher.base_url, votes=2), cache, patience=AT_ONCE)
+    assert found.labels == ()
+    assert [(row.reason, row.detail) for row in found.set_aside] == [("the votes tie", "effect, none")]
+
+
+def opinion(label: str) -> Labelling:
+    shares = dict.fromkeys(split_labels(label, TASK), 1.0)
+    return Labelling((TeacherLabel("r2", label, 1.0, shares, (label,), "m"),), (), Usage())
+
+
+def joint(weights: dict[str, float], **teachers: str) -> TeacherLabel | SetAside:
+    labellings = {name: opinion(label) for name, label in teachers.items()}
+    found = joint_labelling(responses("text"), labellings, weights, TASK)
+    (row,) = (*found.labels, *found.set_aside)
+    return row
+
+
+def test_several_teachers_give_each_label_that_most_of_them_give() -> None:
+    row = joint(dict.fromkeys("xyz", 1.0), x="cause", y="cause;effect", z="effect;worked example")
+    assert isinstance(row, TeacherLabel)
+    assert row.label == "cause;effect"
+    assert row.shares == {name: pytest.approx(share) for name, share in zip(LABELS, (2 / 3, 2 / 3, 1 / 3), strict=True)}
+    assert row.consistency == pytest.approx(1 / 3)
+
+
+def test_teachers_of_equal_weight_who_differ_over_a_label_tie() -> None:
+    row = joint({"x": 1.0, "y": 1.0}, x="cause", y="cause;effect")
+    assert isinstance(row, SetAside)
+    assert (row.reason, row.detail) == ("the teachers tie", "x: cause, y: cause;effect")
+
+
+def test_a_teacher_with_more_weight_decides() -> None:
+    row = joint({"x": 0.7, "y": 0.6}, x="none", y="effect")
+    assert isinstance(row, TeacherLabel)
+    assert row.label == "none"
