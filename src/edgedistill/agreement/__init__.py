@@ -8,8 +8,13 @@ paired.py         compare(), change(): two codings of the same rows against a th
 mcnemar.py        mcnemar(): is one of two codings right more often?
 probabilities.py  probability_figures(): AUC, Brier score, log loss, calibration error, reliability
 subgroups.py      subgroups(): agreement and mean difference per group of learners
-prevalence.py     prevalence(): class shares corrected for error rates
+prevalence.py     prevalence(), set_prevalence(): class shares corrected for error rates
 statistics.py     statistics of many confusion matrices at once
+label_sets.py     of a multilabel task: which labels hold, and statistics of them
+set_measuring.py  agreement() of a multilabel task
+masi.py           Krippendorff's alpha of sets of labels
+pairs.py          two codings on the same resamples
+ranking.py        the area under the ROC curve
 bootstrap.py      resampled rows and groups, and intervals
 checking.py       what every comparison asks of its codings
 table.py          agreement_table(): several Agreements side by side in the terminal
@@ -20,7 +25,7 @@ from edgedistill.agreement.ceiling import BesideHumans, Ceiling, CoderPair, ceil
 from edgedistill.agreement.mcnemar import McNemar, mcnemar
 from edgedistill.agreement.measuring import agreement
 from edgedistill.agreement.paired import Change, Comparison, change, compare
-from edgedistill.agreement.prevalence import Prevalence, prevalence
+from edgedistill.agreement.prevalence import Prevalence, prevalence, set_prevalence
 from edgedistill.agreement.probabilities import Probabilities, ReliabilityBin, probability_figures
 from edgedistill.agreement.subgroups import Subgroup, subgroups
 from edgedistill.agreement.table import agreement_table
@@ -52,5 +57,6 @@ __all__ = [
     "mcnemar",
     "prevalence",
     "probability_figures",
+    "set_prevalence",
     "subgroups",
 ]

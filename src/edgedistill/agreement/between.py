@@ -8,6 +8,8 @@ from typing import Any, Literal
 import krippendorff
 import numpy as np
 
+from edgedistill.agreement.label_sets import held_labels
+from edgedistill.agreement.masi import masi_alpha
 from edgedistill.agreement.measuring import agreement
 from edgedistill.agreement.types import Estimate
 from edgedistill_serve.task import Task
@@ -21,7 +23,8 @@ class Pair:
         first: One coder's name.
         second: The other's.
         rows: Rows that both coded.
-        kappa: Cohen's κ, for an ordinal task weighted quadratically, with its 95 % interval; None if it is undefined.
+        kappa: Cohen's κ, for an ordinal task weighted quadratically, for a multilabel task the mean over labels, with
+            its 95 % interval; None if it is undefined.
     """
 
     first: str
@@ -36,8 +39,9 @@ class Between:
 
     Attributes:
         pairs: Every two of them.
-        alpha: Krippendorff's alpha (Krippendorff 2011), nominal or ordinal as the task is, in [-1, 1]; None where it is
-            undefined: no row was coded by two, or all codes of such rows are the same.
+        alpha: Krippendorff's alpha (Krippendorff 2011), nominal or ordinal as the task is, for a multilabel task with
+            the MASI distance, in [-1, 1]; None where it is undefined: no row was coded by two, or all codes of such
+            rows are the same.
         rows: Rows that at least two of them coded; alpha is over these.
     """
 
@@ -58,10 +62,17 @@ def agreement_between(codings: Mapping[str, Mapping[str, str]], task: Task) -> B
         task: Its labels, in codebook order, are the only ones allowed.
 
     Raises:
-        DataError: A label that the task does not have; a multilabel task.
+        DataError: A label that the task does not have.
     """
     pairs = tuple(_pair(first, second, codings, task) for first, second in combinations(codings, 2))
     ids = dict.fromkeys(ident for coding in codings.values() for ident in coding)
+    if task.kind == "multilabel":
+        sets = [
+            [held_labels([coding[ident]], task, name)[0] if ident in coding else None for ident in ids]
+            for name, coding in codings.items()
+        ]
+        shared = sum(sum(ident in coding for coding in codings.values()) >= 2 for ident in ids)
+        return Between(pairs, masi_alpha(sets), shared)
     places = {name: float(place) for place, name in enumerate(task.names)}
     table = np.array([[places[coding[i]] if i in coding else np.nan for i in ids] for coding in codings.values()])
     table = table[:, (~np.isnan(table)).sum(axis=0) >= 2]

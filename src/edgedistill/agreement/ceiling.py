@@ -98,7 +98,7 @@ def ceiling(
         seed: Of the resampling.
 
     Raises:
-        DataError: Fewer than two coders; a label that the task does not have; a multilabel task.
+        DataError: Fewer than two coders; a label that the task does not have.
     """
     if len(codings) < 2:
         raise DataError("a ceiling takes two human coders", mend="Name the columns of both.")

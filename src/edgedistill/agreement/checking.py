@@ -9,19 +9,6 @@ from edgedistill.errors import DataError
 from edgedistill_serve.task import Task
 
 
-def check_kind(task: Task) -> None:
-    """Check that a response of the task has one label.
-
-    Raises:
-        DataError: The task is multilabel.
-    """
-    if task.kind == "multilabel":
-        raise DataError(
-            "the agreement of multilabel codings is not built yet",
-            mend="Compare one label at a time as a nominal task.",
-        )
-
-
 def check_lengths(reference: Sequence[str], **codings: Sequence[str]) -> None:
     """Check that there are rows, and as many of each coding.
 

@@ -14,7 +14,9 @@ from sklearn.metrics import (
 )
 
 from edgedistill.agreement.bootstrap import confusion_of, defined, estimate, resample_confusions
-from edgedistill.agreement.checking import check_groups, check_kind, check_lengths, indices
+from edgedistill.agreement.checking import check_groups, check_lengths, indices
+from edgedistill.agreement.label_sets import held_labels
+from edgedistill.agreement.set_measuring import set_agreement
 from edgedistill.agreement.statistics import (
     Counts,
     Values,
@@ -52,7 +54,8 @@ def agreement(
     (Efron 1979).
 
     Args:
-        reference: The label per row that counts as right, such as a human code.
+        reference: The label per row that counts as right, such as a human code; of a multilabel task the labels that
+            hold, joined.
         coded: The label per row that is judged, such as a student's.
         task: Its labels, in codebook order, are the only ones allowed.
         groups: What each row belongs to, such as a learner. With groups the bootstrap draws whole groups, so that the
@@ -62,14 +65,16 @@ def agreement(
         seed: Of the resampling; the same seed gives the same intervals.
 
     Raises:
-        DataError: No rows; lengths that differ; a label that the task does not have; a multilabel task; a single
-            group, from which no interval can be had.
+        DataError: No rows; lengths that differ; a label that the task does not have; a single group, from which no
+            interval can be had.
     """
-    check_kind(task)
     check_lengths(reference, coded=coded)
     check_groups(len(reference), groups, resamples)
     if positive is not None and positive not in task.names:
         raise DataError(f"the task has no label {positive!r}", mend=f"Its labels: {', '.join(task.names)}.")
+    if task.kind == "multilabel":
+        sets = held_labels(reference, task, "reference"), held_labels(coded, task, "coded")
+        return set_agreement(*sets, task, groups, positive, resamples, seed)
     truth, judged = indices(reference, task, "reference"), indices(coded, task, "coded")
     labels, ordinal = len(task.names), task.kind == "ordinal"
     drawn = resample_confusions(truth, judged, labels, groups, resamples, np.random.default_rng(seed))

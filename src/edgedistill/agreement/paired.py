@@ -1,16 +1,15 @@
 """Two codings of the same rows against a third: what one gains or loses, with paired intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from scipy.sparse import coo_array
-
-from edgedistill.agreement.bootstrap import confusion_of, defined, estimate, resample_cells
-from edgedistill.agreement.checking import check_groups, check_kind, check_lengths, indices
+from edgedistill.agreement.bootstrap import estimate
+from edgedistill.agreement.checking import check_groups, check_lengths
+from edgedistill.agreement.label_sets import SetStatistic, mean_kappas, set_statistics
 from edgedistill.agreement.mcnemar import McNemar, mcnemar
-from edgedistill.agreement.statistics import Counts, Statistic, kappas, statistics_of
+from edgedistill.agreement.pairs import Drawn, draw_labels, draw_sets
+from edgedistill.agreement.statistics import Statistic, kappas, statistics_of
 from edgedistill.agreement.types import Estimate
 from edgedistill_serve.task import Task
 
@@ -24,8 +23,8 @@ class Change:
         flips: Rows whose label differs.
         flip_rate: Their share, with its interval.
         kappa_lost: The first coding's agreement with the reference less the second's: Cohen's κ, quadratic weighted for
-            an ordinal task. The interval is paired: both are recomputed on the same resampled rows. None where either
-            is undefined.
+            an ordinal task, the mean over labels for a multilabel one. The interval is paired: both are recomputed on
+            the same resampled rows. None where either is undefined.
     """
 
     rows: int
@@ -88,10 +87,10 @@ def change(
         DataError: As `agreement` says.
     """
     drawn = _draw(reference, before, after, task, _several(groups), resamples, seed)
-    flips = int((drawn.first != drawn.second).sum())
-    quadratic = task.kind == "ordinal"
-    lost = drawn.difference(lambda confusions: -kappas(confusions, quadratic=quadratic))
-    return Change(len(drawn.truth), flips, estimate(flips / len(drawn.truth), drawn.flip_rates), lost)
+    flips, rows = int(drawn.flipped.sum()), len(drawn.flipped)
+    kappa = _kappa(task)
+    lost = drawn.difference(lambda found: -kappa(found))
+    return Change(rows, flips, estimate(flips / rows, drawn.flip_rates), lost)
 
 
 def compare(
@@ -101,7 +100,7 @@ def compare(
     task: Task,
     *,
     groups: Sequence[str] | None = None,
-    statistics: Mapping[str, Statistic] | None = None,
+    statistics: Mapping[str, Statistic] | Mapping[str, SetStatistic] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
@@ -115,7 +114,8 @@ def compare(
         second: The other, such as the student's.
         task: Its labels are the only ones in all three.
         groups: What each row belongs to; whole groups are then drawn. None, or one group: every row stands for itself.
-        statistics: What is compared, by name; None for accuracy, macro-F1, macro precision, macro recall, κ and MCC.
+        statistics: What is compared, by name; None for accuracy, macro-F1, macro precision, macro recall, κ and MCC, of
+            a multilabel task `set_statistics`.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
@@ -124,11 +124,13 @@ def compare(
     """
     groups = _several(groups)
     drawn = _draw(reference, first, second, task, groups, resamples, seed)
-    one, other = drawn.first == drawn.truth, drawn.second == drawn.truth
+    one, other = drawn.first_right, drawn.second_right
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
-    wanted = statistics_of(ordinal=task.kind == "ordinal") if statistics is None else statistics
+    wanted: Mapping[str, Callable[[Any], Any]] | None = statistics
+    if wanted is None:
+        wanted = set_statistics() if task.kind == "multilabel" else statistics_of(ordinal=task.kind == "ordinal")
     return Comparison(
-        rows=len(drawn.truth),
+        rows=len(one),
         both_right=int((one & other).sum()),
         only_first_right=only_first,
         only_second_right=only_second,
@@ -138,38 +140,11 @@ def compare(
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Drawn:
-    """Rows and their resamples: label indices per row, and per resample how often each kind of row was drawn.
-
-    Rows are of one kind where all three labels are the same; there are far fewer kinds than there could be.
-    """
-
-    truth: Counts
-    first: Counts
-    second: Counts
-    kinds: Counts
-    drawn: Counts
-    labels: int
-
-    @property
-    def flip_rates(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        first, second = self.kinds // self.labels % self.labels, self.kinds % self.labels
-        return np.asarray(self.drawn[:, first != second].sum(axis=1) / self.drawn.sum(axis=1), dtype=np.float64)
-
-    def difference(self, statistic: Statistic) -> Estimate | None:
-        """The statistic of the second coding less that of the first."""
-        truth, first, second = self.kinds // self.labels**2, self.kinds // self.labels % self.labels, self.kinds
-        resampled = statistic(self._confusions(truth, second % self.labels)) - statistic(self._confusions(truth, first))
-        value = statistic(confusion_of(self.truth, self.second, self.labels)[None]) - statistic(
-            confusion_of(self.truth, self.first, self.labels)[None]
-        )
-        return defined(float(value[0]), resampled)
-
-    def _confusions(self, truth: Counts, coded: Counts) -> Counts:
-        places = (np.arange(len(self.kinds)), truth * self.labels + coded)
-        of_kind = coo_array((np.ones(len(self.kinds), dtype=np.int64), places), shape=(len(self.kinds), self.labels**2))
-        return np.asarray(self.drawn @ of_kind.tocsr()).reshape(-1, self.labels, self.labels)
+def _kappa(task: Task) -> Callable[[Any], Any]:
+    if task.kind == "multilabel":
+        return mean_kappas
+    quadratic = task.kind == "ordinal"
+    return lambda confusions: kappas(confusions, quadratic=quadratic)
 
 
 def _draw(
@@ -180,17 +155,11 @@ def _draw(
     groups: Sequence[str] | None,
     resamples: int,
     seed: int,
-) -> _Drawn:
-    check_kind(task)
+) -> Drawn:
     check_lengths(reference, first=first, second=second)
     check_groups(len(reference), groups, resamples)
-    truth, one, other = (
-        indices(coding, task, name) for name, coding in (("reference", reference), ("first", first), ("second", second))
-    )
-    labels = len(task.names)
-    kinds, kind_of_row = np.unique((truth * labels + one) * labels + other, return_inverse=True)
-    drawn = resample_cells(kind_of_row, len(kinds), groups, resamples, np.random.default_rng(seed))
-    return _Drawn(truth, one, other, kinds, drawn, labels)
+    draw = draw_sets if task.kind == "multilabel" else draw_labels
+    return draw(reference, first, second, task, groups, resamples, seed)
 
 
 def _several(groups: Sequence[str] | None) -> Sequence[str] | None:

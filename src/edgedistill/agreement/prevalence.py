@@ -32,12 +32,14 @@ class Prevalence:
     Attributes:
         rows: Responses that were counted.
         error_rates_from: Coded rows that the error rates come from.
-        method: ``Rogan-Gladen`` for two labels, else ``confusion matrix inverted``.
+        method: ``Rogan-Gladen`` for two labels and for each label of a multilabel task, else ``confusion matrix
+            inverted``.
         observed: By label the share of the classifier's labels; its interval is of the counting alone.
         corrected: By label the corrected share; its interval is of the counting and of the error rates. None where the
-            correction fails.
-        clipped: Whether a corrected share fell outside [0, 1]; it is then moved to the edge, and the shares sum to 1.
-        fails: Why there is no correction, else None.
+            correction fails; of a multilabel task, labels for which it fails are left out.
+        clipped: Whether a corrected share fell outside [0, 1]; it is then moved to the edge. The shares sum to 1, but
+            for a multilabel task.
+        fails: Why there is no correction, or of which labels there is none, else None.
     """
 
     rows: int
@@ -90,6 +92,43 @@ def prevalence(
         corrected=corrected,
         clipped=clipped,
         fails=fails,
+    )
+
+
+def set_prevalence(
+    observed: Mapping[str, int],
+    rows: int,
+    tables: Mapping[str, Sequence[Sequence[int]]],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Prevalence:
+    """Correct how often each label of a multilabel task is given, each by itself.
+
+    Args:
+        observed: By label, how many responses the classifier gave it.
+        rows: How many responses there are, at least one.
+        tables: By label row counts of the coded rows, ``[in the reference][in the coding]``.
+        resamples: Bootstrap resamples, at least 1.
+        seed: Of the resampling.
+
+    Raises:
+        DataError: As `prevalence` says.
+    """
+    found = {
+        label: prevalence({f"not {label}": rows - count, label: count}, tables[label], resamples=resamples, seed=seed)
+        for label, count in observed.items()
+    }
+    fails = "; ".join(f"{label}: {each.fails}" for label, each in found.items() if each.fails)
+    corrected = {label: each.corrected[label] for label, each in found.items() if each.corrected}
+    return Prevalence(
+        rows=rows,
+        error_rates_from=max(each.error_rates_from for each in found.values()),
+        method="Rogan-Gladen",
+        observed={label: each.observed[label] for label, each in found.items()},
+        corrected=corrected or None,
+        clipped=any(each.clipped for each in found.values()),
+        fails=fails or None,
     )
 
 

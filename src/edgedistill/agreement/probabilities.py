@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from edgedistill.agreement.bootstrap import defined, estimate, row_weights
-from edgedistill.agreement.checking import check_groups, check_kind, check_lengths, indices
+from edgedistill.agreement.checking import check_groups, check_lengths, indices
+from edgedistill.agreement.label_sets import held_labels
+from edgedistill.agreement.ranking import Order
 from edgedistill.agreement.statistics import Counts, Values
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
@@ -25,12 +27,14 @@ _LEAST = float(np.finfo(np.float64).eps)
 class ReliabilityBin:
     """The rows whose label has a probability in ``(low, high]``.
 
+    Of a multilabel task, the rows with each of the labels: a row is in the bin of every label's probability.
+
     Attributes:
         low: The bin's lower edge; the first bin holds 0 too.
         high: Its upper edge.
         rows: Rows in it, at least 1.
         mean_probability: Mean of their labels' probabilities.
-        accuracy: Share of them that have the reference's label.
+        accuracy: Share of them that have the reference's label; of a multilabel task those of which the label holds.
     """
 
     low: float
@@ -50,8 +54,9 @@ class Probabilities:
             None where some label of the mean is undefined.
         auc_per_label: A label against the rest; None where all references are the label, or none is.
         brier: Mean squared error of the probabilities (Brier 1950): summed over labels, in [0, 2], for two labels half
-            of that.
-        log_loss: Mean negative logarithm of the reference's probability, in nats.
+            of that; of a multilabel task the mean over labels, in [0, 1].
+        log_loss: Mean negative logarithm of the reference's probability, in nats; of a multilabel task the mean over
+            labels of the binary one.
         ece: Expected calibration error, in [0, 1]: over the bins, the mean distance of accuracy and mean probability,
             weighted by rows (Guo et al. 2017, equation 5). On few rows it is above 0 even of perfect probabilities.
         reliability: The bins that hold rows, from low to high.
@@ -85,41 +90,51 @@ def probability_figures(
 
     Args:
         reference: The label per row that counts as right.
-        probabilities: Shape (rows, labels), labels in codebook order; each row sums to 1.
+        probabilities: Shape (rows, labels), labels in codebook order; each row sums to 1, but for a multilabel task.
         task: Its labels are the only ones allowed.
         groups: What each row belongs to; whole groups are then drawn. None: every row stands for itself.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
     Raises:
-        DataError: As `agreement` says; probabilities of another shape, or that do not sum to 1.
+        DataError: As `agreement` says; probabilities of another shape, outside [0, 1], or that do not sum to 1.
     """
-    check_kind(task)
     check_lengths(reference)
     check_groups(len(reference), groups, resamples)
-    truth = indices(reference, task, "reference")
+    _check_probabilities(probabilities, len(reference), task)
     labels = len(task.names)
-    if probabilities.shape != (len(truth), labels) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-6):
-        raise DataError(f"{len(truth)} rows of {labels} labels want as many probabilities, a row's summing to 1")
-    right = np.eye(labels)[truth]
-    losses = _Losses.of(truth, probabilities, right)
-    orders = [_Order.of(probabilities[:, place], right[:, place] == 1) for place in range(labels)]
+    if task.kind == "multilabel":
+        right = held_labels(reference, task, "reference").astype(np.float64)
+        losses, brier, loss = _losses_of_sets(right, probabilities)
+    else:
+        truth = indices(reference, task, "reference")
+        right = np.eye(labels)[truth]
+        losses, brier = _losses_of_labels(truth, probabilities, right), _brier(truth, probabilities)
+        loss = float(log_loss(truth, probabilities, labels=range(labels)))
+    orders = [Order.of(probabilities[:, place], right[:, place] == 1) for place in range(labels)]
     parts = [
         (losses.means(weights), np.array([order.areas(weights) for order in orders]).T)
-        for weights in row_weights(len(truth), groups, resamples, np.random.default_rng(seed))
+        for weights in row_weights(len(reference), groups, resamples, np.random.default_rng(seed))
     ]
     drawn = {name: np.concatenate([means[name] for means, _ in parts]) for name in parts[0][0]}
     areas = np.concatenate([each for _, each in parts])
     auc = {name: _auc(right[:, place], probabilities[:, place]) for place, name in enumerate(task.names)}
     return Probabilities(
-        rows=len(truth),
+        rows=len(reference),
         auc=defined(float(np.mean(list(auc.values()))), areas.mean(axis=1)),
         auc_per_label={name: defined(auc[name], areas[:, place]) for place, name in enumerate(task.names)},
-        brier=estimate(_brier(truth, probabilities), drawn["brier"]),
-        log_loss=estimate(float(log_loss(truth, probabilities, labels=range(labels))), drawn["log_loss"]),
+        brier=estimate(brier, drawn["brier"]),
+        log_loss=estimate(loss, drawn["log_loss"]),
         ece=estimate(losses.ece, drawn["ece"]),
         reliability=losses.table(drawn),
     )
+
+
+def _check_probabilities(probabilities: NDArray[np.float64], rows: int, task: Task) -> None:
+    sums = "" if task.kind == "multilabel" else ", a row's summing to 1"
+    fit = probabilities.shape == (rows, len(task.names)) and bool(((probabilities >= 0) & (probabilities <= 1)).all())
+    if not fit or (sums and not np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)):
+        raise DataError(f"{rows} rows of {len(task.names)} labels want as many probabilities{sums}")
 
 
 def _auc(is_label: Values, probability: Values) -> float:
@@ -138,82 +153,63 @@ class _Losses:
 
     Attributes:
         brier, log_loss: Per row.
-        chosen: Per row the probability of its label, that is its largest.
-        hit: Per row whether that label is the reference's.
-        bins: Per row its bin.
+        held: Per row and bin how many of its probabilities are in it: those of its labels.
+        hits: Per row and bin how many of them are of a label that the reference has.
+        summed: Per row and bin their sum.
     """
 
     brier: Values
     log_loss: Values
-    chosen: Values
-    hit: Values
-    bins: Counts
-
-    @classmethod
-    def of(cls, truth: Counts, probabilities: Values, right: Values) -> "_Losses":
-        squared = ((probabilities - right) ** 2).sum(axis=1) / (2 if probabilities.shape[1] == 2 else 1)
-        chosen = probabilities.max(axis=1)
-        return cls(
-            squared,
-            -np.log(np.clip(probabilities[np.arange(len(truth)), truth], _LEAST, 1)),
-            chosen,
-            (probabilities.argmax(axis=1) == truth).astype(np.float64),
-            np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], chosen),
-        )
+    held: Values
+    hits: Values
+    summed: Values
 
     def means(self, weights: Counts) -> dict[str, Values]:
         """Per resample the means, and per resample and bin the accuracy (NaN where the bin is empty)."""
-        of_bin = np.eye(BINS)[self.bins]
         rows = weights.sum(axis=1)
-        held, hits = weights @ of_bin, weights @ (of_bin * self.hit[:, None])
-        gaps = np.abs(hits - weights @ (of_bin * self.chosen[:, None]))
+        held, hits = weights @ self.held, weights @ self.hits
+        gaps = np.abs(hits - weights @ self.summed)
         return {
             "brier": weights @ self.brier / rows,
             "log_loss": weights @ self.log_loss / rows,
-            "ece": gaps.sum(axis=1) / rows,
+            "ece": gaps.sum(axis=1) / held.sum(axis=1),
             "accuracy": np.divide(hits, held, out=np.full(held.shape, np.nan), where=held > 0),
         }
 
     @property
     def ece(self) -> float:
-        return float(self.means(np.ones((1, len(self.hit)), dtype=np.int64))["ece"][0])
+        return float(self.means(np.ones((1, len(self.held)), dtype=np.int64))["ece"][0])
 
     def table(self, drawn: Mapping[str, Values]) -> tuple[ReliabilityBin, ...]:
         found = []
-        for place in np.unique(self.bins):
-            inside = self.bins == place
-            accuracy = defined(float(self.hit[inside].mean()), drawn["accuracy"][:, place])
+        held, hits, summed = self.held.sum(axis=0), self.hits.sum(axis=0), self.summed.sum(axis=0)
+        for place in np.flatnonzero(held):
+            accuracy = defined(float(hits[place] / held[place]), drawn["accuracy"][:, place])
             if accuracy:
-                mean = float(self.chosen[inside].mean())
-                found.append(ReliabilityBin(place / BINS, (place + 1) / BINS, int(inside.sum()), mean, accuracy))
+                mean = float(summed[place] / held[place])
+                found.append(ReliabilityBin(place / BINS, (place + 1) / BINS, int(held[place]), mean, accuracy))
         return tuple(found)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Order:
-    """Rows by one label's probability, rows of equal probability together, for the AUC of many resamples.
+def _losses_of_labels(truth: Counts, probabilities: Values, right: Values) -> _Losses:
+    """Of rows with one label each: the probability of that label, the largest, is what the bins hold."""
+    squared = ((probabilities - right) ** 2).sum(axis=1) / (2 if probabilities.shape[1] == 2 else 1)
+    loss = -np.log(np.clip(probabilities[np.arange(len(truth)), truth], _LEAST, 1))
+    hit = probabilities.argmax(axis=1) == truth
+    return _Losses(squared, loss, *_binned(probabilities.max(axis=1)[:, None], hit[:, None].astype(np.float64)))
 
-    The area is the share of pairs, one of the label and one of another, that are in the right order, ties counting half
-    (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747).
-    """
 
-    order: Counts
-    starts: Counts
-    is_label: NDArray[np.bool_]
+def _losses_of_sets(right: Values, probabilities: Values) -> tuple[_Losses, float, float]:
+    """Of rows of which any number of labels hold, and the means of both losses."""
+    squared = ((probabilities - right) ** 2).mean(axis=1)
+    of_truth = np.where(right == 1, probabilities, 1 - probabilities)
+    loss = -np.log(np.clip(of_truth, _LEAST, 1)).mean(axis=1)
+    losses = _Losses(squared, loss, *_binned(probabilities, right))
+    return losses, float(squared.mean()), float(loss.mean())
 
-    @classmethod
-    def of(cls, probability: Values, is_label: NDArray[np.bool_]) -> "_Order":
-        order = np.argsort(probability, kind="stable")
-        ranked = probability[order]
-        starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
-        return cls(order, starts, is_label[order])
 
-    def areas(self, weights: Counts) -> Values:
-        """Return the AUC of each resample, (resamples,); NaN where it lacks the label or has nothing else."""
-        ranked = weights[:, self.order]
-        mine = np.add.reduceat(ranked * self.is_label, self.starts, axis=1)
-        others = np.add.reduceat(ranked * ~self.is_label, self.starts, axis=1)
-        below = others.cumsum(axis=1) - others / 2
-        pairs = mine.sum(axis=1) * others.sum(axis=1)
-        found = np.divide((mine * below).sum(axis=1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-        return np.asarray(found, dtype=np.float64)
+def _binned(probabilities: Values, right: Values) -> tuple[Values, Values, Values]:
+    """Per row and bin: how many probabilities, how many of them right, and their sum; both given (rows, any)."""
+    of_bin = np.eye(BINS)[np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probabilities)]
+    weighed = [(of_bin * by[:, :, None]).sum(axis=1) for by in (np.ones_like(right), right, probabilities)]
+    return weighed[0], weighed[1], weighed[2]

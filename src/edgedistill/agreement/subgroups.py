@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from edgedistill.agreement.bootstrap import confusion_of, defined, resample_confusions
-from edgedistill.agreement.checking import check_kind, check_lengths, indices
+from edgedistill.agreement.checking import check_lengths, indices
+from edgedistill.agreement.label_sets import (
+    Tallies,
+    all_rows,
+    by_label,
+    exact_matches,
+    held_labels,
+    mean_kappas,
+    resampled,
+)
 from edgedistill.agreement.statistics import Counts, Values, accuracies, kappas
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
@@ -28,8 +37,8 @@ class Subgroup:
             chance, than of the group.
         accuracy: Share of equal labels.
         kappa: As in `Agreement`.
-        smd: Standardised mean differences by name: of an ordinal task one, ``score``; else one per label. See
-            `mean_differences`.
+        smd: Standardised mean differences by name: of an ordinal task one, ``score``; else one per label, which counts
+            1 where the label is given and 0 where it is not. See `mean_differences`.
     """
 
     value: str
@@ -74,11 +83,12 @@ def subgroups(
     Raises:
         DataError: As `agreement` says.
     """
-    check_kind(task)
     check_lengths(reference, coded=coded)
     if len(values) != len(reference):
         raise DataError(f"{len(reference)} rows come with {len(values)} subgroup values")
-    truth, judged = indices(reference, task, "reference"), indices(coded, task, "coded")
+    multilabel = task.kind == "multilabel"
+    place_of = held_labels if multilabel else indices
+    truth, judged = place_of(reference, task, "reference"), place_of(coded, task, "coded")
     found = []
     for value in sorted({value for value in values if value}):
         inside = np.array([each == value for each in values])
@@ -94,8 +104,13 @@ def subgroups(
         if clusters and len(set(clusters)) < 2:
             clusters = None
         rng = np.random.default_rng(seed)
-        drawn = resample_confusions(truth[inside], judged[inside], len(task.names), clusters, resamples, rng)
-        own = confusion_of(truth[inside], judged[inside], len(task.names))[None]
+        one, other = truth[inside], judged[inside]
+        if multilabel:
+            (sets_drawn,) = resampled([(one, other)], clusters, resamples, rng)
+            found.append(_set_figures(value, rows, all_rows(one, other), sets_drawn, task))
+            continue
+        drawn = resample_confusions(one, other, len(task.names), clusters, resamples, rng)
+        own = confusion_of(one, other, len(task.names))[None]
         found.append(_figures(value, rows, own, drawn, task))
     return tuple(found)
 
@@ -143,4 +158,19 @@ def _figures(value: str, rows: int, own: Counts, drawn: Counts, task: Task) -> S
             name: told(lambda confusions, score=score: mean_differences(confusions, score.astype(np.float64)))
             for name, score in scores.items()
         },
+    )
+
+
+def _set_figures(value: str, rows: int, own: Tallies, drawn: Tallies, task: Task) -> Subgroup:
+    def gaps(found: Tallies) -> Values:
+        return by_label(lambda tables: mean_differences(tables, np.array([0.0, 1.0])), found)
+
+    own_gaps, drawn_gaps = gaps(own)[0], gaps(drawn)
+    return Subgroup(
+        value,
+        rows,
+        False,
+        defined(float(exact_matches(own)[0]), exact_matches(drawn)),
+        defined(float(mean_kappas(own)[0]), mean_kappas(drawn)),
+        {name: defined(float(own_gaps[at]), drawn_gaps[:, at]) for at, name in enumerate(task.names)},
     )

@@ -41,6 +41,11 @@ class LabelAgreement:
         support: Rows whose reference is the label.
         intervals: By figure (``precision``, ``recall``, ``f1``) the ends of its 95 % interval; an undefined figure has
             none.
+        kappa: Of a label of a multilabel task, Cohen's κ of whether it holds; None where both codings give it to every
+            row or to none. Of other tasks None.
+        alpha: Of a label of a multilabel task, Krippendorff's alpha likewise.
+        table: Of a label of a multilabel task, row counts ``[in the reference][in the coding]``: 0 where it does not
+            hold, 1 where it does. Of other tasks None.
     """
 
     precision: float | None
@@ -48,6 +53,9 @@ class LabelAgreement:
     f1: float | None
     support: int
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    kappa: Estimate | None = None
+    alpha: Estimate | None = None
+    table: tuple[tuple[int, int], tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +73,31 @@ class Agreement:
 
     Attributes:
         rows: Rows compared, at least 1.
-        accuracy: Share of the rows with equal labels.
+        accuracy: Share of the rows with equal labels; of a multilabel task those with just the same labels (exact
+            match).
         macro_f1: Mean F1 of the labels that occur in either coding; a label that occurs in neither has no F1 and is
-            left out of the mean (scikit-learn's default).
+            left out of the mean (scikit-learn's default). None where none occurs, which a multilabel task allows.
         kappa: Agreement beyond chance, in [-1, 1]. None where it is undefined (0/0): both codings use one and the same
             label throughout. Resamples in which it is undefined are left out of its interval; None where none is left.
+            Of a multilabel task the mean over labels of each label's κ, labels without one left out.
         kappa_name: ``Cohen's kappa`` (Cohen 1960), for an ordinal task ``quadratic weighted kappa`` (Cohen 1968) with
-            the labels at equal steps in codebook order.
+            the labels at equal steps in codebook order, for a multilabel task ``mean kappa over labels``.
         per_label: By label name, in codebook order.
         confusion: Row counts, ``confusion[i][j]`` those with reference label *i* coded as label *j*, in codebook order.
+            Of a multilabel task empty: each label has a table of its own.
         resamples: Bootstrap resamples behind every interval.
         groups: How many groups were resampled as wholes; None where single rows were.
-        mcc: Matthews' correlation, in [-1, 1]; None where a coding uses one label throughout.
-        alpha: Krippendorff's alpha of the two codings (Krippendorff 2011), nominal or ordinal as the task is; None
-            where κ is.
+        mcc: Matthews' correlation, in [-1, 1]; None where a coding uses one label throughout, and of a multilabel task.
+        alpha: Krippendorff's alpha of the two codings (Krippendorff 2011), nominal or ordinal as the task is, of a
+            multilabel task with the MASI distance of the two sets of labels (Passonneau 2006); None where κ is.
         averages: ``macro`` (the mean over labels that occur in either coding, an undefined figure counted as 0),
-            ``weighted`` (the mean over references) and, where a label counts as positive, ``binary``: that label's own.
+            ``weighted`` (the mean over references), of a multilabel task ``micro`` (all labels' decisions together)
+            and, where a label counts as positive, ``binary``: that label's own.
     """
 
     rows: int
     accuracy: Estimate
-    macro_f1: Estimate
+    macro_f1: Estimate | None
     kappa: Estimate | None
     kappa_name: str
     per_label: Mapping[str, LabelAgreement]
@@ -106,6 +118,10 @@ class Agreement:
         per_label = {name: asdict(label) for name, label in self.per_label.items()}
         for label in per_label.values():
             label["intervals"] = {figure: list(ends) for figure, ends in label["intervals"].items()}
+            if label["table"]:
+                label["table"] = [list(counts) for counts in label["table"]]
+            else:
+                del label["kappa"], label["alpha"], label["table"]
         return {
             **asdict(self),
             "per_label": per_label,
@@ -134,4 +150,6 @@ def _estimate(given: Mapping[str, float] | None) -> Estimate | None:
 
 def _label(given: Mapping[str, Any]) -> LabelAgreement:
     intervals = {figure: (low, high) for figure, (low, high) in given.get("intervals", {}).items()}
-    return LabelAgreement(**{**given, "intervals": intervals})
+    figures = {name: _estimate(given.get(name)) for name in ("kappa", "alpha")}
+    table = given.get("table") and tuple(tuple(counts) for counts in given["table"])
+    return LabelAgreement(**{**given, **figures, "intervals": intervals, "table": table})

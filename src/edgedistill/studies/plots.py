@@ -44,7 +44,7 @@ def curve_plot(found: Sequence[Summary], curves: Curves, title: str) -> str:
                 xs, [each.low for each in shown], [each.high for each in shown], color=line.get_color(), alpha=0.12
             )
             for each, x in zip(members, xs, strict=True):
-                dots = [seed.figures.agreement.macro_f1.value for seed in each.lines]
+                dots = _scores(each)
                 axes.plot([x] * len(dots), dots, ".", color=line.get_color(), markersize=2, alpha=0.6)
         axes.set_xlabel(curves.label)
         axes.set_ylabel("macro-F1")
@@ -62,7 +62,7 @@ def condition_plot(found: Sequence[Summary], title: str) -> str:
             value = each.macro_f1
             if value is None:
                 continue
-            dots = [seed.figures.agreement.macro_f1.value for seed in each.lines]
+            dots = _scores(each)
             axes.plot([value.low, value.high], [place, place], color="0.5", linewidth=1)
             axes.plot(dots, [place] * len(dots), ".", color="tab:blue", markersize=3, alpha=0.6)
             axes.plot(value.value, place, "o", color="black", markersize=4)
@@ -78,15 +78,20 @@ def diversity_plot(found: Sequence[Summary], title: str) -> str:
     def draw(axes: Any, panel: Sequence[Summary]) -> None:
         for each in panel:
             for line in each.lines:
-                facts = line.plan.facts
-                if facts.get("self_bleu") is not None:
-                    score = line.figures.agreement.macro_f1.value
-                    axes.plot(facts["self_bleu"], score, "o", color="tab:blue", markersize=3)
-                    axes.annotate(f"{facts['temperature']:g}", (facts["self_bleu"], score), fontsize=6)
+                facts, score = line.plan.facts, line.figures.agreement.macro_f1
+                if facts.get("self_bleu") is not None and score:
+                    axes.plot(facts["self_bleu"], score.value, "o", color="tab:blue", markersize=3)
+                    axes.annotate(f"{facts['temperature']:g}", (facts["self_bleu"], score.value), fontsize=6)
         axes.set_xlabel("self-BLEU of the synthetic rows (lower: more varied)")
         axes.set_ylabel("macro-F1")
 
     return _panels(found, draw, title)
+
+
+def _scores(summary: Summary) -> list[float]:
+    """The macro-F1 of each seed's student."""
+    found = [line.figures.agreement.macro_f1 for line in summary.lines]
+    return [each.value for each in found if each]
 
 
 def _by_series(panel: Sequence[Summary], curves: Curves) -> Mapping[str, list[Summary]]:

@@ -59,12 +59,6 @@ def test_no_resamples_are_refused():
         agreement(HUMAN, CODED, TASK, resamples=0)
 
 
-def test_a_multilabel_task_is_refused():
-    task = Task(kind="multilabel", labels=TASK.labels, inputs=TASK.inputs)
-    with pytest.raises(DataError, match="multilabel codings is not built yet"):
-        agreement(HUMAN, CODED, task)
-
-
 def test_an_agreement_survives_json():
     found = agreement(HUMAN, CODED, TASK).as_dict()
     assert json.loads(json.dumps(found, allow_nan=False)) == found

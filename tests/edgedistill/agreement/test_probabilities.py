@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from edgedistill.agreement import probability_figures
 from edgedistill.agreement.bootstrap import row_weights
-from edgedistill.agreement.probabilities import _Losses, _Order
+from edgedistill.agreement.probabilities import _losses_of_labels
+from edgedistill.agreement.ranking import Order
 from edgedistill.errors import DataError
 from edgedistill_serve.task import Label, Task
 
@@ -84,7 +85,7 @@ def test_two_labels_have_one_auc_whichever_is_positive():
 def test_the_auc_of_a_resample_is_scikit_learns_of_the_rows_it_drew(rows, seed):
     is_label, probability = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     weights = next(row_weights(len(rows), None, 5, np.random.default_rng(seed)))
-    for area, times in zip(_Order.of(probability, is_label).areas(weights), weights, strict=True):
+    for area, times in zip(Order.of(probability, is_label).areas(weights), weights, strict=True):
         drawn_labels = np.repeat(is_label, times)
         if 0 < drawn_labels.sum() < len(drawn_labels):
             assert area == pytest.approx(roc_auc_score(drawn_labels, np.repeat(probability, times)))
@@ -95,7 +96,7 @@ def test_the_auc_of_a_resample_is_scikit_learns_of_the_rows_it_drew(rows, seed):
 def test_the_means_of_a_resample_are_those_of_the_rows_it_drew():
     codes, probabilities = drawn(30)
     weights = next(row_weights(30, None, 4, np.random.default_rng(1)))
-    means = _Losses.of(codes, probabilities, np.eye(3)[codes]).means(weights)
+    means = _losses_of_labels(codes, probabilities, np.eye(3)[codes]).means(weights)
     for place, times in enumerate(weights):
         again = probability_figures(
             named(np.repeat(codes, times)), np.repeat(probabilities, times, axis=0), THREE, resamples=1
