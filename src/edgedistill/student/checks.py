@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from edgedistill.errors import TrainingFailed
+from edgedistill.errors import DataError, TrainingFailed
+from edgedistill.records.codes import canonical_code, labels_in
 from edgedistill.records.types import MixtureRow, ValidationRows
 from edgedistill.student.rows import TrainingRow
 from edgedistill_serve.task import Task
@@ -16,13 +17,9 @@ def check_rows(mixture: Sequence[MixtureRow], validation: ValidationRows, task: 
         A note for every label that one of the two lacks.
 
     Raises:
-        TrainingFailed: A multilabel task; rows that are no validation rows; too few rows or labels; a label or an
-            input that does not fit the task.
+        TrainingFailed: Rows that are no validation rows; too few rows or labels; a label or an input that does not fit
+            the task.
     """
-    if task.kind == "multilabel":
-        raise TrainingFailed(
-            "training on a multilabel task is not built yet", mend="Make one nominal task of each label."
-        )
     if not isinstance(validation, ValidationRows):
         raise TrainingFailed(
             f"validation rows choose the epoch, and these are {type(validation).__name__}",
@@ -33,18 +30,19 @@ def check_rows(mixture: Sequence[MixtureRow], validation: ValidationRows, task: 
     _check_labels("mixture", ((row.id, row.label) for row in mixture), task)
     _check_labels("validation", ((row.response.id, row.label) for row in validation), task)
     _check_inputs(mixture, validation, task)
-    counts = Counter(row.label for row in mixture)
+    counts = Counter(label for row in mixture for label in labels_in(row.label, task))
     if len(mixture) < len(task.names):
         raise TrainingFailed(
             f"the mixture has {len(mixture)} rows for {len(task.names)} labels",
             mend="Code more responses, or let the teacher label some.",
         )
-    if len(counts) == 1:
+    if len(codes := {row.label for row in mixture}) == 1:
         raise TrainingFailed(
-            f"every row of the mixture has the label {next(iter(counts))!r}",
+            f"every row of the mixture has the label {codes.pop()!r}",
             mend="A student needs rows of at least two labels; see `mix` in the project file.",
         )
-    return _notes_on_labels(task, counts, Counter(validation.labels))
+    judging = Counter(label for code in validation.labels for label in labels_in(code, task))
+    return (*_notes_on_labels(task, counts, judging), *_always(task, counts, len(mixture)))
 
 
 def note_cut_rows(rows: Sequence[TrainingRow], where: str, max_tokens: int) -> tuple[str, ...]:
@@ -69,14 +67,20 @@ def _notes_on_labels(task: Task, mixture: Counter[str], validation: Counter[str]
     return (*untaught, *unjudged)
 
 
+def _always(task: Task, mixture: Counter[str], rows: int) -> tuple[str, ...]:
+    return tuple(
+        f"Every row of the mixture has the label {name!r}: the student cannot learn when it does not hold."
+        for name in task.names
+        if mixture[name] == rows
+    )
+
+
 def _check_labels(where: str, labels: Iterable[tuple[str, str]], task: Task) -> None:
     for row, label in labels:
-        if label not in task.names:
-            raise TrainingFailed(
-                f"the task has no label {label!r}",
-                where=f"{where} row {row!r}",
-                mend=f"Its labels: {', '.join(task.names)}.",
-            )
+        try:
+            canonical_code(label, task)
+        except DataError as error:
+            raise TrainingFailed(error.what, where=f"{where} row {row!r}", mend=error.mend) from None
 
 
 def _check_inputs(mixture: Sequence[MixtureRow], validation: ValidationRows, task: Task) -> None:

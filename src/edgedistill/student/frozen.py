@@ -1,14 +1,15 @@
 """A linear classifier on a backbone that stays as it was pretrained: a baseline that takes seconds.
 
-Logistic regression on the backbone's pooled states, each coordinate scaled to variance 1 over the mixture. Pooling and
-strength of the penalty are those with the lowest cross-entropy on the validation rows.
+Logistic regression on the backbone's pooled states, each coordinate scaled to variance 1 over the mixture; of a
+multilabel task one for each label. Pooling and strength of the penalty are those with the lowest cross-entropy on the
+validation rows.
 """
 
 import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,19 +22,23 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from edgedistill.agreement.bootstrap import accuracies, confusion_of, macro_f1s
+from edgedistill.agreement.label_sets import held_labels
 from edgedistill.errors import RunError
 from edgedistill.records.types import MixtureRow, ValidationRows
 from edgedistill.student.checks import check_rows
 from edgedistill.student.pooled import POOLINGS, Pooling, pooled
+from edgedistill.student.thresholds import exact_match_and_macro_f1, readout_by
+from edgedistill_serve.readout import Readout, sigmoid
 from edgedistill_serve.task import Task
 
 Floats: TypeAlias = npt.NDArray[np.float32]
+Values: TypeAlias = npt.NDArray[np.float64]
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """scikit-learn's C: the smaller, the stronger the penalty on weights."""
 
 _UNTAUGHT = -1e4
-"""The bias of a label that no row of the mixture has: its probability is 0."""
+"""The bias of a label that no row of the mixture has: its probability is 0. Negated, that of one that every row has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,23 +50,25 @@ class FrozenHead:
         penalty: scikit-learn's C.
         weights: Of shape (labels, width).
         bias: Of shape (labels,).
-        loss: Mean cross-entropy of the validation rows, in nats.
+        loss: Mean cross-entropy of the validation rows, in nats; of a multilabel task the mean over labels.
         macro_f1: On the validation rows, in [0, 1].
         accuracy: On the validation rows, in [0, 1].
+        thresholds: Of a multilabel task, by label the probability from which it holds; validation rows chose them.
     """
 
     pooling: Pooling
     penalty: float
     weights: Floats
     bias: Floats
-    loss: float
-    macro_f1: float
-    accuracy: float
+    loss: float = 0.0
+    macro_f1: float = 0.0
+    accuracy: float = 0.0
+    thresholds: tuple[float, ...] = ()
 
-    def probabilities(self, states: Floats) -> Floats:
-        """Return the labels' probabilities, of shape (rows, labels), for states of shape (rows, width)."""
+    def logits(self, states: Floats) -> Floats:
+        """Return logits of shape (rows, labels) for states of shape (rows, width)."""
         # Row by row: a product over all rows at once sums in an order that depends on how many there are.
-        return _softmax(np.array([self.weights @ row + self.bias for row in states]).reshape(len(states), -1))
+        return np.array([self.weights @ row + self.bias for row in states]).reshape(len(states), len(self.bias))
 
     @property
     def merit(self) -> float:
@@ -74,7 +81,7 @@ class FrozenCoding:
     """How the frozen encoder codes rows.
 
     Attributes:
-        labels: The most probable label of each row.
+        labels: The most probable label of each row; of a multilabel task those that hold.
         probabilities: Of shape (rows, labels), the labels in the task's order.
     """
 
@@ -110,10 +117,14 @@ def fit_frozen(
     check_rows(mixture, validation, task)
     texts = [*(row.inputs for row in mixture), *(row.response.inputs for row in validation)]
     states = pooled(backbone, task, max_tokens, texts)
-    taught = np.array([task.names.index(row.label) for row in mixture])
-    judged = np.array([task.names.index(label) for label in validation.labels])
+    taught = [row.label for row in mixture]
     heads = [
-        _fitted(pooling, penalty, states[pooling], taught, judged, len(task.names))
+        _judged(
+            _fitted(pooling, penalty, states[pooling][: len(taught)], taught, task),
+            states[pooling][len(taught) :],
+            validation.labels,
+            task,
+        )
         for pooling, penalty in product(poolings, PENALTIES)
     ]
     return tuple(sorted(heads, key=lambda head: head.merit, reverse=True))
@@ -130,7 +141,7 @@ def write_frozen(head: FrozenHead, task: Task, max_tokens: int, file: Path) -> N
         "penalty": head.penalty,
         "labels": list(task.names),
         "max_tokens": max_tokens,
-        **{name: getattr(head, name) for name in ("loss", "macro_f1", "accuracy")},
+        **{name: getattr(head, name) for name in ("loss", "macro_f1", "accuracy", "thresholds")},
     }
     aside = file.with_name(f".{file.name}.{os.getpid()}.part")  # others may write it at this moment
     try:
@@ -156,12 +167,12 @@ def read_frozen(file: Path, task: Task) -> tuple[FrozenHead, int]:
             told: dict[str, Any] = json.loads((opened.metadata() or {})["frozen"])
             weights, bias = opened.get_tensor("weights"), opened.get_tensor("bias")
         labels, max_tokens = tuple(told.pop("labels")), int(told.pop("max_tokens"))
-        head = FrozenHead(weights=weights, bias=bias, **told)
+        head = FrozenHead(weights=weights, bias=bias, thresholds=tuple(told.pop("thresholds", ())), **told)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             "is missing or damaged", where=str(file), mend="`edgedistill train PROJECT` writes it anew."
         ) from error
-    if labels != task.names:
+    if labels != task.names or len(head.thresholds) != (len(labels) if task.kind == "multilabel" else 0):
         raise RunError(f"its labels are {', '.join(labels)}", where=str(file), mend="Train again.")
     return head, max_tokens
 
@@ -183,51 +194,74 @@ def frozen_baseline(file: Path, backbone: Path, task: Task, rows: Sequence[Mappi
     states = pooled(backbone, task, max_tokens, rows)[head.pooling]
     if states.shape[1] != head.weights.shape[1]:
         raise RunError("was made with another backbone", where=str(file), mend="Train again.")
-    probabilities = head.probabilities(states)
-    return FrozenCoding(tuple(task.names[best] for best in probabilities.argmax(axis=1)), probabilities)
+    logits = head.logits(states)
+    return FrozenCoding(Readout(task, 1.0, head.thresholds).labels(logits), _probabilities(logits, task))
 
 
-def _fitted(
-    pooling: Pooling,
-    penalty: float,
-    states: Floats,
-    taught: npt.NDArray[np.int_],
-    judged: npt.NDArray[np.int_],
-    labels: int,
-) -> FrozenHead:
-    learnt = states[: len(taught)].astype(np.float64)
+def _fitted(pooling: Pooling, penalty: float, states: Floats, codes: Sequence[str], task: Task) -> FrozenHead:
+    learnt = states.astype(np.float64)
     middle, spread = learnt.mean(axis=0), np.maximum(learnt.std(axis=0), 1e-6)
+    scaled = (learnt - middle) / spread
+    if task.kind == "multilabel":
+        fits = [_whether(scaled, held, penalty) for held in held_labels(codes, task, "mixture").T]
+        rows, offsets = np.array([row for row, _ in fits]), np.array([offset for _, offset in fits])
+    else:
+        rows, offsets = _which(scaled, np.array([task.names.index(code) for code in codes]), penalty, len(task.names))
+    weights = rows / spread
+    return FrozenHead(pooling, penalty, weights.astype(np.float32), (offsets - weights @ middle).astype(np.float32))
+
+
+def _which(scaled: Values, taught: npt.NDArray[np.int_], penalty: float, labels: int) -> tuple[Values, Values]:
+    """Weights (labels, width) and offsets (labels,) of one label against the others."""
+    fitted = _regression(scaled, taught, penalty)
+    rows, offsets = np.zeros((labels, scaled.shape[1])), np.full(labels, _UNTAUGHT)
+    # Of two classes scikit-learn keeps one row, the second's odds.
+    found, added = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:
+        found, added = np.concatenate([-found, found]) / 2, np.concatenate([-added, added]) / 2
+    rows[fitted.classes_], offsets[fitted.classes_] = found, added
+    return rows, offsets
+
+
+def _whether(scaled: Values, held: npt.NDArray[np.bool_], penalty: float) -> tuple[Values, float]:
+    """Weights (width,) and offset of whether one label holds."""
+    if held.all() or not held.any():
+        return np.zeros(scaled.shape[1]), _UNTAUGHT if not held.any() else -_UNTAUGHT
+    fitted = _regression(scaled, held, penalty)
+    return fitted.coef_[0], float(fitted.intercept_[0])
+
+
+def _regression(scaled: Values, taught: npt.NDArray[Any], penalty: float) -> LogisticRegression:
     with warnings.catch_warnings():
         # A penalty that is too weak to converge is not the best one either.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = LogisticRegression(C=penalty, max_iter=1000).fit((learnt - middle) / spread, taught)
-    weights, bias = np.zeros((labels, states.shape[1])), np.full(labels, _UNTAUGHT)
-    # Of two classes scikit-learn keeps one row, the second's odds.
-    rows, offsets = fitted.coef_, fitted.intercept_
-    if len(fitted.classes_) == 2:
-        rows, offsets = np.concatenate([-rows, rows]) / 2, np.concatenate([-offsets, offsets]) / 2
-    weights[fitted.classes_] = rows / spread
-    bias[fitted.classes_] = offsets - (rows / spread) @ middle
-    head = FrozenHead(pooling, penalty, weights.astype(np.float32), bias.astype(np.float32), 0.0, 0.0, 0.0)
-    return _judged(head, states[len(taught) :], judged)
+        return LogisticRegression(C=penalty, max_iter=1000).fit(scaled, taught)
 
 
-def _judged(head: FrozenHead, states: Floats, judged: npt.NDArray[np.int_]) -> FrozenHead:
-    probabilities = head.probabilities(states)
-    right = probabilities[np.arange(len(judged)), judged]
-    confusion = confusion_of(judged, probabilities.argmax(axis=1), len(head.bias))[None]
-    return FrozenHead(
-        head.pooling,
-        head.penalty,
-        head.weights,
-        head.bias,
+def _judged(head: FrozenHead, states: Floats, codes: Sequence[str], task: Task) -> FrozenHead:
+    logits = head.logits(states)
+    probabilities = _probabilities(logits, task)
+    if task.kind == "multilabel":
+        held = held_labels(codes, task, "validation")
+        right = np.where(held, probabilities, 1 - probabilities)
+        accuracy, macro_f1 = exact_match_and_macro_f1(logits, held)
+    else:
+        judged = np.array([task.names.index(code) for code in codes])
+        right = probabilities[np.arange(len(judged)), judged]
+        confusion = confusion_of(judged, probabilities.argmax(axis=1), len(head.bias))[None]
+        accuracy, macro_f1 = float(accuracies(confusion)[0]), float(macro_f1s(confusion)[0])
+    return replace(
+        head,
         loss=float(-np.log(np.maximum(right, 1e-12)).mean()),
-        macro_f1=float(macro_f1s(confusion)[0]),
-        accuracy=float(accuracies(confusion)[0]),
+        macro_f1=macro_f1,
+        accuracy=accuracy,
+        thresholds=readout_by(logits, codes, task).thresholds,
     )
 
 
-def _softmax(logits: Floats) -> Floats:
+def _probabilities(logits: Floats, task: Task) -> Floats:
+    if task.kind == "multilabel":
+        return sigmoid(logits.astype(np.float64), 1.0).astype(np.float32)
     odds: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: Floats = odds / odds.sum(axis=1, keepdims=True)
     return shares

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback
 
@@ -16,6 +15,7 @@ from edgedistill.student.batches import LikeLengths
 from edgedistill.student.lora import as_written
 from edgedistill.student.objectives import Objective
 from edgedistill.student.resuming import Unfinished
+from edgedistill.student.thresholds import exact_match_and_macro_f1
 from edgedistill.student.types import Epoch
 
 
@@ -128,7 +128,7 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers is untyped here
         if model.training:
             loss = self._objective.loss(logits.float(), targets, shares)
         else:
-            loss = cross_entropy(logits.float(), targets)
+            loss = self._objective.judged(logits.float(), targets)
         if not torch.isfinite(loss):
             raise TrainingFailed(
                 f"the loss is no longer a number in epoch {len(self._watch.history) + 1}",
@@ -139,5 +139,8 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers is untyped here
 
 def _figures(prediction: EvalPrediction) -> dict[str, float]:
     logits, targets = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    if targets.ndim == 2:
+        accuracy, macro_f1 = exact_match_and_macro_f1(logits, targets == 1)
+        return {"accuracy": accuracy, "macro_f1": macro_f1}
     confusion = confusion_of(targets, logits.argmax(axis=1), logits.shape[1])[None]
     return {"accuracy": float(accuracies(confusion)[0]), "macro_f1": float(macro_f1s(confusion)[0])}

@@ -60,7 +60,7 @@ def load_model(backbone: Path, task: Task, lora: LoraSection | None = None) -> A
             backbone,
             id2label=dict(enumerate(task.names)),
             label2id={name: number for number, name in enumerate(task.names)},
-            problem_type="single_label_classification",
+            problem_type=f"{'multi' if task.kind == 'multilabel' else 'single'}_label_classification",
             ignore_mismatched_sizes=True,
             use_safetensors=True,
             local_files_only=True,

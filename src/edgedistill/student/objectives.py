@@ -1,12 +1,12 @@
 """What training makes small: the loss of a batch, from the model's logits and what the labels say.
 
-Every objective reads one logit per label, and their softmax as the probabilities of the labels. So a student trained
-with any of them is the same kind of graph, scored the same way.
+Every objective reads one logit per label. Their softmax, of a multilabel task the logistic function of each, are the
+probabilities of the labels. So a student trained with any of them is the same kind of graph.
 
 nominal          cross-entropy: each label is right or wrong
 cumulative       for labels in an order: whether the response is above each step of the scale
 expected_score   for labels in an order: cross-entropy, and how far the expected place on the scale is off
-multilabel       `multilabel_loss`: whether each label holds
+multilabel       binary cross-entropy: whether each label holds
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from edgedistill.project.objective_section import ObjectiveSection
 from edgedistill.records.types import MixtureRow
 from edgedistill_serve.task import Task
 
-Scale: TypeAlias = Literal["nominal", "cumulative", "expected_score"]
+Scale: TypeAlias = Literal["nominal", "cumulative", "expected_score", "multilabel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Objective:
     Attributes:
         scale: How labels stand to each other.
         soft: Weight of the soft labels, in [0, 1]; the hard ones have the rest. A row all of whose votes are for one
-            label (a human code, a synthetic row) has nothing soft, and is taught its label as a hard one.
+            label (a human code, a synthetic row) has nothing soft, and is taught its label as a hard one; of a
+            multilabel task this goes for each label by itself.
         temperature: Divides logits, and log shares, in the soft part, above 0 (Hinton, Vinyals and Dean 2015,
             arXiv:1503.02531, section 2); what is learnt from enough rows is the shares as they are, whatever it is.
         weights: Of the rows of each label, of shape (labels,); empty where every row counts the same.
@@ -51,13 +52,30 @@ class Objective:
 
         Args:
             logits: Float32, of shape (rows, labels).
-            targets: The label that counts as right, of shape (rows,).
-            shares: Soft labels of shape (rows, labels), each row's sum 1; read only where ``soft`` is above 0.
+            targets: The label that counts as right, of shape (rows,); of a multilabel task 1 for each label that holds
+                and 0 for the others, of shape (rows, labels).
+            shares: Soft labels of shape (rows, labels), each row's sum 1, but of a multilabel task each in [0, 1]; read
+                only where ``soft`` is above 0.
         """
+        if self.scale == "multilabel":
+            return self._of_sets(logits, targets, shares)
         if self.scale == "nominal" and not self.soft and not self.weights:
             return cross_entropy(logits, targets)
         rows = self._rows(logits, targets, shares)
         return (rows * logits.new_tensor(self.weights)[targets]).mean() if self.weights else rows.mean()
+
+    def judged(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy of rows that are not learnt from, in nats; the same for every way to learn."""
+        return multilabel_loss(logits, targets) if self.scale == "multilabel" else cross_entropy(logits, targets)
+
+    def _of_sets(self, logits: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor | None) -> torch.Tensor:
+        if not self.soft or shares is None:
+            return multilabel_loss(logits, targets)
+        hard = binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        softened = (shares.logit() / self.temperature).sigmoid()
+        soft = binary_cross_entropy_with_logits(logits / self.temperature, softened, reduction="none")
+        mixed = self.soft * self.temperature**2 * soft + (1 - self.soft) * hard
+        return torch.where((shares > 0) & (shares < 1), mixed, hard).mean()
 
     def _rows(self, logits: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor | None) -> torch.Tensor:
         hard = _row_losses(self.scale, logits, one_hot(targets, logits.shape[1]).to(logits.dtype))
@@ -81,7 +99,8 @@ def objective_of(section: ObjectiveSection, task: Task, mixture: Sequence[Mixtur
     rows together count the same.
 
     Raises:
-        ProjectFileError: It wants the order of labels that have none.
+        ProjectFileError: It wants the order of labels that have none, or weights of classes that a multilabel task
+            does not have.
     """
     if section.scale != "nominal" and task.kind != "ordinal":
         raise ProjectFileError(
@@ -89,9 +108,15 @@ def objective_of(section: ObjectiveSection, task: Task, mixture: Sequence[Mixtur
             where="student.objective.scale",
             mend="Set task.kind to ordinal and list the labels from low to high, or leave the scale out.",
         )
+    if task.kind == "multilabel" and section.class_weights != "none":
+        raise ProjectFileError(
+            "balanced class weights need one label per response, and this task is multilabel",
+            where="student.objective.class_weights",
+            mend="Leave it out: each label has a threshold of its own, which heeds how frequent the label is.",
+        )
     soft = {"hard": 0.0, "soft": 1.0, "both": section.soft_weight}[section.labels]
     return Objective(
-        scale=section.scale,
+        scale="multilabel" if task.kind == "multilabel" else section.scale,
         soft=soft,
         temperature=section.temperature,
         weights=_balanced(task, mixture) if section.class_weights == "balanced" else (),
@@ -125,6 +150,8 @@ def _row_losses(scale: Scale, logits: torch.Tensor, wanted: torch.Tensor) -> tor
             return _cumulative(logits, wanted)
         case "expected_score":
             return cross_entropy(logits, wanted, reduction="none") + _squared_error(logits, wanted)
+        case "multilabel":
+            raise AssertionError("a multilabel task has no distribution over labels")
 
 
 def _cumulative(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

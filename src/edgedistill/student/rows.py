@@ -8,7 +8,7 @@ import torch
 
 from edgedistill.records.types import MixtureRow, ValidationRows
 from edgedistill_serve.encoding import Encoded, Encoder
-from edgedistill_serve.task import Task, inputs_of
+from edgedistill_serve.task import Task, inputs_of, split_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,13 @@ class TrainingRow:
 
     Attributes:
         encoded: What the model reads.
-        target: The class that counts as right.
-        shares: The soft label: a share per class, summing to 1; empty where there is none to learn from.
+        target: The class that counts as right; of a multilabel task 1 for each class that holds and 0 for the others.
+        shares: The soft label: a share per class, summing to 1, but for a multilabel task; empty where there is none to
+            learn from.
     """
 
     encoded: Encoded
-    target: int
+    target: int | tuple[float, ...]
     shares: tuple[float, ...] = ()
 
     def __len__(self) -> int:
@@ -46,7 +47,10 @@ class Padding:
     segments: bool
 
     def batch(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
-        """Return tensors (rows, longest row), ``labels`` (rows,) and, of soft rows, ``shares`` (rows, classes)."""
+        """Return tensors (rows, longest row), ``labels`` (rows,) and, of soft rows, ``shares`` (rows, classes).
+
+        Of a multilabel task, ``labels`` are of shape (rows, classes).
+        """
         longest = max(len(row) for row in rows)
         tensors = {
             "input_ids": self._filled([row.encoded.ids for row in rows], longest, self.token),
@@ -81,9 +85,19 @@ def _encoded(
     inputs: Sequence[Mapping[str, str]], labels: Sequence[str], task: Task, encoder: Encoder
 ) -> list[TrainingRow]:
     encoded = encoder.encode([inputs_of(given, task) for given in inputs])
-    return [TrainingRow(row, task.names.index(label)) for row, label in zip(encoded, labels, strict=True)]
+    return [TrainingRow(row, target_of(label, task)) for row, label in zip(encoded, labels, strict=True)]
+
+
+def target_of(code: str, task: Task) -> int | tuple[float, ...]:
+    """Return what a code is taught as: its class, or of a multilabel task 1 for each class that holds."""
+    if task.kind != "multilabel":
+        return task.names.index(code)
+    held = split_labels(code, task)
+    return tuple(float(name in held) for name in task.names)
 
 
 def _shares(row: MixtureRow, task: Task) -> tuple[float, ...]:
+    if task.kind == "multilabel":
+        return tuple(row.shares.get(name, 0.0) for name in task.names)
     total = sum(row.shares.get(name, 0.0) for name in task.names)
     return tuple(row.shares.get(name, 0.0) / total for name in task.names) if total > 0 else ()

@@ -2,7 +2,8 @@
 
 It begins with some of the first student's layers, its embeddings and its classifier, and learns the first student's
 probabilities on every text there is: the softmax of the first's logits over a temperature is the label, cross-entropy
-the loss, times the square of the temperature (Hinton, Vinyals and Dean 2015, arXiv:1503.02531, sections 2 and 2.1).
+the loss, times the square of the temperature (Hinton, Vinyals and Dean 2015, arXiv:1503.02531, sections 2 and 2.1). Of
+a multilabel task each logit's logistic function is a label of its own.
 The epoch is the one that says most often what the first student says, on the validation rows. No human code is read: on
 a few hundred rows it would choose by chance (docs/decisions/0018-a-shrunk-student.md).
 """
@@ -30,6 +31,7 @@ from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.parity import Logits
 from edgedistill_export.vocabulary import VocabularyCut, cut_vocabulary
+from edgedistill_serve.readout import sigmoid
 from edgedistill_serve.task import Task, inputs_of
 
 
@@ -120,7 +122,11 @@ def shrink_student(
             levers,
             on_step=lambda: told(None),
             on_epoch=on_epoch,
-            objective=Objective(soft=1.0, temperature=section.temperature),
+            objective=Objective(
+                scale="multilabel" if task.kind == "multilabel" else "nominal",
+                soft=1.0,
+                temperature=section.temperature,
+            ),
         )
         with replacing(folder) as new:
             for files in (aside / "tokenizer", best.checkpoint or aside):
@@ -144,19 +150,30 @@ def _with_vocabulary(
 def _judged(student: Checkpoint, rows: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
     """The validation rows with what the first student says, the shortest first for little padding."""
     encoded = student.encoder.encode([inputs_of(row, student.task) for row in rows])
-    said = logits.argmax(axis=1).tolist()
-    return sorted((TrainingRow(row, best) for row, best in zip(encoded, said, strict=True)), key=len)
+    said = [_said(row, student.task) for row in logits]
+    return sorted((TrainingRow(row, target) for row, target in zip(encoded, said, strict=True)), key=len)
 
 
 def _taught(student: Checkpoint, texts: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
     """Every text with the first student's probabilities as its soft label."""
     encoded = student.encoder.encode([inputs_of(text, student.task) for text in texts])
-    # Just below 1, or the loss would take the row for a hard one.
-    odds = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True)).clip(1e-9)
-    shares = odds / odds.sum(axis=1, keepdims=True)
     return [
-        TrainingRow(row, int(share.argmax()), tuple(share.tolist())) for row, share in zip(encoded, shares, strict=True)
+        TrainingRow(row, _said(scored, student.task), _shares(scored, student.task))
+        for row, scored in zip(encoded, logits, strict=True)
     ]
+
+
+def _said(logits: Logits, task: Task) -> int | tuple[float, ...]:
+    """What the first student says of a row: its class; of a multilabel task which classes are likelier than not."""
+    return tuple((logits >= 0).astype(float).tolist()) if task.kind == "multilabel" else int(logits.argmax())
+
+
+def _shares(logits: Logits, task: Task) -> tuple[float, ...]:
+    # Never 0 or 1, or the loss would take what it is for certain, which has nothing soft.
+    if task.kind == "multilabel":
+        return tuple(sigmoid(logits.astype(np.float64), 1.0).clip(1e-9, 1 - 1e-6).tolist())
+    odds = np.exp(logits.astype(np.float64) - logits.max()).clip(1e-9)
+    return tuple((odds / odds.sum()).tolist())
 
 
 def _telling(

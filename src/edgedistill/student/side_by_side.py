@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from edgedistill.agreement.paired import Change, change
+from edgedistill.student.thresholds import readout_by
 from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.parity import Logits
+from edgedistill_serve.task import Task
 
 _ROUNDS = 5
 _ROWS = 40
@@ -21,7 +24,8 @@ class SideBySide:
         texts_per_second: Of each, in a second of one core's time, rows scored one at a time and on one thread: the
             median of rounds in which they take turns.
         times_as_fast: The second's speed divided by the first's, the median of the rounds.
-        change: What the second changes on the same human-coded rows.
+        change: What the second changes on the same human-coded rows; of a multilabel task these rows choose the
+            thresholds of each.
     """
 
     bytes: tuple[int, int]
@@ -41,8 +45,7 @@ def side_by_side(
         rows: The task's inputs of human-coded rows, at least one.
         codes: Their codes.
     """
-    names = first.task.names
-    before, after = ([names[best] for best in each.logits(rows).argmax(axis=1)] for each in (first, second))
+    before, after = (_labels(each.logits(rows), codes, each.task) for each in (first, second))
     rounds = [(_speed(first, rows), _speed(second, rows)) for _ in range(_ROUNDS)]
     return SideBySide(
         (_bytes(first), _bytes(second)),
@@ -50,6 +53,10 @@ def side_by_side(
         median(two / one for one, two in rounds),
         change(codes, before, after, first.task),
     )
+
+
+def _labels(logits: Logits, codes: Sequence[str], task: Task) -> tuple[str, ...]:
+    return readout_by(logits, codes, task).labels(logits)
 
 
 def _speed(student: Checkpoint, rows: Sequence[Mapping[str, str]]) -> float:

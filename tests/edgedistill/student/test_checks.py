@@ -61,9 +61,28 @@ def test_a_missing_input_is_refused_with_its_row(mixture, validation, task):
         check_rows(mixture, validation, asked)
 
 
-def test_a_multilabel_task_is_not_trained_yet(mixture, validation, task):
-    with pytest.raises(TrainingFailed, match="multilabel task is not built yet"):
-        check_rows(mixture, validation, Task(kind="multilabel", labels=task.labels, inputs=task.inputs))
+def multilabel(task):
+    return Task(kind="multilabel", labels=task.labels, inputs=task.inputs)
+
+
+def test_of_a_multilabel_task_a_row_counts_for_each_of_its_labels(mixture, validation, task):
+    both = [replace(row, label=";".join(task.names)) for row in mixture]
+    alone = [replace(both[0], id="alone", label=task.names[0])]
+    notes = check_rows([*both, *alone], validation, multilabel(task))
+    assert f"Every row of the mixture has the label {task.names[0]!r}: the student cannot learn" in notes[0]
+    assert not any("No row of the mixture" in note for note in notes)
+
+
+def test_rows_that_all_have_the_same_labels_train_no_student(mixture, validation, task):
+    same = [replace(row, label="none") for row in mixture]
+    with pytest.raises(TrainingFailed, match="every row of the mixture has the label 'none'"):
+        check_rows(same, validation, multilabel(task))
+
+
+def test_a_code_of_a_multilabel_task_that_is_none_is_named_with_its_row(mixture, validation, task):
+    wrong = [replace(mixture[0], label=f"{task.names[0]};other label"), *mixture[1:]]
+    with pytest.raises(TrainingFailed, match="mixture row 'm0': 'other label' is no label"):
+        check_rows(wrong, validation, multilabel(task))
 
 
 def test_a_label_without_validation_rows_is_noted(mixture, validation, task):

@@ -1,0 +1,36 @@
+"""A toy with any number of labels: each keyword in the text is a label that holds."""
+
+import random
+
+from edgedistill.records.types import CodedResponse, MixtureRow, Response, ValidationRows
+from edgedistill_serve.task import Label, Task, join_labels, split_labels
+
+from .conftest import FILLERS, KEYWORDS
+
+MULTILABEL = Task(kind="multilabel", labels=tuple(map(Label, KEYWORDS)), inputs=("response",))
+
+
+def sets(rows, seed):
+    """(code, text) pairs: each keyword stands in the text, or does not, by chance."""
+    chance = random.Random(seed)
+    for _ in range(rows):
+        held = [name for name, share in zip(KEYWORDS, (0.5, 0.4, 0.25), strict=True) if chance.random() < share]
+        words = [*chance.choices(FILLERS, k=chance.randint(2, 10)), *(KEYWORDS[name] for name in held)]
+        chance.shuffle(words)
+        yield join_labels(held, MULTILABEL), " ".join(words)
+
+
+def mixture_of_sets(rows=192, seed=1):
+    return [
+        MixtureRow(f"m{row}", {"response": text}, code, "human", dict.fromkeys(split_labels(code, MULTILABEL), 1.0))
+        for row, (code, text) in enumerate(sets(rows, seed))
+    ]
+
+
+def validation_of_sets(rows=40, seed=2):
+    return ValidationRows(
+        tuple(
+            CodedResponse(Response(f"v{row}", {"response": text}, "human.csv", row + 2), code)
+            for row, (code, text) in enumerate(sets(rows, seed))
+        )
+    )
