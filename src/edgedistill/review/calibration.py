@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_expit, log_softmax
 
+from edgedistill.agreement.label_sets import held_labels
 from edgedistill.review.scores import ValidationScores
 
 FEW_ROWS = 50
@@ -37,17 +38,23 @@ def fit_temperature(scores: ValidationScores) -> Calibration:
 
     Labels stay as they are. Each row's target is the human code but for 1 / (n + 2), which the other labels share: the
     correction that Platt (1999) makes, without which rows that hold no mistake would ask for a temperature of 0, that
-    is for certainty. With many rows it vanishes.
+    is for certainty. With many rows it vanishes. Of a multilabel task each label has a target of its own: whether it
+    holds, but for 1 / (n + 2).
 
     Args:
         scores: Validation rows, at least one.
     """
     rows, labels = scores.logits.shape
-    truth = np.array([scores.task.names.index(code) for code in scores.codes])
     doubt = 1 / (rows + 2)
-    targets = np.where(np.eye(labels)[truth] == 1, 1 - doubt, doubt / (labels - 1))
+    if scores.task.kind == "multilabel":
+        targets = np.where(held_labels(scores.codes, scores.task, "validation"), 1 - doubt, doubt)
+        loss = _loss_of_sets
+    else:
+        truth = np.array([scores.task.names.index(code) for code in scores.codes])
+        targets = np.where(np.eye(labels)[truth] == 1, 1 - doubt, doubt / (labels - 1))
+        loss = _loss
     found = minimize_scalar(
-        lambda log_temperature: _loss(scores.logits, targets, float(np.exp(log_temperature))),
+        lambda log_temperature: loss(scores.logits, targets, float(np.exp(log_temperature))),
         bounds=tuple(np.log(_BOUNDS)),
         method="bounded",
     )
@@ -57,6 +64,11 @@ def fit_temperature(scores: ValidationScores) -> Calibration:
 
 def _loss(logits: NDArray[np.float64], targets: NDArray[np.float64], temperature: float) -> float:
     return float(-(targets * log_softmax(logits / temperature, axis=1)).sum(axis=1).mean())
+
+
+def _loss_of_sets(logits: NDArray[np.float64], targets: NDArray[np.float64], temperature: float) -> float:
+    scaled = logits / temperature
+    return float(-(targets * log_expit(scaled) + (1 - targets) * log_expit(-scaled)).mean())
 
 
 def _notes(rows: int, temperature: float) -> list[str]:

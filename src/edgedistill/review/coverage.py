@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from edgedistill.agreement import Agreement, Estimate, agreement
 from edgedistill.agreement.bootstrap import defined, row_weights
+from edgedistill.records.codes import labels_in
 from edgedistill.review.scores import Scores
 from edgedistill.review.thresholds import chances
 from edgedistill_serve.manifest import ReviewRule
+from edgedistill_serve.task import Task
 
 _COVERAGES = np.linspace(1.0, 0.05, 20)
 _RESAMPLES = 2000
@@ -23,10 +25,10 @@ class LabelOutcome:
     """What became of the rows that got one label.
 
     Attributes:
-        rows: Rows that the student gave the label.
+        rows: Rows that the student gave the label, of a multilabel task beside others or not.
         accepted: How many of them were accepted.
         share_accepted: Their share; None where no row got the label.
-        accuracy: Share of the accepted ones whose human code is the label; None where none was accepted.
+        accuracy: Share of the accepted ones whose human code is the label or has it; None where none was accepted.
     """
 
     rows: int
@@ -147,8 +149,8 @@ def outcome(
     """
     judged = scores.judged(temperature, rule)
     accepted = np.array([score.decision == "accept" for score in judged])
-    right = np.array([score.label == code for score, code in zip(judged, scores.codes, strict=True)])
-    given = np.array([score.label for score in judged])
+    given = _having([score.label for score in judged], scores.task)
+    right = _having(scores.codes, scores.task)
     drawn = list(
         row_weights(len(scores), scores.groups_of(range(len(scores))), _RESAMPLES, np.random.default_rng(seed))
     )
@@ -166,14 +168,20 @@ def outcome(
         else None,
         per_label={
             label: LabelOutcome(
-                int((given == label).sum()),
-                int((accepted & (given == label)).sum()),
-                _share(drawn, given == label, accepted),
-                _share(drawn, accepted & (given == label), right),
+                int(given[label].sum()),
+                int((accepted & given[label]).sum()),
+                _share(drawn, given[label], accepted),
+                _share(drawn, accepted & given[label], right[label]),
             )
             for label in scores.task.names
         },
     )
+
+
+def _having(codes: Sequence[str], task: Task) -> dict[str, NDArray[np.bool_]]:
+    """By label, whether each code is it or has it."""
+    labels = [labels_in(code, task) for code in codes]
+    return {name: np.array([name in of_row for of_row in labels]) for name in task.names}
 
 
 def _agreement(scores: Scores, places: NDArray[np.int64], seed: int, positive: str | None = None) -> Agreement:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgedistill.errors import DataError
+from edgedistill.records.codes import canonical_code
 from edgedistill.records.coding import folded
 from edgedistill.records.types import Response
 from edgedistill_serve.score import Score
@@ -108,12 +109,11 @@ def read_sheet(
             faults.append(SheetFault(row.row, ident, fault))
         elif not label:
             uncoded.append(ident)
-        elif label not in task.names:
-            told = f"unknown label {label[:60]!r}; labels are {', '.join(task.names)}"
+        elif told := _no_code(label, task):
             faults.append(SheetFault(row.row, ident, told))
         elif ident not in coded:
-            codes.append(HumanCode(known[ident], label))
-        elif coded[ident] == label:
+            codes.append(HumanCode(known[ident], canonical_code(label, task)))
+        elif coded[ident] == canonical_code(label, task):
             before.append(ident)
         else:
             told = f"the human code {coded[ident]!r} is there already, and the sheet says {label!r}"
@@ -130,6 +130,17 @@ def _fault(row: Row, ident: str, known: Mapping[str, Response], coded: Mapping[s
     for name, text in known[ident].inputs.items():
         if name in row.values and folded(_plain(row.values[name])) != folded(text):
             return f"the {name} is not the one that this id has"
+    return ""
+
+
+def _no_code(label: str, task: Task) -> str:
+    """Why a text is no code of the task; empty where it is one."""
+    try:
+        canonical_code(label, task)
+    except DataError as error:
+        if task.kind == "multilabel":
+            return f"{label[:60]!r} is no code: {error.what}; labels are {', '.join(task.names)}"
+        return f"unknown label {label[:60]!r}; labels are {', '.join(task.names)}"
     return ""
 
 

@@ -1,4 +1,8 @@
-"""Which scores a person looks at: a threshold per label, chosen on validation rows by a stated aim."""
+"""Which scores a person looks at: a threshold per label, chosen on validation rows by a stated aim.
+
+Of a multilabel task the threshold is one for all labels: the least `Score.probability`, which there is the certainty of
+the label that is least sure.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.agreement.bootstrap import row_shares
+from edgedistill.agreement.label_sets import held_labels
 from edgedistill.agreement.statistics import kappas
 from edgedistill.review.scores import Scores, ValidationScores
 from edgedistill_serve.manifest import ReviewRule
@@ -47,8 +52,9 @@ class Choice:
         rule: What the bundle holds.
         aim: What was asked for; None: nothing, and no threshold was chosen.
         met: Whether validation rows could meet the aim; None without one.
-        least_chance: The least estimated chance of being right that is accepted; None where no threshold was needed.
-        label_shifts: By label what is added to its probability to estimate that chance.
+        least_chance: The least estimated chance of being right that is accepted, of a multilabel task the least
+            certainty; None where no threshold was needed.
+        label_shifts: By label what is added to its probability to estimate that chance; empty for a multilabel task.
         notes: What a reader must know.
     """
 
@@ -65,8 +71,11 @@ def label_shifts(scores: ValidationScores, temperature: float) -> dict[str, floa
 
     One temperature serves all labels, and a rare one may still be surer than it should be. A label's shift is the mean
     of right (1) or wrong (0) less the probability, over the validation rows that got the label and `STEADYING`
-    imaginary rows without a difference: with few rows it stays near 0.
+    imaginary rows without a difference: with few rows it stays near 0. Of a multilabel task there is none: a certainty
+    is no chance, it only orders rows.
     """
+    if scores.task.kind == "multilabel":
+        return {}
     probabilities = scores.probabilities(temperature)
     given = np.array(scores.labels)
     gaps = (given == np.array(scores.codes)) - probabilities.max(axis=1)
@@ -77,8 +86,8 @@ def label_shifts(scores: ValidationScores, temperature: float) -> dict[str, floa
 
 def chances(scores: Scores, temperature: float, shifts: Mapping[str, float]) -> NDArray[np.float64]:
     """Return the estimated chance that each row's label is right: its probability and its label's shift, (rows,)."""
-    surest = scores.probabilities(temperature).max(axis=1)
-    return np.asarray(surest + [shifts[label] for label in scores.labels], dtype=np.float64)
+    shift = [shifts.get(label, 0.0) for label in scores.labels]
+    return np.asarray(scores.certainties(temperature) + shift, dtype=np.float64)
 
 
 def choose_rule(scores: ValidationScores, temperature: float, aim: Aim | None, *, seed: int = 0) -> Choice:
@@ -145,8 +154,7 @@ def _keep_kappa(
         "response goes to a person. Code more validation rows, mend the student, or aim lower."
     )
     # Only a probability of exactly 1 would still be accepted, which logits of a student do not give.
-    everything = ReviewRule(thresholds=dict.fromkeys(scores.task.names, 1.0))
-    return Choice(everything, aim, False, None, shifts, (note,))
+    return Choice(_rule(scores.task, 1.0, {}), aim, False, None, shifts, (note,))
 
 
 def _kappa_lows(
@@ -155,22 +163,34 @@ def _kappa_lows(
     """The lower end of κ among the accepted rows, by how many of the readable rows go to people, from few to many."""
     if not readable.any():
         return {}
-    labels = len(scores.task.names)
     order = np.flatnonzero(readable)[np.argsort(-chance[readable], kind="stable")]
-    truth = np.array([scores.task.names.index(code) for code in scores.codes])[order]
-    given = scores.logits.argmax(axis=1)[order]
-    cells = np.eye(labels * labels)[truth * labels + given]
+    cells = _cells(scores)[order]
     shares, imaginary = row_shares(len(order), scores.groups_of(order), _RESAMPLES, np.random.default_rng(seed))
     lows = {}
     for to_people in np.unique(np.linspace(0, len(order) - 1, _CANDIDATES).astype(int)):
         accepted = len(order) - to_people
-        drawn = (shares[:, :accepted] @ cells[:accepted]).reshape(-1, labels, labels)
-        own = cells[:accepted].sum(axis=0).reshape(labels, labels)
-        by_chance = np.outer(own.sum(axis=1), own.sum(axis=0)) / accepted**2
-        found = kappas(drawn + imaginary[:, None, None] * by_chance, quadratic=scores.task.kind == "ordinal")
-        if not np.isnan(found).any():
-            lows[int(to_people)] = float(np.percentile(found, 2.5))
+        drawn = (shares[:, :accepted] @ cells[:accepted].reshape(accepted, -1)).reshape(-1, *cells.shape[1:])
+        own = cells[:accepted].sum(axis=0)
+        by_chance = own.sum(axis=2)[:, :, None] * own.sum(axis=1)[:, None, :] / accepted**2
+        tables = drawn + imaginary[:, None, None, None] * by_chance
+        ordinal = scores.task.kind == "ordinal"
+        found = kappas(tables.reshape(-1, *cells.shape[2:]), quadratic=ordinal).reshape(len(drawn), -1)
+        defined = ~np.isnan(found).any(axis=0)
+        if defined.any():
+            lows[int(to_people)] = float(np.percentile(found[:, defined].mean(axis=1), 2.5))
     return lows
+
+
+def _cells(scores: Scores) -> NDArray[np.float64]:
+    """Where each row counts: in one confusion matrix, or in a table for each label; (rows, tables, size, size)."""
+    labels = len(scores.task.names)
+    if scores.task.kind == "multilabel":
+        reference = held_labels(scores.codes, scores.task, "human").astype(int)
+        places, shape = 2 * reference + held_labels(scores.labels, scores.task, "student"), (-1, labels, 2, 2)
+        return np.asarray(np.eye(4)[places].reshape(shape), dtype=np.float64)
+    truth = np.array([scores.task.names.index(code) for code in scores.codes])
+    cells = np.eye(labels * labels)[truth * labels + scores.logits.argmax(axis=1)]
+    return np.asarray(cells.reshape(-1, 1, labels, labels), dtype=np.float64)
 
 
 def _between(rising: NDArray[np.float64], to_people: int) -> float | None:
@@ -183,5 +203,10 @@ def _between(rising: NDArray[np.float64], to_people: int) -> float | None:
 def _chosen(task: Task, aim: Aim, least: float | None, shifts: Mapping[str, float]) -> Choice:
     if least is None:
         return Choice(aim=aim, met=True, label_shifts=shifts, notes=("No response needs a threshold to meet the aim.",))
-    thresholds = {label: min(1.0, max(0.0, least - shifts[label])) for label in task.names}
-    return Choice(ReviewRule(thresholds=thresholds), aim, True, least, shifts)
+    return Choice(_rule(task, least, shifts), aim, True, least, shifts)
+
+
+def _rule(task: Task, least: float, shifts: Mapping[str, float]) -> ReviewRule:
+    if task.kind == "multilabel":
+        return ReviewRule(least_certainty=least)
+    return ReviewRule(thresholds={label: min(1.0, max(0.0, least - shifts.get(label, 0.0))) for label in task.names})

@@ -11,7 +11,7 @@ READ = Encoded((1, 2), (0, 0), 1, False)
 CUT = Encoded((1, 2), (0, 0), 400, True)
 
 
-def scores_of(logits, codes, kind=ValidationScores, *, cut=(), groups=None, task=TASK):
+def scores_of(logits, codes, kind=ValidationScores, *, cut=(), groups=None, task=TASK, thresholds=()):
     """Scores of rows with these logits and human codes; those whose place is in ``cut`` were truncated."""
     return kind(
         task=task,
@@ -20,6 +20,7 @@ def scores_of(logits, codes, kind=ValidationScores, *, cut=(), groups=None, task
         logits=np.array(logits, dtype=np.float64),
         encoded=tuple(CUT if place in cut else READ for place in range(len(codes))),
         groups=groups,
+        thresholds=thresholds,
     )
 
 
