@@ -14,6 +14,7 @@ from typing import Any
 
 from edgedistill.report.material import Journal, Material, ScoredRow, Table, TeacherVote
 from edgedistill.teacher.ledger import Spent
+from edgedistill_serve.task import LABEL_SEPARATOR
 
 _SHOWN = 20
 _SETTINGS = ("learning_rate", "batch_size", "epochs", "seed")
@@ -24,12 +25,16 @@ class MixtureTable:
     """Training rows by source and label.
 
     Attributes:
+        labels: What rows are counted by; a row of a multilabel task counts for each of its labels.
         rows: All of them.
-        by_source: By source its rows per label, in the order that was asked for.
+        of_source: By source its rows.
+        by_source: By source its rows per label.
         by_machine: Share of the rows whose label a language model gave, in [0, 1].
     """
 
+    labels: Sequence[str]
     rows: int
+    of_source: Mapping[str, int]
     by_source: Mapping[str, Sequence[int]]
     by_machine: float
 
@@ -93,13 +98,15 @@ class StageCost:
 
 def mixture_table(journal: Journal, labels: Sequence[str]) -> MixtureTable | None:
     """Return the training rows by source and label; None before they are drawn."""
-    counts: Mapping[str, int] = journal.stages.get("mix", {}).get("by_source_and_label", {})
+    entry = journal.stages.get("mix", {})
+    counts: Mapping[str, int] = entry.get("by_source_and_label", {})
     sources = dict.fromkeys(name.partition(" ")[0] for name in counts)
     by_source = {source: [counts.get(f"{source} {label}", 0) for label in labels] for source in sources}
-    total = sum(map(sum, by_source.values()))
+    of_source: Mapping[str, int] = entry.get("by_source") or {name: sum(each) for name, each in by_source.items()}
+    total = sum(of_source.values())
     if not total:
         return None
-    return MixtureTable(total, by_source, 1 - sum(by_source.get("human", ())) / total)
+    return MixtureTable(labels, total, of_source, by_source, 1 - of_source.get("human", 0) / total)
 
 
 def trial_lines(trials: Table | None) -> tuple[TrialLine, ...]:
@@ -115,14 +122,20 @@ def trial_lines(trials: Table | None) -> tuple[TrialLine, ...]:
     return tuple(_trial(rows, chosen=each is first) for rows, each in zip(lines.values(), found, strict=True))
 
 
-def consistency(votes: Sequence[TeacherVote]) -> Consistency | None:
-    """Return how far the teacher's votes agree with one another; None without labels."""
+def consistency(votes: Sequence[TeacherVote], *, multilabel: bool = False) -> Consistency | None:
+    """Return how far the teacher's votes agree with one another; None without labels.
+
+    Args:
+        votes: What the teacher gave each response.
+        multilabel: Whether that is all labels that hold; a response then counts for each of them.
+    """
     if not votes:
         return None
     shares = [round(vote.consistency, 2) for vote in votes]
     of_label: dict[str, list[float]] = defaultdict(list)
     for vote in votes:
-        of_label[vote.label].append(vote.consistency)
+        for label in vote.label.split(LABEL_SEPARATOR) if multilabel else [vote.label]:
+            of_label[label].append(vote.consistency)
     return Consistency(
         rows=len(votes),
         mean=sum(vote.consistency for vote in votes) / len(votes),

@@ -4,6 +4,7 @@ Evaluation           figures of the locked test rows
 ├── Agreement            by coding (edgedistill.agreement, as the ones below without a dash)
 ├── Probabilities
 ├── - Told               what calibration changes
+├── - LabelThresholds    from which probability a label of a multilabel task holds
 ├── - Review             which scores go to a person: the rule, its Outcomes and Curves
 ├── - Hop                one step of the chain from the human coders to the served file
 ├── - Compared           two codings on the same rows
@@ -31,6 +32,7 @@ from edgedistill.agreement import (
 )
 from edgedistill.review import Calibration, Curve, Outcome
 from edgedistill_serve.manifest import ReviewRule
+from edgedistill_serve.task import NO_LABEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,15 @@ class Review:
     validation: Outcome
     test: Outcome
     risk_coverage: Curves
+
+
+@dataclass(frozen=True, slots=True)
+class LabelThresholds:
+    """From which probability each label of a multilabel task holds, and its F1 on the rows that chose it."""
+
+    values: Mapping[str, float]
+    f1_on_validation: Mapping[str, float | None]
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +184,7 @@ class Evaluation:
     positive: str | None = None
     teacher_set_aside: Sequence[Mapping[str, Any]] = ()
     between: Between | None = None
+    thresholds: LabelThresholds | None = None
 
     @property
     def student(self) -> Agreement:
@@ -182,7 +194,17 @@ class Evaluation:
     @property
     def kappa(self) -> str:
         """What κ is in this task, in words."""
-        return "quadratic weighted κ" if self.kind == "ordinal" else "κ"
+        return {"ordinal": "quadratic weighted κ", "multilabel": "mean κ over labels"}.get(self.kind, "κ")
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether any number of labels may hold of a response."""
+        return self.kind == "multilabel"
+
+    @property
+    def counted(self) -> Sequence[str]:
+        """What training rows are counted by: the labels, of a multilabel task also that none holds."""
+        return [*self.labels, NO_LABEL] if self.is_multilabel else self.labels
 
 
 @dataclass(frozen=True, slots=True)

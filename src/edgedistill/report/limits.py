@@ -54,7 +54,7 @@ def _of_the_rows(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _of_the_student(material: Material) -> Iterator[str]:
-    table = mixture_table(material.journal, material.evaluation.labels)
+    table = mixture_table(material.journal, material.evaluation.counted)
     if table and table.by_machine:
         yield (
             f"{percent(table.by_machine)} of the training rows carry a label that a language model gave: what it "

@@ -32,7 +32,7 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """One test row: codes, the probability of the model's label, and whether a person sees it."""
+    """One test row: codes, how sure the model is of its own, and whether a person sees it."""
 
     id: str
     human: str

@@ -67,9 +67,9 @@ def page(material: Material) -> tuple[Verdict, str]:
         style=Markup(style),  # noqa: S704  # our own style sheet
         style_hash=f"sha256-{hashed}",
         pictures=_pictures(material, found),
-        mixture=mixture_table(material.journal, material.evaluation.labels),
+        mixture=mixture_table(material.journal, material.evaluation.counted),
         trials=trial_lines(material.trials),
-        consistency=consistency(material.votes),
+        consistency=consistency(material.votes, multilabel=material.evaluation.is_multilabel),
         costs=stage_costs(material.journal),
         wrong=disagreements(material),
         listed=shown(material, disagreements(material)),

@@ -134,7 +134,7 @@ def _rows(path: Path, mend: str, made: Callable[[dict[str, str]], T]) -> list[T]
 
 def _scores(path: Path, evaluation: Evaluation, mend: str) -> Sequence[ScoredRow]:
     def made(row: dict[str, str]) -> ScoredRow:
-        probability = float(row[f"p:{row['student']}"])
+        probability = float(row["certainty"] if evaluation.is_multilabel else row[f"p:{row['student']}"])
         rest = (row[name] for name in ("decision", "reason", "teacher"))
         return ScoredRow(row["id"], row["human"], row["student"], probability, *rest)
 

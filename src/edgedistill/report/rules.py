@@ -22,7 +22,7 @@ RULES: tuple[tuple[str, str], ...] = (
             f"The model's κ with the human codes of the test rows must reach the bar with the lower end of its "
             f"95\u202f% interval. The bar is {BAR:g}, or the gate's where that is a higher κ. With the upper end "
             "below the bar the answer is no; in between it is “not shown”. κ is Cohen's, for an ordinal task quadratic "
-            "weighted."
+            "weighted, for a multilabel task the mean over labels."
         ),
     ),
     (

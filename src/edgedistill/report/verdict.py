@@ -100,9 +100,10 @@ def bar_of(gate: Gate | None) -> float:
 
 
 def _overall(evaluation: Evaluation, found: Agreement, bar: float) -> tuple[Standing, str]:
-    same = sum(line[place] for place, line in enumerate(found.confusion))
+    same = round(found.accuracy.value * found.rows)
+    code = "just the labels" if evaluation.is_multilabel else "the code"
     told = (
-        f"The model gave {same} of {several(found.rows, 'test response')} the code that people gave them "
+        f"The model gave {same} of {several(found.rows, 'test response')} {code} that people gave them "
         f"({percent_estimate(found.accuracy)}). Beyond chance that is a {evaluation.kappa} of {estimate(found.kappa)}"
     )
     if _repeated(evaluation):
@@ -119,9 +120,13 @@ def _overall(evaluation: Evaluation, found: Agreement, bar: float) -> tuple[Stan
         Standing.BELOW: f"even the upper end of the interval stays below the bar of {plain(bar)}.",
         Standing.NOT_SHOWN: f"the interval lies on both sides of the bar of {plain(bar)}."
         if found.kappa
-        else "it is undefined, because model and human coders use one and the same label throughout.",
+        else f"it is undefined, because model and human coders use {_one_code(evaluation)} throughout.",
     }
     return standing, f"{told}; {ends[standing]}"
+
+
+def _one_code(evaluation: Evaluation) -> str:
+    return "every label for all responses or for none" if evaluation.is_multilabel else "one and the same label"
 
 
 def _too_few(found: Agreement) -> str:
@@ -141,7 +146,8 @@ def _repeated(evaluation: Evaluation) -> bool:
 
 def _accepted(evaluation: Evaluation, bar: float) -> Agreement | None:
     """The agreement of the rows that the review rule accepts, where they reach the bar."""
-    accepted = evaluation.review.test.agreement if evaluation.review.rule.thresholds else None
+    rule = evaluation.review.rule
+    accepted = evaluation.review.test.agreement if rule.thresholds or rule.least_certainty else None
     if accepted is None or _repeated(evaluation) or _too_few(accepted):
         return None
     return accepted if _standing(accepted.kappa, bar) is Standing.SHOWN else None

@@ -1,7 +1,7 @@
-"""Calibration and review rule: chosen on validation rows, shown on test rows."""
+"""Calibration, label thresholds and review rule: chosen on validation rows, shown on test rows."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,13 +21,17 @@ from edgedistill.review import (
     outcome,
     risk_coverage,
 )
+from edgedistill.student.thresholds import Thresholds, choose_thresholds
+
+S = TypeVar("S", bound=Scores)
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What the validation rows chose."""
+    """What the validation rows chose; thresholds of labels where the task is multilabel."""
 
     calibration: Calibration
+    thresholds: Thresholds | None
     review: Choice
 
     @property
@@ -35,11 +39,37 @@ class Chosen:
         """What the logits are divided by."""
         return self.calibration.temperature
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know."""
+        return [*self.calibration.notes, *(self.thresholds.notes if self.thresholds else ()), *self.review.notes]
+
+    def applied(self, scores: S) -> S:
+        """Return scores whose labels are given by the thresholds."""
+        return _with_thresholds(scores, self.thresholds, self.temperature)
+
 
 def choose(scores: ValidationScores, evaluation: EvaluationSection, review: ReviewSection | None) -> Chosen:
     """Fit the temperature and choose the thresholds, as the project file says."""
     calibration = fit_temperature(scores) if evaluation.calibrate else Calibration()
-    return Chosen(calibration, choose_rule(scores, calibration.temperature, _aim(review)))
+    temperature = calibration.temperature
+    thresholds = None
+    if scores.task.kind == "multilabel":
+        thresholds = choose_thresholds(scores.probabilities(temperature), scores.codes, scores.task)
+    rule = choose_rule(_with_thresholds(scores, thresholds, temperature), temperature, _aim(review))
+    return Chosen(calibration, thresholds, rule)
+
+
+def told_thresholds(chosen: Chosen, labels: tuple[str, ...]) -> dict[str, Any] | None:
+    """Say from which probability each label holds, for `evaluation.json`; None where a response has one label."""
+    found = chosen.thresholds
+    if found is None:
+        return None
+    return {
+        "values": dict(zip(labels, found.values, strict=True)),
+        "f1_on_validation": dict(zip(labels, found.f1, strict=True)),
+        "notes": list(found.notes),
+    }
 
 
 def told_calibration(chosen: Chosen, validation: ValidationScores, test: TestScores) -> dict[str, Any]:
@@ -71,6 +101,10 @@ def told_review(chosen: Chosen, validation: ValidationScores, test: TestScores, 
             name: risk_coverage(scores, temperature, choice.label_shifts).as_dict() for name, scores in sides.items()
         },
     }
+
+
+def _with_thresholds(scores: S, thresholds: Thresholds | None, temperature: float) -> S:
+    return replace(scores, thresholds=thresholds.values, calibrated=temperature) if thresholds else scores
 
 
 def _aim(section: ReviewSection | None) -> Aim | None:

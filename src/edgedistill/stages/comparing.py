@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgedistill.agreement import ceiling, compare, subgroups
+from edgedistill.agreement.label_sets import SetStatistic, figure_of, macro_of
 from edgedistill.agreement.statistics import Counts, Statistic, macro, precisions, recalls
 from edgedistill.stages.run import Run
 from edgedistill_serve.task import Task
@@ -56,7 +57,8 @@ def shifts(
     """
     if HUMAN_TRAINED not in codings:
         return []
-    statistics = _precision_and_recall(None if positive is None else task.names.index(positive))
+    place = None if positive is None else task.names.index(positive)
+    statistics: Any = _of_sets(place) if task.kind == "multilabel" else _precision_and_recall(place)
     found = []
     for name in (name for name in codings if name == "student" or name.startswith("teacher")):
         rows = [row for row in human if row in codings[name] and row in codings[HUMAN_TRAINED]]
@@ -126,6 +128,13 @@ def _precision_and_recall(positive: int | None) -> dict[str, Statistic]:
             return macro(found, confusions) if positive is None else found[:, positive]
 
         return statistic
+
+    return {"precision": of(precisions), "recall": of(recalls)}
+
+
+def _of_sets(positive: int | None) -> dict[str, SetStatistic]:
+    def of(figures: Statistic) -> SetStatistic:
+        return macro_of(figures) if positive is None else figure_of(figures, positive)
 
     return {"precision": of(precisions), "recall": of(recalls)}
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from edgedistill.agreement import agreement, probability_figures
 from edgedistill.review import TestScores
 from edgedistill.stages.baselines import baselines
-from edgedistill.stages.calibrate import Chosen, choose, told_calibration, told_review
+from edgedistill.stages.calibrate import Chosen, choose, told_calibration, told_review, told_thresholds
 from edgedistill.stages.chain import STUDENT, chain
 from edgedistill.stages.comparing import comparisons, human_ceiling, shifts, subgroup_tables
 from edgedistill.stages.gate import between
@@ -38,10 +38,10 @@ def evaluate(run: Run) -> dict[str, Any]:
     splits, section = run.records.splits, run.project.evaluation
     uncoded = read_population(run)
     student = Checkpoint.load(exported_student(run), run.project.task.task, run.project.student.max_tokens)
-    validation = validation_scores(student, splits.validation)
-    chosen = choose(validation, section, run.project.review)
+    unread = validation_scores(student, splits.validation)
+    chosen = choose(unread, section, run.project.review)
     run.advance("evaluate: the student scores test rows", 0, len(splits.test))
-    test = test_scores(student, splits.test)
+    validation, test = chosen.applied(unread), chosen.applied(test_scores(student, splits.test))
     labellings, together, of_teachers = _teachers(run)
     codings = {"student": dict(zip(test.ids, test.labels, strict=True)), **of_teachers, **baselines(run)}
     agreements = {name: _against_humans(test, coding, section.positive) for name, coding in codings.items() if coding}
@@ -66,18 +66,18 @@ def evaluate(run: Run) -> dict[str, Any]:
         "agreement": agreements,
         "probabilities": _probabilities(test, chosen),
         "calibration": told_calibration(chosen, validation, test),
+        "thresholds": told_thresholds(chosen, test.task.names),
         "review": told_review(chosen, validation, test, section.positive),
         "chain": chain(human, steps, test.task, groups),
         "comparisons": comparisons(human, codings, test.task, groups),
         "shifts": shifts(human, codings, test.task, groups, section.positive),
         "ceiling": human_ceiling(run, codings["student"], groups),
         "subgroups": subgroup_tables(run, human, codings, groups),
-        "prevalence": told_prevalence(uncoded, student, agreements["student"]["confusion"]),
+        "prevalence": told_prevalence(uncoded, student, test.readout, agreements["student"]),
     }
     run.folder.write_json("evaluation.json", result)
     run.folder.write_csv("test_scores.csv", _lines(test, chosen, codings.get("teacher", {})))
-    notes = [*chosen.calibration.notes, *chosen.review.notes]
-    return {**({"cost": asdict(together.usage)} if together else {}), "notes": notes}
+    return {**({"cost": asdict(together.usage)} if together else {}), "notes": chosen.notes}
 
 
 def _teachers(run: Run) -> tuple[dict[str, Labelling], Labelling | None, Codings]:
@@ -86,7 +86,7 @@ def _teachers(run: Run) -> tuple[dict[str, Labelling], Labelling | None, Codings
         return {}, None, {}
     responses = run.records.splits.test.responses
     labellings = run.ask_each(run.used, responses, "evaluate: {} codes test rows")
-    together = joint_labelling(responses, labellings, run.weights)
+    together = joint_labelling(responses, labellings, run.weights, run.project.task.task)
     columns = {"teacher": together}
     if len(labellings) > 1:
         columns |= {f"teacher {name}": labelling for name, labelling in labellings.items()}
@@ -112,13 +112,15 @@ def _probabilities(test: TestScores, chosen: Chosen) -> dict[str, Any]:
 
 
 def _lines(test: TestScores, chosen: Chosen, teacher: Mapping[str, str]) -> list[list[object]]:
-    """The lines of `test_scores.csv`."""
+    """The lines of `test_scores.csv`; of a multilabel task with the certainty, which is no label's probability."""
     names = test.task.names
-    header: list[object] = ["id", "human", "student", *(f"p:{name}" for name in names), "decision", "reason", "teacher"]
-    lines = [header]
+    certainty = ["certainty"] if test.task.kind == "multilabel" else []
+    shares = [f"p:{name}" for name in names]
+    lines: list[list[object]] = [["id", "human", "student", *shares, *certainty, "decision", "reason", "teacher"]]
     for row, human, score in zip(
         test.ids, test.codes, test.judged(chosen.temperature, chosen.review.rule), strict=True
     ):
-        shares = [f"{score.probabilities[name]:.6f}" for name in names]
-        lines.append([row, human, score.label, *shares, score.decision, score.reason or "", teacher.get(row, "")])
+        figures = [*(score.probabilities[name] for name in names), *([score.probability] if certainty else [])]
+        said = [score.label, *(f"{figure:.6f}" for figure in figures), score.decision, score.reason or ""]
+        lines.append([row, human, *said, teacher.get(row, "")])
     return lines

@@ -281,6 +281,7 @@ def _fingerprint(run: Run, stage: Stage) -> str:
         run.project.data.model_dump(mode="json"),
         run.project.task.model_dump(mode="json", include={"redact"}),
         [account.sha256 for account in run.records.accounts],
+        *(["multilabel"] if run.project.task.kind == "multilabel" else []),
     ]
     return fingerprint([_FORMAT, stage.name, stage.settings(run.project), stage.found(run), data, before])
 

@@ -1,15 +1,17 @@
 """How frequent each label is among responses that nobody coded, corrected for the student's errors."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from edgedistill.agreement import prevalence
+from edgedistill.agreement import prevalence, set_prevalence
 from edgedistill.records import Response, read_responses
+from edgedistill.records.codes import labels_in
 from edgedistill.records.coding import Reading
 from edgedistill.stages.folder import digest
 from edgedistill.stages.run import Run
 from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.readout import Readout
 
 
 def read_population(run: Run) -> Reading[Response] | None:
@@ -25,21 +27,27 @@ def read_population(run: Run) -> Reading[Response] | None:
 
 
 def told_prevalence(
-    reading: Reading[Response] | None, student: Checkpoint, confusion: Sequence[Sequence[int]]
+    reading: Reading[Response] | None, student: Checkpoint, readout: Readout, agreement: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Score the population and correct the shares of its labels, for `evaluation.json`.
 
     Args:
         reading: The population, or none.
         student: Codes it.
-        confusion: The student against the human codes of the test rows, from which its error rates come.
+        readout: How its logits become labels.
+        agreement: Its labels of the test rows against the human codes, from which its error rates come.
     """
     if reading is None or not reading.rows:
         return None
-    places = student.logits([dict(response.inputs) for response in reading.rows]).argmax(axis=1)
-    names = student.task.names
-    counted = Counter(names[place] for place in places)
-    found = prevalence({name: counted[name] for name in names}, confusion)
+    task = student.task
+    labels = readout.labels(student.logits([dict(response.inputs) for response in reading.rows]))
+    counted = Counter(label for code in labels for label in labels_in(code, task))
+    observed = {name: counted[name] for name in task.names}
+    if task.kind == "multilabel":
+        tables = {name: agreement["per_label"][name]["table"] for name in task.names}
+        found = set_prevalence(observed, len(labels), tables)
+    else:
+        found = prevalence(observed, agreement["confusion"])
     set_aside = dict(Counter(row.reason for row in reading.set_aside))
     return {"file": reading.file, "read": reading.read, "set_aside": set_aside, **found.as_dict()}
 

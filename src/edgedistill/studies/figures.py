@@ -15,6 +15,7 @@ import numpy as np
 
 from edgedistill.agreement import Estimate, agreement, probability_figures
 from edgedistill.agreement.bootstrap import defined, row_weights
+from edgedistill.agreement.label_sets import figure_of, held_labels, macro_of, mean_kappas, tallies
 from edgedistill.agreement.statistics import Counts, Values, f1s, kappas, macro, macro_f1s, precisions, recalls
 from edgedistill.records import TestRows
 from edgedistill.stages.gate import groups_of
@@ -84,7 +85,8 @@ def _auc(scored: Scored, truth: Sequence[str], material: Material, groups: list[
     if scored.probabilities is None:
         return None
     probabilities = np.array(scored.probabilities)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    if material.task.kind != "multilabel":
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
     found = probability_figures(truth, probabilities, material.task, groups=groups, resamples=RESAMPLES)
     return found.auc_per_label[material.positive] if material.positive else found.auc
 
@@ -131,7 +133,7 @@ class _Drawn:
 
 
 def _summary(lines: Sequence[Line], drawn: _Drawn, over: _Drawn | None) -> Summary:
-    scores = [line.figures.agreement.macro_f1.value for line in lines]
+    scores = [line.figures.agreement.macro_f1.value for line in lines if line.figures.agreement.macro_f1]
     areas = [line.figures.auc.value for line in lines if line.figures.auc]
     return Summary(
         lines=tuple(lines),
@@ -150,16 +152,13 @@ def _summary(lines: Sequence[Line], drawn: _Drawn, over: _Drawn | None) -> Summa
 def _drawn(lines: Sequence[Line], material: Material) -> _Drawn:
     """Compute every figure on the rows as they are and on resampled ones, then average over resampled seeds."""
     rows = material.tests[lines[0].scored.test]
-    names = material.task.names
-    truth = np.array([names.index(label) for label in rows.labels])
     ones = np.ones((1, len(rows)), dtype=np.int64)
     # The same seed for every condition: they share the resampled rows and, as far as they have as many, the seeds.
     rng = np.random.default_rng(0)
     groups = groups_of([response.group for response in rows.responses])
     weights = np.concatenate(list(row_weights(len(rows), groups, RESAMPLES, rng)))
-    by_seed = [
-        _statistics(_confusions(truth, line.scored, names, np.concatenate([ones, weights])), material) for line in lines
-    ]
+    figures_of = _set_figures if material.task.kind == "multilabel" else _label_figures
+    by_seed = [figures_of(rows.labels, line.scored, np.concatenate([ones, weights]), material) for line in lines]
     seeds = np.random.default_rng(1).integers(len(lines), size=(RESAMPLES, len(lines)))
     means, resampled = {}, {}
     for name in by_seed[0]:
@@ -169,24 +168,40 @@ def _drawn(lines: Sequence[Line], material: Material) -> _Drawn:
     return _Drawn(means, resampled)
 
 
-def _confusions(truth: Counts, scored: Scored, names: Sequence[str], weights: Counts) -> Counts:
-    """Return confusion matrices (resamples, labels, labels); rows that were left uncoded do not count."""
+def _label_figures(truth: Sequence[str], scored: Scored, weights: Counts, material: Material) -> dict[str, Values]:
+    """Return every figure of each resample; rows that were left uncoded do not count."""
+    names = material.task.names
     coded = np.array([label is not None for label in scored.labels])
     said = np.array([0 if label is None else names.index(label) for label in scored.labels])
-    cells = np.eye(len(names) ** 2)[truth * len(names) + said] * coded[:, None]
-    counts: Counts = np.rint(weights @ cells).astype(np.int64)
-    return counts.reshape(-1, len(names), len(names))
-
-
-def _statistics(confusions: Counts, material: Material) -> dict[str, Values]:
+    wanted = np.array([names.index(label) for label in truth])
+    cells = np.eye(len(names) ** 2)[wanted * len(names) + said] * coded[:, None]
+    confusions = np.rint(weights @ cells).astype(np.int64).reshape(-1, len(names), len(names))
     found = {
         "macro_f1": macro_f1s(confusions),
         "kappa": kappas(confusions, quadratic=material.task.kind == "ordinal"),
     }
-    for name, statistic in (("f1", f1s), ("precision", precisions), ("recall", recalls)):
+    for name, statistic in _OF_LABELS.items():
         of_labels = statistic(confusions)
         if material.positive is None:
             found[name] = macro(of_labels, confusions)
         else:
-            found[name] = np.nan_to_num(of_labels[:, material.task.names.index(material.positive)])
+            found[name] = np.nan_to_num(of_labels[:, names.index(material.positive)])
     return found
+
+
+def _set_figures(truth: Sequence[str], scored: Scored, weights: Counts, material: Material) -> dict[str, Values]:
+    """The same of a multilabel task."""
+    coded = [place for place, label in enumerate(scored.labels) if label is not None]
+    reference = held_labels([truth[place] for place in coded], material.task, "reference")
+    said = held_labels([label for label in scored.labels if label is not None], material.task, "coded")
+    counted = tallies(reference, said, weights[:, coded])
+    found = {"macro_f1": macro_of(f1s)(counted), "kappa": mean_kappas(counted)}
+    for name, statistic in _OF_LABELS.items():
+        if material.positive is None:
+            found[name] = macro_of(statistic)(counted)
+        else:
+            found[name] = np.nan_to_num(figure_of(statistic, material.task.names.index(material.positive))(counted))
+    return found
+
+
+_OF_LABELS = {"f1": f1s, "precision": precisions, "recall": recalls}

@@ -111,6 +111,7 @@ def ident_of(plan: Plan, material: Material, settings: Settings) -> str:
             {name: [[row.response.id, row.label] for row in rows] for name, rows in material.tests.items()},
             material.task.names,
             material.data,
+            *(["multilabel"] if material.task.kind == "multilabel" else []),
         ]
     )[:32]
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 
 from edgedistill.project import StudentSection
 from edgedistill.records import MixtureRow, ValidationRows
@@ -20,10 +19,12 @@ from edgedistill.records.types import Source
 from edgedistill.student import TrainingProgress, Trial, train_student
 from edgedistill.student.frozen import fit_frozen
 from edgedistill.student.pooled import pooled
+from edgedistill.student.thresholds import readout_by
 from edgedistill.studies.material import Material
 from edgedistill.studies.settings import Settings, going_on, settings_for
 from edgedistill.studies.types import Outcome, Plan, Point, Scored, TestSet
 from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.readout import Readout
 
 Told = Callable[[str, int, int], None]
 
@@ -65,7 +66,8 @@ def _frozen(plan: Plan, material: Material, settings: Settings) -> Point:
     for name, test in material.tests.items():
         inputs = [row.response.inputs for row in test]
         states = pooled(material.backbone, material.task, tokens, inputs)[best.pooling]
-        scored.append(_scored(name, best.probabilities(states).astype(np.float64), material))
+        logits = best.logits(states).astype(np.float64)
+        scored.append(_scored(name, logits, Readout(material.task, 1.0, best.thresholds)))
     return Point(0, _sources(plan.rows), tuple(scored), _since(start), validation_macro_f1=best.macro_f1)
 
 
@@ -83,13 +85,21 @@ def _students(plan: Plan, material: Material, settings: Settings, work: Path, to
             shutil.rmtree(backbone)  # a student of the block before, which nobody wants any more
         backbone = work / str(place)
         student = Checkpoint.load(backbone, material.task, section.max_tokens)
+        readout = _readout(student, judged)
         scored = []
         for name, test in material.tests.items():
             logits = student.logits([dict(row.response.inputs) for row in test])
-            scored.append(_scored(name, softmax(logits.astype(np.float64), axis=1), material))
+            scored.append(_scored(name, logits.astype(np.float64), readout))
         points.append(_point(place, rows, tuple(scored), best, _since(start)))
         section = going_on(section, best)
     return points
+
+
+def _readout(student: Checkpoint, judged: ValidationRows) -> Readout:
+    """How the student's logits become labels; the rows that choose are scored where they have thresholds to choose."""
+    if student.task.kind != "multilabel":
+        return Readout(student.task)
+    return readout_by(student.logits([dict(row.response.inputs) for row in judged]), judged.labels, student.task)
 
 
 def _train(
@@ -121,10 +131,10 @@ def _point(block: int, rows: Sequence[MixtureRow], scored: tuple[Scored, ...], b
     )
 
 
-def _scored(name: TestSet, probabilities: npt.NDArray[np.float64], material: Material) -> Scored:
-    labels = tuple(material.task.names[place] for place in probabilities.argmax(axis=1))
+def _scored(name: TestSet, logits: npt.NDArray[np.float64], readout: Readout) -> Scored:
+    probabilities = [readout.probabilities(row) for row in logits]
     rounded = tuple(tuple(round(float(each), 8) for each in row) for row in probabilities)
-    return Scored(name, labels, rounded)
+    return Scored(name, readout.labels(logits), rounded)
 
 
 def _sources(rows: Sequence[MixtureRow]) -> dict[Source, int]:

@@ -7,11 +7,13 @@ that were taken whatever their consistency.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.mixture import drawn_ids, teacher_rows
 from edgedistill.project import MixSection
 from edgedistill.records import MixtureRow
+from edgedistill.records.codes import labels_in
 from edgedistill.studies.kinds.drawing import Draw, plan_of
 from edgedistill.studies.kinds.ratio import in_blocks
 from edgedistill.studies.material import Material
@@ -111,11 +113,12 @@ def removed_rows(material: Material, section: ConsistencySection) -> Iterator[Re
     there = _rows_to_filter(material, section)
     for threshold in sorted({0.0, *section.thresholds} - {0.0}):
         for by, names in (
-            ("label", [row.label for row in there]),
-            ("group", [material.groups.get(row.id, "") for row in there]),
+            ("label", [labels_in(row.label, material.task) for row in there]),
+            ("group", [(material.groups.get(row.id, ""),) for row in there]),
         ):
-            rows = Counter(names)
-            gone = Counter(name for name, row in zip(names, there, strict=True) if _consistency(row) < threshold)
+            rows = Counter(chain.from_iterable(names))
+            below = (each for each, row in zip(names, there, strict=True) if _consistency(row) < threshold)
+            gone = Counter(chain.from_iterable(below))
             for name in rows:
                 if name:
                     yield Removed(material.name, threshold, by, name, rows[name], gone[name])
