@@ -88,6 +88,32 @@ class Project(Section):
         return self
 
     @model_validator(mode="after")
+    def _one_label_per_response(self) -> Self:
+        if self.task.kind != "multilabel":
+            return self
+        if self.generate:
+            raise ValueError(
+                "generate writes responses of one label, and those of a multilabel task may have several; leave "
+                "generate out, or make a nominal task of each label"
+            )
+        if self.mix.balance == "per_label":
+            raise ValueError(
+                "mix.balance: per_label counts a row for one label, and one of a multilabel task may have several; use "
+                "as_found"
+            )
+        if self.student.objective.class_weights != "none":
+            raise ValueError(
+                "student.objective.class_weights: balanced needs one label per response; leave it out: each label of a "
+                "multilabel task has a threshold of its own, which heeds how frequent the label is"
+            )
+        if any(teacher.logprobs for teacher in self.panel):
+            raise ValueError(
+                "logprobs reads how probable one label is, and the teacher of a multilabel task gives a list; leave it "
+                "out, and let several votes give the shares"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _known_positive(self) -> Self:
         names = self.task.task.names
         if self.evaluation.positive is not None and self.evaluation.positive not in names:

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from edgedistill.project.field_types import Section
 from edgedistill_serve.redaction import Redaction
-from edgedistill_serve.task import INPUTS, Kind, Task
+from edgedistill_serve.task import INPUTS, LABEL_SEPARATOR, NO_LABEL, Kind, Task, unsplittable_names
 from edgedistill_serve.task import Label as TaskLabel
 
 
@@ -58,6 +58,12 @@ class TaskSection(Section):
                 raise ValueError(f"the labels {twin!r} and {label.name!r} are two spellings of one")
         if len({label.name for label in self.labels}) < len(self.labels):
             raise ValueError("a label stands twice")
+        if self.kind == "multilabel" and (never := unsplittable_names(self.task)):
+            raise ValueError(
+                f"the label {never[0]!r} cannot be told apart where labels are written one after the other: in a "
+                f"multilabel task no label holds a {LABEL_SEPARATOR!r} or is named {NO_LABEL!r}, which says that none "
+                "holds; rename it"
+            )
         if unknown := [name for name in self.inputs if name not in INPUTS]:
             raise ValueError(f"unknown input {unknown[0]!r}; inputs are {', '.join(INPUTS)}")
         if list(self.inputs) != [name for name in INPUTS if name in self.inputs] or "response" not in self.inputs:
