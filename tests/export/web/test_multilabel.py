@@ -42,7 +42,7 @@ def test_a_response_and_a_file_are_shown_with_every_label_that_holds(visit, serv
     (one,) = Scorer(bundle).score(["you worked hard on this"])
     score(page, "you worked hard on this")
     assert len(one.labels) == 2
-    assert page.text("#verdict .label") == f"{', '.join(one.labels)} {100 * one.probability:.1f} % certain"
+    assert page.text("#verdict .label") == f"{', '.join(one.labels)} at least {100 * one.probability:.1f} % certain"
     assert page.run("return document.querySelectorAll('#bars tr.first').length") == 2
     assert page.run("return document.querySelector('#definitions dd').innerText").endswith(" Holds from 70.0 %.")
     source, target = tmp_path / "responses.csv", tmp_path / "python.csv"

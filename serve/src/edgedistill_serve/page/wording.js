@@ -39,9 +39,9 @@ export function named(score) {
   return labelsOf(score).join(", ") || "No label holds";
 }
 
-/** How probable a score's label is, or how sure its labels are. */
+/** How probable a score's label is, or how sure it is of every label whether it holds. */
 export function sureness(score, model) {
-  return isMultilabel(model) ? `${percent(score.probability)} certain` : percent(score.probability);
+  return isMultilabel(model) ? `at least ${percent(score.probability)} certain` : percent(score.probability);
 }
 
 /** What the bars show. */

@@ -51,7 +51,7 @@ def test_every_label_that_holds_is_named_and_marked(page, moves):
     (found,) = Scorer(moves).score([SEVERAL])
     score(page, SEVERAL)
     assert len(found.labels) == 2
-    assert page.text("#verdict .label") == f"{', '.join(found.labels)} {100 * found.probability:.1f} % certain"
+    assert page.text("#verdict .label") == f"{', '.join(found.labels)} at least {100 * found.probability:.1f} % certain"
     marked = page.run("return [...document.querySelectorAll('#bars tr.first th')].map(each => each.innerText.trim())")
     chosen = page.run("return [...document.querySelectorAll('dt.chosen')].map(each => each.innerText)")
     assert marked == chosen == list(found.labels)

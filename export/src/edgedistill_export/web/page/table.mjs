@@ -1,6 +1,6 @@
 // A file of responses: chosen or dropped, its columns named, scored beside the page, shown and saved.
 import { at, made } from "./elements.mjs";
-import { decision, named, percent, why } from "./wording.mjs";
+import { decision, named, sureness, why } from "./wording.mjs";
 
 /** Make the panel score files with `engine`, by the model that `page` describes. */
 export function showTable(engine, page) {
@@ -151,7 +151,7 @@ function rowOf({ row, response, score, error }, page) {
     const decided = made("td");
     decided.append(made("span", `chip ${score.decision}`, decision(score)));
     if (score.decision === "review") decided.append(made("small", "", why(score, page)));
-    cells.push(made("td", "", named(score)), made("td", "", percent(score.probability)), decided);
+    cells.push(made("td", "", named(score)), made("td", "", sureness(score, page)), decided);
   } else {
     const failed = made("td", "problem", error);
     failed.colSpan = 3;
