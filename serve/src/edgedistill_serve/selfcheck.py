@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from edgedistill_serve.manifest import Golden, Precision
 from edgedistill_serve.readout import Readout
-from edgedistill_serve.readout import softmax as softmax
 
 
 @dataclass(frozen=True, slots=True)
