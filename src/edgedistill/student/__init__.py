@@ -7,6 +7,7 @@ rows.py         from rows to padded batches of token ids
 batches.py      which rows make a batch
 levers.py       what makes training faster on this machine
 model.py        the pretrained model with a fresh classifier, and its tokenizer
+quiet.py        transformers without its logs and bars
 heads.py        the classifier that a backbone may bring along
 lora.py         adapters beside a decoder's weights
 objectives.py   what training makes small
@@ -24,6 +25,7 @@ stored_trials.py    what that file says of a trial
 search.py       which trials it makes, who runs them, what came of them
 training.py     train_student(): every setting of the search with every seed
 pooled.py       what a backbone makes of a row as it was pretrained
+embedding.py    vectors of texts from it
 frozen.py       frozen_baseline(): a linear classifier on that
 frozen_student.py   the same as a student of its own
 layers.py       a model with fewer layers
