@@ -25,9 +25,9 @@ stored_trials.py    what that file says of a trial
 search.py       which trials it makes, who runs them, what came of them
 training.py     train_student(): every setting of the search with every seed
 pooled.py       what a backbone makes of a row as it was pretrained
-embedding.py    vectors of texts from it
 frozen.py       frozen_baseline(): a linear classifier on that
 frozen_student.py   the same as a student of its own
+embedding.py    vectors of texts from such a backbone
 layers.py       a model with fewer layers
 shrinking.py    shrink_student(): a second student, taught by the first
 side_by_side.py the two beside each other
