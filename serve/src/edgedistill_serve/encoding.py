@@ -64,7 +64,8 @@ class Encoder:
     def _encodings(self, texts: list[str]) -> list[Encoding]:
         if sum(map(len, texts)) < _LONG:
             return [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        return self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        encodings: list[Encoding] = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return encodings
 
     def _join(self, context: Encoding | None, response: Encoding) -> Encoded:
         room = self.max_tokens - self._tokenizer.num_special_tokens_to_add(context is not None)
