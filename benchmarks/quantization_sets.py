@@ -11,7 +11,7 @@ choose among recipes too. Rows of the other files choose nothing.
 import csv
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgedistill_serve.task import Label, Task
@@ -77,9 +77,9 @@ class Split:
     tests: dict[str, list[Row]]
 
 
-def split_of(name: str, data: Path) -> Split:
-    """Read a lesson's rows from ``data/NAME`` and divide them, always in the same way."""
-    lesson = LESSONS[name]
+def split_of(name: str, data: Path, *, all_rows: bool = False) -> Split:
+    """Read a lesson's rows from ``data/NAME`` and divide them, always in the same way; all that are left may train."""
+    lesson = replace(LESSONS[name], train_rows=10**6) if all_rows else LESSONS[name]
     rows = _read(data / name / "train.csv")
     random.Random(0).shuffle(rows)  # noqa: S311  a draw of rows, not a secret
     validation, others = rows[:VALIDATION_ROWS], rows[VALIDATION_ROWS:]

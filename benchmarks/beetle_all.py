@@ -1,0 +1,93 @@
+"""MiniLM on all human rows of Beetle, beside the best systems of the shared task that the rows come from.
+
+    python benchmarks/beetle_all.py DATA OUT --seeds 0 1 2
+
+DATA holds `beetle/` (train.csv, test_ua.csv, test_uq.csv). Of the rows of train.csv 400, always the same, choose the
+epoch; the others train. A learner's answer is read beside the question and the first of its reference answers. The best
+systems of SemEval-2013 task 7 (three-way, macro-F1) reached .715 on test_ua and .585 on test_uq. Students lie under
+OUT; one that is there is not trained again.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from quantization_sets import LESSONS, MAX_TOKENS, Row, split_of
+from rich.console import Console
+
+from edgedistill.agreement import agreement
+from edgedistill.project.sections import SearchSection, StudentSection
+from edgedistill.records.types import CodedResponse, MixtureRow, Response, ValidationRows
+from edgedistill.student import TrainingProgress, backbone_folder, train_student
+from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.task import inputs_of
+
+TASK = LESSONS["beetle"].task
+TO_BEAT = {"test_ua": 0.715, "test_uq": 0.585}
+CONSOLE = Console(width=140)
+
+
+def train(rows: list[Row], validation: list[Row], folder: Path, seed: int, section: SearchSection) -> None:
+    """Fine-tune MiniLM with one seed."""
+    taught = [
+        MixtureRow(
+            id=row["id"],
+            inputs=inputs_of(row, TASK),
+            label=row["label"],
+            source="human",
+            shares={row["label"]: 1.0},
+            lineage={},
+        )
+        for row in rows
+    ]
+    judged = [CodedResponse(Response(row["id"], inputs_of(row, TASK), "", 0), row["label"]) for row in validation]
+    start = time.perf_counter()
+
+    def progress(now: TrainingProgress) -> None:
+        if now.done % 100 == 0:
+            CONSOLE.print(f"seed {seed}: {now.done} of {now.total} steps, {time.perf_counter() - start:.0f} s")
+
+    student = train_student(
+        taught,
+        ValidationRows(tuple(judged)),
+        TASK,
+        StudentSection(max_tokens=MAX_TOKENS, search=section, seeds=(seed,)),
+        backbone_folder("minilm", Path()),
+        folder,
+        progress=progress,
+    )
+    CONSOLE.print(student.best.best)
+
+
+def main() -> None:
+    """Train and judge one student for each seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--epochs", type=int, default=8)
+    given = parser.parse_args()
+    split = split_of("beetle", given.data, all_rows=True)
+    section = SearchSection(learning_rate=(given.learning_rate,), batch_size=(16,), epochs=(given.epochs,))
+    torch.set_num_threads(1)
+    found: dict[str, list[float]] = {name: [] for name in TO_BEAT}
+    for seed in given.seeds:
+        folder = given.out / f"beetle-all-{seed}"
+        if not (folder / "config.json").is_file():
+            train(split.train, split.validation, folder, seed, section)
+        student = Checkpoint.load(folder, TASK, MAX_TOKENS)
+        for name, rows in split.tests.items():
+            said = [TASK.names[best] for best in student.logits([inputs_of(row, TASK) for row in rows]).argmax(axis=1)]
+            result = agreement([row["label"] for row in rows], said, TASK)
+            found[name].append(result.macro_f1.value)
+            CONSOLE.print(f"seed {seed}, {name}, {len(rows)} rows: macro-F1 {result.macro_f1}, kappa {result.kappa}")
+    for name, values in found.items():
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        CONSOLE.print(f"{name}: macro-F1 {statistics.mean(values):.3f}, sd {spread:.3f}; to beat {TO_BEAT[name]}")
+
+
+if __name__ == "__main__":
+    main()
