@@ -2,12 +2,10 @@
 
 import csv
 import subprocess
-import sys
-from pathlib import Path
 
 from ..edgedistill.teacher.stand_in import coded, text_of
+from ..processes import PROGRAMS, SLOWEST, run
 
-COMMANDS = Path(sys.executable).parent
 PROJECT = """\
 name: lesson
 task:
@@ -57,11 +55,16 @@ def write_lesson(folder, base_url):
     return folder / "project.yaml"
 
 
-def command(*parts, expect=0, cwd=None):
-    """Run one of the two programs as a user does; its output and errors."""
-    done = subprocess.run(
-        [COMMANDS / parts[0], *map(str, parts[1:])], capture_output=True, text=True, cwd=cwd, timeout=240
-    )
+def command(*parts, expect=0, cwd=None, anew=False):
+    """Run one of the two programs as a user does; its output and errors.
+
+    With `anew` it imports everything itself, for seconds, as it does for a user.
+    """
+    if anew:
+        asked = [PROGRAMS / parts[0], *map(str, parts[1:])]
+        done = subprocess.run(asked, capture_output=True, text=True, cwd=cwd, timeout=SLOWEST)
+    else:
+        done = run(*parts, cwd=cwd)
     assert done.returncode == expect, done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     return done

@@ -153,7 +153,7 @@ def test_wrong_data_is_one_line_with_file_row_and_mend(tmp_path):
     project = write_lesson(tmp_path, "http://127.0.0.1:9/v1")
     human = tmp_path / "human.csv"
     human.write_text(human.read_text() + "r900,fine,Process\n")
-    done = command("edgedistill", "run", project, expect=2)
+    done = command("edgedistill", "run", project, expect=2, anew=True)
     assert done.stderr.startswith(
         "edgedistill: human.csv: row 62: the label 'Process' is another spelling of 'process'"
     )

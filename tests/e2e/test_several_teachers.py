@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ..edgedistill.teacher.stand_in import StandIn, completion
+from ..export.tiny import BERT, PRAISE, save_student
 from .lessons import PROJECT, command, disagree, judge, write_lesson
 
 PANEL = """\
@@ -38,9 +39,8 @@ def lesson(tmp_path_factory):
         project = write_lesson(folder, "unused")
         head, _, tail = PROJECT.format(base_url="unused").partition("teacher:\n")
         panel = PANEL.format(careful=careful.base_url, careless=careless.base_url)
-        project.write_text(
-            head.replace("task:\n", "task:\n  redact: true\n") + panel + "student:" + tail.partition("student:")[2]
-        )
+        student = f"student:\n  backbone: {save_student(folder / 'tiny', PRAISE, BERT)}" + tail.partition("student:")[2]
+        project.write_text(head.replace("task:\n", "task:\n  redact: true\n") + panel + student)
         done = command("edgedistill", "run", project)
     return project, done.stdout
 

@@ -1,0 +1,96 @@
+"""A process that imports what the commands import, and then forks for each script that it is asked to run.
+
+    python forks.py SOCKET
+
+It reads one request after another from the socket whose number it is given, and answers each with a JSON value:
+
+    {"argv": ..., "cwd": ..., "environment": ...} and two streams   the process id of a fork that runs argv[0]
+    {"ended": process id}                                           its exit code, or null while it runs
+    {"wait": process id}                                            its exit code, once it has ended
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+IMPORTED = ("edgedistill.cli", "edgedistill.stages", "edgedistill.studies", "edgedistill_serve.cli")
+LONGEST = 1 << 20
+"""Bytes of a request; an environment may be long."""
+exit_codes: list[int] = []
+"""In a fork: its exit code, once its script has ended in order."""
+
+
+def receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return the next request and its streams, an empty one where nobody asks any more."""
+    told, streams, _, _ = socket.recv_fds(line, LONGEST, 2)
+    return (json.loads(told) if told else {}), list(streams)
+
+
+def serve(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Answer requests; return in each fork, with what it is to run and its streams."""
+    running: set[int] = set()
+    while (request := receive(line))[0]:
+        told, streams = request
+        if "argv" in told:
+            answer: int | None = os.fork()
+            if answer == 0:
+                return request
+            running.add(answer)
+            for stream in streams:
+                os.close(stream)
+        else:
+            number = told.get("wait", told.get("ended"))
+            ended, status = os.waitpid(number, 0 if "wait" in told else os.WNOHANG)
+            running.discard(ended)
+            answer = os.waitstatus_to_exitcode(status) if ended else None
+        line.send(json.dumps(answer).encode())
+    for number in running:
+        os.kill(number, signal.SIGKILL)
+    sys.exit()
+
+
+def become(told: dict[str, Any], streams: list[int]) -> None:
+    """Take on the arguments, the folder, the environment and the streams of a process of its own."""
+    os.chdir(told["cwd"])
+    os.environ.clear()
+    os.environ.update(told["environment"])
+    with Path(os.devnull).open() as nothing:
+        for here, stream in enumerate((nothing.fileno(), *streams)):
+            os.dup2(stream, here)
+    for stream in streams:
+        os.close(stream)
+    sys.argv = told["argv"]
+    sys.path[0] = str(Path(sys.argv[0]).parent)
+
+
+def leave() -> None:
+    """Leave without taking the modules apart, which takes longer than most commands."""
+    if exit_codes:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_codes[0])
+
+
+if __name__ == "__main__":
+    atexit.register(leave)  # before the modules are imported, so that it is called after what they register
+    with socket.socket(fileno=int(sys.argv[1])) as line:
+        for module in IMPORTED:
+            importlib.import_module(module)
+        gc.freeze()
+        asked = serve(line)
+    become(*asked)
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        exit_codes.append(0)
+    except SystemExit as ended:
+        if isinstance(ended.code, int | None):
+            exit_codes.append(ended.code or 0)
+        raise
