@@ -13,6 +13,8 @@ from edgedistill_serve.task import Task
 
 HALF = 0.5
 """The threshold of a label that validation rows say nothing of."""
+STEADYING = 50
+"""Imaginary rows whose probabilities are right, against which the validation rows of a label count."""
 _EDGE = 1e-9
 """How near to 0 and 1 a threshold may come."""
 
@@ -38,13 +40,17 @@ def choose_thresholds(probabilities: npt.NDArray[np.floating], codes: Sequence[s
 
     Tried are the middles between successive distinct probabilities, 0.5, and one beyond each end; of equals the nearest
     to 0.5 is taken. F1 of single labels by a threshold each: Lipton, Elkan and Naryanaswamy 2014, arXiv:1402.1892.
+    Beside the rows stand `STEADYING` imaginary ones with the same probabilities, of which the label holds as often as
+    these say: with few rows the threshold stays near the one that is best where the probabilities are right
+    (docs/decisions/0028-thresholds-of-labels-are-steadied.md).
 
     Args:
         probabilities: Of the validation rows, of shape (rows, labels), each in [0, 1].
         codes: The human code of each of these rows.
         task: Its labels.
     """
-    chosen = _best_of_each(np.asarray(probabilities, dtype=np.float64), held_labels(codes, task, "validation"))
+    scored, holds = np.asarray(probabilities, dtype=np.float64), held_labels(codes, task, "validation")
+    chosen = [_best(scored[:, place], holds[:, place]) for place in range(len(task.names))]
     notes = tuple(
         f"No validation row has the label {name!r}: it is given from probability {HALF} on."
         for name, (_, f1) in zip(task.names, chosen, strict=True)
@@ -67,7 +73,7 @@ def readout_by(logits: npt.NDArray[np.floating], codes: Sequence[str], task: Tas
 
 
 def exact_match_and_macro_f1(logits: npt.NDArray[np.floating], holds: Held) -> tuple[float, float]:
-    """Judge logits of a multilabel task with the thresholds that the same rows choose, so that it flatters.
+    """Judge logits of a multilabel task, each label given where it is likelier than not.
 
     Args:
         logits: Shape (rows, labels).
@@ -77,25 +83,33 @@ def exact_match_and_macro_f1(logits: npt.NDArray[np.floating], holds: Held) -> t
         The share of rows with just the right labels, and macro-F1 as `edgedistill.agreement` defines it, 0 where no
         label occurs.
     """
-    probabilities = sigmoid(np.asarray(logits, dtype=np.float64), 1.0)
-    given = probabilities >= np.array([value for value, _ in _best_of_each(probabilities, holds)])
-    found = all_rows(holds, given)
+    found = all_rows(holds, logits >= 0)
     return float(exact_matches(found)[0]), float(np.nan_to_num(macro_of(f1s)(found)[0]))
 
 
-def _best_of_each(probabilities: npt.NDArray[np.float64], holds: Held) -> list[tuple[float, float | None]]:
-    return [_best(probabilities[:, place], holds[:, place]) for place in range(holds.shape[1])]
+def steadied_threshold(
+    probabilities: npt.NDArray[np.float64], holds: npt.NDArray[np.bool_], imaginary: float = STEADYING
+) -> float:
+    """Return the threshold of one label with the highest F1, of equals the nearest to 0.5.
+
+    Args:
+        probabilities: Of each row, in [0, 1].
+        holds: Whether the label holds of each row; somewhere it does.
+        imaginary: How many rows stand beside these, with the same probabilities and right about them.
+    """
+    bounds = np.concatenate([[0.0], np.unique(probabilities), [1.0]])
+    tried = np.clip(np.concatenate([[HALF], (bounds[1:] + bounds[:-1]) / 2]), _EDGE, 1 - _EDGE)
+    tried = tried[np.argsort(np.abs(tried - HALF), kind="stable")]
+    given = probabilities[None, :] >= tried[:, None]
+    weight = imaginary / len(holds)
+    right = (given & holds).sum(axis=1) + weight * (given * probabilities).sum(axis=1)
+    either = given.sum(axis=1) * (1 + weight) + holds.sum() + weight * probabilities.sum()
+    return float(tried[(right / either).argmax()])
 
 
 def _best(probabilities: npt.NDArray[np.float64], holds: npt.NDArray[np.bool_]) -> tuple[float, float | None]:
     if not holds.any():
         return HALF, None
-    distinct = np.unique(probabilities)
-    bounds = np.concatenate([[0.0], distinct, [1.0]])
-    tried = np.clip(np.concatenate([[HALF], (bounds[1:] + bounds[:-1]) / 2]), _EDGE, 1 - _EDGE)
-    tried = tried[np.argsort(np.abs(tried - HALF), kind="stable")]
-    given = probabilities[None, :] >= tried[:, None]
-    right = (given & holds).sum(axis=1)
-    f1 = 2 * right / (given.sum(axis=1) + holds.sum())
-    best = int(f1.argmax())
-    return float(tried[best]), float(f1[best])
+    threshold = steadied_threshold(probabilities, holds)
+    given = probabilities >= threshold
+    return threshold, float(2 * (given & holds).sum() / (given.sum() + holds.sum()))

