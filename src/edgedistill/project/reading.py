@@ -55,12 +55,7 @@ def read_project(path: Path) -> Project:
     Raises:
         ProjectFileError: There is no such file, it is no YAML, or a key is unknown, missing or impossible.
     """
-    project = read_checked(path, Project, "`edgedistill init NAME` writes a new one.")
-    if project.task.kind == "multilabel":
-        raise ProjectFileError(
-            "task.kind: multilabel is not built yet", where=str(path), mend="Use nominal or ordinal."
-        )
-    return project
+    return read_checked(path, Project, "`edgedistill init NAME` writes a new one.")
 
 
 def read_checked(path: Path, model: type[M], mend: str) -> M:

@@ -11,7 +11,7 @@ PROJECT = """\
 name: {name}
 
 task:
-  kind: nominal                 # nominal, or ordinal: labels from low to high
+  kind: nominal                 # or ordinal: labels from low to high; or multilabel: any number of labels holds
   instructions: >
     A learner was asked a question. Code what the learner's answer shows.
   labels:                       # the codebook: these names stand in the column label of human.csv

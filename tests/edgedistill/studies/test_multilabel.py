@@ -1,0 +1,108 @@
+"""Studies of tasks with any number of labels: what they can be made of, and what is refused."""
+
+import csv
+from dataclasses import replace
+
+import pytest
+
+from edgedistill.agreement import agreement
+from edgedistill.errors import DataError, ProjectFileError
+from edgedistill.project import read_project
+from edgedistill.records import TestRows, ValidationRows
+from edgedistill.records.types import CodedResponse, Response
+from edgedistill.studies.figures import measured, summaries
+from edgedistill.studies.sections import read_study
+from edgedistill.studies.study import make_study
+from edgedistill.studies.types import Outcome, Plan, Point, Scored
+from edgedistill_serve.task import Label, Task
+
+from ..stages.test_multilabel import write
+from .materials import material
+
+TASK = Task(kind="multilabel", labels=(Label("a"), Label("b")), inputs=("response",))
+CODES = ["a", "b", "a;b", "none"] * 5
+STUDY = """\
+name: sets
+tasks: [{{project: sets.yaml, texts: train, labels: {{gpt: labels.jsonl}}, {more} }}]
+student: {{steps: 20, max_epochs: 3, learning_rate: [5e-3]}}
+label_source: {{human: [60], teacher: [60], consistent_only: false}}
+"""
+
+
+def coded(codes):
+    return tuple(
+        CodedResponse(Response(f"t{place}", {"response": f"text {place}"}, "h.csv", place), code)
+        for place, code in enumerate(codes)
+    )
+
+
+def lines(condition, labels, reference=""):
+    rows = coded(CODES)
+    task = replace(material(), task=TASK, validation=ValidationRows(rows), tests={"test": TestRows(rows)})
+    shares = tuple((0.9 if "a" in code else 0.2, 0.8 if "b" in code else 0.1) for code in labels)
+    outcome = Outcome("id", (Point(0, {"human": 5}, (Scored("test", tuple(labels), shares),), 1.0),))
+    plan = Plan("toy", condition, "fine-tuned", 0, reference=reference)
+    return list(measured(plan, outcome, task)), task
+
+
+def test_a_condition_s_figures_are_those_of_label_sets():
+    said = ["a", "b", "a", "a"] * 5
+    found, task = lines("x", said)
+    (summary,) = summaries(found, {"toy": task})
+    wanted = agreement(CODES, said, TASK)
+    assert summary.macro_f1.value == pytest.approx(wanted.macro_f1.value)
+    assert summary.kappa.value == pytest.approx(wanted.kappa.value)
+    assert 0.5 < summary.auc < 1
+
+
+def test_a_condition_gains_over_another_on_the_same_resampled_rows():
+    worse, task = lines("worse", ["a"] * 20)
+    same, _ = lines("better", CODES, reference="worse")
+    _, better = summaries([*worse, *same], {"toy": task})
+    assert better.gain.low > 0
+
+
+@pytest.fixture
+def study_of(tmp_path):
+    """The maker of a study's file beside a small project with recorded labels of its train rows."""
+
+    def make(more="positive: outcome", label=lambda row: row["label"]):
+        project = write(tmp_path, "http://127.0.0.1:9/v1")
+        with (tmp_path / "human.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        recorded = (
+            f'{{"id": "{row["id"]}", "label": "{label(row)}", "consistency": 1.0, "shares": '
+            f'{{}}, "votes": ["{label(row)}"], "teacher": "gpt"}}\n'
+            for row in rows
+        )
+        (tmp_path / "labels.jsonl").write_text("".join(recorded))
+        (tmp_path / "study.yaml").write_text(STUDY.format(more=more))
+        return read_study(tmp_path / "study.yaml"), read_project(project)
+
+    return make
+
+
+def test_label_sources_are_compared_for_a_multilabel_task(study_of):
+    study, _ = study_of()
+    report = make_study(study, "label-source", offline=True)
+    assert report.failed == 0
+    with (report.folder / "runs.csv").open(newline="") as stream:
+        runs = [row for row in csv.DictReader(stream) if row["test"] == "test"]
+    by_condition = {row["condition"]: row for row in runs}
+    assert {"human 60", "human 60, frozen", "teacher 60", "teacher 60, frozen", "the teacher itself"} <= set(
+        by_condition
+    )
+    assert float(by_condition["the teacher itself"]["accuracy"]) == 1.0
+    assert all(float(row["kappa"]) > 0.2 for row in runs)
+
+
+def test_a_recorded_label_that_the_task_does_not_have_is_refused(study_of):
+    study, _ = study_of(label=lambda _: "process;praise")
+    with pytest.raises(DataError, match=r"labels\.jsonl: 'praise' is no label"):
+        make_study(study, "label-source", offline=True)
+
+
+def test_a_study_of_synthetic_rows_is_refused_with_its_mend(study_of):
+    study, _ = study_of(more="synthetic: {gpt: human.csv}")
+    with pytest.raises(ProjectFileError, match=r"the task 'sets' is multilabel.*Leave this task out"):
+        make_study(study, "ratio", offline=True)
