@@ -10,55 +10,21 @@ OUT; one that is there is not trained again.
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 
 import torch
-from quantization_sets import LESSONS, MAX_TOKENS, Row, split_of
+from quantization_sets import LESSONS, MAX_TOKENS, split_of
+from quantization_students import train
 from rich.console import Console
 
 from edgedistill.agreement import agreement
-from edgedistill.project.sections import SearchSection, StudentSection
-from edgedistill.records.types import CodedResponse, MixtureRow, Response, ValidationRows
-from edgedistill.student import TrainingProgress, backbone_folder, train_student
+from edgedistill.project.sections import SearchSection
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task import inputs_of
 
 TASK = LESSONS["beetle"].task
 TO_BEAT = {"test_ua": 0.715, "test_uq": 0.585}
 CONSOLE = Console(width=140)
-
-
-def train(rows: list[Row], validation: list[Row], folder: Path, seed: int, section: SearchSection) -> None:
-    """Fine-tune MiniLM with one seed."""
-    taught = [
-        MixtureRow(
-            id=row["id"],
-            inputs=inputs_of(row, TASK),
-            label=row["label"],
-            source="human",
-            shares={row["label"]: 1.0},
-            lineage={},
-        )
-        for row in rows
-    ]
-    judged = [CodedResponse(Response(row["id"], inputs_of(row, TASK), "", 0), row["label"]) for row in validation]
-    start = time.perf_counter()
-
-    def progress(now: TrainingProgress) -> None:
-        if now.done % 100 == 0:
-            CONSOLE.print(f"seed {seed}: {now.done} of {now.total} steps, {time.perf_counter() - start:.0f} s")
-
-    student = train_student(
-        taught,
-        ValidationRows(tuple(judged)),
-        TASK,
-        StudentSection(max_tokens=MAX_TOKENS, search=section, seeds=(seed,)),
-        backbone_folder("minilm", Path()),
-        folder,
-        progress=progress,
-    )
-    CONSOLE.print(student.best.best)
 
 
 def main() -> None:
@@ -71,13 +37,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     given = parser.parse_args()
     split = split_of("beetle", given.data, all_rows=True)
-    section = SearchSection(learning_rate=(given.learning_rate,), batch_size=(16,), epochs=(given.epochs,))
+    search = SearchSection(learning_rate=(given.learning_rate,), batch_size=(16,), epochs=(given.epochs,))
     torch.set_num_threads(1)
     found: dict[str, list[float]] = {name: [] for name in TO_BEAT}
     for seed in given.seeds:
         folder = given.out / f"beetle-all-{seed}"
         if not (folder / "config.json").is_file():
-            train(split.train, split.validation, folder, seed, section)
+            train("beetle", seed, split, folder, search)
         student = Checkpoint.load(folder, TASK, MAX_TOKENS)
         for name, rows in split.tests.items():
             said = [TASK.names[best] for best in student.logits([inputs_of(row, TASK) for row in rows]).argmax(axis=1)]

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import torch
-from quantization_sets import LESSONS, MAX_TOKENS, split_of
+from quantization_sets import LESSONS, MAX_TOKENS, Split, split_of
 from rich.console import Console
 
 from edgedistill.project.sections import SearchSection, StudentSection
@@ -20,9 +20,9 @@ from edgedistill.student import TrainingProgress, backbone_folder, train_student
 CONSOLE = Console()
 
 
-def train(lesson: str, seed: int, data: Path, folder: Path) -> None:
+def train(lesson: str, seed: int, split: Split, folder: Path, search: SearchSection) -> None:
     """Fine-tune MiniLM on a lesson's training rows with one seed."""
-    task, split = LESSONS[lesson].task, split_of(lesson, data)
+    task = LESSONS[lesson].task
 
     def inputs(row: dict[str, str]) -> dict[str, str]:
         return {name: row[name] for name in task.inputs}
@@ -34,7 +34,6 @@ def train(lesson: str, seed: int, data: Path, folder: Path) -> None:
         )
         for row in split.train
     ]
-    search = SearchSection(learning_rate=(5e-5,), batch_size=(16,), epochs=(LESSONS[lesson].epochs,))
     start = time.perf_counter()
 
     def progress(now: TrainingProgress) -> None:
@@ -47,7 +46,7 @@ def train(lesson: str, seed: int, data: Path, folder: Path) -> None:
         task,
         StudentSection(max_tokens=MAX_TOKENS, search=search, seeds=(seed,)),
         backbone_folder("minilm", Path()),
-        folder / f"{lesson}-{seed}",
+        folder,
         progress=progress,
     )
     CONSOLE.print(student.best.best)
@@ -62,8 +61,10 @@ def main() -> None:
     parser.add_argument("seeds", type=int, nargs="+")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    split = split_of(given.lesson, given.data)
+    search = SearchSection(learning_rate=(5e-5,), batch_size=(16,), epochs=(LESSONS[given.lesson].epochs,))
     for seed in given.seeds:
-        train(given.lesson, seed, given.data, given.folder)
+        train(given.lesson, seed, split, given.folder / f"{given.lesson}-{seed}", search)
 
 
 if __name__ == "__main__":
