@@ -126,7 +126,8 @@ def _read_labelled(file: str, rows: Iterable[Row], columns: Columns) -> Reading[
         }
         traits = {trait: row.values[trait].strip() for trait in columns.traits}
         used.append(SplitCode(CodedResponse(response, label, codes, traits), split))
-    problems.settle("Mend these rows; labels stand in the project file.")
+    between = f", with a {LABEL_SEPARATOR!r} between those of one row" if columns.task.kind == "multilabel" else ""
+    problems.settle(f"Mend these rows; labels stand in the project file{between}.")
     return Reading(file, read, tuple(used), tuple(aside))
 
 

@@ -61,6 +61,11 @@ def test_a_code_that_is_none_says_what_is_wrong_with_it_and_where(label, told):
         read("cause", label, "effect")
 
 
+def test_the_mend_says_what_stands_between_labels():
+    with pytest.raises(DataError, match="labels stand in the project file, with a ';' between those of one row"):
+        read("cause|effect", "none")
+
+
 def test_the_codes_of_single_coders_are_read_alike():
     found = read("example;cause", "none", coders=("second",))
     assert [row.coded.codes for row in found.rows] == [{"second": "cause;example"}, {"second": "none"}]
