@@ -224,7 +224,8 @@ def _details(entry: Mapping[str, Any]) -> str:
     if "calls" in entry:
         told += _written(entry)
     if counts := entry.get("by_source_and_label"):
-        told.append(f"{entry['rows']} rows: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+        several = " (each counts for all of its labels)" if sum(counts.values()) > entry["rows"] else ""
+        told.append(f"{entry['rows']} rows{several}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     if best := entry.get("best"):
         where = (
             f"at epoch {best['best_epoch']} (seed {best['seed']})" if "best_epoch" in best else "of the frozen encoder"
