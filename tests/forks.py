@@ -4,7 +4,7 @@
 
 It reads one request after another from the socket whose number it is given, and answers each with a JSON value:
 
-    {"argv": ..., "cwd": ..., "environment": ...} and two streams   the process id of a fork that runs argv[0]
+    {"argv": ..., "cwd": ..., "environment": ...} and two streams   the process id of a fork that runs this
     {"ended": process id}                                           its exit code, or null while it runs
     {"wait": process id}                                            its exit code, once it has ended
 """
@@ -68,7 +68,17 @@ def become(told: dict[str, Any], streams: list[int]) -> None:
     for stream in streams:
         os.close(stream)
     sys.argv = told["argv"]
-    sys.path[0] = str(Path(sys.argv[0]).parent)
+
+
+def work() -> None:
+    """Run the code or the script of `sys.argv`, as Python does."""
+    if sys.argv[0] == "-c":
+        code = sys.argv.pop(1)
+        sys.path[0] = ""
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.path[0] = str(Path(sys.argv[0]).parent)
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def leave() -> None:
@@ -88,7 +98,7 @@ if __name__ == "__main__":
         asked = serve(line)
     become(*asked)
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        work()
         exit_codes.append(0)
     except SystemExit as ended:
         if isinstance(ended.code, int | None):

@@ -2,7 +2,7 @@
 
 A command that is started anew imports torch, transformers and scikit-learn for seconds before it does anything. These
 processes are forks of one that has imported them and done nothing else (`forks.py`). Each has its own arguments,
-folder, environment, streams and exit code, and runs the installed program, or another script, from its first line.
+folder, environment, streams and exit code, and runs the installed program, or other code, from its first line.
 """
 
 import atexit
@@ -15,25 +15,29 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Self
 
 PROGRAMS = Path(sys.executable).parent
 """Where `edgedistill` and `edgedistill-serve` are installed."""
 SLOWEST = 240
 """Seconds that a process may take."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+"""The environment in which torch and its kind do not wait for one another's threads."""
 
 
 class Process:
-    """A fork that runs a script; what it prints can be read from `stdout` while it runs.
+    """A fork that runs a script or code; what it prints can be read from `stdout` while it runs.
 
     Args:
-        script: What to run, such as an installed program.
+        script: The file to run, such as an installed program; or with `"-c"`, code, which is the first argument.
         arguments: Of the script.
         cwd: The folder it starts in; this process's unless said otherwise.
     """
 
-    def __init__(self, script: Path, *arguments: object, cwd: Path | None = None) -> None:
+    def __init__(self, script: Path | str, *arguments: object, cwd: Path | None = None) -> None:
         self.argv = [str(script), *map(str, arguments)]
         self._exit_code: int | None = None
+        self._said: tuple[str, str] | None = None
         self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115  # `communicate` closes it
         reading, writing = os.pipe()
         self.stdout = os.fdopen(reading)
@@ -64,16 +68,24 @@ class Process:
 
     def communicate(self) -> tuple[str, str]:
         """Wait for its end, and return what else it printed, and what it wrote to standard error."""
-        with self.stdout, self._complaints:
-            printed = self.stdout.read()
-            self.wait()
-            self._complaints.seek(0)
-            return printed, self._complaints.read()
+        if self._said is None:
+            with self.stdout, self._complaints:
+                printed = self.stdout.read()
+                self.wait()
+                self._complaints.seek(0)
+                self._said = printed, self._complaints.read()
+        return self._said
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.communicate()
 
 
 def run(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run one of the two programs to its end."""
-    process = Process(PROGRAMS / program, *arguments, cwd=cwd)
+    """Run one of the two programs to its end, or with `"-c"`, code."""
+    process = Process(program if program == "-c" else PROGRAMS / program, *arguments, cwd=cwd)
     printed, complaints = process.communicate()
     return subprocess.CompletedProcess(process.argv, process.wait(), printed, complaints)
 
@@ -85,7 +97,9 @@ def _line() -> socket.socket:
     here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     with there:
         forks = Path(__file__).with_name("forks.py")
-        started = subprocess.Popen([sys.executable, forks, str(there.fileno())], pass_fds=[there.fileno()])
+        started = subprocess.Popen(
+            [sys.executable, forks, str(there.fileno())], pass_fds=[there.fileno()], env=os.environ | ONE_THREAD
+        )
     here.settimeout(SLOWEST)
 
     def end() -> None:

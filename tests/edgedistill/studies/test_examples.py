@@ -3,10 +3,7 @@
 import csv
 import json
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +11,7 @@ from edgedistill.errors import ProjectFileError
 from edgedistill.studies import read_study
 from edgedistill.studies.study import make_study
 
-COMMAND = Path(sys.executable).parent / "edgedistill"
+from ...processes import PROGRAMS, Process, run
 
 
 def runs(folder):
@@ -107,16 +104,16 @@ def test_consistency_tells_what_the_filter_removes(examples):
 
 def test_a_killed_study_goes_on_and_shares_its_runs_with_another_process(examples):
     study = read_study(examples / "teachers.yaml")
-    command = [COMMAND, "study", "teachers", study.path, "--offline", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
+    command = (PROGRAMS / "edgedistill", "study", "teachers", study.path, "--offline", "--json")
+    with Process(*command) as killed:
         while len(list(study.run_folder.glob("runs/*.json"))) < 3 and killed.poll() is None:
             time.sleep(0.02)
         killed.send_signal(signal.SIGKILL)
     kept = {path: path.stat().st_mtime_ns for path in study.run_folder.glob("runs/*.json")}
     assert len(kept) >= 3
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+    with Process(*command) as other:
         here = make_study(study, "teachers", offline=True)
-        told = json.loads(other.communicate(timeout=250)[0])
+        told = json.loads(other.communicate()[0])
     assert here.made + told["made"] == len(list(study.run_folder.glob("runs/*.json"))) - len(kept) > 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert len({(row["condition"], row["seed"]) for row in runs(study.run_folder / "teachers")}) == here.planned
@@ -125,7 +122,7 @@ def test_a_killed_study_goes_on_and_shares_its_runs_with_another_process(example
 
 def test_a_wrong_study_file_is_one_line_and_exit_code_2(examples, tmp_path):
     (tmp_path / "s.yaml").write_text("name: s\ntask: []\n", "utf-8")
-    done = subprocess.run([COMMAND, "study", "ratio", tmp_path / "s.yaml"], capture_output=True, text=True)
+    done = run("edgedistill", "study", "ratio", tmp_path / "s.yaml")
     assert done.returncode == 2
     assert done.stderr.startswith("edgedistill: ")
     assert "unknown key task; did you mean tasks?" in done.stderr

@@ -1,7 +1,5 @@
 """A run that is done is known again, by all that decides its outcome and nothing else."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -11,6 +9,7 @@ from edgedistill.studies.journal import Journal, ident_of
 from edgedistill.studies.kinds.drawing import Draw, plan_of
 from edgedistill.studies.types import Outcome, Point, Scored
 
+from ...processes import Process
 from .materials import material, settings
 
 
@@ -75,7 +74,7 @@ with Journal(Path(sys.argv[1])).claimed("id") as work:
 
 
 def test_a_run_belongs_to_one_process_until_that_is_killed(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+    with Process("-c", HOLDS, tmp_path) as other:
         try:
             assert other.stdout.readline() == "claimed\n"
             with Journal(tmp_path).claimed("id") as work:

@@ -1,7 +1,5 @@
 import pickle
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from diskcache.core import MODE_BINARY, MODE_PICKLE
 from edgedistill.errors import CacheDamaged
 from edgedistill.teacher import AnswerCache
 
+from ...processes import Process
 from .codings import ANSWER, database, request
 
 
@@ -193,11 +192,8 @@ with AnswerCache(Path(sys.argv[1])) as cache:
 
 def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     spans = [(0, 60, "a"), (30, 90, "b"), (60, 120, "c")]
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(first), str(last), name])
-        for first, last, name in spans
-    ]
-    assert [writer.wait(120) for writer in writers] == [0, 0, 0]
+    writers = [Process("-c", WRITER, tmp_path, *span) for span in spans]
+    assert [writer.communicate() for writer in writers] == [("", "")] * 3
     with AnswerCache(tmp_path) as cache:
         found = cache.verify()
     assert (found.entries, found.damaged) == (120, ())

@@ -2,8 +2,6 @@
 
 import hashlib
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -16,6 +14,7 @@ import pytest
 from edgedistill.errors import TeacherRefusedKey
 from edgedistill.teacher import AnswerCache, label_responses
 
+from ...processes import Process
 from .codings import AT_ONCE, CODEBOOK, responses, section
 from .stand_in import Reply, StandIn, coded, completion, error, text_of
 
@@ -104,22 +103,20 @@ with AnswerCache(Path(sys.argv[1])) as cache:
 """
 
 
-def stopped_run(folder: Path, teacher: StandIn, how: signal.Signals) -> subprocess.Popen[str]:
+def stopped_run(folder: Path, teacher: StandIn, how: signal.Signals) -> Process:
     """Start a run in a process of its own and stop it when a third of the answers were given."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(folder), teacher.base_url], stderr=subprocess.PIPE, text=True
-    )
+    child = Process("-c", CHILD, folder, teacher.base_url)
     while sum(teacher.answered.values()) < len(TEXTS) // 3:
         assert child.poll() is None
         time.sleep(0.005)
     child.send_signal(how)
-    child.communicate(timeout=60)
+    child.communicate()
     return child
 
 
 def test_after_kill_9_only_what_was_in_flight_is_asked_again(tmp_path: Path) -> None:
     with StandIn(coded("process", delay=0.05)) as teacher:
-        assert stopped_run(tmp_path, teacher, signal.SIGKILL).returncode == -signal.SIGKILL
+        assert stopped_run(tmp_path, teacher, signal.SIGKILL).wait() == -signal.SIGKILL
         time.sleep(0.2)  # the stand-in finishes what it was asked
         before = len(teacher.bodies)
         with AnswerCache(tmp_path) as cache:
@@ -145,8 +142,9 @@ def test_ctrl_c_leaves_the_cache_whole(tmp_path: Path) -> None:
 
 def test_two_runs_on_one_cache_at_once_give_the_same_labels(tmp_path: Path) -> None:
     with StandIn(coded("process", delay=0.01)) as teacher:
-        children = [subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path), teacher.base_url]) for _ in range(2)]
-        assert [child.wait(60) for child in children] == [0, 0]
+        children = [Process("-c", CHILD, tmp_path, teacher.base_url) for _ in range(2)]
+        assert [child.communicate() for child in children] == [("", "")] * 2
+        assert [child.wait() for child in children] == [0, 0]
         with AnswerCache(tmp_path) as cache:
             done = label_responses(responses(*TEXTS), CODEBOOK, section(teacher.base_url), cache, offline=True)
     assert len(done.labels) == len(TEXTS)

@@ -4,8 +4,6 @@ import datetime as dt
 import ipaddress
 import re
 import ssl
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edgedistill.errors import TeacherError, TeacherUnreachable
 from edgedistill.teacher import AnswerCache, Labelling, label_responses
 
+from ...processes import run
 from .codings import AT_ONCE, CODEBOOK, responses, section
 from .stand_in import Reply, StandIn, coded, error, text_of
 
@@ -185,8 +184,8 @@ with AnswerCache(folder) as cache:
 @pytest.mark.parametrize("room", [20_000, 150_000])
 def test_on_a_full_disk_the_run_ends_in_one_line_and_what_it_counted_is_kept(tmp_path: Path, room: int) -> None:
     with StandIn(coded("process")) as teacher:
-        command = [sys.executable, "-c", FULL, str(tmp_path), teacher.base_url]
-        full = subprocess.run([*command, str(room)], capture_output=True, text=True, timeout=100)
+        command = ("-c", FULL, tmp_path, teacher.base_url)
+        full = run(*command, room)
         assert full.returncode == 1
         assert re.fullmatch(r"[^\n]+(cache\.db|spending\.jsonl): [^\n]+\n", full.stderr)
         with AnswerCache(tmp_path) as cache:
@@ -194,6 +193,6 @@ def test_on_a_full_disk_the_run_ends_in_one_line_and_what_it_counted_is_kept(tmp
         assert kept.damaged == ()
         given = len(teacher.bodies)
         assert given - kept.entries <= 8  # in flight, or waiting for the write that failed
-        again = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        again = run(*command)
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout.split() == ["300", str(kept.entries), str(300 - kept.entries)]
