@@ -15,4 +15,4 @@ class ExportSection(Section):
     max_flip_rate: Share = 0.01
     fp32_beside: bool = True
     """Whether the fp32 graph lies beside the int8 one, for processors on which int8 fails its self-check. Without it
-    the bundle is a quarter as large, and such a processor refuses it."""
+    the bundle is a fifth as large, and such a processor refuses it."""
