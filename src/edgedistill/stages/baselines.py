@@ -5,7 +5,7 @@ from edgedistill.stages.shrink import SHRUNK, STUDENT
 from edgedistill.stages.train import FROZEN
 from edgedistill.student import backbone_folder
 from edgedistill.student.frozen import frozen_baseline
-from edgedistill.student.thresholds import readout_by
+from edgedistill.student.thresholds import readout_of
 from edgedistill_export.checkpoint import Checkpoint
 
 
@@ -24,9 +24,7 @@ def baselines(run: Run) -> dict[str, dict[str, str]]:
         codings["frozen encoder"] = frozen_baseline(run.folder / FROZEN, backbone, task, rows).labels
     if student.shrink:
         other, name = (STUDENT, "fine-tuned student") if student.shrink.export else (SHRUNK, "shrunk student")
-        validation = run.records.splits.validation
         checkpoint = Checkpoint.load(run.folder / other, task, student.max_tokens)
-        chose = checkpoint.logits([dict(response.inputs) for response in validation.responses])
-        codings[name] = readout_by(chose, validation.labels, task).labels(checkpoint.logits(rows))
+        codings[name] = readout_of(checkpoint, run.records.splits.validation).labels(checkpoint.logits(rows))
     ids = [response.id for response in test.responses]
     return {name: dict(zip(ids, labels, strict=True)) for name, labels in codings.items()}

@@ -49,7 +49,7 @@ def export(run: Run) -> dict[str, Any]:
             max_flip_rate=project.export.max_flip_rate,
             fp32_beside=project.export.fp32_beside,
             temperature=evaluation["calibration"]["temperature"],
-            thresholds=evaluation["thresholds"]["values"] if evaluation["thresholds"] else {},
+            thresholds=(evaluation.get("thresholds") or {}).get("values", {}),
             review=msgspec.convert(evaluation["review"]["rule"], ReviewRule),
             vocabulary=project.export.vocabulary,
             seen=_seen(run),

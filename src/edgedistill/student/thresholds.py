@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from edgedistill.agreement.label_sets import Held, all_rows, exact_matches, held_labels, macro_of
 from edgedistill.agreement.statistics import f1s
+from edgedistill.records.types import ValidationRows
+from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.readout import Readout, sigmoid
 from edgedistill_serve.task import Task
 
@@ -70,6 +72,19 @@ def readout_by(logits: npt.NDArray[np.floating], codes: Sequence[str], task: Tas
     if task.kind != "multilabel":
         return Readout(task)
     return Readout(task, 1.0, choose_thresholds(sigmoid(logits.astype(np.float64), 1.0), codes, task).values)
+
+
+def readout_of(student: Checkpoint, validation: ValidationRows) -> Readout:
+    """Return how a student's logits are read; the validation rows are scored where they have thresholds to choose.
+
+    Args:
+        student: The student.
+        validation: Human-coded rows that choose.
+    """
+    if student.task.kind != "multilabel":
+        return Readout(student.task)
+    logits = student.logits([dict(response.inputs) for response in validation.responses])
+    return readout_by(logits, validation.labels, student.task)
 
 
 def exact_match_and_macro_f1(logits: npt.NDArray[np.floating], holds: Held) -> tuple[float, float]:

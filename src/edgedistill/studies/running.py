@@ -19,7 +19,7 @@ from edgedistill.records.types import Source
 from edgedistill.student import TrainingProgress, Trial, train_student
 from edgedistill.student.frozen import fit_frozen
 from edgedistill.student.pooled import pooled
-from edgedistill.student.thresholds import readout_by
+from edgedistill.student.thresholds import readout_of
 from edgedistill.studies.material import Material
 from edgedistill.studies.settings import Settings, going_on, settings_for
 from edgedistill.studies.types import Outcome, Plan, Point, Scored, TestSet
@@ -85,7 +85,7 @@ def _students(plan: Plan, material: Material, settings: Settings, work: Path, to
             shutil.rmtree(backbone)  # a student of the block before, which nobody wants any more
         backbone = work / str(place)
         student = Checkpoint.load(backbone, material.task, section.max_tokens)
-        readout = _readout(student, judged)
+        readout = readout_of(student, judged)
         scored = []
         for name, test in material.tests.items():
             logits = student.logits([dict(row.response.inputs) for row in test])
@@ -93,13 +93,6 @@ def _students(plan: Plan, material: Material, settings: Settings, work: Path, to
         points.append(_point(place, rows, tuple(scored), best, _since(start)))
         section = going_on(section, best)
     return points
-
-
-def _readout(student: Checkpoint, judged: ValidationRows) -> Readout:
-    """How the student's logits become labels; the rows that choose are scored where they have thresholds to choose."""
-    if student.task.kind != "multilabel":
-        return Readout(student.task)
-    return readout_by(student.logits([dict(row.response.inputs) for row in judged]), judged.labels, student.task)
 
 
 def _train(
