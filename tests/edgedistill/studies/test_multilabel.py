@@ -24,7 +24,7 @@ CODES = ["a", "b", "a;b", "none"] * 5
 STUDY = """\
 name: sets
 tasks: [{{project: sets.yaml, texts: train, labels: {{gpt: labels.jsonl}}, {more} }}]
-student: {{steps: 20, max_epochs: 3, learning_rate: [5e-3]}}
+student: {{steps: 100, max_epochs: 12, learning_rate: [5e-3]}}
 label_source: {{human: [60], teacher: [60], consistent_only: false}}
 """
 
@@ -93,7 +93,7 @@ def test_label_sources_are_compared_for_a_multilabel_task(study_of):
         by_condition
     )
     assert float(by_condition["the teacher itself"]["accuracy"]) == 1.0
-    assert all(float(row["kappa"]) > 0.2 for row in runs)
+    assert all(float(row["kappa"] or 0) > 0.2 for row in runs)
 
 
 def test_a_recorded_label_that_the_task_does_not_have_is_refused(study_of):
