@@ -19,7 +19,7 @@ test: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS) .wheelhouse/.filled chromium
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 install: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS)
 
