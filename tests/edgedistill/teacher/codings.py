@@ -6,10 +6,12 @@ from typing import Any
 
 from edgedistill.project.sections import TeacherSection
 from edgedistill.records.types import Response
-from edgedistill.teacher import Codebook, Patience
+from edgedistill.teacher import AnswerCache, Codebook, Labelling, Patience, label_responses
 from edgedistill.teacher.formats import AnswerFormat
 from edgedistill.teacher.request import TeacherRequest
 from edgedistill_serve.task import Label
+
+from .stand_in import StandIn
 
 CODEBOOK = Codebook(
     "Code the praise.",
@@ -28,6 +30,17 @@ def responses(*texts: str) -> list[Response]:
 
 def section(base_url: str, **fields: Any) -> TeacherSection:
     return TeacherSection(**{"base_url": base_url, "model": "m", "api_key_env": None, "votes": 1, "tries": 3} | fields)
+
+
+def labelled(folder: Path, teacher: StandIn, *texts: str, **given: Any) -> Labelling:
+    """Label the texts with a cache in the folder; what else is given is of the run or of the section."""
+    fields = {
+        name: given.pop(name) for name in tuple(given) if name not in ("offline", "api_key", "progress", "examples")
+    }
+    with AnswerCache(folder) as cache:
+        return label_responses(
+            responses(*texts), CODEBOOK, section(teacher.base_url, **fields), cache, patience=AT_ONCE, **given
+        )
 
 
 def request(**fields: Any) -> TeacherRequest:

@@ -1,35 +1,19 @@
 import asyncio
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgedistill.errors import (
-    AnswersMissing,
-    BudgetReached,
     DataError,
-    TeacherRefusedKey,
-    TeacherUnknownModel,
-    TeacherUnreachable,
 )
-from edgedistill.project.sections import BudgetSection, PricesSection
+from edgedistill.project.sections import PricesSection
 from edgedistill.records.types import CodedResponse, Response
-from edgedistill.teacher import AnswerCache, Labelling, Progress, export_jsonl, import_jsonl, label_responses
+from edgedistill.teacher import AnswerCache, Labelling, Progress, label_responses
 
-from .codings import AT_ONCE, CODEBOOK, responses, section
+from .codings import CODEBOOK, labelled, responses, section
 from .stand_in import Reply, Script, StandIn, coded, completion, error, text_of
-
-
-def labelled(folder: Path, teacher: StandIn, *texts: str, **given: Any) -> Labelling:
-    fields = {
-        name: given.pop(name) for name in tuple(given) if name not in ("offline", "api_key", "progress", "examples")
-    }
-    with AnswerCache(folder) as cache:
-        return label_responses(
-            responses(*texts), CODEBOOK, section(teacher.base_url, **fields), cache, patience=AT_ONCE, **given
-        )
 
 
 def by_seed(*labels: str) -> Script:
@@ -189,14 +173,12 @@ def test_retry_after_is_waited_for(tmp_path: Path) -> None:
     with StandIn(lambda _body, before: coded("process") if before else busy) as teacher:
         labelled(tmp_path, teacher, "a")
     first, second = teacher.times
-    assert 1.0 <= second - first < 3
+    assert 1.0 <= second - first < 10
 
 
 def test_an_answer_that_takes_too_long_is_asked_for_again(tmp_path: Path) -> None:
-    with StandIn(lambda _body, before: coded("process", delay=0.0 if before else 5.0)) as teacher:
-        started = time.monotonic()
-        done = labelled(tmp_path, teacher, "a", timeout_seconds=0.3)
-    assert time.monotonic() - started < 4
+    with StandIn(lambda _body, before: coded("process", delay=0.0 if before else 2.5)) as teacher:
+        done = labelled(tmp_path, teacher, "a", timeout_seconds=1.0)
     assert dict(done.usage.retries) == {"the endpoint took too long": 1}
     assert done.usage.unmetered == 1
 
@@ -220,71 +202,6 @@ def test_tokens_and_cost_are_counted_failed_answers_included(tmp_path: Path) -> 
 def test_without_prices_there_is_no_guess_at_the_cost(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher:
         assert labelled(tmp_path, teacher, "a").usage.nano_dollars is None
-
-
-def test_the_budget_stops_the_run_and_keeps_the_work(tmp_path: Path) -> None:
-    texts = [str(number) for number in range(50)]
-    with StandIn(coded("process")) as teacher:
-        with pytest.raises(BudgetReached) as stopped:
-            labelled(tmp_path, teacher, *texts, budget=BudgetSection(tokens=3000), concurrency=4)
-        spent = len(teacher.bodies)
-        done = labelled(tmp_path, teacher, *texts)
-    assert stopped.value.exit_code == 3
-    assert 0 < spent * 105 <= 3000
-    assert (done.usage.cached, done.usage.asked) == (spent, 50 - spent)
-
-
-@pytest.mark.parametrize(
-    ("reply", "kind", "told"),
-    [
-        (error(401, "bad key"), TeacherRefusedKey, "MY_KEY"),
-        (error(403, "forbidden"), TeacherRefusedKey, "MY_KEY"),
-        (error(429, "no credit", "insufficient_quota"), TeacherRefusedKey, "Add credit"),
-        (error(404, "unknown", "model_not_found"), TeacherUnknownModel, "Check teacher.model"),
-        (error(404, "Invalid URL"), TeacherUnreachable, "Check teacher.base_url"),
-        (Reply(body=b"<html>Welcome</html>"), TeacherUnreachable, "Check teacher.base_url"),
-    ],
-)
-def test_what_no_request_can_mend_stops_the_run_in_one_line(
-    tmp_path: Path, reply: Reply, kind: type[Exception], told: str
-) -> None:
-    with StandIn(reply) as teacher, pytest.raises(kind, match=told) as stopped:
-        labelled(tmp_path, teacher, "secret text", "b", api_key_env="MY_KEY", api_key="k", concurrency=1)
-    assert teacher.base_url in str(stopped.value)
-    assert "\n" not in str(stopped.value)
-    assert "secret text" not in str(stopped.value)
-
-
-def test_a_missing_key_stops_the_run_before_anything_is_asked(tmp_path: Path) -> None:
-    with StandIn(coded("process")) as teacher, pytest.raises(TeacherRefusedKey, match="EDGEDISTILL_NO_SUCH_KEY"):
-        labelled(tmp_path, teacher, "a", api_key_env="EDGEDISTILL_NO_SUCH_KEY")
-    assert teacher.bodies == []
-
-
-@pytest.mark.parametrize("key", ["two\nlines", "accent é"])
-def test_a_key_that_cannot_be_sent_is_named_by_its_variable(tmp_path: Path, key: str) -> None:
-    with StandIn(coded("process")) as teacher, pytest.raises(TeacherRefusedKey, match="MY_KEY") as stopped:
-        labelled(tmp_path, teacher, "a", api_key_env="MY_KEY", api_key=key)
-    assert key not in str(stopped.value)
-
-
-@pytest.mark.parametrize("address", ["http://127.0.0.1:99999/v1", "http://[bad/v1"])
-def test_an_address_that_is_none_is_named(tmp_path: Path, address: str) -> None:
-    with AnswerCache(tmp_path) as cache, pytest.raises(TeacherUnreachable, match=r"Check teacher\.base_url"):
-        label_responses(responses("a"), CODEBOOK, section(address), cache)
-
-
-def test_where_nothing_listens_the_run_stops_after_the_tries(tmp_path: Path) -> None:
-    with StandIn(coded("process")) as teacher:
-        pass
-    with pytest.raises(TeacherUnreachable, match="nothing listens there"):
-        labelled(tmp_path, teacher, "a", tries=2)
-
-
-def test_an_endpoint_that_only_fails_stops_the_run_instead_of_setting_everything_aside(tmp_path: Path) -> None:
-    with StandIn(error(500)) as teacher, pytest.raises(TeacherUnreachable, match="only answers with HTTP 500"):
-        labelled(tmp_path, teacher, *map(str, range(60)), tries=1, concurrency=4)
-    assert len(teacher.bodies) < 30
 
 
 def test_an_endpoint_without_schemas_is_asked_in_json_mode_from_then_on(tmp_path: Path) -> None:
@@ -321,36 +238,6 @@ def test_a_model_that_knows_the_token_limit_by_its_newer_name_is_asked_so(tmp_pa
     with StandIn(script) as teacher:
         done = labelled(tmp_path, teacher, *"abcdef", concurrency=3, tries=1)
     assert len(done.labels) == 6
-
-
-def test_offline_asks_nothing_and_names_what_is_missing(tmp_path: Path) -> None:
-    with StandIn(coded("process")) as teacher:
-        labelled(tmp_path, teacher, "a", "b", votes=2)
-        with pytest.raises(AnswersMissing, match=r"14 answers on 7 responses .*: r4, r5, r6, r7, r8 and 2 more"):
-            labelled(tmp_path, teacher, *"abcdefghi", votes=2, offline=True)
-    assert len(teacher.bodies) == 4
-
-
-def test_offline_sets_the_same_rows_aside(tmp_path: Path) -> None:
-    def script(body: dict[str, Any], _before: int) -> Reply:
-        return completion("") if text_of(body) == "b" else coded("process")
-
-    with StandIn(script) as teacher:
-        online = labelled(tmp_path, teacher, *"abc", votes=2, tries=1)
-        offline = labelled(tmp_path, teacher, *"abc", votes=2, offline=True)
-    assert offline.labels == online.labels
-    assert [(row.id, row.reason) for row in offline.set_aside] == [(row.id, row.reason) for row in online.set_aside]
-
-
-def test_an_imported_cache_gives_the_same_labels_offline(tmp_path: Path) -> None:
-    with StandIn(lambda body, _before: coded(("process", "outcome", "none")[len(text_of(body)) % 3])) as teacher:
-        online = labelled(tmp_path / "one", teacher, "a", "bb", "ccc", votes=3)
-        with AnswerCache(tmp_path / "one") as one, AnswerCache(tmp_path / "two") as two:
-            export_jsonl(one, tmp_path / "answers.jsonl")
-            import_jsonl(two, tmp_path / "answers.jsonl")
-        offline = labelled(tmp_path / "two", teacher, "a", "bb", "ccc", votes=3, offline=True)
-    assert offline.labels == online.labels
-    assert len(teacher.bodies) == 9
 
 
 def test_it_runs_where_an_event_loop_runs_already(tmp_path: Path) -> None:
