@@ -55,10 +55,7 @@ def beside(folder: Path) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        lock = FileLock(aside / _LOCK)
-        lock.acquire()
-        (aside / "new").mkdir()
+        aside, lock = _locked_aside(folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
     try:
@@ -66,6 +63,23 @@ def beside(folder: Path) -> Iterator[Path]:
     finally:
         lock.release()
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _locked_aside(folder: Path) -> tuple[Path, FileLock]:
+    for turn in range(_TURNS):
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        lock = FileLock(aside / _LOCK)
+        try:
+            lock.acquire()
+            (aside / "new").mkdir()
+        except FileNotFoundError:
+            # Between the file's making and its locking, another process may have taken it for abandoned.
+            lock.release()
+            if turn == _TURNS - 1:
+                raise
+        else:
+            break
+    return aside, lock
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from edgedistill.agreement import agreement
 from edgedistill.errors import TrainingFailed
 from edgedistill.student import Epoch, Levers, Trial, train_student
-from edgedistill.student.checkpoint import replacing
+from edgedistill.student.checkpoint import beside, replacing
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task import Task
 
@@ -46,9 +46,9 @@ def test_the_checkpoint_scores_the_validation_rows_as_training_said(
     assert trained.best.validation_macro_f1 == max(e.macro_f1 for trial in trained.trials for e in trial.history)
 
 
-def test_every_combination_is_run_with_every_seed(bert, mixture, validation, task, sections, tmp_path):
+def test_every_combination_is_run_with_every_seed(bert, mixtures, validation, task, sections, tmp_path):
     search = sections(learning_rate=(1e-3, 5e-3), batch_size=(16, 32), epochs=(1, 2), seeds=(0, 7))
-    trained = train_student(mixture, validation, task, search, bert, tmp_path / "student")
+    trained = train_student(mixtures(16), validation, task, search, bert, tmp_path / "student")
     run = [(trial.learning_rate, trial.batch_size, trial.epochs, trial.seed) for trial in trained.trials]
     expected = [(r, b, e, s) for r in (1e-3, 5e-3) for b in (16, 32) for e in (1, 2) for s in (0, 7)]
     assert run == expected
@@ -208,6 +208,16 @@ def test_several_may_replace_a_student_at_once_and_one_of_them_stays_whole(tmp_p
     found = [(tmp_path / "student" / name).read_text() for name in ("config.json", "model.safetensors")]
     assert found[0] == found[1]
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_who_clears_up_takes_no_folder_away_that_another_is_just_locking(tmp_path):
+    def write(turn):
+        with beside(tmp_path / "student") as new:
+            (new / "config.json").write_text(str(turn))
+
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(write, range(600)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_something_else_is_not_replaced(bert, mixture, validation, task, section, tmp_path):
