@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, settings
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -18,10 +17,6 @@ from edgedistill_serve.encoding import Encoder
 from edgedistill_serve.manifest import Manifest, ReviewRule
 from edgedistill_serve.session import Session
 from edgedistill_serve.task import Label, Task
-
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
 
 LABELS = ("process", "outcome", "person")
 WORDS = ("you", "worked", "hard", "on", "this", "great", "job", "smart", "the", "answer", "is", "because", "why")

@@ -1,0 +1,15 @@
+"""What holds for every test."""
+
+import gc
+
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of every later search for garbage: there is one after each training."""
+    gc.collect()
+    gc.freeze()
