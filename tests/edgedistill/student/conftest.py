@@ -1,6 +1,7 @@
 """Tiny random backbones and a toy that a student can learn: a keyword decides the label."""
 
 import random
+import sqlite3
 
 import pytest
 import torch
@@ -151,3 +152,9 @@ def make_section(learning_rate=(5e-3,), batch_size=(8,), epochs=(2,), seeds=(0,)
 def sections():
     """The maker of sections, for tests that want another search."""
     return make_section
+
+
+def states(kept):
+    """What became of each trial of a search, sorted."""
+    with sqlite3.connect(kept / "search.sqlite3") as store:
+        return sorted(state for (state,) in store.execute("select state from trials"))

@@ -1,24 +1,21 @@
-"""A search that is killed, shared, or goes wrong in one trial; and what its file holds."""
+"""A search that is broken off or goes wrong in one trial; and what its file holds."""
 
 import json
 import resource
 import shutil
 import sqlite3
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.project.search_section import CountRange, LearningRange, SearchSection
 from edgedistill.project.sections import StudentSection
-from edgedistill.student import Epoch, train_student
-from edgedistill.student.search import Search
+from edgedistill.student import train_student
 
-from ...processes import Process
+from .conftest import states
 
 RATES = (1e-3, 2e-3, 5e-3)
-SCRIPT = Path(__file__).with_name("searching.py")
 
 
 def weights(folder):
@@ -31,11 +28,6 @@ def settings(trained):
 
 def figures(trained):
     return [[(epoch.loss, epoch.macro_f1) for epoch in trial.history] for trial in trained.trials]
-
-
-def states(kept):
-    with sqlite3.connect(kept / "search.sqlite3") as store:
-        return sorted(state for (state,) in store.execute("select state from trials"))
 
 
 @pytest.fixture
@@ -56,28 +48,6 @@ def go(bert, few, validation, task, tmp_path):
     return search
 
 
-@pytest.fixture
-def start(bert, tmp_path):
-    """Start processes that share a search of RATES and two seeds; what is left of them is killed at the end."""
-    running = []
-
-    def process(hold_at=0):
-        kept = tmp_path / "run"
-        kept.mkdir(exist_ok=True)
-        running.append(Process(SCRIPT, bert, kept, kept / "student", hold_at, tmp_path / "go"))
-        return running[-1]
-
-    yield process
-    for each in running:
-        each.kill()
-        each.communicate()
-
-
-def read_until(process, line):
-    while (told := process.stdout.readline().strip()) != line:
-        assert told, f"it ended before {line!r}"
-
-
 def stop_in(trial):
     """Break a search off in the midst of a trial, as Ctrl-C does."""
 
@@ -86,29 +56,6 @@ def stop_in(trial):
             raise KeyboardInterrupt
 
     return progress
-
-
-def test_two_processes_on_one_search_make_each_trial_once(start, tmp_path):
-    first = start(hold_at=1)
-    read_until(first, "begins 1")
-    second = start()
-    read_until(second, "begins 5")
-    (tmp_path / "go").touch()
-    told = [process.communicate()[0].splitlines() for process in (first, second)]
-    assert states(tmp_path / "run") == ["COMPLETE"] * 6
-    assert told[0] == told[1]  # all that is left to read is the best trial, the same for both
-    assert (first.wait(), second.wait()) == (0, 0)
-
-
-def test_a_trial_that_a_kill_broke_off_is_made_again_and_the_others_are_not(start, go, sections, mixture, tmp_path):
-    process = start(hold_at=3)
-    read_until(process, "begins 3")
-    process.kill()
-    process.wait()
-    whole = sections(learning_rate=RATES, seeds=(0, 1), epochs=(1,))
-    trained = go(whole, mixture)
-    assert states(tmp_path / "run") == ["COMPLETE"] * 6 + ["FAIL"]
-    assert len(trained.trials) == 6
 
 
 def test_a_search_that_goes_on_ends_as_if_it_had_never_stopped(go, sections, tmp_path):
@@ -226,19 +173,6 @@ def test_a_store_lies_in_a_folder_of_any_name(bert, mixture, validation, task, s
     kept.mkdir()
     train_student(mixture, validation, task, sections(epochs=(1,)), bert, kept / "student", kept=kept)
     assert states(kept) == ["COMPLETE"]
-
-
-def test_who_joins_a_search_whose_only_trial_so_far_failed_disturbs_nobody(tmp_path):
-    def joined():
-        return Search(SearchSection(learning_rate=RATES), (0,), "name", tmp_path, tmp_path / "search")
-
-    first = joined()
-    failed = first.take()
-    first.fail(failed, (), 1.0, TrainingFailed("the loss is no longer a number"))
-    running = first.take()
-    joined()
-    first.finish(running, [Epoch(epoch=1, loss=1.0, accuracy=0.5, macro_f1=0.5, seconds=1.0)], 1.0, early=False)
-    assert [trial.outcome for trial in first.trials] == ["failed", "done"]
 
 
 def tpe(trials, seeds=(0,)):
