@@ -1,12 +1,11 @@
 """A process that imports what the commands import, and then forks for each script that it is asked to run.
 
-    python forks.py SOCKET
+    python forks.py SOCKET MODULE...
 
 It reads one request after another from the socket whose number it is given, and answers each with a JSON value:
 
     {"argv": ..., "cwd": ..., "environment": ...} and two streams   the process id of a fork that runs this
     {"ended": process id}                                           its exit code, or null while it runs
-    {"wait": process id}                                            its exit code, once it has ended
 """
 
 import atexit
@@ -21,7 +20,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-IMPORTED = ("edgedistill.cli", "edgedistill.stages", "edgedistill.studies", "edgedistill_serve.cli")
 LONGEST = 1 << 20
 """Bytes of a request; an environment may be long."""
 exit_codes: list[int] = []
@@ -47,8 +45,7 @@ def serve(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
             for stream in streams:
                 os.close(stream)
         else:
-            number = told.get("wait", told.get("ended"))
-            ended, status = os.waitpid(number, 0 if "wait" in told else os.WNOHANG)
+            ended, status = os.waitpid(told["ended"], os.WNOHANG)
             running.discard(ended)
             answer = os.waitstatus_to_exitcode(status) if ended else None
         line.send(json.dumps(answer).encode())
@@ -92,7 +89,7 @@ def leave() -> None:
 if __name__ == "__main__":
     atexit.register(leave)  # before the modules are imported, so that it is called after what they register
     with socket.socket(fileno=int(sys.argv[1])) as line:
-        for module in IMPORTED:
+        for module in sys.argv[2:]:
             importlib.import_module(module)
         gc.freeze()
         asked = serve(line)

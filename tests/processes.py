@@ -14,15 +14,24 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 PROGRAMS = Path(sys.executable).parent
 """Where `edgedistill` and `edgedistill-serve` are installed."""
-SLOWEST = 240
+IMPORTED = {
+    "edgedistill": ("edgedistill.cli", "edgedistill.stages", "edgedistill.studies", "edgedistill_serve.cli"),
+    "edgedistill-serve": ("edgedistill_serve.cli", "edgedistill_serve.http.serving", "onnxruntime"),
+}
+"""What has been imported when a program, or code that is like it, begins."""
+SLOWEST = 290
 """Seconds that a process may take."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """The environment in which torch and its kind do not wait for one another's threads."""
+_ASKING = threading.Lock()
 
 
 class Process:
@@ -32,35 +41,51 @@ class Process:
         script: The file to run, such as an installed program; or with `"-c"`, code, which is the first argument.
         arguments: Of the script.
         cwd: The folder it starts in; this process's unless said otherwise.
+        like: The program whose imports it finds made.
+        complaints: Where it writes its standard error, which `communicate` returns where nothing is said here.
     """
 
-    def __init__(self, script: Path | str, *arguments: object, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        script: Path | str,
+        *arguments: object,
+        cwd: Path | None = None,
+        like: str = "edgedistill",
+        complaints: IO[bytes] | None = None,
+    ) -> None:
         self.argv = [str(script), *map(str, arguments)]
+        self._like = like
         self._exit_code: int | None = None
         self._said: tuple[str, str] | None = None
-        self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115  # `communicate` closes it
+        self._complaints = tempfile.TemporaryFile() if complaints is None else None  # noqa: SIM115  # kept open
         reading, writing = os.pipe()
         self.stdout = os.fdopen(reading)
         told = {"argv": self.argv, "cwd": str(cwd or Path.cwd()), "environment": dict(os.environ)}
-        self.pid = _ask(told, writing, self._complaints.fileno())
+        self.pid = _ask(like, told, writing, (complaints or self._complaints).fileno())
         os.close(writing)
 
     def poll(self) -> int | None:
         """Return the exit code, or None while it runs."""
         if self._exit_code is None:
-            self._exit_code = _ask({"ended": self.pid})
+            self._exit_code = _ask(self._like, {"ended": self.pid})
         return self._exit_code
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = SLOWEST) -> int:
         """Return the exit code, once it has ended."""
-        if self._exit_code is None:
-            self._exit_code = _ask({"wait": self.pid})
-        return self._exit_code
+        until = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            assert time.monotonic() < until, f"{self.argv} has not ended after {seconds} s"
+            time.sleep(0.005)
+        return code
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal, where it still runs."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it in a way that it cannot hinder."""
@@ -69,12 +94,17 @@ class Process:
     def communicate(self) -> tuple[str, str]:
         """Wait for its end, and return what else it printed, and what it wrote to standard error."""
         if self._said is None:
-            with self.stdout, self._complaints:
+            with self.stdout, self._complaints or nullcontext():
                 printed = self.stdout.read()
                 self.wait()
-                self._complaints.seek(0)
-                self._said = printed, self._complaints.read()
+                self._said = printed, self._complained()
         return self._said
+
+    def _complained(self) -> str:
+        if self._complaints is None:
+            return ""
+        self._complaints.seek(0)
+        return self._complaints.read().decode()
 
     def __enter__(self) -> Self:
         return self
@@ -85,21 +115,21 @@ class Process:
 
 def run(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run one of the two programs to its end, or with `"-c"`, code."""
-    process = Process(program if program == "-c" else PROGRAMS / program, *arguments, cwd=cwd)
+    like, script = ("edgedistill", program) if program == "-c" else (program, PROGRAMS / program)
+    process = Process(script, *arguments, cwd=cwd, like=like)
     printed, complaints = process.communicate()
     return subprocess.CompletedProcess(process.argv, process.wait(), printed, complaints)
 
 
 @functools.cache
-def _line() -> socket.socket:
-    """The line to the process that forks; that process ends with this one."""
+def _line(like: str) -> socket.socket:
+    """The line to the process that forks for a program; that process ends with this one."""
     here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
     here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     with there:
         forks = Path(__file__).with_name("forks.py")
-        started = subprocess.Popen(
-            [sys.executable, forks, str(there.fileno())], pass_fds=[there.fileno()], env=os.environ | ONE_THREAD
-        )
+        command = [sys.executable, forks, str(there.fileno()), *IMPORTED[like]]
+        started = subprocess.Popen(command, pass_fds=[there.fileno()], env=os.environ | ONE_THREAD)
     here.settimeout(SLOWEST)
 
     def end() -> None:
@@ -110,7 +140,8 @@ def _line() -> socket.socket:
     return here
 
 
-def _ask(told: dict[str, object], *streams: int) -> int | None:
-    line = _line()
-    socket.send_fds(line, [json.dumps(told).encode()], streams)
-    return json.loads(line.recv(100))
+def _ask(like: str, told: dict[str, object], *streams: int) -> int | None:
+    with _ASKING:
+        line = _line(like)
+        socket.send_fds(line, [json.dumps(told).encode()], streams)
+        return json.loads(line.recv(100))

@@ -1,24 +1,20 @@
 """The command line as a user meets it: a process, its two streams and its exit code."""
 
 import json
-import os
 import shutil
 import socket
 import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from edgedistill_serve import Scorer
 from edgedistill_serve.tables import read_rows
 
+from .. import processes
+
+run = partial(processes.run, "edgedistill-serve")
 COMMANDS = ("serve", "grade", "score", "verify", "info", "key")
-
-
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).parent / "edgedistill-serve"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
 
 
 def error_line(ended: subprocess.CompletedProcess[str]) -> str:

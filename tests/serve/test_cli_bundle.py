@@ -5,18 +5,16 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from edgedistill_serve import Bundle
 
-COMMAND = Path(sys.executable).parent / "edgedistill-serve"
+from .. import processes
 
 
 def run(*arguments: object, expect: int = 0) -> str:
-    ended = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    ended = processes.run("edgedistill-serve", *arguments)
     assert ended.returncode == expect, ended.stderr
     assert "Traceback" not in ended.stderr
     return ended.stdout if expect == 0 else ended.stderr
@@ -76,7 +74,7 @@ def test_a_server_with_a_key_keeps_serving_when_an_unsigned_bundle_takes_the_pla
     folder, place = signed
     served = shutil.copytree(folder, tmp_path / "served")
     with subprocess.Popen(
-        [COMMAND, "serve", served, "--port", "0", "--public-key", place / "maker.pub"],
+        [processes.PROGRAMS / "edgedistill-serve", "serve", served, "--port", "0", "--public-key", place / "maker.pub"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -5,7 +5,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-COMMAND = str(Path(sys.executable).parent / "edgedistill-serve")
+from ...processes import PROGRAMS, Process
+
+COMMAND = str(PROGRAMS / "edgedistill-serve")
 
 
 class Server:
@@ -24,14 +25,18 @@ class Server:
         folder: Where its log goes.
         arguments: Of the command.
         before: What starts the command, where it is not started by itself.
-        settings: Of the process, as `subprocess.Popen` takes them.
+        settings: Of the process, as `subprocess.Popen` takes them. With any, even `cwd=None`, it is no fork.
     """
 
     def __init__(self, folder: Path, *arguments: str, before: tuple[str, ...] = (COMMAND,), **settings) -> None:
         self.log = folder / "server.log"
         command = [*before, "serve", "--port", "0", *arguments]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, **settings)
+            self.process = (
+                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, **settings)
+                if settings or before != (COMMAND,)
+                else Process(*command, like="edgedistill-serve", complaints=log)
+            )
         line = self.process.stdout.readline()
         assert "://" in line, self.log.read_text()
         self.url = json.loads(line)["url"] if "--json" in arguments else line.split()[-1]

@@ -141,15 +141,29 @@ def test_a_client_that_does_not_read_its_answers_is_left(server):
             time.sleep(0.1)
 
 
-def test_slow_clients_take_nothing_from_the_others(server):
-    with ExitStack() as stack:
+def test_slow_clients_take_nothing_from_the_others(start, bundle):
+    # The server would wait longer for them than the others would wait for the server.
+    with (
+        start(str(bundle.folder), "--header-seconds", "100", "--body-seconds", "100") as server,
+        ExitStack() as stack,
+    ):
         for number in range(200):
             connection = stack.enter_context(server.connect())
             connection.sendall(HEAD if number % 2 else HEAD + b"Content-Length: 99\r\n\r\n{")
-        started = time.monotonic()
         answers = [server.client.post("/v1/score", json={"response": f"great {n}"}) for n in range(20)]
         assert {answer.status_code for answer in answers} == {200}
-        assert time.monotonic() - started < 5
+        assert server.metric("edgedistill_connections ") > 200
+
+
+def quickest_answer(server) -> float:
+    """Return the seconds that the quickest of 20 answers to somebody new took."""
+    with server.new_client() as newcomer:
+        taken = []
+        for number in range(20):
+            started = time.monotonic()
+            assert newcomer.post("/v1/score", json={"response": f"why {number}"}).status_code == 200
+            taken.append(time.monotonic() - started)
+        return min(taken)
 
 
 def test_ten_thousand_idle_connections_do_not_stop_the_others(start, bundle):
@@ -157,18 +171,15 @@ def test_ten_thousand_idle_connections_do_not_stop_the_others(start, bundle):
     assert hard > MANY + 500 or hard == resource.RLIM_INFINITY, f"this test opens {MANY} files, {hard} are allowed"
     resource.setrlimit(resource.RLIMIT_NOFILE, (MANY + 500, hard))
     try:
-        with start(str(bundle.folder), "--header-seconds", "100") as server, ExitStack() as stack:
+        with start(str(bundle.folder), "--header-seconds", "100", cwd=None) as server, ExitStack() as stack:
+            alone = quickest_answer(server)
             for _ in range(MANY):
                 stack.enter_context(server.connect())
             until = time.monotonic() + 30
             while server.metric("edgedistill_connections ") <= MANY:  # the last of them wait to be accepted
                 assert time.monotonic() < until
                 time.sleep(0.1)
-            with server.new_client() as newcomer:
-                started = time.monotonic()
-                answers = [newcomer.post("/v1/score", json={"response": f"why {n}"}) for n in range(20)]
-                assert {answer.status_code for answer in answers} == {200}
-                assert time.monotonic() - started < 3
+            assert quickest_answer(server) < 5 * alone
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

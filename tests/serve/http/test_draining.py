@@ -4,29 +4,31 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from threading import Event
+from threading import Barrier
 
 import httpx
 
 from edgedistill_serve import Scorer
 
 
-def ask_until_refused(url: str, started: Event) -> list[httpx.Response]:
+def ask_until_refused(url: str, begun: Barrier) -> list[httpx.Response]:
+    """Ask again and again; all who ask meet after their first answer."""
     answers = []
     with httpx.Client(base_url=url, timeout=60) as client:
         while not answers or answers[-1].status_code == 200:
             answers.append(
                 client.post("/v1/score", json={"responses": [f"great job {len(answers)}" for _ in range(3)]})
             )
-            started.set()
+            if len(answers) == 1:
+                begun.wait(60)
     return answers
 
 
 def test_sigterm_under_load_loses_no_request(start, bundle):
-    started = Event()
+    begun = Barrier(9)
     with start(str(bundle.folder)) as server, ThreadPoolExecutor(8) as callers:
-        asking = [callers.submit(ask_until_refused, server.url, started) for _ in range(8)]
-        started.wait(30)
+        asking = [callers.submit(ask_until_refused, server.url, begun) for _ in range(8)]
+        begun.wait(60)
         time.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
         # A request that was lost would raise here, as a connection that breaks off.

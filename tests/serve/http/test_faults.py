@@ -71,7 +71,7 @@ def test_one_text_of_a_hundred_thousand_characters_changes_none_of_the_short_one
     assert found[1]["reason"] == "truncated"
 
 
-def test_a_flood_is_told_to_wait_and_a_second_later_all_is_well(start, bundle):
+def test_a_flood_is_told_to_wait_and_leaves_nothing_behind(start, bundle):
     with start(str(bundle.folder), "--queue", "30", "--max-items", "10") as server:
 
         def flood(caller: int) -> set[int]:
@@ -87,9 +87,8 @@ def test_a_flood_is_told_to_wait_and_a_second_later_all_is_well(start, bundle):
 
         with ThreadPoolExecutor(16) as callers:
             assert set().union(*callers.map(flood, range(16))) == {200, 429}
-        started = time.monotonic()
+        assert server.metric("edgedistill_queue_waiting") == 0
         assert server.client.post("/v1/score", json={"responses": [f"so {n}" for n in range(10)]}).status_code == 200
-        assert time.monotonic() - started < 1
 
 
 def test_a_request_that_is_not_scored_in_time_is_a_503(start, bundle):
@@ -133,14 +132,15 @@ def test_sigterm_while_every_form_is_asked_loses_nothing(start, bundle):
     def ask(path: str) -> list[int]:
         statuses = []
         with server.new_client() as client:
-            begun.wait(20)
             while not statuses or statuses[-1] == 200:
                 statuses.append(client.post(path, json=asked[path]).status_code)
+                if len(statuses) == 1:
+                    begun.wait(60)
         return statuses
 
     with start(str(bundle.folder)) as server, ThreadPoolExecutor(3) as callers:
         asking = [callers.submit(ask, path) for path in asked]
-        begun.wait(20)
+        begun.wait(60)
         time.sleep(0.3)
         server.process.send_signal(signal.SIGTERM)
         for future in asking:

@@ -3,8 +3,8 @@
 import json
 import os
 import signal
-import subprocess
 import time
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -14,13 +14,10 @@ from edgedistill_serve import KeyFileError, KeyMissing, TooMany
 from edgedistill_serve.http.access import Access, Allowance
 from edgedistill_serve.http.keys import hash_of, matching, new_key, read_keys
 
-from .conftest import COMMAND
+from ... import processes
 
 SCORE = {"response": "great job"}
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=60)
+run = partial(processes.run, "edgedistill-serve")
 
 
 def make_key(name: str) -> tuple[str, str]:

@@ -2,16 +2,14 @@
 
 import stat
 import subprocess
+from functools import partial
 
 import pytest
 
-from .conftest import COMMAND
+from ... import processes
 
 SCORE = {"response": "great job"}
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=60)
+run = partial(processes.run, "edgedistill-serve")
 
 
 def ask(server) -> int:
