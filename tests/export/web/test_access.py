@@ -63,16 +63,16 @@ def test_axe_finds_no_breach_of_wcag_22(page, tmp_path, scheme):
     assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
 
 
-@pytest.mark.parametrize("width", [320, 360, 768, 1280])
-def test_nothing_is_wider_than_the_screen(page, tmp_path, width):
+def test_nothing_is_wider_than_the_screen(page, tmp_path):
     file = tmp_path / "wide.csv"
     file.write_text(f"response,id\n{'x' * 400},1\n")
     choose(page, file)
     page.click("#grade")
     page.until(GRADED)
     score(page, "x" * 400)
-    page.resize(width, 740)
-    assert page.run("return document.documentElement.scrollWidth") <= width
+    for width in (1280, 768, 360, 320):
+        page.resize(width, 740)
+        assert page.run("return document.documentElement.scrollWidth") <= width
 
 
 def test_controls_on_a_phone_are_large_enough_for_a_thumb(page):

@@ -1,72 +1,11 @@
-"""The page at `/` in a real Chromium, as a teacher uses it: by mouse, by keyboard alone, on a phone, in the dark."""
+"""The page at `/` in a real Chromium, as a teacher uses it."""
 
-import msgspec
 import pytest
 
-from edgedistill_serve import Bundle, Label, Scorer, Task
-from edgedistill_serve.bundle import write_bundle
+from edgedistill_serve import Scorer
 from edgedistill_serve.http.keys import new_key
-from edgedistill_serve.manifest import ReviewRule
 
-TEXT = "you worked hard on this because the answer is great"
-DEFINITIONS = {"process": "Praises what was done.", "outcome": "Praises the result.", "person": ""}
-SCORED = "document.querySelector('#verdict .label')"
-EXPLAINED = "!document.getElementById('words-details').hidden"
-
-
-def coded(bundle: Bundle, folder, **changes) -> Bundle:
-    """Write a bundle again with a codebook that defines its labels."""
-    labels = tuple(Label(name, definition) for name, definition in DEFINITIONS.items())
-    task = Task(bundle.task.kind, labels, bundle.task.inputs)
-    files = {name: bundle.folder / name for name in bundle.manifest.files}
-    return write_bundle(folder, msgspec.structs.replace(bundle.manifest, task=task, **changes), files)
-
-
-@pytest.fixture(scope="module")
-def praise(bundle, tmp_path_factory) -> Bundle:
-    review = ReviewRule(thresholds={"process": 1.0, "outcome": 1.0, "person": 1.0})
-    return coded(bundle, tmp_path_factory.mktemp("page") / "praise", temperature=2.0, review=review)
-
-
-@pytest.fixture(scope="module")
-def answers(answers_bundle, tmp_path_factory) -> Bundle:
-    return coded(answers_bundle, tmp_path_factory.mktemp("page") / "answers")
-
-
-@pytest.fixture(scope="module")
-def server(start, praise):
-    with start(str(praise.folder)) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def server_of_two(start, praise, answers):
-    with start(str(praise.folder), str(answers.folder)) as server:
-        yield server
-
-
-@pytest.fixture
-def page(visit, server):
-    return visit(server.url)
-
-
-@pytest.fixture
-def scored(page):
-    page.type("#response", TEXT)
-    page.click("#score")
-    page.until(SCORED)
-    return page
-
-
-@pytest.fixture
-def explained(scored):
-    scored.click("#explain")
-    scored.until(EXPLAINED)
-    return scored
-
-
-def shown(share: float) -> str:
-    return f"{100 * share:.1f} %"
+from .teaching import EXPLAINED, SCORED, TEXT, shown
 
 
 def test_a_score_is_shown_with_its_label_and_every_probability_as_a_number(scored, praise):
@@ -219,109 +158,6 @@ def test_a_server_that_wants_a_key_is_given_it_by_keyboard_and_it_is_not_kept(vi
 
 def test_one_model_is_no_choice(page):
     assert not page.run("return document.getElementById('model').checkVisibility()")
-
-
-def test_everything_is_done_by_keyboard_alone_in_the_order_of_reading(page):
-    order = []
-    for _ in range(4):
-        page.press("tab")
-        order.append(page.run("return document.activeElement.id || document.activeElement.className"))
-    assert order == ["skip", "response", "score", "clear"]
-    page.press("shift", "tab")
-    page.press("shift", "tab")
-    page.run("document.activeElement.value = arguments[0]", TEXT)
-    page.press("control", "enter")
-    page.until(SCORED)
-    for _ in range(3):
-        page.press("tab")
-    assert page.run("return document.activeElement.id") == "explain"
-    page.press("space")
-    page.until(EXPLAINED)
-
-
-def test_the_focus_is_seen(page):
-    page.press("tab")
-    page.press("tab")
-    assert page.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
-
-
-def test_a_screen_reader_finds_a_name_for_every_control_and_hears_the_result(page):
-    assert page.role_and_name("#response") == ("textbox", "Response")
-    assert page.role_and_name("#score") == ("button", "Score")
-    assert page.role_and_name("#form") == ("form", "Response")
-    assert page.role_and_name("#problem")[0] == "alert"
-    # A region is announced only where it was there before its text.
-    assert page.role_and_name("#verdict")[0] == "status"
-    assert page.role_and_name("#result") == ("region", "Score")
-
-
-def test_the_answer_is_read_in_one_sentence_after_another(explained):
-    spoken = explained.run("return document.getElementById('verdict').textContent").split()
-    assert " ".join(spoken[3:9]) == "For a person to review The"
-    assert explained.role_and_name("#words-summary")[0] == "status"
-    assert explained.role_and_name("#bars th") == ("rowheader", "process")
-
-
-@pytest.mark.parametrize("width", [320, 360, 768, 1280])
-def test_nothing_is_wider_than_the_screen(explained, width):
-    explained.resize(width, 740)
-    explained.run("document.getElementById('words-text').append('x'.repeat(400))")
-    assert explained.run("return document.documentElement.scrollWidth") <= width
-
-
-def test_buttons_on_a_phone_are_large_enough_for_a_thumb(scored):
-    scored.resize(360, 740)
-    sizes = scored.run("return [...document.querySelectorAll('button')].map(each => each.offsetHeight)")
-    assert min(sizes) >= 44
-
-
-def test_on_a_phone_the_score_comes_into_view(page):
-    page.resize(360, 640)
-    page.type("#response", TEXT)
-    page.click("#score")
-    page.until(SCORED)
-    page.until("document.getElementById('verdict').getBoundingClientRect().bottom < window.innerHeight")
-
-
-CONTRASTS = """
-const light = (colour) => {
-  const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
-    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const ground = (element) => {
-  for (let each = element; each; each = each.parentElement) {
-    const colour = getComputedStyle(each).backgroundColor;
-    if (!colour.endsWith(', 0)')) return colour;
-  }
-};
-const texts = [...document.querySelectorAll('body *')].filter((each) => each.checkVisibility()
-  && (each.matches('textarea, select')
-    || [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim())));
-return texts.map((each) => {
-  const [one, other] = [light(getComputedStyle(each).color), light(ground(each))];
-  return [(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), each.id || each.className || each.tagName];
-});
-"""
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_has_a_contrast_of_at_least_4_5(explained, scheme):
-    """WCAG 2.2, success criterion 1.4.3, level AA."""
-    explained.prefer(color_scheme=scheme)
-    explained.type("#response", "!")
-    explained.run("document.getElementById('problem').textContent = 'The server is busy.'")
-    grounds = explained.run("return getComputedStyle(document.body).backgroundColor")
-    assert (grounds == "rgb(16, 22, 20)") == (scheme == "dark")
-    found = explained.run(CONTRASTS)
-    assert len(found) > 30
-    assert [each for each in found if each[0] < 4.5] == []
-
-
-def test_nothing_moves_for_those_who_want_no_motion(scored):
-    scored.prefer(reduced_motion="reduce")
-    assert scored.run("return getComputedStyle(document.querySelector('.fill')).transitionDuration") == "0s"
-    assert scored.run("return getComputedStyle(document.documentElement).scrollBehavior") == "auto"
 
 
 def test_nothing_is_fetched_from_elsewhere_and_nothing_is_stored(explained, server):

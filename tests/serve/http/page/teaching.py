@@ -1,0 +1,10 @@
+"""What a teacher types into the page, what the page is waited for, and how it writes a share."""
+
+TEXT = "you worked hard on this because the answer is great"
+SCORED = "document.querySelector('#verdict .label')"
+EXPLAINED = "!document.getElementById('words-details').hidden"
+
+
+def shown(share: float) -> str:
+    """Return a share as the page writes it."""
+    return f"{100 * share:.1f} %"
