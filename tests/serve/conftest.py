@@ -3,8 +3,10 @@
 import json
 import string
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -17,6 +19,8 @@ from edgedistill_serve.encoding import Encoder
 from edgedistill_serve.manifest import Manifest, ReviewRule
 from edgedistill_serve.session import Session
 from edgedistill_serve.task import Label, Task
+
+from .holding import Held
 
 LABELS = ("process", "outcome", "person")
 WORDS = ("you", "worked", "hard", "on", "this", "great", "job", "smart", "the", "answer", "is", "because", "why")
@@ -189,3 +193,24 @@ def tampered(make_bundle, tmp_path) -> Callable[[Callable[[dict], object]], Path
         return file.parent
 
     return make
+
+
+@pytest.fixture
+def held(bundle):
+    """The maker of queues whose graph can be held up."""
+    opened = []
+
+    def hold(of=bundle, **given):
+        opened.append(Held(of, **given))
+        return opened[-1]
+
+    yield hold
+    for one in opened:
+        one.graph.open.set()
+        one.queue.close()
+
+
+@pytest.fixture(scope="module")
+def sharing_bundle(bundle):
+    """Its graph is said to give the same scores in any batch, so that rows share batches."""
+    return replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, batch_invariant=True, precision="fp32"))

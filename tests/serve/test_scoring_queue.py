@@ -1,93 +1,17 @@
-"""The queue is bounded, takes a request whole or not at all, loses nothing, and outlives what it meets."""
+"""The queue is bounded, takes a request whole or not at all, and loses nothing."""
 
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
-from dataclasses import replace
-from threading import Event, Lock
+from threading import Lock
 
-import msgspec
 import pytest
 
-from edgedistill_serve import DeadlinePassed, NotReady, QueueFull, Scorer, ScoringFailed
-from edgedistill_serve.scoring_queue import ScoringQueue
-from edgedistill_serve.session import Session
+from edgedistill_serve import DeadlinePassed, NotReady, QueueFull, ScoringFailed
+
+from .holding import alone
 
 POISON = "poisonous"
 TEXTS = ("you worked hard", "great job", "so smart", "x", "", "why is this the answer", "GREAT job!", "42 " * 40, "é ü")
-
-
-class Graph(Session):
-    """A real graph that can be held up, that counts, and that raises what it is told to."""
-
-    def __init__(self, model, device="cpu"):
-        super().__init__(model, device)
-        self.open = Event()
-        self.open.set()
-        self.begun = Event()
-        self.rows = []
-        self.fault = None
-
-    def batch_logits(self, rows):
-        """Wait, count and raise, then score."""
-        self.begun.set()
-        assert self.open.wait(30)
-        self.rows.append(len(rows))
-        if self.fault is not None:
-            fault, self.fault = self.fault, None
-            raise fault
-        return super().batch_logits(rows)
-
-
-class Held:
-    """A queue with one scorer, whose graph is at hand."""
-
-    def __init__(self, bundle, *, limit=100, threads=1, recent=0, observe=lambda _: None):
-        self.graphs = []
-        self.scorer = Scorer(bundle, recent=recent, open_graph=self._graph)
-        self.graph = self.graphs[-1]
-        self.graph.rows.clear()
-        self.graph.begun.clear()
-        self.queue = ScoringQueue(limit=limit, threads=threads, observe=observe)
-
-    def _graph(self, model, device):
-        self.graphs.append(Graph(model, device))
-        return self.graphs[-1]
-
-    def ask(self, *texts, **given):
-        """Submit texts."""
-        return self.queue.submit(self.scorer, [{"response": text} for text in texts], **given)
-
-    def hold(self):
-        """Let the graph's only thread begin with a row and stay there."""
-        self.graph.begun.clear()
-        self.graph.open.clear()
-        (busy,) = self.ask("the answer is held up")
-        assert self.graph.begun.wait(30)
-        return busy
-
-
-@pytest.fixture
-def held(bundle):
-    opened = []
-
-    def hold(of=bundle, **given):
-        opened.append(Held(of, **given))
-        return opened[-1]
-
-    yield hold
-    for one in opened:
-        one.graph.open.set()
-        one.queue.close()
-
-
-@pytest.fixture(scope="module")
-def sharing_bundle(bundle):
-    """Its graph is said to give the same scores in any batch, so that rows share batches."""
-    return replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, batch_invariant=True, precision="fp32"))
-
-
-def alone(bundle, *texts):
-    return Scorer(bundle, recent=0, threads=1).score(texts)
 
 
 def test_what_was_asked_for_is_scored_in_order(held, bundle):
@@ -235,56 +159,6 @@ def test_somebody_who_waits_goes_before_a_file(held):
     assert done == ["interactive", "interactive", "bulk", "bulk", "bulk"]
 
 
-@pytest.mark.parametrize("fault", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), BaseException("zebraphone")])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_thread_that_dies_is_replaced_and_its_callers_are_answered(held, bundle, caplog, fault, threads):
-    one = held(threads=threads)
-    one.hold()
-    one.graph.fault = fault
-    after = one.ask("great job")
-    one.graph.open.set()
-    results = [future.exception(30) or future.result() for future in (*after, *one.ask("so smart"))]
-    assert [result for result in results if not isinstance(result, ScoringFailed)][-1:] == alone(bundle, "so smart")
-    replaced = time.monotonic() + 30
-    while one.queue.threads < threads and time.monotonic() < replaced:
-        time.sleep(0.001)
-    assert one.queue.threads == threads
-    assert f"a scoring thread ended ({type(fault).__name__}) and is replaced" in caplog.text
-    assert "zebraphone" not in caplog.text + str(results)
-
-
-def test_who_waits_for_a_thread_that_dies_learns_why(held):
-    one = held()
-    busy = one.hold()
-    one.graph.fault = SystemExit(1)
-    one.graph.open.set()
-    with pytest.raises(ScoringFailed, match=r"the thread that scored this response ended \(SystemExit\)"):
-        busy.result(30)
-
-
-def test_when_a_thread_dies_in_a_batch_the_batches_behind_it_are_scored(held, sharing_bundle):
-    one = held(sharing_bundle)
-    one.hold()
-    futures = one.ask(*("great job " * (number % 8 + 1) + str(number) for number in range(60)))
-    one.graph.open.set()
-    deadline = time.monotonic() + 30
-    while not one.graph.rows and time.monotonic() < deadline:
-        time.sleep(0.001)
-    one.graph.fault = SystemExit(1)
-    outcomes = [future.exception(30) for future in futures]
-    assert all(error is None or isinstance(error, ScoringFailed) for error in outcomes)
-    assert any(error is None for error in outcomes)
-
-
-def test_an_error_of_the_session_keeps_its_words_to_itself(held):
-    one = held()
-    one.graph.fault = RuntimeError("zebraphone")
-    error = one.ask("great job")[0].exception(30)
-    assert isinstance(error, ScoringFailed)
-    assert "zebraphone" not in str(error)
-    assert one.ask("great job")[0].result(30)
-
-
 def test_what_was_done_is_told(held):
     told = []
     one = held(recent=10, observe=told.append)
@@ -303,16 +177,6 @@ def test_what_was_done_is_told(held):
     assert recalled.scores == (score,)
     assert (wrong.scores, wrong.failed) == ((), 1)
     assert failed
-
-
-def test_counting_that_fails_stops_no_scoring(held, caplog):
-    def fail(_):
-        raise ValueError("zebraphone")
-
-    one = held(observe=fail)
-    assert one.ask("great job")[0].result(30)
-    one.queue.close()
-    assert "a piece of work was not counted (ValueError)" in caplog.text
 
 
 def test_an_idle_queue_uses_no_processor(held):

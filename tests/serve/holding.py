@@ -1,0 +1,62 @@
+"""A queue whose graph can be held up, counted and made to fail."""
+
+from threading import Event
+
+from edgedistill_serve import Scorer
+from edgedistill_serve.scoring_queue import ScoringQueue
+from edgedistill_serve.session import Session
+
+
+class Graph(Session):
+    """A real graph that can be held up, that counts, and that raises what it is told to."""
+
+    def __init__(self, model, device="cpu"):
+        super().__init__(model, device)
+        self.open = Event()
+        self.open.set()
+        self.begun = Event()
+        self.rows = []
+        self.fault = None
+
+    def batch_logits(self, rows):
+        """Wait, count and raise, then score."""
+        self.begun.set()
+        assert self.open.wait(30)
+        self.rows.append(len(rows))
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
+        return super().batch_logits(rows)
+
+
+class Held:
+    """A queue with one scorer, whose graph is at hand."""
+
+    def __init__(self, bundle, *, limit=100, threads=1, recent=0, observe=lambda _: None):
+        self.graphs = []
+        self.scorer = Scorer(bundle, recent=recent, open_graph=self._graph)
+        self.graph = self.graphs[-1]
+        self.graph.rows.clear()
+        self.graph.begun.clear()
+        self.queue = ScoringQueue(limit=limit, threads=threads, observe=observe)
+
+    def _graph(self, model, device):
+        self.graphs.append(Graph(model, device))
+        return self.graphs[-1]
+
+    def ask(self, *texts, **given):
+        """Submit texts."""
+        return self.queue.submit(self.scorer, [{"response": text} for text in texts], **given)
+
+    def hold(self):
+        """Let the graph's only thread begin with a row and stay there."""
+        self.graph.begun.clear()
+        self.graph.open.clear()
+        (busy,) = self.ask("the answer is held up")
+        assert self.graph.begun.wait(30)
+        return busy
+
+
+def alone(bundle, *texts):
+    """Score texts without a queue."""
+    return Scorer(bundle, recent=0, threads=1).score(texts)
