@@ -42,7 +42,7 @@ class Playing(RuleBasedStateMachine):
         self.dropped += self.planner.overdue(self.now)
         work = self.planner.take(self.now)
         if work is None:
-            assert self.planner.waiting == 0 or self.planner.again_in(self.now) <= QUIET
+            assert self.planner.waiting == 0 or self.planner.again_in(self.now) <= QUIET + 1e-9
             return
         self.running.append(work)
         if work.measured:
