@@ -1,20 +1,28 @@
 """The chain's last hop: from the file that is served to the same file in a browser."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeAlias
 
 from edgedistill.stages.chain import chain, write_chain
 from edgedistill.stages.gate import groups_of
 from edgedistill.stages.run import Run
 from edgedistill_export import ExportFailed
 from edgedistill_export.web import browser_hop, browser_scores, record_browser_hop
-from edgedistill_serve import Bundle, Scorer
+from edgedistill_serve import Bundle, Score, Scorer
 
 _FORMS = {"int8": "int8", "fp32": "ONNX fp32"}
 
 
-def check_browser(run: Run) -> dict[str, Any]:
+Scores: TypeAlias = Callable[[Bundle, Sequence[Mapping[str, str]]], list[Score]]
+
+
+def check_browser(run: Run, scores: Scores = browser_scores) -> dict[str, Any]:
     """Score validation and test rows as the page does, and add the hop to `chain.json`, `bundle.json` and the card.
+
+    Args:
+        run: Its export is done.
+        scores: Scores rows as the page does.
 
     Returns:
         The hop ``on_validation_rows`` and ``on_test_rows``.
@@ -28,7 +36,7 @@ def check_browser(run: Run) -> dict[str, Any]:
     validation, test = run.records.splits.validation, run.records.splits.test
     rows = [dict(response.inputs) for response in (*validation.responses, *test.responses)]
     run.advance("export: the browser scores", 0, len(rows))
-    native, browser = Scorer(bundle).score(rows), browser_scores(bundle, rows)
+    native, browser = Scorer(bundle).score(rows), scores(bundle, rows)
     run.advance("export: the browser scores", len(rows), len(rows))
     seen, served = len(validation), _FORMS[bundle.manifest.precision]
     hop = browser_hop(served, native[:seen], browser[:seen])

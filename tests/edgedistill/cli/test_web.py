@@ -2,9 +2,15 @@
 
 import json
 
+import msgspec
 import pytest
 
-from edgedistill.stages import RunFolder
+from edgedistill.project import read_project
+from edgedistill.records import read_records
+from edgedistill.stages import Run, RunFolder
+from edgedistill.stages.browser import check_browser
+from edgedistill_export import ExportFailed
+from edgedistill_serve import Scorer
 
 from ...e2e.lessons import command, responses
 from ...export.tiny import BERT, PRAISE, save_student
@@ -56,6 +62,21 @@ def test_the_page_is_of_the_bundle_that_was_written_last(run):
 def test_a_checked_export_counts_as_done(run):
     folder = RunFolder(run / "runs" / "lesson")
     assert folder.holds("export", folder.journal["stages"]["export"]["fingerprint"])
+
+
+def test_a_browser_that_changes_too_many_labels_is_refused_and_the_bundle_stays_as_it_was(run):
+    project = read_project(run / "project.yaml")
+    folder = RunFolder(project.run_folder)
+    before = (folder / "bundle" / "bundle.json").read_bytes()
+
+    def turned_round(bundle, rows):
+        other = {"process": "outcome", "outcome": "process"}
+        return [msgspec.structs.replace(score, label=other[score.label]) for score in Scorer(bundle).score(rows)]
+
+    with pytest.raises(ExportFailed, match="the browser changes the label of 18 of 18 validation rows") as raised:
+        check_browser(Run(project, read_records(project), folder), turned_round)
+    assert raised.value.exit_code == 5
+    assert (folder / "bundle" / "bundle.json").read_bytes() == before
 
 
 def test_a_bundle_that_is_there_gets_a_page(tmp_path):
