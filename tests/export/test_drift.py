@@ -51,9 +51,9 @@ class Saturating:
         """Score one row."""
         return self.batch_logits([encoded]).reshape(-1)
 
-    def batch_logits(self, rows: Sequence[Encoded]) -> np.ndarray:
+    def batch_logits(self, rows: Sequence[Encoded], length: int = 0) -> np.ndarray:
         """Score several."""
-        given = feeds(rows)
+        given = feeds(rows, length)
         (found,) = self._graph.run(None, {name: given[name] for name in self._graph.input_names})
         return np.asarray(found, dtype=np.float64)
 

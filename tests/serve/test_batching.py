@@ -4,11 +4,13 @@ import logging
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill_serve import BundleError, Scorer, ScoringFailed, SelfCheckFailed
+from edgedistill_serve.batches import Batching
 from edgedistill_serve.session import Session
 
 TEXTS = [" ".join(["why", "is", "this", "the", "answer"][: number % 5 + 1]) + f" {number}" for number in range(150)]
@@ -19,12 +21,21 @@ class Counting(Session):
 
     def __init__(self, model, device="cpu"):
         super().__init__(model)
-        self.device, self.batches = device, []
+        self.device, self.batches, self.lengths = device, [], []
 
-    def batch_logits(self, rows):
+    def batch_logits(self, rows, length=0):
         """Remember, and score."""
         self.batches.append([len(row.ids) for row in rows])
-        return super().batch_logits(rows)
+        self.lengths.append(length)
+        return super().batch_logits(rows, length)
+
+
+class Unpadded(Session):
+    """A real graph that is never fed with padding."""
+
+    def batch_logits(self, rows, length=0):
+        """Score rows one by one."""
+        return np.concatenate([super(Unpadded, self).batch_logits([row]) for row in rows])
 
 
 @pytest.fixture
@@ -74,8 +85,8 @@ def test_where_a_batch_moves_a_score_after_all_each_response_is_scored_alone(fp3
     """As on a processor that sums in another order than the one on which the bundle was made."""
 
     class Moving(Counting):
-        def batch_logits(self, rows):
-            return super().batch_logits(rows) * (1 if len(rows) == 1 else 1 + 1e-15)
+        def batch_logits(self, rows, length=0):
+            return super().batch_logits(rows, length) * (1 if len(rows) == 1 else 1 + 1e-15)
 
     graphs = []
     scorer = Scorer(fp32, recent=0, open_graph=lambda model, device: graphs.append(Moving(model, device)) or graphs[-1])
@@ -83,6 +94,38 @@ def test_where_a_batch_moves_a_score_after_all_each_response_is_scored_alone(fp3
     graphs[-1].batches.clear()
     scorer.score(TEXTS[:20])
     assert {len(batch) for batch in graphs[-1].batches} == {1}
+
+
+def test_every_row_is_padded_to_a_multiple_of_four_tokens_alone_too(fp32, opened):
+    open_graph, graphs = opened
+    scorer = Scorer(fp32, recent=0, open_graph=open_graph)
+    graphs[-1].lengths.clear()
+    scorer.score(["why", "why is this the answer"])
+    scorer.score_one({"response": "why is"})
+    assert graphs[-1].lengths == [4, 8, 4]
+
+
+def test_no_row_is_padded_beyond_what_the_graph_reads():
+    assert [Batching(512, width=4, longest=126).shelf(length) for length in (1, 124, 125, 126)] == [4, 124, 126, 126]
+
+
+def test_a_graph_that_padding_harms_gets_rows_of_one_length_without_any(fp32):
+    """As one that reads a sequence's last token."""
+
+    class ReadsTheLast(Counting):
+        def batch_logits(self, rows, length=0):
+            return super().batch_logits(rows, length) + 0.001 * (length > len(rows[0].ids))
+
+    graphs = []
+    scorer = Scorer(
+        fp32, recent=0, open_graph=lambda model, device: graphs.append(ReadsTheLast(model, device)) or graphs[-1]
+    )
+    graphs[-1].batches.clear()
+    found = scorer.score(TEXTS)
+    assert scorer.notes == ()
+    assert all(len(set(batch)) == 1 for batch in graphs[-1].batches)
+    assert any(len(batch) > 1 for batch in graphs[-1].batches)
+    assert found == Scorer(fp32, recent=0, open_graph=Unpadded).score(TEXTS)
 
 
 def test_a_poisonous_row_of_a_batch_fails_alone(fp32):

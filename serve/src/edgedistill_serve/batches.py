@@ -1,7 +1,8 @@
 """Which rows are scored in one run of a graph."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from sys import maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,23 +11,27 @@ class Batching:
 
     Attributes:
         budget: The most tokens, padding counted; a longer row goes alone.
-        width: Rows share a run whose lengths, divided by this and rounded up, are the same.
+        width: Every row is padded to a multiple of this, alone too, so that its score has the same bits in company.
+        longest: The longest sequence that the graph reads; no row is padded beyond it.
     """
 
     budget: int
     width: int = 1
+    longest: int = maxsize
 
     def shelf(self, length: int) -> int:
-        """Return the longest that a row may be to share a run with one of this length."""
-        return -(-length // self.width) * self.width
+        """Return the length that a row of this length is padded to; it shares runs with others of that length."""
+        return max(length, min(self.longest, -(-length // self.width) * self.width))
 
     def room(self, length: int) -> int:
         """Return how many rows may share a run with one of this length."""
         return max(1, self.budget // max(1, self.shelf(length)))
 
 
-ON_CPU = Batching(budget=512)
-"""Rows of one length: a padded row's sums may be made in another order, which moves its score by its last bit."""
+ON_CPU = Batching(budget=512, width=4)
+"""Padding may change the order of a row's sums, and so the last bit of its score: a row's padding hangs on it alone."""
+UNPADDED = replace(ON_CPU, width=1)
+"""For a graph that padding does harm."""
 ON_GPU = Batching(budget=8192, width=32)
 """Not measured."""
 

@@ -8,10 +8,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_serve.batches import ON_GPU, Batching
 from edgedistill_serve.bundle import Bundle
 from edgedistill_serve.encoding import Encoded, Encoder
 from edgedistill_serve.errors import BundleError, ScoringFailed, SelfCheckFailed
-from edgedistill_serve.invariance import Graph, same_in_batches
+from edgedistill_serve.invariance import Graph, harmless_batching
 from edgedistill_serve.manifest import Precision
 from edgedistill_serve.selfcheck import SelfCheck, self_check
 from edgedistill_serve.session import Device, Session
@@ -31,14 +32,15 @@ class Checked:
         session: The graph, warm.
         device: Where it runs.
         check: What its self-check found.
-        sharing: Whether rows may share a batch: on a CPU only where that moves no bit of a score.
+        batching: What a batch may hold; None where each response must be scored alone, since others in its batch would
+            move its score. That is for a CPU to decide; on a GPU rows share batches.
         notes: What was wrong with those that were tried before it, and why rows do not share batches.
     """
 
     session: Graph
     device: Device
     check: SelfCheck
-    sharing: bool
+    batching: Batching | None
     notes: tuple[str, ...]
 
 
@@ -82,10 +84,10 @@ def checked_graph(bundle: Bundle, encoder: Encoder, *, gpu: bool, open_graph: Op
             place = " on the CPU" if gpu and device == "cpu" else ""
             notes = tuple(f"{fault}; {precision}{place} is used instead" for fault in faults)
             _warm(session, bundle.manifest.max_tokens)
-            sharing = device == "cuda" or _invariant(bundle, encoder, session)
-            if bundle.manifest.batch_invariant and not sharing:
+            batching = ON_GPU if device == "cuda" else _batching(bundle, encoder, session)
+            if bundle.manifest.batch_invariant and batching is None:
                 notes = (*notes, "on this CPU a batch moves scores; each response is scored alone")
-            return Checked(session, device, check, sharing, notes)
+            return Checked(session, device, check, batching, notes)
         faults.append(
             f"the {precision} graph's probabilities differ by up to {check.difference:.3g} from its golden ones "
             f"on this {_name(device)}, {check.tolerance:.3g} is accepted"
@@ -119,12 +121,12 @@ def _check(
     return session, self_check(logits_of, bundle.golden, precision, bundle.manifest.readout)
 
 
-def _invariant(bundle: Bundle, encoder: Encoder, session: Graph) -> bool:
-    """Whether a batch moves no score: as the bundle says, and as is seen here."""
+def _batching(bundle: Bundle, encoder: Encoder, session: Graph) -> Batching | None:
+    """Return what a batch may hold and move no score: as the bundle says, and as is seen here."""
     if not bundle.manifest.batch_invariant:
-        return False
+        return None
     rows = encoder.encode([row.inputs for row in bundle.golden.rows[:_TRIED]])
-    return same_in_batches(session, rows, bundle.manifest.max_tokens)
+    return harmless_batching(session, rows, bundle.manifest.max_tokens)
 
 
 def _warm(session: Graph, tokens: int) -> None:

@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_serve.batches import ON_CPU, ON_GPU, token_batches
+from edgedistill_serve.batches import token_batches
 from edgedistill_serve.bundle import Bundle
 from edgedistill_serve.checked import Opener, bundle_encoder, checked_graph
 from edgedistill_serve.encoding import Encoded
@@ -102,7 +102,7 @@ class Scorer:
             graph.check.precision,
             graph.device,
         )
-        self.batching = (ON_GPU if self.device == "cuda" else ON_CPU) if graph.sharing else None
+        self.batching = graph.batching
         for note in self.notes:
             _log.warning("%s: %s", bundle.manifest.name, note)
 
@@ -172,15 +172,16 @@ class Scorer:
         try:
             encoded = self.encode(rows) if encoded is None else encoded
             tokenized = time.perf_counter()
-            logits = self._session.batch_logits(encoded)
+            longest = max(len(row.ids) for row in encoded)
+            length = longest if self.batching is None else self.batching.shelf(longest)
+            logits = self._session.batch_logits(encoded, length)
             results = [self._judge(logits[place], row, encoded[place]) for place, row in enumerate(rows)]
         except Exception as error:  # noqa: BLE001  # whatever is wrong with one row, the others are scored
             if len(rows) > 1:
                 return _together([self.score_together([row]) for row in rows])
             return Scored([_failure(error)], 0, 0, tokenized - started, time.perf_counter() - tokenized)
-        lengths = [len(row.ids) for row in encoded]
-        padded = len(rows) * max(lengths)
-        return Scored(list(results), sum(lengths), padded, tokenized - started, time.perf_counter() - tokenized)
+        tokens = sum(len(row.ids) for row in encoded)
+        return Scored(list(results), tokens, len(rows) * length, tokenized - started, time.perf_counter() - tokenized)
 
     def encode(self, rows: Sequence[_Inputs]) -> list[Encoded]:
         """Return the rows as the graph reads them."""

@@ -70,8 +70,12 @@ class Session:
         """
         return self.batch_logits((encoded,)).reshape(-1)
 
-    def batch_logits(self, rows: Sequence[Encoded]) -> NDArray[np.float64]:
+    def batch_logits(self, rows: Sequence[Encoded], length: int = 0) -> NDArray[np.float64]:
         """Run the graph once on one or more responses, the shorter ones padded.
+
+        Args:
+            rows: At least one.
+            length: In tokens, to which all are padded; to the longest of them where that is more.
 
         Returns:
             Shape (rows, labels), as the graph computed them in float32.
@@ -79,7 +83,7 @@ class Session:
         Raises:
             ScoringFailed: The graph failed on them, or a logit is not finite.
         """
-        given = feeds(rows)
+        given = feeds(rows, length)
         try:
             found = self._run({name: given[name] for name in self._feeds})
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common root
@@ -94,20 +98,20 @@ class Session:
         return self._session.run([OUTPUT], given)[0]
 
 
-def feeds(rows: Sequence[Encoded]) -> Feeds:
-    """Return what the graph reads, each of shape (rows, longest); padding is 0 and masked."""
-    if len(rows) == 1:
+def feeds(rows: Sequence[Encoded], length: int = 0) -> Feeds:
+    """Return what the graph reads, each of shape (rows, longest or ``length``); padding is 0 and masked."""
+    shape = len(rows), max(length, *(len(row.ids) for row in rows))
+    if shape == (1, len(rows[0].ids)):
         (row,) = rows
         ids = np.array([row.ids], dtype=np.int64)
         types = np.array([row.type_ids], dtype=np.int64)
         return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
-    shape = len(rows), max(len(row.ids) for row in rows)
     given = {name: np.zeros(shape, dtype=np.int64) for name in FEEDS}
     for place, row in enumerate(rows):
-        length = len(row.ids)
-        given["input_ids"][place, :length] = row.ids
-        given["attention_mask"][place, :length] = 1
-        given["token_type_ids"][place, :length] = row.type_ids
+        own = len(row.ids)
+        given["input_ids"][place, :own] = row.ids
+        given["attention_mask"][place, :own] = 1
+        given["token_type_ids"][place, :own] = row.type_ids
     return given
 
 
