@@ -1,5 +1,6 @@
 """The queue is bounded, takes a request whole or not at all, and loses nothing."""
 
+import gc
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from threading import Lock
@@ -7,6 +8,7 @@ from threading import Lock
 import pytest
 
 from edgedistill_serve import DeadlinePassed, NotReady, QueueFull, ScoringFailed
+from edgedistill_serve.asked import Asked
 
 from .holding import alone
 
@@ -45,6 +47,24 @@ def test_rows_that_may_share_a_batch_do_so_within_the_budget(held, sharing_bundl
     )
     assert len(one.graph.rows) < 20
     assert max(one.graph.rows) * 7 <= 512
+
+
+def test_a_text_that_was_answered_is_forgotten_at_once(held, sharing_bundle):
+    """Neither until its deadline, nor until the garbage collector comes, whose work would grow with every request."""
+    one = held(sharing_bundle, threads=2)
+    far = time.monotonic() + 3600
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(60):
+            (pending,) = one.ask(f"you worked hard {number}", deadline=far)
+            assert pending.result(30)
+        del pending
+        until = time.monotonic() + 10
+        while left := sum(isinstance(each, Asked) for each in gc.get_objects()):
+            assert time.monotonic() < until, left
+    finally:
+        gc.enable()
 
 
 def test_what_does_not_fit_is_refused_whole_and_room_comes_back(held):

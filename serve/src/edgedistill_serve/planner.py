@@ -190,8 +190,11 @@ class Planner(Generic[RowT]):
     def overdue(self, now: float) -> list[RowT]:
         """Drop the rows whose deadline has passed, and return them."""
         dropped = []
-        while self._deadlines and self._deadlines[0][0] < now:
-            _, _, row = heapq.heappop(self._deadlines)
+        while self._deadlines:
+            due, _, row = self._deadlines[0]
+            if row.state == "waiting" and due >= now:
+                break
+            heapq.heappop(self._deadlines)  # one that was scored since must not be kept until its deadline
             if row.state != "waiting" or row.deadline is None:
                 continue
             if row.deadline < now:

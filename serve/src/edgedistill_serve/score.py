@@ -16,7 +16,7 @@ from edgedistill_serve.task import LABEL_SEPARATOR, NO_LABEL, Task, join_labels
 Reason: TypeAlias = Literal["blank", "truncated", "below threshold"]
 
 
-class Score(msgspec.Struct, frozen=True):
+class Score(msgspec.Struct, frozen=True, gc=False):
     """What the model says of one response.
 
     Attributes:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from sys import maxsize
 from threading import Condition, get_ident
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from edgedistill_serve.asked import Asked
 from edgedistill_serve.encoding import Encoded
@@ -99,7 +99,7 @@ class ScoringQueue:
                 else:
                     self._join(asked, lane, deadline, now)
                 asked.callers[pending[place]] = now
-                pending[place].add_done_callback(partial(self._done, asked, pending[place]))
+                pending[place].add_done_callback(partial(self._done, asked))
             self._planner.add(new, lane, now)
             self._changed.notify(len(new))
         self._recall(scorer, lane, [(pending[place], score) for place, score in enumerate(known) if score is not None])
@@ -150,12 +150,12 @@ class ScoringQueue:
             pending.timing = Timing(0.0, 0.0, 0.0, recalled=True)
             pending.set_result(score)
 
-    def _done(self, asked: Asked, pending: Pending, _: Future[Score]) -> None:
+    def _done(self, asked: Asked, pending: Future[Score]) -> None:
         """Make room; where the last who waited has cancelled, forget the row."""
         with self._changed:
             self._taken -= 1
             if pending.cancelled():
-                del asked.callers[pending]
+                asked.callers.pop(cast(Pending, pending), None)
                 self._leave(asked)
         if pending.cancelled():
             pending.set_running_or_notify_cancel()  # wakes who waits for it with `concurrent.futures.wait`
@@ -258,8 +258,8 @@ class ScoringQueue:
         with self._changed:
             asked.thread = None
             self._forget(asked)
-            callers = list(asked.callers.items())
-        for pending, since in callers:
+            callers, asked.callers = asked.callers, {}  # they know the row, and would keep each other alive
+        for pending, since in callers.items():
             with suppress(InvalidStateError):  # cancelled meanwhile
                 if isinstance(result, Score):
                     pending.timing = Timing(max(0.0, asked.taken - since), tokenizing, in_session)

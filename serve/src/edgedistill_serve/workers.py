@@ -61,6 +61,7 @@ class Workers(Generic[Work]):
         try:
             while (work := self._take()) is not None:
                 self._do(work)
+                work = None  # it holds texts, and the next may be long in coming
         except BaseException as error:  # noqa: BLE001  # whatever ends a thread, its callers are answered
             _log.error("a scoring thread ended (%s) and is replaced", type(error).__name__)
             try:
