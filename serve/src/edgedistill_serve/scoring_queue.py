@@ -155,7 +155,7 @@ class ScoringQueue:
         with self._changed:
             self._taken -= 1
             if pending.cancelled():
-                asked.callers.pop(cast(Pending, pending), None)
+                asked.callers.pop(cast("Pending", pending), None)
                 self._leave(asked)
         if pending.cancelled():
             pending.set_running_or_notify_cancel()  # wakes who waits for it with `concurrent.futures.wait`
