@@ -1,8 +1,7 @@
 """What the student is compared with beside the teacher: cheaper students of the same rows."""
 
+from edgedistill.stages.folder import FROZEN, SHRUNK, STUDENT
 from edgedistill.stages.run import Run
-from edgedistill.stages.shrink import SHRUNK, STUDENT
-from edgedistill.stages.train import FROZEN
 from edgedistill.student import backbone_folder
 from edgedistill.student.frozen import frozen_baseline
 from edgedistill.student.thresholds import readout_of

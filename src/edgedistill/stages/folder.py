@@ -17,6 +17,12 @@ from typing import Any
 from edgedistill.errors import RunError
 from edgedistill_serve.bundle_files import SIGNATURE_FILE
 
+STUDENT = "student"
+"""The folder of the fine-tuned student."""
+SHRUNK = "shrunk"
+"""The folder of the shrunk one, where there is one."""
+FROZEN = "frozen.safetensors"
+"""The classifier on a frozen encoder."""
 _TOOLS = ("edgedistill", "torch", "transformers", "tokenizers", "optimum-onnx", "onnxruntime", "openai", "scikit-learn")
 
 

@@ -8,9 +8,7 @@ from typing import Any
 
 from edgedistill.errors import GateRefused, RunError
 from edgedistill.project.sections import Project
-from edgedistill.stages.evaluate import evaluate
-from edgedistill.stages.export import export
-from edgedistill.stages.folder import fingerprint
+from edgedistill.stages.folder import FROZEN, SHRUNK, STUDENT, fingerprint
 from edgedistill.stages.gate import gate
 from edgedistill.stages.generate import generate
 from edgedistill.stages.label import label
@@ -18,8 +16,6 @@ from edgedistill.stages.mix import mix
 from edgedistill.stages.population import population_digest
 from edgedistill.stages.report import report, report_sources
 from edgedistill.stages.run import Run
-from edgedistill.stages.shrink import SHRUNK
-from edgedistill.stages.train import FROZEN, train
 
 _FORMAT = 2
 """Raised when a stage's output changes its meaning, so that older outputs are made anew."""
@@ -68,6 +64,27 @@ def _used(run: Run) -> list[Any]:
     return [[teacher.called for teacher in run.used], dict(run.weights)] if run.project.panel else []
 
 
+# torch and transformers take seconds to load, which the other stages, and those that are done, should not wait for.
+
+
+def _train(run: Run) -> dict[str, Any]:
+    from edgedistill.stages.train import train
+
+    return train(run)
+
+
+def _evaluate(run: Run) -> dict[str, Any]:
+    from edgedistill.stages.evaluate import evaluate
+
+    return evaluate(run)
+
+
+def _export(run: Run) -> dict[str, Any]:
+    from edgedistill.stages.export import export
+
+    return export(run)
+
+
 STAGES = (
     Stage(
         "gate",
@@ -98,8 +115,8 @@ STAGES = (
     Stage("mix", mix, ("mixture.csv",), ("label", "generate"), lambda project: project.mix.model_dump()),
     Stage(
         "train",
-        train,
-        ("student", "trials.csv", FROZEN),
+        _train,
+        (STUDENT, "trials.csv", FROZEN),
         ("mix",),
         lambda project: [
             project.student.model_dump(exclude={"shrink": {"export"}}),
@@ -110,7 +127,7 @@ STAGES = (
     ),
     Stage(
         "evaluate",
-        evaluate,
+        _evaluate,
         ("evaluation.json", "test_scores.csv"),
         ("train",),
         lambda project: [
@@ -123,7 +140,7 @@ STAGES = (
     ),
     Stage(
         "export",
-        export,
+        _export,
         ("bundle", "chain.json", "evaluation.json"),
         ("gate", "train", "evaluate"),
         lambda project: [project.name, project.export.model_dump(), project.task.model_dump(mode="json")],

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgedistill.agreement import prevalence, set_prevalence
 from edgedistill.records import Response, read_responses
@@ -10,8 +10,10 @@ from edgedistill.records.codes import labels_in
 from edgedistill.records.coding import Reading
 from edgedistill.stages.folder import digest
 from edgedistill.stages.run import Run
-from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.readout import Readout
+
+if TYPE_CHECKING:  # it imports torch, and the digest is wanted before every stage
+    from edgedistill_export.checkpoint import Checkpoint
 
 
 def read_population(run: Run) -> Reading[Response] | None:
@@ -27,7 +29,7 @@ def read_population(run: Run) -> Reading[Response] | None:
 
 
 def told_prevalence(
-    reading: Reading[Response] | None, student: Checkpoint, readout: Readout, agreement: Mapping[str, Any]
+    reading: Reading[Response] | None, student: "Checkpoint", readout: Readout, agreement: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Score the population and correct the shares of its labels, for `evaluation.json`.
 

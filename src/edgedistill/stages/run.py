@@ -11,8 +11,6 @@ from edgedistill.project.sections import Project, TeacherSection
 from edgedistill.records.reading import Records
 from edgedistill.records.types import Response
 from edgedistill.stages.folder import RunFolder
-from edgedistill.student import backbone_folder
-from edgedistill.student.embedding import Vectors, embedder
 from edgedistill.teacher import (
     Announce,
     AnswerCache,
@@ -25,6 +23,7 @@ from edgedistill.teacher import (
     Plan,
     Progress,
     Spent,
+    Vectors,
     Way,
     changed,
     example_chooser,
@@ -117,6 +116,9 @@ class Run:
 
     @cached_property
     def _embedder(self) -> Embed:
+        from edgedistill.student import backbone_folder
+        from edgedistill.student.embedding import embedder
+
         student = self.project.student
         return embedder(backbone_folder(student.backbone, self.project.folder), student.max_tokens)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgedistill.project.shrink_section import ShrinkSection
 from edgedistill.records.coding import folded
+from edgedistill.stages.folder import SHRUNK, STUDENT
 from edgedistill.stages.generate import read_synthetic
 from edgedistill.stages.mix import read_mixture
 from edgedistill.stages.run import Run
@@ -15,8 +16,6 @@ from edgedistill.student.shrinking import shrink_student
 from edgedistill.student.side_by_side import side_by_side
 from edgedistill_export.checkpoint import Checkpoint
 
-STUDENT = "student"
-SHRUNK = "shrunk"
 """The smaller student's folder in the run folder, a Hugging Face checkpoint like `student`."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgedistill.stages.folder import FROZEN
 from edgedistill.stages.mix import read_mixture
 from edgedistill.stages.run import Run
 from edgedistill.stages.shrink import shrink
@@ -12,7 +13,6 @@ from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder,
 from edgedistill.student.frozen import FrozenHead, fit_frozen, write_frozen
 from edgedistill.student.frozen_student import train_frozen_student
 
-FROZEN = "frozen.safetensors"
 """The classifier of the frozen encoder, as `edgedistill.student.frozen.frozen_baseline` reads it."""
 
 

@@ -5,7 +5,7 @@ from edgedistill.teacher.batching import InBatches
 from edgedistill.teacher.cache import AnswerCache, CacheStats, Entry, Verified
 from edgedistill.teacher.codebook import Codebook, coding_messages
 from edgedistill.teacher.estimate import Estimate
-from edgedistill.teacher.examples import Chooser, Embed, choose_examples, example_chooser
+from edgedistill.teacher.examples import Chooser, Embed, Vectors, choose_examples, example_chooser
 from edgedistill.teacher.formats import AnswerFormat
 from edgedistill.teacher.keys import api_key
 from edgedistill.teacher.labelling import Labelling, Progress, label_responses
@@ -48,6 +48,7 @@ __all__ = [
     "TeacherRequest",
     "ToFile",
     "Usage",
+    "Vectors",
     "Verified",
     "Voice",
     "Way",

@@ -17,7 +17,8 @@ from edgedistill_serve.task import NO_LABEL, Task
 Chooser: TypeAlias = Callable[[Sequence[Response]], list[tuple[CodedResponse, ...]]]
 """Says which examples each of some responses is shown."""
 
-Embed: TypeAlias = Callable[[Sequence[Mapping[str, str]]], npt.NDArray[np.float32]]
+Vectors: TypeAlias = npt.NDArray[np.float32]
+Embed: TypeAlias = Callable[[Sequence[Mapping[str, str]]], Vectors]
 """Turns the inputs of rows into vectors of length 1, of shape (rows, width)."""
 
 _DIGITS = 4  # of a similarity: what differs by less is a tie, so that another processor chooses the same
