@@ -22,6 +22,8 @@ class EvaluationSection(Section):
     """Groups with fewer test rows have no figures."""
     population: File | None = None
     """A file of uncoded responses whose shares of labels are estimated, corrected for the student's errors."""
+    human_trained: File | None = None
+    """The run folder of a student that learnt from this project's human train rows alone, to be compared with."""
 
 
 class ReviewSection(Section):

@@ -14,6 +14,9 @@ from edgedistill.stages.generate import read_synthetic
 from edgedistill.stages.label import read_labels
 from edgedistill.stages.run import Run
 
+MIXTURE = "mixture.csv"
+"""What the student learns from."""
+
 
 def mix(run: Run) -> dict[str, Any]:
     """Draw the training set from human, teacher-labelled and synthetic rows and write `mixture.csv`.
@@ -53,7 +56,7 @@ def mix(run: Run) -> dict[str, Any]:
 def write_mixture(folder: RunFolder, rows: Sequence[MixtureRow], inputs: Sequence[str]) -> None:
     """Write `mixture.csv`: a column per input, shares and lineage as JSON."""
     folder.write_csv(
-        "mixture.csv",
+        MIXTURE,
         [
             ["id", *inputs, "label", "source", "shares", "lineage"],
             *(
@@ -73,7 +76,7 @@ def write_mixture(folder: RunFolder, rows: Sequence[MixtureRow], inputs: Sequenc
 
 def read_mixture(folder: RunFolder, inputs: Sequence[str]) -> tuple[MixtureRow, ...]:
     """Read `mixture.csv` back."""
-    with (folder / "mixture.csv").open(encoding="utf-8", newline="") as stream:
+    with (folder / MIXTURE).open(encoding="utf-8", newline="") as stream:
         return tuple(
             MixtureRow(
                 row["id"],

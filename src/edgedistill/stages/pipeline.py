@@ -11,8 +11,9 @@ from edgedistill.project.sections import Project
 from edgedistill.stages.folder import FROZEN, SHRUNK, STUDENT, fingerprint
 from edgedistill.stages.gate import gate
 from edgedistill.stages.generate import generate
+from edgedistill.stages.human_trained import human_trained_digests
 from edgedistill.stages.label import label
-from edgedistill.stages.mix import mix
+from edgedistill.stages.mix import MIXTURE, mix
 from edgedistill.stages.population import population_digest
 from edgedistill.stages.report import report, report_sources
 from edgedistill.stages.run import Run
@@ -112,7 +113,7 @@ STAGES = (
         lambda project: project.generate is not None,
         _used,
     ),
-    Stage("mix", mix, ("mixture.csv",), ("label", "generate"), lambda project: project.mix.model_dump()),
+    Stage("mix", mix, (MIXTURE,), ("label", "generate"), lambda project: project.mix.model_dump()),
     Stage(
         "train",
         _train,
@@ -136,7 +137,7 @@ STAGES = (
             project.review and project.review.model_dump(),
             project.student.shrink and project.student.shrink.export,
         ],
-        found=lambda run: [_used(run), population_digest(run)],
+        found=lambda run: [_used(run), population_digest(run), human_trained_digests(run)],
     ),
     Stage(
         "export",
