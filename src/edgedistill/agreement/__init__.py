@@ -2,6 +2,7 @@
 
 types.py          Estimate, LabelAgreement, Averages, Agreement
 measuring.py      agreement(): from two codings to an Agreement
+one_group.py      of_one_group(): what an agreement says where all rows belong to one group
 between.py        agreement_between(): from the codings of several coders to how far they agree with one another
 ceiling.py        ceiling(): human coders among themselves, and a student beside them
 paired.py         compare(), change(): two codings of the same rows against a third

@@ -3,7 +3,8 @@
 Accuracy, macro-F1 and κ depend on the rows only through the confusion matrix. Drawing n rows with replacement and
 counting them is one multinomial draw over the matrix's cells, so 2,000 resamples cost the same for any number of rows.
 Rows that come in groups (a learner's responses) are not independent: then whole groups are drawn, and their matrices
-summed (the cluster bootstrap; Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x).
+summed (the cluster bootstrap; Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x). One group drawn again and
+again would give an interval without width: of a single group the rows are drawn.
 """
 
 from collections.abc import Iterator, Sequence
@@ -64,16 +65,17 @@ def resample_cells(
         cells: Per row the cell that it counts in, from 0.
         count: How many cells there are.
         groups: Per row what it belongs to. As many groups are drawn as there are, each with all its rows, so that the
-            row counts of resamples differ as the groups' sizes do. None: as many rows are drawn as there are.
+            row counts of resamples differ as the groups' sizes do. None, or one group: as many rows are drawn as there
+            are.
         resamples: How often to draw.
         rng: Where chance comes from.
 
     Returns:
         Row counts (resamples, count).
     """
-    if groups is None:
+    if groups is None or len(set(groups)) < 2:
         return rng.multinomial(len(cells), np.bincount(cells, minlength=count) / len(cells), size=resamples)
-    members = _numbered(groups)
+    members = _members(len(cells), groups)
     ones = np.ones(len(cells), dtype=np.int64)
     of_group = coo_array((ones, (cells, members)), shape=(count, int(members.max()) + 1)).tocsr()
     summed = [np.asarray(of_group @ times.T) for times in _times_drawn(of_group.shape[1], resamples, rng)]
@@ -82,7 +84,7 @@ def resample_cells(
 
 def row_weights(rows: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator) -> Iterator[Counts]:
     """Yield blocks (some resamples, rows) of how often each row was drawn; blocks bound the memory."""
-    members = np.arange(rows) if groups is None else _numbered(groups)
+    members = _members(rows, groups)
     for times in _times_drawn(int(members.max()) + 1, resamples, rng, width=rows):
         yield times[:, members]
 
@@ -98,13 +100,16 @@ def row_shares(
     Returns:
         Shapes (resamples, rows) and (resamples,).
     """
-    members = np.arange(rows) if groups is None else _numbered(groups)
+    members = _members(rows, groups)
     drawn = rng.exponential(size=(resamples, int(members.max()) + 2))
     return drawn[:, members], drawn[:, -1]
 
 
-def _numbered(groups: Sequence[str]) -> Counts:
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+def _members(rows: int, groups: Sequence[str] | None) -> Counts:
+    """The number of what each row is drawn with: itself, or its group where there are several."""
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups or ()))}
+    if groups is None or len(numbers) < 2:
+        return np.arange(rows)
     return np.array([numbers[group] for group in groups], dtype=np.int64)
 
 

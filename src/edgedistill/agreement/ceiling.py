@@ -129,6 +129,4 @@ def ceiling(
 
 
 def _of(rows: Sequence[str], groups: Mapping[str, str] | None) -> list[str] | None:
-    """The groups of some rows; None where there are not two."""
-    members = [groups[row] for row in rows] if groups else []
-    return members if len(set(members)) > 1 else None
+    return [groups[row] for row in rows] if groups else None

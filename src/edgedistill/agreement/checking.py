@@ -27,18 +27,13 @@ def check_lengths(reference: Sequence[str], **codings: Sequence[str]) -> None:
 
 
 def check_groups(rows: int, groups: Sequence[str] | None, resamples: int) -> None:
-    """Check that an interval can be had.
+    """Check that rows can be resampled.
 
     Raises:
-        DataError: As many groups as there are no rows, a single group, or no resamples.
+        DataError: Not as many groups as rows, or no resamples.
     """
     if groups is not None and len(groups) != rows:
         raise DataError(f"{rows} rows come with {len(groups)} groups")
-    if groups is not None and len(set(groups)) < 2:
-        raise DataError(
-            "all rows belong to one group, and an interval over groups needs two",
-            mend="Compare rows of more groups, or compare without groups.",
-        )
     if resamples < 1:
         raise DataError(f"{resamples} resamples give no interval", mend="Ask for 1 or more; 2000 is usual.")
 

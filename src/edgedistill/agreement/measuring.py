@@ -16,6 +16,7 @@ from sklearn.metrics import (
 from edgedistill.agreement.bootstrap import confusion_of, defined, estimate, resample_confusions
 from edgedistill.agreement.checking import check_groups, check_lengths, indices
 from edgedistill.agreement.label_sets import held_labels
+from edgedistill.agreement.one_group import of_one_group
 from edgedistill.agreement.set_measuring import set_agreement
 from edgedistill.agreement.statistics import (
     Counts,
@@ -59,14 +60,14 @@ def agreement(
         coded: The label per row that is judged, such as a student's.
         task: Its labels, in codebook order, are the only ones allowed.
         groups: What each row belongs to, such as a learner. With groups the bootstrap draws whole groups, so that the
-            interval is honest about rows that resemble each other. None: every row stands for itself.
+            interval is honest about rows that resemble each other; one group alone bears no interval, see
+            `of_one_group`. None: every row stands for itself.
         positive: The label whose own precision, recall and F1 are told as ``averages["binary"]``.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling; the same seed gives the same intervals.
 
     Raises:
-        DataError: No rows; lengths that differ; a label that the task does not have; a single group, from which no
-            interval can be had.
+        DataError: No rows; lengths that differ; a label that the task does not have.
     """
     check_lengths(reference, coded=coded)
     check_groups(len(reference), groups, resamples)
@@ -74,7 +75,21 @@ def agreement(
         raise DataError(f"the task has no label {positive!r}", mend=f"Its labels: {', '.join(task.names)}.")
     if task.kind == "multilabel":
         sets = held_labels(reference, task, "reference"), held_labels(coded, task, "coded")
-        return set_agreement(*sets, task, groups, positive, resamples, seed)
+        found = set_agreement(*sets, task, groups, positive, resamples, seed)
+    else:
+        found = _agreement(reference, coded, task, groups, positive, resamples, seed)
+    return of_one_group(found) if found.groups == 1 else found
+
+
+def _agreement(
+    reference: Sequence[str],
+    coded: Sequence[str],
+    task: Task,
+    groups: Sequence[str] | None,
+    positive: str | None,
+    resamples: int,
+    seed: int,
+) -> Agreement:
     truth, judged = indices(reference, task, "reference"), indices(coded, task, "coded")
     labels, ordinal = len(task.names), task.kind == "ordinal"
     drawn = resample_confusions(truth, judged, labels, groups, resamples, np.random.default_rng(seed))

@@ -44,7 +44,7 @@ class Comparison:
         only_second_right: Rows on which the second alone has it.
         neither_right: The others.
         differences: By statistic, the second coding's less the first's, with its paired interval; None where either is
-            undefined.
+            undefined, and where all rows belong to one group, which bears no interval.
         mcnemar: Whether one is right more often; None where rows come in groups, for the test supposes independent
             rows.
     """
@@ -86,7 +86,7 @@ def change(
     Raises:
         DataError: As `agreement` says.
     """
-    drawn = _draw(reference, before, after, task, _several(groups), resamples, seed)
+    drawn = _draw(reference, before, after, task, groups, resamples, seed)
     flips, rows = int(drawn.flipped.sum()), len(drawn.flipped)
     kappa = _kappa(task)
     lost = drawn.difference(lambda found: -kappa(found))
@@ -113,7 +113,7 @@ def compare(
         first: One coding, such as the teacher's.
         second: The other, such as the student's.
         task: Its labels are the only ones in all three.
-        groups: What each row belongs to; whole groups are then drawn. None, or one group: every row stands for itself.
+        groups: What each row belongs to; whole groups are then drawn. None: every row stands for itself.
         statistics: What is compared, by name; None for accuracy, macro-F1, macro precision, macro recall, κ and MCC, of
             a multilabel task `set_statistics`.
         resamples: Bootstrap resamples, at least 1.
@@ -122,8 +122,8 @@ def compare(
     Raises:
         DataError: As `agreement` says.
     """
-    groups = _several(groups)
     drawn = _draw(reference, first, second, task, groups, resamples, seed)
+    one_group = groups is not None and len(set(groups)) == 1
     one, other = drawn.first_right, drawn.second_right
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
     wanted: Mapping[str, Callable[[Any], Any]] | None = statistics
@@ -135,7 +135,7 @@ def compare(
         only_first_right=only_first,
         only_second_right=only_second,
         neither_right=int((~one & ~other).sum()),
-        differences={name: drawn.difference(statistic) for name, statistic in wanted.items()},
+        differences={name: None if one_group else drawn.difference(each) for name, each in wanted.items()},
         mcnemar=mcnemar(only_first, only_second) if groups is None else None,
     )
 
@@ -160,7 +160,3 @@ def _draw(
     check_groups(len(reference), groups, resamples)
     draw = draw_sets if task.kind == "multilabel" else draw_labels
     return draw(reference, first, second, task, groups, resamples, seed)
-
-
-def _several(groups: Sequence[str] | None) -> Sequence[str] | None:
-    return groups if groups is not None and len(set(groups)) > 1 else None

@@ -101,8 +101,6 @@ def subgroups(
             if groups is None
             else [group for group, value_of in zip(groups, values, strict=True) if value_of == value]
         )
-        if clusters and len(set(clusters)) < 2:
-            clusters = None
         rng = np.random.default_rng(seed)
         one, other = truth[inside], judged[inside]
         if multilabel:

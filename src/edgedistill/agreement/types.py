@@ -86,7 +86,8 @@ class Agreement:
         confusion: Row counts, ``confusion[i][j]`` those with reference label *i* coded as label *j*, in codebook order.
             Of a multilabel task empty: each label has a table of its own.
         resamples: Bootstrap resamples behind every interval.
-        groups: How many groups were resampled as wholes; None where single rows were.
+        groups: How many groups were resampled as wholes; None where single rows were. With 1 every interval is the
+            figure's whole range.
         mcc: Matthews' correlation, in [-1, 1]; None where a coding uses one label throughout, and of a multilabel task.
         alpha: Krippendorff's alpha of the two codings (Krippendorff 2011), nominal or ordinal as the task is, of a
             multilabel task with the MASI distance of the two sets of labels (Passonneau 2006); None where κ is.

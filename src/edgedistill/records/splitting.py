@@ -63,6 +63,9 @@ def split_rows(file: str, rows: Sequence[SplitCode], section: SplitSection, task
             )
         if absent := sorted(known - {label for row in side for label in labels[row.response.id]}):
             notes.append(f"no {name} row has the label {', '.join(absent)}")
+    apart = sum(row.coded.response.group is None for row in rows)
+    if 0 < apart < len(rows):
+        notes.append(f"{apart} human-coded rows have no group: each counts as a group of its own")
     texts, groups = _repeated([*sides["train"], *sides["validation"]], sides["test"])
     if texts:
         notes.append(

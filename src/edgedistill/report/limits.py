@@ -30,6 +30,8 @@ def _of_the_rows(evaluation: Evaluation) -> Iterator[str]:
             "The intervals take every row for independent. Where one learner wrote several of the responses, they are "
             "too narrow (data.group_by names the column with the learners)."
         )
+    elif student.groups == 1:
+        yield "All rows come from one group, so that nothing shows how the model does on others: no interval is known."
     else:
         yield f"Rows come from {several(student.groups, 'group')}, which the intervals take into account."
     texts = evaluation.test_texts_also_in_train_or_validation

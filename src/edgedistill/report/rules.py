@@ -29,7 +29,8 @@ RULES: tuple[tuple[str, str], ...] = (
         "Enough rows",
         (
             f"With fewer than {FEWEST_TEST_ROWS} test rows, or where rows come in groups fewer than {FEWEST_GROUPS} "
-            "groups, nothing is shown, whatever the figures are."
+            "groups, nothing is shown, whatever the figures are. A row whose group is blank counts as a group of its "
+            "own."
         ),
     ),
     (

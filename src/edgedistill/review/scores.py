@@ -76,9 +76,8 @@ class Scores:
         )
 
     def groups_of(self, places: Sequence[int] | NDArray[np.int64]) -> list[str] | None:
-        """Return the groups of some rows; None where they are not of two."""
-        members = [self.groups[place] for place in places] if self.groups else []
-        return members if len(set(members)) > 1 else None
+        """Return the groups of some rows; None where every row stands for itself."""
+        return [self.groups[place] for place in places] if self.groups else None
 
 
 class ValidationScores(Scores):

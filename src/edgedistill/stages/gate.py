@@ -1,6 +1,6 @@
 """The gate: do the teachers agree with the human coders on validation rows?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import reduce
 from operator import add
@@ -15,7 +15,8 @@ from edgedistill.teacher import Labelling, joint_labelling
 def gate(run: Run) -> dict[str, Any]:
     """Compare the teachers with the human codes of the validation rows and write `gate.json`.
 
-    A teacher passes when the lower end of its metric's 95 % interval reaches its `gate.at_least`. Rows that it left
+    A teacher passes when the lower end of its metric's 95 % interval reaches its `gate.at_least`; rows of one group
+    alone bear no interval that could. Rows that it left
     uncoded (see `set_aside` in the file) are not in the metric. A teacher that does not pass is left out of everything
     that follows, unless it is accepted; the gate passes when a teacher does.
 
@@ -53,10 +54,15 @@ def between(run: Run, labellings: Mapping[str, Labelling]) -> dict[str, Any] | N
     return agreement_between(codings, run.project.task.task).as_dict()
 
 
-def groups_of(groups: list[str | None]) -> list[str] | None:
-    """The groups for a clustered bootstrap; None where a row has none, or where there is only one."""
-    named = [group for group in groups if group is not None]
-    return named if len(named) == len(groups) and len(set(named)) > 1 else None
+def groups_of(groups: Sequence[str | None]) -> list[str] | None:
+    """The groups for a clustered bootstrap; None where no row has one, so that every row stands for itself.
+
+    A row without a group beside rows with one is a group of its own, under a name that begins with a blank, as no cell
+    that was read does.
+    """
+    if all(group is None for group in groups):
+        return None
+    return [f" row {place}" if group is None else group for place, group in enumerate(groups)]
 
 
 def _verdict(run: Run, teacher: TeacherSection, labelling: Labelling) -> dict[str, Any]:

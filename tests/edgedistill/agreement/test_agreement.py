@@ -49,9 +49,17 @@ def test_groups_that_do_not_match_the_rows_are_refused():
         agreement(HUMAN, CODED, TASK, groups=["x", "y"])
 
 
-def test_a_single_group_is_refused_because_its_interval_would_have_no_width():
-    with pytest.raises(DataError, match="an interval over groups needs two"):
-        agreement(HUMAN, CODED, TASK, groups=["x"] * 6)
+def test_of_a_single_group_the_interval_holds_every_value():
+    found = agreement(HUMAN, CODED, TASK, groups=["x"] * 6)
+    assert (found.groups, found.kappa.low, found.kappa.high) == (1, -1, 1)
+    assert (found.accuracy.low, found.accuracy.high) == (0, 1)
+    assert found.averages["macro"].f1.low == 0
+    assert found.kappa.value == agreement(HUMAN, CODED, TASK).kappa.value
+
+
+def test_of_a_single_group_every_label_s_interval_holds_every_value():
+    for label in agreement(HUMAN, CODED, TASK, groups=["x"] * 6).per_label.values():
+        assert set(label.intervals.values()) == {(0, 1)}
 
 
 def test_no_resamples_are_refused():

@@ -17,7 +17,13 @@ from sklearn.metrics import (
 )
 
 from edgedistill.agreement import agreement
-from edgedistill.agreement.bootstrap import confusion_of, resample_confusions, row_weights
+from edgedistill.agreement.bootstrap import (
+    confusion_of,
+    resample_cells,
+    resample_confusions,
+    row_shares,
+    row_weights,
+)
 from edgedistill.agreement.statistics import (
     accuracies,
     alphas,
@@ -134,6 +140,13 @@ def test_a_group_is_drawn_with_all_its_rows():
     drawn = resample_confusions(truth, coded, 2, groups, 200, np.random.default_rng(3))
     found = {tuple(matrix.ravel()) for matrix in drawn}
     assert found == {tuple((first * n + second * (2 - n)).ravel()) for n in (0, 1, 2)}
+
+
+def test_rows_of_a_single_group_are_drawn_one_by_one():
+    rows, group = np.arange(8), ["x"] * 8
+    assert len(np.unique(resample_cells(rows, 8, group, 50, np.random.default_rng(0)), axis=0)) > 1
+    assert len(np.unique(np.concatenate([*row_weights(8, group, 50, np.random.default_rng(0))]), axis=0)) > 1
+    assert len(np.unique(row_shares(8, group, 50, np.random.default_rng(0))[0], axis=1)) > 1
 
 
 def test_many_groups_are_drawn_in_blocks_without_losing_a_resample():

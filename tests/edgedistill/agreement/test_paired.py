@@ -80,6 +80,12 @@ def test_rows_in_groups_have_no_mcnemar_test_because_it_supposes_independence():
     assert compare(HUMAN, FIRST, SECOND, TASK).mcnemar == mcnemar(5, 0)
 
 
+def test_a_single_group_shows_no_difference_and_has_no_mcnemar_test():
+    found = compare(HUMAN, FIRST, SECOND, TASK, groups=["x"] * 60)
+    assert set(found.differences.values()) == {None}
+    assert found.mcnemar is None
+
+
 def test_a_comparison_survives_json():
     found = compare(HUMAN, FIRST, SECOND, TASK).as_dict()
     assert json.loads(json.dumps(found, allow_nan=False)) == found

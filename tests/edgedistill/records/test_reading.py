@@ -120,6 +120,17 @@ def test_a_group_never_straddles_a_random_split(read):
     assert sum(len(side) for side in sides) == 20
 
 
+def test_rows_without_a_group_beside_rows_with_one_are_noted(read):
+    rows = "".join(f"r{i},text {i},{('process', 'outcome')[i % 2]},{i // 4 or ' '}\n" for i in range(80))
+    (note,) = read("id,response,label,student\n" + rows, more=", group_by: student").splits.notes
+    assert note == "4 human-coded rows have no group: each counts as a group of its own"
+
+
+def test_where_no_row_has_a_group_nothing_is_noted(read):
+    rows = "".join(f"r{i},text {i},{('process', 'outcome')[i % 2]},\n" for i in range(80))
+    assert read("id,response,label,student\n" + rows, more=", group_by: student").splits.notes == ()
+
+
 def test_a_random_split_keeps_shares_and_labels(read):
     splits = read(coded(100)).splits
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (60, 20, 20)

@@ -59,6 +59,12 @@ def test_few_groups_show_nothing_however_many_rows_they_hold():
     assert verdict(with_student(student(groups=10), review=_no_rule()), None).answer is Answer.YES
 
 
+def test_a_single_group_shows_nothing_and_is_called_one():
+    found = verdict(with_student(student(groups=1), review=_no_rule()), None)
+    assert found.answer is Answer.NOT_SHOWN
+    assert "they come from 1\u00a0group, fewer than the 10" in found.reason
+
+
 def test_many_repeated_texts_show_nothing():
     leaky = replace(evaluation(), test_texts_also_in_train_or_validation=13)
     assert verdict(leaky, None).answer is Answer.NOT_SHOWN

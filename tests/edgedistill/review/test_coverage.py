@@ -92,6 +92,12 @@ def test_outcome_and_curve_survive_json():
         assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
+def test_accepted_rows_of_a_single_group_are_told_as_one():
+    scores = drawn(40)
+    found = outcome(scores_of(scores.logits, scores.codes, groups=("x",) * 40), 1.0, RULE)
+    assert (found.agreement.groups, found.agreement.kappa.low) == (1, -1)
+
+
 def test_groups_of_equal_rows_widen_the_interval_of_what_is_accepted():
     rows = drawn(40)
     logits, codes = np.repeat(rows.logits, 10, axis=0), np.repeat(rows.codes, 10)
