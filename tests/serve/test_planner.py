@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edgedistill_serve.batches import Batching, token_batches
 from edgedistill_serve.planner import AGE, QUIET, Planner
 
-from .planning import ALONE, SHARED, SHARING, waiting
+from .planning import ALONE, OTHER, SHARED, SHARING, waiting
 
 LENGTHS = st.lists(st.integers(1, 200), max_size=60)
 
@@ -173,23 +173,37 @@ def test_requests_take_turns():
     assert one[0] in [planner.take(0.0).rows[0] for _ in range(2)]
 
 
-def test_a_row_whose_deadline_passes_is_dropped_once():
+def test_a_row_whose_deadline_passes_is_told_of_once():
     planner = Planner()
     rows = waiting(2, deadline=1.0) + waiting(1)
     planner.add(rows, "interactive", 0.0)
     assert planner.overdue(1.0) == []
     assert planner.overdue(1.1) == rows[:2]
     assert planner.overdue(1.1) == []
-    assert drained(planner) == rows[2:]
+    planner.drop(rows[0])
+    assert drained(planner) == rows[1:]
 
 
-def test_a_deadline_that_was_put_off_is_kept():
+@pytest.mark.parametrize(("deadline", "early"), [(2.0, []), (0.5, [0.6]), (None, [])])
+def test_another_deadline_takes_the_place_of_the_first(deadline, early):
     planner = Planner()
     (row,) = waiting(1, deadline=1.0)
     planner.add([row], "interactive", 0.0)
-    row.deadline = 2.0
-    assert planner.overdue(1.5) == []
-    assert planner.overdue(2.5) == [row]
+    planner.due_by(row, deadline)
+    assert [now for now in (0.6, 1.5) if planner.overdue(now)] == early
+    assert planner.overdue(2.5) == ([row] if deadline == 2.0 else [])
+
+
+def test_rows_of_another_model_keep_the_turns_of_their_requests():
+    planner = Planner()
+    requests = [waiting(1, model) for model in (SHARING, OTHER, OTHER, SHARING, OTHER)]
+    for request in requests:
+        planner.add(request, "interactive", 0.0)
+    first = planner.take(0.0)
+    assert list(first.rows) == requests[0] + requests[3]
+    late = waiting(2, OTHER)
+    planner.add(late, "interactive", 0.0)
+    assert list(planner.take(0.0).rows) == requests[1] + requests[2] + requests[4] + late
 
 
 def test_a_row_that_was_cancelled_makes_room_at_once():

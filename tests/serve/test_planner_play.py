@@ -39,7 +39,9 @@ class Playing(RuleBasedStateMachine):
     @rule()
     def a_thread_takes_work(self):
         """Take."""
-        self.dropped += self.planner.overdue(self.now)
+        for row in self.planner.overdue(self.now):
+            self.planner.drop(row)
+            self.dropped.append(row)
         work = self.planner.take(self.now)
         if work is None:
             assert self.planner.waiting == 0 or self.planner.again_in(self.now) <= QUIET + 1e-9

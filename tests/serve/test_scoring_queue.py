@@ -126,14 +126,34 @@ def test_a_row_whose_deadline_passes_while_it_waits_is_not_scored(held):
     assert one.ask("a")[0].result(30)
 
 
-def test_a_text_that_two_ask_for_is_wanted_until_the_later_deadline(held):
+@pytest.mark.parametrize("hasty_first", [True, False])
+def test_of_two_who_ask_for_a_text_each_waits_until_their_own_deadline(held, hasty_first):
     one = held()
     one.hold()
-    (hasty,) = one.ask("a", deadline=time.monotonic() + 0.01)
-    (patient,) = one.ask("a")
+    soon = time.monotonic() + 0.01
+    asked = [one.ask("a", deadline=deadline)[0] for deadline in ((soon, None) if hasty_first else (None, soon))]
+    hasty, patient = asked if hasty_first else reversed(asked)
     time.sleep(0.05)
     one.graph.open.set()
-    assert hasty.result(30) == patient.result(30)
+    with pytest.raises(DeadlinePassed):
+        hasty.result(30)
+    assert patient.result(30)
+    assert len(one.graph.rows) == 2
+
+
+def test_a_bulk_row_that_somebody_waits_for_wakes_the_thread_that_is_kept_free(held):
+    one = held(threads=2)
+    one.ask("so smart")[0].result(30)
+    one.graph.begun.clear()
+    one.graph.open.clear()
+    one.ask("a long bulk row", lane="bulk")
+    assert one.graph.begun.wait(30)
+    (waiting,) = one.ask("great job", lane="bulk")
+    one.graph.begun.clear()
+    (wanted,) = one.ask("great job")
+    assert one.graph.begun.wait(0.5)
+    one.graph.open.set()
+    assert wanted.result(30) == waiting.result(30)
 
 
 def test_equal_texts_in_flight_are_scored_once(held, bundle):

@@ -1,11 +1,24 @@
 """A response that was asked for, once or several times, and is on its way through the queue."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.planner import Row
 from edgedistill_serve.scorer import Scorer
 from edgedistill_serve.work import Pending
+
+
+class Caller(NamedTuple):
+    """One who waits for a row.
+
+    Attributes:
+        since: When it was asked for.
+        deadline: When it is wanted no more; None is never.
+    """
+
+    since: float
+    deadline: float | None
 
 
 @dataclass(slots=True, eq=False)
@@ -17,7 +30,7 @@ class Asked(Row):
         inputs: What is scored.
         key: Tells its texts from others.
         since: When it was first asked for.
-        callers: Who waits, and since when; more than one where equal texts were asked for.
+        callers: Who waits; more than one where equal texts were asked for. The row's deadline is their earliest.
         thread: Scores it now.
         taken: When that began.
         encoded: As the graph reads it, where that is known before it is scored.
@@ -28,8 +41,12 @@ class Asked(Row):
     inputs: dict[str, str] = field(kw_only=True)
     key: bytes = field(kw_only=True)
     since: float = field(kw_only=True)
-    callers: dict[Pending, float] = field(default_factory=dict, kw_only=True)
+    callers: dict[Pending, Caller] = field(default_factory=dict, kw_only=True)
     thread: int | None = field(default=None, kw_only=True)
     taken: float = field(default=0.0, kw_only=True)
     encoded: Encoded | None = field(default=None, kw_only=True)
     tokenizing: float = field(default=0.0, kw_only=True)
+
+    def earliest(self) -> float | None:
+        """Return the earliest deadline of those who wait."""
+        return min((caller.deadline for caller in self.callers.values() if caller.deadline is not None), default=None)

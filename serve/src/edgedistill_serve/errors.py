@@ -26,6 +26,8 @@
 `edgedistill_export.errors` and `edgedistill.errors` add their own branches to the same root.
 """
 
+from typing import Self
+
 
 class EdgeDistillError(Exception):
     """Root of the tree: what happened, where, and what mends it.
@@ -43,6 +45,14 @@ class EdgeDistillError(Exception):
         self.what, self.where, self.mend = what, where, mend
         told = ": ".join(part for part in (where, what) if part)
         super().__init__(f"{told}{' ' if told.endswith('?') else '. '}{mend}" if mend else told)
+
+    def anew(self) -> Self:
+        """Return an equal error that was not raised yet.
+
+        One that was raised holds the frames that it passed, with the texts in them; kept in one of these frames, it
+        would hold them until a collection of garbage.
+        """
+        return type(self)(self.what, where=self.where, mend=self.mend)
 
 
 class DataError(EdgeDistillError):

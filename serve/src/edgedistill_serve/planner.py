@@ -187,22 +187,22 @@ class Planner(Generic[RowT]):
             row.state = "gone"
             self.waiting -= 1
 
+    def due_by(self, row: RowT, deadline: float | None) -> None:
+        """Give a row another deadline."""
+        row.deadline = deadline
+        self._remind(row)
+
     def overdue(self, now: float) -> list[RowT]:
-        """Drop the rows whose deadline has passed, and return them."""
-        dropped = []
+        """Return the rows whose deadline has passed. They wait on: each is to be dropped, or given another deadline."""
+        found: dict[RowT, None] = {}
         while self._deadlines:
             due, _, row = self._deadlines[0]
             if row.state == "waiting" and due >= now:
                 break
             heapq.heappop(self._deadlines)  # one that was scored since must not be kept until its deadline
-            if row.state != "waiting" or row.deadline is None:
-                continue
-            if row.deadline < now:
-                self.drop(row)
-                dropped.append(row)
-            else:  # put off since
-                self._remind(row)
-        return dropped
+            if row.state == "waiting" and row.deadline == due:  # else it was taken, or has another deadline since
+                found[row] = None
+        return list(found)
 
     def take(self, now: float) -> Work[RowT] | None:
         """Take the best work there is for a thread, None where there is none now; see `again_in`.
@@ -265,8 +265,8 @@ class Planner(Generic[RowT]):
             if (row := queue.pop()) is None:
                 break
             (rows if row.model is first.model else others).append(row)
-        if others:
-            queue.requests.appendleft(deque(others))
+        for row in reversed(others):  # each of another request, whose turn it still is
+            queue.requests.appendleft(deque([row]))
         queue.shelf_next = first.batching is None
         return self._taken(rows, lane, measured=first.batching is None)
 

@@ -266,7 +266,7 @@ def attempt(step: Callable[[Given], Found], given: Given) -> Found | EdgeDistill
     try:
         return step(given)
     except EdgeDistillError as error:
-        return error
+        return error.anew()
 
 
 def available_cores() -> int:
@@ -287,7 +287,7 @@ def _together(each: Sequence[Scored]) -> Scored:
 def _failure(error: Exception) -> EdgeDistillError:
     # The words of an error that is not ours may hold some of the text.
     return (
-        error
+        error.anew()
         if isinstance(error, EdgeDistillError)
         else ScoringFailed(f"the model failed on this response ({type(error).__name__})")
     )

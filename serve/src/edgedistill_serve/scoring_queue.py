@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
+from math import inf
 from sys import maxsize
 from threading import Condition, get_ident
 from typing import TypeAlias, cast
 
-from edgedistill_serve.asked import Asked
+from edgedistill_serve.asked import Asked, Caller
 from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.errors import DeadlinePassed, EdgeDistillError, NotReady, QueueFull, ScoringFailed
 from edgedistill_serve.planner import Planner, Work
@@ -63,8 +64,8 @@ class ScoringQueue:
         """Queue the responses of one request, all or none.
 
         A text that waits or is being scored already is not scored again: whoever asks for it now waits with the others,
-        and it is dropped when the last of their deadlines has passed, or all of them have cancelled. One that was
-        scored lately is answered at once.
+        each until its own deadline, and it is dropped when nobody waits any more. One that was scored lately is
+        answered at once.
 
         Args:
             scorer: What to score them with.
@@ -87,7 +88,7 @@ class ScoringQueue:
         asking = [place for place, score in enumerate(known) if score is None]
         with self._changed:
             self._check_room(len(asking))
-            new = []
+            new, hastened = [], 0
             for place in asking:
                 asked = self._asked.get((scorer, keys[place]))
                 if asked is None:
@@ -97,11 +98,11 @@ class ScoringQueue:
                     self._asked[scorer, keys[place]] = asked
                     new.append(asked)
                 else:
-                    self._join(asked, lane, deadline, now)
-                asked.callers[pending[place]] = now
+                    hastened += self._join(asked, lane, deadline, now)
+                asked.callers[pending[place]] = Caller(now, deadline)
                 pending[place].add_done_callback(partial(self._done, asked))
             self._planner.add(new, lane, now)
-            self._changed.notify(len(new))
+            self._changed.notify(len(new) + hastened)
         self._recall(scorer, lane, [(pending[place], score) for place, score in enumerate(known) if score is not None])
         return pending
 
@@ -136,12 +137,14 @@ class ScoringQueue:
             )
         self._taken += wanted
 
-    def _join(self, asked: Asked, lane: Lane, deadline: float | None, now: float) -> None:
-        """Let one more wait for a row that was asked for already."""
-        later = None if deadline is None or asked.deadline is None else max(deadline, asked.deadline)
-        asked.deadline = later
-        if lane == "interactive":
-            self._planner.hasten(asked, now)
+    def _join(self, asked: Asked, lane: Lane, deadline: float | None, now: float) -> bool:
+        """Let one more wait for a row that was asked for already; say whether it is more urgent now."""
+        if deadline is not None and (asked.deadline is None or deadline < asked.deadline):
+            self._planner.due_by(asked, deadline)
+        if lane == "bulk" or asked.lane == "interactive":
+            return False
+        self._planner.hasten(asked, now)
+        return True
 
     def _recall(self, scorer: Scorer, lane: Lane, known: Sequence[tuple[Pending, Score]]) -> None:
         if known:
@@ -175,20 +178,29 @@ class ScoringQueue:
         """Wait for work, and answer those whose time is over meanwhile."""
         while True:
             with self._changed:
-                overdue = self._planner.overdue(self._clock())
-                for asked in overdue:
-                    self._forget(asked)
-                work = None if overdue else self._planner.take(self._clock())
+                late = self._late(self._clock())
+                work = None if late else self._planner.take(self._clock())
                 if work is not None:
                     self._take(work)
-                if work is None and not overdue:
+                if work is None and not late:
                     if self._closing:
                         return None
                     self._changed.wait(self._planner.again_in(self._clock()))
-            for asked in overdue:
-                self._answer(asked, DeadlinePassed("the time of the request was over", mend="Try again later."))
+            _refuse(late)
             if work is not None:
                 return work
+
+    def _late(self, now: float) -> list[Pending]:
+        """Take out those who wait no longer; a row that others wait for waits on."""
+        late: list[Pending] = []
+        for asked in self._planner.overdue(now):
+            over = [each for each, caller in asked.callers.items() if (caller.deadline or inf) < now]
+            for pending in over:
+                del asked.callers[pending]
+            late += over
+            self._planner.due_by(asked, asked.earliest())
+            self._leave(asked)
+        return late
 
     def _take(self, work: Work[Asked]) -> None:
         for asked in work.rows:
@@ -259,13 +271,13 @@ class ScoringQueue:
             asked.thread = None
             self._forget(asked)
             callers, asked.callers = asked.callers, {}  # they know the row, and would keep each other alive
-        for pending, since in callers.items():
+        for pending, caller in callers.items():
             with suppress(InvalidStateError):  # cancelled meanwhile
                 if isinstance(result, Score):
-                    pending.timing = Timing(max(0.0, asked.taken - since), tokenizing, in_session)
+                    pending.timing = Timing(max(0.0, asked.taken - caller.since), tokenizing, in_session)
                     pending.set_result(copy_of(result))
                 else:
-                    pending.set_exception(result)
+                    pending.set_exception(result.anew())
         return len(callers)
 
     def _record(self, work: Work[Asked], scored: Scored, tokenizing: float) -> None:
@@ -291,3 +303,10 @@ class ScoringQueue:
             self._observe(done)
         except Exception as error:  # noqa: BLE001  # who counts must not stop who scores
             _log.error("a piece of work was not counted (%s)", type(error).__name__)
+
+
+def _refuse(late: Sequence[Pending]) -> None:
+    """Tell those who waited for too long."""
+    for pending in late:
+        with suppress(InvalidStateError):  # cancelled meanwhile
+            pending.set_exception(DeadlinePassed("the time of the request was over", mend="Try again later."))

@@ -23,8 +23,8 @@ class Arrivals(Generic[Found]):
         self._arrived: deque[Future[Found]] = deque()
         self._waking = False
 
-    async def wait(self, pending: Future[Found]) -> Found:
-        """Return what is found, or raise why it is not; who is cancelled while waiting cancels it too.
+    async def wait(self, pending: Future[Found]) -> None:
+        """Wait until it is found, or it is known why not; who is cancelled while waiting cancels it too.
 
         Args:
             pending: Nobody else waits for it here.
@@ -39,7 +39,6 @@ class Arrivals(Generic[Found]):
                 raise
             finally:
                 del self._waiting[pending]
-        return pending.result()
 
     def _arrive(self, pending: Future[Found]) -> None:
         # Whoever comes after the flag was put down puts it up again, and whoever comes before is seen by `_deliver`.

@@ -43,7 +43,7 @@ def v1_operations(service: Service) -> list[Operation]:
             return asked.answer(ScoredResponses(manifest.name, manifest.version, scores))
         (result,) = answer.results
         if isinstance(result, EdgeDistillError):
-            raise result
+            raise result.anew()
         return asked.answer(ScoredResponse(manifest.name, manifest.version, **msgspec.structs.asdict(result)))
 
     async def bulk(request: Request) -> Response:

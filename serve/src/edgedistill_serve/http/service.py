@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from edgedistill_serve.errors import DataError, EdgeDistillError, NotReady, ScoringFailed, WrongShape
+from edgedistill_serve.errors import DataError, DeadlinePassed, EdgeDistillError, NotReady, WrongShape
 from edgedistill_serve.http.arrivals import Arrivals
 from edgedistill_serve.http.forms import ScoreRequest
 from edgedistill_serve.http.limits import Limits
@@ -118,6 +118,9 @@ class Service:
         # A task for each of several; most requests have one response and do without.
         waits = [self.outcome(each) for each in pending]
         found = await asyncio.gather(*waits) if len(waits) > 1 else [await wait for wait in waits]
+        late = next((each for each in found if isinstance(each, DeadlinePassed)), None)
+        if late is not None:
+            raise late.anew()
         timings = tuple(row.timing for row in pending if row.timing is not None)
         return Answer(scorer, [found[place] for place in places], timings)
 
@@ -133,15 +136,11 @@ class Service:
         return pending
 
     async def outcome(self, pending: Pending) -> Score | EdgeDistillError:
-        """Wait for a score; the error of a response that could not be scored takes its place.
-
-        Raises:
-            DeadlinePassed: Its turn did not come in time.
-        """
-        try:
-            return await self._arrivals.wait(pending)
-        except ScoringFailed as error:
-            return error
+        """Wait for a score; the error of a response that could not be scored, or not in time, takes its place."""
+        await self._arrivals.wait(pending)
+        # Raised here, it would hold this frame, which holds it.
+        error = pending.exception()
+        return error if isinstance(error, EdgeDistillError) else pending.result()
 
     @cached_property
     def _arrivals(self) -> Arrivals[Score]:
