@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 
+import msgspec
 import pytest
 
 from edgedistill_serve import Bundle, BundleDamaged, BundleError
+from edgedistill_serve.bundle import write_bundle
 from edgedistill_serve.manifest import ReviewRule
 
 
@@ -15,6 +17,17 @@ from edgedistill_serve.manifest import ReviewRule
 def copy(bundle, tmp_path):
     """A bundle of one's own, to be broken."""
     return shutil.copytree(bundle.folder, tmp_path / "copy")
+
+
+@pytest.fixture
+def rewritten(bundle, tmp_path):
+    """Write a bundle again with another manifest."""
+
+    def write(of=bundle, **changes):
+        files = {name: of.folder / name for name in of.manifest.files}
+        return write_bundle(tmp_path / "rewritten", msgspec.structs.replace(of.manifest, **changes), files)
+
+    return write
 
 
 def relist(folder, name, content: bytes):
@@ -37,11 +50,50 @@ def test_a_path_may_be_a_string_or_a_link_to_the_folder(bundle, tmp_path):
     assert Bundle.load(str(tmp_path / "current")).manifest == bundle.manifest
 
 
-def test_the_version_changes_with_the_files_and_with_nothing_else(make_bundle, tmp_path):
+def test_the_version_changes_with_the_files(make_bundle, tmp_path):
     first = make_bundle(tmp_path / "a").manifest.version
-    assert make_bundle(tmp_path / "b", name="other").manifest.version == first
-    assert make_bundle(tmp_path / "c", files={"README.md": b"other"}).manifest.version != first
+    assert make_bundle(tmp_path / "b", files={"README.md": b"other"}).manifest.version != first
     assert len(first) == 12
+
+
+@pytest.mark.parametrize(
+    "deciding",
+    [
+        {"temperature": 5.0},
+        {"review": ReviewRule(thresholds={"person": 0.99})},
+        {"review": ReviewRule(blank=False)},
+        {"batch_invariant": True},
+        {"precision": "fp32"},
+        {"max_tokens": 23},
+    ],
+    ids=str,
+)
+def test_the_version_changes_with_what_decides_a_score(bundle, rewritten, deciding):
+    assert rewritten(**deciding).manifest.version != bundle.manifest.version
+
+
+def test_the_version_changes_with_the_threshold_of_a_label(moves_bundle, rewritten):
+    thresholds = {**moves_bundle.manifest.thresholds, "person": 0.5}
+    assert rewritten(moves_bundle, thresholds=thresholds).manifest.version != moves_bundle.manifest.version
+
+
+@pytest.mark.parametrize(
+    "told", [{"name": "other"}, {"metrics": {"kappa": 0.5}}, {"provenance": {"seconds": 3.1}}, {}], ids=str
+)
+def test_the_version_stays_where_only_what_is_told_of_the_model_changes(bundle, rewritten, told):
+    assert rewritten(**told).manifest.version == bundle.manifest.version
+
+
+def test_the_order_of_thresholds_is_no_other_version(rewritten):
+    least = {"process": 0.7, "person": 0.9}
+    turned = dict(reversed(least.items()))
+    versions = [rewritten(review=ReviewRule(thresholds=each)).manifest.version for each in (least, turned)]
+    assert versions[0] == versions[1]
+
+
+def test_a_bundle_whose_version_follows_another_rule_is_read(tampered):
+    folder = tampered(lambda content: content.update(version="0123456789ab"))
+    assert Bundle.load(folder).manifest.version == "0123456789ab"
 
 
 @pytest.mark.parametrize("name", ["onnx/model_quantized.onnx", "tokenizer.json", "golden.json", "README.md"])

@@ -1,5 +1,6 @@
 """Models are found by name and version; a new bundle takes over only when it works."""
 
+import json
 import logging
 import shutil
 from threading import Event, Thread
@@ -87,6 +88,18 @@ def test_a_new_bundle_takes_over(shelf, folder, make_bundle):
     assert shelf.catalogue.find(None).score(["great job"]) != before.score(["great job"])
     (state,) = shelf.states
     assert (state.version, state.swaps, state.failures, state.fault) == (version, 1, 0, None)
+
+
+@pytest.mark.parametrize("change", [{"temperature": 5.0}, {"review": {"thresholds": {"person": 0.99}}}], ids=str)
+def test_a_bundle_of_the_same_version_that_says_something_else_takes_over(shelf, folder, change):
+    before = shelf.catalogue.find(None)
+    content = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(content | change))
+    shelf.refresh(lambda _: None, changed_only=True)
+    after = shelf.catalogue.find(None)
+    assert after.bundle.manifest != before.bundle.manifest
+    assert after.bundle.manifest.version == before.bundle.manifest.version
+    assert (shelf.states[0].swaps, shelf.states[0].fault) == (1, None)
 
 
 def test_a_bundle_that_is_the_same_does_not_take_over(shelf):

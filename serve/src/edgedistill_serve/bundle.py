@@ -1,6 +1,5 @@
 """A bundle: the one folder that everything after training reads, and its only reader and writer."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from edgedistill_serve.bundle_files import (
 )
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.graph_file import refuse_external_data
-from edgedistill_serve.manifest import MODEL_FILES, Golden, Manifest, Precision
+from edgedistill_serve.manifest import MODEL_FILES, Golden, Manifest, Precision, version_of
 from edgedistill_serve.placing import aside_of, clear_remains, mend, put_into_place
 from edgedistill_serve.schema import decode, manifest_from
 from edgedistill_serve.signing import check_signature
@@ -117,8 +116,8 @@ def write_bundle(folder: Path, draft: Manifest, files: Mapping[str, Path | bytes
         expect_place_for_bundle(folder)
         mend(folder)
         entries = {name: write_file(aside, name, files[name]) for name in sorted(files)}
-        version = hashlib.sha256(msgspec.json.encode(entries)).hexdigest()[:12]
-        manifest = msgspec.structs.replace(draft, files=entries, version=version)
+        manifest = msgspec.structs.replace(draft, files=entries)
+        manifest = msgspec.structs.replace(manifest, version=version_of(manifest))
         write_file(aside, MANIFEST_FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         bundle = Bundle.load(aside)
         put_into_place(aside, folder)

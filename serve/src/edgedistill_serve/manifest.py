@@ -1,5 +1,6 @@
 """What `bundle.json` and `golden.json` say, as types."""
 
+from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -41,7 +42,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         name: The project's name.
-        version: First 12 hexadecimal digits of the SHA-256 over the file entries: other weights, other version.
+        version: What `version_of` gave when the bundle was written; older bundles have it by an older rule.
         task: What is scored.
         max_tokens: Longest sequence that the model reads, special tokens counted.
         truncation: Which text is cut first when a row is too long; always ``context_first`` in schema 1.
@@ -78,6 +79,17 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """How the graph's logits are read."""
         names = self.task.names if self.task.kind == "multilabel" else ()
         return Readout(self.task, self.temperature, tuple(self.thresholds[name] for name in names))
+
+
+def version_of(manifest: Manifest) -> str:
+    """Return the version of a bundle: other weights, thresholds or rules, another version.
+
+    Returns:
+        The first 12 hexadecimal digits of the SHA-256 over all that the manifest says, keys sorted, but for the name,
+        the version, the metrics and the provenance: these decide no score, and differ from one export to the next.
+    """
+    deciding = msgspec.structs.replace(manifest, name="", version="", metrics={}, provenance={})
+    return sha256(msgspec.json.encode(deciding, order="deterministic")).hexdigest()[:12]
 
 
 class GoldenRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -87,7 +87,7 @@ class FolderState:
         folder: Its name, without what leads there.
         model: The name of the model that is served from it.
         version: Its version.
-        swaps: How often another version took over since the start.
+        swaps: How often another bundle took over since the start.
         failures: How often what lay there could not be served since the start; the one before it went on serving.
         fault: Why what lies there now is not served; None where it is.
     """
@@ -188,7 +188,8 @@ class Shelf:
         served, state = self._catalogue.scorers, self._states[place]
         try:
             found = Bundle.load(folder).manifest
-            if (found.name, found.version) != (state.model, state.version):
+            # Thresholds that were changed by hand are another model under the same version.
+            if found != served[place].bundle.manifest:
                 scorer = self._load(folder)
                 scorers = (*served[:place], scorer, *served[place + 1 :])
                 self._catalogue = Catalogue(scorers, self._default)

@@ -164,7 +164,7 @@ def _gauges(service: Service, shelf: Shelf, connections: Connections) -> list[Ga
         ),
         Gauge(
             "model_swaps",
-            "How often another version took over, since the start.",
+            "How often another bundle took over, since the start.",
             lambda: [((state.model, state.version), state.swaps) for state in shelf.states],
             of_model,
         ),

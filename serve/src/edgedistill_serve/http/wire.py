@@ -173,7 +173,7 @@ class Served(msgspec.Struct, frozen=True):
     Attributes:
         model: The model's name.
         version: Its version.
-        swaps: How often another version took over since the start.
+        swaps: How often another bundle took over since the start.
         failures: How often what lay in its folder could not be served since the start.
         fault: Why what lies there now is not served; null where it is.
     """
