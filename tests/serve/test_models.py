@@ -1,14 +1,18 @@
 """Models are found by name and version; a new bundle takes over only when it works."""
 
+import gc
 import json
 import logging
 import shutil
+import weakref
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 
-from edgedistill_serve import BundleError, Scorer, UnknownModel, WrongShape
+from edgedistill_serve import Bundle, BundleError, Scorer, UnknownModel, WrongShape
 from edgedistill_serve.models import Catalogue, Shelf, watch
+from edgedistill_serve.session import Device, Session
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +136,26 @@ def test_a_bad_bundle_that_is_mended_takes_over(shelf, folder, make_bundle):
     version = replaced(make_bundle, folder, temperature=2.0)
     shelf.refresh(lambda _: None, changed_only=True)
     assert (shelf.states[0].version, shelf.states[0].failures, shelf.states[0].fault) == (version, 1, None)
+
+
+def test_a_model_whose_bundle_was_replaced_leaves_the_memory_without_the_collector(folder, make_bundle):
+    """The server puts what it loads at its start where the collector does not look."""
+    opened = []
+
+    def remembered(model: Path, device: Device) -> Session:
+        session = Session(model, device)
+        opened.append(weakref.ref(session))
+        return session
+
+    shelf = Shelf([folder], load=lambda place: Scorer(Bundle.load(place), open_graph=remembered))
+    gc.disable()
+    try:
+        shelf.open().find(None).score(["great job"])
+        replaced(make_bundle, folder, temperature=2.0)
+        shelf.refresh(lambda _: None)
+        assert [session() is None for session in opened] == [True, False]
+    finally:
+        gc.enable()
 
 
 def test_only_the_folder_that_changed_is_loaded_again(folder, answers_bundle, make_bundle):

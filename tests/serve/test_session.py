@@ -1,5 +1,8 @@
 """A session feeds a graph what it declares, and refuses what it cannot feed."""
 
+import gc
+import weakref
+
 import numpy as np
 import onnx
 import pytest
@@ -67,6 +70,23 @@ def test_a_processor_with_vnni_is_told_by_what_linux_says_of_it(tmp_path, flags,
 
 def test_where_nothing_is_said_of_the_processor_it_has_no_vnni(tmp_path):
     assert not has_vnni(tmp_path / "cpuinfo")
+
+
+@pytest.mark.parametrize(("system", "lines"), [("linux", 1), ("darwin", 0)])
+def test_a_processor_that_linux_hides_is_one_line_in_the_log(tmp_path, caplog, system, lines):
+    for _ in range(2):
+        has_vnni(tmp_path / "cpuinfo", system)
+    assert len(caplog.records) == lines
+    assert caplog.text.count("cannot be read (No such file or directory), so int8 is computed in a way") == lines
+
+
+def test_a_session_that_nobody_holds_is_gone_without_the_collector(parts):
+    gc.disable()
+    try:
+        let_go = weakref.ref(Session(parts / "model.onnx"))
+        assert let_go() is None
+    finally:
+        gc.enable()
 
 
 def test_rows_of_a_batch_are_padded_and_masked(parts):

@@ -1,6 +1,9 @@
 """One graph in onnxruntime: fed with one response, or with several at once."""
 
+import logging
+import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
@@ -18,6 +21,8 @@ OUTPUT = "logits"
 Device: TypeAlias = Literal["cpu", "cuda"]
 PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 Feeds: TypeAlias = dict[str, NDArray[np.int64]]
+
+_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -57,7 +62,8 @@ class Session:
         self._feeds = tuple(_feed(node.name, node.type, model.name) for node in self._session.get_inputs())
         if OUTPUT not in {node.name for node in self._session.get_outputs()}:
             raise BundleError(f"the graph has no output {OUTPUT!r}", where=model.name)
-        self._run: Callable[[Feeds], Any] = self._plain if device == "cpu" else bound(runtime, self._session, device)
+        # A method of this session would hold it for good: what the server loads at its start no collector looks at.
+        self._run = plain(self._session) if device == "cpu" else bound(runtime, self._session, device)
 
     def logits(self, encoded: Encoded) -> NDArray[np.float64]:
         """Run the graph on one response.
@@ -94,9 +100,6 @@ class Session:
             raise ScoringFailed("the model gave no finite logits for this response")
         return logits
 
-    def _plain(self, given: Feeds) -> Any:
-        return self._session.run([OUTPUT], given)[0]
-
 
 def feeds(rows: Sequence[Encoded], length: int = 0) -> Feeds:
     """Return what the graph reads, each of shape (rows, longest or ``length``); padding is 0 and masked."""
@@ -113,6 +116,15 @@ def feeds(rows: Sequence[Encoded], length: int = 0) -> Feeds:
         given["attention_mask"][place, :own] = 1
         given["token_type_ids"][place, :own] = row.type_ids
     return given
+
+
+def plain(session: Any) -> Callable[[Feeds], Any]:
+    """Return what runs a session on arrays."""
+
+    def run(given: Feeds) -> Any:
+        return session.run([OUTPUT], given)[0]
+
+    return run
 
 
 def bound(runtime: ModuleType, session: Any, device: Device) -> Callable[[Feeds], Any]:
@@ -138,15 +150,20 @@ def cuda_offered() -> bool:
     return PROVIDERS["cuda"] in onnxruntime().get_available_providers()
 
 
-def has_vnni(described: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor is known to sum 8-bit products in 32 bits (AVX-VNNI or AVX512-VNNI).
+@cache
+def has_vnni(described: Path = Path("/proc/cpuinfo"), system: str = sys.platform) -> bool:
+    """Whether this processor is known to sum 8-bit products in 32 bits (AVX-VNNI or AVX512-VNNI); found out once.
 
     Args:
         described: Where Linux says what the processor can; elsewhere there is no such file, and nothing is known.
+        system: As `sys.platform` names it. That Linux does not say it is logged.
     """
     try:
         content = described.read_text(encoding="ascii", errors="replace")
-    except OSError:
+    except OSError as error:
+        if system == "linux":
+            said = "%s cannot be read (%s), so int8 is computed in a way that is exact on every processor, and slower"
+            _log.warning(said, described, error.strerror)
         return False
     flags = next((line.split() for line in content.splitlines() if line.startswith("flags")), [])
     return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags)
