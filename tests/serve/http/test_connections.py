@@ -2,6 +2,7 @@
 
 import json
 import resource
+import signal
 import socket
 import time
 from contextlib import ExitStack, suppress
@@ -141,6 +142,22 @@ def test_a_client_that_does_not_read_its_answers_is_left(server):
             time.sleep(0.1)
 
 
+def test_a_client_that_reads_its_last_answer_late_was_not_stalled(start, bundle):
+    many = 30_000  # an answer longer than what lies between
+    with start(str(bundle.folder), "--stall-seconds", "3", "--max-items", str(many), "--queue", str(many)) as server:
+        body = json.dumps({"responses": many * ["great job"]}).encode()
+        with socket.socket() as connection, server.connect() as other:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            connection.connect(other.getpeername())
+            connection.sendall(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            connection.recv(1)
+            time.sleep(0.3)
+            assert end_of(connection).count(b'"label"') == many
+        time.sleep(3.2)
+        assert server.metric('edgedistill_connections_refused{reason="stalled"}') == 0
+        assert "callback" not in server.log.read_text()
+
+
 def test_slow_clients_take_nothing_from_the_others(start, bundle):
     # The server would wait longer for them than the others would wait for the server.
     with (
@@ -191,6 +208,38 @@ def test_more_connections_than_there_is_room_for_close_the_one_that_is_idle_for_
         assert end_of(oldest) == b""
         with server.new_client() as newcomer:
             assert newcomer.post("/v1/score", json={"response": "x"}).status_code == 200
+
+
+def open_ones(connections: list[socket.socket]) -> list[socket.socket]:
+    """Return those that the server has not closed."""
+
+    def is_open(connection: socket.socket) -> bool:
+        connection.setblocking(False)
+        try:
+            return connection.recv(1) != b""
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            return False
+
+    return [connection for connection in connections if is_open(connection)]
+
+
+def test_many_connections_that_come_at_once_do_not_pass_the_limit(start, bundle):
+    with start(str(bundle.folder), "--max-connections", "10") as server, ExitStack() as stack:
+        server.client.close()
+        connections = [stack.enter_context(server.connect()) for _ in range(10)]
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGSTOP)  # the server finds all that come until it goes on
+        connections += [stack.enter_context(server.connect()) for _ in range(300)]
+        server.process.send_signal(signal.SIGCONT)
+        until = time.monotonic() + 5
+        while len(left := open_ones(connections)) > 10:
+            assert time.monotonic() < until, f"{len(left)} connections are open"
+            time.sleep(0.1)
+        assert left == connections[-10:]
+        with server.new_client() as newcomer:
+            assert "edgedistill_connections 10.0" in newcomer.get("/metrics").text.splitlines()
 
 
 def test_where_every_connection_has_a_request_the_next_is_a_503(start, bundle):

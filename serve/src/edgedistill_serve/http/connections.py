@@ -6,6 +6,7 @@ application is not asked before a request's head is complete.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -28,16 +29,20 @@ class Connections:
         room: How many there may be.
 
     Attributes:
-        open: How many there are.
         refused: How many were refused or closed early, by reason.
     """
 
     def __init__(self, limits: Limits, room: int) -> None:
         self.limits = limits
         self.room = room
-        self.open = 0
         self.refused: dict[str, int] = {}
+        self._open: set[GuardedProtocol] = set()
         self._idle: OrderedDict[GuardedProtocol, None] = OrderedDict()
+
+    @property
+    def open(self) -> int:
+        """How many there are; one that was cut, and ends with this turn of the event loop, is none."""
+        return len(self._open)
 
     def protocol(self) -> type["GuardedProtocol"]:
         """Return the protocol class of these connections, as uvicorn wants it."""
@@ -45,7 +50,7 @@ class Connections:
 
     def admit(self, connection: "GuardedProtocol") -> bool:
         """Count a new connection, and make room for it: the one that is idle for longest is closed."""
-        self.open += 1
+        self._open.add(connection)
         if self.open > self.room:
             oldest = next(iter(self._idle), None)
             if oldest is None:
@@ -64,8 +69,8 @@ class Connections:
         self._idle.pop(connection, None)
 
     def forget(self, connection: "GuardedProtocol") -> None:
-        """Note that a connection has ended."""
-        self.open -= 1
+        """Note that a connection has ended, or was cut."""
+        self._open.discard(connection)
         self._idle.pop(connection, None)
 
     def count(self, reason: str) -> None:
@@ -83,6 +88,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = False
         self._refused = False
+        self._gone = False
         self._running: asyncio.Task[None] | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -97,6 +103,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clocks, and the request whose client has gone."""
+        self._gone = True
         self.all.forget(self)
         self._stop(self._head_timer)
         self._stop(self._stall_timer)
@@ -156,19 +163,23 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go idle, or make sure that a client that does not read the end of its answer does not stay."""
         super().on_response_complete()
+        if self._gone:
+            return  # of several requests sent at once, the first ends after its client
         if self.transport.is_closing():
-            self._stall_timer = self._later(_LONGEST_STALL_AT_END, self.transport.abort)
+            self._stall_timer = self._instead_of(self._stall_timer, _LONGEST_STALL_AT_END, self.leave)
         elif self.timeout_keep_alive_task is not None:
             self.all.rest(self)
 
     def pause_writing(self) -> None:
         """Give a client that does not read a while to go on."""
         super().pause_writing()
-        self._stall_timer = self._later(self.all.limits.stall_seconds, self._leave_stalled)
+        seconds = self.all.limits.stall_seconds
+        self._stall_timer = self._instead_of(self._stall_timer, seconds, self._leave_stalled)
 
     def resume_writing(self) -> None:
-        """The client reads again."""
-        self._stop(self._stall_timer)
+        """The client reads again; at the end of its last answer, it still has to read the rest in time."""
+        if not self.transport.is_closing():
+            self._stop(self._stall_timer)
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -177,6 +188,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def leave(self) -> None:
         """Close at once; what the client has not read by now, it will not read."""
+        self.all.forget(self)
         self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's own words
@@ -189,7 +201,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.tasks.add(self._running)
 
     def _await_head(self) -> None:
-        self._head_timer = self._later(self.all.limits.header_seconds, self._leave_slow)
+        seconds = self.all.limits.header_seconds
+        self._head_timer = self._instead_of(self._head_timer, seconds, self._leave_slow)
 
     def _leave_slow(self) -> None:
         self._head_timer = None
@@ -227,9 +240,13 @@ class GuardedProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
-        self._stall_timer = self._later(_LONGEST_STALL_AT_END, self.transport.abort)
+        self._stall_timer = self._instead_of(self._stall_timer, _LONGEST_STALL_AT_END, self.leave)
 
-    def _later(self, seconds: float, what: Any) -> asyncio.TimerHandle:
+    def _instead_of(
+        self, timer: asyncio.TimerHandle | None, seconds: float, what: Callable[[], None]
+    ) -> asyncio.TimerHandle:
+        """Set a clock where another one may run, which stops."""
+        self._stop(timer)
         return self.loop.call_later(seconds, what)
 
     @staticmethod
