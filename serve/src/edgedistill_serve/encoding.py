@@ -4,12 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding, Tokenizer, models
 
 from edgedistill_serve.task import texts_of
 
 _LONG = 4_000
 """From so many characters on the tokenizer's own threads are worth waking: they let other Python threads go on."""
+
+_STAND_INS = ("first", "second")
+_FIRST_ID = 2**32 - len(_STAND_INS)
+"""Ids of the stand-ins, the highest that there are: no vocabulary is so large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,54 @@ class Encoded:
     truncated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What a tokenizer puts around one text, or around two.
+
+    Attributes:
+        pieces: Token id and type id of every special token; in place of a text, the id of its stand-in, and the type id
+            of its tokens.
+        added: How many special tokens there are.
+    """
+
+    pieces: tuple[tuple[int, int], ...]
+    added: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, texts: int) -> "Template":
+        """Find a tokenizer's template by letting it put its tokens around texts of one token each.
+
+        Args:
+            tokenizer: Its post-processor may be any that a ``tokenizer.json`` can hold: each leaves the ids of a text
+                as they are, and gives all of them the same type id.
+            texts: 1 or 2.
+        """
+        vocabulary = {text: _FIRST_ID + place for place, text in enumerate(_STAND_INS)}
+        reader = Tokenizer(models.WordLevel(vocabulary, unk_token=_STAND_INS[0]))
+        joined = tokenizer.post_process(*[reader.encode(text) for text in _STAND_INS[:texts]])
+        return cls(
+            tuple(zip(joined.ids, joined.type_ids, strict=True)), int(tokenizer.num_special_tokens_to_add(texts == 2))
+        )
+
+    def filled(self, texts: Sequence[list[int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return ids and type ids of texts with the special tokens around them.
+
+        Args:
+            texts: Their token ids, one text or two as the template has.
+        """
+        ids: list[int] = []
+        type_ids: list[int] = []
+        for token, kind in self.pieces:
+            if token < _FIRST_ID:
+                ids.append(token)
+                type_ids.append(kind)
+            else:
+                text = texts[token - _FIRST_ID]
+                ids += text
+                type_ids += [kind] * len(text)
+        return tuple(ids), tuple(type_ids)
+
+
 class Encoder:
     """Turns responses into token ids; the response keeps its tokens before the context does.
 
@@ -45,11 +97,13 @@ class Encoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
+        self._alone = Template.of(self._tokenizer, texts=1)
+        self._pair = Template.of(self._tokenizer, texts=2)
 
     @property
     def room(self) -> int:
         """How many tokens are left for the texts of a row that has a context."""
-        return self.max_tokens - int(self._tokenizer.num_special_tokens_to_add(True))
+        return self.max_tokens - self._pair.added
 
     def encode(self, rows: Sequence[Mapping[str, str]]) -> list[Encoded]:
         """Encode the inputs of several responses; ``result[i]`` is that of ``rows[i]`` whatever the others are."""
@@ -68,12 +122,12 @@ class Encoder:
         return encodings
 
     def _join(self, context: Encoding | None, response: Encoding) -> Encoded:
-        room = self.max_tokens - self._tokenizer.num_special_tokens_to_add(context is not None)
+        # The tokenizer's own `truncate` and `post_process` give the same ids, but make an encoding of every piece that
+        # is cut off, and join each with the other text.
+        template = self._alone if context is None else self._pair
+        room = self.max_tokens - template.added
         tokens = len(response)
-        response.truncate(room)
-        if context is None:
-            joined = self._tokenizer.post_process(response)
-        else:
-            context.truncate(room - len(response))
-            joined = self._tokenizer.post_process(context, response)
-        return Encoded(tuple(joined.ids), tuple(joined.type_ids), tokens, tokens > room)
+        texts = [response.ids[:room]]
+        if context is not None:
+            texts.insert(0, context.ids[: room - len(texts[0])])
+        return Encoded(*template.filled(texts), tokens, tokens > room)
