@@ -1,6 +1,7 @@
 """The command line: `edgedistill-serve serve | grade | score | verify | info | key | bundle | key-pair`."""
 
 import logging
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -21,8 +22,12 @@ from edgedistill_serve.terminal import Count, as_text, write, write_table
 
 
 @click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
-def app() -> None:
+@click.pass_context
+def app(context: click.Context) -> None:
     """Score open responses with an EdgeDistill bundle: no LLM, no network."""
+    if context.invoked_subcommand == serve.name:
+        # It says that keys or bundles changed, and none have been read: it has nothing to do, and must not end us.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 app.add_command(serve)

@@ -50,7 +50,8 @@ def serve(
 ) -> None:
     """Serve bundles until SIGTERM or SIGINT: then refuse new requests, answer those that were taken, and return.
 
-    SIGHUP reads the keys and the bundles anew; what cannot be used changes nothing and is logged.
+    SIGHUP reads the keys and the bundles anew; what cannot be used changes nothing and is logged. One that comes while
+    the server starts is made up for when it is ready.
 
     Args:
         bundles: Folders; no two bundles have the same name and version.
@@ -71,6 +72,9 @@ def serve(
         KeyFileError: The key file cannot be used.
         EdgeDistillError: A bundle cannot be served; see `Bundle.load` and `Scorer`.
     """
+    # What is read from here on may be old by the time that the loop runs, which takes the signals then.
+    early: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
     check_closed(address, has_keys=key_file is not None, is_open=is_open)
     metrics = Metrics()
     access = Access(() if key_file is None else read_keys(key_file), rate=limits.key_rate)
@@ -88,6 +92,7 @@ def serve(
                 _log.info("the keys were read again")
             except EdgeDistillError as error:
                 _log.error("the keys stay as they are: %s", error)
+        await asyncio.wait(loading[:1])
         if service.state == "ready":
             await asyncio.to_thread(shelf.refresh, service.swap)
 
@@ -95,7 +100,13 @@ def serve(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         loading.append(loop.create_task(_load(service, shelf, default_model, server)))
-        loop.add_signal_handler(signal.SIGHUP, lambda: loading.append(loop.create_task(reload())))
+
+        def hang_up() -> None:
+            loading.append(loop.create_task(reload()))
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        if early:
+            hang_up()
         if watched:
             loading.append(loop.create_task(asyncio.to_thread(_watch, loading[0], shelf, service, ended)))
         yield
