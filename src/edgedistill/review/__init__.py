@@ -1,6 +1,7 @@
 """Which scores a person looks at, and what becomes of the codes that people give.
 
 scores.py        ValidationScores, TestScores: the student's logits of human-coded rows
+ranking.py       ranked(): rows from the surest to the least sure, those of equal chance together
 calibration.py   fit_temperature(): probabilities that mean what they say
 thresholds.py    choose_rule(): a threshold per label, by a stated aim
 coverage.py      outcome(), risk_coverage(): what a rule does, and every rule there could be

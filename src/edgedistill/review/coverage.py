@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgedistill.agreement import Agreement, Estimate, agreement
 from edgedistill.agreement.bootstrap import defined, row_weights
 from edgedistill.records.codes import labels_in
+from edgedistill.review.ranking import Ranking, ranked
 from edgedistill.review.scores import Scores
 from edgedistill.review.thresholds import chances
 from edgedistill_serve.manifest import ReviewRule
@@ -80,7 +81,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class CoveragePoint:
-    """The rows of the highest chances.
+    """The rows of the highest chances: of rows of equal chance all or none, as a threshold accepts them.
 
     Attributes:
         coverage: Their share of all rows, in (0, 1].
@@ -103,7 +104,10 @@ class Curve:
 
     Attributes:
         points: From all rows to few.
-        aurc: Mean error rate over the coverages of 1, 2 … all rows (Geifman, Uziel & El-Yaniv 2019), in [0, 1].
+        aurc: Mean error rate over the coverages of 1, 2 … all rows (Geifman, Uziel & El-Yaniv 2019), in [0, 1]. Of rows
+            of equal chance it is the expected value over their orders, all of which are as likely: where w of m such
+            rows are wrong and e of the s surer ones, the surest s + j rows hold e + j · w / m wrong ones on average,
+            the mean of a draw of j from m without putting back.
     """
 
     points: tuple[CoveragePoint, ...]
@@ -123,16 +127,21 @@ def risk_coverage(scores: Scores, temperature: float, shifts: Mapping[str, float
         shifts: By label, as `label_shifts` found them on validation rows.
         seed: Of the resampling.
     """
-    chance = chances(scores, temperature, shifts)
-    order = np.argsort(-chance, kind="stable")
-    wrong = np.array([one != other for one, other in zip(scores.labels, scores.codes, strict=True)])[order]
-    errors = wrong.cumsum() / np.arange(1, len(wrong) + 1)
+    ranking = ranked(scores, chances(scores, temperature, shifts), np.arange(len(scores)))
     points = []
-    for rows in dict.fromkeys(max(1, round(coverage * len(order))) for coverage in _COVERAGES):
-        found = _agreement(scores, order[:rows], seed)
-        least = float(chance[order[rows - 1]])
-        points.append(CoveragePoint(rows / len(order), rows, least, found.accuracy, found.kappa))
-    return Curve(tuple(points), float(errors.mean()))
+    for rows in dict.fromkeys(ranking.at_least(max(1, round(share * len(scores)))) for share in _COVERAGES):
+        found = _agreement(scores, ranking.places[:rows], seed)
+        least = float(ranking.falling[rows - 1])
+        points.append(CoveragePoint(rows / len(scores), rows, least, found.accuracy, found.kappa))
+    return Curve(tuple(points), _aurc(scores, ranking))
+
+
+def _aurc(scores: Scores, ranking: Ranking) -> float:
+    wrong = np.array([one != other for one, other in zip(scores.labels, scores.codes, strict=True)])[ranking.places]
+    ends = np.concatenate(([0], ranking.ends))
+    rows = np.arange(1, len(scores) + 1)
+    expected = np.interp(rows, ends, np.concatenate(([0], wrong.cumsum()))[ends])
+    return float((expected / rows).mean())
 
 
 def outcome(

@@ -4,7 +4,8 @@ Of a multilabel task the threshold is one for all labels: the least `Score.proba
 the label that is least sure.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from edgedistill.agreement.bootstrap import row_shares
 from edgedistill.agreement.label_sets import held_labels
 from edgedistill.agreement.statistics import kappas
+from edgedistill.review.ranking import Ranking, ranked
 from edgedistill.review.scores import Scores, ValidationScores
 from edgedistill_serve.manifest import ReviewRule
 from edgedistill_serve.task import Task
@@ -79,8 +81,10 @@ def label_shifts(scores: ValidationScores, temperature: float) -> dict[str, floa
     probabilities = scores.probabilities(temperature)
     given = np.array(scores.labels)
     gaps = (given == np.array(scores.codes)) - probabilities.max(axis=1)
+    # Summed without rounding, so that the order of the rows leaves no trace in the thresholds.
     return {
-        label: float(gaps[given == label].sum() / ((given == label).sum() + STEADYING)) for label in scores.task.names
+        label: math.fsum(gaps[given == label]) / (int((given == label).sum()) + STEADYING)
+        for label in scores.task.names
     }
 
 
@@ -93,15 +97,17 @@ def chances(scores: Scores, temperature: float, shifts: Mapping[str, float]) -> 
 def choose_rule(scores: ValidationScores, temperature: float, aim: Aim | None, *, seed: int = 0) -> Choice:
     """Choose the thresholds that meet an aim, so that all labels are accepted at the same estimated chance.
 
-    Blank and truncated responses go to a person whatever the aim.
+    Blank and truncated responses go to a person whatever the aim. Rows of equal chance (`ranking.TIE`) are accepted
+    together or not at all, since a threshold cannot tell them apart; their order changes nothing.
 
     `KeepKappa`: of all accepted shares the largest whose κ on validation rows is `at_least` or more at the lower end of
-    its 95 % interval, as at the gate. Where there is none, every response goes to a person. The interval is that of a
-    Bayesian bootstrap (Rubin 1981) with one imaginary row that is coded by chance: a plain bootstrap would call a
-    handful of rows without a mistake certain.
+    its 95 % interval, as at the gate. Where there is none, every response goes to a person, but for one whose
+    probability is exactly 1. The interval is that of a Bayesian bootstrap (Rubin 1981) with one imaginary row that is
+    coded by chance: a plain bootstrap would call a handful of rows without a mistake certain.
 
-    `AtMostToPeople`: the threshold that sends this share of the validation rows to people, or just less. Where more are
-    truncated anyway, no threshold is set and the aim is not met. The share on other rows scatters around it.
+    `AtMostToPeople`: the threshold that sends this share of the validation rows to people, or less: just less, unless
+    many are of equal chance. Where more are blank or truncated anyway, no threshold is set and the aim is not met. The
+    share on other rows scatters around it.
 
     Args:
         scores: Validation rows, at least one.
@@ -112,73 +118,91 @@ def choose_rule(scores: ValidationScores, temperature: float, aim: Aim | None, *
     shifts = label_shifts(scores, temperature)
     if aim is None:
         return Choice(label_shifts=shifts)
-    chance = chances(scores, temperature, shifts)
-    readable = np.array([not encoded.truncated for encoded in scores.encoded])
+    readable = np.array([score.decision == "accept" for score in scores.judged(temperature, ReviewRule())])
+    ranking = ranked(scores, chances(scores, temperature, shifts), np.flatnonzero(readable))
     if isinstance(aim, KeepKappa):
-        return _keep_kappa(scores, chance, readable, shifts, aim, seed)
-    return _at_most(scores.task, chance, readable, shifts, aim)
+        return _keep_kappa(scores, temperature, ranking, shifts, aim, seed)
+    return _at_most(scores, ranking, shifts, aim)
 
 
-def _at_most(
-    task: Task,
-    chance: NDArray[np.float64],
-    readable: NDArray[np.bool_],
-    shifts: Mapping[str, float],
-    aim: AtMostToPeople,
-) -> Choice:
-    anyway = int((~readable).sum())
-    to_people = int(aim.share * len(chance) + 1e-9) - anyway
+def _at_most(scores: Scores, ranking: Ranking, shifts: Mapping[str, float], aim: AtMostToPeople) -> Choice:
+    readable = len(ranking.places)
+    anyway = len(scores) - readable
+    to_people = int(aim.share * len(scores) + 1e-9) - anyway
     if to_people < 0:
-        note = f"{anyway} of {len(chance)} validation rows are truncated and go to people anyway, more than the aim."
+        note = (
+            f"{anyway} of {len(scores)} validation rows are blank or truncated and go to people anyway, more than the "
+            "aim."
+        )
         return Choice(aim=aim, met=False, label_shifts=shifts, notes=(note,))
-    least = _between(np.sort(chance[readable]), to_people)
-    return _chosen(task, aim, least, shifts)
+    end = ranking.at_least(readable - to_people)
+    notes: tuple[str, ...] = ()
+    if readable - end < to_people:
+        note = (
+            f"People have time for {to_people} of the {readable} readable validation rows, and {readable - end} are "
+            "sent: the next ones are equally sure, and all of them are too many."
+        )
+        notes = (note,)
+    return _chosen(scores.task, aim, ranking.threshold(end), shifts, notes)
 
 
 def _keep_kappa(
-    scores: ValidationScores,
-    chance: NDArray[np.float64],
-    readable: NDArray[np.bool_],
+    scores: Scores,
+    temperature: float,
+    ranking: Ranking,
     shifts: Mapping[str, float],
     aim: KeepKappa,
     seed: int,
 ) -> Choice:
-    lows = _kappa_lows(scores, chance, readable, seed)
-    for to_people, low in lows.items():
+    best = math.nan
+    certainties = scores.certainties(temperature)[ranking.places]
+    for least, low in _kappa_lows(scores, certainties, ranking, shifts, seed):
         if low >= aim.at_least:
-            least = _between(np.sort(chance[readable]), to_people)
             return _chosen(scores.task, aim, least, shifts)
+        best = np.fmax(best, low)
     note = (
-        f"No part of the {int(readable.sum())} readable validation rows has a kappa whose interval stays at "
-        f"{aim.at_least:g} or above (the best lower end is {max(lows.values(), default=float('nan')):.2f}), so every "
-        "response goes to a person. Code more validation rows, mend the student, or aim lower."
+        f"No part of the {len(certainties)} readable validation rows has a kappa whose interval stays at "
+        f"{aim.at_least:g} or above (the best lower end is {best:.2f}), so every response goes to a person. Code more "
+        "validation rows, mend the student, or aim lower."
     )
-    # Only a probability of exactly 1 would still be accepted, which logits of a student do not give.
+    certain = int((certainties == 1).sum())
+    if certain:
+        note += f" But no threshold stops a probability of exactly 1, which {certain} validation rows have."
     return Choice(_rule(scores.task, 1.0, {}), aim, False, None, shifts, (note,))
 
 
 def _kappa_lows(
-    scores: Scores, chance: NDArray[np.float64], readable: NDArray[np.bool_], seed: int
-) -> dict[int, float]:
-    """The lower end of κ among the accepted rows, by how many of the readable rows go to people, from few to many."""
-    if not readable.any():
-        return {}
-    order = np.flatnonzero(readable)[np.argsort(-chance[readable], kind="stable")]
-    cells = _cells(scores)[order]
-    shares, imaginary = row_shares(len(order), scores.groups_of(order), _RESAMPLES, np.random.default_rng(seed))
-    lows = {}
-    for to_people in np.unique(np.linspace(0, len(order) - 1, _CANDIDATES).astype(int)):
-        accepted = len(order) - to_people
-        drawn = (shares[:, :accepted] @ cells[:accepted].reshape(accepted, -1)).reshape(-1, *cells.shape[1:])
-        own = cells[:accepted].sum(axis=0)
-        by_chance = own.sum(axis=2)[:, :, None] * own.sum(axis=1)[:, None, :] / accepted**2
+    scores: Scores, certainties: NDArray[np.float64], ranking: Ranking, shifts: Mapping[str, float], seed: int
+) -> Iterator[tuple[float | None, float]]:
+    """Yield a least chance and the lower end of κ among the rows that its rule accepts, from many rows to few."""
+    rows = len(ranking.places)
+    if not rows:
+        return
+    cells = _cells(scores)[ranking.places]
+    labels = np.array(scores.labels)[ranking.places].tolist()
+    shares, imaginary = row_shares(rows, scores.groups_of(ranking.places), _RESAMPLES, np.random.default_rng(seed))
+    wanted = rows - np.linspace(0, rows - 1, _CANDIDATES).astype(int)
+    for end in dict.fromkeys(map(ranking.at_least, wanted)):
+        least = ranking.threshold(end)
+        accepted = certainties >= _least_probabilities(scores.task, least, shifts, labels)
+        counted = cells * accepted[:, None, None, None]
+        drawn = (shares @ counted.reshape(rows, -1)).reshape(-1, *cells.shape[1:])
+        own = counted.sum(axis=0)
+        by_chance = own.sum(axis=2)[:, :, None] * own.sum(axis=1)[:, None, :] / accepted.sum() ** 2
         tables = drawn + imaginary[:, None, None, None] * by_chance
         ordinal = scores.task.kind == "ordinal"
         found = kappas(tables.reshape(-1, *cells.shape[2:]), quadratic=ordinal).reshape(len(drawn), -1)
         defined = ~np.isnan(found).any(axis=0)
         if defined.any():
-            lows[int(to_people)] = float(np.percentile(found[:, defined].mean(axis=1), 2.5))
-    return lows
+            yield least, float(np.percentile(found[:, defined].mean(axis=1), 2.5))
+
+
+def _least_probabilities(
+    task: Task, least: float | None, shifts: Mapping[str, float], labels: Sequence[str]
+) -> NDArray[np.float64]:
+    """What a rule holds against each row's certainty, as `edgedistill_serve.score.judge` does."""
+    rule = ReviewRule() if least is None else _rule(task, least, shifts)
+    return np.array([rule.thresholds.get(label, rule.least_certainty) for label in labels])
 
 
 def _cells(scores: Scores) -> NDArray[np.float64]:
@@ -193,17 +217,13 @@ def _cells(scores: Scores) -> NDArray[np.float64]:
     return np.asarray(cells.reshape(-1, 1, labels, labels), dtype=np.float64)
 
 
-def _between(rising: NDArray[np.float64], to_people: int) -> float | None:
-    """The chance midway between the last row that goes to people and the first that does not; None where none goes."""
-    if to_people == 0:
-        return None
-    return float(rising[to_people - 1 : to_people + 1].mean()) if to_people < len(rising) else float(rising[-1])
-
-
-def _chosen(task: Task, aim: Aim, least: float | None, shifts: Mapping[str, float]) -> Choice:
+def _chosen(
+    task: Task, aim: Aim, least: float | None, shifts: Mapping[str, float], notes: tuple[str, ...] = ()
+) -> Choice:
     if least is None:
-        return Choice(aim=aim, met=True, label_shifts=shifts, notes=("No response needs a threshold to meet the aim.",))
-    return Choice(_rule(task, least, shifts), aim, True, least, shifts)
+        notes = (*notes, "No response needs a threshold to meet the aim.")
+        return Choice(aim=aim, met=True, label_shifts=shifts, notes=notes)
+    return Choice(_rule(task, least, shifts), aim, True, least, shifts, notes)
 
 
 def _rule(task: Task, least: float, shifts: Mapping[str, float]) -> ReviewRule:

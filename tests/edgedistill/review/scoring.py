@@ -1,5 +1,7 @@
 """Scores as a student would give them, made without one."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgedistill.review import TestScores, ValidationScores
@@ -36,3 +38,22 @@ def drawn(rows, *, sharpened=1.0, spread=2.2, seed=0, kind=ValidationScores, cut
 def locked(rows, **given):
     """The same as test rows."""
     return drawn(rows, kind=TestScores, **given)
+
+
+def tied(rows, *, seed=0, task=TASK, grouped=False, cut=(), kind=ValidationScores):
+    """Rows of five certainties, and the surer they are, the more often they are right."""
+    rng = np.random.default_rng(seed)
+    labels, levels = rng.integers(3, size=rows), rng.integers(5, size=rows)
+    codes = np.where(rng.random(rows) < 0.4 + 0.15 * levels, labels, rng.integers(3, size=rows))
+    groups = tuple(f"g{member}" for member in rng.integers(max(2, rows // 4), size=rows)) if grouped else None
+    logits = (np.eye(3)[labels] - 0.5) * levels[:, None]
+    thresholds = (0.5, 0.5, 0.5) if task.kind == "multilabel" else ()
+    names = [TASK.names[code] for code in codes]
+    return scores_of(logits, names, kind, cut=cut, groups=groups, task=task, thresholds=thresholds)
+
+
+def reordered(scores, order):
+    """The same rows in another order."""
+    told = {name: tuple(getattr(scores, name)[place] for place in order) for name in ("ids", "codes", "encoded")}
+    groups = scores.groups and tuple(scores.groups[place] for place in order)
+    return replace(scores, **told, groups=groups, logits=scores.logits[order])
