@@ -130,6 +130,18 @@ def test_a_stream_that_is_cut_short_is_asked_again(server, connect, waits):
     assert waits == [0.25, 0.5]
 
 
+def test_a_stream_that_the_server_ended_at_the_last_row_is_asked_again(server, connect, waits):
+    server.script = [lines(SCORE, {"error": "the server is draining", "ended": True}), lines(SCORE, SCORE)]
+    assert all(isinstance(result, Scored) for result in connect().score_stream("ab"))
+    assert waits == [0.25]
+
+
+def test_lines_that_say_nothing_are_no_answer(server, connect):
+    server.script = [Answer(200, b"\n\n", Content_Type="application/x-ndjson")]
+    with pytest.raises(StrangeAnswer):
+        list(connect().score_stream("ab"))
+
+
 def test_a_stream_that_is_cut_short_every_time_is_given_up(server, connect):
     server.script = [lines(SCORE)]
     with pytest.raises(Unreachable, match="the answer was cut short"):

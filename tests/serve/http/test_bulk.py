@@ -164,6 +164,7 @@ def test_a_line_that_drips_is_given_up(start, bundle):
             time.sleep(0.2)
             received += client.recv(4096) if received or time.monotonic() > until - 9.5 else b""
         assert b'"label"' in received
+        assert b'"ended":true' in received
 
 
 def test_a_draining_server_ends_the_stream_with_a_line_that_says_so(start, bundle):
@@ -181,3 +182,37 @@ def test_a_draining_server_ends_the_stream_with_a_line_that_says_so(start, bundl
     assert len(scored) >= 20
     assert all("label" in row for row in scored)
     assert "draining; this row and those after it were not scored" in last["error"]
+    assert last["ended"] is True
+
+
+def test_a_server_that_drains_does_not_wait_for_a_client_that_sends_nothing(start, bundle):
+    row = lines("the first")
+    with start(str(bundle.folder)) as server, server.connect() as client:
+        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(b"%x\r\n%s\r\n" % (len(row), row))
+        received = b""
+        while b"label" not in received:
+            received += client.recv(4096)
+        server.process.terminate()
+        client.settimeout(10)
+        while part := client.recv(4096):
+            received += part
+        assert server.process.wait(10) == 0
+    assert b"the server is draining; this row and those after it were not scored" in received
+    assert received.endswith(b"0\r\n\r\n")
+
+
+def test_a_server_that_drains_scores_the_rows_that_it_took(start, bundle):
+    texts = [f"{number} {'why because ' * 20_000}" for number in range(12)]
+    with start(str(bundle.folder), "--threads", "1") as server, server.connect() as client:
+        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        client.sendall(lines(*texts))
+        while server.metric("edgedistill_queue_taken") + server.metric("edgedistill_scores_total") < 12:
+            time.sleep(0.005)
+        server.process.terminate()
+        client.settimeout(30)
+        received = b""
+        while part := client.recv(65536):
+            received += part
+    assert received.count(b'"label"') == 12
+    assert received.count(b'"ended":true') == 1

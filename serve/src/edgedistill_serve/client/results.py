@@ -127,13 +127,15 @@ def read_lines(body: bytes, named: str, wanted: int) -> list[Result]:
         wanted: How many responses the window has.
 
     Raises:
-        CutShort: There are fewer lines, for the server went away or stopped.
+        CutShort: There are fewer lines, for the server went away, or one says that it stopped there.
         msgspec.DecodeError: The lines are no such answer.
     """
     if not body.endswith(b"\n") or body.count(b"\n") < wanted:
         raise CutShort
     model, _, version = named.rpartition("@")
     found = msgspec.json.Decoder(dict[str, Any]).decode_lines(body)
+    if any(item.get("ended") for item in found):
+        raise CutShort
     return _counted([_result(model, version, item) for item in found], wanted)
 
 

@@ -1,11 +1,13 @@
 r"""`POST /v1/score/bulk`: a line in, a line out, in the same order, as many as there are.
 
 At most ``bulk_rows`` rows of a request are held at a time. While they wait to be scored, or the client does not read,
-nothing more is read from it; a client must therefore read while it sends, as `curl -T -` does.
+nothing more is read from it; a client must therefore read while it sends, as `curl -T -` does. Where the request ends
+before its last row, because the server drains or the client is slow, the answer's last line is an error that says so.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import msgspec
@@ -27,7 +29,7 @@ _LARGEST_PART = 32 * 1024
 
 _MEND = "A line is a text in quotes, or an object with all inputs of the task."
 
-_Row = Pending | EdgeDistillError
+_Row = Pending | NoScore
 
 
 class BulkAnswer:
@@ -68,22 +70,43 @@ class BulkAnswer:
         """Queue every line, and at the end None."""
         limits = self._service.limits
         try:
-            async for line in read_lines(receive, limit=limits.body_bytes, seconds=limits.body_seconds):
-                await self._held.acquire()
-                self._rows.put_nowait(await self._submit(line))
+            async with self._until_draining():
+                async for line in read_lines(receive, limit=limits.body_bytes, seconds=limits.body_seconds):
+                    await self._held.acquire()
+                    self._rows.put_nowait(await self._submit(line))
         except (NotReady, TooSlow) as error:
             what = f"{error.what}; this row and those after it were not scored"
-            self._rows.put_nowait(type(error)(what, mend=error.mend))
+            self._rows.put_nowait(NoScore(str(type(error)(what, mend=error.mend)), ended=True))
         finally:
             self._rows.put_nowait(None)
 
+    @asynccontextmanager
+    async def _until_draining(self) -> AsyncIterator[None]:
+        """Do what is inside; when the server begins to drain, raise `NotReady`."""
+        loop = asyncio.get_running_loop()
+
+        async def end(clock: asyncio.Timeout) -> None:
+            await self._service.draining.wait()
+            clock.reschedule(loop.time())
+
+        try:
+            async with asyncio.timeout(None) as clock:
+                waiting = asyncio.create_task(end(clock))
+                try:
+                    yield
+                finally:
+                    waiting.cancel()
+        except TimeoutError:
+            self._service.check_ready()
+            raise
+
     async def _submit(self, line: bytes | RequestTooLarge) -> _Row:
         if isinstance(line, EdgeDistillError):
-            return line
+            return NoScore(str(line))
         try:
             row = self._scorer.readable(decode(line, what="line", mend=_MEND))
         except EdgeDistillError as error:
-            return error
+            return NoScore(str(error))
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -112,8 +135,8 @@ class BulkAnswer:
             yield bytes(part)
 
     async def _result(self, row: _Row) -> Score | NoScore:
-        if isinstance(row, EdgeDistillError):
-            return NoScore(str(row))
+        if isinstance(row, NoScore):
+            return row
         try:
             result = await self._service.outcome(row)
         except EdgeDistillError as error:

@@ -45,6 +45,7 @@ class Service:
         limits: The same.
         threads: The same.
         state: ``starting``, then ``ready``, then ``draining``.
+        draining: Set when the drain begins, for what waits for a client.
         models: The scorers, none while starting. A request that was taken keeps the one that it began with.
         queue: What waits to be scored.
     """
@@ -53,6 +54,7 @@ class Service:
         self.limits = limits
         self.threads = threads
         self.state: State = "starting"
+        self.draining = asyncio.Event()
         self.models = Catalogue()
         self.queue = ScoringQueue(limit=limits.queue, threads=threads, observe=observe)
 
@@ -74,6 +76,7 @@ class Service:
     def drain(self) -> None:
         """Refuse requests from now on; what was taken is scored."""
         self.state = "draining"
+        self.draining.set()
 
     @property
     def idle(self) -> bool:

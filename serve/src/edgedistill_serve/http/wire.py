@@ -65,10 +65,16 @@ class ScoredResponse(msgspec.Struct, frozen=True):
     tokens: int
 
 
-class NoScore(msgspec.Struct, frozen=True):
-    """Stands in the place of a score: why this response could not be scored."""
+class NoScore(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Stands in the place of a score: why this response could not be scored.
+
+    Attributes:
+        error: Why.
+        ended: Whether a bulk answer ends here: this row and those after it can be sent again.
+    """
 
     error: str
+    ended: bool = False
 
 
 # msgspec makes no schema of two types that only their fields tell apart.
