@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -72,9 +73,7 @@ def serve(
         KeyFileError: The key file cannot be used.
         EdgeDistillError: A bundle cannot be served; see `Bundle.load` and `Scorer`.
     """
-    # What is read from here on may be old by the time that the loop runs, which takes the signals then.
-    early: list[int] = []
-    signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
+    hangups = _Hangups()
     check_closed(address, has_keys=key_file is not None, is_open=is_open)
     metrics = Metrics()
     access = Access(() if key_file is None else read_keys(key_file), rate=limits.key_rate)
@@ -85,28 +84,12 @@ def serve(
     loading: list[asyncio.Task[None]] = []
     ended = threading.Event()
 
-    async def reload() -> None:
-        if key_file is not None:
-            try:
-                access.replace(read_keys(key_file))
-                _log.info("the keys were read again")
-            except EdgeDistillError as error:
-                _log.error("the keys stay as they are: %s", error)
-        await asyncio.wait(loading[:1])
-        if service.state == "ready":
-            await asyncio.to_thread(shelf.refresh, service.swap)
-
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         loading.append(loop.create_task(_load(service, shelf, default_model, server)))
-
-        def hang_up() -> None:
-            loading.append(loop.create_task(reload()))
-
-        loop.add_signal_handler(signal.SIGHUP, hang_up)
-        if early:
-            hang_up()
+        again = partial(_reload, loading[0], service, shelf, access, key_file)
+        hangups.act(loop, lambda: loading.append(loop.create_task(again())))
         if watched:
             loading.append(loop.create_task(asyncio.to_thread(_watch, loading[0], shelf, service, ended)))
         yield
@@ -138,6 +121,23 @@ def serve(
         task.result()
 
 
+class _Hangups:
+    """SIGHUP: one that comes before the loop runs is remembered, since what was read by then may be old."""
+
+    def __init__(self) -> None:
+        self._early = False
+        signal.signal(signal.SIGHUP, self._remember)
+
+    def act(self, loop: asyncio.AbstractEventLoop, on_hangup: Callable[[], object]) -> None:
+        """Act on SIGHUP from now on, and at once where one came before."""
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
+        if self._early:
+            on_hangup()
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the parameters are Python's
+        self._early = True
+
+
 async def _load(service: Service, shelf: Shelf, default: str | None, server: DrainingServer) -> None:
     try:
         service.open((await asyncio.to_thread(shelf.open)).scorers, default)
@@ -150,6 +150,21 @@ async def _load(service: Service, shelf: Shelf, default: str | None, server: Dra
     for scorer in service.models.scorers:
         manifest = scorer.bundle.manifest
         _log.info("ready: %s, version %s, %s", manifest.name, manifest.version, scorer.precision)
+
+
+async def _reload(
+    loaded: asyncio.Task[None], service: Service, shelf: Shelf, access: Access, key_file: Path | None
+) -> None:
+    """Read the keys anew, and the bundles too once they have been loaded."""
+    if key_file is not None:
+        try:
+            access.replace(read_keys(key_file))
+            _log.info("the keys were read again")
+        except EdgeDistillError as error:
+            _log.error("the keys stay as they are: %s", error)
+    await asyncio.wait([loaded])
+    if service.state == "ready":
+        await asyncio.to_thread(shelf.refresh, service.swap)
 
 
 def _watch(loaded: asyncio.Task[None], shelf: Shelf, service: Service, ended: threading.Event) -> None:
