@@ -33,7 +33,7 @@ shrinking.py    shrink_student(): a second student, taught by the first
 side_by_side.py the two beside each other
 """
 
-from edgedistill.student.backbone import backbone_folder
+from edgedistill.student.backbone import backbone_digests, backbone_folder
 from edgedistill.student.training import train_student
 from edgedistill.student.types import Epoch, Levers, TrainedStudent, TrainingProgress, Trial
 
@@ -43,6 +43,7 @@ __all__ = [
     "TrainedStudent",
     "TrainingProgress",
     "Trial",
+    "backbone_digests",
     "backbone_folder",
     "train_student",
 ]

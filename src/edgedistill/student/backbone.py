@@ -1,5 +1,6 @@
 """Where a pretrained model lies: in an installed package, in a folder, or on the Hugging Face Hub."""
 
+import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def backbone_folder(name: str, beside: Path) -> Path:
     if folder.exists() or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
         raise ProjectFileError(f"there is no folder {str(folder)!r}", where=_WHERE, mend=_CHOICES)
     return _downloaded(name)
+
+
+def backbone_digests(folder: Path) -> bytes:
+    """Return what a backbone is known by: the SHA-256 of its weights and settings, 32 bytes a file, joined by name."""
+    digests = []
+    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.json"))):
+        with file.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").digest())
+    return b"".join(digests)
 
 
 def _minilm() -> Path:

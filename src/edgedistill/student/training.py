@@ -15,6 +15,7 @@ from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.project.lora_section import LoraSection
 from edgedistill.project.sections import StudentSection
 from edgedistill.records.types import MixtureRow, ValidationRows
+from edgedistill.student.backbone import backbone_digests
 from edgedistill.student.checkpoint import beside, expect_replaceable, replacing
 from edgedistill.student.checks import check_rows, note_cut_rows
 from edgedistill.student.heads import note_other_task
@@ -143,9 +144,7 @@ def _fingerprint(
         [[dict(row.response.inputs), row.label] for row in validation],
     ]
     told.update(json.dumps(parts, sort_keys=True).encode())
-    for file in sorted((*backbone.glob("*.safetensors"), *backbone.glob("*.json"))):
-        with file.open("rb") as stream:
-            told.update(hashlib.file_digest(stream, "sha256").digest())
+    told.update(backbone_digests(backbone))
     return told.hexdigest()[:16]
 
 

@@ -6,7 +6,7 @@ work/ID/        checkpoints while the run is made
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from edgedistill.errors import RunError
-from edgedistill.records import MixtureRow
+from edgedistill.records import CodedResponse, MixtureRow
 from edgedistill.stages.folder import RunFolder, fingerprint
 from edgedistill.studies.material import Material
 from edgedistill.studies.settings import Settings, settings_for
@@ -106,15 +106,18 @@ def ident_of(plan: Plan, material: Material, settings: Settings) -> str:
             blocks,
             how,
             settings.protocol,
-            material.backbone,
-            [[row.response.id, row.label] for row in settings.chooses(material)],
-            {name: [[row.response.id, row.label] for row in rows] for name, rows in material.tests.items()},
-            material.task.names,
+            material.weights,
+            _coded(settings.chooses(material)),
+            {name: _coded(rows) for name, rows in material.tests.items()},
+            [material.task.kind, material.task.names, material.task.inputs],
             material.data,
-            *(["multilabel"] if material.task.kind == "multilabel" else []),
         ]
     )[:32]
 
 
 def _content(rows: Sequence[MixtureRow]) -> list[object]:
-    return [[row.id, row.label, dict(row.shares), dict(row.inputs)] for row in rows]
+    return [[row.id, row.source, row.label, dict(row.shares), dict(row.inputs)] for row in rows]
+
+
+def _coded(rows: Iterable[CodedResponse]) -> list[object]:
+    return [[row.response.id, row.label, dict(row.response.inputs)] for row in rows]

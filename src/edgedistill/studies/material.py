@@ -1,44 +1,25 @@
 """What a task offers to a study: its rows by source, the rows that choose, and the rows that judge.
 
 gather(study, entry, …) -> Material
-└── Taught      what one teacher made of the task's texts, and of test rows
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from edgedistill.errors import DataError, ProjectFileError
+from edgedistill.errors import ProjectFileError
 from edgedistill.mixture import drawn_ids, human_rows
-from edgedistill.project import Project, StudentSection, read_project
-from edgedistill.records import MixtureRow, Records, Response, TeacherLabel, TestRows, ValidationRows, read_records
-from edgedistill.records.codes import canonical_code
-from edgedistill.records.coding import Columns, folded, read_coded
+from edgedistill.project import StudentSection, read_project
+from edgedistill.records import MixtureRow, TestRows, ValidationRows, read_records
 from edgedistill.stages.folder import RunFolder
-from edgedistill.stages.label import read_labels_file
 from edgedistill.stages.run import Advance, Run
-from edgedistill.student import backbone_folder
+from edgedistill.student import backbone_digests, backbone_folder
 from edgedistill.studies.sections import Study, StudyTask
 from edgedistill.studies.synthetic import recorded_synthetic, written_synthetic
+from edgedistill.studies.teaching import Taught, Wants, teach
+from edgedistill.studies.transfer import read_transfer
 from edgedistill.studies.types import TestSet
-from edgedistill_serve.tables import read_rows
 from edgedistill_serve.task import Task
-
-
-@dataclass(frozen=True, slots=True)
-class Taught:
-    """What one teacher made of a task's texts.
-
-    Attributes:
-        responses: The texts that it was to code.
-        labels: What it made of them.
-        test: Its labels of rows of `test` and `transfer`, by id, as far as there are any.
-    """
-
-    responses: tuple[Response, ...]
-    labels: tuple[TeacherLabel, ...]
-    test: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -57,6 +38,7 @@ class Material:
         synthetic: By who wrote them; empty where the study needs none.
         student: How its students are trained, search and seeds aside.
         backbone: Where the pretrained model lies.
+        weights: Fingerprint of its files.
         positive: The label whose F1 is told, or None.
         data: Fingerprints of its files.
         notes: What a reader should know of its rows.
@@ -73,41 +55,10 @@ class Material:
     synthetic: Mapping[str, tuple[MixtureRow, ...]]
     student: StudentSection
     backbone: Path
+    weights: str
     positive: str | None
     data: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Wants:
-    """What a study needs beside human rows; no more than that is asked for, since answers cost.
-
-    Attributes:
-        teachers: How many teachers' labels.
-        named: Whose; empty: the first one's, or everybody's.
-        of_test: Whether these teachers code the test rows too.
-        synthetic: Whether synthetic rows are needed.
-        temperatures: At which they are written; empty: as the project says.
-    """
-
-    teachers: Literal["none", "one", "all"] = "none"
-    named: tuple[str, ...] = ()
-    of_test: bool = False
-    synthetic: bool = False
-    temperatures: tuple[float, ...] = ()
-
-    def choose(self, there: Sequence[str], task: str) -> tuple[str, ...]:
-        """Return which of a task's teachers are wanted.
-
-        Raises:
-            ProjectFileError: A teacher that is wanted is none of them.
-        """
-        if unknown := set(self.named) - set(there):
-            raise ProjectFileError(
-                f"the task {task!r} has no teacher {min(unknown)!r}", mend=f"It has {', '.join(there) or 'none'}."
-            )
-        chosen = self.named or tuple(there)
-        return chosen[:1] if self.teachers == "one" else chosen
 
 
 def gather(
@@ -147,17 +98,17 @@ def gather(
         )
     run = Run(project, records, RunFolder(study.run_folder / "material" / name), offline=offline, advance=advance)
     run = replace(run, say=lambda line: say(f"{name}: {line}"))
-    tests: dict[TestSet, TestRows] = {"test": records.splits.test, **_transfer(study, entry, project)}
-    texts = _texts(entry, records, tests)
-    judges = TestRows(tuple(row for rows in tests.values() for row in rows))
-    synthetic: dict[str, tuple[MixtureRow, ...]] = {}
+    tests: dict[TestSet, TestRows] = {"test": records.splits.test}
     notes = list(records.splits.notes)
-    if wants.synthetic and entry.synthetic:
-        for writer, file in entry.synthetic.items():
-            synthetic[writer], note = recorded_synthetic(study.folder / file, writer, project, records, judges)
-            notes.append(note)
-    elif wants.synthetic:
-        synthetic = written_synthetic(run, wants.temperatures)
+    if entry.transfer is not None:
+        tests["transfer"], note = read_transfer(study.folder / entry.transfer, project, records)
+        notes.append(note)
+    taught: dict[str, Taught] = {}
+    if wants.teachers != "none":
+        taught, note = teach(study, entry, run, tests, wants)
+        notes.append(note)
+    synthetic, told = _synthetic(study, entry, run, tests, wants) if wants.synthetic else ({}, ())
+    notes += told
     return Material(
         name=name,
         task=project.task.task,
@@ -165,19 +116,35 @@ def gather(
         codes={row.response.id: row.label for row in records.splits.train},
         groups={
             response.id: response.group
-            for response in (*records.splits.train.responses, *texts)
+            for response in (*records.splits.train.responses, *records.unlabelled)
             if response.group is not None
         },
         validation=_validation(records.splits.validation, study),
         tests=tests,
-        taught=_taught(study, entry, run, texts, wants) if wants.teachers != "none" else {},
+        taught=taught,
         synthetic=synthetic,
         student=project.student,
         backbone=backbone,
+        weights=backbone_digests(backbone).hex(),
         positive=entry.positive,
-        data=tuple(account.sha256 for account in records.accounts),
+        data=tuple(each.sha256 for each in records.accounts),
         notes=tuple(notes),
     )
+
+
+def _synthetic(
+    study: Study, entry: StudyTask, run: Run, tests: Mapping[TestSet, TestRows], wants: Wants
+) -> tuple[dict[str, tuple[MixtureRow, ...]], tuple[str, ...]]:
+    """Synthetic rows by who wrote them, apart from every row that judges, and the account of what no stage accounts."""
+    judges = TestRows(tuple(row for rows in tests.values() for row in rows))
+    if not entry.synthetic:
+        splits = replace(run.records.splits, test=judges)
+        return written_synthetic(replace(run, records=replace(run.records, splits=splits)), wants.temperatures), ()
+    found = {
+        writer: recorded_synthetic(study.folder / file, writer, run.project, run.records, judges)
+        for writer, file in entry.synthetic.items()
+    }
+    return {writer: rows for writer, (rows, _) in found.items()}, tuple(told for _, told in found.values())
 
 
 def _validation(rows: ValidationRows, study: Study) -> ValidationRows:
@@ -186,64 +153,3 @@ def _validation(rows: ValidationRows, study: Study) -> ValidationRows:
         return rows
     kept = drawn_ids((row.response.id for row in rows), study.validation, 0)
     return ValidationRows(tuple(row for row in rows if row.response.id in kept))
-
-
-def _transfer(study: Study, entry: StudyTask, project: Project) -> dict[TestSet, TestRows]:
-    if entry.transfer is None:
-        return {}
-    columns = Columns(project.task.task, project.data.group_by, project.data.max_characters)
-    coded = read_coded(entry.transfer.name, read_rows(study.folder / entry.transfer), columns)
-    return {"transfer": TestRows(tuple(row.coded for row in coded.rows))}
-
-
-def _texts(entry: StudyTask, records: Records, tests: Mapping[TestSet, TestRows]) -> tuple[Response, ...]:
-    """What the teacher is to code; nothing that also stands in a test set."""
-    texts = records.splits.train.responses if entry.texts == "train" else records.unlabelled
-    locked = {_whole(row.response) for rows in tests.values() for row in rows}
-    return tuple(response for response in texts if _whole(response) not in locked)
-
-
-def _whole(response: Response) -> tuple[str, ...]:
-    return tuple(folded(text) for text in response.inputs.values())
-
-
-def _taught(study: Study, entry: StudyTask, run: Run, texts: tuple[Response, ...], wants: Wants) -> dict[str, Taught]:
-    if not texts:
-        raise ProjectFileError(
-            "the project has no unlabelled responses for a teacher to code",
-            where=str(study.folder / entry.project),
-            mend="Put `texts: train` into the study's task, or give data.unlabelled.",
-        )
-    task = entry.name or run.project.name
-    if entry.labels:
-        chosen = wants.choose(tuple(entry.labels), task)
-        return {name: _recorded(study.folder / entry.labels[name], texts, run.project.task.task) for name in chosen}
-    panel = {teacher.called: teacher for teacher in run.panel}
-    chosen = wants.choose(tuple(panel), task)
-    test = run.records.splits.test.responses if wants.of_test else ()
-    labellings = run.ask_each([panel[name] for name in chosen], (*texts, *test), "study: {} codes responses")
-    return {name: _split(texts, labelling.labels) for name, labelling in labellings.items()}
-
-
-def _recorded(file: Path, texts: tuple[Response, ...], task: Task) -> Taught:
-    try:
-        labels = tuple(replace(row, label=canonical_code(row.label, task)) for row in read_labels_file(file))
-    except DataError as error:
-        raise DataError(error.what, where=error.where or str(file), mend=error.mend) from None
-    taught = _split(texts, labels)
-    if not taught.labels:
-        raise DataError(
-            "none of its ids is one of the texts that a teacher is to code",
-            where=str(file),
-            mend="`texts: train` or `texts: unlabelled` in the study's task says which texts these are.",
-        )
-    return taught
-
-
-def _split(texts: tuple[Response, ...], labels: tuple[TeacherLabel, ...]) -> Taught:
-    coded = {response.id for response in texts}
-    return Taught(
-        texts,
-        tuple(label for label in labels if label.id in coded),
-        {label.id: label.label for label in labels if label.id not in coded},
-    )

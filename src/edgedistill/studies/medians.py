@@ -1,11 +1,13 @@
 """Medians over tasks of `label-source`, and the two gaps that Pangakis and Wolken report."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from edgedistill.agreement import Estimate
 from edgedistill.studies.figures import Summary
+from edgedistill.studies.gains import gain_over
 from edgedistill.studies.kinds.label_source import TEACHER_ITSELF
+from edgedistill.studies.material import Material
 from edgedistill.studies.sections import LabelSourceSection
 from edgedistill.studies.sheets import Sheet, figure, told
 
@@ -13,7 +15,7 @@ PUBLISHED_HUMAN_GAP = 0.039
 PUBLISHED_TEACHER_GAP = 0.006
 
 
-def medians_sheet(found: Sequence[Summary], section: LabelSourceSection) -> Sheet:
+def medians_sheet(found: Sequence[Summary], section: LabelSourceSection, materials: Mapping[str, Material]) -> Sheet:
     """Return medians over tasks of F1, precision and recall of each condition, on the first test rows."""
     of_test = [each for each in found if each.first.scored.test == "test"]
     conditions = list(dict.fromkeys(each.first.plan.condition for each in of_test))
@@ -34,26 +36,30 @@ def medians_sheet(found: Sequence[Summary], section: LabelSourceSection) -> Shee
             f"human {largest}",
             f"teacher {largest}",
             f"a median of {PUBLISHED_HUMAN_GAP} over 14 tasks",
+            materials,
         ),
-        _gap(of_test, TEACHER_ITSELF, f"teacher {largest}", f"a median of {PUBLISHED_TEACHER_GAP}"),
+        _gap(of_test, TEACHER_ITSELF, f"teacher {largest}", f"a median of {PUBLISHED_TEACHER_GAP}", materials),
     )
     return Sheet("Medians over tasks", ("condition", "tasks", "F1", "precision", "recall"), tuple(rows), notes)
 
 
-def _gap(found: Sequence[Summary], better: str, worse: str, published: str) -> str:
+def _gap(found: Sequence[Summary], better: str, worse: str, published: str, materials: Mapping[str, Material]) -> str:
     """How much F1 one condition is above the other, task by task, beside the published median."""
     gaps: list[float] = []
-    for task in dict.fromkeys(each.first.plan.task for each in found):
-        scores = {each.first.plan.condition: each.f1 for each in found if each.first.plan.task == task}
-        one, other = scores.get(better), scores.get(worse)
-        if one and other:
-            gaps.append(one.value - other.value)
+    each: list[str] = []
+    for task, material in materials.items():
+        lines = {one.first.plan.condition: one.lines for one in found if one.first.plan.task == task}
+        if better not in lines or worse not in lines:
+            continue
+        gain = gain_over(lines[better], lines[worse], material)
+        if gain.f1:
+            gaps.append(gain.f1.value)
+            each.append(figure(gain.f1.value, signed=True) + (f" on {gain.part}" if gain.part else ""))
     what = f"F1 of {better!r} less F1 of {worse!r}"
     if not gaps:
         return f"{what}: no task has both."
-    each = ", ".join(figure(gap, signed=True) for gap in gaps)
     return (
-        f"{what}: median {figure(median(gaps), signed=True)} over {len(gaps)} tasks ({each}); "
+        f"{what}: median {figure(median(gaps), signed=True)} over {len(gaps)} tasks ({'; '.join(each)}); "
         f"Pangakis and Wolken (2024) report {published}."
     )
 

@@ -13,11 +13,12 @@ from edgedistill.studies.kinds.label_source import label_source_plans
 from edgedistill.studies.kinds.ratio import ratio_plans
 from edgedistill.studies.kinds.teachers import teachers_plans
 from edgedistill.studies.kinds.temperature import temperature_plans
-from edgedistill.studies.material import Material, Wants
+from edgedistill.studies.material import Material
 from edgedistill.studies.medians import medians_sheet
 from edgedistill.studies.plots import Curves, condition_plot, curve_plot, diversity_plot
 from edgedistill.studies.sections import Kind, RatioSection, Study
 from edgedistill.studies.sheets import Sheet, told
+from edgedistill.studies.teaching import Wants
 from edgedistill.studies.types import Plan
 
 Materials = Mapping[str, Material]
@@ -192,7 +193,7 @@ RECIPES: Mapping[Kind, Recipe] = {
         lambda study: Wants(teachers="one", named=_one(study.label_source.taught_by), of_test=True),
         _label_source,
         lambda study, found, _: {"label-source.svg": condition_plot(found, f"{study.name}: human and teacher labels")},
-        lambda study, found, _: [medians_sheet(found, study.label_source)],
+        lambda study, found, materials: [medians_sheet(found, study.label_source, materials)],
     ),
     "ratio": Recipe(lambda _: Wants(synthetic=True), _ratio, _ratio_files),
     "temperature": Recipe(

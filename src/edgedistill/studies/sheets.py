@@ -11,6 +11,7 @@ from edgedistill.agreement import Estimate
 from edgedistill.mixture.quotas import SOURCES
 from edgedistill.records.types import Source
 from edgedistill.studies.figures import Summary
+from edgedistill.studies.gains import Gain
 from edgedistill.studies.sections import Kind, Protocol
 from edgedistill.studies.settings import LEAK
 from edgedistill.studies.types import Line, Plan
@@ -176,9 +177,13 @@ def _condition(found: Summary, sources: Sequence[Source]) -> tuple[str, ...]:
         figure(found.spread) if found.spread is not None else "",
         told(found.kappa),
         figure(found.auc) if found.auc is not None else "",
-        told(found.gain, signed=True) if found.gain else "",
+        _gain(found.gain) if found.gain else "",
         ("block 0" if block else plan.reference) if found.gain else "",
     )
+
+
+def _gain(gain: Gain) -> str:
+    return f"{told(gain.macro_f1, signed=True)}{f' on {gain.part}' if gain.part else ''}"
 
 
 def told(estimate: Estimate | None, *, signed: bool = False) -> str:

@@ -1,6 +1,5 @@
 """Synthetic rows: recorded in a file, or written by the project's teacher; screened the same way."""
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from edgedistill.records import MixtureRow, Records, TestRows
 from edgedistill.records.coding import Columns, read_coded
 from edgedistill.stages.generate import generate, read_synthetic
 from edgedistill.stages.run import Run
+from edgedistill.studies.texts import account
 from edgedistill_serve.tables import read_rows
 
 
@@ -63,10 +63,8 @@ def recorded_synthetic(
         )
         for sample in screened.kept
     )
-    reasons = Counter(row.reason for row in coded.set_aside)
-    reasons.update(str(removed.reason) for removed in screened.removed)
-    aside = "".join(f" + {n} set aside ({reason})" for reason, n in reasons.items())
-    return kept, f"{file.name}: {coded.read} synthetic rows read = {len(kept)} used{aside}"
+    reasons = [*(row.reason for row in coded.set_aside), *(str(removed.reason) for removed in screened.removed)]
+    return kept, account(file.name, "synthetic rows", coded.read, len(kept), reasons)
 
 
 def _lineage(file: Path, sample: Sample, values: dict[str, str]) -> dict[str, str]:

@@ -3,9 +3,10 @@
 from edgedistill.mixture import human_rows
 from edgedistill.project import StudentSection
 from edgedistill.records import CodedResponse, MixtureRow, Response, TeacherLabel, TestRows, TrainRows, ValidationRows
-from edgedistill.studies.material import Material, Taught
+from edgedistill.studies.material import Material
 from edgedistill.studies.sections import StudyStudent
 from edgedistill.studies.settings import Settings
+from edgedistill.studies.teaching import Taught
 from edgedistill_serve.task import Label, Task
 
 NAMES = ("yes", "no")
@@ -63,6 +64,7 @@ def material(human=60, test=20, **given):
         "synthetic": {"gpt": synthetic("gpt", 300)},
         "student": StudentSection(),
         "backbone": "minilm",
+        "weights": "sha",
         "positive": None,
         "data": ("sha",),
         "notes": (),

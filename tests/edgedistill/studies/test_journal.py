@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from edgedistill.project import MixSection
+from edgedistill.records import TestRows, ValidationRows
 from edgedistill.studies.journal import Journal, ident_of
 from edgedistill.studies.kinds.drawing import Draw, plan_of
 from edgedistill.studies.types import Outcome, Point, Scored
 
 from ...processes import Process
-from .materials import material, settings
+from .materials import coded, material, settings
 
 
 def plan(task, seed=0, human=20, condition="a"):
@@ -34,10 +35,45 @@ def test_what_a_study_calls_a_run_does_not_count():
         {"how": settings("as-published")},
         {"how": settings(steps=7)},
         {"task": material(test=22)},
+        {"task": material(weights="another sha")},
     ],
 )
 def test_what_decides_the_outcome_counts(other):
     assert ident() != ident(**other)
+
+
+def retold(rows):
+    """The same rows with other texts under the same ids and codes."""
+    return tuple(
+        replace(row, response=replace(row.response, inputs={"response": f"{row.response.text}, retold"}))
+        for row in rows
+    )
+
+
+@pytest.mark.parametrize("name", ["test", "transfer"])
+def test_the_texts_that_judge_count(name):
+    rows = coded("x", 6)
+    before, after = (
+        material(tests={"test": TestRows(coded("t", 6)), name: TestRows(judges)}) for judges in (rows, retold(rows))
+    )
+    assert ident(before) != ident(after)
+
+
+def test_the_texts_that_choose_count():
+    rows = coded("v", 6)
+    before, after = (material(validation=ValidationRows(chosen)) for chosen in (rows, retold(rows)))
+    assert ident(before) != ident(after)
+
+
+def test_a_backbone_is_known_by_its_files_and_not_by_where_it_lies():
+    assert ident(material(backbone="here")) == ident(material(backbone="there"))
+
+
+def test_labels_of_a_teacher_that_is_never_wrong_are_still_not_human_codes():
+    task = material()
+    by_human = plan(task)
+    by_teacher = replace(by_human, rows=tuple(replace(row, source="teacher") for row in by_human.rows))
+    assert ident_of(by_human, task, settings()) != ident_of(by_teacher, task, settings())
 
 
 def test_a_soft_label_counts():
@@ -65,6 +101,7 @@ def test_a_damaged_outcome_counts_as_not_done(tmp_path, harm):
 HOLDS = """
 import sys, time
 from pathlib import Path
+from edgedistill.records import TestRows, ValidationRows
 from edgedistill.studies.journal import Journal
 with Journal(Path(sys.argv[1])).claimed("id") as work:
     (work / "left").write_text("over")

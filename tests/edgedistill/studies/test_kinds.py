@@ -1,6 +1,7 @@
 """What each kind of study runs is decided before anything is trained."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from edgedistill.studies.sections import (
     TeachersSection,
     TemperatureSection,
 )
+from edgedistill.studies.teaching import Taught
 
 from .materials import coded, labelled, material, synthetic
 
@@ -156,6 +158,30 @@ def test_a_threshold_stands_beside_as_many_rows_of_the_same_draw():
         ids = {row.id for row in all_rows.rows}
         assert len(kept.rows) == len(others.rows) < len(ids) == 40
         assert {row.id for row in (*kept.rows, *others.rows)} <= ids
+
+
+def test_a_text_with_a_human_code_is_not_learnt_under_the_teachers_label_as_well():
+    for plans in consistency(human=20, rows=40).values():
+        for plan in plans:
+            assert len({row.id for row in plan.rows}) == len(plan.rows)
+    assert Counter(row.source for row in plan.rows)["human"] == 20
+
+
+def test_nor_is_another_row_with_the_same_text():
+    rows = coded("h", 60)
+    task = material()
+    twins = tuple(
+        replace(row.response, id=f"n{place}", inputs={"response": row.response.text.upper()})
+        for place, row in enumerate(rows)
+    )
+    labels = tuple(replace(label, id=f"n{place}") for place, label in enumerate(task.taught["gpt"].labels))
+    found = consistency(replace(task, taught={"gpt": Taught(twins, labels, {})}), human=20)
+    assert {len(plan.rows) for plan in found["all labels"]} == {60}
+
+
+def test_too_few_rows_beside_the_human_ones_are_told():
+    found = consistency(human=20, rows=50)
+    assert {plan.missing for plan in found["all labels"]} == {"the training set lacks 10 of the 50 teacher rows"}
 
 
 def test_what_is_kept_says_how_often_it_agrees_with_the_human_codes():

@@ -59,7 +59,7 @@ def test_a_condition_gains_over_another_on_the_same_resampled_rows():
     worse, task = lines("worse", ["a"] * 20)
     same, _ = lines("better", CODES, reference="worse")
     _, better = summaries([*worse, *same], {"toy": task})
-    assert better.gain.low > 0
+    assert better.gain.macro_f1.low > 0
 
 
 @pytest.fixture

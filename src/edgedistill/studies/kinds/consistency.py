@@ -1,7 +1,7 @@
 """Less consistent labels are left out: Borchers et al. 2025 (arXiv 2501.09126), experiment 3, over thresholds.
 
 A filter also makes the training set smaller. Each filtered set therefore stands beside as many rows of the same draw
-that were taken whatever their consistency.
+that were taken whatever their consistency. A text that a seed draws for its human code is none of its filtered rows.
 """
 
 from collections import Counter
@@ -18,6 +18,7 @@ from edgedistill.studies.kinds.drawing import Draw, plan_of
 from edgedistill.studies.kinds.ratio import in_blocks
 from edgedistill.studies.material import Material
 from edgedistill.studies.sections import ConsistencySection, RatioSection
+from edgedistill.studies.texts import whole
 from edgedistill.studies.types import Fact, Plan
 
 UNFILTERED = "all labels"
@@ -61,9 +62,10 @@ def consistency_plans(
     there = _rows_to_filter(material, section)
     for seed in seeds:
         first = _human(material, section.human, seed)
-        wanted = len(there) if section.rows == "all" else section.rows
-        chosen = drawn_ids((row.id for row in there), wanted, seed)
-        drawn = [row for row in there if row.id in chosen]
+        offered = _apart(there, first.rows)
+        wanted = len(offered) if section.rows == "all" else section.rows
+        chosen = drawn_ids((row.id for row in offered), wanted, seed)
+        drawn = [row for row in offered if row.id in chosen]
         if len(drawn) < wanted:
             lacks = f"the training set lacks {wanted - len(drawn)} of the {wanted} {section.of} rows"
             first = replace(first, missing=first.missing or lacks)
@@ -106,6 +108,12 @@ def _human(material: Material, rows: int, seed: int) -> Plan:
     if not rows:
         return Plan(material.name, "", "fine-tuned", seed)
     return plan_of(material, "", seed, Draw({"human": material.human}, MixSection(human=rows, teacher=0)), {})
+
+
+def _apart(there: Sequence[MixtureRow], human: Sequence[MixtureRow]) -> list[MixtureRow]:
+    """Without the texts that a student learns from human codes: it is shown no text under two labels."""
+    ids, texts = {row.id for row in human}, {whole(row.inputs) for row in human}
+    return [row for row in there if row.id not in ids and whole(row.inputs) not in texts]
 
 
 def removed_rows(material: Material, section: ConsistencySection) -> Iterator[Removed]:
