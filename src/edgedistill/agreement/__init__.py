@@ -9,7 +9,7 @@ paired.py         compare(), change(): two codings of the same rows against a th
 mcnemar.py        mcnemar(): is one of two codings right more often?
 probabilities.py  probability_figures(): AUC, Brier score, log loss, calibration error, reliability
 subgroups.py      subgroups(): agreement and mean difference per group of learners
-prevalence.py     prevalence(), set_prevalence(): class shares corrected for error rates
+prevalence.py     prevalence(): class shares corrected for error rates
 statistics.py     statistics of many confusion matrices at once
 label_sets.py     of a multilabel task: which labels hold, and statistics of them
 set_measuring.py  agreement() of a multilabel task
@@ -26,7 +26,7 @@ from edgedistill.agreement.ceiling import BesideHumans, Ceiling, CoderPair, ceil
 from edgedistill.agreement.mcnemar import McNemar, mcnemar
 from edgedistill.agreement.measuring import agreement
 from edgedistill.agreement.paired import Change, Comparison, change, compare
-from edgedistill.agreement.prevalence import Prevalence, prevalence, set_prevalence
+from edgedistill.agreement.prevalence import Prevalence, prevalence
 from edgedistill.agreement.probabilities import Probabilities, ReliabilityBin, probability_figures
 from edgedistill.agreement.subgroups import Subgroup, subgroups
 from edgedistill.agreement.table import agreement_table
@@ -58,6 +58,5 @@ __all__ = [
     "mcnemar",
     "prevalence",
     "probability_figures",
-    "set_prevalence",
     "subgroups",
 ]

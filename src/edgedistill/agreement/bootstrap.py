@@ -8,6 +8,7 @@ again would give an interval without width: of a single group the rows are drawn
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -29,6 +30,7 @@ __all__ = [
     "resample_confusions",
     "row_shares",
     "row_weights",
+    "shared_cells",
 ]
 
 INTERVAL = (2.5, 97.5)
@@ -75,11 +77,32 @@ def resample_cells(
     """
     if groups is None or len(set(groups)) < 2:
         return rng.multinomial(len(cells), np.bincount(cells, minlength=count) / len(cells), size=resamples)
-    members = _members(len(cells), groups)
-    ones = np.ones(len(cells), dtype=np.int64)
-    of_group = coo_array((ones, (cells, members)), shape=(count, int(members.max()) + 1)).tocsr()
+    of_group = _cells_of_groups(cells, count, groups)
     summed = [np.asarray(of_group @ times.T) for times in _times_drawn(of_group.shape[1], resamples, rng)]
     return np.concatenate(summed, axis=1).T.astype(np.int64)
+
+
+def shared_cells(
+    cells: Counts, count: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator
+) -> Values:
+    """Draw what each row counts, exponentially with a mean of 1, and sum it by cell.
+
+    That is the Bayesian bootstrap (Rubin 1981), as `row_shares` draws it.
+
+    Args:
+        cells: Per row the cell that it counts in, from 0.
+        count: How many cells there are.
+        groups: What each row belongs to; rows of a group count alike. None, or one group: every row by itself.
+        resamples: How often to draw.
+        rng: Where chance comes from.
+
+    Returns:
+        Sums (resamples, count).
+    """
+    if groups is None or len(set(groups)) < 2:
+        return rng.gamma(np.bincount(cells, minlength=count), size=(resamples, count))
+    of_group = _cells_of_groups(cells, count, groups)
+    return np.asarray((of_group @ rng.exponential(size=(of_group.shape[1], resamples))).T, dtype=np.float64)
 
 
 def row_weights(rows: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator) -> Iterator[Counts]:
@@ -103,6 +126,13 @@ def row_shares(
     members = _members(rows, groups)
     drawn = rng.exponential(size=(resamples, int(members.max()) + 2))
     return drawn[:, members], drawn[:, -1]
+
+
+def _cells_of_groups(cells: Counts, count: int, groups: Sequence[str]) -> Any:
+    """A sparse array (cells, groups) of the rows in each."""
+    members = _members(len(cells), groups)
+    ones = np.ones(len(cells), dtype=np.int64)
+    return coo_array((ones, (cells, members)), shape=(count, int(members.max()) + 1)).tocsr()
 
 
 def _members(rows: int, groups: Sequence[str] | None) -> Counts:

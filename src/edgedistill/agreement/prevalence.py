@@ -4,25 +4,35 @@ A classifier that confuses labels counts them wrongly even over a million respon
 from coded rows, the counts can be corrected: the observed shares are the true shares times the rates, q = Mᵀ p with
 M[i][j] the share of reference label i that is coded j, so p solves that system. For two labels this is Rogan & Gladen's
 estimator (1978, doi:10.1093/oxfordjournals.aje.a112510): p = (q + specificity - 1) / (sensitivity + specificity - 1).
+Responses whose code is known are counted with it: (known counts + corrected counts of the others) / all.
 
-It fails, and says so, where the rates say nothing: a label has no coded row, or the classifier tells labels apart no
-better than chance (M cannot be inverted). It is wrong, and cannot say so, where the rates of the coded rows are not
-those of the responses: other questions, other learners, or rows that the classifier was trained on.
+The interval draws what each response and each coded row counts (`shared_cells`), coded rows of a group alike. To each
+label's count, and to each cell of a reference label, it adds a mass with a mean of 1 / labels, so that shares and rates
+are drawn as from the posterior under a Dirichlet(1 / labels) prior, for two labels Jeffreys' (Berger, Bernardo & Sun
+2015, doi:10.1214/14-BA935). Without it ten rows without a mistake would say that there never is one.
+
+It fails, and says so, where the rates say nothing: a label has no coded row, all coded rows belong to one group, or the
+classifier tells labels apart no better than chance (M cannot be inverted). It is wrong, and cannot say so, where the
+rates of the coded rows are not those of the responses: other questions, other learners, or rows that the classifier was
+trained on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from edgedistill.agreement.bootstrap import estimate
+from edgedistill.agreement.bootstrap import confusion_of, estimate, shared_cells
+from edgedistill.agreement.checking import check_groups, check_lengths, indices
+from edgedistill.agreement.label_sets import held_labels
 from edgedistill.agreement.statistics import Counts, Values
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
+from edgedistill_serve.task import Task
 
 _LARGEST_CONDITION = 1e6
-_FEWEST_SOLVED = 0.5
+_FEWEST_SOLVED = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +44,13 @@ class Prevalence:
         error_rates_from: Coded rows that the error rates come from.
         method: ``Rogan-Gladen`` for two labels and for each label of a multilabel task, else ``confusion matrix
             inverted``.
-        observed: By label the share of the classifier's labels; its interval is of the counting alone.
+        observed: By label the share of the known codes and the classifier's; its interval is of the counting alone.
         corrected: By label the corrected share; its interval is of the counting and of the error rates. None where the
             correction fails; of a multilabel task, labels for which it fails are left out.
-        clipped: Whether a corrected share fell outside [0, 1]; it is then moved to the edge. The shares sum to 1, but
-            for a multilabel task.
+        clipped: Whether a corrected share of the responses that the classifier coded fell outside [0, 1]; it is then
+            moved to the edge. The shares sum to 1, but for a multilabel task.
         fails: Why there is no correction, or of which labels there is none, else None.
+        known: Responses that were counted with a code that is known; the classifier coded the others.
     """
 
     rows: int
@@ -49,109 +60,158 @@ class Prevalence:
     corrected: Mapping[str, Estimate] | None
     clipped: bool
     fails: str | None
+    known: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain dicts, numbers and None, ready for JSON; the keys are the attributes' names."""
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Case:
+    """Shares of a few labels: those of a task, or of a multilabel task whether one label holds.
+
+    Attributes:
+        names: The labels.
+        known: Responses by the code that is known, (labels,).
+        scored: The other responses by the classifier's label, (labels,).
+        reference: Per coded row the label that counts as right.
+        coded: Per coded row the classifier's.
+    """
+
+    names: Sequence[str]
+    known: Counts
+    scored: Counts
+    reference: Counts
+    coded: Counts
+
+
 def prevalence(
-    observed: Mapping[str, int],
-    confusion: Sequence[Sequence[int]],
+    scored: Sequence[str],
+    reference: Sequence[str],
+    coded: Sequence[str],
+    task: Task,
     *,
+    known: Sequence[str] = (),
+    groups: Sequence[str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Prevalence:
-    """Correct the counts of a classifier's labels for its error rates.
+    """Correct a classifier's labels for its error rates; of a multilabel task each label by itself.
 
-    The 95 % percentile bootstrap interval draws the responses and the coded rows of each reference label anew.
+    The 95 % interval is the percentile interval of the resamples that the module describes.
 
     Args:
-        observed: By label, in the confusion's order, how many responses the classifier gave it; at least one in all.
-        confusion: Row counts of the coded rows, ``[i][j]`` those with reference label *i* coded as label *j*.
+        scored: The classifier's label per response.
+        reference: The label per coded row that counts as right; at least one row.
+        coded: The classifier's label per coded row.
+        task: Its labels are the only ones in all of these.
+        known: The codes of further responses, which are known.
+        groups: What each coded row belongs to; the rows of a group count alike. None: every row stands for itself.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
     Raises:
-        DataError: No responses, or a confusion that is not labels by labels.
+        DataError: No responses; as `agreement` says.
     """
-    names, counts, coded = list(observed), np.array(list(observed.values())), np.array(confusion)
-    if coded.shape != (len(names), len(names)):
-        raise DataError(f"{len(names)} labels want a confusion of {len(names)} by {len(names)}")
-    if counts.sum() < 1:
+    check_lengths(reference, coded=coded)
+    check_groups(len(reference), groups, resamples)
+    if not scored and not known:
         raise DataError("there are no responses whose shares could be told")
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
-    shares = drawn / counts.sum()
-    corrected, clipped, fails = _corrected(names, counts / counts.sum(), coded, shares, rng)
+    found = [
+        _prevalence(case, groups, resamples, np.random.default_rng(seed))
+        for case in _cases(scored, known, reference, coded, task)
+    ]
+    return _together(task.names, found) if task.kind == "multilabel" else found[0]
+
+
+def _cases(
+    scored: Sequence[str], known: Sequence[str], reference: Sequence[str], coded: Sequence[str], task: Task
+) -> list[_Case]:
+    codings = {"scored": scored, "known": known, "reference": reference, "coded": coded}
+    if task.kind != "multilabel":
+        places = {name: indices(coding, task, name) for name, coding in codings.items()}
+        return [_case(task.names, **places)]
+    held = {name: held_labels(coding, task, name).astype(np.int64) for name, coding in codings.items()}
+    return [
+        _case((f"not {label}", label), **{name: of[:, place] for name, of in held.items()})
+        for place, label in enumerate(task.names)
+    ]
+
+
+def _case(names: Sequence[str], scored: Counts, known: Counts, reference: Counts, coded: Counts) -> _Case:
+    known, scored = (np.bincount(each, minlength=len(names)) for each in (known, scored))
+    return _Case(names, known, scored, reference, coded)
+
+
+def _together(labels: Sequence[str], found: Sequence[Prevalence]) -> Prevalence:
+    """What is told of a multilabel task, from what is of each of its labels."""
+    by_label = dict(zip(labels, found, strict=True))
+    corrected = {label: each.corrected[label] for label, each in by_label.items() if each.corrected}
+    return replace(
+        found[0],
+        observed={label: each.observed[label] for label, each in by_label.items()},
+        corrected=corrected or None,
+        clipped=any(each.clipped for each in found),
+        fails="; ".join(f"{label}: {each.fails}" for label, each in by_label.items() if each.fails) or None,
+    )
+
+
+def _prevalence(case: _Case, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator) -> Prevalence:
+    labels = len(case.names)
+    known, scored = (_counts(each, resamples, rng) for each in (case.known, case.scored))
+    corrected, clipped, fails = _corrected(case, known, scored, groups, rng)
     return Prevalence(
-        rows=int(counts.sum()),
-        error_rates_from=int(coded.sum()),
-        method="Rogan-Gladen" if len(names) == 2 else "confusion matrix inverted",
-        observed=_told(names, counts / counts.sum(), shares),
+        rows=int(case.known.sum() + case.scored.sum()),
+        error_rates_from=len(case.reference),
+        method="Rogan-Gladen" if labels == 2 else "confusion matrix inverted",
+        observed=_told(case.names, known + scored),
         corrected=corrected,
         clipped=clipped,
         fails=fails,
+        known=int(case.known.sum()),
     )
 
 
-def set_prevalence(
-    observed: Mapping[str, int],
-    rows: int,
-    tables: Mapping[str, Sequence[Sequence[int]]],
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Prevalence:
-    """Correct how often each label of a multilabel task is given, each by itself.
-
-    Args:
-        observed: By label, how many responses the classifier gave it.
-        rows: How many responses there are, at least one.
-        tables: By label row counts of the coded rows, ``[in the reference][in the coding]``.
-        resamples: Bootstrap resamples, at least 1.
-        seed: Of the resampling.
-
-    Raises:
-        DataError: As `prevalence` says.
-    """
-    found = {
-        label: prevalence({f"not {label}": rows - count, label: count}, tables[label], resamples=resamples, seed=seed)
-        for label, count in observed.items()
-    }
-    fails = "; ".join(f"{label}: {each.fails}" for label, each in found.items() if each.fails)
-    corrected = {label: each.corrected[label] for label, each in found.items() if each.corrected}
-    return Prevalence(
-        rows=rows,
-        error_rates_from=max(each.error_rates_from for each in found.values()),
-        method="Rogan-Gladen",
-        observed={label: each.observed[label] for label, each in found.items()},
-        corrected=corrected or None,
-        clipped=any(each.clipped for each in found.values()),
-        fails=fails or None,
-    )
+def _counts(own: Counts, resamples: int, rng: np.random.Generator) -> Values:
+    """Return counts of labels (1 + resamples, labels): their own, then as they may be."""
+    mass = 1 / len(own) if own.any() else 0
+    return np.concatenate([own[None], rng.gamma(own + mass, size=(resamples, len(own)))])
 
 
 def _corrected(
-    names: Sequence[str], shares: Values, coded: Counts, drawn: Values, rng: np.random.Generator
+    case: _Case, known: Values, scored: Values, groups: Sequence[str] | None, rng: np.random.Generator
 ) -> tuple[dict[str, Estimate] | None, bool, str | None]:
-    support = coded.sum(axis=1)
-    if absent := [name for name, rows in zip(names, support, strict=True) if not rows]:
+    """Correct counts (1 + resamples, labels), of which the first are the responses' own."""
+    labels = len(case.names)
+    if not case.scored.any():
+        return _told(case.names, known), False, None
+    counts = confusion_of(case.reference, case.coded, labels)
+    support = counts.sum(axis=1)
+    if absent := [name for name, rows in zip(case.names, support, strict=True) if not rows]:
         return None, False, f"no coded row has the label {', '.join(absent)}, so its error rates are unknown"
-    rates = coded / support[:, None]
+    if groups is not None and len(set(groups)) == 1:
+        return None, False, "all coded rows belong to one group, which says nothing of the error rates on others"
+    rates = counts / support[:, None]
     if not _tells_apart(rates[None])[0]:
         return None, False, "the coded rows do not show that the classifier tells the labels apart better than chance"
-    solved = np.linalg.solve(rates.T, shares)
-    redrawn_rows = [
-        rng.multinomial(rows, rate, size=len(drawn)) / rows for rows, rate in zip(support, rates, strict=True)
-    ]
-    resampled = np.stack(redrawn_rows, axis=1)
-    usable = _tells_apart(resampled)
+    redrawn = _redrawn(case, groups, len(scored) - 1, rng)
+    usable = _tells_apart(redrawn)
     if usable.mean() < _FEWEST_SOLVED:
-        return None, False, "too few coded rows: most resamples of them cannot tell the labels apart"
-    redrawn = np.linalg.solve(resampled[usable].swapaxes(1, 2), drawn[usable][:, :, None])[:, :, 0]
-    clipped = bool((solved < 0).any() or (solved > 1).any())
-    return _told(names, _as_shares(solved[None])[0], _as_shares(redrawn)), clipped, None
+        return None, False, "too few coded rows: many resamples of them cannot tell the labels apart"
+    kept = np.concatenate([[True], usable])
+    solved = _solved(np.concatenate([rates[None], redrawn[usable]]), scored[kept])
+    clipped = bool((solved[0] < 0).any())
+    return _told(case.names, known[kept] + _inside(solved)), clipped, None
+
+
+def _redrawn(case: _Case, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator) -> Values:
+    """Return error rates (resamples, labels, labels) as they may be, given the coded rows."""
+    labels = len(case.names)
+    cells = case.reference * labels + case.coded
+    drawn = shared_cells(cells, labels**2, groups, resamples, rng).reshape(-1, labels, labels)
+    mass = drawn + rng.gamma(1 / labels, size=drawn.shape)
+    return np.asarray(mass / mass.sum(axis=2, keepdims=True), dtype=np.float64)
 
 
 def _tells_apart(rates: Values) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -159,10 +219,24 @@ def _tells_apart(rates: Values) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return np.asarray((np.linalg.det(rates) > 0) & (np.linalg.cond(rates) < _LARGEST_CONDITION))
 
 
-def _as_shares(solved: Values) -> Values:
-    inside = np.clip(solved, 0, 1)
-    return np.asarray(inside / inside.sum(axis=1, keepdims=True), dtype=np.float64)
+def _solved(rates: Values, scored: Values) -> Values:
+    """Return the true counts (n, labels) that rates (n, labels, labels) turn into the scored ones."""
+    return np.asarray(np.linalg.solve(rates.swapaxes(1, 2), scored[:, :, None])[:, :, 0], dtype=np.float64)
 
 
-def _told(names: Sequence[str], values: Values, resampled: Values) -> dict[str, Estimate]:
-    return {name: estimate(float(values[place]), resampled[:, place]) for place, name in enumerate(names)}
+def _inside(solved: Values) -> Values:
+    """Move counts below 0 to 0, and lessen the others so that the sum stays."""
+    above = np.maximum(solved, 0)
+    return np.asarray(above * solved.sum(axis=1, keepdims=True) / above.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _told(names: Sequence[str], counts: Values) -> dict[str, Estimate]:
+    """From counts (1 + resamples, labels), of which the first are the figures themselves, to shares."""
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    found = {name: estimate(float(shares[0, place]), shares[1:, place]) for place, name in enumerate(names)}
+    # Of a label that never occurs the mass alone is drawn, always above 0: Jeffreys' interval then begins at 0, and
+    # ends at 1 of one that always does (Brown, Cai & DasGupta 2001, doi:10.1214/ss/1009213286).
+    return {
+        name: Estimate(each.value, min(each.low, each.value), max(each.high, each.value))
+        for name, each in found.items()
+    }

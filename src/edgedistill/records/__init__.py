@@ -1,10 +1,11 @@
 """The rows of a project: read strictly, split without leaks, every one accounted for."""
 
-from edgedistill.records.reading import Account, Records, read_records, read_responses
+from edgedistill.records.reading import Account, Records, read_population, read_records, read_responses
 from edgedistill.records.splitting import Splits
 from edgedistill.records.types import (
     CodedResponse,
     MixtureRow,
+    Population,
     Response,
     SetAside,
     TeacherLabel,
@@ -17,6 +18,7 @@ __all__ = [
     "Account",
     "CodedResponse",
     "MixtureRow",
+    "Population",
     "Records",
     "Response",
     "SetAside",
@@ -25,6 +27,7 @@ __all__ = [
     "TestRows",
     "TrainRows",
     "ValidationRows",
+    "read_population",
     "read_records",
     "read_responses",
 ]

@@ -1,14 +1,17 @@
 """All rows of a project, read once: splits of the coded ones, the ones to label, and an account of every row."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 
 from edgedistill.errors import DataError
 from edgedistill.project.sections import Project
 from edgedistill.records.coding import Columns, Reading, folded, read_coded, read_reviewed, read_uncoded
 from edgedistill.records.splitting import Splits, split_rows
-from edgedistill.records.types import CodedResponse, Response, SetAside, TrainRows
+from edgedistill.records.types import CodedResponse, Population, Response, SetAside, TrainRows
 from edgedistill_serve.tables import read_rows
 
 
@@ -80,6 +83,41 @@ def read_responses(project: Project, file: Path, splits: Splits) -> Reading[Resp
     return _apart(read_uncoded(file.name, read_rows(project.folder / file), _columns(project)), splits)
 
 
+def read_population(project: Project, file: Path, splits: Splits) -> Population:
+    """Read a file of responses whose shares of labels are to be told; every one counts, however often it is repeated.
+
+    A response that repeats a human-coded one, of whichever split, has its human code. Where a text has several, its
+    repeats have them in turn, in the order of the human-coded rows.
+
+    Args:
+        project: Says what its columns mean.
+        file: From the project file's folder, or absolute.
+        splits: The human-coded rows.
+
+    Raises:
+        DataError: The file or a row cannot be used, or none can be counted; the message names file, row and mend.
+    """
+    uncoded = read_uncoded(file.name, read_rows(project.folder / file), _columns(project))
+    if not uncoded.rows:
+        reasons = "; ".join(f"{rows} {reason}" for reason, rows in _by_reason(uncoded.set_aside).items())
+        raise DataError(f"none of its {uncoded.read} rows can be counted ({reasons})", where=file.name)
+    coded = [row for rows in (splits.train, splits.validation, splits.test) for row in rows]
+    ids = {row.response.id: row.response for row in coded}
+    codes: dict[str, list[str]] = {}
+    for row in coded:
+        codes.setdefault(_whole(row.response), []).append(row.label)
+    in_turn = {text: cycle(of_text) for text, of_text in codes.items()}
+    known, others = [], []
+    for response in uncoded.rows:
+        if twin := ids.get(response.id):
+            _expect_same(twin, response)
+        if human := in_turn.get(_whole(response)):
+            known.append(next(human))
+        else:
+            others.append(response)
+    return Population(uncoded.file, uncoded.read, tuple(known), tuple(others), uncoded.set_aside)
+
+
 def _columns(project: Project) -> Columns:
     data, evaluation = project.data, project.evaluation
     return Columns(project.task.task, data.group_by, data.max_characters, evaluation.coders, evaluation.subgroups)
@@ -112,12 +150,7 @@ def _apart(uncoded: Reading[Response], splits: Splits) -> Reading[Response]:
         reason, detail = "", ""
         for name in ("test", "validation", "train"):
             if twin := coded.get((name, f"id {response.id}")):
-                if _whole(twin) != _whole(response):
-                    raise DataError(
-                        f"the id {response.id!r} stands in {twin.place} already, with another text",
-                        where=response.place,
-                        mend="Ids are unique over both files.",
-                    )
+                _expect_same(twin, response)
                 reason, detail = f"repeats a {name} row", twin.place
             elif twin := coded.get((name, _whole(response))):
                 reason, detail = f"repeats a {name} row", twin.place
@@ -131,15 +164,26 @@ def _apart(uncoded: Reading[Response], splits: Splits) -> Reading[Response]:
     return replace(uncoded, rows=tuple(used), set_aside=tuple(aside))
 
 
+def _expect_same(twin: Response, response: Response) -> None:
+    """Refuse a response whose id is another's."""
+    if _whole(twin) != _whole(response):
+        raise DataError(
+            f"the id {response.id!r} stands in {twin.place} already, with another text",
+            where=response.place,
+            mend="Ids are unique over both files.",
+        )
+
+
 def _whole(response: Response) -> str:
     """Every input folded: the same answer to another question is another row."""
     return "text " + "\x1f".join(folded(text) for text in response.inputs.values())
 
 
 def _account(path: Path, read: int, used: dict[str, int], aside: tuple[SetAside, ...]) -> Account:
-    reasons: dict[str, int] = {}
-    for row in aside:
-        reasons[row.reason] = reasons.get(row.reason, 0) + 1
     if read != sum(used.values()) + len(aside):
         raise AssertionError(f"{path.name}: {read} rows read, {used} used, {len(aside)} set aside")
-    return Account(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), read, used, reasons)
+    return Account(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), read, used, _by_reason(aside))
+
+
+def _by_reason(aside: Iterable[SetAside]) -> dict[str, int]:
+    return dict(Counter(row.reason for row in aside))

@@ -7,6 +7,7 @@ TrainRows, ValidationRows, TestRows
                   example, an epoch, a threshold) cannot be handed test rows.
 TeacherLabel      what the teacher's votes make of one response
 MixtureRow        one row that the student is trained on, with where it came from
+Population        responses whose shares of labels are to be told
 SetAside          a row that is not used, and why
 """
 
@@ -169,3 +170,24 @@ class SetAside:
     id: str
     reason: str
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """The responses of a file whose shares of labels are to be told.
+
+    ``read == len(known) + len(responses) + len(set_aside)``.
+
+    Attributes:
+        file: Name of the file.
+        read: Its rows.
+        known: The human code of each response that repeats a human-coded one.
+        responses: The others, for the student.
+        set_aside: Rows that cannot be counted.
+    """
+
+    file: str
+    read: int
+    known: tuple[str, ...]
+    responses: tuple[Response, ...]
+    set_aside: tuple[SetAside, ...]

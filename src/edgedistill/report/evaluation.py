@@ -154,7 +154,7 @@ class GroupTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Population(Prevalence):
-    """Class shares of the responses of a file."""
+    """Class shares of the responses of a file, each coded by people or by the student."""
 
     file: str
     set_aside: Mapping[str, int]

@@ -11,7 +11,7 @@ from edgedistill.stages.calibrate import Chosen, choose, told_calibration, told_
 from edgedistill.stages.chain import STUDENT, chain
 from edgedistill.stages.comparing import comparisons, human_ceiling, shifts, subgroup_tables
 from edgedistill.stages.gate import between
-from edgedistill.stages.population import read_population, told_prevalence
+from edgedistill.stages.population import population_of, told_prevalence
 from edgedistill.stages.run import Run
 from edgedistill.stages.scored import test_scores, validation_scores
 from edgedistill.stages.shrink import exported_student
@@ -36,7 +36,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         Cost and notes for `run.json`.
     """
     splits, section = run.records.splits, run.project.evaluation
-    uncoded = read_population(run)
+    population = population_of(run)
     student = Checkpoint.load(exported_student(run), run.project.task.task, run.project.student.max_tokens)
     unread = validation_scores(student, splits.validation)
     chosen = choose(unread, section, run.project.review)
@@ -73,7 +73,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "shifts": shifts(human, codings, test.task, groups, section.positive),
         "ceiling": human_ceiling(run, codings["student"], groups),
         "subgroups": subgroup_tables(run, human, codings, groups),
-        "prevalence": told_prevalence(uncoded, student, test.readout, agreements["student"]),
+        "prevalence": told_prevalence(population, student, test),
     }
     run.folder.write_json("evaluation.json", result)
     run.folder.write_csv("test_scores.csv", _lines(test, chosen, codings.get("teacher", {})))

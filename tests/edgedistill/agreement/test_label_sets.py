@@ -24,8 +24,8 @@ from edgedistill.agreement import (
     ceiling,
     change,
     compare,
+    prevalence,
     probability_figures,
-    set_prevalence,
     subgroups,
 )
 from edgedistill.agreement.label_sets import held_labels
@@ -262,9 +262,18 @@ def test_probabilities_outside_0_and_1_are_refused():
 
 
 def test_each_label_s_share_is_corrected_by_its_own_error_rates():
-    tables = {"cause": [[80, 20], [10, 90]], "effect": [[100, 0], [0, 0]]}
-    found = set_prevalence({"cause": 550, "effect": 10}, 1000, tables)
+    rows = [("none", "none")] * 80 + [("none", "cause")] * 20 + [("cause", "none")] * 10 + [("cause", "cause")] * 90
+    scored = ["cause"] * 540 + ["cause;effect"] * 10 + ["none"] * 450
+    found = prevalence(scored, *zip(*rows, strict=True), TASK)
     assert found.observed["cause"].value == 0.55
     assert found.corrected["cause"].value == pytest.approx((0.55 + 0.8 - 1) / (0.9 + 0.8 - 1))
     assert "effect" not in found.corrected
     assert found.fails.startswith("effect: no coded row has the label effect")
+
+
+def test_a_known_set_of_labels_counts_for_each_of_them():
+    rows = [(code, code) for code in ("none", "cause", "effect", "example", "cause;effect")] * 20
+    found = prevalence(["none"] * 50, *zip(*rows, strict=True), TASK, known=["cause;effect"] * 30 + ["none"] * 20)
+    assert (found.rows, found.known) == (100, 50)
+    assert [found.corrected[name].value for name in NAMES] == pytest.approx([0.3, 0.3, 0])
+    assert found.corrected["example"].high > 0

@@ -223,7 +223,10 @@ def test_mcnemars_p_value_of_the_prime_ministers_rating_is_agrestis_to_the_norma
 
 def test_rogan_and_gladens_prevalence_is_that_of_the_brucellosis_example():
     # epiR, epi.prev (after Rogan & Gladen 1978): 23 of 150 cows positive, sensitivity .96, specificity .89; about 5 %.
-    found = prevalence({"no": 127, "yes": 23}, [[890, 110], [40, 960]], resamples=50)
+    names = ("no", "yes")
+    cells = {("no", "no"): 890, ("no", "yes"): 110, ("yes", "no"): 40, ("yes", "yes"): 960}
+    reference, coded = zip(*(cell for cell, rows in cells.items() for _ in range(rows)), strict=True)
+    found = prevalence(["no"] * 127 + ["yes"] * 23, reference, coded, coded_as("nominal", names), resamples=50)
     assert found.method == "Rogan-Gladen"
     assert found.corrected["yes"].value == pytest.approx((23 / 150 + 0.89 - 1) / (0.96 + 0.89 - 1))
     assert found.corrected["yes"].value == pytest.approx(0.051, abs=0.0005)

@@ -116,7 +116,7 @@ def _made(
         if coders
         else None,
         "subgroups": _subgroups(test, task, codings) if columns else [],
-        "prevalence": _population(task, agreements["student"]["confusion"]) if population else None,
+        "prevalence": _population(test) if population else None,
     }
     lines = [["id", "human", "student", *(f"p:{name}" for name in labels), "decision", "reason", "teacher"]]
     for row, score in zip(test.ids, test.judged(chosen.temperature, chosen.review.rule), strict=True):
@@ -137,9 +137,10 @@ def _subgroups(test, task, codings):
     return tables
 
 
-def _population(task, confusion):
-    found = prevalence(dict.fromkeys(task.names, 100), confusion)
-    return {"file": "term.csv", "read": 301, "set_aside": {"blank response": 1}, **found.as_dict()}
+def _population(test):
+    known = [name for name in test.task.names for _ in range(20)]
+    found = prevalence(known * 4, test.codes, test.labels, test.task, known=known)
+    return {"file": "term.csv", "read": found.rows + 1, "set_aside": {"blank response": 1}, **found.as_dict()}
 
 
 def gate_of(*, passed=True, accepted=False, at_least=0.6, metric="kappa"):

@@ -224,6 +224,19 @@ def test_two_labels_and_grouped_rows_make_a_page(tmp_path):
     assert "rows in groups" in words
 
 
+def test_the_shares_say_how_many_responses_count_with_a_human_code(full):
+    words = Seen(full).words
+    assert "How frequent each label is among 300 responses" in words
+    assert "60 of the responses repeat one that people coded and count with its code" in words
+
+
+def test_rows_of_one_group_are_a_limit_that_the_page_names(tmp_path):
+    told, lines = evaluation_of(labels=("yes", "no"))
+    told["agreement"]["student"]["groups"] = 1
+    write_run(tmp_path, told, lines)
+    assert "All rows come from one group" in Seen(page(material_of(tmp_path))[1]).words
+
+
 def test_a_handful_of_rows_makes_a_page_that_shows_nothing(tmp_path):
     told, lines = evaluation_of(3, columns=False)
     write_run(tmp_path, told, lines)

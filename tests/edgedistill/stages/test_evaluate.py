@@ -91,6 +91,7 @@ def test_the_shares_of_the_population_are_told_before_and_after_correction(done)
     found = evaluation(done)["prevalence"]
     assert (found["file"], found["read"], found["error_rates_from"]) == ("population.csv", 60, 60)
     assert found["rows"] + sum(found["set_aside"].values()) == 60
+    assert found["corrected"] is not None or found["fails"]
     assert sum(share["value"] for share in found["observed"].values()) == pytest.approx(1)
 
 
@@ -150,6 +151,21 @@ def test_another_population_is_scored_anew(copy):
     (copy.parent / "population.csv").write_text("id,response\np1,you tried again\n")
     run_stages(run_of(copy), until="evaluate")
     assert evaluation(copy)["prevalence"]["read"] == 1
+
+
+def test_a_population_of_coded_texts_alone_has_the_shares_of_their_codes(copy):
+    rows = [row for split in ("train", "validation", "test") for row in getattr(run_of(copy).records.splits, split)]
+    codes = {}
+    for row in rows:
+        codes.setdefault(row.response.text.casefold(), set()).add(row.label)
+    sure = {row.response.text: row.label for row in rows if len(codes[row.response.text.casefold()]) == 1}
+    lines = "".join(f"p{place},{text}\n" for place, text in enumerate(sure))
+    (copy.parent / "population.csv").write_text(f"id,response\n{lines}")
+    run_stages(run_of(copy), until="evaluate")
+    found = evaluation(copy)["prevalence"]
+    assert (found["rows"], found["known"], found["set_aside"]) == (len(sure), len(sure), {})
+    for label, share in found["corrected"].items():
+        assert share["value"] == pytest.approx(list(sure.values()).count(label) / len(sure))
 
 
 def test_without_calibration_the_temperature_is_one(copy):
