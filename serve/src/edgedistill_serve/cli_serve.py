@@ -18,6 +18,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _DEFAULTS = Limits()
 _LIMITS = {
     "body_bytes": ("--max-body-bytes", "Longest body of a request, and longest line of a bulk request."),
+    "body_memory": ("--body-memory", "Most bytes of bodies in memory, over all requests, less 16 KiB of each."),
+    "text_characters": ("--max-text", "Most characters of a response, a question or a reference answer."),
     "items": ("--max-items", "Most responses in one request."),
     "queue": ("--queue", "Most responses that wait, over all requests."),
     "bulk_rows": ("--bulk-rows", "Most rows of one bulk request that wait."),
@@ -93,6 +95,10 @@ def serve(bundles: tuple[Path, ...], **given: Any) -> None:
     limits = Limits(**{field: given[flag.removeprefix("--").replace("-", "_")] for field, (flag, _) in _LIMITS.items()})
     if limits.queue < limits.items:
         raise click.BadParameter(f"--queue {limits.queue} has no room for --max-items {limits.items}")
+    if limits.body_memory < limits.body_bytes:
+        raise click.BadParameter(
+            f"--body-memory {limits.body_memory} has no room for --max-body-bytes {limits.body_bytes}"
+        )
     as_json = given["json"]
     _log_requests(as_json=as_json)
     serve_bundles(

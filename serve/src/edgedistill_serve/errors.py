@@ -130,7 +130,7 @@ class TooMany(RequestError):
 
 
 class QueueFull(RequestError):
-    """Too many responses are waiting already."""
+    """Too many responses are waiting already, or too many bytes of them."""
 
 
 class DeadlinePassed(RequestError):

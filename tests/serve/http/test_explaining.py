@@ -3,7 +3,7 @@
 import pytest
 
 from edgedistill_serve import Scorer
-from edgedistill_serve.http.explaining import MOST_WORDS
+from edgedistill_serve.http.explaining import MOST_CHARACTERS, MOST_WORDS
 
 POISON = "poisonous"
 
@@ -50,6 +50,23 @@ def test_as_many_words_as_are_said_are_explained_and_one_more_is_refused(server)
     refused = explain(server, {"response": "why " * (MOST_WORDS + 1)})
     assert refused.status_code == 413
     assert refused.json()["detail"] == "the response has 101 words, 100 are explained at most. Send a part of it."
+
+
+def test_no_more_words_are_explained_than_the_queue_has_room_for(start, bundle):
+    with start(str(bundle.folder), "--queue", "20", "--max-items", "20") as server:
+        assert len(explain(server, {"response": "why " * 19}).json()["words"]) == 19
+        refused = explain(server, {"response": "why " * 20})
+        assert refused.status_code == 413
+        assert refused.json()["detail"].startswith("the response has 20 words, 19 are explained at most")
+
+
+@pytest.mark.parametrize("name", ["response", "question", "reference_answer"])
+def test_inputs_of_which_each_word_would_cost_a_long_copy_are_refused(server, name):
+    row = {"response": "", "question": "", "reference_answer": "", name: "x" * MOST_CHARACTERS}
+    assert explain(server, row).status_code == 200
+    refused = explain(server, {**row, name: "x" * (MOST_CHARACTERS + 1)})
+    assert refused.status_code == 413
+    assert f"{MOST_CHARACTERS} are explained at most" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize("content", [{"responses": ["x"]}, {"response": 5}, {}, []])

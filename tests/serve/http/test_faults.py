@@ -71,6 +71,25 @@ def test_one_text_of_a_hundred_thousand_characters_changes_none_of_the_short_one
     assert found[1]["reason"] == "truncated"
 
 
+def test_a_text_of_too_many_characters_is_refused_and_said_where(start, bundle):
+    long = 51 * "a"
+    with start(str(bundle.folder), "--max-text", "50") as server:
+        infer = {"inputs": [{"name": "response", "shape": [1], "datatype": "BYTES", "data": [long]}]}
+        for path, content in {
+            "/v1/score": {"responses": ["x", long]},
+            "/v1/explain": {"response": long},
+            "/predict": {"inputs": long, "truncate": True},
+            "/v2/models/praise/infer": infer,
+        }.items():
+            refused = server.client.post(path, json=content)
+            assert refused.status_code == 413
+            assert "the input 'response' has 51 characters, 50 are taken" in refused.text
+            assert ("responses[1]" in refused.text) == (path == "/v1/score")
+        taken, refused = server.client.post("/v1/score/bulk", content=f'"{long[1:]}"\n"{long}"\n').text.splitlines()
+        assert "label" in json.loads(taken)
+        assert "51 characters, 50 are taken" in json.loads(refused)["error"]
+
+
 def test_a_flood_is_told_to_wait_and_leaves_nothing_behind(start, bundle):
     with start(str(bundle.folder), "--queue", "30", "--max-items", "10") as server:
 

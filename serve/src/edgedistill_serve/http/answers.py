@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edgedistill_serve.http.bodies import read_body
-from edgedistill_serve.http.forms import ScoreRequest
+from edgedistill_serve.http.forms import ScoreRequest, check_texts
 from edgedistill_serve.http.openapi import JSON
 from edgedistill_serve.http.service import Answer, Service
 from edgedistill_serve.work import Lane, Timing
@@ -34,10 +34,13 @@ class Asked:
 
         Raises:
             RequestTooLarge: It is too long.
+            QueueFull: There is no room for it beside those of other requests.
             TooSlow: It does not arrive in time.
         """
         limits = self._service.limits
-        return await read_body(self._request, limit=limits.body_bytes, seconds=limits.body_seconds)
+        return await read_body(
+            self._request, room=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
+        )
 
     async def score(self, wanted: ScoreRequest, *, lane: Lane = "interactive") -> Answer:
         """Score what was read, within the time that a request has.
@@ -47,9 +50,13 @@ class Asked:
             lane: How urgent it is.
 
         Raises:
+            RequestTooLarge: A text is too long.
             EdgeDistillError: As `Service.score`.
         """
-        deadline = time.monotonic() + self._service.limits.answer_seconds
+        limits = self._service.limits
+        for index, response in enumerate(wanted.responses):
+            check_texts(response, limits.text_characters, wanted.place(index))
+        deadline = time.monotonic() + limits.answer_seconds
         answer = await self._service.score(wanted, lane=lane, deadline=deadline)
         self._timings += answer.timings
         return answer

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from edgedistill_serve.errors import EdgeDistillError, NotReady, QueueFull, RequestTooLarge, TooSlow
 from edgedistill_serve.http.bodies import read_lines
-from edgedistill_serve.http.forms import decode
+from edgedistill_serve.http.forms import check_texts, decode
 from edgedistill_serve.http.service import Service
 from edgedistill_serve.http.wire import NoScore
 from edgedistill_serve.scorer import Score, Scorer
@@ -71,7 +71,10 @@ class BulkAnswer:
         limits = self._service.limits
         try:
             async with self._until_draining():
-                async for line in read_lines(receive, limit=limits.body_bytes, seconds=limits.body_seconds):
+                lines = read_lines(
+                    receive, room=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
+                )
+                async for line in lines:
                     await self._held.acquire()
                     self._rows.put_nowait(await self._submit(line))
         except (NotReady, TooSlow) as error:
@@ -100,11 +103,13 @@ class BulkAnswer:
             self._service.check_ready()
             raise
 
-    async def _submit(self, line: bytes | RequestTooLarge) -> _Row:
+    async def _submit(self, line: bytes | RequestTooLarge | QueueFull) -> _Row:
         if isinstance(line, EdgeDistillError):
             return NoScore(str(line))
         try:
-            row = self._scorer.readable(decode(line, what="line", mend=_MEND))
+            given = decode(line, what="line", mend=_MEND)
+            check_texts(given, self._service.limits.text_characters)
+            row = self._scorer.readable(given)
         except EdgeDistillError as error:
             return NoScore(str(error))
         pause = _FIRST_PAUSE

@@ -8,9 +8,12 @@ from edgedistill_serve.http.forms import ScoreRequest
 from edgedistill_serve.http.service import Answer
 from edgedistill_serve.occlusion import WordEffect, effects, without, words_of
 from edgedistill_serve.scorer import Score, Scorer
+from edgedistill_serve.task import INPUTS
 
 MOST_WORDS = 100
 """A response of more words is refused: each word costs a score."""
+MOST_CHARACTERS = 10_000
+"""A response that has more, with its question and its reference answer, is refused: each word costs a copy of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +25,38 @@ class Explanation:
     words: list[WordEffect]
 
 
-async def explain(request: ScoreRequest, score: Callable[[ScoreRequest], Awaitable[Answer]]) -> Explanation:
+async def explain(
+    request: ScoreRequest, score: Callable[[ScoreRequest], Awaitable[Answer]], *, room: int
+) -> Explanation:
     """Explain the response of a request.
 
     Args:
         request: Holds one response.
         score: Scores a request.
+        room: The most responses that are scored at a time; one of them is the response itself.
 
     Raises:
         WrongShape: The request holds a list of responses, or a response that lacks an input.
-        RequestTooLarge: The response has more than `MOST_WORDS` words.
+        RequestTooLarge: The response has more than `MOST_WORDS` words, or than there is room for, or with its other
+            inputs more than `MOST_CHARACTERS` characters.
         ScoringFailed: The model failed on the response, or on what remains of it without a word.
         EdgeDistillError: As ``score``.
     """
     if request.many:
         raise WrongShape("one response is explained at a time", where="responses", mend='Send {"response": "…"}.')
     (given,) = request.responses
+    characters = sum(len(text) for name in INPUTS if isinstance(text := given.get(name), str))
+    if characters > MOST_CHARACTERS:
+        raise RequestTooLarge(
+            f"the inputs have {characters} characters, {MOST_CHARACTERS} are explained at most",
+            mend="Send a part of them.",
+        )
     response = given.get("response")
     words = words_of(response) if isinstance(response, str) else []
-    if len(words) > MOST_WORDS:
+    most_words = min(MOST_WORDS, room - 1)
+    if len(words) > most_words:
         raise RequestTooLarge(
-            f"the response has {len(words)} words, {MOST_WORDS} are explained at most", mend="Send a part of it."
+            f"the response has {len(words)} words, {most_words} are explained at most", mend="Send a part of it."
         )
     # In one request, so that one model scores them all, and as no list, so that an error names the response itself.
     parts = [{**given, "response": without(response, word)} for word in words]

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from edgedistill_serve.errors import NotJson, RequestTooLarge, WrongShape
+from edgedistill_serve.task import INPUTS
 
 _MEND = 'Send {"response": "…"}, or an object with all inputs of the task, or {"responses": […]} with a list of either.'
 
@@ -49,6 +50,28 @@ def read_score_request(body: bytes, *, max_items: int) -> ScoreRequest:
     if "response" in given:
         return ScoreRequest((given,), many=False, model=model)
     return ScoreRequest(_items(given, max_items), many=True, model=model)
+
+
+def check_texts(response: Any, limit: int, where: str | None = None) -> None:
+    """Check that no text of a response is too long, before any work is done with it.
+
+    Args:
+        response: A text or an object, not yet checked against a task.
+        limit: The most characters of a text.
+        where: The response's place in the body.
+
+    Raises:
+        RequestTooLarge: One is longer.
+    """
+    texts = response if isinstance(response, dict) else {"response": response}
+    for name in INPUTS:
+        text = texts.get(name)
+        if isinstance(text, str) and len(text) > limit:
+            raise RequestTooLarge(
+                f"the input {name!r} has {len(text)} characters, {limit} are taken",
+                where=where,
+                mend="Send a part of it.",
+            )
 
 
 def decode(text: bytes, *, what: str = "body", mend: str = _MEND) -> Any:

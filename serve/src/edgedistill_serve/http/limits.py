@@ -9,6 +9,9 @@ class Limits:
 
     Attributes:
         body_bytes: The longest body of a request, and the longest line of a bulk request.
+        body_memory: The most bytes of bodies in memory, over all requests, without the first 16 KiB of each; at least
+            ``body_bytes``.
+        text_characters: The longest text: a response, a question or a reference answer.
         items: The most responses in one request that is no bulk request.
         queue: The most responses that wait or are scored at a time, over all requests; at least ``items``.
         bulk_rows: The most rows of one bulk request that wait or are scored at a time.
@@ -25,6 +28,8 @@ class Limits:
     """
 
     body_bytes: int = 4 * 1024 * 1024
+    body_memory: int = 64 * 1024 * 1024
+    text_characters: int = 250_000
     items: int = 1000
     queue: int = 4000
     bulk_rows: int = 64

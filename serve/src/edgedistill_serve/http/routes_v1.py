@@ -55,7 +55,7 @@ def v1_operations(service: Service) -> list[Operation]:
         asked = Asked(request, service)
         wanted = read_score_request(await asked.body(), max_items=limits.items)
         # Up to a hundred scores of one curious reader hold nobody up who waits for one.
-        found = await explain(wanted, partial(asked.score, lane="bulk"))
+        found = await explain(wanted, partial(asked.score, lane="bulk"), room=limits.queue)
         manifest = found.scorer.bundle.manifest
         score = msgspec.structs.asdict(found.score)
         return asked.answer(ExplainedResponse(manifest.name, manifest.version, **score, words=found.words))

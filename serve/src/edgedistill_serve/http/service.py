@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from edgedistill_serve.errors import DataError, DeadlinePassed, EdgeDistillError, NotReady, WrongShape
 from edgedistill_serve.http.arrivals import Arrivals
+from edgedistill_serve.http.bodies import Room
 from edgedistill_serve.http.forms import ScoreRequest
 from edgedistill_serve.http.limits import Limits
 from edgedistill_serve.models import Catalogue
@@ -46,6 +47,7 @@ class Service:
         threads: The same.
         state: ``starting``, then ``ready``, then ``draining``.
         draining: Set when the drain begins, for what waits for a client.
+        bodies: The memory that the bodies of all requests have.
         models: The scorers, none while starting. A request that was taken keeps the one that it began with.
         queue: What waits to be scored.
     """
@@ -55,6 +57,7 @@ class Service:
         self.threads = threads
         self.state: State = "starting"
         self.draining = asyncio.Event()
+        self.bodies = Room(limits.body_memory)
         self.models = Catalogue()
         self.queue = ScoringQueue(limit=limits.queue, threads=threads, observe=observe)
 

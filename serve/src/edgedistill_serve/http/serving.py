@@ -180,6 +180,11 @@ def _gauges(service: Service, shelf: Shelf, connections: Connections) -> list[Ga
         figure("queue_waiting", "Responses that wait.", lambda: service.queue.waiting),
         figure("queue_taken", "Responses that wait or are being scored.", lambda: service.queue.taken),
         figure("queue_limit", "Responses that may wait or be scored at a time.", lambda: service.limits.queue),
+        figure(
+            "body_bytes",
+            "Bytes of requests' bodies in memory, without the first 16 KiB of each.",
+            lambda: service.bodies.held,
+        ),
         figure("ready", "1 where requests are taken.", lambda: service.state == "ready"),
         figure("connections", "Open connections.", lambda: connections.open),
         Gauge(
