@@ -168,7 +168,10 @@ def test_serve_of_what_cannot_be_served_ends_with_one_clear_line(make_bundle, tm
     assert ended.stderr.count("\n") == 1
 
 
-def test_a_queue_that_has_no_room_for_a_request_is_wrong_usage(bundle):
-    ended = run("serve", bundle.folder, "--queue", "5", "--max-items", "6")
+@pytest.mark.parametrize(
+    "options", [("--queue", "5", "--max-items", "6"), ("--body-memory", "5", "--max-body-bytes", "6")]
+)
+def test_no_room_for_the_largest_request_is_wrong_usage(bundle, options):
+    ended = run("serve", bundle.folder, *options)
     assert ended.returncode == 2
-    assert "--queue 5 has no room" in ended.stderr
+    assert f"{options[0]} 5 has no room for {options[2]} 6" in ended.stderr

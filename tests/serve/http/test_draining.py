@@ -45,7 +45,8 @@ def test_sigterm_under_load_loses_no_request(start, bundle):
 
 
 def test_a_request_that_was_taken_before_sigterm_is_answered(start, bundle):
-    with start(str(bundle.folder), "--queue", "1", "--max-items", "1") as server, ThreadPoolExecutor(1) as caller:
+    options = ("--queue", "1", "--max-items", "1", "--max-text", "1000000")
+    with start(str(bundle.folder), *options) as server, ThreadPoolExecutor(1) as caller:
         slow = caller.submit(server.score_patiently, "great job " * 100_000)
         new_texts = (f"x {number}" for number in count())  # a score that is known already needs no room
         while server.client.post("/v1/score", json={"response": next(new_texts)}).status_code == 200:

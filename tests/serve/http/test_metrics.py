@@ -59,6 +59,7 @@ def test_confidence_queue_connections_and_models_are_told(samples, bundle):
     assert samples["edgedistill_confidence_count", "praise"] == 4
     assert samples["edgedistill_queue_waiting",] == 0
     assert samples["edgedistill_queue_limit",] == 4000
+    assert samples["edgedistill_body_bytes",] == 0
     assert samples["edgedistill_ready",] == 1
     assert samples["edgedistill_connections",] >= 1
     assert samples["edgedistill_model_swaps", *sorted(["praise", bundle.manifest.version])] == 0

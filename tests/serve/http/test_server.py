@@ -149,7 +149,8 @@ def test_too_many_responses_are_a_413(server):
 
 
 def test_a_full_queue_is_a_429_and_the_server_stays_awake(start, bundle):
-    with start(str(bundle.folder), "--queue", "1", "--max-items", "1") as server, ThreadPoolExecutor(1) as caller:
+    options = ("--queue", "1", "--max-items", "1", "--max-text", "1000000")
+    with start(str(bundle.folder), *options) as server, ThreadPoolExecutor(1) as caller:
         busy = caller.submit(server.score_patiently, "great job " * 100_000)
         new_texts = (f"x {number}" for number in count())  # a score that is known already needs no room
         while (refused := score(server, {"response": next(new_texts)})).status_code == 200:
