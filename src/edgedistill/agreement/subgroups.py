@@ -33,8 +33,8 @@ class Subgroup:
     Attributes:
         value: What they have in common, such as ``preservice``.
         rows: How many they are.
-        suppressed: Whether they are too few: then there are no figures, which would say more of single learners, and of
-            chance, than of the group.
+        suppressed: Whether they are too few, or all of one learner: then there are no figures, which would say more of
+            single learners, and of chance, than of the group.
         accuracy: Share of equal labels.
         kappa: As in `Agreement`.
         smd: Standardised mean differences by name: of an ordinal task one, ``score``; else one per label, which counts
@@ -72,8 +72,8 @@ def subgroups(
         values: Per row the group; rows with an empty one are left out.
         task: Its labels are the only ones allowed.
         smallest: Groups of fewer rows are suppressed.
-        groups: What each row belongs to, such as a learner; whole ones are drawn where a subgroup has several. None:
-            every row stands for itself.
+        groups: What each row belongs to, such as a learner; whole ones are drawn, and a subgroup of one is suppressed.
+            None: every row stands for itself.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
@@ -93,14 +93,14 @@ def subgroups(
     for value in sorted({value for value in values if value}):
         inside = np.array([each == value for each in values])
         rows = int(inside.sum())
-        if rows < smallest:
-            found.append(Subgroup(value, rows, True, None, None, {}))
-            continue
         clusters = (
             None
             if groups is None
             else [group for group, value_of in zip(groups, values, strict=True) if value_of == value]
         )
+        if rows < smallest or (clusters and len(set(clusters)) == 1):
+            found.append(Subgroup(value, rows, True, None, None, {}))
+            continue
         rng = np.random.default_rng(seed)
         one, other = truth[inside], judged[inside]
         if multilabel:

@@ -100,7 +100,11 @@ def read_population(project: Project, file: Path, splits: Splits) -> Population:
     uncoded = read_uncoded(file.name, read_rows(project.folder / file), _columns(project))
     if not uncoded.rows:
         reasons = "; ".join(f"{rows} {reason}" for reason, rows in _by_reason(uncoded.set_aside).items())
-        raise DataError(f"none of its {uncoded.read} rows can be counted ({reasons})", where=file.name)
+        raise DataError(
+            f"none of its {uncoded.read} rows can be counted ({reasons})",
+            where=file.name,
+            mend="Name another file in evaluation.population, or leave the key out.",
+        )
     coded = [row for rows in (splits.train, splits.validation, splits.test) for row in rows]
     ids = {row.response.id: row.response for row in coded}
     codes: dict[str, list[str]] = {}

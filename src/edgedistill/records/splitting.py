@@ -65,7 +65,7 @@ def split_rows(file: str, rows: Sequence[SplitCode], section: SplitSection, task
             notes.append(f"no {name} row has the label {', '.join(absent)}")
     apart = sum(row.coded.response.group is None for row in rows)
     if 0 < apart < len(rows):
-        notes.append(f"{apart} human-coded rows have no group: each counts as a group of its own")
+        notes.append(f"human-coded rows without a group: {apart}; each counts as a group of its own")
     texts, groups = _repeated([*sides["train"], *sides["validation"]], sides["test"])
     if texts:
         notes.append(

@@ -170,7 +170,11 @@ def _groups(evaluation: Evaluation, bar: float) -> Iterator[Remark]:
                 yield Remark("A group of learners", f"{who}: {'; '.join(told)}.", "warning")
     small = [f"{table.column} = {group.value}" for table in tables for group in table.groups if group.suppressed]
     if small:
-        yield Remark("Small groups", f"Nothing is known of {', '.join(small)}: too few test rows.", "plain")
+        yield Remark(
+            "Small groups",
+            f"Nothing is known of {', '.join(small)}: too few test rows, or all of one learner.",
+            "plain",
+        )
 
 
 def _group(group: Subgroup, bar: float) -> Iterator[str]:

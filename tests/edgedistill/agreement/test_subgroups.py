@@ -69,6 +69,13 @@ def test_a_mean_difference_without_spread_is_none():
     assert found.accuracy.value == 1.0
 
 
+def test_a_group_of_one_learner_is_counted_and_has_no_figures():
+    college, _ = subgroups(
+        HUMAN, CODED, WHO, TWO, groups=["s1" if who == "college" else str(n) for n, who in enumerate(WHO)]
+    )
+    assert (college.suppressed, college.kappa, college.rows) == (True, None, WHO.count("college"))
+
+
 def test_learners_are_drawn_as_wholes_where_a_group_has_several():
     learners = [str(row // 10) for row in range(60)]
     alone, clustered = (subgroups(HUMAN, CODED, WHO, TWO, groups=groups)[0] for groups in (None, learners))

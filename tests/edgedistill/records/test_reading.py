@@ -123,7 +123,7 @@ def test_a_group_never_straddles_a_random_split(read):
 def test_rows_without_a_group_beside_rows_with_one_are_noted(read):
     rows = "".join(f"r{i},text {i},{('process', 'outcome')[i % 2]},{i // 4 or ' '}\n" for i in range(80))
     (note,) = read("id,response,label,student\n" + rows, more=", group_by: student").splits.notes
-    assert note == "4 human-coded rows have no group: each counts as a group of its own"
+    assert note == "human-coded rows without a group: 4; each counts as a group of its own"
 
 
 def test_where_no_row_has_a_group_nothing_is_noted(read):
