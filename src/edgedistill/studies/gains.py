@@ -29,7 +29,7 @@ class Gain:
     def part(self) -> str:
         """What it stands on where that is not all: ``2 of 3 seeds, 14 of 20 rows``; else empty."""
         counts = {"seeds": self.seeds, "rows": self.rows}
-        return ", ".join(f"{both} of {all_} {what}" for what, (both, all_) in counts.items() if both < all_)
+        return ", ".join(f"{both} of {there} {what}" for what, (both, there) in counts.items() if both < there)
 
 
 def gain_over(lines: Sequence[Line], others: Sequence[Line], material: Material) -> Gain:

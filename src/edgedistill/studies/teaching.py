@@ -94,10 +94,8 @@ def teach(
         TeacherError: A teacher cannot be asked, or, offline, its cache lacks answers.
     """
     offered = run.records.splits.train.responses if entry.texts == "train" else run.records.unlabelled
-    task, panel = entry.name or run.project.name, {}
-    if not entry.labels:
-        panel = {teacher.called: teacher for teacher in run.panel}
-    chosen = wants.choose(tuple(entry.labels or panel), task)
+    panel = {} if entry.labels else {teacher.called: teacher for teacher in run.panel}
+    chosen = wants.choose(tuple(entry.labels or panel), entry.name or run.project.name)
     asked = [panel[name] for name in chosen if name in panel]
     locked = {whole(row.response.inputs) for rows in tests.values() for row in rows}
     aside = {response.id: _JUDGES for response in offered if whole(response.inputs) in locked}
