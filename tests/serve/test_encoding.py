@@ -65,6 +65,13 @@ def test_a_row_is_encoded_the_same_alone_and_among_others(encoder, rows):
     assert all(len(encoded.ids) == len(encoded.type_ids) <= 12 for encoded in together)
 
 
+def test_long_texts_are_encoded_the_same_alone_and_among_others(encoder):
+    rows = [{"response": f"{number} {'hard ' * 10_000 * number}"} for number in (3, 4, 0, 5, 1)]
+    together = encoder.encode(rows)
+    assert together == [encoder.encode([row])[0] for row in rows]
+    assert [encoded.tokens for encoded in together] == [30_001, 40_001, 1, 50_001, 10_001]
+
+
 @pytest.fixture(scope="module", params=POST_PROCESSORS.values(), ids=POST_PROCESSORS)
 def file(parts, request, tmp_path_factory):
     tokenizer = Tokenizer.from_file(str(parts / "tokenizer.json"))

@@ -1,8 +1,9 @@
 """From texts to token ids, the same way in training, checking and scoring."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tokenizers import Encoding, Tokenizer, models
 
@@ -10,6 +11,8 @@ from edgedistill_serve.task import texts_of
 
 _LONG = 4_000
 """From so many characters on the tokenizer's own threads are worth waking: they let other Python threads go on."""
+_AT_ONCE = 500_000
+"""Characters that are tokenized together, unless one text has more: a token takes about 100 bytes until it is read."""
 
 _STAND_INS = ("first", "second")
 _FIRST_ID = 2**32 - len(_STAND_INS)
@@ -81,6 +84,13 @@ class Template:
         return tuple(ids), tuple(type_ids)
 
 
+class _Tokens(NamedTuple):
+    """The tokens of one text: the ids of the first ``max_tokens``, and how many there are."""
+
+    ids: list[int]
+    total: int
+
+
 class Encoder:
     """Turns responses into token ids; the response keeps its tokens before the context does.
 
@@ -108,26 +118,44 @@ class Encoder:
     def encode(self, rows: Sequence[Mapping[str, str]]) -> list[Encoded]:
         """Encode the inputs of several responses; ``result[i]`` is that of ``rows[i]`` whatever the others are."""
         pairs = [texts_of(row) for row in rows]
-        context = iter(self._encodings([first for first, second in pairs if second is not None]))
-        responses = self._encodings([first if second is None else second for first, second in pairs])
+        context = iter(self._read([first for first, second in pairs if second is not None]))
+        responses = self._read([first if second is None else second for first, second in pairs])
         return [
             self._join(None if second is None else next(context), response)
             for (_, second), response in zip(pairs, responses, strict=True)
         ]
 
-    def _encodings(self, texts: list[str]) -> list[Encoding]:
+    def _read(self, texts: list[str]) -> list[_Tokens]:
         if sum(map(len, texts)) < _LONG:
-            return [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        encodings: list[Encoding] = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        return encodings
+            return [self._tokens(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+        return [
+            self._tokens(encoding)
+            for some in _in_pieces(texts)
+            for encoding in self._tokenizer.encode_batch(some, add_special_tokens=False)
+        ]
 
-    def _join(self, context: Encoding | None, response: Encoding) -> Encoded:
-        # The tokenizer's own `truncate` and `post_process` give the same ids, but make an encoding of every piece that
-        # is cut off, and join each with the other text.
+    # The tokenizer's own `truncate` and `post_process` give the same ids, but make an encoding of every piece that is
+    # cut off, and join each with the other text.
+    def _tokens(self, encoding: Encoding) -> _Tokens:
+        return _Tokens(encoding.ids[: self.max_tokens], len(encoding))
+
+    def _join(self, context: _Tokens | None, response: _Tokens) -> Encoded:
         template = self._alone if context is None else self._pair
         room = self.max_tokens - template.added
-        tokens = len(response)
         texts = [response.ids[:room]]
         if context is not None:
             texts.insert(0, context.ids[: room - len(texts[0])])
-        return Encoded(*template.filled(texts), tokens, tokens > room)
+        return Encoded(*template.filled(texts), response.total, response.total > room)
+
+
+def _in_pieces(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the texts in order, as many at a time as have `_AT_ONCE` characters together."""
+    some: list[str] = []
+    characters = 0
+    for text in texts:
+        if some and characters + len(text) > _AT_ONCE:
+            yield some
+            some, characters = [], 0
+        some.append(text)
+        characters += len(text)
+    yield some
