@@ -70,8 +70,11 @@ def test_unfinished_bodies_take_their_room_and_no_more_and_short_ones_pass_them(
         assert refused.headers["Retry-After"] == "1"
         assert "take all the memory" in refused.json()["detail"]
         assert server.client.post("/v1/score", json={"response": "great job"}).status_code == 200
-        (line,) = server.client.post("/v1/score/bulk", content=json.dumps(long)).text.splitlines()
-        assert "take all the memory" in json.loads(line)["error"]
+        lines = [json.dumps(row) for row in ({"response": "great job"}, long, {"response": "so smart"})]
+        scored, last = server.client.post("/v1/score/bulk", content="\n".join(lines)).text.splitlines()
+        assert json.loads(scored)["tokens"] == 2
+        assert "take all the memory" in json.loads(last)["error"]
+        assert json.loads(last)["ended"]
     until(lambda: held() == 0)
     assert server.client.post("/v1/score", json=long).status_code == 200
     until(lambda: held() == 0)

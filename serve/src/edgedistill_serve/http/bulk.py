@@ -75,9 +75,11 @@ class BulkAnswer:
                     receive, room=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
                 )
                 async for line in lines:
+                    if isinstance(line, QueueFull):
+                        raise line.anew()  # the next may find room, and rows would be missing in between
                     await self._held.acquire()
                     self._rows.put_nowait(await self._submit(line))
-        except (NotReady, TooSlow) as error:
+        except (NotReady, TooSlow, QueueFull) as error:
             what = f"{error.what}; this row and those after it were not scored"
             self._rows.put_nowait(NoScore(str(type(error)(what, mend=error.mend)), ended=True))
         finally:
@@ -103,7 +105,7 @@ class BulkAnswer:
             self._service.check_ready()
             raise
 
-    async def _submit(self, line: bytes | RequestTooLarge | QueueFull) -> _Row:
+    async def _submit(self, line: bytes | RequestTooLarge) -> _Row:
         if isinstance(line, EdgeDistillError):
             return NoScore(str(line))
         try:
@@ -142,9 +144,6 @@ class BulkAnswer:
     async def _result(self, row: _Row) -> Score | NoScore:
         if isinstance(row, NoScore):
             return row
-        try:
-            result = await self._service.outcome(row)
-        except EdgeDistillError as error:
-            result = error
+        result = await self._service.outcome(row)
         self._pending.discard(row)
         return NoScore(str(result)) if isinstance(result, EdgeDistillError) else result
