@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edgedistill_serve.encoding import Encoded
-from edgedistill_serve.planner import Row
-from edgedistill_serve.scorer import Scorer
-from edgedistill_serve.work import Pending
+from edgedistill_serve.planner import Row, Work
+from edgedistill_serve.scorer import Score, Scored, Scorer
+from edgedistill_serve.work import Pending, WorkDone
 
 
 class Caller(NamedTuple):
@@ -50,3 +50,27 @@ class Asked(Row):
     def earliest(self) -> float | None:
         """Return the earliest deadline of those who wait."""
         return min((caller.deadline for caller in self.callers.values() if caller.deadline is not None), default=None)
+
+
+def work_done(work: Work[Asked], scored: Scored, tokenizing: float) -> WorkDone:
+    """Return what is counted of a piece of work.
+
+    Args:
+        work: What was done.
+        scored: What came of its rows.
+        tokenizing: Seconds from their texts to token ids.
+    """
+    model = work.rows[0].scorer.bundle.manifest
+    scores = tuple(result for result in scored.results if isinstance(result, Score))
+    return WorkDone(
+        model.name,
+        model.version,
+        work.lane,
+        scores,
+        len(scored.results) - len(scores),
+        tuple(asked.taken - asked.since for asked in work.rows),
+        scored.tokens,
+        scored.padded_tokens,
+        tokenizing,
+        scored.in_session,
+    )

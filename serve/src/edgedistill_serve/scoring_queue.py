@@ -11,12 +11,12 @@ from sys import maxsize
 from threading import Condition, get_ident
 from typing import TypeAlias, cast
 
-from edgedistill_serve.asked import Asked, Caller
+from edgedistill_serve.asked import Asked, Caller, work_done
 from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.errors import DeadlinePassed, EdgeDistillError, NotReady, QueueFull, ScoringFailed
 from edgedistill_serve.planner import Planner, Work
 from edgedistill_serve.recent import copy_of
-from edgedistill_serve.scorer import Score, Scored, Scorer
+from edgedistill_serve.scorer import Score, Scorer
 from edgedistill_serve.work import Lane, Observer, Pending, Timing, WorkDone, recalled
 from edgedistill_serve.workers import Workers
 
@@ -221,7 +221,7 @@ class ScoringQueue:
         together = [asked.inputs for asked in rows]
         scored = scorer.score_together(together, encoded if len(encoded) == len(rows) else None)
         tokenizing = scored.tokenizing + sum(asked.tokenizing for asked in rows)
-        self._record(work, scored, tokenizing)
+        self._tell(work_done(work, scored, tokenizing))
         shared = []
         for asked, result in zip(rows, scored.results, strict=True):
             if isinstance(result, Score):
@@ -279,24 +279,6 @@ class ScoringQueue:
                 else:
                     pending.set_exception(result.anew())
         return len(callers)
-
-    def _record(self, work: Work[Asked], scored: Scored, tokenizing: float) -> None:
-        model = work.rows[0].scorer.bundle.manifest
-        scores = tuple(result for result in scored.results if isinstance(result, Score))
-        self._tell(
-            WorkDone(
-                model.name,
-                model.version,
-                work.lane,
-                scores,
-                len(scored.results) - len(scores),
-                tuple(asked.taken - asked.since for asked in work.rows),
-                scored.tokens,
-                scored.padded_tokens,
-                tokenizing,
-                scored.in_session,
-            )
-        )
 
     def _tell(self, done: WorkDone) -> None:
         try:

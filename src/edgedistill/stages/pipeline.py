@@ -14,6 +14,7 @@ from edgedistill.stages.generate import generate
 from edgedistill.stages.human_trained import human_trained_digests
 from edgedistill.stages.label import label
 from edgedistill.stages.mix import MIXTURE, mix
+from edgedistill.stages.on_demand import evaluate, export, train
 from edgedistill.stages.population import population_digest
 from edgedistill.stages.report import report, report_sources
 from edgedistill.stages.run import Run
@@ -65,27 +66,6 @@ def _used(run: Run) -> list[Any]:
     return [[teacher.called for teacher in run.used], dict(run.weights)] if run.project.panel else []
 
 
-# torch and transformers take seconds to load, which the other stages, and those that are done, should not wait for.
-
-
-def _train(run: Run) -> dict[str, Any]:
-    from edgedistill.stages.train import train
-
-    return train(run)
-
-
-def _evaluate(run: Run) -> dict[str, Any]:
-    from edgedistill.stages.evaluate import evaluate
-
-    return evaluate(run)
-
-
-def _export(run: Run) -> dict[str, Any]:
-    from edgedistill.stages.export import export
-
-    return export(run)
-
-
 STAGES = (
     Stage(
         "gate",
@@ -116,7 +96,7 @@ STAGES = (
     Stage("mix", mix, (MIXTURE,), ("label", "generate"), lambda project: project.mix.model_dump()),
     Stage(
         "train",
-        _train,
+        train,
         (STUDENT, "trials.csv", FROZEN),
         ("mix",),
         lambda project: [
@@ -128,7 +108,7 @@ STAGES = (
     ),
     Stage(
         "evaluate",
-        _evaluate,
+        evaluate,
         ("evaluation.json", "test_scores.csv"),
         ("train",),
         lambda project: [
@@ -141,7 +121,7 @@ STAGES = (
     ),
     Stage(
         "export",
-        _export,
+        export,
         ("bundle", "chain.json", "evaluation.json"),
         ("gate", "train", "evaluate"),
         lambda project: [project.name, project.export.model_dump(), project.task.model_dump(mode="json")],
