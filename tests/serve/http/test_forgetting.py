@@ -13,10 +13,11 @@ from edgedistill_serve.http.limits import Limits
 from edgedistill_serve.http.service import Service
 
 POISON = "poisonous"
+MARK = "soon forgotten"
 
 
 def rows_held():
-    return sum(isinstance(each, Asked) for each in gc.get_objects())
+    return sum(isinstance(each, Asked) and MARK in str(each.inputs) for each in gc.get_objects())
 
 
 async def answered(app, body, path="/v1/score"):
@@ -40,12 +41,12 @@ async def answered(app, body, path="/v1/score"):
 @pytest.mark.parametrize(
     ("body", "path", "answer_seconds", "status"),
     [
-        ({"response": "great job {}"}, "/v1/score", 30, 200),
-        ({"response": POISON + " {}"}, "/v1/score", 30, 500),
-        ({"responses": [POISON + " {}", "great job {}"]}, "/v1/score", 30, 200),
-        ({"response": "great job {}"}, "/v1/score", -1, 503),
-        ({"responses": ["great job {}", "so smart {}"]}, "/v1/score", -1, 503),
-        (POISON + " {}", "/v1/score/bulk", 30, 200),
+        ({"response": MARK + " {}"}, "/v1/score", 30, 200),
+        ({"response": f"{POISON} {MARK} {{}}"}, "/v1/score", 30, 500),
+        ({"responses": [f"{POISON} {MARK} {{}}", MARK + " {}"]}, "/v1/score", 30, 200),
+        ({"response": MARK + " {}"}, "/v1/score", -1, 503),
+        ({"responses": [MARK + " {}", "very " + MARK + " {}"]}, "/v1/score", -1, 503),
+        (f"{POISON} {MARK} {{}}", "/v1/score/bulk", 30, 200),
     ],
 )
 def test_a_row_is_forgotten_with_its_answer(bundle, body, path, answer_seconds, status):

@@ -3,6 +3,7 @@
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from threading import Event
 
 import httpx
@@ -34,14 +35,17 @@ def version(server) -> str:
     return server.client.post("/v1/score", json=ROW).json()["version"]
 
 
-def ask(url: str, stop: Event, who: int) -> list[tuple[list[str], httpx.Response]]:
-    """Ask without a pause; return the texts and the answers."""
-    answers = []
+Answers = list[tuple[list[str], httpx.Response]]
+
+
+def ask(url: str, stop: Event, who: int, answers: Answers) -> None:
+    """Ask without a pause, and note the texts and the answers."""
     with httpx.Client(base_url=url, timeout=60) as client:
-        while not stop.is_set():
-            texts = [f"great job {who} {len(answers)} {number}" for number in range(5)]
+        for turn in count():
+            if stop.is_set():
+                return
+            texts = [f"great job {who} {turn} {number}" for number in range(5)]
             answers.append((texts, client.post("/v1/score", json={"responses": texts})))
-    return answers
 
 
 @pytest.mark.parametrize("how", ["a signal", "a watched folder"])
@@ -50,17 +54,19 @@ def test_a_new_bundle_takes_over_under_load_and_no_request_notices(start, folder
     options = ["--watch"] if how == "a watched folder" else []
     before = Scorer(Bundle.load(folder), recent=0)
     with start(str(folder), "--recent", "0", *options) as server, ThreadPoolExecutor(4) as callers:
-        asking = [callers.submit(ask, server.url, stop, who) for who in range(4)]
+        answers: Answers = []
+        asking = [callers.submit(ask, server.url, stop, who, answers) for who in range(4)]
         try:
             old = version(server)
+            until(lambda: answers, server)
             new = replaced(make_bundle, folder)
             if how == "a signal":
                 server.process.send_signal(signal.SIGHUP)
-            until(lambda: version(server) == new.manifest.version, server)
-            time.sleep(0.2)
+            until(lambda: answers and answers[-1][1].json()["version"] == new.manifest.version, server)
         finally:
             stop.set()
-        answers = [answer for future in asking for answer in future.result(60)]
+        for future in asking:
+            future.result(60)
     assert {answer.status_code for _, answer in answers} == {200}
     assert {answer.json()["version"] for _, answer in answers} == {old, new.manifest.version}
     # Each answer is that of one model: nobody got scores of both.
