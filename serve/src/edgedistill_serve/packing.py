@@ -89,6 +89,7 @@ def unpack(file: Path, folder: Path, *, public_key: Path | None = None) -> Bundl
         put_into_place(aside, folder)
         clear_remains(folder)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, UnicodeError) as error:
+        # zipfile raises NotImplementedError for ways of packing that it lacks, RuntimeError for encrypted files.
         raise BundleError(
             f"the file is no packed bundle ({error})", where=str(file)[:200], mend=_NOT_PACKED_HERE
         ) from None
