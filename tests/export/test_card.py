@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
 from edgedistill_export import Hop
 from edgedistill_export.card import card
@@ -36,7 +36,7 @@ def _card(notes: tuple[str, ...] = (), **changes: Any) -> str:
 
 
 def _front_matter(text: str) -> Any:
-    return yaml.safe_load(text.split("---\n")[1])
+    return YAML(typ="safe").load(text.split("---\n")[1])
 
 
 def test_the_hub_reads_what_the_model_is():

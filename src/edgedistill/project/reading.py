@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.project.sections import Project
@@ -18,32 +22,37 @@ from edgedistill.project.sections import Project
 M = TypeVar("M", bound=BaseModel)
 
 
-class _CoreLoader(yaml.SafeLoader):
-    """Safe YAML with the scalars of YAML 1.2, so that a label `no` is text and `2e-5` a number; no key twice."""
+class _Constructor(SafeConstructor):
+    """Builds plain values from YAML 1.2; a key that is given twice in one mapping is an error."""
+
+    def construct_document(self, node: Any) -> Any:
+        _refuse_repeated_keys(node)
+        return super().construct_document(node)
 
 
-_CoreLoader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9][0-9_]*", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-):
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+# YAML 1.2's core schema has no dates: a label, a column or a name such as 2025-01-31 stays text, and so does `=`.
+for _tag in ("timestamp", "value"):
+    _Constructor.add_constructor(f"tag:yaml.org,2002:{_tag}", SafeConstructor.construct_yaml_str)
+
+_MAX_DEPTH = 50  # no section nests deeper than 6; beyond some hundreds Python itself gives up
 
 
-def _mapping(loader: _CoreLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            continue
-        if key.value in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-        seen.add(key.value)
-    return loader.construct_mapping(node, deep=True)
-
-
-_CoreLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
+def _refuse_repeated_keys(root: Node) -> None:
+    # ruamel.yaml checks too, but names only the second line, and leaves out mappings that merge another by `<<`.
+    open_nodes, seen = [root], {id(root)}
+    while open_nodes:
+        node = open_nodes.pop()
+        children = node.value if isinstance(node, SequenceNode) else []
+        if isinstance(node, MappingNode):
+            lines: dict[tuple[str | None, str], int] = {}
+            for key in (key for key, _ in node.value if isinstance(key, ScalarNode)):
+                if before := lines.get((key.tag, key.value)):
+                    fault = f"the key {key.value!r} was already given on line {before}"
+                    raise ConstructorError(None, None, fault, key.start_mark)
+                lines[key.tag, key.value] = key.start_mark.line + 1
+            children = [child for pair in node.value for child in pair]
+        open_nodes += [child for child in children if id(child) not in seen]
+        seen.update(map(id, children))
 
 
 def read_project(path: Path) -> Project:
@@ -80,22 +89,34 @@ def read_checked(path: Path, model: type[M], mend: str) -> M:
 
 
 def read_yaml(path: Path, mend: str) -> Any:
-    """Read a YAML file.
+    """Read a YAML 1.2 file.
+
+    Numbers and truth values are those of YAML 1.2: `010` is 10, `2e-5` a number, and `yes`, `no`, `on` and dates are
+    text.
 
     Raises:
-        ProjectFileError: No such file, no UTF-8, no YAML.
+        ProjectFileError: No such file, not UTF-8, not YAML, or a key is given twice in one mapping.
     """
+    yaml = YAML(typ="safe", pure=True)  # the C parser reads YAML 1.1
+    yaml.Constructor = _Constructor
+    yaml.max_depth = _MAX_DEPTH
+    text = ""
     try:
-        return yaml.load(path.read_text("utf-8-sig"), _CoreLoader)  # noqa: S506 - the loader is a SafeLoader
+        text = path.read_text("utf-8-sig")
+        return yaml.load(text)
     except OSError as error:
         raise ProjectFileError(f"cannot be read ({error.strerror})", where=str(path), mend=mend) from None
     except UnicodeDecodeError as error:
-        raise ProjectFileError(f"byte {error.start} is no UTF-8", where=str(path), mend="Save it as UTF-8.") from None
-    except yaml.MarkedYAMLError as error:
+        raise ProjectFileError(f"byte {error.start} is not UTF-8", where=str(path), mend="Save it as UTF-8.") from None
+    except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ProjectFileError(f"{error.problem}", where=f"{path}{line}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ProjectFileError(f"is no YAML: {error}", where=str(path)) from None
+    except ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        fault = f"the character U+{error.character:04X} is not allowed in YAML"
+        raise ProjectFileError(fault, where=f"{path}, line {number}") from None
+    except (YAMLError, ValueError) as error:
+        raise ProjectFileError(f"is not valid YAML: {error}", where=str(path)) from None
 
 
 def _told(error: ValidationError, model: type[BaseModel]) -> str:

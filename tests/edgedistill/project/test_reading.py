@@ -1,11 +1,13 @@
 """The project file is read strictly, and its errors say where and how to mend."""
 
+import math
 from pathlib import Path
 
 import pytest
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.project import read_project
+from edgedistill.project.reading import read_yaml
 from edgedistill.project.starter import start_project
 
 WHOLE = """\
@@ -119,7 +121,7 @@ def test_a_label_named_no_is_text_and_no_boolean(read):
         ("mix:", "generate: {variation: mood}\nmix:", "generate.variation should be 'none', 'persona'"),
         ("teacher: 200", "synthetic_share: 0.8", "mix.synthetic_share needs the section generate"),
         ("teacher: 200", "synthetic_share: 1", "mix.synthetic_share should be less than 1, not 1"),
-        ("export:", "name: again\nexport:", "the key 'name' stands twice"),
+        ("export:", "name: again\nexport:", "line 29: the key 'name' was already given on line 1"),
         ("https://example.org/v1", "example.org", "teacher.base_url: 'example.org' begins with neither http"),
         ("export:", "export: [", "line"),
     ],
@@ -137,12 +139,90 @@ def test_a_missing_file_says_how_to_make_one(tmp_path):
 def test_a_file_that_is_no_utf_8_names_the_byte(tmp_path):
     path = tmp_path / "project.yaml"
     path.write_bytes(b"name: praise\n# \xff\n")
-    with pytest.raises(ProjectFileError, match="byte 15 is no UTF-8"):
+    with pytest.raises(ProjectFileError, match="byte 15 is not UTF-8"):
         read_project(path)
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("010", 10),
+        ("-007", -7),
+        ("0o10", 8),
+        ("0x1F", 31),
+        ("2_000_000", 2_000_000),
+        ("2e-5", 2e-5),
+        ("1e-5", 1e-5),
+        ("1E5", 1e5),
+        ("1.", 1.0),
+        (".5", 0.5),
+        (".inf", math.inf),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("yes", "yes"),
+        ("no", "no"),
+        ("on", "on"),
+        ("Off", "Off"),
+        ("y", "y"),
+        ("N", "N"),
+        ("1:30", "1:30"),
+        ("2025-01-31", "2025-01-31"),
+        ("2025-01-31 10:00:00", "2025-01-31 10:00:00"),
+        ("1.2.3", "1.2.3"),
+        ("=", "="),
+        ("'010'", "010"),
+        ('"2e-5"', "2e-5"),
+        ("[1, 1, yes]", [1, 1, "yes"]),
+        ("{a: 1, b: {a: 1}}", {"a": 1, "b": {"a": 1}}),
+        ("&x {a: 1}\nother: {<<: *x, b: 2}", {"a": 1}),
+    ],
+)
+def test_a_value_is_what_yaml_1_2_says(tmp_path, written, value):
+    path = tmp_path / "project.yaml"
+    path.write_text(f"key: {written}\n", "utf-8")
+    found = read_yaml(path, "")["key"]
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_merged_mapping_gives_the_keys_that_are_not_given(tmp_path):
+    path = tmp_path / "project.yaml"
+    path.write_text("base: &base {a: 1, b: 1}\nmine: {<<: *base, b: 2}\n", "utf-8")
+    assert read_yaml(path, "") == {"base": {"a": 1, "b": 1}, "mine": {"a": 1, "b": 2}}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "project.yaml, line 3: the key 'a' was already given on line 1"),
+        ("a: 1\n'a': 3\n", "line 2: the key 'a' was already given on line 1"),
+        ("s:\n  - {x: 1,\n     y: 1,\n     x: 1}\n", "line 4: the key 'x' was already given on line 2"),
+        ("s: {x: 1, x: 2}\n", "line 1: the key 'x' was already given on line 1"),
+        ("b: &b {x: 1}\nc:\n  <<: *b\n  x: 2\n  x: 3\n", "line 5: the key 'x' was already given on line 4"),
+        ("b: &b {x: 1}\nc:\n  <<: *b\n  <<: *b\n", "line 4: the key '<<' was already given on line 3"),
+        ("10: a\n010: b\n", "line 2: found duplicate key"),
+        ("a: 1\nb: [1,\n", "line 3: "),
+        ("a: 1\n\tb: 2\n", "line 2: "),
+        ("a: 1\n---\na: 2\n", "line 2: but found another document"),
+        ("a: 1\nb: *c\n", "line 2: found undefined alias"),
+        ("a: 1\nb: x\x07\n", "line 2: the character U+0007 is not allowed in YAML"),
+        ("a: 1\nb: " + "[" * 999 + "]" * 999, "line 2: maximum depth"),
+        ("a: -_\n", "is not valid YAML"),
+    ],
+)
+def test_what_is_not_yaml_is_refused_with_its_line(tmp_path, text, told):
+    path = tmp_path / "project.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ProjectFileError) as error:
+        read_yaml(path, "")
+    assert told in str(error.value)
+
+
 def test_an_object_tag_makes_no_object(read):
-    assert "could not determine a constructor" in complaint(read, "name: !!python/object/apply:os.getcwd []\n")
+    told = complaint(read, "name: x\ntask: !!python/object/apply:os.getcwd []\n")
+    assert "project.yaml, line 2: could not determine a constructor" in told
 
 
 def test_a_new_project_can_be_read_and_every_commented_line_holds(tmp_path):

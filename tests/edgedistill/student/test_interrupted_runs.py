@@ -1,13 +1,13 @@
 """A run whose training is broken off, in processes: killed, or without room on its disk."""
 
 import csv
+import json
 import os
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from edgedistill.student.checkpoint import beside
 
@@ -54,7 +54,7 @@ def project(bert, tmp_path):
                 "seeds": [0, 1],
             },
         }
-        (folder / "project.yaml").write_text(yaml.safe_dump(told))
+        (folder / "project.yaml").write_text(json.dumps(told))
         return folder / "project.yaml"
 
     return write

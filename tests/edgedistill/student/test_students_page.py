@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from pydantic import ValidationError
+from ruamel.yaml import YAML
 
 from edgedistill.project.sections import Project, StudentSection
 
@@ -15,12 +15,12 @@ BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_every_setting_of_the_page_is_one(block):
-    StudentSection.model_validate(yaml.safe_load(block)["student"], strict=False)
+    StudentSection.model_validate(YAML(typ="safe").load(block)["student"], strict=False)
 
 
 def test_the_page_shows_the_adapters_that_are_the_default():
     (block,) = (block for block in BLOCKS if "lora" in block)
-    shown = StudentSection.model_validate(yaml.safe_load(block)["student"], strict=False)
+    shown = StudentSection.model_validate(YAML(typ="safe").load(block)["student"], strict=False)
     assert shown.lora == StudentSection(peft="lora").lora == shown.adapters
 
 

@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-import yaml
 from click import Command, Context, Option
+from ruamel.yaml import YAML
 
 from edgedistill_serve.cli import app
 
@@ -27,7 +27,7 @@ def serve_options() -> dict[str, Option]:
 
 
 def manifest(name: str) -> dict:
-    return yaml.safe_load((DEPLOY / "kubernetes" / f"{name}.yaml").read_text("utf-8"))
+    return YAML(typ="safe").load((DEPLOY / "kubernetes" / f"{name}.yaml").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_an_image_installs_the_pinned_set_with_one_build_of_onnxruntime(target, 
 
 @pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: file.stem)
 def test_a_manifest_is_about_this_server_alone(file):
-    found = yaml.safe_load(file.read_text("utf-8"))
+    found = YAML(typ="safe").load(file.read_text("utf-8"))
     assert {"apiVersion", "kind", "metadata", "spec"} == set(found)
     assert found["metadata"]["name"] == "edgedistill-serve"
     assert found["metadata"]["labels"] == {"app.kubernetes.io/name": "edgedistill-serve"}
