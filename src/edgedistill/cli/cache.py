@@ -1,5 +1,6 @@
 """The commands of `edgedistill cache`."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -112,40 +113,46 @@ def import_answers(where: Where, file: Lines, as_json: AsJson = False) -> None:
 @cache_app.command()
 def verify(
     where: Where,
-    mend: Annotated[bool, typer.Option("--mend", help="Drop what is damaged; it is then asked for again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Drop what is damaged; it is then asked for again.")] = False,
+    mend: Annotated[bool, typer.Option("--mend", hidden=True)] = False,
     as_json: AsJson = False,
 ) -> None:
     """Read every answer and recompute its key.
 
-    Example: edgedistill cache verify praise/project.yaml --mend
+    Example: edgedistill cache verify praise/project.yaml --repair
     """
     from edgedistill.teacher import AnswerCache, salvage
 
+    if mend:
+        sys.stderr.write("edgedistill: --mend is deprecated; use --repair\n")
+        repair = True
     terminal = Terminal(as_json=as_json)
     folder = _folder(where)
     try:
         with AnswerCache(folder) as cache:
-            found = cache.verify(drop_damaged=mend)
+            found = cache.verify(drop_damaged=repair)
     except CacheDamaged:
-        if not mend:
+        if not repair:
             raise
         saved = salvage(folder)
-        terminal.console.print(f"{saved.kept} answers kept; the damaged database is {saved.damaged_file}")
+        terminal.console.print(
+            f"{saved.kept} answers kept; the others will be asked for again. The damaged database is {saved.damaged_file}"
+        )
         terminal.finish({"kept": saved.kept, "damaged_file": str(saved.damaged_file)})
         return
     terminal.console.print(f"{found.entries} answers are sound, {len(found.damaged)} are damaged")
     for key, fault in found.damaged[:_SHOWN]:
-        terminal.console.print(f"  {key}: {fault}{' (dropped)' if mend else ''}")
+        terminal.console.print(f"  {key}: {fault}{' (dropped)' if repair else ''}")
     terminal.finish(
         {
             "sound": found.entries,
             "damaged": [{"key": key, "fault": fault} for key, fault in found.damaged],
-            "dropped": mend,
+            "dropped": repair,
         }
     )
-    if found.damaged and not mend:
+    if found.damaged and not repair:
         raise CacheDamaged(
             f"{len(found.damaged)} answers are damaged",
             where=str(folder),
-            mend="`edgedistill cache verify --mend` drops them; they are then asked for again.",
+            mend="`edgedistill cache verify --repair` drops them; they are then asked for again.",
         )

@@ -56,7 +56,7 @@ SELECT CAST(base_url AS TEXT), CAST(model AS TEXT), CAST(answered_as AS TEXT), C
     MIN(day), MAX(day)
 FROM named WHERE base_url IS NOT NULL AND model IS NOT NULL GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 6, 3, 4
 """
-_SALVAGE = "Run `edgedistill cache verify --mend`: it keeps what can still be read; what is lost is asked for again."
+_SALVAGE = "Run `edgedistill cache verify --repair`: it keeps what can still be read; what is lost is asked for again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ class AnswerCache:
         except CacheDamaged as error:
             if error.where:
                 raise
-            mend = "Run `edgedistill cache verify --mend`: it drops damaged entries, which are then asked for again."
+            mend = "Run `edgedistill cache verify --repair`: it drops damaged entries, which are then asked for again."
             raise CacheDamaged(f"the entry {key} is damaged: {error.what}", where=str(self.file), mend=mend) from None
         except sqlite3.OperationalError as error:
             mend = "Check that the folder can be written, that the disk is not full and that no other process hangs."

@@ -1,6 +1,5 @@
-"""What can still be read of a damaged cache, written into a fresh one."""
+"""What SQLite can still read of a damaged cache, row by row, written into a fresh one; the rest is asked for again."""
 
-import shutil
 import sqlite3
 import tempfile
 import time
@@ -31,7 +30,7 @@ class Salvaged:
 
 
 def salvage(folder: Path) -> Salvaged:
-    """Put a fresh database in the place of a damaged one, with every answer that can still be read.
+    """Replace a damaged database by a fresh one that has every answer SQLite can still read.
 
     The damaged database is kept beside it. No other process may use the cache meanwhile.
 
@@ -42,31 +41,23 @@ def salvage(folder: Path) -> Salvaged:
     if not old.is_file():
         raise CacheDamaged("there is no cache", where=str(old), mend="Check the folder in teacher.cache.")
     with tempfile.TemporaryDirectory(prefix="salvage-", dir=folder) as aside:
-        fresh_folder = Path(aside)
-        with AnswerCache(fresh_folder) as fresh:
-            kept = _kept(fresh, _readable(old))
-            if not kept:
-                fresh.close()  # so that the fresh file is complete
-                kept = _kept(fresh, _readable(_with_a_new_head(old, fresh_folder)))
+        readable, kept = _readable(old), 0
+        with AnswerCache(Path(aside)) as fresh:
+            while batch := list(islice(readable, _TOGETHER)):
+                kept += fresh.keep(batch)
         damaged_file = folder / f"{DATABASE}.damaged-{time.time_ns()}"
         for suffix in ("-wal", "-shm", ""):
             if (part := folder / (DATABASE + suffix)).exists():
                 part.rename(damaged_file.with_name(damaged_file.name + suffix))
-        (fresh_folder / DATABASE).rename(old)
+        (Path(aside) / DATABASE).rename(old)
     return Salvaged(kept, damaged_file)
-
-
-def _kept(fresh: AnswerCache, entries: Iterator[Entry]) -> int:
-    kept = 0
-    while batch := list(islice(entries, _TOGETHER)):
-        kept += fresh.keep(batch)
-    return kept
 
 
 def _readable(file: Path) -> Iterator[Entry]:
     # One look-up per row: a damaged page then costs the rows that lie on it, and no others.
     query = "SELECT key, raw, mode, filename, value FROM Cache WHERE rowid = ?"
     with closing(sqlite3.connect(file)) as connection, suppress(sqlite3.DatabaseError):
+        connection.execute("PRAGMA writable_schema = ON")  # else SQLite opens no file that lost its last pages
         connection.execute("SELECT rowid FROM Cache LIMIT 0")
         for rowid in range(1, _last_row(connection, file) + 1):
             try:
@@ -75,20 +66,6 @@ def _readable(file: Path) -> Iterator[Entry]:
                     yield checked(str(found[0]), tuple(found[1:]))
             except (sqlite3.DatabaseError, CacheDamaged):
                 continue
-
-
-def _with_a_new_head(old: Path, fresh_folder: Path) -> Path:
-    # The first page only says where the tables begin, which is the same in every cache: a fresh one lends its own.
-    # A file that was cut is read too, once its head states the pages that are left.
-    fresh = (fresh_folder / DATABASE).read_bytes()
-    page = int.from_bytes(fresh[16:18], "big")
-    repaired = fresh_folder / "repaired.db"
-    shutil.copyfile(old, repaired)
-    with repaired.open("r+b") as file:
-        file.write(fresh[:page])
-        file.seek(28)  # the number of pages, which the fresh cache has fewer of
-        file.write((old.stat().st_size // page).to_bytes(4, "big"))
-    return repaired
 
 
 def _last_row(connection: sqlite3.Connection, file: Path) -> int:

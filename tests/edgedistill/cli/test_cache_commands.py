@@ -54,15 +54,23 @@ def test_a_line_with_another_key_is_refused_and_the_others_are_kept(folder, tmp_
     assert "line 2" in str(done.exception)
 
 
-def test_verify_names_a_damaged_database_and_mend_keeps_what_can_be_read(folder):
+def test_verify_names_a_damaged_database_and_repair_keeps_what_can_be_read(folder):
     assert "3 answers are sound, 0 are damaged" in run("verify", folder).stdout
     database = folder / "cache.db"
     for part in ("-wal", "-shm"):
         (folder / f"cache.db{part}").unlink(missing_ok=True)
     database.write_bytes(b"no database" * 100)
     assert isinstance(run("verify", folder).exception, CacheDamaged)
-    assert "0 answers kept" in run("verify", folder, "--mend").stdout
+    assert "0 answers kept; the others will be asked for again" in run("verify", folder, "--repair").stdout
     assert run("verify", folder).exit_code == 0
+
+
+def test_the_old_name_of_repair_still_works_and_says_so_in_one_line(folder):
+    (folder / "cache.db").write_bytes(b"no database" * 100)
+    done = run("verify", folder, "--mend")
+    assert "0 answers kept" in done.stdout
+    assert done.stderr == "edgedistill: --mend is deprecated; use --repair\n"
+    assert "--mend" not in run("verify", "--help").stdout
 
 
 def test_a_folder_without_a_cache_says_what_makes_one(tmp_path):

@@ -148,7 +148,7 @@ def test_a_damaged_entry_is_named_and_the_others_are_kept(tmp_path: Path, value:
         cache.put(request(vote=1), ANSWER)
         key = request(vote=0).key()
         change(tmp_path, "UPDATE Cache SET value = ? WHERE key = ?", value, key)
-        with pytest.raises(CacheDamaged, match=f"cache.db: the entry {key} is damaged.*--mend"):
+        with pytest.raises(CacheDamaged, match=f"cache.db: the entry {key} is damaged.*--repair"):
             cache.get(request(vote=0))
         assert cache.get(request(vote=1)) == ANSWER
         found = cache.verify(drop_damaged=True)

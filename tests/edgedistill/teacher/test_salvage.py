@@ -1,4 +1,5 @@
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def kept(folder: Path) -> int:
 
 def test_a_file_that_is_no_database_is_named_with_what_to_do(filled: Path) -> None:
     overwrite(database(filled), 0, 200)
-    with pytest.raises(CacheDamaged, match=r"cache.db: the database is damaged.*edgedistill cache verify --mend"):
+    with pytest.raises(CacheDamaged, match=r"cache.db: the database is damaged.*edgedistill cache verify --repair"):
         AnswerCache(filled)
 
 
@@ -63,14 +64,16 @@ def test_a_file_that_was_cut_keeps_what_is_before_the_cut(filled: Path) -> None:
     assert salvage(filled).kept == kept(filled) > VOTES // 3
 
 
-@pytest.mark.parametrize("length", [16, 100, PAGE])
-def test_a_file_whose_head_is_damaged_keeps_every_answer(filled: Path, length: int) -> None:
-    overwrite(database(filled), 0, length)
+def test_a_damaged_index_costs_no_answer(filled: Path) -> None:
+    with sqlite3.connect(database(filled)) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'Cache_key_raw'")
+    overwrite(database(filled), (root[0] - 1) * PAGE, PAGE)
     assert salvage(filled).kept == kept(filled) == VOTES
 
 
-def test_a_file_of_which_nothing_can_be_read_gives_way_to_an_empty_cache(filled: Path) -> None:
-    overwrite(database(filled), 0, database(filled).stat().st_size)
+@pytest.mark.parametrize("length", [16, PAGE, None])
+def test_a_file_that_sqlite_cannot_open_gives_way_to_an_empty_cache(filled: Path, length: int | None) -> None:
+    overwrite(database(filled), 0, length or database(filled).stat().st_size)
     saved = salvage(filled)
     assert saved.kept == kept(filled) == 0
     assert saved.damaged_file.stat().st_size > PAGE
