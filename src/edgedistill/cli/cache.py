@@ -136,7 +136,8 @@ def verify(
             raise
         saved = salvage(folder)
         terminal.console.print(
-            f"{saved.kept} answers kept; the others will be asked for again. The damaged database is {saved.damaged_file}"
+            f"{saved.kept} answers kept; the others will be asked for again. "
+            f"The damaged database is {saved.damaged_file}"
         )
         terminal.finish({"kept": saved.kept, "damaged_file": str(saved.damaged_file)})
         return

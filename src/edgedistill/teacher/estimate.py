@@ -4,14 +4,15 @@ Estimate    requests, tokens and dollars, from a few of the prompts themselves
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgedistill.teacher.request import TeacherRequest
 from edgedistill.teacher.spending import Budget
-from edgedistill.teacher.tokens import token_count
 
 SAMPLE = 20  # prompts that are rendered and counted
+_BYTES_PER_TOKEN = 3.5  # English prose has about 4 bytes a token; JSON, code and other languages have fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Estimate:
     Attributes:
         requests: How many.
         input_tokens: Of all prompts, from the mean of the sampled ones.
-        rule: How tokens were counted.
+        rule: How input tokens were estimated.
         sampled: Prompts that were counted.
         most_output_tokens: With every answer at its token limit.
         likely_output_tokens: At the mean of this stage's answers so far; None before there are any.
@@ -53,7 +54,7 @@ class Estimate:
             if self.likely_nano_dollars is not None:
                 dollars += f", about ${self.likely_nano_dollars / 1e9:.4f}"
         return (
-            f"estimate: {self.requests:,} requests, {self.input_tokens:,} input tokens ({self.rule}, from "
+            f"estimate: {self.requests:,} requests, about {self.input_tokens:,} input tokens ({self.rule}, from "
             f"{self.sampled} prompts), at most {self.most_output_tokens:,} output tokens{likely}; {dollars}"
         )
 
@@ -68,8 +69,7 @@ def estimate(requests: Sequence[TeacherRequest], total: int, budget: Budget) -> 
     """
     if not requests:
         return Estimate(0, 0, "", 0, 0, None, *([None] * 3) if budget.price is None else [0, 0, None])
-    counter = token_count(requests[0].model)
-    counted = sum(counter.count(text) for request in requests for text in _texts(request))
+    counted = sum(estimated_tokens(text) for request in requests for text in _texts(request))
     input_tokens = -(-counted * total // len(requests))
     most = -(-sum(request.max_output_tokens for request in requests) * total // len(requests))
     budget.ledger.catch_up()
@@ -80,7 +80,7 @@ def estimate(requests: Sequence[TeacherRequest], total: int, budget: Budget) -> 
     return Estimate(
         total,
         input_tokens,
-        counter.rule,
+        f"estimated as UTF-8 bytes / {_BYTES_PER_TOKEN}",
         len(requests),
         most,
         likely,
@@ -88,6 +88,14 @@ def estimate(requests: Sequence[TeacherRequest], total: int, budget: Budget) -> 
         budget.amount(input_tokens, most).nano,
         None if likely is None else budget.amount(input_tokens, likely).nano,
     )
+
+
+def estimated_tokens(text: str) -> int:
+    """Return about how many tokens a text has, by its length in UTF-8; no model's own tokenizer is asked.
+
+    The budget does not rely on this figure: it reserves one token for each byte (`spending.most_input_tokens`).
+    """
+    return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
 
 
 def sample_places(count: int) -> list[int]:

@@ -232,9 +232,10 @@ class Budget:
 
 
 def most_input_tokens(request: TeacherRequest) -> int:
-    """Return a bound on the prompt's tokens: no tokenizer makes more tokens of a text than it has UTF-8 bytes.
+    """Return an upper bound on the prompt's tokens: a byte-level BPE makes at most one token of each UTF-8 byte.
 
-    A JSON schema is counted as text, since endpoints put it into the prompt.
+    A JSON schema is counted as text, since endpoints put it into the prompt. Half a surrogate pair counts as three
+    bytes, as the replacement character that an endpoint reads in its place has.
     """
     texts = [message["content"] for message in request.messages] + [json.dumps(request.response_format)]
-    return sum(len(text.encode("utf-8", "replace")) + _TOKENS_PER_MESSAGE for text in texts)
+    return sum(len(text.encode("utf-8", "surrogatepass")) + _TOKENS_PER_MESSAGE for text in texts)

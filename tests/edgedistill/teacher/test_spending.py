@@ -3,9 +3,11 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.pre_tokenizers import ByteLevel
 
 from edgedistill.errors import BudgetReached
 from edgedistill.project.sections import BudgetSection, PricesSection
+from edgedistill.teacher.estimate import estimated_tokens
 from edgedistill.teacher.ledger import Amount
 from edgedistill.teacher.spending import Budget, Price, most_input_tokens
 
@@ -70,6 +72,12 @@ def test_a_budget_in_dollars_counts_nano_dollars() -> None:
 
 
 @given(st.text())
-def test_the_bound_on_input_tokens_is_no_less_than_the_bytes_sent(text: str) -> None:
+def test_no_byte_level_tokenizer_makes_more_tokens_of_a_prompt_than_are_reserved(text: str) -> None:
     asked = request(messages=({"role": "user", "content": text},))
-    assert most_input_tokens(asked) >= len(text.encode("utf-8", "replace"))
+    unmerged = sum(len(piece) for piece, _ in ByteLevel(add_prefix_space=False).pre_tokenize_str(text))
+    assert most_input_tokens(asked) >= unmerged >= estimated_tokens(text)
+
+
+def test_half_a_surrogate_pair_is_reserved_as_the_replacement_character() -> None:
+    broken, replaced = (request(messages=({"role": "user", "content": text},)) for text in ("\ud800", "\ufffd"))
+    assert most_input_tokens(broken) == most_input_tokens(replaced)

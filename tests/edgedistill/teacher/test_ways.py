@@ -25,7 +25,7 @@ from edgedistill.teacher import (
     label_responses,
 )
 from edgedistill.teacher.batch_file import in_files, read_results
-from edgedistill.teacher.tokens import token_count
+from edgedistill.teacher.estimate import estimated_tokens
 
 from .batch_stand_in import BatchStandIn
 from .codings import CODEBOOK, request, responses, section
@@ -65,7 +65,7 @@ def test_an_estimate_asks_nothing_and_counts_every_vote(tmp_path: Path) -> None:
         found = told(tmp_path, "a", "b", base_url=teacher.base_url, votes=3, max_output_tokens=50)
         assert teacher.bodies == []
     assert (found["requests"], found["most_output_tokens"]) == (6, 300)
-    assert found["rule"] == "UTF-8 bytes / 3.5"
+    assert found["rule"] == "estimated as UTF-8 bytes / 3.5"
     assert found["most_nano_dollars"] is None
 
 
@@ -104,7 +104,8 @@ def test_the_estimate_is_told_before_the_first_request(tmp_path: Path) -> None:
 
 
 def test_an_estimate_names_its_teacher_where_there_are_several(tmp_path: Path) -> None:
-    with pytest.raises(Paused, match="large: estimate: 1 requests") as stop:
+    estimated = r"large: estimate: 1 requests, about \d+ input tokens \(estimated as UTF-8 bytes / 3.5, from 1 "
+    with pytest.raises(Paused, match=estimated) as stop:
         label(tmp_path, EstimateOnly("large"), "a")
     assert stop.value.result["teacher"] == "large"
 
@@ -123,11 +124,8 @@ def test_what_waits_in_a_batch_is_not_asked_another_way(tmp_path: Path, way: Way
     assert len(done.labels) == 4
 
 
-def test_tokens_are_counted_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))  # an empty one: tiktoken would have to fetch its file
-    for model in ("gpt-4o", "gpt-4", "some-model"):
-        assert token_count(model).rule == "UTF-8 bytes / 3.5"
-    assert token_count("gpt-4o").count("1234567") == 2
+def test_tokens_are_estimated_from_bytes() -> None:
+    assert [estimated_tokens(text) for text in ("", "1234567", "12345678", "ü" * 7)] == [0, 2, 3, 4]
 
 
 def results(requests: Path, **answers: Any) -> list[bytes]:
