@@ -2,6 +2,7 @@
 
 EdgeDistillError                  (edgedistill_serve.errors) exit code 2 unless said otherwise
 ├── DataError                     an input file or row that cannot be used
+│   └── ArgumentError             data or a setting given to the Python API; a ValueError too
 ├── ProjectFileError              the project file
 ├── RunError                      a stage cannot start from what the run folder holds
 ├── TeacherError                  the teacher cannot be asked at all
@@ -25,6 +26,7 @@ from edgedistill_serve.errors import DataError, EdgeDistillError
 
 __all__ = [
     "AnswersMissing",
+    "ArgumentError",
     "BudgetReached",
     "CacheDamaged",
     "DataError",
@@ -41,6 +43,13 @@ __all__ = [
     "TrainingFailed",
     "together",
 ]
+
+
+class ArgumentError(DataError, ValueError):
+    """Data or a setting that was given to the Python API cannot be used.
+
+    It is a ValueError too, which scikit-learn expects of an estimator that refuses its data.
+    """
 
 
 class ProjectFileError(EdgeDistillError):

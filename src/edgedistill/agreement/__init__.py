@@ -18,7 +18,7 @@ pairs.py          two codings on the same resamples
 ranking.py        the area under the ROC curve
 bootstrap.py      resampled rows and groups, and intervals
 checking.py       what every comparison asks of its codings
-table.py          agreement_table(): several Agreements side by side in the terminal
+table.py          agreement_table(), agreement_html(): several Agreements side by side
 """
 
 from edgedistill.agreement.between import Between, Pair, agreement_between
@@ -29,7 +29,7 @@ from edgedistill.agreement.paired import Change, Comparison, change, compare
 from edgedistill.agreement.prevalence import Prevalence, prevalence
 from edgedistill.agreement.probabilities import Probabilities, ReliabilityBin, probability_figures
 from edgedistill.agreement.subgroups import Subgroup, subgroups
-from edgedistill.agreement.table import agreement_table
+from edgedistill.agreement.table import agreement_html, agreement_table
 from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgreement
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "Subgroup",
     "agreement",
     "agreement_between",
+    "agreement_html",
     "agreement_table",
     "ceiling",
     "change",

@@ -24,6 +24,7 @@ __all__ = [
     "confusion_of",
     "defined",
     "estimate",
+    "groups_of",
     "kappas",
     "macro_f1s",
     "resample_cells",
@@ -37,6 +38,17 @@ INTERVAL = (2.5, 97.5)
 """Percentiles of a 95 % interval."""
 
 _DRAWS_AT_ONCE = 5_000_000
+
+
+def groups_of(groups: Sequence[str | None]) -> list[str] | None:
+    """The groups for a clustered bootstrap; None where no row has one, so that every row stands for itself.
+
+    A row without a group beside rows with one is a group of its own, under a name that begins with a blank, as no cell
+    that was read does.
+    """
+    if all(group is None for group in groups):
+        return None
+    return [f" row {place}" if group is None else group for place, group in enumerate(groups)]
 
 
 def confusion_of(reference: Counts, coded: Counts, labels: int) -> Counts:

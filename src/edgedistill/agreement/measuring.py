@@ -1,6 +1,6 @@
 """From two codings of the same rows to their agreement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import krippendorff
@@ -34,15 +34,15 @@ from edgedistill.agreement.statistics import (
 )
 from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgreement
 from edgedistill.errors import DataError
-from edgedistill_serve.task import Task
+from edgedistill_serve.task import Label, Task
 
 _FIGURES = ("precision", "recall", "f1")
 
 
 def agreement(
-    reference: Sequence[str],
-    coded: Sequence[str],
-    task: Task,
+    reference: Iterable[str],
+    coded: Iterable[str],
+    task: Task | None = None,
     *,
     groups: Sequence[str] | None = None,
     positive: str | None = None,
@@ -58,7 +58,8 @@ def agreement(
         reference: The label per row that counts as right, such as a human code; of a multilabel task the labels that
             hold, joined.
         coded: The label per row that is judged, such as a student's.
-        task: Its labels, in codebook order, are the only ones allowed.
+        task: Its labels, in codebook order, are the only ones allowed. None: a nominal task of the labels that occur,
+            sorted.
         groups: What each row belongs to, such as a learner. With groups the bootstrap draws whole groups, so that the
             interval is honest about rows that resemble each other; one group alone bears no interval, see
             `of_one_group`. None: every row stands for itself.
@@ -69,6 +70,9 @@ def agreement(
     Raises:
         DataError: No rows; lengths that differ; a label that the task does not have.
     """
+    reference, coded = list(reference), list(coded)
+    groups = None if groups is None else list(groups)
+    task = task or _task_of(reference, coded)
     check_lengths(reference, coded=coded)
     check_groups(len(reference), groups, resamples)
     if positive is not None and positive not in task.names:
@@ -79,6 +83,13 @@ def agreement(
     else:
         found = _agreement(reference, coded, task, groups, positive, resamples, seed)
     return of_one_group(found) if found.groups == 1 else found
+
+
+def _task_of(*codings: Sequence[str]) -> Task:
+    found = {label for coding in codings for label in coding}
+    if not all(isinstance(label, str) for label in found):
+        raise DataError("a label is not text", mend="Leave out rows without a label; write numbers as text.")
+    return Task("nominal", tuple(map(Label, sorted(found))), ("response",))
 
 
 def _agreement(

@@ -10,7 +10,10 @@ A figure that is undefined is None, never NaN and never a stand-in such as 0: se
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:  # pandas is loaded where a DataFrame is asked for
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,9 @@ class Averages:
     f1: Estimate | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Agreement:
-    """How far a coding agrees with a reference coding of the same rows.
+    """How far a coding agrees with a reference coding of the same rows; its repr is a table.
 
     Attributes:
         rows: Rows compared, at least 1.
@@ -113,6 +116,23 @@ class Agreement:
     def labels(self) -> tuple[str, ...]:
         """The label names in codebook order."""
         return tuple(self.per_label)
+
+    def __repr__(self) -> str:
+        from edgedistill.agreement.table import agreement_table  # the table is made of these types
+        from edgedistill.displays import plain_text
+
+        return plain_text(agreement_table({"agreement": self}))
+
+    def _repr_html_(self) -> str:
+        from edgedistill.agreement.table import agreement_html
+
+        return agreement_html({"agreement": self})
+
+    def to_frame(self) -> "DataFrame":
+        """Return a DataFrame with a row per figure: ``figure``, ``label``, ``value``, ``low``, ``high``, ``rows``."""
+        from edgedistill.agreement.table import agreement_frame
+
+        return agreement_frame(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, numbers and None, ready for JSON; the keys are the attributes' names."""

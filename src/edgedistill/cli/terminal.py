@@ -4,20 +4,20 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from edgedistill.progress import OnProgress, progress_bars
 from edgedistill.project import Project
 from edgedistill.records import Records
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
-    from edgedistill.stages import Advance, Prompt, Step
+    from edgedistill.stages import Prompt, Step
 
 _SAID = "what the endpoint said stands in failures.jsonl in the cache's folder"
 _DIVERSITY = ("distinct_1", "distinct_2", "self_bleu")
@@ -34,29 +34,9 @@ class Terminal:
         self.as_json = as_json
         self.console = Console(quiet=as_json, highlight=False, soft_wrap=not sys.stdout.isatty())
 
-    @contextmanager
-    def progress(self) -> Iterator["Advance"]:
+    def progress(self) -> AbstractContextManager[OnProgress]:
         """Bars for long work; nothing where standard error is no terminal."""
-        shown = Console(stderr=True)
-        bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=shown,
-            transient=True,
-            disable=self.as_json or not shown.is_terminal,
-        )
-        tasks: dict[str, TaskID] = {}
-
-        def advance(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            bars.update(tasks[what], completed=done, total=of)
-
-        with bars:
-            yield advance
+        return progress_bars(quiet=self.as_json)
 
     def say(self, line: str) -> None:
         """Print a line as it is."""

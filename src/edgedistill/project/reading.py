@@ -4,7 +4,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from edgedistill.errors import ProjectFileError
+from edgedistill.errors import ArgumentError, ProjectFileError
 from edgedistill.project.sections import Project
 
 M = TypeVar("M", bound=BaseModel)
@@ -86,6 +86,23 @@ def read_checked(path: Path, model: type[M], mend: str) -> M:
         return model.model_validate({**given, "path": path.resolve()})
     except ValidationError as error:
         raise ProjectFileError(_told(error, model), where=str(path)) from None
+
+
+def checked_section(model: type[M], given: Mapping[str, Any], where: str) -> M:
+    """Check settings that were given in Python as those of a project file's section are.
+
+    Args:
+        model: The section.
+        given: Its keys and values.
+        where: What a message calls it.
+
+    Raises:
+        ArgumentError: A key is unknown, missing or impossible.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise ArgumentError(_told(error, model), where=where) from None
 
 
 def read_yaml(path: Path, mend: str) -> Any:

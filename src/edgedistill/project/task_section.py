@@ -5,9 +5,10 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from edgedistill.project.field_types import Section
+from edgedistill.task import Label, Task
 from edgedistill_serve.redaction import Redaction
-from edgedistill_serve.task import INPUTS, LABEL_SEPARATOR, NO_LABEL, Kind, Task, unsplittable_names
-from edgedistill_serve.task import Label as TaskLabel
+from edgedistill_serve.task import Kind
+from edgedistill_serve.task import Task as ScoredTask
 
 
 class LabelSection(Section):
@@ -50,29 +51,17 @@ class TaskSection(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        folded: dict[str, str] = {}
-        for label in self.labels:
-            if label.name != label.name.strip():
-                raise ValueError(f"the label {label.name!r} begins or ends with white space")
-            if (twin := folded.setdefault(" ".join(label.name.casefold().split()), label.name)) != label.name:
-                raise ValueError(f"the labels {twin!r} and {label.name!r} are two spellings of one")
-        if len({label.name for label in self.labels}) < len(self.labels):
-            raise ValueError("a label stands twice")
-        if self.kind == "multilabel" and (never := unsplittable_names(self.task)):
-            raise ValueError(
-                f"the label {never[0]!r} cannot be told apart where labels are written one after the other: in a "
-                f"multilabel task no label holds a {LABEL_SEPARATOR!r} or is named {NO_LABEL!r}, which says that none "
-                "holds; rename it"
-            )
-        if unknown := [name for name in self.inputs if name not in INPUTS]:
-            raise ValueError(f"unknown input {unknown[0]!r}; inputs are {', '.join(INPUTS)}")
-        if list(self.inputs) != [name for name in INPUTS if name in self.inputs] or "response" not in self.inputs:
-            raise ValueError(f"inputs hold response, each once, in the order {', '.join(INPUTS)}")
+        _ = self.coded  # raises what is wrong
         return self
 
     @property
-    def task(self) -> Task:
-        """The part of the section that a student and a bundle know: no instructions."""
-        labels = tuple(TaskLabel(label.name, label.definition) for label in self.labels)
+    def coded(self) -> Task:
+        """The same as the Python API knows it."""
+        labels = tuple(Label(label.name, label.definition) for label in self.labels)
         redact = self.redact.redaction if self.redact else None
-        return Task(kind=self.kind, labels=labels, inputs=self.inputs, redact=redact)
+        return Task(self.kind, labels, self.inputs, redact, self.instructions)
+
+    @property
+    def task(self) -> ScoredTask:
+        """The part of the section that a student and a bundle know: no instructions."""
+        return self.coded.scored

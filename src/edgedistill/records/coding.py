@@ -76,6 +76,16 @@ def folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
+def unusable(response: Response, max_characters: int) -> str:
+    """Return why a response is set aside before anybody reads it; empty where it is not."""
+    for name, text in response.inputs.items():
+        if not text.strip():
+            return f"blank {name}"
+    if len(response.text) > max_characters:
+        return f"response longer than {max_characters} characters"
+    return ""
+
+
 def read_coded(file: str, rows: Iterable[Row], columns: Columns) -> Reading[SplitCode]:
     """Read human-coded rows: columns ``id``, the task's inputs, ``label``, and ``split`` where there is one.
 
@@ -113,7 +123,8 @@ def _read_labelled(file: str, rows: Iterable[Row], columns: Columns) -> Reading[
         _require(file, row, names)
         response = _response(file, row, columns, places, problems)
         split = row.values.get("split")
-        if reason := _unusable(response, columns) or ("" if row.values["label"].strip() else "no human code"):
+        uncoded = "" if row.values["label"].strip() else "no human code"
+        if reason := unusable(response, columns.max_characters) or uncoded:
             aside.append(SetAside(file, row.row, response.id, reason))
             continue
         label = _code(row, "label", "label", columns.task, problems)
@@ -143,7 +154,7 @@ def read_uncoded(file: str, rows: Iterable[Row], columns: Columns) -> Reading[Re
         read += 1
         _require(file, row, ("id", *columns.task.inputs, *filter(None, [columns.group_by])))
         response = _response(file, row, columns, places, problems)
-        if reason := _unusable(response, columns):
+        if reason := unusable(response, columns.max_characters):
             aside.append(SetAside(file, row.row, response.id, reason))
         else:
             used.append(response)
@@ -186,15 +197,6 @@ def _response(file: str, row: Row, columns: Columns, places: dict[str, int], pro
         problems.add(row.row, f"the id {ident!r} stands in row {earlier} already")
     group = (values[columns.group_by].strip() or None) if columns.group_by else None
     return Response(ident, inputs_of(values, columns.task), file, row.row, group)
-
-
-def _unusable(response: Response, columns: Columns) -> str:
-    for name, text in response.inputs.items():
-        if not text.strip():
-            return f"blank {name}"
-    if len(response.text) > columns.max_characters:
-        return f"response longer than {columns.max_characters} characters"
-    return ""
 
 
 def _unknown(what: str, found: str, known: Iterable[str]) -> str:

@@ -3,11 +3,10 @@
 from edgedistill.stages.folder import RunFolder
 from edgedistill.stages.pipeline import NAMES, Step, run_stage, run_stages, try_stage
 from edgedistill.stages.prompt import Prompt, prompts_of
-from edgedistill.stages.run import Advance, Run
+from edgedistill.stages.run import Run
 
 __all__ = [
     "NAMES",
-    "Advance",
     "Prompt",
     "Run",
     "RunFolder",

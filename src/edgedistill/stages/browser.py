@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
+from edgedistill.agreement.bootstrap import groups_of
 from edgedistill.stages.chain import chain, write_chain
-from edgedistill.stages.gate import groups_of
 from edgedistill.stages.run import Run
 from edgedistill_export import ExportFailed
 from edgedistill_export.web import browser_hop, browser_scores, record_browser_hop

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from edgedistill.agreement.bootstrap import groups_of
 from edgedistill.stages.chain import chain, write_chain
-from edgedistill.stages.gate import groups_of
 from edgedistill.stages.mix import read_mixture
 from edgedistill.stages.run import Run
 from edgedistill.stages.shrink import exported_student

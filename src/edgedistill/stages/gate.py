@@ -1,15 +1,16 @@
 """The gate: do the teachers agree with the human coders on validation rows?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import reduce
 from operator import add
 from typing import Any
 
-from edgedistill.agreement import agreement, agreement_between
+from edgedistill.agreement import agreement_between
 from edgedistill.project.sections import TeacherSection
 from edgedistill.stages.run import Run
 from edgedistill.teacher import Labelling, joint_labelling
+from edgedistill.teacher.gating import comparison, judge_teacher
 
 
 def gate(run: Run) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def gate(run: Run) -> dict[str, Any]:
     joint = {
         **verdicts[run.panel[0].called],
         "teacher": " + ".join(shown),
-        **_compared(run, together),
+        **comparison(together, run.records.splits.validation, run.project.task.task),
         "passed": any(verdict["passed"] for verdict in verdicts.values()),
         "cost": asdict(reduce(add, (labelling.usage for labelling in labellings.values()))),
         "teachers": list(verdicts.values()),
@@ -54,47 +55,9 @@ def between(run: Run, labellings: Mapping[str, Labelling]) -> dict[str, Any] | N
     return agreement_between(codings, run.project.task.task).as_dict()
 
 
-def groups_of(groups: Sequence[str | None]) -> list[str] | None:
-    """The groups for a clustered bootstrap; None where no row has one, so that every row stands for itself.
-
-    A row without a group beside rows with one is a group of its own, under a name that begins with a blank, as no cell
-    that was read does.
-    """
-    if all(group is None for group in groups):
-        return None
-    return [f" row {place}" if group is None else group for place, group in enumerate(groups)]
-
-
 def _verdict(run: Run, teacher: TeacherSection, labelling: Labelling) -> dict[str, Any]:
-    found = _compared(run, labelling)
-    estimate = (found["agreement"] or {}).get(teacher.gate.metric)
-    return {
-        "teacher": teacher.called,
-        "metric": teacher.gate.metric,
-        "at_least": teacher.gate.at_least,
-        **found,
-        "passed": estimate is not None and estimate["low"] >= teacher.gate.at_least,
-        "accepted": run.accept_teacher,
-        "cost": asdict(labelling.usage),
-    }
-
-
-def _compared(run: Run, labelling: Labelling) -> dict[str, Any]:
-    rows = run.records.splits.validation
-    by_teacher = {label.id: label.label for label in labelling.labels}
-    coded = [row for row in rows if row.response.id in by_teacher]
-    measured = coded and agreement(
-        [row.label for row in coded],
-        [by_teacher[row.response.id] for row in coded],
-        run.project.task.task,
-        groups=groups_of([row.response.group for row in coded]),
-    )
-    return {
-        "rows": len(rows),
-        "coded": len(coded),
-        "set_aside": [{"id": row.id, "reason": row.reason, "detail": row.detail} for row in labelling.set_aside],
-        "agreement": measured.as_dict() if measured else None,
-    }
+    verdict = judge_teacher(teacher, labelling, run.records.splits.validation, run.project.task.task)
+    return verdict.as_dict() | {"accepted": run.accept_teacher, "cost": asdict(labelling.usage)}
 
 
 def _weight(run: Run, verdict: Mapping[str, Any]) -> float:

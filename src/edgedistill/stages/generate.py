@@ -107,17 +107,17 @@ def _write(run: Run, section: GenerateSection) -> Written:
     def told(progress: Progress) -> None:
         run.advance("generate: the teacher writes samples", progress.done, progress.total)
 
-    splits = run.records.splits
-    with AnswerCache(run.cache_folder) as cache:
+    splits, teacher = run.records.splits, run.teachers[run.teacher.called]
+    with AnswerCache(teacher.cache_folder) as cache:
         return generate_samples(
             seed_rows(splits.train, splits.validation, splits.test),
-            run.codebook,
-            run.teacher,
+            teacher.codebook,
+            teacher.section,
             section,
             cache,
             offline=run.offline,
             progress=told,
-            budget=run.budget(run.teacher, "generate"),
+            budget=teacher.budget("generate"),
             way=run.way_of(run.teacher),
         )
 
@@ -161,6 +161,7 @@ def _summary(
     reasons = Counter(str(removal.reason) for removal in removed)
     coded = [each for each in checked if each.regraded is not None]
     near = [each for each in kept if each.near_train]
+    labels = run.project.task.labels
     return {
         "calls": written.calls,
         "calls_failed": dict(Counter(str(call.cause) for call in written.failed)),
@@ -169,7 +170,7 @@ def _summary(
         "written": total,
         "kept": len(kept),
         "removed": {str(reason): reasons[reason] for reason in Reason if reasons[reason]},
-        "kept_by_label": {name: sum(each.sample.label == name for each in kept) for name in run.codebook.names},
+        "kept_by_label": {label.name: sum(each.sample.label == label.name for each in kept) for label in labels},
         "near_train": {
             "rows": len(near),
             "with_another_human_code": sum(

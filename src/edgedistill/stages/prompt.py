@@ -36,7 +36,7 @@ def prompts_of(run: Run, ident: str) -> tuple[Prompt, ...]:
     response, neighbours = _found(run, ident)
     prompts = []
     for teacher in run.panel:
-        plan = run.plan(teacher, neighbours if teacher.per_request > 1 else (response,))
+        plan = run.teachers[teacher.called].plan(neighbours if teacher.per_request > 1 else (response,))
         coding = {each.id: coding for each, coding in plan.pairs}[ident]
         sheets = [sheet for sheet in plan.sheets() if coding in sheet.codings]
         if not sheets:

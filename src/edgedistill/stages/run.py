@@ -3,36 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from edgedistill.errors import AnswersMissing, Paused, ProjectFileError, together
+from edgedistill.progress import OnProgress
 from edgedistill.project.sections import Project, TeacherSection
 from edgedistill.records.reading import Records
 from edgedistill.records.types import Response
 from edgedistill.stages.folder import RunFolder
-from edgedistill.teacher import (
-    Announce,
-    AnswerCache,
-    Budget,
-    Chooser,
-    Codebook,
-    Embed,
-    Labelling,
-    Ledger,
-    Plan,
-    Progress,
-    Spent,
-    Vectors,
-    Way,
-    changed,
-    example_chooser,
-    joint_labelling,
-    label_responses,
-)
-
-Advance: TypeAlias = Callable[[str, int, int], None]
-"""Told while work goes on: what is done, how much of it is done, how much there is."""
+from edgedistill.teacher import Announce, Labelling, Progress, Spent, Way, joint_labelling
+from edgedistill.teacher.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -53,7 +33,7 @@ class Run:
     folder: RunFolder
     offline: bool = False
     accept_teacher: bool = False
-    advance: Advance = lambda *_: None
+    advance: OnProgress = lambda *_: None
     say: Callable[[str], None] = lambda _: None
     way: Callable[[str], Way] | None = None
 
@@ -100,46 +80,19 @@ class Run:
         return (*self.used, *self.panel)[0]
 
     @cached_property
-    def codebook(self) -> Codebook:
-        """What the teacher is told to look for."""
-        task = self.project.task.task
-        return Codebook(self.project.task.instructions, task.labels, task.inputs, task.kind == "multilabel")
-
-    @cached_property
-    def _choosers(self) -> dict[str, Chooser]:
-        """Which coded examples each teacher is shown; they are human train rows."""
-        train, task = self.records.splits.train, self.project.task.task
-        return {each.called: example_chooser(each, train, task, self._embed) for each in self.panel}
-
-    def _embed(self, rows: Sequence[Mapping[str, str]]) -> Vectors:
-        return self._embedder(rows)  # loaded once it is wanted, which is seldom
-
-    @cached_property
-    def _embedder(self) -> Embed:
-        from edgedistill.student import backbone_folder
-        from edgedistill.student.embedding import embedder
-
-        student = self.project.student
-        return embedder(backbone_folder(student.backbone, self.project.folder), student.max_tokens)
-
-    @cached_property
-    def ledgers(self) -> dict[str, Ledger]:
-        """What each teacher has been paid for in all runs of the project, by its name."""
-        names = {each.called: self.project.name + f"/{each.called}" * (len(self.panel) > 1) for each in self.panel}
-        return {each.called: Ledger(self.project.folder / each.cache, names[each.called]) for each in self.panel}
-
-    def budget(self, teacher: TeacherSection, stage: str) -> Budget:
-        """Return what a stage may draw on: one cap per teacher for all stages and all runs."""
-        return Budget.of(teacher, self.ledgers[teacher.called], stage)
+    def teachers(self) -> Mapping[str, Teacher]:
+        """Every teacher of the project, by its name; the examples in their prompts are human train rows."""
+        train = self.records.splits.train
+        return {each.called: Teacher.of_project(self.project, each, train) for each in self.panel}
 
     def note_spending(self) -> None:
         """Record in `run.json` what the stages have spent in all runs, teachers together."""
         if not self.project.panel:
             return
         total: dict[str, Spent] = {}
-        for ledger in self.ledgers.values():
-            ledger.catch_up()
-            for stage, spent in ledger.stages().items():
+        for teacher in self.teachers.values():
+            teacher.ledger.catch_up()
+            for stage, spent in teacher.ledger.stages().items():
                 total[stage] = total[stage] + spent if stage in total else spent
         if total:
             self.folder.note_spending({stage: asdict(spent) for stage, spent in total.items()})
@@ -150,15 +103,6 @@ class Run:
         if self.way is None:
             return Announce(lambda estimate: self.say(f"{name}: {estimate.told}" if name else estimate.told))
         return self.way(name)
-
-    @property
-    def cache_folder(self) -> Path:
-        """Where the answers of `teacher` are kept."""
-        return self.project.folder / self.teacher.cache
-
-    def plan(self, teacher: TeacherSection, responses: tuple[Response, ...]) -> Plan:
-        """Return what a teacher would be asked about responses, were nothing in the cache."""
-        return Plan(responses, self.codebook, teacher, self._choosers[teacher.called])
 
     def ask_each(
         self,
@@ -209,19 +153,12 @@ class Run:
         def told(progress: Progress) -> None:
             self.advance(what, progress.done, progress.total)
 
-        with AnswerCache(self.project.folder / teacher.cache) as cache:
-            labelling = label_responses(
-                responses,
-                self.codebook,
-                teacher if votes is None else teacher.model_copy(update={"votes": votes}),
-                cache,
-                examples=self._choosers[teacher.called],
-                offline=self.offline,
-                progress=told,
-                budget=self.budget(teacher, what.partition(":")[0]),
-                way=self.way_of(teacher),
-            )
-            if labelling.usage.asked:
-                for line in changed(cache.voices(teacher.model)):
-                    self.say(line)
-        return labelling
+        return self.teachers[teacher.called].code(
+            responses,
+            what.partition(":")[0],
+            votes=votes,
+            offline=self.offline,
+            way=self.way_of(teacher),
+            on_progress=told,
+            on_message=self.say,
+        )

@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from edgedistill.agreement.bootstrap import groups_of
 from edgedistill.records.types import CodedResponse, TestRows, ValidationRows
 from edgedistill.review import Scores, TestScores, ValidationScores
-from edgedistill.stages.gate import groups_of
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task import inputs_of
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgedistill.agreement import Estimate, agreement, probability_figures
+from edgedistill.agreement.bootstrap import groups_of
 from edgedistill.records import TestRows
-from edgedistill.stages.gate import groups_of
 from edgedistill.studies.gains import Gain, gain_over
 from edgedistill.studies.material import Material
 from edgedistill.studies.resampling import RESAMPLES, coded_rows, figures_of, over_seeds

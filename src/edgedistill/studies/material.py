@@ -9,10 +9,11 @@ from pathlib import Path
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.mixture import drawn_ids, human_rows
+from edgedistill.progress import OnProgress
 from edgedistill.project import StudentSection, read_project
 from edgedistill.records import MixtureRow, TestRows, ValidationRows, read_records
 from edgedistill.stages.folder import RunFolder
-from edgedistill.stages.run import Advance, Run
+from edgedistill.stages.run import Run
 from edgedistill.student import backbone_digests, backbone_folder
 from edgedistill.studies.sections import Study, StudyTask
 from edgedistill.studies.synthetic import recorded_synthetic, written_synthetic
@@ -67,7 +68,7 @@ def gather(
     wants: Wants,
     *,
     offline: bool = False,
-    advance: Advance = lambda *_: None,
+    advance: OnProgress = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Material:
     """Read a task's rows, have its teacher code and write what no file holds, and screen what was written.

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.agreement import Estimate
-from edgedistill.agreement.bootstrap import defined, row_weights
+from edgedistill.agreement.bootstrap import defined, groups_of, row_weights
 from edgedistill.agreement.label_sets import figure_of, held_labels, macro_of, mean_kappas, tallies
 from edgedistill.agreement.statistics import Counts, Values, f1s, kappas, macro, macro_f1s, precisions, recalls
-from edgedistill.stages.gate import groups_of
 from edgedistill.studies.material import Material
 from edgedistill.studies.types import Line, Scored
 

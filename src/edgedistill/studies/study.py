@@ -10,8 +10,8 @@ from io import StringIO
 from pathlib import Path
 
 from edgedistill.errors import ProjectFileError, RunError, TrainingFailed
+from edgedistill.progress import OnProgress
 from edgedistill.stages.folder import RunFolder
-from edgedistill.stages.run import Advance
 from edgedistill.studies.figures import measured, summaries
 from edgedistill.studies.journal import Journal, ident_of
 from edgedistill.studies.material import Material, gather
@@ -79,7 +79,7 @@ class _Desk:
     settings: Settings
     journal: Journal
     folder: RunFolder
-    advance: Advance
+    advance: OnProgress
 
 
 def make_study(
@@ -87,7 +87,7 @@ def make_study(
     kind: Kind,
     *,
     offline: bool = False,
-    advance: Advance = lambda *_: None,
+    advance: OnProgress = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Make every run of a study that is not done, and write `runs.csv`, `table.md` and the plots.

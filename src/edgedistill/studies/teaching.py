@@ -125,7 +125,7 @@ def _given_away(run: Run, teachers: Iterable[TeacherSection], texts: tuple[Respo
     return {
         response.id
         for teacher in teachers
-        for response, coding in run.plan(teacher, texts).pairs
+        for response, coding in run.teachers[teacher.called].plan(texts).pairs
         if coding and whole(response.inputs) in {whole(example.response.inputs) for example in coding.examples}
     }
 

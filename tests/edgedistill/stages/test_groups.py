@@ -3,7 +3,7 @@
 import numpy as np
 
 from edgedistill.agreement import agreement
-from edgedistill.stages.gate import groups_of
+from edgedistill.agreement.bootstrap import groups_of
 from edgedistill_serve.task import Label, Task
 
 TASK = Task("nominal", (Label("a"), Label("b")), ("response",))

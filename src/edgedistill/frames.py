@@ -1,0 +1,179 @@
+"""Rows that are given in Python: a pandas DataFrame, a Series, an array or a list, read as strictly as files are.
+
+texts_of_rows(X, task)    the task's inputs of every row
+frame_of(X, task)         the same rows as a DataFrame, its index kept
+codes_of(y, task)         the labels of rows
+coded_rows(X, y, task)    both together
+"""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from edgedistill.errors import ArgumentError, DataError
+from edgedistill.records.codes import canonical_code
+from edgedistill.records.types import CodedResponse, Response
+from edgedistill_serve.task import LABEL_SEPARATOR, Task, inputs_of
+
+if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
+    from pandas import DataFrame
+
+Rows: TypeAlias = Any
+"""A DataFrame with a column per input of the task, or an array of that many columns; for a task whose only input is the
+response, a Series, an array or a list of texts. A list may hold mappings of the task's inputs, too."""
+Column: TypeAlias = Any
+"""The name of a column of the DataFrame beside it, or a Series, an array or a list with a value per row."""
+
+
+def frame_of(X: Rows, task: Task) -> "DataFrame":  # noqa: N803  # scikit-learn's name
+    """Return rows as a DataFrame: the one given, or a new one with a column per input and the Series' index.
+
+    Raises:
+        ArgumentError: It is none of the forms of `Rows`, or an input is missing.
+    """
+    import pandas as pd
+
+    if isinstance(X, pd.DataFrame):
+        if missing := [name for name in task.inputs if name not in X.columns]:
+            raise ArgumentError(
+                f"there is no column {missing[0]!r}; columns are {', '.join(map(str, X.columns))}",
+                mend=f"This task's inputs are {', '.join(task.inputs)}.",
+            )
+        return X
+    if isinstance(X, str | bytes | Mapping) or not isinstance(X, Iterable):
+        raise ArgumentError(
+            f"rows are a DataFrame, a Series, an array or a list, not {type(X).__name__}",
+            mend="Put a single response into a list.",
+        )
+    index = X.index if isinstance(X, pd.Series) else None
+    cells = [_cells(row, task) for row in X]
+    return pd.DataFrame(cells, index=index, columns=list(task.inputs), dtype=object)
+
+
+def texts_of_rows(X: Rows, task: Task) -> list[dict[str, str]]:  # noqa: N803
+    """Return the task's inputs of every row, redacted where the task says so; a missing text is an empty one.
+
+    Raises:
+        ArgumentError: As `frame_of`; or a cell is not text.
+    """
+    frame = frame_of(X, task)
+    columns = [frame[name].tolist() for name in task.inputs]
+    return [
+        _inputs(dict(zip(task.inputs, cells, strict=True)), index, task)
+        for index, cells in zip(frame.index, zip(*columns, strict=True), strict=True)
+    ]
+
+
+def responses_of(X: Rows, task: Task) -> tuple[Response, ...]:  # noqa: N803
+    """Return the rows as responses, whose ids are their places, from 0."""
+    return tuple(Response(str(place), inputs, "row", place) for place, inputs in enumerate(texts_of_rows(X, task)))
+
+
+def values_of(given: Column, X: Rows, what: str) -> list[Any]:  # noqa: N803
+    """Return the values of a column, one per row of ``X``.
+
+    Raises:
+        ArgumentError: There is no such column, or it has another length.
+    """
+    if isinstance(given, str):
+        if given not in getattr(X, "columns", ()):
+            raise ArgumentError(f"there is no column {given!r}", where=what, mend="Name one, or give the values.")
+        given = X[given]
+    elif not isinstance(given, Iterable) or isinstance(given, bytes):
+        raise ArgumentError(f"it is not a column but {type(given).__name__}", where=what)
+    values = list(given)
+    if len(values) != len(X):
+        raise ArgumentError(f"{len(X)} rows come with {len(values)} values of {what}")
+    return values
+
+
+def codes_of(y: Sequence[Any], task: Task) -> list[str]:
+    """Return labels as they are written everywhere: of a multilabel task those that hold, joined.
+
+    Args:
+        y: A label per row; of a multilabel task the joined labels, or a list of those that hold.
+        task: Its labels are the only ones allowed.
+
+    Raises:
+        ArgumentError: A label is missing or is not one of the task's.
+    """
+    return [_code(value, place, task) for place, value in enumerate(y)]
+
+
+def coded_rows(
+    X: Rows,  # noqa: N803
+    y: Column,
+    task: Task,
+    *,
+    groups: Column | None = None,
+    ids: Sequence[Hashable] | None = None,
+) -> tuple[CodedResponse, ...]:
+    """Return human-coded rows.
+
+    Args:
+        X: The rows.
+        y: Their labels.
+        task: What is coded.
+        groups: What each row belongs to, such as a learner; missing where a row stands for itself.
+        ids: What each row is called; its place where nothing is given.
+
+    Raises:
+        ArgumentError: A text, a label or a group cannot be used.
+    """
+    texts, codes = texts_of_rows(X, task), codes_of(values_of(y, X, "label"), task)
+    names = [str(each) for each in (range(len(texts)) if ids is None else ids)]
+    belongs = [None] * len(texts) if groups is None else [_group(each) for each in values_of(groups, X, "groups")]
+    return tuple(
+        CodedResponse(Response(name, inputs, "row", place, group), code)
+        for place, (name, inputs, group, code) in enumerate(zip(names, texts, belongs, codes, strict=True))
+    )
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty as pandas has it: None, NaN, NaT or NA."""
+    import pandas as pd
+
+    return bool(pd.api.types.is_scalar(value)) and bool(pd.isna(value))
+
+
+def _cells(row: Any, task: Task) -> tuple[Any, ...]:
+    if isinstance(row, Mapping):
+        return tuple(row.get(name) for name in task.inputs)
+    cells = (row,) if isinstance(row, str) or is_missing(row) or not isinstance(row, Iterable) else tuple(row)
+    if len(cells) != len(task.inputs):
+        raise ArgumentError(
+            f"a row has {len(cells)} texts, and this task has {len(task.inputs)} inputs",
+            mend=f"Give a DataFrame with the columns {', '.join(task.inputs)}.",
+        )
+    return cells
+
+
+def _inputs(given: dict[str, Any], index: object, task: Task) -> dict[str, str]:
+    for name, value in given.items():
+        if is_missing(value):
+            given[name] = ""
+        elif not isinstance(value, str):
+            raise ArgumentError(
+                f"{name} is {type(value).__name__}, not text",
+                where=f"row {index!r}",
+                mend="Convert it to str.",
+            )
+    try:
+        return inputs_of(given, task)
+    except DataError as error:
+        raise ArgumentError(error.what, where=f"row {index!r}", mend=error.mend) from None
+
+
+def _code(value: Any, place: int, task: Task) -> str:
+    if task.kind == "multilabel" and isinstance(value, list | tuple | set | frozenset):
+        value = LABEL_SEPARATOR.join(map(str, value)) or "none"
+    if is_missing(value) or not isinstance(value, str) or not value.strip():
+        what = "the label is missing" if is_missing(value) or value == "" else f"the label {value!r} is not text"
+        raise ArgumentError(what, where=f"y[{place}]", mend="Leave out rows without a label; labels are text.")
+    try:
+        return canonical_code(value.strip(), task)
+    except DataError as error:
+        raise ArgumentError(error.what, where=f"y[{place}]", mend=error.mend) from None
+
+
+def _group(value: Any) -> str | None:
+    return None if is_missing(value) else str(value)
