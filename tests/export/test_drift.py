@@ -1,7 +1,6 @@
 """A bundle notices a damaged graph and a processor that computes 8-bit products wrongly."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from edgedistill_export import ExportPlan, export_bundle
+from edgedistill_export import ExportPlan, export_bundle, overflow, rounding
 from edgedistill_export.quantization import Recipe, measured_int8
 from edgedistill_serve.bundle import Bundle
 from edgedistill_serve.checked import Graph
@@ -73,6 +72,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return _bundle(tmp_path_factory.mktemp("drift"))
 
 
+@pytest.fixture(scope="module")
+def overflowing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle as exporters wrote it that limited no pair of weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (rounding, overflow):
+            patch.setattr(module, "MOST_IN_PAIR", 254)
+        return _bundle(tmp_path_factory.mktemp("overflowing"))
+
+
 def _damaged(model: Path, device: Device) -> Graph:
     """Open the int8 graph with one of its weights turned round."""
     if model.name != INT8:
@@ -100,24 +108,24 @@ def test_one_input_whose_weights_are_turned_round_is_noticed(bundle: Bundle):
     assert "fp32 is used instead" in scorer.notes[0]
 
 
-def test_a_processor_that_clips_products_is_given_fp32(bundle: Bundle):
-    scorer = Scorer(bundle, threads=1, open_graph=_saturating)
+def test_a_processor_that_clips_products_is_given_fp32(overflowing: Bundle):
+    scorer = Scorer(overflowing, threads=1, open_graph=_saturating)
     assert scorer.precision == "fp32"
 
 
-def test_weights_of_seven_bits_score_the_same_there(tmp_path: Path):
-    scorer = Scorer(_bundle(tmp_path, partial(measured_int8, bits=7)), threads=1, open_graph=_saturating)
+def test_products_that_do_not_overflow_score_the_same_there(bundle: Bundle):
+    scorer = Scorer(bundle, threads=1, open_graph=_saturating)
     assert scorer.precision == "int8"
     # The model of the processor sums its floats with NumPy, whose batches may move a last bit.
     assert [note for note in scorer.notes if "batch" not in note] == []
 
 
-def test_where_there_is_no_fp32_such_a_processor_is_refused(bundle: Bundle):
+def test_where_there_is_no_fp32_such_a_processor_is_refused(overflowing: Bundle):
     def only_int8(model: Path, device: Device) -> Graph:
         return Saturating(model.with_name(INT8))
 
     with pytest.raises(SelfCheckFailed, match="int8 graph's probabilities differ"):
-        Scorer(bundle, threads=1, open_graph=only_int8)
+        Scorer(overflowing, threads=1, open_graph=only_int8)
 
 
 def test_an_operator_set_that_the_runtime_lacks_means_fp32(bundle: Bundle):

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer
 
 from edgedistill_export import ExportPlan, export_bundle
+from edgedistill_serve.checked import bundle_encoder
 from edgedistill_serve.manifest import Precision
 from edgedistill_serve.scorer import Scorer
 from edgedistill_serve.task import texts_of
@@ -82,6 +83,31 @@ def test_text_embeddings_inference_finds_what_its_loader_asks_for(tmp_path: Path
     assert {node.name for node in graph.input} <= {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
     assert [node.name for node in graph.output] == ["logits"]
     assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def _padding(student: Path) -> Path:
+    """A student whose tokenizer pads every text, as sentence-transformers publishes it."""
+    tokenizer = Tokenizer.from_file(str(student / "tokenizer.json"))
+    tokenizer.enable_padding(length=MAX_TOKENS, pad_id=tokenizer.token_to_id("[PAD]"), pad_token="[PAD]")
+    tokenizer.save(str(student / "tokenizer.json"))
+    return student
+
+
+@pytest.mark.parametrize("vocabulary", ["full", "cut"])
+def test_the_bundles_tokenizer_pads_nothing_unasked(tmp_path: Path, vocabulary):
+    student = _padding(save_student(tmp_path / "student", PRAISE))
+    assert len(Tokenizer.from_file(str(student / "tokenizer.json")).encode("ok")) == MAX_TOKENS
+    plan = ExportPlan("praise", PRAISE, MAX_TOKENS, "fp32", 1.0, vocabulary=vocabulary)
+    bundle = export_bundle(student, tmp_path / "bundle", plan, _short_rows(PRAISE)).bundle
+    opened, texts = Tokenizer.from_file(str(bundle.tokenizer_file)), [text for text in TEXTS if "[SEP]" not in text]
+    wanted = [list(each.ids) for each in bundle_encoder(bundle).encode([{"response": text} for text in texts])]
+    assert opened.padding is None
+    assert [opened.encode(text).ids for text in texts] == wanted
+    transformers = AutoTokenizer.from_pretrained(bundle.folder)
+    assert transformers(texts)["input_ids"] == wanted
+    together = transformers(texts, padding=True)
+    assert [sum(mask) for mask in together["attention_mask"]] == list(map(len, wanted))
+    assert {len(ids) for ids in together["input_ids"]} == {max(map(len, wanted))}
 
 
 @pytest.mark.parametrize("kin", [DISTILBERT, ROBERTA], ids=lambda kin: kin.name)

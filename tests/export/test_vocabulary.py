@@ -250,4 +250,5 @@ def test_a_cut_that_would_change_too_many_labels_of_unseen_rows_is_not_made(tmp_
     assert exported.notes[0].endswith(
         "validation rows when it is made without them (export.max_flip_rate allows 1.00%), so it is left full."
     )
-    assert (tmp_path / "bundle/tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+    bundled, whole = (json.loads((place / "tokenizer.json").read_text()) for place in (tmp_path / "bundle", folder))
+    assert bundled["model"] == whole["model"]

@@ -132,6 +132,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
         tolerance: Mapping[str, float] | None = None,
         kind: str = "nominal",
         thresholds: Mapping[str, float] | None = None,
+        int8_overflow_free: bool = False,
         files: Mapping[str, Path | bytes | None] | None = None,
     ) -> Bundle:
         draft = Manifest(
@@ -144,6 +145,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
             review=review or ReviewRule(),
             temperature=temperature,
             thresholds=dict(thresholds or {}),
+            int8_overflow_free=int8_overflow_free,
             metrics={"kappa": 0.61},
             provenance={"teacher": "none"},
         )

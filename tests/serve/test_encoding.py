@@ -81,6 +81,15 @@ def file(parts, request, tmp_path_factory):
     return file
 
 
+def test_a_tokenizer_that_pads_and_cuts_by_itself_gives_the_same_ids(parts, tmp_path):
+    tokenizer = Tokenizer.from_file(str(parts / "tokenizer.json"))
+    tokenizer.enable_padding(length=128, pad_token="[PAD]")
+    tokenizer.enable_truncation(3)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    rows = [{"response": "you worked hard on this"}, {"question": "why", "response": "great job"}]
+    assert Encoder(tmp_path / "tokenizer.json", 12).encode(rows) == Encoder(parts / "tokenizer.json", 12).encode(rows)
+
+
 def as_the_tokenizer_joins(file, max_tokens, row):
     """Ids and type ids as the tokenizer's own cutting and joining gives them."""
     tokenizer = Tokenizer.from_file(str(file))

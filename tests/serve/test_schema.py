@@ -23,6 +23,10 @@ def test_a_bundle_of_schema_1_is_read_and_scores_as_when_it_was_written(tmp_path
     assert score.probability == pytest.approx(SCORED, abs=0.05)
 
 
+def test_a_bundle_that_says_nothing_of_overflows_is_not_taken_for_free_of_them():
+    assert not manifest_from((VERSION_1 / "bundle.json").read_bytes()).int8_overflow_free
+
+
 def test_every_older_schema_has_a_migration():
     assert sorted(CURRENT.migrations) == list(range(1, SCHEMA_VERSION))
     assert CURRENT.version == SCHEMA_VERSION

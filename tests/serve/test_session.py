@@ -8,7 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgedistill_serve import BundleError, ScoringFailed
+from edgedistill_serve import BundleError, Scorer, ScoringFailed
+from edgedistill_serve import session as session_module
 from edgedistill_serve.encoding import Encoded, Encoder
 from edgedistill_serve.runtime import onnxruntime
 from edgedistill_serve.session import OUTPUT, Session, bound, feeds, has_vnni
@@ -78,6 +79,41 @@ def test_a_processor_that_linux_hides_is_one_line_in_the_log(tmp_path, caplog, s
         has_vnni(tmp_path / "cpuinfo", system)
     assert len(caplog.records) == lines
     assert caplog.text.count("cannot be read (No such file or directory), so int8 is computed in a way") == lines
+
+
+@pytest.fixture
+def settings_of(monkeypatch) -> list[str | None]:
+    """Of every session from here on, on a processor without VNNI: the setting that keeps 8-bit products exact."""
+    runtime, found = onnxruntime(), []
+    opened = runtime.InferenceSession
+
+    def opening(model, options, **others):
+        session = opened(model, options, **others)
+        try:
+            found.append(options.get_session_config_entry("session.x64quantprecision"))
+        except RuntimeError:
+            found.append(None)
+        return session
+
+    monkeypatch.setattr(runtime, "InferenceSession", opening)
+    monkeypatch.setattr(session_module, "has_vnni", lambda: False)
+    return found
+
+
+@pytest.mark.parametrize(("stated", "setting"), [(True, None), (False, "1")])
+def test_products_are_kept_exact_unless_the_bundle_states_that_they_cannot_overflow(
+    tmp_path, make_bundle, settings_of, stated, setting
+):
+    bundle = make_bundle(tmp_path / "bundle", int8_overflow_free=stated)
+    settings_of.clear()
+    scorer = Scorer(bundle, threads=1)
+    assert (scorer.precision, settings_of) == ("int8", [setting])
+
+
+def test_where_there_is_vnni_nothing_is_set(parts, settings_of, monkeypatch):
+    monkeypatch.setattr(session_module, "has_vnni", lambda: True)
+    Session(parts / "model.onnx")
+    assert settings_of == [None]
 
 
 def test_a_session_that_nobody_holds_is_gone_without_the_collector(parts):

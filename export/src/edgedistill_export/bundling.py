@@ -25,6 +25,7 @@ from edgedistill_export.forms import (
 )
 from edgedistill_export.golden import golden
 from edgedistill_export.model_folder import model_folder_files
+from edgedistill_export.overflow import check_products
 from edgedistill_export.parity import Hop, Logits, hop
 from edgedistill_export.plan import ExportPlan
 from edgedistill_export.quantization import DEFAULT, RECIPES, Recipe
@@ -149,7 +150,7 @@ def _inputs(row: Mapping[str, str], task: Task, number: int) -> dict[str, str]:
 def _batch_invariant(student: Checkpoint, plan: ExportPlan, rows: Rows, graph: Path) -> bool:
     """Whether no row's score is moved by the others in its batch, as far as the validation rows can tell."""
     encoded = student.encoder.encode(rows[:_IN_BATCHES])
-    return harmless_batching(Session(graph), encoded, plan.max_tokens) is not None
+    return harmless_batching(Session(graph, overflow_free=True), encoded, plan.max_tokens) is not None
 
 
 def _write(
@@ -167,6 +168,8 @@ def _write(
         "chain_on_test_rows": list(measured.locked),
         "versions": {tool: version(tool) for tool in _TOOLS},
     } | ({"vocabulary": asdict(cut)} if cut else {})
+    for file, _ in measured.graphs.values():
+        check_products(file)
     draft = Manifest(
         name=plan.name,
         version="",
@@ -175,6 +178,7 @@ def _write(
         precision=measured.served,
         recipe=measured.recipe,
         batch_invariant=_batch_invariant(student, plan, rows, measured.graphs[measured.served][0]),
+        int8_overflow_free=True,
         files={},
         temperature=plan.temperature,
         thresholds=dict(plan.thresholds),

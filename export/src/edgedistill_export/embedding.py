@@ -20,7 +20,7 @@ def quantize_embeddings(graph: Graph) -> None:
         table = graph.constant(gather.input[0])
         if table is None or table.ndim != 2 or table.dtype != np.float32 or len(table) < LEAST_PIECES:
             continue
-        integers, scales = nearest(table.T)
+        integers, scales = nearest(table.T, multiplied=False)
         name, (_, ids), result = gather.input[0], gather.input, gather.output[0]
         small = graph.add_constant(f"{name}.int8", integers.T)
         steps = graph.add_constant(f"{name}.steps", scales[:, None])

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import ExportFailed
+from edgedistill_export.overflow import check_products
 from edgedistill_export.parity import Hop, Logits, check_conversion, graph_logits, hop
 from edgedistill_export.plan import ExportPlan
 from edgedistill_export.quantization import RECIPES, Recipe
@@ -88,10 +89,11 @@ def converted_form(
 def with_int8(
     converted: Forms, file: Path, student: Checkpoint, plan: ExportPlan, rows: Rows, quantize: Recipe
 ) -> Forms:
-    """Add the int8 graph where it agrees with the fp32 one, else a note that says why not."""
+    """Add the int8 graph where no product overflows and it agrees with the fp32 one, else a note that says why not."""
     fp32_file, fp32 = converted.graphs["fp32"]
     try:
         quantize(fp32_file, file, student.encoder.encode(rows))
+        check_products(file)
         int8 = graph_logits(file, student.encoder, rows)
     except (BundleError, ExportFailed, ScoringFailed) as error:
         return replace(converted, notes=(f"There is no int8 graph that works, so fp32 is served: {error}",))

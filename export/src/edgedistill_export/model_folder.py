@@ -20,7 +20,8 @@ def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
 
     ``config.json`` names the labels, the problem type, and width and depth under the names that
     text-embeddings-inference asks for, also where the kind of model has names of its own for them.
-    ``tokenizer.json`` is the checkpoint's, byte for byte. ``tokenizer_config.json`` gives the student's longest
+    ``tokenizer.json`` is the checkpoint's without its padding: readers that pad do so by what they batch, and a reader
+    that forgot the mask would score the padding. ``tokenizer_config.json`` gives the student's longest
     sequence as ``model_max_length``, so that other readers cut where the scorer does. ``special_tokens_map.json``,
     which newer versions of transformers no longer write, is made from it where it is missing.
 
@@ -34,7 +35,7 @@ def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
     )
     return {
         "config.json": _json({name: getattr(student.model.config, name) for name in _SIZES} | dict(student.config)),
-        "tokenizer.json": student.folder / "tokenizer.json",
+        "tokenizer.json": _json(_read(student.folder / "tokenizer.json") | {"padding": None}),
         "tokenizer_config.json": _json(settings),
         "special_tokens_map.json": _json(marks),
     }

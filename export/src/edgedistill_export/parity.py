@@ -48,13 +48,13 @@ class Hop:
 
 
 def graph_logits(graph: Path, encoder: Encoder, rows: Sequence[Mapping[str, str]]) -> Logits:
-    """Score rows with an ONNX graph as the scorer does, each row alone, as many at a time as there are cores.
+    """Score rows with a checked ONNX graph as the scorer does, each row alone, as many at a time as there are cores.
 
     Raises:
         BundleError: The graph cannot be loaded.
         ScoringFailed: The graph failed on a row, or a logit is not finite.
     """
-    session = Session(graph)
+    session = Session(graph, overflow_free=True)
     with ThreadPoolExecutor(available_cores()) as callers:
         scored = list(callers.map(session.logits, encoder.encode(rows)))
     return np.array(scored, dtype=np.float32)

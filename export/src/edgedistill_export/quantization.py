@@ -31,8 +31,9 @@ CALIBRATION_ROWS = 128
 def dynamic_int8(fp32: Path, int8: Path, _rows: Sequence[Encoded] = ()) -> None:
     """Quantize to 8 bits as onnxruntime does: weights per output channel, activations when a row is scored.
 
-    Every operator that onnxruntime can quantize is, the embedding table among them. One scale is taken over the whole
-    input of a layer, so a row's score depends on the rows in its batch: rows must be scored alone.
+    Every operator that onnxruntime can quantize is, the embedding table among them. Weights are integers from -64 to
+    64, so that no pair of them overflows. One scale is taken over the whole input of a layer, so a row's score depends
+    on the rows in its batch: rows must be scored alone.
 
     Args:
         fp32: The plain graph; its folder must be writable, for onnxruntime keeps a file there meanwhile.
@@ -43,7 +44,7 @@ def dynamic_int8(fp32: Path, int8: Path, _rows: Sequence[Encoded] = ()) -> None:
     """
     try:
         with quiet():
-            quantize_dynamic(fp32, int8, per_channel=True, weight_type=QuantType.QInt8)
+            quantize_dynamic(fp32, int8, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
     except Exception as error:  # onnx and onnxruntime raise many kinds; each means no graph
         raise ExportFailed(
             f"the graph cannot be quantized ({error})", mend="Set export.precision to fp32, or choose another backbone."
@@ -57,7 +58,6 @@ def measured_int8(
     *,
     scalings: Sequence[Scaling] = ("fixed", "above"),
     apart: int = 1,
-    bits: int = 8,
     kept: float = 0.0,
     carry: bool = True,
 ) -> None:
@@ -74,8 +74,6 @@ def measured_int8(
         rows: Calibration rows, at least one.
         scalings: How inputs may be scaled.
         apart: How many channels of every input are multiplied apart, in floats.
-        bits: Of a weight, 7 or 8. With 7 a sum of two products stays within 16 bits, where processors without VNNI
-            would clip it.
         kept: Share of the inputs, those whose layers change most, that keep their layers in floats.
         carry: Whether rounding carries errors on, or takes the nearest integers.
 
@@ -95,7 +93,7 @@ def measured_int8(
 
     def rounding(source: str, weights: Floats) -> tuple[Integers, Floats]:
         name = source.removesuffix(".first")
-        return carried(weights, how[name].even(fed[name].values), bits) if carry else nearest(weights, bits)
+        return carried(weights, how[name].even(fed[name].values)) if carry else nearest(weights)
 
     only_what_is_read(graph)
     left = [layer for layer in graph.linears() if layer.source.removesuffix(".first") not in spared]
@@ -110,7 +108,6 @@ RECIPES: Mapping[str, Recipe] = {
     "int8-kept": partial(measured_int8, scalings=("fixed", "token"), apart=0, kept=1 / 6),
     "int8-fixed": partial(measured_int8, scalings=("fixed",), apart=0),
     "int8-token": partial(measured_int8, scalings=("token",), apart=0),
-    "int8-7bit": partial(measured_int8, bits=7),
     "int8-dynamic": dynamic_int8,
 }
 """What `edgedistill_export.tuning` tries, by the name that ``bundle.json`` tells."""

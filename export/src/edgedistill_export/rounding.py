@@ -3,9 +3,13 @@
 Rounding each weight to the nearest integer errs at random. Rounding one input's weights after the other, and taking
 each error out of the weights that are still to come, keeps the outputs on calibration rows closer (Frantar et al. 2023,
 "GPTQ", algorithm 1).
+
+x86 processors without VNNI multiply unsigned by signed 8-bit integers in pairs, inputs 2i and 2i + 1 of an output, and
+clip the sum of the two products to 16 bits. So the two weights of a pair are kept from summing to more than
+`MOST_IN_PAIR`: each output's scale is as wide as its largest pair needs.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +17,10 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int8]
 
+MOST_IN_PAIR = 128
+"""The largest absolute sum of a pair's weights of one sign with which no product overflows: 255 * 128 < 2**15."""
+
+_LARGEST = 127
 _DAMPING = 0.01
 """Share of the mean variance that is added to each input's, so that inputs that hardly vary can be divided by."""
 _BLOCK = 128
@@ -20,32 +28,52 @@ _BLOCK = 128
 _SMALLEST = 1e-8
 
 
-def nearest(weights: Floats, bits: int = 8) -> tuple[Integers, Floats]:
+def pair_sums(weights: npt.NDArray[np.float32 | np.int8]) -> npt.NDArray[np.float64]:
+    """Return the sum of the weights of one sign in each pair of inputs, the larger of the two signs' absolute sums.
+
+    Args:
+        weights: Shape (inputs, outputs). Of an odd number of inputs, the last makes a pair with 0.
+
+    Returns:
+        Shape (pairs, outputs).
+    """
+    inputs, outputs = weights.shape
+    pairs = np.zeros((-(-inputs // 2), 2, outputs))
+    pairs.reshape(-1, outputs)[:inputs] = weights
+    sums: npt.NDArray[np.float64] = np.maximum(pairs.clip(min=0).sum(axis=1), -pairs.clip(max=0).sum(axis=1))
+    return sums
+
+
+def nearest(weights: Floats, *, multiplied: bool = True) -> tuple[Integers, Floats]:
     """Round weights to the nearest integers of one scale for each output.
 
     Args:
         weights: Shape (inputs, outputs).
-        bits: 2 to 8: integers up to ``2 ** (bits - 1) - 1``.
+        multiplied: Whether the integers are to be multiplied by others, and pairs so limited; if not, each scale is as
+            narrow as its largest weight allows.
 
     Returns:
-        The integers, of the same shape, and the scales, of shape (outputs,).
+        The integers, from -127 to 127, of the same shape, and the scales, of shape (outputs,).
     """
-    scales, _ = _scales(weights, bits)
-    return np.rint(weights / scales).astype(np.int8), scales
+    scales = _scales(weights, multiplied=multiplied)
+    integers = np.rint(weights / scales)
+    if multiplied:
+        second = integers[1::2]
+        second[:] = _beside(integers[::2][: len(second)], second)
+    return integers.astype(np.int8), scales
 
 
-def carried(weights: Floats, fed: Floats, bits: int = 8) -> tuple[Integers, Floats]:
+def carried(weights: Floats, fed: Floats) -> tuple[Integers, Floats]:
     """Round weights with each input's error carried on to the inputs after it.
 
     Args:
         weights: Shape (inputs, outputs).
         fed: What the layer was fed with, shape (tokens, inputs), at least one token.
-        bits: As for `nearest`.
 
     Returns:
-        As `nearest`.
+        As `nearest`, pairs limited.
     """
-    scales, most = _scales(weights, bits)
+    scales = _scales(weights, multiplied=True)
     toward = _shares(fed)
     left = weights.astype(np.float64)
     integers = np.zeros(weights.shape, dtype=np.int8)
@@ -53,7 +81,9 @@ def carried(weights: Floats, fed: Floats, bits: int = 8) -> tuple[Integers, Floa
         end = min(start + _BLOCK, len(left))
         errors = np.zeros((end - start, left.shape[1]))
         for row in range(start, end):
-            rounded = np.clip(np.rint(left[row] / scales), -most, most)
+            rounded = np.clip(np.rint(left[row] / scales), -_LARGEST, _LARGEST)
+            if row % 2:
+                rounded = _beside(integers[row - 1], rounded)
             integers[row] = rounded
             errors[row - start] = error = (left[row] - rounded * scales) / toward[row, row]
             left[row + 1 : end] -= np.outer(toward[row, row + 1 : end], error)
@@ -61,9 +91,18 @@ def carried(weights: Floats, fed: Floats, bits: int = 8) -> tuple[Integers, Floa
     return integers, scales
 
 
-def _scales(weights: Floats, bits: int) -> tuple[Floats, int]:
-    most = 2 ** (bits - 1) - 1
-    return np.maximum(np.abs(weights).max(axis=0) / most, _SMALLEST).astype(np.float32), most
+def _scales(weights: Floats, *, multiplied: bool) -> Floats:
+    scales: Floats = np.maximum(np.abs(weights).max(axis=0) / _LARGEST, _SMALLEST).astype(np.float32)
+    return np.maximum(scales, (pair_sums(weights).max(axis=0) / MOST_IN_PAIR).astype("f4")) if multiplied else scales
+
+
+def _beside(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Clip the second integers of pairs to what the first ones leave of `MOST_IN_PAIR`: rounding may exceed it by 1."""
+    first = first.astype(np.int64)
+    clipped: npt.NDArray[Any] = np.clip(
+        second, -MOST_IN_PAIR - np.minimum(first, 0), MOST_IN_PAIR - np.maximum(first, 0)
+    )
+    return clipped
 
 
 def _shares(fed: Floats) -> npt.NDArray[np.float64]:

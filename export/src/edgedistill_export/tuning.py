@@ -12,6 +12,7 @@ import numpy as np
 
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.fidelity import agreement, fidelity
+from edgedistill_export.overflow import check_products
 from edgedistill_export.parity import Logits, flipped
 from edgedistill_export.quantization import Recipe
 from edgedistill_export.speed import Speed, speeds
@@ -127,6 +128,7 @@ def tune(fp32: Path, recipes: Mapping[str, Recipe], work: Path, judge: Judge) ->
     for name, recipe in recipes.items():
         try:
             recipe(fp32, work / f"{name}.onnx", judge.rows)
+            check_products(work / f"{name}.onnx")
             graphs.append(_open(name, work / f"{name}.onnx", judge))
         except (BundleError, ExportFailed, ScoringFailed) as error:
             faults[name] = str(error)
@@ -156,7 +158,7 @@ def _keeps(tried: Tried, max_flip_rate: float) -> bool:
 
 def _open(name: str, file: Path, judge: Judge) -> _Graph:
     start = time.perf_counter()
-    session = Session(file)
+    session = Session(file, overflow_free=True)
     loading = time.perf_counter() - start
     return _Graph(name, file, session, np.array([session.logits(row) for row in judge.rows], np.float32), loading)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -61,18 +62,19 @@ def bundle_encoder(bundle: Bundle) -> Encoder:
     return encoder
 
 
-def checked_graph(bundle: Bundle, encoder: Encoder, *, gpu: bool, open_graph: Opener = Session) -> Checked:
+def checked_graph(bundle: Bundle, encoder: Encoder, *, gpu: bool, open_graph: Opener | None = None) -> Checked:
     """Return the first graph of a bundle that gives its golden scores here, and warm it with its longest sequence.
 
     Args:
         bundle: Holds the graphs.
         encoder: Its tokenizer.
         gpu: Whether to try the fp32 graph on a GPU first; int8 is made for CPUs.
-        open_graph: Opens a graph.
+        open_graph: Opens a graph; `Session` where there is none.
 
     Raises:
         SelfCheckFailed: None does.
     """
+    open_graph = open_graph or partial(Session, overflow_free=bundle.manifest.int8_overflow_free)
     faults: list[str] = []
     for precision, device in _candidates(bundle, gpu=gpu):
         try:

@@ -50,6 +50,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         recipe: How the int8 graph was made; empty where that was not noted.
         batch_invariant: Whether the served graph gave every checked row the same bits in batches as alone, where the
             bundle was made. If not, rows are scored one by one; if so, it is tried again where the bundle is loaded.
+        int8_overflow_free: Whether it was proven, when the bundle was written, that no 8-bit product of its graphs
+            overflows 16 bits on any processor. Older bundles say nothing of it: false.
         temperature: Divides the logits before softmax or sigmoid; 1.0 where nothing was calibrated.
         thresholds: Of a multilabel task, the probability from which each label holds, in (0, 1); empty for others.
         review: Which scores go to a person.
@@ -67,6 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     truncation: Literal["context_first"] = "context_first"
     recipe: str = ""
     batch_invariant: bool = False
+    int8_overflow_free: bool = False
     temperature: float = 1.0
     thresholds: dict[str, float] = {}
     review: ReviewRule = ReviewRule()

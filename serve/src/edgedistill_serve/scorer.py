@@ -21,7 +21,7 @@ from edgedistill_serve.encoding import Encoded
 from edgedistill_serve.errors import DataError, EdgeDistillError, ScoringFailed
 from edgedistill_serve.recent import ENTRIES, RecentScores
 from edgedistill_serve.score import Reason, Score, judge
-from edgedistill_serve.session import Session, cuda_offered
+from edgedistill_serve.session import cuda_offered
 from edgedistill_serve.task import inputs_of, texts_of
 
 __all__ = ["Reason", "Response", "Score", "Scored", "Scorer", "attempt", "available_cores", "distinct", "judge"]
@@ -61,7 +61,7 @@ class Scorer:
         threads: How many responses are scored at a time by `score`; as many as there are cores unless said otherwise.
         recent: How many of the last scores are remembered, for texts that come again; 0 is none.
         gpu: Whether a GPU is tried first; where onnxruntime was built for one, unless said otherwise.
-        open_graph: Opens the bundle's graph.
+        open_graph: Opens the bundle's graph; None for onnxruntime.
 
     Attributes:
         bundle: The same.
@@ -86,7 +86,7 @@ class Scorer:
         threads: int | None = None,
         recent: int = ENTRIES,
         gpu: bool | None = None,
-        open_graph: Opener = Session,
+        open_graph: Opener | None = None,
     ) -> None:
         self.bundle = bundle
         self.threads = threads or available_cores()

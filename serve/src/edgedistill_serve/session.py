@@ -32,13 +32,15 @@ class Session:
         model: An ONNX file with inputs among `FEEDS`, int64 of shape (rows, tokens), and the output ``logits`` of shape
             (rows, labels).
         device: Where it runs; ``cuda`` only where `cuda_offered`.
+        overflow_free: Whether no 8-bit product of the graph overflows 16 bits, as `Manifest.int8_overflow_free` says.
+            Of other graphs, processors without VNNI keep the products exact in a way that is slower.
 
     Raises:
         RuntimeMissing: onnxruntime is not installed, or there twice.
         BundleError: The file is no such graph, or this onnxruntime cannot run it there.
     """
 
-    def __init__(self, model: Path, device: Device = "cpu") -> None:
+    def __init__(self, model: Path, device: Device = "cpu", *, overflow_free: bool = False) -> None:
         runtime = onnxruntime()
         options = runtime.SessionOptions()
         # A caller per core, each on its own thread, is faster than one caller with many threads, and a thread that
@@ -46,9 +48,9 @@ class Session:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if not has_vnni():
-            # 8-bit products overflow 16 bits there; this keeps them exact. Where there is VNNI it changes no bit and
-            # costs half of the speed.
+        if not overflow_free and not has_vnni():
+            # 8-bit products overflow 16 bits there; this keeps them exact and costs a third of the speed. Where there
+            # is VNNI it changes no bit and costs as much.
             options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 4
         providers = [_provider(device)]
