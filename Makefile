@@ -7,7 +7,7 @@ INSTALLED = .venv/.installed
 export ORT_DISABLE_TELEMETRY = 1
 NODE_INSTALLED = tests/js/node_modules/.installed
 WEB_ASSETS = export/src/edgedistill_export/web/vendor/index.json
-SERVE_NEEDS = click httptools msgspec numpy onnxruntime prometheus-client starlette tokenizers uvicorn
+SERVE_NEEDS = click httptools msgspec numpy onnxruntime prometheus-client starlette tokenizers
 
 .PHONY: demo test install web chromium clean
 

@@ -15,13 +15,13 @@ from edgedistill_serve import Scorer
 REPOSITORY = Path(__file__).parents[2]
 WHEELHOUSE = REPOSITORY / ".wheelhouse"
 CLOSURE = {
-    "anyio", "certifi", "charset-normalizer", "click", "edgedistill-serve", "filelock", "flatbuffers", "fsspec", "h11",
+    "anyio", "certifi", "charset-normalizer", "click", "edgedistill-serve", "filelock", "flatbuffers", "fsspec",
     "hf-xet", "httptools", "huggingface-hub", "idna", "msgspec", "numpy", "onnxruntime", "packaging",
     "prometheus-client", "protobuf", "pyyaml", "requests", "starlette", "tokenizers", "tqdm", "typing-extensions",
-    "urllib3", "uvicorn",
+    "urllib3",
 }  # fmt: skip
 """Everything that `edgedistill-serve[cpu]` brings. huggingface-hub and what it needs come with tokenizers and are never
-imported; h11 comes with uvicorn."""
+imported."""
 OF_PIP = {"pip", "setuptools", "wheel"}
 TOOLKIT = {"torch", "transformers", "openai", "optimum", "diskcache", "pandas", "scikit-learn", "edgedistill"}
 
@@ -36,7 +36,7 @@ def run(*command: object, code: int = 0) -> subprocess.CompletedProcess[str]:
 def wheel(tmp_path_factory) -> Path:
     assert WHEELHOUSE.is_dir(), (
         f"{WHEELHOUSE} is absent. Fill it once, with a network: pip download -d .wheelhouse -c constraints.txt "
-        "click httptools msgspec numpy onnxruntime prometheus-client starlette tokenizers uvicorn"
+        "click httptools msgspec numpy onnxruntime prometheus-client starlette tokenizers"
     )
     folder = tmp_path_factory.mktemp("wheel")
     build = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder)

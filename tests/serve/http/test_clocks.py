@@ -4,10 +4,8 @@ import asyncio
 from contextlib import suppress
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
-from edgedistill_serve.http.connections import Connections
+from edgedistill_serve.http.connections import Connection, Connections
 from edgedistill_serve.http.limits import Limits
 
 LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -75,7 +73,7 @@ async def pass_seconds(seconds):
 
 @pytest.fixture
 def connections():
-    return Connections(Limits(stall_seconds=60, header_seconds=10), room=10)
+    return Connections(answer, Limits(stall_seconds=60, header_seconds=10), room=10)
 
 
 @pytest.fixture
@@ -83,9 +81,7 @@ def play(connections):
     """Let a script play with a new connection."""
 
     async def run(script):
-        config = uvicorn.Config(answer, lifespan="off", log_config=None, ws="none")
-        config.load()
-        connection = connections.protocol()(config, ServerState(), {})
+        connection = Connection(connections)
         wire = Wire(connection)
         connection.connection_made(wire)
         await script(connection, wire)

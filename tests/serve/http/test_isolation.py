@@ -23,7 +23,7 @@ NOBODY = 65534
 CALLERS_OF_LLMS = {"anthropic", "httpx", "huggingface_hub", "litellm", "openai", "requests", "transformers", "torch"}
 IMPORTED = {
     "anyio", "click", "cython_runtime", "edgedistill_serve", "httptools", "msgspec", "numpy",
-    "onnxruntime", "prometheus_client", "sniffio", "starlette", "tokenizers", "typing_extensions", "uvicorn",
+    "onnxruntime", "prometheus_client", "sniffio", "starlette", "tokenizers", "typing_extensions",
 }  # fmt: skip
 WATCHED = """
 import os, sys

@@ -12,7 +12,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Lifespan
 
 from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.http.access import Access, KeyCheck
@@ -32,7 +31,6 @@ from edgedistill_serve.models import FolderState
 
 def create_app(
     service: Service,
-    lifespan: Lifespan[Starlette] | None = None,
     *,
     metrics: Metrics | None = None,
     access: Access | None = None,
@@ -43,7 +41,6 @@ def create_app(
 
     Args:
         service: What scores.
-        lifespan: What is done before the first request and after the last.
         metrics: Where requests are counted.
         access: Which keys are asked for; none at all unless said otherwise.
         origins: Web pages whose scripts may ask (CORS).
@@ -76,7 +73,6 @@ def create_app(
             Middleware(KeyCheck, access=access or Access()),
             Middleware(Direct, routes=direct),
         ],
-        lifespan=lifespan,
         exception_handlers={EdgeDistillError: _our_error, HTTPException: _http_error},
     )
 

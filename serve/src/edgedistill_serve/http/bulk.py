@@ -55,6 +55,7 @@ class BulkAnswer:
             (b"x-model", f"{manifest.name}@{manifest.version}".encode("ascii", "replace")),
         ]
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head leaves at once
         reading = asyncio.create_task(self._read(receive))
         try:
             async for part in self._parts():

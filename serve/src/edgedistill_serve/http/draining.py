@@ -1,63 +1,73 @@
-"""The uvicorn server that refuses politely until what it took is answered, and that sleeps while nothing happens."""
+"""The server that refuses politely until what it took is answered, and that sleeps while nothing happens."""
 
 import asyncio
-import time
+import signal
+import socket
+import ssl
 from contextlib import suppress
-from types import FrameType
+from functools import partial
 
-import uvicorn
-
+from edgedistill_serve.http.connections import Connection, Connections
 from edgedistill_serve.http.service import Service
 
 _NOTICE = 1.0
 """Seconds for which a draining server still answers, with 503: whoever balances load must be able to notice."""
-_LOOK = 1.0
-"""Seconds between two looks at the clock, for the answers' Date; uvicorn looks ten times as often, all night."""
-_LOOK_WHILE_DRAINING = 0.1
+_LOOK = 0.1
+"""Seconds between two looks at whether everything is answered."""
+_PATIENCE = 30.0
+"""Seconds after which a draining server leaves clients that do not finish sending."""
 
 
-class DrainingServer(uvicorn.Server):
-    """uvicorn closes its socket at the first signal; this one drains the service first.
+class DrainingServer:
+    """Accepts connections until a signal comes, then drains the service first.
 
     Args:
-        config: uvicorn's.
+        connections: Those that it accepts.
         service: What is drained.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        super().__init__(config)
+    def __init__(self, connections: Connections, service: Service) -> None:
+        self._connections = connections
         self._service = service
-        self._draining_since: float | None = None
-        self._woken = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the parameters are uvicorn's
-        """Begin to drain at the first signal; at the second, end."""
-        if self._draining_since is None and self._service.state == "ready":
-            self._draining_since = time.monotonic()
-            self._service.drain()
-        else:
-            self.should_exit = True
-        self._woken.set()
+    async def serve(self, listener: socket.socket, tls: ssl.SSLContext | None, *, backlog: int) -> None:
+        """Serve until the end.
+
+        Args:
+            listener: Where clients connect.
+            tls: What HTTPS needs, None for HTTP.
+            backlog: How many may wait to be accepted.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+        accepting = await loop.create_server(
+            partial(Connection, self._connections), sock=listener, ssl=tls, backlog=backlog
+        )
+        await self._ended.wait()
+        accepting.close()
+        self._connections.finish()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while self._connections.open or self._connections.running:  # noqa: ASYNC110  # nobody tells
+                    await asyncio.sleep(_LOOK)
 
     def end(self) -> None:
         """End now; nothing is served yet."""
-        self.should_exit = True
-        self._woken.set()
+        self._ended.set()
 
-    async def main_loop(self) -> None:
-        """Look at the clock now and then, and at every signal."""
-        tick = 0
-        while not await self.on_tick(tick):
-            tick += 10  # uvicorn writes the Date at every tenth
-            if self._draining_since is not None:
-                await asyncio.sleep(_LOOK_WHILE_DRAINING)
-            else:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), _LOOK)
+    def _stop(self) -> None:
+        """Begin to drain at the first signal; at the second, end."""
+        if self._service.state == "ready":
+            self._service.drain()
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+        else:
+            self.end()
 
-    async def on_tick(self, counter: int) -> bool:
-        """Say whether it is time to close."""
-        noticed = self._draining_since is not None and time.monotonic() - self._draining_since >= _NOTICE
-        if noticed and self._service.idle:
-            self.should_exit = True
-        return await super().on_tick(counter)
+    async def _drain(self) -> None:
+        await asyncio.sleep(_NOTICE)
+        while not self._service.idle:  # noqa: ASYNC110  # the scoring threads end it
+            await asyncio.sleep(_LOOK)
+        self.end()

@@ -4,15 +4,13 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
+import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
-
-import uvicorn
-from starlette.applications import Starlette
 
 from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.http.access import Access
@@ -29,8 +27,6 @@ from edgedistill_serve.recent import ENTRIES
 from edgedistill_serve.scorer import available_cores
 
 _log = logging.getLogger("edgedistill_serve.http")
-_PATIENCE = 30
-"""Seconds after which a draining server leaves clients that do not finish sending."""
 _BACKLOG = 2048
 
 
@@ -79,44 +75,29 @@ def serve(
     access = Access(() if key_file is None else read_keys(key_file), rate=limits.key_rate)
     service = Service(limits, threads=threads or available_cores(), observe=metrics.count_work)
     shelf = Shelf(bundles, default=default_model, load=partial(load_scorer, recent=recent, public_key=public_key))
-    connections = Connections(limits, room_for(limits.connections))
+    app = create_app(service, metrics=metrics, access=access, origins=origins, states=lambda: shelf.states)
+    connections = Connections(app, limits, room_for(limits.connections))
+    server = DrainingServer(connections, service)
     metrics.watch(_gauges(service, shelf, connections))
     loading: list[asyncio.Task[None]] = []
     ended = threading.Event()
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def run(listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         loading.append(loop.create_task(_load(service, shelf, default_model, server)))
         again = partial(_reload, loading[0], service, shelf, access, key_file)
         hangups.act(loop, lambda: loading.append(loop.create_task(again())))
         if watched:
             loading.append(loop.create_task(asyncio.to_thread(_watch, loading[0], shelf, service, ended)))
-        yield
+        await server.serve(listener, tls, backlog=_BACKLOG)
         ended.set()
         await asyncio.wait(loading)
         service.close()
 
     tls = tls_of(address)
     with listening_at(address) as listener:
-        config = uvicorn.Config(
-            create_app(service, lifespan, metrics=metrics, access=access, origins=origins, states=lambda: shelf.states),
-            http=connections.protocol(),
-            loop="asyncio",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=_BACKLOG,
-            timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]  # any number of seconds does
-            timeout_graceful_shutdown=_PATIENCE,
-            ssl_context_factory=None if tls is None else lambda *_: tls,
-        )
-        server = DrainingServer(config, service)
-        _quiet_uvicorn()
         listening(url_of(address, listener))
-        server.run(sockets=[listener])
+        asyncio.run(run(listener, tls))
     for task in loading:
         task.result()
 
@@ -212,15 +193,3 @@ def _gauges(service: Service, shelf: Shelf, connections: Connections) -> list[Ga
             of_model,
         ),
     ]
-
-
-def _quiet_uvicorn() -> None:
-    log = logging.getLogger("uvicorn.error")
-    log.setLevel(logging.ERROR)
-    log.addFilter(_without_traceback)
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """A traceback ends with the error's message, in which a text may stand."""
-    record.exc_info = None
-    return True
