@@ -18,9 +18,9 @@ from quantization_students import train
 from rich.console import Console
 
 from edgedistill.agreement import agreement
-from edgedistill.project.sections import SearchSection
+from edgedistill.project.schema import SearchSection
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_serve.task import inputs_of
+from edgedistill_serve.task.task import inputs_of
 
 TASK = LESSONS["beetle"].task
 TO_BEAT = {"test_ua": 0.715, "test_uq": 0.585}

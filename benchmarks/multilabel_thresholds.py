@@ -11,8 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.student.thresholds import steadied_threshold
-from edgedistill_serve.readout import sigmoid
+from edgedistill.student.label_thresholds import steadied_threshold
+from edgedistill_serve.task.label_decoding import sigmoid
 
 RULES = {"0.5": None, "F1": 0, "20": 20, "50": 50, "100": 100}
 LABELS = {"half of the rows": (0.0, 4.0), "a third": (-2.0, 3.0), "an eighth": (-4.0, 3.0)}

@@ -28,8 +28,8 @@ from typing import Any
 from bundle_mutations import FOLDER_MUTATIONS, MANIFEST, Mutation, change_packed
 
 from edgedistill_serve import Bundle, EdgeDistillError, Scorer
-from edgedistill_serve.packing import pack, unpack
-from edgedistill_serve.signing import create_key_pair, sign_bundle
+from edgedistill_serve.bundle.archive import pack, unpack
+from edgedistill_serve.bundle.signing import create_key_pair, sign_bundle
 
 
 def main() -> int:

@@ -17,18 +17,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgedistill_export.calibration import fed_layers
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_export.choosing import choose_activations
-from edgedistill_export.conversion import to_onnx
-from edgedistill_export.embedding import quantize_embeddings
-from edgedistill_export.first_token import only_what_is_read
-from edgedistill_export.graph import Graph, Linear
-from edgedistill_export.int8_layers import ZERO, Activation, quantize_layers
-from edgedistill_export.quantization import CALIBRATION_ROWS, Recipe
-from edgedistill_export.rounding import nearest
-from edgedistill_serve.encoding import Encoded
-from edgedistill_serve.session import feeds
+from edgedistill_export.convert.exporter import to_onnx
+from edgedistill_export.convert.graph import Graph, Linear
+from edgedistill_export.quantize.activation_scaling import choose_activations, fed_layers
+from edgedistill_export.quantize.embedding import quantize_embeddings
+from edgedistill_export.quantize.int8_layers import ZERO, Activation, quantize_layers
+from edgedistill_export.quantize.prune_last_layer import only_what_is_read
+from edgedistill_export.quantize.recipes import CALIBRATION_ROWS, Recipe
+from edgedistill_export.quantize.rounding import nearest
+from edgedistill_serve.scoring.encoding import Encoded
+from edgedistill_serve.scoring.session import feeds
 
 BATCH = 16
 SMALLEST = 1e-8

@@ -21,13 +21,13 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from edgedistill_export.embedding import quantize_embeddings
-from edgedistill_export.first_token import only_what_is_read
-from edgedistill_export.graph import CONTRIB, Graph, node
-from edgedistill_export.quantization import Recipe, measured_int8
+from edgedistill_export.convert.graph import CONTRIB, Graph, node
+from edgedistill_export.quantize.embedding import quantize_embeddings
+from edgedistill_export.quantize.prune_last_layer import only_what_is_read
+from edgedistill_export.quantize.recipes import Recipe, measured_int8
 from edgedistill_export.quiet import quiet
-from edgedistill_serve.encoding import Encoded
-from edgedistill_serve.session import Feeds, feeds
+from edgedistill_serve.scoring.encoding import Encoded
+from edgedistill_serve.scoring.session import Feeds, feeds
 
 LARGE = 4096
 """Tensors with fewer values stay in 32-bit floats: together they are small."""

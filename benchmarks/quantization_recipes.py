@@ -27,12 +27,12 @@ from quantization_tables import choosing_table, identical, rescored_table, speed
 from rich.console import Console
 
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_export.conversion import to_onnx
+from edgedistill_export.convert.exporter import to_onnx
 from edgedistill_export.errors import ExportFailed
-from edgedistill_export.quantization import RECIPES, Recipe
-from edgedistill_export.speed import Speed, speeds
-from edgedistill_serve.encoding import Encoded, Encoder
-from edgedistill_serve.session import Session
+from edgedistill_export.quantize.recipes import RECIPES, Recipe
+from edgedistill_export.quantize.speed import Speed, speeds
+from edgedistill_serve.scoring.encoding import Encoded, Encoder
+from edgedistill_serve.scoring.session import Session
 
 ROUNDS = 7
 """Each times every graph once."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 Row = dict[str, str]
 

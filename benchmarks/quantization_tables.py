@@ -11,11 +11,11 @@ from rich import box
 from rich.table import Table
 from sklearn.metrics import cohen_kappa_score, f1_score
 
-from edgedistill_export.fidelity import agreement, fidelity
-from edgedistill_export.parity import Logits
-from edgedistill_serve.encoding import Encoded
-from edgedistill_serve.readout import Readout
-from edgedistill_serve.session import Session
+from edgedistill_export.verify.fidelity import agreement, fidelity
+from edgedistill_export.verify.parity import Logits
+from edgedistill_serve.scoring.encoding import Encoded
+from edgedistill_serve.scoring.session import Session
+from edgedistill_serve.task.label_decoding import Readout
 
 PERCENTILES = (90, 99)
 """Of the change of a row's two best logits' distance: twice that is the margin below which rows are scored again."""

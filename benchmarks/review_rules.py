@@ -26,9 +26,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from edgedistill.agreement import probability_figures
 from edgedistill.agreement.bootstrap import resample_confusions
-from edgedistill.agreement.statistics import kappas
-from edgedistill.project import read_project
-from edgedistill.review import (
+from edgedistill.agreement.confusion import kappas
+from edgedistill.decisions import (
     AtMostToPeople,
     KeepKappa,
     Scores,
@@ -38,11 +37,12 @@ from edgedistill.review import (
     fit_temperature,
     label_shifts,
 )
-from edgedistill.review.thresholds import chances
+from edgedistill.decisions.thresholds import chances
+from edgedistill.project import read_project
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_serve.encoding import Encoded
-from edgedistill_serve.tables import read_rows
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.grading.table_reader import read_rows
+from edgedistill_serve.scoring.encoding import Encoded
+from edgedistill_serve.task.task import Label, Task
 
 READ = Encoded((1,), (0,), 1, truncated=False)
 RESAMPLES = 500

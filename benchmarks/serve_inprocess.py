@@ -29,7 +29,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from edgedistill_serve import Bundle, Scorer
-from edgedistill_serve.task import texts_of
+from edgedistill_serve.task.task import texts_of
 
 Texts = tuple[str, str | None]
 System = Callable[[Sequence[dict[str, str]]], int]

@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 TEXT = "You kept trying different strategies until the fractions had a common denominator."
-START = "from edgedistill_serve.cli import main; main()"
+START = "from edgedistill_serve.cli.main import main; main()"
 
 
 class Server:

@@ -30,16 +30,16 @@ from rich.console import Console
 from edgedistill.agreement import Estimate, agreement
 from edgedistill.agreement.bootstrap import estimate, kappas
 from edgedistill.agreement.paired import change
-from edgedistill.project.shrink_section import ShrinkSection
-from edgedistill.student.shrinking import shrink_student
+from edgedistill.project.schema import ShrinkSection
+from edgedistill.student.compression import shrink_student
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
-from edgedistill_export.speed import speeds
-from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.encoding import Encoder
-from edgedistill_serve.manifest import MODEL_FILES
-from edgedistill_serve.scorer import Scorer
-from edgedistill_serve.session import Session
-from edgedistill_serve.task import inputs_of
+from edgedistill_export.quantize.speed import speeds
+from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.bundle.manifest import MODEL_FILES
+from edgedistill_serve.scoring.encoding import Encoder
+from edgedistill_serve.scoring.scorer import Scorer
+from edgedistill_serve.scoring.session import Session
+from edgedistill_serve.task.task import inputs_of
 
 CONSOLE = Console(width=160)
 TASK = LESSONS["beetle"].task

@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.agreement import agreement
-from edgedistill.project.objective_section import ObjectiveSection
-from edgedistill.project.search_section import SearchSection
-from edgedistill.project.student_section import StudentSection
-from edgedistill.records.types import CodedResponse, MixtureRow, Response, ValidationRows
+from edgedistill.data.types import CodedResponse, MixtureRow, Response, ValidationRows
+from edgedistill.project.schema import ObjectiveSection, SearchSection, StudentSection
 from edgedistill.student import backbone_folder, train_student
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 TASK = Task("nominal", (Label("correct"), Label("contradictory"), Label("incorrect")), ("question", "response"))
 CONDITIONS = {

@@ -18,11 +18,10 @@ from pathlib import Path
 
 from teacher_overhead import BOOK, rows
 
-from edgedistill.project.sections import TeacherSection
+from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher import AnswerCache, Entry, label_responses
-from edgedistill.teacher.examples import shared
-from edgedistill.teacher.formats import AnswerFormat
-from edgedistill.teacher.plan import Plan
+from edgedistill.teacher.codebook import AnswerFormat
+from edgedistill.teacher.labelling import Plan, shared
 
 SECTION = TeacherSection(base_url="http://127.0.0.1:9/v1", model="m", api_key_env=None, votes=1)
 MESSAGE = {"role": "assistant", "content": '{"label": "process"}', "refusal": None}

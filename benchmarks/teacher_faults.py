@@ -52,9 +52,9 @@ LABEL = """
 import json, sys
 from pathlib import Path
 from edgedistill.project import read_project
-from edgedistill.records import read_records
-from edgedistill.stages import RunFolder
-from edgedistill.stages.run import Run
+from edgedistill.data import read_records
+from edgedistill.pipeline import RunFolder
+from edgedistill.pipeline.run import Run
 project = read_project(Path(sys.argv[1]))
 run = Run(project, read_records(project), RunFolder(project.run_folder))
 done = run.ask_teacher(run.records.unlabelled, "label: responses")

@@ -25,14 +25,13 @@ from pathlib import Path
 import httpx2
 import openai
 
-from edgedistill.project.sections import BudgetSection, PricesSection, TeacherSection
-from edgedistill.records.types import Response
+from edgedistill.data.types import Response
+from edgedistill.project.schema import BudgetSection, PricesSection, TeacherSection
 from edgedistill.teacher import AnswerCache, Budget, Codebook, Ledger, label_responses
+from edgedistill.teacher.codebook import AnswerFormat
 from edgedistill.teacher.endpoint import body_of
-from edgedistill.teacher.examples import shared
-from edgedistill.teacher.formats import AnswerFormat
-from edgedistill.teacher.plan import Plan
-from edgedistill_serve.task import Label
+from edgedistill.teacher.labelling import Plan, shared
+from edgedistill_serve.task.task import Label
 
 BOOK = Codebook(
     "Code the praise in the tutor's response to a student who has just got the right answer after several tries.",

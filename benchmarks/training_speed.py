@@ -28,13 +28,11 @@ from sklearn.metrics import f1_score
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from edgedistill.student import backbone_folder
-from edgedistill.student.levers import levers_here
-from edgedistill.student.model import load_model, load_padding
-from edgedistill.student.quiet import transformers_quiet
-from edgedistill.student.rows import Padding, TrainingRow
-from edgedistill.student.trial import WARM_UP, WEIGHT_DECAY, Setting, run_trial
-from edgedistill_serve.encoding import Encoder
-from edgedistill_serve.task import Label, Task, inputs_of
+from edgedistill.student.data import Padding, TrainingRow
+from edgedistill.student.model import load_model, load_padding, transformers_quiet
+from edgedistill.student.trial import WARM_UP, WEIGHT_DECAY, Setting, levers_here, run_trial
+from edgedistill_serve.scoring.encoding import Encoder
+from edgedistill_serve.task.task import Label, Task, inputs_of
 
 LABELS = ("correct", "contradictory", "incorrect")
 TASK = Task("nominal", tuple(map(Label, LABELS)), ("question", "reference_answer", "response"))

@@ -7,7 +7,7 @@ A 95 % interval's should in 2.5 % of cases. The report's verdict asks for so man
 
 import numpy as np
 
-from edgedistill.agreement.statistics import kappas
+from edgedistill.agreement.confusion import kappas
 
 PRIORS = np.array([0.4, 0.4, 0.2])
 """Shares of three labels; errors fall on both others alike."""

@@ -23,8 +23,8 @@ from typing import IO, Self
 PROGRAMS = Path(sys.executable).parent
 """Where `edgedistill` and `edgedistill-serve` are installed."""
 IMPORTED = {
-    "edgedistill": ("edgedistill.cli", "edgedistill.stages", "edgedistill.studies", "edgedistill_serve.cli"),
-    "edgedistill-serve": ("edgedistill_serve.cli", "edgedistill_serve.http.serving", "onnxruntime"),
+    "edgedistill": ("edgedistill.cli", "edgedistill.pipeline", "edgedistill.studies", "edgedistill_serve.cli.main"),
+    "edgedistill-serve": ("edgedistill_serve.cli.main", "edgedistill_serve.server.process", "onnxruntime"),
 }
 """What has been imported when a program, or code that is like it, begins."""
 SLOWEST = 290

@@ -9,10 +9,9 @@ coded_rows(X, y, task)    both together
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from edgedistill.data.types import CodedResponse, Response, canonical_code
 from edgedistill.errors import ArgumentError, DataError
-from edgedistill.records.codes import canonical_code
-from edgedistill.records.types import CodedResponse, Response
-from edgedistill_serve.task import LABEL_SEPARATOR, Task, inputs_of
+from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, inputs_of
 
 if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
     from pandas import DataFrame

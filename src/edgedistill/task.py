@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import force_setattr
 
 from edgedistill.errors import ArgumentError
-from edgedistill_serve.redaction import Redaction
-from edgedistill_serve.task import INPUTS, LABEL_SEPARATOR, NO_LABEL, Kind, Label, unsplittable_names
-from edgedistill_serve.task import Task as ScoredTask
+from edgedistill_serve.task.redaction import Redaction
+from edgedistill_serve.task.task import INPUTS, LABEL_SEPARATOR, NO_LABEL, Kind, Label, unsplittable_names
+from edgedistill_serve.task.task import Task as ScoredTask
 
 __all__ = ["Label", "Task"]
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ..edgedistill.stages.test_multilabel import KEYWORDS, judge, write
+from ..edgedistill.pipeline.test_multilabel import KEYWORDS, judge, write
 from ..edgedistill.teacher.stand_in import StandIn
 from .lessons import command
 

@@ -8,10 +8,10 @@ import onnx
 from onnx import numpy_helper
 
 from edgedistill_export import Checkpoint, ExportPlan
-from edgedistill_export.conversion import to_onnx
-from edgedistill_serve.encoding import Encoded
-from edgedistill_serve.manifest import Precision
-from edgedistill_serve.task import Task
+from edgedistill_export.convert.exporter import to_onnx
+from edgedistill_serve.bundle.manifest import Precision
+from edgedistill_serve.scoring.encoding import Encoded
+from edgedistill_serve.task.task import Task
 
 from .tiny import MAX_TOKENS, PRAISE
 

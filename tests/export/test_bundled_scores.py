@@ -8,11 +8,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from edgedistill_export import Checkpoint, Exported, ExportPlan, export_bundle
-from edgedistill_export.parity import probabilities
-from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.manifest import Precision
-from edgedistill_serve.scorer import Scorer
-from edgedistill_serve.task import Task
+from edgedistill_export.verify.parity import probabilities
+from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.bundle.manifest import Precision
+from edgedistill_serve.scoring.scorer import Scorer
+from edgedistill_serve.task.task import Task
 
 from .exporting import plan_of
 from .tiny import FAMILIES, GRADING, MAX_TOKENS, OVERLONG, PRAISE, TEXTS, Kin, rows_for, save_student

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from edgedistill_export import ExportPlan, export_bundle
-from edgedistill_export.golden import MOST_ROWS
-from edgedistill_export.quantization import RECIPES
-from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.manifest import ReviewRule
-from edgedistill_serve.scorer import Scorer
+from edgedistill_export.quantize.recipes import RECIPES
+from edgedistill_export.verify.golden import MOST_ROWS
+from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.scoring.scorer import Scorer
 
 from .exporting import contents_of, negating, plan_of, spoiling
 from .tiny import MAX_TOKENS, PRAISE, TEXTS, rows_for, save_student

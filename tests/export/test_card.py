@@ -6,8 +6,8 @@ from ruamel.yaml import YAML
 
 from edgedistill_export import Hop
 from edgedistill_export.card import card
-from edgedistill_serve.manifest import Golden, GoldenRow, Manifest
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.bundle.manifest import Golden, GoldenRow, Manifest
+from edgedistill_serve.task.task import Label, Task
 
 AGREEMENT = {
     "rows": 120,

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from edgedistill_export import Checkpoint, CheckpointError
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 from .tiny import FAMILIES, GRADING, MAX_TOKENS, MOVES, PRAISE, ROBERTA, Kin, rows_for, save_student
 

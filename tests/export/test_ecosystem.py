@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer
 
 from edgedistill_export import ExportPlan, export_bundle
-from edgedistill_serve.checked import bundle_encoder
-from edgedistill_serve.manifest import Precision
-from edgedistill_serve.scorer import Scorer
-from edgedistill_serve.task import texts_of
+from edgedistill_serve.bundle.manifest import Precision
+from edgedistill_serve.scoring.graph_choice import bundle_encoder
+from edgedistill_serve.scoring.scorer import Scorer
+from edgedistill_serve.task.task import texts_of
 
 from .tiny import BERT, DISTILBERT, FAMILIES, GRADING, MAX_TOKENS, PRAISE, ROBERTA, TEXTS, Kin, save_student
 

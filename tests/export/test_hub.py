@@ -11,8 +11,8 @@ import pytest
 from edgedistill_export import ExportPlan, export_bundle
 from edgedistill_export.errors import PushFailed
 from edgedistill_export.hub import plan_push, push
-from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.signing import create_key_pair, sign_bundle
+from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.bundle.signing import create_key_pair, sign_bundle
 
 from .tiny import MAX_TOKENS, PRAISE, rows_for, save_student
 

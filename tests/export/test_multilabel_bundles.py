@@ -11,9 +11,9 @@ from transformers import AutoTokenizer
 
 from edgedistill_export import Checkpoint, Exported, ExportPlan, export_bundle
 from edgedistill_serve import DataError, Scorer
-from edgedistill_serve.manifest import ReviewRule
-from edgedistill_serve.readout import sigmoid
-from edgedistill_serve.task import join_labels, split_labels
+from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.task.label_decoding import sigmoid
+from edgedistill_serve.task.task import join_labels, split_labels
 
 from .test_transformers_js import SCRIPTS
 from .tiny import FAMILIES, MAX_TOKENS, MOVES, Kin, rows_for, save_student

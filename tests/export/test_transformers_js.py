@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from edgedistill_export import ExportPlan, export_bundle
-from edgedistill_export.vocabulary import pieces_of
-from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.manifest import Precision
-from edgedistill_serve.scorer import Scorer
-from edgedistill_serve.task import Task, texts_of
+from edgedistill_export.quantize.vocabulary import pieces_of
+from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.bundle.manifest import Precision
+from edgedistill_serve.scoring.scorer import Scorer
+from edgedistill_serve.task.task import Task, texts_of
 
 from .tiny import BERT, DISTILBERT, GRADING, MAX_TOKENS, PRAISE, ROBERTA, TEXTS, Kin, rows_for, save_student
 

@@ -15,7 +15,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 PRAISE = Task(
     "nominal",

@@ -14,11 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from edgedistill_serve.bundle import Bundle, write_bundle
-from edgedistill_serve.encoding import Encoder
-from edgedistill_serve.manifest import Manifest, ReviewRule
-from edgedistill_serve.session import Session
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.bundle.loading import Bundle, write_bundle
+from edgedistill_serve.bundle.manifest import Manifest, ReviewRule
+from edgedistill_serve.scoring.encoding import Encoder
+from edgedistill_serve.scoring.session import Session
+from edgedistill_serve.task.task import Label, Task
 
 from .holding import Held
 

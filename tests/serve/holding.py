@@ -3,8 +3,8 @@
 from threading import Event
 
 from edgedistill_serve import Scorer
-from edgedistill_serve.scoring_queue import ScoringQueue
-from edgedistill_serve.session import Session
+from edgedistill_serve.scoring.session import Session
+from edgedistill_serve.server.queue.scoring_queue import ScoringQueue
 
 
 class Graph(Session):

@@ -3,7 +3,7 @@
 from edgedistill_export.bundling import Exported, export_bundle
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import CheckpointError, ExportFailed
-from edgedistill_export.parity import Hop
 from edgedistill_export.plan import ExportPlan
+from edgedistill_export.verify.parity import Hop
 
 __all__ = ["Checkpoint", "CheckpointError", "ExportFailed", "ExportPlan", "Exported", "Hop", "export_bundle"]

@@ -1,5 +1,6 @@
 """From a checkpoint to a verified bundle: convert, quantize, measure, and write only what agrees."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -11,9 +12,9 @@ import msgspec
 
 from edgedistill_export.card import card
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_export.conversion import to_onnx
-from edgedistill_export.errors import ExportFailed
-from edgedistill_export.forms import (
+from edgedistill_export.convert.exporter import to_onnx
+from edgedistill_export.errors import CheckpointError, ExportFailed
+from edgedistill_export.export_stages import (
     Converter,
     Forms,
     Rows,
@@ -23,20 +24,67 @@ from edgedistill_export.forms import (
     with_int8,
     with_tuned,
 )
-from edgedistill_export.golden import golden
-from edgedistill_export.model_folder import model_folder_files
-from edgedistill_export.overflow import check_products
-from edgedistill_export.parity import Hop, Logits, hop
 from edgedistill_export.plan import ExportPlan
-from edgedistill_export.quantization import DEFAULT, RECIPES, Recipe
-from edgedistill_export.tuning import Tuning
-from edgedistill_export.vocabulary import VocabularyCut, cut_vocabulary
-from edgedistill_serve.bundle import Bundle, write_bundle
+from edgedistill_export.quantize.overflow import check_products
+from edgedistill_export.quantize.recipes import DEFAULT, RECIPES, Recipe
+from edgedistill_export.quantize.tuning import Tuning
+from edgedistill_export.quantize.vocabulary import VocabularyCut, cut_vocabulary
+from edgedistill_export.verify.golden import golden
+from edgedistill_export.verify.parity import Hop, Logits, hop
+from edgedistill_serve.bundle.loading import Bundle, write_bundle
+from edgedistill_serve.bundle.manifest import MODEL_FILES, Manifest, Precision
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.invariance import harmless_batching
-from edgedistill_serve.manifest import MODEL_FILES, Manifest, Precision
-from edgedistill_serve.session import Session
-from edgedistill_serve.task import Task, inputs_of
+from edgedistill_serve.scoring.batch_invariance import harmless_batching
+from edgedistill_serve.scoring.session import Session
+from edgedistill_serve.task.task import Task, inputs_of
+
+_NOT_CARRIED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file", "auto_map")
+"""Keys that name a path of the machine that trained, or code to be fetched."""
+
+_SIZES = ("hidden_size", "num_hidden_layers")
+_MARKS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
+    """Return config and tokenizer files by their name in the bundle.
+
+    ``config.json`` names the labels, the problem type, and width and depth under the names that
+    text-embeddings-inference asks for, also where the kind of model has names of its own for them.
+    ``tokenizer.json`` is the checkpoint's without its padding: readers that pad do so by what they batch, and a reader
+    that forgot the mask would score the padding. ``tokenizer_config.json`` gives the student's longest
+    sequence as ``model_max_length``, so that other readers cut where the scorer does. ``special_tokens_map.json``,
+    which newer versions of transformers no longer write, is made from it where it is missing.
+
+    Raises:
+        CheckpointError: One of the checkpoint's files is no JSON object.
+    """
+    settings = _read(student.folder / "tokenizer_config.json") | {"model_max_length": student.encoder.max_tokens}
+    marks_file = student.folder / "special_tokens_map.json"
+    marks = (
+        _read(marks_file) if marks_file.exists() else {name: settings[name] for name in _MARKS if settings.get(name)}
+    )
+    return {
+        "config.json": _json({name: getattr(student.model.config, name) for name in _SIZES} | dict(student.config)),
+        "tokenizer.json": _json(_read(student.folder / "tokenizer.json") | {"padding": None}),
+        "tokenizer_config.json": _json(settings),
+        "special_tokens_map.json": _json(marks),
+    }
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"it cannot be read ({error})", where=str(file)) from error
+    if not isinstance(content, dict):
+        raise CheckpointError("it is no JSON object", where=str(file))
+    return content
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    carried = {key: value for key, value in content.items() if key not in _NOT_CARRIED}
+    return (json.dumps(carried, indent=2, ensure_ascii=False) + "\n").encode()
+
 
 _TOOLS = ("edgedistill-export", "onnx", "onnxruntime", "optimum", "optimum-onnx", "torch", "transformers")
 _IN_BATCHES = 256

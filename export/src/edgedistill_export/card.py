@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgedistill_export.parity import Hop
-from edgedistill_export.tuning import Tuning
-from edgedistill_export.vocabulary import VocabularyCut
-from edgedistill_serve.manifest import MODEL_FILES, Golden, Manifest, Precision
-from edgedistill_serve.readout import sigmoid
-from edgedistill_serve.task import Kind
+from edgedistill_export.quantize.tuning import Tuning
+from edgedistill_export.quantize.vocabulary import VocabularyCut
+from edgedistill_export.verify.parity import Hop
+from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision
+from edgedistill_serve.task.label_decoding import sigmoid
+from edgedistill_serve.task.task import Kind
 
 _PRECISION_NAMES: dict[Precision, str] = {"int8": "8-bit integers (int8)", "fp32": "32-bit floats (fp32)"}
 

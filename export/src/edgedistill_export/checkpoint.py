@@ -16,9 +16,9 @@ from transformers import AutoModelForSequenceClassification
 
 from edgedistill_export.errors import CheckpointError
 from edgedistill_export.quiet import quiet
-from edgedistill_serve.encoding import Encoded, Encoder
-from edgedistill_serve.scorer import available_cores
-from edgedistill_serve.task import Kind, Task, inputs_of
+from edgedistill_serve.scoring.encoding import Encoded, Encoder
+from edgedistill_serve.scoring.scorer import available_cores
+from edgedistill_serve.task.task import Kind, Task, inputs_of
 
 _RETRAIN = "Train the student again, or name the folder that training wrote."
 _PROBLEMS: dict[Kind, str] = {

@@ -16,8 +16,8 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, tho
 
 from edgedistill_export.errors import PushFailed
 from edgedistill_export.quiet import quiet
-from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.bundle_files import MANIFEST_FILE, SIGNATURE_FILE
+from edgedistill_serve.bundle.files import MANIFEST_FILE, SIGNATURE_FILE
+from edgedistill_serve.bundle.loading import Bundle
 
 
 @dataclass(frozen=True, slots=True)

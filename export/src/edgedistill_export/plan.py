@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from edgedistill_export.vocabulary import COMMON
-from edgedistill_serve.manifest import Precision, ReviewRule
-from edgedistill_serve.readout import Readout
-from edgedistill_serve.task import Task
+from edgedistill_export.quantize.vocabulary import COMMON
+from edgedistill_serve.bundle.manifest import Precision, ReviewRule
+from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.task import Task
 
 Comparison: TypeAlias = Callable[[Mapping[str, Sequence[str]]], list[dict[str, Any]]]
 """By form (``PyTorch``, ``ONNX fp32``, ``int8``) the locked rows' labels, in order; one entry per hop comes back."""

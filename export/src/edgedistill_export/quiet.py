@@ -11,7 +11,8 @@ def quiet() -> Iterator[None]:
     """Run the block without log records and warnings; exceptions pass.
 
     torch's tracer, optimum, transformers and onnxruntime's quantizer speak to the people who write converters. What
-    they warn of is settled here by measuring every converted graph (`edgedistill_export.parity`), not by reading logs.
+    they warn of is settled here by measuring every converted graph (`edgedistill_export.verify.parity`), not by reading
+    logs.
     Logging is switched off for the whole process while the block runs.
     """
     before = logging.root.manager.disable

@@ -4,7 +4,7 @@ scorer = Scorer(Bundle.load("bundle"))
 scorer.score(["You worked hard on this."])[0].label
 """
 
-from edgedistill_serve.bundle import Bundle
+from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.errors import (
     BundleDamaged,
     BundleError,
@@ -29,8 +29,8 @@ from edgedistill_serve.errors import (
     UnknownModel,
     WrongShape,
 )
-from edgedistill_serve.scorer import Score, Scorer
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.scoring.scorer import Score, Scorer
+from edgedistill_serve.task.task import Label, Task
 
 __all__ = [
     "Bundle",

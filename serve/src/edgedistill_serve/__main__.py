@@ -1,5 +1,5 @@
 """`python -m edgedistill_serve` is the command `edgedistill-serve`."""
 
-from edgedistill_serve.cli import main
+from edgedistill_serve.cli.main import main
 
 main()

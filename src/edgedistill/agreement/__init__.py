@@ -21,15 +21,20 @@ checking.py       what every comparison asks of its codings
 table.py          agreement_table(), agreement_html(): several Agreements side by side
 """
 
-from edgedistill.agreement.between import Between, Pair, agreement_between
-from edgedistill.agreement.ceiling import BesideHumans, Ceiling, CoderPair, ceiling
-from edgedistill.agreement.mcnemar import McNemar, mcnemar
-from edgedistill.agreement.measuring import agreement
-from edgedistill.agreement.paired import Change, Comparison, change, compare
+from edgedistill.agreement.agreement import agreement, agreement_html, agreement_table
+from edgedistill.agreement.inter_coder import (
+    BesideHumans,
+    Between,
+    Ceiling,
+    CoderPair,
+    Pair,
+    agreement_between,
+    ceiling,
+)
+from edgedistill.agreement.paired import Change, Comparison, McNemar, change, compare, mcnemar
 from edgedistill.agreement.prevalence import Prevalence, prevalence
 from edgedistill.agreement.probabilities import Probabilities, ReliabilityBin, probability_figures
 from edgedistill.agreement.subgroups import Subgroup, subgroups
-from edgedistill.agreement.table import agreement_html, agreement_table
 from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgreement
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import coo_array
 
-from edgedistill.agreement.statistics import Counts, Values, accuracies, kappas, macro_f1s
+from edgedistill.agreement.confusion import Counts, Values, accuracies, kappas, macro_f1s
 from edgedistill.agreement.types import Estimate
 
 __all__ = [

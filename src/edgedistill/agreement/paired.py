@@ -1,17 +1,167 @@
-"""Two codings of the same rows against a third: what one gains or loses, with paired intervals."""
+"""Two codings of the same rows compared with a third: paired differences on the same resamples, and McNemar's test.
+
+Drawn
+├── draw_labels()   of a nominal or ordinal task: one confusion matrix per resample and coding
+└── draw_sets()     of a multilabel task: tallies per resample and coding
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgedistill.agreement.bootstrap import estimate
-from edgedistill.agreement.checking import check_groups, check_lengths
-from edgedistill.agreement.label_sets import SetStatistic, mean_kappas, set_statistics
-from edgedistill.agreement.mcnemar import McNemar, mcnemar
-from edgedistill.agreement.pairs import Drawn, draw_labels, draw_sets
-from edgedistill.agreement.statistics import Statistic, kappas, statistics_of
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.stats import binom, binomtest
+
+from edgedistill.agreement.bootstrap import confusion_of, defined, estimate, resample_cells
+from edgedistill.agreement.confusion import (
+    Counts,
+    Statistic,
+    Values,
+    check_groups,
+    check_lengths,
+    indices,
+    kappas,
+    statistics_of,
+)
+from edgedistill.agreement.multilabel import SetStatistic, all_rows, held_labels, mean_kappas, resampled, set_statistics
 from edgedistill.agreement.types import Estimate
-from edgedistill_serve.task import Task
+from edgedistill.errors import DataError
+from edgedistill_serve.task.task import Task
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """Two codings of the same rows and resamples.
+
+    Attributes:
+        first_right: Per row whether the first coding has the reference's labels, (rows,).
+        second_right: The same of the second.
+        flipped: Per row whether the two differ.
+        flip_rates: Share of the rows on which they differ, per resample.
+        own: What statistics read of the rows themselves, of the first coding and of the second.
+        drawn: The same of every resample.
+    """
+
+    first_right: NDArray[np.bool_]
+    second_right: NDArray[np.bool_]
+    flipped: NDArray[np.bool_]
+    flip_rates: Values
+    own: tuple[Any, Any]
+    drawn: tuple[Any, Any]
+
+    def difference(self, statistic: Callable[[Any], Values]) -> Estimate | None:
+        """The statistic of the second coding less that of the first; None where either is undefined."""
+        (first,), (second,) = map(statistic, self.own)
+        before, after = map(statistic, self.drawn)
+        return defined(float(second - first), after - before)
+
+
+def draw_labels(
+    reference: Sequence[str],
+    first: Sequence[str],
+    second: Sequence[str],
+    task: Task,
+    groups: Sequence[str] | None,
+    resamples: int,
+    seed: int,
+) -> Drawn:
+    """Draw rows that have one label each; statistics read confusion matrices (n, labels, labels).
+
+    Rows are of one kind where all three labels are the same; there are far fewer kinds than there could be.
+
+    Raises:
+        DataError: A label that the task does not have.
+    """
+    truth, one, other = (
+        indices(coding, task, name) for name, coding in (("reference", reference), ("first", first), ("second", second))
+    )
+    labels = len(task.names)
+    kinds, kind_of_row = np.unique((truth * labels + one) * labels + other, return_inverse=True)
+    drawn = resample_cells(kind_of_row, len(kinds), groups, resamples, np.random.default_rng(seed))
+    of_truth, of_first, of_second = kinds // labels**2, kinds // labels % labels, kinds % labels
+
+    def confusions(coded: Counts) -> Counts:
+        places = (np.arange(len(kinds)), of_truth * labels + coded)
+        of_kind = coo_array((np.ones(len(kinds), dtype=np.int64), places), shape=(len(kinds), labels**2))
+        return np.asarray(drawn @ of_kind.tocsr()).reshape(-1, labels, labels)
+
+    return Drawn(
+        first_right=one == truth,
+        second_right=other == truth,
+        flipped=one != other,
+        flip_rates=np.asarray(drawn[:, of_first != of_second].sum(axis=1) / drawn.sum(axis=1), dtype=np.float64),
+        own=(confusion_of(truth, one, labels)[None], confusion_of(truth, other, labels)[None]),
+        drawn=(confusions(of_first), confusions(of_second)),
+    )
+
+
+def draw_sets(
+    reference: Sequence[str],
+    first: Sequence[str],
+    second: Sequence[str],
+    task: Task,
+    groups: Sequence[str] | None,
+    resamples: int,
+    seed: int,
+) -> Drawn:
+    """Draw rows of which any number of labels hold; statistics read `Tallies`.
+
+    Raises:
+        DataError: A label that the task does not have.
+    """
+    truth, one, other = (
+        held_labels(coding, task, name)
+        for name, coding in (("reference", reference), ("first", first), ("second", second))
+    )
+    pairs = [(truth, one), (truth, other), (one, other)]
+    before, after, between = resampled(pairs, groups, resamples, np.random.default_rng(seed))
+    return Drawn(
+        first_right=(one == truth).all(axis=1),
+        second_right=(other == truth).all(axis=1),
+        flipped=(one != other).any(axis=1),
+        flip_rates=np.asarray(1 - between.same / between.rows, dtype=np.float64),
+        own=(all_rows(truth, one), all_rows(truth, other)),
+        drawn=(before, after),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """Two-sided p-values of the hypothesis that both codings are right equally often, in [0, 1].
+
+    Attributes:
+        exact_p: The exact conditional test's; never too small, on few rows larger than need be.
+        mid_p: The mid-p test's, which Fagerland, Lydersen & Laake (2013) recommend.
+    """
+
+    exact_p: float
+    mid_p: float
+
+
+def mcnemar(only_first: int, only_second: int) -> McNemar:
+    """Test the two counts of rows on which exactly one coding is right (McNemar 1947, doi:10.1007/BF02295996).
+
+    The rows must be independent: with several rows of one learner the p-values are too small. Mid-p is the exact value
+    less the probability of the counts themselves, or one less half of it where they are equal (Fagerland, Lydersen &
+    Laake 2013, doi:10.1186/1471-2288-13-91).
+
+    Args:
+        only_first: Rows on which the first coding alone is right.
+        only_second: Rows on which the second alone is.
+
+    Raises:
+        DataError: A count below 0.
+    """
+    if min(only_first, only_second) < 0:
+        raise DataError("a count of rows is below 0", where=f"McNemar's test of {only_first} and {only_second}")
+    rows = only_first + only_second
+    if not rows:
+        return McNemar(1.0, 1.0)
+    exact = float(binomtest(only_first, rows, 0.5).pvalue)
+    here = float(binom.pmf(only_first, rows, 0.5))
+    return McNemar(exact, 1 - here / 2 if only_first == only_second else exact - here)
 
 
 @dataclass(frozen=True, slots=True)

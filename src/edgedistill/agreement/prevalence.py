@@ -24,12 +24,11 @@ from typing import Any
 import numpy as np
 
 from edgedistill.agreement.bootstrap import confusion_of, estimate, shared_cells
-from edgedistill.agreement.checking import check_groups, check_lengths, indices
-from edgedistill.agreement.label_sets import held_labels
-from edgedistill.agreement.statistics import Counts, Values
+from edgedistill.agreement.confusion import Counts, Values, check_groups, check_lengths, indices
+from edgedistill.agreement.multilabel import held_labels
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
-from edgedistill_serve.task import Task
+from edgedistill_serve.task.task import Task
 
 _LARGEST_CONDITION = 1e6
 _FEWEST_SOLVED = 0.9

@@ -1,4 +1,4 @@
-"""How good probabilities are: do they rank, and do they mean what they say?"""
+"""Figures of probabilities: ROC AUC, Brier score, log loss, calibration error, reliability."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,13 +9,43 @@ from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from edgedistill.agreement.bootstrap import defined, estimate, row_weights
-from edgedistill.agreement.checking import check_groups, check_lengths, indices
-from edgedistill.agreement.label_sets import held_labels
-from edgedistill.agreement.ranking import Order
-from edgedistill.agreement.statistics import Counts, Values
+from edgedistill.agreement.confusion import Counts, Values, check_groups, check_lengths, indices
+from edgedistill.agreement.multilabel import held_labels
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
-from edgedistill_serve.task import Task
+from edgedistill_serve.task.task import Task
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Order:
+    """Rows by one label's probability, rows of equal probability together, for the AUC of many resamples.
+
+    The area is the share of pairs, one of the label and one of another, that are in the right order, ties counting half
+    (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747).
+    """
+
+    order: Counts
+    starts: Counts
+    is_label: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, probability: Values, is_label: NDArray[np.bool_]) -> "Order":
+        """Rank rows by a label's probability, both given per row."""
+        order = np.argsort(probability, kind="stable")
+        ranked = probability[order]
+        starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+        return cls(order, starts, is_label[order])
+
+    def areas(self, weights: Counts) -> Values:
+        """Return the AUC of each resample, (resamples,); NaN where it lacks the label or has nothing else."""
+        ranked = weights[:, self.order]
+        mine = np.add.reduceat(ranked * self.is_label, self.starts, axis=1)
+        others = np.add.reduceat(ranked * ~self.is_label, self.starts, axis=1)
+        below = others.cumsum(axis=1) - others / 2
+        pairs = mine.sum(axis=1) * others.sum(axis=1)
+        found = np.divide((mine * below).sum(axis=1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+        return np.asarray(found, dtype=np.float64)
+
 
 BINS = 10
 """Bins of a reliability table, of equal width over [0, 1]."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from edgedistill.agreement.bootstrap import confusion_of, defined, resample_confusions
-from edgedistill.agreement.checking import check_lengths, indices
-from edgedistill.agreement.label_sets import (
+from edgedistill.agreement.confusion import Counts, Values, accuracies, check_lengths, indices, kappas
+from edgedistill.agreement.multilabel import (
     Tallies,
     all_rows,
     by_label,
@@ -17,10 +17,9 @@ from edgedistill.agreement.label_sets import (
     mean_kappas,
     resampled,
 )
-from edgedistill.agreement.statistics import Counts, Values, accuracies, kappas
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
-from edgedistill_serve.task import Task
+from edgedistill_serve.task.task import Task
 
 SMALLEST = 20
 """Rows below which a group's figures are suppressed, unless said otherwise."""

@@ -118,19 +118,19 @@ class Agreement:
         return tuple(self.per_label)
 
     def __repr__(self) -> str:
-        from edgedistill.agreement.table import agreement_table  # the table is made of these types
+        from edgedistill.agreement.agreement import agreement_table  # the table is made of these types
         from edgedistill.displays import plain_text
 
         return plain_text(agreement_table({"agreement": self}))
 
     def _repr_html_(self) -> str:
-        from edgedistill.agreement.table import agreement_html
+        from edgedistill.agreement.agreement import agreement_html
 
         return agreement_html({"agreement": self})
 
     def to_frame(self) -> "DataFrame":
         """Return a DataFrame with a row per figure: ``figure``, ``label``, ``value``, ``low``, ``high``, ``rows``."""
-        from edgedistill.agreement.table import agreement_frame
+        from edgedistill.agreement.agreement import agreement_frame
 
         return agreement_frame(self)
 

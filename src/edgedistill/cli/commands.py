@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgedistill.cli.cache import cache_app
+from edgedistill.cli.dispatch import AskingOptions, BatchIn, BatchOut, EstimateOnly, InBatches
+from edgedistill.cli.export import CheckBrowser, DryRun, Public, Push, Shipping, Sign, Web, shipping, web
 from edgedistill.cli.report import report
 from edgedistill.cli.review import review_app
-from edgedistill.cli.shipping import CheckBrowser, DryRun, Public, Push, Shipping, Sign, Web, shipping
 from edgedistill.cli.study import study_app
 from edgedistill.cli.terminal import Terminal
-from edgedistill.cli.ways import AskingOptions, BatchIn, BatchOut, EstimateOnly, InBatches
-from edgedistill.cli.web import web
+from edgedistill.data import read_records
 from edgedistill.errors import EdgeDistillError, Paused
 from edgedistill.project import read_project
-from edgedistill.project.starter import start_project
-from edgedistill.records import read_records
+from edgedistill.project.template import start_project
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
-    from edgedistill.stages import Run, Step
+    from edgedistill.pipeline import Run, Step
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,7 +82,7 @@ def run(
     """
 
     def work(run: "Run", told: "Callable[[Step], None]") -> None:
-        from edgedistill.stages import run_stages
+        from edgedistill.pipeline import run_stages
 
         run_stages(run, until=until, told=told)
 
@@ -123,7 +122,7 @@ def _work(
     records = read_records(project)
     terminal.opening(project, records)
 
-    from edgedistill.stages import Run, RunFolder, Step
+    from edgedistill.pipeline import Run, RunFolder, Step
 
     folder = RunFolder(project.run_folder)
     steps: list[Step] = []
@@ -174,7 +173,7 @@ def _stage_command(name: str, does: str) -> None:
         project: ProjectFile, offline: Offline = False, accept_teacher: Accept = False, as_json: AsJson = False
     ) -> None:
         def work(run: "Run", told: "Callable[[Step], None]") -> None:
-            from edgedistill.stages import run_stage
+            from edgedistill.pipeline import run_stage
 
             run_stage(run, name, told=told)
 
@@ -216,7 +215,7 @@ def _asking_work(name: str, *, estimate: bool) -> "Callable[[Run, Callable[[Step
     """A stage's work; an estimate is made whatever the stages before it have done."""
 
     def work(run: "Run", told: "Callable[[Step], None]") -> None:
-        from edgedistill.stages import run_stage, try_stage
+        from edgedistill.pipeline import run_stage, try_stage
 
         if estimate:
             try_stage(run, name)
@@ -266,7 +265,7 @@ def _export(
     """
 
     def work(run: "Run", told: "Callable[[Step], None]") -> None:
-        from edgedistill.stages import run_stage
+        from edgedistill.pipeline import run_stage
 
         run_stage(run, "export", told=told)
 
@@ -279,7 +278,7 @@ def _show_prompt(path: Path, terminal: Terminal, ident: str) -> None:
     project = read_project(path)
     records = read_records(project)
 
-    from edgedistill.stages import Run, RunFolder, prompts_of
+    from edgedistill.pipeline import Run, RunFolder, prompts_of
 
     prompts = prompts_of(Run(project, records, RunFolder(project.run_folder)), ident)
     for prompt in prompts:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from edgedistill.cli.terminal import Terminal
+from edgedistill.data import read_records
 from edgedistill.project import Project, read_project
-from edgedistill.records import read_records
 
 Examples = Annotated[
     int | None,
@@ -35,7 +35,7 @@ def report(
     project = _as_asked(read_project(project_file), examples, study)
     records = read_records(project)
 
-    from edgedistill.stages import Run, RunFolder, run_stage
+    from edgedistill.pipeline import Run, RunFolder, run_stage
 
     folder = RunFolder(project.run_folder)
     step = run_stage(Run(project, records, folder), "report")

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from edgedistill.cli.terminal import Terminal
+from edgedistill.data import read_records
 from edgedistill.errors import DataError
 from edgedistill.project import read_project
-from edgedistill.records import read_records
 
 review_app = typer.Typer(
     no_args_is_help=True,
@@ -42,7 +42,7 @@ def write(
     project = read_project(project_file)
     records = read_records(project)
 
-    from edgedistill.review.round_trip import write_sheet
+    from edgedistill.decisions.coding_sheet import write_sheet
 
     terminal = Terminal(as_json=as_json)
     done = write_sheet(project, records, out, responses=responses, suggestions=show_suggestions)
@@ -72,7 +72,7 @@ def merge(
     project = read_project(project_file)
     records = read_records(project)
 
-    from edgedistill.review.round_trip import merge_codes, read_codes
+    from edgedistill.decisions.coding_sheet import merge_codes, read_codes
 
     terminal = Terminal(as_json=as_json)
     merging = read_codes(project, records, coded, responses=responses)

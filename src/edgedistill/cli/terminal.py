@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgedistill.data import Records
 from edgedistill.progress import OnProgress, progress_bars
 from edgedistill.project import Project
-from edgedistill.records import Records
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
-    from edgedistill.stages import Prompt, Step
+    from edgedistill.pipeline import Prompt, Step
 
 _SAID = "what the endpoint said stands in failures.jsonl in the cache's folder"
 _DIVERSITY = ("distinct_1", "distinct_2", "self_bleu")

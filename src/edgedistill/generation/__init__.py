@@ -9,12 +9,10 @@ diversity.py    diversity(): how different texts are from each other
 types.py        Sample, Lineage, Removed, Checked
 """
 
-from edgedistill.generation.calls import Call, plan_calls, seed_rows
 from edgedistill.generation.diversity import Diversity, diversity
-from edgedistill.generation.generating import Written, generate_samples
-from edgedistill.generation.prompts import generation_messages, read_samples
-from edgedistill.generation.screening import Screened, screen
-from edgedistill.generation.similarity import similar_pairs
+from edgedistill.generation.generator import Written, generate_samples
+from edgedistill.generation.prompts import Call, generation_messages, plan_calls, read_samples, seed_rows
+from edgedistill.generation.screening import Screened, screen, similar_pairs
 from edgedistill.generation.types import Checked, FailedCall, Lineage, Near, Reason, Removed, Sample
 
 __all__ = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgedistill.records.coding import folded
+from edgedistill.data.tables import folded
 
 _SMOOTHING = 0.1  # takes the place of a count of 0 (Chen and Cherry 2014, method 1), as in NLTK
 _ORDERS = (1, 2, 3, 4)

@@ -1,7 +1,7 @@
 """The project file: what is coded, which rows there are, how the teacher is asked, what the student is."""
 
 from edgedistill.project.reading import read_project
-from edgedistill.project.sections import (
+from edgedistill.project.schema import (
     DataSection,
     ExportSection,
     GateSection,

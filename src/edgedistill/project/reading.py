@@ -17,7 +17,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from edgedistill.errors import ArgumentError, ProjectFileError
-from edgedistill.project.sections import Project
+from edgedistill.project.schema import Project
 
 M = TypeVar("M", bound=BaseModel)
 

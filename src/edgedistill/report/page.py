@@ -10,18 +10,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from edgedistill.agreement import Estimate
-from edgedistill.report import numbers, plots
-from edgedistill.report.accounts import (
+from edgedistill.report import formatting, plots
+from edgedistill.report.inputs import Material
+from edgedistill.report.rules import RULES
+from edgedistill.report.sections import (
     consistency,
     disagreements,
+    limits,
     mixture_table,
     shown,
     stage_costs,
     trial_lines,
 )
-from edgedistill.report.limits import limits
-from edgedistill.report.material import Material
-from edgedistill.report.rules import RULES
 from edgedistill.report.verdict import Verdict, verdict
 
 _WRITTEN = (
@@ -85,7 +85,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {name: getattr(numbers, name) for name in _WRITTEN}
+    made.filters |= {name: getattr(formatting, name) for name in _WRITTEN}
     return made
 
 

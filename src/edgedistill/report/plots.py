@@ -1,4 +1,4 @@
-"""The report's figures as SVG that takes its colours from the page, each with its content in words."""
+"""The report's figures as inline SVG, each with its content in words."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -6,17 +6,69 @@ from dataclasses import dataclass
 from io import StringIO
 from statistics import median
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from edgedistill.agreement import Estimate, ReliabilityBin
-from edgedistill.report.accounts import TrialLine
-from edgedistill.report.evaluation import Review
-from edgedistill.report.material import StudyRun
-from edgedistill.report.numbers import count, estimate, figure, percent
-from edgedistill.report.svg import inline
-from edgedistill.review import Curve
+from edgedistill.decisions import Curve
+from edgedistill.evaluation.types import Review
+from edgedistill.report.formatting import count, estimate, figure, percent
+from edgedistill.report.inputs import StudyRun
+from edgedistill.report.sections import TrialLine
+
+_SVG = "http://www.w3.org/2000/svg"
+_LINK = "{http://www.w3.org/1999/xlink}href"
+_DROPPED = {"font-family"}
+
+
+def inline(drawn: str, name: str, colours: dict[str, str]) -> str:
+    """Return what matplotlib drew as an element of an HTML page.
+
+    The page's Content-Security-Policy allows no style attributes, so they become attributes of their own. Fonts are
+    the page's.
+
+    Args:
+        drawn: An SVG document as matplotlib writes it.
+        name: Of the figure; no other figure of the page has it.
+        colours: By a colour as it was drawn, such as ``#010203``, what stands there instead, such as ``currentColor``.
+    """
+    root = ET.fromstring(drawn)  # noqa: S314  # our own drawing, not somebody's file
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in ("metadata", "style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
+        _plain(element, name, colours)
+    for size in ("width", "height"):
+        root.attrib.pop(size, None)
+    root.set("stroke-linejoin", "round")
+    # The text beside the figure says what it shows.
+    root.set("aria-hidden", "true")
+    return ET.tostring(root, encoding="unicode")
+
+
+def _plain(element: ET.Element, name: str, colours: dict[str, str]) -> None:
+    """Turn what stands in style attributes into attributes, and names into the figure's own."""
+    given = dict(element.attrib)
+    element.attrib.clear()
+    style = given.pop("style", "")
+    pairs = [part.partition(":") for part in style.split(";") if part.strip()]
+    for key, value in [*given.items(), *((key.strip(), value.strip()) for key, _, value in pairs)]:
+        if key not in _DROPPED:
+            element.set("href" if key == _LINK else key, _own(key, colours.get(value, value), name))
+
+
+def _own(key: str, value: str, name: str) -> str:
+    """The value with every name that it defines or refers to made the figure's own."""
+    if key == "id":
+        return f"{name}-{value}"
+    if key == _LINK:
+        return value.replace("#", f"#{name}-", 1)
+    return value.replace("url(#", f"url(#{name}-")
+
 
 _INK, _FAINT, _PAPER = "#010203", "#010204", "#010205"
 _SERIES = ("#010206", "#010207", "#010208", "#010209")

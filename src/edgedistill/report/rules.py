@@ -1,6 +1,6 @@
 """The rules that the verdict is made by: their numbers, and each in words as report and docs show it."""
 
-from edgedistill.report.numbers import percent
+from edgedistill.report.formatting import percent
 
 BAR = 0.6
 """κ that the model must reach, unless the gate's bar is higher; also the F1 that a single label must reach."""

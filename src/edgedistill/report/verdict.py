@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edgedistill.agreement import Agreement, Estimate, LabelAgreement
-from edgedistill.report.evaluation import Evaluation, Gate
-from edgedistill.report.numbers import estimate, percent, percent_estimate, plain, rows, several
-from edgedistill.report.remarks import Remark, remarks
+from edgedistill.evaluation.types import Evaluation, Gate
+from edgedistill.report.findings import Remark, remarks
+from edgedistill.report.formatting import estimate, percent, percent_estimate, plain, rows, several
 from edgedistill.report.rules import (
     BAR,
     FEWEST_GROUPS,

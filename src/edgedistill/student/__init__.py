@@ -33,7 +33,7 @@ shrinking.py    shrink_student(): a second student, taught by the first
 side_by_side.py the two beside each other
 """
 
-from edgedistill.student.backbone import backbone_digests, backbone_folder
+from edgedistill.student.model import backbone_digests, backbone_folder
 from edgedistill.student.training import train_student
 from edgedistill.student.types import Epoch, Levers, TrainedStudent, TrainingProgress, Trial
 

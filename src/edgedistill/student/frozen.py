@@ -1,35 +1,151 @@
-"""A linear classifier on a backbone that stays as it was pretrained: a baseline that takes seconds.
+"""The frozen encoder: pooled vectors, a linear classifier on them, and text embeddings.
 
 Logistic regression on the backbone's pooled states, each coordinate scaled to variance 1 over the mixture; of a
 multilabel task one for each label. Pooling and strength of the penalty are those with the lowest cross-entropy on the
 validation rows.
+
+A classifier of transformers has a layer with a bent function between backbone and labels. It is set so that it leaves
+the first token's state as it is: scaled down to where the hyperbolic tangent is straight, or lifted above the bend of
+a rectifier.
 """
 
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeAlias
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from transformers import AutoModel, AutoTokenizer
 
 from edgedistill.agreement.bootstrap import accuracies, confusion_of, macro_f1s
-from edgedistill.agreement.label_sets import held_labels
-from edgedistill.errors import RunError
-from edgedistill.records.types import MixtureRow, ValidationRows
-from edgedistill.student.checks import check_rows
-from edgedistill.student.pooled import POOLINGS, Pooling, pooled
-from edgedistill.student.thresholds import exact_match_and_macro_f1, readout_by
-from edgedistill_serve.readout import Readout, sigmoid
-from edgedistill_serve.task import Task
+from edgedistill.agreement.multilabel import held_labels
+from edgedistill.data.types import MixtureRow, ValidationRows
+from edgedistill.errors import RunError, TrainingFailed
+from edgedistill.project.schema import StudentSection
+from edgedistill.student.checkpoints import beside, copy_files, replacing
+from edgedistill.student.data import check_rows
+from edgedistill.student.label_thresholds import exact_match_and_macro_f1, readout_by
+from edgedistill.student.model import check_room, load_model, load_padding, transformers_quiet
+from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.scoring.encoding import Encoded, Encoder
+from edgedistill_serve.scoring.scorer import available_cores
+from edgedistill_serve.task.label_decoding import Readout, sigmoid
+from edgedistill_serve.task.task import Task, inputs_of, texts_of
+
+Pooling: TypeAlias = Literal["mean", "first"]
+POOLINGS: tuple[Pooling, ...] = ("mean", "first")
+States: TypeAlias = Mapping[Pooling, npt.NDArray[np.float32]]
+"""By pooling, vectors of shape (rows, width)."""
+
+
+def pooled(backbone: Path, task: Task, max_tokens: int, rows: Sequence[Mapping[str, str]]) -> States:
+    """Read rows once with a backbone, as a student would read them.
+
+    Rows are read one at a time and on one thread each, so that no other row touches a vector.
+
+    Args:
+        backbone: A folder as `backbone_folder` returns it.
+        task: Its inputs are read.
+        max_tokens: Where a longer row is cut, its context first.
+        rows: The task's inputs of each row.
+
+    Raises:
+        TrainingFailed: The backbone cannot be loaded, or has fewer positions than ``max_tokens``.
+    """
+    with transformers_quiet(), TemporaryDirectory() as folder:
+        model = load_model(backbone, task)
+        padding = load_padding(backbone, model, Path(folder))
+        check_room(model, max_tokens)
+        encoder = Encoder(Path(folder) / "tokenizer.json", max_tokens)
+    encoded = encoder.encode([inputs_of(row, task) for row in rows])
+    read = model.base_model.eval()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(available_cores()) as callers:
+            states = list(callers.map(lambda row: _states(read, row, segments=padding.segments), encoded))
+    finally:
+        torch.set_num_threads(threads)
+    width = model.config.hidden_size
+    both = np.array(states, dtype=np.float32).reshape(len(rows), len(POOLINGS), width)
+    return {pooling: both[:, place] for place, pooling in enumerate(POOLINGS)}
+
+
+def _states(read: Any, row: Encoded, *, segments: bool) -> npt.NDArray[np.float32]:
+    """Both poolings of a row, of shape (2, width)."""
+    ids = torch.tensor([row.ids])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if segments:
+        inputs["token_type_ids"] = torch.tensor([row.type_ids])
+    with torch.inference_mode():
+        states = read(**inputs).last_hidden_state[0]
+        both: npt.NDArray[np.float32] = torch.stack([states.mean(dim=0), states[0]]).numpy()
+    return both
+
+
+Vectors: TypeAlias = npt.NDArray[np.float32]
+
+
+def embedder(backbone: Path, max_tokens: int) -> Callable[[Sequence[Mapping[str, str]]], Vectors]:
+    """Return what embeds rows.
+
+    A row's vector is the mean of the last layer's states over all its tokens (mean pooling, Reimers and Gurevych 2019),
+    scaled to length 1. Rows are embedded one at a time and on one thread each, so that no other row touches a vector.
+
+    Args:
+        backbone: A folder with a model and its tokenizer.
+        max_tokens: Where a longer row is cut.
+
+    Returns:
+        A function from the inputs of rows to vectors of shape (rows, width).
+
+    Raises:
+        TrainingFailed: transformers cannot load the folder.
+    """
+    try:
+        options = {"local_files_only": True, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(backbone, **options)
+        model = AutoModel.from_pretrained(backbone, use_safetensors=True, **options).float().eval()
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise TrainingFailed(
+            f"the backbone cannot embed texts ({str(error).splitlines()[0]})",
+            where=str(backbone),
+            mend="Choose another `student.backbone`, or `few_shot_choice: balanced`.",
+        ) from error
+
+    def one(inputs: Mapping[str, str]) -> Vectors:
+        with torch.inference_mode():
+            encoded = tokenizer(*texts_of(inputs), truncation=True, max_length=max_tokens, return_tensors="pt")
+            return _mean(model(**encoded).last_hidden_state[0])
+
+    def embed(rows: Sequence[Mapping[str, str]]) -> Vectors:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(available_cores()) as callers:
+                return np.array(list(callers.map(one, rows)), dtype=np.float32).reshape(len(rows), -1)
+        finally:
+            torch.set_num_threads(threads)
+
+    return embed
+
+
+def _mean(states: Any) -> Vectors:
+    vector: Vectors = states.mean(dim=0).numpy()
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Values: TypeAlias = npt.NDArray[np.float64]
@@ -265,3 +381,82 @@ def _probabilities(logits: Floats, task: Task) -> Floats:
     odds: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: Floats = odds / odds.sum(axis=1, keepdims=True)
     return shares
+
+
+_SCALE = 1e-4
+"""A state of 30, as large as they come, is bent by a 300,000th of itself."""
+_LIFT = 4.0
+"""Times the largest value of a state among the rows it was fitted on."""
+_TOLERANCE = 1e-2
+
+
+def train_frozen_student(
+    mixture: Sequence[MixtureRow],
+    validation: ValidationRows,
+    task: Task,
+    section: StudentSection,
+    backbone: Path,
+    folder: Path,
+) -> tuple[FrozenHead, ...]:
+    """Fit classifiers on the first token's states, and write the best as a checkpoint that exports like any other.
+
+    Args:
+        mixture: Rows to learn from.
+        validation: Human-coded rows to choose the penalty by.
+        task: Its labels, in their order, are the classes.
+        section: The longest row in tokens.
+        backbone: A folder as `backbone_folder` returns it.
+        folder: Becomes the Hugging Face checkpoint; what is there stays whole until it is replaced at the end.
+
+    Returns:
+        Every classifier that was tried, the best first.
+
+    Raises:
+        TrainingFailed: Rows that cannot train or judge, or a backbone whose head cannot be set so.
+        SearchBrokenOff: The folder cannot be written.
+    """
+    heads = fit_frozen(mixture, validation, task, section.max_tokens, backbone, poolings=("first",))
+    rows = [row.response.inputs for row in validation]
+    with transformers_quiet(), beside(folder) as aside:
+        model = load_model(backbone, task)
+        load_padding(backbone, model, aside)
+        states = pooled(backbone, task, section.max_tokens, rows)["first"]
+        _set_head(model, heads[0], float(np.abs(states).max()))
+        model.save_pretrained(aside, max_shard_size="100GB")
+        written = Checkpoint.load(aside, task, section.max_tokens).logits(rows)
+        wanted = states @ heads[0].weights.T + heads[0].bias
+        if np.abs(written - wanted).max() > _TOLERANCE:
+            raise _no_such_head(model)
+        with replacing(folder) as new:
+            copy_files(aside, new)
+    return heads
+
+
+def _set_head(model: Any, head: FrozenHead, largest: float) -> None:
+    """Set what stands between the first token's state and the logits."""
+    kind = model.config.model_type
+    with torch.no_grad():
+        if kind == "bert":
+            _fill(model.base_model.pooler.dense, model.classifier, head, scale=_SCALE, lift=0.0)
+        elif kind in ("roberta", "xlm-roberta", "camembert"):
+            _fill(model.classifier.dense, model.classifier.out_proj, head, scale=_SCALE, lift=0.0)
+        elif kind == "distilbert":
+            _fill(model.pre_classifier, model.classifier, head, scale=1.0, lift=_LIFT * largest)
+        else:
+            raise _no_such_head(model)
+
+
+def _fill(before: Any, last: Any, head: FrozenHead, *, scale: float, lift: float) -> None:
+    weights, bias = torch.from_numpy(head.weights), torch.from_numpy(head.bias)
+    before.weight.copy_(scale * torch.eye(len(before.weight)))
+    before.bias.fill_(lift)
+    last.weight.copy_(weights / scale)
+    last.bias.copy_(bias - lift * weights.sum(dim=1))
+
+
+def _no_such_head(model: Any) -> TrainingFailed:
+    return TrainingFailed(
+        f"a {model.config.model_type} backbone cannot be a frozen student",
+        where="student.kind",
+        mend="Choose BERT, RoBERTa or DistilBERT, or let the student be fine-tuned.",
+    )

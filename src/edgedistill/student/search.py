@@ -1,4 +1,4 @@
-"""Which trials a search makes, who runs them, and what came of them.
+"""Hyperparameter search: its space, its SQLite storage, its trials, and the workers that run them.
 
 A trial is one setting with one seed. Trials are taken under a lock, and whoever runs one holds a lock of its own until
 it is over. The system frees that lock when its process dies: a trial that is running and not locked was broken off by a
@@ -6,22 +6,126 @@ kill, and the next process that takes a trial gives it up and has it done again.
 """
 
 import shutil
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
-from edgedistill.errors import TrainingFailed
-from edgedistill.project.search_section import SearchSection
-from edgedistill.student.keeping import Kept
-from edgedistill.student.space import Parameters, distributions, grid
-from edgedistill.student.store import STORE, open_store, stored
-from edgedistill.student.stored_trials import setting_of, trial_of
+from edgedistill.errors import SearchBrokenOff, TrainingFailed
+from edgedistill.project.schema import CountRange, LearningRange, SearchSection
+from edgedistill.student.checkpoints import Kept
 from edgedistill.student.trial import Setting
 from edgedistill.student.types import Epoch, Trial
+
+Parameters: TypeAlias = dict[str, Any]
+"""``learning_rate``, ``batch_size`` and ``epochs`` of one setting."""
+
+NAMES = ("learning_rate", "batch_size", "epochs")
+
+
+def distributions(section: SearchSection) -> dict[str, BaseDistribution]:
+    """What each parameter is drawn from: learning rates from a range by their logarithm."""
+    return {name: _distribution(getattr(section, name)) for name in NAMES}
+
+
+def grid(section: SearchSection) -> list[Parameters]:
+    """Every combination of the lists, the epochs varying fastest."""
+    combinations = product(section.learning_rate, section.batch_size, section.epochs)
+    return [dict(zip(NAMES, values, strict=True)) for values in combinations]
+
+
+def _distribution(values: tuple[float, ...] | LearningRange | CountRange) -> BaseDistribution:
+    if isinstance(values, LearningRange):
+        return FloatDistribution(values.low, values.high, log=True)
+    if isinstance(values, CountRange):
+        return IntDistribution(values.low, values.high)
+    return CategoricalDistribution(values)
+
+
+STORE = "search.sqlite3"
+_BUSY_SECONDS = 60
+
+
+def open_store(folder: Path | None) -> BaseStorage:
+    """Open the file in a folder, made if it is not there; without a folder, keep the search in memory.
+
+    Raises:
+        SearchBrokenOff: The file is none of Optuna's, or cannot be written.
+    """
+    if folder is None:
+        return InMemoryStorage()
+    file = folder / STORE
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(file, timeout=_BUSY_SECONDS, check_same_thread=False)
+
+    with stored(file):
+        # Connected to by hand, for Optuna and SQLAlchemy read braces and question marks of a path as their own.
+        return RDBStorage("sqlite:///" + STORE, engine_kwargs={"creator": connect})
+
+
+@contextmanager
+def stored(place: Path) -> Iterator[None]:
+    """Run the block; where the store fails in it, say so in our words.
+
+    Raises:
+        SearchBrokenOff: It cannot be read or written.
+    """
+    try:
+        yield
+    except (optuna.exceptions.OptunaError, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
+        raise SearchBrokenOff(
+            f"the search cannot be kept ({reason})",
+            where=str(place),
+            mend=f"Make room there and give write permission; where {STORE} is damaged, delete it.",
+        ) from error
+
+
+@contextmanager
+def optuna_quiet() -> Iterator[None]:
+    """Run the block with Optuna at its error level, which comes back afterwards."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def setting_of(trial: FrozenTrial) -> Setting:
+    """Return what a trial was run with."""
+    return Setting(**trial.params, seed=trial.user_attrs["seed"])
+
+
+def trial_of(trial: FrozenTrial) -> Trial:
+    """Return a trial that is over."""
+    attributes = trial.user_attrs
+    failure, mend = attributes.get("failure", ("", None))
+    outcomes: dict[TrialState, Literal["done", "pruned", "failed"]] = {
+        TrialState.COMPLETE: "done",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+    }
+    return Trial(
+        **asdict(setting_of(trial)),
+        history=tuple(Epoch(**epoch) for epoch in attributes["history"]),
+        seconds=attributes["seconds"],
+        outcome=outcomes[trial.state],
+        failure=failure,
+        mend=mend,
+    )
+
 
 _POLL_SECONDS = 0.2
 _OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

@@ -11,26 +11,25 @@ from typing import Any
 import msgspec
 from transformers import set_seed
 
+from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
-from edgedistill.project.lora_section import LoraSection
-from edgedistill.project.sections import StudentSection
-from edgedistill.records.types import MixtureRow, ValidationRows
-from edgedistill.student.backbone import backbone_digests
-from edgedistill.student.checkpoint import beside, expect_replaceable, replacing
-from edgedistill.student.checks import check_rows, note_cut_rows
-from edgedistill.student.heads import note_other_task
-from edgedistill.student.keeping import copy_files
-from edgedistill.student.levers import levers_here
-from edgedistill.student.model import check_room, load_model, load_padding
-from edgedistill.student.objectives import Objective, objective_of
-from edgedistill.student.quiet import transformers_quiet
-from edgedistill.student.rows import Padding, TrainingRow, mixture_rows, validation_rows
-from edgedistill.student.search import Search, Standing, Taken
-from edgedistill.student.store import optuna_quiet
-from edgedistill.student.trial import run_trial
+from edgedistill.project.schema import LoraSection, StudentSection
+from edgedistill.student.checkpoints import beside, copy_files, expect_replaceable, replacing
+from edgedistill.student.data import Padding, TrainingRow, check_rows, mixture_rows, note_cut_rows, validation_rows
+from edgedistill.student.losses import Objective, objective_of
+from edgedistill.student.model import (
+    backbone_digests,
+    check_room,
+    load_model,
+    load_padding,
+    note_other_task,
+    transformers_quiet,
+)
+from edgedistill.student.search import Search, Standing, Taken, optuna_quiet
+from edgedistill.student.trial import levers_here, run_trial
 from edgedistill.student.types import Epoch, Levers, TrainedStudent, TrainingProgress, Trial
-from edgedistill_serve.encoding import Encoder
-from edgedistill_serve.task import Task
+from edgedistill_serve.scoring.encoding import Encoder
+from edgedistill_serve.task.task import Task
 
 _FORMAT = 1
 """Raised when the same settings would give another student, so that older trials do not count."""

@@ -1,4 +1,10 @@
-"""One fine-tuning run: one setting, one seed; it can go on from where a kill broke it off.
+"""One fine-tuning run: precision and speed settings, the training loop, resuming after an interruption.
+
+folder/epoch-0003/     whole, for it is written aside and moved into place; the epoch before it is then removed
+├── state.json         history, learning-rate schedule, random states, and the SHA-256 of the files beside it
+├── weights.safetensors    what training changes; the rest is the backbone's
+├── optimizer.safetensors
+└── best.safetensors   the weights of the best epoch so far
 
 AdamW (Loshchilov & Hutter 2019) with weight decay 0.01 on all weights but biases and norms, the learning rate rising
 linearly over the first tenth of the steps and falling linearly to zero, gradients clipped to norm 1. After each epoch
@@ -6,25 +12,436 @@ the student is judged on the validation rows, in fp32. The same rows, setting an
 byte, on the same machine with the same number of threads, as far as its kernels are deterministic: CPUs' are.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import TrainingArguments, get_linear_schedule_with_warmup
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
+from transformers import (
+    EvalPrediction,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    get_linear_schedule_with_warmup,
+)
 
-from edgedistill.errors import TrainingFailed
-from edgedistill.student.levers import sums_in_order, usable
-from edgedistill.student.loop import Loop, Watch
-from edgedistill.student.lora import is_decoder
-from edgedistill.student.marks import mark_of
-from edgedistill.student.objectives import HARD, Objective
-from edgedistill.student.resuming import Unfinished
-from edgedistill.student.rows import Padding, TrainingRow
+from edgedistill.agreement.bootstrap import accuracies, confusion_of, macro_f1s
+from edgedistill.errors import SearchBrokenOff, TrainingFailed
+from edgedistill.student.data import LikeLengths, Padding, TrainingRow
+from edgedistill.student.label_thresholds import exact_match_and_macro_f1
+from edgedistill.student.losses import HARD, Objective
+from edgedistill.student.model import as_written, is_decoder
 from edgedistill.student.types import Epoch, Levers
+
+
+def levers_here() -> Levers:
+    """Return the levers that this machine has, as docs/decisions/0003-training-levers.md chose them."""
+    return Levers(bf16=computes_bf16(), frozen_words=True)
+
+
+def computes_bf16() -> bool:
+    """Whether the device that trains multiplies bfloat16 in hardware; in software it would be slower than fp32."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # torch says this of a CPU by private functions only; where a release lacks one, training stays in fp32.
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return not torch.backends.mps.is_available() and any(probe() for probe in probes if probe)
+
+
+def usable(levers: Levers, model: Any, padding: Padding, row: TrainingRow) -> Levers:
+    """Return the levers that the code of a model bears: DeBERTa's, for one, has sums that bfloat16 cannot hold.
+
+    Args:
+        levers: What the machine has.
+        model: It reads one row, as in a training step but without dropout.
+        padding: How it pads.
+        row: Any.
+    """
+    if not levers.bf16:
+        return levers
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in padding.batch([row]).items()}
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            model(**{name: batch[name] for name in batch if name not in ("labels", "shares")})
+    except RuntimeError:
+        return replace(levers, bf16=False)
+    finally:
+        model.train(was_training)
+    return levers
+
+
+@contextmanager
+def sums_in_order() -> Iterator[None]:
+    """Run the block with the kernels of a GPU that add in the same order every time; those of a CPU do anyway.
+
+    Where a GPU has no such kernel for an operation, torch warns and takes the other.
+    """
+    if not torch.cuda.is_available():
+        yield
+        return
+    # cuBLAS reads it when it is first used; without it torch refuses matrix products in this mode.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+_FORMAT = 1
+"""Raised when training changes so that a state of before cannot be gone on from."""
+_TOOLS = ("torch", "transformers", "accelerate", "numpy")
+
+
+def mark_of(
+    model: Any,
+    padding: Padding,
+    mixture: Sequence[TrainingRow],
+    validation: Sequence[TrainingRow],
+    *settings: object,
+) -> str:
+    """Return the SHA-256 of everything that a trial is handed, and of what it is run on.
+
+    Args:
+        model: The model before its first step, head and adapters drawn.
+        padding: How it pads.
+        mixture: Rows to learn from, in their order.
+        validation: Rows to judge by, in their order.
+        settings: Whatever else decides; their ``repr`` is taken.
+    """
+    total = hashlib.sha256()
+    told = [_FORMAT, [version(tool) for tool in _TOOLS], _machine(), repr(padding), [repr(one) for one in settings]]
+    total.update(json.dumps(told).encode())
+    for rows in (mixture, validation):
+        total.update(f"{len(rows)} rows".encode())
+        for row in rows:
+            total.update(repr((row.encoded.ids, row.encoded.type_ids, row.target, row.shares)).encode())
+    for name, tensor in model.state_dict().items():
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for name, weight in model.named_parameters():
+        total.update(f"{name} {weight.requires_grad}".encode())
+    return total.hexdigest()
+
+
+def _machine() -> list[object]:
+    """Sums are made in another order by another device or another number of threads."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return [device, torch.get_num_threads()]
+
+
+def drawn_so_far() -> dict[str, Any]:
+    """Return the state of every generator, in numbers that JSON holds exactly."""
+    version, words, gauss = random.getstate()
+    name, keys, place, has_gauss, cached = np.random.get_state(legacy=True)  # transformers seeds the legacy generator
+    return {
+        "python": [version, list(words), gauss],
+        "numpy": [name, np.asarray(keys).tolist(), place, has_gauss, cached],
+        "torch": torch.get_rng_state().tolist(),
+        "cuda": [state.tolist() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
+    }
+
+
+def draw_from(states: Mapping[str, Any]) -> None:
+    """Let every generator go on from a state that `drawn_so_far` gave, on a machine with the same devices."""
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, place, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), place, has_gauss, cached))
+    torch.set_rng_state(torch.tensor(states["torch"], dtype=torch.uint8))
+    for number, state in enumerate(states["cuda"]):
+        torch.cuda.set_rng_state(torch.tensor(state, dtype=torch.uint8), number)
+
+
+_WEIGHTS, _OPTIMIZER, _BEST, _STATE = "weights.safetensors", "optimizer.safetensors", "best.safetensors", "state.json"
+
+
+class Unfinished:
+    """What is kept of a trial that may be killed.
+
+    Args:
+        folder: The trial's own; made when its first epoch is over.
+        mark: Fingerprint of everything that decides the outcome, as `edgedistill.student.trial.mark_of` makes it.
+        on_note: Told, in a sentence, why what lies in the folder is not used.
+    """
+
+    def __init__(self, folder: Path, mark: str, on_note: Callable[[str], None]) -> None:
+        self._folder, self._mark = folder, mark
+        self._place, self._state = self._found(on_note)
+
+    @property
+    def history(self) -> tuple[Epoch, ...]:
+        """The finished epochs; none where there is nothing to go on from."""
+        return tuple(Epoch(**epoch) for epoch in self._state.get("history", ()))
+
+    def load_best(self, model: Any) -> None:
+        """Give the model the weights of the best finished epoch."""
+        _load(model, load_file(self._place / _BEST))
+
+    def load(self, model: Any, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
+        """Put model, optimizer and learning-rate schedule where they were after the last finished epoch."""
+        _load(model, load_file(self._place / _WEIGHTS))
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in load_file(self._place / _OPTIMIZER).items():
+            number, _, what = name.partition(".")
+            moments.setdefault(int(number), {})[what] = tensor
+        optimizer.load_state_dict({"state": moments, "param_groups": self._state["groups"]})
+        schedule.load_state_dict(self._state["schedule"])
+
+    def load_chance(self) -> None:
+        """Let every random generator go on where it was."""
+        draw_from(self._state["chance"])
+
+    def save(self, history: Sequence[Epoch], model: Any, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
+        """Keep the state after an epoch in the place of the one before.
+
+        Raises:
+            SearchBrokenOff: No room, or no permission; the state before it stays whole.
+        """
+        place = self._folder / f"epoch-{len(history):04d}"
+        aside = place.with_name(f"{place.name}.part")
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            state = self._written(aside, history, model, optimizer, schedule)
+            aside.rename(place)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise SearchBrokenOff(
+                f"the state of training cannot be written ({getattr(error, 'strerror', None) or error})",
+                where=str(self._folder),
+                mend="Make room there, or give write permission; the epochs that are over are kept.",
+            ) from error
+        before, self._place, self._state = self._place, place, state
+        if before != self._folder:
+            shutil.rmtree(before, ignore_errors=True)
+
+    def _written(
+        self, aside: Path, history: Sequence[Epoch], model: Any, optimizer: torch.optim.Optimizer, schedule: Any
+    ) -> dict[str, Any]:
+        save_file(_changing(model), aside / _WEIGHTS)
+        if max(history, key=lambda epoch: epoch.merit) is history[-1]:
+            _twin(aside / _WEIGHTS, aside / _BEST)
+        else:
+            _twin(self._place / _BEST, aside / _BEST)
+        told = optimizer.state_dict()
+        moments = {
+            f"{number}.{what}": tensor.contiguous()
+            for number, moment in told["state"].items()
+            for what, tensor in moment.items()
+        }
+        save_file(moments, aside / _OPTIMIZER)
+        state = {
+            "mark": self._mark,
+            "history": [asdict(epoch) for epoch in history],
+            "groups": told["param_groups"],
+            "schedule": schedule.state_dict(),
+            "chance": drawn_so_far(),
+            "files": {name: _digest(aside / name) for name in (_WEIGHTS, _OPTIMIZER, _BEST)},
+        }
+        (aside / _STATE).write_text(json.dumps(state), "utf-8")
+        return state
+
+    def _found(self, on_note: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+        nothing: tuple[Path, dict[str, Any]] = self._folder, {}
+        places = sorted(place for place in self._folder.glob("epoch-*") if place.suffix != ".part")
+        if not places:
+            return nothing
+        state = _read(places[-1])
+        if state is None:
+            on_note("What an interrupted training left is damaged: its trial begins anew.")
+        elif state["mark"] != self._mark:
+            on_note("What an interrupted training left is of other rows, settings or tools: its trial begins anew.")
+        else:
+            return places[-1], state
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return nothing
+
+
+def _read(place: Path) -> dict[str, Any] | None:
+    """The state that lies there, or None where it is not whole."""
+    try:
+        state: dict[str, Any] = json.loads((place / _STATE).read_text("utf-8"))
+        whole = all(_digest(place / name) == sha256 for name, sha256 in state["files"].items())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return state if whole and "mark" in state else None
+
+
+def _changing(model: Any) -> dict[str, torch.Tensor]:
+    """The weights that training changes, and what else the model keeps beside weights."""
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    kept = model.state_dict()
+    weights |= {name: tensor for name, tensor in model.named_buffers() if name in kept}
+    return {name: tensor.detach().contiguous() for name, tensor in weights.items()}
+
+
+def _load(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    places = dict(model.named_parameters()) | dict(model.named_buffers())
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            places[name].copy_(tensor)
+
+
+def _twin(file: Path, to: Path) -> None:
+    """The same bytes under a second name; a copy where the file system has no second names."""
+    try:
+        os.link(file, to)
+    except OSError:
+        shutil.copyfile(file, to)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Takes down every epoch, tells of it, keeps its state, and ends a training that gets no better.
+
+    Args:
+        on_step: Called after every optimizer step.
+        on_epoch: Called after every epoch.
+        patience: Epochs in a row that may be no better than the best before; None for any number.
+        unfinished: Where the state after each epoch is kept.
+    """
+
+    def __init__(
+        self,
+        on_step: Callable[[], None],
+        on_epoch: Callable[[Epoch, Any], None],
+        patience: int | None,
+        unfinished: Unfinished | None,
+    ) -> None:
+        self.history: list[Epoch] = []
+        self._on_step, self._on_epoch, self._patience, self._unfinished = on_step, on_epoch, patience, unfinished
+        self._start = time.perf_counter()
+        self._goes_on = False
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last epochs were no better than the best before them."""
+        if self._patience is None or not self.history:
+            return False
+        best = max(self.history, key=lambda epoch: epoch.merit)
+        return len(self.history) - best.epoch >= self._patience
+
+    def tell_again(self, history: Sequence[Epoch], model: Any, steps: int) -> None:
+        """Take down the epochs of a training that was broken off, each of so many steps.
+
+        Args:
+            history: The epochs.
+            model: The model of the best of them: whatever is kept of the others gives way to it.
+            steps: Optimizer steps of an epoch.
+        """
+        for epoch in history:
+            for _ in range(steps):
+                self._on_step()
+            self.history.append(epoch)
+            self._on_epoch(epoch, as_written(model))
+        self._goes_on = True
+
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock; where a training goes on, let chance go on too."""
+        self._start = time.perf_counter()
+        if self._goes_on and self._unfinished:
+            self._unfinished.load_chance()
+            self._goes_on = False
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Tell of a step."""
+        self._on_step()
+
+    def on_evaluate(self, _: Any, __: Any, control: Any, **given: Any) -> None:
+        """Take down an epoch, which has just been judged."""
+        figures, model = given["metrics"], given["model"]
+        epoch = Epoch(
+            epoch=len(self.history) + 1,
+            loss=float(figures["eval_loss"]),
+            accuracy=figures["eval_accuracy"],
+            macro_f1=figures["eval_macro_f1"],
+            seconds=time.perf_counter() - self._start,
+        )
+        self.history.append(epoch)
+        self._on_epoch(epoch, as_written(model))
+        if self._unfinished:
+            self._unfinished.save(self.history, model, given["optimizer"], given["lr_scheduler"])
+        control.should_training_stop = control.should_training_stop or self.out_of_patience
+
+
+class Loop(Trainer):  # type: ignore[misc]  # transformers is untyped here
+    """Trainer with batches of like length, an objective of ours, and bfloat16 in training steps only.
+
+    Args:
+        objective: What is made small.
+        bf16_steps: Whether the forward pass of a training step runs in bfloat16.
+        watch: Takes down every epoch.
+        first: Epochs that were made before; the order of rows goes on after them.
+        given: What `Trainer` is given.
+    """
+
+    def __init__(self, *, objective: Objective, bf16_steps: bool, watch: Watch, first: int, **given: Any) -> None:
+        super().__init__(compute_metrics=_figures, callbacks=[watch], **given)
+        self.remove_callback(PrinterCallback)
+        self._objective, self._bf16_steps, self._watch, self._first = objective, bf16_steps, watch, first
+
+    def get_train_dataloader(self) -> Any:
+        """Return batches of like length."""
+        lengths = [len(row) for row in self.train_dataset]
+        batches = LikeLengths(lengths, self.args.per_device_train_batch_size, self.args.seed, self._first)
+        return self.accelerator.prepare(
+            DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
+        )
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+        """Return the loss of a batch: the objective where the model learns, cross-entropy where it is judged.
+
+        Raises:
+            TrainingFailed: It is no number.
+        """
+        targets, shares = inputs.pop("labels"), inputs.pop("shares", None)
+        with torch.autocast(targets.device.type, torch.bfloat16, enabled=self._bf16_steps and model.training):
+            logits = model(**inputs).logits
+        if model.training:
+            loss = self._objective.loss(logits.float(), targets, shares)
+        else:
+            loss = self._objective.judged(logits.float(), targets)
+        if not torch.isfinite(loss):
+            raise TrainingFailed(
+                f"the loss is no longer a number in epoch {len(self._watch.history) + 1}",
+                mend=f"Choose a learning_rate below {self.args.learning_rate:g}.",
+            )
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+
+def _figures(prediction: EvalPrediction) -> dict[str, float]:
+    logits, targets = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    if targets.ndim == 2:
+        accuracy, macro_f1 = exact_match_and_macro_f1(logits, targets == 1)
+        return {"accuracy": accuracy, "macro_f1": macro_f1}
+    confusion = confusion_of(targets, logits.argmax(axis=1), logits.shape[1])[None]
+    return {"accuracy": float(accuracies(confusion)[0]), "macro_f1": float(macro_f1s(confusion)[0])}
+
 
 WARM_UP = 0.1
 WEIGHT_DECAY = 0.01

@@ -22,6 +22,6 @@ study.py       make_study(): all of it
 """
 
 # make_study is imported from its module: it loads torch, which reading a study file should not wait for.
-from edgedistill.studies.sections import Kind, Study, read_study
+from edgedistill.studies.study_file import Kind, Study, read_study
 
 __all__ = ["Kind", "Study", "read_study"]

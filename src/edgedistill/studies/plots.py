@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from edgedistill.studies.figures import Summary
+from edgedistill.studies.estimates import Summary
 
 _STYLE: Any = {"svg.hashsalt": "edgedistill", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 _PANEL = (4.2, 3.2)

@@ -10,16 +10,14 @@ from io import StringIO
 from pathlib import Path
 
 from edgedistill.errors import ProjectFileError, RunError, TrainingFailed
+from edgedistill.pipeline.folder import RunFolder
 from edgedistill.progress import OnProgress
-from edgedistill.stages.folder import RunFolder
-from edgedistill.studies.figures import measured, summaries
-from edgedistill.studies.journal import Journal, ident_of
-from edgedistill.studies.material import Material, gather
-from edgedistill.studies.recipes import RECIPES, Recipe
-from edgedistill.studies.running import run
-from edgedistill.studies.sections import Kind, Study
-from edgedistill.studies.settings import Settings
-from edgedistill.studies.sheets import COLUMNS, Sheet, run_rows, summary_sheets
+from edgedistill.studies.estimates import measured, summaries
+from edgedistill.studies.inputs import Material, gather
+from edgedistill.studies.registry import RECIPES, Recipe
+from edgedistill.studies.runs import Journal, Settings, ident_of, run
+from edgedistill.studies.study_file import Kind, Study
+from edgedistill.studies.tables import COLUMNS, Sheet, run_rows, summary_sheets
 from edgedistill.studies.types import Line, Outcome, Plan
 
 _MENDED = (

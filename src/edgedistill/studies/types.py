@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from edgedistill.agreement import Agreement, Averages, Estimate
-from edgedistill.records.types import MixtureRow, Source
+from edgedistill.data.types import MixtureRow, Source
 
 Learner: TypeAlias = Literal["fine-tuned", "frozen", "teacher"]
 Fact: TypeAlias = str | int | float | None

@@ -11,12 +11,12 @@ from typing import Any
 
 from edgedistill.agreement import Agreement, Estimate, agreement, agreement_html, agreement_table
 from edgedistill.agreement.bootstrap import groups_of
+from edgedistill.data.types import CodedResponse, SetAside
 from edgedistill.displays import plain_text
-from edgedistill.project.sections import TeacherSection
-from edgedistill.records.types import CodedResponse, SetAside
+from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher.labelling import Labelling
 from edgedistill.teacher.spending import Usage
-from edgedistill_serve.task import Task
+from edgedistill_serve.task.task import Task
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -5,28 +5,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from edgedistill.data.tables import unusable
+from edgedistill.data.types import CodedResponse, Response, SetAside, TrainRows
 from edgedistill.errors import ArgumentError, Paused
 from edgedistill.frames import Column, Rows, coded_rows, frame_of, responses_of, values_of
 from edgedistill.progress import OnProgress
 from edgedistill.project.reading import checked_section
-from edgedistill.project.sections import Project, TeacherSection
-from edgedistill.records.coding import unusable
-from edgedistill.records.types import CodedResponse, Response, SetAside, TrainRows
+from edgedistill.project.schema import Project, TeacherSection
 from edgedistill.task import Task
-from edgedistill.teacher.batching import InBatches
-from edgedistill.teacher.cache import AnswerCache
+from edgedistill.teacher.batch import InBatches
+from edgedistill.teacher.cache import AnswerCache, Imported, changed, export_jsonl, import_jsonl
 from edgedistill.teacher.codebook import Codebook
-from edgedistill.teacher.estimate import Estimate
-from edgedistill.teacher.examples import Chooser, Embed, Vectors, example_chooser
+from edgedistill.teacher.dispatch import Announce, EstimateOnly
 from edgedistill.teacher.gating import GateVerdict, judge_teacher
-from edgedistill.teacher.labelling import Labelling, Progress, label_responses
-from edgedistill.teacher.ledger import Ledger
-from edgedistill.teacher.plan import Plan
-from edgedistill.teacher.questions import Way
-from edgedistill.teacher.spending import Budget, Usage
-from edgedistill.teacher.transfer import Imported, export_jsonl, import_jsonl
-from edgedistill.teacher.voices import changed
-from edgedistill.teacher.ways import Announce, EstimateOnly
+from edgedistill.teacher.labelling import (
+    Chooser,
+    Embed,
+    Labelling,
+    Plan,
+    Progress,
+    Vectors,
+    example_chooser,
+    label_responses,
+)
+from edgedistill.teacher.runner import Way
+from edgedistill.teacher.spending import Budget, Estimate, Ledger, Usage
 
 if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
     from pandas import DataFrame
@@ -329,7 +332,7 @@ class Teacher:
 
 def _embedder(backbone: str, beside: Path, max_tokens: int) -> Embed:
     from edgedistill.student import backbone_folder  # loads torch, which other choices of examples need not wait for
-    from edgedistill.student.embedding import embedder
+    from edgedistill.student.frozen import embedder
 
     return embedder(backbone_folder(backbone, beside), max_tokens)
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from edgedistill.agreement import Agreement, agreement, agreement_table
 from edgedistill.errors import DataError
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 TASK = Task(kind="nominal", labels=(Label("correct"), Label("partly [b]"), Label("incorrect")), inputs=("response",))
 HUMAN = ["correct", "correct", "partly [b]", "incorrect", "incorrect", "correct"]

@@ -24,7 +24,7 @@ from edgedistill.agreement.bootstrap import (
     row_shares,
     row_weights,
 )
-from edgedistill.agreement.statistics import (
+from edgedistill.agreement.confusion import (
     accuracies,
     alphas,
     f1s,
@@ -36,7 +36,7 @@ from edgedistill.agreement.statistics import (
     recalls,
     weighted,
 )
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 TASK = Task(kind="nominal", labels=(Label("a"), Label("b"), Label("c")), inputs=("response",))
 

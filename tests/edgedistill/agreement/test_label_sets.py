@@ -28,10 +28,9 @@ from edgedistill.agreement import (
     probability_figures,
     subgroups,
 )
-from edgedistill.agreement.label_sets import held_labels
-from edgedistill.agreement.masi import masi_distances
+from edgedistill.agreement.multilabel import held_labels, masi_distances
 from edgedistill.errors import DataError
-from edgedistill_serve.task import Label, Task, join_labels
+from edgedistill_serve.task.task import Label, Task, join_labels
 
 NAMES = ("cause", "effect", "example")
 TASK = Task(kind="multilabel", labels=tuple(map(Label, NAMES)), inputs=("response",))

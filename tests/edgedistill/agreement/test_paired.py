@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from edgedistill.agreement import agreement, compare, mcnemar
+from edgedistill.agreement.confusion import recalls
 from edgedistill.agreement.paired import change
-from edgedistill.agreement.statistics import recalls
 from edgedistill.errors import DataError
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 TASK = Task("nominal", (Label("a"), Label("b"), Label("c")), ("response",))
 HUMAN = list("aabbccabcabc" * 5)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgedistill.agreement import prevalence
 from edgedistill.errors import DataError
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 RATES = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]])
 SURE = [[40, 10], [10, 40]]

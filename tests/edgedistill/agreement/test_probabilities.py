@@ -11,10 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from edgedistill.agreement import probability_figures
 from edgedistill.agreement.bootstrap import row_weights
-from edgedistill.agreement.probabilities import _losses_of_labels
-from edgedistill.agreement.ranking import Order
+from edgedistill.agreement.probabilities import Order, _losses_of_labels
 from edgedistill.errors import DataError
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 TWO = Task("nominal", (Label("no"), Label("yes")), ("response",))
 THREE = Task("nominal", (Label("a"), Label("b"), Label("c")), ("response",))

@@ -9,7 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 from edgedistill.agreement import subgroups
 from edgedistill.agreement.subgroups import mean_differences
 from edgedistill.errors import DataError
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 TWO = Task("nominal", (Label("no"), Label("yes")), ("response",))
 LEVELS = Task("ordinal", (Label("low"), Label("middle"), Label("high")), ("response",))

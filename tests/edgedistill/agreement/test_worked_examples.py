@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgedistill.agreement import LabelAgreement, agreement, agreement_between, mcnemar, prevalence, probability_figures
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 # scikit-learn's documentation, sklearn.metrics.classification_report, first example: its printed table.
 REPORT_TRUE = [0, 1, 2, 2, 2]

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from edgedistill.stages import run_stages
+from edgedistill.pipeline import run_stages
 
 from ...e2e.lessons import command
-from ..stages.tiny import run_of, write_tiny
+from ..pipeline.tiny import run_of, write_tiny
 
 
 @pytest.fixture(scope="module")

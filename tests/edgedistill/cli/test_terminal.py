@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edgedistill.cli.terminal import Terminal
-from edgedistill.stages import Step
+from edgedistill.pipeline import Step
 
 COST = {"asked": 9, "cached": 0, "retries": {"the connection broke": 2}}
 

@@ -5,10 +5,10 @@ import json
 import msgspec
 import pytest
 
+from edgedistill.data import read_records
+from edgedistill.pipeline import Run, RunFolder
+from edgedistill.pipeline.browser import check_browser
 from edgedistill.project import read_project
-from edgedistill.records import read_records
-from edgedistill.stages import Run, RunFolder
-from edgedistill.stages.browser import check_browser
 from edgedistill_export import ExportFailed
 from edgedistill_serve import Scorer
 

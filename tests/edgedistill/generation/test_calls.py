@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedistill.data.types import TrainRows
 from edgedistill.errors import ProjectFileError
 from edgedistill.generation import plan_calls, seed_rows
-from edgedistill.records.types import TrainRows
 
 from .writings import CODEBOOK, LESSON, QUESTIONS, coded, held_out, section, train, validation
 

@@ -8,7 +8,7 @@ from edgedistill.generation import Call, generation_messages, read_samples
 from edgedistill.generation.prompts import generation_request
 from edgedistill.teacher import AnswerFormat, Cause, Codebook
 from edgedistill.teacher.parsing import Failure
-from edgedistill_serve.task import Label
+from edgedistill_serve.task.task import Label
 
 from ..teacher.codings import section as teacher
 from .writings import CODEBOOK, QUESTIONS, coded

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedistill.data.tables import folded
 from edgedistill.generation import similar_pairs
-from edgedistill.records.coding import folded
 
 
 def by_hand(one, other):

@@ -5,11 +5,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from edgedistill.data.types import CodedResponse, Response, TestRows, TrainRows, ValidationRows
 from edgedistill.generation import Lineage, Sample
-from edgedistill.project.sections import GenerateSection
-from edgedistill.records.types import CodedResponse, Response, TestRows, TrainRows, ValidationRows
+from edgedistill.project.schema import GenerateSection
 from edgedistill.teacher import Codebook
-from edgedistill_serve.task import Label
+from edgedistill_serve.task.task import Label
 
 from ..teacher.stand_in import Reply, completion
 

@@ -8,7 +8,7 @@ import pytest
 from edgedistill.errors import ProjectFileError
 from edgedistill.project import read_project
 from edgedistill.project.reading import read_yaml
-from edgedistill.project.starter import start_project
+from edgedistill.project.template import start_project
 
 WHOLE = """\
 name: praise

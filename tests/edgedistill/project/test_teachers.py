@@ -6,7 +6,7 @@ import pytest
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.project import Project, read_project
-from edgedistill_serve.redaction import Redaction
+from edgedistill_serve.task.redaction import Redaction
 
 PROJECT = """\
 name: praise

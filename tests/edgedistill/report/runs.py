@@ -8,14 +8,13 @@ from functools import cache
 import numpy as np
 
 from edgedistill.agreement import agreement, ceiling, prevalence, probability_figures, subgroups
-from edgedistill.project.evaluation_section import EvaluationSection, ReviewSection
-from edgedistill.report.reading import read_material
-from edgedistill.review import TestScores, ValidationScores
-from edgedistill.stages.calibrate import choose, told_calibration, told_review
-from edgedistill.stages.chain import chain
-from edgedistill.stages.comparing import comparisons
-from edgedistill_serve.encoding import Encoded
-from edgedistill_serve.task import Label, Task
+from edgedistill.decisions import TestScores, ValidationScores
+from edgedistill.pipeline.evaluate import choose, comparisons, told_calibration, told_review
+from edgedistill.pipeline.fidelity import chain
+from edgedistill.project.schema import EvaluationSection, ReviewSection
+from edgedistill.report.inputs import read_material
+from edgedistill_serve.scoring.encoding import Encoded
+from edgedistill_serve.task.task import Label, Task
 
 READ = Encoded((1, 2), (0, 0), 1, False)
 LABELS = ("process", "outcome", "none")

@@ -5,8 +5,8 @@ import re
 from edgedistill.report.page import page
 from edgedistill_export import Hop
 from edgedistill_export.card import card
-from edgedistill_serve.manifest import Golden, GoldenRow, Manifest
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.bundle.manifest import Golden, GoldenRow, Manifest
+from edgedistill_serve.task.task import Label, Task
 
 from .runs import LABELS, evaluation_of, material_of, write_run
 from .test_page import Seen

@@ -283,7 +283,7 @@ def test_a_bundle_of_other_figures_is_a_warning(tmp_path):
     told, lines = evaluation_of()
     write_run(tmp_path, told, lines)
     made = material_of(tmp_path)
-    from edgedistill.report.material import BundleFacts
+    from edgedistill.report.inputs import BundleFacts
 
     for same in (True, False):
         bundle = BundleFacts("abc", "int8", 30_000_000, same)

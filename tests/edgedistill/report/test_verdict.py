@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from edgedistill.agreement import Estimate
-from edgedistill.report.evaluation import Aim
+from edgedistill.evaluation.types import Aim
 from edgedistill.report.rules import RULES
 from edgedistill.report.verdict import Answer, Standing, bar_of, verdict
-from edgedistill_serve.manifest import ReviewRule
+from edgedistill_serve.bundle.manifest import ReviewRule
 
 from .verdicts import evaluation, gate, student, with_student
 
@@ -254,7 +254,7 @@ def _with_group(**changes):
     made = evaluation()
     told = {"value": "rural", "rows": 40, "suppressed": False, "accuracy": None, "kappa": None, "smd": {}}
     from edgedistill.agreement import Subgroup
-    from edgedistill.report.evaluation import GroupTable
+    from edgedistill.evaluation.types import GroupTable
 
     group = Subgroup(**told | changes)
     return replace(made, subgroups=[GroupTable("place", "student", 20, 0, [group])])

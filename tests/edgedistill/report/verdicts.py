@@ -7,7 +7,7 @@ from functools import cache
 import msgspec
 
 from edgedistill.agreement import Estimate
-from edgedistill.report.evaluation import Evaluation, Gate
+from edgedistill.evaluation.types import Evaluation, Gate
 
 from .runs import evaluation_of, gate_of
 

@@ -16,9 +16,9 @@ from transformers import (
     RobertaModel,
 )
 
-from edgedistill.project.sections import SearchSection, StudentSection
-from edgedistill.records.types import CodedResponse, MixtureRow, Response, ValidationRows
-from edgedistill_serve.task import Label, Task
+from edgedistill.data.types import CodedResponse, MixtureRow, Response, ValidationRows
+from edgedistill.project.schema import SearchSection, StudentSection
+from edgedistill_serve.task.task import Label, Task
 
 KEYWORDS = {"process": "tried", "outcome": "smart", "other": "page"}
 FILLERS = ["you", "the", "a", "bulb", "circuit", "again", "so", "very", "now", "please", "look", "battery", "is", "it"]

@@ -2,8 +2,8 @@
 
 import random
 
-from edgedistill.records.types import CodedResponse, MixtureRow, Response, ValidationRows
-from edgedistill_serve.task import Label, Task, join_labels, split_labels
+from edgedistill.data.types import CodedResponse, MixtureRow, Response, ValidationRows
+from edgedistill_serve.task.task import Label, Task, join_labels, split_labels
 
 from .conftest import FILLERS, KEYWORDS
 

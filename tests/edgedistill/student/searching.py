@@ -12,7 +12,7 @@ from pathlib import Path
 from conftest import KEYWORDS, make_mixture, make_section, make_validation
 
 from edgedistill.student import train_student
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 RATES = (1e-3, 2e-3, 5e-3)
 

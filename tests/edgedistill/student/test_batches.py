@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.student.batches import LikeLengths, plan_batches
+from edgedistill.student.data import LikeLengths, plan_batches
 
 LENGTHS = st.lists(st.integers(1, 128), min_size=1, max_size=300)
 SIZES = st.integers(1, 12)

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from edgedistill.data.types import CodedResponse, Response, TestRows, ValidationRows
 from edgedistill.errors import TrainingFailed
-from edgedistill.records.types import CodedResponse, Response, TestRows, ValidationRows
-from edgedistill.student.checks import check_rows, note_cut_rows
-from edgedistill.student.rows import mixture_rows
-from edgedistill_serve.encoding import Encoder
-from edgedistill_serve.task import Label, Task
+from edgedistill.student.data import check_rows, mixture_rows, note_cut_rows
+from edgedistill_serve.scoring.encoding import Encoder
+from edgedistill_serve.task.task import Label, Task
 
 
 def test_rows_with_every_label_need_no_note(mixture, validation, task):

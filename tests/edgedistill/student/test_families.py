@@ -9,15 +9,15 @@ import pytest
 from transformers import AutoTokenizer
 
 from edgedistill.errors import ProjectFileError, TrainingFailed
-from edgedistill.project.lora_section import LoraSection
+from edgedistill.project.schema import LoraSection
 from edgedistill.student import Levers, train_student
 from edgedistill.student.model import load_model, load_padding
 from edgedistill_export import export_bundle
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.plan import ExportPlan
 from edgedistill_serve import Bundle, Scorer
-from edgedistill_serve.session import Session
-from edgedistill_serve.task import Task
+from edgedistill_serve.scoring.session import Session
+from edgedistill_serve.task.task import Task
 
 from .conftest import WORDS, make_mixture, make_section, make_validation
 from .families import DECODERS, ENCODERS, save_backbone

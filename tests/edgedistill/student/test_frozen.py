@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from edgedistill.errors import RunError, TrainingFailed
-from edgedistill.student.frozen import fit_frozen, frozen_baseline, write_frozen
-from edgedistill.student.frozen_student import train_frozen_student
-from edgedistill.student.pooled import pooled
+from edgedistill.student.frozen import fit_frozen, frozen_baseline, pooled, train_frozen_student, write_frozen
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 
 def texts(validation):
@@ -93,7 +91,7 @@ def test_as_a_student_it_scores_as_the_fitted_head_does(
 
 
 def test_a_test_row_chooses_no_head(bert, mixture, task):
-    from edgedistill.records.types import TestRows
+    from edgedistill.data.types import TestRows
 
     with pytest.raises(TrainingFailed, match="these are TestRows"):
         fit_frozen(mixture, TestRows(()), task, 24, bert)

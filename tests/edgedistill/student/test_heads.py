@@ -13,8 +13,7 @@ from transformers import (
 )
 
 from edgedistill.student import train_student
-from edgedistill.student.heads import note_other_task
-from edgedistill.student.model import load_model
+from edgedistill.student.model import load_model, note_other_task
 
 OURS = {0: "process", 1: "outcome", 2: "other"}
 THEIRS = {0: "low", 1: "middle", 2: "high"}

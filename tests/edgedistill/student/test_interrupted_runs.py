@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgedistill.student.checkpoint import beside
+from edgedistill.student.checkpoints import beside
 
 from ...processes import ONE_THREAD, PROGRAMS, Process
 from .conftest import toy
@@ -17,7 +17,7 @@ from .conftest import toy
 HOLD = """
 import sys, time
 from pathlib import Path
-from edgedistill.student.checkpoint import beside
+from edgedistill.student.checkpoints import beside
 with beside(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

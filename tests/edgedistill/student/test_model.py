@@ -10,7 +10,7 @@ from transformers import BertForSequenceClassification
 from edgedistill.errors import TrainingFailed
 from edgedistill.student import train_student
 from edgedistill.student.model import load_model
-from edgedistill_serve.encoding import Encoder
+from edgedistill_serve.scoring.encoding import Encoder
 
 
 @pytest.fixture

@@ -8,20 +8,17 @@ import pytest
 import torch
 
 from edgedistill.errors import ProjectFileError, RunError
-from edgedistill.project.objective_section import ObjectiveSection
-from edgedistill.project.shrink_section import ShrinkSection
+from edgedistill.project.schema import ObjectiveSection, ShrinkSection
 from edgedistill.student import train_student
-from edgedistill.student.frozen import fit_frozen, frozen_baseline, write_frozen
-from edgedistill.student.frozen_student import train_frozen_student
-from edgedistill.student.objectives import objective_of
-from edgedistill.student.rows import mixture_rows
-from edgedistill.student.shrinking import shrink_student
-from edgedistill.student.side_by_side import side_by_side
-from edgedistill.student.thresholds import readout_by
+from edgedistill.student.compression import shrink_student, side_by_side
+from edgedistill.student.data import mixture_rows
+from edgedistill.student.frozen import fit_frozen, frozen_baseline, train_frozen_student, write_frozen
+from edgedistill.student.label_thresholds import readout_by
+from edgedistill.student.losses import objective_of
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_serve.encoding import Encoder
-from edgedistill_serve.readout import Readout
-from edgedistill_serve.task import Task
+from edgedistill_serve.scoring.encoding import Encoder
+from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.task import Task
 
 from .conftest import make_section
 from .multilabels import MULTILABEL, mixture_of_sets, validation_of_sets

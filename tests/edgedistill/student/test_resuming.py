@@ -8,15 +8,14 @@ import torch
 from transformers import set_seed
 
 from edgedistill.errors import SearchBrokenOff
-from edgedistill.project.lora_section import LoraSection
-from edgedistill.student.marks import mark_of
+from edgedistill.project.schema import LoraSection
+from edgedistill.student.data import mixture_rows, validation_rows
+from edgedistill.student.losses import Objective
 from edgedistill.student.model import load_model, load_padding
-from edgedistill.student.objectives import Objective
-from edgedistill.student.rows import mixture_rows, validation_rows
-from edgedistill.student.trial import Setting, run_trial
+from edgedistill.student.trial import Setting, mark_of, run_trial
 from edgedistill.student.types import Levers
-from edgedistill_serve.encoding import Encoder
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.scoring.encoding import Encoder
+from edgedistill_serve.task.task import Label, Task
 
 from ...pickles import holds_a_pickle
 from .conftest import KEYWORDS, WORDS, make_mixture, make_validation

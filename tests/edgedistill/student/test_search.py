@@ -9,8 +9,7 @@ from itertools import pairwise
 import pytest
 
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
-from edgedistill.project.search_section import CountRange, LearningRange, SearchSection
-from edgedistill.project.sections import StudentSection
+from edgedistill.project.schema import CountRange, LearningRange, SearchSection, StudentSection
 from edgedistill.student import train_student
 
 from .conftest import states

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from edgedistill.agreement import agreement
 from edgedistill.errors import TrainingFailed
 from edgedistill.student import Epoch, Levers, Trial, train_student
-from edgedistill.student.checkpoint import beside, replacing
+from edgedistill.student.checkpoints import beside, replacing
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_serve.task import Task
+from edgedistill_serve.task.task import Task
 
 PLAIN = Levers(bf16=False, frozen_words=False)
 

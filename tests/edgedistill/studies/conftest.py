@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from edgedistill.teacher import AnswerCache
-from edgedistill.teacher.transfer import import_jsonl
+from edgedistill.teacher.cache import import_jsonl
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 WORDS = ["you", "your", "jordan", "the", "a", "it", "how", "tried", "trying", "kept", "worked", "hard", "job", "great"]

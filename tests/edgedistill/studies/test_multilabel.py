@@ -6,18 +6,18 @@ from dataclasses import replace
 import pytest
 
 from edgedistill.agreement import agreement
+from edgedistill.data import TestRows, ValidationRows
+from edgedistill.data.types import CodedResponse, Response
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.project import read_project
-from edgedistill.records import TestRows, ValidationRows
-from edgedistill.records.types import CodedResponse, Response
-from edgedistill.studies.figures import measured, summaries
-from edgedistill.studies.sections import read_study
+from edgedistill.studies.estimates import measured, summaries
 from edgedistill.studies.study import make_study
+from edgedistill.studies.study_file import read_study
 from edgedistill.studies.types import Outcome, Plan, Point, Scored
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
-from ..stages.test_multilabel import write
-from .materials import material
+from ..pipeline.test_multilabel import write
+from .study_inputs import material
 
 TASK = Task(kind="multilabel", labels=(Label("a"), Label("b")), inputs=("response",))
 CODES = ["a", "b", "a;b", "none"] * 5

@@ -1,9 +1,9 @@
 """How students of a study are trained."""
 
-from edgedistill.records import ValidationRows
-from edgedistill.studies.settings import settings_for
+from edgedistill.data import ValidationRows
+from edgedistill.studies.runs import settings_for
 
-from .materials import material, settings
+from .study_inputs import material, settings
 
 
 def epochs(rows, **student):

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgedistill.project.sections import TeacherSection
-from edgedistill.records.types import Response
+from edgedistill.data.types import Response
+from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher import AnswerCache, Codebook, Labelling, Patience, label_responses
-from edgedistill.teacher.formats import AnswerFormat
-from edgedistill.teacher.request import TeacherRequest
-from edgedistill_serve.task import Label
+from edgedistill.teacher.cache import TeacherRequest
+from edgedistill.teacher.codebook import AnswerFormat
+from edgedistill_serve.task.task import Label
 
 from .stand_in import StandIn
 

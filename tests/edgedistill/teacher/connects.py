@@ -24,9 +24,9 @@ import optimum.onnxruntime  # noqa: E402, F401
 import torch  # noqa: E402, F401
 import transformers  # noqa: E402, F401
 
+from edgedistill.data import read_records  # noqa: E402
+from edgedistill.pipeline import Run, RunFolder, run_stages  # noqa: E402
 from edgedistill.project import read_project  # noqa: E402
-from edgedistill.records import read_records  # noqa: E402
-from edgedistill.stages import Run, RunFolder, run_stages  # noqa: E402
 
 project = read_project(Path(sys.argv[1]))
 run_stages(Run(project, read_records(project), RunFolder(project.run_folder)), until="label")

@@ -8,7 +8,7 @@ import pytest
 
 from edgedistill.errors import EdgeDistillError, TeacherError
 from edgedistill.teacher import AnswerCache, Codebook, Labelling, label_responses
-from edgedistill_serve.task import Label
+from edgedistill_serve.task.task import Label
 
 from .codings import AT_ONCE, CODEBOOK, responses, section
 from .stand_in import Reply, Script, StandIn, coded, completion, error, text_of

@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 
 from edgedistill.errors import BudgetReached, RunError, TeacherError, TeacherRefusedKey
-from edgedistill.project.sections import BudgetSection, PricesSection, TeacherSection
+from edgedistill.project.schema import BudgetSection, PricesSection, TeacherSection
 from edgedistill.teacher import AnswerCache
-from edgedistill.teacher.batching import InBatches
-from edgedistill.teacher.estimate import Estimate
-from edgedistill.teacher.ledger import Ledger
+from edgedistill.teacher.batch import InBatches
 from edgedistill.teacher.parsing import read_label
-from edgedistill.teacher.questions import Question, ask_all
-from edgedistill.teacher.spending import Budget, Usage
+from edgedistill.teacher.runner import Question, ask_all
+from edgedistill.teacher.spending import Budget, Estimate, Ledger, Usage
 
 from .batch_stand_in import BatchStandIn
 from .codings import AT_ONCE, CODEBOOK, asking_for, section

@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedistill.data.types import CodedResponse
 from edgedistill.errors import DataError
-from edgedistill.records.types import CodedResponse
 from edgedistill.teacher import AnswerFormat, Codebook, coding_messages
-from edgedistill.teacher.codebook import asked, asked_together, opening_messages
-from edgedistill.teacher.formats import AnswerShape, response_format
-from edgedistill_serve.task import Label
+from edgedistill.teacher.codebook import AnswerShape, asked, asked_together, opening_messages, response_format
+from edgedistill_serve.task.task import Label
 
 from .codings import CODEBOOK, responses
 

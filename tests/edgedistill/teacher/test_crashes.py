@@ -90,10 +90,10 @@ def test_answers_that_wait_to_be_written_when_the_run_stops_are_kept(tmp_path: P
 CHILD = """
 import sys
 from pathlib import Path
-from edgedistill.project.sections import TeacherSection
-from edgedistill.records.types import Response
+from edgedistill.project.schema import TeacherSection
+from edgedistill.data.types import Response
 from edgedistill.teacher import AnswerCache, Codebook, label_responses
-from edgedistill_serve.task import Label
+from edgedistill_serve.task.task import Label
 labels = (Label("process", "praises effort"), Label("outcome", "praises the result"), Label("none"))
 book = Codebook("Code the praise.", labels, ("response",))
 rows = [Response(f"r{row}", {"response": f"text {row - 2}"}, "responses.csv", row) for row in range(2, 62)]

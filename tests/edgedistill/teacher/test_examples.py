@@ -5,13 +5,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgedistill.data.types import CodedResponse, Response, TrainRows
 from edgedistill.errors import ProjectFileError
-from edgedistill.records.types import CodedResponse, Response, TrainRows
 from edgedistill.student import backbone_folder
-from edgedistill.student.embedding import embedder
+from edgedistill.student.frozen import embedder
 from edgedistill.teacher import Plan, choose_examples, example_chooser
-from edgedistill.teacher.examples import shared
-from edgedistill_serve.task import Kind, Label, Task
+from edgedistill.teacher.labelling import shared
+from edgedistill_serve.task.task import Kind, Label, Task
 
 from .codings import CODEBOOK, section
 

@@ -161,10 +161,10 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from edgedistill.errors import EdgeDistillError
-from edgedistill.project.sections import TeacherSection
-from edgedistill.records.types import Response
+from edgedistill.project.schema import TeacherSection
+from edgedistill.data.types import Response
 from edgedistill.teacher import AnswerCache, Budget, Codebook, Ledger, label_responses
-from edgedistill_serve.task import Label
+from edgedistill_serve.task.task import Label
 labels = (Label("process", "praises effort"), Label("outcome", "praises the result"), Label("none"))
 book = Codebook("Code the praise.", labels, ("response",))
 rows = [Response(f"r{row}", {"response": f"text {row}"}, "responses.csv", row) for row in range(300)]

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from edgedistill.data.types import CodedResponse, Response
 from edgedistill.errors import (
     DataError,
 )
-from edgedistill.project.sections import PricesSection
-from edgedistill.records.types import CodedResponse, Response
+from edgedistill.project.schema import PricesSection
 from edgedistill.teacher import AnswerCache, Labelling, Progress, label_responses
 
 from .codings import CODEBOOK, labelled, responses, section

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.teacher import AnswerCache, label_responses
-from edgedistill.teacher.logprobs import label_probabilities
-from edgedistill.teacher.votes import Vote
-from edgedistill.teacher.voting import count_votes
+from edgedistill.teacher.parsing import label_probabilities
+from edgedistill.teacher.voting import Vote, count_votes
 
 from .codings import AT_ONCE, CODEBOOK, responses, section
 from .stand_in import Reply, StandIn, coded, completion

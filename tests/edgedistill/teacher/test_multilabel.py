@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.records.types import CodedResponse, Response, SetAside, TeacherLabel
+from edgedistill.data.types import CodedResponse, Response, SetAside, TeacherLabel
 from edgedistill.teacher import AnswerCache, Codebook, Labelling, Usage, coding_messages, joint_labelling
-from edgedistill.teacher.formats import AnswerFormat, AnswerShape, response_format
-from edgedistill.teacher.label_votes import count_label_votes
+from edgedistill.teacher.codebook import AnswerFormat, AnswerShape, response_format
 from edgedistill.teacher.labelling import label_responses
 from edgedistill.teacher.parsing import Cause, Failure, read_labels
-from edgedistill.teacher.votes import Vote, read_votes
-from edgedistill_serve.task import Label, Task, split_labels
+from edgedistill.teacher.voting import Vote, count_label_votes, read_votes
+from edgedistill_serve.task.task import Label, Task, split_labels
 
 from .codings import AT_ONCE, responses, section
 from .stand_in import StandIn, completion

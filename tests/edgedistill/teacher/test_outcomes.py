@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.teacher.limits import retry_after
-from edgedistill.teacher.outcomes import (
+from edgedistill.teacher.endpoint import (
     Answered,
     Busy,
     Fatal,
@@ -17,6 +16,7 @@ from edgedistill.teacher.outcomes import (
     Rejected,
     outcome_of_body,
     outcome_of_status,
+    retry_after,
 )
 from edgedistill.teacher.parsing import Cause
 

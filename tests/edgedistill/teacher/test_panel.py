@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.records.types import SetAside, Soft, TeacherLabel
+from edgedistill.data.types import SetAside, Soft, TeacherLabel
 from edgedistill.teacher import Labelling, Usage, joint_labelling
-from edgedistill_serve.task import Label, Task
+from edgedistill_serve.task.task import Label, Task
 
 from .codings import responses
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from edgedistill.data import read_records
+from edgedistill.pipeline import Run, RunFolder, run_stages
 from edgedistill.project import read_project
-from edgedistill.records import read_records
-from edgedistill.stages import Run, RunFolder, run_stages
 
 from .stand_in import Reply, StandIn, coded, text_of
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.teacher.request import KEY_VERSION, key_of
+from edgedistill.teacher.cache import KEY_VERSION, key_of
 
 from .codings import request
 

@@ -6,10 +6,8 @@ from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import ByteLevel
 
 from edgedistill.errors import BudgetReached
-from edgedistill.project.sections import BudgetSection, PricesSection
-from edgedistill.teacher.estimate import estimated_tokens
-from edgedistill.teacher.ledger import Amount
-from edgedistill.teacher.spending import Budget, Price, most_input_tokens
+from edgedistill.project.schema import BudgetSection, PricesSection
+from edgedistill.teacher.spending import Amount, Budget, Price, estimated_tokens, most_input_tokens
 
 from .codings import request, section
 

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.teacher.votes import Vote
-from edgedistill.teacher.voting import count_votes
+from edgedistill.teacher.voting import Vote, count_votes
 
 
 def votes(*labels: str) -> list[Vote]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ...serve.http.page.browser import Browser
+from ...serve.server.page.browser import Browser
 from .tiny_page import make_page
 
 READY = "!document.querySelector('main').hidden || document.getElementById('fault').textContent"

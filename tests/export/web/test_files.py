@@ -7,7 +7,7 @@ import random
 import pytest
 
 from edgedistill_serve import Scorer
-from edgedistill_serve.grade import grade
+from edgedistill_serve.grading.grade import grade
 
 from .using import GRADED, TEXT, choose, score
 

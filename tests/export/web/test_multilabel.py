@@ -7,8 +7,8 @@ import pytest
 
 from edgedistill_export.web import browser_scores
 from edgedistill_serve import Scorer
-from edgedistill_serve.grade import grade
-from edgedistill_serve.manifest import ReviewRule
+from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.grading.grade import grade
 
 from .tiny_page import make_bundle, make_page
 from .using import GRADED, choose, score

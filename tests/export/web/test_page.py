@@ -3,7 +3,7 @@
 import pytest
 
 from edgedistill_serve import Scorer
-from edgedistill_serve.manifest import ReviewRule
+from edgedistill_serve.bundle.manifest import ReviewRule
 
 from .tiny_page import CONTEXT, make_page
 from .using import GRADED, SCORED, TEXT, choose, score, shown

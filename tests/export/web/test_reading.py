@@ -11,9 +11,9 @@ from tokenizers.normalizers import BertNormalizer
 
 from edgedistill_export.errors import WebFailed
 from edgedistill_export.web.description import describe
-from edgedistill_serve.checked import bundle_encoder
-from edgedistill_serve.redaction import Redaction, redacted
-from edgedistill_serve.task import inputs_of
+from edgedistill_serve.scoring.graph_choice import bundle_encoder
+from edgedistill_serve.task.redaction import Redaction, redacted
+from edgedistill_serve.task.task import inputs_of
 
 from ..tiny import PRAISE, ROBERTA, save_student
 from .tiny_page import CONTEXT, TINY, make_bundle, make_page, under_node

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.tables import columns, read_rows
+from edgedistill_serve.grading.table_reader import columns, read_rows
 
 from .tiny_page import under_node
 

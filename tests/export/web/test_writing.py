@@ -12,7 +12,7 @@ from edgedistill_export.errors import ExportFailed, WebFailed
 from edgedistill_export.web import Vendored, browser_hop, browser_scores, record_browser_hop, vendored, write_web
 from edgedistill_export.web.vendored import INDEX
 from edgedistill_serve import Bundle, Scorer
-from edgedistill_serve.score import Score
+from edgedistill_serve.scoring.score import Score
 
 from .tiny_page import CONTEXT, make_bundle, make_page
 

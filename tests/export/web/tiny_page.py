@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from edgedistill_export.web import WebPage, write_web
-from edgedistill_serve.bundle import Bundle, write_bundle
-from edgedistill_serve.encoding import Encoder
-from edgedistill_serve.manifest import MODEL_FILES, Golden, GoldenRow, Manifest, ReviewRule
-from edgedistill_serve.redaction import Redaction
-from edgedistill_serve.session import Session
-from edgedistill_serve.task import Kind, Label, Task, inputs_of
+from edgedistill_serve.bundle.loading import Bundle, write_bundle
+from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, GoldenRow, Manifest, ReviewRule
+from edgedistill_serve.scoring.encoding import Encoder
+from edgedistill_serve.scoring.session import Session
+from edgedistill_serve.task.redaction import Redaction
+from edgedistill_serve.task.task import Kind, Label, Task, inputs_of
 
 TESTS = Path(__file__).parents[2]
 TINY = TESTS / "serve" / "bundles" / "schema-1"

@@ -15,7 +15,7 @@ from edgedistill_serve.client import (
     StrangeAnswer,
     Timeouts,
     Unreachable,
-    errors,
+    results,
 )
 
 from .conftest import ONE, PROBLEM, Answer
@@ -168,8 +168,8 @@ def test_the_environment_sends_no_text_to_a_proxy(server, connect, monkeypatch):
 
 
 def test_the_error_tree_is_drawn_with_every_error():
-    tree = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, ClientError)]
-    assert [name for name in tree if f"{name}  " not in errors.__doc__] == []
+    tree = [name for name, kind in vars(results).items() if isinstance(kind, type) and issubclass(kind, ClientError)]
+    assert [name for name in tree if f"{name}  " not in results.__doc__] == []
     assert len(tree) == 7
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve.client import NotScored, Refused, Retries, Scored, StrangeAnswer, Unreachable
-from edgedistill_serve.client.batches import BULK_BYTES, BULK_ROWS, Window, batches, list_body
+from edgedistill_serve.client.core import BULK_BYTES, BULK_ROWS, Window, batches, list_body
 from edgedistill_serve.client.results import TakenAtOnce
 
 from .conftest import PROBLEM, SCORE, Answer

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 
 from edgedistill_export.web.patterns import javascript
-from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.checked import bundle_encoder
-from edgedistill_serve.manifest import ReviewRule
-from edgedistill_serve.redaction import PLACEHOLDERS, Redaction, redaction_rules
-from edgedistill_serve.task import Kind, Label, inputs_of
+from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.scoring.graph_choice import bundle_encoder
+from edgedistill_serve.task.redaction import PLACEHOLDERS, Redaction, redaction_rules
+from edgedistill_serve.task.task import Kind, Label, inputs_of
 
 
 class PageFile(msgspec.Struct, frozen=True):

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from edgedistill_export.parity import Hop
-from edgedistill_serve.bundle import Bundle, write_bundle
+from edgedistill_export.verify.parity import Hop
+from edgedistill_serve.bundle.loading import Bundle, write_bundle
 
 _CARD = "README.md"
 _HEADING = "\n## In a browser\n"
@@ -18,7 +18,7 @@ def record_browser_hop(bundle: Bundle, hop: Hop, locked: Sequence[Mapping[str, A
     Args:
         bundle: As it was loaded.
         hop: On validation rows.
-        locked: The hop on locked rows, as `edgedistill.stages.chain` gives it.
+        locked: The hop on locked rows, as `edgedistill.pipeline.fidelity` gives it.
 
     Raises:
         BundleError: The bundle cannot be written.

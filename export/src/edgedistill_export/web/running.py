@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from edgedistill_export.errors import ExportFailed, WebFailed
-from edgedistill_export.parity import Hop
+from edgedistill_export.verify.parity import Hop
 from edgedistill_export.web.writing import PAGE, write_web
-from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.checked import bundle_encoder
-from edgedistill_serve.score import Score
-from edgedistill_serve.task import inputs_of
+from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.scoring.graph_choice import bundle_encoder
+from edgedistill_serve.scoring.score import Score
+from edgedistill_serve.task.task import inputs_of
 
 _SECONDS = 3600
 

@@ -16,8 +16,8 @@ from edgedistill_export.errors import WebFailed
 from edgedistill_export.web.description import PageFile, describe, golden_with_tokens
 from edgedistill_export.web.reading import reading
 from edgedistill_export.web.vendored import Vendored, vendored
-from edgedistill_serve.bundle import Bundle
-from edgedistill_serve.placing import aside_of, clear_remains, mend, put_into_place
+from edgedistill_serve.bundle.atomic_folder import aside_of, clear_remains, mend, put_into_place
+from edgedistill_serve.bundle.loading import Bundle
 
 PAGE = files("edgedistill_export") / "web" / "page"
 SERVED_PAGE = files("edgedistill_serve") / "page"

@@ -4,7 +4,7 @@ with Client("http://127.0.0.1:8000") as client:
     client.score("You worked hard on this.").score.label
 """
 
-from edgedistill_serve.client.errors import (
+from edgedistill_serve.client.results import (
     Busy,
     ClientError,
     HttpxMissing,
@@ -19,11 +19,11 @@ try:
 except ImportError:
     raise HttpxMissing("httpx is not installed", mend='Install it: pip install "edgedistill-serve[client]".') from None
 
-from edgedistill_serve.client.asking import Retries
-from edgedistill_serve.client.asynchronous import AsyncClient
+from edgedistill_serve.client.async_client import AsyncClient
+from edgedistill_serve.client.core import Retries
+from edgedistill_serve.client.http_settings import Timeouts
 from edgedistill_serve.client.results import NotScored, Result, Scored, ServedModel
-from edgedistill_serve.client.sync import Client
-from edgedistill_serve.client.wire import Timeouts
+from edgedistill_serve.client.sync_client import Client
 
 __all__ = [
     "AsyncClient",

@@ -63,7 +63,7 @@ export function leastSure({ probabilities }, { thresholds }) {
   return sure.reduce((one, other) => (other[1] < one[1] ? other : one))[0];
 }
 
-/** As `edgedistill_serve.readout.certainty`. */
+/** As `edgedistill_serve.task.label_decoding.certainty`. */
 function certainty(share, threshold) {
   return 0.5 + (0.5 * Math.abs(share - threshold)) / (share >= threshold ? 1 - threshold : threshold);
 }

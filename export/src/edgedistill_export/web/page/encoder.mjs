@@ -1,4 +1,4 @@
-// From texts to token ids, the same as `edgedistill_serve.encoding` gives.
+// From texts to token ids, the same as `edgedistill_serve.scoring.encoding` gives.
 import { Tokenizer } from "../vendor/tokenizers.min.mjs";
 import { letterReader } from "./letters.mjs";
 

@@ -1,4 +1,4 @@
-// Replaces personal data as `edgedistill_serve.redaction` does, with the patterns that Python translated.
+// Replaces personal data as `edgedistill_serve.task.redaction` does, with the patterns that Python translated.
 
 /** Returns `redact(text) -> text`; `rules` are `{ pattern, placeholder }` in order, null where nothing is replaced. */
 export function redactor(rules) {

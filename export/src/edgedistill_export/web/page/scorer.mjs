@@ -1,4 +1,4 @@
-// Scores one response at a time with a graph and a tokenizer, by the rules of `edgedistill_serve.scorer`.
+// Scores one response at a time with a graph and a tokenizer, by the rules of `edgedistill_serve.scoring.scorer`.
 import * as ort from "../vendor/ort.wasm.min.mjs";
 import { Encoder } from "./encoder.mjs";
 import { redactor } from "./redaction.mjs";
@@ -101,7 +101,7 @@ export class Scorer {
   }
 }
 
-/** What the logits of a response stand for: see `edgedistill_serve.readout`. */
+/** What the logits of a response stand for: see `edgedistill_serve.task.label_decoding`. */
 export function probabilities(logits, { kind, temperature }) {
   return kind === "multilabel" ? logits.map((logit) => sigmoid(logit / temperature)) : softmax(logits, temperature);
 }
@@ -152,7 +152,7 @@ function several(shares, page) {
   return { label: held.join(";") || "none", probability: Math.min(...sure), least: page.review.least_certainty };
 }
 
-/** As `edgedistill_serve.readout.certainty`, in the same order of operations. */
+/** As `edgedistill_serve.task.label_decoding.certainty`, in the same order of operations. */
 function certainty(share, threshold) {
   if (share >= threshold) return 0.5 + (0.5 * (share - threshold)) / (1 - threshold);
   return 0.5 + (0.5 * (threshold - share)) / threshold;

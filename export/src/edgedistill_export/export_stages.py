@@ -1,0 +1,156 @@
+"""The forms of a student on its way to a bundle: PyTorch, ONNX fp32, int8; each measured against the one before."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.errors import ExportFailed
+from edgedistill_export.plan import ExportPlan
+from edgedistill_export.quantize.overflow import check_products
+from edgedistill_export.quantize.recipes import RECIPES, Recipe
+from edgedistill_export.quantize.tuning import Judge, Tuning, tune
+from edgedistill_export.verify.parity import Hop, Logits, check_conversion, graph_logits, hop
+from edgedistill_serve.bundle.manifest import Precision
+from edgedistill_serve.errors import BundleError, ScoringFailed
+from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.task import inputs_of
+
+Converter: TypeAlias = Callable[[Checkpoint, Path], None]
+"""Writes a student as an fp32 ONNX graph, weights inside."""
+
+Rows: TypeAlias = Sequence[Mapping[str, str]]
+"""The task's inputs of each row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """The graphs that agree with the student, and what was measured on the way.
+
+    Attributes:
+        graphs: By precision, the file and its logits of the validation rows.
+        chain: The hops on validation rows.
+        notes: What the user must know.
+        tuning: What was tried, where the plan said so.
+        recipe: Of the int8 graph, by name; empty where there is none or it is a recipe of the caller's.
+        locked: What was said of the locked rows.
+    """
+
+    graphs: dict[Precision, tuple[Path, Logits]]
+    chain: tuple[Hop, ...]
+    notes: tuple[str, ...] = ()
+    tuning: Tuning | None = None
+    recipe: str = ""
+    locked: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def served(self) -> Precision:
+        """The precision to serve: int8 where there is a graph of it."""
+        return "int8" if "int8" in self.graphs else "fp32"
+
+
+def finite_logits(student: Checkpoint, rows: Rows) -> Logits:
+    """Score rows with the student in PyTorch.
+
+    Raises:
+        ExportFailed: A score is no number.
+    """
+    logits = student.logits(rows)
+    if not np.isfinite(logits).all():
+        raise ExportFailed(
+            "the student gives scores that are no numbers",
+            where=str(student.folder),
+            mend="Its training diverged; train again with a lower learning rate.",
+        )
+    return logits
+
+
+def converted_form(
+    served: Checkpoint, reference: Logits, file: Path, readout: Readout, rows: Rows, convert: Converter
+) -> Forms:
+    """Convert, and compare with the student that was evaluated, so that a cut vocabulary is a part of what is measured.
+
+    Raises:
+        ExportFailed: The graph cannot score, or is not the student.
+    """
+    convert(served, file)
+    try:
+        fp32 = graph_logits(file, served.encoder, rows)
+    except (BundleError, ScoringFailed) as error:
+        raise ExportFailed(f"the ONNX fp32 graph cannot score ({error})", mend="Choose another backbone.") from error
+    step = hop(("PyTorch", "ONNX fp32"), reference, fp32, readout)
+    check_conversion(step)
+    return Forms({"fp32": (file, fp32)}, (step,))
+
+
+def with_int8(
+    converted: Forms, file: Path, student: Checkpoint, plan: ExportPlan, rows: Rows, quantize: Recipe
+) -> Forms:
+    """Add the int8 graph where no product overflows and it agrees with the fp32 one, else a note that says why not."""
+    fp32_file, fp32 = converted.graphs["fp32"]
+    try:
+        quantize(fp32_file, file, student.encoder.encode(rows))
+        check_products(file)
+        int8 = graph_logits(file, student.encoder, rows)
+    except (BundleError, ExportFailed, ScoringFailed) as error:
+        return replace(converted, notes=(f"There is no int8 graph that works, so fp32 is served: {error}",))
+    step = hop(("ONNX fp32", "int8"), fp32, int8, plan.readout)
+    measured = replace(converted, chain=(*converted.chain, step))
+    if step.flip_rate > plan.max_flip_rate:
+        return replace(measured, notes=(_refusal(step, plan.max_flip_rate),))
+    recipe = next((name for name, known in RECIPES.items() if known is quantize), "")
+    return replace(measured, graphs={**converted.graphs, "int8": (file, int8)}, recipe=recipe)
+
+
+def with_tuned(
+    converted: Forms, work: Path, student: Checkpoint, plan: ExportPlan, rows: Rows, recipes: Mapping[str, Recipe]
+) -> Forms:
+    """Add the graph of the recipe that tuning chose."""
+    (work / "recipes").mkdir()
+    encoded = student.encoder.encode(rows)
+    judge = Judge(encoded, plan.readout, plan.max_flip_rate, plan.codes, plan.groups)
+    fp32_file, fp32 = converted.graphs["fp32"]
+    tuning = tune(fp32_file, recipes, work / "recipes", judge)
+    measured = replace(converted, tuning=tuning, notes=(tuning.note,))
+    if tuning.chosen == "fp32":
+        return measured
+    file = work / "recipes" / f"{tuning.chosen}.onnx"
+    int8 = graph_logits(file, student.encoder, rows)
+    step = hop(("ONNX fp32", "int8"), fp32, int8, plan.readout)
+    graphs: dict[Precision, tuple[Path, Logits]] = {**converted.graphs, "int8": (file, int8)}
+    return replace(measured, chain=(*converted.chain, step), graphs=graphs, recipe=tuning.chosen)
+
+
+def on_locked_rows(
+    student: Checkpoint, served: Checkpoint, plan: ExportPlan, measured: Forms
+) -> tuple[dict[str, Any], ...]:
+    """Score the locked rows with every form, now that nothing is left to choose.
+
+    Raises:
+        ExportFailed: The fp32 graph is not the student on them.
+    """
+    if not plan.locked or plan.compare is None:
+        return ()
+    rows = [inputs_of(row, plan.task) for row in plan.locked]
+    names: dict[Precision, str] = {"fp32": "ONNX fp32", "int8": "int8"}
+    forms = {"PyTorch": finite_logits(student, rows)}
+    for precision, (file, _) in measured.graphs.items():
+        forms[names[precision]] = graph_logits(file, served.encoder, rows)
+    if student is served:  # a cut vocabulary may read texts in other pieces, which the comparison tells
+        check_conversion(hop(("PyTorch", "ONNX fp32"), forms["PyTorch"], forms["ONNX fp32"], plan.readout))
+    return _compared(forms, plan)
+
+
+def _compared(forms: Mapping[str, Logits], plan: ExportPlan) -> tuple[dict[str, Any], ...]:
+    labels = {form: plan.readout.labels(logits) for form, logits in forms.items()}
+    return tuple(plan.compare(labels)) if plan.compare else ()
+
+
+def _refusal(quantized: Hop, allowed: float) -> str:
+    return (
+        f"int8 changes the label of {quantized.flips} of {quantized.rows} validation rows "
+        f"({quantized.flip_rate:.2%}; export.max_flip_rate allows {allowed:.2%}), so fp32 is served."
+    )

@@ -1,0 +1,207 @@
+"""Layers in 8-bit integers: ``x · w`` becomes a product of integers, scaled back to floats.
+
+Weights have one scale for each output. Activations have either one fixed scale, measured beforehand on calibration
+rows, or one scale for each token, taken when it is scored. Both leave a response's score alone, whatever is scored
+beside it; onnxruntime's own dynamic quantization takes one scale over the whole batch and does not. Input channels
+whose values are far larger than the others' are multiplied apart, in floats, and do not widen the scale.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgedistill_export.convert.graph import CONTRIB, Graph, Linear, node
+from edgedistill_export.quantize.rounding import Floats, Integers
+
+Rounding: TypeAlias = Callable[[str, Floats], tuple[Integers, Floats]]
+"""From the name of a layer's input, and its weights, to integers and one scale for each output."""
+Scaling: TypeAlias = Literal["fixed", "token", "above"]
+
+ZERO = 16
+"""The integer of 0 in an input that is scaled ``above``: 239 integers are left for what is above 0."""
+
+_SMALLEST = 1e-8
+"""Keeps a scale above 0 where a layer's input is 0 throughout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """How the input of a layer becomes integers.
+
+    Attributes:
+        low: The smallest value that has an integer of its own; smaller ones are clipped.
+        high: The largest.
+        channels: Divides every channel first, shape (inputs,), and is multiplied into the weights, so that no channel
+            sets the scale for all (Xiao et al. 2023, "SmoothQuant", equation 3); None for nothing.
+        scaling: ``fixed``: ``low`` and ``high`` make the scale; ``token``: each token's largest absolute value does;
+            ``above``, for inputs that lie almost wholly above 0: each token's largest value does, up to ``high``.
+        apart: Channels that are multiplied in floats (Dettmers et al. 2022, "LLM.int8()"), here chosen beforehand.
+    """
+
+    low: float
+    high: float
+    channels: Floats | None = None
+    scaling: Scaling = "fixed"
+    apart: tuple[int, ...] = ()
+
+    def even(self, values: Floats) -> Floats:
+        """Return what becomes integers: values by channel, shape (tokens, inputs), those apart being 0."""
+        even = values if self.channels is None else values / self.channels
+        return _without(even, self.apart, axis=1)
+
+    def factors(self, inputs: int) -> Floats:
+        """Return by what every channel is multiplied to make it even, shape (inputs,); 0 for those apart."""
+        found = np.ones(inputs, dtype=np.float32) if self.channels is None else (1 / self.channels).astype(np.float32)
+        return _without(found, self.apart, axis=0)
+
+    def counterpart(self, weights: Floats) -> Floats:
+        """Return the weights, shape (inputs, outputs), by which `even` is to be multiplied."""
+        scaled = weights if self.channels is None else weights * self.channels[:, None]
+        return _without(scaled, self.apart, axis=0)
+
+    def rounded(self, even: Floats) -> Floats:
+        """Return what the integers of `even` values stand for, of the same shape."""
+        zero: float = ZERO
+        if self.scaling == "token":
+            steps, zero = np.maximum(np.abs(even).max(axis=1, keepdims=True) / 127, _SMALLEST), 128
+        elif self.scaling == "above":
+            steps = np.clip(even.max(axis=1, keepdims=True), *self.largest) / (255 - ZERO)
+        else:
+            scale, shift = self.fixed
+            steps, zero = scale[None, None], float(shift)
+        found: Floats = ((np.clip(np.rint(even / steps) + zero, 0, 255) - zero) * steps).astype(np.float32)
+        return found
+
+    @property
+    def fixed(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        """The scale and the integer of 0 where the scale is fixed."""
+        low, high = min(self.low, 0.0), max(self.high, 0.0)
+        scale = max((high - low) / 255, _SMALLEST)
+        return np.array(scale, dtype=np.float32), np.array(np.clip(round(-low / scale), 0, 255), dtype=np.uint8)
+
+    @property
+    def largest(self) -> tuple[float, float]:
+        """Between what values a token's largest is taken, ``above``: with less, ``low`` would have no integer."""
+        least = max(-self.low / ZERO, _SMALLEST) * (255 - ZERO)
+        return least, max(self.high, least)
+
+
+def _without(values: Floats, apart: Sequence[int], axis: int) -> Floats:
+    if not apart:
+        return values
+    left = values.copy()
+    left[(slice(None),) * axis + (list(apart),)] = 0
+    return left
+
+
+def quantize_layers(graph: Graph, layers: Sequence[Linear], how: Mapping[str, Activation], rounding: Rounding) -> None:
+    """Replace layers by 8-bit ones, in place.
+
+    Args:
+        graph: The graph.
+        layers: Those to replace.
+        how: By the name of a layer's input, how it becomes integers; layers of one input share its integers.
+        rounding: How weights become integers; it is handed weights that ``channels`` were multiplied into.
+    """
+    done: set[str] = set()
+    for layer in layers:
+        activation = how[layer.source]
+        if layer.source not in done:
+            graph.insert(layer.node, _integers(graph, layer.source, len(layer.weights), activation))
+            done.add(layer.source)
+        graph.insert(layer.node, _product(graph, layer, activation, rounding))
+        graph.remove(layer.node, layer.bias_node)
+
+
+def _integers(graph: Graph, source: str, inputs: int, how: Activation) -> list[onnx.NodeProto]:
+    """The nodes that make ``SOURCE.int8``, and what goes with it: ``SOURCE.apart``, each token's ``SOURCE.scale``."""
+    nodes, value = [], source
+    if how.apart:
+        which = graph.add_constant(f"{source}.which", np.array(how.apart, dtype=np.int64))
+        nodes.append(node("Gather", [source, which], f"{source}.apart", axis=-1))
+    if how.channels is not None or (how.apart and how.scaling == "token"):
+        factors = graph.add_constant(f"{source}.factors", how.factors(inputs))
+        value = f"{source}.even"
+        nodes.append(node("Mul", [source, factors], value))
+    if how.scaling == "fixed":
+        scale, zero = how.fixed
+        constants = (graph.add_constant(f"{source}.scale", scale), graph.add_constant(f"{source}.zero", zero))
+        return [*nodes, node("QuantizeLinear", [value, *constants], f"{source}.int8")]
+    one = graph.add_constant("one", np.float32(1))
+    return [
+        *nodes,
+        *(
+            _scale_of_largest(graph, source, value)
+            if how.scaling == "token"
+            else _scale_above(graph, source, value, how)
+        ),
+        node("Div", [value, f"{source}.scale"], f"{source}.steps"),
+        node("QuantizeLinear", [f"{source}.steps", one, _zero(graph, how)], f"{source}.int8"),
+    ]
+
+
+def _scale_of_largest(graph: Graph, source: str, value: str) -> list[onnx.NodeProto]:
+    share = graph.add_constant("one_127th", np.float32(1 / 127))
+    least = graph.add_constant("smallest", np.float32(_SMALLEST))
+    return [
+        node("Abs", [value], f"{source}.abs"),
+        node("ReduceMax", [f"{source}.abs", _last_axis(graph)], f"{source}.largest", keepdims=1),
+        node("Mul", [f"{source}.largest", share], f"{source}.step"),
+        node("Max", [f"{source}.step", least], f"{source}.scale"),
+    ]
+
+
+def _scale_above(graph: Graph, source: str, value: str, how: Activation) -> list[onnx.NodeProto]:
+    least, most = (
+        graph.add_constant(f"{source}.{name}", np.float32(one))
+        for name, one in zip(("least", "most"), how.largest, strict=True)
+    )
+    share = graph.add_constant("one_above", np.float32(1 / (255 - ZERO)))
+    return [
+        node("ReduceMax", [value, _last_axis(graph)], f"{source}.largest", keepdims=1),
+        node("Clip", [f"{source}.largest", least, most], f"{source}.clipped"),
+        node("Mul", [f"{source}.clipped", share], f"{source}.scale"),
+    ]
+
+
+def _last_axis(graph: Graph) -> str:
+    return graph.add_constant("last_axis", np.array([-1], dtype=np.int64))
+
+
+def _zero(graph: Graph, how: Activation) -> str:
+    """The integer of 0 where each token has its own scale."""
+    zero = 128 if how.scaling == "token" else ZERO
+    return graph.add_constant(f"zero_{zero}", np.uint8(zero))
+
+
+def _product(graph: Graph, layer: Linear, how: Activation, rounding: Rounding) -> list[onnx.NodeProto]:
+    """The nodes that multiply integers by integers, add what is apart and the bias, and give the layer's result."""
+    name = layer.node.output[0]
+    integers, scales = rounding(layer.source, how.counterpart(layer.weights))
+    operands = [f"{layer.source}.int8", graph.add_constant(f"{name}.weights", integers)]
+    steps = graph.add_constant(f"{name}.steps", scales)
+    # Of its own: where onnxruntime turns signed weights into unsigned ones, it fails on a zero that layers share.
+    nothing = graph.add_constant(f"{name}.no_shift", np.int8(0))
+    bias = [] if layer.bias is None else [graph.add_constant(f"{name}.bias", layer.bias)]
+    if how.scaling == "fixed":
+        inputs = [*operands, f"{layer.source}.scale", steps, f"{layer.source}.zero", nothing, *bias]
+        nodes = [node("MatMulIntegerToFloat", inputs, f"{name}.product", CONTRIB)]
+    else:
+        inputs = [*operands, graph.add_constant("one", np.float32(1)), steps, _zero(graph, how), nothing]
+        nodes = [
+            node("MatMulIntegerToFloat", inputs, f"{name}.whole", CONTRIB),
+            node("Mul", [f"{name}.whole", f"{layer.source}.scale"], f"{name}.product"),
+        ]
+        if bias:
+            nodes.append(node("Add", [f"{name}.product", *bias], f"{name}.biased"))
+    if how.apart:
+        floats = graph.add_constant(f"{name}.floats", layer.weights[list(how.apart)])
+        so_far = nodes[-1].output[0]
+        nodes.append(node("MatMul", [f"{layer.source}.apart", floats], f"{name}.apart"))
+        nodes.append(node("Add", [so_far, f"{name}.apart"], f"{name}.all"))
+    nodes[-1].output[0] = layer.result
+    return nodes

@@ -1,0 +1,80 @@
+"""The proof that no 8-bit product of a graph overflows, whatever processor and runtime multiply.
+
+With AVX2 or AVX-512 and without VNNI, onnxruntime adds two products of unsigned by signed bytes in 16 bits and clips
+what does not fit (``vpmaddubsw``): those of rows 2i and 2i + 1 of the weights, whatever the shapes (its kernels take
+four rows at a time). `rounding` has the bound on such a pair. Products of two unsigned bytes are added in 32 bits.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edgedistill_export.convert.graph import Graph
+from edgedistill_export.errors import ExportFailed
+from edgedistill_export.quantize.rounding import MOST_IN_PAIR, pair_sums
+
+_WEIGHTS = {
+    "DynamicQuantizeMatMul": 1,
+    "MatMulInteger": 1,
+    "MatMulIntegerToFloat": 1,
+    "QAttention": 1,
+    "QLinearMatMul": 3,
+}
+"""By operator, which input are the weights, of shape (…, inputs, outputs)."""
+_MULTIPLIES = re.compile(r"Q[A-Z]|.*Integer")
+"""Other operators on 8-bit integers; what is not listed above cannot be proven."""
+
+
+def check_products(file: Path) -> None:
+    """Check that no two weights that are multiplied side by side are large enough to overflow 16 bits.
+
+    Args:
+        file: An ONNX graph. One without 8-bit products passes.
+
+    Raises:
+        ExportFailed: A pair of weights sums to more than `MOST_IN_PAIR`, or an operator computes with 8-bit integers in
+            a way that is not known here, or with weights that are not constant; or the file cannot be read.
+    """
+    graph = Graph(file)
+    nodes = [*_nodes(graph.proto.node), *(node for one in graph.model.functions for node in _nodes(one.node))]
+    for node in nodes:
+        place = _WEIGHTS.get(node.op_type)
+        matrices = {
+            number: values
+            for number, values in enumerate(map(graph.constant, node.input))
+            if values is not None and values.dtype in (np.int8, np.uint8) and values.ndim > 1
+        }
+        if place is not None and list(matrices) == [place]:
+            _check_pairs(matrices[place], node, file)
+        elif _MULTIPLIES.match(node.op_type) or (matrices and node.op_type != "Gather"):
+            raise ExportFailed(
+                f"nobody can say whether the 8-bit products of {node.op_type} ({node.name!r}) overflow",
+                where=file.name,
+                mend="Quantize with constant weights and a MatMul operator, or set export.precision to fp32.",
+            )
+
+
+def _check_pairs(weights: npt.NDArray[np.int8 | np.uint8], node: onnx.NodeProto, file: Path) -> None:
+    if weights.dtype == np.uint8:
+        return
+    largest = max(pair_sums(matrix).max(initial=0) for matrix in weights.reshape(-1, *weights.shape[-2:]))
+    if largest > MOST_IN_PAIR:
+        raise ExportFailed(
+            f"two neighbouring weights of {node.name!r} sum to {largest:.0f}; above {MOST_IN_PAIR} their products "
+            "overflow on processors without VNNI",
+            where=file.name,
+            mend="Round the weights with edgedistill_export.quantize.rounding, or use onnxruntime's reduce_range.",
+        )
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those of the graphs inside them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner.node)

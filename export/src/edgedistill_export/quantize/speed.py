@@ -1,0 +1,60 @@
+"""How many responses graphs score in a second of the processor's time."""
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from edgedistill_serve.scoring.batching import token_batches
+from edgedistill_serve.scoring.encoding import Encoded
+from edgedistill_serve.scoring.session import Session
+
+ROUNDS = 3
+TIMED_ROWS = 64
+
+
+@dataclass(slots=True)
+class Speed:
+    """Responses per second, by the number of callers, were the machine idle but for them.
+
+    Attributes:
+        alone: Each response scored alone.
+        batched: In batches of like length.
+    """
+
+    alone: dict[int, float] = field(default_factory=dict)
+    batched: dict[int, float] = field(default_factory=dict)
+
+
+def speeds(
+    sessions: Mapping[str, Session], rows: Sequence[Encoded], callers: Sequence[int] = (1, 2), rounds: int = ROUNDS
+) -> dict[str, Speed]:
+    """Time every graph so often, the graphs in turns; the fastest round counts, for other work only slows.
+
+    The processor's time is measured and not the clock's, so that waiting for other work is no part of it: responses
+    times callers through the seconds that all callers took together.
+
+    Args:
+        sessions: By name.
+        rows: Of them at most 64 are scored, an even choice.
+        callers: How many threads score at once.
+        rounds: At least 1.
+    """
+    some = rows[:: -(-len(rows) // TIMED_ROWS)]
+    alone = [[row] for row in some]
+    batched = [[some[place] for place in batch] for batch in token_batches([len(row.ids) for row in some])]
+    best = {name: Speed() for name in sessions}
+    for _ in range(rounds):
+        for count in callers:
+            with ThreadPoolExecutor(count) as pool:
+                for name, session in sessions.items():
+                    for work, found in ((alone, best[name].alone), (batched, best[name].batched)):
+                        speed = len(some) * count / _seconds(pool, session, work)
+                        found[count] = max(speed, found.get(count, 0.0))
+    return best
+
+
+def _seconds(pool: ThreadPoolExecutor, session: Session, work: Sequence[Sequence[Encoded]]) -> float:
+    start = time.process_time()
+    list(pool.map(session.batch_logits, work))
+    return max(time.process_time() - start, 1e-6)

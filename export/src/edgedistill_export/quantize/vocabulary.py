@@ -1,0 +1,156 @@
+"""A student without the pieces that its texts do not use: a smaller file, and the same scores for those texts.
+
+Of a small student, the embedding table is often the larger half, and most of its rows are never read.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+
+from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.errors import CheckpointError, ExportFailed
+from edgedistill_export.quantize.tokenizer_cut import cut_tokenizer, kept_pieces
+from edgedistill_serve.task.task import texts_of
+
+COMMON = 4000
+"""How many generally frequent pieces stay whatever the texts hold (docs/decisions/0004-vocabulary-cut.md)."""
+
+_ID_KEYS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask", "unk"))
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularyCut:
+    """What a cut left.
+
+    Attributes:
+        pieces_before: Rows of the embedding table of the student as it was trained.
+        pieces: Rows that are left.
+        width: Numbers in a row; a row has four times as many bytes in fp32.
+        texts: How many texts were read to find the pieces that are kept.
+    """
+
+    pieces_before: int
+    pieces: int
+    width: int
+    texts: int
+
+    @property
+    def bytes_saved(self) -> int:
+        """What the fp32 table lost; of an int8 table, a quarter."""
+        return (self.pieces_before - self.pieces) * self.width * _FLOAT_BYTES
+
+
+def cut_vocabulary(
+    student: Checkpoint, rows: Sequence[Mapping[str, str]], folder: Path, *, common: int = COMMON
+) -> tuple[Checkpoint, VocabularyCut]:
+    """Write a checkpoint whose vocabulary and embedding table hold only what texts need.
+
+    Each text of the rows is read as the same pieces as before, and each piece has the same numbers, so the student
+    gives these rows bit for bit the same logits. Other texts may be read as other, shorter pieces, never as
+    unknown where they were known before; `edgedistill_export.quantize.tokenizer_cut` says which pieces stay and why.
+
+    Args:
+        student: The student as it was trained.
+        rows: The task's inputs of every row whose texts may be seen.
+        folder: Where the cut checkpoint is written.
+        common: As for `kept_pieces`.
+
+    Raises:
+        ExportFailed: The tokenizer is of a kind that cannot be cut exactly.
+        CheckpointError: One of the checkpoint's files is not what it must be.
+    """
+    file = student.folder / "tokenizer.json"
+    tokenizer = _read(file)
+    texts = list(dict.fromkeys(text for row in rows for text in texts_of(row) if text is not None))
+    reached = {piece for pieces in pieces_of(file, texts) for piece in pieces}
+    ids = {key: getattr(student.model.config, key, None) for key in _ID_KEYS}
+    named = {piece for piece, number in tokenizer["model"]["vocab"].items() if number in ids.values()}
+    cut, old_ids = cut_tokenizer(tokenizer, kept_pieces(tokenizer, reached | named, common))
+    new_id = {old: new for new, old in enumerate(old_ids)}
+    _expect_same_positions(student, new_id)
+    folder.mkdir(parents=True)
+    _write_texts(student, folder, cut, new_id)
+    config = dict(student.config) | {key: new_id.get(old) for key, old in ids.items() if old is not None}
+    _write(folder / "config.json", config | {"vocab_size": len(old_ids)})
+    before, width = _write_weights(student, folder, old_ids)
+    smaller = Checkpoint.load(folder, student.task, student.encoder.max_tokens)
+    return smaller, VocabularyCut(before, len(old_ids), width, len(texts))
+
+
+def pieces_of(tokenizer_file: Path, texts: Sequence[str]) -> list[list[str]]:
+    """Cut texts into pieces as a student reads them: typed marks such as ``[SEP]`` are plain text, nothing is left out.
+
+    Args:
+        tokenizer_file: A ``tokenizer.json``.
+        texts: As `edgedistill_serve.task.task.texts_of` returns them.
+
+    Returns:
+        The pieces of each text, in order.
+    """
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return [encoding.tokens for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def _expect_same_positions(student: Checkpoint, new_id: Mapping[int, int]) -> None:
+    """RoBERTa and its kin count positions from the id of the padding token, which so must not change."""
+    pad = student.model.config.pad_token_id
+    counts_from_it = any(
+        hasattr(part, "padding_idx") for part in student.model.modules() if not isinstance(part, torch.nn.Embedding)
+    )
+    if counts_from_it and new_id.get(pad) != pad:
+        raise ExportFailed(
+            f"the padding token has the id {pad}, from which this model counts positions, and would get another",
+            where=str(student.folder / "tokenizer.json"),
+            mend="Set export.vocabulary to full.",
+        )
+
+
+def _write_texts(student: Checkpoint, folder: Path, tokenizer: Mapping[str, Any], new_id: Mapping[int, int]) -> None:
+    """The tokenizer's files; lists of pieces in other formats, such as ``vocab.txt``, are left behind."""
+    _write(folder / "tokenizer.json", tokenizer)
+    settings = _read(student.folder / "tokenizer_config.json")
+    if "added_tokens_decoder" in settings:
+        listed = settings["added_tokens_decoder"].items()
+        settings["added_tokens_decoder"] = {str(new_id[int(old)]): token for old, token in listed if int(old) in new_id}
+    _write(folder / "tokenizer_config.json", settings)
+    if (student.folder / "special_tokens_map.json").exists():
+        _write(folder / "special_tokens_map.json", _read(student.folder / "special_tokens_map.json"))
+
+
+def _write_weights(student: Checkpoint, folder: Path, old_ids: Sequence[int]) -> tuple[int, int]:
+    """Write the weights with the rows of the kept pieces alone; the rows there were, and numbers in one."""
+    table = student.model.get_input_embeddings().weight
+    name = next((name for name, weights in student.model.named_parameters() if weights is table), None)
+    weights = load_file(student.folder / "model.safetensors")
+    if name not in weights:
+        raise CheckpointError(
+            "the embedding table is not among the weights", where=str(student.folder / "model.safetensors")
+        )
+    rows, width = weights[name].shape
+    weights[name] = weights[name][list(old_ids)].contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return rows, width
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"it cannot be read ({error})", where=str(file)) from error
+    if not isinstance(content, dict):
+        raise CheckpointError("it is no JSON object", where=str(file))
+    return content
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""How far a bundle's graphs agree with the student and with each other."""

@@ -1,0 +1,158 @@
+"""How far a graph keeps the scores of the fp32 graph, and what that does to agreement with human codes.
+
+Fidelity    against fp32, no human code needed
+Agreement   both graphs against the human codes
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import cohen_kappa_score
+
+from edgedistill_export.verify.parity import Logits, differences, flipped, probabilities
+from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.task import Task, split_labels
+
+LEAST_OF_A_GROUP = 10
+"""Smaller groups have no rate of their own."""
+_LEAST_ALIKE = 20
+_BINS = 10
+Holds: TypeAlias = npt.NDArray[np.bool_]
+"""Which labels are given, of shape (rows, labels)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """A graph beside fp32 on the same rows.
+
+    Attributes:
+        flips: Rows whose label is not fp32's.
+        flip_rate: Their share, in [0, 1].
+        expected_flip_rate: What `expected_flip_rate` says.
+        max_probability_difference: Largest change of a probability.
+        worst_group_flip_rate: Highest flip rate of a group of at least 10 rows; None without such a group.
+    """
+
+    flips: int
+    flip_rate: float
+    expected_flip_rate: float
+    max_probability_difference: float
+    worst_group_flip_rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a graph costs in agreement with the human codes.
+
+    Attributes:
+        kappa_lost: Cohen's κ of fp32 less that of the graph, quadratic weighted for an ordinal task; None where one is
+            undefined. Of a multilabel task, the mean over the labels for which both are defined.
+        calibration_error: Expected calibration error in ten bins (Guo et al. 2017, equation 3); of a multilabel task,
+            of the probabilities of all labels together that each holds.
+        worst_recall_change: Of all labels, the largest loss of recall against fp32, at most 0.
+    """
+
+    kappa_lost: float | None
+    calibration_error: float
+    worst_recall_change: float
+
+
+def fidelity(fp32: Logits, logits: Logits, readout: Readout, groups: Sequence[str] = ()) -> Fidelity:
+    """Compare a graph with fp32.
+
+    Args:
+        fp32: Logits of fp32, at least one row.
+        logits: Of the graph, for the same rows.
+        readout: How both are read.
+        groups: What each row belongs to, or nothing.
+    """
+    flips = flipped(fp32, logits, readout)
+    named = np.array(groups)
+    rates = [float(flips[named == group].mean()) for group in set(groups) if (named == group).sum() >= LEAST_OF_A_GROUP]
+    return Fidelity(
+        flips=int(flips.sum()),
+        flip_rate=float(flips.mean()),
+        expected_flip_rate=expected_flip_rate(fp32, logits, readout),
+        max_probability_difference=float(differences(fp32, logits, readout).max()),
+        worst_group_flip_rate=max(rates, default=None),
+    )
+
+
+def expected_flip_rate(fp32: Logits, logits: Logits, readout: Readout) -> float:
+    """Return the share of pairs of like rows where one row's change of logits would flip the other's label, in [0, 1].
+
+    Few rows have few flips, so their rate is coarse. Which of the changes met which row is chance among rows that are
+    about as close to another label (`Readout.margins`), and many pairs say how likely a flip was. Rows are alike with a
+    tenth of the others, at least 20: rows with close labels change more than others, so any two rows will not do.
+
+    Args:
+        fp32: Of shape (rows, labels).
+        logits: The same rows, scored by the graph.
+        readout: How both are read.
+    """
+    rows = np.argsort(readout.margins(fp32))
+    change = (logits - fp32).astype(np.float64)[rows]
+    alike = min(len(rows), max(_LEAST_ALIKE, len(rows) // 10))
+    rates = []
+    for place, row in enumerate(fp32[rows]):
+        start = min(max(place - alike // 2, 0), len(rows) - alike)
+        rates.append(flipped(row[None], row + change[start : start + alike], readout))
+    return float(np.mean(rates))
+
+
+def agreement(fp32: Logits, logits: Logits, readout: Readout, codes: Sequence[str]) -> Agreement:
+    """Compare a graph and fp32 with the human codes, at least one, of the same rows."""
+    truth = _coded(codes, readout.task)
+    wanted, found = readout.holds(fp32), readout.holds(logits)
+    pairs = zip(_kappas(truth, wanted, readout.task), _kappas(truth, found, readout.task), strict=True)
+    lost = [before - after for before, after in pairs if before is not None and after is not None]
+    return Agreement(
+        kappa_lost=float(np.mean(lost)) if lost else None,
+        calibration_error=_calibration_error(probabilities(logits, readout), truth, readout),
+        worst_recall_change=min(0.0, float((_recalls(truth, found) - _recalls(truth, wanted)).min())),
+    )
+
+
+def _coded(codes: Sequence[str], task: Task) -> Holds:
+    """Which labels each code gives, of shape (rows, labels)."""
+    if task.kind == "multilabel":
+        return np.array([[name in split_labels(code, task) for name in task.names] for code in codes])
+    places = np.array([task.names.index(code) for code in codes])
+    given: Holds = np.arange(len(task.names)) == places[:, None]
+    return given
+
+
+def _recalls(truth: Holds, given: Holds) -> npt.NDArray[np.float64]:
+    """The recall of every label that some code gives; 1 where no code gives any."""
+    known = truth.any(axis=0)
+    recalls: npt.NDArray[np.float64] = (truth & given)[:, known].sum(axis=0) / truth[:, known].sum(axis=0)
+    return recalls if known.any() else np.ones(1)
+
+
+def _kappas(truth: Holds, given: Holds, task: Task) -> list[float | None]:
+    """One κ; of a multilabel task, one for each label."""
+    if task.kind == "multilabel":
+        return [_kappa(truth[:, place], given[:, place], range(2)) for place in range(truth.shape[1])]
+    weights = "quadratic" if task.kind == "ordinal" else None
+    return [_kappa(truth.argmax(axis=1), given.argmax(axis=1), range(len(task.names)), weights)]
+
+
+def _kappa(
+    truth: npt.NDArray[Any], given: npt.NDArray[Any], codes: Sequence[int], weights: str | None = None
+) -> float | None:
+    if len(set(truth) | set(given)) == 1:
+        return None
+    return float(cohen_kappa_score(truth, given, labels=codes, weights=weights))
+
+
+def _calibration_error(given: npt.NDArray[np.float64], truth: Holds, readout: Readout) -> float:
+    if readout.is_multilabel:
+        sure, right = given.ravel(), truth.ravel()
+    else:
+        sure, right = given.max(axis=1), given.argmax(axis=1) == truth.argmax(axis=1)
+    bins = np.minimum((sure * _BINS).astype(int), _BINS - 1)
+    parts = [(bins == number) for number in range(_BINS)]
+    return float(sum(abs(sure[part].mean() - right[part].mean()) * part.mean() for part in parts if part.any()))

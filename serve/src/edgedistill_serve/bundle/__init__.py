@@ -1,0 +1,1 @@
+"""The bundle: the one folder that everything after training reads."""

@@ -1,0 +1,118 @@
+"""What a manifest and its golden rows must say beyond their types."""
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+from edgedistill_serve.bundle.files import MOST_FILES, limit_of
+from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest
+from edgedistill_serve.errors import BundleError
+from edgedistill_serve.task.task import INPUTS, Task, unsplittable_names
+
+REQUIRED_FILES = ("tokenizer.json", "golden.json")
+"""Files that every bundle lists, beside the graph that it serves."""
+
+MOST_TOKENS = 1_000_000
+"""No encoder reads more in one piece."""
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Check what `bundle.json` says.
+
+    Raises:
+        BundleError: Naming the first key that cannot be.
+    """
+    _check(_manifest_faults(manifest), "bundle.json")
+
+
+def check_golden(golden: Golden, manifest: Manifest) -> None:
+    """Check that `golden.json` fits the manifest.
+
+    Raises:
+        BundleError: Naming the first key that cannot be.
+    """
+    _check(_golden_faults(golden, manifest), "golden.json")
+
+
+def _check(faults: Iterator[tuple[str, str]], file: str) -> None:
+    for key, fault in faults:
+        raise BundleError(fault, where=f"{file}, {key}", mend="Export the bundle again.")
+
+
+def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    yield from _task_faults(manifest.task)
+    if not manifest.name.strip():
+        yield "name", "the name is empty"
+    if not 1 <= manifest.max_tokens <= MOST_TOKENS:
+        yield "max_tokens", f"there must be room for a token, and for {MOST_TOKENS} at most"
+    if not (math.isfinite(manifest.temperature) and manifest.temperature > 0):
+        yield "temperature", "the temperature must be above 0"
+    yield from _threshold_faults(manifest)
+    yield from _review_faults(manifest)
+    yield from _file_faults(manifest)
+
+
+def _file_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if len(manifest.files) > MOST_FILES:
+        yield "files", f"there are {len(manifest.files)} files, {MOST_FILES} are allowed"
+    for name, entry in manifest.files.items():
+        if not 0 <= entry.bytes <= limit_of(name):
+            yield "files", f"{name[:200]} is said to have {entry.bytes} bytes, {limit_of(name)} are allowed"
+    for file in (*REQUIRED_FILES, MODEL_FILES[manifest.precision]):
+        if file not in manifest.files:
+            yield "files", f"{file} is not among the files"
+
+
+def _threshold_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    wanted = manifest.task.names if manifest.task.kind == "multilabel" else ()
+    for label in wanted:
+        if label not in manifest.thresholds:
+            yield "thresholds", f"there is none for {label!r}"
+    for label, threshold in manifest.thresholds.items():
+        if label not in wanted:
+            yield "thresholds", f"{label!r} is no label of a multilabel task"
+        if not 0 < threshold < 1:
+            yield "thresholds", f"that of {label!r} does not lie between 0 and 1"
+
+
+def _review_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if not 0 <= manifest.review.least_certainty <= 1:
+        yield "review.least_certainty", "it is not between 0 and 1"
+    if manifest.review.least_certainty and manifest.task.kind != "multilabel":
+        yield "review.least_certainty", f"a {manifest.task.kind} task has a threshold for each label"
+    if manifest.review.thresholds and manifest.task.kind == "multilabel":
+        yield "review.thresholds", "a multilabel task has one for all labels, least_certainty"
+    for label, threshold in manifest.review.thresholds.items():
+        if label not in manifest.task.names:
+            yield "review.thresholds", f"{label!r} is no label of the task"
+        if not 0 <= threshold <= 1:
+            yield "review.thresholds", f"the threshold of {label!r} is not between 0 and 1"
+
+
+def _task_faults(task: Task) -> Iterator[tuple[str, str]]:
+    if len(task.labels) < 2:
+        yield "task.labels", "a task has two labels or more"
+    if any(not name.strip() for name in task.names):
+        yield "task.labels", "a label has no name"
+    for before, after in pairwise(sorted(task.names)):
+        if before == after:
+            yield "task.labels", f"two labels have the name {before!r}"
+    if task.kind == "multilabel":
+        for name in unsplittable_names(task):
+            yield "task.labels", f"a multilabel task can have no label {name!r}"
+    if task.inputs[-1:] != ("response",) or len(set(task.inputs)) < len(task.inputs) or set(task.inputs) - set(INPUTS):
+        yield "task.inputs", f"the inputs must be some of {', '.join(INPUTS)}, each once, the response always and last"
+
+
+def _golden_faults(golden: Golden, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if not golden.rows:
+        yield "rows", "there is no row to check the scores with"
+    for index, row in enumerate(golden.rows):
+        if len(row.logits) != len(manifest.task.labels):
+            yield f"rows[{index}]", f"{len(row.logits)} logits for {len(manifest.task.labels)} labels"
+        if set(row.inputs) != set(manifest.task.inputs):
+            yield f"rows[{index}]", f"the inputs are not {', '.join(manifest.task.inputs)}"
+    if manifest.precision not in golden.tolerance:
+        yield "tolerance", f"there is none for {manifest.precision}"
+    if any(not 0 <= tolerance <= 1 for tolerance in golden.tolerance.values()):
+        yield "tolerance", "a tolerance is not between 0 and 1"

@@ -1,0 +1,204 @@
+"""The command line: `edgedistill-serve serve | grade | score | verify | info | key | bundle | key-pair`."""
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import msgspec
+
+from edgedistill_serve.bundle.loading import Bundle, Signature
+from edgedistill_serve.cli.bundle import bundle_group, key_pair
+from edgedistill_serve.cli.serve import key, serve
+from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, Count, as_text, write, write_table
+from edgedistill_serve.errors import EdgeDistillError
+from edgedistill_serve.grading.grade import Graded
+from edgedistill_serve.grading.grade import grade as grade_table
+from edgedistill_serve.scoring.scorer import Scorer
+
+
+@click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.pass_context
+def app(context: click.Context) -> None:
+    """Score open responses with an EdgeDistill bundle: no LLM, no network."""
+    if context.invoked_subcommand == serve.name:
+        # It says that keys or bundles changed, and none have been read: it has nothing to do, and must not end us.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+app.add_command(serve)
+app.add_command(key)
+app.add_command(bundle_group)
+app.add_command(key_pair)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on stderr and its exit code."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        app()
+    except EdgeDistillError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(error.exit_code)
+
+
+@app.command(epilog="Example: edgedistill-serve grade bundle responses.csv graded.csv")
+@BUNDLE
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace OUT where it is there.")
+@click.option("--prefix", default="", help="Begins the name of every added column.")
+@THREADS
+@PUBLIC_KEY
+@JSON
+def grade(
+    bundle: Path,
+    source: Path,
+    target: Path,
+    *,
+    force: bool,
+    prefix: str,
+    threads: int | None,
+    public_key: Path | None,
+    json: bool,
+) -> None:
+    """Score every row of the table IN into the table OUT.
+
+    Both are CSV, TSV, JSONL or Parquet, by suffix. OUT has every row and column of IN, in order, then: label,
+    probability, probability_LABEL for every label, decision, reason, truncated, tokens, and error, which says why a row
+    could not be scored.
+    """
+    scorer = Scorer(Bundle.load(bundle, public_key=public_key), threads=threads)
+    started = time.perf_counter()
+    count = Count(quiet=json)
+    counts = grade_table(
+        scorer,
+        source,
+        target,
+        overwrite=force,
+        prefix=prefix,
+        progress=lambda counts: count.show(_counted(counts)),
+    )
+    count.clear()
+    seconds = time.perf_counter() - started
+    if json:
+        write({**_identity(scorer.bundle), **counts.as_dict(), "seconds": round(seconds, 3), "out": str(target)})
+    else:
+        write(f"{target}: {_counted(counts)}, in {seconds:.1f} s")
+
+
+@app.command(epilog='Example: edgedistill-serve score bundle "You worked hard on this."')
+@BUNDLE
+@click.argument("response", metavar="TEXT")
+@click.option("--question", help="The question, where the task has one.")
+@click.option("--reference-answer", help="The reference answer, where the task has one.")
+@PUBLIC_KEY
+@JSON
+def score(
+    bundle: Path,
+    response: str,
+    *,
+    question: str | None,
+    reference_answer: str | None,
+    public_key: Path | None,
+    json: bool,
+) -> None:
+    """Score the one response TEXT, for a look."""
+    given = {"question": question, "reference_answer": reference_answer, "response": response}
+    scorer = Scorer(Bundle.load(bundle, public_key=public_key), threads=1)
+    (found,) = scorer.score([{name: text for name, text in given.items() if text is not None}])
+    if json:
+        write({**_identity(scorer.bundle), **msgspec.structs.asdict(found)})
+        return
+    because = f" ({found.reason})" if found.reason else ""
+    write(f"{found.label}, {found.decision}{because}")
+    write_table([("label", "probability"), *((name, f"{p:.4f}") for name, p in found.probabilities.items())])
+
+
+@app.command(epilog="Example: edgedistill-serve verify bundle")
+@BUNDLE
+@PUBLIC_KEY
+@JSON
+def verify(bundle: Path, *, public_key: Path | None, json: bool) -> None:
+    """Check a bundle's files and signature, and its golden scores on this CPU."""
+    loaded = Bundle.load(bundle, public_key=public_key)
+    scorer = Scorer(loaded, threads=1)
+    files, check = loaded.manifest.files, scorer.check
+    if json:
+        self_check = {
+            "precision": check.precision,
+            "rows": check.rows,
+            "difference": check.difference,
+            "tolerance": check.tolerance,
+        }
+        counted = {"files": len(files), "bytes": sum(entry.bytes for entry in files.values())}
+        signed = {"signature": loaded.signature, "unlisted": loaded.unlisted}
+        write({**_identity(loaded), **counted, **signed, "self_check": self_check, "notes": scorer.notes})
+        return
+    write(f"{loaded.manifest.name}, version {loaded.manifest.version}: the bundle is whole")
+    write_table(
+        [
+            ("checked", "found"),
+            ("schema version", str(loaded.manifest.schema_version)),
+            ("paths", "all inside the folder, no links"),
+            ("size and SHA-256", f"as written, {len(files)} files"),
+            ("signature", _SIGNATURES[loaded.signature]),
+            ("files not listed", f"never read: {', '.join(loaded.unlisted)}" if loaded.unlisted else "none"),
+            ("golden responses", f"{check.rows}, scored with {check.precision} on this CPU"),
+            ("largest difference", f"{check.difference:.2g} of a probability, {check.tolerance:.2g} is accepted"),
+        ],
+    )
+
+
+@app.command(epilog="Example: edgedistill-serve info bundle --json")
+@BUNDLE
+@PUBLIC_KEY
+@JSON
+def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
+    """Say what a bundle scores and where it comes from."""
+    manifest = Bundle.load(bundle, public_key=public_key).manifest
+    if json:
+        write(manifest)
+        return
+    review = _listed(manifest.review.thresholds) or f"{manifest.review.least_certainty or 'none'}"
+    thresholds = [("labels hold from", _listed(manifest.thresholds))] if manifest.thresholds else []
+    write_table(
+        [
+            ("", manifest.name),
+            ("version", manifest.version),
+            ("task", f"{manifest.task.kind}: {', '.join(manifest.task.names)}"),
+            ("inputs", ", ".join(manifest.task.inputs)),
+            ("longest sequence", f"{manifest.max_tokens} tokens"),
+            ("precision", manifest.precision),
+            ("temperature", f"{manifest.temperature:g}"),
+            *thresholds,
+            ("accepted from", review),
+            *((f"metrics: {name}", as_text(value)) for name, value in manifest.metrics.items()),
+            *((f"provenance: {name}", as_text(value)) for name, value in manifest.provenance.items()),
+        ],
+    )
+
+
+_SIGNATURES: dict[Signature, str] = {
+    "none": "none",
+    "not checked": "there is one; --public-key checks it",
+    "valid": "valid, with the given public key",
+}
+
+
+def _listed(thresholds: Mapping[str, float]) -> str:
+    return ", ".join(f"{label} {least:g}" for label, least in thresholds.items())
+
+
+def _identity(bundle: Bundle) -> dict[str, str]:
+    return {"model": bundle.manifest.name, "version": bundle.manifest.version}
+
+
+def _counted(counts: Graded) -> str:
+    return (
+        f"{counts.read} rows read, {counts.scored} scored ({counts.review} to review), "
+        f"{counts.errors} could not be scored"
+    )

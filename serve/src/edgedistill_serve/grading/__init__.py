@@ -1,0 +1,1 @@
+"""Grading a file of responses into another file."""

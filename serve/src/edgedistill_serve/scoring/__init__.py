@@ -1,0 +1,1 @@
+"""Scoring responses with a bundle: the same response, the same score, whatever is scored beside it."""

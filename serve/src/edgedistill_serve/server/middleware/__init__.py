@@ -1,0 +1,1 @@
+"""What every request passes: the key check and the request log."""

@@ -1,0 +1,1 @@
+"""The queue between the event loop and the threads that score."""

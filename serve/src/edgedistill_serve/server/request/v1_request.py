@@ -1,0 +1,108 @@
+"""What `POST /v1/score` takes: three forms of a body, read into one type."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from edgedistill_serve.errors import NotJson, RequestTooLarge, WrongShape
+from edgedistill_serve.task.task import INPUTS
+
+_MEND = 'Send {"response": "…"}, or an object with all inputs of the task, or {"responses": […]} with a list of either.'
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """A request to score.
+
+    Attributes:
+        responses: Texts or objects, not yet checked against a task.
+        many: Whether they came as a list, so that a list goes back.
+        model: The name of the model, None where the request names none.
+    """
+
+    responses: tuple[Any, ...]
+    many: bool
+    model: str | None
+
+    def place(self, index: int) -> str | None:
+        """Say where in the body a response stands."""
+        return f"responses[{index}]" if self.many else None
+
+
+def read_score_request(body: bytes, *, max_items: int) -> ScoreRequest:
+    """Read the body of a request.
+
+    Raises:
+        NotJson: It is no JSON text in UTF-8.
+        WrongShape: It is none of the forms.
+        RequestTooLarge: It holds more than ``max_items`` responses.
+    """
+    given = decode(body)
+    if not isinstance(given, dict):
+        raise WrongShape("the body is no object", mend=_MEND)
+    model = given.get("model")
+    if model is not None and not isinstance(model, str):
+        raise WrongShape("the model's name is no text", where="model")
+    if ("response" in given) == ("responses" in given):
+        raise WrongShape("the body must have one of 'response' and 'responses'", mend=_MEND)
+    if "response" in given:
+        return ScoreRequest((given,), many=False, model=model)
+    return ScoreRequest(_items(given, max_items), many=True, model=model)
+
+
+def check_texts(response: Any, limit: int, where: str | None = None) -> None:
+    """Check that no text of a response is too long, before any work is done with it.
+
+    Args:
+        response: A text or an object, not yet checked against a task.
+        limit: The most characters of a text.
+        where: The response's place in the body.
+
+    Raises:
+        RequestTooLarge: One is longer.
+    """
+    texts = response if isinstance(response, dict) else {"response": response}
+    for name in INPUTS:
+        text = texts.get(name)
+        if isinstance(text, str) and len(text) > limit:
+            raise RequestTooLarge(
+                f"the input {name!r} has {len(text)} characters, {limit} are taken",
+                where=where,
+                mend="Send a part of it.",
+            )
+
+
+def decode(text: bytes, *, what: str = "body", mend: str = _MEND) -> Any:
+    """Decode JSON.
+
+    Args:
+        text: In UTF-8.
+        what: What it is.
+        mend: What to send instead.
+
+    Raises:
+        NotJson: It is no JSON text in UTF-8.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except UnicodeDecodeError:
+        raise NotJson(f"the {what} is no UTF-8", mend="Send JSON in UTF-8.") from None
+    except RecursionError:
+        raise NotJson(f"the {what} is nested too deeply") from None
+    except msgspec.DecodeError as error:
+        raise NotJson(f"the {what} is no JSON ({error})", mend=mend) from None
+
+
+def _items(given: Mapping[str, Any], max_items: int) -> tuple[Any, ...]:
+    responses = given["responses"]
+    if not isinstance(responses, list):
+        raise WrongShape("it is no list", where="responses", mend=_MEND)
+    if len(responses) > max_items:
+        raise RequestTooLarge(
+            f"there are {len(responses)} responses, {max_items} are taken at once",
+            where="responses",
+            mend="Send them in several requests.",
+        )
+    return tuple(responses)

@@ -1,0 +1,1 @@
+"""Sockets, TLS, and what one connection may do."""

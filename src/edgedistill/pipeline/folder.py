@@ -1,0 +1,149 @@
+"""The run folder: what the stages wrote, and which of it still holds."""
+
+import csv
+import datetime as dt
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from threading import get_ident
+from typing import Any
+
+from edgedistill.errors import RunError
+from edgedistill_serve.bundle.files import SIGNATURE_FILE
+
+STUDENT = "student"
+"""The folder of the fine-tuned student."""
+SHRUNK = "shrunk"
+"""The folder of the shrunk one, where there is one."""
+FROZEN = "frozen.safetensors"
+"""The classifier on a frozen encoder."""
+_TOOLS = ("edgedistill", "torch", "transformers", "tokenizers", "optimum-onnx", "onnxruntime", "openai", "scikit-learn")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """`runs/NAME/` beside the project file.
+
+    Attributes:
+        path: The folder; made when something is first written.
+    """
+
+    path: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def write_json(self, name: str, value: object) -> None:
+        """Write a JSON file aside and move it into place."""
+        self.write_text(name, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a UTF-8 file aside and move it into place: it is whole, or it is the old one.
+
+        Raises:
+            RunError: The folder cannot be written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            aside = self.path / f".{name}.{os.getpid()}-{get_ident()}.part"  # others may write it at this moment
+            aside.write_text(text, "utf-8", newline="")
+            aside.replace(self.path / name)
+        except OSError as error:
+            raise RunError(
+                f"cannot be written ({error.strerror})",
+                where=str(self.path / name),
+                mend="Give the run folder room and write permission.",
+            ) from None
+
+    def write_csv(self, name: str, lines: Iterable[Sequence[object]]) -> None:
+        """Write a CSV file aside and move it into place; the first line is the header."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(lines)
+        self.write_text(name, text.getvalue())
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of the run.
+
+        Raises:
+            RunError: It is not there or is no JSON.
+        """
+        try:
+            return json.loads((self.path / name).read_text("utf-8"))
+        except (OSError, ValueError):
+            raise RunError(
+                "is missing or damaged", where=str(self.path / name), mend="`edgedistill run PROJECT` writes it anew."
+            ) from None
+
+    @property
+    def journal(self) -> dict[str, Any]:
+        """`run.json` as it stands; an empty journal where there is none yet."""
+        if not (self.path / "run.json").exists():
+            return {"versions": {}, "rows": [], "notes": [], "stages": {}}
+        journal: dict[str, Any] = self.read_json("run.json")
+        return journal
+
+    def note_rows(self, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
+        """Record the row accounting and the versions of the tools in `run.json`."""
+        tools = {"python": python_version()} | {name: version(name) for name in _TOOLS}
+        self.write_json("run.json", self.journal | {"versions": tools, "rows": list(rows), "notes": list(notes)})
+
+    def note_spending(self, spending: Mapping[str, Any]) -> None:
+        """Record in `run.json` what the stages have spent in all runs, by their names."""
+        self.write_json("run.json", self.journal | {"spending": dict(spending)})
+
+    def note_stage(self, name: str, entry: Mapping[str, Any], outputs: Sequence[str]) -> None:
+        """Record a finished stage with the SHA-256 of what it wrote."""
+        journal = self.journal
+        journal["stages"][name] = {
+            **entry,
+            "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "outputs": {output: digest(self.path / output) for output in outputs},
+        }
+        self.write_json("run.json", journal)
+
+    def amend(self, stage: str, name: str, changes: Mapping[str, Any]) -> None:
+        """Add to a JSON file that an earlier stage wrote; that stage stays done.
+
+        Args:
+            stage: Who wrote it.
+            name: The file.
+            changes: The keys that are replaced or added.
+        """
+        self.write_json(name, self.read_json(name) | changes)
+        journal = self.journal
+        journal["stages"][stage]["outputs"][name] = digest(self.path / name)
+        self.write_json("run.json", journal)
+
+    def holds(self, name: str, fingerprint: str) -> bool:
+        """Whether a stage is done: same settings and inputs, and what it wrote is still there unchanged."""
+        entry = self.journal["stages"].get(name)
+        return (
+            bool(entry)
+            and entry["fingerprint"] == fingerprint
+            and all(
+                (self.path / output).exists() and digest(self.path / output) == sha256
+                for output, sha256 in entry["outputs"].items()
+            )
+        )
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files by name; a bundle's signature, which is added later, does not count."""
+    total = hashlib.sha256()
+    inside = (file for file in path.rglob("*") if file.is_file() and file.name != SIGNATURE_FILE)
+    for file in sorted(inside) if path.is_dir() else [path]:
+        total.update(os.fsencode(file.relative_to(path)))
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def fingerprint(value: object) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()

@@ -1,0 +1,231 @@
+"""Generation: the teacher writes synthetic responses, which are screened, coded again and measured."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from edgedistill.agreement import agreement
+from edgedistill.data.types import CodedResponse, MixtureRow, Response
+from edgedistill.errors import ProjectFileError
+from edgedistill.generation import (
+    Checked,
+    Reason,
+    Removed,
+    Sample,
+    Screened,
+    Written,
+    diversity,
+    generate_samples,
+    screen,
+    seed_rows,
+)
+from edgedistill.pipeline.folder import RunFolder
+from edgedistill.pipeline.run import Run
+from edgedistill.project.schema import GenerateSection
+from edgedistill.teacher import AnswerCache, Labelling, Progress
+from edgedistill_serve.task.redaction import Redaction, redacted
+
+_FILE = "synthetic.jsonl"
+
+
+def generate(run: Run) -> dict[str, Any]:
+    """Write `synthetic.jsonl`, one line per kept sample, and `generation.json`.
+
+    Human examples in the prompts come from train rows alone, and of those only from rows whose response stands in no
+    validation or test row.
+
+    Returns:
+        Counts, agreement and cost for `run.json`.
+
+    Raises:
+        ProjectFileError: There are fewer train rows of a label than examples are wanted.
+    """
+    section = _section(run)
+    written = _write(run, section)
+    splits = run.records.splits
+    run.advance("generate: samples are screened", 0, 1)
+    screened = screen(
+        _redacted(written.samples, run.project.task.task.redact),
+        splits.train,
+        splits.validation,
+        splits.test,
+        max_characters=run.project.data.max_characters,
+        near=section.near_duplicate,
+    )
+    labelling = run.ask_teacher(
+        _responses(screened.kept), "generate: the teacher codes samples", votes=section.regrade_votes
+    )
+    checked = _checked(screened, labelling)
+    dropped = _inconsistent(checked, labelling) if section.keep == "consistent" else []
+    gone = {removal.sample.id for removal in dropped}
+    kept = [each for each in checked if each.sample.id not in gone]
+    removed = [*written.removed, *screened.removed, *dropped]
+    run.folder.write_text(_FILE, "".join(json.dumps(_line(each), ensure_ascii=False) + "\n" for each in kept))
+    summary = _summary(run, written, checked, kept, removed) | {
+        "cost": asdict(written.usage + labelling.usage),
+    }
+    details = {
+        "failed_calls": [asdict(call) for call in written.failed],
+        "removed_samples": [_told(removal) for removal in removed],
+        "uncoded_samples": [{"id": row.id, "reason": row.reason, "detail": row.detail} for row in labelling.set_aside],
+        "regraded": _agreement(run, checked),
+        "diversity": list(_diversity(list(splits.train), written.samples, kept)),
+        "cost_of": {"writing": asdict(written.usage), "regrading": asdict(labelling.usage)},
+    }
+    run.folder.write_json("generation.json", summary | details)
+    return summary
+
+
+def read_synthetic(folder: RunFolder) -> tuple[MixtureRow, ...]:
+    """Read `synthetic.jsonl` back as rows that may be trained on, each with its lineage."""
+    lines = (json.loads(line) for line in (folder / _FILE).read_text("utf-8").splitlines())
+    return tuple(
+        MixtureRow(
+            line["id"],
+            line["inputs"],
+            line["label"],
+            "synthetic",
+            {line["label"]: 1.0},
+            {name: _text(value) for name, value in line["lineage"].items()}
+            | {"regraded": _text(line["regraded"]), "consistent": _text(line["consistent"])},
+        )
+        for line in lines
+    )
+
+
+def _section(run: Run) -> GenerateSection:
+    if run.project.generate is None:
+        raise ProjectFileError(
+            "nothing is to be generated", where=str(run.project.path), mend="Add the section generate."
+        )
+    return run.project.generate
+
+
+def _write(run: Run, section: GenerateSection) -> Written:
+    def told(progress: Progress) -> None:
+        run.advance("generate: the teacher writes samples", progress.done, progress.total)
+
+    splits, teacher = run.records.splits, run.teachers[run.teacher.called]
+    with AnswerCache(teacher.cache_folder) as cache:
+        return generate_samples(
+            seed_rows(splits.train, splits.validation, splits.test),
+            teacher.codebook,
+            teacher.section,
+            section,
+            cache,
+            offline=run.offline,
+            progress=told,
+            budget=teacher.budget("generate"),
+            way=run.way_of(run.teacher),
+        )
+
+
+def _redacted(samples: Sequence[Sample], redact: Redaction | None) -> Sequence[Sample]:
+    """The samples with personal data replaced as in every human response, so that like is compared with like."""
+    if redact is None:
+        return samples
+    return [
+        replace(sample, inputs={name: redacted(text, redact) for name, text in sample.inputs.items()})
+        for sample in samples
+    ]
+
+
+def _responses(samples: Sequence[Sample]) -> tuple[Response, ...]:
+    return tuple(Response(sample.id, sample.inputs, _FILE, row) for row, sample in enumerate(samples, 1))
+
+
+def _checked(screened: Screened, labelling: Labelling) -> list[Checked]:
+    regraded = {label.id: label.label for label in labelling.labels}
+    return [Checked(sample, regraded.get(sample.id), screened.near_train.get(sample.id)) for sample in screened.kept]
+
+
+def _inconsistent(checked: Sequence[Checked], labelling: Labelling) -> list[Removed]:
+    why = {row.id: row.reason for row in labelling.set_aside}
+    return [
+        Removed(each.sample, Reason.INCONSISTENT, f"as {each.regraded!r}")
+        if each.regraded is not None
+        else Removed(each.sample, Reason.UNCODED, why[each.sample.id])
+        for each in checked
+        if not each.consistent
+    ]
+
+
+def _summary(
+    run: Run, written: Written, checked: Sequence[Checked], kept: Sequence[Checked], removed: Sequence[Removed]
+) -> dict[str, Any]:
+    """Counts that add up: written = kept + removed; asked for = written + missing, where no answer held too many."""
+    total = len(written.samples) + len(written.removed)
+    extra = sum(removal.reason is Reason.EXTRA for removal in removed)
+    reasons = Counter(str(removal.reason) for removal in removed)
+    coded = [each for each in checked if each.regraded is not None]
+    near = [each for each in kept if each.near_train]
+    labels = run.project.task.labels
+    return {
+        "calls": written.calls,
+        "calls_failed": dict(Counter(str(call.cause) for call in written.failed)),
+        "asked_for": written.asked,
+        "missing": written.asked - (total - extra),
+        "written": total,
+        "kept": len(kept),
+        "removed": {str(reason): reasons[reason] for reason in Reason if reasons[reason]},
+        "kept_by_label": {label.name: sum(each.sample.label == label.name for each in kept) for label in labels},
+        "near_train": {
+            "rows": len(near),
+            "with_another_human_code": sum(
+                each.near_train is not None and each.near_train.label != each.sample.label for each in near
+            ),
+        },
+        "consistent": {"coded": len(coded), "consistent": sum(each.consistent for each in coded)},
+    }
+
+
+def _agreement(run: Run, checked: Sequence[Checked]) -> dict[str, Any] | None:
+    pairs = [(each.sample.label, each.regraded) for each in checked if each.regraded is not None]
+    if not pairs:
+        return None
+    return agreement([one for one, _ in pairs], [other for _, other in pairs], run.project.task.task).as_dict()
+
+
+def _diversity(
+    human: Sequence[CodedResponse], written: Sequence[Sample], kept: Sequence[Checked]
+) -> Iterable[dict[str, Any]]:
+    """A row per set of texts, label and temperature; human train rows stand beside them as a yardstick."""
+    texts: dict[tuple[str, str, float | None], list[str]] = {}
+    for row in human:
+        texts.setdefault(("human", row.label, None), []).append(row.response.text)
+    for name, samples in (("written", written), ("kept", [each.sample for each in kept])):
+        for sample in samples:
+            texts.setdefault((name, sample.label, sample.lineage.temperature), []).append(sample.text)
+    for (name, label, temperature), found in texts.items():
+        yield {"of": name, "label": label, "temperature": temperature, **asdict(diversity(found))}
+
+
+def _line(each: Checked) -> dict[str, Any]:
+    sample = each.sample
+    return {
+        "id": sample.id,
+        "inputs": dict(sample.inputs),
+        "label": sample.label,
+        "regraded": each.regraded,
+        "consistent": each.consistent,
+        "near_train": each.near_train and asdict(each.near_train),
+        "lineage": asdict(sample.lineage),
+    }
+
+
+def _told(removal: Removed) -> dict[str, Any]:
+    """A removed sample without its text, which the answer cache holds."""
+    return {
+        "id": removal.sample.id,
+        "label": removal.sample.label,
+        "reason": str(removal.reason),
+        "detail": removal.detail,
+        "repeats": removal.repeats,
+        "similarity": removal.similarity,
+    }
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,89 @@
+"""The mixture: which rows the student is trained on, each with where its label came from."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from edgedistill.data.types import MixtureRow, labels_in
+from edgedistill.mixing import draw_mixture, human_rows, teacher_rows
+from edgedistill.pipeline.folder import RunFolder
+from edgedistill.pipeline.generate import read_synthetic
+from edgedistill.pipeline.label import read_labels
+from edgedistill.pipeline.run import Run
+
+MIXTURE = "mixture.csv"
+"""What the student learns from."""
+
+
+def mix(run: Run) -> dict[str, Any]:
+    """Draw the training set from human, teacher-labelled and synthetic rows and write `mixture.csv`.
+
+    Returns:
+        Counts per source, and per source and label (of a multilabel task a row counts for each of its labels), for
+        `run.json`, and how many synthetic rows were not drawn.
+
+    Raises:
+        ProjectFileError: `mix` asks for more rows than there are, or for none.
+    """
+    section, task = run.project.mix, run.project.task.task
+    labels = read_labels(run.folder) if run.project.panel and run.records.unlabelled else ()
+    synthetic = read_synthetic(run.folder) if run.project.generate else ()
+    rows = draw_mixture(
+        {
+            "human": human_rows(run.records.splits.train, task),
+            "teacher": teacher_rows(run.records.unlabelled, labels, section.min_consistency),
+            "synthetic": synthetic,
+        },
+        task,
+        section,
+    )
+    write_mixture(run.folder, rows, task.inputs)
+    counts = Counter((row.source, label) for row in rows for label in labels_in(row.label, task))
+    entry: dict[str, Any] = {
+        "rows": len(rows),
+        "by_source": dict(Counter(row.source for row in rows)),
+        "by_source_and_label": {f"{source} {name}": n for (source, name), n in counts.items()},
+    }
+    if run.project.generate:
+        used = sum(row.source == "synthetic" for row in rows)
+        entry["synthetic"] = {"kept": len(synthetic), "used": used, "not_drawn": len(synthetic) - used}
+    return entry
+
+
+def write_mixture(folder: RunFolder, rows: Sequence[MixtureRow], inputs: Sequence[str]) -> None:
+    """Write `mixture.csv`: a column per input, shares and lineage as JSON."""
+    folder.write_csv(
+        MIXTURE,
+        [
+            ["id", *inputs, "label", "source", "shares", "lineage"],
+            *(
+                [
+                    row.id,
+                    *(row.inputs[name] for name in inputs),
+                    row.label,
+                    row.source,
+                    json.dumps(dict(row.shares), ensure_ascii=False),
+                    json.dumps(dict(row.lineage), ensure_ascii=False),
+                ]
+                for row in rows
+            ),
+        ],
+    )
+
+
+def read_mixture(folder: RunFolder, inputs: Sequence[str]) -> tuple[MixtureRow, ...]:
+    """Read `mixture.csv` back."""
+    with (folder / MIXTURE).open(encoding="utf-8", newline="") as stream:
+        return tuple(
+            MixtureRow(
+                row["id"],
+                {name: row[name] for name in inputs},
+                row["label"],
+                row["source"],  # type: ignore[arg-type]  # written by mix, checked by the stage's digest
+                json.loads(row["shares"]),
+                json.loads(row["lineage"]),
+            )
+            for row in csv.DictReader(stream)
+        )

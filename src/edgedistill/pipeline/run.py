@@ -1,0 +1,164 @@
+"""One run of a project: what every stage is handed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from edgedistill.data.reading import Records
+from edgedistill.data.types import Response
+from edgedistill.errors import AnswersMissing, Paused, ProjectFileError, together
+from edgedistill.pipeline.folder import RunFolder
+from edgedistill.progress import OnProgress
+from edgedistill.project.schema import Project, TeacherSection
+from edgedistill.teacher import Announce, Labelling, Progress, Spent, Way, joint_labelling
+from edgedistill.teacher.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Run:
+    """A project, its rows and its run folder.
+
+    Attributes:
+        offline: Answer from the cache alone.
+        accept_teacher: Go on with a teacher that the gate refuses.
+        advance: Told about progress.
+        say: Told what a person should know, a line at a time.
+        way: What is done before a teacher's questions are asked one by one, by the teacher's name where there are
+            several, else by an empty one; None tells what they will cost.
+    """
+
+    project: Project
+    records: Records
+    folder: RunFolder
+    offline: bool = False
+    accept_teacher: bool = False
+    advance: OnProgress = lambda *_: None
+    say: Callable[[str], None] = lambda _: None
+    way: Callable[[str], Way] | None = None
+
+    @property
+    def panel(self) -> tuple[TeacherSection, ...]:
+        """Every teacher of the project.
+
+        Raises:
+            ProjectFileError: The project has none.
+        """
+        if not self.project.panel:
+            raise ProjectFileError(
+                "there is no teacher",
+                where=str(self.project.path),
+                mend="Add the section teacher, or leave this stage out.",
+            )
+        return self.project.panel
+
+    @property
+    def used(self) -> tuple[TeacherSection, ...]:
+        """The teachers that passed the gate or were accepted; before there is a verdict, all of them."""
+        verdict = self.verdict
+        return self.panel if verdict is None else tuple(each for each in self.panel if each.called in verdict["used"])
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """What each teacher counts in a joint label, by its name."""
+        verdict = self.verdict
+        return dict.fromkeys((each.called for each in self.panel), 1.0) if verdict is None else verdict["weights"]
+
+    @property
+    def verdict(self) -> Mapping[str, Any] | None:
+        """What `gate.json` holds; None before there is one that this version wrote."""
+        verdict = self.folder.read_json("gate.json") if (self.folder / "gate.json").exists() else {}
+        return verdict if "used" in verdict else None
+
+    @property
+    def teacher(self) -> TeacherSection:
+        """The teacher that writes responses: the first of those that are used.
+
+        Raises:
+            ProjectFileError: The project has none.
+        """
+        return (*self.used, *self.panel)[0]
+
+    @cached_property
+    def teachers(self) -> Mapping[str, Teacher]:
+        """Every teacher of the project, by its name; the examples in their prompts are human train rows."""
+        train = self.records.splits.train
+        return {each.called: Teacher.of_project(self.project, each, train) for each in self.panel}
+
+    def note_spending(self) -> None:
+        """Record in `run.json` what the stages have spent in all runs, teachers together."""
+        if not self.project.panel:
+            return
+        total: dict[str, Spent] = {}
+        for teacher in self.teachers.values():
+            teacher.ledger.catch_up()
+            for stage, spent in teacher.ledger.stages().items():
+                total[stage] = total[stage] + spent if stage in total else spent
+        if total:
+            self.folder.note_spending({stage: asdict(spent) for stage, spent in total.items()})
+
+    def way_of(self, teacher: TeacherSection) -> Way:
+        """Return what is done before a teacher's questions are asked one by one."""
+        name = teacher.called if len(self.panel) > 1 else ""
+        if self.way is None:
+            return Announce(lambda estimate: self.say(f"{name}: {estimate.told}" if name else estimate.told))
+        return self.way(name)
+
+    def ask_each(
+        self,
+        teachers: Sequence[TeacherSection],
+        responses: tuple[Response, ...],
+        what: str,
+        *,
+        votes: int | None = None,
+    ) -> dict[str, Labelling]:
+        """Have teachers code responses, one after the other; answers that the cache holds are not asked for again.
+
+        Args:
+            teachers: Some of the panel.
+            responses: What is to be coded.
+            what: What it is for: the stage's name, a colon, and words for the progress; ``{}`` in it stands for the
+                teacher's name.
+            votes: Answers per response; None: as many as the project file says.
+
+        Returns:
+            What each made of them, by its name.
+
+        Raises:
+            Paused: The way stops the stage before it is done.
+            AnswersMissing: Some are missing offline or in a file; every teacher has had its turn before.
+        """
+        found: dict[str, Labelling] = {}
+        paused: list[Paused] = []
+        missing: list[AnswersMissing] = []
+        for each in teachers:
+            try:
+                found[each.called] = self._ask(each, responses, what.format(each.called), votes)
+            except Paused as stop:
+                paused.append(stop)
+            except AnswersMissing as error:
+                missing.append(error)
+        if missing:
+            raise missing[0]
+        if paused:
+            raise together(paused)
+        return found
+
+    def ask_teacher(self, responses: tuple[Response, ...], what: str, *, votes: int | None = None) -> Labelling:
+        """Have the teachers that are used code responses together; see `ask_each` and `joint_labelling`."""
+        labellings = self.ask_each(self.used, responses, what, votes=votes)
+        return joint_labelling(responses, labellings, self.weights, self.project.task.task)
+
+    def _ask(self, teacher: TeacherSection, responses: tuple[Response, ...], what: str, votes: int | None) -> Labelling:
+        def told(progress: Progress) -> None:
+            self.advance(what, progress.done, progress.total)
+
+        return self.teachers[teacher.called].code(
+            responses,
+            what.partition(":")[0],
+            votes=votes,
+            offline=self.offline,
+            way=self.way_of(teacher),
+            on_progress=told,
+            on_message=self.say,
+        )

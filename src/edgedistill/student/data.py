@@ -1,0 +1,249 @@
+"""From rows to padded batches of token ids, and the checks that they can train and judge a student.
+
+A batch is padded to its longest row, so a batch of unlike rows spends most of its time on padding. Rows are shuffled,
+cut into windows of `WINDOW` batches, sorted by length inside each window, cut into batches, and the batches shuffled.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgedistill.data.types import MixtureRow, ValidationRows, canonical_code, labels_in
+from edgedistill.errors import DataError, TrainingFailed
+from edgedistill_serve.scoring.encoding import Encoded, Encoder
+from edgedistill_serve.task.task import Task, inputs_of, split_labels
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One row as the model reads it, with what it is taught.
+
+    Attributes:
+        encoded: What the model reads.
+        target: The class that counts as right; of a multilabel task 1 for each class that holds and 0 for the others.
+        shares: The soft label: a share per class, summing to 1, but for a multilabel task; empty where there is none to
+            learn from.
+    """
+
+    encoded: Encoded
+    target: int | tuple[float, ...]
+    shares: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.encoded.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """How a model pads.
+
+    Attributes:
+        token: Id of the padding token.
+        segment: Segment id of the padding.
+        left: Whether padding stands before the text.
+        segments: Whether the model is given segment ids at all.
+    """
+
+    token: int
+    segment: int
+    left: bool
+    segments: bool
+
+    def batch(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
+        """Return tensors (rows, longest row), ``labels`` (rows,) and, of soft rows, ``shares`` (rows, classes).
+
+        Of a multilabel task, ``labels`` are of shape (rows, classes).
+        """
+        longest = max(len(row) for row in rows)
+        tensors = {
+            "input_ids": self._filled([row.encoded.ids for row in rows], longest, self.token),
+            "attention_mask": self._filled([(1,) * len(row) for row in rows], longest, 0),
+            "labels": torch.tensor([row.target for row in rows]),
+        }
+        if self.segments:
+            tensors["token_type_ids"] = self._filled([row.encoded.type_ids for row in rows], longest, self.segment)
+        if all(row.shares for row in rows):
+            tensors["shares"] = torch.tensor([row.shares for row in rows])
+        return tensors
+
+    def _filled(self, sequences: Sequence[tuple[int, ...]], longest: int, filling: int) -> torch.Tensor:
+        fillings = [(filling,) * (longest - len(sequence)) for sequence in sequences]
+        pairs = zip(sequences, fillings, strict=True)
+        return torch.tensor([fill + ids if self.left else ids + fill for ids, fill in pairs])
+
+
+def mixture_rows(mixture: Sequence[MixtureRow], task: Task, encoder: Encoder) -> list[TrainingRow]:
+    """Encode the mixture, in its order."""
+    rows = _encoded([row.inputs for row in mixture], [row.label for row in mixture], task, encoder)
+    return [replace(row, shares=_shares(given, task)) for row, given in zip(rows, mixture, strict=True)]
+
+
+def validation_rows(validation: ValidationRows, task: Task, encoder: Encoder) -> list[TrainingRow]:
+    """Encode the validation rows, the shortest first, so that batches of neighbours need little padding."""
+    rows = _encoded([row.response.inputs for row in validation], validation.labels, task, encoder)
+    return sorted(rows, key=len)
+
+
+def _encoded(
+    inputs: Sequence[Mapping[str, str]], labels: Sequence[str], task: Task, encoder: Encoder
+) -> list[TrainingRow]:
+    encoded = encoder.encode([inputs_of(given, task) for given in inputs])
+    return [TrainingRow(row, target_of(label, task)) for row, label in zip(encoded, labels, strict=True)]
+
+
+def target_of(code: str, task: Task) -> int | tuple[float, ...]:
+    """Return what a code is taught as: its class, or of a multilabel task 1 for each class that holds."""
+    if task.kind != "multilabel":
+        return task.names.index(code)
+    held = split_labels(code, task)
+    return tuple(float(name in held) for name in task.names)
+
+
+def _shares(row: MixtureRow, task: Task) -> tuple[float, ...]:
+    if task.kind == "multilabel":
+        return tuple(row.shares.get(name, 0.0) for name in task.names)
+    total = sum(row.shares.get(name, 0.0) for name in task.names)
+    return tuple(row.shares.get(name, 0.0) / total for name in task.names) if total > 0 else ()
+
+
+WINDOW = 32
+"""Batches that are sorted together: more give less padding, fewer mix rows more freely from epoch to epoch."""
+
+
+def plan_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Plan one epoch.
+
+    Args:
+        lengths: Tokens per row.
+        batch_size: Rows in a batch; one batch of the epoch is smaller where the rows do not divide.
+        seed: Of the trial.
+        epoch: From 0; another epoch, another plan.
+
+    Returns:
+        Row indices per batch; every row stands in exactly one batch.
+    """
+    rng = np.random.default_rng([seed % 2**32, epoch])
+    tokens = np.asarray(lengths)
+    order = rng.permutation(len(tokens))
+    span = WINDOW * batch_size
+    batches = []
+    for start in range(0, len(order), span):
+        window = order[start : start + span]
+        alike = window[np.argsort(tokens[window], kind="stable")]
+        batches += [alike[first : first + batch_size].tolist() for first in range(0, len(alike), batch_size)]
+    return [batches[number] for number in rng.permutation(len(batches))]
+
+
+class LikeLengths:
+    """Hands the planned batches to a data loader, epoch after epoch.
+
+    Args:
+        lengths: Tokens per row.
+        batch_size: Rows in a batch.
+        seed: Of the trial.
+        first: Epochs that were handed out before, by a loader that is gone.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, first: int = 0) -> None:
+        self.lengths, self.batch_size, self.seed, self.first, self.epoch = lengths, batch_size, seed, first, 0
+        self.drop_last = False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from the first that this loader hands out, of the next iteration."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(plan_batches(self.lengths, self.batch_size, self.seed, self.first + self.epoch))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.lengths) / self.batch_size)
+
+
+def check_rows(mixture: Sequence[MixtureRow], validation: ValidationRows, task: Task) -> tuple[str, ...]:
+    """Refuse what cannot train or judge a student; note what can, but poorly.
+
+    Returns:
+        A note for every label that one of the two lacks.
+
+    Raises:
+        TrainingFailed: Rows that are no validation rows; too few rows or labels; a label or an input that does not fit
+            the task.
+    """
+    if not isinstance(validation, ValidationRows):
+        raise TrainingFailed(
+            f"validation rows choose the epoch, and these are {type(validation).__name__}",
+            mend="Hand in ValidationRows; test rows must choose nothing.",
+        )
+    if not validation:
+        raise TrainingFailed("there are no validation rows", mend="Give `validation` a share in data.split.")
+    _check_labels("mixture", ((row.id, row.label) for row in mixture), task)
+    _check_labels("validation", ((row.response.id, row.label) for row in validation), task)
+    _check_inputs(mixture, validation, task)
+    counts = Counter(label for row in mixture for label in labels_in(row.label, task))
+    if len(mixture) < len(task.names):
+        raise TrainingFailed(
+            f"the mixture has {len(mixture)} rows for {len(task.names)} labels",
+            mend="Code more responses, or let the teacher label some.",
+        )
+    if len(codes := {row.label for row in mixture}) == 1:
+        raise TrainingFailed(
+            f"every row of the mixture has the label {codes.pop()!r}",
+            mend="A student needs rows of at least two labels; see `mix` in the project file.",
+        )
+    judging = Counter(label for code in validation.labels for label in labels_in(code, task))
+    return (*_notes_on_labels(task, counts, judging), *_always(task, counts, len(mixture)))
+
+
+def note_cut_rows(rows: Sequence[TrainingRow], where: str, max_tokens: int) -> tuple[str, ...]:
+    """Say how many responses are longer than the student can read, if any are."""
+    cut = sum(row.encoded.truncated for row in rows)
+    if not cut:
+        return ()
+    return (f"{cut} of {len(rows)} {where} responses are longer than max_tokens = {max_tokens} allows and were cut.",)
+
+
+def _notes_on_labels(task: Task, mixture: Counter[str], validation: Counter[str]) -> tuple[str, ...]:
+    untaught = [
+        f"No row of the mixture has the label {name!r}: the student cannot learn it."
+        for name in task.names
+        if not mixture[name]
+    ]
+    unjudged = [
+        f"No validation row has the label {name!r}: the choice of the epoch does not heed it."
+        for name in task.names
+        if not validation[name]
+    ]
+    return (*untaught, *unjudged)
+
+
+def _always(task: Task, mixture: Counter[str], rows: int) -> tuple[str, ...]:
+    return tuple(
+        f"Every row of the mixture has the label {name!r}: the student cannot learn when it does not hold."
+        for name in task.names
+        if mixture[name] == rows
+    )
+
+
+def _check_labels(where: str, labels: Iterable[tuple[str, str]], task: Task) -> None:
+    for row, label in labels:
+        try:
+            canonical_code(label, task)
+        except DataError as error:
+            raise TrainingFailed(error.what, where=f"{where} row {row!r}", mend=error.mend) from None
+
+
+def _check_inputs(mixture: Sequence[MixtureRow], validation: ValidationRows, task: Task) -> None:
+    inputs = [("mixture", row.id, row.inputs) for row in mixture]
+    inputs += [("validation", row.response.id, row.response.inputs) for row in validation]
+    for where, row, given in inputs:
+        if missing := [name for name in task.inputs if name not in given]:
+            raise TrainingFailed(
+                f"the input {missing[0]!r} is missing",
+                where=f"{where} row {row!r}",
+                mend=f"This task's inputs: {', '.join(task.inputs)}.",
+            )

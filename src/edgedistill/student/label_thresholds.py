@@ -1,0 +1,130 @@
+"""The probability from which a label of a multilabel task is given, chosen on validation rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgedistill.agreement.confusion import f1s
+from edgedistill.agreement.multilabel import Held, all_rows, exact_matches, held_labels, macro_of
+from edgedistill.data.types import ValidationRows
+from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.task.label_decoding import Readout, sigmoid
+from edgedistill_serve.task.task import Task
+
+HALF = 0.5
+"""The threshold of a label that validation rows say nothing of."""
+STEADYING = 50
+"""Imaginary rows whose probabilities are right, against which the validation rows of a label count."""
+_EDGE = 1e-9
+"""How near to 0 and 1 a threshold may come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """From which probability each label is given.
+
+    Attributes:
+        values: In the task's order, each in (0, 1); a label is given where its probability is at least as high.
+        f1: Of each label on the validation rows with its threshold, in [0, 1]; it chose, so it flatters. None for a
+            label that no validation row has.
+        notes: A sentence for every label that kept `HALF` for want of rows.
+    """
+
+    values: tuple[float, ...]
+    f1: tuple[float | None, ...]
+    notes: tuple[str, ...]
+
+
+def choose_thresholds(probabilities: npt.NDArray[np.floating], codes: Sequence[str], task: Task) -> Thresholds:
+    """Choose for each label by itself the threshold with the highest F1 on validation rows.
+
+    Tried are the middles between successive distinct probabilities, 0.5, and one beyond each end; of equals the nearest
+    to 0.5 is taken. F1 of single labels by a threshold each: Lipton, Elkan and Naryanaswamy 2014, arXiv:1402.1892.
+    Beside the rows stand `STEADYING` imaginary ones with the same probabilities, of which the label holds as often as
+    these say: with few rows the threshold stays near the one that is best where the probabilities are right
+    (docs/decisions/0028-thresholds-of-labels-are-steadied.md).
+
+    Args:
+        probabilities: Of the validation rows, of shape (rows, labels), each in [0, 1].
+        codes: The human code of each of these rows.
+        task: Its labels.
+    """
+    scored, holds = np.asarray(probabilities, dtype=np.float64), held_labels(codes, task, "validation")
+    chosen = [_best(scored[:, place], holds[:, place]) for place in range(len(task.names))]
+    notes = tuple(
+        f"No validation row has the label {name!r}: it is given from probability {HALF} on."
+        for name, (_, f1) in zip(task.names, chosen, strict=True)
+        if f1 is None
+    )
+    return Thresholds(tuple(value for value, _ in chosen), tuple(f1 for _, f1 in chosen), notes)
+
+
+def readout_by(logits: npt.NDArray[np.floating], codes: Sequence[str], task: Task) -> Readout:
+    """Return how a student's logits are read: of a multilabel task by the thresholds that validation rows choose.
+
+    Args:
+        logits: Of the validation rows, of shape (rows, labels), not calibrated.
+        codes: Their human codes.
+        task: Its labels.
+    """
+    if task.kind != "multilabel":
+        return Readout(task)
+    return Readout(task, 1.0, choose_thresholds(sigmoid(logits.astype(np.float64), 1.0), codes, task).values)
+
+
+def readout_of(student: Checkpoint, validation: ValidationRows) -> Readout:
+    """Return how a student's logits are read; the validation rows are scored where they have thresholds to choose.
+
+    Args:
+        student: The student.
+        validation: Human-coded rows that choose.
+    """
+    if student.task.kind != "multilabel":
+        return Readout(student.task)
+    logits = student.logits([dict(response.inputs) for response in validation.responses])
+    return readout_by(logits, validation.labels, student.task)
+
+
+def exact_match_and_macro_f1(logits: npt.NDArray[np.floating], holds: Held) -> tuple[float, float]:
+    """Judge logits of a multilabel task, each label given where it is likelier than not.
+
+    Args:
+        logits: Shape (rows, labels).
+        holds: Which labels the human codes of these rows say that hold.
+
+    Returns:
+        The share of rows with just the right labels, and macro-F1 as `edgedistill.agreement` defines it, 0 where no
+        label occurs.
+    """
+    found = all_rows(holds, logits >= 0)
+    return float(exact_matches(found)[0]), float(np.nan_to_num(macro_of(f1s)(found)[0]))
+
+
+def steadied_threshold(
+    probabilities: npt.NDArray[np.float64], holds: npt.NDArray[np.bool_], imaginary: float = STEADYING
+) -> float:
+    """Return the threshold of one label with the highest F1, of equals the nearest to 0.5.
+
+    Args:
+        probabilities: Of each row, in [0, 1].
+        holds: Whether the label holds of each row; somewhere it does.
+        imaginary: How many rows stand beside these, with the same probabilities and right about them.
+    """
+    bounds = np.concatenate([[0.0], np.unique(probabilities), [1.0]])
+    tried = np.clip(np.concatenate([[HALF], (bounds[1:] + bounds[:-1]) / 2]), _EDGE, 1 - _EDGE)
+    tried = tried[np.argsort(np.abs(tried - HALF), kind="stable")]
+    given = probabilities[None, :] >= tried[:, None]
+    weight = imaginary / len(holds)
+    right = (given & holds).sum(axis=1) + weight * (given * probabilities).sum(axis=1)
+    either = given.sum(axis=1) * (1 + weight) + holds.sum() + weight * probabilities.sum()
+    return float(tried[(right / either).argmax()])
+
+
+def _best(probabilities: npt.NDArray[np.float64], holds: npt.NDArray[np.bool_]) -> tuple[float, float | None]:
+    if not holds.any():
+        return HALF, None
+    threshold = steadied_threshold(probabilities, holds)
+    given = probabilities >= threshold
+    return threshold, float(2 * (given & holds).sum() / (given.sum() + holds.sum()))

@@ -1,0 +1,78 @@
+"""Synthetic rows written at several temperatures: Borchers et al. 2025 (arXiv 2501.09126), experiment 2.
+
+Beside the scores stands how varied the rows are that were drawn.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from edgedistill.data import MixtureRow
+from edgedistill.errors import ProjectFileError
+from edgedistill.generation import diversity
+from edgedistill.project import MixSection
+from edgedistill.studies.designs.drawing import Draw, plan_of
+from edgedistill.studies.designs.ratio import in_blocks
+from edgedistill.studies.inputs import Material
+from edgedistill.studies.study_file import RatioSection, TemperatureSection
+from edgedistill.studies.types import Fact, Plan
+
+
+def temperature_plans(
+    material: Material, section: TemperatureSection, seeds: Sequence[int], *, blocks: RatioSection | None
+) -> Iterator[Plan]:
+    """Yield the plans of one task.
+
+    Args:
+        material: The task.
+        section: What varies.
+        seeds: One plan of each condition per seed.
+        blocks: How synthetic rows follow human ones, as published; None: both are mixed.
+
+    Raises:
+        ProjectFileError: No synthetic row says at which temperature it was written.
+    """
+    by_temperature = _by_temperature(material, section)
+    for seed in seeds:
+        alone = plan_of(
+            material,
+            f"human {section.human}",
+            seed,
+            Draw({"human": material.human}, MixSection(human=section.human, teacher=0)),
+            {"wanted": section.human},
+        )
+        yield alone
+        for (writer, temperature), rows in by_temperature.items():
+            facts: dict[str, Fact] = {"wanted": section.human, "writer": writer, "temperature": temperature}
+            name = f"{alone.condition}, {writer} at {temperature:g}"
+            if blocks:
+                first = replace(alone, condition=name, facts=facts)
+                yield _described(in_blocks(first, rows, blocks, material.task.names, replay=False))
+                continue
+            mix = MixSection(human=section.human, teacher=0, synthetic_share=section.share)
+            draw = Draw({"human": material.human, "synthetic": rows}, mix)
+            yield _described(plan_of(material, name, seed, draw, facts, reference=alone.condition))
+
+
+def _by_temperature(material: Material, section: TemperatureSection) -> dict[tuple[str, float], list[MixtureRow]]:
+    found: dict[tuple[str, float], list[MixtureRow]] = {}
+    for writer, rows in material.synthetic.items():
+        for row in rows:
+            if "temperature" in row.lineage:
+                found.setdefault((writer, float(row.lineage["temperature"])), []).append(row)
+    kept = {key: rows for key, rows in sorted(found.items()) if key[1] in (section.temperatures or (key[1],))}
+    if not kept:
+        there = ", ".join(f"{temperature:g}" for _, temperature in found) or "none"
+        raise ProjectFileError(
+            f"the task {material.name!r} has no synthetic rows of these temperatures; it has {there}",
+            where="temperature.temperatures",
+            mend="Give recorded rows a column temperature, or list temperatures for the project's teacher.",
+        )
+    return kept
+
+
+def _described(plan: Plan) -> Plan:
+    """The plan with how varied its synthetic texts are."""
+    rows = (*plan.rows, *(row for block in plan.blocks for row in block.new))
+    found = diversity([row.inputs["response"] for row in rows if row.source == "synthetic"])
+    varied = {"distinct_1": found.distinct_1, "distinct_2": found.distinct_2, "self_bleu": found.self_bleu}
+    return replace(plan, facts={**plan.facts, **varied})

@@ -1,0 +1,59 @@
+"""Scores as a student would give them, made without one."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgedistill.decisions import TestScores, ValidationScores
+from edgedistill_serve.scoring.encoding import Encoded
+from edgedistill_serve.task.task import Label, Task
+
+TASK = Task("nominal", (Label("a"), Label("b"), Label("c")), ("response",))
+READ = Encoded((1, 2), (0, 0), 1, False)
+CUT = Encoded((1, 2), (0, 0), 400, True)
+
+
+def scores_of(logits, codes, kind=ValidationScores, *, cut=(), groups=None, task=TASK, thresholds=()):
+    """Scores of rows with these logits and human codes; those whose place is in ``cut`` were truncated."""
+    return kind(
+        task=task,
+        ids=tuple(f"r{place}" for place in range(len(codes))),
+        codes=tuple(codes),
+        logits=np.array(logits, dtype=np.float64),
+        encoded=tuple(CUT if place in cut else READ for place in range(len(codes))),
+        groups=groups,
+        thresholds=thresholds,
+    )
+
+
+def drawn(rows, *, sharpened=1.0, spread=2.2, seed=0, kind=ValidationScores, cut=()):
+    """Human codes drawn from a student's probabilities, which are then sharpened: it is surer than it should be."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(rows, 3)) * spread
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    codes = (shares.cumsum(axis=1) > rng.random((rows, 1))).argmax(axis=1)
+    return scores_of(logits * sharpened, [TASK.names[code] for code in codes], kind, cut=cut)
+
+
+def locked(rows, **given):
+    """The same as test rows."""
+    return drawn(rows, kind=TestScores, **given)
+
+
+def tied(rows, *, seed=0, task=TASK, grouped=False, cut=(), kind=ValidationScores):
+    """Rows of five certainties, and the surer they are, the more often they are right."""
+    rng = np.random.default_rng(seed)
+    labels, levels = rng.integers(3, size=rows), rng.integers(5, size=rows)
+    codes = np.where(rng.random(rows) < 0.4 + 0.15 * levels, labels, rng.integers(3, size=rows))
+    groups = tuple(f"g{member}" for member in rng.integers(max(2, rows // 4), size=rows)) if grouped else None
+    logits = (np.eye(3)[labels] - 0.5) * levels[:, None]
+    thresholds = (0.5, 0.5, 0.5) if task.kind == "multilabel" else ()
+    names = [TASK.names[code] for code in codes]
+    return scores_of(logits, names, kind, cut=cut, groups=groups, task=task, thresholds=thresholds)
+
+
+def reordered(scores, order):
+    """The same rows in another order."""
+    told = {name: tuple(getattr(scores, name)[place] for place in order) for name in ("ids", "codes", "encoded")}
+    groups = scores.groups and tuple(scores.groups[place] for place in order)
+    return replace(scores, **told, groups=groups, logits=scores.logits[order])

@@ -1,0 +1,116 @@
+"""A coding sheet comes back as it left, but for its codes; and every row that cannot be merged is named."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgedistill.data.types import Response
+from edgedistill.decisions import read_sheet, sheet
+from edgedistill.errors import DataError
+from edgedistill_serve.grading.table_reader import Row
+from edgedistill_serve.scoring.score import Score
+from edgedistill_serve.task.task import Label, Task
+
+TASK = Task("nominal", (Label("yes"), Label("no")), ("question", "response"))
+SCORE = Score("yes", 0.61234, {"yes": 0.61234, "no": 0.38766}, "review", "below threshold", False, 4)
+
+
+def response(ident, text="I think so", group="s1"):
+    return Response(ident, {"question": "Why?", "response": text}, "responses.csv", 2, group)
+
+
+def returned(lines, *codes):
+    """The rows of a sheet after somebody filled in its last column."""
+    header, *rows = lines
+    filled = [[*row[:-1], code] for row, code in zip(rows, codes, strict=True)]
+    named = [dict(zip(header, cells, strict=True)) for cells in filled]
+    return [Row(number, values, values) for number, values in enumerate(named, start=2)]
+
+
+def merging(rows, known, coded=None):
+    return read_sheet("sheet.csv", rows, {each.id: each for each in known}, coded or {}, TASK)
+
+
+def test_a_sheet_has_inputs_and_an_empty_code_and_hides_what_the_student_says():
+    lines = sheet([(response("r1"), SCORE)], TASK)
+    assert lines == [["id", "question", "response", "human_code"], ["r1", "Why?", "I think so", ""]]
+
+
+def test_suggestions_are_shown_where_that_is_asked_for():
+    header, row = sheet([(response("r1"), SCORE)], TASK, suggestions=True)
+    assert header[3:] == ["suggested_label", "probability", "reason", "human_code"]
+    assert row[3:] == ["yes", "0.612", "below threshold", ""]
+
+
+def test_the_group_travels_with_the_row():
+    header, row = sheet([(response("r1"), SCORE)], TASK, group_by="student")
+    assert (header[1], row[1]) == ("student", "s1")
+
+
+def test_codes_come_back_with_the_responses_they_are_of():
+    known = [response("r1"), response("r2", "no idea")]
+    found = merging(returned(sheet([(each, SCORE) for each in known], TASK), "yes", " no "), known)
+    assert [(code.response, code.label) for code in found.codes] == [(known[0], "yes"), (known[1], "no")]
+    assert (found.known, found.uncoded, found.faults) == ((), (), ())
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "'quoted", "'=x", "\tx"])
+def test_a_text_that_looks_like_a_formula_is_guarded_and_comes_back_whole(text):
+    known = [response(text.strip() or "r1", text)]
+    lines = sheet([(known[0], SCORE)], TASK)
+    assert not lines[1][2].startswith(("=", "+", "-", "@", "\t"))
+    assert merging(returned(lines, "yes"), known).codes[0].response == known[0]
+
+
+@pytest.mark.parametrize(
+    ("ident", "text", "code", "fault"),
+    [
+        ("nobody", "I think so", "yes", "unknown id: no response that can be reviewed has it"),
+        ("", "I think so", "yes", "the id is empty"),
+        ("h1", "I think so", "yes", "unknown id: it is coded in the human file"),
+        ("r1", "I think so", "Yes", "unknown label 'Yes'; labels are yes, no"),
+        ("r1", "something else", "yes", "the response is not the one that this id has"),
+        ("r2", "I think so", "no", "the human code 'yes' is there already, and the sheet says 'no'"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_fault(ident, text, code, fault):
+    lines = sheet([(response(ident, text), SCORE)], TASK)
+    found = merging(returned(lines, code), [response("r1"), response("r2")], {"r2": "yes", "h1": "no"})
+    assert [(bad.row, bad.id, bad.fault) for bad in found.faults] == [(2, ident, fault)]
+    assert found.codes == ()
+
+
+def test_an_id_that_stands_twice_is_named_with_its_first_row():
+    lines = sheet([(response("r1"), SCORE)] * 2, TASK)
+    found = merging(returned(lines, "yes", "no"), [response("r1")])
+    assert [(bad.row, bad.fault) for bad in found.faults] == [(3, "the id stands in row 2 already")]
+
+
+def test_a_missing_code_is_told_by_its_id():
+    found = merging(returned(sheet([(response("r1"), SCORE)], TASK), " "), [response("r1")])
+    assert (found.uncoded, found.codes, found.faults) == (("r1",), (), ())
+
+
+def test_a_code_that_was_merged_before_is_no_new_one():
+    found = merging(returned(sheet([(response("r1"), SCORE)], TASK), "yes"), [response("r1")], {"r1": "yes"})
+    assert (found.known, found.codes) == (("r1",), ())
+
+
+def test_a_sheet_without_its_columns_is_refused():
+    with pytest.raises(DataError, match=r"sheet.csv, row 2: there is no column 'human_code'"):
+        merging([Row(2, {"id": "r1"}, {})], [])
+
+
+def test_an_empty_sheet_is_refused():
+    with pytest.raises(DataError, match="holds no rows"):
+        merging([], [])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["r1", "r2", "r3", "h1", ""]), st.sampled_from(["yes", "no", "", "x"]))))
+def test_every_row_of_a_sheet_is_merged_known_uncoded_or_at_fault(rows):
+    sent = [(response(ident), SCORE) for ident, _ in rows]
+    if not rows:
+        return
+    known = [response("r1"), response("r2"), response("r3")]
+    found = merging(returned(sheet(sent, TASK), *(code for _, code in rows)), known, {"r3": "yes", "h1": "no"})
+    assert len(found.codes) + len(found.known) + len(found.uncoded) + len(found.faults) == len(rows)

@@ -1,0 +1,108 @@
+"""What a rule does is counted as the server would decide, and the curve goes from all rows to few."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+from edgedistill.agreement import agreement
+from edgedistill.decisions import outcome, risk_coverage
+from edgedistill_serve.bundle.manifest import ReviewRule
+
+from .scoring import TASK, drawn, locked, scores_of
+
+NO_SHIFTS = dict.fromkeys(TASK.names, 0.0)
+RULE = ReviewRule(thresholds={"a": 0.8, "b": 0.5})
+
+
+def test_every_row_is_accepted_or_has_a_reason():
+    found = outcome(locked(200, cut=range(5)), 1.0, RULE)
+    assert found.accepted + sum(found.reasons.values()) == found.rows == 200
+    assert found.reasons["truncated"] == 5
+    assert found.share_accepted.value == pytest.approx(found.accepted / 200)
+    assert sum(label.rows for label in found.per_label.values()) == 200
+    assert sum(label.accepted for label in found.per_label.values()) == found.accepted
+
+
+def test_a_label_without_a_threshold_accepts_any_probability():
+    assert outcome(locked(200), 1.0, RULE).per_label["c"].share_accepted.value == 1.0
+
+
+def test_the_agreement_is_that_of_the_accepted_rows_alone():
+    scores = locked(200)
+    kept = [score.decision == "accept" for score in scores.judged(1.0, RULE)]
+    wanted = agreement(
+        [code for code, keep in zip(scores.codes, kept, strict=True) if keep],
+        [label for label, keep in zip(scores.labels, kept, strict=True) if keep],
+        TASK,
+    )
+    found = outcome(scores, 1.0, RULE)
+    assert found.agreement == wanted
+    assert found.agreement_of_reviewed.accuracy.value < wanted.accuracy.value
+
+
+def test_the_accuracy_of_a_label_is_that_of_its_accepted_rows():
+    found = outcome(scores_of([[3.0, 0, 0]] * 3 + [[0.1, 0, 0]], "aaba"), 1.0, ReviewRule(thresholds={"a": 0.9}))
+    assert found.per_label["a"].accuracy.value == pytest.approx(2 / 3)
+    assert found.per_label["a"].share_accepted.value == pytest.approx(3 / 4)
+    assert (found.per_label["b"].rows, found.per_label["b"].accuracy, found.per_label["b"].share_accepted) == (
+        0,
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_a_rule_that_takes_all_or_nothing_has_one_agreement(threshold):
+    found = outcome(drawn(40), 1.0, ReviewRule(thresholds=dict.fromkeys(TASK.names, threshold)))
+    assert (found.agreement is None, found.agreement_of_reviewed is None) == (threshold == 1.0, threshold == 0.0)
+
+
+def test_the_curve_begins_with_all_rows_and_ends_with_few():
+    scores = locked(200)
+    points = risk_coverage(scores, 1.0, NO_SHIFTS).points
+    assert (points[0].coverage, points[0].rows) == (1.0, 200)
+    assert points[0].accuracy.value == pytest.approx(accuracy_score(scores.codes, scores.labels))
+    assert points[-1].rows == 10
+    assert all(one.rows > other.rows for one, other in pairwise(points))
+    assert all(one.least_chance <= other.least_chance for one, other in pairwise(points))
+
+
+def test_surer_rows_are_better_rows():
+    points = risk_coverage(locked(2000), 1.0, NO_SHIFTS).points
+    assert points[-1].accuracy.value > points[10].accuracy.value > points[0].accuracy.value
+
+
+def test_the_area_under_the_curve_is_the_mean_error_rate_worked_by_hand():
+    # From sure to unsure: right, right, wrong, right: 0, 0, 1/3, 1/4.
+    logits = [[4.0, 0, 0], [3.0, 0, 0], [2.0, 0, 0], [1.0, 0, 0]]
+    found = risk_coverage(scores_of(logits, "aaba"), 1.0, NO_SHIFTS)
+    assert found.aurc == pytest.approx((0 + 0 + 1 / 3 + 1 / 4) / 4)
+
+
+def test_few_rows_make_a_short_curve():
+    assert [point.rows for point in risk_coverage(drawn(3), 1.0, NO_SHIFTS).points] == [3, 2, 1]
+
+
+def test_outcome_and_curve_survive_json():
+    scores = drawn(40)
+    for told in (outcome(scores, 1.0, RULE).as_dict(), risk_coverage(scores, 1.0, NO_SHIFTS).as_dict()):
+        assert json.loads(json.dumps(told, allow_nan=False)) == told
+
+
+def test_accepted_rows_of_a_single_group_are_told_as_one():
+    scores = drawn(40)
+    found = outcome(scores_of(scores.logits, scores.codes, groups=("x",) * 40), 1.0, RULE)
+    assert (found.agreement.groups, found.agreement.kappa.low) == (1, -1)
+
+
+def test_groups_of_equal_rows_widen_the_interval_of_what_is_accepted():
+    rows = drawn(40)
+    logits, codes = np.repeat(rows.logits, 10, axis=0), np.repeat(rows.codes, 10)
+    alone = outcome(scores_of(logits, codes), 1.0, RULE).share_accepted
+    grouped = outcome(
+        scores_of(logits, codes, groups=tuple(str(row // 10) for row in range(400))), 1.0, RULE
+    ).share_accepted
+    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)

@@ -1,0 +1,123 @@
+"""The stage that trains: the student, the baseline beside it, and the smaller student."""
+
+import csv
+import json
+import random
+
+import pytest
+
+from edgedistill.data.reading import read_records
+from edgedistill.pipeline.folder import RunFolder
+from edgedistill.pipeline.run import Run
+from edgedistill.pipeline.stages import run_stages
+from edgedistill.project.reading import read_project
+
+from ..student.conftest import make_model, make_tokenizer, toy
+
+PROJECT = """\
+name: tiny
+task:
+  kind: nominal
+  labels: [{{name: process}}, {{name: outcome}}, {{name: other}}]
+data: {{human: human.csv, unlabelled: responses.csv}}
+student:
+  backbone: ./backbone
+  max_tokens: 24
+  search: {{learning_rate: [5e-3], batch_size: [8], epochs: [2]}}
+  {more}
+"""
+
+
+def write_rows(file, columns, rows):
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([columns, *rows])
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Write a project with a tiny backbone; what is handed in goes into its section `student`."""
+    tokenizer = make_tokenizer("bert")
+    tokenizer.save_pretrained(tmp_path / "backbone")
+    make_model("bert", len(tokenizer)).save_pretrained(tmp_path / "backbone")
+    draw = random.Random(0)
+    coded = [(f"h{row}", text, label) for row, (label, text) in enumerate(toy(120, 3))]
+    split = [draw.choice(["train", "train", "validation", "test"]) for _ in coded]
+    rows = [(*row, part) for row, part in zip(coded, split, strict=True)]
+    write_rows(tmp_path / "human.csv", ["id", "response", "label", "split"], rows)
+    others = [(f"u{row}", text) for row, (_, text) in enumerate(toy(60, 4))]
+    write_rows(tmp_path / "responses.csv", ["id", "response"], others)
+
+    def write(more=""):
+        (tmp_path / "tiny.yaml").write_text(PROJECT.format(more=more))
+        return tmp_path / "tiny.yaml"
+
+    return write
+
+
+def train(file):
+    given = read_project(file)
+    run = Run(given, read_records(given), RunFolder(given.run_folder))
+    return run_stages(run, until="train")[-1], run
+
+
+def outputs(run):
+    return run.folder.journal["stages"]["train"]["outputs"]
+
+
+def test_training_leaves_student_table_baseline_and_the_search(project):
+    step, run = train(project())
+    assert {"student", "trials.csv", "frozen.safetensors", "search.sqlite3"} <= {
+        path.name for path in run.folder.path.iterdir()
+    }
+    assert step.entry["frozen"]["pooling"] in ("mean", "first")
+    assert set(outputs(run)) == {"student", "trials.csv", "frozen.safetensors"}
+
+
+def test_a_shrunk_student_lies_beside_the_first_with_both_figures(project):
+    _, run = train(project("shrink: {layers: 1, epochs: 1}"))
+    told = json.loads((run.folder / "shrinking.json").read_text())
+    assert told["bytes"]["shrunk"] < told["bytes"]["student"]
+    assert set(told["texts_per_second"]) == {"student", "shrunk"}
+    assert told["on_validation_rows"]["rows"] == len(run.records.splits.validation)
+    assert (run.folder / "shrunk" / "model.safetensors").is_file()
+    assert {"shrunk", "shrinking.json"} <= set(outputs(run))
+
+
+def test_no_validation_or_test_row_teaches_the_shrunk_student(project):
+    file = project("shrink: {layers: 1, epochs: 1}")
+    with (file.parent / "human.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    learnt = {row["response"].casefold() for row in rows if row["split"] == "train"}
+    locked = {row["response"].casefold() for row in rows if row["split"] != "train"}
+    with (file.parent / "responses.csv").open(newline="") as stream:
+        learnt |= {row["response"].casefold() for row in csv.DictReader(stream)}
+    step, _ = train(file)
+    assert step.entry["shrunk"]["texts"] == len(learnt - locked)
+
+
+def test_other_ways_of_shrinking_do_not_search_again(project):
+    train(project("shrink: {layers: 1, epochs: 1}"))
+    told = []
+    given = read_project(project("shrink: {layers: 1, epochs: 2}"))
+    run = Run(given, read_records(given), RunFolder(given.run_folder), advance=lambda what, *_: told.append(what))
+    run_stages(run, until="train")
+    assert "train: optimizer steps of the shrunk student" in told
+    assert "train: optimizer steps" not in told
+
+
+def test_a_frozen_student_is_made_without_a_search(project):
+    step, run = train(project("kind: frozen"))
+    assert step.entry["best"]["pooling"] == "first"
+    assert not (run.folder / "search.sqlite3").exists()
+    with (run.folder / "trials.csv").open(newline="") as stream:
+        (line,) = csv.DictReader(stream)
+    assert (line["learning_rate"], line["best"], line["outcome"]) == ("", "1", "done")
+
+
+def test_the_table_has_a_line_for_every_epoch(project):
+    _, run = train(project())
+    with (run.folder / "trials.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [line["epoch"] for line in lines] == ["1", "2"]
+    assert sum(int(line["best"]) for line in lines) == 1
+    assert {line["outcome"] for line in lines} == {"done"}

@@ -1,0 +1,71 @@
+"""A task in memory, as studies plan on it."""
+
+from edgedistill.data import CodedResponse, MixtureRow, Response, TeacherLabel, TestRows, TrainRows, ValidationRows
+from edgedistill.mixing import human_rows
+from edgedistill.project import StudentSection
+from edgedistill.studies.inputs import Material, Taught
+from edgedistill.studies.runs import Settings
+from edgedistill.studies.study_file import StudyStudent
+from edgedistill_serve.task.task import Label, Task
+
+NAMES = ("yes", "no")
+TASK = Task(kind="nominal", labels=tuple(map(Label, NAMES)), inputs=("response",))
+
+
+def settings(protocol="mended", **student):
+    return Settings(protocol, StudyStudent(**student))
+
+
+def coded(prefix, count):
+    """So many coded rows, the labels in turn; train rows (h) belong to groups."""
+    return tuple(
+        CodedResponse(_response(prefix, place, f"g{place % 5}" if prefix == "h" else None), NAMES[place % 2])
+        for place in range(count)
+    )
+
+
+def _response(prefix, place, group):
+    return Response(f"{prefix}{place}", {"response": f"{prefix} text {place}"}, "h.csv", place + 2, group)
+
+
+def labelled(rows, teacher, wrong=3):
+    """A teacher that is wrong on every so many rows, and of two minds on every second of those."""
+    labels = []
+    for place, row in enumerate(rows):
+        off = place % wrong == 0
+        label = NAMES[1 - NAMES.index(row.label)] if off else row.label
+        consistency = 2 / 3 if off and place % 2 == 0 else 1.0
+        labels.append(TeacherLabel(row.response.id, label, consistency, {label: 1.0}, (label,), teacher))
+    return tuple(labels)
+
+
+def synthetic(writer, count, **lineage):
+    """So many synthetic rows, the labels in turn."""
+    return tuple(
+        MixtureRow(f"{writer}/{i}", {"response": f"made {i}"}, NAMES[i % 2], "synthetic", {NAMES[i % 2]: 1.0}, lineage)
+        for i in range(count)
+    )
+
+
+def material(human=60, test=20, **given):
+    """A task with one teacher who coded the train texts, and one writer."""
+    train, judged, chosen = coded("h", human), coded("t", test), coded("v", 10)
+    texts = tuple(row.response for row in train)
+    defaults = {
+        "name": "toy",
+        "task": TASK,
+        "human": human_rows(TrainRows(train), TASK),
+        "codes": {row.response.id: row.label for row in train},
+        "groups": {row.response.id: row.response.group for row in train},
+        "validation": ValidationRows(chosen),
+        "tests": {"test": TestRows(judged)},
+        "taught": {"gpt": Taught(texts, labelled(train, "gpt"), {row.response.id: row.label for row in judged})},
+        "synthetic": {"gpt": synthetic("gpt", 300)},
+        "student": StudentSection(),
+        "backbone": "minilm",
+        "weights": "sha",
+        "positive": None,
+        "data": ("sha",),
+        "notes": (),
+    }
+    return Material(**(defaults | given))

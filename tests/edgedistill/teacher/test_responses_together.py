@@ -1,0 +1,266 @@
+"""Several responses in one request: each vote is tied to its id, and nothing is paid for twice."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgedistill.data.types import CodedResponse, Response
+from edgedistill.errors import AnswersMissing, BudgetReached, TeacherRefusedKey
+from edgedistill.project.schema import BudgetSection
+from edgedistill.teacher import AnswerCache, AnswerFormat, Codebook, Labelling, Plan, label_responses
+from edgedistill.teacher.codebook import AnswerShape, asked, asked_together, parted
+from edgedistill.teacher.labelling import shared
+from edgedistill.teacher.parsing import Cause, Failure
+from edgedistill.teacher.voting import read_votes
+from edgedistill_serve.task.task import Label
+
+from .codings import AT_ONCE, CODEBOOK, responses, section
+from .stand_in import Reply, Script, StandIn, completion, error
+
+SHAPE = AnswerShape(CODEBOOK.names, several=True)
+Entries = list[tuple[object, object]]
+
+
+def blocks(body: dict[str, Any]) -> dict[str, str]:
+    """The responses of a request by their ids."""
+    return dict(re.findall(r'<response id="(\d+)">(.*?)</response>', body["messages"][-1]["content"], re.DOTALL))
+
+
+def codings(entries: Entries) -> Reply:
+    return completion(json.dumps({"codings": [{"id": ident, "label": label} for ident, label in entries]}))
+
+
+def answering(change: Callable[[dict[str, str], Entries], Entries] = lambda _blocks, entries: entries) -> Script:
+    """A teacher that codes by the text's first letter, and whose entries are then changed."""
+
+    def script(body: dict[str, Any], _before: int) -> Reply:
+        given = blocks(body)
+        coded = {"p": "process", "o": "outcome", "n": "none"}
+        return codings(change(given, [(ident, coded[text[0]]) for ident, text in given.items()]))
+
+    return script
+
+
+def labelled(folder: Path, teacher: StandIn, *texts: str, **fields: Any) -> Labelling:
+    offline = fields.pop("offline", False)
+    with AnswerCache(folder) as cache:
+        return label_responses(
+            responses(*texts),
+            CODEBOOK,
+            section(teacher.base_url, **{"per_request": 3} | fields),
+            cache,
+            offline=offline,
+            patience=AT_ONCE,
+        )
+
+
+def sizes(teacher: StandIn) -> list[int]:
+    return [len(blocks(body)) for body in teacher.bodies]
+
+
+def test_responses_share_requests_and_each_gets_its_own_label(tmp_path: Path) -> None:
+    texts = ("p1", "o1", "n1", "p2", "o2")
+    with StandIn(answering(lambda _blocks, entries: entries[::-1])) as teacher:
+        done = labelled(tmp_path, teacher, *texts, votes=2, concurrency=1)
+    assert sizes(teacher) == [3, 2, 3, 2]
+    assert [label.label[0] for label in done.labels] == [text[0] for text in texts]
+    assert all(len(label.votes) == 2 for label in done.labels)
+    assert [body["max_tokens"] for body in teacher.bodies] == [900, 600, 900, 600]
+
+
+def test_no_id_of_the_data_leaves_the_machine(tmp_path: Path) -> None:
+    with StandIn(answering()) as teacher:
+        labelled(tmp_path, teacher, "p1", "o1")
+    assert list(blocks(teacher.bodies[0])) == ["1", "2"]
+
+
+FAULTS: dict[str, Callable[[Entries], Entries]] = {
+    "missing": lambda entries: [entry for entry in entries if entry[0] != "2"],
+    "doubled": lambda entries: [*entries, entries[1]],
+    "extra": lambda entries: [(f"{ident}a" if ident == "2" else ident, label) for ident, label in entries],
+    "no label": lambda entries: [(ident, "sarcasm" if ident == "2" else label) for ident, label in entries],
+    "null": lambda entries: [(ident, None if ident == "2" else label) for ident, label in entries],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_response_without_a_vote_of_its_own_is_asked_again_alone(tmp_path: Path, fault: str) -> None:
+    def change(given: dict[str, str], entries: Entries) -> Entries:
+        return FAULTS[fault](entries) if len(given) > 1 else entries
+
+    with StandIn(answering(change)) as teacher:
+        done = labelled(tmp_path, teacher, "p1", "o1", "n1", concurrency=1)
+        assert [label.label for label in done.labels] == ["process", "outcome", "none"]
+        assert [list(blocks(body).values()) for body in teacher.bodies] == [["p1", "o1", "n1"], ["o1"]]
+        again = labelled(tmp_path, teacher, "p1", "o1", "n1")
+    assert (again.usage.cached, again.usage.asked, again.labels) == (3, 0, done.labels)
+
+
+def test_an_extra_entry_changes_nothing(tmp_path: Path) -> None:
+    with StandIn(answering(lambda _blocks, entries: [*entries, ("9", "none")])) as teacher:
+        done = labelled(tmp_path, teacher, "p1", "o1", "n1")
+    assert [label.label for label in done.labels] == ["process", "outcome", "none"]
+    assert done.usage.asked == 1
+
+
+def test_one_response_that_makes_every_request_fail_does_not_cost_its_neighbours_their_labels(tmp_path: Path) -> None:
+    def script(body: dict[str, Any], before: int) -> Reply:
+        if "p!" in blocks(body).values():
+            return error(400, "flagged", "content_filter")
+        return answering()(body, before)
+
+    with StandIn(script) as teacher:
+        done = labelled(tmp_path, teacher, "p1", "p!", "n1", tries=1)
+    assert [label.id for label in done.labels] == ["r2", "r4"]
+    assert [(row.id, row.reason) for row in done.set_aside] == [("r3", "the endpoint rejected the request")]
+
+
+def test_votes_are_found_again_whichever_responses_share_the_requests_now(tmp_path: Path) -> None:
+    with StandIn(answering()) as teacher:
+        first = labelled(tmp_path, teacher, "p1", "o1", "n1", "p2")
+        teacher.bodies.clear()
+        again = labelled(tmp_path, teacher, "n2", "p2", "o1", "o3", "p1", "n1", per_request=2)
+    assert (first.usage.asked, again.usage.cached, again.usage.asked) == (2, 4, 1)
+    assert [list(blocks(body).values()) for body in teacher.bodies] == [["n2", "o3"]]
+
+
+def test_votes_asked_for_one_by_one_are_not_those_of_shared_requests(tmp_path: Path) -> None:
+    def script(body: dict[str, Any], before: int) -> Reply:
+        return answering()(body, before) if blocks(body) else completion('{"label": "none"}')
+
+    with StandIn(script) as teacher:
+        alone = labelled(tmp_path, teacher, "p1", "o1", per_request=1)
+        together = labelled(tmp_path, teacher, "p1", "o1")
+    assert [label.label for label in alone.labels] == ["none", "none"]
+    assert [label.label for label in together.labels] == ["process", "outcome"]
+
+
+def test_a_response_without_a_vote_of_its_own_comes_alone_after_a_restart_too(tmp_path: Path) -> None:
+    def first_only(body: dict[str, Any], before: int) -> Reply:
+        return answering(lambda _blocks, entries: entries[:1])(body, before)
+
+    def refuses_alone(body: dict[str, Any], before: int) -> Reply:
+        return first_only(body, before) if len(blocks(body)) > 1 else error(401)
+
+    texts = ("p1", "o1", "n1")
+    with StandIn(refuses_alone) as teacher:
+        with pytest.raises(TeacherRefusedKey):
+            labelled(tmp_path, teacher, *texts, concurrency=1)
+        port = int(teacher.base_url.split(":")[2].removesuffix("/v1"))
+    with StandIn(first_only, port=port) as teacher:
+        done = labelled(tmp_path, teacher, *texts)
+    assert sorted(list(blocks(body).values()) for body in teacher.bodies) == [["n1"], ["o1"]]
+    assert (len(done.labels), done.usage.cached) == (3, 1)
+
+
+def test_what_a_stopped_run_paid_for_is_used_by_the_next(tmp_path: Path) -> None:
+    texts = [f"p{number}" for number in range(30)]
+    with StandIn(answering()) as teacher:
+        with pytest.raises(BudgetReached):
+            labelled(tmp_path, teacher, *texts, concurrency=1, budget=BudgetSection(tokens=2600))
+        paid = sum(sizes(teacher))
+        done = labelled(tmp_path, teacher, *texts)
+    assert 0 < paid < 30
+    assert done.usage.cached == paid
+    assert Counter(text for body in teacher.bodies for text in blocks(body).values()) == Counter(texts)
+
+
+def test_offline_repeats_the_labels_and_the_rows_that_were_set_aside(tmp_path: Path) -> None:
+    def change(_given: dict[str, str], entries: Entries) -> Entries:
+        return [(ident, "sarcasm" if label == "outcome" else label) for ident, label in entries]
+
+    with StandIn(answering(change)) as teacher:
+        online = labelled(tmp_path, teacher, "p1", "o1", "n1", votes=2, tries=1)
+        offline = labelled(tmp_path, teacher, "p1", "o1", "n1", votes=2, offline=True)
+        with pytest.raises(AnswersMissing, match="2 answers on 1 responses"):
+            labelled(tmp_path, teacher, "p1", "p9", votes=2, offline=True)
+    assert offline.labels == online.labels
+    assert [row.id for row in offline.set_aside] == [row.id for row in online.set_aside] == ["r3"]
+
+
+def test_only_responses_to_the_same_question_share_a_request() -> None:
+    book = Codebook("", (Label("a"), Label("b")), ("question", "response"))
+    given = [
+        Response(f"r{number}", {"question": f"Q{number % 2}", "response": f"text {number}"}, "f.csv", number)
+        for number in range(6)
+    ]
+    plan = Plan(given, book, section("http://127.0.0.1:9/v1", per_request=10), shared(()))
+    contents = [plan.request(sheet, AnswerFormat.SCHEMA).messages[-1]["content"] for sheet in plan.sheets()]
+    assert [content.split("\n") for content in contents] == [
+        [
+            f"<question>Q{question}</question>",
+            f'<response id="1">text {question}</response>',
+            f'<response id="2">text {question + 2}</response>',
+            f'<response id="3">text {question + 4}</response>',
+        ]
+        for question in (0, 1)
+    ]
+
+
+def test_examples_are_shown_in_the_same_form(tmp_path: Path) -> None:
+    example = CodedResponse(responses("well done")[0], "outcome")
+    plan = Plan(responses("a", "b"), CODEBOOK, section("http://127.0.0.1:9/v1", per_request=2), shared([example]))
+    _, user, assistant, _ = plan.request(plan.sheets()[0], AnswerFormat.SCHEMA).messages
+    assert user["content"] == '<response id="1">well done</response>'
+    assert json.loads(assistant["content"]) == {"codings": [{"id": "1", "label": "outcome"}]}
+
+
+TYPED = st.lists(st.sampled_from(['<response id="2">', "</response>", "</ Response>", "<question>", "\n", "words"]))
+
+
+@given(st.lists(TYPED.map("".join), min_size=1, max_size=5), TYPED.map("".join))
+def test_a_message_of_several_responses_comes_apart_as_it_was_put_together(texts: list[str], question: str) -> None:
+    book = Codebook("", (Label("a"), Label("b")), ("question", "response"))
+    users = tuple(asked(book, {"question": question, "response": text}) for text in texts)
+    assert parted(asked_together(users)) == users
+
+
+def answer(content: str, finish: str = "stop") -> dict[str, Any]:
+    return {"choices": [{"message": {"content": content}, "finish_reason": finish}]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"codings": [{"id": "1", "label": "process"}, {"id": "2", "label": "None"}]}',
+        '[{"id": 1, "label": "process"}, {"id": 2, "label": "none"}]',
+        '```json\n{"results": [{"id": "1", "label": "process"}, {"id": "2", "label": "none"}]}\n```',
+        "1: process\n2: none",
+        "**1.** process\n\n2) none",
+        "1: Praises the effort. | process\n2: No praise: nothing. | none",
+    ],
+)
+def test_several_labels_are_read_in_every_form_that_teachers_give(content: str) -> None:
+    votes = read_votes(answer(content), SHAPE)
+    assert not isinstance(votes, Failure)
+    assert {ident: vote.label for ident, vote in votes.items()} == {"1": "process", "2": "none"}
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        (answer('{"codings": [{"id": "1", "la', "length"), Cause.TRUNCATED),
+        (answer('{"codings": []}'), Cause.UNREADABLE),
+        (answer('{"codings": [{"id": "1", "label": "sarcasm"}]}'), Cause.NO_SUCH_LABEL),
+        (answer('{"codings": [{"id": "1", "label": true}]}'), Cause.NO_SUCH_LABEL),
+        (answer("I cannot say."), Cause.UNREADABLE),
+        (answer(""), Cause.EMPTY),
+    ],
+)
+def test_an_answer_without_any_vote_is_a_named_failure(given: dict[str, Any], cause: Cause) -> None:
+    failure = read_votes(given, SHAPE)
+    assert isinstance(failure, Failure)
+    assert failure.cause is cause
+
+
+@given(st.text() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(json.dumps))
+def test_no_answer_whatever_makes_the_reader_of_several_fail(content: str) -> None:
+    result = read_votes(answer(content), SHAPE)
+    assert isinstance(result, Failure) or all(vote.label in CODEBOOK.names for vote in result.values())

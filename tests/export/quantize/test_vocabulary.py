@@ -1,0 +1,254 @@
+"""A cut vocabulary reads the texts it was cut for as before, and no other text worse than in smaller pieces."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+
+from edgedistill_export import Checkpoint, CheckpointError, ExportFailed, ExportPlan, export_bundle
+from edgedistill_export.quantize.tokenizer_cut import cut_tokenizer, kept_pieces
+from edgedistill_export.quantize.vocabulary import cut_vocabulary, pieces_of
+from edgedistill_serve.scoring.scorer import Scorer
+
+from ..tiny import BERT, DISTILBERT, FAMILIES, GRADING, MAX_TOKENS, PRAISE, ROBERTA, TEXTS, Kin, rows_for, save_student
+
+SEEN = TEXTS[:6]
+UNSEEN = tuple(text for text in TEXTS[6:] if text.strip())
+
+
+def _cut(folder: Path, kin: Kin, task=PRAISE, rows=None, common: int = 0):
+    student = Checkpoint.load(save_student(folder / "student", task, kin), task, MAX_TOKENS)
+    rows = [{"response": text} for text in SEEN] if rows is None else rows
+    return student, *cut_vocabulary(student, rows, folder / "cut", common=common)
+
+
+@pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
+@pytest.mark.parametrize("task", [PRAISE, GRADING], ids=["response alone", "three inputs"])
+def test_the_rows_it_was_cut_for_keep_their_pieces_and_logits_bit_for_bit(tmp_path: Path, kin: Kin, task):
+    rows = rows_for(task)[:6]
+    student, cut, told = _cut(tmp_path, kin, task, rows)
+    texts = [row["response"] for row in rows]
+    before, after = (pieces_of(folder.folder / "tokenizer.json", texts) for folder in (student, cut))
+    assert after == before
+    np.testing.assert_array_equal(cut.logits(rows), student.logits(rows))
+    assert told.pieces < told.pieces_before
+
+
+@pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
+def test_each_kept_piece_has_the_numbers_it_had(tmp_path: Path, kin: Kin):
+    student, cut, told = _cut(tmp_path, kin)
+    old, new = (json.loads((of.folder / "tokenizer.json").read_text())["model"]["vocab"] for of in (student, cut))
+    tables = [of.model.get_input_embeddings().weight.detach().numpy() for of in (student, cut)]
+    assert sorted(new.values()) == list(range(told.pieces))
+    assert cut.config["vocab_size"] == len(tables[1]) == told.pieces
+    for piece, number in new.items():
+        np.testing.assert_array_equal(tables[1][number], tables[0][old[piece]])
+
+
+@pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
+def test_the_file_is_smaller_by_the_rows_that_are_gone(tmp_path: Path, kin: Kin):
+    student, cut, told = _cut(tmp_path, kin)
+    sizes = [
+        sum(weights.nbytes for weights in load_file(of.folder / "model.safetensors").values()) for of in (student, cut)
+    ]
+    assert sizes[0] - sizes[1] == told.bytes_saved > 0
+
+
+@pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
+def test_marks_and_ids_of_the_config_name_the_same_tokens(tmp_path: Path, kin: Kin):
+    student, cut, _ = _cut(tmp_path, kin)
+    old, new = (Tokenizer.from_file(str(of.folder / "tokenizer.json")) for of in (student, cut))
+    for texts in ((SEEN[0],), (SEEN[0], SEEN[1])):
+        assert new.encode(*texts).tokens == old.encode(*texts).tokens
+    for key in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        before, after = (getattr(of.model.config, key) for of in (student, cut))
+        assert (before is None) == (after is None)
+        if before is not None:
+            assert new.id_to_token(after) == old.id_to_token(before)
+
+
+@pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
+def test_other_texts_are_read_as_smaller_pieces_of_the_same_words(tmp_path: Path, kin: Kin):
+    student, cut, _ = _cut(tmp_path, kin)
+    before, after = (pieces_of(of.folder / "tokenizer.json", UNSEEN) for of in (student, cut))
+    assert before != after
+
+    def joined(pieces):
+        return "".join(piece.removeprefix("##") for piece in pieces)
+
+    assert [joined(pieces) for pieces in after] == [joined(pieces) for pieces in before]
+
+
+@pytest.fixture(scope="module")
+def readers(tmp_path_factory):
+    """Per family, the tokenizer as it was and as it was cut."""
+    found = {}
+    for kin in (BERT, ROBERTA):
+        student, cut, _ = _cut(tmp_path_factory.mktemp(kin.name), kin)
+        found[kin.name] = [Tokenizer.from_file(str(of.folder / "tokenizer.json")) for of in (student, cut)]
+    return found
+
+
+_LETTERS = "".join(sorted(set("".join(TEXTS)))) + "xyzß漢\u0301\u200d"
+
+
+@pytest.mark.parametrize("kin", ["bert", "roberta"])
+@given(text=st.text(alphabet=_LETTERS, max_size=60))
+def test_no_text_has_more_unknown_words_than_before(readers, kin, text):
+    before, after = (reader.encode(text, add_special_tokens=False) for reader in readers[kin])
+    unknown = [
+        [at for at, piece in zip(e.offsets, e.tokens, strict=True) if "unk" in piece.lower()] for e in (before, after)
+    ]
+    assert unknown[1] == unknown[0]
+
+
+@pytest.mark.parametrize("kin", ["bert", "roberta"])
+@given(words=st.lists(st.sampled_from([word for text in SEEN for word in text.split()]), max_size=12))
+def test_words_that_were_seen_keep_their_pieces_in_any_order(readers, kin, words):
+    # A word after a space is another word to a byte-level reader than one that begins a text.
+    text = f"{SEEN[0].split()[0]} {' '.join(words)}" if kin == "roberta" else " ".join(words)
+    before, after = (reader.encode(text, add_special_tokens=False).tokens for reader in readers[kin])
+    known = {piece for seen in pieces_known(readers[kin][0]) for piece in seen}
+    if set(before) <= known:
+        assert after == before
+
+
+def pieces_known(reader):
+    return (encoding.tokens for encoding in reader.encode_batch(list(SEEN), add_special_tokens=False))
+
+
+def test_frequent_pieces_stay_though_no_text_holds_them(tmp_path: Path):
+    _, without, few = _cut(tmp_path / "a", BERT, common=0)
+    _, with_five, more = _cut(tmp_path / "b", BERT, common=5)
+    assert more.pieces == few.pieces + 5
+    kept = [json.loads((of.folder / "tokenizer.json").read_text())["model"]["vocab"] for of in (without, with_five)]
+    assert kept[0].keys() < kept[1].keys()
+
+
+def test_a_cut_with_room_for_all_pieces_changes_no_reading(tmp_path: Path):
+    student, cut, _ = _cut(tmp_path, ROBERTA, common=10_000)
+    before, after = (pieces_of(of.folder / "tokenizer.json", UNSEEN) for of in (student, cut))
+    assert after == before
+
+
+def test_a_letter_that_is_no_piece_by_itself_keeps_the_pieces_it_stands_in():
+    vocabulary = {piece: i for i, piece in enumerate(["[UNK]", "a", "##a", "##b", "aq", "ab", "aa", "[unused0]"])}
+    tokenizer = {"model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": vocabulary}, "added_tokens": []}
+    assert kept_pieces(tokenizer, [], 0) == {"[UNK]", "a", "##a", "##b", "aq"}
+    assert kept_pieces(tokenizer, ["aa"], 1) == {"[UNK]", "a", "##a", "##b", "aq", "aa", "ab"}
+
+
+def test_what_a_reached_piece_is_merged_from_stays_with_its_merges():
+    letters = ["a", "b", "c"]
+    vocabulary = {piece: i for i, piece in enumerate([*letters, "ab", "bc", "abc", "ca"])}
+    model = {"type": "BPE", "vocab": vocabulary, "merges": ["a b", "b c", "ab c", "c a"]}
+    tokenizer = {"model": model, "pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": []}
+    kept = kept_pieces(tokenizer, ["abc"], 0)
+    assert kept == {*letters, "ab", "abc"}
+    assert cut_tokenizer(tokenizer, kept)[0]["model"]["merges"] == ["a b", "ab c"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"type": "Unigram", "vocab": []}, "of the kind 'Unigram' cannot be cut"),
+        ({"type": "BPE", "vocab": {}, "merges": [], "end_of_word_suffix": "</w>"}, "not plainly byte-level"),
+        ({"type": "BPE", "vocab": {}, "merges": []}, "no ByteLevel reading"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_cut_exactly_is_refused(model, message):
+    with pytest.raises(ExportFailed, match=message):
+        kept_pieces({"model": model, "added_tokens": []}, [], 0)
+
+
+def test_positions_that_hang_on_the_padding_token_are_not_moved(tmp_path: Path):
+    folder = save_student(tmp_path / "student", PRAISE, ROBERTA)
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    # A piece that no text needs, at an id below that of the padding token.
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] != 0]
+    del content["model"]["vocab"]["<s>"]
+    content["model"]["vocab"]["Ġzz"] = 0
+    content["post_processor"] = None
+    file.write_text(json.dumps(content))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"bos_token_id": None}))
+    student = Checkpoint.load(folder, PRAISE, MAX_TOKENS)
+    with pytest.raises(ExportFailed, match="from which this model counts positions"):
+        cut_vocabulary(student, [{"response": "no"}], tmp_path / "cut", common=0)
+
+
+def _plan(task, vocabulary="cut", precision="fp32", **more) -> ExportPlan:
+    return ExportPlan("praise", task, MAX_TOKENS, precision, 1.0, vocabulary=vocabulary, common=0, **more)
+
+
+@pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
+def test_a_bundle_with_a_cut_vocabulary_scores_as_the_whole_student_does(tmp_path: Path, kin: Kin):
+    rows = rows_for(PRAISE)
+    folder = save_student(tmp_path / "student", PRAISE, kin)
+    whole = export_bundle(folder, tmp_path / "whole", _plan(PRAISE, "full"), rows)
+    cut = export_bundle(folder, tmp_path / "cut", _plan(PRAISE), rows)
+    assert [score.probabilities for score in Scorer(cut.bundle, threads=1).score(rows)] == [
+        pytest.approx(score.probabilities, abs=1e-6) for score in Scorer(whole.bundle, threads=1).score(rows)
+    ]
+    assert cut.vocabulary is not None
+    assert whole.vocabulary is None
+
+
+def test_the_cut_keeps_validation_rows_and_all_others_that_may_be_seen(tmp_path: Path):
+    rows = [{"response": text} for text in SEEN[:2]]
+    folder = save_student(tmp_path / "student", PRAISE, DISTILBERT)
+    plan = _plan(PRAISE, seen=[{"response": text} for text in UNSEEN])
+    exported = export_bundle(folder, tmp_path / "bundle", plan, rows)
+    texts = [*SEEN[:2], *UNSEEN]
+    assert pieces_of(tmp_path / "bundle/tokenizer.json", texts) == pieces_of(folder / "tokenizer.json", texts)
+    assert exported.vocabulary is not None
+    assert exported.vocabulary.texts == len(texts)
+
+
+def test_the_card_tells_the_size_of_the_cut(tmp_path: Path):
+    folder = save_student(tmp_path / "student", PRAISE)
+    exported = export_bundle(folder, tmp_path / "bundle", _plan(PRAISE), rows_for(PRAISE))
+    cut = exported.vocabulary
+    assert cut is not None
+    card = (tmp_path / "bundle/README.md").read_text()
+    assert f"{cut.pieces:,} of {cut.pieces_before:,} pieces" in card
+    assert exported.bundle.manifest.provenance["export"]["vocabulary"]["pieces"] == cut.pieces
+
+
+def test_weights_without_the_embedding_table_are_refused(tmp_path: Path):
+    student = Checkpoint.load(save_student(tmp_path / "student", PRAISE), PRAISE, MAX_TOKENS)
+    weights = load_file(student.folder / "model.safetensors")
+    del weights["bert.embeddings.word_embeddings.weight"]
+    save_file(weights, student.folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="the embedding table is not among the weights"):
+        cut_vocabulary(student, [{"response": "no"}], tmp_path / "cut")
+
+
+def test_what_a_cut_does_to_rows_it_was_not_made_for_is_told(tmp_path: Path):
+    folder = save_student(tmp_path / "student", PRAISE)
+    rows = rows_for(PRAISE)
+    same = export_bundle(folder, tmp_path / "same", _plan(PRAISE, seen=rows), rows)
+    assert same.notes == (
+        "The cut of the vocabulary changes the label of 0 of 17 validation rows when it is made without them.",
+    )
+    other = export_bundle(folder, tmp_path / "other", _plan(PRAISE, seen=[]), rows)
+    assert "changes the label of 0 of" not in other.notes[0]
+    assert other.notes[0] in (tmp_path / "other/README.md").read_text()
+
+
+def test_a_cut_that_would_change_too_many_labels_of_unseen_rows_is_not_made(tmp_path: Path):
+    folder = save_student(tmp_path / "student", PRAISE)
+    plan = ExportPlan("praise", PRAISE, MAX_TOKENS, "fp32", 0.01, vocabulary="cut", common=0)
+    exported = export_bundle(folder, tmp_path / "bundle", plan, rows_for(PRAISE))
+    assert exported.vocabulary is None
+    assert exported.notes[0].endswith(
+        "validation rows when it is made without them (export.max_flip_rate allows 1.00%), so it is left full."
+    )
+    bundled, whole = (json.loads((place / "tokenizer.json").read_text()) for place in (tmp_path / "bundle", folder))
+    assert bundled["model"] == whole["model"]

@@ -1,0 +1,80 @@
+"""How far one form of the student agrees with the next is measured row by row."""
+
+import numpy as np
+import pytest
+
+from edgedistill_export import ExportFailed
+from edgedistill_export.verify.parity import (
+    CONVERSION_TOLERANCE,
+    Logits,
+    check_conversion,
+    differences,
+    hop,
+    probabilities,
+)
+from edgedistill_serve.task.label_decoding import Readout
+
+from ..tiny import MOVES, PRAISE
+
+NAMES = ("PyTorch", "ONNX fp32")
+ONE = Readout(PRAISE)
+EACH = Readout(MOVES, 1.0, (0.5, 0.5, 0.9))
+
+
+def _logits(*rows: tuple[float, ...]) -> Logits:
+    return np.array(rows, dtype=np.float32)
+
+
+def test_a_row_whose_best_label_changes_is_a_flip():
+    before = _logits((2, 0, 0), (0, 2, 0), (0, 0, 2), (2, 1, 0))
+    after = _logits((2, 0, 0), (0, 2, 0), (0, 2, 0), (2, 1.5, 0))
+    measured = hop(NAMES, before, after, ONE)
+    assert (measured.rows, measured.flips, measured.flip_rate) == (4, 1, 0.25)
+    assert (measured.before, measured.after) == NAMES
+
+
+def test_equal_logits_differ_in_nothing():
+    same = _logits((2, 0, 1), (0, 2, 1))
+    measured = hop(NAMES, same, same, ONE)
+    assert (measured.flips, measured.max_probability_difference) == (0, 0.0)
+
+
+def test_the_largest_difference_is_of_probabilities_not_of_logits():
+    # softmax of (0, 0) and of (ln 3, 0) are 0.5 and 0.75
+    measured = hop(NAMES, _logits((0, 0)), _logits((np.log(3), 0)), ONE)
+    assert measured.max_probability_difference == pytest.approx(0.25)
+
+
+def test_the_temperature_divides_the_logits():
+    assert probabilities(_logits((2 * np.log(3), 0)), Readout(PRAISE, 2.0))[0] == pytest.approx([0.75, 0.25])
+
+
+def test_each_row_has_its_own_difference():
+    before, after = _logits((0, 0), (0, 0)), _logits((0, 0), (np.log(3), 0))
+    assert differences(before, after, ONE) == pytest.approx([0.0, 0.25])
+
+
+def test_a_tie_that_falls_the_other_way_is_no_failed_conversion():
+    tie = CONVERSION_TOLERANCE / 10
+    measured = hop(NAMES, _logits((tie, 0)), _logits((0, tie)), ONE)
+    assert measured.flips == 1
+    check_conversion(measured)
+
+
+def test_a_difference_beyond_the_tolerance_fails_the_export():
+    measured = hop(NAMES, _logits((1, 0), (2, 0)), _logits((1, 0), (2.01, 0)), ONE)
+    with pytest.raises(ExportFailed, match=r"ONNX fp32 is not the model that PyTorch is.* 0 of 2") as failure:
+        check_conversion(measured)
+    assert failure.value.exit_code == 5
+
+
+def test_a_row_of_a_multilabel_task_of_which_any_label_changes_is_one_flip():
+    before = _logits((1, 1, 1), (1, -1, 0), (-1, -1, -1))
+    after = _logits((-1, -1, 1), (1, -1, 1), (-1, -1, 2))
+    assert hop(NAMES, before, after, EACH).flips == 1  # a third label of 1 or 2 lies below its threshold of 0.9
+
+
+def test_the_largest_difference_of_a_multilabel_task_is_of_single_probabilities():
+    # the sigmoids of 0 and of ln 3 are 0.5 and 0.75
+    measured = hop(NAMES, _logits((0, 0, 0)), _logits((0, np.log(3), 0)), EACH)
+    assert measured.max_probability_difference == pytest.approx(0.25)

@@ -1,0 +1,177 @@
+"""The command line as a user meets it: a process, its two streams and its exit code."""
+
+import json
+import shutil
+import socket
+import subprocess
+from functools import partial
+
+import pytest
+
+from edgedistill_serve import Scorer
+from edgedistill_serve.grading.table_reader import read_rows
+
+from ... import processes
+
+run = partial(processes.run, "edgedistill-serve")
+COMMANDS = ("serve", "grade", "score", "verify", "info", "key")
+
+
+def error_line(ended: subprocess.CompletedProcess[str]) -> str:
+    """The one line on stderr of a user's mistake."""
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr
+
+
+def test_help_names_every_command():
+    ended = run("--help")
+    assert ended.returncode == 0
+    assert all(f"  {command} " in ended.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "key new"])
+def test_every_command_has_help_with_an_example_and_json(command):
+    ended = run(*command.split(), "--help")
+    assert ended.returncode == 0
+    assert f"Example: edgedistill-serve {command}" in ended.stdout
+    assert "--json" in ended.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["sing"], ["score"], ["info", "a", "b"], ["serve", "b", "--port", "70000"]])
+def test_wrong_usage_is_exit_code_2_without_a_traceback(arguments):
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr + ended.stdout
+
+
+def test_score_prints_label_decision_and_probabilities(bundle):
+    ended = run("score", bundle.folder, "great job")
+    (found,) = Scorer(bundle).score(["great job"])
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[0] == f"{found.label}, accept"
+    assert f"{found.probability:.4f}" in ended.stdout
+    assert ended.stderr == ""
+
+
+def test_score_takes_question_and_reference_answer(answers_bundle):
+    texts = {"question": "why", "reference_answer": "because", "response": "great job"}
+    ended = run(
+        "score", answers_bundle.folder, "great job", "--question", "why", "--reference-answer", "because", "--json"
+    )
+    found = json.loads(ended.stdout)
+    assert found["model"] == "answers"
+    assert found["probabilities"] == Scorer(answers_bundle).score([texts])[0].probabilities
+    assert "'question' is missing" in error_line(run("score", answers_bundle.folder, "great job"))
+
+
+def test_score_of_a_blank_says_that_a_person_should_look(bundle):
+    assert "review (blank)" in run("score", bundle.folder, " ").stdout
+
+
+def test_grade_writes_the_table_and_counts_its_rows(bundle, tmp_path):
+    (tmp_path / "in.csv").write_text("id,response\n1,great job\n2,poisonous\n3,\n")
+    ended = run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert ended.returncode == 0
+    assert "3 rows read, 2 scored (1 to review), 1 could not be scored" in ended.stdout
+    assert [row.values["id"] for row in read_rows(tmp_path / "out.csv")] == ["1", "2", "3"]
+    assert "there already" in error_line(run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv"))
+    again = run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv", "--force", "--json")
+    counts = json.loads(again.stdout)
+    assert (counts["read"], counts["scored"], counts["errors"], counts["review"]) == (3, 2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "in.csv: there is no such file"),
+        (b"", "in.csv: the file is empty"),
+        (b"id,response\n1,caf\xe9\n", "in.csv, row 2: the text is no UTF-8"),
+        (b'id,response\n1,"open\n', "in.csv, row 2: the double quotes"),
+        (b"id,text\n1,x\n", "in.csv: there is no column 'response'"),
+        (b"response,label\nx,y\n", "in.csv: the file already has the column 'label'"),
+    ],
+)
+def test_grade_names_what_is_wrong_with_a_file(bundle, tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "in.csv").write_bytes(content)
+    assert message in error_line(run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv"))
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_verify_says_what_it_checked(bundle):
+    ended = run("verify", bundle.folder)
+    assert ended.returncode == 0
+    assert "as written, 6 files" in ended.stdout
+    assert "5, scored with int8 on this CPU" in ended.stdout
+    checked = json.loads(run("verify", bundle.folder, "--json").stdout)
+    assert checked["files"] == 6
+    assert checked["self_check"]["precision"] == "int8"
+    assert checked["self_check"]["difference"] <= checked["self_check"]["tolerance"]
+
+
+def test_verify_says_when_fp32_stands_in(make_bundle, tmp_path):
+    folder = make_bundle(tmp_path / "bundle", tolerance={"int8": 1e-9, "fp32": 1e-5}).folder
+    ended = run("verify", folder)
+    assert ended.returncode == 0
+    assert "fp32 is used instead" in ended.stderr
+    assert "scored with fp32 on this CPU" in ended.stdout
+
+
+@pytest.mark.parametrize("command", ["verify", "info"])
+def test_a_changed_file_is_refused(bundle, tmp_path, command):
+    folder = shutil.copytree(bundle.folder, tmp_path / "copy")
+    with (folder / "onnx/model.onnx").open("r+b") as file:
+        file.write(b"X")
+    assert "onnx/model.onnx: the file was changed" in error_line(run(command, folder))
+
+
+def test_a_bundle_that_fails_its_self_check_is_refused(make_bundle, tmp_path):
+    files = {"onnx/model.onnx": None}
+    folder = make_bundle(tmp_path / "bundle", tolerance={"int8": 1e-9}, files=files).folder
+    assert "1e-09 is accepted" in error_line(run("verify", folder))
+    assert "1e-09 is accepted" in error_line(run("score", folder, "great job"))
+
+
+def test_info_says_what_is_scored(bundle):
+    ended = run("info", bundle.folder)
+    assert "process, outcome, person" in ended.stdout
+    assert "metrics: kappa" in ended.stdout
+    assert json.loads(run("info", bundle.folder, "--json").stdout)["version"] == bundle.manifest.version
+
+
+@pytest.mark.parametrize("command", [["score", "x"], ["verify"], ["info"]])
+def test_a_folder_that_is_no_bundle_is_one_clear_line(tmp_path, command):
+    assert "there is no bundle.json" in error_line(run(command[0], tmp_path, *command[1:]))
+    assert "there is no such folder" in error_line(run(command[0], tmp_path / "nowhere", *command[1:]))
+
+
+def test_serve_on_a_port_in_use_is_one_clear_line(bundle):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}: the server cannot listen" in error_line(run("serve", bundle.folder, "--port", port))
+
+
+def test_serve_at_an_address_of_another_machine_is_one_clear_line(bundle):
+    elsewhere = ("serve", bundle.folder, "--host", "192.0.2.1", "--port", "0", "--open")
+    assert "cannot listen here" in error_line(run(*elsewhere))
+
+
+@pytest.mark.parametrize(("names", "message"), [([], "no such folder"), (["a", "b"], "two bundles are praise@")])
+def test_serve_of_what_cannot_be_served_ends_with_one_clear_line(make_bundle, tmp_path, names, message):
+    folders = [make_bundle(tmp_path / name).folder for name in names] or [tmp_path / "nowhere"]
+    ended = run("serve", *folders, "--port", "0")
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options", [("--queue", "5", "--max-items", "6"), ("--body-memory", "5", "--max-body-bytes", "6")]
+)
+def test_no_room_for_the_largest_request_is_wrong_usage(bundle, options):
+    ended = run("serve", bundle.folder, *options)
+    assert ended.returncode == 2
+    assert f"{options[0]} 5 has no room for {options[2]} 6" in ended.stderr

@@ -1,0 +1,125 @@
+"""The response keeps its tokens before the context does, and the tokenizer's own marks stand around both."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, processors
+
+from edgedistill_serve.scoring.encoding import Encoder
+from edgedistill_serve.task.task import texts_of
+
+SEP, CLS = ("[SEP]", 3), ("[CLS]", 2)
+
+
+def template(single, pair):
+    return processors.TemplateProcessing(single=single, pair=pair, special_tokens=[CLS, SEP])
+
+
+POST_PROCESSORS = {
+    "template": template("[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"),
+    "BERT": processors.BertProcessing(SEP, CLS),
+    "RoBERTa": processors.RobertaProcessing(SEP, CLS),
+    "XLNet": template("$A:0 [SEP]:0 [CLS]:2", "$A:0 [SEP]:0 $B:1 [SEP]:1 [CLS]:2"),
+    "decoder": template("[CLS]:0 $A:0", "[CLS]:0 $A:0 [CLS]:1 $B:1"),
+    "offsets alone": processors.ByteLevel(trim_offsets=True),
+    "one after another": processors.Sequence([processors.ByteLevel(), template("$A:0 [SEP]:0", "$A:0 $B:1 [SEP]:1")]),
+    "second text first": template("$A", "[CLS]:0 $B:1 [SEP]:1 $A:0"),
+    "a text twice": template("$A [SEP] $A", "$A $B $A"),
+    "nothing": None,
+}
+"""As families have them, and further ones that a tokenizer's file can hold."""
+
+
+@pytest.fixture(scope="module")
+def encoder(parts) -> Encoder:
+    return Encoder(parts / "tokenizer.json", 12)
+
+
+def test_a_long_context_is_cut_before_the_response(encoder):
+    (encoded,) = encoder.encode([{"question": "why " * 30, "response": "you worked hard"}])
+    assert len(encoded.ids) == 12
+    assert encoded.type_ids.count(1) == len(["you", "worked", "hard", "[SEP]"])
+    assert (encoded.tokens, encoded.truncated) == (3, False)
+
+
+def test_a_response_that_is_cut_says_so(encoder):
+    (encoded,) = encoder.encode([{"response": "hard " * 30}])
+    assert (len(encoded.ids), encoded.tokens, encoded.truncated) == (12, 30, True)
+
+
+def test_marks_that_a_learner_types_are_plain_text(encoder):
+    (encoded,) = encoder.encode([{"response": "[SEP]"}])
+    assert encoded.ids.count(3) == 1
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
+ROWS = st.lists(st.fixed_dictionaries({"response": TEXTS}, optional={"question": TEXTS}), max_size=5)
+
+
+@given(ROWS)
+def test_a_row_is_encoded_the_same_alone_and_among_others(encoder, rows):
+    together = encoder.encode(rows)
+    assert together == [encoder.encode([row])[0] for row in rows]
+    assert all(len(encoded.ids) == len(encoded.type_ids) <= 12 for encoded in together)
+
+
+def test_long_texts_are_encoded_the_same_alone_and_among_others(encoder):
+    rows = [{"response": f"{number} {'hard ' * 10_000 * number}"} for number in (3, 4, 0, 5, 1)]
+    together = encoder.encode(rows)
+    assert together == [encoder.encode([row])[0] for row in rows]
+    assert [encoded.tokens for encoded in together] == [30_001, 40_001, 1, 50_001, 10_001]
+
+
+@pytest.fixture(scope="module", params=POST_PROCESSORS.values(), ids=POST_PROCESSORS)
+def file(parts, request, tmp_path_factory):
+    tokenizer = Tokenizer.from_file(str(parts / "tokenizer.json"))
+    tokenizer.post_processor = request.param
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(file))
+    return file
+
+
+def test_a_tokenizer_that_pads_and_cuts_by_itself_gives_the_same_ids(parts, tmp_path):
+    tokenizer = Tokenizer.from_file(str(parts / "tokenizer.json"))
+    tokenizer.enable_padding(length=128, pad_token="[PAD]")
+    tokenizer.enable_truncation(3)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    rows = [{"response": "you worked hard on this"}, {"question": "why", "response": "great job"}]
+    assert Encoder(tmp_path / "tokenizer.json", 12).encode(rows) == Encoder(parts / "tokenizer.json", 12).encode(rows)
+
+
+def as_the_tokenizer_joins(file, max_tokens, row):
+    """Ids and type ids as the tokenizer's own cutting and joining gives them."""
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.encode_special_tokens = True
+    first, second = texts_of(row)
+    texts = [tokenizer.encode(text, add_special_tokens=False) for text in (first, second) if text is not None]
+    room = max_tokens - tokenizer.num_special_tokens_to_add(len(texts) == 2)
+    for text in reversed(texts):
+        text.truncate(room)
+        room -= len(text)
+    joined = tokenizer.post_process(*texts)
+    return tuple(joined.ids), tuple(joined.type_ids)
+
+
+@settings(deadline=None, max_examples=50)
+@given(rows=ROWS, max_tokens=st.integers(5, 60))
+def test_ids_are_those_that_the_tokenizer_itself_would_join(file, rows, max_tokens):
+    encoded = Encoder(file, max_tokens).encode(rows)
+    assert [(each.ids, each.type_ids) for each in encoded] == [
+        as_the_tokenizer_joins(file, max_tokens, row) for row in rows
+    ]
+
+
+def test_a_long_context_beside_a_full_response_costs_little_more_than_its_tokens(parts):
+    encoder = Encoder(parts / "tokenizer.json", 24)
+    row = {"question": "why " * 30_000, "response": "hard " * 20}
+
+    def seconds(rows):
+        began = time.process_time()
+        encoder.encode(rows)
+        return time.process_time() - began
+
+    assert seconds([row]) < 3 * seconds([{"response": row["question"]}])

@@ -1,0 +1,57 @@
+"""Which words moved a score: what is a word, what is left without it, and what it did."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgedistill_serve import Score
+from edgedistill_serve.scoring.occlusion import effects, without, words_of
+
+
+def score(label: str, **probabilities: float) -> Score:
+    return Score(label, probabilities[label], probabilities, "accept", None, truncated=False, tokens=3)
+
+
+@pytest.mark.parametrize(
+    ("response", "words"),
+    [
+        ("You kept trying!", ["You", "kept", "trying"]),
+        ("don't re-do it, o’clock", ["don't", "re-do", "it", "o’clock"]),  # noqa: RUF001  # a typographic apostrophe
+        ("3.5 volts - no", ["3", "5", "volts", "no"]),
+        ("élève 🙂 naïve", ["élève", "naïve"]),
+        ("", []),
+        (" …!? ", []),
+    ],
+)
+def test_words_are_runs_of_letters_and_digits_with_their_apostrophes_and_hyphens(response, words):
+    assert [word.word for word in words_of(response)] == words
+
+
+@pytest.mark.parametrize(
+    ("response", "rests"),
+    [
+        ("you kept trying", ["kept trying", "you trying", "you kept"]),
+        ("Nice, Jordan.", [", Jordan.", "Nice,."]),
+        ("so\nwhat", ["what", "so"]),
+        ("one", [""]),
+    ],
+)
+def test_a_word_is_left_out_with_one_space(response, rests):
+    assert [without(response, word) for word in words_of(response)] == rests
+
+
+@given(st.text())
+def test_a_word_stands_where_it_says_and_the_rest_lacks_it_and_at_most_a_space(response):
+    for word in words_of(response):
+        assert response[word.start : word.end] == word.word
+        assert len(response) - len(without(response, word)) - len(word.word) in (0, 1)
+
+
+def test_a_change_is_the_probability_with_the_word_minus_that_without_it():
+    words = words_of("kept trying")
+    whole = score("process", process=0.75, outcome=0.25)
+    parts = [score("outcome", process=0.25, outcome=0.75), score("process", process=1.0, outcome=0.0)]
+    first, second = effects(words, whole, parts)
+    assert (first.word, first.start, first.end, first.label) == ("kept", 0, 4, "outcome")
+    assert first.changes == {"process": 0.5, "outcome": -0.5}
+    assert second.changes == {"process": -0.25, "outcome": 0.25}

@@ -1,0 +1,97 @@
+"""Scores that threads find reach those who wait for them on the event loop."""
+
+import asyncio
+from concurrent.futures import Future
+from threading import Thread
+
+import pytest
+
+from edgedistill_serve.server.queue.awaiting import Arrivals
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """An event loop that counts how often a thread woke it."""
+
+    def __init__(self):
+        super().__init__()
+        self.woken = 0
+
+    def call_soon_threadsafe(self, *arguments, **named):
+        """Count."""
+        self.woken += 1
+        return super().call_soon_threadsafe(*arguments, **named)
+
+
+@pytest.fixture
+def loop():
+    loop = CountingLoop()
+    yield loop
+    loop.close()
+
+
+def in_a_thread(step):
+    thread = Thread(target=step)
+    thread.start()
+    thread.join()
+
+
+def test_each_who_waits_gets_what_was_found_for_them(loop):
+    async def main():
+        arrivals = Arrivals(loop)
+        pending = [Future() for _ in range(50)]
+        waits = [asyncio.ensure_future(arrivals.wait(each)) for each in pending]
+        await asyncio.sleep(0)
+        for number, each in enumerate(pending):
+            in_a_thread(lambda number=number, each=each: each.set_result(number))
+            await waits[number]
+        return [each.result() for each in pending]
+
+    assert loop.run_until_complete(main()) == list(range(50))
+
+
+def test_what_is_found_together_wakes_the_loop_once(loop):
+    async def main():
+        arrivals = Arrivals(loop)
+        pending = [Future() for _ in range(50)]
+        waits = [asyncio.ensure_future(arrivals.wait(each)) for each in pending]
+        await asyncio.sleep(0)
+        in_a_thread(lambda: [each.set_result(0) for each in pending])
+        await asyncio.gather(*waits)
+
+    loop.run_until_complete(main())
+    assert loop.woken == 1
+
+
+def test_what_is_there_already_is_given_at_once(loop):
+    pending = Future()
+    pending.set_result("found")
+    loop.run_until_complete(Arrivals(loop).wait(pending))
+    assert loop.woken == 0
+
+
+def test_who_stops_waiting_cancels_what_was_to_be_found(loop):
+    async def main():
+        pending = Future()
+        waiting = asyncio.ensure_future(Arrivals(loop).wait(pending))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0.01)
+        return pending.cancelled(), waiting.cancelled()
+
+    assert loop.run_until_complete(main()) == (True, True)
+
+
+def test_what_is_found_after_the_loop_has_ended_disturbs_no_thread(loop, caplog):
+    pending = Future()
+
+    async def main():
+        asyncio.ensure_future(Arrivals(loop).wait(pending))  # noqa: RUF006  # it must outlive nobody
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(main())
+    waiting = asyncio.all_tasks(loop)
+    loop.close()
+    pending.set_result(1)
+    assert not caplog.records
+    for task in waiting:
+        task._log_destroy_pending = False  # left behind on purpose

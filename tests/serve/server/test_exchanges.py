@@ -1,0 +1,248 @@
+"""HTTP/1.1 to ASGI and back: what the application is given of a request, and what leaves of its response."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from functools import partial
+from unittest.mock import Mock
+
+import pytest
+
+from edgedistill_serve.server.limits import Limits
+from edgedistill_serve.server.transport.http11 import Connection, Connections
+
+LONG = 70_000
+"""More bytes than of a body wait for the application."""
+
+
+class Application:
+    """Reads the whole body, unless told otherwise, and answers with it.
+
+    Args:
+        reads: Whether the body is read.
+        length: Whether the response has a Content-Length.
+        headers: More of them.
+    """
+
+    def __init__(self, *, reads=True, length=True, headers=()):
+        self._reads = reads
+        self._length = length
+        self._headers = headers
+        self.scopes = []
+
+    async def __call__(self, scope, receive, send):
+        """Answer one request."""
+        self.scopes.append(scope)
+        body, more = b"", self._reads
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        length = [(b"content-length", b"%d" % len(body))] if self._length else []
+        await send({"type": "http.response.start", "status": 200, "headers": [*length, *self._headers]})
+        if self._length:
+            await send({"type": "http.response.body", "body": body})
+        else:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await send({"type": "http.response.body"})
+
+
+def connections_to(application):
+    return Connections(application, Limits(), room=10)
+
+
+@asynccontextmanager
+async def served(application):
+    """Give a reader and a writer of a connection to a server of this application."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(partial(Connection, connections_to(application)), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    yield reader, writer
+    writer.close()
+    server.close()
+
+
+def said(application, *requests):
+    """Send requests at once, and return all that comes until the server closes."""
+
+    async def talk():
+        async with served(application) as (reader, writer), asyncio.timeout(30):
+            writer.write(b"".join(requests))
+            return await reader.read()
+
+    return asyncio.run(talk())
+
+
+def request(line, *headers, body=b""):
+    length = [b"Content-Length: %d" % len(body)] if body else []
+    return b"\r\n".join([line, b"Host: x", *length, *headers, b"", body])
+
+
+def last(line, *headers, body=b""):
+    return request(line, b"Connection: close", *headers, body=body)
+
+
+def parted(answer):
+    """Return the head's lines and the body."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.split(b"\r\n"), body
+
+
+def test_the_application_is_given_the_path_the_query_and_the_headers():
+    application = Application()
+    said(application, last(b"GET /a%20b/c?d=%20 HTTP/1.1", b"X-Case: Kept"))
+    (scope,) = application.scopes
+    assert (scope["method"], scope["path"], scope["raw_path"]) == ("GET", "/a b/c", b"/a%20b/c")
+    assert (scope["query_string"], scope["http_version"], scope["scheme"]) == (b"d=%20", "1.1", "http")
+    assert scope["headers"] == [(b"host", b"x"), (b"connection", b"close"), (b"x-case", b"Kept")]
+    assert scope["client"][0] == scope["server"][0] == "127.0.0.1"
+
+
+def test_a_response_has_a_date_its_headers_and_its_body():
+    lines, body = parted(said(Application(headers=[(b"x-a", b"b")]), last(b"POST / HTTP/1.1", body=b"hello")))
+    assert lines[0] == b"HTTP/1.1 200 OK"
+    assert lines[1].startswith(b"date: ")
+    assert lines[1].endswith(b" GMT")
+    assert lines[2:] == [b"content-length: 5", b"x-a: b", b"connection: close"]
+    assert body == b"hello"
+
+
+def test_a_response_without_a_length_comes_in_chunks():
+    lines, body = parted(said(Application(length=False), last(b"POST / HTTP/1.1", body=b"hello")))
+    assert b"transfer-encoding: chunked" in lines
+    assert body == b"5\r\nhello\r\n0\r\n\r\n"
+
+
+def test_http_1_0_gets_no_chunks_and_the_end_of_the_connection_ends_the_body():
+    lines, body = parted(said(Application(length=False), request(b"POST / HTTP/1.0", body=b"hello")))
+    assert b"transfer-encoding: chunked" not in lines
+    assert b"connection: close" in lines
+    assert body == b"hello"
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_the_answer_to_head_has_no_body(length):
+    _, body = parted(said(Application(length=length), last(b"HEAD / HTTP/1.1", body=b"hello")))
+    assert body == b""
+
+
+def test_a_body_in_chunks_is_put_together_and_what_stands_behind_it_is_no_header():
+    application = Application()
+    chunks = b"3\r\nhel\r\n2\r\nlo\r\n0\r\nX-Trailer: y\r\n\r\n"
+    _, body = parted(said(application, last(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked") + chunks))
+    assert body == b"hello"
+    assert b"x-trailer" not in dict(application.scopes[0]["headers"])
+
+
+def test_a_long_body_arrives_whole():
+    body = 40 * LONG * b"y"
+    assert parted(said(Application(), last(b"POST / HTTP/1.1", body=body)))[1] == body
+
+
+def test_a_client_that_waits_to_send_its_body_is_asked_for_it_when_it_is_read():
+    async def talk():
+        async with served(Application()) as (reader, writer), asyncio.timeout(30):
+            whole = last(b"POST / HTTP/1.1", b"Expect: 100-continue", body=b"hello")
+            writer.write(whole.removesuffix(b"hello"))
+            asked = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"hello")
+            return asked, await reader.read()
+
+    asked, answer = asyncio.run(talk())
+    assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert parted(answer)[1] == b"hello"
+
+
+def test_a_client_is_not_asked_for_a_body_that_is_not_read():
+    answer = said(Application(reads=False), last(b"POST / HTTP/1.1", b"Expect: 100-continue", body=b"hello"))
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_requests_behind_one_that_closes_the_connection_are_not_answered():
+    application = Application()
+    said(application, last(b"GET /first HTTP/1.1"), request(b"GET /second HTTP/1.1"))
+    assert [scope["path"] for scope in application.scopes] == ["/first"]
+
+
+def test_another_protocol_is_not_taken_up():
+    answer = said(Application(), request(b"GET / HTTP/1.1", b"Connection: Upgrade", b"Upgrade: h2c"))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in parted(answer)[0]
+
+
+def test_a_header_with_a_line_break_does_not_leave(caplog):
+    broken = Application(headers=[(b"x-a", b"b\r\nx-c: secret")])
+    assert said(broken, request(b"GET / HTTP/1.1")) == b""
+    assert "ValueError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_the_connection_of_a_response_that_is_not_complete_ends():
+    async def silent(scope, receive, send):
+        pass
+
+    assert said(silent, request(b"GET / HTTP/1.1")) == b""
+
+
+def wired(application, play):
+    """Let a script play with a connection, and return its transport, which remembers what it is told."""
+    transport = Mock(spec=asyncio.Transport)
+    transport.is_closing.return_value = False
+
+    async def run():
+        connection = Connection(connections_to(application))
+        connection.connection_made(transport)
+        await play(connection, transport)
+        connection.connection_lost(None)
+
+    asyncio.run(run())
+    return transport
+
+
+async def turns():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_the_head_and_the_body_of_a_response_leave_in_one_write():
+    async def play(connection, _):
+        connection.data_received(request(b"POST / HTTP/1.1", body=b"hello"))
+        await turns()
+
+    transport = wired(Application(), play)
+    (((written,), _),) = transport.write.call_args_list
+    assert parted(written)[1] == b"hello"
+
+
+def test_no_more_of_a_long_body_is_read_until_the_application_asks_for_it():
+    ready = asyncio.Event()
+
+    async def late(scope, receive, send):
+        await ready.wait()
+        await Application()(scope, receive, send)
+
+    async def play(connection, transport):
+        head, body = request(b"POST / HTTP/1.1", body=LONG * b"y"), b""
+        connection.data_received(head[:-1])
+        await turns()
+        transport.pause_reading.assert_called_once()
+        transport.resume_reading.assert_not_called()
+        ready.set()
+        await turns()
+        transport.resume_reading.assert_called_once()
+        connection.data_received(head[-1:])
+        await turns()
+        body = b"".join(call.args[0] for call in transport.write.call_args_list)
+        assert parted(body)[1] == LONG * b"y"
+
+    wired(late, play)
+
+
+def test_nothing_leaves_after_a_connection_was_cut():
+    async def play(connection, transport):
+        connection.write(b"too late")
+        transport.is_closing.return_value = True
+        connection.leave()
+        await turns()
+
+    transport = wired(Application(), play)
+    transport.abort.assert_called_once()
+    transport.write.assert_not_called()

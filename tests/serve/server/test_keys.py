@@ -1,0 +1,178 @@
+"""API keys: made once, kept as hashes, asked for, revoked, and limited in how often they ask."""
+
+import json
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgedistill_serve import KeyFileError, KeyMissing, TooMany
+from edgedistill_serve.server.middleware.key_check import Access, Allowance
+from edgedistill_serve.server.middleware.key_file import hash_of, matching, new_key, read_keys
+
+from ... import processes
+
+SCORE = {"response": "great job"}
+run = partial(processes.run, "edgedistill-serve")
+
+
+def make_key(name: str) -> tuple[str, str]:
+    made = json.loads(run("key", "new", name, "--json").stdout)
+    return made["key"], made["line"]
+
+
+@pytest.fixture(scope="module")
+def keys():
+    return {name: make_key(name) for name in ("classroom", "script")}
+
+
+@pytest.fixture(scope="module")
+def key_file(keys, tmp_path_factory):
+    file = tmp_path_factory.mktemp("keys") / "keys"
+    file.write_text("# who may ask\n\n" + "".join(f"{line}\n" for _, line in keys.values()))
+    return file
+
+
+@pytest.fixture(scope="module")
+def server(start, bundle, key_file):
+    with start(str(bundle.folder), "--keys", str(key_file)) as server:
+        yield server
+
+
+def ask(server, **headers) -> int:
+    return server.client.post("/v1/score", json=SCORE, headers=headers).status_code
+
+
+def test_a_key_is_shown_once_and_its_line_does_not_hold_it():
+    ended = run("key", "new", "classroom")
+    shown, line = (text.split(": ")[1] for text in ended.stdout.splitlines())
+    assert ended.returncode == 0
+    assert line == f"classroom:{hash_of(shown)}"
+    assert shown not in line
+    assert len(shown) > 40
+
+
+def test_a_name_that_cannot_stand_in_the_file_is_refused():
+    assert "1 to 64 letters" in run("key", "new", "a b").stderr
+
+
+def test_a_request_without_its_key_is_a_401_that_says_how_to_send_it(server):
+    response = server.client.post("/v1/score", json=SCORE)
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+    assert "Authorization: Bearer KEY" in response.json()["detail"]
+    assert ask(server, Authorization="Bearer eds_wrong") == 401
+    assert ask(server, Authorization="Basic x") == 401
+    assert ask(server, **{"X-API-Key": b"\xff\xfe"}) == 401
+
+
+def test_each_key_is_accepted_in_both_headers(server, keys):
+    for key, _ in keys.values():
+        assert ask(server, Authorization=f"Bearer {key}") == 200
+        assert ask(server, **{"X-API-Key": key}) == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/info", "/v2", "/v2/models/praise", "/nowhere"])
+def test_what_tells_of_models_and_requests_needs_a_key(server, path):
+    assert server.client.get(path).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/v2/health/live", "/", "/docs", "/openapi.json"])
+def test_probes_and_pages_need_no_key(server, path):
+    assert server.client.get(path).status_code == 200
+
+
+def test_a_key_is_revoked_by_a_reload_and_no_request_is_lost(start, bundle, keys, tmp_path):
+    (first, first_line), (second, second_line) = keys.values()
+    file = tmp_path / "keys"
+    file.write_text(f"{first_line}\n{second_line}\n")
+    with start(str(bundle.folder), "--keys", str(file)) as server:
+        assert ask(server, Authorization=f"Bearer {second}") == 200
+        file.write_text(f"{first_line}\n")
+        server.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 20
+        while ask(server, Authorization=f"Bearer {second}") == 200:
+            assert time.monotonic() < until
+        assert ask(server, Authorization=f"Bearer {first}") == 200
+        file.write_text("nonsense\n")
+        server.process.send_signal(signal.SIGHUP)
+        while "the keys stay as they are" not in server.log.read_text():
+            assert time.monotonic() < until
+        assert ask(server, Authorization=f"Bearer {first}") == 200
+
+
+def test_one_key_that_asks_too_often_is_told_to_wait_and_the_other_is_not(start, bundle, keys, key_file):
+    (first, _), (second, _) = keys.values()
+    with start(str(bundle.folder), "--keys", str(key_file), "--key-rate", "5") as server:
+        statuses = [ask(server, Authorization=f"Bearer {first}") for _ in range(12)]
+        refused = server.client.get("/v1/models", headers={"Authorization": f"Bearer {first}"})
+        assert statuses[:5] == 5 * [200]
+        assert 429 in statuses
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert ask(server, Authorization=f"Bearer {second}") == 200
+        time.sleep(0.5)
+        assert ask(server, Authorization=f"Bearer {first}") == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read"),
+        (b"", "there is no key in the file"),
+        (b"\xff", "no UTF-8"),
+        (b"eds_a-key-by-mistake\n", "line 1: the line is no NAME:HASH"),
+        (b"a:" + 64 * b"0" + b"\na:" + 64 * b"1", "line 2: another line has this name"),
+    ],
+)
+def test_a_key_file_that_cannot_be_used_is_one_clear_line(bundle, tmp_path, content, said):
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_bytes(content)
+    ended = run("serve", str(bundle.folder), "--port", "0", "--keys", str(file))
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert "mistake" not in ended.stderr
+
+
+def test_an_environment_variable_sets_what_an_option_sets(start, bundle, key_file):
+    with start(str(bundle.folder), env={**os.environ, "EDGEDISTILL_SERVE_KEYS": str(key_file)}) as server:
+        assert ask(server) == 401
+
+
+@given(st.text(), st.lists(st.sampled_from("abc"), max_size=3, unique=True))
+def test_only_the_key_of_an_entry_matches_it(guess, names):
+    made = [new_key(name) for name in names]
+    entries = tuple(each.entry for each in made)
+    assert matching(guess, entries) is None
+    assert [matching(each.key, entries) for each in made] == list(entries)
+
+
+@given(st.integers(1, 50), st.lists(st.floats(0, 3), max_size=60))
+def test_no_more_than_the_rate_and_one_burst_come_in(rate, pauses):
+    now, taken, allowance = 0.0, 0, Allowance(rate, float(rate), 0.0)
+    for pause in pauses:
+        now += pause
+        taken += allowance.take(now) == 0
+    assert taken <= rate + rate * now
+
+
+def test_a_key_that_is_dropped_is_refused_at_once_and_one_that_stays_keeps_its_allowance():
+    stays, goes = new_key("stays"), new_key("goes")
+    access = Access((stays.entry, goes.entry), rate=1, clock=lambda: 0.0)
+    access.check(stays.key)
+    access.replace((stays.entry,))
+    with pytest.raises(KeyMissing):
+        access.check(goes.key)
+    with pytest.raises(TooMany):
+        access.check(stays.key)
+
+
+def test_a_file_of_keys_is_read_in_order(key_file, keys):
+    assert [entry.line() for entry in read_keys(key_file)] == [line for _, line in keys.values()]
+    with pytest.raises(KeyFileError):
+        read_keys(key_file.parent)

@@ -1,0 +1,78 @@
+"""How logits become labels: one of all, or each of a multilabel task by itself."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+
+from edgedistill_serve import DataError
+from edgedistill_serve.task.label_decoding import Readout, certainty, sigmoid
+from edgedistill_serve.task.task import Label, Task
+
+LABELS = (Label("praises"), Label("asks"), Label("tells"))
+MOVES = Task("multilabel", LABELS, ("response",))
+CODES = Task("nominal", LABELS, ("response",))
+THRESHOLDS = (0.3, 0.5, 0.8)
+SHARES = st.floats(0, 1)
+OPEN = st.floats(0.001, 0.999)
+ROWS = st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1, max_size=5)
+
+
+@given(st.floats(-1e4, 1e4), st.floats(0.1, 10))
+def test_the_sigmoid_is_that_of_scipy_and_never_overflows(value, temperature):
+    assert sigmoid(np.array([value]), temperature)[0] == pytest.approx(expit(value / temperature), rel=1e-12)
+
+
+def test_every_label_that_reaches_its_threshold_holds():
+    logits = logit(np.array([[0.31, 0.49, 0.9], [0.29, 0.51, 0.79]]))
+    assert Readout(MOVES, 1.0, THRESHOLDS).labels(logits) == ("praises;tells", "asks")
+
+
+def test_where_no_label_reaches_its_threshold_there_is_none():
+    assert Readout(MOVES, 1.0, THRESHOLDS).labels(np.full((1, 3), -9.0)) == ("none",)
+
+
+def test_of_a_nominal_task_the_largest_logit_is_given_and_of_equals_the_first():
+    assert Readout(CODES).labels(np.array([[1.0, 3.0, 2.0], [5.0, 5.0, 1.0]])) == ("asks", "praises")
+
+
+@given(ROWS, st.floats(0.1, 10))
+def test_a_temperature_moves_each_logit_of_a_multilabel_task_toward_a_half(rows, temperature):
+    # A logit of 1e-320 is 0 once it is divided, and 0 holds.
+    logits = np.where(np.abs(rows) < 1e-9, 1.0, rows)
+    cold = Readout(MOVES, 1.0, (0.5,) * 3)
+    warm = Readout(MOVES, temperature, (0.5,) * 3)
+    assert (cold.holds(logits) == warm.holds(logits)).all()
+
+
+@given(ROWS, st.sampled_from([Readout(CODES, 2.0), Readout(MOVES, 2.0, THRESHOLDS)]))
+def test_less_than_its_margin_on_every_logit_gives_no_row_another_label(rows, readout):
+    logits = np.array(rows)
+    # A nominal label flips when two logits meet, a multilabel one when a single logit meets its threshold.
+    step = readout.margins(logits) / (1 if readout.is_multilabel else 2) - 1e-9
+    for way in (-1, 1):
+        moved = logits + way * np.maximum(step, 0)[:, None] * np.array([1, -1, 1])
+        assert readout.labels(moved) == readout.labels(logits)
+
+
+@pytest.mark.parametrize(("task", "thresholds"), [(MOVES, ()), (MOVES, (0.5, 0.5)), (CODES, (0.5, 0.5, 0.5))])
+def test_another_number_of_thresholds_than_the_task_has_is_refused(task, thresholds):
+    with pytest.raises(DataError, match=r"thresholds are given, a (multilabel|nominal) task of 3 labels has [03]"):
+        Readout(task, 1.0, thresholds)
+
+
+@given(SHARES, OPEN)
+def test_it_is_at_least_half_certain_whether_a_label_holds(probability, threshold):
+    assert 0.5 <= certainty(probability, threshold) <= 1
+
+
+@given(OPEN)
+def test_certainty_is_a_half_at_the_threshold_and_one_at_the_ends(threshold):
+    assert [certainty(each, threshold) for each in (0.0, threshold, 1.0)] == [1.0, 0.5, 1.0]
+
+
+def test_certainty_grows_linearly_on_both_sides_of_the_threshold():
+    assert certainty(0.4, 0.8) == pytest.approx(0.75)
+    assert certainty(0.9, 0.8) == pytest.approx(0.75)
+    assert certainty(0.7, 0.5) == pytest.approx(0.7)
