@@ -1,4 +1,4 @@
-"""What can go wrong while building, each with the place and the mend.
+"""What can go wrong while building, each with the place and the fix.
 
 EdgeDistillError                  (edgedistill_serve.errors) exit code 2 unless said otherwise
 ├── DataError                     an input file or row that cannot be used
@@ -97,14 +97,14 @@ class Paused(EdgeDistillError):
 
     Args:
         what: What was done.
-        mend: How to go on.
+        hint: How to go on.
         result: The same for a machine.
     """
 
     exit_code = 0
 
-    def __init__(self, what: str, result: Mapping[str, Any], *, mend: str | None = None) -> None:
-        super().__init__(what, mend=mend)
+    def __init__(self, what: str, result: Mapping[str, Any], *, hint: str | None = None) -> None:
+        super().__init__(what, hint=hint)
         self.result = result
 
 
@@ -113,7 +113,7 @@ def together(paused: Sequence[Paused]) -> Paused:
     if len(paused) == 1:
         return paused[0]
     what = "\n".join(each.what for each in paused)
-    return Paused(what, {"each": [each.result for each in paused]}, mend=paused[0].mend)
+    return Paused(what, {"each": [each.result for each in paused]}, hint=paused[0].hint)
 
 
 class BudgetReached(EdgeDistillError):

@@ -35,13 +35,13 @@ def frame_of(X: Rows, task: Task) -> "DataFrame":  # noqa: N803  # scikit-learn'
         if missing := [name for name in task.inputs if name not in X.columns]:
             raise ArgumentError(
                 f"there is no column {missing[0]!r}; columns are {', '.join(map(str, X.columns))}",
-                mend=f"This task's inputs are {', '.join(task.inputs)}.",
+                hint=f"This task's inputs are {', '.join(task.inputs)}.",
             )
         return X
     if isinstance(X, str | bytes | Mapping) or not isinstance(X, Iterable):
         raise ArgumentError(
             f"rows are a DataFrame, a Series, an array or a list, not {type(X).__name__}",
-            mend="Put a single response into a list.",
+            hint="Put a single response into a list.",
         )
     index = X.index if isinstance(X, pd.Series) else None
     cells = [_cells(row, task) for row in X]
@@ -75,7 +75,7 @@ def values_of(given: Column, X: Rows, what: str) -> list[Any]:  # noqa: N803
     """
     if isinstance(given, str):
         if given not in getattr(X, "columns", ()):
-            raise ArgumentError(f"there is no column {given!r}", where=what, mend="Name one, or give the values.")
+            raise ArgumentError(f"there is no column {given!r}", where=what, hint="Name one, or give the values.")
         given = X[given]
     elif not isinstance(given, Iterable) or isinstance(given, bytes):
         raise ArgumentError(f"it is not a column but {type(given).__name__}", where=what)
@@ -141,7 +141,7 @@ def _cells(row: Any, task: Task) -> tuple[Any, ...]:
     if len(cells) != len(task.inputs):
         raise ArgumentError(
             f"a row has {len(cells)} texts, and this task has {len(task.inputs)} inputs",
-            mend=f"Give a DataFrame with the columns {', '.join(task.inputs)}.",
+            hint=f"Give a DataFrame with the columns {', '.join(task.inputs)}.",
         )
     return cells
 
@@ -154,12 +154,12 @@ def _inputs(given: dict[str, Any], index: object, task: Task) -> dict[str, str]:
             raise ArgumentError(
                 f"{name} is {type(value).__name__}, not text",
                 where=f"row {index!r}",
-                mend="Convert it to str.",
+                hint="Convert it to str.",
             )
     try:
         return inputs_of(given, task)
     except DataError as error:
-        raise ArgumentError(error.what, where=f"row {index!r}", mend=error.mend) from None
+        raise ArgumentError(error.what, where=f"row {index!r}", hint=error.hint) from None
 
 
 def _code(value: Any, place: int, task: Task) -> str:
@@ -167,11 +167,11 @@ def _code(value: Any, place: int, task: Task) -> str:
         value = LABEL_SEPARATOR.join(map(str, value)) or "none"
     if is_missing(value) or not isinstance(value, str) or not value.strip():
         what = "the label is missing" if is_missing(value) or value == "" else f"the label {value!r} is not text"
-        raise ArgumentError(what, where=f"y[{place}]", mend="Leave out rows without a label; labels are text.")
+        raise ArgumentError(what, where=f"y[{place}]", hint="Leave out rows without a label; labels are text.")
     try:
         return canonical_code(value.strip(), task)
     except DataError as error:
-        raise ArgumentError(error.what, where=f"y[{place}]", mend=error.mend) from None
+        raise ArgumentError(error.what, where=f"y[{place}]", hint=error.hint) from None
 
 
 def _group(value: Any) -> str | None:

@@ -75,7 +75,7 @@ def _of_numbers(counts: Counts, labels: Sequence[str], section: MixSection) -> d
     human = _rows(section.human, counts["human"], labels, section)
     teacher = _rows(section.teacher, counts["teacher"], labels, section)
     if not human + teacher:
-        raise ProjectFileError("mix leaves no row to train on", mend="Let mix.human or mix.teacher be above 0.")
+        raise ProjectFileError("mix leaves no row to train on", hint="Let mix.human or mix.teacher be above 0.")
     share = section.synthetic_share
     return {"human": human, "teacher": teacher, "synthetic": round((human + teacher) * share / (1 - share))}
 
@@ -105,7 +105,7 @@ def _refuse_what_is_missing(short: Sequence[Quota], counts: Counts) -> None:
     raise ProjectFileError(
         f"the training set lacks {'; '.join(told)}",
         where="mix",
-        mend="Ask for fewer rows or another share, code or label more, or raise generate.per_label.",
+        hint="Ask for fewer rows or another share, code or label more, or raise generate.per_label.",
     )
 
 

@@ -130,7 +130,7 @@ def test_a_stage_does_not_start_from_outputs_that_no_longer_hold(lesson):
         ("  base_url: http://127.0.0.1:9/v1\n  model: m\n  api_key_env: NO_SUCH_KEY_HERE", "NO_SUCH_KEY_HERE"),
     ],
 )
-def test_a_teacher_that_cannot_be_asked_is_one_line_with_its_mend(tmp_path, teacher, told):
+def test_a_teacher_that_cannot_be_asked_is_one_line_with_its_hint(tmp_path, teacher, told):
     project = write_lesson(tmp_path, "x")
     head, _, tail = project.read_text().partition("teacher:\n")
     project.write_text(f"{head}teacher:\n{teacher}\nstudent:{tail.partition('student:')[2]}")
@@ -149,7 +149,7 @@ def test_a_run_without_a_teacher_trains_on_human_rows(tmp_path):
     assert set(stages["mix"]["by_source_and_label"]) == {"human process", "human outcome"}
 
 
-def test_wrong_data_is_one_line_with_file_row_and_mend(tmp_path):
+def test_wrong_data_is_one_line_with_file_row_and_hint(tmp_path):
     project = write_lesson(tmp_path, "http://127.0.0.1:9/v1")
     human = tmp_path / "human.csv"
     human.write_text(human.read_text() + "r900,fine,Process\n")
@@ -194,7 +194,7 @@ def test_a_bundle_that_is_done_is_signed_and_what_a_push_would_send_is_listed(le
     assert (bundle / "bundle.json.sig").exists()
 
 
-def test_a_push_without_a_token_is_one_line_with_its_mend(lesson, monkeypatch):
+def test_a_push_without_a_token_is_one_line_with_its_hint(lesson, monkeypatch):
     project, _, _ = lesson
     monkeypatch.delenv("HF_TOKEN", raising=False)
     told = command("edgedistill", "export", project, "--push", "school/praise", expect=2).stderr

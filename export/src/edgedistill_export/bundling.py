@@ -151,7 +151,7 @@ def export_bundle(
     inputs = [_inputs(row, plan.task, number) for number, row in enumerate(rows, start=1)]
     if not inputs:
         raise ExportFailed(
-            "there is no validation row to check the export with", mend="Give the validation split some rows."
+            "there is no validation row to check the export with", hint="Give the validation split some rows."
         )
     student = Checkpoint.load(checkpoint, plan.task, plan.max_tokens)
     reference = finite_logits(student, inputs)
@@ -192,7 +192,7 @@ def _inputs(row: Mapping[str, str], task: Task, number: int) -> dict[str, str]:
     try:
         return inputs_of(row, task)
     except DataError as error:
-        raise DataError(error.what, where=f"validation row {number}", mend=error.mend) from None
+        raise DataError(error.what, where=f"validation row {number}", hint=error.hint) from None
 
 
 def _batch_invariant(student: Checkpoint, plan: ExportPlan, rows: Rows, graph: Path) -> bool:

@@ -114,11 +114,11 @@ class Checkpoint:
 
 def _expect_files(folder: Path) -> None:
     if not folder.is_dir():
-        raise CheckpointError("there is no such folder", where=str(folder), mend=_RETRAIN)
+        raise CheckpointError("there is no such folder", where=str(folder), hint=_RETRAIN)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         if not (folder / name).is_file():
             raise CheckpointError(
-                f"{name} is missing", where=str(folder), mend="Save the model and its fast tokenizer into one folder."
+                f"{name} is missing", where=str(folder), hint="Save the model and its fast tokenizer into one folder."
             )
     if (folder / "model.safetensors").is_file():
         return
@@ -126,15 +126,15 @@ def _expect_files(folder: Path) -> None:
         raise CheckpointError(
             "the weights are pickled; a pickle can run code, so it is not read",
             where=str(folder),
-            mend="Save the model again with save_pretrained(folder, safe_serialization=True).",
+            hint="Save the model again with save_pretrained(folder, safe_serialization=True).",
         )
     if (folder / "model.safetensors.index.json").is_file():
         raise CheckpointError(
             "the weights are in several files",
             where=str(folder),
-            mend='Save the model again with save_pretrained(folder, max_shard_size="50GB").',
+            hint='Save the model again with save_pretrained(folder, max_shard_size="50GB").',
         )
-    raise CheckpointError("model.safetensors is missing", where=str(folder), mend=_RETRAIN)
+    raise CheckpointError("model.safetensors is missing", where=str(folder), hint=_RETRAIN)
 
 
 def _config(folder: Path, task: Task) -> dict[str, Any]:
@@ -142,25 +142,25 @@ def _config(folder: Path, task: Task) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):
-            raise CheckpointError("it is no JSON object", where=where, mend=_RETRAIN)
+            raise CheckpointError("it is no JSON object", where=where, hint=_RETRAIN)
         named = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"it cannot be read ({error})", where=where, mend=_RETRAIN) from error
+        raise CheckpointError(f"it cannot be read ({error})", where=where, hint=_RETRAIN) from error
     if not any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
-        raise CheckpointError("the model is no sequence classifier", where=where, mend=_RETRAIN)
+        raise CheckpointError("the model is no sequence classifier", where=where, hint=_RETRAIN)
     if named != dict(enumerate(task.names)):
         labels = ", ".join(named[index] for index in sorted(named)) or "none"
         raise CheckpointError(
             f"the model's labels are {labels}; the task's are {', '.join(task.names)}",
             where=where,
-            mend="They must be the same, in the same order. Was the codebook changed after training? Train again.",
+            hint="They must be the same, in the same order. Was the codebook changed after training? Train again.",
         )
     problem = _PROBLEMS[task.kind]
     if config.get("problem_type") not in (problem, None):
         raise CheckpointError(
             f"the model was trained for {config['problem_type']}; a {task.kind} task needs {problem}",
             where=where,
-            mend=_RETRAIN,
+            hint=_RETRAIN,
         )
     return config | {
         "id2label": {str(i): name for i, name in enumerate(task.names)},
@@ -180,7 +180,7 @@ def _model(folder: Path) -> Any:
     if loading["missing_keys"] or loading["mismatched_keys"]:
         missing = ", ".join(sorted(str(key) for key in (*loading["missing_keys"], *loading["mismatched_keys"])))
         raise CheckpointError(
-            f"the weights do not fill the model: {missing}", where=str(folder / "model.safetensors"), mend=_RETRAIN
+            f"the weights do not fill the model: {missing}", where=str(folder / "model.safetensors"), hint=_RETRAIN
         )
     return model.float().eval()
 
@@ -190,7 +190,7 @@ def _encoder(folder: Path, max_tokens: int) -> Encoder:
         encoder = Encoder(folder / "tokenizer.json", max_tokens)
     except Exception as error:  # tokenizers raises a bare Exception for a file it cannot read
         raise CheckpointError(
-            f"it is no tokenizer ({_first_line(error)})", where=str(folder / "tokenizer.json"), mend=_RETRAIN
+            f"it is no tokenizer ({_first_line(error)})", where=str(folder / "tokenizer.json"), hint=_RETRAIN
         ) from error
     if encoder.room < 1:
         raise CheckpointError(f"max_tokens = {max_tokens} leaves no room for a response", where=str(folder))
@@ -205,7 +205,7 @@ def _expect_vocabulary(checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"its token ids go up to {highest}; the model knows {known} tokens",
             where=str(file),
-            mend="The tokenizer is not this model's. " + _RETRAIN,
+            hint="The tokenizer is not this model's. " + _RETRAIN,
         )
 
 
@@ -219,7 +219,7 @@ def _expect_room(checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"the model cannot read max_tokens = {checkpoint.encoder.max_tokens} tokens",
             where=str(checkpoint.folder),
-            mend=f"Choose a max_tokens below the model's positions (max_position_embeddings: {positions}).",
+            hint=f"Choose a max_tokens below the model's positions (max_position_embeddings: {positions}).",
         ) from error
 
 

@@ -63,7 +63,7 @@ def finite_logits(student: Checkpoint, rows: Rows) -> Logits:
         raise ExportFailed(
             "the student gives scores that are no numbers",
             where=str(student.folder),
-            mend="Its training diverged; train again with a lower learning rate.",
+            hint="Its training diverged; train again with a lower learning rate.",
         )
     return logits
 
@@ -80,7 +80,7 @@ def converted_form(
     try:
         fp32 = graph_logits(file, served.encoder, rows)
     except (BundleError, ScoringFailed) as error:
-        raise ExportFailed(f"the ONNX fp32 graph cannot score ({error})", mend="Choose another backbone.") from error
+        raise ExportFailed(f"the ONNX fp32 graph cannot score ({error})", hint="Choose another backbone.") from error
     step = hop(("PyTorch", "ONNX fp32"), reference, fp32, readout)
     check_conversion(step)
     return Forms({"fp32": (file, fp32)}, (step,))

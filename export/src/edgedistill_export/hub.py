@@ -61,7 +61,7 @@ def plan_push(bundle: Bundle, repo: str, *, public: bool = False) -> PushPlan:
     except HFValidationError:
         raise PushFailed(
             f"{repo[:100]!r} cannot be a repository's name",
-            mend="Give OWNER/NAME, of letters, digits, dots and dashes.",
+            hint="Give OWNER/NAME, of letters, digits, dots and dashes.",
         ) from None
     signature = [SIGNATURE_FILE] if bundle.signature != "none" else []
     names = sorted([MANIFEST_FILE, *signature, *bundle.manifest.files])
@@ -84,7 +84,7 @@ def push(plan: PushPlan, token: str | None, *, endpoint: str | None = None) -> s
         PushFailed: There is no token, the Hub refuses it, or it cannot be reached; nothing was committed.
     """
     if not token:
-        raise PushFailed("there is no token for the Hub", mend="Put one that may write into the variable HF_TOKEN.")
+        raise PushFailed("there is no token for the Hub", hint="Put one that may write into the variable HF_TOKEN.")
     api = HfApi(endpoint=endpoint, token=token)
     additions = [CommitOperationAdd(name, plan.folder / name) for name, _ in plan.files]
     disable_progress_bars()
@@ -95,10 +95,10 @@ def push(plan: PushPlan, token: str | None, *, endpoint: str | None = None) -> s
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "no status")
         raise PushFailed(
-            f"the Hub answered {status}", where=plan.repo, mend="Is the token allowed to write to this repository?"
+            f"the Hub answered {status}", where=plan.repo, hint="Is the token allowed to write to this repository?"
         ) from None
     except Exception as error:  # huggingface_hub lets the errors of its HTTP client through, of requests or httpx
         raise PushFailed(
-            f"the Hub cannot be reached ({type(error).__name__})", where=plan.repo, mend="Try again later."
+            f"the Hub cannot be reached ({type(error).__name__})", where=plan.repo, hint="Try again later."
         ) from error
     return str(commit.commit_url)

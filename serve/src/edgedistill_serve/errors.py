@@ -1,4 +1,4 @@
-"""What can go wrong while scoring, each with the place and the mend.
+"""What can go wrong while scoring, each with the place and the fix.
 
     EdgeDistillError                  root of every error that EdgeDistill raises on purpose
     ├── DataError                     an input file or row that cannot be used
@@ -30,21 +30,21 @@ from typing import Self
 
 
 class EdgeDistillError(Exception):
-    """Root of the tree: what happened, where, and what mends it.
+    """Root of the tree: what happened, where, and what fixes it.
 
     Args:
         what: One plain sentence part, no full stop at its end.
         where: File, row, key or address, such as ``human.csv, row 7``.
-        mend: What the reader can do about it.
+        hint: What the reader can do about it.
     """
 
     exit_code = 2
     """The process exit code of a command that ends with this error."""
 
-    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
-        self.what, self.where, self.mend = what, where, mend
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        self.what, self.where, self.hint = what, where, hint
         told = ": ".join(part for part in (where, what) if part)
-        super().__init__(f"{told}{' ' if told.endswith('?') else '. '}{mend}" if mend else told)
+        super().__init__(f"{told}{' ' if told.endswith('?') else '. '}{hint}" if hint else told)
 
     def anew(self) -> Self:
         """Return an equal error that was not raised yet.
@@ -52,7 +52,7 @@ class EdgeDistillError(Exception):
         One that was raised holds the frames that it passed, with the texts in them; kept in one of these frames, it
         would hold them until a collection of garbage.
         """
-        return type(self)(self.what, where=self.where, mend=self.mend)
+        return type(self)(self.what, where=self.where, hint=self.hint)
 
 
 class DataError(EdgeDistillError):

@@ -119,7 +119,7 @@ def agreement(
     check_lengths(reference, coded=coded)
     check_groups(len(reference), groups, resamples)
     if positive is not None and positive not in task.names:
-        raise DataError(f"the task has no label {positive!r}", mend=f"Its labels: {', '.join(task.names)}.")
+        raise DataError(f"the task has no label {positive!r}", hint=f"Its labels: {', '.join(task.names)}.")
     if task.kind == "multilabel":
         sets = held_labels(reference, task, "reference"), held_labels(coded, task, "coded")
         found = set_agreement(*sets, task, groups, positive, resamples, seed)
@@ -131,7 +131,7 @@ def agreement(
 def _task_of(*codings: Sequence[str]) -> Task:
     found = {label for coding in codings for label in coding}
     if not all(isinstance(label, str) for label in found):
-        raise DataError("a label is not text", mend="Leave out rows without a label; write numbers as text.")
+        raise DataError("a label is not text", hint="Leave out rows without a label; write numbers as text.")
     return Task("nominal", tuple(map(Label, sorted(found))), ("response",))
 
 

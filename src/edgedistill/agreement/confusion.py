@@ -153,7 +153,7 @@ def check_groups(rows: int, groups: Sequence[str] | None, resamples: int) -> Non
     if groups is not None and len(groups) != rows:
         raise DataError(f"{rows} rows come with {len(groups)} groups")
     if resamples < 1:
-        raise DataError(f"{resamples} resamples give no interval", mend="Ask for 1 or more; 2000 is usual.")
+        raise DataError(f"{resamples} resamples give no interval", hint="Ask for 1 or more; 2000 is usual.")
 
 
 def indices(coding: Sequence[str], task: Task, name: str) -> Counts:
@@ -173,6 +173,6 @@ def indices(coding: Sequence[str], task: Task, name: str) -> Counts:
             raise DataError(
                 f"the task has no label {label!r}",
                 where=f"{name} label {row}",
-                mend=f"Its labels: {', '.join(task.names)}.",
+                hint=f"Its labels: {', '.join(task.names)}.",
             )
     return np.array([places[label] for label in coding], dtype=np.int64)

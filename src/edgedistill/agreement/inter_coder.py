@@ -183,7 +183,7 @@ def ceiling(
         DataError: Fewer than two coders; a label that the task does not have.
     """
     if len(codings) < 2:
-        raise DataError("a ceiling takes two human coders", mend="Name the columns of both.")
+        raise DataError("a ceiling takes two human coders", hint="Name the columns of both.")
     between = agreement_between(codings, task)
     drawing: dict[str, Any] = {"resamples": resamples, "seed": seed}
     pairs = []

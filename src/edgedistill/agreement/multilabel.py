@@ -62,7 +62,7 @@ def held_labels(coding: Sequence[str], task: Task, name: str) -> Held:
         try:
             held[row, [places[label] for label in split_labels(code, task)]] = True
         except DataError as error:
-            raise DataError(error.what, where=f"{name} label {row + 1}", mend=error.mend) from None
+            raise DataError(error.what, where=f"{name} label {row + 1}", hint=error.hint) from None
     return held
 
 

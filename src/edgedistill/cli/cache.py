@@ -30,14 +30,14 @@ def _folder(where: Path, *, must_exist: bool = True) -> Path:
         if len(folders) > 1:
             told = ", ".join(sorted(str(folder) for folder in folders))
             raise ProjectFileError(
-                f"its teachers have several caches: {told}", where=str(where), mend="Name one of these folders."
+                f"its teachers have several caches: {told}", where=str(where), hint="Name one of these folders."
             )
         folder = folders.pop()
     if must_exist and not (folder / "cache.db").is_file():
         raise DataError(
             "there is no cache yet",
             where=str(folder),
-            mend="`edgedistill label` or `edgedistill cache import` makes it.",
+            hint="`edgedistill label` or `edgedistill cache import` makes it.",
         )
     return folder
 
@@ -106,7 +106,7 @@ def import_answers(where: Where, file: Lines, as_json: AsJson = False) -> None:
         raise DataError(
             f"{len(done.bad)} lines are no answers; the others are imported",
             where=f"{file}, line {done.bad[0].line}",
-            mend="Export the file again from the cache that it came from.",
+            hint="Export the file again from the cache that it came from.",
         )
 
 
@@ -155,5 +155,5 @@ def verify(
         raise CacheDamaged(
             f"{len(found.damaged)} answers are damaged",
             where=str(folder),
-            mend="`edgedistill cache verify --repair` drops them; they are then asked for again.",
+            hint="`edgedistill cache verify --repair` drops them; they are then asked for again.",
         )

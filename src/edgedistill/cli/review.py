@@ -86,7 +86,7 @@ def merge(
         raise DataError(
             f"{len(merging.faults)} rows are wrong and {len(missing)} have no code; nothing was merged",
             where=coded.name,
-            mend="Mend them, or leave rows without a code for later: --skip-uncoded.",
+            hint="Fix them, or leave rows without a code for later: --skip-uncoded.",
         )
     done = merge_codes(project, merging)
     waiting = f", {len(done.uncoded)} without a code" if done.uncoded else ""

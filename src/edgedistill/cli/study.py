@@ -61,7 +61,7 @@ def _study(path: Path, kind: Kind, terminal: Terminal, *, offline: bool) -> None
         raise RunError(
             f"{report.failed} runs failed, the others are done",
             where=str(report.folder / "runs.csv"),
-            mend="Its column not_run says why; the same command tries them again.",
+            hint="Its column not_run says why; the same command tries them again.",
         )
 
 

@@ -47,7 +47,7 @@ def read_records(project: Project) -> Records:
     """Read a project's files.
 
     Raises:
-        DataError: A file or a row cannot be used; the message names file, row and mend.
+        DataError: A file or a row cannot be used; the message names file, row and fix.
     """
     data = project.data
     columns = _columns(project)
@@ -78,7 +78,7 @@ def read_responses(project: Project, file: Path, splits: Splits) -> Reading[Resp
         splits: The human-coded rows.
 
     Raises:
-        DataError: The file or a row cannot be used; the message names file, row and mend.
+        DataError: The file or a row cannot be used; the message names file, row and fix.
     """
     return _apart(read_uncoded(file.name, read_rows(project.folder / file), _columns(project)), splits)
 
@@ -95,7 +95,7 @@ def read_population(project: Project, file: Path, splits: Splits) -> Population:
         splits: The human-coded rows.
 
     Raises:
-        DataError: The file or a row cannot be used, or none can be counted; the message names file, row and mend.
+        DataError: The file or a row cannot be used, or none can be counted; the message names file, row and fix.
     """
     uncoded = read_uncoded(file.name, read_rows(project.folder / file), _columns(project))
     if not uncoded.rows:
@@ -103,7 +103,7 @@ def read_population(project: Project, file: Path, splits: Splits) -> Population:
         raise DataError(
             f"none of its {uncoded.read} rows can be counted ({reasons})",
             where=file.name,
-            mend="Name another file in evaluation.population, or leave the key out.",
+            hint="Name another file in evaluation.population, or leave the key out.",
         )
     coded = [row for rows in (splits.train, splits.validation, splits.test) for row in rows]
     ids = {row.response.id: row.response for row in coded}
@@ -174,7 +174,7 @@ def _expect_same(twin: Response, response: Response) -> None:
         raise DataError(
             f"the id {response.id!r} stands in {twin.place} already, with another text",
             where=response.place,
-            mend="Ids are unique over both files.",
+            hint="Ids are unique over both files.",
         )
 
 

@@ -58,7 +58,7 @@ def split_rows(file: str, rows: Sequence[SplitCode], section: SplitSection, task
             raise DataError(
                 f"the {name} split is empty",
                 where=file,
-                mend="Code more rows, change data.split, or give rows of every split in the split column.",
+                hint="Code more rows, change data.split, or give rows of every split in the split column.",
             )
         if absent := sorted(known - {label for row in side for label in labels[row.response.id]}):
             notes.append(f"no {name} row has the label {', '.join(absent)}")

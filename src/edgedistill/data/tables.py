@@ -64,10 +64,10 @@ class _Problems:
     def add(self, row: int, what: str) -> None:
         self.found.append(f"row {row}: {what}")
 
-    def settle(self, mend: str) -> None:
+    def settle(self, hint: str) -> None:
         if self.found:
             more = f"; and {len(self.found) - _SHOWN} more" if len(self.found) > _SHOWN else ""
-            raise DataError("; ".join(self.found[:_SHOWN]) + more, where=self.file, mend=mend)
+            raise DataError("; ".join(self.found[:_SHOWN]) + more, where=self.file, hint=hint)
 
 
 def folded(text: str) -> str:
@@ -96,7 +96,7 @@ def read_coded(file: str, rows: Iterable[Row], columns: Columns) -> Reading[Spli
         raise DataError(
             f"every coded row has the label {labels.pop()!r}" if labels else "no row is coded",
             where=file,
-            mend="A student needs human codes of at least two labels.",
+            hint="A student needs human codes of at least two labels.",
         )
     return reading
 
@@ -137,7 +137,7 @@ def _read_labelled(file: str, rows: Iterable[Row], columns: Columns) -> Reading[
         traits = {trait: row.values[trait].strip() for trait in columns.traits}
         used.append(SplitCode(CodedResponse(response, label, codes, traits), split))
     between = f", with a {LABEL_SEPARATOR!r} between those of one row" if columns.task.kind == "multilabel" else ""
-    problems.settle(f"Mend these rows; labels stand in the project file{between}.")
+    problems.settle(f"Fix these rows; labels stand in the project file{between}.")
     return Reading(file, read, tuple(used), tuple(aside))
 
 
@@ -183,7 +183,7 @@ def _require(file: str, row: Row, names: Iterable[str]) -> None:
             raise DataError(
                 f"there is no column {name!r}; its columns are {', '.join(row.values)}",
                 where=f"{file}, row {row.row}",
-                mend=f"Is {near[0]!r} meant? Rename it to {name!r}." if near else f"Add the column {name!r}.",
+                hint=f"Is {near[0]!r} meant? Rename it to {name!r}." if near else f"Add the column {name!r}.",
             )
 
 

@@ -209,7 +209,7 @@ def canonical_code(text: str, task: Task) -> str:
     if task.kind == "multilabel":
         return join_labels(split_labels(text, task), task)
     if text not in task.names:
-        raise DataError(f"the task has no label {text!r}", mend=f"Its labels: {', '.join(task.names)}.")
+        raise DataError(f"the task has no label {text!r}", hint=f"Its labels: {', '.join(task.names)}.")
     return text
 
 

@@ -155,7 +155,7 @@ def _require(name: str, row: Row) -> None:
             raise DataError(
                 f"there is no column {column!r}; its columns are {', '.join(row.values)}",
                 where=f"{name}, row {row.row}",
-                mend="`edgedistill review sheet` writes a sheet; code it without changing its columns.",
+                hint="`edgedistill review sheet` writes a sheet; code it without changing its columns.",
             )
 
 
@@ -219,7 +219,7 @@ def write_sheet(
         BundleError: The bundle cannot be used.
     """
     if out.exists():
-        raise DataError("is there already", where=str(out), mend="Give the sheet another name: it may hold codes.")
+        raise DataError("is there already", where=str(out), hint="Give the sheet another name: it may hold codes.")
     candidates, set_aside = _candidates(project, records, responses)
     scored = list(zip(candidates, _scorer(project).score([dict(row.inputs) for row in candidates]), strict=True))
     to_people = [(row, score) for row, score in scored if score.decision == "review"]
@@ -227,7 +227,7 @@ def write_sheet(
         raise DataError(
             f"the bundle's rule sends none of {len(scored)} responses to a person",
             where=str(project.path),
-            mend="Give the section review an aim, then run evaluate and export again."
+            hint="Give the section review an aim, then run evaluate and export again."
             if project.review is None
             else "There is nothing to code.",
         )
@@ -288,7 +288,7 @@ def _reviewed(project: Project) -> Path:
         raise ProjectFileError(
             "the key data.reviewed is missing, which names the file that reviewed codes go to",
             where=str(project.path),
-            mend="Add `reviewed: reviewed.csv` to the section data.",
+            hint="Add `reviewed: reviewed.csv` to the section data.",
         )
     return project.data.reviewed
 
@@ -302,7 +302,7 @@ def _candidates(project: Project, records: Records, file: Path | None) -> tuple[
         raise DataError(
             "the project has no uncoded responses",
             where=str(project.path),
-            mend="Name a file of them: --responses FILE, or data.unlabelled in the project file.",
+            hint="Name a file of them: --responses FILE, or data.unlabelled in the project file.",
         )
     name = project.data.unlabelled.name
     return records.unlabelled, dict(Counter(row.reason for row in records.set_aside if row.file == name))
@@ -311,13 +311,13 @@ def _candidates(project: Project, records: Records, file: Path | None) -> tuple[
 def _scorer(project: Project) -> Scorer:
     folder = project.run_folder / "bundle"
     if not folder.is_dir():
-        raise RunError("there is no bundle yet", where=str(folder), mend="`edgedistill run PROJECT` makes it.")
+        raise RunError("there is no bundle yet", where=str(folder), hint="`edgedistill run PROJECT` makes it.")
     bundle = Bundle.load(folder)
     if bundle.task != project.task.task:
         raise RunError(
             "the bundle was made with another codebook",
             where=str(folder),
-            mend="`edgedistill run PROJECT` makes it anew.",
+            hint="`edgedistill run PROJECT` makes it anew.",
         )
     return Scorer(bundle)
 

@@ -217,7 +217,7 @@ def _keep_kappa(
     note = (
         f"No part of the {len(certainties)} readable validation rows has a kappa whose interval stays at "
         f"{aim.at_least:g} or above (the best lower end is {best:.2f}), so every response goes to a person. Code more "
-        "validation rows, mend the student, or aim lower."
+        "validation rows, fix the student, or aim lower."
     )
     certain = int((certainties == 1).sum())
     if certain:

@@ -150,7 +150,7 @@ def _recall_failures(still_open: list[_Asked], failures: Mapping[str, Failure]) 
         raise AnswersMissing(
             f"{len(missing)} requests for samples are not in the cache, of the labels "
             f"{', '.join(dict.fromkeys(missing))}",
-            mend="Run once without --offline, or import the answers with `edgedistill cache import`.",
+            hint="Run once without --offline, or import the answers with `edgedistill cache import`.",
         )
 
 

@@ -71,7 +71,7 @@ def plan_calls(seeds: TrainRows, codebook: Codebook, section: GenerateSection) -
         raise ProjectFileError(
             "every human train row repeats a validation or test row, so that none can be shown",
             where="generate",
-            mend="Code more responses.",
+            hint="Code more responses.",
         )
     names = [name for name in codebook.inputs if name != "response"]
     contexts = sorted({tuple(row.response.inputs[name] for name in names) for row in seeds})
@@ -107,7 +107,7 @@ def _require(of_label: Sequence[CodedResponse], label: str, wanted: int) -> None
         raise ProjectFileError(
             f"{wanted} examples of the label {label!r} are wanted, and {len(of_label)} human train rows can be shown",
             where="generate.examples_per_prompt",
-            mend="Lower it, or code more responses of this label; rows that repeat a validation or test row are never "
+            hint="Lower it, or code more responses of this label; rows that repeat a validation or test row are never "
             "shown.",
         )
 

@@ -46,7 +46,7 @@ def check_browser(run: Run, scores: Scores = browser_scores) -> dict[str, Any]:
             f"the browser changes the label of {hop.flips} of {hop.rows} validation rows ({hop.flip_rate:.2%}; "
             f"export.max_flip_rate allows {allowed:.2%})",
             where=bundle.manifest.name,
-            mend="No page was written. Serve fp32, or another int8 recipe: edgedistill export --tune.",
+            hint="No page was written. Serve fp32, or another int8 recipe: edgedistill export --tune.",
         )
     ids = [row.response.id for row in test]
     groups = groups_of([row.response.group for row in test])

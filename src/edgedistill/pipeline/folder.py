@@ -58,7 +58,7 @@ class RunFolder:
             raise RunError(
                 f"cannot be written ({error.strerror})",
                 where=str(self.path / name),
-                mend="Give the run folder room and write permission.",
+                hint="Give the run folder room and write permission.",
             ) from None
 
     def write_csv(self, name: str, lines: Iterable[Sequence[object]]) -> None:
@@ -77,7 +77,7 @@ class RunFolder:
             return json.loads((self.path / name).read_text("utf-8"))
         except (OSError, ValueError):
             raise RunError(
-                "is missing or damaged", where=str(self.path / name), mend="`edgedistill run PROJECT` writes it anew."
+                "is missing or damaged", where=str(self.path / name), hint="`edgedistill run PROJECT` writes it anew."
             ) from None
 
     @property

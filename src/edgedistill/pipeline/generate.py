@@ -98,7 +98,7 @@ def read_synthetic(folder: RunFolder) -> tuple[MixtureRow, ...]:
 def _section(run: Run) -> GenerateSection:
     if run.project.generate is None:
         raise ProjectFileError(
-            "nothing is to be generated", where=str(run.project.path), mend="Add the section generate."
+            "nothing is to be generated", where=str(run.project.path), hint="Add the section generate."
         )
     return run.project.generate
 

@@ -49,7 +49,7 @@ def _mixture(folder: RunFolder, run: Run) -> tuple[MixtureRow, ...]:
         raise RunError(
             "is missing, or of no such project",
             where=str(folder / MIXTURE),
-            mend="Let evaluation.human_trained name the run folder of a project with the same task and human rows.",
+            hint="Let evaluation.human_trained name the run folder of a project with the same task and human rows.",
         ) from None
 
 
@@ -60,12 +60,12 @@ def _expect_human_rows(mixture: tuple[MixtureRow, ...], folder: RunFolder, run: 
         raise RunError(
             f"the student learnt from other rows than human ones too ({told})",
             where=where,
-            mend="Train it with `mix: {human: all, teacher: 0}`.",
+            hint="Train it with `mix: {human: all, teacher: 0}`.",
         )
     train = {row.response.id: row.response.inputs for row in run.records.splits.train}
     if strange := [row.id for row in mixture if train.get(row.id) != row.inputs]:
         raise RunError(
             f"the student learnt from {len(strange)} rows that are no train rows here, such as {strange[0]}",
             where=where,
-            mend="Train it on the same human file with the same split, so that it has seen no test row.",
+            hint="Train it on the same human file with the same split, so that it has seen no test row.",
         )

@@ -65,7 +65,7 @@ def read_labels_file(path: Path) -> tuple[TeacherLabel, ...]:
             raise DataError(
                 "is no label",
                 where=f"{path}, line {number}",
-                mend="A line is an object with id, label, consistency, shares, votes and teacher.",
+                hint="A line is an object with id, label, consistency, shares, votes and teacher.",
             ) from None
     return tuple(labels)
 

@@ -59,5 +59,5 @@ def _found(run: Run, ident: str) -> tuple[Response, tuple[Response, ...]]:
     raise DataError(
         f"no response that is used has the id {ident!r}",
         where=str(run.project.path),
-        mend="Ids stand in the column id; `set_aside.csv` in the run folder names the rows that are not used.",
+        hint="Ids stand in the column id; `set_aside.csv` in the run folder names the rows that are not used.",
     )

@@ -48,7 +48,7 @@ class Run:
             raise ProjectFileError(
                 "there is no teacher",
                 where=str(self.project.path),
-                mend="Add the section teacher, or leave this stage out.",
+                hint="Add the section teacher, or leave this stage out.",
             )
         return self.project.panel
 

@@ -213,7 +213,7 @@ def run_stage(run: Run, name: str, *, told: Callable[[Step], None] = lambda _: N
             raise RunError(
                 f"{earlier.name} is not done for the project as it stands",
                 where=name,
-                mend=f"Run `edgedistill {earlier.name} {run.project.path.name}`, or `edgedistill run`.",
+                hint=f"Run `edgedistill {earlier.name} {run.project.path.name}`, or `edgedistill run`.",
             )
         if earlier.name == "gate":
             _pass_gate(run)
@@ -266,7 +266,7 @@ def _pass_gate(run: Run) -> None:
             _refusal(each, f"{each['teacher']}'s" if len(verdicts) > 1 else "the teacher's") for each in verdicts
         ),
         where="gate",
-        mend="Mend the codebook, choose another teacher, code more validation rows, or go on with --accept-teacher.",
+        hint="Fix the codebook, choose another teacher, code more validation rows, or go on with --accept-teacher.",
     )
 
 
@@ -289,7 +289,7 @@ def _last(project: Project, name: str) -> int:
     names = [stage.name for stage in _wanted(project)]
     if name not in names:
         raise RunError(
-            f"this project has no stage {name!r}", where=str(project.path), mend=f"It has {', '.join(names)}."
+            f"this project has no stage {name!r}", where=str(project.path), hint=f"It has {', '.join(names)}."
         )
     return names.index(name)
 

@@ -1,4 +1,4 @@
-"""Reading a project file: YAML, strictly, every error with its key and its mend."""
+"""Reading a project file: YAML, strictly, every error with its key and its fix."""
 
 import difflib
 import re
@@ -67,18 +67,18 @@ def read_project(path: Path) -> Project:
     return read_checked(path, Project, "`edgedistill init NAME` writes a new one.")
 
 
-def read_checked(path: Path, model: type[M], mend: str) -> M:
+def read_checked(path: Path, model: type[M], hint: str) -> M:
     """Read a YAML file whose keys are a model's; the model's own key `path` is filled in.
 
     Args:
         path: The file.
         model: What it holds.
-        mend: What helps where there is no such file.
+        hint: What helps where there is no such file.
 
     Raises:
         ProjectFileError: As `read_project`.
     """
-    given = read_yaml(path, mend)
+    given = read_yaml(path, hint)
     if not isinstance(given, dict) or "path" in given:
         keys = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
         raise ProjectFileError(f"holds no {model.__name__.lower()}: its first keys are {keys}", where=str(path))
@@ -105,7 +105,7 @@ def checked_section(model: type[M], given: Mapping[str, Any], where: str) -> M:
         raise ArgumentError(_told(error, model), where=where) from None
 
 
-def read_yaml(path: Path, mend: str) -> Any:
+def read_yaml(path: Path, hint: str) -> Any:
     """Read a YAML 1.2 file.
 
     Numbers and truth values are those of YAML 1.2: `010` is 10, `2e-5` a number, and `yes`, `no`, `on` and dates are
@@ -122,9 +122,9 @@ def read_yaml(path: Path, mend: str) -> Any:
         text = path.read_text("utf-8-sig")
         return yaml.load(text)
     except OSError as error:
-        raise ProjectFileError(f"cannot be read ({error.strerror})", where=str(path), mend=mend) from None
+        raise ProjectFileError(f"cannot be read ({error.strerror})", where=str(path), hint=hint) from None
     except UnicodeDecodeError as error:
-        raise ProjectFileError(f"byte {error.start} is not UTF-8", where=str(path), mend="Save it as UTF-8.") from None
+        raise ProjectFileError(f"byte {error.start} is not UTF-8", where=str(path), hint="Save it as UTF-8.") from None
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ProjectFileError(f"{error.problem}", where=f"{path}{line}") from None

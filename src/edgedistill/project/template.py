@@ -118,11 +118,11 @@ def start_project(folder: Path) -> tuple[Path, ...]:
     ):
         raise ProjectFileError(
             f"{name!r} cannot be a project's name",
-            mend="Use letters, digits, dots and dashes, a letter or digit first.",
+            hint="Use letters, digits, dots and dashes, a letter or digit first.",
         )
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ProjectFileError("is there already", where=str(folder), mend="Give another name.")
+            raise ProjectFileError("is there already", where=str(folder), hint="Give another name.")
         folder.mkdir(parents=True, exist_ok=True)
         files = {folder / "project.yaml": PROJECT.format(name=name), folder / "human.csv": HUMAN}
         for path, text in files.items():

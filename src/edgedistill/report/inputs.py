@@ -155,7 +155,7 @@ def read_material(
     Args:
         folder: The run folder.
         name: The project's name.
-        project_file: Its file's name, for the commands that mend.
+        project_file: Its file's name, for the commands that fix.
         definitions: By label, in codebook order.
         instructions: The codebook's text.
         examples: How many wrongly coded responses are shown with their texts.
@@ -166,21 +166,21 @@ def read_material(
         RunError: A file is missing that must be there, or one is damaged or of another version.
     """
     evaluation = read_evaluation(folder, project_file)
-    scores = _scores(folder / "test_scores.csv", evaluation, _mend("evaluate", project_file))
+    scores = _scores(folder / "test_scores.csv", evaluation, _hint("evaluate", project_file))
     return Material(
         name=name,
         project_file=project_file,
         definitions=definitions,
         instructions=instructions,
         evaluation=evaluation,
-        gate=_optional(folder / "gate.json", Gate, _mend("gate", project_file)),
-        journal=_decoded(folder / "run.json", Journal, _mend("run", project_file)),
+        gate=_optional(folder / "gate.json", Gate, _hint("gate", project_file)),
+        journal=_decoded(folder / "run.json", Journal, _hint("run", project_file)),
         scores=scores,
-        votes=_votes(folder / "labels.jsonl", _mend("label", project_file)),
-        trials=_optional_table(folder / "trials.csv", _mend("train", project_file)),
-        generation=_optional(folder / "generation.json", dict[str, Any], _mend("generate", project_file)),
-        shrinking=_optional(folder / "shrinking.json", dict[str, Any], _mend("train", project_file)),
-        bundle=_bundle(folder, _mend("export", project_file)),
+        votes=_votes(folder / "labels.jsonl", _hint("label", project_file)),
+        trials=_optional_table(folder / "trials.csv", _hint("train", project_file)),
+        generation=_optional(folder / "generation.json", dict[str, Any], _hint("generate", project_file)),
+        shrinking=_optional(folder / "shrinking.json", dict[str, Any], _hint("train", project_file)),
+        bundle=_bundle(folder, _hint("export", project_file)),
         examples=examples,
         texts=(texts or {}) if examples else {},
         study=_study(study) if study else (),
@@ -195,15 +195,15 @@ def read_evaluation(folder: Path, project_file: str) -> Evaluation:
     Raises:
         RunError: It is missing, damaged, or of another version.
     """
-    path, mend = folder / "evaluation.json", _mend("evaluate", project_file)
+    path, hint = folder / "evaluation.json", _hint("evaluate", project_file)
     if not path.exists():
-        raise RunError("evaluate is not done: there are no figures to report", where=str(path), mend=mend)
-    evaluation = _decoded(path, Evaluation, mend)
+        raise RunError("evaluate is not done: there are no figures to report", where=str(path), hint=hint)
+    evaluation = _decoded(path, Evaluation, hint)
     if evaluation.schema_version != _SCHEMA:
-        raise RunError(f"is of version {evaluation.schema_version}, not {_SCHEMA}", where=str(path), mend=mend)
+        raise RunError(f"is of version {evaluation.schema_version}, not {_SCHEMA}", where=str(path), hint=hint)
     if "student" not in evaluation.agreement:
-        raise RunError("says nothing of the student", where=str(path), mend=mend)
-    after = _optional(folder / "chain.json", list[Hop], _mend("export", project_file))
+        raise RunError("says nothing of the student", where=str(path), hint=hint)
+    after = _optional(folder / "chain.json", list[Hop], _hint("export", project_file))
     exported = any(hop.before == _STUDENT for hop in evaluation.chain)
     if after is None or not exported:
         return evaluation
@@ -211,74 +211,74 @@ def read_evaluation(folder: Path, project_file: str) -> Evaluation:
     return replace(evaluation, chain=[*before, *after])
 
 
-def _mend(stage: str, project_file: str) -> str:
+def _hint(stage: str, project_file: str) -> str:
     return f"`edgedistill {stage} {project_file}` writes it."
 
 
-def _optional(path: Path, kind: type[T], mend: str) -> T | None:
-    return _decoded(path, kind, mend) if path.exists() else None
+def _optional(path: Path, kind: type[T], hint: str) -> T | None:
+    return _decoded(path, kind, hint) if path.exists() else None
 
 
-def _decoded(path: Path, kind: type[T], mend: str) -> T:
+def _decoded(path: Path, kind: type[T], hint: str) -> T:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
-        raise RunError(f"cannot be read ({error.strerror})", where=str(path), mend=mend) from None
+        raise RunError(f"cannot be read ({error.strerror})", where=str(path), hint=hint) from None
     except msgspec.ValidationError as error:
-        raise RunError(f"is of another version or damaged ({error})", where=str(path), mend=mend) from None
+        raise RunError(f"is of another version or damaged ({error})", where=str(path), hint=hint) from None
     except msgspec.DecodeError:
-        raise RunError("is no JSON", where=str(path), mend=mend) from None
+        raise RunError("is no JSON", where=str(path), hint=hint) from None
 
 
-def _table(path: Path, mend: str) -> Table:
+def _table(path: Path, hint: str) -> Table:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             lines = list(csv.reader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise RunError(f"cannot be read ({why})", where=str(path), mend=mend) from None
+        raise RunError(f"cannot be read ({why})", where=str(path), hint=hint) from None
     if not lines or any(len(line) != len(lines[0]) for line in lines):
-        raise RunError("is damaged: its lines are not of one length", where=str(path), mend=mend)
+        raise RunError("is damaged: its lines are not of one length", where=str(path), hint=hint)
     return Table(lines[0], lines[1:])
 
 
-def _optional_table(path: Path, mend: str) -> Table | None:
-    return _table(path, mend) if path.exists() else None
+def _optional_table(path: Path, hint: str) -> Table | None:
+    return _table(path, hint) if path.exists() else None
 
 
-def _rows(path: Path, mend: str, made: Callable[[dict[str, str]], T]) -> list[T]:
+def _rows(path: Path, hint: str, made: Callable[[dict[str, str]], T]) -> list[T]:
     try:
-        return [made(row) for row in _table(path, mend)]
+        return [made(row) for row in _table(path, hint)]
     except (KeyError, ValueError) as error:
-        raise RunError(f"is damaged ({error})", where=str(path), mend=mend) from None
+        raise RunError(f"is damaged ({error})", where=str(path), hint=hint) from None
 
 
-def _scores(path: Path, evaluation: Evaluation, mend: str) -> Sequence[ScoredRow]:
+def _scores(path: Path, evaluation: Evaluation, hint: str) -> Sequence[ScoredRow]:
     def made(row: dict[str, str]) -> ScoredRow:
         probability = float(row["certainty"] if evaluation.is_multilabel else row[f"p:{row['student']}"])
         rest = (row[name] for name in ("decision", "reason", "teacher"))
         return ScoredRow(row["id"], row["human"], row["student"], probability, *rest)
 
-    rows = _rows(path, mend, made)
+    rows = _rows(path, hint, made)
     if len(rows) != evaluation.rows:
         raise RunError(
-            f"has {len(rows)} rows, and evaluation.json tells of {evaluation.rows}", where=str(path), mend=mend
+            f"has {len(rows)} rows, and evaluation.json tells of {evaluation.rows}", where=str(path), hint=hint
         )
     return rows
 
 
-def _votes(path: Path, mend: str) -> Sequence[TeacherVote]:
+def _votes(path: Path, hint: str) -> Sequence[TeacherVote]:
     if not path.exists():
         return ()
     try:
         return msgspec.json.decode(b"[" + b",".join(path.read_bytes().splitlines()) + b"]", type=list[TeacherVote])
     except (OSError, msgspec.DecodeError):
-        raise RunError("is damaged", where=str(path), mend=mend) from None
+        raise RunError("is damaged", where=str(path), hint=hint) from None
 
 
-def _bundle(folder: Path, mend: str) -> BundleFacts | None:
+def _bundle(folder: Path, hint: str) -> BundleFacts | None:
     path = folder / "bundle" / "bundle.json"
-    manifest = _optional(path, dict[str, Any], mend)
+    manifest = _optional(path, dict[str, Any], hint)
     if manifest is None:
         return None
     evaluation = json.loads((folder / "evaluation.json").read_bytes())
@@ -291,7 +291,7 @@ def _bundle(folder: Path, mend: str) -> BundleFacts | None:
             manifest["metrics"] == evaluation["agreement"],
         )
     except (KeyError, TypeError):
-        raise RunError("is of another version or damaged", where=str(path), mend=mend) from None
+        raise RunError("is of another version or damaged", where=str(path), hint=hint) from None
 
 
 def _study(folder: Path) -> Sequence[StudyRun]:
@@ -308,5 +308,5 @@ def _study(folder: Path) -> Sequence[StudyRun]:
             leak=row["leak"],
         )
 
-    mend = "Name the folder of one study, such as runs/NAME/ratio: `edgedistill study` writes runs.csv there."
-    return [run for run in _rows(folder / "runs.csv", mend, made) if run]
+    hint = "Name the folder of one study, such as runs/NAME/ratio: `edgedistill study` writes runs.csv there."
+    return [run for run in _rows(folder / "runs.csv", hint, made) if run]

@@ -35,7 +35,7 @@ def expect_replaceable(folder: Path) -> None:
     """
     if not _may_be_replaced(folder):
         raise TrainingFailed(
-            "it holds something else than a student", where=str(folder), mend="Name an empty or a new folder."
+            "it holds something else than a student", where=str(folder), hint="Name an empty or a new folder."
         )
 
 
@@ -248,5 +248,5 @@ def unwritable(folder: Path, error: Exception) -> SearchBrokenOff:
     return SearchBrokenOff(
         f"the student cannot be written ({getattr(error, 'strerror', None) or error})",
         where=str(folder),
-        mend="Make room there, or give write permission; the trials that are over are kept.",
+        hint="Make room there, or give write permission; the trials that are over are kept.",
     )

@@ -73,12 +73,12 @@ def write_with_layers(checkpoint: Path, task: Task, kept: Sequence[int] | None, 
         raise TrainingFailed(
             f"the student has {len(stack)} layers, and {count} of them make it no smaller",
             where="student.shrink.layers",
-            mend=f"Choose 1 to {len(stack) - 1}." if len(stack) > 1 else "Leave shrink out.",
+            hint=f"Choose 1 to {len(stack) - 1}." if len(stack) > 1 else "Leave shrink out.",
         )
     places = list(kept if kept is not None else evenly_spaced(len(stack), count))
     if beyond := [place for place in places if place >= len(stack)]:
         raise TrainingFailed(
-            f"there is no layer {beyond[0]}", where="student.shrink.kept", mend=f"They are 0 to {len(stack) - 1}."
+            f"there is no layer {beyond[0]}", where="student.shrink.kept", hint=f"They are 0 to {len(stack) - 1}."
         )
     setattr(parent, name, ModuleList(stack[place] for place in places))
     model.config.num_hidden_layers = len(places)
@@ -115,7 +115,7 @@ def _not_shrunk(model: Any) -> TrainingFailed:
     return TrainingFailed(
         f"a {model.config.model_type} student cannot be shrunk by leaving layers out",
         where="student.shrink",
-        mend="Leave shrink out, or choose a backbone such as BERT, RoBERTa or DistilBERT.",
+        hint="Leave shrink out, or choose a backbone such as BERT, RoBERTa or DistilBERT.",
     )
 
 
@@ -176,7 +176,7 @@ def shrink_student(
         SearchBrokenOff: The smaller student cannot be written.
     """
     if not texts:
-        raise TrainingFailed("there is no text to shrink the student with", mend="Leave student.shrink out.")
+        raise TrainingFailed("there is no text to shrink the student with", hint="Leave student.shrink out.")
     expect_replaceable(folder)
     levers = levers or levers_here()
     first = Checkpoint.load(student, task, max_tokens)

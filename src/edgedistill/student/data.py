@@ -177,10 +177,10 @@ def check_rows(mixture: Sequence[MixtureRow], validation: ValidationRows, task: 
     if not isinstance(validation, ValidationRows):
         raise TrainingFailed(
             f"validation rows choose the epoch, and these are {type(validation).__name__}",
-            mend="Hand in ValidationRows; test rows must choose nothing.",
+            hint="Hand in ValidationRows; test rows must choose nothing.",
         )
     if not validation:
-        raise TrainingFailed("there are no validation rows", mend="Give `validation` a share in data.split.")
+        raise TrainingFailed("there are no validation rows", hint="Give `validation` a share in data.split.")
     _check_labels("mixture", ((row.id, row.label) for row in mixture), task)
     _check_labels("validation", ((row.response.id, row.label) for row in validation), task)
     _check_inputs(mixture, validation, task)
@@ -188,12 +188,12 @@ def check_rows(mixture: Sequence[MixtureRow], validation: ValidationRows, task: 
     if len(mixture) < len(task.names):
         raise TrainingFailed(
             f"the mixture has {len(mixture)} rows for {len(task.names)} labels",
-            mend="Code more responses, or let the teacher label some.",
+            hint="Code more responses, or let the teacher label some.",
         )
     if len(codes := {row.label for row in mixture}) == 1:
         raise TrainingFailed(
             f"every row of the mixture has the label {codes.pop()!r}",
-            mend="A student needs rows of at least two labels; see `mix` in the project file.",
+            hint="A student needs rows of at least two labels; see `mix` in the project file.",
         )
     judging = Counter(label for code in validation.labels for label in labels_in(code, task))
     return (*_notes_on_labels(task, counts, judging), *_always(task, counts, len(mixture)))
@@ -234,7 +234,7 @@ def _check_labels(where: str, labels: Iterable[tuple[str, str]], task: Task) -> 
         try:
             canonical_code(label, task)
         except DataError as error:
-            raise TrainingFailed(error.what, where=f"{where} row {row!r}", mend=error.mend) from None
+            raise TrainingFailed(error.what, where=f"{where} row {row!r}", hint=error.hint) from None
 
 
 def _check_inputs(mixture: Sequence[MixtureRow], validation: ValidationRows, task: Task) -> None:
@@ -245,5 +245,5 @@ def _check_inputs(mixture: Sequence[MixtureRow], validation: ValidationRows, tas
             raise TrainingFailed(
                 f"the input {missing[0]!r} is missing",
                 where=f"{where} row {row!r}",
-                mend=f"This task's inputs: {', '.join(task.inputs)}.",
+                hint=f"This task's inputs: {', '.join(task.inputs)}.",
             )

@@ -122,7 +122,7 @@ def embedder(backbone: Path, max_tokens: int) -> Callable[[Sequence[Mapping[str,
         raise TrainingFailed(
             f"the backbone cannot embed texts ({str(error).splitlines()[0]})",
             where=str(backbone),
-            mend="Choose another `student.backbone`, or `few_shot_choice: balanced`.",
+            hint="Choose another `student.backbone`, or `few_shot_choice: balanced`.",
         ) from error
 
     def one(inputs: Mapping[str, str]) -> Vectors:
@@ -268,7 +268,7 @@ def write_frozen(head: FrozenHead, task: Task, max_tokens: int, file: Path) -> N
         raise RunError(
             f"cannot be written ({error.strerror})",
             where=str(file),
-            mend="Give the run folder room and write permission.",
+            hint="Give the run folder room and write permission.",
         ) from error
 
 
@@ -286,10 +286,10 @@ def read_frozen(file: Path, task: Task) -> tuple[FrozenHead, int]:
         head = FrozenHead(weights=weights, bias=bias, thresholds=tuple(told.pop("thresholds", ())), **told)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            "is missing or damaged", where=str(file), mend="`edgedistill train PROJECT` writes it anew."
+            "is missing or damaged", where=str(file), hint="`edgedistill train PROJECT` writes it anew."
         ) from error
     if labels != task.names or len(head.thresholds) != (len(labels) if task.kind == "multilabel" else 0):
-        raise RunError(f"its labels are {', '.join(labels)}", where=str(file), mend="Train again.")
+        raise RunError(f"its labels are {', '.join(labels)}", where=str(file), hint="Train again.")
     return head, max_tokens
 
 
@@ -309,7 +309,7 @@ def frozen_baseline(file: Path, backbone: Path, task: Task, rows: Sequence[Mappi
     head, max_tokens = read_frozen(file, task)
     states = pooled(backbone, task, max_tokens, rows)[head.pooling]
     if states.shape[1] != head.weights.shape[1]:
-        raise RunError("was made with another backbone", where=str(file), mend="Train again.")
+        raise RunError("was made with another backbone", where=str(file), hint="Train again.")
     logits = head.logits(states)
     return FrozenCoding(Readout(task, 1.0, head.thresholds).labels(logits), _probabilities(logits, task))
 
@@ -458,5 +458,5 @@ def _no_such_head(model: Any) -> TrainingFailed:
     return TrainingFailed(
         f"a {model.config.model_type} backbone cannot be a frozen student",
         where="student.kind",
-        mend="Choose BERT, RoBERTa or DistilBERT, or let the student be fine-tuned.",
+        hint="Choose BERT, RoBERTa or DistilBERT, or let the student be fine-tuned.",
     )

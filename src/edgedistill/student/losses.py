@@ -106,13 +106,13 @@ def objective_of(section: ObjectiveSection, task: Task, mixture: Sequence[Mixtur
         raise ProjectFileError(
             f"{section.scale} needs labels in an order, and this task is {task.kind}",
             where="student.objective.scale",
-            mend="Set task.kind to ordinal and list the labels from low to high, or leave the scale out.",
+            hint="Set task.kind to ordinal and list the labels from low to high, or leave the scale out.",
         )
     if task.kind == "multilabel" and section.class_weights != "none":
         raise ProjectFileError(
             "balanced class weights need one label per response, and this task is multilabel",
             where="student.objective.class_weights",
-            mend="Leave it out: each label has a threshold of its own, which heeds how frequent the label is.",
+            hint="Leave it out: each label has a threshold of its own, which heeds how frequent the label is.",
         )
     soft = {"hard": 0.0, "soft": 1.0, "both": section.soft_weight}[section.labels]
     return Objective(

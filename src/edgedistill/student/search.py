@@ -88,7 +88,7 @@ def stored(place: Path) -> Iterator[None]:
         raise SearchBrokenOff(
             f"the search cannot be kept ({reason})",
             where=str(place),
-            mend=f"Make room there and give write permission; where {STORE} is damaged, delete it.",
+            hint=f"Make room there and give write permission; where {STORE} is damaged, delete it.",
         ) from error
 
 
@@ -111,7 +111,7 @@ def setting_of(trial: FrozenTrial) -> Setting:
 def trial_of(trial: FrozenTrial) -> Trial:
     """Return a trial that is over."""
     attributes = trial.user_attrs
-    failure, mend = attributes.get("failure", ("", None))
+    failure, hint = attributes.get("failure", ("", None))
     outcomes: dict[TrialState, Literal["done", "pruned", "failed"]] = {
         TrialState.COMPLETE: "done",
         TrialState.PRUNED: "pruned",
@@ -123,7 +123,7 @@ def trial_of(trial: FrozenTrial) -> Trial:
         seconds=attributes["seconds"],
         outcome=outcomes[trial.state],
         failure=failure,
-        mend=mend,
+        hint=hint,
     )
 
 
@@ -258,7 +258,7 @@ class Search:
         """
         with stored(self._folder), self._lock:
             self._note(taken, history, seconds)
-            taken.trial.set_user_attr("failure", [failure.what, failure.mend])
+            taken.trial.set_user_attr("failure", [failure.what, failure.hint])
             self._study.tell(taken.trial, state=TrialState.FAIL)
         self._leave(taken)
 

@@ -116,7 +116,7 @@ def train_student(
 def _check_seeds(seeds: Sequence[int]) -> None:
     for seed in seeds:
         if not 0 <= seed < 2**32:
-            raise TrainingFailed(f"the seed {seed} is out of range", mend="Seeds are 0 to 4294967295.")
+            raise TrainingFailed(f"the seed {seed} is out of range", hint="Seeds are 0 to 4294967295.")
 
 
 def _prepare(backbone: Path, task: Task, section: StudentSection, aside: Path) -> Padding:
@@ -235,7 +235,7 @@ def _best(search: Search) -> tuple[Trial, Path]:
         return max(done, key=lambda trial: trial.best.merit), search.best.checkpoint
     first = search.trials[0]
     count = f"all {len(search.trials)} trials failed, the first because " if len(search.trials) > 1 else ""
-    raise TrainingFailed(f"{count}{first.failure}", mend=first.mend)
+    raise TrainingFailed(f"{count}{first.failure}", hint=first.hint)
 
 
 class _Account:

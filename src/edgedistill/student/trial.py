@@ -230,7 +230,7 @@ class Unfinished:
             raise SearchBrokenOff(
                 f"the state of training cannot be written ({getattr(error, 'strerror', None) or error})",
                 where=str(self._folder),
-                mend="Make room there, or give write permission; the epochs that are over are kept.",
+                hint="Make room there, or give write permission; the epochs that are over are kept.",
             ) from error
         before, self._place, self._state = self._place, place, state
         if before != self._folder:
@@ -429,7 +429,7 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers is untyped here
         if not torch.isfinite(loss):
             raise TrainingFailed(
                 f"the loss is no longer a number in epoch {len(self._watch.history) + 1}",
-                mend=f"Choose a learning_rate below {self.args.learning_rate:g}.",
+                hint=f"Choose a learning_rate below {self.args.learning_rate:g}.",
             )
         return (loss, {"logits": logits}) if return_outputs else loss
 
@@ -538,7 +538,7 @@ def run_trial(
         except (MemoryError, RuntimeError) as error:
             if _is_out_of_memory(error):
                 raise TrainingFailed(
-                    "memory does not suffice", mend="Choose a smaller batch_size, max_tokens or backbone."
+                    "memory does not suffice", hint="Choose a smaller batch_size, max_tokens or backbone."
                 ) from error
             raise
     return tuple(watch.history)

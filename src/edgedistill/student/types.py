@@ -64,7 +64,7 @@ class Trial:
         seconds: Wall time, loading of the backbone included; of a trial that went on after a kill, since then.
         outcome: ``pruned`` where it fell behind the others and was ended early.
         failure: Why it failed, in words, and empty where it did not.
-        mend: What may help where it failed.
+        hint: What may help where it failed.
     """
 
     learning_rate: float
@@ -75,7 +75,7 @@ class Trial:
     seconds: float
     outcome: Literal["done", "pruned", "failed"] = "done"
     failure: str = ""
-    mend: str | None = None
+    hint: str | None = None
 
     @property
     def best(self) -> Epoch:

@@ -8,7 +8,7 @@ synthetic.py   synthetic rows, recorded or written
 transfer.py    a second test set
 texts.py       which texts count as one; where rows went
 kinds/         what each kind of study runs: label-source, ratio, temperature, consistency, teachers
-settings.py    how students are trained: mended, or as published
+settings.py    how students are trained: corrected, or as published
 running.py     run(): makes one run
 journal.py     the runs that are done; several processes share them
 resampling.py  figures on resampled rows and seeds

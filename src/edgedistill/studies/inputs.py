@@ -95,7 +95,7 @@ def read_transfer(file: Path, project: Project, records: Records) -> tuple[TestR
         raise DataError(
             f"no row is left to judge by; {told}",
             where=str(file),
-            mend="A transfer set holds texts that no train or validation row has.",
+            hint="A transfer set holds texts that no train or validation row has.",
         )
     return TestRows(tuple(kept)), told
 
@@ -110,7 +110,7 @@ def _refuse_taken_ids(rows: Iterable[CodedResponse], records: Records) -> None:
             raise DataError(
                 f"the id {twin.id!r} stands in {twin.place} already, with another text",
                 where=row.response.place,
-                mend="Give the rows of the transfer set ids of their own: labels are found by id.",
+                hint="Give the rows of the transfer set ids of their own: labels are found by id.",
             )
 
 
@@ -192,7 +192,7 @@ def written_synthetic(run: Run, temperatures: tuple[float, ...]) -> dict[str, tu
         raise ProjectFileError(
             "the project writes no synthetic rows",
             where=str(run.project.path),
-            mend="Add the section generate, or give the study's task recorded rows: synthetic: {NAME: FILE}.",
+            hint="Add the section generate, or give the study's task recorded rows: synthetic: {NAME: FILE}.",
         )
     if temperatures:
         section = section.model_copy(update={"temperature": temperatures})
@@ -231,7 +231,7 @@ class Wants:
         """
         if unknown := set(self.named) - set(there):
             raise ProjectFileError(
-                f"the task {task!r} has no teacher {min(unknown)!r}", mend=f"It has {', '.join(there) or 'none'}."
+                f"the task {task!r} has no teacher {min(unknown)!r}", hint=f"It has {', '.join(there) or 'none'}."
             )
         chosen = self.named or tuple(there)
         return chosen[:1] if self.teachers == "one" else chosen
@@ -287,7 +287,7 @@ def teach(
         raise ProjectFileError(
             "the project has no unlabelled responses for a teacher to code",
             where=str(study.folder / entry.project),
-            mend="Put `texts: train` into the study's task, or give data.unlabelled.",
+            hint="Put `texts: train` into the study's task, or give data.unlabelled.",
         )
     told = account("texts for the teacher", f"{entry.texts} rows", len(offered), len(texts), aside.values())
     if entry.labels:
@@ -315,13 +315,13 @@ def _recorded(file: Path, texts: tuple[Response, ...], task: Task) -> Taught:
     try:
         labels = tuple(replace(row, label=canonical_code(row.label, task)) for row in read_labels_file(file))
     except DataError as error:
-        raise DataError(error.what, where=error.where or str(file), mend=error.mend) from None
+        raise DataError(error.what, where=error.where or str(file), hint=error.hint) from None
     taught = _split(texts, labels)
     if not taught.labels:
         raise DataError(
             "none of its ids is one of the texts that a teacher is to code",
             where=str(file),
-            mend="`texts: train` or `texts: unlabelled` in the study's task says which texts these are.",
+            hint="`texts: train` or `texts: unlabelled` in the study's task says which texts these are.",
         )
     return taught
 
@@ -400,14 +400,14 @@ def gather(
         raise ProjectFileError(
             f"the task {name!r} is multilabel, and synthetic rows are written for one label each",
             where="tasks",
-            mend="Leave this task out, or study label-source, consistency of the teacher, or teachers.",
+            hint="Leave this task out, or study label-source, consistency of the teacher, or teachers.",
         )
     records = read_records(project)
     if entry.positive is not None and entry.positive not in project.task.task.names:
         raise ProjectFileError(
             f"the task {name!r} has no label {entry.positive!r}",
             where="tasks.positive",
-            mend=f"Its labels: {', '.join(project.task.task.names)}.",
+            hint=f"Its labels: {', '.join(project.task.task.names)}.",
         )
     run = Run(project, records, RunFolder(study.run_folder / "material" / name), offline=offline, advance=advance)
     run = replace(run, say=lambda line: say(f"{name}: {line}"))

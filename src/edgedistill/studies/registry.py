@@ -48,7 +48,7 @@ def _seeds(study: Study) -> tuple[int, ...]:
 
 
 def _blocks(study: Study) -> RatioSection | None:
-    """How synthetic rows follow human ones as published; None: mended, both are mixed."""
+    """How synthetic rows follow human ones as published; None: corrected, both are mixed."""
     return study.ratio if _published(study) else None
 
 
@@ -64,7 +64,7 @@ def _unpublished(study: Study) -> None:
         raise ProjectFileError(
             "as-published repeats the experiments of Borchers et al. (2025), which this is not",
             where="protocol",
-            mend="Leave protocol out; as-published goes with ratio, temperature, and consistency of synthetic rows.",
+            hint="Leave protocol out; as-published goes with ratio, temperature, and consistency of synthetic rows.",
         )
 
 

@@ -49,7 +49,7 @@ class Settings:
 
     Attributes:
         protocol: `as-published` lets test rows choose the epoch.
-        student: Search and steps of the mended protocol.
+        student: Search and steps of the corrected protocol.
     """
 
     protocol: Protocol
@@ -68,13 +68,13 @@ class Settings:
 def settings_for(settings: Settings, material: Material, rows: int, seed: int) -> StudentSection:
     """Return how a student of so many rows is trained.
 
-    Mended, it makes as many epochs as the study's optimizer steps take, within the study's bounds: the largest of its
-    batch sizes counts.
+    Corrected, it makes as many epochs as the study's optimizer steps take, within the study's bounds: the largest of
+    its batch sizes counts.
     """
     given = settings.student
     search: SearchSection = PUBLISHED
     patience: int | None = PUBLISHED_PATIENCE
-    if settings.protocol == "mended":
+    if settings.protocol == "corrected":
         patience = material.student.patience
         epochs = math.ceil(given.steps / math.ceil(rows / max(given.batch_size)))
         epochs = min(max(epochs, given.min_epochs), max(given.min_epochs, given.max_epochs))
@@ -256,7 +256,7 @@ class Journal:
             raise RunError(
                 f"cannot be written ({error.strerror})",
                 where=str(self.folder),
-                mend="Give the study's folder room and write permission.",
+                hint="Give the study's folder room and write permission.",
             ) from None
 
     def tidy(self) -> None:

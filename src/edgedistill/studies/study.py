@@ -20,13 +20,13 @@ from edgedistill.studies.study_file import Kind, Study
 from edgedistill.studies.tables import COLUMNS, Sheet, run_rows, summary_sheets
 from edgedistill.studies.types import Line, Outcome, Plan
 
-_MENDED = (
+_HINTED = (
     "Validation rows chose the epoch, and each student scored the test rows once. Brackets: 95 % intervals of a "
     "bootstrap over test rows and seeds; a gain is paired. sd: of macro-F1 over seeds."
 )
 _AS_PUBLISHED = (
     "AS PUBLISHED: THE TEST ROWS CHOSE THE EPOCH, there is one seed, and human rows are not shown again. These figures "
-    "flatter. They are here to be compared with the mended protocol, not to be believed."
+    "flatter. They are here to be compared with the corrected protocol, not to be believed."
 )
 
 
@@ -110,7 +110,7 @@ def make_study(
         material = gather(study, entry, recipe.wants(study), offline=offline, advance=advance, say=say)
         if material.name in materials:
             raise ProjectFileError(
-                f"two tasks are named {material.name!r}", where=str(study.path), mend="Give one of them a name."
+                f"two tasks are named {material.name!r}", where=str(study.path), hint="Give one of them a name."
             )
         materials[material.name] = material
         for note in material.notes:
@@ -187,10 +187,10 @@ def _reported(desk: _Desk, recipe: Recipe, progress: _Progress) -> Report:
         raise RunError(
             f"no run could be made: {next((plan.missing for plan in progress.not_run), 'another process makes them')}",
             where=str(study.path),
-            mend=f"{desk.folder / 'runs.csv'} has the reason of each.",
+            hint=f"{desk.folder / 'runs.csv'} has the reason of each.",
         )
     found = summaries(progress.lines, desk.materials)
-    notes = [_AS_PUBLISHED if study.protocol == "as-published" else _MENDED, *_open(progress)]
+    notes = [_AS_PUBLISHED if study.protocol == "as-published" else _HINTED, *_open(progress)]
     title = f"{study.name}: {desk.kind}" + (" (AS PUBLISHED)" if study.protocol == "as-published" else "")
     *first, last = summary_sheets(title, found)
     sheets = (*first, replace(last, notes=tuple(notes)), *recipe.sheets(study, found, desk.materials))

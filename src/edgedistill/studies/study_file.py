@@ -16,7 +16,7 @@ from edgedistill.project.reading import read_checked
 from edgedistill.project.schema import Count, File, Learning, Name, Rows, Section, Share
 
 Kind: TypeAlias = Literal["label-source", "ratio", "temperature", "consistency", "teachers"]
-Protocol: TypeAlias = Literal["mended", "as-published"]
+Protocol: TypeAlias = Literal["corrected", "as-published"]
 Sizes: TypeAlias = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
 PartShare: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 Temperature: TypeAlias = Annotated[float, Field(ge=0, le=2)]
@@ -124,7 +124,7 @@ class Study(Section):
 
     name: Name
     tasks: Annotated[tuple[StudyTask, ...], Field(min_length=1, strict=False)]
-    protocol: Protocol = "mended"
+    protocol: Protocol = "corrected"
     """`as-published` repeats the choices of Borchers et al. (2025), leaks included."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1, strict=False)] = (0, 1, 2)
     """Each draws its own rows and trains its own student."""
@@ -142,7 +142,7 @@ class Study(Section):
     def _enough_seeds(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed stands twice")
-        if self.protocol == "mended" and len(self.seeds) < FEWEST_SEEDS:
+        if self.protocol == "corrected" and len(self.seeds) < FEWEST_SEEDS:
             raise ValueError(
                 f"{len(self.seeds)} seeds cannot tell an effect from chance; give {FEWEST_SEEDS} or more, or repeat "
                 "the papers' single seed with protocol: as-published"

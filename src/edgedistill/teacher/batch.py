@@ -174,7 +174,7 @@ class BatchApi:
                 raise TeacherError(
                     f"it has no such batch, file or batch service (HTTP {status})",
                     where=where,
-                    mend="Label without --batch, or exchange the files by hand with --batch-out and --batch-in.",
+                    hint="Label without --batch, or exchange the files by hand with --batch-out and --batch-in.",
                 ) from error
             if isinstance(outcome, Fatal):
                 raise stopped(outcome, self._section) from error
@@ -183,7 +183,7 @@ class BatchApi:
             raise TeacherUnreachable(
                 "its batch service does not answer",
                 where=where,
-                mend="Run the same command again: it goes on with the batches that were submitted.",
+                hint="Run the same command again: it goes on with the batches that were submitted.",
             ) from error
 
 
@@ -329,7 +329,7 @@ class _Handling:
         raise TeacherUnreachable(
             "it takes no batch",
             where=batch.base_url,
-            mend="Run the same command again later; nothing was submitted.",
+            hint="Run the same command again later; nothing was submitted.",
         )
 
     def _find(self, batch: Submitted) -> str | None:
@@ -343,7 +343,7 @@ class _Handling:
                 raise RunError(
                     f"nobody can tell whether the endpoint took the batch {batch.name}, since it lists no batches",
                     where=batch.base_url,
-                    mend="Look at the provider's own page. If the batch is not there, remove "
+                    hint="Look at the provider's own page. If the batch is not there, remove "
                     f"{self._journal.requests_file(batch.name)} and run again: its requests are then submitted anew.",
                 ) from None
             if found:
@@ -358,7 +358,7 @@ class _Handling:
             raise TeacherError(
                 f"the provider failed the batch {batch.batch_id} ({ended.code or 'no reason given'})",
                 where=batch.base_url,
-                mend="Mend what it names, or label without --batch.",
+                hint="Fix what it names, or label without --batch.",
             )
         found: list[Result] = []
         for file in ended.files:

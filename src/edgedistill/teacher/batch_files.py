@@ -236,7 +236,7 @@ class Journal:
                 raise RunError(
                     "another run is handling the batches of this cache",
                     where=str(self.file),
-                    mend="Wait for it or end it; the batches themselves go on.",
+                    hint="Wait for it or end it; the batches themselves go on.",
                 ) from None
             yield self
 
@@ -291,7 +291,7 @@ class Journal:
             raise CacheDamaged(
                 "the requests of a batch cannot be read",
                 where=str(self.requests_file(name)),
-                mend="Remove the file to give the batch up; its requests are then asked again.",
+                hint="Remove the file to give the batch up; its requests are then asked again.",
             ) from None
 
 

@@ -442,16 +442,16 @@ class AnswerCache:
         except CacheDamaged as error:
             if error.where:
                 raise
-            mend = "Run `edgedistill cache verify --repair`: it drops damaged entries, which are then asked for again."
-            raise CacheDamaged(f"the entry {key} is damaged: {error.what}", where=str(self.file), mend=mend) from None
+            hint = "Run `edgedistill cache verify --repair`: it drops damaged entries, which are then asked for again."
+            raise CacheDamaged(f"the entry {key} is damaged: {error.what}", where=str(self.file), hint=hint) from None
         except sqlite3.OperationalError as error:
-            mend = "Check that the folder can be written, that the disk is not full and that no other process hangs."
-            raise CacheDamaged(f"the cache cannot be used: {error}", where=str(self.file), mend=mend) from error
+            hint = "Check that the folder can be written, that the disk is not full and that no other process hangs."
+            raise CacheDamaged(f"the cache cannot be used: {error}", where=str(self.file), hint=hint) from error
         except sqlite3.DatabaseError as error:
-            raise CacheDamaged(f"the database is damaged ({error})", where=str(self.file), mend=_SALVAGE) from error
+            raise CacheDamaged(f"the database is damaged ({error})", where=str(self.file), hint=_SALVAGE) from error
         except (OSError, Timeout) as error:
-            mend = "Name a folder that can be written, in teacher.cache."
-            raise CacheDamaged(f"the cache cannot be used: {error}", where=str(self.folder), mend=mend) from error
+            hint = "Name a folder that can be written, in teacher.cache."
+            raise CacheDamaged(f"the cache cannot be used: {error}", where=str(self.folder), hint=hint) from error
 
 
 def checked(key: str, row: Columns) -> Entry:
@@ -606,7 +606,7 @@ def salvage(folder: Path) -> Salvaged:
     """
     old = folder / DATABASE
     if not old.is_file():
-        raise CacheDamaged("there is no cache", where=str(old), mend="Check the folder in teacher.cache.")
+        raise CacheDamaged("there is no cache", where=str(old), hint="Check the folder in teacher.cache.")
     with tempfile.TemporaryDirectory(prefix="salvage-", dir=folder) as aside:
         readable, kept = _readable(old), 0
         with AnswerCache(Path(aside)) as fresh:

@@ -254,7 +254,7 @@ def asked(codebook: Codebook, inputs: Mapping[str, str]) -> str:
     """
     if missing := [name for name in codebook.inputs if name not in inputs]:
         raise DataError(
-            f"the input {missing[0]!r} is missing", mend=f"This task's inputs are {', '.join(codebook.inputs)}."
+            f"the input {missing[0]!r} is missing", hint=f"This task's inputs are {', '.join(codebook.inputs)}."
         )
     return "\n".join(marked(_MARK_OF[name], inputs[name]) for name in codebook.inputs)
 

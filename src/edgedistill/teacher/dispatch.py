@@ -34,7 +34,7 @@ def _require_no_batch(given: Round[Any]) -> None:
             raise RunError(
                 f"{waiting:,} of these requests wait in the batch {batch.batch_id or batch.name}",
                 where=given.section.base_url,
-                mend="Go on with --batch, which takes its results; or cancel it at the provider and remove "
+                hint="Go on with --batch, which takes its results; or cancel it at the provider and remove "
                 f"{journal.requests_file(batch.name)}.",
             )
 
@@ -112,7 +112,7 @@ class ToFile:
         raise Paused(
             f"wrote {count:,} requests to {', '.join(files)}",
             {"files": files, "requests": count, "estimate": asdict(estimate_of(given))},
-            mend="Take the results back with --batch-in.",
+            hint="Take the results back with --batch-in.",
         )
 
 
@@ -145,7 +145,7 @@ class FromFile:
             raise AnswersMissing(
                 f"{left} of {len(given.questions)} questions have no answer yet",
                 where=", ".join(map(str, self.files)),
-                mend="Write a file of just these with --batch-out, or run without --batch-in to ask the endpoint.",
+                hint="Write a file of just these with --batch-out, or run without --batch-in to ask the endpoint.",
             )
         return usage
 

@@ -339,7 +339,7 @@ def _reason(causes: list[BaseException]) -> str:
     return (next(reasons, None) or "TLS failed").replace("_", " ").lower()
 
 
-_PARAMETER_MENDS = {
+_PARAMETER_HINTS = {
     "seed": "Set teacher.seed to false: the votes are then told apart by the teacher's own sampling.",
     "temperature": "Set teacher.temperature, or generate.temperature where responses are written, to what the model "
     "takes, mostly 1; null for teacher.temperature sends none.",
@@ -356,24 +356,24 @@ def stopped(fatal: Fatal, section: TeacherSection) -> TeacherError:
     where, code, variable = section.base_url, fatal.code, section.api_key_env
     match fatal.kind:
         case "key":
-            mend = (
+            hint = (
                 f"Check the key in the environment variable {variable}, and that it is one for this address."
                 if variable
                 else "Name the environment variable that holds the key, in teacher.api_key_env."
             )
-            return TeacherRefusedKey(f"the endpoint refused the key ({code})", where=where, mend=mend)
+            return TeacherRefusedKey(f"the endpoint refused the key ({code})", where=where, hint=hint)
         case "quota":
-            mend = f"Add credit to the account, or set {variable or 'teacher.api_key_env'} to another key."
-            return TeacherRefusedKey(f"the key's account has no credit ({code})", where=where, mend=mend)
+            hint = f"Add credit to the account, or set {variable or 'teacher.api_key_env'} to another key."
+            return TeacherRefusedKey(f"the key's account has no credit ({code})", where=where, hint=hint)
         case "model":
             what = f"the endpoint does not know the model {section.model!r} ({code})"
-            return TeacherUnknownModel(what, where=where, mend="Check teacher.model.")
+            return TeacherUnknownModel(what, where=where, hint="Check teacher.model.")
         case "parameter":
-            mend = _PARAMETER_MENDS.get(fatal.parameter, "Leave it out of the project file, or choose another model.")
-            return TeacherError(f"the endpoint refuses {fatal.parameter!r} ({code})", where=where, mend=mend)
+            hint = _PARAMETER_HINTS.get(fatal.parameter, "Leave it out of the project file, or choose another model.")
+            return TeacherError(f"the endpoint refuses {fatal.parameter!r} ({code})", where=where, hint=hint)
         case _:
-            what, mend = _no_connection(fatal)
-            return TeacherUnreachable(what, where=where, mend=mend)
+            what, hint = _no_connection(fatal)
+            return TeacherUnreachable(what, where=where, hint=hint)
 
 
 def _no_connection(fatal: Fatal) -> tuple[str, str]:
@@ -421,7 +421,7 @@ def api_key(section: TeacherSection, environ: Mapping[str, str]) -> str:
         raise TeacherRefusedKey(
             f"the environment variable {section.api_key_env} holds no key",
             where="teacher.api_key_env",
-            mend=f"Set it (export {section.api_key_env}=…), or write `api_key_env: null` for an endpoint that wants "
+            hint=f"Set it (export {section.api_key_env}=…), or write `api_key_env: null` for an endpoint that wants "
             "none.",
         )
     return key
@@ -466,7 +466,7 @@ class Endpoint:
             raise TeacherRefusedKey(
                 "the key holds characters that no key has, such as a line break or an accent",
                 where=f"environment variable {section.api_key_env}" if section.api_key_env else None,
-                mend="Copy the key again.",
+                hint="Copy the key again.",
             )
         try:
             _ = urlsplit(section.base_url).port  # raises where the client would only when it connects
@@ -478,7 +478,7 @@ class Endpoint:
             )
         except (openai.OpenAIError, ValueError) as error:
             raise TeacherUnreachable(
-                "the address cannot be used", where=section.base_url, mend="Check teacher.base_url."
+                "the address cannot be used", where=section.base_url, hint="Check teacher.base_url."
             ) from error
 
     async def __aenter__(self) -> Self:
@@ -510,7 +510,7 @@ class Endpoint:
         return TeacherUnreachable(
             what,
             where=self._section.base_url,
-            mend="Check teacher.base_url and that the server runs; every answer so far is kept, so run again to go on.",
+            hint="Check teacher.base_url and that the server runs; every answer so far is kept, so run again to go on.",
         )
 
     async def _outcome(self, request: TeacherRequest) -> Outcome:

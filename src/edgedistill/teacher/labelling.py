@@ -129,7 +129,7 @@ def choose_examples(rows: TrainRows, task: Task, few_shot: int) -> tuple[CodedRe
             raise ProjectFileError(
                 f"{few_shot} examples need {wanted} train rows of the label {label!r}, and there are {len(of_label)}",
                 where="teacher.few_shot",
-                mend="Lower few_shot, or code more responses of this label.",
+                hint="Lower few_shot, or code more responses of this label.",
             )
         chosen.append(of_label[:wanted])
         for row in chosen[-1]:
@@ -149,7 +149,7 @@ def named_examples(rows: TrainRows, ids: Sequence[str]) -> tuple[CodedResponse, 
         raise ProjectFileError(
             f"{strange[0]!r} is the id of no human-coded train row",
             where="teacher.few_shot_ids",
-            mend="Examples come from train rows alone; `few_shot_choice: balanced` chooses some.",
+            hint="Examples come from train rows alone; `few_shot_choice: balanced` chooses some.",
         )
     return tuple(by_id[ident] for ident in ids)
 
@@ -160,7 +160,7 @@ def _similar(rows: TrainRows, few_shot: int, embed: Embed) -> Chooser:
         raise ProjectFileError(
             f"{few_shot} similar examples are wanted, and there are {len(rows)} train rows",
             where="teacher.few_shot",
-            mend="Lower few_shot, or code more responses.",
+            hint="Lower few_shot, or code more responses.",
         )
     ranked = sorted(rows, key=lambda row: _rank(row.response.id))  # of equally similar rows, the first is taken
     vectors = embed([row.response.inputs for row in ranked])
@@ -418,7 +418,7 @@ def _user_message(codebook: Codebook, response: Response) -> str:
     try:
         return asked(codebook, response.inputs)
     except DataError as error:
-        raise DataError(error.what, where=response.place, mend=error.mend) from None
+        raise DataError(error.what, where=response.place, hint=error.hint) from None
 
 
 _NAMED = 5  # ids in a message
@@ -533,7 +533,7 @@ def _require_all(plan: Plan) -> None:
     more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
     raise AnswersMissing(
         f"{missing} answers on {len(ids)} responses are not in the cache: {', '.join(ids[:_NAMED])}{more}",
-        mend="Run once without --offline, or import the answers with `edgedistill cache import`.",
+        hint="Run once without --offline, or import the answers with `edgedistill cache import`.",
     )
 
 

@@ -30,7 +30,7 @@ def append(file: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         raise CacheDamaged(
             f"the file cannot be written: {error.strerror}",
             where=str(file),
-            mend="Give the folder in teacher.cache room and write permission.",
+            hint="Give the folder in teacher.cache room and write permission.",
         ) from error
 
 

@@ -257,7 +257,7 @@ class Ledger:
         return CacheDamaged(
             f"what is spent cannot be written down: {fault}",
             where=str(self.file),
-            mend="Give the folder in teacher.cache room and write permission; every answer so far is kept.",
+            hint="Give the folder in teacher.cache room and write permission; every answer so far is kept.",
         )
 
 
@@ -468,13 +468,13 @@ class Budget:
             return BudgetReached(
                 f"{what} could cost {self.told(worst)}, more than the whole budget of {self.told(cap)}",
                 where="teacher.budget",
-                mend="Raise the budget, or lower teacher.max_output_tokens.",
+                hint="Raise the budget, or lower teacher.max_output_tokens.",
             )
         before = "" if taken == 0 else f", since {self.told(taken)} are spent or held, earlier runs among them"
         return BudgetReached(
             f"{what} could cost {self.told(worst)}, and {self.told(cap - taken)} of {self.told(cap)} are left{before}",
             where="teacher.budget",
-            mend="Every answer so far is kept; raise the budget and run again to go on.",
+            hint="Every answer so far is kept; raise the budget and run again to go on.",
         )
 
 

@@ -166,7 +166,7 @@ class Teacher:
         if taken := [name for name in (*_ADDED, *shares) if name in frame.columns]:
             raise ArgumentError(
                 f"there is a column {taken[0]!r} already, which labelling would add",
-                mend=f"Rename it, or leave it out: teacher.label(df.drop(columns={taken[0]!r})).",
+                hint=f"Rename it, or leave it out: teacher.label(df.drop(columns={taken[0]!r})).",
             )
         way = InBatches(on_message, announce=lambda found: on_message(found.told)) if batch else None
         labelling = self._labelling(responses_of(frame, self.task), "label", offline, way, on_progress, on_message)

@@ -87,7 +87,7 @@ def test_emoji_and_right_to_left_text_come_through_unchanged(read):
         ),
     ],
 )
-def test_a_file_that_cannot_be_used_names_the_row_and_the_mend(read, human, told):
+def test_a_file_that_cannot_be_used_names_the_row_and_the_hint(read, human, told):
     with pytest.raises(DataError) as error:
         read(human)
     assert "h.csv" in str(error.value)

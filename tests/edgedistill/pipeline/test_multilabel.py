@@ -211,7 +211,7 @@ def test_a_teacher_who_gives_no_label_is_refused_at_the_gate(tmp_path):
         ("labels: soft", "scale: cumulative", "needs task.kind: ordinal"),
     ],
 )
-def test_what_needs_one_label_per_response_is_refused_with_its_mend(old, new, told, tmp_path):
+def test_what_needs_one_label_per_response_is_refused_with_its_hint(old, new, told, tmp_path):
     (tmp_path / "sets.yaml").write_text(PROJECT.replace(old, new).format(base_url="http://127.0.0.1:9/v1"))
     with pytest.raises(ProjectFileError, match=told):
         read_project(tmp_path / "sets.yaml")

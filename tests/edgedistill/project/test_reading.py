@@ -1,4 +1,4 @@
-"""The project file is read strictly, and its errors say where and how to mend."""
+"""The project file is read strictly, and its errors say where and how to fix."""
 
 import math
 from pathlib import Path
@@ -126,7 +126,7 @@ def test_a_label_named_no_is_text_and_no_boolean(read):
         ("export:", "export: [", "line"),
     ],
 )
-def test_a_mistake_is_told_with_its_key_and_its_mend(read, old, new, told):
+def test_a_mistake_is_told_with_its_key_and_its_hint(read, old, new, told):
     assert old in WHOLE
     assert told in complaint(read, WHOLE.replace(old, new))
 

@@ -212,10 +212,10 @@ GENERATION = {
 }
 STUDY = """\
 study,protocol,leak,task,condition,learner,synthetic_share,test,macro_f1
-ratio,mended,,beetle,0 %,fine-tuned,0.0,test,0.61
-ratio,mended,,beetle,50 %,fine-tuned,0.5,test,0.66
-ratio,mended,,beetle,50 %,fine-tuned,0.5,test,0.64
-ratio,mended,,beetle,90 %,fine-tuned,0.9,test,
+ratio,corrected,,beetle,0 %,fine-tuned,0.0,test,0.61
+ratio,corrected,,beetle,50 %,fine-tuned,0.5,test,0.66
+ratio,corrected,,beetle,50 %,fine-tuned,0.5,test,0.64
+ratio,corrected,,beetle,90 %,fine-tuned,0.9,test,
 """
 
 

@@ -1,4 +1,4 @@
-"""A run folder is read whole, or the file that is wrong is named with its mend."""
+"""A run folder is read whole, or the file that is wrong is named with its fix."""
 
 import json
 

@@ -100,7 +100,7 @@ def test_a_soft_label_is_learnt_as_it_is_at_any_temperature(temperature):
     assert logits.sigmoid().detach().numpy() == pytest.approx(wanted.numpy(), abs=0.01)
 
 
-def test_class_weights_are_refused_with_the_mend():
+def test_class_weights_are_refused_with_the_hint():
     with pytest.raises(ProjectFileError, match=r"this task is multilabel. Leave it out"):
         objective(class_weights="balanced")
 

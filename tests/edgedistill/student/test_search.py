@@ -114,7 +114,7 @@ def test_a_search_whose_best_student_is_gone_begins_anew(go, sections, tmp_path)
 def test_a_trial_that_fails_is_told_and_the_others_go_on(go, sections):
     def diverge(progress):
         if progress.trial == 1 and progress.done == 2:
-            raise TrainingFailed("the loss is no longer a number", mend="Choose another rate.")
+            raise TrainingFailed("the loss is no longer a number", hint="Choose another rate.")
 
     trained = go(sections(learning_rate=RATES, epochs=(1,)), progress=diverge)
     assert [trial.outcome for trial in trained.trials] == ["failed", "done", "done"]
@@ -135,7 +135,7 @@ def test_a_good_epoch_of_a_trial_that_fails_later_is_not_the_student(go, section
 def test_when_every_trial_fails_the_error_says_why_the_first_did(go, sections):
     def diverge(progress):
         if progress.done % 3 == 2:
-            raise TrainingFailed("the loss is no longer a number", mend="Choose another rate.")
+            raise TrainingFailed("the loss is no longer a number", hint="Choose another rate.")
 
     with pytest.raises(TrainingFailed, match=r"all 3 trials failed, the first because the loss .* Choose another rate"):
         go(sections(learning_rate=RATES, epochs=(1,)), progress=diverge)
@@ -160,7 +160,7 @@ def test_without_room_on_disk_the_trials_that_are_over_are_kept(go, sections, tm
     assert begun == {2}
 
 
-def test_a_damaged_store_is_named_with_its_mend(go, section, tmp_path):
+def test_a_damaged_store_is_named_with_its_hint(go, section, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "search.sqlite3").write_text("no database " * 100)
     with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be kept .* delete it"):

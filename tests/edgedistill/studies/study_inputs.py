@@ -12,7 +12,7 @@ NAMES = ("yes", "no")
 TASK = Task(kind="nominal", labels=tuple(map(Label, NAMES)), inputs=("response",))
 
 
-def settings(protocol="mended", **student):
+def settings(protocol="corrected", **student):
     return Settings(protocol, StudyStudent(**student))
 
 

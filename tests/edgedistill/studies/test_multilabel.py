@@ -102,7 +102,7 @@ def test_a_recorded_label_that_the_task_does_not_have_is_refused(study_of):
         make_study(study, "label-source", offline=True)
 
 
-def test_a_study_of_synthetic_rows_is_refused_with_its_mend(study_of):
+def test_a_study_of_synthetic_rows_is_refused_with_its_hint(study_of):
     study, _ = study_of(more="synthetic: {gpt: human.csv}")
     with pytest.raises(ProjectFileError, match=r"the task 'sets' is multilabel.*Leave this task out"):
         make_study(study, "ratio", offline=True)

@@ -1,4 +1,4 @@
-"""The study file is read strictly, and its errors say where and how to mend."""
+"""The study file is read strictly, and its errors say where and how to fix."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def read(tmp_path):
 
 def test_a_name_and_a_task_are_enough(read, tmp_path):
     study = read(LEAST)
-    assert study.protocol == "mended"
+    assert study.protocol == "corrected"
     assert len(study.seeds) == 3
     assert study.run_folder == tmp_path / "runs" / "s"
 

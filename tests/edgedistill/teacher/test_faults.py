@@ -103,7 +103,7 @@ def test_an_error_in_a_reply_with_status_200_is_asked_again(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("message", "name", "mend"),
+    ("message", "name", "hint"),
     [
         ("Unsupported parameter: 'seed' is not supported with this model.", "seed", "teacher.seed to false"),
         ("Unrecognized request argument supplied: seed", "seed", "teacher.seed to false"),
@@ -115,12 +115,12 @@ def test_an_error_in_a_reply_with_status_200_is_asked_again(tmp_path: Path) -> N
         ),
     ],
 )
-def test_a_refused_parameter_is_named_with_what_to_write(tmp_path: Path, message: str, name: str, mend: str) -> None:
+def test_a_refused_parameter_is_named_with_what_to_write(tmp_path: Path, message: str, name: str, hint: str) -> None:
     with StandIn(error(400, message)) as teacher:
         line = only_line(tmp_path, teacher.base_url, concurrency=1)
         assert len(teacher.bodies) == 1
     assert f"the endpoint refuses '{name}' (HTTP 400" in line
-    assert mend in line
+    assert hint in line
 
 
 def test_a_parameter_that_the_project_leaves_out_is_not_sent_and_not_in_the_key(tmp_path: Path) -> None:

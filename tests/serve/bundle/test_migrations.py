@@ -1,4 +1,4 @@
-"""A bundle of an older schema is read by newer code; one of a newer schema is refused with the mend."""
+"""A bundle of an older schema is read by newer code; one of a newer schema is refused with the fix."""
 
 import json
 import shutil

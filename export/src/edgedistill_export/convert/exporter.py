@@ -14,7 +14,7 @@ from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.quiet import quiet
 
-_MEND = "Choose a backbone such as BERT, DistilBERT, RoBERTa, ModernBERT, DeBERTa, ELECTRA or XLNet."
+_HINT = "Choose a backbone such as BERT, DistilBERT, RoBERTa, ModernBERT, DeBERTa, ELECTRA or XLNet."
 _AXES = {0: "batch_size", 1: "sequence_length"}
 
 
@@ -36,16 +36,16 @@ def to_onnx(checkpoint: Checkpoint, file: Path) -> None:
     try:
         describe = _describer(checkpoint.model)
     except (KeyError, ValueError) as error:  # the kind of model, or this task of it, is in none of optimum's lists
-        raise ExportFailed(f"optimum exports no classifier of the kind {kind!r}", where=where, mend=_MEND) from error
+        raise ExportFailed(f"optimum exports no classifier of the kind {kind!r}", where=where, hint=_HINT) from error
     try:
         with quiet():
             export(_told_padding_by_mask(checkpoint.model), describe(checkpoint.model.config), file)
     except Exception as error:  # optimum and torch raise many kinds; each means no graph
         reason = " ".join(str(error).split())[:300]
-        raise ExportFailed(f"the {kind} model cannot be exported ({reason})", where=where, mend=_MEND) from error
+        raise ExportFailed(f"the {kind} model cannot be exported ({reason})", where=where, hint=_HINT) from error
     if file.with_name(file.name + "_data").exists():
         raise ExportFailed(
-            "the weights do not fit into one ONNX file (2 GB)", where=where, mend="Choose a smaller backbone."
+            "the weights do not fit into one ONNX file (2 GB)", where=where, hint="Choose a smaller backbone."
         )
 
 

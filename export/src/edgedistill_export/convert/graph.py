@@ -15,7 +15,7 @@ from edgedistill_export.errors import ExportFailed
 CONTRIB = "com.microsoft"
 """The domain of onnxruntime's own operators, which its builds for processors and browsers both have."""
 
-_MEND = "Set export.precision to fp32, or choose another backbone."
+_HINT = "Set export.precision to fp32, or choose another backbone."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +53,7 @@ class Graph:
         try:
             self.model = onnx.load(file)
         except Exception as error:  # onnx and protobuf raise many kinds
-            raise ExportFailed(f"the graph cannot be read ({error})", where=file.name, mend=_MEND) from error
+            raise ExportFailed(f"the graph cannot be read ({error})", where=file.name, hint=_HINT) from error
         self.proto = self.model.graph
         self._constants = {tensor.name: tensor for tensor in self.proto.initializer}
         for node in self.proto.node:
@@ -129,7 +129,7 @@ class Graph:
         try:
             onnx.save(self.model, file)
         except Exception as error:  # onnx and protobuf raise many kinds
-            raise ExportFailed(f"the graph cannot be written ({error})", where=file.name, mend=_MEND) from error
+            raise ExportFailed(f"the graph cannot be written ({error})", where=file.name, hint=_HINT) from error
 
     def _drop_unread(self) -> None:
         outputs = {output.name for output in self.proto.output}

@@ -54,7 +54,7 @@ def check_products(file: Path) -> None:
             raise ExportFailed(
                 f"nobody can say whether the 8-bit products of {node.op_type} ({node.name!r}) overflow",
                 where=file.name,
-                mend="Quantize with constant weights and a MatMul operator, or set export.precision to fp32.",
+                hint="Quantize with constant weights and a MatMul operator, or set export.precision to fp32.",
             )
 
 
@@ -67,7 +67,7 @@ def _check_pairs(weights: npt.NDArray[np.int8 | np.uint8], node: onnx.NodeProto,
             f"two neighbouring weights of {node.name!r} sum to {largest:.0f}; above {MOST_IN_PAIR} their products "
             "overflow on processors without VNNI",
             where=file.name,
-            mend="Round the weights with edgedistill_export.quantize.rounding, or use onnxruntime's reduce_range.",
+            hint="Round the weights with edgedistill_export.quantize.rounding, or use onnxruntime's reduce_range.",
         )
 
 

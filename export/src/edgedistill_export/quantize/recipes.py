@@ -46,7 +46,7 @@ def dynamic_int8(fp32: Path, int8: Path, _rows: Sequence[Encoded] = ()) -> None:
             quantize_dynamic(fp32, int8, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
     except Exception as error:  # onnx and onnxruntime raise many kinds; each means no graph
         raise ExportFailed(
-            f"the graph cannot be quantized ({error})", mend="Set export.precision to fp32, or choose another backbone."
+            f"the graph cannot be quantized ({error})", hint="Set export.precision to fp32, or choose another backbone."
         ) from error
 
 
@@ -83,7 +83,7 @@ def measured_int8(
     layers = graph.linears()
     if not layers:
         raise ExportFailed(
-            "the graph has no layer that can be quantized", where=fp32.name, mend="Set export.precision to fp32."
+            "the graph has no layer that can be quantized", where=fp32.name, hint="Set export.precision to fp32."
         )
     fed = fed_layers(graph, rows[:CALIBRATION_ROWS])
     how = choose_activations(layers, fed, scalings, apart)

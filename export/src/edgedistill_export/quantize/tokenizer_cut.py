@@ -21,7 +21,7 @@ TokenizerFile: TypeAlias = Mapping[str, Any]
 """`tokenizer.json` as JSON gives it."""
 
 _NOT_PLAIN = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
-_MEND = "Set export.vocabulary to full, or choose a backbone with WordPiece or byte-level BPE pieces."
+_HINT = "Set export.vocabulary to full, or choose a backbone with WordPiece or byte-level BPE pieces."
 
 
 def kept_pieces(tokenizer: TokenizerFile, reached: Iterable[str], common: int) -> frozenset[str]:
@@ -86,14 +86,14 @@ def _kind(tokenizer: TokenizerFile) -> str:
     model = tokenizer.get("model") or {}
     kind = model.get("type")
     if kind not in _KINDS:
-        raise ExportFailed(f"a vocabulary of the kind {kind!r} cannot be cut", where="tokenizer.json", mend=_MEND)
+        raise ExportFailed(f"a vocabulary of the kind {kind!r} cannot be cut", where="tokenizer.json", hint=_HINT)
     odd = [key for key in _NOT_PLAIN if model.get(key)]
     if kind == "BPE" and (odd or not _is_byte_level(tokenizer.get("pre_tokenizer"))):
         raise ExportFailed(
             f"this BPE vocabulary is not plainly byte-level ({', '.join(odd) or 'no ByteLevel reading'}), so it cannot "
             "be cut exactly",
             where="tokenizer.json",
-            mend=_MEND,
+            hint=_HINT,
         )
     return str(kind)
 

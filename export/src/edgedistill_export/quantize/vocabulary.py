@@ -111,7 +111,7 @@ def _expect_same_positions(student: Checkpoint, new_id: Mapping[int, int]) -> No
         raise ExportFailed(
             f"the padding token has the id {pad}, from which this model counts positions, and would get another",
             where=str(student.folder / "tokenizer.json"),
-            mend="Set export.vocabulary to full.",
+            hint="Set export.vocabulary to full.",
         )
 
 

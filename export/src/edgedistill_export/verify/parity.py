@@ -107,5 +107,5 @@ def check_conversion(converted: Hop) -> None:
             f"{converted.after} is not the model that {converted.before} is: probabilities differ by up to "
             f"{converted.max_probability_difference:.2g} (allowed {CONVERSION_TOLERANCE:g}), "
             f"{converted.flips} of {converted.rows} rows change their label",
-            mend="No bundle was written. Choose another backbone, or report this with the backbone's name.",
+            hint="No bundle was written. Choose another backbone, or report this with the backbone's name.",
         )

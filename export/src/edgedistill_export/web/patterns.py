@@ -51,7 +51,7 @@ def javascript(pattern: re.Pattern[str]) -> str:
         raise WebFailed(
             f"the pattern {pattern.pattern!r} cannot be used in a browser: it holds {reason}",
             where="task.redact.ids",
-            mend="Write it with letters, digits, [ ], ( ), |, ?, *, +, { } and \\d \\w \\s \\b alone.",
+            hint="Write it with letters, digits, [ ], ( ), |, ?, *, +, { } and \\d \\w \\s \\b alone.",
         ) from None
 
 

@@ -43,7 +43,7 @@ def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Sc
     """
     node = shutil.which("node")
     if node is None:
-        raise WebFailed("there is no Node to run the page with", mend="Install Node 20 or newer.")
+        raise WebFailed("there is no Node to run the page with", hint="Install Node 20 or newer.")
     with TemporaryDirectory(prefix="edgedistill-web-") as work, as_file(PAGE) as scripts:
         page = write_web(bundle, Path(work) / "page")
         ended = subprocess.run(  # noqa: S603  # our own script
@@ -57,12 +57,12 @@ def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Sc
     if ended.returncode:
         last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise WebFailed(
-            f"Node cannot run the page ({' '.join(last)[:200]})", where=name, mend="Install Node 20 or newer."
+            f"Node cannot run the page ({' '.join(last)[:200]})", where=name, hint="Install Node 20 or newer."
         )
     answer = msgspec.json.decode(ended.stdout, type=_Answer)
     if answer.refused is not None:
         raise ExportFailed(
-            f"the page does not score: {answer.refused}", where=name, mend="No page was written. Serve fp32 instead."
+            f"the page does not score: {answer.refused}", where=name, hint="No page was written. Serve fp32 instead."
         )
     found = answer.scores
     _expect_same_tokens(bundle, rows, found)
@@ -92,5 +92,5 @@ def _expect_same_tokens(bundle: Bundle, rows: Sequence[Mapping[str, str]], found
             raise ExportFailed(
                 f"the page reads row {number} as other tokens than Python does",
                 where=bundle.manifest.name,
-                mend="No page was written. Report this with the backbone's name.",
+                hint="No page was written. Report this with the backbone's name.",
             )

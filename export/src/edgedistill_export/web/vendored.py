@@ -37,7 +37,7 @@ def vendored(folder: Traversable = FOLDER) -> Vendored:
         raise WebFailed(
             "onnxruntime-web and the tokenizer are not there, which pages need",
             where=str(folder),
-            mend="In a checkout run `make web` (Node 20 or newer with npm); elsewhere install edgedistill-export anew "
+            hint="In a checkout run `make web` (Node 20 or newer with npm); elsewhere install edgedistill-export anew "
             "where npm is at hand.",
         )
     found = json.loads(index.read_text(encoding="utf-8"))
@@ -45,7 +45,7 @@ def vendored(folder: Traversable = FOLDER) -> Vendored:
     for name, digest in found["files"].items():
         if name not in read or sha256(read[name]).hexdigest() != digest:
             raise WebFailed(
-                "the file is missing or was changed", where=str(folder / name), mend="Run `make web` again."
+                "the file is missing or was changed", where=str(folder / name), hint="Run `make web` again."
             )
     return Vendored(read | _licences_of_onnxruntime(), found["packages"])
 

@@ -16,7 +16,7 @@ from edgedistill_export.errors import WebFailed
 from edgedistill_export.web.description import PageFile, describe, golden_with_tokens
 from edgedistill_export.web.reading import reading
 from edgedistill_export.web.vendored import Vendored, vendored
-from edgedistill_serve.bundle.atomic_folder import aside_of, clear_remains, mend, put_into_place
+from edgedistill_serve.bundle.atomic_folder import aside_of, clear_remains, put_into_place, repair
 from edgedistill_serve.bundle.loading import Bundle
 
 PAGE = files("edgedistill_export") / "web" / "page"
@@ -86,7 +86,7 @@ def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebP
     aside = aside_of(folder)
     try:
         _expect_place(folder)
-        mend(folder)
+        repair(folder)
         for name, source in content.items():
             path = aside / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebP
 
 def _expect_place(folder: Path) -> None:
     if folder.exists() and not (folder / _DESCRIPTION).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise WebFailed("this is no page and is not replaced by one", where=str(folder), mend="Name another folder.")
+        raise WebFailed("this is no page and is not replaced by one", where=str(folder), hint="Name another folder.")
 
 
 def _content(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]]:

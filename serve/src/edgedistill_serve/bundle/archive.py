@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
-from edgedistill_serve.bundle.atomic_folder import aside_of, clear_remains, mend, put_into_place
+from edgedistill_serve.bundle.atomic_folder import aside_of, clear_remains, put_into_place, repair
 from edgedistill_serve.bundle.files import MANIFEST_FILE, MOST_FILES, SIGNATURE_FILE, damaged, inside, limit_of
 from edgedistill_serve.bundle.loading import Bundle, expect_place_for_bundle
 from edgedistill_serve.errors import BundleError
@@ -43,7 +43,7 @@ def pack(bundle: Bundle, file: Path, *, overwrite: bool = False) -> int:
         BundleError: The file is there and may not be replaced, or it cannot be written.
     """
     if file.exists() and not overwrite:
-        raise BundleError("the file is there already", where=str(file), mend="Name another, or add --force.")
+        raise BundleError("the file is there already", where=str(file), hint="Name another, or add --force.")
     signature = [SIGNATURE_FILE] if bundle.signature != "none" else []
     aside = file.with_name(f".{file.name}.{token_hex(4)}")
     try:
@@ -79,7 +79,7 @@ def unpack(file: Path, folder: Path, *, public_key: Path | None = None) -> Bundl
     aside = aside_of(folder)
     try:
         expect_place_for_bundle(folder)
-        mend(folder)
+        repair(folder)
         with zipfile.ZipFile(file) as archive:
             for member in _checked(archive, file):
                 _extract(archive, member, aside)
@@ -91,7 +91,7 @@ def unpack(file: Path, folder: Path, *, public_key: Path | None = None) -> Bundl
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, UnicodeError) as error:
         # zipfile raises NotImplementedError for ways of packing that it lacks, RuntimeError for encrypted files.
         raise BundleError(
-            f"the file is no packed bundle ({error})", where=str(file)[:200], mend=_NOT_PACKED_HERE
+            f"the file is no packed bundle ({error})", where=str(file)[:200], hint=_NOT_PACKED_HERE
         ) from None
     except (OSError, ValueError) as error:
         raise BundleError(f"the bundle cannot be unpacked ({error})", where=str(file)[:200]) from None
@@ -112,7 +112,7 @@ def _checked(archive: zipfile.ZipFile, file: Path) -> list[zipfile.ZipInfo]:
     """Refuse an archive before a byte of it is written."""
     members = archive.infolist()
     for fault in _faults(members, file.stat().st_size):
-        raise BundleError(f"the file is no packed bundle: {fault}", where=str(file), mend=_NOT_PACKED_HERE)
+        raise BundleError(f"the file is no packed bundle: {fault}", where=str(file), hint=_NOT_PACKED_HERE)
     return members
 
 

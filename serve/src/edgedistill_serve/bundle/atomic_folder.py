@@ -1,4 +1,4 @@
-"""A finished folder is put into its place, and what a killed writer left behind is mended.
+"""A finished folder is put into its place, and what a killed writer left behind is repaired.
 
 A bundle is written beside its place, into ``.NAME.TOKEN``. Where the place is taken, the old bundle is first renamed
 to ``.NAME.TOKEN.old`` and then the new one to ``NAME``. Both are renames, yet not one step: a writer that is killed
@@ -53,7 +53,7 @@ def put_into_place(aside: Path, folder: Path) -> None:
     _sync(folder.parent)
 
 
-def mend(folder: Path) -> None:
+def repair(folder: Path) -> None:
     """Finish what a writer that was killed between its two renames has begun.
 
     Where the folder is missing and an old one lies beside it, the new one is put into its place, or, where there is no
@@ -66,7 +66,7 @@ def mend(folder: Path) -> None:
         return
     for old in _beside(folder, _OLD):
         aside = old.with_name(old.name.removesuffix(_OLD))
-        # Another reader may be mending too; whoever is second finds nothing to rename.
+        # Another reader may be fixing too; whoever is second finds nothing to rename.
         with suppress(FileNotFoundError):
             (aside if aside.exists() else old).rename(folder)
             _sync(folder.parent)

@@ -52,7 +52,7 @@ def refuse_external_data(graph: Path, name: str) -> None:
         raise BundleError(
             "the graph keeps weights in another file, which no checksum covers",
             where=name,
-            mend="Export the bundle again; the weights belong into the graph.",
+            hint="Export the bundle again; the weights belong into the graph.",
         )
 
 

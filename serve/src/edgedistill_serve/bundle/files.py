@@ -124,4 +124,4 @@ def write_file(folder: Path, name: str, source: Path | bytes) -> FileEntry:
 
 def damaged(name: str, what: str) -> BundleDamaged:
     """Return the error for a file of a bundle that is not as it was written."""
-    return BundleDamaged(what, where=name[:200], mend="Copy the bundle anew, or export it again.")
+    return BundleDamaged(what, where=name[:200], hint="Copy the bundle anew, or export it again.")

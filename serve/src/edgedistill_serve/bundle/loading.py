@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from edgedistill_serve.bundle.atomic_folder import aside_of, clear_remains, mend, put_into_place
+from edgedistill_serve.bundle.atomic_folder import aside_of, clear_remains, put_into_place, repair
 from edgedistill_serve.bundle.external_data import refuse_external_data
 from edgedistill_serve.bundle.files import (
     MANIFEST_FILE,
@@ -114,7 +114,7 @@ def write_bundle(folder: Path, draft: Manifest, files: Mapping[str, Path | bytes
     aside = aside_of(folder)
     try:
         expect_place_for_bundle(folder)
-        mend(folder)
+        repair(folder)
         entries = {name: write_file(aside, name, files[name]) for name in sorted(files)}
         manifest = msgspec.structs.replace(draft, files=entries)
         manifest = msgspec.structs.replace(manifest, version=version_of(manifest))
@@ -138,23 +138,23 @@ def expect_place_for_bundle(folder: Path) -> None:
     """
     if folder.exists() and not (folder / MANIFEST_FILE).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BundleError(
-            "this is no bundle and is not replaced by one", where=str(folder), mend="Name another folder."
+            "this is no bundle and is not replaced by one", where=str(folder), hint="Name another folder."
         )
 
 
 def _bundle_folder(path: Path) -> Path:
     try:
-        mend(path)
+        repair(path)
         if not path.exists():
             raise BundleError("there is no such folder", where=str(path))
         if not path.is_dir():
             raise BundleError(
                 "a bundle is a folder, this is a file",
                 where=str(path),
-                mend="Unpack it first: edgedistill-serve bundle unpack FILE FOLDER.",
+                hint="Unpack it first: edgedistill-serve bundle unpack FILE FOLDER.",
             )
         if not os.access(path, os.R_OK | os.X_OK):
-            raise BundleError("the folder cannot be read", where=str(path), mend="Check its permissions.")
+            raise BundleError("the folder cannot be read", where=str(path), hint="Check its permissions.")
         return path.resolve()
     except (OSError, ValueError) as error:
         raise BundleError(f"the folder cannot be read ({error})", where=str(path)[:200]) from None
@@ -162,7 +162,7 @@ def _bundle_folder(path: Path) -> Path:
 
 def _manifest_content(folder: Path) -> bytes:
     if not (folder / MANIFEST_FILE).exists():
-        raise BundleError(f"there is no {MANIFEST_FILE}", where=str(folder), mend="Name the folder that holds it.")
+        raise BundleError(f"there is no {MANIFEST_FILE}", where=str(folder), hint="Name the folder that holds it.")
     return read_whole(folder, MANIFEST_FILE)
 
 

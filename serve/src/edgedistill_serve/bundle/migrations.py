@@ -59,7 +59,7 @@ def manifest_from(content: bytes, schema: Schema = CURRENT) -> Manifest:
         raise BundleError(
             f"the schema version is {found}, this edgedistill-serve reads {_readable(schema)}",
             where=MANIFEST_FILE,
-            mend="Export the bundle again, or install the edgedistill-serve that it was exported with.",
+            hint="Export the bundle again, or install the edgedistill-serve that it was exported with.",
         )
     for version in steps:
         document = schema.migrations[version](document)

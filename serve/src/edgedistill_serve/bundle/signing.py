@@ -45,7 +45,7 @@ def create_key_pair(file: Path) -> Path:
     )
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     if public_file.exists():
-        raise SigningKeyError("the file is there already", where=str(public_file), mend="Give another name.")
+        raise SigningKeyError("the file is there already", where=str(public_file), hint="Give another name.")
     _write_new(file, private, 0o600)
     _write_new(public_file, public, 0o644)
     return public_file
@@ -96,7 +96,7 @@ def check_signature(content: bytes, signature: bytes | None, public_key: Path, w
 
     if signature is None:
         raise SignatureRefused(
-            "the bundle is not signed", where=where, mend="Have its maker sign it, or leave out --public-key."
+            "the bundle is not signed", where=where, hint="Have its maker sign it, or leave out --public-key."
         )
     try:
         key.verify(signature, content)
@@ -104,7 +104,7 @@ def check_signature(content: bytes, signature: bytes | None, public_key: Path, w
         raise SignatureRefused(
             f"the signature is not that of {public_key.name}, or {MANIFEST_FILE} was changed after signing",
             where=where,
-            mend="Get the bundle, or the right public key, from its maker; do not use this one.",
+            hint="Get the bundle, or the right public key, from its maker; do not use this one.",
         ) from None
 
 
@@ -114,11 +114,11 @@ def _private_key(file: Path) -> "Ed25519PrivateKey":
     try:
         key = serialization.load_pem_private_key(content, password=None)
     except TypeError:
-        raise SigningKeyError("the key has a passphrase", where=str(file), mend="Give one without.") from None
+        raise SigningKeyError("the key has a passphrase", where=str(file), hint="Give one without.") from None
     except Exception:  # noqa: BLE001  cryptography raises many kinds; their words could quote the key
-        raise SigningKeyError("this is no private key in PEM", where=str(file), mend=_make_one(file)) from None
+        raise SigningKeyError("this is no private key in PEM", where=str(file), hint=_make_one(file)) from None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise SigningKeyError("the key is not of the kind Ed25519", where=str(file), mend=_make_one(file))
+        raise SigningKeyError("the key is not of the kind Ed25519", where=str(file), hint=_make_one(file))
     private: Ed25519PrivateKey = key
     return private
 
@@ -128,7 +128,7 @@ def _public_key(file: Path) -> "Ed25519PublicKey":
     content = _key_content(file, stat.S_IWOTH, f"everybody can change it; run: chmod 644 {file.name}")
     if b"PRIVATE KEY" in content:
         raise SigningKeyError(
-            "this is a private key", where=str(file), mend="Give the public one; keep this one to its owner."
+            "this is a private key", where=str(file), hint="Give the public one; keep this one to its owner."
         )
     try:
         key = serialization.load_pem_public_key(content)
@@ -160,7 +160,7 @@ def _write_new(file: Path, content: bytes, mode: int) -> None:
         with os.fdopen(handle, "wb") as opened:
             opened.write(content)
     except FileExistsError:
-        raise SigningKeyError("the file is there already", where=str(file), mend="Give another name.") from None
+        raise SigningKeyError("the file is there already", where=str(file), hint="Give another name.") from None
     except (OSError, ValueError) as error:
         raise SigningKeyError(f"the key cannot be written ({error})", where=str(file)[:200]) from None
 
@@ -168,7 +168,7 @@ def _write_new(file: Path, content: bytes, mode: int) -> None:
 def _expect_outside_of_bundles(private_key: Path) -> None:
     if any((folder / MANIFEST_FILE).exists() for folder in private_key.absolute().resolve().parents):
         raise SigningKeyError(
-            "a private key must not lie inside a bundle", where=str(private_key), mend="Keep it somewhere else."
+            "a private key must not lie inside a bundle", where=str(private_key), hint="Keep it somewhere else."
         )
 
 
@@ -181,5 +181,5 @@ def _cryptography() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
-        raise SigningKeyError("signatures need the package cryptography", mend=_INSTALL) from None
+        raise SigningKeyError("signatures need the package cryptography", hint=_INSTALL) from None
     return serialization, ed25519

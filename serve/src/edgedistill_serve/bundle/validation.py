@@ -36,7 +36,7 @@ def check_golden(golden: Golden, manifest: Manifest) -> None:
 
 def _check(faults: Iterator[tuple[str, str]], file: str) -> None:
     for key, fault in faults:
-        raise BundleError(fault, where=f"{file}, {key}", mend="Export the bundle again.")
+        raise BundleError(fault, where=f"{file}, {key}", hint="Export the bundle again.")
 
 
 def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:

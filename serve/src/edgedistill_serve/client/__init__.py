@@ -17,7 +17,7 @@ from edgedistill_serve.client.results import (
 try:
     import httpx as _httpx  # noqa: F401  # only to see whether it is there
 except ImportError:
-    raise HttpxMissing("httpx is not installed", mend='Install it: pip install "edgedistill-serve[client]".') from None
+    raise HttpxMissing("httpx is not installed", hint='Install it: pip install "edgedistill-serve[client]".') from None
 
 from edgedistill_serve.client.async_client import AsyncClient
 from edgedistill_serve.client.core import Retries

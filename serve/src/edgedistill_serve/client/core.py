@@ -159,7 +159,7 @@ def _read(reply: Reply, where: str, read: Callable[[Reply], Read]) -> Read:
             StrangeAnswer(
                 "the answer has not the form of this server's answers",
                 where=where,
-                mend="Check the address, and that server and client are of one version.",
+                hint="Check the address, and that server and client are of one version.",
             ),
             reply.status,
         ) from None
@@ -171,12 +171,12 @@ def _gave_up(outcome: Reply | Fault | None, tries: int, where: str) -> ClientErr
         busy = Busy(
             f"the server had no room ({outcome.status}), asked {often}",
             where=where,
-            mend="Ask fewer at a time, or later.",
+            hint="Ask fewer at a time, or later.",
         )
         return _with_status(busy, outcome.status)
     name = outcome.name if isinstance(outcome, Fault) else "nothing was sent"
     return Unreachable(
-        f"no answer came ({name}), asked {often}", where=where, mend="Check the address, and that the server runs."
+        f"no answer came ({name}), asked {often}", where=where, hint="Check the address, and that the server runs."
     )
 
 
@@ -184,7 +184,7 @@ def _refusal(reply: Reply, where: str) -> ClientError:
     if reply.media_type != "application/problem+json":
         # Whoever wrote this may have written the response into it.
         said = f"the answer is {reply.status} and not this server's"
-        strange = StrangeAnswer(said, where=where, mend="Check the address, and what lies between.")
+        strange = StrangeAnswer(said, where=where, hint="Check the address, and what lies between.")
         return _with_status(strange, reply.status)
     kind = ServerFailed if reply.status >= 500 else Refused
     return _with_status(kind(f"{_detail(reply.content).rstrip('.')} ({reply.status})", where=where), reply.status)
@@ -242,7 +242,7 @@ def encoded(response: Response, position: int) -> bytes:
             return msgspec.json.encode(response)
         except (TypeError, ValueError, RecursionError):  # lone surrogates are a ValueError
             pass
-    raise Refused("it is no text and no mapping of texts", where=f"response {position}", mend="Send texts.")
+    raise Refused("it is no text and no mapping of texts", where=f"response {position}", hint="Send texts.")
 
 
 def one_body(response: Response, model: str | None) -> bytes:

@@ -40,7 +40,7 @@ def address_of(url: str) -> httpx.URL:
     except (httpx.InvalidURL, TypeError):
         address = httpx.URL()
     if address.scheme not in {"http", "https"} or not address.host:
-        raise Refused("this is no address of a server", where=str(url)[:200], mend="Name it as http://HOST:PORT.")
+        raise Refused("this is no address of a server", where=str(url)[:200], hint="Name it as http://HOST:PORT.")
     return address
 
 
@@ -53,7 +53,7 @@ def headers_of(key: str | None) -> dict[str, str]:
     if key is None:
         return {"User-Agent": _AGENT}
     if not _KEY.fullmatch(key):
-        raise Refused("the API key has spaces or letters beyond ASCII", mend="Copy the key again.")
+        raise Refused("the API key has spaces or letters beyond ASCII", hint="Copy the key again.")
     return {"User-Agent": _AGENT, "Authorization": f"Bearer {key}"}
 
 

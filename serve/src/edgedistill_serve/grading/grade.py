@@ -110,14 +110,14 @@ def _check_columns(given: tuple[str, ...], task: Task, added: Added, source: Pat
             raise DataError(
                 f"there is no column {name!r}",
                 where=source.name,
-                mend=f"This task's inputs are {', '.join(task.inputs)}; the file has {', '.join(given) or 'none'}.",
+                hint=f"This task's inputs are {', '.join(task.inputs)}; the file has {', '.join(given) or 'none'}.",
             )
     taken = [name for name in added if name in given]
     if taken:
         raise DataError(
             f"the file already has the column {taken[0]!r}, which grading would add",
             where=source.name,
-            mend="Give the added columns a prefix, such as --prefix scored_.",
+            hint="Give the added columns a prefix, such as --prefix scored_.",
         )
 
 

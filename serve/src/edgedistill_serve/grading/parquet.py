@@ -22,7 +22,7 @@ def pyarrow(name: str) -> Any:
         import pyarrow.parquet  # the part is wanted as an attribute of `pa`
     except ImportError:
         raise DataError(
-            "Parquet files need pyarrow", where=name, mend='Install it: pip install "edgedistill-serve[parquet]".'
+            "Parquet files need pyarrow", where=name, hint='Install it: pip install "edgedistill-serve[parquet]".'
         ) from None
     return pa
 

@@ -78,7 +78,7 @@ def _opened(path: Path) -> Iterator[_Table]:
         raise DataError(
             f"the suffix {path.suffix!r} names no kind of table",
             where=path.name,
-            mend=f"Tables are read from {', '.join(SUFFIXES)} files.",
+            hint=f"Tables are read from {', '.join(SUFFIXES)} files.",
         )
     try:
         with path.open("rb") as file:
@@ -104,14 +104,14 @@ def _check_header(header: tuple[str, ...], name: str, delimiter: str) -> None:
     repeated = next((column for column in header if header.count(column) > 1), None)
     if repeated is not None:
         raise DataError(
-            f"two columns have the name {repeated!r}", where=f"{name}, row 1", mend="Rename or delete one of them."
+            f"two columns have the name {repeated!r}", where=f"{name}, row 1", hint="Rename or delete one of them."
         )
     other = next((mark for mark in ",;\t" if mark != delimiter and mark in header[0]), None)
     if len(header) == 1 and other is not None:
         raise DataError(
             f"the columns seem to be separated by {other!r}, where a {Path(name).suffix} file has {delimiter!r}",
             where=f"{name}, row 1",
-            mend="Save it as comma-separated CSV, or as tab-separated TSV.",
+            hint="Save it as comma-separated CSV, or as tab-separated TSV.",
         )
 
 
@@ -122,13 +122,13 @@ def _delimited_rows(records: Iterator[list[str]], header: tuple[str, ...], name:
             empty = empty or number
             continue
         if empty is not None:
-            raise DataError("the row is empty", where=f"{name}, row {empty}", mend="Delete the empty line.")
+            raise DataError("the row is empty", where=f"{name}, row {empty}", hint="Delete the empty line.")
         cells = record or [""]
         if len(cells) != len(header):
             raise DataError(
                 f"the number of fields is {len(cells)}, the header has {len(header)}",
                 where=f"{name}, row {number}",
-                mend="A field that holds a separator or a line break stands between double quotes.",
+                hint="A field that holds a separator or a line break stands between double quotes.",
             )
         values = dict(zip(header, cells, strict=True))
         yield Row(number, values, values)
@@ -169,7 +169,7 @@ def _badly_quoted(name: str, number: int, why: str) -> DataError:
     return DataError(
         f"the double quotes of the row that begins here do not match ({why})",
         where=f"{name}, row {number}",
-        mend='Put the field between double quotes and write a quote inside it twice: "he said ""yes""".',
+        hint='Put the field between double quotes and write a quote inside it twice: "he said ""yes""".',
     )
 
 
@@ -177,7 +177,7 @@ def _too_long(name: str, number: int) -> DataError:
     return DataError(
         f"a field of the row that begins here is longer than {csv.field_size_limit()} characters",
         where=f"{name}, row {number}",
-        mend="A double quote that nothing closes does this; texts that are so long can be read from JSONL.",
+        hint="A double quote that nothing closes does this; texts that are so long can be read from JSONL.",
     )
 
 
@@ -189,7 +189,7 @@ def _check_utf8(lines: list[str], name: str, number: int) -> None:
 
 
 def _no_utf8(name: str, number: int) -> DataError:
-    return DataError("the text is no UTF-8", where=f"{name}, row {number}", mend="Save the file as UTF-8.")
+    return DataError("the text is no UTF-8", where=f"{name}, row {number}", hint="Save the file as UTF-8.")
 
 
 def _json_lines(file: BinaryIO, name: str) -> _Table:
@@ -215,11 +215,11 @@ def _json_object(line: bytes, name: str, number: int) -> dict[str, Any]:
         raise _no_utf8(name, number) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise DataError(
-            f"the line is no JSON ({error})", where=f"{name}, row {number}", mend="Every line is one JSON object."
+            f"the line is no JSON ({error})", where=f"{name}, row {number}", hint="Every line is one JSON object."
         ) from None
     if not isinstance(given, dict):
         raise DataError(
-            "the line is no JSON object", where=f"{name}, row {number}", mend="Every line is one JSON object."
+            "the line is no JSON object", where=f"{name}, row {number}", hint="Every line is one JSON object."
         )
     return given
 
@@ -233,7 +233,7 @@ def _parquet(file: BinaryIO, name: str) -> _Table:
     header = tuple(table.schema_arrow.names)
     repeated = next((column for column in header if header.count(column) > 1), None)
     if repeated is not None:
-        raise DataError(f"two columns have the name {repeated!r}", where=name, mend="Rename or delete one of them.")
+        raise DataError(f"two columns have the name {repeated!r}", where=name, hint="Rename or delete one of them.")
     return _Table(header, _parquet_rows(table, name, pa.ArrowException))
 
 

@@ -66,12 +66,12 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise DataError(
             f"the suffix {path.suffix!r} names no kind of table",
             where=path.name,
-            mend=f"Tables are written to {', '.join(SUFFIXES)} files.",
+            hint=f"Tables are written to {', '.join(SUFFIXES)} files.",
         )
     if path.is_dir():
         raise DataError("this is a folder, no file", where=str(path))
     if path.exists() and not overwrite:
-        raise DataError("the file is there already", where=str(path), mend="Use --force to replace it.")
+        raise DataError("the file is there already", where=str(path), hint="Use --force to replace it.")
     if not path.parent.is_dir():
         raise DataError("there is no such folder", where=str(path.parent))
 

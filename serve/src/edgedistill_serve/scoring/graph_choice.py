@@ -97,7 +97,7 @@ def checked_graph(bundle: Bundle, encoder: Encoder, *, gpu: bool, open_graph: Op
     raise SelfCheckFailed(
         "; ".join(faults),
         where=bundle.manifest.name,
-        mend="Do not use this bundle here; export it with fp32 beside int8, or use another CPU.",
+        hint="Do not use this bundle here; export it with fp32 beside int8, or use another CPU.",
     )
 
 

@@ -26,17 +26,17 @@ def check_builds(installed: Collection[str]) -> None:
     """Check that one build is installed.
 
     Raises:
-        RuntimeMissing: None is, or both are; the message names the command that mends it.
+        RuntimeMissing: None is, or both are; the message names the command that fixes it.
     """
     if not installed:
         raise RuntimeMissing(
             "onnxruntime is not installed",
-            mend='Install it: pip install "edgedistill-serve[cpu]" (or [gpu], never both).',
+            hint='Install it: pip install "edgedistill-serve[cpu]" (or [gpu], never both).',
         )
     if len(installed) > 1:
         raise RuntimeMissing(
             f"{' and '.join(sorted(installed))} are both installed and overwrite each other",
-            mend="Remove both and install one: pip uninstall -y onnxruntime onnxruntime-gpu && "
+            hint="Remove both and install one: pip uninstall -y onnxruntime onnxruntime-gpu && "
             'pip install "edgedistill-serve[cpu]".',
         )
 
@@ -53,7 +53,7 @@ def onnxruntime() -> ModuleType:
     except ImportError as error:
         raise RuntimeMissing(
             f"onnxruntime is installed but cannot be imported ({error})",
-            mend="Install it anew: pip install --force-reinstall onnxruntime.",
+            hint="Install it anew: pip install --force-reinstall onnxruntime.",
         ) from None
     runtime.disable_telemetry_events()  # where somebody else loaded it before, and on Windows
     return runtime  # type: ignore[no-any-return]  # onnxruntime has no types

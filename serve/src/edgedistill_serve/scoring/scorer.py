@@ -119,7 +119,7 @@ class Scorer:
         results = self.score_each(responses)
         for position, result in enumerate(results, start=1):
             if isinstance(result, EdgeDistillError):
-                raise type(result)(result.what, where=f"response {position}", mend=result.mend)
+                raise type(result)(result.what, where=f"response {position}", hint=result.hint)
         return [result for result in results if isinstance(result, Score)]
 
     def score_each(self, responses: Sequence[Response]) -> list[Score | EdgeDistillError]:

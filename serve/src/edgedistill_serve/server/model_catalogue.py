@@ -44,11 +44,11 @@ class Catalogue:
         known: set[tuple[str, str]] = set()
         for scorer in self.scorers:
             if (identity := _identity(scorer)) in known:
-                raise BundleError(f"two bundles are {'@'.join(identity)}", mend="Serve one of them.")
+                raise BundleError(f"two bundles are {'@'.join(identity)}", hint="Serve one of them.")
             known.add(identity)
         if self.scorers and self.default is not None and self.default not in self.names:
             raise BundleError(
-                f"no bundle has the default model's name {self.default!r}", mend=f"There is {', '.join(self.names)}."
+                f"no bundle has the default model's name {self.default!r}", hint=f"There is {', '.join(self.names)}."
             )
 
     @property
@@ -69,14 +69,14 @@ class Catalogue:
         names = self.names
         if model is None and self.default is None and len(names) > 1:
             raise WrongShape(
-                "several models are served and none is named", where="model", mend=f"Name one: {', '.join(names)}."
+                "several models are served and none is named", where="model", hint=f"Name one: {', '.join(names)}."
             )
         wanted = (self.default or names[0] if names else "") if model is None else model
         for scorer in self.scorers:
             name, version = _identity(scorer)
             if wanted in (name, f"{name}@{version}"):
                 return scorer
-        raise UnknownModel("no model of this name is served", where="model", mend=f"There is {', '.join(names)}.")
+        raise UnknownModel("no model of this name is served", where="model", hint=f"There is {', '.join(names)}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class Service:
             NotReady: The server is starting or draining.
         """
         if self.state != "ready":
-            raise NotReady(f"the server is {self.state}", mend="Try again later.")
+            raise NotReady(f"the server is {self.state}", hint="Try again later.")
 
     async def score(
         self, request: ScoreRequest, *, lane: Lane = "interactive", deadline: float | None = None
@@ -157,4 +157,4 @@ def _readable(scorer: Scorer, request: ScoreRequest, index: int) -> dict[str, st
     try:
         return scorer.readable(request.responses[index])
     except DataError as error:
-        raise WrongShape(error.what, where=request.place(index), mend=error.mend) from None
+        raise WrongShape(error.what, where=request.place(index), hint=error.hint) from None

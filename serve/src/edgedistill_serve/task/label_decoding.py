@@ -39,10 +39,10 @@ class Readout:
             raise DataError(
                 f"{len(self.thresholds)} thresholds are given, a {self.task.kind} task of {len(self.task.labels)} "
                 f"labels has {wanted}",
-                mend="Choose one threshold for each label of a multilabel task.",
+                hint="Choose one threshold for each label of a multilabel task.",
             )
         if any(not 0 < threshold < 1 for threshold in self.thresholds):
-            raise DataError("a threshold does not lie between 0 and 1", mend="Choose one above 0 and below 1.")
+            raise DataError("a threshold does not lie between 0 and 1", hint="Choose one above 0 and below 1.")
 
     @property
     def is_multilabel(self) -> bool:

@@ -62,14 +62,14 @@ def split_labels(text: str, task: Task) -> tuple[str, ...]:
         return ()
     for name in named:
         if name == NO_LABEL:
-            raise DataError(f"{NO_LABEL!r} stands beside labels", mend=f"{NO_LABEL!r} says that no label holds.")
+            raise DataError(f"{NO_LABEL!r} stands beside labels", hint=f"{NO_LABEL!r} says that no label holds.")
         if name not in task.names:
             raise DataError(
                 f"{name!r} is no label of the task" if name else "a label is missing",
-                mend=f"Labels are {', '.join(task.names)}, {LABEL_SEPARATOR!r} between them; or {NO_LABEL!r}.",
+                hint=f"Labels are {', '.join(task.names)}, {LABEL_SEPARATOR!r} between them; or {NO_LABEL!r}.",
             )
         if named.count(name) > 1:
-            raise DataError(f"the label {name!r} stands twice", mend="Name each label once.")
+            raise DataError(f"the label {name!r} stands twice", hint="Name each label once.")
     return tuple(name for name in task.names if name in named)
 
 
@@ -85,7 +85,7 @@ def join_labels(labels: Collection[str], task: Task) -> str:
     """
     for name in labels:
         if name not in task.names:
-            raise DataError(f"{name!r} is no label of the task", mend=f"Labels are {', '.join(task.names)}.")
+            raise DataError(f"{name!r} is no label of the task", hint=f"Labels are {', '.join(task.names)}.")
     return LABEL_SEPARATOR.join(name for name in task.names if name in labels) or NO_LABEL
 
 
@@ -114,14 +114,14 @@ def inputs_of(response: str | Mapping[str, str], task: Task) -> dict[str, str]:
         if not isinstance(given.get(name), str):
             raise DataError(
                 f"the input {name!r} is missing or is no text",
-                mend=f"This task's inputs are {', '.join(task.inputs)}.",
+                hint=f"This task's inputs are {', '.join(task.inputs)}.",
             )
         try:
             given[name].encode()
         except UnicodeEncodeError:
             raise DataError(
                 f"the input {name!r} holds half of a surrogate pair, which is no text",
-                mend="Decode the text again where it comes from.",
+                hint="Decode the text again where it comes from.",
             ) from None
     redact = task.redact
     return {name: redacted(given[name], redact) if redact else given[name] for name in task.inputs}

@@ -140,7 +140,7 @@ def _rows_to_filter(material: Material, section: ConsistencySection) -> Sequence
         raise ProjectFileError(
             f"the synthetic rows of {material.name!r} do not say how the teacher codes them",
             where="consistency.of",
-            mend="Give recorded rows a column regraded, which holds the label that the teacher gave.",
+            hint="Give recorded rows a column regraded, which holds the label that the teacher gave.",
         )
     return rows
 

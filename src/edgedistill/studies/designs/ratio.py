@@ -2,7 +2,7 @@
 
 mixed        one student per mixture, the human rows staying as many
 sequential   the student of the human rows goes on with block after block of synthetic ones. As published a block is
-             seen once and alone; mended, as many human rows stand beside it, so that they are not forgotten.
+             seen once and alone; corrected, as many human rows stand beside it, so that they are not forgotten.
 """
 
 import random

@@ -65,7 +65,7 @@ def _by_temperature(material: Material, section: TemperatureSection) -> dict[tup
         raise ProjectFileError(
             f"the task {material.name!r} has no synthetic rows of these temperatures; it has {there}",
             where="temperature.temperatures",
-            mend="Give recorded rows a column temperature, or list temperatures for the project's teacher.",
+            hint="Give recorded rows a column temperature, or list temperatures for the project's teacher.",
         )
     return kept
 

@@ -8,8 +8,8 @@ const NUMBER = /^[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?$/i;
 
 /** A table that cannot be used: what is wrong, where, and what mends it. */
 export class TableFault extends Error {
-  constructor(what, { row, mend = "" } = {}) {
-    super(`${row ? `row ${row}: ` : ""}${what}.${mend ? ` ${mend}` : ""}`);
+  constructor(what, { row, hint = "" } = {}) {
+    super(`${row ? `row ${row}: ` : ""}${what}.${hint ? ` ${hint}` : ""}`);
   }
 }
 
@@ -20,7 +20,7 @@ export class TableFault extends Error {
 export function readTable(bytes, wanted) {
   if (bytes.byteLength > MOST_BYTES) {
     throw new TableFault(`the file has ${Math.round(bytes.byteLength / 1e6)} MB, ${MOST_BYTES / 1e6} are read here`, {
-      mend: "The command edgedistill-serve grade takes files of any length.",
+      hint: "The command edgedistill-serve grade takes files of any length.",
     });
   }
   const text = decoded(bytes);
@@ -31,7 +31,7 @@ export function readTable(bytes, wanted) {
   if (!columns.some(Boolean)) throw new TableFault("the file is empty: there is no header row");
   const repeated = columns.find((name, at) => columns.indexOf(name) < at);
   if (repeated !== undefined) {
-    throw new TableFault(`two columns have the name “${repeated}”`, { row: 1, mend: "Rename or delete one of them." });
+    throw new TableFault(`two columns have the name “${repeated}”`, { row: 1, hint: "Rename or delete one of them." });
   }
   return { columns, rows: rowsOf(records, columns), separator, marked };
 }
@@ -40,7 +40,7 @@ function decoded(bytes) {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
-    throw new TableFault("the text is no UTF-8", { mend: "Save the file as “CSV UTF-8”." });
+    throw new TableFault("the text is no UTF-8", { hint: "Save the file as “CSV UTF-8”." });
   }
 }
 
@@ -60,8 +60,8 @@ function rowsOf(records, columns) {
     const cells = record.length || columns.length > 1 ? record : [""];
     if (cells.length !== columns.length) {
       const what = cells.length ? `the number of fields is ${cells.length}, the header has ${columns.length}` : "the row is empty";
-      const mend = cells.length ? "A field that holds a separator or a line break stands between double quotes." : "Delete the empty line.";
-      throw new TableFault(what, { row: at + 2, mend });
+      const hint = cells.length ? "A field that holds a separator or a line break stands between double quotes." : "Delete the empty line.";
+      throw new TableFault(what, { row: at + 2, hint });
     }
     return cells;
   });
@@ -86,7 +86,7 @@ function* recordsOf(content, separator) {
       if (next !== undefined && next !== "\r" && next !== "\n") {
         throw new TableFault("the double quotes of the row that begins here do not match", {
           row,
-          mend: 'Put the field between double quotes and write a quote inside it twice: "he said ""yes""".',
+          hint: 'Put the field between double quotes and write a quote inside it twice: "he said ""yes""".',
         });
       }
       if (fields.length === 1 && found[0] === "") fields.pop();

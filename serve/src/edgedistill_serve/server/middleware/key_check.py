@@ -81,13 +81,13 @@ class Access:
         if entry is None:
             raise KeyMissing(
                 "this server asks for a key" if key is None else "the key is not accepted",
-                mend="Send it as Authorization: Bearer KEY, or as X-API-Key: KEY.",
+                hint="Send it as Authorization: Bearer KEY, or as X-API-Key: KEY.",
             )
         if self._rate:
             now = self._clock()
             allowance = self._allowances.setdefault(entry.hash, Allowance(self._rate, float(self._rate), now))
             if allowance.take(now):
-                raise TooMany(f"more than {self._rate} requests a second came with this key", mend="Try again later.")
+                raise TooMany(f"more than {self._rate} requests a second came with this key", hint="Try again later.")
 
 
 class KeyCheck:

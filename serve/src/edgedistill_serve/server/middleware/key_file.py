@@ -56,7 +56,7 @@ def new_key(name: str) -> NewKey:
     entry = KeyEntry(name, hash_of(key))
     if not _LINE.fullmatch(entry.line()):
         raise KeyFileError(
-            "a key's name has 1 to 64 letters, digits, dots, dashes and underscores", mend="Choose another name."
+            "a key's name has 1 to 64 letters, digits, dots, dashes and underscores", hint="Choose another name."
         )
     return NewKey(key, entry)
 
@@ -86,7 +86,7 @@ def read_keys(path: Path) -> tuple[KeyEntry, ...]:
                 raise KeyFileError("another line has this name", where=f"{path}, line {number}")
             entries[entry.name] = entry
     if not entries:
-        raise KeyFileError("there is no key in the file", where=str(path), mend="Make one: edgedistill-serve key new.")
+        raise KeyFileError("there is no key in the file", where=str(path), hint="Make one: edgedistill-serve key new.")
     return tuple(entries.values())
 
 
@@ -104,5 +104,5 @@ def _entry(line: str, where: str) -> KeyEntry:
     parts = _LINE.fullmatch(line)
     if parts is None:
         # The line is not shown: somebody may have written a key where its hash belongs.
-        raise KeyFileError("the line is no NAME:HASH", where=where, mend="edgedistill-serve key new prints such lines.")
+        raise KeyFileError("the line is no NAME:HASH", where=where, hint="edgedistill-serve key new prints such lines.")
     return KeyEntry(parts[1], parts[2])

@@ -156,7 +156,7 @@ def read_infer(body: bytes, inputs: Sequence[str], *, model: str, max_items: int
         RequestTooLarge: It has more than ``max_items`` responses.
     """
     try:
-        asked = msgspec.convert(decode(body, mend="Send an inference request."), InferRequest)
+        asked = msgspec.convert(decode(body, hint="Send an inference request."), InferRequest)
     except msgspec.ValidationError as error:
         raise WrongShape(f"the body is no inference request ({error})") from None
     columns = {tensor.name: _texts(tensor) for tensor in asked.inputs}
@@ -164,7 +164,7 @@ def read_infer(body: bytes, inputs: Sequence[str], *, model: str, max_items: int
         raise WrongShape(
             "the input tensors are not the task's inputs, each once",
             where="inputs",
-            mend=f"Send one BYTES tensor each for {', '.join(inputs)}.",
+            hint=f"Send one BYTES tensor each for {', '.join(inputs)}.",
         )
     sizes = {len(texts) for texts in columns.values()}
     if len(sizes) != 1:
@@ -172,11 +172,11 @@ def read_infer(body: bytes, inputs: Sequence[str], *, model: str, max_items: int
     (size,) = sizes
     if size > max_items:
         raise RequestTooLarge(
-            f"there are {size} responses, {max_items} are taken at once", mend="Send them in several requests."
+            f"there are {size} responses, {max_items} are taken at once", hint="Send them in several requests."
         )
     for wanted in asked.outputs or ():
         if wanted.name not in OUTPUTS:
-            raise WrongShape("there is no such output", where="outputs", mend=f"There is {', '.join(OUTPUTS)}.")
+            raise WrongShape("there is no such output", where="outputs", hint=f"There is {', '.join(OUTPUTS)}.")
     rows = tuple({name: columns[name][index] for name in inputs} for index in range(size))
     return asked, ScoreRequest(rows, many=True, model=model)
 
@@ -190,7 +190,7 @@ def infer_response(asked: InferRequest, scorer: Scorer, results: Sequence[Score 
     scores: list[Score] = []
     for index, result in enumerate(results):
         if isinstance(result, EdgeDistillError):
-            raise ScoringFailed(result.what, where=f"response {index}", mend=result.mend)
+            raise ScoringFailed(result.what, where=f"response {index}", hint=result.hint)
         scores.append(result)
     labels: list[str | float] = [score.label for score in scores]
     shares: list[str | float] = [p for score in scores for p in score.probabilities.values()]

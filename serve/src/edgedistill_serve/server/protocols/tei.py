@@ -24,7 +24,7 @@ _LEAST = 5e-324
 """The smallest number above 0."""
 _NEXT_TO_1 = 2**-53
 """How far from 1 the number before it is: a logit of 36.7 and larger ones have the same sigmoid."""
-_MEND = "inputs is a text, a list of the task's inputs in order, or a batch: a list of such lists."
+_HINT = "inputs is a text, a list of the task's inputs in order, or a batch: a list of such lists."
 
 
 class PredictRequest(msgspec.Struct, frozen=True):
@@ -108,7 +108,7 @@ class Predict:
                 raise WrongShape(
                     f"there are {len(texts)} texts, the task has {len(inputs)} inputs ({', '.join(inputs)})",
                     where=f"inputs[{index}]" if self.many else "inputs",
-                    mend="A batch is a list of lists." if not self.many else None,
+                    hint="A batch is a list of lists." if not self.many else None,
                 )
         rows = tuple(dict(zip(inputs, texts, strict=True)) for texts in self.sequences)
         return ScoreRequest(rows, self.many, self.asked.model)
@@ -122,22 +122,22 @@ def read_predict(body: bytes, *, max_items: int) -> Predict:
         WrongShape: It is none of the forms.
         RequestTooLarge: The batch has more than ``max_items`` responses.
     """
-    given = decode(body, mend=_MEND)
+    given = decode(body, hint=_HINT)
     try:
         asked = msgspec.convert(given, PredictRequest)
     except msgspec.ValidationError as error:
-        raise WrongShape(f"the body is none of the forms ({error})", mend=_MEND) from None
+        raise WrongShape(f"the body is none of the forms ({error})", hint=_HINT) from None
     inputs = asked.inputs
     if isinstance(inputs, str):
         return Predict(((inputs,),), many=False, asked=asked)
     batch = [item for item in inputs if not isinstance(item, str)]
     if not inputs or (batch and len(batch) != len(inputs)):
-        raise WrongShape("the list is empty, or holds texts beside lists", where="inputs", mend=_MEND)
+        raise WrongShape("the list is empty, or holds texts beside lists", where="inputs", hint=_HINT)
     if not batch:
         return Predict((tuple(text for text in inputs if isinstance(text, str)),), many=False, asked=asked)
     if len(batch) > max_items:
         raise RequestTooLarge(
-            f"batch size {len(batch)} > maximum allowed batch size {max_items}", mend="Send it in several requests."
+            f"batch size {len(batch)} > maximum allowed batch size {max_items}", hint="Send it in several requests."
         )
     return Predict(tuple(map(tuple, batch)), many=True, asked=asked)
 
@@ -150,12 +150,12 @@ def predictions(result: Score | EdgeDistillError, asked: PredictRequest, scorer:
         RequestTooLarge: It is too long, and was not to be cut.
     """
     if isinstance(result, EdgeDistillError):
-        raise ScoringFailed(result.what, where=result.where, mend=result.mend)
+        raise ScoringFailed(result.what, where=result.where, hint=result.hint)
     if result.truncated and not asked.truncate:
         raise RequestTooLarge(
             f"the response has {result.tokens} tokens, the model reads {scorer.bundle.manifest.max_tokens} with the "
             "other inputs",
-            mend='Shorten it, or send "truncate": true.',
+            hint='Shorten it, or send "truncate": true.',
         )
     readout = scorer.bundle.manifest.readout
     found = [

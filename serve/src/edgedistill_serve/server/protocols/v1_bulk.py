@@ -27,7 +27,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.2
 _LARGEST_PART = 32 * 1024
 """Bytes of answer that are gathered before they are sent, while more is ready."""
 
-_MEND = "A line is a text in quotes, or an object with all inputs of the task."
+_HINT = "A line is a text in quotes, or an object with all inputs of the task."
 
 _Row = Pending | NoScore
 
@@ -82,7 +82,7 @@ class BulkAnswer:
                     self._rows.put_nowait(await self._submit(line))
         except (NotReady, TooSlow, QueueFull) as error:
             what = f"{error.what}; this row and those after it were not scored"
-            self._rows.put_nowait(NoScore(str(type(error)(what, mend=error.mend)), ended=True))
+            self._rows.put_nowait(NoScore(str(type(error)(what, hint=error.hint)), ended=True))
         finally:
             self._rows.put_nowait(None)
 
@@ -110,7 +110,7 @@ class BulkAnswer:
         if isinstance(line, EdgeDistillError):
             return NoScore(str(line))
         try:
-            given = decode(line, what="line", mend=_MEND)
+            given = decode(line, what="line", hint=_HINT)
             check_texts(given, self._service.limits.text_characters)
             row = self._scorer.readable(given)
         except EdgeDistillError as error:

@@ -64,20 +64,20 @@ async def explain(
         EdgeDistillError: As ``score``.
     """
     if request.many:
-        raise WrongShape("one response is explained at a time", where="responses", mend='Send {"response": "…"}.')
+        raise WrongShape("one response is explained at a time", where="responses", hint='Send {"response": "…"}.')
     (given,) = request.responses
     characters = sum(len(text) for name in INPUTS if isinstance(text := given.get(name), str))
     if characters > MOST_CHARACTERS:
         raise RequestTooLarge(
             f"the inputs have {characters} characters, {MOST_CHARACTERS} are explained at most",
-            mend="Send a part of them.",
+            hint="Send a part of them.",
         )
     response = given.get("response")
     words = words_of(response) if isinstance(response, str) else []
     most_words = min(MOST_WORDS, room - 1)
     if len(words) > most_words:
         raise RequestTooLarge(
-            f"the response has {len(words)} words, {most_words} are explained at most", mend="Send a part of it."
+            f"the response has {len(words)} words, {most_words} are explained at most", hint="Send a part of it."
         )
     # In one request, so that one model scores them all, and as no list, so that an error names the response itself.
     parts = [{**given, "response": without(response, word)} for word in words]

@@ -130,10 +130,10 @@ class ScoringQueue:
 
     def _check_room(self, wanted: int) -> None:
         if self._closing:
-            raise NotReady("the server is draining", mend="Try again later.")
+            raise NotReady("the server is draining", hint="Try again later.")
         if self._taken + wanted > self.limit:
             raise QueueFull(
-                f"{self._taken} responses are waiting and there is room for {self.limit}", mend="Try again later."
+                f"{self._taken} responses are waiting and there is room for {self.limit}", hint="Try again later."
             )
         self._taken += wanted
 
@@ -291,4 +291,4 @@ def _refuse(late: Sequence[Pending]) -> None:
     """Tell those who waited for too long."""
     for pending in late:
         with suppress(InvalidStateError):  # cancelled meanwhile
-            pending.set_exception(DeadlinePassed("the time of the request was over", mend="Try again later."))
+            pending.set_exception(DeadlinePassed("the time of the request was over", hint="Try again later."))

@@ -106,9 +106,9 @@ async def read_body(request: Request, *, room: Room, limit: int, seconds: float)
                     body.clear()
                     share.give_back()
     except TimeoutError:
-        raise TooSlow(f"the body did not arrive in {seconds:g} s", mend="Send it faster.") from None
+        raise TooSlow(f"the body did not arrive in {seconds:g} s", hint="Send it faster.") from None
     if received > limit:
-        raise RequestTooLarge(f"the body is longer than {limit} bytes", mend="Send it in several requests.")
+        raise RequestTooLarge(f"the body is longer than {limit} bytes", hint="Send it in several requests.")
     if not is_kept:
         raise _no_room()
     return bytes(body)
@@ -183,7 +183,7 @@ class _Line:
 
 
 def _no_room() -> QueueFull:
-    return QueueFull("the bodies of other requests take all the memory that there is for them", mend="Try again later.")
+    return QueueFull("the bodies of other requests take all the memory that there is for them", hint="Try again later.")
 
 
 async def _timely_part(receive: Receive, left: float, seconds: float) -> tuple[bytes, bool]:
@@ -191,7 +191,7 @@ async def _timely_part(receive: Receive, left: float, seconds: float) -> tuple[b
         async with asyncio.timeout(left):
             return await _part(receive)
     except TimeoutError:
-        raise TooSlow(f"the next line did not arrive in {seconds:g} s", mend="Send it faster.") from None
+        raise TooSlow(f"the next line did not arrive in {seconds:g} s", hint="Send it faster.") from None
 
 
 async def _part(receive: Receive) -> tuple[bytes, bool]:

@@ -38,7 +38,7 @@ class Problem(msgspec.Struct, frozen=True):
     Attributes:
         title: The status in words.
         status: The status.
-        detail: What, where and the mend; never a word of a response.
+        detail: What, where and the fix; never a word of a response.
         request_id: As in the ``X-Request-ID`` header.
         type: ``about:blank``: the status says it all.
     """
@@ -54,7 +54,7 @@ class TeiError(msgspec.Struct, frozen=True):
     """The body of an error as text-embeddings-inference writes it.
 
     Attributes:
-        error: What, where and the mend.
+        error: What, where and the fix.
         error_type: ``Validation``, ``Overloaded``, ``Unhealthy`` or ``Backend``.
     """
 
@@ -63,7 +63,7 @@ class TeiError(msgspec.Struct, frozen=True):
 
 
 class InferenceError(msgspec.Struct, frozen=True):
-    """The body of an error of the Open Inference Protocol: what, where and the mend."""
+    """The body of an error of the Open Inference Protocol: what, where and the fix."""
 
     error: str
 
@@ -80,7 +80,7 @@ def problem(
 
     Args:
         status: Of the response.
-        detail: What, where and the mend.
+        detail: What, where and the fix.
         scope: Of the request, with its ``request_id``.
         headers: Further ones.
     """

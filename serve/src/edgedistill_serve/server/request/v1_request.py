@@ -9,7 +9,7 @@ import msgspec
 from edgedistill_serve.errors import NotJson, RequestTooLarge, WrongShape
 from edgedistill_serve.task.task import INPUTS
 
-_MEND = 'Send {"response": "…"}, or an object with all inputs of the task, or {"responses": […]} with a list of either.'
+_HINT = 'Send {"response": "…"}, or an object with all inputs of the task, or {"responses": […]} with a list of either.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ def read_score_request(body: bytes, *, max_items: int) -> ScoreRequest:
     """
     given = decode(body)
     if not isinstance(given, dict):
-        raise WrongShape("the body is no object", mend=_MEND)
+        raise WrongShape("the body is no object", hint=_HINT)
     model = given.get("model")
     if model is not None and not isinstance(model, str):
         raise WrongShape("the model's name is no text", where="model")
     if ("response" in given) == ("responses" in given):
-        raise WrongShape("the body must have one of 'response' and 'responses'", mend=_MEND)
+        raise WrongShape("the body must have one of 'response' and 'responses'", hint=_HINT)
     if "response" in given:
         return ScoreRequest((given,), many=False, model=model)
     return ScoreRequest(_items(given, max_items), many=True, model=model)
@@ -70,17 +70,17 @@ def check_texts(response: Any, limit: int, where: str | None = None) -> None:
             raise RequestTooLarge(
                 f"the input {name!r} has {len(text)} characters, {limit} are taken",
                 where=where,
-                mend="Send a part of it.",
+                hint="Send a part of it.",
             )
 
 
-def decode(text: bytes, *, what: str = "body", mend: str = _MEND) -> Any:
+def decode(text: bytes, *, what: str = "body", hint: str = _HINT) -> Any:
     """Decode JSON.
 
     Args:
         text: In UTF-8.
         what: What it is.
-        mend: What to send instead.
+        hint: What to send instead.
 
     Raises:
         NotJson: It is no JSON text in UTF-8.
@@ -88,21 +88,21 @@ def decode(text: bytes, *, what: str = "body", mend: str = _MEND) -> Any:
     try:
         return msgspec.json.decode(text)
     except UnicodeDecodeError:
-        raise NotJson(f"the {what} is no UTF-8", mend="Send JSON in UTF-8.") from None
+        raise NotJson(f"the {what} is no UTF-8", hint="Send JSON in UTF-8.") from None
     except RecursionError:
         raise NotJson(f"the {what} is nested too deeply") from None
     except msgspec.DecodeError as error:
-        raise NotJson(f"the {what} is no JSON ({error})", mend=mend) from None
+        raise NotJson(f"the {what} is no JSON ({error})", hint=hint) from None
 
 
 def _items(given: Mapping[str, Any], max_items: int) -> tuple[Any, ...]:
     responses = given["responses"]
     if not isinstance(responses, list):
-        raise WrongShape("it is no list", where="responses", mend=_MEND)
+        raise WrongShape("it is no list", where="responses", hint=_HINT)
     if len(responses) > max_items:
         raise RequestTooLarge(
             f"there are {len(responses)} responses, {max_items} are taken at once",
             where="responses",
-            mend="Send them in several requests.",
+            hint="Send them in several requests.",
         )
     return tuple(responses)

@@ -62,7 +62,7 @@ def check_closed(address: Address, *, has_keys: bool, is_open: bool) -> None:
         raise CannotListen(
             "other machines could reach the server and no key is asked for",
             where=str(address),
-            mend="Give it --keys FILE (see edgedistill-serve key new), or --open where that is meant.",
+            hint="Give it --keys FILE (see edgedistill-serve key new), or --open where that is meant.",
         )
 
 
@@ -75,7 +75,7 @@ def tls_of(address: Address) -> ssl.SSLContext | None:
     if address.tls_cert is None and address.tls_key is None:
         return None
     if address.tls_cert is None or address.tls_key is None:
-        raise CannotListen("HTTPS needs a certificate and its key", mend="Give both --tls-cert and --tls-key.")
+        raise CannotListen("HTTPS needs a certificate and its key", hint="Give both --tls-cert and --tls-key.")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -103,7 +103,7 @@ def listening_at(address: Address) -> Iterator[socket.socket]:
         raise CannotListen(
             f"the server cannot listen here ({why})",
             where=str(address),
-            mend="Choose another --port, --host or --uds, or stop what listens there.",
+            hint="Choose another --port, --host or --uds, or stop what listens there.",
         ) from None
     with listener:
         yield listener
