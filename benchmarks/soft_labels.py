@@ -20,17 +20,17 @@ from typing import Any
 
 from edgedistill.agreement import agreement
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, ValidationRows
-from edgedistill.project.schema import ObjectiveSection, SearchSection, StudentSection
+from edgedistill.project.schema import LossSection, SearchSection, StudentSection
 from edgedistill.student import backbone_folder, train_student
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.task import Label, Task
 
 TASK = Task("nominal", (Label("correct"), Label("contradictory"), Label("incorrect")), ("question", "response"))
 CONDITIONS = {
-    "hard": ObjectiveSection(),
-    "soft": ObjectiveSection(labels="soft"),
-    "soft-2": ObjectiveSection(labels="soft", temperature=2.0),
-    "both": ObjectiveSection(labels="both"),
+    "hard": LossSection(),
+    "soft": LossSection(targets="soft"),
+    "soft-2": LossSection(targets="soft", temperature=2.0),
+    "both": LossSection(targets="both"),
 }
 MAX_TOKENS = 64
 VALIDATION_ROWS = 300
@@ -107,7 +107,7 @@ def trained(
         max_tokens=MAX_TOKENS,
         search=SearchSection(learning_rate=(5e-5,), batch_size=(16,), epochs=(5,)),
         seeds=(seed,),
-        objective=CONDITIONS[name],
+        loss=CONDITIONS[name],
     )
     done = train_student(mixture, validation, TASK, section, backbone_folder("minilm", Path()), folder)
     best = done.best.best

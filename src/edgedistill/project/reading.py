@@ -1,4 +1,4 @@
-"""Reading a project file: YAML, strictly, every error with its key and its fix."""
+"""Reads project files: strict YAML 1.2; every error names the file, the key and the fix."""
 
 import difflib
 import re
@@ -23,14 +23,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class _Constructor(SafeConstructor):
-    """Builds plain values from YAML 1.2; a key that is given twice in one mapping is an error."""
+    """Builds plain values from YAML 1.2; duplicate keys are errors."""
 
     def construct_document(self, node: Any) -> Any:
         _refuse_repeated_keys(node)
         return super().construct_document(node)
 
 
-# YAML 1.2's core schema has no dates: a label, a column or a name such as 2025-01-31 stays text, and so does `=`.
+# YAML 1.2's core schema has no dates: a label or a column named 2025-01-31 is text, and so is `=`.
 for _tag in ("timestamp", "value"):
     _Constructor.add_constructor(f"tag:yaml.org,2002:{_tag}", SafeConstructor.construct_yaml_str)
 
@@ -62,18 +62,18 @@ def read_project(path: Path) -> Project:
         path: The YAML file. Relative paths in it start from its folder.
 
     Raises:
-        ProjectFileError: There is no such file, it is no YAML, or a key is unknown, missing or impossible.
+        ProjectFileError: The file does not exist or is not valid YAML, or a key is unknown, missing or invalid.
     """
     return read_checked(path, Project, "`edgedistill init NAME` writes a new one.")
 
 
 def read_checked(path: Path, model: type[M], hint: str) -> M:
-    """Read a YAML file whose keys are a model's; the model's own key `path` is filled in.
+    """Read a YAML file and validate it; the model's field ``path`` is set to the file's path.
 
     Args:
         path: The file.
-        model: What it holds.
-        hint: What helps where there is no such file.
+        model: The pydantic model that its keys must fit.
+        hint: The hint of the error where the file does not exist.
 
     Raises:
         ProjectFileError: As `read_project`.
@@ -81,38 +81,37 @@ def read_checked(path: Path, model: type[M], hint: str) -> M:
     given = read_yaml(path, hint)
     if not isinstance(given, dict) or "path" in given:
         keys = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
-        raise ProjectFileError(f"holds no {model.__name__.lower()}: its first keys are {keys}", where=str(path))
+        raise ProjectFileError(f"is not a {model.__name__.lower()} file; required keys: {keys}", where=str(path))
     try:
         return model.model_validate({**given, "path": path.resolve()})
     except ValidationError as error:
-        raise ProjectFileError(_told(error, model), where=str(path)) from None
+        raise ProjectFileError(_message(error, model), where=str(path)) from None
 
 
 def checked_section(model: type[M], given: Mapping[str, Any], where: str) -> M:
-    """Check settings that were given in Python as those of a project file's section are.
+    """Validate settings given in Python as a section of the project file.
 
     Args:
         model: The section.
         given: Its keys and values.
-        where: What a message calls it.
+        where: Its name in error messages.
 
     Raises:
-        ArgumentError: A key is unknown, missing or impossible.
+        ArgumentError: A key is unknown, missing or invalid.
     """
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise ArgumentError(_told(error, model), where=where) from None
+        raise ArgumentError(_message(error, model), where=where) from None
 
 
 def read_yaml(path: Path, hint: str) -> Any:
     """Read a YAML 1.2 file.
 
-    Numbers and truth values are those of YAML 1.2: `010` is 10, `2e-5` a number, and `yes`, `no`, `on` and dates are
-    text.
+    Numbers and booleans follow YAML 1.2: `010` is 10, `2e-5` is a number, and `yes`, `no`, `on` and dates are text.
 
     Raises:
-        ProjectFileError: No such file, not UTF-8, not YAML, or a key is given twice in one mapping.
+        ProjectFileError: The file does not exist, is not UTF-8 or not valid YAML, or has a duplicate key.
     """
     yaml = YAML(typ="safe", pure=True)  # the C parser reads YAML 1.1
     yaml.Constructor = _Constructor
@@ -136,25 +135,25 @@ def read_yaml(path: Path, hint: str) -> Any:
         raise ProjectFileError(f"is not valid YAML: {error}", where=str(path)) from None
 
 
-def _told(error: ValidationError, model: type[BaseModel]) -> str:
-    """Every complaint of pydantic as one plain line; the branches of a union become one complaint."""
+def _message(error: ValidationError, model: type[BaseModel]) -> str:
+    """All of pydantic's errors in one line; the branches of a union become one message."""
     details = error.errors(include_url=False)
     places = [_keys(detail) for detail in details]
-    complaints: dict[str, list[ErrorDetails]] = {}
+    messages: dict[str, list[ErrorDetails]] = {}
     for keys, detail in zip(places, details, strict=True):
-        # A list that is too short only because one of its items is wrong is no complaint of its own.
+        # A list that is too short only because one of its items is invalid needs no message of its own.
         if detail["type"] == "too_short" and any(other[: len(keys)] == keys and other != keys for other in places):
             continue
-        complaints.setdefault(".".join(keys), []).append(detail)
-    return "; ".join(_complaint(place, alternatives, model) for place, alternatives in complaints.items())
+        messages.setdefault(".".join(keys), []).append(detail)
+    return "; ".join(_message_for(place, alternatives, model) for place, alternatives in messages.items())
 
 
 def _keys(detail: ErrorDetails) -> list[str]:
-    # A union's branch (`constrained-int`, `literal['all']`) stands in the location but is no key of the file.
+    # The location includes the union's branch (`constrained-int`, `literal['all']`), which is not a key of the file.
     return [str(part) for part in detail["loc"] if re.fullmatch(r"\w+", str(part)) and part != "int"]
 
 
-def _complaint(place: str, alternatives: list[ErrorDetails], model: type[BaseModel]) -> str:
+def _message_for(place: str, alternatives: list[ErrorDetails], model: type[BaseModel]) -> str:
     detail = alternatives[0]
     match detail["type"]:
         case "extra_forbidden":
@@ -190,7 +189,7 @@ def _short(value: object) -> str:
 
 
 def _fields(model: type[BaseModel], keys: list[str]) -> Iterator[str]:
-    """The keys that a section of the file knows."""
+    """The keys of the section at this place of the file."""
     for key in keys:
         if not key.isdigit():
             model = next(_models(model.model_fields[key].annotation), model)

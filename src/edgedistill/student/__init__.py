@@ -10,7 +10,7 @@ model.py        the pretrained model with a fresh classifier, and its tokenizer
 quiet.py        transformers without its logs and bars
 heads.py        the classifier that a backbone may bring along
 lora.py         adapters beside a decoder's weights
-objectives.py   what training makes small
+losses.py   what training makes small
 thresholds.py   from which probability a label of several is given
 trial.py        one fine-tuning run with one setting and one seed
 loop.py         its passes over the mixture

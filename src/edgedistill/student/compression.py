@@ -26,7 +26,7 @@ from edgedistill.project.schema import ShrinkSection
 from edgedistill.student.checkpoints import Kept, beside, copy_files, expect_replaceable, replacing
 from edgedistill.student.data import TrainingRow
 from edgedistill.student.label_thresholds import readout_by
-from edgedistill.student.losses import Objective
+from edgedistill.student.losses import TrainingLoss
 from edgedistill.student.model import load_model, load_padding, transformers_quiet
 from edgedistill.student.trial import Setting, levers_here, run_trial
 from edgedistill.student.types import Epoch, Levers, TrainingProgress
@@ -206,7 +206,7 @@ def shrink_student(
             levers,
             on_step=lambda: told(None),
             on_epoch=on_epoch,
-            objective=Objective(
+            loss_function=TrainingLoss(
                 scale="multilabel" if task.kind == "multilabel" else "nominal",
                 soft=1.0,
                 temperature=section.temperature,

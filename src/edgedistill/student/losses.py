@@ -1,6 +1,6 @@
 """What training makes small: the loss of a batch, from the model's logits and what the labels say.
 
-Every objective reads one logit per label. Their softmax, of a multilabel task the logistic function of each, are the
+Every loss reads one logit per label. Their softmax, of a multilabel task the logistic function of each, are the
 probabilities of the labels. So a student trained with any of them is the same kind of graph.
 
 nominal          cross-entropy: each label is right or wrong
@@ -19,14 +19,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from edgedistill.data.types import MixtureRow
 from edgedistill.errors import ProjectFileError
-from edgedistill.project.schema import ObjectiveSection
+from edgedistill.project.schema import LossSection
 from edgedistill_serve.task.task import Task
 
 Scale: TypeAlias = Literal["nominal", "cumulative", "expected_score", "multilabel"]
 
 
 @dataclass(frozen=True, slots=True)
-class Objective:
+class TrainingLoss:
     """What training makes small; the default is cross-entropy with the labels that count as right.
 
     Attributes:
@@ -88,11 +88,11 @@ class Objective:
         return torch.where(divided, self.soft * soft + (1 - self.soft) * hard, hard)
 
 
-HARD = Objective()
+HARD = TrainingLoss()
 """Cross-entropy with the labels that count as right."""
 
 
-def objective_of(section: ObjectiveSection, task: Task, mixture: Sequence[MixtureRow]) -> Objective:
+def build_loss(section: LossSection, task: Task, mixture: Sequence[MixtureRow]) -> TrainingLoss:
     """Return what the project file asks for.
 
     Class weights are ``rows / (labels with rows * rows of the label)``, as scikit-learn's ``balanced``: each label's
@@ -102,21 +102,21 @@ def objective_of(section: ObjectiveSection, task: Task, mixture: Sequence[Mixtur
         ProjectFileError: It wants the order of labels that have none, or weights of classes that a multilabel task
             does not have.
     """
-    if section.scale != "nominal" and task.kind != "ordinal":
+    if section.ordinal != "nominal" and task.kind != "ordinal":
         raise ProjectFileError(
-            f"{section.scale} needs labels in an order, and this task is {task.kind}",
-            where="student.objective.scale",
-            hint="Set task.kind to ordinal and list the labels from low to high, or leave the scale out.",
+            f"{section.ordinal} needs labels in an order, and this task is {task.kind}",
+            where="student.loss.ordinal",
+            hint="Set task.kind to ordinal and list the labels from low to high, or remove student.loss.ordinal.",
         )
     if task.kind == "multilabel" and section.class_weights != "none":
         raise ProjectFileError(
             "balanced class weights need one label per response, and this task is multilabel",
-            where="student.objective.class_weights",
-            hint="Leave it out: each label has a threshold of its own, which heeds how frequent the label is.",
+            where="student.loss.class_weights",
+            hint="Remove it: each label has its own threshold, which accounts for label frequency.",
         )
-    soft = {"hard": 0.0, "soft": 1.0, "both": section.soft_weight}[section.labels]
-    return Objective(
-        scale="multilabel" if task.kind == "multilabel" else section.scale,
+    soft = {"hard": 0.0, "soft": 1.0, "both": section.soft_weight}[section.targets]
+    return TrainingLoss(
+        scale="multilabel" if task.kind == "multilabel" else section.ordinal,
         soft=soft,
         temperature=section.temperature,
         weights=_balanced(task, mixture) if section.class_weights == "balanced" else (),

@@ -16,7 +16,7 @@ from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.project.schema import LoraSection, StudentSection
 from edgedistill.student.checkpoints import beside, copy_files, expect_replaceable, replacing
 from edgedistill.student.data import Padding, TrainingRow, check_rows, mixture_rows, note_cut_rows, validation_rows
-from edgedistill.student.losses import Objective, objective_of
+from edgedistill.student.losses import TrainingLoss, build_loss
 from edgedistill.student.model import (
     backbone_digests,
     check_room,
@@ -75,7 +75,7 @@ def train_student(
         SearchBrokenOff: Something cannot be written; the trials that are over are kept.
     """
     notes = check_rows(mixture, validation, task) + note_other_task(backbone, task)
-    objective = objective_of(section.objective, task, mixture)
+    loss_function = build_loss(section.loss, task, mixture)
     _check_seeds(section.seeds)
     expect_replaceable(folder)
     levers = levers or levers_here()
@@ -92,7 +92,7 @@ def train_student(
             taught,
             judged,
             levers,
-            objective,
+            loss_function,
             section.patience,
             section.adapters,
             kept,
@@ -158,7 +158,7 @@ class _Work:
         taught: Rows to learn from.
         judged: Rows to judge by.
         levers: What makes it faster.
-        objective: What it makes small.
+        loss_function: What it makes small.
         patience: Epochs that may bring nothing before it ends; None for any number.
         adapters: What is trained in the place of the weights; None for the weights.
         kept: Where the search outlives this process; None where it does not.
@@ -172,7 +172,7 @@ class _Work:
     taught: Sequence[TrainingRow]
     judged: Sequence[TrainingRow]
     levers: Levers
-    objective: Objective
+    loss_function: TrainingLoss
     patience: int | None
     adapters: LoraSection | None
     kept: Path | None
@@ -205,7 +205,7 @@ class _Work:
                 self.levers,
                 on_step=account.count_step,
                 on_epoch=on_epoch,
-                objective=self.objective,
+                loss_function=self.loss_function,
                 patience=self.patience,
                 keep=taken.kept.folder / "epochs" if self.kept else None,
                 on_note=self.notes.append,

@@ -45,7 +45,7 @@ from edgedistill.agreement.bootstrap import accuracies, confusion_of, macro_f1s
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.student.data import LikeLengths, Padding, TrainingRow
 from edgedistill.student.label_thresholds import exact_match_and_macro_f1
-from edgedistill.student.losses import HARD, Objective
+from edgedistill.student.losses import HARD, TrainingLoss
 from edgedistill.student.model import as_written, is_decoder
 from edgedistill.student.types import Epoch, Levers
 
@@ -390,20 +390,22 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
 
 
 class Loop(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """Trainer with batches of like length, an objective of ours, and bfloat16 in training steps only.
+    """Trainer with batches of like length, an loss_function of ours, and bfloat16 in training steps only.
 
     Args:
-        objective: What is made small.
+        loss_function: What is made small.
         bf16_steps: Whether the forward pass of a training step runs in bfloat16.
         watch: Takes down every epoch.
         first: Epochs that were made before; the order of rows goes on after them.
         given: What `Trainer` is given.
     """
 
-    def __init__(self, *, objective: Objective, bf16_steps: bool, watch: Watch, first: int, **given: Any) -> None:
+    def __init__(
+        self, *, loss_function: TrainingLoss, bf16_steps: bool, watch: Watch, first: int, **given: Any
+    ) -> None:
         super().__init__(compute_metrics=_figures, callbacks=[watch], **given)
         self.remove_callback(PrinterCallback)
-        self._objective, self._bf16_steps, self._watch, self._first = objective, bf16_steps, watch, first
+        self._objective, self._bf16_steps, self._watch, self._first = loss_function, bf16_steps, watch, first
 
     def get_train_dataloader(self) -> Any:
         """Return batches of like length."""
@@ -414,7 +416,7 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers is untyped here
         )
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        """Return the loss of a batch: the objective where the model learns, cross-entropy where it is judged.
+        """Return the loss of a batch: the loss_function where the model learns, cross-entropy where it is judged.
 
         Raises:
             TrainingFailed: It is no number.
@@ -474,7 +476,7 @@ def run_trial(
     *,
     on_step: Callable[[], None],
     on_epoch: Callable[[Epoch, Any], None],
-    objective: Objective = HARD,
+    loss_function: TrainingLoss = HARD,
     patience: int | None = None,
     keep: Path | None = None,
     on_note: Callable[[str], None] = lambda _: None,
@@ -491,7 +493,7 @@ def run_trial(
         on_step: Called after every optimizer step.
         on_epoch: Called after every epoch with its figures and what writes the model as it then is. For epochs that a
             killed training finished it is called again at the start, with the best of their models.
-        objective: What is made small. Validation rows are judged by cross-entropy whatever it is.
+        loss_function: What is made small. Validation rows are judged by cross-entropy whatever it is.
         patience: The trial ends when so many epochs in a row were no better than the best before; None: never. The
             learning rate falls as if all of them were made.
         keep: A folder of this trial's own. Its state after each epoch is kept there, and a trial that finds the state
@@ -509,7 +511,7 @@ def run_trial(
     levers = _made_ready(model, padding, mixture, levers, on_note)
     unfinished = None
     if keep:
-        decides = (setting, levers, objective, patience)
+        decides = (setting, levers, loss_function, patience)
         unfinished = Unfinished(keep, mark_of(model, padding, mixture, validation, *decides), on_note)
     before = unfinished.history if unfinished else ()
     watch = Watch(on_step, on_epoch, patience, unfinished)
@@ -521,7 +523,7 @@ def run_trial(
             data_collator=padding.batch,
             train_dataset=list(mixture),
             eval_dataset=list(validation),
-            objective=objective,
+            loss_function=loss_function,
             bf16_steps=levers.bf16,
             watch=watch,
             first=len(before),

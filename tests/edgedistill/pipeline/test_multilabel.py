@@ -29,7 +29,7 @@ teacher: {{base_url: "{base_url}", model: m, api_key_env: null, votes: 3, few_sh
 student:
   backbone: ./backbone
   max_tokens: 24
-  objective: {{labels: soft}}
+  loss: {{targets: soft}}
   search: {{learning_rate: [5e-3], batch_size: [8], epochs: [12]}}
   shrink: {{layers: 1, epochs: 2, learning_rate: 5e-3}}
 evaluation:

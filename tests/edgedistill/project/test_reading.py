@@ -42,6 +42,12 @@ student:
 export: {precision: int8, max_flip_rate: 0.01}
 """
 
+LEAST = """\
+name: praise
+task: {labels: [{name: process}, {name: outcome}]}
+data: {human: human.csv}
+"""
+
 
 @pytest.fixture
 def read(tmp_path):
@@ -76,7 +82,7 @@ def test_name_task_and_human_file_are_enough(read):
 
 def test_samples_cannot_be_written_without_a_teacher(read):
     bare = "name: x\ntask: {labels: [{name: a}, {name: b}]}\ndata: {human: h.csv}\ngenerate: {}\n"
-    assert "generate needs the section teacher" in complaint(read, bare)
+    assert "generate needs a teacher section" in complaint(read, bare)
 
 
 def test_one_temperature_is_a_list_of_one(read):
@@ -100,11 +106,11 @@ def test_a_label_named_no_is_text_and_no_boolean(read):
         ("[question, response]", "[reponse]", "unknown input 'reponse'"),
         ("[question, response]", "[response, question]", "in the order question"),
         ("[question, response]", "[question]", "inputs hold response"),
-        ("train: 0.4", "train: 0.5", "sum to 1.1, not to 1"),
+        ("train: 0.4", "train: 0.5", "sum to 1.1; they must sum to 1"),
         ("votes: 3", "votes: 0", "teacher.votes should be greater than or equal to 1, not 0"),
         ("temperature: 0.7", "temperature: 7", "teacher.temperature should be less than or equal to 2"),
         ("tokens: 2_000_000", "tokens: many", "teacher.budget.tokens should be a valid integer"),
-        ("{tokens: 2_000_000}", "{tokens: 5, usd: 1}", "a budget is either usd or tokens"),
+        ("{tokens: 2_000_000}", "{tokens: 5, usd: 1}", "give the budget in either usd or tokens"),
         (
             "  prices: {input_usd_per_million: 2.5, output_usd_per_million: 10}\n  budget: {tokens: 2_000_000}",
             "  budget: {usd: 1}",
@@ -116,13 +122,21 @@ def test_a_label_named_no_is_text_and_no_boolean(read):
         ("name: praise", "name: ../praise", "name has a character that is not allowed"),
         ("mix:", "generate: {per_label: 0}\nmix:", "generate.per_label should be greater than or equal to 1, not 0"),
         ("mix:", "generate: {temperature: 7}\nmix:", "temperature.0 should be less than or equal to 2, not 7"),
-        ("mix:", "generate: {temperature: [0.3, 0.3]}\nmix:", "generate.temperature: a temperature stands twice"),
+        (
+            "mix:",
+            "generate: {temperature: [0.3, 0.3]}\nmix:",
+            "generate.temperature: temperature has a duplicate value",
+        ),
         ("mix:", "generate: {temperature: []}\nmix:", "generate.temperature has too few items"),
         ("mix:", "generate: {variation: mood}\nmix:", "generate.variation should be 'none', 'persona'"),
-        ("teacher: 200", "synthetic_share: 0.8", "mix.synthetic_share needs the section generate"),
+        ("teacher: 200", "synthetic_share: 0.8", "mix.synthetic_share needs a generate section"),
         ("teacher: 200", "synthetic_share: 1", "mix.synthetic_share should be less than 1, not 1"),
         ("export:", "name: again\nexport:", "line 29: the key 'name' was already given on line 1"),
-        ("https://example.org/v1", "example.org", "teacher.base_url: 'example.org' begins with neither http"),
+        (
+            "https://example.org/v1",
+            "example.org",
+            "teacher.base_url: 'example.org' must begin with http:// or https://",
+        ),
         ("export:", "export: [", "line"),
     ],
 )
@@ -256,3 +270,21 @@ def test_a_folder_with_files_is_not_written_into(tmp_path):
 def test_a_name_that_no_project_can_have_is_refused(tmp_path):
     with pytest.raises(ProjectFileError, match="cannot be a project's name"):
         start_project(tmp_path / "two words")
+
+
+@pytest.mark.parametrize(
+    ("old", "note"),
+    [
+        ("{objective: {targets: soft}}", "the key objective is deprecated; use loss"),
+        ("{loss: {labels: soft}}", "the key labels is deprecated; use targets"),
+    ],
+)
+def test_an_old_key_is_read_with_one_line_that_names_the_new_one(read, caplog, old, note):
+    section = read(f"{LEAST}student: {old}\n").student
+    assert section.loss.targets == "soft"
+    assert [record.getMessage() for record in caplog.records] == [f"edgedistill: {note}"]
+
+
+def test_an_old_key_beside_its_new_name_is_refused(read):
+    with pytest.raises(ProjectFileError, match="objective is the old name of loss; give only loss"):
+        read(f"{LEAST}student: {{objective: {{}}, loss: {{}}}}\n")

@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from edgedistill.data.types import MixtureRow
 from edgedistill.errors import ProjectFileError
-from edgedistill.project.schema import ObjectiveSection
+from edgedistill.project.schema import LossSection
 from edgedistill.student import train_student
-from edgedistill.student.losses import HARD, Objective, multilabel_loss, objective_of
+from edgedistill.student.losses import HARD, TrainingLoss, build_loss, multilabel_loss
 from edgedistill_serve.task.task import Label, Task
 
 SCALES = ("nominal", "cumulative", "expected_score")
@@ -31,13 +31,13 @@ def distribution(values):
     return shares / shares.sum()
 
 
-def fitted(objective, shares, steps=800):
-    """The softmax that makes the objective smallest for one row."""
+def fitted(loss_function, shares, steps=800):
+    """The softmax that makes the loss_function smallest for one row."""
     logits = torch.zeros((1, shares.shape[1]), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.05)
     for _ in range(steps):
         optimizer.zero_grad()
-        objective.loss(logits, shares.argmax(dim=1), shares).backward()
+        loss_function.loss(logits, shares.argmax(dim=1), shares).backward()
         optimizer.step()
     return logits.detach().softmax(dim=1)
 
@@ -63,14 +63,14 @@ def test_the_default_is_cross_entropy_to_the_bit():
 
 
 def test_what_is_left_out_is_the_default(task):
-    assert objective_of(ObjectiveSection(), task, mixture_of(process=3, outcome=1)) == HARD
+    assert build_loss(LossSection(), task, mixture_of(process=3, outcome=1)) == HARD
 
 
 @given(LOGITS, SHARES)
 def test_soft_labels_are_learnt_by_the_divergence_from_the_votes(logits, shares):
     wanted = distribution(shares)
     given = torch.tensor([logits], dtype=torch.float64)
-    loss = Objective(soft=1.0).loss(given, wanted.argmax(dim=1), wanted)
+    loss = TrainingLoss(soft=1.0).loss(given, wanted.argmax(dim=1), wanted)
     entropy = -(wanted * wanted.log()).sum()
     divergence = rel_entr(wanted.numpy(), given.softmax(dim=1).numpy()).sum()
     assert float(loss - entropy) == pytest.approx(divergence, abs=1e-6)
@@ -80,7 +80,7 @@ def test_soft_labels_are_learnt_by_the_divergence_from_the_votes(logits, shares)
 def test_both_is_a_mixture_of_soft_and_hard(logits, shares, weight):
     given, wanted = torch.tensor([logits], dtype=torch.float64), distribution(shares)
     soft, hard, both = (
-        float(Objective(soft=part).loss(given, wanted.argmax(dim=1), wanted)) for part in (1.0, 0.0, weight)
+        float(TrainingLoss(soft=part).loss(given, wanted.argmax(dim=1), wanted)) for part in (1.0, 0.0, weight)
     )
     assert both == pytest.approx(weight * soft + (1 - weight) * hard, rel=1e-6)
 
@@ -89,43 +89,45 @@ def test_both_is_a_mixture_of_soft_and_hard(logits, shares, weight):
 def test_a_row_with_one_label_in_its_votes_is_taught_as_a_hard_one(scale):
     logits, targets = rows([0.3, -1.0, 2.0], [1.0, 0.5, -0.2]), torch.tensor([1, 2])
     shares = one_hot(targets, 3).float()
-    soft = Objective(scale, soft=1.0, temperature=3.0).loss(logits, targets, shares)
-    assert float(soft) == pytest.approx(float(Objective(scale).loss(logits, targets, shares)))
+    soft = TrainingLoss(scale, soft=1.0, temperature=3.0).loss(logits, targets, shares)
+    assert float(soft) == pytest.approx(float(TrainingLoss(scale).loss(logits, targets, shares)))
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_votes_are_learnt_as_they_are_whatever_the_temperature(temperature):
     shares = distribution([0.6, 0.3, 0.1])
-    assert fitted(Objective(soft=1.0, temperature=temperature), shares).numpy() == pytest.approx(shares, abs=2e-3)
+    assert fitted(TrainingLoss(soft=1.0, temperature=temperature), shares).numpy() == pytest.approx(shares, abs=2e-3)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_scale_is_made_smallest_by_the_true_distribution(scale):
     shares = distribution([0.15, 0.1, 0.5, 0.25])
-    assert fitted(Objective(scale, soft=1.0), shares).numpy() == pytest.approx(shares.numpy(), abs=2e-3)
+    assert fitted(TrainingLoss(scale, soft=1.0), shares).numpy() == pytest.approx(shares.numpy(), abs=2e-3)
 
 
 def test_a_vote_share_of_zero_leaves_no_gap():
-    loss = Objective(soft=1.0, temperature=2.0).loss(rows([1.0, 0.0, -1.0]), torch.tensor([0]), rows([0.7, 0.3, 0.0]))
+    loss = TrainingLoss(soft=1.0, temperature=2.0).loss(
+        rows([1.0, 0.0, -1.0]), torch.tensor([0]), rows([0.7, 0.3, 0.0])
+    )
     assert torch.isfinite(loss)
 
 
 def test_the_cumulative_loss_is_that_of_the_steps_of_the_scale():
     chance = np.array([0.1, 0.2, 0.3, 0.4])
-    loss = Objective("cumulative").loss(rows(np.log(chance)), torch.tensor([1]))
+    loss = TrainingLoss("cumulative").loss(rows(np.log(chance)), torch.tensor([1]))
     # Label 1 is above the first step, and not above the second and the third.
     assert float(loss) == pytest.approx(-np.mean(np.log([0.9, 1 - 0.7, 1 - 0.4])))
 
 
 def test_the_expected_score_is_off_by_its_square():
     chance = np.array([0.1, 0.2, 0.3, 0.4])
-    loss = Objective("expected_score").loss(rows(np.log(chance)), torch.tensor([0]))
+    loss = TrainingLoss("expected_score").loss(rows(np.log(chance)), torch.tensor([0]))
     assert float(loss) == pytest.approx(-np.log(0.1) + (0.2 + 0.6 + 1.2) ** 2)
 
 
 @pytest.mark.parametrize("scale", ["cumulative", "expected_score"])
 def test_a_label_further_off_on_the_scale_costs_more(scale):
-    near, far = (Objective(scale).loss(rows(logits), torch.tensor([0])) for logits in ([0, 3, 0.0], [0, 0, 3.0]))
+    near, far = (TrainingLoss(scale).loss(rows(logits), torch.tensor([0])) for logits in ([0, 3, 0.0], [0, 0, 3.0]))
     assert near < far
 
 
@@ -137,62 +139,60 @@ def test_a_label_further_off_costs_the_same_where_labels_have_no_order():
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_sure_student_has_a_finite_loss_and_gradient(scale):
     logits = rows([200.0, -200.0, 0.0]).requires_grad_()
-    loss = Objective(scale).loss(logits, torch.tensor([1]))
+    loss = TrainingLoss(scale).loss(logits, torch.tensor([1]))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
 
 
 def test_balanced_labels_count_the_same_together(task):
-    objective = objective_of(
-        ObjectiveSection(class_weights="balanced"), task, mixture_of(process=6, outcome=3, other=1)
-    )
-    assert np.array(objective.weights) * [6, 3, 1] == pytest.approx([10 / 3] * 3)
+    loss_function = build_loss(LossSection(class_weights="balanced"), task, mixture_of(process=6, outcome=3, other=1))
+    assert np.array(loss_function.weights) * [6, 3, 1] == pytest.approx([10 / 3] * 3)
 
 
 def test_weights_are_one_on_average_over_the_mixture(task):
     rows_of = mixture_of(process=6, outcome=3, other=1)
-    objective = objective_of(ObjectiveSection(class_weights="balanced"), task, rows_of)
+    loss_function = build_loss(LossSection(class_weights="balanced"), task, rows_of)
     targets = torch.tensor([task.names.index(row.label) for row in rows_of])
     logits = torch.zeros((10, 3))
-    assert float(objective.loss(logits, targets)) == pytest.approx(np.log(3))
+    assert float(loss_function.loss(logits, targets)) == pytest.approx(np.log(3))
 
 
 def test_a_label_without_rows_takes_no_weight_from_the_others(task):
-    objective = objective_of(ObjectiveSection(class_weights="balanced"), task, mixture_of(process=3, outcome=1))
-    assert objective.weights == pytest.approx((4 / 6, 2.0, 1.0))
+    loss_function = build_loss(LossSection(class_weights="balanced"), task, mixture_of(process=3, outcome=1))
+    assert loss_function.weights == pytest.approx((4 / 6, 2.0, 1.0))
 
 
 def test_soft_rows_are_weighted_by_the_label_that_counts_as_right():
-    objective = Objective(soft=1.0, weights=(1.0, 5.0))
+    loss_function = TrainingLoss(soft=1.0, weights=(1.0, 5.0))
     logits, shares = rows([0.2, 0.1]), rows([0.4, 0.6])
-    plain = Objective(soft=1.0).loss(logits, torch.tensor([1]), shares)
-    assert float(objective.loss(logits, torch.tensor([1]), shares)) == pytest.approx(5 * float(plain))
+    plain = TrainingLoss(soft=1.0).loss(logits, torch.tensor([1]), shares)
+    assert float(loss_function.loss(logits, torch.tensor([1]), shares)) == pytest.approx(5 * float(plain))
 
 
 @pytest.mark.parametrize("scale", ["cumulative", "expected_score"])
 def test_a_scale_needs_labels_in_an_order(scale, task, ordinal):
-    section = ObjectiveSection(scale=scale)
-    assert objective_of(section, ordinal, mixture_of(process=2)).scale == scale
+    section = LossSection(ordinal=scale)
+    assert build_loss(section, ordinal, mixture_of(process=2)).scale == scale
     with pytest.raises(ProjectFileError, match=rf"{scale} needs labels in an order, and this task is nominal"):
-        objective_of(section, task, mixture_of(process=2))
+        build_loss(section, task, mixture_of(process=2))
 
 
 @pytest.mark.parametrize(("labels", "soft"), [("hard", 0.0), ("soft", 1.0), ("both", 0.5)])
 def test_the_labels_say_how_much_is_soft(labels, soft, task):
-    assert objective_of(ObjectiveSection(labels=labels), task, mixture_of(process=2)).soft == soft
+    assert build_loss(LossSection(targets=labels), task, mixture_of(process=2)).soft == soft
 
 
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"temperature": 2.0}, "temperature goes with labels: soft or both"),
-        ({"labels": "soft", "soft_weight": 0.3}, "soft_weight goes with labels: both"),
+        ({"temperature": 2.0}, "temperature requires targets: soft or both"),
+        ({"targets": "soft", "soft_weight": 0.3}, "soft_weight requires targets: both"),
     ],
 )
 def test_a_setting_that_nothing_reads_is_refused(given, complaint):
     with pytest.raises(ValueError, match=complaint):
-        ObjectiveSection(**given)
+        LossSection(**given)
 
 
 def test_labels_that_may_hold_together_are_judged_one_by_one():
@@ -201,32 +201,32 @@ def test_labels_that_may_hold_together_are_judged_one_by_one():
     assert float(loss) == pytest.approx(-np.mean(shares * np.log(chance) + (1 - shares) * np.log(1 - chance)))
 
 
-def test_an_objective_reads_as_many_labels_as_there_are():
+def test_a_loss_reads_as_many_labels_as_there_are():
     two = Task(kind="ordinal", labels=(Label("low"), Label("high")), inputs=("response",))
-    objective = objective_of(ObjectiveSection(scale="cumulative"), two, mixture_of(low=1, high=1))
+    loss_function = build_loss(LossSection(ordinal="cumulative"), two, mixture_of(low=1, high=1))
     logits, targets = rows([0.4, -0.3]), torch.tensor([1])
-    assert float(objective.loss(logits, targets)) == pytest.approx(float(HARD.loss(logits, targets)))
+    assert float(loss_function.loss(logits, targets)) == pytest.approx(float(HARD.loss(logits, targets)))
 
 
 @pytest.mark.parametrize(
     ("given", "differs"),
     [
-        ({"labels": "soft", "temperature": 2.0}, True),
+        ({"targets": "soft", "temperature": 2.0}, True),
         ({"class_weights": "balanced"}, True),
-        ({"scale": "cumulative"}, True),
-        ({"labels": "both"}, False),
+        ({"ordinal": "cumulative"}, True),
+        ({"targets": "both"}, False),
     ],
     ids=["soft", "weights", "scale", "both, of rows with one label in their shares"],
 )
-def test_the_objective_of_the_project_file_is_what_the_student_is_trained_with(
+def test_the_build_loss_the_project_file_is_what_the_student_is_trained_with(
     given, differs, bert, mixture, validation, ordinal, sections, tmp_path
 ):
     rows_of = mixture[:-20]
-    if given.get("labels") == "soft":
+    if given.get("targets") == "soft":
         rows_of = [replace(row, shares={row.label: 0.6, "other": 0.4}) for row in rows_of if row.label != "other"]
     plain = sections(epochs=(1,))
     losses = [
         train_student(rows_of, validation, ordinal, section, bert, tmp_path / "student").best.best.loss
-        for section in (plain, plain.model_copy(update={"objective": ObjectiveSection(**given)}))
+        for section in (plain, plain.model_copy(update={"loss": LossSection(**given)}))
     ]
     assert (losses[0] != losses[1]) == differs

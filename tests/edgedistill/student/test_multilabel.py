@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from edgedistill.errors import ProjectFileError, RunError
-from edgedistill.project.schema import ObjectiveSection, ShrinkSection
+from edgedistill.project.schema import LossSection, ShrinkSection
 from edgedistill.student import train_student
 from edgedistill.student.compression import shrink_student, side_by_side
 from edgedistill.student.data import mixture_rows
 from edgedistill.student.frozen import fit_frozen, frozen_baseline, train_frozen_student, write_frozen
 from edgedistill.student.label_thresholds import readout_by
-from edgedistill.student.losses import objective_of
+from edgedistill.student.losses import build_loss
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.label_decoding import Readout
@@ -60,32 +60,32 @@ def test_the_checkpoint_says_that_several_labels_may_hold(trained):
     assert config["problem_type"] == "multi_label_classification"
 
 
-def objective(**given):
-    return objective_of(ObjectiveSection(**given), MULTILABEL, mixture_of_sets(6))
+def loss_function(**given):
+    return build_loss(LossSection(**given), MULTILABEL, mixture_of_sets(6))
 
 
 def test_soft_labels_are_the_shares_of_votes_for_each_label():
     logits, hard = torch.tensor([[0.3, -1.2, 2.0]]), torch.tensor([[1.0, 0.0, 1.0]])
     shares = torch.tensor([[2 / 3, 1 / 3, 1.0]])
-    found = float(objective(labels="soft").loss(logits, hard, shares))
+    found = float(loss_function(targets="soft").loss(logits, hard, shares))
     chance = logits.sigmoid()
     assert found == pytest.approx(float(-(shares * chance.log() + (1 - shares) * (1 - chance).log()).mean()))
-    assert float(objective().loss(logits, hard, shares)) != pytest.approx(found)
+    assert float(loss_function().loss(logits, hard, shares)) != pytest.approx(found)
 
 
 def test_both_labels_are_mixed_by_their_weight():
     logits, hard = torch.tensor([[0.3, -1.2, 2.0]]), torch.tensor([[1.0, 0.0, 1.0]])
     shares = torch.tensor([[2 / 3, 1 / 3, 3 / 4]])
-    alone = [float(objective(labels=name).loss(logits, hard, shares)) for name in ("soft", "hard")]
-    both = float(objective(labels="both", soft_weight=0.25).loss(logits, hard, shares))
+    alone = [float(loss_function(targets=name).loss(logits, hard, shares)) for name in ("soft", "hard")]
+    both = float(loss_function(targets="both", soft_weight=0.25).loss(logits, hard, shares))
     assert both == pytest.approx(0.25 * alone[0] + 0.75 * alone[1])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_certain_shares_are_taught_as_hard_labels_at_any_temperature(temperature):
     logits, hard = torch.tensor([[0.3, -1.2, 2.0]]), torch.tensor([[1.0, 0.0, 1.0]])
-    soft = objective(labels="soft", temperature=temperature).loss(logits, hard, hard)
-    assert float(soft) == pytest.approx(float(objective().loss(logits, hard)))
+    soft = loss_function(targets="soft", temperature=temperature).loss(logits, hard, hard)
+    assert float(soft) == pytest.approx(float(loss_function().loss(logits, hard)))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
@@ -95,14 +95,14 @@ def test_a_soft_label_is_learnt_as_it_is_at_any_temperature(temperature):
     optimizer = torch.optim.Adam([logits], lr=0.05)
     for _ in range(400):
         optimizer.zero_grad()
-        objective(labels="soft", temperature=temperature).loss(logits, hard, wanted).backward()
+        loss_function(targets="soft", temperature=temperature).loss(logits, hard, wanted).backward()
         optimizer.step()
     assert logits.sigmoid().detach().numpy() == pytest.approx(wanted.numpy(), abs=0.01)
 
 
 def test_class_weights_are_refused_with_the_hint():
     with pytest.raises(ProjectFileError, match=r"this task is multilabel. Leave it out"):
-        objective(class_weights="balanced")
+        loss_function(class_weights="balanced")
 
 
 def test_a_row_without_a_label_is_taught_that_none_holds(trained):

@@ -10,7 +10,7 @@ from transformers import set_seed
 from edgedistill.errors import SearchBrokenOff
 from edgedistill.project.schema import LoraSection
 from edgedistill.student.data import mixture_rows, validation_rows
-from edgedistill.student.losses import Objective
+from edgedistill.student.losses import TrainingLoss
 from edgedistill.student.model import load_model, load_padding
 from edgedistill.student.trial import Setting, mark_of, run_trial
 from edgedistill.student.types import Levers
@@ -98,7 +98,7 @@ def test_a_trial_that_was_broken_off_twice_gives_the_same_weights(trial, whole, 
 def test_bfloat16_soft_labels_and_weights_go_on_as_well(trial, tmp_path):
     given = {
         "levers": Levers(bf16=True, frozen_words=False),
-        "objective": Objective("cumulative", soft=0.5, temperature=2.0, weights=(1.0, 2.0, 0.5)),
+        "loss_function": TrainingLoss("cumulative", soft=0.5, temperature=2.0, weights=(1.0, 2.0, 0.5)),
     }
     with pytest.raises(Broken):
         trial(tmp_path / "keep", broken_after=2 * STEPS + 5, **given)
@@ -167,7 +167,7 @@ def test_the_mark_of_a_trial_is_of_everything_that_decides_it(bert, task, mixtur
         yield mark_of(model, padding, softer, judged, SETTING)
         yield mark_of(model, padding, taught, judged[1:], SETTING)
         yield mark_of(model, padding, taught, judged, replace(SETTING, epochs=5))
-        yield mark_of(model, padding, taught, judged, SETTING, Objective(soft=0.5))
+        yield mark_of(model, padding, taught, judged, SETTING, TrainingLoss(soft=0.5))
         yield mark_of(model, replace(padding, token=7), taught, judged, SETTING)
         model.get_input_embeddings().requires_grad_(False)
         yield mark_of(model, padding, taught, judged, SETTING)

@@ -24,9 +24,9 @@ def test_the_page_shows_the_adapters_that_are_the_default():
     assert shown.lora == StudentSection(peft="lora").lora == shown.adapters
 
 
-@pytest.mark.parametrize("idle", [{"peft": "lora"}, {"patience": 2}, {"objective": {"labels": "soft"}}])
+@pytest.mark.parametrize("idle", [{"peft": "lora"}, {"patience": 2}, {"loss": {"targets": "soft"}}])
 def test_a_frozen_backbone_takes_no_settings_of_its_training(idle):
-    with pytest.raises(ValidationError, match=f"leave out {next(iter(idle))}"):
+    with pytest.raises(ValidationError, match=f"remove {next(iter(idle))}"):
         StudentSection.model_validate({"kind": "frozen", **idle})
 
 
@@ -35,14 +35,14 @@ def test_a_scale_of_labels_without_an_order_is_refused_when_the_project_is_read(
         "name": "toy",
         "task": {"labels": [{"name": "a"}, {"name": "b"}]},
         "data": {"human": "human.csv"},
-        "student": {"objective": {"scale": "cumulative"}},
+        "student": {"loss": {"ordinal": "cumulative"}},
     }
-    with pytest.raises(ValidationError, match=r"cumulative needs task\.kind: ordinal"):
+    with pytest.raises(ValidationError, match=r"cumulative requires task\.kind: ordinal"):
         Project.model_validate(told)
     Project.model_validate({**told, "task": {**told["task"], "kind": "ordinal"}})
 
 
 def test_adapters_are_not_set_where_there_are_none():
-    with pytest.raises(ValidationError, match="lora goes with peft: lora"):
+    with pytest.raises(ValidationError, match="lora requires peft: lora"):
         StudentSection.model_validate({"lora": {"rank": 4}})
     assert StudentSection().adapters is None

@@ -30,7 +30,7 @@ def test_a_name_and_a_task_are_enough(read, tmp_path):
     [
         ("name: s\ntasks: []\n", "tasks has too few items"),
         ("name: s\n", "the key tasks is missing"),
-        ("- a\n", "holds no study: its first keys are name, tasks"),
+        ("- a\n", "is not a study file; required keys: name, tasks"),
         (LEAST + "ratios: {}\n", "unknown key ratios; did you mean ratio?"),
         (LEAST + "ratio: {share: [0.5]}\n", "unknown key ratio.share; did you mean ratio.shares?"),
         (LEAST + "ratio: {shares: [1.0]}\n", "ratio.shares.0 should be less than 1"),
