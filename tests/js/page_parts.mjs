@@ -1,5 +1,5 @@
 // Runs parts of the page under Node, without a model.
-// stdin: {"task": "encode" | "redact" | "table" | "line", …}; stdout: what it gave, or {"fault": "…"}.
+// stdin: {"task": "encode" | "redact" | "match" | "table" | "inspect" | "line", …}; stdout: what it gave, or {"fault": "…"}.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -23,6 +23,17 @@ const tasks = {
     });
   },
   redact: ({ rules, texts }) => texts.map(redactor(rules)),
+  // What each pattern finds at each place of each text; null for nothing.
+  match: ({ patterns, texts }) =>
+    patterns.map((pattern) => texts.map((text) => {
+      const sticky = new RegExp(pattern, "uy");
+      let place = 0;
+      const places = [0, ...Array.from(text, (letter) => (place += letter.length))];
+      return places.map((from) => {
+        sticky.lastIndex = from;
+        return sticky.exec(text)?.[0] ?? null;
+      });
+    })),
   table: ({ bytes, wanted }) => readTable(Buffer.from(bytes, "base64"), wanted),
   inspect: ({ bytes, inputs }) => inspect(Buffer.from(bytes, "base64"), { inputs }),
   line: ({ cells, separator }) => line(cells, separator),

@@ -1,53 +1,48 @@
-"""Regular expressions of Python's `re`, written anew for JavaScript with the same meaning.
+r"""Regular expressions of Python's `re`, written anew for JavaScript with the same meaning.
 
-What has another meaning there, or none, is refused rather than guessed at.
+A subset is known: letters and their escapes, sets, ``\d \w \s`` and their opposites, groups, lookaround, ``|``,
+repetition, ``^ $ \A \Z \b \B`` and the flag ``(?i)``. Anything else is refused rather than guessed at.
 """
 
 import re
-from collections.abc import Callable
-from re import _constants as code  # type: ignore[attr-defined]  # how Python reads a pattern has no public name
-from re import _parser as parser  # type: ignore[attr-defined]
-from typing import Any
 
 from edgedistill_export.errors import WebFailed
 
 _WORD = r"\p{L}\p{N}_"
-_SPACE = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _CLASSES = {
-    code.CATEGORY_DIGIT: r"\p{Nd}",
-    code.CATEGORY_NOT_DIGIT: r"\P{Nd}",
-    code.CATEGORY_SPACE: _SPACE,
-    code.CATEGORY_WORD: _WORD,
+    "d": r"\p{Nd}",
+    "s": r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
+    "w": _WORD,
 }
-"""Inside square brackets; a class that has no such form is not here."""
-_NEGATED = {code.CATEGORY_NOT_SPACE: f"[^{_SPACE}]", code.CATEGORY_NOT_WORD: f"[^{_WORD}]"}
+"""Inside square brackets."""
 _IN_WORD, _NO_WORD = f"(?<=[{_WORD}])", f"(?<![{_WORD}])"
 _PLACES = {
-    code.AT_BEGINNING: r"(?<![\s\S])",
-    code.AT_BEGINNING_STRING: r"(?<![\s\S])",
-    code.AT_END: r"(?=\n?(?![\s\S]))",
-    code.AT_END_STRING: r"(?![\s\S])",
-    code.AT_BOUNDARY: f"(?:{_IN_WORD}(?![{_WORD}])|{_NO_WORD}(?=[{_WORD}]))",
-    code.AT_NON_BOUNDARY: f"(?:{_IN_WORD}(?=[{_WORD}])|{_NO_WORD}(?![{_WORD}]))",
+    "^": r"(?<![\s\S])",
+    "$": r"(?=\n?(?![\s\S]))",
+    r"\A": r"(?<![\s\S])",
+    r"\Z": r"(?![\s\S])",
+    r"\b": f"(?:{_IN_WORD}(?![{_WORD}])|{_NO_WORD}(?=[{_WORD}]))",
+    r"\B": f"(?:{_IN_WORD}(?=[{_WORD}])|{_NO_WORD}(?![{_WORD}]))",
 }
+_CONTROLS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_REPEATS = {"*": ("0", ""), "+": ("1", ""), "?": ("0", "1")}
 _ALIKE = {"i": "\u0130\u0131", "k": "\u212a", "s": "\u017f"}
 """Letters that Python takes for these ones where case is ignored."""
-_FLAGS = re.UNICODE.value | re.IGNORECASE.value
 
 
-class _NoSuchThing(Exception):
-    """A part of a pattern that JavaScript has not."""
+class _Unknown(Exception):
+    """A part of a pattern that is not in the subset."""
 
 
 def javascript(pattern: re.Pattern[str]) -> str:
     """Return the pattern as JavaScript reads it with the flag ``u``.
 
     Raises:
-        WebFailed: It holds what JavaScript has not.
+        WebFailed: It holds what is not in the subset above.
     """
     try:
-        return _whole(pattern)
-    except _NoSuchThing as reason:
+        return _Translation(pattern).whole()
+    except _Unknown as reason:
         raise WebFailed(
             f"the pattern {pattern.pattern!r} cannot be used in a browser: it holds {reason}",
             where="task.redact.ids",
@@ -55,110 +50,123 @@ def javascript(pattern: re.Pattern[str]) -> str:
         ) from None
 
 
-def _whole(pattern: re.Pattern[str]) -> str:
-    if pattern.flags & ~_FLAGS:
-        raise _NoSuchThing("a flag")
-    return _sequence(parser.parse(pattern.pattern, pattern.flags), bool(pattern.flags & re.IGNORECASE))
+class _Translation:
+    """One reading of a pattern from left to right; that it is a correct one, `re` has checked.
 
+    Each part comes out as JavaScript and with whether it can match nothing.
+    """
 
-def _sequence(parts: Any, anycase: bool) -> str:
-    return "".join(_part(operation, value, anycase) for operation, value in parts)
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        if pattern.flags & ~(re.UNICODE | re.IGNORECASE):
+            raise _Unknown("a flag")
+        self._text, self._at = pattern.pattern, 0
+        self._anycase = bool(pattern.flags & re.IGNORECASE)
 
-
-def _part(operation: Any, value: Any, anycase: bool) -> str:
-    if operation not in _WRITTEN:
-        raise _NoSuchThing(str(operation).lower().replace("_", " "))
-    return _WRITTEN[operation](value, anycase)
-
-
-def _literal(value: int, anycase: bool) -> str:
-    return f"[{_letter(value, anycase)}]"
-
-
-def _not_literal(value: int, anycase: bool) -> str:
-    return f"[^{_letter(value, anycase)}]"
-
-
-def _letter(value: int, anycase: bool) -> str:
-    letter = chr(value)
-    if not anycase or not letter.isalpha():
-        return _escaped(value)
-    if not letter.isascii():
-        raise _NoSuchThing("a letter beyond a to z where case is ignored")
-    alike = letter.lower() + letter.upper() + _ALIKE.get(letter.lower(), "")
-    return "".join(_escaped(ord(each)) for each in alike)
-
-
-def _set(value: Any, anycase: bool) -> str:
-    negated = value[0][0] is code.NEGATE
-    members = value[1:] if negated else value
-    if not negated and len(members) == 1 and members[0][1] in _NEGATED:
-        return _NEGATED[members[0][1]]
-    return f"[{'^' * negated}{''.join(_member(kind, said, anycase) for kind, said in members)}]"
-
-
-def _member(operation: Any, value: Any, anycase: bool) -> str:
-    if operation is code.LITERAL:
-        return _letter(value, anycase)
-    if operation is code.CATEGORY and value in _CLASSES:
-        return _CLASSES[value]
-    if operation is code.RANGE:
-        first, last = value
-        return _range(first, last, anycase)
-    raise _NoSuchThing("a negated class among others in square brackets")
-
-
-def _range(first: int, last: int, anycase: bool) -> str:
-    written = f"{_escaped(first)}-{_escaped(last)}"
-    if not anycase or not any(chr(point).isalpha() for point in range(first, last + 1)):
+    def whole(self) -> str:
+        self._take(r"\(\?[iu]+\)")
+        written, _ = self._alternatives()
+        if self._at < len(self._text):
+            raise _Unknown(f"{self._text[self._at]!r} at {self._at}")
         return written
-    if (chr(first), chr(last)) not in (("a", "z"), ("A", "Z")):
-        raise _NoSuchThing("a range of letters other than a-z where case is ignored")
-    return "A-Za-z" + "".join(_ALIKE.values())
+
+    def _take(self, form: str) -> re.Match[str] | None:
+        found = re.compile(form, re.DOTALL).match(self._text, self._at)
+        self._at = found.end() if found else self._at
+        return found
+
+    def _alternatives(self) -> tuple[str, bool]:
+        parts = [self._sequence()]
+        while self._take(r"\|"):
+            parts.append(self._sequence())
+        return "|".join(written for written, _ in parts), any(empty for _, empty in parts)
+
+    def _sequence(self) -> tuple[str, bool]:
+        parts = []
+        while self._at < len(self._text) and self._text[self._at] not in "|)":
+            parts.append(self._repeated())
+        return "".join(written for written, _ in parts), all(empty for _, empty in parts)
+
+    def _repeated(self) -> tuple[str, bool]:
+        part, empty = self._part()
+        times = self._take(r"[*+?]|\{(?!\})([0-9]*)(?:(,)([0-9]*))?\}")
+        if not times:
+            return part, empty
+        least, most = _REPEATS.get(times[0]) or (times[1] or "0", times[3] if times[2] else times[1])
+        if empty and least != most:
+            raise _Unknown("a repeated part that can match nothing")  # which JavaScript and Python end differently
+        if self._take(r"\+"):
+            raise _Unknown("a possessive repetition")
+        lazy = "?" if self._take(r"\?") else ""
+        return f"(?:{part}){{{least},{most}}}{lazy}", empty or int(least) == 0
+
+    def _part(self) -> tuple[str, bool]:
+        if group := self._take(r"\((?:\?:|\?P<\w+>|(\?<?[=!])|(?!\?))"):
+            inner, empty = self._alternatives()
+            self._take(r"\)")
+            return f"({group[1] or '?:'}{inner})", empty or bool(group[1])
+        if other := self._take(r"\(\?[a-zA-Z-]*[:)]|\(\?P?."):
+            raise _Unknown(f"a group that begins with {other[0]!r}")
+        if place := self._take(r"[\^$]|\\[AZbB]"):
+            return _PLACES[place[0]], True
+        return self._one_character(), False
+
+    def _one_character(self) -> str:
+        if self._take(r"\."):
+            return r"[^\n]"
+        if kind := self._take(r"\\([dswDSW])") or self._take(r"\[\\([SW])\]"):
+            return _class(kind[1])
+        if kind := self._take(r"\[\^\\([SW])\]"):
+            return _class(kind[1].lower())
+        if start := self._take(r"\[\^?"):
+            members = [self._member()]
+            while not self._take(r"\]"):
+                members.append(self._member())
+            return f"{start[0]}{''.join(members)}]"
+        return f"[{self._letter(self._literal())}]"
+
+    def _member(self) -> str:
+        if kind := self._take(r"\\([dswD])"):
+            return _CLASSES.get(kind[1]) or r"\P{Nd}"
+        if self._take(r"\\[SW]"):
+            raise _Unknown("a negated class among others in square brackets")
+        first = self._literal()
+        return self._range(first, self._literal()) if self._take(r"-(?!\])") else self._letter(first)
+
+    def _literal(self) -> str:
+        digits = "[0-9A-Fa-f]"
+        coded = self._take(rf"\\(?:x({digits}{{2}})|u({digits}{{4}})|U({digits}{{8}}))")
+        if coded:
+            return chr(int(coded[coded.lastindex or 0], 16))
+        if control := self._take(r"\\([abfnrtv])"):
+            return _CONTROLS[control[1]]
+        if self._take(r"\\[0-9]"):
+            raise _Unknown("a back-reference or an octal number")
+        if letter := self._take(r"\\([^A-Za-z])|([^\\])"):
+            return letter[1] or letter[2]
+        raise _Unknown(f"the escape {self._text[self._at :][:2]}")
+
+    def _letter(self, letter: str) -> str:
+        if not self._anycase or not _has_case(letter):
+            return _escaped(letter)
+        if not letter.isascii():
+            raise _Unknown("a letter beyond a to z where case is ignored")
+        return "".join(map(_escaped, letter.lower() + letter.upper() + _ALIKE.get(letter.lower(), "")))
+
+    def _range(self, first: str, last: str) -> str:
+        if not self._anycase or not any(_has_case(chr(point)) for point in range(ord(first), ord(last) + 1)):
+            return f"{_escaped(first)}-{_escaped(last)}"
+        if (first, last) not in (("a", "z"), ("A", "Z")):
+            raise _Unknown("a range of letters other than a-z where case is ignored")
+        return "A-Za-z" + "".join(_ALIKE.values())
 
 
-def _repeat(more: str) -> Callable[[Any, bool], str]:
-    def written(value: Any, anycase: bool) -> str:
-        least, most, inner = value
-        upto = "" if most is code.MAXREPEAT else int(most)
-        return f"(?:{_sequence(inner, anycase)}){{{least},{upto}}}{more}"
-
-    return written
+def _class(letter: str) -> str:
+    return f"[{'^' if letter.isupper() else ''}{_CLASSES[letter.lower()]}]"
 
 
-def _group(value: Any, anycase: bool) -> str:
-    _, added, removed, inner = value
-    if added or removed:
-        raise _NoSuchThing("a flag for a part of it")
-    return f"(?:{_sequence(inner, anycase)})"
+def _has_case(letter: str) -> bool:
+    return letter.isalpha() or letter.lower() != letter or letter.upper() != letter
 
 
-def _branch(value: Any, anycase: bool) -> str:
-    return f"(?:{'|'.join(_sequence(inner, anycase) for inner in value[1])})"
-
-
-def _look(ahead: str, behind: str) -> Callable[[Any, bool], str]:
-    def written(value: Any, anycase: bool) -> str:
-        direction, inner = value
-        return f"({ahead if direction > 0 else behind}{_sequence(inner, anycase)})"
-
-    return written
-
-
-def _escaped(value: int) -> str:
-    return f"\\u{{{value:x}}}"
-
-
-_WRITTEN: dict[Any, Callable[[Any, bool], str]] = {
-    code.LITERAL: _literal,
-    code.NOT_LITERAL: _not_literal,
-    code.ANY: lambda _value, _anycase: r"[^\n]",
-    code.IN: _set,
-    code.MAX_REPEAT: _repeat(""),
-    code.MIN_REPEAT: _repeat("?"),
-    code.SUBPATTERN: _group,
-    code.BRANCH: _branch,
-    code.AT: lambda value, _anycase: _PLACES[value],
-    code.ASSERT: _look("?=", "?<="),
-    code.ASSERT_NOT: _look("?!", "?<!"),
-}
+def _escaped(letter: str) -> str:
+    return f"\\u{{{ord(letter):x}}}"
