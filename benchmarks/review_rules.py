@@ -24,7 +24,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.metrics import cohen_kappa_score
 
-from edgedistill.agreement import probability_figures
+from edgedistill.agreement import probability_metrics
 from edgedistill.agreement.bootstrap import resample_confusions
 from edgedistill.agreement.confusion import kappas
 from edgedistill.decisions import (
@@ -37,7 +37,7 @@ from edgedistill.decisions import (
     fit_temperature,
     label_shifts,
 )
-from edgedistill.decisions.thresholds import chances
+from edgedistill.decisions.thresholds import adjusted_confidences
 from edgedistill.project import read_project
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.grading.table_reader import read_rows
@@ -130,7 +130,7 @@ def show_temperatures(pairs: list[tuple[ValidationScores, TestScores]]) -> None:
         found = []
         for validation, test in pairs:
             temperature = way(validation)
-            shown = probability_figures(test.codes, test.probabilities(temperature), test.task, resamples=1)
+            shown = probability_metrics(test.codes, test.probabilities(temperature), test.task, resamples=1)
             found.append((temperature, shown.log_loss.value, shown.ece.value))
         temperatures, losses, errors = np.array(found).T
         print(
@@ -148,7 +148,7 @@ def show_shares(pairs: list[tuple[ValidationScores, TestScores]]) -> None:
         probabilities = [scores.probabilities(temperature).max(axis=1) for scores in (validation, test)]
         kept = {
             "one for all": probabilities[1] >= np.quantile(probabilities[0], 0.3),
-            "per label": np.array([score.decision == "accept" for score in test.judged(temperature, rule)]),
+            "per label": np.array([score.decision == "accept" for score in test.apply_rule(temperature, rule)]),
         }
         codes, labels = np.array(test.codes), np.array(test.labels)
         for name, accepted in kept.items():
@@ -170,10 +170,10 @@ def show_aims(pairs: list[tuple[ValidationScores, TestScores]], aim: float) -> N
                 choice = choose_rule(validation, temperature, KeepKappa(aim))
                 least = (choice.least_chance or -1.0) if choice.met else None
             else:
-                least = least_chance(validation, chances(validation, temperature, shifts), aim, low)
+                least = least_chance(validation, adjusted_confidences(validation, temperature, shifts), aim, low)
             if least is None:
                 continue
-            accepted = chances(test, temperature, shifts) >= least
+            accepted = adjusted_confidences(test, temperature, shifts) >= least
             shares.append(accepted.mean())
             kappa = point(np.array(test.codes)[accepted], np.array(test.labels)[accepted], 0) if accepted.any() else 1.0
             below += not kappa >= aim

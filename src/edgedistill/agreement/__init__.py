@@ -1,68 +1,59 @@
-"""How far two codings of the same responses agree, with intervals.
+"""Agreement of two codings of the same responses, with 95 % bootstrap intervals.
 
-types.py          Estimate, LabelAgreement, Averages, Agreement
-measuring.py      agreement(): from two codings to an Agreement
-one_group.py      of_one_group(): what an agreement says where all rows belong to one group
-between.py        agreement_between(): from the codings of several coders to how far they agree with one another
-ceiling.py        ceiling(): human coders among themselves, and a student beside them
-paired.py         compare(), change(): two codings of the same rows against a third
-mcnemar.py        mcnemar(): is one of two codings right more often?
-probabilities.py  probability_figures(): AUC, Brier score, log loss, calibration error, reliability
-subgroups.py      subgroups(): agreement and mean difference per group of learners
-prevalence.py     prevalence(): class shares corrected for error rates
-statistics.py     statistics of many confusion matrices at once
-label_sets.py     of a multilabel task: which labels hold, and statistics of them
-set_measuring.py  agreement() of a multilabel task
-masi.py           Krippendorff's alpha of sets of labels
-pairs.py          two codings on the same resamples
-ranking.py        the area under the ROC curve
-bootstrap.py      resampled rows and groups, and intervals
-checking.py       what every comparison asks of its codings
-table.py          agreement_table(), agreement_html(): several Agreements side by side
+types          Estimate, LabelAgreement, Averages, Agreement
+agreement      agreement(): compare a coding with a reference; agreement_table(), agreement_html(): show several
+confusion      statistics of many confusion matrices at once
+multilabel     label sets: their statistics, agreement, and Krippendorff's alpha with the MASI distance
+bootstrap      resampled rows and groups, percentile intervals
+paired         compare(), change(): two codings on the same resamples; mcnemar(): McNemar's test
+inter_coder    inter_coder_agreement(), human_agreement(): agreement among coders, and of the student with each
+probabilities  probability_metrics(): ROC AUC, Brier score, log loss, calibration error, reliability
+subgroups      subgroups(): agreement and mean difference per group of learners
+prevalence     prevalence(): label shares corrected for misclassification
 """
 
 from edgedistill.agreement.agreement import agreement, agreement_html, agreement_table
 from edgedistill.agreement.inter_coder import (
-    BesideHumans,
-    Between,
-    Ceiling,
-    CoderPair,
-    Pair,
-    agreement_between,
-    ceiling,
+    HumanAgreement,
+    InterCoderAgreement,
+    PairwiseAgreement,
+    PairwiseKappa,
+    StudentVersusHuman,
+    human_agreement,
+    inter_coder_agreement,
 )
 from edgedistill.agreement.paired import Change, Comparison, McNemar, change, compare, mcnemar
 from edgedistill.agreement.prevalence import Prevalence, prevalence
-from edgedistill.agreement.probabilities import Probabilities, ReliabilityBin, probability_figures
+from edgedistill.agreement.probabilities import ProbabilityMetrics, ReliabilityBin, probability_metrics
 from edgedistill.agreement.subgroups import Subgroup, subgroups
 from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgreement
 
 __all__ = [
     "Agreement",
     "Averages",
-    "BesideHumans",
-    "Between",
-    "Ceiling",
     "Change",
-    "CoderPair",
     "Comparison",
     "Estimate",
+    "HumanAgreement",
+    "InterCoderAgreement",
     "LabelAgreement",
     "McNemar",
-    "Pair",
+    "PairwiseAgreement",
+    "PairwiseKappa",
     "Prevalence",
-    "Probabilities",
+    "ProbabilityMetrics",
     "ReliabilityBin",
+    "StudentVersusHuman",
     "Subgroup",
     "agreement",
-    "agreement_between",
     "agreement_html",
     "agreement_table",
-    "ceiling",
     "change",
     "compare",
+    "human_agreement",
+    "inter_coder_agreement",
     "mcnemar",
     "prevalence",
-    "probability_figures",
+    "probability_metrics",
     "subgroups",
 ]

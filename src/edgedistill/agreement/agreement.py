@@ -17,7 +17,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from edgedistill.agreement.bootstrap import confusion_of, defined, estimate, resample_confusions
+from edgedistill.agreement.bootstrap import interval_estimate, optional_estimate, resample_confusions
 from edgedistill.agreement.confusion import (
     Counts,
     Values,
@@ -25,8 +25,9 @@ from edgedistill.agreement.confusion import (
     alphas,
     check_groups,
     check_lengths,
+    confusion_matrix,
+    encode_labels,
     f1s,
-    indices,
     kappas,
     macro,
     macro_f1s,
@@ -35,7 +36,7 @@ from edgedistill.agreement.confusion import (
     recalls,
     weighted,
 )
-from edgedistill.agreement.multilabel import held_labels, set_agreement
+from edgedistill.agreement.multilabel import encode_label_sets, label_set_agreement
 from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgreement
 from edgedistill.displays import html_table
 from edgedistill.errors import DataError
@@ -45,7 +46,7 @@ if TYPE_CHECKING:  # pandas is loaded where a DataFrame is asked for
     from pandas import DataFrame
 
 
-def of_one_group(found: Agreement) -> Agreement:
+def widen_intervals(found: Agreement) -> Agreement:
     """Return the agreement with every interval as wide as its figure's range.
 
     Drawing the only group again and again would give intervals without width; drawing its rows, intervals of that group
@@ -105,7 +106,7 @@ def agreement(
             sorted.
         groups: What each row belongs to, such as a learner. With groups the bootstrap draws whole groups, so that the
             interval is honest about rows that resemble each other; one group alone bears no interval, see
-            `of_one_group`. None: every row stands for itself.
+            `widen_intervals`. None: every row stands for itself.
         positive: The label whose own precision, recall and F1 are told as ``averages["binary"]``.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling; the same seed gives the same intervals.
@@ -121,11 +122,11 @@ def agreement(
     if positive is not None and positive not in task.names:
         raise DataError(f"the task has no label {positive!r}", hint=f"Its labels: {', '.join(task.names)}.")
     if task.kind == "multilabel":
-        sets = held_labels(reference, task, "reference"), held_labels(coded, task, "coded")
-        found = set_agreement(*sets, task, groups, positive, resamples, seed)
+        sets = encode_label_sets(reference, task, "reference"), encode_label_sets(coded, task, "coded")
+        found = label_set_agreement(*sets, task, groups, positive, resamples, seed)
     else:
         found = _agreement(reference, coded, task, groups, positive, resamples, seed)
-    return of_one_group(found) if found.groups == 1 else found
+    return widen_intervals(found) if found.groups == 1 else found
 
 
 def _task_of(*codings: Sequence[str]) -> Task:
@@ -144,18 +145,18 @@ def _agreement(
     resamples: int,
     seed: int,
 ) -> Agreement:
-    truth, judged = indices(reference, task, "reference"), indices(coded, task, "coded")
+    truth, judged = encode_labels(reference, task, "reference"), encode_labels(coded, task, "coded")
     labels, ordinal = len(task.names), task.kind == "ordinal"
     drawn = resample_confusions(truth, judged, labels, groups, resamples, np.random.default_rng(seed))
     figures = {"precision": precisions(drawn), "recall": recalls(drawn), "f1": f1s(drawn)}
     return Agreement(
         rows=len(truth),
-        accuracy=estimate(float(accuracy_score(truth, judged)), accuracies(drawn)),
-        macro_f1=estimate(float(f1_score(truth, judged, average="macro")), macro_f1s(drawn)),
+        accuracy=interval_estimate(float(accuracy_score(truth, judged)), accuracies(drawn)),
+        macro_f1=interval_estimate(float(f1_score(truth, judged, average="macro")), macro_f1s(drawn)),
         kappa=_kappa(truth, judged, drawn, ordinal=ordinal),
         kappa_name="quadratic weighted kappa" if ordinal else "Cohen's kappa",
         per_label=_per_label(truth, judged, task, figures),
-        confusion=tuple(tuple(int(count) for count in row) for row in confusion_of(truth, judged, labels)),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion_matrix(truth, judged, labels)),
         resamples=resamples,
         groups=None if groups is None else len(set(groups)),
         mcc=_mcc(truth, judged, drawn),
@@ -169,13 +170,13 @@ def _kappa(truth: Counts, judged: Counts, drawn: Counts, *, ordinal: bool) -> Es
         return None
     weights = "quadratic" if ordinal else None
     value = cohen_kappa_score(truth, judged, labels=range(drawn.shape[1]), weights=weights)
-    return defined(value, kappas(drawn, quadratic=ordinal))
+    return optional_estimate(value, kappas(drawn, quadratic=ordinal))
 
 
 def _mcc(truth: Counts, judged: Counts, drawn: Counts) -> Estimate | None:
     if len(np.unique(truth)) == 1 or len(np.unique(judged)) == 1:
         return None
-    return defined(matthews_corrcoef(truth, judged), mccs(drawn))
+    return optional_estimate(matthews_corrcoef(truth, judged), mccs(drawn))
 
 
 def _alpha(truth: Counts, judged: Counts, drawn: Counts, level: Literal["nominal", "ordinal"]) -> Estimate | None:
@@ -183,7 +184,7 @@ def _alpha(truth: Counts, judged: Counts, drawn: Counts, level: Literal["nominal
         return None
     table = np.array([truth, judged], dtype=np.float64)
     value = krippendorff.alpha(table, level_of_measurement=level)
-    return defined(value, alphas(drawn, ordinal=level == "ordinal"))
+    return optional_estimate(value, alphas(drawn, ordinal=level == "ordinal"))
 
 
 def _averages(
@@ -196,13 +197,15 @@ def _averages(
     if positive is not None:
         own = precision_recall_fscore_support(truth, judged, labels=[positive], zero_division=np.nan)[:3]
         resampled = [figures[name][:, positive] for name in _FIGURES]
-        found["binary"] = Averages(*(defined(float(value[0]), of) for value, of in zip(own, resampled, strict=True)))
+        found["binary"] = Averages(
+            *(optional_estimate(float(value[0]), of) for value, of in zip(own, resampled, strict=True))
+        )
     return found
 
 
 def _scikit_learns(truth: Counts, judged: Counts, average: str, resampled: Sequence[Values]) -> Averages:
     values = precision_recall_fscore_support(truth, judged, average=average, zero_division=0)[:3]
-    return Averages(*(estimate(float(value), of) for value, of in zip(values, resampled, strict=True)))
+    return Averages(*(interval_estimate(float(value), of) for value, of in zip(values, resampled, strict=True)))
 
 
 def _per_label(truth: Counts, judged: Counts, task: Task, figures: Mapping[str, Values]) -> dict[str, LabelAgreement]:
@@ -210,7 +213,7 @@ def _per_label(truth: Counts, judged: Counts, task: Task, figures: Mapping[str, 
     per_label = {}
     for place, name in enumerate(task.names):
         values = {figure: float(of_labels[place]) for figure, of_labels in zip(_FIGURES, found[:3], strict=True)}
-        estimates = {figure: defined(value, figures[figure][:, place]) for figure, value in values.items()}
+        estimates = {figure: optional_estimate(value, figures[figure][:, place]) for figure, value in values.items()}
         precision, recall, f1 = (None if np.isnan(value) else value for value in values.values())
         intervals = {figure: (each.low, each.high) for figure, each in estimates.items() if each}
         per_label[name] = LabelAgreement(precision, recall, f1, int(found[3][place]), intervals)

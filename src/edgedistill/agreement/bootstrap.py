@@ -13,26 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import coo_array
 
-from edgedistill.agreement.confusion import Counts, Values, accuracies, kappas, macro_f1s
+from edgedistill.agreement.confusion import Counts, Values
 from edgedistill.agreement.types import Estimate
-
-__all__ = [
-    "INTERVAL",
-    "Counts",
-    "Values",
-    "accuracies",
-    "confusion_of",
-    "defined",
-    "estimate",
-    "groups_of",
-    "kappas",
-    "macro_f1s",
-    "resample_cells",
-    "resample_confusions",
-    "row_shares",
-    "row_weights",
-    "shared_cells",
-]
 
 INTERVAL = (2.5, 97.5)
 """Percentiles of a 95 % interval."""
@@ -40,7 +22,7 @@ INTERVAL = (2.5, 97.5)
 _DRAWS_AT_ONCE = 5_000_000
 
 
-def groups_of(groups: Sequence[str | None]) -> list[str] | None:
+def bootstrap_groups(groups: Sequence[str | None]) -> list[str] | None:
     """The groups for a clustered bootstrap; None where no row has one, so that every row stands for itself.
 
     A row without a group beside rows with one is a group of its own, under a name that begins with a blank, as no cell
@@ -49,12 +31,6 @@ def groups_of(groups: Sequence[str | None]) -> list[str] | None:
     if all(group is None for group in groups):
         return None
     return [f" row {place}" if group is None else group for place, group in enumerate(groups)]
-
-
-def confusion_of(reference: Counts, coded: Counts, labels: int) -> Counts:
-    """Return the matrix (labels, labels) of row counts, reference by coded; label indices count from 0."""
-    cells = np.bincount(reference * labels + coded, minlength=labels * labels)
-    return cells.reshape(labels, labels).astype(np.int64)
 
 
 def resample_confusions(
@@ -94,12 +70,12 @@ def resample_cells(
     return np.concatenate(summed, axis=1).T.astype(np.int64)
 
 
-def shared_cells(
+def bayesian_resample_cells(
     cells: Counts, count: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator
 ) -> Values:
     """Draw what each row counts, exponentially with a mean of 1, and sum it by cell.
 
-    That is the Bayesian bootstrap (Rubin 1981), as `row_shares` draws it.
+    That is the Bayesian bootstrap (Rubin 1981), as `bayesian_row_weights` draws it.
 
     Args:
         cells: Per row the cell that it counts in, from 0.
@@ -124,7 +100,7 @@ def row_weights(rows: int, groups: Sequence[str] | None, resamples: int, rng: np
         yield times[:, members]
 
 
-def row_shares(
+def bayesian_row_weights(
     rows: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator
 ) -> tuple[Values, Values]:
     """Draw what each row counts, and what one more, imaginary row counts: the Bayesian bootstrap (Rubin 1981).
@@ -164,13 +140,13 @@ def _times_drawn(count: int, resamples: int, rng: np.random.Generator, width: in
         yield np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
 
 
-def estimate(value: float, resampled: Values) -> Estimate:
+def interval_estimate(value: float, resampled: Values) -> Estimate:
     """Return the value with the percentile interval of the resampled values, of which there is at least one."""
     low, high = np.percentile(resampled, INTERVAL)
     return Estimate(value, float(low), float(high))
 
 
-def defined(value: float, resampled: Values) -> Estimate | None:
+def optional_estimate(value: float, resampled: Values) -> Estimate | None:
     """Return the estimate over the resamples in which the figure is defined; None where it, or all of them, is NaN."""
     kept = resampled[~np.isnan(resampled)]
-    return None if np.isnan(value) or not len(kept) else estimate(float(value), kept)
+    return None if np.isnan(value) or not len(kept) else interval_estimate(float(value), kept)

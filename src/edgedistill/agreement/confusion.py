@@ -19,6 +19,12 @@ Statistic: TypeAlias = Callable[[Counts], Values]
 """From matrices (n, labels, labels) to a figure of each, (n,)."""
 
 
+def confusion_matrix(reference: Counts, coded: Counts, labels: int) -> Counts:
+    """Return the matrix (labels, labels) of row counts, reference by coded; label indices count from 0."""
+    cells = np.bincount(reference * labels + coded, minlength=labels * labels)
+    return cells.reshape(labels, labels).astype(np.int64)
+
+
 def accuracies(confusions: Counts) -> Values:
     """Return the accuracy of each matrix (n, labels, labels)."""
     correct = np.trace(confusions, axis1=1, axis2=2)
@@ -107,7 +113,7 @@ def alphas(confusions: Counts, *, ordinal: bool) -> Values:
     return np.asarray(1 - (values - 1) * _shares(observed, expected), dtype=np.float64)
 
 
-def statistics_of(*, ordinal: bool) -> dict[str, Statistic]:
+def single_label_statistics(*, ordinal: bool) -> dict[str, Statistic]:
     """Return the statistics by which two codings are compared, by name; κ is quadratic weighted if ``ordinal``."""
     return {
         "accuracy": accuracies,
@@ -156,7 +162,7 @@ def check_groups(rows: int, groups: Sequence[str] | None, resamples: int) -> Non
         raise DataError(f"{resamples} resamples give no interval", hint="Ask for 1 or more; 2000 is usual.")
 
 
-def indices(coding: Sequence[str], task: Task, name: str) -> Counts:
+def encode_labels(coding: Sequence[str], task: Task, name: str) -> Counts:
     """Return the place of each label in the task's labels.
 
     Args:

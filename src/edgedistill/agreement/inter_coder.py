@@ -9,7 +9,7 @@ import krippendorff
 import numpy as np
 
 from edgedistill.agreement.agreement import agreement
-from edgedistill.agreement.multilabel import held_labels, masi_alpha
+from edgedistill.agreement.multilabel import encode_label_sets, masi_alpha
 from edgedistill.agreement.paired import Comparison, compare
 from edgedistill.agreement.types import Agreement, Estimate
 from edgedistill.errors import DataError
@@ -17,7 +17,7 @@ from edgedistill_serve.task.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PairwiseKappa:
     """Two coders on the rows that both coded.
 
     Attributes:
@@ -35,7 +35,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Between:
+class InterCoderAgreement:
     """The agreement of two or more coders.
 
     Attributes:
@@ -46,7 +46,7 @@ class Between:
         rows: Rows that at least two of them coded; alpha is over these.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairwiseKappa, ...]
     alpha: float | None
     rows: int
 
@@ -55,7 +55,7 @@ class Between:
         return {**asdict(self), "pairs": [asdict(pair) for pair in self.pairs]}
 
 
-def agreement_between(codings: Mapping[str, Mapping[str, str]], task: Task) -> Between:
+def inter_coder_agreement(codings: Mapping[str, Mapping[str, str]], task: Task) -> InterCoderAgreement:
     """Compare the codings of several coders.
 
     Args:
@@ -69,24 +69,24 @@ def agreement_between(codings: Mapping[str, Mapping[str, str]], task: Task) -> B
     ids = dict.fromkeys(ident for coding in codings.values() for ident in coding)
     if task.kind == "multilabel":
         sets = [
-            [held_labels([coding[ident]], task, name)[0] if ident in coding else None for ident in ids]
+            [encode_label_sets([coding[ident]], task, name)[0] if ident in coding else None for ident in ids]
             for name, coding in codings.items()
         ]
         shared = sum(sum(ident in coding for coding in codings.values()) >= 2 for ident in ids)
-        return Between(pairs, masi_alpha(sets), shared)
+        return InterCoderAgreement(pairs, masi_alpha(sets), shared)
     places = {name: float(place) for place, name in enumerate(task.names)}
     table = np.array([[places[coding[i]] if i in coding else np.nan for i in ids] for coding in codings.values()])
     table = table[:, (~np.isnan(table)).sum(axis=0) >= 2]
-    return Between(pairs, _alpha(table, "ordinal" if task.kind == "ordinal" else "nominal"), table.shape[1])
+    return InterCoderAgreement(pairs, _alpha(table, "ordinal" if task.kind == "ordinal" else "nominal"), table.shape[1])
 
 
-def _pair(first: str, second: str, codings: Mapping[str, Mapping[str, str]], task: Task) -> Pair:
+def _pair(first: str, second: str, codings: Mapping[str, Mapping[str, str]], task: Task) -> PairwiseKappa:
     one, other = codings[first], codings[second]
     shared = [ident for ident in one if ident in other]
     if not shared:
-        return Pair(first, second, 0, None)
+        return PairwiseKappa(first, second, 0, None)
     found = agreement([one[ident] for ident in shared], [other[ident] for ident in shared], task)
-    return Pair(first, second, len(shared), found.kappa)
+    return PairwiseKappa(first, second, len(shared), found.kappa)
 
 
 def _alpha(table: np.ndarray[Any, np.dtype[np.float64]], level: Literal["nominal", "ordinal"]) -> float | None:
@@ -96,7 +96,7 @@ def _alpha(table: np.ndarray[Any, np.dtype[np.float64]], level: Literal["nominal
 
 
 @dataclass(frozen=True, slots=True)
-class CoderPair:
+class PairwiseAgreement:
     """Two human coders on the rows that both coded; no agreement where there are none.
 
     The first counts as the reference, which matters for precision and recall alone.
@@ -109,7 +109,7 @@ class CoderPair:
 
 
 @dataclass(frozen=True, slots=True)
-class BesideHumans:
+class StudentVersusHuman:
     """A human coder and a student, both against another human coder, on the same rows.
 
     Attributes:
@@ -125,7 +125,7 @@ class BesideHumans:
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
+class HumanAgreement:
     """Human coders among themselves.
 
     Attributes:
@@ -139,8 +139,8 @@ class Ceiling:
     coders: tuple[str, ...]
     rows: int
     alpha: float | None
-    pairs: tuple[CoderPair, ...]
-    beside_humans: tuple[BesideHumans, ...]
+    pairs: tuple[PairwiseAgreement, ...]
+    beside_humans: tuple[StudentVersusHuman, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, numbers and None, ready for JSON."""
@@ -158,7 +158,7 @@ class Ceiling:
         }
 
 
-def ceiling(
+def human_agreement(
     codings: Mapping[str, Mapping[str, str]],
     task: Task,
     *,
@@ -167,7 +167,7 @@ def ceiling(
     positive: str | None = None,
     resamples: int = 2000,
     seed: int = 0,
-) -> Ceiling:
+) -> HumanAgreement:
     """Compare human coders with one another, and a student with each of them.
 
     Args:
@@ -183,8 +183,8 @@ def ceiling(
         DataError: Fewer than two coders; a label that the task does not have.
     """
     if len(codings) < 2:
-        raise DataError("a ceiling takes two human coders", hint="Name the columns of both.")
-    between = agreement_between(codings, task)
+        raise DataError("agreement among human coders needs at least two coders", hint="Name the columns of both.")
+    between = inter_coder_agreement(codings, task)
     drawing: dict[str, Any] = {"resamples": resamples, "seed": seed}
     pairs = []
     for first, second in combinations(codings, 2):
@@ -197,7 +197,7 @@ def ceiling(
             positive=positive,
             **drawing,
         )
-        pairs.append(CoderPair(first, second, len(rows), found or None))
+        pairs.append(PairwiseAgreement(first, second, len(rows), found or None))
     beside = []
     for reference, human in permutations(codings, 2):
         rows = [row for row in codings[reference] if row in codings[human] and row in (student or {})]
@@ -206,8 +206,8 @@ def ceiling(
                 [coding[row] for row in rows] for coding in (codings[reference], codings[human], student)
             )
             compared = compare(wanted, other, own, task, groups=_of(rows, groups), **drawing)
-            beside.append(BesideHumans(reference, human, compared))
-    return Ceiling(tuple(codings), between.rows, between.alpha, tuple(pairs), tuple(beside))
+            beside.append(StudentVersusHuman(reference, human, compared))
+    return HumanAgreement(tuple(codings), between.rows, between.alpha, tuple(pairs), tuple(beside))
 
 
 def _of(rows: Sequence[str], groups: Mapping[str, str] | None) -> list[str] | None:

@@ -1,7 +1,7 @@
 """Agreement on multilabel tasks: which labels hold, statistics of label sets, Krippendorff's alpha with MASI distance.
 
-Held       of each row and label, whether it holds
-Tallies    how many rows there are, how many have the same labels in both codings, and a table of both for each label
+LabelSets        of each row and label, whether the row has the label
+LabelSetCounts   numbers of rows, of exact matches, and a 2 x 2 table per label
 
 Two sets are at distance 1 - J M: J is the size of their intersection over that of their union (Jaccard), M is 1 for
 equal sets, 2/3 where one holds the other, 1/3 where they overlap otherwise, else 0 (Passonneau 2006, "Measuring
@@ -16,18 +16,18 @@ import krippendorff
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.agreement.bootstrap import defined, estimate, row_weights
+from edgedistill.agreement.bootstrap import interval_estimate, optional_estimate, row_weights
 from edgedistill.agreement.confusion import Counts, Statistic, Values, alphas, f1s, kappas, precisions, recalls
 from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgreement
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Task, split_labels
 
-Held: TypeAlias = NDArray[np.bool_]
+LabelSets: TypeAlias = NDArray[np.bool_]
 """Shape (rows, labels), labels in codebook order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tallies:
+class LabelSetCounts:
     """What rows count together, of many resamples at once.
 
     Attributes:
@@ -41,11 +41,11 @@ class Tallies:
     tables: Counts
 
 
-SetStatistic: TypeAlias = Callable[[Tallies], Values]
+LabelSetStatistic: TypeAlias = Callable[[LabelSetCounts], Values]
 """From tallies of n resamples to a figure of each, (n,); NaN where it is undefined."""
 
 
-def held_labels(coding: Sequence[str], task: Task, name: str) -> Held:
+def encode_label_sets(coding: Sequence[str], task: Task, name: str) -> LabelSets:
     """Return which labels hold of each row.
 
     Args:
@@ -66,7 +66,7 @@ def held_labels(coding: Sequence[str], task: Task, name: str) -> Held:
     return held
 
 
-def tallies(reference: Held, coded: Held, weights: Counts) -> Tallies:
+def count_label_sets(reference: LabelSets, coded: LabelSets, weights: Counts) -> LabelSetCounts:
     """Count rows, each as often as its weight says.
 
     Args:
@@ -79,36 +79,38 @@ def tallies(reference: Held, coded: Held, weights: Counts) -> Tallies:
     # As floating-point numbers, which hold such counts without fault, for matrices of integers are multiplied slowly.
     counted = weights.astype(np.float64) @ np.column_stack([cells.reshape(len(reference), -1), same])
     counts = np.rint(counted).astype(np.int64)
-    return Tallies(weights.sum(axis=1), counts[:, -1], counts[:, :-1].reshape(len(weights), -1, 2, 2))
+    return LabelSetCounts(weights.sum(axis=1), counts[:, -1], counts[:, :-1].reshape(len(weights), -1, 2, 2))
 
 
-def together(parts: Sequence[Tallies]) -> Tallies:
+def concatenate_counts(parts: Sequence[LabelSetCounts]) -> LabelSetCounts:
     """Return the tallies of several blocks of resamples, at least one, as one."""
-    return Tallies(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "same", "tables")))
+    return LabelSetCounts(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "same", "tables"))
+    )
 
 
-def all_rows(reference: Held, coded: Held) -> Tallies:
+def count_all_rows(reference: LabelSets, coded: LabelSets) -> LabelSetCounts:
     """Count every row once, as one resample."""
-    return tallies(reference, coded, np.ones((1, len(reference)), dtype=np.int64))
+    return count_label_sets(reference, coded, np.ones((1, len(reference)), dtype=np.int64))
 
 
-def resampled(
-    pairs: Sequence[tuple[Held, Held]], groups: Sequence[str] | None, resamples: int, rng: np.random.Generator
-) -> list[Tallies]:
+def resample_label_sets(
+    pairs: Sequence[tuple[LabelSets, LabelSets]], groups: Sequence[str] | None, resamples: int, rng: np.random.Generator
+) -> list[LabelSetCounts]:
     """Count the same resamples of rows, or of whole groups, for each pair of codings; see `row_weights`."""
     blocks = [
-        [tallies(one, other, weights) for one, other in pairs]
+        [count_label_sets(one, other, weights) for one, other in pairs]
         for weights in row_weights(len(pairs[0][0]), groups, resamples, rng)
     ]
-    return [together(parts) for parts in zip(*blocks, strict=True)]
+    return [concatenate_counts(parts) for parts in zip(*blocks, strict=True)]
 
 
-def exact_matches(found: Tallies) -> Values:
+def exact_matches(found: LabelSetCounts) -> Values:
     """Return the share of rows with the same labels in both codings."""
     return np.asarray(found.same / found.rows, dtype=np.float64)
 
 
-def by_label(statistic: Callable[[Counts], Values], found: Tallies) -> Values:
+def label_statistics(statistic: Callable[[Counts], Values], found: LabelSetCounts) -> Values:
     """Return a statistic of each label (n, labels): of its table, or of its row that holds where it has one per row."""
     labels = found.tables.shape[1]
     values = statistic(found.tables.reshape(-1, 2, 2))
@@ -120,48 +122,50 @@ def label_kappas(tables: Counts) -> Values:
     return kappas(tables, quadratic=False)
 
 
-def mean_kappas(found: Tallies) -> Values:
+def mean_kappas(found: LabelSetCounts) -> Values:
     """Return the mean of the labels' κ, those without one left out; NaN where none has one."""
-    values = by_label(label_kappas, found)
+    values = label_statistics(label_kappas, found)
     return _mean(np.nan_to_num(values), ~np.isnan(values))
 
 
-def macro_of(statistic: Statistic) -> SetStatistic:
+def macro_statistic(statistic: Statistic) -> LabelSetStatistic:
     """Return the mean of a label figure over the labels that occur in either coding, an undefined one counted as 0."""
 
-    def statistic_of(found: Tallies) -> Values:
-        return _mean(np.nan_to_num(by_label(statistic, found)), found.tables.sum(axis=(2, 3)) > found.tables[..., 0, 0])
+    def statistic_of(found: LabelSetCounts) -> Values:
+        return _mean(
+            np.nan_to_num(label_statistics(statistic, found)), found.tables.sum(axis=(2, 3)) > found.tables[..., 0, 0]
+        )
 
     return statistic_of
 
 
-def weighted_of(statistic: Statistic) -> SetStatistic:
+def weighted_statistic(statistic: Statistic) -> LabelSetStatistic:
     """Return the mean of a label figure over the labels of the reference, each as often as it holds there."""
 
-    def statistic_of(found: Tallies) -> Values:
-        return _mean(np.nan_to_num(by_label(statistic, found)), found.tables[..., 1, :].sum(axis=2))
+    def statistic_of(found: LabelSetCounts) -> Values:
+        return _mean(np.nan_to_num(label_statistics(statistic, found)), found.tables[..., 1, :].sum(axis=2))
 
     return statistic_of
 
 
-def micro_of(statistic: Statistic) -> SetStatistic:
+def micro_statistic(statistic: Statistic) -> LabelSetStatistic:
     """Return a label figure of all labels' tables together."""
     return lambda found: statistic(found.tables.sum(axis=1))[:, 1]
 
 
-def figure_of(statistic: Statistic, place: int) -> SetStatistic:
+def label_statistic(statistic: Statistic, place: int) -> LabelSetStatistic:
     """Return a label figure of the label at a place."""
-    return lambda found: by_label(statistic, found)[:, place]
+    return lambda found: label_statistics(statistic, found)[:, place]
 
 
-def set_statistics() -> dict[str, SetStatistic]:
+def label_set_statistics() -> dict[str, LabelSetStatistic]:
     """Return the statistics by which two codings of a multilabel task are compared, by name."""
     return {
         "accuracy": exact_matches,
-        "macro_f1": macro_of(f1s),
-        "micro_f1": micro_of(f1s),
-        "macro_precision": macro_of(precisions),
-        "macro_recall": macro_of(recalls),
+        "macro_f1": macro_statistic(f1s),
+        "micro_f1": micro_statistic(f1s),
+        "macro_precision": macro_statistic(precisions),
+        "macro_recall": macro_statistic(recalls),
         "kappa": mean_kappas,
     }
 
@@ -172,7 +176,7 @@ def _mean(values: Values, weights: NDArray[np.bool_] | Counts) -> Values:
     return np.asarray(np.divide(summed, total, out=np.full(len(total), np.nan), where=total > 0), dtype=np.float64)
 
 
-def masi_distances(sets: Held) -> Values:
+def masi_distances(sets: LabelSets) -> Values:
     """Return the distance of every two sets (n, n), in [0, 1].
 
     Args:
@@ -187,7 +191,7 @@ def masi_distances(sets: Held) -> Values:
     return np.asarray(1 - jaccard * monotone, dtype=np.float64)
 
 
-def masi_alphas(reference: Held, coded: Held, weights: Counts) -> Values:
+def masi_alphas(reference: LabelSets, coded: LabelSets, weights: Counts) -> Values:
     """Return Krippendorff's alpha of two codings for each resample (n,); NaN where one and the same set alone occurs.
 
     Args:
@@ -206,7 +210,7 @@ def masi_alphas(reference: Held, coded: Held, weights: Counts) -> Values:
     return np.asarray(1 - (totals.sum(axis=1) - 1) * ratio, dtype=np.float64)
 
 
-def masi_alpha(codings: Sequence[Sequence[Held | None]]) -> float | None:
+def masi_alpha(codings: Sequence[Sequence[LabelSets | None]]) -> float | None:
     """Return Krippendorff's alpha of any number of coders; None where it is undefined.
 
     Args:
@@ -233,9 +237,9 @@ KAPPA_NAME = "mean kappa over labels"
 _FIGURES = {"precision": precisions, "recall": recalls, "f1": f1s}
 
 
-def set_agreement(
-    reference: Held,
-    coded: Held,
+def label_set_agreement(
+    reference: LabelSets,
+    coded: LabelSets,
     task: Task,
     groups: Sequence[str] | None,
     positive: str | None,
@@ -243,49 +247,51 @@ def set_agreement(
     seed: int,
 ) -> Agreement:
     """Compare two codings of which labels hold; `agreement` says what the arguments are."""
-    own = all_rows(reference, coded)
+    own = count_all_rows(reference, coded)
     parts = [
-        (tallies(reference, coded, weights), masi_alphas(reference, coded, weights))
+        (count_label_sets(reference, coded, weights), masi_alphas(reference, coded, weights))
         for weights in row_weights(len(reference), groups, resamples, np.random.default_rng(seed))
     ]
-    drawn = together([counted for counted, _ in parts])
+    drawn = concatenate_counts([counted for counted, _ in parts])
     alpha = masi_alphas(reference, coded, np.ones((1, len(reference)), dtype=np.int64))[0]
 
-    def told(statistic: SetStatistic) -> Estimate | None:
-        return defined(float(statistic(own)[0]), statistic(drawn))
+    def told(statistic: LabelSetStatistic) -> Estimate | None:
+        return optional_estimate(float(statistic(own)[0]), statistic(drawn))
 
     averages = {
-        "macro": Averages(*(told(macro_of(each)) for each in _FIGURES.values())),
-        "micro": Averages(*(told(micro_of(each)) for each in _FIGURES.values())),
-        "weighted": Averages(*(told(weighted_of(each)) for each in _FIGURES.values())),
+        "macro": Averages(*(told(macro_statistic(each)) for each in _FIGURES.values())),
+        "micro": Averages(*(told(micro_statistic(each)) for each in _FIGURES.values())),
+        "weighted": Averages(*(told(weighted_statistic(each)) for each in _FIGURES.values())),
     }
     if positive is not None:
         place = task.names.index(positive)
-        averages["binary"] = Averages(*(told(figure_of(each, place)) for each in _FIGURES.values()))
+        averages["binary"] = Averages(*(told(label_statistic(each, place)) for each in _FIGURES.values()))
     return Agreement(
         rows=len(reference),
-        accuracy=estimate(float(exact_matches(own)[0]), exact_matches(drawn)),
-        macro_f1=told(macro_of(f1s)),
+        accuracy=interval_estimate(float(exact_matches(own)[0]), exact_matches(drawn)),
+        macro_f1=told(macro_statistic(f1s)),
         kappa=told(mean_kappas),
         kappa_name=KAPPA_NAME,
         per_label=_per_label(own, drawn, task),
         confusion=(),
         resamples=resamples,
         groups=None if groups is None else len(set(groups)),
-        alpha=defined(float(alpha), np.concatenate([of_block for _, of_block in parts])),
+        alpha=optional_estimate(float(alpha), np.concatenate([of_block for _, of_block in parts])),
         averages=averages,
     )
 
 
-def _per_label(own: Tallies, drawn: Tallies, task: Task) -> dict[str, LabelAgreement]:
+def _per_label(own: LabelSetCounts, drawn: LabelSetCounts, task: Task) -> dict[str, LabelAgreement]:
     def both(statistic: Statistic) -> tuple[Values, Values]:
-        return by_label(statistic, own)[0], by_label(statistic, drawn)
+        return label_statistics(statistic, own)[0], label_statistics(statistic, drawn)
 
     figures = {name: both(statistic) for name, statistic in _FIGURES.items()}
     kappas, label_alphas = both(label_kappas), both(_nominal_alphas)
     per_label = {}
     for place, name in enumerate(task.names):
-        found = {figure: defined(float(value[place]), of[:, place]) for figure, (value, of) in figures.items()}
+        found = {
+            figure: optional_estimate(float(value[place]), of[:, place]) for figure, (value, of) in figures.items()
+        }
         table = own.tables[0, place]
         precision, recall, f1 = (each.value if each else None for each in found.values())
         per_label[name] = LabelAgreement(
@@ -294,8 +300,8 @@ def _per_label(own: Tallies, drawn: Tallies, task: Task) -> dict[str, LabelAgree
             f1,
             support=int(table[1].sum()),
             intervals={figure: (each.low, each.high) for figure, each in found.items() if each},
-            kappa=defined(float(kappas[0][place]), kappas[1][:, place]),
-            alpha=defined(float(label_alphas[0][place]), label_alphas[1][:, place]),
+            kappa=optional_estimate(float(kappas[0][place]), kappas[1][:, place]),
+            alpha=optional_estimate(float(label_alphas[0][place]), label_alphas[1][:, place]),
             table=((int(table[0, 0]), int(table[0, 1])), (int(table[1, 0]), int(table[1, 1]))),
         )
     return per_label

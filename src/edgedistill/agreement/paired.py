@@ -1,8 +1,8 @@
 """Two codings of the same rows compared with a third: paired differences on the same resamples, and McNemar's test.
 
 Drawn
-├── draw_labels()   of a nominal or ordinal task: one confusion matrix per resample and coding
-└── draw_sets()     of a multilabel task: tallies per resample and coding
+├── resample_single_labels()   of a nominal or ordinal task: one confusion matrix per resample and coding
+└── resample_both_label_sets()     of a multilabel task: tallies per resample and coding
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,25 +14,33 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.stats import binom, binomtest
 
-from edgedistill.agreement.bootstrap import confusion_of, defined, estimate, resample_cells
+from edgedistill.agreement.bootstrap import interval_estimate, optional_estimate, resample_cells
 from edgedistill.agreement.confusion import (
     Counts,
     Statistic,
     Values,
     check_groups,
     check_lengths,
-    indices,
+    confusion_matrix,
+    encode_labels,
     kappas,
-    statistics_of,
+    single_label_statistics,
 )
-from edgedistill.agreement.multilabel import SetStatistic, all_rows, held_labels, mean_kappas, resampled, set_statistics
+from edgedistill.agreement.multilabel import (
+    LabelSetStatistic,
+    count_all_rows,
+    encode_label_sets,
+    label_set_statistics,
+    mean_kappas,
+    resample_label_sets,
+)
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
+class PairedResamples:
     """Two codings of the same rows and resamples.
 
     Attributes:
@@ -55,10 +63,10 @@ class Drawn:
         """The statistic of the second coding less that of the first; None where either is undefined."""
         (first,), (second,) = map(statistic, self.own)
         before, after = map(statistic, self.drawn)
-        return defined(float(second - first), after - before)
+        return optional_estimate(float(second - first), after - before)
 
 
-def draw_labels(
+def resample_single_labels(
     reference: Sequence[str],
     first: Sequence[str],
     second: Sequence[str],
@@ -66,7 +74,7 @@ def draw_labels(
     groups: Sequence[str] | None,
     resamples: int,
     seed: int,
-) -> Drawn:
+) -> PairedResamples:
     """Draw rows that have one label each; statistics read confusion matrices (n, labels, labels).
 
     Rows are of one kind where all three labels are the same; there are far fewer kinds than there could be.
@@ -75,7 +83,8 @@ def draw_labels(
         DataError: A label that the task does not have.
     """
     truth, one, other = (
-        indices(coding, task, name) for name, coding in (("reference", reference), ("first", first), ("second", second))
+        encode_labels(coding, task, name)
+        for name, coding in (("reference", reference), ("first", first), ("second", second))
     )
     labels = len(task.names)
     kinds, kind_of_row = np.unique((truth * labels + one) * labels + other, return_inverse=True)
@@ -87,17 +96,17 @@ def draw_labels(
         of_kind = coo_array((np.ones(len(kinds), dtype=np.int64), places), shape=(len(kinds), labels**2))
         return np.asarray(drawn @ of_kind.tocsr()).reshape(-1, labels, labels)
 
-    return Drawn(
+    return PairedResamples(
         first_right=one == truth,
         second_right=other == truth,
         flipped=one != other,
         flip_rates=np.asarray(drawn[:, of_first != of_second].sum(axis=1) / drawn.sum(axis=1), dtype=np.float64),
-        own=(confusion_of(truth, one, labels)[None], confusion_of(truth, other, labels)[None]),
+        own=(confusion_matrix(truth, one, labels)[None], confusion_matrix(truth, other, labels)[None]),
         drawn=(confusions(of_first), confusions(of_second)),
     )
 
 
-def draw_sets(
+def resample_both_label_sets(
     reference: Sequence[str],
     first: Sequence[str],
     second: Sequence[str],
@@ -105,24 +114,24 @@ def draw_sets(
     groups: Sequence[str] | None,
     resamples: int,
     seed: int,
-) -> Drawn:
-    """Draw rows of which any number of labels hold; statistics read `Tallies`.
+) -> PairedResamples:
+    """Draw rows of which any number of labels hold; statistics read `LabelSetCounts`.
 
     Raises:
         DataError: A label that the task does not have.
     """
     truth, one, other = (
-        held_labels(coding, task, name)
+        encode_label_sets(coding, task, name)
         for name, coding in (("reference", reference), ("first", first), ("second", second))
     )
     pairs = [(truth, one), (truth, other), (one, other)]
-    before, after, between = resampled(pairs, groups, resamples, np.random.default_rng(seed))
-    return Drawn(
+    before, after, between = resample_label_sets(pairs, groups, resamples, np.random.default_rng(seed))
+    return PairedResamples(
         first_right=(one == truth).all(axis=1),
         second_right=(other == truth).all(axis=1),
         flipped=(one != other).any(axis=1),
         flip_rates=np.asarray(1 - between.same / between.rows, dtype=np.float64),
-        own=(all_rows(truth, one), all_rows(truth, other)),
+        own=(count_all_rows(truth, one), count_all_rows(truth, other)),
         drawn=(before, after),
     )
 
@@ -240,7 +249,7 @@ def change(
     flips, rows = int(drawn.flipped.sum()), len(drawn.flipped)
     kappa = _kappa(task)
     lost = drawn.difference(lambda found: -kappa(found))
-    return Change(rows, flips, estimate(flips / rows, drawn.flip_rates), lost)
+    return Change(rows, flips, interval_estimate(flips / rows, drawn.flip_rates), lost)
 
 
 def compare(
@@ -250,7 +259,7 @@ def compare(
     task: Task,
     *,
     groups: Sequence[str] | None = None,
-    statistics: Mapping[str, Statistic] | Mapping[str, SetStatistic] | None = None,
+    statistics: Mapping[str, Statistic] | Mapping[str, LabelSetStatistic] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
@@ -265,7 +274,7 @@ def compare(
         task: Its labels are the only ones in all three.
         groups: What each row belongs to; whole groups are then drawn. None: every row stands for itself.
         statistics: What is compared, by name; None for accuracy, macro-F1, macro precision, macro recall, κ and MCC, of
-            a multilabel task `set_statistics`.
+            a multilabel task `label_set_statistics`.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
@@ -278,7 +287,11 @@ def compare(
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
     wanted: Mapping[str, Callable[[Any], Any]] | None = statistics
     if wanted is None:
-        wanted = set_statistics() if task.kind == "multilabel" else statistics_of(ordinal=task.kind == "ordinal")
+        wanted = (
+            label_set_statistics()
+            if task.kind == "multilabel"
+            else single_label_statistics(ordinal=task.kind == "ordinal")
+        )
     return Comparison(
         rows=len(one),
         both_right=int((one & other).sum()),
@@ -305,8 +318,8 @@ def _draw(
     groups: Sequence[str] | None,
     resamples: int,
     seed: int,
-) -> Drawn:
+) -> PairedResamples:
     check_lengths(reference, first=first, second=second)
     check_groups(len(reference), groups, resamples)
-    draw = draw_sets if task.kind == "multilabel" else draw_labels
+    draw = resample_both_label_sets if task.kind == "multilabel" else resample_single_labels
     return draw(reference, first, second, task, groups, resamples, seed)

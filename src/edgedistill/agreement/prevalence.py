@@ -6,10 +6,11 @@ M[i][j] the share of reference label i that is coded j, so p solves that system.
 estimator (1978, doi:10.1093/oxfordjournals.aje.a112510): p = (q + specificity - 1) / (sensitivity + specificity - 1).
 Responses whose code is known are counted with it: (known counts + corrected counts of the others) / all.
 
-The interval draws what each response and each coded row counts (`shared_cells`), coded rows of a group alike. To each
-label's count, and to each cell of a reference label, it adds a mass with a mean of 1 / labels, so that shares and rates
-are drawn as from the posterior under a Dirichlet(1 / labels) prior, for two labels Jeffreys' (Berger, Bernardo & Sun
-2015, doi:10.1214/14-BA935). Without it ten rows without a mistake would say that there never is one.
+The interval comes from a Bayesian bootstrap of the responses and of the coded rows (`bayesian_resample_cells`), the
+rows of a group weighted alike. Each label's count, and each cell of a reference label, gets an additional gamma weight
+with a mean of 1 / labels, so that shares and error rates are draws from the posterior under a Dirichlet(1 / labels)
+prior, which is Jeffreys' prior for two labels (Berger, Bernardo & Sun 2015, doi:10.1214/14-BA935). Without it, ten rows
+without an error would imply an error rate of exactly 0.
 
 It fails, and says so, where the rates say nothing: a label has no coded row, all coded rows belong to one group, or the
 classifier tells labels apart no better than chance (M cannot be inverted). It is wrong, and cannot say so, where the
@@ -23,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.agreement.bootstrap import confusion_of, estimate, shared_cells
-from edgedistill.agreement.confusion import Counts, Values, check_groups, check_lengths, indices
-from edgedistill.agreement.multilabel import held_labels
+from edgedistill.agreement.bootstrap import bayesian_resample_cells, interval_estimate
+from edgedistill.agreement.confusion import Counts, Values, check_groups, check_lengths, confusion_matrix, encode_labels
+from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Task
@@ -129,9 +130,9 @@ def _cases(
 ) -> list[_Case]:
     codings = {"scored": scored, "known": known, "reference": reference, "coded": coded}
     if task.kind != "multilabel":
-        places = {name: indices(coding, task, name) for name, coding in codings.items()}
+        places = {name: encode_labels(coding, task, name) for name, coding in codings.items()}
         return [_case(task.names, **places)]
-    held = {name: held_labels(coding, task, name).astype(np.int64) for name, coding in codings.items()}
+    held = {name: encode_label_sets(coding, task, name).astype(np.int64) for name, coding in codings.items()}
     return [
         _case((f"not {label}", label), **{name: of[:, place] for name, of in held.items()})
         for place, label in enumerate(task.names)
@@ -185,7 +186,7 @@ def _corrected(
     labels = len(case.names)
     if not case.scored.any():
         return _told(case.names, known), False, None
-    counts = confusion_of(case.reference, case.coded, labels)
+    counts = confusion_matrix(case.reference, case.coded, labels)
     support = counts.sum(axis=1)
     if absent := [name for name, rows in zip(case.names, support, strict=True) if not rows]:
         return None, False, f"no coded row has the label {', '.join(absent)}, so its error rates are unknown"
@@ -208,7 +209,7 @@ def _redrawn(case: _Case, groups: Sequence[str] | None, resamples: int, rng: np.
     """Return error rates (resamples, labels, labels) as they may be, given the coded rows."""
     labels = len(case.names)
     cells = case.reference * labels + case.coded
-    drawn = shared_cells(cells, labels**2, groups, resamples, rng).reshape(-1, labels, labels)
+    drawn = bayesian_resample_cells(cells, labels**2, groups, resamples, rng).reshape(-1, labels, labels)
     mass = drawn + rng.gamma(1 / labels, size=drawn.shape)
     return np.asarray(mass / mass.sum(axis=2, keepdims=True), dtype=np.float64)
 
@@ -232,7 +233,7 @@ def _inside(solved: Values) -> Values:
 def _told(names: Sequence[str], counts: Values) -> dict[str, Estimate]:
     """From counts (1 + resamples, labels), of which the first are the figures themselves, to shares."""
     shares = counts / counts.sum(axis=1, keepdims=True)
-    found = {name: estimate(float(shares[0, place]), shares[1:, place]) for place, name in enumerate(names)}
+    found = {name: interval_estimate(float(shares[0, place]), shares[1:, place]) for place, name in enumerate(names)}
     # Of a label that never occurs the mass alone is drawn, always above 0: Jeffreys' interval then begins at 0, and
     # ends at 1 of one that always does (Brown, Cai & DasGupta 2001, doi:10.1214/ss/1009213286).
     return {

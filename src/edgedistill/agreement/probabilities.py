@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from edgedistill.agreement.bootstrap import defined, estimate, row_weights
-from edgedistill.agreement.confusion import Counts, Values, check_groups, check_lengths, indices
-from edgedistill.agreement.multilabel import held_labels
+from edgedistill.agreement.bootstrap import interval_estimate, optional_estimate, row_weights
+from edgedistill.agreement.confusion import Counts, Values, check_groups, check_lengths, encode_labels
+from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Order:
+class RocRanking:
     """Rows by one label's probability, rows of equal probability together, for the AUC of many resamples.
 
     The area is the share of pairs, one of the label and one of another, that are in the right order, ties counting half
@@ -29,7 +29,7 @@ class Order:
     is_label: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, probability: Values, is_label: NDArray[np.bool_]) -> "Order":
+    def of(cls, probability: Values, is_label: NDArray[np.bool_]) -> "RocRanking":
         """Rank rows by a label's probability, both given per row."""
         order = np.argsort(probability, kind="stable")
         ranked = probability[order]
@@ -75,7 +75,7 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True, slots=True)
-class Probabilities:
+class ProbabilityMetrics:
     """How good the probabilities of a coding are.
 
     Attributes:
@@ -105,7 +105,7 @@ class Probabilities:
         return {**asdict(self), "reliability": [asdict(each) for each in self.reliability]}
 
 
-def probability_figures(
+def probability_metrics(
     reference: Sequence[str],
     probabilities: NDArray[np.float64],
     task: Task,
@@ -113,7 +113,7 @@ def probability_figures(
     groups: Sequence[str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
-) -> Probabilities:
+) -> ProbabilityMetrics:
     """Judge probabilities by a reference coding, with 95 % percentile bootstrap intervals.
 
     AUC, Brier score and log loss are scikit-learn's.
@@ -134,14 +134,14 @@ def probability_figures(
     _check_probabilities(probabilities, len(reference), task)
     labels = len(task.names)
     if task.kind == "multilabel":
-        right = held_labels(reference, task, "reference").astype(np.float64)
+        right = encode_label_sets(reference, task, "reference").astype(np.float64)
         losses, brier, loss = _losses_of_sets(right, probabilities)
     else:
-        truth = indices(reference, task, "reference")
+        truth = encode_labels(reference, task, "reference")
         right = np.eye(labels)[truth]
         losses, brier = _losses_of_labels(truth, probabilities, right), _brier(truth, probabilities)
         loss = float(log_loss(truth, probabilities, labels=range(labels)))
-    orders = [Order.of(probabilities[:, place], right[:, place] == 1) for place in range(labels)]
+    orders = [RocRanking.of(probabilities[:, place], right[:, place] == 1) for place in range(labels)]
     parts = [
         (losses.means(weights), np.array([order.areas(weights) for order in orders]).T)
         for weights in row_weights(len(reference), groups, resamples, np.random.default_rng(seed))
@@ -149,13 +149,13 @@ def probability_figures(
     drawn = {name: np.concatenate([means[name] for means, _ in parts]) for name in parts[0][0]}
     areas = np.concatenate([each for _, each in parts])
     auc = {name: _auc(right[:, place], probabilities[:, place]) for place, name in enumerate(task.names)}
-    return Probabilities(
+    return ProbabilityMetrics(
         rows=len(reference),
-        auc=defined(float(np.mean(list(auc.values()))), areas.mean(axis=1)),
-        auc_per_label={name: defined(auc[name], areas[:, place]) for place, name in enumerate(task.names)},
-        brier=estimate(brier, drawn["brier"]),
-        log_loss=estimate(loss, drawn["log_loss"]),
-        ece=estimate(losses.ece, drawn["ece"]),
+        auc=optional_estimate(float(np.mean(list(auc.values()))), areas.mean(axis=1)),
+        auc_per_label={name: optional_estimate(auc[name], areas[:, place]) for place, name in enumerate(task.names)},
+        brier=interval_estimate(brier, drawn["brier"]),
+        log_loss=interval_estimate(loss, drawn["log_loss"]),
+        ece=interval_estimate(losses.ece, drawn["ece"]),
         reliability=losses.table(drawn),
     )
 
@@ -214,7 +214,7 @@ class _Losses:
         found = []
         held, hits, summed = self.held.sum(axis=0), self.hits.sum(axis=0), self.summed.sum(axis=0)
         for place in np.flatnonzero(held):
-            accuracy = defined(float(hits[place] / held[place]), drawn["accuracy"][:, place])
+            accuracy = optional_estimate(float(hits[place] / held[place]), drawn["accuracy"][:, place])
             if accuracy:
                 mean = float(summed[place] / held[place])
                 found.append(ReliabilityBin(place / BINS, (place + 1) / BINS, int(held[place]), mean, accuracy))

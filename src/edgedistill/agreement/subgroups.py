@@ -6,22 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.agreement.bootstrap import confusion_of, defined, resample_confusions
-from edgedistill.agreement.confusion import Counts, Values, accuracies, check_lengths, indices, kappas
+from edgedistill.agreement.bootstrap import optional_estimate, resample_confusions
+from edgedistill.agreement.confusion import (
+    Counts,
+    Values,
+    accuracies,
+    check_lengths,
+    confusion_matrix,
+    encode_labels,
+    kappas,
+)
 from edgedistill.agreement.multilabel import (
-    Tallies,
-    all_rows,
-    by_label,
+    LabelSetCounts,
+    count_all_rows,
+    encode_label_sets,
     exact_matches,
-    held_labels,
+    label_statistics,
     mean_kappas,
-    resampled,
+    resample_label_sets,
 )
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Task
 
-SMALLEST = 20
+MIN_SUBGROUP_ROWS = 20
 """Rows below which a group's figures are suppressed, unless said otherwise."""
 
 
@@ -58,7 +66,7 @@ def subgroups(
     values: Sequence[str],
     task: Task,
     *,
-    smallest: int = SMALLEST,
+    smallest: int = MIN_SUBGROUP_ROWS,
     groups: Sequence[str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
@@ -86,7 +94,7 @@ def subgroups(
     if len(values) != len(reference):
         raise DataError(f"{len(reference)} rows come with {len(values)} subgroup values")
     multilabel = task.kind == "multilabel"
-    place_of = held_labels if multilabel else indices
+    place_of = encode_label_sets if multilabel else encode_labels
     truth, judged = place_of(reference, task, "reference"), place_of(coded, task, "coded")
     found = []
     for value in sorted({value for value in values if value}):
@@ -103,11 +111,11 @@ def subgroups(
         rng = np.random.default_rng(seed)
         one, other = truth[inside], judged[inside]
         if multilabel:
-            (sets_drawn,) = resampled([(one, other)], clusters, resamples, rng)
-            found.append(_set_figures(value, rows, all_rows(one, other), sets_drawn, task))
+            (sets_drawn,) = resample_label_sets([(one, other)], clusters, resamples, rng)
+            found.append(_set_figures(value, rows, count_all_rows(one, other), sets_drawn, task))
             continue
         drawn = resample_confusions(one, other, len(task.names), clusters, resamples, rng)
-        own = confusion_of(one, other, len(task.names))[None]
+        own = confusion_matrix(one, other, len(task.names))[None]
         found.append(_figures(value, rows, own, drawn, task))
     return tuple(found)
 
@@ -141,7 +149,7 @@ def _figures(value: str, rows: int, own: Counts, drawn: Counts, task: Task) -> S
     ordinal = task.kind == "ordinal"
 
     def told(statistic: Any) -> Estimate | None:
-        return defined(float(statistic(own)[0]), statistic(drawn))
+        return optional_estimate(float(statistic(own)[0]), statistic(drawn))
 
     labels = len(task.names)
     scores = {"score": np.arange(labels)} if ordinal else dict(zip(task.names, np.eye(labels), strict=True))
@@ -158,16 +166,16 @@ def _figures(value: str, rows: int, own: Counts, drawn: Counts, task: Task) -> S
     )
 
 
-def _set_figures(value: str, rows: int, own: Tallies, drawn: Tallies, task: Task) -> Subgroup:
-    def gaps(found: Tallies) -> Values:
-        return by_label(lambda tables: mean_differences(tables, np.array([0.0, 1.0])), found)
+def _set_figures(value: str, rows: int, own: LabelSetCounts, drawn: LabelSetCounts, task: Task) -> Subgroup:
+    def gaps(found: LabelSetCounts) -> Values:
+        return label_statistics(lambda tables: mean_differences(tables, np.array([0.0, 1.0])), found)
 
     own_gaps, drawn_gaps = gaps(own)[0], gaps(drawn)
     return Subgroup(
         value,
         rows,
         False,
-        defined(float(exact_matches(own)[0]), exact_matches(drawn)),
-        defined(float(mean_kappas(own)[0]), mean_kappas(drawn)),
-        {name: defined(float(own_gaps[at]), drawn_gaps[:, at]) for at, name in enumerate(task.names)},
+        optional_estimate(float(exact_matches(own)[0]), exact_matches(drawn)),
+        optional_estimate(float(mean_kappas(own)[0]), mean_kappas(drawn)),
+        {name: optional_estimate(float(own_gaps[at]), drawn_gaps[:, at]) for at, name in enumerate(task.names)},
     )

@@ -1,39 +1,36 @@
-"""Which scores a person looks at, and what becomes of the codes that people give.
+"""Decision rules: which responses a person reviews, and how human codes come back.
 
-scores.py        ValidationScores, TestScores: the student's logits of human-coded rows
-ranking.py       ranked(): rows from the surest to the least sure, those of equal chance together
-calibration.py   fit_temperature(): probabilities that mean what they say
-thresholds.py    choose_rule(): a threshold per label, by a stated aim
-coverage.py      outcome(), risk_coverage(): what a rule does, and every rule there could be
-sheet.py         sheet(), read_sheet(): responses leave to be coded, and codes come back
-round_trip.py    write_sheet(), read_codes(), merge_codes(): the same with a project's bundle and files
+calibration    ValidationScores, TestScores: the student's logits of human-coded rows; fit_temperature()
+thresholds     choose_rule(): a review threshold per label, chosen for a stated aim
+coverage       rule_outcome(): the effect of a rule on coded rows; risk_coverage(): that of every possible threshold
+coding_sheet   build_sheet(), write_sheet(), read_sheet(), merge_codes(): export responses for coding, import the codes
 """
 
 from edgedistill.decisions.calibration import Calibration, Scores, TestScores, ValidationScores, fit_temperature
-from edgedistill.decisions.coding_sheet import HumanCode, Merging, SheetFault, read_sheet, sheet
-from edgedistill.decisions.coverage import Curve, LabelOutcome, Outcome, outcome, risk_coverage
-from edgedistill.decisions.thresholds import Aim, AtMostToPeople, Choice, KeepKappa, choose_rule, label_shifts
+from edgedistill.decisions.coding_sheet import HumanCode, ParsedSheet, SheetFault, build_sheet, read_sheet
+from edgedistill.decisions.coverage import LabelOutcome, RiskCoverageCurve, RuleOutcome, risk_coverage, rule_outcome
+from edgedistill.decisions.thresholds import AtMostToPeople, ChosenRule, KeepKappa, ReviewAim, choose_rule, label_shifts
 
 __all__ = [
-    "Aim",
     "AtMostToPeople",
     "Calibration",
-    "Choice",
-    "Curve",
+    "ChosenRule",
     "HumanCode",
     "KeepKappa",
     "LabelOutcome",
-    "Merging",
-    "Outcome",
+    "ParsedSheet",
+    "ReviewAim",
+    "RiskCoverageCurve",
+    "RuleOutcome",
     "Scores",
     "SheetFault",
     "TestScores",
     "ValidationScores",
+    "build_sheet",
     "choose_rule",
     "fit_temperature",
     "label_shifts",
-    "outcome",
     "read_sheet",
     "risk_coverage",
-    "sheet",
+    "rule_outcome",
 ]

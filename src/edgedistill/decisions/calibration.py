@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
-from edgedistill.agreement.multilabel import held_labels
+from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.score import Score, judge
@@ -44,7 +44,7 @@ class Scores:
     encoded: tuple[Encoded, ...]
     groups: tuple[str, ...] | None = None
     thresholds: tuple[float, ...] = ()
-    calibrated: float = 1.0
+    threshold_temperature: float = 1.0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,7 +52,7 @@ class Scores:
     @property
     def readout(self) -> Readout:
         """How logits of this student become labels."""
-        return Readout(self.task, self.calibrated, self.thresholds)
+        return Readout(self.task, self.threshold_temperature, self.thresholds)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -64,21 +64,21 @@ class Scores:
         read = sigmoid if self.task.kind == "multilabel" else softmax
         return np.array([read(logits, temperature) for logits in self.logits])
 
-    def certainties(self, temperature: float) -> NDArray[np.float64]:
+    def confidences(self, temperature: float) -> NDArray[np.float64]:
         """Return what a bundle of that temperature gives as `Score.probability`, (rows,)."""
         probabilities = self.probabilities(temperature)
         if self.task.kind != "multilabel":
             return np.asarray(probabilities.max(axis=1), dtype=np.float64)
         return np.array([min(map(certainty, row, self.thresholds)) for row in probabilities.tolist()])
 
-    def judged(self, temperature: float, rule: ReviewRule) -> tuple[Score, ...]:
+    def apply_rule(self, temperature: float, rule: ReviewRule) -> tuple[Score, ...]:
         """Return label, probabilities and decision of each row, as a bundle of that rule gives them."""
         return tuple(
             judge(probabilities, encoded, self.task, rule, blank=not encoded.tokens, thresholds=self.thresholds)
             for probabilities, encoded in zip(self.probabilities(temperature), self.encoded, strict=True)
         )
 
-    def groups_of(self, places: Sequence[int] | NDArray[np.int64]) -> list[str] | None:
+    def groups_at(self, places: Sequence[int] | NDArray[np.int64]) -> list[str] | None:
         """Return the groups of some rows; None where every row stands for itself."""
         return [self.groups[place] for place in places] if self.groups else None
 
@@ -130,7 +130,7 @@ def fit_temperature(scores: ValidationScores) -> Calibration:
     rows, labels = scores.logits.shape
     doubt = 1 / (rows + 2)
     if scores.task.kind == "multilabel":
-        targets = np.where(held_labels(scores.codes, scores.task, "validation"), 1 - doubt, doubt)
+        targets = np.where(encode_label_sets(scores.codes, scores.task, "validation"), 1 - doubt, doubt)
         loss = _loss_of_sets
     else:
         truth = np.array([scores.task.names.index(code) for code in scores.codes])

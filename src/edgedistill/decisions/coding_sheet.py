@@ -21,8 +21,8 @@ from edgedistill_serve.grading.table_writer import table_writer
 from edgedistill_serve.scoring.score import Score
 from edgedistill_serve.task.task import Task
 
-CODE = "human_code"
-SUGGESTIONS = ("suggested_label", "probability", "reason")
+CODE_COLUMN = "human_code"
+SUGGESTION_COLUMNS = ("suggested_label", "probability", "reason")
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
@@ -45,7 +45,7 @@ class SheetFault:
 
 
 @dataclass(frozen=True, slots=True)
-class Merging:
+class ParsedSheet:
     """What a sheet brings: every row of it is in one of the four.
 
     Attributes:
@@ -61,7 +61,7 @@ class Merging:
     faults: tuple[SheetFault, ...]
 
 
-def sheet(
+def build_sheet(
     rows: Sequence[tuple[Response, Score]], task: Task, *, group_by: str | None = None, suggestions: bool = False
 ) -> list[list[str]]:
     """Return the lines of a coding sheet, the header first, rows in the order given.
@@ -74,7 +74,7 @@ def sheet(
             a suggestion lean towards it, so that their codes say less about the student.
     """
     groups = [group_by] if group_by else []
-    lines = [["id", *groups, *task.inputs, *(SUGGESTIONS if suggestions else ()), CODE]]
+    lines = [["id", *groups, *task.inputs, *(SUGGESTION_COLUMNS if suggestions else ()), CODE_COLUMN]]
     for response, score in rows:
         said = (score.label, f"{score.probability:.3f}", score.reason or "") if suggestions else ()
         texts = [response.id, *([response.group or ""] if group_by else []), *response.inputs.values(), *said]
@@ -88,7 +88,7 @@ def read_sheet(
     known: Mapping[str, Response],
     coded: Mapping[str, str],
     task: Task,
-) -> Merging:
+) -> ParsedSheet:
     """Read the codes of a sheet that came back.
 
     Args:
@@ -108,7 +108,7 @@ def read_sheet(
     places: dict[str, int] = {}
     for row in rows:
         _require(name, row)
-        ident, label = _plain(row.values["id"].strip()), _plain(row.values[CODE].strip())
+        ident, label = _plain(row.values["id"].strip()), _plain(row.values[CODE_COLUMN].strip())
         first = places.setdefault(ident, row.row)
         if fault := f"the id stands in row {first} already" if first != row.row else _fault(row, ident, known, coded):
             faults.append(SheetFault(row.row, ident, fault))
@@ -125,7 +125,7 @@ def read_sheet(
             faults.append(SheetFault(row.row, ident, told))
     if not places:
         raise DataError("holds no rows", where=name)
-    return Merging(tuple(codes), tuple(before), tuple(uncoded), tuple(faults))
+    return ParsedSheet(tuple(codes), tuple(before), tuple(uncoded), tuple(faults))
 
 
 def _fault(row: Row, ident: str, known: Mapping[str, Response], coded: Mapping[str, str]) -> str:
@@ -150,7 +150,7 @@ def _no_code(label: str, task: Task) -> str:
 
 
 def _require(name: str, row: Row) -> None:
-    for column in ("id", CODE):
+    for column in ("id", CODE_COLUMN):
         if column not in row.values:
             raise DataError(
                 f"there is no column {column!r}; its columns are {', '.join(row.values)}",
@@ -168,7 +168,7 @@ def _plain(cell: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class SheetWritten:
+class SheetSummary:
     """What became of the responses that were looked at.
 
     Attributes:
@@ -185,7 +185,7 @@ class SheetWritten:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergeSummary:
     """What became of a sheet's rows.
 
     Attributes:
@@ -203,7 +203,7 @@ class Merged:
 
 def write_sheet(
     project: Project, records: Records, out: Path, *, responses: Path | None = None, suggestions: bool = False
-) -> SheetWritten:
+) -> SheetSummary:
     """Score uncoded responses with the project's bundle, and write those that its rule sends to people.
 
     Args:
@@ -231,14 +231,14 @@ def write_sheet(
             if project.review is None
             else "There is nothing to code.",
         )
-    lines = sheet(to_people, project.task.task, group_by=project.data.group_by, suggestions=suggestions)
+    lines = build_sheet(to_people, project.task.task, group_by=project.data.group_by, suggestions=suggestions)
     _write(out, lines, overwrite=False)
-    return SheetWritten(
+    return SheetSummary(
         len(scored), len(scored) - len(to_people), dict(Counter(str(score.reason) for _, score in to_people)), set_aside
     )
 
 
-def read_codes(project: Project, records: Records, coded: Path, *, responses: Path | None = None) -> Merging:
+def read_codes(project: Project, records: Records, coded: Path, *, responses: Path | None = None) -> ParsedSheet:
     """Read a sheet that people coded, without merging it.
 
     Args:
@@ -258,7 +258,7 @@ def read_codes(project: Project, records: Records, coded: Path, *, responses: Pa
     return read_sheet(coded.name, read_rows(coded), known, codes, project.task.task)
 
 
-def merge_codes(project: Project, merging: Merging) -> Merged:
+def merge_codes(project: Project, merging: ParsedSheet) -> MergeSummary:
     """Append new codes to the file that `data.reviewed` names; its rows are train rows, whatever the splits.
 
     Args:
@@ -280,7 +280,7 @@ def merge_codes(project: Project, merging: Merging) -> Merged:
         rows.append([values.get(name, "") for name in header])
     if merging.codes:
         _write(file, [header, *rows], overwrite=True)
-    return Merged(len(merging.codes), len(merging.known), merging.uncoded, file)
+    return MergeSummary(len(merging.codes), len(merging.known), merging.uncoded, file)
 
 
 def _reviewed(project: Project) -> Path:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.agreement import Agreement, Estimate, agreement
-from edgedistill.agreement.bootstrap import defined, row_weights
+from edgedistill.agreement.bootstrap import optional_estimate, row_weights
 from edgedistill.data.types import labels_in
 from edgedistill.decisions.calibration import Scores
-from edgedistill.decisions.thresholds import Ranking, chances, ranked
+from edgedistill.decisions.thresholds import Ranking, adjusted_confidences, rank_rows
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.task import Task
 
@@ -38,7 +38,7 @@ class LabelOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RuleOutcome:
     """What a rule does on human-coded rows.
 
     Attributes:
@@ -98,7 +98,7 @@ class CoveragePoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class RiskCoverageCurve:
     """Risk against coverage (El-Yaniv & Wiener 2010): from all rows to the surest twentieth.
 
     Attributes:
@@ -117,7 +117,9 @@ class Curve:
         return {"points": [asdict(point) for point in self.points], "aurc": self.aurc}
 
 
-def risk_coverage(scores: Scores, temperature: float, shifts: Mapping[str, float], *, seed: int = 0) -> Curve:
+def risk_coverage(
+    scores: Scores, temperature: float, shifts: Mapping[str, float], *, seed: int = 0
+) -> RiskCoverageCurve:
     """Say how good the surest rows are, for every share that could be accepted.
 
     Args:
@@ -126,13 +128,13 @@ def risk_coverage(scores: Scores, temperature: float, shifts: Mapping[str, float
         shifts: By label, as `label_shifts` found them on validation rows.
         seed: Of the resampling.
     """
-    ranking = ranked(scores, chances(scores, temperature, shifts), np.arange(len(scores)))
+    ranking = rank_rows(scores, adjusted_confidences(scores, temperature, shifts), np.arange(len(scores)))
     points = []
     for rows in dict.fromkeys(ranking.at_least(max(1, round(share * len(scores)))) for share in _COVERAGES):
         found = _agreement(scores, ranking.places[:rows], seed)
-        least = float(ranking.falling[rows - 1])
+        least = float(ranking.descending[rows - 1])
         points.append(CoveragePoint(rows / len(scores), rows, least, found.accuracy, found.kappa))
-    return Curve(tuple(points), _aurc(scores, ranking))
+    return RiskCoverageCurve(tuple(points), _aurc(scores, ranking))
 
 
 def _aurc(scores: Scores, ranking: Ranking) -> float:
@@ -143,9 +145,9 @@ def _aurc(scores: Scores, ranking: Ranking) -> float:
     return float((expected / rows).mean())
 
 
-def outcome(
+def rule_outcome(
     scores: Scores, temperature: float, rule: ReviewRule, *, positive: str | None = None, seed: int = 0
-) -> Outcome:
+) -> RuleOutcome:
     """Say what a rule does on human-coded rows.
 
     Args:
@@ -155,17 +157,17 @@ def outcome(
         positive: As in `agreement`.
         seed: Of the resampling.
     """
-    judged = scores.judged(temperature, rule)
+    judged = scores.apply_rule(temperature, rule)
     accepted = np.array([score.decision == "accept" for score in judged])
     given = _having([score.label for score in judged], scores.task)
     right = _having(scores.codes, scores.task)
     drawn = list(
-        row_weights(len(scores), scores.groups_of(range(len(scores))), _RESAMPLES, np.random.default_rng(seed))
+        row_weights(len(scores), scores.groups_at(range(len(scores))), _RESAMPLES, np.random.default_rng(seed))
     )
     share = _share(drawn, np.ones(len(scores), dtype=np.bool_), accepted)
     if share is None:
         raise AssertionError("a share of at least one row is defined")
-    return Outcome(
+    return RuleOutcome(
         rows=len(scores),
         accepted=int(accepted.sum()),
         share_accepted=share,
@@ -198,7 +200,7 @@ def _agreement(scores: Scores, places: NDArray[np.int64], seed: int, positive: s
         [scores.codes[place] for place in places],
         [labels[place] for place in places],
         scores.task,
-        groups=scores.groups_of(places),
+        groups=scores.groups_at(places),
         positive=positive,
         seed=seed,
     )
@@ -212,4 +214,4 @@ def _share(drawn: Sequence[NDArray[np.int64]], among: NDArray[np.bool_], counted
     for weights in drawn:
         rows, held = weights[:, among].sum(axis=1), weights[:, among & counted].sum(axis=1)
         resampled.append(np.divide(held, rows, out=np.full(len(rows), np.nan), where=rows > 0))
-    return defined(float(counted[among].mean()), np.concatenate(resampled))
+    return optional_estimate(float(counted[among].mean()), np.concatenate(resampled))

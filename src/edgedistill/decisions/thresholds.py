@@ -12,14 +12,14 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.agreement.bootstrap import row_shares
+from edgedistill.agreement.bootstrap import bayesian_row_weights
 from edgedistill.agreement.confusion import kappas
-from edgedistill.agreement.multilabel import held_labels
+from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill.decisions.calibration import Scores, ValidationScores
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.task import Task
 
-TIE = 1e-6
+TIE_TOLERANCE = 1e-6
 """Chances that lie no further apart are equal. Logits are float32, and near 8 the next one lies 1e-6 away."""
 
 
@@ -38,7 +38,7 @@ class Ranking:
     """
 
     places: NDArray[np.int64]
-    falling: NDArray[np.float64]
+    descending: NDArray[np.float64]
     ends: NDArray[np.int64]
 
     def at_least(self, rows: int) -> int:
@@ -51,10 +51,10 @@ class Ranking:
         Args:
             end: One of `ends`.
         """
-        return None if end == len(self.falling) else float(self.falling[end - 1 : end + 1].mean())
+        return None if end == len(self.descending) else float(self.descending[end - 1 : end + 1].mean())
 
 
-def ranked(scores: Scores, chance: NDArray[np.float64], places: NDArray[np.int64]) -> Ranking:
+def rank_rows(scores: Scores, chance: NDArray[np.float64], places: NDArray[np.int64]) -> Ranking:
     """Rank some rows.
 
     Args:
@@ -63,18 +63,18 @@ def ranked(scores: Scores, chance: NDArray[np.float64], places: NDArray[np.int64
         places: Which rows to rank.
     """
     by_chance = places[np.argsort(-chance[places], kind="stable")]
-    falling = chance[by_chance]
-    last = np.append(falling[:-1] - falling[1:] > TIE, True)[: len(falling)]
+    descending = chance[by_chance]
+    last = np.append(descending[:-1] - descending[1:] > TIE_TOLERANCE, True)[: len(descending)]
     blocks = (last.cumsum() - last).tolist()
     labels, groups = scores.labels, scores.groups or ("",) * len(scores)
     order = sorted(
         (block, scores.codes[place], labels[place], groups[place], place)
         for block, place in zip(blocks, by_chance.tolist(), strict=True)
     )
-    return Ranking(np.array([row[-1] for row in order], dtype=np.int64), falling, np.flatnonzero(last) + 1)
+    return Ranking(np.array([row[-1] for row in order], dtype=np.int64), descending, np.flatnonzero(last) + 1)
 
 
-STEADYING = 20
+PSEUDO_ROWS = 20
 """Imaginary rows of each label whose probabilities are right, against which its validation rows count."""
 
 _CANDIDATES = 200
@@ -97,11 +97,11 @@ class AtMostToPeople:
     aim: Literal["at_most_to_people"] = "at_most_to_people"
 
 
-Aim: TypeAlias = KeepKappa | AtMostToPeople
+ReviewAim: TypeAlias = KeepKappa | AtMostToPeople
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChosenRule:
     """A rule, and how it came about.
 
     Attributes:
@@ -115,7 +115,7 @@ class Choice:
     """
 
     rule: ReviewRule = field(default_factory=ReviewRule)
-    aim: Aim | None = None
+    aim: ReviewAim | None = None
     met: bool | None = None
     least_chance: float | None = None
     label_shifts: Mapping[str, float] = field(default_factory=dict)
@@ -137,18 +137,18 @@ def label_shifts(scores: ValidationScores, temperature: float) -> dict[str, floa
     gaps = (given == np.array(scores.codes)) - probabilities.max(axis=1)
     # Summed without rounding, so that the order of the rows leaves no trace in the thresholds.
     return {
-        label: math.fsum(gaps[given == label]) / (int((given == label).sum()) + STEADYING)
+        label: math.fsum(gaps[given == label]) / (int((given == label).sum()) + PSEUDO_ROWS)
         for label in scores.task.names
     }
 
 
-def chances(scores: Scores, temperature: float, shifts: Mapping[str, float]) -> NDArray[np.float64]:
+def adjusted_confidences(scores: Scores, temperature: float, shifts: Mapping[str, float]) -> NDArray[np.float64]:
     """Return the estimated chance that each row's label is right: its probability and its label's shift, (rows,)."""
     shift = [shifts.get(label, 0.0) for label in scores.labels]
-    return np.asarray(scores.certainties(temperature) + shift, dtype=np.float64)
+    return np.asarray(scores.confidences(temperature) + shift, dtype=np.float64)
 
 
-def choose_rule(scores: ValidationScores, temperature: float, aim: Aim | None, *, seed: int = 0) -> Choice:
+def choose_rule(scores: ValidationScores, temperature: float, aim: ReviewAim | None, *, seed: int = 0) -> ChosenRule:
     """Choose the thresholds that meet an aim, so that all labels are accepted at the same estimated chance.
 
     Blank and truncated responses go to a person whatever the aim. Rows of equal chance (`ranking.TIE`) are accepted
@@ -171,15 +171,15 @@ def choose_rule(scores: ValidationScores, temperature: float, aim: Aim | None, *
     """
     shifts = label_shifts(scores, temperature)
     if aim is None:
-        return Choice(label_shifts=shifts)
-    readable = np.array([score.decision == "accept" for score in scores.judged(temperature, ReviewRule())])
-    ranking = ranked(scores, chances(scores, temperature, shifts), np.flatnonzero(readable))
+        return ChosenRule(label_shifts=shifts)
+    readable = np.array([score.decision == "accept" for score in scores.apply_rule(temperature, ReviewRule())])
+    ranking = rank_rows(scores, adjusted_confidences(scores, temperature, shifts), np.flatnonzero(readable))
     if isinstance(aim, KeepKappa):
         return _keep_kappa(scores, temperature, ranking, shifts, aim, seed)
     return _at_most(scores, ranking, shifts, aim)
 
 
-def _at_most(scores: Scores, ranking: Ranking, shifts: Mapping[str, float], aim: AtMostToPeople) -> Choice:
+def _at_most(scores: Scores, ranking: Ranking, shifts: Mapping[str, float], aim: AtMostToPeople) -> ChosenRule:
     readable = len(ranking.places)
     anyway = len(scores) - readable
     to_people = int(aim.share * len(scores) + 1e-9) - anyway
@@ -188,7 +188,7 @@ def _at_most(scores: Scores, ranking: Ranking, shifts: Mapping[str, float], aim:
             f"{anyway} of {len(scores)} validation rows are blank or truncated and go to people anyway, more than the "
             "aim."
         )
-        return Choice(aim=aim, met=False, label_shifts=shifts, notes=(note,))
+        return ChosenRule(aim=aim, met=False, label_shifts=shifts, notes=(note,))
     end = ranking.at_least(readable - to_people)
     notes: tuple[str, ...] = ()
     if readable - end < to_people:
@@ -207,26 +207,26 @@ def _keep_kappa(
     shifts: Mapping[str, float],
     aim: KeepKappa,
     seed: int,
-) -> Choice:
+) -> ChosenRule:
     best = math.nan
-    certainties = scores.certainties(temperature)[ranking.places]
-    for least, low in _kappa_lows(scores, certainties, ranking, shifts, seed):
+    confidences = scores.confidences(temperature)[ranking.places]
+    for least, low in _kappa_lows(scores, confidences, ranking, shifts, seed):
         if low >= aim.at_least:
             return _chosen(scores.task, aim, least, shifts)
         best = np.fmax(best, low)
     note = (
-        f"No part of the {len(certainties)} readable validation rows has a kappa whose interval stays at "
+        f"No part of the {len(confidences)} readable validation rows has a kappa whose interval stays at "
         f"{aim.at_least:g} or above (the best lower end is {best:.2f}), so every response goes to a person. Code more "
         "validation rows, fix the student, or aim lower."
     )
-    certain = int((certainties == 1).sum())
+    certain = int((confidences == 1).sum())
     if certain:
         note += f" But no threshold stops a probability of exactly 1, which {certain} validation rows have."
-    return Choice(_rule(scores.task, 1.0, {}), aim, False, None, shifts, (note,))
+    return ChosenRule(_rule(scores.task, 1.0, {}), aim, False, None, shifts, (note,))
 
 
 def _kappa_lows(
-    scores: Scores, certainties: NDArray[np.float64], ranking: Ranking, shifts: Mapping[str, float], seed: int
+    scores: Scores, confidences: NDArray[np.float64], ranking: Ranking, shifts: Mapping[str, float], seed: int
 ) -> Iterator[tuple[float | None, float]]:
     """Yield a least chance and the lower end of κ among the rows that its rule accepts, from many rows to few."""
     rows = len(ranking.places)
@@ -234,11 +234,13 @@ def _kappa_lows(
         return
     cells = _cells(scores)[ranking.places]
     labels = np.array(scores.labels)[ranking.places].tolist()
-    shares, imaginary = row_shares(rows, scores.groups_of(ranking.places), _RESAMPLES, np.random.default_rng(seed))
+    shares, imaginary = bayesian_row_weights(
+        rows, scores.groups_at(ranking.places), _RESAMPLES, np.random.default_rng(seed)
+    )
     wanted = rows - np.linspace(0, rows - 1, _CANDIDATES).astype(int)
     for end in dict.fromkeys(map(ranking.at_least, wanted)):
         least = ranking.threshold(end)
-        accepted = certainties >= _least_probabilities(scores.task, least, shifts, labels)
+        accepted = confidences >= _least_probabilities(scores.task, least, shifts, labels)
         counted = cells * accepted[:, None, None, None]
         drawn = (shares @ counted.reshape(rows, -1)).reshape(-1, *cells.shape[1:])
         own = counted.sum(axis=0)
@@ -263,8 +265,8 @@ def _cells(scores: Scores) -> NDArray[np.float64]:
     """Where each row counts: in one confusion matrix, or in a table for each label; (rows, tables, size, size)."""
     labels = len(scores.task.names)
     if scores.task.kind == "multilabel":
-        reference = held_labels(scores.codes, scores.task, "human").astype(int)
-        places, shape = 2 * reference + held_labels(scores.labels, scores.task, "student"), (-1, labels, 2, 2)
+        reference = encode_label_sets(scores.codes, scores.task, "human").astype(int)
+        places, shape = 2 * reference + encode_label_sets(scores.labels, scores.task, "student"), (-1, labels, 2, 2)
         return np.asarray(np.eye(4)[places].reshape(shape), dtype=np.float64)
     truth = np.array([scores.task.names.index(code) for code in scores.codes])
     cells = np.eye(labels * labels)[truth * labels + scores.logits.argmax(axis=1)]
@@ -272,12 +274,12 @@ def _cells(scores: Scores) -> NDArray[np.float64]:
 
 
 def _chosen(
-    task: Task, aim: Aim, least: float | None, shifts: Mapping[str, float], notes: tuple[str, ...] = ()
-) -> Choice:
+    task: Task, aim: ReviewAim, least: float | None, shifts: Mapping[str, float], notes: tuple[str, ...] = ()
+) -> ChosenRule:
     if least is None:
         notes = (*notes, "No response needs a threshold to meet the aim.")
-        return Choice(aim=aim, met=True, label_shifts=shifts, notes=notes)
-    return Choice(_rule(task, least, shifts), aim, True, least, shifts, notes)
+        return ChosenRule(aim=aim, met=True, label_shifts=shifts, notes=notes)
+    return ChosenRule(_rule(task, least, shifts), aim, True, least, shifts, notes)
 
 
 def _rule(task: Task, least: float, shifts: Mapping[str, float]) -> ReviewRule:

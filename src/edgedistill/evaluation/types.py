@@ -21,16 +21,16 @@ from typing import Any
 
 from edgedistill.agreement import (
     Agreement,
-    Between,
     Change,
-    CoderPair,
     Comparison,
     Estimate,
+    InterCoderAgreement,
+    PairwiseAgreement,
     Prevalence,
-    Probabilities,
+    ProbabilityMetrics,
     Subgroup,
 )
-from edgedistill.decisions import Calibration, Curve, Outcome
+from edgedistill.decisions import Calibration, RiskCoverageCurve, RuleOutcome
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.task import NO_LABEL
 
@@ -73,8 +73,8 @@ class Aim:
 class Curves:
     """Risk against coverage on both sides."""
 
-    validation: Curve
-    test: Curve
+    validation: RiskCoverageCurve
+    test: RiskCoverageCurve
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ class Review:
     least_chance: float | None
     label_shifts: Mapping[str, float]
     notes: Sequence[str]
-    validation: Outcome
-    test: Outcome
+    validation: RuleOutcome
+    test: RuleOutcome
     risk_coverage: Curves
 
 
@@ -137,7 +137,7 @@ class HumanCeiling:
     coders: Sequence[str]
     rows: int
     alpha: float | None
-    pairs: Sequence[CoderPair]
+    pairs: Sequence[PairwiseAgreement]
     beside_humans: Sequence[Compared]
 
 
@@ -169,7 +169,7 @@ class Evaluation:
     labels: Sequence[str]
     rows: int
     agreement: Mapping[str, Agreement]
-    probabilities: Probabilities
+    probabilities: ProbabilityMetrics
     calibration: Told
     review: Review
     chain: Sequence[Hop]
@@ -183,7 +183,7 @@ class Evaluation:
     test_groups_also_in_train_or_validation: int
     positive: str | None = None
     teacher_set_aside: Sequence[Mapping[str, Any]] = ()
-    between: Between | None = None
+    between: InterCoderAgreement | None = None
     thresholds: LabelThresholds | None = None
 
     @property
@@ -233,5 +233,5 @@ class Gate:
 
     teachers: Sequence[Teacher]
     used: Sequence[str]
-    between: Between | None = None
+    between: InterCoderAgreement | None = None
     weights: Mapping[str, float] = field(default_factory=dict)

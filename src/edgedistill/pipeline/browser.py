@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from edgedistill.agreement.bootstrap import groups_of
+from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.pipeline.fidelity import chain, write_chain
 from edgedistill.pipeline.run import Run
 from edgedistill_export import ExportFailed
@@ -49,7 +49,7 @@ def check_browser(run: Run, scores: Scores = browser_scores) -> dict[str, Any]:
             hint="No page was written. Serve fp32, or another int8 recipe: edgedistill export --tune.",
         )
     ids = [row.response.id for row in test]
-    groups = groups_of([row.response.group for row in test])
+    groups = bootstrap_groups([row.response.group for row in test])
     locked = chain(
         dict(zip(ids, test.labels, strict=True)),
         {

@@ -7,24 +7,24 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 import numpy as np
 
-from edgedistill.agreement import agreement, ceiling, compare, probability_figures, subgroups
-from edgedistill.agreement.bootstrap import groups_of
+from edgedistill.agreement import agreement, compare, human_agreement, probability_metrics, subgroups
+from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.agreement.confusion import Counts, Statistic, macro, precisions, recalls
-from edgedistill.agreement.multilabel import SetStatistic, figure_of, macro_of
+from edgedistill.agreement.multilabel import LabelSetStatistic, label_statistic, macro_statistic
 from edgedistill.data.types import CodedResponse, TestRows, ValidationRows
 from edgedistill.decisions import (
-    Aim,
     AtMostToPeople,
     Calibration,
-    Choice,
+    ChosenRule,
     KeepKappa,
+    ReviewAim,
     Scores,
     TestScores,
     ValidationScores,
     choose_rule,
     fit_temperature,
-    outcome,
     risk_coverage,
+    rule_outcome,
 )
 from edgedistill.pipeline.compress import exported_student
 from edgedistill.pipeline.fidelity import PYTORCH_STEP, chain
@@ -60,7 +60,7 @@ test_scores.__test__ = False  # type: ignore[attr-defined]  # pytest: this is no
 def _scores(kind: type[S], student: Checkpoint, rows: Iterable[CodedResponse]) -> S:
     coded = list(rows)
     inputs: list[dict[str, Any]] = [inputs_of(row.response.inputs, student.task) for row in coded]
-    groups = groups_of([row.response.group for row in coded])
+    groups = bootstrap_groups([row.response.group for row in coded])
     return kind(
         task=student.task,
         ids=tuple(row.response.id for row in coded),
@@ -145,7 +145,7 @@ def human_ceiling(run: Run, student: Mapping[str, str], groups: Mapping[str, str
     if len(codings) == 1:
         codings = {"label": {row.response.id: row.label for row in test}, **codings}
     task = run.project.task.task
-    return ceiling(codings, task, student=student, groups=groups, positive=section.positive).as_dict()
+    return human_agreement(codings, task, student=student, groups=groups, positive=section.positive).as_dict()
 
 
 def subgroup_tables(
@@ -194,9 +194,9 @@ def _precision_and_recall(positive: int | None) -> dict[str, Statistic]:
     return {"precision": of(precisions), "recall": of(recalls)}
 
 
-def _of_sets(positive: int | None) -> dict[str, SetStatistic]:
-    def of(figures: Statistic) -> SetStatistic:
-        return macro_of(figures) if positive is None else figure_of(figures, positive)
+def _of_sets(positive: int | None) -> dict[str, LabelSetStatistic]:
+    def of(figures: Statistic) -> LabelSetStatistic:
+        return macro_statistic(figures) if positive is None else label_statistic(figures, positive)
 
     return {"precision": of(precisions), "recall": of(recalls)}
 
@@ -211,7 +211,7 @@ class Chosen:
 
     calibration: Calibration
     thresholds: Thresholds | None
-    review: Choice
+    review: ChosenRule
 
     @property
     def temperature(self) -> float:
@@ -273,7 +273,7 @@ def told_review(chosen: Chosen, validation: ValidationScores, test: TestScores, 
         "label_shifts": dict(choice.label_shifts),
         "notes": list(choice.notes),
         **{
-            name: outcome(scores, temperature, choice.rule, positive=positive).as_dict()
+            name: rule_outcome(scores, temperature, choice.rule, positive=positive).as_dict()
             for name, scores in sides.items()
         },
         "risk_coverage": {
@@ -283,10 +283,10 @@ def told_review(chosen: Chosen, validation: ValidationScores, test: TestScores, 
 
 
 def _with_thresholds(scores: S, thresholds: Thresholds | None, temperature: float) -> S:
-    return replace(scores, thresholds=thresholds.values, calibrated=temperature) if thresholds else scores
+    return replace(scores, thresholds=thresholds.values, threshold_temperature=temperature) if thresholds else scores
 
 
-def _aim(section: ReviewSection | None) -> Aim | None:
+def _aim(section: ReviewSection | None) -> ReviewAim | None:
     if section is None:
         return None
     if section.at_least is not None:
@@ -299,8 +299,8 @@ def _before_and_after(scores: Scores, temperature: float) -> dict[str, Any]:
 
 
 def _trust(scores: Scores, temperature: float) -> dict[str, Any]:
-    groups = scores.groups_of(range(len(scores)))
-    found = probability_figures(scores.codes, scores.probabilities(temperature), scores.task, groups=groups).as_dict()
+    groups = scores.groups_at(range(len(scores)))
+    found = probability_metrics(scores.codes, scores.probabilities(temperature), scores.task, groups=groups).as_dict()
     return {name: found[name] for name in ("log_loss", "brier", "ece")}
 
 
@@ -414,15 +414,15 @@ def _against_humans(test: TestScores, coding: Mapping[str, str], positive: str |
         [test.codes[place] for place in places],
         [coding[test.ids[place]] for place in places],
         test.task,
-        groups=test.groups_of(places),
+        groups=test.groups_at(places),
         positive=positive,
     ).as_dict()
 
 
 def _probabilities(test: TestScores, chosen: Chosen) -> dict[str, Any]:
     probabilities = test.probabilities(chosen.temperature)
-    groups = test.groups_of(range(len(test)))
-    return probability_figures(test.codes, probabilities, test.task, groups=groups).as_dict()
+    groups = test.groups_at(range(len(test)))
+    return probability_metrics(test.codes, probabilities, test.task, groups=groups).as_dict()
 
 
 def _lines(test: TestScores, chosen: Chosen, teacher: Mapping[str, str]) -> list[list[object]]:
@@ -432,7 +432,7 @@ def _lines(test: TestScores, chosen: Chosen, teacher: Mapping[str, str]) -> list
     shares = [f"p:{name}" for name in names]
     lines: list[list[object]] = [["id", "human", "student", *shares, *certainty, "decision", "reason", "teacher"]]
     for row, human, score in zip(
-        test.ids, test.codes, test.judged(chosen.temperature, chosen.review.rule), strict=True
+        test.ids, test.codes, test.apply_rule(chosen.temperature, chosen.review.rule), strict=True
     ):
         figures = [*(score.probabilities[name] for name in names), *([score.probability] if certainty else [])]
         said = [score.label, *(f"{figure:.6f}" for figure in figures), score.decision, score.reason or ""]

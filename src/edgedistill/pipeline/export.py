@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edgedistill.agreement.bootstrap import groups_of
+from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.pipeline.compress import exported_student
 from edgedistill.pipeline.fidelity import chain, write_chain
 from edgedistill.pipeline.mix import read_mixture
@@ -31,7 +31,7 @@ def export(run: Run) -> dict[str, Any]:
 
     def compare(labels: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
         ids = [row.response.id for row in test]
-        groups = groups_of([row.response.group for row in test])
+        groups = bootstrap_groups([row.response.group for row in test])
         codings = {form: dict(zip(ids, given, strict=True)) for form, given in labels.items()}
         human = dict(zip(ids, test.labels, strict=True))
         return chain(human, codings, project.task.task, dict(zip(ids, groups, strict=True)) if groups else None)
@@ -54,7 +54,7 @@ def export(run: Run) -> dict[str, Any]:
             vocabulary=project.export.vocabulary,
             seen=_seen(run),
             codes=validation.labels,
-            groups=groups_of([row.response.group for row in validation]) or (),
+            groups=bootstrap_groups([row.response.group for row in validation]) or (),
             locked=[dict(response.inputs) for response in test.responses],
             compare=compare,
             metrics=evaluation["agreement"],

@@ -6,7 +6,7 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-from edgedistill.agreement import agreement_between
+from edgedistill.agreement import inter_coder_agreement
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher import Labelling, joint_labelling
@@ -52,7 +52,7 @@ def between(run: Run, labellings: Mapping[str, Labelling]) -> dict[str, Any] | N
     if len(labellings) == 1:
         return None
     codings = {name: {row.id: row.label for row in labelling.labels} for name, labelling in labellings.items()}
-    return agreement_between(codings, run.project.task.task).as_dict()
+    return inter_coder_agreement(codings, run.project.task.task).as_dict()
 
 
 def _verdict(run: Run, teacher: TeacherSection, labelling: Labelling) -> dict[str, Any]:

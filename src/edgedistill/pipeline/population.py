@@ -40,7 +40,7 @@ def told_prevalence(population: Population | None, student: "Checkpoint", test: 
         test.labels,
         test.task,
         known=population.known,
-        groups=test.groups_of(range(len(test))),
+        groups=test.groups_at(range(len(test))),
     )
     set_aside = dict(Counter(row.reason for row in population.set_aside))
     return {"file": population.file, "read": population.read, "set_aside": set_aside, **found.as_dict()}

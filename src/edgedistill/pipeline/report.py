@@ -29,7 +29,7 @@ def report(run: Run) -> dict[str, Any]:
     """
     # matplotlib takes a second to load, which no other stage should wait for.
     from edgedistill.report.inputs import read_material
-    from edgedistill.report.page import page
+    from edgedistill.report.page import render_page
 
     project, section = run.project, run.project.report
     material = read_material(
@@ -41,7 +41,7 @@ def report(run: Run) -> dict[str, Any]:
         texts={row.id: row.inputs for row in run.records.splits.test.responses},
         study=project.folder / section.study if section.study else None,
     )
-    verdict, written = page(material)
+    verdict, written = render_page(material)
     run.folder.write_text("report.html", written)
     return {"verdict": str(verdict.answer), "headline": verdict.headline}
 

@@ -1,14 +1,11 @@
-"""The report: what an evaluation found, for people who decide whether the model may be used.
+"""The evaluation report: one HTML page for people who decide whether a model may be used.
 
-evaluation.py    Evaluation, Gate: what the run folder's JSON files hold
-material.py      Material: everything that a report is made from
-reading.py       read_material(): from a run folder to it
-rules.py         the rules of the verdict
-verdict.py       verdict(): may the model be used?
-remarks.py       the sentences beside it
-accounts.py      training, cost, consistency, examples, limits: what the sections tell
-plots.py         figures as SVG
-svg.py           SVG that may stand in the page
-numbers.py       how figures are written
-page.py          page(): the HTML
+inputs      the files of the run folder that the report reads
+rules       the rules of the verdict and their thresholds
+verdict     verdict(): may the model be used, for which labels, with how much human review?
+findings    findings(): statements that qualify the verdict
+sections    the tables on training, cost, consistency and misclassified responses, and the limitations
+plots       figures as SVG
+formatting  number formats
+page        render_page(): the HTML
 """

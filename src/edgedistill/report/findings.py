@@ -14,8 +14,8 @@ from edgedistill.report.formatting import (
     percent,
     percent_estimate,
     plain,
+    pluralize,
     rows,
-    several,
 )
 from edgedistill.report.rules import MARGIN
 
@@ -23,7 +23,7 @@ Tone: TypeAlias = Literal["good", "plain", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class Finding:
     """A sentence beside the answer.
 
     Attributes:
@@ -37,7 +37,7 @@ class Remark:
     tone: Tone
 
 
-def remarks(evaluation: Evaluation, gate: Gate | None, bar: float) -> tuple[Remark, ...]:
+def findings(evaluation: Evaluation, gate: Gate | None, bar: float) -> tuple[Finding, ...]:
     """Return what a reader must know beside the answer: human review first, then warnings, then the rest.
 
     Args:
@@ -57,23 +57,23 @@ def remarks(evaluation: Evaluation, gate: Gate | None, bar: float) -> tuple[Rema
     return (_review(evaluation.review, evaluation.kappa), *warnings, *(each for each in found if each not in warnings))
 
 
-def _review(review: Review, kappa: str) -> Remark:
+def _review(review: Review, kappa: str) -> Finding:
     about, test = "Human review", review.test
     to_people = Estimate(1 - test.share_accepted.value, 1 - test.share_accepted.high, 1 - test.share_accepted.low)
     sent = f"{percent_estimate(to_people)} of the test rows"
     if review.aim is None:
-        return Remark(
+        return Finding(
             about,
             "No review threshold was chosen. A person sees only responses that are blank or too long to be read whole: "
             f"{percent(to_people.value)} of the test rows. Every other score stands as the model gave it.",
             "warning",
         )
     if review.met is False and test.accepted == 0:
-        return Remark(about, f"The aim ({_aim(review)}) could not be met: every response goes to a person.", "warning")
+        return Finding(about, f"The aim ({_aim(review)}) could not be met: every response goes to a person.", "warning")
     left = f"{kappa} of the {rows(test.accepted)} that stand without a person"
     reached = "" if test.agreement is None else f" {left} is {estimate(test.agreement.kappa)}."
     kept = _kept(review)
-    return Remark(
+    return Finding(
         about, f"The rule ({_aim(review)}) sends {sent} to a person.{reached}{kept}", "warning" if kept else "plain"
     )
 
@@ -101,10 +101,10 @@ def _kept(review: Review) -> str:
     return f" Validation rows chose the rule; the test rows {missed}."
 
 
-def _overruled(gate: Gate | None) -> Iterator[Remark]:
+def _overruled(gate: Gate | None) -> Iterator[Finding]:
     for each in gate.teachers if gate else ():
         if not each.passed and each.accepted:
-            yield Remark(
+            yield Finding(
                 "The gate was overruled",
                 f"The teacher {each.teacher} did not reach the bar that was set for it: its "
                 f"{_METRICS[each.metric]} with the human codes of the validation rows was {estimate(each.reached)}, "
@@ -117,60 +117,62 @@ def _overruled(gate: Gate | None) -> Iterator[Remark]:
 _METRICS = {"kappa": "κ", "accuracy": "accuracy", "macro_f1": "macro-F1"}
 
 
-def _leaks(evaluation: Evaluation) -> Iterator[Remark]:
+def _leaks(evaluation: Evaluation) -> Iterator[Finding]:
     texts, groups = (
         evaluation.test_texts_also_in_train_or_validation,
         evaluation.test_groups_also_in_train_or_validation,
     )
     if texts:
-        yield Remark(
+        yield Finding(
             "Repeated texts",
-            f"The texts of {texts} of {several(evaluation.rows, 'test row')} also stand in training or "
+            f"The texts of {texts} of {pluralize(evaluation.rows, 'test row')} also stand in training or "
             "validation rows: on those the model is better than on new responses.",
             "warning",
         )
     if groups:
-        yield Remark(
+        yield Finding(
             "Repeated groups",
-            f"{several(groups, 'group')} (such as learners) have test rows and training or validation rows: figures "
+            f"{pluralize(groups, 'group')} (such as learners) have test rows and training or validation rows: figures "
             "for new groups may be lower.",
             "warning",
         )
 
 
-def _served(evaluation: Evaluation) -> Iterator[Remark]:
+def _served(evaluation: Evaluation) -> Iterator[Finding]:
     about = "The file that is served"
     hops = [hop for hop in evaluation.chain if hop.before != "teacher"]
     if not hops:
-        yield Remark(
+        yield Finding(
             about, "No file has been made since the model was tested: the figures are of the trained model.", "warning"
         )
         return
     worse = [hop for hop in hops if hop.kappa_lost and hop.kappa_lost.low > 0]
     for hop in worse:
-        yield Remark(
+        yield Finding(
             about,
-            f"From {hop.before} to {hop.after} {several(hop.flips, 'label')} of {rows(hop.rows)} "
+            f"From {hop.before} to {hop.after} {pluralize(hop.flips, 'label')} of {rows(hop.rows)} "
             f"changed, which costs κ {estimate(hop.kappa_lost)}: the served model is worse than the tested one.",
             "warning",
         )
     if not worse:
         flips = sum(hop.flips for hop in hops)
-        same = "gives the same labels" if not flips else f"changes {several(flips, 'label')}, with no loss of κ shown,"
+        same = (
+            "gives the same labels" if not flips else f"changes {pluralize(flips, 'label')}, with no loss of κ shown,"
+        )
         path = f"PyTorch → {' → '.join(hop.after for hop in hops)}"
-        yield Remark(about, f"On the test rows it {same} on the way from the tested model ({path}).", "good")
+        yield Finding(about, f"On the test rows it {same} on the way from the tested model ({path}).", "good")
 
 
-def _groups(evaluation: Evaluation, bar: float) -> Iterator[Remark]:
+def _groups(evaluation: Evaluation, bar: float) -> Iterator[Finding]:
     tables = [table for table in evaluation.subgroups if table.coding == "student"]
     for table in tables:
         for group in table.groups:
             if told := [*_group(group, bar)]:
                 who = f"{table.column} = {group.value} ({rows(group.rows)})"
-                yield Remark("A group of learners", f"{who}: {'; '.join(told)}.", "warning")
+                yield Finding("A group of learners", f"{who}: {'; '.join(told)}.", "warning")
     small = [f"{table.column} = {group.value}" for table in tables for group in table.groups if group.suppressed]
     if small:
-        yield Remark(
+        yield Finding(
             "Small groups",
             f"Nothing is known of {', '.join(small)}: too few test rows, or all of one learner.",
             "plain",
@@ -191,10 +193,10 @@ def _group(group: Subgroup, bar: float) -> Iterator[str]:
             yield f"{what} {way} than the human coders do ({difference(gap)} standard deviations)"
 
 
-def _humans(ceiling: HumanCeiling | None) -> Iterator[Remark]:
+def _humans(ceiling: HumanCeiling | None) -> Iterator[Finding]:
     about = "Beside human coders"
     if ceiling is None:
-        yield Remark(
+        yield Finding(
             about,
             "How far two human coders agree on these rows is not known, so no comparison with people is made. "
             "(The project names no columns of single coders.)",
@@ -208,7 +210,7 @@ def _humans(ceiling: HumanCeiling | None) -> Iterator[Remark]:
     )
     gaps = [gap for each in ceiling.beside_humans if (gap := each.differences.get("kappa"))]
     if not gaps:
-        yield Remark(about, f"{pair or 'No two coders coded the same rows'}.", "plain")
+        yield Finding(about, f"{pair or 'No two coders coded the same rows'}.", "plain")
         return
     clearly_less, as_much = any(gap.high < -MARGIN for gap in gaps), all(gap.low >= -MARGIN for gap in gaps)
     said = (
@@ -218,10 +220,10 @@ def _humans(ceiling: HumanCeiling | None) -> Iterator[Remark]:
         if as_much
         else "It is not shown that the model agrees with the human coders as they do with one another"
     )
-    yield Remark(about, f"{said}. {pair}.", "warning" if clearly_less else "good" if as_much else "plain")
+    yield Finding(about, f"{said}. {pair}.", "warning" if clearly_less else "good" if as_much else "plain")
 
 
-def _teacher(evaluation: Evaluation) -> Iterator[Remark]:
+def _teacher(evaluation: Evaluation) -> Iterator[Finding]:
     for each in evaluation.comparisons:
         gap = each.differences.get("kappa")
         if each.first != "teacher" or gap is None:
@@ -235,6 +237,6 @@ def _teacher(evaluation: Evaluation) -> Iterator[Remark]:
             if gap.low > 0
             else "No difference between the model and its teacher is shown"
         )
-        yield Remark("Beside the teacher", f"{beside}{said}: {difference(gap)} κ on {rows(each.rows)}.", "plain")
+        yield Finding("Beside the teacher", f"{beside}{said}: {difference(gap)} κ on {rows(each.rows)}.", "plain")
     if (aside := len(evaluation.teacher_set_aside)) and "teacher" in evaluation.agreement:
-        yield Remark("Beside the teacher", f"The teacher left {several(aside, 'test row')} uncoded.", "plain")
+        yield Finding("Beside the teacher", f"The teacher left {pluralize(aside, 'test row')} uncoded.", "plain")

@@ -64,10 +64,10 @@ def count(number: int | None) -> str:
 
 def rows(number: int) -> str:
     """Return ``1 row``, ``118 rows``."""
-    return several(number, "row")
+    return pluralize(number, "row")
 
 
-def several(number: int, what: str) -> str:
+def pluralize(number: int, what: str) -> str:
     """Return a count and the noun that it counts: ``1 row``, ``1 770 answers``."""
     return f"{count(number)}\u00a0{what}{'' if number == 1 else 's'}"
 

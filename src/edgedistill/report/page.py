@@ -14,13 +14,13 @@ from edgedistill.report import formatting, plots
 from edgedistill.report.inputs import Material
 from edgedistill.report.rules import RULES
 from edgedistill.report.sections import (
+    caveats,
     consistency,
     disagreements,
-    limits,
+    listed_disagreements,
     mixture_table,
-    shown,
     stage_costs,
-    trial_lines,
+    summarize_trials,
 )
 from edgedistill.report.verdict import Verdict, verdict
 
@@ -33,7 +33,7 @@ _WRITTEN = (
     "percent_estimate",
     "count",
     "rows",
-    "several",
+    "pluralize",
     "p_value",
     "seconds",
     "megabytes",
@@ -42,7 +42,7 @@ _WRITTEN = (
 )
 
 
-def page(material: Material) -> tuple[Verdict, str]:
+def render_page(material: Material) -> tuple[Verdict, str]:
     """Make the report.
 
     The page holds everything that it needs: no script, no font, no address outside itself. Its Content-Security-Policy
@@ -68,12 +68,12 @@ def page(material: Material) -> tuple[Verdict, str]:
         style_hash=f"sha256-{hashed}",
         pictures=_pictures(material, found),
         mixture=mixture_table(material.journal, material.evaluation.counted),
-        trials=trial_lines(material.trials),
+        trials=summarize_trials(material.trials),
         consistency=consistency(material.votes, multilabel=material.evaluation.is_multilabel),
         costs=stage_costs(material.journal),
         wrong=disagreements(material),
-        listed=shown(material, disagreements(material)),
-        limits=limits(material),
+        listed=listed_disagreements(material, disagreements(material)),
+        caveats=caveats(material),
     )
 
 
@@ -98,6 +98,6 @@ def _pictures(material: Material, found: Verdict) -> Mapping[str, Any]:
         "agreement": plots.agreement_plot(beside, found.bar, evaluation.kappa),
         "reliability": plots.reliability_plot(evaluation.probabilities.reliability),
         "risk": plots.risk_plot(evaluation.review),
-        "learning": plots.learning_plot(trial_lines(material.trials)),
+        "learning": plots.learning_plot(summarize_trials(material.trials)),
         "study": plots.study_plot(material.study),
     }

@@ -12,11 +12,11 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from edgedistill.agreement import Estimate, ReliabilityBin
-from edgedistill.decisions import Curve
+from edgedistill.decisions import RiskCoverageCurve
 from edgedistill.evaluation.types import Review
 from edgedistill.report.formatting import count, estimate, figure, percent
 from edgedistill.report.inputs import StudyRun
-from edgedistill.report.sections import TrialLine
+from edgedistill.report.sections import TrialSummary
 
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
@@ -98,7 +98,7 @@ _FEW = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Plot:
     """A figure of the page.
 
     Attributes:
@@ -110,7 +110,7 @@ class Picture:
     told: str
 
 
-def agreement_plot(found: Mapping[str, Estimate | None], bar: float, kappa: str) -> Picture | None:
+def agreement_plot(found: Mapping[str, Estimate | None], bar: float, kappa: str) -> Plot | None:
     """Draw κ of every coding with its interval, and the bar; None where none is defined."""
     shown = {name: each for name, each in found.items() if each}
     if not shown:
@@ -129,10 +129,10 @@ def agreement_plot(found: Mapping[str, Estimate | None], bar: float, kappa: str)
 
     told = "; ".join(f"{name} {estimate(each)}" for name, each in shown.items())
     drawn = _drawn("agreement", draw, (6.6, 0.8 + 0.36 * len(shown)))
-    return Picture(drawn, f"{kappa} with 95 % intervals: {told}. The bar is {bar:g}.")
+    return Plot(drawn, f"{kappa} with 95 % intervals: {told}. The bar is {bar:g}.")
 
 
-def reliability_plot(bins: Sequence[ReliabilityBin]) -> Picture:
+def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot:
     """Draw how often the model is right beside how sure it is, a point for each bin that holds rows."""
 
     def draw(axes: Any) -> None:
@@ -154,10 +154,10 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Picture:
         f"{percent(each.accuracy.value)}"
         for each in bins
     )
-    return Picture(_drawn("reliability", draw, (3.3, 3.1)), f"Probability beside share of right codes. {told}.")
+    return Plot(_drawn("reliability", draw, (3.3, 3.1)), f"Probability beside share of right codes. {told}.")
 
 
-def risk_plot(review: Review) -> Picture:
+def risk_plot(review: Review) -> Plot:
     """Draw the share of right codes for every share that could be accepted, and where the rule stands."""
     test, curve = review.test, review.risk_coverage.test
 
@@ -194,10 +194,10 @@ def risk_plot(review: Review) -> Picture:
         axes.set_ylabel("share of these coded right")
         axes.legend(frameon=False, loc="lower left")
 
-    return Picture(_drawn("risk", draw, (3.6, 3.1)), _risk_told(curve))
+    return Plot(_drawn("risk", draw, (3.6, 3.1)), _risk_told(curve))
 
 
-def _risk_told(curve: Curve) -> str:
+def _risk_told(curve: RiskCoverageCurve) -> str:
     some = [curve.points[place] for place in sorted({0, len(curve.points) // 2, len(curve.points) - 1})]
     told = "; ".join(
         f"of the surest {percent(point.coverage)} of the test rows {percent(point.accuracy.value)} are coded right"
@@ -206,12 +206,12 @@ def _risk_told(curve: Curve) -> str:
     return f"Share of right codes by the share accepted: {told}."
 
 
-def learning_plot(trials: Sequence[TrialLine]) -> Picture | None:
+def learning_plot(trials: Sequence[TrialSummary]) -> Plot | None:
     """Draw macro-F1 on validation rows after each epoch; None where no trial has two of them."""
-    several = [each for each in trials if len(each.epochs) > 1]
-    if not several:
+    pluralize = [each for each in trials if len(each.epochs) > 1]
+    if not pluralize:
         return None
-    best = sorted(several, key=lambda each: (not each.chosen, -(each.macro_f1 or 0)))[:_MOST_CURVES]
+    best = sorted(pluralize, key=lambda each: (not each.chosen, -(each.macro_f1 or 0)))[:_MOST_CURVES]
 
     def draw(axes: Any) -> None:
         for each in reversed(best):
@@ -225,10 +225,10 @@ def learning_plot(trials: Sequence[TrialLine]) -> Picture | None:
 
     chosen = best[0]
     told = ", ".join(figure(each) for each in chosen.epochs)
-    return Picture(_drawn("learning", draw, (4.6, 2.6)), f"macro-F1 of the chosen trial after each epoch: {told}.")
+    return Plot(_drawn("learning", draw, (4.6, 2.6)), f"macro-F1 of the chosen trial after each epoch: {told}.")
 
 
-def study_plot(runs: Sequence[StudyRun]) -> Picture | None:
+def study_plot(runs: Sequence[StudyRun]) -> Plot | None:
     """Draw the median macro-F1 over seeds along the share of synthetic rows, a curve for each task and set of rows."""
     curves: dict[str, dict[float, list[float]]] = {}
     for run in runs:
@@ -263,7 +263,7 @@ def study_plot(runs: Sequence[StudyRun]) -> Picture | None:
         + ", ".join(f"{percent(share)} synthetic {figure(median(shares[share]))}" for share in sorted(shares))
         for name, shares in curves.items()
     )
-    return Picture(_drawn("study", draw, (6.0, 3.2)), f"Median macro-F1 over seeds. {told}.")
+    return Plot(_drawn("study", draw, (6.0, 3.2)), f"Median macro-F1 over seeds. {told}.")
 
 
 def _drawn(name: str, draw: Callable[[Any], None], size: tuple[float, float]) -> str:

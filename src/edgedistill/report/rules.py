@@ -1,75 +1,78 @@
-"""The rules that the verdict is made by: their numbers, and each in words as report and docs show it."""
+"""The rules of the verdict: their thresholds, and each rule in the words of the report and of docs/report.md."""
 
 from edgedistill.report.formatting import percent
 
-BAR = 0.6
-"""κ that the model must reach, unless the gate's bar is higher; also the F1 that a single label must reach."""
-FEWEST_TEST_ROWS = 50
-"""Test rows below which nothing is shown, whatever the figures are."""
-FEWEST_GROUPS = 10
-"""Groups (such as learners) below which an interval over whole groups is not to be trusted."""
-FEWEST_LABEL_ROWS = 20
-"""Test rows with a label below which nothing is shown of that label."""
-LARGEST_REPEATED_SHARE = 0.1
-"""Share of test rows whose text also stands in training or validation rows, above which nothing is shown."""
+REQUIRED_KAPPA = 0.6
+"""κ that the model must reach, unless the gate requires a higher κ."""
+REQUIRED_F1 = 0.6
+"""F1 that a label must reach."""
+MIN_TEST_ROWS = 50
+"""With fewer test rows the verdict is inconclusive."""
+MIN_GROUPS = 10
+"""With fewer groups (such as learners) a cluster bootstrap interval is unreliable, and the verdict inconclusive."""
+MIN_LABEL_ROWS = 20
+"""With fewer test rows of a label the result for it is inconclusive."""
+MAX_REPEATED_SHARE = 0.1
+"""Share of test rows whose text also occurs in training or validation rows above which the verdict is inconclusive."""
 MARGIN = 0.1
-"""How far below two human coders κ, and how far off a group's mean may be (Williamson, Xi & Breyer 2012)."""
+"""Tolerated difference in κ from a human coder, and standardised mean difference (Williamson, Xi & Breyer 2012)."""
 
 RULES: tuple[tuple[str, str], ...] = (
     (
-        "Bar",
+        "Required agreement",
         (
-            f"The model's κ with the human codes of the test rows must reach the bar with the lower end of its "
-            f"95\u202f% interval. The bar is {BAR:g}, or the gate's where that is a higher κ. With the upper end "
-            "below the bar the answer is no; in between it is “not shown”. κ is Cohen's, for an ordinal task quadratic "
-            "weighted, for a multilabel task the mean over labels."
+            "The lower limit of the 95\u202f% confidence interval of κ between the model and the human codes of the "
+            f"test rows must be at least {REQUIRED_KAPPA:g}, or the κ that the gate requires if that is higher. If the "
+            "upper limit is below this value, the verdict is no; if the interval contains it, the verdict is "
+            "inconclusive. κ is Cohen's κ; for ordinal tasks it is quadratic weighted, "
+            "for multilabel tasks it is the mean over labels."
         ),
     ),
     (
-        "Enough rows",
+        "Sample size",
         (
-            f"With fewer than {FEWEST_TEST_ROWS} test rows, or where rows come in groups fewer than {FEWEST_GROUPS} "
-            "groups, nothing is shown, whatever the figures are. A row whose group is blank counts as a group of its "
-            "own."
+            f"With fewer than {MIN_TEST_ROWS} test rows, or fewer than {MIN_GROUPS} groups if rows are grouped, the "
+            "verdict is inconclusive, whatever the figures. A row with an empty group cell counts as its own group."
         ),
     ),
     (
         "Repeated texts",
         (
-            f"Where the text of more than {percent(LARGEST_REPEATED_SHARE)} of the test rows also stands in training "
-            "or validation rows, nothing is shown; below that there is a warning."
+            f"If the texts of more than {percent(MAX_REPEATED_SHARE)} of the test rows also occur in training or "
+            "validation rows, the verdict is inconclusive; a smaller overlap gives a warning."
         ),
     ),
     (
         "Labels",
         (
-            f"A label counts as shown with at least {FEWEST_LABEL_ROWS} test rows of it and the lower end of its F1 at "
-            f"{BAR:g} or above; it fails with the upper end below that; in between, or with fewer rows, it is “not "
-            "shown”. In an ordinal task the answer does not depend on single labels, since κ there weighs near misses."
+            f"A label meets the requirement if it has at least {MIN_LABEL_ROWS} test rows and the lower limit of its "
+            f"F1 interval is at least {REQUIRED_F1:g}. It fails the requirement if the upper limit is below that "
+            "value. Otherwise, or with fewer rows, the result is inconclusive. For ordinal tasks the verdict does not "
+            "depend on individual labels, because κ already weights near misses."
         ),
     ),
     (
-        "Review",
+        "Human review",
         (
-            f"Where all test rows together do not reach the bar, the rows that the review rule accepts are judged by "
-            f"the same bar (at least {FEWEST_TEST_ROWS} of them). If they reach it, the model may be used with that "
-            "rule only, and labels are judged on those rows."
+            "If the test rows as a whole do not meet the requirement, the rows that the review rule accepts are "
+            f"evaluated against the same requirement (at least {MIN_TEST_ROWS} of them). If they meet it, the model "
+            "may be used only with that rule, and labels are evaluated on the accepted rows."
         ),
     ),
     (
         "Human coders",
         (
-            f"Where two humans coded the test rows, the model is compared with one of them against the other, on the "
-            f"same rows. More than {MARGIN:g} κ below the human (the whole interval) is a warning; the margin is that "
-            "of Williamson, Xi & Breyer (2012)."
+            "If two people coded the test rows, the model and one coder are each compared with the other coder on the "
+            f"same rows. A κ more than {MARGIN:g} below the human coder's, over the whole interval of the difference, "
+            "gives a warning; the margin is that of Williamson, Xi & Breyer (2012)."
         ),
     ),
     (
-        "Groups",
+        "Groups of learners",
         (
-            f"A group of learners gets a warning where its κ stays below the bar with the whole interval, or where the "
-            f"mean of the model's codes differs from that of the human codes by more than {MARGIN:g} standard "
-            "deviations with the whole interval."
+            "A group of learners gets a warning if the whole interval of its κ is below the required value, or if the "
+            "whole interval of the standardised mean difference between the model's and the human codes is beyond "
+            f"±{MARGIN:g}."
         ),
     ),
 )

@@ -1,7 +1,7 @@
 """The sections beside agreement: training, cost, errors, and what the figures cannot show.
 
 mixture_table()   training rows by source and label
-trial_lines()     the trials of the search
+summarize_trials()     the trials of the search
 consistency()     how far the teacher's votes agree with one another
 stage_costs()     time, answers, tokens and money per stage
 disagreements()   test rows that the model codes otherwise than the human coders
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgedistill.evaluation.types import Evaluation
-from edgedistill.report.formatting import interval, percent, rows, several
+from edgedistill.report.formatting import interval, percent, pluralize, rows
 from edgedistill.report.inputs import Journal, Material, ScoredRow, Table, TeacherVote
-from edgedistill.report.rules import FEWEST_LABEL_ROWS
+from edgedistill.report.rules import MIN_LABEL_ROWS
 from edgedistill.teacher.spending import Spent
 from edgedistill_serve.task.task import LABEL_SEPARATOR
 
@@ -32,18 +32,18 @@ class MixtureTable:
         rows: All of them.
         of_source: By source its rows.
         by_source: By source its rows per label.
-        by_machine: Share of the rows whose label a language model gave, in [0, 1].
+        machine_labelled: Share of the rows whose label a language model gave, in [0, 1].
     """
 
     labels: Sequence[str]
     rows: int
     of_source: Mapping[str, int]
     by_source: Mapping[str, Sequence[int]]
-    by_machine: float
+    machine_labelled: float
 
 
 @dataclass(frozen=True, slots=True)
-class TrialLine:
+class TrialSummary:
     """One trial of the search.
 
     Attributes:
@@ -112,7 +112,7 @@ def mixture_table(journal: Journal, labels: Sequence[str]) -> MixtureTable | Non
     return MixtureTable(labels, total, of_source, by_source, 1 - of_source.get("human", 0) / total)
 
 
-def trial_lines(trials: Table | None) -> tuple[TrialLine, ...]:
+def summarize_trials(trials: Table | None) -> tuple[TrialSummary, ...]:
     """Return the trials of a fine-tuned student, in the order in which they were made; none of a frozen one."""
     if trials is None or "epoch" not in trials.header:
         return ()
@@ -163,15 +163,15 @@ def disagreements(material: Material) -> tuple[ScoredRow, ...]:
     return tuple(sorted(wrong, key=lambda row: -row.probability))
 
 
-def shown(material: Material, wrong: Sequence[ScoredRow]) -> Sequence[ScoredRow]:
+def listed_disagreements(material: Material, wrong: Sequence[ScoredRow]) -> Sequence[ScoredRow]:
     """Return those that the report lists: as many as texts are wanted, at least the first twenty."""
     return wrong[: max(_SHOWN, material.examples)]
 
 
-def _trial(rows: Sequence[Mapping[str, str]], *, chosen: bool = False) -> TrialLine:
+def _trial(rows: Sequence[Mapping[str, str]], *, chosen: bool = False) -> TrialSummary:
     first = rows[0]
     best = next((row for row in rows if row["best"] == "1"), None)
-    return TrialLine(
+    return TrialSummary(
         settings={name: first[name] for name in _SETTINGS},
         epochs=[float(row["validation_macro_f1"]) for row in rows if row["epoch"]],
         best_epoch=int(best["epoch"]) if best else 0,
@@ -181,7 +181,7 @@ def _trial(rows: Sequence[Mapping[str, str]], *, chosen: bool = False) -> TrialL
     )
 
 
-def limits(material: Material) -> tuple[str, ...]:
+def caveats(material: Material) -> tuple[str, ...]:
     """Return what a reader must not conclude from the report, a sentence each."""
     return (*_of_the_rows(material.evaluation), *_of_the_student(material), *_of_studies(material))
 
@@ -205,13 +205,13 @@ def _of_the_rows(evaluation: Evaluation) -> Iterator[str]:
     elif student.groups == 1:
         yield "All rows come from one group, so that nothing shows how the model does on others: no interval is known."
     else:
-        yield f"Rows come from {several(student.groups, 'group')}, which the intervals take into account."
+        yield f"Rows come from {pluralize(student.groups, 'group')}, which the intervals take into account."
     texts = evaluation.test_texts_also_in_train_or_validation
     if texts:
         yield f"{texts} test rows repeat a text that the model learnt from or was chosen by; figures flatter by that."
-    small = [name for name, found in student.per_label.items() if found.support < FEWEST_LABEL_ROWS]
+    small = [name for name, found in student.per_label.items() if found.support < MIN_LABEL_ROWS]
     if small:
-        yield f"Too few test rows to say anything of: {', '.join(small)} (fewer than {FEWEST_LABEL_ROWS})."
+        yield f"Too few test rows to say anything of: {', '.join(small)} (fewer than {MIN_LABEL_ROWS})."
     yield (
         "The human codes count as right. Where a human coder erred and the model did not, the model is charged with "
         "the mistake; where both err alike, nobody is."
@@ -229,9 +229,9 @@ def _of_the_rows(evaluation: Evaluation) -> Iterator[str]:
 
 def _of_the_student(material: Material) -> Iterator[str]:
     table = mixture_table(material.journal, material.evaluation.counted)
-    if table and table.by_machine:
+    if table and table.machine_labelled:
         yield (
-            f"{percent(table.by_machine)} of the training rows carry a label that a language model gave: what it "
+            f"{percent(table.machine_labelled)} of the training rows carry a label that a language model gave: what it "
             "systematically gets wrong, the student learns."
         )
     if material.evaluation.calibration.method == "none":

@@ -29,8 +29,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, AutoTokenizer
 
-from edgedistill.agreement.bootstrap import accuracies, confusion_of, macro_f1s
-from edgedistill.agreement.multilabel import held_labels
+from edgedistill.agreement.confusion import accuracies, confusion_matrix, macro_f1s
+from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import RunError, TrainingFailed
 from edgedistill.project.schema import StudentSection
@@ -319,7 +319,7 @@ def _fitted(pooling: Pooling, penalty: float, states: Floats, codes: Sequence[st
     middle, spread = learnt.mean(axis=0), np.maximum(learnt.std(axis=0), 1e-6)
     scaled = (learnt - middle) / spread
     if task.kind == "multilabel":
-        fits = [_whether(scaled, held, penalty) for held in held_labels(codes, task, "mixture").T]
+        fits = [_whether(scaled, held, penalty) for held in encode_label_sets(codes, task, "mixture").T]
         rows, offsets = np.array([row for row, _ in fits]), np.array([offset for _, offset in fits])
     else:
         rows, offsets = _which(scaled, np.array([task.names.index(code) for code in codes]), penalty, len(task.names))
@@ -358,13 +358,13 @@ def _judged(head: FrozenHead, states: Floats, codes: Sequence[str], task: Task) 
     logits = head.logits(states)
     probabilities = _probabilities(logits, task)
     if task.kind == "multilabel":
-        held = held_labels(codes, task, "validation")
+        held = encode_label_sets(codes, task, "validation")
         right = np.where(held, probabilities, 1 - probabilities)
         accuracy, macro_f1 = exact_match_and_macro_f1(logits, held)
     else:
         judged = np.array([task.names.index(code) for code in codes])
         right = probabilities[np.arange(len(judged)), judged]
-        confusion = confusion_of(judged, probabilities.argmax(axis=1), len(head.bias))[None]
+        confusion = confusion_matrix(judged, probabilities.argmax(axis=1), len(head.bias))[None]
         accuracy, macro_f1 = float(accuracies(confusion)[0]), float(macro_f1s(confusion)[0])
     return replace(
         head,

@@ -7,7 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edgedistill.agreement.confusion import f1s
-from edgedistill.agreement.multilabel import Held, all_rows, exact_matches, held_labels, macro_of
+from edgedistill.agreement.multilabel import (
+    LabelSets,
+    count_all_rows,
+    encode_label_sets,
+    exact_matches,
+    macro_statistic,
+)
 from edgedistill.data.types import ValidationRows
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.label_decoding import Readout, sigmoid
@@ -51,7 +57,7 @@ def choose_thresholds(probabilities: npt.NDArray[np.floating], codes: Sequence[s
         codes: The human code of each of these rows.
         task: Its labels.
     """
-    scored, holds = np.asarray(probabilities, dtype=np.float64), held_labels(codes, task, "validation")
+    scored, holds = np.asarray(probabilities, dtype=np.float64), encode_label_sets(codes, task, "validation")
     chosen = [_best(scored[:, place], holds[:, place]) for place in range(len(task.names))]
     notes = tuple(
         f"No validation row has the label {name!r}: it is given from probability {HALF} on."
@@ -87,7 +93,7 @@ def readout_of(student: Checkpoint, validation: ValidationRows) -> Readout:
     return readout_by(logits, validation.labels, student.task)
 
 
-def exact_match_and_macro_f1(logits: npt.NDArray[np.floating], holds: Held) -> tuple[float, float]:
+def exact_match_and_macro_f1(logits: npt.NDArray[np.floating], holds: LabelSets) -> tuple[float, float]:
     """Judge logits of a multilabel task, each label given where it is likelier than not.
 
     Args:
@@ -98,8 +104,8 @@ def exact_match_and_macro_f1(logits: npt.NDArray[np.floating], holds: Held) -> t
         The share of rows with just the right labels, and macro-F1 as `edgedistill.agreement` defines it, 0 where no
         label occurs.
     """
-    found = all_rows(holds, logits >= 0)
-    return float(exact_matches(found)[0]), float(np.nan_to_num(macro_of(f1s)(found)[0]))
+    found = count_all_rows(holds, logits >= 0)
+    return float(exact_matches(found)[0]), float(np.nan_to_num(macro_statistic(f1s)(found)[0]))
 
 
 def steadied_threshold(

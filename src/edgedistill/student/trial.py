@@ -41,7 +41,7 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from edgedistill.agreement.bootstrap import accuracies, confusion_of, macro_f1s
+from edgedistill.agreement.confusion import accuracies, confusion_matrix, macro_f1s
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.student.data import LikeLengths, Padding, TrainingRow
 from edgedistill.student.label_thresholds import exact_match_and_macro_f1
@@ -441,7 +441,7 @@ def _figures(prediction: EvalPrediction) -> dict[str, float]:
     if targets.ndim == 2:
         accuracy, macro_f1 = exact_match_and_macro_f1(logits, targets == 1)
         return {"accuracy": accuracy, "macro_f1": macro_f1}
-    confusion = confusion_of(targets, logits.argmax(axis=1), logits.shape[1])[None]
+    confusion = confusion_matrix(targets, logits.argmax(axis=1), logits.shape[1])[None]
     return {"accuracy": float(accuracies(confusion)[0]), "macro_f1": float(macro_f1s(confusion)[0])}
 
 

@@ -15,10 +15,16 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.agreement import Estimate, agreement, probability_figures
-from edgedistill.agreement.bootstrap import defined, groups_of, row_weights
+from edgedistill.agreement import Estimate, agreement, probability_metrics
+from edgedistill.agreement.bootstrap import bootstrap_groups, optional_estimate, row_weights
 from edgedistill.agreement.confusion import Counts, Values, f1s, kappas, macro, macro_f1s, precisions, recalls
-from edgedistill.agreement.multilabel import figure_of, held_labels, macro_of, mean_kappas, tallies
+from edgedistill.agreement.multilabel import (
+    count_label_sets,
+    encode_label_sets,
+    label_statistic,
+    macro_statistic,
+    mean_kappas,
+)
 from edgedistill.data import TestRows
 from edgedistill.studies.inputs import Material
 from edgedistill.studies.types import Figures, Line, Outcome, Plan, Scored, TestSet
@@ -49,7 +55,7 @@ def figures_of(lines: Sequence[Line], counted: Counted, material: Material) -> d
         three are the positive label's, or means over labels.
     """
     rows = material.tests[lines[0].scored.test]
-    weights = _weights(len(rows), _hashable(groups_of([response.group for response in rows.responses])))
+    weights = _weights(len(rows), _hashable(bootstrap_groups([response.group for response in rows.responses])))
     of_one = _set_figures if material.task.kind == "multilabel" else _label_figures
     found = [of_one(rows.labels, line.scored, weights, counted, material) for line in lines]
     return {name: np.array([each[name] for each in found]) for name in found[0]}
@@ -63,7 +69,7 @@ def over_seeds(values: Values) -> Estimate | None:
     """
     seeds = np.random.default_rng(1).integers(len(values), size=(RESAMPLES, len(values)))
     resampled = values[:, 1:][seeds, np.arange(RESAMPLES)[:, None]].mean(axis=1)
-    return defined(float(values[:, 0].mean()), resampled)
+    return optional_estimate(float(values[:, 0].mean()), resampled)
 
 
 def _hashable(groups: list[str] | None) -> tuple[str, ...] | None:
@@ -103,15 +109,17 @@ def _set_figures(
 ) -> dict[str, Values]:
     """The same of a multilabel task."""
     pairs = [(wanted, said) for wanted, said, counts in zip(truth, scored.labels, counted, strict=True) if counts]
-    reference = held_labels([wanted for wanted, _ in pairs], material.task, "reference")
-    coded = held_labels([said for _, said in pairs if said is not None], material.task, "coded")
-    counts = tallies(reference, coded, weights[:, counted])
-    found = {"macro_f1": macro_of(f1s)(counts), "kappa": mean_kappas(counts)}
+    reference = encode_label_sets([wanted for wanted, _ in pairs], material.task, "reference")
+    coded = encode_label_sets([said for _, said in pairs if said is not None], material.task, "coded")
+    counts = count_label_sets(reference, coded, weights[:, counted])
+    found = {"macro_f1": macro_statistic(f1s)(counts), "kappa": mean_kappas(counts)}
     for name, statistic in _OF_LABELS.items():
         if material.positive is None:
-            found[name] = macro_of(statistic)(counts)
+            found[name] = macro_statistic(statistic)(counts)
         else:
-            found[name] = np.nan_to_num(figure_of(statistic, material.task.names.index(material.positive))(counts))
+            found[name] = np.nan_to_num(
+                label_statistic(statistic, material.task.names.index(material.positive))(counts)
+            )
     return found
 
 
@@ -225,13 +233,13 @@ def _auc(scored: Scored, truth: Sequence[str], material: Material, groups: list[
     probabilities = np.array(scored.probabilities)
     if material.task.kind != "multilabel":
         probabilities /= probabilities.sum(axis=1, keepdims=True)
-    found = probability_figures(truth, probabilities, material.task, groups=groups, resamples=RESAMPLES)
+    found = probability_metrics(truth, probabilities, material.task, groups=groups, resamples=RESAMPLES)
     return found.auc_per_label[material.positive] if material.positive else found.auc
 
 
 def _groups(rows: TestRows, coded: Sequence[int]) -> list[str] | None:
     responses = rows.responses
-    return groups_of([responses[place].group for place in coded])
+    return bootstrap_groups([responses[place].group for place in coded])
 
 
 def summaries(lines: Iterable[Line], materials: Mapping[str, Material]) -> list[Summary]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
 
-from edgedistill.agreement import agreement_between
+from edgedistill.agreement import inter_coder_agreement
 from edgedistill.errors import ProjectFileError
 from edgedistill.studies.designs.consistency import consistency_plans, removed_rows
 from edgedistill.studies.designs.label_source import label_source_plans, teachers_plans
@@ -180,7 +180,7 @@ def _between_sheet(materials: Materials) -> Sheet:
         codings = {name: {label.id: label.label for label in taught.labels} for name, taught in material.taught.items()}
         ids = {ident for coding in codings.values() for ident in coding}
         human = {ident: material.codes[ident] for ident in ids if ident in material.codes}
-        found = agreement_between({**codings, **({"human": human} if human else {})}, material.task)
+        found = inter_coder_agreement({**codings, **({"human": human} if human else {})}, material.task)
         rows += [(material.name, f"{p.first} and {p.second}", str(p.rows), told(p.kappa)) for p in found.pairs]
     title = "Coders among themselves, on the texts to learn from"
     return Sheet(title, ("task", "coders", "rows", "kappa"), tuple(rows))

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from edgedistill.agreement import Agreement, Estimate, agreement, agreement_html, agreement_table
-from edgedistill.agreement.bootstrap import groups_of
+from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.data.types import CodedResponse, SetAside
 from edgedistill.displays import plain_text
 from edgedistill.project.schema import TeacherSection
@@ -119,7 +119,7 @@ def _measured(labelling: Labelling, rows: list[CodedResponse], task: Task) -> Ag
         [row.label for row in coded],
         [by_teacher[row.response.id] for row in coded],
         task,
-        groups=groups_of([row.response.group for row in coded]),
+        groups=bootstrap_groups([row.response.group for row in coded]),
     )
 
 

@@ -17,16 +17,11 @@ from sklearn.metrics import (
 )
 
 from edgedistill.agreement import agreement
-from edgedistill.agreement.bootstrap import (
-    confusion_of,
-    resample_cells,
-    resample_confusions,
-    row_shares,
-    row_weights,
-)
+from edgedistill.agreement.bootstrap import bayesian_row_weights, resample_cells, resample_confusions, row_weights
 from edgedistill.agreement.confusion import (
     accuracies,
     alphas,
+    confusion_matrix,
     f1s,
     kappas,
     macro,
@@ -116,7 +111,7 @@ def test_row_weights_draw_as_many_rows_or_groups_as_there_are(groups):
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=12))
 def test_a_figure_of_one_matrix_is_scikit_learns_whichever_labels_occur(pairs):
     truth, coded = (np.array(codes) for codes in zip(*pairs, strict=True))
-    matrix = confusion_of(truth, coded, 3)[None]
+    matrix = confusion_matrix(truth, coded, 3)[None]
     assert macro_f1s(matrix)[0] == pytest.approx(f1_score(truth, coded, average="macro"))
     for quadratic, weights in ((False, None), (True, "quadratic")):
         found = kappas(matrix, quadratic=quadratic)[0]
@@ -128,7 +123,7 @@ def test_a_figure_of_one_matrix_is_scikit_learns_whichever_labels_occur(pairs):
 
 def test_resampled_cells_average_to_the_rows_themselves():
     truth, coded = codings(200)
-    confusion = confusion_of(truth, coded, 3)
+    confusion = confusion_matrix(truth, coded, 3)
     mean = resample_confusions(truth, coded, 3, None, 4000, np.random.default_rng(2)).mean(axis=0)
     np.testing.assert_allclose(mean, confusion, atol=0.5)
 
@@ -146,7 +141,7 @@ def test_rows_of_a_single_group_are_drawn_one_by_one():
     rows, group = np.arange(8), ["x"] * 8
     assert len(np.unique(resample_cells(rows, 8, group, 50, np.random.default_rng(0)), axis=0)) > 1
     assert len(np.unique(np.concatenate([*row_weights(8, group, 50, np.random.default_rng(0))]), axis=0)) > 1
-    assert len(np.unique(row_shares(8, group, 50, np.random.default_rng(0))[0], axis=1)) > 1
+    assert len(np.unique(bayesian_row_weights(8, group, 50, np.random.default_rng(0))[0], axis=1)) > 1
 
 
 def test_many_groups_are_drawn_in_blocks_without_losing_a_resample():

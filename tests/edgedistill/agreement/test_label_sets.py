@@ -20,15 +20,15 @@ from sklearn.metrics import (
 from edgedistill.agreement import (
     Agreement,
     agreement,
-    agreement_between,
-    ceiling,
     change,
     compare,
+    human_agreement,
+    inter_coder_agreement,
     prevalence,
-    probability_figures,
+    probability_metrics,
     subgroups,
 )
-from edgedistill.agreement.multilabel import held_labels, masi_distances
+from edgedistill.agreement.multilabel import encode_label_sets, masi_distances
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Label, Task, join_labels
 
@@ -54,7 +54,7 @@ FOUND = agreement(REFERENCE, CODED, TASK, positive="effect")
 
 
 def test_figures_of_all_labels_are_scikit_learn_s():
-    truth, judged = held_labels(REFERENCE, TASK, "a"), held_labels(CODED, TASK, "b")
+    truth, judged = encode_label_sets(REFERENCE, TASK, "a"), encode_label_sets(CODED, TASK, "b")
     assert FOUND.accuracy.value == pytest.approx(accuracy_score(truth, judged))
     assert FOUND.macro_f1.value == pytest.approx(f1_score(truth, judged, average="macro"))
     for average in ("micro", "macro", "weighted"):
@@ -64,7 +64,7 @@ def test_figures_of_all_labels_are_scikit_learn_s():
 
 
 def test_each_label_s_figures_are_those_of_whether_it_holds():
-    truth, judged = held_labels(REFERENCE, TASK, "a"), held_labels(CODED, TASK, "b")
+    truth, judged = encode_label_sets(REFERENCE, TASK, "a"), encode_label_sets(CODED, TASK, "b")
     for place, name in enumerate(NAMES):
         one, other, found = truth[:, place], judged[:, place], FOUND.per_label[name]
         precision, recall, f1, support = precision_recall_fscore_support(one, other, labels=[True])
@@ -146,7 +146,7 @@ def test_a_code_that_the_task_does_not_have_is_named_with_its_row():
     ],
 )
 def test_masi_is_passonneau_s_distance(one, other, distance):
-    sets = held_labels([one, other], TASK, "a")
+    sets = encode_label_sets([one, other], TASK, "a")
     assert masi_distances(sets)[0, 1] == masi_distances(sets)[1, 0] == pytest.approx(distance)
 
 
@@ -155,7 +155,7 @@ def test_masi_is_passonneau_s_distance(one, other, distance):
 def test_alpha_of_two_codings_is_krippendorff_s_with_the_masi_distance(pairs):
     one, other = [first for first, _ in pairs], [second for _, second in pairs]
     found = agreement(one, other, TASK, resamples=1).alpha
-    wanted = agreement_between({"a": dict(enumerate(one)), "b": dict(enumerate(other))}, TASK).alpha
+    wanted = inter_coder_agreement({"a": dict(enumerate(one)), "b": dict(enumerate(other))}, TASK).alpha
     if wanted is None:
         assert found is None
     elif found is not None:  # a single resample may leave it undefined
@@ -168,7 +168,7 @@ def test_coders_who_left_rows_out_are_compared_on_those_that_two_coded():
         "y": {"1": "cause", "2": "none"},
         "z": {"2": "none", "4": "example"},
     }
-    found = agreement_between(codings, TASK)
+    found = inter_coder_agreement(codings, TASK)
     assert (found.rows, found.alpha) == (2, pytest.approx(1.0))
     assert [pair.rows for pair in found.pairs] == [2, 1, 1]
 
@@ -177,7 +177,7 @@ def test_a_ceiling_sets_the_student_beside_human_coders():
     ids = [str(row) for row in range(60)]
     first, second = coded(60, 1)
     student = coded(60, 1, wrong=0.05)[1]
-    found = ceiling(
+    found = human_agreement(
         {"x": dict(zip(ids, first, strict=True)), "y": dict(zip(ids, second, strict=True))},
         TASK,
         student=dict(zip(ids, student, strict=True)),
@@ -223,20 +223,20 @@ def test_groups_of_learners_have_exact_match_mean_kappa_and_a_gap_per_label():
     assert found["a"].accuracy.value == own.accuracy.value
     assert found["a"].kappa.value == own.kappa.value
     assert found["c"].suppressed
-    truth, judged = (held_labels(each[:100], TASK, "a")[:, 1].astype(float) for each in (REFERENCE, CODED))
+    truth, judged = (encode_label_sets(each[:100], TASK, "a")[:, 1].astype(float) for each in (REFERENCE, CODED))
     gap = (judged.mean() - truth.mean()) / np.sqrt((judged.var(ddof=1) + truth.var(ddof=1)) / 2)
     assert found["a"].smd["effect"].value == pytest.approx(gap)
 
 
 def probabilities(seed=0):
     rng = np.random.default_rng(seed)
-    held = held_labels(REFERENCE, TASK, "a")
+    held = encode_label_sets(REFERENCE, TASK, "a")
     return np.clip(np.where(held, 0.7, 0.3) + rng.normal(scale=0.25, size=held.shape), 0.01, 0.99)
 
 
 def test_probabilities_are_judged_label_by_label_as_scikit_learn_does():
-    held, given = held_labels(REFERENCE, TASK, "a"), probabilities()
-    found = probability_figures(REFERENCE, given, TASK, resamples=200)
+    held, given = encode_label_sets(REFERENCE, TASK, "a"), probabilities()
+    found = probability_metrics(REFERENCE, given, TASK, resamples=200)
     areas = [roc_auc_score(held[:, place], given[:, place]) for place in range(3)]
     assert [found.auc_per_label[name].value for name in NAMES] == pytest.approx(areas)
     assert found.auc.value == pytest.approx(np.mean(areas))
@@ -249,7 +249,7 @@ def test_probabilities_are_judged_label_by_label_as_scikit_learn_does():
 
 
 def test_bins_hold_every_label_of_every_row():
-    found = probability_figures(REFERENCE, probabilities(), TASK, resamples=50)
+    found = probability_metrics(REFERENCE, probabilities(), TASK, resamples=50)
     assert sum(each.rows for each in found.reliability) == 3 * len(REFERENCE)
     gaps = [each.rows * abs(each.accuracy.value - each.mean_probability) for each in found.reliability]
     assert found.ece.value == pytest.approx(sum(gaps) / (3 * len(REFERENCE)))
@@ -257,7 +257,7 @@ def test_bins_hold_every_label_of_every_row():
 
 def test_probabilities_outside_0_and_1_are_refused():
     with pytest.raises(DataError, match=r"want as many probabilities$"):
-        probability_figures(["cause"], np.array([[1.2, 0.0, 0.0]]), TASK)
+        probability_metrics(["cause"], np.array([[1.2, 0.0, 0.0]]), TASK)
 
 
 def test_each_label_s_share_is_corrected_by_its_own_error_rates():

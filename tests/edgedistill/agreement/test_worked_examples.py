@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from edgedistill.agreement import LabelAgreement, agreement, agreement_between, mcnemar, prevalence, probability_figures
+from edgedistill.agreement import (
+    LabelAgreement,
+    agreement,
+    inter_coder_agreement,
+    mcnemar,
+    prevalence,
+    probability_metrics,
+)
 from edgedistill_serve.task.task import Label, Task
 
 # scikit-learn's documentation, sklearn.metrics.classification_report, first example: its printed table.
@@ -30,7 +37,7 @@ def compare_table(shares, rows):
 
 
 def judged(reference, probabilities, labels):
-    return probability_figures(
+    return probability_metrics(
         [str(code) for code in reference], np.array(probabilities), coded_as("nominal", labels), resamples=50
     )
 
@@ -179,7 +186,7 @@ def test_alpha_of_four_coders_with_gaps_is_krippendorffs(kind, alpha):
     codings = {
         name: {str(unit): code for unit, code in enumerate(codes) if code != "."} for name, codes in observers.items()
     }
-    found = agreement_between(codings, coded_as(kind, [1, 2, 3, 4, 5]))
+    found = inter_coder_agreement(codings, coded_as(kind, [1, 2, 3, 4, 5]))
     assert found.alpha == pytest.approx(alpha, abs=0.0005)
     assert found.rows == 11
 

@@ -41,7 +41,7 @@ def locked(rows, **given):
 
 
 def tied(rows, *, seed=0, task=TASK, grouped=False, cut=(), kind=ValidationScores):
-    """Rows of five certainties, and the surer they are, the more often they are right."""
+    """Rows of five confidences, and the surer they are, the more often they are right."""
     rng = np.random.default_rng(seed)
     labels, levels = rng.integers(3, size=rows), rng.integers(5, size=rows)
     codes = np.where(rng.random(rows) < 0.4 + 0.15 * levels, labels, rng.integers(3, size=rows))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from edgedistill.agreement import probability_figures
+from edgedistill.agreement import probability_metrics
 from edgedistill.decisions import fit_temperature
 
 from .scoring import TASK, drawn, locked, scores_of
@@ -21,7 +21,7 @@ def test_calibration_chosen_on_validation_rows_helps_on_test_rows():
     found = fit_temperature(drawn(120, sharpened=2.5, seed=1))
     test = locked(2000, sharpened=2.5, seed=2)
     before, after = (
-        probability_figures(test.codes, test.probabilities(temperature), TASK, resamples=10)
+        probability_metrics(test.codes, test.probabilities(temperature), TASK, resamples=10)
         for temperature in (1.0, found.temperature)
     )
     assert after.log_loss.value < before.log_loss.value

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.data.types import Response
-from edgedistill.decisions import read_sheet, sheet
+from edgedistill.decisions import build_sheet, read_sheet
 from edgedistill.errors import DataError
 from edgedistill_serve.grading.table_reader import Row
 from edgedistill_serve.scoring.score import Score
@@ -32,24 +32,24 @@ def merging(rows, known, coded=None):
 
 
 def test_a_sheet_has_inputs_and_an_empty_code_and_hides_what_the_student_says():
-    lines = sheet([(response("r1"), SCORE)], TASK)
+    lines = build_sheet([(response("r1"), SCORE)], TASK)
     assert lines == [["id", "question", "response", "human_code"], ["r1", "Why?", "I think so", ""]]
 
 
 def test_suggestions_are_shown_where_that_is_asked_for():
-    header, row = sheet([(response("r1"), SCORE)], TASK, suggestions=True)
+    header, row = build_sheet([(response("r1"), SCORE)], TASK, suggestions=True)
     assert header[3:] == ["suggested_label", "probability", "reason", "human_code"]
     assert row[3:] == ["yes", "0.612", "below threshold", ""]
 
 
 def test_the_group_travels_with_the_row():
-    header, row = sheet([(response("r1"), SCORE)], TASK, group_by="student")
+    header, row = build_sheet([(response("r1"), SCORE)], TASK, group_by="student")
     assert (header[1], row[1]) == ("student", "s1")
 
 
 def test_codes_come_back_with_the_responses_they_are_of():
     known = [response("r1"), response("r2", "no idea")]
-    found = merging(returned(sheet([(each, SCORE) for each in known], TASK), "yes", " no "), known)
+    found = merging(returned(build_sheet([(each, SCORE) for each in known], TASK), "yes", " no "), known)
     assert [(code.response, code.label) for code in found.codes] == [(known[0], "yes"), (known[1], "no")]
     assert (found.known, found.uncoded, found.faults) == ((), (), ())
 
@@ -57,7 +57,7 @@ def test_codes_come_back_with_the_responses_they_are_of():
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "'quoted", "'=x", "\tx"])
 def test_a_text_that_looks_like_a_formula_is_guarded_and_comes_back_whole(text):
     known = [response(text.strip() or "r1", text)]
-    lines = sheet([(known[0], SCORE)], TASK)
+    lines = build_sheet([(known[0], SCORE)], TASK)
     assert not lines[1][2].startswith(("=", "+", "-", "@", "\t"))
     assert merging(returned(lines, "yes"), known).codes[0].response == known[0]
 
@@ -74,25 +74,25 @@ def test_a_text_that_looks_like_a_formula_is_guarded_and_comes_back_whole(text):
     ],
 )
 def test_a_bad_row_is_named_with_its_fault(ident, text, code, fault):
-    lines = sheet([(response(ident, text), SCORE)], TASK)
+    lines = build_sheet([(response(ident, text), SCORE)], TASK)
     found = merging(returned(lines, code), [response("r1"), response("r2")], {"r2": "yes", "h1": "no"})
     assert [(bad.row, bad.id, bad.fault) for bad in found.faults] == [(2, ident, fault)]
     assert found.codes == ()
 
 
 def test_an_id_that_stands_twice_is_named_with_its_first_row():
-    lines = sheet([(response("r1"), SCORE)] * 2, TASK)
+    lines = build_sheet([(response("r1"), SCORE)] * 2, TASK)
     found = merging(returned(lines, "yes", "no"), [response("r1")])
     assert [(bad.row, bad.fault) for bad in found.faults] == [(3, "the id stands in row 2 already")]
 
 
 def test_a_missing_code_is_told_by_its_id():
-    found = merging(returned(sheet([(response("r1"), SCORE)], TASK), " "), [response("r1")])
+    found = merging(returned(build_sheet([(response("r1"), SCORE)], TASK), " "), [response("r1")])
     assert (found.uncoded, found.codes, found.faults) == (("r1",), (), ())
 
 
 def test_a_code_that_was_merged_before_is_no_new_one():
-    found = merging(returned(sheet([(response("r1"), SCORE)], TASK), "yes"), [response("r1")], {"r1": "yes"})
+    found = merging(returned(build_sheet([(response("r1"), SCORE)], TASK), "yes"), [response("r1")], {"r1": "yes"})
     assert (found.known, found.codes) == (("r1",), ())
 
 
@@ -112,5 +112,5 @@ def test_every_row_of_a_sheet_is_merged_known_uncoded_or_at_fault(rows):
     if not rows:
         return
     known = [response("r1"), response("r2"), response("r3")]
-    found = merging(returned(sheet(sent, TASK), *(code for _, code in rows)), known, {"r3": "yes", "h1": "no"})
+    found = merging(returned(build_sheet(sent, TASK), *(code for _, code in rows)), known, {"r3": "yes", "h1": "no"})
     assert len(found.codes) + len(found.known) + len(found.uncoded) + len(found.faults) == len(rows)

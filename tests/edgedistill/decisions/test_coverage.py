@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from edgedistill.agreement import agreement
-from edgedistill.decisions import outcome, risk_coverage
+from edgedistill.decisions import risk_coverage, rule_outcome
 from edgedistill_serve.bundle.manifest import ReviewRule
 
 from .scoring import TASK, drawn, locked, scores_of
@@ -18,7 +18,7 @@ RULE = ReviewRule(thresholds={"a": 0.8, "b": 0.5})
 
 
 def test_every_row_is_accepted_or_has_a_reason():
-    found = outcome(locked(200, cut=range(5)), 1.0, RULE)
+    found = rule_outcome(locked(200, cut=range(5)), 1.0, RULE)
     assert found.accepted + sum(found.reasons.values()) == found.rows == 200
     assert found.reasons["truncated"] == 5
     assert found.share_accepted.value == pytest.approx(found.accepted / 200)
@@ -27,24 +27,24 @@ def test_every_row_is_accepted_or_has_a_reason():
 
 
 def test_a_label_without_a_threshold_accepts_any_probability():
-    assert outcome(locked(200), 1.0, RULE).per_label["c"].share_accepted.value == 1.0
+    assert rule_outcome(locked(200), 1.0, RULE).per_label["c"].share_accepted.value == 1.0
 
 
 def test_the_agreement_is_that_of_the_accepted_rows_alone():
     scores = locked(200)
-    kept = [score.decision == "accept" for score in scores.judged(1.0, RULE)]
+    kept = [score.decision == "accept" for score in scores.apply_rule(1.0, RULE)]
     wanted = agreement(
         [code for code, keep in zip(scores.codes, kept, strict=True) if keep],
         [label for label, keep in zip(scores.labels, kept, strict=True) if keep],
         TASK,
     )
-    found = outcome(scores, 1.0, RULE)
+    found = rule_outcome(scores, 1.0, RULE)
     assert found.agreement == wanted
     assert found.agreement_of_reviewed.accuracy.value < wanted.accuracy.value
 
 
 def test_the_accuracy_of_a_label_is_that_of_its_accepted_rows():
-    found = outcome(scores_of([[3.0, 0, 0]] * 3 + [[0.1, 0, 0]], "aaba"), 1.0, ReviewRule(thresholds={"a": 0.9}))
+    found = rule_outcome(scores_of([[3.0, 0, 0]] * 3 + [[0.1, 0, 0]], "aaba"), 1.0, ReviewRule(thresholds={"a": 0.9}))
     assert found.per_label["a"].accuracy.value == pytest.approx(2 / 3)
     assert found.per_label["a"].share_accepted.value == pytest.approx(3 / 4)
     assert (found.per_label["b"].rows, found.per_label["b"].accuracy, found.per_label["b"].share_accepted) == (
@@ -56,7 +56,7 @@ def test_the_accuracy_of_a_label_is_that_of_its_accepted_rows():
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_a_rule_that_takes_all_or_nothing_has_one_agreement(threshold):
-    found = outcome(drawn(40), 1.0, ReviewRule(thresholds=dict.fromkeys(TASK.names, threshold)))
+    found = rule_outcome(drawn(40), 1.0, ReviewRule(thresholds=dict.fromkeys(TASK.names, threshold)))
     assert (found.agreement is None, found.agreement_of_reviewed is None) == (threshold == 1.0, threshold == 0.0)
 
 
@@ -88,21 +88,21 @@ def test_few_rows_make_a_short_curve():
 
 def test_outcome_and_curve_survive_json():
     scores = drawn(40)
-    for told in (outcome(scores, 1.0, RULE).as_dict(), risk_coverage(scores, 1.0, NO_SHIFTS).as_dict()):
+    for told in (rule_outcome(scores, 1.0, RULE).as_dict(), risk_coverage(scores, 1.0, NO_SHIFTS).as_dict()):
         assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
 def test_accepted_rows_of_a_single_group_are_told_as_one():
     scores = drawn(40)
-    found = outcome(scores_of(scores.logits, scores.codes, groups=("x",) * 40), 1.0, RULE)
+    found = rule_outcome(scores_of(scores.logits, scores.codes, groups=("x",) * 40), 1.0, RULE)
     assert (found.agreement.groups, found.agreement.kappa.low) == (1, -1)
 
 
 def test_groups_of_equal_rows_widen_the_interval_of_what_is_accepted():
     rows = drawn(40)
     logits, codes = np.repeat(rows.logits, 10, axis=0), np.repeat(rows.codes, 10)
-    alone = outcome(scores_of(logits, codes), 1.0, RULE).share_accepted
-    grouped = outcome(
+    alone = rule_outcome(scores_of(logits, codes), 1.0, RULE).share_accepted
+    grouped = rule_outcome(
         scores_of(logits, codes, groups=tuple(str(row // 10) for row in range(400))), 1.0, RULE
     ).share_accepted
     assert grouped.high - grouped.low > 2 * (alone.high - alone.low)

@@ -12,9 +12,9 @@ from edgedistill.decisions import (
     ValidationScores,
     choose_rule,
     fit_temperature,
-    outcome,
     read_sheet,
     risk_coverage,
+    rule_outcome,
 )
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.grading.table_reader import Row
@@ -46,8 +46,8 @@ def test_a_few_rows_without_a_mistake_do_not_ask_for_certainty():
 
 def test_the_certainty_of_a_row_is_that_of_its_least_sure_label():
     scores = drawn(50)
-    wanted = [score.probability for score in scores.judged(1.0, ReviewRule())]
-    assert scores.certainties(1.0).tolist() == wanted
+    wanted = [score.probability for score in scores.apply_rule(1.0, ReviewRule())]
+    assert scores.confidences(1.0).tolist() == wanted
     assert min(wanted) >= 0.5
 
 
@@ -56,7 +56,7 @@ def test_the_share_for_people_is_sent_by_one_threshold_for_all_labels():
     choice = choose_rule(scores, 1.0, AtMostToPeople(0.2))
     assert choice.rule.thresholds == {}
     assert choice.met
-    sent = sum(score.decision == "review" for score in scores.judged(1.0, choice.rule))
+    sent = sum(score.decision == "review" for score in scores.apply_rule(1.0, choice.rule))
     assert sent == 40
 
 
@@ -66,7 +66,7 @@ def test_what_is_accepted_keeps_the_mean_kappa_that_was_asked_for():
     choice = choose_rule(validation, 1.0, KeepKappa(0.75))
     assert choice.met
     assert everything < 0.75
-    found = outcome(test, 1.0, choice.rule)
+    found = rule_outcome(test, 1.0, choice.rule)
     assert found.agreement.kappa.value > 0.75
     assert 0 < found.accepted < found.rows
 
@@ -75,13 +75,13 @@ def test_an_aim_out_of_reach_sends_every_response_to_a_person():
     scores = drawn(60)
     choice = choose_rule(scores, 1.0, KeepKappa(0.999))
     assert not choice.met
-    assert {score.decision for score in scores.judged(1.0, choice.rule)} == {"review"}
+    assert {score.decision for score in scores.apply_rule(1.0, choice.rule)} == {"review"}
 
 
 def test_of_a_label_the_rows_that_have_it_are_counted_whatever_stands_beside_it():
     logits = [[3.0, 3.0, -3.0], [3.0, -3.0, -3.0], [-3.0, 3.0, -3.0], [-3.0, -3.0, -3.0]]
     scores = scores_of(logits, ["a;b", "a", "none", "none"], task=TASK, thresholds=(0.5, 0.5, 0.5))
-    found = outcome(scores, 1.0, ReviewRule()).per_label
+    found = rule_outcome(scores, 1.0, ReviewRule()).per_label
     assert [(found[name].rows, found[name].accepted) for name in "abc"] == [(2, 2), (2, 2), (0, 0)]
     assert (found["a"].accuracy.value, found["b"].accuracy.value, found["c"].accuracy) == (1.0, 0.5, None)
 

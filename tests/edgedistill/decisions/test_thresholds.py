@@ -16,7 +16,7 @@ TRIALS = 8
 
 
 def accepted(scores, rule, temperature=1.0):
-    return np.array([score.decision == "accept" for score in scores.judged(temperature, rule)])
+    return np.array([score.decision == "accept" for score in scores.apply_rule(temperature, rule)])
 
 
 def kappa(scores, places):

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from edgedistill.decisions import AtMostToPeople, KeepKappa, choose_rule, label_shifts, outcome, risk_coverage
-from edgedistill.decisions.thresholds import TIE, chances, ranked
+from edgedistill.decisions import AtMostToPeople, KeepKappa, choose_rule, label_shifts, risk_coverage, rule_outcome
+from edgedistill.decisions.thresholds import TIE_TOLERANCE, adjusted_confidences, rank_rows
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.task import Task
 
@@ -31,7 +31,7 @@ ROWS = st.builds(
 
 
 def accepted(scores, rule, temperature=1.0):
-    return np.array([score.decision == "accept" for score in scores.judged(temperature, rule)])
+    return np.array([score.decision == "accept" for score in scores.apply_rule(temperature, rule)])
 
 
 def lower_end(scores, kept):
@@ -89,8 +89,8 @@ def test_never_more_rows_than_the_share_go_to_people_and_one_more_block_would_be
         assert sum(encoded.truncated for encoded in scores.encoded) > int(share * len(scores) + 1e-9)
         return
     assert (~kept).sum() <= share * len(scores) + 1e-9
-    chance = chances(scores, 1.0, found.label_shifts)
-    next_block = kept & (chance <= chance[kept].min() + TIE)
+    chance = adjusted_confidences(scores, 1.0, found.label_shifts)
+    next_block = kept & (chance <= chance[kept].min() + TIE_TOLERANCE)
     assert (~kept).sum() + next_block.sum() > share * len(scores) - 1e-9
 
 
@@ -101,8 +101,8 @@ def test_a_rule_accepts_exactly_the_readable_rows_from_its_least_chance_on(score
     readable = np.array([not encoded.truncated for encoded in scores.encoded])
     if found.met:
         least = -1.0 if found.least_chance is None else found.least_chance
-        chance = chances(scores, 1.0, found.label_shifts)
-        assert np.abs(chance - least).min() > TIE / 3
+        chance = adjusted_confidences(scores, 1.0, found.label_shifts)
+        assert np.abs(chance - least).min() > TIE_TOLERANCE / 3
         assert accepted(scores, found.rule).tolist() == (readable & (chance >= least)).tolist()
 
 
@@ -161,12 +161,12 @@ def test_people_are_not_sent_half_of_the_equally_sure_rows():
 
 def test_chances_that_differ_in_the_last_bits_are_equal():
     scores = scores_of([[2.0, 0, 0]] * 4, "aaaa")
-    chance = np.array([0.1 + 0.2, 0.3, 0.3 + 10 * TIE, 0.3 - 10 * TIE])
-    ranking = ranked(scores, chance, np.arange(4))
+    chance = np.array([0.1 + 0.2, 0.3, 0.3 + 10 * TIE_TOLERANCE, 0.3 - 10 * TIE_TOLERANCE])
+    ranking = rank_rows(scores, chance, np.arange(4))
     assert 0.1 + 0.2 != 0.3
     assert ranking.ends.tolist() == [1, 3, 4]
     assert ranking.places.tolist() == [2, 0, 1, 3]
-    assert ranking.threshold(3) == pytest.approx(0.3 - 5 * TIE, abs=1e-12)
+    assert ranking.threshold(3) == pytest.approx(0.3 - 5 * TIE_TOLERANCE, abs=1e-12)
 
 
 def test_blank_rows_go_to_people_and_vouch_for_no_threshold():
@@ -182,7 +182,7 @@ def test_a_probability_of_one_passes_any_threshold_and_the_run_says_so():
     scores = scores_of([[60.0, 0, 0], [0, 60.0, 0]] * 20 + [[1.0, 0, 0]] * 20, "bbab" * 10 + "a" * 20)
     found = choose_rule(scores, 1.0, KeepKappa(0.75))
     assert found.met is False
-    assert outcome(scores, 1.0, found.rule).accepted == 40
+    assert rule_outcome(scores, 1.0, found.rule).accepted == 40
     assert "a probability of exactly 1, which 40 validation rows have" in found.notes[0]
 
 

@@ -12,7 +12,7 @@ from edgedistill.errors import GateRefused, ProjectFileError
 from edgedistill.pipeline import run_stages
 from edgedistill.project import read_project
 from edgedistill.report.inputs import read_material
-from edgedistill.report.page import page
+from edgedistill.report.page import render_page
 from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.task.task import join_labels
 
@@ -173,7 +173,7 @@ def test_the_report_tells_each_label_by_itself(done):
     project = read_project(done)
     definitions = dict.fromkeys(KEYWORDS, "")
     material = read_material(project.run_folder, name="sets", project_file="sets.yaml", definitions=definitions)
-    verdict, html = page(material)
+    verdict, html = render_page(material)
     assert [each.label for each in verdict.labels] == list(KEYWORDS)
     assert "mean κ over labels" in verdict.reason
     for told in (

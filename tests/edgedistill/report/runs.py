@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from edgedistill.agreement import agreement, ceiling, prevalence, probability_figures, subgroups
+from edgedistill.agreement import agreement, human_agreement, prevalence, probability_metrics, subgroups
 from edgedistill.decisions import TestScores, ValidationScores
 from edgedistill.pipeline.evaluate import choose, comparisons, told_calibration, told_review
 from edgedistill.pipeline.fidelity import chain
@@ -103,7 +103,7 @@ def _made(
         "test_groups_also_in_train_or_validation": 0,
         "teacher_set_aside": [],
         "agreement": agreements,
-        "probabilities": probability_figures(
+        "probabilities": probability_metrics(
             test.codes, test.probabilities(chosen.temperature), task, groups=groups
         ).as_dict(),
         "calibration": told_calibration(chosen, validation, test),
@@ -111,14 +111,14 @@ def _made(
         "chain": chain(human, steps, task, by_group),
         "comparisons": comparisons(human, codings, task, by_group),
         "shifts": [],
-        "ceiling": ceiling({"label": human, "coder_2": second}, task, student=codings["student"]).as_dict()
+        "ceiling": human_agreement({"label": human, "coder_2": second}, task, student=codings["student"]).as_dict()
         if coders
         else None,
         "subgroups": _subgroups(test, task, codings) if columns else [],
         "prevalence": _population(test) if population else None,
     }
     lines = [["id", "human", "student", *(f"p:{name}" for name in labels), "decision", "reason", "teacher"]]
-    for row, score in zip(test.ids, test.judged(chosen.temperature, chosen.review.rule), strict=True):
+    for row, score in zip(test.ids, test.apply_rule(chosen.temperature, chosen.review.rule), strict=True):
         shares = [f"{score.probabilities[name]:.6f}" for name in labels]
         coded = codings.get("teacher", {}).get(row, "")
         lines.append([row, human[row], score.label, *shares, score.decision, score.reason or "", coded])

@@ -2,7 +2,7 @@
 
 import re
 
-from edgedistill.report.page import page
+from edgedistill.report.page import render_page
 from edgedistill_export import Hop
 from edgedistill_export.card import card
 from edgedistill_serve.bundle.manifest import Golden, GoldenRow, Manifest
@@ -41,7 +41,7 @@ def _figure(value):
 def test_every_headline_figure_of_the_card_stands_in_the_report_with_the_same_interval(tmp_path):
     told, lines = evaluation_of()
     write_run(tmp_path, told, lines)
-    words = Seen(page(material_of(tmp_path))[1]).words
+    words = Seen(render_page(material_of(tmp_path))[1]).words
     for name in ("accuracy", "macro-F1", "Cohen's kappa"):
         line = words.partition(f" {name} .")[2][:80]
         shown = [[float(number) for number in re.findall(r"\d*\.\d+", cell)] for cell in f".{line}".split("]")[:2]]
@@ -54,7 +54,7 @@ def test_every_headline_figure_of_the_card_stands_in_the_report_with_the_same_in
 def test_every_label_of_the_card_has_the_same_figures_in_the_report(tmp_path):
     told, lines = evaluation_of()
     write_run(tmp_path, told, lines)
-    words = Seen(page(material_of(tmp_path))[1]).words
+    words = Seen(render_page(material_of(tmp_path))[1]).words
     singles = words.partition("Single labels")[2]
     for name in LABELS:
         (precision,), (recall,), (f1,), (support,) = _cells(_card(told).partition("Single codes, student")[2], name)
@@ -66,8 +66,8 @@ def test_neither_calls_probabilities_uncalibrated_that_the_other_calls_calibrate
     told, lines = evaluation_of()
     write_run(tmp_path, told, lines)
     assert "not calibrated" not in _card(told)
-    assert "not calibrated" not in page(material_of(tmp_path))[1]
+    assert "not calibrated" not in render_page(material_of(tmp_path))[1]
     told["calibration"] |= {"method": "none", "temperature": 1.0}
     write_run(tmp_path, told, lines)
     assert "not calibrated" in _card(told)
-    assert "not calibrated" in page(material_of(tmp_path))[1]
+    assert "not calibrated" in render_page(material_of(tmp_path))[1]

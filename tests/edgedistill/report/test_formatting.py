@@ -49,7 +49,7 @@ def test_a_duration_is_told_in_what_people_think_in(duration, told):
 
 def test_thousands_stand_apart():
     assert formatting.count(1_234_567) == "1\u202f234\u202f567"
-    assert formatting.several(1, "row") == "1\u00a0row"
+    assert formatting.pluralize(1, "row") == "1\u00a0row"
 
 
 @pytest.mark.parametrize(

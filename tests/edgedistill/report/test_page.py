@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from edgedistill.report.page import page
+from edgedistill.report.page import render_page
 
 from .runs import LABELS, evaluation_of, gate_of, material_of, write_run
 
@@ -59,7 +59,7 @@ class Seen(HTMLParser):
 def _page(folder, *, gate=None, full=True, about=None, **options):
     told, lines = evaluation_of(**options)
     write_run(folder, told, lines, gate=gate, full=full)
-    return page(material_of(folder, **about or {}))[1]
+    return render_page(material_of(folder, **about or {}))[1]
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_what_a_person_wrote_is_text_and_nothing_else(tmp_path):
     write_run(tmp_path, told, lines)
     texts = {line[0]: {"question": EVIL, "response": EVIL} for line in lines[1:]}
     about = {"name": EVIL, "definitions": {EVIL: EVIL}, "examples": 50, "texts": texts}
-    made = page(material_of(tmp_path, **about))[1]
+    made = render_page(material_of(tmp_path, **about))[1]
     assert "<script" not in made
     assert EVIL in Seen(made).words
     assert not Seen(made).unclosed
@@ -188,10 +188,10 @@ def test_responses_are_left_out_unless_they_are_asked_for(tmp_path):
     told, lines = evaluation_of()
     write_run(tmp_path, told, lines)
     texts = {line[0]: {"response": f"what {line[0]} wrote"} for line in lines[1:]}
-    default = page(material_of(tmp_path, texts=texts))[1]
+    default = render_page(material_of(tmp_path, texts=texts))[1]
     assert not re.search(r"what r\d+ wrote", default)
     assert "What the learners wrote is left out" in default
-    some = page(material_of(tmp_path, texts=texts, examples=2))[1]
+    some = render_page(material_of(tmp_path, texts=texts, examples=2))[1]
     assert len(re.findall(r"what r\d+ wrote", some)) == 2
 
 
@@ -209,7 +209,7 @@ def test_a_student_without_a_mistake_has_no_table_of_mistakes(tmp_path):
     for line in lines[1:]:
         line[1] = line[2]
     write_run(tmp_path, told, lines)
-    assert "gives each of the 120\u00a0test rows the human code" in page(material_of(tmp_path))[1]
+    assert "gives each of the 120\u00a0test rows the human code" in render_page(material_of(tmp_path))[1]
 
 
 def test_an_ordinal_task_is_told_with_its_own_kappa(tmp_path):
@@ -234,13 +234,13 @@ def test_rows_of_one_group_are_a_limit_that_the_page_names(tmp_path):
     told, lines = evaluation_of(labels=("yes", "no"))
     told["agreement"]["student"]["groups"] = 1
     write_run(tmp_path, told, lines)
-    assert "All rows come from one group" in Seen(page(material_of(tmp_path))[1]).words
+    assert "All rows come from one group" in Seen(render_page(material_of(tmp_path))[1]).words
 
 
 def test_a_handful_of_rows_makes_a_page_that_shows_nothing(tmp_path):
     told, lines = evaluation_of(3, columns=False)
     write_run(tmp_path, told, lines)
-    found, made = page(material_of(tmp_path))
+    found, made = render_page(material_of(tmp_path))
     assert found.answer == "not shown"
     assert not re.search(r"\b(nan|inf)\b", Seen(made).words)
 
@@ -258,7 +258,7 @@ def test_codings_that_use_one_label_throughout_make_a_page_with_undefined_figure
         hop["kappa_lost"] = None
     told["prevalence"] |= {"corrected": None, "fails": "it cannot be told"}
     write_run(tmp_path, told, lines, gate=gate_of())
-    words = Seen(page(material_of(tmp_path))[1]).words
+    words = Seen(render_page(material_of(tmp_path))[1]).words
     assert "undefined" in words
     assert "There is no correction: it cannot be told." in words
 
@@ -287,5 +287,5 @@ def test_a_bundle_of_other_figures_is_a_warning(tmp_path):
 
     for same in (True, False):
         bundle = BundleFacts("abc", "int8", 30_000_000, same)
-        words = Seen(page(replace(made, bundle=bundle))[1]).words
+        words = Seen(render_page(replace(made, bundle=bundle))[1]).words
         assert ("its model card may say otherwise" in words) is not same

@@ -2,7 +2,7 @@
 
 from edgedistill.report.inputs import Journal, Material, ScoredRow, Table, TeacherVote
 from edgedistill.report.plots import learning_plot, study_plot
-from edgedistill.report.sections import consistency, mixture_table, shown, trial_lines
+from edgedistill.report.sections import consistency, listed_disagreements, mixture_table, summarize_trials
 
 HEADER = ["learning_rate", "batch_size", "epochs", "seed", "epoch", "validation_macro_f1", "best", "outcome", "failure"]
 
@@ -12,19 +12,19 @@ def _trials(*lines):
 
 
 def test_the_best_trial_is_the_students():
-    found = trial_lines(_trials("1,16,2,0,1,0.5,1,done,", "2,16,2,0,1,0.4,0,done,", "2,16,2,0,2,0.7,1,done,"))
+    found = summarize_trials(_trials("1,16,2,0,1,0.5,1,done,", "2,16,2,0,1,0.4,0,done,", "2,16,2,0,2,0.7,1,done,"))
     assert [each.chosen for each in found] == [False, True]
     assert found[1].best_epoch == 2
 
 
 def test_a_trial_that_failed_before_its_first_epoch_is_told_with_its_failure():
-    (found,) = trial_lines(_trials("1,16,2,0,,,,failed,no number"))
+    (found,) = summarize_trials(_trials("1,16,2,0,,,,failed,no number"))
     assert (found.macro_f1, found.epochs, found.outcome, found.chosen) == (None, [], "no number", False)
 
 
 def test_a_frozen_student_has_no_trials_of_epochs():
-    assert trial_lines(Table(["pooling", "penalty"], [["mean", "0.1"]])) == ()
-    assert trial_lines(None) == ()
+    assert summarize_trials(Table(["pooling", "penalty"], [["mean", "0.1"]])) == ()
+    assert summarize_trials(None) == ()
     assert learning_plot(()) is None
 
 
@@ -32,7 +32,7 @@ def test_the_mixture_is_counted_by_source_and_label():
     journal = Journal(stages={"mix": {"by_source_and_label": {"human a b": 2, "teacher a b": 5, "teacher c": 1}}})
     found = mixture_table(journal, ("a b", "c"))
     assert found.by_source == {"human": [2, 0], "teacher": [5, 1]}
-    assert (found.rows, found.by_machine) == (8, 0.75)
+    assert (found.rows, found.machine_labelled) == (8, 0.75)
     assert mixture_table(Journal(), ("a",)) is None
 
 
@@ -46,8 +46,8 @@ def test_consistency_counts_responses_by_the_share_of_votes():
 def test_as_many_mistakes_are_listed_as_texts_are_wanted():
     rows = [ScoredRow(f"r{place}", "a", "b", 0.9, "accept", "", "") for place in range(60)]
     about = dict.fromkeys(Material.__dataclass_fields__)
-    assert len(shown(Material(**about | {"examples": 0}), rows)) == 20
-    assert len(shown(Material(**about | {"examples": 50}), rows)) == 50
+    assert len(listed_disagreements(Material(**about | {"examples": 0}), rows)) == 20
+    assert len(listed_disagreements(Material(**about | {"examples": 50}), rows)) == 50
 
 
 def test_a_study_without_shares_has_no_curve():

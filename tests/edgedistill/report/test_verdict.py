@@ -7,7 +7,7 @@ import pytest
 from edgedistill.agreement import Estimate
 from edgedistill.evaluation.types import Aim
 from edgedistill.report.rules import RULES
-from edgedistill.report.verdict import Answer, Standing, bar_of, verdict
+from edgedistill.report.verdict import Answer, Requirement, required_kappa, verdict
 from edgedistill_serve.bundle.manifest import ReviewRule
 
 from .verdicts import evaluation, gate, student, with_student
@@ -18,7 +18,7 @@ def _standings(found):
 
 
 def _about(found, heading):
-    return [each for each in found.remarks if each.about == heading]
+    return [each for each in found.findings if each.about == heading]
 
 
 def test_a_model_whose_interval_and_labels_reach_the_bar_may_be_used():
@@ -31,8 +31,8 @@ def test_a_model_whose_interval_and_labels_reach_the_bar_may_be_used():
     ("low", "high", "answer"),
     [
         (0.6, 0.8, Answer.YES),
-        (0.599, 0.8, Answer.NOT_SHOWN),
-        (0.4, 0.6, Answer.NOT_SHOWN),
+        (0.599, 0.8, Answer.INCONCLUSIVE),
+        (0.4, 0.6, Answer.INCONCLUSIVE),
         (0.4, 0.599, Answer.NO),
     ],
 )
@@ -42,32 +42,32 @@ def test_the_ends_of_the_interval_decide_and_not_the_figure(low, high, answer):
 
 def test_an_undefined_kappa_shows_nothing():
     found = verdict(with_student(student(kappa=False), review=_no_rule()), None)
-    assert found.answer is Answer.NOT_SHOWN
+    assert found.answer is Answer.INCONCLUSIVE
     assert "undefined" in found.reason
 
 
 def test_few_test_rows_show_nothing_however_good_they_are():
     found = verdict(with_student(student(1.0, 1.0, rows=49), review=_no_rule()), None)
-    assert found.answer is Answer.NOT_SHOWN
+    assert found.answer is Answer.INCONCLUSIVE
     assert "fewer than the 50 rows" in found.reason
 
 
 def test_few_groups_show_nothing_however_many_rows_they_hold():
     found = verdict(with_student(student(groups=9), review=_no_rule()), None)
-    assert found.answer is Answer.NOT_SHOWN
+    assert found.answer is Answer.INCONCLUSIVE
     assert "9\u00a0groups, fewer than the 10" in found.reason
     assert verdict(with_student(student(groups=10), review=_no_rule()), None).answer is Answer.YES
 
 
 def test_a_single_group_shows_nothing_and_is_called_one():
     found = verdict(with_student(student(groups=1), review=_no_rule()), None)
-    assert found.answer is Answer.NOT_SHOWN
+    assert found.answer is Answer.INCONCLUSIVE
     assert "they come from 1\u00a0group, fewer than the 10" in found.reason
 
 
 def test_many_repeated_texts_show_nothing():
     leaky = replace(evaluation(), test_texts_also_in_train_or_validation=13)
-    assert verdict(leaky, None).answer is Answer.NOT_SHOWN
+    assert verdict(leaky, None).answer is Answer.INCONCLUSIVE
     assert "the figure flatters" in verdict(leaky, None).reason
 
 
@@ -81,16 +81,16 @@ def test_a_label_with_few_test_rows_is_not_shown_and_the_answer_names_the_others
     found = verdict(with_student(student(labels={"none": (19, 0.9, 1.0)})), None)
     assert found.answer is Answer.SOME_LABELS
     assert found.headline.startswith("For some labels: process and outcome. For none ")
-    assert _standings(found)["none"] is Standing.NOT_SHOWN
+    assert _standings(found)["none"] is Requirement.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
     ("ends", "standing"),
     [
-        ((0.6, 0.9), Standing.SHOWN),
-        ((0.59, 0.9), Standing.NOT_SHOWN),
-        ((0.2, 0.59), Standing.BELOW),
-        ((None, None), Standing.NOT_SHOWN),
+        ((0.6, 0.9), Requirement.SHOWN),
+        ((0.59, 0.9), Requirement.INCONCLUSIVE),
+        ((0.2, 0.59), Requirement.BELOW),
+        ((None, None), Requirement.INCONCLUSIVE),
     ],
 )
 def test_a_label_stands_by_the_ends_of_its_f1(ends, standing):
@@ -106,7 +106,7 @@ def test_a_label_without_a_test_row_is_not_shown():
 def test_a_model_none_of_whose_labels_is_shown_is_not_shown():
     few = dict.fromkeys(("process", "outcome", "none"), (19, 0.9, 1.0))
     found = verdict(with_student(student(labels=few)), None)
-    assert found.answer is Answer.NOT_SHOWN
+    assert found.answer is Answer.INCONCLUSIVE
     assert "No single label is shown." in found.reason
 
 
@@ -142,53 +142,53 @@ def test_a_review_rule_whose_accepted_rows_reach_the_bar_allows_use_with_it_only
 
 def test_few_accepted_rows_do_not_allow_use_with_review():
     found = verdict(with_student(student(0.5, 0.7), review=_rule(student(0.9, 1.0, rows=49))), None)
-    assert found.answer is Answer.NOT_SHOWN
+    assert found.answer is Answer.INCONCLUSIVE
 
 
 def test_a_rule_without_thresholds_is_no_review():
     review = replace(_rule(student(0.65, 0.9)), rule=ReviewRule())
-    assert verdict(with_student(student(0.5, 0.7), review=review), None).answer is Answer.NOT_SHOWN
+    assert verdict(with_student(student(0.5, 0.7), review=review), None).answer is Answer.INCONCLUSIVE
 
 
 def test_a_review_rule_does_not_mend_repeated_texts():
     leaky = with_student(student(0.5, 0.7), review=_rule(student(0.65, 0.9)), test_texts_also_in_train_or_validation=60)
-    assert verdict(leaky, None).answer is Answer.NOT_SHOWN
+    assert verdict(leaky, None).answer is Answer.INCONCLUSIVE
 
 
 def test_the_gates_bar_counts_where_it_is_a_higher_kappa():
-    assert bar_of(gate(at_least=0.8)) == 0.8
-    assert verdict(with_student(student(0.7, 0.9), review=_no_rule()), gate(at_least=0.8)).answer is Answer.NOT_SHOWN
+    assert required_kappa(gate(at_least=0.8)) == 0.8
+    assert verdict(with_student(student(0.7, 0.9), review=_no_rule()), gate(at_least=0.8)).answer is Answer.INCONCLUSIVE
 
 
 def test_a_gate_that_was_lowered_lowers_no_bar():
-    assert bar_of(gate(at_least=0.1)) == 0.6
-    assert bar_of(gate(at_least=0.9, metric="accuracy")) == 0.6
-    assert bar_of(None) == 0.6
+    assert required_kappa(gate(at_least=0.1)) == 0.6
+    assert required_kappa(gate(at_least=0.9, metric="accuracy")) == 0.6
+    assert required_kappa(None) == 0.6
 
 
 def test_how_much_people_see_comes_first():
     found = verdict(with_student(student(), review=_rule(student(0.65, 0.9, rows=96))), None)
-    assert found.remarks[0].about == "Human review"
-    assert "sends 20\u202f% [10\u202f%,\u00a030\u202f%] of the test rows to a person" in found.remarks[0].text
+    assert found.findings[0].about == "Human review"
+    assert "sends 20\u202f% [10\u202f%,\u00a030\u202f%] of the test rows to a person" in found.findings[0].text
 
 
 def test_no_threshold_is_a_warning():
     found = verdict(evaluation(review=_no_rule()), None)
-    assert found.remarks[0].tone == "warning"
-    assert "No review threshold was chosen" in found.remarks[0].text
+    assert found.findings[0].tone == "warning"
+    assert "No review threshold was chosen" in found.findings[0].text
 
 
 def test_an_aim_that_the_test_rows_do_not_bear_out_is_a_warning():
     found = verdict(evaluation(review=_rule(student(0.65, 0.9, rows=96), at_least=0.7)), None)
-    assert found.remarks[0].tone == "warning"
-    assert "do not show that the aim is kept" in found.remarks[0].text
+    assert found.findings[0].tone == "warning"
+    assert "do not show that the aim is kept" in found.findings[0].text
     missed = verdict(evaluation(review=_rule(student(0.5, 0.65, rows=96), at_least=0.7)), None)
-    assert "miss the aim" in missed.remarks[0].text
+    assert "miss the aim" in missed.findings[0].text
 
 
 def test_an_aim_that_sends_everything_to_people_says_so():
     review = replace(_rule(None), met=False)
-    assert "every response goes to a person" in verdict(evaluation(review=review), None).remarks[0].text
+    assert "every response goes to a person" in verdict(evaluation(review=review), None).findings[0].text
 
 
 def test_a_teacher_that_was_accepted_against_the_gate_stands_there_in_plain_words():
@@ -291,5 +291,5 @@ def test_with_review_the_labels_are_judged_on_the_accepted_rows():
     accepted = student(0.65, 0.9, rows=96, labels={"none": (12, 0.9, 1.0)})
     found = verdict(with_student(student(0.5, 0.7), review=_rule(accepted)), None)
     assert found.answer is Answer.WITH_REVIEW
-    assert _standings(found)["none"] is Standing.NOT_SHOWN
+    assert _standings(found)["none"] is Requirement.INCONCLUSIVE
     assert "For none the test rows do not show" in found.headline

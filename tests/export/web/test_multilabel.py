@@ -1,4 +1,4 @@
-"""A page of a multilabel bundle: Python's labels, sigmoids, certainties and decisions, without a network."""
+"""A page of a multilabel bundle: Python's labels, sigmoids, confidences and decisions, without a network."""
 
 import csv
 import io
