@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
-from edgedistill.data.types import MixtureRow, Response, Source, TeacherLabel, TrainRows, certain_shares
+from edgedistill.data.types import MixtureRow, Response, Source, TeacherLabel, TrainRows, code_shares
 from edgedistill.errors import ProjectFileError
 from edgedistill.project.schema import MixSection, SharesSection
 from edgedistill_serve.task.task import Task
@@ -112,7 +112,7 @@ def _refuse_what_is_missing(short: Sequence[Quota], counts: Counts) -> None:
 def human_rows(train: TrainRows, task: Task) -> tuple[MixtureRow, ...]:
     """Return the human-coded train rows."""
     return tuple(
-        MixtureRow(row.response.id, row.response.inputs, row.label, "human", certain_shares(row.label, task))
+        MixtureRow(row.response.id, row.response.inputs, row.label, "human", code_shares(row.label, task))
         for row in train
     )
 
@@ -174,4 +174,4 @@ def drawn_ids(ids: Iterable[str], wanted: int, seed: int) -> set[str]:
 
 
 def _hardened(row: MixtureRow, task: Task) -> MixtureRow:
-    return replace(row, shares=certain_shares(row.label, task))
+    return replace(row, shares=code_shares(row.label, task))

@@ -19,7 +19,7 @@ from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import EdgeDistillError, Paused
 from edgedistill.project import read_project
-from edgedistill.project.template import start_project
+from edgedistill.project.template import write_template
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
     from edgedistill.pipeline import Run, Step
@@ -59,7 +59,7 @@ def init(
 
     Example: edgedistill init praise
     """
-    files = start_project(name)
+    files = write_template(name)
     terminal = Terminal(as_json=as_json)
     for file in files:
         terminal.console.print(f"wrote {file}")

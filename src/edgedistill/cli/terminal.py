@@ -46,7 +46,7 @@ class Terminal:
         """Say which rows there are."""
         say = self.console.print
         say(f"[bold]{project.name}[/bold]  {project.path}")
-        for account in records.accounts:
+        for account in records.row_counts:
             used = ", ".join(f"{n} {what}" for what, n in account.used.items())
             say(f"  {account.file}: {account.read} rows read = {used}{_aside(account.set_aside)}")
         for note in records.splits.notes:

@@ -1,6 +1,12 @@
-"""The rows of a project: read strictly, split without leaks, every one accounted for."""
+"""The rows of a project: strict reading, splits without leakage, and a count of every row.
 
-from edgedistill.data.reading import Account, Records, read_population, read_records, read_responses
+types.py      one frozen type for each stage
+tables.py     from table rows to responses, coded or not
+splitting.py  train, validation and test
+reading.py    all files of a project
+"""
+
+from edgedistill.data.reading import Records, RowCounts, read_population, read_records, read_responses
 from edgedistill.data.splitting import Splits
 from edgedistill.data.types import (
     CodedResponse,
@@ -15,12 +21,12 @@ from edgedistill.data.types import (
 )
 
 __all__ = [
-    "Account",
     "CodedResponse",
     "MixtureRow",
     "Population",
     "Records",
     "Response",
+    "RowCounts",
     "SetAside",
     "Splits",
     "TeacherLabel",

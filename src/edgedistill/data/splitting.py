@@ -1,29 +1,29 @@
-"""Human-coded rows into train, validation and test, without a text or a group on both sides."""
+"""Splits human-coded rows into train, validation and test; no text and no group is in two random splits."""
 
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgedistill.data.tables import SPLITS, SplitCode, folded
+from edgedistill.data.tables import SPLITS, CodedRow, normalize_text
 from edgedistill.data.types import CodedResponse, TestRows, TrainRows, ValidationRows, labels_in
 from edgedistill.errors import DataError
 from edgedistill.project.schema import SplitSection
 from edgedistill_serve.task.task import Task
 
 _Labels = Mapping[str, tuple[str, ...]]
-"""By a row's id, the labels that its code counts as."""
+"""The labels of each row, by its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The three splits and how they came about.
+    """The three splits, and how they were made.
 
     Attributes:
-        predefined: Whether the file's own `split` column made them.
-        repeated_texts: Test rows whose response text (folded) also stands in train or validation; 0 for a random split.
-        repeated_groups: Groups with rows in test and elsewhere; 0 for a random split.
-        notes: What a reader of the summary should know.
+        predefined: Whether the file's `split` column defines them.
+        repeated_texts: Test rows whose normalized text is also in train or validation; 0 for a random split.
+        repeated_groups: Groups with rows in test and in another split; 0 for a random split.
+        notes: Messages for the summary.
     """
 
     train: TrainRows
@@ -35,43 +35,43 @@ class Splits:
     notes: tuple[str, ...]
 
 
-def split_rows(file: str, rows: Sequence[SplitCode], section: SplitSection, task: Task) -> Splits:
-    """Split coded rows: by the file's `split` column where it has one, else at random by the section's shares.
+def split_rows(file: str, rows: Sequence[CodedRow], section: SplitSection, task: Task) -> Splits:
+    """Split coded rows by the file's `split` column, or at random by the section's shares where it has none.
 
-    A random split keeps rows with the same folded response text, and rows of one group, together; it is stratified by
-    label as far as these clusters allow, and depends on the seed and the ids, not on the order of the file. A row of a
-    multilabel task counts for each of its labels.
+    A random split keeps rows of the same normalized text or the same group together. It is stratified by label as far
+    as these clusters allow, and depends on the seed and the ids, not on row order. A row of a multilabel task counts
+    for each of its labels.
 
     Raises:
-        DataError: A split would be empty.
+        DataError: A split is empty.
     """
     predefined = rows[0].split is not None
     labels = {row.coded.response.id: labels_in(row.coded.label, task) for row in rows}
     if predefined:
-        sides, notes = _as_named(rows, section, labels)
+        sides, notes = _predefined_splits(rows, section, labels)
     else:
         shares = {"train": section.train, "validation": section.validation, "test": section.test}
-        sides, notes = _random([row.coded for row in rows], shares, section.seed, labels), []
+        sides, notes = _random_splits([row.coded for row in rows], shares, section.seed, labels), []
     known = {label for of_row in labels.values() for label in of_row}
     for name, side in sides.items():
         if not side:
             raise DataError(
                 f"the {name} split is empty",
                 where=file,
-                hint="Code more rows, change data.split, or give rows of every split in the split column.",
+                hint="Code more rows, change data.split, or name every split in the split column.",
             )
         if absent := sorted(known - {label for row in side for label in labels[row.response.id]}):
             notes.append(f"no {name} row has the label {', '.join(absent)}")
-    apart = sum(row.coded.response.group is None for row in rows)
-    if 0 < apart < len(rows):
-        notes.append(f"human-coded rows without a group: {apart}; each counts as a group of its own")
+    ungrouped = sum(row.coded.response.group is None for row in rows)
+    if 0 < ungrouped < len(rows):
+        notes.append(f"human-coded rows without a group: {ungrouped}; each counts as its own group")
     texts, groups = _repeated([*sides["train"], *sides["validation"]], sides["test"])
     if texts:
         notes.append(
-            f"{texts} of {len(sides['test'])} test responses also stand in train or validation (predefined split)"
+            f"{texts} of {len(sides['test'])} test responses are also in train or validation (predefined split)"
         )
     if groups:
-        notes.append(f"{groups} groups have test rows and others (predefined split)")
+        notes.append(f"{groups} groups have rows in test and in another split (predefined split)")
     return Splits(
         train=TrainRows(tuple(sides["train"])),
         validation=ValidationRows(tuple(sides["validation"])),
@@ -83,29 +83,29 @@ def split_rows(file: str, rows: Sequence[SplitCode], section: SplitSection, task
     )
 
 
-def _as_named(
-    rows: Sequence[SplitCode], section: SplitSection, labels: _Labels
+def _predefined_splits(
+    rows: Sequence[CodedRow], section: SplitSection, labels: _Labels
 ) -> tuple[dict[str, list[CodedResponse]], list[str]]:
-    """The file's own splits; where it names no validation rows, a random part of the train rows becomes them."""
+    """The file's splits; without validation rows, a random part of the train rows becomes the validation split."""
     sides = {name: [row.coded for row in rows if row.split == name] for name in SPLITS}
     if sides["validation"] or not sides["train"]:
         return sides, []
     share = section.validation / (section.train + section.validation)
-    sides |= _random(sides["train"], {"train": 1 - share, "validation": share}, section.seed, labels)
-    return sides, [f"the split column names no validation rows: {len(sides['validation'])} train rows became them"]
+    sides |= _random_splits(sides["train"], {"train": 1 - share, "validation": share}, section.seed, labels)
+    return sides, [f"the split column has no validation rows: {len(sides['validation'])} train rows were used"]
 
 
-def _repeated(learnt: Sequence[CodedResponse], locked: Sequence[CodedResponse]) -> tuple[int, int]:
-    """How many locked rows have a text, and how many groups have rows, on both sides."""
-    texts = {folded(row.response.text) for row in learnt}
-    groups = {row.response.group for row in learnt} & {row.response.group for row in locked} - {None}
-    return sum(folded(row.response.text) in texts for row in locked), len(groups)
+def _repeated(others: Sequence[CodedResponse], test: Sequence[CodedResponse]) -> tuple[int, int]:
+    """The test rows whose text is also in the other splits, and the groups with rows in both: two counts."""
+    texts = {normalize_text(row.response.text) for row in others}
+    groups = {row.response.group for row in others} & {row.response.group for row in test} - {None}
+    return sum(normalize_text(row.response.text) in texts for row in test), len(groups)
 
 
-def _random(
+def _random_splits(
     rows: Sequence[CodedResponse], shares: dict[str, float], seed: int, labels: _Labels
 ) -> dict[str, list[CodedResponse]]:
-    """Deal clusters, the largest first, each to the split that lacks its labels most."""
+    """Assign clusters, largest first, each to the split that most lacks its labels."""
     clusters = _clusters(sorted(rows, key=lambda row: row.response.id))
     random.Random(seed).shuffle(clusters)  # noqa: S311 - a split, not a secret
     clusters.sort(key=len, reverse=True)
@@ -114,7 +114,7 @@ def _random(
     had: dict[str, Counter[str]] = {name: Counter() for name in shares}
 
     def lack(name: str, cluster: list[CodedResponse]) -> float:
-        """Mean share of this split's quota that is still open, over the labels of the cluster's rows."""
+        """Mean share of the split's quota still open, over the labels of the cluster's rows."""
         open_of = [
             1 - had[name][label] / (shares[name] * totals[label])
             for row in cluster
@@ -130,7 +130,7 @@ def _random(
 
 
 def _clusters(rows: Sequence[CodedResponse]) -> list[list[CodedResponse]]:
-    """Rows that share a folded text or a group, directly or through others (union-find)."""
+    """Rows that share a normalized text or a group, directly or transitively (union-find)."""
     parent = list(range(len(rows)))
 
     def root(i: int) -> int:
@@ -141,7 +141,7 @@ def _clusters(rows: Sequence[CodedResponse]) -> list[list[CodedResponse]]:
 
     first: dict[tuple[str, str], int] = {}
     for i, row in enumerate(rows):
-        keys = [("text", folded(row.response.text))]
+        keys = [("text", normalize_text(row.response.text))]
         if row.response.group is not None:
             keys.append(("group", row.response.group))
         for key in keys:

@@ -1,14 +1,14 @@
-"""The rows of a project, one frozen type for each stage, and how codes are written in them.
+"""The rows of a project, one frozen type for each stage, and how codes are written.
 
-Response          what a learner typed, with its inputs; nobody coded it
+Response          what a learner typed, with its inputs, not coded
 CodedResponse     the same with the human code
 TrainRows, ValidationRows, TestRows
-                  human-coded rows of one split. Three types, so that code which chooses something (a prompt
-                  example, an epoch, a threshold) cannot be handed test rows.
-TeacherLabel      what the teacher's votes make of one response
-MixtureRow        one row that the student is trained on, with where it came from
-Population        responses whose shares of labels are to be told
-SetAside          a row that is not used, and why
+                  human-coded rows of one split. Three types, so that code which selects something (prompt
+                  examples, an epoch, a threshold) cannot receive test rows.
+TeacherLabel      the teacher's label of one response, from its votes
+MixtureRow        one row of the student's training set, with its source
+Population        responses on which label prevalence is estimated
+SetAside          a row that is not used, with the reason
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,11 +24,11 @@ class Response:
     """What a learner or tutor typed.
 
     Attributes:
-        id: Unique over all files of the project.
-        inputs: The task's inputs in the task's order; ``inputs["response"]`` is the text itself.
-        file: Name of the file it was read from.
-        row: Row in that file, the header being row 1, so that a spreadsheet shows the same number.
-        group: Value of the column that ``group_by`` names, or None.
+        id: Unique across all files of the project.
+        inputs: The task's inputs, in its order; ``inputs["response"]`` is the response text.
+        file: Name of its file.
+        row: Row number in that file, as a spreadsheet shows it (the header is row 1).
+        group: Value of the ``group_by`` column, or None.
     """
 
     id: str
@@ -39,30 +39,30 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The response itself, without question and reference answer."""
+        """The response text, without question and reference answer."""
         return self.inputs["response"]
 
     @property
     def place(self) -> str:
-        """Where it was read, for messages: ``human.csv, row 7``."""
+        """File and row, for messages: ``human.csv, row 7``."""
         return f"{self.file}, row {self.row}"
 
 
 @dataclass(frozen=True, slots=True)
 class CodedResponse:
-    """A response with the label that human coders gave it.
+    """A response with its human code.
 
     Attributes:
-        response: What was coded.
-        label: The code that counts.
-        codes: By coder, the columns that ``evaluation.coders`` names; a coder who left the response out is absent.
-        traits: By column, what ``evaluation.subgroups`` names; empty where the row has none.
+        response: The response.
+        label: The human code.
+        codes: Code by coder, from the columns in ``evaluation.coders``; coders without a code for it are absent.
+        subgroups: Value by column, from the columns in ``evaluation.subgroups``; empty where the cell is.
     """
 
     response: Response
     label: str
     codes: Mapping[str, str] = field(default_factory=dict)
-    traits: Mapping[str, str] = field(default_factory=dict)
+    subgroups: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +88,19 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class TrainRows(_Rows):
-    """Human-coded rows that the student, and the teacher's examples, may be made from."""
+    """Human-coded rows for training, and for the examples in prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationRows(_Rows):
-    """Human-coded rows that choose: the gate, the best epoch, thresholds."""
+    """Human-coded rows for selection: the gate, the best epoch, thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
 class TestRows(_Rows):
-    """Human-coded rows that are locked away until `evaluate`; they choose nothing."""
+    """Human-coded rows that nothing reads before `evaluate`; they select nothing."""
 
-    __test__ = False  # pytest: this is no test class
+    __test__ = False  # not a test class for pytest
 
 
 Soft: TypeAlias = Literal["votes", "logprobs", "mixed"]
@@ -108,18 +108,17 @@ Soft: TypeAlias = Literal["votes", "logprobs", "mixed"]
 
 @dataclass(frozen=True, slots=True)
 class TeacherLabel:
-    """What the teacher's votes make of one response.
+    """The teacher's label of one response.
 
     Attributes:
         id: The response's id.
         label: The mode of the votes.
         consistency: Share of the votes equal to the label, in (0, 1].
-        shares: Soft label: a share per label, zero shares left out; sums to 1.
-        votes: The single votes in order; of several teachers, one teacher's after the other's.
-        teacher: The teacher's name; of several, the names joined by `` + ``.
-        soft: What the shares were made from: the votes, or the probabilities that came with them; ``mixed`` where
-            several teachers differ in that.
-        opinions: What each of several teachers said; empty for one teacher.
+        shares: Soft label: the share of each label, without zeros; sums to 1.
+        votes: The votes in order; with several teachers, teacher by teacher.
+        teacher: The teacher's name; several names are joined by `` + ``.
+        soft: Source of the shares: votes, or token log probabilities; ``mixed`` where several teachers differ.
+        opinions: Each teacher's own label where there are several; otherwise empty.
     """
 
     id: str
@@ -137,15 +136,15 @@ Source: TypeAlias = Literal["human", "teacher", "synthetic"]
 
 @dataclass(frozen=True, slots=True)
 class MixtureRow:
-    """One row that the student is trained on.
+    """One row of the student's training set.
 
     Attributes:
         id: The response's id.
         inputs: The task's inputs.
-        label: The label that counts as right.
-        source: Who gave the label.
-        shares: Soft label; a human code is ``{label: 1.0}``.
-        lineage: What it was made from: the model's name, a prompt, seed rows; empty for human codes.
+        label: The target label.
+        source: Where the label comes from.
+        shares: Soft label; ``{label: 1.0}`` for a human code.
+        lineage: Model name, prompt and seed rows it was made from; empty for human codes.
     """
 
     id: str
@@ -158,14 +157,14 @@ class MixtureRow:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """A row that was read and is not used.
+    """A row that was read but is not used.
 
     Attributes:
         file: Name of the file.
         row: Row in that file, the header being row 1.
-        id: Its id, where it has one.
-        reason: A fixed phrase, so that rows can be counted by it.
-        detail: What the phrase leaves open, such as the row it repeats; never the response's text.
+        id: Its id; empty where it has none.
+        reason: A fixed phrase, so that rows can be counted by reason.
+        detail: Further detail, such as the row it duplicates; never the response's text.
     """
 
     file: str
@@ -177,16 +176,16 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """The responses of a file whose shares of labels are to be told.
+    """The responses of a file on which label prevalence is estimated.
 
     ``read == len(known) + len(responses) + len(set_aside)``.
 
     Attributes:
         file: Name of the file.
-        read: Its rows.
-        known: The human code of each response that repeats a human-coded one.
-        responses: The others, for the student.
-        set_aside: Rows that cannot be counted.
+        read: Number of rows.
+        known: Human codes of the responses that duplicate a human-coded one.
+        responses: The other responses, for the student to score.
+        set_aside: Rows that cannot be used.
     """
 
     file: str
@@ -197,14 +196,14 @@ class Population:
 
 
 def canonical_code(text: str, task: Task) -> str:
-    """Return a code as it is written everywhere: of a multilabel task the labels that hold, in the task's order.
+    """Return a code in its canonical form; for a multilabel task, the labels in the task's order.
 
     Args:
-        text: A code, without blanks around it; not empty.
+        text: A code without surrounding white space; not empty.
         task: Its labels.
 
     Raises:
-        DataError: It is no code of the task.
+        DataError: It is not a code of the task.
     """
     if task.kind == "multilabel":
         return join_labels(split_labels(text, task), task)
@@ -214,20 +213,15 @@ def canonical_code(text: str, task: Task) -> str:
 
 
 def labels_in(code: str, task: Task) -> tuple[str, ...]:
-    """Return what a code counts as: its one label; of a multilabel task every label that holds, or `NO_LABEL`.
-
-    Args:
-        code: As `canonical_code` returns it.
-        task: Its labels.
-    """
+    """Return the labels of a canonical code: one; for a multilabel task, all that apply, or `NO_LABEL`."""
     return (split_labels(code, task) or (NO_LABEL,)) if task.kind == "multilabel" else (code,)
 
 
-def counted_names(task: Task) -> tuple[str, ...]:
-    """Return everything that `labels_in` may return: the task's labels, of a multilabel task `NO_LABEL` after them."""
+def countable_labels(task: Task) -> tuple[str, ...]:
+    """Return all labels that `labels_in` can return: the task's, and for a multilabel task `NO_LABEL`."""
     return (*task.names, NO_LABEL) if task.kind == "multilabel" else task.names
 
 
-def certain_shares(code: str, task: Task) -> dict[str, float]:
-    """Return the shares of a code that nobody doubts: 1 for each label that holds, the others left out."""
+def code_shares(code: str, task: Task) -> dict[str, float]:
+    """Return a code as a soft label: 1 for each of its labels, the others omitted."""
     return {label: 1.0 for label in labels_in(code, task) if label in task.names}

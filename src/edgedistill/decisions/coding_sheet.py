@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill.data import Records, read_responses
-from edgedistill.data.tables import folded
+from edgedistill.data.tables import normalize_text
 from edgedistill.data.types import Response, canonical_code
 from edgedistill.errors import DataError, ProjectFileError, RunError
 from edgedistill.project.schema import Project
@@ -133,7 +133,7 @@ def _fault(row: Row, ident: str, known: Mapping[str, Response], coded: Mapping[s
         there = "it is coded in the human file" if ident in coded else "no response that can be reviewed has it"
         return f"unknown id: {there}" if ident else "the id is empty"
     for name, text in known[ident].inputs.items():
-        if name in row.values and folded(_plain(row.values[name])) != folded(text):
+        if name in row.values and normalize_text(_plain(row.values[name])) != normalize_text(text):
             return f"the {name} is not the one that this id has"
     return ""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgedistill.data.tables import folded
+from edgedistill.data.tables import normalize_text
 
 _SMOOTHING = 0.1  # takes the place of a count of 0 (Chen and Cherry 2014, method 1), as in NLTK
 _ORDERS = (1, 2, 3, 4)
@@ -38,7 +38,7 @@ class Diversity:
 
 def diversity(texts: Sequence[str]) -> Diversity:
     """Measure some texts; words are what white space separates, case folded."""
-    tokens = [tuple(folded(text).split()) for text in texts]
+    tokens = [tuple(normalize_text(text).split()) for text in texts]
     lengths = [len(each) for each in tokens]
     low, middle, high = np.percentile(lengths, [10, 50, 90]).round(1).tolist() if lengths else (0, 0, 0)
     return Diversity(

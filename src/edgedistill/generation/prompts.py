@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill.data.tables import folded
+from edgedistill.data.tables import normalize_text
 from edgedistill.data.types import CodedResponse, TestRows, TrainRows, ValidationRows
 from edgedistill.errors import ProjectFileError
 from edgedistill.project.schema import GenerateSection, TeacherSection
@@ -48,8 +48,8 @@ class Call:
 
 def seed_rows(train: TrainRows, validation: ValidationRows, test: TestRows) -> TrainRows:
     """Return the train rows that may be shown: those whose response (folded) stands in no validation or test row."""
-    locked = {folded(row.response.text) for rows in (validation, test) for row in rows}
-    return TrainRows(tuple(row for row in train if folded(row.response.text) not in locked))
+    locked = {normalize_text(row.response.text) for rows in (validation, test) for row in rows}
+    return TrainRows(tuple(row for row in train if normalize_text(row.response.text) not in locked))
 
 
 def plan_calls(seeds: TrainRows, codebook: Codebook, section: GenerateSection) -> tuple[Call, ...]:

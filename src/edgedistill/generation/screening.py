@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
 
-from edgedistill.data.tables import folded
+from edgedistill.data.tables import normalize_text
 from edgedistill.data.types import CodedResponse, TestRows, TrainRows, ValidationRows
 from edgedistill.generation.types import Near, Reason, Removed, Sample
 
@@ -60,7 +60,7 @@ def similar_pairs(texts: Sequence[str], others: Sequence[str], at_least: float) 
 
 
 def _trigrams(text: str) -> set[str]:
-    padded = f" {folded(text)} "
+    padded = f" {normalize_text(text)} "
     return {padded[start : start + 3] for start in range(max(1, len(padded) - 2))}
 
 
@@ -130,7 +130,7 @@ def _repetitions(samples: Sequence[Sample]) -> list[Removed | None]:
     first: dict[tuple[str, ...], Sample] = {}
     verdicts: list[Removed | None] = []
     for sample in samples:
-        earlier = first.setdefault((*sample.context, folded(sample.text)), sample)
+        earlier = first.setdefault((*sample.context, normalize_text(sample.text)), sample)
         same = earlier is sample
         detail = "" if earlier.label == sample.label else f"written for the label {earlier.label!r} there"
         verdicts.append(None if same else Removed(sample, Reason.REPEATS, detail, earlier.id, 1.0))

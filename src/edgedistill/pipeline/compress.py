@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgedistill.data.tables import folded
+from edgedistill.data.tables import normalize_text
 from edgedistill.pipeline.folder import SHRUNK, STUDENT
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.mix import read_mixture
@@ -87,4 +87,4 @@ def _found(run: Run) -> Iterator[Mapping[str, str]]:
 
 def _whole(inputs: Mapping[str, str]) -> str:
     """Every input folded: the same answer to another question is another text."""
-    return "\x1f".join(folded(text) for text in inputs.values())
+    return "\x1f".join(normalize_text(text) for text in inputs.values())

@@ -156,7 +156,7 @@ def subgroup_tables(
 ) -> list[dict[str, Any]]:
     """Compare every coding with the human codes in each group of the columns of `evaluation.subgroups`."""
     section, task = run.project.evaluation, run.project.task.task
-    traits = {row.response.id: row.traits for row in run.records.splits.test}
+    traits = {row.response.id: row.subgroups for row in run.records.splits.test}
     tables = []
     for column in section.subgroups:
         for name, coding in codings.items():

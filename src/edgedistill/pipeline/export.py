@@ -93,7 +93,7 @@ def _provenance(run: Run, journal: dict[str, Any]) -> dict[str, Any]:
         "edgedistill": version("edgedistill"),
         "versions": journal["versions"],
         "data": [
-            {"file": account.file, "sha256": account.sha256, "rows": account.read} for account in run.records.accounts
+            {"file": account.file, "sha256": account.sha256, "rows": account.read} for account in run.records.row_counts
         ],
         "mixture": journal["stages"]["mix"]["by_source_and_label"],
         "student": {"backbone": run.project.student.backbone} | journal["stages"]["train"]["best"],

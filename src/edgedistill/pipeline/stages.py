@@ -299,14 +299,14 @@ def _fingerprint(run: Run, stage: Stage) -> str:
     data = [
         run.project.data.model_dump(mode="json"),
         run.project.task.model_dump(mode="json", include={"redact"}),
-        [account.sha256 for account in run.records.accounts],
+        [account.sha256 for account in run.records.row_counts],
         *(["multilabel"] if run.project.task.kind == "multilabel" else []),
     ]
     return fingerprint([_FORMAT, stage.name, stage.settings(run.project), stage.found(run), data, before])
 
 
 def _note_rows(run: Run) -> None:
-    run.folder.note_rows([asdict(account) for account in run.records.accounts], run.records.splits.notes)
+    run.folder.note_rows([asdict(account) for account in run.records.row_counts], run.records.splits.notes)
     lines = [
         ["file", "row", "id", "reason", "detail"],
         *([*map(str, asdict(row).values())] for row in run.records.set_aside),

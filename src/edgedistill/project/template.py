@@ -98,7 +98,7 @@ r2,A few hundred rows are a good beginning,incorrect
 """
 
 
-def start_project(folder: Path) -> tuple[Path, ...]:
+def write_template(folder: Path) -> tuple[Path, ...]:
     """Write a new project folder.
 
     Args:

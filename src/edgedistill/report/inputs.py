@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from edgedistill.data import Account
+from edgedistill.data import RowCounts
 from edgedistill.errors import RunError
 from edgedistill.evaluation.types import Evaluation, Gate, Hop
 from edgedistill.teacher.spending import Spent
@@ -30,7 +30,7 @@ class Journal:
     """`run.json`."""
 
     versions: Mapping[str, str] = field(default_factory=dict)
-    rows: Sequence[Account] = ()
+    rows: Sequence[RowCounts] = ()
     notes: Sequence[str] = ()
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     spending: Mapping[str, Spent] = field(default_factory=dict)

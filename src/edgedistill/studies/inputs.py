@@ -22,7 +22,7 @@ from edgedistill.data import (
     ValidationRows,
     read_records,
 )
-from edgedistill.data.tables import Columns, folded, read_coded
+from edgedistill.data.tables import Columns, normalize_text, read_coded
 from edgedistill.data.types import canonical_code
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.generation import Lineage, Sample, screen
@@ -43,7 +43,7 @@ from edgedistill_serve.task.task import Task
 
 def whole(inputs: Mapping[str, str]) -> tuple[str, ...]:
     """Return every input folded: the same answer to another question is another text."""
-    return tuple(folded(text) for text in inputs.values())
+    return tuple(normalize_text(text) for text in inputs.values())
 
 
 def account(where: str, rows: str, read: int, used: int, reasons: Iterable[str]) -> str:
@@ -79,7 +79,7 @@ def read_transfer(file: Path, project: Project, records: Records) -> tuple[TestR
     rows = [row.coded for row in coded.rows]
     _refuse_taken_ids(rows, records)
     seen = {
-        whole(row.response.inputs): f"repeats a {name} row"
+        whole(row.response.inputs): f"duplicates a {name} row"
         for name, side in (("train", records.splits.train), ("validation", records.splits.validation))
         for row in side
     }
@@ -440,7 +440,7 @@ def gather(
         backbone=backbone,
         weights=backbone_digests(backbone).hex(),
         positive=entry.positive,
-        data=tuple(each.sha256 for each in records.accounts),
+        data=tuple(each.sha256 for each in records.row_counts),
         notes=tuple(notes),
     )
 

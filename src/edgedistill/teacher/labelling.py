@@ -29,7 +29,7 @@ from edgedistill.data.types import (
     Soft,
     TeacherLabel,
     TrainRows,
-    counted_names,
+    countable_labels,
     labels_in,
 )
 from edgedistill.errors import AnswersMissing, ProjectFileError
@@ -120,7 +120,7 @@ def choose_examples(rows: TrainRows, task: Task, few_shot: int) -> tuple[CodedRe
     """
     ranked = sorted(rows, key=lambda row: _rank(row.response.id))
     held = {row.response.id: labels_in(row.label, task) for row in ranked}
-    labels = [name for name in counted_names(task) if name != NO_LABEL or (name,) in held.values()]
+    labels = [name for name in countable_labels(task) if name != NO_LABEL or (name,) in held.values()]
     chosen: list[list[CodedResponse]] = []
     for place, label in enumerate(labels):
         of_label = [row for row in ranked if label in held.get(row.response.id, ())]

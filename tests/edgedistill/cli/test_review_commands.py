@@ -106,7 +106,7 @@ def test_other_responses_can_be_reviewed_and_coded_ones_are_not(copy):
     sheet = ("edgedistill", "review", "sheet", copy, copy.parent / "two.csv", "--show-suggestions")
     shown = command(*sheet, "--responses", copy.parent / "more.csv").stdout
     assert "of 2 responses go to people" in shown
-    assert "set aside: 1 repeats a test row" in shown
+    assert "set aside: 1 duplicates a test row" in shown
     rows = read(copy.parent / "two.csv")
     assert {row["suggested_label"] for row in rows} <= {"process", "outcome", "other"}
     assert coded.id not in {row["id"] for row in rows}

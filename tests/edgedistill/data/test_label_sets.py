@@ -6,8 +6,8 @@ import pytest
 
 from edgedistill.data import MixtureRow, TrainRows
 from edgedistill.data.splitting import split_rows
-from edgedistill.data.tables import Columns, SplitCode, read_coded
-from edgedistill.data.types import CodedResponse, Response, certain_shares, counted_names, labels_in
+from edgedistill.data.tables import CodedRow, Columns, read_coded
+from edgedistill.data.types import CodedResponse, Response, code_shares, countable_labels, labels_in
 from edgedistill.errors import DataError
 from edgedistill.mixing import draw_mixture, human_rows
 from edgedistill.project.schema import MixSection, SplitSection
@@ -61,7 +61,7 @@ def test_a_code_that_is_none_says_what_is_wrong_with_it_and_where(label, told):
 
 
 def test_the_mend_says_what_stands_between_labels():
-    with pytest.raises(DataError, match="labels stand in the project file, with a ';' between those of one row"):
+    with pytest.raises(DataError, match="use the labels of the project file, separated by ';'"):
         read("cause|effect", "none")
 
 
@@ -73,17 +73,17 @@ def test_the_codes_of_single_coders_are_read_alike():
 def test_a_code_counts_for_each_of_its_labels_and_none_for_itself():
     assert labels_in("cause;effect", TASK) == ("cause", "effect")
     assert labels_in("none", TASK) == ("none",)
-    assert counted_names(TASK) == ("cause", "effect", "example", "none")
+    assert countable_labels(TASK) == ("cause", "effect", "example", "none")
 
 
 def test_certain_shares_are_one_for_each_label_that_holds_and_sum_to_nothing_in_particular():
-    assert certain_shares("cause;effect", TASK) == {"cause": 1.0, "effect": 1.0}
-    assert certain_shares("none", TASK) == {}
+    assert code_shares("cause;effect", TASK) == {"cause": 1.0, "effect": 1.0}
+    assert code_shares("none", TASK) == {}
 
 
 def test_every_split_gets_its_share_of_a_rare_label():
     labels = ["cause;example", "cause", "effect", "none", "cause;effect"] * 20
-    rows = [SplitCode(row, None) for row in coded(*labels)]
+    rows = [CodedRow(row, None) for row in coded(*labels)]
     splits = split_rows("h.csv", rows, SplitSection(), TASK)
     rare = Counter(dict.fromkeys(("train", "validation", "test"), 0))
     for name in rare:
@@ -94,7 +94,7 @@ def test_every_split_gets_its_share_of_a_rare_label():
 
 def test_a_label_that_a_split_lacks_is_noted_by_its_own_name():
     labels = ["cause"] * 5 + ["effect;cause"] * 5 + ["example;cause"]
-    splits = split_rows("h.csv", [SplitCode(row, None) for row in coded(*labels)], SplitSection(), TASK)
+    splits = split_rows("h.csv", [CodedRow(row, None) for row in coded(*labels)], SplitSection(), TASK)
     assert any("has the label example" in note for note in splits.notes)
 
 

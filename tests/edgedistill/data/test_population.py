@@ -62,10 +62,10 @@ def test_what_cannot_be_counted_is_set_aside_with_a_reason(read):
 
 
 def test_a_file_without_a_row_that_can_be_counted_is_refused(read):
-    with pytest.raises(DataError, match=r"term.csv: none of its 2 rows can be counted \(2 blank response\)"):
+    with pytest.raises(DataError, match=r"term.csv: none of its 2 rows can be used \(2 blank response\)"):
         read("p1,why?, ,s9\np2,why?,,s9\n")
 
 
 def test_an_id_of_a_coded_row_with_another_text_is_refused(read):
-    with pytest.raises(DataError, match=r"term.csv, row 2: the id 'h1' stands in h.csv, row 3 already"):
+    with pytest.raises(DataError, match=r"term.csv, row 2: the id 'h1' is already used in h.csv, row 3"):
         read("h1,why?,new,s9\n")

@@ -46,7 +46,7 @@ def everything(records):
 
 def test_every_row_read_is_used_or_set_aside(read):
     records = read(coded() + "r90, ,process\nr91,fine,\n" + f"r92,{'x' * 40_000},process\n")
-    (account,) = records.accounts
+    (account,) = records.row_counts
     assert account.read == 23
     assert sum(account.used.values()) == 20
     assert account.set_aside == {
@@ -68,10 +68,10 @@ def test_emoji_and_right_to_left_text_come_through_unchanged(read):
     ("human", "told"),
     [
         ("id,answer,label\nr1,x,process\n", "h.csv, row 2: there is no column 'response'"),
-        (coded(header="id,respons,label"), "Is 'respons' meant? Rename it to 'response'"),
+        (coded(header="id,respons,label"), "Did you mean 'respons'? Rename it to 'response'"),
         (coded() + "r90,x,proces\n", "row 22: unknown label 'proces'; did you mean 'process'?"),
         (coded() + "r90,x,Process\n", "row 22: the label 'Process' is another spelling of 'process'"),
-        (coded() + "r3,x,process\n", "row 22: the id 'r3' stands in row 5 already"),
+        (coded() + "r3,x,process\n", "row 22: the id 'r3' is already used in row 5"),
         (coded() + ",x,process\n", "row 22: the id is empty"),
         ("id,response,label\nr1,x,process\nr2,y,process\n", "every coded row has the label 'process'"),
         ("id,response,label\nr1,x,\n", "no row is coded"),
@@ -123,7 +123,7 @@ def test_a_group_never_straddles_a_random_split(read):
 def test_rows_without_a_group_beside_rows_with_one_are_noted(read):
     rows = "".join(f"r{i},text {i},{('process', 'outcome')[i % 2]},{i // 4 or ' '}\n" for i in range(80))
     (note,) = read("id,response,label,student\n" + rows, more=", group_by: student").splits.notes
-    assert note == "human-coded rows without a group: 4; each counts as a group of its own"
+    assert note == "human-coded rows without a group: 4; each counts as its own group"
 
 
 def test_where_no_row_has_a_group_nothing_is_noted(read):
@@ -176,11 +176,11 @@ def test_uncoded_rows_that_repeat_coded_ones_are_set_aside(read):
     records = read(coded(), f"id,response\nu1,new\nu2,{test.text.upper()}\n{train.id},{train.text}\nu3, \n")
     assert [response.id for response in records.unlabelled] == ["u1"]
     assert {row.id: row.reason for row in records.set_aside} == {
-        "u2": "repeats a test row",
-        train.id: "repeats a train row",
+        "u2": "duplicates a test row",
+        train.id: "duplicates a train row",
         "u3": "blank response",
     }
-    assert records.accounts[1].read == 4
+    assert records.row_counts[1].read == 4
 
 
 def test_the_same_answer_to_another_question_is_another_row(read):
@@ -203,11 +203,11 @@ def test_an_uncoded_row_of_a_locked_group_is_set_aside(read):
     locked, free = splits.test.responses[0].group, splits.train.responses[0].group
     records = read(human, f"id,response,student\nu1,new,{locked}\nu2,newer,{free}\n", more=", group_by: student")
     assert [response.id for response in records.unlabelled] == ["u2"]
-    assert [(row.id, row.reason) for row in records.set_aside] == [("u1", "its group has test rows")]
+    assert [(row.id, row.reason) for row in records.set_aside] == [("u1", "shares a group with test rows")]
 
 
 def test_an_id_with_another_text_in_the_second_file_is_refused(read):
-    with pytest.raises(DataError, match=r"u\.csv, row 2: the id 'r1' stands in h.csv, row 3 already"):
+    with pytest.raises(DataError, match=r"u\.csv, row 2: the id 'r1' is already used in h.csv, row 3"):
         read(coded(), "id,response\nr1,something else\n")
 
 

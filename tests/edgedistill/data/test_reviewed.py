@@ -41,7 +41,7 @@ def test_a_row_carries_the_codes_of_its_coders_and_its_traits(read):
     for ident, row in rows.items():
         number = int(ident[1:])
         assert row.codes == {"coder_1": "process"} | ({"coder_2": "outcome"} if number % 3 else {})
-        assert row.traits == {"school": "ab"[number % 2]}
+        assert row.subgroups == {"school": "ab"[number % 2]}
 
 
 def test_an_unknown_code_of_a_coder_is_named_with_row_and_coder(read):
@@ -57,7 +57,7 @@ def test_a_missing_column_of_a_coder_is_named(tmp_path, read):
 
 
 def test_a_file_of_reviewed_rows_that_is_not_there_yet_is_none(read):
-    assert [account.file for account in read().accounts] == ["h.csv", "u.csv"]
+    assert [account.file for account in read().row_counts] == ["h.csv", "u.csv"]
 
 
 def test_reviewed_rows_become_train_rows_and_are_not_labelled_again(read):
@@ -66,7 +66,7 @@ def test_reviewed_rows_become_train_rows_and_are_not_labelled_again(read):
     assert after.splits.validation == before.splits.validation
     assert after.splits.test == before.splits.test
     assert [response.id for response in after.unlabelled] == ["u2"]
-    (account,) = [account for account in after.accounts if account.file == "r.csv"]
+    (account,) = [account for account in after.row_counts if account.file == "r.csv"]
     assert (account.read, account.used, account.set_aside) == (1, {"train": 1}, {})
 
 
@@ -74,12 +74,12 @@ def test_a_reviewed_row_that_repeats_a_test_row_or_belongs_to_its_group_is_set_a
     locked = first(read().splits.test).response
     after = read(f"x1,{locked.text.upper()},process,m9\nx2,new text,process,{locked.group}\n")
     reasons = {row.id: row.reason for row in after.set_aside}
-    assert reasons == {"x1": "repeats a test row", "x2": "its group has test rows"}
+    assert reasons == {"x1": "duplicates a test row", "x2": "shares a group with test rows"}
     assert "x1" not in {row.response.id for row in after.splits.train}
 
 
 def test_a_reviewed_row_with_an_id_of_the_human_file_is_refused(read):
-    with pytest.raises(DataError, match=r"the id 'h3' stands in h\.csv, row 5 already, with another text"):
+    with pytest.raises(DataError, match=r"the id 'h3' is already used in h\.csv, row 5, with another text"):
         read("h3,quite another text,process,m9\n")
 
 

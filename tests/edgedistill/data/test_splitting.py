@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.data.splitting import split_rows
-from edgedistill.data.tables import SplitCode, folded
+from edgedistill.data.tables import CodedRow, normalize_text
 from edgedistill.data.types import CodedResponse, Response
 from edgedistill.errors import DataError
 from edgedistill.project.schema import SplitSection
@@ -26,7 +26,7 @@ rows = st.lists(
 @given(rows, st.integers(0, 5))
 def test_a_random_split_is_a_partition_into_whole_clusters(drawn, seed):
     given_rows = [
-        SplitCode(CodedResponse(Response(f"r{i}", {"response": text}, "h.csv", i + 2, group), label), None)
+        CodedRow(CodedResponse(Response(f"r{i}", {"response": text}, "h.csv", i + 2, group), label), None)
         for i, (text, group, label) in enumerate(drawn)
     ]
     try:
@@ -39,5 +39,7 @@ def test_a_random_split_is_a_partition_into_whole_clusters(drawn, seed):
     )
     for i, one in enumerate(sides):
         for other in sides[i + 1 :]:
-            assert not {folded(row.response.text) for row in one} & {folded(row.response.text) for row in other}
+            assert not {normalize_text(row.response.text) for row in one} & {
+                normalize_text(row.response.text) for row in other
+            }
             assert not ({row.response.group for row in one} & {row.response.group for row in other}) - {None}

@@ -4,12 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.data.tables import folded
+from edgedistill.data.tables import normalize_text
 from edgedistill.generation import similar_pairs
 
 
 def by_hand(one, other):
-    sets = [{f" {folded(text)} "[n : n + 3] for n in range(max(1, len(folded(text))))} for text in (one, other)]
+    sets = [
+        {f" {normalize_text(text)} "[n : n + 3] for n in range(max(1, len(normalize_text(text))))}
+        for text in (one, other)
+    ]
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 

@@ -8,7 +8,7 @@ import pytest
 from edgedistill.errors import ProjectFileError
 from edgedistill.project import read_project
 from edgedistill.project.reading import read_yaml
-from edgedistill.project.template import start_project
+from edgedistill.project.template import write_template
 
 WHOLE = """\
 name: praise
@@ -240,7 +240,7 @@ def test_an_object_tag_makes_no_object(read):
 
 
 def test_a_new_project_can_be_read_and_every_commented_line_holds(tmp_path):
-    files = start_project(tmp_path / "praise")
+    files = write_template(tmp_path / "praise")
     assert read_project(files[0]).name == "praise"
     text = files[0].read_text()
     uncommented = text.replace("# teacher:", "teacher:").replace("# generate:", "generate:").replace("\n#   ", "\n  ")
@@ -253,7 +253,7 @@ def test_a_new_project_can_be_read_and_every_commented_line_holds(tmp_path):
 
 
 def test_what_the_new_project_calls_a_default_is_one(tmp_path):
-    path = start_project(tmp_path / "praise")[0]
+    path = write_template(tmp_path / "praise")[0]
     written = read_project(path)
     path.write_text("name: praise\ntask: {labels: [{name: a}, {name: b}]}\ndata: {human: human.csv}\n")
     bare = read_project(path)
@@ -262,14 +262,14 @@ def test_what_the_new_project_calls_a_default_is_one(tmp_path):
 
 
 def test_a_folder_with_files_is_not_written_into(tmp_path):
-    start_project(tmp_path / "praise")
+    write_template(tmp_path / "praise")
     with pytest.raises(ProjectFileError, match="is there already"):
-        start_project(tmp_path / "praise")
+        write_template(tmp_path / "praise")
 
 
 def test_a_name_that_no_project_can_have_is_refused(tmp_path):
     with pytest.raises(ProjectFileError, match="cannot be a project's name"):
-        start_project(tmp_path / "two words")
+        write_template(tmp_path / "two words")
 
 
 @pytest.mark.parametrize(

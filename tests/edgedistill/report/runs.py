@@ -206,7 +206,7 @@ GENERATION = {
     "asked_for": 30,
     "written": 29,
     "kept": 20,
-    "removed": {"repeats a test row": 9},
+    "removed": {"duplicates a test row": 9},
     "consistent": {"coded": 19, "consistent": 17},
     "near_train": {"rows": 2, "with_another_human_code": 1},
 }

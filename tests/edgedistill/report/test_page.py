@@ -273,7 +273,7 @@ def test_cost_rows_and_notes_of_the_journal_stand_in_the_page(full):
         "a note of the training",
         "80 % were coded by a language model",
         "the loss is no number",
-        "9 repeats a test row",
+        "9 duplicates a test row",
         "17 of 19",
     ):
         assert told in words, told

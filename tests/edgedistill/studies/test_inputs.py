@@ -128,14 +128,14 @@ def test_transfer_rows_that_a_student_learns_or_chooses_from_are_set_aside_and_e
     assert [row.response.id for row in task.tests["transfer"]] == ["m8", "m9"]
     told = (
         "more.csv: 7 transfer rows read = 2 used + 1 set aside (blank response) + 1 set aside (no human code)"
-        " + 2 set aside (repeats a train row) + 1 set aside (repeats a validation row)"
+        " + 2 set aside (duplicates a train row) + 1 set aside (duplicates a validation row)"
     )
     assert told in task.notes
 
 
 def test_a_transfer_set_of_nothing_but_train_rows_is_refused(folder):
     write(folder / "more.csv", ["id", "response", "label"], [("m0", text(3), "bad"), ("m1", text(4), "good")])
-    with pytest.raises(DataError, match=r"no row is left to judge by; .* 2 set aside \(repeats a train row\)"):
+    with pytest.raises(DataError, match=r"no row is left to judge by; .* 2 set aside \(duplicates a train row\)"):
         gathered(folder, Wants(), ", transfer: more.csv")
 
 
