@@ -162,7 +162,7 @@ def test_a_split_column_without_validation_gives_it_train_rows(read):
     )
     splits = read("id,response,label,split\n" + rows).splits
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (30, 10, 10)
-    assert any("10 train rows became them" in note for note in splits.notes)
+    assert any("10 train rows were used" in note for note in splits.notes)
 
 
 def test_a_split_column_without_test_rows_is_refused(read):
