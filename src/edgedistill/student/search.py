@@ -19,7 +19,6 @@ from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.project.schema import CountRange, LearningRange, SearchSection
@@ -83,7 +82,11 @@ def stored(place: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (optuna.exceptions.OptunaError, SQLAlchemyError, sqlite3.Error, OSError) as error:
+    except Exception as error:
+        # Optuna wraps most errors of its database, but lets some through that SQLAlchemy raised from one of sqlite3.
+        known = (optuna.exceptions.OptunaError, sqlite3.Error, OSError)
+        if not isinstance(error, known) and not isinstance(error.__cause__, sqlite3.Error):
+            raise
         reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
         raise SearchBrokenOff(
             f"the search cannot be kept ({reason})",

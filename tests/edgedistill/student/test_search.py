@@ -11,6 +11,7 @@ import pytest
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.project.schema import CountRange, LearningRange, SearchSection, StudentSection
 from edgedistill.student import train_student
+from edgedistill.student.search import open_store, stored
 
 from .conftest import states
 
@@ -165,6 +166,21 @@ def test_a_damaged_store_is_named_with_its_hint(go, section, tmp_path):
     (tmp_path / "run" / "search.sqlite3").write_text("no database " * 100)
     with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be kept .* delete it"):
         go(section)
+
+
+def test_a_store_without_room_to_be_made_is_named_with_its_hint(tmp_path):
+    room = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, room[1]))
+    try:
+        with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be kept \(.*Make room"):
+            open_store(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+
+
+def test_an_error_that_is_not_the_stores_passes(tmp_path):
+    with pytest.raises(TrainingFailed, match="diverged"), stored(tmp_path):
+        raise TrainingFailed("diverged")
 
 
 def test_a_store_lies_in_a_folder_of_any_name(bert, mixture, validation, task, sections, tmp_path):
