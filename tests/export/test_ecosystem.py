@@ -86,15 +86,16 @@ def test_text_embeddings_inference_finds_what_its_loader_asks_for(tmp_path: Path
 
 
 def _padding(student: Path) -> Path:
-    """A student whose tokenizer pads every text, as sentence-transformers publishes it."""
+    """A student whose tokenizer pads every text and cuts it elsewhere, as sentence-transformers publishes it."""
     tokenizer = Tokenizer.from_file(str(student / "tokenizer.json"))
     tokenizer.enable_padding(length=MAX_TOKENS, pad_id=tokenizer.token_to_id("[PAD]"), pad_token="[PAD]")
+    tokenizer.enable_truncation(2 * MAX_TOKENS)
     tokenizer.save(str(student / "tokenizer.json"))
     return student
 
 
 @pytest.mark.parametrize("vocabulary", ["full", "cut"])
-def test_the_bundles_tokenizer_pads_nothing_unasked(tmp_path: Path, vocabulary):
+def test_the_bundles_tokenizer_pads_nothing_unasked_and_cuts_where_the_scorer_does(tmp_path: Path, vocabulary):
     student = _padding(save_student(tmp_path / "student", PRAISE))
     assert len(Tokenizer.from_file(str(student / "tokenizer.json")).encode("ok")) == MAX_TOKENS
     plan = ExportPlan("praise", PRAISE, MAX_TOKENS, "fp32", 1.0, vocabulary=vocabulary)
@@ -102,6 +103,7 @@ def test_the_bundles_tokenizer_pads_nothing_unasked(tmp_path: Path, vocabulary):
     opened, texts = Tokenizer.from_file(str(bundle.tokenizer_file)), [text for text in TEXTS if "[SEP]" not in text]
     wanted = [list(each.ids) for each in bundle_encoder(bundle).encode([{"response": text} for text in texts])]
     assert opened.padding is None
+    assert opened.truncation["max_length"] == MAX_TOKENS
     assert [opened.encode(text).ids for text in texts] == wanted
     transformers = AutoTokenizer.from_pretrained(bundle.folder)
     assert transformers(texts)["input_ids"] == wanted

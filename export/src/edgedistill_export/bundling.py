@@ -51,9 +51,10 @@ def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
     ``config.json`` names the labels, the problem type, and width and depth under the names that
     text-embeddings-inference asks for, also where the kind of model has names of its own for them.
     ``tokenizer.json`` is the checkpoint's without its padding: readers that pad do so by what they batch, and a reader
-    that forgot the mask would score the padding. ``tokenizer_config.json`` gives the student's longest
-    sequence as ``model_max_length``, so that other readers cut where the scorer does. ``special_tokens_map.json``,
-    which newer versions of transformers no longer write, is made from it where it is missing.
+    that forgot the mask would score the padding. Where it cuts, it cuts at the student's longest sequence, which
+    ``tokenizer_config.json`` gives as ``model_max_length``: other readers cut where the scorer does.
+    ``special_tokens_map.json``, which newer versions of transformers no longer write, is made from it where it is
+    missing.
 
     Raises:
         CheckpointError: One of the checkpoint's files is no JSON object.
@@ -63,9 +64,12 @@ def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
     marks = (
         _read(marks_file) if marks_file.exists() else {name: settings[name] for name in _MARKS if settings.get(name)}
     )
+    tokenizer = _read(student.folder / "tokenizer.json") | {"padding": None}
+    if tokenizer.get("truncation"):
+        tokenizer["truncation"] = tokenizer["truncation"] | {"max_length": student.encoder.max_tokens}
     return {
         "config.json": _json({name: getattr(student.model.config, name) for name in _SIZES} | dict(student.config)),
-        "tokenizer.json": _json(_read(student.folder / "tokenizer.json") | {"padding": None}),
+        "tokenizer.json": _json(tokenizer),
         "tokenizer_config.json": _json(settings),
         "special_tokens_map.json": _json(marks),
     }
