@@ -84,7 +84,6 @@ def problem(
         scope: Of the request, with its ``request_id``.
         headers: Further ones.
     """
-    path = scope["path"]
     added = dict(headers or {})
     if status in _AGAIN_LATER:
         added.setdefault("Retry-After", "1")
@@ -92,16 +91,25 @@ def problem(
         added["WWW-Authenticate"] = "Bearer"
     if status == HTTPStatus.REQUEST_TIMEOUT:
         added["Connection"] = "close"
+    form, media_type = form_of(scope["path"])
     body: msgspec.Struct
-    if path in _TEI_PATHS:
+    if form is TeiError:
         status = HTTPStatus.FAILED_DEPENDENCY if status == HTTPStatus.INTERNAL_SERVER_ERROR else status
         body = TeiError(detail, _TEI_TYPES.get(status, "Validation"))
-    elif path == "/v2" or path.startswith("/v2/"):
+    elif form is InferenceError:
         body = InferenceError(detail)
     else:
         body = Problem(status.phrase, status.value, detail, scope["request_id"])
-        return Response(msgspec.json.encode(body), status, added, media_type="application/problem+json")
-    return Response(msgspec.json.encode(body), status, added, media_type="application/json")
+    return Response(msgspec.json.encode(body), status, added, media_type=media_type)
+
+
+def form_of(path: str) -> tuple[type[msgspec.Struct], str]:
+    """Return the type of the errors under a path, and its media type."""
+    if path in _TEI_PATHS:
+        return TeiError, "application/json"
+    if path == "/v2" or path.startswith("/v2/"):
+        return InferenceError, "application/json"
+    return Problem, "application/problem+json"
 
 
 def problem_of(error: errors.EdgeDistillError, scope: Mapping[str, Any]) -> Response:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from edgedistill_serve.server.limits import Limits
-from edgedistill_serve.server.request.error_responses import InferenceError, Problem, TeiError
+from edgedistill_serve.server.request.error_responses import InferenceError, Problem, TeiError, form_of
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 JSON = "application/json"
@@ -135,7 +135,7 @@ def _responses(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any
     responses: dict[str, Any] = {
         "200": {"description": "Done.", "content": {operation.gives_media: {"schema": given}}},
     }
-    error, media = _error_of(operation.path)
+    error, media = form_of(operation.path)
     failed = HTTPStatus.FAILED_DEPENDENCY if error is TeiError else HTTPStatus.INTERNAL_SERVER_ERROR
     statuses = {*operation.fails, *(() if operation.is_open else _OFTEN)}
     if operation.takes:
@@ -144,11 +144,3 @@ def _responses(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any
         content = {media: {"schema": schema_of[repr(error)]}}
         responses[str(status.value)] = {"description": f"{status.phrase}.", "content": content}
     return responses
-
-
-def _error_of(path: str) -> tuple[type[msgspec.Struct], str]:
-    if path in ("/predict", "/info", "/health"):
-        return TeiError, JSON
-    if path == "/v2" or path.startswith("/v2/"):
-        return InferenceError, JSON
-    return Problem, "application/problem+json"
