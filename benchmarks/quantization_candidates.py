@@ -1,6 +1,8 @@
 """Recipes that are compared with those of `edgedistill_export` and are not a part of it.
 
 floats, short         fp32, without what no score depends on
+by token              a scale for each token, no channel apart
+dynamic               as onnxruntime makes it: one scale over a whole batch
 half floats           weights in 16-bit floats, computed in 32
 blocks of 32, 128     MatMulNBits: 8-bit weights and activations with a scale for each block of a row
 static, KIND          onnxruntime's own static quantization, ranges clipped by entropy or percentile
@@ -18,6 +20,7 @@ from onnxruntime.quantization import (
     CalibrationMethod,
     QuantFormat,
     QuantType,
+    quantize_dynamic,
     quantize_static,
 )
 
@@ -76,6 +79,12 @@ def blocks(fp32: Path, target: Path, _rows: Sequence[Encoded], *, size: int) -> 
     graph.save(target)
 
 
+def dynamic(fp32: Path, target: Path, _rows: Sequence[Encoded]) -> None:
+    """Quantize as everybody does, with integers from -64 to 64, so that no pair of them overflows."""
+    with quiet():
+        quantize_dynamic(fp32, target, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+
+
 class _Rows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped here
     """Calibration rows one by one, as onnxruntime asks for them: those of at least the median length, cut to it.
 
@@ -121,8 +130,8 @@ def static(fp32: Path, target: Path, rows: Sequence[Encoded], *, method: Calibra
 CANDIDATES: Mapping[str, Recipe] = {
     "two apart": partial(measured_int8, apart=2),
     "none apart": partial(measured_int8, apart=0),
-    "tokens where they pay": partial(measured_int8, scalings=("fixed", "token", "above")),
-    "nearest integers": partial(measured_int8, carry=False),
+    "by token": partial(measured_int8, scalings=("token",), apart=0),
+    "dynamic": dynamic,
     "floats, short": short_floats,
     "half floats": half_floats,
     "blocks of 32": partial(blocks, size=32),

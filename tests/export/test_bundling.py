@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from edgedistill_export import ExportPlan, export_bundle
-from edgedistill_export.quantize.recipes import RECIPES
+from edgedistill_export.quantize.recipes import Recipe, measured_int8
 from edgedistill_export.verify.golden import MOST_ROWS
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.scorer import Scorer
 
 from .exporting import contents_of, negating, plan_of, spoiling
-from .tiny import MAX_TOKENS, PRAISE, TEXTS, rows_for, save_student
+from .tiny import MAX_TOKENS, PRAISE, TEXTS, quantized_by_onnxruntime, rows_for, save_student
 
 
 @pytest.fixture
@@ -115,9 +115,9 @@ def test_what_the_plan_says_is_in_the_manifest(student: Path, tmp_path: Path):
     assert "torch" in manifest.provenance["export"]["versions"]
 
 
-@pytest.mark.parametrize(("recipe", "invariant"), [("int8-kept", True), ("int8-dynamic", False)])
-def test_the_bundle_says_whether_rows_may_share_a_batch(student: Path, tmp_path: Path, recipe: str, invariant: bool):
-    made = export_bundle(student, tmp_path / "bundle", plan_of(), rows_for(PRAISE), quantize=RECIPES[recipe])
+@pytest.mark.parametrize(("recipe", "invariant"), [(measured_int8, True), (quantized_by_onnxruntime, False)])
+def test_the_bundle_says_whether_rows_may_share_a_batch(student: Path, tmp_path: Path, recipe: Recipe, invariant: bool):
+    made = export_bundle(student, tmp_path / "bundle", plan_of(), rows_for(PRAISE), quantize=recipe)
     assert made.served == "int8"
     assert made.bundle.manifest.batch_invariant == invariant
 

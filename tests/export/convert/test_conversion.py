@@ -10,9 +10,8 @@ from transformers import ErnieConfig, ErnieForSequenceClassification
 
 from edgedistill_export import Checkpoint, ExportFailed
 from edgedistill_export.convert.exporter import to_onnx
-from edgedistill_export.quantize.recipes import dynamic_int8
+from edgedistill_export.quantize.recipes import measured_int8
 from edgedistill_export.verify.parity import graph_logits
-from edgedistill_serve.errors import EdgeDistillError
 
 from ..tiny import DISTILBERT, FAMILIES, GRADING, MAX_TOKENS, PRAISE, Kin, rows_for, save_student
 
@@ -42,19 +41,8 @@ def test_batch_and_length_are_free(student: Checkpoint, tmp_path: Path):
 def test_a_graph_is_one_file_with_its_weights_inside(student: Checkpoint, tmp_path: Path):
     folder = tmp_path / "graphs"
     to_onnx(student, folder / "model.onnx")
-    dynamic_int8(folder / "model.onnx", folder / "model_quantized.onnx")
+    measured_int8(folder / "model.onnx", folder / "model_quantized.onnx", student.encoder.encode(rows_for(PRAISE)))
     assert {file.name for file in folder.iterdir()} == {"model.onnx", "model_quantized.onnx"}
-
-
-def test_weights_are_quantized_per_channel_the_embedding_table_too(student: Checkpoint, tmp_path: Path):
-    to_onnx(student, tmp_path / "model.onnx")
-    dynamic_int8(tmp_path / "model.onnx", tmp_path / "model_quantized.onnx")
-    graph = onnx.load(tmp_path / "model_quantized.onnx").graph
-    quantized = {w.name: w.data_type for w in graph.initializer if w.name.endswith("_quantized")}
-    scales = [weights.dims[0] for weights in graph.initializer if weights.name.endswith("_scale") and weights.dims]
-    assert any("word_embeddings" in name for name in quantized)
-    assert {kind for name, kind in quantized.items() if "MatMul" in name} == {onnx.TensorProto.INT8}
-    assert 64 in scales  # the intermediate layer has 64 output channels
 
 
 def test_converting_and_quantizing_are_silent_and_leave_logging_alone(
@@ -62,7 +50,8 @@ def test_converting_and_quantizing_are_silent_and_leave_logging_alone(
 ):
     before = (list(logging.root.handlers), logging.root.manager.disable)
     to_onnx(student, tmp_path / "model.onnx")
-    dynamic_int8(tmp_path / "model.onnx", tmp_path / "model_quantized.onnx")
+    rows = student.encoder.encode(rows_for(PRAISE))
+    measured_int8(tmp_path / "model.onnx", tmp_path / "model_quantized.onnx", rows)
     assert capfd.readouterr() == ("", "")
     assert (logging.root.handlers, logging.root.manager.disable) == before
 
@@ -79,9 +68,3 @@ def test_a_model_that_optimum_does_not_know_is_refused(tmp_path: Path):
     with pytest.raises(ExportFailed, match="no classifier of the kind 'ernie'") as refusal:
         to_onnx(student, tmp_path / "model.onnx")
     assert refusal.value.exit_code == 5
-
-
-def test_what_is_no_graph_cannot_be_quantized(tmp_path: Path):
-    (tmp_path / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(EdgeDistillError, match="cannot be quantized"):
-        dynamic_int8(tmp_path / "model.onnx", tmp_path / "model_quantized.onnx")

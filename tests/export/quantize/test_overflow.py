@@ -14,13 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedistill_export import Checkpoint, ExportFailed, export_bundle
 from edgedistill_export.convert.exporter import to_onnx
 from edgedistill_export.quantize.overflow import check_products
-from edgedistill_export.quantize.recipes import RECIPES, Recipe, dynamic_int8
+from edgedistill_export.quantize.recipes import RECIPES, Recipe
 from edgedistill_export.quantize.rounding import MOST_IN_PAIR, carried, nearest, pair_sums
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import Session
 
 from ..exporting import plan_of
-from ..tiny import FAMILIES, GRADING, MAX_TOKENS, PRAISE, Kin, rows_for, save_student
+from ..tiny import FAMILIES, GRADING, MAX_TOKENS, PRAISE, Kin, quantized_by_onnxruntime, rows_for, save_student
 
 WIDEST = 255
 """The largest integer of an activation."""
@@ -150,7 +150,7 @@ def test_a_table_that_rows_are_looked_up_in_and_unsigned_weights_may_hold_anythi
 
 def _overflowing(fp32: Path, int8: Path, rows: Sequence[Encoded]) -> None:
     """A quantization of somebody else's, whose first weights are as large as 8 bits allow."""
-    dynamic_int8(fp32, int8, rows)
+    quantized_by_onnxruntime(fp32, int8, rows)
     model = onnx.load(int8)
     tensor = next(one for one in model.graph.initializer if one.data_type == TensorProto.INT8 and len(one.dims) == 2)
     tensor.CopyFrom(numpy_helper.from_array(np.full(tuple(tensor.dims), 127, dtype=np.int8), tensor.name))

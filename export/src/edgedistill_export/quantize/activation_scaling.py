@@ -89,8 +89,6 @@ def _stacked(found: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32
 
 SHARES = (None, 0.25, 0.5, 0.75)
 """How much of the difference between channels moves from activations into weights; None: nothing moves."""
-WORTH = 1.5
-"""A scale for each token costs time: a fixed one is taken unless its error is so much larger."""
 BELOW = 0.1
 """An input lies above 0 where its smallest value is at most so far below, as a share of its largest."""
 HEADROOM = 1.25
@@ -100,7 +98,7 @@ _SMALLEST = 1e-5
 
 
 def choose_activations(
-    layers: Sequence[Linear], fed: Mapping[str, Fed], scalings: Sequence[Scaling] = ("fixed", "token"), apart: int = 0
+    layers: Sequence[Linear], fed: Mapping[str, Fed], scalings: Sequence[Scaling], apart: int = 0
 ) -> dict[str, Activation]:
     """Choose, for each input that layers share, its scaling, how far its channels are evened out, and which are apart.
 
@@ -117,16 +115,8 @@ def choose_activations(
     Returns:
         By the name of an input.
     """
-    return {source: _choose(_readers(layers, source), fed[source], scalings, apart) for source in _sources(layers)}
-
-
-def errors(layers: Sequence[Linear], fed: Mapping[str, Fed], how: Mapping[str, Activation]) -> dict[str, float]:
-    """Return, by input, the mean squared change of its layers' outputs relative to their mean square."""
-    return {source: _error(_readers(layers, source), fed[source].values, how[source]) for source in _sources(layers)}
-
-
-def _sources(layers: Sequence[Linear]) -> list[str]:
-    return list(dict.fromkeys(layer.source for layer in layers))
+    sources = dict.fromkeys(layer.source for layer in layers)
+    return {source: _choose(_readers(layers, source), fed[source], scalings, apart) for source in sources}
 
 
 def _readers(layers: Sequence[Linear], source: str) -> Floats:
@@ -145,7 +135,7 @@ def _choose(weights: Floats, fed: Fed, scalings: Sequence[Scaling], apart: int) 
         for scaling, share in product(scalings, SHARES)
         if scaling != "above"
     ]
-    return min(ways, key=lambda how: _error(weights, values, how) * (WORTH if how.scaling == "token" else 1.0))
+    return min(ways, key=lambda how: _error(weights, values, how))
 
 
 def _activation(weights: Floats, fed: Fed, scaling: Scaling, share: float | None, apart: tuple[int, ...]) -> Activation:
