@@ -1,15 +1,31 @@
 # make demo   the main job on the example lesson: offline, no key
 # make test   every check
+# make test-transformers5   what hangs on transformers, with version 5 of it and without optimum
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 INSTALLED = .venv/.installed
+INSTALLED5 = .venv-transformers5/.installed
 # The builds of onnxruntime send events to their maker unless this is set before they are loaded.
 export ORT_DISABLE_TELEMETRY = 1
 NODE_INSTALLED = tests/js/node_modules/.installed
 WEB_ASSETS = export/src/edgedistill_export/web/vendor/index.json
 SERVE_NEEDS = click httptools msgspec numpy onnxruntime prometheus-client starlette tokenizers
 
-.PHONY: demo test install web chromium clean
+# Training, conversion and parity on every family of models, the commands, and what other readers make of a bundle.
+TESTS5 = \
+	tests/edgedistill/student/test_families.py \
+	tests/edgedistill/student/test_model.py \
+	tests/edgedistill/student/test_training.py \
+	tests/export/convert \
+	tests/export/quantize/test_recipes.py \
+	tests/export/test_bundled_scores.py \
+	tests/export/test_checkpoint.py \
+	tests/export/test_ecosystem.py \
+	tests/export/test_hub.py \
+	tests/export/test_transformers_js.py \
+	tests/e2e/test_main_job.py
+
+.PHONY: demo test test-transformers5 install web chromium clean
 
 demo: $(INSTALLED)
 	.venv/bin/python examples/praise/demo.py
@@ -20,6 +36,9 @@ test: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS) .wheelhouse/.filled chromium
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-transformers5: $(INSTALLED5) $(NODE_INSTALLED)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE .venv-transformers5/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS5)
 
 install: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS)
 
@@ -33,7 +52,12 @@ chromium:
 $(INSTALLED): constraints.txt pyproject.toml export/pyproject.toml serve/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("EdgeDistill needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(PIP) install -q -c constraints.txt -e "./serve[cpu,parquet,sign]" -e ./export -e ".[dev]"
+	$(PIP) install -q -c constraints.txt -e "./serve[cpu,parquet,sign]" -e "./export[optimum]" -e ".[dev]"
+	touch $@
+
+$(INSTALLED5): constraints-transformers5.txt pyproject.toml export/pyproject.toml serve/pyproject.toml
+	$(PYTHON) -m venv .venv-transformers5
+	.venv-transformers5/bin/python -m pip --disable-pip-version-check install -q -c constraints-transformers5.txt -e "./serve[cpu,parquet,sign]" -e ./export -e ".[dev]"
 	touch $@
 
 # transformers.js, for the tests that open a bundle as a web page would.
@@ -54,4 +78,4 @@ $(WEB_ASSETS): export/package-lock.json export/hatch_build.py | $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf .venv .wheelhouse tests/js/node_modules export/node_modules export/src/edgedistill_export/web/vendor examples/praise/runs examples/praise/teacher-cache
+	rm -rf .venv .venv-transformers5 .wheelhouse tests/js/node_modules export/node_modules export/src/edgedistill_export/web/vendor examples/praise/runs examples/praise/teacher-cache

@@ -74,12 +74,12 @@ def test_an_overlong_response_is_scored_and_marked_as_cut(exported: Exported):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_optimum_opens_the_bundle_and_agrees(student: Path, exported: Exported, tmp_path: Path, precision: Precision):
-    from optimum.onnxruntime import ORTModelForSequenceClassification
+    loader = pytest.importorskip("optimum.onnxruntime").ORTModelForSequenceClassification
 
     folder = exported.bundle.folder
     file = exported.bundle.model_file(precision)
     assert file is not None
-    model = ORTModelForSequenceClassification.from_pretrained(folder, subfolder="onnx", file_name=file.name)
+    model = loader.from_pretrained(folder, subfolder="onnx", file_name=file.name)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     texts = TEXTS[:6]
     logits = np.array([model(**tokenizer(text, return_tensors="np"))[0][0] for text in texts])

@@ -43,13 +43,13 @@ def _short_rows(task):
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 @pytest.mark.parametrize("task", [PRAISE, GRADING], ids=["response alone", "pair"])
 def test_optimum_gives_the_scorers_labels(tmp_path: Path, task, precision: Precision):
-    from optimum.onnxruntime import ORTModelForSequenceClassification
+    loader = pytest.importorskip("optimum.onnxruntime").ORTModelForSequenceClassification
 
     rows = _short_rows(task)
     bundle = _exported(tmp_path, task, BERT, rows, precision)
     file = bundle.model_file(precision)
     assert file is not None
-    model = ORTModelForSequenceClassification.from_pretrained(bundle.folder, subfolder="onnx", file_name=file.name)
+    model = loader.from_pretrained(bundle.folder, subfolder="onnx", file_name=file.name)
     tokenizer = AutoTokenizer.from_pretrained(bundle.folder)
     texts = [[text for text in texts_of(row) if text is not None] for row in rows]
     logits = np.array([model(**tokenizer(*given, return_tensors="np"))[0][0] for given in texts])

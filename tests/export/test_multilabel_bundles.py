@@ -107,12 +107,12 @@ def test_locked_rows_are_compared_by_their_sets_of_labels(student, plan, tmp_pat
 # optimum and onnxruntime warn of their own future on import and load, which is not what these tests are about
 @pytest.mark.filterwarnings("ignore")
 def test_optimum_s_pipeline_takes_the_sigmoid_of_each_label(exported):
-    from optimum.onnxruntime import ORTModelForSequenceClassification, pipeline
+    optimum = pytest.importorskip("optimum.onnxruntime")
 
     folder = exported.bundle.folder
-    load, tokenizer = ORTModelForSequenceClassification.from_pretrained, AutoTokenizer.from_pretrained(folder)
+    load, tokenizer = optimum.ORTModelForSequenceClassification.from_pretrained, AutoTokenizer.from_pretrained(folder)
     model = load(folder, subfolder="onnx", file_name="model_quantized.onnx")
-    classify = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
+    classify = optimum.pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
     for row, expected in zip(SHORT, _uncalibrated(exported), strict=True):
         (found,) = classify([row["response"]])
         assert {each["label"]: each["score"] for each in found} == pytest.approx(expected, abs=1e-4)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -53,13 +53,15 @@ def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
     ``tokenizer.json`` is the checkpoint's without its padding: readers that pad do so by what they batch, and a reader
     that forgot the mask would score the padding. Where it cuts, it cuts at the student's longest sequence, which
     ``tokenizer_config.json`` gives as ``model_max_length``: other readers cut where the scorer does.
-    ``special_tokens_map.json``, which newer versions of transformers no longer write, is made from it where it is
-    missing.
+    ``special_tokens_map.json``, which transformers 5 no longer writes, is made from it where it is missing. What
+    transformers 5 calls otherwise in ``tokenizer_config.json`` has the names there that all versions read
+    (`_read_by_all`).
 
     Raises:
         CheckpointError: One of the checkpoint's files is no JSON object.
     """
-    settings = _read(student.folder / "tokenizer_config.json") | {"model_max_length": student.encoder.max_tokens}
+    settings = _read_by_all(_read(student.folder / "tokenizer_config.json"))
+    settings["model_max_length"] = student.encoder.max_tokens
     marks_file = student.folder / "special_tokens_map.json"
     marks = (
         _read(marks_file) if marks_file.exists() else {name: settings[name] for name in _MARKS if settings.get(name)}
@@ -73,6 +75,17 @@ def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
         "tokenizer_config.json": _json(settings),
         "special_tokens_map.json": _json(marks),
     }
+
+
+def _read_by_all(settings: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer's settings as transformers 4 names them: transformers 5 and transformers.js read those too."""
+    named = dict(settings)
+    if named.get("tokenizer_class") == "TokenizersBackend":
+        named["tokenizer_class"] = "PreTrainedTokenizerFast"
+        named.pop("backend", None)
+    if isinstance(named.get("extra_special_tokens"), list):  # transformers 4 wants them by name here, or fails
+        named["additional_special_tokens"] = named.pop("extra_special_tokens")
+    return named
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -90,7 +103,7 @@ def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(carried, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-_TOOLS = ("edgedistill-export", "onnx", "onnxruntime", "optimum", "optimum-onnx", "torch", "transformers")
+_TOOLS = ("edgedistill-export", "onnx", "onnxruntime", "onnxscript", "optimum-onnx", "torch", "transformers")
 _IN_BATCHES = 256
 """Validation rows that are scored in batches too."""
 
@@ -199,6 +212,13 @@ def _inputs(row: Mapping[str, str], task: Task, number: int) -> dict[str, str]:
         raise DataError(error.what, where=f"validation row {number}", hint=error.hint) from None
 
 
+def _version(tool: str) -> str | None:
+    try:
+        return version(tool)
+    except PackageNotFoundError:  # optimum-onnx need not be there
+        return None
+
+
 def _batch_invariant(student: Checkpoint, plan: ExportPlan, rows: Rows, graph: Path) -> bool:
     """Whether no row's score is moved by the others in its batch, as far as the validation rows can tell."""
     encoded = student.encoder.encode(rows[:_IN_BATCHES])
@@ -218,7 +238,7 @@ def _write(
         "chain": [asdict(step) for step in measured.chain],
         "notes": list(measured.notes),
         "chain_on_test_rows": list(measured.locked),
-        "versions": {tool: version(tool) for tool in _TOOLS},
+        "versions": {tool: found for tool in _TOOLS if (found := _version(tool))},
     } | ({"vocabulary": asdict(cut)} if cut else {})
     for file, _ in measured.graphs.values():
         check_products(file)

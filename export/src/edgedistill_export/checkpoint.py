@@ -97,14 +97,14 @@ class Checkpoint:
     def _score(self, encoded: Encoded) -> npt.NDArray[np.float32]:
         ids = torch.tensor([encoded.ids])
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        if self._reads_segments:
+        if self.reads_segments:
             inputs["token_type_ids"] = torch.tensor([encoded.type_ids])
         with torch.inference_mode():
             logits: npt.NDArray[np.float32] = self.model(**inputs).logits[0].numpy()
         return logits
 
     @property
-    def _reads_segments(self) -> bool:
+    def reads_segments(self) -> bool:
         """Whether the model tells a first text from a second; where it has one segment, the ids say nothing."""
         return (
             getattr(self.model.config, "type_vocab_size", 0) > 1

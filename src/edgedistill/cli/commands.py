@@ -18,8 +18,8 @@ from edgedistill.cli.study import study_app
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import EdgeDistillError, Paused
+from edgedistill.project import read_project
 from edgedistill.project.template import write_template
-from edgedistill.runnable_project import Project
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
     from edgedistill.pipeline import Run, Step
@@ -115,16 +115,19 @@ def _work(
     doing: Doing,
 ) -> None:
     """Read a project, do some of its stages, and show what came of them."""
-    project = Project.load(path)
+    project = read_project(path)
     if doing.tune:
         tuned = project.export.model_copy(update={"precision": "auto"})
         project = project.model_copy(update={"export": tuned})
     records = read_records(project)
     terminal.opening(project, records)
 
+    from edgedistill.pipeline import Run, RunFolder, Step
+
+    folder = RunFolder(project.run_folder)
     steps: list[Step] = []
 
-    def told(step: "Step") -> None:
+    def told(step: Step) -> None:
         steps.append(step)
         terminal.step(step)
         show = {
@@ -135,20 +138,21 @@ def _work(
         }.get(step.stage)
         file = {"gate": "gate.json", "generate": "generation.json", "evaluate": "evaluation.json"}.get(step.stage)
         if show:
-            show(job.folder.read_json(file) if file else step.entry)
+            show(folder.read_json(file) if file else step.entry)
         if step.stage == "label":
             terminal.between(step.entry.get("between"))
 
     with terminal.progress() as advance:
-        job = project.start(
-            records=records,
+        job = Run(
+            project,
+            records,
+            folder,
             offline=doing.offline,
             accept_teacher=doing.accept_teacher,
-            on_progress=advance,
-            on_message=terminal.say,
+            advance=advance,
+            say=terminal.say,
             way=doing.asking.way(terminal),
         )
-        folder = job.folder
         try:
             work(job, told)
         except Paused as stop:
@@ -271,11 +275,12 @@ def _export(
 
 def _show_prompt(path: Path, terminal: Terminal, ident: str) -> None:
     """Print what each teacher would be sent about a response; ask nothing."""
-    run = Project.load(path).start()
+    project = read_project(path)
+    records = read_records(project)
 
-    from edgedistill.pipeline import prompts_of
+    from edgedistill.pipeline import Run, RunFolder, prompts_of
 
-    prompts = prompts_of(run, ident)
+    prompts = prompts_of(Run(project, records, RunFolder(project.run_folder)), ident)
     for prompt in prompts:
         terminal.prompt(prompt)
     terminal.finish({"id": ident, "prompts": [{"teacher": each.teacher, **each.request.content()} for each in prompts]})

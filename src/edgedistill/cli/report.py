@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from edgedistill.cli.terminal import Terminal
-from edgedistill.runnable_project import Project
+from edgedistill.data import read_records
+from edgedistill.project import Project, read_project
 
 Examples = Annotated[
     int | None,
@@ -31,11 +32,13 @@ def report(
     Example: edgedistill report praise/project.yaml --examples 5
     """
     terminal = Terminal(as_json=as_json)
-    run = _as_asked(Project.load(project_file), examples, study).start()
+    project = _as_asked(read_project(project_file), examples, study)
+    records = read_records(project)
 
-    from edgedistill.pipeline import run_stage
+    from edgedistill.pipeline import Run, RunFolder, run_stage
 
-    folder, step = run.folder, run_stage(run, "report")
+    folder = RunFolder(project.run_folder)
+    step = run_stage(Run(project, records, folder), "report")
     terminal.step(step)
     terminal.say(f"report  {folder / 'report.html'}")
     terminal.finish({"run": str(folder.path), "report": str(folder / "report.html"), "stages": {"report": step.entry}})

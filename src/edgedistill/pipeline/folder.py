@@ -23,7 +23,7 @@ SHRUNK = "shrunk"
 """The folder of the shrunk one, where there is one."""
 FROZEN = "frozen.safetensors"
 """The classifier on a frozen encoder."""
-_TOOLS = ("edgedistill", "torch", "transformers", "tokenizers", "optimum-onnx", "onnxruntime", "openai", "scikit-learn")
+_TOOLS = ("edgedistill", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "openai", "scikit-learn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +67,6 @@ class RunFolder:
         csv.writer(text, lineterminator="\n").writerows(lines)
         self.write_text(name, text.getvalue())
 
-    def read_text(self, name: str) -> str:
-        """Read a text file of the run.
-
-        Raises:
-            RunError: It is not there or is not text.
-        """
-        try:
-            return (self.path / name).read_text("utf-8")
-        except (OSError, ValueError):
-            raise self._damaged(name) from None
-
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run.
 
@@ -85,14 +74,11 @@ class RunFolder:
             RunError: It is not there or is no JSON.
         """
         try:
-            return json.loads(self.read_text(name))
-        except ValueError:
-            raise self._damaged(name) from None
-
-    def _damaged(self, name: str) -> RunError:
-        return RunError(
-            "is missing or damaged", where=str(self.path / name), hint="`edgedistill run PROJECT` writes it anew."
-        )
+            return json.loads((self.path / name).read_text("utf-8"))
+        except (OSError, ValueError):
+            raise RunError(
+                "is missing or damaged", where=str(self.path / name), hint="`edgedistill run PROJECT` writes it anew."
+            ) from None
 
     @property
     def journal(self) -> dict[str, Any]:

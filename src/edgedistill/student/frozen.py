@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from edgedistill.agreement.confusion import accuracies, confusion_matrix, macro_f1s
 from edgedistill.agreement.multilabel import encode_label_sets
@@ -37,7 +37,7 @@ from edgedistill.project.schema import StudentSection
 from edgedistill.student.checkpoints import beside, copy_files, replacing
 from edgedistill.student.data import check_rows
 from edgedistill.student.label_thresholds import exact_match_and_macro_f1, readout_by
-from edgedistill.student.model import check_room, load_model, load_padding, transformers_quiet
+from edgedistill.student.model import check_room, load_model, load_padding, load_tokenizer, transformers_quiet
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.scorer import available_cores
@@ -116,7 +116,7 @@ def embedder(backbone: Path, max_tokens: int) -> Callable[[Sequence[Mapping[str,
     """
     try:
         options = {"local_files_only": True, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(backbone, **options)
+        tokenizer = load_tokenizer(backbone)
         model = AutoModel.from_pretrained(backbone, use_safetensors=True, **options).float().eval()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise TrainingFailed(

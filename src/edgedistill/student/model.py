@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from edgedistill.errors import ProjectFileError, TrainingFailed
@@ -327,7 +327,7 @@ def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
             "the backbone has no tokenizer", where=str(backbone), hint="Put its tokenizer.json beside its weights."
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
+        tokenizer = load_tokenizer(backbone)
     except _UNREADABLE as error:
         raise _unusable("the backbone's tokenizer", backbone, error) from error
     if not tokenizer.is_fast:
@@ -361,6 +361,22 @@ def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
         left=reads_its_end(model),
         segments=_reads_segments(model),
     )
+
+
+def load_tokenizer(backbone: Path) -> Any:
+    """Load a folder's tokenizer as its ``tokenizer.json`` says, where it has one that names its marks.
+
+    Of some kinds of models, such as Qwen2's, transformers 5 builds another by the kind's own class otherwise.
+
+    Raises:
+        Exception: Of many kinds, where there is none (`_UNREADABLE`).
+    """
+    options = {"local_files_only": True, "trust_remote_code": False}
+    if (backbone / "tokenizer.json").is_file():
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(backbone, **options)
+        if tokenizer.pad_token or tokenizer.eos_token:
+            return tokenizer
+    return AutoTokenizer.from_pretrained(backbone, **options)
 
 
 def check_room(model: Any, max_tokens: int) -> None:

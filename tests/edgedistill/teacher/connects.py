@@ -20,10 +20,10 @@ sys.addaudithook(watch)
 
 import diskcache  # noqa: E402, F401
 import openai  # noqa: E402, F401
-import optimum.onnxruntime  # noqa: E402, F401
 import torch  # noqa: E402, F401
 import transformers  # noqa: E402, F401
 
+import edgedistill_export  # noqa: E402, F401
 from edgedistill.data import read_records  # noqa: E402
 from edgedistill.pipeline import Run, RunFolder, run_stages  # noqa: E402
 from edgedistill.project import read_project  # noqa: E402

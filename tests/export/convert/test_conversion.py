@@ -1,19 +1,29 @@
 """PyTorch to ONNX to int8: a graph scores what the student scores, in one file, made without a word."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from transformers import ErnieConfig, ErnieForSequenceClassification
 
 from edgedistill_export import Checkpoint, ExportFailed
-from edgedistill_export.convert.exporter import to_onnx
+from edgedistill_export.convert import exporter
+from edgedistill_export.convert.exporter import by_torch_alone, to_onnx
+from edgedistill_export.convert.graph import Graph
+from edgedistill_export.export_stages import Converter
+from edgedistill_export.quantize.prune_last_layer import only_what_is_read
 from edgedistill_export.quantize.recipes import measured_int8
 from edgedistill_export.verify.parity import graph_logits
 
 from ..tiny import DISTILBERT, FAMILIES, GRADING, MAX_TOKENS, PRAISE, Kin, rows_for, save_student
+
+OPTIMUM_IS_INSTALLED = exporter.by_optimum is not None
+CONVERTERS = [*([to_onnx] if OPTIMUM_IS_INSTALLED else []), by_torch_alone]
 
 
 @pytest.fixture
@@ -21,42 +31,71 @@ def student(tmp_path: Path) -> Checkpoint:
     return Checkpoint.load(save_student(tmp_path / "student", PRAISE), PRAISE, MAX_TOKENS)
 
 
+@pytest.fixture(params=CONVERTERS, ids=lambda convert: "torch" if convert is by_torch_alone else "optimum")
+def convert(request: pytest.FixtureRequest) -> Converter:
+    return request.param
+
+
 @pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
-def test_the_graph_scores_what_pytorch_scores_at_every_length(tmp_path: Path, kin: Kin):
+def test_the_graph_scores_what_pytorch_scores_at_every_length(tmp_path: Path, kin: Kin, convert: Converter):
     student = Checkpoint.load(save_student(tmp_path / "student", GRADING, kin), GRADING, MAX_TOKENS)
     rows = rows_for(GRADING)
-    to_onnx(student, tmp_path / "model.onnx")
+    convert(student, tmp_path / "model.onnx")
     converted = graph_logits(tmp_path / "model.onnx", student.encoder, rows)
     np.testing.assert_allclose(converted, student.logits(rows), atol=1e-5)
 
 
-def test_batch_and_length_are_free(student: Checkpoint, tmp_path: Path):
-    to_onnx(student, tmp_path / "model.onnx")
+def test_batch_and_length_are_free(student: Checkpoint, tmp_path: Path, convert: Converter):
+    convert(student, tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx").graph
     shapes = {node.name: [size.dim_param for size in node.type.tensor_type.shape.dim] for node in graph.input}
     assert set(shapes) == {"input_ids", "attention_mask", "token_type_ids"}
     assert all(len(shape) == 2 and all(shape) for shape in shapes.values())
 
 
-def test_a_graph_is_one_file_with_its_weights_inside(student: Checkpoint, tmp_path: Path):
+def test_a_graph_is_one_file_with_its_weights_inside(student: Checkpoint, tmp_path: Path, convert: Converter):
     folder = tmp_path / "graphs"
-    to_onnx(student, folder / "model.onnx")
+    convert(student, folder / "model.onnx")
     measured_int8(folder / "model.onnx", folder / "model_quantized.onnx", student.encoder.encode(rows_for(PRAISE)))
     assert {file.name for file in folder.iterdir()} == {"model.onnx", "model_quantized.onnx"}
 
 
+def test_a_graph_tells_nothing_of_the_machine_that_made_it(student: Checkpoint, tmp_path: Path, convert: Converter):
+    convert(student, tmp_path / "model.onnx")
+    written = (tmp_path / "model.onnx").read_bytes()
+    assert not [place for place in (str(Path.cwd()), str(Path(torch.__file__).parent)) if place.encode() in written]
+    assert b"stack_trace" not in written
+
+
+@pytest.mark.skipif(not OPTIMUM_IS_INSTALLED, reason="optimum-onnx is not installed")
+@pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
+def test_both_graphs_hold_the_same_layers_and_lose_the_same_to_pruning(tmp_path: Path, kin: Kin):
+    student = Checkpoint.load(save_student(tmp_path / "student", GRADING, kin), GRADING, MAX_TOKENS)
+    graphs = []
+    for number, convert in enumerate((to_onnx, by_torch_alone)):
+        convert(student, tmp_path / f"{number}.onnx")
+        graphs.append(Graph(tmp_path / f"{number}.onnx"))
+    assert [only_what_is_read(graph) for graph in graphs] == [True, True]
+    first, second = (graph.linears() for graph in graphs)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.weights, other.weights)
+        np.testing.assert_array_equal(one.bias, other.bias)
+
+
 def test_converting_and_quantizing_are_silent_and_leave_logging_alone(
-    student: Checkpoint, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    student: Checkpoint, tmp_path: Path, capfd: pytest.CaptureFixture[str], convert: Converter
 ):
     before = (list(logging.root.handlers), logging.root.manager.disable)
-    to_onnx(student, tmp_path / "model.onnx")
-    rows = student.encoder.encode(rows_for(PRAISE))
-    measured_int8(tmp_path / "model.onnx", tmp_path / "model_quantized.onnx", rows)
+    capfd.readouterr()  # what the fixture's checkpoint was written with
+    convert(student, tmp_path / "model.onnx")
+    measured_int8(
+        tmp_path / "model.onnx", tmp_path / "model_quantized.onnx", student.encoder.encode(rows_for(PRAISE))
+    )
     assert capfd.readouterr() == ("", "")
     assert (logging.root.handlers, logging.root.manager.disable) == before
 
 
-def test_a_model_that_optimum_does_not_know_is_refused(tmp_path: Path):
+def test_a_model_that_optimum_does_not_know_is_converted_all_the_same(tmp_path: Path):
     folder = save_student(tmp_path / "student", PRAISE, DISTILBERT)
     labels = dict(enumerate(PRAISE.names))
     config = ErnieConfig(
@@ -65,6 +104,30 @@ def test_a_model_that_optimum_does_not_know_is_refused(tmp_path: Path):
     )  # fmt: skip
     ErnieForSequenceClassification(config).save_pretrained(folder)
     student = Checkpoint.load(folder, PRAISE, MAX_TOKENS)
-    with pytest.raises(ExportFailed, match="no classifier of the kind 'ernie'") as refusal:
-        to_onnx(student, tmp_path / "model.onnx")
+    to_onnx(student, tmp_path / "model.onnx")
+    converted = graph_logits(tmp_path / "model.onnx", student.encoder, rows_for(PRAISE))
+    np.testing.assert_allclose(converted, student.logits(rows_for(PRAISE)), atol=1e-5)
+
+
+class _AsksItsInput(torch.nn.Module):
+    """A model whose steps hang on what it reads, which no graph can."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.inner, self.config = model, model.config
+
+    def set_attn_implementation(self, name: str) -> None:
+        self.inner.set_attn_implementation(name)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> Any:
+        while attention_mask.sum() > 5:
+            attention_mask = attention_mask - 1
+        return self.inner(input_ids=input_ids, attention_mask=attention_mask)
+
+
+def test_a_model_that_cannot_be_traced_is_refused(student: Checkpoint, tmp_path: Path):
+    asking = replace(student, model=_AsksItsInput(student.model))
+    with pytest.raises(ExportFailed, match="the bert model cannot be exported") as refusal:
+        by_torch_alone(asking, tmp_path / "model.onnx")
     assert refusal.value.exit_code == 5
+    assert not (tmp_path / "model.onnx").exists()

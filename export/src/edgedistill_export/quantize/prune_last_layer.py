@@ -6,6 +6,7 @@ shapes inside attention, which exporters compute anew for every response, become
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -60,6 +61,7 @@ def _constant_shapes(graph: Graph) -> None:
         leading = known.index(True) if True in known else len(known)
         if 0 < leading <= 2 < len(parts) and all(known[leading:]):
             sizes = [0] * leading + [int(part.item()) for part in parts[leading:] if part is not None]
+            del reshape.attribute[:]  # torch writes allowzero, with which 0 is no dimension kept
             reshape.input[1] = graph.add_constant(f"{reshape.output[0]}.shape", np.array(sizes, dtype=np.int64))
     for size in [one for one in graph.proto.node if one.op_type == "Slice"]:
         channels = _head_size(graph, size)
@@ -127,7 +129,7 @@ def _back(graph: Graph, name: str, kinds: tuple[str, ...]) -> onnx.NodeProto | N
 
 def _leads_to(graph: Graph, name: str, masked: onnx.NodeProto) -> bool:
     """Whether a value is the query of the attention: the first factor of the sum's product."""
-    product = next((made for made in map(graph.maker, masked.input) if _is(made, "MatMul")), None)
+    product = next((made for made in map(partial(_product, graph), masked.input) if made is not None), None)
     while product is not None:
         if product.input[0] == name:
             return True
@@ -137,9 +139,17 @@ def _leads_to(graph: Graph, name: str, masked: onnx.NodeProto) -> bool:
     return False
 
 
+def _product(graph: Graph, name: str) -> onnx.NodeProto | None:
+    """The product of queries and keys that a value is, scaled afterwards or not."""
+    made = graph.maker(name)
+    if made is not None and made.op_type in ("Mul", "Div"):
+        made = graph.maker(made.input[0])
+    return made if _is(made, "MatMul") else None
+
+
 def _mask(graph: Graph, masked: onnx.NodeProto) -> str:
     first, second = masked.input
-    return str(second if _is(graph.maker(first), "MatMul") else first)
+    return str(second if _product(graph, first) is not None else first)
 
 
 def _read(reader: onnx.NodeProto, before: str, after: str) -> None:
