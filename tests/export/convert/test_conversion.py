@@ -88,9 +88,7 @@ def test_converting_and_quantizing_are_silent_and_leave_logging_alone(
     before = (list(logging.root.handlers), logging.root.manager.disable)
     capfd.readouterr()  # what the fixture's checkpoint was written with
     convert(student, tmp_path / "model.onnx")
-    measured_int8(
-        tmp_path / "model.onnx", tmp_path / "model_quantized.onnx", student.encoder.encode(rows_for(PRAISE))
-    )
+    measured_int8(tmp_path / "model.onnx", tmp_path / "model_quantized.onnx", student.encoder.encode(rows_for(PRAISE)))
     assert capfd.readouterr() == ("", "")
     assert (logging.root.handlers, logging.root.manager.disable) == before
 
