@@ -33,10 +33,10 @@ def _study_command(kind: Kind, does: str) -> None:
 def _study(path: Path, kind: Kind, terminal: Terminal, *, offline: bool) -> None:
     study = read_study(path)
 
-    from edgedistill.studies.study import make_study  # loads torch, which a wrong study file should not wait for
+    from edgedistill.studies.study import run_study  # loads torch, which a wrong study file should not wait for
 
     with terminal.progress() as advance:
-        report = make_study(study, kind, offline=offline, advance=advance, say=terminal.say)
+        report = run_study(study, kind, offline=offline, advance=advance, say=terminal.say)
     for sheet in report.sheets:
         terminal.console.print(sheet.table())
         for note in sheet.notes:

@@ -1,7 +1,7 @@
-"""Figures of students and of conditions, on the same resampled test rows and seeds, and differences between conditions.
+"""Metrics of students and of conditions, on the same resampled test rows and seeds, and differences between conditions.
 
-measured(plan, outcome, material) -> Lines      one student on one set of test rows each, with intervals over the rows
-summaries(lines, material) -> Summaries         a condition over its seeds, with intervals over rows and seeds
+result_rows(plan, outcome, inputs) -> Lines      one student on one set of test rows each, with intervals over the rows
+summaries(lines, inputs) -> Summaries         a condition over its seeds, with intervals over rows and seeds
 
 A condition's interval is a bootstrap in which test rows and seeds are both drawn with replacement: the spread of test
 rows and the spread of students are in it.
@@ -26,46 +26,46 @@ from edgedistill.agreement.multilabel import (
     mean_kappas,
 )
 from edgedistill.data import TestRows
-from edgedistill.studies.inputs import Material
-from edgedistill.studies.types import Figures, Line, Outcome, Plan, Scored, TestSet
+from edgedistill.studies.inputs import TaskInputs
+from edgedistill.studies.types import Metrics, Predictions, ResultRow, RunPlan, RunResult, TestSet
 
 RESAMPLES = 2000
 _OF_LABELS = {"f1": f1s, "precision": precisions, "recall": recalls}
 
-Counted: TypeAlias = NDArray[np.bool_]
+RowMask: TypeAlias = NDArray[np.bool_]
 """Of each test row, whether it counts, (rows,)."""
 
 
-def coded_rows(lines: Sequence[Line]) -> Counted:
+def coded_rows(lines: Sequence[ResultRow]) -> RowMask:
     """Return the test rows that every line codes; there is at least one line, and all are on the same test rows."""
     codings = zip(*(line.scored.labels for line in lines), strict=True)
     return np.array([None not in coding for coding in codings])
 
 
-def figures_of(lines: Sequence[Line], counted: Counted, material: Material) -> dict[str, Values]:
+def resampled_metrics(lines: Sequence[ResultRow], counted: RowMask, inputs: TaskInputs) -> dict[str, Values]:
     """Return every figure of each line: of the rows as they are, then of each resample.
 
     Args:
         lines: Students of one task on one set of test rows.
         counted: The rows that count; each line codes them.
-        material: The task.
+        inputs: The task.
 
     Returns:
         `macro_f1`, `kappa`, `f1`, `precision` and `recall`, each (lines, 1 + RESAMPLES); NaN where undefined. The last
         three are the positive label's, or means over labels.
     """
-    rows = material.tests[lines[0].scored.test]
+    rows = inputs.tests[lines[0].scored.test]
     weights = _weights(len(rows), _hashable(bootstrap_groups([response.group for response in rows.responses])))
-    of_one = _set_figures if material.task.kind == "multilabel" else _label_figures
-    found = [of_one(rows.labels, line.scored, weights, counted, material) for line in lines]
+    of_one = _set_figures if inputs.task.kind == "multilabel" else _label_figures
+    found = [of_one(rows.labels, line.scored, weights, counted, inputs) for line in lines]
     return {name: np.array([each[name] for each in found]) for name in found[0]}
 
 
-def over_seeds(values: Values) -> Estimate | None:
+def mean_over_seeds(values: Values) -> Estimate | None:
     """Return the mean over seeds, with the interval over resampled rows and resampled seeds; None where undefined.
 
     Args:
-        values: A figure, or the difference of two, as `figures_of` returns it: a line for each seed.
+        values: A figure, or the difference of two, as `resampled_metrics` returns it: a line for each seed.
     """
     seeds = np.random.default_rng(1).integers(len(values), size=(RESAMPLES, len(values)))
     resampled = values[:, 1:][seeds, np.arange(RESAMPLES)[:, None]].mean(axis=1)
@@ -84,47 +84,45 @@ def _weights(rows: int, groups: tuple[str, ...] | None) -> Counts:
 
 
 def _label_figures(
-    truth: Sequence[str], scored: Scored, weights: Counts, counted: Counted, material: Material
+    truth: Sequence[str], scored: Predictions, weights: Counts, counted: RowMask, inputs: TaskInputs
 ) -> dict[str, Values]:
-    names = material.task.names
+    names = inputs.task.names
     said = np.array([0 if label is None else names.index(label) for label in scored.labels])
     wanted = np.array([names.index(label) for label in truth])
     cells = np.eye(len(names) ** 2)[wanted * len(names) + said] * counted[:, None]
     confusions = np.rint(weights @ cells).astype(np.int64).reshape(-1, len(names), len(names))
     found = {
         "macro_f1": macro_f1s(confusions),
-        "kappa": kappas(confusions, quadratic=material.task.kind == "ordinal"),
+        "kappa": kappas(confusions, quadratic=inputs.task.kind == "ordinal"),
     }
     for name, statistic in _OF_LABELS.items():
         of_labels = statistic(confusions)
-        if material.positive is None:
+        if inputs.positive is None:
             found[name] = macro(of_labels, confusions)
         else:
-            found[name] = np.nan_to_num(of_labels[:, names.index(material.positive)])
+            found[name] = np.nan_to_num(of_labels[:, names.index(inputs.positive)])
     return found
 
 
 def _set_figures(
-    truth: Sequence[str], scored: Scored, weights: Counts, counted: Counted, material: Material
+    truth: Sequence[str], scored: Predictions, weights: Counts, counted: RowMask, inputs: TaskInputs
 ) -> dict[str, Values]:
     """The same of a multilabel task."""
     pairs = [(wanted, said) for wanted, said, counts in zip(truth, scored.labels, counted, strict=True) if counts]
-    reference = encode_label_sets([wanted for wanted, _ in pairs], material.task, "reference")
-    coded = encode_label_sets([said for _, said in pairs if said is not None], material.task, "coded")
+    reference = encode_label_sets([wanted for wanted, _ in pairs], inputs.task, "reference")
+    coded = encode_label_sets([said for _, said in pairs if said is not None], inputs.task, "coded")
     counts = count_label_sets(reference, coded, weights[:, counted])
     found = {"macro_f1": macro_statistic(f1s)(counts), "kappa": mean_kappas(counts)}
     for name, statistic in _OF_LABELS.items():
-        if material.positive is None:
+        if inputs.positive is None:
             found[name] = macro_statistic(statistic)(counts)
         else:
-            found[name] = np.nan_to_num(
-                label_statistic(statistic, material.task.names.index(material.positive))(counts)
-            )
+            found[name] = np.nan_to_num(label_statistic(statistic, inputs.task.names.index(inputs.positive))(counts))
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
+class Difference:
     """The difference of two conditions, paired by seed and by test row.
 
     Attributes:
@@ -146,13 +144,13 @@ class Gain:
         return ", ".join(f"{both} of {there} {what}" for what, (both, there) in counts.items() if both < there)
 
 
-def gain_over(lines: Sequence[Line], others: Sequence[Line], material: Material) -> Gain:
+def difference_to(lines: Sequence[ResultRow], others: Sequence[ResultRow], inputs: TaskInputs) -> Difference:
     """Return how much a condition is above another one.
 
     Args:
         lines: The condition's students on one set of test rows, at least one.
         others: Those of the other condition on the same rows, at least one.
-        material: Their task.
+        inputs: Their task.
     """
     ours, theirs = _by_seed(lines, others), _by_seed(others, lines)
     shared = sorted(ours.keys() & theirs.keys())
@@ -161,12 +159,14 @@ def gain_over(lines: Sequence[Line], others: Sequence[Line], material: Material)
     counted = coded_rows([*pairs[0], *pairs[1]] or lines)
     rows = (int(counted.sum()), len(counted))
     if not shared or not rows[0]:
-        return Gain(None, None, seeds, rows)
-    above, below = (figures_of(each, counted, material) for each in pairs)
-    return Gain(over_seeds(above["macro_f1"] - below["macro_f1"]), over_seeds(above["f1"] - below["f1"]), seeds, rows)
+        return Difference(None, None, seeds, rows)
+    above, below = (resampled_metrics(each, counted, inputs) for each in pairs)
+    return Difference(
+        mean_over_seeds(above["macro_f1"] - below["macro_f1"]), mean_over_seeds(above["f1"] - below["f1"]), seeds, rows
+    )
 
 
-def _by_seed(lines: Sequence[Line], others: Sequence[Line]) -> dict[int, Line]:
+def _by_seed(lines: Sequence[ResultRow], others: Sequence[ResultRow]) -> dict[int, ResultRow]:
     """Lines by seed; the teacher itself has no seed and stands beside each of the others'."""
     if lines[0].plan.learner == "teacher":
         return {other.plan.seed: lines[0] for other in others}
@@ -174,7 +174,7 @@ def _by_seed(lines: Sequence[Line], others: Sequence[Line]) -> dict[int, Line]:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class ConditionSummary:
     """A condition over its seeds, on one set of test rows.
 
     Attributes:
@@ -186,7 +186,7 @@ class Summary:
         gain: How much it is above the condition that it is compared with; None without one.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[ResultRow, ...]
     macro_f1: Estimate | None
     kappa: Estimate | None
     f1: Estimate | None
@@ -194,47 +194,45 @@ class Summary:
     recall: Estimate | None
     auc: float | None
     spread: float | None
-    gain: Gain | None
+    gain: Difference | None
 
     @property
-    def first(self) -> Line:
+    def first(self) -> ResultRow:
         """The line that names it."""
         return self.lines[0]
 
 
-def measured(plan: Plan, outcome: Outcome, material: Material) -> Iterator[Line]:
+def result_rows(plan: RunPlan, outcome: RunResult, inputs: TaskInputs) -> Iterator[ResultRow]:
     """Yield a line for each student and each set of test rows."""
     for point in outcome.points:
         for scored in point.scored:
-            yield Line(plan, point, scored, _figures(scored, material))
+            yield ResultRow(plan, point, scored, _figures(scored, inputs))
 
 
-def _figures(scored: Scored, material: Material) -> Figures:
-    rows = material.tests[scored.test]
+def _figures(scored: Predictions, inputs: TaskInputs) -> Metrics:
+    rows = inputs.tests[scored.test]
     coded = [place for place, label in enumerate(scored.labels) if label is not None]
     truth = [rows.labels[place] for place in coded]
     groups = _groups(rows, coded)
     found = agreement(
         truth,
         [label for label in scored.labels if label is not None],
-        material.task,
+        inputs.task,
         groups=groups,
-        positive=material.positive,
+        positive=inputs.positive,
         resamples=RESAMPLES,
     )
-    return Figures(
-        found, found.averages["binary" if material.positive else "macro"], _auc(scored, truth, material, groups)
-    )
+    return Metrics(found, found.averages["binary" if inputs.positive else "macro"], _auc(scored, truth, inputs, groups))
 
 
-def _auc(scored: Scored, truth: Sequence[str], material: Material, groups: list[str] | None) -> Estimate | None:
+def _auc(scored: Predictions, truth: Sequence[str], inputs: TaskInputs, groups: list[str] | None) -> Estimate | None:
     if scored.probabilities is None:
         return None
     probabilities = np.array(scored.probabilities)
-    if material.task.kind != "multilabel":
+    if inputs.task.kind != "multilabel":
         probabilities /= probabilities.sum(axis=1, keepdims=True)
-    found = probability_metrics(truth, probabilities, material.task, groups=groups, resamples=RESAMPLES)
-    return found.auc_per_label[material.positive] if material.positive else found.auc
+    found = probability_metrics(truth, probabilities, inputs.task, groups=groups, resamples=RESAMPLES)
+    return found.auc_per_label[inputs.positive] if inputs.positive else found.auc
 
 
 def _groups(rows: TestRows, coded: Sequence[int]) -> list[str] | None:
@@ -242,33 +240,37 @@ def _groups(rows: TestRows, coded: Sequence[int]) -> list[str] | None:
     return bootstrap_groups([responses[place].group for place in coded])
 
 
-def summaries(lines: Iterable[Line], materials: Mapping[str, Material]) -> list[Summary]:
+def summaries(lines: Iterable[ResultRow], task_inputs: Mapping[str, TaskInputs]) -> list[ConditionSummary]:
     """Return every condition of every task on each of its sets of test rows, in the order of the lines."""
     # By seed as well: a run that is told twice counts once.
-    conditions: dict[tuple[str, TestSet, str, int], dict[int, Line]] = {}
+    conditions: dict[tuple[str, TestSet, str, int], dict[int, ResultRow]] = {}
     for line in lines:
         key = (line.plan.task, line.scored.test, line.plan.condition, line.point.block)
         conditions.setdefault(key, {})[line.plan.seed] = line
     students = {key: tuple(found[seed] for seed in sorted(found)) for key, found in conditions.items()}
     return [
-        _summary(found, students.get((*key[:2], *_compared_with(found[0]))), materials[key[0]])
+        _summary(found, students.get((*key[:2], *_compared_with(found[0]))), task_inputs[key[0]])
         for key, found in students.items()
     ]
 
 
-def _compared_with(line: Line) -> tuple[str, int]:
+def _compared_with(line: ResultRow) -> tuple[str, int]:
     """The condition and block that a line is compared with: a student that went on, with what it was before."""
     return (line.plan.condition, 0) if line.point.block else (line.plan.reference, 0)
 
 
-def _summary(lines: tuple[Line, ...], others: tuple[Line, ...] | None, material: Material) -> Summary:
+def _summary(
+    lines: tuple[ResultRow, ...], others: tuple[ResultRow, ...] | None, inputs: TaskInputs
+) -> ConditionSummary:
     scores = [line.figures.agreement.macro_f1.value for line in lines if line.figures.agreement.macro_f1]
     areas = [line.figures.auc.value for line in lines if line.figures.auc]
-    found = {name: over_seeds(values) for name, values in figures_of(lines, coded_rows(lines), material).items()}
-    return Summary(
+    found = {
+        name: mean_over_seeds(values) for name, values in resampled_metrics(lines, coded_rows(lines), inputs).items()
+    }
+    return ConditionSummary(
         lines=lines,
         **found,
         auc=float(np.mean(areas)) if areas else None,
         spread=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-        gain=gain_over(lines, others, material) if others else None,
+        gain=difference_to(lines, others, inputs) if others else None,
     )

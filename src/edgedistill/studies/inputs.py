@@ -1,9 +1,9 @@
 """What a task offers to a study: its rows by source, the teachers' labels, synthetic rows, the transfer set.
 
-Wants       what a study needs beside human rows
-Taught      what one teacher made of the task's texts, and of test rows
+Requirements       what a study needs beside human rows
+TeacherLabels      what one teacher made of the task's texts, and of test rows
 
-gather(study, entry, …) -> Material
+load_task_inputs(study, entry, …) -> TaskInputs
 """
 
 from collections import Counter
@@ -41,12 +41,12 @@ from edgedistill_serve.grading.table_reader import read_rows
 from edgedistill_serve.task.task import Task
 
 
-def whole(inputs: Mapping[str, str]) -> tuple[str, ...]:
+def duplicate_key(inputs: Mapping[str, str]) -> tuple[str, ...]:
     """Return every input folded: the same answer to another question is another text."""
     return tuple(normalize_text(text) for text in inputs.values())
 
 
-def account(where: str, rows: str, read: int, used: int, reasons: Iterable[str]) -> str:
+def row_account(where: str, rows: str, read: int, used: int, reasons: Iterable[str]) -> str:
     """Return where rows went.
 
     Args:
@@ -79,18 +79,18 @@ def read_transfer(file: Path, project: Project, records: Records) -> tuple[TestR
     rows = [row.coded for row in coded.rows]
     _refuse_taken_ids(rows, records)
     seen = {
-        whole(row.response.inputs): f"duplicates a {name} row"
+        duplicate_key(row.response.inputs): f"duplicates a {name} row"
         for name, side in (("train", records.splits.train), ("validation", records.splits.validation))
         for row in side
     }
     reasons = [row.reason for row in coded.set_aside]
     kept: list[CodedResponse] = []
     for row in rows:
-        if reason := seen.get(whole(row.response.inputs)):
+        if reason := seen.get(duplicate_key(row.response.inputs)):
             reasons.append(reason)
         else:
             kept.append(row)
-    told = account(file.name, "transfer rows", coded.read, len(kept), reasons)
+    told = row_account(file.name, "transfer rows", coded.read, len(kept), reasons)
     if not kept:
         raise DataError(
             f"no row is left to judge by; {told}",
@@ -106,7 +106,7 @@ def _refuse_taken_ids(rows: Iterable[CodedResponse], records: Records) -> None:
     by_id = {response.id: response for response in others}
     for row in rows:
         twin = by_id.get(row.response.id)
-        if twin and whole(twin.inputs) != whole(row.response.inputs):
+        if twin and duplicate_key(twin.inputs) != duplicate_key(row.response.inputs):
             raise DataError(
                 f"the id {twin.id!r} stands in {twin.place} already, with another text",
                 where=row.response.place,
@@ -164,7 +164,7 @@ def recorded_synthetic(
         for sample in screened.kept
     )
     reasons = [*(row.reason for row in coded.set_aside), *(str(removed.reason) for removed in screened.removed)]
-    return kept, account(file.name, "synthetic rows", coded.read, len(kept), reasons)
+    return kept, row_account(file.name, "synthetic rows", coded.read, len(kept), reasons)
 
 
 def _lineage(file: Path, sample: Sample, values: dict[str, str]) -> dict[str, str]:
@@ -206,7 +206,7 @@ _GIVEN_AWAY = "its own human code would stand in the prompt"
 
 
 @dataclass(frozen=True, slots=True)
-class Wants:
+class Requirements:
     """What a study needs beside human rows; no more than that is asked for, since answers cost.
 
     Attributes:
@@ -238,7 +238,7 @@ class Wants:
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class TeacherLabels:
     """What one teacher made of a task's texts.
 
     Attributes:
@@ -252,9 +252,9 @@ class Taught:
     test: Mapping[str, str]
 
 
-def teach(
-    study: Study, entry: StudyTask, run: Run, tests: Mapping[TestSet, TestRows], wants: Wants
-) -> tuple[dict[str, Taught], str]:
+def load_teacher_labels(
+    study: Study, entry: StudyTask, run: Run, tests: Mapping[TestSet, TestRows], requirements: Requirements
+) -> tuple[dict[str, TeacherLabels], str]:
     """Have teachers code a task's texts, or read what they made of them.
 
     A text that also stands in a test set is set aside, and one to which a teacher would be shown the human code.
@@ -264,7 +264,7 @@ def teach(
         entry: Its task.
         run: The task's project.
         tests: The rows that judge.
-        wants: Which teachers.
+        requirements: Which teachers.
 
     Returns:
         By teacher what it made, and a sentence that accounts for the texts.
@@ -276,10 +276,10 @@ def teach(
     """
     offered = run.records.splits.train.responses if entry.texts == "train" else run.records.unlabelled
     panel = {} if entry.labels else {teacher.called: teacher for teacher in run.panel}
-    chosen = wants.choose(tuple(entry.labels or panel), entry.name or run.project.name)
+    chosen = requirements.choose(tuple(entry.labels or panel), entry.name or run.project.name)
     asked = [panel[name] for name in chosen if name in panel]
-    locked = {whole(row.response.inputs) for rows in tests.values() for row in rows}
-    aside = {response.id: _JUDGES for response in offered if whole(response.inputs) in locked}
+    locked = {duplicate_key(row.response.inputs) for rows in tests.values() for row in rows}
+    aside = {response.id: _JUDGES for response in offered if duplicate_key(response.inputs) in locked}
     if entry.texts == "train":
         aside |= dict.fromkeys(_given_away(run, asked, offered), _GIVEN_AWAY)
     texts = tuple(response for response in offered if response.id not in aside)
@@ -289,11 +289,11 @@ def teach(
             where=str(study.folder / entry.project),
             hint="Put `texts: train` into the study's task, or give data.unlabelled.",
         )
-    told = account("texts for the teacher", f"{entry.texts} rows", len(offered), len(texts), aside.values())
+    told = row_account("texts for the teacher", f"{entry.texts} rows", len(offered), len(texts), aside.values())
     if entry.labels:
         files = {name: study.folder / entry.labels[name] for name in chosen}
         return {name: _recorded(file, texts, run.project.task.task) for name, file in files.items()}, told
-    test = run.records.splits.test.responses if wants.of_test else ()
+    test = run.records.splits.test.responses if requirements.of_test else ()
     labellings = run.ask_each(asked, (*texts, *test), "study: {} codes responses")
     return {name: _split(texts, labelling.labels) for name, labelling in labellings.items()}, told
 
@@ -307,11 +307,12 @@ def _given_away(run: Run, teachers: Iterable[TeacherSection], texts: tuple[Respo
         response.id
         for teacher in teachers
         for response, coding in run.teachers[teacher.called].plan(texts).pairs
-        if coding and whole(response.inputs) in {whole(example.response.inputs) for example in coding.examples}
+        if coding
+        and duplicate_key(response.inputs) in {duplicate_key(example.response.inputs) for example in coding.examples}
     }
 
 
-def _recorded(file: Path, texts: tuple[Response, ...], task: Task) -> Taught:
+def _recorded(file: Path, texts: tuple[Response, ...], task: Task) -> TeacherLabels:
     try:
         labels = tuple(replace(row, label=canonical_code(row.label, task)) for row in read_labels_file(file))
     except DataError as error:
@@ -326,9 +327,9 @@ def _recorded(file: Path, texts: tuple[Response, ...], task: Task) -> Taught:
     return taught
 
 
-def _split(texts: tuple[Response, ...], labels: tuple[TeacherLabel, ...]) -> Taught:
+def _split(texts: tuple[Response, ...], labels: tuple[TeacherLabel, ...]) -> TeacherLabels:
     coded = {response.id for response in texts}
-    return Taught(
+    return TeacherLabels(
         texts,
         tuple(label for label in labels if label.id in coded),
         {label.id: label.label for label in labels if label.id not in coded},
@@ -336,7 +337,7 @@ def _split(texts: tuple[Response, ...], labels: tuple[TeacherLabel, ...]) -> Tau
 
 
 @dataclass(frozen=True)
-class Material:
+class TaskInputs:
     """One task of a study.
 
     Attributes:
@@ -364,7 +365,7 @@ class Material:
     groups: Mapping[str, str]
     validation: ValidationRows
     tests: Mapping[TestSet, TestRows]
-    taught: Mapping[str, Taught]
+    taught: Mapping[str, TeacherLabels]
     synthetic: Mapping[str, tuple[MixtureRow, ...]]
     student: StudentSection
     backbone: Path
@@ -374,15 +375,15 @@ class Material:
     notes: tuple[str, ...]
 
 
-def gather(
+def load_task_inputs(
     study: Study,
     entry: StudyTask,
-    wants: Wants,
+    requirements: Requirements,
     *,
     offline: bool = False,
     advance: OnProgress = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
-) -> Material:
+) -> TaskInputs:
     """Read a task's rows, have its teacher code and write what no file holds, and screen what was written.
 
     Raises:
@@ -396,7 +397,7 @@ def gather(
     else:
         backbone = backbone_folder(project.student.backbone, project.folder)
     name = entry.name or project.name
-    if wants.synthetic and project.task.kind == "multilabel":
+    if requirements.synthetic and project.task.kind == "multilabel":
         raise ProjectFileError(
             f"the task {name!r} is multilabel, and synthetic rows are written for one label each",
             where="tasks",
@@ -416,13 +417,13 @@ def gather(
     if entry.transfer is not None:
         tests["transfer"], note = read_transfer(study.folder / entry.transfer, project, records)
         notes.append(note)
-    taught: dict[str, Taught] = {}
-    if wants.teachers != "none":
-        taught, note = teach(study, entry, run, tests, wants)
+    taught: dict[str, TeacherLabels] = {}
+    if requirements.teachers != "none":
+        taught, note = load_teacher_labels(study, entry, run, tests, requirements)
         notes.append(note)
-    synthetic, told = _synthetic(study, entry, run, tests, wants) if wants.synthetic else ({}, ())
+    synthetic, told = _synthetic(study, entry, run, tests, requirements) if requirements.synthetic else ({}, ())
     notes += told
-    return Material(
+    return TaskInputs(
         name=name,
         task=project.task.task,
         human=human_rows(records.splits.train, project.task.task),
@@ -446,13 +447,15 @@ def gather(
 
 
 def _synthetic(
-    study: Study, entry: StudyTask, run: Run, tests: Mapping[TestSet, TestRows], wants: Wants
+    study: Study, entry: StudyTask, run: Run, tests: Mapping[TestSet, TestRows], requirements: Requirements
 ) -> tuple[dict[str, tuple[MixtureRow, ...]], tuple[str, ...]]:
-    """Synthetic rows by who wrote them, apart from every row that judges, and the account of what no stage accounts."""
+    """Synthetic rows by writer, without near-duplicates of test rows, and sentences with their row counts."""
     judges = TestRows(tuple(row for rows in tests.values() for row in rows))
     if not entry.synthetic:
         splits = replace(run.records.splits, test=judges)
-        return written_synthetic(replace(run, records=replace(run.records, splits=splits)), wants.temperatures), ()
+        return written_synthetic(
+            replace(run, records=replace(run.records, splits=splits)), requirements.temperatures
+        ), ()
     found = {
         writer: recorded_synthetic(study.folder / file, writer, run.project, run.records, judges)
         for writer, file in entry.synthetic.items()

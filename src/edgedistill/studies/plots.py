@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from edgedistill.studies.estimates import Summary
+from edgedistill.studies.estimates import ConditionSummary
 
 _STYLE: Any = {"svg.hashsalt": "edgedistill", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 _PANEL = (4.2, 3.2)
@@ -25,14 +25,14 @@ class Curves:
     """
 
     label: str
-    x: Callable[[Summary], float | None]
-    series: Callable[[Summary], Sequence[str]]
+    x: Callable[[ConditionSummary], float | None]
+    series: Callable[[ConditionSummary], Sequence[str]]
 
 
-def curve_plot(found: Sequence[Summary], curves: Curves, title: str) -> str:
+def curve_plot(found: Sequence[ConditionSummary], curves: Curves, title: str) -> str:
     """Return macro-F1 along an axis, a curve per series."""
 
-    def draw(axes: Any, panel: Sequence[Summary]) -> None:
+    def draw(axes: Any, panel: Sequence[ConditionSummary]) -> None:
         for summary in panel:
             if curves.x(summary) is None and summary.macro_f1:
                 axes.axhline(summary.macro_f1.value, color="0.6", linestyle=":", label=summary.first.plan.condition)
@@ -53,10 +53,10 @@ def curve_plot(found: Sequence[Summary], curves: Curves, title: str) -> str:
     return _panels(found, draw, title)
 
 
-def condition_plot(found: Sequence[Summary], title: str) -> str:
+def condition_plot(found: Sequence[ConditionSummary], title: str) -> str:
     """Return macro-F1 of each condition, one below the other."""
 
-    def draw(axes: Any, panel: Sequence[Summary]) -> None:
+    def draw(axes: Any, panel: Sequence[ConditionSummary]) -> None:
         shown = [each for each in panel if each.macro_f1]
         for place, each in enumerate(reversed(shown)):
             value = each.macro_f1
@@ -72,10 +72,10 @@ def condition_plot(found: Sequence[Summary], title: str) -> str:
     return _panels(found, draw, title)
 
 
-def diversity_plot(found: Sequence[Summary], title: str) -> str:
+def diversity_plot(found: Sequence[ConditionSummary], title: str) -> str:
     """Return macro-F1 beside self-BLEU, each condition labelled with its temperature."""
 
-    def draw(axes: Any, panel: Sequence[Summary]) -> None:
+    def draw(axes: Any, panel: Sequence[ConditionSummary]) -> None:
         for each in panel:
             for line in each.lines:
                 facts, score = line.plan.facts, line.figures.agreement.macro_f1
@@ -88,14 +88,14 @@ def diversity_plot(found: Sequence[Summary], title: str) -> str:
     return _panels(found, draw, title)
 
 
-def _scores(summary: Summary) -> list[float]:
+def _scores(summary: ConditionSummary) -> list[float]:
     """The macro-F1 of each seed's student."""
     found = [line.figures.agreement.macro_f1 for line in summary.lines]
     return [each.value for each in found if each]
 
 
-def _by_series(panel: Sequence[Summary], curves: Curves) -> Mapping[str, list[Summary]]:
-    series: dict[str, list[Summary]] = {}
+def _by_series(panel: Sequence[ConditionSummary], curves: Curves) -> Mapping[str, list[ConditionSummary]]:
+    series: dict[str, list[ConditionSummary]] = {}
     for each in panel:
         if each.macro_f1 and curves.x(each) is not None:
             for name in curves.series(each):
@@ -103,8 +103,10 @@ def _by_series(panel: Sequence[Summary], curves: Curves) -> Mapping[str, list[Su
     return {name: sorted(members, key=lambda each: curves.x(each) or 0.0) for name, members in series.items()}
 
 
-def _panels(found: Sequence[Summary], draw: Callable[[Any, Sequence[Summary]], None], title: str) -> str:
-    panels: dict[str, list[Summary]] = {}
+def _panels(
+    found: Sequence[ConditionSummary], draw: Callable[[Any, Sequence[ConditionSummary]], None], title: str
+) -> str:
+    panels: dict[str, list[ConditionSummary]] = {}
     for each in found:
         panels.setdefault(f"{each.first.plan.task}, {each.first.scored.test} rows", []).append(each)
     with mpl.rc_context(_STYLE):

@@ -7,36 +7,36 @@ from io import StringIO
 
 from edgedistill.agreement import inter_coder_agreement
 from edgedistill.errors import ProjectFileError
-from edgedistill.studies.designs.consistency import consistency_plans, removed_rows
-from edgedistill.studies.designs.label_source import label_source_plans, teachers_plans
-from edgedistill.studies.designs.ratio import ratio_plans
-from edgedistill.studies.designs.temperature import temperature_plans
-from edgedistill.studies.estimates import Summary
-from edgedistill.studies.inputs import Material, Wants
+from edgedistill.studies.designs.consistency import filtered_labels, plan_consistency
+from edgedistill.studies.designs.label_source import plan_label_source, plan_teachers
+from edgedistill.studies.designs.ratio import plan_ratio
+from edgedistill.studies.designs.temperature import plan_temperature
+from edgedistill.studies.estimates import ConditionSummary
+from edgedistill.studies.inputs import Requirements, TaskInputs
 from edgedistill.studies.plots import Curves, condition_plot, curve_plot, diversity_plot
 from edgedistill.studies.study_file import Kind, RatioSection, Study
-from edgedistill.studies.summary import medians_sheet
-from edgedistill.studies.tables import Sheet, told
-from edgedistill.studies.types import Plan
+from edgedistill.studies.summary import medians_table
+from edgedistill.studies.tables import StudyTable, told
+from edgedistill.studies.types import RunPlan
 
-Materials = Mapping[str, Material]
+InputsByTask = Mapping[str, TaskInputs]
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Design:
     """One kind of study.
 
     Attributes:
-        wants: What it needs beside human rows.
+        requirements: What it needs beside human rows.
         plans: Its runs on one task.
         files: Plots and further tables by file name.
         sheets: Tables beside that of the conditions.
     """
 
-    wants: Callable[[Study], Wants]
-    plans: Callable[[Study, Material], Iterator[Plan]]
-    files: Callable[[Study, Sequence[Summary], Materials], Mapping[str, str]]
-    sheets: Callable[[Study, Sequence[Summary], Materials], Sequence[Sheet]] = lambda *_: ()
+    requirements: Callable[[Study], Requirements]
+    plans: Callable[[Study, TaskInputs], Iterator[RunPlan]]
+    files: Callable[[Study, Sequence[ConditionSummary], InputsByTask], Mapping[str, str]]
+    sheets: Callable[[Study, Sequence[ConditionSummary], InputsByTask], Sequence[StudyTable]] = lambda *_: ()
 
 
 def _published(study: Study) -> bool:
@@ -52,11 +52,11 @@ def _blocks(study: Study) -> RatioSection | None:
     return study.ratio if _published(study) else None
 
 
-def _ratio(study: Study, material: Material) -> Iterator[Plan]:
+def _ratio(study: Study, inputs: TaskInputs) -> Iterator[RunPlan]:
     section = study.ratio
     if _published(study):
         section = section.model_copy(update={"schedules": ("sequential",)})
-    return ratio_plans(material, section, _seeds(study), replay=not _published(study))
+    return plan_ratio(inputs, section, _seeds(study), replay=not _published(study))
 
 
 def _unpublished(study: Study) -> None:
@@ -68,38 +68,38 @@ def _unpublished(study: Study) -> None:
         )
 
 
-def _label_source(study: Study, material: Material) -> Iterator[Plan]:
+def _label_source(study: Study, inputs: TaskInputs) -> Iterator[RunPlan]:
     _unpublished(study)
-    return label_source_plans(material, study.label_source, _seeds(study))
+    return plan_label_source(inputs, study.label_source, _seeds(study))
 
 
-def _teachers(study: Study, material: Material) -> Iterator[Plan]:
+def _teachers(study: Study, inputs: TaskInputs) -> Iterator[RunPlan]:
     _unpublished(study)
-    return teachers_plans(material, study.teachers, _seeds(study))
+    return plan_teachers(inputs, study.teachers, _seeds(study))
 
 
-def _consistency(study: Study, material: Material) -> Iterator[Plan]:
+def _consistency(study: Study, inputs: TaskInputs) -> Iterator[RunPlan]:
     if study.consistency.of == "teacher":
         _unpublished(study)
-    return consistency_plans(material, study.consistency, _seeds(study), blocks=_blocks(study))
+    return plan_consistency(inputs, study.consistency, _seeds(study), blocks=_blocks(study))
 
 
-def _wants_of_consistency(study: Study) -> Wants:
+def _consistency_requirements(study: Study) -> Requirements:
     if study.consistency.of == "synthetic":
-        return Wants(synthetic=True)
-    return Wants(teachers="one", named=_one(study.consistency.taught_by))
+        return Requirements(synthetic=True)
+    return Requirements(teachers="one", named=_one(study.consistency.taught_by))
 
 
 def _one(name: str | None) -> tuple[str, ...]:
     return () if name is None else (name,)
 
 
-def _share(summary: Summary) -> float | None:
+def _share(summary: ConditionSummary) -> float | None:
     rows = summary.first.point.rows
     return rows.get("synthetic", 0) / sum(rows.values())
 
 
-def _ratio_series(found: Sequence[Summary]) -> Callable[[Summary], Sequence[str]]:
+def _ratio_series(found: Sequence[ConditionSummary]) -> Callable[[ConditionSummary], Sequence[str]]:
     """A curve per number of human rows and writer; students on human rows alone belong to all of their number."""
     names = {
         (each.first.plan.facts["wanted"], each.first.plan.facts["writer"])
@@ -107,7 +107,7 @@ def _ratio_series(found: Sequence[Summary]) -> Callable[[Summary], Sequence[str]
         if each.first.plan.facts.get("schedule") == "mixed"
     }
 
-    def series(summary: Summary) -> Sequence[str]:
+    def series(summary: ConditionSummary) -> Sequence[str]:
         facts = summary.first.plan.facts
         if facts.get("schedule") == "sequential":
             return [f"{facts['wanted']} human, {facts['writer']} in blocks"]
@@ -117,21 +117,21 @@ def _ratio_series(found: Sequence[Summary]) -> Callable[[Summary], Sequence[str]
     return series
 
 
-def _fact(name: str) -> Callable[[Summary], float | None]:
-    def found(summary: Summary) -> float | None:
+def _fact(name: str) -> Callable[[ConditionSummary], float | None]:
+    def found(summary: ConditionSummary) -> float | None:
         value = summary.first.plan.facts.get(name)
         return None if value is None else float(value)
 
     return found
 
 
-def _ratio_files(study: Study, found: Sequence[Summary], _: Materials) -> Mapping[str, str]:
+def _ratio_files(study: Study, found: Sequence[ConditionSummary], _: InputsByTask) -> Mapping[str, str]:
     curves = Curves("synthetic share of the training set", _share, _ratio_series(found))
     return {"ratio.svg": curve_plot(found, curves, f"{study.name}: human and synthetic rows")}
 
 
-def _temperature_files(study: Study, found: Sequence[Summary], _: Materials) -> Mapping[str, str]:
-    def writers(summary: Summary) -> Sequence[str]:
+def _temperature_files(study: Study, found: Sequence[ConditionSummary], _: InputsByTask) -> Mapping[str, str]:
+    def writers(summary: ConditionSummary) -> Sequence[str]:
         return [str(summary.first.plan.facts.get("writer"))]
 
     last = _last_blocks(found)
@@ -142,73 +142,73 @@ def _temperature_files(study: Study, found: Sequence[Summary], _: Materials) -> 
     }
 
 
-def _last_blocks(found: Sequence[Summary]) -> list[Summary]:
+def _last_blocks(found: Sequence[ConditionSummary]) -> list[ConditionSummary]:
     """Of students that went on block by block, what they came to."""
     last = {(each.first.plan.task, each.first.scored.test, each.first.plan.condition): each for each in found}
     return list(last.values())
 
 
-def _consistency_files(study: Study, found: Sequence[Summary], materials: Materials) -> Mapping[str, str]:
-    def filtered(summary: Summary) -> Sequence[str]:
+def _consistency_files(study: Study, found: Sequence[ConditionSummary], task_inputs: InputsByTask) -> Mapping[str, str]:
+    def filtered(summary: ConditionSummary) -> Sequence[str]:
         return ["as many at random" if summary.first.plan.condition.startswith("as many") else "consistent labels"]
 
     table = StringIO()
     writer = csv.DictWriter(table, ("task", "threshold", "by", "name", "rows", "removed"), lineterminator="\n")
     writer.writeheader()
-    for material in materials.values():
-        writer.writerows(asdict(each) for each in removed_rows(material, study.consistency))
+    for inputs in task_inputs.values():
+        writer.writerows(asdict(each) for each in filtered_labels(inputs, study.consistency))
     curves = Curves("least consistency", _fact("min_consistency"), filtered)
     title = f"{study.name}: less consistent labels left out"
     return {"consistency.svg": curve_plot(_last_blocks(found), curves, title), "removed.csv": table.getvalue()}
 
 
-def _removed_sheet(study: Study, materials: Materials) -> Sheet:
+def _filtered_table(study: Study, task_inputs: InputsByTask) -> StudyTable:
     rows = tuple(
         (each.task, f"{each.by} {each.name}", f"{each.threshold:g}", str(each.rows), f"{each.removed / each.rows:.1%}")
-        for material in materials.values()
-        for each in removed_rows(material, study.consistency)
+        for inputs in task_inputs.values()
+        for each in filtered_labels(inputs, study.consistency)
         if each.by == "label"
     )
     notes = ("removed.csv has the groups as well.",)
-    return Sheet("What the filter removes", ("task", "label", "from", "rows", "removed"), rows, notes)
+    return StudyTable("What the filter removes", ("task", "label", "from", "rows", "removed"), rows, notes)
 
 
-def _between_sheet(materials: Materials) -> Sheet:
+def _agreement_table(task_inputs: InputsByTask) -> StudyTable:
     """How far teachers agree with one another and with the human codes of the texts that they coded."""
     rows = []
-    for material in materials.values():
-        codings = {name: {label.id: label.label for label in taught.labels} for name, taught in material.taught.items()}
+    for inputs in task_inputs.values():
+        codings = {name: {label.id: label.label for label in taught.labels} for name, taught in inputs.taught.items()}
         ids = {ident for coding in codings.values() for ident in coding}
-        human = {ident: material.codes[ident] for ident in ids if ident in material.codes}
-        found = inter_coder_agreement({**codings, **({"human": human} if human else {})}, material.task)
-        rows += [(material.name, f"{p.first} and {p.second}", str(p.rows), told(p.kappa)) for p in found.pairs]
+        human = {ident: inputs.codes[ident] for ident in ids if ident in inputs.codes}
+        found = inter_coder_agreement({**codings, **({"human": human} if human else {})}, inputs.task)
+        rows += [(inputs.name, f"{p.first} and {p.second}", str(p.rows), told(p.kappa)) for p in found.pairs]
     title = "Coders among themselves, on the texts to learn from"
-    return Sheet(title, ("task", "coders", "rows", "kappa"), tuple(rows))
+    return StudyTable(title, ("task", "coders", "rows", "kappa"), tuple(rows))
 
 
-RECIPES: Mapping[Kind, Recipe] = {
-    "label-source": Recipe(
-        lambda study: Wants(teachers="one", named=_one(study.label_source.taught_by), of_test=True),
+DESIGNS: Mapping[Kind, Design] = {
+    "label-source": Design(
+        lambda study: Requirements(teachers="one", named=_one(study.label_source.taught_by), of_test=True),
         _label_source,
         lambda study, found, _: {"label-source.svg": condition_plot(found, f"{study.name}: human and teacher labels")},
-        lambda study, found, materials: [medians_sheet(found, study.label_source, materials)],
+        lambda study, found, task_inputs: [medians_table(found, study.label_source, task_inputs)],
     ),
-    "ratio": Recipe(lambda _: Wants(synthetic=True), _ratio, _ratio_files),
-    "temperature": Recipe(
-        lambda study: Wants(synthetic=True, temperatures=study.temperature.temperatures),
-        lambda study, material: temperature_plans(material, study.temperature, _seeds(study), blocks=_blocks(study)),
+    "ratio": Design(lambda _: Requirements(synthetic=True), _ratio, _ratio_files),
+    "temperature": Design(
+        lambda study: Requirements(synthetic=True, temperatures=study.temperature.temperatures),
+        lambda study, inputs: plan_temperature(inputs, study.temperature, _seeds(study), blocks=_blocks(study)),
         _temperature_files,
     ),
-    "consistency": Recipe(
-        _wants_of_consistency,
+    "consistency": Design(
+        _consistency_requirements,
         _consistency,
         _consistency_files,
-        lambda study, _, materials: [_removed_sheet(study, materials)],
+        lambda study, _, task_inputs: [_filtered_table(study, task_inputs)],
     ),
-    "teachers": Recipe(
-        lambda study: Wants(teachers="all", named=study.teachers.names, of_test=True),
+    "teachers": Design(
+        lambda study: Requirements(teachers="all", named=study.teachers.names, of_test=True),
         _teachers,
         lambda study, found, _: {"teachers.svg": condition_plot(found, f"{study.name}: teachers")},
-        lambda _study, _found, materials: [_between_sheet(materials)],
+        lambda _study, _found, task_inputs: [_agreement_table(task_inputs)],
     ),
 }

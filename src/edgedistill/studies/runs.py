@@ -1,6 +1,6 @@
 """The runs of a study: how students are trained, one run, and the folder of finished runs.
 
-run(plan, material, …) -> Outcome
+run(plan, inputs, …) -> RunResult
 
 runs/ID.json    the outcome of a run, written aside and moved into place
 runs/ID.lock    held by the process that makes the run; the system lets go of it when that process ends
@@ -30,9 +30,9 @@ from edgedistill.project.schema import SearchSection
 from edgedistill.student import TrainingProgress, Trial, train_student
 from edgedistill.student.frozen import fit_frozen, pooled
 from edgedistill.student.label_thresholds import readout_of
-from edgedistill.studies.inputs import Material
+from edgedistill.studies.inputs import TaskInputs
 from edgedistill.studies.study_file import Protocol, Study, StudyStudent
-from edgedistill.studies.types import Outcome, Plan, Point, Scored, TestSet
+from edgedistill.studies.types import Predictions, RunPlan, RunResult, StudentResult, TestSet
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.label_decoding import Readout
 
@@ -60,12 +60,12 @@ class Settings:
         """Return the settings of a study."""
         return cls(study.protocol, study.student)
 
-    def chooses(self, material: Material) -> ValidationRows:
+    def chooses(self, inputs: TaskInputs) -> ValidationRows:
         """Return the rows that choose the epoch; as published these are the test rows, which is a leak."""
-        return ValidationRows(material.tests["test"].rows) if self.protocol == "as-published" else material.validation
+        return ValidationRows(inputs.tests["test"].rows) if self.protocol == "as-published" else inputs.validation
 
 
-def settings_for(settings: Settings, material: Material, rows: int, seed: int) -> StudentSection:
+def student_section(settings: Settings, inputs: TaskInputs, rows: int, seed: int) -> StudentSection:
     """Return how a student of so many rows is trained.
 
     Corrected, it makes as many epochs as the study's optimizer steps take, within the study's bounds: the largest of
@@ -75,15 +75,15 @@ def settings_for(settings: Settings, material: Material, rows: int, seed: int) -
     search: SearchSection = PUBLISHED
     patience: int | None = PUBLISHED_PATIENCE
     if settings.protocol == "corrected":
-        patience = material.student.patience
+        patience = inputs.student.patience
         epochs = math.ceil(given.steps / math.ceil(rows / max(given.batch_size)))
         epochs = min(max(epochs, given.min_epochs), max(given.min_epochs, given.max_epochs))
         search = SearchSection(learning_rate=given.learning_rate, batch_size=given.batch_size, epochs=(epochs,))
-    how = {"search": search, "seeds": (seed,), "max_tokens": given.max_tokens or material.student.max_tokens}
-    return material.student.model_copy(update=how | {"patience": patience, "shrink": None})
+    how = {"search": search, "seeds": (seed,), "max_tokens": given.max_tokens or inputs.student.max_tokens}
+    return inputs.student.model_copy(update=how | {"patience": patience, "shrink": None})
 
 
-def going_on(section: StudentSection, best: Trial) -> StudentSection:
+def continued_section(section: StudentSection, best: Trial) -> StudentSection:
     """Return how a student goes on with a block: once over it, with the setting that was best for its first rows."""
     search = SearchSection(learning_rate=(best.learning_rate,), batch_size=(best.batch_size,), epochs=(1,))
     return section.model_copy(update={"search": search})
@@ -92,12 +92,12 @@ def going_on(section: StudentSection, best: Trial) -> StudentSection:
 Told = Callable[[str, int, int], None]
 
 
-def run(plan: Plan, material: Material, settings: Settings, ident: str, work: Path, told: Told) -> Outcome:
+def run(plan: RunPlan, inputs: TaskInputs, settings: Settings, ident: str, work: Path, told: Told) -> RunResult:
     """Make a run.
 
     Args:
         plan: What it learns from, and how.
-        material: Its task.
+        inputs: Its task.
         settings: How students are trained in this study.
         ident: The run's fingerprint.
         work: An empty folder for checkpoints.
@@ -108,60 +108,62 @@ def run(plan: Plan, material: Material, settings: Settings, ident: str, work: Pa
     """
     match plan.learner:
         case "teacher":
-            return Outcome(ident, (_teacher(plan, material),))
+            return RunResult(ident, (_teacher(plan, inputs),))
         case "frozen":
-            return Outcome(ident, (_frozen(plan, material, settings),))
+            return RunResult(ident, (_frozen(plan, inputs, settings),))
         case "fine-tuned":
-            return Outcome(ident, tuple(_students(plan, material, settings, work, told)))
+            return RunResult(ident, tuple(_students(plan, inputs, settings, work, told)))
 
 
-def _teacher(plan: Plan, material: Material) -> Point:
-    by_id = material.taught[plan.coder].test
-    scored = (Scored(name, tuple(by_id.get(row.response.id) for row in rows)) for name, rows in material.tests.items())
-    return Point(0, {}, tuple(each for each in scored if any(each.labels)), 0.0)
+def _teacher(plan: RunPlan, inputs: TaskInputs) -> StudentResult:
+    by_id = inputs.taught[plan.coder].test
+    scored = (
+        Predictions(name, tuple(by_id.get(row.response.id) for row in rows)) for name, rows in inputs.tests.items()
+    )
+    return StudentResult(0, {}, tuple(each for each in scored if any(each.labels)), 0.0)
 
 
-def _frozen(plan: Plan, material: Material, settings: Settings) -> Point:
+def _frozen(plan: RunPlan, inputs: TaskInputs, settings: Settings) -> StudentResult:
     start = time.monotonic()
-    tokens = settings_for(settings, material, len(plan.rows), plan.seed).max_tokens
-    best, *_ = fit_frozen(plan.rows, settings.chooses(material), material.task, tokens, material.backbone)
+    tokens = student_section(settings, inputs, len(plan.rows), plan.seed).max_tokens
+    best, *_ = fit_frozen(plan.rows, settings.chooses(inputs), inputs.task, tokens, inputs.backbone)
     scored = []
-    for name, test in material.tests.items():
-        inputs = [row.response.inputs for row in test]
-        states = pooled(material.backbone, material.task, tokens, inputs)[best.pooling]
+    for name, test in inputs.tests.items():
+        texts = [row.response.inputs for row in test]
+        states = pooled(inputs.backbone, inputs.task, tokens, texts)[best.pooling]
         logits = best.logits(states).astype(np.float64)
-        scored.append(_scored(name, logits, Readout(material.task, 1.0, best.thresholds)))
-    return Point(0, _sources(plan.rows), tuple(scored), _since(start), validation_macro_f1=best.macro_f1)
+        scored.append(_scored(name, logits, Readout(inputs.task, 1.0, best.thresholds)))
+    return StudentResult(0, _sources(plan.rows), tuple(scored), _since(start), validation_macro_f1=best.macro_f1)
 
 
-def _students(plan: Plan, material: Material, settings: Settings, work: Path, told: Told) -> list[Point]:
-    judged = settings.chooses(material)
-    rows, backbone = list(plan.rows), material.backbone
-    section = settings_for(settings, material, len(plan.rows), plan.seed)
+def _students(plan: RunPlan, inputs: TaskInputs, settings: Settings, work: Path, told: Told) -> list[StudentResult]:
+    judged = settings.chooses(inputs)
+    rows, backbone = list(plan.rows), inputs.backbone
+    section = student_section(settings, inputs, len(plan.rows), plan.seed)
     points = []
     for place, taught in enumerate([plan.rows, *((*block.new, *block.again) for block in plan.blocks)]):
         start = time.monotonic()
         if place:
             rows += plan.blocks[place - 1].new
-        best = _train(taught, judged, material, section, backbone, work / str(place), told)
+        best = _train(taught, judged, inputs, section, backbone, work / str(place), told)
         if place:
-            shutil.rmtree(backbone)  # a student of the block before, which nobody wants any more
+            shutil.rmtree(backbone)  # a student of the block before, which nobody requirements any more
         backbone = work / str(place)
-        student = Checkpoint.load(backbone, material.task, section.max_tokens)
+        student = Checkpoint.load(backbone, inputs.task, section.max_tokens)
         readout = readout_of(student, judged)
         scored = []
-        for name, test in material.tests.items():
+        for name, test in inputs.tests.items():
             logits = student.logits([dict(row.response.inputs) for row in test])
             scored.append(_scored(name, logits.astype(np.float64), readout))
         points.append(_point(place, rows, tuple(scored), best, _since(start)))
-        section = going_on(section, best)
+        section = continued_section(section, best)
     return points
 
 
 def _train(
     rows: Sequence[MixtureRow],
     validation: ValidationRows,
-    material: Material,
+    inputs: TaskInputs,
     section: StudentSection,
     backbone: Path,
     folder: Path,
@@ -170,11 +172,13 @@ def _train(
     def progress(done: TrainingProgress) -> None:
         told("study: optimizer steps of this student", done.done, done.total)
 
-    return train_student(rows, validation, material.task, section, backbone, folder, progress=progress).best
+    return train_student(rows, validation, inputs.task, section, backbone, folder, progress=progress).best
 
 
-def _point(block: int, rows: Sequence[MixtureRow], scored: tuple[Scored, ...], best: Trial, seconds: float) -> Point:
-    return Point(
+def _point(
+    block: int, rows: Sequence[MixtureRow], scored: tuple[Predictions, ...], best: Trial, seconds: float
+) -> StudentResult:
+    return StudentResult(
         block,
         _sources(rows),
         scored,
@@ -187,10 +191,10 @@ def _point(block: int, rows: Sequence[MixtureRow], scored: tuple[Scored, ...], b
     )
 
 
-def _scored(name: TestSet, logits: npt.NDArray[np.float64], readout: Readout) -> Scored:
+def _scored(name: TestSet, logits: npt.NDArray[np.float64], readout: Readout) -> Predictions:
     probabilities = [readout.probabilities(row) for row in logits]
     rounded = tuple(tuple(round(float(each), 8) for each in row) for row in probabilities)
-    return Scored(name, readout.labels(logits), rounded)
+    return Predictions(name, readout.labels(logits), rounded)
 
 
 def _sources(rows: Sequence[MixtureRow]) -> dict[Source, int]:
@@ -206,7 +210,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Journal:
+class RunStore:
     """The runs of a study.
 
     Attributes:
@@ -215,15 +219,15 @@ class Journal:
 
     folder: Path
 
-    def outcome(self, ident: str) -> Outcome | None:
+    def outcome(self, ident: str) -> RunResult | None:
         """Return what came of a run; None where it is not done, or its file is damaged."""
         try:
-            found = msgspec.json.decode(self._file(ident).read_bytes(), type=Outcome)
+            found = msgspec.json.decode(self._file(ident).read_bytes(), type=RunResult)
         except (OSError, msgspec.DecodeError):
             return None
         return found if found.run == ident else None
 
-    def keep(self, outcome: Outcome) -> None:
+    def keep(self, outcome: RunResult) -> None:
         """Write what came of a run.
 
         Raises:
@@ -269,14 +273,14 @@ class Journal:
         return self.folder / "runs" / f"{ident}.json"
 
 
-def ident_of(plan: Plan, material: Material, settings: Settings) -> str:
+def run_id(plan: RunPlan, inputs: TaskInputs, settings: Settings) -> str:
     """Return a run's fingerprint, of all that decides its outcome and nothing else.
 
     What a study calls the run does not count: two studies, or two conditions, that come to the same share it.
     """
     blocks = [[_content(block.new), _content(block.again)] for block in plan.blocks]
-    taught = material.taught[plan.coder] if plan.coder else None
-    how = settings_for(settings, material, max(1, len(plan.rows)), plan.seed).model_dump(mode="json")
+    taught = inputs.taught[plan.coder] if plan.coder else None
+    how = student_section(settings, inputs, max(1, len(plan.rows)), plan.seed).model_dump(mode="json")
     return fingerprint(
         [
             _FORMAT,
@@ -286,11 +290,11 @@ def ident_of(plan: Plan, material: Material, settings: Settings) -> str:
             blocks,
             how,
             settings.protocol,
-            material.weights,
-            _coded(settings.chooses(material)),
-            {name: _coded(rows) for name, rows in material.tests.items()},
-            [material.task.kind, material.task.names, material.task.inputs],
-            material.data,
+            inputs.weights,
+            _coded(settings.chooses(inputs)),
+            {name: _coded(rows) for name, rows in inputs.tests.items()},
+            [inputs.task.kind, inputs.task.names, inputs.task.inputs],
+            inputs.data,
         ]
     )[:32]
 

@@ -77,7 +77,7 @@ class RatioSection(Section):
 
     human: Sizes = (250,)
     shares: Annotated[tuple[PartShare, ...], Field(min_length=1, strict=False)] = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
-    """Of the whole training set; the human rows stay as many."""
+    """Of the duplicate_key training set; the human rows stay as many."""
     schedules: Annotated[tuple[Literal["mixed", "sequential"], ...], Field(min_length=1, strict=False)] = ("mixed",)
     """`mixed` trains on each mixture anew; `sequential` goes on from the human-only student, block by block."""
     block: Count = 25

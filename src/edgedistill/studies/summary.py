@@ -5,16 +5,18 @@ from statistics import median
 
 from edgedistill.agreement import Estimate
 from edgedistill.studies.designs.label_source import TEACHER_ITSELF
-from edgedistill.studies.estimates import Summary, gain_over
-from edgedistill.studies.inputs import Material
+from edgedistill.studies.estimates import ConditionSummary, difference_to
+from edgedistill.studies.inputs import TaskInputs
 from edgedistill.studies.study_file import LabelSourceSection
-from edgedistill.studies.tables import Sheet, figure, told
+from edgedistill.studies.tables import StudyTable, figure, told
 
 PUBLISHED_HUMAN_GAP = 0.039
 PUBLISHED_TEACHER_GAP = 0.006
 
 
-def medians_sheet(found: Sequence[Summary], section: LabelSourceSection, materials: Mapping[str, Material]) -> Sheet:
+def medians_table(
+    found: Sequence[ConditionSummary], section: LabelSourceSection, task_inputs: Mapping[str, TaskInputs]
+) -> StudyTable:
     """Return medians over tasks of F1, precision and recall of each condition, on the first test rows."""
     of_test = [each for each in found if each.first.scored.test == "test"]
     conditions = list(dict.fromkeys(each.first.plan.condition for each in of_test))
@@ -35,22 +37,24 @@ def medians_sheet(found: Sequence[Summary], section: LabelSourceSection, materia
             f"human {largest}",
             f"teacher {largest}",
             f"a median of {PUBLISHED_HUMAN_GAP} over 14 tasks",
-            materials,
+            task_inputs,
         ),
-        _gap(of_test, TEACHER_ITSELF, f"teacher {largest}", f"a median of {PUBLISHED_TEACHER_GAP}", materials),
+        _gap(of_test, TEACHER_ITSELF, f"teacher {largest}", f"a median of {PUBLISHED_TEACHER_GAP}", task_inputs),
     )
-    return Sheet("Medians over tasks", ("condition", "tasks", "F1", "precision", "recall"), tuple(rows), notes)
+    return StudyTable("Medians over tasks", ("condition", "tasks", "F1", "precision", "recall"), tuple(rows), notes)
 
 
-def _gap(found: Sequence[Summary], better: str, worse: str, published: str, materials: Mapping[str, Material]) -> str:
+def _gap(
+    found: Sequence[ConditionSummary], better: str, worse: str, published: str, task_inputs: Mapping[str, TaskInputs]
+) -> str:
     """How much F1 one condition is above the other, task by task, beside the published median."""
     gaps: list[float] = []
     each: list[str] = []
-    for task, material in materials.items():
+    for task, inputs in task_inputs.items():
         lines = {one.first.plan.condition: one.lines for one in found if one.first.plan.task == task}
         if better not in lines or worse not in lines:
             continue
-        gain = gain_over(lines[better], lines[worse], material)
+        gain = difference_to(lines[better], lines[worse], inputs)
         if gain.f1:
             gaps.append(gain.f1.value)
             each.append(figure(gain.f1.value, signed=True) + (f" on {gain.part}" if gain.part else ""))

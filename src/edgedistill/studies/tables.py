@@ -10,10 +10,10 @@ from rich.text import Text
 from edgedistill.agreement import Estimate
 from edgedistill.data.types import Source
 from edgedistill.mixing import SOURCES
-from edgedistill.studies.estimates import Gain, Summary
+from edgedistill.studies.estimates import ConditionSummary, Difference
 from edgedistill.studies.runs import LEAK
 from edgedistill.studies.study_file import Kind, Protocol
-from edgedistill.studies.types import Line, Plan
+from edgedistill.studies.types import ResultRow, RunPlan
 
 FACTS = (
     "wanted",
@@ -59,7 +59,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class StudyTable:
     """A table for people.
 
     Attributes:
@@ -102,7 +102,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def run_rows(
-    kind: Kind, protocol: Protocol, lines: Iterable[Line], not_run: Iterable[Plan]
+    kind: Kind, protocol: Protocol, lines: Iterable[ResultRow], not_run: Iterable[RunPlan]
 ) -> Iterator[dict[str, object]]:
     """Yield the rows of runs.csv: a student on one set of test rows each, then what was not run and why."""
     for line in lines:
@@ -111,7 +111,7 @@ def run_rows(
         yield _named(kind, protocol, plan) | {"not_run": plan.missing}
 
 
-def _named(kind: Kind, protocol: Protocol, plan: Plan) -> dict[str, object]:
+def _named(kind: Kind, protocol: Protocol, plan: RunPlan) -> dict[str, object]:
     return {
         "study": kind,
         "protocol": protocol,
@@ -124,7 +124,7 @@ def _named(kind: Kind, protocol: Protocol, plan: Plan) -> dict[str, object]:
     }
 
 
-def _had(line: Line) -> dict[str, object]:
+def _had(line: ResultRow) -> dict[str, object]:
     point = line.point
     total = sum(point.rows.values())
     return {
@@ -140,7 +140,7 @@ def _had(line: Line) -> dict[str, object]:
     }
 
 
-def _scores(line: Line) -> dict[str, object]:
+def _scores(line: ResultRow) -> dict[str, object]:
     found, averages = line.figures.agreement, line.figures.averages
     estimates = (found.accuracy, found.macro_f1, found.kappa, averages.f1, averages.precision, averages.recall)
     cells: dict[str, object] = {"test": line.scored.test, "test_rows": found.rows}
@@ -150,22 +150,22 @@ def _scores(line: Line) -> dict[str, object]:
     return cells
 
 
-def summary_sheets(title: str, found: Sequence[Summary]) -> list[Sheet]:
+def summary_tables(title: str, found: Sequence[ConditionSummary]) -> list[StudyTable]:
     """Return the tables of conditions: one for each task and each of its sets of test rows."""
-    panels: dict[tuple[str, str], list[Summary]] = {}
+    panels: dict[tuple[str, str], list[ConditionSummary]] = {}
     for each in found:
         panels.setdefault((each.first.plan.task, each.first.scored.test), []).append(each)
     return [_summary_sheet(f"{title}: {task}, {test} rows", each) for (task, test), each in panels.items()]
 
 
-def _summary_sheet(title: str, found: Sequence[Summary]) -> Sheet:
+def _summary_sheet(title: str, found: Sequence[ConditionSummary]) -> StudyTable:
     sources = [source for source in SOURCES if any(each.first.point.rows.get(source) for each in found)]
     header = ("condition", *sources, "seeds", "macro-F1", "sd", "kappa", "AUC", "gain", "over")
     rows = tuple(_condition(each, sources) for each in found)
-    return Sheet(title, header, rows, narrow=("condition", "macro-F1", "kappa", "gain"))
+    return StudyTable(title, header, rows, narrow=("condition", "macro-F1", "kappa", "gain"))
 
 
-def _condition(found: Summary, sources: Sequence[Source]) -> tuple[str, ...]:
+def _condition(found: ConditionSummary, sources: Sequence[Source]) -> tuple[str, ...]:
     line = found.first
     plan, block = line.plan, line.point.block
     return (
@@ -181,7 +181,7 @@ def _condition(found: Summary, sources: Sequence[Source]) -> tuple[str, ...]:
     )
 
 
-def _gain(gain: Gain) -> str:
+def _gain(gain: Difference) -> str:
     return f"{told(gain.macro_f1, signed=True)}{f' on {gain.part}' if gain.part else ''}"
 
 

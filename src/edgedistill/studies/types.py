@@ -1,10 +1,10 @@
 """What flows through a study: from the plan of one run to what its students said.
 
-Plan        one run that is to be made: rows, learner, seed, and by what it is told apart
-Outcome     what came of it: students in the order in which they were had
-└── Point       one student (or the teacher itself)
-    └── Scored      what it says of one set of test rows
-Line        one student on one set of test rows, measured: a row of runs.csv
+RunPlan        one run that is to be made: rows, learner, seed, and by what it is told apart
+RunResult     what came of it: students in the order in which they were had
+└── StudentResult       one student (or the teacher itself)
+    └── Predictions      what it says of one set of test rows
+ResultRow        one student on one set of test rows, result_rows: a row of runs.csv
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ TestSet: TypeAlias = Literal["test", "transfer"]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """One run that is to be made.
 
     Attributes:
@@ -64,7 +64,7 @@ class Block:
     again: tuple[MixtureRow, ...] = ()
 
 
-class Scored(msgspec.Struct, frozen=True):
+class Predictions(msgspec.Struct, frozen=True):
     """What one student says of one set of test rows.
 
     Attributes:
@@ -78,7 +78,7 @@ class Scored(msgspec.Struct, frozen=True):
     probabilities: tuple[tuple[float, ...], ...] | None = None
 
 
-class Point(msgspec.Struct, frozen=True):
+class StudentResult(msgspec.Struct, frozen=True):
     """One student.
 
     Attributes:
@@ -95,7 +95,7 @@ class Point(msgspec.Struct, frozen=True):
 
     block: int
     rows: dict[Source, int]
-    scored: tuple[Scored, ...]
+    scored: tuple[Predictions, ...]
     seconds: float
     learning_rate: float | None = None
     batch_size: int | None = None
@@ -104,7 +104,7 @@ class Point(msgspec.Struct, frozen=True):
     validation_macro_f1: float | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class RunResult(msgspec.Struct, frozen=True):
     """What came of a run.
 
     Attributes:
@@ -113,11 +113,11 @@ class Outcome(msgspec.Struct, frozen=True):
     """
 
     run: str
-    points: tuple[Point, ...]
+    points: tuple[StudentResult, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Metrics:
     """How far one coding of test rows agrees with the human codes, with 95 % intervals over the rows.
 
     Attributes:
@@ -133,10 +133,10 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ResultRow:
     """One student on one set of test rows."""
 
-    plan: Plan
-    point: Point
-    scored: Scored
-    figures: Figures
+    plan: RunPlan
+    point: StudentResult
+    scored: Predictions
+    figures: Metrics

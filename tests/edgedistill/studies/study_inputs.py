@@ -3,7 +3,7 @@
 from edgedistill.data import CodedResponse, MixtureRow, Response, TeacherLabel, TestRows, TrainRows, ValidationRows
 from edgedistill.mixing import human_rows
 from edgedistill.project import StudentSection
-from edgedistill.studies.inputs import Material, Taught
+from edgedistill.studies.inputs import TaskInputs, TeacherLabels
 from edgedistill.studies.runs import Settings
 from edgedistill.studies.study_file import StudyStudent
 from edgedistill_serve.task.task import Label, Task
@@ -47,7 +47,7 @@ def synthetic(writer, count, **lineage):
     )
 
 
-def material(human=60, test=20, **given):
+def inputs(human=60, test=20, **given):
     """A task with one teacher who coded the train texts, and one writer."""
     train, judged, chosen = coded("h", human), coded("t", test), coded("v", 10)
     texts = tuple(row.response for row in train)
@@ -59,7 +59,7 @@ def material(human=60, test=20, **given):
         "groups": {row.response.id: row.response.group for row in train},
         "validation": ValidationRows(chosen),
         "tests": {"test": TestRows(judged)},
-        "taught": {"gpt": Taught(texts, labelled(train, "gpt"), {row.response.id: row.label for row in judged})},
+        "taught": {"gpt": TeacherLabels(texts, labelled(train, "gpt"), {row.response.id: row.label for row in judged})},
         "synthetic": {"gpt": synthetic("gpt", 300)},
         "student": StudentSection(),
         "backbone": "minilm",
@@ -68,4 +68,4 @@ def material(human=60, test=20, **given):
         "data": ("sha",),
         "notes": (),
     }
-    return Material(**(defaults | given))
+    return TaskInputs(**(defaults | given))

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill.errors import ProjectFileError
-from edgedistill.studies.designs.consistency import consistency_plans, removed_rows
-from edgedistill.studies.designs.label_source import label_source_plans, teachers_plans
-from edgedistill.studies.designs.ratio import ratio_plans
-from edgedistill.studies.designs.temperature import temperature_plans
-from edgedistill.studies.inputs import Taught
+from edgedistill.studies.designs.consistency import filtered_labels, plan_consistency
+from edgedistill.studies.designs.label_source import plan_label_source, plan_teachers
+from edgedistill.studies.designs.ratio import plan_ratio
+from edgedistill.studies.designs.temperature import plan_temperature
+from edgedistill.studies.inputs import TeacherLabels
 from edgedistill.studies.study_file import (
     ConsistencySection,
     LabelSourceSection,
@@ -21,7 +21,7 @@ from edgedistill.studies.study_file import (
     TemperatureSection,
 )
 
-from .study_inputs import coded, labelled, material, synthetic
+from .study_inputs import coded, inputs, labelled, synthetic
 
 SEEDS = (0, 1, 2)
 
@@ -34,7 +34,7 @@ def by_condition(plans):
 
 
 def label_source(task=None, **section):
-    return by_condition(label_source_plans(task or material(), LabelSourceSection(**section), SEEDS))
+    return by_condition(plan_label_source(task or inputs(), LabelSourceSection(**section), SEEDS))
 
 
 def test_human_and_teacher_labels_stand_on_the_same_texts():
@@ -58,9 +58,9 @@ def test_a_smaller_set_of_a_seed_is_part_of_a_larger_one():
 
 def test_consistent_only_is_the_same_draw_without_labels_on_which_the_votes_differ():
     found = label_source(human=(30,), teacher=(30,))
-    for whole, kept in zip(found["teacher 30"], found["teacher 30, consistent only"], strict=True):
-        assert [row.id for row in kept.rows] == [r.id for r in whole.rows if r.lineage["consistency"] == "1"]
-        assert 0 < len(kept.rows) < len(whole.rows)
+    for duplicate_key, kept in zip(found["teacher 30"], found["teacher 30, consistent only"], strict=True):
+        assert [row.id for row in kept.rows] == [r.id for r in duplicate_key.rows if r.lineage["consistency"] == "1"]
+        assert 0 < len(kept.rows) < len(duplicate_key.rows)
         assert kept.reference == "teacher 30"
 
 
@@ -81,7 +81,7 @@ def test_a_size_that_cannot_be_had_says_what_is_missing_and_the_others_stay():
 
 
 def ratio(task=None, replay=True, **section):
-    return by_condition(ratio_plans(task or material(), RatioSection(**section), SEEDS, replay=replay))
+    return by_condition(plan_ratio(task or inputs(), RatioSection(**section), SEEDS, replay=replay))
 
 
 @settings(deadline=None)
@@ -97,7 +97,7 @@ def test_a_mixture_keeps_its_human_rows_and_has_the_share_of_synthetic_ones(shar
 
 
 def test_human_rows_alone_are_run_once_for_all_writers():
-    task = material(synthetic={"gpt": synthetic("gpt", 100), "llama": synthetic("llama", 100)})
+    task = inputs(synthetic={"gpt": synthetic("gpt", 100), "llama": synthetic("llama", 100)})
     found = ratio(task, human=(20,), shares=(0.0, 0.5))
     assert sorted(found) == ["human 20", "human 20, 50% gpt", "human 20, 50% llama"]
     assert len(found["human 20"]) == len(SEEDS)
@@ -128,8 +128,8 @@ def test_too_few_rows_for_the_blocks_are_told():
 
 
 def temperatures(**section):
-    task = material(synthetic={"a": (*synthetic("a", 80, temperature="0.3"), *synthetic("b", 80, temperature="1.0"))})
-    return by_condition(temperature_plans(task, TemperatureSection(**section), SEEDS, blocks=None))
+    task = inputs(synthetic={"a": (*synthetic("a", 80, temperature="0.3"), *synthetic("b", 80, temperature="1.0"))})
+    return by_condition(plan_temperature(task, TemperatureSection(**section), SEEDS, blocks=None))
 
 
 def test_each_temperature_has_rows_of_its_own_and_says_how_varied_they_are():
@@ -146,7 +146,7 @@ def test_temperatures_that_no_row_has_are_refused():
 
 
 def consistency(task=None, **section):
-    return by_condition(consistency_plans(task or material(), ConsistencySection(**section), SEEDS, blocks=None))
+    return by_condition(plan_consistency(task or inputs(), ConsistencySection(**section), SEEDS, blocks=None))
 
 
 def test_a_threshold_stands_beside_as_many_rows_of_the_same_draw():
@@ -168,13 +168,13 @@ def test_a_text_with_a_human_code_is_not_learnt_under_the_teachers_label_as_well
 
 def test_nor_is_another_row_with_the_same_text():
     rows = coded("h", 60)
-    task = material()
+    task = inputs()
     twins = tuple(
         replace(row.response, id=f"n{place}", inputs={"response": row.response.text.upper()})
         for place, row in enumerate(rows)
     )
     labels = tuple(replace(label, id=f"n{place}") for place, label in enumerate(task.taught["gpt"].labels))
-    found = consistency(replace(task, taught={"gpt": Taught(twins, labels, {})}), human=20)
+    found = consistency(replace(task, taught={"gpt": TeacherLabels(twins, labels, {})}), human=20)
     assert {len(plan.rows) for plan in found["all labels"]} == {60}
 
 
@@ -191,7 +191,7 @@ def test_what_is_kept_says_how_often_it_agrees_with_the_human_codes():
 
 
 def test_every_label_and_group_is_told_how_many_rows_the_filter_removes():
-    found = list(removed_rows(material(), ConsistencySection(thresholds=(1.0,))))
+    found = list(filtered_labels(inputs(), ConsistencySection(thresholds=(1.0,))))
     for by in ("label", "group"):
         counted = [each for each in found if each.by == by]
         assert sum(each.rows for each in counted) == 60
@@ -200,7 +200,7 @@ def test_every_label_and_group_is_told_how_many_rows_the_filter_removes():
 
 def test_synthetic_rows_are_filtered_by_how_they_were_coded_again():
     rows = (*synthetic("a", 30, consistent="true"), *synthetic("b", 10, consistent="false"))
-    found = consistency(material(synthetic={"gpt": rows}), of="synthetic", thresholds=(1.0,), human=20)
+    found = consistency(inputs(synthetic={"gpt": rows}), of="synthetic", thresholds=(1.0,), human=20)
     (plan, *_) = found["consistency from 1"]
     assert Counter(row.source for row in plan.rows) == {"human": 20, "synthetic": 30}
 
@@ -212,8 +212,8 @@ def test_synthetic_rows_that_nobody_coded_again_cannot_be_filtered():
 
 def test_students_of_several_teachers_read_the_same_texts():
     rows = coded("h", 60)
-    one = material().taught["gpt"]
+    one = inputs().taught["gpt"]
     other = type(one)(one.responses, labelled(rows[:50], "llama", wrong=2), {})
-    found = by_condition(teachers_plans(material(taught={"gpt": one, "llama": other}), TeachersSection(rows=40), SEEDS))
+    found = by_condition(plan_teachers(inputs(taught={"gpt": one, "llama": other}), TeachersSection(rows=40), SEEDS))
     for plans in zip(found["taught by gpt"], found["taught by llama"], found["taught by human codes"], strict=True):
         assert len({frozenset(row.id for row in plan.rows) for plan in plans}) == 1

@@ -1,15 +1,15 @@
-"""Figures of students and of conditions over their seeds."""
+"""Metrics of students and of conditions over their seeds."""
 
 import pytest
 
 from edgedistill.agreement import agreement
-from edgedistill.studies.estimates import measured, summaries
+from edgedistill.studies.estimates import result_rows, summaries
 from edgedistill.studies.study_file import LabelSourceSection
-from edgedistill.studies.summary import medians_sheet
-from edgedistill.studies.tables import summary_sheets
-from edgedistill.studies.types import Outcome, Plan, Point, Scored
+from edgedistill.studies.summary import medians_table
+from edgedistill.studies.tables import summary_tables
+from edgedistill.studies.types import Predictions, RunPlan, RunResult, StudentResult
 
-from .study_inputs import NAMES, TASK, material
+from .study_inputs import NAMES, TASK, inputs
 
 
 def said(right):
@@ -19,14 +19,14 @@ def said(right):
 
 
 def lines(condition, rights, reference="", task=None, probabilities=True):
-    task = task or material()
+    task = task or inputs()
     found = []
     for seed, right in enumerate(rights):
         labels = said(right)
         shares = tuple((0.75, 0.25) if label == "yes" else (0.25, 0.75) for label in labels) if probabilities else None
-        outcome = Outcome("id", (Point(0, {"human": 5}, (Scored("test", labels, shares),), 1.0),))
-        plan = Plan("toy", condition, "fine-tuned", seed, reference=reference)
-        found += measured(plan, outcome, task)
+        outcome = RunResult("id", (StudentResult(0, {"human": 5}, (Predictions("test", labels, shares),), 1.0),))
+        plan = RunPlan("toy", condition, "fine-tuned", seed, reference=reference)
+        found += result_rows(plan, outcome, task)
     return found
 
 
@@ -35,7 +35,7 @@ def told(gain):
 
 
 def summary(*found, task=None):
-    return summaries([line for each in found for line in each], {"toy": task or material()})
+    return summaries([line for each in found for line in each], {"toy": task or inputs()})
 
 
 def test_a_conditions_figure_is_the_mean_over_its_seeds():
@@ -80,9 +80,9 @@ def test_conditions_without_a_seed_in_common_have_no_gain():
 
 
 def teacher_itself(labels):
-    plan = Plan("toy", "the teacher itself", "teacher", 0, coder="gpt")
-    outcome = Outcome("id", (Point(0, {}, (Scored("test", labels),), 0.0),))
-    return list(measured(plan, outcome, material()))
+    plan = RunPlan("toy", "the teacher itself", "teacher", 0, coder="gpt")
+    outcome = RunResult("id", (StudentResult(0, {}, (Predictions("test", labels),), 0.0),))
+    return list(result_rows(plan, outcome, inputs()))
 
 
 def test_a_student_gains_nothing_over_its_twin_of_a_teacher_that_left_the_hard_rows_uncoded():
@@ -102,21 +102,21 @@ def test_the_teacher_stands_beside_every_seed():
 
 def test_a_table_tells_how_much_of_both_a_gain_stands_on():
     silent = teacher_itself((*said(14)[:14], *[None] * 6))
-    (sheet,) = summary_sheets("t", summary(silent, lines("b", [14, 14], reference="the teacher itself")))
+    (sheet,) = summary_tables("t", summary(silent, lines("b", [14, 14], reference="the teacher itself")))
     assert sheet.rows[1][sheet.header.index("gain")] == "+.000 [.000, .000] on 14 of 20 rows"
 
 
 def test_the_gap_to_the_teacher_is_that_on_the_rows_that_it_coded():
     silent = teacher_itself((*said(14)[:14], *[None] * 6))
     found = summary(silent, lines("teacher 9", [14, 14], reference="the teacher itself"))
-    notes = medians_sheet(found, LabelSourceSection(teacher=(9,)), {"toy": material()}).notes
+    notes = medians_table(found, LabelSourceSection(teacher=(9,)), {"toy": inputs()}).notes
     assert "F1 of 'the teacher itself' less F1 of 'teacher 9': median +.000" in notes[-1]
     assert "(+.000 on 14 of 20 rows)" in notes[-1]
 
 
 def test_the_gap_of_human_codes_is_paired_by_seed():
     found = summary(lines("human 9", [18, 12, 6])[:2], lines("teacher 9", [18, 12, 6]))
-    notes = medians_sheet(found, LabelSourceSection(teacher=(9,)), {"toy": material()}).notes
+    notes = medians_table(found, LabelSourceSection(teacher=(9,)), {"toy": inputs()}).notes
     assert "(+.000 on 2 of 3 seeds)" in notes[1]
 
 
@@ -127,19 +127,19 @@ def test_a_gain_is_paired_so_its_interval_is_narrower_than_that_of_either():
 
 
 def test_the_positive_labels_f1_is_told_where_one_is_named():
-    task = material(positive="no")
+    task = inputs(positive="no")
     (found,) = summary(lines("a", [14], task=task), task=task)
     assert found.f1.value == pytest.approx(found.first.figures.agreement.per_label["no"].f1)
 
 
 def test_rows_that_the_teacher_left_uncoded_do_not_count():
     labels = (*said(20)[:10], *[None] * 10)
-    plan = Plan("toy", "the teacher itself", "teacher", 0, coder="gpt")
-    outcome = Outcome("id", (Point(0, {}, (Scored("test", labels),), 0.0),))
-    (line,) = measured(plan, outcome, material())
+    plan = RunPlan("toy", "the teacher itself", "teacher", 0, coder="gpt")
+    outcome = RunResult("id", (StudentResult(0, {}, (Predictions("test", labels),), 0.0),))
+    (line,) = result_rows(plan, outcome, inputs())
     assert line.figures.agreement.rows == 10
     assert line.figures.auc is None
-    (found,) = summaries([line], {"toy": material()})
+    (found,) = summaries([line], {"toy": inputs()})
     assert found.macro_f1.value == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.studies import read_study
-from edgedistill.studies.study import make_study
+from edgedistill.studies.study import run_study
 
 from ...processes import PROGRAMS, Process, run
 
@@ -21,7 +21,7 @@ def runs(folder):
 
 def made(examples, kind, **changes):
     study = read_study(examples / f"{kind}.yaml")
-    return make_study(study.model_copy(update=changes), kind, offline=True)
+    return run_study(study.model_copy(update=changes), kind, offline=True)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_a_killed_study_goes_on_and_shares_its_runs_with_another_process(example
     kept = {path: path.stat().st_mtime_ns for path in study.run_folder.glob("runs/*.json")}
     assert len(kept) >= 3
     with Process(*command) as other:
-        here = make_study(study, "teachers", offline=True)
+        here = run_study(study, "teachers", offline=True)
         told = json.loads(other.communicate()[0])
     assert here.made + told["made"] == len(list(study.run_folder.glob("runs/*.json"))) - len(kept) > 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

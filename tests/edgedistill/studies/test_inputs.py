@@ -7,7 +7,7 @@ import pytest
 
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.studies import read_study
-from edgedistill.studies.inputs import Wants, gather
+from edgedistill.studies.inputs import Requirements, load_task_inputs
 
 from ..generation.writings import wanted, wrote
 from ..teacher.stand_in import StandIn, text_of
@@ -42,10 +42,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def gathered(folder, wants, more="", student=""):
+def gathered(folder, requirements, more="", student=""):
     (folder / "study.yaml").write_text(f"name: s\ntasks:\n  - {{project: project.yaml{more}}}\n{student}", "utf-8")
     study = read_study(folder / "study.yaml")
-    return gather(study, study.tasks[0], wants)
+    return load_task_inputs(study, study.tasks[0], requirements)
 
 
 def labels(folder, ids, **given):
@@ -59,14 +59,14 @@ def labels(folder, ids, **given):
 
 def test_recorded_labels_are_taken_for_the_texts_and_for_test_rows(folder):
     labels(folder, ["n0", "n1", "r30", "r31"])
-    found = gathered(folder, Wants(teachers="one"), ", labels: {m: m.jsonl}").taught["m"]
+    found = gathered(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}").taught["m"]
     assert [label.id for label in found.labels] == ["n0", "n1"]
     assert found.test == {"r30": "good", "r31": "good"}
 
 
 def test_train_texts_may_be_what_the_teacher_labels(folder):
     labels(folder, ["n0", "r1"])
-    task = gathered(folder, Wants(teachers="one"), ", texts: train, labels: {m: m.jsonl}")
+    task = gathered(folder, Requirements(teachers="one"), ", texts: train, labels: {m: m.jsonl}")
     assert [label.id for label in task.taught["m"].labels] == ["r1"]
     assert task.codes["r1"] == "bad"
 
@@ -74,32 +74,32 @@ def test_train_texts_may_be_what_the_teacher_labels(folder):
 def test_labels_of_other_rows_say_which_rows_are_meant(folder):
     labels(folder, ["x"])
     with pytest.raises(DataError, match="none of its ids is one of the texts"):
-        gathered(folder, Wants(teachers="one"), ", labels: {m: m.jsonl}")
+        gathered(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}")
 
 
 def test_only_the_teacher_that_is_wanted_is_read(folder):
     labels(folder, ["n0"])
     two = ", labels: {gone: gone.jsonl, m: m.jsonl}"
-    assert list(gathered(folder, Wants(teachers="one", named=("m",)), two).taught) == ["m"]
+    assert list(gathered(folder, Requirements(teachers="one", named=("m",)), two).taught) == ["m"]
 
 
 def test_an_unknown_teacher_is_named_beside_those_there_are(folder):
     labels(folder, ["n0"])
     with pytest.raises(ProjectFileError, match=r"the task 'toy' has no teacher 'gpt'. It has m"):
-        gathered(folder, Wants(teachers="one", named=("gpt",)), ", labels: {m: m.jsonl}")
+        gathered(folder, Requirements(teachers="one", named=("gpt",)), ", labels: {m: m.jsonl}")
 
 
 @pytest.mark.parametrize(("given", "told"), [({"label": "fair"}, "no label 'fair'"), ({"wrong": 1}, "m.jsonl, line 1")])
 def test_labels_that_cannot_be_used_are_refused(folder, given, told):
     labels(folder, ["n0"], **given)
     with pytest.raises(DataError, match=told):
-        gathered(folder, Wants(teachers="one"), ", labels: {m: m.jsonl}")
+        gathered(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}")
 
 
 def test_a_text_that_also_stands_in_the_transfer_set_is_not_taught(folder):
     labels(folder, ["n0", "n1", "n2"])
     write(folder / "more.csv", ["id", "response", "label"], [("m0", text(101), "good"), ("m1", text(200), "bad")])
-    task = gathered(folder, Wants(teachers="one"), ", labels: {m: m.jsonl}, transfer: more.csv")
+    task = gathered(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}, transfer: more.csv")
     assert [label.id for label in task.taught["m"].labels] == ["n0", "n2"]
     assert len(task.tests["transfer"]) == 2
 
@@ -108,7 +108,7 @@ def transfer(folder, *rows):
     write(
         folder / "more.csv", ["id", "response", "label"], [*rows, ("m8", text(208), "good"), ("m9", text(209), "bad")]
     )
-    return gathered(folder, Wants(), ", transfer: more.csv")
+    return gathered(folder, Requirements(), ", transfer: more.csv")
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,13 @@ def test_transfer_rows_that_a_student_learns_or_chooses_from_are_set_aside_and_e
 def test_a_transfer_set_of_nothing_but_train_rows_is_refused(folder):
     write(folder / "more.csv", ["id", "response", "label"], [("m0", text(3), "bad"), ("m1", text(4), "good")])
     with pytest.raises(DataError, match=r"no row is left to judge by; .* 2 set aside \(duplicates a train row\)"):
-        gathered(folder, Wants(), ", transfer: more.csv")
+        gathered(folder, Requirements(), ", transfer: more.csv")
 
 
 def test_texts_that_the_teacher_does_not_code_are_accounted_for(folder):
     labels(folder, ["n0", "n2"])
     write(folder / "more.csv", ["id", "response", "label"], [("m0", text(101), "good"), ("m1", text(200), "bad")])
-    task = gathered(folder, Wants(teachers="one"), ", labels: {m: m.jsonl}, transfer: more.csv")
+    task = gathered(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}, transfer: more.csv")
     told = "texts for the teacher: 12 unlabelled rows read = 11 used + 1 set aside (stands in a test set as well)"
     assert told in task.notes
 
@@ -161,7 +161,7 @@ def test_no_teacher_is_shown_the_human_code_of_the_train_row_that_it_labels(fold
         (folder / "project.yaml").write_text(
             PROJECT + f"teacher: {{base_url: '{teacher.base_url}', model: m, api_key_env: null, {how}}}\n", "utf-8"
         )
-        task = gathered(folder, Wants(teachers="one"), ", texts: train")
+        task = gathered(folder, Requirements(teachers="one"), ", texts: train")
     shown = [(text_of(body), [message["content"] for message in body["messages"][:-1]]) for body in teacher.bodies]
     assert any(len(before) > 2 for _, before in shown)
     assert all(asked.casefold() not in content.casefold() for asked, before in shown for content in before)
@@ -180,7 +180,7 @@ def test_recorded_synthetic_rows_that_resemble_a_row_that_judges_are_set_aside(f
         ("d", text(301), "bad"),
     ]
     write(folder / "s.csv", ["id", "response", "label"], rows)
-    task = gathered(folder, Wants(synthetic=True), ", synthetic: {gpt: s.csv}")
+    task = gathered(folder, Requirements(synthetic=True), ", synthetic: {gpt: s.csv}")
     assert [row.id for row in task.synthetic["gpt"]] == ["gpt/a", "gpt/d"]
     told = (
         "s.csv: 4 synthetic rows read = 2 used + 1 set aside (nearly repeats a validation row)"
@@ -192,7 +192,7 @@ def test_recorded_synthetic_rows_that_resemble_a_row_that_judges_are_set_aside(f
 def test_rows_that_resemble_the_transfer_set_are_set_aside_too(folder):
     write(folder / "s.csv", ["id", "response", "label"], [("a", text(300), "good"), ("b", text(301), "bad")])
     write(folder / "more.csv", ["id", "response", "label"], [("m0", text(300), "good"), ("m1", text(200), "bad")])
-    task = gathered(folder, Wants(synthetic=True), ", synthetic: {gpt: s.csv}, transfer: more.csv")
+    task = gathered(folder, Requirements(synthetic=True), ", synthetic: {gpt: s.csv}, transfer: more.csv")
     assert [row.id for row in task.synthetic["gpt"]] == ["gpt/b"]
 
 
@@ -210,14 +210,14 @@ def test_rows_that_the_teacher_writes_like_the_transfer_set_are_set_aside_too(fo
             "generate: {per_label: 2, samples_per_call: 2, examples_per_prompt: 2}\n",
             "utf-8",
         )
-        task = gathered(folder, Wants(synthetic=True), ", transfer: more.csv")
+        task = gathered(folder, Requirements(synthetic=True), ", transfer: more.csv")
     assert sorted(row.inputs["response"] for row in task.synthetic["m"]) == sorted(map(text, (301, 302, 303)))
 
 
 def test_a_recorded_row_keeps_where_it_comes_from(folder):
     rows = [("a", text(300), "good", "0.7", "bad"), ("b", text(301), "bad", "", "")]
     write(folder / "s.csv", ["id", "response", "label", "temperature", "regraded"], rows)
-    one, other = gathered(folder, Wants(synthetic=True), ", synthetic: {gpt: s.csv}").synthetic["gpt"]
+    one, other = gathered(folder, Requirements(synthetic=True), ", synthetic: {gpt: s.csv}").synthetic["gpt"]
     assert one.lineage == {
         "teacher": "gpt",
         "file": "s.csv",
@@ -231,22 +231,22 @@ def test_a_recorded_row_keeps_where_it_comes_from(folder):
 
 def test_without_recorded_rows_and_without_a_teacher_the_mend_names_both(folder):
     with pytest.raises(ProjectFileError, match="Add the section generate, or give the study's task recorded rows"):
-        gathered(folder, Wants(synthetic=True))
+        gathered(folder, Requirements(synthetic=True))
 
 
 def test_a_positive_label_that_the_task_lacks_is_refused(folder):
     with pytest.raises(ProjectFileError, match=r"tasks.positive: the task 'toy' has no label 'fair'"):
-        gathered(folder, Wants(), ", positive: fair")
+        gathered(folder, Requirements(), ", positive: fair")
 
 
 def test_a_backbone_that_is_replaced_where_it_lies_is_noticed(folder):
     (folder / "mine").mkdir()
     (folder / "mine" / "model.safetensors").write_bytes(b"before")
-    before = gathered(folder, Wants(), student="student: {backbone: mine}\n").weights
-    assert gathered(folder, Wants(), student="student: {backbone: mine}\n").weights == before
+    before = gathered(folder, Requirements(), student="student: {backbone: mine}\n").weights
+    assert gathered(folder, Requirements(), student="student: {backbone: mine}\n").weights == before
     (folder / "mine" / "model.safetensors").write_bytes(b"after")
-    assert gathered(folder, Wants(), student="student: {backbone: mine}\n").weights != before
+    assert gathered(folder, Requirements(), student="student: {backbone: mine}\n").weights != before
 
 
 def test_fewer_validation_rows_may_choose(folder):
-    assert len(gathered(folder, Wants(), student="validation: 4\n").validation) == 4
+    assert len(gathered(folder, Requirements(), student="validation: 4\n").validation) == 4

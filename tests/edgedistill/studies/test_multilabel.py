@@ -10,14 +10,14 @@ from edgedistill.data import TestRows, ValidationRows
 from edgedistill.data.types import CodedResponse, Response
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.project import read_project
-from edgedistill.studies.estimates import measured, summaries
-from edgedistill.studies.study import make_study
+from edgedistill.studies.estimates import result_rows, summaries
+from edgedistill.studies.study import run_study
 from edgedistill.studies.study_file import read_study
-from edgedistill.studies.types import Outcome, Plan, Point, Scored
+from edgedistill.studies.types import Predictions, RunPlan, RunResult, StudentResult
 from edgedistill_serve.task.task import Label, Task
 
 from ..pipeline.test_multilabel import write
-from .study_inputs import material
+from .study_inputs import inputs
 
 TASK = Task(kind="multilabel", labels=(Label("a"), Label("b")), inputs=("response",))
 CODES = ["a", "b", "a;b", "none"] * 5
@@ -38,11 +38,11 @@ def coded(codes):
 
 def lines(condition, labels, reference=""):
     rows = coded(CODES)
-    task = replace(material(), task=TASK, validation=ValidationRows(rows), tests={"test": TestRows(rows)})
+    task = replace(inputs(), task=TASK, validation=ValidationRows(rows), tests={"test": TestRows(rows)})
     shares = tuple((0.9 if "a" in code else 0.2, 0.8 if "b" in code else 0.1) for code in labels)
-    outcome = Outcome("id", (Point(0, {"human": 5}, (Scored("test", tuple(labels), shares),), 1.0),))
-    plan = Plan("toy", condition, "fine-tuned", 0, reference=reference)
-    return list(measured(plan, outcome, task)), task
+    outcome = RunResult("id", (StudentResult(0, {"human": 5}, (Predictions("test", tuple(labels), shares),), 1.0),))
+    plan = RunPlan("toy", condition, "fine-tuned", 0, reference=reference)
+    return list(result_rows(plan, outcome, task)), task
 
 
 def test_a_condition_s_figures_are_those_of_label_sets():
@@ -84,7 +84,7 @@ def study_of(tmp_path):
 
 def test_label_sources_are_compared_for_a_multilabel_task(study_of):
     study, _ = study_of()
-    report = make_study(study, "label-source", offline=True)
+    report = run_study(study, "label-source", offline=True)
     assert report.failed == 0
     with (report.folder / "runs.csv").open(newline="") as stream:
         runs = [row for row in csv.DictReader(stream) if row["test"] == "test"]
@@ -99,10 +99,10 @@ def test_label_sources_are_compared_for_a_multilabel_task(study_of):
 def test_a_recorded_label_that_the_task_does_not_have_is_refused(study_of):
     study, _ = study_of(label=lambda _: "process;praise")
     with pytest.raises(DataError, match=r"labels\.jsonl: 'praise' is no label"):
-        make_study(study, "label-source", offline=True)
+        run_study(study, "label-source", offline=True)
 
 
 def test_a_study_of_synthetic_rows_is_refused_with_its_hint(study_of):
     study, _ = study_of(more="synthetic: {gpt: human.csv}")
     with pytest.raises(ProjectFileError, match=r"the task 'sets' is multilabel.*Leave this task out"):
-        make_study(study, "ratio", offline=True)
+        run_study(study, "ratio", offline=True)

@@ -1,13 +1,13 @@
 """How students of a study are trained."""
 
 from edgedistill.data import ValidationRows
-from edgedistill.studies.runs import settings_for
+from edgedistill.studies.runs import student_section
 
-from .study_inputs import material, settings
+from .study_inputs import inputs, settings
 
 
 def epochs(rows, **student):
-    (found,) = settings_for(settings(**student), material(), rows, 0).search.epochs
+    (found,) = student_section(settings(**student), inputs(), rows, 0).search.epochs
     return found
 
 
@@ -22,11 +22,11 @@ def test_epochs_stay_within_their_bounds():
 
 
 def test_a_student_has_the_seed_of_its_run():
-    assert settings_for(settings(), material(), 10, 5).seeds == (5,)
+    assert student_section(settings(), inputs(), 10, 5).seeds == (5,)
 
 
 def test_mended_validation_rows_choose_and_as_published_the_test_rows_do():
-    task = material()
+    task = inputs()
     assert settings().chooses(task) is task.validation
     leaked = settings("as-published").chooses(task)
     assert isinstance(leaked, ValidationRows)
@@ -34,6 +34,6 @@ def test_mended_validation_rows_choose_and_as_published_the_test_rows_do():
 
 
 def test_as_published_the_papers_settings_win_over_the_files():
-    found = settings_for(settings("as-published", learning_rate=(1e-3,)), material(), 10, 0)
+    found = student_section(settings("as-published", learning_rate=(1e-3,)), inputs(), 10, 0)
     assert (found.search.learning_rate, found.search.batch_size, found.search.epochs) == ((2e-5,), (16,), (50,))
     assert found.patience == 2

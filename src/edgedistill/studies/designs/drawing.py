@@ -8,12 +8,12 @@ from edgedistill.data.types import Source
 from edgedistill.errors import ProjectFileError
 from edgedistill.mixing import draw_mixture
 from edgedistill.project import MixSection
-from edgedistill.studies.inputs import Material
-from edgedistill.studies.types import Fact, Learner, Plan
+from edgedistill.studies.inputs import TaskInputs
+from edgedistill.studies.types import Fact, Learner, RunPlan
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class RowSources:
     """Rows to learn from.
 
     Attributes:
@@ -25,19 +25,19 @@ class Draw:
     mix: MixSection = field(default_factory=MixSection)
 
 
-def plan_of(
-    material: Material,
+def plan_run(
+    inputs: TaskInputs,
     condition: str,
     seed: int,
-    draw: Draw,
+    draw: RowSources,
     facts: Mapping[str, Fact],
     *,
     learner: Learner = "fine-tuned",
     reference: str = "",
-) -> Plan:
+) -> RunPlan:
     """Return the plan of one run; where rows are missing for it, the plan says which."""
     try:
-        rows = draw_mixture(draw.offered, material.task, draw.mix.model_copy(update={"seed": seed}))
+        rows = draw_mixture(draw.offered, inputs.task, draw.mix.model_copy(update={"seed": seed}))
     except ProjectFileError as error:
-        return Plan(material.name, condition, learner, seed, facts=facts, reference=reference, missing=error.what)
-    return Plan(material.name, condition, learner, seed, rows, facts=facts, reference=reference)
+        return RunPlan(inputs.name, condition, learner, seed, facts=facts, reference=reference, missing=error.what)
+    return RunPlan(inputs.name, condition, learner, seed, rows, facts=facts, reference=reference)

@@ -9,40 +9,40 @@ from dataclasses import replace
 
 from edgedistill.mixing import teacher_rows
 from edgedistill.project import MixSection
-from edgedistill.studies.designs.drawing import Draw, plan_of
-from edgedistill.studies.inputs import Material
+from edgedistill.studies.designs.drawing import RowSources, plan_run
+from edgedistill.studies.inputs import TaskInputs
 from edgedistill.studies.study_file import LabelSourceSection, TeachersSection
-from edgedistill.studies.types import Fact, Plan
+from edgedistill.studies.types import Fact, RunPlan
 
 TEACHER_ITSELF = "the teacher itself"
 
 
-def label_source_plans(material: Material, section: LabelSourceSection, seeds: Sequence[int]) -> Iterator[Plan]:
+def plan_label_source(inputs: TaskInputs, section: LabelSourceSection, seeds: Sequence[int]) -> Iterator[RunPlan]:
     """Yield the plans of one task."""
-    teacher, taught = next(iter(material.taught.items()))
+    teacher, taught = next(iter(inputs.taught.items()))
     labelled = teacher_rows(taught.responses, taught.labels)
-    yield Plan(material.name, TEACHER_ITSELF, "teacher", seeds[0], coder=teacher, facts={"teacher": teacher})
+    yield RunPlan(inputs.name, TEACHER_ITSELF, "teacher", seeds[0], coder=teacher, facts={"teacher": teacher})
     for seed in seeds:
         for rows in section.human:
-            draw = Draw({"human": material.human}, MixSection(human=rows, teacher=0))
-            on_human = plan_of(material, f"human {rows}", seed, draw, {"wanted": rows})
+            draw = RowSources({"human": inputs.human}, MixSection(human=rows, teacher=0))
+            on_human = plan_run(inputs, f"human {rows}", seed, draw, {"wanted": rows})
             yield from _also_frozen(on_human, section)
         for rows in section.teacher:
-            draw = Draw({"teacher": labelled}, MixSection(human=0, teacher=rows))
+            draw = RowSources({"teacher": labelled}, MixSection(human=0, teacher=rows))
             facts: dict[str, Fact] = {"wanted": rows, "teacher": teacher}
-            on_labels = plan_of(material, f"teacher {rows}", seed, draw, facts, reference=TEACHER_ITSELF)
+            on_labels = plan_run(inputs, f"teacher {rows}", seed, draw, facts, reference=TEACHER_ITSELF)
             yield from _also_frozen(on_labels, section)
             if section.consistent_only:
                 yield _consistent(on_labels)
 
 
-def _also_frozen(plan: Plan, section: LabelSourceSection) -> Iterator[Plan]:
+def _also_frozen(plan: RunPlan, section: LabelSourceSection) -> Iterator[RunPlan]:
     yield plan
     if section.frozen:
         yield replace(plan, condition=f"{plan.condition}, frozen", learner="frozen")
 
 
-def _consistent(plan: Plan) -> Plan:
+def _consistent(plan: RunPlan) -> RunPlan:
     """The same rows without those on which the votes differ."""
     kept = tuple(row for row in plan.rows if float(row.lineage["consistency"]) == 1.0)
     condition = f"{plan.condition}, consistent only"
@@ -56,23 +56,25 @@ def _consistent(plan: Plan) -> Plan:
     )
 
 
-def teachers_plans(material: Material, section: TeachersSection, seeds: Sequence[int]) -> Iterator[Plan]:
+def plan_teachers(inputs: TaskInputs, section: TeachersSection, seeds: Sequence[int]) -> Iterator[RunPlan]:
     """Yield the plans of one task: for each teacher its students, and itself.
 
     Only texts that every teacher coded are drawn from, so that all students read the same ones; and where the texts
     have human codes, students that learn from those stand beside them.
     """
-    taught = material.taught
+    taught = inputs.taught
     shared = set.intersection(*({label.id for label in each.labels} for each in taught.values()))
     for name in taught:
-        yield Plan(material.name, f"{name} itself", "teacher", seeds[0], coder=name, facts={"teacher": name})
-    human = [row for row in material.human if row.id in shared]
+        yield RunPlan(inputs.name, f"{name} itself", "teacher", seeds[0], coder=name, facts={"teacher": name})
+    human = [row for row in inputs.human if row.id in shared]
     for seed in seeds:
         if human:
-            draw = Draw({"human": human}, MixSection(human=section.rows, teacher=0))
-            yield plan_of(material, "taught by human codes", seed, draw, {"teacher": "human"})
+            draw = RowSources({"human": human}, MixSection(human=section.rows, teacher=0))
+            yield plan_run(inputs, "taught by human codes", seed, draw, {"teacher": "human"})
         for name, each in taught.items():
             labels = [label for label in each.labels if label.id in shared]
-            draw = Draw({"teacher": teacher_rows(each.responses, labels)}, MixSection(human=0, teacher=section.rows))
+            draw = RowSources(
+                {"teacher": teacher_rows(each.responses, labels)}, MixSection(human=0, teacher=section.rows)
+            )
             reference = "taught by human codes" if human else ""
-            yield plan_of(material, f"taught by {name}", seed, draw, {"teacher": name}, reference=reference)
+            yield plan_run(inputs, f"taught by {name}", seed, draw, {"teacher": name}, reference=reference)

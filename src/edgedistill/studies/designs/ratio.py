@@ -12,45 +12,45 @@ from itertools import cycle, islice
 
 from edgedistill.data import MixtureRow
 from edgedistill.project import MixSection
-from edgedistill.studies.designs.drawing import Draw, plan_of
-from edgedistill.studies.inputs import Material
+from edgedistill.studies.designs.drawing import RowSources, plan_run
+from edgedistill.studies.inputs import TaskInputs
 from edgedistill.studies.study_file import RatioSection
-from edgedistill.studies.types import Block, Plan
+from edgedistill.studies.types import Block, RunPlan
 
 
-def ratio_plans(material: Material, section: RatioSection, seeds: Sequence[int], *, replay: bool) -> Iterator[Plan]:
+def plan_ratio(inputs: TaskInputs, section: RatioSection, seeds: Sequence[int], *, replay: bool) -> Iterator[RunPlan]:
     """Yield the plans of one task.
 
     Args:
-        material: The task.
+        inputs: The task.
         section: What varies.
         seeds: One plan of each condition per seed.
         replay: Whether a sequential student is shown human rows beside each block.
     """
     for seed in seeds:
         for human in section.human:
-            draw = Draw({"human": material.human}, MixSection(human=human, teacher=0))
-            alone = plan_of(material, f"human {human}", seed, draw, {"wanted": human, "share": 0.0})
+            draw = RowSources({"human": inputs.human}, MixSection(human=human, teacher=0))
+            alone = plan_run(inputs, f"human {human}", seed, draw, {"wanted": human, "share": 0.0})
             if "mixed" in section.schedules:
                 yield alone
-                yield from _mixed(material, section, alone)
+                yield from _mixed(inputs, section, alone)
             if "sequential" in section.schedules:
-                for writer, synthetic in material.synthetic.items():
+                for writer, synthetic in inputs.synthetic.items():
                     facts = {**alone.facts, "writer": writer, "schedule": "sequential"}
                     first = replace(alone, condition=f"human {human}, {writer} in blocks", facts=facts)
-                    yield in_blocks(first, synthetic, section, material.task.names, replay=replay)
+                    yield with_blocks(first, synthetic, section, inputs.task.names, replay=replay)
 
 
-def _mixed(material: Material, section: RatioSection, alone: Plan) -> Iterator[Plan]:
+def _mixed(inputs: TaskInputs, section: RatioSection, alone: RunPlan) -> Iterator[RunPlan]:
     human = alone.facts["wanted"]
-    for writer, synthetic in material.synthetic.items():
+    for writer, synthetic in inputs.synthetic.items():
         for share in sorted(set(section.shares) - {0.0}):
-            yield plan_of(
-                material,
+            yield plan_run(
+                inputs,
                 f"{alone.condition}, {100 * share:g}% {writer}",
                 alone.seed,
-                Draw(
-                    {"human": material.human, "synthetic": synthetic},
+                RowSources(
+                    {"human": inputs.human, "synthetic": synthetic},
                     MixSection.model_validate({"human": human, "teacher": 0, "synthetic_share": share}),
                 ),
                 {"wanted": human, "share": share, "writer": writer, "schedule": "mixed"},
@@ -58,9 +58,9 @@ def _mixed(material: Material, section: RatioSection, alone: Plan) -> Iterator[P
             )
 
 
-def in_blocks(
-    plan: Plan, synthetic: Sequence[MixtureRow], section: RatioSection, labels: Sequence[str], *, replay: bool
-) -> Plan:
+def with_blocks(
+    plan: RunPlan, synthetic: Sequence[MixtureRow], section: RatioSection, labels: Sequence[str], *, replay: bool
+) -> RunPlan:
     """Let a plan's student go on with synthetic rows, as many of each label, block by block.
 
     Args:

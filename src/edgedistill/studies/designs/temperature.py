@@ -10,20 +10,20 @@ from edgedistill.data import MixtureRow
 from edgedistill.errors import ProjectFileError
 from edgedistill.generation import diversity
 from edgedistill.project import MixSection
-from edgedistill.studies.designs.drawing import Draw, plan_of
-from edgedistill.studies.designs.ratio import in_blocks
-from edgedistill.studies.inputs import Material
+from edgedistill.studies.designs.drawing import RowSources, plan_run
+from edgedistill.studies.designs.ratio import with_blocks
+from edgedistill.studies.inputs import TaskInputs
 from edgedistill.studies.study_file import RatioSection, TemperatureSection
-from edgedistill.studies.types import Fact, Plan
+from edgedistill.studies.types import Fact, RunPlan
 
 
-def temperature_plans(
-    material: Material, section: TemperatureSection, seeds: Sequence[int], *, blocks: RatioSection | None
-) -> Iterator[Plan]:
+def plan_temperature(
+    inputs: TaskInputs, section: TemperatureSection, seeds: Sequence[int], *, blocks: RatioSection | None
+) -> Iterator[RunPlan]:
     """Yield the plans of one task.
 
     Args:
-        material: The task.
+        inputs: The task.
         section: What varies.
         seeds: One plan of each condition per seed.
         blocks: How synthetic rows follow human ones, as published; None: both are mixed.
@@ -31,13 +31,13 @@ def temperature_plans(
     Raises:
         ProjectFileError: No synthetic row says at which temperature it was written.
     """
-    by_temperature = _by_temperature(material, section)
+    by_temperature = _by_temperature(inputs, section)
     for seed in seeds:
-        alone = plan_of(
-            material,
+        alone = plan_run(
+            inputs,
             f"human {section.human}",
             seed,
-            Draw({"human": material.human}, MixSection(human=section.human, teacher=0)),
+            RowSources({"human": inputs.human}, MixSection(human=section.human, teacher=0)),
             {"wanted": section.human},
         )
         yield alone
@@ -46,16 +46,16 @@ def temperature_plans(
             name = f"{alone.condition}, {writer} at {temperature:g}"
             if blocks:
                 first = replace(alone, condition=name, facts=facts)
-                yield _described(in_blocks(first, rows, blocks, material.task.names, replay=False))
+                yield _described(with_blocks(first, rows, blocks, inputs.task.names, replay=False))
                 continue
             mix = MixSection(human=section.human, teacher=0, synthetic_share=section.share)
-            draw = Draw({"human": material.human, "synthetic": rows}, mix)
-            yield _described(plan_of(material, name, seed, draw, facts, reference=alone.condition))
+            draw = RowSources({"human": inputs.human, "synthetic": rows}, mix)
+            yield _described(plan_run(inputs, name, seed, draw, facts, reference=alone.condition))
 
 
-def _by_temperature(material: Material, section: TemperatureSection) -> dict[tuple[str, float], list[MixtureRow]]:
+def _by_temperature(inputs: TaskInputs, section: TemperatureSection) -> dict[tuple[str, float], list[MixtureRow]]:
     found: dict[tuple[str, float], list[MixtureRow]] = {}
-    for writer, rows in material.synthetic.items():
+    for writer, rows in inputs.synthetic.items():
         for row in rows:
             if "temperature" in row.lineage:
                 found.setdefault((writer, float(row.lineage["temperature"])), []).append(row)
@@ -63,14 +63,14 @@ def _by_temperature(material: Material, section: TemperatureSection) -> dict[tup
     if not kept:
         there = ", ".join(f"{temperature:g}" for _, temperature in found) or "none"
         raise ProjectFileError(
-            f"the task {material.name!r} has no synthetic rows of these temperatures; it has {there}",
+            f"the task {inputs.name!r} has no synthetic rows of these temperatures; it has {there}",
             where="temperature.temperatures",
             hint="Give recorded rows a column temperature, or list temperatures for the project's teacher.",
         )
     return kept
 
 
-def _described(plan: Plan) -> Plan:
+def _described(plan: RunPlan) -> RunPlan:
     """The plan with how varied its synthetic texts are."""
     rows = (*plan.rows, *(row for block in plan.blocks for row in block.new))
     found = diversity([row.inputs["response"] for row in rows if row.source == "synthetic"])
