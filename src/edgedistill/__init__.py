@@ -1,1 +1,69 @@
-"""TODO."""
+"""Turn an LLM's judgement of open responses into a classifier small enough for a classroom.
+
+    import edgedistill as ed
+
+    task = ed.Task("nominal", labels=[ed.Label("process", "praises effort"), ed.Label("outcome", "praises the result")])
+    teacher = ed.Teacher("gpt-4o", task=task, votes=3, cache="answers/")       # any OpenAI-compatible endpoint
+    print(teacher.gate(validation))                                            # does it agree with human coders?
+    labelled = teacher.label(responses).dropna(subset="label")                 # DataFrame in, DataFrame out
+    clf = ed.StudentClassifier(task=task, epochs=8).fit(labelled, "label")     # a scikit-learn classifier
+    print(ed.agreement(test.label, clf.predict(test)))                         # with 95 % intervals
+    bundle = clf.export("bundle/", calibration=validation)                     # int8 ONNX, checked against the student
+    ed.Scorer(bundle).score_frame(test)                                        # no LLM, no torch, no network
+
+`Project.load(path).run()` does what `edgedistill run PROJECT.yaml` does. docs/python.md says more.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # at run time each name is imported once it is asked for: torch alone takes seconds
+    from edgedistill.agreement import Agreement, agreement
+    from edgedistill.classifier import StudentClassifier
+    from edgedistill.errors import EdgeDistillError
+    from edgedistill.progress import progress_bars
+    from edgedistill.runnable_project import Project
+    from edgedistill.task import Label, Task
+    from edgedistill.teacher.teacher import Teacher
+    from edgedistill_serve import Bundle, Scorer
+
+__all__ = [
+    "Agreement",
+    "Bundle",
+    "EdgeDistillError",
+    "Label",
+    "Project",
+    "Scorer",
+    "StudentClassifier",
+    "Task",
+    "Teacher",
+    "agreement",
+    "progress_bars",
+]
+
+_MODULES = {
+    "Agreement": "edgedistill.agreement",
+    "Bundle": "edgedistill_serve",
+    "EdgeDistillError": "edgedistill.errors",
+    "Label": "edgedistill.task",
+    "Project": "edgedistill.runnable_project",
+    "Scorer": "edgedistill_serve",
+    "StudentClassifier": "edgedistill.classifier",
+    "Task": "edgedistill.task",
+    "Teacher": "edgedistill.teacher.teacher",
+    "progress_bars": "edgedistill.progress",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "agreement":  # the package of that name, which is called as its main function is
+        return import_module("edgedistill.agreement")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,6 +9,8 @@ coded_rows(X, y, task)    both together
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from edgedistill.data.types import CodedResponse, Response, canonical_code
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, inputs_of
@@ -38,13 +40,8 @@ def frame_of(X: Rows, task: Task) -> "DataFrame":  # noqa: N803  # scikit-learn'
                 hint=f"This task's inputs are {', '.join(task.inputs)}.",
             )
         return X
-    if isinstance(X, str | bytes | Mapping) or not isinstance(X, Iterable):
-        raise ArgumentError(
-            f"rows are a DataFrame, a Series, an array or a list, not {type(X).__name__}",
-            hint="Put a single response into a list.",
-        )
     index = X.index if isinstance(X, pd.Series) else None
-    cells = [_cells(row, task) for row in X]
+    cells = [_cells(row, task) for row in _listed(X)]
     return pd.DataFrame(cells, index=index, columns=list(task.inputs), dtype=object)
 
 
@@ -77,9 +74,7 @@ def values_of(given: Column, X: Rows, what: str) -> list[Any]:  # noqa: N803
         if given not in getattr(X, "columns", ()):
             raise ArgumentError(f"there is no column {given!r}", where=what, hint="Name one, or give the values.")
         given = X[given]
-    elif not isinstance(given, Iterable) or isinstance(given, bytes):
-        raise ArgumentError(f"it is not a column but {type(given).__name__}", where=what)
-    values = list(given)
+    values = list(_listed(given))
     if len(values) != len(X):
         raise ArgumentError(f"{len(X)} rows come with {len(values)} values of {what}")
     return values
@@ -132,6 +127,17 @@ def is_missing(value: Any) -> bool:
     import pandas as pd
 
     return bool(pd.api.types.is_scalar(value)) and bool(pd.isna(value))
+
+
+def _listed(given: Any) -> Iterable[Any]:
+    if not isinstance(given, Iterable) and hasattr(given, "__array__"):
+        return np.asarray(given)
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise ArgumentError(
+            f"a DataFrame, a Series, an array or a list is needed, not {type(given).__name__}",
+            hint="Put a single response into a list.",
+        )
+    return given
 
 
 def _cells(row: Any, task: Task) -> tuple[Any, ...]:

@@ -12,6 +12,9 @@ subgroups      subgroups(): agreement and mean difference per group of learners
 prevalence     prevalence(): label shares corrected for misclassification
 """
 
+import sys
+from types import ModuleType
+
 from edgedistill.agreement.agreement import agreement, agreement_html, agreement_table
 from edgedistill.agreement.inter_coder import (
     HumanAgreement,
@@ -57,3 +60,12 @@ __all__ = [
     "probability_metrics",
     "subgroups",
 ]
+
+
+class _CalledAsItsFunction(ModuleType):
+    """This package and the public function `edgedistill.agreement` share a name, so the package can be called."""
+
+    __call__ = staticmethod(agreement)
+
+
+sys.modules[__name__].__class__ = _CalledAsItsFunction

@@ -18,8 +18,8 @@ from edgedistill.cli.study import study_app
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import EdgeDistillError, Paused
-from edgedistill.project import read_project
 from edgedistill.project.template import write_template
+from edgedistill.runnable_project import Project
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
     from edgedistill.pipeline import Run, Step
@@ -115,19 +115,16 @@ def _work(
     doing: Doing,
 ) -> None:
     """Read a project, do some of its stages, and show what came of them."""
-    project = read_project(path)
+    project = Project.load(path)
     if doing.tune:
         tuned = project.export.model_copy(update={"precision": "auto"})
         project = project.model_copy(update={"export": tuned})
     records = read_records(project)
     terminal.opening(project, records)
 
-    from edgedistill.pipeline import Run, RunFolder, Step
-
-    folder = RunFolder(project.run_folder)
     steps: list[Step] = []
 
-    def told(step: Step) -> None:
+    def told(step: "Step") -> None:
         steps.append(step)
         terminal.step(step)
         show = {
@@ -138,21 +135,20 @@ def _work(
         }.get(step.stage)
         file = {"gate": "gate.json", "generate": "generation.json", "evaluate": "evaluation.json"}.get(step.stage)
         if show:
-            show(folder.read_json(file) if file else step.entry)
+            show(job.folder.read_json(file) if file else step.entry)
         if step.stage == "label":
             terminal.between(step.entry.get("between"))
 
     with terminal.progress() as advance:
-        job = Run(
-            project,
-            records,
-            folder,
+        job = project.start(
+            records=records,
             offline=doing.offline,
             accept_teacher=doing.accept_teacher,
-            advance=advance,
-            say=terminal.say,
+            on_progress=advance,
+            on_message=terminal.say,
             way=doing.asking.way(terminal),
         )
+        folder = job.folder
         try:
             work(job, told)
         except Paused as stop:
@@ -275,12 +271,11 @@ def _export(
 
 def _show_prompt(path: Path, terminal: Terminal, ident: str) -> None:
     """Print what each teacher would be sent about a response; ask nothing."""
-    project = read_project(path)
-    records = read_records(project)
+    run = Project.load(path).start()
 
-    from edgedistill.pipeline import Run, RunFolder, prompts_of
+    from edgedistill.pipeline import prompts_of
 
-    prompts = prompts_of(Run(project, records, RunFolder(project.run_folder)), ident)
+    prompts = prompts_of(run, ident)
     for prompt in prompts:
         terminal.prompt(prompt)
     terminal.finish({"id": ident, "prompts": [{"teacher": each.teacher, **each.request.content()} for each in prompts]})

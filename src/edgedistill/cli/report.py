@@ -6,8 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from edgedistill.cli.terminal import Terminal
-from edgedistill.data import read_records
-from edgedistill.project import Project, read_project
+from edgedistill.runnable_project import Project
 
 Examples = Annotated[
     int | None,
@@ -32,13 +31,11 @@ def report(
     Example: edgedistill report praise/project.yaml --examples 5
     """
     terminal = Terminal(as_json=as_json)
-    project = _as_asked(read_project(project_file), examples, study)
-    records = read_records(project)
+    run = _as_asked(Project.load(project_file), examples, study).start()
 
-    from edgedistill.pipeline import Run, RunFolder, run_stage
+    from edgedistill.pipeline import run_stage
 
-    folder = RunFolder(project.run_folder)
-    step = run_stage(Run(project, records, folder), "report")
+    folder, step = run.folder, run_stage(run, "report")
     terminal.step(step)
     terminal.say(f"report  {folder / 'report.html'}")
     terminal.finish({"run": str(folder.path), "report": str(folder / "report.html"), "stages": {"report": step.entry}})

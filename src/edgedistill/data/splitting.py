@@ -83,6 +83,25 @@ def split_rows(file: str, rows: Sequence[CodedRow], section: SplitSection, task:
     )
 
 
+def held_out(
+    rows: Sequence[CodedResponse], share: float, seed: int, task: Task
+) -> tuple[tuple[CodedResponse, ...], tuple[CodedResponse, ...]]:
+    """Hold a share of coded rows out, at random, with the clusters and the stratification of `split_rows`.
+
+    Args:
+        rows: At least one.
+        share: Of the rows, in (0, 1).
+        seed: Of the shuffling.
+        task: Its labels.
+
+    Returns:
+        The rows that stay, and those held out; either may be empty where rows are few.
+    """
+    labels = {row.response.id: labels_in(row.label, task) for row in rows}
+    dealt = _random_splits(rows, {"kept": 1 - share, "held out": share}, seed, labels)
+    return tuple(dealt["kept"]), tuple(dealt["held out"])
+
+
 def _predefined_splits(
     rows: Sequence[CodedRow], section: SplitSection, labels: _Labels
 ) -> tuple[dict[str, list[CodedResponse]], list[str]]:

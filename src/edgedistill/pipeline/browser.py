@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from edgedistill.agreement.bootstrap import bootstrap_groups
-from edgedistill.pipeline.fidelity import chain, write_chain
+from edgedistill.pipeline.fidelity import chain_on, write_chain
 from edgedistill.pipeline.run import Run
 from edgedistill_export import ExportFailed
 from edgedistill_export.web import browser_hop, browser_scores, record_browser_hop
@@ -48,16 +47,11 @@ def check_browser(run: Run, scores: Scores = browser_scores) -> dict[str, Any]:
             where=bundle.manifest.name,
             hint="No page was written. Serve fp32, or another int8 recipe: edgedistill export --tune.",
         )
-    ids = [row.response.id for row in test]
-    groups = bootstrap_groups([row.response.group for row in test])
-    locked = chain(
-        dict(zip(ids, test.labels, strict=True)),
+    locked = chain_on(test, run.project.task.task)(
         {
-            hop.before: dict(zip(ids, (score.label for score in native[seen:]), strict=True)),
-            hop.after: dict(zip(ids, (score.label for score in browser[seen:]), strict=True)),
-        },
-        run.project.task.task,
-        dict(zip(ids, groups, strict=True)) if groups else None,
+            hop.before: [score.label for score in native[seen:]],
+            hop.after: [score.label for score in browser[seen:]],
+        }
     )
     record_browser_hop(bundle, hop, locked)
     earlier = [each for each in run.folder.read_json("chain.json") if each["after"] != hop.after]

@@ -1,6 +1,6 @@
 """Export: the student becomes a bundle that is known to agree with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -9,7 +9,7 @@ import msgspec
 
 from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.pipeline.compress import exported_student
-from edgedistill.pipeline.fidelity import chain, write_chain
+from edgedistill.pipeline.fidelity import chain_on, write_chain
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill_export import ExportPlan, export_bundle
@@ -28,13 +28,6 @@ def export(run: Run) -> dict[str, Any]:
     """
     project, journal = run.project, run.folder.journal
     validation, test = run.records.splits.validation, run.records.splits.test
-
-    def compare(labels: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-        ids = [row.response.id for row in test]
-        groups = bootstrap_groups([row.response.group for row in test])
-        codings = {form: dict(zip(ids, given, strict=True)) for form, given in labels.items()}
-        human = dict(zip(ids, test.labels, strict=True))
-        return chain(human, codings, project.task.task, dict(zip(ids, groups, strict=True)) if groups else None)
 
     evaluation = run.folder.read_json("evaluation.json")
     run.advance("export: PyTorch, ONNX, int8", 0, 1)
@@ -56,7 +49,7 @@ def export(run: Run) -> dict[str, Any]:
             codes=validation.labels,
             groups=bootstrap_groups([row.response.group for row in validation]) or (),
             locked=[dict(response.inputs) for response in test.responses],
-            compare=compare,
+            compare=chain_on(test, project.task.task),
             metrics=evaluation["agreement"],
             provenance=_provenance(run, journal),
         ),

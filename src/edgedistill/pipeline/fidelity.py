@@ -1,11 +1,13 @@
 """The chain from human coders to the file that is served, on the same locked rows, with paired intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
+from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.agreement.paired import change
+from edgedistill.data.types import TestRows
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill_serve.task.task import Task
 
@@ -21,6 +23,27 @@ def write_chain(folder: RunFolder, hops: Sequence[Mapping[str, Any]]) -> None:
     folder.write_json("chain.json", list(hops))
     up_to_student = [hop for hop in folder.read_json("evaluation.json")["chain"] if hop["after"] == PYTORCH_STEP]
     folder.amend("evaluate", "evaluation.json", {"chain": [*up_to_student, *hops]})
+
+
+def chain_on(test: TestRows, task: Task) -> Callable[[Mapping[str, Sequence[str]]], list[dict[str, Any]]]:
+    """Return what compares the forms of a student on locked rows.
+
+    Args:
+        test: The rows.
+        task: Their labels.
+
+    Returns:
+        A function from each form's labels of the rows, in their order, to the hops of `chain`.
+    """
+    ids = [row.response.id for row in test]
+    groups = bootstrap_groups([row.response.group for row in test])
+
+    def compare(labels: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        codings = {form: dict(zip(ids, given, strict=True)) for form, given in labels.items()}
+        human = dict(zip(ids, test.labels, strict=True))
+        return chain(human, codings, task, dict(zip(ids, groups, strict=True)) if groups else None)
+
+    return compare
 
 
 def chain(

@@ -67,6 +67,17 @@ class RunFolder:
         csv.writer(text, lineterminator="\n").writerows(lines)
         self.write_text(name, text.getvalue())
 
+    def read_text(self, name: str) -> str:
+        """Read a text file of the run.
+
+        Raises:
+            RunError: It is not there or is not text.
+        """
+        try:
+            return (self.path / name).read_text("utf-8")
+        except (OSError, ValueError):
+            raise self._damaged(name) from None
+
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run.
 
@@ -74,11 +85,14 @@ class RunFolder:
             RunError: It is not there or is no JSON.
         """
         try:
-            return json.loads((self.path / name).read_text("utf-8"))
-        except (OSError, ValueError):
-            raise RunError(
-                "is missing or damaged", where=str(self.path / name), hint="`edgedistill run PROJECT` writes it anew."
-            ) from None
+            return json.loads(self.read_text(name))
+        except ValueError:
+            raise self._damaged(name) from None
+
+    def _damaged(self, name: str) -> RunError:
+        return RunError(
+            "is missing or damaged", where=str(self.path / name), hint="`edgedistill run PROJECT` writes it anew."
+        )
 
     @property
     def journal(self) -> dict[str, Any]:

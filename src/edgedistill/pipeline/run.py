@@ -5,14 +5,32 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from edgedistill.agreement import Agreement, agreement_html, agreement_table
 from edgedistill.data.reading import Records
 from edgedistill.data.types import Response
+from edgedistill.displays import plain_text
 from edgedistill.errors import AnswersMissing, Paused, ProjectFileError, together
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.progress import OnProgress
 from edgedistill.project.schema import Project, TeacherSection
 from edgedistill.teacher import Announce, Labelling, Progress, Spent, Way, joint_labelling
 from edgedistill.teacher.teacher import Teacher
+from edgedistill_serve import Bundle
+
+
+class EvaluationFigures(dict[str, Any]):
+    """What `evaluation.json` holds; docs/evaluation.md says what its keys mean."""
+
+    @property
+    def agreement(self) -> dict[str, Agreement]:
+        """The agreement of each coder, such as ``student`` or ``teacher``, with the human codes of the test rows."""
+        return {name: Agreement.from_dict(figures) for name, figures in self["agreement"].items()}
+
+    def __repr__(self) -> str:
+        return plain_text(agreement_table(self.agreement))
+
+    def _repr_html_(self) -> str:
+        return agreement_html(self.agreement)
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,33 @@ class Run:
         """Every teacher of the project, by its name; the examples in their prompts are human train rows."""
         train = self.records.splits.train
         return {each.called: Teacher.of_project(self.project, each, train) for each in self.panel}
+
+    @property
+    def evaluation(self) -> "EvaluationFigures":
+        """What `evaluate` found on the locked test rows.
+
+        Raises:
+            RunError: It is not done.
+        """
+        return EvaluationFigures(self.folder.read_json("evaluation.json"))
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that `export` wrote.
+
+        Raises:
+            BundleError: There is none, or it was changed.
+        """
+        return Bundle.load(self.folder / "bundle")
+
+    @property
+    def report_html(self) -> str:
+        """The page that `report` wrote.
+
+        Raises:
+            RunError: It is not done.
+        """
+        return self.folder.read_text("report.html")
 
     def note_spending(self) -> None:
         """Record in `run.json` what the stages have spent in all runs, teachers together."""

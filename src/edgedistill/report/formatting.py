@@ -1,60 +1,60 @@
-"""How the report writes figures: one way for each kind, and words for what is undefined."""
+"""Number formats of the report."""
 
 import math
 
 from edgedistill.agreement import Estimate
 
 UNDEFINED = "undefined"
-"""What stands where a figure is undefined."""
+"""Shown in place of an undefined figure."""
 
 _THIN = "\u202f"
 _MINUS = "\u2212"
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """Return a figure such as κ or F1 without its leading zero: ``.431``, ``1.000``; below 0 with a minus."""
+    """Return a figure such as κ or F1 without its leading zero: ``.431``, ``1.000``."""
     if value is None or not math.isfinite(value):
         return UNDEFINED
-    told = f"{value:.{digits}f}"
-    negative, told = told.startswith("-") and float(told) != 0, told.removeprefix("-")
-    return (_MINUS if negative else "") + (told[1:] if told.startswith("0.") else told)
+    text = f"{value:.{digits}f}"
+    negative, text = text.startswith("-") and float(text) != 0, text.removeprefix("-")
+    return (_MINUS if negative else "") + (text[1:] if text.startswith("0.") else text)
 
 
-def estimate(found: Estimate | None) -> str:
+def estimate(value: Estimate | None) -> str:
     """Return a figure with its 95 % interval: ``.431 [.38, .48]``."""
-    return UNDEFINED if found is None else f"{figure(found.value)}\u00a0{interval(found)}"
+    return UNDEFINED if value is None else f"{figure(value.value)}\u00a0{interval(value)}"
 
 
-def interval(found: Estimate | None) -> str:
+def interval(value: Estimate | None) -> str:
     """Return the interval alone: ``[.38, .48]``; nothing for an undefined figure."""
-    return "" if found is None else f"[{figure(found.low, 2)},\u00a0{figure(found.high, 2)}]"
+    return "" if value is None else f"[{figure(value.low, 2)},\u00a0{figure(value.high, 2)}]"
 
 
-def difference(found: Estimate | None) -> str:
-    """Return a difference, which may fall below 0, with its sign: ``+.043 [+.01, +.09]``."""
-    if found is None:
+def difference(value: Estimate | None) -> str:
+    """Return a difference with its sign: ``+.043 [+.01, +.09]``."""
+    if value is None:
         return UNDEFINED
-    ends = f"[{_signed(found.low, 2)},\u00a0{_signed(found.high, 2)}]"
-    return f"{_signed(found.value, 3)}\u00a0{ends}"
+    ends = f"[{_signed(value.low, 2)},\u00a0{_signed(value.high, 2)}]"
+    return f"{_signed(value.value, 3)}\u00a0{ends}"
 
 
 def percent(share: float | None) -> str:
-    """Return a share as a percentage: ``12 %``, below 10 % with a decimal; ``0 %`` and ``100 %`` only where exact."""
+    """Return a share as a percentage: ``12 %``, with one decimal below 10 %; ``0 %`` and ``100 %`` only where exact."""
     if share is None or not math.isfinite(share):
         return UNDEFINED
     if share in (0, 1):
         return f"{share * 100:.0f}{_THIN}%"
     if 0 < share < 1:
-        told = f"{share * 100:.1f}" if share < 0.0995 or share > 0.99 else f"{share * 100:.0f}"
-        return {"0.0": f"below 0.1{_THIN}%", "100.0": f"above 99.9{_THIN}%"}.get(told, f"{told}{_THIN}%")
+        text = f"{share * 100:.1f}" if share < 0.0995 or share > 0.99 else f"{share * 100:.0f}"
+        return {"0.0": f"below 0.1{_THIN}%", "100.0": f"above 99.9{_THIN}%"}.get(text, f"{text}{_THIN}%")
     return f"{_MINUS if share < 0 else ''}{abs(share) * 100:.0f}{_THIN}%"
 
 
-def percent_estimate(found: Estimate | None) -> str:
+def percent_estimate(value: Estimate | None) -> str:
     """Return a share with its 95 % interval: ``12 % [9 %, 15 %]``."""
-    if found is None:
+    if value is None:
         return UNDEFINED
-    return f"{percent(found.value)} [{percent(found.low)},\u00a0{percent(found.high)}]"
+    return f"{percent(value.value)} [{percent(value.low)},\u00a0{percent(value.high)}]"
 
 
 def count(number: int | None) -> str:
@@ -67,9 +67,9 @@ def rows(number: int) -> str:
     return pluralize(number, "row")
 
 
-def pluralize(number: int, what: str) -> str:
-    """Return a count and the noun that it counts: ``1 row``, ``1 770 answers``."""
-    return f"{count(number)}\u00a0{what}{'' if number == 1 else 's'}"
+def pluralize(number: int, noun: str) -> str:
+    """Return a count with its noun: ``1 row``, ``1 770 answers``."""
+    return f"{count(number)}\u00a0{noun}{'' if number == 1 else 's'}"
 
 
 def p_value(probability: float) -> str:
@@ -78,7 +78,7 @@ def p_value(probability: float) -> str:
 
 
 def seconds(duration: float) -> str:
-    """Return a duration in what a reader thinks in: ``0.2 s``, ``104 s``, ``12 min``, ``3.4 h``."""
+    """Return a duration in a readable unit: ``0.2 s``, ``104 s``, ``12 min``, ``3.4 h``."""
     for least, unit, size, digits in ((7200, "h", 3600, 1), (300, "min", 60, 0), (10, "s", 1, 0)):
         if duration >= least:
             return f"{duration / size:.{digits}f}{_THIN}{unit}"
@@ -91,17 +91,17 @@ def megabytes(size: int) -> str:
 
 
 def dollars(nano: int | None) -> str:
-    """Return nano-dollars (1e-9 dollars) as dollars; None: nobody stated a price."""
+    """Return nano-dollars (1e-9 dollars) as dollars; None means that no price is stated."""
     if nano is None:
         return "no price stated"
     return "below $0.01" if 0 < nano < 5_000_000 else f"${nano / 1e9:,.2f}"
 
 
-def plain(value: float) -> str:
-    """Return a setting as it was written: ``0.6``, ``5e-05``."""
+def setting(value: float) -> str:
+    """Return a setting as in the project file: ``0.6``, ``5e-05``."""
     return f"{value:g}"
 
 
 def _signed(value: float, digits: int) -> str:
-    told = figure(value, digits)
-    return told if told.startswith(_MINUS) or not float(told) else f"+{told}"
+    text = figure(value, digits)
+    return text if text.startswith(_MINUS) or not float(text) else f"+{text}"

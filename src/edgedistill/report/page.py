@@ -1,19 +1,20 @@
-"""The report as one HTML page: what was found goes through the templates, and every text is escaped."""
+"""The report as one HTML page, rendered by templates that escape every text."""
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from edgedistill.agreement import Estimate
-from edgedistill.report import formatting, plots
+from edgedistill.report import formatting
 from edgedistill.report.inputs import Material
+from edgedistill.report.plots import Plot, agreement_plot, learning_plot, reliability_plot, risk_plot, study_plot
 from edgedistill.report.rules import RULES
 from edgedistill.report.sections import (
+    TrialSummary,
     caveats,
     consistency,
     disagreements,
@@ -24,7 +25,7 @@ from edgedistill.report.sections import (
 )
 from edgedistill.report.verdict import Verdict, verdict
 
-_WRITTEN = (
+_FILTERS = (
     "figure",
     "estimate",
     "interval",
@@ -38,66 +39,68 @@ _WRITTEN = (
     "seconds",
     "megabytes",
     "dollars",
-    "plain",
+    "setting",
 )
 
 
 def render_page(material: Material) -> tuple[Verdict, str]:
-    """Make the report.
+    """Render the report.
 
-    The page holds everything that it needs: no script, no font, no address outside itself. Its Content-Security-Policy
-    allows its own style sheet, by hash, and nothing else.
+    The page is self-contained: no script, no font, no external address. Its Content-Security-Policy allows its own
+    style sheet, by hash, and nothing else.
 
     Args:
-        material: What the run folder holds.
+        material: The contents of the run folder.
 
     Returns:
         The verdict, and the page as HTML.
     """
-    found = verdict(material.evaluation, material.gate)
+    evaluation = material.evaluation
+    decision = verdict(evaluation, material.gate)
+    trials = summarize_trials(material.trials)
+    misclassified = disagreements(material)
     style = (files("edgedistill.report") / "templates" / "report.css").read_text("utf-8")
-    hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    template = _templates().get_template("report.html.j2")
-    return found, template.render(
+    style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return decision, _environment().get_template("report.html.j2").render(
         material=material,
-        evaluation=material.evaluation,
+        evaluation=evaluation,
         journal=material.journal,
-        verdict=found,
+        verdict=decision,
         rules=RULES,
         style=Markup(style),  # noqa: S704  # our own style sheet
-        style_hash=f"sha256-{hashed}",
-        pictures=_pictures(material, found),
-        mixture=mixture_table(material.journal, material.evaluation.counted),
-        trials=summarize_trials(material.trials),
-        consistency=consistency(material.votes, multilabel=material.evaluation.is_multilabel),
+        style_hash=f"sha256-{style_hash}",
+        plots=_plots(material, decision, trials),
+        mixture=mixture_table(material.journal, evaluation.counted),
+        trials=trials,
+        consistency=consistency(material.votes, multilabel=evaluation.is_multilabel),
         costs=stage_costs(material.journal),
-        wrong=disagreements(material),
-        listed=listed_disagreements(material, disagreements(material)),
+        misclassified=misclassified,
+        listed=listed_disagreements(material, misclassified),
         caveats=caveats(material),
     )
 
 
-def _templates() -> Environment:
-    made = Environment(
+def _environment() -> Environment:
+    environment = Environment(
         loader=PackageLoader("edgedistill.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {name: getattr(formatting, name) for name in _WRITTEN}
-    return made
+    environment.filters |= {name: getattr(formatting, name) for name in _FILTERS}
+    return environment
 
 
-def _pictures(material: Material, found: Verdict) -> Mapping[str, Any]:
+def _plots(material: Material, decision: Verdict, trials: Sequence[TrialSummary]) -> Mapping[str, Plot | None]:
     evaluation = material.evaluation
-    beside: dict[str, Estimate | None] = {name: each.kappa for name, each in evaluation.agreement.items()}
+    kappas: dict[str, Estimate | None] = {name: each.kappa for name, each in evaluation.agreement.items()}
     for pair in evaluation.ceiling.pairs if evaluation.ceiling else ():
-        beside[f"{pair.first}, {pair.second} (human)"] = pair.agreement.kappa if pair.agreement else None
+        kappas[f"{pair.first}, {pair.second} (human)"] = pair.agreement.kappa if pair.agreement else None
     return {
-        "agreement": plots.agreement_plot(beside, found.bar, evaluation.kappa),
-        "reliability": plots.reliability_plot(evaluation.probabilities.reliability),
-        "risk": plots.risk_plot(evaluation.review),
-        "learning": plots.learning_plot(summarize_trials(material.trials)),
-        "study": plots.study_plot(material.study),
+        "agreement": agreement_plot(kappas, decision.required_kappa, evaluation.kappa),
+        "reliability": reliability_plot(evaluation.probabilities.reliability),
+        "risk": risk_plot(evaluation.review),
+        "learning": learning_plot(trials),
+        "study": study_plot(material.study),
     }

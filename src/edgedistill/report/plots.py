@@ -1,4 +1,4 @@
-"""The report's figures as inline SVG, each with its content in words."""
+"""Plots of the report as inline SVG, each with a text alternative."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from edgedistill.agreement import Estimate, ReliabilityBin
 from edgedistill.decisions import RiskCoverageCurve
 from edgedistill.evaluation.types import Review
-from edgedistill.report.formatting import count, estimate, figure, percent
+from edgedistill.report.formatting import count, estimate, figure, percent, rows
 from edgedistill.report.inputs import StudyRun
 from edgedistill.report.sections import TrialSummary
 
@@ -23,46 +23,46 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 _DROPPED = {"font-family"}
 
 
-def inline(drawn: str, name: str, colours: dict[str, str]) -> str:
-    """Return what matplotlib drew as an element of an HTML page.
+def inline(svg: str, name: str, colours: dict[str, str]) -> str:
+    """Return an SVG document of matplotlib as an element of an HTML page.
 
-    The page's Content-Security-Policy allows no style attributes, so they become attributes of their own. Fonts are
-    the page's.
+    The page's Content-Security-Policy allows no style attributes, so they become presentation attributes. Text is in
+    the fonts of the page.
 
     Args:
-        drawn: An SVG document as matplotlib writes it.
-        name: Of the figure; no other figure of the page has it.
-        colours: By a colour as it was drawn, such as ``#010203``, what stands there instead, such as ``currentColor``.
+        svg: A document as matplotlib writes it.
+        name: Of the plot, unique in the page.
+        colours: The replacement of each colour of the drawing, such as ``currentColor`` for ``#010203``.
     """
-    root = ET.fromstring(drawn)  # noqa: S314  # our own drawing, not somebody's file
+    root = ET.fromstring(svg)  # noqa: S314  # our own drawing
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.rpartition("}")[2] in ("metadata", "style"):
                 parent.remove(child)
     for element in root.iter():
         element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
-        _plain(element, name, colours)
+        _inline_styles(element, name, colours)
     for size in ("width", "height"):
         root.attrib.pop(size, None)
     root.set("stroke-linejoin", "round")
-    # The text beside the figure says what it shows.
+    # The enclosing element has the text alternative.
     root.set("aria-hidden", "true")
     return ET.tostring(root, encoding="unicode")
 
 
-def _plain(element: ET.Element, name: str, colours: dict[str, str]) -> None:
-    """Turn what stands in style attributes into attributes, and names into the figure's own."""
-    given = dict(element.attrib)
+def _inline_styles(element: ET.Element, name: str, colours: dict[str, str]) -> None:
+    """Turn style declarations into attributes, and make ids unique to the plot."""
+    attributes = dict(element.attrib)
     element.attrib.clear()
-    style = given.pop("style", "")
+    style = attributes.pop("style", "")
     pairs = [part.partition(":") for part in style.split(";") if part.strip()]
-    for key, value in [*given.items(), *((key.strip(), value.strip()) for key, _, value in pairs)]:
+    for key, value in [*attributes.items(), *((key.strip(), value.strip()) for key, _, value in pairs)]:
         if key not in _DROPPED:
-            element.set("href" if key == _LINK else key, _own(key, colours.get(value, value), name))
+            element.set("href" if key == _LINK else key, _scoped(key, colours.get(value, value), name))
 
 
-def _own(key: str, value: str, name: str) -> str:
-    """The value with every name that it defines or refers to made the figure's own."""
+def _scoped(key: str, value: str, name: str) -> str:
+    """The value with the plot's name before every id that it defines or refers to."""
     if key == "id":
         return f"{name}-{value}"
     if key == _LINK:
@@ -93,26 +93,27 @@ _STYLE: Any = {
     "ytick.color": _INK,
 }
 _MARKS = ("o", "s", "^", "D")
-_MOST_CURVES = 8
-_FEW = 10
+_MAX_CURVES = 8
+_FEW_ROWS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure of the page.
-
-    Attributes:
-        svg: The drawing.
-        told: What it shows, in words, for who cannot see it.
-    """
+    """A plot of the page: its SVG and a text alternative."""
 
     svg: str
-    told: str
+    description: str
 
 
-def agreement_plot(found: Mapping[str, Estimate | None], bar: float, kappa: str) -> Plot | None:
-    """Draw κ of every coding with its interval, and the bar; None where none is defined."""
-    shown = {name: each for name, each in found.items() if each}
+def agreement_plot(kappas: Mapping[str, Estimate | None], required: float, name: str) -> Plot | None:
+    """Draw κ of every coding with its interval, and the required value; None if none is defined.
+
+    Args:
+        kappas: By coding.
+        required: κ that the model must reach.
+        name: Which κ it is, such as ``quadratic weighted κ``.
+    """
+    shown = {coding: each for coding, each in kappas.items() if each}
     if not shown:
         return None
 
@@ -120,25 +121,25 @@ def agreement_plot(found: Mapping[str, Estimate | None], bar: float, kappa: str)
         for place, each in enumerate(reversed(shown.values())):
             axes.plot([each.low, each.high], [place, place], color=_SERIES[0], linewidth=2, solid_capstyle="round")
             axes.plot(each.value, place, "o", color=_SERIES[0], markersize=6)
-        axes.axvline(bar, color=_SERIES[1], linestyle="--", linewidth=1.2)
-        axes.text(bar, len(shown) - 0.25, f"bar {bar:g}", ha="center", va="bottom", color=_SERIES[1])
+        axes.axvline(required, color=_SERIES[1], linestyle="--", linewidth=1.2)
+        axes.text(required, len(shown) - 0.25, f"required: {required:g}", ha="center", va="bottom", color=_SERIES[1])
         axes.set_yticks(range(len(shown)), list(reversed(shown)), parse_math=False)
         axes.set_ylim(-0.5, len(shown) - 0.3)
         axes.set_xlim(min(0, *(each.low for each in shown.values())) - 0.02, 1.02)
-        axes.set_xlabel(f"{kappa} with 95 % interval: 0 as if by lot, 1 always the same code")
+        axes.set_xlabel(f"{name} with 95 % confidence interval (0 = chance, 1 = perfect agreement)")
 
-    told = "; ".join(f"{name} {estimate(each)}" for name, each in shown.items())
-    drawn = _drawn("agreement", draw, (6.6, 0.8 + 0.36 * len(shown)))
-    return Plot(drawn, f"{kappa} with 95 % intervals: {told}. The bar is {bar:g}.")
+    values = "; ".join(f"{coding} {estimate(each)}" for coding, each in shown.items())
+    svg = _svg("agreement", draw, (6.6, 0.8 + 0.36 * len(shown)))
+    return Plot(svg, f"{name} with 95 % confidence intervals: {values}. Required: {required:g}.")
 
 
 def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot:
-    """Draw how often the model is right beside how sure it is, a point for each bin that holds rows."""
+    """Draw accuracy by mean predicted probability, a point for each bin with rows."""
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=_FAINT, linestyle="--", linewidth=1)
         for each in bins:
-            at, colour = [each.mean_probability] * 2, _FAINT if each.rows < _FEW else _SERIES[0]
+            at, colour = [each.mean_probability] * 2, _FAINT if each.rows < _FEW_ROWS else _SERIES[0]
             axes.plot(at, [each.accuracy.low, each.accuracy.high], color=colour, linewidth=1.5)
             axes.plot(at[0], each.accuracy.value, "o", color=colour, markersize=5)
             axes.annotate(
@@ -146,19 +147,19 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot:
             )
         axes.set_xlim(0, 1.04)
         axes.set_ylim(0, 1.04)
-        axes.set_xlabel("how sure the model is (mean probability)")
-        axes.set_ylabel("how often it is right")
+        axes.set_xlabel("mean predicted probability")
+        axes.set_ylabel("accuracy")
 
-    told = "; ".join(
-        f"{count(each.rows)} rows with mean probability {figure(each.mean_probability, 2)}: right in "
+    values = "; ".join(
+        f"{rows(each.rows)} with mean probability {figure(each.mean_probability, 2)}: accuracy "
         f"{percent(each.accuracy.value)}"
         for each in bins
     )
-    return Plot(_drawn("reliability", draw, (3.3, 3.1)), f"Probability beside share of right codes. {told}.")
+    return Plot(_svg("reliability", draw, (3.3, 3.1)), f"Accuracy by predicted probability. {values}.")
 
 
 def risk_plot(review: Review) -> Plot:
-    """Draw the share of right codes for every share that could be accepted, and where the rule stands."""
+    """Draw accuracy by the share of responses that is accepted, and the review rule."""
     test, curve = review.test, review.risk_coverage.test
 
     def draw(axes: Any) -> None:
@@ -172,10 +173,10 @@ def risk_plot(review: Review) -> Plot:
             linewidth=0,
         )
         axes.plot(at, [point.accuracy.value for point in curve.points], color=_SERIES[0], label="test rows")
-        chose = review.risk_coverage.validation.points
+        validation = review.risk_coverage.validation.points
         axes.plot(
-            [point.coverage for point in chose],
-            [point.accuracy.value for point in chose],
+            [point.coverage for point in validation],
+            [point.accuracy.value for point in validation],
             color=_SERIES[2],
             linestyle=":",
             label="validation rows",
@@ -187,54 +188,50 @@ def risk_plot(review: Review) -> Plot:
                 "D",
                 color=_SERIES[1],
                 markersize=7,
-                label="the rule, on test rows",
+                label="review rule, test rows",
             )
         axes.set_xlim(0, 1.02)
-        axes.set_xlabel("share of responses that no person sees")
-        axes.set_ylabel("share of these coded right")
+        axes.set_xlabel("coverage (share accepted without review)")
+        axes.set_ylabel("accuracy of accepted responses")
         axes.legend(frameon=False, loc="lower left")
 
-    return Plot(_drawn("risk", draw, (3.6, 3.1)), _risk_told(curve))
+    return Plot(_svg("risk", draw, (3.6, 3.1)), _risk_description(curve))
 
 
-def _risk_told(curve: RiskCoverageCurve) -> str:
+def _risk_description(curve: RiskCoverageCurve) -> str:
     some = [curve.points[place] for place in sorted({0, len(curve.points) // 2, len(curve.points) - 1})]
-    told = "; ".join(
-        f"of the surest {percent(point.coverage)} of the test rows {percent(point.accuracy.value)} are coded right"
-        for point in some
-    )
-    return f"Share of right codes by the share accepted: {told}."
+    values = "; ".join(f"{percent(point.accuracy.value)} at {percent(point.coverage)} coverage" for point in some)
+    return f"Accuracy of the most confident test rows: {values}."
 
 
 def learning_plot(trials: Sequence[TrialSummary]) -> Plot | None:
-    """Draw macro-F1 on validation rows after each epoch; None where no trial has two of them."""
-    pluralize = [each for each in trials if len(each.epochs) > 1]
-    if not pluralize:
+    """Draw macro-F1 on validation rows by epoch; None if no trial has two epochs."""
+    curves = [each for each in trials if len(each.epochs) > 1]
+    if not curves:
         return None
-    best = sorted(pluralize, key=lambda each: (not each.chosen, -(each.macro_f1 or 0)))[:_MOST_CURVES]
+    best = sorted(curves, key=lambda each: (not each.selected, -(each.macro_f1 or 0)))[:_MAX_CURVES]
 
     def draw(axes: Any) -> None:
         for each in reversed(best):
-            colour, width = (_SERIES[0], 2) if each.chosen else (_FAINT, 1)
+            colour, width = (_SERIES[0], 2) if each.selected else (_FAINT, 1)
             axes.plot(range(1, len(each.epochs) + 1), each.epochs, color=colour, linewidth=width)
-            if each.chosen and each.macro_f1 is not None:
+            if each.selected and each.macro_f1 is not None:
                 axes.plot(each.best_epoch, each.macro_f1, "o", color=colour, markersize=6)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("epoch")
         axes.set_ylabel("macro-F1, validation rows")
 
-    chosen = best[0]
-    told = ", ".join(figure(each) for each in chosen.epochs)
-    return Plot(_drawn("learning", draw, (4.6, 2.6)), f"macro-F1 of the chosen trial after each epoch: {told}.")
+    values = ", ".join(figure(each) for each in best[0].epochs)
+    return Plot(_svg("learning", draw, (4.6, 2.6)), f"macro-F1 of the selected trial by epoch: {values}.")
 
 
 def study_plot(runs: Sequence[StudyRun]) -> Plot | None:
-    """Draw the median macro-F1 over seeds along the share of synthetic rows, a curve for each task and set of rows."""
+    """Draw the median macro-F1 over seeds by share of synthetic rows, a curve for each task and test set."""
     curves: dict[str, dict[float, list[float]]] = {}
     for run in runs:
         if run.synthetic_share is not None and run.learner == "fine-tuned":
-            of_share = curves.setdefault(f"{run.task}, {run.test} rows", {})
-            of_share.setdefault(round(run.synthetic_share, 2), []).append(run.macro_f1)
+            curve = curves.setdefault(f"{run.task}, {run.test} rows", {})
+            curve.setdefault(round(run.synthetic_share, 2), []).append(run.macro_f1)
     curves = {name: shares for name, shares in curves.items() if len(shares) > 1}
     if not curves:
         return None
@@ -255,21 +252,21 @@ def study_plot(runs: Sequence[StudyRun]) -> Plot | None:
             )
             for share in at:
                 axes.plot([share] * len(shares[share]), shares[share], ".", color=colour, markersize=2)
-        axes.set_xlabel("share of synthetic rows in the training set")
+        axes.set_xlabel("share of synthetic training rows")
         axes.set_ylabel("macro-F1, test rows")
 
-    told = "; ".join(
+    values = "; ".join(
         f"{name}: "
         + ", ".join(f"{percent(share)} synthetic {figure(median(shares[share]))}" for share in sorted(shares))
         for name, shares in curves.items()
     )
-    return Plot(_drawn("study", draw, (6.0, 3.2)), f"Median macro-F1 over seeds. {told}.")
+    return Plot(_svg("study", draw, (6.0, 3.2)), f"Median macro-F1 over seeds. {values}.")
 
 
-def _drawn(name: str, draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+def _svg(name: str, draw: Callable[[Any], None], size: tuple[float, float]) -> str:
     written = StringIO()
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # The page's own fonts write the text; what matplotlib's lack only shifts it.
+        # The page's fonts render the text; a glyph that matplotlib's fonts lack only shifts it.
         warnings.filterwarnings("ignore", "Glyph")
         drawing = Figure(figsize=size, layout="constrained")
         draw(drawing.subplots())

@@ -63,8 +63,8 @@ RULES: tuple[tuple[str, str], ...] = (
         "Human coders",
         (
             "If two people coded the test rows, the model and one coder are each compared with the other coder on the "
-            f"same rows. A κ more than {MARGIN:g} below the human coder's, over the whole interval of the difference, "
-            "gives a warning; the margin is that of Williamson, Xi & Breyer (2012)."
+            f"same rows. The model gets a warning if its κ is more than {MARGIN:g} lower than the human coder's over "
+            "the whole interval of the difference; the margin is that of Williamson, Xi & Breyer (2012)."
         ),
     ),
     (

@@ -1,15 +1,16 @@
-"""The sections beside agreement: training, cost, errors, and what the figures cannot show.
+"""The tables on training, cost, consistency and misclassified responses, and the limitations.
 
-mixture_table()   training rows by source and label
-summarize_trials()     the trials of the search
-consistency()     how far the teacher's votes agree with one another
-stage_costs()     time, answers, tokens and money per stage
-disagreements()   test rows that the model codes otherwise than the human coders
+mixture_table()       training rows by source and label
+summarize_trials()    the trials of the hyperparameter search
+consistency()         agreement among the teacher's votes
+stage_costs()         time, answers, tokens and cost of each stage
+disagreements()       test rows whose model code differs from the human code
+caveats()             what the figures do not show
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgedistill.evaluation.types import Evaluation
@@ -19,7 +20,7 @@ from edgedistill.report.rules import MIN_LABEL_ROWS
 from edgedistill.teacher.spending import Spent
 from edgedistill_serve.task.task import LABEL_SEPARATOR
 
-_SHOWN = 20
+_LISTED = 20
 _SETTINGS = ("learning_rate", "batch_size", "epochs", "seed")
 
 
@@ -28,17 +29,17 @@ class MixtureTable:
     """Training rows by source and label.
 
     Attributes:
-        labels: What rows are counted by; a row of a multilabel task counts for each of its labels.
-        rows: All of them.
-        of_source: By source its rows.
-        by_source: By source its rows per label.
-        machine_labelled: Share of the rows whose label a language model gave, in [0, 1].
+        labels: The columns; a row of a multilabel task counts once for each of its labels.
+        rows: All training rows.
+        rows_per_source: Rows per source.
+        counts: Rows per source and label.
+        machine_labelled: Share of the rows labelled by a language model, in [0, 1].
     """
 
     labels: Sequence[str]
     rows: int
-    of_source: Mapping[str, int]
-    by_source: Mapping[str, Sequence[int]]
+    rows_per_source: Mapping[str, int]
+    counts: Mapping[str, Sequence[int]]
     machine_labelled: float
 
 
@@ -49,10 +50,10 @@ class TrialSummary:
     Attributes:
         settings: Its settings by name, as `trials.csv` writes them.
         epochs: macro-F1 on the validation rows after each epoch.
-        best_epoch: The epoch that was kept, counted from 1; 0 where the trial failed before its first.
-        macro_f1: There; None where it failed.
-        outcome: ``done``, or how it ended.
-        chosen: Whether the student is this trial's.
+        best_epoch: The selected epoch, counted from 1; 0 if the trial failed before its first.
+        macro_f1: On the validation rows after that epoch; None if the trial failed.
+        outcome: ``done``, or why it ended.
+        selected: Whether the student comes from this trial.
     """
 
     settings: Mapping[str, str]
@@ -60,19 +61,19 @@ class TrialSummary:
     best_epoch: int
     macro_f1: float | None
     outcome: str
-    chosen: bool
+    selected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Consistency:
-    """How far the votes of one teacher, or of several, agree with one another on responses that nobody else coded.
+    """Agreement among the votes of one or several teachers on the responses coded for training.
 
     Attributes:
         rows: Responses with a label.
-        mean: Mean share of the votes that equal the label.
+        mean: Mean share of the votes for the assigned label.
         unanimous: Share of the responses whose votes are all equal.
-        by_share: Responses by that share, the largest share first.
-        by_label: By label its responses and their mean share.
+        by_share: Number of responses per share, the largest share first.
+        by_label: Label, number of its responses, and their mean share.
     """
 
     rows: int
@@ -84,13 +85,13 @@ class Consistency:
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """What a stage took.
+    """Time and cost of a stage.
 
     Attributes:
         stage: Its name.
         seconds: Wall time of its last run.
-        cost: Answers and tokens of its last run; None of a stage that asks nobody.
-        spent: In all runs of the project; None where nothing was.
+        cost: Answers and tokens of its last run; None for a stage without requests.
+        spent: In all runs of the project; None if nothing was spent.
     """
 
     stage: str
@@ -100,56 +101,55 @@ class StageCost:
 
 
 def mixture_table(journal: Journal, labels: Sequence[str]) -> MixtureTable | None:
-    """Return the training rows by source and label; None before they are drawn."""
+    """Return the training rows by source and label; None before the stage `mix`."""
     entry = journal.stages.get("mix", {})
     counts: Mapping[str, int] = entry.get("by_source_and_label", {})
     sources = dict.fromkeys(name.partition(" ")[0] for name in counts)
-    by_source = {source: [counts.get(f"{source} {label}", 0) for label in labels] for source in sources}
-    of_source: Mapping[str, int] = entry.get("by_source") or {name: sum(each) for name, each in by_source.items()}
-    total = sum(of_source.values())
+    table = {source: [counts.get(f"{source} {label}", 0) for label in labels] for source in sources}
+    per_source: Mapping[str, int] = entry.get("by_source") or {name: sum(each) for name, each in table.items()}
+    total = sum(per_source.values())
     if not total:
         return None
-    return MixtureTable(labels, total, of_source, by_source, 1 - of_source.get("human", 0) / total)
+    return MixtureTable(labels, total, per_source, table, 1 - per_source.get("human", 0) / total)
 
 
 def summarize_trials(trials: Table | None) -> tuple[TrialSummary, ...]:
-    """Return the trials of a fine-tuned student, in the order in which they were made; none of a frozen one."""
+    """Return the trials of a fine-tuned student in the order in which they ran; none for a frozen encoder."""
     if trials is None or "epoch" not in trials.header:
         return ()
     lines: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
     for row in trials:
         lines[tuple(row[name] for name in _SETTINGS)].append(row)
     found = [_trial(rows) for rows in lines.values()]
-    best = max((each.macro_f1 for each in found if each.macro_f1 is not None), default=None)
-    first = next((each for each in found if best is not None and each.macro_f1 == best), None)
-    return tuple(_trial(rows, chosen=each is first) for rows, each in zip(lines.values(), found, strict=True))
+    best = max((trial for trial in found if trial.macro_f1 is not None), key=lambda trial: trial.macro_f1, default=None)
+    return tuple(replace(trial, selected=trial is best) for trial in found)
 
 
 def consistency(votes: Sequence[TeacherVote], *, multilabel: bool = False) -> Consistency | None:
-    """Return how far the teacher's votes agree with one another; None without labels.
+    """Return the agreement among the teacher's votes; None without votes.
 
     Args:
-        votes: What the teacher gave each response.
-        multilabel: Whether that is all labels that hold; a response then counts for each of them.
+        votes: Label and consistency of each response.
+        multilabel: Whether a label joins several; a response then counts for each of them.
     """
     if not votes:
         return None
     shares = [round(vote.consistency, 2) for vote in votes]
-    of_label: dict[str, list[float]] = defaultdict(list)
+    per_label: dict[str, list[float]] = defaultdict(list)
     for vote in votes:
         for label in vote.label.split(LABEL_SEPARATOR) if multilabel else [vote.label]:
-            of_label[label].append(vote.consistency)
+            per_label[label].append(vote.consistency)
     return Consistency(
         rows=len(votes),
         mean=sum(vote.consistency for vote in votes) / len(votes),
         unanimous=sum(vote.consistency >= 1 for vote in votes) / len(votes),
         by_share=sorted(Counter(shares).items(), reverse=True),
-        by_label=[(label, len(each), sum(each) / len(each)) for label, each in of_label.items()],
+        by_label=[(label, len(each), sum(each) / len(each)) for label, each in per_label.items()],
     )
 
 
 def stage_costs(journal: Journal) -> tuple[StageCost, ...]:
-    """Return what each stage took, in the order in which they ran."""
+    """Return time and cost of each stage, in the order in which they ran."""
     return tuple(
         StageCost(name, float(entry.get("seconds", 0.0)), entry.get("cost"), journal.spending.get(name))
         for name, entry in journal.stages.items()
@@ -158,17 +158,17 @@ def stage_costs(journal: Journal) -> tuple[StageCost, ...]:
 
 
 def disagreements(material: Material) -> tuple[ScoredRow, ...]:
-    """Return every test row that the model codes otherwise than the human coders, the surest mistakes first."""
-    wrong = [row for row in material.scores if row.student != row.human]
-    return tuple(sorted(wrong, key=lambda row: -row.probability))
+    """Return every test row whose model code differs from the human code, the most confident first."""
+    misclassified = [row for row in material.scores if row.student != row.human]
+    return tuple(sorted(misclassified, key=lambda row: -row.probability))
 
 
-def listed_disagreements(material: Material, wrong: Sequence[ScoredRow]) -> Sequence[ScoredRow]:
-    """Return those that the report lists: as many as texts are wanted, at least the first twenty."""
-    return wrong[: max(_SHOWN, material.examples)]
+def listed_disagreements(material: Material, misclassified: Sequence[ScoredRow]) -> Sequence[ScoredRow]:
+    """Return the rows that the report lists: the first twenty, or as many as examples are requested if that is more."""
+    return misclassified[: max(_LISTED, material.examples)]
 
 
-def _trial(rows: Sequence[Mapping[str, str]], *, chosen: bool = False) -> TrialSummary:
+def _trial(rows: Sequence[Mapping[str, str]]) -> TrialSummary:
     first = rows[0]
     best = next((row for row in rows if row["best"] == "1"), None)
     return TrialSummary(
@@ -177,68 +177,70 @@ def _trial(rows: Sequence[Mapping[str, str]], *, chosen: bool = False) -> TrialS
         best_epoch=int(best["epoch"]) if best else 0,
         macro_f1=float(best["validation_macro_f1"]) if best else None,
         outcome=first["failure"] or first["outcome"],
-        chosen=chosen,
     )
 
 
 def caveats(material: Material) -> tuple[str, ...]:
-    """Return what a reader must not conclude from the report, a sentence each."""
-    return (*_of_the_rows(material.evaluation), *_of_the_student(material), *_of_studies(material))
+    """Return the limitations of the figures, a sentence or two each."""
+    return (*_data_caveats(material.evaluation), *_model_caveats(material), *_study_caveats(material))
 
 
-def _of_the_rows(evaluation: Evaluation) -> Iterator[str]:
+def _data_caveats(evaluation: Evaluation) -> Iterator[str]:
     student = evaluation.student
+    kappa = f", {interval(student.kappa)}," if student.kappa else ""
     yield (
-        f"All figures come from {rows(evaluation.rows)}. As many others would give other "
-        f"figures: κ lies between the ends of {interval(student.kappa) or 'its interval'} with 95\u202f% confidence, "
-        "which says more than the single number."
+        f"All figures are based on {rows(evaluation.rows)}. Another sample of this size would give different figures: "
+        f"the 95\u202f% confidence interval of κ{kappa} says more than the single value."
     )
     yield (
-        "They hold for responses like these: the same questions, instructions and kind of learners. Responses of "
-        "another school, year, language or age may be coded worse; a sample coded by people would show it."
+        "The figures apply to responses like these: the same questions, instructions and type of learners. Agreement "
+        "may be lower in another school, year, language or age group; a human-coded sample would show this."
     )
     if student.groups is None:
         yield (
-            "The intervals take every row for independent. Where one learner wrote several of the responses, they are "
-            "too narrow (data.group_by names the column with the learners)."
+            "The intervals assume independent rows. If one learner wrote several of the responses, they are too narrow "
+            "(set data.group_by to the column that identifies learners)."
         )
     elif student.groups == 1:
-        yield "All rows come from one group, so that nothing shows how the model does on others: no interval is known."
+        yield "All rows come from one group, so nothing is known about other groups and no interval can be estimated."
     else:
-        yield f"Rows come from {pluralize(student.groups, 'group')}, which the intervals take into account."
+        yield f"Rows come from {pluralize(student.groups, 'group')}; the intervals account for this clustering."
     texts = evaluation.test_texts_also_in_train_or_validation
     if texts:
-        yield f"{texts} test rows repeat a text that the model learnt from or was chosen by; figures flatter by that."
-    small = [name for name, found in student.per_label.items() if found.support < MIN_LABEL_ROWS]
+        yield f"{texts} test rows repeat a text from the training or validation rows, which makes figures optimistic."
+    small = [name for name, label in student.per_label.items() if label.support < MIN_LABEL_ROWS]
     if small:
-        yield f"Too few test rows to say anything of: {', '.join(small)} (fewer than {MIN_LABEL_ROWS})."
+        yield f"Too few test rows for conclusions about: {', '.join(small)} (fewer than {MIN_LABEL_ROWS})."
     yield (
-        "The human codes count as right. Where a human coder erred and the model did not, the model is charged with "
-        "the mistake; where both err alike, nobody is."
+        "The human codes are treated as correct. If a human coder is wrong and the model is right, this counts as an "
+        "error of the model; if both make the same error, it is not detected."
     )
     if not evaluation.subgroups:
         yield (
-            "Whether the model serves all groups of learners alike was not examined (evaluation.subgroups names the "
-            "columns)."
+            "Whether the model works equally well for all groups of learners was not examined (set "
+            "evaluation.subgroups to the columns to compare)."
         )
     yield (
-        "Validation rows chose the training's best epoch, the calibration and the review rule; test rows chose "
-        "nothing. If figures of this report lead to another model, these test rows have chosen too."
+        "The best epoch, the calibration and the review rule were chosen on validation rows; nothing was chosen on "
+        "test rows. If these results lead to another model, its evaluation on the same test rows is optimistic."
     )
 
 
-def _of_the_student(material: Material) -> Iterator[str]:
+def _model_caveats(material: Material) -> Iterator[str]:
     table = mixture_table(material.journal, material.evaluation.counted)
     if table and table.machine_labelled:
         yield (
-            f"{percent(table.machine_labelled)} of the training rows carry a label that a language model gave: what it "
-            "systematically gets wrong, the student learns."
+            f"{percent(table.machine_labelled)} of the training rows were labelled by a language model; the student "
+            "learns its systematic errors."
         )
     if material.evaluation.calibration.method == "none":
-        yield "The model's probabilities are not calibrated: 0.9 does not mean right in nine of ten cases."
-    yield "The model supports a person's judgement of a response; it is not meant to decide about a learner alone."
+        yield "The model's probabilities are not calibrated: 0.9 does not mean correct in nine of ten cases."
+    yield (
+        "The model supports a person's judgement of a response; it must not be the sole basis for a decision about a "
+        "learner."
+    )
 
 
-def _of_studies(material: Material) -> Iterator[str]:
+def _study_caveats(material: Material) -> Iterator[str]:
     if leaks := {run.leak for run in material.study if run.leak}:
-        yield f"Figures of the study follow a published protocol as it was published: {'; '.join(sorted(leaks))}."
+        yield f"The study reproduces a published protocol, including its leaks: {'; '.join(sorted(leaks))}."

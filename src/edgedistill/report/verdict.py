@@ -1,9 +1,9 @@
 """The verdict: may this model be used, for which labels, with how much human review?
 
 verdict(evaluation, gate) -> Verdict
-├── Answer         yes, some labels, with review, not shown, no
-├── LabelFinding   what is shown of one label
-└── Finding         a sentence beside the answer (remarks.py)
+├── Answer         yes, some labels, with review, inconclusive, no
+├── LabelFinding   whether one label meets the requirement
+└── Finding        a statement that qualifies the answer (findings.py)
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,13 @@ from enum import StrEnum
 from edgedistill.agreement import Agreement, Estimate, LabelAgreement
 from edgedistill.evaluation.types import Evaluation, Gate
 from edgedistill.report.findings import Finding, findings
-from edgedistill.report.formatting import estimate, percent, percent_estimate, plain, pluralize, rows
+from edgedistill.report.formatting import estimate, percent, percent_estimate, pluralize, rows, setting
 from edgedistill.report.rules import (
     MAX_REPEATED_SHARE,
     MIN_GROUPS,
     MIN_LABEL_ROWS,
     MIN_TEST_ROWS,
+    REQUIRED_F1,
     REQUIRED_KAPPA,
 )
 
@@ -28,45 +29,45 @@ class Answer(StrEnum):
 
     YES = "yes"
     SOME_LABELS = "for some labels"
-    WITH_REVIEW = "only with its review rule"
-    INCONCLUSIVE = "not shown"
+    WITH_REVIEW = "only with human review"
+    INCONCLUSIVE = "inconclusive"
     NO = "no"
 
 
 class Requirement(StrEnum):
-    """Whether a bar is reached."""
+    """Whether an interval meets a required value: its lower limit reaches it, it contains it, or it is below it."""
 
-    SHOWN = "shown"
-    INCONCLUSIVE = "not shown"
-    BELOW = "below the bar"
+    MET = "met"
+    INCONCLUSIVE = "inconclusive"
+    NOT_MET = "not met"
 
 
 @dataclass(frozen=True, slots=True)
 class LabelFinding:
-    """What the test rows show of one label."""
+    """Whether a label's F1 meets the requirement, and the figures behind it as a sentence."""
 
     label: str
-    standing: Requirement
+    requirement: Requirement
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The report's first page.
+    """The first page of the report.
 
     Attributes:
         answer: In a word.
         headline: The answer as a sentence.
-        reason: The figures that it rests on.
-        bar: κ that had to be reached.
+        reason: The figures behind it, as sentences.
+        required_kappa: κ that the model had to reach.
         labels: In codebook order.
-        remarks: What a reader must know beside it, the most important first.
+        findings: What a reader must also know, the most important first.
     """
 
     answer: Answer
     headline: str
     reason: str
-    bar: float
+    required_kappa: float
     labels: tuple[LabelFinding, ...]
     findings: tuple[Finding, ...]
 
@@ -76,66 +77,80 @@ def verdict(evaluation: Evaluation, gate: Gate | None) -> Verdict:
 
     Args:
         evaluation: Of the locked test rows.
-        gate: None of a project without a teacher.
+        gate: None for a project without a teacher.
     """
-    bar = required_kappa(gate)
-    standing, why = _overall(evaluation, evaluation.student, bar)
-    accepted = None if standing is Requirement.SHOWN else _accepted(evaluation, bar)
+    required = required_kappa(gate)
+    overall, reason = _overall(evaluation, evaluation.student, required)
+    accepted = None if overall is Requirement.MET else _accepted(evaluation, required)
     if accepted:
-        on = f"On the {rows(accepted.rows)} that the review rule accepts"
-        why = f"{why} {on}, the {evaluation.kappa} is {estimate(accepted.kappa)}, which reaches the bar."
-    judged = accepted or evaluation.student
-    labels = tuple(_label(name, judged.per_label[name]) for name in evaluation.labels)
-    shown = [each.standing is Requirement.SHOWN for each in labels]
-    whole = evaluation.kind == "ordinal" or all(shown)
-    answer = _answer(standing, with_review=accepted is not None, some=whole or any(shown), every=whole)
-    if answer is Answer.INCONCLUSIVE and not (whole or any(shown)):
-        why = f"{why} No single label is shown."
-    return Verdict(answer, _headline(answer, labels, whole=whole), why, bar, labels, findings(evaluation, gate, bar))
+        reason = (
+            f"{reason} On the {rows(accepted.rows)} that the review rule accepts, the {evaluation.kappa} is "
+            f"{estimate(accepted.kappa)}, which meets the requirement."
+        )
+    basis = accepted or evaluation.student
+    labels = tuple(_label(name, basis.per_label[name]) for name in evaluation.labels)
+    met = [each.requirement is Requirement.MET for each in labels]
+    all_met = evaluation.kind == "ordinal" or all(met)
+    answer = _answer(overall, with_review=accepted is not None, any_met=all_met or any(met), all_met=all_met)
+    if answer is Answer.INCONCLUSIVE and not (all_met or any(met)):
+        reason = f"{reason} No individual label meets the requirement."
+    return Verdict(
+        answer,
+        _headline(answer, labels, all_met=all_met),
+        reason,
+        required,
+        labels,
+        findings(evaluation, gate, required),
+    )
 
 
 def required_kappa(gate: Gate | None) -> float:
-    """Return κ that a model must reach: `REQUIRED_KAPPA`, or the highest bar of a gate on κ above it."""
-    return max([REQUIRED_KAPPA, *(each.at_least for each in (gate.teachers if gate else ()) if each.metric == "kappa")])
+    """Return the κ that a model must reach: `REQUIRED_KAPPA`, or the highest κ that a gate requires if that is more."""
+    teachers = gate.teachers if gate else ()
+    return max([REQUIRED_KAPPA, *(each.at_least for each in teachers if each.metric == "kappa")])
 
 
-def _overall(evaluation: Evaluation, found: Agreement, bar: float) -> tuple[Requirement, str]:
-    same = round(found.accuracy.value * found.rows)
-    code = "just the labels" if evaluation.is_multilabel else "the code"
-    told = (
-        f"The model gave {same} of {pluralize(found.rows, 'test response')} {code} that people gave them "
-        f"({percent_estimate(found.accuracy)}). Beyond chance that is a {evaluation.kappa} of {estimate(found.kappa)}"
-    )
+def _overall(evaluation: Evaluation, agreement: Agreement, required: float) -> tuple[Requirement, str]:
+    reason = f"{_exact(evaluation, agreement)} ({percent_estimate(agreement.accuracy)}). "
+    if agreement.kappa is None:
+        labels = "every label for all responses or for none" if evaluation.is_multilabel else "a single label"
+        reason += f"The {evaluation.kappa} is undefined, because the model and the human coders use {labels} throughout"
+    else:
+        reason += f"Corrected for chance, this is a {evaluation.kappa} of {estimate(agreement.kappa)}"
     if _repeated(evaluation):
         count = evaluation.test_texts_also_in_train_or_validation
         return Requirement.INCONCLUSIVE, (
-            f"{told}, but the texts of {count} of the responses also stand in training or validation rows: the figure "
-            "flatters."
+            f"{reason}. The texts of {count} of these responses also occur in training or validation rows, so these "
+            "figures are optimistic."
         )
-    if too_few := _too_few(found):
-        return Requirement.INCONCLUSIVE, f"{told}: {too_few}."
-    standing = _standing(found.kappa, bar)
-    ends = {
-        Requirement.SHOWN: f"the lower end of the interval reaches the bar of {plain(bar)}.",
-        Requirement.BELOW: f"even the upper end of the interval stays below the bar of {plain(bar)}.",
-        Requirement.INCONCLUSIVE: f"the interval lies on both sides of the bar of {plain(bar)}."
-        if found.kappa
-        else f"it is undefined, because model and human coders use {_one_code(evaluation)} throughout.",
+    if too_few := _too_few(agreement):
+        return Requirement.INCONCLUSIVE, f"{reason}. {too_few}"
+    if agreement.kappa is None:
+        return Requirement.INCONCLUSIVE, f"{reason}."
+    requirement = _requirement(agreement.kappa, required)
+    limits = {
+        Requirement.MET: "the lower limit of the interval reaches",
+        Requirement.NOT_MET: "even the upper limit of the interval is below",
+        Requirement.INCONCLUSIVE: "the interval contains",
     }
-    return standing, f"{told}; {ends[standing]}"
+    return requirement, f"{reason}; {limits[requirement]} the required value of {setting(required)}."
 
 
-def _one_code(evaluation: Evaluation) -> str:
-    return "every label for all responses or for none" if evaluation.is_multilabel else "one and the same label"
+def _exact(evaluation: Evaluation, agreement: Agreement) -> str:
+    count = round(agreement.accuracy.value * agreement.rows)
+    responses = pluralize(agreement.rows, "test response")
+    if evaluation.is_multilabel:
+        return f"The model and the human coders assign exactly the same labels to {count} of {responses}"
+    return f"The model and the human coders agree on {count} of {responses}"
 
 
-def _too_few(found: Agreement) -> str:
-    if found.rows < MIN_TEST_ROWS:
-        return f"fewer than the {MIN_TEST_ROWS} rows that anything can be shown with"
-    if found.groups is not None and found.groups < MIN_GROUPS:
+def _too_few(agreement: Agreement) -> str:
+    if agreement.rows < MIN_TEST_ROWS:
+        return f"With fewer than {MIN_TEST_ROWS} rows no conclusion is drawn."
+    if agreement.groups is not None and agreement.groups < MIN_GROUPS:
         return (
-            f"they come from {pluralize(found.groups, 'group')}, fewer than the {MIN_GROUPS} that anything can be "
-            "shown with"
+            f"The rows come from {pluralize(agreement.groups, 'group')}; with fewer than {MIN_GROUPS} no conclusion is "
+            "drawn."
         )
     return ""
 
@@ -144,61 +159,63 @@ def _repeated(evaluation: Evaluation) -> bool:
     return evaluation.test_texts_also_in_train_or_validation > MAX_REPEATED_SHARE * evaluation.rows
 
 
-def _accepted(evaluation: Evaluation, bar: float) -> Agreement | None:
-    """The agreement of the rows that the review rule accepts, where they reach the bar."""
+def _accepted(evaluation: Evaluation, required: float) -> Agreement | None:
+    """The agreement on the rows that the review rule accepts, if they meet the requirement."""
     rule = evaluation.review.rule
     accepted = evaluation.review.test.agreement if rule.thresholds or rule.least_certainty else None
     if accepted is None or _repeated(evaluation) or _too_few(accepted):
         return None
-    return accepted if _standing(accepted.kappa, bar) is Requirement.SHOWN else None
+    return accepted if _requirement(accepted.kappa, required) is Requirement.MET else None
 
 
-def _standing(found: Estimate | None, bar: float) -> Requirement:
-    if found is None or (found.low < bar <= found.high):
+def _requirement(value: Estimate | None, required: float) -> Requirement:
+    if value is None or (value.low < required <= value.high):
         return Requirement.INCONCLUSIVE
-    return Requirement.SHOWN if found.low >= bar else Requirement.BELOW
+    return Requirement.MET if value.low >= required else Requirement.NOT_MET
 
 
-def _answer(standing: Requirement, *, with_review: bool, some: bool, every: bool) -> Answer:
+def _answer(overall: Requirement, *, with_review: bool, any_met: bool, all_met: bool) -> Answer:
     if with_review:
-        return Answer.WITH_REVIEW if some else Answer.INCONCLUSIVE
-    if standing is Requirement.SHOWN:
-        return Answer.YES if every else Answer.SOME_LABELS if some else Answer.INCONCLUSIVE
-    return Answer.NO if standing is Requirement.BELOW else Answer.INCONCLUSIVE
+        return Answer.WITH_REVIEW if any_met else Answer.INCONCLUSIVE
+    if overall is Requirement.MET:
+        return Answer.YES if all_met else Answer.SOME_LABELS if any_met else Answer.INCONCLUSIVE
+    return Answer.NO if overall is Requirement.NOT_MET else Answer.INCONCLUSIVE
 
 
-def _headline(answer: Answer, labels: Sequence[LabelFinding], *, whole: bool) -> str:
-    shown = listed([each.label for each in labels if each.standing is Requirement.SHOWN])
-    others = listed([each.label for each in labels if each.standing is not Requirement.SHOWN])
+def _headline(answer: Answer, labels: Sequence[LabelFinding], *, all_met: bool) -> str:
+    met = listed([each.label for each in labels if each.requirement is Requirement.MET])
+    others = listed([each.label for each in labels if each.requirement is not Requirement.MET])
+    insufficient = f"For {others} the test rows do not show sufficient agreement."
     match answer:
         case Answer.YES:
-            return "Yes: for responses like those it was tested on, beside a person's judgement."
+            return "Yes: for responses like those in the test set, and in support of a person's judgement."
         case Answer.SOME_LABELS:
-            return f"For some labels: {shown}. For {others} the test rows do not show that it may be used."
+            return f"For some labels: {met}. {insufficient}"
         case Answer.WITH_REVIEW:
-            rest = f" For {others} the test rows do not show that it may be used." if others and not whole else ""
-            return f"Only with its review rule, which sends the responses that it is unsure of to a person.{rest}"
+            rest = f" {insufficient}" if others and not all_met else ""
+            return f"Only with human review of the responses that the review rule selects.{rest}"
         case Answer.NO:
-            return "No: the model does not agree well enough with the human coders."
+            return "No: agreement with the human coders is too low."
         case Answer.INCONCLUSIVE:
-            return "Not shown: the test rows do not settle whether the model agrees well enough with the human coders."
+            return "Inconclusive: the test rows do not show whether agreement with the human coders is sufficient."
 
 
-def _label(name: str, found: LabelAgreement) -> LabelFinding:
-    if not found.support:
-        return LabelFinding(name, Requirement.INCONCLUSIVE, "No test row has this code.")
-    finds = f"It finds {percent(found.recall)} of the {rows(found.support)} that the human coders gave this code"
-    right = (
-        "never gives it itself."
-        if found.precision is None
-        else f"of those that it codes so, {percent(found.precision)} are right."
+def _label(name: str, agreement: LabelAgreement) -> LabelFinding:
+    if not agreement.support:
+        return LabelFinding(name, Requirement.INCONCLUSIVE, "No test row has this human code.")
+    recall = f"The model finds {percent(agreement.recall)} of the {rows(agreement.support)} with this human code"
+    precision = (
+        "it never assigns this code."
+        if agreement.precision is None
+        else f"{percent(agreement.precision)} of its assignments of this code are correct."
     )
-    told = f"{finds}; {right}"
-    if found.support < MIN_LABEL_ROWS:
-        return LabelFinding(name, Requirement.INCONCLUSIVE, f"{told} Fewer than {MIN_LABEL_ROWS} rows show nothing.")
-    ends = found.intervals.get("f1")
-    f1 = None if found.f1 is None or ends is None else Estimate(found.f1, *ends)
-    return LabelFinding(name, _standing(f1, REQUIRED_KAPPA), told)
+    text = f"{recall}; {precision}"
+    if agreement.support < MIN_LABEL_ROWS:
+        few = f"{text} With fewer than {MIN_LABEL_ROWS} rows no conclusion is drawn."
+        return LabelFinding(name, Requirement.INCONCLUSIVE, few)
+    ends = agreement.intervals.get("f1")
+    f1 = None if agreement.f1 is None or ends is None else Estimate(agreement.f1, *ends)
+    return LabelFinding(name, _requirement(f1, REQUIRED_F1), text)
 
 
 def listed(names: Sequence[str]) -> str:

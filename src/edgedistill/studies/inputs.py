@@ -27,13 +27,13 @@ from edgedistill.data.types import canonical_code
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.generation import Lineage, Sample, screen
 from edgedistill.mixing import drawn_ids, human_rows
-from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.generate import generate, read_synthetic
 from edgedistill.pipeline.label import read_labels_file
 from edgedistill.pipeline.run import Run
 from edgedistill.progress import OnProgress
-from edgedistill.project import GenerateSection, Project, StudentSection, read_project
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project import GenerateSection, StudentSection
+from edgedistill.project.schema import Project, TeacherSection
+from edgedistill.runnable_project import Project as RunnableProject
 from edgedistill.student import backbone_digests, backbone_folder
 from edgedistill.studies.study_file import Study, StudyTask
 from edgedistill.studies.types import TestSet
@@ -391,7 +391,7 @@ def load_task_inputs(
         DataError: A file or a row cannot be used.
         TeacherError: The teacher cannot be asked, or, offline, the cache lacks answers.
     """
-    project = read_project(study.folder / entry.project)
+    project = RunnableProject.load(study.folder / entry.project)
     if study.student.backbone is not None:
         backbone = backbone_folder(study.student.backbone, study.folder)
     else:
@@ -410,8 +410,13 @@ def load_task_inputs(
             where="tasks.positive",
             hint=f"Its labels: {', '.join(project.task.task.names)}.",
         )
-    run = Run(project, records, RunFolder(study.run_folder / "material" / name), offline=offline, advance=advance)
-    run = replace(run, say=lambda line: say(f"{name}: {line}"))
+    run = project.start(
+        folder=study.run_folder / "material" / name,
+        records=records,
+        offline=offline,
+        on_progress=advance,
+        on_message=lambda line: say(f"{name}: {line}"),
+    )
     tests: dict[TestSet, TestRows] = {"test": records.splits.test}
     notes = list(records.splits.notes)
     if entry.transfer is not None:

@@ -236,7 +236,7 @@ def test_a_setting_that_cannot_be_is_an_error_of_ours(settings, message):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("one text", "rows are a DataFrame, a Series, an array or a list, not str"),
+        ("one text", "a DataFrame, a Series, an array or a list is needed, not str"),
         (5, "not int"),
         ([3], "row 0: response is int, not text"),
         (["\ud800"], "row 0: the input 'response' holds half of a surrogate pair"),

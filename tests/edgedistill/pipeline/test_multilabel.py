@@ -169,22 +169,22 @@ def test_people_get_the_rows_of_which_any_label_is_unsure(done, tmp_path):
         assert all(float(line["probability"]) < rule["least_certainty"] + 1e-3 for line in csv.DictReader(stream))
 
 
-def test_the_report_tells_each_label_by_itself(done):
+def test_the_report_has_figures_for_each_label(done):
     project = read_project(done)
     definitions = dict.fromkeys(KEYWORDS, "")
     material = read_material(project.run_folder, name="sets", project_file="sets.yaml", definitions=definitions)
     verdict, html = render_page(material)
     assert [each.label for each in verdict.labels] == list(KEYWORDS)
     assert "mean κ over labels" in verdict.reason
-    for told in (
-        "Each label by itself",
-        "From which probability a label holds",
+    for text in (
+        "Agreement per label",
+        "Label thresholds",
         "exact match",
         "micro-F1",
-        "less sure",
+        "confidence in any label",
     ):
-        assert told in html
-    assert "What is taken for what" not in html
+        assert text in html
+    assert "Confusion matrix" not in html
     assert "Matthews" not in html
 
 

@@ -41,10 +41,10 @@ def test_before_the_evaluation_the_missing_stage_is_named(tmp_path):
 
 def test_without_an_export_it_says_that_there_is_none(steps):
     _, before, after = steps
-    assert "No bundle has been made yet" in before
-    assert "No bundle has been made yet" not in after
+    assert "No bundle has been exported yet" in before
+    assert "No bundle has been exported yet" not in after
     assert "bundle version <code>" in after
-    assert "its model card may say otherwise" not in after
+    assert "its model card may differ" not in after
 
 
 def test_what_is_done_is_skipped_and_what_is_asked_otherwise_is_made_anew(steps):

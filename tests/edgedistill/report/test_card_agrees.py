@@ -1,4 +1,4 @@
-"""The report and the model card say the same: both are read back, and every figure of the card stands in the report."""
+"""The report and the model card agree: every figure of the card is in the report."""
 
 import re
 
@@ -38,7 +38,7 @@ def _figure(value):
     return f"{value:.3f}".removeprefix("0")
 
 
-def test_every_headline_figure_of_the_card_stands_in_the_report_with_the_same_interval(tmp_path):
+def test_every_headline_figure_of_the_card_is_in_the_report_with_the_same_interval(tmp_path):
     told, lines = evaluation_of()
     write_run(tmp_path, told, lines)
     words = Seen(render_page(material_of(tmp_path))[1]).words
@@ -55,7 +55,7 @@ def test_every_label_of_the_card_has_the_same_figures_in_the_report(tmp_path):
     told, lines = evaluation_of()
     write_run(tmp_path, told, lines)
     words = Seen(render_page(material_of(tmp_path))[1]).words
-    singles = words.partition("Single labels")[2]
+    singles = words.partition("Precision and recall per label")[2]
     for name in LABELS:
         (precision,), (recall,), (f1,), (support,) = _cells(_card(told).partition("Single codes, student")[2], name)
         told_line = rf"{name} {support:g} {re.escape(_figure(precision))} \[[^]]*\] {re.escape(_figure(recall))} "

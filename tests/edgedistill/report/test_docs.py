@@ -1,4 +1,4 @@
-"""The documentation tells the rules as they are."""
+"""The documentation states the rules of the verdict."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from edgedistill.report.rules import RULES
 DOCS = Path(__file__).parents[3] / "docs" / "report.md"
 
 
-def test_every_rule_stands_in_the_documentation_word_for_word():
-    told = " ".join(DOCS.read_text("utf-8").split())
+def test_every_rule_is_in_the_documentation_word_for_word():
+    text_of_docs = " ".join(DOCS.read_text("utf-8").split())
     for name, text in RULES:
-        assert " ".join(f"**{name}.** {text}".split()) in told
+        assert " ".join(f"**{name}.** {text}".split()) in text_of_docs

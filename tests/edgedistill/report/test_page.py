@@ -1,4 +1,4 @@
-"""The page: whole, safe, printable, readable without eyes, and never an empty box or a figure that is none."""
+"""The page: complete, safe, printable, accessible, without empty tables or NaN."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ VOID = {"meta", "br", "link", "img", "hr", "input"}
 
 
 class Seen(HTMLParser):
-    """What is in a page: elements with their attributes, and its visible text."""
+    """Elements of a page with their attributes, and its visible text."""
 
     def __init__(self, html):
         super().__init__()
@@ -76,7 +76,7 @@ def bare(tmp_path_factory):
     return _page(tmp_path_factory.mktemp("bare"), full=False, review=None, **nothing)
 
 
-def test_the_page_asks_nothing_of_any_network_and_runs_nothing(full):
+def test_the_page_loads_nothing_from_a_network_and_runs_no_script(full):
     seen = Seen(full)
     assert not seen.all("script", "link", "img", "iframe", "object", "embed", "base", "form")
     for _, attrs in seen.elements:
@@ -124,7 +124,7 @@ def test_a_table_has_a_caption_and_every_header_its_scope(full):
     assert {attrs.get("scope") for attrs in seen.all("th")} == {"col", "row"}
 
 
-def test_a_figure_says_in_words_what_it_shows(full):
+def test_every_plot_has_a_text_alternative(full):
     seen = Seen(full)
     pictures = [attrs for attrs in seen.all("div") if attrs.get("role") == "img"]
     assert len(pictures) == len(seen.all("svg")) == len(seen.all("figure")) == 5
@@ -132,7 +132,7 @@ def test_a_figure_says_in_words_what_it_shows(full):
 
 
 @pytest.mark.parametrize("kind", ["full", "bare"])
-def test_no_figure_is_nothing_or_no_number(kind, request):
+def test_no_figure_is_shown_as_nan_or_none(kind, request):
     words = Seen(request.getfixturevalue(kind)).words
     assert not re.search(r"\b(nan|inf|None|null|True|False|Undefined)\b", words)
 
@@ -142,31 +142,31 @@ def test_the_verdict_comes_first(full):
     order = [
         "Verdict",
         "Human review",
-        "Label by label",
+        "Verdict by label",
         "1. Agreement",
-        "2. How sure",
+        "2. Calibration",
         "3. Groups",
-        "4. From the human",
+        "4. From human codes",
     ]
-    order += ["5. What the model learnt", "6. Cost", "7. Where the model errs", "8. Limits", "9. Rows"]
+    order += ["5. Training data", "6. Cost", "7. Misclassified responses", "8. Limitations", "9. Provenance"]
     places = [words.index(each) for each in order]
     assert places == sorted(places)
 
 
-def test_what_is_missing_leaves_a_sentence_and_no_empty_table(bare):
+def test_missing_parts_are_replaced_by_a_sentence_and_not_by_an_empty_table(bare):
     words = Seen(bare).words
     for sentence in (
-        "names no columns with the codes of single coders",
-        "names no columns of groups",
+        "names no columns with the codes of individual coders",
+        "names no subgroup columns",
         "There is no teacher",
-        "states no aim",
-        "No bundle has been made yet",
+        "sets no aim",
+        "No bundle has been exported yet",
     ):
         assert sentence in words
     assert not re.search(r"<tbody>\s*</tbody>", bare)
 
 
-def test_what_a_person_wrote_is_text_and_nothing_else(tmp_path):
+def test_texts_of_people_are_escaped(tmp_path):
     told, lines = evaluation_of(labels=(EVIL, "b", "c"))
     told["subgroups"][0]["column"] = told["subgroups"][0]["groups"][0]["value"] = EVIL
     told["review"]["notes"] = [EVIL]
@@ -184,68 +184,68 @@ def test_a_label_of_any_script_is_drawn(tmp_path):
     assert "日本語" in Seen(made).words
 
 
-def test_responses_are_left_out_unless_they_are_asked_for(tmp_path):
+def test_responses_are_omitted_unless_requested(tmp_path):
     told, lines = evaluation_of()
     write_run(tmp_path, told, lines)
     texts = {line[0]: {"response": f"what {line[0]} wrote"} for line in lines[1:]}
     default = render_page(material_of(tmp_path, texts=texts))[1]
     assert not re.search(r"what r\d+ wrote", default)
-    assert "What the learners wrote is left out" in default
+    assert "Learners' texts are omitted" in default
     some = render_page(material_of(tmp_path, texts=texts, examples=2))[1]
     assert len(re.findall(r"what r\d+ wrote", some)) == 2
 
 
-def test_a_row_that_is_wrong_stands_there_with_its_codes(full):
+def test_a_misclassified_row_is_listed_with_its_codes(full):
     _, lines = evaluation_of()
     wrong = [line for line in lines[1:] if line[1] != line[2]]
     words = Seen(full).words
     assert wrong
-    assert f"to {len(wrong)} of 120 test rows" in words
+    assert f"for {len(wrong)} of 120 test rows" in words
     assert all(f"{line[0]} {line[1]} {line[2]}" in words for line in wrong)
 
 
-def test_a_student_without_a_mistake_has_no_table_of_mistakes(tmp_path):
+def test_a_student_without_errors_has_no_table_of_errors(tmp_path):
     told, lines = evaluation_of()
     for line in lines[1:]:
         line[1] = line[2]
     write_run(tmp_path, told, lines)
-    assert "gives each of the 120\u00a0test rows the human code" in render_page(material_of(tmp_path))[1]
+    assert "equals the human code for all 120\u00a0test rows" in render_page(material_of(tmp_path))[1]
 
 
-def test_an_ordinal_task_is_told_with_its_own_kappa(tmp_path):
+def test_an_ordinal_task_is_reported_with_quadratic_weighted_kappa(tmp_path):
     words = Seen(_page(tmp_path, kind="ordinal", labels=("0", "1", "2"))).words
     assert "quadratic weighted kappa" in words
     assert "quadratic weighted κ" in words
 
 
-def test_two_labels_and_grouped_rows_make_a_page(tmp_path):
+def test_two_labels_and_grouped_rows_are_reported(tmp_path):
     words = Seen(_page(tmp_path, labels=("yes", "no"), grouped=True)).words
     assert "Rows come from 12 groups" in words
-    assert "rows in groups" in words
+    assert "grouped rows" in words
 
 
-def test_the_shares_say_how_many_responses_count_with_a_human_code(full):
+def test_label_shares_state_how_many_responses_count_with_a_human_code(full):
     words = Seen(full).words
-    assert "How frequent each label is among 300 responses" in words
-    assert "60 of the responses repeat one that people coded and count with its code" in words
+    assert "Label shares among 300 responses" in words
+    assert "60 of the responses repeat a human-coded text and count with its code" in words
 
 
-def test_rows_of_one_group_are_a_limit_that_the_page_names(tmp_path):
+def test_rows_of_one_group_are_named_as_a_limitation(tmp_path):
     told, lines = evaluation_of(labels=("yes", "no"))
     told["agreement"]["student"]["groups"] = 1
     write_run(tmp_path, told, lines)
     assert "All rows come from one group" in Seen(render_page(material_of(tmp_path))[1]).words
 
 
-def test_a_handful_of_rows_makes_a_page_that_shows_nothing(tmp_path):
+def test_a_handful_of_rows_is_inconclusive(tmp_path):
     told, lines = evaluation_of(3, columns=False)
     write_run(tmp_path, told, lines)
     found, made = render_page(material_of(tmp_path))
-    assert found.answer == "not shown"
+    assert found.answer == "inconclusive"
     assert not re.search(r"\b(nan|inf)\b", Seen(made).words)
 
 
-def test_codings_that_use_one_label_throughout_make_a_page_with_undefined_figures(tmp_path):
+def test_codings_that_use_one_label_throughout_have_undefined_figures(tmp_path):
     told, lines = evaluation_of()
     for coding in told["agreement"].values():
         coding |= {"kappa": None, "mcc": None, "alpha": None}
@@ -256,14 +256,14 @@ def test_codings_that_use_one_label_throughout_make_a_page_with_undefined_figure
         pair["agreement"]["kappa"] = None
     for hop in told["chain"]:
         hop["kappa_lost"] = None
-    told["prevalence"] |= {"corrected": None, "fails": "it cannot be told"}
+    told["prevalence"] |= {"corrected": None, "fails": "the error rates are unknown"}
     write_run(tmp_path, told, lines, gate=gate_of())
     words = Seen(render_page(material_of(tmp_path))[1]).words
     assert "undefined" in words
-    assert "There is no correction: it cannot be told." in words
+    assert "No correction: the error rates are unknown." in words
 
 
-def test_cost_rows_and_notes_of_the_journal_stand_in_the_page(full):
+def test_cost_rows_and_notes_of_the_run_log_are_in_the_page(full):
     words = Seen(full).words
     for told in (
         "$1.23",
@@ -271,7 +271,7 @@ def test_cost_rows_and_notes_of_the_journal_stand_in_the_page(full):
         "human.csv 301",
         "1 blank response",
         "a note of the training",
-        "80 % were coded by a language model",
+        "80 % were labelled by a language model",
         "the loss is no number",
         "9 duplicates a test row",
         "17 of 19",
@@ -288,4 +288,4 @@ def test_a_bundle_of_other_figures_is_a_warning(tmp_path):
     for same in (True, False):
         bundle = BundleFacts("abc", "int8", 30_000_000, same)
         words = Seen(render_page(replace(made, bundle=bundle))[1]).words
-        assert ("its model card may say otherwise" in words) is not same
+        assert ("its model card may differ" in words) is not same

@@ -1,4 +1,4 @@
-"""What the sections tell beside agreement comes from the files as they are."""
+"""The sections on training and errors show the files of the run folder unchanged."""
 
 from edgedistill.report.inputs import Journal, Material, ScoredRow, Table, TeacherVote
 from edgedistill.report.plots import learning_plot, study_plot
@@ -11,15 +11,15 @@ def _trials(*lines):
     return Table(HEADER, [line.split(",") for line in lines])
 
 
-def test_the_best_trial_is_the_students():
+def test_the_trial_with_the_highest_macro_f1_is_selected():
     found = summarize_trials(_trials("1,16,2,0,1,0.5,1,done,", "2,16,2,0,1,0.4,0,done,", "2,16,2,0,2,0.7,1,done,"))
-    assert [each.chosen for each in found] == [False, True]
+    assert [each.selected for each in found] == [False, True]
     assert found[1].best_epoch == 2
 
 
-def test_a_trial_that_failed_before_its_first_epoch_is_told_with_its_failure():
+def test_a_trial_that_failed_before_its_first_epoch_shows_its_failure():
     (found,) = summarize_trials(_trials("1,16,2,0,,,,failed,no number"))
-    assert (found.macro_f1, found.epochs, found.outcome, found.chosen) == (None, [], "no number", False)
+    assert (found.macro_f1, found.epochs, found.outcome, found.selected) == (None, [], "no number", False)
 
 
 def test_a_frozen_student_has_no_trials_of_epochs():
@@ -31,7 +31,7 @@ def test_a_frozen_student_has_no_trials_of_epochs():
 def test_the_mixture_is_counted_by_source_and_label():
     journal = Journal(stages={"mix": {"by_source_and_label": {"human a b": 2, "teacher a b": 5, "teacher c": 1}}})
     found = mixture_table(journal, ("a b", "c"))
-    assert found.by_source == {"human": [2, 0], "teacher": [5, 1]}
+    assert found.counts == {"human": [2, 0], "teacher": [5, 1]}
     assert (found.rows, found.machine_labelled) == (8, 0.75)
     assert mixture_table(Journal(), ("a",)) is None
 
@@ -43,7 +43,7 @@ def test_consistency_counts_responses_by_the_share_of_votes():
     assert consistency(()) is None
 
 
-def test_as_many_mistakes_are_listed_as_texts_are_wanted():
+def test_at_least_twenty_misclassified_rows_are_listed_and_as_many_as_examples_are_requested():
     rows = [ScoredRow(f"r{place}", "a", "b", 0.9, "accept", "", "") for place in range(60)]
     about = dict.fromkeys(Material.__dataclass_fields__)
     assert len(listed_disagreements(Material(**about | {"examples": 0}), rows)) == 20

@@ -1,4 +1,4 @@
-"""The verdict follows its rules: yes, some labels, with review, not shown, no."""
+"""The verdict follows its rules: yes, some labels, with review, inconclusive, no."""
 
 from dataclasses import replace
 
@@ -13,18 +13,18 @@ from edgedistill_serve.bundle.manifest import ReviewRule
 from .verdicts import evaluation, gate, student, with_student
 
 
-def _standings(found):
-    return {each.label: each.standing for each in found.labels}
+def _requirements(found):
+    return {each.label: each.requirement for each in found.labels}
 
 
 def _about(found, heading):
-    return [each for each in found.findings if each.about == heading]
+    return [each for each in found.findings if each.heading == heading]
 
 
 def test_a_model_whose_interval_and_labels_reach_the_bar_may_be_used():
     found = verdict(evaluation(), gate())
     assert found.answer is Answer.YES
-    assert "the lower end of the interval reaches the bar of 0.6" in found.reason
+    assert "the lower limit of the interval reaches the required value of 0.6" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -40,35 +40,35 @@ def test_the_ends_of_the_interval_decide_and_not_the_figure(low, high, answer):
     assert verdict(with_student(student(low, high), review=_no_rule()), None).answer is answer
 
 
-def test_an_undefined_kappa_shows_nothing():
+def test_an_undefined_kappa_is_inconclusive():
     found = verdict(with_student(student(kappa=False), review=_no_rule()), None)
     assert found.answer is Answer.INCONCLUSIVE
     assert "undefined" in found.reason
 
 
-def test_few_test_rows_show_nothing_however_good_they_are():
+def test_few_test_rows_are_inconclusive_whatever_the_figures():
     found = verdict(with_student(student(1.0, 1.0, rows=49), review=_no_rule()), None)
     assert found.answer is Answer.INCONCLUSIVE
-    assert "fewer than the 50 rows" in found.reason
+    assert "fewer than 50 rows" in found.reason
 
 
-def test_few_groups_show_nothing_however_many_rows_they_hold():
+def test_few_groups_are_inconclusive_whatever_the_number_of_rows():
     found = verdict(with_student(student(groups=9), review=_no_rule()), None)
     assert found.answer is Answer.INCONCLUSIVE
-    assert "9\u00a0groups, fewer than the 10" in found.reason
+    assert "9\u00a0groups; with fewer than 10" in found.reason
     assert verdict(with_student(student(groups=10), review=_no_rule()), None).answer is Answer.YES
 
 
-def test_a_single_group_shows_nothing_and_is_called_one():
+def test_a_single_group_is_inconclusive():
     found = verdict(with_student(student(groups=1), review=_no_rule()), None)
     assert found.answer is Answer.INCONCLUSIVE
-    assert "they come from 1\u00a0group, fewer than the 10" in found.reason
+    assert "come from 1\u00a0group; with fewer than 10" in found.reason
 
 
-def test_many_repeated_texts_show_nothing():
+def test_many_repeated_texts_are_inconclusive():
     leaky = replace(evaluation(), test_texts_also_in_train_or_validation=13)
     assert verdict(leaky, None).answer is Answer.INCONCLUSIVE
-    assert "the figure flatters" in verdict(leaky, None).reason
+    assert "figures are optimistic" in verdict(leaky, None).reason
 
 
 def test_a_few_repeated_texts_are_a_warning():
@@ -77,40 +77,40 @@ def test_a_few_repeated_texts_are_a_warning():
     assert [each.tone for each in _about(found, "Repeated texts")] == ["warning"]
 
 
-def test_a_label_with_few_test_rows_is_not_shown_and_the_answer_names_the_others():
+def test_a_label_with_few_test_rows_is_inconclusive_and_the_answer_names_the_others():
     found = verdict(with_student(student(labels={"none": (19, 0.9, 1.0)})), None)
     assert found.answer is Answer.SOME_LABELS
     assert found.headline.startswith("For some labels: process and outcome. For none ")
-    assert _standings(found)["none"] is Requirement.INCONCLUSIVE
+    assert _requirements(found)["none"] is Requirement.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
-    ("ends", "standing"),
+    ("ends", "requirement"),
     [
-        ((0.6, 0.9), Requirement.SHOWN),
+        ((0.6, 0.9), Requirement.MET),
         ((0.59, 0.9), Requirement.INCONCLUSIVE),
-        ((0.2, 0.59), Requirement.BELOW),
+        ((0.2, 0.59), Requirement.NOT_MET),
         ((None, None), Requirement.INCONCLUSIVE),
     ],
 )
-def test_a_label_stands_by_the_ends_of_its_f1(ends, standing):
+def test_the_limits_of_its_f1_interval_decide_whether_a_label_meets_the_requirement(ends, requirement):
     found = verdict(with_student(student(labels={"none": (40, *ends)})), None)
-    assert _standings(found)["none"] is standing
+    assert _requirements(found)["none"] is requirement
 
 
-def test_a_label_without_a_test_row_is_not_shown():
+def test_a_label_without_a_test_row_is_inconclusive():
     found = verdict(with_student(student(labels={"none": (0, None, None)})), None)
-    assert "No test row has this code." in [each.text for each in found.labels]
+    assert "No test row has this human code." in [each.text for each in found.labels]
 
 
-def test_a_model_none_of_whose_labels_is_shown_is_not_shown():
+def test_a_model_without_a_label_that_meets_the_requirement_is_inconclusive():
     few = dict.fromkeys(("process", "outcome", "none"), (19, 0.9, 1.0))
     found = verdict(with_student(student(labels=few)), None)
     assert found.answer is Answer.INCONCLUSIVE
-    assert "No single label is shown." in found.reason
+    assert "No individual label meets the requirement." in found.reason
 
 
-def test_an_ordinal_task_is_judged_as_a_whole():
+def test_an_ordinal_task_is_decided_as_a_whole():
     few = dict.fromkeys(("process", "outcome", "none"), (19, 0.9, 1.0))
     found = verdict(with_student(student(labels=few), kind="ordinal"), None)
     assert found.answer is Answer.YES
@@ -150,38 +150,38 @@ def test_a_rule_without_thresholds_is_no_review():
     assert verdict(with_student(student(0.5, 0.7), review=review), None).answer is Answer.INCONCLUSIVE
 
 
-def test_a_review_rule_does_not_mend_repeated_texts():
+def test_a_review_rule_does_not_compensate_repeated_texts():
     leaky = with_student(student(0.5, 0.7), review=_rule(student(0.65, 0.9)), test_texts_also_in_train_or_validation=60)
     assert verdict(leaky, None).answer is Answer.INCONCLUSIVE
 
 
-def test_the_gates_bar_counts_where_it_is_a_higher_kappa():
+def test_the_gates_kappa_is_required_if_it_is_higher():
     assert required_kappa(gate(at_least=0.8)) == 0.8
     assert verdict(with_student(student(0.7, 0.9), review=_no_rule()), gate(at_least=0.8)).answer is Answer.INCONCLUSIVE
 
 
-def test_a_gate_that_was_lowered_lowers_no_bar():
+def test_a_lower_gate_does_not_lower_the_required_kappa():
     assert required_kappa(gate(at_least=0.1)) == 0.6
     assert required_kappa(gate(at_least=0.9, metric="accuracy")) == 0.6
     assert required_kappa(None) == 0.6
 
 
-def test_how_much_people_see_comes_first():
+def test_the_amount_of_human_review_comes_first():
     found = verdict(with_student(student(), review=_rule(student(0.65, 0.9, rows=96))), None)
-    assert found.findings[0].about == "Human review"
+    assert found.findings[0].heading == "Human review"
     assert "sends 20\u202f% [10\u202f%,\u00a030\u202f%] of the test rows to a person" in found.findings[0].text
 
 
 def test_no_threshold_is_a_warning():
     found = verdict(evaluation(review=_no_rule()), None)
     assert found.findings[0].tone == "warning"
-    assert "No review threshold was chosen" in found.findings[0].text
+    assert "No review threshold was set" in found.findings[0].text
 
 
-def test_an_aim_that_the_test_rows_do_not_bear_out_is_a_warning():
+def test_an_aim_that_the_test_rows_do_not_confirm_is_a_warning():
     found = verdict(evaluation(review=_rule(student(0.65, 0.9, rows=96), at_least=0.7)), None)
     assert found.findings[0].tone == "warning"
-    assert "do not show that the aim is kept" in found.findings[0].text
+    assert "do not confirm that the aim is met" in found.findings[0].text
     missed = verdict(evaluation(review=_rule(student(0.5, 0.65, rows=96), at_least=0.7)), None)
     assert "miss the aim" in missed.findings[0].text
 
@@ -191,20 +191,20 @@ def test_an_aim_that_sends_everything_to_people_says_so():
     assert "every response goes to a person" in verdict(evaluation(review=review), None).findings[0].text
 
 
-def test_a_teacher_that_was_accepted_against_the_gate_stands_there_in_plain_words():
-    (found,) = _about(verdict(evaluation(), gate(passed=False, accepted=True)), "The gate was overruled")
+def test_a_teacher_that_was_accepted_despite_the_gate_is_a_warning():
+    (found,) = _about(verdict(evaluation(), gate(passed=False, accepted=True)), "Gate overridden")
     assert found.tone == "warning"
-    assert "did not reach the bar that was set for it" in found.text
+    assert "failed the gate" in found.text
     assert "--accept-teacher" in found.text
 
 
-def test_accepting_a_teacher_that_passed_is_nothing_to_tell():
-    assert not _about(verdict(evaluation(), gate(accepted=True)), "The gate was overruled")
+def test_accepting_a_teacher_that_passed_is_no_finding():
+    assert not _about(verdict(evaluation(), gate(accepted=True)), "Gate overridden")
 
 
 def test_without_two_coders_no_comparison_with_people_is_made():
-    (found,) = _about(verdict(evaluation(ceiling=None), None), "Beside human coders")
-    assert "is not known" in found.text
+    (found,) = _about(verdict(evaluation(ceiling=None), None), "Comparison with human coders")
+    assert "is unknown" in found.text
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_without_two_coders_no_comparison_with_people_is_made():
     [
         (-0.3, -0.11, "warning", "clearly less"),
         (-0.1, 0.1, "good", "at most 0.1 κ less"),
-        (-0.2, 0.1, "plain", "not shown"),
+        (-0.2, 0.1, "neutral", "inconclusive"),
     ],
 )
 def test_the_model_is_compared_with_a_human_coder_against_another(low, high, tone, words):
@@ -220,8 +220,8 @@ def test_the_model_is_compared_with_a_human_coder_against_another(low, high, ton
     gap = {"kappa": Estimate((low + high) / 2, low, high)}
     beside = [replace(each, differences=gap) for each in made.ceiling.beside_humans]
     found = verdict(replace(made, ceiling=replace(made.ceiling, beside_humans=beside)), None)
-    (remark,) = _about(found, "Beside human coders")
-    assert (remark.tone, words in remark.text) == (tone, True)
+    (finding,) = _about(found, "Comparison with human coders")
+    assert (finding.tone, words in finding.text) == (tone, True)
 
 
 @pytest.mark.parametrize(
@@ -232,22 +232,22 @@ def test_the_model_is_compared_with_its_teacher(low, high, words):
     made = evaluation()
     gap = {"kappa": Estimate((low + high) / 2, low, high)}
     compared = [replace(each, differences=gap) for each in made.comparisons]
-    (remark,) = _about(verdict(replace(made, comparisons=compared), None), "Beside the teacher")
-    assert words in remark.text
+    (finding,) = _about(verdict(replace(made, comparisons=compared), None), "Comparison with the teacher")
+    assert words in finding.text
 
 
-def test_a_served_file_that_is_worse_than_the_tested_model_is_a_warning():
+def test_an_exported_model_that_is_worse_than_the_evaluated_one_is_a_warning():
     made = evaluation()
     hops = [replace(hop, flips=9, kappa_lost=Estimate(0.05, 0.01, 0.09)) for hop in made.chain]
-    (remark, *_) = _about(verdict(replace(made, chain=hops[-1:]), None), "The file that is served")
-    assert remark.tone == "warning"
-    assert "9\u00a0labels" in remark.text
+    (finding, *_) = _about(verdict(replace(made, chain=hops[-1:]), None), "Exported model")
+    assert finding.tone == "warning"
+    assert "9\u00a0labels" in finding.text
 
 
-def test_a_model_that_was_not_exported_is_told_so():
+def test_a_model_that_was_not_exported_is_a_warning():
     made = evaluation()
     found = verdict(replace(made, chain=[hop for hop in made.chain if hop.before == "teacher"]), None)
-    assert [each.tone for each in _about(found, "The file that is served")] == ["warning"]
+    assert [each.tone for each in _about(found, "Exported model")] == ["warning"]
 
 
 def _with_group(**changes):
@@ -260,36 +260,36 @@ def _with_group(**changes):
     return replace(made, subgroups=[GroupTable("place", "student", 20, 0, [group])])
 
 
-def test_a_group_below_the_bar_is_a_warning():
-    (remark,) = _about(verdict(_with_group(kappa=Estimate(0.4, 0.3, 0.55)), None), "A group of learners")
-    assert "place = rural" in remark.text
-    assert "below the bar" in remark.text
+def test_a_group_below_the_required_kappa_is_a_warning():
+    (finding,) = _about(verdict(_with_group(kappa=Estimate(0.4, 0.3, 0.55)), None), "Group of learners")
+    assert "place = rural" in finding.text
+    assert "below the required 0.6" in finding.text
 
 
-def test_a_group_whose_codes_lie_off_is_a_warning():
+def test_a_group_with_a_large_mean_difference_is_a_warning():
     found = verdict(_with_group(smd={"process": Estimate(0.3, 0.11, 0.5)}), None)
-    (remark,) = _about(found, "A group of learners")
-    assert "it gives the code process more often" in remark.text
+    (finding,) = _about(found, "Group of learners")
+    assert "the model assigns process more often" in finding.text
 
 
-def test_a_group_that_might_lie_off_by_chance_is_no_warning():
+def test_a_group_difference_that_may_be_chance_is_no_warning():
     found = verdict(_with_group(kappa=Estimate(0.5, 0.3, 0.6), smd={"score": Estimate(0.3, 0.1, 0.5)}), None)
-    assert not _about(found, "A group of learners")
+    assert not _about(found, "Group of learners")
 
 
-def test_a_small_group_is_named_as_unknown():
-    (remark,) = _about(verdict(_with_group(suppressed=True, rows=3), None), "Small groups")
-    assert "place = rural" in remark.text
+def test_a_small_group_is_named_as_without_results():
+    (finding,) = _about(verdict(_with_group(suppressed=True, rows=3), None), "Small groups")
+    assert "place = rural" in finding.text
 
 
-def test_every_rule_has_its_numbers_in_words():
+def test_every_rule_states_its_values():
     assert len({name for name, _ in RULES}) == len(RULES)
     assert all("{" not in text for _, text in RULES)
 
 
-def test_with_review_the_labels_are_judged_on_the_accepted_rows():
+def test_with_review_the_labels_are_evaluated_on_the_accepted_rows():
     accepted = student(0.65, 0.9, rows=96, labels={"none": (12, 0.9, 1.0)})
     found = verdict(with_student(student(0.5, 0.7), review=_rule(accepted)), None)
     assert found.answer is Answer.WITH_REVIEW
-    assert _standings(found)["none"] is Requirement.INCONCLUSIVE
+    assert _requirements(found)["none"] is Requirement.INCONCLUSIVE
     assert "For none the test rows do not show" in found.headline

@@ -263,3 +263,10 @@ def test_a_bundle_is_not_written_outside_its_folder(make_bundle, tmp_path):
     with pytest.raises(BundleDamaged, match="leads out"):
         make_bundle(tmp_path / "bundle", files={"../elsewhere": b"x"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_notebook_shows_name_task_and_sizes_of_a_bundle_escaped(rewritten):
+    shown = rewritten(name="<b>praise & co</b>")._repr_html_()
+    assert "&lt;b&gt;praise &amp; co&lt;/b&gt;" in shown
+    assert "<b>" not in shown
+    assert "nominal: process, outcome" in shown

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgedistill_serve import DataError, Scorer
-from edgedistill_serve.grading.grade import Graded, added_columns, grade
+from edgedistill_serve.grading.grade import Graded, grade
 from edgedistill_serve.grading.table_reader import read_rows
+from edgedistill_serve.scoring.score import score_columns
 
 TEXTS = ("you worked hard", "", "great job", "poisonous", "you worked hard", 'a "quoted", long\nline', "=SUM(A1)")
 ADDED = (
@@ -138,7 +139,7 @@ def test_a_column_that_is_there_already_is_not_overwritten(scorer, tmp_path):
 
 
 def test_the_added_columns_are_those_of_the_task(bundle):
-    assert tuple(added_columns(bundle.task)) == ADDED
+    assert tuple(score_columns(bundle.task)) == ADDED
 
 
 def test_a_file_that_is_there_is_replaced_only_when_asked(scorer, tmp_path):

@@ -185,3 +185,10 @@ def test_a_sequence_without_room_for_a_response_is_refused(tampered):
     folder = tampered(lambda manifest: manifest.update(max_tokens=3))
     with pytest.raises(BundleError, match="leave no room"):
         Scorer(Bundle.load(folder))
+
+
+def test_a_frame_is_a_pandas_object_and_nothing_else(scorer):
+    with pytest.raises(
+        DataError, match=r"a pandas DataFrame or Series is needed, not list\. Score a list with `score`"
+    ):
+        scorer.score_frame(["x"])

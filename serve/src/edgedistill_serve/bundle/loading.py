@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from html import escape
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -80,6 +81,21 @@ class Bundle:
         golden = decode(read_whole(folder, "golden.json"), Golden, "golden.json")
         check_golden(golden, manifest)
         return cls(folder, manifest, golden, signature, _unlisted(folder, manifest))
+
+    def _repr_html_(self) -> str:
+        manifest = self.manifest
+        sizes = {name: entry.bytes for name, entry in manifest.files.items()}
+        rows = {
+            "bundle": f"{manifest.name}, version {manifest.version}",
+            "folder": str(self.folder),
+            "task": f"{self.task.kind}: {', '.join(self.task.names)}",
+            "reads": f"{', '.join(self.task.inputs)}; at most {manifest.max_tokens} tokens",
+            "serves": f"{manifest.precision}, {sizes[MODEL_FILES[manifest.precision]] / 1e6:.1f} MB",
+            "all files": f"{sum(sizes.values()) / 1e6:.1f} MB",
+            "signature": self.signature,
+        }
+        body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows.items())
+        return f"<table>{body}</table>"
 
     @property
     def task(self) -> Task:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from edgedistill_serve.errors import DataError, EdgeDistillError
 from edgedistill_serve.grading.parquet import column_types
 from edgedistill_serve.grading.table_reader import Row, columns, read_rows
 from edgedistill_serve.grading.table_writer import Added, check_target, table_writer
-from edgedistill_serve.scoring.scorer import Score, Scorer
+from edgedistill_serve.scoring.score import Score, score_columns, score_values
+from edgedistill_serve.scoring.scorer import Scorer
 from edgedistill_serve.task.task import Task
 
 _ROWS_AT_ONCE = 256
@@ -58,7 +58,7 @@ def grade(
     Args:
         scorer: What to score with.
         source: A table with a column per input of the task; see `tables.read_rows`.
-        target: The table to write, by its suffix: every column of ``source``, then those of `added_columns`.
+        target: The table to write, by its suffix: every column of ``source``, then those of `score.score_columns`.
         overwrite: Whether ``target`` is replaced where it is there.
         prefix: Begins the name of every added column.
         progress: Called with the counts so far, every few hundred rows.
@@ -72,7 +72,7 @@ def grade(
     """
     check_target(target, overwrite=overwrite)
     task = scorer.bundle.task
-    added = added_columns(task, prefix)
+    added = score_columns(task, prefix)
     given = columns(source)
     _check_columns(given, task, added, source)
     counts = Graded()
@@ -82,26 +82,11 @@ def grade(
             # Not their text: a number, a list or a null in the place of a response is no response.
             results = scorer.score_each([row.given for row in rows])
             for row, result in zip(rows, results, strict=True):
-                write(row, _values(result, added))
+                write(row, score_values(result, added))
                 counts = counts.with_row(result)
             if progress is not None:
                 progress(counts)
     return counts
-
-
-def added_columns(task: Task, prefix: str = "") -> Added:
-    """Return the columns that a graded table has beyond those of its source, with their types."""
-    shares = {f"{prefix}probability_{name}": float for name in task.names}
-    return {
-        f"{prefix}label": str,
-        f"{prefix}probability": float,
-        **shares,
-        f"{prefix}decision": str,
-        f"{prefix}reason": str,
-        f"{prefix}truncated": bool,
-        f"{prefix}tokens": int,
-        f"{prefix}error": str,
-    }
 
 
 def _check_columns(given: tuple[str, ...], task: Task, added: Added, source: Path) -> None:
@@ -124,19 +109,3 @@ def _check_columns(given: tuple[str, ...], task: Task, added: Added, source: Pat
 def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
     while chunk := list(islice(rows, _ROWS_AT_ONCE)):
         yield chunk
-
-
-def _values(result: Score | EdgeDistillError, added: Added) -> dict[str, Any]:
-    if isinstance(result, EdgeDistillError):
-        return {**dict.fromkeys(added), list(added)[-1]: str(result)}
-    found = (
-        result.label,
-        result.probability,
-        *result.probabilities.values(),
-        result.decision,
-        result.reason,
-        result.truncated,
-        result.tokens,
-        None,
-    )
-    return dict(zip(added, found, strict=True))

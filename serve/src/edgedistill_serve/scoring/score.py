@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.label_decoding import certainty
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Task, join_labels
@@ -46,6 +47,47 @@ class Score(msgspec.Struct, frozen=True, gc=False):
         if self.label in self.probabilities:
             return (self.label,)
         return () if self.label == NO_LABEL else tuple(self.label.split(LABEL_SEPARATOR))
+
+
+Columns: TypeAlias = Mapping[str, type[str] | type[float] | type[int] | type[bool]]
+"""The columns of a table of scores, and what their values are; any value may also be None."""
+
+
+def score_columns(task: Task, prefix: str = "") -> Columns:
+    """Return the columns that a table of scores has beside the responses, with their types.
+
+    Args:
+        task: Its labels have a column each.
+        prefix: Begins the name of every column.
+    """
+    shares = {f"{prefix}probability_{name}": float for name in task.names}
+    return {
+        f"{prefix}label": str,
+        f"{prefix}probability": float,
+        **shares,
+        f"{prefix}decision": str,
+        f"{prefix}reason": str,
+        f"{prefix}truncated": bool,
+        f"{prefix}tokens": int,
+        f"{prefix}error": str,
+    }
+
+
+def score_values(result: Score | EdgeDistillError, columns: Columns) -> dict[str, Any]:
+    """Return a row of such a table; of a response that cannot be scored, the error alone."""
+    if isinstance(result, EdgeDistillError):
+        return {**dict.fromkeys(columns), list(columns)[-1]: str(result)}
+    values = (
+        result.label,
+        result.probability,
+        *result.probabilities.values(),
+        result.decision,
+        result.reason,
+        result.truncated,
+        result.tokens,
+        None,
+    )
+    return dict(zip(columns, values, strict=True))
 
 
 def judge(

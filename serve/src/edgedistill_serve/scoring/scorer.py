@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from threading import Lock
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from edgedistill_serve.errors import DataError, EdgeDistillError, ScoringFailed
 from edgedistill_serve.scoring.batching import token_batches
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.graph_choice import Opener, bundle_encoder, checked_graph
-from edgedistill_serve.scoring.score import Reason, Score, judge
+from edgedistill_serve.scoring.score import Reason, Score, judge, score_columns, score_values
 from edgedistill_serve.scoring.score_cache import ENTRIES, RecentScores
 from edgedistill_serve.scoring.session import cuda_offered
 from edgedistill_serve.task.task import inputs_of, texts_of
@@ -136,6 +137,41 @@ class Scorer:
         found = {**known, **new}
         results = iter([found[place] for place in places])
         return [inputs if isinstance(inputs, EdgeDistillError) else next(results) for inputs in readable]
+
+    def score_frame(self, frame: Any) -> Any:
+        """Score the rows of a pandas DataFrame or Series.
+
+        pandas is not imported: whoever has a DataFrame has done so.
+
+        Args:
+            frame: A DataFrame with a column per input of the task; or, for a task whose only input is the response, a
+                Series of texts. A missing text is a blank one.
+
+        Returns:
+            A DataFrame with the same index and the columns that a graded file has: ``label``, ``probability``,
+            ``probability_NAME`` for each label, ``decision``, ``reason``, ``truncated``, ``tokens`` and ``error``. A
+            row that cannot be scored has an error and nothing else.
+
+        Raises:
+            DataError: It is neither, or an input is missing.
+        """
+        pandas = sys.modules.get("pandas")
+        if pandas is None or not isinstance(frame, (pandas.DataFrame, pandas.Series)):
+            raise DataError(
+                f"a pandas DataFrame or Series is needed, not {type(frame).__name__}", hint="Score a list with `score`."
+            )
+        texts = frame.to_frame("response") if isinstance(frame, pandas.Series) else frame
+        inputs = self.bundle.task.inputs
+        if missing := [name for name in inputs if name not in texts.columns]:
+            raise DataError(
+                f"there is no column {missing[0]!r}",
+                hint=f"This task's inputs are {', '.join(inputs)}; columns are {', '.join(map(str, texts.columns))}.",
+            )
+        read = texts[list(inputs)].astype(object)
+        results = self.score_each(read.where(read.notna(), "").to_dict("records"))
+        added = score_columns(self.bundle.task)
+        rows = [score_values(result, added) for result in results]
+        return pandas.DataFrame(rows, index=frame.index, columns=list(added))
 
     def readable(self, response: Response) -> dict[str, str]:
         """Return the task's inputs of a response, which `score_one` takes.

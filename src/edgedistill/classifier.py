@@ -1,0 +1,481 @@
+"""A student as scikit-learn's classifiers are: texts in, labels out, and a bundle at the end."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from edgedistill.agreement import agreement
+from edgedistill.agreement.bootstrap import bootstrap_groups
+from edgedistill.data.splitting import held_out
+from edgedistill.data.types import CodedResponse, MixtureRow, Response, TestRows, ValidationRows, code_shares
+from edgedistill.errors import ArgumentError, EdgeDistillError
+from edgedistill.frames import Column, Rows, coded_rows, codes_of, is_missing, texts_of_rows, values_of
+from edgedistill.pipeline.evaluate import choose, test_scores, validation_scores
+from edgedistill.pipeline.fidelity import chain_on
+from edgedistill.progress import OnProgress, progress_bars
+from edgedistill.project.reading import checked_section
+from edgedistill.project.schema import EvaluationSection, ReviewSection, StudentSection
+from edgedistill.student import Epoch, TrainingProgress, backbone_folder, train_student
+from edgedistill.student.frozen import train_frozen_student
+from edgedistill.student.label_thresholds import readout_of
+from edgedistill.student.trial import draw_from, drawn_so_far
+from edgedistill.task import Task
+from edgedistill_export import Checkpoint, ExportPlan, export_bundle
+from edgedistill_serve import Bundle
+from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.task import join_labels
+
+CodedRows: TypeAlias = Any
+"""A DataFrame with the task's inputs and a column ``label``, or a pair ``(X, y)``."""
+
+
+class StudentNotFitted(EdgeDistillError, NotFittedError):  # type: ignore[misc]  # scikit-learn is untyped here
+    """A classifier is asked for what only training gives it."""
+
+
+class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped here
+    """A small pretrained model, fine-tuned to code responses.
+
+    It follows scikit-learn's rules: parameters are read in `fit` alone, `clone`, `Pipeline`, `cross_val_score` and
+    `GridSearchCV` work, and the same ``random_state`` gives the same student on the same machine. Pickled, it is
+    safetensors bytes and JSON, no torch module.
+
+    Example:
+        clf = StudentClassifier(task=task, epochs=8).fit(train, "label")
+        clf.predict(["You kept trying"])
+        bundle = clf.export("bundle/", calibration=validation)
+
+    Args:
+        task: What is coded. None: a nominal task of the labels in ``y`` that reads responses alone.
+        backbone: ``minilm``, a folder, or a name on the Hugging Face Hub.
+        kind: ``fine-tuned``; or ``frozen``: only a linear classifier on the backbone's first token is fitted.
+        max_tokens: Where a longer row is cut, 8 to 8192.
+        epochs: Passes over the training rows; the best of them by macro-F1 on validation rows becomes the student.
+        learning_rate: The highest, in (0, 1).
+        batch_size: Rows in a batch.
+        targets: ``hard``: the label; ``soft``: the shares given to `fit`; ``both``: a mixture of the two.
+        soft_weight: Weight of the shares in ``both``, in (0, 1).
+        temperature: Divides the logits where shares are learnt, 0.1 to 100.
+        class_weight: None, or ``balanced``: each label's rows together count the same.
+        ordinal: Of an ordinal task, how far off a label is: ``nominal``, ``cumulative`` or ``expected_score``.
+        lora: None, or the adapters that a decoder learns: ``{"rank": 16, "alpha": 32, "targets": ["all-linear"]}``.
+        patience: Epochs in a row that may bring nothing before training ends; None for any number.
+        validation_fraction: Share of the rows held out to choose the epoch by, in (0, 1), where `fit` is given no
+            validation rows. Rows with equal texts stay together, and labels are stratified.
+        random_state: An int, a RandomState, or None for chance.
+        verbose: Whether `fit` shows a progress bar.
+
+    Attributes:
+        classes_: The labels, of shape (labels,), sorted; of a multilabel task in the task's order.
+        task_: What is coded.
+        files_: The checkpoint by file name: safetensors as bytes, JSON as text.
+        history_: An entry per epoch: validation loss, accuracy and macro-F1; empty for a frozen backbone.
+        notes_: What a reader should know of the rows; never a response's text.
+        thresholds_: Of a multilabel task, per label the probability from which it holds, chosen on validation rows.
+        n_features_in_: Number of the task's inputs.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task | None = None,
+        backbone: str | Path = "minilm",
+        kind: Literal["fine-tuned", "frozen"] = "fine-tuned",
+        max_tokens: int = 128,
+        epochs: int = 4,
+        learning_rate: float = 5e-5,
+        batch_size: int = 16,
+        targets: Literal["hard", "soft", "both"] = "hard",
+        soft_weight: float = 0.5,
+        temperature: float = 1.0,
+        class_weight: Literal["balanced"] | None = None,
+        ordinal: Literal["nominal", "cumulative", "expected_score"] = "nominal",
+        lora: Mapping[str, Any] | None = None,
+        patience: int | None = None,
+        validation_fraction: float = 0.2,
+        random_state: int | np.random.RandomState | None = 0,
+        verbose: bool = False,
+    ) -> None:
+        self.task = task
+        self.backbone = backbone
+        self.kind = kind
+        self.max_tokens = max_tokens
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.targets = targets
+        self.soft_weight = soft_weight
+        self.temperature = temperature
+        self.class_weight = class_weight
+        self.ordinal = ordinal
+        self.lora = lora
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: Rows,  # noqa: N803
+        y: Column,
+        *,
+        shares: Any = None,
+        validation: CodedRows | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Self:
+        """Fine-tune the backbone.
+
+        Args:
+            X: A DataFrame with a column per input of the task, or an array of that many columns; for a task whose only
+                input is the response, a Series, an array or a list of texts too. A missing text is an empty one.
+            y: A label per row, or the name of a column of ``X``. Of a multilabel task the labels that hold, joined or
+                as a list, or an indicator matrix (rows, labels).
+            shares: Soft labels: a DataFrame with columns ``share_NAME``, as `Teacher.label` returns it, or an array of
+                shape (rows, labels), its columns in the order of `classes_`. Read where ``targets`` is not ``hard``.
+            validation: Rows that choose the epoch: a DataFrame with a column ``label``, or ``(X, y)``. None: a share
+                of the rows is held out.
+            on_progress: Called while training goes on; see `edgedistill.progress_bars`.
+
+        Raises:
+            ArgumentError: Rows, labels or a parameter cannot be used.
+            ProjectFileError: The backbone cannot be found.
+            TrainingFailed: The rows cannot train a student, or training failed.
+        """
+        seed = self._seed()
+        section = self._section(seed)
+        self._indicator = self._is_multilabel and getattr(y, "ndim", 1) == 2
+        task, self.classes_, codes = self._targets(X, y)
+        texts = texts_of_rows(X, task)
+        rows = [
+            CodedResponse(Response(str(place), inputs, "row", place), code)
+            for place, (inputs, code) in enumerate(zip(texts, codes, strict=True))
+        ]
+        soft = self._shares(shares, task, codes)
+        taught, judged, notes = self._split(rows, validation, seed, task)
+        mixture = [
+            MixtureRow(row.response.id, row.response.inputs, row.label, "human", soft[int(row.response.id)])
+            for row in taught
+        ]
+        with progress_bars(quiet=not self.verbose) as bars, TemporaryDirectory(prefix="edgedistill-student-") as work:
+            folder = Path(work) / "student"
+            told = self._train(mixture, judged, task, section, folder, on_progress or bars)
+            student = Checkpoint.load(folder, task.scored, section.max_tokens)
+            self.files_ = {path.name: _content(path) for path in sorted(folder.iterdir())}
+        self.thresholds_ = readout_of(student, judged).thresholds
+        self.task_, self.n_features_in_, self.notes_ = task, len(task.inputs), (*notes, *told)
+        self._loaded: Checkpoint | None = student
+        return self
+
+    def predict(self, X: Rows) -> npt.NDArray[Any]:  # noqa: N803
+        """Return the label of each row, as ``y`` had them in `fit`: of shape (rows,), or an indicator matrix.
+
+        Args:
+            X: As in `fit`.
+
+        Raises:
+            StudentNotFitted: `fit` has not been called.
+            ArgumentError: The rows cannot be used.
+        """
+        logits = self._logits(X)
+        labels = self._readout.labels(logits)
+        if not self._is_multilabel:
+            by_name = {str(label): label for label in self.classes_.tolist()}
+            return np.array([by_name[label] for label in labels], dtype=self.classes_.dtype)
+        return self._readout.holds(logits).astype(int) if self._indicator else np.array(labels, dtype=object)
+
+    def predict_proba(self, X: Rows) -> npt.NDArray[np.float64]:  # noqa: N803
+        """Return probabilities of shape (rows, labels), in [0, 1], the columns in the order of `classes_`.
+
+        They sum to 1, but for those of a multilabel task. They are not calibrated: `export` does that on rows of its
+        own, for the bundle.
+        """
+        logits, names = self._logits(X), self.task_.names
+        found = np.array([self._readout.probabilities(row) for row in logits]).reshape(len(logits), len(names))
+        return found[:, [names.index(str(label)) for label in self.classes_.tolist()]]
+
+    def score(self, X: Rows, y: Column, sample_weight: Any = None) -> float:  # noqa: N803
+        """Return the accuracy; of a multilabel task the share of rows with just the right labels."""
+        predicted = self.predict(X)
+        if self._indicator:
+            right = (predicted == np.asarray(y)).all(axis=1)
+        else:
+            given = values_of(y, X, "y")
+            right = predicted == np.array(codes_of(given, self.task_) if self._is_multilabel else given)
+        return float(np.average(right, weights=sample_weight))
+
+    def export(
+        self,
+        folder: Path | str,
+        *,
+        calibration: CodedRows,
+        test: CodedRows | None = None,
+        groups: str | None = None,
+        name: str = "student",
+        precision: Literal["int8", "fp32", "auto"] = "int8",
+        max_flip_rate: float = 0.01,
+        fp32_beside: bool = True,
+        calibrate: bool = True,
+        review: Mapping[str, Any] | None = None,
+    ) -> Bundle:
+        """Write a bundle that is checked to score as this student does.
+
+        Args:
+            folder: Where it shall lie; a bundle that is there is replaced at the very end.
+            calibration: Human-coded rows that choose the temperature, thresholds and the review rule, and that every
+                form of the student is compared on: a DataFrame with a column ``label``, or ``(X, y)``. Not rows that it
+                was trained on.
+            test: Locked rows, likewise: the bundle states the student's agreement on them.
+            groups: The column of both DataFrames that says what a row belongs to, for intervals.
+            name: What the bundle is called.
+            precision: ``int8`` where it keeps the labels, else fp32 is served; ``auto`` tries every int8 recipe.
+            max_flip_rate: Share of the calibration rows whose label int8 may change, in [0, 1].
+            fp32_beside: Whether the fp32 graph lies beside, for processors on which int8 fails its self-check.
+            calibrate: Whether logits are divided by a temperature that the rows choose; labels stay as they are.
+            review: Which scores go to people: ``{"aim": "keep_kappa", "at_least": 0.75}`` or ``{"aim":
+                "at_most_to_people", "share": 0.15}``; None: blank and truncated responses alone.
+
+        Raises:
+            StudentNotFitted: `fit` has not been called.
+            ArgumentError: Rows or settings cannot be used.
+            ExportFailed: The exported model is not this student.
+            BundleError: The bundle cannot be written.
+        """
+        student, task = self._student, self.task_.scored
+        validation = ValidationRows(self._coded(calibration, self.task_, groups))
+        rule = None if review is None else checked_section(ReviewSection, review, "review")
+        chosen = choose(validation_scores(student, validation), EvaluationSection(calibrate=calibrate), rule)
+        thresholds = chosen.thresholds.values if chosen.thresholds else ()
+        locked = TestRows(() if test is None else self._coded(test, self.task_, groups))
+        metrics = {}
+        if locked:
+            scores = chosen.applied(test_scores(student, locked))
+            metrics["student"] = agreement(scores.codes, scores.labels, task, groups=scores.groups).as_dict()
+        plan = ExportPlan(
+            name=name,
+            task=task,
+            max_tokens=self.max_tokens,
+            precision=precision,
+            max_flip_rate=max_flip_rate,
+            fp32_beside=fp32_beside,
+            temperature=chosen.temperature,
+            thresholds=dict(zip(task.names, thresholds, strict=True)) if thresholds else {},
+            review=chosen.review.rule,
+            codes=validation.labels,
+            groups=bootstrap_groups([row.response.group for row in validation]) or (),
+            locked=[dict(response.inputs) for response in locked.responses],
+            compare=chain_on(locked, task) if locked else None,
+            metrics=metrics,
+            provenance={"edgedistill": version("edgedistill"), "student": self._provenance()},
+        )
+        with self._written() as checkpoint:
+            return export_bundle(
+                checkpoint, Path(folder), plan, [dict(response.inputs) for response in validation.responses]
+            ).bundle
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The parameters and what was learnt: safetensors bytes, JSON text, arrays of labels."""
+        return {**super().__getstate__(), **({"_loaded": None} if self.__sklearn_is_fitted__() else {})}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "files_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.allow_nan = True
+        tags.classifier_tags.multi_label = self._is_multilabel
+        tags.target_tags.required = True
+        return tags
+
+    def _seed(self) -> int:
+        state = self.random_state
+        if isinstance(state, int | np.integer):
+            return int(state)
+        return int(check_random_state(state).randint(2**31 - 1))
+
+    def _section(self, seed: int) -> StudentSection:
+        given: dict[str, Any] = {"backbone": str(self.backbone), "kind": self.kind, "max_tokens": self.max_tokens}
+        given["search"] = {name: [_plain(getattr(self, name))] for name in ("learning_rate", "batch_size", "epochs")}
+        given["seeds"] = [seed]
+        if self.kind != "frozen":
+            objective = {"labels": self.targets, "class_weights": self.class_weight or "none", "scale": self.ordinal}
+            if self.targets != "hard":
+                objective["temperature"] = _plain(self.temperature)
+            if self.targets == "both":
+                objective["soft_weight"] = _plain(self.soft_weight)
+            given |= {"objective": objective, "patience": _plain(self.patience)}
+            if self.lora is not None:
+                given |= {"peft": "lora", "lora": dict(self.lora)}
+        given["max_tokens"] = _plain(self.max_tokens)
+        if not 0 < self.validation_fraction < 1:
+            raise ArgumentError(f"validation_fraction is {self.validation_fraction}; it lies between 0 and 1")
+        return checked_section(StudentSection, given, "StudentClassifier")
+
+    @property
+    def _is_multilabel(self) -> bool:
+        return self.task is not None and self.task.kind == "multilabel"
+
+    def _targets(self, X: Rows, y: Column) -> tuple[Task, npt.NDArray[Any], list[str]]:  # noqa: N803
+        """The task, the classes in scikit-learn's order, and each row's code."""
+        if y is None:
+            raise ArgumentError("requires y to be passed, but the target y is None: give a label per row")
+        if getattr(y, "ndim", 1) == 2 and not self._indicator:
+            y = column_or_1d(y, warn=True)
+        if self.task is None:
+            values = values_of(y, X, "y")
+            classes = _classes(values)
+            task = Task("nominal", [str(label) for label in classes.tolist()])
+            return task, classes, codes_of([str(label) for label in np.asarray(values).tolist()], task)
+        if self._indicator:
+            return self.task, np.array(self.task.names), _joined(y, len(X), self.task)
+        names = self.task.names if self._is_multilabel else sorted(self.task.names)
+        return self.task, np.array(names), codes_of(values_of(y, X, "y"), self.task)
+
+    def _shares(self, shares: Any, task: Task, codes: Sequence[str]) -> list[dict[str, float]]:
+        """Each row's soft label, zero shares left out."""
+        if shares is None:
+            return [code_shares(code, task) for code in codes]
+        names = [str(label) for label in self.classes_.tolist()]
+        columns = [f"share_{name}" for name in names]
+        given = shares[columns] if set(columns) <= set(getattr(shares, "columns", ())) else shares
+        try:
+            table = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ArgumentError("a share is not a number", where="shares") from None
+        if table.shape != (len(codes), len(names)):
+            raise ArgumentError(
+                f"shares are of shape {table.shape}, and there are {len(codes)} rows and {len(names)} labels",
+                hint=f"Give a column per label, in this order: {', '.join(names)}; or columns {columns[0]} and so on.",
+            )
+        if not ((table >= 0) & (table <= 1)).all():
+            raise ArgumentError("a share is missing or does not lie between 0 and 1", where="shares")
+        return [{name: share for name, share in zip(names, row, strict=True) if share} for row in table.tolist()]
+
+    def _split(
+        self, rows: Sequence[CodedResponse], validation: CodedRows | None, seed: int, task: Task
+    ) -> tuple[Sequence[CodedResponse], ValidationRows, tuple[str, ...]]:
+        """Rows to learn from, rows that choose the epoch, and what to note of them."""
+        if validation is not None:
+            return rows, ValidationRows(self._coded(validation, task, None)), ()
+        kept, out = held_out(rows, self.validation_fraction, seed, task)
+        if kept and out:
+            return kept, ValidationRows(out), ()
+        note = "There were too few rows to hold some out: the epoch was chosen on the rows that it was trained on."
+        return rows, ValidationRows(tuple(rows)), (note,)
+
+    def _coded(self, given: CodedRows, task: Task, groups: str | None) -> tuple[CodedResponse, ...]:
+        rows, y = given if isinstance(given, tuple) else (given, "label")
+        values = values_of(y, rows, "y")
+        return coded_rows(rows, map(str, values) if self.task is None else values, task, groups=groups)
+
+    def _train(
+        self,
+        mixture: Sequence[MixtureRow],
+        judged: ValidationRows,
+        task: Task,
+        section: StudentSection,
+        folder: Path,
+        on_progress: OnProgress,
+    ) -> tuple[str, ...]:
+        """Train into a folder; return what to note. Whoever draws from the global generators goes on undisturbed."""
+
+        def told(progress: TrainingProgress) -> None:
+            on_progress("fit: optimizer steps", progress.done, progress.total)
+
+        backbone = backbone_folder(section.backbone, Path())
+        states = drawn_so_far()
+        try:
+            if self.kind == "frozen":
+                train_frozen_student(mixture, judged, task.scored, section, backbone, folder)
+                self.history_: tuple[Epoch, ...] = ()
+                return ()
+            trained = train_student(mixture, judged, task.scored, section, backbone, folder, progress=told)
+        finally:
+            draw_from(states)
+        self.history_ = trained.best.history
+        return trained.notes
+
+    @property
+    def _student(self) -> Checkpoint:
+        """The model, read anew after unpickling."""
+        if not self.__sklearn_is_fitted__():
+            raise StudentNotFitted("this StudentClassifier is not fitted yet", hint="Call fit first.")
+        if self._loaded is None:
+            with self._written() as folder:
+                self._loaded = Checkpoint.load(folder, self.task_.scored, self.max_tokens)
+        return self._loaded
+
+    @property
+    def _readout(self) -> Readout:
+        return Readout(self.task_.scored, 1.0, self.thresholds_)
+
+    def _logits(self, X: Rows) -> npt.NDArray[np.float64]:  # noqa: N803
+        student = self._student
+        return student.logits(texts_of_rows(X, self.task_)).astype(np.float64)
+
+    @contextmanager
+    def _written(self) -> Iterator[Path]:
+        """The checkpoint as a folder, for as long as the block runs."""
+        with TemporaryDirectory(prefix="edgedistill-student-") as work:
+            for name, content in self.files_.items():
+                if isinstance(content, bytes):
+                    (Path(work) / name).write_bytes(content)
+                else:
+                    (Path(work) / name).write_text(content, "utf-8")
+            yield Path(work)
+
+    def _provenance(self) -> dict[str, Any]:
+        """The settings, without the codebook, which the bundle has itself, and without a path of this machine."""
+        given = {name: value for name, value in self.get_params(deep=False).items() if name not in ("task", "verbose")}
+        return {name: _plain(value) for name, value in given.items()} | {
+            "backbone": Path(self.backbone).name,
+            "random_state": self.random_state if isinstance(self.random_state, int) else None,
+        }
+
+
+def _content(path: Path) -> bytes | str:
+    return path.read_bytes() if path.suffix == ".safetensors" else path.read_text("utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """A number as Python has it: a search hands in numpy's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _classes(values: Sequence[Any]) -> npt.NDArray[Any]:
+    """The sorted labels of ``y``, at least two."""
+    if any(map(is_missing, values)):
+        raise ArgumentError("y contains NaN: a label is missing", hint="Leave out rows without a label.")
+    if any(isinstance(value, float) and np.isinf(value) for value in values):
+        raise ArgumentError("y contains infinity")
+    try:
+        given = np.asarray(values)
+        check_classification_targets(given)
+        classes = np.unique(given)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(str(error), where="y") from None
+    if len(classes) < 2:
+        raise ArgumentError(f"y has {len(classes)} class, and a classifier needs two")
+    return classes
+
+
+def _joined(y: Any, rows: int, task: Task) -> list[str]:
+    """The codes that an indicator matrix says."""
+    table = np.asarray(y)
+    if table.shape != (rows, len(task.names)) or not np.isin(table, (0, 1)).all():
+        raise ArgumentError(
+            f"y is a matrix of shape {table.shape}, and an indicator matrix holds 0 and 1 for {rows} rows and "
+            f"{len(task.names)} labels"
+        )
+    return [join_labels([name for name, on in zip(task.names, row, strict=True) if on], task) for row in table]
