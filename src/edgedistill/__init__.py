@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # at run time each name is imported once it is asked for: tor
     from edgedistill.agreement import Agreement, agreement
     from edgedistill.classifier import StudentClassifier
     from edgedistill.errors import EdgeDistillError
+    from edgedistill.frames import train_validation_test_split
     from edgedistill.progress import progress_bars
     from edgedistill.runnable_project import Project
     from edgedistill.task import Label, Task
@@ -39,6 +40,7 @@ __all__ = [
     "Teacher",
     "agreement",
     "progress_bars",
+    "train_validation_test_split",
 ]
 
 _MODULES = {
@@ -52,6 +54,7 @@ _MODULES = {
     "Task": "edgedistill.task",
     "Teacher": "edgedistill.teacher.teacher",
     "progress_bars": "edgedistill.progress",
+    "train_validation_test_split": "edgedistill.frames",
 }
 
 

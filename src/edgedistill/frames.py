@@ -4,6 +4,7 @@ texts_of_rows(X, task)    the task's inputs of every row
 frame_of(X, task)         the same rows as a DataFrame, its index kept
 codes_of(y, task)         the labels of rows
 coded_rows(X, y, task)    both together
+train_validation_test_split(X)    as a project's `data.split` does
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -11,8 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from edgedistill.data.types import CodedResponse, Response, canonical_code
+from edgedistill.data.splitting import split_rows
+from edgedistill.data.tables import CodedRow
+from edgedistill.data.types import CodedResponse, Response, TestRows, TrainRows, ValidationRows, canonical_code
 from edgedistill.errors import ArgumentError, DataError
+from edgedistill.project.reading import checked_section
+from edgedistill.project.schema import SplitSection
 from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, inputs_of
 
 if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
@@ -120,6 +125,54 @@ def coded_rows(
         CodedResponse(Response(name, inputs, "row", place, group), code)
         for place, (name, inputs, group, code) in enumerate(zip(names, texts, belongs, codes, strict=True))
     )
+
+
+def train_validation_test_split(
+    X: "DataFrame",  # noqa: N803
+    y: Column = "label",
+    *,
+    task: Task,
+    shares: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    groups: Column | None = None,
+    random_state: int = 0,
+) -> tuple["DataFrame", "DataFrame", "DataFrame"]:
+    """Split human-coded rows as a project's `data.split` does.
+
+    Rows with the same text, but for case and white space, stay together, and so do rows of one group. The split is
+    stratified by label as far as that allows. It depends on the rows' ids, the column ``id`` or else the index, and not
+    on their order.
+
+    Args:
+        X: A DataFrame with a column per input of the task.
+        y: Their labels: the name of a column, or a label per row.
+        task: What is coded.
+        shares: Of train, validation and test rows, each in (0, 1); they sum to 1.
+        groups: What each row belongs to, such as a learner: a column's name, or a value per row.
+        random_state: Of the shuffling.
+
+    Returns:
+        Train, validation and test rows, each in the order of ``X``, with its index and columns.
+
+    Raises:
+        ArgumentError: Rows, labels or shares cannot be used, or two rows have the same id.
+        DataError: A split would be empty.
+    """
+    frame = frame_of(X, task)
+    names = [str(name) for name in frame.get("id", frame.index)]
+    if len(set(names)) < len(names):
+        raise ArgumentError(
+            "two rows have the same id", hint="Give each row its own in the column id, or in the index."
+        )
+    given = {**dict(zip(("train", "validation", "test"), shares, strict=True)), "seed": random_state}
+    section = checked_section(SplitSection, given, "shares")
+    rows = [CodedRow(row, None) for row in coded_rows(frame, y, task, groups=groups, ids=names)]
+    splits = split_rows("X", rows, section, task)
+
+    def rows_in(split: TrainRows | ValidationRows | TestRows) -> "DataFrame":
+        ids = {response.id for response in split.responses}
+        return frame[[name in ids for name in names]]
+
+    return rows_in(splits.train), rows_in(splits.validation), rows_in(splits.test)
 
 
 def is_missing(value: Any) -> bool:

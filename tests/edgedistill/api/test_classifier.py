@@ -285,7 +285,7 @@ def test_a_review_rule_may_be_chosen_on_the_calibration_rows(student, tmp_path):
     rule = {"aim": "at_most_to_people", "share": 0.3}
     made = student.export(tmp_path / "b", calibration=make_frame(40, 5), precision="fp32", review=rule)
     assert made.manifest.review.thresholds
-    with pytest.raises(ArgumentError, match="review: .*keep_kappa needs the key at_least"):
+    with pytest.raises(ArgumentError, match=r"review: .*keep_kappa needs the key at_least"):
         student.export(tmp_path / "c", calibration=make_frame(40, 5), review={"aim": "keep_kappa"})
 
 

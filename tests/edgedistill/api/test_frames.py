@@ -1,0 +1,62 @@
+"""Human-coded rows of a DataFrame are split without leaks, as those of a project are."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import edgedistill as ed
+from edgedistill.data import read_records
+from edgedistill.errors import ArgumentError
+
+from .conftest import TASK, make_frame
+
+PRAISE = Path(__file__).parents[3] / "examples" / "praise"
+
+
+def test_the_three_splits_hold_every_row_once_in_the_order_given():
+    rows = make_frame(60, 1)
+    splits = ed.train_validation_test_split(rows, task=TASK, shares=(0.5, 0.3, 0.2))
+    pd.testing.assert_frame_equal(pd.concat(splits).loc[rows.index], rows)
+    assert all(split.index.to_list() == [name for name in rows.index if name in split.index] for split in splits)
+    assert [len(split) for split in splits] == pytest.approx([30, 18, 12], abs=3)
+
+
+def test_equal_texts_and_groups_stay_together():
+    rows = make_frame(60, 1).assign(learner=[f"l{place // 6}" for place in range(60)])
+    rows.iloc[0, 0] = rows.iloc[59, 0].upper()
+    for split in ed.train_validation_test_split(rows, task=TASK, groups="learner"):
+        others = rows.drop(split.index)
+        assert not set(split.learner) & set(others.learner)
+        assert not set(split.response.str.lower()) & set(others.response.str.lower())
+
+
+def test_another_random_state_gives_another_split_and_another_order_the_same():
+    rows = make_frame(60, 1)
+    first, again, other = (
+        ed.train_validation_test_split(given, task=TASK, random_state=seed)[2]
+        for given, seed in ((rows, 0), (rows[::-1], 0), (rows, 1))
+    )
+    assert set(first.index) == set(again.index) != set(other.index)
+
+
+def test_the_example_is_split_as_its_project_splits_it():
+    project = ed.Project.load(PRAISE / "project.yaml")
+    human = pd.read_csv(PRAISE / "human.csv")
+    splits = ed.train_validation_test_split(human, task=project.task.coded, shares=(0.4, 0.2, 0.4))
+    records = read_records(project).splits
+    for frame, rows in zip(splits, (records.train, records.validation, records.test), strict=True):
+        assert set(frame.id) == {response.id for response in rows.responses}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"shares": (0.5, 0.3, 0.3)}, "shares: .*sum to 1.1"),
+        ({"y": "code"}, "there is no column 'code'"),
+        ({"X": make_frame(6, 1).assign(id="same")}, "two rows have the same id"),
+    ],
+)
+def test_what_cannot_be_split_is_an_error_of_ours(given, message):
+    with pytest.raises(ArgumentError, match=message):
+        ed.train_validation_test_split(**{"X": make_frame(30, 1), "task": TASK} | given)
