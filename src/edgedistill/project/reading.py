@@ -6,10 +6,9 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -20,6 +19,8 @@ from edgedistill.errors import ArgumentError, ProjectFileError
 from edgedistill.project.schema import Project
 
 M = TypeVar("M", bound=BaseModel)
+_Details: TypeAlias = Mapping[str, Any]
+"""One of pydantic's errors."""
 
 
 class _Constructor(SafeConstructor):
@@ -139,7 +140,7 @@ def _message(error: ValidationError, model: type[BaseModel]) -> str:
     """All of pydantic's errors in one line; the branches of a union become one message."""
     details = error.errors(include_url=False)
     places = [_keys(detail) for detail in details]
-    messages: dict[str, list[ErrorDetails]] = {}
+    messages: dict[str, list[_Details]] = {}
     for keys, detail in zip(places, details, strict=True):
         # A list that is too short only because one of its items is invalid needs no message of its own.
         if detail["type"] == "too_short" and any(other[: len(keys)] == keys and other != keys for other in places):
@@ -148,12 +149,12 @@ def _message(error: ValidationError, model: type[BaseModel]) -> str:
     return "; ".join(_message_for(place, alternatives, model) for place, alternatives in messages.items())
 
 
-def _keys(detail: ErrorDetails) -> list[str]:
+def _keys(detail: _Details) -> list[str]:
     # The location includes the union's branch (`constrained-int`, `literal['all']`), which is not a key of the file.
     return [str(part) for part in detail["loc"] if re.fullmatch(r"\w+", str(part)) and part != "int"]
 
 
-def _message_for(place: str, alternatives: list[ErrorDetails], model: type[BaseModel]) -> str:
+def _message_for(place: str, alternatives: list[_Details], model: type[BaseModel]) -> str:
     detail = alternatives[0]
     match detail["type"]:
         case "extra_forbidden":
