@@ -25,7 +25,7 @@ TESTS5 = \
 	tests/export/test_transformers_js.py \
 	tests/e2e/test_main_job.py
 
-.PHONY: demo test test-transformers5 install web chromium clean
+.PHONY: demo test test-transformers5 install schemas web chromium clean
 
 demo: $(INSTALLED)
 	.venv/bin/python examples/praise/demo.py
@@ -43,6 +43,10 @@ test-transformers5: $(INSTALLED5) $(NODE_INSTALLED)
 install: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS)
 
 web: $(WEB_ASSETS)
+
+# The JSON Schemas of evaluation.json and fidelity.json, from their types; a test fails if they are stale.
+schemas: $(INSTALLED)
+	.venv/bin/python -c 'from pathlib import Path; from edgedistill.evaluation import write_schemas; write_schemas(Path("docs"))'
 
 # The page's tests drive a real Chromium, and say so where it is missing. Only root can install it.
 chromium:

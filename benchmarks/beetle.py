@@ -113,7 +113,7 @@ def run(folder: Path, name: str, seed: int, address: str) -> dict[str, Any]:
 
 
 def shown(results: dict[str, list[dict[str, Any]]]) -> None:
-    """Print the figures: the gate, the three students beside the teacher, the int8 hop, seconds per stage."""
+    """Print the figures: the gate, the three students beside the teacher, the int8 step, seconds per stage."""
     first = results["a"][0]
     print("rows:", *(json.dumps(row["used"] | row["set_aside"]) for row in first["rows"]))
     print("gate on validation rows:", json.dumps(first["gate"]["agreement"], indent=None))
@@ -128,8 +128,8 @@ def shown(results: dict[str, list[dict[str, Any]]]) -> None:
         print(f"    seed {0}: {told(runs[0]['evaluation']['agreement']['student'])}")
         for each in runs:
             flips = [
-                f"{hop['before']}→{hop['after']} {hop['flips']}/{hop['rows']}"
-                for hop in each["stages"]["export"]["chain"]
+                f"{step['before']}→{step['after']} {step['flips']}/{step['rows']}"
+                for step in each["stages"]["export"]["steps"]
             ]
             seconds = {stage: entry["seconds"] for stage, entry in each["stages"].items()}
             print(

@@ -19,9 +19,8 @@ from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.data.splitting import held_out
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, TestRows, ValidationRows, code_shares
 from edgedistill.errors import ArgumentError, EdgeDistillError
+from edgedistill.evaluation.build import choose, fidelity_comparison, test_scores, validation_scores
 from edgedistill.frames import Column, Rows, coded_rows, codes_of, is_missing, texts_of_rows, values_of
-from edgedistill.pipeline.evaluate import choose, test_scores, validation_scores
-from edgedistill.pipeline.fidelity import chain_on
 from edgedistill.progress import OnProgress, progress_bars
 from edgedistill.project.reading import checked_section
 from edgedistill.project.schema import EvaluationSection, ReviewSection, StudentSection
@@ -258,7 +257,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         locked = TestRows(() if test is None else self._coded(test, self.task_, groups))
         metrics = {}
         if locked:
-            scores = chosen.applied(test_scores(student, locked))
+            scores = chosen.apply(test_scores(student, locked))
             metrics["student"] = agreement(scores.codes, scores.labels, task, groups=scores.groups).as_dict()
         plan = ExportPlan(
             name=name,
@@ -273,7 +272,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             codes=validation.labels,
             groups=bootstrap_groups([row.response.group for row in validation]) or (),
             locked=[dict(response.inputs) for response in locked.responses],
-            compare=chain_on(locked, task) if locked else None,
+            compare=fidelity_comparison(locked, task) if locked else None,
             metrics=metrics,
             provenance={"edgedistill": version("edgedistill"), "student": self._provenance()},
         )

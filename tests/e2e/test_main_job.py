@@ -31,8 +31,9 @@ def test_a_run_writes_every_file_of_the_run_folder(lesson):
     assert set(evaluation["agreement"]) == {"student", "teacher", "frozen encoder"}
     assert evaluation["agreement"]["student"]["kappa"]["value"] > 0.8
     assert [comparison["first"] for comparison in evaluation["comparisons"]] == ["teacher", "frozen encoder"]
-    hops = [(hop["before"], hop["after"]) for hop in evaluation["chain"]]
-    assert hops == [("teacher", "PyTorch"), ("PyTorch", "ONNX fp32"), ("ONNX fp32", "int8")]
+    fidelity = json.loads((run / "fidelity.json").read_text())
+    steps = [(step["before"], step["after"]) for step in (evaluation["distillation"], *fidelity["steps"])]
+    assert steps == [("teacher", "PyTorch"), ("PyTorch", "ONNX fp32"), ("ONNX fp32", "int8")]
 
 
 def test_every_row_is_in_the_account_and_in_the_mixture(lesson):

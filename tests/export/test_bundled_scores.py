@@ -54,7 +54,7 @@ def test_int8_scores_are_as_far_from_pytorch_as_the_chain_says(tmp_path: Path, k
     scores = scorer.score(rows)
     labels = [task.names[i] for i in logits.argmax(axis=1)]
     found = np.array([[score.probabilities[name] for name in task.names] for score in scores])
-    converted, quantized = exported.chain
+    converted, quantized = exported.steps
     assert (scorer.precision, scorer.notes) == ("int8", ())
     assert converted.flips == 0
     assert sum(score.label != label for score, label in zip(scores, labels, strict=True)) == quantized.flips
@@ -100,7 +100,7 @@ def test_transformers_cuts_where_the_scorer_does(student: Path, exported: Export
 def test_the_temperature_softens_what_the_chain_measures(student: Path, exported: Exported, tmp_path: Path):
     soft_plan = ExportPlan("praise", PRAISE, MAX_TOKENS, "int8", 1.0, temperature=50.0)
     soft = export_bundle(student, tmp_path / "soft", soft_plan, rows_for(PRAISE))
-    assert soft.chain[1].max_probability_difference < exported.chain[1].max_probability_difference / 5
+    assert soft.steps[1].max_probability_difference < exported.steps[1].max_probability_difference / 5
 
 
 def test_a_bundle_moves_to_another_place_and_scores_the_same(tmp_path: Path):

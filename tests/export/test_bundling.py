@@ -57,14 +57,14 @@ def test_fp32_that_is_served_is_not_left_out(student: Path, tmp_path: Path):
 def test_a_plan_for_fp32_makes_no_int8(student: Path, tmp_path: Path):
     exported = export_bundle(student, tmp_path / "bundle", plan_of(precision="fp32"), rows_for(PRAISE))
     assert "onnx/model_quantized.onnx" not in exported.bundle.manifest.files
-    assert len(exported.chain) == 1
+    assert len(exported.steps) == 1
     assert exported.notes == ()
 
 
 def test_int8_that_flips_too_many_labels_is_left_out_with_a_note(student: Path, tmp_path: Path):
     rows = rows_for(PRAISE)
     exported = export_bundle(student, tmp_path / "bundle", plan_of(max_flip_rate=0.05), rows, quantize=negating)
-    quantized = exported.chain[1]
+    quantized = exported.steps[1]
     assert quantized.flips == len(rows)
     assert (exported.served, exported.bundle.manifest.precision) == ("fp32", "fp32")
     assert "onnx/model_quantized.onnx" not in exported.bundle.manifest.files
@@ -111,7 +111,7 @@ def test_what_the_plan_says_is_in_the_manifest(student: Path, tmp_path: Path):
     assert (manifest.temperature, manifest.review) == (2.0, plan.review)
     assert manifest.metrics == {"student": {"rows": 9}}
     assert manifest.provenance["teacher"] == {"model": "m"}
-    assert [step["after"] for step in manifest.provenance["export"]["chain"]] == ["ONNX fp32", "int8"]
+    assert [step["after"] for step in manifest.provenance["export"]["steps"]] == ["ONNX fp32", "int8"]
     assert "torch" in manifest.provenance["export"]["versions"]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from edgedistill_export import Hop
+from edgedistill_export import ConversionStep
 from edgedistill_export.card import card
 from edgedistill_serve.bundle.manifest import Golden, GoldenRow, Manifest
 from edgedistill_serve.task.task import Label, Task
@@ -18,7 +18,10 @@ AGREEMENT = {
     "per_label": {"process": {"precision": None, "recall": 0.5, "f1": 0.25, "support": 40}},
 }
 GOLDEN = Golden(rows=(GoldenRow({"response": "a learner's own words"}, (1.0, 0.0)),), tolerance={"fp32": 0.001})
-CHAIN = (Hop("PyTorch", "ONNX fp32", 200, 0, 0.0, 3e-7), Hop("ONNX fp32", "int8", 200, 3, 0.015, 0.21))
+STEPS = (
+    ConversionStep("PyTorch", "ONNX fp32", 200, 0, 0.0, 3e-7),
+    ConversionStep("ONNX fp32", "int8", 200, 3, 0.015, 0.21),
+)
 
 
 def _card(notes: tuple[str, ...] = (), **changes: Any) -> str:
@@ -32,7 +35,7 @@ def _card(notes: tuple[str, ...] = (), **changes: Any) -> str:
         "files": {},
     }
     draft = Manifest(**(about | changes))
-    return card(draft, GOLDEN, CHAIN, {"fp32": 90_967_721, "int8": 23_116_680}, notes)
+    return card(draft, GOLDEN, STEPS, {"fp32": 90_967_721, "int8": 23_116_680}, notes)
 
 
 def _front_matter(text: str) -> Any:

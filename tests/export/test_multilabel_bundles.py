@@ -66,7 +66,7 @@ def test_a_flip_is_a_row_of_which_any_label_changes(exported, plan, student):
     assert (scorer.precision, scorer.notes) == ("int8", ())
     labels = plan.readout.labels(Checkpoint.load(student, MOVES, MAX_TOKENS).logits(ROWS))
     changed = sum(score.label != label for score, label in zip(scorer.score(ROWS), labels, strict=True))
-    assert (exported.chain[0].flips, exported.chain[1].flips) == (0, changed)
+    assert (exported.steps[0].flips, exported.steps[1].flips) == (0, changed)
 
 
 def test_the_manifest_the_config_and_the_card_say_what_the_task_is(exported, plan):

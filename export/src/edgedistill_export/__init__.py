@@ -4,6 +4,6 @@ from edgedistill_export.bundling import Exported, export_bundle
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import CheckpointError, ExportFailed
 from edgedistill_export.plan import ExportPlan
-from edgedistill_export.verify.parity import Hop
+from edgedistill_export.verify.parity import ConversionStep
 
-__all__ = ["Checkpoint", "CheckpointError", "ExportFailed", "ExportPlan", "Exported", "Hop", "export_bundle"]
+__all__ = ["Checkpoint", "CheckpointError", "ConversionStep", "ExportFailed", "ExportPlan", "Exported", "export_bundle"]

@@ -30,7 +30,7 @@ from edgedistill_export.quantize.recipes import DEFAULT, RECIPES, Recipe
 from edgedistill_export.quantize.tuning import Tuning
 from edgedistill_export.quantize.vocabulary import VocabularyCut, cut_vocabulary
 from edgedistill_export.verify.golden import golden
-from edgedistill_export.verify.parity import Hop, Logits, hop
+from edgedistill_export.verify.parity import ConversionStep, Logits, measure_step
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Manifest, Precision
 from edgedistill_serve.errors import DataError
@@ -115,7 +115,7 @@ class Exported:
     Attributes:
         bundle: The bundle, read back.
         served: The precision that is served.
-        chain: What was measured: PyTorch to ONNX fp32, and ONNX fp32 to int8 where that was wanted, accepted or not.
+        steps: What was measured: PyTorch to ONNX fp32, and ONNX fp32 to int8 where that was wanted, accepted or not.
         bytes: Size of the graph that is served.
         notes: What the user must know, such as why int8 is not served.
         vocabulary: What a cut of the vocabulary left, None where it is full.
@@ -125,7 +125,7 @@ class Exported:
 
     bundle: Bundle
     served: Precision
-    chain: tuple[Hop, ...]
+    steps: tuple[ConversionStep, ...]
     bytes: int
     notes: tuple[str, ...]
     vocabulary: VocabularyCut | None = None
@@ -184,7 +184,7 @@ def export_bundle(
         bundle = _write(served, folder, plan, inputs, measured, cut)
     precision = bundle.manifest.precision
     size = bundle.manifest.files[MODEL_FILES[precision]].bytes
-    return Exported(bundle, precision, measured.chain, size, measured.notes, cut, measured.tuning, measured.locked)
+    return Exported(bundle, precision, measured.steps, size, measured.notes, cut, measured.tuning, measured.locked)
 
 
 def _with_vocabulary(
@@ -196,7 +196,7 @@ def _with_vocabulary(
     seen = [_inputs(row, plan.task, number) for number, row in enumerate(plan.seen, start=1)]
     # Rows that the cut was made for cannot change. Cut for the other texts alone, they stand for those to come.
     without, _ = cut_vocabulary(student, seen, work / "without", common=plan.common)
-    unseen = hop(("PyTorch", "vocabulary cut for other rows"), reference, without.logits(rows), plan.readout)
+    unseen = measure_step(("PyTorch", "vocabulary cut for other rows"), reference, without.logits(rows), plan.readout)
     told = f"changes the label of {unseen.flips} of {unseen.rows} validation rows when it is made without them"
     if unseen.flip_rate > plan.max_flip_rate:
         allowed = f"export.max_flip_rate allows {plan.max_flip_rate:.2%}"
@@ -235,9 +235,9 @@ def _write(
 ) -> Bundle:
     checked = golden(rows, {precision: logits for precision, (_, logits) in measured.graphs.items()}, plan.readout)
     exporting = {
-        "chain": [asdict(step) for step in measured.chain],
+        "steps": [asdict(step) for step in measured.steps],
         "notes": list(measured.notes),
-        "chain_on_test_rows": list(measured.locked),
+        "steps_on_test_rows": list(measured.locked),
         "versions": {tool: found for tool in _TOOLS if (found := _version(tool))},
     } | ({"vocabulary": asdict(cut)} if cut else {})
     for file, _ in measured.graphs.values():
@@ -264,7 +264,7 @@ def _write(
         if precision == measured.served or plan.fp32_beside
     }
     sizes = {precision: file.stat().st_size for precision, file in graphs.items()}
-    readme = card(draft, checked, measured.chain, sizes, measured.notes, cut, measured.tuning)
+    readme = card(draft, checked, measured.steps, sizes, measured.notes, cut, measured.tuning)
     files = model_folder_files(student) | {MODEL_FILES[precision]: file for precision, file in graphs.items()}
     return write_bundle(
         folder,

@@ -6,7 +6,7 @@ from typing import Any
 
 from edgedistill_export.quantize.tuning import Tuning
 from edgedistill_export.quantize.vocabulary import VocabularyCut
-from edgedistill_export.verify.parity import Hop
+from edgedistill_export.verify.parity import ConversionStep
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision
 from edgedistill_serve.task.label_decoding import sigmoid
 from edgedistill_serve.task.task import Kind
@@ -17,7 +17,7 @@ _PRECISION_NAMES: dict[Precision, str] = {"int8": "8-bit integers (int8)", "fp32
 def card(
     draft: Manifest,
     golden: Golden,
-    chain: Sequence[Hop],
+    steps: Sequence[ConversionStep],
     sizes: Mapping[Precision, int],
     notes: Sequence[str],
     cut: VocabularyCut | None = None,
@@ -30,7 +30,7 @@ def card(
             an agreement with the human codes of the test rows, as in ``evaluation.json``. The card's licence is
             ``provenance["license"]``, ``other`` where there is none.
         golden: The golden rows; only their number is told.
-        chain: The measured hops, that of a refused graph among them.
+        steps: The measured steps, that of a refused graph among them.
         sizes: Bytes of each graph in the bundle.
         notes: What a reader must know of this export, such as a refused int8 graph.
         cut: What a cut of the vocabulary left, None where it is full.
@@ -41,7 +41,7 @@ def card(
         _purpose(draft),
         _labels(draft),
         _agreement(draft.metrics, draft.task.kind),
-        _export(draft, chain, sizes, notes),
+        _export(draft, steps, sizes, notes),
         *([_tuning(tuning, draft.task.kind)] if tuning else []),
         *([_vocabulary(cut)] if cut else []),
         _limits(draft, golden),
@@ -121,7 +121,7 @@ def _agreement(metrics: Mapping[str, Any], kind: Kind) -> Iterator[str]:
 
 
 def _export(
-    draft: Manifest, chain: Sequence[Hop], sizes: Mapping[Precision, int], notes: Sequence[str]
+    draft: Manifest, steps: Sequence[ConversionStep], sizes: Mapping[Precision, int], notes: Sequence[str]
 ) -> Iterator[str]:
     yield "## From PyTorch to this file"
     yield ""
@@ -132,14 +132,14 @@ def _export(
         ("from", "to", "rows", "flips", "flip rate", "largest probability difference"),
         [
             (
-                hop.before,
-                hop.after,
-                str(hop.rows),
-                str(hop.flips),
-                f"{hop.flip_rate:.2%}",
-                f"{hop.max_probability_difference:.2g}",
+                step.before,
+                step.after,
+                str(step.rows),
+                str(step.flips),
+                f"{step.flip_rate:.2%}",
+                f"{step.max_probability_difference:.2g}",
             )
-            for hop in chain
+            for step in steps
         ],
     )
     yield ""

@@ -13,7 +13,7 @@ from edgedistill_export.plan import ExportPlan
 from edgedistill_export.quantize.overflow import check_products
 from edgedistill_export.quantize.recipes import RECIPES, Recipe
 from edgedistill_export.quantize.tuning import Judge, Tuning, tune
-from edgedistill_export.verify.parity import Hop, Logits, check_conversion, graph_logits, hop
+from edgedistill_export.verify.parity import ConversionStep, Logits, check_conversion, graph_logits, measure_step
 from edgedistill_serve.bundle.manifest import Precision
 from edgedistill_serve.errors import BundleError, ScoringFailed
 from edgedistill_serve.task.label_decoding import Readout
@@ -32,7 +32,7 @@ class Forms:
 
     Attributes:
         graphs: By precision, the file and its logits of the validation rows.
-        chain: The hops on validation rows.
+        steps: The steps on validation rows.
         notes: What the user must know.
         tuning: What was tried, where the plan said so.
         recipe: Of the int8 graph, by name; empty where there is none or it is a recipe of the caller's.
@@ -40,7 +40,7 @@ class Forms:
     """
 
     graphs: dict[Precision, tuple[Path, Logits]]
-    chain: tuple[Hop, ...]
+    steps: tuple[ConversionStep, ...]
     notes: tuple[str, ...] = ()
     tuning: Tuning | None = None
     recipe: str = ""
@@ -81,7 +81,7 @@ def converted_form(
         fp32 = graph_logits(file, served.encoder, rows)
     except (BundleError, ScoringFailed) as error:
         raise ExportFailed(f"the ONNX fp32 graph cannot score ({error})", hint="Choose another backbone.") from error
-    step = hop(("PyTorch", "ONNX fp32"), reference, fp32, readout)
+    step = measure_step(("PyTorch", "ONNX fp32"), reference, fp32, readout)
     check_conversion(step)
     return Forms({"fp32": (file, fp32)}, (step,))
 
@@ -97,8 +97,8 @@ def with_int8(
         int8 = graph_logits(file, student.encoder, rows)
     except (BundleError, ExportFailed, ScoringFailed) as error:
         return replace(converted, notes=(f"There is no int8 graph that works, so fp32 is served: {error}",))
-    step = hop(("ONNX fp32", "int8"), fp32, int8, plan.readout)
-    measured = replace(converted, chain=(*converted.chain, step))
+    step = measure_step(("ONNX fp32", "int8"), fp32, int8, plan.readout)
+    measured = replace(converted, steps=(*converted.steps, step))
     if step.flip_rate > plan.max_flip_rate:
         return replace(measured, notes=(_refusal(step, plan.max_flip_rate),))
     recipe = next((name for name, known in RECIPES.items() if known is quantize), "")
@@ -119,9 +119,9 @@ def with_tuned(
         return measured
     file = work / "recipes" / f"{tuning.chosen}.onnx"
     int8 = graph_logits(file, student.encoder, rows)
-    step = hop(("ONNX fp32", "int8"), fp32, int8, plan.readout)
+    step = measure_step(("ONNX fp32", "int8"), fp32, int8, plan.readout)
     graphs: dict[Precision, tuple[Path, Logits]] = {**converted.graphs, "int8": (file, int8)}
-    return replace(measured, chain=(*converted.chain, step), graphs=graphs, recipe=tuning.chosen)
+    return replace(measured, steps=(*converted.steps, step), graphs=graphs, recipe=tuning.chosen)
 
 
 def on_locked_rows(
@@ -140,7 +140,7 @@ def on_locked_rows(
     for precision, (file, _) in measured.graphs.items():
         forms[names[precision]] = graph_logits(file, served.encoder, rows)
     if student is served:  # a cut vocabulary may read texts in other pieces, which the comparison tells
-        check_conversion(hop(("PyTorch", "ONNX fp32"), forms["PyTorch"], forms["ONNX fp32"], plan.readout))
+        check_conversion(measure_step(("PyTorch", "ONNX fp32"), forms["PyTorch"], forms["ONNX fp32"], plan.readout))
     return _compared(forms, plan)
 
 
@@ -149,7 +149,7 @@ def _compared(forms: Mapping[str, Logits], plan: ExportPlan) -> tuple[dict[str, 
     return tuple(plan.compare(labels)) if plan.compare else ()
 
 
-def _refusal(quantized: Hop, allowed: float) -> str:
+def _refusal(quantized: ConversionStep, allowed: float) -> str:
     return (
         f"int8 changes the label of {quantized.flips} of {quantized.rows} validation rows "
         f"({quantized.flip_rate:.2%}; export.max_flip_rate allows {allowed:.2%}), so fp32 is served."

@@ -10,7 +10,7 @@ from edgedistill_serve.task.label_decoding import Readout
 from edgedistill_serve.task.task import Task
 
 Comparison: TypeAlias = Callable[[Mapping[str, Sequence[str]]], list[dict[str, Any]]]
-"""By form (``PyTorch``, ``ONNX fp32``, ``int8``) the locked rows' labels, in order; one entry per hop comes back."""
+"""By form (``PyTorch``, ``ONNX fp32``, ``int8``) the locked rows' labels, in order; one entry per step comes back."""
 
 
 @dataclass(frozen=True, slots=True)

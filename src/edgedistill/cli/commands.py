@@ -131,7 +131,7 @@ def _work(
             "gate": terminal.gate,
             "generate": terminal.generation,
             "evaluate": terminal.agreement,
-            "export": terminal.chain,
+            "export": terminal.fidelity,
         }.get(step.stage)
         file = {"gate": "gate.json", "generate": "generation.json", "evaluate": "evaluation.json"}.get(step.stage)
         if show:

@@ -58,7 +58,9 @@ Web = Annotated[
 ]
 CheckBrowser = Annotated[
     bool,
-    typer.Option("--check-browser", help="With --web: score the rows with the page under Node; add it to the chain."),
+    typer.Option(
+        "--check-browser", help="With --web: score the rows with the page under Node; record the label flips."
+    ),
 ]
 
 Sign = Annotated[
@@ -134,17 +136,17 @@ class Shipping:
     def _page(self, run: "Run", terminal: Terminal) -> dict[str, Any]:
         if self.web is None:
             return {}
-        from edgedistill.pipeline.browser import check_browser
+        from edgedistill.pipeline.export import check_browser
         from edgedistill_export.web import write_web
         from edgedistill_serve import Bundle
 
         done: dict[str, Any] = {}
         if self.check_browser:
             done["browser"] = check_browser(run)
-            hop = done["browser"]["on_validation_rows"]
+            step = done["browser"]["on_validation_rows"]
             terminal.console.print(
-                f"browser  {hop['flips']} of {hop['rows']} validation rows change their label, the largest change of a "
-                f"probability is {hop['max_probability_difference']:.4f}"
+                f"browser  {step['flips']} of {step['rows']} validation rows change their label, the largest change of "
+                f"a probability is {step['max_probability_difference']:.4f}"
             )
         done["web"] = tell_page(write_web(Bundle.load(run.folder / "bundle"), self.web), terminal)
         return done

@@ -131,31 +131,31 @@ class Terminal:
         for line in _trust(evaluation):
             self.console.print(f"  {line}", markup=False)
 
-    def chain(self, export: Mapping[str, Any]) -> None:
-        """Show the hops from the trained model to the file that is served."""
+    def fidelity(self, export: Mapping[str, Any]) -> None:
+        """Show the steps from the trained model to the file that is served."""
         self.console.print("Labels flipped on validation rows, each row alone")
         table = Table("from", "to", "rows", "flips", "largest probability change", box=box.SIMPLE_HEAD, pad_edge=False)
-        for hop in export["chain"]:
-            flips = f"{hop['flips']} ({hop['flip_rate']:.1%})"
+        for step in export["steps"]:
+            flips = f"{step['flips']} ({step['flip_rate']:.1%})"
             table.add_row(
-                hop["before"], hop["after"], str(hop["rows"]), flips, f"{hop['max_probability_difference']:.4f}"
+                step["before"], step["after"], str(step["rows"]), flips, f"{step['max_probability_difference']:.4f}"
             )
         self.console.print(table)
-        self._on_test_rows(export.get("chain_on_test_rows") or [])
+        self._on_test_rows(export.get("steps_on_test_rows") or [])
         if export.get("tuning"):
             self._tuning(export["tuning"])
         for note in export["notes"]:
             self.console.print(f"  note: {note}")
 
-    def _on_test_rows(self, chain: Sequence[Mapping[str, Any]]) -> None:
-        if not chain:
+    def _on_test_rows(self, steps: Sequence[Mapping[str, Any]]) -> None:
+        if not steps:
             return
         self.console.print("On locked test rows, with the kappa lost against human codes, 95 % paired intervals")
         table = Table("from", "to", "rows", "flips", "kappa lost", box=box.SIMPLE_HEAD, pad_edge=False)
-        for hop in chain:
-            rate = "{value:.1%} [{low:.1%}, {high:.1%}]".format(**hop["flip_rate"])
-            lost = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**hop["kappa_lost"]) if hop["kappa_lost"] else "-"
-            table.add_row(hop["before"], hop["after"], str(hop["rows"]), f"{hop['flips']} = {rate}", lost)
+        for step in steps:
+            rate = "{value:.1%} [{low:.1%}, {high:.1%}]".format(**step["flip_rate"])
+            lost = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**step["kappa_lost"]) if step["kappa_lost"] else "-"
+            table.add_row(step["before"], step["after"], str(step["rows"]), f"{step['flips']} = {rate}", lost)
         self.console.print(table)
 
     def _tuning(self, tuning: Mapping[str, Any]) -> None:
@@ -213,7 +213,7 @@ def _details(entry: Mapping[str, Any]) -> str:
         told.append(f"validation macro-F1 {best['validation_macro_f1']:.3f} {where}")
     if headline := entry.get("headline"):
         told.append(f"report.html: {headline}")
-    told += entry.get("notes", []) if "chain" not in entry else []
+    told += entry.get("notes", []) if "steps" not in entry else []
     return "".join(f"\n  {line}" for line in told)
 
 

@@ -1,23 +1,12 @@
-"""What `evaluation.json` and `gate.json` hold, as types; docs/evaluation.md says what the keys mean.
+"""What `evaluation.json`, `fidelity.json` and `gate.json` hold, as types; docs/evaluation.md explains the keys.
 
-Evaluation           figures of the locked test rows
-├── Agreement            by coding (edgedistill.agreement, as the ones below without a dash)
-├── Probabilities
-├── - Told               what calibration changes
-├── - LabelThresholds    from which probability a label of a multilabel task holds
-├── - Review             which scores go to a person: the rule, its Outcomes and Curves
-├── - Hop                one step of the chain from the human coders to the served file
-├── - Compared           two codings on the same rows
-├── - HumanCeiling       human coders among themselves, and the student beside them
-├── - GroupTable         subgroups
-└── - Population         class shares of many responses
+Evaluation           the figures of the locked test rows, which `evaluate` computes and nothing changes afterwards
+Fidelity             what the conversion from the trained student to the served file costs, which `export` measures
 Gate                 the teachers on validation rows
-└── Teacher              one of them
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from edgedistill.agreement import (
     Agreement,
@@ -29,14 +18,25 @@ from edgedistill.agreement import (
     Prevalence,
     ProbabilityMetrics,
     Subgroup,
+    agreement_html,
+    agreement_table,
 )
+from edgedistill.data.types import SetAside
 from edgedistill.decisions import Calibration, RiskCoverageCurve, RuleOutcome
+from edgedistill.displays import plain_text
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.task import NO_LABEL
 
+EVALUATION_VERSION = 2
+"""`schema_version` of `evaluation.json`: raised when a key is removed or changes its meaning."""
+FIDELITY_VERSION = 1
+"""`schema_version` of `fidelity.json`."""
+PYTORCH = "PyTorch"
+"""What steps call the trained student, here as in `edgedistill_export`."""
+
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class ProbabilityQuality:
     """How good probabilities are."""
 
     log_loss: Estimate
@@ -45,24 +45,24 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class BeforeAfter:
-    """The same probabilities as trained, and calibrated."""
+class CalibrationEffect:
+    """The quality of the same probabilities before and after calibration."""
 
-    before: Trust
-    after: Trust
+    before: ProbabilityQuality
+    after: ProbabilityQuality
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told(Calibration):
-    """The temperature, and what it changes."""
+class CalibrationFigures(Calibration):
+    """The temperature and its effect on both splits; `validation` is the split that it was fitted on."""
 
-    validation: BeforeAfter
-    test: BeforeAfter
+    validation: CalibrationEffect
+    test: CalibrationEffect
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """What the section `review` of the project file asks for."""
+    """The section `review` of the project file."""
 
     aim: str
     at_least: float | None = None
@@ -70,8 +70,8 @@ class Aim:
 
 
 @dataclass(frozen=True, slots=True)
-class Curves:
-    """Risk against coverage on both sides."""
+class RiskCoverage:
+    """Risk against coverage on both splits."""
 
     validation: RiskCoverageCurve
     test: RiskCoverageCurve
@@ -79,39 +79,60 @@ class Curves:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """Which scores go to a person, and what that does."""
+    """The decision rule, which validation rows chose, and its outcome on both splits.
+
+    Attributes:
+        aim: What the project file asks for; None without a section `review`.
+        met: Whether validation rows could meet the aim; None without one.
+        rule: What the bundle holds.
+        least_chance: The least estimated probability of being right that is accepted; None without a threshold.
+        label_shifts: By label, what is added to its probability to estimate that.
+        notes: What a reader must know.
+    """
 
     aim: Aim | None
     met: bool | None
     rule: ReviewRule
     least_chance: float | None
     label_shifts: Mapping[str, float]
-    notes: Sequence[str]
+    notes: tuple[str, ...]
     validation: RuleOutcome
     test: RuleOutcome
-    risk_coverage: Curves
+    risk_coverage: RiskCoverage
 
 
 @dataclass(frozen=True, slots=True)
 class LabelThresholds:
-    """From which probability each label of a multilabel task holds, and its F1 on the rows that chose it."""
+    """For a multilabel task: the probability from which each label is predicted, and its F1 on the validation rows."""
 
     values: Mapping[str, float]
     f1_on_validation: Mapping[str, float | None]
-    notes: Sequence[str]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hop(Change):
-    """One step of the chain."""
+class FidelityStep(Change):
+    """From one form of the classifier to the next, on test rows."""
 
     before: str
     after: str
 
 
+@dataclass(frozen=True, slots=True)
+class ValidationStep:
+    """The same on the validation rows, which decide whether a form is served."""
+
+    before: str
+    after: str
+    rows: int
+    flips: int
+    flip_rate: float
+    max_probability_difference: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared(Comparison):
-    """Two codings by their names; `reference` is the human coder that both are compared with, where it is one."""
+class NamedComparison(Comparison):
+    """Two codings by their names; `reference` is the human coder that both are compared with, if it is a single one."""
 
     first: str
     second: str
@@ -132,59 +153,92 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class HumanCeiling:
-    """Human coders among themselves, and the student beside each."""
+    """Agreement among human coders, and of the student with each of them."""
 
-    coders: Sequence[str]
+    coders: tuple[str, ...]
     rows: int
     alpha: float | None
-    pairs: Sequence[PairwiseAgreement]
-    beside_humans: Sequence[Compared]
+    pairs: tuple[PairwiseAgreement, ...]
+    beside_humans: tuple[NamedComparison, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class GroupTable:
-    """A coding in the groups of one column."""
+class SubgroupTable:
+    """One coding in the groups of one column."""
 
     column: str
     coding: str
     smallest: int
     rows_without: int
-    groups: Sequence[Subgroup]
+    groups: tuple[Subgroup, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Population(Prevalence):
-    """Class shares of the responses of a file, each coded by people or by the student."""
+class PopulationPrevalence(Prevalence):
+    """Label shares of the responses of a file, each coded by people or by the student."""
 
     file: str
+    read: int
     set_aside: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Evaluation:
-    """`evaluation.json`."""
+    """The figures of the locked test rows: student, teachers and baselines against the human codes.
+
+    Its repr is a table, with confidence intervals. A figure that is undefined is None.
+
+    Attributes:
+        schema_version: `EVALUATION_VERSION`.
+        kind: ``nominal``, ``ordinal`` or ``multilabel``.
+        labels: In codebook order.
+        positive: The label of binary figures, if the project file names one.
+        rows: Test rows.
+        predefined_split: Whether the data file's own column made the splits.
+        test_texts_also_in_train_or_validation: Test rows whose text occurs there too.
+        test_groups_also_in_train_or_validation: Groups with rows on both sides.
+        teacher_set_aside: Test rows that the teachers left uncoded; empty without a teacher.
+        between: Agreement among several teachers; None for one or none.
+        agreement: By coding (``student``, ``teacher``, baselines), its agreement with the human codes.
+        probabilities: The student's calibrated probabilities.
+        calibration: The temperature and its effect.
+        thresholds: For a multilabel task, the probability from which each label is predicted; else None.
+        review: The decision rule and its outcome.
+        distillation: From the teacher's labels to the student's; None without a teacher.
+        comparisons: The student against every other coding, paired.
+        shifts: Precision and recall against the human-trained student; empty without one.
+        ceiling: Agreement among human coders; None if the project file names no columns of single coders.
+        subgroups: One table per column and coding.
+        prevalence: Label shares of a population, corrected for the student's errors; None without one.
+    """
 
     schema_version: int
     kind: str
-    labels: Sequence[str]
+    labels: tuple[str, ...]
+    positive: str | None
     rows: int
-    agreement: Mapping[str, Agreement]
-    probabilities: ProbabilityMetrics
-    calibration: Told
-    review: Review
-    chain: Sequence[Hop]
-    comparisons: Sequence[Compared]
-    shifts: Sequence[Shift]
-    ceiling: HumanCeiling | None
-    subgroups: Sequence[GroupTable]
-    prevalence: Population | None
     predefined_split: bool
     test_texts_also_in_train_or_validation: int
     test_groups_also_in_train_or_validation: int
-    positive: str | None = None
-    teacher_set_aside: Sequence[Mapping[str, Any]] = ()
-    between: InterCoderAgreement | None = None
-    thresholds: LabelThresholds | None = None
+    teacher_set_aside: tuple[SetAside, ...]
+    between: InterCoderAgreement | None
+    agreement: Mapping[str, Agreement]
+    probabilities: ProbabilityMetrics
+    calibration: CalibrationFigures
+    thresholds: LabelThresholds | None
+    review: Review
+    distillation: FidelityStep | None
+    comparisons: tuple[NamedComparison, ...]
+    shifts: tuple[Shift, ...]
+    ceiling: HumanCeiling | None
+    subgroups: tuple[SubgroupTable, ...]
+    prevalence: PopulationPrevalence | None
+
+    def __repr__(self) -> str:
+        return plain_text(agreement_table(self.agreement))
+
+    def _repr_html_(self) -> str:
+        return agreement_html(self.agreement)
 
     @property
     def student(self) -> Agreement:
@@ -193,23 +247,47 @@ class Evaluation:
 
     @property
     def kappa(self) -> str:
-        """What κ is in this task, in words."""
+        """The name of κ for this task, as in a sentence."""
         return {"ordinal": "quadratic weighted κ", "multilabel": "mean κ over labels"}.get(self.kind, "κ")
 
     @property
     def is_multilabel(self) -> bool:
-        """Whether any number of labels may hold of a response."""
+        """Whether a response may have any number of labels."""
         return self.kind == "multilabel"
 
     @property
-    def counted(self) -> Sequence[str]:
-        """What training rows are counted by: the labels, of a multilabel task also that none holds."""
-        return [*self.labels, NO_LABEL] if self.is_multilabel else self.labels
+    def counted(self) -> tuple[str, ...]:
+        """What training rows are counted by: the labels, and for a multilabel task `NO_LABEL`."""
+        return (*self.labels, NO_LABEL) if self.is_multilabel else self.labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """What each step from the trained student to the served file changes: PyTorch, ONNX fp32, int8, the browser.
+
+    Attributes:
+        schema_version: `FIDELITY_VERSION`.
+        evaluation: SHA-256 of the `evaluation.json` that this export belongs to.
+        served: The precision of the graph that is served, ``int8`` or ``fp32``.
+        steps: On test rows, with the κ that each step loses.
+        validation_steps: On validation rows; a step to a graph that was refused is among them.
+    """
+
+    schema_version: int
+    evaluation: str
+    served: str
+    steps: tuple[FidelityStep, ...]
+    validation_steps: tuple[ValidationStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Teacher:
-    """A teacher at the gate; `passed` is the metric's lower end at or above `at_least`, `accepted` a person's word."""
+class GateTeacher:
+    """A teacher at the gate.
+
+    Attributes:
+        passed: Whether the lower end of the metric's interval reaches `at_least`.
+        accepted: Whether a person accepted the teacher nevertheless.
+    """
 
     teacher: str
     metric: str
@@ -222,16 +300,16 @@ class Teacher:
 
     @property
     def reached(self) -> Estimate | None:
-        """The gate's metric; None where it is undefined or the teacher coded nothing."""
-        found: Estimate | None = getattr(self.agreement, self.metric) if self.agreement else None
-        return found
+        """The gate's metric; None if it is undefined or the teacher coded nothing."""
+        value: Estimate | None = getattr(self.agreement, self.metric) if self.agreement else None
+        return value
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
     """`gate.json`: every teacher, and which are used."""
 
-    teachers: Sequence[Teacher]
-    used: Sequence[str]
+    teachers: tuple[GateTeacher, ...]
+    used: tuple[str, ...]
     between: InterCoderAgreement | None = None
     weights: Mapping[str, float] = field(default_factory=dict)

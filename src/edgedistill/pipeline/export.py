@@ -1,35 +1,43 @@
-"""Export: the student becomes a bundle that is known to agree with it."""
+"""Export: the student becomes a bundle that is verified to agree with it, step by step as far as the browser."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from edgedistill.agreement.bootstrap import bootstrap_groups
+from edgedistill.errors import RunError
+from edgedistill.evaluation.build import fidelity_comparison, measure_fidelity
+from edgedistill.evaluation.files import file_sha256, read_evaluation, read_fidelity, to_plain
+from edgedistill.evaluation.types import FIDELITY_VERSION, Fidelity, FidelityStep, ValidationStep
 from edgedistill.pipeline.compress import exported_student
-from edgedistill.pipeline.fidelity import chain_on, write_chain
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
-from edgedistill_export import ExportPlan, export_bundle
-from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_export import ExportFailed, ExportPlan, export_bundle
+from edgedistill_export.web import browser_scores, browser_step, record_browser_step
+from edgedistill_serve import Bundle, Score, Scorer
+
+BrowserScores: TypeAlias = Callable[[Bundle, Sequence[Mapping[str, str]]], list[Score]]
+"""Scores rows as the page does."""
+_FORMS = {"int8": "int8", "fp32": "ONNX fp32"}
 
 
 def export(run: Run) -> dict[str, Any]:
-    """Export `student/` to `bundle/`, checked on the validation rows.
+    """Export the student to `bundle/`, verified on the validation rows, and write `fidelity.json`.
 
     Returns:
-        The chains of hops, on validation rows and on test rows, the precision that is served, bytes and notes, for
-        `run.json`.
+        The steps on validation rows and on test rows, the precision that is served, bytes and notes, for `run.json`.
 
     Raises:
         ExportFailed: The ONNX model is not the student that was evaluated.
     """
     project, journal = run.project, run.folder.journal
     validation, test = run.records.splits.validation, run.records.splits.test
+    file = run.folder / "evaluation.json"
+    evaluation = read_evaluation(file, project.path.name)
 
-    evaluation = run.folder.read_json("evaluation.json")
     run.advance("export: PyTorch, ONNX, int8", 0, 1)
     exported = export_bundle(
         exported_student(run),
@@ -41,33 +49,100 @@ def export(run: Run) -> dict[str, Any]:
             precision=project.export.precision,
             max_flip_rate=project.export.max_flip_rate,
             fp32_beside=project.export.fp32_beside,
-            temperature=evaluation["calibration"]["temperature"],
-            thresholds=(evaluation.get("thresholds") or {}).get("values", {}),
-            review=msgspec.convert(evaluation["review"]["rule"], ReviewRule),
+            temperature=evaluation.calibration.temperature,
+            thresholds=evaluation.thresholds.values if evaluation.thresholds else {},
+            review=evaluation.review.rule,
             vocabulary=project.export.vocabulary,
             seen=_seen(run),
             codes=validation.labels,
             groups=bootstrap_groups([row.response.group for row in validation]) or (),
             locked=[dict(response.inputs) for response in test.responses],
-            compare=chain_on(test, project.task.task),
-            metrics=evaluation["agreement"],
+            compare=fidelity_comparison(test, project.task.task),
+            metrics=to_plain(evaluation.agreement),
             provenance=_provenance(run, journal),
         ),
         [dict(response.inputs) for response in validation.responses],
     )
-    write_chain(run.folder, exported.locked)
+    steps = [asdict(step) for step in exported.steps]
+    fidelity = Fidelity(
+        schema_version=FIDELITY_VERSION,
+        evaluation=file_sha256(file),
+        served=exported.served,
+        steps=msgspec.convert(exported.locked, tuple[FidelityStep, ...]),
+        validation_steps=msgspec.convert(steps, tuple[ValidationStep, ...]),
+    )
+    run.folder.write_json("fidelity.json", to_plain(fidelity))
     if exported.tuning:
         run.folder.write_json("tuning.json", asdict(exported.tuning))
     return {
         "served": exported.served,
         "recipe": exported.bundle.manifest.recipe,
         "bytes": exported.bytes,
-        "chain": [asdict(hop) for hop in exported.chain],
-        "chain_on_test_rows": list(exported.locked),
+        "steps": steps,
+        "steps_on_test_rows": list(exported.locked),
         "tuning": asdict(exported.tuning) if exported.tuning else None,
         "notes": list(exported.notes),
         "vocabulary": asdict(exported.vocabulary) if exported.vocabulary else None,
     }
+
+
+def check_browser(run: Run, scores: BrowserScores = browser_scores) -> dict[str, Any]:
+    """Score validation and test rows as the page does, and add the step to `fidelity.json`, the bundle and its card.
+
+    Args:
+        run: Its export is done.
+        scores: Scores rows as the page does.
+
+    Returns:
+        The step ``on_validation_rows`` and ``on_test_rows``.
+
+    Raises:
+        ExportFailed: The page changes the label of more validation rows than the project allows, or cannot score as
+            Python does; the bundle is unchanged.
+        WebFailed: The page cannot be written or run.
+    """
+    bundle = Bundle.load(run.folder / "bundle")
+    validation, test = run.records.splits.validation, run.records.splits.test
+    rows = [dict(response.inputs) for response in (*validation.responses, *test.responses)]
+    run.advance("export: the browser scores", 0, len(rows))
+    native, browser = Scorer(bundle).score(rows), scores(bundle, rows)
+    run.advance("export: the browser scores", len(rows), len(rows))
+    seen, served = len(validation), _FORMS[bundle.manifest.precision]
+    step = browser_step(served, native[:seen], browser[:seen])
+    allowed = run.project.export.max_flip_rate
+    if step.flip_rate > allowed:
+        raise ExportFailed(
+            f"the browser changes the label of {step.flips} of {step.rows} validation rows ({step.flip_rate:.2%}; "
+            f"export.max_flip_rate allows {allowed:.2%})",
+            where=bundle.manifest.name,
+            hint="No page was written. Serve fp32, or another int8 recipe: edgedistill export --tune.",
+        )
+    labels = {
+        step.before: [score.label for score in native[seen:]],
+        step.after: [score.label for score in browser[seen:]],
+    }
+    on_test_rows = measure_fidelity(test, run.project.task.task, labels)
+    record_browser_step(bundle, step, [to_plain(each) for each in on_test_rows])
+    _add_step(run, msgspec.convert(asdict(step), ValidationStep), on_test_rows)
+    return {"on_validation_rows": asdict(step), "on_test_rows": to_plain(on_test_rows)}
+
+
+def _add_step(run: Run, on_validation_rows: ValidationStep, on_test_rows: Sequence[FidelityStep]) -> None:
+    """Write `fidelity.json` with the step to the browser in the place of an earlier one; the export stays done."""
+    found = read_fidelity(run.folder / "fidelity.json", run.folder / "evaluation.json", run.project.path.name)
+    if found is None:
+        raise RunError(
+            "export is not done for this evaluation",
+            where=str(run.folder / "fidelity.json"),
+            hint=f"Run `edgedistill export {run.project.path.name}`.",
+        )
+    steps = [step for step in found.steps if step.after != on_validation_rows.after]
+    earlier = [step for step in found.validation_steps if step.after != on_validation_rows.after]
+    longer = replace(found, steps=(*steps, *on_test_rows), validation_steps=(*earlier, on_validation_rows))
+    run.folder.write_json("fidelity.json", to_plain(longer))
+    entry = run.folder.journal["stages"]["export"]
+    outputs = tuple(entry.pop("outputs"))
+    run.folder.note_stage("export", entry | {"steps_on_test_rows": to_plain(longer.steps)}, outputs)
 
 
 def _seen(run: Run) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from edgedistill.pipeline.run import Run
 _SOURCES = (
     "evaluation.json",
     "test_scores.csv",
-    "chain.json",
+    "fidelity.json",
     "gate.json",
     "labels.jsonl",
     "generation.json",

@@ -5,32 +5,16 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from edgedistill.agreement import Agreement, agreement_html, agreement_table
 from edgedistill.data.reading import Records
 from edgedistill.data.types import Response
-from edgedistill.displays import plain_text
 from edgedistill.errors import AnswersMissing, Paused, ProjectFileError, together
+from edgedistill.evaluation import Evaluation, Fidelity, read_evaluation, read_fidelity
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.progress import OnProgress
 from edgedistill.project.schema import Project, TeacherSection
 from edgedistill.teacher import Announce, Labelling, Progress, Spent, Way, joint_labelling
 from edgedistill.teacher.teacher import Teacher
 from edgedistill_serve import Bundle
-
-
-class EvaluationFigures(dict[str, Any]):
-    """What `evaluation.json` holds; docs/evaluation.md says what its keys mean."""
-
-    @property
-    def agreement(self) -> dict[str, Agreement]:
-        """The agreement of each coder, such as ``student`` or ``teacher``, with the human codes of the test rows."""
-        return {name: Agreement.from_dict(figures) for name, figures in self["agreement"].items()}
-
-    def __repr__(self) -> str:
-        return plain_text(agreement_table(self.agreement))
-
-    def _repr_html_(self) -> str:
-        return agreement_html(self.agreement)
 
 
 @dataclass(frozen=True)
@@ -104,13 +88,22 @@ class Run:
         return {each.called: Teacher.of_project(self.project, each, train) for each in self.panel}
 
     @property
-    def evaluation(self) -> "EvaluationFigures":
-        """What `evaluate` found on the locked test rows.
+    def evaluation(self) -> Evaluation:
+        """The figures of the locked test rows, which `evaluate` computed.
 
         Raises:
-            RunError: It is not done.
+            RunError: It is not done, or an older version did it.
         """
-        return EvaluationFigures(self.folder.read_json("evaluation.json"))
+        return read_evaluation(self.folder / "evaluation.json", self.project.path.name)
+
+    @property
+    def fidelity(self) -> Fidelity | None:
+        """What each step from the trained student to the bundle changes; None if this evaluation was not exported.
+
+        Raises:
+            RunError: The file is damaged, or an older version wrote it.
+        """
+        return read_fidelity(self.folder / "fidelity.json", self.folder / "evaluation.json", self.project.path.name)
 
     @property
     def bundle(self) -> Bundle:

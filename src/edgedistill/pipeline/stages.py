@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgedistill.errors import GateRefused, RunError
-from edgedistill.pipeline.folder import FROZEN, SHRUNK, STUDENT, fingerprint
+from edgedistill.pipeline.folder import FROZEN, SHRUNK, STUDENT, digest, fingerprint
 from edgedistill.pipeline.gate import gate
 from edgedistill.pipeline.generate import generate
-from edgedistill.pipeline.human_trained import human_trained_digests
 from edgedistill.pipeline.label import label
 from edgedistill.pipeline.mix import MIXTURE, mix
-from edgedistill.pipeline.population import population_digest
 from edgedistill.pipeline.report import report, report_sources
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import Project
@@ -40,7 +38,7 @@ def export(run: Run) -> dict[str, Any]:
     return export(run)
 
 
-_FORMAT = 2
+_FORMAT = 3
 """Raised when a stage's output changes its meaning, so that older outputs are made anew."""
 
 
@@ -85,6 +83,15 @@ def _asking(project: Project) -> dict[str, Any]:
 def _used(run: Run) -> list[Any]:
     """Which teachers are heard, and what each counts."""
     return [[teacher.called for teacher in run.used], dict(run.weights)] if run.project.panel else []
+
+
+def _compared_files(run: Run) -> list[str]:
+    """Return the digests of the population's file and of the human-trained student."""
+    section, folder = run.project.evaluation, run.project.folder
+    files = [folder / section.population] if section.population else []
+    if section.human_trained:
+        files += [folder / section.human_trained / name for name in (STUDENT, MIXTURE)]
+    return [digest(file) for file in files if file.exists()]
 
 
 STAGES = (
@@ -138,12 +145,12 @@ STAGES = (
             project.review and project.review.model_dump(),
             project.student.shrink and project.student.shrink.export,
         ],
-        found=lambda run: [_used(run), population_digest(run), human_trained_digests(run)],
+        found=lambda run: [_used(run), _compared_files(run)],
     ),
     Stage(
         "export",
         export,
-        ("bundle", "chain.json", "evaluation.json"),
+        ("bundle", "fidelity.json"),
         ("gate", "train", "evaluate"),
         lambda project: [project.name, project.export.model_dump(), project.task.model_dump(mode="json")],
     ),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from edgedistill.agreement import Estimate, Subgroup
-from edgedistill.evaluation.types import Evaluation, Gate, HumanCeiling, Review
+from edgedistill.evaluation.types import Evaluation, Fidelity, Gate, HumanCeiling, Review
 from edgedistill.report.formatting import (
     difference,
     estimate,
@@ -39,18 +39,21 @@ class Finding:
     tone: Tone
 
 
-def findings(evaluation: Evaluation, gate: Gate | None, required_kappa: float) -> tuple[Finding, ...]:
+def findings(
+    evaluation: Evaluation, gate: Gate | None, fidelity: Fidelity | None, required_kappa: float
+) -> tuple[Finding, ...]:
     """Return what a reader must know besides the answer: human review first, then warnings, then the rest.
 
     Args:
         evaluation: Of the locked test rows.
         gate: None for a project without a teacher.
+        fidelity: None before the export.
         required_kappa: κ that the model had to reach.
     """
     others = [
         *_gate_overrides(gate),
         *_leaks(evaluation),
-        *_export(evaluation),
+        *_export(fidelity),
         *_groups(evaluation, required_kappa),
         *_human_coders(evaluation.ceiling),
         *_teacher(evaluation),
@@ -137,14 +140,13 @@ def _leaks(evaluation: Evaluation) -> Iterator[Finding]:
         )
 
 
-def _export(evaluation: Evaluation) -> Iterator[Finding]:
+def _export(fidelity: Fidelity | None) -> Iterator[Finding]:
     heading = "Exported model"
-    steps = [step for step in evaluation.chain if step.before != "teacher"]
-    if not steps:
+    if fidelity is None:
         text = "The model has not been exported since this evaluation; all figures are for the trained PyTorch model."
         yield Finding(heading, text, "warning")
         return
-    worse = [step for step in steps if step.kappa_lost and step.kappa_lost.low > 0]
+    worse = [step for step in fidelity.steps if step.kappa_lost and step.kappa_lost.low > 0]
     for step in worse:
         yield Finding(
             heading,
@@ -153,8 +155,8 @@ def _export(evaluation: Evaluation) -> Iterator[Finding]:
             "warning",
         )
     if not worse:
-        flips = sum(step.flips for step in steps)
-        path = f"PyTorch → {' → '.join(step.after for step in steps)}"
+        flips = sum(step.flips for step in fidelity.steps)
+        path = f"PyTorch → {' → '.join(step.after for step in fidelity.steps)}"
         text = (
             f"The exported model changes {pluralize(flips, 'label')} of the test rows, without a detectable loss of κ"
             if flips

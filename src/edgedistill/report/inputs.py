@@ -1,7 +1,7 @@
 """Everything a report is made from, read from the run folder.
 
 Material
-├── Evaluation, Gate     evaluation.json, gate.json (evaluation.py)
+├── Evaluation, Fidelity, Gate     evaluation.json, fidelity.json, gate.json (edgedistill.evaluation)
 ├── Journal              run.json: versions, rows, what each stage noted, what was spent
 ├── ScoredRow            a line of test_scores.csv
 ├── TeacherVote          what a line of labels.jsonl says of its votes
@@ -11,17 +11,18 @@ Material
 """
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from edgedistill.agreement import Agreement
 from edgedistill.data import RowCounts
 from edgedistill.errors import RunError
-from edgedistill.evaluation.types import Evaluation, Gate, Hop
+from edgedistill.evaluation.files import decode_file, read_evaluation, read_fidelity, stage_hint
+from edgedistill.evaluation.types import Evaluation, Fidelity, FidelityStep, Gate
 from edgedistill.teacher.spending import Spent
 
 
@@ -121,6 +122,7 @@ class Material:
     definitions: Mapping[str, str]
     instructions: str
     evaluation: Evaluation
+    fidelity: Fidelity | None
     gate: Gate | None
     journal: Journal
     scores: Sequence[ScoredRow]
@@ -133,10 +135,14 @@ class Material:
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     study: Sequence[StudyRun] = ()
 
+    @property
+    def steps(self) -> Sequence[FidelityStep]:
+        """From the teacher's labels to the served file."""
+        distillation = self.evaluation.distillation
+        return (*([distillation] if distillation else ()), *(self.fidelity.steps if self.fidelity else ()))
+
 
 T = TypeVar("T")
-_SCHEMA = 1
-_STUDENT = "PyTorch"
 
 
 def read_material(
@@ -165,69 +171,31 @@ def read_material(
     Raises:
         RunError: A file is missing that must be there, or one is damaged or of another version.
     """
-    evaluation = read_evaluation(folder, project_file)
-    scores = _scores(folder / "test_scores.csv", evaluation, _hint("evaluate", project_file))
+    evaluation = read_evaluation(folder / "evaluation.json", project_file)
+    scores = _scores(folder / "test_scores.csv", evaluation, stage_hint("evaluate", project_file))
     return Material(
         name=name,
         project_file=project_file,
         definitions=definitions,
         instructions=instructions,
         evaluation=evaluation,
-        gate=_optional(folder / "gate.json", Gate, _hint("gate", project_file)),
-        journal=_decoded(folder / "run.json", Journal, _hint("run", project_file)),
+        fidelity=read_fidelity(folder / "fidelity.json", folder / "evaluation.json", project_file),
+        gate=_optional(folder / "gate.json", Gate, stage_hint("gate", project_file)),
+        journal=decode_file(folder / "run.json", Journal, stage_hint("run", project_file)),
         scores=scores,
-        votes=_votes(folder / "labels.jsonl", _hint("label", project_file)),
-        trials=_optional_table(folder / "trials.csv", _hint("train", project_file)),
-        generation=_optional(folder / "generation.json", dict[str, Any], _hint("generate", project_file)),
-        shrinking=_optional(folder / "shrinking.json", dict[str, Any], _hint("train", project_file)),
-        bundle=_bundle(folder, _hint("export", project_file)),
+        votes=_votes(folder / "labels.jsonl", stage_hint("label", project_file)),
+        trials=_optional_table(folder / "trials.csv", stage_hint("train", project_file)),
+        generation=_optional(folder / "generation.json", dict[str, Any], stage_hint("generate", project_file)),
+        shrinking=_optional(folder / "shrinking.json", dict[str, Any], stage_hint("train", project_file)),
+        bundle=_bundle(folder, evaluation, stage_hint("export", project_file)),
         examples=examples,
         texts=(texts or {}) if examples else {},
         study=_study(study) if study else (),
     )
 
 
-def read_evaluation(folder: Path, project_file: str) -> Evaluation:
-    """Read `evaluation.json`; its hops after the trained student come from `chain.json`, which may know one more.
-
-    An evaluation that was made after the last export has none of them.
-
-    Raises:
-        RunError: It is missing, damaged, or of another version.
-    """
-    path, hint = folder / "evaluation.json", _hint("evaluate", project_file)
-    if not path.exists():
-        raise RunError("evaluate is not done: there are no figures to report", where=str(path), hint=hint)
-    evaluation = _decoded(path, Evaluation, hint)
-    if evaluation.schema_version != _SCHEMA:
-        raise RunError(f"is of version {evaluation.schema_version}, not {_SCHEMA}", where=str(path), hint=hint)
-    if "student" not in evaluation.agreement:
-        raise RunError("says nothing of the student", where=str(path), hint=hint)
-    after = _optional(folder / "chain.json", list[Hop], _hint("export", project_file))
-    exported = any(hop.before == _STUDENT for hop in evaluation.chain)
-    if after is None or not exported:
-        return evaluation
-    before = [hop for hop in evaluation.chain if hop.after == _STUDENT]
-    return replace(evaluation, chain=[*before, *after])
-
-
-def _hint(stage: str, project_file: str) -> str:
-    return f"`edgedistill {stage} {project_file}` writes it."
-
-
 def _optional(path: Path, kind: type[T], hint: str) -> T | None:
-    return _decoded(path, kind, hint) if path.exists() else None
-
-
-def _decoded(path: Path, kind: type[T], hint: str) -> T:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as error:
-        raise RunError(f"cannot be read ({error.strerror})", where=str(path), hint=hint) from None
-    except msgspec.ValidationError as error:
-        raise RunError(f"is of another version or damaged ({error})", where=str(path), hint=hint) from None
-    except msgspec.DecodeError:
-        raise RunError("is no JSON", where=str(path), hint=hint) from None
+    return decode_file(path, kind, hint) if path.exists() else None
 
 
 def _table(path: Path, hint: str) -> Table:
@@ -276,21 +244,20 @@ def _votes(path: Path, hint: str) -> Sequence[TeacherVote]:
         raise RunError("is damaged", where=str(path), hint=hint) from None
 
 
-def _bundle(folder: Path, hint: str) -> BundleFacts | None:
+def _bundle(folder: Path, evaluation: Evaluation, hint: str) -> BundleFacts | None:
     path = folder / "bundle" / "bundle.json"
     manifest = _optional(path, dict[str, Any], hint)
     if manifest is None:
         return None
-    evaluation = json.loads((folder / "evaluation.json").read_bytes())
     try:
         graph = {"int8": "onnx/model_quantized.onnx", "fp32": "onnx/model.onnx"}[manifest["precision"]]
         return BundleFacts(
             manifest["version"],
             manifest["precision"],
             manifest["files"][graph]["bytes"],
-            manifest["metrics"] == evaluation["agreement"],
+            msgspec.convert(manifest["metrics"], dict[str, Agreement]) == evaluation.agreement,
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, msgspec.ValidationError):
         raise RunError("is of another version or damaged", where=str(path), hint=hint) from None
 
 

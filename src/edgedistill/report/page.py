@@ -56,7 +56,7 @@ def render_page(material: Material) -> tuple[Verdict, str]:
         The verdict, and the page as HTML.
     """
     evaluation = material.evaluation
-    decision = verdict(evaluation, material.gate)
+    decision = verdict(evaluation, material.gate, material.fidelity)
     trials = summarize_trials(material.trials)
     misclassified = disagreements(material)
     style = (files("edgedistill.report") / "templates" / "report.css").read_text("utf-8")

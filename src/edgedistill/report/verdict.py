@@ -1,6 +1,6 @@
 """The verdict: may this model be used, for which labels, with how much human review?
 
-verdict(evaluation, gate) -> Verdict
+verdict(evaluation, gate, fidelity) -> Verdict
 ├── Answer         yes, some labels, with review, inconclusive, no
 ├── LabelFinding   whether one label meets the requirement
 └── Finding        a statement that qualifies the answer (findings.py)
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edgedistill.agreement import Agreement, Estimate, LabelAgreement
-from edgedistill.evaluation.types import Evaluation, Gate
+from edgedistill.evaluation.types import Evaluation, Fidelity, Gate
 from edgedistill.report.findings import Finding, findings
 from edgedistill.report.formatting import estimate, percent, percent_estimate, pluralize, rows, setting
 from edgedistill.report.rules import (
@@ -72,12 +72,13 @@ class Verdict:
     findings: tuple[Finding, ...]
 
 
-def verdict(evaluation: Evaluation, gate: Gate | None) -> Verdict:
+def verdict(evaluation: Evaluation, gate: Gate | None, fidelity: Fidelity | None = None) -> Verdict:
     """Apply the rules of `rules.py` to an evaluation.
 
     Args:
         evaluation: Of the locked test rows.
         gate: None for a project without a teacher.
+        fidelity: None before the export.
     """
     required = required_kappa(gate)
     overall, reason = _overall(evaluation, evaluation.student, required)
@@ -100,7 +101,7 @@ def verdict(evaluation: Evaluation, gate: Gate | None) -> Verdict:
         reason,
         required,
         labels,
-        findings(evaluation, gate, required),
+        findings(evaluation, gate, fidelity, required),
     )
 
 

@@ -273,7 +273,10 @@ def test_the_bundle_scores_as_the_student_does_and_states_its_agreement(student,
     stated = bundle.manifest.metrics["student"]["accuracy"]["value"]
     assert stated == student.score(TEST, "label")
     assert bundle.manifest.temperature != 1.0
-    assert [hop["after"] for hop in bundle.manifest.provenance["export"]["chain_on_test_rows"]] == ["ONNX fp32", "int8"]
+    assert [step["after"] for step in bundle.manifest.provenance["export"]["steps_on_test_rows"]] == [
+        "ONNX fp32",
+        "int8",
+    ]
     assert "instructions" not in (bundle.folder / "bundle.json").read_text()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from edgedistill.data import read_records
 from edgedistill.pipeline import Run, RunFolder
-from edgedistill.pipeline.browser import check_browser
+from edgedistill.pipeline.export import check_browser
 from edgedistill.project import read_project
 from edgedistill_export import ExportFailed
 from edgedistill_serve import Scorer
@@ -42,15 +42,17 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_the_hop_to_the_browser_ends_the_chain_and_stands_in_the_card(run):
-    for chain in (
-        json.loads((run / "runs/lesson/chain.json").read_text()),
-        json.loads((run / "runs/lesson/evaluation.json").read_text())["chain"],
-        json.loads((run / "runs/lesson/bundle/bundle.json").read_text())["provenance"]["export"]["chain_on_test_rows"],
+def test_the_step_to_the_browser_is_the_last_one_in_fidelity_bundle_and_card(run):
+    fidelity = json.loads((run / "runs/lesson/fidelity.json").read_text())
+    bundle = json.loads((run / "runs/lesson/bundle/bundle.json").read_text())
+    for steps in (
+        fidelity["steps"],
+        fidelity["validation_steps"],
+        bundle["provenance"]["export"]["steps_on_test_rows"],
     ):
-        assert chain[-1]["after"].endswith("in the browser")
-        assert chain[-1]["before"] == chain[-2]["after"]
-        assert (chain[-1]["rows"], chain[-1]["flips"]) == (18, 0)
+        assert steps[-1]["after"].endswith("in the browser")
+        assert steps[-1]["before"] == steps[-2]["after"]
+        assert (steps[-1]["rows"], steps[-1]["flips"]) == (18, 0)
     assert "0 of 18 validation rows, 0 of 18 test rows" in (run / "runs/lesson/bundle/README.md").read_text()
 
 

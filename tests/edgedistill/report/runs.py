@@ -3,14 +3,19 @@
 import csv
 import json
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 
+import msgspec
 import numpy as np
 
-from edgedistill.agreement import agreement, human_agreement, prevalence, probability_metrics, subgroups
+from edgedistill.agreement import agreement, prevalence
+from edgedistill.data.splitting import Splits
+from edgedistill.data.types import CodedResponse, Response, TestRows, TrainRows, ValidationRows
 from edgedistill.decisions import TestScores, ValidationScores
-from edgedistill.pipeline.evaluate import choose, comparisons, told_calibration, told_review
-from edgedistill.pipeline.fidelity import chain
+from edgedistill.evaluation.build import build_evaluation, choose, measure_fidelity
+from edgedistill.evaluation.files import file_sha256, to_plain
+from edgedistill.evaluation.types import Fidelity, PopulationPrevalence
 from edgedistill.project.schema import EvaluationSection, ReviewSection
 from edgedistill.report.inputs import read_material
 from edgedistill_serve.scoring.encoding import Encoded
@@ -53,7 +58,7 @@ def noisy(codes, names, share, seed):
 
 
 def evaluation_of(rows=120, **options):
-    """`evaluation.json` as evaluate and export write it, and the lines of `test_scores.csv`; see `_made`."""
+    """`evaluation.json` as evaluate writes it, and the lines of `test_scores.csv`; see `_made`."""
     return deepcopy(_made(rows, **options))
 
 
@@ -69,7 +74,6 @@ def _made(
     columns=True,
     population=True,
     review=KEEP,
-    exported=True,
     grouped=False,
     seed=0,
 ):
@@ -77,69 +81,60 @@ def _made(
     groups = tuple(f"g{place % 12}" for place in range(rows)) if grouped else None
     validation = scores_of(ValidationScores, 60, task, spread=spread, seed=seed + 1)
     test = scores_of(TestScores, rows, task, spread=spread, seed=seed, groups=groups)
-    chosen = choose(validation, EvaluationSection(), review)
-    human = dict(zip(test.ids, test.codes, strict=True))
-    codings = {"student": dict(zip(test.ids, test.labels, strict=True))}
+    section = EvaluationSection(coders=("coder_2",) if coders else (), subgroups=("place",) if columns else ())
+    chosen = choose(validation, section, review)
+    codings = {}
     if teacher:
         codings["teacher"] = dict(zip(test.ids, noisy(test.codes, labels, 0.2, seed), strict=True))
-    by_group = dict(zip(test.ids, groups, strict=True)) if groups else None
-    steps = {"teacher": codings["teacher"]} if teacher else {}
-    steps["PyTorch"] = codings["student"]
-    if exported:
-        steps |= {"ONNX fp32": codings["student"], "int8": codings["student"]}
-    agreements = {
-        name: agreement(test.codes, list(coding.values()), task, groups=groups).as_dict()
-        for name, coding in codings.items()
-    }
-    second = dict(zip(test.ids, noisy(test.codes, labels, 0.1, seed + 5), strict=True))
-    told = {
-        "schema_version": 1,
-        "kind": kind,
-        "labels": list(labels),
-        "positive": None,
-        "rows": rows,
-        "predefined_split": False,
-        "test_texts_also_in_train_or_validation": 0,
-        "test_groups_also_in_train_or_validation": 0,
-        "teacher_set_aside": [],
-        "agreement": agreements,
-        "probabilities": probability_metrics(
-            test.codes, test.probabilities(chosen.temperature), task, groups=groups
-        ).as_dict(),
-        "calibration": told_calibration(chosen, validation, test),
-        "review": told_review(chosen, validation, test, None),
-        "chain": chain(human, steps, task, by_group),
-        "comparisons": comparisons(human, codings, task, by_group),
-        "shifts": [],
-        "ceiling": human_agreement({"label": human, "coder_2": second}, task, student=codings["student"]).as_dict()
-        if coders
-        else None,
-        "subgroups": _subgroups(test, task, codings) if columns else [],
-        "prevalence": _population(test) if population else None,
-    }
+    made = build_evaluation(
+        Splits(TrainRows(()), ValidationRows(()), _test_rows(test, seed), False, 0, 0, ()),
+        section,
+        chosen,
+        validation,
+        test,
+        codings,
+        prevalence=_population(test) if population else None,
+    )
     lines = [["id", "human", "student", *(f"p:{name}" for name in labels), "decision", "reason", "teacher"]]
-    for row, score in zip(test.ids, test.apply_rule(chosen.temperature, chosen.review.rule), strict=True):
+    for row, human, score in zip(
+        test.ids, test.codes, test.apply_rule(chosen.temperature, chosen.review.rule), strict=True
+    ):
         shares = [f"{score.probabilities[name]:.6f}" for name in labels]
         coded = codings.get("teacher", {}).get(row, "")
-        lines.append([row, human[row], score.label, *shares, score.decision, score.reason or "", coded])
-    return told, lines
+        lines.append([row, human, score.label, *shares, score.decision, score.reason or "", coded])
+    return to_plain(made), lines
 
 
-def _subgroups(test, task, codings):
-    values = ["urban" if place % 3 else "rural" for place in range(len(test))]
-    values[0] = "island"
-    tables = []
-    for name, coding in codings.items():
-        found = subgroups(test.codes, list(coding.values()), values, task)
-        groups = [group.as_dict() for group in found]
-        tables.append({"column": "place", "coding": name, "smallest": 20, "rows_without": 0, "groups": groups})
-    return tables
+def _test_rows(test, seed):
+    """The rows that were scored, with a second coder and the place where each was written."""
+    second = noisy(test.codes, test.task.names, 0.1, seed + 5)
+    rows = []
+    for place, (row, code) in enumerate(zip(test.ids, test.codes, strict=True)):
+        group = test.groups[place] if test.groups else None
+        where = "island" if place == 0 else "urban" if place % 3 else "rural"
+        response = Response(row, {"response": f"text {place}"}, "human.csv", place + 2, group)
+        rows.append(CodedResponse(response, code, {"coder_2": second[place]}, {"place": where}))
+    return TestRows(tuple(rows))
 
 
 def _population(test):
     known = [name for name in test.task.names for _ in range(20)]
     found = prevalence(known * 4, test.codes, test.labels, test.task, known=known)
-    return {"file": "term.csv", "read": found.rows + 1, "set_aside": {"blank response": 1}, **found.as_dict()}
+    more = {"file": "term.csv", "read": found.rows + 1, "set_aside": {"blank response": 1}}
+    return PopulationPrevalence(**found.as_dict(), **more)
+
+
+def fidelity_of(rows=60, labels=LABELS):
+    """What an export of a student says that loses nothing on the way to int8."""
+    task = Task("nominal", tuple(map(Label, labels)), ("response",))
+    codes = tuple(labels[place % len(labels)] for place in range(rows))
+    coded = [
+        CodedResponse(Response(f"r{place}", {"response": "a text"}, "human.csv", place), code)
+        for place, code in enumerate(codes)
+    ]
+    forms = dict.fromkeys(["PyTorch", "ONNX fp32", "int8"], noisy(codes, labels, 0.1, 0))
+    steps = measure_fidelity(TestRows(tuple(coded)), task, forms)
+    return Fidelity(schema_version=1, evaluation="", served="int8", steps=steps, validation_steps=())
 
 
 def gate_of(*, passed=True, accepted=False, at_least=0.6, metric="kappa"):
@@ -219,10 +214,13 @@ ratio,corrected,,beetle,90 %,fine-tuned,0.9,test,
 """
 
 
-def write_run(folder, told, lines, *, gate=None, full=True):
+def write_run(folder, told, lines, *, gate=None, full=True, fidelity=None):
     """Write a run folder: the files that must be there, and with ``full`` every other one."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "evaluation.json").write_text(json.dumps(told), "utf-8")
+    if full:
+        made = replace(fidelity or fidelity_of(), evaluation=file_sha256(folder / "evaluation.json"))
+        (folder / "fidelity.json").write_bytes(msgspec.json.encode(to_plain(made)))
     with (folder / "test_scores.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows(lines)
     (folder / "run.json").write_text(json.dumps(JOURNAL if full else {}), "utf-8")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from edgedistill.errors import RunError
-from edgedistill.report.inputs import read_evaluation
+from edgedistill.evaluation.files import read_evaluation, to_plain
 
 from .runs import evaluation_of, gate_of, material_of, write_run
 
@@ -29,11 +29,10 @@ def _evaluation(run, **changes):
 
 
 def test_every_figure_of_the_file_is_read(run, made):
-    found = read_evaluation(run, "project.yaml")
+    found = read_evaluation(run / "evaluation.json", "project.yaml")
     told = json.loads(made[0])
-    assert found.student.as_dict() == told["agreement"]["student"]
-    assert found.review.test.accepted == told["review"]["test"]["accepted"]
-    assert [hop.after for hop in found.chain] == ["PyTorch", "ONNX fp32", "int8"]
+    assert json.loads(json.dumps(to_plain(found))) == told
+    assert [step.after for step in material_of(run).steps] == ["PyTorch", "ONNX fp32", "int8"]
 
 
 def test_without_an_evaluation_the_missing_stage_is_named(run):
@@ -50,7 +49,7 @@ def test_an_evaluation_that_is_no_json_is_named(run, text):
 
 
 @pytest.mark.parametrize("key", ["review", "calibration", "comparisons", "ceiling", "subgroups"])
-def test_an_older_evaluation_is_named_with_the_key_that_it_lacks(run, key):
+def test_an_evaluation_that_lacks_a_key_is_named_with_it(run, key):
     told = json.loads((run / "evaluation.json").read_text())
     del told[key]
     (run / "evaluation.json").write_text(json.dumps(told))
@@ -58,15 +57,24 @@ def test_an_older_evaluation_is_named_with_the_key_that_it_lacks(run, key):
         material_of(run)
 
 
-def test_a_newer_evaluation_is_named(run):
-    _evaluation(run, schema_version=2)
-    with pytest.raises(RunError, match=r"is of version 2, not 1"):
+@pytest.mark.parametrize("version", [1, 3])
+def test_an_evaluation_of_another_version_says_which_stage_to_run_again(run, version):
+    _evaluation(run, schema_version=version)
+    wanted = rf"has schema version {version}; this version of EdgeDistill reads 2.*`edgedistill evaluate project.yaml`"
+    with pytest.raises(RunError, match=wanted):
+        material_of(run)
+
+
+def test_a_fidelity_file_of_another_version_says_which_stage_to_run_again(run):
+    told = json.loads((run / "fidelity.json").read_text())
+    (run / "fidelity.json").write_text(json.dumps(told | {"schema_version": 2}))
+    with pytest.raises(RunError, match=r"has schema version 2.*`edgedistill export project.yaml`"):
         material_of(run)
 
 
 def test_an_evaluation_without_the_student_is_named(run):
     _evaluation(run, agreement={})
-    with pytest.raises(RunError, match=r"says nothing of the student"):
+    with pytest.raises(RunError, match=r"has no figures of the student"):
         material_of(run)
 
 
@@ -86,7 +94,7 @@ def test_a_key_that_is_not_known_yet_is_passed_over(run):
         ("trials.csv", "epoch\n1,2\n"),
         ("labels.jsonl", '{"id": "r1"}\n'),
         ("generation.json", "7"),
-        ("chain.json", '[{"before": "PyTorch"}]'),
+        ("fidelity.json", '[{"before": "PyTorch"}]'),
         ("bundle/bundle.json", "{}"),
     ],
 )
@@ -103,18 +111,10 @@ def test_scores_of_another_evaluation_are_named(run):
         material_of(run)
 
 
-def test_the_hop_to_the_browser_is_added(run):
-    told = json.loads((run / "evaluation.json").read_text())["chain"]
-    browser = {**told[-1], "before": "int8", "after": "browser"}
-    (run / "chain.json").write_text(json.dumps([*told[1:], browser]))
-    assert [hop.after for hop in read_evaluation(run, "p").chain] == ["PyTorch", "ONNX fp32", "int8", "browser"]
-
-
-def test_hops_of_an_export_before_the_evaluation_are_left_out(run):
-    told = json.loads((run / "evaluation.json").read_text())["chain"]
-    (run / "chain.json").write_text(json.dumps(told[1:]))
-    _evaluation(run, chain=told[:1])
-    assert [hop.after for hop in read_evaluation(run, "p").chain] == ["PyTorch"]
+def test_the_steps_of_an_export_of_another_evaluation_are_left_out(run):
+    _evaluation(run, something_new=1)
+    assert [step.after for step in material_of(run).steps] == ["PyTorch"]
+    assert material_of(run).fidelity is None
 
 
 def test_a_study_that_is_not_there_is_named(run):

@@ -11,7 +11,7 @@ import pytest
 
 from edgedistill.report.page import render_page
 
-from .runs import LABELS, evaluation_of, gate_of, material_of, write_run
+from .runs import LABELS, evaluation_of, fidelity_of, gate_of, material_of, write_run
 
 EVIL = "<script>alert(1)</script> & \"'{{ 7 * 7 }}"
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -72,7 +72,7 @@ def full(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
     """The page of a run without teacher, coders, groups, population, review rule, export and journal."""
-    nothing = {"teacher": False, "coders": False, "columns": False, "population": False, "exported": False}
+    nothing = {"teacher": False, "coders": False, "columns": False, "population": False}
     return _page(tmp_path_factory.mktemp("bare"), full=False, review=None, **nothing)
 
 
@@ -254,10 +254,11 @@ def test_codings_that_use_one_label_throughout_have_undefined_figures(tmp_path):
         compared["differences"] = dict.fromkeys(compared["differences"])
     for pair in told["ceiling"]["pairs"]:
         pair["agreement"]["kappa"] = None
-    for hop in told["chain"]:
-        hop["kappa_lost"] = None
+    told["distillation"]["kappa_lost"] = None
     told["prevalence"] |= {"corrected": None, "fails": "the error rates are unknown"}
-    write_run(tmp_path, told, lines, gate=gate_of())
+    fidelity = fidelity_of()
+    lossless = replace(fidelity, steps=[replace(step, kappa_lost=None) for step in fidelity.steps])
+    write_run(tmp_path, told, lines, gate=gate_of(), fidelity=lossless)
     words = Seen(render_page(material_of(tmp_path))[1]).words
     assert "undefined" in words
     assert "No correction: the error rates are unknown." in words

@@ -10,6 +10,7 @@ from edgedistill.report.rules import RULES
 from edgedistill.report.verdict import Answer, Requirement, required_kappa, verdict
 from edgedistill_serve.bundle.manifest import ReviewRule
 
+from .runs import fidelity_of
 from .verdicts import evaluation, gate, student, with_student
 
 
@@ -237,16 +238,15 @@ def test_the_model_is_compared_with_its_teacher(low, high, words):
 
 
 def test_an_exported_model_that_is_worse_than_the_evaluated_one_is_a_warning():
-    made = evaluation()
-    hops = [replace(hop, flips=9, kappa_lost=Estimate(0.05, 0.01, 0.09)) for hop in made.chain]
-    (finding, *_) = _about(verdict(replace(made, chain=hops[-1:]), None), "Exported model")
+    made = fidelity_of()
+    step = replace(made.steps[-1], flips=9, kappa_lost=Estimate(0.05, 0.01, 0.09))
+    (finding, *_) = _about(verdict(evaluation(), None, replace(made, steps=(step,))), "Exported model")
     assert finding.tone == "warning"
     assert "9\u00a0labels" in finding.text
 
 
 def test_a_model_that_was_not_exported_is_a_warning():
-    made = evaluation()
-    found = verdict(replace(made, chain=[hop for hop in made.chain if hop.before == "teacher"]), None)
+    found = verdict(evaluation(), None, None)
     assert [each.tone for each in _about(found, "Exported model")] == ["warning"]
 
 
@@ -254,10 +254,10 @@ def _with_group(**changes):
     made = evaluation()
     told = {"value": "rural", "rows": 40, "suppressed": False, "accuracy": None, "kappa": None, "smd": {}}
     from edgedistill.agreement import Subgroup
-    from edgedistill.evaluation.types import GroupTable
+    from edgedistill.evaluation.types import SubgroupTable
 
     group = Subgroup(**told | changes)
-    return replace(made, subgroups=[GroupTable("place", "student", 20, 0, [group])])
+    return replace(made, subgroups=[SubgroupTable("place", "student", 20, 0, [group])])
 
 
 def test_a_group_below_the_required_kappa_is_a_warning():

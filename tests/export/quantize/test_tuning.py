@@ -109,4 +109,4 @@ def test_locked_rows_are_scored_by_every_form_that_is_served(tmp_path: Path):
     assert list(seen) == ["PyTorch", "ONNX fp32", "int8"]
     assert all(len(labels) == len(rows) for labels in seen.values())
     assert exported.locked == ({"before": "PyTorch"},)
-    assert exported.bundle.manifest.provenance["export"]["chain_on_test_rows"] == [{"before": "PyTorch"}]
+    assert exported.bundle.manifest.provenance["export"]["steps_on_test_rows"] == [{"before": "PyTorch"}]

@@ -9,7 +9,7 @@ from edgedistill_export.verify.parity import (
     Logits,
     check_conversion,
     differences,
-    hop,
+    measure_step,
     probabilities,
 )
 from edgedistill_serve.task.label_decoding import Readout
@@ -28,20 +28,20 @@ def _logits(*rows: tuple[float, ...]) -> Logits:
 def test_a_row_whose_best_label_changes_is_a_flip():
     before = _logits((2, 0, 0), (0, 2, 0), (0, 0, 2), (2, 1, 0))
     after = _logits((2, 0, 0), (0, 2, 0), (0, 2, 0), (2, 1.5, 0))
-    measured = hop(NAMES, before, after, ONE)
+    measured = measure_step(NAMES, before, after, ONE)
     assert (measured.rows, measured.flips, measured.flip_rate) == (4, 1, 0.25)
     assert (measured.before, measured.after) == NAMES
 
 
 def test_equal_logits_differ_in_nothing():
     same = _logits((2, 0, 1), (0, 2, 1))
-    measured = hop(NAMES, same, same, ONE)
+    measured = measure_step(NAMES, same, same, ONE)
     assert (measured.flips, measured.max_probability_difference) == (0, 0.0)
 
 
 def test_the_largest_difference_is_of_probabilities_not_of_logits():
     # softmax of (0, 0) and of (ln 3, 0) are 0.5 and 0.75
-    measured = hop(NAMES, _logits((0, 0)), _logits((np.log(3), 0)), ONE)
+    measured = measure_step(NAMES, _logits((0, 0)), _logits((np.log(3), 0)), ONE)
     assert measured.max_probability_difference == pytest.approx(0.25)
 
 
@@ -56,13 +56,13 @@ def test_each_row_has_its_own_difference():
 
 def test_a_tie_that_falls_the_other_way_is_no_failed_conversion():
     tie = CONVERSION_TOLERANCE / 10
-    measured = hop(NAMES, _logits((tie, 0)), _logits((0, tie)), ONE)
+    measured = measure_step(NAMES, _logits((tie, 0)), _logits((0, tie)), ONE)
     assert measured.flips == 1
     check_conversion(measured)
 
 
 def test_a_difference_beyond_the_tolerance_fails_the_export():
-    measured = hop(NAMES, _logits((1, 0), (2, 0)), _logits((1, 0), (2.01, 0)), ONE)
+    measured = measure_step(NAMES, _logits((1, 0), (2, 0)), _logits((1, 0), (2.01, 0)), ONE)
     with pytest.raises(ExportFailed, match=r"ONNX fp32 is not the model that PyTorch is.* 0 of 2") as failure:
         check_conversion(measured)
     assert failure.value.exit_code == 5
@@ -71,10 +71,11 @@ def test_a_difference_beyond_the_tolerance_fails_the_export():
 def test_a_row_of_a_multilabel_task_of_which_any_label_changes_is_one_flip():
     before = _logits((1, 1, 1), (1, -1, 0), (-1, -1, -1))
     after = _logits((-1, -1, 1), (1, -1, 1), (-1, -1, 2))
-    assert hop(NAMES, before, after, EACH).flips == 1  # a third label of 1 or 2 lies below its threshold of 0.9
+    # A third label of 1 or 2 lies below its threshold of 0.9.
+    assert measure_step(NAMES, before, after, EACH).flips == 1
 
 
 def test_the_largest_difference_of_a_multilabel_task_is_of_single_probabilities():
     # the sigmoids of 0 and of ln 3 are 0.5 and 0.75
-    measured = hop(NAMES, _logits((0, 0, 0)), _logits((0, np.log(3), 0)), EACH)
+    measured = measure_step(NAMES, _logits((0, 0, 0)), _logits((0, np.log(3), 0)), EACH)
     assert measured.max_probability_difference == pytest.approx(0.25)

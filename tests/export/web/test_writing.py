@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill_export.errors import ExportFailed, WebFailed
-from edgedistill_export.web import Vendored, browser_hop, browser_scores, record_browser_hop, vendored, write_web
+from edgedistill_export.web import Vendored, browser_scores, browser_step, record_browser_step, vendored, write_web
 from edgedistill_export.web.vendored import INDEX
 from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.scoring.score import Score
@@ -103,9 +103,9 @@ def test_under_node_the_pages_scripts_give_pythons_scores(tmp_path):
     assert [(one.label, one.decision, one.reason, one.tokens) for one in browser] == [
         (one.label, one.decision, one.reason, one.tokens) for one in native
     ]
-    hop = browser_hop("ONNX fp32", native, browser)
-    assert (hop.before, hop.after, hop.rows, hop.flips) == ("ONNX fp32", "ONNX fp32 in the browser", 4, 0)
-    assert hop.max_probability_difference < 1e-5
+    step = browser_step("ONNX fp32", native, browser)
+    assert (step.before, step.after, step.rows, step.flips) == ("ONNX fp32", "ONNX fp32 in the browser", 4, 0)
+    assert step.max_probability_difference < 1e-5
 
 
 def test_a_page_that_drifts_fails_the_export(tmp_path):
@@ -120,18 +120,18 @@ def test_a_hop_counts_flips_and_the_largest_change():
         label = max(shares, key=shares.__getitem__)
         return Score(label, shares[label], shares, "accept", None, False, 3)
 
-    hop = browser_hop("int8", [score(0.9), score(0.45)], [score(0.8), score(0.55)])
-    assert (hop.flips, hop.flip_rate) == (1, 0.5)
-    assert hop.max_probability_difference == pytest.approx(0.1)
+    step = browser_step("int8", [score(0.9), score(0.45)], [score(0.8), score(0.55)])
+    assert (step.flips, step.flip_rate) == (1, 0.5)
+    assert step.max_probability_difference == pytest.approx(0.1)
 
 
 def test_the_hop_goes_into_the_bundle_and_its_card_once(tmp_path):
     bundle = make_bundle(tmp_path / "bundle")
     one = Scorer(bundle).score(["great job"])
-    hop = browser_hop("ONNX fp32", one, one)
-    locked = [{"before": hop.before, "after": hop.after, "rows": 7, "flips": 0}]
-    again = record_browser_hop(record_browser_hop(bundle, hop, locked), hop, locked)
-    assert again.manifest.provenance["export"]["chain_on_test_rows"] == locked
+    step = browser_step("ONNX fp32", one, one)
+    locked = [{"before": step.before, "after": step.after, "rows": 7, "flips": 0}]
+    again = record_browser_step(record_browser_step(bundle, step, locked), step, locked)
+    assert again.manifest.provenance["export"]["steps_on_test_rows"] == locked
     assert again.manifest.provenance["export"]["browser"]["flips"] == 0
     card = (again.folder / "README.md").read_text("utf-8")
     assert card.startswith("# Tiny\n")

@@ -27,7 +27,7 @@ far more.
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
+class ConversionStep:
     """How far one form of the student agrees with the form before it, each row scored alone.
 
     Attributes:
@@ -78,7 +78,7 @@ def flipped(before: Logits, after: Logits, readout: Readout) -> npt.NDArray[np.b
     return differ
 
 
-def hop(names: tuple[str, str], before: Logits, after: Logits, readout: Readout) -> Hop:
+def measure_step(names: tuple[str, str], before: Logits, after: Logits, readout: Readout) -> ConversionStep:
     """Compare two forms of the student on the same rows, at least one.
 
     Args:
@@ -89,10 +89,10 @@ def hop(names: tuple[str, str], before: Logits, after: Logits, readout: Readout)
     """
     flips = int(flipped(before, after, readout).sum())
     largest = float(differences(before, after, readout).max())
-    return Hop(*names, len(before), flips, flips / len(before), largest)
+    return ConversionStep(*names, len(before), flips, flips / len(before), largest)
 
 
-def check_conversion(converted: Hop) -> None:
+def check_conversion(converted: ConversionStep) -> None:
     """Refuse an fp32 graph that is not the student that was evaluated.
 
     Where no probability differs by more than `CONVERSION_TOLERANCE`, a label can only flip between two labels whose

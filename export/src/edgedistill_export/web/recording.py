@@ -5,42 +5,42 @@ from typing import Any
 
 import msgspec
 
-from edgedistill_export.verify.parity import Hop
+from edgedistill_export.verify.parity import ConversionStep
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
 
 _CARD = "README.md"
 _HEADING = "\n## In a browser\n"
 
 
-def record_browser_hop(bundle: Bundle, hop: Hop, locked: Sequence[Mapping[str, Any]]) -> Bundle:
-    """Write a bundle again with the hop to the browser, in place of an earlier one; its version changes.
+def record_browser_step(bundle: Bundle, step: ConversionStep, locked: Sequence[Mapping[str, Any]]) -> Bundle:
+    """Write a bundle again with the step to the browser, in place of an earlier one; its version changes.
 
     Args:
         bundle: As it was loaded.
-        hop: On validation rows.
-        locked: The hop on locked rows, as `edgedistill.pipeline.fidelity` gives it.
+        step: On validation rows.
+        locked: The step on locked rows, as `edgedistill.pipeline.fidelity` gives it.
 
     Raises:
         BundleError: The bundle cannot be written.
     """
     manifest = bundle.manifest
     export = dict(manifest.provenance.get("export", {}))
-    before = [each for each in export.get("chain_on_test_rows", ()) if each["after"] != hop.after]
-    export["chain_on_test_rows"] = [*before, *locked]
-    export["browser"] = msgspec.to_builtins(hop)
+    before = [each for each in export.get("steps_on_test_rows", ()) if each["after"] != step.after]
+    export["steps_on_test_rows"] = [*before, *locked]
+    export["browser"] = msgspec.to_builtins(step)
     card = (bundle.folder / _CARD).read_text(encoding="utf-8") if _CARD in manifest.files else ""
     kept = card.split(_HEADING)[0].rstrip("\n")
     files: dict[str, Any] = {name: bundle.folder / name for name in manifest.files}
-    files[_CARD] = f"{kept}\n{_HEADING}\n{_told(hop, locked)}\n".encode()
+    files[_CARD] = f"{kept}\n{_HEADING}\n{_told(step, locked)}\n".encode()
     draft = msgspec.structs.replace(manifest, provenance={**manifest.provenance, "export": export})
     return write_bundle(bundle.folder, draft, files)
 
 
-def _told(hop: Hop, locked: Sequence[Mapping[str, Any]]) -> str:
-    flips = f"{hop.flips} of {hop.rows} validation rows"
+def _told(step: ConversionStep, locked: Sequence[Mapping[str, Any]]) -> str:
+    flips = f"{step.flips} of {step.rows} validation rows"
     on_test = "".join(f", {each['flips']} of {each['rows']} test rows" for each in locked)
     return (
         "Scored by the page's own scripts with onnxruntime-web (WebAssembly), each row alone: the code changes for\n"
         f"{flips}{on_test}. Largest change of a probability on validation rows:\n"
-        f"{hop.max_probability_difference:.2g}. Every row was read as the same tokens."
+        f"{step.max_probability_difference:.2g}. Every row was read as the same tokens."
     )

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from edgedistill_export.errors import ExportFailed, WebFailed
-from edgedistill_export.verify.parity import Hop
+from edgedistill_export.verify.parity import ConversionStep
 from edgedistill_export.web.writing import PAGE, write_web
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.scoring.graph_choice import bundle_encoder
@@ -69,7 +69,7 @@ def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Sc
     return list(found)
 
 
-def browser_hop(served: str, native: Sequence[Score], browser: Sequence[Score]) -> Hop:
+def browser_step(served: str, native: Sequence[Score], browser: Sequence[Score]) -> ConversionStep:
     """Compare the scores of the same rows, at least one.
 
     Args:
@@ -82,7 +82,7 @@ def browser_hop(served: str, native: Sequence[Score], browser: Sequence[Score]) 
     largest = max(
         abs(share - other.probabilities[label]) for one, other in pairs for label, share in one.probabilities.items()
     )
-    return Hop(served, f"{served} in the browser", len(pairs), flips, flips / len(pairs), largest)
+    return ConversionStep(served, f"{served} in the browser", len(pairs), flips, flips / len(pairs), largest)
 
 
 def _expect_same_tokens(bundle: Bundle, rows: Sequence[Mapping[str, str]], found: Sequence[_Read]) -> None:

@@ -1,0 +1,454 @@
+"""Computing an `Evaluation`: what validation rows choose, and what the test rows then show of it.
+
+Scores of the student choose a temperature, label thresholds and a decision rule on validation rows (`choose`). The
+codings of the test rows (`TestCodings`) are compared with the human codes and with one another, and
+`build_evaluation` puts the figures together.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
+from typing import Any, Self, TypeAlias, TypeVar
+
+import numpy as np
+
+from edgedistill.agreement import (
+    Agreement,
+    InterCoderAgreement,
+    agreement,
+    change,
+    compare,
+    human_agreement,
+    prevalence,
+    probability_metrics,
+    subgroups,
+)
+from edgedistill.agreement.bootstrap import bootstrap_groups
+from edgedistill.agreement.confusion import Counts, Statistic, macro, precisions, recalls
+from edgedistill.agreement.multilabel import LabelSetStatistic, label_statistic, macro_statistic
+from edgedistill.data.splitting import Splits
+from edgedistill.data.types import CodedResponse, Population, SetAside, TestRows, ValidationRows
+from edgedistill.decisions import (
+    AtMostToPeople,
+    Calibration,
+    ChosenRule,
+    KeepKappa,
+    Scores,
+    TestScores,
+    ValidationScores,
+    choose_rule,
+    fit_temperature,
+    risk_coverage,
+    rule_outcome,
+)
+from edgedistill.evaluation.files import to_plain
+from edgedistill.evaluation.types import (
+    EVALUATION_VERSION,
+    PYTORCH,
+    Aim,
+    CalibrationEffect,
+    CalibrationFigures,
+    Evaluation,
+    FidelityStep,
+    HumanCeiling,
+    LabelThresholds,
+    NamedComparison,
+    PopulationPrevalence,
+    ProbabilityQuality,
+    Review,
+    RiskCoverage,
+    Shift,
+    SubgroupTable,
+)
+from edgedistill.project.schema import EvaluationSection, ReviewSection
+from edgedistill.student.label_thresholds import Thresholds, choose_thresholds
+from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.task.task import Task, inputs_of
+
+HUMAN_TRAINED = "human-trained student"
+"""The coding of a student that was trained on human codes alone."""
+
+Labels: TypeAlias = Mapping[str, str]
+"""By a row's id, its label."""
+S = TypeVar("S", bound=Scores)
+T = TypeVar("T")
+
+
+def validation_scores(student: Checkpoint, rows: ValidationRows) -> ValidationScores:
+    """Score the validation rows with the student in PyTorch, each row alone."""
+    return _scores(ValidationScores, student, rows)
+
+
+def test_scores(student: Checkpoint, rows: TestRows) -> TestScores:
+    """Score the test rows with the student in PyTorch, each row alone."""
+    return _scores(TestScores, student, rows)
+
+
+test_scores.__test__ = False  # type: ignore[attr-defined]  # pytest: this is no test
+
+
+def _scores(kind: type[S], student: Checkpoint, rows: Iterable[CodedResponse]) -> S:
+    coded = list(rows)
+    inputs: list[dict[str, Any]] = [inputs_of(row.response.inputs, student.task) for row in coded]
+    groups = bootstrap_groups([row.response.group for row in coded])
+    return kind(
+        task=student.task,
+        ids=tuple(row.response.id for row in coded),
+        codes=tuple(row.label for row in coded),
+        logits=student.logits(inputs).astype(np.float64),
+        encoded=tuple(student.encoder.encode(inputs)),
+        groups=tuple(groups) if groups else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the validation rows chose.
+
+    Attributes:
+        calibration: The temperature.
+        thresholds: For a multilabel task, the probability from which each label is predicted; else None.
+        review: The decision rule.
+    """
+
+    calibration: Calibration
+    thresholds: Thresholds | None
+    review: ChosenRule
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by."""
+        return self.calibration.temperature
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know."""
+        return [*self.calibration.notes, *(self.thresholds.notes if self.thresholds else ()), *self.review.notes]
+
+    def apply(self, scores: S) -> S:
+        """Return the same scores with the labels that these thresholds give."""
+        return _with_thresholds(scores, self.thresholds, self.temperature)
+
+
+def choose(scores: ValidationScores, evaluation: EvaluationSection, review: ReviewSection | None) -> Chosen:
+    """Fit the temperature and choose thresholds and decision rule, as the project file says."""
+    calibration = fit_temperature(scores) if evaluation.calibrate else Calibration()
+    temperature = calibration.temperature
+    thresholds = None
+    if scores.task.kind == "multilabel":
+        thresholds = choose_thresholds(scores.probabilities(temperature), scores.codes, scores.task)
+    aim = None
+    if review is not None:
+        aim = AtMostToPeople(review.share or 0.0) if review.at_least is None else KeepKappa(review.at_least)
+    rule = choose_rule(_with_thresholds(scores, thresholds, temperature), temperature, aim)
+    return Chosen(calibration, thresholds, rule)
+
+
+def _with_thresholds(scores: S, thresholds: Thresholds | None, temperature: float) -> S:
+    return replace(scores, thresholds=thresholds.values, threshold_temperature=temperature) if thresholds else scores
+
+
+@dataclass(frozen=True, slots=True)
+class TestCodings:
+    """The human codes of the test rows, and other codings of the same rows.
+
+    Attributes:
+        task: Its labels are the only ones.
+        human: The human codes.
+        groups: By a row's id what it belongs to, so that whole groups are resampled; None: every row is independent.
+        codings: By name, such as ``student`` or ``teacher``; a coding may lack rows.
+    """
+
+    __test__ = False  # pytest: this is no test class
+
+    task: Task
+    human: Labels
+    groups: Labels | None
+    codings: Mapping[str, Labels]
+
+    @classmethod
+    def of(cls, rows: TestRows, task: Task, codings: Mapping[str, Labels]) -> Self:
+        """Return codings beside the human codes of rows."""
+        ids = [row.response.id for row in rows]
+        groups = bootstrap_groups([row.response.group for row in rows])
+        return cls(
+            task,
+            dict(zip(ids, rows.labels, strict=True)),
+            dict(zip(ids, groups, strict=True)) if groups else None,
+            codings,
+        )
+
+    def shared_rows(self, *names: str) -> list[str]:
+        """Return the ids of the rows that all of these codings have."""
+        return [row for row in self.human if all(row in self.codings[name] for name in names)]
+
+    def columns(self, rows: Sequence[str], *names: str) -> list[list[str]]:
+        """Return the human codes of some rows, and then their labels in each of these codings."""
+        return [[coding[row] for row in rows] for coding in (self.human, *(self.codings[name] for name in names))]
+
+    def groups_at(self, rows: Sequence[str]) -> list[str] | None:
+        """Return the groups of some rows; None if every row is independent."""
+        return [self.groups[row] for row in rows] if self.groups else None
+
+    def pair(self, first: str, second: str) -> tuple[list[str], list[str], list[str], list[str] | None] | None:
+        """Return human codes, two codings and groups of the rows that both coded; None if there are none."""
+        if not (rows := self.shared_rows(first, second)):
+            return None
+        human, one, other = self.columns(rows, first, second)
+        return human, one, other, self.groups_at(rows)
+
+
+def fidelity_steps(coded: TestCodings) -> tuple[FidelityStep, ...]:
+    """Compare each coding with the one before it, both against the human codes, with paired intervals.
+
+    Args:
+        coded: The forms of a classifier in order, such as ``teacher``, ``PyTorch``, ``ONNX fp32``, ``int8``.
+    """
+    steps = []
+    for before, after in pairwise(coded.codings):
+        if pair := coded.pair(before, after):
+            human, one, other, groups = pair
+            steps.append(
+                _extend(FidelityStep, change(human, one, other, coded.task, groups=groups), before=before, after=after)
+            )
+    return tuple(steps)
+
+
+def measure_fidelity(rows: TestRows, task: Task, labels: Mapping[str, Sequence[str]]) -> tuple[FidelityStep, ...]:
+    """Compare the forms of a student, in order, by their labels of test rows; see `fidelity_steps`."""
+    ids = [row.response.id for row in rows]
+    codings = {form: dict(zip(ids, of_form, strict=True)) for form, of_form in labels.items()}
+    return fidelity_steps(TestCodings.of(rows, task, codings))
+
+
+def fidelity_comparison(rows: TestRows, task: Task) -> Callable[[Mapping[str, Sequence[str]]], list[dict[str, Any]]]:
+    """Return `measure_fidelity` of these rows as a function of the labels, which returns plain data."""
+    return lambda labels: [to_plain(step) for step in measure_fidelity(rows, task, labels)]
+
+
+def compare_student(coded: TestCodings) -> tuple[NamedComparison, ...]:
+    """Compare the student with every other coding, on the rows that the other coded."""
+    found = []
+    for name in coded.codings:
+        if name != "student" and (pair := coded.pair(name, "student")):
+            human, one, other, groups = pair
+            compared = compare(human, one, other, coded.task, groups=groups)
+            found.append(_extend(NamedComparison, compared, first=name, second="student"))
+    return tuple(found)
+
+
+def precision_recall_shifts(coded: TestCodings, positive: str | None) -> tuple[Shift, ...]:
+    """Return how precision and recall of student and teachers differ from those of a human-trained student.
+
+    Students of an LLM's labels tend to have a higher recall of the label of interest and a lower precision (Pangakis &
+    Wolken 2024).
+
+    Args:
+        coded: Without the coding `HUMAN_TRAINED` there is nothing to compare with.
+        positive: The label whose precision and recall are compared; None: the means over labels.
+    """
+    if HUMAN_TRAINED not in coded.codings:
+        return ()
+    task = coded.task
+    index = None if positive is None else task.names.index(positive)
+    statistics: Any = _multilabel_statistics(index) if task.kind == "multilabel" else _statistics(index)
+    shifts = []
+    for name in coded.codings:
+        if (name == "student" or name.startswith("teacher")) and (pair := coded.pair(HUMAN_TRAINED, name)):
+            human, one, other, groups = pair
+            compared = compare(human, one, other, task, groups=groups, statistics=statistics)
+            shifts.append(Shift(name, HUMAN_TRAINED, compared.rows, positive or "macro", **compared.differences))
+    return tuple(shifts)
+
+
+def _statistics(index: int | None) -> dict[str, Statistic]:
+    def averaged(statistic: Statistic) -> Statistic:
+        def average(confusions: Counts) -> Any:
+            figures = statistic(confusions)
+            return macro(figures, confusions) if index is None else figures[:, index]
+
+        return average
+
+    return {"precision": averaged(precisions), "recall": averaged(recalls)}
+
+
+def _multilabel_statistics(index: int | None) -> dict[str, LabelSetStatistic]:
+    def averaged(statistic: Statistic) -> LabelSetStatistic:
+        return macro_statistic(statistic) if index is None else label_statistic(statistic, index)
+
+    return {"precision": averaged(precisions), "recall": averaged(recalls)}
+
+
+def human_ceiling(rows: TestRows, coded: TestCodings, section: EvaluationSection) -> HumanCeiling | None:
+    """Compare the coders of `evaluation.coders` with one another and with the student; None without coders.
+
+    If one column is named, the column ``label`` is the other coder.
+    """
+    if not section.coders:
+        return None
+    coders: dict[str, Labels] = {
+        name: {row.response.id: row.codes[name] for row in rows if name in row.codes} for name in section.coders
+    }
+    if len(coders) == 1:
+        coders = {"label": coded.human, **coders}
+    found = human_agreement(
+        coders, coded.task, student=coded.codings["student"], groups=coded.groups, positive=section.positive
+    )
+    compared = tuple(
+        _extend(NamedComparison, each.comparison, reference=each.reference, first=each.human, second="student")
+        for each in found.beside_humans
+    )
+    return HumanCeiling(found.coders, found.rows, found.alpha, found.pairs, compared)
+
+
+def subgroup_tables(rows: TestRows, coded: TestCodings, section: EvaluationSection) -> tuple[SubgroupTable, ...]:
+    """Compare every coding with the human codes in each group of the columns of `evaluation.subgroups`."""
+    traits = {row.response.id: row.subgroups for row in rows}
+    tables = []
+    for column in section.subgroups:
+        for name in coded.codings:
+            if ids := coded.shared_rows(name):
+                values = [traits[row][column] for row in ids]
+                human, labels = coded.columns(ids, name)
+                smallest = section.smallest_subgroup
+                found = subgroups(human, labels, values, coded.task, smallest=smallest, groups=coded.groups_at(ids))
+                tables.append(SubgroupTable(column, name, smallest, values.count(""), found))
+    return tuple(tables)
+
+
+def calibration_figures(chosen: Chosen, validation: ValidationScores, test: TestScores) -> CalibrationFigures:
+    """Return the temperature and its effect on the probabilities of both splits."""
+
+    def effect(scores: Scores) -> CalibrationEffect:
+        return CalibrationEffect(_quality(scores, 1.0), _quality(scores, chosen.temperature))
+
+    return _extend(CalibrationFigures, chosen.calibration, validation=effect(validation), test=effect(test))
+
+
+def _quality(scores: Scores, temperature: float) -> ProbabilityQuality:
+    groups = scores.groups_at(range(len(scores)))
+    found = probability_metrics(scores.codes, scores.probabilities(temperature), scores.task, groups=groups)
+    return ProbabilityQuality(found.log_loss, found.brier, found.ece)
+
+
+def label_thresholds(chosen: Chosen, task: Task) -> LabelThresholds | None:
+    """Return the probability from which each label is predicted; None if a response has one label."""
+    if (thresholds := chosen.thresholds) is None:
+        return None
+    return LabelThresholds(
+        dict(zip(task.names, thresholds.values, strict=True)),
+        dict(zip(task.names, thresholds.f1, strict=True)),
+        thresholds.notes,
+    )
+
+
+def review_figures(
+    chosen: Chosen, validation: ValidationScores, test: TestScores, positive: str | None = None
+) -> Review:
+    """Return the decision rule and its outcome on both splits."""
+    choice, temperature = chosen.review, chosen.temperature
+    return Review(
+        aim=Aim(**asdict(choice.aim)) if choice.aim else None,
+        met=choice.met,
+        rule=choice.rule,
+        least_chance=choice.least_chance,
+        label_shifts=choice.label_shifts,
+        notes=choice.notes,
+        validation=rule_outcome(validation, temperature, choice.rule, positive=positive),
+        test=rule_outcome(test, temperature, choice.rule, positive=positive),
+        risk_coverage=RiskCoverage(
+            risk_coverage(validation, temperature, choice.label_shifts),
+            risk_coverage(test, temperature, choice.label_shifts),
+        ),
+    )
+
+
+def population_prevalence(population: Population, student: Checkpoint, test: TestScores) -> PopulationPrevalence:
+    """Score the responses that nobody coded, and return the label shares of the whole population.
+
+    Args:
+        population: The responses, and the human codes of those that repeat a coded one.
+        student: Scores the others.
+        test: Its scores of the test rows, from which its error rates come.
+    """
+    inputs = [dict(response.inputs) for response in population.responses]
+    found = prevalence(
+        test.readout.labels(student.logits(inputs)) if inputs else (),
+        test.codes,
+        test.labels,
+        test.task,
+        known=population.known,
+        groups=test.groups_at(range(len(test))),
+    )
+    set_aside = dict(Counter(row.reason for row in population.set_aside))
+    return _extend(PopulationPrevalence, found, file=population.file, read=population.read, set_aside=set_aside)
+
+
+def build_evaluation(
+    splits: Splits,
+    section: EvaluationSection,
+    chosen: Chosen,
+    validation: ValidationScores,
+    test: TestScores,
+    codings: Mapping[str, Labels],
+    *,
+    teacher_set_aside: tuple[SetAside, ...] = (),
+    between: InterCoderAgreement | None = None,
+    prevalence: PopulationPrevalence | None = None,
+) -> Evaluation:
+    """Compute every figure of the test rows.
+
+    Args:
+        splits: The human-coded rows.
+        section: Which figures the project file asks for.
+        chosen: What the validation rows chose.
+        validation: The student's scores of the validation rows, with the chosen thresholds.
+        test: Its scores of the test rows, likewise.
+        codings: The other codings of the test rows by name: ``teacher``, baselines. Codings without a row are left out.
+        teacher_set_aside: Test rows that the teachers left uncoded.
+        between: Agreement among several teachers.
+        prevalence: The label shares of a population.
+    """
+    student = dict(zip(test.ids, test.labels, strict=True))
+    every = {"student": student, **codings}
+    coded = TestCodings.of(splits.test, test.task, {name: coding for name, coding in every.items() if coding})
+    distillation: tuple[FidelityStep, ...] = ()
+    if codings.get("teacher"):
+        distillation = fidelity_steps(replace(coded, codings={"teacher": codings["teacher"], PYTORCH: student}))
+    return Evaluation(
+        schema_version=EVALUATION_VERSION,
+        kind=test.task.kind,
+        labels=test.task.names,
+        positive=section.positive,
+        rows=len(test),
+        predefined_split=splits.predefined,
+        test_texts_also_in_train_or_validation=splits.repeated_texts,
+        test_groups_also_in_train_or_validation=splits.repeated_groups,
+        teacher_set_aside=teacher_set_aside,
+        between=between,
+        agreement={name: _agreement(coded, name, section.positive) for name in coded.codings},
+        probabilities=probability_metrics(
+            test.codes, test.probabilities(chosen.temperature), test.task, groups=test.groups_at(range(len(test)))
+        ),
+        calibration=calibration_figures(chosen, validation, test),
+        thresholds=label_thresholds(chosen, test.task),
+        review=review_figures(chosen, validation, test, section.positive),
+        distillation=distillation[0] if distillation else None,
+        comparisons=compare_student(coded),
+        shifts=precision_recall_shifts(coded, section.positive),
+        ceiling=human_ceiling(splits.test, coded, section),
+        subgroups=subgroup_tables(splits.test, coded, section),
+        prevalence=prevalence,
+    )
+
+
+def _agreement(coded: TestCodings, name: str, positive: str | None) -> Agreement:
+    rows = coded.shared_rows(name)
+    human, labels = coded.columns(rows, name)
+    return agreement(human, labels, coded.task, groups=coded.groups_at(rows), positive=positive)
+
+
+def _extend(kind: type[T], result: Any, **more: Any) -> T:
+    """Return a result with more fields, as a subclass of its dataclass."""
+    return kind(**{field.name: getattr(result, field.name) for field in fields(result)}, **more)
