@@ -1,4 +1,4 @@
-"""Agreement between two codings of the same responses, as figures with intervals and as a table."""
+"""Agreement of two codings of the same responses: figures with intervals, and tables of them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -42,42 +42,8 @@ from edgedistill.displays import html_table
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Label, Task
 
-if TYPE_CHECKING:  # pandas is loaded where a DataFrame is asked for
+if TYPE_CHECKING:  # pandas is imported only when a DataFrame is requested
     from pandas import DataFrame
-
-
-def widen_intervals(found: Agreement) -> Agreement:
-    """Return the agreement with every interval as wide as its figure's range.
-
-    Drawing the only group again and again would give intervals without width; drawing its rows, intervals of that group
-    alone. So accuracy, precision, recall and F1 get [0, 1], and κ, Matthews' correlation and alpha [-1, 1].
-    """
-    return replace(
-        found,
-        accuracy=Estimate(found.accuracy.value, 0.0, 1.0),
-        macro_f1=_share(found.macro_f1),
-        kappa=_correlation(found.kappa),
-        mcc=_correlation(found.mcc),
-        alpha=_correlation(found.alpha),
-        averages={
-            name: Averages(_share(each.precision), _share(each.recall), _share(each.f1))
-            for name, each in found.averages.items()
-        },
-        per_label={name: _label(label) for name, label in found.per_label.items()},
-    )
-
-
-def _label(label: LabelAgreement) -> LabelAgreement:
-    intervals = dict.fromkeys(label.intervals, (0.0, 1.0))
-    return replace(label, intervals=intervals, kappa=_correlation(label.kappa), alpha=_correlation(label.alpha))
-
-
-def _share(found: Estimate | None) -> Estimate | None:
-    return found and Estimate(found.value, 0.0, 1.0)
-
-
-def _correlation(found: Estimate | None) -> Estimate | None:
-    return found and Estimate(found.value, -1.0, 1.0)
 
 
 _FIGURES = ("precision", "recall", "f1")
@@ -95,24 +61,22 @@ def agreement(
 ) -> Agreement:
     """Compare a coding with a reference coding of the same rows.
 
-    The figures are scikit-learn's, alpha is krippendorff's; the intervals are 95 % percentile bootstrap intervals
-    (Efron 1979).
+    The figures are those of scikit-learn, alpha is that of the package krippendorff. Intervals are 95 % percentile
+    bootstrap intervals (Efron 1979).
 
     Args:
-        reference: The label per row that counts as right, such as a human code; of a multilabel task the labels that
-            hold, joined.
-        coded: The label per row that is judged, such as a student's.
-        task: Its labels, in codebook order, are the only ones allowed. None: a nominal task of the labels that occur,
-            sorted.
-        groups: What each row belongs to, such as a learner. With groups the bootstrap draws whole groups, so that the
-            interval is honest about rows that resemble each other; one group alone bears no interval, see
-            `widen_intervals`. None: every row stands for itself.
-        positive: The label whose own precision, recall and F1 are told as ``averages["binary"]``.
+        reference: The correct label of each row, such as a human code; for multilabel tasks its labels, joined.
+        coded: The label of each row to be compared, such as that of a student.
+        task: Defines the allowed labels and their order. None: a nominal task of the labels that occur, sorted.
+        groups: The group of each row, such as a learner. Whole groups are then resampled, because rows of a group are
+            not independent; with a single group every interval is the whole range of its figure. None: rows are
+            independent.
+        positive: The label whose precision, recall and F1 become ``averages["binary"]``.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling; the same seed gives the same intervals.
 
     Raises:
-        DataError: No rows; lengths that differ; a label that the task does not have.
+        DataError: There are no rows, lengths differ, or a label is not in the task.
     """
     reference, coded = list(reference), list(coded)
     groups = None if groups is None else list(groups)
@@ -123,17 +87,53 @@ def agreement(
         raise DataError(f"the task has no label {positive!r}", hint=f"Its labels: {', '.join(task.names)}.")
     if task.kind == "multilabel":
         sets = encode_label_sets(reference, task, "reference"), encode_label_sets(coded, task, "coded")
-        found = label_set_agreement(*sets, task, groups, positive, resamples, seed)
+        result = label_set_agreement(*sets, task, groups, positive, resamples, seed)
     else:
-        found = _agreement(reference, coded, task, groups, positive, resamples, seed)
-    return widen_intervals(found) if found.groups == 1 else found
+        result = _agreement(reference, coded, task, groups, positive, resamples, seed)
+    return _with_full_intervals(result) if result.groups == 1 else result
+
+
+def _with_full_intervals(agreement: Agreement) -> Agreement:
+    """Return an agreement whose intervals are the ranges of the figures: [0, 1] for shares, [-1, 1] for coefficients.
+
+    Resampling a single group would give intervals without width, and resampling its rows intervals for that group only.
+    """
+    return replace(
+        agreement,
+        accuracy=Estimate(agreement.accuracy.value, 0.0, 1.0),
+        macro_f1=_full_share(agreement.macro_f1),
+        kappa=_full_coefficient(agreement.kappa),
+        mcc=_full_coefficient(agreement.mcc),
+        alpha=_full_coefficient(agreement.alpha),
+        averages={
+            name: Averages(_full_share(each.precision), _full_share(each.recall), _full_share(each.f1))
+            for name, each in agreement.averages.items()
+        },
+        per_label={
+            name: replace(
+                label,
+                intervals=dict.fromkeys(label.intervals, (0.0, 1.0)),
+                kappa=_full_coefficient(label.kappa),
+                alpha=_full_coefficient(label.alpha),
+            )
+            for name, label in agreement.per_label.items()
+        },
+    )
+
+
+def _full_share(estimate: Estimate | None) -> Estimate | None:
+    return estimate and Estimate(estimate.value, 0.0, 1.0)
+
+
+def _full_coefficient(estimate: Estimate | None) -> Estimate | None:
+    return estimate and Estimate(estimate.value, -1.0, 1.0)
 
 
 def _task_of(*codings: Sequence[str]) -> Task:
-    found = {label for coding in codings for label in coding}
-    if not all(isinstance(label, str) for label in found):
-        raise DataError("a label is not text", hint="Leave out rows without a label; write numbers as text.")
-    return Task("nominal", tuple(map(Label, sorted(found))), ("response",))
+    labels = {label for coding in codings for label in coding}
+    if not all(isinstance(label, str) for label in labels):
+        raise DataError("a label is not text", hint="Drop rows without a label; convert numbers to text.")
+    return Task("nominal", tuple(map(Label, sorted(labels))), ("response",))
 
 
 def _agreement(
@@ -145,95 +145,97 @@ def _agreement(
     resamples: int,
     seed: int,
 ) -> Agreement:
-    truth, judged = encode_labels(reference, task, "reference"), encode_labels(coded, task, "coded")
+    truth, predicted = encode_labels(reference, task, "reference"), encode_labels(coded, task, "coded")
     labels, ordinal = len(task.names), task.kind == "ordinal"
-    drawn = resample_confusions(truth, judged, labels, groups, resamples, np.random.default_rng(seed))
+    drawn = resample_confusions(truth, predicted, labels, groups, resamples, np.random.default_rng(seed))
     figures = {"precision": precisions(drawn), "recall": recalls(drawn), "f1": f1s(drawn)}
     return Agreement(
         rows=len(truth),
-        accuracy=interval_estimate(float(accuracy_score(truth, judged)), accuracies(drawn)),
-        macro_f1=interval_estimate(float(f1_score(truth, judged, average="macro")), macro_f1s(drawn)),
-        kappa=_kappa(truth, judged, drawn, ordinal=ordinal),
+        accuracy=interval_estimate(float(accuracy_score(truth, predicted)), accuracies(drawn)),
+        macro_f1=interval_estimate(float(f1_score(truth, predicted, average="macro")), macro_f1s(drawn)),
+        kappa=_kappa(truth, predicted, drawn, ordinal=ordinal),
         kappa_name="quadratic weighted kappa" if ordinal else "Cohen's kappa",
-        per_label=_per_label(truth, judged, task, figures),
-        confusion=tuple(tuple(int(count) for count in row) for row in confusion_matrix(truth, judged, labels)),
+        per_label=_per_label(truth, predicted, task, figures),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion_matrix(truth, predicted, labels)),
         resamples=resamples,
         groups=None if groups is None else len(set(groups)),
-        mcc=_mcc(truth, judged, drawn),
-        alpha=_alpha(truth, judged, drawn, "ordinal" if ordinal else "nominal"),
-        averages=_averages(truth, judged, drawn, figures, None if positive is None else task.names.index(positive)),
+        mcc=_mcc(truth, predicted, drawn),
+        alpha=_alpha(truth, predicted, drawn, "ordinal" if ordinal else "nominal"),
+        averages=_averages(truth, predicted, drawn, figures, None if positive is None else task.names.index(positive)),
     )
 
 
-def _kappa(truth: Counts, judged: Counts, drawn: Counts, *, ordinal: bool) -> Estimate | None:
-    if len(np.union1d(truth, judged)) == 1:
+def _kappa(truth: Counts, predicted: Counts, drawn: Counts, *, ordinal: bool) -> Estimate | None:
+    if len(np.union1d(truth, predicted)) == 1:
         return None
     weights = "quadratic" if ordinal else None
-    value = cohen_kappa_score(truth, judged, labels=range(drawn.shape[1]), weights=weights)
+    value = cohen_kappa_score(truth, predicted, labels=range(drawn.shape[1]), weights=weights)
     return optional_estimate(value, kappas(drawn, quadratic=ordinal))
 
 
-def _mcc(truth: Counts, judged: Counts, drawn: Counts) -> Estimate | None:
-    if len(np.unique(truth)) == 1 or len(np.unique(judged)) == 1:
+def _mcc(truth: Counts, predicted: Counts, drawn: Counts) -> Estimate | None:
+    if len(np.unique(truth)) == 1 or len(np.unique(predicted)) == 1:
         return None
-    return optional_estimate(matthews_corrcoef(truth, judged), mccs(drawn))
+    return optional_estimate(matthews_corrcoef(truth, predicted), mccs(drawn))
 
 
-def _alpha(truth: Counts, judged: Counts, drawn: Counts, level: Literal["nominal", "ordinal"]) -> Estimate | None:
-    if len(np.union1d(truth, judged)) == 1:
+def _alpha(truth: Counts, predicted: Counts, drawn: Counts, level: Literal["nominal", "ordinal"]) -> Estimate | None:
+    if len(np.union1d(truth, predicted)) == 1:
         return None
-    table = np.array([truth, judged], dtype=np.float64)
+    table = np.array([truth, predicted], dtype=np.float64)
     value = krippendorff.alpha(table, level_of_measurement=level)
     return optional_estimate(value, alphas(drawn, ordinal=level == "ordinal"))
 
 
 def _averages(
-    truth: Counts, judged: Counts, drawn: Counts, figures: Mapping[str, Values], positive: int | None
+    truth: Counts, predicted: Counts, drawn: Counts, figures: Mapping[str, Values], positive: int | None
 ) -> dict[str, Averages]:
-    found = {
-        "macro": _scikit_learns(truth, judged, "macro", [macro(figures[name], drawn) for name in _FIGURES]),
-        "weighted": _scikit_learns(truth, judged, "weighted", [weighted(figures[name], drawn) for name in _FIGURES]),
+    averages = {
+        "macro": _average(truth, predicted, "macro", [macro(figures[name], drawn) for name in _FIGURES]),
+        "weighted": _average(truth, predicted, "weighted", [weighted(figures[name], drawn) for name in _FIGURES]),
     }
     if positive is not None:
-        own = precision_recall_fscore_support(truth, judged, labels=[positive], zero_division=np.nan)[:3]
+        own = precision_recall_fscore_support(truth, predicted, labels=[positive], zero_division=np.nan)[:3]
         resampled = [figures[name][:, positive] for name in _FIGURES]
-        found["binary"] = Averages(
+        averages["binary"] = Averages(
             *(optional_estimate(float(value[0]), of) for value, of in zip(own, resampled, strict=True))
         )
-    return found
+    return averages
 
 
-def _scikit_learns(truth: Counts, judged: Counts, average: str, resampled: Sequence[Values]) -> Averages:
-    values = precision_recall_fscore_support(truth, judged, average=average, zero_division=0)[:3]
+def _average(truth: Counts, predicted: Counts, average: str, resampled: Sequence[Values]) -> Averages:
+    values = precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)[:3]
     return Averages(*(interval_estimate(float(value), of) for value, of in zip(values, resampled, strict=True)))
 
 
-def _per_label(truth: Counts, judged: Counts, task: Task, figures: Mapping[str, Values]) -> dict[str, LabelAgreement]:
-    found = precision_recall_fscore_support(truth, judged, labels=range(len(task.names)), zero_division=np.nan)
+def _per_label(
+    truth: Counts, predicted: Counts, task: Task, figures: Mapping[str, Values]
+) -> dict[str, LabelAgreement]:
+    scores = precision_recall_fscore_support(truth, predicted, labels=range(len(task.names)), zero_division=np.nan)
     per_label = {}
     for place, name in enumerate(task.names):
-        values = {figure: float(of_labels[place]) for figure, of_labels in zip(_FIGURES, found[:3], strict=True)}
+        values = {figure: float(label_values[place]) for figure, label_values in zip(_FIGURES, scores[:3], strict=True)}
         estimates = {figure: optional_estimate(value, figures[figure][:, place]) for figure, value in values.items()}
         precision, recall, f1 = (None if np.isnan(value) else value for value in values.values())
         intervals = {figure: (each.low, each.high) for figure, each in estimates.items() if each}
-        per_label[name] = LabelAgreement(precision, recall, f1, int(found[3][place]), intervals)
+        per_label[name] = LabelAgreement(precision, recall, f1, int(scores[3][place]), intervals)
     return per_label
 
 
 _UNDEFINED = "-"
-_CAPTION = "Under a figure: its 95 % interval. Under a label's F1: its precision, recall and rows. A dash: undefined."
+_CAPTION = "Below each figure: 95 % interval. Below each F1: precision, recall and rows of the label. -: undefined."
 
-_HTML_CAPTION = "Beside a figure: its 95 % interval. Beside a label's F1: its precision, recall and rows."
+_HTML_CAPTION = "In parentheses: 95 % intervals; for each F1: precision, recall and rows of the label."
 
 
 def agreement_table(columns: Mapping[str, Agreement]) -> Table:
-    """Return a table with a column per comparison; four of them fit into 80 columns.
+    """Return a table with a column per agreement; four columns fit into 80 characters.
 
-    Under each headline figure stands its 95 % interval; under each label's F1 its precision, its recall and the number
-    of rows whose reference is that label. A dash stands for an undefined figure.
+    Below each overall figure is its 95 % interval, below each label's F1 its precision, recall and support. Undefined
+    figures are shown as ``-``.
 
     Args:
-        columns: By heading, such as ``student`` or ``teacher``; at least one, all of one task.
+        columns: By heading, such as ``student`` or ``teacher``; at least one, all of the same task.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=Text(_CAPTION), caption_justify="left")
     table.add_column("", overflow="fold")
@@ -247,7 +249,7 @@ def agreement_table(columns: Mapping[str, Agreement]) -> Table:
 
 
 def agreement_html(columns: Mapping[str, Agreement]) -> str:
-    """Return the same table as HTML, each interval beside its figure."""
+    """Return the table of `agreement_table` as HTML, with intervals in parentheses."""
     rows = (
         (name, *(f"{figure} ({detail})" for figure, detail in zip(figures, details, strict=True)))
         if details
@@ -257,20 +259,20 @@ def agreement_html(columns: Mapping[str, Agreement]) -> str:
     return html_table(("", *columns), rows, _HTML_CAPTION)
 
 
-def agreement_frame(found: Agreement) -> "DataFrame":
+def agreement_frame(agreement: Agreement) -> "DataFrame":
     """Return an agreement as a DataFrame, a row per figure.
 
-    Its columns are ``figure``, ``label``, ``value``, ``low``, ``high`` and ``rows``. ``label`` is empty for figures of
-    all labels together; an undefined figure is NaN.
+    Its columns are ``figure``, ``label``, ``value``, ``low``, ``high`` and ``rows``. ``label`` is empty for overall
+    figures; undefined figures are NaN.
     """
     from pandas import DataFrame
 
     lines: list[tuple[str, str, float | None, float | None, float | None, int]] = []
     for name in ("accuracy", "macro_f1", "kappa", "mcc", "alpha"):
-        estimate: Estimate | None = getattr(found, name)
+        estimate: Estimate | None = getattr(agreement, name)
         ends = (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
-        lines.append((name, "", *ends, found.rows))
-    for label, each in found.per_label.items():
+        lines.append((name, "", *ends, agreement.rows))
+    for label, each in agreement.per_label.items():
         for name in ("precision", "recall", "f1"):
             low, high = each.intervals.get(name, (None, None))
             lines.append((name, label, getattr(each, name), low, high, each.support))
@@ -279,13 +281,15 @@ def agreement_frame(found: Agreement) -> "DataFrame":
 
 
 def _lines(compared: list[Agreement]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """What each row of the table holds: its name, and per agreement a figure and what stands under it."""
+    """Yield the name of each line of the table and, per agreement, its figure and detail."""
     yield "rows", [str(each.rows) for each in compared], []
     kappa = " / ".join(dict.fromkeys(each.kappa_name for each in compared))
     for name, attribute in (("accuracy", "accuracy"), ("macro-F1", "macro_f1"), (kappa, "kappa")):
-        found: list[Estimate | None] = [getattr(each, attribute) for each in compared]
-        intervals = [_UNDEFINED if each is None else f"{_figure(each.low)} to {_figure(each.high)}" for each in found]
-        yield name, [_UNDEFINED if each is None else _figure(each.value) for each in found], intervals
+        estimates: list[Estimate | None] = [getattr(each, attribute) for each in compared]
+        intervals = [
+            _UNDEFINED if each is None else f"{_figure(each.low)} to {_figure(each.high)}" for each in estimates
+        ]
+        yield name, [_UNDEFINED if each is None else _figure(each.value) for each in estimates], intervals
     for name in compared[0].labels:
         labels = [each.per_label[name] for each in compared]
         yield f"F1 {name}", [_figure(label.f1) for label in labels], [_detail(label) for label in labels]

@@ -1,10 +1,10 @@
-"""Bootstrap: rows, or whole groups of rows, drawn with replacement, and the interval of what is computed on them.
+"""Bootstrap resamples of rows or of whole groups of rows, and percentile intervals.
 
-Accuracy, macro-F1 and κ depend on the rows only through the confusion matrix. Drawing n rows with replacement and
-counting them is one multinomial draw over the matrix's cells, so 2,000 resamples cost the same for any number of rows.
-Rows that come in groups (a learner's responses) are not independent: then whole groups are drawn, and their matrices
-summed (the cluster bootstrap; Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x). One group drawn again and
-again would give an interval without width: of a single group the rows are drawn.
+Accuracy, macro-F1 and κ depend on the rows only through the confusion matrix. Resampling n rows and counting them is
+one multinomial draw over the cells of the matrix, so the cost of 2,000 resamples does not depend on the number of rows.
+Rows of a group (the responses of a learner) are not independent: whole groups are then resampled and their matrices
+summed (cluster bootstrap; Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x). Resampling a single group would
+give an interval without width, so its rows are resampled instead.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,18 +19,18 @@ from edgedistill.agreement.types import Estimate
 INTERVAL = (2.5, 97.5)
 """Percentiles of a 95 % interval."""
 
-_DRAWS_AT_ONCE = 5_000_000
+_MAX_DRAWS_PER_BLOCK = 5_000_000
 
 
 def bootstrap_groups(groups: Sequence[str | None]) -> list[str] | None:
-    """The groups for a clustered bootstrap; None where no row has one, so that every row stands for itself.
+    """Return the groups for a cluster bootstrap; None if no row has a group, which means independent rows.
 
-    A row without a group beside rows with one is a group of its own, under a name that begins with a blank, as no cell
-    that was read does.
+    If only some rows have a group, each of the others is its own group. Its name begins with a space, unlike any group
+    name that was read from a file.
     """
     if all(group is None for group in groups):
         return None
-    return [f" row {place}" if group is None else group for place, group in enumerate(groups)]
+    return [f" row {index}" if group is None else group for index, group in enumerate(groups)]
 
 
 def resample_confusions(
@@ -42,98 +42,94 @@ def resample_confusions(
     rng: np.random.Generator,
 ) -> Counts:
     """Return the confusion matrices (resamples, labels, labels) of resampled rows; see `resample_cells`."""
-    drawn = resample_cells(reference * labels + coded, labels * labels, groups, resamples, rng)
-    return drawn.reshape(resamples, labels, labels)
+    counts = resample_cells(reference * labels + coded, labels * labels, groups, resamples, rng)
+    return counts.reshape(resamples, labels, labels)
 
 
 def resample_cells(
     cells: Counts, count: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator
 ) -> Counts:
-    """Draw rows with replacement and count them by cell, ``resamples`` times.
+    """Resample rows with replacement and count them by cell.
 
     Args:
-        cells: Per row the cell that it counts in, from 0.
-        count: How many cells there are.
-        groups: Per row what it belongs to. As many groups are drawn as there are, each with all its rows, so that the
-            row counts of resamples differ as the groups' sizes do. None, or one group: as many rows are drawn as there
-            are.
-        resamples: How often to draw.
-        rng: Where chance comes from.
+        cells: The cell of each row, from 0.
+        count: Number of cells.
+        groups: The group of each row. With two or more groups, whole groups are resampled, so that the numbers of rows
+            vary with the sizes of the groups. None or a single group: rows are resampled.
+        resamples: Number of resamples.
+        rng: Random state.
 
     Returns:
         Row counts (resamples, count).
     """
     if groups is None or len(set(groups)) < 2:
         return rng.multinomial(len(cells), np.bincount(cells, minlength=count) / len(cells), size=resamples)
-    of_group = _cells_of_groups(cells, count, groups)
-    summed = [np.asarray(of_group @ times.T) for times in _times_drawn(of_group.shape[1], resamples, rng)]
-    return np.concatenate(summed, axis=1).T.astype(np.int64)
+    group_cells = _count_group_cells(cells, count, groups)
+    blocks = [np.asarray(group_cells @ counts.T) for counts in _draw_counts(group_cells.shape[1], resamples, rng)]
+    return np.concatenate(blocks, axis=1).T.astype(np.int64)
 
 
 def bayesian_resample_cells(
     cells: Counts, count: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator
 ) -> Values:
-    """Draw what each row counts, exponentially with a mean of 1, and sum it by cell.
-
-    That is the Bayesian bootstrap (Rubin 1981), as `bayesian_row_weights` draws it.
+    """Draw weights as `bayesian_row_weights` and sum them by cell.
 
     Args:
-        cells: Per row the cell that it counts in, from 0.
-        count: How many cells there are.
-        groups: What each row belongs to; rows of a group count alike. None, or one group: every row by itself.
-        resamples: How often to draw.
-        rng: Where chance comes from.
+        cells: The cell of each row, from 0.
+        count: Number of cells.
+        groups: The group of each row; rows of a group have the same weight. None or a single group: independent rows.
+        resamples: Number of resamples.
+        rng: Random state.
 
     Returns:
         Sums (resamples, count).
     """
     if groups is None or len(set(groups)) < 2:
         return rng.gamma(np.bincount(cells, minlength=count), size=(resamples, count))
-    of_group = _cells_of_groups(cells, count, groups)
-    return np.asarray((of_group @ rng.exponential(size=(of_group.shape[1], resamples))).T, dtype=np.float64)
+    group_cells = _count_group_cells(cells, count, groups)
+    return np.asarray((group_cells @ rng.exponential(size=(group_cells.shape[1], resamples))).T, dtype=np.float64)
 
 
 def row_weights(rows: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator) -> Iterator[Counts]:
-    """Yield blocks (some resamples, rows) of how often each row was drawn; blocks bound the memory."""
+    """Yield the number of draws of each row in blocks (resamples of the block, rows), which limit the memory."""
     members = _members(rows, groups)
-    for times in _times_drawn(int(members.max()) + 1, resamples, rng, width=rows):
-        yield times[:, members]
+    for counts in _draw_counts(int(members.max()) + 1, resamples, rng, width=rows):
+        yield counts[:, members]
 
 
 def bayesian_row_weights(
     rows: int, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator
 ) -> tuple[Values, Values]:
-    """Draw what each row counts, and what one more, imaginary row counts: the Bayesian bootstrap (Rubin 1981).
+    """Draw weights of the rows and of one additional pseudo-row for a Bayesian bootstrap (Rubin 1981).
 
-    Where a bootstrap draws rows, this draws how much each counts, exponentially distributed with a mean of 1; rows of a
-    group count alike.
+    Weights are exponentially distributed with a mean of 1; rows of a group have the same weight.
 
     Returns:
-        Shapes (resamples, rows) and (resamples,).
+        Weights of the rows (resamples, rows) and of the pseudo-row (resamples,).
     """
     members = _members(rows, groups)
-    drawn = rng.exponential(size=(resamples, int(members.max()) + 2))
-    return drawn[:, members], drawn[:, -1]
+    weights = rng.exponential(size=(resamples, int(members.max()) + 2))
+    return weights[:, members], weights[:, -1]
 
 
-def _cells_of_groups(cells: Counts, count: int, groups: Sequence[str]) -> Any:
-    """A sparse array (cells, groups) of the rows in each."""
+def _count_group_cells(cells: Counts, count: int, groups: Sequence[str]) -> Any:
+    """Return row counts as a sparse array (cells, groups)."""
     members = _members(len(cells), groups)
     ones = np.ones(len(cells), dtype=np.int64)
     return coo_array((ones, (cells, members)), shape=(count, int(members.max()) + 1)).tocsr()
 
 
 def _members(rows: int, groups: Sequence[str] | None) -> Counts:
-    """The number of what each row is drawn with: itself, or its group where there are several."""
+    """Return the index of the resampled unit of each row: its group, or the row itself unless there are two groups."""
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups or ()))}
     if groups is None or len(numbers) < 2:
         return np.arange(rows)
     return np.array([numbers[group] for group in groups], dtype=np.int64)
 
 
-def _times_drawn(count: int, resamples: int, rng: np.random.Generator, width: int = 0) -> Iterator[Counts]:
-    """Yield blocks (some resamples, count) of how often each of ``count`` things was drawn."""
-    block = max(1, _DRAWS_AT_ONCE // max(count, width))
+def _draw_counts(count: int, resamples: int, rng: np.random.Generator, width: int = 0) -> Iterator[Counts]:
+    """Yield blocks (resamples of the block, count) of the number of draws of each of ``count`` units."""
+    block = max(1, _MAX_DRAWS_PER_BLOCK // max(count, width))
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         drawn = rng.integers(count, size=(size, count)) + np.arange(size)[:, None] * count
@@ -141,12 +137,12 @@ def _times_drawn(count: int, resamples: int, rng: np.random.Generator, width: in
 
 
 def interval_estimate(value: float, resampled: Values) -> Estimate:
-    """Return the value with the percentile interval of the resampled values, of which there is at least one."""
+    """Return a value with the percentile interval of its resampled values, of which there is at least one."""
     low, high = np.percentile(resampled, INTERVAL)
     return Estimate(value, float(low), float(high))
 
 
 def optional_estimate(value: float, resampled: Values) -> Estimate | None:
-    """Return the estimate over the resamples in which the figure is defined; None where it, or all of them, is NaN."""
-    kept = resampled[~np.isnan(resampled)]
-    return None if np.isnan(value) or not len(kept) else interval_estimate(float(value), kept)
+    """Return the estimate over the resamples that are not NaN; None if the value or all resampled values are NaN."""
+    defined = resampled[~np.isnan(resampled)]
+    return None if np.isnan(value) or not len(defined) else interval_estimate(float(value), defined)

@@ -1,7 +1,7 @@
-"""Confusion matrices of two codings, and the statistics of many of them at once.
+"""Confusion matrices of two codings, and statistics of many matrices at once.
 
-A matrix counts rows, reference by coded label. Each statistic of one matrix is scikit-learn's, or krippendorff's, of
-the rows that the matrix counts; a figure that is undefined is NaN here.
+A matrix counts rows by reference label and coded label. Each statistic equals that of scikit-learn or krippendorff on
+the rows of the matrix; undefined values are NaN.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from edgedistill_serve.task.task import Task
 Counts: TypeAlias = NDArray[np.int64]
 Values: TypeAlias = NDArray[np.float64]
 Statistic: TypeAlias = Callable[[Counts], Values]
-"""From matrices (n, labels, labels) to a figure of each, (n,)."""
+"""Maps matrices (n, labels, labels) to a value each, (n,)."""
 
 
 def confusion_matrix(reference: Counts, coded: Counts, labels: int) -> Counts:
@@ -32,35 +32,35 @@ def accuracies(confusions: Counts) -> Values:
 
 
 def precisions(confusions: Counts) -> Values:
-    """Return each label's precision (n, labels); NaN where no row is coded with it."""
+    """Return each label's precision (n, labels); NaN if no row is coded with it."""
     return _shares(_correct(confusions), confusions.sum(axis=1))
 
 
 def recalls(confusions: Counts) -> Values:
-    """Return each label's recall (n, labels); NaN where no reference is the label."""
+    """Return each label's recall (n, labels); NaN if no row has it in the reference."""
     return _shares(_correct(confusions), confusions.sum(axis=2))
 
 
 def f1s(confusions: Counts) -> Values:
-    """Return each label's F1 (n, labels); NaN where the label occurs in neither coding."""
+    """Return each label's F1 (n, labels); NaN if it occurs in neither coding."""
     return _shares(2 * _correct(confusions), confusions.sum(axis=1) + confusions.sum(axis=2))
 
 
-def macro(of_labels: Values, confusions: Counts) -> Values:
-    """Return the mean figure over the labels that occur in either coding, an undefined one counted as 0.
+def macro(label_values: Values, confusions: Counts) -> Values:
+    """Return the mean over the labels that occur in either coding, (n,); undefined values count as 0.
 
     Args:
-        of_labels: A figure of each label, (n, labels).
-        confusions: The matrices that it is of.
+        label_values: Values per label, (n, labels).
+        confusions: Their matrices, (n, labels, labels).
     """
     occurs = confusions.sum(axis=1) + confusions.sum(axis=2) > 0
-    return np.asarray((np.nan_to_num(of_labels) * occurs).sum(axis=1) / occurs.sum(axis=1), dtype=np.float64)
+    return np.asarray((np.nan_to_num(label_values) * occurs).sum(axis=1) / occurs.sum(axis=1), dtype=np.float64)
 
 
-def weighted(of_labels: Values, confusions: Counts) -> Values:
-    """Return the mean figure over the references, each counting its label's, an undefined one counted as 0."""
+def weighted(label_values: Values, confusions: Counts) -> Values:
+    """Return the mean over labels weighted by support, (n,); undefined values count as 0."""
     support = confusions.sum(axis=2)
-    return np.asarray((np.nan_to_num(of_labels) * support).sum(axis=1) / support.sum(axis=1), dtype=np.float64)
+    return np.asarray((np.nan_to_num(label_values) * support).sum(axis=1) / support.sum(axis=1), dtype=np.float64)
 
 
 def macro_f1s(confusions: Counts) -> Values:
@@ -69,10 +69,10 @@ def macro_f1s(confusions: Counts) -> Values:
 
 
 def kappas(confusions: Counts, *, quadratic: bool) -> Values:
-    """Return κ of each matrix (n, labels, labels); NaN where one label alone occurs (0/0).
+    """Return κ of each matrix (n, labels, labels); NaN if only one label occurs (0/0).
 
-    One minus observed over expected disagreement (Cohen 1968, doi:10.1037/h0026256), each disagreement weighing 1 or,
-    ``quadratic``, the squared distance of the two labels.
+    One minus observed over expected disagreement (Cohen 1968, doi:10.1037/h0026256). The weight of a disagreement is 1,
+    with ``quadratic`` the squared distance of the two labels.
     """
     steps = np.arange(confusions.shape[1])
     distance = np.abs(steps[:, None] - steps[None, :])
@@ -83,9 +83,9 @@ def kappas(confusions: Counts, *, quadratic: bool) -> Values:
 
 
 def mccs(confusions: Counts) -> Values:
-    """Return Matthews' correlation of each matrix, in [-1, 1]; NaN where a coding uses one label throughout.
+    """Return Matthews' correlation of each matrix, in [-1, 1]; NaN if a coding uses one label throughout.
 
-    The form for any number of labels is Gorodkin's (2004, doi:10.1016/j.compbiolchem.2004.09.006).
+    Multiclass form of Gorodkin (2004, doi:10.1016/j.compbiolchem.2004.09.006).
     """
     rows = confusions.sum(axis=(1, 2)).astype(np.float64)
     reference, coded = confusions.sum(axis=2).astype(np.float64), confusions.sum(axis=1).astype(np.float64)
@@ -95,10 +95,10 @@ def mccs(confusions: Counts) -> Values:
 
 
 def alphas(confusions: Counts, *, ordinal: bool) -> Values:
-    """Return Krippendorff's alpha of the two codings of each matrix; NaN where one label alone occurs.
+    """Return Krippendorff's alpha of the two codings of each matrix; NaN if only one label occurs.
 
     Two coders without missing values, by the coincidences of Krippendorff 2011 ("Computing Krippendorff's
-    Alpha-Reliability"); the ordinal difference of two labels is his, by how many values lie between them.
+    Alpha-Reliability"), with his ordinal difference, which depends on the number of values between two labels.
     """
     coincidences = (confusions + confusions.swapaxes(1, 2)).astype(np.float64)
     totals = coincidences.sum(axis=2)
@@ -114,7 +114,7 @@ def alphas(confusions: Counts, *, ordinal: bool) -> Values:
 
 
 def single_label_statistics(*, ordinal: bool) -> dict[str, Statistic]:
-    """Return the statistics by which two codings are compared, by name; κ is quadratic weighted if ``ordinal``."""
+    """Return the statistics for comparing two codings by name; κ is quadratic weighted if ``ordinal``."""
     return {
         "accuracy": accuracies,
         "macro_f1": macro_f1s,
@@ -134,51 +134,51 @@ def _shares(part: Counts | Values, whole: Counts | Values) -> Values:
 
 
 def check_lengths(reference: Sequence[str], **codings: Sequence[str]) -> None:
-    """Check that there are rows, and as many of each coding.
+    """Check that there are rows and that all codings have the same length.
 
     Args:
-        reference: The coding that counts as right.
-        codings: The others, by the name that a message gives them.
+        reference: The reference coding.
+        codings: The other codings by name, for messages.
 
     Raises:
-        DataError: No rows, or a coding of another length.
+        DataError: There are no rows, or lengths differ.
     """
     if not reference:
         raise DataError("there are no rows to compare")
     for name, coding in codings.items():
         if len(coding) != len(reference):
-            raise DataError(f"{len(reference)} reference labels stand against {len(coding)} {name} ones")
+            raise DataError(f"there are {len(reference)} reference labels but {len(coding)} {name} labels")
 
 
 def check_groups(rows: int, groups: Sequence[str] | None, resamples: int) -> None:
-    """Check that rows can be resampled.
+    """Check the arguments of a bootstrap.
 
     Raises:
-        DataError: Not as many groups as rows, or no resamples.
+        DataError: The number of groups is not the number of rows, or there are no resamples.
     """
     if groups is not None and len(groups) != rows:
-        raise DataError(f"{rows} rows come with {len(groups)} groups")
+        raise DataError(f"there are {rows} rows but {len(groups)} groups")
     if resamples < 1:
-        raise DataError(f"{resamples} resamples give no interval", hint="Ask for 1 or more; 2000 is usual.")
+        raise DataError(f"resamples must be at least 1, not {resamples}", hint="2000 is usual.")
 
 
 def encode_labels(coding: Sequence[str], task: Task, name: str) -> Counts:
-    """Return the place of each label in the task's labels.
+    """Return the index of each label in the task.
 
     Args:
         coding: A label per row.
-        task: Names the labels.
-        name: What a message calls the coding.
+        task: Defines the labels.
+        name: Name of the coding for messages.
 
     Raises:
-        DataError: A label that the task does not have.
+        DataError: A label is not in the task.
     """
-    places = {label: place for place, label in enumerate(task.names)}
+    codes = {label: code for code, label in enumerate(task.names)}
     for row, label in enumerate(coding, start=1):
-        if label not in places:
+        if label not in codes:
             raise DataError(
                 f"the task has no label {label!r}",
                 where=f"{name} label {row}",
                 hint=f"Its labels: {', '.join(task.names)}.",
             )
-    return np.array([places[label] for label in coding], dtype=np.int64)
+    return np.array([codes[label] for label in coding], dtype=np.int64)

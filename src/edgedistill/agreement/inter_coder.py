@@ -1,4 +1,4 @@
-"""Agreement among human coders, and a student beside them."""
+"""Agreement among several coders, and of a student with human coders."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,14 +18,14 @@ from edgedistill_serve.task.task import Task
 
 @dataclass(frozen=True, slots=True)
 class PairwiseKappa:
-    """Two coders on the rows that both coded.
+    """κ of two coders on the rows that both coded.
 
     Attributes:
-        first: One coder's name.
-        second: The other's.
+        first: Name of one coder.
+        second: Name of the other.
         rows: Rows that both coded.
-        kappa: Cohen's κ, for an ordinal task weighted quadratically, for a multilabel task the mean over labels, with
-            its 95 % interval; None if it is undefined.
+        kappa: Cohen's κ, quadratic weighted for ordinal tasks, the mean over labels for multilabel tasks, with its 95 %
+            interval; None if it is undefined.
     """
 
     first: str
@@ -36,14 +36,13 @@ class PairwiseKappa:
 
 @dataclass(frozen=True, slots=True)
 class InterCoderAgreement:
-    """The agreement of two or more coders.
+    """Agreement of two or more coders.
 
     Attributes:
-        pairs: Every two of them.
-        alpha: Krippendorff's alpha (Krippendorff 2011), nominal or ordinal as the task is, for a multilabel task with
-            the MASI distance, in [-1, 1]; None where it is undefined: no row was coded by two, or all codes of such
-            rows are the same.
-        rows: Rows that at least two of them coded; alpha is over these.
+        pairs: κ of each pair of coders.
+        alpha: Krippendorff's alpha (Krippendorff 2011), nominal or ordinal as the task, for multilabel tasks with the
+            MASI distance, in [-1, 1]; None if no row was coded by two coders or all codes of such rows are equal.
+        rows: Rows coded by at least two coders, on which alpha is computed.
     """
 
     pairs: tuple[PairwiseKappa, ...]
@@ -59,11 +58,11 @@ def inter_coder_agreement(codings: Mapping[str, Mapping[str, str]], task: Task) 
     """Compare the codings of several coders.
 
     Args:
-        codings: By coder, at least two: a label per row's id. Rows that a coder left out are missing values.
-        task: Its labels, in codebook order, are the only ones allowed.
+        codings: By coder, at least two: the label by row id. Rows that a coder did not code are missing values.
+        task: Defines the allowed labels and their order.
 
     Raises:
-        DataError: A label that the task does not have.
+        DataError: A label is not in the task.
     """
     pairs = tuple(_pair(first, second, codings, task) for first, second in combinations(codings, 2))
     ids = dict.fromkeys(ident for coding in codings.values() for ident in coding)
@@ -74,8 +73,8 @@ def inter_coder_agreement(codings: Mapping[str, Mapping[str, str]], task: Task) 
         ]
         shared = sum(sum(ident in coding for coding in codings.values()) >= 2 for ident in ids)
         return InterCoderAgreement(pairs, masi_alpha(sets), shared)
-    places = {name: float(place) for place, name in enumerate(task.names)}
-    table = np.array([[places[coding[i]] if i in coding else np.nan for i in ids] for coding in codings.values()])
+    codes = {name: float(code) for code, name in enumerate(task.names)}
+    table = np.array([[codes[coding[i]] if i in coding else np.nan for i in ids] for coding in codings.values()])
     table = table[:, (~np.isnan(table)).sum(axis=0) >= 2]
     return InterCoderAgreement(pairs, _alpha(table, "ordinal" if task.kind == "ordinal" else "nominal"), table.shape[1])
 
@@ -85,8 +84,8 @@ def _pair(first: str, second: str, codings: Mapping[str, Mapping[str, str]], tas
     shared = [ident for ident in one if ident in other]
     if not shared:
         return PairwiseKappa(first, second, 0, None)
-    found = agreement([one[ident] for ident in shared], [other[ident] for ident in shared], task)
-    return PairwiseKappa(first, second, len(shared), found.kappa)
+    kappa = agreement([one[ident] for ident in shared], [other[ident] for ident in shared], task).kappa
+    return PairwiseKappa(first, second, len(shared), kappa)
 
 
 def _alpha(table: np.ndarray[Any, np.dtype[np.float64]], level: Literal["nominal", "ordinal"]) -> float | None:
@@ -97,9 +96,9 @@ def _alpha(table: np.ndarray[Any, np.dtype[np.float64]], level: Literal["nominal
 
 @dataclass(frozen=True, slots=True)
 class PairwiseAgreement:
-    """Two human coders on the rows that both coded; no agreement where there are none.
+    """Agreement of two human coders on the rows that both coded; None without such rows.
 
-    The first counts as the reference, which matters for precision and recall alone.
+    The first coder is the reference, which matters only for precision and recall.
     """
 
     first: str
@@ -110,13 +109,13 @@ class PairwiseAgreement:
 
 @dataclass(frozen=True, slots=True)
 class StudentVersusHuman:
-    """A human coder and a student, both against another human coder, on the same rows.
+    """A human coder and a student, each compared with another human coder on the same rows.
 
     Attributes:
-        reference: The coder who counts as right here.
-        human: The coder that the student is compared with.
-        comparison: ``first`` is the human, ``second`` the student: a difference above 0 says that the student agrees
-            with the reference better than the human does.
+        reference: The coder with whom both are compared.
+        human: The other human coder.
+        comparison: ``first`` is the human coder, ``second`` the student: above 0, the student agrees better with the
+            reference.
     """
 
     reference: str
@@ -126,14 +125,14 @@ class StudentVersusHuman:
 
 @dataclass(frozen=True, slots=True)
 class HumanAgreement:
-    """Human coders among themselves.
+    """Agreement among human coders, and of a student with each of them.
 
     Attributes:
-        coders: Their names.
-        rows: Rows that at least two coded.
-        alpha: Krippendorff's alpha of all of them; None where it is undefined.
-        pairs: Every two of them.
-        beside_humans: The student beside each; empty where no student's labels were given.
+        coders: Names of the coders.
+        rows: Rows coded by at least two coders.
+        alpha: Krippendorff's alpha of all coders; None if it is undefined.
+        pairs: Agreement of each pair of coders.
+        beside_humans: Comparisons of the student with each coder; empty without a student.
     """
 
     coders: tuple[str, ...]
@@ -168,47 +167,47 @@ def human_agreement(
     resamples: int = 2000,
     seed: int = 0,
 ) -> HumanAgreement:
-    """Compare human coders with one another, and a student with each of them.
+    """Compare human coders with each other, and a student with each of them.
 
     Args:
-        codings: By coder, at least two: a label per row's id. Rows that a coder left out are missing.
-        task: Its labels are the only ones allowed.
-        student: The student's label per row's id, or none.
-        groups: By row's id what it belongs to; whole groups are then drawn.
+        codings: By coder, at least two: the label by row id. Rows that a coder did not code are missing values.
+        task: Defines the allowed labels and their order.
+        student: The student's label by row id, or None.
+        groups: The group of each row by id; whole groups are then resampled.
         positive: As in `agreement`.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
     Raises:
-        DataError: Fewer than two coders; a label that the task does not have.
+        DataError: There are fewer than two coders, or a label is not in the task.
     """
     if len(codings) < 2:
         raise DataError("agreement among human coders needs at least two coders", hint="Name the columns of both.")
-    between = inter_coder_agreement(codings, task)
-    drawing: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    overall = inter_coder_agreement(codings, task)
+    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     pairs = []
     for first, second in combinations(codings, 2):
         rows = [row for row in codings[first] if row in codings[second]]
-        found = rows and agreement(
+        compared = rows and agreement(
             [codings[first][row] for row in rows],
             [codings[second][row] for row in rows],
             task,
-            groups=_of(rows, groups),
+            groups=_groups_at(rows, groups),
             positive=positive,
-            **drawing,
+            **options,
         )
-        pairs.append(PairwiseAgreement(first, second, len(rows), found or None))
-    beside = []
+        pairs.append(PairwiseAgreement(first, second, len(rows), compared or None))
+    versus_humans = []
     for reference, human in permutations(codings, 2):
         rows = [row for row in codings[reference] if row in codings[human] and row in (student or {})]
         if student is not None and rows:
-            wanted, other, own = (
+            labels, other, predicted = (
                 [coding[row] for row in rows] for coding in (codings[reference], codings[human], student)
             )
-            compared = compare(wanted, other, own, task, groups=_of(rows, groups), **drawing)
-            beside.append(StudentVersusHuman(reference, human, compared))
-    return HumanAgreement(tuple(codings), between.rows, between.alpha, tuple(pairs), tuple(beside))
+            comparison = compare(labels, other, predicted, task, groups=_groups_at(rows, groups), **options)
+            versus_humans.append(StudentVersusHuman(reference, human, comparison))
+    return HumanAgreement(tuple(codings), overall.rows, overall.alpha, tuple(pairs), tuple(versus_humans))
 
 
-def _of(rows: Sequence[str], groups: Mapping[str, str] | None) -> list[str] | None:
+def _groups_at(rows: Sequence[str], groups: Mapping[str, str] | None) -> list[str] | None:
     return [groups[row] for row in rows] if groups else None

@@ -1,11 +1,11 @@
-"""Agreement on multilabel tasks: which labels hold, statistics of label sets, Krippendorff's alpha with MASI distance.
+"""Agreement on multilabel tasks: statistics of label sets, and Krippendorff's alpha with the MASI distance.
 
-LabelSets        of each row and label, whether the row has the label
+LabelSets        indicator matrix of rows and labels
 LabelSetCounts   numbers of rows, of exact matches, and a 2 x 2 table per label
 
-Two sets are at distance 1 - J M: J is the size of their intersection over that of their union (Jaccard), M is 1 for
-equal sets, 2/3 where one holds the other, 1/3 where they overlap otherwise, else 0 (Passonneau 2006, "Measuring
-Agreement on Set-valued Items (MASI) for Semantic and Pragmatic Annotation"). Two empty sets are equal.
+The MASI distance of two sets is 1 - J M: J is the Jaccard index, M is 1 for equal sets, 2/3 if one contains the other,
+1/3 if they overlap otherwise, else 0 (Passonneau 2006, "Measuring Agreement on Set-valued Items (MASI) for Semantic and
+Pragmatic Annotation"). Two empty sets are equal.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,17 +23,17 @@ from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Task, split_labels
 
 LabelSets: TypeAlias = NDArray[np.bool_]
-"""Shape (rows, labels), labels in codebook order."""
+"""Indicator matrix (rows, labels): whether a row has a label; labels in codebook order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelSetCounts:
-    """What rows count together, of many resamples at once.
+    """Row counts of n resamples.
 
     Attributes:
-        rows: How many there are, (n,).
-        same: How many have the same labels in both codings, (n,).
-        tables: Of each label, rows by whether it holds in the reference and in the coding, (n, labels, 2, 2).
+        rows: Rows, (n,).
+        same: Rows with equal label sets in both codings, (n,).
+        tables: Rows per label by whether the reference and the coding have it, (n, labels, 2, 2).
     """
 
     rows: Counts
@@ -42,62 +42,62 @@ class LabelSetCounts:
 
 
 LabelSetStatistic: TypeAlias = Callable[[LabelSetCounts], Values]
-"""From tallies of n resamples to a figure of each, (n,); NaN where it is undefined."""
+"""Maps the counts of n resamples to a value each, (n,); NaN if undefined."""
 
 
 def encode_label_sets(coding: Sequence[str], task: Task, name: str) -> LabelSets:
-    """Return which labels hold of each row.
+    """Return the label sets of a coding.
 
     Args:
-        coding: A code per row, as `edgedistill_serve.task.task.join_labels` writes it.
-        task: Names the labels.
-        name: What a message calls the coding.
+        coding: The labels of each row, joined as by `edgedistill_serve.task.task.join_labels`.
+        task: Defines the labels.
+        name: Name of the coding for messages.
 
     Raises:
-        DataError: A code that the task does not have.
+        DataError: A label is not in the task.
     """
-    held = np.zeros((len(coding), len(task.names)), dtype=np.bool_)
-    places = {label: place for place, label in enumerate(task.names)}
+    sets = np.zeros((len(coding), len(task.names)), dtype=np.bool_)
+    columns = {label: column for column, label in enumerate(task.names)}
     for row, code in enumerate(coding):
         try:
-            held[row, [places[label] for label in split_labels(code, task)]] = True
+            sets[row, [columns[label] for label in split_labels(code, task)]] = True
         except DataError as error:
             raise DataError(error.what, where=f"{name} label {row + 1}", hint=error.hint) from None
-    return held
+    return sets
 
 
 def count_label_sets(reference: LabelSets, coded: LabelSets, weights: Counts) -> LabelSetCounts:
-    """Count rows, each as often as its weight says.
+    """Count the rows of n resamples.
 
     Args:
-        reference: What holds in the one coding.
-        coded: What holds in the other.
-        weights: Per resample how often each row was drawn, (n, rows).
+        reference: Label sets of the reference.
+        coded: Label sets of the other coding.
+        weights: Number of draws of each row, (n, rows).
     """
     cells = np.eye(4)[2 * reference.astype(np.int64) + coded]
     same = (reference == coded).all(axis=1)
-    # As floating-point numbers, which hold such counts without fault, for matrices of integers are multiplied slowly.
-    counted = weights.astype(np.float64) @ np.column_stack([cells.reshape(len(reference), -1), same])
-    counts = np.rint(counted).astype(np.int64)
+    # Counts are exact in floating point, and products of integer matrices are slow.
+    sums = weights.astype(np.float64) @ np.column_stack([cells.reshape(len(reference), -1), same])
+    counts = np.rint(sums).astype(np.int64)
     return LabelSetCounts(weights.sum(axis=1), counts[:, -1], counts[:, :-1].reshape(len(weights), -1, 2, 2))
 
 
 def concatenate_counts(parts: Sequence[LabelSetCounts]) -> LabelSetCounts:
-    """Return the tallies of several blocks of resamples, at least one, as one."""
+    """Concatenate the counts of one or more blocks of resamples."""
     return LabelSetCounts(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "same", "tables"))
     )
 
 
 def count_all_rows(reference: LabelSets, coded: LabelSets) -> LabelSetCounts:
-    """Count every row once, as one resample."""
+    """Count every row once (n = 1)."""
     return count_label_sets(reference, coded, np.ones((1, len(reference)), dtype=np.int64))
 
 
 def resample_label_sets(
     pairs: Sequence[tuple[LabelSets, LabelSets]], groups: Sequence[str] | None, resamples: int, rng: np.random.Generator
 ) -> list[LabelSetCounts]:
-    """Count the same resamples of rows, or of whole groups, for each pair of codings; see `row_weights`."""
+    """Return the counts of each pair of codings on the same resamples; see `row_weights`."""
     blocks = [
         [count_label_sets(one, other, weights) for one, other in pairs]
         for weights in row_weights(len(pairs[0][0]), groups, resamples, rng)
@@ -105,15 +105,15 @@ def resample_label_sets(
     return [concatenate_counts(parts) for parts in zip(*blocks, strict=True)]
 
 
-def exact_matches(found: LabelSetCounts) -> Values:
-    """Return the share of rows with the same labels in both codings."""
-    return np.asarray(found.same / found.rows, dtype=np.float64)
+def exact_matches(counts: LabelSetCounts) -> Values:
+    """Return the share of rows with equal label sets, (n,)."""
+    return np.asarray(counts.same / counts.rows, dtype=np.float64)
 
 
-def label_statistics(statistic: Callable[[Counts], Values], found: LabelSetCounts) -> Values:
-    """Return a statistic of each label (n, labels): of its table, or of its row that holds where it has one per row."""
-    labels = found.tables.shape[1]
-    values = statistic(found.tables.reshape(-1, 2, 2))
+def label_statistics(statistic: Callable[[Counts], Values], counts: LabelSetCounts) -> Values:
+    """Return a statistic per label, (n, labels); of a statistic with a value per class, that of the assigned class."""
+    labels = counts.tables.shape[1]
+    values = statistic(counts.tables.reshape(-1, 2, 2))
     return (values[:, 1] if values.ndim == 2 else values).reshape(-1, labels)
 
 
@@ -122,44 +122,45 @@ def label_kappas(tables: Counts) -> Values:
     return kappas(tables, quadratic=False)
 
 
-def mean_kappas(found: LabelSetCounts) -> Values:
-    """Return the mean of the labels' κ, those without one left out; NaN where none has one."""
-    values = label_statistics(label_kappas, found)
+def mean_kappas(counts: LabelSetCounts) -> Values:
+    """Return the mean κ over the labels whose κ is defined, (n,); NaN if there is none."""
+    values = label_statistics(label_kappas, counts)
     return _mean(np.nan_to_num(values), ~np.isnan(values))
 
 
 def macro_statistic(statistic: Statistic) -> LabelSetStatistic:
-    """Return the mean of a label figure over the labels that occur in either coding, an undefined one counted as 0."""
+    """Return the statistic averaged over the labels that occur in either coding; undefined values count as 0."""
 
-    def statistic_of(found: LabelSetCounts) -> Values:
+    def statistic_of(counts: LabelSetCounts) -> Values:
         return _mean(
-            np.nan_to_num(label_statistics(statistic, found)), found.tables.sum(axis=(2, 3)) > found.tables[..., 0, 0]
+            np.nan_to_num(label_statistics(statistic, counts)),
+            counts.tables.sum(axis=(2, 3)) > counts.tables[..., 0, 0],
         )
 
     return statistic_of
 
 
 def weighted_statistic(statistic: Statistic) -> LabelSetStatistic:
-    """Return the mean of a label figure over the labels of the reference, each as often as it holds there."""
+    """Return the statistic averaged over labels, weighted by support; undefined values count as 0."""
 
-    def statistic_of(found: LabelSetCounts) -> Values:
-        return _mean(np.nan_to_num(label_statistics(statistic, found)), found.tables[..., 1, :].sum(axis=2))
+    def statistic_of(counts: LabelSetCounts) -> Values:
+        return _mean(np.nan_to_num(label_statistics(statistic, counts)), counts.tables[..., 1, :].sum(axis=2))
 
     return statistic_of
 
 
 def micro_statistic(statistic: Statistic) -> LabelSetStatistic:
-    """Return a label figure of all labels' tables together."""
-    return lambda found: statistic(found.tables.sum(axis=1))[:, 1]
+    """Return the statistic of the summed tables of all labels."""
+    return lambda counts: statistic(counts.tables.sum(axis=1))[:, 1]
 
 
-def label_statistic(statistic: Statistic, place: int) -> LabelSetStatistic:
-    """Return a label figure of the label at a place."""
-    return lambda found: label_statistics(statistic, found)[:, place]
+def label_statistic(statistic: Statistic, label: int) -> LabelSetStatistic:
+    """Return the statistic of one label, given by its index."""
+    return lambda counts: label_statistics(statistic, counts)[:, label]
 
 
 def label_set_statistics() -> dict[str, LabelSetStatistic]:
-    """Return the statistics by which two codings of a multilabel task are compared, by name."""
+    """Return the statistics for comparing two codings of a multilabel task by name."""
     return {
         "accuracy": exact_matches,
         "macro_f1": macro_statistic(f1s),
@@ -177,33 +178,28 @@ def _mean(values: Values, weights: NDArray[np.bool_] | Counts) -> Values:
 
 
 def masi_distances(sets: LabelSets) -> Values:
-    """Return the distance of every two sets (n, n), in [0, 1].
-
-    Args:
-        sets: Shape (n, labels), whether each label is in the set.
-    """
-    inside = sets.astype(np.float64)
-    shared, sizes = inside @ inside.T, inside.sum(axis=1)
+    """Return the pairwise MASI distances of n label sets, (n, n), in [0, 1]."""
+    members = sets.astype(np.float64)
+    shared, sizes = members @ members.T, members.sum(axis=1)
     union = sizes[:, None] + sizes[None, :] - shared
     jaccard = np.divide(shared, union, out=np.ones_like(shared), where=union > 0)
-    within = shared == np.minimum(sizes[:, None], sizes[None, :])
-    monotone = np.where(union == shared, 1.0, np.where(within, 2 / 3, np.where(shared > 0, 1 / 3, 0.0)))
+    nested = shared == np.minimum(sizes[:, None], sizes[None, :])
+    monotone = np.where(union == shared, 1.0, np.where(nested, 2 / 3, np.where(shared > 0, 1 / 3, 0.0)))
     return np.asarray(1 - jaccard * monotone, dtype=np.float64)
 
 
 def masi_alphas(reference: LabelSets, coded: LabelSets, weights: Counts) -> Values:
-    """Return Krippendorff's alpha of two codings for each resample (n,); NaN where one and the same set alone occurs.
+    """Return Krippendorff's alpha of two codings for each resample (n,); NaN if only one set occurs.
 
     Args:
-        reference: The one coding, (rows, labels).
-        coded: The other.
-        weights: Per resample how often each row was drawn, (n, rows).
+        reference: Label sets of one coding.
+        coded: Label sets of the other.
+        weights: Number of draws of each row, (n, rows).
     """
     sets, numbers = np.unique(np.concatenate([reference, coded]), axis=0, return_inverse=True)
     one, other = np.split(numbers.reshape(-1), 2)
     distances = masi_distances(sets)
-    held = np.eye(len(sets))[one] + np.eye(len(sets))[other]
-    totals = weights @ held
+    totals = weights @ (np.eye(len(sets))[one] + np.eye(len(sets))[other])
     observed = 2 * (weights @ distances[one, other])
     expected = ((totals @ distances) * totals).sum(axis=1)
     ratio = np.divide(observed, expected, out=np.full(len(observed), np.nan), where=expected > 0)
@@ -211,17 +207,17 @@ def masi_alphas(reference: LabelSets, coded: LabelSets, weights: Counts) -> Valu
 
 
 def masi_alpha(codings: Sequence[Sequence[LabelSets | None]]) -> float | None:
-    """Return Krippendorff's alpha of any number of coders; None where it is undefined.
+    """Return Krippendorff's alpha of any number of coders; None if it is undefined.
 
     Args:
-        codings: By coder, by row, which labels hold, of shape (labels,); None where the coder left the row out.
+        codings: By coder and row, an indicator vector (labels,); None if the coder did not code the row.
     """
-    every = np.array([row for coding in codings for row in coding if row is not None])
-    if not len(every):
+    coded = np.array([row for coding in codings for row in coding if row is not None])
+    if not len(coded):
         return None
-    sets, numbers = np.unique(every, axis=0, return_inverse=True)
-    waiting = iter(numbers.reshape(-1).tolist())
-    table = np.array([[np.nan if row is None else float(next(waiting)) for row in coding] for coding in codings])
+    sets, numbers = np.unique(coded, axis=0, return_inverse=True)
+    remaining = iter(numbers.reshape(-1).tolist())
+    table = np.array([[np.nan if row is None else float(next(remaining)) for row in coding] for coding in codings])
     table = table[:, (~np.isnan(table)).sum(axis=0) >= 2]
     if len(np.unique(table[~np.isnan(table)])) < 2:
         return None
@@ -246,47 +242,47 @@ def label_set_agreement(
     resamples: int,
     seed: int,
 ) -> Agreement:
-    """Compare two codings of which labels hold; `agreement` says what the arguments are."""
+    """Compare two codings of a multilabel task; for the arguments see `agreement`."""
     own = count_all_rows(reference, coded)
     parts = [
         (count_label_sets(reference, coded, weights), masi_alphas(reference, coded, weights))
         for weights in row_weights(len(reference), groups, resamples, np.random.default_rng(seed))
     ]
-    drawn = concatenate_counts([counted for counted, _ in parts])
+    drawn = concatenate_counts([counts for counts, _ in parts])
     alpha = masi_alphas(reference, coded, np.ones((1, len(reference)), dtype=np.int64))[0]
 
-    def told(statistic: LabelSetStatistic) -> Estimate | None:
+    def estimate(statistic: LabelSetStatistic) -> Estimate | None:
         return optional_estimate(float(statistic(own)[0]), statistic(drawn))
 
     averages = {
-        "macro": Averages(*(told(macro_statistic(each)) for each in _FIGURES.values())),
-        "micro": Averages(*(told(micro_statistic(each)) for each in _FIGURES.values())),
-        "weighted": Averages(*(told(weighted_statistic(each)) for each in _FIGURES.values())),
+        "macro": Averages(*(estimate(macro_statistic(each)) for each in _FIGURES.values())),
+        "micro": Averages(*(estimate(micro_statistic(each)) for each in _FIGURES.values())),
+        "weighted": Averages(*(estimate(weighted_statistic(each)) for each in _FIGURES.values())),
     }
     if positive is not None:
         place = task.names.index(positive)
-        averages["binary"] = Averages(*(told(label_statistic(each, place)) for each in _FIGURES.values()))
+        averages["binary"] = Averages(*(estimate(label_statistic(each, place)) for each in _FIGURES.values()))
     return Agreement(
         rows=len(reference),
         accuracy=interval_estimate(float(exact_matches(own)[0]), exact_matches(drawn)),
-        macro_f1=told(macro_statistic(f1s)),
-        kappa=told(mean_kappas),
+        macro_f1=estimate(macro_statistic(f1s)),
+        kappa=estimate(mean_kappas),
         kappa_name=KAPPA_NAME,
         per_label=_per_label(own, drawn, task),
         confusion=(),
         resamples=resamples,
         groups=None if groups is None else len(set(groups)),
-        alpha=optional_estimate(float(alpha), np.concatenate([of_block for _, of_block in parts])),
+        alpha=optional_estimate(float(alpha), np.concatenate([alphas for _, alphas in parts])),
         averages=averages,
     )
 
 
 def _per_label(own: LabelSetCounts, drawn: LabelSetCounts, task: Task) -> dict[str, LabelAgreement]:
-    def both(statistic: Statistic) -> tuple[Values, Values]:
+    def values(statistic: Statistic) -> tuple[Values, Values]:
         return label_statistics(statistic, own)[0], label_statistics(statistic, drawn)
 
-    figures = {name: both(statistic) for name, statistic in _FIGURES.items()}
-    kappas, label_alphas = both(label_kappas), both(_nominal_alphas)
+    figures = {name: values(statistic) for name, statistic in _FIGURES.items()}
+    kappas, label_alphas = values(label_kappas), values(_nominal_alphas)
     per_label = {}
     for place, name in enumerate(task.names):
         found = {

@@ -1,8 +1,8 @@
-"""Two codings of the same rows compared with a third: paired differences on the same resamples, and McNemar's test.
+"""Paired comparisons of two codings with a reference: differences on the same resamples, and McNemar's test.
 
-Drawn
-├── resample_single_labels()   of a nominal or ordinal task: one confusion matrix per resample and coding
-└── resample_both_label_sets()     of a multilabel task: tallies per resample and coding
+compare()    differences of statistics, and McNemar's test
+change()     changed labels and lost κ from one coding to another
+mcnemar()    exact and mid-p McNemar test
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,32 +41,32 @@ from edgedistill_serve.task.task import Task
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairedResamples:
-    """Two codings of the same rows and resamples.
+    """Counts of two codings on the same rows and resamples.
 
     Attributes:
-        first_right: Per row whether the first coding has the reference's labels, (rows,).
-        second_right: The same of the second.
-        flipped: Per row whether the two differ.
-        flip_rates: Share of the rows on which they differ, per resample.
-        own: What statistics read of the rows themselves, of the first coding and of the second.
-        drawn: The same of every resample.
+        first_correct: Whether the first coding equals the reference, (rows,).
+        second_correct: Whether the second does, (rows,).
+        differ: Whether the two codings differ, (rows,).
+        flip_rates: Share of the rows on which they differ, (resamples,).
+        observed: The counts of the original rows, of the first and of the second coding.
+        resampled: The counts of the resamples, of the first and of the second coding.
     """
 
-    first_right: NDArray[np.bool_]
-    second_right: NDArray[np.bool_]
-    flipped: NDArray[np.bool_]
+    first_correct: NDArray[np.bool_]
+    second_correct: NDArray[np.bool_]
+    differ: NDArray[np.bool_]
     flip_rates: Values
-    own: tuple[Any, Any]
-    drawn: tuple[Any, Any]
+    observed: tuple[Any, Any]
+    resampled: tuple[Any, Any]
 
     def difference(self, statistic: Callable[[Any], Values]) -> Estimate | None:
-        """The statistic of the second coding less that of the first; None where either is undefined."""
-        (first,), (second,) = map(statistic, self.own)
-        before, after = map(statistic, self.drawn)
+        """Return the statistic of the second coding minus that of the first; None if either is undefined."""
+        (first,), (second,) = map(statistic, self.observed)
+        before, after = map(statistic, self.resampled)
         return optional_estimate(float(second - first), after - before)
 
 
-def resample_single_labels(
+def resample_label_pairs(
     reference: Sequence[str],
     first: Sequence[str],
     second: Sequence[str],
@@ -75,38 +75,40 @@ def resample_single_labels(
     resamples: int,
     seed: int,
 ) -> PairedResamples:
-    """Draw rows that have one label each; statistics read confusion matrices (n, labels, labels).
+    """Resample rows with one label each; the counts are confusion matrices (n, labels, labels).
 
-    Rows are of one kind where all three labels are the same; there are far fewer kinds than there could be.
+    Rows with the same three labels are counted together; few of the possible combinations occur.
 
     Raises:
-        DataError: A label that the task does not have.
+        DataError: A label is not in the task.
     """
     truth, one, other = (
         encode_labels(coding, task, name)
         for name, coding in (("reference", reference), ("first", first), ("second", second))
     )
     labels = len(task.names)
-    kinds, kind_of_row = np.unique((truth * labels + one) * labels + other, return_inverse=True)
-    drawn = resample_cells(kind_of_row, len(kinds), groups, resamples, np.random.default_rng(seed))
-    of_truth, of_first, of_second = kinds // labels**2, kinds // labels % labels, kinds % labels
+    patterns, row_patterns = np.unique((truth * labels + one) * labels + other, return_inverse=True)
+    drawn = resample_cells(row_patterns, len(patterns), groups, resamples, np.random.default_rng(seed))
+    true_labels, first_labels, second_labels = patterns // labels**2, patterns // labels % labels, patterns % labels
 
     def confusions(coded: Counts) -> Counts:
-        places = (np.arange(len(kinds)), of_truth * labels + coded)
-        of_kind = coo_array((np.ones(len(kinds), dtype=np.int64), places), shape=(len(kinds), labels**2))
-        return np.asarray(drawn @ of_kind.tocsr()).reshape(-1, labels, labels)
+        cells = (np.arange(len(patterns)), true_labels * labels + coded)
+        indicator = coo_array((np.ones(len(patterns), dtype=np.int64), cells), shape=(len(patterns), labels**2))
+        return np.asarray(drawn @ indicator.tocsr()).reshape(-1, labels, labels)
 
     return PairedResamples(
-        first_right=one == truth,
-        second_right=other == truth,
-        flipped=one != other,
-        flip_rates=np.asarray(drawn[:, of_first != of_second].sum(axis=1) / drawn.sum(axis=1), dtype=np.float64),
-        own=(confusion_matrix(truth, one, labels)[None], confusion_matrix(truth, other, labels)[None]),
-        drawn=(confusions(of_first), confusions(of_second)),
+        first_correct=one == truth,
+        second_correct=other == truth,
+        differ=one != other,
+        flip_rates=np.asarray(
+            drawn[:, first_labels != second_labels].sum(axis=1) / drawn.sum(axis=1), dtype=np.float64
+        ),
+        observed=(confusion_matrix(truth, one, labels)[None], confusion_matrix(truth, other, labels)[None]),
+        resampled=(confusions(first_labels), confusions(second_labels)),
     )
 
 
-def resample_both_label_sets(
+def resample_label_set_pairs(
     reference: Sequence[str],
     first: Sequence[str],
     second: Sequence[str],
@@ -115,10 +117,10 @@ def resample_both_label_sets(
     resamples: int,
     seed: int,
 ) -> PairedResamples:
-    """Draw rows of which any number of labels hold; statistics read `LabelSetCounts`.
+    """Resample rows of a multilabel task; the counts are `LabelSetCounts`.
 
     Raises:
-        DataError: A label that the task does not have.
+        DataError: A label is not in the task.
     """
     truth, one, other = (
         encode_label_sets(coding, task, name)
@@ -127,22 +129,22 @@ def resample_both_label_sets(
     pairs = [(truth, one), (truth, other), (one, other)]
     before, after, between = resample_label_sets(pairs, groups, resamples, np.random.default_rng(seed))
     return PairedResamples(
-        first_right=(one == truth).all(axis=1),
-        second_right=(other == truth).all(axis=1),
-        flipped=(one != other).any(axis=1),
+        first_correct=(one == truth).all(axis=1),
+        second_correct=(other == truth).all(axis=1),
+        differ=(one != other).any(axis=1),
         flip_rates=np.asarray(1 - between.same / between.rows, dtype=np.float64),
-        own=(count_all_rows(truth, one), count_all_rows(truth, other)),
-        drawn=(before, after),
+        observed=(count_all_rows(truth, one), count_all_rows(truth, other)),
+        resampled=(before, after),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
-    """Two-sided p-values of the hypothesis that both codings are right equally often, in [0, 1].
+    """Two-sided p-values of the hypothesis that both codings are correct equally often, in [0, 1].
 
     Attributes:
-        exact_p: The exact conditional test's; never too small, on few rows larger than need be.
-        mid_p: The mid-p test's, which Fagerland, Lydersen & Laake (2013) recommend.
+        exact_p: Of the exact conditional test, which is conservative on few rows.
+        mid_p: Of the mid-p test, which Fagerland, Lydersen & Laake (2013) recommend.
     """
 
     exact_p: float
@@ -150,40 +152,40 @@ class McNemar:
 
 
 def mcnemar(only_first: int, only_second: int) -> McNemar:
-    """Test the two counts of rows on which exactly one coding is right (McNemar 1947, doi:10.1007/BF02295996).
+    """Test the counts of rows on which exactly one coding is correct (McNemar 1947, doi:10.1007/BF02295996).
 
-    The rows must be independent: with several rows of one learner the p-values are too small. Mid-p is the exact value
-    less the probability of the counts themselves, or one less half of it where they are equal (Fagerland, Lydersen &
-    Laake 2013, doi:10.1186/1471-2288-13-91).
+    The rows must be independent: with several rows per learner the p-values are too small. The mid-p value is the exact
+    p-value minus the probability of the observed counts; for equal counts it is 1 minus half of that probability
+    (Fagerland, Lydersen & Laake 2013, doi:10.1186/1471-2288-13-91).
 
     Args:
-        only_first: Rows on which the first coding alone is right.
-        only_second: Rows on which the second alone is.
+        only_first: Rows on which only the first coding is correct.
+        only_second: Rows on which only the second is.
 
     Raises:
-        DataError: A count below 0.
+        DataError: A count is negative.
     """
     if min(only_first, only_second) < 0:
-        raise DataError("a count of rows is below 0", where=f"McNemar's test of {only_first} and {only_second}")
+        raise DataError("a row count is negative", where=f"McNemar's test of {only_first} and {only_second}")
     rows = only_first + only_second
     if not rows:
         return McNemar(1.0, 1.0)
     exact = float(binomtest(only_first, rows, 0.5).pvalue)
-    here = float(binom.pmf(only_first, rows, 0.5))
-    return McNemar(exact, 1 - here / 2 if only_first == only_second else exact - here)
+    observed = float(binom.pmf(only_first, rows, 0.5))
+    return McNemar(exact, 1 - observed / 2 if only_first == only_second else exact - observed)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """From one coding to another, on the same rows.
+    """Change from one coding to another on the same rows.
 
     Attributes:
         rows: Rows compared, at least 1.
         flips: Rows whose label differs.
-        flip_rate: Their share, with its interval.
-        kappa_lost: The first coding's agreement with the reference less the second's: Cohen's κ, quadratic weighted for
-            an ordinal task, the mean over labels for a multilabel one. The interval is paired: both are recomputed on
-            the same resampled rows. None where either is undefined.
+        flip_rate: Their share.
+        kappa_lost: κ of the first coding with the reference minus that of the second: Cohen's κ, quadratic weighted for
+            ordinal tasks, the mean over labels for multilabel tasks. The interval is paired: both are computed on the
+            same resamples. None if either is undefined.
     """
 
     rows: int
@@ -194,18 +196,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two codings against one reference, on the same rows.
+    """Two codings compared with one reference on the same rows.
 
     Attributes:
         rows: Rows compared, at least 1.
-        both_right: Rows on which both have the reference's label.
-        only_first_right: Rows on which the first alone has it.
-        only_second_right: Rows on which the second alone has it.
-        neither_right: The others.
-        differences: By statistic, the second coding's less the first's, with its paired interval; None where either is
-            undefined, and where all rows belong to one group, which bears no interval.
-        mcnemar: Whether one is right more often; None where rows come in groups, for the test supposes independent
-            rows.
+        both_right: Rows on which both equal the reference.
+        only_first_right: Rows on which only the first does.
+        only_second_right: Rows on which only the second does.
+        neither_right: The other rows.
+        differences: By statistic, the second coding minus the first, with a paired interval; None if either is
+            undefined or all rows belong to one group, for which no interval can be estimated.
+        mcnemar: McNemar's test; None with groups, because it assumes independent rows.
     """
 
     rows: int
@@ -234,22 +235,22 @@ def change(
     """Compare two codings of the same rows, with 95 % paired percentile bootstrap intervals.
 
     Args:
-        reference: The label per row that counts as right; at least one row.
+        reference: The correct label of each row; at least one row.
         before: The first coding.
-        after: The second.
-        task: Its labels are the only ones in all three.
-        groups: What each row belongs to; whole groups are then drawn. None, or one group: every row stands for itself.
+        after: The second coding.
+        task: Defines the allowed labels and their order.
+        groups: The group of each row; whole groups are then resampled. None or a single group: independent rows.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
     Raises:
-        DataError: As `agreement` says.
+        DataError: As for `agreement`.
     """
-    drawn = _draw(reference, before, after, task, groups, resamples, seed)
-    flips, rows = int(drawn.flipped.sum()), len(drawn.flipped)
+    pairs = _resample(reference, before, after, task, groups, resamples, seed)
+    flips, rows = int(pairs.differ.sum()), len(pairs.differ)
     kappa = _kappa(task)
-    lost = drawn.difference(lambda found: -kappa(found))
-    return Change(rows, flips, interval_estimate(flips / rows, drawn.flip_rates), lost)
+    lost = pairs.difference(lambda counts: -kappa(counts))
+    return Change(rows, flips, interval_estimate(flips / rows, pairs.flip_rates), lost)
 
 
 def compare(
@@ -263,31 +264,31 @@ def compare(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """Say what the second of two codings gains against the first, both against the reference.
+    """Compare two codings with a reference, the second minus the first, with 95 % paired bootstrap intervals.
 
-    Both are recomputed on the same resampled rows, so that what makes a row hard counts for both alike.
+    Both codings are evaluated on the same resamples, so that the difficulty of the rows cancels.
 
     Args:
-        reference: The label per row that counts as right; at least one row.
-        first: One coding, such as the teacher's.
-        second: The other, such as the student's.
-        task: Its labels are the only ones in all three.
-        groups: What each row belongs to; whole groups are then drawn. None: every row stands for itself.
-        statistics: What is compared, by name; None for accuracy, macro-F1, macro precision, macro recall, κ and MCC, of
-            a multilabel task `label_set_statistics`.
+        reference: The correct label of each row; at least one row.
+        first: One coding, such as that of the teacher.
+        second: The other, such as that of the student.
+        task: Defines the allowed labels and their order.
+        groups: The group of each row; whole groups are then resampled. None: rows are independent.
+        statistics: Statistics by name. None: accuracy, macro-F1, macro precision, macro recall, κ and MCC; for
+            multilabel tasks `label_set_statistics`.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
     Raises:
-        DataError: As `agreement` says.
+        DataError: As for `agreement`.
     """
-    drawn = _draw(reference, first, second, task, groups, resamples, seed)
+    pairs = _resample(reference, first, second, task, groups, resamples, seed)
     one_group = groups is not None and len(set(groups)) == 1
-    one, other = drawn.first_right, drawn.second_right
+    one, other = pairs.first_correct, pairs.second_correct
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
-    wanted: Mapping[str, Callable[[Any], Any]] | None = statistics
-    if wanted is None:
-        wanted = (
+    compared: Mapping[str, Callable[[Any], Any]] | None = statistics
+    if compared is None:
+        compared = (
             label_set_statistics()
             if task.kind == "multilabel"
             else single_label_statistics(ordinal=task.kind == "ordinal")
@@ -298,7 +299,7 @@ def compare(
         only_first_right=only_first,
         only_second_right=only_second,
         neither_right=int((~one & ~other).sum()),
-        differences={name: None if one_group else drawn.difference(each) for name, each in wanted.items()},
+        differences={name: None if one_group else pairs.difference(each) for name, each in compared.items()},
         mcnemar=mcnemar(only_first, only_second) if groups is None else None,
     )
 
@@ -310,7 +311,7 @@ def _kappa(task: Task) -> Callable[[Any], Any]:
     return lambda confusions: kappas(confusions, quadratic=quadratic)
 
 
-def _draw(
+def _resample(
     reference: Sequence[str],
     first: Sequence[str],
     second: Sequence[str],
@@ -321,5 +322,5 @@ def _draw(
 ) -> PairedResamples:
     check_lengths(reference, first=first, second=second)
     check_groups(len(reference), groups, resamples)
-    draw = resample_both_label_sets if task.kind == "multilabel" else resample_single_labels
-    return draw(reference, first, second, task, groups, resamples, seed)
+    resample = resample_label_set_pairs if task.kind == "multilabel" else resample_label_pairs
+    return resample(reference, first, second, task, groups, resamples, seed)

@@ -1,10 +1,10 @@
-"""Class shares of many responses, corrected for how often the classifier that coded them errs.
+"""Label shares (prevalence) of many responses, corrected for the misclassification rates of the classifier.
 
-A classifier that confuses labels counts them wrongly even over a million responses. Where its error rates are known
-from coded rows, the counts can be corrected: the observed shares are the true shares times the rates, q = Mᵀ p with
-M[i][j] the share of reference label i that is coded j, so p solves that system. For two labels this is Rogan & Gladen's
-estimator (1978, doi:10.1093/oxfordjournals.aje.a112510): p = (q + specificity - 1) / (sensitivity + specificity - 1).
-Responses whose code is known are counted with it: (known counts + corrected counts of the others) / all.
+Misclassification biases label counts, however many responses are counted. If the error rates are known from human-coded
+rows, the counts can be corrected: the observed shares are q = Mᵀ p, with p the true shares and M[i][j] the share of
+rows with reference label i that are coded j, so p solves this system. For two labels this is the estimator of Rogan &
+Gladen (1978, doi:10.1093/oxfordjournals.aje.a112510): p = (q + specificity - 1) / (sensitivity + specificity - 1).
+Responses with a known human code are counted with it: (known counts + corrected counts of the others) / all.
 
 The interval comes from a Bayesian bootstrap of the responses and of the coded rows (`bayesian_resample_cells`), the
 rows of a group weighted alike. Each label's count, and each cell of a reference label, gets an additional gamma weight
@@ -12,10 +12,10 @@ with a mean of 1 / labels, so that shares and error rates are draws from the pos
 prior, which is Jeffreys' prior for two labels (Berger, Bernardo & Sun 2015, doi:10.1214/14-BA935). Without it, ten rows
 without an error would imply an error rate of exactly 0.
 
-It fails, and says so, where the rates say nothing: a label has no coded row, all coded rows belong to one group, or the
-classifier tells labels apart no better than chance (M cannot be inverted). It is wrong, and cannot say so, where the
-rates of the coded rows are not those of the responses: other questions, other learners, or rows that the classifier was
-trained on.
+There is no correction if the error rates cannot be estimated: a label has no coded row, all coded rows belong to one
+group, or the classifier is no better than chance (M is singular). The correction is wrong, without notice, if the error
+rates on the coded rows differ from those on the responses: other questions, other learners, or rows that the classifier
+was trained on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,26 +31,25 @@ from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Task
 
-_LARGEST_CONDITION = 1e6
-_FEWEST_SOLVED = 0.9
+_MAX_CONDITION_NUMBER = 1e6
+_MIN_INVERTIBLE_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class Prevalence:
-    """The shares of the labels among many responses.
+    """Shares of the labels among many responses; except for multilabel tasks they sum to 1.
 
     Attributes:
-        rows: Responses that were counted.
-        error_rates_from: Coded rows that the error rates come from.
+        rows: Responses counted.
+        error_rates_from: Number of coded rows from which the error rates are estimated.
         method: ``Rogan-Gladen`` for two labels and for each label of a multilabel task, else ``confusion matrix
             inverted``.
-        observed: By label the share of the known codes and the classifier's; its interval is of the counting alone.
-        corrected: By label the corrected share; its interval is of the counting and of the error rates. None where the
-            correction fails; of a multilabel task, labels for which it fails are left out.
-        clipped: Whether a corrected share of the responses that the classifier coded fell outside [0, 1]; it is then
-            moved to the edge. The shares sum to 1, but for a multilabel task.
-        fails: Why there is no correction, or of which labels there is none, else None.
-        known: Responses that were counted with a code that is known; the classifier coded the others.
+        observed: Uncorrected shares by label; the interval covers the sampling of the responses.
+        corrected: Corrected shares by label; the interval also covers the estimation of the error rates. None if no
+            label can be corrected; without labels of a multilabel task that cannot.
+        clipped: Whether a corrected share was outside [0, 1] and set to the nearest limit.
+        fails: Why there is no correction, for multilabel tasks by label; else None.
+        known: Responses counted with a known human code; the classifier coded the others.
     """
 
     rows: int
@@ -69,14 +68,14 @@ class Prevalence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Case:
-    """Shares of a few labels: those of a task, or of a multilabel task whether one label holds.
+    """Data for the labels of a task, or for the absence and presence of one label of a multilabel task.
 
     Attributes:
-        names: The labels.
-        known: Responses by the code that is known, (labels,).
-        scored: The other responses by the classifier's label, (labels,).
-        reference: Per coded row the label that counts as right.
-        coded: Per coded row the classifier's.
+        names: Names of the labels.
+        known: Number of responses by known code, (labels,).
+        scored: Number of the other responses by label of the classifier, (labels,).
+        reference: Correct label of each coded row.
+        coded: Label of the classifier for each coded row.
     """
 
     names: Sequence[str]
@@ -97,32 +96,32 @@ def prevalence(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Prevalence:
-    """Correct a classifier's labels for its error rates; of a multilabel task each label by itself.
+    """Estimate label shares corrected for misclassification, with 95 % percentile intervals.
 
-    The 95 % interval is the percentile interval of the resamples that the module describes.
+    For multilabel tasks each label is corrected separately. The module docstring describes the method.
 
     Args:
-        scored: The classifier's label per response.
-        reference: The label per coded row that counts as right; at least one row.
-        coded: The classifier's label per coded row.
-        task: Its labels are the only ones in all of these.
-        known: The codes of further responses, which are known.
-        groups: What each coded row belongs to; the rows of a group count alike. None: every row stands for itself.
+        scored: The classifier's label of each response.
+        reference: The correct label of each coded row; at least one row.
+        coded: The classifier's label of each coded row.
+        task: Defines the allowed labels and their order.
+        known: Known codes of further responses.
+        groups: The group of each coded row; rows of a group have the same weight. None: rows are independent.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
     Raises:
-        DataError: No responses; as `agreement` says.
+        DataError: There are no responses; also as for `agreement`.
     """
     check_lengths(reference, coded=coded)
     check_groups(len(reference), groups, resamples)
     if not scored and not known:
-        raise DataError("there are no responses whose shares could be told")
-    found = [
+        raise DataError("there are no responses to estimate label shares from")
+    estimates = [
         _prevalence(case, groups, resamples, np.random.default_rng(seed))
         for case in _cases(scored, known, reference, coded, task)
     ]
-    return _together(task.names, found) if task.kind == "multilabel" else found[0]
+    return _combine_labels(task.names, estimates) if task.kind == "multilabel" else estimates[0]
 
 
 def _cases(
@@ -130,12 +129,12 @@ def _cases(
 ) -> list[_Case]:
     codings = {"scored": scored, "known": known, "reference": reference, "coded": coded}
     if task.kind != "multilabel":
-        places = {name: encode_labels(coding, task, name) for name, coding in codings.items()}
-        return [_case(task.names, **places)]
-    held = {name: encode_label_sets(coding, task, name).astype(np.int64) for name, coding in codings.items()}
+        codes = {name: encode_labels(coding, task, name) for name, coding in codings.items()}
+        return [_case(task.names, **codes)]
+    sets = {name: encode_label_sets(coding, task, name).astype(np.int64) for name, coding in codings.items()}
     return [
-        _case((f"not {label}", label), **{name: of[:, place] for name, of in held.items()})
-        for place, label in enumerate(task.names)
+        _case((f"not {label}", label), **{name: each[:, column] for name, each in sets.items()})
+        for column, label in enumerate(task.names)
     ]
 
 
@@ -144,28 +143,28 @@ def _case(names: Sequence[str], scored: Counts, known: Counts, reference: Counts
     return _Case(names, known, scored, reference, coded)
 
 
-def _together(labels: Sequence[str], found: Sequence[Prevalence]) -> Prevalence:
-    """What is told of a multilabel task, from what is of each of its labels."""
-    by_label = dict(zip(labels, found, strict=True))
+def _combine_labels(labels: Sequence[str], estimates: Sequence[Prevalence]) -> Prevalence:
+    """Combine the estimates of the labels of a multilabel task."""
+    by_label = dict(zip(labels, estimates, strict=True))
     corrected = {label: each.corrected[label] for label, each in by_label.items() if each.corrected}
     return replace(
-        found[0],
+        estimates[0],
         observed={label: each.observed[label] for label, each in by_label.items()},
         corrected=corrected or None,
-        clipped=any(each.clipped for each in found),
+        clipped=any(each.clipped for each in estimates),
         fails="; ".join(f"{label}: {each.fails}" for label, each in by_label.items() if each.fails) or None,
     )
 
 
 def _prevalence(case: _Case, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator) -> Prevalence:
     labels = len(case.names)
-    known, scored = (_counts(each, resamples, rng) for each in (case.known, case.scored))
-    corrected, clipped, fails = _corrected(case, known, scored, groups, rng)
+    known, scored = (_resample_counts(each, resamples, rng) for each in (case.known, case.scored))
+    corrected, clipped, fails = _correct(case, known, scored, groups, rng)
     return Prevalence(
         rows=int(case.known.sum() + case.scored.sum()),
         error_rates_from=len(case.reference),
         method="Rogan-Gladen" if labels == 2 else "confusion matrix inverted",
-        observed=_told(case.names, known + scored),
+        observed=_share_estimates(case.names, known + scored),
         corrected=corrected,
         clipped=clipped,
         fails=fails,
@@ -173,40 +172,40 @@ def _prevalence(case: _Case, groups: Sequence[str] | None, resamples: int, rng: 
     )
 
 
-def _counts(own: Counts, resamples: int, rng: np.random.Generator) -> Values:
-    """Return counts of labels (1 + resamples, labels): their own, then as they may be."""
-    mass = 1 / len(own) if own.any() else 0
-    return np.concatenate([own[None], rng.gamma(own + mass, size=(resamples, len(own)))])
+def _resample_counts(observed: Counts, resamples: int, rng: np.random.Generator) -> Values:
+    """Return label counts (1 + resamples, labels), the observed ones first."""
+    mass = 1 / len(observed) if observed.any() else 0
+    return np.concatenate([observed[None], rng.gamma(observed + mass, size=(resamples, len(observed)))])
 
 
-def _corrected(
+def _correct(
     case: _Case, known: Values, scored: Values, groups: Sequence[str] | None, rng: np.random.Generator
 ) -> tuple[dict[str, Estimate] | None, bool, str | None]:
-    """Correct counts (1 + resamples, labels), of which the first are the responses' own."""
+    """Correct label counts (1 + resamples, labels), the observed ones first."""
     labels = len(case.names)
     if not case.scored.any():
-        return _told(case.names, known), False, None
+        return _share_estimates(case.names, known), False, None
     counts = confusion_matrix(case.reference, case.coded, labels)
     support = counts.sum(axis=1)
     if absent := [name for name, rows in zip(case.names, support, strict=True) if not rows]:
         return None, False, f"no coded row has the label {', '.join(absent)}, so its error rates are unknown"
     if groups is not None and len(set(groups)) == 1:
-        return None, False, "all coded rows belong to one group, which says nothing of the error rates on others"
+        return None, False, "all coded rows belong to one group, so the error rates on other groups are unknown"
     rates = counts / support[:, None]
-    if not _tells_apart(rates[None])[0]:
-        return None, False, "the coded rows do not show that the classifier tells the labels apart better than chance"
-    redrawn = _redrawn(case, groups, len(scored) - 1, rng)
-    usable = _tells_apart(redrawn)
-    if usable.mean() < _FEWEST_SOLVED:
-        return None, False, "too few coded rows: many resamples of them cannot tell the labels apart"
-    kept = np.concatenate([[True], usable])
-    solved = _solved(np.concatenate([rates[None], redrawn[usable]]), scored[kept])
+    if not _is_invertible(rates[None])[0]:
+        return None, False, "the coded rows do not show that the classifier is better than chance"
+    resampled = _resample_rates(case, groups, len(scored) - 1, rng)
+    usable = _is_invertible(resampled)
+    if usable.mean() < _MIN_INVERTIBLE_SHARE:
+        return None, False, "too few coded rows: in many resamples the error rates cannot be inverted"
+    included = np.concatenate([[True], usable])
+    solved = _solve(np.concatenate([rates[None], resampled[usable]]), scored[included])
     clipped = bool((solved[0] < 0).any())
-    return _told(case.names, known[kept] + _inside(solved)), clipped, None
+    return _share_estimates(case.names, known[included] + _clip(solved)), clipped, None
 
 
-def _redrawn(case: _Case, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator) -> Values:
-    """Return error rates (resamples, labels, labels) as they may be, given the coded rows."""
+def _resample_rates(case: _Case, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator) -> Values:
+    """Return resampled error rates (resamples, labels, labels)."""
     labels = len(case.names)
     cells = case.reference * labels + case.coded
     drawn = bayesian_resample_cells(cells, labels**2, groups, resamples, rng).reshape(-1, labels, labels)
@@ -214,29 +213,29 @@ def _redrawn(case: _Case, groups: Sequence[str] | None, resamples: int, rng: np.
     return np.asarray(mass / mass.sum(axis=2, keepdims=True), dtype=np.float64)
 
 
-def _tells_apart(rates: Values) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Whether each matrix of rates (n, labels, labels) can be inverted, and is no worse than chance."""
-    return np.asarray((np.linalg.det(rates) > 0) & (np.linalg.cond(rates) < _LARGEST_CONDITION))
+def _is_invertible(rates: Values) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether each matrix of rates (n, labels, labels) is well-conditioned and better than chance."""
+    return np.asarray((np.linalg.det(rates) > 0) & (np.linalg.cond(rates) < _MAX_CONDITION_NUMBER))
 
 
-def _solved(rates: Values, scored: Values) -> Values:
-    """Return the true counts (n, labels) that rates (n, labels, labels) turn into the scored ones."""
+def _solve(rates: Values, scored: Values) -> Values:
+    """Return the true counts (n, labels) for which the rates (n, labels, labels) yield the scored counts."""
     return np.asarray(np.linalg.solve(rates.swapaxes(1, 2), scored[:, :, None])[:, :, 0], dtype=np.float64)
 
 
-def _inside(solved: Values) -> Values:
-    """Move counts below 0 to 0, and lessen the others so that the sum stays."""
+def _clip(solved: Values) -> Values:
+    """Set negative counts to 0 and rescale the others to the same sum."""
     above = np.maximum(solved, 0)
     return np.asarray(above * solved.sum(axis=1, keepdims=True) / above.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def _told(names: Sequence[str], counts: Values) -> dict[str, Estimate]:
-    """From counts (1 + resamples, labels), of which the first are the figures themselves, to shares."""
+def _share_estimates(names: Sequence[str], counts: Values) -> dict[str, Estimate]:
+    """Turn counts (1 + resamples, labels), the observed ones first, into shares with intervals."""
     shares = counts / counts.sum(axis=1, keepdims=True)
-    found = {name: interval_estimate(float(shares[0, place]), shares[1:, place]) for place, name in enumerate(names)}
-    # Of a label that never occurs the mass alone is drawn, always above 0: Jeffreys' interval then begins at 0, and
-    # ends at 1 of one that always does (Brown, Cai & DasGupta 2001, doi:10.1214/ss/1009213286).
+    estimates = {name: interval_estimate(float(shares[0, code]), shares[1:, code]) for code, name in enumerate(names)}
+    # Resampled shares are strictly between 0 and 1. As in Jeffreys' interval, the interval of a label that never occurs
+    # begins at 0, that of a label that always occurs ends at 1 (Brown, Cai & DasGupta 2001, doi:10.1214/ss/1009213286).
     return {
         name: Estimate(each.value, min(each.low, each.value), max(each.high, each.value))
-        for name, each in found.items()
+        for name, each in estimates.items()
     }

@@ -1,4 +1,4 @@
-"""Figures of probabilities: ROC AUC, Brier score, log loss, calibration error, reliability."""
+"""Quality of predicted probabilities: ROC AUC, Brier score, log loss, calibration error, reliability."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,10 +18,10 @@ from edgedistill_serve.task.task import Task
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RocRanking:
-    """Rows by one label's probability, rows of equal probability together, for the AUC of many resamples.
+    """Rows ranked by the probability of one label, for the ROC AUC of many resamples.
 
-    The area is the share of pairs, one of the label and one of another, that are in the right order, ties counting half
-    (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747).
+    The AUC is the share of pairs of a row with the label and a row without it that are ranked correctly, ties counted
+    half (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747).
     """
 
     order: Counts
@@ -29,42 +29,41 @@ class RocRanking:
     is_label: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, probability: Values, is_label: NDArray[np.bool_]) -> "RocRanking":
-        """Rank rows by a label's probability, both given per row."""
+    def from_probabilities(cls, probability: Values, is_label: NDArray[np.bool_]) -> "RocRanking":
+        """Rank rows by the probability of a label; both arguments have shape (rows,)."""
         order = np.argsort(probability, kind="stable")
         ranked = probability[order]
         starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
         return cls(order, starts, is_label[order])
 
-    def areas(self, weights: Counts) -> Values:
-        """Return the AUC of each resample, (resamples,); NaN where it lacks the label or has nothing else."""
+    def auc(self, weights: Counts) -> Values:
+        """Return the AUC of each resample, (resamples,); NaN if all or no rows have the label."""
         ranked = weights[:, self.order]
-        mine = np.add.reduceat(ranked * self.is_label, self.starts, axis=1)
-        others = np.add.reduceat(ranked * ~self.is_label, self.starts, axis=1)
-        below = others.cumsum(axis=1) - others / 2
-        pairs = mine.sum(axis=1) * others.sum(axis=1)
-        found = np.divide((mine * below).sum(axis=1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-        return np.asarray(found, dtype=np.float64)
+        positives = np.add.reduceat(ranked * self.is_label, self.starts, axis=1)
+        negatives = np.add.reduceat(ranked * ~self.is_label, self.starts, axis=1)
+        below = negatives.cumsum(axis=1) - negatives / 2
+        pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+        ordered = (positives * below).sum(axis=1)
+        shares = np.divide(ordered, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+        return np.asarray(shares, dtype=np.float64)
 
 
 BINS = 10
-"""Bins of a reliability table, of equal width over [0, 1]."""
+"""Number of reliability bins of equal width over [0, 1]."""
 
-_LEAST = float(np.finfo(np.float64).eps)
+_EPSILON = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """The rows whose label has a probability in ``(low, high]``.
-
-    Of a multilabel task, the rows with each of the labels: a row is in the bin of every label's probability.
+    """Rows whose label has a probability in ``(low, high]``; in multilabel tasks a row counts once per label.
 
     Attributes:
-        low: The bin's lower edge; the first bin holds 0 too.
-        high: Its upper edge.
-        rows: Rows in it, at least 1.
-        mean_probability: Mean of their labels' probabilities.
-        accuracy: Share of them that have the reference's label; of a multilabel task those of which the label holds.
+        low: Lower edge of the bin; the first bin includes 0.
+        high: Upper edge.
+        rows: Number of rows, at least 1.
+        mean_probability: Mean probability of their labels.
+        accuracy: Share of them whose label is correct; for multilabel tasks, that have the label in the reference.
     """
 
     low: float
@@ -76,20 +75,21 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class ProbabilityMetrics:
-    """How good the probabilities of a coding are.
+    """Quality of predicted probabilities.
 
     Attributes:
-        rows: Rows, at least 1.
-        auc: Area under the ROC curve, in [0, 1]; of more than two labels the mean over labels of each against the rest.
-            None where some label of the mean is undefined.
-        auc_per_label: A label against the rest; None where all references are the label, or none is.
+        rows: Number of rows, at least 1.
+        auc: Area under the ROC curve, in [0, 1]; for more than two labels the mean of one-vs-rest AUCs. None if that of
+            a label is undefined.
+        auc_per_label: One-vs-rest AUC; None if all or no rows have the label in the reference.
         brier: Mean squared error of the probabilities (Brier 1950): summed over labels, in [0, 2], for two labels half
-            of that; of a multilabel task the mean over labels, in [0, 1].
-        log_loss: Mean negative logarithm of the reference's probability, in nats; of a multilabel task the mean over
-            labels of the binary one.
-        ece: Expected calibration error, in [0, 1]: over the bins, the mean distance of accuracy and mean probability,
-            weighted by rows (Guo et al. 2017, equation 5). On few rows it is above 0 even of perfect probabilities.
-        reliability: The bins that hold rows, from low to high.
+            of that; for multilabel tasks the mean over labels, in [0, 1].
+        log_loss: Mean negative log-likelihood of the reference, in nats; for multilabel tasks the mean binary log loss
+            over labels.
+        ece: Expected calibration error, in [0, 1]: mean absolute difference of accuracy and mean probability over the
+            bins, weighted by rows (Guo et al. 2017, equation 5). With few rows it is above 0 even for perfectly
+            calibrated probabilities.
+        reliability: Bins with rows, in ascending order.
     """
 
     rows: int
@@ -114,41 +114,43 @@ def probability_metrics(
     resamples: int = 2000,
     seed: int = 0,
 ) -> ProbabilityMetrics:
-    """Judge probabilities by a reference coding, with 95 % percentile bootstrap intervals.
+    """Compare probabilities with a reference coding, with 95 % percentile bootstrap intervals.
 
-    AUC, Brier score and log loss are scikit-learn's.
+    AUC, Brier score and log loss are those of scikit-learn.
 
     Args:
-        reference: The label per row that counts as right.
-        probabilities: Shape (rows, labels), labels in codebook order; each row sums to 1, but for a multilabel task.
-        task: Its labels are the only ones allowed.
-        groups: What each row belongs to; whole groups are then drawn. None: every row stands for itself.
+        reference: The correct label of each row.
+        probabilities: Shape (rows, labels), labels in codebook order; except for multilabel tasks each row sums to 1.
+        task: Defines the allowed labels and their order.
+        groups: The group of each row; whole groups are then resampled. None: rows are independent.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
     Raises:
-        DataError: As `agreement` says; probabilities of another shape, outside [0, 1], or that do not sum to 1.
+        DataError: As for `agreement`; also if probabilities have another shape, are outside [0, 1], or do not sum to 1.
     """
     check_lengths(reference)
     check_groups(len(reference), groups, resamples)
     _check_probabilities(probabilities, len(reference), task)
     labels = len(task.names)
     if task.kind == "multilabel":
-        right = encode_label_sets(reference, task, "reference").astype(np.float64)
-        losses, brier, loss = _losses_of_sets(right, probabilities)
+        correct = encode_label_sets(reference, task, "reference").astype(np.float64)
+        losses, brier, loss = _label_set_losses(correct, probabilities)
     else:
         truth = encode_labels(reference, task, "reference")
-        right = np.eye(labels)[truth]
-        losses, brier = _losses_of_labels(truth, probabilities, right), _brier(truth, probabilities)
+        correct = np.eye(labels)[truth]
+        losses, brier = _label_losses(truth, probabilities, correct), _brier(truth, probabilities)
         loss = float(log_loss(truth, probabilities, labels=range(labels)))
-    orders = [RocRanking.of(probabilities[:, place], right[:, place] == 1) for place in range(labels)]
+    rankings = [
+        RocRanking.from_probabilities(probabilities[:, place], correct[:, place] == 1) for place in range(labels)
+    ]
     parts = [
-        (losses.means(weights), np.array([order.areas(weights) for order in orders]).T)
+        (losses.means(weights), np.array([ranking.auc(weights) for ranking in rankings]).T)
         for weights in row_weights(len(reference), groups, resamples, np.random.default_rng(seed))
     ]
     drawn = {name: np.concatenate([means[name] for means, _ in parts]) for name in parts[0][0]}
     areas = np.concatenate([each for _, each in parts])
-    auc = {name: _auc(right[:, place], probabilities[:, place]) for place, name in enumerate(task.names)}
+    auc = {name: _auc(correct[:, place], probabilities[:, place]) for place, name in enumerate(task.names)}
     return ProbabilityMetrics(
         rows=len(reference),
         auc=optional_estimate(float(np.mean(list(auc.values()))), areas.mean(axis=1)),
@@ -161,10 +163,10 @@ def probability_metrics(
 
 
 def _check_probabilities(probabilities: NDArray[np.float64], rows: int, task: Task) -> None:
-    sums = "" if task.kind == "multilabel" else ", a row's summing to 1"
-    fit = probabilities.shape == (rows, len(task.names)) and bool(((probabilities >= 0) & (probabilities <= 1)).all())
-    if not fit or (sums and not np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)):
-        raise DataError(f"{rows} rows of {len(task.names)} labels want as many probabilities{sums}")
+    sums = "" if task.kind == "multilabel" else ", and each row must sum to 1"
+    valid = probabilities.shape == (rows, len(task.names)) and bool(((probabilities >= 0) & (probabilities <= 1)).all())
+    if not valid or (sums and not np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)):
+        raise DataError(f"probabilities must have shape ({rows}, {len(task.names)}) and be in [0, 1]{sums}")
 
 
 def _auc(is_label: Values, probability: Values) -> float:
@@ -178,68 +180,71 @@ def _brier(truth: Counts, probabilities: Values) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Losses:
-    """What each row adds to the figures that are means over rows.
+class _RowLosses:
+    """Contributions of each row to the metrics that are means over rows.
 
     Attributes:
-        brier, log_loss: Per row.
-        held: Per row and bin how many of its probabilities are in it: those of its labels.
-        hits: Per row and bin how many of them are of a label that the reference has.
-        summed: Per row and bin their sum.
+        brier: Squared error, (rows,).
+        log_loss: Negative log-likelihood, (rows,).
+        counts: Number of its probabilities by bin, (rows, bins).
+        correct: Number of these that belong to a label of the reference, (rows, bins).
+        sums: Sum of these probabilities, (rows, bins).
     """
 
     brier: Values
     log_loss: Values
-    held: Values
-    hits: Values
-    summed: Values
+    counts: Values
+    correct: Values
+    sums: Values
 
     def means(self, weights: Counts) -> dict[str, Values]:
-        """Per resample the means, and per resample and bin the accuracy (NaN where the bin is empty)."""
+        """Return the metrics of each resample, and the accuracy by resample and bin (NaN for an empty bin)."""
         rows = weights.sum(axis=1)
-        held, hits = weights @ self.held, weights @ self.hits
-        gaps = np.abs(hits - weights @ self.summed)
+        counts, correct = weights @ self.counts, weights @ self.correct
+        gaps = np.abs(correct - weights @ self.sums)
         return {
             "brier": weights @ self.brier / rows,
             "log_loss": weights @ self.log_loss / rows,
-            "ece": gaps.sum(axis=1) / held.sum(axis=1),
-            "accuracy": np.divide(hits, held, out=np.full(held.shape, np.nan), where=held > 0),
+            "ece": gaps.sum(axis=1) / counts.sum(axis=1),
+            "accuracy": np.divide(correct, counts, out=np.full(counts.shape, np.nan), where=counts > 0),
         }
 
     @property
     def ece(self) -> float:
-        return float(self.means(np.ones((1, len(self.held)), dtype=np.int64))["ece"][0])
+        return float(self.means(np.ones((1, len(self.counts)), dtype=np.int64))["ece"][0])
 
     def table(self, drawn: Mapping[str, Values]) -> tuple[ReliabilityBin, ...]:
-        found = []
-        held, hits, summed = self.held.sum(axis=0), self.hits.sum(axis=0), self.summed.sum(axis=0)
-        for place in np.flatnonzero(held):
-            accuracy = optional_estimate(float(hits[place] / held[place]), drawn["accuracy"][:, place])
+        bins = []
+        counts, correct, sums = self.counts.sum(axis=0), self.correct.sum(axis=0), self.sums.sum(axis=0)
+        for place in np.flatnonzero(counts):
+            accuracy = optional_estimate(float(correct[place] / counts[place]), drawn["accuracy"][:, place])
             if accuracy:
-                mean = float(summed[place] / held[place])
-                found.append(ReliabilityBin(place / BINS, (place + 1) / BINS, int(held[place]), mean, accuracy))
-        return tuple(found)
+                mean = float(sums[place] / counts[place])
+                bins.append(ReliabilityBin(place / BINS, (place + 1) / BINS, int(counts[place]), mean, accuracy))
+        return tuple(bins)
 
 
-def _losses_of_labels(truth: Counts, probabilities: Values, right: Values) -> _Losses:
-    """Of rows with one label each: the probability of that label, the largest, is what the bins hold."""
-    squared = ((probabilities - right) ** 2).sum(axis=1) / (2 if probabilities.shape[1] == 2 else 1)
-    loss = -np.log(np.clip(probabilities[np.arange(len(truth)), truth], _LEAST, 1))
+def _label_losses(truth: Counts, probabilities: Values, correct: Values) -> _RowLosses:
+    """Return the losses of rows with one label each; the bins count the largest probability of each row."""
+    squared = ((probabilities - correct) ** 2).sum(axis=1) / (2 if probabilities.shape[1] == 2 else 1)
+    loss = -np.log(np.clip(probabilities[np.arange(len(truth)), truth], _EPSILON, 1))
     hit = probabilities.argmax(axis=1) == truth
-    return _Losses(squared, loss, *_binned(probabilities.max(axis=1)[:, None], hit[:, None].astype(np.float64)))
+    return _RowLosses(squared, loss, *_bin(probabilities.max(axis=1)[:, None], hit[:, None].astype(np.float64)))
 
 
-def _losses_of_sets(right: Values, probabilities: Values) -> tuple[_Losses, float, float]:
-    """Of rows of which any number of labels hold, and the means of both losses."""
-    squared = ((probabilities - right) ** 2).mean(axis=1)
-    of_truth = np.where(right == 1, probabilities, 1 - probabilities)
-    loss = -np.log(np.clip(of_truth, _LEAST, 1)).mean(axis=1)
-    losses = _Losses(squared, loss, *_binned(probabilities, right))
+def _label_set_losses(correct: Values, probabilities: Values) -> tuple[_RowLosses, float, float]:
+    """Return the losses of the rows of a multilabel task, and the means of Brier score and log loss."""
+    squared = ((probabilities - correct) ** 2).mean(axis=1)
+    likelihood = np.where(correct == 1, probabilities, 1 - probabilities)
+    loss = -np.log(np.clip(likelihood, _EPSILON, 1)).mean(axis=1)
+    losses = _RowLosses(squared, loss, *_bin(probabilities, correct))
     return losses, float(squared.mean()), float(loss.mean())
 
 
-def _binned(probabilities: Values, right: Values) -> tuple[Values, Values, Values]:
-    """Per row and bin: how many probabilities, how many of them right, and their sum; both given (rows, any)."""
-    of_bin = np.eye(BINS)[np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probabilities)]
-    weighed = [(of_bin * by[:, :, None]).sum(axis=1) for by in (np.ones_like(right), right, probabilities)]
-    return weighed[0], weighed[1], weighed[2]
+def _bin(probabilities: Values, correct: Values) -> tuple[Values, Values, Values]:
+    """Return the number of probabilities, of correct ones, and their sum, each (rows, bins); arguments (rows, any)."""
+    in_bin = np.eye(BINS)[np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probabilities)]
+    counts, hits, sums = (
+        (in_bin * weight[:, :, None]).sum(axis=1) for weight in (np.ones_like(correct), correct, probabilities)
+    )
+    return counts, hits, sums

@@ -1,4 +1,4 @@
-"""Does a coding serve every group of learners alike? Agreement per group, small groups suppressed."""
+"""Agreement and mean difference per group of learners, with small groups suppressed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,22 +30,22 @@ from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Task
 
 MIN_SUBGROUP_ROWS = 20
-"""Rows below which a group's figures are suppressed, unless said otherwise."""
+"""Default number of rows below which a group is suppressed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subgroup:
-    """The rows of one group.
+    """Agreement in one group.
 
     Attributes:
-        value: What they have in common, such as ``preservice``.
-        rows: How many they are.
-        suppressed: Whether they are too few, or all of one learner: then there are no figures, which would say more of
-            single learners, and of chance, than of the group.
+        value: Name of the group, such as ``preservice``.
+        rows: Number of rows.
+        suppressed: Whether the group has too few rows or a single learner; it then has no figures, which would reflect
+            individual learners and chance.
         accuracy: Share of equal labels.
         kappa: As in `Agreement`.
-        smd: Standardised mean differences by name: of an ordinal task one, ``score``; else one per label, which counts
-            1 where the label is given and 0 where it is not. See `mean_differences`.
+        smd: Standardised mean differences: for ordinal tasks of the ``score``, else of the indicator of each label. See
+            `mean_differences`.
     """
 
     value: str
@@ -74,29 +74,29 @@ def subgroups(
     """Compare a coding with the reference in each group of learners, with 95 % percentile bootstrap intervals.
 
     Args:
-        reference: The label per row that counts as right.
-        coded: The label per row that is judged.
-        values: Per row the group; rows with an empty one are left out.
-        task: Its labels are the only ones allowed.
-        smallest: Groups of fewer rows are suppressed.
-        groups: What each row belongs to, such as a learner; whole ones are drawn, and a subgroup of one is suppressed.
-            None: every row stands for itself.
+        reference: The correct label of each row.
+        coded: The label of each row to be compared.
+        values: The subgroup of each row; rows with an empty value are ignored.
+        task: Defines the allowed labels and their order.
+        smallest: Subgroups of fewer rows are suppressed.
+        groups: The cluster of each row, such as a learner; whole clusters are resampled, and a subgroup with a single
+            one is suppressed. None: rows are independent.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
     Returns:
-        The groups, by value.
+        The subgroups, sorted by value.
 
     Raises:
-        DataError: As `agreement` says.
+        DataError: As for `agreement`; also if the number of values is not the number of rows.
     """
     check_lengths(reference, coded=coded)
     if len(values) != len(reference):
-        raise DataError(f"{len(reference)} rows come with {len(values)} subgroup values")
+        raise DataError(f"there are {len(reference)} rows but {len(values)} subgroup values")
     multilabel = task.kind == "multilabel"
-    place_of = encode_label_sets if multilabel else encode_labels
-    truth, judged = place_of(reference, task, "reference"), place_of(coded, task, "coded")
-    found = []
+    encode = encode_label_sets if multilabel else encode_labels
+    truth, predicted = encode(reference, task, "reference"), encode(coded, task, "coded")
+    results = []
     for value in sorted({value for value in values if value}):
         inside = np.array([each == value for each in values])
         rows = int(inside.sum())
@@ -106,32 +106,33 @@ def subgroups(
             else [group for group, value_of in zip(groups, values, strict=True) if value_of == value]
         )
         if rows < smallest or (clusters and len(set(clusters)) == 1):
-            found.append(Subgroup(value, rows, True, None, None, {}))
+            results.append(Subgroup(value, rows, True, None, None, {}))
             continue
         rng = np.random.default_rng(seed)
-        one, other = truth[inside], judged[inside]
+        one, other = truth[inside], predicted[inside]
         if multilabel:
-            (sets_drawn,) = resample_label_sets([(one, other)], clusters, resamples, rng)
-            found.append(_set_figures(value, rows, count_all_rows(one, other), sets_drawn, task))
+            (resampled,) = resample_label_sets([(one, other)], clusters, resamples, rng)
+            results.append(_label_set_figures(value, rows, count_all_rows(one, other), resampled, task))
             continue
         drawn = resample_confusions(one, other, len(task.names), clusters, resamples, rng)
         own = confusion_matrix(one, other, len(task.names))[None]
-        found.append(_figures(value, rows, own, drawn, task))
-    return tuple(found)
+        results.append(_figures(value, rows, own, drawn, task))
+    return tuple(results)
 
 
 def mean_differences(confusions: Counts, scores: Values) -> Values:
     """Return the standardised mean difference of each confusion matrix.
 
-    The coding's mean score less the reference's, over the root of the mean of both variances (n - 1), as Williamson, Xi
-    & Breyer ask of automated scores (2012, doi:10.1111/j.1745-3992.2011.00223.x; they flag a subgroup beyond 0.10).
+    The mean score of the coding minus that of the reference, divided by the square root of the mean of both variances
+    (n - 1), as Williamson, Xi & Breyer (2012, doi:10.1111/j.1745-3992.2011.00223.x) recommend for automated scores;
+    they flag subgroups beyond 0.10.
 
     Args:
-        confusions: Row counts (n, labels, labels), reference by coded.
-        scores: What each label counts, (labels,).
+        confusions: Row counts (n, labels, labels), reference by coded label.
+        scores: Score of each label, (labels,).
 
     Returns:
-        (n,); NaN where neither coding varies, or there is one row.
+        Shape (n,); NaN if neither coding varies or there is only one row.
     """
     rows = confusions.sum(axis=(1, 2)).astype(np.float64)
     sides = [confusions.sum(axis=axis) for axis in (1, 2)]
@@ -141,14 +142,14 @@ def mean_differences(confusions: Counts, scores: Values) -> Values:
         for side, mean in zip(sides, means, strict=True)
     )
     root = np.sqrt(spread / 2)
-    found = np.divide(means[0] - means[1], root, out=np.full(len(rows), np.nan), where=root > 1e-12)
-    return np.asarray(found, dtype=np.float64)
+    difference = np.divide(means[0] - means[1], root, out=np.full(len(rows), np.nan), where=root > 1e-12)
+    return np.asarray(difference, dtype=np.float64)
 
 
 def _figures(value: str, rows: int, own: Counts, drawn: Counts, task: Task) -> Subgroup:
     ordinal = task.kind == "ordinal"
 
-    def told(statistic: Any) -> Estimate | None:
+    def figure(statistic: Any) -> Estimate | None:
         return optional_estimate(float(statistic(own)[0]), statistic(drawn))
 
     labels = len(task.names)
@@ -157,25 +158,25 @@ def _figures(value: str, rows: int, own: Counts, drawn: Counts, task: Task) -> S
         value,
         rows,
         False,
-        told(accuracies),
-        told(lambda confusions: kappas(confusions, quadratic=ordinal)),
+        figure(accuracies),
+        figure(lambda confusions: kappas(confusions, quadratic=ordinal)),
         {
-            name: told(lambda confusions, score=score: mean_differences(confusions, score.astype(np.float64)))
+            name: figure(lambda confusions, score=score: mean_differences(confusions, score.astype(np.float64)))
             for name, score in scores.items()
         },
     )
 
 
-def _set_figures(value: str, rows: int, own: LabelSetCounts, drawn: LabelSetCounts, task: Task) -> Subgroup:
-    def gaps(found: LabelSetCounts) -> Values:
-        return label_statistics(lambda tables: mean_differences(tables, np.array([0.0, 1.0])), found)
+def _label_set_figures(value: str, rows: int, own: LabelSetCounts, drawn: LabelSetCounts, task: Task) -> Subgroup:
+    def differences(counts: LabelSetCounts) -> Values:
+        return label_statistics(lambda tables: mean_differences(tables, np.array([0.0, 1.0])), counts)
 
-    own_gaps, drawn_gaps = gaps(own)[0], gaps(drawn)
+    observed, resampled = differences(own)[0], differences(drawn)
     return Subgroup(
         value,
         rows,
         False,
         optional_estimate(float(exact_matches(own)[0]), exact_matches(drawn)),
         optional_estimate(float(mean_kappas(own)[0]), mean_kappas(drawn)),
-        {name: optional_estimate(float(own_gaps[at]), drawn_gaps[:, at]) for at, name in enumerate(task.names)},
+        {name: optional_estimate(float(observed[code]), resampled[:, code]) for code, name in enumerate(task.names)},
     )

@@ -1,18 +1,18 @@
-"""What a comparison of two codings says.
+"""Results of comparing two codings.
 
 Estimate          a figure with its 95 % interval
 LabelAgreement    precision, recall and F1 of one label
-Averages          precision, recall and F1 over labels
-Agreement         the comparison: headline figures, averages, single labels, confusion matrix
+Averages          precision, recall and F1 averaged over labels
+Agreement         overall figures, averages, figures per label, confusion matrix
 
-A figure that is undefined is None, never NaN and never a stand-in such as 0: see the attribute for when that is.
+An undefined figure is None, never NaN or a substitute such as 0; each attribute says when it is undefined.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-if TYPE_CHECKING:  # pandas is loaded where a DataFrame is asked for
+if TYPE_CHECKING:  # pandas is imported only when a DataFrame is requested
     from pandas import DataFrame
 
 
@@ -21,7 +21,7 @@ class Estimate:
     """A figure and its 95 % percentile bootstrap interval.
 
     Attributes:
-        value: The figure on the rows themselves.
+        value: The figure on the original rows.
         low: 2.5th percentile over the resamples.
         high: 97.5th percentile over the resamples.
     """
@@ -33,22 +33,21 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class LabelAgreement:
-    """How one label fares.
+    """Agreement on one label.
 
     Attributes:
-        precision: Share of the rows coded with the label whose reference is the label, in [0, 1]; None where no row is
+        precision: Share of the rows coded with the label that have it in the reference, in [0, 1]; None if no row is
             coded with it.
-        recall: Share of the rows whose reference is the label that are coded with it, in [0, 1]; None where no
-            reference is the label.
-        f1: ``2 tp / (2 tp + fp + fn)``, in [0, 1]; None where the label occurs in neither coding.
-        support: Rows whose reference is the label.
-        intervals: By figure (``precision``, ``recall``, ``f1``) the ends of its 95 % interval; an undefined figure has
-            none.
-        kappa: Of a label of a multilabel task, Cohen's κ of whether it holds; None where both codings give it to every
-            row or to none. Of other tasks None.
-        alpha: Of a label of a multilabel task, Krippendorff's alpha likewise.
-        table: Of a label of a multilabel task, row counts ``[in the reference][in the coding]``: 0 where it does not
-            hold, 1 where it does. Of other tasks None.
+        recall: Share of the rows with the label in the reference that are coded with it, in [0, 1]; None if no row has
+            it in the reference.
+        f1: ``2 tp / (2 tp + fp + fn)``, in [0, 1]; None if the label occurs in neither coding.
+        support: Rows with the label in the reference.
+        intervals: Limits of the 95 % interval by figure (``precision``, ``recall``, ``f1``), without undefined figures.
+        kappa: For multilabel tasks, Cohen's κ of whether the label is assigned; None if both codings assign it to every
+            row or to none. For other tasks None.
+        alpha: Krippendorff's alpha, likewise.
+        table: For multilabel tasks, row counts ``[in the reference][in the coding]``, index 1 for rows with the label.
+            For other tasks None.
     """
 
     precision: float | None
@@ -63,7 +62,7 @@ class LabelAgreement:
 
 @dataclass(frozen=True, slots=True)
 class Averages:
-    """Precision, recall and F1 in one figure each, in [0, 1]; None where it is undefined."""
+    """Average precision, recall and F1, in [0, 1]; None if undefined."""
 
     precision: Estimate | None
     recall: Estimate | None
@@ -72,31 +71,31 @@ class Averages:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Agreement:
-    """How far a coding agrees with a reference coding of the same rows; its repr is a table.
+    """Agreement of a coding with a reference coding of the same rows; its repr is a table.
 
     Attributes:
         rows: Rows compared, at least 1.
-        accuracy: Share of the rows with equal labels; of a multilabel task those with just the same labels (exact
-            match).
-        macro_f1: Mean F1 of the labels that occur in either coding; a label that occurs in neither has no F1 and is
-            left out of the mean (scikit-learn's default). None where none occurs, which a multilabel task allows.
-        kappa: Agreement beyond chance, in [-1, 1]. None where it is undefined (0/0): both codings use one and the same
-            label throughout. Resamples in which it is undefined are left out of its interval; None where none is left.
-            Of a multilabel task the mean over labels of each label's κ, labels without one left out.
-        kappa_name: ``Cohen's kappa`` (Cohen 1960), for an ordinal task ``quadratic weighted kappa`` (Cohen 1968) with
-            the labels at equal steps in codebook order, for a multilabel task ``mean kappa over labels``.
+        accuracy: Share of the rows with equal labels; for multilabel tasks with equal label sets (exact match).
+        macro_f1: Mean F1 over the labels that occur in either coding (scikit-learn's default). None if no label occurs,
+            which is possible in multilabel tasks.
+        kappa: Chance-corrected agreement, in [-1, 1]. None if it is undefined (0/0), because both codings use the same
+            single label throughout, or if it is undefined in every resample; its interval ignores resamples in which
+            it is undefined. For multilabel tasks the mean over labels, without labels whose κ is undefined.
+        kappa_name: ``Cohen's kappa`` (Cohen 1960); for ordinal tasks ``quadratic weighted kappa`` (Cohen 1968), with
+            equal steps between the labels in codebook order; for multilabel tasks ``mean kappa over labels``.
         per_label: By label name, in codebook order.
-        confusion: Row counts, ``confusion[i][j]`` those with reference label *i* coded as label *j*, in codebook order.
-            Of a multilabel task empty: each label has a table of its own.
-        resamples: Bootstrap resamples behind every interval.
-        groups: How many groups were resampled as wholes; None where single rows were. With 1 every interval is the
-            figure's whole range.
-        mcc: Matthews' correlation, in [-1, 1]; None where a coding uses one label throughout, and of a multilabel task.
-        alpha: Krippendorff's alpha of the two codings (Krippendorff 2011), nominal or ordinal as the task is, of a
-            multilabel task with the MASI distance of the two sets of labels (Passonneau 2006); None where κ is.
-        averages: ``macro`` (the mean over labels that occur in either coding, an undefined figure counted as 0),
-            ``weighted`` (the mean over references), of a multilabel task ``micro`` (all labels' decisions together)
-            and, where a label counts as positive, ``binary``: that label's own.
+        confusion: Row counts; ``confusion[i][j]`` rows have reference label *i* and are coded *j*, in codebook order.
+            Empty for multilabel tasks, which have a table per label.
+        resamples: Number of bootstrap resamples of every interval.
+        groups: Number of groups in a cluster bootstrap; None if rows were resampled. With 1, every interval is the
+            whole range of its figure.
+        mcc: Matthews' correlation coefficient, in [-1, 1]; None if a coding uses one label throughout, and for
+            multilabel tasks.
+        alpha: Krippendorff's alpha (Krippendorff 2011), nominal or ordinal as the task, for multilabel tasks with the
+            MASI distance (Passonneau 2006); None if it is undefined, as κ.
+        averages: ``macro`` (over the labels that occur in either coding, an undefined figure counted as 0),
+            ``weighted`` (by support), for multilabel tasks also ``micro`` (over all decisions), and with a positive
+            label ``binary``: the figures of that label.
     """
 
     rows: int
@@ -151,26 +150,28 @@ class Agreement:
         }
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Self:
-        """Return the agreement that `as_dict` told, as JSON gives it back."""
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return an agreement from the output of `as_dict`, also after a round trip through JSON."""
         figures = {
-            name: _estimate(given[name]) for name in ("accuracy", "macro_f1", "kappa", "mcc", "alpha") if name in given
+            name: _estimate(values[name])
+            for name in ("accuracy", "macro_f1", "kappa", "mcc", "alpha")
+            if name in values
         }
         averages = {
             name: Averages(**{figure: _estimate(each) for figure, each in average.items()})
-            for name, average in given.get("averages", {}).items()
+            for name, average in values.get("averages", {}).items()
         }
-        per_label = {name: _label(label) for name, label in given["per_label"].items()}
-        confusion = tuple(tuple(counts) for counts in given["confusion"])
-        return cls(**{**given, **figures, "averages": averages, "per_label": per_label, "confusion": confusion})
+        per_label = {name: _label(label) for name, label in values["per_label"].items()}
+        confusion = tuple(tuple(counts) for counts in values["confusion"])
+        return cls(**{**values, **figures, "averages": averages, "per_label": per_label, "confusion": confusion})
 
 
-def _estimate(given: Mapping[str, float] | None) -> Estimate | None:
-    return None if given is None else Estimate(**given)
+def _estimate(values: Mapping[str, float] | None) -> Estimate | None:
+    return None if values is None else Estimate(**values)
 
 
-def _label(given: Mapping[str, Any]) -> LabelAgreement:
-    intervals = {figure: (low, high) for figure, (low, high) in given.get("intervals", {}).items()}
-    figures = {name: _estimate(given.get(name)) for name in ("kappa", "alpha")}
-    table = given.get("table") and tuple(tuple(counts) for counts in given["table"])
-    return LabelAgreement(**{**given, **figures, "intervals": intervals, "table": table})
+def _label(values: Mapping[str, Any]) -> LabelAgreement:
+    intervals = {figure: (low, high) for figure, (low, high) in values.get("intervals", {}).items()}
+    figures = {name: _estimate(values.get(name)) for name in ("kappa", "alpha")}
+    table = values.get("table") and tuple(tuple(counts) for counts in values["table"])
+    return LabelAgreement(**{**values, **figures, "intervals": intervals, "table": table})

@@ -121,7 +121,9 @@ def summarize_trials(trials: Table | None) -> tuple[TrialSummary, ...]:
     for row in trials:
         lines[tuple(row[name] for name in _SETTINGS)].append(row)
     found = [_trial(rows) for rows in lines.values()]
-    best = max((trial for trial in found if trial.macro_f1 is not None), key=lambda trial: trial.macro_f1, default=None)
+    best = max(
+        (trial for trial in found if trial.macro_f1 is not None), key=lambda trial: trial.macro_f1 or 0, default=None
+    )
     return tuple(replace(trial, selected=trial is best) for trial in found)
 
 

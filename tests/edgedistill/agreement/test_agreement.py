@@ -35,7 +35,7 @@ def test_a_reference_label_outside_the_task_is_refused():
 
 
 def test_codings_of_different_lengths_are_refused():
-    with pytest.raises(DataError, match="6 reference labels stand against 5 coded ones"):
+    with pytest.raises(DataError, match="there are 6 reference labels but 5 coded labels"):
         agreement(HUMAN, CODED[:5], TASK)
 
 
@@ -45,7 +45,7 @@ def test_no_rows_are_refused():
 
 
 def test_groups_that_do_not_match_the_rows_are_refused():
-    with pytest.raises(DataError, match="6 rows come with 2 groups"):
+    with pytest.raises(DataError, match="there are 6 rows but 2 groups"):
         agreement(HUMAN, CODED, TASK, groups=["x", "y"])
 
 
@@ -63,7 +63,7 @@ def test_of_a_single_group_every_label_s_interval_holds_every_value():
 
 
 def test_no_resamples_are_refused():
-    with pytest.raises(DataError, match="0 resamples give no interval"):
+    with pytest.raises(DataError, match="resamples must be at least 1, not 0"):
         agreement(HUMAN, CODED, TASK, resamples=0)
 
 

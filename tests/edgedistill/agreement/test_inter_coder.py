@@ -1,15 +1,17 @@
-"""Human coders among themselves, and a student beside them."""
+"""Agreement among coders, worked by hand or by the definitions, and of a student with human coders."""
 
 import json
 
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from edgedistill.agreement import human_agreement
+from edgedistill.agreement import human_agreement, inter_coder_agreement
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Label, Task
 
 TASK = Task("nominal", (Label("a"), Label("b")), ("response",))
+THREE_LABELS = Task("nominal", (Label("a"), Label("b"), Label("c")), ("response",))
+ORDINAL = Task("ordinal", THREE_LABELS.labels, THREE_LABELS.inputs)
 
 
 def coding(labels):
@@ -32,7 +34,7 @@ def test_two_coders_are_compared_on_the_rows_that_both_coded():
     assert found.beside_humans == ()
 
 
-def test_a_student_stands_beside_each_coder_against_the_other_one():
+def test_the_student_is_compared_with_each_coder_against_the_other():
     found = human_agreement({"one": ONE, "other": OTHER}, TASK, student=STUDENT)
     assert [(each.reference, each.human) for each in found.beside_humans] == [("one", "other"), ("other", "one")]
     with_one, with_other = (each.comparison.differences["kappa"] for each in found.beside_humans)
@@ -50,18 +52,58 @@ def test_coders_who_share_no_row_have_no_agreement():
     assert (found.rows, found.alpha, found.pairs[0].agreement, found.beside_humans) == (0, None, None, ())
 
 
-def test_groups_are_drawn_as_wholes():
+def test_whole_groups_are_resampled():
     groups = {row: str(int(row[1:]) // 8) for row in ONE}
     (pair,) = human_agreement({"one": ONE, "other": OTHER}, TASK, groups=groups).pairs
     assert pair.agreement.groups == 4
 
 
-def test_one_coder_has_no_ceiling():
+def test_one_coder_is_refused():
     with pytest.raises(DataError, match="needs at least two coders"):
         human_agreement({"one": ONE}, TASK)
 
 
-def test_a_ceiling_survives_json():
+def test_human_agreement_survives_json():
     told = human_agreement({"one": ONE, "other": OTHER}, TASK, student=STUDENT).as_dict()
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert told["beside_humans"][0]["second"] == "student"
+
+
+def test_two_coders_have_cohens_kappa_on_the_rows_that_both_coded() -> None:
+    found = inter_coder_agreement({"x": coding("aabb."), "y": coding("aab.b")}, THREE_LABELS)
+    (pair,) = found.pairs
+    assert (pair.first, pair.second, pair.rows) == ("x", "y", 3)
+    assert pair.kappa is not None
+    assert pair.kappa.value == pytest.approx(1.0)
+
+
+def test_alpha_is_one_for_full_agreement_and_counts_rows_that_two_coded() -> None:
+    found = inter_coder_agreement({"x": coding("ab.c"), "y": coding("abc."), "z": coding("a...")}, THREE_LABELS)
+    assert (found.alpha, found.rows) == (pytest.approx(1.0), 2)
+    assert [(pair.first, pair.second, pair.rows) for pair in found.pairs] == [
+        ("x", "y", 2),
+        ("x", "z", 1),
+        ("y", "z", 1),
+    ]
+
+
+def test_alpha_follows_its_definition() -> None:
+    # Krippendorff 2011: of 8 pairable values, 4 differ from their partner; by chance 2 n_a n_b / (n (n - 1)) would.
+    found = inter_coder_agreement({"x": coding("abab"), "y": coding("baab")}, THREE_LABELS)
+    observed, expected = 4 / 8, 2 * 4 * 4 / (8 * 7)
+    assert found.alpha == pytest.approx(1 - observed / expected)
+
+
+def test_an_ordinal_task_forgives_a_near_miss_more_than_a_far_one() -> None:
+    near = inter_coder_agreement({"x": coding("aabbcc"), "y": coding("aabbcb")}, ORDINAL)
+    far = inter_coder_agreement({"x": coding("aabbcc"), "y": coding("aabbca")}, ORDINAL)
+    assert near.alpha is not None
+    assert far.alpha is not None
+    assert near.alpha > far.alpha
+
+
+@pytest.mark.parametrize("labels", [("aa", "aa"), ("a.", ".a")])
+def test_undefined_agreement_is_none(labels: tuple[str, str]) -> None:
+    found = inter_coder_agreement({"x": coding(labels[0]), "y": coding(labels[1])}, THREE_LABELS)
+    assert found.alpha is None
+    assert found.pairs[0].kappa is None

@@ -43,7 +43,7 @@ def test_groups_widen_the_interval_where_rows_of_a_group_are_alike():
     assert grouped.flip_rate.high > rows.flip_rate.high
 
 
-def test_a_kappa_that_is_undefined_is_told_as_none():
+def test_an_undefined_kappa_is_none():
     assert change(["a", "a"], ["a", "a"], ["a", "a"], TASK).kappa_lost is None
 
 
@@ -120,7 +120,7 @@ def test_no_discordant_row_is_no_evidence():
 
 
 def test_a_count_below_zero_is_refused():
-    with pytest.raises(DataError, match="a count of rows is below 0"):
+    with pytest.raises(DataError, match="a row count is negative"):
         mcnemar(-1, 2)
 
 

@@ -151,7 +151,7 @@ def test_where_every_code_is_known_no_error_rate_is_needed():
     assert found.corrected["a"].value == pytest.approx(0.3)
 
 
-def test_a_share_below_nothing_is_moved_to_nothing_and_said():
+def test_a_negative_share_is_clipped_to_zero_and_reported():
     found = found_of({"a": 99, "b": 1}, [[80, 20], [20, 80]], resamples=100)
     assert found.clipped
     assert (found.corrected["a"].value, found.corrected["b"].value) == (1.0, 0.0)
@@ -161,13 +161,13 @@ def test_a_share_below_nothing_is_moved_to_nothing_and_said():
     ("confusion", "why"),
     [
         ([[5, 5], [0, 0]], "no coded row has the label b"),
-        ([[5, 5], [5, 5]], "tells the labels apart better than chance"),
-        ([[1, 9], [9, 1]], "tells the labels apart better than chance"),
+        ([[5, 5], [5, 5]], "do not show that the classifier is better than chance"),
+        ([[1, 9], [9, 1]], "do not show that the classifier is better than chance"),
         ([[6, 5], [5, 6]], "too few coded rows"),
         ([[30, 20], [20, 30]], None),
     ],
 )
-def test_where_the_error_rates_say_nothing_there_is_no_correction_and_a_reason(confusion, why):
+def test_without_usable_error_rates_there_is_no_correction_but_a_reason(confusion, why):
     found = found_of({"a": 30, "b": 70}, confusion, resamples=200)
     if why is None:
         assert found.corrected is not None
@@ -176,7 +176,7 @@ def test_where_the_error_rates_say_nothing_there_is_no_correction_and_a_reason(c
         assert why in found.fails
 
 
-def test_too_few_coded_rows_to_tell_labels_apart_are_said():
+def test_too_few_coded_rows_are_reported():
     confusion = np.full((6, 6), 1) + np.eye(6, dtype=int)
     found = found_of(dict.fromkeys("abcdef", 10), confusion.tolist(), resamples=200)
     assert "too few coded rows" in found.fails

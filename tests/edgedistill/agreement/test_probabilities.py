@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from edgedistill.agreement import probability_metrics
 from edgedistill.agreement.bootstrap import row_weights
-from edgedistill.agreement.probabilities import RocRanking, _losses_of_labels
+from edgedistill.agreement.probabilities import RocRanking, _label_losses
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Label, Task
 
@@ -84,7 +84,7 @@ def test_two_labels_have_one_auc_whichever_is_positive():
 def test_the_auc_of_a_resample_is_scikit_learns_of_the_rows_it_drew(rows, seed):
     is_label, probability = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     weights = next(row_weights(len(rows), None, 5, np.random.default_rng(seed)))
-    for area, times in zip(RocRanking.of(probability, is_label).areas(weights), weights, strict=True):
+    for area, times in zip(RocRanking.from_probabilities(probability, is_label).auc(weights), weights, strict=True):
         drawn_labels = np.repeat(is_label, times)
         if 0 < drawn_labels.sum() < len(drawn_labels):
             assert area == pytest.approx(roc_auc_score(drawn_labels, np.repeat(probability, times)))
@@ -95,7 +95,7 @@ def test_the_auc_of_a_resample_is_scikit_learns_of_the_rows_it_drew(rows, seed):
 def test_the_means_of_a_resample_are_those_of_the_rows_it_drew():
     codes, probabilities = drawn(30)
     weights = next(row_weights(30, None, 4, np.random.default_rng(1)))
-    means = _losses_of_labels(codes, probabilities, np.eye(3)[codes]).means(weights)
+    means = _label_losses(codes, probabilities, np.eye(3)[codes]).means(weights)
     for place, times in enumerate(weights):
         again = probability_metrics(
             named(np.repeat(codes, times)), np.repeat(probabilities, times, axis=0), THREE, resamples=1
@@ -129,7 +129,7 @@ def test_a_certain_mistake_has_a_finite_loss():
 
 @pytest.mark.parametrize("probabilities", [[[0.5, 0.5]], [[0.5, 0.4], [0.5, 0.5]], [0.5, 0.5]])
 def test_probabilities_of_another_shape_or_sum_are_refused(probabilities):
-    with pytest.raises(DataError, match="2 rows of 2 labels want as many probabilities"):
+    with pytest.raises(DataError, match="probabilities must have shape"):
         probability_metrics(["no", "yes"], np.array(probabilities), TWO)
 
 

@@ -76,15 +76,15 @@ def test_a_group_of_one_learner_is_counted_and_has_no_figures():
     assert (college.suppressed, college.kappa, college.rows) == (True, None, WHO.count("college"))
 
 
-def test_learners_are_drawn_as_wholes_where_a_group_has_several():
+def test_whole_learners_are_resampled_in_a_group_with_several():
     learners = [str(row // 10) for row in range(60)]
     alone, clustered = (subgroups(HUMAN, CODED, WHO, TWO, groups=groups)[0] for groups in (None, learners))
     assert clustered.accuracy.value == alone.accuracy.value
     assert clustered.accuracy != alone.accuracy
 
 
-def test_a_value_per_row_is_asked_for():
-    with pytest.raises(DataError, match="60 rows come with 3 subgroup values"):
+def test_a_value_per_row_is_required():
+    with pytest.raises(DataError, match="there are 60 rows but 3 subgroup values"):
         subgroups(HUMAN, CODED, ["x"] * 3, TWO)
 
 

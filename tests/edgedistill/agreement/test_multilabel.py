@@ -94,7 +94,7 @@ def test_what_does_not_apply_is_absent():
     assert FOUND.confusion == ()
 
 
-def test_the_positive_label_s_own_figures_are_told():
+def test_the_figures_of_the_positive_label_are_reported():
     assert FOUND.averages["binary"].f1.value == pytest.approx(FOUND.per_label["effect"].f1)
 
 
@@ -105,7 +105,7 @@ def test_intervals_hold_their_figures_and_depend_on_the_seed_alone():
         assert found.low < found.value < found.high
 
 
-def test_whole_groups_are_drawn():
+def test_whole_groups_are_resampled():
     clustered = agreement(REFERENCE, CODED, TASK, groups=[str(row // 20) for row in range(200)])
     assert clustered.groups == 10
     assert clustered.kappa.value == FOUND.kappa.value
@@ -173,7 +173,7 @@ def test_coders_who_left_rows_out_are_compared_on_those_that_two_coded():
     assert [pair.rows for pair in found.pairs] == [2, 1, 1]
 
 
-def test_a_ceiling_sets_the_student_beside_human_coders():
+def test_human_agreement_compares_the_student_with_human_coders():
     ids = [str(row) for row in range(60)]
     first, second = coded(60, 1)
     student = coded(60, 1, wrong=0.05)[1]
@@ -256,7 +256,7 @@ def test_bins_hold_every_label_of_every_row():
 
 
 def test_probabilities_outside_0_and_1_are_refused():
-    with pytest.raises(DataError, match=r"want as many probabilities$"):
+    with pytest.raises(DataError, match=r"and be in \[0, 1\]$"):
         probability_metrics(["cause"], np.array([[1.2, 0.0, 0.0]]), TASK)
 
 
