@@ -518,6 +518,9 @@ class Estimate:
     most_nano_dollars: int | None
     likely_nano_dollars: int | None
 
+    def __str__(self) -> str:
+        return self.told
+
     @property
     def told(self) -> str:
         """The estimate in one line."""
