@@ -19,9 +19,9 @@ from pathlib import Path
 from teacher_overhead import BOOK, rows
 
 from edgedistill.project.schema import TeacherSection
-from edgedistill.teacher import AnswerCache, Entry, label_responses
+from edgedistill.teacher import AnswerCache, CacheEntry, label_responses
 from edgedistill.teacher.codebook import AnswerFormat
-from edgedistill.teacher.labelling import Plan, shared
+from edgedistill.teacher.labelling import LabellingPlan, use_same_examples
 
 SECTION = TeacherSection(base_url="http://127.0.0.1:9/v1", model="m", api_key_env=None, votes=1)
 MESSAGE = {"role": "assistant", "content": '{"label": "process"}', "refusal": None}
@@ -38,11 +38,15 @@ ANSWER = {
 
 def fill(folder: Path, votes: int) -> None:
     """Put an answer to every vote into the cache."""
-    plan = Plan(rows(votes), BOOK, SECTION, shared(()))
+    plan = LabellingPlan(rows(votes), BOOK, SECTION, use_same_examples(()))
     with AnswerCache(folder) as cache:
-        requests = [plan.request(sheet, AnswerFormat.SCHEMA) for sheet in plan.sheets()]
+        requests = [
+            plan.build_request(coding_request, AnswerFormat.SCHEMA) for coding_request in plan.coding_requests()
+        ]
         for start in range(0, votes, 1000):
-            cache.keep([Entry(each.key(), each.content(), ANSWER) for each in requests[start : start + 1000]])
+            cache.add_entries(
+                [CacheEntry(each.key(), each.content(), ANSWER) for each in requests[start : start + 1000]]
+            )
 
 
 def run(folder: Path, votes: int) -> None:

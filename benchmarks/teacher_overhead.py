@@ -27,10 +27,10 @@ import openai
 
 from edgedistill.data.types import Response
 from edgedistill.project.schema import BudgetSection, PricesSection, TeacherSection
-from edgedistill.teacher import AnswerCache, Budget, Codebook, Ledger, label_responses
+from edgedistill.teacher import AnswerCache, Budget, Codebook, SpendingLog, label_responses
 from edgedistill.teacher.codebook import AnswerFormat
-from edgedistill.teacher.endpoint import body_of
-from edgedistill.teacher.labelling import Plan, shared
+from edgedistill.teacher.endpoint import build_body
+from edgedistill.teacher.labelling import LabellingPlan, use_same_examples
 from edgedistill_serve.task.task import Label
 
 BOOK = Codebook(
@@ -62,8 +62,11 @@ def section(port: int, concurrency: int) -> TeacherSection:
 def bare(port: int, count: int, concurrency: int, *, post: bool) -> None:
     """Send the labeller's own bodies by `asyncio.gather` over the same client."""
     given = section(port, concurrency)
-    plan = Plan(rows(count), BOOK, given, shared(()))
-    bodies = [body_of(plan.request(sheet, AnswerFormat.SCHEMA), "max_tokens") for sheet in plan.sheets()]
+    plan = LabellingPlan(rows(count), BOOK, given, use_same_examples(()))
+    bodies = [
+        build_body(plan.build_request(coding_request, AnswerFormat.SCHEMA), "max_tokens")
+        for coding_request in plan.coding_requests()
+    ]
 
     async def send_all() -> None:
         at_once = asyncio.Semaphore(concurrency)
@@ -86,7 +89,7 @@ def labeller(port: int, count: int, concurrency: int) -> None:
     """Label as a project with a budget does."""
     with tempfile.TemporaryDirectory() as folder, AnswerCache(Path(folder)) as cache:
         responses, given = rows(count), section(port, concurrency)
-        budget = Budget.of(given, Ledger(Path(folder), "benchmark"), "label")
+        budget = Budget.from_section(given, SpendingLog(Path(folder), "benchmark"), "label")
         measured(lambda: label_responses(responses, BOOK, given, cache, api_key="none", budget=budget), count)
 
 

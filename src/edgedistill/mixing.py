@@ -1,4 +1,4 @@
-"""The training set: which rows of each source it takes, by stated shares."""
+"""The training set: draws rows from each source in given shares."""
 
 import hashlib
 from collections import Counter
@@ -13,17 +13,17 @@ from edgedistill_serve.task.task import Task
 
 SOURCES: tuple[Source, ...] = get_args(Source)
 Counts: TypeAlias = Mapping[Source, Mapping[str, int]]
-"""Rows that there are, by source and label."""
+"""Number of available rows, by source and label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Rows that a source gives.
+    """The number of rows to draw from a source.
 
     Attributes:
         source: The source.
-        label: Of this label; None: of any.
-        rows: How many.
+        label: The label of the rows; None for any.
+        rows: Number of rows.
     """
 
     source: Source
@@ -31,37 +31,42 @@ class Quota:
     rows: int
 
     def missing(self, counts: Counts) -> int:
-        """Return how many of them the source does not have."""
-        there = counts[self.source]
-        return max(0, self.rows - (sum(there.values()) if self.label is None else there.get(self.label, 0)))
+        """Return how many rows the source lacks."""
+        available = counts[self.source]
+        return max(0, self.rows - (sum(available.values()) if self.label is None else available.get(self.label, 0)))
 
 
-def quotas(counts: Counts, labels: Sequence[str], section: MixSection) -> tuple[Quota, ...]:
-    """Return what each source is to give, human rows first.
+def compute_quotas(counts: Counts, labels: Sequence[str], section: MixSection) -> tuple[Quota, ...]:
+    """Compute the number of rows of each source, human rows first.
 
-    Shares of a size are rounded by largest remainders, so that the sizes sum to it. A `synthetic_share` *s* beside *n*
-    other rows is *n s* / (1 - *s*) rows, rounded. Where a number is no multiple of the labels, the first get one more.
+    Shares of a size are rounded by the largest remainder method, so they sum to the size. A `synthetic_share` *s* with
+    *n* other rows gives *n s* / (1 - *s*) rows, rounded. If a number is not a multiple of the number of labels, the
+    first labels get one more.
 
     Args:
-        counts: What there is; every source is a key.
+        counts: The available rows; every source is a key.
         labels: The task's labels, in codebook order.
-        section: What is wanted.
+        section: The settings.
 
     Raises:
-        ProjectFileError: A source lacks rows, and of which label and how many; or there would be none at all.
+        ProjectFileError: A source lacks rows, with label and number; or there would be no rows.
     """
-    sizes = _of_shares(section.shares, section.size or 0) if section.shares else _of_numbers(counts, labels, section)
-    wanted: list[Quota] = []
+    sizes = (
+        _sizes_from_shares(section.shares, section.size or 0)
+        if section.shares
+        else _sizes_from_numbers(counts, labels, section)
+    )
+    quotas: list[Quota] = []
     for source in SOURCES:
         if source == "synthetic" or section.balance == "per_label":
-            wanted += _evenly(source, sizes[source], labels)
+            quotas += _split_evenly(source, sizes[source], labels)
         else:
-            wanted.append(Quota(source, None, sizes[source]))
-    _refuse_what_is_missing([quota for quota in wanted if quota.missing(counts)], counts)
-    return tuple(quota for quota in wanted if quota.rows)
+            quotas.append(Quota(source, None, sizes[source]))
+    _require_rows([quota for quota in quotas if quota.missing(counts)], counts)
+    return tuple(quota for quota in quotas if quota.rows)
 
 
-def _of_shares(shares: SharesSection, size: int) -> dict[Source, int]:
+def _sizes_from_shares(shares: SharesSection, size: int) -> dict[Source, int]:
     exact = {source: getattr(shares, source) * size for source in SOURCES}
     # A share such as 0.7 of 10 is 7.000000000000001 or 6.999999999999999.
     whole = {source: int(rows + 1e-9) for source, rows in exact.items()}
@@ -71,41 +76,45 @@ def _of_shares(shares: SharesSection, size: int) -> dict[Source, int]:
     return whole
 
 
-def _of_numbers(counts: Counts, labels: Sequence[str], section: MixSection) -> dict[Source, int]:
-    human = _rows(section.human, counts["human"], labels, section)
-    teacher = _rows(section.teacher, counts["teacher"], labels, section)
+def _sizes_from_numbers(counts: Counts, labels: Sequence[str], section: MixSection) -> dict[Source, int]:
+    human = _resolve_rows(section.human, counts["human"], labels, section)
+    teacher = _resolve_rows(section.teacher, counts["teacher"], labels, section)
     if not human + teacher:
-        raise ProjectFileError("mix leaves no row to train on", hint="Let mix.human or mix.teacher be above 0.")
+        raise ProjectFileError(
+            "the training set would have no rows", where="mix", hint="Set mix.human or mix.teacher above 0."
+        )
     share = section.synthetic_share
     return {"human": human, "teacher": teacher, "synthetic": round((human + teacher) * share / (1 - share))}
 
 
-def _rows(wanted: Literal["all"] | int, there: Mapping[str, int], labels: Sequence[str], section: MixSection) -> int:
-    if wanted != "all":
-        return wanted
-    if section.balance == "as_found" or not any(there.values()):
-        return sum(there.values())
-    # A label without a row is told as missing, instead of leaving every row out.
-    return len(labels) * max(1, min(there.get(label, 0) for label in labels))
+def _resolve_rows(
+    setting: Literal["all"] | int, available: Mapping[str, int], labels: Sequence[str], section: MixSection
+) -> int:
+    if setting != "all":
+        return setting
+    if section.balance == "as_found" or not any(available.values()):
+        return sum(available.values())
+    # A label without rows is reported as missing, instead of leaving out all rows.
+    return len(labels) * max(1, min(available.get(label, 0) for label in labels))
 
 
-def _evenly(source: Source, rows: int, labels: Sequence[str]) -> list[Quota]:
+def _split_evenly(source: Source, rows: int, labels: Sequence[str]) -> list[Quota]:
     each, more = divmod(rows, len(labels))
-    return [Quota(source, label, each + (place < more)) for place, label in enumerate(labels)]
+    return [Quota(source, label, each + (index < more)) for index, label in enumerate(labels)]
 
 
-def _refuse_what_is_missing(short: Sequence[Quota], counts: Counts) -> None:
+def _require_rows(short: Sequence[Quota], counts: Counts) -> None:
     if not short:
         return
-    told = (
+    missing = (
         f"{quota.missing(counts)} of the {quota.rows} {quota.source} rows"
         + (f" of the label {quota.label!r}" if quota.label is not None else "")
         for quota in short
     )
     raise ProjectFileError(
-        f"the training set lacks {'; '.join(told)}",
+        f"the training set lacks {'; '.join(missing)}",
         where="mix",
-        hint="Ask for fewer rows or another share, code or label more, or raise generate.per_label.",
+        hint="Set fewer rows or another share, code or label more responses, or raise generate.per_label.",
     )
 
 
@@ -120,11 +129,11 @@ def human_rows(train: TrainRows, task: Task) -> tuple[MixtureRow, ...]:
 def teacher_rows(
     responses: Iterable[Response], labels: Sequence[TeacherLabel], min_consistency: float = 0.0
 ) -> tuple[MixtureRow, ...]:
-    """Return the responses that a teacher coded with the consistency asked for, in the labels' order.
+    """Return the responses with at least the required consistency, in the order of the labels.
 
     Args:
-        responses: Every response that was coded; others may stand among them.
-        labels: What the teacher made of them.
+        responses: All labelled responses; may include others.
+        labels: The teacher's labels.
         min_consistency: In [0, 1].
     """
     by_id = {response.id: response for response in responses}
@@ -143,34 +152,33 @@ def teacher_rows(
 
 
 def draw_mixture(
-    offered: Mapping[Source, Sequence[MixtureRow]], task: Task, section: MixSection
+    available: Mapping[Source, Sequence[MixtureRow]], task: Task, section: MixSection
 ) -> tuple[MixtureRow, ...]:
-    """Draw rows as `section` says: human rows first, then teacher-labelled, then synthetic ones, each in their order.
+    """Draw the training set: human, then teacher-labelled, then synthetic rows, each in their order.
 
-    Rows are drawn by a hash of seed and id, so that a larger number keeps the rows of a smaller one.
+    Rows are drawn by a hash of seed and id, so that a larger number includes the rows of a smaller one.
 
     Args:
-        offered: The rows that each source has; a source may be left out. Teacher rows that are not consistent enough
-            have been left out already.
-        task: Its labels, in codebook order.
-        section: How many of each.
+        available: The rows of each source, with only sufficiently consistent teacher rows; sources may be missing.
+        task: The task.
+        section: The settings.
 
     Raises:
-        ProjectFileError: A source lacks rows, and of which label and how many; or there would be none at all.
+        ProjectFileError: A source lacks rows, with label and number; or there would be no rows.
     """
-    rows = {source: offered.get(source, ()) for source in SOURCES}
-    counts = {source: Counter(row.label for row in there) for source, there in rows.items()}
+    rows = {source: available.get(source, ()) for source in SOURCES}
+    counts = {source: Counter(row.label for row in of_source) for source, of_source in rows.items()}
     chosen: dict[Source, set[str]] = {source: set() for source in SOURCES}
-    for quota in quotas(counts, task.names, section):
-        of_label = [row.id for row in rows[quota.source] if quota.label in (None, row.label)]
-        chosen[quota.source] |= drawn_ids(of_label, quota.rows, section.seed)
+    for quota in compute_quotas(counts, task.names, section):
+        ids = [row.id for row in rows[quota.source] if quota.label in (None, row.label)]
+        chosen[quota.source] |= draw_ids(ids, quota.rows, section.seed)
     drawn = [row for source in SOURCES for row in rows[source] if row.id in chosen[source]]
     return tuple(drawn) if section.labels == "soft" else tuple(_hardened(row, task) for row in drawn)
 
 
-def drawn_ids(ids: Iterable[str], wanted: int, seed: int) -> set[str]:
-    """Return the ids with the smallest hashes of seed and id."""
-    return set(sorted(ids, key=lambda ident: hashlib.sha256(f"{seed}/{ident}".encode()).digest())[:wanted])
+def draw_ids(ids: Iterable[str], count: int, seed: int) -> set[str]:
+    """Return the ``count`` ids with the smallest hashes of seed and id."""
+    return set(sorted(ids, key=lambda ident: hashlib.sha256(f"{seed}/{ident}".encode()).digest())[:count])
 
 
 def _hardened(row: MixtureRow, task: Task) -> MixtureRow:

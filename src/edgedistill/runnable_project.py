@@ -11,7 +11,7 @@ from edgedistill.project.reading import read_checked
 
 if TYPE_CHECKING:  # the stages load torch, which a wrong project file should not wait for
     from edgedistill.pipeline import Run, Step
-    from edgedistill.teacher import Way
+    from edgedistill.teacher import DispatchMode
 
 
 class Project(ProjectFile):
@@ -76,7 +76,7 @@ class Project(ProjectFile):
         accept_teacher: bool = False,
         on_progress: OnProgress = lambda *_: None,
         on_message: Callable[[str], None] = lambda _: None,
-        way: "Callable[[str], Way] | None" = None,
+        dispatch: "Callable[[str], DispatchMode] | None" = None,
     ) -> "Run":
         """Read the rows and return a run whose stages are still to be done, one by one; see `run`.
 
@@ -87,7 +87,7 @@ class Project(ProjectFile):
             accept_teacher: As in `run`.
             on_progress: As in `run`.
             on_message: As in `run`.
-            way: What is done before a teacher's questions are asked one by one, by the teacher's name.
+            dispatch: A function from a teacher's name to its dispatch mode; None sends requests one by one.
 
         Raises:
             DataError: A file or a row cannot be used; the message names it.
@@ -102,5 +102,5 @@ class Project(ProjectFile):
             accept_teacher=accept_teacher,
             advance=on_progress,
             say=on_message,
-            way=way,
+            dispatch=dispatch,
         )

@@ -11,12 +11,14 @@ from edgedistill.cli.terminal import Terminal
 from edgedistill.errors import CacheDamaged, DataError, ProjectFileError
 from edgedistill.project import read_project
 
-cache_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look after the teacher's cached answers.")
+cache_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Inspect, move and repair the teacher's cached answers."
+)
 
-Where = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="A project file, or a cache's own folder.")]
-Lines = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="One answer a line.")]
+Where = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="A project file, or the folder of a cache.")]
+Lines = Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="A file with one answer per line.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-_SHOWN = 10
+_MAX_SHOWN = 10
 
 
 def _folder(where: Path, *, must_exist: bool = True) -> Path:
@@ -26,49 +28,52 @@ def _folder(where: Path, *, must_exist: bool = True) -> Path:
         project = read_project(where)
         folders = {project.folder / teacher.cache for teacher in project.panel}
         if not folders:
-            raise ProjectFileError("there is no teacher, so there is no cache", where=str(where))
+            raise ProjectFileError("the project has no teacher and therefore no cache", where=str(where))
         if len(folders) > 1:
-            told = ", ".join(sorted(str(folder) for folder in folders))
+            names = ", ".join(sorted(str(folder) for folder in folders))
             raise ProjectFileError(
-                f"its teachers have several caches: {told}", where=str(where), hint="Name one of these folders."
+                f"its teachers have several caches: {names}",
+                where=str(where),
+                hint="Run the command with one of these folders.",
             )
         folder = folders.pop()
     if must_exist and not (folder / "cache.db").is_file():
         raise DataError(
             "there is no cache yet",
             where=str(folder),
-            hint="`edgedistill label` or `edgedistill cache import` makes it.",
+            hint="`edgedistill label` or `edgedistill cache import` creates it.",
         )
     return folder
 
 
 @cache_app.command()
 def stats(where: Where, as_json: AsJson = False) -> None:
-    """Say how many answers the cache holds, of which models and addresses, and how large it is.
+    """Show the number of cached answers by model and address, and the size of the cache.
 
-    A model whose answers changed behind the same name, going by what the answers say of themselves, is named.
+    A note names each model whose answers report several model versions.
 
     Example: edgedistill cache stats praise/project.yaml
     """
-    from edgedistill.teacher import AnswerCache, changed
+    from edgedistill.teacher import AnswerCache, describe_model_changes
 
     terminal = Terminal(as_json=as_json)
     folder = _folder(where)
     with AnswerCache(folder) as cache:
-        found = cache.stats()
-    terminal.console.print(f"{found.entries} answers, {found.bytes / 1e6:.1f} MB in {folder}")
-    for model, count in found.models.items():
+        counts = cache.stats()
+    terminal.console.print(f"{counts.entries} answers, {counts.bytes / 1e6:.1f} MB in {folder}")
+    for model, count in counts.models.items():
         terminal.say(f"  model {model}: {count}")
-    for address, count in found.addresses.items():
+    for address, count in counts.addresses.items():
         terminal.say(f"  address {address}: {count}")
-    for line in changed(found.voices):
+    changes = describe_model_changes(counts.model_versions)
+    for line in changes:
         terminal.say(line)
-    terminal.finish({"folder": str(folder), **asdict(found), "changed": changed(found.voices)})
+    terminal.finish({"folder": str(folder), **asdict(counts), "changed": changes})
 
 
 @cache_app.command("export")
 def export_answers(where: Where, file: Lines, as_json: AsJson = False) -> None:
-    """Write every answer to a JSONL file, which another machine can import.
+    """Export all answers to a JSON Lines file, which another machine can import.
 
     Example: edgedistill cache export praise/project.yaml answers.jsonl
     """
@@ -83,7 +88,7 @@ def export_answers(where: Where, file: Lines, as_json: AsJson = False) -> None:
 
 @cache_app.command("import")
 def import_answers(where: Where, file: Lines, as_json: AsJson = False) -> None:
-    """Add the answers of a JSONL file; each key is recomputed, and an answer that is there stays.
+    """Add the answers of a JSON Lines file; keys are recomputed, existing answers stay unchanged.
 
     Example: edgedistill cache import praise/project.yaml answers.jsonl
     """
@@ -92,36 +97,40 @@ def import_answers(where: Where, file: Lines, as_json: AsJson = False) -> None:
     terminal = Terminal(as_json=as_json)
     with AnswerCache(_folder(where, must_exist=False)) as cache:
         done = import_jsonl(cache, file)
-    terminal.console.print(f"{done.added} answers added, {done.present} were there, {len(done.bad)} lines refused")
-    for bad in done.bad[:_SHOWN]:
-        terminal.console.print(f"  line {bad.line}: {bad.fault}")
+    terminal.console.print(
+        f"{done.added} answers added, {done.present} already there, {len(done.invalid)} lines refused"
+    )
+    for line in done.invalid[:_MAX_SHOWN]:
+        terminal.console.print(f"  line {line.line}: {line.fault}")
     terminal.finish(
         {
             "added": done.added,
             "present": done.present,
-            "refused": [{"line": bad.line, "fault": bad.fault} for bad in done.bad],
+            "refused": [{"line": line.line, "fault": line.fault} for line in done.invalid],
         }
     )
-    if done.bad:
+    if done.invalid:
         raise DataError(
-            f"{len(done.bad)} lines are no answers; the others are imported",
-            where=f"{file}, line {done.bad[0].line}",
-            hint="Export the file again from the cache that it came from.",
+            f"{len(done.invalid)} lines are not valid answers; the others are imported",
+            where=f"{file}, line {done.invalid[0].line}",
+            hint="Export the file again from its original cache.",
         )
 
 
 @cache_app.command()
 def verify(
     where: Where,
-    repair: Annotated[bool, typer.Option("--repair", help="Drop what is damaged; it is then asked for again.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop damaged answers; they are then requested again.")
+    ] = False,
     mend: Annotated[bool, typer.Option("--mend", hidden=True)] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read every answer and recompute its key.
+    """Check every answer and its key.
 
     Example: edgedistill cache verify praise/project.yaml --repair
     """
-    from edgedistill.teacher import AnswerCache, salvage
+    from edgedistill.teacher import AnswerCache, repair_database
 
     if mend:
         sys.stderr.write("edgedistill: --mend is deprecated; use --repair\n")
@@ -130,30 +139,30 @@ def verify(
     folder = _folder(where)
     try:
         with AnswerCache(folder) as cache:
-            found = cache.verify(drop_damaged=repair)
+            result = cache.verify(drop_damaged=repair)
     except CacheDamaged:
         if not repair:
             raise
-        saved = salvage(folder)
+        repaired = repair_database(folder)
         terminal.console.print(
-            f"{saved.kept} answers kept; the others will be asked for again. "
-            f"The damaged database is {saved.damaged_file}"
+            f"{repaired.kept} answers recovered; the others will be requested again. "
+            f"The damaged database is {repaired.damaged_file}"
         )
-        terminal.finish({"kept": saved.kept, "damaged_file": str(saved.damaged_file)})
+        terminal.finish({"kept": repaired.kept, "damaged_file": str(repaired.damaged_file)})
         return
-    terminal.console.print(f"{found.entries} answers are sound, {len(found.damaged)} are damaged")
-    for key, fault in found.damaged[:_SHOWN]:
+    terminal.console.print(f"{result.entries} answers are intact, {len(result.damaged)} are damaged")
+    for key, fault in result.damaged[:_MAX_SHOWN]:
         terminal.console.print(f"  {key}: {fault}{' (dropped)' if repair else ''}")
     terminal.finish(
         {
-            "sound": found.entries,
-            "damaged": [{"key": key, "fault": fault} for key, fault in found.damaged],
+            "sound": result.entries,
+            "damaged": [{"key": key, "fault": fault} for key, fault in result.damaged],
             "dropped": repair,
         }
     )
-    if found.damaged and not repair:
+    if result.damaged and not repair:
         raise CacheDamaged(
-            f"{len(found.damaged)} answers are damaged",
+            f"{len(result.damaged)} answers are damaged",
             where=str(folder),
-            hint="`edgedistill cache verify --repair` drops them; they are then asked for again.",
+            hint="`edgedistill cache verify --repair` drops them; they are then requested again.",
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgedistill.cli.cache import cache_app
-from edgedistill.cli.dispatch import AskingOptions, BatchIn, BatchOut, EstimateOnly, InBatches
+from edgedistill.cli.dispatch import BatchInOption, BatchOption, BatchOutOption, DispatchOptions, EstimateOption
 from edgedistill.cli.export import CheckBrowser, DryRun, Public, Push, Shipping, Sign, Web, shipping, web
 from edgedistill.cli.report import report
 from edgedistill.cli.review import review_app
@@ -103,7 +103,7 @@ class Doing:
 
     offline: bool = False
     accept_teacher: bool = False
-    asking: AskingOptions = field(default_factory=AskingOptions)
+    asking: DispatchOptions = field(default_factory=DispatchOptions)
     shipping: Shipping = field(default_factory=Shipping)
     tune: bool = False
 
@@ -146,7 +146,7 @@ def _work(
             accept_teacher=doing.accept_teacher,
             on_progress=advance,
             on_message=terminal.say,
-            way=doing.asking.way(terminal),
+            dispatch=doing.asking.dispatch(terminal),
         )
         folder = job.folder
         try:
@@ -185,15 +185,15 @@ def _coding_command(name: str, does: str) -> None:
     def command(
         project: ProjectFile,
         show_prompt: ShowPrompt = None,
-        estimate: EstimateOnly = False,
-        batch: InBatches = False,
-        batch_out: BatchOut = None,
-        batch_in: BatchIn = None,
+        estimate: EstimateOption = False,
+        batch: BatchOption = False,
+        batch_out: BatchOutOption = None,
+        batch_in: BatchInOption = None,
         offline: Offline = False,
         accept_teacher: Accept = False,
         as_json: AsJson = False,
     ) -> None:
-        asking = AskingOptions(estimate, batch, batch_out, tuple(batch_in or ()))
+        asking = DispatchOptions(estimate, batch, batch_out, tuple(batch_in or ()))
         terminal = Terminal(as_json=as_json)
         if show_prompt is not None:
             _show_prompt(project, terminal, show_prompt)
@@ -223,10 +223,10 @@ def _asking_work(name: str, *, estimate: bool) -> "Callable[[Run, Callable[[Step
 
 def _generate(
     project: ProjectFile,
-    estimate: EstimateOnly = False,
-    batch: InBatches = False,
-    batch_out: BatchOut = None,
-    batch_in: BatchIn = None,
+    estimate: EstimateOption = False,
+    batch: BatchOption = False,
+    batch_out: BatchOutOption = None,
+    batch_in: BatchInOption = None,
     offline: Offline = False,
     accept_teacher: Accept = False,
     as_json: AsJson = False,
@@ -237,7 +237,7 @@ def _generate(
 
     Example: edgedistill generate praise/project.yaml
     """
-    asking = AskingOptions(estimate, batch, batch_out, tuple(batch_in or ()))
+    asking = DispatchOptions(estimate, batch, batch_out, tuple(batch_in or ()))
     work = _asking_work("generate", estimate=estimate)
     _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher, asking))
 

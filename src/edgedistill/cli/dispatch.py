@@ -1,4 +1,4 @@
-"""The options that say how a stage's open questions get to the teacher."""
+"""The options that choose how requests reach the teacher: one by one, as a batch, as files, or not at all."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,32 +9,37 @@ import typer
 
 from edgedistill.cli.terminal import Terminal
 
-if TYPE_CHECKING:  # the teacher's modules need not be loaded for `--help`
-    from edgedistill.teacher import Way
+if TYPE_CHECKING:  # `--help` does not load the teacher's modules
+    from edgedistill.teacher import DispatchMode
 
-EstimateOnly = Annotated[
-    bool, typer.Option("--estimate", help="Say what asking would take, from a few prompts; ask nothing.")
+EstimateOption = Annotated[
+    bool, typer.Option("--estimate", help="Estimate requests, tokens and cost from a few prompts; send nothing.")
 ]
-InBatches = Annotated[
-    bool, typer.Option("--batch", help="Ask through the provider's Batch API; a run that is stopped goes on.")
+BatchOption = Annotated[
+    bool, typer.Option("--batch", help="Use the provider's Batch API; run again to continue a stopped run.")
 ]
-BatchOut = Annotated[
-    Path | None, typer.Option("--batch-out", metavar="FILE", help="Write the open requests as a Batch API file.")
+BatchOutOption = Annotated[
+    Path | None,
+    typer.Option("--batch-out", metavar="FILE", help="Write the missing requests to a Batch API file; send nothing."),
 ]
-BatchIn = Annotated[
-    list[Path] | None, typer.Option("--batch-in", metavar="FILE", help="Take answers from a Batch API results file.")
+BatchInOption = Annotated[
+    list[Path] | None,
+    typer.Option("--batch-in", metavar="FILE", help="Read the answers from a Batch API results file."),
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class AskingOptions:
-    """How the teacher is asked, as the command line says it; at most one of them.
+class DispatchOptions:
+    """How requests reach the teacher, from the command line; at most one of the four is set.
 
     Attributes:
-        estimate: Ask nothing, tell what asking would take.
-        batch: Ask through the Batch API.
+        estimate: Print an estimate and send nothing.
+        batch: Use the Batch API.
         out: Write the requests to this file.
-        results: Take the answers from these files.
+        results: Read the answers from these files.
+
+    Raises:
+        typer.BadParameter: More than one is set.
     """
 
     estimate: bool = False
@@ -44,22 +49,21 @@ class AskingOptions:
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.estimate, self.batch, self.out, self.results))) > 1:
-            raise typer.BadParameter("--estimate, --batch, --batch-out and --batch-in go one at a time")
+            raise typer.BadParameter("use only one of --estimate, --batch, --batch-out and --batch-in")
 
-    def way(self, terminal: Terminal) -> "Callable[[str], Way] | None":
-        """Return what is done about a teacher's questions, by its name; None to ask them one by one."""
+    def dispatch(self, terminal: Terminal) -> "Callable[[str], DispatchMode] | None":
+        """Return a function from a teacher's name to its dispatch mode; None to send requests one by one."""
         if not (self.estimate or self.batch or self.out or self.results):
             return None
-        return lambda teacher: self._way(terminal, teacher)
+        return lambda teacher: self._mode(terminal, teacher)
 
-    def _way(self, terminal: Terminal, teacher: str) -> "Way":
-        from edgedistill.teacher import EstimateOnly, FromFile, InBatches, ToFile
+    def _mode(self, terminal: Terminal, teacher: str) -> "DispatchMode":
+        from edgedistill.teacher import EstimateOnly, ReadBatchFile, SubmitBatches, WriteBatchFile
 
-        say = terminal.say
         if self.estimate:
             return EstimateOnly(teacher)
         if self.out:
-            return ToFile(self.out.with_stem(f"{self.out.stem}-{teacher}") if teacher else self.out)
+            return WriteBatchFile(self.out.with_stem(f"{self.out.stem}-{teacher}") if teacher else self.out)
         if self.results:
-            return FromFile(self.results, say)
-        return InBatches(say, announce=lambda estimate: say(estimate.told))
+            return ReadBatchFile(self.results, terminal.say)
+        return SubmitBatches(terminal.say, on_estimate=lambda estimate: terminal.say(estimate.summary))

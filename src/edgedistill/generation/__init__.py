@@ -1,38 +1,50 @@
-"""Synthetic responses: written by the teacher per label, screened, coded again, measured.
+"""Synthetic responses: written by the teacher for each label, screened, coded again, measured.
 
-calls.py        plan_calls(): which requests are made; seed_rows(): which human rows they may show
-prompts.py      the messages, and what is read from an answer
-generating.py   generate_samples(): asks, with every sample's lineage
-screening.py    screen(): repetitions and what resembles a validation or test row go
-similarity.py   similar_pairs(): which texts nearly repeat which
-diversity.py    diversity(): how different texts are from each other
-types.py        Sample, Lineage, Removed, Checked
+prompts     plans the requests, builds their messages, parses the answers
+generator   generate_samples(): sends the requests; every sample has its lineage
+screening   screen(): removes repetitions and samples similar to validation or test rows
+diversity   diversity(): distinct n-grams, self-BLEU and length of texts
+types       Sample, Lineage, RemovedSample, CheckedSample
 """
 
 from edgedistill.generation.diversity import Diversity, diversity
-from edgedistill.generation.generator import Written, generate_samples
-from edgedistill.generation.prompts import Call, generation_messages, plan_calls, read_samples, seed_rows
-from edgedistill.generation.screening import Screened, screen, similar_pairs
-from edgedistill.generation.types import Checked, FailedCall, Lineage, Near, Reason, Removed, Sample
+from edgedistill.generation.generator import GenerationResult, generate_samples
+from edgedistill.generation.prompts import (
+    SampleRequest,
+    build_generation_messages,
+    parse_samples,
+    plan_requests,
+    select_seed_rows,
+)
+from edgedistill.generation.screening import ScreeningResult, find_similar_pairs, screen
+from edgedistill.generation.types import (
+    CheckedSample,
+    FailedRequest,
+    Lineage,
+    NearestRow,
+    RemovalReason,
+    RemovedSample,
+    Sample,
+)
 
 __all__ = [
-    "Call",
-    "Checked",
+    "CheckedSample",
     "Diversity",
-    "FailedCall",
+    "FailedRequest",
+    "GenerationResult",
     "Lineage",
-    "Near",
-    "Reason",
-    "Removed",
+    "NearestRow",
+    "RemovalReason",
+    "RemovedSample",
     "Sample",
-    "Screened",
-    "Written",
+    "SampleRequest",
+    "ScreeningResult",
+    "build_generation_messages",
     "diversity",
+    "find_similar_pairs",
     "generate_samples",
-    "generation_messages",
-    "plan_calls",
-    "read_samples",
+    "parse_samples",
+    "plan_requests",
     "screen",
-    "seed_rows",
-    "similar_pairs",
+    "select_seed_rows",
 ]

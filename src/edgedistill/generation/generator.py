@@ -1,69 +1,84 @@
-"""Has a teacher write samples: cached answers first, every sample with its lineage, every request accounted for.
+"""Lets a teacher write samples: cached answers first, each sample with its lineage, every request accounted for.
 
-generate_samples(seeds, …) -> Written
-├── samples     what was written, in the order of the requests
-├── removed     what was written and is no sample: not a string, or more than was asked for
-├── failed      requests that gave nothing
-└── usage       what it took
+generate_samples(seeds, …) -> GenerationResult
+├── samples     the samples, in the order of the requests
+├── removed     what is not a sample: not a string, or more than requested
+├── failed      requests without samples
+└── usage       requests, tokens and cost
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from edgedistill.data.types import TrainRows
 from edgedistill.errors import AnswersMissing
-from edgedistill.generation.prompts import Call, generation_request, plan_calls, read_samples
-from edgedistill.generation.types import FailedCall, Lineage, Reason, Removed, Sample
+from edgedistill.generation.prompts import SampleRequest, build_generation_request, parse_samples, plan_requests
+from edgedistill.generation.types import FailedRequest, Lineage, RemovalReason, RemovedSample, Sample
 from edgedistill.project.schema import GenerateSection, TeacherSection
-from edgedistill.teacher import AnswerCache, AnswerFormat, Budget, Codebook, Patience, Progress, TeacherRequest, Usage
-from edgedistill.teacher.logs import FAILURES, FailureLog
+from edgedistill.teacher import (
+    AnswerCache,
+    AnswerFormat,
+    Budget,
+    Codebook,
+    LabellingProgress,
+    RetryPolicy,
+    TeacherRequest,
+    Usage,
+)
+from edgedistill.teacher.logs import FailureLog, describe_failure
 from edgedistill.teacher.parsing import Failure
-from edgedistill.teacher.runner import Question, Recalled, Way, ask_all, recalled, recalled_failure
+from edgedistill.teacher.runner import (
+    CachedAnswer,
+    DispatchMode,
+    PendingRequest,
+    find_cached_answer,
+    find_logged_failure,
+    run_requests,
+)
 
 Texts = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What a teacher wrote: ``len(samples) + len(removed)`` strings and other things in answer to all requests.
+class GenerationResult:
+    """What a teacher wrote: ``len(samples) + len(removed)`` strings and other values in all answers.
 
     Attributes:
-        calls: Number of requests.
-        asked: Number of samples that they asked for.
+        requests: Number of requests.
+        requested: Number of samples that they requested.
         samples: The samples.
-        removed: What was written and is no sample.
-        failed: The requests that gave nothing.
-        usage: What it took.
+        removed: What is not a sample.
+        failed: The requests without samples.
+        usage: Requests, tokens and cost.
     """
 
-    calls: int
-    asked: int
+    requests: int
+    requested: int
     samples: tuple[Sample, ...]
-    removed: tuple[Removed, ...]
-    failed: tuple[FailedCall, ...]
+    removed: tuple[RemovedSample, ...]
+    failed: tuple[FailedRequest, ...]
     usage: Usage
 
 
 @dataclass(slots=True)
-class _Asked:
-    """A request, and what came of it."""
+class _Task:
+    """A request and its result."""
 
-    call: Call
-    request_in: Callable[[AnswerFormat], TeacherRequest]
-    found: Recalled[Texts] | None = None
+    request: SampleRequest
+    build_request: Callable[[AnswerFormat], TeacherRequest]
+    cached: CachedAnswer[Texts] | None = None
     failure: Failure | None = None
-    question: Question[Texts] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.question = Question(self.request_in, self._take)
+    def load_cached(self, cache: AnswerCache) -> None:
+        self.cached = find_cached_answer(cache, self.build_request, parse_samples)
 
-    def recall(self, cache: AnswerCache) -> None:
-        self.found = recalled(cache, self.request_in, read_samples)
+    def pending_request(self) -> PendingRequest[Texts]:
+        return PendingRequest(self.build_request, self._record)
 
-    def _take(self, outcome: Texts | Failure) -> None:
-        if isinstance(outcome, Failure):
-            self.failure = outcome
+    def _record(self, result: Texts | Failure) -> None:
+        if isinstance(result, Failure):
+            self.failure = result
 
 
 def generate_samples(
@@ -75,126 +90,126 @@ def generate_samples(
     *,
     offline: bool = False,
     api_key: str | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[LabellingProgress], None] | None = None,
     budget: Budget | None = None,
-    patience: Patience | None = None,
-    way: Way | None = None,
-) -> Written:
-    """Have a teacher write samples of every label.
+    retry_policy: RetryPolicy | None = None,
+    dispatch: DispatchMode | None = None,
+) -> GenerationResult:
+    """Let a teacher write samples of every label.
 
-    Answers that the cache holds are not asked for again, so a run that was stopped is resumed by running it again.
+    Cached answers are not requested again, so running a stopped run again resumes it.
 
     Args:
-        seeds: The human train rows that may be shown, from `seed_rows`; rows of another split cannot be passed.
-        codebook: Its labels are written for.
-        teacher: Whom to ask and how; temperature and token limit are those of `section`.
-        section: How many samples, at which temperatures.
-        cache: Holds the answers so far and takes the new ones.
-        offline: Ask nothing; a request that failed in an earlier run counts as failed again.
+        seeds: The human train rows that prompts may show, from `select_seed_rows`; rows of other splits are refused by
+            type.
+        codebook: The codebook, whose labels the samples are written for.
+        teacher: The teacher's endpoint and settings; temperature and token limit come from `section`.
+        section: Number of samples, temperatures, variation.
+        cache: The earlier answers; new ones are written to it.
+        offline: Send nothing; a request that failed in an earlier run counts as failed again.
         api_key: The key; None reads the environment variable that the teacher's section names.
-        progress: Called after every request.
-        budget: A budget that earlier calls have drawn on; None takes a fresh one from the section.
-        patience: How long to wait between tries.
-        way: What is done before requests are sent one by one; None sends them right away.
+        on_progress: Called after every request.
+        budget: A budget shared with earlier calls; None creates one from the section.
+        retry_policy: How long to wait between tries.
+        dispatch: What happens before requests are sent one by one; None sends them at once.
 
     Raises:
-        ProjectFileError: There are fewer seed rows of a label than examples are wanted.
+        ProjectFileError: A label has fewer seed rows than examples are required.
         AnswersMissing: Offline, and answers are missing.
         TeacherRefusedKey, TeacherUnknownModel, TeacherUnreachable: No request can succeed.
         BudgetReached: The next request could cost more than is left.
         CacheDamaged: The cache cannot be read or written.
     """
-    all_asked = [
-        _Asked(call, partial(generation_request, codebook, call, teacher, section.max_output_tokens))
-        for call in plan_calls(seeds, codebook, section)
+    tasks = [
+        _Task(request, partial(build_generation_request, codebook, request, teacher, section.max_output_tokens))
+        for request in plan_requests(seeds, codebook, section)
     ]
-    for asked in all_asked:
-        asked.recall(cache)
-    still_open = [asked for asked in all_asked if asked.found is None]
-    done = cached = len(all_asked) - len(still_open)
+    for task in tasks:
+        task.load_cached(cache)
+    missing = [task for task in tasks if task.cached is None]
+    done = cached = len(tasks) - len(missing)
     usage = Usage(cached=cached, nano_dollars=0 if teacher.prices else None)
 
-    def told(usage: Usage) -> None:
+    def report(usage: Usage) -> None:
         nonlocal done
         done += 1
-        if progress:
-            progress(Progress(done, len(all_asked), usage))
+        if on_progress:
+            on_progress(LabellingProgress(done, len(tasks), usage))
 
-    if progress:
-        progress(Progress(done, len(all_asked), usage))
+    if on_progress:
+        on_progress(LabellingProgress(done, len(tasks), usage))
     if offline:
-        _recall_failures(still_open, FailureLog(cache.folder).read())
+        _load_failures(missing, FailureLog(cache.folder).read())
     else:
-        usage = ask_all(
-            [asked.question for asked in still_open],
-            read_samples,
+        usage = run_requests(
+            [task.pending_request() for task in missing],
+            parse_samples,
             teacher,
             cache,
             cached=cached,
             api_key=api_key,
-            told=told,
+            on_progress=report,
             budget=budget,
-            patience=patience,
-            way=way,
+            retry_policy=retry_policy,
+            dispatch=dispatch,
         )
-        for asked in still_open:
-            asked.recall(cache)
-    return _written(all_asked, teacher.model, usage)
+        for task in missing:
+            task.load_cached(cache)
+    return _collect(tasks, teacher.model, usage)
 
 
-def _recall_failures(still_open: list[_Asked], failures: Mapping[str, Failure]) -> None:
-    for asked in still_open:
-        asked.failure = recalled_failure(failures, asked.request_in)
-    missing = [asked.call.label for asked in still_open if asked.failure is None]
-    if missing:
+def _load_failures(missing: list[_Task], failures: Mapping[str, Failure]) -> None:
+    for task in missing:
+        task.failure = find_logged_failure(failures, task.build_request)
+    labels = [task.request.label for task in missing if task.failure is None]
+    if labels:
         raise AnswersMissing(
-            f"{len(missing)} requests for samples are not in the cache, of the labels "
-            f"{', '.join(dict.fromkeys(missing))}",
+            f"{len(labels)} requests for samples are not in the cache, for the labels "
+            f"{', '.join(dict.fromkeys(labels))}",
             hint="Run once without --offline, or import the answers with `edgedistill cache import`.",
         )
 
 
-def _written(all_asked: list[_Asked], teacher: str, usage: Usage) -> Written:
+def _collect(tasks: list[_Task], teacher: str, usage: Usage) -> GenerationResult:
     samples: list[Sample] = []
-    removed: list[Removed] = []
-    for asked in all_asked:
-        for position, text in enumerate(asked.found.answer if asked.found else ()):
-            sample = _sample(asked, position, text or "", teacher)
-            if position >= asked.call.size:
-                removed.append(Removed(sample, Reason.EXTRA, f"{asked.call.size} were asked for"))
+    removed: list[RemovedSample] = []
+    for task in tasks:
+        for position, text in enumerate(task.cached.answer if task.cached else ()):
+            sample = _build_sample(task, position, text or "", teacher)
+            if position >= task.request.size:
+                removed.append(RemovedSample(sample, RemovalReason.EXTRA, f"{task.request.size} were requested"))
             elif text is None:
-                removed.append(Removed(sample, Reason.NO_STRING))
+                removed.append(RemovedSample(sample, RemovalReason.NO_STRING))
             else:
                 samples.append(sample)
-    return Written(
-        calls=len(all_asked),
-        asked=sum(asked.call.size for asked in all_asked),
+    return GenerationResult(
+        requests=len(tasks),
+        requested=sum(task.request.size for task in tasks),
         samples=tuple(samples),
         removed=tuple(removed),
-        failed=tuple(_failed(asked.call, asked.failure) for asked in all_asked if asked.failure),
+        failed=tuple(
+            FailedRequest(task.request.label, task.request.size, task.failure.cause, describe_failure(task.failure))
+            for task in tasks
+            if task.failure
+        ),
         usage=usage,
     )
 
 
-def _sample(asked: _Asked, position: int, text: str, teacher: str) -> Sample:
-    call, key = asked.call, asked.found.key if asked.found else ""
+def _build_sample(task: _Task, position: int, text: str, teacher: str) -> Sample:
+    request, key = task.request, task.cached.key if task.cached else ""
     return Sample(
         id=f"synthetic-{key[:16]}-{position}",
-        inputs={**call.context, "response": text.strip()},
-        label=call.label,
+        inputs={**request.context, "response": text.strip()},
+        label=request.label,
         lineage=Lineage(
             key=key,
             teacher=teacher,
-            seeds=tuple(example.response.id for example in call.examples),
-            temperature=call.temperature,
-            call=call.number,
+            seeds=tuple(example.response.id for example in request.examples),
+            temperature=request.temperature,
+            call=request.number,
             position=position,
-            persona=call.persona,
-            words=call.words,
+            persona=request.persona,
+            words=request.words,
         ),
     )
-
-
-def _failed(call: Call, failure: Failure) -> FailedCall:
-    kept = f"{FAILURES} in the cache's folder has it under {failure.key[:16]}"
-    return FailedCall(call.label, call.size, failure.cause, "; ".join(filter(None, [failure.code, kept])))

@@ -1,33 +1,33 @@
-"""What a generation makes: samples with their lineage, and what became of each.
+"""The types of a generation: samples with their lineage, and why samples are removed.
 
 Sample            one response that the teacher wrote, with the label it was written for
-└── Lineage       which request it came from, and what that request held
-Removed           a sample that is not used, why, and what it repeats
-└── Reason        the fixed phrases under which removed samples are counted
-FailedCall        a request that gave no samples
-Checked           a kept sample beside the label that the teacher's coding gives it
+└── Lineage       the request that it came from
+RemovedSample     a sample that is not used, the reason, and the row or sample that it repeats
+└── RemovalReason the fixed phrases in reports
+FailedRequest     a request without samples
+CheckedSample     a remaining sample with the label that the teacher gives it when it codes
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from edgedistill.teacher import Cause
+from edgedistill.teacher import FailureCause
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Where a sample comes from.
+    """The origin of a sample.
 
     Attributes:
-        key: The key of the request in the answer cache, which holds its messages whole.
+        key: The key of the request in the answer cache, which contains its messages.
         teacher: The model's name.
-        seeds: Ids of the human train rows that the request showed.
-        temperature: At which it was written.
-        call: Which of the requests with the same label, question and temperature it was, from 0.
+        seeds: Ids of the human train rows in the prompt.
+        temperature: The sampling temperature.
+        call: Number of the request among those with the same label, question and temperature, from 0.
         position: Its place in the answer, from 0.
-        persona: As whom the teacher was asked to write; empty for nobody in particular.
-        words: How long the teacher was asked to make it; None where that was left open.
+        persona: The persona in the prompt; empty for none.
+        words: The length in the prompt, in words; None for none.
     """
 
     key: str
@@ -45,10 +45,10 @@ class Sample:
     """A response that the teacher wrote.
 
     Attributes:
-        id: Made from the request's key and the position: the same answer gives the same id.
-        inputs: The task's inputs; ``inputs["response"]`` is what the teacher wrote.
-        label: What it was written for.
-        lineage: Where it comes from.
+        id: From the request's key and the position: the same answer gives the same id.
+        inputs: The task's inputs; ``inputs["response"]`` is the teacher's text.
+        label: The label it was written for.
+        lineage: Its origin.
     """
 
     id: str
@@ -58,17 +58,17 @@ class Sample:
 
     @property
     def text(self) -> str:
-        """The response itself."""
+        """The response."""
         return self.inputs["response"]
 
     @property
     def context(self) -> tuple[str, ...]:
-        """The inputs beside the response, in order: what was asked."""
+        """The other inputs, in order, such as the question."""
         return tuple(text for name, text in self.inputs.items() if name != "response")
 
 
-class Reason(StrEnum):
-    """Why a sample is not used, in the order in which the steps look."""
+class RemovalReason(StrEnum):
+    """Why a sample is not used, in the order of the checks. The phrases are keys in `generation.json`."""
 
     EXTRA = "more than was asked for"
     NO_STRING = "no string"
@@ -84,48 +84,48 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
+class RemovedSample:
     """A sample that is not used.
 
     Attributes:
-        sample: The sample; its text is empty where what was written is no string.
-        reason: Why.
-        detail: What the phrase leaves open, such as the label that coding gave.
-        repeats: Id of the sample or row that it repeats; empty where it repeats none.
-        similarity: To that one, in [0, 1]; None where it repeats none.
+        sample: The sample; its text is empty if the answer has no string there.
+        reason: The reason.
+        detail: Details, such as the label that the teacher gives it.
+        repeats: Id of the sample or row that it repeats; empty if it repeats none.
+        similarity: Its similarity to that one, in [0, 1]; None if it repeats none.
     """
 
     sample: Sample
-    reason: Reason
+    reason: RemovalReason
     detail: str = ""
     repeats: str = ""
     similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class FailedCall:
-    """A request that gave no samples.
+class FailedRequest:
+    """A request without samples.
 
     Attributes:
-        label: What the samples were wanted for.
-        size: How many were wanted.
-        cause: Why there are none.
-        detail: The endpoint's code, and where its answer can be looked up.
+        label: The requested label.
+        size: The number of requested samples.
+        cause: The cause.
+        detail: The endpoint's code, and where its reply can be read.
     """
 
     label: str
     size: int
-    cause: Cause
+    cause: FailureCause
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
-    """The row that a sample resembles most.
+class NearestRow:
+    """The row that is most similar to a sample.
 
     Attributes:
         id: The row's id.
-        similarity: Share of the character trigrams of both that both have, in [0, 1].
+        similarity: Jaccard similarity of their character trigrams, in [0, 1].
         label: The row's human code.
     """
 
@@ -135,20 +135,20 @@ class Near:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """A sample beside its coding.
+class CheckedSample:
+    """A sample with the label that the teacher gives it when it codes.
 
     Attributes:
         sample: The sample.
-        regraded: The label that the teacher's coding prompt gives it; None where it gives none.
-        near_train: The train row that it nearly repeats, if any.
+        regraded: The label from the coding prompt; None if it gives none.
+        near_train: The train row that it nearly repeats, or None.
     """
 
     sample: Sample
     regraded: str | None
-    near_train: Near | None = None
+    near_train: NearestRow | None = None
 
     @property
     def consistent(self) -> bool:
-        """Whether coding gives the label that the sample was written for."""
+        """Whether coding gives the label it was written for."""
         return self.regraded == self.sample.label

@@ -29,7 +29,7 @@ from edgedistill.pipeline.run import Run
 from edgedistill.student import backbone_folder
 from edgedistill.student.frozen import frozen_baseline
 from edgedistill.student.label_thresholds import readout_of
-from edgedistill.teacher import Labelling, joint_labelling
+from edgedistill.teacher import Labelling, combine_labellings
 from edgedistill_export.checkpoint import Checkpoint
 
 
@@ -80,7 +80,7 @@ def _teachers(run: Run) -> tuple[dict[str, Labelling], Labelling | None]:
         return {}, None
     responses = run.records.splits.test.responses
     labellings = run.ask_each(run.used, responses, "evaluate: {} codes test rows")
-    return labellings, joint_labelling(responses, labellings, run.weights, run.project.task.task)
+    return labellings, combine_labellings(responses, labellings, run.weights, run.project.task.task)
 
 
 def _teacher_codings(labellings: Mapping[str, Labelling], joint: Labelling | None) -> dict[str, Labels]:

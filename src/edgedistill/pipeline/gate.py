@@ -9,7 +9,7 @@ from typing import Any
 from edgedistill.agreement import inter_coder_agreement
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import TeacherSection
-from edgedistill.teacher import Labelling, joint_labelling
+from edgedistill.teacher import Labelling, combine_labellings
 from edgedistill.teacher.gating import comparison, judge_teacher
 
 
@@ -31,7 +31,7 @@ def gate(run: Run) -> dict[str, Any]:
     used = [name for name, verdict in verdicts.items() if verdict["passed"] or verdict["accepted"]]
     weights = {name: _weight(run, verdict) for name, verdict in verdicts.items()}
     shown = {name: labelling for name, labelling in labellings.items() if name in used} or labellings
-    together = joint_labelling(responses, shown, weights, run.project.task.task)
+    together = combine_labellings(responses, shown, weights, run.project.task.task)
     joint = {
         **verdicts[run.panel[0].called],
         "teacher": " + ".join(shown),

@@ -10,21 +10,21 @@ from edgedistill.agreement import agreement
 from edgedistill.data.types import CodedResponse, MixtureRow, Response
 from edgedistill.errors import ProjectFileError
 from edgedistill.generation import (
-    Checked,
-    Reason,
-    Removed,
+    CheckedSample,
+    GenerationResult,
+    RemovalReason,
+    RemovedSample,
     Sample,
-    Screened,
-    Written,
+    ScreeningResult,
     diversity,
     generate_samples,
     screen,
-    seed_rows,
+    select_seed_rows,
 )
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import GenerateSection
-from edgedistill.teacher import AnswerCache, Labelling, Progress
+from edgedistill.teacher import AnswerCache, Labelling, LabellingProgress
 from edgedistill_serve.task.redaction import Redaction, redacted
 
 _FILE = "synthetic.jsonl"
@@ -103,22 +103,22 @@ def _section(run: Run) -> GenerateSection:
     return run.project.generate
 
 
-def _write(run: Run, section: GenerateSection) -> Written:
-    def told(progress: Progress) -> None:
+def _write(run: Run, section: GenerateSection) -> GenerationResult:
+    def told(progress: LabellingProgress) -> None:
         run.advance("generate: the teacher writes samples", progress.done, progress.total)
 
     splits, teacher = run.records.splits, run.teachers[run.teacher.called]
     with AnswerCache(teacher.cache_folder) as cache:
         return generate_samples(
-            seed_rows(splits.train, splits.validation, splits.test),
+            select_seed_rows(splits.train, splits.validation, splits.test),
             teacher.codebook,
             teacher.section,
             section,
             cache,
             offline=run.offline,
-            progress=told,
+            on_progress=told,
             budget=teacher.budget("generate"),
-            way=run.way_of(run.teacher),
+            dispatch=run.dispatch_for(run.teacher),
         )
 
 
@@ -136,40 +136,46 @@ def _responses(samples: Sequence[Sample]) -> tuple[Response, ...]:
     return tuple(Response(sample.id, sample.inputs, _FILE, row) for row, sample in enumerate(samples, 1))
 
 
-def _checked(screened: Screened, labelling: Labelling) -> list[Checked]:
+def _checked(screened: ScreeningResult, labelling: Labelling) -> list[CheckedSample]:
     regraded = {label.id: label.label for label in labelling.labels}
-    return [Checked(sample, regraded.get(sample.id), screened.near_train.get(sample.id)) for sample in screened.kept]
+    return [
+        CheckedSample(sample, regraded.get(sample.id), screened.near_train.get(sample.id)) for sample in screened.kept
+    ]
 
 
-def _inconsistent(checked: Sequence[Checked], labelling: Labelling) -> list[Removed]:
+def _inconsistent(checked: Sequence[CheckedSample], labelling: Labelling) -> list[RemovedSample]:
     why = {row.id: row.reason for row in labelling.set_aside}
     return [
-        Removed(each.sample, Reason.INCONSISTENT, f"as {each.regraded!r}")
+        RemovedSample(each.sample, RemovalReason.INCONSISTENT, f"as {each.regraded!r}")
         if each.regraded is not None
-        else Removed(each.sample, Reason.UNCODED, why[each.sample.id])
+        else RemovedSample(each.sample, RemovalReason.UNCODED, why[each.sample.id])
         for each in checked
         if not each.consistent
     ]
 
 
 def _summary(
-    run: Run, written: Written, checked: Sequence[Checked], kept: Sequence[Checked], removed: Sequence[Removed]
+    run: Run,
+    written: GenerationResult,
+    checked: Sequence[CheckedSample],
+    kept: Sequence[CheckedSample],
+    removed: Sequence[RemovedSample],
 ) -> dict[str, Any]:
     """Counts that add up: written = kept + removed; asked for = written + missing, where no answer held too many."""
     total = len(written.samples) + len(written.removed)
-    extra = sum(removal.reason is Reason.EXTRA for removal in removed)
+    extra = sum(removal.reason is RemovalReason.EXTRA for removal in removed)
     reasons = Counter(str(removal.reason) for removal in removed)
     coded = [each for each in checked if each.regraded is not None]
     near = [each for each in kept if each.near_train]
     labels = run.project.task.labels
     return {
-        "calls": written.calls,
+        "calls": written.requests,
         "calls_failed": dict(Counter(str(call.cause) for call in written.failed)),
-        "asked_for": written.asked,
-        "missing": written.asked - (total - extra),
+        "asked_for": written.requested,
+        "missing": written.requested - (total - extra),
         "written": total,
         "kept": len(kept),
-        "removed": {str(reason): reasons[reason] for reason in Reason if reasons[reason]},
+        "removed": {str(reason): reasons[reason] for reason in RemovalReason if reasons[reason]},
         "kept_by_label": {label.name: sum(each.sample.label == label.name for each in kept) for label in labels},
         "near_train": {
             "rows": len(near),
@@ -181,7 +187,7 @@ def _summary(
     }
 
 
-def _agreement(run: Run, checked: Sequence[Checked]) -> dict[str, Any] | None:
+def _agreement(run: Run, checked: Sequence[CheckedSample]) -> dict[str, Any] | None:
     pairs = [(each.sample.label, each.regraded) for each in checked if each.regraded is not None]
     if not pairs:
         return None
@@ -189,7 +195,7 @@ def _agreement(run: Run, checked: Sequence[Checked]) -> dict[str, Any] | None:
 
 
 def _diversity(
-    human: Sequence[CodedResponse], written: Sequence[Sample], kept: Sequence[Checked]
+    human: Sequence[CodedResponse], written: Sequence[Sample], kept: Sequence[CheckedSample]
 ) -> Iterable[dict[str, Any]]:
     """A row per set of texts, label and temperature; human train rows stand beside them as a yardstick."""
     texts: dict[tuple[str, str, float | None], list[str]] = {}
@@ -202,7 +208,7 @@ def _diversity(
         yield {"of": name, "label": label, "temperature": temperature, **asdict(diversity(found))}
 
 
-def _line(each: Checked) -> dict[str, Any]:
+def _line(each: CheckedSample) -> dict[str, Any]:
     sample = each.sample
     return {
         "id": sample.id,
@@ -215,7 +221,7 @@ def _line(each: Checked) -> dict[str, Any]:
     }
 
 
-def _told(removal: Removed) -> dict[str, Any]:
+def _told(removal: RemovedSample) -> dict[str, Any]:
     """A removed sample without its text, which the answer cache holds."""
     return {
         "id": removal.sample.id,

@@ -12,7 +12,7 @@ from edgedistill.errors import DataError
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.gate import between
 from edgedistill.pipeline.run import Run
-from edgedistill.teacher import joint_labelling
+from edgedistill.teacher import combine_labellings
 
 
 def label(run: Run) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def label(run: Run) -> dict[str, Any]:
     """
     responses = run.records.unlabelled
     labellings = run.ask_each(run.used, responses, "label: {} codes responses")
-    labelling = joint_labelling(responses, labellings, run.weights, run.project.task.task)
+    labelling = combine_labellings(responses, labellings, run.weights, run.project.task.task)
     lines = (json.dumps(_line(row), ensure_ascii=False) + "\n" for row in labelling.labels)
     run.folder.write_text("labels.jsonl", "".join(lines))
     entry: dict[str, Any] = {

@@ -38,10 +38,10 @@ def prompts_of(run: Run, ident: str) -> tuple[Prompt, ...]:
     for teacher in run.panel:
         plan = run.teachers[teacher.called].plan(neighbours if teacher.per_request > 1 else (response,))
         coding = {each.id: coding for each, coding in plan.pairs}[ident]
-        sheets = [sheet for sheet in plan.sheets() if coding in sheet.codings]
-        if not sheets:
+        requests = [request for request in plan.coding_requests() if coding in request.codings]
+        if not requests:
             raise DataError("it holds characters that are no text", where=response.place)
-        prompts.append(Prompt(teacher.called, plan.request(sheets[0], AnswerFormat.SCHEMA)))
+        prompts.append(Prompt(teacher.called, plan.build_request(requests[0], AnswerFormat.SCHEMA)))
     return tuple(prompts)
 
 

@@ -12,7 +12,7 @@ from edgedistill.evaluation import Evaluation, Fidelity, read_evaluation, read_f
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.progress import OnProgress
 from edgedistill.project.schema import Project, TeacherSection
-from edgedistill.teacher import Announce, Labelling, Progress, Spent, Way, joint_labelling
+from edgedistill.teacher import DispatchMode, Labelling, LabellingProgress, SendNow, StageSpending, combine_labellings
 from edgedistill.teacher.teacher import Teacher
 from edgedistill_serve import Bundle
 
@@ -26,7 +26,7 @@ class Run:
         accept_teacher: Go on with a teacher that the gate refuses.
         advance: Told about progress.
         say: Told what a person should know, a line at a time.
-        way: What is done before a teacher's questions are asked one by one, by the teacher's name where there are
+        dispatch: What is done before a teacher's questions are asked one by one, by the teacher's name where there are
             several, else by an empty one; None tells what they will cost.
     """
 
@@ -37,10 +37,7 @@ class Run:
     accept_teacher: bool = False
     advance: OnProgress = lambda *_: None
     say: Callable[[str], None] = lambda _: None
-    way: Callable[[str], Way] | None = None
-
-    def __repr__(self) -> str:
-        return f"Run({self.project.name!r}, folder={str(self.folder.path)!r})"
+    dispatch: Callable[[str], DispatchMode] | None = None
 
     @property
     def panel(self) -> tuple[TeacherSection, ...]:
@@ -130,20 +127,20 @@ class Run:
         """Record in `run.json` what the stages have spent in all runs, teachers together."""
         if not self.project.panel:
             return
-        total: dict[str, Spent] = {}
+        total: dict[str, StageSpending] = {}
         for teacher in self.teachers.values():
-            teacher.ledger.catch_up()
-            for stage, spent in teacher.ledger.stages().items():
+            teacher.spending_log.catch_up()
+            for stage, spent in teacher.spending_log.stages().items():
                 total[stage] = total[stage] + spent if stage in total else spent
         if total:
             self.folder.note_spending({stage: asdict(spent) for stage, spent in total.items()})
 
-    def way_of(self, teacher: TeacherSection) -> Way:
+    def dispatch_for(self, teacher: TeacherSection) -> DispatchMode:
         """Return what is done before a teacher's questions are asked one by one."""
         name = teacher.called if len(self.panel) > 1 else ""
-        if self.way is None:
-            return Announce(lambda estimate: self.say(f"{name}: {estimate.told}" if name else estimate.told))
-        return self.way(name)
+        if self.dispatch is None:
+            return SendNow(lambda estimate: self.say(f"{name}: {estimate.summary}" if name else estimate.summary))
+        return self.dispatch(name)
 
     def ask_each(
         self,
@@ -186,12 +183,12 @@ class Run:
         return found
 
     def ask_teacher(self, responses: tuple[Response, ...], what: str, *, votes: int | None = None) -> Labelling:
-        """Have the teachers that are used code responses together; see `ask_each` and `joint_labelling`."""
+        """Have the teachers that are used code responses together; see `ask_each` and `combine_labellings`."""
         labellings = self.ask_each(self.used, responses, what, votes=votes)
-        return joint_labelling(responses, labellings, self.weights, self.project.task.task)
+        return combine_labellings(responses, labellings, self.weights, self.project.task.task)
 
     def _ask(self, teacher: TeacherSection, responses: tuple[Response, ...], what: str, votes: int | None) -> Labelling:
-        def told(progress: Progress) -> None:
+        def told(progress: LabellingProgress) -> None:
             self.advance(what, progress.done, progress.total)
 
         return self.teachers[teacher.called].code(
@@ -199,7 +196,7 @@ class Run:
             what.partition(":")[0],
             votes=votes,
             offline=self.offline,
-            way=self.way_of(teacher),
+            dispatch=self.dispatch_for(teacher),
             on_progress=told,
             on_message=self.say,
         )

@@ -23,7 +23,7 @@ from edgedistill.data import RowCounts
 from edgedistill.errors import RunError
 from edgedistill.evaluation.files import decode_file, read_evaluation, read_fidelity, stage_hint
 from edgedistill.evaluation.types import Evaluation, Fidelity, FidelityStep, Gate
-from edgedistill.teacher.spending import Spent
+from edgedistill.teacher.spending import StageSpending
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Journal:
     rows: Sequence[RowCounts] = ()
     notes: Sequence[str] = ()
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    spending: Mapping[str, Spent] = field(default_factory=dict)
+    spending: Mapping[str, StageSpending] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from edgedistill.evaluation.types import Evaluation
 from edgedistill.report.formatting import interval, percent, pluralize, rows
 from edgedistill.report.inputs import Journal, Material, ScoredRow, Table, TeacherVote
 from edgedistill.report.rules import MIN_LABEL_ROWS
-from edgedistill.teacher.spending import Spent
+from edgedistill.teacher.spending import StageSpending
 from edgedistill_serve.task.task import LABEL_SEPARATOR
 
 _LISTED = 20
@@ -97,7 +97,7 @@ class StageCost:
     stage: str
     seconds: float
     cost: Mapping[str, Any] | None
-    spent: Spent | None
+    spent: StageSpending | None
 
 
 def mixture_table(journal: Journal, labels: Sequence[str]) -> MixtureTable | None:

@@ -26,7 +26,7 @@ from edgedistill.data.tables import Columns, normalize_text, read_coded
 from edgedistill.data.types import canonical_code
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.generation import Lineage, Sample, screen
-from edgedistill.mixing import drawn_ids, human_rows
+from edgedistill.mixing import draw_ids, human_rows
 from edgedistill.pipeline.generate import generate, read_synthetic
 from edgedistill.pipeline.label import read_labels_file
 from edgedistill.pipeline.run import Run
@@ -472,5 +472,5 @@ def _validation(rows: ValidationRows, study: Study) -> ValidationRows:
     """So many validation rows, always the same ones."""
     if study.validation == "all" or study.validation >= len(rows):
         return rows
-    kept = drawn_ids((row.response.id for row in rows), study.validation, 0)
+    kept = draw_ids((row.response.id for row in rows), study.validation, 0)
     return ValidationRows(tuple(row for row in rows if row.response.id in kept))

@@ -1,79 +1,93 @@
-"""Labels from a teacher LLM: the codebook's prompt, the votes, and every answer kept on disk."""
+"""Labels from a teacher LLM: prompts from a codebook, votes, and every answer cached on disk.
 
-from edgedistill.teacher.batch import InBatches
+codebook    prompts, escaping, answer formats
+parsing     answers to labels, and their probabilities
+voting      votes to labels
+cache       requests and their keys, the answer cache, export, import and repair
+logs        the failure log
+spending    spending log, budget, estimates
+endpoint    the connection to the teacher
+runner      sends requests: rate limiter, retries, durable writes
+batch       the Batch API: client, files, log
+dispatch    dispatch modes: send now, estimate only, batches, batch files
+labelling   labels responses, combines teachers
+gating      compares a teacher with human coders
+teacher     the class Teacher
+"""
+
 from edgedistill.teacher.cache import (
     AnswerCache,
-    BadLine,
+    CacheEntry,
     CacheStats,
-    Entry,
-    Imported,
-    Salvaged,
+    ImportResult,
+    InvalidLine,
+    ModelVersion,
+    RepairResult,
     TeacherRequest,
-    Verified,
-    Voice,
-    changed,
+    VerificationResult,
+    describe_model_changes,
     export_jsonl,
     import_jsonl,
-    salvage,
+    repair_database,
 )
-from edgedistill.teacher.codebook import AnswerFormat, Codebook, coding_messages
-from edgedistill.teacher.dispatch import Announce, EstimateOnly, FromFile, ToFile
-from edgedistill.teacher.endpoint import api_key
+from edgedistill.teacher.codebook import AnswerFormat, Codebook, build_coding_messages
+from edgedistill.teacher.dispatch import EstimateOnly, ReadBatchFile, SendNow, SubmitBatches, WriteBatchFile
+from edgedistill.teacher.endpoint import read_api_key
 from edgedistill.teacher.labelling import (
-    Chooser,
     Embed,
+    ExampleSelector,
     Labelling,
-    Plan,
-    Progress,
+    LabellingPlan,
+    LabellingProgress,
     Vectors,
-    choose_examples,
-    example_chooser,
-    joint_labelling,
+    build_example_selector,
+    combine_labellings,
     label_responses,
+    select_balanced_examples,
 )
-from edgedistill.teacher.parsing import Cause
-from edgedistill.teacher.runner import Patience, Way
-from edgedistill.teacher.spending import Budget, Estimate, Ledger, Spent, Usage
+from edgedistill.teacher.parsing import FailureCause
+from edgedistill.teacher.runner import DispatchMode, RetryPolicy
+from edgedistill.teacher.spending import Budget, CostEstimate, SpendingLog, StageSpending, Usage
 
 __all__ = [
-    "Announce",
     "AnswerCache",
     "AnswerFormat",
-    "BadLine",
     "Budget",
+    "CacheEntry",
     "CacheStats",
-    "Cause",
-    "Chooser",
     "Codebook",
+    "CostEstimate",
+    "DispatchMode",
     "Embed",
-    "Entry",
-    "Estimate",
     "EstimateOnly",
-    "FromFile",
-    "Imported",
-    "InBatches",
+    "ExampleSelector",
+    "FailureCause",
+    "ImportResult",
+    "InvalidLine",
     "Labelling",
-    "Ledger",
-    "Patience",
-    "Plan",
-    "Progress",
-    "Salvaged",
-    "Spent",
+    "LabellingPlan",
+    "LabellingProgress",
+    "ModelVersion",
+    "ReadBatchFile",
+    "RepairResult",
+    "RetryPolicy",
+    "SendNow",
+    "SpendingLog",
+    "StageSpending",
+    "SubmitBatches",
     "TeacherRequest",
-    "ToFile",
     "Usage",
     "Vectors",
-    "Verified",
-    "Voice",
-    "Way",
-    "api_key",
-    "changed",
-    "choose_examples",
-    "coding_messages",
-    "example_chooser",
+    "VerificationResult",
+    "WriteBatchFile",
+    "build_coding_messages",
+    "build_example_selector",
+    "combine_labellings",
+    "describe_model_changes",
     "export_jsonl",
     "import_jsonl",
-    "joint_labelling",
     "label_responses",
-    "salvage",
+    "read_api_key",
+    "repair_database",
+    "select_balanced_examples",
 ]

@@ -1,68 +1,76 @@
-"""Requests through a provider's Batch API: submit, poll, fetch, merge; a stopped run continues.
+"""The OpenAI Batch API: its client, its files, the log of submitted batches, merging results into the cache.
 
-InBatches    the way
+BatchApi      the provider's batch endpoints
+BatchResults  a results file; every line is accounted for
+BatchLog      ``batches.jsonl`` in the cache's folder, append-only; the requests are in ``batches/``
+MergeResult   what merging results into the cache gave
 
-Money is spent by submitting, so a batch is never submitted twice for one reason. Its requests and a name of our own are
-on disk before it is submitted, and the name goes along as its metadata. Where the reply to the submission is lost, with
-the connection or with the process, the provider's list of batches is searched for that name; only a batch that is not
-there is submitted again. Where the provider has no such list, a person has to say.
+A batch in the log has one of these states:
+
+    planned     its requests and name are on disk
+    uploaded    the provider has the file
+    submitted   the provider has acknowledged the batch
+    merged      every result is in the cache or in the failure log
+    refused     the provider refused it, or it failed as a whole
+    dropped     it was planned, and the run stopped before it was submitted
 """
 
-import secrets
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypeAlias
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Self, TypeAlias
 
 import openai
 
-from edgedistill.errors import RunError, TeacherError, TeacherUnreachable
+from edgedistill.errors import CacheDamaged, DataError, RunError, TeacherError, TeacherUnreachable
 from edgedistill.project.schema import TeacherSection
-from edgedistill.teacher.batch_files import (
-    URL,
-    Journal,
-    Result,
-    Submitted,
-    acknowledged,
-    in_files,
-    merge,
-    read_results,
-    request_line,
-    request_of,
-    uploaded,
-)
-from edgedistill.teacher.codebook import AnswerFormat
-from edgedistill.teacher.dispatch import estimate_of
-from edgedistill.teacher.endpoint import Fatal, Known, outcome_of_status, stopped
-from edgedistill.teacher.runner import Question, Round, ask_live, unanswered
-from edgedistill.teacher.spending import Estimate, Usage
+from edgedistill.teacher.cache import CacheEntry, TeacherRequest
+from edgedistill.teacher.endpoint import ChatAnswer, Fatal, build_body, build_teacher_error, classify_status
+from edgedistill.teacher.logs import FailureLog, append
+from edgedistill.teacher.parsing import Failure, FailureCause, extract_text
+from edgedistill.teacher.runner import RequestJob
+from edgedistill.teacher.spending import Amount, Usage
 
-MARK = "edgedistill"
-"""The name in a batch's metadata under which our own name for it stands."""
-_PAGES = 20  # of 100 batches, newest first, that are looked through for a lost one
-_NO_SUCH_CALL = {404, 405, 501}
+URL: Final = "/v1/chat/completions"
+METADATA_KEY = "edgedistill"
+"""The key of a batch's metadata that holds our name for the batch."""
+MAX_REQUESTS = 50_000
+"""Requests in one file, the limit of the Batch API."""
+MAX_BYTES = 200_000_000
+"""Bytes of one file, the limit of the Batch API."""
+_MAX_PAGES = 20  # pages of 100 batches, newest first, to search for a lost batch
+_UNSUPPORTED = {404, 405, 501}
+
+Contents: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""`TeacherRequest.content` of requests, by their keys."""
 
 
-class Unacknowledged(Exception):
-    """A batch may or may not have been taken: the reply to its submission never came."""
+class SubmissionUnacknowledged(Exception):
+    """The reply to a submission did not arrive: the batch may or may not exist."""
 
 
-class CannotList(Exception):
-    """The endpoint does not list batches."""
+class BatchListUnsupported(Exception):
+    """The endpoint cannot list batches."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """How a batch stands.
+class BatchStatus:
+    """The status of a batch at the provider.
 
     Attributes:
-        id: The provider's name for it.
-        status: As the provider says: ``validating``, ``in_progress``, ``completed``, ``failed``, ``expired`` and so on.
+        id: The provider's id.
+        status: ``validating``, ``in_progress``, ``completed``, ``failed``, ``expired`` and so on.
         done: Requests that are answered or have failed.
         total: Its requests, 0 before they are counted.
-        files: Its output file and its error file, those that there are.
-        code: Why it failed as a whole, in the provider's words for a machine; empty if it did not.
+        files: Ids of its output file and its error file, if they exist.
+        code: The provider's error codes if the batch failed as a whole, else empty.
     """
 
     id: str
@@ -74,7 +82,7 @@ class Batch:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the status is final."""
         return self.status in ("completed", "failed", "expired", "cancelled")
 
 
@@ -91,7 +99,7 @@ class BatchApi:
         self._client = openai.OpenAI(
             api_key=api_key, base_url=section.base_url, max_retries=3, timeout=max(60.0, section.timeout_seconds)
         )
-        self._once = self._client.with_options(max_retries=0)
+        self._without_retries = self._client.with_options(max_retries=0)
 
     def __enter__(self) -> Self:
         return self
@@ -100,302 +108,430 @@ class BatchApi:
         self._client.close()
 
     def upload(self, name: str, data: bytes) -> str:
-        """Upload a file of requests; return its id. A file by itself costs nothing, so this may be done again."""
-        with self._named():
+        """Upload a file of requests; return its id. A file costs nothing, so this may be repeated."""
+        with self._translated_errors():
             return self._client.files.create(file=(f"{name}.jsonl", data), purpose="batch").id
 
     def submit(self, name: str, file_id: str) -> str:
-        """Submit a batch once, marked with our name for it; return the provider's id.
+        """Submit a batch once, with our name in its metadata; return the provider's id.
 
         Raises:
-            Unacknowledged: No reply came, or a server's error: it may have been taken.
-            TeacherError: It was refused.
+            SubmissionUnacknowledged: No reply or a server error: the batch may exist.
+            TeacherError: The batch was refused.
         """
         try:
-            with self._named():
-                batch = self._once.batches.create(
-                    input_file_id=file_id, endpoint=URL, completion_window="24h", metadata={MARK: name}
+            with self._translated_errors():
+                batch = self._without_retries.batches.create(
+                    input_file_id=file_id, endpoint=URL, completion_window="24h", metadata={METADATA_KEY: name}
                 )
                 return batch.id
         except TeacherUnreachable as error:
-            raise Unacknowledged from error
+            raise SubmissionUnacknowledged from error
 
     def find(self, name: str, file_id: str) -> str | None:
-        """Return the provider's id of a batch with our mark or this input file; None if the provider has none.
+        """Return the provider's id of the batch with our name or this input file, or None.
 
         Raises:
-            CannotList: The endpoint does not list batches.
+            BatchListUnsupported: The endpoint cannot list batches.
         """
         try:
-            with self._named():
+            with self._translated_errors():
                 for number, batch in enumerate(self._client.batches.list(limit=100)):
-                    if (batch.metadata or {}).get(MARK) == name or batch.input_file_id == file_id:
+                    if (batch.metadata or {}).get(METADATA_KEY) == name or batch.input_file_id == file_id:
                         return batch.id
-                    if number >= _PAGES * 100:
+                    if number >= _MAX_PAGES * 100:
                         break
         except TeacherError as error:
             cause = error.__cause__
-            if isinstance(cause, openai.APIStatusError) and cause.status_code in _NO_SUCH_CALL:
-                raise CannotList from error
+            if isinstance(cause, openai.APIStatusError) and cause.status_code in _UNSUPPORTED:
+                raise BatchListUnsupported from error
             raise
         return None
 
-    def look(self, batch_id: str) -> Batch:
-        """Return how a batch stands."""
-        with self._named():
-            found = self._client.batches.retrieve(batch_id)
-        counts, errors = found.request_counts, (found.errors.data if found.errors else None) or []
-        return Batch(
-            id=found.id,
-            status=found.status,
+    def get_status(self, batch_id: str) -> BatchStatus:
+        """Return the status of a batch."""
+        with self._translated_errors():
+            batch = self._client.batches.retrieve(batch_id)
+        counts, errors = batch.request_counts, (batch.errors.data if batch.errors else None) or []
+        return BatchStatus(
+            id=batch.id,
+            status=batch.status,
             done=counts.completed + counts.failed if counts else 0,
             total=counts.total if counts else 0,
-            files=tuple(file for file in (found.output_file_id, found.error_file_id) if file),
+            files=tuple(file for file in (batch.output_file_id, batch.error_file_id) if file),
             code=", ".join(sorted({str(error.code) for error in errors if error.code})),
         )
 
-    def fetch(self, file_id: str) -> list[bytes]:
+    def download(self, file_id: str) -> list[bytes]:
         """Return the lines of a results file."""
-        with self._named():
+        with self._translated_errors():
             return self._client.files.content(file_id).read().splitlines()
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Turn the client's errors into ours."""
+    def _translated_errors(self) -> Iterator[None]:
         where = self._section.base_url
         try:
             yield
         except openai.APIStatusError as error:
             status, body = error.status_code, error.response.text
-            outcome = outcome_of_status(status, error.response.headers, body, formatted=False, heard=False)
-            if status >= 500:  # the server's own errors
-                raise TeacherUnreachable(f"its batch service fails (HTTP {status})", where=where) from error
-            if status in _NO_SUCH_CALL:
+            outcome = classify_status(status, error.response.headers, body, formatted=False, verified=False)
+            if status >= 500:
+                raise TeacherUnreachable(f"its batch service failed (HTTP {status})", where=where) from error
+            if status in _UNSUPPORTED:
                 raise TeacherError(
                     f"it has no such batch, file or batch service (HTTP {status})",
                     where=where,
                     hint="Label without --batch, or exchange the files by hand with --batch-out and --batch-in.",
                 ) from error
             if isinstance(outcome, Fatal):
-                raise stopped(outcome, self._section) from error
-            raise TeacherError(f"its batch service refuses (HTTP {status})", where=where) from error
+                raise build_teacher_error(outcome, self._section) from error
+            raise TeacherError(f"its batch service refused the request (HTTP {status})", where=where) from error
         except openai.OpenAIError as error:
             raise TeacherUnreachable(
                 "its batch service does not answer",
                 where=where,
-                hint="Run the same command again: it goes on with the batches that were submitted.",
+                hint="Run the same command again: it continues with the submitted batches.",
             ) from error
 
 
-Requests: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""The content of requests by their keys."""
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The result of one request of a batch.
 
-_FEW = 100
-"""So many questions that a batch left open are asked one by one; more are worth another batch."""
-_ROUNDS = 3
-"""Batches that one question is put into, at most."""
-_LOOKS = 2
-"""How often the provider's list is searched for a lost batch before it counts as not there."""
+    Attributes:
+        key: The request's key, its ``custom_id``.
+        line: The line number in the file, from 1.
+        answer: The chat completion; None if there is none.
+        raw: What the line holds instead of an answer, as text.
+        code: The HTTP status, if there is no answer.
+    """
+
+    key: str
+    line: int
+    answer: dict[str, Any] | None
+    raw: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class InBatches:
-    """Ask the questions through the Batch API.
+class BatchResults:
+    """A results file; each line that is not blank is in exactly one of the four.
 
     Attributes:
-        say: Is told what happens, a line at a time.
-        announce: Is told the estimate before anything is submitted.
-        poll_seconds: Between two looks at a batch.
-        sleep: Waits so many seconds.
+        results: The first result of each expected request.
+        damaged: Numbers of the lines that are not results.
+        unknown: Numbers of the lines about requests that were not expected.
+        duplicate: Numbers of the lines about requests that an earlier line answers.
     """
 
-    say: Callable[[str], None]
-    announce: Callable[[Estimate], None]
-    poll_seconds: float = 30.0
-    sleep: Callable[[float], None] = time.sleep
+    results: tuple[BatchResult, ...]
+    damaged: tuple[int, ...]
+    unknown: tuple[int, ...]
+    duplicate: tuple[int, ...]
 
-    def prepare(self, given: Round[Any]) -> Usage:
-        """Put every question into a batch and wait for the answers; what has none afterwards is left to be asked.
+    @property
+    def skipped(self) -> str:
+        """The lines that were not used, by number; empty if there are none."""
+        parts = (("damaged", self.damaged), ("unknown", self.unknown), ("duplicate", self.duplicate))
+        return "; ".join(f"{len(lines)} {what} lines ({_format_numbers(lines)})" for what, lines in parts if lines)
 
-        Returns:
-            What it took.
+
+def request_line(request: TeacherRequest, limit_name: str) -> bytes:
+    """Return a request's line of a batch file; its ``custom_id`` is the key."""
+    line = {"custom_id": request.key(), "method": "POST", "url": URL, "body": build_body(request, limit_name)}
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
+
+
+def split_into_files(
+    requests: Iterable[TeacherRequest],
+    limit_name: str,
+    *,
+    max_requests: int = MAX_REQUESTS,
+    max_bytes: int = MAX_BYTES,
+) -> Iterator[list[tuple[TeacherRequest, bytes]]]:
+    """Split requests, in order, into files within the limits.
+
+    Args:
+        requests: The requests; only the first with each key is used.
+        limit_name: The endpoint's name of the token limit.
+        max_requests: Requests in a file.
+        max_bytes: Bytes of a file.
+    """
+    lines: list[tuple[TeacherRequest, bytes]] = []
+    size, seen = 0, set[str]()
+    for request in requests:
+        if request.key() in seen:
+            continue
+        seen.add(request.key())
+        line = request_line(request, limit_name)
+        if lines and (len(lines) == max_requests or size + len(line) > max_bytes):
+            yield lines
+            lines, size = [], 0
+        lines.append((request, line))
+        size += len(line)
+    if lines:
+        yield lines
+
+
+def write_atomically(file: Path, data: bytes) -> None:
+    """Write a temporary file, sync it to disk, and move it into place.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(file.name + ".part")
+        with temporary.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        raise DataError(f"the file cannot be written: {error.strerror}", where=str(file)) from error
+
+
+def read_results(lines: Iterable[bytes], keys: Collection[str], answered: Collection[str] = ()) -> BatchResults:
+    """Read the lines of a results file, which may be an output file or an error file.
+
+    Args:
+        lines: The lines, in order.
+        keys: The keys of the expected requests.
+        answered: Keys that an earlier file answers.
+    """
+    results: list[BatchResult] = []
+    skipped: dict[str, list[int]] = {"damaged": [], "unknown": [], "duplicate": []}
+    seen = Counter(answered)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        result = _parse_result(line, number)
+        if result is None:
+            skipped["damaged"].append(number)
+        elif result.key not in keys:
+            skipped["unknown"].append(number)
+        elif seen[result.key]:
+            skipped["duplicate"].append(number)
+        else:
+            seen[result.key] += 1
+            results.append(result)
+    return BatchResults(tuple(results), *(tuple(skipped[what]) for what in ("damaged", "unknown", "duplicate")))
+
+
+def _parse_result(line: bytes, number: int) -> BatchResult | None:
+    try:
+        value = json.loads(line)
+        key, response, error = value["custom_id"], value.get("response"), value.get("error")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    if not isinstance(key, str) or not (isinstance(response, dict) or isinstance(error, dict)):
+        return None
+    reply = response if isinstance(response, dict) else {}
+    status, body = reply.get("status_code"), reply.get("body")
+    if status == 200 and isinstance(body, dict) and body.get("choices"):
+        return BatchResult(key, number, body)
+    raw = json.dumps(error if body is None else body, ensure_ascii=False)
+    return BatchResult(key, number, None, raw, f"HTTP {status}" if isinstance(status, int) else "no reply")
+
+
+def _format_numbers(lines: Sequence[int]) -> str:
+    first = ", ".join(map(str, lines[:5]))
+    return first + (f" and {len(lines) - 5} more" if len(lines) > 5 else "")
+
+
+BATCHES = "batches.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """A batch in the log. The names of the attributes are the keys of its line.
+
+    Attributes:
+        name: Our name for it, which is also in its metadata.
+        base_url: The endpoint's address.
+        stage: The stage that sent it.
+        state: Its last state in the log.
+        limit_name: The endpoint's name of the token limit.
+        file_id: The provider's id of the file of requests; empty before it is uploaded.
+        batch_id: The provider's id of the batch; empty before it is acknowledged.
+    """
+
+    name: str
+    base_url: str
+    stage: str
+    state: str
+    limit_name: str
+    file_id: str = ""
+    batch_id: str = ""
+
+
+class BatchLog:
+    """The batches of one cache.
+
+    Args:
+        folder: The cache's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self._folder = folder / BATCHES, folder / "batches"
+
+    @contextmanager
+    def locked(self) -> Iterator[Self]:
+        """Keep other processes from submitting or merging batches of this cache.
 
         Raises:
-            RunError: Another run is at it, or nobody can tell whether a batch was taken.
-            TeacherError: The provider refuses, or fails the batch as a whole.
-            BudgetReached: The batch could cost more than is left.
+            RunError: Another process holds the lock.
         """
-        if not given.questions:
-            return given.nothing
-        with Journal(given.cache.folder).alone() as journal, BatchApi(given.section, given.key) as api:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self._folder / "lock.db", timeout=0, isolation_level=None)) as lock:
             try:
-                return _Handling(self, given, journal, api).all_rounds()
-            finally:
-                given.budget.ledger.close()
-
-
-class _Handling:
-    """One round's questions on their way through the provider's batches."""
-
-    def __init__(self, way: InBatches, given: Round[Any], journal: Journal, api: BatchApi) -> None:
-        self._way, self._given, self._journal, self._api = way, given, journal, api
-        self._known: Known | None = None
-
-    def all_rounds(self) -> Usage:
-        """Go on with the batches that were submitted, then put what is still open into others."""
-        usage, left = self._given.nothing, replace(self._given, questions=unanswered(self._given))
-        self._drop_unsubmitted()
-        for number in range(_ROUNDS):
-            pending = self._pending(left)
-            covered = {key for requests in pending.values() for key in requests}
-            open_ = [question for question in left.questions if not covered & _keys(question)]
-            if open_ and not (number and len(open_) <= _FEW):
-                usage += self._plan(replace(left, questions=open_))
-                pending = self._pending(left)
-            if not pending:
-                break
-            taken = [(self._submitted(batch, requests), requests) for batch, requests in pending.items()]
-            for batch, requests in taken:
-                usage += self._merged(batch, requests)
-            left = replace(left, questions=unanswered(left))
-        return usage
-
-    def _drop_unsubmitted(self) -> None:
-        """Forget batches that a stopped run wrote down and did not submit: their requests are put into new ones."""
-        for batch in self._journal.pending(self._given.section.base_url):
-            if batch.state == "planned":
-                self._end(batch, "dropped")
-
-    def _pending(self, left: Round[Any]) -> dict[Submitted, Requests]:
-        """Return the batches without an end that hold a question of these."""
-        wanted = set().union(*map(_keys, left.questions))
-        pending = self._journal.pending(self._given.section.base_url)
-        return {batch: requests for batch, requests in pending.items() if wanted & requests.keys()}
-
-    def _plan(self, left: Round[Any]) -> Usage:
-        """Write batches down that are to be submitted.
-
-        The first question is asked by itself: a wrong key, model or parameter then costs one request and no batch, and
-        the answer format and the name of the token limit that the endpoint knows are found out.
-        """
-        usage = left.nothing
-        if self._known is None:
-            self._way.announce(estimate_of(left))
-            pilot: Question[Any] = Question(left.questions[0].request_in, take=lambda _: None)
-            usage, self._known = ask_live(replace(left, questions=[pilot], told=None))
-        known = self._known
-        requests = [question.request_in(known.form) for question in unanswered(left)]
-        for together in in_files(requests, known.limit_name):
-            batch = Submitted(
-                f"ed-{secrets.token_hex(8)}",
-                left.section.base_url,
-                left.budget.stage,
-                "planned",
-                known.limit_name,
-            )
-            self._journal.plan(batch, [request for request, _ in together])
-        return usage
-
-    def _submitted(self, batch: Submitted, requests: Requests) -> Submitted:
-        """Return the batch as the provider has acknowledged it; submit it where it was not."""
-        if batch.batch_id:
-            self._way.say(f"batch {batch.batch_id}: {len(requests):,} requests, submitted by an earlier run")
-            return batch
-        if batch.state == "planned":
-            asked = [request_of(content) for content in requests.values()]
-            self._given.budget.reserve_batch(batch.name, asked)
-            data = b"".join(request_line(request, batch.limit_name) for request in asked)
-            batch = uploaded(batch, self._api.upload(batch.name, data))
-            self._journal.note(batch)
-            batch_id = self._submit(batch)
-        else:
-            batch_id = self._find(batch) or self._submit(batch)
-        batch = acknowledged(batch, batch_id)
-        self._journal.note(batch)
-        self._way.say(f"batch {batch_id}: {len(requests):,} requests submitted")
-        return batch
-
-    def _submit(self, batch: Submitted) -> str:
-        for _ in range(self._given.section.tries):
-            try:
-                return self._api.submit(batch.name, batch.file_id)
-            except Unacknowledged:
-                found = self._find(batch)
-                if found:
-                    return found
-            except TeacherError:
-                self._end(batch, "refused")
-                raise
-        raise TeacherUnreachable(
-            "it takes no batch",
-            where=batch.base_url,
-            hint="Run the same command again later; nothing was submitted.",
-        )
-
-    def _find(self, batch: Submitted) -> str | None:
-        """Return the provider's id of a batch whose acknowledgement is lost, or None where it was not taken."""
-        for look in range(_LOOKS):
-            if look:
-                self._way.sleep(self._way.poll_seconds)  # a batch that was just taken may not be in the list yet
-            try:
-                found = self._api.find(batch.name, batch.file_id)
-            except CannotList:
+                lock.execute("BEGIN EXCLUSIVE")  # released by the system when the process ends, however it ends
+            except sqlite3.OperationalError:
                 raise RunError(
-                    f"nobody can tell whether the endpoint took the batch {batch.name}, since it lists no batches",
-                    where=batch.base_url,
-                    hint="Look at the provider's own page. If the batch is not there, remove "
-                    f"{self._journal.requests_file(batch.name)} and run again: its requests are then submitted anew.",
+                    "another run is handling the batches of this cache",
+                    where=str(self.file),
+                    hint="Wait for it or stop it; the batches themselves continue.",
                 ) from None
-            if found:
-                return found
-        return None
+            yield self
 
-    def _merged(self, batch: Submitted, requests: Requests) -> Usage:
-        """Wait for a batch to end and take its results."""
-        ended = self._ended(batch)
-        if not ended.files and ended.status == "failed":
-            self._end(batch, "refused")
-            raise TeacherError(
-                f"the provider failed the batch {batch.batch_id} ({ended.code or 'no reason given'})",
-                where=batch.base_url,
-                hint="Fix what it names, or label without --batch.",
-            )
-        found: list[Result] = []
-        for file in ended.files:
-            results = read_results(self._api.fetch(file), requests, {result.key for result in found})
-            found += results.found
-            if results.told:
-                self._way.say(f"batch {batch.batch_id}, file {file}: {results.told}")
-        merged = merge(self._given, requests, found, name=batch.name)
-        missing = len(requests) - len(found)
-        self._way.say(
-            f"batch {batch.batch_id}: {ended.status}; {len(requests):,} requests = {merged.answers:,} answers + "
-            f"{merged.failures:,} that cannot be used + {missing:,} without a result"
-        )
-        self._journal.note(
-            replace(batch, state="merged"), answers=merged.answers, failures=merged.failures, missing=missing
-        )
-        return merged.usage
+    def requests_file(self, name: str) -> Path:
+        """Return the file of a batch's requests: key and content, one per line."""
+        return self._folder / f"{name}.jsonl"
 
-    def _ended(self, batch: Submitted) -> Batch:
-        told = ""
-        while not (found := self._api.look(batch.batch_id)).ended:
-            state = f"batch {batch.batch_id}: {found.status}, {found.done:,} of {found.total:,} done"
-            if state != told:
-                self._way.say(state)
-                told = state
-            self._way.sleep(self._way.poll_seconds)
-        return found
+    def add(self, batch: BatchRecord, requests: Sequence[TeacherRequest]) -> None:
+        """Write a batch's requests to disk, then its first line to the log."""
+        lines = (json.dumps({"key": each.key(), "request": each.content()}) for each in requests)
+        write_atomically(self.requests_file(batch.name), "".join(line + "\n" for line in lines).encode("ascii"))
+        self.append(batch)
 
-    def _end(self, batch: Submitted, state: str) -> None:
-        """Note that a batch costs nothing and will not be heard of again."""
-        ledger = self._given.budget.ledger
-        ledger.catch_up()
-        if ledger.holds(batch.name):
-            ledger.settle(batch.name, self._given.budget.amount(0, 0))
-        self._journal.note(replace(batch, state=state))
+    def append(self, batch: BatchRecord, **more: Any) -> None:
+        """Append a batch's state; it is on disk when this returns.
+
+        Raises:
+            CacheDamaged: The file cannot be written.
+        """
+        line = {name: getattr(batch, name) for name in BatchRecord.__slots__} | more
+        line["time"] = datetime.now(UTC).isoformat(timespec="seconds")
+        append(self.file, [line])
+
+    def pending(self, base_url: str) -> dict[BatchRecord, Contents]:
+        """Return all unfinished batches at an address with their requests.
+
+        A batch whose file of requests was removed is left out: this is how a person gives a batch up.
+
+        Raises:
+            CacheDamaged: A file cannot be read.
+        """
+        last = {batch.name: batch for batch in self._records() if batch.base_url == base_url}
+        unfinished = [batch for batch in last.values() if batch.state not in ("merged", "refused", "dropped")]
+        return {batch: self._requests(batch.name) for batch in unfinished if self.requests_file(batch.name).exists()}
+
+    def _records(self) -> Iterator[BatchRecord]:
+        if not self.file.exists():
+            return
+        with self.file.open("rb") as lines:
+            for line in lines:
+                try:
+                    value = json.loads(line)
+                    yield BatchRecord(**{name: value[name] for name in BatchRecord.__slots__})
+                except (ValueError, TypeError, KeyError):  # incomplete after kill -9: the state before it counts
+                    continue
+
+    def _requests(self, name: str) -> Contents:
+        try:
+            lines = map(json.loads, self.requests_file(name).read_bytes().splitlines())
+            return {line["key"]: line["request"] for line in lines}
+        except (OSError, ValueError, TypeError, KeyError):
+            raise CacheDamaged(
+                "the requests of a batch cannot be read",
+                where=str(self.requests_file(name)),
+                hint="Remove the file to give the batch up; its requests are then sent again.",
+            ) from None
 
 
-def _keys(question: Question[Any]) -> set[str]:
-    """Return the keys under which a question's answer may be kept."""
-    return {question.request_in(form).key() for form in AnswerFormat}
+_WRITE_SIZE = 500  # answers in one transaction
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """What merging results into the cache gave.
+
+    Attributes:
+        answers: Answers that are in the cache now.
+        failures: Results without a usable answer, which are in the failure log.
+        usage: Their usage.
+        cost: Their cost; the maximum cost where the endpoint did not report it.
+    """
+
+    answers: int
+    failures: int
+    usage: Usage
+    cost: Amount
+
+
+def merge_results(
+    job: RequestJob[Any], contents: Contents, results: Sequence[BatchResult], *, name: str | None = None
+) -> MergeResult:
+    """Write results to the cache and the failure log, then their cost to the spending log.
+
+    Merging the same results again changes nothing.
+
+    Args:
+        job: The job that they belong to.
+        contents: The requests.
+        results: Results of these requests, at most one each.
+        name: The batch's name in the spending log; None if nothing is reserved for it.
+    """
+    keys = job.keys()
+    entries: list[CacheEntry] = []
+    failures: list[Failure] = []
+    for result in results:
+        failure = _find_failure(job, result, expected=result.key in keys)
+        if failure is not None:
+            failures.append(replace(failure, key=result.key))
+        elif result.answer is not None:
+            entries.append(CacheEntry(result.key, contents[result.key], result.answer))
+    unwritten = iter(entries)
+    while batch := list(islice(unwritten, _WRITE_SIZE)):
+        job.cache.add_entries(batch)
+    if failures:
+        FailureLog(job.cache.folder).add(*failures)
+    usage, cost = _sum_usage(job, contents, results)
+    spending_log = job.budget.spending_log
+    if results or name:
+        reserved = name or spending_log.reserve(job.budget.stage, job.section.model, cost, requests=len(results))
+        spending_log.settle(reserved, cost)
+        spending_log.close()
+    return MergeResult(len(entries), len(failures), usage, cost)
+
+
+def _find_failure(job: RequestJob[Any], result: BatchResult, *, expected: bool) -> Failure | None:
+    """Return why a result has no usable answer; None if it has one."""
+    if result.answer is None:
+        return Failure(FailureCause.REJECTED, result.raw, result.code)
+    # A batch may hold requests that the project has changed since: their answers are paid for and saved, too.
+    parsed = job.parse(result.answer) if expected else extract_text(result.answer)
+    return parsed if isinstance(parsed, Failure) else None
+
+
+def _sum_usage(job: RequestJob[Any], contents: Contents, results: Sequence[BatchResult]) -> tuple[Usage, Amount]:
+    budget = job.budget
+    metered = max_input = max_output = input_tokens = output_tokens = 0
+    answered = [result for result in results if result.answer is not None]
+    for result in answered:
+        tokens = ChatAnswer(result.answer or {}).tokens
+        if tokens:
+            metered += 1
+            input_tokens, output_tokens = input_tokens + tokens[0], output_tokens + tokens[1]
+        else:
+            max_cost = budget.max_cost(request_from_content(contents[result.key]))
+            max_input, max_output = max_input + max_cost.input, max_output + max_cost.output
+    nano = None if budget.price is None else budget.price.cost(input_tokens, output_tokens)
+    usage = Usage(len(results), 0, input_tokens, output_tokens, nano, len(answered) - metered)
+    return usage, budget.amount(input_tokens + max_input, output_tokens + max_output)
+
+
+def request_from_content(content: Mapping[str, Any]) -> TeacherRequest:
+    """Return the request with this `TeacherRequest.content`."""
+    fields = {name: value for name, value in content.items() if name != "key_version"}
+    return TeacherRequest(**fields | {"messages": tuple(fields["messages"])})

@@ -1,16 +1,13 @@
-"""One endpoint with one model: API key, client, how replies and errors are sorted, rate-limit headers.
+"""The teacher's endpoint: API key, client, classification of replies and errors, rate-limit headers.
 
-Room        how much more the endpoint takes before its windows end
-└── Left    one limit
-
-Answered        a chat completion; whether it gives a label is for `parsing` to say
-Busy            worth another try later: 429, 5xx, a timeout, a lost connection
-Rejected        this request was refused and another may not be
-FormatRefused   the endpoint does not know the wanted answer format
-errors          TeacherRefusedKey, TeacherUnknownModel, TeacherUnreachable: no request can succeed
-
-Endpoint    the connection
-Known       what it has been found to take
+Endpoint            an open connection
+Capabilities        what the endpoint is known to support
+ChatAnswer          a chat completion; `parsing` says whether it gives a label
+Retryable           may succeed later: 429, 5xx, a timeout, a lost connection
+Rejected            this request was refused; another one may succeed
+FormatUnsupported   the endpoint does not know the requested answer format
+Fatal               no request can succeed; becomes a `TeacherError`
+RateLimits          the remaining quota from the headers
 """
 
 import asyncio
@@ -32,51 +29,51 @@ from edgedistill.errors import TeacherError, TeacherRefusedKey, TeacherUnknownMo
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher.cache import TeacherRequest
 from edgedistill.teacher.codebook import AnswerFormat
-from edgedistill.teacher.parsing import Cause, Failure
+from edgedistill.teacher.parsing import Failure, FailureCause
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
-_A_DATE = 10**9  # a plain number this large is a Unix time, not a number of seconds
+_SMALLEST_UNIX_TIME = 10**9  # a plain number this large is a Unix time, not a number of seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """What is left of one limit.
+class LimitWindow:
+    """The remaining quota of one limit.
 
     Attributes:
-        count: Requests that may still be sent, or tokens that may still be used.
-        seconds: Until there is room again.
+        remaining: Requests or tokens.
+        reset_seconds: Seconds until the quota resets.
     """
 
-    count: int
-    seconds: float
+    remaining: int
+    reset_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What is left of an endpoint's limits, each with a window of its own.
+class RateLimits:
+    """The remaining quota of an endpoint; each limit has its own window.
 
     Attributes:
-        requests: Of the limit on requests; None where the headers do not say.
-        tokens: Of the limit on tokens; None likewise.
+        requests: Quota of requests; None if the headers do not give it.
+        tokens: Quota of tokens; None likewise.
     """
 
-    requests: Left | None
-    tokens: Left | None
+    requests: LimitWindow | None
+    tokens: LimitWindow | None
 
 
-def room(headers: Mapping[str, str]) -> Room | None:
-    """Return what ``x-ratelimit-remaining-*`` and ``x-ratelimit-reset-*`` say, or None where they are not whole.
+def parse_rate_limits(headers: Mapping[str, str]) -> RateLimits | None:
+    """Return the quota in ``x-ratelimit-remaining-*`` and ``x-ratelimit-reset-*``, or None if they are incomplete.
 
     Args:
         headers: The reply's headers, names in lower case.
     """
-    requests, tokens = _left(headers, "requests"), _left(headers, "tokens")
-    return Room(requests, tokens) if requests or tokens else None
+    requests, tokens = _parse_window(headers, "requests"), _parse_window(headers, "tokens")
+    return RateLimits(requests, tokens) if requests or tokens else None
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the headers ask to wait, or None; a date is taken against this machine's clock."""
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait, or None; a date is compared with this machine's clock."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
         if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):
@@ -89,21 +86,25 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _left(headers: Mapping[str, str], kind: str) -> Left | None:
+def _parse_window(headers: Mapping[str, str], kind: str) -> LimitWindow | None:
     remaining = headers.get(f"x-ratelimit-remaining-{kind}", "")
-    seconds = _seconds(headers.get(f"x-ratelimit-reset-{kind}", ""))
-    return Left(int(remaining), seconds) if re.fullmatch(r"[0-9]{1,15}", remaining) and seconds is not None else None
+    seconds = _parse_seconds(headers.get(f"x-ratelimit-reset-{kind}", ""))
+    return (
+        LimitWindow(int(remaining), seconds)
+        if re.fullmatch(r"[0-9]{1,15}", remaining) and seconds is not None
+        else None
+    )
 
 
-def _seconds(text: str) -> float | None:
+def _parse_seconds(text: str) -> float | None:
     """Return the seconds in ``1s``, ``6m0s``, ``120ms``, ``59.5``, a Unix time or an ISO date."""
     text = text.strip()
     if re.fullmatch(r"[0-9]{1,15}(\.[0-9]+)?", text):
         number = float(text)
-        return number if number < _A_DATE else max(0.0, number - datetime.now(UTC).timestamp())
-    found = _DURATION.fullmatch(text)
-    if found and text:
-        return math.fsum(float(part) * unit for part, unit in zip(found.groups(), _UNITS, strict=True) if part)
+        return number if number < _SMALLEST_UNIX_TIME else max(0.0, number - datetime.now(UTC).timestamp())
+    duration = _DURATION.fullmatch(text)
+    if duration and text:
+        return math.fsum(float(part) * unit for part, unit in zip(duration.groups(), _UNITS, strict=True) if part)
     try:
         date = datetime.fromisoformat(text)
     except ValueError:
@@ -112,56 +113,56 @@ def _seconds(text: str) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ChatAnswer:
     """A chat completion.
 
     Attributes:
-        answer: The whole of it.
-        room: What its headers say about the endpoint's rate limits.
+        answer: The whole completion.
+        rate_limits: The remaining quota from its headers.
     """
 
     answer: Mapping[str, Any]
-    room: Room | None = None
+    rate_limits: RateLimits | None = None
 
     @property
     def tokens(self) -> tuple[int, int] | None:
-        """Input and output tokens, or None where the endpoint does not say."""
+        """Input and output tokens, or None if the endpoint does not report them."""
         usage = self.answer.get("usage")
         if not isinstance(usage, dict):
             return None
-        given, made = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        return (given, made) if _is_count(given) and _is_count(made) else None
+        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        return (prompt, completion) if _is_count(prompt) and _is_count(completion) else None
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
-    """A try that may succeed later.
+class Retryable:
+    """A failed try that may succeed later.
 
     Attributes:
-        failure: What to say if it never does.
-        wait: Seconds that the endpoint asks to wait, or None.
-        crowded: Whether it was refused because there are too many requests.
-        unheard: Whether the endpoint may have worked, and asks money, for an answer that never came.
-        deaf: Whether nothing listens at the address.
+        failure: The failure to report if it never succeeds.
+        retry_after: Seconds to wait according to the endpoint, or None.
+        overloaded: Whether the endpoint refused it because of too many requests.
+        maybe_billed: Whether the endpoint may charge for an answer that did not arrive.
+        unreachable: Whether nothing listens at the address.
     """
 
     failure: Failure
-    wait: float | None = None
-    crowded: bool = False
-    unheard: bool = False
-    deaf: bool = False
+    retry_after: float | None = None
+    overloaded: bool = False
+    maybe_billed: bool = False
+    unreachable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A try that the endpoint refused for what it holds."""
+    """A try that the endpoint refused because of its content."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
-class FormatRefused:
-    """The endpoint does not know the wanted answer format."""
+class FormatUnsupported:
+    """The endpoint does not know the requested answer format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +170,9 @@ class Fatal:
     """No request can succeed.
 
     Attributes:
-        kind: What is wrong.
+        kind: ``key``, ``quota``, ``model``, ``parameter``, ``address``, ``stream``, ``certificate`` or ``tls``.
         code: The HTTP status with the endpoint's own code, or the reason in words.
-        parameter: The parameter that the endpoint refuses, where that is what is wrong.
+        parameter: The refused parameter, for the kind ``parameter``.
     """
 
     kind: str
@@ -179,7 +180,7 @@ class Fatal:
     parameter: str = ""
 
 
-Outcome: TypeAlias = Answered | Busy | Rejected | FormatRefused | Fatal
+Outcome: TypeAlias = ChatAnswer | Retryable | Rejected | FormatUnsupported | Fatal
 
 _FORMAT_WORDS = re.compile(
     r"response_format|json_schema|json_object|json schema|json mode|structured output|guided|grammar"
@@ -189,54 +190,60 @@ _REFUSAL_WORDS = re.compile(
 )
 _MODEL_WORDS = re.compile(r"model.*(not found|not exist|unknown|not available)|(unknown|no such|invalid) model")
 
-_STATUS_OF = {"insufficient_quota": 429, "rate_limit_exceeded": 429}  # of the codes that come with status 200 too
+_STATUS_OF_CODE = {"insufficient_quota": 429, "rate_limit_exceeded": 429}  # for errors sent with status 200
 
 
-def outcome_of_status(
+def classify_status(
     status: int,
     headers: Mapping[str, str],
     body: str,
     *,
     formatted: bool,
-    heard: bool,
+    verified: bool,
     sent: Collection[str] = (),
 ) -> Outcome:
-    """Sort an HTTP error into an outcome.
+    """Classify an HTTP error.
 
     Args:
         status: The HTTP status, 300 or more.
         headers: The reply's headers, names in lower case.
         body: The reply's body.
-        formatted: Whether the request asked for an answer format.
-        heard: Whether the endpoint has answered a request of this run, so that key and address are right.
-        sent: The names of the sampling parameters that the request carried.
+        formatted: Whether the request had a ``response_format``.
+        verified: Whether the endpoint has answered a request of this run, so that key and address are right.
+        sent: The names of the request's sampling parameters.
     """
-    code, message = _said(body)
-    told = f"HTTP {status} {code}".strip()
+    code, message = _parse_error(body)
+    detail = f"HTTP {status} {code}".strip()
     if status == 402 or (status == 429 and code == "insufficient_quota"):
-        return Fatal("quota", told)
+        return Fatal("quota", detail)
     if status == 429:
-        return Busy(Failure(Cause.RATE_LIMITED, body, told), wait=_wait(headers), crowded=True)
+        return Retryable(
+            Failure(FailureCause.RATE_LIMITED, body, detail), retry_after=_seconds_to_wait(headers), overloaded=True
+        )
     if status >= 500 or status in (408, 409, 425):
-        crowded = status in (503, 529)
-        return Busy(Failure(Cause.SERVER_ERROR, body, told), wait=retry_after(headers), crowded=crowded)
-    if status == 401 or (status == 403 and not heard):
-        return Fatal("key", told)
+        overloaded = status in (503, 529)
+        return Retryable(
+            Failure(FailureCause.SERVER_ERROR, body, detail),
+            retry_after=parse_retry_after(headers),
+            overloaded=overloaded,
+        )
+    if status == 401 or (status == 403 and not verified):
+        return Fatal("key", detail)
     if status == 404:
-        return _not_found(code, message, told, body, heard=heard)
+        return _not_found(code, message, detail, body, verified=verified)
     if formatted and status in (400, 415, 422) and _FORMAT_WORDS.search(message):
-        return FormatRefused()
-    if status in (400, 422) and not heard and (parameter := _refused_parameter(message, sent)):
-        return Fatal("parameter", told, parameter)
-    return Rejected(Failure(Cause.REJECTED, body, told))
+        return FormatUnsupported()
+    if status in (400, 422) and not verified and (parameter := _refused_parameter(message, sent)):
+        return Fatal("parameter", detail, parameter)
+    return Rejected(Failure(FailureCause.REJECTED, body, detail))
 
 
-def outcome_of_body(body: str, *, heard: bool, headers: Mapping[str, str] | None = None) -> Outcome:
-    """Sort the body of a reply with status 200 into an outcome; some endpoints send errors that way.
+def classify_body(body: str, *, verified: bool, headers: Mapping[str, str] | None = None) -> Outcome:
+    """Classify the body of a reply with status 200; some endpoints send errors that way.
 
     Args:
         body: The reply's body.
-        heard: Whether the endpoint has answered a request of this run.
+        verified: Whether the endpoint has answered a request of this run.
         headers: The reply's headers, names in lower case.
     """
     try:
@@ -244,43 +251,44 @@ def outcome_of_body(body: str, *, heard: bool, headers: Mapping[str, str] | None
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict) and value.get("choices"):
-        return Answered(value, room(headers or {}))
+        return ChatAnswer(value, parse_rate_limits(headers or {}))
     if isinstance(value, dict) and value.get("error"):
-        code, _ = _said(body)
-        status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else _STATUS_OF.get(code, 400)
-        return outcome_of_status(status, {}, body, formatted=False, heard=heard)
-    if isinstance(value, dict) and heard:
-        return Rejected(Failure(Cause.UNREADABLE, body, "HTTP 200"))
-    if body.startswith(("data:", "event:", ": ")) and not heard:
+        code, _ = _parse_error(body)
+        status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else _STATUS_OF_CODE.get(code, 400)
+        return classify_status(status, {}, body, formatted=False, verified=verified)
+    if isinstance(value, dict) and verified:
+        return Rejected(Failure(FailureCause.UNREADABLE, body, "HTTP 200"))
+    if body.startswith(("data:", "event:", ": ")) and not verified:
         return Fatal("stream", "HTTP 200")
     what = "a web page" if body.lstrip()[:1] == "<" else "no chat completion"
-    return Busy(Failure(Cause.SERVER_ERROR, body, f"HTTP 200, {what}"), deaf=not heard)
+    return Retryable(Failure(FailureCause.SERVER_ERROR, body, f"HTTP 200, {what}"), unreachable=not verified)
 
 
-def _wait(headers: Mapping[str, str]) -> float | None:
-    """Return how long a refused request should wait: Retry-After, else until the limit that is used up has room."""
-    asked, found = retry_after(headers), room(headers)
-    lefts = [left for left in (found.requests, found.tokens) if left and left.count == 0] if found else []
-    return max((left.seconds for left in lefts), default=None) if asked is None else asked
+def _seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+    """Return how long a refused request should wait: Retry-After, else until the exhausted quota resets."""
+    retry_after, limits = parse_retry_after(headers), parse_rate_limits(headers)
+    quotas = (limits.requests, limits.tokens) if limits else ()
+    exhausted = [quota.reset_seconds for quota in quotas if quota and quota.remaining == 0]
+    return max(exhausted, default=None) if retry_after is None else retry_after
 
 
 def _refused_parameter(message: str, sent: Collection[str]) -> str | None:
-    """Return the sampling parameter that an error names, where it says that it is not known or not allowed."""
+    """Return the sampling parameter that an error message calls unknown or not allowed, if there is one."""
     if not _REFUSAL_WORDS.search(message):
         return None
     return next((name for name in sent if re.search(rf"\b{re.escape(name)}\b", message)), None)
 
 
-def _not_found(code: str, message: str, told: str, body: str, *, heard: bool) -> Outcome:
+def _not_found(code: str, message: str, detail: str, body: str, *, verified: bool) -> Outcome:
     if code == "recording_missing":
-        return Rejected(Failure(Cause.NOT_RECORDED, body, told))
+        return Rejected(Failure(FailureCause.NOT_RECORDED, body, detail))
     if code in ("model_not_found", "DeploymentNotFound") or _MODEL_WORDS.search(message):
-        return Fatal("model", told)
-    return Rejected(Failure(Cause.REJECTED, body, told)) if heard else Fatal("address", told)
+        return Fatal("model", detail)
+    return Rejected(Failure(FailureCause.REJECTED, body, detail)) if verified else Fatal("address", detail)
 
 
-def _said(body: str) -> tuple[str, str]:
-    """Return the endpoint's error code and its message in lower case; the code is a plain word or empty."""
+def _parse_error(body: str) -> tuple[str, str]:
+    """Return the endpoint's error code, a plain word or empty, and its message in lower case."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -297,29 +305,28 @@ def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-_DEAF = {"ConnectError", "ConnectTimeout"}  # of httpx or httpx2, whichever the client was built with
+_CONNECT_ERRORS = {"ConnectError", "ConnectTimeout"}  # by name: the client may use httpx or httpx2
 
 
-def outcome_of_error(error: Exception, *, heard: bool) -> Busy | Fatal:
-    """Sort an error of the client that is not an HTTP status into an outcome.
+def classify_client_error(error: Exception, *, verified: bool) -> Retryable | Fatal:
+    """Classify an error of the client that is not an HTTP status.
 
     Args:
-        error: A time-out or a connection error.
-        heard: Whether the endpoint has answered a request of this run.
+        error: A timeout or a connection error.
+        verified: Whether the endpoint has answered a request of this run.
     """
     causes = list(_causes(error))
     names = {type(cause).__name__ for cause in causes}
-    told = " ".join(str(cause) for cause in causes)
-    deaf = bool(names & _DEAF)
-    if "CERTIFICATE_VERIFY_FAILED" in told:
+    unreachable = bool(names & _CONNECT_ERRORS)
+    if any("CERTIFICATE_VERIFY_FAILED" in str(cause) for cause in causes):
         return Fatal("certificate", _reason(causes))
-    if not heard and any(isinstance(cause, ssl.SSLError) for cause in causes):
+    if not verified and any(isinstance(cause, ssl.SSLError) for cause in causes):
         return Fatal("tls", _reason(causes))
     if "ProxyError" in names:
-        return Busy(Failure(Cause.DROPPED, code="a proxy error"), deaf=not heard)
+        return Retryable(Failure(FailureCause.DROPPED, code="a proxy error"), unreachable=not verified)
     if isinstance(error, TimeoutError | openai.APITimeoutError):
-        return Busy(Failure(Cause.TIMED_OUT), unheard=not deaf, deaf=deaf)
-    return Busy(Failure(Cause.DROPPED), unheard=not deaf, deaf=deaf)
+        return Retryable(Failure(FailureCause.TIMED_OUT), maybe_billed=not unreachable, unreachable=unreachable)
+    return Retryable(Failure(FailureCause.DROPPED), maybe_billed=not unreachable, unreachable=unreachable)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -331,7 +338,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _reason(causes: list[BaseException]) -> str:
-    """Return what OpenSSL says, such as "certificate has expired"."""
+    """Return OpenSSL's reason, such as "certificate has expired"."""
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause.verify_message
@@ -340,26 +347,26 @@ def _reason(causes: list[BaseException]) -> str:
 
 
 _PARAMETER_HINTS = {
-    "seed": "Set teacher.seed to false: the votes are then told apart by the teacher's own sampling.",
-    "temperature": "Set teacher.temperature, or generate.temperature where responses are written, to what the model "
-    "takes, mostly 1; null for teacher.temperature sends none.",
+    "seed": "Set teacher.seed to false; the votes then differ by the teacher's own sampling.",
+    "temperature": "Set teacher.temperature (or generate.temperature for synthetic responses) to a value that the "
+    "model accepts, usually 1; teacher.temperature: null sends none.",
 }
 
 
-def stopped(fatal: Fatal, section: TeacherSection) -> TeacherError:
-    """Return the error for an outcome after which no request can succeed.
+def build_teacher_error(fatal: Fatal, section: TeacherSection) -> TeacherError:
+    """Return the error for a fatal outcome.
 
     Args:
-        fatal: What is wrong.
-        section: Whom the request was sent to.
+        fatal: The outcome.
+        section: The teacher that the request was sent to.
     """
     where, code, variable = section.base_url, fatal.code, section.api_key_env
     match fatal.kind:
         case "key":
             hint = (
-                f"Check the key in the environment variable {variable}, and that it is one for this address."
+                f"Check the key in the environment variable {variable}, and that it belongs to this address."
                 if variable
-                else "Name the environment variable that holds the key, in teacher.api_key_env."
+                else "Set teacher.api_key_env to the name of the environment variable that holds the key."
             )
             return TeacherRefusedKey(f"the endpoint refused the key ({code})", where=where, hint=hint)
         case "quota":
@@ -369,7 +376,7 @@ def stopped(fatal: Fatal, section: TeacherSection) -> TeacherError:
             what = f"the endpoint does not know the model {section.model!r} ({code})"
             return TeacherUnknownModel(what, where=where, hint="Check teacher.model.")
         case "parameter":
-            hint = _PARAMETER_HINTS.get(fatal.parameter, "Leave it out of the project file, or choose another model.")
+            hint = _PARAMETER_HINTS.get(fatal.parameter, "Remove it from the project file, or choose another model.")
             return TeacherError(f"the endpoint refuses {fatal.parameter!r} ({code})", where=where, hint=hint)
         case _:
             what, hint = _no_connection(fatal)
@@ -381,34 +388,34 @@ def _no_connection(fatal: Fatal) -> tuple[str, str]:
         case "certificate":
             return (
                 f"the endpoint's certificate is not trusted ({fatal.code})",
-                "Check address and clock; behind a school's proxy, set SSL_CERT_FILE to the proxy's certificate.",
+                "Check the address and the clock; behind a proxy, set SSL_CERT_FILE to the proxy's certificate.",
             )
         case "tls":
             return (
-                f"no encrypted connection comes about ({fatal.code})",
-                "Check whether teacher.base_url begins with https:// where it should be http://.",
+                f"the encrypted connection failed ({fatal.code})",
+                "Check whether teacher.base_url starts with https:// but should start with http://.",
             )
         case "stream":
             return (
-                "the endpoint streams its answers although it is asked not to",
-                "Turn streaming off in the server or the proxy before it; nothing was kept of the streamed answer.",
+                "the endpoint streams its answers although streaming was not requested",
+                "Turn off streaming in the server or its proxy; the streamed answer was not saved.",
             )
         case _:
             return (
                 f"there are no chat completions at this address ({fatal.code})",
-                "Check teacher.base_url; it mostly ends in /v1.",
+                "Check teacher.base_url; it usually ends in /v1.",
             )
 
 
 NO_KEY = "none"
-"""What is sent to an endpoint that wants no key; the client must send something."""
+"""Sent to an endpoint that needs no key; the client must send something."""
 
 
-def api_key(section: TeacherSection, environ: Mapping[str, str]) -> str:
-    """Return the key that the environment holds.
+def read_api_key(section: TeacherSection, environ: Mapping[str, str]) -> str:
+    """Return the API key from the environment.
 
     Args:
-        section: Names the variable; None there stands for an endpoint that wants no key.
+        section: Names the variable; None means that the endpoint needs no key.
         environ: The environment variables.
 
     Raises:
@@ -419,57 +426,56 @@ def api_key(section: TeacherSection, environ: Mapping[str, str]) -> str:
     key = environ.get(section.api_key_env, "").strip()
     if not key:
         raise TeacherRefusedKey(
-            f"the environment variable {section.api_key_env} holds no key",
+            f"the environment variable {section.api_key_env} is not set or empty",
             where="teacher.api_key_env",
-            hint=f"Set it (export {section.api_key_env}=…), or write `api_key_env: null` for an endpoint that wants "
-            "none.",
+            hint=f"Set it (export {section.api_key_env}=…), or write `api_key_env: null` if the endpoint needs no key.",
         )
     return key
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What an endpoint has been found to take.
+class Capabilities:
+    """What an endpoint is known to support.
 
     Attributes:
-        form: The strictest answer format.
-        limit_name: The name of the token limit.
+        answer_format: The strictest supported answer format.
+        limit_name: The name of its parameter for the token limit.
     """
 
-    form: AnswerFormat = AnswerFormat.SCHEMA
+    answer_format: AnswerFormat = AnswerFormat.SCHEMA
     limit_name: str = "max_tokens"
 
 
-_OTHER_LIMIT = "max_completion_tokens"  # newer models know the token limit by this name, and their error says so
+_OTHER_LIMIT_NAME = "max_completion_tokens"  # used by newer models, whose error message names it
 
 
 class Endpoint:
     """An open connection to the teacher.
 
     Args:
-        section: Address, model, and the seconds that one try may take.
+        section: Address, model, and the timeout of one try.
         api_key: The key.
-        known: What it has been found to take before.
+        capabilities: What the endpoint is known to support.
 
     Raises:
-        TeacherUnreachable: The address is none.
-        TeacherRefusedKey: The key holds characters that cannot be sent.
+        TeacherUnreachable: The address is not valid.
+        TeacherRefusedKey: The key contains characters that cannot be sent.
     """
 
-    def __init__(self, section: TeacherSection, api_key: str, known: Known | None = None) -> None:
+    def __init__(self, section: TeacherSection, api_key: str, capabilities: Capabilities | None = None) -> None:
         self._section = section
-        self._heard = False
-        self.known = known or Known()
+        self._verified = False
+        self.capabilities = capabilities or Capabilities()
         seconds = section.timeout_seconds
-        connect = min(10.0, seconds / 2)  # shorter than a try, so that a silent host is told from a slow answer
+        connect = min(10.0, seconds / 2)  # shorter than a try, to tell a silent host from a slow answer
         if not (api_key.isascii() and api_key.isprintable()):
             raise TeacherRefusedKey(
-                "the key holds characters that no key has, such as a line break or an accent",
+                "the key contains characters that no key has, such as a line break or an accent",
                 where=f"environment variable {section.api_key_env}" if section.api_key_env else None,
                 hint="Copy the key again.",
             )
         try:
-            _ = urlsplit(section.base_url).port  # raises where the client would only when it connects
+            _ = urlsplit(section.base_url).port  # raises here; the client would raise only when it connects
             self._client = openai.AsyncOpenAI(
                 api_key=api_key,
                 base_url=section.base_url,
@@ -487,63 +493,64 @@ class Endpoint:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    def step_down(self, refused: AnswerFormat) -> None:
-        """Ask in the next format from now on, unless another request has stepped down already."""
-        if refused is self.known.form and refused.next:
-            self.known = replace(self.known, form=refused.next)
+    def fall_back(self, refused: AnswerFormat) -> None:
+        """Use the next answer format from now on, unless another request has fallen back already."""
+        if refused is self.capabilities.answer_format and refused.next:
+            self.capabilities = replace(self.capabilities, answer_format=refused.next)
 
-    async def send(self, request: TeacherRequest) -> Answered | Busy | Rejected | FormatRefused:
-        """Make one try.
+    async def send(self, request: TeacherRequest) -> ChatAnswer | Retryable | Rejected | FormatUnsupported:
+        """Send a request once.
 
         Raises:
             TeacherError: No request can succeed: TeacherRefusedKey, TeacherUnknownModel or TeacherUnreachable.
         """
         outcome = await self._outcome(request)
         if isinstance(outcome, Fatal):
-            raise stopped(outcome, self._section)
-        self._heard = self._heard or isinstance(outcome, Answered)
+            raise build_teacher_error(outcome, self._section)
+        self._verified = self._verified or isinstance(outcome, ChatAnswer)
         return outcome
 
-    def unreachable(self, busy: Busy) -> TeacherUnreachable:
-        """Return the error for an endpoint that nothing more can be had from."""
-        what = "nothing listens there" if not busy.failure.code else f"it only answers with {busy.failure.code}"
+    def unreachable_error(self, outcome: Retryable) -> TeacherUnreachable:
+        """Return the error for an endpoint that keeps failing."""
+        code = outcome.failure.code
+        what = f"it only answers with {code}" if code else "nothing listens there"
         return TeacherUnreachable(
             what,
             where=self._section.base_url,
-            hint="Check teacher.base_url and that the server runs; every answer so far is kept, so run again to go on.",
+            hint="Check teacher.base_url and that the server runs. All answers are saved; run again to continue.",
         )
 
     async def _outcome(self, request: TeacherRequest) -> Outcome:
-        limit_name = self.known.limit_name
+        limit_name = self.capabilities.limit_name
         try:
             async with asyncio.timeout(self._section.timeout_seconds):
-                # `chat.completions.create` would first check every message against its types, at a quarter of the
-                # client's whole CPU time; the body is the same.
+                # `chat.completions.create` would first validate the types of every message, which takes a quarter of
+                # the client's CPU time; the body is the same.
                 reply = await self._client.post(
-                    "/chat/completions", cast_to=httpx2.Response, body=body_of(request, limit_name)
+                    "/chat/completions", cast_to=httpx2.Response, body=build_body(request, limit_name)
                 )
         except openai.APIStatusError as error:
-            if limit_name == "max_tokens" and error.status_code == 400 and _OTHER_LIMIT in str(error):
-                self.known = replace(self.known, limit_name=_OTHER_LIMIT)
+            if limit_name == "max_tokens" and error.status_code == 400 and _OTHER_LIMIT_NAME in str(error):
+                self.capabilities = replace(self.capabilities, limit_name=_OTHER_LIMIT_NAME)
                 return await self._outcome(request)
             formatted = request.response_format is not None
-            return outcome_of_status(
+            return classify_status(
                 error.status_code,
                 error.response.headers,
                 error.response.text,
                 formatted=formatted,
-                heard=self._heard,
+                verified=self._verified,
                 sent=tuple(request.sampling),
             )
         except (TimeoutError, openai.APIConnectionError) as error:
-            return outcome_of_error(error, heard=self._heard)
+            return classify_client_error(error, verified=self._verified)
         except openai.OpenAIError as error:
             raise TeacherError(f"the client failed: {type(error).__name__}", where=self._section.base_url) from error
-        return outcome_of_body(reply.content.decode("utf-8", "replace"), heard=self._heard, headers=reply.headers)
+        return classify_body(reply.content.decode("utf-8", "replace"), verified=self._verified, headers=reply.headers)
 
 
-def body_of(request: TeacherRequest, limit_name: str) -> dict[str, Any]:
-    """Return the JSON body of a request, its token limit under the name that the endpoint knows."""
+def build_body(request: TeacherRequest, limit_name: str) -> dict[str, Any]:
+    """Return the JSON body of a request; ``limit_name`` names the token limit."""
     body: dict[str, Any] = {"model": request.model, "messages": request.messages, **request.sampling}
     body[limit_name] = request.max_output_tokens
     if request.response_format is not None:

@@ -1,13 +1,13 @@
-"""Labels responses: chooses examples, plans the requests, counts the votes, joins several teachers.
+"""Labels responses: selects examples, plans the requests, counts the votes, combines several teachers.
 
-Plan       the texts, and how votes on them become requests
-├── Coding    one distinct text and its votes so far
-└── Sheet     one request: the texts that it carries, and which of their votes it asks for
+LabellingPlan       the distinct texts, and the requests for their votes
+├── Coding          one distinct text and its votes so far
+└── CodingRequest   one request: its texts, and which of their votes it is for
 
 label_responses(responses, …) -> Labelling
-├── labels      a TeacherLabel for every response that the teacher coded
-├── set_aside   every other response, with the reason
-└── usage       what it took
+├── labels          a TeacherLabel for every response that the teacher labelled
+├── set_aside       every other response, with the reason
+└── usage           requests, tokens and cost
 """
 
 import hashlib
@@ -34,146 +34,154 @@ from edgedistill.data.types import (
 )
 from edgedistill.errors import AnswersMissing, ProjectFileError
 from edgedistill.project.schema import TeacherSection
-from edgedistill.teacher.cache import AnswerCache, Entry, TeacherRequest
+from edgedistill.teacher.cache import AnswerCache, CacheEntry, TeacherRequest
 from edgedistill.teacher.codebook import (
     FIRST_ID,
     AnswerFormat,
     AnswerShape,
     Codebook,
     Message,
-    apart,
-    asked,
-    asked_together,
-    opening_messages,
-    parted,
+    build_opening_messages,
+    format_inputs,
+    join_user_messages,
     response_format,
+    split_joined_message,
+    split_user_message,
 )
-from edgedistill.teacher.logs import FAILURES, FailureLog
-from edgedistill.teacher.parsing import TOP, Cause, Failure
-from edgedistill.teacher.runner import Patience, Question, Way, ask_all, recalled, recalled_failure
+from edgedistill.teacher.logs import FailureLog, describe_failure
+from edgedistill.teacher.parsing import MAX_TOP_LOGPROBS, Failure, FailureCause
+from edgedistill.teacher.runner import (
+    DispatchMode,
+    PendingRequest,
+    RetryPolicy,
+    find_cached_answer,
+    find_logged_failure,
+    run_requests,
+)
 from edgedistill.teacher.spending import Budget, Usage
 from edgedistill.teacher.voting import (
     Vote,
     Votes,
-    count_label_votes,
+    combine_multilabel,
+    count_multilabel_votes,
     count_votes,
-    joint_label,
-    read_first_vote,
-    read_votes,
+    parse_single_vote,
+    parse_votes,
 )
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.task.task import NO_LABEL, Task
 
-Chooser: TypeAlias = Callable[[Sequence[Response]], list[tuple[CodedResponse, ...]]]
-"""Says which examples each of some responses is shown."""
+ExampleSelector: TypeAlias = Callable[[Sequence[Response]], list[tuple[CodedResponse, ...]]]
+"""Returns the examples in the prompt of each response."""
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Embed: TypeAlias = Callable[[Sequence[Mapping[str, str]]], Vectors]
-"""Turns the inputs of rows into vectors of length 1, of shape (rows, width)."""
+"""Embeds the inputs of rows as unit vectors, of shape (rows, width)."""
 
-_DIGITS = 4  # of a similarity: what differs by less is a tie, so that another processor chooses the same
+_DIGITS = 4  # of a similarity; smaller differences are ties, so that all processors choose the same examples
 
 
-def example_chooser(section: TeacherSection, rows: TrainRows, task: Task, embed: Embed) -> Chooser:
-    """Return what `few_shot_choice` names.
+def build_example_selector(section: TeacherSection, rows: TrainRows, task: Task, embed: Embed) -> ExampleSelector:
+    """Return the selector for the setting `few_shot_choice`.
 
     Args:
-        section: How many examples, and which.
+        section: The number of examples, and how they are selected.
         rows: Human-coded train rows; no other split may be shown to the teacher.
-        task: What is coded.
-        embed: Called for ``similar`` alone.
+        task: The task.
+        embed: Called only for ``similar``.
 
     Raises:
-        ProjectFileError: There are too few train rows, or an id of `few_shot_ids` is none of a train row.
+        ProjectFileError: There are too few train rows, or `few_shot_ids` contains an id of no train row.
     """
     if section.few_shot_choice == "similar":
         return _similar(rows, section.few_shot, embed)
     if section.few_shot_choice == "fixed":
-        return shared(named_examples(rows, section.few_shot_ids))
-    return shared(choose_examples(rows, task, section.few_shot))
+        return use_same_examples(select_examples_by_id(rows, section.few_shot_ids))
+    return use_same_examples(select_balanced_examples(rows, task, section.few_shot))
 
 
-def shared(examples: Sequence[CodedResponse]) -> Chooser:
-    """Return a chooser that shows every response the same examples."""
+def use_same_examples(examples: Sequence[CodedResponse]) -> ExampleSelector:
+    """Return a selector that gives every response the same examples."""
     same = tuple(examples)
     return lambda responses: [same] * len(responses)
 
 
-def choose_examples(rows: TrainRows, task: Task, few_shot: int) -> tuple[CodedResponse, ...]:
-    """Return the examples, as many of each label as of any other, give or take one.
+def select_balanced_examples(rows: TrainRows, task: Task, few_shot: int) -> tuple[CodedResponse, ...]:
+    """Select the same number of examples of each label; the numbers differ by at most one.
 
-    Within a label the rows with the smallest SHA-256 of their id are taken. Other rows come and go without changing
-    the choice, unless one of them has a smaller hash, so prompts that were paid for mostly stay the same. In a
-    multilabel task a row may have several labels and is an example of the first that it is taken for; rows of which no
-    label holds, where there are any, count as another label.
+    Within a label, the rows with the smallest SHA-256 of their id are selected. Adding or removing other rows does not
+    change the selection unless one of them has a smaller hash, so paid answers mostly stay valid. In a multilabel task,
+    a row with several labels is an example of the first label that selects it; rows without a label count as one more
+    label.
 
     Args:
         rows: Human-coded train rows; no other split may be shown to the teacher.
-        task: Its labels; where ``few_shot`` is no multiple of their number, the first get one more.
-        few_shot: How many examples, 0 or more.
+        task: Its labels; if ``few_shot`` is not a multiple of their number, the first ones get one more.
+        few_shot: Number of examples, 0 or more.
 
     Returns:
-        The examples, the labels taking turns in codebook order.
+        The examples, alternating between the labels in codebook order.
 
     Raises:
-        ProjectFileError: A label has fewer train rows than examples are wanted of it.
+        ProjectFileError: A label has fewer train rows than required.
     """
     ranked = sorted(rows, key=lambda row: _rank(row.response.id))
-    held = {row.response.id: labels_in(row.label, task) for row in ranked}
-    labels = [name for name in countable_labels(task) if name != NO_LABEL or (name,) in held.values()]
-    chosen: list[list[CodedResponse]] = []
-    for place, label in enumerate(labels):
-        of_label = [row for row in ranked if label in held.get(row.response.id, ())]
-        wanted = few_shot // len(labels) + (place < few_shot % len(labels))
-        if wanted > len(of_label):
+    unused = {row.response.id: labels_in(row.label, task) for row in ranked}
+    labels = [name for name in countable_labels(task) if name != NO_LABEL or (name,) in unused.values()]
+    selected: list[list[CodedResponse]] = []
+    for index, label in enumerate(labels):
+        of_label = [row for row in ranked if label in unused.get(row.response.id, ())]
+        required = few_shot // len(labels) + (index < few_shot % len(labels))
+        if required > len(of_label):
             raise ProjectFileError(
-                f"{few_shot} examples need {wanted} train rows of the label {label!r}, and there are {len(of_label)}",
+                f"{few_shot} examples require {required} train rows of the label {label!r}, but there are "
+                f"{len(of_label)}",
                 where="teacher.few_shot",
                 hint="Lower few_shot, or code more responses of this label.",
             )
-        chosen.append(of_label[:wanted])
-        for row in chosen[-1]:
-            del held[row.response.id]
-    rounds = max((len(of_label) for of_label in chosen), default=0)
-    return tuple(of_label[turn] for turn in range(rounds) for of_label in chosen if turn < len(of_label))
+        selected.append(of_label[:required])
+        for row in selected[-1]:
+            del unused[row.response.id]
+    rounds = max((len(of_label) for of_label in selected), default=0)
+    return tuple(of_label[turn] for turn in range(rounds) for of_label in selected if turn < len(of_label))
 
 
-def named_examples(rows: TrainRows, ids: Sequence[str]) -> tuple[CodedResponse, ...]:
+def select_examples_by_id(rows: TrainRows, ids: Sequence[str]) -> tuple[CodedResponse, ...]:
     """Return the train rows with these ids, in this order.
 
     Raises:
-        ProjectFileError: An id is none of a train row.
+        ProjectFileError: An id belongs to no train row.
     """
     by_id = {row.response.id: row for row in rows}
-    if strange := [ident for ident in ids if ident not in by_id]:
+    if unknown := [ident for ident in ids if ident not in by_id]:
         raise ProjectFileError(
-            f"{strange[0]!r} is the id of no human-coded train row",
+            f"no human-coded train row has the id {unknown[0]!r}",
             where="teacher.few_shot_ids",
-            hint="Examples come from train rows alone; `few_shot_choice: balanced` chooses some.",
+            hint="Use ids of train rows, or `few_shot_choice: balanced`.",
         )
     return tuple(by_id[ident] for ident in ids)
 
 
-def _similar(rows: TrainRows, few_shot: int, embed: Embed) -> Chooser:
-    """Show each response the train rows most like it by cosine, the most similar last, never one with its own text."""
+def _similar(rows: TrainRows, few_shot: int, embed: Embed) -> ExampleSelector:
+    """Select the rows with the highest cosine similarity, the most similar last, never one with the same text."""
     if few_shot >= len(rows):
         raise ProjectFileError(
-            f"{few_shot} similar examples are wanted, and there are {len(rows)} train rows",
+            f"{few_shot} similar examples require more than {few_shot} train rows, but there are {len(rows)}",
             where="teacher.few_shot",
             hint="Lower few_shot, or code more responses.",
         )
-    ranked = sorted(rows, key=lambda row: _rank(row.response.id))  # of equally similar rows, the first is taken
+    ranked = sorted(rows, key=lambda row: _rank(row.response.id))  # the first of equally similar rows is selected
     vectors = embed([row.response.inputs for row in ranked])
 
-    def choose(responses: Sequence[Response]) -> list[tuple[CodedResponse, ...]]:
-        near = np.round(embed([response.inputs for response in responses]) @ vectors.T, _DIGITS)
-        orders = np.argsort(-near, axis=1, kind="stable")
+    def select(responses: Sequence[Response]) -> list[tuple[CodedResponse, ...]]:
+        similarity = np.round(embed([response.inputs for response in responses]) @ vectors.T, _DIGITS)
+        orders = np.argsort(-similarity, axis=1, kind="stable")
         return [
-            _first_others(response, (ranked[place] for place in order), few_shot)
+            _first_others(response, (ranked[index] for index in order), few_shot)
             for response, order in zip(responses, orders, strict=True)
         ]
 
-    return choose
+    return select
 
 
 def _first_others(response: Response, ordered: Iterator[CodedResponse], few_shot: int) -> tuple[CodedResponse, ...]:
@@ -194,10 +202,10 @@ class Coding:
 
     Attributes:
         user: Its user message.
-        examples: What its prompt shows.
-        votes: Each vote, None where it is not known yet.
-        failure: Why there will be no label, once that is known.
-        alone: Whether it shares no more requests, since it got no vote of its own in one that it shared.
+        examples: The examples in its prompt.
+        votes: Its votes, None for those that are not known yet.
+        failure: Why it gets no label, once that is known.
+        alone: Whether it must be sent alone, because a shared request gave it no vote.
     """
 
     user: str
@@ -208,7 +216,7 @@ class Coding:
 
     @property
     def open(self) -> list[int]:
-        """The votes that are still to be asked for."""
+        """The numbers of the missing votes."""
         return [] if self.failure else [number for number, vote in enumerate(self.votes) if vote is None]
 
     @property
@@ -218,60 +226,63 @@ class Coding:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class CodingRequest:
     """One request.
 
     Attributes:
-        codings: The texts that it carries, numbered from 1; question, reference answer and examples are the same.
-        vote: Which vote on them it asks for, from 0.
+        codings: Its texts, numbered from 1; question, reference answer and examples are the same for all of them.
+        vote: The number of the vote, from 0.
     """
 
     codings: tuple[Coding, ...]
     vote: int
 
 
-class Plan:
+class LabellingPlan:
     """The texts of a run and their requests.
 
     Args:
-        responses: What is to be coded.
-        codebook: What to code with.
-        section: Whom to ask and how.
-        chooser: Which examples each prompt shows; one whose text is the response's own is left out.
+        responses: The responses to be coded.
+        codebook: The codebook.
+        section: The teacher's endpoint and settings.
+        selector: Selects the examples of each prompt; an example with the response's own text is left out.
 
     Raises:
         DataError: A response lacks an input.
     """
 
     def __init__(
-        self, responses: Sequence[Response], codebook: Codebook, section: TeacherSection, chooser: Chooser
+        self, responses: Sequence[Response], codebook: Codebook, section: TeacherSection, selector: ExampleSelector
     ) -> None:
         self._codebook, self._section = codebook, section
         self.shape = AnswerShape(
-            codebook.names, section.reasoning, several=section.per_request > 1, any_number=codebook.any_number
+            codebook.names,
+            section.reasoning,
+            multiple_responses=section.per_request > 1,
+            multilabel=codebook.multilabel,
         )
-        self._formats = {form: response_format(form, self.shape) for form in AnswerFormat}
+        self._formats = {answer_format: response_format(answer_format, self.shape) for answer_format in AnswerFormat}
         self._opening: tuple[Examples | None, dict[AnswerFormat, tuple[Message, ...]]] = (None, {})
-        self._of: list[tuple[Response, Coding | None]] = []
+        self._pairs: list[tuple[Response, Coding | None]] = []
         self.done = 0
         by_message: dict[str, Coding] = {}
-        readable = [response for response in responses if _is_text(response)]
-        shown = {response.id: examples for response, examples in zip(readable, chooser(readable), strict=True)}
+        valid = [response for response in responses if _is_encodable(response)]
+        examples = {response.id: shown for response, shown in zip(valid, selector(valid), strict=True)}
         for response in responses:
             coding = None
-            if response.id in shown:
+            if response.id in examples:
                 user = _user_message(codebook, response)
                 coding = by_message.get(user)
                 if coding is None:
-                    others = _without(response, shown[response.id])
+                    others = _without(response, examples[response.id])
                     coding = by_message[user] = Coding(user, others, [None] * section.votes)
-            self._of.append((response, coding))
+            self._pairs.append((response, coding))
         self.codings = tuple(by_message.values())
 
     @property
     def pairs(self) -> list[tuple[Response, Coding | None]]:
-        """Each response with its coding, in the order given; None where the response is no text that can be sent."""
-        return self._of
+        """Each response with its coding, in the input order; None for a response that cannot be sent."""
+        return self._pairs
 
     @property
     def total(self) -> int:
@@ -280,133 +291,138 @@ class Plan:
 
     @property
     def open(self) -> list[tuple[Coding, int]]:
-        """The votes that are still to be asked for."""
+        """The missing votes."""
         return [(coding, vote) for coding in self.codings for vote in coding.open]
 
-    def sheets(self) -> list[Sheet]:
-        """Return the requests for all open votes, each with as many texts as `per_request` allows."""
-        if not self.shape.several:
-            return self.single_sheets()
-        sheets = [sheet for sheet in self.single_sheets() if sheet.codings[0].alone]
+    def coding_requests(self) -> list[CodingRequest]:
+        """Return the requests for all missing votes, each with up to `per_request` texts."""
+        if not self.shape.multiple_responses:
+            return self.single_requests()
+        requests = [request for request in self.single_requests() if request.codings[0].alone]
         for vote in range(self._section.votes):
-            alike: dict[tuple[str, tuple[str, ...]], list[Coding]] = {}
+            groups: dict[tuple[str, tuple[str, ...]], list[Coding]] = {}
             for coding in self.codings:
                 if vote in coding.open and not coding.alone:
-                    shown = tuple(example.response.id for example in coding.examples)
-                    alike.setdefault((apart(coding.user)[0], shown), []).append(coding)
-            sheets += [sheet for codings in alike.values() for sheet in self._cut(codings, vote)]
-        return sheets
+                    examples = tuple(example.response.id for example in coding.examples)
+                    groups.setdefault((split_user_message(coding.user)[0], examples), []).append(coding)
+            requests += [request for codings in groups.values() for request in self._cut(codings, vote)]
+        return requests
 
-    def single_sheets(self) -> list[Sheet]:
-        """Return the requests for all open votes, each text alone."""
-        return [Sheet((coding,), vote) for coding, vote in self.open]
+    def single_requests(self) -> list[CodingRequest]:
+        """Return the requests for all missing votes, each with one text."""
+        return [CodingRequest((coding,), vote) for coding, vote in self.open]
 
-    def request(self, sheet: Sheet, form: AnswerFormat) -> TeacherRequest:
-        """Return a sheet's request in an answer format; the vote's number is its seed."""
-        section, users = self._section, [coding.user for coding in sheet.codings]
-        user = asked_together(users) if self.shape.several else users[0]
-        opening = self._opening_of(sheet.codings[0].examples, form)
+    def build_request(self, request: CodingRequest, answer_format: AnswerFormat) -> TeacherRequest:
+        """Build a request in an answer format; the number of the vote is its seed."""
+        section, users = self._section, [coding.user for coding in request.codings]
+        user = join_user_messages(users) if self.shape.multiple_responses else users[0]
+        opening = self._opening_messages(request.codings[0].examples, answer_format)
         return TeacherRequest(
             base_url=section.base_url.rstrip("/"),
             model=section.model,
             messages=(*opening, {"role": "user", "content": user}),
-            response_format=self._formats[form],
-            sampling=self._sampling(sheet.vote),
+            response_format=self._formats[answer_format],
+            sampling=self._sampling(request.vote),
             max_output_tokens=section.max_output_tokens * len(users),
-            vote=sheet.vote,
+            vote=request.vote,
         )
 
-    def recall(self, cache: AnswerCache) -> int:
-        """Fill in the votes that the cache holds, in whichever answer format they were given; return how many."""
-        if self.shape.several:
-            self._recall_several(cache)
+    def load_cached(self, cache: AnswerCache) -> int:
+        """Load the votes in the cache, in any answer format; return how many."""
+        if self.shape.multiple_responses:
+            self._load_shared(cache)
         else:
-            for sheet in self.single_sheets():
-                if kept := recalled(cache, partial(self.request, sheet), self.read):
-                    self._take(sheet, kept.answer)
+            for request in self.single_requests():
+                if cached := find_cached_answer(cache, partial(self.build_request, request), self.parse):
+                    self._record(request, cached.answer)
         return self.done
 
-    def recall_failures(self, log: FailureLog) -> None:
-        """Give every text that still lacks votes the failure that an earlier run kept, where there is one."""
+    def load_failures(self, log: FailureLog) -> None:
+        """Give every text that still lacks votes its failure of an earlier run, if there is one."""
         failures = log.read()
-        for sheet in self.single_sheets() if failures else ():
-            if failure := recalled_failure(failures, partial(self.request, sheet)):
-                self._take(sheet, failure)
+        for request in self.single_requests() if failures else ():
+            if failure := find_logged_failure(failures, partial(self.build_request, request)):
+                self._record(request, failure)
 
-    def question(self, sheet: Sheet) -> Question[Votes]:
-        """Return a sheet's question; once another vote on a text has failed, a label is out of reach."""
-        return Question(
-            partial(self.request, sheet),
-            partial(self._take, sheet),
-            needless=lambda: not any(sheet.vote in coding.open for coding in sheet.codings),
+    def pending_request(self, request: CodingRequest) -> PendingRequest[Votes]:
+        """Return a request for `run_requests`; it is obsolete once another vote on its texts has failed."""
+        return PendingRequest(
+            partial(self.build_request, request),
+            partial(self._record, request),
+            is_obsolete=lambda: not any(request.vote in coding.open for coding in request.codings),
         )
 
-    def read(self, answer: Mapping[str, Any]) -> Votes | Failure:
+    def parse(self, answer: Mapping[str, Any]) -> Votes | Failure:
         """Return the votes of an answer, at least one."""
-        return read_votes(answer, self.shape)
+        return parse_votes(answer, self.shape)
 
-    def read_single(self, answer: Mapping[str, Any]) -> Votes | Failure:
-        """Return the votes of an answer to a single sheet, its own vote among them."""
-        return read_first_vote(answer, self.shape)
+    def parse_single(self, answer: Mapping[str, Any]) -> Votes | Failure:
+        """Return the votes of an answer to a request with one text, including that text's own vote."""
+        return parse_single_vote(answer, self.shape)
 
-    def _cut(self, codings: Sequence[Coding], vote: int) -> Iterator[Sheet]:
+    def _cut(self, codings: Sequence[Coding], vote: int) -> Iterator[CodingRequest]:
         size = self._section.per_request
-        return (Sheet(tuple(codings[start : start + size]), vote) for start in range(0, len(codings), size))
+        return (CodingRequest(tuple(codings[start : start + size]), vote) for start in range(0, len(codings), size))
 
     def _sampling(self, vote: int) -> dict[str, float]:
         temperature = self._section.temperature
         sampling = {} if temperature is None else {"temperature": float(temperature)}
         if self._section.seed:
             sampling["seed"] = vote
-        return sampling | {"logprobs": True, "top_logprobs": TOP} if self._section.logprobs else sampling
+        if self._section.logprobs:
+            return sampling | {"logprobs": True, "top_logprobs": MAX_TOP_LOGPROBS}
+        return sampling
 
-    def _opening_of(self, examples: Examples, form: AnswerFormat) -> tuple[Message, ...]:
-        # The last ones are kept: mostly all prompts show the same examples.
+    def _opening_messages(self, examples: Examples, answer_format: AnswerFormat) -> tuple[Message, ...]:
+        # The last messages are reused: most prompts have the same examples.
         if self._opening[0] is not examples:
-            openings = {form: opening_messages(self._codebook, examples, form, self.shape) for form in AnswerFormat}
+            openings = {
+                each: build_opening_messages(self._codebook, examples, each, self.shape) for each in AnswerFormat
+            }
             self._opening = (examples, openings)
-        return self._opening[1][form]
+        return self._opening[1][answer_format]
 
-    def _take(self, sheet: Sheet, outcome: Votes | Failure) -> None:
-        # A sheet of several texts that failed as a whole fails none of them: each is then asked for alone.
-        for ident, coding in enumerate(sheet.codings, int(FIRST_ID)):
-            if isinstance(outcome, Failure):
-                if len(sheet.codings) == 1 and coding.failure is None:
+    def _record(self, request: CodingRequest, result: Votes | Failure) -> None:
+        # If a request with several texts fails as a whole, none of them fails: each is then sent alone.
+        for ident, coding in enumerate(request.codings, int(FIRST_ID)):
+            if isinstance(result, Failure):
+                if len(request.codings) == 1 and coding.failure is None:
                     self.done += len(coding.open)
-                    coding.failure = outcome
-            elif (vote := outcome.get(str(ident))) and sheet.vote in coding.open:
+                    coding.failure = result
+            elif (vote := result.get(str(ident))) and request.vote in coding.open:
                 self.done += 1
-                coding.votes[sheet.vote] = vote
-            coding.alone |= sheet.vote in coding.open
+                coding.votes[request.vote] = vote
+            coding.alone |= request.vote in coding.open
 
-    def _recall_several(self, cache: AnswerCache) -> None:
-        """Take votes from every kept answer of these settings, whichever texts shared its request."""
+    def _load_shared(self, cache: AnswerCache) -> None:
+        """Load votes from every cached answer with these settings, whichever texts shared its request."""
         by_message = {coding.user: coding for coding in self.codings}
         for entry in cache.entries():
-            users, vote = parted(str(entry.request["messages"][-1]["content"])), int(entry.request["vote"])
+            users = split_joined_message(str(entry.request["messages"][-1]["content"]))
+            vote = int(entry.request["vote"])
             codings = [by_message.get(user) for user in users]
-            known = next((coding for coding in codings if coding), None)
-            if known and self._asks(entry, known.examples, users, vote):
-                votes = self.read(entry.answer)
+            first = next((coding for coding in codings if coding), None)
+            if first and self._has_these_settings(entry, first.examples, users, vote):
+                votes = self.parse(entry.answer)
                 for ident, coding in enumerate(codings, int(FIRST_ID)):
                     if coding and not isinstance(votes, Failure):
-                        kept = votes.get(str(ident))
-                        self._take(Sheet((coding,), vote), {FIRST_ID: kept} if kept else {})
+                        cached = votes.get(str(ident))
+                        self._record(CodingRequest((coding,), vote), {FIRST_ID: cached} if cached else {})
 
-    def _asks(self, entry: Entry, examples: Examples, users: Sequence[str], vote: int) -> bool:
-        """Whether an entry answers the request that these settings make of its texts."""
-        sheet = Sheet(tuple(Coding(user, examples, []) for user in users), vote)
-        return any(self.request(sheet, form).content() == entry.request for form in AnswerFormat)
+    def _has_these_settings(self, entry: CacheEntry, examples: Examples, users: Sequence[str], vote: int) -> bool:
+        """Whether an entry's request is the one that these settings give for its texts."""
+        request = CodingRequest(tuple(Coding(user, examples, []) for user in users), vote)
+        return any(self.build_request(request, each).content() == entry.request for each in AnswerFormat)
 
 
 def _without(response: Response, examples: Examples) -> Examples:
-    """Leave out examples that give the response's own text away; the very same tuple where there is none."""
+    """Leave out examples with the response's own text; if there are none, return the same tuple."""
     others = tuple(example for example in examples if example.response.inputs != response.inputs)
     return others if len(others) < len(examples) else examples
 
 
-def _is_text(response: Response) -> bool:
-    # A lone surrogate, as "\ud800" in a JSON file makes one, cannot be sent to anybody.
+def _is_encodable(response: Response) -> bool:
+    # A lone surrogate, for example from "\ud800" in a JSON file, cannot be sent.
     try:
         "".join(response.inputs.values()).encode("utf-8")
     except UnicodeEncodeError:
@@ -416,22 +432,22 @@ def _is_text(response: Response) -> bool:
 
 def _user_message(codebook: Codebook, response: Response) -> str:
     try:
-        return asked(codebook, response.inputs)
+        return format_inputs(codebook, response.inputs)
     except DataError as error:
         raise DataError(error.what, where=response.place, hint=error.hint) from None
 
 
-_NAMED = 5  # ids in a message
+_SHOWN_IDS = 5  # in a message
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is.
+class LabellingProgress:
+    """The progress of a run.
 
     Attributes:
         done: Votes that have an answer or will get none.
-        total: Votes that the run needs; responses with the same inputs share theirs.
-        usage: What it took so far.
+        total: All votes of the run; responses with the same inputs share theirs.
+        usage: The usage so far.
     """
 
     done: int
@@ -441,12 +457,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """What a teacher made of some responses: each of them is in one of the two tuples, in the order given.
+    """The labels of a teacher: each response is in exactly one of the two tuples, in the input order.
 
     Attributes:
         labels: The labels.
-        set_aside: The responses without a label.
-        usage: What it took.
+        set_aside: The responses without a label, with the reason.
+        usage: Requests, tokens and cost.
     """
 
     labels: tuple[TeacherLabel, ...]
@@ -460,31 +476,31 @@ def label_responses(
     section: TeacherSection,
     cache: AnswerCache,
     *,
-    examples: Sequence[CodedResponse] | Chooser = (),
+    examples: Sequence[CodedResponse] | ExampleSelector = (),
     offline: bool = False,
     api_key: str | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[LabellingProgress], None] | None = None,
     budget: Budget | None = None,
-    patience: Patience | None = None,
-    way: Way | None = None,
+    retry_policy: RetryPolicy | None = None,
+    dispatch: DispatchMode | None = None,
 ) -> Labelling:
-    """Have a teacher code responses.
+    """Let a teacher code responses.
 
-    Answers that the cache holds are not asked for again, so a run that was stopped is resumed by running it again.
-    Responses with the same inputs are asked about once.
+    Cached answers are not requested again, so running a stopped run again resumes it. Responses with the same inputs
+    are sent once.
 
     Args:
-        responses: What is to be coded.
-        codebook: What to code with.
-        section: Whom to ask and how.
-        cache: Holds the answers so far and takes the new ones.
-        examples: Human-coded responses that every prompt shows, or what chooses them for each response.
-        offline: Ask nothing; a vote that failed in an earlier run sets its response aside again.
-        api_key: The key; None reads the environment variable that the section names, once something must be asked.
-        progress: Called after every vote.
-        budget: A budget that earlier calls have drawn on; None takes a fresh one from the section.
-        patience: How long to wait between tries.
-        way: What is done before questions are asked one by one; None asks right away.
+        responses: The responses.
+        codebook: The codebook.
+        section: The teacher's endpoint and settings.
+        cache: The earlier answers; new ones are written to it.
+        examples: Human-coded responses for every prompt, or a selector of the examples of each response.
+        offline: Send nothing; a vote that failed in an earlier run sets its response aside again.
+        api_key: The key; None reads the environment variable that the section names, once a request must be sent.
+        on_progress: Called after every vote.
+        budget: A budget shared with earlier calls; None creates one from the section.
+        retry_policy: How long to wait between tries.
+        dispatch: What happens before requests are sent one by one; None sends them at once.
 
     Raises:
         AnswersMissing: Offline, and answers are missing.
@@ -493,108 +509,101 @@ def label_responses(
         CacheDamaged: The cache cannot be read or written.
         DataError: A response lacks an input.
     """
-    plan = Plan(responses, codebook, section, examples if callable(examples) else shared(examples))
-    usage = Usage(cached=plan.recall(cache), nano_dollars=0 if section.prices else None)
-    if progress:
-        progress(Progress(usage.cached, plan.total, usage))
+    plan = LabellingPlan(responses, codebook, section, examples if callable(examples) else use_same_examples(examples))
+    usage = Usage(cached=plan.load_cached(cache), nano_dollars=0 if section.prices else None)
+    if on_progress:
+        on_progress(LabellingProgress(usage.cached, plan.total, usage))
     if offline:
-        plan.recall_failures(FailureLog(cache.folder))
+        plan.load_failures(FailureLog(cache.folder))
         _require_all(plan)
         return _labelling(plan, section, codebook, usage)
-    draws_on = budget or Budget.of(section)
-    for read in (plan.read, plan.read_single):  # texts that got no vote of their own in a shared request come alone
-        before, sheets = usage, plan.sheets()
-        if not sheets and read == plan.read_single:
+    budget = budget or Budget.from_section(section)
+    for parse in (plan.parse, plan.parse_single):  # texts that got no vote in a shared request are then sent alone
+        before, requests = usage, plan.coding_requests()
+        if not requests and parse == plan.parse_single:
             break
 
-        def told(now: Usage, before: Usage = before) -> None:
-            if progress:
-                progress(Progress(plan.done, plan.total, before + now))
+        def report(now: Usage, before: Usage = before) -> None:
+            if on_progress:
+                on_progress(LabellingProgress(plan.done, plan.total, before + now))
 
-        usage = before + ask_all(
-            [plan.question(sheet) for sheet in sheets],
-            read,
+        usage = before + run_requests(
+            [plan.pending_request(request) for request in requests],
+            parse,
             section,
             cache,
             api_key=api_key,
-            told=told,
-            budget=draws_on,
-            patience=patience,
-            way=way,
+            on_progress=report,
+            budget=budget,
+            retry_policy=retry_policy,
+            dispatch=dispatch,
         )
     return _labelling(plan, section, codebook, usage)
 
 
-def _require_all(plan: Plan) -> None:
+def _require_all(plan: LabellingPlan) -> None:
     missing = len(plan.open)
     if not missing:
         return
     ids = [response.id for response, coding in plan.pairs if coding and coding.open]
-    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    more = f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else ""
     raise AnswersMissing(
-        f"{missing} answers on {len(ids)} responses are not in the cache: {', '.join(ids[:_NAMED])}{more}",
+        f"{missing} answers for {len(ids)} responses are not in the cache: {', '.join(ids[:_SHOWN_IDS])}{more}",
         hint="Run once without --offline, or import the answers with `edgedistill cache import`.",
     )
 
 
-def _labelling(plan: Plan, section: TeacherSection, codebook: Codebook, usage: Usage) -> Labelling:
-    counted = [_counted(response, coding, section, codebook) for response, coding in plan.pairs]
+def _labelling(plan: LabellingPlan, section: TeacherSection, codebook: Codebook, usage: Usage) -> Labelling:
+    rows = [_count(response, coding, section, codebook) for response, coding in plan.pairs]
     return Labelling(
-        labels=tuple(row for row in counted if isinstance(row, TeacherLabel)),
-        set_aside=tuple(row for row in counted if isinstance(row, SetAside)),
+        labels=tuple(row for row in rows if isinstance(row, TeacherLabel)),
+        set_aside=tuple(row for row in rows if isinstance(row, SetAside)),
         usage=usage,
     )
 
 
-def _counted(
+def _count(
     response: Response, coding: Coding | None, section: TeacherSection, codebook: Codebook
 ) -> TeacherLabel | SetAside:
     if coding is None:
-        return _set_aside(response, Cause.NO_TEXT, "")
+        return _set_aside(response, FailureCause.NO_TEXT, "")
     if coding.failure:
-        parts = _detail(coding.failure)
-        return _set_aside(response, coding.failure.cause, "; ".join(parts))
-    if codebook.any_number:
+        return _set_aside(response, coding.failure.cause, describe_failure(coding.failure))
+    if codebook.multilabel:
         task = Task(kind="multilabel", labels=codebook.labels, inputs=codebook.inputs)
         votes = [vote.label for vote in coding.known]
-        label = count_label_votes(response.id, votes, section.ties, section.called, task)
+        label = count_multilabel_votes(response.id, votes, section.ties, section.called, task)
     else:
         label = count_votes(response.id, coding.known, section.ties, section.called)
-    return label or _set_aside(response, Cause.TIE, ", ".join(vote.label for vote in coding.known))
+    return label or _set_aside(response, FailureCause.TIE, ", ".join(vote.label for vote in coding.known))
 
 
-def _detail(failure: Failure) -> Iterator[str]:
-    if failure.code:
-        yield failure.code
-    yield f"{FAILURES} in the cache's folder has it under {failure.key[:16]}"
-
-
-def _set_aside(response: Response, cause: Cause, detail: str) -> SetAside:
+def _set_aside(response: Response, cause: FailureCause, detail: str) -> SetAside:
     return SetAside(response.file, response.row, response.id, str(cause), detail)
 
 
-def joint_labelling(
+def combine_labellings(
     responses: Sequence[Response], labellings: Mapping[str, Labelling], weights: Mapping[str, float], task: Task
 ) -> Labelling:
-    """Return the labels that the teachers give together.
+    """Combine the labels of several teachers by weighted majority vote.
 
-    A response's label is the one with the greatest weight of the teachers that gave it; of a multilabel task each label
-    holds that teachers with more than half of the weight give. A teacher that set the response aside has no say in it.
-    Equal weights are a tie, and the response is set aside. Shares and consistency are the weighted means of the
-    teachers' shares, and of the shares of their votes that equal the label.
+    The label of a response is the one whose teachers have the greatest total weight; for a multilabel task, each label
+    holds if its teachers have more than half of the weight. A teacher that set the response aside does not vote. A
+    response with a tie is set aside. Shares are the weighted means of the teachers' shares; consistency is the weighted
+    mean of the shares of their votes that equal the label.
 
     Args:
-        responses: What was coded.
-        labellings: What each teacher made of them, by its name; at least one.
+        responses: The responses.
+        labellings: The labels of each teacher, by its name; at least one.
         weights: By teacher, 0 or more.
-        task: What was coded for.
+        task: The task.
     """
     if len(labellings) == 1:
         return next(iter(labellings.values()))
     by_id = {name: {label.id: label for label in labelling.labels} for name, labelling in labellings.items()}
     reasons = {name: {row.id: row.reason for row in labelling.set_aside} for name, labelling in labellings.items()}
-    found = [
-        _joint(
+    combined = [
+        _combine(
             response,
             {name: labels[response.id] for name, labels in by_id.items() if response.id in labels},
             {name: rows[response.id] for name, rows in reasons.items() if response.id in rows},
@@ -604,13 +613,13 @@ def joint_labelling(
         for response in responses
     ]
     return Labelling(
-        tuple(row for row in found if isinstance(row, TeacherLabel)),
-        tuple(row for row in found if isinstance(row, SetAside)),
+        tuple(row for row in combined if isinstance(row, TeacherLabel)),
+        tuple(row for row in combined if isinstance(row, SetAside)),
         reduce(add, (labelling.usage for labelling in labellings.values())),
     )
 
 
-def _joint(
+def _combine(
     response: Response,
     opinions: Mapping[str, TeacherLabel],
     reasons: Mapping[str, str],
@@ -618,27 +627,27 @@ def _joint(
     task: Task,
 ) -> TeacherLabel | SetAside:
     if not opinions:
-        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        return SetAside(response.file, response.row, response.id, str(Cause.NO_TEACHER), told)
-    best = joint_label(opinions, weights, task) if task.kind == "multilabel" else _heaviest(opinions, weights)
+        detail = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        return _set_aside(response, FailureCause.NO_TEACHER, detail)
+    best = combine_multilabel(opinions, weights, task) if task.kind == "multilabel" else _heaviest(opinions, weights)
     if best is None:
-        told = ", ".join(f"{name}: {opinion.label}" for name, opinion in opinions.items())
-        return SetAside(response.file, response.row, response.id, str(Cause.TEACHERS_TIE), told)
-    return _label(best, opinions, weights)
+        detail = ", ".join(f"{name}: {opinion.label}" for name, opinion in opinions.items())
+        return _set_aside(response, FailureCause.TEACHERS_TIE, detail)
+    return _weighted_label(best, opinions, weights)
 
 
 def _heaviest(opinions: Mapping[str, TeacherLabel], weights: Mapping[str, float]) -> str | None:
-    """The label with the greatest weight; None where two have it, or none has any."""
-    given = {
+    """Return the label with the greatest weight; None if two have it, or if all weights are 0."""
+    totals = {
         label: math.fsum(weights[name] for name, opinion in opinions.items() if opinion.label == label)
         for label in dict.fromkeys(opinion.label for opinion in opinions.values())
     }
-    best = max(given, key=given.__getitem__)
-    tied = any(label != best and math.isclose(weight, given[best]) for label, weight in given.items())
-    return best if given[best] and not tied else None
+    best = max(totals, key=totals.__getitem__)
+    tied = any(label != best and math.isclose(weight, totals[best]) for label, weight in totals.items())
+    return best if totals[best] and not tied else None
 
 
-def _label(label: str, opinions: Mapping[str, TeacherLabel], weights: Mapping[str, float]) -> TeacherLabel:
+def _weighted_label(label: str, opinions: Mapping[str, TeacherLabel], weights: Mapping[str, float]) -> TeacherLabel:
     total = math.fsum(weights[name] for name in opinions)
 
     def mean(of: Mapping[str, float]) -> float:

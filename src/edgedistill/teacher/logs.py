@@ -1,7 +1,7 @@
-"""Append-only files of JSON lines, and the log of requests that gave no label.
+"""Append-only JSON Lines files, and the log of failed requests.
 
-A failure is never an answer: it is asked again by the next run. It is kept so that a person can read what was said,
-and so that an offline run sets the same rows aside.
+A failure is not an answer: the next run sends the request again. The log shows what the endpoint replied, and makes an
+offline run set the same rows aside.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.errors import CacheDamaged
-from edgedistill.teacher.parsing import Cause, Failure
+from edgedistill.teacher.parsing import Failure, FailureCause
 
 
 def append(file: Path, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -23,19 +23,18 @@ def append(file: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     text = "".join(json.dumps(line) + "\n" for line in lines)
     try:
         with file.open("ab") as out:
-            out.write(b"\n" * _torn(file) + text.encode("ascii"))
+            out.write(b"\n" * _has_incomplete_line(file) + text.encode("ascii"))
             out.flush()
             os.fsync(out.fileno())
     except OSError as error:
         raise CacheDamaged(
             f"the file cannot be written: {error.strerror}",
             where=str(file),
-            hint="Give the folder in teacher.cache room and write permission.",
+            hint="Check free space and write permission of the folder in teacher.cache.",
         ) from error
 
 
-def _torn(file: Path) -> bool:
-    """Whether the last line was never finished."""
+def _has_incomplete_line(file: Path) -> bool:
     try:
         with file.open("rb") as lines:
             lines.seek(-1, os.SEEK_END)
@@ -45,11 +44,11 @@ def _torn(file: Path) -> bool:
 
 
 FAILURES = "failures.jsonl"
-_MOST_RAW = 100_000  # characters of an endpoint's text that are kept
+_MAX_RAW = 100_000  # characters of the endpoint's reply that are saved
 
 
 class FailureLog:
-    """The file of failures in a cache's folder; the last line about a request counts.
+    """The failed requests of a cache; the last line of each request counts.
 
     Args:
         folder: The cache's folder.
@@ -59,7 +58,7 @@ class FailureLog:
         self.file = folder / FAILURES
 
     def add(self, *failures: Failure) -> None:
-        """Append failures that carry their keys; they are on disk when this returns.
+        """Append failures with their keys; they are on disk when this returns.
 
         Raises:
             CacheDamaged: The file cannot be written.
@@ -67,22 +66,28 @@ class FailureLog:
         append(
             self.file,
             [
-                {"key": failure.key, "cause": failure.cause, "code": failure.code, "raw": failure.raw[:_MOST_RAW]}
+                {"key": failure.key, "cause": failure.cause, "code": failure.code, "raw": failure.raw[:_MAX_RAW]}
                 for failure in failures
             ],
         )
 
     def read(self) -> dict[str, Failure]:
-        """Return the last failure of each request; lines that kill -9 tore are passed over."""
-        found: dict[str, Failure] = {}
+        """Return the last failure of each request by its key; incomplete lines are skipped."""
+        failures: dict[str, Failure] = {}
         if not self.file.exists():
-            return found
+            return failures
         with self.file.open("rb") as lines:
             for line in lines:
                 try:
                     value = json.loads(line)
-                    failure = Failure(Cause(value["cause"]), value["raw"], value["code"], value["key"])
-                    found[failure.key] = failure
+                    failure = Failure(FailureCause(value["cause"]), value["raw"], value["code"], value["key"])
+                    failures[failure.key] = failure
                 except (ValueError, TypeError, KeyError):
                     continue
-        return found
+        return failures
+
+
+def describe_failure(failure: Failure) -> str:
+    """Return the endpoint's code, and where its reply can be read."""
+    place = f"see {FAILURES} in the cache's folder, key {failure.key[:16]}"
+    return "; ".join(filter(None, [failure.code, place]))

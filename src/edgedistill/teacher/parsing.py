@@ -1,15 +1,15 @@
-"""From a raw answer to labels, and to their probabilities where the endpoint returned log probabilities.
+"""Parses an answer to labels, and to their probabilities if the endpoint returned log probabilities.
 
-Reads what the cache holds, so a better reader reads paid answers again for free. What is forgiven: a code fence or a
-``<think>`` block around the answer, the bare label where JSON was asked for, other case or quotes around the label, a
-label named twice where several may hold.
+It parses the raw answers in the cache, so an improved parser can parse paid answers again for free. It tolerates a code
+fence or a ``<think>`` block around the answer, the bare label instead of JSON, different case or quotes around the
+label, and a repeated label in a multilabel task.
 
-The rule. A label's probability is the product over *all* tokens of the label as it was generated, up to and with the
-quote that ends it: without that quote, ``process`` could not be told from ``process_specific``. At each of these tokens
-the endpoint also lists its likeliest alternatives. An alternative that leads to one label and no other adds the
-probability of its branch to that label; one that could still become several labels adds to none. The sums are then
-divided by their total over the labels that could be read so. Where only the generated label could be read, it keeps its
-probability and the other labels share the rest evenly.
+A label's probability is the product over *all* tokens of the generated label, up to and including the closing quote:
+without the quote, ``process`` could not be distinguished from ``process_specific``. At each of these tokens the
+endpoint also lists the most likely alternatives. An alternative that leads to exactly one label adds the probability of
+its branch to that label; one that could still become several labels adds to none. The sums are then normalised over the
+labels with a sum. If only the generated label has one, it keeps its probability and the other labels share the rest
+evenly.
 """
 
 import json
@@ -23,8 +23,8 @@ from typing import Any
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL
 
 
-class Cause(StrEnum):
-    """Why a response has no label: the fixed phrases under which set-aside rows are counted."""
+class FailureCause(StrEnum):
+    """Why a response has no label: the fixed phrases in reports and in the failure log."""
 
     REFUSED = "the teacher refused to answer"
     TRUNCATED = "the teacher's answer was cut short"
@@ -45,16 +45,16 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An answer that gives no label.
+    """A request without a usable answer.
 
     Attributes:
-        cause: Why.
-        raw: What the endpoint sent, as text; empty where nothing came.
-        code: The HTTP status or the endpoint's own code, where there is one.
-        key: The key of the request, under which `FailureLog` keeps it; empty before it is kept.
+        cause: The cause.
+        raw: The endpoint's reply as text; empty if there was none.
+        code: The HTTP status or the endpoint's own code, if there is one.
+        key: The key of the request; empty before it is in the failure log.
     """
 
-    cause: Cause
+    cause: FailureCause
     raw: str = ""
     code: str = ""
     key: str = ""
@@ -64,66 +64,66 @@ _THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _FENCED = re.compile(r"^```\w*\s*(.*?)\s*```$", re.DOTALL)
 
 
-def read_label(answer: Mapping[str, Any], labels: Sequence[str]) -> str | Failure:
-    """Return the label that a chat completion gives.
+def parse_label(answer: Mapping[str, Any], labels: Sequence[str]) -> str | Failure:
+    """Return the label in a chat completion.
 
     Args:
         answer: The whole chat completion.
         labels: The codebook's labels.
     """
-    content = content_of(answer)
+    content = extract_text(answer)
     if isinstance(content, Failure):
         return content
-    named = _named(content)
+    named = _parse_named_label(content)
     if named is None:
-        return unusable(Cause.UNREADABLE, answer)
-    cause = Cause.NO_SUCH_LABEL if _is_json(content) else Cause.UNREADABLE
-    return label_among(named, labels) or unusable(cause, answer)
+        return unusable_answer(FailureCause.UNREADABLE, answer)
+    cause = FailureCause.NO_SUCH_LABEL if _is_json(content) else FailureCause.UNREADABLE
+    return match_label(named, labels) or unusable_answer(cause, answer)
 
 
-def read_labels(answer: Mapping[str, Any], labels: Sequence[str]) -> str | Failure:
-    """Return the code that a chat completion gives where any number of labels may hold: see `labels_among`.
+def parse_labels(answer: Mapping[str, Any], labels: Sequence[str]) -> str | Failure:
+    """Return the labels in a chat completion for a multilabel task, joined; see `match_labels`.
 
     Args:
         answer: The whole chat completion.
         labels: The codebook's labels.
     """
-    content = content_of(answer)
+    content = extract_text(answer)
     if isinstance(content, Failure):
         return content
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
-        return labels_among(content, labels) or unusable(Cause.UNREADABLE, answer)
-    named = labels_given(value) if isinstance(value, dict) else value
+        return match_labels(content, labels) or unusable_answer(FailureCause.UNREADABLE, answer)
+    named = get_labels_value(value) if isinstance(value, dict) else value
     if not isinstance(named, str | list):
-        return unusable(Cause.UNREADABLE, answer)
-    return labels_among(named, labels) or unusable(Cause.NO_SUCH_LABEL, answer)
+        return unusable_answer(FailureCause.UNREADABLE, answer)
+    return match_labels(named, labels) or unusable_answer(FailureCause.NO_SUCH_LABEL, answer)
 
 
-def content_of(answer: Mapping[str, Any]) -> str | Failure:
-    """Return the text that a chat completion says, without a code fence or a ``<think>`` block around it."""
+def extract_text(answer: Mapping[str, Any]) -> str | Failure:
+    """Return the text of a chat completion, without a code fence or a ``<think>`` block around it."""
     try:
         choice = answer["choices"][0]
         message = choice["message"]
         content, refusal, finish = message.get("content"), message.get("refusal"), choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
-        return unusable(Cause.UNREADABLE, answer)
+        return unusable_answer(FailureCause.UNREADABLE, answer)
     if refusal or finish == "content_filter":
-        return unusable(Cause.REFUSED, answer)
+        return unusable_answer(FailureCause.REFUSED, answer)
     if finish == "length":
-        return unusable(Cause.TRUNCATED, answer)
+        return unusable_answer(FailureCause.TRUNCATED, answer)
     if content is None or content == "":
-        return unusable(Cause.EMPTY, answer)
-    return _bare(content) if isinstance(content, str) else unusable(Cause.UNREADABLE, answer)
+        return unusable_answer(FailureCause.EMPTY, answer)
+    return _strip_wrapping(content) if isinstance(content, str) else unusable_answer(FailureCause.UNREADABLE, answer)
 
 
-def unusable(cause: Cause, answer: Mapping[str, Any]) -> Failure:
-    """Return the failure that an answer is, with all of it as its raw text."""
+def unusable_answer(cause: FailureCause, answer: Mapping[str, Any]) -> Failure:
+    """Return the failure for an unusable answer, with the whole answer as its raw text."""
     return Failure(cause, raw=json.dumps(answer, ensure_ascii=False))
 
 
-def _named(text: str) -> str | None:
+def _parse_named_label(text: str) -> str | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -134,7 +134,7 @@ def _named(text: str) -> str | None:
     return label if isinstance(label, str) else None
 
 
-def _bare(content: str) -> str:
+def _strip_wrapping(content: str) -> str:
     text = _THINKING.sub("", content).strip()
     fenced = _FENCED.match(text)
     return fenced[1] if fenced else text
@@ -144,29 +144,29 @@ def _is_json(content: str) -> bool:
     return content.startswith("{")
 
 
-def label_among(named: str, labels: Sequence[str]) -> str | None:
-    """Return the label that is meant: the same one, or the one that differs in case, white space or quotes alone."""
+def match_label(named: str, labels: Sequence[str]) -> str | None:
+    """Return the label that equals the text, ignoring case, white space and quotes; None if there is none."""
     if named in labels:
         return named
-    folded = {_folded(label): label for label in labels}
-    return folded.get(_folded(named))
+    folded = {_fold(label): label for label in labels}
+    return folded.get(_fold(named))
 
 
-def labels_given(coding: Mapping[str, Any]) -> object:
-    """Return what stands in a JSON object as its labels; None where nothing does."""
+def get_labels_value(coding: Mapping[str, Any]) -> object:
+    """Return the value of ``labels`` or ``label`` in a JSON object, or None."""
     return coding.get("labels", coding.get("label"))
 
 
-def labels_among(named: object, labels: Sequence[str]) -> str | None:
-    """Return the code that is meant: the labels that hold, in the codebook's order and joined, or `NO_LABEL`.
+def match_labels(named: object, labels: Sequence[str]) -> str | None:
+    """Return the labels in codebook order, joined, or `NO_LABEL`.
 
     Args:
-        named: A list of labels, or a text with `LABEL_SEPARATOR` between them; an empty list and `NO_LABEL` alone say
-            that none holds.
+        named: A list of labels, or a text with `LABEL_SEPARATOR` between them; an empty list, or `NO_LABEL` alone,
+            means no label.
         labels: The codebook's labels.
 
     Returns:
-        None where something else than a label stands there, or nothing at all.
+        The joined labels; None if something is not a label, or if the text is empty.
     """
     parts = named.split(LABEL_SEPARATOR) if isinstance(named, str) else named
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
@@ -174,30 +174,30 @@ def labels_among(named: object, labels: Sequence[str]) -> str | None:
     texts = [part for part in parts if part.strip()]
     if not texts and parts:
         return None
-    if [_folded(text) for text in texts] in ([], [NO_LABEL]):
+    if [_fold(text) for text in texts] in ([], [NO_LABEL]):
         return NO_LABEL
-    found = [label_among(text, labels) for text in texts]
-    return None if None in found else LABEL_SEPARATOR.join(label for label in labels if label in found)
+    matched = [match_label(text, labels) for text in texts]
+    return None if None in matched else LABEL_SEPARATOR.join(label for label in labels if label in matched)
 
 
-def _folded(label: str) -> str:
+def _fold(label: str) -> str:
     return " ".join(label.strip().strip("\"'`*.").casefold().split())
 
 
-TOP = 20
-"""How many alternatives are asked for at each token, the most that the OpenAI API allows."""
+MAX_TOP_LOGPROBS = 20
+"""Number of alternatives requested at each token, the maximum of the OpenAI API."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
     text: bytes
     logprob: float
-    others: tuple[tuple[bytes, float], ...]
+    alternatives: tuple[tuple[bytes, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """Where a label stands in the generated text: bytes from start to stop, and whether a quote ends it."""
+    """The position of a label in the generated text: bytes from start to stop, and whether a quote ends it."""
 
     start: int
     stop: int
@@ -206,22 +206,22 @@ class _Span:
 
 _LABEL = re.compile(rb'"label"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _QUOTE = re.compile(rb'(?<!\\)"')
-_AROUND = b" \n\t.\"'*`"  # what may stand around a bare label
+_SURROUNDING = b" \n\t.\"'*`"  # may surround a bare label
 
 
-def label_probabilities(
+def compute_label_probabilities(
     answer: Mapping[str, Any], chosen: Sequence[str | None], labels: Sequence[str]
 ) -> list[Mapping[str, float] | None]:
-    """Return, for each label of an answer, the probabilities of all labels in its place.
+    """Compute the probabilities of all labels in place of each label of an answer.
 
     Args:
         answer: The whole chat completion.
-        chosen: The labels that it gives, in its order; None for one that could not be read.
+        chosen: Its labels, in order; None for one that could not be parsed.
         labels: The codebook's labels.
 
     Returns:
-        Per chosen label: probabilities in (0, 1] that sum to 1, labels without any left out; None where the answer has
-        no log probabilities, or the label cannot be found among its tokens.
+        For each chosen label: probabilities in (0, 1] that sum to 1, without labels of unknown probability; None if the
+        answer has no log probabilities, or if the label is not found in its tokens.
     """
     tokens = _tokens(answer)
     text = b"".join(token.text for token in tokens)
@@ -229,7 +229,7 @@ def label_probabilities(
     if len(spans) != len(chosen):
         return [None] * len(chosen)
     return [
-        _shares(tokens, text, span, label, labels) if label is not None else None
+        _branch_probabilities(tokens, text, span, label, labels) if label is not None else None
         for span, label in zip(spans, chosen, strict=True)
     ]
 
@@ -238,36 +238,36 @@ def _tokens(answer: Mapping[str, Any]) -> list[_Token]:
     try:
         content = answer["choices"][0]["logprobs"]["content"]
         return [
-            _Token(_text(token), float(token["logprob"]), tuple(_others(token.get("top_logprobs") or ())))
+            _Token(_text(token), float(token["logprob"]), tuple(_alternatives(token.get("top_logprobs") or ())))
             for token in content
         ]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return []
 
 
-def _others(listed: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bytes, float]]:
+def _alternatives(listed: Sequence[Mapping[str, Any]]) -> Iterator[tuple[bytes, float]]:
     for other in listed:
         yield _text(other), float(other["logprob"])
 
 
 def _text(token: Mapping[str, Any]) -> bytes:
-    given = token.get("bytes")
-    return str(token["token"]).encode() if given is None else bytes(given)
+    data = token.get("bytes")
+    return str(token["token"]).encode() if data is None else bytes(data)
 
 
 def _spans(text: bytes, chosen: Sequence[str | None]) -> list[_Span]:
-    found = [_Span(label.start(1), label.end(1), quoted=True) for label in _LABEL.finditer(text)]
-    if len(chosen) != 1 or found:
-        return found[-1:] if len(chosen) == 1 else found
+    spans = [_Span(label.start(1), label.end(1), quoted=True) for label in _LABEL.finditer(text)]
+    if len(chosen) != 1 or spans:
+        return spans[-1:] if len(chosen) == 1 else spans
     bare = (chosen[0] or "").encode().lower()
     start = text.lower().rfind(bare) if bare else -1
     return [_Span(start, start + len(bare), quoted=False)] if start >= 0 else []
 
 
-def _shares(
+def _branch_probabilities(
     tokens: Sequence[_Token], text: bytes, span: _Span, chosen: str, labels: Sequence[str]
 ) -> Mapping[str, float] | None:
-    spelled = {label: _spelled(label, span) for label in labels}
+    spelled = {label: _spell(label, span) for label in labels}
     stop = span.stop + span.quoted
     sums = dict.fromkeys(labels, 0.0)
     reached, start = 1.0, 0
@@ -275,17 +275,17 @@ def _shares(
         end = start + len(token.text)
         if start < stop and end > span.start:
             before, done = text[start : span.start], text[span.start : start]
-            for other, logprob in token.others:
-                if other != token.text and (owner := _owner(done, before, other, spelled, span)):
-                    sums[owner] += reached * math.exp(logprob)
+            for other, logprob in token.alternatives:
+                if other != token.text and (label := _matching_label(done, before, other, spelled, span)):
+                    sums[label] += reached * math.exp(logprob)
             reached *= math.exp(token.logprob)
         start = end
     sums[chosen] += reached
-    return _normalised(sums, chosen)
+    return _normalise(sums, chosen)
 
 
-def _owner(done: bytes, before: bytes, other: bytes, spelled: Mapping[str, bytes], span: _Span) -> str | None:
-    """The only label that an alternative token leads to, if there is one."""
+def _matching_label(done: bytes, before: bytes, other: bytes, spelled: Mapping[str, bytes], span: _Span) -> str | None:
+    """Return the only label that an alternative token leads to, or None."""
     if not other.startswith(before):
         if before.strip():
             return None
@@ -295,19 +295,21 @@ def _owner(done: bytes, before: bytes, other: bytes, spelled: Mapping[str, bytes
         whole = branch[: quote.start()]
         return next((label for label, spelling in spelled.items() if spelling == whole), None)
     if not span.quoted:
-        branch = branch.rstrip(_AROUND)
-    led = [label for label, spelling in spelled.items() if spelling.startswith(branch)]
-    return led[0] if len(led) == 1 else None
+        branch = branch.rstrip(_SURROUNDING)
+    matching = [label for label, spelling in spelled.items() if spelling.startswith(branch)]
+    return matching[0] if len(matching) == 1 else None
 
 
-def _spelled(label: str, span: _Span) -> bytes:
+def _spell(label: str, span: _Span) -> bytes:
     return (json.dumps(label, ensure_ascii=False)[1:-1] if span.quoted else label).encode().lower()
 
 
-def _normalised(sums: Mapping[str, float], chosen: str) -> Mapping[str, float] | None:
-    read = {label: found for label, found in sums.items() if found > 0}
-    if list(read) == [chosen] and len(sums) > 1:
-        rest = max(0.0, 1 - read[chosen]) / (len(sums) - 1)
-        read = {label: min(1.0, sums[label]) if label == chosen else rest for label in sums}
-    total = sum(read.values())
-    return {label: found / total for label, found in read.items() if found > 0} if total > 0 else None
+def _normalise(sums: Mapping[str, float], chosen: str) -> Mapping[str, float] | None:
+    known = {label: probability for label, probability in sums.items() if probability > 0}
+    if list(known) == [chosen] and len(sums) > 1:
+        rest = max(0.0, 1 - known[chosen]) / (len(sums) - 1)
+        known = {label: min(1.0, sums[label]) if label == chosen else rest for label in sums}
+    total = sum(known.values())
+    return (
+        {label: probability / total for label, probability in known.items() if probability > 0} if total > 0 else None
+    )

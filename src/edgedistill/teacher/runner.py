@@ -1,19 +1,22 @@
-"""Sends requests until each has an answer that parses: rate limiter, retry policy, cached answers first.
+"""Sends requests until each has a usable answer: rate limiter, retry policy, durable writes.
 
-The first request goes alone, so that a wrong key, model or parameter costs one request. Once the endpoint has answered,
-the limit moves between 1 and the project's ``concurrency``: one more after as many answers as it allows, half after a
-refusal (additive increase, multiplicative decrease), at most once for the requests that were in flight together.
-Refusals are HTTP 429, 503 and 529. A lone refusal makes only its own request wait; a second one with no answer in
-between makes every request wait as long as its Retry-After says. Where the headers say how much room is left, no more
-requests are sent than that until it is due to be refilled.
+The first request goes alone, so that a wrong key, model or parameter costs one request. After it, at most
+``concurrency`` requests are in flight. The limit adapts by additive increase and multiplicative decrease: it grows by
+one after as many answers as it allows, and is halved by a refusal (HTTP 429, 503 or 529), once for all requests that
+were in flight together. A single refusal delays only its own request; a second one without an answer in between delays
+all requests for as long as its Retry-After says. If the headers state the remaining quota, no more requests are sent
+than it allows until it resets.
 
-With one fsync for each answer, a run goes at the disk's pace. While one transaction is synced to disk, the next answers
-gather; each counts only when its own transaction is on disk.
+Answers are written by one thread. While one transaction is synced to disk, the next answers are queued and written
+together, so that the disk does not limit the rate; an answer counts only once its own transaction is on disk.
 
-Question    one request, and what is done with its answer
-Recalled    an answer that the cache holds, read
-Round       questions that no cache has answered, and all that is needed to ask them
-Way         what is done about a round before its questions are asked one by one
+RateLimiter       how many requests may be in flight
+RetryPolicy       how long to wait before another try
+AnswerWriter      writes answers and failures in a thread
+RequestRunner     sends one request, with retries, and stores the answer
+PendingRequest    a request to be answered, and what to do with the result
+RequestJob        pending requests and what is needed to send them
+DispatchMode      what happens to a job before its requests are sent one by one
 """
 
 import asyncio
@@ -28,455 +31,322 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from edgedistill.errors import CacheDamaged, EdgeDistillError
 from edgedistill.project.schema import TeacherSection
-from edgedistill.teacher import endpoint
 from edgedistill.teacher.cache import AnswerCache, TeacherRequest
 from edgedistill.teacher.codebook import AnswerFormat
-from edgedistill.teacher.endpoint import Answered, Busy, Endpoint, FormatRefused, Known, Rejected, Room
+from edgedistill.teacher.endpoint import (
+    Capabilities,
+    ChatAnswer,
+    Endpoint,
+    FormatUnsupported,
+    RateLimits,
+    Rejected,
+    Retryable,
+    read_api_key,
+)
 from edgedistill.teacher.logs import FailureLog
 from edgedistill.teacher.parsing import Failure
 from edgedistill.teacher.spending import Amount, Budget, Usage
 
-_LONGEST = 600.0  # seconds; no header makes a run stand still for longer
-_SMOOTHING = 0.1  # weight of the newest request in the mean of tokens
+_MAX_WAIT = 600.0  # seconds; limits what a header can make a run wait
+_SMOOTHING = 0.1  # weight of the newest request in the moving average of tokens
 
 
-class Pace:
-    """The limit of one run and the requests in flight.
+class RateLimiter:
+    """Limits the requests in flight of one run.
 
     Args:
-        most: The project's concurrency.
-        clock: Tells seconds.
+        max_in_flight: The project's ``concurrency``, 1 or more.
+        clock: Returns the time in seconds.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, max_in_flight: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = 1.0
         self.in_flight = 0
-        self._most, self._clock = most, clock
-        self._not_before = self._cut_at = 0.0
-        self._left: int | None = None
-        self._left_until = 0.0
-        self._heard = False
-        self._refused = 0
-        self._tokens = 0.0
-        self._changed = asyncio.Event()
+        self._max, self._clock = max_in_flight, clock
+        self._not_before = self._reduced_at = 0.0
+        self._quota: int | None = None
+        self._quota_resets_at = 0.0
+        self._probing = True
+        self._refusals = 0
+        self._mean_tokens = 0.0
+        self._released = asyncio.Event()
 
-    async def enter(self) -> float:
-        """Wait until a request may be sent, and count it as in flight; return the time at which it was let through."""
-        while (wait := self._wait()) is not None:
-            changed = self._changed
+    async def acquire(self) -> float:
+        """Wait until a request may be sent and count it as in flight; return the current time of the clock."""
+        while (wait := self._seconds_to_wait()) is not None:
+            released = self._released
             try:
-                await asyncio.wait_for(changed.wait(), wait)
+                await asyncio.wait_for(released.wait(), wait)
             except TimeoutError:
                 continue
         self.in_flight += 1
-        if self._left is not None:
-            self._left -= 1
+        if self._quota is not None:
+            self._quota -= 1
         return self._clock()
 
-    def leave(self) -> None:
-        """Count a request as no longer in flight."""
+    def release(self) -> None:
+        """Count a request as finished."""
         self.in_flight -= 1
-        self._tell()
+        released, self._released = self._released, asyncio.Event()
+        released.set()
 
-    def heard(self) -> None:
-        """Learn that the endpoint knows what it is asked, whether it answered or refused one text."""
-        if not self._heard:
-            self._heard, self.limit = True, float(self._most)
+    def end_probing(self) -> None:
+        """Allow more than one request: the endpoint has accepted key, model and parameters."""
+        if self._probing:
+            self._probing, self.limit = False, float(self._max)
 
-    def answered(self, room: Room | None, tokens: int) -> None:
-        """Learn from an answer.
-
-        Args:
-            room: What its headers say.
-            tokens: What it used.
-        """
-        self.heard()
-        self._refused = 0
-        self.limit = min(float(self._most), self.limit + 1 / self.limit)
-        self._tokens += (_SMOOTHING if self._tokens else 1.0) * (tokens - self._tokens)
-        self._heed(room)
-
-    def refused(self, sent: float, wait: float | None) -> None:
-        """Learn from a refusal.
+    def record_answer(self, limits: RateLimits | None, tokens: int) -> None:
+        """Raise the limit after an answer.
 
         Args:
-            sent: When the request was let through.
-            wait: Seconds that the endpoint asks to wait, or None.
+            limits: The remaining quota from its headers.
+            tokens: Its input and output tokens.
         """
-        self._refused += 1
+        self.end_probing()
+        self._refusals = 0
+        self.limit = min(float(self._max), self.limit + 1 / self.limit)
+        self._mean_tokens += (_SMOOTHING if self._mean_tokens else 1.0) * (tokens - self._mean_tokens)
+        self._apply_quota(limits)
+
+    def record_refusal(self, sent_at: float, retry_after: float | None) -> None:
+        """Lower the limit after a refusal.
+
+        Args:
+            sent_at: What `acquire` returned for the request.
+            retry_after: Seconds to wait according to the endpoint, or None.
+        """
+        self._refusals += 1
         now = self._clock()
-        if sent >= self._cut_at:
-            self.limit, self._cut_at = max(1.0, self.limit / 2), now
-        if wait and self._refused > 1:
-            self._not_before = max(self._not_before, now + min(wait, _LONGEST))
+        if sent_at >= self._reduced_at:
+            self.limit, self._reduced_at = max(1.0, self.limit / 2), now
+        if retry_after and self._refusals > 1:
+            self._not_before = max(self._not_before, now + min(retry_after, _MAX_WAIT))
 
-    def _heed(self, room: Room | None) -> None:
-        if room is None:
+    def _apply_quota(self, limits: RateLimits | None) -> None:
+        if limits is None:
             return
-        lefts = [] if room.requests is None else [room.requests]
-        if room.tokens is not None and self._tokens:
-            lefts.append(replace(room.tokens, count=int(room.tokens.count / self._tokens)))
-        if lefts:
-            least = min(lefts, key=lambda left: (left.count, -left.seconds))
-            self._left = least.count - self.in_flight  # the endpoint may not have counted what is in flight
-            self._left_until = self._clock() + min(least.seconds, _LONGEST)
+        quotas = [] if limits.requests is None else [limits.requests]
+        if limits.tokens is not None and self._mean_tokens:
+            quotas.append(replace(limits.tokens, remaining=int(limits.tokens.remaining / self._mean_tokens)))
+        if quotas:
+            smallest = min(quotas, key=lambda quota: (quota.remaining, -quota.reset_seconds))
+            self._quota = smallest.remaining - self.in_flight  # the endpoint may not have counted those in flight
+            self._quota_resets_at = self._clock() + min(smallest.reset_seconds, _MAX_WAIT)
 
-    def _wait(self) -> float | None:
-        """Return None where a request may be sent now, else after how many seconds to look again."""
+    def _seconds_to_wait(self) -> float | None:
+        """Return None if a request may be sent now, else after how many seconds to check again."""
         now = self._clock()
         if now < self._not_before:
             return self._not_before - now
-        if self._left is not None and now >= self._left_until:
-            self._left = None
-        if self._left is not None and self._left <= 0:
-            return self._left_until - now
-        return None if self.in_flight < int(self.limit) else _LONGEST
-
-    def _tell(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        if self._quota is not None and now >= self._quota_resets_at:
+            self._quota = None
+        if self._quota is not None and self._quota <= 0:
+            return self._quota_resets_at - now
+        return None if self.in_flight < int(self.limit) else _MAX_WAIT
 
 
-_TOGETHER = 200  # answers in one transaction
-Kept: TypeAlias = Mapping[str, Any]
+_WRITE_SIZE = 200  # answers in one transaction
+ChatCompletion: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _QueuedAnswer:
     request: TeacherRequest
-    answer: Kept
-    done: asyncio.Future[Kept]
+    answer: ChatCompletion
+    written: asyncio.Future[ChatCompletion]
 
 
-class Writer:
-    """The thread that writes.
+class AnswerWriter:
+    """Writes answers and failures in a thread.
 
-    After a write has failed, as on a full disk, every later one fails at once with the same error: none of them counts
-    as kept.
+    After a write has failed, for example because the disk is full, every later write fails at once with the same error.
 
     Args:
-        cache: Takes the answers.
-        failures: Takes the failures.
+        cache: Where answers are written.
+        failures: Where failures are written.
     """
 
     def __init__(self, cache: AnswerCache, failures: FailureLog) -> None:
         self._cache, self._failures = cache, failures
-        self._disk = ThreadPoolExecutor(1, "answers")
+        self._thread = ThreadPoolExecutor(1, "answers")
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[_Answer] = deque()
-        self._broken: CacheDamaged | None = None
+        self._queue: deque[_QueuedAnswer] = deque()
+        self._error: CacheDamaged | None = None
 
-    async def keep(self, request: TeacherRequest, answer: Kept) -> Kept:
-        """Write an answer; return the one that counts, on disk: another process may have been first.
+    async def write(self, request: TeacherRequest, answer: ChatCompletion) -> ChatCompletion:
+        """Write an answer; return the one that is on disk, which may be an earlier one of another process.
 
-        It is written even where the caller is cancelled meanwhile, since it has been paid for; `close` waits for it.
-
-        Raises:
-            CacheDamaged: It could not be written.
-        """
-        done: asyncio.Future[Kept] = self._loop.create_future()
-        self._waiting.append(_Answer(request, answer, done))
-        self._disk.submit(self._write_waiting)
-        return await done
-
-    async def replace(self, request: TeacherRequest, answer: Kept) -> None:
-        """Write an answer over one that cannot be used.
+        A cancelled caller's answer is written too, since it is paid for; `close` waits for it.
 
         Raises:
             CacheDamaged: It could not be written.
         """
-        await self._do(lambda: self._cache.put(request, answer, replace=True))
+        written: asyncio.Future[ChatCompletion] = self._loop.create_future()
+        self._queue.append(_QueuedAnswer(request, answer, written))
+        self._thread.submit(self._write_queued)
+        return await written
 
-    async def set_aside(self, failure: Failure) -> None:
-        """Write down a failure.
+    async def replace(self, request: TeacherRequest, answer: ChatCompletion) -> None:
+        """Overwrite an unusable answer.
 
         Raises:
             CacheDamaged: It could not be written.
         """
-        await self._do(lambda: self._failures.add(failure))
+        await self._run(lambda: self._cache.put(request, answer, replace=True))
+
+    async def log_failure(self, failure: Failure) -> None:
+        """Append a failure to the failure log.
+
+        Raises:
+            CacheDamaged: It could not be written.
+        """
+        await self._run(lambda: self._failures.add(failure))
 
     def close(self) -> None:
-        """Finish the writes under way."""
-        self._disk.submit(self._cache.close)
-        self._disk.shutdown()
+        """Finish all writes."""
+        self._thread.submit(self._cache.close)
+        self._thread.shutdown()
 
-    async def _do(self, work: Callable[[], object]) -> None:
-        await asyncio.shield(asyncio.wrap_future(self._disk.submit(work)))
+    async def _run(self, work: Callable[[], object]) -> None:
+        await asyncio.shield(asyncio.wrap_future(self._thread.submit(work)))
 
-    def _write_waiting(self) -> None:
-        together = [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))]
-        if not together:
+    def _write_queued(self) -> None:
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), _WRITE_SIZE))]
+        if not batch:
             return
         try:
-            if self._broken:
-                raise self._broken
-            kept = self._cache.put_all([(each.request, each.answer) for each in together])
+            if self._error:
+                raise self._error
+            stored = self._cache.put_all([(each.request, each.answer) for each in batch])
         except CacheDamaged as error:
-            self._broken = error
-            self._loop.call_soon_threadsafe(_fail, together, error)
+            self._error = error
+            self._loop.call_soon_threadsafe(_reject, batch, error)
         else:
-            self._loop.call_soon_threadsafe(_tell, together, kept)
+            self._loop.call_soon_threadsafe(_resolve, batch, stored)
 
 
-def _tell(written: Sequence[_Answer], kept: Sequence[Kept]) -> None:
-    for each, answer in zip(written, kept, strict=True):
-        if not each.done.done():
-            each.done.set_result(answer)
+def _resolve(batch: Sequence[_QueuedAnswer], stored: Sequence[ChatCompletion]) -> None:
+    for each, answer in zip(batch, stored, strict=True):
+        if not each.written.done():
+            each.written.set_result(answer)
 
 
-def _fail(unwritten: Sequence[_Answer], error: CacheDamaged) -> None:
-    for each in unwritten:
-        if not each.done.done():
-            each.done.set_exception(error)
-
-
-Answer = TypeVar("Answer")
-
-_GIVE_UP_AFTER = 20  # requests in a row that used up their tries while nothing else succeeded
+def _reject(batch: Sequence[_QueuedAnswer], error: CacheDamaged) -> None:
+    for each in batch:
+        if not each.written.done():
+            each.written.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long to wait before another try.
 
-    The wait before try *n* + 1 is drawn evenly from 0 to ``first * 2**(n - 1)`` seconds, at most ``most``: exponential
-    backoff with full jitter. A Retry-After header is waited for on top, up to ``longest``.
+    The wait before try *n* + 1 is drawn uniformly from 0 to ``first * 2**(n - 1)`` seconds, at most ``longest``:
+    exponential backoff with full jitter. A Retry-After header is waited for in addition, up to ``longest_retry_after``.
 
     Attributes:
         first: Seconds.
-        most: Seconds.
         longest: Seconds.
+        longest_retry_after: Seconds.
     """
 
     first: float = 0.5
-    most: float = 30.0
-    longest: float = 600.0
+    longest: float = 30.0
+    longest_retry_after: float = 600.0
 
-    def wait(self, tries: int, asked: float | None) -> float:
-        """Return the seconds to wait after so many failed tries, the endpoint having asked for ``asked`` or nothing."""
-        jitter = random.uniform(0, min(self.most, self.first * 2 ** (tries - 1)))  # noqa: S311  # no secret
-        return min(asked or 0.0, self.longest) + jitter
-
-
-class Asking(Generic[Answer]):
-    """Asks for the answers of one run.
-
-    Args:
-        endpoint: Whom.
-        writer: Writes answers and failures to disk.
-        budget: What may be spent, and at what price.
-        pace: How many requests may be in flight.
-        read: Reads a whole chat completion: what it says, or why it cannot be used.
-        tries: How often one answer is asked for: so often after busy replies, and so often after unusable answers.
-        patience: How long to wait in between.
-    """
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        writer: Writer,
-        budget: Budget,
-        pace: Pace,
-        read: Callable[[Mapping[str, Any]], Answer | Failure],
-        tries: int,
-        patience: Patience,
-    ) -> None:
-        self._endpoint, self._writer, self._budget, self._pace = endpoint, writer, budget, pace
-        self._read, self._tries, self._patience = read, tries, patience
-        self._in_vain = 0
-        self._asked = self._unmetered = self._input_tokens = self._output_tokens = self._nano = 0
-        self._retries: Counter[str] = Counter()
-
-    @property
-    def usage(self) -> Usage:
-        """What was asked and used so far."""
-        return Usage(
-            self._asked,
-            0,
-            self._input_tokens,
-            self._output_tokens,
-            None if self._budget.price is None else self._nano,
-            self._unmetered,
-            dict(self._retries),
-        )
-
-    async def ask(self, request_in: Callable[[AnswerFormat], TeacherRequest]) -> Answer | Failure:
-        """Return what was read from the answer to one request, or why there is none; both are on disk by then.
+    def wait(self, tries: int, retry_after: float | None) -> float:
+        """Return the seconds to wait after so many failed tries.
 
         Args:
-            request_in: Makes the request in an answer format.
-
-        Raises:
-            TeacherError: No request can succeed.
-            BudgetReached: The next try could cost more than is left.
-            CacheDamaged: The answer could not be written.
+            tries: Failed tries, 1 or more.
+            retry_after: Seconds to wait according to the endpoint, or None.
         """
-        busy = unusable = 0
-        while True:
-            form = self._endpoint.known.form
-            request = request_in(form)
-            outcome = await self._try(request)
-            if isinstance(outcome, FormatRefused):
-                self._endpoint.step_down(form)
-                continue
-            if isinstance(outcome, Busy):
-                busy += 1
-                failure = outcome.failure
-                if busy >= self._tries:
-                    return await self._give_up(request, outcome)
-            elif isinstance(outcome, Failure):
-                unusable += 1
-                failure = outcome
-                if unusable >= self._tries:
-                    return await self._set_aside(request, failure)
-            else:
-                self._in_vain = 0
-                return outcome
-            self._retries[failure.cause.value] += 1
-            if isinstance(outcome, Busy):
-                await asyncio.sleep(self._patience.wait(busy, outcome.wait))
-
-    async def _try(self, request: TeacherRequest) -> Answer | Failure | Busy | FormatRefused:
-        outcome = await self._outcome(request)
-        if isinstance(outcome, Rejected):
-            return outcome.failure
-        if not isinstance(outcome, Answered):
-            return outcome
-        found = self._read(outcome.answer)
-        return found if isinstance(found, Failure) else await self._keep(request, outcome.answer, found)
-
-    async def _outcome(self, request: TeacherRequest) -> Answered | Busy | Rejected | FormatRefused:
-        """Send a request once the pace and the budget let it through, and write down what it cost."""
-        sent = await self._pace.enter()
-        try:
-            held = await self._budget.reserve(request)
-            cost = None  # until it is known: a try that is cancelled may have cost its worst case
-            try:
-                self._asked += 1
-                outcome = await self._endpoint.send(request)
-                cost = self._cost(outcome)
-            finally:
-                self._budget.settle(held, cost)
-        finally:
-            self._pace.leave()
-        if isinstance(outcome, Answered):
-            self._pace.answered(outcome.room, sum(outcome.tokens or ()))
-        elif isinstance(outcome, Rejected):
-            self._pace.heard()
-        elif isinstance(outcome, Busy) and outcome.crowded:
-            self._pace.refused(sent, outcome.wait)
-        return outcome
-
-    def _cost(self, outcome: Answered | Busy | Rejected | FormatRefused) -> Amount | None:
-        tokens = outcome.tokens if isinstance(outcome, Answered) else None
-        if tokens:
-            cost = self._budget.amount(*tokens)
-            self._input_tokens += cost.input
-            self._output_tokens += cost.output
-            self._nano += cost.nano or 0
-            return cost
-        if isinstance(outcome, Answered) or (isinstance(outcome, Busy) and outcome.unheard):
-            self._unmetered += 1
-            return None
-        return self._budget.amount(0, 0)
-
-    async def _keep(self, request: TeacherRequest, answer: Mapping[str, Any], found: Answer) -> Answer:
-        kept = await self._writer.keep(request, answer)
-        if kept is answer:
-            return found
-        first = self._read(kept)
-        if not isinstance(first, Failure):
-            return first
-        await self._writer.replace(request, answer)
-        return found
-
-    async def _give_up(self, request: TeacherRequest, busy: Busy) -> Failure:
-        self._in_vain += 1
-        if busy.deaf or self._in_vain >= _GIVE_UP_AFTER:
-            raise self._endpoint.unreachable(busy)
-        return await self._set_aside(request, busy.failure)
-
-    async def _set_aside(self, request: TeacherRequest, failure: Failure) -> Failure:
-        kept = replace(failure, key=request.key())
-        await self._writer.set_aside(kept)
-        return kept
+        jitter = random.uniform(0, min(self.longest, self.first * 2 ** (tries - 1)))  # noqa: S311  # no secret
+        return min(retry_after or 0.0, self.longest_retry_after) + jitter
 
 
 Result = TypeVar("Result")
-RequestIn: TypeAlias = Callable[[AnswerFormat], TeacherRequest]
-"""Makes one request in an answer format."""
-Reader: TypeAlias = Callable[[Mapping[str, Any]], Answer | Failure]
-"""Reads a whole chat completion."""
+Answer = TypeVar("Answer")
+RequestBuilder: TypeAlias = Callable[[AnswerFormat], TeacherRequest]
+"""Builds one request in an answer format."""
+AnswerParser: TypeAlias = Callable[[Mapping[str, Any]], Answer | Failure]
+"""Parses a whole chat completion."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[Answer]):
-    """One request that is to be answered.
+class PendingRequest(Generic[Answer]):
+    """A request to be answered.
 
     Attributes:
-        request_in: The request.
-        take: Called with what was read from the answer, or with why there is none; both are on disk by then.
-        needless: Asked before the request is sent: whether its answer is no longer wanted.
+        build_request: Builds it.
+        on_result: Called with the parsed answer, or with the failure; either is on disk by then.
+        is_obsolete: Called before it is sent; if it returns True, the answer is no longer needed.
     """
 
-    request_in: RequestIn
-    take: Callable[[Answer | Failure], None]
-    needless: Callable[[], bool] = lambda: False
+    build_request: RequestBuilder
+    on_result: Callable[[Answer | Failure], None]
+    is_obsolete: Callable[[], bool] = lambda: False
+
+    def keys(self) -> set[str]:
+        """Return the keys under which its answer may be cached: one per answer format."""
+        return {self.build_request(answer_format).key() for answer_format in AnswerFormat}
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled(Generic[Answer]):
-    """An answer that the cache holds.
+class CachedAnswer(Generic[Answer]):
+    """An answer from the cache.
 
     Attributes:
-        key: The key of the request, in the answer format in which it was answered.
-        answer: What was read from it.
+        key: The key of the request, in the answer format that was answered.
+        answer: The parsed answer.
     """
 
     key: str
     answer: Answer
 
 
-def recalled(cache: AnswerCache, request_in: RequestIn, read: Reader[Answer]) -> Recalled[Answer] | None:
-    """Return what the cache holds in answer to a request, in whichever answer format it was given; None for nothing."""
-    for form in AnswerFormat:
-        request = request_in(form)
+def find_cached_answer(
+    cache: AnswerCache, build_request: RequestBuilder, parse: AnswerParser[Answer]
+) -> CachedAnswer[Answer] | None:
+    """Return the usable cached answer to a request in any answer format, or None."""
+    for answer_format in AnswerFormat:
+        request = build_request(answer_format)
         answer = cache.get(request)
-        found = None if answer is None else read(answer)
-        if found is not None and not isinstance(found, Failure):
-            return Recalled(request.key(), found)
+        parsed = None if answer is None else parse(answer)
+        if parsed is not None and not isinstance(parsed, Failure):
+            return CachedAnswer(request.key(), parsed)
     return None
 
 
-def recalled_failure(failures: Mapping[str, Failure], request_in: RequestIn) -> Failure | None:
-    """Return why a request was not answered in an earlier run; None where no failure of it is kept."""
-    endpoint = [request_in(form).key() for form in AnswerFormat] if failures else []
-    return next((failures[key] for key in endpoint if key in failures), None)
+def find_logged_failure(failures: Mapping[str, Failure], build_request: RequestBuilder) -> Failure | None:
+    """Return a request's failure from an earlier run, or None."""
+    keys = [build_request(answer_format).key() for answer_format in AnswerFormat] if failures else []
+    return next((failures[key] for key in keys if key in failures), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Round(Generic[Answer]):
-    """Questions that no cache has answered, and all that is needed to ask them.
+class RequestJob(Generic[Answer]):
+    """Pending requests and what is needed to send them.
 
     Attributes:
-        questions: The questions.
-        read: Reads an answer; one that gives a failure is asked for again, `section.tries` times in all.
-        section: Whom to ask and how.
-        cache: Takes the answers.
-        budget: What may be spent.
-        patience: How long to wait between tries.
+        requests: Requests without a cached answer.
+        parse: Parses an answer; one that gives a failure is requested again, `section.tries` times in all.
+        section: The teacher's endpoint and settings.
+        cache: Where answers are written.
+        budget: Limits spending.
+        retry_policy: How long to wait between tries.
         api_key: The key; None reads the environment variable that the section names.
-        told: Called after every question.
+        on_progress: Called with the usage so far after every request.
     """
 
-    questions: Sequence[Question[Answer]]
-    read: Reader[Answer]
+    requests: Sequence[PendingRequest[Answer]]
+    parse: AnswerParser[Answer]
     section: TeacherSection
     cache: AnswerCache
     budget: Budget
-    patience: Patience = field(default_factory=Patience)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     api_key: str | None = None
-    told: Callable[[Usage], None] | None = None
+    on_progress: Callable[[Usage], None] | None = None
 
     @property
     def key(self) -> str:
@@ -485,148 +355,275 @@ class Round(Generic[Answer]):
         Raises:
             TeacherRefusedKey: The environment variable is not set.
         """
-        return endpoint.api_key(self.section, os.environ) if self.api_key is None else self.api_key
+        return read_api_key(self.section, os.environ) if self.api_key is None else self.api_key
 
     @property
-    def nothing(self) -> Usage:
-        """The usage of a round that asked nothing."""
+    def no_usage(self) -> Usage:
+        """The usage before any request is sent."""
         return Usage(nano_dollars=None if self.budget.price is None else 0)
 
+    def keys(self) -> set[str]:
+        """Return the keys under which the answers may be cached."""
+        return set().union(*(request.keys() for request in self.requests))
 
-class Way(Protocol):
-    """Something that is done about a round's questions before they are asked one by one."""
+    def unanswered(self) -> list[PendingRequest[Answer]]:
+        """Return the requests without a usable cached answer."""
+        return [
+            each for each in self.requests if find_cached_answer(self.cache, each.build_request, self.parse) is None
+        ]
 
-    def prepare(self, round: Round[Any]) -> Usage | None:  # noqa: A002  # nothing else says it
-        """Fill the cache, tell something, or stop the stage.
 
-        Returns:
-            What it took, where the cache may hold answers now; None where nothing was asked.
+_GIVE_UP_AFTER = 20  # requests in a row that used up their tries while none succeeded
+
+
+class RequestRunner(Generic[Answer]):
+    """Sends the requests of one job.
+
+    Args:
+        job: Gives the parser, budget, retry policy and number of tries. A request may fail ``tries`` times because the
+            endpoint is busy, and ``tries`` times because its answer is unusable.
+        endpoint: The open connection.
+        writer: Writes answers and failures to disk.
+        limiter: Limits the requests in flight.
+    """
+
+    def __init__(self, job: RequestJob[Answer], endpoint: Endpoint, writer: AnswerWriter, limiter: RateLimiter) -> None:
+        self._job, self._endpoint, self._writer, self._limiter = job, endpoint, writer, limiter
+        self._exhausted = 0
+        self._sent = self._unmetered = self._input_tokens = self._output_tokens = self._nano = 0
+        self._retries: Counter[str] = Counter()
+
+    @property
+    def usage(self) -> Usage:
+        """The usage so far."""
+        return Usage(
+            self._sent,
+            0,
+            self._input_tokens,
+            self._output_tokens,
+            None if self._job.budget.price is None else self._nano,
+            self._unmetered,
+            dict(self._retries),
+        )
+
+    async def run(self, build_request: RequestBuilder) -> Answer | Failure:
+        """Send one request until it is answered or out of tries; return the parsed answer or the failure.
 
         Raises:
-            Paused: The stage is to stop here.
+            TeacherError: No request can succeed.
+            BudgetReached: The next try could cost more than is left.
+            CacheDamaged: The answer could not be written.
+        """
+        busy = unusable = 0
+        while True:
+            answer_format = self._endpoint.capabilities.answer_format
+            request = build_request(answer_format)
+            outcome = await self._try(request)
+            if isinstance(outcome, FormatUnsupported):
+                self._endpoint.fall_back(answer_format)
+                continue
+            if isinstance(outcome, Retryable):
+                busy += 1
+                failure = outcome.failure
+                if busy >= self._job.section.tries:
+                    return await self._give_up(request, outcome)
+            elif isinstance(outcome, Failure):
+                unusable += 1
+                failure = outcome
+                if unusable >= self._job.section.tries:
+                    return await self._log_failure(request, failure)
+            else:
+                self._exhausted = 0
+                return outcome
+            self._retries[failure.cause.value] += 1
+            if isinstance(outcome, Retryable):
+                await asyncio.sleep(self._job.retry_policy.wait(busy, outcome.retry_after))
+
+    async def _try(self, request: TeacherRequest) -> Answer | Failure | Retryable | FormatUnsupported:
+        outcome = await self._send(request)
+        if isinstance(outcome, Rejected):
+            return outcome.failure
+        if not isinstance(outcome, ChatAnswer):
+            return outcome
+        parsed = self._job.parse(outcome.answer)
+        return parsed if isinstance(parsed, Failure) else await self._store(request, outcome.answer, parsed)
+
+    async def _send(self, request: TeacherRequest) -> ChatAnswer | Retryable | Rejected | FormatUnsupported:
+        """Send a request once rate limiter and budget allow it, and log its cost."""
+        budget = self._job.budget
+        sent_at = await self._limiter.acquire()
+        try:
+            reservation = await budget.reserve(request)
+            cost = None  # until it is known: a cancelled try may have cost its maximum
+            try:
+                self._sent += 1
+                outcome = await self._endpoint.send(request)
+                cost = self._cost(outcome)
+            finally:
+                budget.settle(reservation, cost)
+        finally:
+            self._limiter.release()
+        if isinstance(outcome, ChatAnswer):
+            self._limiter.record_answer(outcome.rate_limits, sum(outcome.tokens or ()))
+        elif isinstance(outcome, Rejected):
+            self._limiter.end_probing()
+        elif isinstance(outcome, Retryable) and outcome.overloaded:
+            self._limiter.record_refusal(sent_at, outcome.retry_after)
+        return outcome
+
+    def _cost(self, outcome: ChatAnswer | Retryable | Rejected | FormatUnsupported) -> Amount | None:
+        tokens = outcome.tokens if isinstance(outcome, ChatAnswer) else None
+        if tokens:
+            cost = self._job.budget.amount(*tokens)
+            self._input_tokens += cost.input
+            self._output_tokens += cost.output
+            self._nano += cost.nano or 0
+            return cost
+        if isinstance(outcome, ChatAnswer) or (isinstance(outcome, Retryable) and outcome.maybe_billed):
+            self._unmetered += 1
+            return None
+        return self._job.budget.amount(0, 0)
+
+    async def _store(self, request: TeacherRequest, answer: ChatCompletion, parsed: Answer) -> Answer:
+        stored = await self._writer.write(request, answer)
+        if stored is answer:
+            return parsed
+        earlier = self._job.parse(stored)
+        if not isinstance(earlier, Failure):
+            return earlier
+        await self._writer.replace(request, answer)
+        return parsed
+
+    async def _give_up(self, request: TeacherRequest, outcome: Retryable) -> Failure:
+        self._exhausted += 1
+        if outcome.unreachable or self._exhausted >= _GIVE_UP_AFTER:
+            raise self._endpoint.unreachable_error(outcome)
+        return await self._log_failure(request, outcome.failure)
+
+    async def _log_failure(self, request: TeacherRequest, failure: Failure) -> Failure:
+        logged = replace(failure, key=request.key())
+        await self._writer.log_failure(logged)
+        return logged
+
+
+class DispatchMode(Protocol):
+    """What happens to a job before its requests are sent one by one."""
+
+    def prepare(self, job: RequestJob[Any]) -> Usage | None:
+        """Report an estimate, fill the cache, or stop the stage.
+
+        Returns:
+            The usage, if the cache may hold answers now; None if nothing was sent.
+
+        Raises:
+            Paused: The stage stops here.
         """
 
 
-def ask_all(
-    questions: Sequence[Question[Answer]],
-    read: Reader[Answer],
+def run_requests(
+    requests: Sequence[PendingRequest[Answer]],
+    parse: AnswerParser[Answer],
     section: TeacherSection,
     cache: AnswerCache,
     *,
     cached: int = 0,
     api_key: str | None = None,
-    told: Callable[[Usage], None] | None = None,
+    on_progress: Callable[[Usage], None] | None = None,
     budget: Budget | None = None,
-    patience: Patience | None = None,
-    way: Way | None = None,
+    retry_policy: RetryPolicy | None = None,
+    dispatch: DispatchMode | None = None,
 ) -> Usage:
-    """Ask every question, at most `section.concurrency` of them at a time.
+    """Send all requests, at most `section.concurrency` at a time.
 
     Args:
-        questions: What is asked; the order is kept, but answers come as they come.
-        read: Reads an answer; one that gives a failure is asked for again, `section.tries` times in all.
-        section: Whom to ask and how.
-        cache: Takes the answers.
-        cached: Answers that needed no asking, for the figures.
+        requests: The requests, which are sent in this order; answers arrive in any order.
+        parse: Parses an answer; one that gives a failure is requested again, `section.tries` times in all.
+        section: The teacher's endpoint and settings.
+        cache: Where answers are written.
+        cached: Answers found in the cache before, which the returned usage includes.
         api_key: The key; None reads the environment variable that the section names.
-        told: Called after every question.
-        budget: A budget that earlier calls have drawn on; None takes a fresh one from the section.
-        patience: How long to wait between tries.
-        way: What is done before: an estimate is told, or a batch is asked; None asks right away.
+        on_progress: Called with the usage so far after every request.
+        budget: A budget shared with earlier calls; None creates one from the section.
+        retry_policy: How long to wait between tries.
+        dispatch: What happens before; None sends the requests at once.
 
     Returns:
-        What it took.
+        The usage.
 
     Raises:
         TeacherError: No request can succeed.
         BudgetReached: The next request could cost more than is left.
         CacheDamaged: The cache cannot be written.
-        Paused: The way stops the stage before it is done.
+        Paused: The dispatch mode stops the stage before it is complete.
     """
-    given = Round(questions, read, section, cache, budget or Budget.of(section), patience or Patience(), api_key, told)
-    usage = Usage(cached=cached, nano_dollars=given.nothing.nano_dollars)
-    before = way.prepare(given) if way else None
+    budget, retry_policy = budget or Budget.from_section(section), retry_policy or RetryPolicy()
+    job = RequestJob(requests, parse, section, cache, budget, retry_policy, api_key, on_progress)
+    usage = Usage(cached=cached, nano_dollars=job.no_usage.nano_dollars)
+    before = dispatch.prepare(job) if dispatch else None
     if before:
-        given = replace(given, questions=_taken(given))
+        job = replace(job, requests=_apply_cached(job))
         usage += before
-    return usage + ask_live(given, so_far=usage)[0] if given.questions else usage
+    return usage + send_requests(job, usage_before=usage)[0] if job.requests else usage
 
 
-def unanswered(given: Round[Answer]) -> list[Question[Answer]]:
-    """Return the questions that the cache does not answer."""
-    return [each for each in given.questions if recalled(given.cache, each.request_in, given.read) is None]
-
-
-def ask_live(given: Round[Answer], known: Known | None = None, so_far: Usage | None = None) -> tuple[Usage, Known]:
-    """Ask a round's questions one by one.
+def send_requests(
+    job: RequestJob[Answer], capabilities: Capabilities | None = None, usage_before: Usage | None = None
+) -> tuple[Usage, Capabilities]:
+    """Send a job's requests one by one.
 
     Args:
-        given: The round.
-        known: What the endpoint has been found to take before.
-        so_far: What was asked before, for those who are told.
+        job: The job.
+        capabilities: What the endpoint is known to support.
+        usage_before: Earlier usage, which `on_progress` includes.
 
     Returns:
-        What it took, and what the endpoint has been found to take.
+        The usage, and what the endpoint supports.
     """
-    section, key, told = given.section, given.key, given.told
+    key = job.key
 
-    def tell(usage: Usage) -> None:
-        if told:
-            told(so_far + usage if so_far else usage)
+    def report(usage: Usage) -> None:
+        if job.on_progress:
+            job.on_progress(usage_before + usage if usage_before else usage)
 
-    async def ask() -> tuple[Usage, Known]:
-        async with Endpoint(section, key, known) as endpoint:
-            writer = Writer(given.cache, FailureLog(given.cache.folder))
-            pace = Pace(section.concurrency)
-            asking = Asking(
-                endpoint=endpoint,
-                writer=writer,
-                budget=given.budget,
-                pace=pace,
-                read=given.read,
-                tries=section.tries,
-                patience=given.patience,
-            )
+    async def run() -> tuple[Usage, Capabilities]:
+        async with Endpoint(job.section, key, capabilities) as endpoint:
+            writer = AnswerWriter(job.cache, FailureLog(job.cache.folder))
+            runner = RequestRunner(job, endpoint, writer, RateLimiter(job.section.concurrency))
             try:
-                await _share(given.questions, asking, section.concurrency, tell)
+                await _run_workers(job, runner, report)
             finally:
                 writer.close()
-                given.budget.ledger.close()
-            return asking.usage, endpoint.known
+                job.budget.spending_log.close()
+            return runner.usage, endpoint.capabilities
 
-    return _run(ask())
+    return _run(run())
 
 
-def _taken(given: Round[Answer]) -> list[Question[Answer]]:
-    """Give the questions that the cache answers their answers; return the others."""
-    left = []
-    for question in given.questions:
-        found = recalled(given.cache, question.request_in, given.read)
-        if found:
-            question.take(found.answer)
+def _apply_cached(job: RequestJob[Answer]) -> list[PendingRequest[Answer]]:
+    """Pass cached answers to their requests; return the other requests."""
+    unanswered = []
+    for request in job.requests:
+        cached = find_cached_answer(job.cache, request.build_request, job.parse)
+        if cached:
+            request.on_result(cached.answer)
         else:
-            left.append(question)
-    return left
+            unanswered.append(request)
+    return unanswered
 
 
-async def _share(
-    questions: Sequence[Question[Answer]],
-    asking: Asking[Answer],
-    concurrency: int,
-    told: Callable[[Usage], None],
-) -> None:
-    """Ask the questions by a fixed number of workers that share one queue."""
-    queue = iter(questions)
+async def _run_workers(job: RequestJob[Answer], runner: RequestRunner[Answer], report: Callable[[Usage], None]) -> None:
+    """Send the requests with a fixed number of workers that share one queue."""
+    queue = iter(job.requests)
 
     async def work() -> None:
-        for question in queue:
-            if not question.needless():
-                question.take(await asking.ask(question.request_in))
-            told(asking.usage)
+        for request in queue:
+            if not request.is_obsolete():
+                request.on_result(await runner.run(request.build_request))
+            report(runner.usage)
 
     try:
         async with asyncio.TaskGroup() as workers:
-            for _ in range(min(concurrency, len(questions))):
+            for _ in range(min(job.section.concurrency, len(job.requests))):
                 workers.create_task(work())
     except BaseExceptionGroup as group:
         ours = next((error for error in group.exceptions if isinstance(error, EdgeDistillError)), None)
@@ -634,7 +631,7 @@ async def _share(
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run to the end, also where an event loop runs already, as in a notebook."""
+    """Run a coroutine to its end, also if an event loop is running already, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

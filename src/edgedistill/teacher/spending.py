@@ -1,18 +1,16 @@
-"""What a run uses and costs: token estimates, the spending log, the budget, the estimate before the first request.
+"""What a run uses and costs: the spending log, the budget, and the estimate before the first request.
 
-Ledger      ``spending.jsonl`` in the cache's folder: append-only, shared by any number of processes and runs
-├── Amount  tokens, and nano-dollars where there is a price
-└── Spent   what one stage of the project has spent in all its runs: two of Sum, known and held
+SpendingLog      ``spending.jsonl`` in the cache's folder: append-only, shared by any number of processes and runs
+├── Amount       tokens, and nano-dollars if there is a price
+└── StageSpending   what one stage has spent in all runs of the project, known and reserved
+Usage            requests, tokens and cost of one run
+Price            the exact price of a token in nano-dollars
+Budget           reserves the maximum cost of a request before it is sent, and settles it afterwards
+CostEstimate     requests, tokens and dollars, estimated from a sample of the prompts
 
-A request that kill -9 caught in flight has a first line and no second: its worst case counts as spent, since the
-endpoint may ask money for it. The order of the lines is the same for all processes, so they agree on which request
-still fitted the budget. The lines are not fsynced: a kill loses none, a power cut may lose the last seconds of them.
-
-Usage    the figures of a run
-Price    what a token costs, exactly, in nano-dollars
-Budget   holds the worst case of a request before it is sent, and settles it after
-
-Estimate    requests, tokens and dollars, from a few of the prompts themselves
+A request in flight when the process is killed has a first line in the log and no second one: its maximum cost counts as
+spent, since the endpoint may charge for it. All processes read the lines in the same order, so they agree on which
+request still fitted the budget. The lines are not fsynced: a kill loses none, a power cut may lose the last seconds.
 """
 
 import asyncio
@@ -39,12 +37,12 @@ SPENDING = "spending.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Some tokens and what they cost.
+    """Tokens and their cost.
 
     Attributes:
         input: Input tokens.
         output: Output tokens.
-        nano: Nano-dollars (1e-9 dollars); None where no price was known.
+        nano: Nano-dollars (1e-9 dollars); None without a price.
     """
 
     input: int = 0
@@ -53,15 +51,15 @@ class Amount:
 
 
 @dataclass(slots=True)
-class Sum:
-    """Requests added up.
+class SpendingTotal:
+    """The total of some requests.
 
     Attributes:
-        requests: How many.
+        requests: Number of requests.
         input_tokens: Their input tokens.
         output_tokens: Their output tokens.
-        nano_dollars: The cost of those that had a price.
-        unpriced_input_tokens: The input tokens of those that had none.
+        nano_dollars: The cost of the requests with a price.
+        unpriced_input_tokens: The input tokens of the requests without a price.
         unpriced_output_tokens: Likewise.
     """
 
@@ -72,12 +70,12 @@ class Sum:
     unpriced_input_tokens: int = 0
     unpriced_output_tokens: int = 0
 
-    def __add__(self, other: "Sum") -> "Sum":
-        """Return both added up."""
-        return Sum(*(getattr(self, name) + getattr(other, name) for name in Sum.__slots__))
+    def __add__(self, other: "SpendingTotal") -> "SpendingTotal":
+        """Return the sum of both."""
+        return SpendingTotal(*(getattr(self, name) + getattr(other, name) for name in SpendingTotal.__slots__))
 
     def add(self, requests: int, amount: Amount, sign: int = 1) -> None:
-        """Add requests, or with -1 take them away."""
+        """Add requests, or subtract them with ``sign=-1``."""
         self.requests += sign * requests
         self.input_tokens += sign * amount.input
         self.output_tokens += sign * amount.output
@@ -89,34 +87,34 @@ class Sum:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class StageSpending:
     """What one stage has spent in all runs of the project.
 
     Attributes:
-        known: What the endpoint told, failed tries among it.
-        held: The worst case of requests whose cost is not known: in flight, lost connections, killed runs.
+        known: What the endpoint reported, including failed tries.
+        held: The maximum cost of requests whose cost is not known: in flight, lost connections, killed runs.
     """
 
-    known: Sum = field(default_factory=Sum)
-    held: Sum = field(default_factory=Sum)
+    known: SpendingTotal = field(default_factory=SpendingTotal)
+    held: SpendingTotal = field(default_factory=SpendingTotal)
 
-    def __add__(self, other: "Spent") -> "Spent":
-        """Return what both stages have spent."""
-        return Spent(self.known + other.known, self.held + other.held)
+    def __add__(self, other: "StageSpending") -> "StageSpending":
+        """Return the spending of both stages."""
+        return StageSpending(self.known + other.known, self.held + other.held)
 
 
 @dataclass(frozen=True, slots=True)
-class _Open:
+class _OpenReservation:
     stage: str
     requests: int
-    worst: Amount
+    max_cost: Amount
 
 
-class Ledger:
-    """What one project has spent and holds.
+class SpendingLog:
+    """What one project has spent and reserved.
 
     Args:
-        folder: The cache's folder; None keeps the ledger in memory, for as long as it is used.
+        folder: The cache's folder; None keeps the log in memory.
         project: Only lines of this project count.
     """
 
@@ -127,20 +125,20 @@ class Ledger:
         self._stream: FileIO | None = None
         self._read_to = 0
         self._run, self._count = secrets.token_hex(6), 0
-        self._open: dict[str, _Open] = {}
-        self._stages: defaultdict[str, Spent] = defaultdict(Spent)
+        self._open: dict[str, _OpenReservation] = {}
+        self._stages: defaultdict[str, StageSpending] = defaultdict(StageSpending)
 
-    def hold(self, stage: str, model: str, worst: Amount, *, requests: int = 1, name: str | None = None) -> str:
-        """Write down what requests may cost at most, before they are sent; return the name to settle them by.
+    def reserve(self, stage: str, model: str, max_cost: Amount, *, requests: int = 1, name: str | None = None) -> str:
+        """Log the maximum cost of requests before they are sent; return the name to settle them with.
 
         Other processes' lines are read up to this one and no further.
 
         Args:
-            stage: The stage that asks.
-            model: The model asked.
-            worst: The most that the requests can cost.
-            requests: How many there are.
-            name: A name of the caller's own, as a batch has; a name that is held already is not held twice.
+            stage: The stage that sends them.
+            model: The requested model.
+            max_cost: The maximum cost of all of them.
+            requests: Number of requests.
+            name: The caller's own name, such as a batch's; a name that is reserved already is not reserved twice.
 
         Raises:
             CacheDamaged: The file cannot be written.
@@ -154,25 +152,25 @@ class Ledger:
             "stage": stage,
             "model": model,
             "requests": requests,
-            "worst": _fields(worst),
+            "worst": _as_json(max_cost),
         }
         self._append(line, until=name)
         return name
 
     def settle(self, name: str, cost: Amount) -> None:
-        """Write down what held requests cost; requests that are never settled count with their worst case.
+        """Log the cost of reserved requests; requests that are never settled count with their maximum cost.
 
         Raises:
             CacheDamaged: The file cannot be written.
         """
-        self._append({"id": name, "cost": _fields(cost)})
+        self._append({"id": name, "cost": _as_json(cost)})
 
-    def stages(self) -> Mapping[str, Spent]:
-        """Return what each stage has spent, by its name, as far as the ledger was read."""
+    def stages(self) -> Mapping[str, StageSpending]:
+        """Return the spending of each stage, by its name, as far as the log has been read."""
         return self._stages
 
-    def holds(self, name: str) -> bool:
-        """Whether these requests are held and not settled."""
+    def has_reservation(self, name: str) -> bool:
+        """Whether there is an unsettled reservation with this name."""
         return name in self._open
 
     def close(self) -> None:
@@ -189,13 +187,13 @@ class Ledger:
         try:
             if self._stream is None:
                 self._stream = self.file.open("a+b", buffering=0)
-                data = b"\n" * self._torn(self._stream) + data
+                data = b"\n" * _has_incomplete_line(self._stream) + data
                 self.catch_up()
             written, end = self._stream.write(data), self._stream.tell()
         except OSError as error:
-            raise self._unusable(str(error.strerror)) from error
+            raise self._write_error(str(error.strerror)) from error
         if written != len(data):
-            raise self._unusable("the disk is full")
+            raise self._write_error("the disk is full")
         if end == self._read_to + len(data):  # no other process wrote in between
             self._read_to = end
             self._apply(line)
@@ -203,7 +201,7 @@ class Ledger:
             self.catch_up(until)
 
     def catch_up(self, until: str | None = None) -> None:
-        """Read the complete lines that were added since the last call, up to the one that holds ``until``.
+        """Read the complete lines added since the last call, up to the reservation named ``until``.
 
         Raises:
             CacheDamaged: The file cannot be read.
@@ -217,7 +215,7 @@ class Ledger:
                 stream.seek(self._read_to)
                 data = stream.read()
         except OSError as error:
-            raise self._unusable(str(error.strerror)) from error
+            raise self._write_error(str(error.strerror)) from error
         for line in data.splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 return
@@ -226,12 +224,12 @@ class Ledger:
                 return
 
     def _read(self, line: bytes) -> str | None:
-        """Apply a line of the file; return the name that it holds, if it holds one."""
+        """Apply a line of the file; return the name that it reserves, if it is a reservation."""
         try:
             value = json.loads(line)
             self._apply(value)
             return str(value["id"]) if "worst" in value else None
-        except (ValueError, TypeError, KeyError):  # torn by a full disk, or no line of ours
+        except (ValueError, TypeError, KeyError):  # incomplete because the disk was full, or not a line of this log
             self.unreadable += 1
             return None
 
@@ -239,48 +237,49 @@ class Ledger:
         name = line["id"]
         if "worst" in line:
             if line["project"] == self._project and name not in self._open:
-                opened = _Open(line["stage"], line["requests"], Amount(**line["worst"]))
+                opened = _OpenReservation(line["stage"], line["requests"], Amount(**line["worst"]))
                 self._open[name] = opened
-                self._stages[opened.stage].held.add(opened.requests, opened.worst)
+                self._stages[opened.stage].held.add(opened.requests, opened.max_cost)
         elif name in self._open:
             cost, opened = Amount(**line["cost"]), self._open.pop(name)
-            self._stages[opened.stage].held.add(opened.requests, opened.worst, -1)
+            self._stages[opened.stage].held.add(opened.requests, opened.max_cost, -1)
             self._stages[opened.stage].known.add(opened.requests, cost)
 
-    def _torn(self, stream: FileIO) -> bool:
-        end = stream.seek(0, os.SEEK_END)
-        if end:
-            stream.seek(end - 1)
-        return end > 0 and stream.read(1) != b"\n"
-
-    def _unusable(self, fault: str) -> CacheDamaged:
+    def _write_error(self, fault: str) -> CacheDamaged:
         return CacheDamaged(
-            f"what is spent cannot be written down: {fault}",
+            f"the spending log cannot be written: {fault}",
             where=str(self.file),
-            hint="Give the folder in teacher.cache room and write permission; every answer so far is kept.",
+            hint="Check free space and write permission of the folder in teacher.cache; all answers so far are saved.",
         )
 
 
-def _fields(amount: Amount) -> dict[str, int | None]:
+def _has_incomplete_line(stream: FileIO) -> bool:
+    end = stream.seek(0, os.SEEK_END)
+    if end:
+        stream.seek(end - 1)
+    return end > 0 and stream.read(1) != b"\n"
+
+
+def _as_json(amount: Amount) -> dict[str, int | None]:
     return {"input": amount.input, "output": amount.output, "nano": amount.nano}
 
 
-_TOKENS_PER_MESSAGE = 16  # a chat template's marks around one message; the largest known need about 10
+_TOKENS_PER_MESSAGE = 16  # a chat template's tokens around one message; the largest known ones need about 10
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one run asked, used and cost.
+    """Requests, tokens and cost of one run.
 
     Attributes:
-        asked: Requests sent, every try counted.
+        asked: Requests sent, including retries.
         cached: Votes that came from the cache.
-        input_tokens: As the endpoint counted them, failed answers included.
+        input_tokens: As counted by the endpoint, including failed answers.
         output_tokens: Likewise.
         nano_dollars: Their cost, 1e-9 dollars; None without prices.
-        unmetered: Requests that may have cost something which the endpoint never told: lost connections, timeouts,
-            answers without usage. They are in no other figure, but the budget holds their worst case.
-        retries: Tries that failed and were made again, by cause.
+        unmetered: Requests that may have a cost that the endpoint did not report: lost connections, timeouts, answers
+            without usage. No other figure includes them, but the budget reserves their maximum cost.
+        retries: Failed tries that were repeated, by cause.
     """
 
     asked: int = 0
@@ -292,7 +291,7 @@ class Usage:
     retries: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: "Usage") -> "Usage":
-        """What both took together; the cost is None where either has none."""
+        """Return the sum of both; the cost is None if either has none."""
         unknown = self.nano_dollars is None or other.nano_dollars is None
         return Usage(
             self.asked + other.asked,
@@ -313,73 +312,74 @@ class Price:
     output: Fraction
 
     @classmethod
-    def of(cls, section: PricesSection) -> Self:
-        """Return the price that the project file states; dollars a million are thousands of nano-dollars each."""
+    def from_section(cls, section: PricesSection) -> Self:
+        """Return the price in the project file; one dollar per million tokens is 1,000 nano-dollars per token."""
         return cls(
             Fraction(str(section.input_usd_per_million)) * 1000, Fraction(str(section.output_usd_per_million)) * 1000
         )
 
     def cost(self, input_tokens: int, output_tokens: int) -> int:
         """Return the cost in nano-dollars, rounded up."""
-        given, made = self.input, self.output
-        total = given.numerator * made.denominator * input_tokens + made.numerator * given.denominator * output_tokens
-        return -(-total // (given.denominator * made.denominator))  # whole numbers, ten times as fast as fractions
+        first, second = self.input, self.output  # integers are ten times as fast as fractions
+        total = first.numerator * second.denominator * input_tokens
+        total += second.numerator * first.denominator * output_tokens
+        return -(-total // (first.denominator * second.denominator))
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What was set aside for one request.
+class Reservation:
+    """What is reserved for one request.
 
     Attributes:
-        name: Its name in the ledger.
-        worst: The most that it can cost.
+        name: Its name in the spending log.
+        max_cost: The maximum cost of the request.
     """
 
     name: str
-    worst: Amount
+    max_cost: Amount
 
 
 class Budget:
-    """A hard cap in nano-dollars or tokens on what a project spends, in all its runs; without a cap, everything passes.
+    """A hard cap on what a project spends in all its runs, in nano-dollars or tokens.
 
     Args:
-        cap: Nano-dollars where there is a price, else tokens; None for no cap.
-        price: What tokens cost; None for a cap in tokens.
-        ledger: What was spent before, and where spending is written down; None starts from nothing, in memory.
+        cap: Nano-dollars if there is a price, else tokens; None for no cap.
+        price: The price of tokens; None for a cap in tokens.
+        spending_log: Earlier spending, and where spending is logged; None starts an empty log in memory.
         stage: The stage that spends.
-        capped_in_tokens: Whether the cap is one in tokens although there is a price.
+        capped_in_tokens: Whether the cap is in tokens although there is a price.
     """
 
     def __init__(
         self,
         cap: int | None,
         price: Price | None,
-        ledger: Ledger | None = None,
+        spending_log: SpendingLog | None = None,
         stage: str = "",
         *,
         capped_in_tokens: bool = False,
     ) -> None:
-        self.cap, self.price, self.ledger, self.stage = cap, price, ledger or Ledger(), stage
+        self.cap, self.price, self.spending_log, self.stage = cap, price, spending_log or SpendingLog(), stage
         self._in_dollars = price is not None and not capped_in_tokens
         self._in_flight = 0
         self._settled = asyncio.Event()
         self._settled.set()
 
     @classmethod
-    def of(cls, section: TeacherSection, ledger: Ledger | None = None, stage: str = "") -> Self:
-        """Return the budget that the project file states."""
-        price = Price.of(section.prices) if section.prices else None
+    def from_section(cls, section: TeacherSection, spending_log: SpendingLog | None = None, stage: str = "") -> Self:
+        """Return the budget in the project file."""
+        price = Price.from_section(section.prices) if section.prices else None
         if section.budget is None:
-            return cls(None, price, ledger, stage)
+            return cls(None, price, spending_log, stage)
         if section.budget.usd is None:
-            return cls(section.budget.tokens, price, ledger, stage, capped_in_tokens=True)
-        return cls(int(Fraction(str(section.budget.usd)) * 10**9), price, ledger, stage)
+            return cls(section.budget.tokens, price, spending_log, stage, capped_in_tokens=True)
+        return cls(int(Fraction(str(section.budget.usd)) * 10**9), price, spending_log, stage)
 
     @property
-    def taken(self) -> int:
-        """What is spent or held so far, in the unit of the cap."""
+    def used(self) -> int:
+        """What is spent or reserved so far, in the unit of the cap."""
         total = 0
-        for spent in self.ledger.stages().values():
+        for spent in self.spending_log.stages().values():
             for part in (spent.known, spent.held):
                 if self._in_dollars and self.price:
                     unpriced = self.price.cost(part.unpriced_input_tokens, part.unpriced_output_tokens)
@@ -388,123 +388,128 @@ class Budget:
                     total += part.input_tokens + part.output_tokens
         return total
 
-    async def reserve(self, request: TeacherRequest) -> Held:
-        """Set aside the most that the request can cost; wait where requests in flight may free enough.
+    async def reserve(self, request: TeacherRequest) -> Reservation:
+        """Reserve the maximum cost of the request; wait if requests in flight may free enough.
 
         Raises:
-            BudgetReached: It does not fit, and nothing of this process is in flight.
-            CacheDamaged: The ledger cannot be written.
+            BudgetReached: It does not fit, and no request of this process is in flight.
+            CacheDamaged: The spending log cannot be written.
         """
-        worst = self.worst(request)
-        while not (held := self._held(request.model, worst)):
+        max_cost = self.max_cost(request)
+        while not (reservation := self._try_reserve(request.model, max_cost)):
             if not self._in_flight:
-                raise self._reached(self._counted(worst), "the next request")
-            if self._settled.is_set():  # a new event, since the budget may outlive an event loop
+                raise self._reached(self._counted(max_cost), "the next request")
+            if self._settled.is_set():  # a new event: the budget may outlive the event loop
                 self._settled = asyncio.Event()
             await self._settled.wait()
         self._in_flight += 1
-        return held
+        return reservation
 
-    def settle(self, held: Held, cost: Amount | None) -> None:
-        """Replace what was held for a request by what it cost; None leaves the worst case standing.
+    def settle(self, reservation: Reservation, cost: Amount | None) -> None:
+        """Replace a reservation by the cost of the request; None keeps the maximum cost.
 
         Raises:
-            CacheDamaged: The ledger cannot be written.
+            CacheDamaged: The spending log cannot be written.
         """
         self._in_flight -= 1
         self._settled.set()
         if cost is not None:
-            self.ledger.settle(held.name, cost)
+            self.spending_log.settle(reservation.name, cost)
 
     def reserve_batch(self, name: str, requests: Sequence[TeacherRequest]) -> None:
-        """Set aside the most that the requests of a batch can cost together; once, however often it is called.
+        """Reserve the maximum cost of a batch; calling it again with the same name changes nothing.
 
         Raises:
-            BudgetReached: They do not fit.
-            CacheDamaged: The ledger cannot be written.
+            BudgetReached: The batch does not fit.
+            CacheDamaged: The spending log cannot be written.
         """
-        self.ledger.catch_up()
-        if self.ledger.holds(name) or not requests:
+        self.spending_log.catch_up()
+        if self.spending_log.has_reservation(name) or not requests:
             return
-        all_worst = [self.worst(request) for request in requests]
-        worst = Amount(
-            sum(each.input for each in all_worst),
-            sum(each.output for each in all_worst),
-            None if self.price is None else sum(each.nano or 0 for each in all_worst),
+        costs = [self.max_cost(request) for request in requests]
+        max_cost = Amount(
+            sum(each.input for each in costs),
+            sum(each.output for each in costs),
+            None if self.price is None else sum(each.nano or 0 for each in costs),
         )
-        if not self._held(requests[0].model, worst, requests=len(requests), name=name):
-            raise self._reached(self._counted(worst), f"the batch of {len(requests):,} requests")
+        if not self._try_reserve(requests[0].model, max_cost, requests=len(requests), name=name):
+            raise self._reached(self._counted(max_cost), f"the batch of {len(requests):,} requests")
 
-    def worst(self, request: TeacherRequest) -> Amount:
-        """Return the most that a request can cost."""
-        return self.amount(most_input_tokens(request), request.max_output_tokens)
+    def max_cost(self, request: TeacherRequest) -> Amount:
+        """Return the maximum cost of a request."""
+        return self.amount(max_input_tokens(request), request.max_output_tokens)
 
     def amount(self, input_tokens: int, output_tokens: int) -> Amount:
-        """Return these tokens with what they cost."""
+        """Return these tokens with their cost."""
         nano = None if self.price is None else self.price.cost(input_tokens, output_tokens)
         return Amount(input_tokens, output_tokens, nano)
 
-    def told(self, amount: int) -> str:
-        """Return an amount in the unit of the cap, in words."""
+    def format_amount(self, amount: int) -> str:
+        """Format an amount in the unit of the cap."""
         return f"${amount / 1e9:.6f}" if self._in_dollars else f"{amount:,} tokens"
 
-    def _held(self, model: str, worst: Amount, *, requests: int = 1, name: str | None = None) -> Held | None:
-        """Write down the worst case, unless it does not fit; None where it does not."""
-        self.ledger.catch_up()
-        if self.cap is not None and self.taken + self._counted(worst) > self.cap:
+    def _try_reserve(
+        self, model: str, max_cost: Amount, *, requests: int = 1, name: str | None = None
+    ) -> Reservation | None:
+        """Log a reservation and return it, or return None if it does not fit."""
+        self.spending_log.catch_up()
+        if self.cap is not None and self.used + self._counted(max_cost) > self.cap:
             return None
-        held = Held(self.ledger.hold(self.stage, model, worst, requests=requests, name=name), worst)
-        if self.cap is not None and self.taken > self.cap:  # another process's request stands before it in the ledger
-            self.ledger.settle(held.name, Amount(0, 0, 0))
+        reservation = Reservation(
+            self.spending_log.reserve(self.stage, model, max_cost, requests=requests, name=name), max_cost
+        )
+        if self.cap is not None and self.used > self.cap:  # another process's request comes first in the log
+            self.spending_log.settle(reservation.name, Amount(0, 0, 0))
             return None
-        return held
+        return reservation
 
     def _counted(self, amount: Amount) -> int:
         return (amount.nano or 0) if self._in_dollars else amount.input + amount.output
 
-    def _reached(self, worst: int, what: str) -> BudgetReached:
-        cap, taken = self.cap or 0, self.taken
-        if worst > cap:
+    def _reached(self, cost: int, what: str) -> BudgetReached:
+        cap, used = self.cap or 0, self.used
+        most, whole = self.format_amount(cost), self.format_amount(cap)
+        if cost > cap:
             return BudgetReached(
-                f"{what} could cost {self.told(worst)}, more than the whole budget of {self.told(cap)}",
+                f"{what} could cost {most}, more than the whole budget of {whole}",
                 where="teacher.budget",
                 hint="Raise the budget, or lower teacher.max_output_tokens.",
             )
-        before = "" if taken == 0 else f", since {self.told(taken)} are spent or held, earlier runs among them"
+        before = f"; {self.format_amount(used)} are spent or reserved, including earlier runs" if used else ""
         return BudgetReached(
-            f"{what} could cost {self.told(worst)}, and {self.told(cap - taken)} of {self.told(cap)} are left{before}",
+            f"{what} could cost {most}, but only {self.format_amount(cap - used)} of {whole} are left{before}",
             where="teacher.budget",
-            hint="Every answer so far is kept; raise the budget and run again to go on.",
+            hint="All answers so far are saved; raise the budget and run the command again to continue.",
         )
 
 
-def most_input_tokens(request: TeacherRequest) -> int:
+def max_input_tokens(request: TeacherRequest) -> int:
     """Return an upper bound on the prompt's tokens: a byte-level BPE makes at most one token of each UTF-8 byte.
 
-    A JSON schema is counted as text, since endpoints put it into the prompt. Half a surrogate pair counts as three
-    bytes, as the replacement character that an endpoint reads in its place has.
+    A JSON schema counts as text, since endpoints add it to the prompt. A lone surrogate counts as three bytes, like the
+    replacement character that the endpoint reads instead.
     """
     texts = [message["content"] for message in request.messages] + [json.dumps(request.response_format)]
     return sum(len(text.encode("utf-8", "surrogatepass")) + _TOKENS_PER_MESSAGE for text in texts)
 
 
-SAMPLE = 20  # prompts that are rendered and counted
+SAMPLE_SIZE = 20  # prompts that are rendered and counted
 _BYTES_PER_TOKEN = 3.5  # English prose has about 4 bytes a token; JSON, code and other languages have fewer
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """What some requests will take if each is answered at the first try.
+class CostEstimate:
+    """What requests will use and cost if each is answered at the first try.
 
     Attributes:
-        requests: How many.
-        input_tokens: Of all prompts, from the mean of the sampled ones.
+        requests: Number of requests.
+        input_tokens: Tokens of all prompts, from the mean of the sampled ones.
         rule: How input tokens were estimated.
-        sampled: Prompts that were counted.
-        most_output_tokens: With every answer at its token limit.
+        sampled: Number of sampled prompts.
+        most_output_tokens: If every answer reaches its token limit.
         likely_output_tokens: At the mean of this stage's answers so far; None before there are any.
-        input_nano_dollars: Cost of the input tokens; None where the price is unknown.
-        most_nano_dollars: Cost with every answer at its token limit; None likewise.
+        input_nano_dollars: Cost of the input tokens; None without a price.
+        most_nano_dollars: Cost if every answer reaches its token limit; None likewise.
         likely_nano_dollars: Cost at the mean of this stage's answers so far; None likewise.
     """
 
@@ -518,19 +523,17 @@ class Estimate:
     most_nano_dollars: int | None
     likely_nano_dollars: int | None
 
-    def __str__(self) -> str:
-        return self.told
-
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The estimate in one line."""
         if not self.requests:
-            return "estimate: every answer is in the cache; nothing will be asked"
-        likely, dollars = "", "price unknown: tokens only"
+            return "estimate: all answers are in the cache; no requests will be sent"
+        likely, dollars = "", "no prices set: tokens only"
         if self.likely_output_tokens is not None:
-            likely = f" (about {self.likely_output_tokens:,}, going by the answers so far)"
+            likely = f" (about {self.likely_output_tokens:,} at the mean of the answers so far)"
         if self.input_nano_dollars is not None and self.most_nano_dollars is not None:
-            dollars = f"${self.input_nano_dollars / 1e9:.4f} for the input, at most ${self.most_nano_dollars / 1e9:.4f}"
+            dollars = f"${self.input_nano_dollars / 1e9:.4f} for the input"
+            dollars += f", at most ${self.most_nano_dollars / 1e9:.4f} in total"
             if self.likely_nano_dollars is not None:
                 dollars += f", about ${self.likely_nano_dollars / 1e9:.4f}"
         return (
@@ -539,25 +542,25 @@ class Estimate:
         )
 
 
-def estimate(requests: Sequence[TeacherRequest], total: int, budget: Budget) -> Estimate:
-    """Return what ``total`` requests will take, going by some of them.
+def estimate_requests(requests: Sequence[TeacherRequest], total: int, budget: Budget) -> CostEstimate:
+    """Estimate usage and cost of ``total`` requests from a sample of them.
 
     Args:
         requests: The sample.
-        total: How many requests there are.
-        budget: Knows the price, the stage, and what the stage's answers took so far.
+        total: Number of requests.
+        budget: Gives the price, the stage, and the usage of the stage's answers so far.
     """
     if not requests:
-        return Estimate(0, 0, "", 0, 0, None, *([None] * 3) if budget.price is None else [0, 0, None])
-    counted = sum(estimated_tokens(text) for request in requests for text in _texts(request))
+        return CostEstimate(0, 0, "", 0, 0, None, *([None] * 3) if budget.price is None else [0, 0, None])
+    counted = sum(estimate_tokens(text) for request in requests for text in _texts(request))
     input_tokens = -(-counted * total // len(requests))
     most = -(-sum(request.max_output_tokens for request in requests) * total // len(requests))
-    budget.ledger.catch_up()
-    so_far = budget.ledger.stages().get(budget.stage)
+    budget.spending_log.catch_up()
+    so_far = budget.spending_log.stages().get(budget.stage)
     likely = None
     if so_far and so_far.known.requests and so_far.known.output_tokens:
         likely = -(-so_far.known.output_tokens * total // so_far.known.requests)
-    return Estimate(
+    return CostEstimate(
         total,
         input_tokens,
         f"estimated as UTF-8 bytes / {_BYTES_PER_TOKEN}",
@@ -570,17 +573,17 @@ def estimate(requests: Sequence[TeacherRequest], total: int, budget: Budget) -> 
     )
 
 
-def estimated_tokens(text: str) -> int:
-    """Return about how many tokens a text has, by its length in UTF-8; no model's own tokenizer is asked.
+def estimate_tokens(text: str) -> int:
+    """Estimate the tokens of a text from its length in UTF-8, without the model's tokenizer.
 
-    The budget does not rely on this figure: it reserves one token for each byte (`spending.most_input_tokens`).
+    The budget does not rely on this figure: it reserves one token for each byte, see `max_input_tokens`.
     """
     return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
 
 
-def sample_places(count: int) -> list[int]:
-    """Return the places of the prompts to be counted among so many, evenly spread."""
-    return sorted({place * count // SAMPLE for place in range(SAMPLE)}) if count else []
+def sample_indices(count: int) -> list[int]:
+    """Return the evenly spaced indices of the sampled prompts among ``count``."""
+    return sorted({index * count // SAMPLE_SIZE for index in range(SAMPLE_SIZE)}) if count else []
 
 
 def _texts(request: TeacherRequest) -> list[str]:

@@ -13,23 +13,22 @@ from edgedistill.progress import OnProgress
 from edgedistill.project.reading import checked_section
 from edgedistill.project.schema import Project, TeacherSection
 from edgedistill.task import Task
-from edgedistill.teacher.batch import InBatches
-from edgedistill.teacher.cache import AnswerCache, Imported, changed, export_jsonl, import_jsonl
+from edgedistill.teacher.cache import AnswerCache, ImportResult, describe_model_changes, export_jsonl, import_jsonl
 from edgedistill.teacher.codebook import Codebook
-from edgedistill.teacher.dispatch import Announce, EstimateOnly
+from edgedistill.teacher.dispatch import EstimateOnly, SendNow, SubmitBatches
 from edgedistill.teacher.gating import GateVerdict, judge_teacher
 from edgedistill.teacher.labelling import (
-    Chooser,
     Embed,
+    ExampleSelector,
     Labelling,
-    Plan,
-    Progress,
+    LabellingPlan,
+    LabellingProgress,
     Vectors,
-    example_chooser,
+    build_example_selector,
     label_responses,
 )
-from edgedistill.teacher.runner import Way
-from edgedistill.teacher.spending import Budget, Estimate, Ledger, Usage
+from edgedistill.teacher.runner import DispatchMode
+from edgedistill.teacher.spending import Budget, CostEstimate, SpendingLog, Usage
 
 if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
     from pandas import DataFrame
@@ -121,7 +120,7 @@ class Teacher:
         self.section, self.task = section, task
         self.codebook = Codebook(task.instructions, task.labels, task.inputs, task.kind == "multilabel")
         self.cache_folder = beside / section.cache
-        self.ledger = Ledger(self.cache_folder, spender)
+        self.spending_log = SpendingLog(self.cache_folder, spender)
         self.usage = Usage(nano_dollars=0 if section.prices else None)
         self._examples, self._load_embedder = examples, load_embedder
 
@@ -168,8 +167,8 @@ class Teacher:
                 f"there is a column {taken[0]!r} already, which labelling would add",
                 hint=f"Rename it, or leave it out: teacher.label(df.drop(columns={taken[0]!r})).",
             )
-        way = InBatches(on_message, announce=lambda found: on_message(found.told)) if batch else None
-        labelling = self._labelling(responses_of(frame, self.task), "label", offline, way, on_progress, on_message)
+        dispatch = SubmitBatches(on_message, on_estimate=lambda found: on_message(found.summary)) if batch else None
+        labelling = self._labelling(responses_of(frame, self.task), "label", offline, dispatch, on_progress, on_message)
         return _with_labels(frame, labelling, self.task)
 
     def gate(
@@ -206,7 +205,7 @@ class Teacher:
         labelling = self._labelling(responses, "gate", offline, None, on_progress, on_message)
         return judge_teacher(self.section, labelling, rows, self.task)
 
-    def estimate(self, X: Rows) -> Estimate:  # noqa: N803
+    def estimate(self, X: Rows) -> CostEstimate:  # noqa: N803
         """Return what labelling would take, from a few of the prompts; nothing is asked.
 
         Answers that the cache holds are not counted.
@@ -214,10 +213,10 @@ class Teacher:
         try:
             self._labelling(responses_of(X, self.task), "label", False, EstimateOnly(), None, lambda _: None)
         except Paused as stop:
-            return Estimate(**stop.result["estimate"])
+            return CostEstimate(**stop.result["estimate"])
         raise AssertionError("an estimate stops the labelling")
 
-    def import_answers(self, file: Path | str) -> Imported:
+    def import_answers(self, file: Path | str) -> ImportResult:
         """Add the answers of a JSON-lines file that `export_answers` wrote; what the cache has stays.
 
         Raises:
@@ -244,8 +243,8 @@ class Teacher:
         *,
         votes: int | None = None,
         offline: bool = False,
-        way: Way | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
+        dispatch: DispatchMode | None = None,
+        on_progress: Callable[[LabellingProgress], None] | None = None,
         on_message: Callable[[str], None] = lambda _: None,
     ) -> Labelling:
         """Have responses coded, as the stages of a project do.
@@ -255,7 +254,7 @@ class Teacher:
             stage: Which stage spends.
             votes: Answers per response; None: as many as the settings say.
             offline: Ask nothing.
-            way: What is done before questions are asked one by one.
+            dispatch: What is done before questions are asked one by one.
             on_progress: Called after every vote.
             on_message: Called with a line where the answers do not all come from one version of the model.
 
@@ -272,28 +271,28 @@ class Teacher:
                 examples=self.chooser,
                 offline=offline,
                 api_key=self._api_key,
-                progress=on_progress,
+                on_progress=on_progress,
                 budget=self.budget(stage),
-                way=way,
+                dispatch=dispatch,
             )
             if labelling.usage.asked:
-                for line in changed(cache.voices(section.model)):
+                for line in describe_model_changes(cache.model_versions(section.model)):
                     on_message(line)
         self.usage += labelling.usage
         return labelling
 
     def budget(self, stage: str) -> Budget:
         """Return what a stage may draw on: one cap for all stages and all runs."""
-        return Budget.of(self.section, self.ledger, stage)
+        return Budget.from_section(self.section, self.spending_log, stage)
 
-    def plan(self, responses: Sequence[Response]) -> Plan:
+    def plan(self, responses: Sequence[Response]) -> LabellingPlan:
         """Return what would be asked about responses, were nothing in the cache."""
-        return Plan(responses, self.codebook, self.section, self.chooser)
+        return LabellingPlan(responses, self.codebook, self.section, self.chooser)
 
     @cached_property
-    def chooser(self) -> Chooser:
+    def chooser(self) -> ExampleSelector:
         """Which coded examples each response is shown."""
-        return example_chooser(self.section, self._examples, self.task, self._embed)
+        return build_example_selector(self.section, self._examples, self.task, self._embed)
 
     def _embed(self, rows: Sequence[Mapping[str, str]]) -> Vectors:
         return self._embedder(rows)
@@ -307,14 +306,14 @@ class Teacher:
         responses: Sequence[Response],
         stage: str,
         offline: bool,
-        way: Way | None,
+        dispatch: DispatchMode | None,
         on_progress: OnProgress | None,
         on_message: Callable[[str], None],
     ) -> Labelling:
         """Have the responses coded that a teacher can be asked about; the others are set aside unasked."""
         reasons = {response.id: unusable(response, self._max_characters) for response in responses}
 
-        def told(progress: Progress) -> None:
+        def told(progress: LabellingProgress) -> None:
             if on_progress:
                 on_progress(f"{stage}: {self.section.called} codes responses", progress.done, progress.total)
 
@@ -322,7 +321,7 @@ class Teacher:
             [response for response in responses if not reasons[response.id]],
             stage,
             offline=offline,
-            way=way or Announce(lambda estimate: on_message(estimate.told)),
+            dispatch=dispatch or SendNow(lambda estimate: on_message(estimate.summary)),
             on_progress=told,
             on_message=on_message,
         )

@@ -134,7 +134,7 @@ def test_a_budget_stops_and_keeps_what_was_answered(teacher, frame):
     with StandIn(judge) as endpoint:
         one = teacher(endpoint)
         plan = one.plan(responses_of(frame, TASK))
-        worst = one.budget("label").worst(plan.request(plan.sheets()[0], AnswerFormat.SCHEMA))
+        worst = one.budget("label").max_cost(plan.build_request(plan.coding_requests()[0], AnswerFormat.SCHEMA))
         room_for_two = worst.input + worst.output + 150
         with pytest.raises(BudgetReached):
             teacher(endpoint, budget={"tokens": room_for_two}, concurrency=1).label(frame)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgedistill.data.types import TrainRows
 from edgedistill.errors import ProjectFileError
-from edgedistill.generation import plan_calls, seed_rows
+from edgedistill.generation import plan_requests, select_seed_rows
 
 from .writings import CODEBOOK, LESSON, QUESTIONS, coded, held_out, section, train, validation
 
@@ -18,8 +18,8 @@ ASKED = train(
 
 
 @given(per_label=st.integers(1, 200), size=st.integers(1, 20))
-def test_every_label_gets_as_many_samples_as_wanted_in_requests_no_larger_than_allowed(per_label, size):
-    calls = plan_calls(ASKED, QUESTIONS, section(per_label=per_label, samples_per_call=size, temperature=[0.3, 1.0]))
+def test_every_label_gets_the_configured_number_of_samples_in_requests_within_the_limit(per_label, size):
+    calls = plan_requests(ASKED, QUESTIONS, section(per_label=per_label, samples_per_call=size, temperature=[0.3, 1.0]))
     asked = Counter()
     for call in calls:
         asked[call.label, call.temperature] += call.size
@@ -29,7 +29,7 @@ def test_every_label_gets_as_many_samples_as_wanted_in_requests_no_larger_than_a
 
 @given(per_label=st.integers(1, 100))
 def test_samples_are_spread_evenly_over_the_questions(per_label):
-    calls = plan_calls(ASKED, QUESTIONS, section(per_label=per_label))
+    calls = plan_requests(ASKED, QUESTIONS, section(per_label=per_label))
     for label in QUESTIONS.names:
         spread = Counter({f"question {n}": 0 for n in range(3)})
         for call in calls:
@@ -38,7 +38,7 @@ def test_samples_are_spread_evenly_over_the_questions(per_label):
 
 
 def test_requests_with_the_same_label_and_question_are_numbered():
-    calls = plan_calls(LESSON, CODEBOOK, section(per_label=5))
+    calls = plan_requests(LESSON, CODEBOOK, section(per_label=5))
     assert [(call.label, call.number, call.size) for call in calls] == [
         *(("process", n, size) for n, size in enumerate((2, 2, 1))),
         *(("outcome", n, size) for n, size in enumerate((2, 2, 1))),
@@ -46,40 +46,40 @@ def test_requests_with_the_same_label_and_question_are_numbered():
 
 
 def test_examples_have_the_label_and_those_on_the_question_come_first():
-    for call in plan_calls(ASKED, QUESTIONS, section(per_label=30, examples_per_prompt=4)):
+    for call in plan_requests(ASKED, QUESTIONS, section(per_label=30, examples_per_prompt=4)):
         assert {example.label for example in call.examples} == {call.label}
         same = [example.response.inputs["question"] == call.context["question"] for example in call.examples]
         assert same == [True, True, True, False]
 
 
 def test_requests_show_different_examples_whatever_the_order_of_the_file():
-    calls = plan_calls(LESSON, CODEBOOK, section(per_label=20))
+    calls = plan_requests(LESSON, CODEBOOK, section(per_label=20))
     shown = [[example.response.id for example in call.examples] for call in calls]
     assert len({tuple(ids) for ids in shown[:10]}) > 2
-    backwards = plan_calls(TrainRows(LESSON.rows[::-1]), CODEBOOK, section(per_label=20))
+    backwards = plan_requests(TrainRows(LESSON.rows[::-1]), CODEBOOK, section(per_label=20))
     assert [[example.response.id for example in call.examples] for call in backwards] == shown
 
 
-def test_a_train_row_that_repeats_a_locked_row_is_never_shown():
+def test_a_train_row_that_repeats_a_held_out_row_is_never_shown():
     rows = train(*LESSON, coded("leak", "Well  DONE you", "process"), coded("leak2", "so good", "process"))
-    seeds = seed_rows(rows, validation("well done you"), held_out("So good"))
+    seeds = select_seed_rows(rows, validation("well done you"), held_out("So good"))
     assert seeds == LESSON
 
 
 def test_more_examples_than_train_rows_of_a_label_are_refused():
     few = train(*LESSON.rows[:5], LESSON.rows[5])
-    with pytest.raises(ProjectFileError, match=r"2 examples of the label 'outcome' are wanted, and 1 human"):
-        plan_calls(few, CODEBOOK, section())
+    with pytest.raises(ProjectFileError, match=r"2 examples of the label 'outcome' are required, but only 1 human"):
+        plan_requests(few, CODEBOOK, section())
 
 
 def test_no_seed_rows_at_all_are_refused():
     with pytest.raises(ProjectFileError, match="every human train row repeats a validation or test row"):
-        plan_calls(train(), CODEBOOK, section(examples_per_prompt=0))
+        plan_requests(train(), CODEBOOK, section(examples_per_prompt=0))
 
 
-def test_personas_take_turns_and_lengths_are_those_of_train_rows():
+def test_personas_alternate_and_lengths_are_those_of_train_rows():
     rows = train(*(coded(f"x{n}", "word " * n, label) for label in CODEBOOK.names for n in (3, 8, 13)))
-    calls = plan_calls(rows, CODEBOOK, section(per_label=12, variation="both", personas=["one", "two"]))
+    calls = plan_requests(rows, CODEBOOK, section(per_label=12, variation="both", personas=["one", "two"]))
     of_process = [call for call in calls if call.label == "process"]
     assert [call.persona for call in of_process] == ["one", "two"] * 3
     assert {call.words for call in calls} <= {3, 8, 13}
@@ -87,6 +87,6 @@ def test_personas_take_turns_and_lengths_are_those_of_train_rows():
 
 
 @pytest.mark.parametrize(("variation", "varied"), [("none", (0, 0)), ("persona", (1, 0)), ("length", (0, 1))])
-def test_what_is_not_to_vary_is_left_open(variation, varied):
-    for call in plan_calls(LESSON, CODEBOOK, section(variation=variation)):
+def test_only_the_configured_properties_vary(variation, varied):
+    for call in plan_requests(LESSON, CODEBOOK, section(variation=variation)):
         assert (bool(call.persona), call.words is not None) == varied

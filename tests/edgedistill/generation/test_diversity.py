@@ -16,14 +16,14 @@ def test_distinct_n_grams_are_counted_over_all_texts():
     assert found.distinct_2 == 3 / 3
 
 
-def test_self_bleu_is_that_of_nltk_with_its_smoothing_method_1():
+def test_self_bleu_equals_that_of_nltk_with_smoothing_method_1():
     # nltk 3.10.4: sentence_bleu(others, text, smoothing_function=SmoothingFunction().method1), each text in turn.
     texts = ["you kept trying and it worked", "you kept trying until it worked out", "good job"]
     expected = (0.21506254256566312 + 0.20556680845025987 + 0) / 3
     assert diversity(texts).self_bleu == pytest.approx(expected)
 
 
-def test_a_worked_example_of_self_bleu():
+def test_self_bleu_matches_a_worked_example():
     # Both texts have the other as reference: 3 of 4 words, 2 of 3 pairs, 1 of 2 triples, 0 (smoothed: 0.1) of 1.
     expected = math.exp((math.log(3 / 4) + math.log(2 / 3) + math.log(1 / 2) + math.log(0.1)) / 4)
     assert self_bleu([("a", "b", "c", "d"), ("a", "b", "c", "e")]) == pytest.approx(expected)
@@ -37,18 +37,18 @@ def test_texts_without_a_common_word_have_self_bleu_0():
     assert diversity(["well done", "you tried"]).self_bleu == 0.0
 
 
-def test_a_text_shorter_than_the_other_pays_for_its_brevity():
+def test_a_text_shorter_than_the_other_gets_the_brevity_penalty():
     short, long = ("a", "b", "c", "d"), ("a", "b", "c", "d", "e", "f", "g", "h")
     of_long = math.exp((math.log(4 / 8) + math.log(3 / 7) + math.log(2 / 6) + math.log(1 / 5)) / 4)
     assert self_bleu([short, long]) == pytest.approx((math.exp(1 - 8 / 4) + of_long) / 2)
 
 
-def test_lengths_are_told_as_percentiles():
+def test_lengths_are_reported_as_percentiles():
     assert diversity([" ".join("w" * n) for n in range(1, 12)]).words == (2.0, 6.0, 10.0)
 
 
 @pytest.mark.parametrize(("texts", "rows"), [([], 0), (["one"], 1)])
-def test_what_is_undefined_is_none(texts, rows):
+def test_undefined_figures_are_none(texts, rows):
     found = diversity(texts)
     assert (found.rows, found.distinct_2, found.self_bleu) == (rows, None, None)
 
@@ -78,5 +78,5 @@ def slow_bleu(texts):
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=9).map(tuple), min_size=2, max_size=6))
-def test_the_fast_way_gives_what_the_definition_gives(texts):
+def test_the_fast_computation_equals_the_definition(texts):
     assert self_bleu(texts) == pytest.approx(slow_bleu(texts))

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from edgedistill.errors import AnswersMissing, BudgetReached
-from edgedistill.generation import Reason, generate_samples
+from edgedistill.generation import RemovalReason, generate_samples
 from edgedistill.project.schema import BudgetSection
-from edgedistill.teacher import AnswerCache, Cause
+from edgedistill.teacher import AnswerCache, FailureCause
 
-from ..teacher.codings import AT_ONCE
+from ..teacher.codings import NO_WAIT
 from ..teacher.codings import section as teacher_section
 from ..teacher.stand_in import StandIn, completion, error
 from .writings import CODEBOOK, LESSON, section, wanted, writer, wrote
@@ -24,20 +24,20 @@ def written(folder: Path, base_url: str, *, offline=False, budget=None, **fields
             section(**fields),
             cache,
             offline=offline,
-            patience=AT_ONCE,
+            retry_policy=NO_WAIT,
         )
 
 
-def test_every_label_is_written_for_at_every_temperature(tmp_path):
+def test_every_label_gets_samples_at_every_temperature(tmp_path):
     with StandIn(writer) as teacher:
         done = written(tmp_path, teacher.base_url, temperature=[0.3, 1.2])
     made = [(sample.label, sample.lineage.temperature, sample.lineage.call) for sample in done.samples]
     assert made == [(label, t, call) for label in CODEBOOK.names for t in (0.3, 1.2) for call in (0, 0, 1, 1)]
     assert {body["temperature"] for body in teacher.bodies} == {0.3, 1.2}
-    assert (done.calls, done.asked, done.removed, done.failed) == (8, 16, (), ())
+    assert (done.requests, done.requested, done.removed, done.failed) == (8, 16, (), ())
 
 
-def test_a_sample_carries_where_it_comes_from(tmp_path):
+def test_a_sample_has_its_lineage(tmp_path):
     with StandIn(writer) as teacher:
         done = written(tmp_path, teacher.base_url, variation="persona", personas=["who hurries"])
     second = done.samples[1]
@@ -50,7 +50,7 @@ def test_a_sample_carries_where_it_comes_from(tmp_path):
     assert (second.lineage.position, second.lineage.persona, second.lineage.teacher) == (1, "who hurries", "m")
 
 
-def test_the_endpoint_is_shown_train_rows_only(tmp_path):
+def test_prompts_contain_train_rows_only(tmp_path):
     with StandIn(writer) as teacher:
         written(tmp_path, teacher.base_url)
     for body in teacher.bodies:
@@ -60,7 +60,7 @@ def test_the_endpoint_is_shown_train_rows_only(tmp_path):
         assert not any(row.response.text in shown for row in LESSON if row.label != label)
 
 
-def test_what_is_cached_is_not_written_again(tmp_path):
+def test_cached_samples_are_not_requested_again(tmp_path):
     with StandIn(writer) as teacher:
         first = written(tmp_path, teacher.base_url)
         again = written(tmp_path, teacher.base_url)
@@ -70,7 +70,7 @@ def test_what_is_cached_is_not_written_again(tmp_path):
     assert (again.usage.asked, again.usage.cached) == (0, 4)
 
 
-def test_equal_requests_are_equal_in_all_but_their_seed_and_are_all_kept(tmp_path):
+def test_equal_requests_differ_only_in_their_seed_and_are_all_cached(tmp_path):
     with StandIn(writer) as teacher:
         done = written(tmp_path, teacher.base_url, examples_per_prompt=0)
     texts = {body["messages"][-1]["content"] for body in teacher.bodies}
@@ -78,41 +78,43 @@ def test_equal_requests_are_equal_in_all_but_their_seed_and_are_all_kept(tmp_pat
     assert len({sample.lineage.key for sample in done.samples}) == 4
 
 
-def test_fewer_samples_than_asked_for_are_taken_and_the_rest_is_missing(tmp_path):
+def test_fewer_samples_than_requested_are_accepted_and_the_rest_is_missing(tmp_path):
     with StandIn(wrote(["only one"])) as teacher:
         done = written(tmp_path, teacher.base_url)
     assert [sample.text for sample in done.samples] == ["only one"] * 4
-    assert done.asked == 8
+    assert done.requested == 8
     assert max(teacher.asked.values()) == 1
 
 
-def test_more_samples_than_asked_for_are_set_aside(tmp_path):
+def test_more_samples_than_requested_are_removed(tmp_path):
     with StandIn(wrote(["one", "two", "three", 4])) as teacher:
         done = written(tmp_path, teacher.base_url)
     assert len(done.samples) == 8
-    assert [(removal.reason, removal.detail) for removal in done.removed] == [(Reason.EXTRA, "2 were asked for")] * 8
+    assert [(removal.reason, removal.detail) for removal in done.removed] == [
+        (RemovalReason.EXTRA, "2 were requested")
+    ] * 8
 
 
-def test_samples_that_are_no_strings_are_set_aside_and_the_others_kept(tmp_path):
+def test_samples_that_are_not_strings_are_removed_and_the_others_kept(tmp_path):
     with StandIn(wrote([None, " fine "])) as teacher:
         done = written(tmp_path, teacher.base_url)
     assert {sample.text for sample in done.samples} == {"fine"}
-    assert {removal.reason for removal in done.removed} == {Reason.NO_STRING}
+    assert {removal.reason for removal in done.removed} == {RemovalReason.NO_STRING}
     assert len(done.samples) == len(done.removed) == 4
 
 
 @pytest.mark.parametrize(
     ("reply", "cause"),
     [
-        (completion(None, refusal="I can't."), Cause.REFUSED),
-        (completion('{"responses": ["a'), Cause.UNREADABLE),
-        (completion('{"responses": ["a"', finish="length"), Cause.TRUNCATED),
-        (wrote([]), Cause.UNREADABLE),
-        (wrote([1, 2]), Cause.UNREADABLE),
-        (error(400, "flagged", "content_filter"), Cause.REJECTED),
+        (completion(None, refusal="I can't."), FailureCause.REFUSED),
+        (completion('{"responses": ["a'), FailureCause.UNREADABLE),
+        (completion('{"responses": ["a"', finish="length"), FailureCause.TRUNCATED),
+        (wrote([]), FailureCause.UNREADABLE),
+        (wrote([1, 2]), FailureCause.UNREADABLE),
+        (error(400, "flagged", "content_filter"), FailureCause.REJECTED),
     ],
 )
-def test_a_request_that_only_fails_is_told_and_the_others_go_on(tmp_path, reply, cause):
+def test_a_request_that_always_fails_is_reported_and_the_others_continue(tmp_path, reply, cause):
     def script(body, before):
         return reply if wanted(body)[0] == "outcome" and body["seed"] == 0 else writer(body, before)
 
@@ -128,21 +130,21 @@ def test_a_request_that_only_fails_is_told_and_the_others_go_on(tmp_path, reply,
     assert "failures.jsonl" in online.failed[0].detail
 
 
-def test_a_failure_that_passes_costs_another_try_and_no_sample(tmp_path):
+def test_a_temporary_failure_is_retried_and_loses_no_sample(tmp_path):
     with StandIn(lambda body, before: writer(body, before) if before else completion("")) as teacher:
         done = written(tmp_path, teacher.base_url)
     assert len(done.samples) == 8
     assert dict(done.usage.retries) == {"the teacher's answer was empty": 4}
 
 
-def test_offline_without_answers_says_of_which_labels(tmp_path):
+def test_offline_without_answers_names_their_labels(tmp_path):
     with StandIn(writer) as teacher:
         pass
-    with pytest.raises(AnswersMissing, match=r"4 requests for samples are not in the cache, of the labels process, o"):
+    with pytest.raises(AnswersMissing, match=r"4 requests for samples are not in the cache, for the labels process, o"):
         written(tmp_path, teacher.base_url, offline=True)
 
 
-def test_the_budget_holds_and_the_work_is_kept(tmp_path):
+def test_the_budget_stops_the_run_and_saves_the_samples(tmp_path):
     with StandIn(writer) as teacher:
         with pytest.raises(BudgetReached):
             written(tmp_path, teacher.base_url, budget=BudgetSection(tokens=4500), per_label=40)
@@ -152,7 +154,7 @@ def test_the_budget_holds_and_the_work_is_kept(tmp_path):
     assert (done.usage.cached, done.usage.asked) == (spent, 40 - spent)
 
 
-def test_an_endpoint_without_answer_formats_is_asked_for_lines(tmp_path):
+def test_an_endpoint_without_answer_formats_gets_prompts_for_plain_lines(tmp_path):
     def script(body, _before):
         if "response_format" in body:
             return error(400, "response_format is not supported")

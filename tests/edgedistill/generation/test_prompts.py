@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from edgedistill.generation import Call, generation_messages, read_samples
-from edgedistill.generation.prompts import generation_request
-from edgedistill.teacher import AnswerFormat, Cause, Codebook
+from edgedistill.generation import SampleRequest, build_generation_messages, parse_samples
+from edgedistill.generation.prompts import build_generation_request
+from edgedistill.teacher import AnswerFormat, Codebook, FailureCause
 from edgedistill.teacher.parsing import Failure
 from edgedistill_serve.task.task import Label
 
@@ -15,11 +15,11 @@ from .writings import CODEBOOK, QUESTIONS, coded
 
 
 def call(**fields):
-    return Call(**{"label": "process", "context": {}, "size": 3, "number": 0, "temperature": 0.7} | fields)
+    return SampleRequest(**{"label": "process", "context": {}, "size": 3, "number": 0, "temperature": 0.7} | fields)
 
 
 def user(codebook, wanted):
-    return generation_messages(codebook, wanted, AnswerFormat.SCHEMA)[-1]["content"]
+    return build_generation_messages(codebook, wanted, AnswerFormat.SCHEMA)[-1]["content"]
 
 
 def answer(content, **fields):
@@ -27,7 +27,7 @@ def answer(content, **fields):
     return {"choices": [{"message": message, "finish_reason": "stop"}]}
 
 
-def test_the_last_message_holds_examples_definition_number_and_label():
+def test_the_last_message_contains_examples_definition_number_and_label():
     shown = (coded("a", "you tried again", "process"), coded("b", "you kept at it", "process"))
     assert user(CODEBOOK, call(examples=shown)) == (
         "People wrote these, and coders gave them the label:\n"
@@ -39,22 +39,22 @@ def test_the_last_message_holds_examples_definition_number_and_label():
     )
 
 
-def test_a_question_stands_at_the_end_and_an_example_brings_its_own_where_it_is_another():
+def test_the_question_comes_last_and_an_example_has_its_own_if_it_differs():
     shown = (coded("a", "same", "process", "why?"), coded("b", "other", "process", "how?"))
     lines = user(QUESTIONS, call(context={"question": "why?"}, examples=shown)).splitlines()
     assert lines[1:4] == ["<response>same</response>", "<question>how?</question>", "<response>other</response>"]
     assert lines[-2:] == ["<question>why?</question>", "<label>process</label>"]
 
 
-def test_persona_and_length_are_asked_for():
+def test_the_prompt_contains_persona_and_length():
     text = user(CODEBOOK, call(persona="who hurries", words=7, size=1))
     assert "The person who writes is somebody who hurries." in text
     assert "Each response is about 7 words long." in text
     assert "Write 1 response." in text
 
 
-def test_the_whole_codebook_stands_in_the_system_message():
-    system = generation_messages(CODEBOOK, call(), AnswerFormat.JSON)[0]["content"]
+def test_the_whole_codebook_is_in_the_system_message():
+    system = build_generation_messages(CODEBOOK, call(), AnswerFormat.JSON)[0]["content"]
     assert "Code the praise." in system
     assert "- process: praises effort\n- outcome: praises the result" in system
 
@@ -68,21 +68,22 @@ def test_an_example_cannot_speak_as_the_prompt():
     assert "<question>&lt;/question> now</question>" in text
 
 
-def test_a_label_that_is_part_of_another_is_named_whole():
+def test_a_label_that_is_part_of_another_is_named_in_full():
     codebook = Codebook("", (Label("praise", "any"), Label("no praise", "none")), ("response",))
     assert user(codebook, call(label="praise")).endswith("defined so: any\nWrite 3 responses.\n<label>praise</label>")
     assert user(codebook, call(label="no praise")).endswith("<label>no praise</label>")
 
 
-def test_the_schema_asks_for_exactly_as_many_strings():
-    request = generation_request(CODEBOOK, call(), teacher("https://x/v1"), 500, AnswerFormat.SCHEMA)
+def test_the_schema_requires_the_exact_number_of_strings():
+    request = build_generation_request(CODEBOOK, call(), teacher("https://x/v1"), 500, AnswerFormat.SCHEMA)
     array = request.response_format["json_schema"]["schema"]["properties"]["responses"]
     assert array == {"type": "array", "items": {"type": "string"}, "minItems": 3, "maxItems": 3}
 
 
-def test_equal_requests_have_keys_of_their_own_by_their_number():
+def test_equal_requests_have_different_keys_because_of_their_number():
     one, two = (
-        generation_request(CODEBOOK, call(number=n), teacher("https://x/v1"), 500, AnswerFormat.SCHEMA) for n in (0, 1)
+        build_generation_request(CODEBOOK, call(number=n), teacher("https://x/v1"), 500, AnswerFormat.SCHEMA)
+        for n in (0, 1)
     )
     assert one.messages == two.messages
     assert (one.vote, two.vote) == (0, 1)
@@ -106,12 +107,12 @@ def test_equal_requests_have_keys_of_their_own_by_their_number():
         "- one\n• two",
     ],
 )
-def test_samples_are_read_from_every_usual_form(content):
-    assert read_samples(answer(content)) == ("one", "two")
+def test_samples_are_parsed_from_all_common_formats(content):
+    assert parse_samples(answer(content)) == ("one", "two")
 
 
-def test_what_is_no_string_keeps_its_place():
-    assert read_samples(answer({"responses": ["one", 2, None, ["x"], {"a": "x", "b": "y"}, "six"]})) == (
+def test_an_item_that_is_not_a_string_keeps_its_position():
+    assert parse_samples(answer({"responses": ["one", 2, None, ["x"], {"a": "x", "b": "y"}, "six"]})) == (
         "one", None, None, None, None, "six",
     )  # fmt: skip
 
@@ -119,28 +120,28 @@ def test_what_is_no_string_keeps_its_place():
 @pytest.mark.parametrize(
     ("given", "cause"),
     [
-        (answer(""), Cause.EMPTY),
-        (answer({"responses": []}), Cause.UNREADABLE),
-        (answer({"responses": [1, 2]}), Cause.UNREADABLE),
-        (answer({"responses": "one"}), Cause.UNREADABLE),
-        (answer({"a": ["x"], "b": ["y"]}), Cause.UNREADABLE),
-        (answer('{"responses": ["one", "tw'), Cause.UNREADABLE),
-        (answer('Sure! Here you go: {"responses": ["one", "two"]'), Cause.UNREADABLE),
-        (answer('{"responses": ["one"], '), Cause.UNREADABLE),
-        (answer("{}"), Cause.UNREADABLE),
-        (answer("", refusal="I can't."), Cause.REFUSED),
-        ({"choices": []}, Cause.UNREADABLE),
+        (answer(""), FailureCause.EMPTY),
+        (answer({"responses": []}), FailureCause.UNREADABLE),
+        (answer({"responses": [1, 2]}), FailureCause.UNREADABLE),
+        (answer({"responses": "one"}), FailureCause.UNREADABLE),
+        (answer({"a": ["x"], "b": ["y"]}), FailureCause.UNREADABLE),
+        (answer('{"responses": ["one", "tw'), FailureCause.UNREADABLE),
+        (answer('Sure! Here you go: {"responses": ["one", "two"]'), FailureCause.UNREADABLE),
+        (answer('{"responses": ["one"], '), FailureCause.UNREADABLE),
+        (answer("{}"), FailureCause.UNREADABLE),
+        (answer("", refusal="I can't."), FailureCause.REFUSED),
+        ({"choices": []}, FailureCause.UNREADABLE),
     ],
 )
 def test_an_answer_without_samples_is_a_failure_with_its_cause(given, cause):
-    found = read_samples(given)
+    found = parse_samples(given)
     assert isinstance(found, Failure)
     assert found.cause is cause
 
 
-def test_a_line_that_begins_with_a_number_that_is_no_item_stays_whole():
-    assert read_samples(answer("3 volts are left\n1.5 volts\n{so}")) == ("3 volts are left", "1.5 volts", "{so}")
+def test_a_line_that_starts_with_a_number_but_is_not_a_list_item_is_unchanged():
+    assert parse_samples(answer("3 volts are left\n1.5 volts\n{so}")) == ("3 volts are left", "1.5 volts", "{so}")
 
 
 def test_brackets_in_a_sample_are_text():
-    assert read_samples(answer({"responses": ['{"a": [1]}', "[x]"]})) == ('{"a": [1]}', "[x]")
+    assert parse_samples(answer({"responses": ['{"a": [1]}', "[x]"]})) == ('{"a": [1]}', "[x]")

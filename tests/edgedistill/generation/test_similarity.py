@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.data.tables import normalize_text
-from edgedistill.generation import similar_pairs
+from edgedistill.generation import find_similar_pairs
 
 
 def by_hand(one, other):
@@ -16,9 +16,9 @@ def by_hand(one, other):
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
-def test_a_worked_example():
+def test_similarity_matches_a_worked_example():
     # " abcd " has abc, bcd and two with a space; " abce " shares " ab" and "abc": 2 of 6.
-    assert list(similar_pairs(["abcd"], ["abce"], 0.1)) == [(0, 0, pytest.approx(2 / 6))]
+    assert list(find_similar_pairs(["abcd"], ["abce"], 0.1)) == [(0, 0, pytest.approx(2 / 6))]
 
 
 @given(
@@ -27,19 +27,19 @@ def test_a_worked_example():
 )
 def test_every_pair_that_is_similar_enough_is_found_with_its_similarity(texts, others):
     wanted = {(i, j): by_hand(a, b) for i, a in enumerate(texts) for j, b in enumerate(others) if by_hand(a, b) >= 0.5}
-    assert {(i, j): found for i, j, found in similar_pairs(texts, others, 0.5)} == pytest.approx(wanted)
+    assert {(i, j): found for i, j, found in find_similar_pairs(texts, others, 0.5)} == pytest.approx(wanted)
 
 
 def test_more_texts_than_one_block_are_all_compared():
     texts = [f"text number {n:04}" for n in range(1100)]
-    found = {i for i, j, similarity in similar_pairs(texts, texts, 1.0) if i == j and similarity == 1}
+    found = {i for i, j, similarity in find_similar_pairs(texts, texts, 1.0) if i == j and similarity == 1}
     assert found == set(range(1100))
 
 
-def test_case_and_white_space_do_not_count():
-    assert [pair[2] for pair in similar_pairs(["Well  DONE"], ["well done "], 1.0)] == [1.0]
+def test_case_and_white_space_are_ignored():
+    assert [pair[2] for pair in find_similar_pairs(["Well  DONE"], ["well done "], 1.0)] == [1.0]
 
 
 @pytest.mark.parametrize(("texts", "others"), [([], ["a"]), (["a"], []), ([], [])])
 def test_nothing_is_similar_to_nothing(texts, others):
-    assert list(similar_pairs(texts, others, 0.5)) == []
+    assert list(find_similar_pairs(texts, others, 0.5)) == []

@@ -13,7 +13,7 @@ from edgedistill.errors import AnswersMissing, GateRefused, Paused, ProjectFileE
 from edgedistill.pipeline import Run, RunFolder, Step, run_stage, run_stages
 from edgedistill.pipeline.label import read_labels
 from edgedistill.project import read_project
-from edgedistill.teacher import EstimateOnly, FromFile, ToFile
+from edgedistill.teacher import EstimateOnly, ReadBatchFile, WriteBatchFile
 
 from ..teacher.stand_in import Reply, StandIn, coded, text_of
 
@@ -115,7 +115,7 @@ def test_what_one_teacher_lacks_keeps_no_answer_of_another_in_its_file(panel: tu
     folder, teachers = panel
     out = folder / "out.jsonl"
     with pytest.raises(Paused):
-        run_until(panel, "gate", way=lambda name: ToFile(out.with_stem(f"out-{name}")))
+        run_until(panel, "gate", dispatch=lambda name: WriteBatchFile(out.with_stem(f"out-{name}")))
     asked = [json.loads(line) for line in (folder / "out-fair.jsonl").read_bytes().splitlines()]
     answered = [
         {"custom_id": line["custom_id"], "response": {"status_code": 200, "body": json.loads(coded("process").body)}}
@@ -123,9 +123,9 @@ def test_what_one_teacher_lacks_keeps_no_answer_of_another_in_its_file(panel: tu
     ]
     (folder / "in.jsonl").write_text("\n".join(map(json.dumps, answered)))
     with pytest.raises(AnswersMissing):
-        run_until(panel, "gate", way=lambda _: FromFile([folder / "in.jsonl"], lambda _: None))
+        run_until(panel, "gate", dispatch=lambda _: ReadBatchFile([folder / "in.jsonl"], lambda _: None))
     with pytest.raises(Paused) as paused:
-        run_until(panel, "gate", way=EstimateOnly)
+        run_until(panel, "gate", dispatch=EstimateOnly)
     assert [each["estimate"]["requests"] for each in paused.value.result["each"]] == [36, 0, 36]
     assert not any(teacher.bodies for teacher in teachers.values())
 
@@ -170,6 +170,8 @@ def test_a_label_with_fewer_train_rows_than_examples_is_named_before_anything_is
         run.format(vote="majority", **{name: teacher.base_url for name, teacher in teachers.items()})
     )
     project = read_project(folder / "project.yaml")
-    with pytest.raises(ProjectFileError, match="40 examples need 20 train rows of the label 'process', and there are"):
+    with pytest.raises(
+        ProjectFileError, match="40 examples require 20 train rows of the label 'process', but there are"
+    ):
         run_stages(Run(project, read_records(project), RunFolder(project.run_folder)), until="label")
     assert not any(teacher.bodies for teacher in teachers.values())

@@ -10,7 +10,7 @@ from typing import Any
 
 from .stand_in import Reply, Script, StandIn
 
-Batch = dict[str, Any]
+BatchStatus = dict[str, Any]
 
 
 class BatchStandIn(StandIn):
@@ -19,7 +19,7 @@ class BatchStandIn(StandIn):
     Args:
         script: Answers each request, in a batch or not.
         lists: Whether batches can be listed.
-        forgets: Drops the connection after so many batches were taken, before their acknowledgement is sent.
+        forgets: The first so many batches are accepted, and their acknowledgement is dropped.
         edit: Changes the output file's lines before they are fetched.
         ends: The status with which a batch ends; only a completed one has results.
     """
@@ -35,11 +35,11 @@ class BatchStandIn(StandIn):
     ) -> None:
         super().__init__(script)
         self.files: dict[str, bytes] = {}
-        self.batches: dict[str, Batch] = {}
+        self.batches: dict[str, BatchStatus] = {}
         self._lists, self._forgets, self._edit, self._ends = lists, forgets, edit, ends
         stand_in = self
 
-        class Asked(BaseHTTPRequestHandler):
+        class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
@@ -57,12 +57,12 @@ class BatchStandIn(StandIn):
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server.RequestHandlerClass = Asked
+        self._server.RequestHandlerClass = Handler
         assert isinstance(self._server, ThreadingHTTPServer)
 
     @property
     def batched(self) -> list[dict[str, Any]]:
-        """Every request of every batch that was taken."""
+        """Every request of every accepted batch."""
         return [
             json.loads(line)
             for batch in self.batches.values()
@@ -70,7 +70,7 @@ class BatchStandIn(StandIn):
         ]
 
     def upload(self, request: BaseHTTPRequestHandler) -> None:
-        """Take a file."""
+        """Store a file."""
         data = request.rfile.read(int(request.headers["content-length"]))
         head = b"content-type: " + request.headers["content-type"].encode() + b"\r\n\r\n"
         parts = BytesParser(policy=HTTP).parsebytes(head + data).iter_parts()
@@ -79,7 +79,7 @@ class BatchStandIn(StandIn):
         _send(request, 200, self._keep(payload))
 
     def submit(self, request: BaseHTTPRequestHandler) -> None:
-        """Take a batch, and perhaps forget to say so."""
+        """Accept a batch; drop the acknowledgement if configured."""
         body = json.loads(request.rfile.read(int(request.headers["content-length"])))
         name = f"batch_{len(self.batches) + 1}"
         self.batches[name] = {
@@ -99,14 +99,14 @@ class BatchStandIn(StandIn):
         _send(request, 200, self.batches[name])
 
     def look(self, request: BaseHTTPRequestHandler) -> None:
-        """Show a batch, the list of them, or a file."""
+        """Send a batch, the list of batches, or a file."""
         path = request.path.split("?")[0]
         if path == "/v1/batches" and self._lists:
             _send(request, 200, {"object": "list", "data": list(self.batches.values())[::-1], "has_more": False})
         elif (found := re.fullmatch(r"/v1/batches/(\w+)", path)) and found[1] in self.batches:
             batch = self.batches[found[1]]
             batch["looks"] += 1
-            if batch["looks"] == 2:  # the first look sees it at work
+            if batch["looks"] == 2:  # in progress at the first look
                 self._run(batch)
             _send(request, 200, batch)
         elif (found := re.fullmatch(r"/v1/files/([\w-]+)/content", path)) and found[1] in self.files:
@@ -114,7 +114,7 @@ class BatchStandIn(StandIn):
         else:
             _send(request, 404, {"error": {"message": "not found", "code": None}})
 
-    def _run(self, batch: Batch) -> None:
+    def _run(self, batch: BatchStatus) -> None:
         batch["status"] = self._ends
         if self._ends == "failed":
             batch["errors"] = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "too much"}]}

@@ -1,4 +1,4 @@
-"""What the tests code: a codebook, responses, and a section that points at a stand-in."""
+"""Test data: a codebook, responses, requests, and a section for a stand-in endpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from edgedistill.data.types import Response
 from edgedistill.project.schema import TeacherSection
-from edgedistill.teacher import AnswerCache, Codebook, Labelling, Patience, label_responses
+from edgedistill.teacher import AnswerCache, Codebook, Labelling, RetryPolicy, label_responses
 from edgedistill.teacher.cache import TeacherRequest
 from edgedistill.teacher.codebook import AnswerFormat
 from edgedistill_serve.task.task import Label
@@ -18,7 +18,7 @@ CODEBOOK = Codebook(
     (Label("process", "praises effort"), Label("outcome", "praises the result"), Label("none")),
     ("response",),
 )
-AT_ONCE = Patience(first=0.001, most=0.01)
+NO_WAIT = RetryPolicy(first=0.001, longest=0.01)
 
 
 def responses(*texts: str) -> list[Response]:
@@ -33,13 +33,13 @@ def section(base_url: str, **fields: Any) -> TeacherSection:
 
 
 def labelled(folder: Path, teacher: StandIn, *texts: str, **given: Any) -> Labelling:
-    """Label the texts with a cache in the folder; what else is given is of the run or of the section."""
+    """Label the texts with a cache in the folder; other arguments belong to the run or to the section."""
     fields = {
-        name: given.pop(name) for name in tuple(given) if name not in ("offline", "api_key", "progress", "examples")
+        name: given.pop(name) for name in tuple(given) if name not in ("offline", "api_key", "on_progress", "examples")
     }
     with AnswerCache(folder) as cache:
         return label_responses(
-            responses(*texts), CODEBOOK, section(teacher.base_url, **fields), cache, patience=AT_ONCE, **given
+            responses(*texts), CODEBOOK, section(teacher.base_url, **fields), cache, retry_policy=NO_WAIT, **given
         )
 
 
@@ -63,14 +63,14 @@ def database(folder: Path) -> Path:
     return folder / "cache.db"
 
 
-def asking_for(given: TeacherSection, text: str) -> Callable[[AnswerFormat], TeacherRequest]:
-    """What makes the request for one vote on a text."""
+def request_builder(given: TeacherSection, text: str) -> Callable[[AnswerFormat], TeacherRequest]:
+    """Return the builder of the request for one vote on a text."""
 
-    def request_in(form: AnswerFormat) -> TeacherRequest:
+    def build_request(answer_format: AnswerFormat) -> TeacherRequest:
         return request(
             base_url=given.base_url,
             messages=({"role": "user", "content": f"<response>{text}</response>"},),
-            response_format=None if form is AnswerFormat.TEXT else {"type": form.value},
+            response_format=None if answer_format is AnswerFormat.TEXT else {"type": answer_format.value},
         )
 
-    return request_in
+    return build_request

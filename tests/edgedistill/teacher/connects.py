@@ -1,4 +1,4 @@
-"""Labels with everything imported that a run imports, and prints every address that was connected to or looked up."""
+"""Labels with all imports of a run, and prints every address that was connected to or resolved."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible teacher on a real socket: it says what a test tells it to and remembers every request."""
+"""A small OpenAI-compatible teacher on a real socket: it answers as a test specifies and records every request."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Reply:
-    """What the stand-in sends: a status and a body after a delay, or a connection that breaks."""
+    """The reply of the stand-in: a status and a body after a delay, or a dropped connection."""
 
     status: int = 200
     body: bytes = b""
@@ -51,7 +51,7 @@ def text_of(body: Mapping[str, Any]) -> str:
 
 
 Script = Callable[[dict[str, Any], int], Reply]
-"""Takes a request's body and how often that very request has come before."""
+"""Called with a request's body and how often the same request has come before."""
 
 
 class StandIn:
@@ -68,7 +68,7 @@ class StandIn:
         self.most_at_once = self._at_once = 0
         stand_in = self
 
-        class Asked(BaseHTTPRequestHandler):
+        class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
@@ -84,14 +84,14 @@ class StandIn:
             def handle_error(self, *_: object) -> None:
                 pass  # a client that was killed
 
-        self._server = Server(("127.0.0.1", port), Asked)
+        self._server = Server(("127.0.0.1", port), Handler)
         self._scheme = "https" if tls else "http"
         if tls:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
 
     @property
     def base_url(self) -> str:
-        """What a project file would say."""
+        """The address for a project file."""
         return f"{self._scheme}://127.0.0.1:{self._server.server_port}/v1"
 
     def __enter__(self) -> Self:
@@ -103,7 +103,7 @@ class StandIn:
         self._server.server_close()
 
     def serve(self, request: BaseHTTPRequestHandler) -> None:
-        """Answer one request as the script says."""
+        """Answer one request with the script."""
         body = json.loads(request.rfile.read(int(request.headers["content-length"])))
         name = json.dumps(body, sort_keys=True)
         with self._lock:

@@ -1,4 +1,4 @@
-"""Endpoints that do not behave: a clear line, and every answer that was paid for is kept."""
+"""Endpoints with faults: a one-line error, and no paid answer is lost."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from edgedistill.errors import EdgeDistillError, TeacherError
 from edgedistill.teacher import AnswerCache, Codebook, Labelling, label_responses
 from edgedistill_serve.task.task import Label
 
-from .codings import AT_ONCE, CODEBOOK, responses, section
+from .codings import CODEBOOK, NO_WAIT, responses, section
 from .stand_in import Reply, Script, StandIn, coded, completion, error, text_of
 
 STREAM = Reply(body=b'data: {"choices": [{"delta": {"content": "process"}}]}\n\ndata: [DONE]\n\n')
@@ -20,12 +20,12 @@ PAGE = Reply(body=b"<!doctype html><title>Portal</title><p>Please sign in.</p>")
 
 def labelled(folder: Path, teacher: StandIn, *texts: str, book: Codebook = CODEBOOK, **fields: Any) -> Labelling:
     with AnswerCache(folder) as cache:
-        asked = section(teacher.base_url, concurrency=1, **fields)
-        return label_responses(responses(*texts), book, asked, cache, patience=AT_ONCE)
+        settings = section(teacher.base_url, concurrency=1, **fields)
+        return label_responses(responses(*texts), book, settings, cache, retry_policy=NO_WAIT)
 
 
 @pytest.mark.parametrize(
-    ("reply", "told"),
+    ("reply", "message"),
     [
         (STREAM, "streams its answers"),
         (ERROR_BODY, "HTTP 503"),
@@ -35,18 +35,18 @@ def labelled(folder: Path, teacher: StandIn, *texts: str, book: Codebook = CODEB
         (error(400, "Unknown parameter: 'logprobs'."), "logprobs"),
     ],
 )
-def test_an_endpoint_that_only_does_so_stops_the_run_with_one_clear_line(
-    tmp_path: Path, reply: Reply, told: str
+def test_an_endpoint_that_always_fails_stops_the_run_with_a_one_line_error(
+    tmp_path: Path, reply: Reply, message: str
 ) -> None:
     with StandIn(reply) as teacher, pytest.raises(TeacherError) as stopped:
         labelled(tmp_path, teacher, *map(str, range(30)), tries=1, logprobs=True)
-    assert told in str(stopped.value)
+    assert message in str(stopped.value)
     assert teacher.base_url in str(stopped.value)
     assert "\n" not in str(stopped.value)
 
 
 @pytest.mark.parametrize("reply", [ERROR_BODY, PAGE, Reply(502, b"<html>502</html>")])
-def test_a_fault_in_the_midst_is_waited_out_and_nothing_is_paid_twice(tmp_path: Path, reply: Reply) -> None:
+def test_a_temporary_fault_is_retried_and_nothing_is_paid_twice(tmp_path: Path, reply: Reply) -> None:
     def script(body: dict[str, Any], before: int) -> Reply:
         return reply if text_of(body) == "b" and before == 0 else coded("process")
 
@@ -57,7 +57,7 @@ def test_a_fault_in_the_midst_is_waited_out_and_nothing_is_paid_twice(tmp_path: 
     assert done.usage.asked == 4
 
 
-def test_what_was_answered_before_the_endpoint_began_to_fail_is_kept(tmp_path: Path) -> None:
+def test_answers_before_the_endpoint_failed_are_saved(tmp_path: Path) -> None:
     def failing_later(body: dict[str, Any], _before: int) -> Reply:
         return coded("process") if int(text_of(body)) < 5 else error(401)
 
@@ -79,7 +79,7 @@ IGNORING: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("how", IGNORING)
-def test_an_endpoint_that_ignores_the_schema_has_its_answers_set_aside_with_their_text(
+def test_unusable_answers_of_an_endpoint_that_ignores_the_schema_are_logged_with_their_text(
     tmp_path: Path, how: str
 ) -> None:
     with StandIn(IGNORING[how]) as teacher:
@@ -94,7 +94,7 @@ def test_an_endpoint_that_ignores_the_schema_has_its_answers_set_aside_with_thei
     assert json.loads(kept["raw"])["choices"]
 
 
-def test_a_bare_label_is_read_although_the_schema_was_ignored(tmp_path: Path) -> None:
+def test_a_bare_label_is_parsed_although_the_schema_was_ignored(tmp_path: Path) -> None:
     with StandIn(completion("Outcome.")) as teacher:
         assert [label.label for label in labelled(tmp_path, teacher, "a").labels] == ["outcome"]
 
@@ -104,7 +104,7 @@ ALIKE = Codebook("", (Label("process"), Label("process praise"), Label("no proce
 
 @pytest.mark.parametrize("given", ALIKE.names)
 @pytest.mark.parametrize("written", ['{{"label": "{}"}}', "{}"])
-def test_a_label_inside_another_is_told_from_it(tmp_path: Path, given: str, written: str) -> None:
+def test_a_label_that_is_part_of_another_is_distinguished_from_it(tmp_path: Path, given: str, written: str) -> None:
     with StandIn(completion(written.format(given))) as teacher:
         (label,) = labelled(tmp_path, teacher, "a", book=ALIKE).labels
     assert label.label == given

@@ -29,7 +29,7 @@ class Bomb:
         return Path.mkdir, (self.folder,)
 
 
-def test_an_answer_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_an_answer_is_read_as_it_was_written(tmp_path: Path) -> None:
     with AnswerCache(tmp_path) as cache:
         assert cache.get(request()) is None
         cache.put(request(), ANSWER)
@@ -37,28 +37,28 @@ def test_an_answer_comes_back_as_it_was(tmp_path: Path) -> None:
         assert cache.get(request()) == ANSWER
 
 
-def test_the_answer_that_was_there_first_counts(tmp_path: Path) -> None:
+def test_the_first_stored_answer_is_kept(tmp_path: Path) -> None:
     with AnswerCache(tmp_path) as cache:
         cache.put(request(), ANSWER)
         assert cache.put(request(), {"choices": ["another"]}) == ANSWER
         assert cache.get(request()) == ANSWER
 
 
-def test_an_answer_that_cannot_be_used_can_be_replaced(tmp_path: Path) -> None:
+def test_an_unusable_answer_can_be_replaced(tmp_path: Path) -> None:
     with AnswerCache(tmp_path) as cache:
         cache.put(request(), {"choices": []})
         cache.put(request(), ANSWER, replace=True)
         assert cache.get(request()) == ANSWER
 
 
-def test_an_entry_says_what_it_answers(tmp_path: Path) -> None:
+def test_an_entry_contains_its_request(tmp_path: Path) -> None:
     with AnswerCache(tmp_path) as cache:
         cache.put(request(), ANSWER)
         (entry,) = cache.entries()
     assert (entry.key, entry.request, entry.answer) == (request().key(), request().content(), ANSWER)
 
 
-def test_a_value_lies_in_the_database_as_plain_json(tmp_path: Path) -> None:
+def test_a_value_is_stored_in_the_database_as_plain_json(tmp_path: Path) -> None:
     with AnswerCache(tmp_path) as cache:
         cache.put(request(), {"choices": ["x" * 2_000_000]})
     with closing(sqlite3.connect(database(tmp_path))) as connection:
@@ -81,7 +81,7 @@ def test_nothing_is_ever_evicted(tmp_path: Path) -> None:
     assert settings["size_limit"] > 2**40
 
 
-def test_more_than_the_default_limit_of_one_gibibyte_stays(tmp_path: Path) -> None:
+def test_more_than_the_default_limit_of_one_gibibyte_is_kept(tmp_path: Path) -> None:
     with AnswerCache(tmp_path) as cache:
         cache.put(request(vote=0), ANSWER)
         change(tmp_path, "UPDATE Settings SET value = ? WHERE key = 'size'", 2**31)  # as if 2 GiB lay there
@@ -108,7 +108,7 @@ def test_a_planted_pickle_is_refused_and_never_loaded(tmp_path: Path, beside: bo
         (tmp_path / "cache" / "a.val").write_bytes(planted)
         row = (MODE_PICKLE, "a.val", None) if beside else (MODE_PICKLE, None, planted)
         change(tmp_path / "cache", "UPDATE Cache SET mode = ?, filename = ?, value = ?", *row)
-        with pytest.raises(CacheDamaged, match="not in the form in which answers are written"):
+        with pytest.raises(CacheDamaged, match="not in the format of answers"):
             cache.get(request())
         with pytest.raises(CacheDamaged):
             list(cache.entries())
@@ -126,7 +126,7 @@ def test_a_planted_pickled_key_is_refused_and_never_loaded(tmp_path: Path) -> No
     assert not loaded.exists()
 
 
-def test_a_row_that_names_a_file_outside_is_refused_and_the_file_left_alone(tmp_path: Path) -> None:
+def test_a_row_that_names_a_file_is_refused_and_the_file_is_left_alone(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"{}")
     with AnswerCache(tmp_path / "cache") as cache:
@@ -160,7 +160,7 @@ def test_an_entry_whose_request_was_changed_is_damaged(tmp_path: Path) -> None:
     with AnswerCache(tmp_path) as cache:
         cache.put(request(), ANSWER)
         change(tmp_path, "UPDATE Cache SET value = CAST(replace(value, '0.7', '0.9') AS BLOB)")
-        assert cache.verify().damaged == ((request().key(), "its request does not have this key"),)
+        assert cache.verify().damaged == ((request().key(), "its request has another key"),)
 
 
 def test_stats_count_the_answers_of_each_model(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_stats_count_the_answers_of_each_model(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CacheDamaged, match=r"file.*: the cache cannot be used.*Check that the folder can be written"):
+    with pytest.raises(CacheDamaged, match=r"file.*: the cache cannot be used.*Check write permission"):
         AnswerCache(tmp_path / "file")
 
 

@@ -1,4 +1,4 @@
-"""Faults at realistic rates, kill -9, Ctrl-C: nothing is lost, and nothing that was stored is asked for again."""
+"""Faults at realistic rates, kill -9, Ctrl-C: nothing is lost, and no stored answer is requested again."""
 
 import hashlib
 import signal
@@ -15,7 +15,7 @@ from edgedistill.errors import TeacherRefusedKey
 from edgedistill.teacher import AnswerCache, label_responses
 
 from ...processes import Process
-from .codings import AT_ONCE, CODEBOOK, responses, section
+from .codings import CODEBOOK, NO_WAIT, responses, section
 from .stand_in import Reply, StandIn, coded, completion, error, text_of
 
 TEXTS = [f"text {number}" for number in range(60)]
@@ -41,7 +41,7 @@ def faulty(body: dict[str, Any], before: int) -> Reply:
     return coded("process" if text_of(body) < "text 3" else "outcome")
 
 
-def test_under_faults_every_response_is_accounted_for_and_nothing_stored_is_asked_again(tmp_path: Path) -> None:
+def test_under_faults_every_response_is_accounted_for_and_nothing_stored_is_requested_again(tmp_path: Path) -> None:
     rows, good = responses(*TEXTS), Counter[tuple[str, int]]()
 
     def script(body: dict[str, Any], before: int) -> Reply:
@@ -51,9 +51,9 @@ def test_under_faults_every_response_is_accounted_for_and_nothing_stored_is_aske
 
     with StandIn(script) as teacher, AnswerCache(tmp_path) as cache:
         given = section(teacher.base_url, votes=3, tries=3, concurrency=8)
-        done = label_responses(rows, CODEBOOK, given, cache, patience=AT_ONCE)
+        done = label_responses(rows, CODEBOOK, given, cache, retry_policy=NO_WAIT)
         asked, stored = len(teacher.bodies), cache.stats().entries
-        again = label_responses(rows, CODEBOOK, given, cache, patience=AT_ONCE)
+        again = label_responses(rows, CODEBOOK, given, cache, retry_policy=NO_WAIT)
         assert again.usage.cached == stored
         assert sum(good.values()) == cache.stats().entries
     assert max(good.values()) == 1
@@ -76,7 +76,7 @@ class SlowCache(AnswerCache):
         return super().put(*given, **fields)
 
 
-def test_answers_that_wait_to_be_written_when_the_run_stops_are_kept(tmp_path: Path) -> None:
+def test_answers_queued_for_writing_when_the_run_stops_are_saved(tmp_path: Path) -> None:
     def script(body: dict[str, Any], _before: int) -> Reply:
         return replace(error(401), delay=0.15) if text_of(body) == "stop" else coded("process")
 
@@ -104,7 +104,7 @@ with AnswerCache(Path(sys.argv[1])) as cache:
 
 
 def stopped_run(folder: Path, teacher: StandIn, how: signal.Signals) -> Process:
-    """Start a run in a process of its own and stop it when a third of the answers were given."""
+    """Start a run in another process and stop it after a third of the answers."""
     child = Process("-c", CHILD, folder, teacher.base_url)
     while sum(teacher.answered.values()) < len(TEXTS) // 3:
         assert child.poll() is None
@@ -114,7 +114,7 @@ def stopped_run(folder: Path, teacher: StandIn, how: signal.Signals) -> Process:
     return child
 
 
-def test_after_kill_9_only_what_was_in_flight_is_asked_again(tmp_path: Path) -> None:
+def test_after_kill_9_only_requests_in_flight_are_sent_again(tmp_path: Path) -> None:
     with StandIn(coded("process", delay=0.05)) as teacher:
         assert stopped_run(tmp_path, teacher, signal.SIGKILL).wait() == -signal.SIGKILL
         time.sleep(0.2)  # the stand-in finishes what it was asked
@@ -128,7 +128,7 @@ def test_after_kill_9_only_what_was_in_flight_is_asked_again(tmp_path: Path) -> 
     assert sum(times - 1 for times in teacher.asked.values()) <= 4
 
 
-def test_ctrl_c_leaves_the_cache_whole(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_the_cache_intact(tmp_path: Path) -> None:
     with StandIn(coded("process", delay=0.05)) as teacher:
         stopped_run(tmp_path, teacher, signal.SIGINT)
         with AnswerCache(tmp_path) as cache:
@@ -140,7 +140,7 @@ def test_ctrl_c_leaves_the_cache_whole(tmp_path: Path) -> None:
     assert sum(times - 1 for times in teacher.asked.values()) <= 4
 
 
-def test_two_runs_on_one_cache_at_once_give_the_same_labels(tmp_path: Path) -> None:
+def test_two_simultaneous_runs_with_one_cache_give_the_same_labels(tmp_path: Path) -> None:
     with StandIn(coded("process", delay=0.01)) as teacher:
         children = [Process("-c", CHILD, tmp_path, teacher.base_url) for _ in range(2)]
         assert [child.communicate() for child in children] == [("", "")] * 2

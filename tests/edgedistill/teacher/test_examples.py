@@ -9,8 +9,8 @@ from edgedistill.data.types import CodedResponse, Response, TrainRows
 from edgedistill.errors import ProjectFileError
 from edgedistill.student import backbone_folder
 from edgedistill.student.frozen import embedder
-from edgedistill.teacher import Plan, choose_examples, example_chooser
-from edgedistill.teacher.labelling import shared
+from edgedistill.teacher import LabellingPlan, build_example_selector, select_balanced_examples
+from edgedistill.teacher.labelling import use_same_examples
 from edgedistill_serve.task.task import Kind, Label, Task
 
 from .codings import CODEBOOK, section
@@ -27,15 +27,15 @@ def rows(*labels: str, start: int = 0) -> tuple[CodedResponse, ...]:
     )
 
 
-def test_examples_are_balanced_and_the_labels_take_turns() -> None:
-    chosen = choose_examples(TrainRows(rows(*"aaaaabbbbbccccc")), task("a", "b", "c"), 7)
+def test_examples_are_balanced_and_the_labels_alternate() -> None:
+    chosen = select_balanced_examples(TrainRows(rows(*"aaaaabbbbbccccc")), task("a", "b", "c"), 7)
     assert [row.label for row in chosen] == ["a", "b", "c", "a", "b", "c", "a"]
     assert len({row.response.id for row in chosen}) == 7
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:
     given = rows(*"aaaabbbb")
-    assert choose_examples(TrainRows(given), task("a", "b"), 4) == choose_examples(
+    assert select_balanced_examples(TrainRows(given), task("a", "b"), 4) == select_balanced_examples(
         TrainRows(given[::-1]), task("a", "b"), 4
     )
 
@@ -47,27 +47,27 @@ def test_more_rows_change_few_examples() -> None:
 
 
 def choose_examples_ids(given: tuple[CodedResponse, ...]) -> list[str]:
-    return [row.response.id for row in choose_examples(TrainRows(given), task("a", "b"), 8)]
+    return [row.response.id for row in select_balanced_examples(TrainRows(given), task("a", "b"), 8)]
 
 
-def test_no_examples_are_wanted_by_default() -> None:
-    assert choose_examples(TrainRows(()), task("a", "b"), 0) == ()
+def test_there_are_no_examples_by_default() -> None:
+    assert select_balanced_examples(TrainRows(()), task("a", "b"), 0) == ()
 
 
 def test_a_label_with_too_few_rows_is_named() -> None:
-    with pytest.raises(ProjectFileError, match="2 train rows of the label 'b', and there are 1"):
-        choose_examples(TrainRows(rows(*"aaab")), task("a", "b"), 4)
+    with pytest.raises(ProjectFileError, match="2 train rows of the label 'b', but there are 1"):
+        select_balanced_examples(TrainRows(rows(*"aaab")), task("a", "b"), 4)
 
 
 def test_a_row_of_several_labels_is_an_example_once_and_rows_without_a_label_are_shown_too() -> None:
     given = TrainRows(rows(*["a;b"] * 6, *["none"] * 6))
-    chosen = choose_examples(given, task("a", "b", kind="multilabel"), 6)
+    chosen = select_balanced_examples(given, task("a", "b", kind="multilabel"), 6)
     assert [row.label for row in chosen] == ["a;b", "a;b", "none", "a;b", "a;b", "none"]
     assert len({row.response.id for row in chosen}) == 6
 
 
-def test_no_example_without_a_label_is_wanted_where_every_row_has_one() -> None:
-    chosen = choose_examples(TrainRows(rows(*["a"] * 3, *["b"] * 3)), task("a", "b", kind="multilabel"), 4)
+def test_no_example_without_a_label_is_required_if_every_row_has_one() -> None:
+    chosen = select_balanced_examples(TrainRows(rows(*["a"] * 3, *["b"] * 3)), task("a", "b", kind="multilabel"), 4)
     assert sorted(row.label for row in chosen) == ["a", "a", "b", "b"]
 
 
@@ -80,13 +80,13 @@ def train(**texts: str) -> TrainRows:
 
 
 def by_length(rows: Sequence[Mapping[str, str]]) -> npt.NDArray[np.float32]:
-    """Stands for a backbone: texts of like length point into like directions."""
+    """Replaces a backbone: texts of similar length get similar vectors."""
     angles = np.array([len(row["response"]) / 10 for row in rows])
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
 def chosen(rows: TrainRows, text: str, **fields: object) -> list[str]:
-    choose = example_chooser(section("http://x.org", **fields), rows, task("a", "b"), by_length)
+    choose = build_example_selector(section("http://x.org", **fields), rows, task("a", "b"), by_length)
     return [row.response.id for row in choose([response(text)])[0]]
 
 
@@ -95,8 +95,8 @@ def test_fixed_examples_are_those_of_the_list_in_its_order() -> None:
     assert chosen(rows, "y", few_shot_choice="fixed", few_shot_ids=("three", "one")) == ["three", "one"]
 
 
-def test_a_fixed_example_that_is_no_train_row_is_refused() -> None:
-    with pytest.raises(ProjectFileError, match="'four' is the id of no human-coded train row"):
+def test_a_fixed_example_that_is_not_a_train_row_is_refused() -> None:
+    with pytest.raises(ProjectFileError, match="no human-coded train row has the id 'four'"):
         chosen(train(one="x"), "y", few_shot_choice="fixed", few_shot_ids=("one", "four"))
 
 
@@ -111,20 +111,22 @@ def test_a_similar_example_is_never_the_response_itself() -> None:
 
 
 def test_more_similar_examples_than_other_train_rows_are_refused() -> None:
-    with pytest.raises(ProjectFileError, match="2 similar examples are wanted, and there are 2 train rows"):
+    with pytest.raises(ProjectFileError, match="2 similar examples require more than 2 train rows, but there are 2"):
         chosen(train(one="x", two="xx"), "y", few_shot_choice="similar", few_shot=2)
 
 
 def test_an_example_with_the_response_s_own_text_is_not_shown_beside_it() -> None:
     examples = tuple(train(one="well done", two="try again"))
-    plan = Plan([response("well done")], CODEBOOK, section("http://x.org"), shared(examples))
+    plan = LabellingPlan([response("well done")], CODEBOOK, section("http://x.org"), use_same_examples(examples))
     assert [example.response.id for example in plan.codings[0].examples] == ["two"]
 
 
 def test_minilm_finds_the_row_that_says_the_same_in_other_words() -> None:
     embed = embedder(backbone_folder("minilm", Path()), 64)
     rows = train(same="You kept on trying until it worked.", other="The answer is three quarters.", off="I like pizza.")
-    choose = example_chooser(section("http://x.org", few_shot_choice="similar", few_shot=1), rows, task("a"), embed)
+    choose = build_example_selector(
+        section("http://x.org", few_shot_choice="similar", few_shot=1), rows, task("a"), embed
+    )
     ((found,),) = choose([response("Jordan, you did not give up!")])
     assert found.response.id == "same"
 

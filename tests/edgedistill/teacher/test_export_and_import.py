@@ -5,17 +5,20 @@ from typing import Any
 import pytest
 
 from edgedistill.errors import DataError
-from edgedistill.teacher import AnswerCache, Entry, export_jsonl, import_jsonl
-from edgedistill.teacher.cache import key_of
+from edgedistill.teacher import AnswerCache, CacheEntry, export_jsonl, import_jsonl
+from edgedistill.teacher.cache import compute_key
 
 from .codings import ANSWER, request
 
 
 def exported(folder: Path, votes: range, name: str = "answers.jsonl") -> Path:
     with AnswerCache(folder / f"cache-{name}") as cache:
-        asked = {vote: request(vote=vote) for vote in votes}
-        cache.keep(
-            [Entry(each.key(), each.content(), ANSWER | {"id": f"{name}-{vote}"}) for vote, each in asked.items()]
+        requests = {vote: request(vote=vote) for vote in votes}
+        cache.add_entries(
+            [
+                CacheEntry(each.key(), each.content(), ANSWER | {"id": f"{name}-{vote}"})
+                for vote, each in requests.items()
+            ]
         )
         assert export_jsonl(cache, folder / name) == len(votes)
     return folder / name
@@ -31,7 +34,7 @@ def test_an_import_brings_every_answer_back(tmp_path: Path) -> None:
     file = exported(tmp_path, range(1200))
     with AnswerCache(tmp_path / "other") as cache:
         done = import_jsonl(cache, file)
-        assert (done.added, done.present, done.bad) == (1200, 0, ())
+        assert (done.added, done.present, done.invalid) == (1200, 0, ())
         assert cache.verify().entries == 1200
         assert export_jsonl(cache, tmp_path / "again.jsonl") == 1200
     assert (tmp_path / "again.jsonl").read_bytes() == file.read_bytes()
@@ -51,18 +54,18 @@ def test_two_exports_merge_and_what_was_there_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "strange", [{}, {"messages": []}, {"messages": ["a"]}, {"messages": [{}]}, {"vote": "0"}, {"model": None}]
 )
-def test_what_is_no_request_is_refused_although_its_key_is_right(tmp_path: Path, strange: dict[str, Any]) -> None:
+def test_an_invalid_request_is_refused_although_its_key_matches(tmp_path: Path, strange: dict[str, Any]) -> None:
     content = {**request().content(), **strange} if strange else {}
-    line = {"key": key_of(content), "request": content, "answer": ANSWER}
+    line = {"key": compute_key(content), "request": content, "answer": ANSWER}
     (tmp_path / "in.jsonl").write_text(json.dumps(line))
     with AnswerCache(tmp_path / "cache") as cache:
         done = import_jsonl(cache, tmp_path / "in.jsonl")
-        assert [bad.fault for bad in done.bad] == ["its request is none"]
-        cache.keep([Entry(key_of(content), content, ANSWER)])  # as an import did before it looked
-        assert [key for key, _ in cache.verify().damaged] == [key_of(content)]
+        assert [bad.fault for bad in done.invalid] == ["its request is not valid"]
+        cache.add_entries([CacheEntry(compute_key(content), content, ANSWER)])  # as an import did before it looked
+        assert [key for key, _ in cache.verify().damaged] == [compute_key(content)]
 
 
-def test_bad_lines_are_refused_by_their_number_and_the_good_ones_are_kept(tmp_path: Path) -> None:
+def test_invalid_lines_are_refused_by_number_and_the_valid_ones_are_imported(tmp_path: Path) -> None:
     good = exported(tmp_path, range(2)).read_text().splitlines()
     forged = json.loads(good[0])
     forged["request"]["vote"] = 9
@@ -73,14 +76,14 @@ def test_bad_lines_are_refused_by_their_number_and_the_good_ones_are_kept(tmp_pa
         done = import_jsonl(cache, tmp_path / "mixed.jsonl")
         assert cache.verify().entries == 2
     assert done.added == 2
-    assert [line.line for line in done.bad] == [2, 4, 5, 6, 7]
-    assert done.bad[1].fault == "its key is not that of its request"
+    assert [line.line for line in done.invalid] == [2, 4, 5, 6, 7]
+    assert done.invalid[1].fault == "its key does not match its request"
 
 
-def test_a_line_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_line_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00\n")
     with AnswerCache(tmp_path / "other") as cache:
-        assert [line.line for line in import_jsonl(cache, tmp_path / "bytes.jsonl").bad] == [1]
+        assert [line.line for line in import_jsonl(cache, tmp_path / "bytes.jsonl").invalid] == [1]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What endpoints, networks and disks do to a run: each is one clear line, and nothing that was paid for is lost."""
+"""Faults of endpoints, networks and disks: each gives a one-line error, and no paid answer is lost."""
 
 import datetime as dt
 import ipaddress
@@ -16,7 +16,7 @@ from edgedistill.errors import TeacherError, TeacherUnreachable
 from edgedistill.teacher import AnswerCache, Labelling, label_responses
 
 from ...processes import run
-from .codings import AT_ONCE, CODEBOOK, responses, section
+from .codings import CODEBOOK, NO_WAIT, responses, section
 from .stand_in import Reply, StandIn, coded, error, text_of
 
 HTML = b"<html><head><title>504 Gateway Time-out</title></head><body>proxy</body></html>"
@@ -24,11 +24,11 @@ HTML = b"<html><head><title>504 Gateway Time-out</title></head><body>proxy</body
 
 def labelled(folder: Path, base_url: str, *texts: str, **fields: Any) -> Labelling:
     with AnswerCache(folder) as cache:
-        return label_responses(responses(*texts), CODEBOOK, section(base_url, **fields), cache, patience=AT_ONCE)
+        return label_responses(responses(*texts), CODEBOOK, section(base_url, **fields), cache, retry_policy=NO_WAIT)
 
 
 def only_line(folder: Path, base_url: str, **fields: Any) -> str:
-    """The one line with which a run ends."""
+    """Return the one-line error that ends a run."""
     with pytest.raises(TeacherError) as stopped:
         labelled(folder, base_url, "secret text", "b", **fields)
     line = str(stopped.value)
@@ -38,7 +38,7 @@ def only_line(folder: Path, base_url: str, **fields: Any) -> str:
 
 
 def certificate(folder: Path) -> ssl.SSLContext:
-    """A server's certificate that nobody has signed."""
+    """Return a TLS context with a self-signed certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)
@@ -55,34 +55,34 @@ def certificate(folder: Path) -> ssl.SSLContext:
     return context
 
 
-def test_a_certificate_that_nobody_signed_is_named(tmp_path: Path) -> None:
+def test_a_self_signed_certificate_is_named(tmp_path: Path) -> None:
     with StandIn(coded("process"), tls=certificate(tmp_path)) as teacher:
         line = only_line(tmp_path, teacher.base_url)
     assert "certificate is not trusted (self-signed certificate)" in line
     assert "SSL_CERT_FILE" in line
 
 
-def test_https_where_http_is_spoken_is_named(tmp_path: Path) -> None:
+def test_https_instead_of_http_is_named(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher:
         line = only_line(tmp_path, teacher.base_url.replace("http://", "https://"))
-    assert "no encrypted connection comes about" in line
+    assert "the encrypted connection failed" in line
 
 
-def test_an_endpoint_that_streams_unasked_is_named(tmp_path: Path) -> None:
+def test_an_endpoint_that_streams_without_being_asked_is_named(tmp_path: Path) -> None:
     chunks = b'data: {"choices": [{"delta": {"content": "pro"}}]}\n\ndata: [DONE]\n\n'
     with StandIn(Reply(body=chunks, headers={"content-type": "text/event-stream"})) as teacher:
         line = only_line(tmp_path, teacher.base_url, concurrency=1)
         assert len(teacher.bodies) == 1
-    assert "streams its answers although it is asked not to" in line
+    assert "streams its answers although streaming was not requested" in line
 
 
-def test_a_web_page_in_place_of_an_answer_is_named(tmp_path: Path) -> None:
+def test_a_web_page_instead_of_an_answer_is_named(tmp_path: Path) -> None:
     with StandIn(Reply(body=b"<!doctype html><p>Sign in to the guest network")) as teacher:
         line = only_line(tmp_path, teacher.base_url, tries=2)
     assert "it only answers with HTTP 200, a web page" in line
 
 
-def test_a_proxy_that_times_out_now_and_then_costs_no_answer(tmp_path: Path) -> None:
+def test_occasional_timeouts_of_a_proxy_lose_no_answer(tmp_path: Path) -> None:
     page = Reply(504, HTML, {"content-type": "text/html"})
     with StandIn(lambda _body, before: coded("process") if before else page) as teacher:
         done = labelled(tmp_path, teacher.base_url, *"abc")
@@ -90,12 +90,12 @@ def test_a_proxy_that_times_out_now_and_then_costs_no_answer(tmp_path: Path) -> 
     assert dict(done.usage.retries) == {"the endpoint failed": 3}
 
 
-def test_a_proxy_that_only_times_out_ends_the_run_in_one_line(tmp_path: Path) -> None:
+def test_a_proxy_that_always_times_out_ends_the_run_with_one_line(tmp_path: Path) -> None:
     with StandIn(Reply(504, HTML)) as teacher, pytest.raises(TeacherUnreachable, match="only answers with HTTP 504"):
         labelled(tmp_path, teacher.base_url, *map(str, range(40)), tries=1)
 
 
-def test_an_error_in_a_reply_with_status_200_is_asked_again(tmp_path: Path) -> None:
+def test_an_error_in_a_reply_with_status_200_is_retried(tmp_path: Path) -> None:
     overloaded = Reply(body=b'{"error": {"message": "overloaded", "code": 503}}')
     with StandIn(lambda _body, before: coded("process") if before else overloaded) as teacher:
         done = labelled(tmp_path, teacher.base_url, "a")
@@ -111,11 +111,11 @@ def test_an_error_in_a_reply_with_status_200_is_asked_again(tmp_path: Path) -> N
         (
             "Unsupported value: 'temperature' does not support 0.7 with this model. Only the default (1) is supported.",
             "temperature",
-            "teacher.temperature, or generate.temperature where responses are written, to what the model takes",
+            "teacher.temperature (or generate.temperature for synthetic responses) to a value that the model accepts",
         ),
     ],
 )
-def test_a_refused_parameter_is_named_with_what_to_write(tmp_path: Path, message: str, name: str, hint: str) -> None:
+def test_a_refused_parameter_is_named_with_a_hint(tmp_path: Path, message: str, name: str, hint: str) -> None:
     with StandIn(error(400, message)) as teacher:
         line = only_line(tmp_path, teacher.base_url, concurrency=1)
         assert len(teacher.bodies) == 1
@@ -132,7 +132,7 @@ def test_a_parameter_that_the_project_leaves_out_is_not_sent_and_not_in_the_key(
     assert entry.request["sampling"] == {}
 
 
-def test_one_response_that_is_refused_stops_no_other(tmp_path: Path) -> None:
+def test_one_failing_response_does_not_stop_the_others(tmp_path: Path) -> None:
     def script(body: dict[str, Any], _before: int) -> Reply:
         return error(500) if text_of(body) == "7" else coded("process")
 
@@ -142,7 +142,7 @@ def test_one_response_that_is_refused_stops_no_other(tmp_path: Path) -> None:
     assert [row.reason for row in done.set_aside] == ["the endpoint failed"]
 
 
-def test_fewer_requests_are_in_flight_after_the_endpoint_says_that_it_has_enough(tmp_path: Path) -> None:
+def test_fewer_requests_are_in_flight_after_refusals(tmp_path: Path) -> None:
     at_once: list[int] = []
 
     def script(_body: dict[str, Any], before: int) -> Reply:
@@ -163,7 +163,7 @@ from pathlib import Path
 from edgedistill.errors import EdgeDistillError
 from edgedistill.project.schema import TeacherSection
 from edgedistill.data.types import Response
-from edgedistill.teacher import AnswerCache, Budget, Codebook, Ledger, label_responses
+from edgedistill.teacher import AnswerCache, Budget, Codebook, SpendingLog, label_responses
 from edgedistill_serve.task.task import Label
 labels = (Label("process", "praises effort"), Label("outcome", "praises the result"), Label("none"))
 book = Codebook("Code the praise.", labels, ("response",))
@@ -174,18 +174,21 @@ with AnswerCache(folder) as cache:
     if len(sys.argv) > 3:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
     try:
-        done = label_responses(rows, book, given, cache, budget=Budget.of(given, Ledger(folder, "p"), "label"))
+        budget = Budget.from_section(given, SpendingLog(folder, "p"), "label")
+        done = label_responses(rows, book, given, cache, budget=budget)
         print(len(done.labels), done.usage.cached, done.usage.asked)
     except EdgeDistillError as error:
         sys.exit(str(error))
 """
 
 
-@pytest.mark.parametrize("room", [20_000, 150_000])
-def test_on_a_full_disk_the_run_ends_in_one_line_and_what_it_counted_is_kept(tmp_path: Path, room: int) -> None:
+@pytest.mark.parametrize("free_bytes", [20_000, 150_000])
+def test_on_a_full_disk_the_run_ends_with_one_line_and_counted_answers_are_saved(
+    tmp_path: Path, free_bytes: int
+) -> None:
     with StandIn(coded("process")) as teacher:
         command = ("-c", FULL, tmp_path, teacher.base_url)
-        full = run(*command, room)
+        full = run(*command, free_bytes)
         assert full.returncode == 1
         assert re.fullmatch(r"[^\n]+(cache\.db|spending\.jsonl): [^\n]+\n", full.stderr)
         with AnswerCache(tmp_path) as cache:

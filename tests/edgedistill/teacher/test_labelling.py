@@ -10,7 +10,7 @@ from edgedistill.errors import (
     DataError,
 )
 from edgedistill.project.schema import PricesSection
-from edgedistill.teacher import AnswerCache, Labelling, Progress, label_responses
+from edgedistill.teacher import AnswerCache, Labelling, LabellingProgress, label_responses
 
 from .codings import CODEBOOK, labelled, responses, section
 from .stand_in import Reply, Script, StandIn, coded, completion, error, text_of
@@ -20,7 +20,7 @@ def by_seed(*labels: str) -> Script:
     return lambda body, _before: coded(labels[body["seed"]])
 
 
-def test_every_response_gets_as_many_votes_as_wanted(tmp_path: Path) -> None:
+def test_every_response_gets_the_configured_number_of_votes(tmp_path: Path) -> None:
     with StandIn(by_seed("process", "outcome", "process")) as teacher:
         done = labelled(tmp_path, teacher, "a", "b", votes=3)
     assert [(label.id, label.label, label.votes) for label in done.labels] == [
@@ -42,7 +42,7 @@ def test_a_request_says_what_the_project_file_says(tmp_path: Path) -> None:
     assert headers["authorization"] == "Bearer secret"
 
 
-def test_what_is_cached_is_not_asked_again(tmp_path: Path) -> None:
+def test_cached_answers_are_not_requested_again(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher:
         labelled(tmp_path, teacher, "a", "b", votes=2)
         again = labelled(tmp_path, teacher, "a", "b", "c", votes=3)
@@ -51,7 +51,7 @@ def test_what_is_cached_is_not_asked_again(tmp_path: Path) -> None:
     assert max(teacher.asked.values()) == 1
 
 
-def test_responses_with_the_same_inputs_are_asked_about_once(tmp_path: Path) -> None:
+def test_responses_with_the_same_inputs_are_sent_once(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher:
         done = labelled(tmp_path, teacher, "same", "other", "same")
     assert len(teacher.bodies) == 2
@@ -114,7 +114,7 @@ def test_a_response_that_only_fails_is_set_aside_after_the_tries_and_the_others_
 
 
 @pytest.mark.parametrize("reason", FAILURES)
-def test_a_failure_that_passes_is_asked_again_and_only_the_answer_is_kept(tmp_path: Path, reason: str) -> None:
+def test_a_temporary_failure_is_retried_and_only_the_answer_is_cached(tmp_path: Path, reason: str) -> None:
     with StandIn(lambda _body, before: coded("process") if before == 2 else FAILURES[reason]) as teacher:
         done = labelled(tmp_path, teacher, "a", tries=3)
     assert [label.label for label in done.labels] == ["process"]
@@ -126,7 +126,7 @@ def test_a_failure_that_passes_is_asked_again_and_only_the_answer_is_kept(tmp_pa
         ]
 
 
-def test_what_the_teacher_said_of_a_set_aside_row_can_be_looked_up(tmp_path: Path) -> None:
+def test_the_reply_for_a_set_aside_row_is_in_the_failure_log(tmp_path: Path) -> None:
     with StandIn(coded("sarcasm")) as teacher:
         (row,) = labelled(tmp_path, teacher, "a").set_aside
     (line,) = (tmp_path / "failures.jsonl").read_text().splitlines()
@@ -135,7 +135,7 @@ def test_what_the_teacher_said_of_a_set_aside_row_can_be_looked_up(tmp_path: Pat
     assert "sarcasm" in kept["raw"]
 
 
-def test_a_set_aside_response_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+def test_a_set_aside_response_is_sent_again_by_the_next_run(tmp_path: Path) -> None:
     with StandIn(completion("")) as teacher:
         assert len(labelled(tmp_path, teacher, "a").set_aside) == 1
         address = int(teacher.base_url.split(":")[2].removesuffix("/v1"))
@@ -176,7 +176,7 @@ def test_retry_after_is_waited_for(tmp_path: Path) -> None:
     assert 1.0 <= second - first < 10
 
 
-def test_an_answer_that_takes_too_long_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_timeout_is_retried(tmp_path: Path) -> None:
     with StandIn(lambda _body, before: coded("process", delay=0.0 if before else 2.5)) as teacher:
         done = labelled(tmp_path, teacher, "a", timeout_seconds=1.0)
     assert dict(done.usage.retries) == {"the endpoint took too long": 1}
@@ -184,10 +184,10 @@ def test_an_answer_that_takes_too_long_is_asked_for_again(tmp_path: Path) -> Non
 
 
 def test_progress_counts_every_vote(tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[LabellingProgress] = []
     with StandIn(coded("process")) as teacher:
         labelled(tmp_path, teacher, "a", "b")
-        labelled(tmp_path, teacher, "a", "b", "c", progress=seen.append)
+        labelled(tmp_path, teacher, "a", "b", "c", on_progress=seen.append)
     assert [(progress.done, progress.total) for progress in seen] == [(2, 3), (3, 3)]
 
 
@@ -199,12 +199,12 @@ def test_tokens_and_cost_are_counted_failed_answers_included(tmp_path: Path) -> 
     assert usage.nano_dollars == 200 * 2500 + 10 * 10_000
 
 
-def test_without_prices_there_is_no_guess_at_the_cost(tmp_path: Path) -> None:
+def test_without_prices_the_cost_is_unknown(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher:
         assert labelled(tmp_path, teacher, "a").usage.nano_dollars is None
 
 
-def test_an_endpoint_without_schemas_is_asked_in_json_mode_from_then_on(tmp_path: Path) -> None:
+def test_an_endpoint_without_schemas_gets_json_mode_requests_from_then_on(tmp_path: Path) -> None:
     def script(body: dict[str, Any], _before: int) -> Reply:
         known = body["response_format"]["type"] == "json_object"
         return coded("process") if known else error(400, "response_format json_schema is not supported")
@@ -218,7 +218,7 @@ def test_an_endpoint_without_schemas_is_asked_in_json_mode_from_then_on(tmp_path
     assert again.labels == done.labels
 
 
-def test_an_endpoint_without_any_answer_format_is_asked_in_plain_text(tmp_path: Path) -> None:
+def test_an_endpoint_without_answer_formats_gets_plain_text_requests(tmp_path: Path) -> None:
     def script(body: dict[str, Any], _before: int) -> Reply:
         return error(422, "unknown field response_format") if "response_format" in body else completion("Outcome.")
 
@@ -230,7 +230,7 @@ def test_an_endpoint_without_any_answer_format_is_asked_in_plain_text(tmp_path: 
     assert (again.usage.asked, again.labels) == (0, done.labels)
 
 
-def test_a_model_that_knows_the_token_limit_by_its_newer_name_is_asked_so(tmp_path: Path) -> None:
+def test_the_newer_name_of_the_token_limit_is_used_if_the_endpoint_requires_it(tmp_path: Path) -> None:
     def script(body: dict[str, Any], _before: int) -> Reply:
         newer = "max_completion_tokens" in body
         return coded("process") if newer else error(400, "Use 'max_completion_tokens' instead of 'max_tokens'.")

@@ -1,4 +1,4 @@
-"""Soft labels from log probabilities: all tokens of the label count, and labels that begin alike are told apart."""
+"""Soft labels from log probabilities: all tokens count, and labels with a common beginning are distinguished."""
 
 import json
 import math
@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.teacher import AnswerCache, label_responses
-from edgedistill.teacher.parsing import label_probabilities
+from edgedistill.teacher.parsing import compute_label_probabilities
 from edgedistill.teacher.voting import Vote, count_votes
 
-from .codings import AT_ONCE, CODEBOOK, responses, section
+from .codings import CODEBOOK, NO_WAIT, responses, section
 from .stand_in import Reply, StandIn, coded, completion
 
 LABELS = ("process", "process_specific", "outcome")
@@ -25,21 +25,21 @@ def token(text: str, probability: float = 1.0, **others: float) -> Token:
 
 
 def answer(*tokens: Token, spelled: dict[str, str] | None = None) -> dict[str, Any]:
-    """A completion with these tokens; `spelled` gives alternatives that are no Python names."""
+    """A completion with these tokens; `spelled` gives alternatives that are not valid Python names."""
     names = spelled or {}
 
-    def told(text: str, probability: float) -> dict[str, Any]:
+    def token(text: str, probability: float) -> dict[str, Any]:
         text = names.get(text, text)
         return {"token": text, "bytes": list(text.encode()), "logprob": math.log(probability)}
 
     content = [
-        told(text, probability)
-        | {"top_logprobs": [told(other, p) for other, p in ({text: probability} | others).items()]}
+        token(text, probability)
+        | {"top_logprobs": [token(other, p) for other, p in ({text: probability} | others).items()]}
         for text, probability, others in tokens
     ]
-    said = "".join(names.get(text, text) for text, _, _ in tokens)
+    text = "".join(names.get(text, text) for text, _, _ in tokens)
     return {
-        "choices": [{"message": {"content": said}, "finish_reason": "stop", "logprobs": {"content": content}}],
+        "choices": [{"message": {"content": text}, "finish_reason": "stop", "logprobs": {"content": content}}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1},
     }
 
@@ -48,7 +48,7 @@ NAMES = {"end": '"}', "also_end": '"', "specific": "_specific"}
 
 
 def only(given: dict[str, Any], label: str, labels: tuple[str, ...] = LABELS) -> dict[str, float] | None:
-    (found,) = label_probabilities(given, [label], labels)
+    (found,) = compute_label_probabilities(given, [label], labels)
     return None if found is None else dict(found)
 
 
@@ -77,12 +77,12 @@ def test_an_alternative_that_could_become_several_labels_is_left_out() -> None:
     assert only(given, "outcome") == pytest.approx({"outcome": 0.6 / 0.7, "process_specific": 0.1 / 0.7})
 
 
-def test_a_token_that_holds_the_quote_before_the_label_is_read() -> None:
+def test_a_token_that_includes_the_quote_before_the_label_is_parsed() -> None:
     given = answer(token('{"label":'), token(' "process_', 0.9, **{' "out': 0.1, ' "': 0.0001}), token('specific"}'))
     assert only(given, "process_specific") == pytest.approx({"process_specific": 0.9, "outcome": 0.1})
 
 
-def test_a_reason_that_speaks_of_labels_is_not_taken_for_the_label() -> None:
+def test_a_reason_that_mentions_labels_is_not_parsed_as_the_label() -> None:
     content = json.dumps({"reason": 'Not "label": "outcome", since', "label": "process"})
     before, after = content.split('"process"')
     given = answer(token(before), token('"process', 0.7, **{'"outcome': 0.3}), token(f'"{after}'))
@@ -102,7 +102,7 @@ def test_letters_of_several_bytes_may_be_cut_anywhere() -> None:
     assert only(given, "genügend", ("genügend", "not")) == pytest.approx({"genügend": 0.25, "not": 0.75})
 
 
-def test_where_no_other_label_can_be_read_the_others_share_the_rest() -> None:
+def test_if_no_other_label_has_a_probability_the_others_share_the_rest() -> None:
     assert only(answer(token("process", 0.7)), "process") == pytest.approx(
         {"process": 0.7, "process_specific": 0.15, "outcome": 0.15}
     )
@@ -113,7 +113,7 @@ def test_each_of_several_labels_has_its_own() -> None:
         token('[{"id": "1", "label": "'), token("outcome", 0.9, process_s=0.1),
         token('"}, {"id": "2", "label": "'), token("outcome", 0.6, process_s=0.4), token('"}]'),
     )  # fmt: skip
-    first, second = label_probabilities(given, ["outcome", "outcome"], LABELS)
+    first, second = compute_label_probabilities(given, ["outcome", "outcome"], LABELS)
     assert first == pytest.approx({"outcome": 0.9, "process_specific": 0.1})
     assert second == pytest.approx({"outcome": 0.6, "process_specific": 0.4})
 
@@ -128,7 +128,7 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-def test_no_log_probabilities_whatever_make_the_reader_fail(value: Any) -> None:
+def test_no_log_probabilities_make_the_parser_fail(value: Any) -> None:
     found = only({"choices": [{"logprobs": value}]}, "outcome")
     assert found is None or sum(found.values()) == pytest.approx(1)
 
@@ -156,11 +156,11 @@ def test_a_tie_that_probabilities_do_not_break_is_set_aside(probabilities: dict[
     assert count_votes("r", votes(("a", probabilities), ("b", probabilities)), "logprobs", "m") is None
 
 
-def test_probabilities_are_asked_for_and_told(tmp_path: Path) -> None:
+def test_probabilities_are_requested_and_reported(tmp_path: Path) -> None:
     given = answer(token('{"label": "'), token("process", 0.8, outcome=0.2), token('"}'))
     with StandIn(Reply(body=json.dumps(given).encode())) as teacher, AnswerCache(tmp_path) as cache:
-        asked = section(teacher.base_url, logprobs=True, ties="logprobs")
-        (label,) = label_responses(responses("x"), CODEBOOK, asked, cache, patience=AT_ONCE).labels
+        settings = section(teacher.base_url, logprobs=True, ties="logprobs")
+        (label,) = label_responses(responses("x"), CODEBOOK, settings, cache, retry_policy=NO_WAIT).labels
     assert (teacher.bodies[0]["logprobs"], teacher.bodies[0]["top_logprobs"]) == (True, 20)
     assert label.soft == "logprobs"
     assert label.shares == pytest.approx({"process": 0.8, "outcome": 0.2})
@@ -168,12 +168,12 @@ def test_probabilities_are_asked_for_and_told(tmp_path: Path) -> None:
 
 def test_an_endpoint_that_gives_no_probabilities_leaves_vote_shares(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher, AnswerCache(tmp_path) as cache:
-        asked = section(teacher.base_url, logprobs=True)
-        (label,) = label_responses(responses("x"), CODEBOOK, asked, cache, patience=AT_ONCE).labels
+        settings = section(teacher.base_url, logprobs=True)
+        (label,) = label_responses(responses("x"), CODEBOOK, settings, cache, retry_policy=NO_WAIT).labels
     assert (label.soft, label.shares) == ("votes", {"process": 1.0})
 
 
-def test_nothing_is_said_of_probabilities_where_they_are_not_wanted(tmp_path: Path) -> None:
+def test_probabilities_are_not_requested_by_default(tmp_path: Path) -> None:
     with StandIn(completion('{"label": "process"}')) as teacher, AnswerCache(tmp_path) as cache:
-        label_responses(responses("x"), CODEBOOK, section(teacher.base_url), cache, patience=AT_ONCE)
+        label_responses(responses("x"), CODEBOOK, section(teacher.base_url), cache, retry_policy=NO_WAIT)
     assert not {"logprobs", "top_logprobs"} & set(teacher.bodies[0])

@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.data.types import CodedResponse, Response, SetAside, TeacherLabel
-from edgedistill.teacher import AnswerCache, Codebook, Labelling, Usage, coding_messages, joint_labelling
+from edgedistill.teacher import AnswerCache, Codebook, Labelling, Usage, build_coding_messages, combine_labellings
 from edgedistill.teacher.codebook import AnswerFormat, AnswerShape, response_format
 from edgedistill.teacher.labelling import label_responses
-from edgedistill.teacher.parsing import Cause, Failure, read_labels
-from edgedistill.teacher.voting import Vote, count_label_votes, read_votes
+from edgedistill.teacher.parsing import Failure, FailureCause, parse_labels
+from edgedistill.teacher.voting import Vote, count_multilabel_votes, parse_votes
 from edgedistill_serve.task.task import Label, Task, split_labels
 
-from .codings import AT_ONCE, responses, section
+from .codings import NO_WAIT, responses, section
 from .stand_in import StandIn, completion
 
 LABELS = ("cause", "effect", "worked example")
 TASK = Task(kind="multilabel", labels=tuple(map(Label, LABELS)), inputs=("response",))
-CODEBOOK = Codebook("Code the explanation.", TASK.labels, TASK.inputs, any_number=True)
+CODEBOOK = Codebook("Code the explanation.", TASK.labels, TASK.inputs, multilabel=True)
 
 
 def answer(content: str) -> dict[str, Any]:
@@ -29,33 +29,33 @@ def answer(content: str) -> dict[str, Any]:
 
 
 def coded(*votes: str, ties: str = "set_aside") -> TeacherLabel | None:
-    return count_label_votes("r", votes, "first_vote" if ties == "first_vote" else "set_aside", "m", TASK)
+    return count_multilabel_votes("r", votes, "first_vote" if ties == "first_vote" else "set_aside", "m", TASK)
 
 
-def test_the_answer_is_asked_for_as_a_list_of_the_codebook_s_labels() -> None:
-    shape = AnswerShape(LABELS, any_number=True)
-    form = response_format(AnswerFormat.SCHEMA, shape)
-    assert form is not None
-    schema = form["json_schema"]["schema"]
+def test_the_schema_requires_a_list_of_the_codebook_s_labels() -> None:
+    shape = AnswerShape(LABELS, multilabel=True)
+    answer_format = response_format(AnswerFormat.SCHEMA, shape)
+    assert answer_format is not None
+    schema = answer_format["json_schema"]["schema"]
     assert schema["properties"] == {"labels": {"type": "array", "items": {"type": "string", "enum": list(LABELS)}}}
     assert schema["required"] == ["labels"]
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("answer_format", "told"),
     [
         (AnswerFormat.JSON, '{"labels": ["…"]}, the labels being all of these that hold, or an empty list'),
         (AnswerFormat.TEXT, "the labels that hold and nothing else, semicolons between them, or none"),
     ],
 )
-def test_the_prompt_says_that_any_number_of_labels_may_hold(form: AnswerFormat, told: str) -> None:
-    system = coding_messages(CODEBOOK, {"response": "x"}, form=form)[0]["content"]
+def test_the_prompt_allows_any_number_of_labels(answer_format: AnswerFormat, told: str) -> None:
+    system = build_coding_messages(CODEBOOK, {"response": "x"}, answer_format=answer_format)[0]["content"]
     assert told in system
     assert '"worked example"' in system
 
 
 @pytest.mark.parametrize(
-    ("code", "form", "shown"),
+    ("code", "answer_format", "shown"),
     [
         ("cause;effect", AnswerFormat.SCHEMA, '{"labels": ["cause", "effect"]}'),
         ("none", AnswerFormat.SCHEMA, '{"labels": []}'),
@@ -63,9 +63,11 @@ def test_the_prompt_says_that_any_number_of_labels_may_hold(form: AnswerFormat, 
         ("none", AnswerFormat.TEXT, "none"),
     ],
 )
-def test_an_example_shows_its_labels_in_the_form_that_is_asked_for(code: str, form: AnswerFormat, shown: str) -> None:
+def test_an_example_shows_its_labels_in_the_requested_answer_format(
+    code: str, answer_format: AnswerFormat, shown: str
+) -> None:
     example = CodedResponse(Response("e", {"response": "seen"}, "h.csv", 2), code)
-    assert coding_messages(CODEBOOK, {"response": "x"}, [example], form)[2]["content"] == shown
+    assert build_coding_messages(CODEBOOK, {"response": "x"}, [example], answer_format)[2]["content"] == shown
 
 
 @pytest.mark.parametrize(
@@ -84,30 +86,30 @@ def test_an_example_shows_its_labels_in_the_form_that_is_asked_for(code: str, fo
     ],
 )
 def test_labels_are_read_in_every_form_that_teachers_give(content: str, code: str) -> None:
-    assert read_labels(answer(content), LABELS) == code
+    assert parse_labels(answer(content), LABELS) == code
 
 
 @pytest.mark.parametrize(
     ("content", "cause"),
     [
-        ('{"labels": ["cause", "reason"]}', Cause.NO_SUCH_LABEL),
-        ('{"labels": ["cause", "none"]}', Cause.NO_SUCH_LABEL),
-        ('{"labels": [""]}', Cause.NO_SUCH_LABEL),
-        ('{"labels": [1]}', Cause.NO_SUCH_LABEL),
-        ('{"labels": null}', Cause.UNREADABLE),
-        ('{"why": "x"}', Cause.UNREADABLE),
-        ("It names a cause.", Cause.UNREADABLE),
+        ('{"labels": ["cause", "reason"]}', FailureCause.NO_SUCH_LABEL),
+        ('{"labels": ["cause", "none"]}', FailureCause.NO_SUCH_LABEL),
+        ('{"labels": [""]}', FailureCause.NO_SUCH_LABEL),
+        ('{"labels": [1]}', FailureCause.NO_SUCH_LABEL),
+        ('{"labels": null}', FailureCause.UNREADABLE),
+        ('{"why": "x"}', FailureCause.UNREADABLE),
+        ("It names a cause.", FailureCause.UNREADABLE),
     ],
 )
-def test_an_answer_with_anything_else_gives_no_code(content: str, cause: Cause) -> None:
-    failure = read_labels(answer(content), LABELS)
+def test_an_answer_with_an_unknown_label_is_refused(content: str, cause: FailureCause) -> None:
+    failure = parse_labels(answer(content), LABELS)
     assert isinstance(failure, Failure)
     assert failure.cause is cause
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each, max_size=3)))
-def test_no_answer_breaks_the_reading(value: Any) -> None:
-    found = read_labels(answer(json.dumps({"labels": value})), LABELS)
+def test_no_answer_makes_the_multilabel_parser_fail(value: Any) -> None:
+    found = parse_labels(answer(json.dumps({"labels": value})), LABELS)
     assert isinstance(found, Failure) or found == "none" or split_labels(found, TASK)
 
 
@@ -120,18 +122,18 @@ def test_no_answer_breaks_the_reading(value: Any) -> None:
     ],
 )
 def test_labels_of_several_responses_are_read_from_one_answer(content: str) -> None:
-    shape = AnswerShape(LABELS, several=True, any_number=True)
-    assert read_votes(answer(content), shape) == {"1": Vote("cause;effect"), "2": Vote("none")}
+    shape = AnswerShape(LABELS, multiple_responses=True, multilabel=True)
+    assert parse_votes(answer(content), shape) == {"1": Vote("cause;effect"), "2": Vote("none")}
 
 
-def test_an_answer_to_one_of_several_responses_may_stand_alone() -> None:
-    shape = AnswerShape(LABELS, several=True, any_number=True)
-    assert read_votes(answer('{"id": "1", "labels": ["cause"]}'), shape) == {"1": Vote("cause")}
+def test_an_answer_may_code_only_one_of_several_responses() -> None:
+    shape = AnswerShape(LABELS, multiple_responses=True, multilabel=True)
+    assert parse_votes(answer('{"id": "1", "labels": ["cause"]}'), shape) == {"1": Vote("cause")}
 
 
-def test_with_a_reason_in_plain_text_the_labels_stand_in_the_last_line() -> None:
-    shape = AnswerShape(LABELS, reasoning=True, any_number=True)
-    assert read_votes(answer("It says why.\nLabels: Cause; effect"), shape) == {"1": Vote("cause;effect")}
+def test_with_a_reason_in_plain_text_the_labels_are_in_the_last_line() -> None:
+    shape = AnswerShape(LABELS, reasoning=True, multilabel=True)
+    assert parse_votes(answer("It says why.\nLabels: Cause; effect"), shape) == {"1": Vote("cause;effect")}
 
 
 def test_a_label_holds_where_more_than_half_of_the_votes_name_it() -> None:
@@ -150,7 +152,7 @@ def test_consistency_is_the_share_of_votes_that_name_just_the_labels_that_hold()
     assert (none_of_them.label, none_of_them.consistency) == ("cause;effect;worked example", 0.0)
 
 
-def test_votes_that_share_no_label_say_that_none_holds() -> None:
+def test_votes_without_a_common_label_give_no_label() -> None:
     label = coded("cause", "effect", "none")
     assert label is not None
     assert label.label == "none"
@@ -173,7 +175,7 @@ def test_labels_come_from_an_endpoint_and_from_the_cache_alike(tmp_path: Path) -
     def coding(again: bool) -> Labelling:
         with AnswerCache(tmp_path) as cache:
             given = section(teacher.base_url, votes=3)
-            return label_responses(responses("a"), CODEBOOK, given, cache, offline=again, patience=AT_ONCE)
+            return label_responses(responses("a"), CODEBOOK, given, cache, offline=again, retry_policy=NO_WAIT)
 
     with StandIn(lambda body, _: completion(json.dumps({"labels": by_seed[body["seed"]]}))) as teacher:
         first, again = coding(False), coding(True)
@@ -189,7 +191,9 @@ def test_a_label_that_half_of_the_votes_name_sets_aside_with_the_votes_as_detail
         StandIn(lambda body, _: completion(json.dumps({"labels": by_seed[body["seed"]]}))) as teacher,
         AnswerCache(tmp_path) as cache,
     ):
-        found = label_responses(responses("a"), CODEBOOK, section(teacher.base_url, votes=2), cache, patience=AT_ONCE)
+        found = label_responses(
+            responses("a"), CODEBOOK, section(teacher.base_url, votes=2), cache, retry_policy=NO_WAIT
+        )
     assert found.labels == ()
     assert [(row.reason, row.detail) for row in found.set_aside] == [("the votes tie", "effect, none")]
 
@@ -201,7 +205,7 @@ def opinion(label: str) -> Labelling:
 
 def joint(weights: dict[str, float], **teachers: str) -> TeacherLabel | SetAside:
     labellings = {name: opinion(label) for name, label in teachers.items()}
-    found = joint_labelling(responses("text"), labellings, weights, TASK)
+    found = combine_labellings(responses("text"), labellings, weights, TASK)
     (row,) = (*found.labels, *found.set_aside)
     return row
 

@@ -14,10 +14,10 @@ from .codings import labelled
 from .stand_in import Reply, StandIn, coded, completion, text_of
 
 
-def test_offline_asks_nothing_and_names_what_is_missing(tmp_path: Path) -> None:
+def test_offline_sends_nothing_and_names_what_is_missing(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher:
         labelled(tmp_path, teacher, "a", "b", votes=2)
-        with pytest.raises(AnswersMissing, match=r"14 answers on 7 responses .*: r4, r5, r6, r7, r8 and 2 more"):
+        with pytest.raises(AnswersMissing, match=r"14 answers for 7 responses .*: r4, r5, r6, r7, r8 and 2 more"):
             labelled(tmp_path, teacher, *"abcdefghi", votes=2, offline=True)
     assert len(teacher.bodies) == 4
 

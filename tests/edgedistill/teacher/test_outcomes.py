@@ -8,36 +8,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.teacher.endpoint import (
-    Answered,
-    Busy,
+    ChatAnswer,
     Fatal,
-    FormatRefused,
+    FormatUnsupported,
     Outcome,
     Rejected,
-    outcome_of_body,
-    outcome_of_status,
-    retry_after,
+    Retryable,
+    classify_body,
+    classify_status,
+    parse_retry_after,
 )
-from edgedistill.teacher.parsing import Cause
+from edgedistill.teacher.parsing import FailureCause
 
 
-def of(status: int, error: Any = None, *, formatted: bool = True, heard: bool = False) -> Outcome:
+def of(status: int, error: Any = None, *, formatted: bool = True, verified: bool = False) -> Outcome:
     body = error if isinstance(error, str) else json.dumps({"error": error or {"message": "no"}})
-    return outcome_of_status(status, {}, body, formatted=formatted, heard=heard)
+    return classify_status(status, {}, body, formatted=formatted, verified=verified)
 
 
 @pytest.mark.parametrize(
-    ("status", "cause"), [(429, Cause.RATE_LIMITED), (500, Cause.SERVER_ERROR), (503, Cause.SERVER_ERROR)]
+    ("status", "cause"),
+    [(429, FailureCause.RATE_LIMITED), (500, FailureCause.SERVER_ERROR), (503, FailureCause.SERVER_ERROR)],
 )
-def test_a_busy_endpoint_is_worth_another_try(status: int, cause: Cause) -> None:
+def test_an_error_of_a_busy_endpoint_is_retryable(status: int, cause: FailureCause) -> None:
     outcome = of(status)
-    assert isinstance(outcome, Busy)
+    assert isinstance(outcome, Retryable)
     assert outcome.failure.cause is cause
-    assert not outcome.unheard
+    assert not outcome.maybe_billed
 
 
-def test_an_html_error_page_is_sorted_by_its_status() -> None:
-    assert isinstance(of(502, "<html><h1>502 Bad Gateway</h1></html>"), Busy)
+def test_an_html_error_page_is_classified_by_its_status() -> None:
+    assert isinstance(of(502, "<html><h1>502 Bad Gateway</h1></html>"), Retryable)
     assert of(401, "<html>Sign in</html>") == Fatal("key", "HTTP 401")
     assert of(404, "<html>Not Found</html>") == Fatal("address", "HTTP 404")
 
@@ -48,12 +49,12 @@ def test_an_account_without_credit_stops_the_run() -> None:
     )
     assert of(402, {"message": "Insufficient credits", "code": 402}) == Fatal("quota", "HTTP 402 402")
     in_a_200 = json.dumps({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
-    assert outcome_of_body(in_a_200, heard=True) == Fatal("quota", "HTTP 429 insufficient_quota")
+    assert classify_body(in_a_200, verified=True) == Fatal("quota", "HTTP 429 insufficient_quota")
 
 
 def test_a_forbidden_text_does_not_stop_a_run_whose_key_works() -> None:
     assert of(403) == Fatal("key", "HTTP 403")
-    assert isinstance(of(403, heard=True), Rejected)
+    assert isinstance(of(403, verified=True), Rejected)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +67,9 @@ def test_a_forbidden_text_does_not_stop_a_run_whose_key_works() -> None:
         {"message": "The API deployment for this resource does not exist.", "code": "DeploymentNotFound"},
     ],
 )
-def test_an_unknown_model_is_known_by_how_servers_say_it(error: Any) -> None:
+def test_an_unknown_model_is_recognised_by_the_wording_of_servers(error: Any) -> None:
     body = error if isinstance(error, dict) else json.dumps({"error": error})
-    outcome = of(404, body, heard=True)
+    outcome = of(404, body, verified=True)
     assert isinstance(outcome, Fatal)
     assert outcome.kind == "model"
 
@@ -76,7 +77,7 @@ def test_an_unknown_model_is_known_by_how_servers_say_it(error: Any) -> None:
 def test_an_answer_that_was_never_recorded_fails_its_response_only() -> None:
     outcome = of(404, {"message": "no recorded vote for 'a model not found'", "code": "recording_missing"})
     assert isinstance(outcome, Rejected)
-    assert outcome.failure.cause is Cause.NOT_RECORDED
+    assert outcome.failure.cause is FailureCause.NOT_RECORDED
 
 
 @pytest.mark.parametrize(
@@ -88,8 +89,8 @@ def test_an_answer_that_was_never_recorded_fails_its_response_only() -> None:
         "failed to parse grammar",
     ],
 )
-def test_an_unknown_answer_format_is_told_from_other_bad_requests(message: str) -> None:
-    assert of(400, {"message": message}) == FormatRefused()
+def test_an_unsupported_answer_format_is_distinguished_from_other_bad_requests(message: str) -> None:
+    assert of(400, {"message": message}) == FormatUnsupported()
     assert isinstance(of(400, {"message": message}, formatted=False), Rejected)
     assert isinstance(of(400, {"message": "your text was flagged", "code": "content_filter"}), Rejected)
 
@@ -97,21 +98,21 @@ def test_an_unknown_answer_format_is_told_from_other_bad_requests(message: str) 
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
-        ('{"choices": [{"message": {}}]}', Answered),
-        ('{"error": {"message": "overloaded", "code": 503}}', Busy),
-        ('{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}', Busy),
+        ('{"choices": [{"message": {}}]}', ChatAnswer),
+        ('{"error": {"message": "overloaded", "code": 503}}', Retryable),
+        ('{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}', Retryable),
         ('{"error": {"message": "bad", "code": "invalid"}}', Rejected),
-        ("<html>Welcome</html>", Busy),
-        ("", Busy),
-        ('{"hello": 1}', Busy),
-        ("[" * 100_000, Busy),
+        ("<html>Welcome</html>", Retryable),
+        ("", Retryable),
+        ('{"hello": 1}', Retryable),
+        ("[" * 100_000, Retryable),
     ],
 )
 def test_a_body_with_status_200_is_an_answer_only_with_choices(body: str, kind: type) -> None:
-    assert isinstance(outcome_of_body(body, heard=False), kind)
+    assert isinstance(classify_body(body, verified=False), kind)
 
 
-def test_the_body_is_kept_and_only_a_plain_code_is_told() -> None:
+def test_the_body_is_saved_and_only_a_plain_code_is_reported() -> None:
     outcome = of(400, {"message": "secret text", "code": "the learner wrote: secret text"})
     assert isinstance(outcome, Rejected)
     assert "secret text" in outcome.failure.raw
@@ -119,10 +120,10 @@ def test_the_body_is_kept_and_only_a_plain_code_is_told() -> None:
 
 
 @given(st.integers(300, 599), st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
-def test_every_error_reply_is_sorted(status: int, body: str) -> None:
-    for heard in (False, True):
-        outcome = outcome_of_status(status, {}, body, formatted=True, heard=heard)
-        assert isinstance(outcome, Busy | Rejected | FormatRefused | Fatal)
+def test_every_error_reply_is_classified(status: int, body: str) -> None:
+    for verified in (False, True):
+        outcome = classify_status(status, {}, body, formatted=True, verified=verified)
+        assert isinstance(outcome, Retryable | Rejected | FormatUnsupported | Fatal)
 
 
 @pytest.mark.parametrize(
@@ -138,21 +139,21 @@ def test_every_error_reply_is_sorted(status: int, body: str) -> None:
     ],
 )
 def test_retry_after_is_read_in_seconds(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers) == seconds
+    assert parse_retry_after(headers) == seconds
 
 
-def test_a_refused_request_waits_for_the_limit_that_is_used_up_and_for_no_other() -> None:
+def test_a_refused_request_waits_only_for_the_exhausted_quota() -> None:
     headers = {
         "x-ratelimit-remaining-requests": "0",
         "x-ratelimit-reset-requests": "1s",
         "x-ratelimit-remaining-tokens": "149984",
         "x-ratelimit-reset-tokens": "6m0s",
     }
-    outcome = outcome_of_status(429, headers, "{}", formatted=True, heard=True)
-    assert isinstance(outcome, Busy)
-    assert outcome.wait == 1.0
+    outcome = classify_status(429, headers, "{}", formatted=True, verified=True)
+    assert isinstance(outcome, Retryable)
+    assert outcome.retry_after == 1.0
 
 
 def test_retry_after_may_be_a_date() -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert retry_after({"retry-after": date}) == pytest.approx(30, abs=2)
+    assert parse_retry_after({"retry-after": date}) == pytest.approx(30, abs=2)

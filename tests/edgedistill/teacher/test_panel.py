@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.data.types import SetAside, Soft, TeacherLabel
-from edgedistill.teacher import Labelling, Usage, joint_labelling
+from edgedistill.teacher import Labelling, Usage, combine_labellings
 from edgedistill_serve.task.task import Label, Task
 
 from .codings import responses
@@ -25,7 +25,7 @@ NOTHING = Labelling((), (SetAside("responses.csv", 2, "r2", "the votes tie"),), 
 
 
 def joined(weights: dict[str, float] | None = None, **teachers: Labelling) -> TeacherLabel | SetAside:
-    found = joint_labelling(ROWS, teachers, weights or dict.fromkeys(teachers, 1.0), TASK)
+    found = combine_labellings(ROWS, teachers, weights or dict.fromkeys(teachers, 1.0), TASK)
     (row,) = (*found.labels, *found.set_aside)
     return row
 
@@ -37,7 +37,7 @@ def label(row: TeacherLabel | SetAside) -> TeacherLabel:
 
 def test_one_teacher_s_labels_are_what_they_are() -> None:
     alone = says("a", "a", "b", "a")
-    assert joint_labelling(ROWS, {"m": alone}, {"m": 0.0}, TASK) is alone
+    assert combine_labellings(ROWS, {"m": alone}, {"m": 0.0}, TASK) is alone
 
 
 def test_the_majority_of_the_teachers_gives_the_label() -> None:
@@ -72,7 +72,7 @@ def test_teachers_that_all_weigh_nothing_give_no_label() -> None:
     assert isinstance(joined({"x": 0.0, "y": 0.0}, x=says("a"), y=says("a")), SetAside)
 
 
-def test_a_teacher_that_set_the_response_aside_has_no_say() -> None:
+def test_a_teacher_that_set_the_response_aside_does_not_vote() -> None:
     row = label(joined(x=NOTHING, y=says("b")))
     assert (row.label, row.teacher, len(row.opinions)) == ("b", "y", 1)
 
@@ -89,7 +89,7 @@ def test_soft_labels_of_both_kinds_are_called_mixed() -> None:
 
 
 def test_what_the_teachers_took_is_added_up() -> None:
-    usage = joint_labelling(ROWS, {"x": says("a"), "y": says("a", "a", "a")}, {"x": 1, "y": 1}, TASK).usage
+    usage = combine_labellings(ROWS, {"x": says("a"), "y": says("a", "a", "a")}, {"x": 1, "y": 1}, TASK).usage
     assert (usage.asked, usage.nano_dollars) == (3, 14)
 
 

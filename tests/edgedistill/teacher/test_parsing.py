@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.teacher.parsing import Cause, Failure, read_label
+from edgedistill.teacher.parsing import Failure, FailureCause, parse_label
 
 LABELS = ("process", "outcome", "no praise", "2")
 
@@ -30,33 +30,35 @@ def answer(content: Any, **fields: Any) -> dict[str, Any]:
     ],
 )
 def test_a_label_is_read_in_every_form_that_teachers_give(content: str, label: str) -> None:
-    assert read_label(answer(content), LABELS) == label
+    assert parse_label(answer(content), LABELS) == label
 
 
 @pytest.mark.parametrize(
     ("given", "cause"),
     [
-        (answer(None, refusal="I can't help with that."), Cause.REFUSED),
-        (answer("", finish_reason="content_filter"), Cause.REFUSED),
-        (answer('{"label": "pro', finish_reason="length"), Cause.TRUNCATED),
-        (answer('{"label": "process"}', finish_reason="length"), Cause.TRUNCATED),
-        (answer(None), Cause.EMPTY),
-        (answer(""), Cause.EMPTY),
-        (answer('Sure! Here you go: {"label": "process"'), Cause.UNREADABLE),
-        (answer('Sure! {"label": "process"}'), Cause.UNREADABLE),
-        (answer("process or outcome"), Cause.UNREADABLE),
-        (answer('{"code": "process"}'), Cause.UNREADABLE),
-        (answer('{"label": null}'), Cause.UNREADABLE),
-        (answer('{"label": true}'), Cause.UNREADABLE),
-        (answer([{"type": "text"}]), Cause.UNREADABLE),
-        (answer('{"label": "no-such-label"}'), Cause.NO_SUCH_LABEL),
-        ({"choices": []}, Cause.UNREADABLE),
-        ({}, Cause.UNREADABLE),
-        ({"choices": [{"message": None}]}, Cause.UNREADABLE),
+        (answer(None, refusal="I can't help with that."), FailureCause.REFUSED),
+        (answer("", finish_reason="content_filter"), FailureCause.REFUSED),
+        (answer('{"label": "pro', finish_reason="length"), FailureCause.TRUNCATED),
+        (answer('{"label": "process"}', finish_reason="length"), FailureCause.TRUNCATED),
+        (answer(None), FailureCause.EMPTY),
+        (answer(""), FailureCause.EMPTY),
+        (answer('Sure! Here you go: {"label": "process"'), FailureCause.UNREADABLE),
+        (answer('Sure! {"label": "process"}'), FailureCause.UNREADABLE),
+        (answer("process or outcome"), FailureCause.UNREADABLE),
+        (answer('{"code": "process"}'), FailureCause.UNREADABLE),
+        (answer('{"label": null}'), FailureCause.UNREADABLE),
+        (answer('{"label": true}'), FailureCause.UNREADABLE),
+        (answer([{"type": "text"}]), FailureCause.UNREADABLE),
+        (answer('{"label": "no-such-label"}'), FailureCause.NO_SUCH_LABEL),
+        ({"choices": []}, FailureCause.UNREADABLE),
+        ({}, FailureCause.UNREADABLE),
+        ({"choices": [{"message": None}]}, FailureCause.UNREADABLE),
     ],
 )
-def test_what_gives_no_label_is_a_named_failure_that_keeps_the_answer(given: dict[str, Any], cause: Cause) -> None:
-    failure = read_label(given, LABELS)
+def test_an_answer_without_a_label_is_a_failure_with_its_cause_and_the_answer(
+    given: dict[str, Any], cause: FailureCause
+) -> None:
+    failure = parse_label(given, LABELS)
     assert isinstance(failure, Failure)
     assert failure.cause is cause
     assert failure.raw.startswith("{")
@@ -70,12 +72,12 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-def test_no_answer_whatever_makes_the_reader_fail(value: Any) -> None:
-    result = read_label({"choices": value}, LABELS)
+def test_no_answer_makes_the_parser_fail(value: Any) -> None:
+    result = parse_label({"choices": value}, LABELS)
     assert isinstance(result, Failure) or result in LABELS
 
 
 @given(st.text())
 def test_a_text_gives_a_label_of_the_codebook_or_a_failure(content: str) -> None:
-    result = read_label(answer(content), LABELS)
+    result = parse_label(answer(content), LABELS)
     assert isinstance(result, Failure) or result in LABELS

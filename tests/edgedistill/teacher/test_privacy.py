@@ -55,7 +55,7 @@ def mixed(folder: Path, redact: str) -> tuple[list[dict[str, Any]], Path]:
     return teacher.bodies, project.run_folder
 
 
-def test_what_is_redacted_is_in_no_request_and_in_no_file_of_the_run(tmp_path: Path) -> None:
+def test_redacted_data_is_in_no_request_and_in_no_file_of_the_run(tmp_path: Path) -> None:
     bodies, run = mixed(tmp_path, '{ids: ["S[0-9]{6}"]}')
     assert len(bodies) > 10
     files = [file.read_text() for file in (*run.iterdir(), *(tmp_path / "teacher-cache").glob("*.jsonl"))]
@@ -76,7 +76,7 @@ def test_nothing_is_redacted_by_default_and_ids_only_where_they_are_named(
     assert [secret for secret in SECRETS if secret in json.dumps(bodies[-1])] == list(left)
 
 
-def test_a_labelling_run_connects_to_the_teacher_alone(tmp_path: Path) -> None:
+def test_a_labelling_run_connects_only_to_the_teacher(tmp_path: Path) -> None:
     plain = {
         name: value for name, value in os.environ.items() if name.upper() not in ("HF_HUB_OFFLINE", "DO_NOT_TRACK")
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill.errors import CacheDamaged
-from edgedistill.teacher import AnswerCache, Entry, salvage
+from edgedistill.teacher import AnswerCache, CacheEntry, repair_database
 
 from .codings import ANSWER, database, request
 
@@ -17,7 +17,7 @@ PAGE = 4096
 def filled(tmp_path: Path) -> Path:
     with AnswerCache(tmp_path) as cache:
         asked = [request(vote=vote) for vote in range(VOTES)]
-        cache.keep([Entry(each.key(), each.content(), ANSWER) for each in asked])
+        cache.add_entries([CacheEntry(each.key(), each.content(), ANSWER) for each in asked])
     assert not (tmp_path / "cache.db-wal").exists()
     return tmp_path
 
@@ -36,7 +36,7 @@ def kept(folder: Path) -> int:
     return found.entries
 
 
-def test_a_file_that_is_no_database_is_named_with_what_to_do(filled: Path) -> None:
+def test_a_file_that_is_not_a_database_is_named_with_a_hint(filled: Path) -> None:
     overwrite(database(filled), 0, 200)
     with pytest.raises(CacheDamaged, match=r"cache.db: the database is damaged.*edgedistill cache verify --repair"):
         AnswerCache(filled)
@@ -52,7 +52,7 @@ def test_a_damaged_page_is_found_by_verify(filled: Path) -> None:
 def test_a_damaged_page_costs_only_the_answers_on_it(filled: Path) -> None:
     middle = database(filled).stat().st_size // 2 // PAGE * PAGE
     overwrite(database(filled), middle, PAGE)
-    saved = salvage(filled)
+    saved = repair_database(filled)
     assert VOTES - 20 <= saved.kept < VOTES
     assert kept(filled) == saved.kept
     assert saved.damaged_file.exists()
@@ -61,29 +61,29 @@ def test_a_damaged_page_costs_only_the_answers_on_it(filled: Path) -> None:
 def test_a_file_that_was_cut_keeps_what_is_before_the_cut(filled: Path) -> None:
     size = database(filled).stat().st_size
     os.truncate(database(filled), size * 2 // 3 // PAGE * PAGE)
-    assert salvage(filled).kept == kept(filled) > VOTES // 3
+    assert repair_database(filled).kept == kept(filled) > VOTES // 3
 
 
-def test_a_damaged_index_costs_no_answer(filled: Path) -> None:
+def test_a_damaged_index_loses_no_answer(filled: Path) -> None:
     with sqlite3.connect(database(filled)) as connection:
         (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'Cache_key_raw'")
     overwrite(database(filled), (root[0] - 1) * PAGE, PAGE)
-    assert salvage(filled).kept == kept(filled) == VOTES
+    assert repair_database(filled).kept == kept(filled) == VOTES
 
 
 @pytest.mark.parametrize("length", [16, PAGE, None])
 def test_a_file_that_sqlite_cannot_open_gives_way_to_an_empty_cache(filled: Path, length: int | None) -> None:
     overwrite(database(filled), 0, length or database(filled).stat().st_size)
-    saved = salvage(filled)
+    saved = repair_database(filled)
     assert saved.kept == kept(filled) == 0
     assert saved.damaged_file.stat().st_size > PAGE
 
 
 def test_a_sound_cache_loses_nothing_to_salvage(filled: Path) -> None:
-    assert salvage(filled).kept == kept(filled) == VOTES
+    assert repair_database(filled).kept == kept(filled) == VOTES
 
 
-def test_where_there_is_no_cache_nothing_is_made(tmp_path: Path) -> None:
+def test_without_a_cache_nothing_is_created(tmp_path: Path) -> None:
     with pytest.raises(CacheDamaged, match="there is no cache"):
-        salvage(tmp_path)
+        repair_database(tmp_path)
     assert list(tmp_path.iterdir()) == []

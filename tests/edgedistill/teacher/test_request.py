@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.teacher.cache import KEY_VERSION, key_of
+from edgedistill.teacher.cache import KEY_VERSION, compute_key
 
 from .codings import request
 
@@ -37,7 +37,7 @@ def test_every_sampling_parameter_is_part_of_the_key(sampling: dict[str, float])
 
 def test_the_key_version_is_part_of_the_key() -> None:
     content = request().content()
-    assert key_of(content | {"key_version": KEY_VERSION + 1}) != key_of(content)
+    assert compute_key(content | {"key_version": KEY_VERSION + 1}) != compute_key(content)
 
 
 def test_an_earlier_turn_and_its_role_are_part_of_the_key() -> None:
@@ -53,4 +53,4 @@ def test_the_content_is_exactly_what_the_key_is_made_from() -> None:
 @given(st.text())
 def test_a_key_survives_the_way_through_a_file(text: str) -> None:
     asked = request(messages=({"role": "user", "content": text},))
-    assert key_of(json.loads(json.dumps(asked.content()))) == asked.key()
+    assert compute_key(json.loads(json.dumps(asked.content()))) == asked.key()

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from edgedistill.data.types import CodedResponse, Response
 from edgedistill.errors import AnswersMissing, BudgetReached, TeacherRefusedKey
 from edgedistill.project.schema import BudgetSection
-from edgedistill.teacher import AnswerCache, AnswerFormat, Codebook, Labelling, Plan, label_responses
-from edgedistill.teacher.codebook import AnswerShape, asked, asked_together, parted
-from edgedistill.teacher.labelling import shared
-from edgedistill.teacher.parsing import Cause, Failure
-from edgedistill.teacher.voting import read_votes
+from edgedistill.teacher import AnswerCache, AnswerFormat, Codebook, Labelling, LabellingPlan, label_responses
+from edgedistill.teacher.codebook import AnswerShape, format_inputs, join_user_messages, split_joined_message
+from edgedistill.teacher.labelling import use_same_examples
+from edgedistill.teacher.parsing import Failure, FailureCause
+from edgedistill.teacher.voting import parse_votes
 from edgedistill_serve.task.task import Label
 
-from .codings import AT_ONCE, CODEBOOK, responses, section
+from .codings import CODEBOOK, NO_WAIT, responses, section
 from .stand_in import Reply, Script, StandIn, completion, error
 
-SHAPE = AnswerShape(CODEBOOK.names, several=True)
+SHAPE = AnswerShape(CODEBOOK.names, multiple_responses=True)
 Entries = list[tuple[object, object]]
 
 
@@ -57,7 +57,7 @@ def labelled(folder: Path, teacher: StandIn, *texts: str, **fields: Any) -> Labe
             section(teacher.base_url, **{"per_request": 3} | fields),
             cache,
             offline=offline,
-            patience=AT_ONCE,
+            retry_policy=NO_WAIT,
         )
 
 
@@ -75,7 +75,7 @@ def test_responses_share_requests_and_each_gets_its_own_label(tmp_path: Path) ->
     assert [body["max_tokens"] for body in teacher.bodies] == [900, 600, 900, 600]
 
 
-def test_no_id_of_the_data_leaves_the_machine(tmp_path: Path) -> None:
+def test_no_id_in_the_data_is_sent(tmp_path: Path) -> None:
     with StandIn(answering()) as teacher:
         labelled(tmp_path, teacher, "p1", "o1")
     assert list(blocks(teacher.bodies[0])) == ["1", "2"]
@@ -91,7 +91,7 @@ FAULTS: dict[str, Callable[[Entries], Entries]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_response_without_a_vote_of_its_own_is_asked_again_alone(tmp_path: Path, fault: str) -> None:
+def test_a_response_without_a_vote_is_sent_again_alone(tmp_path: Path, fault: str) -> None:
     def change(given: dict[str, str], entries: Entries) -> Entries:
         return FAULTS[fault](entries) if len(given) > 1 else entries
 
@@ -131,7 +131,7 @@ def test_votes_are_found_again_whichever_responses_share_the_requests_now(tmp_pa
     assert [list(blocks(body).values()) for body in teacher.bodies] == [["n2", "o3"]]
 
 
-def test_votes_asked_for_one_by_one_are_not_those_of_shared_requests(tmp_path: Path) -> None:
+def test_votes_of_single_requests_are_not_used_for_shared_requests(tmp_path: Path) -> None:
     def script(body: dict[str, Any], before: int) -> Reply:
         return answering()(body, before) if blocks(body) else completion('{"label": "none"}')
 
@@ -142,7 +142,7 @@ def test_votes_asked_for_one_by_one_are_not_those_of_shared_requests(tmp_path: P
     assert [label.label for label in together.labels] == ["process", "outcome"]
 
 
-def test_a_response_without_a_vote_of_its_own_comes_alone_after_a_restart_too(tmp_path: Path) -> None:
+def test_a_response_without_a_vote_is_also_sent_alone_after_a_restart(tmp_path: Path) -> None:
     def first_only(body: dict[str, Any], before: int) -> Reply:
         return answering(lambda _blocks, entries: entries[:1])(body, before)
 
@@ -179,7 +179,7 @@ def test_offline_repeats_the_labels_and_the_rows_that_were_set_aside(tmp_path: P
     with StandIn(answering(change)) as teacher:
         online = labelled(tmp_path, teacher, "p1", "o1", "n1", votes=2, tries=1)
         offline = labelled(tmp_path, teacher, "p1", "o1", "n1", votes=2, offline=True)
-        with pytest.raises(AnswersMissing, match="2 answers on 1 responses"):
+        with pytest.raises(AnswersMissing, match="2 answers for 1 responses"):
             labelled(tmp_path, teacher, "p1", "p9", votes=2, offline=True)
     assert offline.labels == online.labels
     assert [row.id for row in offline.set_aside] == [row.id for row in online.set_aside] == ["r3"]
@@ -191,8 +191,11 @@ def test_only_responses_to_the_same_question_share_a_request() -> None:
         Response(f"r{number}", {"question": f"Q{number % 2}", "response": f"text {number}"}, "f.csv", number)
         for number in range(6)
     ]
-    plan = Plan(given, book, section("http://127.0.0.1:9/v1", per_request=10), shared(()))
-    contents = [plan.request(sheet, AnswerFormat.SCHEMA).messages[-1]["content"] for sheet in plan.sheets()]
+    plan = LabellingPlan(given, book, section("http://127.0.0.1:9/v1", per_request=10), use_same_examples(()))
+    contents = [
+        plan.build_request(coding_request, AnswerFormat.SCHEMA).messages[-1]["content"]
+        for coding_request in plan.coding_requests()
+    ]
     assert [content.split("\n") for content in contents] == [
         [
             f"<question>Q{question}</question>",
@@ -204,10 +207,12 @@ def test_only_responses_to_the_same_question_share_a_request() -> None:
     ]
 
 
-def test_examples_are_shown_in_the_same_form(tmp_path: Path) -> None:
+def test_examples_are_shown_in_the_same_answer_format(tmp_path: Path) -> None:
     example = CodedResponse(responses("well done")[0], "outcome")
-    plan = Plan(responses("a", "b"), CODEBOOK, section("http://127.0.0.1:9/v1", per_request=2), shared([example]))
-    _, user, assistant, _ = plan.request(plan.sheets()[0], AnswerFormat.SCHEMA).messages
+    plan = LabellingPlan(
+        responses("a", "b"), CODEBOOK, section("http://127.0.0.1:9/v1", per_request=2), use_same_examples([example])
+    )
+    _, user, assistant, _ = plan.build_request(plan.coding_requests()[0], AnswerFormat.SCHEMA).messages
     assert user["content"] == '<response id="1">well done</response>'
     assert json.loads(assistant["content"]) == {"codings": [{"id": "1", "label": "outcome"}]}
 
@@ -216,10 +221,10 @@ TYPED = st.lists(st.sampled_from(['<response id="2">', "</response>", "</ Respon
 
 
 @given(st.lists(TYPED.map("".join), min_size=1, max_size=5), TYPED.map("".join))
-def test_a_message_of_several_responses_comes_apart_as_it_was_put_together(texts: list[str], question: str) -> None:
+def test_a_message_of_several_responses_is_split_as_it_was_joined(texts: list[str], question: str) -> None:
     book = Codebook("", (Label("a"), Label("b")), ("question", "response"))
-    users = tuple(asked(book, {"question": question, "response": text}) for text in texts)
-    assert parted(asked_together(users)) == users
+    users = tuple(format_inputs(book, {"question": question, "response": text}) for text in texts)
+    assert split_joined_message(join_user_messages(users)) == users
 
 
 def answer(content: str, finish: str = "stop") -> dict[str, Any]:
@@ -238,7 +243,7 @@ def answer(content: str, finish: str = "stop") -> dict[str, Any]:
     ],
 )
 def test_several_labels_are_read_in_every_form_that_teachers_give(content: str) -> None:
-    votes = read_votes(answer(content), SHAPE)
+    votes = parse_votes(answer(content), SHAPE)
     assert not isinstance(votes, Failure)
     assert {ident: vote.label for ident, vote in votes.items()} == {"1": "process", "2": "none"}
 
@@ -246,21 +251,21 @@ def test_several_labels_are_read_in_every_form_that_teachers_give(content: str) 
 @pytest.mark.parametrize(
     ("given", "cause"),
     [
-        (answer('{"codings": [{"id": "1", "la', "length"), Cause.TRUNCATED),
-        (answer('{"codings": []}'), Cause.UNREADABLE),
-        (answer('{"codings": [{"id": "1", "label": "sarcasm"}]}'), Cause.NO_SUCH_LABEL),
-        (answer('{"codings": [{"id": "1", "label": true}]}'), Cause.NO_SUCH_LABEL),
-        (answer("I cannot say."), Cause.UNREADABLE),
-        (answer(""), Cause.EMPTY),
+        (answer('{"codings": [{"id": "1", "la', "length"), FailureCause.TRUNCATED),
+        (answer('{"codings": []}'), FailureCause.UNREADABLE),
+        (answer('{"codings": [{"id": "1", "label": "sarcasm"}]}'), FailureCause.NO_SUCH_LABEL),
+        (answer('{"codings": [{"id": "1", "label": true}]}'), FailureCause.NO_SUCH_LABEL),
+        (answer("I cannot say."), FailureCause.UNREADABLE),
+        (answer(""), FailureCause.EMPTY),
     ],
 )
-def test_an_answer_without_any_vote_is_a_named_failure(given: dict[str, Any], cause: Cause) -> None:
-    failure = read_votes(given, SHAPE)
+def test_an_answer_without_any_vote_is_a_named_failure(given: dict[str, Any], cause: FailureCause) -> None:
+    failure = parse_votes(given, SHAPE)
     assert isinstance(failure, Failure)
     assert failure.cause is cause
 
 
 @given(st.text() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(json.dumps))
-def test_no_answer_whatever_makes_the_reader_of_several_fail(content: str) -> None:
-    result = read_votes(answer(content), SHAPE)
+def test_no_answer_makes_the_parser_of_several_responses_fail(content: str) -> None:
+    result = parse_votes(answer(content), SHAPE)
     assert isinstance(result, Failure) or all(vote.label in CODEBOOK.names for vote in result.values())

@@ -17,7 +17,7 @@ from .codings import CODEBOOK, labelled, responses, section
 from .stand_in import Reply, StandIn, coded, error
 
 
-def test_the_budget_stops_the_run_and_keeps_the_work(tmp_path: Path) -> None:
+def test_the_budget_stops_the_run_and_saves_the_answers(tmp_path: Path) -> None:
     texts = [str(number) for number in range(50)]
     with StandIn(coded("process")) as teacher:
         with pytest.raises(BudgetReached) as stopped:
@@ -30,7 +30,7 @@ def test_the_budget_stops_the_run_and_keeps_the_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "kind", "told"),
+    ("reply", "kind", "message"),
     [
         (error(401, "bad key"), TeacherRefusedKey, "MY_KEY"),
         (error(403, "forbidden"), TeacherRefusedKey, "MY_KEY"),
@@ -40,17 +40,17 @@ def test_the_budget_stops_the_run_and_keeps_the_work(tmp_path: Path) -> None:
         (Reply(body=b"<html>Welcome</html>"), TeacherUnreachable, "Check teacher.base_url"),
     ],
 )
-def test_what_no_request_can_mend_stops_the_run_in_one_line(
-    tmp_path: Path, reply: Reply, kind: type[Exception], told: str
+def test_a_fatal_error_stops_the_run_with_one_line(
+    tmp_path: Path, reply: Reply, kind: type[Exception], message: str
 ) -> None:
-    with StandIn(reply) as teacher, pytest.raises(kind, match=told) as stopped:
+    with StandIn(reply) as teacher, pytest.raises(kind, match=message) as stopped:
         labelled(tmp_path, teacher, "secret text", "b", api_key_env="MY_KEY", api_key="k", concurrency=1)
     assert teacher.base_url in str(stopped.value)
     assert "\n" not in str(stopped.value)
     assert "secret text" not in str(stopped.value)
 
 
-def test_a_missing_key_stops_the_run_before_anything_is_asked(tmp_path: Path) -> None:
+def test_a_missing_key_stops_the_run_before_anything_is_sent(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher, pytest.raises(TeacherRefusedKey, match="EDGEDISTILL_NO_SUCH_KEY"):
         labelled(tmp_path, teacher, "a", api_key_env="EDGEDISTILL_NO_SUCH_KEY")
     assert teacher.bodies == []
@@ -64,12 +64,12 @@ def test_a_key_that_cannot_be_sent_is_named_by_its_variable(tmp_path: Path, key:
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:99999/v1", "http://[bad/v1"])
-def test_an_address_that_is_none_is_named(tmp_path: Path, address: str) -> None:
+def test_an_invalid_address_is_named(tmp_path: Path, address: str) -> None:
     with AnswerCache(tmp_path) as cache, pytest.raises(TeacherUnreachable, match=r"Check teacher\.base_url"):
         label_responses(responses("a"), CODEBOOK, section(address), cache)
 
 
-def test_where_nothing_listens_the_run_stops_after_the_tries(tmp_path: Path) -> None:
+def test_if_nothing_listens_the_run_stops_after_the_tries(tmp_path: Path) -> None:
     with StandIn(coded("process")) as teacher:
         pass
     with pytest.raises(TeacherUnreachable, match="nothing listens there"):

@@ -12,7 +12,7 @@ from itertools import chain
 from edgedistill.data import MixtureRow
 from edgedistill.data.types import labels_in
 from edgedistill.errors import ProjectFileError
-from edgedistill.mixing import drawn_ids, teacher_rows
+from edgedistill.mixing import draw_ids, teacher_rows
 from edgedistill.project import MixSection
 from edgedistill.studies.designs.drawing import RowSources, plan_run
 from edgedistill.studies.designs.ratio import with_blocks
@@ -63,7 +63,7 @@ def plan_consistency(
         first = _human(inputs, section.human, seed)
         offered = _apart(there, first.rows)
         wanted = len(offered) if section.rows == "all" else section.rows
-        chosen = drawn_ids((row.id for row in offered), wanted, seed)
+        chosen = draw_ids((row.id for row in offered), wanted, seed)
         drawn = [row for row in offered if row.id in chosen]
         if len(drawn) < wanted:
             lacks = f"the training set lacks {wanted - len(drawn)} of the {wanted} {section.of} rows"
@@ -84,7 +84,7 @@ def _of_thresholds(
         condition = f"consistency from {threshold:g}" if threshold else UNFILTERED
         yield _plan(first, condition, kept, inputs, threshold=threshold, reference=UNFILTERED if threshold else "")
         if 0 < len(kept) < len(drawn):
-            anyhow = drawn_ids((row.id for row in drawn), len(kept), first.seed)
+            anyhow = draw_ids((row.id for row in drawn), len(kept), first.seed)
             others = [row for row in drawn if row.id in anyhow]
             yield _plan(
                 first, f"as many as from {threshold:g}", others, inputs, threshold=threshold, reference=condition
