@@ -1,17 +1,16 @@
-"""Are temperatures and thresholds that few validation rows choose right on other rows?
+"""Do temperatures and review thresholds chosen on few validation rows hold on other rows?
 
     python benchmarks/review_rules.py --simulated
     python benchmarks/review_rules.py PROJECT.yaml CODED.csv
 
-Human-coded rows are split again and again: some choose, as validation rows do, the others show what came of it. The
-rows are those of a table, scored by the project's trained student, which must not have seen them; or simulated ones,
-whose human codes are drawn from the probabilities of a student that is then made 1.6 times too sure. Printed for each
-number of choosing rows:
+Human-coded rows are split repeatedly into validation rows and test rows. The rows are those of a table, scored by the
+trained student of a project, which must not have been trained on them; or simulated, with human codes drawn from the
+probabilities of a student that is then made overconfident by a factor of 1.6. Printed by number of validation rows:
 
-- temperature: as built, and by the plain likelihood; log loss and calibration error against no temperature
-- 30 % to people: agreement of the others with thresholds per label, and with one threshold for all
-- keep_kappa: how often the kappa of what is accepted falls below the aim on the other rows, as built (a Bayesian
-  bootstrap with an imaginary row), by a plain bootstrap's lower end, and by the kappa itself
+- temperature: as implemented, and by unsmoothed likelihood; log loss and calibration error compared with no temperature
+- 30 % to people: agreement on the other rows with thresholds per label, and with one threshold for all labels
+- keep_kappa: how often kappa of the accepted test rows is below the aim, as implemented (Bayesian bootstrap with a
+  pseudo-row), by the lower limit of a plain bootstrap, and by kappa itself
 """
 
 import argparse
@@ -53,10 +52,10 @@ Low = Callable[[NDArray[np.int64], NDArray[np.int64], int], float]
 
 def coded_rows(project: Path, table: Path) -> tuple[Task, NDArray[np.float64], NDArray[np.int64]]:
     """Score a table of human-coded rows with a project's student."""
-    given = read_project(project)
-    task = given.task.task
+    settings = read_project(project)
+    task = settings.task.task
     rows = [row.values for row in read_rows(table)]
-    logits = Checkpoint.load(given.run_folder / "student", task, given.student.max_tokens).logits(rows)
+    logits = Checkpoint.load(settings.run_folder / "student", task, settings.student.max_tokens).logits(rows)
     return task, logits.astype(np.float64), np.array([task.names.index(row["label"]) for row in rows])
 
 
@@ -70,7 +69,7 @@ def simulated_rows(rows: int) -> tuple[Task, NDArray[np.float64], NDArray[np.int
 
 
 def plain_temperature(scores: Scores) -> float:
-    """The temperature of the largest likelihood, with nothing against certainty."""
+    """The maximum likelihood temperature without smoothing."""
     truth = np.array([scores.task.names.index(code) for code in scores.codes])
 
     def loss(log_temperature: float) -> float:
@@ -80,34 +79,34 @@ def plain_temperature(scores: Scores) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
 
-def point(truth: NDArray[np.int64], given: NDArray[np.int64], _labels: int) -> float:
-    """κ itself; NaN where one label alone occurs."""
-    return float(cohen_kappa_score(truth, given)) if len({*truth, *given}) > 1 else np.nan
+def point(truth: NDArray[np.int64], predicted: NDArray[np.int64], _labels: int) -> float:
+    """κ itself; NaN if only one label occurs."""
+    return float(cohen_kappa_score(truth, predicted)) if len({*truth, *predicted}) > 1 else np.nan
 
 
-def bootstrapped(truth: NDArray[np.int64], given: NDArray[np.int64], labels: int) -> float:
-    """The lower end of a plain percentile bootstrap."""
-    drawn = resample_confusions(truth, given, labels, None, RESAMPLES, np.random.default_rng(0))
-    found = kappas(drawn, quadratic=False)
-    return float(np.nanpercentile(found, 2.5)) if not np.isnan(found).all() else np.nan
+def bootstrapped(truth: NDArray[np.int64], predicted: NDArray[np.int64], labels: int) -> float:
+    """The lower limit of a plain percentile bootstrap."""
+    drawn = resample_confusions(truth, predicted, labels, None, RESAMPLES, np.random.default_rng(0))
+    values = kappas(drawn, quadratic=False)
+    return float(np.nanpercentile(values, 2.5)) if not np.isnan(values).all() else np.nan
 
 
-def least_chance(scores: Scores, chance: NDArray[np.float64], aim: float, low: Low) -> float | None:
-    """The chance from which on rows are accepted; None where no part of the rows meets the aim."""
-    order = np.argsort(-chance, kind="stable")
+def lowest_accepted(scores: Scores, confidences: NDArray[np.float64], aim: float, low: Low) -> float | None:
+    """The lowest confidence that is accepted; None if no share of the rows meets the aim."""
+    order = np.argsort(-confidences, kind="stable")
     truth = np.array([scores.task.names.index(code) for code in scores.codes])[order]
-    given = scores.logits.argmax(axis=1)[order]
+    predicted = scores.logits.argmax(axis=1)[order]
     for to_people in np.unique(np.linspace(0, len(order) - 1, STEPS).astype(int)):
         accepted = len(order) - int(to_people)
-        if low(truth[:accepted], given[:accepted], len(scores.task.names)) >= aim:
-            return float(chance[order[accepted - 1]])
+        if low(truth[:accepted], predicted[:accepted], len(scores.task.names)) >= aim:
+            return float(confidences[order[accepted - 1]])
     return None
 
 
 def splits(
     task: Task, logits: NDArray[np.float64], codes: NDArray[np.int64], rows: int, trials: int
 ) -> Iterator[tuple[ValidationScores, TestScores]]:
-    """Yield rows that choose and rows that show."""
+    """Yield validation rows and test rows."""
     rng = np.random.default_rng(1)
     for _ in range(trials):
         order = rng.permutation(len(codes))
@@ -120,48 +119,48 @@ def splits(
 
 
 def show_temperatures(pairs: list[tuple[ValidationScores, TestScores]]) -> None:
-    """Print what temperatures do to the rows that did not choose them."""
-    ways: dict[str, Callable[[ValidationScores], float]] = {
+    """Print the effect of temperatures on the test rows."""
+    methods: dict[str, Callable[[ValidationScores], float]] = {
         "none": lambda _: 1.0,
-        "plain": plain_temperature,
-        "as built": lambda scores: fit_temperature(scores).temperature,
+        "unsmoothed": plain_temperature,
+        "as implemented": lambda scores: fit_temperature(scores).temperature,
     }
-    for name, way in ways.items():
-        found = []
+    for name, fit in methods.items():
+        results = []
         for validation, test in pairs:
-            temperature = way(validation)
-            shown = probability_metrics(test.codes, test.probabilities(temperature), test.task, resamples=1)
-            found.append((temperature, shown.log_loss.value, shown.ece.value))
-        temperatures, losses, errors = np.array(found).T
+            temperature = fit(validation)
+            metrics = probability_metrics(test.codes, test.probabilities(temperature), test.task, resamples=1)
+            results.append((temperature, metrics.log_loss.value, metrics.ece.value))
+        temperatures, losses, errors = np.array(results).T
         print(
-            f"    temperature {name:9} {np.median(temperatures):5.2f}  log loss mean {losses.mean():.3f}, worst "
+            f"    temperature {name:14} {np.median(temperatures):5.2f}  log loss mean {losses.mean():.3f}, worst "
             f"{losses.max():.2f}  calibration error {errors.mean():.3f}"
         )
 
 
 def show_shares(pairs: list[tuple[ValidationScores, TestScores]]) -> None:
-    """Print how good the surest 70 % are by thresholds per label, and by one for all."""
-    found: dict[str, list[tuple[float, float, float]]] = {"one for all": [], "per label": []}
+    """Print agreement on the most confident 70 % with thresholds per label, and with one for all."""
+    results: dict[str, list[tuple[float, float, float]]] = {"one for all": [], "per label": []}
     for validation, test in pairs:
         temperature = fit_temperature(validation).temperature
         rule = choose_rule(validation, temperature, AtMostToPeople(0.3)).rule
         probabilities = [scores.probabilities(temperature).max(axis=1) for scores in (validation, test)]
-        kept = {
+        accepted_by = {
             "one for all": probabilities[1] >= np.quantile(probabilities[0], 0.3),
             "per label": np.array([score.decision == "accept" for score in test.apply_rule(temperature, rule)]),
         }
         codes, labels = np.array(test.codes), np.array(test.labels)
-        for name, accepted in kept.items():
+        for name, accepted in accepted_by.items():
             kappa = cohen_kappa_score(codes[accepted], labels[accepted])
-            found[name].append((1 - accepted.mean(), (codes == labels)[accepted].mean(), kappa))
-    for name, figures in found.items():
+            results[name].append((1 - accepted.mean(), (codes == labels)[accepted].mean(), kappa))
+    for name, figures in results.items():
         share, accuracy, kappa = np.nanmean(figures, axis=0)
         print(f"    30 % to people, {name:11} to people {share:.2f}  accuracy {accuracy:.3f}  kappa {kappa:.3f}")
 
 
 def show_aims(pairs: list[tuple[ValidationScores, TestScores]], aim: float) -> None:
-    """Print how often an aim that was met on some rows is missed on the others."""
-    for name, low in (("kappa itself", point), ("plain bootstrap", bootstrapped), ("as built", None)):
+    """Print how often an aim that is met on validation rows is missed on test rows."""
+    for name, low in (("kappa itself", point), ("plain bootstrap", bootstrapped), ("as implemented", None)):
         shares, below = [], 0
         for validation, test in pairs:
             temperature = fit_temperature(validation).temperature
@@ -170,7 +169,7 @@ def show_aims(pairs: list[tuple[ValidationScores, TestScores]], aim: float) -> N
                 choice = choose_rule(validation, temperature, KeepKappa(aim))
                 least = (choice.least_chance or -1.0) if choice.met else None
             else:
-                least = least_chance(validation, adjusted_confidences(validation, temperature, shifts), aim, low)
+                least = lowest_accepted(validation, adjusted_confidences(validation, temperature, shifts), aim, low)
             if least is None:
                 continue
             accepted = adjusted_confidences(test, temperature, shifts) >= least
@@ -193,16 +192,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[25, 60, 120])
     parser.add_argument("--aims", type=float, nargs="*", default=[0.75])
     parser.add_argument("--trials", type=int, default=40)
-    given = parser.parse_args()
-    task, logits, codes = simulated_rows(1500) if given.simulated else coded_rows(given.project, given.table)
+    options = parser.parse_args()
+    task, logits, codes = simulated_rows(1500) if options.simulated else coded_rows(options.project, options.table)
     kappa = cohen_kappa_score(codes, logits.argmax(axis=1))
     print(f"{len(codes)} rows, accuracy {(logits.argmax(axis=1) == codes).mean():.3f}, kappa {kappa:.3f}")
-    for rows in given.rows:
-        pairs = list(splits(task, logits, codes, rows, given.trials))
-        print(f"  {rows} rows choose, {len(codes) - rows} show, {given.trials} times")
+    for rows in options.rows:
+        pairs = list(splits(task, logits, codes, rows, options.trials))
+        print(f"  {rows} validation rows, {len(codes) - rows} test rows, {options.trials} splits")
         show_temperatures(pairs)
         show_shares(pairs)
-        for aim in given.aims:
+        for aim in options.aims:
             show_aims(pairs, aim)
 
 

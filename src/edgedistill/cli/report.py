@@ -11,12 +11,12 @@ from edgedistill.runnable_project import Project
 Examples = Annotated[
     int | None,
     typer.Option(
-        "--examples", min=0, max=1000, metavar="N", help="Show N wrongly coded test responses with what was written."
+        "--examples", min=0, max=1000, metavar="N", help="Include the texts of N misclassified test responses."
     ),
 ]
 StudyFolder = Annotated[
     Path | None,
-    typer.Option("--study", metavar="FOLDER", help="Show the curve of a study: the folder of its runs.csv."),
+    typer.Option("--study", metavar="FOLDER", help="Include the plot of a study; FOLDER contains its runs.csv."),
 ]
 
 
@@ -26,12 +26,12 @@ def report(
     study: StudyFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Write report.html from what is in the run folder: may the model be used, for which labels, with how much review?
+    """Write report.html from the run folder: may the model be used, for which labels, with how much human review?
 
     Example: edgedistill report praise/project.yaml --examples 5
     """
     terminal = Terminal(as_json=as_json)
-    run = _as_asked(Project.load(project_file), examples, study).start()
+    run = _with_options(Project.load(project_file), examples, study).start()
 
     from edgedistill.pipeline import run_stage
 
@@ -41,11 +41,11 @@ def report(
     terminal.finish({"run": str(folder.path), "report": str(folder / "report.html"), "stages": {"report": step.entry}})
 
 
-def _as_asked(project: Project, examples: int | None, study: Path | None) -> Project:
-    """The project with what the command line says in the place of its section `report`."""
-    asked: dict[str, Any] = {}
+def _with_options(project: Project, examples: int | None, study: Path | None) -> Project:
+    """Return the project with the options of the command line in its section `report`."""
+    options: dict[str, Any] = {}
     if examples is not None:
-        asked["examples"] = examples
+        options["examples"] = examples
     if study is not None:
-        asked["study"] = study.absolute()
-    return project.model_copy(update={"report": project.report.model_copy(update=asked)})
+        options["study"] = study.absolute()
+    return project.model_copy(update={"report": project.report.model_copy(update=options)})

@@ -14,13 +14,13 @@ from edgedistill.project import read_project
 review_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Responses that people should code: out as a sheet, back as codes.",
+    help="Export responses for human review as a coding sheet, and import the codes.",
 )
 
 ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")]
 Responses = Annotated[
     Path | None,
-    typer.Option("--responses", metavar="FILE", help="Uncoded responses; the project's own unless given."),
+    typer.Option("--responses", metavar="FILE", help="File of uncoded responses (default: those of the project)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -31,11 +31,11 @@ def write(
     out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The sheet to write.")],
     responses: Responses = None,
     show_suggestions: Annotated[
-        bool, typer.Option("--show-suggestions", help="Show the student's label; coders then lean towards it.")
+        bool, typer.Option("--show-suggestions", help="Show the student's labels, which bias coders.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the uncoded responses that the bundle's rule sends to people, with an empty column human_code.
+    """Write the uncoded responses that the review rule sends to people, with an empty column human_code.
 
     Example: edgedistill review sheet praise/project.yaml to-code.csv
     """
@@ -45,27 +45,29 @@ def write(
     from edgedistill.decisions.coding_sheet import write_sheet
 
     terminal = Terminal(as_json=as_json)
-    done = write_sheet(project, records, out, responses=responses, suggestions=show_suggestions)
-    told = ", ".join(f"{rows} {reason}" for reason, rows in done.to_people.items())
-    terminal.say(f"{sum(done.to_people.values())} of {done.responses} responses go to people ({told}); wrote {out}")
-    for reason, rows in done.set_aside.items():
+    summary = write_sheet(project, records, out, responses=responses, suggestions=show_suggestions)
+    reasons = ", ".join(f"{rows} {reason}" for reason, rows in summary.to_people.items())
+    terminal.say(
+        f"{sum(summary.to_people.values())} of {summary.responses} responses go to people ({reasons}); wrote {out}"
+    )
+    for reason, rows in summary.set_aside.items():
         terminal.say(f"  set aside: {rows} {reason}")
-    terminal.finish({"sheet": str(out), **asdict(done)})
+    terminal.finish({"sheet": str(out), **asdict(summary)})
 
 
 @review_app.command()
 def merge(
     project_file: ProjectFile,
-    coded: Annotated[Path, typer.Argument(metavar="SHEET.csv", help="The sheet, its column human_code filled in.")],
+    coded: Annotated[Path, typer.Argument(metavar="SHEET.csv", help="The sheet with the column human_code filled in.")],
     responses: Responses = None,
     skip_uncoded: Annotated[
-        bool, typer.Option("--skip-uncoded", help="Merge what is coded; rows without a code wait.")
+        bool, typer.Option("--skip-uncoded", help="Import the coded rows and ignore rows without a code.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add a sheet's codes to the file that data.reviewed names; they become train rows, never test rows.
+    """Add the codes of a sheet to the file data.reviewed; its rows are used for training, never for testing.
 
-    Every row that cannot be merged is named, and then none is.
+    If a row cannot be imported, all such rows are listed and nothing is imported.
 
     Example: edgedistill review merge praise/project.yaml to-code.csv
     """
@@ -75,20 +77,20 @@ def merge(
     from edgedistill.decisions.coding_sheet import merge_codes, read_codes
 
     terminal = Terminal(as_json=as_json)
-    merging = read_codes(project, records, coded, responses=responses)
-    for fault in merging.faults:
+    sheet = read_codes(project, records, coded, responses=responses)
+    for fault in sheet.faults:
         terminal.say(f"  row {fault.row}, id {fault.id!r}: {fault.fault}")
-    missing = () if skip_uncoded else merging.uncoded
+    missing = () if skip_uncoded else sheet.uncoded
     for ident in missing:
-        terminal.say(f"  id {ident!r}: the code is missing")
-    if merging.faults or missing:
-        terminal.finish({"faults": [asdict(fault) for fault in merging.faults], "uncoded": list(merging.uncoded)})
+        terminal.say(f"  id {ident!r}: no code")
+    if sheet.faults or missing:
+        terminal.finish({"faults": [asdict(fault) for fault in sheet.faults], "uncoded": list(sheet.uncoded)})
         raise DataError(
-            f"{len(merging.faults)} rows are wrong and {len(missing)} have no code; nothing was merged",
+            f"{len(sheet.faults)} rows are invalid and {len(missing)} have no code; nothing was imported",
             where=coded.name,
-            hint="Fix them, or leave rows without a code for later: --skip-uncoded.",
+            hint="Fix them, or ignore rows without a code with --skip-uncoded.",
         )
-    done = merge_codes(project, merging)
-    waiting = f", {len(done.uncoded)} without a code" if done.uncoded else ""
-    terminal.say(f"{done.added} codes added to {done.file}, {done.known} were there{waiting}")
-    terminal.finish({**asdict(done), "file": str(done.file), "uncoded": list(done.uncoded)})
+    result = merge_codes(project, sheet)
+    uncoded = f", {len(result.uncoded)} rows have no code" if result.uncoded else ""
+    terminal.say(f"{result.added} codes added to {result.file}, {result.known} already present{uncoded}")
+    terminal.finish({**asdict(result), "file": str(result.file), "uncoded": list(result.uncoded)})

@@ -1,8 +1,8 @@
-"""The student's scores of human-coded rows, and temperature scaling of its probabilities.
+"""The student's logits of human-coded rows, and temperature scaling.
 
 Scores
-├── ValidationScores    may choose a temperature and thresholds
-└── TestScores          show what was chosen; nothing that chooses takes them
+├── ValidationScores    used to fit the temperature and to choose thresholds
+└── TestScores          used for evaluation only; no fitting function accepts them
 """
 
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ class Scores:
 
     Attributes:
         task: Its labels, in codebook order, are the columns of the logits.
-        ids: Per row.
-        codes: The human code per row.
+        ids: Id of each row.
+        codes: Human code of each row.
         logits: Shape (rows, labels), not calibrated.
-        encoded: Per row how the student reads it.
-        groups: Per row what it belongs to; None where every row stands for itself.
-        thresholds: Of a multilabel task, for each label the probability from which it holds, once validation rows have
-            chosen it.
-        calibrated: What the logits are divided by before these probabilities are read.
+        encoded: Tokens of each row.
+        groups: Group of each row; None if rows are independent.
+        thresholds: For multilabel tasks, the probability from which each label is assigned; empty until chosen on
+            validation rows.
+        threshold_temperature: Temperature of the probabilities that the thresholds apply to.
     """
 
     task: Task
@@ -51,63 +51,63 @@ class Scores:
 
     @property
     def readout(self) -> Readout:
-        """How logits of this student become labels."""
+        """The decoding of logits to labels."""
         return Readout(self.task, self.threshold_temperature, self.thresholds)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The student's label per row; of a multilabel task the labels that hold, joined."""
+        """The student's label of each row; for multilabel tasks its labels, joined."""
         return self.readout.labels(self.logits)
 
     def probabilities(self, temperature: float) -> NDArray[np.float64]:
-        """Return the probabilities (rows, labels) as a bundle of that temperature gives them."""
+        """Return the calibrated probabilities, (rows, labels)."""
         read = sigmoid if self.task.kind == "multilabel" else softmax
         return np.array([read(logits, temperature) for logits in self.logits])
 
     def confidences(self, temperature: float) -> NDArray[np.float64]:
-        """Return what a bundle of that temperature gives as `Score.probability`, (rows,)."""
+        """Return the calibrated confidence of each row (`Score.probability` of a bundle), (rows,)."""
         probabilities = self.probabilities(temperature)
         if self.task.kind != "multilabel":
             return np.asarray(probabilities.max(axis=1), dtype=np.float64)
         return np.array([min(map(certainty, row, self.thresholds)) for row in probabilities.tolist()])
 
     def apply_rule(self, temperature: float, rule: ReviewRule) -> tuple[Score, ...]:
-        """Return label, probabilities and decision of each row, as a bundle of that rule gives them."""
+        """Return label, probabilities and decision of each row, as a bundle with that temperature and rule."""
         return tuple(
             judge(probabilities, encoded, self.task, rule, blank=not encoded.tokens, thresholds=self.thresholds)
             for probabilities, encoded in zip(self.probabilities(temperature), self.encoded, strict=True)
         )
 
-    def groups_at(self, places: Sequence[int] | NDArray[np.int64]) -> list[str] | None:
-        """Return the groups of some rows; None where every row stands for itself."""
-        return [self.groups[place] for place in places] if self.groups else None
+    def groups_at(self, rows: Sequence[int] | NDArray[np.int64]) -> list[str] | None:
+        """Return the groups of the rows with these indices; None if rows are independent."""
+        return [self.groups[row] for row in rows] if self.groups else None
 
 
 class ValidationScores(Scores):
-    """Of the validation rows: they may choose a temperature and thresholds."""
+    """Scores of the validation rows, for fitting a temperature and choosing thresholds."""
 
 
 class TestScores(Scores):
-    """Of the locked test rows: they choose nothing."""
+    """Scores of the locked test rows, for evaluation only."""
 
-    __test__ = False  # pytest: this is no test class
+    __test__ = False  # pytest: not a test class
 
 
 FEW_ROWS = 50
-"""Validation rows below which a temperature comes with a warning."""
+"""With fewer validation rows, a temperature has a note."""
 
 _BOUNDS = (0.05, 20.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A temperature and where it comes from.
+    """A fitted temperature.
 
     Attributes:
         method: ``temperature scaling``, or ``none``.
-        temperature: Divides the logits; above 1 the probabilities become less sure.
-        rows: Validation rows that it was fitted on.
-        notes: What a reader must know.
+        temperature: Divides the logits; values above 1 lower the confidence.
+        rows: Number of validation rows that it was fitted on.
+        notes: Warnings for the reader.
     """
 
     method: str = "none"
@@ -117,39 +117,38 @@ class Calibration:
 
 
 def fit_temperature(scores: ValidationScores) -> Calibration:
-    """Find the temperature that makes the human codes of the validation rows likeliest (Guo et al. 2017).
+    """Fit the temperature by maximum likelihood of the human codes of the validation rows (Guo et al. 2017).
 
-    Labels stay as they are. Each row's target is the human code but for 1 / (n + 2), which the other labels share: the
-    correction that Platt (1999) makes, without which rows that hold no mistake would ask for a temperature of 0, that
-    is for certainty. With many rows it vanishes. Of a multilabel task each label has a target of its own: whether it
-    holds, but for 1 / (n + 2).
+    Labels do not change. Targets are smoothed by 1 / (n + 2), which the other labels share, as in Platt (1999): without
+    smoothing, rows without an error would yield a temperature of 0. With many rows the smoothing vanishes. For
+    multilabel tasks, the binary target of each label is smoothed likewise.
 
     Args:
-        scores: Validation rows, at least one.
+        scores: Of the validation rows, at least one.
     """
     rows, labels = scores.logits.shape
-    doubt = 1 / (rows + 2)
+    smoothing = 1 / (rows + 2)
     if scores.task.kind == "multilabel":
-        targets = np.where(encode_label_sets(scores.codes, scores.task, "validation"), 1 - doubt, doubt)
-        loss = _loss_of_sets
+        targets = np.where(encode_label_sets(scores.codes, scores.task, "validation"), 1 - smoothing, smoothing)
+        loss = _binary_cross_entropy
     else:
         truth = np.array([scores.task.names.index(code) for code in scores.codes])
-        targets = np.where(np.eye(labels)[truth] == 1, 1 - doubt, doubt / (labels - 1))
-        loss = _loss
-    found = minimize_scalar(
+        targets = np.where(np.eye(labels)[truth] == 1, 1 - smoothing, smoothing / (labels - 1))
+        loss = _cross_entropy
+    result = minimize_scalar(
         lambda log_temperature: loss(scores.logits, targets, float(np.exp(log_temperature))),
         bounds=tuple(np.log(_BOUNDS)),
         method="bounded",
     )
-    temperature = float(np.exp(found.x))
+    temperature = float(np.exp(result.x))
     return Calibration("temperature scaling", temperature, rows, tuple(_notes(rows, temperature)))
 
 
-def _loss(logits: NDArray[np.float64], targets: NDArray[np.float64], temperature: float) -> float:
+def _cross_entropy(logits: NDArray[np.float64], targets: NDArray[np.float64], temperature: float) -> float:
     return float(-(targets * log_softmax(logits / temperature, axis=1)).sum(axis=1).mean())
 
 
-def _loss_of_sets(logits: NDArray[np.float64], targets: NDArray[np.float64], temperature: float) -> float:
+def _binary_cross_entropy(logits: NDArray[np.float64], targets: NDArray[np.float64], temperature: float) -> float:
     scaled = logits / temperature
     return float(-(targets * log_expit(scaled) + (1 - targets) * log_expit(-scaled)).mean())
 
@@ -157,10 +156,10 @@ def _loss_of_sets(logits: NDArray[np.float64], targets: NDArray[np.float64], tem
 def _notes(rows: int, temperature: float) -> list[str]:
     notes = []
     if rows < FEW_ROWS:
-        notes.append(f"The temperature comes from {rows} validation rows; {FEW_ROWS} or more would make it steadier.")
+        notes.append(f"The temperature was fitted on only {rows} validation rows; at least {FEW_ROWS} are advisable.")
     if not _BOUNDS[0] * 1.01 < temperature < _BOUNDS[1] * 0.99:
         notes.append(
-            f"The temperature is at the edge of what is tried ({_BOUNDS[0]:g} to {_BOUNDS[1]:g}): the student's "
-            "probabilities hardly tell right labels from wrong ones."
+            f"The temperature is at the limit of its range ({_BOUNDS[0]:g} to {_BOUNDS[1]:g}): the student's "
+            "probabilities hardly separate correct from incorrect labels."
         )
     return notes

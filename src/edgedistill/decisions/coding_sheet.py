@@ -1,8 +1,8 @@
-"""Coding sheets: responses leave for people to code, and their codes come back as training rows.
+"""Coding sheets: export responses for human coding, and import the codes as training rows.
 
-A sheet has the columns id, the one that ``group_by`` names, the task's inputs, with suggestions what the student says,
-and an empty `human_code`. Spreadsheets run a cell that begins with ``=``, so texts that begin as a formula does get an
-apostrophe before them, which is taken away again when the sheet comes back.
+The columns of a sheet are id, the column of ``group_by``, the inputs of the task, optionally the student's suggestions,
+and an empty `human_code`. Spreadsheets evaluate cells that begin with ``=``, so a text that looks like a formula gets a
+leading apostrophe, which is removed on import.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 @dataclass(frozen=True, slots=True)
 class HumanCode:
-    """A code that a person gave at review."""
+    """A human code from a sheet."""
 
     response: Response
     label: str
@@ -37,7 +37,7 @@ class HumanCode:
 
 @dataclass(frozen=True, slots=True)
 class SheetFault:
-    """A row of a sheet that cannot be merged, and why."""
+    """A row of a sheet that cannot be imported, and the reason."""
 
     row: int
     id: str
@@ -46,13 +46,13 @@ class SheetFault:
 
 @dataclass(frozen=True, slots=True)
 class ParsedSheet:
-    """What a sheet brings: every row of it is in one of the four.
+    """The rows of a sheet; each row is in one of the four attributes.
 
     Attributes:
         codes: New codes.
-        known: Ids that were merged before with the same code.
-        uncoded: Ids whose code is missing.
-        faults: Rows that cannot be merged.
+        known: Ids that already have the same code.
+        uncoded: Ids without a code.
+        faults: Rows that cannot be imported.
     """
 
     codes: tuple[HumanCode, ...]
@@ -64,21 +64,21 @@ class ParsedSheet:
 def build_sheet(
     rows: Sequence[tuple[Response, Score]], task: Task, *, group_by: str | None = None, suggestions: bool = False
 ) -> list[list[str]]:
-    """Return the lines of a coding sheet, the header first, rows in the order given.
+    """Return the lines of a coding sheet, beginning with the header.
 
     Args:
-        rows: What is to be coded, with what the student says of it.
-        task: Names the inputs.
-        group_by: The column that groups stand in, or none.
-        suggestions: Whether the student's label, its probability and the reason for review are shown. People who see
-            a suggestion lean towards it, so that their codes say less about the student.
+        rows: Responses to be coded, with their scores.
+        task: Defines the inputs.
+        group_by: Name of the group column, or None.
+        suggestions: Whether to show the student's label, its probability and the reason for review. Suggestions bias
+            coders towards them.
     """
     groups = [group_by] if group_by else []
     lines = [["id", *groups, *task.inputs, *(SUGGESTION_COLUMNS if suggestions else ()), CODE_COLUMN]]
     for response, score in rows:
-        said = (score.label, f"{score.probability:.3f}", score.reason or "") if suggestions else ()
-        texts = [response.id, *([response.group or ""] if group_by else []), *response.inputs.values(), *said]
-        lines.append([*map(_guarded, texts), ""])
+        suggested = (score.label, f"{score.probability:.3f}", score.reason or "") if suggestions else ()
+        texts = [response.id, *([response.group or ""] if group_by else []), *response.inputs.values(), *suggested]
+        lines.append([*map(_escape_formula, texts), ""])
     return lines
 
 
@@ -89,62 +89,62 @@ def read_sheet(
     coded: Mapping[str, str],
     task: Task,
 ) -> ParsedSheet:
-    """Read the codes of a sheet that came back.
+    """Read the codes of a completed sheet.
 
     Args:
-        name: Of the file, for messages.
-        rows: Its rows.
-        known: By id the responses that could be on a sheet.
-        coded: By id the human codes that there are already.
-        task: Its labels are the only codes allowed.
+        name: File name for messages.
+        rows: Rows of the sheet.
+        known: Responses that may be on a sheet, by id.
+        coded: Existing human codes by id.
+        task: Defines the allowed labels.
 
     Raises:
         DataError: The sheet has no rows, or lacks the column ``id`` or ``human_code``.
     """
     codes: list[HumanCode] = []
-    before: list[str] = []
+    unchanged: list[str] = []
     uncoded: list[str] = []
     faults: list[SheetFault] = []
-    places: dict[str, int] = {}
+    first_rows: dict[str, int] = {}
     for row in rows:
         _require(name, row)
-        ident, label = _plain(row.values["id"].strip()), _plain(row.values[CODE_COLUMN].strip())
-        first = places.setdefault(ident, row.row)
-        if fault := f"the id stands in row {first} already" if first != row.row else _fault(row, ident, known, coded):
+        ident, label = _unescape_formula(row.values["id"].strip()), _unescape_formula(row.values[CODE_COLUMN].strip())
+        first = first_rows.setdefault(ident, row.row)
+        if fault := f"the id is also in row {first}" if first != row.row else _fault(row, ident, known, coded):
             faults.append(SheetFault(row.row, ident, fault))
         elif not label:
             uncoded.append(ident)
-        elif told := _no_code(label, task):
-            faults.append(SheetFault(row.row, ident, told))
+        elif problem := _invalid_code(label, task):
+            faults.append(SheetFault(row.row, ident, problem))
         elif ident not in coded:
             codes.append(HumanCode(known[ident], canonical_code(label, task)))
         elif coded[ident] == canonical_code(label, task):
-            before.append(ident)
+            unchanged.append(ident)
         else:
-            told = f"the human code {coded[ident]!r} is there already, and the sheet says {label!r}"
-            faults.append(SheetFault(row.row, ident, told))
-    if not places:
-        raise DataError("holds no rows", where=name)
-    return ParsedSheet(tuple(codes), tuple(before), tuple(uncoded), tuple(faults))
+            problem = f"the sheet has the code {label!r}, but the id already has the human code {coded[ident]!r}"
+            faults.append(SheetFault(row.row, ident, problem))
+    if not first_rows:
+        raise DataError("the sheet has no rows", where=name)
+    return ParsedSheet(tuple(codes), tuple(unchanged), tuple(uncoded), tuple(faults))
 
 
 def _fault(row: Row, ident: str, known: Mapping[str, Response], coded: Mapping[str, str]) -> str:
     if ident not in known:
-        there = "it is coded in the human file" if ident in coded else "no response that can be reviewed has it"
-        return f"unknown id: {there}" if ident else "the id is empty"
+        reason = "it is coded in the human file" if ident in coded else "no response for review has it"
+        return f"unknown id: {reason}" if ident else "the id is empty"
     for name, text in known[ident].inputs.items():
-        if name in row.values and normalize_text(_plain(row.values[name])) != normalize_text(text):
-            return f"the {name} is not the one that this id has"
+        if name in row.values and normalize_text(_unescape_formula(row.values[name])) != normalize_text(text):
+            return f"the {name} differs from the one with this id"
     return ""
 
 
-def _no_code(label: str, task: Task) -> str:
-    """Why a text is no code of the task; empty where it is one."""
+def _invalid_code(label: str, task: Task) -> str:
+    """Return why a text is not a valid code of the task; empty if it is valid."""
     try:
         canonical_code(label, task)
     except DataError as error:
         if task.kind == "multilabel":
-            return f"{label[:60]!r} is no code: {error.what}; labels are {', '.join(task.names)}"
+            return f"{label[:60]!r} is not a valid code: {error.what}; labels are {', '.join(task.names)}"
         return f"unknown label {label[:60]!r}; labels are {', '.join(task.names)}"
     return ""
 
@@ -153,29 +153,29 @@ def _require(name: str, row: Row) -> None:
     for column in ("id", CODE_COLUMN):
         if column not in row.values:
             raise DataError(
-                f"there is no column {column!r}; its columns are {', '.join(row.values)}",
+                f"there is no column {column!r}; the columns are {', '.join(row.values)}",
                 where=f"{name}, row {row.row}",
-                hint="`edgedistill review sheet` writes a sheet; code it without changing its columns.",
+                hint="Fill in a sheet from `edgedistill review sheet` without changing its columns.",
             )
 
 
-def _guarded(text: str) -> str:
+def _escape_formula(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _plain(cell: str) -> str:
+def _unescape_formula(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
 
 
 @dataclass(frozen=True, slots=True)
 class SheetSummary:
-    """What became of the responses that were looked at.
+    """Counts of an export.
 
     Attributes:
-        responses: How many were scored.
-        accepted: How many need no person.
-        to_people: Rows of the sheet, by reason.
-        set_aside: Rows of the file that are no candidates, by reason, such as those that are coded already.
+        responses: Responses scored.
+        accepted: Responses that need no review.
+        to_people: Rows of the sheet by reason.
+        set_aside: Rows of the file that were not scored, by reason, such as rows that are already coded.
     """
 
     responses: int
@@ -186,12 +186,12 @@ class SheetSummary:
 
 @dataclass(frozen=True, slots=True)
 class MergeSummary:
-    """What became of a sheet's rows.
+    """Counts of an import.
 
     Attributes:
-        added: Codes that are new in the file of reviewed rows.
-        known: Codes that were there before and say the same.
-        uncoded: Ids whose code is missing.
+        added: Codes added to the file of reviewed rows.
+        known: Codes that it already contained.
+        uncoded: Ids without a code.
         file: The file of reviewed rows.
     """
 
@@ -207,19 +207,19 @@ def write_sheet(
     """Score uncoded responses with the project's bundle, and write those that its rule sends to people.
 
     Args:
-        project: Its bundle must have been exported.
-        records: Its rows; what is human-coded already leaves no more.
-        out: The sheet: a table, by its suffix. A file that is there is left as it is.
-        responses: A file of responses; None: the project's own.
-        suggestions: Whether the sheet shows what the student says.
+        project: A project with an exported bundle.
+        records: Its rows; rows with a human code are not exported.
+        out: The sheet to write, in the table format of its suffix; it must not exist.
+        responses: A file of responses; None for those of the project.
+        suggestions: Whether to show the student's suggestions.
 
     Raises:
-        DataError: No response goes to a person; a file cannot be used; ``out`` is there already.
-        RunError: There is no bundle yet, or it is another codebook's.
-        BundleError: The bundle cannot be used.
+        DataError: No response goes to a person, a file cannot be read or written, or ``out`` exists.
+        RunError: There is no bundle, or it was made with another codebook.
+        BundleError: The bundle cannot be loaded.
     """
     if out.exists():
-        raise DataError("is there already", where=str(out), hint="Give the sheet another name: it may hold codes.")
+        raise DataError("already exists", where=str(out), hint="Choose another name: the file may contain codes.")
     candidates, set_aside = _candidates(project, records, responses)
     scored = list(zip(candidates, _scorer(project).score([dict(row.inputs) for row in candidates]), strict=True))
     to_people = [(row, score) for row, score in scored if score.decision == "review"]
@@ -227,7 +227,7 @@ def write_sheet(
         raise DataError(
             f"the bundle's rule sends none of {len(scored)} responses to a person",
             where=str(project.path),
-            hint="Give the section review an aim, then run evaluate and export again."
+            hint="Set an aim in the section review, then run evaluate and export again."
             if project.review is None
             else "There is nothing to code.",
         )
@@ -239,16 +239,16 @@ def write_sheet(
 
 
 def read_codes(project: Project, records: Records, coded: Path, *, responses: Path | None = None) -> ParsedSheet:
-    """Read a sheet that people coded, without merging it.
+    """Read a completed sheet without importing it.
 
     Args:
-        project: Says what codes there are.
+        project: Its project.
         records: Its rows.
         coded: The sheet.
-        responses: The file of responses that the sheet was made from; None: the project's own.
+        responses: The file of responses that the sheet was written from; None for those of the project.
 
     Raises:
-        DataError: A file cannot be used.
+        DataError: A file cannot be read.
     """
     splits = records.splits
     reviewed = {row.response.id: row for row in splits.train if row.response.file == _reviewed(project).name}
@@ -258,35 +258,35 @@ def read_codes(project: Project, records: Records, coded: Path, *, responses: Pa
     return read_sheet(coded.name, read_rows(coded), known, codes, project.task.task)
 
 
-def merge_codes(project: Project, merging: ParsedSheet) -> MergeSummary:
-    """Append new codes to the file that `data.reviewed` names; its rows are train rows, whatever the splits.
+def merge_codes(project: Project, sheet: ParsedSheet) -> MergeSummary:
+    """Append new codes to the file `data.reviewed`, whose rows are always training rows.
 
     Args:
-        project: Names the file.
-        merging: Without faults.
+        project: Its project.
+        sheet: A sheet without faults.
 
     Raises:
-        ProjectFileError: The project file names no such file.
-        DataError: The file cannot be read or written.
+        ProjectFileError: The project file has no `data.reviewed`.
+        DataError: The sheet has faults, or the file cannot be read or written.
     """
-    if merging.faults:
-        raise DataError(f"{len(merging.faults)} rows cannot be merged")
+    if sheet.faults:
+        raise DataError(f"{len(sheet.faults)} rows cannot be imported")
     file = project.folder / _reviewed(project)
-    header, rows = _kept(file, project)
-    for code in merging.codes:
+    header, rows = _read_reviewed(file, project)
+    for code in sheet.codes:
         values = {"id": code.response.id, **code.response.inputs, "label": code.label}
         if project.data.group_by:
             values[project.data.group_by] = code.response.group or ""
         rows.append([values.get(name, "") for name in header])
-    if merging.codes:
+    if sheet.codes:
         _write(file, [header, *rows], overwrite=True)
-    return MergeSummary(len(merging.codes), len(merging.known), merging.uncoded, file)
+    return MergeSummary(len(sheet.codes), len(sheet.known), sheet.uncoded, file)
 
 
 def _reviewed(project: Project) -> Path:
     if project.data.reviewed is None:
         raise ProjectFileError(
-            "the key data.reviewed is missing, which names the file that reviewed codes go to",
+            "the key data.reviewed is missing; it names the file for reviewed codes",
             where=str(project.path),
             hint="Add `reviewed: reviewed.csv` to the section data.",
         )
@@ -294,7 +294,7 @@ def _reviewed(project: Project) -> Path:
 
 
 def _candidates(project: Project, records: Records, file: Path | None) -> tuple[Sequence[Response], dict[str, int]]:
-    """The responses that may go to people, and how many of the file's rows may not."""
+    """Return the responses that may be reviewed, and the numbers of other rows by reason."""
     if file is not None:
         reading = read_responses(project, file.resolve(), records.splits)
         return reading.rows, dict(Counter(row.reason for row in reading.set_aside))
@@ -302,7 +302,7 @@ def _candidates(project: Project, records: Records, file: Path | None) -> tuple[
         raise DataError(
             "the project has no uncoded responses",
             where=str(project.path),
-            hint="Name a file of them: --responses FILE, or data.unlabelled in the project file.",
+            hint="Pass --responses FILE, or set data.unlabelled in the project file.",
         )
     name = project.data.unlabelled.name
     return records.unlabelled, dict(Counter(row.reason for row in records.set_aside if row.file == name))
@@ -311,19 +311,19 @@ def _candidates(project: Project, records: Records, file: Path | None) -> tuple[
 def _scorer(project: Project) -> Scorer:
     folder = project.run_folder / "bundle"
     if not folder.is_dir():
-        raise RunError("there is no bundle yet", where=str(folder), hint="`edgedistill run PROJECT` makes it.")
+        raise RunError("there is no bundle", where=str(folder), hint="`edgedistill run PROJECT` exports one.")
     bundle = Bundle.load(folder)
     if bundle.task != project.task.task:
         raise RunError(
             "the bundle was made with another codebook",
             where=str(folder),
-            hint="`edgedistill run PROJECT` makes it anew.",
+            hint="`edgedistill run PROJECT` rebuilds it.",
         )
     return Scorer(bundle)
 
 
-def _kept(file: Path, project: Project) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of the reviewed codes that there are; of a file to be, its header alone."""
+def _read_reviewed(file: Path, project: Project) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the file of reviewed codes; only the header if it does not exist."""
     if not file.exists():
         groups = [project.data.group_by] if project.data.group_by else []
         return ["id", *groups, *project.task.inputs, "label"], []

@@ -1,4 +1,4 @@
-"""What a rule does: how much it accepts, and how good that is; and the same for every rule there could be."""
+"""Effect of a review rule on human-coded rows, and risk-coverage curves over all possible thresholds."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True)
 class LabelOutcome:
-    """What became of the rows that got one label.
+    """Effect of a rule on the rows that the student assigns one label.
 
     Attributes:
-        rows: Rows that the student gave the label, of a multilabel task beside others or not.
-        accepted: How many of them were accepted.
-        share_accepted: Their share; None where no row got the label.
-        accuracy: Share of the accepted ones whose human code is the label or has it; None where none was accepted.
+        rows: Rows assigned the label.
+        accepted: Number of accepted rows.
+        share_accepted: Their share; None if no row is assigned the label.
+        accuracy: Share of the accepted rows with the label in the human code; None if none was accepted.
     """
 
     rows: int
@@ -39,16 +39,16 @@ class LabelOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RuleOutcome:
-    """What a rule does on human-coded rows.
+    """Effect of a rule on human-coded rows.
 
     Attributes:
-        rows: Rows, at least 1.
-        accepted: How many were accepted.
+        rows: Number of rows, at least 1.
+        accepted: Number of accepted rows.
         share_accepted: Their share.
-        reasons: Why the others go to a person, with row counts.
-        agreement: The student's labels of the accepted rows against the human codes; None where none was accepted.
-        agreement_of_reviewed: The same of the others: what people are spared from; None where there are none.
-        per_label: By the label that the student gave.
+        reasons: Number of reviewed rows by reason.
+        agreement: Agreement of the student with the human codes on accepted rows; None without accepted rows.
+        agreement_of_reviewed: The same on reviewed rows; None without reviewed rows.
+        per_label: Effect by label of the student.
     """
 
     rows: int
@@ -62,8 +62,8 @@ class RuleOutcome:
     def as_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, numbers and None, ready for JSON; the keys are the attributes' names."""
         agreements = {
-            name: found and found.as_dict()
-            for name, found in (
+            name: value and value.as_dict()
+            for name, value in (
                 ("agreement", self.agreement),
                 ("agreement_of_reviewed", self.agreement_of_reviewed),
             )
@@ -73,21 +73,21 @@ class RuleOutcome:
             "accepted": self.accepted,
             "share_accepted": asdict(self.share_accepted),
             "reasons": dict(self.reasons),
-            "per_label": {label: asdict(found) for label, found in self.per_label.items()},
+            "per_label": {label: asdict(each) for label, each in self.per_label.items()},
         }
         return {**plain, **agreements}
 
 
 @dataclass(frozen=True, slots=True)
 class CoveragePoint:
-    """The rows of the highest chances: of rows of equal chance all or none, as a threshold accepts them.
+    """Agreement on the most confident rows; tied rows are included together, as by a threshold.
 
     Attributes:
-        coverage: Their share of all rows, in (0, 1].
-        rows: How many they are.
-        least_chance: The lowest chance among them.
-        accuracy: Share of them that have the human code.
-        kappa: Their κ; None where it is undefined.
+        coverage: Share of the rows, in (0, 1].
+        rows: Number of rows.
+        least_chance: Lowest adjusted confidence among them.
+        accuracy: Share of them whose label equals the human code.
+        kappa: κ on these rows; None if it is undefined.
     """
 
     coverage: float
@@ -99,14 +99,13 @@ class CoveragePoint:
 
 @dataclass(frozen=True, slots=True)
 class RiskCoverageCurve:
-    """Risk against coverage (El-Yaniv & Wiener 2010): from all rows to the surest twentieth.
+    """Risk-coverage curve (El-Yaniv & Wiener 2010), from all rows to the most confident 5 %.
 
     Attributes:
-        points: From all rows to few.
-        aurc: Mean error rate over the coverages of 1, 2 … all rows (Geifman, Uziel & El-Yaniv 2019), in [0, 1]. Of rows
-            of equal chance it is the expected value over their orders, all of which are as likely: where w of m such
-            rows are wrong and e of the s surer ones, the surest s + j rows hold e + j · w / m wrong ones on average,
-            the mean of a draw of j from m without putting back.
+        points: In descending order of coverage.
+        aurc: Area under the curve, in [0, 1]: mean error rate over coverages of 1, 2, … all rows (Geifman, Uziel &
+            El-Yaniv 2019). For ties it is the expected value over their random order: if w of m tied rows and e of the
+            s more confident rows are wrong, the first s + j rows contain e + j · w / m errors on average.
     """
 
     points: tuple[CoveragePoint, ...]
@@ -120,20 +119,20 @@ class RiskCoverageCurve:
 def risk_coverage(
     scores: Scores, temperature: float, shifts: Mapping[str, float], *, seed: int = 0
 ) -> RiskCoverageCurve:
-    """Say how good the surest rows are, for every share that could be accepted.
+    """Return the agreement on the most confident rows for all coverages.
 
     Args:
-        scores: Human-coded rows, at least one.
+        scores: Of human-coded rows, at least one.
         temperature: Divides the logits.
-        shifts: By label, as `label_shifts` found them on validation rows.
+        shifts: By label, from `label_shifts` on validation rows.
         seed: Of the resampling.
     """
     ranking = rank_rows(scores, adjusted_confidences(scores, temperature, shifts), np.arange(len(scores)))
     points = []
-    for rows in dict.fromkeys(ranking.at_least(max(1, round(share * len(scores)))) for share in _COVERAGES):
-        found = _agreement(scores, ranking.places[:rows], seed)
+    for rows in dict.fromkeys(ranking.round_up(max(1, round(share * len(scores)))) for share in _COVERAGES):
+        accepted = _agreement(scores, ranking.places[:rows], seed)
         least = float(ranking.descending[rows - 1])
-        points.append(CoveragePoint(rows / len(scores), rows, least, found.accuracy, found.kappa))
+        points.append(CoveragePoint(rows / len(scores), rows, least, accepted.accuracy, accepted.kappa))
     return RiskCoverageCurve(tuple(points), _aurc(scores, ranking))
 
 
@@ -148,19 +147,19 @@ def _aurc(scores: Scores, ranking: Ranking) -> float:
 def rule_outcome(
     scores: Scores, temperature: float, rule: ReviewRule, *, positive: str | None = None, seed: int = 0
 ) -> RuleOutcome:
-    """Say what a rule does on human-coded rows.
+    """Return the effect of a rule on human-coded rows.
 
     Args:
-        scores: The rows, at least one.
+        scores: Of the rows, at least one.
         temperature: Divides the logits.
-        rule: Which scores go to a person.
+        rule: The review rule.
         positive: As in `agreement`.
         seed: Of the resampling.
     """
-    judged = scores.apply_rule(temperature, rule)
-    accepted = np.array([score.decision == "accept" for score in judged])
-    given = _having([score.label for score in judged], scores.task)
-    right = _having(scores.codes, scores.task)
+    decided = scores.apply_rule(temperature, rule)
+    accepted = np.array([score.decision == "accept" for score in decided])
+    assigned = _indicators([score.label for score in decided], scores.task)
+    correct = _indicators(scores.codes, scores.task)
     drawn = list(
         row_weights(len(scores), scores.groups_at(range(len(scores))), _RESAMPLES, np.random.default_rng(seed))
     )
@@ -171,27 +170,27 @@ def rule_outcome(
         rows=len(scores),
         accepted=int(accepted.sum()),
         share_accepted=share,
-        reasons=dict(Counter(score.reason for score in judged if score.reason)),
+        reasons=dict(Counter(score.reason for score in decided if score.reason)),
         agreement=_agreement(scores, np.flatnonzero(accepted), seed, positive) if accepted.any() else None,
         agreement_of_reviewed=_agreement(scores, np.flatnonzero(~accepted), seed, positive)
         if not accepted.all()
         else None,
         per_label={
             label: LabelOutcome(
-                int(given[label].sum()),
-                int((accepted & given[label]).sum()),
-                _share(drawn, given[label], accepted),
-                _share(drawn, accepted & given[label], right[label]),
+                int(assigned[label].sum()),
+                int((accepted & assigned[label]).sum()),
+                _share(drawn, assigned[label], accepted),
+                _share(drawn, accepted & assigned[label], correct[label]),
             )
             for label in scores.task.names
         },
     )
 
 
-def _having(codes: Sequence[str], task: Task) -> dict[str, NDArray[np.bool_]]:
-    """By label, whether each code is it or has it."""
+def _indicators(codes: Sequence[str], task: Task) -> dict[str, NDArray[np.bool_]]:
+    """Return by label whether each code includes it."""
     labels = [labels_in(code, task) for code in codes]
-    return {name: np.array([name in of_row for of_row in labels]) for name in task.names}
+    return {name: np.array([name in row_labels for row_labels in labels]) for name in task.names}
 
 
 def _agreement(scores: Scores, places: NDArray[np.int64], seed: int, positive: str | None = None) -> Agreement:
@@ -207,11 +206,11 @@ def _agreement(scores: Scores, places: NDArray[np.int64], seed: int, positive: s
 
 
 def _share(drawn: Sequence[NDArray[np.int64]], among: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Estimate | None:
-    """The share of some rows for which something holds; None where there are none."""
+    """Return the share of the rows in ``among`` that are also in ``counted``; None without such rows."""
     if not among.any():
         return None
     resampled = []
     for weights in drawn:
-        rows, held = weights[:, among].sum(axis=1), weights[:, among & counted].sum(axis=1)
-        resampled.append(np.divide(held, rows, out=np.full(len(rows), np.nan), where=rows > 0))
+        rows, hits = weights[:, among].sum(axis=1), weights[:, among & counted].sum(axis=1)
+        resampled.append(np.divide(hits, rows, out=np.full(len(rows), np.nan), where=rows > 0))
     return optional_estimate(float(counted[among].mean()), np.concatenate(resampled))

@@ -50,7 +50,7 @@ def choose_thresholds(probabilities: npt.NDArray[np.floating], codes: Sequence[s
     to 0.5 is taken. F1 of single labels by a threshold each: Lipton, Elkan and Naryanaswamy 2014, arXiv:1402.1892.
     Beside the rows stand `STEADYING` imaginary ones with the same probabilities, of which the label holds as often as
     these say: with few rows the threshold stays near the one that is best where the probabilities are right
-    (docs/decisions/0028-thresholds-of-labels-are-steadied.md).
+    (docs/decisions/0028-thresholds-of-labels-are-shrunk.md).
 
     Args:
         probabilities: Of the validation rows, of shape (rows, labels), each in [0, 1].

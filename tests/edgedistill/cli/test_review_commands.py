@@ -51,7 +51,7 @@ def test_the_sheet_holds_what_the_rule_sends_to_people_and_every_response_is_acc
 def test_a_sheet_that_is_there_is_not_written_over(done):
     file, _ = done
     refused = command("edgedistill", "review", "sheet", file, file.parent / "sheet.csv", expect=2)
-    assert "is there already. Give the sheet another name: it may hold codes." in refused.stderr
+    assert "already exists. Choose another name: the file may contain codes." in refused.stderr
 
 
 def test_every_bad_row_is_named_and_nothing_is_merged(copy):
@@ -63,12 +63,12 @@ def test_every_bad_row_is_named_and_nothing_is_merged(copy):
     refused = command("edgedistill", "review", "merge", copy, copy.parent / "bad.csv", expect=2)
     for told in (
         f"row 2, id '{rows[0]['id']}': unknown label 'Process'; labels are process, outcome, other",
-        "row 3, id 'nobody': unknown id: no response that can be reviewed has it",
-        f"row 6, id '{rows[3]['id']}': the id stands in row 5 already",
-        f"id '{rows[2]['id']}': the code is missing",
+        "row 3, id 'nobody': unknown id: no response for review has it",
+        f"row 6, id '{rows[3]['id']}': the id is also in row 5",
+        f"id '{rows[2]['id']}': no code",
     ):
         assert told in refused.stdout
-    assert "bad.csv: 3 rows are wrong and 1 have no code; nothing was merged." in refused.stderr
+    assert "bad.csv: 3 rows are invalid and 1 have no code; nothing was imported." in refused.stderr
     assert not (copy.parent / "reviewed.csv").exists()
 
 
@@ -87,7 +87,7 @@ def test_codes_become_train_rows_and_are_never_overwritten(copy):
     rows[0]["human_code"] = "other"
     write(copy.parent / "part.csv", rows[:1])
     refused = command("edgedistill", "review", "merge", copy, copy.parent / "part.csv", expect=2)
-    assert "the human code 'outcome' is there already, and the sheet says 'other'" in refused.stdout
+    assert "the sheet has the code 'other', but the id already has the human code 'outcome'" in refused.stdout
     assert [row["label"] for row in read(copy.parent / "reviewed.csv")] == ["outcome"]
 
 
@@ -115,4 +115,4 @@ def test_other_responses_can_be_reviewed_and_coded_ones_are_not(copy):
 def test_without_a_bundle_there_is_no_sheet(copy):
     shutil.rmtree(copy.parent / "runs/tiny/bundle")
     refused = command("edgedistill", "review", "sheet", copy, copy.parent / "new.csv", expect=2)
-    assert "there is no bundle yet" in refused.stderr
+    assert "there is no bundle" in refused.stderr

@@ -1,4 +1,4 @@
-"""Scores as a student would give them, made without one."""
+"""Scores of a simulated student."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ CUT = Encoded((1, 2), (0, 0), 400, True)
 
 
 def scores_of(logits, codes, kind=ValidationScores, *, cut=(), groups=None, task=TASK, thresholds=()):
-    """Scores of rows with these logits and human codes; those whose place is in ``cut`` were truncated."""
+    """Scores of rows with these logits and human codes; those with an index in ``cut`` are truncated."""
     return kind(
         task=task,
         ids=tuple(f"r{place}" for place in range(len(codes))),
@@ -27,7 +27,7 @@ def scores_of(logits, codes, kind=ValidationScores, *, cut=(), groups=None, task
 
 
 def drawn(rows, *, sharpened=1.0, spread=2.2, seed=0, kind=ValidationScores, cut=()):
-    """Human codes drawn from a student's probabilities, which are then sharpened: it is surer than it should be."""
+    """Human codes drawn from a student's probabilities, which are then sharpened to make it overconfident."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(rows, 3)) * spread
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -41,7 +41,7 @@ def locked(rows, **given):
 
 
 def tied(rows, *, seed=0, task=TASK, grouped=False, cut=(), kind=ValidationScores):
-    """Rows of five confidences, and the surer they are, the more often they are right."""
+    """Rows with five levels of confidence; the more confident, the more often they are correct."""
     rng = np.random.default_rng(seed)
     labels, levels = rng.integers(3, size=rows), rng.integers(5, size=rows)
     codes = np.where(rng.random(rows) < 0.4 + 0.15 * levels, labels, rng.integers(3, size=rows))

@@ -1,4 +1,4 @@
-"""A temperature: the one that made the student too sure is found, and few rows do not make it certain."""
+"""Temperature scaling recovers the temperature of an overconfident student, also from few rows."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from .scoring import TASK, drawn, locked, scores_of
 
 
 @pytest.mark.parametrize("sharpened", [0.5, 1.0, 2.5])
-def test_the_temperature_undoes_what_made_the_student_too_sure(sharpened):
+def test_the_fitted_temperature_undoes_overconfidence(sharpened):
     assert fit_temperature(drawn(4000, sharpened=sharpened)).temperature == pytest.approx(sharpened, rel=0.08)
 
 
@@ -28,11 +28,13 @@ def test_calibration_chosen_on_validation_rows_helps_on_test_rows():
     assert after.ece.value < before.ece.value / 2
 
 
-def test_no_temperature_near_by_makes_the_smoothed_codes_likelier():
+def test_no_temperature_nearby_has_a_higher_likelihood():
     scores = drawn(80, sharpened=2.0)
     found = fit_temperature(scores).temperature
-    doubt = 1 / 82
-    targets = np.where(np.array([[code == name for name in TASK.names] for code in scores.codes]), 1 - doubt, doubt / 2)
+    smoothing = 1 / 82
+    targets = np.where(
+        np.array([[code == name for name in TASK.names] for code in scores.codes]), 1 - smoothing, smoothing / 2
+    )
 
     def loss(temperature):
         return -(targets * log_softmax(scores.logits / temperature, axis=1)).sum(axis=1).mean()
@@ -40,14 +42,14 @@ def test_no_temperature_near_by_makes_the_smoothed_codes_likelier():
     assert loss(found) <= min(loss(found * 1.02), loss(found / 1.02))
 
 
-def test_rows_without_a_mistake_do_not_ask_for_certainty():
+def test_rows_without_an_error_do_not_give_a_temperature_of_zero():
     scores = scores_of([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]] * 9, "ab" * 9)
     found = fit_temperature(scores)
-    surest = scores.probabilities(found.temperature).max()
-    assert surest == pytest.approx(1 - 1 / 20, abs=0.001)
+    highest = scores.probabilities(found.temperature).max()
+    assert highest == pytest.approx(1 - 1 / 20, abs=0.001)
 
 
-def test_labels_stay_as_they_are():
+def test_calibration_changes_no_label():
     scores = drawn(60)
     assert (scores.probabilities(3.7).argmax(axis=1) == scores.probabilities(1.0).argmax(axis=1)).all()
 
@@ -55,13 +57,13 @@ def test_labels_stay_as_they_are():
 @pytest.mark.parametrize(("rows", "warned"), [(49, True), (50, False)])
 def test_few_rows_come_with_a_warning(rows, warned):
     notes = fit_temperature(drawn(rows)).notes
-    assert any(f"comes from {rows} validation rows" in note for note in notes) == warned
+    assert any(f"fitted on only {rows} validation rows" in note for note in notes) == warned
 
 
-def test_a_student_that_knows_nothing_is_told_of():
+def test_a_student_without_signal_gets_a_note():
     rng = np.random.default_rng(0)
     scores = scores_of(rng.normal(size=(300, 3)) * 9, [TASK.names[code] for code in rng.integers(3, size=300)])
-    assert any("hardly tell right labels from wrong ones" in note for note in fit_temperature(scores).notes)
+    assert any("hardly separate correct from incorrect labels" in note for note in fit_temperature(scores).notes)
 
 
 @settings(max_examples=30)

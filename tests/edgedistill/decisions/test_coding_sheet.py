@@ -1,4 +1,4 @@
-"""A coding sheet comes back as it left, but for its codes; and every row that cannot be merged is named."""
+"""A coding sheet survives export and import, and every row that cannot be imported is listed."""
 
 import pytest
 from hypothesis import given
@@ -31,23 +31,23 @@ def merging(rows, known, coded=None):
     return read_sheet("sheet.csv", rows, {each.id: each for each in known}, coded or {}, TASK)
 
 
-def test_a_sheet_has_inputs_and_an_empty_code_and_hides_what_the_student_says():
+def test_a_sheet_has_inputs_and_an_empty_code_and_shows_no_suggestions():
     lines = build_sheet([(response("r1"), SCORE)], TASK)
     assert lines == [["id", "question", "response", "human_code"], ["r1", "Why?", "I think so", ""]]
 
 
-def test_suggestions_are_shown_where_that_is_asked_for():
+def test_suggestions_are_shown_on_request():
     header, row = build_sheet([(response("r1"), SCORE)], TASK, suggestions=True)
     assert header[3:] == ["suggested_label", "probability", "reason", "human_code"]
     assert row[3:] == ["yes", "0.612", "below threshold", ""]
 
 
-def test_the_group_travels_with_the_row():
+def test_a_sheet_has_the_group_of_each_row():
     header, row = build_sheet([(response("r1"), SCORE)], TASK, group_by="student")
     assert (header[1], row[1]) == ("student", "s1")
 
 
-def test_codes_come_back_with_the_responses_they_are_of():
+def test_codes_are_matched_to_their_responses():
     known = [response("r1"), response("r2", "no idea")]
     found = merging(returned(build_sheet([(each, SCORE) for each in known], TASK), "yes", " no "), known)
     assert [(code.response, code.label) for code in found.codes] == [(known[0], "yes"), (known[1], "no")]
@@ -55,7 +55,7 @@ def test_codes_come_back_with_the_responses_they_are_of():
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "'quoted", "'=x", "\tx"])
-def test_a_text_that_looks_like_a_formula_is_guarded_and_comes_back_whole(text):
+def test_a_text_that_looks_like_a_formula_is_escaped_and_read_back_unchanged(text):
     known = [response(text.strip() or "r1", text)]
     lines = build_sheet([(known[0], SCORE)], TASK)
     assert not lines[1][2].startswith(("=", "+", "-", "@", "\t"))
@@ -65,33 +65,33 @@ def test_a_text_that_looks_like_a_formula_is_guarded_and_comes_back_whole(text):
 @pytest.mark.parametrize(
     ("ident", "text", "code", "fault"),
     [
-        ("nobody", "I think so", "yes", "unknown id: no response that can be reviewed has it"),
+        ("nobody", "I think so", "yes", "unknown id: no response for review has it"),
         ("", "I think so", "yes", "the id is empty"),
         ("h1", "I think so", "yes", "unknown id: it is coded in the human file"),
         ("r1", "I think so", "Yes", "unknown label 'Yes'; labels are yes, no"),
-        ("r1", "something else", "yes", "the response is not the one that this id has"),
-        ("r2", "I think so", "no", "the human code 'yes' is there already, and the sheet says 'no'"),
+        ("r1", "something else", "yes", "the response differs from the one with this id"),
+        ("r2", "I think so", "no", "the sheet has the code 'no', but the id already has the human code 'yes'"),
     ],
 )
-def test_a_bad_row_is_named_with_its_fault(ident, text, code, fault):
+def test_an_invalid_row_is_listed_with_its_fault(ident, text, code, fault):
     lines = build_sheet([(response(ident, text), SCORE)], TASK)
     found = merging(returned(lines, code), [response("r1"), response("r2")], {"r2": "yes", "h1": "no"})
     assert [(bad.row, bad.id, bad.fault) for bad in found.faults] == [(2, ident, fault)]
     assert found.codes == ()
 
 
-def test_an_id_that_stands_twice_is_named_with_its_first_row():
+def test_a_repeated_id_is_listed_with_its_first_row():
     lines = build_sheet([(response("r1"), SCORE)] * 2, TASK)
     found = merging(returned(lines, "yes", "no"), [response("r1")])
-    assert [(bad.row, bad.fault) for bad in found.faults] == [(3, "the id stands in row 2 already")]
+    assert [(bad.row, bad.fault) for bad in found.faults] == [(3, "the id is also in row 2")]
 
 
-def test_a_missing_code_is_told_by_its_id():
+def test_a_missing_code_is_listed_by_id():
     found = merging(returned(build_sheet([(response("r1"), SCORE)], TASK), " "), [response("r1")])
     assert (found.uncoded, found.codes, found.faults) == (("r1",), (), ())
 
 
-def test_a_code_that_was_merged_before_is_no_new_one():
+def test_a_code_that_is_already_known_is_not_new():
     found = merging(returned(build_sheet([(response("r1"), SCORE)], TASK), "yes"), [response("r1")], {"r1": "yes"})
     assert (found.known, found.codes) == (("r1",), ())
 
@@ -102,12 +102,12 @@ def test_a_sheet_without_its_columns_is_refused():
 
 
 def test_an_empty_sheet_is_refused():
-    with pytest.raises(DataError, match="holds no rows"):
+    with pytest.raises(DataError, match="the sheet has no rows"):
         merging([], [])
 
 
 @given(st.lists(st.tuples(st.sampled_from(["r1", "r2", "r3", "h1", ""]), st.sampled_from(["yes", "no", "", "x"]))))
-def test_every_row_of_a_sheet_is_merged_known_uncoded_or_at_fault(rows):
+def test_every_row_of_a_sheet_is_new_known_uncoded_or_at_fault(rows):
     sent = [(response(ident), SCORE) for ident, _ in rows]
     if not rows:
         return

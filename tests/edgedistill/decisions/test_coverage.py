@@ -1,4 +1,4 @@
-"""What a rule does is counted as the server would decide, and the curve goes from all rows to few."""
+"""The effect of a rule follows the decisions of the server, and the curve goes from all rows to few."""
 
 import json
 from itertools import pairwise
@@ -55,12 +55,12 @@ def test_the_accuracy_of_a_label_is_that_of_its_accepted_rows():
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
-def test_a_rule_that_takes_all_or_nothing_has_one_agreement(threshold):
+def test_a_rule_that_accepts_all_or_nothing_has_one_agreement(threshold):
     found = rule_outcome(drawn(40), 1.0, ReviewRule(thresholds=dict.fromkeys(TASK.names, threshold)))
     assert (found.agreement is None, found.agreement_of_reviewed is None) == (threshold == 1.0, threshold == 0.0)
 
 
-def test_the_curve_begins_with_all_rows_and_ends_with_few():
+def test_the_curve_goes_from_all_rows_to_few():
     scores = locked(200)
     points = risk_coverage(scores, 1.0, NO_SHIFTS).points
     assert (points[0].coverage, points[0].rows) == (1.0, 200)
@@ -70,7 +70,7 @@ def test_the_curve_begins_with_all_rows_and_ends_with_few():
     assert all(one.least_chance <= other.least_chance for one, other in pairwise(points))
 
 
-def test_surer_rows_are_better_rows():
+def test_more_confident_rows_are_correct_more_often():
     points = risk_coverage(locked(2000), 1.0, NO_SHIFTS).points
     assert points[-1].accuracy.value > points[10].accuracy.value > points[0].accuracy.value
 
@@ -88,11 +88,11 @@ def test_few_rows_make_a_short_curve():
 
 def test_outcome_and_curve_survive_json():
     scores = drawn(40)
-    for told in (rule_outcome(scores, 1.0, RULE).as_dict(), risk_coverage(scores, 1.0, NO_SHIFTS).as_dict()):
-        assert json.loads(json.dumps(told, allow_nan=False)) == told
+    for plain in (rule_outcome(scores, 1.0, RULE).as_dict(), risk_coverage(scores, 1.0, NO_SHIFTS).as_dict()):
+        assert json.loads(json.dumps(plain, allow_nan=False)) == plain
 
 
-def test_accepted_rows_of_a_single_group_are_told_as_one():
+def test_accepted_rows_of_a_single_group_have_one_group():
     scores = drawn(40)
     found = rule_outcome(scores_of(scores.logits, scores.codes, groups=("x",) * 40), 1.0, RULE)
     assert (found.agreement.groups, found.agreement.kappa.low) == (1, -1)

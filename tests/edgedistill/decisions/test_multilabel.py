@@ -35,7 +35,7 @@ def drawn(rows, *, sharpened=1.0, seed=0, kind=ValidationScores, cut=()):
 
 
 @pytest.mark.parametrize("sharpened", [0.5, 1.0, 2.5])
-def test_the_temperature_undoes_what_made_the_student_too_sure(sharpened):
+def test_the_fitted_temperature_undoes_overconfidence(sharpened):
     assert fit_temperature(drawn(4000, sharpened=sharpened)).temperature == pytest.approx(sharpened, rel=0.08)
 
 
@@ -44,7 +44,7 @@ def test_a_few_rows_without_a_mistake_do_not_ask_for_certainty():
     assert fit_temperature(scores).temperature > 1
 
 
-def test_the_certainty_of_a_row_is_that_of_its_least_sure_label():
+def test_the_confidence_of_a_row_is_that_of_its_least_certain_label():
     scores = drawn(50)
     wanted = [score.probability for score in scores.apply_rule(1.0, ReviewRule())]
     assert scores.confidences(1.0).tolist() == wanted
@@ -60,7 +60,7 @@ def test_the_share_for_people_is_sent_by_one_threshold_for_all_labels():
     assert sent == 40
 
 
-def test_what_is_accepted_keeps_the_mean_kappa_that_was_asked_for():
+def test_accepted_rows_keep_the_mean_kappa_of_the_aim():
     validation, test = drawn(1500), drawn(3000, seed=1, kind=TestScores)
     everything = agreement(test.codes, test.labels, TASK, resamples=1).kappa.value
     choice = choose_rule(validation, 1.0, KeepKappa(0.75))
@@ -78,7 +78,7 @@ def test_an_aim_out_of_reach_sends_every_response_to_a_person():
     assert {score.decision for score in scores.apply_rule(1.0, choice.rule)} == {"review"}
 
 
-def test_of_a_label_the_rows_that_have_it_are_counted_whatever_stands_beside_it():
+def test_rows_with_a_label_are_counted_whatever_their_other_labels():
     logits = [[3.0, 3.0, -3.0], [3.0, -3.0, -3.0], [-3.0, 3.0, -3.0], [-3.0, -3.0, -3.0]]
     scores = scores_of(logits, ["a;b", "a", "none", "none"], task=TASK, thresholds=(0.5, 0.5, 0.5))
     found = rule_outcome(scores, 1.0, ReviewRule()).per_label
@@ -86,7 +86,7 @@ def test_of_a_label_the_rows_that_have_it_are_counted_whatever_stands_beside_it(
     assert (found["a"].accuracy.value, found["b"].accuracy.value, found["c"].accuracy) == (1.0, 0.5, None)
 
 
-def test_the_surest_rows_are_right_more_often():
+def test_the_most_confident_rows_are_correct_more_often():
     curve = risk_coverage(drawn(400), 1.0, {})
     assert curve.points[-1].accuracy.value > curve.points[0].accuracy.value
 
@@ -108,4 +108,4 @@ def test_a_code_that_was_merged_before_is_known_however_it_is_written():
 
 def test_a_sheet_s_cell_that_is_no_code_is_a_fault():
     (fault,) = merged("a;a").faults
-    assert fault.fault == "'a;a' is no code: the label 'a' stands twice; labels are a, b, c"
+    assert fault.fault == "'a;a' is not a valid code: the label 'a' stands twice; labels are a, b, c"

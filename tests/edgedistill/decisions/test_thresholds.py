@@ -49,7 +49,7 @@ def test_more_truncated_rows_than_the_aim_leave_no_threshold_and_a_note():
     assert "20 of 100 validation rows are blank or truncated" in found.notes[0]
 
 
-def test_the_rows_that_go_to_people_are_those_of_the_least_chance():
+def test_the_least_confident_rows_go_to_people():
     scores = drawn(100)
     found = choose_rule(scores, 1.0, AtMostToPeople(0.2))
     kept = accepted(scores, found.rule)
@@ -57,7 +57,7 @@ def test_the_rows_that_go_to_people_are_those_of_the_least_chance():
     assert right[kept].mean() > right[~kept].mean() + 0.2
 
 
-def test_a_label_that_is_less_often_right_than_it_says_needs_a_higher_probability():
+def test_an_overconfident_label_gets_a_higher_threshold():
     # Both labels say .88; a is right nine times of ten, b every second time.
     logits = [[2.0, 0.0, -9.0]] * 60 + [[0.0, 2.0, -9.0]] * 60
     codes = (["a"] * 9 + ["b"]) * 6 + ["b", "a"] * 30
@@ -74,14 +74,14 @@ def test_few_rows_of_a_label_hardly_move_its_threshold():
     assert -0.1 < label_shifts(scores, 1.0)["b"] < 0
 
 
-def test_a_student_that_reaches_the_aim_anyway_keeps_every_row():
+def test_a_student_that_meets_the_aim_without_review_keeps_every_row():
     scores = scores_of([[5.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 5.0]] * 40, "abc" * 40)
     found = choose_rule(scores, 1.0, KeepKappa(0.75))
     assert (found.met, found.rule.thresholds, found.least_chance) == (True, {}, None)
-    assert found.notes == ("No response needs a threshold to meet the aim.",)
+    assert found.notes == ("The aim is met without a threshold.",)
 
 
-def test_what_is_accepted_keeps_kappa_on_rows_that_chose_nothing():
+def test_accepted_rows_keep_kappa_on_test_rows():
     test = locked(3000, seed=999)
     below, shares = 0, []
     for seed in range(TRIALS):
@@ -96,7 +96,7 @@ def test_what_is_accepted_keeps_kappa_on_rows_that_chose_nothing():
     assert np.mean(shares) > 0.35
 
 
-def test_a_handful_of_rows_without_a_mistake_prove_nothing():
+def test_a_handful_of_rows_without_an_error_does_not_meet_the_aim():
     # Ten sure rows are all right and of three labels, fifty others are guesses: a plain bootstrap would take the ten.
     rng = np.random.default_rng(0)
     sure = [[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]] * 3 + [[9.0, 0, 0]]
@@ -105,14 +105,14 @@ def test_a_handful_of_rows_without_a_mistake_prove_nothing():
     assert found.met is False
 
 
-def test_an_aim_that_no_part_of_the_rows_meets_sends_everything_to_people_and_says_so():
+def test_an_unreachable_aim_sends_everything_to_people_with_a_note():
     rng = np.random.default_rng(1)
     scores = scores_of(rng.normal(size=(80, 3)), rng.choice(list("abc"), 80))
     found = choose_rule(scores, 1.0, KeepKappa(0.75))
     assert found.met is False
     assert not accepted(scores, found.rule).any()
     assert "so every response goes to a person" in found.notes[0]
-    assert "the best lower end is" in found.notes[0]
+    assert "(the highest is" in found.notes[0]
 
 
 def test_rows_of_one_label_alone_meet_no_kappa():
@@ -125,7 +125,7 @@ def test_where_every_row_is_truncated_no_aim_is_met(aim):
     assert choose_rule(drawn(10, cut=range(10)), 1.0, aim).met is False
 
 
-def test_an_ordinal_task_is_held_to_the_quadratic_kappa():
+def test_an_ordinal_task_is_evaluated_by_quadratic_weighted_kappa():
     ordinal = Task("ordinal", TASK.labels, ("response",))
     logits = [[5.0, 4.0, 0], [4.0, 5.0, 0], [0, 4.0, 5.0]] * 60
     near_misses = "abcbab" * 30
@@ -142,7 +142,7 @@ def test_rows_in_groups_need_more_evidence():
     )
     alone = scores_of(grouped.logits, grouped.codes)
     lows = [choose_rule(scores, 1.0, KeepKappa(0.999)).notes[0] for scores in (grouped, alone)]
-    clustered, single = (float(note.split("lower end is ")[1].split(")")[0]) for note in lows)
+    clustered, single = (float(note.split("the highest is ")[1].split(")")[0]) for note in lows)
     assert clustered < single
 
 

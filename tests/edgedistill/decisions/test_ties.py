@@ -1,4 +1,4 @@
-"""Rows of equal chance are accepted together, and the order that rows come in changes nothing."""
+"""Tied rows are accepted together, and the order of the rows has no effect."""
 
 from dataclasses import replace
 from itertools import permutations, product
@@ -58,7 +58,7 @@ def half_right(rows):
     return scores_of([[2.0, 0, -9] if label == 0 else [0, 2.0, -9] for label in labels], codes)
 
 
-def test_equally_sure_rows_that_miss_the_aim_together_do_not_meet_it_in_part():
+def test_tied_rows_that_miss_the_aim_together_do_not_meet_it_in_part():
     scores = half_right(160)
     found = choose_rule(scores, 1.0, KeepKappa(0.75))
     assert found.met is False
@@ -82,7 +82,7 @@ def test_a_kappa_that_is_met_is_that_of_the_rows_that_the_rule_accepts(rows, see
 
 @settings(max_examples=40, deadline=None)
 @given(ROWS, st.sampled_from([0.1, 0.25, 0.5, 0.9]))
-def test_never_more_rows_than_the_share_go_to_people_and_one_more_block_would_be_too_many(scores, share):
+def test_never_more_rows_than_the_share_go_to_people_and_the_next_tie_would_exceed_it(scores, share):
     found = choose_rule(scores, 1.0, AtMostToPeople(share))
     kept = accepted(scores, found.rule)
     if not found.met:
@@ -96,7 +96,7 @@ def test_never_more_rows_than_the_share_go_to_people_and_one_more_block_would_be
 
 @settings(max_examples=40, deadline=None)
 @given(ROWS, AIMS)
-def test_a_rule_accepts_exactly_the_readable_rows_from_its_least_chance_on(scores, aim):
+def test_a_rule_accepts_exactly_the_readable_rows_above_its_confidence(scores, aim):
     found = choose_rule(scores, 1.0, aim)
     readable = np.array([not encoded.truncated for encoded in scores.encoded])
     if found.met:
@@ -128,7 +128,7 @@ def test_the_order_of_untied_rows_never_changes_the_rule():
         assert choose_rule(turned, 1.0, aim) == choose_rule(scores, 1.0, aim)
 
 
-def test_the_area_of_equally_sure_rows_is_the_mean_over_all_their_orders():
+def test_the_area_under_the_curve_of_ties_is_the_mean_over_their_orders():
     # Two sure rows, one of them wrong; four less sure ones, one of them right.
     logits = [[4.0, 0, 0]] * 2 + [[2.0, 0, 0]] * 4
     wrong = [0, 1, 1, 0, 1, 1]
@@ -140,7 +140,7 @@ def test_the_area_of_equally_sure_rows_is_the_mean_over_all_their_orders():
     assert risk_coverage(scores, 1.0, {}).aurc == pytest.approx(np.mean(areas))
 
 
-def test_a_point_of_the_curve_splits_no_equally_sure_rows():
+def test_a_point_of_the_curve_splits_no_ties():
     scores = scores_of([[4.0, 0, 0]] * 7 + [[2.0, 0, 0]] * 13, "a" * 20)
     assert [point.rows for point in risk_coverage(scores, 1.0, {}).points] == [20, 7]
 
@@ -151,15 +151,15 @@ def test_one_certainty_for_all_rows_has_their_error_rate_at_every_coverage():
     assert curve.aurc == pytest.approx(0.25)
 
 
-def test_people_are_not_sent_half_of_the_equally_sure_rows():
+def test_people_are_not_sent_half_of_a_tie():
     scores = scores_of([[4.0, 0, 0]] * 12 + [[2.0, 0, 0]] * 6 + [[1.0, 0, 0]] * 2, "a" * 20)
     found = choose_rule(scores, 1.0, AtMostToPeople(0.3))
     assert found.met
     assert (~accepted(scores, found.rule)).tolist() == [False] * 18 + [True] * 2
-    assert "time for 6 of the 20 readable validation rows, and 2 are sent" in found.notes[0]
+    assert "2 of the 20 readable validation rows go to people, although the aim allows 6" in found.notes[0]
 
 
-def test_chances_that_differ_in_the_last_bits_are_equal():
+def test_confidences_that_differ_in_the_last_bits_are_ties():
     scores = scores_of([[2.0, 0, 0]] * 4, "aaaa")
     chance = np.array([0.1 + 0.2, 0.3, 0.3 + 10 * TIE_TOLERANCE, 0.3 - 10 * TIE_TOLERANCE])
     ranking = rank_rows(scores, chance, np.arange(4))
@@ -169,7 +169,7 @@ def test_chances_that_differ_in_the_last_bits_are_equal():
     assert ranking.threshold(3) == pytest.approx(0.3 - 5 * TIE_TOLERANCE, abs=1e-12)
 
 
-def test_blank_rows_go_to_people_and_vouch_for_no_threshold():
+def test_blank_rows_go_to_people_and_do_not_affect_thresholds():
     scores = drawn(100)
     scores = replace(scores, encoded=(BLANK,) * 10 + scores.encoded[10:])
     found = choose_rule(scores, 1.0, AtMostToPeople(0.3))
@@ -177,13 +177,13 @@ def test_blank_rows_go_to_people_and_vouch_for_no_threshold():
     assert choose_rule(scores, 1.0, AtMostToPeople(0.05)).met is False
 
 
-def test_a_probability_of_one_passes_any_threshold_and_the_run_says_so():
+def test_a_probability_of_one_passes_any_threshold_with_a_note():
     # Float64 gives these rows a probability of exactly 1, and most of them are wrong.
     scores = scores_of([[60.0, 0, 0], [0, 60.0, 0]] * 20 + [[1.0, 0, 0]] * 20, "bbab" * 10 + "a" * 20)
     found = choose_rule(scores, 1.0, KeepKappa(0.75))
     assert found.met is False
     assert rule_outcome(scores, 1.0, found.rule).accepted == 40
-    assert "a probability of exactly 1, which 40 validation rows have" in found.notes[0]
+    assert "A probability of exactly 1, which 40 validation rows have" in found.notes[0]
 
 
 def test_a_label_whose_threshold_would_lie_above_one_still_counts_what_its_rule_accepts():
