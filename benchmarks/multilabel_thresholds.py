@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.student.label_thresholds import steadied_threshold
+from edgedistill.student.label_thresholds import regularized_threshold
 from edgedistill_serve.task.label_decoding import sigmoid
 
 RULES = {"0.5": None, "F1": 0, "20": 20, "50": 50, "100": 100}
@@ -42,7 +42,7 @@ def mean_f1s(rows: int, label: tuple[float, float], student: tuple[float, float]
         if not validation[1].any():
             continue
         for rule, pseudo_rows in RULES.items():
-            threshold = 0.5 if pseudo_rows is None else steadied_threshold(*validation, pseudo_rows)
+            threshold = 0.5 if pseudo_rows is None else regularized_threshold(*validation, pseudo_rows)
             results[rule].append(f1(test[0] >= threshold, test[1]))
     return [float(np.mean(values)) for values in results.values()]
 

@@ -32,7 +32,7 @@ from edgedistill.agreement.bootstrap import interval_estimate
 from edgedistill.agreement.confusion import kappas
 from edgedistill.agreement.paired import change
 from edgedistill.project.schema import ShrinkSection
-from edgedistill.student.compression import shrink_student
+from edgedistill.student.compression import compress_student
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
 from edgedistill_export.quantize.speed import speeds
 from edgedistill_serve.bundle.loading import Bundle
@@ -78,7 +78,7 @@ def shrink(student: Path, folder: Path, section: ShrinkSection, texts: list[dict
     """Shrink a student, and say how it compares on the validation rows and on those of questions that are left out."""
     validation, _ = divided(data)
     rows = [inputs_of(row, TASK) for row in validation]
-    shrunk = shrink_student(student, folder, texts, rows, TASK, section, MAX_TOKENS)
+    shrunk = compress_student(student, folder, texts, rows, TASK, section, MAX_TOKENS)
     epochs = f"epoch {shrunk.best.epoch} of {section.epochs}"
     CONSOLE.print(f"{student.name}: layers {shrunk.layers}, {epochs}, {len(texts)} texts")
     known = {text["question"] for text in texts}

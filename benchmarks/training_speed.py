@@ -29,8 +29,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from edgedistill.student import backbone_folder
 from edgedistill.student.data import Padding, TrainingRow
-from edgedistill.student.model import load_model, load_padding, transformers_quiet
-from edgedistill.student.trial import WARM_UP, WEIGHT_DECAY, Setting, levers_here, run_trial
+from edgedistill.student.model import load_model, load_tokenizer_and_padding, quiet_transformers
+from edgedistill.student.trial import WARM_UP, WEIGHT_DECAY, Setting, default_speed_settings, run_trial
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.task import Label, Task, inputs_of
 
@@ -115,7 +115,16 @@ def ours(
     model: Any, padding: Padding, rows: list[TrainingRow], judged: list[TrainingRow], setting: Setting, clock: Clock
 ) -> None:
     """Fine-tune as `edgedistill train` does."""
-    run_trial(model, padding, rows, judged[:1], setting, levers_here(), on_step=clock.tick, on_epoch=lambda *_: None)
+    run_trial(
+        model,
+        padding,
+        rows,
+        judged[:1],
+        setting,
+        default_speed_settings(),
+        on_step=clock.tick,
+        on_epoch=lambda *_: None,
+    )
 
 
 def judge(model: Any, padding: Padding, rows: list[TrainingRow]) -> float:
@@ -143,12 +152,12 @@ def main() -> None:
     table = Table("seed", "loop", "rows/s of processor time", "rows/s of wall time", "macro-F1")
     ratios: list[tuple[float, float]] = []
     scores: dict[str, list[float]] = {"plain": [], "ours": []}
-    with transformers_quiet(), TemporaryDirectory() as folder:
-        padding = load_padding(backbone, load_model(backbone, TASK), Path(folder))
+    with quiet_transformers(), TemporaryDirectory() as folder:
+        padding = load_tokenizer_and_padding(backbone, load_model(backbone, TASK), Path(folder))
         taught, judged = read(given.beetle, given.rows)
         encoder = Encoder(Path(folder) / "tokenizer.json", MAX_TOKENS)
         rows, checks = encoded(taught, encoder), encoded(judged, encoder)
-        CONSOLE.print(f"{np.mean([len(row) for row in rows]):.0f} tokens on average; {levers_here()}")
+        CONSOLE.print(f"{np.mean([len(row) for row in rows]):.0f} tokens on average; {default_speed_settings()}")
         for seed in given.seeds:
             setting = Setting(5e-5, 16, given.epochs, seed)
             speeds = []

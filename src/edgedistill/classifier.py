@@ -26,8 +26,8 @@ from edgedistill.project.reading import checked_section
 from edgedistill.project.schema import EvaluationSection, ReviewSection, StudentSection
 from edgedistill.student import Epoch, TrainingProgress, backbone_folder, train_student
 from edgedistill.student.frozen import train_frozen_student
-from edgedistill.student.label_thresholds import readout_of
-from edgedistill.student.trial import draw_from, drawn_so_far
+from edgedistill.student.label_thresholds import choose_readout
+from edgedistill.student.trial import random_state, restore_random_state
 from edgedistill.task import Task
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
 from edgedistill_serve import Bundle
@@ -170,7 +170,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             told = self._train(mixture, judged, task, section, folder, on_progress or bars)
             student = Checkpoint.load(folder, task.scored, section.max_tokens)
             self.files_ = {path.name: _content(path) for path in sorted(folder.iterdir())}
-        self.thresholds_ = readout_of(student, judged).thresholds
+        self.thresholds_ = choose_readout(student, judged).thresholds
         self.task_, self.n_features_in_, self.notes_ = task, len(task.inputs), (*notes, *told)
         self._loaded: Checkpoint | None = student
         return self
@@ -393,7 +393,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             on_progress("fit: optimizer steps", progress.done, progress.total)
 
         backbone = backbone_folder(section.backbone, Path())
-        states = drawn_so_far()
+        states = random_state()
         try:
             if self.kind == "frozen":
                 train_frozen_student(mixture, judged, task.scored, section, backbone, folder)
@@ -401,7 +401,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 return ()
             trained = train_student(mixture, judged, task.scored, section, backbone, folder, progress=told)
         finally:
-            draw_from(states)
+            restore_random_state(states)
         self.history_ = trained.best.history
         return trained.notes
 

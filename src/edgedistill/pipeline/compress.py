@@ -12,7 +12,7 @@ from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import ShrinkSection
 from edgedistill.student import TrainingProgress
-from edgedistill.student.compression import shrink_student, side_by_side
+from edgedistill.student.compression import compare_students, compress_student
 from edgedistill_export.checkpoint import Checkpoint
 
 """The smaller student's folder in the run folder, a Hugging Face checkpoint like `student`."""
@@ -38,11 +38,11 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
     def told(progress: TrainingProgress) -> None:
         run.advance("train: optimizer steps of the shrunk student", progress.done, progress.total)
 
-    shrunk = shrink_student(
+    shrunk = compress_student(
         run.folder / STUDENT, run.folder / SHRUNK, texts, rows, task, section, max_tokens, progress=told
     )
     students = [Checkpoint.load(run.folder / name, task, max_tokens) for name in (STUDENT, SHRUNK)]
-    compared = side_by_side(students[0], students[1], rows, validation.labels)
+    compared = compare_students(students[0], students[1], rows, validation.labels)
     told_of = {
         "layers": list(shrunk.layers),
         "texts": shrunk.texts,

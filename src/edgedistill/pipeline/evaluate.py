@@ -27,8 +27,8 @@ from edgedistill.pipeline.folder import FROZEN, SHRUNK, STUDENT, RunFolder
 from edgedistill.pipeline.mix import MIXTURE, read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.student import backbone_folder
-from edgedistill.student.frozen import frozen_baseline
-from edgedistill.student.label_thresholds import readout_of
+from edgedistill.student.frozen import predict_frozen
+from edgedistill.student.label_thresholds import choose_readout
 from edgedistill.teacher import Labelling, combine_labellings
 from edgedistill_export.checkpoint import Checkpoint
 
@@ -113,7 +113,7 @@ def _baselines(run: Run) -> dict[str, Labels]:
     codings: dict[str, tuple[str, ...]] = {}
     if student.kind != "frozen":
         backbone = backbone_folder(student.backbone, run.project.folder)
-        codings["frozen encoder"] = frozen_baseline(run.folder / FROZEN, backbone, task, rows).labels
+        codings["frozen encoder"] = predict_frozen(run.folder / FROZEN, backbone, task, rows).labels
     others: dict[str, Checkpoint] = {}
     if student.shrink:
         other, name = (STUDENT, "fine-tuned student") if student.shrink.export else (SHRUNK, "shrunk student")
@@ -121,7 +121,7 @@ def _baselines(run: Run) -> dict[str, Labels]:
     if (human_trained := _human_trained(run)) is not None:
         others[HUMAN_TRAINED] = human_trained
     for name, checkpoint in others.items():
-        readout = readout_of(checkpoint, run.records.splits.validation)
+        readout = choose_readout(checkpoint, run.records.splits.validation)
         codings[name] = readout.labels(checkpoint.logits(rows))
     ids = [response.id for response in test.responses]
     return {name: dict(zip(ids, labels, strict=True)) for name, labels in codings.items()}

@@ -12,7 +12,7 @@ from edgedistill.pipeline.run import Run
 from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder, train_student
 from edgedistill.student.frozen import FrozenHead, fit_frozen, train_frozen_student, write_frozen
 
-"""The classifier of the frozen encoder, as `edgedistill.student.frozen.frozen_baseline` reads it."""
+"""The classifier of the frozen encoder, as `edgedistill.student.frozen.predict_frozen` reads it."""
 
 
 _SETTINGS = ("learning_rate", "batch_size", "epochs", "seed")

@@ -1,7 +1,7 @@
 """Checkpoint folders: written to a temporary folder and moved into place; the best one so far is kept.
 
-A pointer, `best.json`, names a folder beside it and its merit. The folder is written first and the pointer put in its
-place in one step, so that the pointer always names a whole checkpoint.
+`best.json` names the best checkpoint's folder and its selection key. The folder is written first,
+and `best.json` replaced atomically, so that it always names a complete checkpoint.
 """
 
 import glob
@@ -27,26 +27,26 @@ _NEW_SECONDS = 3600
 _TURNS = 20
 
 
-def expect_replaceable(folder: Path) -> None:
-    """Refuse a folder whose place a student cannot take.
+def check_replaceable(folder: Path) -> None:
+    """Check that a student may replace a folder.
 
     Raises:
-        TrainingFailed: It holds something that is no checkpoint.
+        TrainingFailed: It has content that is not a checkpoint.
     """
     if not _may_be_replaced(folder):
         raise TrainingFailed(
-            "it holds something else than a student", where=str(folder), hint="Name an empty or a new folder."
+            "has files that are not a student's", where=str(folder), hint="Name an empty or a new folder."
         )
 
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """Hand out an empty folder that takes the place of ``folder`` when the block ends well; else nothing changes.
+    """Yield an empty folder that replaces ``folder`` when the block succeeds; on an error nothing changes.
 
     Raises:
-        TrainingFailed: ``folder`` holds something that is no checkpoint, or cannot be written.
+        TrainingFailed: ``folder`` has content that is not a checkpoint, or cannot be written.
     """
-    expect_replaceable(folder)
+    check_replaceable(folder)
     with beside(folder) as new:
         yield new
         _move(new, folder)
@@ -54,10 +54,10 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def beside(folder: Path) -> Iterator[Path]:
-    """Hand out an empty folder beside another, which is removed when the block ends.
+    """Yield an empty temporary folder next to ``folder``; it is removed when the block ends.
 
-    What trainings that were killed left there is removed too. A lock that dies with its process tells it from what
-    others are at work on.
+    Folders left by killed processes are removed too. A file lock, which dies with its process, distinguishes them from
+    those in use.
 
     Raises:
         TrainingFailed: It cannot be written.
@@ -83,7 +83,7 @@ def _locked_aside(folder: Path) -> tuple[Path, FileLock]:
             lock.acquire()
             (aside / "new").mkdir()
         except FileNotFoundError:
-            # Between the file's making and its locking, another process may have taken it for abandoned.
+            # Between creating and locking it, another process may have considered the folder abandoned.
             lock.release()
             if turn == _TURNS - 1:
                 raise
@@ -96,13 +96,13 @@ def _remove_abandoned(folder: Path) -> None:
     for aside in folder.parent.glob(f".{glob.escape(folder.name)}-*/"):
         try:
             locked = (aside / _LOCK).exists()
-            # Without a lock it was made a moment ago by another process, or by an older version long ago.
+            # Without a lock it is either being created by another process, or left by an older version.
             if not locked and time.time() - aside.stat().st_mtime < _NEW_SECONDS:
                 continue
             with FileLock(aside / _LOCK, timeout=0):
                 shutil.rmtree(aside, ignore_errors=True)
         except (Timeout, OSError):
-            continue  # another process is at work on it, or has just removed it
+            continue  # another process uses it, or has just removed it
 
 
 def _move(new: Path, folder: Path) -> None:
@@ -114,7 +114,7 @@ def _move(new: Path, folder: Path) -> None:
                 folder.rename(old)
             new.rename(folder)
         except OSError as error:
-            # Another process that shares the search may have put its student there, the same one, at this moment.
+            # Another process of the same search may be writing the same student there.
             if turn == _TURNS - 1:
                 if old.exists() and not folder.exists():
                     old.rename(folder)
@@ -137,86 +137,86 @@ def _may_be_replaced(folder: Path) -> bool:
     return not held or "config.json" in held
 
 
-Merit: TypeAlias = tuple[float, float]
-"""As `Epoch.merit`: the greater is the better."""
+SelectionKey: TypeAlias = tuple[float, float]
+"""As `Epoch.selection_key`: greater is better."""
 
 _POINTER = "best.json"
 
 
-class Kept:
-    """The best checkpoint so far, in a folder of its own.
+class BestCheckpoint:
+    """The best checkpoint so far, in its own folder.
 
     Args:
-        folder: Where the pointer and the checkpoint lie; made when something is first kept.
+        folder: Folder of the checkpoint and `best.json`; created with the first checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
-    def merit(self) -> Merit | None:
-        """Of the checkpoint; None where nothing is kept."""
+    def selection_key(self) -> SelectionKey | None:
+        """The checkpoint's selection key; None where there is no checkpoint."""
         return pointer[0] if (pointer := self._pointer()) else None
 
     @property
     def checkpoint(self) -> Path | None:
-        """The folder of the checkpoint; None where nothing is kept."""
+        """The checkpoint's folder; None where there is no checkpoint."""
         return pointer[1] if (pointer := self._pointer()) else None
 
-    def beats(self, merit: Merit) -> bool:
-        """Whether what is kept is as good or better: of equals the first stays."""
-        kept = self.merit
-        return kept is not None and kept >= merit
+    def is_at_least(self, selection_key: SelectionKey) -> bool:
+        """Whether the checkpoint is at least as good; ties keep the first."""
+        kept = self.selection_key
+        return kept is not None and kept >= selection_key
 
     def write(self, epoch: Epoch, model: Any) -> None:
-        """Write a model in the place of what is kept.
+        """Replace the checkpoint by a model.
 
         Raises:
-            SearchBrokenOff: No room, or no permission.
+            SearchBrokenOff: The disk is full, or permission is missing.
         """
         place = self._new_place()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # One file, whatever the size: the exporter reads no shards.
+            # A single file of any size: the exporter does not read shards.
             model.save_pretrained(place, max_shard_size="100GB")
-            # safetensors writes for its owner alone; the student is as readable as its config.
+            # safetensors restricts the file to its owner; give the weights the config's permissions.
             shutil.copymode(place / "config.json", place / "model.safetensors")
-            self._point(epoch.merit, place)
+            self._point(epoch.selection_key, place)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(place, ignore_errors=True)
-            raise unwritable(self.folder, error) from error
+            raise write_error(self.folder, error) from error
 
-    def adopt(self, other: "Kept") -> None:
-        """Take another's checkpoint over if it is better.
+    def adopt(self, other: "BestCheckpoint") -> None:
+        """Take over another checkpoint if it is better.
 
         Raises:
-            SearchBrokenOff: No permission.
+            SearchBrokenOff: Permission is missing.
         """
-        merit, checkpoint = other.merit, other.checkpoint
-        if merit is None or checkpoint is None or self.beats(merit):
+        selection_key, checkpoint = other.selection_key, other.checkpoint
+        if selection_key is None or checkpoint is None or self.is_at_least(selection_key):
             return
         place = self._new_place()
         try:
             checkpoint.rename(place)
-            self._point(merit, place)
+            self._point(selection_key, place)
         except OSError as error:
-            raise unwritable(self.folder, error) from error
+            raise write_error(self.folder, error) from error
 
     def _new_place(self) -> Path:
         return self.folder / f"student-{uuid4().hex[:12]}"
 
-    def _pointer(self) -> tuple[Merit, Path] | None:
+    def _pointer(self) -> tuple[SelectionKey, Path] | None:
         try:
             told = json.loads((self.folder / _POINTER).read_text("utf-8"))
             macro_f1, minus_loss = told["merit"]
-            merit, place = (float(macro_f1), float(minus_loss)), self.folder / Path(told["folder"]).name
+            selection_key, place = (float(macro_f1), float(minus_loss)), self.folder / Path(told["folder"]).name
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return (merit, place) if (place / "model.safetensors").is_file() else None
+        return (selection_key, place) if (place / "model.safetensors").is_file() else None
 
-    def _point(self, merit: Merit, place: Path) -> None:
+    def _point(self, selection_key: SelectionKey, place: Path) -> None:
         aside = self.folder / f"{_POINTER}.part"
-        aside.write_text(json.dumps({"merit": merit, "folder": place.name}) + "\n", "utf-8")
+        aside.write_text(json.dumps({"merit": selection_key, "folder": place.name}) + "\n", "utf-8")
         aside.replace(self.folder / _POINTER)
         for other in self.folder.glob("student-*"):
             if other != place:
@@ -224,16 +224,16 @@ class Kept:
 
 
 def copy_files(checkpoint: Path, folder: Path) -> None:
-    """Copy a checkpoint's files; where the file system can, as a second name for the same bytes.
+    """Copy a checkpoint's files, as hard links where the file system supports them.
 
     Raises:
-        SearchBrokenOff: No room, or no permission.
+        SearchBrokenOff: The disk is full, or permission is missing.
     """
     try:
         for file in filter(Path.is_file, checkpoint.iterdir()):
             _link(file, folder / file.name)
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise write_error(folder, error) from error
 
 
 def _link(file: Path, to: Path) -> None:
@@ -243,10 +243,10 @@ def _link(file: Path, to: Path) -> None:
         shutil.copy(file, to)
 
 
-def unwritable(folder: Path, error: Exception) -> SearchBrokenOff:
-    """Say that a student cannot be written."""
+def write_error(folder: Path, error: Exception) -> SearchBrokenOff:
+    """Return the error for a student that cannot be written."""
     return SearchBrokenOff(
         f"the student cannot be written ({getattr(error, 'strerror', None) or error})",
         where=str(folder),
-        hint="Make room there, or give write permission; the trials that are over are kept.",
+        hint="Free disk space, or give write permission; finished trials are kept.",
     )

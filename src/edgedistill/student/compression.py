@@ -23,13 +23,13 @@ from transformers import set_seed
 from edgedistill.agreement.paired import Change, change
 from edgedistill.errors import TrainingFailed
 from edgedistill.project.schema import ShrinkSection
-from edgedistill.student.checkpoints import Kept, beside, copy_files, expect_replaceable, replacing
+from edgedistill.student.checkpoints import BestCheckpoint, beside, check_replaceable, copy_files, replacing
 from edgedistill.student.data import TrainingRow
-from edgedistill.student.label_thresholds import readout_by
+from edgedistill.student.label_thresholds import readout_from_logits
 from edgedistill.student.losses import TrainingLoss
-from edgedistill.student.model import load_model, load_padding, transformers_quiet
-from edgedistill.student.trial import Setting, levers_here, run_trial
-from edgedistill.student.types import Epoch, Levers, TrainingProgress
+from edgedistill.student.model import load_model, load_tokenizer_and_padding, quiet_transformers
+from edgedistill.student.trial import Setting, default_speed_settings, run_trial
+from edgedistill.student.types import Epoch, SpeedSettings, TrainingProgress
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.quantize.vocabulary import VocabularyCut, cut_vocabulary
@@ -120,7 +120,7 @@ def _not_shrunk(model: Any) -> TrainingFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Shrunk:
+class CompressedStudent:
     """What shrinking made.
 
     Attributes:
@@ -142,10 +142,10 @@ class Shrunk:
     @property
     def best(self) -> Epoch:
         """The epoch that the checkpoint is from."""
-        return max(self.history, key=lambda epoch: epoch.merit)
+        return max(self.history, key=lambda epoch: epoch.selection_key)
 
 
-def shrink_student(
+def compress_student(
     student: Path,
     folder: Path,
     texts: Sequence[Mapping[str, str]],
@@ -155,8 +155,8 @@ def shrink_student(
     max_tokens: int,
     *,
     progress: Callable[[TrainingProgress], None] | None = None,
-    levers: Levers | None = None,
-) -> Shrunk:
+    speed: SpeedSettings | None = None,
+) -> CompressedStudent:
     """Make a smaller student of a fine-tuned one.
 
     Args:
@@ -168,7 +168,7 @@ def shrink_student(
         section: Layers, vocabulary, and how it is taught.
         max_tokens: The longest row in tokens.
         progress: Called after every optimizer step and every epoch.
-        levers: What makes training faster; None for what docs/decisions/0003-training-levers.md chose.
+        speed: What makes training faster; None for what docs/decisions/0003-training-levers.md chose.
 
     Raises:
         TrainingFailed: There is nothing to learn from, the student has no such layers, the loss is no longer a number.
@@ -177,22 +177,22 @@ def shrink_student(
     """
     if not texts:
         raise TrainingFailed("there is no text to shrink the student with", hint="Leave student.shrink out.")
-    expect_replaceable(folder)
-    levers = levers or levers_here()
+    check_replaceable(folder)
+    speed = speed or default_speed_settings()
     first = Checkpoint.load(student, task, max_tokens)
     taught_by, judged_by = first.logits(texts), first.logits(validation)
     setting = Setting(section.learning_rate, section.batch_size, section.epochs, section.seed)
-    with transformers_quiet(), beside(folder) as aside:
+    with quiet_transformers(), beside(folder) as aside:
         begun, cut, notes = _with_vocabulary(first, texts, section, aside / "cut")
         layers = write_with_layers(begun.folder, task, section.kept, section.layers, aside / "begun")
-        best = Kept(aside / "best")
+        best = BestCheckpoint(aside / "best")
         (aside / "tokenizer").mkdir()
         model = load_model(aside / "begun", task)
-        padding = load_padding(begun.folder, model, aside / "tokenizer")
-        told = _telling(setting, len(texts), progress)
+        padding = load_tokenizer_and_padding(begun.folder, model, aside / "tokenizer")
+        told = _progress_counter(setting, len(texts), progress)
 
         def on_epoch(epoch: Epoch, model: object) -> None:
-            if not best.beats(epoch.merit):
+            if not best.is_at_least(epoch.selection_key):
                 best.write(epoch, model)
             told(epoch)
 
@@ -200,10 +200,10 @@ def shrink_student(
         history = run_trial(
             model,
             padding,
-            _taught(begun, texts, taught_by),
+            _train_rows(begun, texts, taught_by),
             _judged(begun, validation, judged_by),
             setting,
-            levers,
+            speed,
             on_step=lambda: told(None),
             on_epoch=on_epoch,
             loss_function=TrainingLoss(
@@ -215,7 +215,7 @@ def shrink_student(
         with replacing(folder) as new:
             for files in (aside / "tokenizer", best.checkpoint or aside):
                 copy_files(files, new)
-    return Shrunk(folder, tuple(layers), len(texts), cut, history, notes)
+    return CompressedStudent(folder, tuple(layers), len(texts), cut, history, notes)
 
 
 def _with_vocabulary(
@@ -234,20 +234,20 @@ def _with_vocabulary(
 def _judged(student: Checkpoint, rows: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
     """The validation rows with what the first student says, the shortest first for little padding."""
     encoded = student.encoder.encode([inputs_of(row, student.task) for row in rows])
-    said = [_said(row, student.task) for row in logits]
+    said = [_predicted(row, student.task) for row in logits]
     return sorted((TrainingRow(row, target) for row, target in zip(encoded, said, strict=True)), key=len)
 
 
-def _taught(student: Checkpoint, texts: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
+def _train_rows(student: Checkpoint, texts: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
     """Every text with the first student's probabilities as its soft label."""
     encoded = student.encoder.encode([inputs_of(text, student.task) for text in texts])
     return [
-        TrainingRow(row, _said(scored, student.task), _shares(scored, student.task))
+        TrainingRow(row, _predicted(scored, student.task), _shares(scored, student.task))
         for row, scored in zip(encoded, logits, strict=True)
     ]
 
 
-def _said(logits: Logits, task: Task) -> int | tuple[float, ...]:
+def _predicted(logits: Logits, task: Task) -> int | tuple[float, ...]:
     """What the first student says of a row: its class; of a multilabel task which classes are likelier than not."""
     return tuple((logits >= 0).astype(float).tolist()) if task.kind == "multilabel" else int(logits.argmax())
 
@@ -260,7 +260,7 @@ def _shares(logits: Logits, task: Task) -> tuple[float, ...]:
     return tuple((odds / odds.sum()).tolist())
 
 
-def _telling(
+def _progress_counter(
     setting: Setting, rows: int, progress: Callable[[TrainingProgress], None] | None
 ) -> Callable[[Epoch | None], None]:
     """Return what counts a step, or takes down an epoch, and tells the caller."""
@@ -280,7 +280,7 @@ _ROWS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class SideBySide:
+class StudentComparison:
     """One student beside another, in PyTorch and fp32.
 
     Attributes:
@@ -298,9 +298,9 @@ class SideBySide:
     change: Change
 
 
-def side_by_side(
+def compare_students(
     first: Checkpoint, second: Checkpoint, rows: Sequence[Mapping[str, str]], codes: Sequence[str]
-) -> SideBySide:
+) -> StudentComparison:
     """Compare two students.
 
     Args:
@@ -311,7 +311,7 @@ def side_by_side(
     """
     before, after = (_labels(each.logits(rows), codes, each.task) for each in (first, second))
     rounds = [(_speed(first, rows), _speed(second, rows)) for _ in range(_ROUNDS)]
-    return SideBySide(
+    return StudentComparison(
         (_bytes(first), _bytes(second)),
         (median(one for one, _ in rounds), median(two for _, two in rounds)),
         median(two / one for one, two in rounds),
@@ -320,7 +320,7 @@ def side_by_side(
 
 
 def _labels(logits: Logits, codes: Sequence[str], task: Task) -> tuple[str, ...]:
-    return readout_by(logits, codes, task).labels(logits)
+    return readout_from_logits(logits, codes, task).labels(logits)
 
 
 def _speed(student: Checkpoint, rows: Sequence[Mapping[str, str]]) -> float:

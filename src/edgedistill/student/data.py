@@ -139,7 +139,7 @@ def plan_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int)
     return [batches[number] for number in rng.permutation(len(batches))]
 
 
-class LikeLengths:
+class LengthGroupedBatches:
     """Hands the planned batches to a data loader, epoch after epoch.
 
     Args:
@@ -199,7 +199,7 @@ def check_rows(mixture: Sequence[MixtureRow], validation: ValidationRows, task: 
     return (*_notes_on_labels(task, counts, judging), *_always(task, counts, len(mixture)))
 
 
-def note_cut_rows(rows: Sequence[TrainingRow], where: str, max_tokens: int) -> tuple[str, ...]:
+def note_truncated_rows(rows: Sequence[TrainingRow], where: str, max_tokens: int) -> tuple[str, ...]:
     """Say how many responses are longer than the student can read, if any are."""
     cut = sum(row.encoded.truncated for row in rows)
     if not cut:

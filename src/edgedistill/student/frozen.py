@@ -36,8 +36,14 @@ from edgedistill.errors import RunError, TrainingFailed
 from edgedistill.project.schema import StudentSection
 from edgedistill.student.checkpoints import beside, copy_files, replacing
 from edgedistill.student.data import check_rows
-from edgedistill.student.label_thresholds import exact_match_and_macro_f1, readout_by
-from edgedistill.student.model import check_room, load_model, load_padding, load_tokenizer, transformers_quiet
+from edgedistill.student.label_thresholds import exact_match_and_macro_f1, readout_from_logits
+from edgedistill.student.model import (
+    check_max_tokens,
+    load_model,
+    load_tokenizer,
+    load_tokenizer_and_padding,
+    quiet_transformers,
+)
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.scorer import available_cores
@@ -50,7 +56,7 @@ States: TypeAlias = Mapping[Pooling, npt.NDArray[np.float32]]
 """By pooling, vectors of shape (rows, width)."""
 
 
-def pooled(backbone: Path, task: Task, max_tokens: int, rows: Sequence[Mapping[str, str]]) -> States:
+def pooled_states(backbone: Path, task: Task, max_tokens: int, rows: Sequence[Mapping[str, str]]) -> States:
     """Read rows once with a backbone, as a student would read them.
 
     Rows are read one at a time and on one thread each, so that no other row touches a vector.
@@ -64,10 +70,10 @@ def pooled(backbone: Path, task: Task, max_tokens: int, rows: Sequence[Mapping[s
     Raises:
         TrainingFailed: The backbone cannot be loaded, or has fewer positions than ``max_tokens``.
     """
-    with transformers_quiet(), TemporaryDirectory() as folder:
+    with quiet_transformers(), TemporaryDirectory() as folder:
         model = load_model(backbone, task)
-        padding = load_padding(backbone, model, Path(folder))
-        check_room(model, max_tokens)
+        padding = load_tokenizer_and_padding(backbone, model, Path(folder))
+        check_max_tokens(model, max_tokens)
         encoder = Encoder(Path(folder) / "tokenizer.json", max_tokens)
     encoded = encoder.encode([inputs_of(row, task) for row in rows])
     read = model.base_model.eval()
@@ -153,7 +159,7 @@ Values: TypeAlias = npt.NDArray[np.float64]
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """scikit-learn's C: the smaller, the stronger the penalty on weights."""
 
-_UNTAUGHT = -1e4
+_ABSENT_LABEL_BIAS = -1e4
 """The bias of a label that no row of the mixture has: its probability is 0. Negated, that of one that every row has."""
 
 
@@ -187,13 +193,13 @@ class FrozenHead:
         return np.array([self.weights @ row + self.bias for row in states]).reshape(len(states), len(self.bias))
 
     @property
-    def merit(self) -> float:
+    def selection_key(self) -> float:
         """What is compared: a lower loss on the validation rows is better."""
         return -self.loss
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FrozenCoding:
+class FrozenPredictions:
     """How the frozen encoder codes rows.
 
     Attributes:
@@ -232,18 +238,18 @@ def fit_frozen(
     """
     check_rows(mixture, validation, task)
     texts = [*(row.inputs for row in mixture), *(row.response.inputs for row in validation)]
-    states = pooled(backbone, task, max_tokens, texts)
-    taught = [row.label for row in mixture]
+    states = pooled_states(backbone, task, max_tokens, texts)
+    train_rows = [row.label for row in mixture]
     heads = [
         _judged(
-            _fitted(pooling, penalty, states[pooling][: len(taught)], taught, task),
-            states[pooling][len(taught) :],
+            _fitted(pooling, penalty, states[pooling][: len(train_rows)], train_rows, task),
+            states[pooling][len(train_rows) :],
             validation.labels,
             task,
         )
         for pooling, penalty in product(poolings, PENALTIES)
     ]
-    return tuple(sorted(heads, key=lambda head: head.merit, reverse=True))
+    return tuple(sorted(heads, key=lambda head: head.selection_key, reverse=True))
 
 
 def write_frozen(head: FrozenHead, task: Task, max_tokens: int, file: Path) -> None:
@@ -293,7 +299,7 @@ def read_frozen(file: Path, task: Task) -> tuple[FrozenHead, int]:
     return head, max_tokens
 
 
-def frozen_baseline(file: Path, backbone: Path, task: Task, rows: Sequence[Mapping[str, str]]) -> FrozenCoding:
+def predict_frozen(file: Path, backbone: Path, task: Task, rows: Sequence[Mapping[str, str]]) -> FrozenPredictions:
     """Code rows with the frozen encoder.
 
     Args:
@@ -307,11 +313,11 @@ def frozen_baseline(file: Path, backbone: Path, task: Task, rows: Sequence[Mappi
         TrainingFailed: The backbone cannot be loaded.
     """
     head, max_tokens = read_frozen(file, task)
-    states = pooled(backbone, task, max_tokens, rows)[head.pooling]
+    states = pooled_states(backbone, task, max_tokens, rows)[head.pooling]
     if states.shape[1] != head.weights.shape[1]:
         raise RunError("was made with another backbone", where=str(file), hint="Train again.")
     logits = head.logits(states)
-    return FrozenCoding(Readout(task, 1.0, head.thresholds).labels(logits), _probabilities(logits, task))
+    return FrozenPredictions(Readout(task, 1.0, head.thresholds).labels(logits), _probabilities(logits, task))
 
 
 def _fitted(pooling: Pooling, penalty: float, states: Floats, codes: Sequence[str], task: Task) -> FrozenHead:
@@ -319,18 +325,22 @@ def _fitted(pooling: Pooling, penalty: float, states: Floats, codes: Sequence[st
     middle, spread = learnt.mean(axis=0), np.maximum(learnt.std(axis=0), 1e-6)
     scaled = (learnt - middle) / spread
     if task.kind == "multilabel":
-        fits = [_whether(scaled, held, penalty) for held in encode_label_sets(codes, task, "mixture").T]
+        fits = [_binary_weights(scaled, held, penalty) for held in encode_label_sets(codes, task, "mixture").T]
         rows, offsets = np.array([row for row, _ in fits]), np.array([offset for _, offset in fits])
     else:
-        rows, offsets = _which(scaled, np.array([task.names.index(code) for code in codes]), penalty, len(task.names))
+        rows, offsets = _multiclass_weights(
+            scaled, np.array([task.names.index(code) for code in codes]), penalty, len(task.names)
+        )
     weights = rows / spread
     return FrozenHead(pooling, penalty, weights.astype(np.float32), (offsets - weights @ middle).astype(np.float32))
 
 
-def _which(scaled: Values, taught: npt.NDArray[np.int_], penalty: float, labels: int) -> tuple[Values, Values]:
+def _multiclass_weights(
+    scaled: Values, classes: npt.NDArray[np.int_], penalty: float, labels: int
+) -> tuple[Values, Values]:
     """Weights (labels, width) and offsets (labels,) of one label against the others."""
-    fitted = _regression(scaled, taught, penalty)
-    rows, offsets = np.zeros((labels, scaled.shape[1])), np.full(labels, _UNTAUGHT)
+    fitted = _regression(scaled, classes, penalty)
+    rows, offsets = np.zeros((labels, scaled.shape[1])), np.full(labels, _ABSENT_LABEL_BIAS)
     # Of two classes scikit-learn keeps one row, the second's odds.
     found, added = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:
@@ -339,19 +349,19 @@ def _which(scaled: Values, taught: npt.NDArray[np.int_], penalty: float, labels:
     return rows, offsets
 
 
-def _whether(scaled: Values, held: npt.NDArray[np.bool_], penalty: float) -> tuple[Values, float]:
+def _binary_weights(scaled: Values, held: npt.NDArray[np.bool_], penalty: float) -> tuple[Values, float]:
     """Weights (width,) and offset of whether one label holds."""
     if held.all() or not held.any():
-        return np.zeros(scaled.shape[1]), _UNTAUGHT if not held.any() else -_UNTAUGHT
+        return np.zeros(scaled.shape[1]), _ABSENT_LABEL_BIAS if not held.any() else -_ABSENT_LABEL_BIAS
     fitted = _regression(scaled, held, penalty)
     return fitted.coef_[0], float(fitted.intercept_[0])
 
 
-def _regression(scaled: Values, taught: npt.NDArray[Any], penalty: float) -> LogisticRegression:
+def _regression(scaled: Values, train_rows: npt.NDArray[Any], penalty: float) -> LogisticRegression:
     with warnings.catch_warnings():
         # A penalty that is too weak to converge is not the best one either.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=penalty, max_iter=1000).fit(scaled, taught)
+        return LogisticRegression(C=penalty, max_iter=1000).fit(scaled, train_rows)
 
 
 def _judged(head: FrozenHead, states: Floats, codes: Sequence[str], task: Task) -> FrozenHead:
@@ -371,7 +381,7 @@ def _judged(head: FrozenHead, states: Floats, codes: Sequence[str], task: Task) 
         loss=float(-np.log(np.maximum(right, 1e-12)).mean()),
         macro_f1=macro_f1,
         accuracy=accuracy,
-        thresholds=readout_by(logits, codes, task).thresholds,
+        thresholds=readout_from_logits(logits, codes, task).thresholds,
     )
 
 
@@ -417,10 +427,10 @@ def train_frozen_student(
     """
     heads = fit_frozen(mixture, validation, task, section.max_tokens, backbone, poolings=("first",))
     rows = [row.response.inputs for row in validation]
-    with transformers_quiet(), beside(folder) as aside:
+    with quiet_transformers(), beside(folder) as aside:
         model = load_model(backbone, task)
-        load_padding(backbone, model, aside)
-        states = pooled(backbone, task, section.max_tokens, rows)["first"]
+        load_tokenizer_and_padding(backbone, model, aside)
+        states = pooled_states(backbone, task, section.max_tokens, rows)["first"]
         _set_head(model, heads[0], float(np.abs(states).max()))
         model.save_pretrained(aside, max_shard_size="100GB")
         written = Checkpoint.load(aside, task, section.max_tokens).logits(rows)

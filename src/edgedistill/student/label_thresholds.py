@@ -19,9 +19,9 @@ from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.label_decoding import Readout, sigmoid
 from edgedistill_serve.task.task import Task
 
-HALF = 0.5
+DEFAULT_THRESHOLD = 0.5
 """The threshold of a label that validation rows say nothing of."""
-STEADYING = 50
+PRIOR_ROWS = 50
 """Imaginary rows whose probabilities are right, against which the validation rows of a label count."""
 _EDGE = 1e-9
 """How near to 0 and 1 a threshold may come."""
@@ -35,7 +35,7 @@ class Thresholds:
         values: In the task's order, each in (0, 1); a label is given where its probability is at least as high.
         f1: Of each label on the validation rows with its threshold, in [0, 1]; it chose, so it flatters. None for a
             label that no validation row has.
-        notes: A sentence for every label that kept `HALF` for want of rows.
+        notes: A sentence for every label that kept `DEFAULT_THRESHOLD` for want of rows.
     """
 
     values: tuple[float, ...]
@@ -48,7 +48,7 @@ def choose_thresholds(probabilities: npt.NDArray[np.floating], codes: Sequence[s
 
     Tried are the middles between successive distinct probabilities, 0.5, and one beyond each end; of equals the nearest
     to 0.5 is taken. F1 of single labels by a threshold each: Lipton, Elkan and Naryanaswamy 2014, arXiv:1402.1892.
-    Beside the rows stand `STEADYING` imaginary ones with the same probabilities, of which the label holds as often as
+    Beside the rows stand `PRIOR_ROWS` imaginary ones with the same probabilities, of which the label holds as often as
     these say: with few rows the threshold stays near the one that is best where the probabilities are right
     (docs/decisions/0028-thresholds-of-labels-are-shrunk.md).
 
@@ -60,14 +60,14 @@ def choose_thresholds(probabilities: npt.NDArray[np.floating], codes: Sequence[s
     scored, holds = np.asarray(probabilities, dtype=np.float64), encode_label_sets(codes, task, "validation")
     chosen = [_best(scored[:, place], holds[:, place]) for place in range(len(task.names))]
     notes = tuple(
-        f"No validation row has the label {name!r}: it is given from probability {HALF} on."
+        f"No validation row has the label {name!r}: it is given from probability {DEFAULT_THRESHOLD} on."
         for name, (_, f1) in zip(task.names, chosen, strict=True)
         if f1 is None
     )
     return Thresholds(tuple(value for value, _ in chosen), tuple(f1 for _, f1 in chosen), notes)
 
 
-def readout_by(logits: npt.NDArray[np.floating], codes: Sequence[str], task: Task) -> Readout:
+def readout_from_logits(logits: npt.NDArray[np.floating], codes: Sequence[str], task: Task) -> Readout:
     """Return how a student's logits are read: of a multilabel task by the thresholds that validation rows choose.
 
     Args:
@@ -80,7 +80,7 @@ def readout_by(logits: npt.NDArray[np.floating], codes: Sequence[str], task: Tas
     return Readout(task, 1.0, choose_thresholds(sigmoid(logits.astype(np.float64), 1.0), codes, task).values)
 
 
-def readout_of(student: Checkpoint, validation: ValidationRows) -> Readout:
+def choose_readout(student: Checkpoint, validation: ValidationRows) -> Readout:
     """Return how a student's logits are read; the validation rows are scored where they have thresholds to choose.
 
     Args:
@@ -90,7 +90,7 @@ def readout_of(student: Checkpoint, validation: ValidationRows) -> Readout:
     if student.task.kind != "multilabel":
         return Readout(student.task)
     logits = student.logits([dict(response.inputs) for response in validation.responses])
-    return readout_by(logits, validation.labels, student.task)
+    return readout_from_logits(logits, validation.labels, student.task)
 
 
 def exact_match_and_macro_f1(logits: npt.NDArray[np.floating], holds: LabelSets) -> tuple[float, float]:
@@ -108,8 +108,8 @@ def exact_match_and_macro_f1(logits: npt.NDArray[np.floating], holds: LabelSets)
     return float(exact_matches(found)[0]), float(np.nan_to_num(macro_statistic(f1s)(found)[0]))
 
 
-def steadied_threshold(
-    probabilities: npt.NDArray[np.float64], holds: npt.NDArray[np.bool_], imaginary: float = STEADYING
+def regularized_threshold(
+    probabilities: npt.NDArray[np.float64], holds: npt.NDArray[np.bool_], imaginary: float = PRIOR_ROWS
 ) -> float:
     """Return the threshold of one label with the highest F1, of equals the nearest to 0.5.
 
@@ -119,8 +119,8 @@ def steadied_threshold(
         imaginary: How many rows stand beside these, with the same probabilities and right about them.
     """
     bounds = np.concatenate([[0.0], np.unique(probabilities), [1.0]])
-    tried = np.clip(np.concatenate([[HALF], (bounds[1:] + bounds[:-1]) / 2]), _EDGE, 1 - _EDGE)
-    tried = tried[np.argsort(np.abs(tried - HALF), kind="stable")]
+    tried = np.clip(np.concatenate([[DEFAULT_THRESHOLD], (bounds[1:] + bounds[:-1]) / 2]), _EDGE, 1 - _EDGE)
+    tried = tried[np.argsort(np.abs(tried - DEFAULT_THRESHOLD), kind="stable")]
     given = probabilities[None, :] >= tried[:, None]
     weight = imaginary / len(holds)
     right = (given & holds).sum(axis=1) + weight * (given * probabilities).sum(axis=1)
@@ -130,7 +130,7 @@ def steadied_threshold(
 
 def _best(probabilities: npt.NDArray[np.float64], holds: npt.NDArray[np.bool_]) -> tuple[float, float | None]:
     if not holds.any():
-        return HALF, None
-    threshold = steadied_threshold(probabilities, holds)
+        return DEFAULT_THRESHOLD, None
+    threshold = regularized_threshold(probabilities, holds)
     given = probabilities >= threshold
     return threshold, float(2 * (given & holds).sum() / (given.sum() + holds.sum()))

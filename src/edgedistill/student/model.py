@@ -24,7 +24,7 @@ from edgedistill_serve.task.task import Task
 
 
 @contextmanager
-def transformers_quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Run the block with transformers at its error level and without progress bars; both come back afterwards.
 
     Nor is it said where its code uses what torch has deprecated, as DeBERTa's does: a user can do nothing about that.
@@ -132,7 +132,7 @@ def note_other_task(backbone: Path, task: Task) -> tuple[str, ...]:
 
     A backbone without a classifier, as pretraining leaves it, needs no word.
     """
-    kind, labels = _told(backbone)
+    kind, labels = _config_labels(backbone)
     ours = kind.endswith("ForSequenceClassification") and labels == task.names
     if ours or not kind.endswith("Classification"):
         return ()
@@ -140,7 +140,7 @@ def note_other_task(backbone: Path, task: Task) -> tuple[str, ...]:
     return (f"The backbone holds a classifier for {named}: its encoder is used, and the classifier begins anew.",)
 
 
-def renew_head(model: Any) -> None:
+def reset_head(model: Any) -> None:
     """Draw every weight above the encoder of a classifier anew, from torch's generator, in place."""
     fresh = AutoModelForSequenceClassification.from_config(model.config).state_dict()
     with torch.no_grad():
@@ -149,7 +149,7 @@ def renew_head(model: Any) -> None:
                 weights.copy_(fresh[name])
 
 
-def reads_its_end(model: Any) -> bool:
+def pools_last_token(model: Any) -> bool:
     """Whether a classifier judges by the last place of a row, as XLNet does: padding must stand before the text.
 
     A decoder judges by the last token that is no padding, and is padded behind the text as encoders are.
@@ -157,7 +157,7 @@ def reads_its_end(model: Any) -> bool:
     return getattr(getattr(model, "sequence_summary", None), "summary_type", None) == "last"
 
 
-def _told(backbone: Path) -> tuple[str, tuple[str, ...]]:
+def _config_labels(backbone: Path) -> tuple[str, tuple[str, ...]]:
     """The kind of model that a folder's config names, and its labels in their order."""
     try:
         config = json.loads((backbone / "config.json").read_text("utf-8"))
@@ -215,7 +215,7 @@ def add_adapters(model: Any, section: LoraSection) -> Any:
     return adapted
 
 
-class Merged:
+class MergedModel:
     """A decoder as it is written: an ordinary model, its adapters added to its weights.
 
     Args:
@@ -230,9 +230,9 @@ class Merged:
         self._model.save_pretrained(folder, state_dict=_merged_weights(self._model), **options)
 
 
-def as_written(model: Any) -> Any:
-    """Return what writes a model's checkpoint: the model, or with adapters `Merged`."""
-    return Merged(model) if any(_has_adapters(part) for part in model.modules()) else model
+def writable_model(model: Any) -> Any:
+    """Return what writes a model's checkpoint: the model, or with adapters `MergedModel`."""
+    return MergedModel(model) if any(_has_adapters(part) for part in model.modules()) else model
 
 
 def _has_adapters(part: Any) -> bool:
@@ -305,14 +305,14 @@ def load_model(backbone: Path, task: Task, lora: LoraSection | None = None) -> A
     except _UNREADABLE as error:
         raise _unusable("the backbone", backbone, error) from error
     if note_other_task(backbone, task):
-        renew_head(model)
-    if reads_its_end(model):
+        reset_head(model)
+    if pools_last_token(model):
         # XLNet tells segments apart, and its config has no word for how many: two texts, and the classifying token.
         model.config.type_vocab_size = 3
     return add_adapters(model.float(), lora) if lora else model.float()
 
 
-def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
+def load_tokenizer_and_padding(backbone: Path, model: Any, folder: Path) -> Padding:
     """Write the backbone's fast tokenizer into ``folder`` and return how the model pads.
 
     The files of `TOKENIZER_FILES` that the backbone has are copied byte for byte; transformers writes the others. Of a
@@ -358,7 +358,7 @@ def load_padding(backbone: Path, model: Any, folder: Path) -> Padding:
     return Padding(
         token=tokenizer.pad_token_id,
         segment=tokenizer.pad_token_type_id,
-        left=reads_its_end(model),
+        left=pools_last_token(model),
         segments=_reads_segments(model),
     )
 
@@ -379,7 +379,7 @@ def load_tokenizer(backbone: Path) -> Any:
     return AutoTokenizer.from_pretrained(backbone, **options)
 
 
-def check_room(model: Any, max_tokens: int) -> None:
+def check_max_tokens(model: Any, max_tokens: int) -> None:
     """Read one row of full length, so that too few positions are found before training and not in its midst.
 
     Raises:

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.project.schema import CountRange, LearningRange, SearchSection
-from edgedistill.student.checkpoints import Kept
+from edgedistill.student.checkpoints import BestCheckpoint
 from edgedistill.student.trial import Setting
 from edgedistill.student.types import Epoch, Trial
 
@@ -51,11 +51,11 @@ def _distribution(values: tuple[float, ...] | LearningRange | CountRange) -> Bas
     return CategoricalDistribution(values)
 
 
-STORE = "search.sqlite3"
+STORAGE_FILE = "search.sqlite3"
 _BUSY_SECONDS = 60
 
 
-def open_store(folder: Path | None) -> BaseStorage:
+def open_storage(folder: Path | None) -> BaseStorage:
     """Open the file in a folder, made if it is not there; without a folder, keep the search in memory.
 
     Raises:
@@ -63,18 +63,18 @@ def open_store(folder: Path | None) -> BaseStorage:
     """
     if folder is None:
         return InMemoryStorage()
-    file = folder / STORE
+    file = folder / STORAGE_FILE
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(file, timeout=_BUSY_SECONDS, check_same_thread=False)
 
-    with stored(file):
+    with storage_errors(file):
         # Connected to by hand, for Optuna and SQLAlchemy read braces and question marks of a path as their own.
-        return RDBStorage("sqlite:///" + STORE, engine_kwargs={"creator": connect})
+        return RDBStorage("sqlite:///" + STORAGE_FILE, engine_kwargs={"creator": connect})
 
 
 @contextmanager
-def stored(place: Path) -> Iterator[None]:
+def storage_errors(place: Path) -> Iterator[None]:
     """Run the block; where the store fails in it, say so in our words.
 
     Raises:
@@ -91,12 +91,12 @@ def stored(place: Path) -> Iterator[None]:
         raise SearchBrokenOff(
             f"the search cannot be kept ({reason})",
             where=str(place),
-            hint=f"Make room there and give write permission; where {STORE} is damaged, delete it.",
+            hint=f"Make room there and give write permission; where {STORAGE_FILE} is damaged, delete it.",
         ) from error
 
 
 @contextmanager
-def optuna_quiet() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Run the block with Optuna at its error level, which comes back afterwards."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -106,12 +106,12 @@ def optuna_quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-def setting_of(trial: FrozenTrial) -> Setting:
+def trial_setting(trial: FrozenTrial) -> Setting:
     """Return what a trial was run with."""
     return Setting(**trial.params, seed=trial.user_attrs["seed"])
 
 
-def trial_of(trial: FrozenTrial) -> Trial:
+def finished_trial(trial: FrozenTrial) -> Trial:
     """Return a trial that is over."""
     attributes = trial.user_attrs
     failure, hint = attributes.get("failure", ("", None))
@@ -121,7 +121,7 @@ def trial_of(trial: FrozenTrial) -> Trial:
         TrialState.FAIL: "failed",
     }
     return Trial(
-        **asdict(setting_of(trial)),
+        **asdict(trial_setting(trial)),
         history=tuple(Epoch(**epoch) for epoch in attributes["history"]),
         seconds=attributes["seconds"],
         outcome=outcomes[trial.state],
@@ -135,7 +135,7 @@ _OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SearchProgress:
     """How far a search is, all its processes together.
 
     Attributes:
@@ -152,7 +152,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RunningTrial:
     """A trial that this process runs.
 
     Attributes:
@@ -164,22 +164,22 @@ class Taken:
 
     trial: optuna.Trial
     setting: Setting
-    kept: Kept
+    kept: BestCheckpoint
     lock: FileLock
 
-    def falls_behind(self, epoch: Epoch) -> bool:
+    def should_prune(self, epoch: Epoch) -> bool:
         """Report an epoch, and ask whether the trial is so much worse than the others that it shall end.
 
         Raises:
             SearchBrokenOff: The store cannot be read or written.
         """
-        with stored(self.kept.folder):
+        with storage_errors(self.kept.folder):
             self.trial.report(epoch.macro_f1, epoch.epoch)
             return self.trial.should_prune()
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _PendingTrial:
     """A trial to make; without parameters they are still to be proposed."""
 
     proposal: int
@@ -205,38 +205,38 @@ class Search:
         self, section: SearchSection, seeds: Sequence[int], name: str, store: Path | None, folder: Path
     ) -> None:
         self._section, self._seeds, self._name, self._folder = section, seeds, name, folder / name
-        with stored(self._folder):
+        with storage_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / "store.lock"):
-                self._storage = open_store(store)
-        self.best = Kept(self._folder)
+                self._storage = open_storage(store)
+        self.best = BestCheckpoint(self._folder)
         self._lock = FileLock(self._folder / "search.lock")
         self.notes: tuple[str, ...] = ()
-        with stored(self._folder), self._lock:
+        with storage_errors(self._folder), self._lock:
             self._open()
 
-    def take(self) -> Taken | None:
+    def take(self) -> RunningTrial | None:
         """Take the next trial; None when all are over, those of other processes too.
 
         Raises:
             SearchBrokenOff: The store cannot be read or written.
         """
         while True:
-            with stored(self._folder), self._lock:
+            with storage_errors(self._folder), self._lock:
                 self._give_up_the_broken_off()
-                if taken := self._next():
-                    return taken
-                running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            if not running:
+                if running := self._next():
+                    return running
+                others = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if not others:
                 return None
-            with self._lock_of(running[0].number).acquire(poll_interval=_POLL_SECONDS):
+            with self._lock_of(others[0].number).acquire(poll_interval=_POLL_SECONDS):
                 pass  # the process that ran it is done with it, or dead
 
-    def finish(self, taken: Taken, history: Sequence[Epoch], seconds: float, *, early: bool) -> None:
+    def finish(self, running: RunningTrial, history: Sequence[Epoch], seconds: float, *, early: bool) -> None:
         """Record a trial that ended, and keep its student if it is the best.
 
         Args:
-            taken: The trial.
+            running: The trial.
             history: Its epochs, at least one.
             seconds: Its wall time.
             early: Whether it was ended before its last epoch.
@@ -244,51 +244,53 @@ class Search:
         Raises:
             SearchBrokenOff: The store or the student cannot be written.
         """
-        with stored(self._folder), self._lock:
-            self._note(taken, history, seconds)
-            self.best.adopt(taken.kept)
+        with storage_errors(self._folder), self._lock:
+            self._note(running, history, seconds)
+            self.best.adopt(running.kept)
             if early:
-                self._study.tell(taken.trial, state=TrialState.PRUNED)
+                self._study.tell(running.trial, state=TrialState.PRUNED)
             else:
-                self._study.tell(taken.trial, max(epoch.macro_f1 for epoch in history))
-        self._leave(taken)
+                self._study.tell(running.trial, max(epoch.macro_f1 for epoch in history))
+        self._leave(running)
 
-    def fail(self, taken: Taken, history: Sequence[Epoch], seconds: float, failure: TrainingFailed) -> None:
+    def fail(self, running: RunningTrial, history: Sequence[Epoch], seconds: float, failure: TrainingFailed) -> None:
         """Record a trial that failed; none of its epochs becomes the student.
 
         Raises:
             SearchBrokenOff: The store cannot be written.
         """
-        with stored(self._folder), self._lock:
-            self._note(taken, history, seconds)
-            taken.trial.set_user_attr("failure", [failure.what, failure.hint])
-            self._study.tell(taken.trial, state=TrialState.FAIL)
-        self._leave(taken)
+        with storage_errors(self._folder), self._lock:
+            self._note(running, history, seconds)
+            running.trial.set_user_attr("failure", [failure.what, failure.hint])
+            self._study.tell(running.trial, state=TrialState.FAIL)
+        self._leave(running)
 
     @property
     def trials(self) -> tuple[Trial, ...]:
         """Every trial that is over, setting by setting and seed by seed."""
-        with stored(self._folder):
+        with storage_errors(self._folder):
             over = [trial for trial in self._live() if trial.state in _OVER]
         place = {seed: number for number, seed in enumerate(self._seeds)}
         over.sort(key=lambda trial: (trial.user_attrs["proposal"], place[trial.user_attrs["seed"]]))
-        return tuple(map(trial_of, over))
+        return tuple(map(finished_trial, over))
 
-    def standing(self, rows: int) -> Standing:
+    def progress_so_far(self, rows: int) -> SearchProgress:
         """Say how far the search is, over so many rows."""
-        with stored(self._folder):
-            over = [setting_of(trial).steps(rows) for trial in self._live() if trial.state in _OVER]
+        with storage_errors(self._folder):
+            over = [trial_setting(trial).steps(rows) for trial in self._live() if trial.state in _OVER]
             proposed = [Setting(**parameters, seed=0).steps(rows) for parameters in self._proposals().values()]
         unknown = (self._section.trials or len(proposed)) - len(proposed)
         mean = sum(proposed) / len(proposed) if proposed else 0
         settings = len(proposed) + unknown
         all_steps = round(sum(proposed) + unknown * mean) * len(self._seeds)
-        return Standing(len(over), settings * len(self._seeds), sum(over), all_steps)
+        return SearchProgress(len(over), settings * len(self._seeds), sum(over), all_steps)
 
     def _open(self) -> None:
         others = {study.study_name for study in self._storage.get_all_studies()} - {self._name}
         if others:
-            self.notes += (f"{STORE} holds {len(others)} more, of other rows or settings: they have no part in this.",)
+            self.notes += (
+                f"{STORAGE_FILE} has {len(others)} more searches, with other rows or settings; they are not used.",
+            )
         self._study = self._created()
         self._give_up_the_broken_off()
         live = self._live()
@@ -321,7 +323,7 @@ class Search:
             self._study.tell(trial.number, state=TrialState.FAIL)
             lock.release()
 
-    def _next(self) -> Taken | None:
+    def _next(self) -> RunningTrial | None:
         # A trial that waits was put there by a process that was killed before it could take it.
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         wanted = None if waiting else self._wanted()
@@ -341,18 +343,18 @@ class Search:
         lock.acquire()
         attributes = trial.user_attrs
         place = self._folder / f"trial-{attributes['proposal']}-{attributes['seed']}"
-        return Taken(trial, Setting(**trial.params, seed=attributes["seed"]), Kept(place), lock)
+        return RunningTrial(trial, Setting(**trial.params, seed=attributes["seed"]), BestCheckpoint(place), lock)
 
-    def _wanted(self) -> _Wanted | None:
+    def _wanted(self) -> _PendingTrial | None:
         """The next trial that nobody has taken."""
-        taken = {(trial.user_attrs["proposal"], trial.user_attrs["seed"]) for trial in self._live()}
+        running = {(trial.user_attrs["proposal"], trial.user_attrs["seed"]) for trial in self._live()}
         proposals = self._proposals()
         for proposal, parameters in sorted(proposals.items()):
             for seed in self._seeds:
-                if (proposal, seed) not in taken:
-                    return _Wanted(proposal, seed, parameters)
+                if (proposal, seed) not in running:
+                    return _PendingTrial(proposal, seed, parameters)
         if len(proposals) < (self._section.trials or 0):
-            return _Wanted(len(proposals), self._seeds[0], None)
+            return _PendingTrial(len(proposals), self._seeds[0], None)
         return None
 
     def _proposals(self) -> dict[int, Parameters]:
@@ -375,13 +377,13 @@ class Search:
             if "seed" in trial.user_attrs and (trial.state is not TrialState.FAIL or "failure" in trial.user_attrs)
         ]
 
-    def _note(self, taken: Taken, history: Sequence[Epoch], seconds: float) -> None:
-        taken.trial.set_user_attr("history", [asdict(epoch) for epoch in history])
-        taken.trial.set_user_attr("seconds", seconds)
+    def _note(self, running: RunningTrial, history: Sequence[Epoch], seconds: float) -> None:
+        running.trial.set_user_attr("history", [asdict(epoch) for epoch in history])
+        running.trial.set_user_attr("seconds", seconds)
 
-    def _leave(self, taken: Taken) -> None:
-        shutil.rmtree(taken.kept.folder, ignore_errors=True)
-        taken.lock.release()
+    def _leave(self, running: RunningTrial) -> None:
+        shutil.rmtree(running.kept.folder, ignore_errors=True)
+        running.lock.release()
 
     def _lock_of(self, number: int) -> FileLock:
         return FileLock(self._folder / f"trial-{number}.lock")

@@ -14,20 +14,27 @@ from transformers import set_seed
 from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.project.schema import LoraSection, StudentSection
-from edgedistill.student.checkpoints import beside, copy_files, expect_replaceable, replacing
-from edgedistill.student.data import Padding, TrainingRow, check_rows, mixture_rows, note_cut_rows, validation_rows
+from edgedistill.student.checkpoints import beside, check_replaceable, copy_files, replacing
+from edgedistill.student.data import (
+    Padding,
+    TrainingRow,
+    check_rows,
+    mixture_rows,
+    note_truncated_rows,
+    validation_rows,
+)
 from edgedistill.student.losses import TrainingLoss, build_loss
 from edgedistill.student.model import (
     backbone_digests,
-    check_room,
+    check_max_tokens,
     load_model,
-    load_padding,
+    load_tokenizer_and_padding,
     note_other_task,
-    transformers_quiet,
+    quiet_transformers,
 )
-from edgedistill.student.search import Search, Standing, Taken, optuna_quiet
-from edgedistill.student.trial import levers_here, run_trial
-from edgedistill.student.types import Epoch, Levers, TrainedStudent, TrainingProgress, Trial
+from edgedistill.student.search import RunningTrial, Search, SearchProgress, quiet_optuna
+from edgedistill.student.trial import default_speed_settings, run_trial
+from edgedistill.student.types import Epoch, SpeedSettings, TrainedStudent, TrainingProgress, Trial
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.task import Task
 
@@ -45,7 +52,7 @@ def train_student(
     *,
     kept: Path | None = None,
     progress: Callable[[TrainingProgress], None] | None = None,
-    levers: Levers | None = None,
+    speed: SpeedSettings | None = None,
 ) -> TrainedStudent:
     """Fine-tune the backbone on the mixture and keep what does best on the validation rows.
 
@@ -67,7 +74,7 @@ def train_student(
             and several processes that call this with the same rows and settings share its trials. None: nothing is
             kept.
         progress: Called after every optimizer step and every epoch.
-        levers: What makes training faster; None for what docs/decisions/0003-training-levers.md chose.
+        speed: What makes training faster; None for what docs/decisions/0003-training-levers.md chose.
 
     Raises:
         TrainingFailed: Rows that cannot train or judge a student, a backbone that cannot be loaded, trials that all
@@ -77,40 +84,40 @@ def train_student(
     notes = check_rows(mixture, validation, task) + note_other_task(backbone, task)
     loss_function = build_loss(section.loss, task, mixture)
     _check_seeds(section.seeds)
-    expect_replaceable(folder)
-    levers = levers or levers_here()
-    name = _fingerprint(mixture, validation, task, section, backbone, levers)
-    with transformers_quiet(), optuna_quiet(), beside(folder) as aside:
+    check_replaceable(folder)
+    speed = speed or default_speed_settings()
+    name = _fingerprint(mixture, validation, task, section, backbone, speed)
+    with quiet_transformers(), quiet_optuna(), beside(folder) as aside:
         padding = _prepare(backbone, task, section, aside)
         encoder = Encoder(aside / "tokenizer.json", section.max_tokens)
-        taught, judged = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
+        train_rows, judged = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
         search = Search(section.search, section.seeds, name, kept, kept / "search" if kept else aside / "search")
-        work = _Work(
+        work = _TrialRunner(
             backbone,
             task,
             padding,
-            taught,
+            train_rows,
             judged,
-            levers,
+            speed,
             loss_function,
             section.patience,
             section.adapters,
             kept,
             progress,
         )
-        while taken := search.take():
+        while running := search.take():
             try:
-                work.run(search, taken)
+                work.run(search, running)
             finally:
-                taken.lock.release()
+                running.lock.release()
         best, checkpoint = _best(search)
         with replacing(folder) as new:
             for files in (aside, checkpoint):
                 copy_files(files, new)
     notes += (*search.notes, *dict.fromkeys(work.notes))
-    notes += note_cut_rows(taught, "mixture", section.max_tokens)
-    notes += note_cut_rows(judged, "validation", section.max_tokens)
-    return TrainedStudent(folder, search.trials, best, levers, notes)
+    notes += note_truncated_rows(train_rows, "mixture", section.max_tokens)
+    notes += note_truncated_rows(judged, "validation", section.max_tokens)
+    return TrainedStudent(folder, search.trials, best, speed, notes)
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
@@ -121,8 +128,8 @@ def _check_seeds(seeds: Sequence[int]) -> None:
 
 def _prepare(backbone: Path, task: Task, section: StudentSection, aside: Path) -> Padding:
     model = load_model(backbone, task, section.adapters)
-    padding = load_padding(backbone, model, aside)
-    check_room(model, section.max_tokens)
+    padding = load_tokenizer_and_padding(backbone, model, aside)
+    check_max_tokens(model, section.max_tokens)
     return padding
 
 
@@ -132,13 +139,13 @@ def _fingerprint(
     task: Task,
     section: StudentSection,
     backbone: Path,
-    levers: Levers,
+    speed: SpeedSettings,
 ) -> str:
     """What decides the outcome of a trial, and which trials there are; the number that tpe makes may grow."""
     told = hashlib.sha256()
     settings = section.model_dump(exclude={"backbone": True, "kind": True, "shrink": True, "search": {"trials"}})
     parts = [
-        [_FORMAT, settings, msgspec.to_builtins(task), asdict(levers)],
+        [_FORMAT, settings, msgspec.to_builtins(task), asdict(speed)],
         [[dict(row.inputs), row.label, dict(row.shares)] for row in mixture],
         [[dict(row.response.inputs), row.label] for row in validation],
     ]
@@ -148,16 +155,16 @@ def _fingerprint(
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _TrialRunner:
     """What every trial is run on.
 
     Attributes:
         backbone: What it begins with.
         task: What is coded.
         padding: How the backbone pads.
-        taught: Rows to learn from.
+        train_rows: Rows to learn from.
         judged: Rows to judge by.
-        levers: What makes it faster.
+        speed: What makes it faster.
         loss_function: What it makes small.
         patience: Epochs that may bring nothing before it ends; None for any number.
         adapters: What is trained in the place of the weights; None for the weights.
@@ -169,9 +176,9 @@ class _Work:
     backbone: Path
     task: Task
     padding: Padding
-    taught: Sequence[TrainingRow]
+    train_rows: Sequence[TrainingRow]
     judged: Sequence[TrainingRow]
-    levers: Levers
+    speed: SpeedSettings
     loss_function: TrainingLoss
     patience: int | None
     adapters: LoraSection | None
@@ -179,48 +186,48 @@ class _Work:
     progress: Callable[[TrainingProgress], None] | None
     notes: list[str] = field(default_factory=list)
 
-    def run(self, search: Search, taken: Taken) -> None:
+    def run(self, search: Search, running: RunningTrial) -> None:
         """Run one trial, and record how it ended."""
         start = time.perf_counter()
-        account = _Account(search.standing(len(self.taught)), self.progress)
+        account = _ProgressReporter(search.progress_so_far(len(self.train_rows)), self.progress)
         history: list[Epoch] = []
 
         def on_epoch(epoch: Epoch, model: Any) -> None:
             history.append(epoch)
-            if not search.best.beats(epoch.merit) and not taken.kept.beats(epoch.merit):
-                taken.kept.write(epoch, model)
+            if not search.best.is_at_least(epoch.selection_key) and not running.kept.is_at_least(epoch.selection_key):
+                running.kept.write(epoch, model)
             account.take_epoch(epoch)
-            if epoch.epoch < taken.setting.epochs and taken.falls_behind(epoch):
-                raise _FellBehind
+            if epoch.epoch < running.setting.epochs and running.should_prune(epoch):
+                raise _Pruned
 
         early = False
         try:
-            set_seed(taken.setting.seed)
+            set_seed(running.setting.seed)
             run_trial(
                 load_model(self.backbone, self.task, self.adapters),
                 self.padding,
-                self.taught,
+                self.train_rows,
                 self.judged,
-                taken.setting,
-                self.levers,
+                running.setting,
+                self.speed,
                 on_step=account.count_step,
                 on_epoch=on_epoch,
                 loss_function=self.loss_function,
                 patience=self.patience,
-                keep=taken.kept.folder / "epochs" if self.kept else None,
+                keep=running.kept.folder / "epochs" if self.kept else None,
                 on_note=self.notes.append,
             )
-        except _FellBehind:
+        except _Pruned:
             early = True
         except SearchBrokenOff:
             raise
         except TrainingFailed as failure:
-            search.fail(taken, history, time.perf_counter() - start, failure)
+            search.fail(running, history, time.perf_counter() - start, failure)
             return
-        search.finish(taken, history, time.perf_counter() - start, early=early)
+        search.finish(running, history, time.perf_counter() - start, early=early)
 
 
-class _FellBehind(Exception):
+class _Pruned(Exception):
     """Ends a trial from within."""
 
 
@@ -232,18 +239,18 @@ def _best(search: Search) -> tuple[Trial, Path]:
     """
     done = [trial for trial in search.trials if trial.outcome != "failed"]
     if done and search.best.checkpoint:
-        return max(done, key=lambda trial: trial.best.merit), search.best.checkpoint
+        return max(done, key=lambda trial: trial.best.selection_key), search.best.checkpoint
     first = search.trials[0]
     count = f"all {len(search.trials)} trials failed, the first because " if len(search.trials) > 1 else ""
     raise TrainingFailed(f"{count}{first.failure}", hint=first.hint)
 
 
-class _Account:
+class _ProgressReporter:
     """Counts the steps of all trials and tells the caller."""
 
-    def __init__(self, standing: Standing, progress: Callable[[TrainingProgress], None] | None) -> None:
-        self._standing, self._progress = standing, progress
-        self._done = standing.steps
+    def __init__(self, progress_so_far: SearchProgress, progress: Callable[[TrainingProgress], None] | None) -> None:
+        self._standing, self._progress = progress_so_far, progress
+        self._done = progress_so_far.steps
         self._epoch: Epoch | None = None
         self._tell()
 
@@ -257,7 +264,9 @@ class _Account:
 
     def _tell(self) -> None:
         if self._progress:
-            standing = self._standing
+            progress_so_far = self._standing
             self._progress(
-                TrainingProgress(self._done, standing.all_steps, standing.over + 1, standing.trials, self._epoch)
+                TrainingProgress(
+                    self._done, progress_so_far.all_steps, progress_so_far.over + 1, progress_so_far.trials, self._epoch
+                )
             )

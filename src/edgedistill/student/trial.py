@@ -43,19 +43,19 @@ from transformers import (
 
 from edgedistill.agreement.confusion import accuracies, confusion_matrix, macro_f1s
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
-from edgedistill.student.data import LikeLengths, Padding, TrainingRow
+from edgedistill.student.data import LengthGroupedBatches, Padding, TrainingRow
 from edgedistill.student.label_thresholds import exact_match_and_macro_f1
 from edgedistill.student.losses import HARD, TrainingLoss
-from edgedistill.student.model import as_written, is_decoder
-from edgedistill.student.types import Epoch, Levers
+from edgedistill.student.model import is_decoder, writable_model
+from edgedistill.student.types import Epoch, SpeedSettings
 
 
-def levers_here() -> Levers:
+def default_speed_settings() -> SpeedSettings:
     """Return the levers that this machine has, as docs/decisions/0003-training-levers.md chose them."""
-    return Levers(bf16=computes_bf16(), frozen_words=True)
+    return SpeedSettings(bf16=has_bf16(), frozen_embeddings=True)
 
 
-def computes_bf16() -> bool:
+def has_bf16() -> bool:
     """Whether the device that trains multiplies bfloat16 in hardware; in software it would be slower than fp32."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -64,17 +64,17 @@ def computes_bf16() -> bool:
     return not torch.backends.mps.is_available() and any(probe() for probe in probes if probe)
 
 
-def usable(levers: Levers, model: Any, padding: Padding, row: TrainingRow) -> Levers:
+def supported_settings(speed: SpeedSettings, model: Any, padding: Padding, row: TrainingRow) -> SpeedSettings:
     """Return the levers that the code of a model bears: DeBERTa's, for one, has sums that bfloat16 cannot hold.
 
     Args:
-        levers: What the machine has.
+        speed: What the machine has.
         model: It reads one row, as in a training step but without dropout.
         padding: How it pads.
         row: Any.
     """
-    if not levers.bf16:
-        return levers
+    if not speed.bf16:
+        return speed
     device = next(model.parameters()).device
     batch = {name: tensor.to(device) for name, tensor in padding.batch([row]).items()}
     was_training = model.training
@@ -83,14 +83,14 @@ def usable(levers: Levers, model: Any, padding: Padding, row: TrainingRow) -> Le
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             model(**{name: batch[name] for name in batch if name not in ("labels", "shares")})
     except RuntimeError:
-        return replace(levers, bf16=False)
+        return replace(speed, bf16=False)
     finally:
         model.train(was_training)
-    return levers
+    return speed
 
 
 @contextmanager
-def sums_in_order() -> Iterator[None]:
+def deterministic_sums() -> Iterator[None]:
     """Run the block with the kernels of a GPU that add in the same order every time; those of a CPU do anyway.
 
     Where a GPU has no such kernel for an operation, torch warns and takes the other.
@@ -113,7 +113,7 @@ _FORMAT = 1
 _TOOLS = ("torch", "transformers", "accelerate", "numpy")
 
 
-def mark_of(
+def trial_fingerprint(
     model: Any,
     padding: Padding,
     mixture: Sequence[TrainingRow],
@@ -150,7 +150,7 @@ def _machine() -> list[object]:
     return [device, torch.get_num_threads()]
 
 
-def drawn_so_far() -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
     """Return the state of every generator, in numbers that JSON holds exactly."""
     version, words, gauss = random.getstate()
     name, keys, place, has_gauss, cached = np.random.get_state(legacy=True)  # transformers seeds the legacy generator
@@ -162,8 +162,8 @@ def drawn_so_far() -> dict[str, Any]:
     }
 
 
-def draw_from(states: Mapping[str, Any]) -> None:
-    """Let every generator go on from a state that `drawn_so_far` gave, on a machine with the same devices."""
+def restore_random_state(states: Mapping[str, Any]) -> None:
+    """Let every generator go on from a state that `random_state` gave, on a machine with the same devices."""
     version, words, gauss = states["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, place, has_gauss, cached = states["numpy"]
@@ -176,12 +176,12 @@ def draw_from(states: Mapping[str, Any]) -> None:
 _WEIGHTS, _OPTIMIZER, _BEST, _STATE = "weights.safetensors", "optimizer.safetensors", "best.safetensors", "state.json"
 
 
-class Unfinished:
+class ResumableState:
     """What is kept of a trial that may be killed.
 
     Args:
         folder: The trial's own; made when its first epoch is over.
-        mark: Fingerprint of everything that decides the outcome, as `edgedistill.student.trial.mark_of` makes it.
+        mark: `trial_fingerprint` of everything that determines the outcome.
         on_note: Told, in a sentence, why what lies in the folder is not used.
     """
 
@@ -208,9 +208,9 @@ class Unfinished:
         optimizer.load_state_dict({"state": moments, "param_groups": self._state["groups"]})
         schedule.load_state_dict(self._state["schedule"])
 
-    def load_chance(self) -> None:
+    def load_random_state(self) -> None:
         """Let every random generator go on where it was."""
-        draw_from(self._state["chance"])
+        restore_random_state(self._state["chance"])
 
     def save(self, history: Sequence[Epoch], model: Any, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
         """Keep the state after an epoch in the place of the one before.
@@ -239,11 +239,11 @@ class Unfinished:
     def _written(
         self, aside: Path, history: Sequence[Epoch], model: Any, optimizer: torch.optim.Optimizer, schedule: Any
     ) -> dict[str, Any]:
-        save_file(_changing(model), aside / _WEIGHTS)
-        if max(history, key=lambda epoch: epoch.merit) is history[-1]:
-            _twin(aside / _WEIGHTS, aside / _BEST)
+        save_file(_trainable_tensors(model), aside / _WEIGHTS)
+        if max(history, key=lambda epoch: epoch.selection_key) is history[-1]:
+            _link_or_copy(aside / _WEIGHTS, aside / _BEST)
         else:
-            _twin(self._place / _BEST, aside / _BEST)
+            _link_or_copy(self._place / _BEST, aside / _BEST)
         told = optimizer.state_dict()
         moments = {
             f"{number}.{what}": tensor.contiguous()
@@ -256,7 +256,7 @@ class Unfinished:
             "history": [asdict(epoch) for epoch in history],
             "groups": told["param_groups"],
             "schedule": schedule.state_dict(),
-            "chance": drawn_so_far(),
+            "chance": random_state(),
             "files": {name: _digest(aside / name) for name in (_WEIGHTS, _OPTIMIZER, _BEST)},
         }
         (aside / _STATE).write_text(json.dumps(state), "utf-8")
@@ -288,7 +288,7 @@ def _read(place: Path) -> dict[str, Any] | None:
     return state if whole and "mark" in state else None
 
 
-def _changing(model: Any) -> dict[str, torch.Tensor]:
+def _trainable_tensors(model: Any) -> dict[str, torch.Tensor]:
     """The weights that training changes, and what else the model keeps beside weights."""
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     kept = model.state_dict()
@@ -303,7 +303,7 @@ def _load(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
             places[name].copy_(tensor)
 
 
-def _twin(file: Path, to: Path) -> None:
+def _link_or_copy(file: Path, to: Path) -> None:
     """The same bytes under a second name; a copy where the file system has no second names."""
     try:
         os.link(file, to)
@@ -316,7 +316,7 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+class EpochCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
     """Takes down every epoch, tells of it, keeps its state, and ends a training that gets no better.
 
     Args:
@@ -331,7 +331,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         on_step: Callable[[], None],
         on_epoch: Callable[[Epoch, Any], None],
         patience: int | None,
-        unfinished: Unfinished | None,
+        unfinished: ResumableState | None,
     ) -> None:
         self.history: list[Epoch] = []
         self._on_step, self._on_epoch, self._patience, self._unfinished = on_step, on_epoch, patience, unfinished
@@ -339,14 +339,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
         self._goes_on = False
 
     @property
-    def out_of_patience(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether the last epochs were no better than the best before them."""
         if self._patience is None or not self.history:
             return False
-        best = max(self.history, key=lambda epoch: epoch.merit)
+        best = max(self.history, key=lambda epoch: epoch.selection_key)
         return len(self.history) - best.epoch >= self._patience
 
-    def tell_again(self, history: Sequence[Epoch], model: Any, steps: int) -> None:
+    def replay(self, history: Sequence[Epoch], model: Any, steps: int) -> None:
         """Take down the epochs of a training that was broken off, each of so many steps.
 
         Args:
@@ -358,14 +358,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             for _ in range(steps):
                 self._on_step()
             self.history.append(epoch)
-            self._on_epoch(epoch, as_written(model))
+            self._on_epoch(epoch, writable_model(model))
         self._goes_on = True
 
     def on_epoch_begin(self, *_: Any, **__: Any) -> None:
         """Start the clock; where a training goes on, let chance go on too."""
         self._start = time.perf_counter()
         if self._goes_on and self._unfinished:
-            self._unfinished.load_chance()
+            self._unfinished.load_random_state()
             self._goes_on = False
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -383,13 +383,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped h
             seconds=time.perf_counter() - self._start,
         )
         self.history.append(epoch)
-        self._on_epoch(epoch, as_written(model))
+        self._on_epoch(epoch, writable_model(model))
         if self._unfinished:
             self._unfinished.save(self.history, model, given["optimizer"], given["lr_scheduler"])
-        control.should_training_stop = control.should_training_stop or self.out_of_patience
+        control.should_training_stop = control.should_training_stop or self.should_stop
 
 
-class Loop(Trainer):  # type: ignore[misc]  # transformers is untyped here
+class StudentTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
     """Trainer with batches of like length, an loss_function of ours, and bfloat16 in training steps only.
 
     Args:
@@ -401,7 +401,7 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers is untyped here
     """
 
     def __init__(
-        self, *, loss_function: TrainingLoss, bf16_steps: bool, watch: Watch, first: int, **given: Any
+        self, *, loss_function: TrainingLoss, bf16_steps: bool, watch: EpochCallback, first: int, **given: Any
     ) -> None:
         super().__init__(compute_metrics=_figures, callbacks=[watch], **given)
         self.remove_callback(PrinterCallback)
@@ -410,7 +410,7 @@ class Loop(Trainer):  # type: ignore[misc]  # transformers is untyped here
     def get_train_dataloader(self) -> Any:
         """Return batches of like length."""
         lengths = [len(row) for row in self.train_dataset]
-        batches = LikeLengths(lengths, self.args.per_device_train_batch_size, self.args.seed, self._first)
+        batches = LengthGroupedBatches(lengths, self.args.per_device_train_batch_size, self.args.seed, self._first)
         return self.accelerator.prepare(
             DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
         )
@@ -472,7 +472,7 @@ def run_trial(
     mixture: Sequence[TrainingRow],
     validation: Sequence[TrainingRow],
     setting: Setting,
-    levers: Levers,
+    speed: SpeedSettings,
     *,
     on_step: Callable[[], None],
     on_epoch: Callable[[Epoch, Any], None],
@@ -489,7 +489,7 @@ def run_trial(
         mixture: Rows to learn from.
         validation: Rows to judge by.
         setting: Learning rate, batch size, epochs, seed.
-        levers: What makes this faster.
+        speed: What makes this faster.
         on_step: Called after every optimizer step.
         on_epoch: Called after every epoch with its figures and what writes the model as it then is. For epochs that a
             killed training finished it is called again at the start, with the best of their models.
@@ -508,23 +508,23 @@ def run_trial(
         TrainingFailed: The loss is no longer a number, or memory does not suffice.
         SearchBrokenOff: The state cannot be written.
     """
-    levers = _made_ready(model, padding, mixture, levers, on_note)
+    speed = _prepare_model(model, padding, mixture, speed, on_note)
     unfinished = None
     if keep:
-        decides = (setting, levers, loss_function, patience)
-        unfinished = Unfinished(keep, mark_of(model, padding, mixture, validation, *decides), on_note)
+        decides = (setting, speed, loss_function, patience)
+        unfinished = ResumableState(keep, trial_fingerprint(model, padding, mixture, validation, *decides), on_note)
     before = unfinished.history if unfinished else ()
-    watch = Watch(on_step, on_epoch, patience, unfinished)
+    watch = EpochCallback(on_step, on_epoch, patience, unfinished)
     steps = setting.steps(len(mixture))
-    with TemporaryDirectory() as scratch, sums_in_order():
-        loop = Loop(
+    with TemporaryDirectory() as scratch, deterministic_sums():
+        loop = StudentTrainer(
             model=model,
             args=_arguments(setting, setting.epochs - len(before), scratch),
             data_collator=padding.batch,
             train_dataset=list(mixture),
             eval_dataset=list(validation),
             loss_function=loss_function,
-            bf16_steps=levers.bf16,
+            bf16_steps=speed.bf16,
             watch=watch,
             first=len(before),
         )
@@ -532,10 +532,10 @@ def run_trial(
         loop.lr_scheduler = get_linear_schedule_with_warmup(optimizer, math.ceil(WARM_UP * steps), steps)
         if unfinished and before:
             unfinished.load_best(model)
-            watch.tell_again(before, model, steps // setting.epochs)
+            watch.replay(before, model, steps // setting.epochs)
             unfinished.load(model, optimizer, loop.lr_scheduler)
         try:
-            if len(before) < setting.epochs and not watch.out_of_patience:
+            if len(before) < setting.epochs and not watch.should_stop:
                 loop.train()
         except (MemoryError, RuntimeError) as error:
             if _is_out_of_memory(error):
@@ -546,16 +546,16 @@ def run_trial(
     return tuple(watch.history)
 
 
-def _made_ready(
-    model: Any, padding: Padding, mixture: Sequence[TrainingRow], levers: Levers, on_note: Callable[[str], None]
-) -> Levers:
+def _prepare_model(
+    model: Any, padding: Padding, mixture: Sequence[TrainingRow], speed: SpeedSettings, on_note: Callable[[str], None]
+) -> SpeedSettings:
     """Settle what the model does not learn and what its padding is; the levers that its code bears."""
-    if levers.frozen_words:
+    if speed.frozen_embeddings:
         model.get_input_embeddings().requires_grad_(False)
     if is_decoder(model):
         model.config.pad_token_id = padding.token
-    used = usable(levers, model, padding, mixture[0])
-    if used != levers:
+    used = supported_settings(speed, model, padding, mixture[0])
+    if used != speed:
         on_note("The backbone's code cannot be run in bfloat16, so its training steps were made in fp32.")
     return used
 

@@ -13,17 +13,17 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Levers:
+class SpeedSettings:
     """What makes training faster; docs/decisions/0003-training-levers.md says what each costs.
 
     Attributes:
         bf16: Whether the forward pass of a training step runs in bfloat16. Weights, gradients' accumulation, optimizer
             and validation stay in fp32.
-        frozen_words: Whether the word-embedding table keeps the backbone's values.
+        frozen_embeddings: Whether the word-embedding table keeps the backbone's values.
     """
 
     bf16: bool
-    frozen_words: bool
+    frozen_embeddings: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Epoch:
     seconds: float
 
     @property
-    def merit(self) -> tuple[float, float]:
+    def selection_key(self) -> tuple[float, float]:
         """What is compared: a higher macro-F1 is better, then a lower loss; of equals the earlier is kept."""
         return self.macro_f1, -self.loss
 
@@ -80,7 +80,7 @@ class Trial:
     @property
     def best(self) -> Epoch:
         """The epoch with the highest validation macro-F1; of equals the one with the lower loss, then the earlier."""
-        return max(self.history, key=lambda epoch: epoch.merit)
+        return max(self.history, key=lambda epoch: epoch.selection_key)
 
     @property
     def stopped_early(self) -> bool:
@@ -106,14 +106,14 @@ class TrainedStudent:
         folder: The Hugging Face checkpoint of the best epoch of the best trial.
         trials: Every trial, setting by setting and seed by seed.
         best: The trial that the checkpoint is from.
-        levers: What training used on this machine.
+        speed: What training used on this machine.
         notes: What a reader should know of the rows, in plain sentences; never a response's text.
     """
 
     folder: Path
     trials: tuple[Trial, ...]
     best: Trial
-    levers: Levers
+    speed: SpeedSettings
     notes: tuple[str, ...]
 
 

@@ -28,8 +28,8 @@ from edgedistill.pipeline.folder import RunFolder, fingerprint
 from edgedistill.project import StudentSection
 from edgedistill.project.schema import SearchSection
 from edgedistill.student import TrainingProgress, Trial, train_student
-from edgedistill.student.frozen import fit_frozen, pooled
-from edgedistill.student.label_thresholds import readout_of
+from edgedistill.student.frozen import fit_frozen, pooled_states
+from edgedistill.student.label_thresholds import choose_readout
 from edgedistill.studies.inputs import TaskInputs
 from edgedistill.studies.study_file import Protocol, Study, StudyStudent
 from edgedistill.studies.types import Predictions, RunPlan, RunResult, StudentResult, TestSet
@@ -130,7 +130,7 @@ def _frozen(plan: RunPlan, inputs: TaskInputs, settings: Settings) -> StudentRes
     scored = []
     for name, test in inputs.tests.items():
         texts = [row.response.inputs for row in test]
-        states = pooled(inputs.backbone, inputs.task, tokens, texts)[best.pooling]
+        states = pooled_states(inputs.backbone, inputs.task, tokens, texts)[best.pooling]
         logits = best.logits(states).astype(np.float64)
         scored.append(_scored(name, logits, Readout(inputs.task, 1.0, best.thresholds)))
     return StudentResult(0, _sources(plan.rows), tuple(scored), _since(start), validation_macro_f1=best.macro_f1)
@@ -150,7 +150,7 @@ def _students(plan: RunPlan, inputs: TaskInputs, settings: Settings, work: Path,
             shutil.rmtree(backbone)  # a student of the block before, which nobody requirements any more
         backbone = work / str(place)
         student = Checkpoint.load(backbone, inputs.task, section.max_tokens)
-        readout = readout_of(student, judged)
+        readout = choose_readout(student, judged)
         scored = []
         for name, test in inputs.tests.items():
             logits = student.logits([dict(row.response.inputs) for row in test])

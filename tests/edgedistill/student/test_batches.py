@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.student.data import LikeLengths, plan_batches
+from edgedistill.student.data import LengthGroupedBatches, plan_batches
 
 LENGTHS = st.lists(st.integers(1, 128), min_size=1, max_size=300)
 SIZES = st.integers(1, 12)
@@ -64,7 +64,7 @@ def test_short_and_long_batches_come_in_no_order():
 
 def test_the_sampler_hands_out_the_plan_of_its_epoch():
     lengths = [row % 40 + 1 for row in range(100)]
-    sampler = LikeLengths(lengths, 8, seed=3)
+    sampler = LengthGroupedBatches(lengths, 8, seed=3)
     sampler.set_epoch(2)
     assert list(sampler) == plan_batches(lengths, 8, seed=3, epoch=2)
     assert len(sampler) == len(list(sampler)) == 13

@@ -4,7 +4,7 @@ import pytest
 
 from edgedistill.errors import SearchBrokenOff
 from edgedistill.student import Epoch
-from edgedistill.student.checkpoints import Kept, copy_files
+from edgedistill.student.checkpoints import BestCheckpoint, copy_files
 
 
 class Model:
@@ -29,26 +29,26 @@ def weights(kept):
 
 
 def test_nothing_is_kept_at_first(tmp_path):
-    kept = Kept(tmp_path / "none")
-    assert (kept.merit, kept.checkpoint, kept.beats((0.0, 0.0))) == (None, None, False)
+    kept = BestCheckpoint(tmp_path / "none")
+    assert (kept.selection_key, kept.checkpoint, kept.is_at_least((0.0, 0.0))) == (None, None, False)
 
 
 def test_what_is_kept_outlives_the_process_that_wrote_it(tmp_path):
-    Kept(tmp_path).write(epoch(1, 0.6), Model("first"))
-    again = Kept(tmp_path)
-    assert again.merit == (0.6, -1.0)
+    BestCheckpoint(tmp_path).write(epoch(1, 0.6), Model("first"))
+    again = BestCheckpoint(tmp_path)
+    assert again.selection_key == (0.6, -1.0)
     assert weights(again) == "first"
 
 
 def test_of_equals_the_first_stays(tmp_path):
-    kept = Kept(tmp_path)
+    kept = BestCheckpoint(tmp_path)
     kept.write(epoch(1, 0.6), Model())
-    assert kept.beats((0.6, -1.0))
-    assert not kept.beats((0.6, -0.9))
+    assert kept.is_at_least((0.6, -1.0))
+    assert not kept.is_at_least((0.6, -0.9))
 
 
 def test_a_better_one_leaves_no_trace_of_the_one_before(tmp_path):
-    kept = Kept(tmp_path)
+    kept = BestCheckpoint(tmp_path)
     for each in (epoch(1, 0.6), epoch(2, 0.7)):
         kept.write(each, Model(f"epoch {each.epoch}"))
     assert weights(kept) == "epoch 2"
@@ -56,7 +56,11 @@ def test_a_better_one_leaves_no_trace_of_the_one_before(tmp_path):
 
 
 def test_a_search_takes_a_better_trial_over_and_leaves_a_worse_one(tmp_path):
-    search, better, worse = Kept(tmp_path), Kept(tmp_path / "better"), Kept(tmp_path / "worse")
+    search, better, worse = (
+        BestCheckpoint(tmp_path),
+        BestCheckpoint(tmp_path / "better"),
+        BestCheckpoint(tmp_path / "worse"),
+    )
     better.write(epoch(1, 0.6), Model("better"))
     worse.write(epoch(1, 0.5), Model("worse"))
     for trial in (better, worse):
@@ -66,28 +70,28 @@ def test_a_search_takes_a_better_trial_over_and_leaves_a_worse_one(tmp_path):
 
 
 def test_a_pointer_to_a_checkpoint_that_is_gone_points_to_nothing(tmp_path):
-    kept = Kept(tmp_path)
+    kept = BestCheckpoint(tmp_path)
     kept.write(epoch(1, 0.6), Model())
     (kept.checkpoint / "model.safetensors").unlink()
     assert kept.checkpoint is None
 
 
 def test_a_pointer_leads_nowhere_outside_its_folder(tmp_path):
-    outside, inside = Kept(tmp_path / "outside"), tmp_path / "inside"
+    outside, inside = BestCheckpoint(tmp_path / "outside"), tmp_path / "inside"
     outside.write(epoch(1, 0.6), Model())
     inside.mkdir()
     (inside / "best.json").write_text(f'{{"merit": [1.0, 0.0], "folder": "../outside/{outside.checkpoint.name}"}}')
-    assert Kept(inside).checkpoint is None
+    assert BestCheckpoint(inside).checkpoint is None
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(SearchBrokenOff, match=r"file: the student cannot be written .* Make room there"):
-        Kept(tmp_path / "file").write(epoch(1, 0.6), Model())
+    with pytest.raises(SearchBrokenOff, match=r"file: the student cannot be written .* Free disk space"):
+        BestCheckpoint(tmp_path / "file").write(epoch(1, 0.6), Model())
 
 
 def test_a_copy_has_the_same_bytes(tmp_path):
-    kept = Kept(tmp_path / "kept")
+    kept = BestCheckpoint(tmp_path / "kept")
     kept.write(epoch(1, 0.6), Model("bytes"))
     (tmp_path / "copy").mkdir()
     copy_files(kept.checkpoint, tmp_path / "copy")

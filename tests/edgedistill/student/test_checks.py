@@ -6,7 +6,7 @@ import pytest
 
 from edgedistill.data.types import CodedResponse, Response, TestRows, ValidationRows
 from edgedistill.errors import TrainingFailed
-from edgedistill.student.data import check_rows, mixture_rows, note_cut_rows
+from edgedistill.student.data import check_rows, mixture_rows, note_truncated_rows
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.task import Label, Task
 
@@ -100,10 +100,10 @@ def test_a_label_without_mixture_rows_is_noted(mixture, validation, task):
 def test_cut_responses_are_counted(mixture, task, bert):
     rows = mixture_rows(mixture, task, Encoder(bert / "tokenizer.json", max_tokens=8))
     longer = sum(len(row.inputs["response"].split()) > 6 for row in mixture)
-    assert note_cut_rows(rows, "mixture", 8) == (
+    assert note_truncated_rows(rows, "mixture", 8) == (
         f"{longer} of 96 mixture responses are longer than max_tokens = 8 allows and were cut.",
     )
 
 
 def test_rows_that_fit_need_no_note(mixture, task, bert):
-    assert note_cut_rows(mixture_rows(mixture, task, Encoder(bert / "tokenizer.json", 24)), "mixture", 24) == ()
+    assert note_truncated_rows(mixture_rows(mixture, task, Encoder(bert / "tokenizer.json", 24)), "mixture", 24) == ()

@@ -12,7 +12,7 @@ from edgedistill.agreement import agreement
 from edgedistill.errors import TrainingFailed
 from edgedistill.project.schema import ShrinkSection
 from edgedistill.student import train_student
-from edgedistill.student.compression import evenly_spaced, shrink_student, side_by_side, write_with_layers
+from edgedistill.student.compression import compare_students, compress_student, evenly_spaced, write_with_layers
 from edgedistill_export.checkpoint import Checkpoint
 
 SHORT = ShrinkSection(layers=1, epochs=1, learning_rate=5e-3, batch_size=8)
@@ -65,7 +65,7 @@ def test_the_named_layers_are_kept_as_they_are(family, backbones, task, tmp_path
 
 def test_a_shrunk_student_learns_what_the_first_one_says(student, texts, rows, task, tmp_path):
     section = ShrinkSection(layers=1, epochs=8, learning_rate=4e-3, batch_size=8)
-    shrunk = shrink_student(student, tmp_path / "shrunk", texts, rows, task, section, 24)
+    shrunk = compress_student(student, tmp_path / "shrunk", texts, rows, task, section, 24)
     first, second = (
         [task.names[best] for best in Checkpoint.load(folder, task, 24).logits(rows).argmax(axis=1)]
         for folder in (student, shrunk.folder)
@@ -74,25 +74,25 @@ def test_a_shrunk_student_learns_what_the_first_one_says(student, texts, rows, t
 
 
 def test_human_codes_of_the_texts_are_not_read(student, texts, rows, task, tmp_path):
-    first = shrink_student(student, tmp_path / "a", texts, rows, task, SHORT, 24)
+    first = compress_student(student, tmp_path / "a", texts, rows, task, SHORT, 24)
     relabelled = [dict(text) | {"label": "other"} for text in texts]
-    second = shrink_student(student, tmp_path / "b", relabelled, rows, task, SHORT, 24)
+    second = compress_student(student, tmp_path / "b", relabelled, rows, task, SHORT, 24)
     assert (first.folder / "model.safetensors").read_bytes() == (second.folder / "model.safetensors").read_bytes()
 
 
 def test_the_vocabulary_is_cut_to_what_the_texts_need(student, texts, rows, task, tmp_path):
     few = [text for text in texts if "bulb" not in text["response"]]
-    shrunk = shrink_student(student, tmp_path / "shrunk", few, rows, task, SHORT, 24)
+    shrunk = compress_student(student, tmp_path / "shrunk", few, rows, task, SHORT, 24)
     assert shrunk.vocabulary is None or shrunk.vocabulary.pieces <= shrunk.vocabulary.pieces_before
     full = SHORT.model_copy(update={"vocabulary": "full"})
-    whole = shrink_student(student, tmp_path / "full", few, rows, task, full, 24)
+    whole = compress_student(student, tmp_path / "full", few, rows, task, full, 24)
     assert whole.vocabulary is None
     assert (whole.folder / "tokenizer.json").read_bytes() == (student / "tokenizer.json").read_bytes()
 
 
 def test_the_shrunk_student_is_the_epoch_that_agrees_most_with_the_first_one(student, texts, rows, task, tmp_path):
     section = SHORT.model_copy(update={"epochs": 3})
-    shrunk = shrink_student(student, tmp_path / "shrunk", texts, rows, task, section, 24)
+    shrunk = compress_student(student, tmp_path / "shrunk", texts, rows, task, section, 24)
     first, second = (Checkpoint.load(folder, task, 24).logits(rows) for folder in (student, shrunk.folder))
     assert (first.argmax(axis=1) == second.argmax(axis=1)).mean() == pytest.approx(shrunk.best.accuracy)
     assert len(shrunk.history) == 3
@@ -100,7 +100,7 @@ def test_the_shrunk_student_is_the_epoch_that_agrees_most_with_the_first_one(stu
 
 def test_the_first_student_stays_as_it_was(student, texts, rows, task, tmp_path):
     before = (student / "model.safetensors").read_bytes()
-    shrink_student(student, tmp_path / "shrunk", texts, rows, task, SHORT, 24)
+    compress_student(student, tmp_path / "shrunk", texts, rows, task, SHORT, 24)
     assert (student / "model.safetensors").read_bytes() == before
     assert json.loads((student / "config.json").read_text())["num_hidden_layers"] == 2
 
@@ -108,13 +108,13 @@ def test_the_first_student_stays_as_it_was(student, texts, rows, task, tmp_path)
 def test_as_many_layers_as_there_are_make_nothing_smaller(student, texts, rows, task, tmp_path):
     section = SHORT.model_copy(update={"layers": 2})
     with pytest.raises(TrainingFailed, match=r"has 2 layers, and 2 of them make it no smaller. Choose 1 to 1"):
-        shrink_student(student, tmp_path / "shrunk", texts, rows, task, section, 24)
+        compress_student(student, tmp_path / "shrunk", texts, rows, task, section, 24)
 
 
 def test_a_layer_that_is_not_there_is_named(student, texts, rows, task, tmp_path):
     section = SHORT.model_copy(update={"kept": (2,)})
     with pytest.raises(TrainingFailed, match=r"kept: there is no layer 2. They are 0 to 1"):
-        shrink_student(student, tmp_path / "shrunk", texts, rows, task, section, 24)
+        compress_student(student, tmp_path / "shrunk", texts, rows, task, section, 24)
 
 
 def test_a_model_whose_layers_are_one_cannot_be_shrunk(bert, task, tmp_path):
@@ -129,13 +129,13 @@ def test_a_model_whose_layers_are_one_cannot_be_shrunk(bert, task, tmp_path):
 
 def test_nothing_to_learn_from_is_an_error(student, rows, task, tmp_path):
     with pytest.raises(TrainingFailed, match="there is no text to shrink the student with"):
-        shrink_student(student, tmp_path / "shrunk", [], rows, task, SHORT, 24)
+        compress_student(student, tmp_path / "shrunk", [], rows, task, SHORT, 24)
 
 
 def test_side_by_side_the_smaller_student_is_smaller(student, texts, rows, validation, task, tmp_path):
-    shrunk = shrink_student(student, tmp_path / "shrunk", texts, rows, task, SHORT, 24)
+    shrunk = compress_student(student, tmp_path / "shrunk", texts, rows, task, SHORT, 24)
     students = [Checkpoint.load(folder, task, 24) for folder in (student, shrunk.folder)]
-    compared = side_by_side(*students, rows, validation.labels)
+    compared = compare_students(*students, rows, validation.labels)
     assert compared.bytes[1] < compared.bytes[0]
     assert compared.times_as_fast > 0
     assert compared.change.rows == len(validation)

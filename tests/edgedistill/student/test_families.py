@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 
 from edgedistill.errors import ProjectFileError, TrainingFailed
 from edgedistill.project.schema import LoraSection
-from edgedistill.student import Levers, train_student
-from edgedistill.student.model import load_model, load_padding
+from edgedistill.student import SpeedSettings, train_student
+from edgedistill.student.model import load_model, load_tokenizer_and_padding
 from edgedistill_export import export_bundle
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.plan import ExportPlan
@@ -97,7 +97,7 @@ def test_a_graph_that_judges_by_its_end_is_told_by_the_mask_where_that_is(family
     [("xlnet", True, True), ("electra", False, True), ("modernbert", False, False), ("deberta-v2", False, False)],
 )
 def test_a_family_is_padded_as_it_was_pretrained(family, left, segments, family_of, task, tmp_path):
-    padding = load_padding(family_of(family), load_model(family_of(family), task), tmp_path)
+    padding = load_tokenizer_and_padding(family_of(family), load_model(family_of(family), task), tmp_path)
     assert (padding.left, padding.segments) == (left, segments)
 
 
@@ -106,12 +106,12 @@ def test_a_model_that_judges_by_its_first_token_is_padded_behind_whatever_its_to
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
     (tmp_path / "student").mkdir()
-    assert not load_padding(folder, load_model(folder, task), tmp_path / "student").left
+    assert not load_tokenizer_and_padding(folder, load_model(folder, task), tmp_path / "student").left
 
 
 def test_xlnet_tells_a_question_from_its_response(family_of, asked, tmp_path):
     model = load_model(family_of("xlnet"), asked)
-    load_padding(family_of("xlnet"), model, tmp_path)
+    load_tokenizer_and_padding(family_of("xlnet"), model, tmp_path)
     model.save_pretrained(tmp_path)
     student = Checkpoint.load(tmp_path, asked, 32)
     encoded = student.encoder.encode([{"question": QUESTION, "response": "you tried"}])[0]
@@ -122,7 +122,7 @@ def test_xlnet_tells_a_question_from_its_response(family_of, asked, tmp_path):
 
 
 def test_a_decoder_without_a_padding_token_gets_the_end_of_a_text_for_it(family_of, task, tmp_path):
-    load_padding(family_of("mistral"), load_model(family_of("mistral"), task), tmp_path)
+    load_tokenizer_and_padding(family_of("mistral"), load_model(family_of("mistral"), task), tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).pad_token == "</s>"
     assert (tmp_path / "tokenizer.json").read_bytes() == (family_of("mistral") / "tokenizer.json").read_bytes()
 
@@ -134,17 +134,15 @@ def test_an_encoder_without_a_padding_token_is_refused(bert, task, tmp_path):
             told = json.loads((folder / name).read_text())
             (folder / name).write_text(json.dumps({key: told[key] for key in told if key != "pad_token"}))
     with pytest.raises(TrainingFailed, match="tokenizer has no padding token"):
-        load_padding(folder, load_model(folder, task), tmp_path)
+        load_tokenizer_and_padding(folder, load_model(folder, task), tmp_path)
 
 
 def test_a_backbone_that_bfloat16_cannot_hold_is_trained_in_fp32_and_that_is_said(
     family_of, mixture, validation, task, tmp_path
 ):
-    levers = Levers(bf16=True, frozen_words=True)
+    speed = SpeedSettings(bf16=True, frozen_embeddings=True)
     section = make_section(epochs=(1,))
-    trained = train_student(
-        mixture, validation, task, section, family_of("deberta"), tmp_path / "student", levers=levers
-    )
+    trained = train_student(mixture, validation, task, section, family_of("deberta"), tmp_path / "student", speed=speed)
     assert trained.notes == ("The backbone's code cannot be run in bfloat16, so its training steps were made in fp32.",)
 
 

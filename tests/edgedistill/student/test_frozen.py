@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgedistill.errors import RunError, TrainingFailed
-from edgedistill.student.frozen import fit_frozen, frozen_baseline, pooled, train_frozen_student, write_frozen
+from edgedistill.student.frozen import fit_frozen, pooled_states, predict_frozen, train_frozen_student, write_frozen
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.task import Label, Task
 
@@ -30,7 +30,7 @@ def test_the_head_with_the_lowest_validation_loss_comes_first(bert, mixture, val
 def test_what_is_written_codes_as_what_was_fitted(bert, mixture, validation, task, tmp_path):
     head = fit_frozen(mixture, validation, task, 24, bert)[0]
     write_frozen(head, task, 24, tmp_path / "frozen.safetensors")
-    coding = frozen_baseline(tmp_path / "frozen.safetensors", bert, task, texts(validation))
+    coding = predict_frozen(tmp_path / "frozen.safetensors", bert, task, texts(validation))
     right = np.mean([label == row.label for label, row in zip(coding.labels, validation, strict=True)])
     assert right == pytest.approx(head.accuracy)
     assert coding.probabilities.sum(axis=1) == pytest.approx(np.ones(len(validation)))
@@ -40,8 +40,8 @@ def test_what_is_written_codes_as_what_was_fitted(bert, mixture, validation, tas
 def test_a_row_is_coded_the_same_among_any_others(bert, mixture, validation, task, tmp_path):
     file = tmp_path / "frozen.safetensors"
     write_frozen(fit_frozen(mixture, validation, task, 24, bert)[0], task, 24, file)
-    together = frozen_baseline(file, bert, task, texts(validation)).probabilities[7]
-    alone = frozen_baseline(file, bert, task, [texts(validation)[7]]).probabilities[0]
+    together = predict_frozen(file, bert, task, texts(validation)).probabilities[7]
+    alone = predict_frozen(file, bert, task, [texts(validation)[7]]).probabilities[0]
     assert (together == alone).all()
 
 
@@ -61,7 +61,7 @@ def test_two_labels_have_two_probabilities(bert, mixture, validation, task, tmp_
 def test_a_label_that_no_row_has_is_never_chosen(bert, mixture, validation, task):
     rows = [row for row in mixture if row.label != "other"]
     head = fit_frozen(rows, validation, task, 24, bert)[0]
-    states = pooled(bert, task, 24, texts(validation))[head.pooling]
+    states = pooled_states(bert, task, 24, texts(validation))[head.pooling]
     logits = head.logits(states)
     assert (logits[:, task.names.index("other")] < logits.max(axis=1) - 1000).all()
 
@@ -71,13 +71,13 @@ def test_a_head_of_other_labels_is_refused(bert, mixture, validation, task, tmp_
     write_frozen(fit_frozen(mixture, validation, task, 24, bert)[0], task, 24, file)
     other = Task("nominal", (Label("a"), Label("b")), ("response",))
     with pytest.raises(RunError, match="its labels are process, outcome, other"):
-        frozen_baseline(file, bert, other, texts(validation))
+        predict_frozen(file, bert, other, texts(validation))
 
 
 def test_a_damaged_head_is_refused(bert, validation, task, tmp_path):
     (tmp_path / "frozen.safetensors").write_text("no tensors")
     with pytest.raises(RunError, match="is missing or damaged"):
-        frozen_baseline(tmp_path / "frozen.safetensors", bert, task, texts(validation))
+        predict_frozen(tmp_path / "frozen.safetensors", bert, task, texts(validation))
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
@@ -86,7 +86,7 @@ def test_as_a_student_it_scores_as_the_fitted_head_does(
 ):
     heads = train_frozen_student(mixture, validation, task, section, backbones[family], tmp_path / "student")
     logits = Checkpoint.load(tmp_path / "student", task, 24).logits(texts(validation))
-    states = pooled(backbones[family], task, 24, texts(validation))["first"]
+    states = pooled_states(backbones[family], task, 24, texts(validation))["first"]
     assert logits == pytest.approx(states @ heads[0].weights.T + heads[0].bias, abs=1e-3)
 
 

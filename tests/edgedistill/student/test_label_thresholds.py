@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from edgedistill.student.label_thresholds import STEADYING, choose_thresholds, exact_match_and_macro_f1, readout_by
+from edgedistill.student.label_thresholds import (
+    PRIOR_ROWS,
+    choose_thresholds,
+    exact_match_and_macro_f1,
+    readout_from_logits,
+)
 from edgedistill_serve.task.task import Label, Task
 
 TASK = Task(kind="multilabel", labels=(Label("asks"), Label("praises")), inputs=("response",))
@@ -64,7 +69,7 @@ def test_no_other_threshold_has_a_higher_f1_with_the_imaginary_rows(rows):
 
     def steadied(threshold):
         """Each row stands there as it is, and twice more: the label holds, and it does not, as its probability says."""
-        share = STEADYING / len(rows)
+        share = PRIOR_ROWS / len(rows)
         return f1_score(
             np.concatenate([holds, np.ones(len(rows)), np.zeros(len(rows))]),
             np.tile(probabilities >= threshold, 3),
@@ -85,7 +90,7 @@ def test_a_threshold_lies_between_0_and_1_whatever_the_probabilities(rows):
 
 def test_logits_are_read_by_the_thresholds_that_validation_rows_choose():
     logits = np.array([[-1.0, 3.0], [-2.0, -3.0]] * 100)
-    found = readout_by(logits, codes("asks praises", "") * 100, TASK)
+    found = readout_from_logits(logits, codes("asks praises", "") * 100, TASK)
     assert found.labels(logits[:2]) == ("asks;praises", "none")
 
 

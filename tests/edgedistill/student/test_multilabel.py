@@ -10,10 +10,10 @@ import torch
 from edgedistill.errors import ProjectFileError, RunError
 from edgedistill.project.schema import LossSection, ShrinkSection
 from edgedistill.student import train_student
-from edgedistill.student.compression import shrink_student, side_by_side
+from edgedistill.student.compression import compare_students, compress_student
 from edgedistill.student.data import mixture_rows
-from edgedistill.student.frozen import fit_frozen, frozen_baseline, train_frozen_student, write_frozen
-from edgedistill.student.label_thresholds import readout_by
+from edgedistill.student.frozen import fit_frozen, predict_frozen, train_frozen_student, write_frozen
+from edgedistill.student.label_thresholds import readout_from_logits
 from edgedistill.student.losses import build_loss
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.scoring.encoding import Encoder
@@ -42,7 +42,7 @@ def agreeing(labels):
 def test_a_student_learns_which_labels_hold(trained):
     student = Checkpoint.load(trained.folder, MULTILABEL, 24)
     logits = student.logits(TEXTS)
-    assert agreeing(readout_by(logits, CODES, MULTILABEL).labels(logits)) > 0.9
+    assert agreeing(readout_from_logits(logits, CODES, MULTILABEL).labels(logits)) > 0.9
     assert trained.best.validation_macro_f1 > 0.9
 
 
@@ -114,7 +114,7 @@ def test_a_row_without_a_label_is_taught_that_none_holds(trained):
 def test_the_frozen_encoder_learns_each_label_by_itself(bert, tmp_path):
     heads = fit_frozen(mixture_of_sets(), validation_of_sets(), MULTILABEL, 24, bert)
     write_frozen(heads[0], MULTILABEL, 24, tmp_path / "frozen.safetensors")
-    coding = frozen_baseline(tmp_path / "frozen.safetensors", bert, MULTILABEL, TEXTS)
+    coding = predict_frozen(tmp_path / "frozen.safetensors", bert, MULTILABEL, TEXTS)
     assert heads[0].macro_f1 > 0.8
     assert len(heads[0].thresholds) == 3
     assert agreeing(coding.labels) > 0.7
@@ -130,7 +130,7 @@ def test_the_frozen_encoder_never_gives_a_label_that_no_row_has(bert):
 def test_a_head_of_a_nominal_task_codes_no_multilabel_one(bert, mixture, validation, task, tmp_path):
     write_frozen(fit_frozen(mixture, validation, task, 24, bert)[0], task, 24, tmp_path / "frozen.safetensors")
     with pytest.raises(RunError, match="Train again"):
-        frozen_baseline(tmp_path / "frozen.safetensors", bert, MULTILABEL, TEXTS)
+        predict_frozen(tmp_path / "frozen.safetensors", bert, MULTILABEL, TEXTS)
 
 
 def test_a_frozen_student_is_a_checkpoint_that_says_what_its_head_says(bert, tmp_path):
@@ -139,16 +139,18 @@ def test_a_frozen_student_is_a_checkpoint_that_says_what_its_head_says(bert, tmp
         mixture_of_sets(), validation_of_sets(), MULTILABEL, section, bert, tmp_path / "student"
     )
     logits = Checkpoint.load(tmp_path / "student", MULTILABEL, 24).logits(TEXTS)
-    assert agreeing(readout_by(logits, CODES, MULTILABEL).labels(logits)) == pytest.approx(heads[0].accuracy, abs=0.2)
+    assert agreeing(readout_from_logits(logits, CODES, MULTILABEL).labels(logits)) == pytest.approx(
+        heads[0].accuracy, abs=0.2
+    )
 
 
 def test_a_smaller_student_learns_the_first_one_s_probabilities(trained, tmp_path):
     section = ShrinkSection(layers=1, epochs=6, learning_rate=5e-3, batch_size=8)
     texts = [row.inputs for row in mixture_of_sets()]
-    shrunk = shrink_student(trained.folder, tmp_path / "small", texts, TEXTS, MULTILABEL, section, 24)
+    shrunk = compress_student(trained.folder, tmp_path / "small", texts, TEXTS, MULTILABEL, section, 24)
     assert shrunk.best.macro_f1 > 0.9
     students = [Checkpoint.load(folder, MULTILABEL, 24) for folder in (trained.folder, shrunk.folder)]
-    compared = side_by_side(*students, TEXTS, CODES)
+    compared = compare_students(*students, TEXTS, CODES)
     assert compared.change.flips <= 6
 
 

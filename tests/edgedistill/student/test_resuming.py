@@ -11,9 +11,9 @@ from edgedistill.errors import SearchBrokenOff
 from edgedistill.project.schema import LoraSection
 from edgedistill.student.data import mixture_rows, validation_rows
 from edgedistill.student.losses import TrainingLoss
-from edgedistill.student.model import load_model, load_padding
-from edgedistill.student.trial import Setting, mark_of, run_trial
-from edgedistill.student.types import Levers
+from edgedistill.student.model import load_model, load_tokenizer_and_padding
+from edgedistill.student.trial import Setting, run_trial, trial_fingerprint
+from edgedistill.student.types import SpeedSettings
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.task import Label, Task
 
@@ -40,7 +40,7 @@ def trial(backbones, tmp_path_factory):
         set_seed(SETTING.seed)
         model = load_model(backbone, task, lora)
         files = tmp_path_factory.mktemp("tokenizer")
-        padding = load_padding(backbone, model, files)
+        padding = load_tokenizer_and_padding(backbone, model, files)
         encoder = Encoder(files / "tokenizer.json", 24)
         made = []
 
@@ -49,7 +49,7 @@ def trial(backbones, tmp_path_factory):
             if len(made) == broken_after:
                 raise Broken
 
-        given = {"setting": SETTING, "levers": Levers(bf16=False, frozen_words=True)} | changed
+        given = {"setting": SETTING, "speed": SpeedSettings(bf16=False, frozen_embeddings=True)} | changed
         history = run_trial(
             model,
             padding,
@@ -97,7 +97,7 @@ def test_a_trial_that_was_broken_off_twice_gives_the_same_weights(trial, whole, 
 
 def test_bfloat16_soft_labels_and_weights_go_on_as_well(trial, tmp_path):
     given = {
-        "levers": Levers(bf16=True, frozen_words=False),
+        "speed": SpeedSettings(bf16=True, frozen_embeddings=False),
         "loss_function": TrainingLoss("cumulative", soft=0.5, temperature=2.0, weights=(1.0, 2.0, 0.5)),
     }
     with pytest.raises(Broken):
@@ -133,7 +133,7 @@ def test_finished_epochs_are_told_again_with_the_best_of_their_models(trial, tmp
         trial(tmp_path / "keep", broken_after=2 * STEPS + 5, on_epoch=keep_best)
     first, written = written, {}
     history, _ = trial(tmp_path / "keep", on_epoch=keep_best)
-    best = max(history[:2], key=lambda epoch: epoch.merit).epoch
+    best = max(history[:2], key=lambda epoch: epoch.selection_key).epoch
     assert all(torch.equal(first[best][name], written[best][name]) for name in first[best])
 
 
@@ -155,29 +155,29 @@ def test_what_is_left_of_another_setting_is_not_used_and_that_is_said(trial, tmp
 def test_the_mark_of_a_trial_is_of_everything_that_decides_it(bert, task, mixture, validation, tmp_path):
     set_seed(0)
     model = load_model(bert, task)
-    padding = load_padding(bert, model, tmp_path)
+    padding = load_tokenizer_and_padding(bert, model, tmp_path)
     encoder = Encoder(tmp_path / "tokenizer.json", 24)
-    taught, judged = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
-    softer = [replace(taught[0], shares=(0.5, 0.25, 0.25)), *taught[1:]]
+    train_rows, judged = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
+    softer = [replace(train_rows[0], shares=(0.5, 0.25, 0.25)), *train_rows[1:]]
 
     def marks():
-        yield mark_of(model, padding, taught, judged, SETTING)
-        yield mark_of(model, padding, taught[1:], judged, SETTING)
-        yield mark_of(model, padding, taught[::-1], judged, SETTING)
-        yield mark_of(model, padding, softer, judged, SETTING)
-        yield mark_of(model, padding, taught, judged[1:], SETTING)
-        yield mark_of(model, padding, taught, judged, replace(SETTING, epochs=5))
-        yield mark_of(model, padding, taught, judged, SETTING, TrainingLoss(soft=0.5))
-        yield mark_of(model, replace(padding, token=7), taught, judged, SETTING)
+        yield trial_fingerprint(model, padding, train_rows, judged, SETTING)
+        yield trial_fingerprint(model, padding, train_rows[1:], judged, SETTING)
+        yield trial_fingerprint(model, padding, train_rows[::-1], judged, SETTING)
+        yield trial_fingerprint(model, padding, softer, judged, SETTING)
+        yield trial_fingerprint(model, padding, train_rows, judged[1:], SETTING)
+        yield trial_fingerprint(model, padding, train_rows, judged, replace(SETTING, epochs=5))
+        yield trial_fingerprint(model, padding, train_rows, judged, SETTING, TrainingLoss(soft=0.5))
+        yield trial_fingerprint(model, replace(padding, token=7), train_rows, judged, SETTING)
         model.get_input_embeddings().requires_grad_(False)
-        yield mark_of(model, padding, taught, judged, SETTING)
+        yield trial_fingerprint(model, padding, train_rows, judged, SETTING)
         with torch.no_grad():
             model.classifier.bias[0] += 1e-6
-        yield mark_of(model, padding, taught, judged, SETTING)
+        yield trial_fingerprint(model, padding, train_rows, judged, SETTING)
 
     found = list(marks())
     assert len(set(found)) == len(found)
-    assert mark_of(model, padding, taught, judged, SETTING) == found[-1]
+    assert trial_fingerprint(model, padding, train_rows, judged, SETTING) == found[-1]
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "state.json"])
@@ -218,7 +218,7 @@ def test_a_folder_that_cannot_be_written_breaks_the_search_off(trial, tmp_path):
 
 def test_patience_ends_a_trial_and_its_history_says_so(trial):
     history = trial(setting=replace(SETTING, learning_rate=5e-2, epochs=8), patience=2)[0]
-    best = max(history, key=lambda epoch: epoch.merit).epoch
+    best = max(history, key=lambda epoch: epoch.selection_key).epoch
     assert len(history) == best + 2 < 8
 
 

@@ -11,7 +11,7 @@ import pytest
 from edgedistill.errors import SearchBrokenOff, TrainingFailed
 from edgedistill.project.schema import CountRange, LearningRange, SearchSection, StudentSection
 from edgedistill.student import train_student
-from edgedistill.student.search import open_store, stored
+from edgedistill.student.search import open_storage, storage_errors
 
 from .conftest import states
 
@@ -100,7 +100,7 @@ def test_a_search_of_other_rows_has_no_part_in_this_one(go, sections, mixtures):
     go(section)
     other = go(section, mixtures(48))
     assert len(other.trials) == 1
-    assert other.notes == ("search.sqlite3 holds 1 more, of other rows or settings: they have no part in this.",)
+    assert other.notes == ("search.sqlite3 has 1 more searches, with other rows or settings; they are not used.",)
 
 
 def test_a_search_whose_best_student_is_gone_begins_anew(go, sections, tmp_path):
@@ -173,13 +173,13 @@ def test_a_store_without_room_to_be_made_is_named_with_its_hint(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, room[1]))
     try:
         with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be kept \(.*Make room"):
-            open_store(tmp_path)
+            open_storage(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, room)
 
 
 def test_an_error_that_is_not_the_stores_passes(tmp_path):
-    with pytest.raises(TrainingFailed, match="diverged"), stored(tmp_path):
+    with pytest.raises(TrainingFailed, match="diverged"), storage_errors(tmp_path):
         raise TrainingFailed("diverged")
 
 

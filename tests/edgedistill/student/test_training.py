@@ -11,19 +11,19 @@ from safetensors.torch import load_file, save_file
 
 from edgedistill.agreement import agreement
 from edgedistill.errors import TrainingFailed
-from edgedistill.student import Epoch, Levers, Trial, train_student
+from edgedistill.student import Epoch, SpeedSettings, Trial, train_student
 from edgedistill.student.checkpoints import beside, replacing
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.task import Task
 
-PLAIN = Levers(bf16=False, frozen_words=False)
+PLAIN = SpeedSettings(bf16=False, frozen_embeddings=False)
 
 
 def epoch(number, macro_f1, loss=1.0):
     return Epoch(epoch=number, loss=loss, accuracy=macro_f1, macro_f1=macro_f1, seconds=0.0)
 
 
-def trial_of(*history):
+def finished_trial(*history):
     return Trial(learning_rate=1e-3, batch_size=8, epochs=len(history), seed=0, history=history, seconds=0.0)
 
 
@@ -56,15 +56,15 @@ def test_every_combination_is_run_with_every_seed(bert, mixtures, validation, ta
 
 
 def test_of_equal_macro_f1_the_lower_loss_is_the_best_epoch():
-    assert trial_of(epoch(1, 0.6, loss=0.9), epoch(2, 0.7, loss=0.8), epoch(3, 0.7, loss=0.7)).best_epoch == 3
+    assert finished_trial(epoch(1, 0.6, loss=0.9), epoch(2, 0.7, loss=0.8), epoch(3, 0.7, loss=0.7)).best_epoch == 3
 
 
 def test_of_equal_epochs_the_earlier_is_the_best():
-    assert trial_of(epoch(1, 0.6), epoch(2, 0.7), epoch(3, 0.7)).best_epoch == 2
+    assert finished_trial(epoch(1, 0.6), epoch(2, 0.7), epoch(3, 0.7)).best_epoch == 2
 
 
 def test_a_higher_macro_f1_wins_over_a_lower_loss():
-    assert trial_of(epoch(1, 0.6, loss=0.1), epoch(2, 0.7, loss=0.8)).best_epoch == 2
+    assert finished_trial(epoch(1, 0.6, loss=0.1), epoch(2, 0.7, loss=0.8)).best_epoch == 2
 
 
 def test_the_same_seed_gives_the_same_bytes(bert, mixture, validation, task, sections, tmp_path):
@@ -128,9 +128,9 @@ def test_a_frozen_word_table_stays_as_it_was(bert, mixture, validation, task, se
     before = load_file(bert / "model.safetensors")[name]
     tables = []
     for frozen in (True, False):
-        levers = Levers(bf16=False, frozen_words=frozen)
+        speed = SpeedSettings(bf16=False, frozen_embeddings=frozen)
         folder = tmp_path / str(frozen)
-        train_student(mixture, validation, task, sections(epochs=(1,)), bert, folder, levers=levers)
+        train_student(mixture, validation, task, sections(epochs=(1,)), bert, folder, speed=speed)
         tables.append(load_file(folder / "model.safetensors")[f"bert.{name}"])
     assert torch.equal(tables[0], before)
     assert not torch.equal(tables[1], before)
@@ -139,10 +139,8 @@ def test_a_frozen_word_table_stays_as_it_was(bert, mixture, validation, task, se
 def test_training_steps_in_bfloat16_change_the_outcome_a_little(bert, mixture, validation, task, sections, tmp_path):
     losses = []
     for bf16 in (True, False):
-        levers = Levers(bf16=bf16, frozen_words=False)
-        done = train_student(
-            mixture, validation, task, sections(epochs=(1,)), bert, tmp_path / "student", levers=levers
-        )
+        speed = SpeedSettings(bf16=bf16, frozen_embeddings=False)
+        done = train_student(mixture, validation, task, sections(epochs=(1,)), bert, tmp_path / "student", speed=speed)
         losses.append(done.best.best.loss)
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
@@ -223,7 +221,7 @@ def test_who_clears_up_takes_no_folder_away_that_another_is_just_locking(tmp_pat
 def test_a_folder_of_something_else_is_not_replaced(bert, mixture, validation, task, section, tmp_path):
     (tmp_path / "essays").mkdir()
     (tmp_path / "essays" / "thesis.docx").touch()
-    with pytest.raises(TrainingFailed, match="it holds something else than a student"):
+    with pytest.raises(TrainingFailed, match="it has files that are not a student's"):
         train_student(mixture, validation, task, section, bert, tmp_path / "essays")
 
 
@@ -254,7 +252,7 @@ def test_an_inputs_order_in_the_row_does_not_matter(bert, mixture, validation, t
             for row in validation
         )
     )
-    trained = train_student(rows, judged, asked, sections(epochs=(3,)), bert, tmp_path / "student", levers=PLAIN)
+    trained = train_student(rows, judged, asked, sections(epochs=(3,)), bert, tmp_path / "student", speed=PLAIN)
     logits = Checkpoint.load(trained.folder, asked, 24).logits([row.response.inputs for row in judged])
     found = agreement(judged.labels, [asked.names[number] for number in logits.argmax(axis=1)], asked)
     assert found.macro_f1.value == pytest.approx(trained.best.validation_macro_f1)
