@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from transformers import ErnieConfig, ErnieForSequenceClassification
@@ -65,6 +66,16 @@ def test_a_graph_tells_nothing_of_the_machine_that_made_it(student: Checkpoint, 
     written = (tmp_path / "model.onnx").read_bytes()
     assert not [place for place in (str(Path.cwd()), str(Path(torch.__file__).parent)) if place.encode() in written]
     assert b"stack_trace" not in written
+
+
+def test_onnxruntime_finds_each_gelu(student: Checkpoint, tmp_path: Path, convert: Converter):
+    convert(student, tmp_path / "model.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "fused.onnx"), 4
+    onnxruntime.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node]
+    assert sum(kind in ("Gelu", "BiasGelu") for kind in kinds) == 2  # one a layer
+    assert "Erf" not in kinds
 
 
 @pytest.mark.skipif(not OPTIMUM_IS_INSTALLED, reason="optimum-onnx is not installed")

@@ -40,6 +40,7 @@ def write(model: Any, inputs: Sequence[str], file: Path) -> None:
         )
     graph = program.model_proto
     _forget_the_source(graph)
+    _half_last(graph.graph)
     file.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(graph, file)
 
@@ -57,8 +58,25 @@ def _plain_attention(model: Any) -> Iterator[None]:
 
 
 def _forget_the_source(graph: onnx.ModelProto) -> None:
-    """Drop shapes, which onnxruntime's quantizer takes amiss, and where in whose code a node came from."""
+    """Drop where in whose code each node came from, and shapes, which what is rewritten later would belie."""
     del graph.graph.value_info[:]
     for proto in (graph.graph, *graph.graph.node, *graph.graph.initializer, *graph.graph.input, *graph.graph.output):
         del proto.metadata_props[:]
         proto.doc_string = ""
+
+
+def _half_last(graph: onnx.GraphProto) -> None:
+    """Write ``x · (½ · (1 + erf …))`` as ``(x · (1 + erf …)) · ½``, the GELU that onnxruntime knows as one operator."""
+    made = {output: node for node in graph.node for output in node.output}
+
+    def kinds(*names: str) -> list[str]:
+        return [made[name].op_type if name in made else "" for name in names]
+
+    for product in graph.node:
+        if product.op_type != "Mul" or kinds(product.input[1]) != ["Mul"]:
+            continue
+        value, inner = product.input[0], made[product.input[1]]
+        half, total = inner.input
+        if kinds(total) == ["Add"] and kinds(made[total].input[0]) == ["Erf"]:
+            inner.input[:] = [value, total]
+            product.input[:] = [inner.output[0], half]
