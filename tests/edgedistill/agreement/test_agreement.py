@@ -1,4 +1,4 @@
-"""What is refused, what is written down, what the terminal shows."""
+"""Invalid arguments, JSON, and the table in the terminal."""
 
 import io
 import json

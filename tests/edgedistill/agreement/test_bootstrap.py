@@ -1,4 +1,4 @@
-"""The intervals: what is resampled, and that its statistic is scikit-learn's."""
+"""Resampling, and statistics of resamples that equal those of scikit-learn."""
 
 import time
 

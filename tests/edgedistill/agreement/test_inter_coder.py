@@ -64,9 +64,9 @@ def test_one_coder_is_refused():
 
 
 def test_human_agreement_survives_json():
-    told = human_agreement({"one": ONE, "other": OTHER}, TASK, student=STUDENT).as_dict()
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert told["beside_humans"][0]["second"] == "student"
+    values = human_agreement({"one": ONE, "other": OTHER}, TASK, student=STUDENT).as_dict()
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
+    assert values["beside_humans"][0]["second"] == "student"
 
 
 def test_two_coders_have_cohens_kappa_on_the_rows_that_both_coded() -> None:

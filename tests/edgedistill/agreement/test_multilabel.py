@@ -1,4 +1,4 @@
-"""Agreement of codings that may give any number of labels, against scikit-learn, krippendorff and the paper on MASI."""
+"""Agreement on multilabel tasks equals that of scikit-learn, krippendorff and the paper on MASI."""
 
 import json
 
@@ -39,12 +39,12 @@ PAIRS = st.lists(st.tuples(SETS, SETS), min_size=2, max_size=40)
 
 
 def coded(rows, seed, wrong=0.15):
-    """Two codings: the one at random, the other the same but for some labels."""
+    """Two codings: one at random, the other with some labels changed."""
     rng = np.random.default_rng(seed)
     truth = rng.random((rows, 3)) < (0.5, 0.3, 0.1)
     other = truth ^ (rng.random((rows, 3)) < wrong)
     return tuple(
-        [join_labels([name for name, held in zip(NAMES, row, strict=True) if held], TASK) for row in each]
+        [join_labels([name for name, sets in zip(NAMES, row, strict=True) if sets], TASK) for row in each]
         for each in (truth, other)
     )
 
@@ -54,19 +54,19 @@ FOUND = agreement(REFERENCE, CODED, TASK, positive="effect")
 
 
 def test_figures_of_all_labels_are_scikit_learn_s():
-    truth, judged = encode_label_sets(REFERENCE, TASK, "a"), encode_label_sets(CODED, TASK, "b")
-    assert FOUND.accuracy.value == pytest.approx(accuracy_score(truth, judged))
-    assert FOUND.macro_f1.value == pytest.approx(f1_score(truth, judged, average="macro"))
+    truth, predicted = encode_label_sets(REFERENCE, TASK, "a"), encode_label_sets(CODED, TASK, "b")
+    assert FOUND.accuracy.value == pytest.approx(accuracy_score(truth, predicted))
+    assert FOUND.macro_f1.value == pytest.approx(f1_score(truth, predicted, average="macro"))
     for average in ("micro", "macro", "weighted"):
-        wanted = precision_recall_fscore_support(truth, judged, average=average)[:3]
+        expected = precision_recall_fscore_support(truth, predicted, average=average)[:3]
         found = FOUND.averages[average]
-        assert (found.precision.value, found.recall.value, found.f1.value) == pytest.approx(wanted)
+        assert (found.precision.value, found.recall.value, found.f1.value) == pytest.approx(expected)
 
 
 def test_each_label_s_figures_are_those_of_whether_it_holds():
-    truth, judged = encode_label_sets(REFERENCE, TASK, "a"), encode_label_sets(CODED, TASK, "b")
+    truth, predicted = encode_label_sets(REFERENCE, TASK, "a"), encode_label_sets(CODED, TASK, "b")
     for place, name in enumerate(NAMES):
-        one, other, found = truth[:, place], judged[:, place], FOUND.per_label[name]
+        one, other, found = truth[:, place], predicted[:, place], FOUND.per_label[name]
         precision, recall, f1, support = precision_recall_fscore_support(one, other, labels=[True])
         assert (found.precision, found.recall, found.f1) == pytest.approx((precision[0], recall[0], f1[0]))
         assert found.support == support[0]
@@ -155,11 +155,11 @@ def test_masi_is_passonneau_s_distance(one, other, distance):
 def test_alpha_of_two_codings_is_krippendorff_s_with_the_masi_distance(pairs):
     one, other = [first for first, _ in pairs], [second for _, second in pairs]
     found = agreement(one, other, TASK, resamples=1).alpha
-    wanted = inter_coder_agreement({"a": dict(enumerate(one)), "b": dict(enumerate(other))}, TASK).alpha
-    if wanted is None:
+    expected = inter_coder_agreement({"a": dict(enumerate(one)), "b": dict(enumerate(other))}, TASK).alpha
+    if expected is None:
         assert found is None
     elif found is not None:  # a single resample may leave it undefined
-        assert found.value == pytest.approx(wanted)
+        assert found.value == pytest.approx(expected)
 
 
 def test_coders_who_left_rows_out_are_compared_on_those_that_two_coded():
@@ -223,28 +223,28 @@ def test_groups_of_learners_have_exact_match_mean_kappa_and_a_gap_per_label():
     assert found["a"].accuracy.value == own.accuracy.value
     assert found["a"].kappa.value == own.kappa.value
     assert found["c"].suppressed
-    truth, judged = (encode_label_sets(each[:100], TASK, "a")[:, 1].astype(float) for each in (REFERENCE, CODED))
-    gap = (judged.mean() - truth.mean()) / np.sqrt((judged.var(ddof=1) + truth.var(ddof=1)) / 2)
+    truth, predicted = (encode_label_sets(each[:100], TASK, "a")[:, 1].astype(float) for each in (REFERENCE, CODED))
+    gap = (predicted.mean() - truth.mean()) / np.sqrt((predicted.var(ddof=1) + truth.var(ddof=1)) / 2)
     assert found["a"].smd["effect"].value == pytest.approx(gap)
 
 
 def probabilities(seed=0):
     rng = np.random.default_rng(seed)
-    held = encode_label_sets(REFERENCE, TASK, "a")
-    return np.clip(np.where(held, 0.7, 0.3) + rng.normal(scale=0.25, size=held.shape), 0.01, 0.99)
+    sets = encode_label_sets(REFERENCE, TASK, "a")
+    return np.clip(np.where(sets, 0.7, 0.3) + rng.normal(scale=0.25, size=sets.shape), 0.01, 0.99)
 
 
 def test_probabilities_are_judged_label_by_label_as_scikit_learn_does():
-    held, given = encode_label_sets(REFERENCE, TASK, "a"), probabilities()
+    sets, given = encode_label_sets(REFERENCE, TASK, "a"), probabilities()
     found = probability_metrics(REFERENCE, given, TASK, resamples=200)
-    areas = [roc_auc_score(held[:, place], given[:, place]) for place in range(3)]
+    areas = [roc_auc_score(sets[:, place], given[:, place]) for place in range(3)]
     assert [found.auc_per_label[name].value for name in NAMES] == pytest.approx(areas)
     assert found.auc.value == pytest.approx(np.mean(areas))
     assert found.brier.value == pytest.approx(
-        np.mean([brier_score_loss(held[:, place], given[:, place]) for place in range(3)])
+        np.mean([brier_score_loss(sets[:, place], given[:, place]) for place in range(3)])
     )
     assert found.log_loss.value == pytest.approx(
-        np.mean([log_loss(held[:, place], given[:, place]) for place in range(3)])
+        np.mean([log_loss(sets[:, place], given[:, place]) for place in range(3)])
     )
 
 

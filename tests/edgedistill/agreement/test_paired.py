@@ -1,4 +1,4 @@
-"""What a coding gains or loses against another of the same rows is measured on the same resamples."""
+"""Paired comparisons of two codings use the same resamples."""
 
 import json
 
@@ -30,11 +30,11 @@ def test_equal_codings_lose_nothing_in_any_resample():
 
 def test_what_is_lost_is_the_difference_of_the_kappas():
     found = change(HUMAN, FIRST, SECOND, TASK)
-    wanted = cohen_kappa_score(HUMAN, FIRST) - cohen_kappa_score(HUMAN, SECOND)
+    expected = cohen_kappa_score(HUMAN, FIRST) - cohen_kappa_score(HUMAN, SECOND)
     assert found.flips == 5
     assert found.kappa_lost is not None
-    assert found.kappa_lost.value == pytest.approx(wanted)
-    assert found.kappa_lost.low <= wanted <= found.kappa_lost.high
+    assert found.kappa_lost.value == pytest.approx(expected)
+    assert found.kappa_lost.low <= expected <= found.kappa_lost.high
 
 
 def test_groups_widen_the_interval_where_rows_of_a_group_are_alike():
@@ -59,8 +59,8 @@ def test_a_comparison_counts_who_is_right_where():
 
 def test_a_difference_is_the_second_less_the_first():
     found = compare(HUMAN, FIRST, SECOND, TASK)
-    wanted = f1_score(HUMAN, SECOND, average="macro") - f1_score(HUMAN, FIRST, average="macro")
-    assert found.differences["macro_f1"].value == pytest.approx(wanted)
+    expected = f1_score(HUMAN, SECOND, average="macro") - f1_score(HUMAN, FIRST, average="macro")
+    assert found.differences["macro_f1"].value == pytest.approx(expected)
     assert found.differences["accuracy"].value == pytest.approx(-5 / 60)
 
 

@@ -1,4 +1,4 @@
-"""Class shares corrected for error rates: the truth comes back, and failure is said."""
+"""Label shares corrected for misclassification recover the true shares, or there is a reason why not."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Label, Task
 
 RATES = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]])
-SURE = [[40, 10], [10, 40]]
+ACCURATE = [[40, 10], [10, 40]]
 
 
 def task_of(names):
@@ -67,7 +67,7 @@ def test_fewer_coded_rows_give_a_wider_interval():
 
 @pytest.mark.parametrize(("rows", "rates"), [((70, 50), (0.9, 0.75)), ((30, 10), (0.95, 0.95))])
 def test_the_interval_holds_the_true_share_about_as_often_as_it_says(rows, rates):
-    rng, true, held, trials = np.random.default_rng(0), 0.3, 0, 0
+    rng, true, covered, trials = np.random.default_rng(0), 0.3, 0, 0
     for trial in range(200):
         right = [int(rng.binomial(*each)) for each in zip(rows, rates, strict=True)]
         confusion = [[right[0], rows[0] - right[0]], [rows[1] - right[1], right[1]]]
@@ -75,17 +75,17 @@ def test_the_interval_holds_the_true_share_about_as_often_as_it_says(rows, rates
         found = found_of({"no": 500 - positive, "yes": positive}, confusion, resamples=300, seed=trial)
         if found.corrected:
             trials += 1
-            held += found.corrected["yes"].low <= true <= found.corrected["yes"].high
+            covered += found.corrected["yes"].low <= true <= found.corrected["yes"].high
     assert trials > 190
-    assert 0.91 <= held / trials <= 0.99
+    assert 0.91 <= covered / trials <= 0.99
 
 
 def test_learners_who_differ_widen_the_interval_until_it_holds_the_true_share():
-    rng, held, names = np.random.default_rng(1), {True: 0, False: 0}, np.array(["no", "yes"])
+    rng, covered, names = np.random.default_rng(1), {True: 0, False: 0}, np.array(["no", "yes"])
     for trial in range(100):
         truth, coded, groups = of_learners(rng, 20, 20, 0.3)
         positive = int(rng.binomial(5000, 0.3 * 0.8 + 0.7 * 0.2))
-        for grouped in held:
+        for grouped in covered:
             found = prevalence(
                 repeated({"no": 5000 - positive, "yes": positive}),
                 names[truth].tolist(),
@@ -95,8 +95,8 @@ def test_learners_who_differ_widen_the_interval_until_it_holds_the_true_share():
                 resamples=200,
                 seed=trial,
             )
-            held[grouped] += found.corrected["yes"].low <= 0.3 <= found.corrected["yes"].high
-    assert held[True] >= 85 > held[False]
+            covered[grouped] += found.corrected["yes"].low <= 0.3 <= found.corrected["yes"].high
+    assert covered[True] >= 85 > covered[False]
 
 
 def test_a_few_faultless_rows_are_not_certain():
@@ -113,14 +113,14 @@ def test_many_faultless_rows_leave_hardly_more_than_the_counting():
 
 
 def test_groups_of_one_row_give_about_the_interval_of_rows():
-    given, groups = ({"a": 300, "b": 700}, SURE), [str(row) for row in range(100)]
+    given, groups = ({"a": 300, "b": 700}, ACCURATE), [str(row) for row in range(100)]
     alone, grouped = (found_of(*given, groups=each).corrected["a"] for each in (None, groups))
     assert grouped.low == pytest.approx(alone.low, abs=0.02)
     assert grouped.high == pytest.approx(alone.high, abs=0.02)
 
 
 def test_coded_rows_of_one_group_give_no_correction_and_a_reason():
-    found = found_of({"a": 30, "b": 70}, SURE, groups=["x"] * 100)
+    found = found_of({"a": 30, "b": 70}, ACCURATE, groups=["x"] * 100)
     assert found.corrected is None
     assert "one group" in found.fails
 
@@ -132,7 +132,7 @@ def test_the_observed_shares_are_those_of_the_counts():
 
 
 def test_known_codes_count_as_they_are_and_the_others_corrected():
-    found = found_of({"a": 250, "b": 150}, SURE, known=["b"] * 600)
+    found = found_of({"a": 250, "b": 150}, ACCURATE, known=["b"] * 600)
     assert (found.rows, found.known) == (1000, 600)
     others = (250 / 400 + 0.8 - 1) / (0.8 + 0.8 - 1)
     assert found.corrected["a"].value == pytest.approx(0.4 * others)
@@ -140,7 +140,9 @@ def test_known_codes_count_as_they_are_and_the_others_corrected():
 
 
 def test_known_codes_narrow_the_interval():
-    few, many = (found_of({"a": 250, "b": 150}, SURE, known=["a", "b"] * count).corrected["a"] for count in (1, 600))
+    few, many = (
+        found_of({"a": 250, "b": 150}, ACCURATE, known=["a", "b"] * count).corrected["a"] for count in (1, 600)
+    )
     assert many.high - many.low < (few.high - few.low) / 2
 
 
@@ -187,8 +189,10 @@ COUNTS = st.lists(st.integers(0, 50), min_size=3, max_size=3)
 
 @given(COUNTS.filter(any), COUNTS, st.integers(0, 99))
 def test_corrected_shares_are_shares(counts, known, seed):
-    scored, sure = (dict(zip("abc", each, strict=True)) for each in (counts, known))
-    found = found_of(scored, (RATES * 40).round().astype(int).tolist(), known=repeated(sure), resamples=20, seed=seed)
+    scored, known_counts = (dict(zip("abc", each, strict=True)) for each in (counts, known))
+    found = found_of(
+        scored, (RATES * 40).round().astype(int).tolist(), known=repeated(known_counts), resamples=20, seed=seed
+    )
     assert found.corrected is not None
     assert sum(each.value for each in found.corrected.values()) == pytest.approx(1)
     assert all(0 <= each.low <= each.high <= 1 for each in found.corrected.values())

@@ -1,4 +1,4 @@
-"""Probabilities judged by human codes: the figures are scikit-learn's, on the rows and on every resample."""
+"""Metrics of probabilities equal those of scikit-learn, on the rows and on every resample."""
 
 import json
 
@@ -58,10 +58,12 @@ def test_the_calibration_error_is_the_weighted_gap_of_the_bins():
 def test_calibrated_probabilities_have_little_calibration_error_and_sharpened_ones_much():
     codes, probabilities = drawn(3000)
     sharpened = probabilities**4 / (probabilities**4).sum(axis=1, keepdims=True)
-    honest, sure = (probability_metrics(named(codes), each, THREE, resamples=20) for each in (probabilities, sharpened))
-    assert honest.ece.value < 0.03 < 0.1 < sure.ece.value
-    assert honest.log_loss.value < sure.log_loss.value
-    assert honest.brier.value < sure.brier.value
+    calibrated, overconfident = (
+        probability_metrics(named(codes), each, THREE, resamples=20) for each in (probabilities, sharpened)
+    )
+    assert calibrated.ece.value < 0.03 < 0.1 < overconfident.ece.value
+    assert calibrated.log_loss.value < overconfident.log_loss.value
+    assert calibrated.brier.value < overconfident.brier.value
 
 
 def test_the_auc_of_more_labels_is_scikit_learns_one_against_the_rest():

@@ -1,4 +1,4 @@
-"""Groups of learners: the figures are those of their rows alone, and small groups have none."""
+"""Groups of learners have the figures of their rows, and small groups have none."""
 
 import json
 
@@ -40,9 +40,9 @@ def test_rows_without_a_value_belong_to_no_group():
 def test_the_mean_difference_of_a_label_is_its_share_too_much_over_the_spread():
     college, preservice = subgroups(HUMAN, CODED, WHO, TWO)
     human, coded = (np.array([label == "yes" for label in labels[:40]]) for labels in (HUMAN, CODED))
-    wanted = (coded.mean() - human.mean()) / np.sqrt((coded.var(ddof=1) + human.var(ddof=1)) / 2)
-    assert college.smd["yes"].value == pytest.approx(wanted)
-    assert college.smd["no"].value == pytest.approx(-wanted)
+    expected = (coded.mean() - human.mean()) / np.sqrt((coded.var(ddof=1) + human.var(ddof=1)) / 2)
+    assert college.smd["yes"].value == pytest.approx(expected)
+    assert college.smd["no"].value == pytest.approx(-expected)
     assert preservice.smd["yes"].value > 0
 
 
@@ -89,5 +89,5 @@ def test_a_value_per_row_is_required():
 
 
 def test_subgroups_survive_json():
-    told = [each.as_dict() for each in subgroups(HUMAN, CODED, WHO, TWO)]
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    values = [each.as_dict() for each in subgroups(HUMAN, CODED, WHO, TWO)]
+    assert json.loads(json.dumps(values, allow_nan=False)) == values

@@ -1,4 +1,4 @@
-"""Every figure against an example that somebody else published."""
+"""Every statistic reproduces a published example."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def compare_table(shares, rows):
     return compare(*zip(*pairs, strict=True))
 
 
-def judged(reference, probabilities, labels):
+def metrics_of(reference, probabilities, labels):
     return probability_metrics(
         [str(code) for code in reference], np.array(probabilities), coded_as("nominal", labels), resamples=50
     )
@@ -193,24 +193,24 @@ def test_alpha_of_four_coders_with_gaps_is_krippendorffs(kind, alpha):
 
 def test_auc_is_that_of_the_scikit_learn_documentation():
     # sklearn.metrics.roc_auc_score and roc_curve, example of four scores: 0.75.
-    assert judged([0, 0, 1, 1], two_sided([0.1, 0.4, 0.35, 0.8]), [0, 1]).auc.value == pytest.approx(0.75)
+    assert metrics_of([0, 0, 1, 1], two_sided([0.1, 0.4, 0.35, 0.8]), [0, 1]).auc.value == pytest.approx(0.75)
 
 
 def test_the_brier_score_is_that_of_the_scikit_learn_documentation():
     # sklearn.metrics.brier_score_loss, examples: 0.0375 of two labels.
-    found = judged([0, 1, 1, 0], two_sided([0.1, 0.9, 0.8, 0.3]), [0, 1])
+    found = metrics_of([0, 1, 1, 0], two_sided([0.1, 0.9, 0.8, 0.3]), [0, 1])
     assert found.brier.value == pytest.approx(0.0375)
 
 
 def test_the_brier_score_of_three_labels_is_that_of_the_scikit_learn_documentation():
     # sklearn.metrics.brier_score_loss, multiclass example: 0.146 of eggs, ham and spam.
-    found = judged([0, 1, 2], [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.2, 0.2, 0.6]], [0, 1, 2])
+    found = metrics_of([0, 1, 2], [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.2, 0.2, 0.6]], [0, 1, 2])
     assert found.brier.value == pytest.approx(0.146, abs=0.001)
 
 
 def test_the_log_loss_is_that_of_the_scikit_learn_documentation():
     # sklearn.metrics.log_loss, example: 0.21616 of spam and ham.
-    found = judged([1, 0, 0, 1], [[0.1, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]], [0, 1])
+    found = metrics_of([1, 0, 0, 1], [[0.1, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]], [0, 1])
     assert found.log_loss.value == pytest.approx(0.21616, abs=0.00001)
 
 

@@ -54,6 +54,6 @@ def tied(rows, *, seed=0, task=TASK, grouped=False, cut=(), kind=ValidationScore
 
 def reordered(scores, order):
     """The same rows in another order."""
-    told = {name: tuple(getattr(scores, name)[place] for place in order) for name in ("ids", "codes", "encoded")}
+    values = {name: tuple(getattr(scores, name)[place] for place in order) for name in ("ids", "codes", "encoded")}
     groups = scores.groups and tuple(scores.groups[place] for place in order)
-    return replace(scores, **told, groups=groups, logits=scores.logits[order])
+    return replace(scores, **values, groups=groups, logits=scores.logits[order])

@@ -33,14 +33,14 @@ def test_a_label_without_a_threshold_accepts_any_probability():
 def test_the_agreement_is_that_of_the_accepted_rows_alone():
     scores = locked(200)
     kept = [score.decision == "accept" for score in scores.apply_rule(1.0, RULE)]
-    wanted = agreement(
+    expected = agreement(
         [code for code, keep in zip(scores.codes, kept, strict=True) if keep],
         [label for label, keep in zip(scores.labels, kept, strict=True) if keep],
         TASK,
     )
     found = rule_outcome(scores, 1.0, RULE)
-    assert found.agreement == wanted
-    assert found.agreement_of_reviewed.accuracy.value < wanted.accuracy.value
+    assert found.agreement == expected
+    assert found.agreement_of_reviewed.accuracy.value < expected.accuracy.value
 
 
 def test_the_accuracy_of_a_label_is_that_of_its_accepted_rows():

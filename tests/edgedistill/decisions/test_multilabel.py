@@ -46,9 +46,9 @@ def test_a_few_rows_without_a_mistake_do_not_ask_for_certainty():
 
 def test_the_confidence_of_a_row_is_that_of_its_least_certain_label():
     scores = drawn(50)
-    wanted = [score.probability for score in scores.apply_rule(1.0, ReviewRule())]
-    assert scores.confidences(1.0).tolist() == wanted
-    assert min(wanted) >= 0.5
+    expected = [score.probability for score in scores.apply_rule(1.0, ReviewRule())]
+    assert scores.confidences(1.0).tolist() == expected
+    assert min(expected) >= 0.5
 
 
 def test_the_share_for_people_is_sent_by_one_threshold_for_all_labels():

@@ -1,4 +1,4 @@
-"""Thresholds: chosen by the aim, on validation rows alone, and honest where the rows are few."""
+"""Thresholds are chosen for an aim on validation rows, and are cautious with few rows."""
 
 import numpy as np
 import pytest
@@ -97,11 +97,11 @@ def test_accepted_rows_keep_kappa_on_test_rows():
 
 
 def test_a_handful_of_rows_without_an_error_does_not_meet_the_aim():
-    # Ten sure rows are all right and of three labels, fifty others are guesses: a plain bootstrap would take the ten.
+    # Ten confident rows are all correct and have three labels, fifty others are guesses: a plain bootstrap would accept the ten.
     rng = np.random.default_rng(0)
-    sure = [[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]] * 3 + [[9.0, 0, 0]]
+    confident = [[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]] * 3 + [[9.0, 0, 0]]
     codes = list("abcabcabca") + list(rng.choice(list("abc"), 50))
-    found = choose_rule(scores_of([*sure, *(rng.normal(size=(50, 3)) * 0.3)], codes), 1.0, KeepKappa(0.75))
+    found = choose_rule(scores_of([*confident, *(rng.normal(size=(50, 3)) * 0.3)], codes), 1.0, KeepKappa(0.75))
     assert found.met is False
 
 

@@ -89,8 +89,8 @@ def test_never_more_rows_than_the_share_go_to_people_and_the_next_tie_would_exce
         assert sum(encoded.truncated for encoded in scores.encoded) > int(share * len(scores) + 1e-9)
         return
     assert (~kept).sum() <= share * len(scores) + 1e-9
-    chance = adjusted_confidences(scores, 1.0, found.label_shifts)
-    next_block = kept & (chance <= chance[kept].min() + TIE_TOLERANCE)
+    confidence = adjusted_confidences(scores, 1.0, found.label_shifts)
+    next_block = kept & (confidence <= confidence[kept].min() + TIE_TOLERANCE)
     assert (~kept).sum() + next_block.sum() > share * len(scores) - 1e-9
 
 
@@ -101,9 +101,9 @@ def test_a_rule_accepts_exactly_the_readable_rows_above_its_confidence(scores, a
     readable = np.array([not encoded.truncated for encoded in scores.encoded])
     if found.met:
         least = -1.0 if found.least_chance is None else found.least_chance
-        chance = adjusted_confidences(scores, 1.0, found.label_shifts)
-        assert np.abs(chance - least).min() > TIE_TOLERANCE / 3
-        assert accepted(scores, found.rule).tolist() == (readable & (chance >= least)).tolist()
+        confidence = adjusted_confidences(scores, 1.0, found.label_shifts)
+        assert np.abs(confidence - least).min() > TIE_TOLERANCE / 3
+        assert accepted(scores, found.rule).tolist() == (readable & (confidence >= least)).tolist()
 
 
 @settings(max_examples=20, deadline=None)
@@ -161,8 +161,8 @@ def test_people_are_not_sent_half_of_a_tie():
 
 def test_confidences_that_differ_in_the_last_bits_are_ties():
     scores = scores_of([[2.0, 0, 0]] * 4, "aaaa")
-    chance = np.array([0.1 + 0.2, 0.3, 0.3 + 10 * TIE_TOLERANCE, 0.3 - 10 * TIE_TOLERANCE])
-    ranking = rank_rows(scores, chance, np.arange(4))
+    confidence = np.array([0.1 + 0.2, 0.3, 0.3 + 10 * TIE_TOLERANCE, 0.3 - 10 * TIE_TOLERANCE])
+    ranking = rank_rows(scores, confidence, np.arange(4))
     assert 0.1 + 0.2 != 0.3
     assert ranking.ends.tolist() == [1, 3, 4]
     assert ranking.places.tolist() == [2, 0, 1, 3]
@@ -188,7 +188,7 @@ def test_a_probability_of_one_passes_any_threshold_with_a_note():
 
 def test_a_label_whose_threshold_would_lie_above_one_still_counts_what_its_rule_accepts():
     # b is nearly always wrong at a probability of exactly 1: its chance is low, but no threshold stops it.
-    sure = [[60.0, 0, 0], [0, 0, 60.0]] * 30 + [[0, 60.0, 0]] * 30
-    scores = scores_of([*sure, *([[1.0, 0, 0]] * 30)], [*("ac" * 30), *("a" * 30), *("abc" * 10)])
+    confident = [[60.0, 0, 0], [0, 0, 60.0]] * 30 + [[0, 60.0, 0]] * 30
+    scores = scores_of([*confident, *([[1.0, 0, 0]] * 30)], [*("ac" * 30), *("a" * 30), *("abc" * 10)])
     found = choose_rule(scores, 1.0, KeepKappa(0.75))
     assert found.met is False

@@ -1,4 +1,4 @@
-"""Run folders as the stages write them, made without a student."""
+"""Run folders as written by the stages, without a student."""
 
 import csv
 import json
@@ -214,10 +214,10 @@ ratio,corrected,,beetle,90 %,fine-tuned,0.9,test,
 """
 
 
-def write_run(folder, told, lines, *, gate=None, full=True, fidelity=None):
+def write_run(folder, values, lines, *, gate=None, full=True, fidelity=None):
     """Write a run folder: the files that must be there, and with ``full`` every other one."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "evaluation.json").write_text(json.dumps(told), "utf-8")
+    (folder / "evaluation.json").write_text(json.dumps(values), "utf-8")
     if full:
         made = replace(fidelity or fidelity_of(), evaluation=file_sha256(folder / "evaluation.json"))
         (folder / "fidelity.json").write_bytes(msgspec.json.encode(to_plain(made)))

@@ -12,7 +12,7 @@ from .runs import LABELS, evaluation_of, material_of, write_run
 from .test_page import Seen
 
 
-def _card(told):
+def _card(values):
     task = Task("nominal", tuple(map(Label, LABELS)), ("response",))
     draft = Manifest(
         name="praise",
@@ -21,8 +21,8 @@ def _card(told):
         max_tokens=64,
         precision="int8",
         files={},
-        temperature=told["calibration"]["temperature"],
-        metrics=told["agreement"],
+        temperature=values["calibration"]["temperature"],
+        metrics=values["agreement"],
     )
     golden = Golden(rows=(GoldenRow({"response": "x"}, (1.0, 0.0, 0.0)),), tolerance={"fp32": 0.001})
     return card(draft, golden, (ConversionStep("PyTorch", "int8", 60, 0, 0.0, 0.1),), {"int8": 1_000_000}, ())
@@ -39,35 +39,35 @@ def _figure(value):
 
 
 def test_every_headline_figure_of_the_card_is_in_the_report_with_the_same_interval(tmp_path):
-    told, lines = evaluation_of()
-    write_run(tmp_path, told, lines)
+    values, lines = evaluation_of()
+    write_run(tmp_path, values, lines)
     words = Seen(render_page(material_of(tmp_path))[1]).words
     for name in ("accuracy", "macro-F1", "Cohen's kappa"):
         line = words.partition(f" {name} .")[2][:80]
         shown = [[float(number) for number in re.findall(r"\d*\.\d+", cell)] for cell in f".{line}".split("]")[:2]]
-        for of_card, of_report in zip(_cells(_card(told), name), shown, strict=True):
+        for of_card, of_report in zip(_cells(_card(values), name), shown, strict=True):
             assert of_report[0] == of_card[0]
             # The card has three decimals of an end where the report has two.
             assert all(abs(one - other) <= 0.0055 for one, other in zip(of_card[1:], of_report[1:], strict=True))
 
 
 def test_every_label_of_the_card_has_the_same_figures_in_the_report(tmp_path):
-    told, lines = evaluation_of()
-    write_run(tmp_path, told, lines)
+    values, lines = evaluation_of()
+    write_run(tmp_path, values, lines)
     words = Seen(render_page(material_of(tmp_path))[1]).words
     singles = words.partition("Precision and recall per label")[2]
     for name in LABELS:
-        (precision,), (recall,), (f1,), (support,) = _cells(_card(told).partition("Single codes, student")[2], name)
+        (precision,), (recall,), (f1,), (support,) = _cells(_card(values).partition("Single codes, student")[2], name)
         told_line = rf"{name} {support:g} {re.escape(_figure(precision))} \[[^]]*\] {re.escape(_figure(recall))} "
         assert re.search(told_line + rf"\[[^]]*\] {re.escape(_figure(f1))} ", singles), name
 
 
 def test_neither_calls_probabilities_uncalibrated_that_the_other_calls_calibrated(tmp_path):
-    told, lines = evaluation_of()
-    write_run(tmp_path, told, lines)
-    assert "not calibrated" not in _card(told)
+    values, lines = evaluation_of()
+    write_run(tmp_path, values, lines)
+    assert "not calibrated" not in _card(values)
     assert "not calibrated" not in render_page(material_of(tmp_path))[1]
-    told["calibration"] |= {"method": "none", "temperature": 1.0}
-    write_run(tmp_path, told, lines)
-    assert "not calibrated" in _card(told)
+    values["calibration"] |= {"method": "none", "temperature": 1.0}
+    write_run(tmp_path, values, lines)
+    assert "not calibrated" in _card(values)
     assert "not calibrated" in render_page(material_of(tmp_path))[1]

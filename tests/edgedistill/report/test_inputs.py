@@ -13,8 +13,8 @@ from .runs import evaluation_of, gate_of, material_of, write_run
 @pytest.fixture(scope="module")
 def made():
     """An evaluation and the lines of its test_scores.csv."""
-    told, lines = evaluation_of()
-    return json.dumps(told), lines
+    values, lines = evaluation_of()
+    return json.dumps(values), lines
 
 
 @pytest.fixture
@@ -24,14 +24,14 @@ def run(tmp_path, made):
 
 
 def _evaluation(run, **changes):
-    told = json.loads((run / "evaluation.json").read_text())
-    (run / "evaluation.json").write_text(json.dumps(told | changes))
+    values = json.loads((run / "evaluation.json").read_text())
+    (run / "evaluation.json").write_text(json.dumps(values | changes))
 
 
 def test_every_figure_of_the_file_is_read(run, made):
     found = read_evaluation(run / "evaluation.json", "project.yaml")
-    told = json.loads(made[0])
-    assert json.loads(json.dumps(to_plain(found))) == told
+    values = json.loads(made[0])
+    assert json.loads(json.dumps(to_plain(found))) == values
     assert [step.after for step in material_of(run).steps] == ["PyTorch", "ONNX fp32", "int8"]
 
 
@@ -50,9 +50,9 @@ def test_an_evaluation_that_is_no_json_is_named(run, text):
 
 @pytest.mark.parametrize("key", ["review", "calibration", "comparisons", "ceiling", "subgroups"])
 def test_an_evaluation_that_lacks_a_key_is_named_with_it(run, key):
-    told = json.loads((run / "evaluation.json").read_text())
-    del told[key]
-    (run / "evaluation.json").write_text(json.dumps(told))
+    values = json.loads((run / "evaluation.json").read_text())
+    del values[key]
+    (run / "evaluation.json").write_text(json.dumps(values))
     with pytest.raises(RunError, match=rf"another version.*`{key}`.*edgedistill evaluate"):
         material_of(run)
 
@@ -60,14 +60,16 @@ def test_an_evaluation_that_lacks_a_key_is_named_with_it(run, key):
 @pytest.mark.parametrize("version", [1, 3])
 def test_an_evaluation_of_another_version_says_which_stage_to_run_again(run, version):
     _evaluation(run, schema_version=version)
-    wanted = rf"has schema version {version}; this version of EdgeDistill reads 2.*`edgedistill evaluate project.yaml`"
-    with pytest.raises(RunError, match=wanted):
+    expected = (
+        rf"has schema version {version}; this version of EdgeDistill reads 2.*`edgedistill evaluate project.yaml`"
+    )
+    with pytest.raises(RunError, match=expected):
         material_of(run)
 
 
 def test_a_fidelity_file_of_another_version_says_which_stage_to_run_again(run):
-    told = json.loads((run / "fidelity.json").read_text())
-    (run / "fidelity.json").write_text(json.dumps(told | {"schema_version": 2}))
+    values = json.loads((run / "fidelity.json").read_text())
+    (run / "fidelity.json").write_text(json.dumps(values | {"schema_version": 2}))
     with pytest.raises(RunError, match=r"has schema version 2.*`edgedistill export project.yaml`"):
         material_of(run)
 

@@ -57,8 +57,8 @@ class Seen(HTMLParser):
 
 
 def _page(folder, *, gate=None, full=True, about=None, **options):
-    told, lines = evaluation_of(**options)
-    write_run(folder, told, lines, gate=gate, full=full)
+    values, lines = evaluation_of(**options)
+    write_run(folder, values, lines, gate=gate, full=full)
     return render_page(material_of(folder, **about or {}))[1]
 
 
@@ -167,10 +167,10 @@ def test_missing_parts_are_replaced_by_a_sentence_and_not_by_an_empty_table(bare
 
 
 def test_texts_of_people_are_escaped(tmp_path):
-    told, lines = evaluation_of(labels=(EVIL, "b", "c"))
-    told["subgroups"][0]["column"] = told["subgroups"][0]["groups"][0]["value"] = EVIL
-    told["review"]["notes"] = [EVIL]
-    write_run(tmp_path, told, lines)
+    values, lines = evaluation_of(labels=(EVIL, "b", "c"))
+    values["subgroups"][0]["column"] = values["subgroups"][0]["groups"][0]["value"] = EVIL
+    values["review"]["notes"] = [EVIL]
+    write_run(tmp_path, values, lines)
     texts = {line[0]: {"question": EVIL, "response": EVIL} for line in lines[1:]}
     about = {"name": EVIL, "definitions": {EVIL: EVIL}, "examples": 50, "texts": texts}
     made = render_page(material_of(tmp_path, **about))[1]
@@ -185,8 +185,8 @@ def test_a_label_of_any_script_is_drawn(tmp_path):
 
 
 def test_responses_are_omitted_unless_requested(tmp_path):
-    told, lines = evaluation_of()
-    write_run(tmp_path, told, lines)
+    values, lines = evaluation_of()
+    write_run(tmp_path, values, lines)
     texts = {line[0]: {"response": f"what {line[0]} wrote"} for line in lines[1:]}
     default = render_page(material_of(tmp_path, texts=texts))[1]
     assert not re.search(r"what r\d+ wrote", default)
@@ -205,10 +205,10 @@ def test_a_misclassified_row_is_listed_with_its_codes(full):
 
 
 def test_a_student_without_errors_has_no_table_of_errors(tmp_path):
-    told, lines = evaluation_of()
+    values, lines = evaluation_of()
     for line in lines[1:]:
         line[1] = line[2]
-    write_run(tmp_path, told, lines)
+    write_run(tmp_path, values, lines)
     assert "equals the human code for all 120\u00a0test rows" in render_page(material_of(tmp_path))[1]
 
 
@@ -231,34 +231,34 @@ def test_label_shares_state_how_many_responses_count_with_a_human_code(full):
 
 
 def test_rows_of_one_group_are_named_as_a_limitation(tmp_path):
-    told, lines = evaluation_of(labels=("yes", "no"))
-    told["agreement"]["student"]["groups"] = 1
-    write_run(tmp_path, told, lines)
+    values, lines = evaluation_of(labels=("yes", "no"))
+    values["agreement"]["student"]["groups"] = 1
+    write_run(tmp_path, values, lines)
     assert "All rows come from one group" in Seen(render_page(material_of(tmp_path))[1]).words
 
 
 def test_a_handful_of_rows_is_inconclusive(tmp_path):
-    told, lines = evaluation_of(3, columns=False)
-    write_run(tmp_path, told, lines)
+    values, lines = evaluation_of(3, columns=False)
+    write_run(tmp_path, values, lines)
     found, made = render_page(material_of(tmp_path))
     assert found.answer == "inconclusive"
     assert not re.search(r"\b(nan|inf)\b", Seen(made).words)
 
 
 def test_codings_that_use_one_label_throughout_have_undefined_figures(tmp_path):
-    told, lines = evaluation_of()
-    for coding in told["agreement"].values():
+    values, lines = evaluation_of()
+    for coding in values["agreement"].values():
         coding |= {"kappa": None, "mcc": None, "alpha": None}
-    told["probabilities"] |= {"auc": None, "auc_per_label": dict.fromkeys(LABELS)}
-    for compared in [*told["comparisons"], *told["ceiling"]["beside_humans"]]:
+    values["probabilities"] |= {"auc": None, "auc_per_label": dict.fromkeys(LABELS)}
+    for compared in [*values["comparisons"], *values["ceiling"]["beside_humans"]]:
         compared["differences"] = dict.fromkeys(compared["differences"])
-    for pair in told["ceiling"]["pairs"]:
+    for pair in values["ceiling"]["pairs"]:
         pair["agreement"]["kappa"] = None
-    told["distillation"]["kappa_lost"] = None
-    told["prevalence"] |= {"corrected": None, "fails": "the error rates are unknown"}
+    values["distillation"]["kappa_lost"] = None
+    values["prevalence"] |= {"corrected": None, "fails": "the error rates are unknown"}
     fidelity = fidelity_of()
     lossless = replace(fidelity, steps=[replace(step, kappa_lost=None) for step in fidelity.steps])
-    write_run(tmp_path, told, lines, gate=gate_of(), fidelity=lossless)
+    write_run(tmp_path, values, lines, gate=gate_of(), fidelity=lossless)
     words = Seen(render_page(material_of(tmp_path))[1]).words
     assert "undefined" in words
     assert "No correction: the error rates are unknown." in words
@@ -266,7 +266,7 @@ def test_codings_that_use_one_label_throughout_have_undefined_figures(tmp_path):
 
 def test_cost_rows_and_notes_of_the_run_log_are_in_the_page(full):
     words = Seen(full).words
-    for told in (
+    for values in (
         "$1.23",
         "$2.50",
         "human.csv 301",
@@ -277,12 +277,12 @@ def test_cost_rows_and_notes_of_the_run_log_are_in_the_page(full):
         "9 duplicates a test row",
         "17 of 19",
     ):
-        assert told in words, told
+        assert values in words, values
 
 
 def test_a_bundle_of_other_figures_is_a_warning(tmp_path):
-    told, lines = evaluation_of()
-    write_run(tmp_path, told, lines)
+    values, lines = evaluation_of()
+    write_run(tmp_path, values, lines)
     made = material_of(tmp_path)
     from edgedistill.report.inputs import BundleFacts
 

@@ -252,11 +252,11 @@ def test_a_model_that_was_not_exported_is_a_warning():
 
 def _with_group(**changes):
     made = evaluation()
-    told = {"value": "rural", "rows": 40, "suppressed": False, "accuracy": None, "kappa": None, "smd": {}}
+    values = {"value": "rural", "rows": 40, "suppressed": False, "accuracy": None, "kappa": None, "smd": {}}
     from edgedistill.agreement import Subgroup
     from edgedistill.evaluation.types import SubgroupTable
 
-    group = Subgroup(**told | changes)
+    group = Subgroup(**values | changes)
     return replace(made, subgroups=[SubgroupTable("place", "student", 20, 0, [group])])
 
 

@@ -1,4 +1,4 @@
-"""Evaluations whose figures are set by hand, so that a rule meets exactly what it is about."""
+"""Evaluations with figures set by hand, for tests of single rules."""
 
 import json
 from dataclasses import replace
@@ -14,8 +14,8 @@ from .runs import evaluation_of, gate_of
 
 @cache
 def _made(kind):
-    told, _ = evaluation_of(kind=kind)
-    return json.dumps(told)
+    values, _ = evaluation_of(kind=kind)
+    return json.dumps(values)
 
 
 def evaluation(kind="nominal", **changes):
