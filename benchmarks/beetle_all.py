@@ -20,7 +20,7 @@ from rich.console import Console
 from edgedistill.agreement import agreement
 from edgedistill.project.schema import SearchSection
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_serve.task.task import inputs_of
+from edgedistill_serve.task.task import task_inputs
 
 TASK = LESSONS["beetle"].task
 TO_BEAT = {"test_ua": 0.715, "test_uq": 0.585}
@@ -46,7 +46,9 @@ def main() -> None:
             train("beetle", seed, split, folder, search)
         student = Checkpoint.load(folder, TASK, MAX_TOKENS)
         for name, rows in split.tests.items():
-            said = [TASK.names[best] for best in student.logits([inputs_of(row, TASK) for row in rows]).argmax(axis=1)]
+            said = [
+                TASK.names[best] for best in student.logits([task_inputs(row, TASK) for row in rows]).argmax(axis=1)
+            ]
             result = agreement([row["label"] for row in rows], said, TASK)
             found[name].append(result.macro_f1.value)
             CONSOLE.print(f"seed {seed}, {name}, {len(rows)} rows: macro-F1 {result.macro_f1}, kappa {result.kappa}")

@@ -27,7 +27,7 @@ from edgedistill_export.quantize.prune_last_layer import only_what_is_read
 from edgedistill_export.quantize.recipes import CALIBRATION_ROWS, Recipe
 from edgedistill_export.quantize.rounding import nearest
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.session import feeds
+from edgedistill_serve.scoring.session import build_feeds
 
 BATCH = 16
 SMALLEST = 1e-8
@@ -133,7 +133,9 @@ def _fine_tune(model: Any, teacher: Any, texts: Sequence[Encoded], steps: int, r
     ordered = sorted(texts, key=lambda row: len(row.ids))
     batches = [ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH)]
     for _ in range(steps):
-        given = {name: torch.tensor(values) for name, values in feeds(batches[draw.integers(len(batches))]).items()}
+        given = {
+            name: torch.tensor(values) for name, values in build_feeds(batches[draw.integers(len(batches))]).items()
+        }
         with torch.no_grad():
             wanted = teacher(**given).logits
         loss = ((model(**given).logits - wanted) ** 2).mean()

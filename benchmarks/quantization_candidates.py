@@ -30,7 +30,7 @@ from edgedistill_export.quantize.prune_last_layer import only_what_is_read
 from edgedistill_export.quantize.recipes import Recipe, measured_int8
 from edgedistill_export.quiet import quiet
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.session import Feeds, feeds
+from edgedistill_serve.scoring.session import Feeds, build_feeds
 
 LARGE = 4096
 """Tensors with fewer values stay in 32-bit floats: together they are small."""
@@ -96,7 +96,9 @@ class _Rows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is unty
         cut = [
             replace(row, ids=row.ids[:length], type_ids=row.type_ids[:length]) for row in rows if len(row.ids) >= length
         ]
-        self._feeds = iter([{name: value for name, value in feeds([row]).items() if name in wanted} for row in cut])
+        self._feeds = iter(
+            [{name: value for name, value in build_feeds([row]).items() if name in wanted} for row in cut]
+        )
 
     def get_next(self) -> Feeds | None:
         return next(self._feeds, None)

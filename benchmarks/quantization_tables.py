@@ -15,7 +15,7 @@ from edgedistill_export.verify.fidelity import agreement, fidelity
 from edgedistill_export.verify.parity import Logits
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import Session
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 
 PERCENTILES = (90, 99)
 """Of the change of a row's two best logits' distance: twice that is the margin below which rows are scored again."""
@@ -58,14 +58,14 @@ def test_table(out: Path, students: Sequence[str], lesson: str, data: Path, test
 
 def _table(out: Path, students: Sequence[str], lesson: str, part: str, codes: Sequence[str]) -> Table:
     task = LESSONS[lesson].task
-    readout = Readout(task)
+    decoder = LabelDecoder(task)
     heads = ("recipe", "flips %", "expected %", "change", "batch flips", "macro-F1", "kappa", "lost", "recall", "ECE")
     table = Table(*heads, title=f"{lesson}, {part}: {len(codes)} rows", box=box.MARKDOWN)
     for name in _recipes(out, students):
         cells: list[list[float]] = [[] for _ in heads[1:]]
         for student in students:
             fp32, own = _logits(out, student, "fp32", part), _logits(out, student, name, part)
-            kept, coded = fidelity(fp32, own, readout), agreement(fp32, own, readout, codes)
+            kept, coded = fidelity(fp32, own, decoder), agreement(fp32, own, decoder, codes)
             labels = [task.names[best] for best in own.argmax(axis=1)]
             batches = _logits(out, student, name, "batches")
             alone = _logits(out, student, name, "choosing")

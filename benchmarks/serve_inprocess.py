@@ -29,7 +29,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from edgedistill_serve import Bundle, Scorer
-from edgedistill_serve.task.task import texts_of
+from edgedistill_serve.task.task import model_texts
 
 Texts = tuple[str, str | None]
 System = Callable[[Sequence[dict[str, str]]], int]
@@ -42,7 +42,7 @@ CALLERS = 2
 
 def ours(bundle: Path) -> System:
     """Return a scorer that remembers nothing."""
-    scorer = Scorer(Bundle.load(bundle), threads=CALLERS, recent=0)
+    scorer = Scorer(Bundle.load(bundle), threads=CALLERS, score_cache=0)
     return lambda rows: len(scorer.score(rows))
 
 
@@ -77,7 +77,7 @@ def hand_made(bundle: Path, *, alone: bool) -> System:
         return [int(label) for label in shares.argmax(axis=1)]
 
     def score(rows: Sequence[dict[str, str]]) -> int:
-        pairs = [texts_of(row) for row in rows]
+        pairs = [model_texts(row) for row in rows]
         encodings = tokenizer.encode_batch([first if second is None else (first, second) for first, second in pairs])
         lengths = [len(row.ids) for row in encodings]
         batches = [[place] for place in range(len(rows))] if alone else sorted_batches(lengths)
@@ -137,7 +137,7 @@ def pipeline(bundle: Path, *, batch: int, int8: bool) -> System:
     classify = make("text-classification", model=model, tokenizer=tokenizer, device="cpu", framework="pt")
 
     def inputs(rows: Sequence[dict[str, str]]) -> Iterator[dict[str, str]]:
-        for first, second in map(texts_of, rows):
+        for first, second in map(model_texts, rows):
             yield {"text": first} if second is None else {"text": first, "text_pair": second}
 
     return lambda rows: len(classify(list(inputs(rows)), batch_size=batch, truncation=True, max_length=128))

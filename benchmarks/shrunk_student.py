@@ -40,7 +40,7 @@ from edgedistill_serve.bundle.manifest import MODEL_FILES
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.scoring.scorer import Scorer
 from edgedistill_serve.scoring.session import Session
-from edgedistill_serve.task.task import inputs_of
+from edgedistill_serve.task.task import task_inputs
 
 CONSOLE = Console(width=160)
 TASK = LESSONS["beetle"].task
@@ -63,9 +63,9 @@ def divided(data: Path) -> tuple[list[Row], list[dict[str, str]]]:
     rows = read(data / "train.csv")
     random.Random(0).shuffle(rows)  # noqa: S311 - a draw of rows, not a secret
     validation, others = rows[:VALIDATION_ROWS], rows[VALIDATION_ROWS:] + read(data / "synthetic.csv")
-    held = {tuple(inputs_of(row, TASK).values()) for row in validation}
-    held |= {tuple(inputs_of(row, TASK).values()) for test in TESTS for row in read(data / f"{test}.csv")}
-    texts = {tuple(inputs_of(row, TASK).values()): inputs_of(row, TASK) for row in others}
+    held = {tuple(task_inputs(row, TASK).values()) for row in validation}
+    held |= {tuple(task_inputs(row, TASK).values()) for test in TESTS for row in read(data / f"{test}.csv")}
+    texts = {tuple(task_inputs(row, TASK).values()): task_inputs(row, TASK) for row in others}
     return validation, [text for whole, text in texts.items() if whole not in held]
 
 
@@ -77,7 +77,7 @@ def labels(student: Checkpoint, rows: list[Row]) -> list[str]:
 def shrink(student: Path, folder: Path, section: ShrinkSection, texts: list[dict[str, str]], data: Path) -> None:
     """Shrink a student, and say how it compares on the validation rows and on those of questions that are left out."""
     validation, _ = divided(data)
-    rows = [inputs_of(row, TASK) for row in validation]
+    rows = [task_inputs(row, TASK) for row in validation]
     shrunk = compress_student(student, folder, texts, rows, TASK, section, MAX_TOKENS)
     epochs = f"epoch {shrunk.best.epoch} of {section.epochs}"
     CONSOLE.print(f"{student.name}: layers {shrunk.layers}, {epochs}, {len(texts)} texts")
@@ -100,7 +100,7 @@ def without_questions(texts: list[dict[str, str]], count: int) -> list[dict[str,
 def exported(student: Path, folder: Path, data: Path, *, fp32_beside: bool) -> Bundle:
     """Export a student as int8."""
     plan = ExportPlan("beetle", TASK, MAX_TOKENS, "int8", 0.01, fp32_beside=fp32_beside)
-    result = export_bundle(student, folder, plan, [inputs_of(row, TASK) for row in divided(data)[0]])
+    result = export_bundle(student, folder, plan, [task_inputs(row, TASK) for row in divided(data)[0]])
     CONSOLE.print(f"{folder}: serves {result.served}", *result.notes)
     return result.bundle
 
@@ -110,7 +110,7 @@ def timed(bundles: Mapping[str, Bundle], data: Path) -> dict[str, dict[int, dict
 
     Medians of rounds in which the bundles take turns.
     """
-    rows = [inputs_of(row, TASK) for row in divided(data)[0]]
+    rows = [task_inputs(row, TASK) for row in divided(data)[0]]
     encoded = {name: Encoder(bundle.tokenizer_file, MAX_TOKENS).encode(rows) for name, bundle in bundles.items()}
     graphs = {name: bundle.folder / MODEL_FILES[bundle.manifest.precision] for name, bundle in bundles.items()}
     sessions = {name: Session(graph) for name, graph in graphs.items()}
@@ -132,7 +132,7 @@ def timed(bundles: Mapping[str, Bundle], data: Path) -> dict[str, dict[int, dict
 
 def said_by(student: Path, bundles: Mapping[str, Bundle], rows: list[Row]) -> dict[str, list[str]]:
     """What the fine-tuned student says in PyTorch, and what every bundle says."""
-    inputs = [inputs_of(row, TASK) for row in rows]
+    inputs = [task_inputs(row, TASK) for row in rows]
     served = {name: [score.label for score in Scorer(bundle).score(inputs)] for name, bundle in bundles.items()}
     return {FIRST: labels(Checkpoint.load(student, TASK, MAX_TOKENS), rows)} | {
         f"{name}, served": found for name, found in served.items()

@@ -32,7 +32,7 @@ from edgedistill.student.data import Padding, TrainingRow
 from edgedistill.student.model import load_model, load_tokenizer_and_padding, quiet_transformers
 from edgedistill.student.trial import WARM_UP, WEIGHT_DECAY, Setting, default_speed_settings, run_trial
 from edgedistill_serve.scoring.encoding import Encoder
-from edgedistill_serve.task.task import Label, Task, inputs_of
+from edgedistill_serve.task.task import Label, Task, task_inputs
 
 LABELS = ("correct", "contradictory", "incorrect")
 TASK = Task("nominal", tuple(map(Label, LABELS)), ("question", "reference_answer", "response"))
@@ -84,7 +84,7 @@ def read(data: Path, rows: int) -> tuple[list[dict[str, str]], list[dict[str, st
 
 def encoded(rows: list[dict[str, str]], encoder: Encoder) -> list[TrainingRow]:
     """Rows as the model reads them."""
-    texts = encoder.encode([inputs_of(row, TASK) for row in rows])
+    texts = encoder.encode([task_inputs(row, TASK) for row in rows])
     return [TrainingRow(text, LABELS.index(row["label"])) for text, row in zip(texts, rows, strict=True)]
 
 

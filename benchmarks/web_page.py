@@ -94,7 +94,7 @@ class Isolated(SimpleHTTPRequestHandler):
 
     def end_headers(self) -> None:
         """Add them."""
-        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-GraphOpener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         super().end_headers()
 
@@ -202,7 +202,7 @@ class Native:
     """
 
     def __init__(self, bundle: Bundle, rows: list[dict[str, str]], callers: int) -> None:
-        self._scorer = Scorer(bundle, threads=callers, recent=0)
+        self._scorer = Scorer(bundle, threads=callers, score_cache=0)
         self._rows = rows
 
     def score(self) -> Round:

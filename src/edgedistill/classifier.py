@@ -31,7 +31,7 @@ from edgedistill.student.trial import random_state, restore_random_state
 from edgedistill.task import Task
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
 from edgedistill_serve import Bundle
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import join_labels
 
 CodedRows: TypeAlias = Any
@@ -186,11 +186,11 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             ArgumentError: The rows cannot be used.
         """
         logits = self._logits(X)
-        labels = self._readout.labels(logits)
+        labels = self._label_decoder.labels(logits)
         if not self._is_multilabel:
             by_name = {str(label): label for label in self.classes_.tolist()}
             return np.array([by_name[label] for label in labels], dtype=self.classes_.dtype)
-        return self._readout.holds(logits).astype(int) if self._indicator else np.array(labels, dtype=object)
+        return self._label_decoder.label_mask(logits).astype(int) if self._indicator else np.array(labels, dtype=object)
 
     def predict_proba(self, X: Rows) -> npt.NDArray[np.float64]:  # noqa: N803
         """Return probabilities of shape (rows, labels), in [0, 1], the columns in the order of `classes_`.
@@ -199,7 +199,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         own, for the bundle.
         """
         logits, names = self._logits(X), self.task_.names
-        found = np.array([self._readout.probabilities(row) for row in logits]).reshape(len(logits), len(names))
+        found = np.array([self._label_decoder.probabilities(row) for row in logits]).reshape(len(logits), len(names))
         return found[:, [names.index(str(label)) for label in self.classes_.tolist()]]
 
     def score(self, X: Rows, y: Column, sample_weight: Any = None) -> float:  # noqa: N803
@@ -416,8 +416,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return self._loaded
 
     @property
-    def _readout(self) -> Readout:
-        return Readout(self.task_.scored, 1.0, self.thresholds_)
+    def _label_decoder(self) -> LabelDecoder:
+        return LabelDecoder(self.task_.scored, 1.0, self.thresholds_)
 
     def _logits(self, X: Rows) -> npt.NDArray[np.float64]:  # noqa: N803
         student = self._student

@@ -18,7 +18,7 @@ from edgedistill.data.types import CodedResponse, Response, TestRows, TrainRows,
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.project.reading import checked_section
 from edgedistill.project.schema import SplitSection
-from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, inputs_of
+from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, task_inputs
 
 if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
     from pandas import DataFrame
@@ -216,7 +216,7 @@ def _inputs(given: dict[str, Any], index: object, task: Task) -> dict[str, str]:
                 hint="Convert it to str.",
             )
     try:
-        return inputs_of(given, task)
+        return task_inputs(given, task)
     except DataError as error:
         raise ArgumentError(error.what, where=f"row {index!r}", hint=error.hint) from None
 

@@ -7,7 +7,7 @@ from msgspec.structs import force_setattr
 
 from edgedistill.errors import ArgumentError
 from edgedistill_serve.task.redaction import Redaction
-from edgedistill_serve.task.task import INPUTS, LABEL_SEPARATOR, NO_LABEL, Kind, Label, unsplittable_names
+from edgedistill_serve.task.task import INPUTS, LABEL_SEPARATOR, NO_LABEL, Kind, Label, reserved_label_names
 from edgedistill_serve.task.task import Task as ScoredTask
 
 __all__ = ["Label", "Task"]
@@ -75,7 +75,7 @@ class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
                 raise ArgumentError(f"the labels {twin!r} and {name!r} are two spellings of one")
         if len(set(self.names)) < len(self.names):
             raise ArgumentError("a label stands twice")
-        if self.kind == "multilabel" and (never := unsplittable_names(self)):
+        if self.kind == "multilabel" and (never := reserved_label_names(self)):
             raise ArgumentError(
                 f"the label {never[0]!r} cannot be told apart where labels are written one after the other: in a "
                 f"multilabel task no label holds a {LABEL_SEPARATOR!r} or is named {NO_LABEL!r}, which says that none "

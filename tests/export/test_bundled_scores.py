@@ -39,7 +39,7 @@ def test_the_bundle_scores_as_pytorch_does(tmp_path: Path, kin: Kin, task: Task)
     scores = Scorer(Bundle.load(tmp_path / "bundle"), threads=1).score(rows)
     assert [score.label for score in scores] == [task.names[i] for i in logits.argmax(axis=1)]
     found = np.array([[score.probabilities[name] for name in task.names] for score in scores])
-    np.testing.assert_allclose(found, probabilities(logits, plan_of(task).readout), atol=1e-5)
+    np.testing.assert_allclose(found, probabilities(logits, plan_of(task).label_decoder), atol=1e-5)
     assert exported.served == "fp32"
 
 
@@ -58,7 +58,7 @@ def test_int8_scores_are_as_far_from_pytorch_as_the_chain_says(tmp_path: Path, k
     assert (scorer.precision, scorer.notes) == ("int8", ())
     assert converted.flips == 0
     assert sum(score.label != label for score, label in zip(scores, labels, strict=True)) == quantized.flips
-    assert np.abs(found - probabilities(logits, plan_of(task).readout)).max() == pytest.approx(
+    assert np.abs(found - probabilities(logits, plan_of(task).label_decoder)).max() == pytest.approx(
         quantized.max_probability_difference, abs=1e-5
     )
     assert quantized.max_probability_difference > 1e-4  # int8 it is, and not fp32 twice
@@ -85,7 +85,7 @@ def test_optimum_opens_the_bundle_and_agrees(student: Path, exported: Exported, 
     logits = np.array([model(**tokenizer(text, return_tensors="np"))[0][0] for text in texts])
     served = Scorer(export_bundle(student, tmp_path / "again", plan_of(precision=precision), rows_for(PRAISE)).bundle)
     expected = [[score.probabilities[name] for name in PRAISE.names] for score in served.score(texts)]
-    np.testing.assert_allclose(probabilities(logits, plan_of().readout), expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities(logits, plan_of().label_decoder), expected, atol=1e-5)
     assert model.config.id2label == dict(enumerate(PRAISE.names))
     assert model.config.problem_type == "single_label_classification"
 

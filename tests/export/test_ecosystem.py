@@ -16,9 +16,9 @@ from transformers import AutoConfig, AutoTokenizer
 
 from edgedistill_export import ExportPlan, export_bundle
 from edgedistill_serve.bundle.manifest import Precision
-from edgedistill_serve.scoring.graph_choice import bundle_encoder
+from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.scoring.scorer import Scorer
-from edgedistill_serve.task.task import texts_of
+from edgedistill_serve.task.task import model_texts
 
 from .tiny import BERT, DISTILBERT, FAMILIES, GRADING, MAX_TOKENS, PRAISE, ROBERTA, TEXTS, Kin, save_student
 
@@ -51,7 +51,7 @@ def test_optimum_gives_the_scorers_labels(tmp_path: Path, task, precision: Preci
     assert file is not None
     model = loader.from_pretrained(bundle.folder, subfolder="onnx", file_name=file.name)
     tokenizer = AutoTokenizer.from_pretrained(bundle.folder)
-    texts = [[text for text in texts_of(row) if text is not None] for row in rows]
+    texts = [[text for text in model_texts(row) if text is not None] for row in rows]
     logits = np.array([model(**tokenizer(*given, return_tensors="np"))[0][0] for given in texts])
     scores = Scorer(bundle, threads=1).score(rows)
     assert not any(score.truncated for score in scores)
@@ -101,7 +101,7 @@ def test_the_bundles_tokenizer_pads_nothing_unasked_and_cuts_where_the_scorer_do
     plan = ExportPlan("praise", PRAISE, MAX_TOKENS, "fp32", 1.0, vocabulary=vocabulary)
     bundle = export_bundle(student, tmp_path / "bundle", plan, _short_rows(PRAISE)).bundle
     opened, texts = Tokenizer.from_file(str(bundle.tokenizer_file)), [text for text in TEXTS if "[SEP]" not in text]
-    wanted = [list(each.ids) for each in bundle_encoder(bundle).encode([{"response": text} for text in texts])]
+    wanted = [list(each.ids) for each in load_encoder(bundle).encode([{"response": text} for text in texts])]
     assert opened.padding is None
     assert opened.truncation["max_length"] == MAX_TOKENS
     assert [opened.encode(text).ids for text in texts] == wanted

@@ -57,14 +57,14 @@ def test_the_bundle_gives_the_labels_that_pytorch_gives(tmp_path: Path, kin: Kin
     scores = Scorer(bundle, threads=1).score(ROWS)
     found = np.array([list(score.probabilities.values()) for score in scores])
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-logits / TEMPERATURE)), atol=1e-5)
-    assert tuple(score.label for score in scores) == plan.readout.labels(logits)
+    assert tuple(score.label for score in scores) == plan.label_decoder.labels(logits)
     assert len({score.label for score in scores}) >= 4
 
 
 def test_a_flip_is_a_row_of_which_any_label_changes(exported, plan, student):
     scorer = Scorer(exported.bundle, threads=1)
     assert (scorer.precision, scorer.notes) == ("int8", ())
-    labels = plan.readout.labels(Checkpoint.load(student, MOVES, MAX_TOKENS).logits(ROWS))
+    labels = plan.label_decoder.labels(Checkpoint.load(student, MOVES, MAX_TOKENS).logits(ROWS))
     changed = sum(score.label != label for score, label in zip(scorer.score(ROWS), labels, strict=True))
     assert (exported.steps[0].flips, exported.steps[1].flips) == (0, changed)
 

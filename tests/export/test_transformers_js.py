@@ -11,7 +11,7 @@ from edgedistill_export.quantize.vocabulary import pieces_of
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import Precision
 from edgedistill_serve.scoring.scorer import Scorer
-from edgedistill_serve.task.task import Task, texts_of
+from edgedistill_serve.task.task import Task, model_texts
 
 from .tiny import BERT, DISTILBERT, GRADING, MAX_TOKENS, PRAISE, ROBERTA, TEXTS, Kin, rows_for, save_student
 
@@ -32,7 +32,7 @@ def _rows(task: Task) -> list[dict[str, str]]:
 
 def _classify(folder: Path, dtype: str, rows: list[dict[str, str]]) -> list[dict[str, object]]:
     given = [
-        dict(zip(("text", "text_pair"), (part for part in texts_of(row) if part is not None), strict=False))
+        dict(zip(("text", "text_pair"), (part for part in model_texts(row) if part is not None), strict=False))
         for row in rows
     ]
     ended = subprocess.run(
@@ -49,7 +49,7 @@ def _classify(folder: Path, dtype: str, rows: list[dict[str, str]]) -> list[dict
 
 
 def _tokens(bundle: Bundle, row: dict[str, str]) -> int:
-    texts = [text for text in texts_of(row) if text is not None]
+    texts = [text for text in model_texts(row) if text is not None]
     return sum(map(len, pieces_of(bundle.tokenizer_file, texts))) + 1 + len(texts)
 
 

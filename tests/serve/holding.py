@@ -32,9 +32,9 @@ class Graph(Session):
 class Held:
     """A queue with one scorer, whose graph is at hand."""
 
-    def __init__(self, bundle, *, limit=100, threads=1, recent=0, observe=lambda _: None):
+    def __init__(self, bundle, *, limit=100, threads=1, score_cache=0, observe=lambda _: None):
         self.graphs = []
-        self.scorer = Scorer(bundle, recent=recent, open_graph=self._graph)
+        self.scorer = Scorer(bundle, score_cache=score_cache, open_graph=self._graph)
         self.graph = self.graphs[-1]
         self.graph.rows.clear()
         self.graph.begun.clear()
@@ -59,4 +59,4 @@ class Held:
 
 def alone(bundle, *texts):
     """Score texts without a queue."""
-    return Scorer(bundle, recent=0, threads=1).score(texts)
+    return Scorer(bundle, score_cache=0, threads=1).score(texts)

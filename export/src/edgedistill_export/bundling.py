@@ -34,9 +34,9 @@ from edgedistill_export.verify.parity import ConversionStep, Logits, measure_ste
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Manifest, Precision
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.scoring.batch_invariance import harmless_batching
+from edgedistill_serve.scoring.batch_invariance import find_invariant_batching
 from edgedistill_serve.scoring.session import Session
-from edgedistill_serve.task.task import Task, inputs_of
+from edgedistill_serve.task.task import Task, task_inputs
 
 _NOT_CARRIED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file", "auto_map")
 """Keys that name a path of the machine that trained, or code to be fetched."""
@@ -174,7 +174,7 @@ def export_bundle(
     reference = finite_logits(student, inputs)
     with TemporaryDirectory(prefix="edgedistill-export-") as work:
         served, cut, notes = _with_vocabulary(student, reference, plan, inputs, Path(work))
-        measured = converted_form(served, reference, Path(work) / "model.onnx", plan.readout, inputs, convert)
+        measured = converted_form(served, reference, Path(work) / "model.onnx", plan.label_decoder, inputs, convert)
         if plan.precision == "int8":
             measured = with_int8(measured, Path(work) / "model_quantized.onnx", served, plan, inputs, quantize)
         elif plan.precision == "auto":
@@ -196,7 +196,9 @@ def _with_vocabulary(
     seen = [_inputs(row, plan.task, number) for number, row in enumerate(plan.seen, start=1)]
     # Rows that the cut was made for cannot change. Cut for the other texts alone, they stand for those to come.
     without, _ = cut_vocabulary(student, seen, work / "without", common=plan.common)
-    unseen = measure_step(("PyTorch", "vocabulary cut for other rows"), reference, without.logits(rows), plan.readout)
+    unseen = measure_step(
+        ("PyTorch", "vocabulary cut for other rows"), reference, without.logits(rows), plan.label_decoder
+    )
     told = f"changes the label of {unseen.flips} of {unseen.rows} validation rows when it is made without them"
     if unseen.flip_rate > plan.max_flip_rate:
         allowed = f"export.max_flip_rate allows {plan.max_flip_rate:.2%}"
@@ -207,7 +209,7 @@ def _with_vocabulary(
 
 def _inputs(row: Mapping[str, str], task: Task, number: int) -> dict[str, str]:
     try:
-        return inputs_of(row, task)
+        return task_inputs(row, task)
     except DataError as error:
         raise DataError(error.what, where=f"validation row {number}", hint=error.hint) from None
 
@@ -222,7 +224,7 @@ def _version(tool: str) -> str | None:
 def _batch_invariant(student: Checkpoint, plan: ExportPlan, rows: Rows, graph: Path) -> bool:
     """Whether no row's score is moved by the others in its batch, as far as the validation rows can tell."""
     encoded = student.encoder.encode(rows[:_IN_BATCHES])
-    return harmless_batching(Session(graph, overflow_free=True), encoded, plan.max_tokens) is not None
+    return find_invariant_batching(Session(graph, overflow_free=True), encoded, plan.max_tokens) is not None
 
 
 def _write(
@@ -233,7 +235,9 @@ def _write(
     measured: Forms,
     cut: VocabularyCut | None,
 ) -> Bundle:
-    checked = golden(rows, {precision: logits for precision, (_, logits) in measured.graphs.items()}, plan.readout)
+    checked = golden(
+        rows, {precision: logits for precision, (_, logits) in measured.graphs.items()}, plan.label_decoder
+    )
     exporting = {
         "steps": [asdict(step) for step in measured.steps],
         "notes": list(measured.notes),

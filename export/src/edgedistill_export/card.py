@@ -81,8 +81,8 @@ def _labels(draft: Manifest) -> Iterator[str]:
     if draft.task.kind != "multilabel":
         yield from _table(("code", "definition"), [(label.name, label.definition) for label in draft.task.labels])
         return
-    thresholds, readout = draft.thresholds, draft.readout
-    least = sigmoid(readout.boundaries, 1.0).tolist()
+    thresholds, decoder = draft.thresholds, draft.label_decoder
+    least = sigmoid(decoder.logit_thresholds, 1.0).tolist()
     yield from _table(
         ("code", "definition", "holds from", "not calibrated, from"),
         [

@@ -18,7 +18,7 @@ from edgedistill_export.errors import CheckpointError
 from edgedistill_export.quiet import quiet
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.scorer import available_cores
-from edgedistill_serve.task.task import Kind, Task, inputs_of
+from edgedistill_serve.task.task import Kind, Task, task_inputs
 
 _RETRAIN = "Train the student again, or name the folder that training wrote."
 _PROBLEMS: dict[Kind, str] = {
@@ -84,7 +84,7 @@ class Checkpoint:
         Raises:
             DataError: A row lacks one of the task's inputs.
         """
-        encoded = self.encoder.encode([inputs_of(row, self.task) for row in rows])
+        encoded = self.encoder.encode([task_inputs(row, self.task) for row in rows])
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

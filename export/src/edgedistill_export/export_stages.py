@@ -16,8 +16,8 @@ from edgedistill_export.quantize.tuning import Judge, Tuning, tune
 from edgedistill_export.verify.parity import ConversionStep, Logits, check_conversion, graph_logits, measure_step
 from edgedistill_serve.bundle.manifest import Precision
 from edgedistill_serve.errors import BundleError, ScoringFailed
-from edgedistill_serve.task.label_decoding import Readout
-from edgedistill_serve.task.task import inputs_of
+from edgedistill_serve.task.label_decoding import LabelDecoder
+from edgedistill_serve.task.task import task_inputs
 
 Converter: TypeAlias = Callable[[Checkpoint, Path], None]
 """Writes a student as an fp32 ONNX graph, weights inside."""
@@ -69,7 +69,7 @@ def finite_logits(student: Checkpoint, rows: Rows) -> Logits:
 
 
 def converted_form(
-    served: Checkpoint, reference: Logits, file: Path, readout: Readout, rows: Rows, convert: Converter
+    served: Checkpoint, reference: Logits, file: Path, decoder: LabelDecoder, rows: Rows, convert: Converter
 ) -> Forms:
     """Convert, and compare with the student that was evaluated, so that a cut vocabulary is a part of what is measured.
 
@@ -81,7 +81,7 @@ def converted_form(
         fp32 = graph_logits(file, served.encoder, rows)
     except (BundleError, ScoringFailed) as error:
         raise ExportFailed(f"the ONNX fp32 graph cannot score ({error})", hint="Choose another backbone.") from error
-    step = measure_step(("PyTorch", "ONNX fp32"), reference, fp32, readout)
+    step = measure_step(("PyTorch", "ONNX fp32"), reference, fp32, decoder)
     check_conversion(step)
     return Forms({"fp32": (file, fp32)}, (step,))
 
@@ -97,7 +97,7 @@ def with_int8(
         int8 = graph_logits(file, student.encoder, rows)
     except (BundleError, ExportFailed, ScoringFailed) as error:
         return replace(converted, notes=(f"There is no int8 graph that works, so fp32 is served: {error}",))
-    step = measure_step(("ONNX fp32", "int8"), fp32, int8, plan.readout)
+    step = measure_step(("ONNX fp32", "int8"), fp32, int8, plan.label_decoder)
     measured = replace(converted, steps=(*converted.steps, step))
     if step.flip_rate > plan.max_flip_rate:
         return replace(measured, notes=(_refusal(step, plan.max_flip_rate),))
@@ -111,7 +111,7 @@ def with_tuned(
     """Add the graph of the recipe that tuning chose."""
     (work / "recipes").mkdir()
     encoded = student.encoder.encode(rows)
-    judge = Judge(encoded, plan.readout, plan.max_flip_rate, plan.codes, plan.groups)
+    judge = Judge(encoded, plan.label_decoder, plan.max_flip_rate, plan.codes, plan.groups)
     fp32_file, fp32 = converted.graphs["fp32"]
     tuning = tune(fp32_file, recipes, work / "recipes", judge)
     measured = replace(converted, tuning=tuning, notes=(tuning.note,))
@@ -119,7 +119,7 @@ def with_tuned(
         return measured
     file = work / "recipes" / f"{tuning.chosen}.onnx"
     int8 = graph_logits(file, student.encoder, rows)
-    step = measure_step(("ONNX fp32", "int8"), fp32, int8, plan.readout)
+    step = measure_step(("ONNX fp32", "int8"), fp32, int8, plan.label_decoder)
     graphs: dict[Precision, tuple[Path, Logits]] = {**converted.graphs, "int8": (file, int8)}
     return replace(measured, steps=(*converted.steps, step), graphs=graphs, recipe=tuning.chosen)
 
@@ -134,18 +134,20 @@ def on_locked_rows(
     """
     if not plan.locked or plan.compare is None:
         return ()
-    rows = [inputs_of(row, plan.task) for row in plan.locked]
+    rows = [task_inputs(row, plan.task) for row in plan.locked]
     names: dict[Precision, str] = {"fp32": "ONNX fp32", "int8": "int8"}
     forms = {"PyTorch": finite_logits(student, rows)}
     for precision, (file, _) in measured.graphs.items():
         forms[names[precision]] = graph_logits(file, served.encoder, rows)
     if student is served:  # a cut vocabulary may read texts in other pieces, which the comparison tells
-        check_conversion(measure_step(("PyTorch", "ONNX fp32"), forms["PyTorch"], forms["ONNX fp32"], plan.readout))
+        check_conversion(
+            measure_step(("PyTorch", "ONNX fp32"), forms["PyTorch"], forms["ONNX fp32"], plan.label_decoder)
+        )
     return _compared(forms, plan)
 
 
 def _compared(forms: Mapping[str, Logits], plan: ExportPlan) -> tuple[dict[str, Any], ...]:
-    labels = {form: plan.readout.labels(logits) for form, logits in forms.items()}
+    labels = {form: plan.label_decoder.labels(logits) for form, logits in forms.items()}
     return tuple(plan.compare(labels)) if plan.compare else ()
 
 

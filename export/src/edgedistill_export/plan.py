@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from edgedistill_export.quantize.vocabulary import COMMON
 from edgedistill_serve.bundle.manifest import Precision, ReviewRule
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task
 
 Comparison: TypeAlias = Callable[[Mapping[str, Sequence[str]]], list[dict[str, Any]]]
@@ -62,11 +62,11 @@ class ExportPlan:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def readout(self) -> Readout:
+    def label_decoder(self) -> LabelDecoder:
         """How the student's logits are read.
 
         Raises:
             DataError: A label of a multilabel task has no threshold.
         """
         chosen = tuple(self.thresholds[name] for name in self.task.names if name in self.thresholds)
-        return Readout(self.task, self.temperature, chosen)
+        return LabelDecoder(self.task, self.temperature, chosen)

@@ -46,7 +46,7 @@ class EdgeDistillError(Exception):
         told = ": ".join(part for part in (where, what) if part)
         super().__init__(f"{told}{' ' if told.endswith('?') else '. '}{hint}" if hint else told)
 
-    def anew(self) -> Self:
+    def unraised_copy(self) -> Self:
         """Return an equal error that was not raised yet.
 
         One that was raised holds the frames that it passed, with the texts in them; kept in one of these frames, it

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 
 from edgedistill.data.types import CodedResponse, Response, SetAside, canonical_code, countable_labels
 from edgedistill.errors import DataError
-from edgedistill_serve.grading.table_reader import Row
-from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, inputs_of
+from edgedistill_serve.grading.table_reader import TableRow
+from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, task_inputs
 
 SPLITS = ("train", "validation", "test")
 _SHOWN = 5
@@ -85,7 +85,7 @@ def unusable(response: Response, max_characters: int) -> str:
     return ""
 
 
-def read_coded(file: str, rows: Iterable[Row], columns: Columns) -> FileRows[CodedRow]:
+def read_coded(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[CodedRow]:
     """Read human-coded rows: columns ``id``, the task's inputs, ``label``, and optionally ``split``.
 
     Raises:
@@ -101,7 +101,7 @@ def read_coded(file: str, rows: Iterable[Row], columns: Columns) -> FileRows[Cod
     return table
 
 
-def read_reviewed(file: str, rows: Iterable[Row], columns: Columns) -> FileRows[CodedResponse]:
+def read_reviewed(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[CodedResponse]:
     """Read rows coded at review: columns ``id``, the task's inputs and ``label``.
 
     Raises:
@@ -111,7 +111,7 @@ def read_reviewed(file: str, rows: Iterable[Row], columns: Columns) -> FileRows[
     return FileRows(file, table.read, tuple(row.coded for row in table.rows), table.set_aside)
 
 
-def _read_labelled(file: str, rows: Iterable[Row], columns: Columns) -> FileRows[CodedRow]:
+def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[CodedRow]:
     errors, used, aside, read = _RowErrors(file), [], [], 0
     places: dict[str, int] = {}
     names = [
@@ -148,7 +148,7 @@ def _read_labelled(file: str, rows: Iterable[Row], columns: Columns) -> FileRows
     return FileRows(file, read, tuple(used), tuple(aside))
 
 
-def read_uncoded(file: str, rows: Iterable[Row], columns: Columns) -> FileRows[Response]:
+def read_uncoded(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[Response]:
     """Read uncoded responses: columns ``id`` and the task's inputs.
 
     Raises:
@@ -170,7 +170,7 @@ def read_uncoded(file: str, rows: Iterable[Row], columns: Columns) -> FileRows[R
     return FileRows(file, read, tuple(used), tuple(aside))
 
 
-def _code(row: Row, column: str, what: str, task: Task, errors: _RowErrors) -> str:
+def _code(row: TableRow, column: str, what: str, task: Task, errors: _RowErrors) -> str:
     """The code in a column. An invalid one is added to the errors and returned unchanged."""
     text = row.values[column].strip()
     try:
@@ -183,7 +183,7 @@ def _code(row: Row, column: str, what: str, task: Task, errors: _RowErrors) -> s
         return text
 
 
-def _require(file: str, row: Row, names: Iterable[str]) -> None:
+def _require(file: str, row: TableRow, names: Iterable[str]) -> None:
     for name in names:
         if name not in row.values:
             near = difflib.get_close_matches(name, list(row.values), n=1)
@@ -194,7 +194,7 @@ def _require(file: str, row: Row, names: Iterable[str]) -> None:
             )
 
 
-def _response(file: str, row: Row, columns: Columns, places: dict[str, int], errors: _RowErrors) -> Response:
+def _response(file: str, row: TableRow, columns: Columns, places: dict[str, int], errors: _RowErrors) -> Response:
     values: Mapping[str, str] = row.values
     ident = values["id"].strip()
     if not ident:
@@ -202,7 +202,7 @@ def _response(file: str, row: Row, columns: Columns, places: dict[str, int], err
     elif (earlier := places.setdefault(ident, row.row)) != row.row:
         errors.add(row.row, f"the id {ident!r} is already used in row {earlier}")
     group = (values[columns.group_by].strip() or None) if columns.group_by else None
-    return Response(ident, inputs_of(values, columns.task), file, row.row, group)
+    return Response(ident, task_inputs(values, columns.task), file, row.row, group)
 
 
 def _unknown(what: str, found: str, known: Iterable[str]) -> str:

@@ -16,8 +16,8 @@ from scipy.special import log_expit, log_softmax
 from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.score import Score, judge
-from edgedistill_serve.task.label_decoding import Readout, certainty, sigmoid, softmax
+from edgedistill_serve.scoring.score import Score, build_score
+from edgedistill_serve.task.label_decoding import LabelDecoder, certainty, sigmoid, softmax
 from edgedistill_serve.task.task import Task
 
 
@@ -50,14 +50,14 @@ class Scores:
         return len(self.ids)
 
     @property
-    def readout(self) -> Readout:
+    def label_decoder(self) -> LabelDecoder:
         """The decoding of logits to labels."""
-        return Readout(self.task, self.threshold_temperature, self.thresholds)
+        return LabelDecoder(self.task, self.threshold_temperature, self.thresholds)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The student's label of each row; for multilabel tasks its labels, joined."""
-        return self.readout.labels(self.logits)
+        return self.label_decoder.labels(self.logits)
 
     def probabilities(self, temperature: float) -> NDArray[np.float64]:
         """Return the calibrated probabilities, (rows, labels)."""
@@ -74,7 +74,7 @@ class Scores:
     def apply_rule(self, temperature: float, rule: ReviewRule) -> tuple[Score, ...]:
         """Return label, probabilities and decision of each row, as a bundle with that temperature and rule."""
         return tuple(
-            judge(probabilities, encoded, self.task, rule, blank=not encoded.tokens, thresholds=self.thresholds)
+            build_score(probabilities, encoded, self.task, rule, blank=not encoded.tokens, thresholds=self.thresholds)
             for probabilities, encoded in zip(self.probabilities(temperature), self.encoded, strict=True)
         )
 

@@ -16,7 +16,7 @@ from edgedistill.data.types import Response, canonical_code
 from edgedistill.errors import DataError, ProjectFileError, RunError
 from edgedistill.project.schema import Project
 from edgedistill_serve import Bundle, Scorer
-from edgedistill_serve.grading.table_reader import Row, columns, read_rows
+from edgedistill_serve.grading.table_reader import TableRow, read_columns, read_rows
 from edgedistill_serve.grading.table_writer import table_writer
 from edgedistill_serve.scoring.score import Score
 from edgedistill_serve.task.task import Task
@@ -84,7 +84,7 @@ def build_sheet(
 
 def read_sheet(
     name: str,
-    rows: Iterable[Row],
+    rows: Iterable[TableRow],
     known: Mapping[str, Response],
     coded: Mapping[str, str],
     task: Task,
@@ -128,7 +128,7 @@ def read_sheet(
     return ParsedSheet(tuple(codes), tuple(unchanged), tuple(uncoded), tuple(faults))
 
 
-def _fault(row: Row, ident: str, known: Mapping[str, Response], coded: Mapping[str, str]) -> str:
+def _fault(row: TableRow, ident: str, known: Mapping[str, Response], coded: Mapping[str, str]) -> str:
     if ident not in known:
         reason = "it is coded in the human file" if ident in coded else "no response for review has it"
         return f"unknown id: {reason}" if ident else "the id is empty"
@@ -149,7 +149,7 @@ def _invalid_code(label: str, task: Task) -> str:
     return ""
 
 
-def _require(name: str, row: Row) -> None:
+def _require(name: str, row: TableRow) -> None:
     for column in ("id", CODE_COLUMN):
         if column not in row.values:
             raise DataError(
@@ -327,7 +327,7 @@ def _read_reviewed(file: Path, project: Project) -> tuple[list[str], list[list[s
     if not file.exists():
         groups = [project.data.group_by] if project.data.group_by else []
         return ["id", *groups, *project.task.inputs, "label"], []
-    header = list(columns(file))
+    header = list(read_columns(file))
     return header, [[row.values.get(name, "") for name in header] for row in read_rows(file)]
 
 
@@ -336,4 +336,4 @@ def _write(file: Path, lines: Sequence[Sequence[str]], *, overwrite: bool) -> No
     with table_writer(file, dict.fromkeys(header), {}, overwrite=overwrite) as write:
         for number, cells in enumerate(rows, start=2):
             values = dict(zip(header, cells, strict=True))
-            write(Row(number, values, values), {})
+            write(TableRow(number, values, values), {})

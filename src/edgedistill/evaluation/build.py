@@ -64,7 +64,7 @@ from edgedistill.evaluation.types import (
 from edgedistill.project.schema import EvaluationSection, ReviewSection
 from edgedistill.student.label_thresholds import Thresholds, choose_thresholds
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_serve.task.task import Task, inputs_of
+from edgedistill_serve.task.task import Task, task_inputs
 
 HUMAN_TRAINED = "human-trained student"
 """The coding of a student that was trained on human codes alone."""
@@ -90,7 +90,7 @@ test_scores.__test__ = False  # type: ignore[attr-defined]  # pytest: this is no
 
 def _scores(kind: type[S], student: Checkpoint, rows: Iterable[CodedResponse]) -> S:
     coded = list(rows)
-    inputs: list[dict[str, Any]] = [inputs_of(row.response.inputs, student.task) for row in coded]
+    inputs: list[dict[str, Any]] = [task_inputs(row.response.inputs, student.task) for row in coded]
     groups = bootstrap_groups([row.response.group for row in coded])
     return kind(
         task=student.task,
@@ -374,7 +374,7 @@ def population_prevalence(population: Population, student: Checkpoint, test: Tes
     """
     inputs = [dict(response.inputs) for response in population.responses]
     found = prevalence(
-        test.readout.labels(student.logits(inputs)) if inputs else (),
+        test.label_decoder.labels(student.logits(inputs)) if inputs else (),
         test.codes,
         test.labels,
         test.task,

@@ -121,8 +121,8 @@ def _baselines(run: Run) -> dict[str, Labels]:
     if (human_trained := _human_trained(run)) is not None:
         others[HUMAN_TRAINED] = human_trained
     for name, checkpoint in others.items():
-        readout = choose_readout(checkpoint, run.records.splits.validation)
-        codings[name] = readout.labels(checkpoint.logits(rows))
+        decoder = choose_readout(checkpoint, run.records.splits.validation)
+        codings[name] = decoder.labels(checkpoint.logits(rows))
     ids = [response.id for response in test.responses]
     return {name: dict(zip(ids, labels, strict=True)) for name, labels in codings.items()}
 

@@ -25,7 +25,7 @@ from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import GenerateSection
 from edgedistill.teacher import AnswerCache, Labelling, LabellingProgress
-from edgedistill_serve.task.redaction import Redaction, redacted
+from edgedistill_serve.task.redaction import Redaction, redact_text
 
 _FILE = "synthetic.jsonl"
 
@@ -127,7 +127,7 @@ def _redacted(samples: Sequence[Sample], redact: Redaction | None) -> Sequence[S
     if redact is None:
         return samples
     return [
-        replace(sample, inputs={name: redacted(text, redact) for name, text in sample.inputs.items()})
+        replace(sample, inputs={name: redact_text(text, redact) for name, text in sample.inputs.items()})
         for sample in samples
     ]
 

@@ -35,7 +35,7 @@ from edgedistill_export.errors import ExportFailed
 from edgedistill_export.quantize.vocabulary import VocabularyCut, cut_vocabulary
 from edgedistill_export.verify.parity import Logits
 from edgedistill_serve.task.label_decoding import sigmoid
-from edgedistill_serve.task.task import Task, inputs_of
+from edgedistill_serve.task.task import Task, task_inputs
 
 
 def evenly_spaced(layers: int, kept: int) -> tuple[int, ...]:
@@ -233,14 +233,14 @@ def _with_vocabulary(
 
 def _judged(student: Checkpoint, rows: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
     """The validation rows with what the first student says, the shortest first for little padding."""
-    encoded = student.encoder.encode([inputs_of(row, student.task) for row in rows])
+    encoded = student.encoder.encode([task_inputs(row, student.task) for row in rows])
     said = [_predicted(row, student.task) for row in logits]
     return sorted((TrainingRow(row, target) for row, target in zip(encoded, said, strict=True)), key=len)
 
 
 def _train_rows(student: Checkpoint, texts: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
     """Every text with the first student's probabilities as its soft label."""
-    encoded = student.encoder.encode([inputs_of(text, student.task) for text in texts])
+    encoded = student.encoder.encode([task_inputs(text, student.task) for text in texts])
     return [
         TrainingRow(row, _predicted(scored, student.task), _shares(scored, student.task))
         for row, scored in zip(encoded, logits, strict=True)

@@ -16,7 +16,7 @@ import torch
 from edgedistill.data.types import MixtureRow, ValidationRows, canonical_code, labels_in
 from edgedistill.errors import DataError, TrainingFailed
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
-from edgedistill_serve.task.task import Task, inputs_of, split_labels
+from edgedistill_serve.task.task import Task, split_labels, task_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def validation_rows(validation: ValidationRows, task: Task, encoder: Encoder) ->
 def _encoded(
     inputs: Sequence[Mapping[str, str]], labels: Sequence[str], task: Task, encoder: Encoder
 ) -> list[TrainingRow]:
-    encoded = encoder.encode([inputs_of(given, task) for given in inputs])
+    encoded = encoder.encode([task_inputs(given, task) for given in inputs])
     return [TrainingRow(row, target_of(label, task)) for row, label in zip(encoded, labels, strict=True)]
 
 

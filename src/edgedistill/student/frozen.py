@@ -47,8 +47,8 @@ from edgedistill.student.model import (
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.scorer import available_cores
-from edgedistill_serve.task.label_decoding import Readout, sigmoid
-from edgedistill_serve.task.task import Task, inputs_of, texts_of
+from edgedistill_serve.task.label_decoding import LabelDecoder, sigmoid
+from edgedistill_serve.task.task import Task, model_texts, task_inputs
 
 Pooling: TypeAlias = Literal["mean", "first"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "first")
@@ -75,7 +75,7 @@ def pooled_states(backbone: Path, task: Task, max_tokens: int, rows: Sequence[Ma
         padding = load_tokenizer_and_padding(backbone, model, Path(folder))
         check_max_tokens(model, max_tokens)
         encoder = Encoder(Path(folder) / "tokenizer.json", max_tokens)
-    encoded = encoder.encode([inputs_of(row, task) for row in rows])
+    encoded = encoder.encode([task_inputs(row, task) for row in rows])
     read = model.base_model.eval()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -133,7 +133,7 @@ def embedder(backbone: Path, max_tokens: int) -> Callable[[Sequence[Mapping[str,
 
     def one(inputs: Mapping[str, str]) -> Vectors:
         with torch.inference_mode():
-            encoded = tokenizer(*texts_of(inputs), truncation=True, max_length=max_tokens, return_tensors="pt")
+            encoded = tokenizer(*model_texts(inputs), truncation=True, max_length=max_tokens, return_tensors="pt")
             return _mean(model(**encoded).last_hidden_state[0])
 
     def embed(rows: Sequence[Mapping[str, str]]) -> Vectors:
@@ -317,7 +317,7 @@ def predict_frozen(file: Path, backbone: Path, task: Task, rows: Sequence[Mappin
     if states.shape[1] != head.weights.shape[1]:
         raise RunError("was made with another backbone", where=str(file), hint="Train again.")
     logits = head.logits(states)
-    return FrozenPredictions(Readout(task, 1.0, head.thresholds).labels(logits), _probabilities(logits, task))
+    return FrozenPredictions(LabelDecoder(task, 1.0, head.thresholds).labels(logits), _probabilities(logits, task))
 
 
 def _fitted(pooling: Pooling, penalty: float, states: Floats, codes: Sequence[str], task: Task) -> FrozenHead:

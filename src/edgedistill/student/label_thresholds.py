@@ -16,7 +16,7 @@ from edgedistill.agreement.multilabel import (
 )
 from edgedistill.data.types import ValidationRows
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_serve.task.label_decoding import Readout, sigmoid
+from edgedistill_serve.task.label_decoding import LabelDecoder, sigmoid
 from edgedistill_serve.task.task import Task
 
 DEFAULT_THRESHOLD = 0.5
@@ -67,7 +67,7 @@ def choose_thresholds(probabilities: npt.NDArray[np.floating], codes: Sequence[s
     return Thresholds(tuple(value for value, _ in chosen), tuple(f1 for _, f1 in chosen), notes)
 
 
-def readout_from_logits(logits: npt.NDArray[np.floating], codes: Sequence[str], task: Task) -> Readout:
+def readout_from_logits(logits: npt.NDArray[np.floating], codes: Sequence[str], task: Task) -> LabelDecoder:
     """Return how a student's logits are read: of a multilabel task by the thresholds that validation rows choose.
 
     Args:
@@ -76,11 +76,11 @@ def readout_from_logits(logits: npt.NDArray[np.floating], codes: Sequence[str], 
         task: Its labels.
     """
     if task.kind != "multilabel":
-        return Readout(task)
-    return Readout(task, 1.0, choose_thresholds(sigmoid(logits.astype(np.float64), 1.0), codes, task).values)
+        return LabelDecoder(task)
+    return LabelDecoder(task, 1.0, choose_thresholds(sigmoid(logits.astype(np.float64), 1.0), codes, task).values)
 
 
-def choose_readout(student: Checkpoint, validation: ValidationRows) -> Readout:
+def choose_readout(student: Checkpoint, validation: ValidationRows) -> LabelDecoder:
     """Return how a student's logits are read; the validation rows are scored where they have thresholds to choose.
 
     Args:
@@ -88,7 +88,7 @@ def choose_readout(student: Checkpoint, validation: ValidationRows) -> Readout:
         validation: Human-coded rows that choose.
     """
     if student.task.kind != "multilabel":
-        return Readout(student.task)
+        return LabelDecoder(student.task)
     logits = student.logits([dict(response.inputs) for response in validation.responses])
     return readout_from_logits(logits, validation.labels, student.task)
 

@@ -34,7 +34,7 @@ from edgedistill.studies.inputs import TaskInputs
 from edgedistill.studies.study_file import Protocol, Study, StudyStudent
 from edgedistill.studies.types import Predictions, RunPlan, RunResult, StudentResult, TestSet
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 
 PUBLISHED = SearchSection(learning_rate=(2e-5,), batch_size=(16,), epochs=(50,))
 PUBLISHED_PATIENCE = 2
@@ -132,7 +132,7 @@ def _frozen(plan: RunPlan, inputs: TaskInputs, settings: Settings) -> StudentRes
         texts = [row.response.inputs for row in test]
         states = pooled_states(inputs.backbone, inputs.task, tokens, texts)[best.pooling]
         logits = best.logits(states).astype(np.float64)
-        scored.append(_scored(name, logits, Readout(inputs.task, 1.0, best.thresholds)))
+        scored.append(_scored(name, logits, LabelDecoder(inputs.task, 1.0, best.thresholds)))
     return StudentResult(0, _sources(plan.rows), tuple(scored), _since(start), validation_macro_f1=best.macro_f1)
 
 
@@ -150,11 +150,11 @@ def _students(plan: RunPlan, inputs: TaskInputs, settings: Settings, work: Path,
             shutil.rmtree(backbone)  # a student of the block before, which nobody requirements any more
         backbone = work / str(place)
         student = Checkpoint.load(backbone, inputs.task, section.max_tokens)
-        readout = choose_readout(student, judged)
+        decoder = choose_readout(student, judged)
         scored = []
         for name, test in inputs.tests.items():
             logits = student.logits([dict(row.response.inputs) for row in test])
-            scored.append(_scored(name, logits.astype(np.float64), readout))
+            scored.append(_scored(name, logits.astype(np.float64), decoder))
         points.append(_point(place, rows, tuple(scored), best, _since(start)))
         section = continued_section(section, best)
     return points
@@ -191,10 +191,10 @@ def _point(
     )
 
 
-def _scored(name: TestSet, logits: npt.NDArray[np.float64], readout: Readout) -> Predictions:
-    probabilities = [readout.probabilities(row) for row in logits]
+def _scored(name: TestSet, logits: npt.NDArray[np.float64], decoder: LabelDecoder) -> Predictions:
+    probabilities = [decoder.probabilities(row) for row in logits]
     rounded = tuple(tuple(round(float(each), 8) for each in row) for row in probabilities)
-    return Predictions(name, readout.labels(logits), rounded)
+    return Predictions(name, decoder.labels(logits), rounded)
 
 
 def _sources(rows: Sequence[MixtureRow]) -> dict[Source, int]:

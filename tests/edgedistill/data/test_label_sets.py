@@ -11,7 +11,7 @@ from edgedistill.data.types import CodedResponse, Response, code_shares, countab
 from edgedistill.errors import DataError
 from edgedistill.mixing import draw_mixture, human_rows
 from edgedistill.project.schema import MixSection, SplitSection
-from edgedistill_serve.grading.table_reader import Row
+from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.task import Label, Task
 
 TASK = Task(kind="multilabel", labels=tuple(map(Label, ("cause", "effect", "example"))), inputs=("response",))
@@ -19,7 +19,9 @@ TASK = Task(kind="multilabel", labels=tuple(map(Label, ("cause", "effect", "exam
 
 def read(*labels, coders=()):
     rows = [
-        Row(place, values := {"id": f"r{place}", "response": f"text {place}", "label": label, "second": label}, values)
+        TableRow(
+            place, values := {"id": f"r{place}", "response": f"text {place}", "label": label, "second": label}, values
+        )
         for place, label in enumerate(labels, start=2)
     ]
     return read_coded("h.csv", rows, Columns(TASK, coders=coders))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from edgedistill.data.types import Response
 from edgedistill.decisions import build_sheet, read_sheet
 from edgedistill.errors import DataError
-from edgedistill_serve.grading.table_reader import Row
+from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.scoring.score import Score
 from edgedistill_serve.task.task import Label, Task
 
@@ -24,7 +24,7 @@ def returned(lines, *codes):
     header, *rows = lines
     filled = [[*row[:-1], code] for row, code in zip(rows, codes, strict=True)]
     named = [dict(zip(header, cells, strict=True)) for cells in filled]
-    return [Row(number, values, values) for number, values in enumerate(named, start=2)]
+    return [TableRow(number, values, values) for number, values in enumerate(named, start=2)]
 
 
 def merging(rows, known, coded=None):
@@ -98,7 +98,7 @@ def test_a_code_that_is_already_known_is_not_new():
 
 def test_a_sheet_without_its_columns_is_refused():
     with pytest.raises(DataError, match=r"sheet.csv, row 2: there is no column 'human_code'"):
-        merging([Row(2, {"id": "r1"}, {})], [])
+        merging([TableRow(2, {"id": "r1"}, {})], [])
 
 
 def test_an_empty_sheet_is_refused():

@@ -17,7 +17,7 @@ from edgedistill.decisions import (
     rule_outcome,
 )
 from edgedistill_serve.bundle.manifest import ReviewRule
-from edgedistill_serve.grading.table_reader import Row
+from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.task import Label, Task, join_labels
 
 from .scoring import scores_of
@@ -94,7 +94,7 @@ def test_the_most_confident_rows_are_correct_more_often():
 def merged(code, coded=()):
     response = Response("r1", {"response": "text"}, "u.csv", 2)
     values = {"id": "r1", "response": "text", "human_code": code}
-    return read_sheet("sheet.csv", [Row(2, values, values)], {"r1": response}, dict(coded), TASK)
+    return read_sheet("sheet.csv", [TableRow(2, values, values)], {"r1": response}, dict(coded), TASK)
 
 
 def test_a_sheet_s_codes_come_back_in_the_task_s_order():

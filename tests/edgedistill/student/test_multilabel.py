@@ -17,7 +17,7 @@ from edgedistill.student.label_thresholds import readout_from_logits
 from edgedistill.student.losses import build_loss
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.scoring.encoding import Encoder
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task
 
 from .conftest import make_section
@@ -52,7 +52,7 @@ def test_an_epoch_s_accuracy_is_exact_match_and_its_loss_binary(trained):
     held = np.array([[name in code.split(";") for name in MULTILABEL.names] for code in CODES])
     loss = np.where(held, np.log1p(np.exp(-logits)), np.log1p(np.exp(logits))).mean()
     assert best.loss == pytest.approx(loss, rel=1e-3)
-    assert best.accuracy == agreeing(Readout(MULTILABEL, 1.0, (0.5, 0.5, 0.5)).labels(logits))
+    assert best.accuracy == agreeing(LabelDecoder(MULTILABEL, 1.0, (0.5, 0.5, 0.5)).labels(logits))
 
 
 def test_the_checkpoint_says_that_several_labels_may_hold(trained):

@@ -17,9 +17,9 @@ from edgedistill_export.quantize.recipes import Recipe, measured_int8
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.errors import SelfCheckFailed
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.graph_choice import Graph
+from edgedistill_serve.scoring.graph_choice import GraphSession
 from edgedistill_serve.scoring.scorer import Scorer
-from edgedistill_serve.scoring.session import Device, Session, feeds
+from edgedistill_serve.scoring.session import Device, Session, build_feeds
 
 from ..tiny import GRADING, MAX_TOKENS, rows_for, save_student
 
@@ -53,12 +53,12 @@ class Saturating:
 
     def batch_logits(self, rows: Sequence[Encoded], length: int = 0) -> np.ndarray:
         """Score several."""
-        given = feeds(rows, length)
+        given = build_feeds(rows, length)
         (found,) = self._graph.run(None, {name: given[name] for name in self._graph.input_names})
         return np.asarray(found, dtype=np.float64)
 
 
-def _saturating(model: Path, device: Device) -> Graph:
+def _saturating(model: Path, device: Device) -> GraphSession:
     return Saturating(model) if model.name == INT8 else Session(model, device)
 
 
@@ -82,7 +82,7 @@ def overflowing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         return _bundle(tmp_path_factory.mktemp("overflowing"))
 
 
-def _damaged(model: Path, device: Device) -> Graph:
+def _damaged(model: Path, device: Device) -> GraphSession:
     """Open the int8 graph with one of its weights turned round."""
     if model.name != INT8:
         return Session(model, device)
@@ -122,7 +122,7 @@ def test_products_that_do_not_overflow_score_the_same_there(bundle: Bundle):
 
 
 def test_where_there_is_no_fp32_such_a_processor_is_refused(overflowing: Bundle):
-    def only_int8(model: Path, device: Device) -> Graph:
+    def only_int8(model: Path, device: Device) -> GraphSession:
         return Saturating(model.with_name(INT8))
 
     with pytest.raises(SelfCheckFailed, match="int8 graph's probabilities differ"):
@@ -130,7 +130,7 @@ def test_where_there_is_no_fp32_such_a_processor_is_refused(overflowing: Bundle)
 
 
 def test_an_operator_set_that_the_runtime_lacks_means_fp32(bundle: Bundle):
-    def of_the_future(model: Path, device: Device) -> Graph:
+    def of_the_future(model: Path, device: Device) -> GraphSession:
         if model.name != INT8:
             return Session(model, device)
         graph = onnx.load(model)

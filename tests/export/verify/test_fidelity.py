@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from edgedistill_export.verify.fidelity import agreement, expected_flip_rate, fidelity
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 
 from ..tiny import GRADING, MOVES, PRAISE
 
-ONE = Readout(PRAISE)
-EACH = Readout(MOVES, 1.0, (0.5, 0.5, 0.5))
+ONE = LabelDecoder(PRAISE)
+EACH = LabelDecoder(MOVES, 1.0, (0.5, 0.5, 0.5))
 
 
 def _pair(noise: float, rows: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +61,7 @@ def test_kappa_of_an_ordinal_task_counts_how_far_labels_are_apart_though_one_is_
     fp32 = np.eye(3, dtype=np.float32)[[0, 0, 2, 2]] * 5
     changed = np.eye(3, dtype=np.float32)[[0, 2, 2, 2]] * 5
     codes = [GRADING.names[place] for place in (0, 0, 2, 1)]
-    found = agreement(fp32, changed, Readout(GRADING), codes)
+    found = agreement(fp32, changed, LabelDecoder(GRADING), codes)
     truth, before, after = np.array([0, 0, 2, 1]), np.array([0, 0, 2, 2]), np.array([0, 2, 2, 2])
 
     def kappa(given):

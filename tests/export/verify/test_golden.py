@@ -8,11 +8,11 @@ from hypothesis.extra.numpy import arrays
 
 from edgedistill_export.verify.golden import MOST_ROWS, SLACK, choose, golden
 from edgedistill_export.verify.parity import Logits
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 
 from ..tiny import MOVES, PRAISE
 
-ONE = Readout(PRAISE)
+ONE = LabelDecoder(PRAISE)
 
 scores = st.integers(1, 80).flatmap(
     lambda rows: st.integers(2, 5).flatmap(
@@ -71,8 +71,8 @@ def test_each_graph_is_held_to_the_stated_slack():
 
 @given(st.integers(1, 80).flatmap(lambda rows: arrays(np.float32, (rows, 3), elements=st.floats(-8, 8, width=16))))
 def test_of_a_multilabel_task_the_rows_nearest_to_a_threshold_are_among_them(logits: Logits):
-    readout = Readout(MOVES, 2.0, (0.25, 0.5, 0.75))
-    chosen = choose(logits, readout)
+    decoder = LabelDecoder(MOVES, 2.0, (0.25, 0.5, 0.75))
+    chosen = choose(logits, decoder)
     margins = np.abs(logits - 2.0 * np.log([1 / 3, 1, 3])).min(axis=1)
     near = min(len(logits), MOST_ROWS // 2)
     assert sorted(margins[chosen])[:near] == pytest.approx(sorted(margins)[:near])
@@ -81,5 +81,5 @@ def test_of_a_multilabel_task_the_rows_nearest_to_a_threshold_are_among_them(log
 def test_of_a_multilabel_task_every_set_of_labels_that_the_model_gives_is_among_them():
     given = np.array([[(number >> place) & 1 for place in range(3)] for number in range(8)])
     logits = np.repeat(np.where(given, 4.0, -4.0), 20, axis=0).astype(np.float32)
-    readout = Readout(MOVES, 1.0, (0.5, 0.5, 0.5))
-    assert len(set(readout.labels(logits[choose(logits, readout)]))) == 8
+    decoder = LabelDecoder(MOVES, 1.0, (0.5, 0.5, 0.5))
+    assert len(set(decoder.labels(logits[choose(logits, decoder)]))) == 8

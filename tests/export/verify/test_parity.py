@@ -12,13 +12,13 @@ from edgedistill_export.verify.parity import (
     measure_step,
     probabilities,
 )
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 
 from ..tiny import MOVES, PRAISE
 
 NAMES = ("PyTorch", "ONNX fp32")
-ONE = Readout(PRAISE)
-EACH = Readout(MOVES, 1.0, (0.5, 0.5, 0.9))
+ONE = LabelDecoder(PRAISE)
+EACH = LabelDecoder(MOVES, 1.0, (0.5, 0.5, 0.9))
 
 
 def _logits(*rows: tuple[float, ...]) -> Logits:
@@ -46,7 +46,7 @@ def test_the_largest_difference_is_of_probabilities_not_of_logits():
 
 
 def test_the_temperature_divides_the_logits():
-    assert probabilities(_logits((2 * np.log(3), 0)), Readout(PRAISE, 2.0))[0] == pytest.approx([0.75, 0.25])
+    assert probabilities(_logits((2 * np.log(3), 0)), LabelDecoder(PRAISE, 2.0))[0] == pytest.approx([0.75, 0.25])
 
 
 def test_each_row_has_its_own_difference():

@@ -11,9 +11,9 @@ from tokenizers.normalizers import BertNormalizer
 
 from edgedistill_export.errors import WebFailed
 from edgedistill_export.web.description import describe
-from edgedistill_serve.scoring.graph_choice import bundle_encoder
-from edgedistill_serve.task.redaction import Redaction, redacted
-from edgedistill_serve.task.task import inputs_of
+from edgedistill_serve.scoring.graph_choice import load_encoder
+from edgedistill_serve.task.redaction import Redaction, redact_text
+from edgedistill_serve.task.task import task_inputs
 
 from ..tiny import PRAISE, ROBERTA, save_student
 from .tiny_page import CONTEXT, TINY, make_bundle, make_page, under_node
@@ -26,7 +26,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
 def read_alike(page, rows) -> None:
     bundle, written = page
-    encoded = bundle_encoder(bundle).encode([inputs_of(row, bundle.task) for row in rows])
+    encoded = load_encoder(bundle).encode([task_inputs(row, bundle.task) for row in rows])
     python = [[list(read.ids), list(read.type_ids), read.tokens, read.truncated] for read in encoded]
     found = under_node("encode", folder=str(written.folder), rows=rows)
     assert [row for row, one, other in zip(rows, python, found, strict=True) if one != other] == []
@@ -125,7 +125,7 @@ PIECES = st.sampled_from(
 def test_personal_data_is_replaced_alike(redacting, texts):
     rules = describe(redacting, {}).redaction
     given = [*PERSONAL, *texts]
-    assert under_node("redact", rules=rules, texts=given) == [redacted(text, REDACTED) for text in given]
+    assert under_node("redact", rules=rules, texts=given) == [redact_text(text, REDACTED) for text in given]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.table_reader import columns, read_rows
+from edgedistill_serve.grading.table_reader import read_columns, read_rows
 
 from .tiny_page import under_node
 
@@ -33,7 +33,7 @@ def test_a_table_has_the_rows_that_python_reads(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("table") / "rows.csv"
     path.write_bytes(content)
     found = table(content)
-    assert found["columns"] == list(columns(path))
+    assert found["columns"] == list(read_columns(path))
     assert found["rows"] == [list(row.values.values()) for row in read_rows(path)]
 
 

@@ -14,7 +14,7 @@ from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, GoldenRow, Ma
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.redaction import Redaction
-from edgedistill_serve.task.task import Kind, Label, Task, inputs_of
+from edgedistill_serve.task.task import Kind, Label, Task, task_inputs
 
 TESTS = Path(__file__).parents[2]
 TINY = TESTS / "serve" / "bundles" / "schema-1"
@@ -55,7 +55,7 @@ def make_bundle(
     draft: Manifest = msgspec.structs.replace(Bundle.load(TINY).manifest, task=task, **said)
     graph = TINY / MODEL_FILES[draft.precision]
     rows = [{name: CONTEXT[name] for name in inputs[:-1]} | {"response": text} for text in TEXTS]
-    encoded = Encoder(TINY / "tokenizer.json", draft.max_tokens).encode([inputs_of(row, task) for row in rows])
+    encoded = Encoder(TINY / "tokenizer.json", draft.max_tokens).encode([task_inputs(row, task) for row in rows])
     session = Session(graph)
     logits = [session.logits(read).tolist() for read in encoded]
     golden = Golden(

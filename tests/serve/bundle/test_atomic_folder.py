@@ -49,7 +49,7 @@ def readme(folder):
 
 @pytest.fixture
 def old(make_bundle, tmp_path):
-    return make_bundle(tmp_path / "shelf" / "praise", files={"README.md": b"old"}).folder
+    return make_bundle(tmp_path / "bundles" / "praise", files={"README.md": b"old"}).folder
 
 
 def test_a_writer_killed_before_the_first_rename_leaves_the_old_bundle(bundle, old):

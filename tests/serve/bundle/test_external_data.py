@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill_serve import Bundle, BundleError
-from edgedistill_serve.bundle.external_data import refuse_external_data
+from edgedistill_serve.bundle.external_data import check_no_external_data
 
 
 def outside():
@@ -71,12 +71,12 @@ def test_weights_in_another_file_are_refused(parts, tmp_path, change):
     change(model)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(BundleError, match=r"onnx/model\.onnx: the graph keeps weights in another file"):
-        refuse_external_data(tmp_path / "model.onnx", "onnx/model.onnx")
+        check_no_external_data(tmp_path / "model.onnx", "onnx/model.onnx")
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model_quantized.onnx"])
 def test_weights_inside_are_accepted(parts, name):
-    refuse_external_data(parts / name, name)
+    check_no_external_data(parts / name, name)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_weights_inside_are_accepted(parts, name):
 )
 def test_what_is_no_protobuf_is_left_to_the_runtime(tmp_path, content):
     (tmp_path / "model.onnx").write_bytes(content)
-    refuse_external_data(tmp_path / "model.onnx", "model.onnx")
+    check_no_external_data(tmp_path / "model.onnx", "model.onnx")
 
 
 def test_a_bundle_with_such_a_graph_is_not_loaded_though_its_checksum_is_right(make_bundle, parts, tmp_path):

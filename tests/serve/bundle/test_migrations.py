@@ -8,7 +8,7 @@ import pytest
 
 from edgedistill_serve import Bundle, BundleError, Scorer
 from edgedistill_serve.bundle.manifest import SCHEMA_VERSION
-from edgedistill_serve.bundle.migrations import CURRENT, Schema, manifest_from
+from edgedistill_serve.bundle.migrations import CURRENT, Schema, parse_manifest
 
 VERSION_1 = Path(__file__).parents[1] / "bundles" / "schema-1"
 """A bundle as edgedistill-serve 0.1.0 wrote it; it must be read for good."""
@@ -24,7 +24,7 @@ def test_a_bundle_of_schema_1_is_read_and_scores_as_when_it_was_written(tmp_path
 
 
 def test_a_bundle_that_says_nothing_of_overflows_is_not_taken_for_free_of_them():
-    assert not manifest_from((VERSION_1 / "bundle.json").read_bytes()).int8_overflow_free
+    assert not parse_manifest((VERSION_1 / "bundle.json").read_bytes()).int8_overflow_free
 
 
 def test_every_older_schema_has_a_migration():
@@ -43,22 +43,22 @@ def _named_back(document):
 def test_a_bundle_written_today_is_read_after_the_schema_was_raised():
     content = (VERSION_1 / "bundle.json").read_bytes()
     raised = Schema(3, {1: _renamed, 2: _named_back})
-    manifest = manifest_from(content, raised)
+    manifest = parse_manifest(content, raised)
     assert manifest.name == "praise"
     assert manifest.schema_version == 3
-    assert manifest.files == manifest_from(content).files
+    assert manifest.files == parse_manifest(content).files
 
 
 def test_what_a_migration_leaves_wrong_is_refused():
     with pytest.raises(BundleError, match="does not say what it must"):
-        manifest_from((VERSION_1 / "bundle.json").read_bytes(), Schema(2, {1: _renamed}))
+        parse_manifest((VERSION_1 / "bundle.json").read_bytes(), Schema(2, {1: _renamed}))
 
 
 @pytest.mark.parametrize(("version", "readable"), [(4, "2 to 3"), (1, "2 to 3"), (0, "2 to 3")])
 def test_a_version_that_no_migration_leads_from_is_refused_with_those_that_are_read(version, readable):
     document = json.loads((VERSION_1 / "bundle.json").read_bytes()) | {"schema_version": version}
     with pytest.raises(BundleError, match=f"the schema version is {version}, this edgedistill-serve reads {readable}"):
-        manifest_from(json.dumps(document).encode(), Schema(3, {2: _named_back}))
+        parse_manifest(json.dumps(document).encode(), Schema(3, {2: _named_back}))
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_a_version_that_no_migration_leads_from_is_refused_with_those_that_are_r
 )
 def test_a_key_that_stands_twice_is_refused(content):
     with pytest.raises(BundleError, match="a key stands twice"):
-        manifest_from(content)
+        parse_manifest(content)

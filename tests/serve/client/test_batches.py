@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve.client import NotScored, Refused, Retries, Scored, StrangeAnswer, Unreachable
-from edgedistill_serve.client.core import BULK_BYTES, BULK_ROWS, Window, batches, list_body
-from edgedistill_serve.client.results import TakenAtOnce
+from edgedistill_serve.client.core import BULK_BYTES, BULK_ROWS, BatchBuffer, batches, list_body
+from edgedistill_serve.client.results import RequestLimits
 
 from .conftest import PROBLEM, SCORE, Answer
 
@@ -26,7 +26,7 @@ def lines(*scores: object) -> Answer:
 
 @given(st.lists(st.binary(max_size=40)), st.integers(1, 9), st.integers(280, 600), st.text(max_size=9))
 def test_batches_hold_every_response_once_in_order_and_keep_both_limits(items, most, size, model):
-    found = list(batches(items, TakenAtOnce(most, size), model))
+    found = list(batches(items, RequestLimits(most, size), model))
     assert [item for batch in found for item in batch] == items
     assert all(1 <= len(batch) <= most for batch in found)
     assert all(len(list_body(batch, model)) <= size or len(batch) == 1 for batch in found)
@@ -34,7 +34,7 @@ def test_batches_hold_every_response_once_in_order_and_keep_both_limits(items, m
 
 @given(st.lists(st.binary(max_size=9)), st.integers(1, 4), st.integers(1, 30))
 def test_windows_hold_every_response_once_in_order(items, rows, size):
-    window = Window(rows=rows, size=size)
+    window = BatchBuffer(rows=rows, size=size)
     found = [batch for item in items for batch in window.add(item)] + list(window.rest())
     assert [item for batch in found for item in batch] == items
     assert all(len(batch) <= rows for batch in found)

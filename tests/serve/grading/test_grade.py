@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgedistill_serve import DataError, Scorer
-from edgedistill_serve.grading.grade import Graded, grade
+from edgedistill_serve.grading.grade import GradingCounts, grade
 from edgedistill_serve.grading.table_reader import read_rows
 from edgedistill_serve.scoring.score import score_columns
 
@@ -58,7 +58,7 @@ def test_every_kind_of_table_is_graded_into_every_other(scorer, tmp_path, source
     out = tmp_path / f"out{target}"
     counts = grade(scorer, write(tmp_path / f"in{source}"), out)
     graded = values(out)
-    assert counts == Graded(read=7, scored=6, errors=1, review=1)
+    assert counts == GradingCounts(read=7, scored=6, errors=1, review=1)
     assert [(row["id"], row["response"]) for row in graded] == [(str(i), text) for i, text in enumerate(TEXTS)]
     assert tuple(graded[0]) == ("id", "response", *ADDED)
     for row, result in zip(graded, scorer.score_each(TEXTS), strict=True):
@@ -92,7 +92,7 @@ def test_a_row_that_is_no_text_comes_out_with_its_error(scorer, tmp_path):
     lines = ['{"id": 1}', '{"response": null}', '{"response": 5}', '{"response": ["x"]}', '{"response": "fine"}']
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
     counts = grade(scorer, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
-    assert counts == Graded(read=5, scored=1, errors=4, review=0)
+    assert counts == GradingCounts(read=5, scored=1, errors=4, review=0)
     graded = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [bool(row["error"]) for row in graded] == [True, True, True, True, False]
     assert [row.get("response") for row in graded] == [None, None, 5, ["x"], "fine"]
@@ -118,7 +118,7 @@ def test_more_rows_than_are_held_at_once_keep_their_order_and_scores(scorer, tmp
 
 def test_a_header_alone_gives_a_header_alone(scorer, tmp_path):
     (tmp_path / "in.csv").write_text("id,response\n")
-    assert grade(scorer, tmp_path / "in.csv", tmp_path / "out.csv") == Graded()
+    assert grade(scorer, tmp_path / "in.csv", tmp_path / "out.csv") == GradingCounts()
     assert (tmp_path / "out.csv").read_text().strip() == ",".join(("id", "response", *ADDED))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.table_reader import columns, read_rows
+from edgedistill_serve.grading.table_reader import read_columns, read_rows
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_parquet_rows_are_text_and_keep_what_was_given(tmp_path):
 
 def test_the_columns_of_a_jsonl_file_are_those_of_all_its_lines(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"b": 1}\n{"a": 1, "b": 2}\n')
-    assert columns(tmp_path / "a.jsonl") == ("b", "a")
+    assert read_columns(tmp_path / "a.jsonl") == ("b", "a")
 
 
 FAULTS = {

@@ -57,13 +57,13 @@ def fp32(bundle):
 
 def test_a_graph_that_moves_scores_in_a_batch_never_gets_one(bundle, opened):
     open_graph, graphs = opened
-    Scorer(bundle, recent=0, open_graph=open_graph).score(TEXTS)
+    Scorer(bundle, score_cache=0, open_graph=open_graph).score(TEXTS)
     assert {len(batch) for batch in graphs[-1].batches} == {1}
 
 
 def test_rows_of_like_length_share_batches_within_the_budget(fp32, opened):
     open_graph, graphs = opened
-    scorer = Scorer(fp32, recent=0, open_graph=open_graph)
+    scorer = Scorer(fp32, score_cache=0, open_graph=open_graph)
     graphs[-1].batches.clear()
     found = scorer.score(TEXTS)
     batches = graphs[-1].batches
@@ -77,7 +77,7 @@ def test_rows_of_like_length_share_batches_within_the_budget(fp32, opened):
 @settings(max_examples=30, deadline=None)
 @given(rows=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=80))
 def test_in_any_company_a_response_has_the_same_bits(fp32, rows):
-    scorer = Scorer(fp32, recent=0, threads=1)
+    scorer = Scorer(fp32, score_cache=0, threads=1)
     assert scorer.score(rows) == [scorer.score_one({"response": text}) for text in rows]
 
 
@@ -89,7 +89,9 @@ def test_where_a_batch_moves_a_score_after_all_each_response_is_scored_alone(fp3
             return super().batch_logits(rows, length) * (1 if len(rows) == 1 else 1 + 1e-15)
 
     graphs = []
-    scorer = Scorer(fp32, recent=0, open_graph=lambda model, device: graphs.append(Moving(model, device)) or graphs[-1])
+    scorer = Scorer(
+        fp32, score_cache=0, open_graph=lambda model, device: graphs.append(Moving(model, device)) or graphs[-1]
+    )
     assert scorer.notes == ("on this CPU a batch moves scores; each response is scored alone",)
     graphs[-1].batches.clear()
     scorer.score(TEXTS[:20])
@@ -98,7 +100,7 @@ def test_where_a_batch_moves_a_score_after_all_each_response_is_scored_alone(fp3
 
 def test_every_row_is_padded_to_a_multiple_of_four_tokens_alone_too(fp32, opened):
     open_graph, graphs = opened
-    scorer = Scorer(fp32, recent=0, open_graph=open_graph)
+    scorer = Scorer(fp32, score_cache=0, open_graph=open_graph)
     graphs[-1].lengths.clear()
     scorer.score(["why", "why is this the answer"])
     scorer.score_one({"response": "why is"})
@@ -106,7 +108,9 @@ def test_every_row_is_padded_to_a_multiple_of_four_tokens_alone_too(fp32, opened
 
 
 def test_no_row_is_padded_beyond_what_the_graph_reads():
-    assert [Batching(512, width=4, longest=126).shelf(length) for length in (1, 124, 125, 126)] == [4, 124, 126, 126]
+    assert [
+        Batching(512, pad_to_multiple_of=4, max_length=126).padded_length(length) for length in (1, 124, 125, 126)
+    ] == [4, 124, 126, 126]
 
 
 def test_a_graph_that_padding_harms_gets_rows_of_one_length_without_any(fp32):
@@ -118,24 +122,24 @@ def test_a_graph_that_padding_harms_gets_rows_of_one_length_without_any(fp32):
 
     graphs = []
     scorer = Scorer(
-        fp32, recent=0, open_graph=lambda model, device: graphs.append(ReadsTheLast(model, device)) or graphs[-1]
+        fp32, score_cache=0, open_graph=lambda model, device: graphs.append(ReadsTheLast(model, device)) or graphs[-1]
     )
     graphs[-1].batches.clear()
     found = scorer.score(TEXTS)
     assert scorer.notes == ()
     assert all(len(set(batch)) == 1 for batch in graphs[-1].batches)
     assert any(len(batch) > 1 for batch in graphs[-1].batches)
-    assert found == Scorer(fp32, recent=0, open_graph=Unpadded).score(TEXTS)
+    assert found == Scorer(fp32, score_cache=0, open_graph=Unpadded).score(TEXTS)
 
 
 def test_a_poisonous_row_of_a_batch_fails_alone(fp32):
-    results = Scorer(fp32, recent=0).score_each([*TEXTS[:20], "poisonous", *TEXTS[20:40]])
+    results = Scorer(fp32, score_cache=0).score_each([*TEXTS[:20], "poisonous", *TEXTS[20:40]])
     assert [place for place, result in enumerate(results) if isinstance(result, ScoringFailed)] == [20]
 
 
 def test_on_a_gpu_the_fp32_graph_serves_in_larger_batches(bundle, opened):
     open_graph, graphs = opened
-    scorer = Scorer(bundle, recent=0, gpu=True, open_graph=open_graph)
+    scorer = Scorer(bundle, score_cache=0, gpu=True, open_graph=open_graph)
     assert (scorer.device, scorer.precision, scorer.notes, graphs[-1].device) == ("cuda", "fp32", (), "cuda")
     graphs[-1].batches.clear()
     scorer.score(TEXTS)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 
 from edgedistill_serve.scoring.encoding import Encoder
-from edgedistill_serve.task.task import texts_of
+from edgedistill_serve.task.task import model_texts
 
 SEP, CLS = ("[SEP]", 3), ("[CLS]", 2)
 
@@ -94,7 +94,7 @@ def as_the_tokenizer_joins(file, max_tokens, row):
     """Ids and type ids as the tokenizer's own cutting and joining gives them."""
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.encode_special_tokens = True
-    first, second = texts_of(row)
+    first, second = model_texts(row)
     texts = [tokenizer.encode(text, add_special_tokens=False) for text in (first, second) if text is not None]
     room = max_tokens - tokenizer.num_special_tokens_to_add(len(texts) == 2)
     for text in reversed(texts):

@@ -10,7 +10,7 @@ from edgedistill_serve.cli.main import app
 from edgedistill_serve.grading.grade import grade
 from edgedistill_serve.grading.table_reader import read_rows
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.score import judge
+from edgedistill_serve.scoring.score import build_score
 from edgedistill_serve.task.label_decoding import certainty
 from edgedistill_serve.task.task import Label, Task, split_labels
 
@@ -20,7 +20,7 @@ TASK = Task("multilabel", (Label("asks"), Label("praises")), ("response",))
 
 
 def judged(*shares, review=ReviewRule(), blank=False):  # noqa: B008  # frozen
-    return judge(
+    return build_score(
         np.array(shares), Encoded((), (), 1, truncated=False), TASK, review, blank=blank, thresholds=(0.4, 0.5)
     )
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve import Score
-from edgedistill_serve.scoring.occlusion import effects, without, words_of
+from edgedistill_serve.scoring.occlusion import remove_word, split_words, word_effects
 
 
 def score(label: str, **probabilities: float) -> Score:
@@ -24,7 +24,7 @@ def score(label: str, **probabilities: float) -> Score:
     ],
 )
 def test_words_are_runs_of_letters_and_digits_with_their_apostrophes_and_hyphens(response, words):
-    assert [word.word for word in words_of(response)] == words
+    assert [word.word for word in split_words(response)] == words
 
 
 @pytest.mark.parametrize(
@@ -37,21 +37,21 @@ def test_words_are_runs_of_letters_and_digits_with_their_apostrophes_and_hyphens
     ],
 )
 def test_a_word_is_left_out_with_one_space(response, rests):
-    assert [without(response, word) for word in words_of(response)] == rests
+    assert [remove_word(response, word) for word in split_words(response)] == rests
 
 
 @given(st.text())
 def test_a_word_stands_where_it_says_and_the_rest_lacks_it_and_at_most_a_space(response):
-    for word in words_of(response):
+    for word in split_words(response):
         assert response[word.start : word.end] == word.word
-        assert len(response) - len(without(response, word)) - len(word.word) in (0, 1)
+        assert len(response) - len(remove_word(response, word)) - len(word.word) in (0, 1)
 
 
 def test_a_change_is_the_probability_with_the_word_minus_that_without_it():
-    words = words_of("kept trying")
+    words = split_words("kept trying")
     whole = score("process", process=0.75, outcome=0.25)
     parts = [score("outcome", process=0.25, outcome=0.75), score("process", process=1.0, outcome=0.0)]
-    first, second = effects(words, whole, parts)
+    first, second = word_effects(words, whole, parts)
     assert (first.word, first.start, first.end, first.label) == ("kept", 0, 4, "outcome")
     assert first.changes == {"process": 0.5, "outcome": -0.5}
     assert second.changes == {"process": -0.25, "outcome": 0.25}

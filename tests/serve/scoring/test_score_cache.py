@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve import Score, Scorer
-from edgedistill_serve.scoring.score_cache import RecentScores, entry_bytes
+from edgedistill_serve.scoring.score_cache import ScoreCache, estimate_entry_bytes
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
 
@@ -16,7 +16,7 @@ def score(number: int) -> Score:
     return Score("a", 0.5, {"a": 0.5, "b": 0.5}, "accept", None, False, number)
 
 
-def filled(recent: RecentScores, number: int) -> list[bytes]:
+def filled(recent: ScoreCache, number: int) -> list[bytes]:
     keys = [recent.key((str(place), None)) for place in range(number)]
     for place, key in enumerate(keys):
         recent.put(key, score(place))
@@ -24,7 +24,7 @@ def filled(recent: RecentScores, number: int) -> list[bytes]:
 
 
 def test_what_was_not_asked_for_for_longest_is_forgotten():
-    recent = RecentScores(3)
+    recent = ScoreCache(3)
     first, second, third = filled(recent, 3)
     assert recent.get(first) == score(0)
     recent.put(recent.key(("x", None)), score(9))
@@ -34,25 +34,25 @@ def test_what_was_not_asked_for_for_longest_is_forgotten():
 
 
 def test_none_is_remembered_where_none_is_wanted():
-    recent = RecentScores(0)
+    recent = ScoreCache(0)
     (key,) = filled(recent, 1)
     assert recent.get(key) is None
 
 
 def test_the_memory_is_bounded_too():
-    recent = RecentScores(1000, memory=10 * entry_bytes(score(0)))
+    recent = ScoreCache(1000, memory=10 * estimate_entry_bytes(score(0)))
     filled(recent, 50)
     assert len(recent) == 10
 
 
 @given(TEXT, TEXT | st.none(), TEXT, TEXT | st.none())
 def test_other_texts_have_another_key(one, two, three, four):
-    recent = RecentScores()
+    recent = ScoreCache()
     assert (recent.key((one, two)) == recent.key((three, four))) == ((one, two) == (three, four))
 
 
 def test_another_scorer_has_other_keys():
-    assert RecentScores().key(("x", None)) != RecentScores().key(("x", None))
+    assert ScoreCache().key(("x", None)) != ScoreCache().key(("x", None))
 
 
 def test_no_text_is_kept(bundle):
@@ -63,7 +63,7 @@ def test_no_text_is_kept(bundle):
     gc.freeze()
     inside = [item for thing in kept for item in ([*thing, *thing.values()] if type(thing) is dict else thing)]
     assert not any(item.split() == list(parts) for item in inside if type(item) is str)
-    assert len(scorer.recent) == 1
+    assert len(scorer.score_cache) == 1
 
 
 def test_a_score_is_remembered_between_calls(bundle):
@@ -71,7 +71,7 @@ def test_a_score_is_remembered_between_calls(bundle):
     (first,) = scorer.score(["great job"])
     first.probabilities.clear()
     (again,) = scorer.score(["great job"])
-    assert again == Scorer(bundle, recent=0).score(["great job"])[0]
+    assert again == Scorer(bundle, score_cache=0).score(["great job"])[0]
 
 
 @pytest.mark.parametrize("text", ["", "  "])
@@ -84,4 +84,4 @@ def test_blank_texts_are_told_apart_from_each_other(bundle, text):
 def test_a_failure_is_not_remembered(bundle):
     scorer = Scorer(bundle)
     scorer.score_each(["poisonous"])
-    assert len(scorer.recent) == 0
+    assert len(scorer.score_cache) == 0

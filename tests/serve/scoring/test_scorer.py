@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgedistill_serve import BundleError, DataError, Score, Scorer, ScoringFailed
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
-from edgedistill_serve.scoring.scorer import distinct, judge
+from edgedistill_serve.scoring.scorer import build_score, deduplicate
 from edgedistill_serve.task.task import Label, Task
 
 POISON = "poisonous"
@@ -21,7 +21,7 @@ TEXTS = ("you worked hard", "great job", "so smart", "x", "", "why is this the a
 @pytest.fixture(scope="module")
 def scorer(bundle) -> Scorer:
     """Remembers nothing: a score that was looked up proves nothing."""
-    return Scorer(bundle, threads=3, recent=0)
+    return Scorer(bundle, threads=3, score_cache=0)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_callers_at_the_same_time_get_the_scores_they_get_alone(scorer, alone):
 
 
 def test_two_scorers_of_a_bundle_agree_to_the_last_bit(bundle, alone):
-    assert Scorer(bundle, threads=1, recent=0).score(TEXTS) == [alone[text] for text in TEXTS]
+    assert Scorer(bundle, threads=1, score_cache=0).score(TEXTS) == [alone[text] for text in TEXTS]
 
 
 def test_what_is_remembered_is_what_was_scored(bundle, alone):
@@ -130,14 +130,14 @@ def test_a_rule_may_accept_what_is_blank_or_cut(make_bundle, tmp_path):
 
 def test_two_labels_of_equal_probability_give_the_first():
     task = Task(kind="nominal", labels=(Label("b"), Label("a")), inputs=("response",))
-    score = judge(np.array([0.5, 0.5]), Encoded((), (), 1, truncated=False), task, ReviewRule(), blank=False)
+    score = build_score(np.array([0.5, 0.5]), Encoded((), (), 1, truncated=False), task, ReviewRule(), blank=False)
     assert score.label == "b"
 
 
 def test_a_probability_that_equals_the_threshold_is_accepted():
     task = Task(kind="nominal", labels=(Label("b"), Label("a")), inputs=("response",))
     rule = ReviewRule(thresholds={"b": 0.75})
-    score = judge(np.array([0.75, 0.25]), Encoded((), (), 1, truncated=False), task, rule, blank=False)
+    score = build_score(np.array([0.75, 0.25]), Encoded((), (), 1, truncated=False), task, rule, blank=False)
     assert score.decision == "accept"
 
 
@@ -169,7 +169,7 @@ def test_a_response_that_the_model_fails_on_fails_alone(scorer, alone):
 @given(st.lists(st.sampled_from("abc")))
 def test_equal_rows_are_scored_once_and_every_row_has_its_place(texts):
     rows = [{"response": text} for text in texts]
-    unique, places = distinct(rows)
+    unique, places = deduplicate(rows)
     assert [unique[place] for place in places] == rows
     assert len(unique) == len(set(texts))
 

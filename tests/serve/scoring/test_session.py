@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 from edgedistill_serve import BundleError, Scorer, ScoringFailed
 from edgedistill_serve.scoring import session as session_module
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
-from edgedistill_serve.scoring.onnxruntime_install import onnxruntime
-from edgedistill_serve.scoring.session import OUTPUT, Session, bound, feeds, has_vnni
+from edgedistill_serve.scoring.onnxruntime_install import import_onnxruntime
+from edgedistill_serve.scoring.session import OUTPUT, Session, build_feeds, has_vnni, make_binding_runner
 
 
 def graph(name: str, kind: int = TensorProto.INT64, output: str = "logits") -> onnx.ModelProto:
@@ -84,7 +84,7 @@ def test_a_processor_that_linux_hides_is_one_line_in_the_log(tmp_path, caplog, s
 @pytest.fixture
 def settings_of(monkeypatch) -> list[str | None]:
     """Of every session from here on, on a processor without VNNI: the setting that keeps 8-bit products exact."""
-    runtime, found = onnxruntime(), []
+    runtime, found = import_onnxruntime(), []
     opened = runtime.InferenceSession
 
     def opening(model, options, **others):
@@ -127,7 +127,7 @@ def test_a_session_that_nobody_holds_is_gone_without_the_collector(parts):
 
 def test_rows_of_a_batch_are_padded_and_masked(parts):
     encoded = Encoder(parts / "tokenizer.json", 16).encode([{"response": "great job"}, {"response": "x"}])
-    given = feeds(encoded)
+    given = build_feeds(encoded)
     assert given["input_ids"].shape == (2, 4)
     assert given["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
     session = Session(parts / "model.onnx")
@@ -136,7 +136,7 @@ def test_rows_of_a_batch_are_padded_and_masked(parts):
 
 def test_bound_inputs_and_output_give_the_same_logits(parts):
     """As on a GPU, with the CPU's memory in its place."""
-    runtime = onnxruntime()
+    runtime = import_onnxruntime()
     plain = runtime.InferenceSession(str(parts / "model.onnx"), providers=["CPUExecutionProvider"])
-    given = feeds(Encoder(parts / "tokenizer.json", 16).encode([{"response": "great job"}, {"response": "x"}]))
-    assert np.array_equal(bound(runtime, plain, "cpu")(given), plain.run([OUTPUT], given)[0])
+    given = build_feeds(Encoder(parts / "tokenizer.json", 16).encode([{"response": "great job"}, {"response": "x"}]))
+    assert np.array_equal(make_binding_runner(runtime, plain, "cpu")(given), plain.run([OUTPUT], given)[0])

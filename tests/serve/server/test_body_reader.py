@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from edgedistill_serve.errors import QueueFull, RequestTooLarge
-from edgedistill_serve.server.request.body_reader import Room, read_body, read_lines
+from edgedistill_serve.server.request.body_reader import BodyMemory, read_body, read_lines
 
 FREE = 16 * 1024
 LONG = 90_000
@@ -82,7 +82,7 @@ def test_unfinished_bodies_take_their_room_and_no_more_and_short_ones_pass_them(
 
 def test_a_body_that_finds_no_room_is_forgotten_and_its_share_is_free_for_others():
     async def run():
-        room = Room(50_000)
+        room = BodyMemory(50_000)
         with pytest.raises(QueueFull):
             await asyncio.create_task(read(room, 40_000 * b"a", 40_000 * b"a"))
         assert room.held == 0
@@ -92,7 +92,7 @@ def test_a_body_that_finds_no_room_is_forgotten_and_its_share_is_free_for_others
 
 def test_a_body_has_its_room_until_its_request_is_answered():
     async def run():
-        room, was_read, answered = Room(50_000), asyncio.Event(), asyncio.Event()
+        room, was_read, answered = BodyMemory(50_000), asyncio.Event(), asyncio.Event()
 
         async def request():
             await read(room, 40_000 * b"a")
@@ -118,7 +118,7 @@ CHUNKS = st.lists(
 @given(CHUNKS, st.sampled_from([1, 20_000, 100_000]), st.integers(1, 60_000))
 def test_lines_are_those_of_the_body_and_an_error_stands_for_each_that_is_not_kept(chunks, memory, limit):
     async def run():
-        room = Room(memory)
+        room = BodyMemory(memory)
         found = await asyncio.create_task(lines_of(room, *chunks, limit=limit))
         await asyncio.sleep(0)
         assert room.held == 0

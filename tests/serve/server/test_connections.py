@@ -32,7 +32,7 @@ def end_of(connection: socket.socket, seconds: float = 10) -> bytes:
     return received
 
 
-def status_of(answer: bytes) -> int:
+def error_status(answer: bytes) -> int:
     return int(answer.split()[1])
 
 
@@ -58,14 +58,14 @@ def drip(connection: socket.socket, piece: bytes, *, every: float = 0.1, seconds
 def test_a_head_that_drips_is_a_408(server):
     with server.connect() as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\n")
-        assert status_of(drip(connection, b"X-A: b\r\n", every=0.2)) == 408
+        assert error_status(drip(connection, b"X-A: b\r\n", every=0.2)) == 408
 
 
 def test_a_body_that_drips_is_a_408(server):
     with server.connect() as connection:
         connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
         answer = drip(connection, b" ")
-    assert status_of(answer) == 408
+    assert error_status(answer) == 408
     assert b"did not arrive in 1 s" in answer
 
 
@@ -77,7 +77,7 @@ def test_a_connection_that_says_nothing_is_closed(server):
 def test_a_connection_that_is_idle_after_its_answer_is_closed(server):
     with server.connect() as connection:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert status_of(end_of(connection)) == 200
+        assert error_status(end_of(connection)) == 200
 
 
 def test_blank_lines_do_not_keep_a_connection(server):
@@ -100,14 +100,14 @@ def test_a_head_that_is_too_long_is_a_431(server, head):
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(head[200_000:])
         answer = end_of(connection)
-    assert answer == b"" or status_of(answer) == 431
+    assert answer == b"" or error_status(answer) == 431
     assert server.metric('edgedistill_connections_refused{reason="large head"}') >= 1
 
 
 def test_a_long_address_is_a_431(server):
     with server.connect() as connection:
         connection.sendall(b"GET /" + 2500 * b"x" + b" HTTP/1.1\r\n\r\n")
-        assert status_of(end_of(connection)) == 431
+        assert error_status(end_of(connection)) == 431
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_is_no_http_is_a_400(server, garbage):
     with server.connect() as connection:
         connection.sendall(garbage)
         answer = end_of(connection)
-    assert status_of(answer) == 400
+    assert error_status(answer) == 400
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == 400
 
 
@@ -249,4 +249,4 @@ def test_where_every_connection_has_a_request_the_next_is_a_503(start, bundle):
             stack.enter_context(server.connect()).sendall(HEAD + b"Content-Length: 9\r\n\r\n")
         time.sleep(0.3)
         with server.connect() as refused:
-            assert status_of(end_of(refused)) == 503
+            assert error_status(end_of(refused)) == 503

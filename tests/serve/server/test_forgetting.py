@@ -9,7 +9,7 @@ import pytest
 from edgedistill_serve import Scorer
 from edgedistill_serve.server.app import create_app
 from edgedistill_serve.server.limits import Limits
-from edgedistill_serve.server.queue.queued_row import Asked
+from edgedistill_serve.server.queue.queued_row import QueuedRow
 from edgedistill_serve.server.service import Service
 
 POISON = "poisonous"
@@ -17,7 +17,7 @@ MARK = "soon forgotten"
 
 
 def rows_held():
-    return sum(isinstance(each, Asked) and MARK in str(each.inputs) for each in gc.get_objects())
+    return sum(isinstance(each, QueuedRow) and MARK in str(each.inputs) for each in gc.get_objects())
 
 
 async def answered(app, body, path="/v1/score"):
@@ -52,7 +52,7 @@ async def answered(app, body, path="/v1/score"):
 def test_a_row_is_forgotten_with_its_answer(bundle, body, path, answer_seconds, status):
     async def main():
         service = Service(Limits(answer_seconds=answer_seconds), threads=1)
-        service.open([Scorer(bundle, threads=1, recent=0)])
+        service.open([Scorer(bundle, threads=1, score_cache=0)])
         app = create_app(service)
         gc.collect()
         gc.disable()

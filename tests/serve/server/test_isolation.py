@@ -40,8 +40,8 @@ LISTED = """
 import json, sys
 before = set(sys.modules)
 import edgedistill_serve.cli.main, edgedistill_serve.server.process, edgedistill_serve.scoring.scorer
-from edgedistill_serve.scoring.onnxruntime_install import onnxruntime
-onnxruntime()
+from edgedistill_serve.scoring.onnxruntime_install import import_onnxruntime
+import_onnxruntime()
 names = {name.split(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
 print(json.dumps(sorted(name for name in names if not name.startswith("_"))))
 """

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve import KeyFileError, KeyMissing, TooMany
-from edgedistill_serve.server.middleware.key_check import Access, Allowance
+from edgedistill_serve.server.middleware.key_check import KeyAccess, TokenBucket
 from edgedistill_serve.server.middleware.key_file import hash_of, matching, new_key, read_keys
 
 from ... import processes
@@ -154,7 +154,7 @@ def test_only_the_key_of_an_entry_matches_it(guess, names):
 
 @given(st.integers(1, 50), st.lists(st.floats(0, 3), max_size=60))
 def test_no_more_than_the_rate_and_one_burst_come_in(rate, pauses):
-    now, taken, allowance = 0.0, 0, Allowance(rate, float(rate), 0.0)
+    now, taken, allowance = 0.0, 0, TokenBucket(rate, float(rate), 0.0)
     for pause in pauses:
         now += pause
         taken += allowance.take(now) == 0
@@ -163,7 +163,7 @@ def test_no_more_than_the_rate_and_one_burst_come_in(rate, pauses):
 
 def test_a_key_that_is_dropped_is_refused_at_once_and_one_that_stays_keeps_its_allowance():
     stays, goes = new_key("stays"), new_key("goes")
-    access = Access((stays.entry, goes.entry), rate=1, clock=lambda: 0.0)
+    access = KeyAccess((stays.entry, goes.entry), rate=1, clock=lambda: 0.0)
     access.check(stays.key)
     access.replace((stays.entry,))
     with pytest.raises(KeyMissing):

@@ -12,7 +12,7 @@ import pytest
 
 from edgedistill_serve import Bundle, BundleError, Scorer, UnknownModel, WrongShape
 from edgedistill_serve.scoring.session import Device, Session
-from edgedistill_serve.server.model_catalogue import Catalogue, Shelf, watch
+from edgedistill_serve.server.model_catalogue import BundleFolders, ModelCatalogue, watch
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +33,17 @@ def warmer(make_bundle, tmp_path_factory) -> Scorer:
 
 
 def test_the_only_model_needs_no_name(praise):
-    assert Catalogue((praise,)).find(None) is praise
+    assert ModelCatalogue((praise,)).find(None) is praise
 
 
 def test_of_several_models_one_must_be_named_or_be_the_default(praise, answers):
     with pytest.raises(WrongShape, match="Name one: praise, answers"):
-        Catalogue((praise, answers)).find(None)
-    assert Catalogue((praise, answers), default="answers").find(None) is answers
+        ModelCatalogue((praise, answers)).find(None)
+    assert ModelCatalogue((praise, answers), default="answers").find(None) is answers
 
 
 def test_a_model_is_found_by_its_name_and_by_its_version(praise, warmer):
-    models = Catalogue((praise, warmer))
+    models = ModelCatalogue((praise, warmer))
     assert models.find(None) is models.find("praise") is praise
     assert models.find(f"praise@{warmer.bundle.manifest.version}") is warmer
 
@@ -51,18 +51,18 @@ def test_a_model_is_found_by_its_name_and_by_its_version(praise, warmer):
 @pytest.mark.parametrize("name", ["other", "praise@0", "", "@", "praise@"])
 def test_a_model_that_is_not_served_is_an_error_that_lists_what_is(praise, answers, name):
     with pytest.raises(UnknownModel, match="There is praise, answers") as caught:
-        Catalogue((praise, answers)).find(name)
+        ModelCatalogue((praise, answers)).find(name)
     assert "other" not in str(caught.value)
 
 
 def test_two_bundles_of_one_name_and_version_are_refused(praise):
     with pytest.raises(BundleError, match="two bundles are praise@"):
-        Catalogue((praise, praise))
+        ModelCatalogue((praise, praise))
 
 
 def test_a_default_that_is_not_served_is_refused(praise):
     with pytest.raises(BundleError, match=r"default model's name 'other'\. There is praise"):
-        Catalogue((praise,), default="other")
+        ModelCatalogue((praise,), default="other")
 
 
 @pytest.fixture
@@ -76,66 +76,66 @@ def replaced(make_bundle, folder, **given) -> str:
 
 
 @pytest.fixture
-def shelf(folder) -> Shelf:
-    shelf = Shelf([folder])
-    shelf.open()
-    return shelf
+def folders(folder) -> BundleFolders:
+    folders = BundleFolders([folder])
+    folders.open()
+    return folders
 
 
-def test_a_new_bundle_takes_over(shelf, folder, make_bundle):
-    before = shelf.catalogue.find(None)
+def test_a_new_bundle_takes_over(folders, folder, make_bundle):
+    before = folders.catalogue.find(None)
     version = replaced(make_bundle, folder, temperature=2.0)
     swapped = []
-    shelf.refresh(swapped.append)
-    assert swapped == [shelf.catalogue]
-    assert shelf.catalogue.find(None).bundle.manifest.version == version
-    assert shelf.catalogue.find(None).score(["great job"]) != before.score(["great job"])
-    (state,) = shelf.states
+    folders.refresh(swapped.append)
+    assert swapped == [folders.catalogue]
+    assert folders.catalogue.find(None).bundle.manifest.version == version
+    assert folders.catalogue.find(None).score(["great job"]) != before.score(["great job"])
+    (state,) = folders.states
     assert (state.version, state.swaps, state.failures, state.fault) == (version, 1, 0, None)
 
 
 @pytest.mark.parametrize("change", [{"temperature": 5.0}, {"review": {"thresholds": {"person": 0.99}}}], ids=str)
-def test_a_bundle_of_the_same_version_that_says_something_else_takes_over(shelf, folder, change):
-    before = shelf.catalogue.find(None)
+def test_a_bundle_of_the_same_version_that_says_something_else_takes_over(folders, folder, change):
+    before = folders.catalogue.find(None)
     content = json.loads((folder / "bundle.json").read_text())
     (folder / "bundle.json").write_text(json.dumps(content | change))
-    shelf.refresh(lambda _: None, changed_only=True)
-    after = shelf.catalogue.find(None)
+    folders.refresh(lambda _: None, changed_only=True)
+    after = folders.catalogue.find(None)
     assert after.bundle.manifest != before.bundle.manifest
     assert after.bundle.manifest.version == before.bundle.manifest.version
-    assert (shelf.states[0].swaps, shelf.states[0].fault) == (1, None)
+    assert (folders.states[0].swaps, folders.states[0].fault) == (1, None)
 
 
-def test_a_bundle_that_is_the_same_does_not_take_over(shelf):
-    before = shelf.catalogue.find(None)
-    shelf.refresh(lambda _: None)
-    assert shelf.catalogue.find(None) is before
-    assert shelf.states[0].swaps == 0
+def test_a_bundle_that_is_the_same_does_not_take_over(folders):
+    before = folders.catalogue.find(None)
+    folders.refresh(lambda _: None)
+    assert folders.catalogue.find(None) is before
+    assert folders.states[0].swaps == 0
 
 
 @pytest.mark.parametrize("damage", ["a file is changed", "the folder is gone", "the scores are others"])
-def test_a_bad_bundle_changes_nothing_and_says_why(shelf, folder, make_bundle, caplog, damage):
-    before = shelf.catalogue.find(None)
+def test_a_bad_bundle_changes_nothing_and_says_why(folders, folder, make_bundle, caplog, damage):
+    before = folders.catalogue.find(None)
     if damage == "a file is changed":
         (folder / "tokenizer.json").write_text("{}")
     elif damage == "the folder is gone":
         shutil.rmtree(folder)
     else:
         make_bundle(folder, tolerance={"int8": 1e-12}, files={"onnx/model.onnx": None})
-    shelf.refresh(lambda _: None)
-    assert shelf.catalogue.find(None) is before
-    (state,) = shelf.states
+    folders.refresh(lambda _: None)
+    assert folders.catalogue.find(None) is before
+    (state,) = folders.states
     assert (state.version, state.swaps, state.failures) == (before.bundle.manifest.version, 0, 1)
     assert state.fault in caplog.text
     assert before.score(["great job"])
 
 
-def test_a_bad_bundle_that_is_mended_takes_over(shelf, folder, make_bundle):
+def test_a_bad_bundle_that_is_mended_takes_over(folders, folder, make_bundle):
     (folder / "tokenizer.json").write_text("{}")
-    shelf.refresh(lambda _: None)
+    folders.refresh(lambda _: None)
     version = replaced(make_bundle, folder, temperature=2.0)
-    shelf.refresh(lambda _: None, changed_only=True)
-    assert (shelf.states[0].version, shelf.states[0].failures, shelf.states[0].fault) == (version, 1, None)
+    folders.refresh(lambda _: None, changed_only=True)
+    assert (folders.states[0].version, folders.states[0].failures, folders.states[0].fault) == (version, 1, None)
 
 
 def test_a_model_whose_bundle_was_replaced_leaves_the_memory_without_the_collector(folder, make_bundle):
@@ -147,50 +147,50 @@ def test_a_model_whose_bundle_was_replaced_leaves_the_memory_without_the_collect
         opened.append(weakref.ref(session))
         return session
 
-    shelf = Shelf([folder], load=lambda place: Scorer(Bundle.load(place), open_graph=remembered))
+    folders = BundleFolders([folder], load=lambda place: Scorer(Bundle.load(place), open_graph=remembered))
     gc.disable()
     try:
-        shelf.open().find(None).score(["great job"])
+        folders.open().find(None).score(["great job"])
         replaced(make_bundle, folder, temperature=2.0)
-        shelf.refresh(lambda _: None)
+        folders.refresh(lambda _: None)
         assert [session() is None for session in opened] == [True, False]
     finally:
         gc.enable()
 
 
 def test_only_the_folder_that_changed_is_loaded_again(folder, answers_bundle, make_bundle):
-    shelf = Shelf([answers_bundle.folder, folder])
-    first, _ = shelf.open().scorers
+    folders = BundleFolders([answers_bundle.folder, folder])
+    first, _ = folders.open().scorers
     version = replaced(make_bundle, folder, temperature=2.0)
-    shelf.refresh(lambda _: None, changed_only=True)
-    assert shelf.catalogue.scorers[0] is first
-    assert shelf.catalogue.scorers[1].bundle.manifest.version == version
+    folders.refresh(lambda _: None, changed_only=True)
+    assert folders.catalogue.scorers[0] is first
+    assert folders.catalogue.scorers[1].bundle.manifest.version == version
 
 
-def test_a_bundle_that_is_overwritten_in_its_place_does_not_disturb_the_one_that_serves(shelf, folder):
-    scorer = shelf.catalogue.find(None)
+def test_a_bundle_that_is_overwritten_in_its_place_does_not_disturb_the_one_that_serves(folders, folder):
+    scorer = folders.catalogue.find(None)
     expected = scorer.score(["great job"])
     for file in folder.rglob("*"):
         if file.is_file():
             file.write_bytes(b"0" * file.stat().st_size)
-    scorer.recent.clear()
+    scorer.score_cache.clear()
     assert scorer.score(["great job"]) == expected
     assert scorer.score(["so smart"])
 
 
-def test_a_folder_that_somebody_writes_into_is_left_alone(shelf, folder):
-    assert not shelf.settled(lambda: (folder / "README.md").write_text("half of"))
-    assert shelf.settled(lambda: None)
+def test_a_folder_that_somebody_writes_into_is_left_alone(folders, folder):
+    assert not folders.settled(lambda: (folder / "README.md").write_text("half of"))
+    assert folders.settled(lambda: None)
 
 
-def test_a_watched_folder_s_new_bundle_takes_over_by_itself(shelf, folder, make_bundle):
+def test_a_watched_folder_s_new_bundle_takes_over_by_itself(folders, folder, make_bundle):
     stop, swapped, found = Event(), Event(), []
 
     def swap(models):
         found.append(models)
         swapped.set()
 
-    watching = Thread(target=watch, args=(shelf, swap, stop), kwargs={"seconds": 0.02})
+    watching = Thread(target=watch, args=(folders, swap, stop), kwargs={"seconds": 0.02})
     watching.start()
     try:
         version = replaced(make_bundle, folder, temperature=2.0)
@@ -202,7 +202,7 @@ def test_a_watched_folder_s_new_bundle_takes_over_by_itself(shelf, folder, make_
     assert not watching.is_alive()
 
 
-def test_a_watched_bad_bundle_is_reported_once(shelf, folder, caplog):
+def test_a_watched_bad_bundle_is_reported_once(folders, folder, caplog):
     (folder / "tokenizer.json").write_text("{}")
     stop, looks = Event(), []
 
@@ -217,6 +217,6 @@ def test_a_watched_bad_bundle_is_reported_once(shelf, folder, caplog):
         is_set = stop.is_set
 
     with caplog.at_level(logging.ERROR):
-        watch(shelf, lambda _: None, Stop())
+        watch(folders, lambda _: None, Stop())
     assert caplog.text.count("goes on serving") == 1
-    assert shelf.states[0].failures == 1
+    assert folders.states[0].failures == 1

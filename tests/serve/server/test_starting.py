@@ -9,7 +9,7 @@ import pytest
 from edgedistill_serve import Scorer
 from edgedistill_serve.server.app import create_app
 from edgedistill_serve.server.limits import Limits
-from edgedistill_serve.server.middleware.request_log import RequestRecord
+from edgedistill_serve.server.middleware.request_log import RequestLog
 from edgedistill_serve.server.service import Service
 
 SECRET = "a secret that a learner typed"
@@ -69,7 +69,7 @@ def test_a_bug_is_a_500_that_keeps_the_text_out_of_answer_and_log(caplog):
         raise ValueError(SECRET)
 
     with caplog.at_level(logging.INFO):
-        response = ask(RequestRecord(broken, lambda: False), "POST", "/v1/score", json={"x": SECRET})
+        response = ask(RequestLog(broken, lambda: False), "POST", "/v1/score", json={"x": SECRET})
     assert response.status_code == 500
     assert response.headers["Content-Type"] == "application/problem+json"
     assert "ValueError at broken" in caplog.text

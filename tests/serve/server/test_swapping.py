@@ -52,7 +52,7 @@ def ask(url: str, stop: Event, who: int, answers: Answers) -> None:
 def test_a_new_bundle_takes_over_under_load_and_no_request_notices(start, folder, make_bundle, how):
     stop = Event()
     options = ["--watch"] if how == "a watched folder" else []
-    before = Scorer(Bundle.load(folder), recent=0)
+    before = Scorer(Bundle.load(folder), score_cache=0)
     with start(str(folder), "--recent", "0", *options) as server, ThreadPoolExecutor(4) as callers:
         answers: Answers = []
         asking = [callers.submit(ask, server.url, stop, who, answers) for who in range(4)]
@@ -70,7 +70,7 @@ def test_a_new_bundle_takes_over_under_load_and_no_request_notices(start, folder
     assert {answer.status_code for _, answer in answers} == {200}
     assert {answer.json()["version"] for _, answer in answers} == {old, new.manifest.version}
     # Each answer is that of one model: nobody got scores of both.
-    models = {old: before, new.manifest.version: Scorer(new, recent=0)}
+    models = {old: before, new.manifest.version: Scorer(new, score_cache=0)}
     for texts, answer in answers[:: max(1, len(answers) // 40)]:
         found = [score["probabilities"] for score in answer.json()["scores"]]
         assert found == [score.probabilities for score in models[answer.json()["version"]].score(texts)]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from edgedistill_serve import DataError
-from edgedistill_serve.task.label_decoding import Readout, certainty, sigmoid
+from edgedistill_serve.task.label_decoding import LabelDecoder, certainty, sigmoid
 from edgedistill_serve.task.task import Label, Task
 
 LABELS = (Label("praises"), Label("asks"), Label("tells"))
@@ -26,40 +26,40 @@ def test_the_sigmoid_is_that_of_scipy_and_never_overflows(value, temperature):
 
 def test_every_label_that_reaches_its_threshold_holds():
     logits = logit(np.array([[0.31, 0.49, 0.9], [0.29, 0.51, 0.79]]))
-    assert Readout(MOVES, 1.0, THRESHOLDS).labels(logits) == ("praises;tells", "asks")
+    assert LabelDecoder(MOVES, 1.0, THRESHOLDS).labels(logits) == ("praises;tells", "asks")
 
 
 def test_where_no_label_reaches_its_threshold_there_is_none():
-    assert Readout(MOVES, 1.0, THRESHOLDS).labels(np.full((1, 3), -9.0)) == ("none",)
+    assert LabelDecoder(MOVES, 1.0, THRESHOLDS).labels(np.full((1, 3), -9.0)) == ("none",)
 
 
 def test_of_a_nominal_task_the_largest_logit_is_given_and_of_equals_the_first():
-    assert Readout(CODES).labels(np.array([[1.0, 3.0, 2.0], [5.0, 5.0, 1.0]])) == ("asks", "praises")
+    assert LabelDecoder(CODES).labels(np.array([[1.0, 3.0, 2.0], [5.0, 5.0, 1.0]])) == ("asks", "praises")
 
 
 @given(ROWS, st.floats(0.1, 10))
 def test_a_temperature_moves_each_logit_of_a_multilabel_task_toward_a_half(rows, temperature):
     # A logit of 1e-320 is 0 once it is divided, and 0 holds.
     logits = np.where(np.abs(rows) < 1e-9, 1.0, rows)
-    cold = Readout(MOVES, 1.0, (0.5,) * 3)
-    warm = Readout(MOVES, temperature, (0.5,) * 3)
-    assert (cold.holds(logits) == warm.holds(logits)).all()
+    cold = LabelDecoder(MOVES, 1.0, (0.5,) * 3)
+    warm = LabelDecoder(MOVES, temperature, (0.5,) * 3)
+    assert (cold.label_mask(logits) == warm.label_mask(logits)).all()
 
 
-@given(ROWS, st.sampled_from([Readout(CODES, 2.0), Readout(MOVES, 2.0, THRESHOLDS)]))
-def test_less_than_its_margin_on_every_logit_gives_no_row_another_label(rows, readout):
+@given(ROWS, st.sampled_from([LabelDecoder(CODES, 2.0), LabelDecoder(MOVES, 2.0, THRESHOLDS)]))
+def test_less_than_its_margin_on_every_logit_gives_no_row_another_label(rows, decoder):
     logits = np.array(rows)
     # A nominal label flips when two logits meet, a multilabel one when a single logit meets its threshold.
-    step = readout.margins(logits) / (1 if readout.is_multilabel else 2) - 1e-9
+    step = decoder.margins(logits) / (1 if decoder.is_multilabel else 2) - 1e-9
     for way in (-1, 1):
         moved = logits + way * np.maximum(step, 0)[:, None] * np.array([1, -1, 1])
-        assert readout.labels(moved) == readout.labels(logits)
+        assert decoder.labels(moved) == decoder.labels(logits)
 
 
 @pytest.mark.parametrize(("task", "thresholds"), [(MOVES, ()), (MOVES, (0.5, 0.5)), (CODES, (0.5, 0.5, 0.5))])
 def test_another_number_of_thresholds_than_the_task_has_is_refused(task, thresholds):
     with pytest.raises(DataError, match=r"thresholds are given, a (multilabel|nominal) task of 3 labels has [03]"):
-        Readout(task, 1.0, thresholds)
+        LabelDecoder(task, 1.0, thresholds)
 
 
 @given(SHARES, OPEN)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve import DataError
-from edgedistill_serve.task.task import Label, Task, join_labels, split_labels, unsplittable_names
+from edgedistill_serve.task.task import Label, Task, join_labels, reserved_label_names, split_labels
 
 NAMES = ("praises", "asks", "tells")
 TASK = Task("multilabel", tuple(map(Label, NAMES)), ("response",))
@@ -55,8 +55,8 @@ def test_a_label_that_the_task_does_not_have_is_not_joined():
 @pytest.mark.parametrize("name", ["none", "None", "asks;tells"])
 def test_a_label_that_could_be_mistaken_for_what_is_joined_cannot_be_had(name):
     task = Task("multilabel", (Label("praises"), Label(name)), ("response",))
-    assert unsplittable_names(task) == (name,)
+    assert reserved_label_names(task) == (name,)
 
 
 def test_other_labels_can_be_had():
-    assert unsplittable_names(TASK) == ()
+    assert reserved_label_names(TASK) == ()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve import Bundle, BundleError, Scorer
-from edgedistill_serve.task.redaction import Redaction, redacted
+from edgedistill_serve.task.redaction import Redaction, redact_text
 from edgedistill_serve.task.task import Label, Task
 
 STUDENTS = Redaction(("S[0-9]{6}",))
@@ -30,7 +30,7 @@ STUDENTS = Redaction(("S[0-9]{6}",))
     ],
 )
 def test_personal_data_is_replaced(typed, read):
-    assert redacted(typed, STUDENTS) == read
+    assert redact_text(typed, STUDENTS) == read
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_personal_data_is_replaced(typed, read):
     ["3.14159265358", "1/2 + 3/4 = 5/4", "1,000,000", "2024-01-02", "Well done. You tried!", "x = 42", "e.g. 12 345"],
 )
 def test_what_learners_write_about_numbers_stays(typed):
-    assert redacted(typed, STUDENTS) == typed
+    assert redact_text(typed, STUDENTS) == typed
 
 
 TYPED = st.lists(
@@ -48,8 +48,8 @@ TYPED = st.lists(
 
 @given(TYPED | st.text(), st.sampled_from([STUDENTS, Redaction(), Redaction(("[A-Z]+", "word.", "(?=0)0"))]))
 def test_a_redacted_text_is_redacted_to_itself(typed, redaction):
-    once = redacted(typed, redaction)
-    assert redacted(once, redaction) == once
+    once = redact_text(typed, redaction)
+    assert redact_text(once, redaction) == once
 
 
 @pytest.mark.parametrize(("pattern", "told"), [("S[0-9", "no regular expression"), ("S*", "where there is nothing")])

@@ -17,7 +17,7 @@ from edgedistill_export.errors import ExportFailed
 from edgedistill_export.quantize.int8_layers import Activation, Scaling
 from edgedistill_export.quantize.rounding import Floats, nearest
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.session import feeds
+from edgedistill_serve.scoring.session import build_feeds
 
 MOST_VALUES = 2_000_000
 """Values of one layer's input that are kept to find percentiles in; of more, an even choice is."""
@@ -64,7 +64,7 @@ def fed_layers(graph: Graph, rows: Sequence[Encoded]) -> dict[str, Fed]:
             session = _session(file)
             wanted = {given.name for given in session.get_inputs()}
             found = [
-                session.run(sources, {name: value for name, value in feeds([row]).items() if name in wanted})
+                session.run(sources, {name: value for name, value in build_feeds([row]).items() if name in wanted})
                 for row in rows
             ]
         except Exception as error:  # onnxruntime's errors have no common root

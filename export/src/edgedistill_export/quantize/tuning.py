@@ -19,7 +19,7 @@ from edgedistill_export.verify.parity import Logits, flipped
 from edgedistill_serve.errors import BundleError, ScoringFailed
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import Session
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Judge:
 
     Attributes:
         rows: Validation rows as the graph reads them, at least one.
-        readout: How logits are read.
+        label_decoder: How logits are read.
         max_flip_rate: Share of rows whose label may change.
         codes: The human code of each row, or nothing.
         groups: What each row belongs to, such as its learner or its school, or nothing.
@@ -95,7 +95,7 @@ class Judge:
     """
 
     rows: Sequence[Encoded]
-    readout: Readout
+    label_decoder: LabelDecoder
     max_flip_rate: float
     codes: Sequence[str] = ()
     groups: Sequence[str] = ()
@@ -164,9 +164,9 @@ def _open(name: str, file: Path, judge: Judge) -> _Graph:
 
 
 def _measured(graph: _Graph, fp32: Logits, speed: Speed, judge: Judge) -> Tried:
-    kept = fidelity(fp32, graph.logits, judge.readout, judge.groups)
-    coded = agreement(fp32, graph.logits, judge.readout, judge.codes) if judge.codes else None
-    batch_flips = int(flipped(graph.logits, _in_batches(graph.session, judge.rows), judge.readout).sum())
+    kept = fidelity(fp32, graph.logits, judge.label_decoder, judge.groups)
+    coded = agreement(fp32, graph.logits, judge.label_decoder, judge.codes) if judge.codes else None
+    batch_flips = int(flipped(graph.logits, _in_batches(graph.session, judge.rows), judge.label_decoder).sum())
     return Tried(
         recipe=graph.name,
         bytes=graph.file.stat().st_size,

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import CheckpointError, ExportFailed
 from edgedistill_export.quantize.tokenizer_cut import cut_tokenizer, kept_pieces
-from edgedistill_serve.task.task import texts_of
+from edgedistill_serve.task.task import model_texts
 
 COMMON = 4000
 """How many generally frequent pieces stay whatever the texts hold (docs/decisions/0004-vocabulary-cut.md)."""
@@ -68,7 +68,7 @@ def cut_vocabulary(
     """
     file = student.folder / "tokenizer.json"
     tokenizer = _read(file)
-    texts = list(dict.fromkeys(text for row in rows for text in texts_of(row) if text is not None))
+    texts = list(dict.fromkeys(text for row in rows for text in model_texts(row) if text is not None))
     reached = {piece for pieces in pieces_of(file, texts) for piece in pieces}
     ids = {key: getattr(student.model.config, key, None) for key in _ID_KEYS}
     named = {piece for piece, number in tokenizer["model"]["vocab"].items() if number in ids.values()}
@@ -89,7 +89,7 @@ def pieces_of(tokenizer_file: Path, texts: Sequence[str]) -> list[list[str]]:
 
     Args:
         tokenizer_file: A ``tokenizer.json``.
-        texts: As `edgedistill_serve.task.task.texts_of` returns them.
+        texts: As `edgedistill_serve.task.task.model_texts` returns them.
 
     Returns:
         The pieces of each text, in order.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sklearn.metrics import cohen_kappa_score
 
 from edgedistill_export.verify.parity import Logits, differences, flipped, probabilities
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task, split_labels
 
 LEAST_OF_A_GROUP = 10
@@ -60,58 +60,59 @@ class Agreement:
     worst_recall_change: float
 
 
-def fidelity(fp32: Logits, logits: Logits, readout: Readout, groups: Sequence[str] = ()) -> Fidelity:
+def fidelity(fp32: Logits, logits: Logits, decoder: LabelDecoder, groups: Sequence[str] = ()) -> Fidelity:
     """Compare a graph with fp32.
 
     Args:
         fp32: Logits of fp32, at least one row.
         logits: Of the graph, for the same rows.
-        readout: How both are read.
+        decoder: How both are read.
         groups: What each row belongs to, or nothing.
     """
-    flips = flipped(fp32, logits, readout)
+    flips = flipped(fp32, logits, decoder)
     named = np.array(groups)
     rates = [float(flips[named == group].mean()) for group in set(groups) if (named == group).sum() >= LEAST_OF_A_GROUP]
     return Fidelity(
         flips=int(flips.sum()),
         flip_rate=float(flips.mean()),
-        expected_flip_rate=expected_flip_rate(fp32, logits, readout),
-        max_probability_difference=float(differences(fp32, logits, readout).max()),
+        expected_flip_rate=expected_flip_rate(fp32, logits, decoder),
+        max_probability_difference=float(differences(fp32, logits, decoder).max()),
         worst_group_flip_rate=max(rates, default=None),
     )
 
 
-def expected_flip_rate(fp32: Logits, logits: Logits, readout: Readout) -> float:
+def expected_flip_rate(fp32: Logits, logits: Logits, decoder: LabelDecoder) -> float:
     """Return the share of pairs of like rows where one row's change of logits would flip the other's label, in [0, 1].
 
     Few rows have few flips, so their rate is coarse. Which of the changes met which row is chance among rows that are
-    about as close to another label (`Readout.margins`), and many pairs say how likely a flip was. Rows are alike with a
-    tenth of the others, at least 20: rows with close labels change more than others, so any two rows will not do.
+    about as close to another label (`LabelDecoder.margins`), and many pairs say how likely a flip was. Rows are alike
+    with a tenth of the others, at least 20: rows with close labels change more than others, so any two rows will not
+    do.
 
     Args:
         fp32: Of shape (rows, labels).
         logits: The same rows, scored by the graph.
-        readout: How both are read.
+        decoder: How both are read.
     """
-    rows = np.argsort(readout.margins(fp32))
+    rows = np.argsort(decoder.margins(fp32))
     change = (logits - fp32).astype(np.float64)[rows]
     alike = min(len(rows), max(_LEAST_ALIKE, len(rows) // 10))
     rates = []
     for place, row in enumerate(fp32[rows]):
         start = min(max(place - alike // 2, 0), len(rows) - alike)
-        rates.append(flipped(row[None], row + change[start : start + alike], readout))
+        rates.append(flipped(row[None], row + change[start : start + alike], decoder))
     return float(np.mean(rates))
 
 
-def agreement(fp32: Logits, logits: Logits, readout: Readout, codes: Sequence[str]) -> Agreement:
+def agreement(fp32: Logits, logits: Logits, decoder: LabelDecoder, codes: Sequence[str]) -> Agreement:
     """Compare a graph and fp32 with the human codes, at least one, of the same rows."""
-    truth = _coded(codes, readout.task)
-    wanted, found = readout.holds(fp32), readout.holds(logits)
-    pairs = zip(_kappas(truth, wanted, readout.task), _kappas(truth, found, readout.task), strict=True)
+    truth = _coded(codes, decoder.task)
+    wanted, found = decoder.label_mask(fp32), decoder.label_mask(logits)
+    pairs = zip(_kappas(truth, wanted, decoder.task), _kappas(truth, found, decoder.task), strict=True)
     lost = [before - after for before, after in pairs if before is not None and after is not None]
     return Agreement(
         kappa_lost=float(np.mean(lost)) if lost else None,
-        calibration_error=_calibration_error(probabilities(logits, readout), truth, readout),
+        calibration_error=_calibration_error(probabilities(logits, decoder), truth, decoder),
         worst_recall_change=min(0.0, float((_recalls(truth, found) - _recalls(truth, wanted)).min())),
     )
 
@@ -148,8 +149,8 @@ def _kappa(
     return float(cohen_kappa_score(truth, given, labels=codes, weights=weights))
 
 
-def _calibration_error(given: npt.NDArray[np.float64], truth: Holds, readout: Readout) -> float:
-    if readout.is_multilabel:
+def _calibration_error(given: npt.NDArray[np.float64], truth: Holds, decoder: LabelDecoder) -> float:
+    if decoder.is_multilabel:
         sure, right = given.ravel(), truth.ravel()
     else:
         sure, right = given.max(axis=1), given.argmax(axis=1) == truth.argmax(axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgedistill_serve.bundle.manifest import Golden, GoldenRow, Precision
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 
 MOST_ROWS = 32
 """A self-check of so many rows takes well under a second with a small student."""
@@ -24,7 +24,7 @@ an activation to the next of 256 steps, so the slack is wider. Arithmetic that s
 
 
 def golden(
-    rows: Sequence[Mapping[str, str]], logits: Mapping[Precision, npt.NDArray[np.float32]], readout: Readout
+    rows: Sequence[Mapping[str, str]], logits: Mapping[Precision, npt.NDArray[np.float32]], decoder: LabelDecoder
 ) -> Golden:
     """Choose golden rows, and the tolerance of the self-check.
 
@@ -32,7 +32,7 @@ def golden(
         rows: The inputs of the validation rows, at least one.
         logits: Per precision of the bundle, fp32 among them, what its graph gave here, each row alone, of shape (rows,
             labels), labels at least two.
-        readout: How they are read.
+        decoder: How they are read.
 
     Returns:
         The rows, at most `MOST_ROWS`. Each graph is held to what it gave here, with the tolerance `SLACK`.
@@ -45,21 +45,21 @@ def golden(
     return Golden(
         rows=tuple(
             GoldenRow(dict(rows[row]), of("fp32", row), {precision: of(precision, row) for precision in others})
-            for row in choose(logits["fp32"], readout)
+            for row in choose(logits["fp32"], decoder)
         ),
         tolerance={precision: SLACK[precision] for precision in logits},
     )
 
 
-def choose(logits: npt.NDArray[np.float32], readout: Readout, most: int = MOST_ROWS) -> list[int]:
+def choose(logits: npt.NDArray[np.float32], decoder: LabelDecoder, most: int = MOST_ROWS) -> list[int]:
     """Choose rows to check: half of them near the decision boundary, the others spread over the labels.
 
-    Near the boundary means the smallest `Readout.margins`, where a small error changes the label. The others are taken
-    in turns, one of each label that the model gives (of a multilabel task, each set of labels), the surest first.
+    Near the boundary means the smallest `LabelDecoder.margins`, where a small error changes the label. The others are
+    taken in turns, one of each label that the model gives (of a multilabel task, each set of labels), the surest first.
 
     Args:
         logits: Of shape (rows, labels), labels at least two.
-        readout: How they are read.
+        decoder: How they are read.
         most: How many to choose.
 
     Returns:
@@ -67,10 +67,10 @@ def choose(logits: npt.NDArray[np.float32], readout: Readout, most: int = MOST_R
     """
     if len(logits) <= most:
         return list(range(len(logits)))
-    margin = readout.margins(logits)
+    margin = decoder.margins(logits)
     near = np.argsort(margin, kind="stable")[: most // 2]
     rest = np.setdiff1d(np.arange(len(logits)), near)
-    _, label = np.unique(readout.holds(logits), axis=0, return_inverse=True)
+    _, label = np.unique(decoder.label_mask(logits), axis=0, return_inverse=True)
     turn = np.empty(len(logits), dtype=np.int64)
     for name in np.unique(label[rest]):
         of_label = rest[label[rest] == name]

@@ -13,7 +13,7 @@ from edgedistill_export.errors import ExportFailed
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.scoring.session import Session
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 """Of shape (rows, labels), not calibrated."""
@@ -60,35 +60,35 @@ def graph_logits(graph: Path, encoder: Encoder, rows: Sequence[Mapping[str, str]
     return np.array(scored, dtype=np.float32)
 
 
-def probabilities(logits: Logits, readout: Readout) -> npt.NDArray[np.float64]:
+def probabilities(logits: Logits, decoder: LabelDecoder) -> npt.NDArray[np.float64]:
     """Return the probabilities that the scorer would give, of shape (rows, labels)."""
-    return np.array([readout.probabilities(row.astype(np.float64)) for row in logits])
+    return np.array([decoder.probabilities(row.astype(np.float64)) for row in logits])
 
 
-def differences(before: Logits, after: Logits, readout: Readout) -> npt.NDArray[np.float64]:
+def differences(before: Logits, after: Logits, decoder: LabelDecoder) -> npt.NDArray[np.float64]:
     """Return each row's largest absolute difference of a probability, of shape (rows,)."""
-    changes = np.abs(probabilities(before, readout) - probabilities(after, readout))
+    changes = np.abs(probabilities(before, decoder) - probabilities(after, decoder))
     largest: npt.NDArray[np.float64] = changes.max(axis=1)
     return largest
 
 
-def flipped(before: Logits, after: Logits, readout: Readout) -> npt.NDArray[np.bool_]:
+def flipped(before: Logits, after: Logits, decoder: LabelDecoder) -> npt.NDArray[np.bool_]:
     """Return whether each row's label differs, of shape (rows,)."""
-    differ: npt.NDArray[np.bool_] = (readout.holds(before) != readout.holds(after)).any(axis=1)
+    differ: npt.NDArray[np.bool_] = (decoder.label_mask(before) != decoder.label_mask(after)).any(axis=1)
     return differ
 
 
-def measure_step(names: tuple[str, str], before: Logits, after: Logits, readout: Readout) -> ConversionStep:
+def measure_step(names: tuple[str, str], before: Logits, after: Logits, decoder: LabelDecoder) -> ConversionStep:
     """Compare two forms of the student on the same rows, at least one.
 
     Args:
         names: What the two forms are called.
         before: Finite logits of the reference.
         after: Finite logits of the form that was made from it.
-        readout: How both are read.
+        decoder: How both are read.
     """
-    flips = int(flipped(before, after, readout).sum())
-    largest = float(differences(before, after, readout).max())
+    flips = int(flipped(before, after, decoder).sum())
+    largest = float(differences(before, after, decoder).max())
     return ConversionStep(*names, len(before), flips, flips / len(before), largest)
 
 

@@ -7,9 +7,9 @@ import msgspec
 from edgedistill_export.web.patterns import javascript
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import ReviewRule
-from edgedistill_serve.scoring.graph_choice import bundle_encoder
+from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.task.redaction import PLACEHOLDERS, Redaction, redaction_rules
-from edgedistill_serve.task.task import Kind, Label, inputs_of
+from edgedistill_serve.task.task import Kind, Label, task_inputs
 
 
 class PageFile(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ def describe(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription:
 def golden_with_tokens(bundle: Bundle) -> dict[str, Any]:
     """Return the bundle's golden responses, each with the token ids that a page must read it as."""
     precision, task = bundle.manifest.precision, bundle.task
-    encoded = bundle_encoder(bundle).encode([inputs_of(row.inputs, task) for row in bundle.golden.rows])
+    encoded = load_encoder(bundle).encode([task_inputs(row.inputs, task) for row in bundle.golden.rows])
     return {
         "tolerance": bundle.golden.tolerance[precision],
         "rows": [

@@ -13,9 +13,9 @@ from edgedistill_export.errors import ExportFailed, WebFailed
 from edgedistill_export.verify.parity import ConversionStep
 from edgedistill_export.web.writing import PAGE, write_web
 from edgedistill_serve.bundle.loading import Bundle
-from edgedistill_serve.scoring.graph_choice import bundle_encoder
+from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.scoring.score import Score
-from edgedistill_serve.task.task import inputs_of
+from edgedistill_serve.task.task import task_inputs
 
 _SECONDS = 3600
 
@@ -86,7 +86,7 @@ def browser_step(served: str, native: Sequence[Score], browser: Sequence[Score])
 
 
 def _expect_same_tokens(bundle: Bundle, rows: Sequence[Mapping[str, str]], found: Sequence[_Read]) -> None:
-    expected = bundle_encoder(bundle).encode([inputs_of(row, bundle.task) for row in rows])
+    expected = load_encoder(bundle).encode([task_inputs(row, bundle.task) for row in rows])
     for number, (one, other) in enumerate(zip(expected, found, strict=True), start=1):
         if one.ids != other.ids:
             raise ExportFailed(

@@ -16,7 +16,12 @@ from edgedistill_export.errors import WebFailed
 from edgedistill_export.web.description import PageFile, describe, golden_with_tokens
 from edgedistill_export.web.reading import reading
 from edgedistill_export.web.vendored import Vendored, vendored
-from edgedistill_serve.bundle.atomic_folder import aside_of, clear_remains, put_into_place, repair
+from edgedistill_serve.bundle.atomic_folder import (
+    finish_replacement,
+    remove_leftovers,
+    replace_folder,
+    temporary_sibling,
+)
 from edgedistill_serve.bundle.loading import Bundle
 
 PAGE = files("edgedistill_export") / "web" / "page"
@@ -83,10 +88,10 @@ def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebP
     """
     folder = folder.absolute()
     content = dict(_content(bundle, npm or vendored()))
-    aside = aside_of(folder)
+    aside = temporary_sibling(folder)
     try:
         _expect_place(folder)
-        repair(folder)
+        finish_replacement(folder)
         for name, source in content.items():
             path = aside / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,8 +99,8 @@ def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebP
                 path.write_bytes(source)
             else:
                 shutil.copyfile(source, path)
-        put_into_place(aside, folder)
-        clear_remains(folder)
+        replace_folder(aside, folder)
+        remove_leftovers(folder)
     except OSError as error:
         raise WebFailed(f"the page cannot be written ({error})", where=str(folder)) from None
     finally:

@@ -13,9 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
-from edgedistill_serve.bundle.atomic_folder import aside_of, clear_remains, put_into_place, repair
-from edgedistill_serve.bundle.files import MANIFEST_FILE, MOST_FILES, SIGNATURE_FILE, damaged, inside, limit_of
-from edgedistill_serve.bundle.loading import Bundle, expect_place_for_bundle
+from edgedistill_serve.bundle.atomic_folder import (
+    finish_replacement,
+    remove_leftovers,
+    replace_folder,
+    temporary_sibling,
+)
+from edgedistill_serve.bundle.files import (
+    MANIFEST_FILE,
+    MAX_FILES,
+    SIGNATURE_FILE,
+    damaged_file,
+    max_file_bytes,
+    path_in_bundle,
+)
+from edgedistill_serve.bundle.loading import Bundle, check_bundle_target
 from edgedistill_serve.errors import BundleError
 
 _AT_ONCE = 1024 * 1024
@@ -76,18 +88,18 @@ def unpack(file: Path, folder: Path, *, public_key: Path | None = None) -> Bundl
         SigningKeyError: As for `Bundle.load`.
     """
     folder = folder.absolute()
-    aside = aside_of(folder)
+    aside = temporary_sibling(folder)
     try:
-        expect_place_for_bundle(folder)
-        repair(folder)
+        check_bundle_target(folder)
+        finish_replacement(folder)
         with zipfile.ZipFile(file) as archive:
             for member in _checked(archive, file):
                 _extract(archive, member, aside)
         bundle = Bundle.load(aside, public_key=public_key)
         if bundle.unlisted:
             raise BundleError(f"{MANIFEST_FILE} does not list {bundle.unlisted[0]}", where=str(file))
-        put_into_place(aside, folder)
-        clear_remains(folder)
+        replace_folder(aside, folder)
+        remove_leftovers(folder)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, UnicodeError) as error:
         # zipfile raises NotImplementedError for ways of packing that it lacks, RuntimeError for encrypted files.
         raise BundleError(
@@ -120,8 +132,8 @@ def _faults(members: list[zipfile.ZipInfo], size: int) -> Iterator[str]:
     names = [member.filename for member in members]
     if MANIFEST_FILE not in names:
         yield f"there is no {MANIFEST_FILE} in it"
-    if len(members) > MOST_FILES + 2:
-        yield f"it has {len(members)} members, {MOST_FILES + 2} are allowed"
+    if len(members) > MAX_FILES + 2:
+        yield f"it has {len(members)} members, {MAX_FILES + 2} are allowed"
     if len(set(names)) < len(names):
         yield "two members have the same name"
     for member in members:
@@ -132,7 +144,7 @@ def _faults(members: list[zipfile.ZipInfo], size: int) -> Iterator[str]:
 
 
 def _member_faults(member: zipfile.ZipInfo) -> Iterator[str]:
-    limit = limit_of(member.filename)
+    limit = max_file_bytes(member.filename)
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
         yield "is compressed or encrypted"
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG) or member.is_dir():
@@ -142,14 +154,14 @@ def _member_faults(member: zipfile.ZipInfo) -> Iterator[str]:
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
-    target = inside(folder, member.filename)
+    target = path_in_bundle(folder, member.filename)
     target.parent.mkdir(parents=True, exist_ok=True)
     with archive.open(member) as source, target.open("xb") as written:
         left = member.file_size
         while content := source.read(min(_AT_ONCE, left + 1)):
             left -= len(content)
             if left < 0:
-                raise damaged(member.filename, "the member is longer than it says")
+                raise damaged_file(member.filename, "the member is longer than it says")
             written.write(content)
         written.flush()
         os.fsync(written.fileno())

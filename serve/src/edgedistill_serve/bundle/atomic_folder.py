@@ -20,16 +20,16 @@ _FORGOTTEN_SECONDS = 24 * 60 * 60
 """A folder that was begun so long ago has no writer any more."""
 
 
-def aside_of(folder: Path) -> Path:
+def temporary_sibling(folder: Path) -> Path:
     """Return a new name beside a folder for what shall take its place."""
     return folder.with_name(f".{folder.name}.{token_hex(4)}")
 
 
-def put_into_place(aside: Path, folder: Path) -> None:
+def replace_folder(aside: Path, folder: Path) -> None:
     """Rename a finished folder into its place; what is there is replaced.
 
     Args:
-        aside: The finished folder, named by `aside_of`.
+        aside: The finished folder, named by `temporary_sibling`.
         folder: Its place.
 
     Raises:
@@ -53,7 +53,7 @@ def put_into_place(aside: Path, folder: Path) -> None:
     _sync(folder.parent)
 
 
-def repair(folder: Path) -> None:
+def finish_replacement(folder: Path) -> None:
     """Finish what a writer that was killed between its two renames has begun.
 
     Where the folder is missing and an old one lies beside it, the new one is put into its place, or, where there is no
@@ -74,7 +74,7 @@ def repair(folder: Path) -> None:
         return
 
 
-def clear_remains(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Delete what killed writers left beside a folder that is in its place: old folders, and ones begun a day ago."""
     if not folder.exists():
         return

@@ -28,7 +28,7 @@ class _NoProtobuf(ValueError):
     pass
 
 
-def refuse_external_data(graph: Path, name: str) -> None:
+def check_no_external_data(graph: Path, name: str) -> None:
     """Refuse a graph some of whose weights lie in another file.
 
     A file that is no protobuf is let through: onnxruntime refuses it, and the scorer then falls back.

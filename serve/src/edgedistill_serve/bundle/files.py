@@ -19,7 +19,7 @@ MANIFEST_FILE = "bundle.json"
 SIGNATURE_FILE = "bundle.json.sig"
 """The signature over the bytes of `bundle.json`, which holds the checksums of all other files."""
 
-MOST_FILES = 256
+MAX_FILES = 256
 """The most files that a bundle may list."""
 
 _MEBIBYTE = 1024 * 1024
@@ -34,12 +34,12 @@ _GRAPH_LIMIT = 2**31 - 1
 _OTHER_LIMIT = 64 * _MEBIBYTE
 
 
-def limit_of(name: str) -> int:
+def max_file_bytes(name: str) -> int:
     """Return the most bytes that a file of a bundle may have."""
     return _GRAPH_LIMIT if name.endswith(".onnx") else _LIMITS.get(name, _OTHER_LIMIT)
 
 
-def inside(folder: Path, name: str) -> Path:
+def path_in_bundle(folder: Path, name: str) -> Path:
     """Return where a file of a bundle lies.
 
     Args:
@@ -51,38 +51,38 @@ def inside(folder: Path, name: str) -> Path:
     """
     parts = PurePosixPath(name).parts
     if name != "/".join(parts) or not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\:\0"):
-        raise damaged(name, "the path leads out of the bundle, or is not in its plain form")
+        raise damaged_file(name, "the path leads out of the bundle, or is not in its plain form")
     return folder.joinpath(*parts)
 
 
 @contextmanager
-def regular_file(folder: Path, name: str) -> Iterator[BufferedReader]:
+def open_regular_file(folder: Path, name: str) -> Iterator[BufferedReader]:
     """Open a file of a bundle.
 
     Raises:
         BundleDamaged: The file is missing, cannot be read, is no regular file, or is or lies behind a link.
     """
-    path = inside(folder, name)
+    path = path_in_bundle(folder, name)
     try:
         if path.resolve() != path:
-            raise damaged(name, "the file is a link, or lies behind one")
+            raise damaged_file(name, "the file is a link, or lies behind one")
         if not path.is_file():
-            raise damaged(name, "the file is not a regular file" if path.exists() else "the file is missing")
+            raise damaged_file(name, "the file is not a regular file" if path.exists() else "the file is missing")
         with path.open("rb") as file:
             yield file
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that lead in a circle
-        raise damaged(name, f"the file cannot be read ({error})") from None
+        raise damaged_file(name, f"the file cannot be read ({error})") from None
 
 
-def read_whole(folder: Path, name: str) -> bytes:
-    """Read a file of a bundle, at most as many bytes as `limit_of` allows.
+def read_file(folder: Path, name: str) -> bytes:
+    """Read a file of a bundle, at most as many bytes as `max_file_bytes` allows.
 
     Raises:
-        BundleDamaged: As `regular_file`.
+        BundleDamaged: As `open_regular_file`.
         BundleError: The file is larger.
     """
-    limit = limit_of(name)
-    with regular_file(folder, name) as file:
+    limit = max_file_bytes(name)
+    with open_regular_file(folder, name) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise BundleError(f"the file is larger than {limit} bytes", where=name)
@@ -93,14 +93,14 @@ def check_file(folder: Path, name: str, entry: FileEntry) -> None:
     """Compare a file with its entry: size, then SHA-256.
 
     Raises:
-        BundleDamaged: As `regular_file`, or the file is not what the entry says.
+        BundleDamaged: As `open_regular_file`, or the file is not what the entry says.
     """
-    with regular_file(folder, name) as file:
+    with open_regular_file(folder, name) as file:
         size = os.fstat(file.fileno()).st_size
         if size != entry.bytes:
-            raise damaged(name, f"the file has {size} bytes, {MANIFEST_FILE} says {entry.bytes}")
+            raise damaged_file(name, f"the file has {size} bytes, {MANIFEST_FILE} says {entry.bytes}")
         if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
-            raise damaged(name, f"the file was changed (its SHA-256 is not that of {MANIFEST_FILE})")
+            raise damaged_file(name, f"the file was changed (its SHA-256 is not that of {MANIFEST_FILE})")
 
 
 def write_file(folder: Path, name: str, source: Path | bytes) -> FileEntry:
@@ -110,7 +110,7 @@ def write_file(folder: Path, name: str, source: Path | bytes) -> FileEntry:
         BundleDamaged: The path leads out of the folder.
         OSError: The file cannot be read or written.
     """
-    path = inside(folder, name)
+    path = path_in_bundle(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(source, bytes):
         path.write_bytes(source)
@@ -122,6 +122,6 @@ def write_file(folder: Path, name: str, source: Path | bytes) -> FileEntry:
         return FileEntry(sha256=digest, bytes=os.fstat(file.fileno()).st_size)
 
 
-def damaged(name: str, what: str) -> BundleDamaged:
+def damaged_file(name: str, what: str) -> BundleDamaged:
     """Return the error for a file of a bundle that is not as it was written."""
     return BundleDamaged(what, where=name[:200], hint="Copy the bundle anew, or export it again.")

@@ -11,17 +11,22 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from edgedistill_serve.bundle.atomic_folder import aside_of, clear_remains, put_into_place, repair
-from edgedistill_serve.bundle.external_data import refuse_external_data
+from edgedistill_serve.bundle.atomic_folder import (
+    finish_replacement,
+    remove_leftovers,
+    replace_folder,
+    temporary_sibling,
+)
+from edgedistill_serve.bundle.external_data import check_no_external_data
 from edgedistill_serve.bundle.files import (
     MANIFEST_FILE,
     SIGNATURE_FILE,
     check_file,
-    read_whole,
+    read_file,
     write_file,
 )
-from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision, version_of
-from edgedistill_serve.bundle.migrations import decode, manifest_from
+from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision, compute_version
+from edgedistill_serve.bundle.migrations import decode, parse_manifest
 from edgedistill_serve.bundle.signing import check_signature
 from edgedistill_serve.bundle.validation import check_golden, check_manifest
 from edgedistill_serve.errors import BundleError
@@ -71,14 +76,14 @@ class Bundle:
         folder = _bundle_folder(Path(path))
         content = _manifest_content(folder)
         signature = _signature(folder, content, public_key)
-        manifest = manifest_from(content)
+        manifest = parse_manifest(content)
         check_manifest(manifest)
         for name, entry in manifest.files.items():
             check_file(folder, name, entry)
         for name in MODEL_FILES.values():
             if name in manifest.files:
-                refuse_external_data(folder / name, name)
-        golden = decode(read_whole(folder, "golden.json"), Golden, "golden.json")
+                check_no_external_data(folder / name, name)
+        golden = decode(read_file(folder, "golden.json"), Golden, "golden.json")
         check_golden(golden, manifest)
         return cls(folder, manifest, golden, signature, _unlisted(folder, manifest))
 
@@ -127,17 +132,17 @@ def write_bundle(folder: Path, draft: Manifest, files: Mapping[str, Path | bytes
             written is no valid bundle.
     """
     folder = folder.absolute()
-    aside = aside_of(folder)
+    aside = temporary_sibling(folder)
     try:
-        expect_place_for_bundle(folder)
-        repair(folder)
+        check_bundle_target(folder)
+        finish_replacement(folder)
         entries = {name: write_file(aside, name, files[name]) for name in sorted(files)}
         manifest = msgspec.structs.replace(draft, files=entries)
-        manifest = msgspec.structs.replace(manifest, version=version_of(manifest))
+        manifest = msgspec.structs.replace(manifest, version=compute_version(manifest))
         write_file(aside, MANIFEST_FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         bundle = Bundle.load(aside)
-        put_into_place(aside, folder)
-        clear_remains(folder)
+        replace_folder(aside, folder)
+        remove_leftovers(folder)
     except OSError as error:
         raise BundleError(f"the bundle cannot be written ({error})", where=str(folder)) from None
     finally:
@@ -145,7 +150,7 @@ def write_bundle(folder: Path, draft: Manifest, files: Mapping[str, Path | bytes
     return replace(bundle, folder=folder.resolve())
 
 
-def expect_place_for_bundle(folder: Path) -> None:
+def check_bundle_target(folder: Path) -> None:
     """Check that a bundle may be written into a folder: there is none, an empty one, or a bundle.
 
     Raises:
@@ -160,7 +165,7 @@ def expect_place_for_bundle(folder: Path) -> None:
 
 def _bundle_folder(path: Path) -> Path:
     try:
-        repair(path)
+        finish_replacement(path)
         if not path.exists():
             raise BundleError("there is no such folder", where=str(path))
         if not path.is_dir():
@@ -179,14 +184,14 @@ def _bundle_folder(path: Path) -> Path:
 def _manifest_content(folder: Path) -> bytes:
     if not (folder / MANIFEST_FILE).exists():
         raise BundleError(f"there is no {MANIFEST_FILE}", where=str(folder), hint="Name the folder that holds it.")
-    return read_whole(folder, MANIFEST_FILE)
+    return read_file(folder, MANIFEST_FILE)
 
 
 def _signature(folder: Path, content: bytes, public_key: Path | str | None) -> Signature:
     signed = (folder / SIGNATURE_FILE).exists()
     if public_key is None:
         return "not checked" if signed else "none"
-    check_signature(content, read_whole(folder, SIGNATURE_FILE) if signed else None, Path(public_key), str(folder))
+    check_signature(content, read_file(folder, SIGNATURE_FILE) if signed else None, Path(public_key), str(folder))
     return "valid"
 
 

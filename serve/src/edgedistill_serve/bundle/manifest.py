@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task
 
 Precision: TypeAlias = Literal["int8", "fp32"]
@@ -42,7 +42,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         name: The project's name.
-        version: What `version_of` gave when the bundle was written; older bundles have it by an older rule.
+        version: What `compute_version` gave when the bundle was written; older bundles have it by an older rule.
         task: What is scored.
         max_tokens: Longest sequence that the model reads, special tokens counted.
         truncation: Which text is cut first when a row is too long; always ``context_first`` in schema 1.
@@ -78,13 +78,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     schema_version: int = SCHEMA_VERSION
 
     @property
-    def readout(self) -> Readout:
+    def label_decoder(self) -> LabelDecoder:
         """How the graph's logits are read."""
         names = self.task.names if self.task.kind == "multilabel" else ()
-        return Readout(self.task, self.temperature, tuple(self.thresholds[name] for name in names))
+        return LabelDecoder(self.task, self.temperature, tuple(self.thresholds[name] for name in names))
 
 
-def version_of(manifest: Manifest) -> str:
+def compute_version(manifest: Manifest) -> str:
     """Return the version of a bundle: other weights, thresholds or rules, another version.
 
     Returns:

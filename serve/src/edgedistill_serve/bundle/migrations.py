@@ -40,7 +40,7 @@ class _Version(msgspec.Struct):
     schema_version: int
 
 
-def manifest_from(content: bytes, schema: Schema = CURRENT) -> Manifest:
+def parse_manifest(content: bytes, schema: Schema = CURRENT) -> Manifest:
     """Read `bundle.json`.
 
     Args:

@@ -4,15 +4,15 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
-from edgedistill_serve.bundle.files import MOST_FILES, limit_of
+from edgedistill_serve.bundle.files import MAX_FILES, max_file_bytes
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest
 from edgedistill_serve.errors import BundleError
-from edgedistill_serve.task.task import INPUTS, Task, unsplittable_names
+from edgedistill_serve.task.task import INPUTS, Task, reserved_label_names
 
 REQUIRED_FILES = ("tokenizer.json", "golden.json")
 """Files that every bundle lists, beside the graph that it serves."""
 
-MOST_TOKENS = 1_000_000
+MAX_TOKENS = 1_000_000
 """No encoder reads more in one piece."""
 
 
@@ -43,8 +43,8 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield from _task_faults(manifest.task)
     if not manifest.name.strip():
         yield "name", "the name is empty"
-    if not 1 <= manifest.max_tokens <= MOST_TOKENS:
-        yield "max_tokens", f"there must be room for a token, and for {MOST_TOKENS} at most"
+    if not 1 <= manifest.max_tokens <= MAX_TOKENS:
+        yield "max_tokens", f"there must be room for a token, and for {MAX_TOKENS} at most"
     if not (math.isfinite(manifest.temperature) and manifest.temperature > 0):
         yield "temperature", "the temperature must be above 0"
     yield from _threshold_faults(manifest)
@@ -53,11 +53,11 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _file_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    if len(manifest.files) > MOST_FILES:
-        yield "files", f"there are {len(manifest.files)} files, {MOST_FILES} are allowed"
+    if len(manifest.files) > MAX_FILES:
+        yield "files", f"there are {len(manifest.files)} files, {MAX_FILES} are allowed"
     for name, entry in manifest.files.items():
-        if not 0 <= entry.bytes <= limit_of(name):
-            yield "files", f"{name[:200]} is said to have {entry.bytes} bytes, {limit_of(name)} are allowed"
+        if not 0 <= entry.bytes <= max_file_bytes(name):
+            yield "files", f"{name[:200]} is said to have {entry.bytes} bytes, {max_file_bytes(name)} are allowed"
     for file in (*REQUIRED_FILES, MODEL_FILES[manifest.precision]):
         if file not in manifest.files:
             yield "files", f"{file} is not among the files"
@@ -98,7 +98,7 @@ def _task_faults(task: Task) -> Iterator[tuple[str, str]]:
         if before == after:
             yield "task.labels", f"two labels have the name {before!r}"
     if task.kind == "multilabel":
-        for name in unsplittable_names(task):
+        for name in reserved_label_names(task):
             yield "task.labels", f"a multilabel task can have no label {name!r}"
     if task.inputs[-1:] != ("response",) or len(set(task.inputs)) < len(task.inputs) or set(task.inputs) - set(INPUTS):
         yield "task.inputs", f"the inputs must be some of {', '.join(INPUTS)}, each once, the response always and last"

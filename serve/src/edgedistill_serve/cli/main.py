@@ -15,7 +15,7 @@ from edgedistill_serve.cli.bundle import bundle_group, key_pair
 from edgedistill_serve.cli.serve import key, serve
 from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, Count, as_text, write, write_table
 from edgedistill_serve.errors import EdgeDistillError
-from edgedistill_serve.grading.grade import Graded
+from edgedistill_serve.grading.grade import GradingCounts
 from edgedistill_serve.grading.grade import grade as grade_table
 from edgedistill_serve.scoring.scorer import Scorer
 
@@ -197,7 +197,7 @@ def _identity(bundle: Bundle) -> dict[str, str]:
     return {"model": bundle.manifest.name, "version": bundle.manifest.version}
 
 
-def _counted(counts: Graded) -> str:
+def _counted(counts: GradingCounts) -> str:
     return (
         f"{counts.read} rows read, {counts.scored} scored ({counts.review} to review), "
         f"{counts.errors} could not be scored"

@@ -110,7 +110,7 @@ def serve(bundles: tuple[Path, ...], **given: Any) -> None:
         threads=given["threads"],
         default_model=given["default_model"],
         watched=given["watched"],
-        recent=given["recent"],
+        score_cache=given["recent"],
         public_key=given["public_key"],
         listening=lambda url: write({"event": "listening", "url": url} if as_json else f"listening on {url}"),
     )

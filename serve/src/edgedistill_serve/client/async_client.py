@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import httpx
 
-from edgedistill_serve.client.core import Call, Conversation, Fault, Reply, Retries, Steps, Wait, Window, encoded
+from edgedistill_serve.client.core import BatchBuffer, Call, NoReply, Reply, RequestSteps, Retries, Steps, Wait, encoded
 from edgedistill_serve.client.http_settings import Timeouts, address_of, fault_of, headers_of, reply_of
 from edgedistill_serve.client.results import Response, Result, Scored, ServedModel
 
@@ -41,7 +41,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._conversation = Conversation(url.rstrip("/"), retries, model)
+        self._conversation = RequestSteps(url.rstrip("/"), retries, model)
         self._sleep = sleep
         self._http = httpx.AsyncClient(
             base_url=address_of(url),
@@ -73,7 +73,7 @@ class AsyncClient:
         Yields:
             A `Scored`, or a `NotScored` where the server failed on that response, for each of them, in order.
         """
-        window = Window()
+        window = BatchBuffer()
         position = 0
         async for response in _each(responses):
             position += 1
@@ -97,7 +97,7 @@ class AsyncClient:
         await self.close()
 
     async def _carry_out(self, steps: Steps[Read]) -> Read:
-        outcome: Reply | Fault | None = None
+        outcome: Reply | NoReply | None = None
         while True:
             try:
                 step = steps.send(outcome)
@@ -110,7 +110,7 @@ class AsyncClient:
             else:
                 outcome = await self._send(step)
 
-    async def _send(self, call: Call) -> Reply | Fault:
+    async def _send(self, call: Call) -> Reply | NoReply:
         try:
             return reply_of(
                 await self._http.request(call.method, call.path, content=call.content, headers=call.headers)

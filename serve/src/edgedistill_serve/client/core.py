@@ -1,6 +1,6 @@
 """How a client talks to a server: batches of requests, retries, steps that need no socket and no clock.
 
-The steps are generators: they yield a `Call` to send or a `Wait` to sit out, get a `Reply` or a `Fault` back, and
+The steps are generators: they yield a `Call` to send or a `Wait` to sit out, get a `Reply` or a `NoReply` back, and
 return what was wanted. `Client` and `AsyncClient` carry them out, each in its own way, so that both behave alike.
 """
 
@@ -16,16 +16,16 @@ import msgspec
 from edgedistill_serve.client.results import (
     Busy,
     ClientError,
-    CutShort,
-    Listing,
+    IncompleteAnswer,
+    ModelList,
     NotScored,
     Refused,
+    RequestLimits,
     Response,
     Result,
     Scored,
     ServerFailed,
     StrangeAnswer,
-    TakenAtOnce,
     Unreachable,
     read_lines,
     read_one,
@@ -85,13 +85,13 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class NoReply:
     """Nothing came back, and why: the name of what happened, which holds no text."""
 
     name: str
 
 
-Steps: TypeAlias = Generator[Call | Wait, Reply | Fault | None, Read]
+Steps: TypeAlias = Generator[Call | Wait, Reply | NoReply | None, Read]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +116,14 @@ class Retries:
         return min(self.longest_wait, self.first_wait * 2.0 ** min(failed - 1, 30)) * (1 - self.draw() / 2)
 
 
-def ask(call: Call, retries: Retries, url: str, read: Callable[[Reply], Read]) -> Steps[Read]:
+def send_with_retries(call: Call, retries: Retries, url: str, read: Callable[[Reply], Read]) -> Steps[Read]:
     """Send a request until it is answered, and read the answer.
 
     Args:
         call: The request.
         retries: How often it is tried.
         url: The server's address, for messages.
-        read: Reads the answer; a ``msgspec.DecodeError`` says that it is none, `CutShort` that it has no end.
+        read: Reads the answer; a ``msgspec.DecodeError`` says that it is none, `IncompleteAnswer` that it has no end.
 
     Raises:
         Unreachable: No answer came.
@@ -138,8 +138,8 @@ def ask(call: Call, retries: Retries, url: str, read: Callable[[Reply], Read]) -
         if isinstance(outcome, Reply) and outcome.status not in AGAIN:
             try:
                 return _read(outcome, where, read)
-            except CutShort:
-                outcome = Fault("the answer was cut short")
+            except IncompleteAnswer:
+                outcome = NoReply("the answer was cut short")
         wait = retries.wait(failed)
         if isinstance(outcome, Reply):
             wait = max(wait, _seconds(outcome.retry_after))
@@ -165,7 +165,7 @@ def _read(reply: Reply, where: str, read: Callable[[Reply], Read]) -> Read:
         ) from None
 
 
-def _gave_up(outcome: Reply | Fault | None, tries: int, where: str) -> ClientError:
+def _gave_up(outcome: Reply | NoReply | None, tries: int, where: str) -> ClientError:
     often = "once" if tries == 1 else f"{tries} times"
     if isinstance(outcome, Reply):
         busy = Busy(
@@ -174,7 +174,7 @@ def _gave_up(outcome: Reply | Fault | None, tries: int, where: str) -> ClientErr
             hint="Ask fewer at a time, or later.",
         )
         return _with_status(busy, outcome.status)
-    name = outcome.name if isinstance(outcome, Fault) else "nothing was sent"
+    name = outcome.name if isinstance(outcome, NoReply) else "nothing was sent"
     return Unreachable(
         f"no answer came ({name}), asked {often}", where=where, hint="Check the address, and that the server runs."
     )
@@ -258,19 +258,19 @@ def list_body(items: Sequence[bytes], model: str | None) -> bytes:
     return b'{"responses":[' + b",".join(items) + b"]" + named + b"}"
 
 
-def batches(items: Sequence[bytes], taken: TakenAtOnce, model: str | None) -> Iterator[Sequence[bytes]]:
+def batches(items: Sequence[bytes], taken: RequestLimits, model: str | None) -> Iterator[Sequence[bytes]]:
     """Yield encoded responses in order, as many at a time as a server takes.
 
     One that is too long by itself comes alone: the server's refusal is its own.
     """
     room = taken.body_bytes - _FRAME - 6 * len(model or "")
-    window = Window(rows=taken.items, size=room)
+    window = BatchBuffer(rows=taken.items, size=room)
     for item in items:
         yield from window.add(item)
     yield from window.rest()
 
 
-class Window:
+class BatchBuffer:
     """Collects encoded responses until there is room for no more.
 
     Args:
@@ -301,7 +301,7 @@ class Window:
 _TOO_LARGE = 413
 
 
-class Conversation:
+class RequestSteps:
     """The steps of every request to one server.
 
     Args:
@@ -314,11 +314,11 @@ class Conversation:
         self._url = url
         self._retries = retries
         self._model = model
-        self._taken: TakenAtOnce | None = None
+        self._taken: RequestLimits | None = None
 
-    def models(self) -> Steps[Listing]:
+    def models(self) -> Steps[ModelList]:
         """List the models."""
-        return self._ask(Call("/v1/models"), lambda reply: msgspec.json.decode(reply.content, type=Listing))
+        return self._ask(Call("/v1/models"), lambda reply: msgspec.json.decode(reply.content, type=ModelList))
 
     def score(self, response: Response) -> Steps[Scored]:
         """Score one response."""
@@ -351,4 +351,4 @@ class Conversation:
         return self._ask(call, lambda reply: read_lines(reply.content, reply.model, len(items)))
 
     def _ask(self, call: Call, read: Callable[[Reply], Read]) -> Steps[Read]:
-        return ask(call, self._retries, self._url, read)
+        return send_with_retries(call, self._retries, self._url, read)

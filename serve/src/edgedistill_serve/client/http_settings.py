@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from edgedistill_serve.client.core import Fault, Reply
+from edgedistill_serve.client.core import NoReply, Reply
 from edgedistill_serve.client.results import Refused
 
 _AGENT = "edgedistill-client"
@@ -69,6 +69,6 @@ def reply_of(response: httpx.Response) -> Reply:
     )
 
 
-def fault_of(error: Exception) -> Fault:
+def fault_of(error: Exception) -> NoReply:
     """Return why nothing came back."""
-    return Fault(type(error).__name__)
+    return NoReply(type(error).__name__)

@@ -111,7 +111,7 @@ class ServedModel(msgspec.Struct, frozen=True):
     thresholds: dict[str, float] = {}
 
 
-class TakenAtOnce(msgspec.Struct, frozen=True):
+class RequestLimits(msgspec.Struct, frozen=True):
     """The most that a server takes in one request.
 
     Attributes:
@@ -123,14 +123,14 @@ class TakenAtOnce(msgspec.Struct, frozen=True):
     body_bytes: int = 4 * 1024 * 1024
 
 
-class Listing(msgspec.Struct, frozen=True):
+class ModelList(msgspec.Struct, frozen=True):
     """The answer of `GET /v1/models`."""
 
     models: tuple[ServedModel, ...]
-    limits: TakenAtOnce = TakenAtOnce()
+    limits: RequestLimits = RequestLimits()
 
 
-class CutShort(Exception):
+class IncompleteAnswer(Exception):
     """The answer ends before its end; it never leaves this package."""
 
 
@@ -172,15 +172,15 @@ def read_lines(body: bytes, named: str, wanted: int) -> list[Result]:
         wanted: How many responses the window has.
 
     Raises:
-        CutShort: There are fewer lines, for the server went away, or one says that it stopped there.
+        IncompleteAnswer: There are fewer lines, for the server went away, or one says that it stopped there.
         msgspec.DecodeError: The lines are no such answer.
     """
     if not body.endswith(b"\n") or body.count(b"\n") < wanted:
-        raise CutShort
+        raise IncompleteAnswer
     model, _, version = named.rpartition("@")
     found = msgspec.json.Decoder(dict[str, Any]).decode_lines(body)
     if any(item.get("ended") for item in found):
-        raise CutShort
+        raise IncompleteAnswer
     return _counted([_result(model, version, item) for item in found], wanted)
 
 

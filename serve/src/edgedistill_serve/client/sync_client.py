@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import httpx
 
-from edgedistill_serve.client.core import Call, Conversation, Fault, Reply, Retries, Steps, Wait, Window, encoded
+from edgedistill_serve.client.core import BatchBuffer, Call, NoReply, Reply, RequestSteps, Retries, Steps, Wait, encoded
 from edgedistill_serve.client.http_settings import Timeouts, address_of, fault_of, headers_of, reply_of
 from edgedistill_serve.client.results import Response, Result, Scored, ServedModel
 
@@ -44,7 +44,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._conversation = Conversation(url.rstrip("/"), retries, model)
+        self._conversation = RequestSteps(url.rstrip("/"), retries, model)
         self._sleep = sleep
         self._http = httpx.Client(
             base_url=address_of(url),
@@ -94,7 +94,7 @@ class Client:
         Raises:
             ClientError: As `score`; what was yielded before stands.
         """
-        window = Window()
+        window = BatchBuffer()
         for position, response in enumerate(responses, start=1):
             for items in window.add(encoded(response, position)):
                 yield from self._carry_out(self._conversation.score_window(items))
@@ -114,7 +114,7 @@ class Client:
         self.close()
 
     def _carry_out(self, steps: Steps[Read]) -> Read:
-        outcome: Reply | Fault | None = None
+        outcome: Reply | NoReply | None = None
         while True:
             try:
                 step = steps.send(outcome)
@@ -127,7 +127,7 @@ class Client:
             else:
                 outcome = self._send(step)
 
-    def _send(self, call: Call) -> Reply | Fault:
+    def _send(self, call: Call) -> Reply | NoReply:
         try:
             return reply_of(self._http.request(call.method, call.path, content=call.content, headers=call.headers))
         except httpx.HTTPError as error:

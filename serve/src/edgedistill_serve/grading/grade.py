@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edgedistill_serve.errors import DataError, EdgeDistillError
 from edgedistill_serve.grading.parquet import column_types
-from edgedistill_serve.grading.table_reader import Row, columns, read_rows
-from edgedistill_serve.grading.table_writer import Added, check_target, table_writer
+from edgedistill_serve.grading.table_reader import TableRow, read_columns, read_rows
+from edgedistill_serve.grading.table_writer import AddedColumns, check_target, table_writer
 from edgedistill_serve.scoring.score import Score, score_columns, score_values
 from edgedistill_serve.scoring.scorer import Scorer
 from edgedistill_serve.task.task import Task
@@ -18,7 +18,7 @@ _ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Graded:
+class GradingCounts:
     """What became of the rows: ``read == scored + errors``.
 
     Attributes:
@@ -33,11 +33,11 @@ class Graded:
     errors: int = 0
     review: int = 0
 
-    def with_row(self, result: Score | EdgeDistillError) -> "Graded":
+    def with_row(self, result: Score | EdgeDistillError) -> "GradingCounts":
         """Count one more row."""
         scored = isinstance(result, Score)
         to_review = isinstance(result, Score) and result.decision == "review"
-        return Graded(self.read + 1, self.scored + scored, self.errors + (not scored), self.review + to_review)
+        return GradingCounts(self.read + 1, self.scored + scored, self.errors + (not scored), self.review + to_review)
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts for JSON."""
@@ -51,8 +51,8 @@ def grade(
     *,
     overwrite: bool = False,
     prefix: str = "",
-    progress: Callable[[Graded], None] | None = None,
-) -> Graded:
+    progress: Callable[[GradingCounts], None] | None = None,
+) -> GradingCounts:
     """Score every row of a table.
 
     Args:
@@ -73,9 +73,9 @@ def grade(
     check_target(target, overwrite=overwrite)
     task = scorer.bundle.task
     added = score_columns(task, prefix)
-    given = columns(source)
+    given = read_columns(source)
     _check_columns(given, task, added, source)
-    counts = Graded()
+    counts = GradingCounts()
     types = column_types(source)
     with table_writer(target, {name: types.get(name) for name in given}, added, overwrite=overwrite) as write:
         for rows in _chunks(read_rows(source)):
@@ -89,7 +89,7 @@ def grade(
     return counts
 
 
-def _check_columns(given: tuple[str, ...], task: Task, added: Added, source: Path) -> None:
+def _check_columns(given: tuple[str, ...], task: Task, added: AddedColumns, source: Path) -> None:
     for name in task.inputs:
         if name not in given:
             raise DataError(
@@ -106,6 +106,6 @@ def _check_columns(given: tuple[str, ...], task: Task, added: Added, source: Pat
         )
 
 
-def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+def _chunks(rows: Iterator[TableRow]) -> Iterator[list[TableRow]]:
     while chunk := list(islice(rows, _ROWS_AT_ONCE)):
         yield chunk

@@ -8,7 +8,7 @@ from edgedistill_serve.errors import DataError
 SUFFIX = ".parquet"
 
 
-def pyarrow(name: str) -> Any:
+def import_pyarrow(name: str) -> Any:
     """Import pyarrow with its Parquet part.
 
     Args:
@@ -31,5 +31,5 @@ def column_types(path: Path) -> dict[str, Any]:
     """Return the Arrow type of every column of a Parquet file; none for a file of another kind."""
     if path.suffix.lower() != SUFFIX:
         return {}
-    schema = pyarrow(path.name).parquet.read_schema(path)
+    schema = import_pyarrow(path.name).parquet.read_schema(path)
     return dict(zip(schema.names, schema.types, strict=True))

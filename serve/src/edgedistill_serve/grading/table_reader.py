@@ -13,11 +13,11 @@ from typing import Any, BinaryIO, TypeAlias
 import msgspec
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.parquet import SUFFIX, pyarrow
+from edgedistill_serve.grading.parquet import SUFFIX, import_pyarrow
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One row of a file.
 
     Attributes:
@@ -32,7 +32,7 @@ class Row:
     given: Mapping[str, Any]
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[TableRow]:
     """Read a table, by its suffix, in flat memory.
 
     Args:
@@ -50,7 +50,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         yield from table.rows
 
 
-def columns(path: Path) -> tuple[str, ...]:
+def read_columns(path: Path) -> tuple[str, ...]:
     """Return the columns of a table in file order.
 
     The keys of a JSONL file may differ from line to line: the whole file is read for them, and a key stands where it
@@ -68,7 +68,7 @@ def columns(path: Path) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True)
 class _Table:
     columns: tuple[str, ...] | None
-    rows: Iterator[Row]
+    rows: Iterator[TableRow]
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def _check_header(header: tuple[str, ...], name: str, delimiter: str) -> None:
         )
 
 
-def _delimited_rows(records: Iterator[list[str]], header: tuple[str, ...], name: str) -> Iterator[Row]:
+def _delimited_rows(records: Iterator[list[str]], header: tuple[str, ...], name: str) -> Iterator[TableRow]:
     empty = None
     for number, record in enumerate(records, start=2):
         if not record and len(header) > 1:
@@ -131,7 +131,7 @@ def _delimited_rows(records: Iterator[list[str]], header: tuple[str, ...], name:
                 hint="A field that holds a separator or a line break stands between double quotes.",
             )
         values = dict(zip(header, cells, strict=True))
-        yield Row(number, values, values)
+        yield TableRow(number, values, values)
 
 
 def _records(file: BinaryIO, name: str, delimiter: str) -> Iterator[list[str]]:
@@ -196,7 +196,7 @@ def _json_lines(file: BinaryIO, name: str) -> _Table:
     return _Table(None, _json_rows(file, name))
 
 
-def _json_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+def _json_rows(file: BinaryIO, name: str) -> Iterator[TableRow]:
     any_line = False
     for number, line in enumerate(file, start=1):
         text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
@@ -225,7 +225,7 @@ def _json_object(line: bytes, name: str, number: int) -> dict[str, Any]:
 
 
 def _parquet(file: BinaryIO, name: str) -> _Table:
-    pa = pyarrow(name)
+    pa = import_pyarrow(name)
     try:
         table = pa.parquet.ParquetFile(file)
     except pa.ArrowException as error:
@@ -237,7 +237,7 @@ def _parquet(file: BinaryIO, name: str) -> _Table:
     return _Table(header, _parquet_rows(table, name, pa.ArrowException))
 
 
-def _parquet_rows(table: Any, name: str, failure: type[Exception]) -> Iterator[Row]:
+def _parquet_rows(table: Any, name: str, failure: type[Exception]) -> Iterator[TableRow]:
     number = 0
     try:
         for batch in table.iter_batches(batch_size=1024):
@@ -248,8 +248,8 @@ def _parquet_rows(table: Any, name: str, failure: type[Exception]) -> Iterator[R
         raise DataError(f"the file cannot be read beyond row {number} ({error})", where=name) from None
 
 
-def _row(number: int, given: dict[str, Any]) -> Row:
-    return Row(number, {column: _text(value) for column, value in given.items()}, given)
+def _row(number: int, given: dict[str, Any]) -> TableRow:
+    return TableRow(number, {column: _text(value) for column, value in given.items()}, given)
 
 
 def _text(value: Any) -> str:

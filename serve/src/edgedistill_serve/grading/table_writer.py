@@ -11,19 +11,19 @@ from typing import Any, BinaryIO, TypeAlias
 import msgspec
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.parquet import SUFFIX, pyarrow
-from edgedistill_serve.grading.table_reader import SUFFIXES, Row
+from edgedistill_serve.grading.parquet import SUFFIX, import_pyarrow
+from edgedistill_serve.grading.table_reader import SUFFIXES, TableRow
 
 Columns: TypeAlias = Mapping[str, Any]
-Added: TypeAlias = Mapping[str, type[str] | type[float] | type[int] | type[bool]]
+AddedColumns: TypeAlias = Mapping[str, type[str] | type[float] | type[int] | type[bool]]
 """The columns to be added, and what their values are; any value may also be None."""
-Write: TypeAlias = Callable[[Row, Mapping[str, Any]], None]
+Write: TypeAlias = Callable[[TableRow, Mapping[str, Any]], None]
 
 _PARQUET_ROWS = 1024
 
 
 @contextmanager
-def table_writer(path: Path, columns: Columns, added: Added, *, overwrite: bool = False) -> Iterator[Write]:
+def table_writer(path: Path, columns: Columns, added: AddedColumns, *, overwrite: bool = False) -> Iterator[Write]:
     """Open a table for writing, by its suffix.
 
     Yields:
@@ -76,16 +76,16 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise DataError("there is no such folder", where=str(path.parent))
 
 
-_Format: TypeAlias = Callable[[BinaryIO, Columns, Added], Any]
+_Format: TypeAlias = Callable[[BinaryIO, Columns, AddedColumns], Any]
 
 
 def _delimited(delimiter: str) -> _Format:
     @contextmanager
-    def opened(file: BinaryIO, columns: Columns, added: Added) -> Iterator[Write]:
+    def opened(file: BinaryIO, columns: Columns, added: AddedColumns) -> Iterator[Write]:
         writer = csv.writer(_Encoded(file), delimiter=delimiter, lineterminator="\r\n")
         writer.writerow([*columns, *added])
 
-        def write(row: Row, values: Mapping[str, Any]) -> None:
+        def write(row: TableRow, values: Mapping[str, Any]) -> None:
             writer.writerow([*(row.values.get(name, "") for name in columns), *(_cell(values[name]) for name in added)])
 
         yield write
@@ -109,18 +109,18 @@ def _cell(value: object) -> object:
 
 
 @contextmanager
-def _json_lines(file: BinaryIO, _columns: Columns, added: Added) -> Iterator[Write]:
+def _json_lines(file: BinaryIO, _columns: Columns, added: AddedColumns) -> Iterator[Write]:
     encoder = msgspec.json.Encoder(enc_hook=str)
 
-    def write(row: Row, values: Mapping[str, Any]) -> None:
+    def write(row: TableRow, values: Mapping[str, Any]) -> None:
         file.write(encoder.encode({**row.given, **{name: values[name] for name in added}}) + b"\n")
 
     yield write
 
 
 @contextmanager
-def _parquet(file: BinaryIO, columns: Columns, added: Added) -> Iterator[Write]:
-    pa = pyarrow("the output")
+def _parquet(file: BinaryIO, columns: Columns, added: AddedColumns) -> Iterator[Write]:
+    pa = import_pyarrow("the output")
     kinds = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
     typed = {name: kind for name, kind in columns.items() if kind is not None}
     schema = pa.schema(
@@ -133,7 +133,7 @@ def _parquet(file: BinaryIO, columns: Columns, added: Added) -> Iterator[Write]:
             writer.write_table(pa.Table.from_pylist(waiting, schema=schema))
             waiting.clear()
 
-        def write(row: Row, values: Mapping[str, Any]) -> None:
+        def write(row: TableRow, values: Mapping[str, Any]) -> None:
             waiting.append({**row.values, **{name: row.given[name] for name in typed}, **values})
             if len(waiting) >= _PARQUET_ROWS:
                 flush()

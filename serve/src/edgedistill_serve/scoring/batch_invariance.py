@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill_serve.scoring.batching import ON_CPU, UNPADDED, Batching, token_batches
+from edgedistill_serve.scoring.batching import CPU_BATCHING, UNPADDED_BATCHING, Batching, token_batches
 from edgedistill_serve.scoring.encoding import Encoded
 
 _LENGTHS = 6
@@ -24,7 +24,7 @@ _HARMLESS = 1e-5
 """The most by which padding may move a logit. Other orders of sums were seen to move it by 2.4e-7."""
 
 
-class Graph(Protocol):
+class GraphSession(Protocol):
     """What a scorer asks of a session; see `Session`."""
 
     def logits(self, encoded: Encoded) -> NDArray[np.float64]:
@@ -34,7 +34,7 @@ class Graph(Protocol):
         """Run the graph once on several responses, padded to a length."""
 
 
-def harmless_batching(graph: Graph, rows: Sequence[Encoded], max_tokens: int) -> Batching | None:
+def find_invariant_batching(graph: GraphSession, rows: Sequence[Encoded], max_tokens: int) -> Batching | None:
     """Score rows alone and in batches, and return the batching that leaves every logit the same in every bit.
 
     The batches are those that a scorer would make of the rows, and of others of every length up to the longest.
@@ -45,19 +45,21 @@ def harmless_batching(graph: Graph, rows: Sequence[Encoded], max_tokens: int) ->
         max_tokens: The longest sequence that it reads.
 
     Returns:
-        The first of `ON_CPU` and `UNPADDED` that does no harm; None where rows must be scored alone.
+        The first of `CPU_BATCHING` and `UNPADDED_BATCHING` that does no harm; None where rows must be scored alone.
 
     Raises:
         ScoringFailed: The graph failed on a row.
     """
     rows = [*rows, *_stretched(rows, max_tokens)]
     bare = [graph.logits(row) for row in rows]
-    choices = (replace(batching, longest=max_tokens) for batching in (ON_CPU, UNPADDED))
+    choices = (replace(batching, max_length=max_tokens) for batching in (CPU_BATCHING, UNPADDED_BATCHING))
     return next((batching for batching in choices if _harmless(graph, rows, bare, batching)), None)
 
 
-def _harmless(graph: Graph, rows: Sequence[Encoded], bare: Sequence[NDArray[np.float64]], batching: Batching) -> bool:
-    lengths = [batching.shelf(len(row.ids)) for row in rows]
+def _harmless(
+    graph: GraphSession, rows: Sequence[Encoded], bare: Sequence[NDArray[np.float64]], batching: Batching
+) -> bool:
+    lengths = [batching.padded_length(len(row.ids)) for row in rows]
     alone = [graph.batch_logits([row], length)[0] for row, length in zip(rows, lengths, strict=True)]
     return np.allclose(alone, bare, rtol=0, atol=_HARMLESS) and all(
         np.array_equal(found, alone[place])

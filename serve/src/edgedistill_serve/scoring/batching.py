@@ -15,28 +15,28 @@ class Batching:
         longest: The longest sequence that the graph reads; no row is padded beyond it.
     """
 
-    budget: int
-    width: int = 1
-    longest: int = maxsize
+    token_budget: int
+    pad_to_multiple_of: int = 1
+    max_length: int = maxsize
 
-    def shelf(self, length: int) -> int:
+    def padded_length(self, length: int) -> int:
         """Return the length that a row of this length is padded to; it shares runs with others of that length."""
-        return max(length, min(self.longest, -(-length // self.width) * self.width))
+        return max(length, min(self.max_length, -(-length // self.pad_to_multiple_of) * self.pad_to_multiple_of))
 
-    def room(self, length: int) -> int:
+    def max_rows(self, length: int) -> int:
         """Return how many rows may share a run with one of this length."""
-        return max(1, self.budget // max(1, self.shelf(length)))
+        return max(1, self.token_budget // max(1, self.padded_length(length)))
 
 
-ON_CPU = Batching(budget=512, width=4)
+CPU_BATCHING = Batching(token_budget=512, pad_to_multiple_of=4)
 """Padding may change the order of a row's sums, and so the last bit of its score: a row's padding hangs on it alone."""
-UNPADDED = replace(ON_CPU, width=1)
+UNPADDED_BATCHING = replace(CPU_BATCHING, pad_to_multiple_of=1)
 """For a graph that padding does harm."""
-ON_GPU = Batching(budget=8192, width=32)
+GPU_BATCHING = Batching(token_budget=8192, pad_to_multiple_of=32)
 """Not measured."""
 
 
-def token_batches(lengths: Sequence[int], batching: Batching = ON_CPU) -> list[list[int]]:
+def token_batches(lengths: Sequence[int], batching: Batching = CPU_BATCHING) -> list[list[int]]:
     """Divide rows into batches of like length.
 
     Args:
@@ -48,10 +48,10 @@ def token_batches(lengths: Sequence[int], batching: Batching = ON_CPU) -> list[l
     """
     shelves: dict[int, list[int]] = {}
     for place, length in enumerate(lengths):
-        shelves.setdefault(batching.shelf(length), []).append(place)
+        shelves.setdefault(batching.padded_length(length), []).append(place)
     batches = [
-        places[start : start + batching.room(length)]
+        places[start : start + batching.max_rows(length)]
         for length, places in shelves.items()
-        for start in range(0, len(places), batching.room(length))
+        for start in range(0, len(places), batching.max_rows(length))
     ]
     return sorted(batches, key=min)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tokenizers import Encoding, Tokenizer, models
 
-from edgedistill_serve.task.task import texts_of
+from edgedistill_serve.task.task import model_texts
 
 _LONG = 4_000
 """From so many characters on the tokenizer's own threads are worth waking: they let other Python threads go on."""
@@ -117,7 +117,7 @@ class Encoder:
 
     def encode(self, rows: Sequence[Mapping[str, str]]) -> list[Encoded]:
         """Encode the inputs of several responses; ``result[i]`` is that of ``rows[i]`` whatever the others are."""
-        pairs = [texts_of(row) for row in rows]
+        pairs = [model_texts(row) for row in rows]
         context = iter(self._read([first for first, second in pairs if second is not None]))
         responses = self._read([first if second is None else second for first, second in pairs])
         return [

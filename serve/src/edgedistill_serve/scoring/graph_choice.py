@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import Precision
 from edgedistill_serve.errors import BundleError, ScoringFailed, SelfCheckFailed
-from edgedistill_serve.scoring.batch_invariance import Graph, harmless_batching
-from edgedistill_serve.scoring.batching import ON_GPU, Batching
+from edgedistill_serve.scoring.batch_invariance import GraphSession, find_invariant_batching
+from edgedistill_serve.scoring.batching import GPU_BATCHING, Batching
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.selfcheck import SelfCheck, self_check
 from edgedistill_serve.scoring.session import Device, Session
 
-Opener: TypeAlias = Callable[[Path, Device], Graph]
+GraphOpener: TypeAlias = Callable[[Path, Device], GraphSession]
 """Opens a graph on a device; raises `BundleError` where it cannot run there."""
 
 _TRIED = 16
@@ -26,7 +26,7 @@ _TRIED = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedGraph:
     """A graph that passed.
 
     Attributes:
@@ -38,14 +38,14 @@ class Checked:
         notes: What was wrong with those that were tried before it, and why rows do not share batches.
     """
 
-    session: Graph
+    session: GraphSession
     device: Device
     check: SelfCheck
     batching: Batching | None
     notes: tuple[str, ...]
 
 
-def bundle_encoder(bundle: Bundle) -> Encoder:
+def load_encoder(bundle: Bundle) -> Encoder:
     """Return the bundle's tokenizer.
 
     Raises:
@@ -62,7 +62,9 @@ def bundle_encoder(bundle: Bundle) -> Encoder:
     return encoder
 
 
-def checked_graph(bundle: Bundle, encoder: Encoder, *, gpu: bool, open_graph: Opener | None = None) -> Checked:
+def load_checked_graph(
+    bundle: Bundle, encoder: Encoder, *, gpu: bool, open_graph: GraphOpener | None = None
+) -> CheckedGraph:
     """Return the first graph of a bundle that gives its golden scores here, and warm it with its longest sequence.
 
     Args:
@@ -86,10 +88,10 @@ def checked_graph(bundle: Bundle, encoder: Encoder, *, gpu: bool, open_graph: Op
             place = " on the CPU" if gpu and device == "cpu" else ""
             notes = tuple(f"{fault}; {precision}{place} is used instead" for fault in faults)
             _warm(session, bundle.manifest.max_tokens)
-            batching = ON_GPU if device == "cuda" else _batching(bundle, encoder, session)
+            batching = GPU_BATCHING if device == "cuda" else _batching(bundle, encoder, session)
             if bundle.manifest.batch_invariant and batching is None:
                 notes = (*notes, "on this CPU a batch moves scores; each response is scored alone")
-            return Checked(session, device, check, batching, notes)
+            return CheckedGraph(session, device, check, batching, notes)
         faults.append(
             f"the {precision} graph's probabilities differ by up to {check.difference:.3g} from its golden ones "
             f"on this {_name(device)}, {check.tolerance:.3g} is accepted"
@@ -110,8 +112,8 @@ def _candidates(bundle: Bundle, *, gpu: bool) -> list[tuple[Precision, Device]]:
 
 
 def _check(
-    bundle: Bundle, encoder: Encoder, precision: Precision, device: Device, open_graph: Opener
-) -> tuple[Graph, SelfCheck]:
+    bundle: Bundle, encoder: Encoder, precision: Precision, device: Device, open_graph: GraphOpener
+) -> tuple[GraphSession, SelfCheck]:
     model = bundle.model_file(precision)
     if model is None:
         raise BundleError(f"the bundle has no {precision} graph", where=bundle.manifest.name)
@@ -120,18 +122,18 @@ def _check(
     def logits_of(inputs: Mapping[str, str]) -> NDArray[np.float64]:
         return session.logits(encoder.encode([inputs])[0])
 
-    return session, self_check(logits_of, bundle.golden, precision, bundle.manifest.readout)
+    return session, self_check(logits_of, bundle.golden, precision, bundle.manifest.label_decoder)
 
 
-def _batching(bundle: Bundle, encoder: Encoder, session: Graph) -> Batching | None:
+def _batching(bundle: Bundle, encoder: Encoder, session: GraphSession) -> Batching | None:
     """Return what a batch may hold and move no score: as the bundle says, and as is seen here."""
     if not bundle.manifest.batch_invariant:
         return None
     rows = encoder.encode([row.inputs for row in bundle.golden.rows[:_TRIED]])
-    return harmless_batching(session, rows, bundle.manifest.max_tokens)
+    return find_invariant_batching(session, rows, bundle.manifest.max_tokens)
 
 
-def _warm(session: Graph, tokens: int) -> None:
+def _warm(session: GraphSession, tokens: int) -> None:
     """Let the graph take the memory of its longest sequence now, and not from the first who sends one."""
     try:
         session.logits(Encoded((0,) * tokens, (0,) * tokens, tokens, truncated=False))

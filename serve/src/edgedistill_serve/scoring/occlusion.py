@@ -49,12 +49,12 @@ class WordEffect(msgspec.Struct, frozen=True):
     changes: dict[str, float]
 
 
-def words_of(response: str) -> list[Word]:
+def split_words(response: str) -> list[Word]:
     """Return the words of a response in order: runs of letters and digits, joined by apostrophes or hyphens."""
     return [Word(found.group(), found.start(), found.end()) for found in _WORD.finditer(response)]
 
 
-def without(response: str, word: Word) -> str:
+def remove_word(response: str, word: Word) -> str:
     """Return the response with one word left out, and with it the space before it, or after it at the beginning."""
     before, after = response[: word.start], response[word.end :]
     if before[-1:].isspace():
@@ -62,7 +62,7 @@ def without(response: str, word: Word) -> str:
     return before + (after[1:] if not before and after[:1].isspace() else after)
 
 
-def effects(words: Sequence[Word], whole: Score, parts: Sequence[Score]) -> list[WordEffect]:
+def word_effects(words: Sequence[Word], whole: Score, parts: Sequence[Score]) -> list[WordEffect]:
     """Return what each word does.
 
     Args:

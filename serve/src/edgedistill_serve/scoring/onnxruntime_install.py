@@ -41,7 +41,7 @@ def check_builds(installed: Collection[str]) -> None:
         )
 
 
-def onnxruntime() -> ModuleType:
+def import_onnxruntime() -> ModuleType:
     """Import onnxruntime.
 
     Raises:

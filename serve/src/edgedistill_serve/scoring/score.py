@@ -24,7 +24,7 @@ class Score(msgspec.Struct, frozen=True, gc=False):
         label: The label of the largest probability; the first of them where two are equal. Of a multilabel task, the
             labels that hold as `task.join_labels` writes them: ``asks;praises``, or ``none``.
         probability: Its probability, in [0, 1]. Of a multilabel task, the certainty of the label that is least sure
-            (`readout.certainty`), in [0.5, 1].
+            (`label_decoding.certainty`), in [0.5, 1].
         probabilities: Every label's probability, in the task's order; they sum to 1, but for those of a multilabel
             task.
         decision: ``accept``, or ``review``: a person should look at it.
@@ -90,7 +90,7 @@ def score_values(result: Score | EdgeDistillError, columns: Columns) -> dict[str
     return dict(zip(columns, values, strict=True))
 
 
-def judge(
+def build_score(
     probabilities: NDArray[np.float64],
     encoded: Encoded,
     task: Task,

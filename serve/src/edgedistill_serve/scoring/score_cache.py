@@ -16,7 +16,7 @@ BYTES = 32 * 1024 * 1024
 """The most memory that they take, however many entries are allowed."""
 
 
-class RecentScores:
+class ScoreCache:
     """The scores that were asked for last, of one model; any number of threads may share it.
 
     Args:
@@ -62,7 +62,7 @@ class RecentScores:
             return
         with self._lock:
             self._scores[key] = copy_of(score)
-            if len(self._scores) > min(self._entries, self._memory // entry_bytes(score)):
+            if len(self._scores) > min(self._entries, self._memory // estimate_entry_bytes(score)):
                 self._scores.popitem(last=False)
 
 
@@ -71,7 +71,7 @@ def copy_of(score: Score) -> Score:
     return replace(score, probabilities=dict(score.probabilities))
 
 
-def entry_bytes(score: Score) -> int:
+def estimate_entry_bytes(score: Score) -> int:
     """Return about how many bytes an entry takes; all scores of a model take the same."""
     shares = score.probabilities
     numbers = sum(map(sys.getsizeof, shares.values()))

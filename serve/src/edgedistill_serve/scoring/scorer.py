@@ -19,13 +19,23 @@ from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.errors import DataError, EdgeDistillError, ScoringFailed
 from edgedistill_serve.scoring.batching import token_batches
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.graph_choice import Opener, bundle_encoder, checked_graph
-from edgedistill_serve.scoring.score import Reason, Score, judge, score_columns, score_values
-from edgedistill_serve.scoring.score_cache import ENTRIES, RecentScores
-from edgedistill_serve.scoring.session import cuda_offered
-from edgedistill_serve.task.task import inputs_of, texts_of
+from edgedistill_serve.scoring.graph_choice import GraphOpener, load_checked_graph, load_encoder
+from edgedistill_serve.scoring.score import Reason, Score, build_score, score_columns, score_values
+from edgedistill_serve.scoring.score_cache import ENTRIES, ScoreCache
+from edgedistill_serve.scoring.session import cuda_is_offered
+from edgedistill_serve.task.task import model_texts, task_inputs
 
-__all__ = ["Reason", "Response", "Score", "Scored", "Scorer", "attempt", "available_cores", "distinct", "judge"]
+__all__ = [
+    "BatchResult",
+    "Reason",
+    "Response",
+    "Score",
+    "Scorer",
+    "available_cores",
+    "build_score",
+    "deduplicate",
+    "result_or_error",
+]
 
 Response: TypeAlias = str | Mapping[str, str]
 _Inputs: TypeAlias = Mapping[str, str]
@@ -36,22 +46,22 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class BatchResult:
     """What became of rows that were scored together.
 
     Attributes:
         results: A score or an error for every row, in order.
         tokens: Sum of the sequences' lengths, special tokens counted.
         padded_tokens: Tokens that the graph computed, padding counted.
-        tokenizing: Seconds from texts to token ids.
-        in_session: Seconds in the graph.
+        tokenize_seconds: Seconds from texts to token ids.
+        model_seconds: Seconds in the graph.
     """
 
     results: list[Score | EdgeDistillError]
     tokens: int
     padded_tokens: int
-    tokenizing: float
-    in_session: float
+    tokenize_seconds: float
+    model_seconds: float
 
 
 class Scorer:
@@ -85,17 +95,17 @@ class Scorer:
         bundle: Bundle,
         *,
         threads: int | None = None,
-        recent: int = ENTRIES,
+        score_cache: int = ENTRIES,
         gpu: bool | None = None,
-        open_graph: Opener | None = None,
+        open_graph: GraphOpener | None = None,
     ) -> None:
         self.bundle = bundle
         self.threads = threads or available_cores()
-        self.recent = RecentScores(recent)
-        self._readout = bundle.manifest.readout
-        self._encoder = bundle_encoder(bundle)
-        gpu = cuda_offered() if gpu is None else gpu
-        graph = checked_graph(bundle, self._encoder, gpu=gpu, open_graph=open_graph)
+        self.score_cache = ScoreCache(score_cache)
+        self._label_decoder = bundle.manifest.label_decoder
+        self._encoder = load_encoder(bundle)
+        gpu = cuda_is_offered() if gpu is None else gpu
+        graph = load_checked_graph(bundle, self._encoder, gpu=gpu, open_graph=open_graph)
         self._session = graph.session
         self.check, self.notes, self.precision, self.device = (
             graph.check,
@@ -125,15 +135,15 @@ class Scorer:
 
     def score_each(self, responses: Sequence[Response]) -> list[Score | EdgeDistillError]:
         """Score responses as `score` does, with the error in the place of each response that cannot be scored."""
-        readable = [attempt(self.readable, response) for response in responses]
-        rows, places = distinct([inputs for inputs in readable if isinstance(inputs, dict)])
-        keys = [self.key(row) for row in rows]
-        known = {place: score for place, key in enumerate(keys) if (score := self.recent.get(key)) is not None}
+        readable = [result_or_error(self.read_inputs, response) for response in responses]
+        rows, places = deduplicate([inputs for inputs in readable if isinstance(inputs, dict)])
+        keys = [self.cache_key(row) for row in rows]
+        known = {place: score for place, key in enumerate(keys) if (score := self.score_cache.get(key)) is not None}
         missing = [place for place in range(len(rows)) if place not in known]
         new = dict(zip(missing, self._score_new([rows[place] for place in missing]), strict=True))
         for place, result in new.items():
             if isinstance(result, Score):
-                self.recent.put(keys[place], result)
+                self.score_cache.put(keys[place], result)
         found = {**known, **new}
         results = iter([found[place] for place in places])
         return [inputs if isinstance(inputs, EdgeDistillError) else next(results) for inputs in readable]
@@ -173,7 +183,7 @@ class Scorer:
         rows = [score_values(result, added) for result in results]
         return pandas.DataFrame(rows, index=frame.index, columns=list(added))
 
-    def readable(self, response: Response) -> dict[str, str]:
+    def read_inputs(self, response: Response) -> dict[str, str]:
         """Return the task's inputs of a response, which `score_one` takes.
 
         Raises:
@@ -181,27 +191,27 @@ class Scorer:
         """
         if not isinstance(response, (str, Mapping)):
             raise DataError("a response is a text, or a mapping of the task's inputs")
-        return inputs_of(response, self.bundle.task)
+        return task_inputs(response, self.bundle.task)
 
     def score_one(self, inputs: _Inputs) -> Score:
         """Score one response in the calling thread, anew.
 
         Args:
-            inputs: As `readable` returns them.
+            inputs: As `read_inputs` returns them.
 
         Raises:
             ScoringFailed: The model failed on it.
         """
-        (result,) = self.score_together([inputs]).results
+        (result,) = self.score_batch([inputs]).results
         if isinstance(result, EdgeDistillError):
             raise result
         return result
 
-    def score_together(self, rows: Sequence[_Inputs], encoded: Sequence[Encoded] | None = None) -> Scored:
+    def score_batch(self, rows: Sequence[_Inputs], encoded: Sequence[Encoded] | None = None) -> BatchResult:
         """Score rows in one run of the graph, in the calling thread; where that fails, each of them alone.
 
         Args:
-            rows: As `readable` returns them; one only, where there is no ``batching``.
+            rows: As `read_inputs` returns them; one only, where there is no ``batching``.
             encoded: The same rows as `encode` returns them, if that was done.
         """
         started = tokenized = time.perf_counter()
@@ -209,29 +219,31 @@ class Scorer:
             encoded = self.encode(rows) if encoded is None else encoded
             tokenized = time.perf_counter()
             longest = max(len(row.ids) for row in encoded)
-            length = longest if self.batching is None else self.batching.shelf(longest)
+            length = longest if self.batching is None else self.batching.padded_length(longest)
             logits = self._session.batch_logits(encoded, length)
             results = [self._judge(logits[place], row, encoded[place]) for place, row in enumerate(rows)]
         except Exception as error:  # noqa: BLE001  # whatever is wrong with one row, the others are scored
             if len(rows) > 1:
-                return _together([self.score_together([row]) for row in rows])
-            return Scored([_failure(error)], 0, 0, tokenized - started, time.perf_counter() - tokenized)
+                return _together([self.score_batch([row]) for row in rows])
+            return BatchResult([_failure(error)], 0, 0, tokenized - started, time.perf_counter() - tokenized)
         tokens = sum(len(row.ids) for row in encoded)
-        return Scored(list(results), tokens, len(rows) * length, tokenized - started, time.perf_counter() - tokenized)
+        return BatchResult(
+            list(results), tokens, len(rows) * length, tokenized - started, time.perf_counter() - tokenized
+        )
 
     def encode(self, rows: Sequence[_Inputs]) -> list[Encoded]:
         """Return the rows as the graph reads them."""
         return self._encoder.encode(rows)
 
-    def key(self, inputs: _Inputs) -> bytes:
-        """Return what tells apart the texts that this model reads; see `RecentScores.key`."""
-        return self.recent.key(texts_of(inputs))
+    def cache_key(self, inputs: _Inputs) -> bytes:
+        """Return what tells apart the texts that this model reads; see `ScoreCache.key`."""
+        return self.score_cache.key(model_texts(inputs))
 
     def _judge(self, logits: NDArray[np.float64], inputs: _Inputs, encoded: Encoded) -> Score:
-        readout = self._readout
+        decoder = self._label_decoder
         blank = not inputs["response"].strip() or not encoded.tokens
-        probabilities, review = readout.probabilities(logits), self.bundle.manifest.review
-        return judge(probabilities, encoded, readout.task, review, blank=blank, thresholds=readout.thresholds)
+        probabilities, review = decoder.probabilities(logits), self.bundle.manifest.review
+        return build_score(probabilities, encoded, decoder.task, review, blank=blank, thresholds=decoder.thresholds)
 
     def _score_new(self, rows: Sequence[dict[str, str]]) -> list[Score | EdgeDistillError]:
         """Score rows on as many threads as there are."""
@@ -241,7 +253,7 @@ class Scorer:
         def score_some() -> None:
             for places, encoded in work:
                 together = [rows[place] for place in places]
-                found.update(zip(places, self.score_together(together, encoded).results, strict=True))
+                found.update(zip(places, self.score_batch(together, encoded).results, strict=True))
 
         if min(self.threads, len(rows)) > 1:
             try:
@@ -289,7 +301,7 @@ class _Shared(Iterator[Found]):
             self._inner = iter(())
 
 
-def distinct(rows: Sequence[dict[str, str]]) -> tuple[list[dict[str, str]], list[int]]:
+def deduplicate(rows: Sequence[dict[str, str]]) -> tuple[list[dict[str, str]], list[int]]:
     """Return the rows without those that repeat another, and for every row its place among them."""
     place_of: dict[tuple[str, ...], int] = {}
     places = [place_of.setdefault(tuple(row.values()), len(place_of)) for row in rows]
@@ -297,12 +309,12 @@ def distinct(rows: Sequence[dict[str, str]]) -> tuple[list[dict[str, str]], list
     return [first[place] for place in range(len(place_of))], places
 
 
-def attempt(step: Callable[[Given], Found], given: Given) -> Found | EdgeDistillError:
+def result_or_error(step: Callable[[Given], Found], given: Given) -> Found | EdgeDistillError:
     """Return what a step gives, or the error of ours that it raises, so that one response fails alone."""
     try:
         return step(given)
     except EdgeDistillError as error:
-        return error.anew()
+        return error.unraised_copy()
 
 
 def available_cores() -> int:
@@ -310,20 +322,20 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _together(each: Sequence[Scored]) -> Scored:
-    return Scored(
+def _together(each: Sequence[BatchResult]) -> BatchResult:
+    return BatchResult(
         [result for scored in each for result in scored.results],
         sum(scored.tokens for scored in each),
         sum(scored.padded_tokens for scored in each),
-        sum(scored.tokenizing for scored in each),
-        sum(scored.in_session for scored in each),
+        sum(scored.tokenize_seconds for scored in each),
+        sum(scored.model_seconds for scored in each),
     )
 
 
 def _failure(error: Exception) -> EdgeDistillError:
     # The words of an error that is not ours may hold some of the text.
     return (
-        error.anew()
+        error.unraised_copy()
         if isinstance(error, EdgeDistillError)
         else ScoringFailed(f"the model failed on this response ({type(error).__name__})")
     )

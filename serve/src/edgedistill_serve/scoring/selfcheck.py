@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_serve.bundle.manifest import Golden, Precision
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def self_check(
     logits_of: Callable[[Mapping[str, str]], NDArray[np.float64]],
     golden: Golden,
     precision: Precision,
-    readout: Readout,
+    decoder: LabelDecoder,
 ) -> SelfCheck:
     """Score the golden responses and compare.
 
@@ -44,15 +44,15 @@ def self_check(
         logits_of: From the inputs of a response to its logits, shape (labels,).
         golden: Responses with the logits that each graph gave where the bundle was made.
         precision: Of the graph behind ``logits_of``; chooses the expected logits and the tolerance.
-        readout: How both logits are read.
+        decoder: How both logits are read.
 
     Raises:
         ScoringFailed: A response cannot be scored.
     """
     difference = 0.0
     for row in golden.rows:
-        wanted = readout.probabilities(np.array(row.expected(precision), dtype=np.float64))
-        found = readout.probabilities(logits_of(row.inputs))
+        wanted = decoder.probabilities(np.array(row.expected(precision), dtype=np.float64))
+        found = decoder.probabilities(logits_of(row.inputs))
         same_labels = found.shape == wanted.shape
         difference = max(difference, float(np.abs(found - wanted).max()) if same_labels else 1.0)
     return SelfCheck(precision, len(golden.rows), difference, golden.tolerance[precision])

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from edgedistill_serve.errors import BundleError, ScoringFailed
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.onnxruntime_install import onnxruntime
+from edgedistill_serve.scoring.onnxruntime_install import import_onnxruntime
 
-FEEDS = ("input_ids", "attention_mask", "token_type_ids")
+GRAPH_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """What can be fed; a graph declares some of them."""
 OUTPUT = "logits"
 Device: TypeAlias = Literal["cpu", "cuda"]
@@ -29,9 +29,9 @@ class Session:
     """A graph that is ready to run; any number of threads may share it.
 
     Args:
-        model: An ONNX file with inputs among `FEEDS`, int64 of shape (rows, tokens), and the output ``logits`` of shape
-            (rows, labels).
-        device: Where it runs; ``cuda`` only where `cuda_offered`.
+        model: An ONNX file with inputs among `GRAPH_INPUTS`, int64 of shape (rows, tokens), and the output ``logits``
+            of shape (rows, labels).
+        device: Where it runs; ``cuda`` only where `cuda_is_offered`.
         overflow_free: Whether no 8-bit product of the graph overflows 16 bits, as `Manifest.int8_overflow_free` says.
             Of other graphs, processors without VNNI keep the products exact in a way that is slower.
 
@@ -41,7 +41,7 @@ class Session:
     """
 
     def __init__(self, model: Path, device: Device = "cpu", *, overflow_free: bool = False) -> None:
-        runtime = onnxruntime()
+        runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         # A caller per core, each on its own thread, is faster than one caller with many threads, and a thread that
         # spins takes the core from the next caller.
@@ -65,7 +65,9 @@ class Session:
         if OUTPUT not in {node.name for node in self._session.get_outputs()}:
             raise BundleError(f"the graph has no output {OUTPUT!r}", where=model.name)
         # A method of this session would hold it for good: what the server loads at its start no collector looks at.
-        self._run = plain(self._session) if device == "cpu" else bound(runtime, self._session, device)
+        self._run = (
+            make_array_runner(self._session) if device == "cpu" else make_binding_runner(runtime, self._session, device)
+        )
 
     def logits(self, encoded: Encoded) -> NDArray[np.float64]:
         """Run the graph on one response.
@@ -91,7 +93,7 @@ class Session:
         Raises:
             ScoringFailed: The graph failed on them, or a logit is not finite.
         """
-        given = feeds(rows, length)
+        given = build_feeds(rows, length)
         try:
             found = self._run({name: given[name] for name in self._feeds})
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common root
@@ -103,7 +105,7 @@ class Session:
         return logits
 
 
-def feeds(rows: Sequence[Encoded], length: int = 0) -> Feeds:
+def build_feeds(rows: Sequence[Encoded], length: int = 0) -> Feeds:
     """Return what the graph reads, each of shape (rows, longest or ``length``); padding is 0 and masked."""
     shape = len(rows), max(length, *(len(row.ids) for row in rows))
     if shape == (1, len(rows[0].ids)):
@@ -111,7 +113,7 @@ def feeds(rows: Sequence[Encoded], length: int = 0) -> Feeds:
         ids = np.array([row.ids], dtype=np.int64)
         types = np.array([row.type_ids], dtype=np.int64)
         return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
-    given = {name: np.zeros(shape, dtype=np.int64) for name in FEEDS}
+    given = {name: np.zeros(shape, dtype=np.int64) for name in GRAPH_INPUTS}
     for place, row in enumerate(rows):
         own = len(row.ids)
         given["input_ids"][place, :own] = row.ids
@@ -120,7 +122,7 @@ def feeds(rows: Sequence[Encoded], length: int = 0) -> Feeds:
     return given
 
 
-def plain(session: Any) -> Callable[[Feeds], Any]:
+def make_array_runner(session: Any) -> Callable[[Feeds], Any]:
     """Return what runs a session on arrays."""
 
     def run(given: Feeds) -> Any:
@@ -129,7 +131,7 @@ def plain(session: Any) -> Callable[[Feeds], Any]:
     return run
 
 
-def bound(runtime: ModuleType, session: Any, device: Device) -> Callable[[Feeds], Any]:
+def make_binding_runner(runtime: ModuleType, session: Any, device: Device) -> Callable[[Feeds], Any]:
     """Return what runs a session with its inputs and its output bound to a device's memory."""
 
     def run(given: Feeds) -> Any:
@@ -143,13 +145,13 @@ def bound(runtime: ModuleType, session: Any, device: Device) -> Callable[[Feeds]
     return run
 
 
-def cuda_offered() -> bool:
+def cuda_is_offered() -> bool:
     """Whether the onnxruntime that is installed was built for CUDA; the machine may have none all the same.
 
     Raises:
         RuntimeMissing: onnxruntime is not installed, or there twice.
     """
-    return PROVIDERS["cuda"] in onnxruntime().get_available_providers()
+    return PROVIDERS["cuda"] in import_onnxruntime().get_available_providers()
 
 
 @cache
@@ -177,7 +179,7 @@ def _provider(device: Device) -> tuple[str, dict[str, str]]:
 
 
 def _feed(name: str, kind: str, model: str) -> str:
-    if name not in FEEDS or kind != "tensor(int64)":
+    if name not in GRAPH_INPUTS or kind != "tensor(int64)":
         raise BundleError(f"the graph wants the input {name!r} of {kind}, which cannot be fed", where=model)
     return name
 

@@ -15,16 +15,16 @@ from starlette.routing import Route
 
 from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.server.metrics import CONTENT_TYPE, Metrics
-from edgedistill_serve.server.middleware.key_check import Access, KeyCheck
-from edgedistill_serve.server.middleware.request_log import REQUEST_ID, RequestRecord
-from edgedistill_serve.server.middleware.router_bypass import Direct
-from edgedistill_serve.server.model_catalogue import FolderState
+from edgedistill_serve.server.middleware.key_check import KeyAccess, KeyCheck
+from edgedistill_serve.server.middleware.request_log import REQUEST_ID, RequestLog
+from edgedistill_serve.server.middleware.router_bypass import RouterBypass
+from edgedistill_serve.server.model_catalogue import FolderStatus
 from edgedistill_serve.server.protocols.health_routes import state_operations
 from edgedistill_serve.server.protocols.oip import inference_operations
 from edgedistill_serve.server.protocols.page_routes import CONTENT_SECURITY_POLICY, page_routes
 from edgedistill_serve.server.protocols.tei import tei_operations
 from edgedistill_serve.server.protocols.v1_routes import v1_operations
-from edgedistill_serve.server.request.error_responses import problem, problem_of
+from edgedistill_serve.server.request.error_responses import error_response, response_to_error
 from edgedistill_serve.server.request.openapi import JSON, Endpoint, Operation, openapi
 from edgedistill_serve.server.service import Service
 
@@ -33,9 +33,9 @@ def create_app(
     service: Service,
     *,
     metrics: Metrics | None = None,
-    access: Access | None = None,
+    access: KeyAccess | None = None,
     origins: Sequence[str] = (),
-    states: Callable[[], Sequence[FolderState]] = tuple,
+    states: Callable[[], Sequence[FolderStatus]] = tuple,
 ) -> Starlette:
     """Return the ASGI application of a service.
 
@@ -56,22 +56,22 @@ def create_app(
             path="/metrics",
             endpoint=_metrics(counted),
             summary="Counts and times in Prometheus's text form",
-            gives_media=CONTENT_TYPE,
+            response_media=CONTENT_TYPE,
         ),
     ]
     routes = {operation: operation.route() for operation in operations}
-    direct = [route for operation, route in routes.items() if operation.takes and "{" not in operation.path]
+    direct = [route for operation, route in routes.items() if operation.request_types and "{" not in operation.path]
     return Starlette(
         routes=[*routes.values(), *_documents(operations, service), *page_routes()],
         middleware=[
             Middleware(
-                RequestRecord,
+                RequestLog,
                 draining=lambda: service.state == "draining",
                 count=counted.count_request,
             ),
             *([_cors(origins)] if origins else []),
-            Middleware(KeyCheck, access=access or Access()),
-            Middleware(Direct, routes=direct),
+            Middleware(KeyCheck, access=access or KeyAccess()),
+            Middleware(RouterBypass, routes=direct),
         ],
         exception_handlers={EdgeDistillError: _our_error, HTTPException: _http_error},
     )
@@ -115,10 +115,10 @@ def _cors(origins: Sequence[str]) -> Middleware:
 
 async def _our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, EdgeDistillError)  # noqa: S101  # Starlette's handlers are typed for any exception
-    return problem_of(error, request.scope)
+    return response_to_error(error, request.scope)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # Starlette's handlers are typed for any exception
     status = HTTPStatus(error.status_code)
-    return problem(status, f"{status.description}.", request.scope, error.headers)
+    return error_response(status, f"{status.description}.", request.scope, error.headers)

@@ -15,7 +15,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edgedistill_serve.server.queue.work_item import WorkDone
+from edgedistill_serve.server.queue.work_item import CompletedWork
 from edgedistill_serve.task.task import NO_LABEL
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,7 +28,7 @@ _CONFIDENCE = (*(step / 20 for step in range(4, 20)), 0.99, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Gauge:
+class CallbackGauge:
     """A figure that is read whenever somebody asks.
 
     Attributes:
@@ -44,9 +44,9 @@ class Gauge:
     labels: tuple[str, ...] = ()
 
 
-def figure(name: str, said: str, read: Callable[[], float]) -> Gauge:
+def single_gauge(name: str, said: str, read: Callable[[], float]) -> CallbackGauge:
     """Return a gauge of one value."""
-    return Gauge(name, said, lambda: [((), read())])
+    return CallbackGauge(name, said, lambda: [((), read())])
 
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
@@ -74,7 +74,7 @@ class Metrics:
         self._tokens = Counter("tokens", "Tokens that were scored.", **here)
         self._padded = Counter("padded_tokens", "Tokens that the model computed, padding counted.", **here)
         self._efficiency = Histogram(
-            "padding_efficiency", "Share of the tokens computed in one piece of work that was no padding.",
+            "padding_efficiency", "BodyAllocation of the tokens computed in one piece of work that was no padding.",
             buckets=_SHARES, **here,
         )  # fmt: skip
         self._recalled = Counter("recalled", "Responses whose score was known from an equal one.", ["model"], **here)
@@ -88,24 +88,24 @@ class Metrics:
             "confidence", "Probability of a score, as an answer tells it.", ["model"], buckets=_CONFIDENCE, **here
         )
 
-    def watch(self, gauges: Sequence[Gauge]) -> None:
+    def watch(self, gauges: Sequence[CallbackGauge]) -> None:
         """Read these figures whenever somebody asks."""
         self.registry.register(_Gauges(gauges))
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
-        """Count a request; see `RequestRecord`."""
+        """Count a request; see `RequestLog`."""
         self._of(self._requests, path, str(status)).inc()
         self._of(self._request_seconds, path).observe(seconds)
 
-    def count_work(self, work: WorkDone) -> None:
+    def count_work(self, work: CompletedWork) -> None:
         """Count a piece of work; called by the threads that score."""
-        for waited in work.waited:
-            self._of(self._stage_seconds, "queue").observe(waited)
-        if work.recalled:
+        for queue_seconds in work.queue_seconds:
+            self._of(self._stage_seconds, "queue").observe(queue_seconds)
+        if work.cached:
             self._of(self._recalled, work.model).inc(work.rows)
         else:
-            self._of(self._stage_seconds, "tokenize").observe(work.tokenizing)
-            self._of(self._stage_seconds, "model").observe(work.in_session)
+            self._of(self._stage_seconds, "tokenize").observe(work.tokenize_seconds)
+            self._of(self._stage_seconds, "model").observe(work.model_seconds)
             self._batch_rows.observe(work.rows)
             self._batch_tokens.observe(work.tokens)
             self._tokens.inc(work.tokens)
@@ -134,7 +134,7 @@ class Metrics:
 
 
 class _Gauges(Collector):
-    def __init__(self, gauges: Sequence[Gauge]) -> None:
+    def __init__(self, gauges: Sequence[CallbackGauge]) -> None:
         self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:

@@ -1,8 +1,8 @@
 """The models that are served: found by name and version, and exchanged while they serve.
 
-Catalogue     the scorers that take requests now
-Shelf         the bundle folders that they came from; knows when one holds something new
-FolderState   what is served from one folder, and why what lies there now is not
+ModelCatalogue     the scorers that take requests now
+BundleFolders         the bundle folders that they came from; knows when one holds something new
+FolderStatus   what is served from one folder, and why what lies there now is not
 """
 
 import logging
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Catalogue:
+class ModelCatalogue:
     """The scorers that take requests; never changed, only replaced.
 
     Attributes:
@@ -80,7 +80,7 @@ class Catalogue:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderState:
+class FolderStatus:
     """What is served from one bundle folder.
 
     Attributes:
@@ -100,26 +100,26 @@ class FolderState:
     fault: str | None = None
 
 
-def load_scorer(folder: Path, recent: int = ENTRIES, public_key: Path | None = None) -> Scorer:
+def load_scorer(folder: Path, score_cache: int = ENTRIES, public_key: Path | None = None) -> Scorer:
     """Return a scorer of the bundle in a folder, checked and warm; its threads are those of whoever calls it.
 
     Args:
         folder: Holds a bundle.
-        recent: As in `Scorer`.
+        score_cache: As in `Scorer`.
         public_key: As for `Bundle.load`.
 
     Raises:
         EdgeDistillError: See `Bundle.load` and `Scorer`.
     """
-    return Scorer(Bundle.load(folder, public_key=public_key), threads=1, recent=recent)
+    return Scorer(Bundle.load(folder, public_key=public_key), threads=1, score_cache=score_cache)
 
 
-class Shelf:
+class BundleFolders:
     """Bundle folders; of each, the newest bundle that works is served.
 
     Args:
         folders: One or more.
-        default: As in `Catalogue`.
+        default: As in `ModelCatalogue`.
         load: Makes a scorer of a folder.
     """
 
@@ -129,20 +129,20 @@ class Shelf:
         self._load = load
         self._lock = Lock()
         self._stamps: list[_Stamp] = []
-        self._catalogue = Catalogue()
-        self._states: tuple[FolderState, ...] = ()
+        self._catalogue = ModelCatalogue()
+        self._states: tuple[FolderStatus, ...] = ()
 
     @property
-    def catalogue(self) -> Catalogue:
+    def catalogue(self) -> ModelCatalogue:
         """What is served; empty before `open`."""
         return self._catalogue
 
     @property
-    def states(self) -> tuple[FolderState, ...]:
+    def states(self) -> tuple[FolderStatus, ...]:
         """What is served from each folder, in order; empty before `open`."""
         return self._states
 
-    def open(self) -> Catalogue:
+    def open(self) -> ModelCatalogue:
         """Load every bundle.
 
         Raises:
@@ -151,12 +151,12 @@ class Shelf:
         with self._lock:
             self._stamps = [_stamp(folder) for folder in self._folders]
             scorers = tuple(map(self._load, self._folders))
-            self._catalogue = Catalogue(scorers, self._default)
+            self._catalogue = ModelCatalogue(scorers, self._default)
             pairs = zip(self._folders, scorers, strict=True)
-            self._states = tuple(FolderState(folder.name, *_identity(scorer)) for folder, scorer in pairs)
+            self._states = tuple(FolderStatus(folder.name, *_identity(scorer)) for folder, scorer in pairs)
             return self._catalogue
 
-    def refresh(self, swap: Callable[[Catalogue], object], *, changed_only: bool = False) -> None:
+    def refresh(self, swap: Callable[[ModelCatalogue], object], *, changed_only: bool = False) -> None:
         """Load the bundles anew; one that cannot be served leaves its place to the one that serves already.
 
         It raises for no bundle: `states` has the faults.
@@ -192,8 +192,8 @@ class Shelf:
             if found != served[place].bundle.manifest:
                 scorer = self._load(folder)
                 scorers = (*served[:place], scorer, *served[place + 1 :])
-                self._catalogue = Catalogue(scorers, self._default)
-                state = FolderState(folder.name, *_identity(scorer), state.swaps + 1, state.failures)
+                self._catalogue = ModelCatalogue(scorers, self._default)
+                state = FolderStatus(folder.name, *_identity(scorer), state.swaps + 1, state.failures)
                 _log.info("%s@%s takes over", state.model, state.version)
             state = replace(state, fault=None)
         except EdgeDistillError as error:
@@ -202,20 +202,22 @@ class Shelf:
         self._states = (*self._states[:place], state, *self._states[place + 1 :])
 
 
-def watch(shelf: Shelf, swap: Callable[[Catalogue], object], stop: Event, *, seconds: float = 2.0) -> None:
-    """Look at the shelf again and again until told to stop, and swap in what is new there.
+def watch(
+    folders: BundleFolders, swap: Callable[[ModelCatalogue], object], stop: Event, *, seconds: float = 2.0
+) -> None:
+    """Look at the folders again and again until told to stop, and swap in what is new there.
 
     A folder that somebody is writing into is left alone until it looks the same twice.
 
     Args:
-        shelf: Opened.
+        folders: Opened.
         swap: Given the new catalogue.
         stop: Set from another thread.
         seconds: Between two looks.
     """
     while not stop.wait(seconds):
-        if shelf.changed and shelf.settled(lambda: stop.wait(seconds)) and not stop.is_set():
-            shelf.refresh(swap, changed_only=True)
+        if folders.changed and folders.settled(lambda: stop.wait(seconds)) and not stop.is_set():
+            folders.refresh(swap, changed_only=True)
 
 
 def _identity(scorer: Scorer) -> tuple[str, str]:

@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 from edgedistill_serve.errors import DataError, DeadlinePassed, EdgeDistillError, NotReady, WrongShape
-from edgedistill_serve.scoring.scorer import Score, Scorer, distinct
+from edgedistill_serve.scoring.scorer import Score, Scorer, deduplicate
 from edgedistill_serve.server.limits import Limits
-from edgedistill_serve.server.model_catalogue import Catalogue
-from edgedistill_serve.server.queue.awaiting import Arrivals
+from edgedistill_serve.server.model_catalogue import ModelCatalogue
+from edgedistill_serve.server.queue.awaiting import ResultWaiter
 from edgedistill_serve.server.queue.scoring_queue import ScoringQueue
 from edgedistill_serve.server.queue.work_item import Lane, Observer, Pending, Timing
-from edgedistill_serve.server.request.body_reader import Room
-from edgedistill_serve.server.request.v1_request import ScoreRequest
+from edgedistill_serve.server.request.body_reader import BodyMemory
+from edgedistill_serve.server.request.v1_request import ParsedRequest
 
 State: TypeAlias = Literal["starting", "ready", "draining"]
 
@@ -57,22 +57,22 @@ class Service:
         self.threads = threads
         self.state: State = "starting"
         self.draining = asyncio.Event()
-        self.bodies = Room(limits.body_memory)
-        self.models = Catalogue()
+        self.bodies = BodyMemory(limits.body_memory)
+        self.models = ModelCatalogue()
         self.queue = ScoringQueue(limit=limits.queue, threads=threads, observe=observe)
 
     def open(self, scorers: Iterable[Scorer], default: str | None = None) -> None:
         """Take requests for these models from now on; a server that drains already goes on draining.
 
         Args:
-            scorers: Checked and warm.
+            scorers: CheckedGraph and warm.
             default: The name of the model that a request means that names none.
         """
-        self.swap(Catalogue(tuple(scorers), default))
+        self.swap(ModelCatalogue(tuple(scorers), default))
         if self.state == "starting":
             self.state = "ready"
 
-    def swap(self, models: Catalogue) -> None:
+    def swap(self, models: ModelCatalogue) -> None:
         """Let other models take the requests that come from now on."""
         self.models = models
 
@@ -100,7 +100,7 @@ class Service:
             raise NotReady(f"the server is {self.state}", hint="Try again later.")
 
     async def score(
-        self, request: ScoreRequest, *, lane: Lane = "interactive", deadline: float | None = None
+        self, request: ParsedRequest, *, lane: Lane = "interactive", deadline: float | None = None
     ) -> Answer:
         """Score a request off the event loop. A response that fails takes no other with it.
 
@@ -119,19 +119,19 @@ class Service:
         self.check_ready()
         scorer = self.models.find(request.model)
         readable = [_readable(scorer, request, index) for index in range(len(request.responses))]
-        rows, places = distinct(readable)
+        rows, places = deduplicate(readable)
         pending = self.queue.submit(scorer, rows, lane=lane, deadline=deadline)
         # A task for each of several; most requests have one response and do without.
         waits = [self.outcome(each) for each in pending]
         found = await asyncio.gather(*waits) if len(waits) > 1 else [await wait for wait in waits]
         late = next((each for each in found if isinstance(each, DeadlinePassed)), None)
         if late is not None:
-            raise late.anew()
+            raise late.unraised_copy()
         timings = tuple(row.timing for row in pending if row.timing is not None)
         return Answer(scorer, [found[place] for place in places], timings)
 
     def submit(self, scorer: Scorer, row: dict[str, str], *, lane: Lane) -> Pending:
-        """Queue one response, as `Scorer.readable` returns it.
+        """Queue one response, as `Scorer.read_inputs` returns it.
 
         Raises:
             NotReady: The server is draining.
@@ -143,18 +143,18 @@ class Service:
 
     async def outcome(self, pending: Pending) -> Score | EdgeDistillError:
         """Wait for a score; the error of a response that could not be scored, or not in time, takes its place."""
-        await self._arrivals.wait(pending)
+        await self._waiter.wait(pending)
         # Raised here, it would hold this frame, which holds it.
         error = pending.exception()
         return error if isinstance(error, EdgeDistillError) else pending.result()
 
     @cached_property
-    def _arrivals(self) -> Arrivals[Score]:
-        return Arrivals(asyncio.get_running_loop())
+    def _waiter(self) -> ResultWaiter[Score]:
+        return ResultWaiter(asyncio.get_running_loop())
 
 
-def _readable(scorer: Scorer, request: ScoreRequest, index: int) -> dict[str, str]:
+def _readable(scorer: Scorer, request: ParsedRequest, index: int) -> dict[str, str]:
     try:
-        return scorer.readable(request.responses[index])
+        return scorer.read_inputs(request.responses[index])
     except DataError as error:
         raise WrongShape(error.what, where=request.place(index), hint=error.hint) from None

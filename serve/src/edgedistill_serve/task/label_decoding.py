@@ -14,7 +14,7 @@ from edgedistill_serve.task.task import Task, join_labels
 
 
 @dataclass(frozen=True, slots=True)
-class Readout:
+class LabelDecoder:
     """How a student's logits are read.
 
     Attributes:
@@ -50,11 +50,11 @@ class Readout:
         return self.task.kind == "multilabel"
 
     @property
-    def boundaries(self) -> NDArray[np.float64]:
+    def logit_thresholds(self) -> NDArray[np.float64]:
         """Of a multilabel task, the logit from which each label holds, of shape (labels,)."""
         thresholds = np.array(self.thresholds, dtype=np.float64)
-        boundaries: NDArray[np.float64] = self.temperature * np.log(thresholds / (1 - thresholds))
-        return boundaries
+        logit_thresholds: NDArray[np.float64] = self.temperature * np.log(thresholds / (1 - thresholds))
+        return logit_thresholds
 
     def probabilities(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability of each label.
@@ -67,7 +67,7 @@ class Readout:
         """
         return sigmoid(logits, self.temperature) if self.is_multilabel else softmax(logits, self.temperature)
 
-    def holds(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
+    def label_mask(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Return which labels are given: of each row one, or of a multilabel task any number.
 
         Args:
@@ -84,7 +84,7 @@ class Readout:
     def labels(self, logits: NDArray[np.floating]) -> tuple[str, ...]:
         """Return each row's label as `Score.label` has it; logits as in `holds`."""
         names = np.array(self.task.names)
-        given = [names[row].tolist() for row in self.holds(logits)]
+        given = [names[row].tolist() for row in self.label_mask(logits)]
         return tuple(join_labels(row, self.task) if self.is_multilabel else row[0] for row in given)
 
     def margins(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -94,7 +94,7 @@ class Readout:
         that of its threshold.
         """
         if self.is_multilabel:
-            return np.asarray(np.abs(logits - self.boundaries).min(axis=1), dtype=np.float64)
+            return np.asarray(np.abs(logits - self.logit_thresholds).min(axis=1), dtype=np.float64)
         best_two = np.sort(logits, axis=1)[:, -2:]
         return np.asarray(best_two[:, 1] - best_two[:, 0], dtype=np.float64)
 

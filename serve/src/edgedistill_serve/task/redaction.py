@@ -54,7 +54,7 @@ class Redaction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"the pattern {pattern!r} matches where there is nothing")
 
 
-def redacted(text: str, redaction: Redaction) -> str:
+def redact_text(text: str, redaction: Redaction) -> str:
     """Return the text with personal data replaced by ``[URL]``, ``[EMAIL]``, ``[ID]`` and ``[PHONE]``.
 
     Patterns find what has the form of such data and nothing else: a name, or an address written out in words, stays.

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.task.redaction import Redaction, redacted
+from edgedistill_serve.task.redaction import Redaction, redact_text
 
 Kind: TypeAlias = Literal["nominal", "ordinal", "multilabel"]
 INPUTS = ("question", "reference_answer", "response")
@@ -89,7 +89,7 @@ def join_labels(labels: Collection[str], task: Task) -> str:
     return LABEL_SEPARATOR.join(name for name in task.names if name in labels) or NO_LABEL
 
 
-def unsplittable_names(task: Task) -> tuple[str, ...]:
+def reserved_label_names(task: Task) -> tuple[str, ...]:
     """Return the labels that a multilabel task cannot have: `join_labels` could not tell them from what it writes.
 
     These are `NO_LABEL`, however it is capitalized, and names that hold `LABEL_SEPARATOR`.
@@ -97,7 +97,7 @@ def unsplittable_names(task: Task) -> tuple[str, ...]:
     return tuple(name for name in task.names if LABEL_SEPARATOR in name or name.strip().casefold() == NO_LABEL)
 
 
-def inputs_of(response: str | Mapping[str, str], task: Task) -> dict[str, str]:
+def task_inputs(response: str | Mapping[str, str], task: Task) -> dict[str, str]:
     """Return the task's inputs of one response, in the task's order, redacted where the task says so.
 
     Every text that a student is trained on, checked with or scores comes through here.
@@ -124,10 +124,10 @@ def inputs_of(response: str | Mapping[str, str], task: Task) -> dict[str, str]:
                 hint="Decode the text again where it comes from.",
             ) from None
     redact = task.redact
-    return {name: redacted(given[name], redact) if redact else given[name] for name in task.inputs}
+    return {name: redact_text(given[name], redact) if redact else given[name] for name in task.inputs}
 
 
-def texts_of(inputs: Mapping[str, str]) -> tuple[str, str | None]:
+def model_texts(inputs: Mapping[str, str]) -> tuple[str, str | None]:
     """Return the one or two texts that the student reads: the context, then the response.
 
     The question and the reference answer, where there are any, make the first text, joined by a space, and the

@@ -1,7 +1,7 @@
 """Rows to plan with: some that share batches with their like, some that go alone."""
 
 from edgedistill_serve.scoring.batching import Batching
-from edgedistill_serve.server.queue.planner import Row
+from edgedistill_serve.server.queue.planner import WaitingRow
 
 ALONE, SHARING, OTHER = object(), object(), object()
 SHARED = Batching(64)
@@ -10,4 +10,4 @@ BATCHING = {ALONE: None, SHARING: SHARED, OTHER: SHARED}
 
 def waiting(number, model=ALONE, deadline=None):
     """Return so many rows that wait."""
-    return [Row(model, BATCHING[model], deadline) for _ in range(number)]
+    return [WaitingRow(model, BATCHING[model], deadline) for _ in range(number)]

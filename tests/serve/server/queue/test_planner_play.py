@@ -84,8 +84,8 @@ class Playing(RuleBasedStateMachine):
     @invariant()
     def every_row_is_in_one_place(self):
         """Nothing is lost, nothing is given twice."""
-        tokenizing = [row for work in self.unmeasured for row in work.rows]
-        settled = [*self.done, *self.dropped, *tokenizing]
+        tokenize_seconds = [row for work in self.unmeasured for row in work.rows]
+        settled = [*self.done, *self.dropped, *tokenize_seconds]
         assert len(set(map(id, settled))) == len(settled)
         left = [row for row in self.added if id(row) not in set(map(id, settled))]
         assert all(row.state == "waiting" for row in left)

@@ -8,7 +8,7 @@ from threading import Lock
 import pytest
 
 from edgedistill_serve import DeadlinePassed, NotReady, QueueFull, ScoringFailed
-from edgedistill_serve.server.queue.queued_row import Asked
+from edgedistill_serve.server.queue.queued_row import QueuedRow
 
 from ...holding import alone
 
@@ -61,7 +61,7 @@ def test_a_text_that_was_answered_is_forgotten_at_once(held, sharing_bundle):
             assert pending.result(30)
         del pending
         until = time.monotonic() + 30
-        while left := [each for each in gc.get_objects() if isinstance(each, Asked) and "soon" in str(each.inputs)]:
+        while left := [each for each in gc.get_objects() if isinstance(each, QueuedRow) and "soon" in str(each.inputs)]:
             assert time.monotonic() < until, len(left)
             del left
             time.sleep(0.01)
@@ -169,7 +169,7 @@ def test_equal_texts_in_flight_are_scored_once(held, bundle):
 
 
 def test_who_changes_a_score_changes_no_other_s(held):
-    one = held(recent=10)
+    one = held(score_cache=10)
     one.hold()
     (first,), (second,) = one.ask("great job"), one.ask("great job")
     one.graph.open.set()
@@ -180,14 +180,14 @@ def test_who_changes_a_score_changes_no_other_s(held):
 
 
 def test_a_text_that_was_scored_lately_is_answered_at_once(held):
-    one = held(recent=10)
+    one = held(score_cache=10)
     (scored,) = one.ask("great job")
     found = scored.result(30)
     one.hold()
     (again,) = one.ask("great job")
     assert again.done()
     assert again.result() == found
-    assert again.timing.recalled
+    assert again.timing.cached
 
 
 def test_somebody_who_waits_goes_before_a_file(held):
@@ -203,7 +203,7 @@ def test_somebody_who_waits_goes_before_a_file(held):
 
 def test_what_was_done_is_told(held):
     told = []
-    one = held(recent=10, observe=told.append)
+    one = held(score_cache=10, observe=told.append)
     (pending,) = one.ask("great job")
     score = pending.result(30)
     one.ask("great job")
@@ -212,10 +212,10 @@ def test_what_was_done_is_told(held):
     scored, recalled, wrong = told
     assert (scored.model, scored.lane, scored.scores, scored.failed) == ("praise", "interactive", (score,), 0)
     assert (scored.tokens, scored.padded_tokens, scored.rows) == (4, 4, 1)
-    assert scored.in_session > 0
-    assert scored.tokenizing > 0
-    assert pending.timing.in_session == scored.in_session
-    assert recalled.recalled
+    assert scored.model_seconds > 0
+    assert scored.tokenize_seconds > 0
+    assert pending.timing.model_seconds == scored.model_seconds
+    assert recalled.cached
     assert recalled.scores == (score,)
     assert (wrong.scores, wrong.failed) == ((), 1)
     assert failed

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgedistill_serve.errors import KeyMissing, TooMany
 from edgedistill_serve.server.middleware.key_file import KeyEntry, matching
-from edgedistill_serve.server.request.error_responses import problem_of
+from edgedistill_serve.server.request.error_responses import response_to_error
 
 OPEN_PATHS = frozenset(
     {"/", "/docs", "/openapi.json", "/livez", "/readyz", "/health", "/v2/health/live", "/v2/health/ready"}
@@ -18,7 +18,7 @@ OPEN_FOLDER = "/page/"
 
 
 @dataclass(slots=True)
-class Allowance:
+class TokenBucket:
     """A token bucket (as in RFC 2697): ``rate`` requests a second, and as many at once.
 
     Attributes:
@@ -45,7 +45,7 @@ class Allowance:
         return (1 - self.left) / self.rate
 
 
-class Access:
+class KeyAccess:
     """Keys that are accepted, and what each may still ask.
 
     Args:
@@ -60,7 +60,7 @@ class Access:
         self._entries = entries
         self._rate = rate
         self._clock = clock
-        self._allowances: dict[str, Allowance] = {}
+        self._allowances: dict[str, TokenBucket] = {}
 
     def replace(self, entries: tuple[KeyEntry, ...]) -> None:
         """Accept these keys from now on, and no others."""
@@ -85,7 +85,7 @@ class Access:
             )
         if self._rate:
             now = self._clock()
-            allowance = self._allowances.setdefault(entry.hash, Allowance(self._rate, float(self._rate), now))
+            allowance = self._allowances.setdefault(entry.hash, TokenBucket(self._rate, float(self._rate), now))
             if allowance.take(now):
                 raise TooMany(f"more than {self._rate} requests a second came with this key", hint="Try again later.")
 
@@ -98,7 +98,7 @@ class KeyCheck:
         access: Which keys are accepted.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: KeyAccess) -> None:
         self._app = app
         self._access = access
 
@@ -108,7 +108,7 @@ class KeyCheck:
             try:
                 self._access.check(_key_of(scope))
             except (KeyMissing, TooMany) as error:
-                await problem_of(error, scope)(scope, receive, send)
+                await response_to_error(error, scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

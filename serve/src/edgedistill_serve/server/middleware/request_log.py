@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgedistill_serve.server.request.error_responses import problem
+from edgedistill_serve.server.request.error_responses import error_response
 
 REQUEST_ID = "X-Request-ID"
 CLIENT_LEFT = 499
@@ -27,7 +27,7 @@ _numbers = count()
 _log = logging.getLogger("edgedistill_serve.server")
 
 
-class RequestRecord:
+class RequestLog:
     """ASGI middleware that gives every request an id and a log line.
 
     Args:
@@ -72,7 +72,7 @@ class RequestRecord:
         except Exception as error:  # noqa: BLE001  # a bug must not end the connection, nor log the text in its message
             _log.error("%s: %s at %s", request_id, type(error).__name__, _frames(error))
             if not status:
-                response = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug in the server", scope)
+                response = error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug in the server", scope)
                 await response(scope, receive, recording_send)
         # Only a route's own path is named: another one is the client's text.
         path = getattr(scope.get("route"), "path", _NO_PATH)

@@ -7,10 +7,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgedistill_serve.errors import EdgeDistillError
-from edgedistill_serve.server.request.error_responses import problem_of
+from edgedistill_serve.server.request.error_responses import response_to_error
 
 
-class Direct:
+class RouterBypass:
     """ASGI middleware that answers POST requests to fixed paths; all others go on to the application.
 
     The application would give the same answers, after a search through its routes and two layers that look for errors:
@@ -36,5 +36,5 @@ class Direct:
         try:
             response = await route.endpoint(Request(scope, receive, send))
         except EdgeDistillError as error:
-            response = problem_of(error, scope)
+            response = response_to_error(error, scope)
         await response(scope, receive, send)

@@ -7,13 +7,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edgedistill_serve.server.model_catalogue import FolderState
+from edgedistill_serve.server.model_catalogue import FolderStatus
 from edgedistill_serve.server.protocols.v1_messages import Alive, Ready, Served
 from edgedistill_serve.server.request.openapi import JSON, Operation
 from edgedistill_serve.server.service import Service
 
 
-def state_operations(service: Service, states: Callable[[], Sequence[FolderState]]) -> list[Operation]:
+def state_operations(service: Service, states: Callable[[], Sequence[FolderStatus]]) -> list[Operation]:
     """Return what says how the server is.
 
     Args:
@@ -30,13 +30,15 @@ def state_operations(service: Service, states: Callable[[], Sequence[FolderState
         return Response(msgspec.json.encode(Ready("ready", served)), media_type=JSON)
 
     return [
-        Operation(path="/livez", endpoint=livez, summary="Whether the process answers", gives=(Alive,), is_open=True),
+        Operation(
+            path="/livez", endpoint=livez, summary="Whether the process answers", response_types=(Alive,), is_open=True
+        ),
         Operation(
             path="/readyz",
             endpoint=readyz,
             summary="Whether requests are taken, with each model's state",
-            gives=(Ready,),
-            fails=(HTTPStatus.SERVICE_UNAVAILABLE,),
+            response_types=(Ready,),
+            error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
             is_open=True,
         ),
     ]

@@ -17,9 +17,9 @@ from starlette.responses import Response
 
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge, ScoringFailed, WrongShape
 from edgedistill_serve.scoring.scorer import Score, Scorer
-from edgedistill_serve.server.protocols.scoring_request import Asked
+from edgedistill_serve.server.protocols.scoring_request import ScoringRequest
 from edgedistill_serve.server.request.openapi import JSON, Endpoint, Operation
-from edgedistill_serve.server.request.v1_request import ScoreRequest, decode
+from edgedistill_serve.server.request.v1_request import ParsedRequest, decode
 from edgedistill_serve.server.service import Service
 
 Parameters = dict[str, bool | int | float | str | None]
@@ -138,13 +138,13 @@ def model_metadata(scorer: Scorer, versions: Sequence[str]) -> ModelMetadata:
     )
 
 
-def read_infer(body: bytes, inputs: Sequence[str], *, model: str, max_items: int) -> tuple[InferRequest, ScoreRequest]:
+def read_infer(body: bytes, inputs: Sequence[str], *, model: str, max_items: int) -> tuple[InferRequest, ParsedRequest]:
     """Read the body of `infer`.
 
     Args:
         body: JSON in UTF-8.
         inputs: Of the model's task, in order.
-        model: As `Catalogue.find` takes it.
+        model: As `ModelCatalogue.find` takes it.
         max_items: The most responses.
 
     Returns:
@@ -178,7 +178,7 @@ def read_infer(body: bytes, inputs: Sequence[str], *, model: str, max_items: int
         if wanted.name not in OUTPUTS:
             raise WrongShape("there is no such output", where="outputs", hint=f"There is {', '.join(OUTPUTS)}.")
     rows = tuple({name: columns[name][index] for name in inputs} for index in range(size))
-    return asked, ScoreRequest(rows, many=True, model=model)
+    return asked, ParsedRequest(rows, many=True, model=model)
 
 
 def infer_response(asked: InferRequest, scorer: Scorer, results: Sequence[Score | EdgeDistillError]) -> InferResponse:
@@ -250,7 +250,7 @@ def inference_operations(service: Service) -> list[Operation]:
         return _json(ModelReady(service.models.find(_wanted(request)).bundle.manifest.name, ready=True))
 
     async def infer(request: Request) -> Response:
-        asked = Asked(request, service)
+        asked = ScoringRequest(request, service)
         body = await asked.body()
         service.check_ready()
         model = _wanted(request)
@@ -260,20 +260,20 @@ def inference_operations(service: Service) -> list[Operation]:
         return asked.answer(infer_response(sent, answer.scorer, answer.results))
 
     return [
-        Operation(path="/v2", endpoint=metadata, summary="What this server is", gives=(ServerMetadata,)),
+        Operation(path="/v2", endpoint=metadata, summary="What this server is", response_types=(ServerMetadata,)),
         Operation(
             path="/v2/health/live",
             endpoint=live,
             summary="Whether the process answers",
-            gives=(ServerLive,),
+            response_types=(ServerLive,),
             is_open=True,
         ),
         Operation(
             path="/v2/health/ready",
             endpoint=ready,
             summary="Whether requests are taken",
-            gives=(ServerReady,),
-            fails=(HTTPStatus.SERVICE_UNAVAILABLE,),
+            response_types=(ServerReady,),
+            error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
             is_open=True,
         ),
         *_for_each_path("", described, "What a model takes and gives", ModelMetadata),
@@ -283,8 +283,8 @@ def inference_operations(service: Service) -> list[Operation]:
                 path=f"{path}/infer",
                 endpoint=infer,
                 summary="Score in the Open Inference Protocol's form",
-                takes=(InferRequest,),
-                gives=(InferResponse,),
+                request_types=(InferRequest,),
+                response_types=(InferResponse,),
             )
             for path in _ONE_MODEL
         ),
@@ -297,8 +297,8 @@ def _for_each_path(ending: str, endpoint: Endpoint, summary: str, gives: type[ms
             path=f"{path}{ending}",
             endpoint=endpoint,
             summary=summary,
-            gives=(gives,),
-            fails=(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
+            response_types=(gives,),
+            error_statuses=(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
         )
         for path in _ONE_MODEL
     ]

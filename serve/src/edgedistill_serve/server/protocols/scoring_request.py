@@ -11,11 +11,11 @@ from starlette.responses import Response
 from edgedistill_serve.server.queue.work_item import Lane, Timing
 from edgedistill_serve.server.request.body_reader import read_body
 from edgedistill_serve.server.request.openapi import JSON
-from edgedistill_serve.server.request.v1_request import ScoreRequest, check_texts
+from edgedistill_serve.server.request.v1_request import ParsedRequest, check_texts
 from edgedistill_serve.server.service import Answer, Service
 
 
-class Asked:
+class ScoringRequest:
     """One request that is being answered; its clock runs from its making.
 
     Args:
@@ -42,7 +42,7 @@ class Asked:
             self._request, room=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
         )
 
-    async def score(self, wanted: ScoreRequest, *, lane: Lane = "interactive") -> Answer:
+    async def score(self, wanted: ParsedRequest, *, lane: Lane = "interactive") -> Answer:
         """Score what was read, within the time that a request has.
 
         Args:
@@ -74,9 +74,9 @@ class Asked:
 def server_timing(timings: Sequence[Timing], total: float) -> str:
     """Return the `Server-Timing` header (W3C): of each stage the longest time of a response, in milliseconds."""
     stages = {
-        "queue": max((timing.waited for timing in timings), default=0.0),
-        "tokenize": max((timing.tokenizing for timing in timings), default=0.0),
-        "model": max((timing.in_session for timing in timings), default=0.0),
+        "queue": max((timing.queue_seconds for timing in timings), default=0.0),
+        "tokenize": max((timing.tokenize_seconds for timing in timings), default=0.0),
+        "model": max((timing.model_seconds for timing in timings), default=0.0),
         "total": total,
     }
     return ", ".join(f"{name};dur={1000 * seconds:.3f}" for name, seconds in stages.items())

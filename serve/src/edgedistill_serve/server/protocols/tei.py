@@ -14,11 +14,11 @@ from starlette.responses import Response
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge, ScoringFailed, WrongShape
 from edgedistill_serve.scoring.scorer import Score, Scorer
 from edgedistill_serve.server.limits import Limits
-from edgedistill_serve.server.protocols.scoring_request import Asked
+from edgedistill_serve.server.protocols.scoring_request import ScoringRequest
 from edgedistill_serve.server.request.openapi import JSON, Operation
-from edgedistill_serve.server.request.v1_request import ScoreRequest, decode
+from edgedistill_serve.server.request.v1_request import ParsedRequest, decode
 from edgedistill_serve.server.service import Service
-from edgedistill_serve.task.label_decoding import Readout
+from edgedistill_serve.task.label_decoding import LabelDecoder
 
 _LEAST = 5e-324
 """The smallest number above 0."""
@@ -97,7 +97,7 @@ class Predict:
     many: bool
     asked: PredictRequest
 
-    def for_task(self, inputs: Sequence[str]) -> ScoreRequest:
+    def for_task(self, inputs: Sequence[str]) -> ParsedRequest:
         """Name the texts as the task's inputs.
 
         Raises:
@@ -111,7 +111,7 @@ class Predict:
                     hint="A batch is a list of lists." if not self.many else None,
                 )
         rows = tuple(dict(zip(inputs, texts, strict=True)) for texts in self.sequences)
-        return ScoreRequest(rows, self.many, self.asked.model)
+        return ParsedRequest(rows, self.many, self.asked.model)
 
 
 def read_predict(body: bytes, *, max_items: int) -> Predict:
@@ -157,19 +157,19 @@ def predictions(result: Score | EdgeDistillError, asked: PredictRequest, scorer:
             "other inputs",
             hint='Shorten it, or send "truncate": true.',
         )
-    readout = scorer.bundle.manifest.readout
+    decoder = scorer.bundle.manifest.label_decoder
     found = [
-        Prediction(_raw(p, readout) if asked.raw_scores else p, label) for label, p in result.probabilities.items()
+        Prediction(_raw(p, decoder) if asked.raw_scores else p, label) for label, p in result.probabilities.items()
     ]
     return sorted(found, key=lambda prediction: -prediction.score)
 
 
-def _raw(probability: float, readout: Readout) -> float:
+def _raw(probability: float, decoder: LabelDecoder) -> float:
     """The logit behind a probability, up to a constant that all labels share; finite where it was rounded to 0 or 1."""
     odds = math.log(max(probability, _LEAST))
-    if readout.is_multilabel:
+    if decoder.is_multilabel:
         odds -= math.log(max(1 - probability, _NEXT_TO_1))
-    return readout.temperature * odds
+    return decoder.temperature * odds
 
 
 def info(scorer: Scorer, limits: Limits, *, threads: int) -> Info:
@@ -204,7 +204,7 @@ def tei_operations(service: Service) -> list[Operation]:
     """Return what is done as text-embeddings-inference does it."""
 
     async def predict(request: Request) -> Response:
-        asked = Asked(request, service)
+        asked = ScoringRequest(request, service)
         read = read_predict(await asked.body(), max_items=service.limits.items)
         service.check_ready()
         inputs = service.models.find(read.asked.model).bundle.task.inputs
@@ -226,22 +226,22 @@ def tei_operations(service: Service) -> list[Operation]:
             path="/predict",
             endpoint=predict,
             summary="Score in text-embeddings-inference's form",
-            takes=(PredictRequest,),
-            gives=(list[Prediction | list[Prediction]],),
+            request_types=(PredictRequest,),
+            response_types=(list[Prediction | list[Prediction]],),
         ),
         Operation(
             path="/info",
             endpoint=information,
             summary="The default model, in text-embeddings-inference's form",
-            gives=(Info,),
-            fails=(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
+            response_types=(Info,),
+            error_statuses=(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
         ),
         Operation(
             path="/health",
             endpoint=health,
             summary="Whether requests are taken",
-            gives_media="text/plain",
-            fails=(HTTPStatus.SERVICE_UNAVAILABLE,),
+            response_media="text/plain",
+            error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
             is_open=True,
         ),
     ]

@@ -77,7 +77,7 @@ class BulkAnswer:
                 )
                 async for line in lines:
                     if isinstance(line, QueueFull):
-                        raise line.anew()  # the next may find room, and rows would be missing in between
+                        raise line.unraised_copy()  # the next may find room, and rows would be missing in between
                     await self._held.acquire()
                     self._rows.put_nowait(await self._submit(line))
         except (NotReady, TooSlow, QueueFull) as error:
@@ -112,7 +112,7 @@ class BulkAnswer:
         try:
             given = decode(line, what="line", hint=_HINT)
             check_texts(given, self._service.limits.text_characters)
-            row = self._scorer.readable(given)
+            row = self._scorer.read_inputs(given)
         except EdgeDistillError as error:
             return NoScore(str(error))
         pause = _FIRST_PAUSE

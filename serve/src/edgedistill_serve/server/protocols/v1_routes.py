@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge, WrongShape
-from edgedistill_serve.scoring.occlusion import WordEffect, effects, without, words_of
+from edgedistill_serve.scoring.occlusion import WordEffect, remove_word, split_words, word_effects
 from edgedistill_serve.scoring.scorer import Score, Scorer
-from edgedistill_serve.server.protocols.scoring_request import Asked
+from edgedistill_serve.server.protocols.scoring_request import ScoringRequest
 from edgedistill_serve.server.protocols.v1_bulk import MEDIA_TYPE, BulkAnswer
 from edgedistill_serve.server.protocols.v1_messages import (
     ExplainedResponse,
@@ -27,7 +27,7 @@ from edgedistill_serve.server.protocols.v1_messages import (
     Taken,
 )
 from edgedistill_serve.server.request.openapi import JSON, Operation
-from edgedistill_serve.server.request.v1_request import ScoreRequest, read_score_request
+from edgedistill_serve.server.request.v1_request import ParsedRequest, read_score_request
 from edgedistill_serve.server.service import Answer, Service
 from edgedistill_serve.task.task import INPUTS
 
@@ -47,7 +47,7 @@ class Explanation:
 
 
 async def explain(
-    request: ScoreRequest, score: Callable[[ScoreRequest], Awaitable[Answer]], *, room: int
+    request: ParsedRequest, score: Callable[[ParsedRequest], Awaitable[Answer]], *, room: int
 ) -> Explanation:
     """Explain the response of a request.
 
@@ -73,17 +73,17 @@ async def explain(
             hint="Send a part of them.",
         )
     response = given.get("response")
-    words = words_of(response) if isinstance(response, str) else []
+    words = split_words(response) if isinstance(response, str) else []
     most_words = min(MOST_WORDS, room - 1)
     if len(words) > most_words:
         raise RequestTooLarge(
             f"the response has {len(words)} words, {most_words} are explained at most", hint="Send a part of it."
         )
     # In one request, so that one model scores them all, and as no list, so that an error names the response itself.
-    parts = [{**given, "response": without(response, word)} for word in words]
+    parts = [{**given, "response": remove_word(response, word)} for word in words]
     answer = await score(replace(request, responses=(given, *parts)))
     whole, *left_out = _scores(answer.results)
-    return Explanation(answer.scorer, whole, effects(words, whole, left_out))
+    return Explanation(answer.scorer, whole, word_effects(words, whole, left_out))
 
 
 def _scores(results: list[Score | EdgeDistillError]) -> list[Score]:
@@ -98,7 +98,7 @@ def v1_operations(service: Service) -> list[Operation]:
     limits = service.limits
 
     async def score(request: Request) -> Response:
-        asked = Asked(request, service)
+        asked = ScoringRequest(request, service)
         wanted = read_score_request(await asked.body(), max_items=limits.items)
         answer = await asked.score(wanted)
         manifest = answer.scorer.bundle.manifest
@@ -107,7 +107,7 @@ def v1_operations(service: Service) -> list[Operation]:
             return asked.answer(ScoredResponses(manifest.name, manifest.version, scores))
         (result,) = answer.results
         if isinstance(result, EdgeDistillError):
-            raise result.anew()
+            raise result.unraised_copy()
         return asked.answer(ScoredResponse(manifest.name, manifest.version, **msgspec.structs.asdict(result)))
 
     async def bulk(request: Request) -> Response:
@@ -116,7 +116,7 @@ def v1_operations(service: Service) -> list[Operation]:
         return BulkAnswer(service, scorer)  # type: ignore[return-value]  # an ASGI application, as a Response is
 
     async def explained(request: Request) -> Response:
-        asked = Asked(request, service)
+        asked = ScoringRequest(request, service)
         wanted = read_score_request(await asked.body(), max_items=limits.items)
         # Up to a hundred scores of one curious reader hold nobody up who waits for one.
         found = await explain(wanted, partial(asked.score, lane="bulk"), room=limits.queue)
@@ -134,31 +134,31 @@ def v1_operations(service: Service) -> list[Operation]:
             path="/v1/score",
             endpoint=score,
             summary="Score one response, or a list",
-            takes=(OneResponse, ManyResponses),
-            gives=(ScoredResponse, ScoredResponses),
+            request_types=(OneResponse, ManyResponses),
+            response_types=(ScoredResponse, ScoredResponses),
         ),
         Operation(
             path="/v1/score/bulk",
             endpoint=bulk,
             summary="Score any number of responses: a line of JSON each, in and out",
-            takes=(str | Inputs,),
-            takes_media=MEDIA_TYPE,
+            request_types=(str | Inputs,),
+            request_media=MEDIA_TYPE,
             query=("model",),
-            gives_media=MEDIA_TYPE,
-            gives=(Score, NoScore),
+            response_media=MEDIA_TYPE,
+            response_types=(Score, NoScore),
         ),
         Operation(
             path="/v1/explain",
             endpoint=explained,
             summary="Score one response, and say which of its words mattered",
-            takes=(OneResponse,),
-            gives=(ExplainedResponse,),
+            request_types=(OneResponse,),
+            response_types=(ExplainedResponse,),
         ),
         Operation(
             path="/v1/models",
             endpoint=models,
             summary="What is served",
-            gives=(Models,),
-            fails=(HTTPStatus.SERVICE_UNAVAILABLE,),
+            response_types=(Models,),
+            error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
         ),
     ]

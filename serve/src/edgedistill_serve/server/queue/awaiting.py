@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 Found = TypeVar("Found")
 
 
-class Arrivals(Generic[Found]):
+class ResultWaiter(Generic[Found]):
     """Lets coroutines wait for what threads find; what is found together wakes the event loop once.
 
     `asyncio.wrap_future` wakes it for each: a write to a socket, and a turn of the loop.

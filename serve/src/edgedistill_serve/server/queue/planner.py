@@ -1,7 +1,7 @@
 """What is scored next: a queue of rows in, pieces of work out. It has no thread and no clock of its own.
 
-    Row        one response that waits
-    Work       rows that are scored together, now
+    WaitingRow        one response that waits
+    WorkItem       rows that are scored together, now
     Planner    chooses the next piece of work
 
 A piece of work is one row, or, where a graph may be fed with several rows at once, as many of like length as a budget
@@ -38,7 +38,7 @@ _SHELVED: dict[Lane, int] = {"interactive": 128, "bulk": 1024}
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class WaitingRow:
     """One response that waits.
 
     Attributes:
@@ -58,16 +58,16 @@ class Row:
     state: Literal["waiting", "taken", "gone"] = "waiting"
 
 
-RowT = TypeVar("RowT", bound=Row)
+RowT = TypeVar("RowT", bound=WaitingRow)
 
 
 @dataclass(frozen=True, slots=True)
-class Work(Generic[RowT]):
+class WorkItem(Generic[RowT]):
     """Rows that are scored together, now.
 
     Attributes:
         rows: At least one, all of one model.
-        lane: Where they waited.
+        lane: Where they queue_seconds.
         measured: Whether they keep the budget. If not, they must be tokenized, and then given to `Planner.shelve`.
     """
 
@@ -204,7 +204,7 @@ class Planner(Generic[RowT]):
                 found[row] = None
         return list(found)
 
-    def take(self, now: float) -> Work[RowT] | None:
+    def take(self, now: float) -> WorkItem[RowT] | None:
         """Take the best work there is for a thread, None where there is none now; see `again_in`.
 
         Rows that are `overdue` are not looked for. What is taken must be told to be `finished`.
@@ -221,7 +221,7 @@ class Planner(Generic[RowT]):
         self._busy[lane] += 1
         return work
 
-    def shelve(self, work: Work[RowT], now: float) -> Work[RowT]:
+    def shelve(self, work: WorkItem[RowT], now: float) -> WorkItem[RowT]:
         """Let rows that have lengths since wait by them; return what is to be done now in their place.
 
         Args:
@@ -232,11 +232,11 @@ class Planner(Generic[RowT]):
         for row in work.rows:
             row.state = "waiting"
             self._remind(row)
-            queue.put(row, row.batching.shelf(row.length or 0) if row.batching else 0)
+            queue.put(row, row.batching.padded_length(row.length or 0) if row.batching else 0)
         self.waiting += len(work.rows)
         return self._from_shelf(queue, work.lane, now)
 
-    def finished(self, work: Work[RowT]) -> None:
+    def finished(self, work: WorkItem[RowT]) -> None:
         """Count a thread as free again."""
         self._busy[work.lane] -= 1
 
@@ -252,7 +252,7 @@ class Planner(Generic[RowT]):
         """Whether the threads that are not busy with bulk work are kept for interactive rows."""
         return self.threads > 1 and self._in_company(now) and self._busy["bulk"] >= self.threads - 1
 
-    def _from_requests(self, queue: _Lane[RowT], lane: Lane) -> Work[RowT] | None:
+    def _from_requests(self, queue: _Lane[RowT], lane: Lane) -> WorkItem[RowT] | None:
         """Take one row that goes alone, or rows of one model that are yet to be measured; None: a shelf is next."""
         if queue.shelf() and (queue.shelf_next or queue.shelved >= _SHELVED[lane]):
             return None
@@ -270,21 +270,21 @@ class Planner(Generic[RowT]):
         queue.shelf_next = first.batching is None
         return self._taken(rows, lane, measured=first.batching is None)
 
-    def _from_shelf(self, queue: _Lane[RowT], lane: Lane, now: float) -> Work[RowT]:
+    def _from_shelf(self, queue: _Lane[RowT], lane: Lane, now: float) -> WorkItem[RowT]:
         """Take the next shelf's rows, as many as share a run."""
         first = queue.shelf()
         assert first is not None  # noqa: S101  # the lane was seen to wait, and not in a request
-        room = first.batching.room(first.length or 0) if first.batching else 1
+        room = first.batching.max_rows(first.length or 0) if first.batching else 1
         part = _BULK_PART if lane == "bulk" and self._in_company(now) else 1
         queue.shelf_next = False
         most = min(-(-room // part), -(-self.waiting // self.threads))
         return self._taken(queue.pop_shelf(most), lane, measured=True)
 
-    def _taken(self, rows: Sequence[RowT], lane: Lane, *, measured: bool) -> Work[RowT]:
+    def _taken(self, rows: Sequence[RowT], lane: Lane, *, measured: bool) -> WorkItem[RowT]:
         for row in rows:
             row.state = "taken"
         self.waiting -= len(rows)
-        return Work(tuple(rows), lane, measured)
+        return WorkItem(tuple(rows), lane, measured)
 
     def _remind(self, row: RowT) -> None:
         if row.deadline is not None:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.scorer import Score, Scored, Scorer
-from edgedistill_serve.server.queue.planner import Row, Work
-from edgedistill_serve.server.queue.work_item import Pending, WorkDone
+from edgedistill_serve.scoring.scorer import BatchResult, Score, Scorer
+from edgedistill_serve.server.queue.planner import WaitingRow, WorkItem
+from edgedistill_serve.server.queue.work_item import CompletedWork, Pending
 
 
 class Caller(NamedTuple):
@@ -22,7 +22,7 @@ class Caller(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Asked(Row):
+class QueuedRow(WaitingRow):
     """A row, and those who wait for its score.
 
     Attributes:
@@ -34,7 +34,7 @@ class Asked(Row):
         thread: Scores it now.
         taken: When that began.
         encoded: As the graph reads it, where that is known before it is scored.
-        tokenizing: Seconds that this took.
+        tokenize_seconds: Seconds that this took.
     """
 
     scorer: Scorer = field(kw_only=True)
@@ -45,24 +45,24 @@ class Asked(Row):
     thread: int | None = field(default=None, kw_only=True)
     taken: float = field(default=0.0, kw_only=True)
     encoded: Encoded | None = field(default=None, kw_only=True)
-    tokenizing: float = field(default=0.0, kw_only=True)
+    tokenize_seconds: float = field(default=0.0, kw_only=True)
 
     def earliest(self) -> float | None:
         """Return the earliest deadline of those who wait."""
         return min((caller.deadline for caller in self.callers.values() if caller.deadline is not None), default=None)
 
 
-def work_done(work: Work[Asked], scored: Scored, tokenizing: float) -> WorkDone:
+def completed_work(work: WorkItem[QueuedRow], scored: BatchResult, tokenize_seconds: float) -> CompletedWork:
     """Return what is counted of a piece of work.
 
     Args:
         work: What was done.
         scored: What came of its rows.
-        tokenizing: Seconds from their texts to token ids.
+        tokenize_seconds: Seconds from their texts to token ids.
     """
     model = work.rows[0].scorer.bundle.manifest
     scores = tuple(result for result in scored.results if isinstance(result, Score))
-    return WorkDone(
+    return CompletedWork(
         model.name,
         model.version,
         work.lane,
@@ -71,6 +71,6 @@ def work_done(work: Work[Asked], scored: Scored, tokenizing: float) -> WorkDone:
         tuple(asked.taken - asked.since for asked in work.rows),
         scored.tokens,
         scored.padded_tokens,
-        tokenizing,
-        scored.in_session,
+        tokenize_seconds,
+        scored.model_seconds,
     )

@@ -15,9 +15,9 @@ from edgedistill_serve.errors import DeadlinePassed, EdgeDistillError, NotReady,
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.score_cache import copy_of
 from edgedistill_serve.scoring.scorer import Score, Scorer
-from edgedistill_serve.server.queue.planner import Planner, Work
-from edgedistill_serve.server.queue.queued_row import Asked, Caller, work_done
-from edgedistill_serve.server.queue.work_item import Lane, Observer, Pending, Timing, WorkDone, recalled
+from edgedistill_serve.server.queue.planner import Planner, WorkItem
+from edgedistill_serve.server.queue.queued_row import Caller, QueuedRow, completed_work
+from edgedistill_serve.server.queue.work_item import CompletedWork, Lane, Observer, Pending, Timing, cached_work
 from edgedistill_serve.server.queue.workers import Workers
 
 _Key: TypeAlias = tuple[Scorer, bytes]
@@ -48,8 +48,8 @@ class ScoringQueue:
         self._clock = clock
         self._taken = 0
         self._closing = False
-        self._planner: Planner[Asked] = Planner(threads=threads)
-        self._asked: dict[_Key, Asked] = {}
+        self._planner: Planner[QueuedRow] = Planner(threads=threads)
+        self._asked: dict[_Key, QueuedRow] = {}
         self._changed = Condition()
         self._workers = Workers(self._next, self._do, self._fail, threads=threads)
 
@@ -69,7 +69,7 @@ class ScoringQueue:
 
         Args:
             scorer: What to score them with.
-            rows: What to score, as `Scorer.readable` returns it.
+            rows: What to score, as `Scorer.read_inputs` returns it.
             lane: How urgent they are.
             deadline: When they are wanted no more, on the queue's clock.
 
@@ -82,8 +82,8 @@ class ScoringQueue:
             NotReady: The queue is closed.
         """
         now = self._clock()
-        keys = [scorer.key(row) for row in rows]
-        known = [scorer.recent.get(key) for key in keys]
+        keys = [scorer.cache_key(row) for row in rows]
+        known = [scorer.score_cache.get(key) for key in keys]
         pending = [Pending() for _ in rows]
         asking = [place for place, score in enumerate(known) if score is None]
         with self._changed:
@@ -92,7 +92,7 @@ class ScoringQueue:
             for place in asking:
                 asked = self._asked.get((scorer, keys[place]))
                 if asked is None:
-                    asked = Asked(
+                    asked = QueuedRow(
                         scorer, scorer.batching, deadline, scorer=scorer, inputs=rows[place], key=keys[place], since=now
                     )
                     self._asked[scorer, keys[place]] = asked
@@ -137,7 +137,7 @@ class ScoringQueue:
             )
         self._taken += wanted
 
-    def _join(self, asked: Asked, lane: Lane, deadline: float | None, now: float) -> bool:
+    def _join(self, asked: QueuedRow, lane: Lane, deadline: float | None, now: float) -> bool:
         """Let one more wait for a row that was asked for already; say whether it is more urgent now."""
         if deadline is not None and (asked.deadline is None or deadline < asked.deadline):
             self._planner.due_by(asked, deadline)
@@ -148,13 +148,13 @@ class ScoringQueue:
 
     def _recall(self, scorer: Scorer, lane: Lane, known: Sequence[tuple[Pending, Score]]) -> None:
         if known:
-            self._tell(recalled(scorer.bundle.manifest, lane, [score for _, score in known]))
+            self._tell(cached_work(scorer.bundle.manifest, lane, [score for _, score in known]))
         for pending, score in known:
-            pending.timing = Timing(0.0, 0.0, 0.0, recalled=True)
+            pending.timing = Timing(0.0, 0.0, 0.0, cached=True)
             pending.set_result(score)
 
-    def _done(self, asked: Asked, pending: Future[Score]) -> None:
-        """Make room; where the last who waited has cancelled, forget the row."""
+    def _done(self, asked: QueuedRow, pending: Future[Score]) -> None:
+        """Make room; where the last who queue_seconds has cancelled, forget the row."""
         with self._changed:
             self._taken -= 1
             if pending.cancelled():
@@ -163,18 +163,18 @@ class ScoringQueue:
         if pending.cancelled():
             pending.set_running_or_notify_cancel()  # wakes who waits for it with `concurrent.futures.wait`
 
-    def _leave(self, asked: Asked) -> None:
+    def _leave(self, asked: QueuedRow) -> None:
         """Forget a row that waits and that nobody waits for."""
         if asked.state == "waiting" and not asked.callers:
             self._planner.drop(asked)
             self._forget(asked)
 
-    def _forget(self, asked: Asked) -> None:
+    def _forget(self, asked: QueuedRow) -> None:
         key = asked.scorer, asked.key
         if self._asked.get(key) is asked:
             del self._asked[key]
 
-    def _next(self) -> Work[Asked] | None:
+    def _next(self) -> WorkItem[QueuedRow] | None:
         """Wait for work, and answer those whose time is over meanwhile."""
         while True:
             with self._changed:
@@ -202,37 +202,37 @@ class ScoringQueue:
             self._leave(asked)
         return late
 
-    def _take(self, work: Work[Asked]) -> None:
+    def _take(self, work: WorkItem[QueuedRow]) -> None:
         for asked in work.rows:
             asked.thread, asked.taken = get_ident(), self._clock()
 
-    def _do(self, work: Work[Asked]) -> None:
+    def _do(self, work: WorkItem[QueuedRow]) -> None:
         try:
             self._score(work)
         finally:
             with self._changed:
                 self._planner.finished(work)
 
-    def _score(self, work: Work[Asked]) -> None:
+    def _score(self, work: WorkItem[QueuedRow]) -> None:
         if not work.measured:
             work = self._measure(work)
         rows, scorer = work.rows, work.rows[0].scorer
         encoded = [asked.encoded for asked in rows if asked.encoded is not None]
         together = [asked.inputs for asked in rows]
-        scored = scorer.score_together(together, encoded if len(encoded) == len(rows) else None)
-        tokenizing = scored.tokenizing + sum(asked.tokenizing for asked in rows)
-        self._tell(work_done(work, scored, tokenizing))
+        scored = scorer.score_batch(together, encoded if len(encoded) == len(rows) else None)
+        tokenize_seconds = scored.tokenize_seconds + sum(asked.tokenize_seconds for asked in rows)
+        self._tell(completed_work(work, scored, tokenize_seconds))
         shared = []
         for asked, result in zip(rows, scored.results, strict=True):
             if isinstance(result, Score):
-                scorer.recent.put(asked.key, result)
-            callers = self._answer(asked, result, tokenizing, scored.in_session)
+                scorer.score_cache.put(asked.key, result)
+            callers = self._answer(asked, result, tokenize_seconds, scored.model_seconds)
             if isinstance(result, Score):
                 shared += (callers - 1) * [result]
         if shared:
-            self._tell(recalled(scorer.bundle.manifest, work.lane, shared))
+            self._tell(cached_work(scorer.bundle.manifest, work.lane, shared))
 
-    def _measure(self, work: Work[Asked]) -> Work[Asked]:
+    def _measure(self, work: WorkItem[QueuedRow]) -> WorkItem[QueuedRow]:
         """Tokenize rows, and let them wait by their length; return the batch whose turn it is."""
         scorer, rows = work.rows[0].scorer, work.rows
         started = time.perf_counter()
@@ -246,7 +246,7 @@ class ScoringQueue:
                 asked.encoded = encoded[place] if encoded else None
                 # What cannot be read is taken for too long to share a batch.
                 asked.length = len(encoded[place].ids) if encoded else maxsize
-                asked.tokenizing = share
+                asked.tokenize_seconds = share
                 asked.thread = None
             batch = self._planner.shelve(work, self._clock())
             for asked in rows:
@@ -255,7 +255,7 @@ class ScoringQueue:
             self._changed.notify(self._planner.waiting)
         return batch
 
-    def _fail(self, _: Work[Asked], error: BaseException) -> None:
+    def _fail(self, _: WorkItem[QueuedRow], error: BaseException) -> None:
         """Answer those who wait for what this thread began and did not finish."""
         failed = ScoringFailed(f"the thread that scored this response ended ({type(error).__name__})")
         with self._changed:
@@ -264,7 +264,11 @@ class ScoringQueue:
             self._answer(asked, failed)
 
     def _answer(
-        self, asked: Asked, result: Score | EdgeDistillError, tokenizing: float = 0.0, in_session: float = 0.0
+        self,
+        asked: QueuedRow,
+        result: Score | EdgeDistillError,
+        tokenize_seconds: float = 0.0,
+        model_seconds: float = 0.0,
     ) -> int:
         """Answer those who wait for a row, and return how many they were."""
         with self._changed:
@@ -274,13 +278,13 @@ class ScoringQueue:
         for pending, caller in callers.items():
             with suppress(InvalidStateError):  # cancelled meanwhile
                 if isinstance(result, Score):
-                    pending.timing = Timing(max(0.0, asked.taken - caller.since), tokenizing, in_session)
+                    pending.timing = Timing(max(0.0, asked.taken - caller.since), tokenize_seconds, model_seconds)
                     pending.set_result(copy_of(result))
                 else:
-                    pending.set_exception(result.anew())
+                    pending.set_exception(result.unraised_copy())
         return len(callers)
 
-    def _tell(self, done: WorkDone) -> None:
+    def _tell(self, done: CompletedWork) -> None:
         try:
             self._observe(done)
         except Exception as error:  # noqa: BLE001  # who counts must not stop who scores
@@ -288,7 +292,7 @@ class ScoringQueue:
 
 
 def _refuse(late: Sequence[Pending]) -> None:
-    """Tell those who waited for too long."""
+    """Tell those who queue_seconds for too long."""
     for pending in late:
         with suppress(InvalidStateError):  # cancelled meanwhile
             pending.set_exception(DeadlinePassed("the time of the request was over", hint="Try again later."))

@@ -3,7 +3,7 @@
 Lane       interactive: somebody waits for the answer; bulk: a file is worked off
 Pending    the score of one response, to come
 Timing     where the time of one response went
-WorkDone   one piece of work that a thread finished, for metrics
+CompletedWork   one piece of work that a thread finished, for metrics
 """
 
 from collections.abc import Callable, Sequence
@@ -22,16 +22,16 @@ class Timing:
     """Where the time of one response went, in seconds.
 
     Attributes:
-        waited: In the queue.
-        tokenizing: From its text to token ids; that of its whole batch.
-        in_session: In the graph; that of its whole batch.
+        queue_seconds: In the queue.
+        tokenize_seconds: From its text to token ids; that of its whole batch.
+        model_seconds: In the graph; that of its whole batch.
         recalled: Whether the score was known from an equal response before; then the others are 0.
     """
 
-    waited: float
-    tokenizing: float
-    in_session: float
-    recalled: bool = False
+    queue_seconds: float
+    tokenize_seconds: float
+    model_seconds: float
+    cached: bool = False
 
 
 class Pending(Future[Score]):
@@ -45,7 +45,7 @@ class Pending(Future[Score]):
 
 
 @dataclass(frozen=True, slots=True)
-class WorkDone:
+class CompletedWork:
     """One piece of work that a thread finished, for metrics.
 
     Attributes:
@@ -54,11 +54,11 @@ class WorkDone:
         lane: Of its most urgent response.
         scores: What was found.
         failed: How many of its responses could not be scored.
-        waited: Seconds in the queue, of each of its responses.
+        queue_seconds: Seconds in the queue, of each of its responses.
         tokens: Sum of the sequences' lengths, special tokens counted.
         padded_tokens: Tokens that the graph computed, padding counted; never less than ``tokens``.
-        tokenizing: Seconds from texts to token ids.
-        in_session: Seconds in the graph.
+        tokenize_seconds: Seconds from texts to token ids.
+        model_seconds: Seconds in the graph.
         recalled: Whether the scores were known from equal responses before; then nothing was computed.
     """
 
@@ -67,25 +67,25 @@ class WorkDone:
     lane: Lane
     scores: tuple[Score, ...]
     failed: int
-    waited: tuple[float, ...]
+    queue_seconds: tuple[float, ...]
     tokens: int
     padded_tokens: int
-    tokenizing: float
-    in_session: float
-    recalled: bool = False
+    tokenize_seconds: float
+    model_seconds: float
+    cached: bool = False
 
     @property
     def rows(self) -> int:
         """How many responses it held."""
-        return len(self.waited)
+        return len(self.queue_seconds)
 
 
-def recalled(model: Manifest, lane: Lane, scores: Sequence[Score]) -> WorkDone:
+def cached_work(model: Manifest, lane: Lane, scores: Sequence[Score]) -> CompletedWork:
     """Return the work of answering with scores that were known."""
-    waited = (0.0,) * len(scores)
-    return WorkDone(model.name, model.version, lane, tuple(scores), 0, waited, 0, 0, 0.0, 0.0, recalled=True)
+    queue_seconds = (0.0,) * len(scores)
+    return CompletedWork(model.name, model.version, lane, tuple(scores), 0, queue_seconds, 0, 0, 0.0, 0.0, cached=True)
 
 
-Observer: TypeAlias = Callable[[WorkDone], None]
+Observer: TypeAlias = Callable[[CompletedWork], None]
 """Called after each piece of work by the thread that did it, or that asked for scores that were known; it must be
 quick, and what it raises is logged and forgotten."""

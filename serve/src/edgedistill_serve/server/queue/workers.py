@@ -5,12 +5,12 @@ from collections.abc import Callable
 from threading import Lock, Thread, current_thread
 from typing import Generic, TypeVar
 
-Work = TypeVar("Work")
+WorkItem = TypeVar("WorkItem")
 
 _log = logging.getLogger(__name__)
 
 
-class Workers(Generic[Work]):
+class Workers(Generic[WorkItem]):
     """Threads that take work and do it until there is no more to come.
 
     Args:
@@ -22,9 +22,9 @@ class Workers(Generic[Work]):
 
     def __init__(
         self,
-        take: Callable[[], Work | None],
-        do: Callable[[Work], object],
-        fail: Callable[[Work, BaseException], object],
+        take: Callable[[], WorkItem | None],
+        do: Callable[[WorkItem], object],
+        fail: Callable[[WorkItem, BaseException], object],
         *,
         threads: int,
     ) -> None:
@@ -57,7 +57,7 @@ class Workers(Generic[Work]):
             thread.start()
 
     def _run(self) -> None:
-        work: Work | None = None
+        work: WorkItem | None = None
         try:
             while (work := self._take()) is not None:
                 self._do(work)

@@ -1,7 +1,7 @@
 """Reading the body of a request: whole, up to a limit; or line by line, for bulk. Both in a stated time and memory.
 
-Room       the memory that the bodies of all requests have together
-Share      what one of them has of it
+BodyMemory       the memory that the bodies of all requests have together
+BodyAllocation      what one of them has of it
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _FREE = 16 * 1024
 """So many bytes of every body are not counted: whoever sends long ones slowly holds up nobody with a short one."""
 
 
-class Room:
+class BodyMemory:
     """The memory that the bodies of all requests have together; used by one event loop.
 
     Args:
@@ -36,23 +36,23 @@ class Room:
         self.limit = limit
         self.held = 0
 
-    def share(self) -> "Share":
+    def share(self) -> "BodyAllocation":
         """Return a share of it for what is read in this task; when the task ends, it is given back."""
-        share = Share(self)
+        share = BodyAllocation(self)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # a coroutine runs in one
         task.add_done_callback(lambda _: share.give_back())
         return share
 
 
-class Share:
+class BodyAllocation:
     """What one body has of a room.
 
     Args:
         room: Of all bodies.
     """
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: BodyMemory) -> None:
         self._room = room
         self._size = 0
 
@@ -75,7 +75,7 @@ class Share:
         return max(0, self._size - _FREE)
 
 
-async def read_body(request: Request, *, room: Room, limit: int, seconds: float) -> bytes:
+async def read_body(request: Request, *, room: BodyMemory, limit: int, seconds: float) -> bytes:
     """Read a body; the room that it takes is given back when the task that reads it ends.
 
     Args:
@@ -115,7 +115,7 @@ async def read_body(request: Request, *, room: Room, limit: int, seconds: float)
 
 
 async def read_lines(
-    receive: Receive, *, room: Room, limit: int, seconds: float
+    receive: Receive, *, room: BodyMemory, limit: int, seconds: float
 ) -> AsyncIterator[bytes | RequestTooLarge | QueueFull]:
     r"""Read a body line by line; no more of it is read than the lines that were asked for need.
 
@@ -154,7 +154,7 @@ async def read_lines(
 class _Line:
     """The line that is being read; of one that is not kept, only the error."""
 
-    def __init__(self, share: Share, limit: int) -> None:
+    def __init__(self, share: BodyAllocation, limit: int) -> None:
         self._share = share
         self._limit = limit
         self._text = bytearray()

@@ -68,12 +68,12 @@ class InferenceError(msgspec.Struct, frozen=True):
     error: str
 
 
-def status_of(error: errors.EdgeDistillError) -> HTTPStatus:
+def error_status(error: errors.EdgeDistillError) -> HTTPStatus:
     """Return the status of an error."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def problem(
+def error_response(
     status: HTTPStatus, detail: str, scope: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return the response of an error, in the form of the path that was asked.
@@ -91,7 +91,7 @@ def problem(
         added["WWW-Authenticate"] = "Bearer"
     if status == HTTPStatus.REQUEST_TIMEOUT:
         added["Connection"] = "close"
-    form, media_type = form_of(scope["path"])
+    form, media_type = error_format(scope["path"])
     body: msgspec.Struct
     if form is TeiError:
         status = HTTPStatus.FAILED_DEPENDENCY if status == HTTPStatus.INTERNAL_SERVER_ERROR else status
@@ -103,7 +103,7 @@ def problem(
     return Response(msgspec.json.encode(body), status, added, media_type=media_type)
 
 
-def form_of(path: str) -> tuple[type[msgspec.Struct], str]:
+def error_format(path: str) -> tuple[type[msgspec.Struct], str]:
     """Return the type of the errors under a path, and its media type."""
     if path in _TEI_PATHS:
         return TeiError, "application/json"
@@ -112,6 +112,6 @@ def form_of(path: str) -> tuple[type[msgspec.Struct], str]:
     return Problem, "application/problem+json"
 
 
-def problem_of(error: errors.EdgeDistillError, scope: Mapping[str, Any]) -> Response:
+def response_to_error(error: errors.EdgeDistillError, scope: Mapping[str, Any]) -> Response:
     """Return the response of an error of ours."""
-    return problem(status_of(error), str(error), scope)
+    return error_response(error_status(error), str(error), scope)

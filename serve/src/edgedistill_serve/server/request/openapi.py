@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from edgedistill_serve.server.limits import Limits
-from edgedistill_serve.server.request.error_responses import InferenceError, Problem, TeiError, form_of
+from edgedistill_serve.server.request.error_responses import InferenceError, Problem, TeiError, error_format
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 JSON = "application/json"
@@ -35,30 +35,30 @@ class Operation:
         path: With its parameters in braces.
         endpoint: What does it.
         summary: One plain sentence part.
-        gives: The types of the answer, any one of them; none for a text.
-        gives_media: Its media type.
-        takes: The types of the body, any one of them; none for GET.
-        takes_media: Its media type.
+        response_types: The types of the answer, any one of them; none for a text.
+        response_media: Its media type.
+        request_types: The types of the body, any one of them; none for GET.
+        request_media: Its media type.
         query: Names of the parameters in the address.
-        fails: Statuses beside those that every scoring path has.
+        error_statuses: Statuses beside those that every scoring path has.
         is_open: Whether it needs no key.
     """
 
     path: str
     endpoint: Endpoint
     summary: str
-    gives: tuple[Any, ...] = ()
-    gives_media: str = JSON
-    takes: tuple[Any, ...] = ()
-    takes_media: str = JSON
+    response_types: tuple[Any, ...] = ()
+    response_media: str = JSON
+    request_types: tuple[Any, ...] = ()
+    request_media: str = JSON
     query: tuple[str, ...] = ()
-    fails: tuple[HTTPStatus, ...] = ()
+    error_statuses: tuple[HTTPStatus, ...] = ()
     is_open: bool = False
 
     @property
     def method(self) -> str:
         """``POST`` where it takes a body."""
-        return "POST" if self.takes else "GET"
+        return "POST" if self.request_types else "GET"
 
     def route(self) -> Route:
         """Return the route."""
@@ -72,7 +72,9 @@ def openapi(operations: Sequence[Operation], limits: Limits) -> dict[str, Any]:
         operations: Every path that belongs into it.
         limits: What is taken; lists in requests are as long at most.
     """
-    kinds: list[Any] = [kind for operation in operations for kind in (*operation.takes, *operation.gives)]
+    kinds: list[Any] = [
+        kind for operation in operations for kind in (*operation.request_types, *operation.response_types)
+    ]
     kinds += [Problem, TeiError, InferenceError]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
     schema_of = dict(zip(map(repr, kinds), schemas, strict=True))
@@ -106,8 +108,8 @@ def _described(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any
         "responses": _responses(operation, schema_of),
         "security": [] if operation.is_open else [{"bearer": []}, {"header": []}, {}],
     }
-    if operation.takes:
-        content = {operation.takes_media: {"schema": _any_of(operation.takes, schema_of)}}
+    if operation.request_types:
+        content = {operation.request_media: {"schema": _any_of(operation.request_types, schema_of)}}
         described["requestBody"] = {"required": True, "content": content}
     return described
 
@@ -131,14 +133,14 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _responses(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any]:
-    given = _any_of(operation.gives, schema_of) if operation.gives else {"type": "string"}
+    given = _any_of(operation.response_types, schema_of) if operation.response_types else {"type": "string"}
     responses: dict[str, Any] = {
-        "200": {"description": "Done.", "content": {operation.gives_media: {"schema": given}}},
+        "200": {"description": "Done.", "content": {operation.response_media: {"schema": given}}},
     }
-    error, media = form_of(operation.path)
+    error, media = error_format(operation.path)
     failed = HTTPStatus.FAILED_DEPENDENCY if error is TeiError else HTTPStatus.INTERNAL_SERVER_ERROR
-    statuses = {*operation.fails, *(() if operation.is_open else _OFTEN)}
-    if operation.takes:
+    statuses = {*operation.error_statuses, *(() if operation.is_open else _OFTEN)}
+    if operation.request_types:
         statuses |= {*_SCORING, failed, HTTPStatus.SERVICE_UNAVAILABLE}
     for status in sorted(statuses):
         content = {media: {"schema": schema_of[repr(error)]}}

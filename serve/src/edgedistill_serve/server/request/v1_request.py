@@ -13,7 +13,7 @@ _HINT = 'Send {"response": "…"}, or an object with all inputs of the task, or 
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreRequest:
+class ParsedRequest:
     """A request to score.
 
     Attributes:
@@ -31,7 +31,7 @@ class ScoreRequest:
         return f"responses[{index}]" if self.many else None
 
 
-def read_score_request(body: bytes, *, max_items: int) -> ScoreRequest:
+def read_score_request(body: bytes, *, max_items: int) -> ParsedRequest:
     """Read the body of a request.
 
     Raises:
@@ -48,8 +48,8 @@ def read_score_request(body: bytes, *, max_items: int) -> ScoreRequest:
     if ("response" in given) == ("responses" in given):
         raise WrongShape("the body must have one of 'response' and 'responses'", hint=_HINT)
     if "response" in given:
-        return ScoreRequest((given,), many=False, model=model)
-    return ScoreRequest(_items(given, max_items), many=True, model=model)
+        return ParsedRequest((given,), many=False, model=model)
+    return ParsedRequest(_items(given, max_items), many=True, model=model)
 
 
 def check_texts(response: Any, limit: int, where: str | None = None) -> None:

@@ -52,7 +52,7 @@ class Address:
         return str(self.uds) if self.uds is not None else f"{self.host}:{self.port}"
 
 
-def check_closed(address: Address, *, has_keys: bool, is_open: bool) -> None:
+def check_not_open(address: Address, *, has_keys: bool, is_open: bool) -> None:
     """Check that the server is not open to other machines by mistake.
 
     Raises:
@@ -66,7 +66,7 @@ def check_closed(address: Address, *, has_keys: bool, is_open: bool) -> None:
         )
 
 
-def tls_of(address: Address) -> ssl.SSLContext | None:
+def load_tls(address: Address) -> ssl.SSLContext | None:
     """Return what HTTPS needs, None for HTTP.
 
     Raises:
@@ -90,7 +90,7 @@ def tls_of(address: Address) -> ssl.SSLContext | None:
 
 
 @contextmanager
-def listening_at(address: Address) -> Iterator[socket.socket]:
+def open_listener(address: Address) -> Iterator[socket.socket]:
     """Listen; a Unix socket's file is removed at the end.
 
     Raises:
@@ -112,7 +112,7 @@ def listening_at(address: Address) -> Iterator[socket.socket]:
             address.uds.unlink()
 
 
-def url_of(address: Address, listener: socket.socket) -> str:
+def format_url(address: Address, listener: socket.socket) -> str:
     """Return the server's address as a client writes it."""
     scheme = "http" if address.tls_cert is None else "https"
     if address.uds is not None:
@@ -121,7 +121,7 @@ def url_of(address: Address, listener: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def room_for(connections: int) -> int:
+def raise_connection_limit(connections: int) -> int:
     """Return how many connections this process may have open, at most ``connections``; the system's limit is raised."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
