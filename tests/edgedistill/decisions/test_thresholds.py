@@ -97,7 +97,7 @@ def test_accepted_rows_keep_kappa_on_test_rows():
 
 
 def test_a_handful_of_rows_without_an_error_does_not_meet_the_aim():
-    # Ten confident rows with three labels are all correct, fifty others are guesses: a plain bootstrap would accept the ten.
+    # Ten confident rows are all correct, fifty others are guesses: a plain bootstrap would accept the ten.
     rng = np.random.default_rng(0)
     confident = [[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]] * 3 + [[9.0, 0, 0]]
     codes = list("abcabcabca") + list(rng.choice(list("abc"), 50))
