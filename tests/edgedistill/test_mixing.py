@@ -1,4 +1,4 @@
-"""The mixture holds what the project asks for, and each row where its label came from."""
+"""The training set has the configured rows, each with the source of its label."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Which requests a generation makes, and which human rows they show."""
+"""The requests of a generation, and the human rows in them."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The teacher writes over a real socket: every answer cached, every sample with its lineage, every failure told."""
+"""The teacher writes over a real socket: every answer cached, every sample with its lineage, every failure reported."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from edgedistill.teacher import AnswerCache, FailureCause
 from ..teacher.codings import NO_WAIT
 from ..teacher.codings import section as teacher_section
 from ..teacher.stand_in import StandIn, completion, error
-from .writings import CODEBOOK, LESSON, section, wanted, writer, wrote
+from .writings import CODEBOOK, LESSON, parse_request, section, writer, wrote
 
 
 def written(folder: Path, base_url: str, *, offline=False, budget=None, **fields):
@@ -54,7 +54,7 @@ def test_prompts_contain_train_rows_only(tmp_path):
     with StandIn(writer) as teacher:
         written(tmp_path, teacher.base_url)
     for body in teacher.bodies:
-        label, _ = wanted(body)
+        label, _ = parse_request(body)
         shown = body["messages"][-1]["content"]
         assert sum(row.response.text in shown for row in LESSON if row.label == label) == 2
         assert not any(row.response.text in shown for row in LESSON if row.label != label)
@@ -116,7 +116,7 @@ def test_samples_that_are_not_strings_are_removed_and_the_others_kept(tmp_path):
 )
 def test_a_request_that_always_fails_is_reported_and_the_others_continue(tmp_path, reply, cause):
     def script(body, before):
-        return reply if wanted(body)[0] == "outcome" and body["seed"] == 0 else writer(body, before)
+        return reply if parse_request(body)[0] == "outcome" and body["seed"] == 0 else writer(body, before)
 
     with StandIn(script) as teacher:
         online = written(tmp_path, teacher.base_url)

@@ -1,4 +1,4 @@
-"""The rendered prompt, and what is read from an answer."""
+"""The rendered prompt, and the samples parsed from an answer."""
 
 import json
 
@@ -18,8 +18,8 @@ def call(**fields):
     return SampleRequest(**{"label": "process", "context": {}, "size": 3, "number": 0, "temperature": 0.7} | fields)
 
 
-def user(codebook, wanted):
-    return build_generation_messages(codebook, wanted, AnswerFormat.SCHEMA)[-1]["content"]
+def user(codebook, request):
+    return build_generation_messages(codebook, request, AnswerFormat.SCHEMA)[-1]["content"]
 
 
 def answer(content, **fields):

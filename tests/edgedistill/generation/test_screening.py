@@ -1,4 +1,4 @@
-"""Every sample is kept, or removed with why and what it repeats."""
+"""Every sample is kept, or removed with the reason and what it repeats."""
 
 import pytest
 from hypothesis import given

@@ -26,8 +26,10 @@ def test_similarity_matches_a_worked_example():
     st.lists(st.text("ab c", min_size=1).filter(str.strip), max_size=8),
 )
 def test_every_pair_that_is_similar_enough_is_found_with_its_similarity(texts, others):
-    wanted = {(i, j): by_hand(a, b) for i, a in enumerate(texts) for j, b in enumerate(others) if by_hand(a, b) >= 0.5}
-    assert {(i, j): found for i, j, found in find_similar_pairs(texts, others, 0.5)} == pytest.approx(wanted)
+    expected = {
+        (i, j): by_hand(a, b) for i, a in enumerate(texts) for j, b in enumerate(others) if by_hand(a, b) >= 0.5
+    }
+    assert {(i, j): found for i, j, found in find_similar_pairs(texts, others, 0.5)} == pytest.approx(expected)
 
 
 def test_more_texts_than_one_block_are_all_compared():

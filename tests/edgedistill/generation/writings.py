@@ -1,4 +1,4 @@
-"""What the tests of generation are made from: human rows of a lesson, samples, a teacher who writes."""
+"""Test data for generation: human rows, samples, replies of a teacher."""
 
 import json
 import re
@@ -52,11 +52,11 @@ def sample(text: str, label: str = "process", question: str | None = None, ident
 
 
 def samples(*texts: str, label: str = "process") -> list[Sample]:
-    return [sample(text, label, ident=f"s{place}") for place, text in enumerate(texts)]
+    return [sample(text, label, ident=f"s{index}") for index, text in enumerate(texts)]
 
 
-def wanted(body: dict[str, Any]) -> tuple[str, int]:
-    """The label and the number of samples that a request asks for."""
+def parse_request(body: dict[str, Any]) -> tuple[str, int]:
+    """Return the label and the number of samples in a request."""
     text = body["messages"][-1]["content"]
     (label,) = re.findall(r"<label>(.*?)</label>", text)
     return label, int(re.findall(r"Write (\d+) response", text)[-1])
@@ -68,6 +68,6 @@ def wrote(texts: Sequence[object]) -> Reply:
 
 def writer(body: dict[str, Any], _before: int) -> Reply:
     """A script: as many samples as are asked for, no two alike."""
-    label, size = wanted(body)
+    label, size = parse_request(body)
     mark = f"{label} {body['seed']} {body['temperature']:g}"
     return wrote([f"{mark} sample {chr(97 + place) * 9}" for place in range(size)])

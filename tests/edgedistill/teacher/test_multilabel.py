@@ -42,15 +42,15 @@ def test_the_schema_requires_a_list_of_the_codebook_s_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer_format", "told"),
+    ("answer_format", "sentence"),
     [
         (AnswerFormat.JSON, '{"labels": ["…"]}, the labels being all of these that hold, or an empty list'),
         (AnswerFormat.TEXT, "the labels that hold and nothing else, semicolons between them, or none"),
     ],
 )
-def test_the_prompt_allows_any_number_of_labels(answer_format: AnswerFormat, told: str) -> None:
+def test_the_prompt_allows_any_number_of_labels(answer_format: AnswerFormat, sentence: str) -> None:
     system = build_coding_messages(CODEBOOK, {"response": "x"}, answer_format=answer_format)[0]["content"]
-    assert told in system
+    assert sentence in system
     assert '"worked example"' in system
 
 
