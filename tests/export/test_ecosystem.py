@@ -118,3 +118,19 @@ def test_sizes_under_two_names_are_read_as_one(tmp_path: Path, kin: Kin):
     config = AutoConfig.from_pretrained(folder)
     assert (config.hidden_size, config.num_hidden_layers) == (32, 2)
     assert config.problem_type == "single_label_classification"
+
+
+def test_what_transformers_5_writes_of_a_tokenizer_is_read_by_4_and_by_5(tmp_path: Path):
+    student = save_student(tmp_path / "student", PRAISE)
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    written = {"backend": "tokenizers", "tokenizer_class": "TokenizersBackend", "extra_special_tokens": ["[MASK]"]}
+    (student / "tokenizer_config.json").write_text(json.dumps(written | marks))
+    (student / "special_tokens_map.json").unlink(missing_ok=True)
+    plan = ExportPlan("praise", PRAISE, MAX_TOKENS, "fp32", 1.0)
+    bundle = export_bundle(student, tmp_path / "bundle", plan, _short_rows(PRAISE)).bundle
+    opened = AutoTokenizer.from_pretrained(bundle.folder)
+    texts = [text for text in TEXTS if "[SEP]" not in text]
+    wanted = [list(each.ids) for each in bundle_encoder(bundle).encode([{"response": text} for text in texts])]
+    assert opened(texts)["input_ids"] == wanted
+    assert opened.convert_tokens_to_ids("[MASK]") in opened.all_special_ids
+    assert json.loads((bundle.folder / "special_tokens_map.json").read_text()) == marks
