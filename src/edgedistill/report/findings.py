@@ -220,8 +220,8 @@ def _human_coders(ceiling: HumanCeiling | None) -> Iterator[Finding]:
         tone = "good"
     else:
         text = (
-            "The comparison is inconclusive: the rows do not show whether the model agrees with the human coders as well "
-            "as they agree with each other"
+            "The comparison is inconclusive: the rows do not show whether the model agrees with the human coders as "
+            "well as they agree with each other"
         )
         tone = "neutral"
     yield Finding(heading, f"{text}. {pairs}.", tone)
