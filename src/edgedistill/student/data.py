@@ -1,7 +1,7 @@
-"""From rows to padded batches of token ids, and the checks that they can train and judge a student.
+"""From rows to padded batches of token ids, and checks that rows can train and evaluate a student.
 
-A batch is padded to its longest row, so a batch of unlike rows spends most of its time on padding. Rows are shuffled,
-cut into windows of `WINDOW` batches, sorted by length inside each window, cut into batches, and the batches shuffled.
+A batch is padded to its longest row, so batches of unequal rows waste time on padding. Rows are shuffled, cut into
+windows of `WINDOW` batches, sorted by length inside each window, cut into batches, and the batches shuffled.
 """
 
 import math
@@ -21,13 +21,12 @@ from edgedistill_serve.task.task import Task, split_labels, task_inputs
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """One row as the model reads it, with what it is taught.
+    """One encoded row with its targets.
 
     Attributes:
-        encoded: What the model reads.
-        target: The class that counts as right; of a multilabel task 1 for each class that holds and 0 for the others.
-        shares: The soft label: a share per class, summing to 1, but for a multilabel task; empty where there is none to
-            learn from.
+        encoded: Token ids.
+        target: The class index; for a multilabel task 0 or 1 per class.
+        shares: The soft label: a share per class, with sum 1 except for multilabel tasks; empty where there is none.
     """
 
     encoded: Encoded
@@ -40,13 +39,13 @@ class TrainingRow:
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """How a model pads.
+    """A model's padding.
 
     Attributes:
         token: Id of the padding token.
         segment: Segment id of the padding.
-        left: Whether padding stands before the text.
-        segments: Whether the model is given segment ids at all.
+        left: Whether rows are padded on the left.
+        segments: Whether the model takes segment ids.
     """
 
     token: int
@@ -55,9 +54,9 @@ class Padding:
     segments: bool
 
     def batch(self, rows: Sequence[TrainingRow]) -> dict[str, Any]:
-        """Return tensors (rows, longest row), ``labels`` (rows,) and, of soft rows, ``shares`` (rows, classes).
+        """Return tensors (rows, longest row), ``labels`` (rows,) and, with soft labels, ``shares`` (rows, classes).
 
-        Of a multilabel task, ``labels`` are of shape (rows, classes).
+        For a multilabel task ``labels`` has the shape (rows, classes).
         """
         longest = max(len(row) for row in rows)
         tensors = {
@@ -78,13 +77,13 @@ class Padding:
 
 
 def mixture_rows(mixture: Sequence[MixtureRow], task: Task, encoder: Encoder) -> list[TrainingRow]:
-    """Encode the mixture, in its order."""
+    """Encode the training set, in order."""
     rows = _encoded([row.inputs for row in mixture], [row.label for row in mixture], task, encoder)
     return [replace(row, shares=_shares(given, task)) for row, given in zip(rows, mixture, strict=True)]
 
 
 def validation_rows(validation: ValidationRows, task: Task, encoder: Encoder) -> list[TrainingRow]:
-    """Encode the validation rows, the shortest first, so that batches of neighbours need little padding."""
+    """Encode the validation rows, sorted by length, so that batches need little padding."""
     rows = _encoded([row.response.inputs for row in validation], validation.labels, task, encoder)
     return sorted(rows, key=len)
 
@@ -97,7 +96,7 @@ def _encoded(
 
 
 def target_of(code: str, task: Task) -> int | tuple[float, ...]:
-    """Return what a code is taught as: its class, or of a multilabel task 1 for each class that holds."""
+    """Return a code's target: its class index, or for a multilabel task 0 or 1 per class."""
     if task.kind != "multilabel":
         return task.names.index(code)
     held = split_labels(code, task)
@@ -112,7 +111,7 @@ def _shares(row: MixtureRow, task: Task) -> tuple[float, ...]:
 
 
 WINDOW = 32
-"""Batches that are sorted together: more give less padding, fewer mix rows more freely from epoch to epoch."""
+"""Batches per sorted window: more mean less padding, fewer mean better shuffling."""
 
 
 def plan_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -120,12 +119,12 @@ def plan_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int)
 
     Args:
         lengths: Tokens per row.
-        batch_size: Rows in a batch; one batch of the epoch is smaller where the rows do not divide.
-        seed: Of the trial.
-        epoch: From 0; another epoch, another plan.
+        batch_size: Rows per batch; one batch may be smaller.
+        seed: The trial's seed.
+        epoch: From 0; every epoch has a different plan.
 
     Returns:
-        Row indices per batch; every row stands in exactly one batch.
+        Row indices per batch; every row is in exactly one batch.
     """
     rng = np.random.default_rng([seed % 2**32, epoch])
     tokens = np.asarray(lengths)
@@ -140,13 +139,13 @@ def plan_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int)
 
 
 class LengthGroupedBatches:
-    """Hands the planned batches to a data loader, epoch after epoch.
+    """A batch sampler of length-grouped batches.
 
     Args:
         lengths: Tokens per row.
-        batch_size: Rows in a batch.
-        seed: Of the trial.
-        first: Epochs that were handed out before, by a loader that is gone.
+        batch_size: Rows per batch.
+        seed: The trial's seed.
+        first: Epochs sampled before the training was resumed.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, first: int = 0) -> None:
@@ -154,7 +153,7 @@ class LengthGroupedBatches:
         self.drop_last = False
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from the first that this loader hands out, of the next iteration."""
+        """Set the epoch of the next iteration, counted from this sampler's first."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -165,19 +164,18 @@ class LengthGroupedBatches:
 
 
 def check_rows(mixture: Sequence[MixtureRow], validation: ValidationRows, task: Task) -> tuple[str, ...]:
-    """Refuse what cannot train or judge a student; note what can, but poorly.
+    """Check that rows can train and evaluate a student.
 
     Returns:
-        A note for every label that one of the two lacks.
+        A note for every label that one of the two sets lacks.
 
     Raises:
-        TrainingFailed: Rows that are no validation rows; too few rows or labels; a label or an input that does not fit
-            the task.
+        TrainingFailed: Not validation rows; too few rows or labels; a label or an input that does not fit the task.
     """
     if not isinstance(validation, ValidationRows):
         raise TrainingFailed(
-            f"validation rows choose the epoch, and these are {type(validation).__name__}",
-            hint="Hand in ValidationRows; test rows must choose nothing.",
+            f"validation rows select the epoch, and these are {type(validation).__name__}",
+            hint="Pass ValidationRows; test rows must not select anything.",
         )
     if not validation:
         raise TrainingFailed("there are no validation rows", hint="Give `validation` a share in data.split.")
@@ -187,43 +185,43 @@ def check_rows(mixture: Sequence[MixtureRow], validation: ValidationRows, task: 
     counts = Counter(label for row in mixture for label in labels_in(row.label, task))
     if len(mixture) < len(task.names):
         raise TrainingFailed(
-            f"the mixture has {len(mixture)} rows for {len(task.names)} labels",
+            f"the training set has {len(mixture)} rows for {len(task.names)} labels",
             hint="Code more responses, or let the teacher label some.",
         )
     if len(codes := {row.label for row in mixture}) == 1:
         raise TrainingFailed(
-            f"every row of the mixture has the label {codes.pop()!r}",
+            f"every row of the training set has the label {codes.pop()!r}",
             hint="A student needs rows of at least two labels; see `mix` in the project file.",
         )
-    judging = Counter(label for code in validation.labels for label in labels_in(code, task))
-    return (*_notes_on_labels(task, counts, judging), *_always(task, counts, len(mixture)))
+    validation_counts = Counter(label for code in validation.labels for label in labels_in(code, task))
+    return (*_notes_on_labels(task, counts, validation_counts), *_notes_on_constant_labels(task, counts, len(mixture)))
 
 
 def note_truncated_rows(rows: Sequence[TrainingRow], where: str, max_tokens: int) -> tuple[str, ...]:
-    """Say how many responses are longer than the student can read, if any are."""
+    """Return a note with the number of truncated responses, if there are any."""
     cut = sum(row.encoded.truncated for row in rows)
     if not cut:
         return ()
-    return (f"{cut} of {len(rows)} {where} responses are longer than max_tokens = {max_tokens} allows and were cut.",)
+    return (f"{cut} of {len(rows)} {where} responses were truncated to max_tokens = {max_tokens}.",)
 
 
 def _notes_on_labels(task: Task, mixture: Counter[str], validation: Counter[str]) -> tuple[str, ...]:
-    untaught = [
-        f"No row of the mixture has the label {name!r}: the student cannot learn it."
+    absent_in_training = [
+        f"No training row has the label {name!r}: the student cannot learn it."
         for name in task.names
         if not mixture[name]
     ]
-    unjudged = [
-        f"No validation row has the label {name!r}: the choice of the epoch does not heed it."
+    absent_in_validation = [
+        f"No validation row has the label {name!r}: epoch selection ignores this label."
         for name in task.names
         if not validation[name]
     ]
-    return (*untaught, *unjudged)
+    return (*absent_in_training, *absent_in_validation)
 
 
-def _always(task: Task, mixture: Counter[str], rows: int) -> tuple[str, ...]:
+def _notes_on_constant_labels(task: Task, mixture: Counter[str], rows: int) -> tuple[str, ...]:
     return tuple(
-        f"Every row of the mixture has the label {name!r}: the student cannot learn when it does not hold."
+        f"Every training row has the label {name!r}: the student cannot learn when it does not apply."
         for name in task.names
         if mixture[name] == rows
     )

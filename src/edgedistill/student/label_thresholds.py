@@ -1,4 +1,4 @@
-"""The probability from which a label of a multilabel task is given, chosen on validation rows."""
+"""Decision thresholds of a multilabel student's labels, chosen on validation rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ from edgedistill_serve.task.label_decoding import LabelDecoder, sigmoid
 from edgedistill_serve.task.task import Task
 
 DEFAULT_THRESHOLD = 0.5
-"""The threshold of a label that validation rows say nothing of."""
+"""The threshold of a label that no validation row has."""
 PRIOR_ROWS = 50
-"""Imaginary rows whose probabilities are right, against which the validation rows of a label count."""
+"""Pseudo-rows with calibrated probabilities that regularize a label's threshold."""
 _EDGE = 1e-9
-"""How near to 0 and 1 a threshold may come."""
+"""Smallest distance of a threshold from 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From which probability each label is given.
+    """The decision threshold of each label.
 
     Attributes:
-        values: In the task's order, each in (0, 1); a label is given where its probability is at least as high.
-        f1: Of each label on the validation rows with its threshold, in [0, 1]; it chose, so it flatters. None for a
-            label that no validation row has.
+        values: Thresholds in the task's order, each in (0, 1); a label is predicted from that probability on.
+        f1: F1 of each label on the validation rows, in [0, 1]; optimistic, because it selected the threshold. None for
+            a label that no validation row has.
         notes: A sentence for every label that kept `DEFAULT_THRESHOLD` for want of rows.
     """
 
@@ -44,23 +44,23 @@ class Thresholds:
 
 
 def choose_thresholds(probabilities: npt.NDArray[np.floating], codes: Sequence[str], task: Task) -> Thresholds:
-    """Choose for each label by itself the threshold with the highest F1 on validation rows.
+    """Choose each label's threshold by its F1 on validation rows.
 
-    Tried are the middles between successive distinct probabilities, 0.5, and one beyond each end; of equals the nearest
-    to 0.5 is taken. F1 of single labels by a threshold each: Lipton, Elkan and Naryanaswamy 2014, arXiv:1402.1892.
-    Beside the rows stand `PRIOR_ROWS` imaginary ones with the same probabilities, of which the label holds as often as
-    these say: with few rows the threshold stays near the one that is best where the probabilities are right
+    Candidates are the midpoints between successive distinct probabilities, 0.5, and one beyond each end; ties go to the
+    nearest to 0.5 (Lipton, Elkan and Naryanaswamy 2014, arXiv:1402.1892).
+    `PRIOR_ROWS` pseudo-rows have the same probabilities and the label as often as these say: with few rows, the
+    threshold stays near the one that is optimal for calibrated probabilities
     (docs/decisions/0028-thresholds-of-labels-are-shrunk.md).
 
     Args:
-        probabilities: Of the validation rows, of shape (rows, labels), each in [0, 1].
-        codes: The human code of each of these rows.
+        probabilities: Of shape (validation rows, labels), each in [0, 1].
+        codes: Their human codes.
         task: Its labels.
     """
     scored, holds = np.asarray(probabilities, dtype=np.float64), encode_label_sets(codes, task, "validation")
     chosen = [_best(scored[:, place], holds[:, place]) for place in range(len(task.names))]
     notes = tuple(
-        f"No validation row has the label {name!r}: it is given from probability {DEFAULT_THRESHOLD} on."
+        f"No validation row has the label {name!r}; its threshold is {DEFAULT_THRESHOLD}."
         for name, (_, f1) in zip(task.names, chosen, strict=True)
         if f1 is None
     )

@@ -68,7 +68,7 @@ def backbone_folder(name: str, beside: Path) -> Path:
 
 
 def backbone_digests(folder: Path) -> bytes:
-    """Return what a backbone is known by: the SHA-256 of its weights and settings, 32 bytes a file, joined by name."""
+    """Return the backbone's fingerprint: the SHA-256 of each weight and config file, concatenated in name order."""
     digests = []
     for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.json"))):
         with file.open("rb") as stream:
@@ -77,7 +77,7 @@ def backbone_digests(folder: Path) -> bytes:
 
 
 def _minilm() -> Path:
-    # Looked up, not imported: importing the package would load sentence-transformers.
+    # Not imported, because importing the package loads sentence-transformers.
     found = importlib.util.find_spec(_MINILM_PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise ProjectFileError(
@@ -104,23 +104,23 @@ def _downloaded(name: str) -> Path:
         )
     except HFValidationError as error:
         raise ProjectFileError(
-            f"{name!r} is no folder and no name on the Hub", where=_BACKBONE_KEY, hint=_CHOICES
+            f"{name!r} is neither a folder nor a model name on the Hub", where=_BACKBONE_KEY, hint=_CHOICES
         ) from error
     except GatedRepoError as error:
         raise ProjectFileError(
-            f"the Hub gives {name!r} only to accounts that asked for it",
+            f"access to {name!r} on the Hub is restricted",
             where=_BACKBONE_KEY,
-            hint="Log in with `hf auth login`.",
+            hint="Request access on the Hub, then log in with `hf auth login`.",
         ) from error
     except RepositoryNotFoundError as error:
         raise ProjectFileError(
-            f"there is no folder {name!r}, and the Hub has no such model", where=_BACKBONE_KEY, hint=_CHOICES
+            f"{name!r} was not found, neither as a folder nor on the Hub", where=_BACKBONE_KEY, hint=_CHOICES
         ) from error
     except (LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ProjectFileError(
-            f"there is no folder {name!r}, and the Hub cannot be reached to look for it",
+            f"there is no folder {name!r}, and the Hub cannot be reached",
             where=_BACKBONE_KEY,
-            hint="Connect once, or name a folder that holds the model.",
+            hint="Connect to the internet once, or name a folder with the model.",
         ) from error
     finally:
         if shown:
@@ -128,20 +128,17 @@ def _downloaded(name: str) -> Path:
 
 
 def note_other_task(backbone: Path, task: Task) -> tuple[str, ...]:
-    """Say that a folder's own classifier is not used, where it has one for other labels or another order of them.
-
-    A backbone without a classifier, as pretraining leaves it, needs no word.
-    """
+    """Return a note where the backbone has a classifier for other labels, which is then replaced."""
     kind, labels = _config_labels(backbone)
     ours = kind.endswith("ForSequenceClassification") and labels == task.names
     if ours or not kind.endswith("Classification"):
         return ()
-    named = f"other labels ({', '.join(labels)})" if labels else "labels without names"
-    return (f"The backbone holds a classifier for {named}: its encoder is used, and the classifier begins anew.",)
+    named = f"other labels ({', '.join(labels)})" if labels else "unnamed labels"
+    return (f"The backbone has a classifier for {named}: its encoder is used, and a new head is trained.",)
 
 
 def reset_head(model: Any) -> None:
-    """Draw every weight above the encoder of a classifier anew, from torch's generator, in place."""
+    """Reinitialize all weights above the encoder from torch's generator, in place."""
     fresh = AutoModelForSequenceClassification.from_config(model.config).state_dict()
     with torch.no_grad():
         for name, weights in model.state_dict().items():
@@ -150,15 +147,15 @@ def reset_head(model: Any) -> None:
 
 
 def pools_last_token(model: Any) -> bool:
-    """Whether a classifier judges by the last place of a row, as XLNet does: padding must stand before the text.
+    """Whether a classifier pools the last position, as XLNet does, so that rows must be padded on the left.
 
-    A decoder judges by the last token that is no padding, and is padded behind the text as encoders are.
+    Decoders pool the last token that is not padding, and are padded on the right.
     """
     return getattr(getattr(model, "sequence_summary", None), "summary_type", None) == "last"
 
 
 def _config_labels(backbone: Path) -> tuple[str, tuple[str, ...]]:
-    """The kind of model that a folder's config names, and its labels in their order."""
+    """The architecture in a folder's config, and its labels in order."""
     try:
         config = json.loads((backbone / "config.json").read_text("utf-8"))
         kinds = [str(kind) for kind in config.get("architectures") or ()]
@@ -172,26 +169,26 @@ _PEFT_KEY = "student.peft"
 
 
 def is_decoder(model: Any) -> bool:
-    """Whether a classifier reads a text from left to right and judges by its last token, as Mistral and its kin do."""
+    """Whether a classifier is a decoder that pools its last token, such as Mistral."""
     return isinstance(getattr(model, "score", None), torch.nn.Linear)
 
 
 def add_adapters(model: Any, section: LoraSection) -> Any:
-    """Freeze the model, put fresh adapters beside its linear layers, and leave them and the head to training.
+    """Freeze the model and add trainable adapters to its linear layers; the head stays trainable.
 
-    The adapters' first weights are drawn from torch's generator; they add nothing before the first step.
+    Adapters are initialized from torch's generator, and add zero before the first step.
 
     Returns:
         The same model.
 
     Raises:
-        ProjectFileError: The model is no decoder, a target is none of its layers, or peft is not installed.
+        ProjectFileError: The model is not a decoder, a target is not one of its layers, or peft is not installed.
     """
     if not is_decoder(model):
         raise ProjectFileError(
-            f"lora is for decoders such as Mistral, and the backbone is {model.config.model_type}",
+            f"lora supports decoders such as Mistral, and the backbone is {model.config.model_type}",
             where=_PEFT_KEY,
-            hint="Leave peft out, for an encoder is small enough to be trained whole, or name a decoder.",
+            hint="Remove peft (encoders are small enough for full fine-tuning), or choose a decoder.",
         )
     if find_spec("peft") is None:
         raise ProjectFileError(
@@ -205,33 +202,33 @@ def add_adapters(model: Any, section: LoraSection) -> Any:
     )
     try:
         adapted = inject_adapter_in_model(config, model)
-    except ValueError as error:  # peft's word for targets that the model has none of
+    except ValueError as error:  # peft raises it for targets that the model does not have
         raise ProjectFileError(
-            f"the backbone has no layer named {' or '.join(section.targets)} that can have an adapter",
+            f"the backbone has no linear layer named {' or '.join(section.targets)}",
             where="student.lora.targets",
-            hint="Name its linear layers, such as q_proj, or leave targets out for all of them.",
+            hint="Name its linear layers, such as q_proj, or remove targets to adapt all of them.",
         ) from error
     adapted.score.requires_grad_(True)
     return adapted
 
 
 class MergedModel:
-    """A decoder as it is written: an ordinary model, its adapters added to its weights.
+    """Saves a decoder with its adapters merged into its weights.
 
     Args:
-        model: A model with adapters; it is left as it is.
+        model: A model with adapters; it is not changed.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
 
     def save_pretrained(self, folder: Path, **options: Any) -> None:
-        """Write the checkpoint, as a model of transformers does."""
+        """Write the checkpoint, like a transformers model."""
         self._model.save_pretrained(folder, state_dict=_merged_weights(self._model), **options)
 
 
 def writable_model(model: Any) -> Any:
-    """Return what writes a model's checkpoint: the model, or with adapters `MergedModel`."""
+    """Return the object whose ``save_pretrained`` writes the model: itself, or a `MergedModel` with adapters."""
     return MergedModel(model) if any(_has_adapters(part) for part in model.modules()) else model
 
 
@@ -240,7 +237,7 @@ def _has_adapters(part: Any) -> bool:
 
 
 def _merged_weights(model: Any) -> dict[str, torch.Tensor]:
-    """With adapters, ``weight + alpha / rank * B A`` (Hu et al. 2021, section 4.1); the others as they are."""
+    """All weights; those with adapters are ``weight + alpha / rank * B A`` (Hu et al. 2021, section 4.1)."""
     adapted = {name: part for name, part in model.named_modules() if _has_adapters(part)}
     weights = {
         name.replace(".base_layer.", "."): tensor
@@ -257,7 +254,7 @@ def _merged_weights(model: Any) -> dict[str, torch.Tensor]:
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")
 
-# What transformers and tokenizers raise for a folder that they cannot make sense of.
+# What transformers and tokenizers raise for a folder that they cannot read.
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -271,23 +268,23 @@ _UNREADABLE = (
 
 
 def load_model(backbone: Path, task: Task, lora: LoraSection | None = None) -> Any:
-    """Load the backbone's weights in fp32 under a classifier with the task's labels.
+    """Load the backbone in fp32 with a classification head for the task's labels.
 
-    The classifier's first weights are drawn from torch's generator. A classifier that the folder already holds is kept
-    where it is for this task's labels in this order, and begins anew where it is for others (`note_other_task`).
+    The head is initialized from torch's generator. An existing head is kept if it is for this task's labels in this
+    order, and otherwise replaced (`note_other_task`).
 
     Args:
         backbone: A folder as `backbone_folder` returns it.
         task: Its labels become the classes.
-        lora: Adapters, to be trained in the place of the weights.
+        lora: Adapters to train instead of the weights.
 
     Raises:
-        TrainingFailed: No safetensors, or nothing that transformers can classify with.
-        ProjectFileError: Adapters that this model cannot have.
+        TrainingFailed: The folder has no safetensors, or no model that transformers can load as a classifier.
+        ProjectFileError: The model does not support the adapters.
     """
     if not any(backbone.glob("*.safetensors")):
         raise TrainingFailed(
-            "the backbone has no *.safetensors weights; pickled ones can run code and are not read",
+            "the backbone has no *.safetensors weights; pickled weights are not read, because they can run code",
             where=str(backbone),
             hint="Choose a backbone with safetensors, or convert it with save_pretrained in transformers.",
         )
@@ -307,24 +304,24 @@ def load_model(backbone: Path, task: Task, lora: LoraSection | None = None) -> A
     if note_other_task(backbone, task):
         reset_head(model)
     if pools_last_token(model):
-        # XLNet tells segments apart, and its config has no word for how many: two texts, and the classifying token.
+        # XLNet has segments, but its config does not say how many: two texts and the classification token.
         model.config.type_vocab_size = 3
     return add_adapters(model.float(), lora) if lora else model.float()
 
 
 def load_tokenizer_and_padding(backbone: Path, model: Any, folder: Path) -> Padding:
-    """Write the backbone's fast tokenizer into ``folder`` and return how the model pads.
+    """Write the backbone's fast tokenizer into ``folder`` and return the model's padding.
 
-    The files of `TOKENIZER_FILES` that the backbone has are copied byte for byte; transformers writes the others. Of a
-    decoder without a padding token, only ``tokenizer.json`` is: the others name the end of a text as its padding.
+    Files in `TOKENIZER_FILES` are copied where the backbone has them; transformers writes the others. For a decoder
+    without a padding token only ``tokenizer.json`` is copied, and the end-of-text token becomes the padding token.
 
     Raises:
-        TrainingFailed: No fast tokenizer can be had, it has no padding token, or it is not the model's.
+        TrainingFailed: There is no fast tokenizer, it has no padding token, or it does not fit the model.
     """
     if not any(path for pattern in _VOCABULARIES for path in backbone.glob(pattern)):
         # transformers 5 would make a tokenizer that knows no word.
         raise TrainingFailed(
-            "the backbone has no tokenizer", where=str(backbone), hint="Put its tokenizer.json beside its weights."
+            "the backbone has no tokenizer", where=str(backbone), hint="Put its tokenizer.json next to its weights."
         )
     try:
         tokenizer = load_tokenizer(backbone)
@@ -334,11 +331,11 @@ def load_tokenizer_and_padding(backbone: Path, model: Any, folder: Path) -> Padd
         raise TrainingFailed(
             "the backbone has no fast tokenizer (tokenizer.json), and transformers cannot make one",
             where=str(backbone),
-            hint="Choose a backbone that has one.",
+            hint="Choose a backbone with a tokenizer.json.",
         )
     copied: Sequence[str] = TOKENIZER_FILES
     if tokenizer.pad_token_id is None and is_decoder(model):
-        # Decoders are pretrained without padding. Any token does that no response ends with.
+        # Decoders are pretrained without padding. Any token works that no response ends with.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         copied = TOKENIZER_FILES[:1]
     if tokenizer.pad_token_id is None:
@@ -350,9 +347,9 @@ def load_tokenizer_and_padding(backbone: Path, model: Any, folder: Path) -> Padd
     highest, words = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
     if highest >= words:
         raise TrainingFailed(
-            f"the tokenizer's ids go up to {highest}, and the model knows {words} tokens",
+            f"the tokenizer's largest id is {highest}, and the model has {words} tokens",
             where=str(backbone),
-            hint="Put the model's own tokenizer beside its weights.",
+            hint="Put the model's own tokenizer next to its weights.",
         )
     _write_tokenizer(tokenizer, backbone, folder, copied)
     return Padding(
@@ -380,20 +377,20 @@ def load_tokenizer(backbone: Path) -> Any:
 
 
 def check_max_tokens(model: Any, max_tokens: int) -> None:
-    """Read one row of full length, so that too few positions are found before training and not in its midst.
+    """Run one row of full length, so that too few positions are detected before training starts.
 
     Raises:
         TrainingFailed: The model has fewer positions than ``max_tokens``.
     """
-    # RoBERTa gives padding no position of its own, so the row must be of another token.
+    # RoBERTa has no position for padding tokens, so the row must consist of another token.
     ids = torch.full((1, max_tokens), 1 if getattr(model.config, "pad_token_id", None) == 0 else 0)
     try:
         with torch.inference_mode():
             model(input_ids=ids, attention_mask=torch.ones_like(ids))
     except (IndexError, RuntimeError) as error:
         raise TrainingFailed(
-            f"the backbone cannot read max_tokens = {max_tokens} tokens",
-            hint=f"Choose a smaller student.max_tokens; the backbone's config says max_position_embeddings = "
+            f"the backbone does not support max_tokens = {max_tokens}",
+            hint=f"Choose a smaller student.max_tokens; the backbone's max_position_embeddings is "
             f"{getattr(model.config, 'max_position_embeddings', 'nothing')}.",
         ) from error
 
@@ -412,7 +409,7 @@ def _write_tokenizer(tokenizer: Any, backbone: Path, folder: Path, copied: Seque
 
 
 def _reads_segments(model: Any) -> bool:
-    """Whether the model tells a first text from a second; where it has one segment, the ids say nothing."""
+    """Whether the model uses segment ids; with a single segment they carry no information."""
     return (
         getattr(model.config, "type_vocab_size", 0) > 1
         and "token_type_ids" in inspect.signature(model.forward).parameters

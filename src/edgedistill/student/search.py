@@ -1,8 +1,8 @@
 """Hyperparameter search: its space, its SQLite storage, its trials, and the workers that run them.
 
-A trial is one setting with one seed. Trials are taken under a lock, and whoever runs one holds a lock of its own until
-it is over. The system frees that lock when its process dies: a trial that is running and not locked was broken off by a
-kill, and the next process that takes a trial gives it up and has it done again.
+A trial is one setting with one seed. Workers take trials under a lock, and hold the trial's own lock while they run it.
+The system frees that lock when the process dies, so a trial that is running but not locked was interrupted: the next
+worker marks it as failed and runs it again.
 """
 
 import shutil
@@ -33,12 +33,12 @@ NAMES = ("learning_rate", "batch_size", "epochs")
 
 
 def distributions(section: SearchSection) -> dict[str, BaseDistribution]:
-    """What each parameter is drawn from: learning rates from a range by their logarithm."""
+    """The distribution of each parameter; ranges of learning rates are log-uniform."""
     return {name: _distribution(getattr(section, name)) for name in NAMES}
 
 
 def grid(section: SearchSection) -> list[Parameters]:
-    """Every combination of the lists, the epochs varying fastest."""
+    """All combinations of the lists; epochs vary fastest."""
     combinations = product(section.learning_rate, section.batch_size, section.epochs)
     return [dict(zip(NAMES, values, strict=True)) for values in combinations]
 
@@ -56,10 +56,10 @@ _BUSY_SECONDS = 60
 
 
 def open_storage(folder: Path | None) -> BaseStorage:
-    """Open the file in a folder, made if it is not there; without a folder, keep the search in memory.
+    """Open or create the storage file in a folder; without a folder, store the search in memory.
 
     Raises:
-        SearchBrokenOff: The file is none of Optuna's, or cannot be written.
+        SearchBrokenOff: The file is not an Optuna storage, or cannot be written.
     """
     if folder is None:
         return InMemoryStorage()
@@ -69,16 +69,16 @@ def open_storage(folder: Path | None) -> BaseStorage:
         return sqlite3.connect(file, timeout=_BUSY_SECONDS, check_same_thread=False)
 
     with storage_errors(file):
-        # Connected to by hand, for Optuna and SQLAlchemy read braces and question marks of a path as their own.
+        # A custom connection, because Optuna and SQLAlchemy interpret braces and question marks in paths.
         return RDBStorage("sqlite:///" + STORAGE_FILE, engine_kwargs={"creator": connect})
 
 
 @contextmanager
 def storage_errors(place: Path) -> Iterator[None]:
-    """Run the block; where the store fails in it, say so in our words.
+    """Run the block and turn errors of the storage into ours.
 
     Raises:
-        SearchBrokenOff: It cannot be read or written.
+        SearchBrokenOff: The storage cannot be read or written.
     """
     try:
         yield
@@ -89,15 +89,15 @@ def storage_errors(place: Path) -> Iterator[None]:
             raise
         reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
         raise SearchBrokenOff(
-            f"the search cannot be kept ({reason})",
+            f"the search cannot be stored ({reason})",
             where=str(place),
-            hint=f"Make room there and give write permission; where {STORAGE_FILE} is damaged, delete it.",
+            hint=f"Free disk space and give write permission; where {STORAGE_FILE} is damaged, delete it.",
         ) from error
 
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Run the block with Optuna at its error level, which comes back afterwards."""
+    """Run the block with Optuna's log level set to ERROR."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -107,12 +107,12 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def trial_setting(trial: FrozenTrial) -> Setting:
-    """Return what a trial was run with."""
+    """Return a trial's setting."""
     return Setting(**trial.params, seed=trial.user_attrs["seed"])
 
 
 def finished_trial(trial: FrozenTrial) -> Trial:
-    """Return a trial that is over."""
+    """Return a finished trial."""
     attributes = trial.user_attrs
     failure, hint = attributes.get("failure", ("", None))
     outcomes: dict[TrialState, Literal["done", "pruned", "failed"]] = {
@@ -136,13 +136,13 @@ _OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 @dataclass(frozen=True, slots=True)
 class SearchProgress:
-    """How far a search is, all its processes together.
+    """The progress of a search, over all its processes.
 
     Attributes:
-        over: Trials that are over.
-        trials: How many it makes.
-        steps: Optimizer steps of those that are over.
-        all_steps: Optimizer steps of all; for a setting that is not proposed yet, the mean of the others is taken.
+        over: Finished trials.
+        trials: All trials.
+        steps: Optimizer steps of finished trials.
+        all_steps: Optimizer steps of all trials; settings not sampled yet count with the mean of the others.
     """
 
     over: int
@@ -156,10 +156,10 @@ class RunningTrial:
     """A trial that this process runs.
 
     Attributes:
-        trial: As Optuna knows it.
-        setting: What it is run with.
-        kept: Its own best student; the folder is the trial's, the same when it is done again after a kill.
-        lock: Held until it is over.
+        trial: Optuna's trial.
+        setting: Its hyperparameters and seed.
+        kept: Its best checkpoint, in the trial's folder, which is the same when it is run again.
+        lock: Held until it has finished.
     """
 
     trial: optuna.Trial
@@ -168,10 +168,10 @@ class RunningTrial:
     lock: FileLock
 
     def should_prune(self, epoch: Epoch) -> bool:
-        """Report an epoch, and ask whether the trial is so much worse than the others that it shall end.
+        """Report an epoch; return whether the trial should be pruned.
 
         Raises:
-            SearchBrokenOff: The store cannot be read or written.
+            SearchBrokenOff: The storage cannot be read or written.
         """
         with storage_errors(self.kept.folder):
             self.trial.report(epoch.macro_f1, epoch.epoch)
@@ -180,7 +180,7 @@ class RunningTrial:
 
 @dataclass(frozen=True, slots=True)
 class _PendingTrial:
-    """A trial to make; without parameters they are still to be proposed."""
+    """A trial to run; without parameters, they are sampled first."""
 
     proposal: int
     seed: int
@@ -188,17 +188,17 @@ class _PendingTrial:
 
 
 class Search:
-    """One search: its trials and its best student so far.
+    """A search: its trials and its best checkpoint so far.
 
     Args:
-        section: What is tried.
-        seeds: What each setting is run with.
-        name: A fingerprint of rows and settings: a search of another name in the same store is another search.
-        store: The folder of the file that outlives this process and that others may share; None: memory alone.
-        folder: Where the students and the locks lie.
+        section: The search space.
+        seeds: Each setting runs once per seed.
+        name: Fingerprint of rows and settings; it identifies the search within the storage.
+        store: Folder of the storage file, which other processes may share; None: in memory.
+        folder: Folder of checkpoints and locks.
 
     Raises:
-        SearchBrokenOff: The store cannot be read or written.
+        SearchBrokenOff: The storage cannot be read or written.
     """
 
     def __init__(
@@ -216,33 +216,33 @@ class Search:
             self._open()
 
     def take(self) -> RunningTrial | None:
-        """Take the next trial; None when all are over, those of other processes too.
+        """Take the next trial; return None when all have finished, including other processes'.
 
         Raises:
-            SearchBrokenOff: The store cannot be read or written.
+            SearchBrokenOff: The storage cannot be read or written.
         """
         while True:
             with storage_errors(self._folder), self._lock:
-                self._give_up_the_broken_off()
+                self._fail_interrupted()
                 if running := self._next():
                     return running
                 others = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             if not others:
                 return None
             with self._lock_of(others[0].number).acquire(poll_interval=_POLL_SECONDS):
-                pass  # the process that ran it is done with it, or dead
+                pass  # its process has finished it, or died
 
     def finish(self, running: RunningTrial, history: Sequence[Epoch], seconds: float, *, early: bool) -> None:
-        """Record a trial that ended, and keep its student if it is the best.
+        """Record a finished trial, and keep its checkpoint if it is the best.
 
         Args:
             running: The trial.
             history: Its epochs, at least one.
             seconds: Its wall time.
-            early: Whether it was ended before its last epoch.
+            early: Whether it was pruned.
 
         Raises:
-            SearchBrokenOff: The store or the student cannot be written.
+            SearchBrokenOff: The storage or the student cannot be written.
         """
         with storage_errors(self._folder), self._lock:
             self._note(running, history, seconds)
@@ -254,10 +254,10 @@ class Search:
         self._leave(running)
 
     def fail(self, running: RunningTrial, history: Sequence[Epoch], seconds: float, failure: TrainingFailed) -> None:
-        """Record a trial that failed; none of its epochs becomes the student.
+        """Record a failed trial.
 
         Raises:
-            SearchBrokenOff: The store cannot be written.
+            SearchBrokenOff: The storage cannot be written.
         """
         with storage_errors(self._folder), self._lock:
             self._note(running, history, seconds)
@@ -267,7 +267,7 @@ class Search:
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """Every trial that is over, setting by setting and seed by seed."""
+        """All finished trials, by setting and seed."""
         with storage_errors(self._folder):
             over = [trial for trial in self._live() if trial.state in _OVER]
         place = {seed: number for number, seed in enumerate(self._seeds)}
@@ -275,7 +275,7 @@ class Search:
         return tuple(map(finished_trial, over))
 
     def progress_so_far(self, rows: int) -> SearchProgress:
-        """Say how far the search is, over so many rows."""
+        """Return the progress of the search on so many rows."""
         with storage_errors(self._folder):
             over = [trial_setting(trial).steps(rows) for trial in self._live() if trial.state in _OVER]
             proposed = [Setting(**parameters, seed=0).steps(rows) for parameters in self._proposals().values()]
@@ -292,18 +292,18 @@ class Search:
                 f"{STORAGE_FILE} has {len(others)} more searches, with other rows or settings; they are not used.",
             )
         self._study = self._created()
-        self._give_up_the_broken_off()
+        self._fail_interrupted()
         live = self._live()
         if live and all(trial.state in _OVER for trial in live) and self._begins_anew(live):
             optuna.delete_study(study_name=self._name, storage=self._storage)
             self._study = self._created()
 
     def _begins_anew(self, over: Sequence[FrozenTrial]) -> bool:
-        """Whether there is nothing to go on from: trials that all failed, or whose best student is gone."""
+        """Whether the search must start over: all trials failed, or the best checkpoint is missing."""
         if all(trial.state is TrialState.FAIL for trial in over):
             return True
         if self.best.checkpoint is None:
-            self.notes += ("The best student of the search so far was gone, so the search began anew.",)
+            self.notes += ("The best checkpoint of the search was missing, so the search started over.",)
             return True
         return False
 
@@ -313,7 +313,7 @@ class Search:
             study_name=self._name, storage=self._storage, direction="maximize", pruner=pruner, load_if_exists=True
         )
 
-    def _give_up_the_broken_off(self) -> None:
+    def _fail_interrupted(self) -> None:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             lock = self._lock_of(trial.number)
             try:
@@ -324,7 +324,7 @@ class Search:
             lock.release()
 
     def _next(self) -> RunningTrial | None:
-        # A trial that waits was put there by a process that was killed before it could take it.
+        # A waiting trial was queued by a process that died before it ran it.
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         wanted = None if waiting else self._wanted()
         if not waiting and wanted is None:
@@ -332,7 +332,7 @@ class Search:
         if wanted and wanted.parameters:
             marks = {"proposal": wanted.proposal, "seed": wanted.seed}
             self._study.enqueue_trial(wanted.parameters, user_attrs=marks)
-        # The seed differs from trial to trial, so that a search that goes on does not repeat its first proposals.
+        # The seed differs between trials, so that a resumed search does not repeat its first samples.
         chance = (self._seeds[0] + len(self._study.get_trials(deepcopy=False))) % 2**32
         self._study.sampler = optuna.samplers.TPESampler(seed=chance, constant_liar=True)
         trial = self._study.ask(distributions(self._section))
@@ -346,7 +346,7 @@ class Search:
         return RunningTrial(trial, Setting(**trial.params, seed=attributes["seed"]), BestCheckpoint(place), lock)
 
     def _wanted(self) -> _PendingTrial | None:
-        """The next trial that nobody has taken."""
+        """The next trial that no process has taken."""
         running = {(trial.user_attrs["proposal"], trial.user_attrs["seed"]) for trial in self._live()}
         proposals = self._proposals()
         for proposal, parameters in sorted(proposals.items()):
@@ -358,7 +358,7 @@ class Search:
         return None
 
     def _proposals(self) -> dict[int, Parameters]:
-        """The grid's settings, or those proposed so far, be it in a trial that a kill broke off."""
+        """The grid's settings, or those sampled so far, including in interrupted trials."""
         if self._section.method == "grid":
             return dict(enumerate(grid(self._section)))
         wanted = set(distributions(self._section))
@@ -370,7 +370,7 @@ class Search:
         }
 
     def _live(self) -> list[FrozenTrial]:
-        """Trials but for those that a kill broke off."""
+        """All trials except interrupted ones."""
         return [
             trial
             for trial in self._study.get_trials(deepcopy=False)

@@ -1,4 +1,4 @@
-"""Every setting of the search with every seed; the best epoch of the best trial becomes the student."""
+"""Trains every setting of the search with every seed; the best epoch of the best trial becomes the student."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.task import Task
 
 _FORMAT = 1
-"""Raised when the same settings would give another student, so that older trials do not count."""
+"""Increased when the same settings would give a different student, so that older trials are not reused."""
 
 
 def train_student(
@@ -54,32 +54,30 @@ def train_student(
     progress: Callable[[TrainingProgress], None] | None = None,
     speed: SpeedSettings | None = None,
 ) -> TrainedStudent:
-    """Fine-tune the backbone on the mixture and keep what does best on the validation rows.
+    """Fine-tune the backbone on the training set and keep the best epoch on the validation rows.
 
-    Every setting of ``section.search`` is run with every seed of ``section.seeds``, each for all of its epochs unless
-    it is pruned or ``section.patience`` runs out. The student is the epoch with the highest validation macro-F1 of all
-    trials; of equals the one with the lower validation loss, then the one that came first. `trial.py` says what
-    optimizer and schedule are used. Python's, numpy's and torch's random generators are seeded anew. A trial whose loss
-    is no longer a number, or for which memory does not suffice, fails; the others go on.
+    Every setting of ``section.search`` runs with every seed of ``section.seeds``, for all its epochs unless it is
+    pruned or stopped early. The student is the epoch with the highest validation macro-F1 of all trials; ties go to
+    the lower validation loss, then to the earlier epoch. `trial.py` describes optimizer and schedule. The random generators of
+    Python, NumPy and torch are seeded. A trial whose loss is not finite, or that runs out of memory, fails; the others
+    continue.
 
     Args:
-        mixture: Rows to learn from; ``label`` is what counts as right.
-        validation: Human-coded rows to judge every epoch by. Test rows are refused.
-        task: Its labels, in their order, become the student's classes.
-        section: Search, seeds and the longest row in tokens; its ``backbone`` is not read.
+        mixture: Training rows; ``label`` is the hard target.
+        validation: Human-coded rows that select the epoch. Test rows are refused.
+        task: Its labels, in order, become the classes.
+        section: Search, seeds, loss and maximum length in tokens; its ``backbone`` is ignored.
         backbone: A folder as `backbone_folder` returns it.
-        folder: Becomes the Hugging Face checkpoint: model.safetensors (fp32), config.json, tokenizer files. A student
-            that is there already is replaced when training is over, and stays whole until then.
-        kept: A folder for `search.sqlite3` and the best student so far. A search that was killed goes on from there,
-            and several processes that call this with the same rows and settings share its trials. None: nothing is
-            kept.
+        folder: The Hugging Face checkpoint to write: model.safetensors (fp32), config.json, tokenizer files. An
+            existing student there is replaced at the end.
+        kept: Folder for `search.sqlite3` and the best checkpoint so far. An interrupted search resumes from there, and
+            several processes with the same rows and settings share its trials. None: store nothing.
         progress: Called after every optimizer step and every epoch.
-        speed: What makes training faster; None for what docs/decisions/0003-training-levers.md chose.
+        speed: Speed settings; None for this machine's defaults (docs/decisions/0003-training-levers.md).
 
     Raises:
-        TrainingFailed: Rows that cannot train or judge a student, a backbone that cannot be loaded, trials that all
-            failed.
-        SearchBrokenOff: Something cannot be written; the trials that are over are kept.
+        TrainingFailed: The rows cannot be used, the backbone cannot be loaded, or all trials failed.
+        SearchBrokenOff: A file cannot be written; finished trials are kept.
     """
     notes = check_rows(mixture, validation, task) + note_other_task(backbone, task)
     loss_function = build_loss(section.loss, task, mixture)
@@ -90,14 +88,14 @@ def train_student(
     with quiet_transformers(), quiet_optuna(), beside(folder) as aside:
         padding = _prepare(backbone, task, section, aside)
         encoder = Encoder(aside / "tokenizer.json", section.max_tokens)
-        train_rows, judged = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
+        train_rows, eval_rows = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
         search = Search(section.search, section.seeds, name, kept, kept / "search" if kept else aside / "search")
         work = _TrialRunner(
             backbone,
             task,
             padding,
             train_rows,
-            judged,
+            eval_rows,
             speed,
             loss_function,
             section.patience,
@@ -116,14 +114,14 @@ def train_student(
                 copy_files(files, new)
     notes += (*search.notes, *dict.fromkeys(work.notes))
     notes += note_truncated_rows(train_rows, "mixture", section.max_tokens)
-    notes += note_truncated_rows(judged, "validation", section.max_tokens)
+    notes += note_truncated_rows(eval_rows, "validation", section.max_tokens)
     return TrainedStudent(folder, search.trials, best, speed, notes)
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
     for seed in seeds:
         if not 0 <= seed < 2**32:
-            raise TrainingFailed(f"the seed {seed} is out of range", hint="Seeds are 0 to 4294967295.")
+            raise TrainingFailed(f"the seed {seed} is out of range", hint="Seeds must be in 0 to 4294967295.")
 
 
 def _prepare(backbone: Path, task: Task, section: StudentSection, aside: Path) -> Padding:
@@ -141,7 +139,7 @@ def _fingerprint(
     backbone: Path,
     speed: SpeedSettings,
 ) -> str:
-    """What decides the outcome of a trial, and which trials there are; the number that tpe makes may grow."""
+    """Everything that determines the trials and their results; the number of ``tpe`` trials may increase."""
     told = hashlib.sha256()
     settings = section.model_dump(exclude={"backbone": True, "kind": True, "shrink": True, "search": {"trials"}})
     parts = [
@@ -156,28 +154,28 @@ def _fingerprint(
 
 @dataclass(frozen=True, slots=True)
 class _TrialRunner:
-    """What every trial is run on.
+    """Runs trials.
 
     Attributes:
-        backbone: What it begins with.
-        task: What is coded.
-        padding: How the backbone pads.
-        train_rows: Rows to learn from.
-        judged: Rows to judge by.
-        speed: What makes it faster.
-        loss_function: What it makes small.
-        patience: Epochs that may bring nothing before it ends; None for any number.
-        adapters: What is trained in the place of the weights; None for the weights.
-        kept: Where the search outlives this process; None where it does not.
-        progress: Told how far the search is.
-        notes: What trials had to say.
+        backbone: The pretrained model's folder.
+        task: The task.
+        padding: The backbone's padding.
+        train_rows: Encoded training rows.
+        eval_rows: Encoded validation rows.
+        speed: Speed settings.
+        loss_function: The training loss.
+        patience: Early stopping, in epochs; None: never.
+        adapters: LoRA settings; None for full fine-tuning.
+        kept: The search's folder; None where nothing is stored.
+        progress: Called with the progress of the search.
+        notes: Messages from trials.
     """
 
     backbone: Path
     task: Task
     padding: Padding
     train_rows: Sequence[TrainingRow]
-    judged: Sequence[TrainingRow]
+    eval_rows: Sequence[TrainingRow]
     speed: SpeedSettings
     loss_function: TrainingLoss
     patience: int | None
@@ -187,7 +185,7 @@ class _TrialRunner:
     notes: list[str] = field(default_factory=list)
 
     def run(self, search: Search, running: RunningTrial) -> None:
-        """Run one trial, and record how it ended."""
+        """Run a trial and record its result."""
         start = time.perf_counter()
         account = _ProgressReporter(search.progress_so_far(len(self.train_rows)), self.progress)
         history: list[Epoch] = []
@@ -207,7 +205,7 @@ class _TrialRunner:
                 load_model(self.backbone, self.task, self.adapters),
                 self.padding,
                 self.train_rows,
-                self.judged,
+                self.eval_rows,
                 running.setting,
                 self.speed,
                 on_step=account.count_step,
@@ -228,14 +226,14 @@ class _TrialRunner:
 
 
 class _Pruned(Exception):
-    """Ends a trial from within."""
+    """Stops a trial that the search prunes."""
 
 
 def _best(search: Search) -> tuple[Trial, Path]:
     """The best trial and its checkpoint.
 
     Raises:
-        TrainingFailed: There is none, for every trial failed.
+        TrainingFailed: All trials failed.
     """
     done = [trial for trial in search.trials if trial.outcome != "failed"]
     if done and search.best.checkpoint:
@@ -246,7 +244,7 @@ def _best(search: Search) -> tuple[Trial, Path]:
 
 
 class _ProgressReporter:
-    """Counts the steps of all trials and tells the caller."""
+    """Counts the steps of all trials and reports progress."""
 
     def __init__(self, progress_so_far: SearchProgress, progress: Callable[[TrainingProgress], None] | None) -> None:
         self._standing, self._progress = progress_so_far, progress

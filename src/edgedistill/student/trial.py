@@ -8,8 +8,8 @@ folder/epoch-0003/     whole, for it is written aside and moved into place; the 
 
 AdamW (Loshchilov & Hutter 2019) with weight decay 0.01 on all weights but biases and norms, the learning rate rising
 linearly over the first tenth of the steps and falling linearly to zero, gradients clipped to norm 1. After each epoch
-the student is judged on the validation rows, in fp32. The same rows, setting and seed give the same weights, byte for
-byte, on the same machine with the same number of threads, as far as its kernels are deterministic: CPUs' are.
+the student is evaluated on the validation rows, in fp32. The same rows, setting and seed give the same weights, byte
+for byte, on the same machine with the same number of threads, as far as its kernels are deterministic: CPUs' are.
 """
 
 import hashlib
@@ -51,27 +51,27 @@ from edgedistill.student.types import Epoch, SpeedSettings
 
 
 def default_speed_settings() -> SpeedSettings:
-    """Return the levers that this machine has, as docs/decisions/0003-training-levers.md chose them."""
+    """Return the speed settings for this machine (docs/decisions/0003-training-levers.md)."""
     return SpeedSettings(bf16=has_bf16(), frozen_embeddings=True)
 
 
 def has_bf16() -> bool:
-    """Whether the device that trains multiplies bfloat16 in hardware; in software it would be slower than fp32."""
+    """Whether the training device has bfloat16 in hardware; in software it is slower than fp32."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # torch says this of a CPU by private functions only; where a release lacks one, training stays in fp32.
+    # For CPUs torch has only private functions for this; where a release lacks one, training uses fp32.
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return not torch.backends.mps.is_available() and any(probe() for probe in probes if probe)
 
 
 def supported_settings(speed: SpeedSettings, model: Any, padding: Padding, row: TrainingRow) -> SpeedSettings:
-    """Return the levers that the code of a model bears: DeBERTa's, for one, has sums that bfloat16 cannot hold.
+    """Return the speed settings that a model supports; DeBERTa, for example, overflows in bfloat16.
 
     Args:
-        speed: What the machine has.
-        model: It reads one row, as in a training step but without dropout.
+        speed: The machine's settings.
+        model: Runs one row, as in a training step but without dropout.
         padding: How it pads.
-        row: Any.
+        row: Any row.
     """
     if not speed.bf16:
         return speed
@@ -91,14 +91,14 @@ def supported_settings(speed: SpeedSettings, model: Any, padding: Padding, row: 
 
 @contextmanager
 def deterministic_sums() -> Iterator[None]:
-    """Run the block with the kernels of a GPU that add in the same order every time; those of a CPU do anyway.
+    """Run the block with deterministic GPU kernels; CPU kernels are deterministic already.
 
     Where a GPU has no such kernel for an operation, torch warns and takes the other.
     """
     if not torch.cuda.is_available():
         yield
         return
-    # cuBLAS reads it when it is first used; without it torch refuses matrix products in this mode.
+    # cuBLAS reads this at its first use; without it torch refuses matrix products in this mode.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -109,7 +109,7 @@ def deterministic_sums() -> Iterator[None]:
 
 
 _FORMAT = 1
-"""Raised when training changes so that a state of before cannot be gone on from."""
+"""Increased when training changes so that an older state cannot be resumed."""
 _TOOLS = ("torch", "transformers", "accelerate", "numpy")
 
 
@@ -120,14 +120,14 @@ def trial_fingerprint(
     validation: Sequence[TrainingRow],
     *settings: object,
 ) -> str:
-    """Return the SHA-256 of everything that a trial is handed, and of what it is run on.
+    """Return the SHA-256 of all inputs of a trial and of the environment it runs in.
 
     Args:
-        model: The model before its first step, head and adapters drawn.
+        model: The model before its first step, with initialized head and adapters.
         padding: How it pads.
-        mixture: Rows to learn from, in their order.
-        validation: Rows to judge by, in their order.
-        settings: Whatever else decides; their ``repr`` is taken.
+        mixture: Training rows, in order.
+        validation: Validation rows, in order.
+        settings: All other settings, by their ``repr``.
     """
     total = hashlib.sha256()
     told = [_FORMAT, [version(tool) for tool in _TOOLS], _machine(), repr(padding), [repr(one) for one in settings]]
@@ -145,13 +145,13 @@ def trial_fingerprint(
 
 
 def _machine() -> list[object]:
-    """Sums are made in another order by another device or another number of threads."""
+    """The order of summation depends on the device and the number of threads."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return [device, torch.get_num_threads()]
 
 
 def random_state() -> dict[str, Any]:
-    """Return the state of every generator, in numbers that JSON holds exactly."""
+    """Return the state of every random generator, in numbers that JSON represents exactly."""
     version, words, gauss = random.getstate()
     name, keys, place, has_gauss, cached = np.random.get_state(legacy=True)  # transformers seeds the legacy generator
     return {
@@ -163,7 +163,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(states: Mapping[str, Any]) -> None:
-    """Let every generator go on from a state that `random_state` gave, on a machine with the same devices."""
+    """Restore the state that `random_state` returned, on a machine with the same devices."""
     version, words, gauss = states["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, place, has_gauss, cached = states["numpy"]
@@ -177,12 +177,12 @@ _WEIGHTS, _OPTIMIZER, _BEST, _STATE = "weights.safetensors", "optimizer.safetens
 
 
 class ResumableState:
-    """What is kept of a trial that may be killed.
+    """The saved state of a trial, from which it can be resumed.
 
     Args:
-        folder: The trial's own; made when its first epoch is over.
+        folder: The trial's folder; created after its first epoch.
         mark: `trial_fingerprint` of everything that determines the outcome.
-        on_note: Told, in a sentence, why what lies in the folder is not used.
+        on_note: Called with a sentence where a saved state cannot be used.
     """
 
     def __init__(self, folder: Path, mark: str, on_note: Callable[[str], None]) -> None:
@@ -191,15 +191,15 @@ class ResumableState:
 
     @property
     def history(self) -> tuple[Epoch, ...]:
-        """The finished epochs; none where there is nothing to go on from."""
+        """The finished epochs; empty where there is no state to resume."""
         return tuple(Epoch(**epoch) for epoch in self._state.get("history", ()))
 
     def load_best(self, model: Any) -> None:
-        """Give the model the weights of the best finished epoch."""
+        """Load the weights of the best finished epoch into the model."""
         _load(model, load_file(self._place / _BEST))
 
     def load(self, model: Any, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
-        """Put model, optimizer and learning-rate schedule where they were after the last finished epoch."""
+        """Restore model, optimizer and learning-rate schedule to the end of the last finished epoch."""
         _load(model, load_file(self._place / _WEIGHTS))
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in load_file(self._place / _OPTIMIZER).items():
@@ -209,14 +209,14 @@ class ResumableState:
         schedule.load_state_dict(self._state["schedule"])
 
     def load_random_state(self) -> None:
-        """Let every random generator go on where it was."""
+        """Restore all random generators."""
         restore_random_state(self._state["chance"])
 
     def save(self, history: Sequence[Epoch], model: Any, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
-        """Keep the state after an epoch in the place of the one before.
+        """Save the state after an epoch, replacing the previous one.
 
         Raises:
-            SearchBrokenOff: No room, or no permission; the state before it stays whole.
+            SearchBrokenOff: The disk is full, or permission is missing; the previous state is kept.
         """
         place = self._folder / f"epoch-{len(history):04d}"
         aside = place.with_name(f"{place.name}.part")
@@ -230,7 +230,7 @@ class ResumableState:
             raise SearchBrokenOff(
                 f"the state of training cannot be written ({getattr(error, 'strerror', None) or error})",
                 where=str(self._folder),
-                hint="Make room there, or give write permission; the epochs that are over are kept.",
+                hint="Free disk space, or give write permission; finished epochs are kept.",
             ) from error
         before, self._place, self._state = self._place, place, state
         if before != self._folder:
@@ -269,9 +269,11 @@ class ResumableState:
             return nothing
         state = _read(places[-1])
         if state is None:
-            on_note("What an interrupted training left is damaged: its trial begins anew.")
+            on_note("The state of an interrupted trial is damaged, so the trial starts over.")
         elif state["mark"] != self._mark:
-            on_note("What an interrupted training left is of other rows, settings or tools: its trial begins anew.")
+            on_note(
+                "The state of an interrupted trial is from other rows, settings or versions, so the trial starts over."
+            )
         else:
             return places[-1], state
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -279,7 +281,7 @@ class ResumableState:
 
 
 def _read(place: Path) -> dict[str, Any] | None:
-    """The state that lies there, or None where it is not whole."""
+    """The saved state, or None where it is incomplete."""
     try:
         state: dict[str, Any] = json.loads((place / _STATE).read_text("utf-8"))
         whole = all(_digest(place / name) == sha256 for name, sha256 in state["files"].items())
@@ -289,7 +291,7 @@ def _read(place: Path) -> dict[str, Any] | None:
 
 
 def _trainable_tensors(model: Any) -> dict[str, torch.Tensor]:
-    """The weights that training changes, and what else the model keeps beside weights."""
+    """Trainable weights, and the buffers in the model's state dict."""
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     kept = model.state_dict()
     weights |= {name: tensor for name, tensor in model.named_buffers() if name in kept}
@@ -304,7 +306,7 @@ def _load(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 def _link_or_copy(file: Path, to: Path) -> None:
-    """The same bytes under a second name; a copy where the file system has no second names."""
+    """Hard-link a file, or copy it where the file system has no hard links."""
     try:
         os.link(file, to)
     except OSError:
@@ -317,13 +319,13 @@ def _digest(file: Path) -> str:
 
 
 class EpochCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Takes down every epoch, tells of it, keeps its state, and ends a training that gets no better.
+    """Records every epoch, reports it, saves the state, and stops early.
 
     Args:
         on_step: Called after every optimizer step.
         on_epoch: Called after every epoch.
-        patience: Epochs in a row that may be no better than the best before; None for any number.
-        unfinished: Where the state after each epoch is kept.
+        patience: Epochs without improvement before stopping early; None: never.
+        unfinished: Saves the state after each epoch.
     """
 
     def __init__(
@@ -340,19 +342,19 @@ class EpochCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
 
     @property
     def should_stop(self) -> bool:
-        """Whether the last epochs were no better than the best before them."""
+        """Whether early stopping applies."""
         if self._patience is None or not self.history:
             return False
         best = max(self.history, key=lambda epoch: epoch.selection_key)
         return len(self.history) - best.epoch >= self._patience
 
     def replay(self, history: Sequence[Epoch], model: Any, steps: int) -> None:
-        """Take down the epochs of a training that was broken off, each of so many steps.
+        """Report the finished epochs of a resumed training.
 
         Args:
             history: The epochs.
-            model: The model of the best of them: whatever is kept of the others gives way to it.
-            steps: Optimizer steps of an epoch.
+            model: The model of the best epoch.
+            steps: Optimizer steps per epoch.
         """
         for epoch in history:
             for _ in range(steps):
@@ -362,18 +364,18 @@ class EpochCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
         self._goes_on = True
 
     def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-        """Start the clock; where a training goes on, let chance go on too."""
+        """Start the clock; in a resumed training, restore the random state."""
         self._start = time.perf_counter()
         if self._goes_on and self._unfinished:
             self._unfinished.load_random_state()
             self._goes_on = False
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Tell of a step."""
+        """Report a step."""
         self._on_step()
 
     def on_evaluate(self, _: Any, __: Any, control: Any, **given: Any) -> None:
-        """Take down an epoch, which has just been judged."""
+        """Record an evaluated epoch."""
         figures, model = given["metrics"], given["model"]
         epoch = Epoch(
             epoch=len(self.history) + 1,
@@ -390,14 +392,14 @@ class EpochCallback(TrainerCallback):  # type: ignore[misc]  # transformers is u
 
 
 class StudentTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """Trainer with batches of like length, an loss_function of ours, and bfloat16 in training steps only.
+    """Trainer with length-grouped batches, our loss functions, and bfloat16 in training steps only.
 
     Args:
-        loss_function: What is made small.
+        loss_function: The training loss.
         bf16_steps: Whether the forward pass of a training step runs in bfloat16.
-        watch: Takes down every epoch.
-        first: Epochs that were made before; the order of rows goes on after them.
-        given: What `Trainer` is given.
+        watch: Records every epoch.
+        first: Epochs trained before resuming; the order of rows continues after them.
+        given: Arguments of `Trainer`.
     """
 
     def __init__(
@@ -408,7 +410,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped 
         self._objective, self._bf16_steps, self._watch, self._first = loss_function, bf16_steps, watch, first
 
     def get_train_dataloader(self) -> Any:
-        """Return batches of like length."""
+        """Return length-grouped batches."""
         lengths = [len(row) for row in self.train_dataset]
         batches = LengthGroupedBatches(lengths, self.args.per_device_train_batch_size, self.args.seed, self._first)
         return self.accelerator.prepare(
@@ -416,10 +418,10 @@ class StudentTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped 
         )
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        """Return the loss of a batch: the loss_function where the model learns, cross-entropy where it is judged.
+        """Return the loss of a batch: the training loss in training, cross-entropy in evaluation.
 
         Raises:
-            TrainingFailed: It is no number.
+            TrainingFailed: It is not finite.
         """
         targets, shares = inputs.pop("labels"), inputs.pop("shares", None)
         with torch.autocast(targets.device.type, torch.bfloat16, enabled=self._bf16_steps and model.training):
@@ -427,10 +429,10 @@ class StudentTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped 
         if model.training:
             loss = self._objective.loss(logits.float(), targets, shares)
         else:
-            loss = self._objective.judged(logits.float(), targets)
+            loss = self._objective.evaluation_loss(logits.float(), targets)
         if not torch.isfinite(loss):
             raise TrainingFailed(
-                f"the loss is no longer a number in epoch {len(self._watch.history) + 1}",
+                f"the loss is not finite in epoch {len(self._watch.history) + 1}",
                 hint=f"Choose a learning_rate below {self.args.learning_rate:g}.",
             )
         return (loss, {"logits": logits}) if return_outputs else loss
@@ -454,7 +456,7 @@ _VALIDATION_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What one trial is run with."""
+    """The hyperparameters and the seed of a trial."""
 
     learning_rate: float
     batch_size: int
@@ -462,7 +464,7 @@ class Setting:
     seed: int
 
     def steps(self, rows: int) -> int:
-        """Optimizer steps that the trial makes over so many rows."""
+        """The number of optimizer steps of the trial on so many rows."""
         return self.epochs * math.ceil(rows / self.batch_size)
 
 
@@ -484,29 +486,28 @@ def run_trial(
     """Fine-tune the model in place.
 
     Args:
-        model: The backbone with a fresh classifier.
+        model: The backbone with a new head.
         padding: How it pads.
-        mixture: Rows to learn from.
-        validation: Rows to judge by.
+        mixture: Training rows.
+        validation: Validation rows.
         setting: Learning rate, batch size, epochs, seed.
-        speed: What makes this faster.
+        speed: Speed settings.
         on_step: Called after every optimizer step.
-        on_epoch: Called after every epoch with its figures and what writes the model as it then is. For epochs that a
-            killed training finished it is called again at the start, with the best of their models.
-        loss_function: What is made small. Validation rows are judged by cross-entropy whatever it is.
-        patience: The trial ends when so many epochs in a row were no better than the best before; None: never. The
-            learning rate falls as if all of them were made.
-        keep: A folder of this trial's own. Its state after each epoch is kept there, and a trial that finds the state
-            of one with the same rows, settings and tools goes on from it, to the same student byte for byte. None:
-            nothing is kept.
-        on_note: Told, in a sentence, why what lies in ``keep`` or a lever is not used.
+        on_epoch: Called after every epoch with its metrics and the model to save. When a trial is resumed, it is called
+            for the finished epochs at the start, with the best of their models.
+        loss_function: The training loss. Validation always uses cross-entropy.
+        patience: Stop early after this many epochs without improvement; None: never. The learning-rate schedule is not
+            shortened.
+        keep: The trial's folder for its state after each epoch. A trial that finds the state of one with the same rows,
+            settings and versions resumes from it, to the same weights byte for byte. None: save nothing.
+        on_note: Called with a sentence where the state in ``keep`` or a speed setting cannot be used.
 
     Returns:
         One entry per epoch.
 
     Raises:
-        TrainingFailed: The loss is no longer a number, or memory does not suffice.
-        SearchBrokenOff: The state cannot be written.
+        TrainingFailed: The loss is not finite, or the process is out of memory.
+        SearchBrokenOff: The state cannot be saved.
     """
     speed = _prepare_model(model, padding, mixture, speed, on_note)
     unfinished = None
@@ -540,7 +541,7 @@ def run_trial(
         except (MemoryError, RuntimeError) as error:
             if _is_out_of_memory(error):
                 raise TrainingFailed(
-                    "memory does not suffice", hint="Choose a smaller batch_size, max_tokens or backbone."
+                    "out of memory", hint="Choose a smaller batch_size, max_tokens or backbone."
                 ) from error
             raise
     return tuple(watch.history)
@@ -549,14 +550,14 @@ def run_trial(
 def _prepare_model(
     model: Any, padding: Padding, mixture: Sequence[TrainingRow], speed: SpeedSettings, on_note: Callable[[str], None]
 ) -> SpeedSettings:
-    """Settle what the model does not learn and what its padding is; the levers that its code bears."""
+    """Freeze embeddings where set, set the padding token, and return the supported speed settings."""
     if speed.frozen_embeddings:
         model.get_input_embeddings().requires_grad_(False)
     if is_decoder(model):
         model.config.pad_token_id = padding.token
     used = supported_settings(speed, model, padding, mixture[0])
     if used != speed:
-        on_note("The backbone's code cannot be run in bfloat16, so its training steps were made in fp32.")
+        on_note("The backbone does not support bfloat16, so it was trained in fp32.")
     return used
 
 
@@ -582,5 +583,5 @@ def _arguments(setting: Setting, epochs: int, scratch: str) -> TrainingArguments
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # torch's CPU allocator has no exception of its own: it says this in a RuntimeError.
+    # torch's CPU allocator raises a plain RuntimeError.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,10 +1,10 @@
-"""What training says about itself.
+"""Settings and results of training.
 
-Levers              what makes training faster and may change its outcome a little
-Epoch               the student after one pass over the mixture, judged on validation rows
+SpeedSettings       what makes training faster and may change its result slightly
+Epoch               validation metrics after one pass over the training set
 Trial               one fine-tuning run: its settings, its epochs, the best of them
-TrainedStudent      the outcome: the checkpoint's folder and every trial
-TrainingProgress    how far training is
+TrainedStudent      the result: the checkpoint's folder and every trial
+TrainingProgress    the progress of training
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class SpeedSettings:
-    """What makes training faster; docs/decisions/0003-training-levers.md says what each costs.
+    """Settings that make training faster; docs/decisions/0003-training-levers.md has the cost of each.
 
     Attributes:
         bf16: Whether the forward pass of a training step runs in bfloat16. Weights, gradients' accumulation, optimizer
             and validation stay in fp32.
-        frozen_embeddings: Whether the word-embedding table keeps the backbone's values.
+        frozen_embeddings: Whether the word embeddings are not trained.
     """
 
     bf16: bool
@@ -28,10 +28,10 @@ class SpeedSettings:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """The student after one pass over the mixture.
+    """Validation metrics after one pass over the training set.
 
     Attributes:
-        epoch: From 1.
+        epoch: Its number, from 1.
         loss: Mean cross-entropy of the validation rows, in nats.
         accuracy: On validation rows, in [0, 1].
         macro_f1: On validation rows, in [0, 1], defined as in `edgedistill.agreement`.
@@ -46,7 +46,7 @@ class Epoch:
 
     @property
     def selection_key(self) -> tuple[float, float]:
-        """What is compared: a higher macro-F1 is better, then a lower loss; of equals the earlier is kept."""
+        """Sort key: higher macro-F1 first, then lower loss. Ties keep the earlier epoch."""
         return self.macro_f1, -self.loss
 
 
@@ -57,14 +57,13 @@ class Trial:
     Attributes:
         learning_rate: Peak learning rate.
         batch_size: Rows in a batch.
-        epochs: Passes over the mixture that the learning-rate schedule was laid out for; fewer were made where it
-            `stopped_early`.
-        seed: Of the classifier's first weights, the order of rows, and dropout.
-        history: One entry per epoch that was made.
-        seconds: Wall time, loading of the backbone included; of a trial that went on after a kill, since then.
-        outcome: ``pruned`` where it fell behind the others and was ended early.
-        failure: Why it failed, in words, and empty where it did not.
-        hint: What may help where it failed.
+        epochs: Epochs of the learning-rate schedule; fewer were trained where `stopped_early`.
+        seed: For the head's initial weights, the order of rows, and dropout.
+        history: One entry per trained epoch.
+        seconds: Wall time including loading the backbone; for a resumed trial, since it was resumed.
+        outcome: ``pruned`` where the search stopped it early.
+        failure: Why it failed; empty where it did not.
+        hint: How to fix the failure.
     """
 
     learning_rate: float
@@ -79,12 +78,12 @@ class Trial:
 
     @property
     def best(self) -> Epoch:
-        """The epoch with the highest validation macro-F1; of equals the one with the lower loss, then the earlier."""
+        """The epoch with the highest validation macro-F1; ties: lower loss, then the earlier."""
         return max(self.history, key=lambda epoch: epoch.selection_key)
 
     @property
     def stopped_early(self) -> bool:
-        """Whether fewer passes were made than the schedule was laid out for."""
+        """Whether fewer epochs were trained than planned."""
         return len(self.history) < self.epochs
 
     @property
@@ -94,20 +93,20 @@ class Trial:
 
     @property
     def validation_macro_f1(self) -> float:
-        """Macro-F1 of the best epoch on the validation rows; it chose, so it flatters."""
+        """Macro-F1 of the best epoch on the validation rows; optimistic, because it selected the epoch."""
         return self.best.macro_f1
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedStudent:
-    """What training made.
+    """The result of training.
 
     Attributes:
         folder: The Hugging Face checkpoint of the best epoch of the best trial.
         trials: Every trial, setting by setting and seed by seed.
         best: The trial that the checkpoint is from.
-        speed: What training used on this machine.
-        notes: What a reader should know of the rows, in plain sentences; never a response's text.
+        speed: The speed settings used.
+        notes: Messages about the rows; never a response's text.
     """
 
     folder: Path
@@ -119,14 +118,14 @@ class TrainedStudent:
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """How far training is.
+    """The progress of training.
 
     Attributes:
-        done: Optimizer steps made, over all trials.
+        done: Finished optimizer steps of all trials.
         total: Optimizer steps of all trials.
         trial: The running trial, from 1.
-        trials: How many there are.
-        epoch: The last finished epoch of the running trial; None before its first.
+        trials: Number of trials.
+        epoch: The running trial's last finished epoch, or None.
     """
 
     done: int
@@ -137,6 +136,6 @@ class TrainingProgress:
 
     @property
     def what(self) -> str:
-        """In words: ``trial 2 of 6, macro-F1 0.712 after epoch 3``."""
+        """A description: ``trial 2 of 6, macro-F1 0.712 after epoch 3``."""
         trial = f"trial {self.trial} of {self.trials}"
         return f"{trial}, macro-F1 {self.epoch.macro_f1:.3f} after epoch {self.epoch.epoch}" if self.epoch else trial

@@ -221,7 +221,7 @@ def test_a_student_that_is_not_fitted_says_so_in_both_trees(students):
         ({"epochs": 0}, "StudentClassifier: search.epochs.0 should be greater than or equal to 1, not 0"),
         ({"kind": "thawed"}, "kind should be 'fine-tuned' or 'frozen', not 'thawed'"),
         ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
-        ({"ordinal": "cumulative", "task": TASK}, "cumulative needs labels in an order"),
+        ({"ordinal": "cumulative", "task": TASK}, "cumulative needs an ordinal task"),
         ({"lora": {"ranks": 4}}, "did you mean rank"),
     ],
 )

@@ -132,7 +132,7 @@ def test_a_file_is_no_backbone(tmp_path):
 
 @pytest.mark.parametrize("name", ["a model", "-x", "so..odd"])
 def test_a_name_that_no_hub_can_have_is_refused(name, tmp_path):
-    with pytest.raises(ProjectFileError, match="is no folder and no name on the Hub"):
+    with pytest.raises(ProjectFileError, match="is neither a folder nor a model name on the Hub"):
         backbone_folder(name, tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_a_name_on_the_hub_is_downloaded_without_pickles_and_subfolders(told):
 
 def test_a_name_that_the_hub_does_not_know_is_refused(told):
     assert told[1].startswith(
-        "refused ProjectFileError student.backbone: there is no folder 'somebody/gone', and the Hub has no such model."
+        "refused ProjectFileError student.backbone: 'somebody/gone' was not found, neither as a folder nor on the Hub."
     )
 
 

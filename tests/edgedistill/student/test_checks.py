@@ -16,7 +16,7 @@ def test_rows_with_every_label_need_no_note(mixture, validation, task):
 
 
 def test_test_rows_choose_no_epoch(mixture, validation, task):
-    with pytest.raises(TrainingFailed, match="validation rows choose the epoch, and these are TestRows"):
+    with pytest.raises(TrainingFailed, match="validation rows select the epoch, and these are TestRows"):
         check_rows(mixture, TestRows(validation.rows), task)
 
 
@@ -26,17 +26,17 @@ def test_validation_needs_rows(mixture, task):
 
 
 def test_a_mixture_needs_as_many_rows_as_labels(mixture, validation, task):
-    with pytest.raises(TrainingFailed, match="the mixture has 2 rows for 3 labels"):
+    with pytest.raises(TrainingFailed, match="the training set has 2 rows for 3 labels"):
         check_rows(mixture[:2], validation, task)
 
 
 def test_an_empty_mixture_is_refused(validation, task):
-    with pytest.raises(TrainingFailed, match="the mixture has 0 rows for 3 labels"):
+    with pytest.raises(TrainingFailed, match="the training set has 0 rows for 3 labels"):
         check_rows([], validation, task)
 
 
 def test_a_mixture_needs_two_labels(mixture, validation, task):
-    with pytest.raises(TrainingFailed, match="every row of the mixture has the label 'process'"):
+    with pytest.raises(TrainingFailed, match="every row of the training set has the label 'process'"):
         check_rows([row for row in mixture if row.label == "process"], validation, task)
 
 
@@ -74,7 +74,7 @@ def test_of_a_multilabel_task_a_row_counts_for_each_of_its_labels(mixture, valid
 
 def test_rows_that_all_have_the_same_labels_train_no_student(mixture, validation, task):
     same = [replace(row, label="none") for row in mixture]
-    with pytest.raises(TrainingFailed, match="every row of the mixture has the label 'none'"):
+    with pytest.raises(TrainingFailed, match="every row of the training set has the label 'none'"):
         check_rows(same, validation, multilabel(task))
 
 
@@ -87,21 +87,21 @@ def test_a_code_of_a_multilabel_task_that_is_none_is_named_with_its_row(mixture,
 def test_a_label_without_validation_rows_is_noted(mixture, validation, task):
     rows = ValidationRows(tuple(row for row in validation if row.label != "other"))
     assert check_rows(mixture, rows, task) == (
-        "No validation row has the label 'other': the choice of the epoch does not heed it.",
+        "No validation row has the label 'other': epoch selection ignores this label.",
     )
 
 
 def test_a_label_without_mixture_rows_is_noted(mixture, validation, task):
     more = Task(kind="nominal", labels=(*task.labels, Label("rare")), inputs=task.inputs)
     notes = check_rows(mixture, validation, more)
-    assert notes[0] == "No row of the mixture has the label 'rare': the student cannot learn it."
+    assert notes[0] == "No training row has the label 'rare': the student cannot learn it."
 
 
 def test_cut_responses_are_counted(mixture, task, bert):
     rows = mixture_rows(mixture, task, Encoder(bert / "tokenizer.json", max_tokens=8))
     longer = sum(len(row.inputs["response"].split()) > 6 for row in mixture)
     assert note_truncated_rows(rows, "mixture", 8) == (
-        f"{longer} of 96 mixture responses are longer than max_tokens = 8 allows and were cut.",
+        f"{longer} of 96 mixture responses were truncated to max_tokens = 8.",
     )
 
 

@@ -173,7 +173,7 @@ def test_adapters_go_where_the_project_file_says(family_of, task):
 
 
 def test_adapters_without_a_decoder_are_an_error_of_the_project_file(bert, task):
-    with pytest.raises(ProjectFileError, match=r"^student.peft: lora is for decoders such as Mistral, .* is bert"):
+    with pytest.raises(ProjectFileError, match=r"^student.peft: lora supports decoders such as Mistral, .* is bert"):
         load_model(bert, task, LoraSection())
 
 

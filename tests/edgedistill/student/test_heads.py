@@ -87,7 +87,7 @@ def test_a_backbone_as_pretraining_leaves_it_needs_no_word(bert, task):
 def test_training_on_a_checkpoint_of_another_task_says_so(classifier, mixture, validation, task, sections, tmp_path):
     done = train_student(mixture, validation, task, sections(epochs=(1,)), classifier(THEIRS), tmp_path / "student")
     (note,) = done.notes
-    assert note.startswith("The backbone holds a classifier for other labels (low, middle, high): its encoder is used")
+    assert note.startswith("The backbone has a classifier for other labels (low, middle, high): its encoder is used")
     assert json.loads((done.folder / "config.json").read_text())["id2label"]["0"] == "process"
 
 
@@ -95,4 +95,4 @@ def test_labels_that_a_config_does_not_name_are_said_to_have_no_names(classifier
     folder = classifier(THEIRS)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "id2label"}))
-    assert note_other_task(folder, task)[0].startswith("The backbone holds a classifier for labels without names:")
+    assert note_other_task(folder, task)[0].startswith("The backbone has a classifier for labels without names:")

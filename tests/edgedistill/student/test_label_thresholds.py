@@ -47,7 +47,7 @@ def test_of_equal_thresholds_the_nearest_to_a_half_is_taken():
 def test_a_label_that_no_row_has_keeps_a_half_and_is_noted():
     found = choose_thresholds(np.array([[0.9, 0.9], [0.1, 0.1]]), codes("asks", ""), TASK)
     assert (found.values[1], found.f1[1]) == (0.5, None)
-    assert found.notes == ("No validation row has the label 'praises': it is given from probability 0.5 on.",)
+    assert found.notes == ("No validation row has the label 'praises'; its threshold is 0.5.",)
 
 
 def test_a_label_that_every_row_has_is_given_to_all():

@@ -174,7 +174,7 @@ def test_soft_rows_are_weighted_by_the_label_that_counts_as_right():
 def test_a_scale_needs_labels_in_an_order(scale, task, ordinal):
     section = LossSection(ordinal=scale)
     assert build_loss(section, ordinal, mixture_of(process=2)).scale == scale
-    with pytest.raises(ProjectFileError, match=rf"{scale} needs labels in an order, and this task is nominal"):
+    with pytest.raises(ProjectFileError, match=rf"{scale} needs an ordinal task, and this task is nominal"):
         build_loss(section, task, mixture_of(process=2))
 
 

@@ -149,7 +149,9 @@ def test_what_is_left_of_another_setting_is_not_used_and_that_is_said(trial, tmp
         trial(tmp_path / "keep", broken_after=STEPS + 5)
     notes, changed = [], {"setting": replace(SETTING, learning_rate=4e-3)}
     assert_same(trial(tmp_path / "keep", on_note=notes.append, **changed), trial(**changed))
-    assert notes == ["What an interrupted training left is of other rows, settings or tools: its trial begins anew."]
+    assert notes == [
+        "The state of an interrupted trial is from other rows, settings or versions, so the trial starts over."
+    ]
 
 
 def test_the_mark_of_a_trial_is_of_everything_that_decides_it(bert, task, mixture, validation, tmp_path):
@@ -190,7 +192,7 @@ def test_what_is_damaged_is_not_used_and_that_is_said(name, trial, whole, tmp_pa
     file.write_bytes(content[: len(content) // 2])
     notes = []
     assert_same(trial(tmp_path / "keep", on_note=notes.append), whole)
-    assert notes == ["What an interrupted training left is damaged: its trial begins anew."]
+    assert notes == ["The state of an interrupted trial is damaged, so the trial starts over."]
 
 
 def test_a_state_that_was_half_written_is_not_taken_for_one(trial, whole, tmp_path):

@@ -109,24 +109,24 @@ def test_a_search_whose_best_student_is_gone_begins_anew(go, sections, tmp_path)
     shutil.rmtree(tmp_path / "run" / "search")
     again = go(section)
     assert weights(again.folder) == expected
-    assert again.notes == ("The best student of the search so far was gone, so the search began anew.",)
+    assert again.notes == ("The best checkpoint of the search was missing, so the search started over.",)
 
 
 def test_a_trial_that_fails_is_told_and_the_others_go_on(go, sections):
     def diverge(progress):
         if progress.trial == 1 and progress.done == 2:
-            raise TrainingFailed("the loss is no longer a number", hint="Choose another rate.")
+            raise TrainingFailed("the loss is not finite", hint="Choose another rate.")
 
     trained = go(sections(learning_rate=RATES, epochs=(1,)), progress=diverge)
     assert [trial.outcome for trial in trained.trials] == ["failed", "done", "done"]
-    assert (trained.trials[0].failure, trained.trials[0].history) == ("the loss is no longer a number", ())
+    assert (trained.trials[0].failure, trained.trials[0].history) == ("the loss is not finite", ())
     assert trained.best.outcome == "done"
 
 
 def test_a_good_epoch_of_a_trial_that_fails_later_is_not_the_student(go, sections, mixture):
     def diverge(progress):
         if progress.trial == 1 and progress.epoch and progress.epoch.epoch == 3 and progress.done % 12 == 5:
-            raise TrainingFailed("the loss is no longer a number")
+            raise TrainingFailed("the loss is not finite")
 
     trained = go(sections(learning_rate=(5e-3, 1e-6), epochs=(4,)), mixture, progress=diverge)
     assert trained.trials[0].best.macro_f1 > trained.best.validation_macro_f1
@@ -136,7 +136,7 @@ def test_a_good_epoch_of_a_trial_that_fails_later_is_not_the_student(go, section
 def test_when_every_trial_fails_the_error_says_why_the_first_did(go, sections):
     def diverge(progress):
         if progress.done % 3 == 2:
-            raise TrainingFailed("the loss is no longer a number", hint="Choose another rate.")
+            raise TrainingFailed("the loss is not finite", hint="Choose another rate.")
 
     with pytest.raises(TrainingFailed, match=r"all 3 trials failed, the first because the loss .* Choose another rate"):
         go(sections(learning_rate=RATES, epochs=(1,)), progress=diverge)
@@ -164,7 +164,7 @@ def test_without_room_on_disk_the_trials_that_are_over_are_kept(go, sections, tm
 def test_a_damaged_store_is_named_with_its_hint(go, section, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "search.sqlite3").write_text("no database " * 100)
-    with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be kept .* delete it"):
+    with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be stored .* delete it"):
         go(section)
 
 
@@ -172,7 +172,7 @@ def test_a_store_without_room_to_be_made_is_named_with_its_hint(tmp_path):
     room = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, room[1]))
     try:
-        with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be kept \(.*Make room"):
+        with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be stored \(.*Free disk space"):
             open_storage(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, room)

@@ -70,7 +70,7 @@ def test_who_joins_a_search_whose_only_trial_so_far_failed_disturbs_nobody(tmp_p
 
     first = joined()
     failed = first.take()
-    first.fail(failed, (), 1.0, TrainingFailed("the loss is no longer a number"))
+    first.fail(failed, (), 1.0, TrainingFailed("the loss is not finite"))
     running = first.take()
     joined()
     first.finish(running, [Epoch(epoch=1, loss=1.0, accuracy=0.5, macro_f1=0.5, seconds=1.0)], 1.0, early=False)

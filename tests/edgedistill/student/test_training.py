@@ -160,15 +160,15 @@ def test_progress_counts_every_step_to_the_end(bert, mixture, validation, task, 
 def test_a_label_without_rows_is_noted(bert, mixture, validation, task, sections, tmp_path):
     rows = [row for row in mixture if row.label != "other"]
     notes = train_student(rows, validation, task, sections(epochs=(1,)), bert, tmp_path / "student").notes
-    assert notes == ("No row of the mixture has the label 'other': the student cannot learn it.",)
+    assert notes == ("No training row has the label 'other': the student cannot learn it.",)
 
 
 def test_cut_responses_are_noted(bert, mixture, validation, task, sections, tmp_path):
     section = sections(epochs=(1,), max_tokens=8)
     notes = train_student(mixture, validation, task, section, bert, tmp_path / "student").notes
     assert len(notes) == 2
-    assert "of 96 mixture responses are longer than max_tokens = 8" in notes[0]
-    assert "of 30 validation responses are longer than max_tokens = 8" in notes[1]
+    assert "of 96 mixture responses were truncated to max_tokens = 8" in notes[0]
+    assert "of 30 validation responses were truncated to max_tokens = 8" in notes[1]
 
 
 def test_a_student_that_is_there_is_replaced(bert, mixture, validation, task, sections, tmp_path):
@@ -231,9 +231,7 @@ def test_a_loss_that_is_no_number_ends_training(bert, mixture, validation, task,
     weights = load_file(broken / "model.safetensors")
     weights["encoder.layer.1.output.dense.weight"][:] = float("nan")
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        TrainingFailed, match=r"the loss is no longer a number in epoch 1. Choose a learning_rate below"
-    ):
+    with pytest.raises(TrainingFailed, match=r"the loss is not finite in epoch 1. Choose a learning_rate below"):
         train_student(mixture, validation, task, section, broken, tmp_path / "student")
     assert not (tmp_path / "student").exists()
 
