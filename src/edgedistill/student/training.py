@@ -58,9 +58,9 @@ def train_student(
 
     Every setting of ``section.search`` runs with every seed of ``section.seeds``, for all its epochs unless it is
     pruned or stopped early. The student is the epoch with the highest validation macro-F1 of all trials; ties go to
-    the lower validation loss, then to the earlier epoch. `trial.py` describes optimizer and schedule. The random generators of
-    Python, NumPy and torch are seeded. A trial whose loss is not finite, or that runs out of memory, fails; the others
-    continue.
+    the lower validation loss, then to the earlier epoch. `trial.py` describes optimizer and schedule. The
+    random generators of Python, NumPy and torch are seeded. A trial whose loss is not finite, or that runs out of
+    memory, fails; the others continue.
 
     Args:
         mixture: Training rows; ``label`` is the hard target.

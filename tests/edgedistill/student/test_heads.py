@@ -95,4 +95,4 @@ def test_labels_that_a_config_does_not_name_are_said_to_have_no_names(classifier
     folder = classifier(THEIRS)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "id2label"}))
-    assert note_other_task(folder, task)[0].startswith("The backbone has a classifier for labels without names:")
+    assert note_other_task(folder, task)[0].startswith("The backbone has a classifier for unnamed labels:")

@@ -33,7 +33,9 @@ def train(mixture, validation, task, sections, tmp_path):
 def test_pickled_weights_are_refused(copy, train):
     (copy / "model.safetensors").unlink()
     torch.save({}, copy / "pytorch_model.bin")
-    with pytest.raises(TrainingFailed, match=r"no \*.safetensors weights; pickled ones can run code"):
+    with pytest.raises(
+        TrainingFailed, match=r"no \*.safetensors weights; pickled weights are not read, because they can run code"
+    ):
         train(copy)
 
 
