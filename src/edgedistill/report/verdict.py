@@ -1,7 +1,7 @@
 """The verdict: may this model be used, for which labels, with how much human review?
 
 verdict(evaluation, gate, fidelity) -> Verdict
-├── Answer         yes, some labels, with review, inconclusive, no
+├── VerdictAnswer  yes, some labels, with review, inconclusive, no
 ├── LabelFinding   whether one label meets the requirement
 └── Finding        a statement that qualifies the answer (findings.py)
 """
@@ -24,7 +24,7 @@ from edgedistill.report.rules import (
 )
 
 
-class Answer(StrEnum):
+class VerdictAnswer(StrEnum):
     """May this model be used?"""
 
     YES = "yes"
@@ -64,7 +64,7 @@ class Verdict:
         findings: What a reader must also know, the most important first.
     """
 
-    answer: Answer
+    answer: VerdictAnswer
     headline: str
     reason: str
     required_kappa: float
@@ -93,7 +93,7 @@ def verdict(evaluation: Evaluation, gate: Gate | None, fidelity: Fidelity | None
     met = [each.requirement is Requirement.MET for each in labels]
     all_met = evaluation.kind == "ordinal" or all(met)
     answer = _answer(overall, with_review=accepted is not None, any_met=all_met or any(met), all_met=all_met)
-    if answer is Answer.INCONCLUSIVE and not (all_met or any(met)):
+    if answer is VerdictAnswer.INCONCLUSIVE and not (all_met or any(met)):
         reason = f"{reason} No individual label meets the requirement."
     return Verdict(
         answer,
@@ -175,29 +175,29 @@ def _requirement(value: Estimate | None, required: float) -> Requirement:
     return Requirement.MET if value.low >= required else Requirement.NOT_MET
 
 
-def _answer(overall: Requirement, *, with_review: bool, any_met: bool, all_met: bool) -> Answer:
+def _answer(overall: Requirement, *, with_review: bool, any_met: bool, all_met: bool) -> VerdictAnswer:
     if with_review:
-        return Answer.WITH_REVIEW if any_met else Answer.INCONCLUSIVE
+        return VerdictAnswer.WITH_REVIEW if any_met else VerdictAnswer.INCONCLUSIVE
     if overall is Requirement.MET:
-        return Answer.YES if all_met else Answer.SOME_LABELS if any_met else Answer.INCONCLUSIVE
-    return Answer.NO if overall is Requirement.NOT_MET else Answer.INCONCLUSIVE
+        return VerdictAnswer.YES if all_met else VerdictAnswer.SOME_LABELS if any_met else VerdictAnswer.INCONCLUSIVE
+    return VerdictAnswer.NO if overall is Requirement.NOT_MET else VerdictAnswer.INCONCLUSIVE
 
 
-def _headline(answer: Answer, labels: Sequence[LabelFinding], *, all_met: bool) -> str:
+def _headline(answer: VerdictAnswer, labels: Sequence[LabelFinding], *, all_met: bool) -> str:
     met = listed([each.label for each in labels if each.requirement is Requirement.MET])
     others = listed([each.label for each in labels if each.requirement is not Requirement.MET])
     insufficient = f"For {others} the test rows do not show sufficient agreement."
     match answer:
-        case Answer.YES:
+        case VerdictAnswer.YES:
             return "Yes: for responses like those in the test set, and in support of a person's judgement."
-        case Answer.SOME_LABELS:
+        case VerdictAnswer.SOME_LABELS:
             return f"For some labels: {met}. {insufficient}"
-        case Answer.WITH_REVIEW:
+        case VerdictAnswer.WITH_REVIEW:
             rest = f" {insufficient}" if others and not all_met else ""
             return f"Only with human review of the responses that the review rule selects.{rest}"
-        case Answer.NO:
+        case VerdictAnswer.NO:
             return "No: agreement with the human coders is too low."
-        case Answer.INCONCLUSIVE:
+        case VerdictAnswer.INCONCLUSIVE:
             return "Inconclusive: the test rows do not show whether agreement with the human coders is sufficient."
 
 

@@ -7,7 +7,7 @@ import pytest
 from edgedistill.agreement import Estimate
 from edgedistill.evaluation.types import Aim
 from edgedistill.report.rules import RULES
-from edgedistill.report.verdict import Answer, Requirement, required_kappa, verdict
+from edgedistill.report.verdict import VerdictAnswer, Requirement, required_kappa, verdict
 from edgedistill_serve.bundle.manifest import ReviewRule
 
 from .runs import fidelity_of
@@ -24,17 +24,17 @@ def _about(found, heading):
 
 def test_a_model_whose_interval_and_labels_reach_the_bar_may_be_used():
     found = verdict(evaluation(), gate())
-    assert found.answer is Answer.YES
+    assert found.answer is VerdictAnswer.YES
     assert "the lower limit of the interval reaches the required value of 0.6" in found.reason
 
 
 @pytest.mark.parametrize(
     ("low", "high", "answer"),
     [
-        (0.6, 0.8, Answer.YES),
-        (0.599, 0.8, Answer.INCONCLUSIVE),
-        (0.4, 0.6, Answer.INCONCLUSIVE),
-        (0.4, 0.599, Answer.NO),
+        (0.6, 0.8, VerdictAnswer.YES),
+        (0.599, 0.8, VerdictAnswer.INCONCLUSIVE),
+        (0.4, 0.6, VerdictAnswer.INCONCLUSIVE),
+        (0.4, 0.599, VerdictAnswer.NO),
     ],
 )
 def test_the_ends_of_the_interval_decide_and_not_the_figure(low, high, answer):
@@ -43,44 +43,44 @@ def test_the_ends_of_the_interval_decide_and_not_the_figure(low, high, answer):
 
 def test_an_undefined_kappa_is_inconclusive():
     found = verdict(with_student(student(kappa=False), review=_no_rule()), None)
-    assert found.answer is Answer.INCONCLUSIVE
+    assert found.answer is VerdictAnswer.INCONCLUSIVE
     assert "undefined" in found.reason
 
 
 def test_few_test_rows_are_inconclusive_whatever_the_figures():
     found = verdict(with_student(student(1.0, 1.0, rows=49), review=_no_rule()), None)
-    assert found.answer is Answer.INCONCLUSIVE
+    assert found.answer is VerdictAnswer.INCONCLUSIVE
     assert "fewer than 50 rows" in found.reason
 
 
 def test_few_groups_are_inconclusive_whatever_the_number_of_rows():
     found = verdict(with_student(student(groups=9), review=_no_rule()), None)
-    assert found.answer is Answer.INCONCLUSIVE
+    assert found.answer is VerdictAnswer.INCONCLUSIVE
     assert "9\u00a0groups; with fewer than 10" in found.reason
-    assert verdict(with_student(student(groups=10), review=_no_rule()), None).answer is Answer.YES
+    assert verdict(with_student(student(groups=10), review=_no_rule()), None).answer is VerdictAnswer.YES
 
 
 def test_a_single_group_is_inconclusive():
     found = verdict(with_student(student(groups=1), review=_no_rule()), None)
-    assert found.answer is Answer.INCONCLUSIVE
+    assert found.answer is VerdictAnswer.INCONCLUSIVE
     assert "come from 1\u00a0group; with fewer than 10" in found.reason
 
 
 def test_many_repeated_texts_are_inconclusive():
     leaky = replace(evaluation(), test_texts_also_in_train_or_validation=13)
-    assert verdict(leaky, None).answer is Answer.INCONCLUSIVE
+    assert verdict(leaky, None).answer is VerdictAnswer.INCONCLUSIVE
     assert "figures are optimistic" in verdict(leaky, None).reason
 
 
 def test_a_few_repeated_texts_are_a_warning():
     found = verdict(replace(evaluation(), test_texts_also_in_train_or_validation=12), None)
-    assert found.answer is Answer.YES
+    assert found.answer is VerdictAnswer.YES
     assert [each.tone for each in _about(found, "Repeated texts")] == ["warning"]
 
 
 def test_a_label_with_few_test_rows_is_inconclusive_and_the_answer_names_the_others():
     found = verdict(with_student(student(labels={"none": (19, 0.9, 1.0)})), None)
-    assert found.answer is Answer.SOME_LABELS
+    assert found.answer is VerdictAnswer.SOME_LABELS
     assert found.headline.startswith("For some labels: process and outcome. For none ")
     assert _requirements(found)["none"] is Requirement.INCONCLUSIVE
 
@@ -107,14 +107,14 @@ def test_a_label_without_a_test_row_is_inconclusive():
 def test_a_model_without_a_label_that_meets_the_requirement_is_inconclusive():
     few = dict.fromkeys(("process", "outcome", "none"), (19, 0.9, 1.0))
     found = verdict(with_student(student(labels=few)), None)
-    assert found.answer is Answer.INCONCLUSIVE
+    assert found.answer is VerdictAnswer.INCONCLUSIVE
     assert "No individual label meets the requirement." in found.reason
 
 
 def test_an_ordinal_task_is_decided_as_a_whole():
     few = dict.fromkeys(("process", "outcome", "none"), (19, 0.9, 1.0))
     found = verdict(with_student(student(labels=few), kind="ordinal"), None)
-    assert found.answer is Answer.YES
+    assert found.answer is VerdictAnswer.YES
     assert "quadratic weighted κ" in found.reason
 
 
@@ -137,28 +137,31 @@ def _rule(accepted, *, at_least=0.6):
 
 def test_a_review_rule_whose_accepted_rows_reach_the_bar_allows_use_with_it_only():
     found = verdict(with_student(student(0.5, 0.7), review=_rule(student(0.65, 0.9, rows=96))), None)
-    assert found.answer is Answer.WITH_REVIEW
+    assert found.answer is VerdictAnswer.WITH_REVIEW
     assert "On the 96\u00a0rows that the review rule accepts" in found.reason
 
 
 def test_few_accepted_rows_do_not_allow_use_with_review():
     found = verdict(with_student(student(0.5, 0.7), review=_rule(student(0.9, 1.0, rows=49))), None)
-    assert found.answer is Answer.INCONCLUSIVE
+    assert found.answer is VerdictAnswer.INCONCLUSIVE
 
 
 def test_a_rule_without_thresholds_is_no_review():
     review = replace(_rule(student(0.65, 0.9)), rule=ReviewRule())
-    assert verdict(with_student(student(0.5, 0.7), review=review), None).answer is Answer.INCONCLUSIVE
+    assert verdict(with_student(student(0.5, 0.7), review=review), None).answer is VerdictAnswer.INCONCLUSIVE
 
 
 def test_a_review_rule_does_not_compensate_repeated_texts():
     leaky = with_student(student(0.5, 0.7), review=_rule(student(0.65, 0.9)), test_texts_also_in_train_or_validation=60)
-    assert verdict(leaky, None).answer is Answer.INCONCLUSIVE
+    assert verdict(leaky, None).answer is VerdictAnswer.INCONCLUSIVE
 
 
 def test_the_gates_kappa_is_required_if_it_is_higher():
     assert required_kappa(gate(at_least=0.8)) == 0.8
-    assert verdict(with_student(student(0.7, 0.9), review=_no_rule()), gate(at_least=0.8)).answer is Answer.INCONCLUSIVE
+    assert (
+        verdict(with_student(student(0.7, 0.9), review=_no_rule()), gate(at_least=0.8)).answer
+        is VerdictAnswer.INCONCLUSIVE
+    )
 
 
 def test_a_lower_gate_does_not_lower_the_required_kappa():
@@ -290,6 +293,6 @@ def test_every_rule_states_its_values():
 def test_with_review_the_labels_are_evaluated_on_the_accepted_rows():
     accepted = student(0.65, 0.9, rows=96, labels={"none": (12, 0.9, 1.0)})
     found = verdict(with_student(student(0.5, 0.7), review=_rule(accepted)), None)
-    assert found.answer is Answer.WITH_REVIEW
+    assert found.answer is VerdictAnswer.WITH_REVIEW
     assert _requirements(found)["none"] is Requirement.INCONCLUSIVE
     assert "For none the test rows do not show" in found.headline
