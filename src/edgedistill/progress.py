@@ -1,9 +1,10 @@
-"""How far long work is: told to a callback, and shown as bars in a terminal or a notebook."""
+"""Progress of long work: reported to a callback, and shown as bars in a terminal or a notebook."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
-from typing import TypeAlias
+from html import escape
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -11,13 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 OnProgress: TypeAlias = Callable[[str, int, int], None]
 """Called while work goes on: what is done, how much of it is done, how much there is."""
 
+_REFRESH_SECONDS = 0.2
+
 
 @contextmanager
 def progress_bars(*, quiet: bool = False) -> Iterator[OnProgress]:
-    """Show a bar for each piece of work that is told of.
+    """Show a bar for each piece of work that is reported, until the block ends; in a notebook the bars stay.
 
-    Nothing is shown where standard error is not a terminal, nor in a notebook without ipywidgets, with which
-    rich draws.
+    Nothing is shown where standard error is neither a terminal nor a notebook.
 
     Example:
         with progress_bars() as on_progress:
@@ -27,8 +29,12 @@ def progress_bars(*, quiet: bool = False) -> Iterator[OnProgress]:
         quiet: Show nothing.
     """
     console = Console(stderr=True)
-    able = find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
-    bars = Progress(
+    if console.is_jupyter and not quiet:
+        bars = _NotebookBars()
+        yield bars.advance
+        bars.show()
+        return
+    terminal = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -36,14 +42,43 @@ def progress_bars(*, quiet: bool = False) -> Iterator[OnProgress]:
         TimeElapsedColumn(),
         console=console,
         transient=True,
-        disable=quiet or not able,
+        disable=quiet or not console.is_terminal,
     )
     tasks: dict[str, TaskID] = {}
 
     def advance(what: str, done: int, of: int) -> None:
         if what not in tasks:
-            tasks[what] = bars.add_task(what, total=of)
-        bars.update(tasks[what], completed=done, total=of)
+            tasks[what] = terminal.add_task(what, total=of)
+        terminal.update(tasks[what], completed=done, total=of)
 
-    with bars:
+    with terminal:
         yield advance
+
+
+class _NotebookBars:
+    """Bars in HTML, which need no widgets; rich's own need ipywidgets."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, tuple[int, int]] = {}
+        self._output: Any = None
+        self._shown = 0.0
+
+    def advance(self, what: str, done: int, of: int) -> None:
+        self._tasks[what] = (done, of)
+        if time.monotonic() - self._shown >= _REFRESH_SECONDS:
+            self.show()
+
+    def show(self) -> None:
+        from IPython.display import HTML, display  # installed wherever there is a notebook
+
+        self._shown = time.monotonic()
+        bars = HTML(
+            "".join(
+                f"<div>{escape(what)} <progress value='{done}' max='{max(of, 1)}'></progress> {done}/{of}</div>"
+                for what, (done, of) in self._tasks.items()
+            )
+        )
+        if self._output is None:
+            self._output = display(bars, display_id=True)
+        else:
+            self._output.update(bars)
