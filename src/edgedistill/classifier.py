@@ -308,12 +308,12 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         given["search"] = {name: [_plain(getattr(self, name))] for name in ("learning_rate", "batch_size", "epochs")}
         given["seeds"] = [seed]
         if self.kind != "frozen":
-            objective = {"labels": self.targets, "class_weights": self.class_weight or "none", "scale": self.ordinal}
+            loss = {"targets": self.targets, "class_weights": self.class_weight or "none", "ordinal": self.ordinal}
             if self.targets != "hard":
-                objective["temperature"] = _plain(self.temperature)
+                loss["temperature"] = _plain(self.temperature)
             if self.targets == "both":
-                objective["soft_weight"] = _plain(self.soft_weight)
-            given |= {"objective": objective, "patience": _plain(self.patience)}
+                loss["soft_weight"] = _plain(self.soft_weight)
+            given |= {"loss": loss, "patience": _plain(self.patience)}
             if self.lora is not None:
                 given |= {"peft": "lora", "lora": dict(self.lora)}
         given["max_tokens"] = _plain(self.max_tokens)

@@ -39,6 +39,9 @@ class Run:
     say: Callable[[str], None] = lambda _: None
     dispatch: Callable[[str], DispatchMode] | None = None
 
+    def __repr__(self) -> str:
+        return f"Run({self.project.name!r}, folder={str(self.folder.path)!r})"
+
     @property
     def panel(self) -> tuple[TeacherSection, ...]:
         """Every teacher of the project.

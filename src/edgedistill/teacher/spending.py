@@ -523,6 +523,9 @@ class CostEstimate:
     most_nano_dollars: int | None
     likely_nano_dollars: int | None
 
+    def __str__(self) -> str:
+        return self.summary
+
     @property
     def summary(self) -> str:
         """The estimate in one line."""

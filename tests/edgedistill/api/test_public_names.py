@@ -36,10 +36,10 @@ def test_the_public_names_of_edgedistill_export():
     assert set(edgedistill_export.__all__) == {
         "Checkpoint",
         "CheckpointError",
+        "ConversionStep",
         "ExportFailed",
         "ExportPlan",
         "Exported",
-        "Hop",
         "export_bundle",
     }
 
