@@ -7,7 +7,7 @@ import pytest
 from edgedistill.agreement import Estimate
 from edgedistill.evaluation.types import Aim
 from edgedistill.report.rules import RULES
-from edgedistill.report.verdict import VerdictAnswer, Requirement, required_kappa, verdict
+from edgedistill.report.verdict import Requirement, VerdictAnswer, required_kappa, verdict
 from edgedistill_serve.bundle.manifest import ReviewRule
 
 from .runs import fidelity_of
