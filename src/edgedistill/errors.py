@@ -1,21 +1,21 @@
-"""What can go wrong while building, each with the place and the fix.
+"""Errors of the build-time toolkit; each names the place and the fix.
 
 EdgeDistillError                  (edgedistill_serve.errors) exit code 2 unless said otherwise
-├── DataError                     an input file or row that cannot be used
-│   └── ArgumentError             data or a setting given to the Python API; a ValueError too
-├── ProjectFileError              the project file
-├── RunError                      a stage cannot start from what the run folder holds
-├── TeacherError                  the teacher cannot be asked at all
+├── DataError                     an input file or row cannot be used
+│   └── ArgumentError             an argument of the Python API is invalid; also a ValueError
+├── ProjectFileError              the project file is invalid
+├── RunError                      a stage cannot start from this run folder
+├── TeacherError                  the teacher cannot be used
 │   ├── TeacherUnreachable        no connection
-│   ├── TeacherRefusedKey         no key, or a wrong one
+│   ├── TeacherRefusedKey         the key is missing or wrong
 │   ├── TeacherUnknownModel       the endpoint does not know the model
 │   └── AnswersMissing            offline, and the cache lacks answers
-├── CacheDamaged                  the answer cache holds something that is no answer
+├── CacheDamaged                  the answer cache has entries that are not answers
 ├── TrainingFailed                the student cannot be trained on these rows
-│   └── SearchBrokenOff           something cannot be written; the trials that are over are kept
-├── Paused                        exit code 0; what was asked for is done, and the stage stops before its end
-├── BudgetReached                 exit code 3; work done so far is kept
-├── GateRefused                   exit code 4; the teacher does not agree enough with the human coders
+│   └── SearchBrokenOff           a file cannot be written; finished trials are kept
+├── Paused                        exit code 0; the requested part is done, and the stage stops before its end
+├── BudgetReached                 exit code 3; finished work is kept
+├── GateRefused                   exit code 4; the teacher's agreement with human coders is too low
 └── ExportFailed                  (edgedistill_export.errors) exit code 5
 """
 
@@ -46,30 +46,30 @@ __all__ = [
 
 
 class ArgumentError(DataError, ValueError):
-    """Data or a setting that was given to the Python API cannot be used.
+    """An argument of the Python API is invalid.
 
-    It is a ValueError too, which scikit-learn expects of an estimator that refuses its data.
+    It is also a ValueError, which scikit-learn expects of estimators.
     """
 
 
 class ProjectFileError(EdgeDistillError):
-    """The project file cannot be read or says something impossible."""
+    """The project file cannot be read or is invalid."""
 
 
 class RunError(EdgeDistillError):
-    """A stage cannot start from what the run folder holds."""
+    """A stage cannot start from this run folder."""
 
 
 class TeacherError(EdgeDistillError):
-    """The teacher cannot be asked at all."""
+    """The teacher cannot be used."""
 
 
 class TeacherUnreachable(TeacherError):
-    """Nothing answers at the teacher's address."""
+    """The teacher's endpoint does not respond."""
 
 
 class TeacherRefusedKey(TeacherError):
-    """The endpoint wants a key, or another one."""
+    """The endpoint refused the key, or requires one."""
 
 
 class TeacherUnknownModel(TeacherError):
@@ -77,11 +77,11 @@ class TeacherUnknownModel(TeacherError):
 
 
 class AnswersMissing(TeacherError):
-    """The run is offline and the cache lacks answers."""
+    """The run is offline, and answers are missing in the cache."""
 
 
 class CacheDamaged(EdgeDistillError):
-    """The answer cache holds something that is no answer."""
+    """The answer cache has entries that are not answers."""
 
 
 class TrainingFailed(EdgeDistillError):
@@ -89,16 +89,16 @@ class TrainingFailed(EdgeDistillError):
 
 
 class SearchBrokenOff(TrainingFailed):
-    """Something cannot be written in the midst of a search; the trials that are over are kept."""
+    """A file cannot be written during a search; finished trials are kept."""
 
 
 class Paused(EdgeDistillError):
-    """What the command was asked for is done, and the stage stops before its end.
+    """The requested part is done, and the stage stops before its end.
 
     Args:
         what: What was done.
-        hint: How to go on.
-        result: The same for a machine.
+        hint: How to continue.
+        result: The same as data.
     """
 
     exit_code = 0
@@ -109,7 +109,7 @@ class Paused(EdgeDistillError):
 
 
 def together(paused: Sequence[Paused]) -> Paused:
-    """Return several stops as one, as where several teachers are to be asked."""
+    """Combine several stops into one, for example of several teachers."""
     if len(paused) == 1:
         return paused[0]
     what = "\n".join(each.what for each in paused)
@@ -117,12 +117,12 @@ def together(paused: Sequence[Paused]) -> Paused:
 
 
 class BudgetReached(EdgeDistillError):
-    """The next request could cost more than the budget has left."""
+    """The next request could exceed the budget."""
 
     exit_code = 3
 
 
 class GateRefused(EdgeDistillError):
-    """The teacher does not agree with the human coders as the gate asks."""
+    """The teacher's agreement with the human coders is below the gate."""
 
     exit_code = 4

@@ -58,7 +58,7 @@ def test_each_text_is_asked_for_as_often_as_there_are_votes(lesson):
 def test_a_second_run_skips_what_is_done_and_asks_nothing(lesson):
     project, _, _ = lesson
     done = command("edgedistill", "run", project, "--offline")
-    assert done.stdout.count("done before") == 7
+    assert done.stdout.count("done earlier") == 7
 
 
 def test_another_machine_repeats_the_run_offline_from_the_exported_answers(lesson, tmp_path):
@@ -191,7 +191,7 @@ def test_a_bundle_that_is_done_is_signed_and_what_a_push_would_send_is_listed(le
     }
     assert "commit" not in told["push"]
     command("edgedistill-serve", "verify", bundle, "--public-key", tmp_path / "maker.pub")
-    assert "done before" in command("edgedistill", "export", copy).stdout
+    assert "done earlier" in command("edgedistill", "export", copy).stdout
     assert (bundle / "bundle.json.sig").exists()
 
 
@@ -210,7 +210,7 @@ def test_the_report_of_a_run_holds_texts_only_where_they_are_asked_for(lesson, t
     scores = copy.parent / "runs/lesson/test_scores.csv"
     page = copy.parent / "runs/lesson/report.html"
     assert "with fraction number" not in page.read_text("utf-8")
-    assert "done before" in command("edgedistill", "report", copy).stdout
+    assert "done earlier" in command("edgedistill", "report", copy).stdout
     page.unlink()
     command("edgedistill", "report", copy, "--examples", "3")
     with scores.open(newline="") as stream:

@@ -35,12 +35,12 @@ app.add_typer(study_app, name="study")
 app.add_typer(review_app, name="review")
 
 ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Answer from the cache alone; name what is missing.")]
-Accept = Annotated[bool, typer.Option("--accept-teacher", help="Go on with a teacher that the gate refuses.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Use cached answers only; report what is missing.")]
+Accept = Annotated[bool, typer.Option("--accept-teacher", help="Continue with a teacher that the gate refused.")]
 ShowPrompt = Annotated[
-    str | None, typer.Option("--show-prompt", metavar="ID", help="Print what is sent about this response; ask nothing.")
+    str | None, typer.Option("--show-prompt", metavar="ID", help="Print the prompt for this response; send nothing.")
 ]
-Tune = Annotated[bool, typer.Option("--tune", help="Try every int8 recipe here, serve the fastest that keeps labels.")]
+Tune = Annotated[bool, typer.Option("--tune", help="Try all int8 recipes; serve the fastest within max_flip_rate.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -55,7 +55,7 @@ def _root(show: Annotated[bool, typer.Option("--version", help="Print the versio
 def init(
     name: Annotated[Path, typer.Argument(metavar="NAME", help="The new folder.")], as_json: AsJson = False
 ) -> None:
-    """Make a new project folder with a commented project file.
+    """Create a project folder with a commented project file.
 
     Example: edgedistill init praise
     """
@@ -74,49 +74,49 @@ def run(
     accept_teacher: Accept = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run all stages of a project; stages that are done are skipped.
+    """Run all stages of a project; finished stages are skipped.
 
     Stages: gate, label, generate, mix, train, evaluate, export, report.
 
     Example: edgedistill run praise/project.yaml
     """
 
-    def work(run: "Run", told: "Callable[[Step], None]") -> None:
+    def work(run: "Run", on_step: "Callable[[Step], None]") -> None:
         from edgedistill.pipeline import run_stages
 
-        run_stages(run, until=until, told=told)
+        run_stages(run, until=until, told=on_step)
 
-    _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher))
+    _run_stages(project, Terminal(as_json=as_json), work, StageOptions(offline, accept_teacher))
 
 
 @dataclass(frozen=True, slots=True)
-class Doing:
-    """How a stage's work is done, as the command line says it.
+class StageOptions:
+    """Options that change how stages run.
 
     Attributes:
-        offline: Answer from the cache alone.
-        accept_teacher: Go on with a teacher that the gate refuses.
-        asking: How the teacher is asked.
-        shipping: What is done with a bundle that is in its place.
-        tune: Whether the export tries every recipe, whatever the project file says.
+        offline: Use cached answers only.
+        accept_teacher: Continue with a teacher that the gate refused.
+        dispatch: How requests reach the teacher.
+        shipping: What happens to the finished bundle.
+        tune: Whether the export tries every recipe, regardless of the project file.
     """
 
     offline: bool = False
     accept_teacher: bool = False
-    asking: DispatchOptions = field(default_factory=DispatchOptions)
+    dispatch: DispatchOptions = field(default_factory=DispatchOptions)
     shipping: Shipping = field(default_factory=Shipping)
     tune: bool = False
 
 
-def _work(
+def _run_stages(
     path: Path,
     terminal: Terminal,
     work: "Callable[[Run, Callable[[Step], None]], None]",
-    doing: Doing,
+    options: StageOptions,
 ) -> None:
-    """Read a project, do some of its stages, and show what came of them."""
+    """Load a project, run some of its stages, and show the results."""
     project = Project.load(path)
-    if doing.tune:
+    if options.tune:
         tuned = project.export.model_copy(update={"precision": "auto"})
         project = project.model_copy(update={"export": tuned})
     records = read_records(project)
@@ -124,7 +124,7 @@ def _work(
 
     steps: list[Step] = []
 
-    def told(step: "Step") -> None:
+    def on_step(step: "Step") -> None:
         steps.append(step)
         terminal.step(step)
         show = {
@@ -142,15 +142,15 @@ def _work(
     with terminal.progress() as advance:
         job = project.start(
             records=records,
-            offline=doing.offline,
-            accept_teacher=doing.accept_teacher,
+            offline=options.offline,
+            accept_teacher=options.accept_teacher,
             on_progress=advance,
             on_message=terminal.say,
-            dispatch=doing.asking.dispatch(terminal),
+            dispatch=options.dispatch.dispatch(terminal),
         )
         folder = job.folder
         try:
-            work(job, told)
+            work(job, on_step)
         except Paused as stop:
             terminal.say(str(stop))
             terminal.finish({"run": str(folder.path), **stop.result})
@@ -160,27 +160,27 @@ def _work(
         bundle = folder / "bundle"
         size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
         terminal.console.print(f"bundle  {bundle}  {size / 1e6:.1f} MB, serves {exported.entry['served']}")
-        result["bundle"] = {"path": str(bundle), "bytes": size} | doing.shipping.ship(job, terminal)
+        result["bundle"] = {"path": str(bundle), "bytes": size} | options.shipping.ship(job, terminal)
     terminal.finish(result)
 
 
-def _stage_command(name: str, does: str) -> None:
+def _stage_command(name: str, summary: str) -> None:
     def command(
         project: ProjectFile, offline: Offline = False, accept_teacher: Accept = False, as_json: AsJson = False
     ) -> None:
-        def work(run: "Run", told: "Callable[[Step], None]") -> None:
+        def work(run: "Run", on_step: "Callable[[Step], None]") -> None:
             from edgedistill.pipeline import run_stage
 
-            run_stage(run, name, told=told)
+            run_stage(run, name, told=on_step)
 
-        _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher))
+        _run_stages(project, Terminal(as_json=as_json), work, StageOptions(offline, accept_teacher))
 
-    command.__doc__ = f"{does}\n\nExample: edgedistill {name} praise/project.yaml"
+    command.__doc__ = f"{summary}\n\nExample: edgedistill {name} praise/project.yaml"
     app.command(name)(command)
 
 
-def _coding_command(name: str, does: str) -> None:
-    """A stage in which teachers code responses, whose prompts can be looked at."""
+def _coding_command(name: str, summary: str) -> None:
+    """A stage in which teachers code responses, with `--show-prompt`."""
 
     def command(
         project: ProjectFile,
@@ -193,30 +193,35 @@ def _coding_command(name: str, does: str) -> None:
         accept_teacher: Accept = False,
         as_json: AsJson = False,
     ) -> None:
-        asking = DispatchOptions(estimate, batch, batch_out, tuple(batch_in or ()))
+        dispatch = DispatchOptions(estimate, batch, batch_out, tuple(batch_in or ()))
         terminal = Terminal(as_json=as_json)
         if show_prompt is not None:
             _show_prompt(project, terminal, show_prompt)
         else:
-            _work(project, terminal, _asking_work(name, estimate=estimate), Doing(offline, accept_teacher, asking))
+            _run_stages(
+                project,
+                terminal,
+                _dispatch_work(name, estimate=estimate),
+                StageOptions(offline, accept_teacher, dispatch),
+            )
 
     command.__doc__ = (
-        f"{does}\n\nExample: edgedistill {name} praise/project.yaml\n\n"
-        f"What would be sent about one response: edgedistill {name} praise/project.yaml --show-prompt r7"
+        f"{summary}\n\nExample: edgedistill {name} praise/project.yaml\n\n"
+        f"Show the prompt for one response: edgedistill {name} praise/project.yaml --show-prompt r7"
     )
     app.command(name)(command)
 
 
-def _asking_work(name: str, *, estimate: bool) -> "Callable[[Run, Callable[[Step], None]], None]":
-    """A stage's work; an estimate is made whatever the stages before it have done."""
+def _dispatch_work(name: str, *, estimate: bool) -> "Callable[[Run, Callable[[Step], None]], None]":
+    """Run a stage; an estimate does not require the stages before it."""
 
-    def work(run: "Run", told: "Callable[[Step], None]") -> None:
+    def work(run: "Run", on_step: "Callable[[Step], None]") -> None:
         from edgedistill.pipeline import run_stage, try_stage
 
         if estimate:
             try_stage(run, name)
         else:
-            run_stage(run, name, told=told)
+            run_stage(run, name, told=on_step)
 
     return work
 
@@ -231,15 +236,15 @@ def _generate(
     accept_teacher: Accept = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have the teacher write synthetic responses, screen them and code them again.
+    """Let the teacher write synthetic responses, screen them and code them again.
 
-    The estimate is of the writing; the coding that follows is told before it begins.
+    The estimate covers the writing; the estimate for coding follows before the coding starts.
 
     Example: edgedistill generate praise/project.yaml
     """
-    asking = DispatchOptions(estimate, batch, batch_out, tuple(batch_in or ()))
-    work = _asking_work("generate", estimate=estimate)
-    _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher, asking))
+    dispatch = DispatchOptions(estimate, batch, batch_out, tuple(batch_in or ()))
+    work = _dispatch_work("generate", estimate=estimate)
+    _run_stages(project, Terminal(as_json=as_json), work, StageOptions(offline, accept_teacher, dispatch))
 
 
 def _export(
@@ -260,17 +265,19 @@ def _export(
     Example: edgedistill export praise/project.yaml --sign maker --push school/praise --dry-run
     """
 
-    def work(run: "Run", told: "Callable[[Step], None]") -> None:
+    def work(run: "Run", on_step: "Callable[[Step], None]") -> None:
         from edgedistill.pipeline import run_stage
 
-        run_stage(run, "export", told=told)
+        run_stage(run, "export", told=on_step)
 
-    ways = shipping(sign, push, web, dry_run=dry_run, public=public, check_browser=check_browser)
-    _work(project, Terminal(as_json=as_json), work, Doing(offline, accept_teacher, shipping=ways, tune=tune))
+    shipped = shipping(sign, push, web, dry_run=dry_run, public=public, check_browser=check_browser)
+    _run_stages(
+        project, Terminal(as_json=as_json), work, StageOptions(offline, accept_teacher, shipping=shipped, tune=tune)
+    )
 
 
 def _show_prompt(path: Path, terminal: Terminal, ident: str) -> None:
-    """Print what each teacher would be sent about a response; ask nothing."""
+    """Print each teacher's prompt for a response; send nothing."""
     run = Project.load(path).start()
 
     from edgedistill.pipeline import prompts_of
@@ -281,30 +288,30 @@ def _show_prompt(path: Path, terminal: Terminal, ident: str) -> None:
     terminal.finish({"id": ident, "prompts": [{"teacher": each.teacher, **each.request.content()} for each in prompts]})
 
 
-for _name, _does in (
+for _name, _summary in (
     ("gate", "Compare the teacher with the human codes of the validation rows."),
-    ("label", "Have the teacher code the unlabelled responses."),
+    ("label", "Let the teacher code the unlabelled responses."),
 ):
-    _coding_command(_name, _does)
+    _coding_command(_name, _summary)
 app.command("generate")(_generate)
-for _name, _does in (
+for _name, _summary in (
     ("mix", "Draw the training set."),
     ("train", "Fine-tune the student on the training set."),
     ("evaluate", "Compare student and teacher with the human codes of the locked test rows."),
 ):
-    _stage_command(_name, _does)
+    _stage_command(_name, _summary)
 app.command("export")(_export)
 app.command("report")(report)
 app.command("web")(web)
 
 
 def main() -> None:
-    """Run the command line; an error of ours becomes one line and its exit code."""
+    """Run the command line; an `EdgeDistillError` becomes one line and its exit code."""
     try:
         app()
     except EdgeDistillError as error:
         sys.stderr.write(f"edgedistill: {error}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.stderr.write("edgedistill: stopped; what was done is kept, the same command goes on from there\n")
+        sys.stderr.write("edgedistill: stopped; finished work is kept, and the same command continues from there\n")
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""What the terminal shows while a run goes on, and at its end; or one JSON object instead."""
+"""Terminal output of a run: progress, results, or one JSON object instead."""
 
 import json
 import sys
@@ -19,15 +19,15 @@ from edgedistill.project import Project
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
     from edgedistill.pipeline import Prompt, Step
 
-_SAID = "what the endpoint said stands in failures.jsonl in the cache's folder"
+_FAILURES = "the endpoint's answers are in failures.jsonl in the cache folder"
 _DIVERSITY = ("distinct_1", "distinct_2", "self_bleu")
 
 
 class Terminal:
-    """Prints for a person, or collects for a machine.
+    """Prints results for people, or one JSON object.
 
     Args:
-        as_json: Print nothing for a person; `finish` prints one JSON object on standard output.
+        as_json: Print only one JSON object on standard output, in `finish`.
     """
 
     def __init__(self, *, as_json: bool) -> None:
@@ -35,30 +35,30 @@ class Terminal:
         self.console = Console(quiet=as_json, highlight=False, soft_wrap=not sys.stdout.isatty())
 
     def progress(self) -> AbstractContextManager[OnProgress]:
-        """Bars for long work; nothing where standard error is no terminal."""
+        """Progress bars, shown where standard error is a terminal."""
         return progress_bars(quiet=self.as_json)
 
     def say(self, line: str) -> None:
-        """Print a line as it is."""
+        """Print a line verbatim."""
         self.console.print(line, markup=False)
 
     def opening(self, project: Project, records: Records) -> None:
-        """Say which rows there are."""
+        """Print the project and its row counts."""
         say = self.console.print
         say(f"[bold]{project.name}[/bold]  {project.path}")
         for account in records.row_counts:
             used = ", ".join(f"{n} {what}" for what, n in account.used.items())
-            say(f"  {account.file}: {account.read} rows read = {used}{_aside(account.set_aside)}")
+            say(f"  {account.file}: {account.read} rows read = {used}{_set_aside(account.set_aside)}")
         for note in records.splits.notes:
             say(f"  note: {note}")
 
     def step(self, step: "Step") -> None:
-        """Say what became of a stage."""
-        how = "done before" if step.skipped else f"{step.seconds:.1f} s"
-        self.console.print(f"[bold]{step.stage}[/bold]  {how}{_details(step.entry)}")
+        """Print the result of a stage."""
+        how = "done earlier" if step.skipped else f"{step.seconds:.1f} s"
+        self.console.print(f"[bold]{step.stage}[/bold]  {how}{_summary_lines(step.entry)}")
 
     def gate(self, verdict: Mapping[str, Any]) -> None:
-        """Show the gate's table, a column per teacher, and the verdict on each."""
+        """Show the gate's table, with a column and a verdict per teacher."""
         teachers = verdict["teachers"]
         columns = {f"teacher {each['teacher']}": each["agreement"] for each in teachers}
         if len(teachers) > 1:
@@ -72,8 +72,8 @@ class Terminal:
                 self.console.print(f"  {whose}{aside} were not coded by the teacher", markup=False)
                 for cause, n in Counter(row["reason"] for row in each["set_aside"]).most_common():
                     self.console.print(f"    {n}: {cause}", markup=False)
-                if _kept_what_was_said(each["set_aside"]):
-                    self.console.print(f"    {_SAID}")
+                if _has_endpoint_failures(each["set_aside"]):
+                    self.console.print(f"    {_FAILURES}")
             outcome = (
                 "passed"
                 if each["passed"]
@@ -86,18 +86,18 @@ class Terminal:
         self.between(verdict["between"])
 
     def between(self, found: Mapping[str, Any] | None) -> None:
-        """Show how far several teachers agree with one another."""
+        """Show the agreement among several teachers."""
         if not found:
             return
         for pair in found["pairs"]:
             kappa = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**pair["kappa"]) if pair["kappa"] else "undefined"
-            told = f"  {pair['first']} and {pair['second']}: kappa {kappa} on {pair['rows']} rows"
-            self.console.print(told, markup=False)
+            lines = f"  {pair['first']} and {pair['second']}: kappa {kappa} on {pair['rows']} rows"
+            self.console.print(lines, markup=False)
         alpha = "undefined" if found["alpha"] is None else f"{found['alpha']:.3f}"
         self.console.print(f"  all teachers: Krippendorff's alpha {alpha} on {found['rows']} rows")
 
     def prompt(self, prompt: "Prompt") -> None:
-        """Show what one teacher would be sent."""
+        """Show a teacher's prompt."""
         request = prompt.request
         self.console.print(f"teacher {prompt.teacher}, model {request.model}", style="bold", markup=False)
         for message in request.messages:
@@ -108,9 +108,9 @@ class Terminal:
         self.console.print(shown, markup=False, soft_wrap=True)
 
     def generation(self, generation: Mapping[str, Any]) -> None:
-        """Show how coding agrees with the intended labels, and how different the samples are."""
+        """Show agreement of coding with the intended labels, and the diversity of the samples."""
         if generation["regraded"]:
-            self.console.print("The teacher's coding of the samples against the labels that they were written for")
+            self.console.print("Teacher's codes of the samples, compared with their intended labels")
             self.console.print(_table({"regraded": generation["regraded"]}))
         columns = ("texts", "label", "temp.", "rows", "dist-1", "dist-2", "self-BLEU", "words")
         table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
@@ -121,19 +121,19 @@ class Terminal:
             table.add_row(row["of"], Text(row["label"]), temperature, str(row["rows"]), *figures, words)
         self.console.print(table)
         self.console.print(
-            "  dist-1, dist-2: different words and word pairs over all; words: of a text, 10th, 50th, 90th percentile"
+            "  dist-1, dist-2: share of distinct words and word pairs; words: length, 10th, 50th and 90th percentile"
         )
 
     def agreement(self, evaluation: Mapping[str, Any]) -> None:
-        """Show student and teacher against the human codes of the test rows."""
+        """Show agreement of student and teacher with the human codes of the test rows."""
         self.console.print(f"Agreement with human codes on {evaluation['rows']} locked test rows, 95 % intervals")
         self.console.print(_table(evaluation["agreement"]))
-        for line in _trust(evaluation):
+        for line in _quality_lines(evaluation):
             self.console.print(f"  {line}", markup=False)
 
     def fidelity(self, export: Mapping[str, Any]) -> None:
         """Show the steps from the trained model to the file that is served."""
-        self.console.print("Labels flipped on validation rows, each row alone")
+        self.console.print("Label flips on validation rows, scored one at a time")
         table = Table("from", "to", "rows", "flips", "largest probability change", box=box.SIMPLE_HEAD, pad_edge=False)
         for step in export["steps"]:
             flips = f"{step['flips']} ({step['flip_rate']:.1%})"
@@ -159,7 +159,7 @@ class Terminal:
         self.console.print(table)
 
     def _tuning(self, tuning: Mapping[str, Any]) -> None:
-        self.console.print(f"Recipes on {tuning['rows']} validation rows and this processor, each row alone")
+        self.console.print(f"Recipes on {tuning['rows']} validation rows and this CPU, scored one at a time")
         heads = ("recipe", "flips", "largest change", "batch flips", "kappa lost", "texts/s", "MB")
         table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
         for one in tuning["tried"]:
@@ -179,58 +179,58 @@ class Terminal:
         self.console.print(table)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Print the JSON object, where that was asked for."""
+        """Print the JSON object if requested."""
         if self.as_json:
             json.dump(result, sys.stdout, ensure_ascii=False, indent=2)
             sys.stdout.write("\n")
 
 
-def _aside(reasons: Mapping[str, int]) -> str:
+def _set_aside(reasons: Mapping[str, int]) -> str:
     if not reasons:
         return ""
-    told = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
-    return f" + {sum(reasons.values())} set aside ({told})"
+    lines = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+    return f" + {sum(reasons.values())} set aside ({lines})"
 
 
-def _details(entry: Mapping[str, Any]) -> str:
-    """The parts of a stage's entry that a person wants to see in one line."""
-    told: list[str] = []
+def _summary_lines(entry: Mapping[str, Any]) -> str:
+    """The main figures of a stage, a line each."""
+    lines: list[str] = []
     if cost := entry.get("cost"):
-        told.append(_cost(cost))
+        lines.append(_cost(cost))
     if "labelled" in entry:
-        told.append(f"{entry['rows']} responses = {entry['labelled']} labelled + {len(entry['set_aside'])} set aside")
-        told += [f"  {n} set aside: {cause}" for cause, n in entry["set_aside_by_cause"].items()]
-        told += [f"  {_SAID}"] if _kept_what_was_said(entry["set_aside"]) else []
+        lines.append(f"{entry['rows']} responses = {entry['labelled']} labelled + {len(entry['set_aside'])} set aside")
+        lines += [f"  {n} set aside: {cause}" for cause, n in entry["set_aside_by_cause"].items()]
+        lines += [f"  {_FAILURES}"] if _has_endpoint_failures(entry["set_aside"]) else []
     if "calls" in entry:
-        told += _written(entry)
+        lines += _sample_counts(entry)
     if counts := entry.get("by_source_and_label"):
-        several = " (each counts for all of its labels)" if sum(counts.values()) > entry["rows"] else ""
-        told.append(f"{entry['rows']} rows{several}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+        several = " (each row counts for all of its labels)" if sum(counts.values()) > entry["rows"] else ""
+        lines.append(f"{entry['rows']} rows{several}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     if best := entry.get("best"):
         where = (
             f"at epoch {best['best_epoch']} (seed {best['seed']})" if "best_epoch" in best else "of the frozen encoder"
         )
-        told.append(f"validation macro-F1 {best['validation_macro_f1']:.3f} {where}")
+        lines.append(f"validation macro-F1 {best['validation_macro_f1']:.3f} {where}")
     if headline := entry.get("headline"):
-        told.append(f"report.html: {headline}")
-    told += entry.get("notes", []) if "steps" not in entry else []
-    return "".join(f"\n  {line}" for line in told)
+        lines.append(f"report.html: {headline}")
+    lines += entry.get("notes", []) if "steps" not in entry else []
+    return "".join(f"\n  {line}" for line in lines)
 
 
-def _written(entry: Mapping[str, Any]) -> Iterator[str]:
-    """What became of the synthetic samples."""
+def _sample_counts(entry: Mapping[str, Any]) -> Iterator[str]:
+    """The counts of the synthetic samples."""
     removed = "".join(f" + {n} removed ({reason})" for reason, n in entry["removed"].items())
-    yield f"{entry['asked_for']} samples asked for; {entry['written']} written = {entry['kept']} kept{removed}"
+    yield f"{entry['asked_for']} samples requested; {entry['written']} written = {entry['kept']} kept{removed}"
     if entry["missing"]:
         failed = "; ".join(f"{n} requests failed: {cause}" for cause, n in entry["calls_failed"].items())
-        yield f"{entry['missing']} samples are missing" + (f"; {failed}; {_SAID}" if failed else "")
+        yield f"{entry['missing']} samples are missing" + (f"; {failed}; {_FAILURES}" if failed else "")
     if near := entry["near_train"]["rows"]:
         other = entry["near_train"]["with_another_human_code"]
-        yield f"{near} of the kept resemble a train row closely, {other} of these one with another human code"
+        yield f"{near} kept samples are near-duplicates of a train row, {other} of them with a different human code"
 
 
-def _trust(evaluation: Mapping[str, Any]) -> Iterator[str]:
-    """What calibration, review rule and human coders say, a line each."""
+def _quality_lines(evaluation: Mapping[str, Any]) -> Iterator[str]:
+    """Calibration, decision rule and human coders, a line each."""
     calibration, review = evaluation["calibration"], evaluation["review"]
     if calibration["method"] != "none":
         before, after = (calibration["test"][when]["ece"]["value"] for when in ("before", "after"))
@@ -241,7 +241,7 @@ def _trust(evaluation: Mapping[str, Any]) -> Iterator[str]:
     if review["aim"]:
         accepted, kept = review["test"]["share_accepted"], review["test"]["agreement"]
         kappa = "" if kept is None else f", their kappa {_interval(kept['kappa'])}"
-        yield f"review rule: accepts {_interval(accepted)} of the test rows{kappa}"
+        yield f"decision rule: accepts {_interval(accepted)} of the test rows{kappa}"
     for pair in (evaluation["ceiling"] or {}).get("pairs", ()):
         kappa = _interval(pair["agreement"] and pair["agreement"]["kappa"])
         yield f"human coders {pair['first']} and {pair['second']}: kappa {kappa} on {pair['rows']} test rows"
@@ -252,14 +252,14 @@ def _interval(estimate: Mapping[str, float] | None) -> str:
 
 
 def _cost(cost: Mapping[str, Any]) -> str:
-    told = [f"{value:,} {name.replace('_', ' ')}" for name, value in cost.items() if isinstance(value, int) and value]
-    told += [f"{n} tries failed: {cause}" for cause, n in cost["retries"].items()]
-    return "teacher: " + ", ".join(told)
+    lines = [f"{value:,} {name.replace('_', ' ')}" for name, value in cost.items() if isinstance(value, int) and value]
+    lines += [f"{n} tries failed: {cause}" for cause, n in cost["retries"].items()]
+    return "teacher: " + ", ".join(lines)
 
 
-def _kept_what_was_said(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether some of these rows were set aside for what the endpoint said, and not for a tie, say."""
-    return any("failures.jsonl" in row.get("detail", "") for row in rows)  # a gate.json of before has no detail
+def _has_endpoint_failures(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some of these rows were set aside because of the endpoint's answer (not a tie, for example)."""
+    return any("failures.jsonl" in row.get("detail", "") for row in rows)  # older gate.json files have no detail
 
 
 def _table(columns: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -28,4 +28,4 @@ def test_rows_set_aside_for_what_the_endpoint_said_name_the_file_that_has_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     detail = "failures.jsonl in the cache's folder has it under 0123456789abcdef"
-    assert "stands in failures.jsonl" in shown(capsys, {"id": "r1", "reason": "refused", "detail": detail})
+    assert "are in failures.jsonl" in shown(capsys, {"id": "r1", "reason": "refused", "detail": detail})

@@ -263,12 +263,12 @@ def test_what_the_new_project_calls_a_default_is_one(tmp_path):
 
 def test_a_folder_with_files_is_not_written_into(tmp_path):
     write_template(tmp_path / "praise")
-    with pytest.raises(ProjectFileError, match="is there already"):
+    with pytest.raises(ProjectFileError, match="already exists"):
         write_template(tmp_path / "praise")
 
 
 def test_a_name_that_no_project_can_have_is_refused(tmp_path):
-    with pytest.raises(ProjectFileError, match="cannot be a project's name"):
+    with pytest.raises(ProjectFileError, match="is not a valid project name"):
         write_template(tmp_path / "two words")
 
 
