@@ -202,11 +202,11 @@ def test_a_teacher_who_gives_no_label_is_refused_at_the_gate(tmp_path):
     [
         ("name: other", 'name: "one;two"', "no label holds a ';'"),
         ("name: other", "name: None", "named 'none'"),
-        ("student:", "generate: {{per_label: 5}}\nstudent:", "generate writes responses of one label"),
+        ("student:", "generate: {{per_label: 5}}\nstudent:", "generate writes responses for one label"),
         ("student:", "mix: {{balance: per_label}}\nstudent:", "use as_found"),
-        ("labels: soft", "class_weights: balanced", "needs one label per response"),
-        ("votes: 3", "votes: 3, logprobs: true", "let several votes give the shares"),
-        ("labels: soft", "scale: cumulative", "needs task.kind: ordinal"),
+        ("targets: soft", "class_weights: balanced", "class_weights: balanced does not support multilabel"),
+        ("votes: 3", "votes: 3, logprobs: true", "use several votes"),
+        ("targets: soft", "ordinal: cumulative", "requires task.kind: ordinal"),
     ],
 )
 def test_what_needs_one_label_per_response_is_refused_with_its_hint(old, new, told, tmp_path):
