@@ -1,4 +1,4 @@
-"""The model card says what was measured, and a codebook's text cannot break out of its place in it."""
+"""The model card reports what was measured, and escapes the codebook's text."""
 
 from typing import Any
 
@@ -42,17 +42,17 @@ def _front_matter(text: str) -> Any:
     return YAML(typ="safe").load(text.split("---\n")[1])
 
 
-def test_the_hub_reads_what_the_model_is():
+def test_the_front_matter_has_the_hubs_metadata():
     found = _front_matter(_card(provenance={"license": "mit"}))
     assert (found["license"], found["pipeline_tag"]) == ("mit", "text-classification")
     assert "onnx" in found["tags"]
 
 
-def test_a_licence_that_nobody_stated_is_not_guessed():
+def test_a_missing_licence_is_other():
     assert _front_matter(_card())["license"] == "other"
 
 
-def test_agreement_is_told_with_its_intervals_for_each_coder():
+def test_agreement_is_reported_with_intervals_for_each_coder():
     text = _card(metrics={"student": AGREEMENT, "teacher": AGREEMENT | {"kappa": None}})
     assert "| against human codes | student | teacher |" in text
     assert r"| accuracy | 0.800 \[0.731, 0.869\] | 0.800 \[0.731, 0.869\] |" in text
@@ -60,20 +60,20 @@ def test_agreement_is_told_with_its_intervals_for_each_coder():
     assert "| process | undefined | 0.500 | 0.250 | 40 |" in text
 
 
-def test_a_model_that_was_not_measured_says_so():
+def test_the_card_of_a_model_without_agreement_warns():
     assert "Not measured. Do not score learners' responses" in _card()
 
 
-def test_the_hops_sizes_and_notes_are_told():
+def test_conversion_steps_sizes_and_notes_are_reported():
     text = _card(notes=("int8 changes the label of 3 rows.",))
     assert "| ONNX fp32 | int8 | 200 | 3 | 1.50% | 0.21 |" in text
     assert r"| onnx/model\_quantized.onnx | 23.1 |" in text
     assert "\nint8 changes the label of 3 rows.\n" in text
 
 
-def test_it_warns_that_golden_rows_are_verbatim_and_does_not_repeat_them():
+def test_the_card_warns_that_golden_rows_are_verbatim_and_does_not_repeat_them():
     text = _card()
-    assert "`golden.json` holds the texts of 1 validation rows" in text
+    assert "`golden.json` contains the texts of 1 validation row verbatim" in text
     assert "a learner's own words" not in text
 
 
@@ -82,7 +82,7 @@ def test_only_int8_rows_must_be_scored_alone():
     assert "one at a time" not in _card(precision="fp32")
 
 
-def test_a_codebooks_text_stays_in_its_cell():
+def test_codebook_text_is_escaped_in_table_cells():
     label = Label("a|b", "first line\n# not a heading | not a cell\n<script>")
     text = _card(task=Task("nominal", (label, Label("c")), ("response",)))
     assert r"| a\|b | first line \# not a heading \| not a cell &lt;script> |" in text
@@ -94,7 +94,7 @@ def test_a_name_cannot_end_the_front_matter():
     assert "\nlicense: apache-2.0" not in text
 
 
-def test_provenance_stays_in_its_block():
+def test_provenance_stays_in_its_code_block():
     text = _card(provenance={"teacher": {"model": "```\n# heading"}})
     assert "\n# heading" not in text
     assert '        "model": "```\\n# heading"' in text
@@ -105,21 +105,21 @@ def _multilabel(**changes: Any) -> str:
     return _card(task=task, thresholds={"asks": 0.25, "praises": 0.5}, **changes)
 
 
-def test_a_multilabel_card_tells_from_which_probability_each_code_holds():
+def test_a_multilabel_card_lists_the_threshold_of_each_code():
     text = _multilabel(temperature=2.0)
-    assert "with those of 2 codes that hold, any number or none" in text
+    assert "with any number of 2 codes, or none" in text
     # The logit of 0.25 is -ln 3; at temperature 2 the graph's own is twice that, whose sigmoid is 1 / 10.
     assert "| asks | asks a question | 0.250 | 0.100 |" in text
     assert "| praises |  | 0.500 | 0.500 |" in text
     assert "`top_k: null`" in text
 
 
-def test_a_multilabel_card_tells_the_figures_of_several_codes():
+def test_a_multilabel_card_reports_agreement_per_code():
     kappa = {"value": 0.5, "low": 0.4, "high": 0.6}
     per_label = {"asks": {"kappa": kappa, "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 7}}
     named = {"kappa_name": "mean kappa over labels", "per_label": per_label}
     student = {"rows": 9, "accuracy": kappa, "macro_f1": kappa, "kappa": kappa}
     text = _multilabel(metrics={"student": student | named})
-    assert r"| accuracy (all codes of a row agree) | 0.500 \[0.400, 0.600\] |" in text
+    assert r"| accuracy (all codes of a response correct) | 0.500 \[0.400, 0.600\] |" in text
     assert r"| mean kappa over labels | 0.500 \[0.400, 0.600\] |" in text
     assert r"| asks | 0.500 \[0.400, 0.600\] | 0.500 | 0.500 | 0.500 | 7 |" in text

@@ -1,9 +1,10 @@
-"""The model card: what a bundle is for, how far it agrees with human coders, and where it must not be trusted."""
+"""The model card: the bundle's purpose, its agreement with human coders, and its limits."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from edgedistill_export.quantize.recipes import DESCRIPTIONS
 from edgedistill_export.quantize.tuning import Tuning
 from edgedistill_export.quantize.vocabulary import VocabularyCut
 from edgedistill_export.verify.parity import ConversionStep
@@ -26,15 +27,18 @@ def card(
     """Write the model card as Markdown with the YAML front matter that the Hugging Face Hub reads.
 
     Args:
-        draft: What the bundle will say of itself; its ``metrics`` map a coder such as ``student`` or ``teacher`` to
-            an agreement with the human codes of the test rows, as in ``evaluation.json``. The card's licence is
-            ``provenance["license"]``, ``other`` where there is none.
-        golden: The golden rows; only their number is told.
-        steps: The measured steps, that of a refused graph among them.
+        draft: The bundle's manifest; its ``metrics`` map a coder such as ``student`` or ``teacher`` to its agreement
+            with the human codes of the test rows, as in ``evaluation.json``. The card's licence is
+            ``provenance["license"]``, or ``other`` if that is missing.
+        golden: The golden rows; the card reports only their number.
+        steps: The measured conversion steps, including that of a rejected int8 graph.
         sizes: Bytes of each graph in the bundle.
-        notes: What a reader must know of this export, such as a refused int8 graph.
-        cut: What a cut of the vocabulary left, None where it is full.
-        tuning: What was tried to find the served graph, None where nothing was.
+        notes: Notes on this export, such as why the int8 graph was rejected.
+        cut: The vocabulary reduction, None for the full vocabulary.
+        tuning: The compared recipes, None without tuning.
+
+    Returns:
+        The card's text.
     """
     parts = (
         _front_matter(draft),
@@ -66,13 +70,13 @@ def _purpose(draft: Manifest) -> Iterator[str]:
     which = {
         "nominal": f"one of {count} codes",
         "ordinal": f"one of {count} codes, from low to high",
-        "multilabel": f"those of {count} codes that hold, any number or none",
+        "multilabel": f"any number of {count} codes, or none",
     }
     yield f"# {_cell(draft.name)}"
     yield ""
     yield f"Scores open responses with {which[kind]}, offline on a CPU or in a browser."
-    yield f"It reads: {', '.join(name.replace('_', ' ') for name in draft.task.inputs)}; at most"
-    yield f"{draft.max_tokens} tokens together. A context that is too long is cut before the response is."
+    yield f"Inputs: {', '.join(name.replace('_', ' ') for name in draft.task.inputs)}; at most {draft.max_tokens}"
+    yield "tokens in total. Longer inputs are truncated, the context before the response."
 
 
 def _labels(draft: Manifest) -> Iterator[str]:
@@ -82,12 +86,14 @@ def _labels(draft: Manifest) -> Iterator[str]:
         yield from _table(("code", "definition"), [(label.name, label.definition) for label in draft.task.labels])
         return
     thresholds, decoder = draft.thresholds, draft.label_decoder
-    least = sigmoid(decoder.logit_thresholds, 1.0).tolist()
+    uncalibrated = sigmoid(decoder.logit_thresholds, 1.0).tolist()
+    yield "A code is assigned if its probability reaches its threshold."
+    yield ""
     yield from _table(
-        ("code", "definition", "holds from", "not calibrated, from"),
+        ("code", "definition", "threshold", "threshold without calibration"),
         [
-            (label.name, label.definition, f"{thresholds[label.name]:.3f}", f"{uncalibrated:.3f}")
-            for label, uncalibrated in zip(draft.task.labels, least, strict=True)
+            (label.name, label.definition, f"{thresholds[label.name]:.3f}", f"{threshold:.3f}")
+            for label, threshold in zip(draft.task.labels, uncalibrated, strict=True)
         ],
     )
 
@@ -97,12 +103,13 @@ def _agreement(metrics: Mapping[str, Any], kind: Kind) -> Iterator[str]:
     yield ""
     coders = {name: coder for name, coder in metrics.items() if isinstance(coder, Mapping) and "rows" in coder}
     if not coders:
-        yield "Not measured. Do not score learners' responses with this model before it is."
+        yield "Not measured. Do not score learners' responses with this model until its agreement has been measured."
         return
     kappa_name = next((str(coder["kappa_name"]) for coder in coders.values() if "kappa_name" in coder), "kappa")
-    accuracy = "accuracy (all codes of a row agree)" if kind == "multilabel" else "accuracy"
+    accuracy = "accuracy (all codes of a response correct)" if kind == "multilabel" else "accuracy"
     figures = {"rows": "rows", "accuracy": accuracy, "macro_f1": "macro-F1", "kappa": kappa_name}
-    yield "On test rows that were used neither for training nor for choosing the model; in brackets 95 % intervals."
+    yield "Measured on test rows that were used neither for training nor for model selection; 95 % intervals in"
+    yield "brackets."
     yield ""
     yield from _table(
         ("against human codes", *coders),
@@ -111,7 +118,7 @@ def _agreement(metrics: Mapping[str, Any], kind: Kind) -> Iterator[str]:
     for name, coder in coders.items():
         if coder.get("per_label"):
             yield ""
-            yield f"Single codes, {_cell(name)}:"
+            yield f"Per code, {_cell(name)}:"
             yield ""
             keys = (*(("kappa",) if kind == "multilabel" else ()), "precision", "recall", "f1", "support")
             yield from _table(
@@ -123,10 +130,10 @@ def _agreement(metrics: Mapping[str, Any], kind: Kind) -> Iterator[str]:
 def _export(
     draft: Manifest, steps: Sequence[ConversionStep], sizes: Mapping[Precision, int], notes: Sequence[str]
 ) -> Iterator[str]:
-    yield "## From PyTorch to this file"
+    yield "## Conversion and quantization"
     yield ""
-    yield f"The served graph holds {_PRECISION_NAMES[draft.precision]}. Each row of the validation set was scored"
-    yield "alone by every graph; a flip is a row of which a code changes."
+    yield f"The served model uses {_PRECISION_NAMES[draft.precision]}. Each validation row was scored alone, before and"
+    yield "after each step. A flip is a row whose code or codes change."
     yield ""
     yield from _table(
         ("from", "to", "rows", "flips", "flip rate", "largest probability difference"),
@@ -144,7 +151,7 @@ def _export(
     )
     yield ""
     yield from _table(
-        ("file", "megabytes"),
+        ("file", "size in MB"),
         [(MODEL_FILES[precision], f"{bytes_ / 1e6:.1f}") for precision, bytes_ in sizes.items()],
     )
     for note in notes:
@@ -153,15 +160,20 @@ def _export(
 
 
 def _tuning(tuning: Tuning, kind: Kind) -> Iterator[str]:
-    yield "## What was tried"
+    yield "## Quantization recipes"
     yield ""
-    yield f"Every graph scored the {tuning.rows} validation rows, each alone unless said otherwise. Changes are against"
-    yield "fp32; expected flips are those of rows to come, responses per second those of one core and of two."
+    yield f"Each recipe was measured on the {tuning.rows} validation rows, one row at a time except in the columns for"
+    yield "batches. Changes are relative to fp32. The expected flip rate is an estimate for new responses; responses"
+    yield "per second are given for one core and for two. ECE is the expected calibration error."
     if kind == "multilabel":
-        yield "Kappa lost is the mean over codes, ECE that of each code's probability."
+        yield "The kappa loss is the mean over codes; the ECE covers the probabilities of all codes."
+    for one in tuning.tried:
+        if one.recipe in DESCRIPTIONS:
+            yield ""
+            yield f"- `{one.recipe}`: {DESCRIPTIONS[one.recipe]}"
     yield ""
-    flips = ("recipe", "flips", "expected", "worst group", "largest change", "flips in batches")
-    agreement = ("kappa lost", "worst label's recall", "ECE")
+    flips = ("recipe", "flip rate", "expected", "worst group", "max. probability change", "flips in batches")
+    agreement = ("kappa loss", "worst recall change", "ECE")
     rows = [
         (
             one.recipe,
@@ -176,40 +188,37 @@ def _tuning(tuning: Tuning, kind: Kind) -> Iterator[str]:
         for one in tuning.tried
         if one.fault is None
     ]
-    yield from _table((*flips, *agreement, "responses/s", "in batches", "MB"), rows)
+    yield from _table((*flips, *agreement, "responses/s", "responses/s in batches", "MB"), rows)
     for one in tuning.tried:
         if one.fault is not None:
             yield ""
-            yield _cell(f"{one.recipe} made no graph: {one.fault}")
+            yield _cell(f"{one.recipe} failed: {one.fault}")
 
 
 def _vocabulary(cut: VocabularyCut) -> Iterator[str]:
     yield "## Vocabulary"
     yield ""
-    yield f"Cut to {cut.pieces:,} of {cut.pieces_before:,} pieces; in fp32 the table of embeddings has"
-    yield f"{_table_size(cut)}."
-    yield f"The {cut.texts:,} texts that were seen (training, validation and uncoded ones, not test rows) are read as"
-    yield "before. A word that none of them holds may be read as more and shorter pieces, never as unknown where it was"
-    yield "known before."
-
-
-def _table_size(cut: VocabularyCut) -> str:
     after = 4 * cut.pieces * cut.width / 1e6
-    return f"{after:.1f} MB and not {after + cut.bytes_saved / 1e6:.1f} MB"
+    yield f"Reduced from {cut.pieces_before:,} to {cut.pieces:,} tokens. In fp32 the embedding table takes"
+    yield f"{after:.1f} MB instead of {after + cut.bytes_saved / 1e6:.1f} MB."
+    yield f"The {cut.texts:,} texts known at export (training, validation and uncoded responses, no test rows) are"
+    yield "tokenized as before. A word that occurs in none of them may be split into more and shorter tokens; it never"
+    yield "becomes unknown if it was known before."
 
 
 def _limits(draft: Manifest, golden: Golden) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield "- It knows the task, the items and the population it was trained on. Check it on a sample of human codes"
-    yield "  before it scores another."
-    yield "- It supports a person's judgement of a response; it is not meant to decide about a learner alone."
+    count = len(golden.rows)
+    yield "- The model was trained and evaluated for one task, its items and one population. Before you use it for"
+    yield "  others, evaluate it on a sample of human-coded responses."
+    yield "- It supports human judgement. Do not make a decision about a learner on its scores alone."
     if draft.temperature == 1.0:
-        yield "- Its probabilities are not calibrated: 0.9 does not mean right in nine of ten cases."
+        yield "- Its probabilities are not calibrated: 0.9 does not mean that nine in ten such scores are correct."
     if draft.precision == "int8" and not draft.batch_invariant:
-        yield "- Responses must be scored one at a time: in a batch, one response can change another's score."
-    yield f"- `golden.json` holds the texts of {len(golden.rows)} validation rows word for word: a machine that"
-    yield "  loads the bundle checks its scores with them. Share the bundle no further than those responses may be."
+        yield "- Score responses one at a time: in a batch, one response can change another's score."
+    yield f"- `golden.json` contains the texts of {count} validation row{'s' * (count != 1)} verbatim, for the"
+    yield "  self-check when the bundle is loaded. Share the bundle only with people who may read these responses."
 
 
 def _use(draft: Manifest) -> Iterator[str]:
@@ -219,17 +228,18 @@ def _use(draft: Manifest) -> Iterator[str]:
     yield "    edgedistill-serve score BUNDLE TEXT"
     yield "    edgedistill-serve grade BUNDLE responses.csv scored.csv"
     yield ""
-    yield f'In transformers.js it loads with `dtype: "{dtype}"`, in Python with optimum\'s'
+    yield f'The model also loads in transformers.js with `dtype: "{dtype}"` and in Python with optimum\'s'
     if draft.task.kind == "multilabel":
-        yield "`ORTModelForSequenceClassification`. Given one response at a time they give the sigmoid of each code's"
-        yield "logit (in transformers.js with `top_k: null`), to be held against the last column above; they"
+        yield "`ORTModelForSequenceClassification`. With one response at a time they return the sigmoid of each code's"
+        yield "logit (in transformers.js with `top_k: null`); compare it with the threshold without calibration."
     else:
-        yield "`ORTModelForSequenceClassification`. Given one response at a time they give the scorer's labels; they"
-    yield "neither calibrate nor send a response to review, and read a typed `[SEP]` as a mark."
+        yield "`ORTModelForSequenceClassification`. With one response at a time they return the same labels."
+    yield "Neither calibrates probabilities nor applies the review rule, and both read a `[SEP]` typed by a learner as"
+    yield "a special token."
     if len(draft.task.inputs) > 1:
         yield ""
-        yield "In transformers.js a context and a response are read as `tokenizer(context, {text_pair: response,"
-        yield "return_token_type_ids: true})`; a pair that is too long must be cut by the caller, the context first."
+        yield "In transformers.js, encode a context and a response with `tokenizer(context, {text_pair: response,"
+        yield "return_token_type_ids: true})`. Truncate pairs that are too long beforehand, the context first."
 
 
 def _provenance(provenance: Mapping[str, Any]) -> Iterator[str]:
@@ -240,11 +250,11 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _share(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.2%}"
+    return "unknown" if value is None else f"{value:.2%}"
 
 
 def _figure(value: Any) -> str:
-    """A number, or an estimate with its interval; a figure that is undefined is named so."""
+    """Format a number, or an estimate with its interval; None is ``undefined``."""
     if isinstance(value, Mapping):
         return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
     if isinstance(value, float):
@@ -263,6 +273,6 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text of a codebook that cannot break out of its place: one line, with Markdown's and HTML's marks escaped."""
+    """Escape text for a table cell: one line, with the special characters of Markdown and HTML escaped."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return "".join(f"\\{mark}" if mark in "|`*_[]\\#" else mark for mark in text)
+    return "".join(f"\\{character}" if character in "|`*_[]\\#" else character for character in text)

@@ -11,7 +11,17 @@ import typer
 
 from edgedistill.cli.cache import cache_app
 from edgedistill.cli.dispatch import BatchInOption, BatchOption, BatchOutOption, DispatchOptions, EstimateOption
-from edgedistill.cli.export import CheckBrowser, DryRun, Public, Push, Shipping, Sign, Web, shipping, web
+from edgedistill.cli.export import (
+    CheckBrowser,
+    DryRun,
+    Public,
+    PublishOptions,
+    Push,
+    Sign,
+    Web,
+    check_publish_options,
+    web,
+)
 from edgedistill.cli.report import report
 from edgedistill.cli.review import review_app
 from edgedistill.cli.study import study_app
@@ -97,14 +107,14 @@ class StageOptions:
         offline: Use cached answers only.
         accept_teacher: Continue with a teacher that the gate refused.
         dispatch: How requests reach the teacher.
-        shipping: What happens to the finished bundle.
+        publishing: What happens to the finished bundle.
         tune: Whether the export tries every recipe, regardless of the project file.
     """
 
     offline: bool = False
     accept_teacher: bool = False
     dispatch: DispatchOptions = field(default_factory=DispatchOptions)
-    shipping: Shipping = field(default_factory=Shipping)
+    publishing: PublishOptions = field(default_factory=PublishOptions)
     tune: bool = False
 
 
@@ -160,7 +170,7 @@ def _run_stages(
         bundle = folder / "bundle"
         size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
         terminal.console.print(f"bundle  {bundle}  {size / 1e6:.1f} MB, serves {exported.entry['served']}")
-        result["bundle"] = {"path": str(bundle), "bytes": size} | options.shipping.ship(job, terminal)
+        result["bundle"] = {"path": str(bundle), "bytes": size} | options.publishing.publish(job, terminal)
     terminal.finish(result)
 
 
@@ -270,9 +280,12 @@ def _export(
 
         run_stage(run, "export", told=on_step)
 
-    shipped = shipping(sign, push, web, dry_run=dry_run, public=public, check_browser=check_browser)
+    publishing = check_publish_options(sign, push, web, dry_run=dry_run, public=public, check_browser=check_browser)
     _run_stages(
-        project, Terminal(as_json=as_json), work, StageOptions(offline, accept_teacher, shipping=shipped, tune=tune)
+        project,
+        Terminal(as_json=as_json),
+        work,
+        StageOptions(offline, accept_teacher, publishing=publishing, tune=tune),
     )
 
 

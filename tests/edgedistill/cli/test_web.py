@@ -96,4 +96,4 @@ def test_what_is_no_bundle_gets_none(tmp_path):
 
 def test_the_check_goes_with_a_page(run):
     done = command("edgedistill", "export", run / "project.yaml", "--check-browser", expect=2)
-    assert "--check-browser goes with --web DIR" in done.stderr
+    assert "--check-browser requires --web DIR" in done.stderr

@@ -57,7 +57,7 @@ def test_every_label_of_the_card_has_the_same_figures_in_the_report(tmp_path):
     words = Seen(render_page(material_of(tmp_path))[1]).words
     singles = words.partition("Precision and recall per label")[2]
     for name in LABELS:
-        (precision,), (recall,), (f1,), (support,) = _cells(_card(values).partition("Single codes, student")[2], name)
+        (precision,), (recall,), (f1,), (support,) = _cells(_card(values).partition("Per code, student")[2], name)
         told_line = rf"{name} {support:g} {re.escape(_figure(precision))} \[[^]]*\] {re.escape(_figure(recall))} "
         assert re.search(told_line + rf"\[[^]]*\] {re.escape(_figure(f1))} ", singles), name
 

@@ -70,7 +70,7 @@ def test_recipes_that_flip_labels_or_make_no_graph_leave_fp32_served(tmp_path: P
     told = (tmp_path / "bundle" / "README.md").read_text()
     assert exported.notes[0] in told
     assert "| turned | 100.00% |" in told
-    assert "none made no graph: this graph cannot be made" in told
+    assert "none failed: this graph cannot be made" in told
 
 
 def test_what_was_chosen_is_named_in_the_bundle(tmp_path: Path):

@@ -14,7 +14,7 @@ from ...serve.server.page.browser import Browser
 from .tiny_page import make_page
 
 READY = "!document.querySelector('main').hidden || document.getElementById('fault').textContent"
-KEPT = "document.getElementById('offline').textContent.startsWith('Kept')"
+KEPT = "document.getElementById('offline').textContent.startsWith('Stored')"
 
 
 class FileServer:

@@ -67,7 +67,7 @@ def test_a_long_file_shows_progress_leaves_the_page_usable_and_can_be_stopped(pa
     before = page.run("return document.getElementById('rows-progress').value")
     page.until(f"document.getElementById('rows-progress').value > {before}")
     page.click("#stop")
-    page.until("document.getElementById('summary').textContent === 'Stopped. Nothing was kept.'")
+    page.until("document.getElementById('summary').textContent === 'Stopped. No scores were saved.'")
     assert not page.run(f"return {GRADED}")
 
 
@@ -75,7 +75,7 @@ def test_a_file_that_is_malformed_is_refused_with_its_row(page, tmp_path):
     file = tmp_path / "torn.csv"
     file.write_text("id,response\n1,good\n2,good,more\n")
     choose(page, file)
-    told = "torn.csv: row 3: the number of fields is 3, the header has 2."
+    told = "torn.csv: row 3: the row has 3 fields, the header has 2."
     assert page.text("#table-problem").startswith(told)
 
 
@@ -85,7 +85,7 @@ def test_cells_that_look_like_formulas_are_disarmed_and_counted(page, saved, tmp
     choose(page, file)
     page.click("#grade")
     page.until(GRADED)
-    assert page.text("#graded-notes").startswith("3 cells begin like a formula.")
+    assert page.text("#graded-notes").startswith("3 cells look like formulas.")
     rows = list(csv.reader(io.StringIO(saved().decode())))
     assert [row[:2] for row in rows[1:]] == [["'=1+1", "'@you worked"], ["-5", "'+great job"]]
 

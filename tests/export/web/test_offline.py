@@ -53,7 +53,7 @@ def test_a_newer_bundle_takes_over_when_the_reader_says_so_and_the_old_one_is_fo
 def test_a_model_that_drifts_here_is_refused_with_the_figure(visit, serve, tmp_path):
     _, written = make_page(tmp_path, off=1.0)
     page = visit(serve(written.folder).url)
-    assert "0.02 is accepted. So nothing is scored in this browser." in page.text("#fault")
+    assert "the tolerance is 0.02. Scoring is disabled in this browser." in page.text("#fault")
     assert not page.run("return document.getElementById('form').checkVisibility()")
 
 
@@ -63,7 +63,7 @@ def test_a_file_that_was_changed_is_named(visit, serve, tmp_path, name):
     file = written.folder / name
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     page = visit(serve(written.folder).url)
-    assert page.text("#fault") == f"{name} cannot be read, or is not as it was written. Copy the folder anew."
+    assert page.text("#fault") == f"{name} cannot be read or has changed. Copy the folder again."
     page.complaints()
 
 

@@ -54,7 +54,7 @@ def test_a_score_below_its_labels_threshold_goes_to_a_person(visit, serve, tmp_p
 def test_a_score_beside_a_changed_text_is_called_old_and_clear_takes_both_away(page):
     score(page, TEXT)
     page.type("#response", "!")
-    assert page.text("#verdict .stale") == "The text has changed since. Score it again."
+    assert page.text("#verdict .stale") == "The text has changed since it was scored. Score it again."
     page.click("#clear")
     assert page.run("return document.getElementById('response').value") == ""
     assert not page.run(f"return {SCORED}")
@@ -73,7 +73,7 @@ def test_a_task_with_a_question_asks_for_it_in_the_form_and_in_a_file(visit, ser
     choose(page, file)
     assert page.run("return document.getElementById('column-question').value") == "Question"
     page.click("#grade")
-    assert page.text("#table-problem") == "Which column holds the reference answer?"
+    assert page.text("#table-problem") == "Choose the column with the reference answer."
     assert page.run("return document.activeElement.id") == "column-reference_answer"
     page.type("#column-reference_answer", "solution")
     page.type("#column-response", "text")

@@ -57,15 +57,15 @@ def test_a_table_of_one_column_may_have_empty_cells():
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "the file is empty: there is no header row."),
-        (b"\n\n", "the file is empty: there is no header row."),
+        (b"", "the file is empty: it has no header row."),
+        (b"\n\n", "the file is empty: it has no header row."),
         (b"a,response,a\n1,2,3\n", "row 1: two columns have the name “a”."),
-        (b"a,response\n1,2\n1,2,3\n", "row 3: the number of fields is 3, the header has 2."),
+        (b"a,response\n1,2\n1,2,3\n", "row 3: the row has 3 fields, the header has 2."),
         (b"a,response\n1,2\n\n1,2\n", "row 3: the row is empty."),
-        (b'a,response\n1,"2\n3,4\n', "row 2: the double quotes of the row that begins here do not match."),
-        (b'a,response\n1,"2"x\n', "row 2: the double quotes of the row that begins here do not match."),
-        (b'a,response\n1,2"x\n', "row 2: the double quotes of the row that begins here do not match."),
-        (b"a,response\n1,\xff\n", "the text is no UTF-8."),
+        (b'a,response\n1,"2\n3,4\n', "row 2: the row that begins here has an unmatched double quote."),
+        (b'a,response\n1,"2"x\n', "row 2: the row that begins here has an unmatched double quote."),
+        (b'a,response\n1,2"x\n', "row 2: the row that begins here has an unmatched double quote."),
+        (b"a,response\n1,\xff\n", "the file is not valid UTF-8."),
     ],
 )
 def test_what_is_malformed_is_refused_as_python_refuses_it(tmp_path, content, told):

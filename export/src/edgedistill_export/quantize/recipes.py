@@ -73,7 +73,16 @@ RECIPES: Mapping[str, Recipe] = {
     "int8-apart-token": partial(measured_int8, scalings=("token", "above")),
     "int8-fixed": partial(measured_int8, scalings=("fixed",), apart=0),
 }
-"""What `edgedistill_export.quantize.tuning` tries, by the name that ``bundle.json`` tells."""
+"""The recipes that `edgedistill_export.quantize.tuning` compares, by their name in ``bundle.json``."""
+
+DESCRIPTIONS: Mapping[str, str] = {
+    "int8-apart": "static activation scales with SmoothQuant channel scaling, per-token scales after the GELU, "
+    "weights rounded with GPTQ, and the outlier channel of each layer input in fp32.",
+    "int8-apart-token": "as `int8-apart`, with per-token activation scales for all layer inputs.",
+    "int8-fixed": "static activation scales with SmoothQuant channel scaling, weights rounded with GPTQ, no channel in "
+    "fp32.",
+}
+"""Each recipe in one sentence, for the model card."""
 
 DEFAULT = RECIPES["int8-apart"]
-"""What is made without tuning; docs/decisions/0025-outlier-channels-apart.md says why."""
+"""The recipe without tuning; docs/decisions/0025-outlier-channels-apart.md gives the reasons."""

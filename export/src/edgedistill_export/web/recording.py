@@ -40,7 +40,7 @@ def _told(step: ConversionStep, locked: Sequence[Mapping[str, Any]]) -> str:
     flips = f"{step.flips} of {step.rows} validation rows"
     on_test = "".join(f", {each['flips']} of {each['rows']} test rows" for each in locked)
     return (
-        "Scored by the page's own scripts with onnxruntime-web (WebAssembly), each row alone: the code changes for\n"
-        f"{flips}{on_test}. Largest change of a probability on validation rows:\n"
-        f"{step.max_probability_difference:.2g}. Every row was read as the same tokens."
+        "The web page's scripts scored each row alone with onnxruntime-web (WebAssembly). The code changes for\n"
+        f"{flips}{on_test}. Largest probability change on validation rows:\n"
+        f"{step.max_probability_difference:.2g}. All rows have the same tokens as in Python."
     )

@@ -1,12 +1,12 @@
-// Reads and writes tables of text as RFC 4180 says, strictly: a row that is malformed is named, none is guessed at.
+// Reads and writes tables as RFC 4180 specifies, strictly: a malformed row is an error that names the row.
 
 const SEPARATORS = [",", ";", "\t"];
 const MOST_BYTES = 200e6;
-/** A cell that a spreadsheet would run as a formula. */
+/** A cell that a spreadsheet would evaluate as a formula. */
 const FORMULA = /^[=+\-@\t\r]/;
 const NUMBER = /^[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?$/i;
 
-/** A table that cannot be used: what is wrong, where, and what mends it. */
+/** A table that cannot be read: the problem, the row, and a hint. */
 export class TableFault extends Error {
   constructor(what, { row, hint = "" } = {}) {
     super(`${row ? `row ${row}: ` : ""}${what}.${hint ? ` ${hint}` : ""}`);
@@ -14,13 +14,14 @@ export class TableFault extends Error {
 }
 
 /**
- * Decode a file's bytes. `wanted` are columns by which the separator is told.
- * Returns `{ columns, rows, separator, marked }`; a row's number in a spreadsheet is its place plus 2.
+ * Read a file's bytes. `expected` are column names that identify the separator.
+ * Returns `{ columns, rows, separator, marked }`; a row's number in a spreadsheet is its index plus 2. `marked` is
+ * whether the file begins with a byte order mark.
  */
 export function readTable(bytes, wanted) {
   if (bytes.byteLength > MOST_BYTES) {
-    throw new TableFault(`the file has ${Math.round(bytes.byteLength / 1e6)} MB, ${MOST_BYTES / 1e6} are read here`, {
-      hint: "The command edgedistill-serve grade takes files of any length.",
+    throw new TableFault(`the file has ${Math.round(bytes.byteLength / 1e6)} MB; the limit is ${MOST_BYTES / 1e6} MB`, {
+      hint: "Use the command edgedistill-serve grade for larger files.",
     });
   }
   const text = decoded(bytes);
@@ -28,7 +29,7 @@ export function readTable(bytes, wanted) {
   const content = marked ? text.slice(1) : text;
   const separator = separatorOf(content, wanted);
   const [columns = [], ...records] = recordsOf(content, separator);
-  if (!columns.some(Boolean)) throw new TableFault("the file is empty: there is no header row");
+  if (!columns.some(Boolean)) throw new TableFault("the file is empty: it has no header row");
   const repeated = columns.find((name, at) => columns.indexOf(name) < at);
   if (repeated !== undefined) {
     throw new TableFault(`two columns have the name “${repeated}”`, { row: 1, hint: "Rename or delete one of them." });
@@ -40,11 +41,11 @@ function decoded(bytes) {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
-    throw new TableFault("the text is no UTF-8", { hint: "Save the file as “CSV UTF-8”." });
+    throw new TableFault("the file is not valid UTF-8", { hint: "Save the file as “CSV UTF-8”." });
   }
 }
 
-/** The separator whose header holds most of the wanted columns; a comma where none does. */
+/** The separator with which the header has most of the expected columns; a comma by default. */
 function separatorOf(content, wanted) {
   const header = content.slice(0, content.search(/[\r\n]|$/));
   const found = SEPARATORS.map((separator) => {
@@ -59,8 +60,8 @@ function rowsOf(records, columns) {
   return records.map((record, at) => {
     const cells = record.length || columns.length > 1 ? record : [""];
     if (cells.length !== columns.length) {
-      const what = cells.length ? `the number of fields is ${cells.length}, the header has ${columns.length}` : "the row is empty";
-      const hint = cells.length ? "A field that holds a separator or a line break stands between double quotes." : "Delete the empty line.";
+      const what = cells.length ? `the row has ${cells.length} fields, the header has ${columns.length}` : "the row is empty";
+      const hint = cells.length ? "Put a field that contains a separator or a line break in double quotes." : "Delete the empty line.";
       throw new TableFault(what, { row: at + 2, hint });
     }
     return cells;
@@ -84,9 +85,9 @@ function* recordsOf(content, separator) {
         continue;
       }
       if (next !== undefined && next !== "\r" && next !== "\n") {
-        throw new TableFault("the double quotes of the row that begins here do not match", {
+        throw new TableFault("the row that begins here has an unmatched double quote", {
           row,
-          hint: 'Put the field between double quotes and write a quote inside it twice: "he said ""yes""".',
+          hint: 'Put the field in double quotes and double each quote inside it: "he said ""yes""".',
         });
       }
       if (fields.length === 1 && found[0] === "") fields.pop();
@@ -97,12 +98,12 @@ function* recordsOf(content, separator) {
   }
 }
 
-/** One line of a table; a cell that a spreadsheet would run gets an apostrophe before it. */
+/** One line of a table; a cell that a spreadsheet would evaluate gets an apostrophe before it. */
 export function line(cells, separator) {
   return `${cells.map((cell) => quoted(harmless(cell), separator)).join(separator)}\r\n`;
 }
 
-/** Whether `line` puts an apostrophe before it. */
+/** Whether `line` puts an apostrophe before the cell. */
 export function isFormula(cell) {
   return typeof cell === "string" && FORMULA.test(cell) && !NUMBER.test(cell);
 }

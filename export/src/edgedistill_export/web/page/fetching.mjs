@@ -1,17 +1,17 @@
-// Fetches the page's own files, each checked against the SHA-256 that it was written with.
+// Fetches the page's files and checks each against its SHA-256 in page.json.
 
-/** A file is missing or was changed. */
+/** A file is missing or has changed. */
 export class FileFault extends Error {}
 
-/** Return the response of a file of the page; `file` is `{ path, integrity }`, as page.json has it. */
+/** Fetch one file of the page, given as `{ path, integrity }` as in page.json; returns the HTTP response. */
 export async function fetched(root, { path, integrity }) {
   let answer;
   try {
     answer = await fetch(new URL(path, root), { cache: "no-cache", credentials: "omit", integrity, redirect: "error" });
   } catch {
-    throw new FileFault(`${path} cannot be read, or is not as it was written. Copy the folder anew.`);
+    throw new FileFault(`${path} cannot be read or has changed. Copy the folder again.`);
   }
-  if (!answer.ok) throw new FileFault(`${path} is missing. Copy the folder anew.`);
+  if (!answer.ok) throw new FileFault(`${path} is missing. Copy the folder again.`);
   return answer;
 }
 

@@ -1,10 +1,10 @@
-// Scores the rows of a table, in order; none is left out.
+// Scores all rows of a table, in order.
 import { isFormula, line, readTable, TableFault } from "./csv.mjs";
 
 const SHOWN = 500;
 const PREFIX = "scored_";
 
-/** The columns of a file and how they were told apart: what a person is asked about before it is scored. */
+/** The columns of a file, its number of rows, and the columns that seem to contain the inputs. */
 export function inspect(bytes, page) {
   const { columns, rows } = readTable(bytes, page.inputs);
   const chosen = page.inputs.map((name) => columns.find((column) => column.trim().toLowerCase() === name) ?? "");
@@ -13,8 +13,8 @@ export function inspect(bytes, page) {
 }
 
 /**
- * Score a file, by `column` that of each input. `score(inputs)` scores one response, `ahead()` says how many may wait for
- * their score, `pause(counts)` is awaited after every row and throws to stop.
+ * Score a file. `column` maps each input to its column. `score(inputs)` scores one response, `ahead()` returns how many
+ * may be in progress, `pause(counts)` is awaited after every row and throws to stop.
  * Returns `{ counts, shown, lines }`: the table with its scores as lines of text.
  */
 export async function grade(bytes, page, column, { score, ahead, pause }) {
@@ -47,7 +47,7 @@ export async function grade(bytes, page, column, { score, ahead, pause }) {
   return { counts, shown, lines };
 }
 
-/** What is added to every row, in this order, under names that the table does not have yet. */
+/** The names of the added columns, in order, prefixed so that none is in the table already. */
 function addedColumns(page, taken) {
   const shares = page.labels.map(({ name }) => `probability_${name}`);
   const names = ["label", "probability", ...shares, "decision", "reason", "truncated", "tokens", "error"];

@@ -1,11 +1,11 @@
-// Keeps the page on this device, so that it opens without a network, and offers a newer version where there is one.
+// Stores the page on this device for offline use, and offers new versions.
 import { at } from "./elements.mjs";
 
-/** Install the service worker and say what became of it. */
+/** Install the service worker and show its state. */
 export async function keepOffline() {
   if (!("serviceWorker" in navigator)) {
     at("offline").textContent =
-      "Not kept for use without a network: that needs https, or http://127.0.0.1 or http://localhost.";
+      "Not available offline: this requires https, http://127.0.0.1 or http://localhost.";
     return;
   }
   try {
@@ -13,25 +13,25 @@ export async function keepOffline() {
     registered.addEventListener("updatefound", () => follow(registered));
     follow(registered);
   } catch {
-    at("offline").textContent = "Not kept for use without a network: this browser does not allow it here.";
+    at("offline").textContent = "Not available offline: this browser does not allow it here.";
   }
 }
 
 function follow(registered) {
   const { installing, waiting, active } = registered;
-  if (active) at("offline").textContent = "Kept on this device: it opens without a network too.";
+  if (active) at("offline").textContent = "Stored on this device: the page also opens offline.";
   if (waiting && active) offer(waiting);
   if (!installing) return;
-  if (!active) at("offline").textContent = "Being kept on this device…";
+  if (!active) at("offline").textContent = "Storing the page on this device…";
   installing.addEventListener("statechange", () => {
     if (installing.state === "redundant" && !registered.active) {
-      at("offline").textContent = "Not kept for use without a network: a file could not be kept.";
+      at("offline").textContent = "Not available offline: a file could not be stored.";
     } else follow(registered);
   });
 }
 
 function offer(waiting) {
-  at("offline").textContent = "A newer version of this page is here.";
+  at("offline").textContent = "A new version of this page is available.";
   at("renew").hidden = false;
   at("renew").addEventListener("click", () => {
     navigator.serviceWorker.addEventListener("controllerchange", () => location.reload());

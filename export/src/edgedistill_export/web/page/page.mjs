@@ -1,4 +1,4 @@
-// The page: starts the worker, shows how the loading goes, and then the form, the codebook and the file panel.
+// The page: starts the worker, shows the loading progress, then the form, the codebook and the file panel.
 import { at } from "./elements.mjs";
 import { Engine } from "./engine.mjs";
 import { keepOffline } from "./offline.mjs";
@@ -12,7 +12,7 @@ function told(message) {
   if (message.told === "reading") stage(`Reading ${megabytes(message.file.bytes)} of ${message.file.what}…`);
   if (message.told === "starting") stage("Starting the model…");
   if (message.told === "checking") {
-    stage("Checking that the model scores here as it did where it was made…", message.done, message.rows);
+    stage("Checking that the model gives the same scores in this browser…", message.done, message.rows);
   }
 }
 
@@ -44,10 +44,10 @@ async function start() {
     document.querySelector("main").hidden = false;
     at("facts").textContent =
       `${page.name}, version ${page.version}, ${page.precision}; reads at most ${page.max_tokens} tokens. ` +
-      `Checked here with ${rows} responses: probabilities differ by ${difference.toPrecision(2)} at most ` +
-      `(accepted: ${tolerance}).`;
+      `Self-check with ${rows} responses: probabilities differ by at most ${difference.toPrecision(2)} ` +
+      `(tolerance: ${tolerance}).`;
   } catch (error) {
-    at("fault").textContent = error.kind === "drift" ? `${error.message} So nothing is scored in this browser.` : error.message;
+    at("fault").textContent = error.kind === "drift" ? `${error.message} Scoring is disabled in this browser.` : error.message;
   } finally {
     at("starting").hidden = true;
   }

@@ -8,10 +8,10 @@ const CONTEXT = ["question", "reference_answer"];
 /** What Python's `str.strip` takes away. */
 const BLANK = /^[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/;
 
-/** This response cannot be scored; the others are not touched. */
+/** This response cannot be scored; the others can. */
 export class Unscorable extends Error {}
 
-/** The graph does not give its golden scores here. */
+/** The graph does not reproduce its golden scores in this browser. */
 export class Drift extends Error {}
 
 export class Scorer {
@@ -45,9 +45,9 @@ export class Scorer {
   readable(inputs) {
     return Object.fromEntries(
       this.page.inputs.map((name) => {
-        if (typeof inputs[name] !== "string") throw new Unscorable(`the input “${name}” is missing or is no text`);
+        if (typeof inputs[name] !== "string") throw new Unscorable(`the input “${name}” is missing or not a text`);
         if (/\p{Surrogate}/u.test(inputs[name])) {
-          throw new Unscorable(`the input “${name}” holds half of a surrogate pair, which is no text`);
+          throw new Unscorable(`the input “${name}” contains an unpaired surrogate, which is not valid text`);
         }
         return [name, this.redact(inputs[name])];
       }),
@@ -67,11 +67,11 @@ export class Scorer {
     try {
       found = await this.session.run(feeds, [OUTPUT]);
     } catch {
-      // Its own words would name token ids, which are a part of the text.
+      // The original message would contain token ids, which reveal the text.
       throw new Unscorable("the model failed on this response");
     }
     const logits = Array.from(found[OUTPUT].data);
-    if (!logits.every(Number.isFinite)) throw new Unscorable("the model gave no finite logits for this response");
+    if (!logits.every(Number.isFinite)) throw new Unscorable("the model returned logits that are not finite");
     return logits;
   }
 
@@ -84,7 +84,7 @@ export class Scorer {
     for (const [at, row] of golden.rows.entries()) {
       const encoded = this.encode(this.readable(row.inputs));
       if (encoded.ids.join() !== row.ids.join()) {
-        throw new Drift(`This browser reads golden response ${at + 1} as other tokens than the model was checked with.`);
+        throw new Drift(`In this browser, the tokens of golden response ${at + 1} differ from those in Python.`);
       }
       const found = probabilities(await this.logits(encoded), this.page);
       const wanted = probabilities(row.logits, this.page);
@@ -93,15 +93,15 @@ export class Scorer {
     }
     if (!(difference <= golden.tolerance)) {
       throw new Drift(
-        `The probabilities differ by up to ${difference.toPrecision(3)} from those that the model was checked with; ` +
-          `${golden.tolerance} is accepted.`,
+        `The probabilities differ by up to ${difference.toPrecision(3)} from the expected ones; ` +
+          `the tolerance is ${golden.tolerance}.`,
       );
     }
     return difference;
   }
 }
 
-/** What the logits of a response stand for: see `edgedistill_serve.task.label_decoding`. */
+/** The probabilities of a response's logits, as in `edgedistill_serve.task.label_decoding`. */
 export function probabilities(logits, { kind, temperature }) {
   return kind === "multilabel" ? logits.map((logit) => sigmoid(logit / temperature)) : softmax(logits, temperature);
 }
@@ -120,7 +120,7 @@ function softmax(logits, temperature) {
   return weights.map((weight) => weight / sum);
 }
 
-/** Name the label or labels, and decide whether a person should look at them. */
+/** Determine the label or labels, and whether they need human review. */
 export function judge(shares, encoded, page, blank) {
   const { label, probability, least } = page.kind === "multilabel" ? several(shares, page) : one(shares, page);
   let reason = null;

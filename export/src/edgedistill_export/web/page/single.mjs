@@ -1,4 +1,4 @@
-// One response: its form, and its score.
+// The form for one response, and its score.
 import { caption, decision, labelsOf, named, needs, percent, reading, sureness, why } from "./wording.mjs";
 import { at, made } from "./elements.mjs";
 
@@ -39,12 +39,12 @@ export function showForm(engine, page) {
     }
   }
 
-  /** A score beside a text that it was not made for would mislead. */
+  /** Warn when the score belongs to an earlier text. */
   function changed() {
     if (!state.asked) return;
     const stale = page.inputs.some((name) => state.asked[name] !== at(name).value);
     const note = at("verdict").querySelector(".stale");
-    if (stale && !note) at("verdict").append(made("p", "stale", "The text has changed since. Score it again."));
+    if (stale && !note) at("verdict").append(made("p", "stale", "The text has changed since it was scored. Score it again."));
     if (!stale) note?.remove();
   }
 
@@ -61,7 +61,7 @@ export function showForm(engine, page) {
   });
 }
 
-/** Show what each label means, and from which probability on it holds or is accepted. */
+/** Show the definition of each label, and its threshold. */
 export function showCodebook(page) {
   at("definitions").replaceChildren(
     ...page.labels.map(({ name, definition }) => {
@@ -94,7 +94,7 @@ function showScore(score, page) {
   }
 }
 
-/** A label's probability, and a mark at the threshold from which it holds, where there is one. */
+/** A label's probability, with a mark at its threshold, if any. */
 function bar(label, share, given, threshold) {
   const name = made("th");
   name.scope = "row";

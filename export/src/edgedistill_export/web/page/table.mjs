@@ -1,4 +1,4 @@
-// A file of responses: chosen or dropped, its columns named, scored beside the page, shown and saved.
+// A file of responses: chosen or dropped, its columns selected, scored in a worker, shown and saved.
 import { at, made } from "./elements.mjs";
 import { decision, named, sureness, why } from "./wording.mjs";
 
@@ -39,7 +39,7 @@ export function showTable(engine, page) {
     const file = state.file;
     const column = Object.fromEntries(page.inputs.map((name) => [name, at(`column-${name}`).value]));
     const open = page.inputs.find((name) => !column[name]);
-    at("table-problem").textContent = open ? `Which column holds the ${open.replace("_", " ")}?` : "";
+    at("table-problem").textContent = open ? `Choose the column with the ${open.replace("_", " ")}.` : "";
     if (open) {
       at(`column-${open}`).focus();
       return;
@@ -60,7 +60,7 @@ export function showTable(engine, page) {
   function showFailure(error, file) {
     at("running").hidden = true;
     at("columns").hidden = false;
-    at("summary").textContent = error.kind === "stopped" ? "Stopped. Nothing was kept." : "";
+    at("summary").textContent = error.kind === "stopped" ? "Stopped. No scores were saved." : "";
     if (error.kind !== "stopped") at("table-problem").textContent = `${file.name}: ${error.message}`;
     at("grade").focus();
   }
@@ -74,7 +74,7 @@ export function showTable(engine, page) {
     at("graded-notes").textContent = notes(counts);
     at("rows").replaceChildren(...shown.map((row) => rowOf(row, page)));
     at("rows-caption").textContent =
-      shown.length < counts.read ? `The first ${shown.length} rows; the saved table holds all of them` : "Every row";
+      shown.length < counts.read ? `The first ${shown.length} rows; the saved table contains all rows` : "All rows";
     at("only-review").checked = false;
     filter();
     at("columns").hidden = false;
@@ -93,7 +93,7 @@ export function showTable(engine, page) {
   takeDropped(take);
 }
 
-/** A file that is dropped anywhere on the page is taken; the browser would leave the page for it. */
+/** Accept a file that is dropped anywhere on the page; otherwise the browser would navigate to it. */
 function takeDropped(take) {
   const over = (is) => at("drop").classList.toggle("over", is);
   addEventListener("dragover", (event) => {
@@ -131,14 +131,14 @@ function summary({ read, scored, errors, review, labels }) {
   const failed = errors ? `${errors.toLocaleString("en")} could not be scored, ` : "";
   return (
     `${read.toLocaleString("en")} rows read, ${scored.toLocaleString("en")} scored, ${failed}` +
-    `${review.toLocaleString("en")} for a person to review. ${each.join(", ")}.`
+    `${review.toLocaleString("en")} for human review. ${each.join(", ")}.`
   );
 }
 
 function notes({ guarded }) {
   if (!guarded) return "";
-  const cells = guarded === 1 ? "One cell begins" : `${guarded.toLocaleString("en")} cells begin`;
-  return `${cells} like a formula. In the saved table an apostrophe stands before, so that no spreadsheet runs it.`;
+  const cells = guarded === 1 ? "One cell looks like a formula" : `${guarded.toLocaleString("en")} cells look like formulas`;
+  return `${cells}. In the saved table, an apostrophe before the cell keeps spreadsheets from evaluating it.`;
 }
 
 function rowOf({ row, response, score, error }, page) {

@@ -1,6 +1,6 @@
-// How a page, its worker and the worker's runners ask each other, and answer.
+// Requests and replies between a page, its worker and the worker's runners.
 
-/** What was asked could not be done; `kind` says whose fault it is. */
+/** A request failed; `kind` classifies the error. */
 export class Refusal extends Error {
   constructor({ kind, message }) {
     super(message);
@@ -51,7 +51,7 @@ export class Asker {
   }
 
   broken() {
-    const message = "This browser cannot run the model: it lacks WebAssembly or module workers.";
+    const message = "This browser cannot run the model: it does not support WebAssembly or module workers.";
     this.fault = new Refusal({ kind: "other", message });
     for (const { reject } of this.waiting.values()) reject(this.fault);
     this.waiting.clear();
@@ -80,6 +80,6 @@ function failure(error, kinds) {
   if (error instanceof Refusal) return { kind: error.kind, message: error.message };
   const kind = Object.keys(kinds).find((name) => error instanceof kinds[name]);
   if (kind) return { kind, message: error.message };
-  // Only our own errors are known to hold nothing of a response.
+  // Only the page's own errors are known not to contain text of a response.
   return { kind: "other", message: `This browser cannot run the model (${error.name}).` };
 }
