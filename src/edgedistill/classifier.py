@@ -1,4 +1,4 @@
-"""A student as scikit-learn's classifiers are: texts in, labels out, and a bundle at the end."""
+"""A student as a scikit-learn classifier: texts in, labels out, and export to a bundle."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,15 +39,15 @@ CodedRows: TypeAlias = Any
 
 
 class StudentNotFitted(EdgeDistillError, NotFittedError):  # type: ignore[misc]  # scikit-learn is untyped here
-    """A classifier is asked for what only training gives it."""
+    """A method was called that requires a fitted classifier."""
 
 
 class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped here
     """A small pretrained model, fine-tuned to code responses.
 
-    It follows scikit-learn's rules: parameters are read in `fit` alone, `clone`, `Pipeline`, `cross_val_score` and
-    `GridSearchCV` work, and the same ``random_state`` gives the same student on the same machine. Pickled, it is
-    safetensors bytes and JSON, no torch module.
+    It follows scikit-learn's conventions: `clone`, `Pipeline`, `cross_val_score` and `GridSearchCV` work, and the same
+    ``random_state`` gives the same student on the same machine. It pickles to safetensors bytes and JSON, without torch
+    modules.
 
     Example:
         clf = StudentClassifier(task=task, epochs=8).fit(train, "label")
@@ -55,32 +55,32 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         bundle = clf.export("bundle/", calibration=validation)
 
     Args:
-        task: What is coded. None: a nominal task of the labels in ``y`` that reads responses alone.
+        task: The task. None: a nominal task with the labels in ``y`` and the response as the only input.
         backbone: ``minilm``, a folder, or a name on the Hugging Face Hub.
-        kind: ``fine-tuned``; or ``frozen``: only a linear classifier on the backbone's first token is fitted.
-        max_tokens: Where a longer row is cut, 8 to 8192.
-        epochs: Passes over the training rows; the best of them by macro-F1 on validation rows becomes the student.
-        learning_rate: The highest, in (0, 1).
-        batch_size: Rows in a batch.
-        targets: ``hard``: the label; ``soft``: the shares given to `fit`; ``both``: a mixture of the two.
-        soft_weight: Weight of the shares in ``both``, in (0, 1).
-        temperature: Divides the logits where shares are learnt, 0.1 to 100.
-        class_weight: None, or ``balanced``: each label's rows together count the same.
-        ordinal: Of an ordinal task, how far off a label is: ``nominal``, ``cumulative`` or ``expected_score``.
-        lora: None, or the adapters that a decoder learns: ``{"rank": 16, "alpha": 32, "targets": ["all-linear"]}``.
-        patience: Epochs in a row that may bring nothing before training ends; None for any number.
-        validation_fraction: Share of the rows held out to choose the epoch by, in (0, 1), where `fit` is given no
-            validation rows. Rows with equal texts stay together, and labels are stratified.
-        random_state: An int, a RandomState, or None for chance.
+        kind: ``fine-tuned``, or ``frozen``: fit only a linear classifier on the backbone's first token.
+        max_tokens: Maximum length in tokens, 8 to 8192; longer rows are truncated.
+        epochs: Training epochs; the one with the highest macro-F1 on validation rows is kept.
+        learning_rate: Peak learning rate, in (0, 1).
+        batch_size: Rows per batch.
+        targets: ``hard``: labels; ``soft``: the shares given to `fit`; ``both``: a weighted sum of the two losses.
+        soft_weight: Weight of the soft loss with ``both``, in (0, 1).
+        temperature: Divides the logits in the soft loss, 0.1 to 100.
+        class_weight: None, or ``balanced``: weights inversely proportional to label frequencies.
+        ordinal: The loss of an ordinal task: ``nominal``, ``cumulative`` or ``expected_score``.
+        lora: None, or LoRA adapters of a decoder: ``{"rank": 16, "alpha": 32, "targets": ["all-linear"]}``.
+        patience: Stop early after this many epochs without improvement; None: never.
+        validation_fraction: Share of the rows held out for validation, in (0, 1), unless `fit` gets validation rows.
+            Rows with equal texts stay together, and the split is stratified by label.
+        random_state: An int, a RandomState, or None for a random seed.
         verbose: Whether `fit` shows a progress bar.
 
     Attributes:
-        classes_: The labels, of shape (labels,), sorted; of a multilabel task in the task's order.
-        task_: What is coded.
+        classes_: The labels, of shape (labels,), sorted; for a multilabel task in the task's order.
+        task_: The task.
         files_: The checkpoint by file name: safetensors as bytes, JSON as text.
-        history_: An entry per epoch: validation loss, accuracy and macro-F1; empty for a frozen backbone.
-        notes_: What a reader should know of the rows; never a response's text.
-        thresholds_: Of a multilabel task, per label the probability from which it holds, chosen on validation rows.
+        history_: Validation loss, accuracy and macro-F1 of each epoch; empty for a frozen backbone.
+        notes_: Messages about the rows; never a response's text.
+        thresholds_: Decision thresholds of a multilabel task, per label, chosen on validation rows.
         n_features_in_: Number of the task's inputs.
     """
 
@@ -135,20 +135,20 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         """Fine-tune the backbone.
 
         Args:
-            X: A DataFrame with a column per input of the task, or an array of that many columns; for a task whose only
-                input is the response, a Series, an array or a list of texts too. A missing text is an empty one.
-            y: A label per row, or the name of a column of ``X``. Of a multilabel task the labels that hold, joined or
-                as a list, or an indicator matrix (rows, labels).
-            shares: Soft labels: a DataFrame with columns ``share_NAME``, as `Teacher.label` returns it, or an array of
-                shape (rows, labels), its columns in the order of `classes_`. Read where ``targets`` is not ``hard``.
-            validation: Rows that choose the epoch: a DataFrame with a column ``label``, or ``(X, y)``. None: a share
-                of the rows is held out.
-            on_progress: Called while training goes on; see `edgedistill.progress_bars`.
+            X: A DataFrame with a column per input of the task, or an array with that many columns. If the response is
+                the only input, also a Series, an array or a list of texts. Missing texts count as empty.
+            y: A label per row, or the name of a column of ``X``. For a multilabel task: joined labels, lists of labels,
+                or an indicator matrix of shape (rows, labels).
+            shares: Soft labels: a DataFrame with columns ``share_NAME``, as `Teacher.label` returns, or an array of
+                shape (rows, labels) in the order of `classes_`. Ignored if ``targets`` is ``hard``.
+            validation: Rows that select the epoch: a DataFrame with a column ``label``, or ``(X, y)``. None: hold out
+                ``validation_fraction`` of the rows.
+            on_progress: Progress callback; see `edgedistill.progress_bars`.
 
         Raises:
             ArgumentError: Rows, labels or a parameter cannot be used.
             ProjectFileError: The backbone cannot be found.
-            TrainingFailed: The rows cannot train a student, or training failed.
+            TrainingFailed: The rows are not sufficient, or training failed.
         """
         seed = self._seed()
         section = self._section(seed)
@@ -160,23 +160,23 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             for place, (inputs, code) in enumerate(zip(texts, codes, strict=True))
         ]
         soft = self._shares(shares, task, codes)
-        taught, judged, notes = self._split(rows, validation, seed, task)
+        training, validation_set, notes = self._split(rows, validation, seed, task)
         mixture = [
             MixtureRow(row.response.id, row.response.inputs, row.label, "human", soft[int(row.response.id)])
-            for row in taught
+            for row in training
         ]
         with progress_bars(quiet=not self.verbose) as bars, TemporaryDirectory(prefix="edgedistill-student-") as work:
             folder = Path(work) / "student"
-            told = self._train(mixture, judged, task, section, folder, on_progress or bars)
+            training_notes = self._train(mixture, validation_set, task, section, folder, on_progress or bars)
             student = Checkpoint.load(folder, task.scored, section.max_tokens)
             self.files_ = {path.name: _content(path) for path in sorted(folder.iterdir())}
-        self.thresholds_ = choose_readout(student, judged).thresholds
-        self.task_, self.n_features_in_, self.notes_ = task, len(task.inputs), (*notes, *told)
+        self.thresholds_ = choose_readout(student, validation_set).thresholds
+        self.task_, self.n_features_in_, self.notes_ = task, len(task.inputs), (*notes, *training_notes)
         self._loaded: Checkpoint | None = student
         return self
 
     def predict(self, X: Rows) -> npt.NDArray[Any]:  # noqa: N803
-        """Return the label of each row, as ``y`` had them in `fit`: of shape (rows,), or an indicator matrix.
+        """Return the label of each row in the format of ``y`` in `fit`: shape (rows,), or an indicator matrix.
 
         Args:
             X: As in `fit`.
@@ -195,15 +195,15 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def predict_proba(self, X: Rows) -> npt.NDArray[np.float64]:  # noqa: N803
         """Return probabilities of shape (rows, labels), in [0, 1], the columns in the order of `classes_`.
 
-        They sum to 1, but for those of a multilabel task. They are not calibrated: `export` does that on rows of its
-        own, for the bundle.
+        Rows sum to 1, except for multilabel tasks. The probabilities are not calibrated; `export` calibrates those of
+        the bundle.
         """
         logits, names = self._logits(X), self.task_.names
         found = np.array([self._label_decoder.probabilities(row) for row in logits]).reshape(len(logits), len(names))
         return found[:, [names.index(str(label)) for label in self.classes_.tolist()]]
 
     def score(self, X: Rows, y: Column, sample_weight: Any = None) -> float:  # noqa: N803
-        """Return the accuracy; of a multilabel task the share of rows with just the right labels."""
+        """Return the accuracy; for a multilabel task the subset accuracy (exact match)."""
         predicted = self.predict(X)
         if self._indicator:
             right = (predicted == np.asarray(y)).all(axis=1)
@@ -226,27 +226,28 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         calibrate: bool = True,
         review: Mapping[str, Any] | None = None,
     ) -> Bundle:
-        """Write a bundle that is checked to score as this student does.
+        """Export the student to an ONNX bundle that is verified against it.
 
         Args:
-            folder: Where it shall lie; a bundle that is there is replaced at the very end.
-            calibration: Human-coded rows that choose the temperature, thresholds and the review rule, and that every
-                form of the student is compared on: a DataFrame with a column ``label``, or ``(X, y)``. Not rows that it
-                was trained on.
-            test: Locked rows, likewise: the bundle states the student's agreement on them.
-            groups: The column of both DataFrames that says what a row belongs to, for intervals.
-            name: What the bundle is called.
-            precision: ``int8`` where it keeps the labels, else fp32 is served; ``auto`` tries every int8 recipe.
-            max_flip_rate: Share of the calibration rows whose label int8 may change, in [0, 1].
-            fp32_beside: Whether the fp32 graph lies beside, for processors on which int8 fails its self-check.
-            calibrate: Whether logits are divided by a temperature that the rows choose; labels stay as they are.
-            review: Which scores go to people: ``{"aim": "keep_kappa", "at_least": 0.75}`` or ``{"aim":
-                "at_most_to_people", "share": 0.15}``; None: blank and truncated responses alone.
+            folder: The bundle's folder; an existing bundle is replaced at the end.
+            calibration: Human-coded rows that were not used for training: a DataFrame with a column ``label``, or
+                ``(X, y)``. They select temperature, thresholds and decision rule, and every export step is compared
+                on them.
+            test: Locked test rows in the same format; the bundle states the student's agreement on them.
+            groups: A column of both DataFrames with the rows' groups, for cluster bootstrap intervals.
+            name: The bundle's name.
+            precision: ``int8`` (fp32 is served if int8 flips too many labels), ``fp32``, or ``auto`` (try every int8
+                recipe).
+            max_flip_rate: Largest share of calibration rows whose label int8 may change, in [0, 1].
+            fp32_beside: Whether the bundle also has the fp32 graph, for CPUs on which int8 fails its self-check.
+            calibrate: Whether to fit temperature scaling; labels do not change.
+            review: Decision rule: ``{"aim": "keep_kappa", "at_least": 0.75}`` or ``{"aim": "at_most_to_people",
+                "share": 0.15}``; None: only blank and truncated responses go to people.
 
         Raises:
             StudentNotFitted: `fit` has not been called.
             ArgumentError: Rows or settings cannot be used.
-            ExportFailed: The exported model is not this student.
+            ExportFailed: The exported model does not agree with the student.
             BundleError: The bundle cannot be written.
         """
         student, task = self._student, self.task_.scored
@@ -282,7 +283,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             ).bundle
 
     def __getstate__(self) -> dict[str, Any]:
-        """The parameters and what was learnt: safetensors bytes, JSON text, arrays of labels."""
+        """The parameters and the fitted state: safetensors bytes, JSON text, arrays of labels."""
         return {**super().__getstate__(), **({"_loaded": None} if self.__sklearn_is_fitted__() else {})}
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -318,7 +319,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 given |= {"peft": "lora", "lora": dict(self.lora)}
         given["max_tokens"] = _plain(self.max_tokens)
         if not 0 < self.validation_fraction < 1:
-            raise ArgumentError(f"validation_fraction is {self.validation_fraction}; it lies between 0 and 1")
+            raise ArgumentError(f"validation_fraction is {self.validation_fraction}; it must be between 0 and 1")
         return checked_section(StudentSection, given, "StudentClassifier")
 
     @property
@@ -342,7 +343,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return self.task, np.array(names), codes_of(values_of(y, X, "y"), self.task)
 
     def _shares(self, shares: Any, task: Task, codes: Sequence[str]) -> list[dict[str, float]]:
-        """Each row's soft label, zero shares left out."""
+        """The soft label of each row, without zero shares."""
         if shares is None:
             return [code_shares(code, task) for code in codes]
         names = [str(label) for label in self.classes_.tolist()]
@@ -354,23 +355,23 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             raise ArgumentError("a share is not a number", where="shares") from None
         if table.shape != (len(codes), len(names)):
             raise ArgumentError(
-                f"shares are of shape {table.shape}, and there are {len(codes)} rows and {len(names)} labels",
-                hint=f"Give a column per label, in this order: {', '.join(names)}; or columns {columns[0]} and so on.",
+                f"shares have the shape {table.shape}, but there are {len(codes)} rows and {len(names)} labels",
+                hint=f"Give one column per label in this order: {', '.join(names)}; or columns {columns[0]} etc.",
             )
         if not ((table >= 0) & (table <= 1)).all():
-            raise ArgumentError("a share is missing or does not lie between 0 and 1", where="shares")
+            raise ArgumentError("a share is missing or not between 0 and 1", where="shares")
         return [{name: share for name, share in zip(names, row, strict=True) if share} for row in table.tolist()]
 
     def _split(
         self, rows: Sequence[CodedResponse], validation: CodedRows | None, seed: int, task: Task
     ) -> tuple[Sequence[CodedResponse], ValidationRows, tuple[str, ...]]:
-        """Rows to learn from, rows that choose the epoch, and what to note of them."""
+        """Training rows, validation rows, and notes."""
         if validation is not None:
             return rows, ValidationRows(self._coded(validation, task, None)), ()
         kept, out = held_out(rows, self.validation_fraction, seed, task)
         if kept and out:
             return kept, ValidationRows(out), ()
-        note = "There were too few rows to hold some out: the epoch was chosen on the rows that it was trained on."
+        note = "There were too few rows for a validation split: the epoch was selected on the training rows."
         return rows, ValidationRows(tuple(rows)), (note,)
 
     def _coded(self, given: CodedRows, task: Task, groups: str | None) -> tuple[CodedResponse, ...]:
@@ -381,25 +382,25 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def _train(
         self,
         mixture: Sequence[MixtureRow],
-        judged: ValidationRows,
+        validation_set: ValidationRows,
         task: Task,
         section: StudentSection,
         folder: Path,
         on_progress: OnProgress,
     ) -> tuple[str, ...]:
-        """Train into a folder; return what to note. Whoever draws from the global generators goes on undisturbed."""
+        """Train into a folder and return notes. The global random state is restored afterwards."""
 
-        def told(progress: TrainingProgress) -> None:
+        def report(progress: TrainingProgress) -> None:
             on_progress("fit: optimizer steps", progress.done, progress.total)
 
         backbone = backbone_folder(section.backbone, Path())
         states = random_state()
         try:
             if self.kind == "frozen":
-                train_frozen_student(mixture, judged, task.scored, section, backbone, folder)
+                train_frozen_student(mixture, validation_set, task.scored, section, backbone, folder)
                 self.history_: tuple[Epoch, ...] = ()
                 return ()
-            trained = train_student(mixture, judged, task.scored, section, backbone, folder, progress=told)
+            trained = train_student(mixture, validation_set, task.scored, section, backbone, folder, progress=report)
         finally:
             restore_random_state(states)
         self.history_ = trained.best.history
@@ -407,7 +408,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     @property
     def _student(self) -> Checkpoint:
-        """The model, read anew after unpickling."""
+        """The fitted model, reloaded after unpickling."""
         if not self.__sklearn_is_fitted__():
             raise StudentNotFitted("this StudentClassifier is not fitted yet", hint="Call fit first.")
         if self._loaded is None:
@@ -425,7 +426,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     @contextmanager
     def _written(self) -> Iterator[Path]:
-        """The checkpoint as a folder, for as long as the block runs."""
+        """Yield a temporary folder with the checkpoint."""
         with TemporaryDirectory(prefix="edgedistill-student-") as work:
             for name, content in self.files_.items():
                 if isinstance(content, bytes):
@@ -435,7 +436,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             yield Path(work)
 
     def _provenance(self) -> dict[str, Any]:
-        """The settings, without the codebook, which the bundle has itself, and without a path of this machine."""
+        """The settings, without the codebook (which the bundle has anyway) and without local paths."""
         given = {name: value for name, value in self.get_params(deep=False).items() if name not in ("task", "verbose")}
         return {name: _plain(value) for name, value in given.items()} | {
             "backbone": Path(self.backbone).name,
@@ -448,14 +449,14 @@ def _content(path: Path) -> bytes | str:
 
 
 def _plain(value: Any) -> Any:
-    """A number as Python has it: a search hands in numpy's."""
+    """Convert a NumPy scalar, as hyperparameter searches pass, to a Python number."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _classes(values: Sequence[Any]) -> npt.NDArray[Any]:
     """The sorted labels of ``y``, at least two."""
     if any(map(is_missing, values)):
-        raise ArgumentError("y contains NaN: a label is missing", hint="Leave out rows without a label.")
+        raise ArgumentError("y contains NaN: a label is missing", hint="Remove rows without a label.")
     if any(isinstance(value, float) and np.isinf(value) for value in values):
         raise ArgumentError("y contains infinity")
     try:
@@ -465,16 +466,16 @@ def _classes(values: Sequence[Any]) -> npt.NDArray[Any]:
     except (TypeError, ValueError) as error:
         raise ArgumentError(str(error), where="y") from None
     if len(classes) < 2:
-        raise ArgumentError(f"y has {len(classes)} class, and a classifier needs two")
+        raise ArgumentError(f"y has {len(classes)} class; a classifier needs at least two")
     return classes
 
 
 def _joined(y: Any, rows: int, task: Task) -> list[str]:
-    """The codes that an indicator matrix says."""
+    """The codes of an indicator matrix."""
     table = np.asarray(y)
     if table.shape != (rows, len(task.names)) or not np.isin(table, (0, 1)).all():
         raise ArgumentError(
-            f"y is a matrix of shape {table.shape}, and an indicator matrix holds 0 and 1 for {rows} rows and "
+            f"y has the shape {table.shape}; an indicator matrix has 0 or 1 for {rows} rows and "
             f"{len(task.names)} labels"
         )
     return [join_labels([name for name, on in zip(task.names, row, strict=True) if on], task) for row in table]

@@ -1,4 +1,4 @@
-"""How results show themselves: as text in a terminal, as a table in a notebook."""
+"""Text and HTML representations of results."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -10,14 +10,14 @@ _WIDTH = 120
 
 
 def plain_text(shown: RenderableType) -> str:
-    """Return what a terminal without colours shows, its last line ended."""
+    """Return a renderable as plain text, ending with a newline."""
     text = StringIO()
     Console(file=text, width=_WIDTH, force_terminal=False, force_jupyter=False, color_system=None).print(shown)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """Return an HTML table; every cell is escaped, and the first of each row is its heading."""
+    """Return an HTML table with escaped cells; the first cell of each row is its header."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(
         f"<tr><th>{escape(first)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"

@@ -1,7 +1,7 @@
-"""Rows that are given in Python: a pandas DataFrame, a Series, an array or a list, read as strictly as files are.
+"""Rows given in Python (a DataFrame, a Series, an array or a list), validated as strictly as files.
 
-texts_of_rows(X, task)    the task's inputs of every row
-frame_of(X, task)         the same rows as a DataFrame, its index kept
+texts_of_rows(X, task)    the inputs of every row
+frame_of(X, task)         the same rows as a DataFrame
 codes_of(y, task)         the labels of rows
 coded_rows(X, y, task)    both together
 train_validation_test_split(X)    as a project's `data.split` does
@@ -24,17 +24,17 @@ if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
     from pandas import DataFrame
 
 Rows: TypeAlias = Any
-"""A DataFrame with a column per input of the task, or an array of that many columns; for a task whose only input is the
-response, a Series, an array or a list of texts. A list may hold mappings of the task's inputs, too."""
+"""A DataFrame with a column per input of the task, or an array with that many columns. If the response is the only
+input, also a Series, an array or a list of texts. A list may also hold mappings of the inputs."""
 Column: TypeAlias = Any
-"""The name of a column of the DataFrame beside it, or a Series, an array or a list with a value per row."""
+"""The name of a column of the DataFrame, or a Series, an array or a list with a value per row."""
 
 
 def frame_of(X: Rows, task: Task) -> "DataFrame":  # noqa: N803  # scikit-learn's name
-    """Return rows as a DataFrame: the one given, or a new one with a column per input and the Series' index.
+    """Return rows as a DataFrame: the given one, or a new one with a column per input and the Series' index.
 
     Raises:
-        ArgumentError: It is none of the forms of `Rows`, or an input is missing.
+        ArgumentError: It is not one of the types of `Rows`, or an input is missing.
     """
     import pandas as pd
 
@@ -42,7 +42,7 @@ def frame_of(X: Rows, task: Task) -> "DataFrame":  # noqa: N803  # scikit-learn'
         if missing := [name for name in task.inputs if name not in X.columns]:
             raise ArgumentError(
                 f"there is no column {missing[0]!r}; columns are {', '.join(map(str, X.columns))}",
-                hint=f"This task's inputs are {', '.join(task.inputs)}.",
+                hint=f"The task's inputs are {', '.join(task.inputs)}.",
             )
         return X
     index = X.index if isinstance(X, pd.Series) else None
@@ -51,7 +51,7 @@ def frame_of(X: Rows, task: Task) -> "DataFrame":  # noqa: N803  # scikit-learn'
 
 
 def texts_of_rows(X: Rows, task: Task) -> list[dict[str, str]]:  # noqa: N803
-    """Return the task's inputs of every row, redacted where the task says so; a missing text is an empty one.
+    """Return the inputs of every row, redacted if the task has redaction; missing texts are empty.
 
     Raises:
         ArgumentError: As `frame_of`; or a cell is not text.
@@ -65,7 +65,7 @@ def texts_of_rows(X: Rows, task: Task) -> list[dict[str, str]]:  # noqa: N803
 
 
 def responses_of(X: Rows, task: Task) -> tuple[Response, ...]:  # noqa: N803
-    """Return the rows as responses, whose ids are their places, from 0."""
+    """Return the rows as responses; their ids are their positions, from 0."""
     return tuple(Response(str(place), inputs, "row", place) for place, inputs in enumerate(texts_of_rows(X, task)))
 
 
@@ -73,27 +73,29 @@ def values_of(given: Column, X: Rows, what: str) -> list[Any]:  # noqa: N803
     """Return the values of a column, one per row of ``X``.
 
     Raises:
-        ArgumentError: There is no such column, or it has another length.
+        ArgumentError: The column does not exist or has the wrong length.
     """
     if isinstance(given, str):
         if given not in getattr(X, "columns", ()):
-            raise ArgumentError(f"there is no column {given!r}", where=what, hint="Name one, or give the values.")
+            raise ArgumentError(
+                f"there is no column {given!r}", where=what, hint="Name an existing column, or pass the values."
+            )
         given = X[given]
     values = list(_listed(given))
     if len(values) != len(X):
-        raise ArgumentError(f"{len(X)} rows come with {len(values)} values of {what}")
+        raise ArgumentError(f"there are {len(X)} rows but {len(values)} values of {what}")
     return values
 
 
 def codes_of(y: Sequence[Any], task: Task) -> list[str]:
-    """Return labels as they are written everywhere: of a multilabel task those that hold, joined.
+    """Return labels in canonical form; for a multilabel task, joined.
 
     Args:
-        y: A label per row; of a multilabel task the joined labels, or a list of those that hold.
-        task: Its labels are the only ones allowed.
+        y: A label per row; for a multilabel task, joined labels or lists of labels.
+        task: The task.
 
     Raises:
-        ArgumentError: A label is missing or is not one of the task's.
+        ArgumentError: A label is missing or not one of the task's.
     """
     return [_code(value, place, task) for place, value in enumerate(y)]
 
@@ -111,12 +113,12 @@ def coded_rows(
     Args:
         X: The rows.
         y: Their labels.
-        task: What is coded.
-        groups: What each row belongs to, such as a learner; missing where a row stands for itself.
-        ids: What each row is called; its place where nothing is given.
+        task: The task.
+        groups: The group of each row, such as a learner; missing values are groups of one row.
+        ids: The id of each row; default: its position.
 
     Raises:
-        ArgumentError: A text, a label or a group cannot be used.
+        ArgumentError: A text, label or group cannot be used.
     """
     texts, codes = texts_of_rows(X, task), codes_of(values_of(y, X, "label"), task)
     names = [str(each) for each in (range(len(texts)) if ids is None else ids)]
@@ -145,7 +147,7 @@ def train_validation_test_split(
     Args:
         X: A DataFrame with a column per input of the task.
         y: Their labels: the name of a column, or a label per row.
-        task: What is coded.
+        task: The task.
         shares: Of train, validation and test rows, each in (0, 1); they sum to 1.
         groups: What each row belongs to, such as a learner: a column's name, or a value per row.
         random_state: Of the shuffling.
@@ -176,7 +178,7 @@ def train_validation_test_split(
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell is empty as pandas has it: None, NaN, NaT or NA."""
+    """Whether a cell is missing for pandas: None, NaN, NaT or NA."""
     import pandas as pd
 
     return bool(pd.api.types.is_scalar(value)) and bool(pd.isna(value))
@@ -188,7 +190,7 @@ def _listed(given: Any) -> Iterable[Any]:
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise ArgumentError(
             f"a DataFrame, a Series, an array or a list is needed, not {type(given).__name__}",
-            hint="Put a single response into a list.",
+            hint="Put a single response in a list.",
         )
     return given
 
@@ -199,7 +201,7 @@ def _cells(row: Any, task: Task) -> tuple[Any, ...]:
     cells = (row,) if isinstance(row, str) or is_missing(row) or not isinstance(row, Iterable) else tuple(row)
     if len(cells) != len(task.inputs):
         raise ArgumentError(
-            f"a row has {len(cells)} texts, and this task has {len(task.inputs)} inputs",
+            f"a row has {len(cells)} texts, but the task has {len(task.inputs)} inputs",
             hint=f"Give a DataFrame with the columns {', '.join(task.inputs)}.",
         )
     return cells
@@ -226,7 +228,7 @@ def _code(value: Any, place: int, task: Task) -> str:
         value = LABEL_SEPARATOR.join(map(str, value)) or "none"
     if is_missing(value) or not isinstance(value, str) or not value.strip():
         what = "the label is missing" if is_missing(value) or value == "" else f"the label {value!r} is not text"
-        raise ArgumentError(what, where=f"y[{place}]", hint="Leave out rows without a label; labels are text.")
+        raise ArgumentError(what, where=f"y[{place}]", hint="Remove rows without a label; labels must be strings.")
     try:
         return canonical_code(value.strip(), task)
     except DataError as error:

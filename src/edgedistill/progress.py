@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 OnProgress: TypeAlias = Callable[[str, int, int], None]
-"""Called while work goes on: what is done, how much of it is done, how much there is."""
+"""Called with a description, the number of finished steps and the total."""
 
 _REFRESH_SECONDS = 0.2
 

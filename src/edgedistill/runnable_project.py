@@ -1,4 +1,4 @@
-"""A project file that can be run from Python, as `edgedistill run` does."""
+"""A project file whose stages can be run from Python, as `edgedistill run` does."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +9,13 @@ from edgedistill.progress import OnProgress
 from edgedistill.project import Project as ProjectFile
 from edgedistill.project.reading import read_checked
 
-if TYPE_CHECKING:  # the stages load torch, which a wrong project file should not wait for
+if TYPE_CHECKING:  # the stages import torch, and an invalid project file should fail without it
     from edgedistill.pipeline import Run, Step
     from edgedistill.teacher import DispatchMode
 
 
 class Project(ProjectFile):
-    """A project file, read and checked, whose stages can be run.
+    """A validated project file whose stages can be run.
 
     Example:
         run = Project.load("praise/project.yaml").run()
@@ -30,7 +30,7 @@ class Project(ProjectFile):
             path: The YAML file. Relative paths in it start from its folder.
 
         Raises:
-            ProjectFileError: There is no such file, it is not YAML, or a key is unknown, missing or impossible.
+            ProjectFileError: The file does not exist or is not valid YAML, or a key is unknown, missing or invalid.
         """
         return read_checked(Path(path), cls, "`edgedistill init NAME` writes a new one.")
 
@@ -44,22 +44,22 @@ class Project(ProjectFile):
         on_message: Callable[[str], None] = lambda _: None,
         on_step: "Callable[[Step], None]" = lambda _: None,
     ) -> "Run":
-        """Run every stage up to ``until`` that is not done, in order.
+        """Run all unfinished stages up to ``until``, in order.
 
         Args:
             until: The last stage: gate, label, generate, mix, train, evaluate, export or report.
-            offline: Answer from the cache alone.
-            accept_teacher: Go on with a teacher that the gate refuses.
-            on_progress: Called while work goes on; see `edgedistill.progress_bars`.
-            on_message: Called with a line that a person should read.
+            offline: Use cached answers only.
+            accept_teacher: Continue with a teacher that the gate refused.
+            on_progress: Progress callback; see `edgedistill.progress_bars`.
+            on_message: Called with messages for the user.
             on_step: Called after each stage.
 
         Returns:
-            The run, which knows its folder, ``evaluation``, ``bundle`` and ``report_html``.
+            The run, with its folder, ``evaluation``, ``bundle`` and ``report_html``.
 
         Raises:
-            GateRefused: The teacher does not reach the bar and nobody accepted it.
-            EdgeDistillError: Whatever a stage raises; the stages before it stay done.
+            GateRefused: The teacher's agreement is below the gate.
+            EdgeDistillError: Any error of a stage; earlier stages stay finished.
         """
         from edgedistill.pipeline import run_stages
 
@@ -78,11 +78,11 @@ class Project(ProjectFile):
         on_message: Callable[[str], None] = lambda _: None,
         dispatch: "Callable[[str], DispatchMode] | None" = None,
     ) -> "Run":
-        """Read the rows and return a run whose stages are still to be done, one by one; see `run`.
+        """Read the rows and return a run, whose stages can be run one by one; see `run`.
 
         Args:
-            folder: Where the stages write; None: ``runs/NAME`` beside the project file.
-            records: The rows, where they were read already.
+            folder: The run folder; None: ``runs/NAME`` next to the project file.
+            records: The rows, if they have been read already.
             offline: As in `run`.
             accept_teacher: As in `run`.
             on_progress: As in `run`.
@@ -90,7 +90,7 @@ class Project(ProjectFile):
             dispatch: A function from a teacher's name to its dispatch mode; None sends requests one by one.
 
         Raises:
-            DataError: A file or a row cannot be used; the message names it.
+            DataError: A file or row cannot be used; the message names it.
         """
         from edgedistill.pipeline import Run, RunFolder
 

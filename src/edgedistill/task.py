@@ -1,4 +1,4 @@
-"""What is coded: the codebook's labels and instructions, and the inputs that a response comes with."""
+"""The task: the codebook's labels and instructions, and the inputs of a response."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,22 +14,22 @@ __all__ = ["Label", "Task"]
 
 
 class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is coded: what a bundle knows of the task, and the instructions that the teacher reads.
+    """A coding task: labels, inputs, and instructions for the teacher.
 
     Example:
         Task("nominal", labels=[Label("process", "praises effort"), Label("outcome", "praises the result")])
 
     Attributes:
-        kind: ``nominal`` | ``ordinal`` (labels from low to high) | ``multilabel`` (any number of labels holds).
-        labels: At least two codes, in codebook order. A bare name is a label without a definition.
-        inputs: What a response comes with, in this order: ``question``, ``reference_answer``, ``response``.
-        redact: What is replaced in every text before anybody reads it: None or False for nothing, True for web
-            addresses, e-mail addresses and phone numbers, a list of regular expressions for what they match as well.
-        instructions: The codebook's text, in the researcher's words.
+        kind: ``nominal`` | ``ordinal`` (labels from low to high) | ``multilabel`` (any number of labels).
+        labels: At least two labels, in codebook order. A string is a label without a definition.
+        inputs: The inputs, in this order: ``question``, ``reference_answer``, ``response``.
+        redact: Redaction of every text: None or False for none; True for web addresses, e-mail addresses and phone
+            numbers; a list of regular expressions for their matches as well.
+        instructions: The codebook's text.
 
     Raises:
-        ArgumentError: A label or an input is missing, stands twice or cannot be told from another; a pattern of
-            ``redact`` is not a regular expression.
+        ArgumentError: A label or input is missing or a duplicate, or a pattern of ``redact`` is not a valid regular
+            expression.
     """
 
     kind: Kind = "nominal"
@@ -38,7 +38,7 @@ class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     redact: Redaction | None = None
     instructions: str = ""
 
-    if TYPE_CHECKING:  # msgspec writes the constructor; this is what it takes, before `__post_init__` converts it
+    if TYPE_CHECKING:  # the arguments of msgspec's constructor, before `__post_init__` converts them
 
         def __init__(
             self,
@@ -51,40 +51,39 @@ class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
     def __post_init__(self) -> None:
         if self.kind not in ("nominal", "ordinal", "multilabel"):
-            raise ArgumentError(f"unknown kind {self.kind!r}; kinds are nominal, ordinal and multilabel")
+            raise ArgumentError(f"unknown kind {self.kind!r}; use nominal, ordinal or multilabel")
         labels = tuple(label if isinstance(label, Label) else Label(label) for label in self.labels)
         force_setattr(self, "labels", labels)
         force_setattr(self, "inputs", tuple(self.inputs))
         force_setattr(self, "redact", _redaction(self.redact))
         self._check_labels()
         if unknown := [name for name in self.inputs if name not in INPUTS]:
-            raise ArgumentError(f"unknown input {unknown[0]!r}; inputs are {', '.join(INPUTS)}")
+            raise ArgumentError(f"unknown input {unknown[0]!r}; use {', '.join(INPUTS)}")
         if list(self.inputs) != [name for name in INPUTS if name in self.inputs] or "response" not in self.inputs:
-            raise ArgumentError(f"inputs hold response, each once, in the order {', '.join(INPUTS)}")
+            raise ArgumentError(f"inputs must include response, without duplicates, in the order {', '.join(INPUTS)}")
 
     def _check_labels(self) -> None:
         if len(self.labels) < 2:
-            raise ArgumentError("a task has at least two labels")
+            raise ArgumentError("a task needs at least two labels")
         if not all(isinstance(name, str) and name for name in self.names):
-            raise ArgumentError("every label has a name, which is text")
+            raise ArgumentError("every label needs a name, as a string")
         folded: dict[str, str] = {}
         for name in self.names:
             if name != name.strip():
                 raise ArgumentError(f"the label {name!r} begins or ends with white space")
             if (twin := folded.setdefault(" ".join(name.casefold().split()), name)) != name:
-                raise ArgumentError(f"the labels {twin!r} and {name!r} are two spellings of one")
+                raise ArgumentError(f"the labels {twin!r} and {name!r} differ only in case or white space")
         if len(set(self.names)) < len(self.names):
-            raise ArgumentError("a label stands twice")
+            raise ArgumentError("a label is a duplicate")
         if self.kind == "multilabel" and (never := reserved_label_names(self)):
             raise ArgumentError(
-                f"the label {never[0]!r} cannot be told apart where labels are written one after the other: in a "
-                f"multilabel task no label holds a {LABEL_SEPARATOR!r} or is named {NO_LABEL!r}, which says that none "
-                "holds; rename it"
+                f"rename the label {never[0]!r}: in a multilabel task no label holds a {LABEL_SEPARATOR!r}, which "
+                f"separates labels, or is named {NO_LABEL!r}, which means that none applies"
             )
 
     @property
     def scored(self) -> ScoredTask:
-        """The part that a student and a bundle know: no instructions."""
+        """The task without instructions, as students and bundles have it."""
         return ScoredTask(self.kind, self.labels, self.inputs, self.redact)
 
 
@@ -94,7 +93,7 @@ def _redaction(given: object) -> Redaction | None:
     if isinstance(given, bool):
         return Redaction() if given else None
     if isinstance(given, str) or not isinstance(given, Sequence):
-        raise ArgumentError("redact is True, False, or a list of regular expressions")
+        raise ArgumentError("redact must be True, False or a list of regular expressions")
     try:
         return Redaction(tuple(given))
     except ValueError as error:

@@ -10,7 +10,7 @@ from edgedistill.agreement import inter_coder_agreement
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher import Labelling, combine_labellings
-from edgedistill.teacher.gating import comparison, judge_teacher
+from edgedistill.teacher.gating import check_gate, comparison
 
 
 def gate(run: Run) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def between(run: Run, labellings: Mapping[str, Labelling]) -> dict[str, Any] | N
 
 
 def _verdict(run: Run, teacher: TeacherSection, labelling: Labelling) -> dict[str, Any]:
-    verdict = judge_teacher(teacher, labelling, run.records.splits.validation, run.project.task.task)
+    verdict = check_gate(teacher, labelling, run.records.splits.validation, run.project.task.task)
     return verdict.as_dict() | {"accepted": run.accept_teacher, "cost": asdict(labelling.usage)}
 
 

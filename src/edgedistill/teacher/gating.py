@@ -1,7 +1,4 @@
-"""Does a teacher agree with human coders well enough to be used?
-
-judge_teacher(section, labelling, rows, task) -> GateVerdict
-"""
+"""The gate: does the teacher's agreement with human coders reach the required value?"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -21,16 +18,16 @@ from edgedistill_serve.task.task import Task
 
 @dataclass(frozen=True, slots=True, repr=False)
 class GateVerdict:
-    """How far a teacher agrees with human codes, and whether that reaches the bar; its repr is a table.
+    """A teacher's agreement with human codes, and whether it passes the gate; its repr is a table.
 
     Attributes:
         teacher: Its name.
         metric: ``kappa``, ``accuracy`` or ``macro_f1``.
-        at_least: What the lower end of the metric's 95 % interval must reach.
-        rows: Human-coded rows.
-        set_aside: Those that the teacher left uncoded, with the reason.
-        agreement: Over the others, with 95 % intervals; None where it coded none.
-        usage: What its answers took.
+        at_least: The value that the lower end of the metric's 95 % interval must reach.
+        rows: Number of human-coded rows.
+        set_aside: Rows that the teacher did not code, with reasons.
+        agreement: Agreement on the other rows, with 95 % intervals; None if there are none.
+        usage: The usage of its requests.
     """
 
     teacher: str
@@ -43,7 +40,7 @@ class GateVerdict:
 
     @property
     def coded(self) -> int:
-        """Rows that the teacher coded."""
+        """Number of rows that the teacher coded."""
         return self.agreement.rows if self.agreement else 0
 
     @property
@@ -53,7 +50,7 @@ class GateVerdict:
         return estimate is not None and estimate.low >= self.at_least
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `gate.json` holds of one teacher, but for its cost."""
+        """Return the teacher's entry in `gate.json`, without its cost."""
         return {
             "teacher": self.teacher,
             "metric": self.metric,
@@ -81,16 +78,14 @@ class GateVerdict:
         )
 
 
-def judge_teacher(
-    section: TeacherSection, labelling: Labelling, rows: Iterable[CodedResponse], task: Task
-) -> GateVerdict:
+def check_gate(section: TeacherSection, labelling: Labelling, rows: Iterable[CodedResponse], task: Task) -> GateVerdict:
     """Compare a teacher's labels with the human codes of the same rows.
 
     Args:
-        section: Its name and its gate.
-        labelling: What it made of the rows.
-        rows: Human-coded rows that choose, as validation rows do; never test rows.
-        task: Its labels.
+        section: The teacher's settings.
+        labelling: Its labels of the rows.
+        rows: Human-coded validation rows; never test rows.
+        task: The task.
     """
     coded = list(rows)
     return GateVerdict(
@@ -105,7 +100,7 @@ def judge_teacher(
 
 
 def comparison(labelling: Labelling, rows: Iterable[CodedResponse], task: Task) -> dict[str, Any]:
-    """Return, for a JSON file, how far labels agree with the human codes, and which rows have none."""
+    """Return the agreement of labels with human codes, and the rows without a label, as JSON data."""
     coded = list(rows)
     return _comparison(len(coded), labelling.set_aside, _measured(labelling, coded, task))
 

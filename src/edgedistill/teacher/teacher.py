@@ -1,4 +1,4 @@
-"""A teacher: an LLM that codes responses with a codebook, whose every answer is kept and never paid for twice."""
+"""A teacher: an LLM that codes responses with a codebook; answers are cached and never paid for twice."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -16,7 +16,7 @@ from edgedistill.task import Task
 from edgedistill.teacher.cache import AnswerCache, ImportResult, describe_model_changes, export_jsonl, import_jsonl
 from edgedistill.teacher.codebook import Codebook
 from edgedistill.teacher.dispatch import EstimateOnly, SendNow, SubmitBatches
-from edgedistill.teacher.gating import GateVerdict, judge_teacher
+from edgedistill.teacher.gating import GateVerdict, check_gate
 from edgedistill.teacher.labelling import (
     Embed,
     ExampleSelector,
@@ -30,17 +30,17 @@ from edgedistill.teacher.labelling import (
 from edgedistill.teacher.runner import DispatchMode
 from edgedistill.teacher.spending import Budget, CostEstimate, SpendingLog, Usage
 
-if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
+if TYPE_CHECKING:  # pandas is imported only where a DataFrame is created
     from pandas import DataFrame
 
 _ADDED = ("label", "consistency", "set_aside_reason")
 
 
 class Teacher:
-    """An LLM behind any OpenAI-compatible endpoint that codes responses.
+    """An LLM behind an OpenAI-compatible endpoint that codes responses.
 
-    Every answer is kept in the cache before it counts: the same call again asks nothing, and a call that was stopped
-    goes on. All methods work in a notebook, whose event loop runs already.
+    Every answer is written to the cache before it counts: repeating a call sends no requests, and an interrupted call
+    continues. All methods work in notebooks, inside a running event loop.
 
     Example:
         teacher = Teacher("gpt-4o", task=task, votes=3, cache="answers/")
@@ -48,20 +48,20 @@ class Teacher:
 
     Args:
         model: The model's name at the endpoint.
-        task: What is coded; its instructions and definitions stand in every prompt.
-        cache: The folder of the answers, made where there is none.
-        examples: Human-coded rows that prompts may show: a DataFrame with the task's inputs, a column ``label``, and
-            perhaps ``id``, which ``few_shot_ids`` names; else the index counts as the id. ``few_shot`` says how many.
-        backbone: The model whose embeddings ``few_shot_choice="similar"`` compares by.
-        max_characters: A longer response is set aside.
-        api_key: The key; None reads the environment variable that ``api_key_env`` names, once something is asked.
-        settings: Every other key of a project file's section ``teacher``, as docs/teacher.md explains them:
+        task: The task; every prompt has its instructions and definitions.
+        cache: The folder of cached answers; created if it does not exist.
+        examples: Human-coded rows for few-shot prompts: a DataFrame with the task's inputs, ``label`` and optionally
+            ``id`` (for ``few_shot_ids``; the default is the index). ``few_shot`` is their number per prompt.
+        backbone: The embedding model for ``few_shot_choice="similar"``.
+        max_characters: Longer responses are set aside.
+        api_key: The API key; None reads the environment variable ``api_key_env`` before the first request.
+        settings: All other keys of the project file's ``teacher`` section (docs/teacher.md):
             ``base_url``, ``api_key_env``, ``votes``, ``temperature``, ``few_shot``, ``reasoning``, ``per_request``,
             ``logprobs``, ``concurrency``, ``ties``, ``prices={"input_usd_per_million": …, "output_usd_per_million":
             …}``, ``budget={"usd": …}``, ``gate={"metric": "kappa", "at_least": 0.6}`` and so on.
 
     Raises:
-        ArgumentError: A setting is unknown or impossible, or examples cannot be used.
+        ArgumentError: A setting is unknown or invalid, or the examples cannot be used.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Teacher:
     ) -> None:
         section = checked_section(TeacherSection, {"model": model, "cache": Path(cache), **settings}, "Teacher")
         if section.few_shot and examples is None:
-            raise ArgumentError("few_shot needs examples, human-coded rows that prompts may show", where="Teacher")
+            raise ArgumentError("few_shot needs examples: human-coded rows for the prompts", where="Teacher")
         coded: tuple[CodedResponse, ...] = ()
         if examples is not None:
             coded = coded_rows(examples, "label", task, ids=list(examples.get("id", examples.index)))
@@ -90,9 +90,9 @@ class Teacher:
         """Return one of a project's teachers.
 
         Args:
-            project: Says what is coded; the cache's folder starts from its own.
+            project: The project; the cache folder is relative to it.
             section: The teacher.
-            train: Human-coded rows that prompts may show.
+            train: Human-coded rows for few-shot prompts.
         """
         teacher = cls.__new__(cls)
         spender = project.name + f"/{section.called}" * (len(project.panel) > 1)
@@ -112,14 +112,14 @@ class Teacher:
         self,
         section: TeacherSection,
         task: Task,
-        beside: Path,
+        folder: Path,
         spender: str,
         examples: TrainRows,
         load_embedder: Callable[[], Embed],
     ) -> None:
         self.section, self.task = section, task
         self.codebook = Codebook(task.instructions, task.labels, task.inputs, task.kind == "multilabel")
-        self.cache_folder = beside / section.cache
+        self.cache_folder = folder / section.cache
         self.spending_log = SpendingLog(self.cache_folder, spender)
         self.usage = Usage(nano_dollars=0 if section.prices else None)
         self._examples, self._load_embedder = examples, load_embedder
@@ -137,35 +137,34 @@ class Teacher:
         on_progress: OnProgress | None = None,
         on_message: Callable[[str], None] = lambda _: None,
     ) -> "DataFrame":
-        """Have the responses coded.
+        """Code responses.
 
         Args:
-            X: A DataFrame with a column per input of the task; for a task whose only input is the response, a Series or
-                a list of texts too.
-            offline: Ask nothing; every answer must be in the cache.
-            batch: Ask through the provider's Batch API, mostly at half the price and within a day.
-            on_progress: Called while work goes on; see `edgedistill.progress_bars`.
-            on_message: Called with a line that a person should read, such as what asking will cost.
+            X: A DataFrame with a column per input of the task. If the response is the only input, also a Series or a
+                list of texts.
+            offline: Use cached answers only.
+            batch: Use the provider's Batch API, usually at half the price and within a day.
+            on_progress: Progress callback; see `edgedistill.progress_bars`.
+            on_message: Called with messages for the user, such as the cost estimate.
 
         Returns:
-            Every row of ``X`` in its order, with its index and columns, and these: ``label`` (of a multilabel task the
-            labels that hold, joined), ``share_NAME`` for each label, the soft label, in [0, 1], ``consistency``, the
-            share of the votes equal to the label, in [0, 1], and ``set_aside_reason``. A row has either a label or a
-            reason; what it has not is missing.
+            ``X`` with the same rows, order, index and columns, plus ``label`` (for a multilabel task, joined labels),
+            ``share_NAME`` (the soft label of each label, in [0, 1]), ``consistency`` (the share of votes equal to the
+            label, in [0, 1]) and ``set_aside_reason``. Every row has either a label or a reason; the rest is missing.
 
         Raises:
-            ArgumentError: The rows cannot be used, or have one of these columns already.
+            ArgumentError: The rows cannot be used, or already have one of these columns.
             AnswersMissing: Offline, and answers are missing.
             TeacherError: No request can succeed.
-            BudgetReached: The next request could cost more than is left; what was answered is kept.
+            BudgetReached: The next request could exceed the budget; received answers are kept.
             CacheDamaged: The cache cannot be read or written.
         """
         frame = frame_of(X, self.task)
         shares = [f"share_{name}" for name in self.task.names]
-        if taken := [name for name in (*_ADDED, *shares) if name in frame.columns]:
+        if existing := [name for name in (*_ADDED, *shares) if name in frame.columns]:
             raise ArgumentError(
-                f"there is a column {taken[0]!r} already, which labelling would add",
-                hint=f"Rename it, or leave it out: teacher.label(df.drop(columns={taken[0]!r})).",
+                f"the column {existing[0]!r}, which labelling adds, already exists",
+                hint=f"Rename or drop it: teacher.label(df.drop(columns={existing[0]!r})).",
             )
         dispatch = SubmitBatches(on_message, on_estimate=lambda found: on_message(found.summary)) if batch else None
         labelling = self._labelling(responses_of(frame, self.task), "label", offline, dispatch, on_progress, on_message)
@@ -181,19 +180,19 @@ class Teacher:
         on_progress: OnProgress | None = None,
         on_message: Callable[[str], None] = lambda _: None,
     ) -> GateVerdict:
-        """Have human-coded rows coded too, and compare.
+        """Code human-coded rows and compare.
 
         Args:
-            X: Rows to choose by, as `label` takes them: never the test rows that a student is reported on.
+            X: Validation rows, as for `label`; never the test rows that a student is reported on.
             y: Their human codes: the name of a column of ``X``, or a label per row.
-            groups: What each row belongs to, such as a learner: a column's name, or a value per row. Whole groups are
-                then drawn for the intervals.
+            groups: The rows' groups, such as learners, for cluster bootstrap intervals: the name of a column of ``X``,
+                or a value per row.
             offline: As in `label`.
             on_progress: As in `label`.
             on_message: As in `label`.
 
         Returns:
-            The agreement with 95 % intervals, and whether it reaches the setting ``gate``. Printed, it is a table.
+            The agreement with 95 % intervals, and whether it passes the ``gate`` setting. It prints as a table.
 
         Raises:
             ArgumentError: Rows or codes cannot be used.
@@ -203,12 +202,12 @@ class Teacher:
         rows = coded_rows(frame, values_of(y, frame, "y"), self.task, groups=groups)
         responses = tuple(row.response for row in rows)
         labelling = self._labelling(responses, "gate", offline, None, on_progress, on_message)
-        return judge_teacher(self.section, labelling, rows, self.task)
+        return check_gate(self.section, labelling, rows, self.task)
 
     def estimate(self, X: Rows) -> CostEstimate:  # noqa: N803
-        """Return what labelling would take, from a few of the prompts; nothing is asked.
+        """Estimate the cost of labelling from a sample of the prompts; nothing is sent.
 
-        Answers that the cache holds are not counted.
+        Cached answers are not counted.
         """
         try:
             self._labelling(responses_of(X, self.task), "label", False, EstimateOnly(), None, lambda _: None)
@@ -217,7 +216,7 @@ class Teacher:
         raise AssertionError("an estimate stops the labelling")
 
     def import_answers(self, file: Path | str) -> ImportResult:
-        """Add the answers of a JSON-lines file that `export_answers` wrote; what the cache has stays.
+        """Import answers from a JSON Lines file written by `export_answers`; existing answers stay.
 
         Raises:
             DataError: The file cannot be read.
@@ -227,11 +226,11 @@ class Teacher:
             return import_jsonl(cache, Path(file))
 
     def export_answers(self, file: Path | str) -> int:
-        """Write every answer of the cache to a JSON-lines file; return how many.
+        """Export all cached answers to a JSON Lines file; return their number.
 
         Raises:
             DataError: The file cannot be written.
-            CacheDamaged: An answer is not what was written.
+            CacheDamaged: A cached answer is damaged.
         """
         with AnswerCache(self.cache_folder) as cache:
             return export_jsonl(cache, Path(file))
@@ -247,16 +246,16 @@ class Teacher:
         on_progress: Callable[[LabellingProgress], None] | None = None,
         on_message: Callable[[str], None] = lambda _: None,
     ) -> Labelling:
-        """Have responses coded, as the stages of a project do.
+        """Code responses, as the stages of a project do.
 
         Args:
-            responses: What is coded.
-            stage: Which stage spends.
-            votes: Answers per response; None: as many as the settings say.
-            offline: Ask nothing.
-            dispatch: What is done before questions are asked one by one.
+            responses: The responses.
+            stage: The stage that the cost is logged under.
+            votes: Votes per response; None: the setting ``votes``.
+            offline: Use cached answers only.
+            dispatch: The dispatch mode; None sends requests one by one.
             on_progress: Called after every vote.
-            on_message: Called with a line where the answers do not all come from one version of the model.
+            on_message: Called if the answers come from several versions of the model.
 
         Raises:
             EdgeDistillError: As `label_responses`.
@@ -268,7 +267,7 @@ class Teacher:
                 self.codebook,
                 section,
                 cache,
-                examples=self.chooser,
+                examples=self.example_selector,
                 offline=offline,
                 api_key=self._api_key,
                 on_progress=on_progress,
@@ -282,16 +281,16 @@ class Teacher:
         return labelling
 
     def budget(self, stage: str) -> Budget:
-        """Return what a stage may draw on: one cap for all stages and all runs."""
+        """Return the budget of a stage; the cap is shared by all stages and runs."""
         return Budget.from_section(self.section, self.spending_log, stage)
 
     def plan(self, responses: Sequence[Response]) -> LabellingPlan:
-        """Return what would be asked about responses, were nothing in the cache."""
-        return LabellingPlan(responses, self.codebook, self.section, self.chooser)
+        """Return the requests for responses, regardless of the cache."""
+        return LabellingPlan(responses, self.codebook, self.section, self.example_selector)
 
     @cached_property
-    def chooser(self) -> ExampleSelector:
-        """Which coded examples each response is shown."""
+    def example_selector(self) -> ExampleSelector:
+        """Selects the few-shot examples of each response."""
         return build_example_selector(self.section, self._examples, self.task, self._embed)
 
     def _embed(self, rows: Sequence[Mapping[str, str]]) -> Vectors:
@@ -299,7 +298,7 @@ class Teacher:
 
     @cached_property
     def _embedder(self) -> Embed:
-        return self._load_embedder()  # once it is wanted, which is seldom
+        return self._load_embedder()  # loads torch, so only when first needed
 
     def _labelling(
         self,
@@ -310,10 +309,10 @@ class Teacher:
         on_progress: OnProgress | None,
         on_message: Callable[[str], None],
     ) -> Labelling:
-        """Have the responses coded that a teacher can be asked about; the others are set aside unasked."""
+        """Code the usable responses; the others are set aside."""
         reasons = {response.id: unusable(response, self._max_characters) for response in responses}
 
-        def told(progress: LabellingProgress) -> None:
+        def report(progress: LabellingProgress) -> None:
             if on_progress:
                 on_progress(f"{stage}: {self.section.called} codes responses", progress.done, progress.total)
 
@@ -322,18 +321,18 @@ class Teacher:
             stage,
             offline=offline,
             dispatch=dispatch or SendNow(lambda estimate: on_message(estimate.summary)),
-            on_progress=told,
+            on_progress=report,
             on_message=on_message,
         )
         aside = [SetAside(each.file, each.row, each.id, reasons[each.id]) for each in responses if reasons[each.id]]
         return Labelling(found.labels, (*found.set_aside, *aside), found.usage)
 
 
-def _embedder(backbone: str, beside: Path, max_tokens: int) -> Embed:
-    from edgedistill.student import backbone_folder  # loads torch, which other choices of examples need not wait for
+def _embedder(backbone: str, folder: Path, max_tokens: int) -> Embed:
+    from edgedistill.student import backbone_folder  # imports torch
     from edgedistill.student.frozen import embedder
 
-    return embedder(backbone_folder(backbone, beside), max_tokens)
+    return embedder(backbone_folder(backbone, folder), max_tokens)
 
 
 def _with_labels(frame: "DataFrame", labelling: Labelling, task: Task) -> "DataFrame":
