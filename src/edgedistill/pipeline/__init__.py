@@ -1,7 +1,7 @@
 """The stages of a run, each reading what the one before wrote into the run folder."""
 
 from edgedistill.pipeline.folder import RunFolder
-from edgedistill.pipeline.prompt import Prompt, prompts_of
+from edgedistill.pipeline.label import Prompt, prompts_of
 from edgedistill.pipeline.run import Run
 from edgedistill.pipeline.stages import NAMES, Step, run_stage, run_stages, try_stage
 

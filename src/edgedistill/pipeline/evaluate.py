@@ -22,9 +22,8 @@ from edgedistill.evaluation.build import (
     validation_scores,
 )
 from edgedistill.evaluation.files import to_plain
-from edgedistill.pipeline.compress import exported_student
-from edgedistill.pipeline.folder import FROZEN, SHRUNK, STUDENT, RunFolder
-from edgedistill.pipeline.mix import MIXTURE, read_mixture
+from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, RunFolder
+from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.student import backbone_folder
 from edgedistill.student.frozen import predict_frozen
@@ -45,7 +44,7 @@ def evaluate(run: Run) -> dict[str, Any]:
     """
     splits, section = run.records.splits, run.project.evaluation
     population = _population(run)
-    student = Checkpoint.load(exported_student(run), run.project.task.task, run.project.student.max_tokens)
+    student = Checkpoint.load(run.exported_student, run.task, run.project.student.max_tokens)
     validation = validation_scores(student, splits.validation)
     chosen = choose(validation, section, run.project.review)
     run.advance("evaluate: the student scores test rows", 0, len(splits.test))
@@ -80,7 +79,7 @@ def _teachers(run: Run) -> tuple[dict[str, Labelling], Labelling | None]:
         return {}, None
     responses = run.records.splits.test.responses
     labellings = run.ask_each(run.used, responses, "evaluate: {} codes test rows")
-    return labellings, combine_labellings(responses, labellings, run.weights, run.project.task.task)
+    return labellings, combine_labellings(responses, labellings, run.weights, run.task)
 
 
 def _teacher_codings(labellings: Mapping[str, Labelling], joint: Labelling | None) -> dict[str, Labels]:
@@ -94,7 +93,7 @@ def _between(run: Run, labellings: Mapping[str, Labelling]) -> InterCoderAgreeme
     if len(labellings) < 2:
         return None
     codings = {name: {row.id: row.label for row in labelling.labels} for name, labelling in labellings.items()}
-    return inter_coder_agreement(codings, run.project.task.task)
+    return inter_coder_agreement(codings, run.task)
 
 
 def _baselines(run: Run) -> dict[str, Labels]:
@@ -108,7 +107,7 @@ def _baselines(run: Run) -> dict[str, Labels]:
         RunError: The folder of the human-trained student does not hold one that may be compared.
         CheckpointError: It is a student of another task.
     """
-    task, student, test = run.project.task.task, run.project.student, run.records.splits.test
+    task, student, test = run.task, run.project.student, run.records.splits.test
     rows = [dict(response.inputs) for response in test.responses]
     codings: dict[str, tuple[str, ...]] = {}
     if student.kind != "frozen":
@@ -140,7 +139,7 @@ def _human_trained(run: Run) -> Checkpoint | None:
         return None
     folder = RunFolder(run.project.folder / named)
     try:
-        mixture = read_mixture(folder, run.project.task.inputs)
+        mixture = read_mixture(folder, run.task.inputs)
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError):
         raise RunError(
             "is missing, or belongs to a project with another task",
@@ -148,7 +147,7 @@ def _human_trained(run: Run) -> Checkpoint | None:
             hint="Let evaluation.human_trained name the run folder of a project with the same task and human rows.",
         ) from None
     _require_human_rows(mixture, str(folder / MIXTURE), run)
-    return Checkpoint.load(folder / STUDENT, run.project.task.task, run.project.student.max_tokens)
+    return Checkpoint.load(folder / STUDENT, run.task, run.project.student.max_tokens)
 
 
 def _require_human_rows(mixture: tuple[MixtureRow, ...], where: str, run: Run) -> None:

@@ -12,7 +12,6 @@ from edgedistill.errors import RunError
 from edgedistill.evaluation.build import fidelity_comparison, measure_fidelity
 from edgedistill.evaluation.files import file_sha256, read_evaluation, read_fidelity, to_plain
 from edgedistill.evaluation.types import FIDELITY_VERSION, Fidelity, FidelityStep, ValidationStep
-from edgedistill.pipeline.compress import exported_student
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill_export import ExportFailed, ExportPlan, export_bundle
@@ -33,14 +32,14 @@ def export(run: Run) -> dict[str, Any]:
     Raises:
         ExportFailed: The ONNX model is not the student that was evaluated.
     """
-    project, journal = run.project, run.folder.journal
+    project, journal = run.project, run.folder.read_json("run.json")
     validation, test = run.records.splits.validation, run.records.splits.test
     file = run.folder / "evaluation.json"
     evaluation = read_evaluation(file, project.path.name)
 
     run.advance("export: PyTorch, ONNX, int8", 0, 1)
     exported = export_bundle(
-        exported_student(run),
+        run.exported_student,
         run.folder / "bundle",
         ExportPlan(
             name=project.name,
@@ -151,7 +150,7 @@ def _seen(run: Run) -> list[dict[str, str]]:
     Test rows are not among them: they stand for the texts to come, which a cut vocabulary does not know either.
     """
     responses = [*run.records.splits.train.responses, *run.records.unlabelled]
-    trained_on = read_mixture(run.folder, run.project.task.task.inputs)
+    trained_on = read_mixture(run.folder, run.task.inputs)
     return [dict(row.inputs) for row in responses] + [dict(row.inputs) for row in trained_on]
 
 

@@ -7,7 +7,6 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -23,21 +22,35 @@ SHRUNK = "shrunk"
 """The folder of the shrunk one, where there is one."""
 FROZEN = "frozen.safetensors"
 """The classifier on a frozen encoder."""
+MIXTURE = "mixture.csv"
+"""The training set."""
 _TOOLS = ("edgedistill", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "openai", "scikit-learn")
 
 
-@dataclass(frozen=True, slots=True)
 class RunFolder:
-    """`runs/NAME/` beside the project file.
+    """`runs/NAME/` beside the project file; made when something is first written."""
 
-    Attributes:
-        path: The folder; made when something is first written.
-    """
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
-    path: Path
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self._path)!r})"
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._path
 
     def __truediv__(self, name: str) -> Path:
-        return self.path / name
+        return self.file(name)
+
+    def file(self, name: str) -> Path:
+        """Return where a file of the run is."""
+        return self._path / name
+
+    def has(self, name: str) -> bool:
+        """Return whether a file of the run is there."""
+        return self.file(name).exists()
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file aside and move it into place."""
@@ -50,14 +63,15 @@ class RunFolder:
             RunError: The folder cannot be written to.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            aside = self.path / f".{name}.{os.getpid()}-{get_ident()}.part"  # others may write it at this moment
+            file = self.file(name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            aside = file.with_name(f".{name}.{os.getpid()}-{get_ident()}.part")  # others may write it at this moment
             aside.write_text(text, "utf-8", newline="")
-            aside.replace(self.path / name)
+            aside.replace(file)
         except OSError as error:
             raise RunError(
                 f"cannot be written ({error.strerror})",
-                where=str(self.path / name),
+                where=str(self.file(name)),
                 hint="Give the run folder room and write permission.",
             ) from None
 
@@ -74,7 +88,7 @@ class RunFolder:
             RunError: It is not there or is not text.
         """
         try:
-            return (self.path / name).read_text("utf-8")
+            return self.file(name).read_text("utf-8")
         except (OSError, ValueError):
             raise self._damaged(name) from None
 
@@ -91,13 +105,13 @@ class RunFolder:
 
     def _damaged(self, name: str) -> RunError:
         return RunError(
-            "is missing or damaged", where=str(self.path / name), hint="`edgedistill run PROJECT` writes it anew."
+            "is missing or damaged", where=str(self.file(name)), hint="`edgedistill run PROJECT` writes it anew."
         )
 
     @property
     def journal(self) -> dict[str, Any]:
         """`run.json` as it stands; an empty journal where there is none yet."""
-        if not (self.path / "run.json").exists():
+        if not self.file("run.json").exists():
             return {"versions": {}, "rows": [], "notes": [], "stages": {}}
         journal: dict[str, Any] = self.read_json("run.json")
         return journal
@@ -117,31 +131,18 @@ class RunFolder:
         journal["stages"][name] = {
             **entry,
             "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "outputs": {output: digest(self.path / output) for output in outputs},
+            "outputs": {output: digest(self.file(output)) for output in outputs},
         }
         self.write_json("run.json", journal)
 
-    def amend(self, stage: str, name: str, changes: Mapping[str, Any]) -> None:
-        """Add to a JSON file that an earlier stage wrote; that stage stays done.
-
-        Args:
-            stage: Who wrote it.
-            name: The file.
-            changes: The keys that are replaced or added.
-        """
-        self.write_json(name, self.read_json(name) | changes)
-        journal = self.journal
-        journal["stages"][stage]["outputs"][name] = digest(self.path / name)
-        self.write_json("run.json", journal)
-
     def holds(self, name: str, fingerprint: str) -> bool:
-        """Whether a stage is done: same settings and inputs, and what it wrote is still there unchanged."""
+        """Return whether a stage is done: its inputs are the same, and what it wrote is there unchanged."""
         entry = self.journal["stages"].get(name)
         return (
             bool(entry)
             and entry["fingerprint"] == fingerprint
             and all(
-                (self.path / output).exists() and digest(self.path / output) == sha256
+                self.file(output).exists() and digest(self.file(output)) == sha256
                 for output, sha256 in entry["outputs"].items()
             )
         )
@@ -158,6 +159,6 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def fingerprint(value: object) -> str:
-    """SHA-256 of a value's canonical JSON."""
+def hash_json(value: object) -> str:
+    """Return the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()

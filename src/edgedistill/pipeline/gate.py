@@ -31,11 +31,11 @@ def gate(run: Run) -> dict[str, Any]:
     used = [name for name, verdict in verdicts.items() if verdict["passed"] or verdict["accepted"]]
     weights = {name: _weight(run, verdict) for name, verdict in verdicts.items()}
     shown = {name: labelling for name, labelling in labellings.items() if name in used} or labellings
-    together = combine_labellings(responses, shown, weights, run.project.task.task)
+    together = combine_labellings(responses, shown, weights, run.task)
     joint = {
         **verdicts[run.panel[0].called],
         "teacher": " + ".join(shown),
-        **comparison(together, run.records.splits.validation, run.project.task.task),
+        **comparison(together, run.records.splits.validation, run.task),
         "passed": any(verdict["passed"] for verdict in verdicts.values()),
         "cost": asdict(reduce(add, (labelling.usage for labelling in labellings.values()))),
         "teachers": list(verdicts.values()),
@@ -52,11 +52,11 @@ def between(run: Run, labellings: Mapping[str, Labelling]) -> dict[str, Any] | N
     if len(labellings) == 1:
         return None
     codings = {name: {row.id: row.label for row in labelling.labels} for name, labelling in labellings.items()}
-    return inter_coder_agreement(codings, run.project.task.task).as_dict()
+    return inter_coder_agreement(codings, run.task).as_dict()
 
 
 def _verdict(run: Run, teacher: TeacherSection, labelling: Labelling) -> dict[str, Any]:
-    verdict = check_gate(teacher, labelling, run.records.splits.validation, run.project.task.task)
+    verdict = check_gate(teacher, labelling, run.records.splits.validation, run.task)
     return verdict.as_dict() | {"accepted": run.accept_teacher, "cost": asdict(labelling.usage)}
 
 

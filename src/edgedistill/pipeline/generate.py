@@ -47,7 +47,7 @@ def generate(run: Run) -> dict[str, Any]:
     splits = run.records.splits
     run.advance("generate: samples are screened", 0, 1)
     screened = screen(
-        _redacted(written.samples, run.project.task.task.redact),
+        _redacted(written.samples, run.task.redact),
         splits.train,
         splits.validation,
         splits.test,
@@ -191,7 +191,7 @@ def _agreement(run: Run, checked: Sequence[CheckedSample]) -> dict[str, Any] | N
     pairs = [(each.sample.label, each.regraded) for each in checked if each.regraded is not None]
     if not pairs:
         return None
-    return agreement([one for one, _ in pairs], [other for _, other in pairs], run.project.task.task).as_dict()
+    return agreement([one for one, _ in pairs], [other for _, other in pairs], run.task).as_dict()
 
 
 def _diversity(

@@ -8,13 +8,10 @@ from typing import Any
 
 from edgedistill.data.types import MixtureRow, labels_in
 from edgedistill.mixing import draw_mixture, human_rows, teacher_rows
-from edgedistill.pipeline.folder import RunFolder
+from edgedistill.pipeline.folder import MIXTURE, RunFolder
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.label import read_labels
 from edgedistill.pipeline.run import Run
-
-MIXTURE = "mixture.csv"
-"""What the student learns from."""
 
 
 def mix(run: Run) -> dict[str, Any]:
@@ -27,9 +24,9 @@ def mix(run: Run) -> dict[str, Any]:
     Raises:
         ProjectFileError: `mix` asks for more rows than there are, or for none.
     """
-    section, task = run.project.mix, run.project.task.task
-    labels = read_labels(run.folder) if run.project.panel and run.records.unlabelled else ()
-    synthetic = read_synthetic(run.folder) if run.project.generate else ()
+    section, task = run.project.mix, run.task
+    labels = read_labels(run.folder) if run.folder.has("labels.jsonl") else ()
+    synthetic = read_synthetic(run.folder) if run.folder.has("synthetic.jsonl") else ()
     rows = draw_mixture(
         {
             "human": human_rows(run.records.splits.train, task),
@@ -46,7 +43,7 @@ def mix(run: Run) -> dict[str, Any]:
         "by_source": dict(Counter(row.source for row in rows)),
         "by_source_and_label": {f"{source} {name}": n for (source, name), n in counts.items()},
     }
-    if run.project.generate:
+    if run.folder.has("synthetic.jsonl"):
         used = sum(row.source == "synthetic" for row in rows)
         entry["synthetic"] = {"kept": len(synthetic), "used": used, "not_drawn": len(synthetic) - used}
     return entry

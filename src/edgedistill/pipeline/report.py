@@ -33,7 +33,7 @@ def report(run: Run) -> dict[str, Any]:
 
     project, section = run.project, run.project.report
     material = read_material(
-        run.folder.path,
+        run.folder,
         name=project.name,
         project_file=project.path.name,
         definitions={label.name: label.definition for label in project.task.labels},

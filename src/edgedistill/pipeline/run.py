@@ -1,20 +1,23 @@
 """One run of a project: what every stage is handed."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from edgedistill.data.reading import Records
-from edgedistill.data.types import Response
+from edgedistill.data.types import Response, TrainRows
 from edgedistill.errors import AnswersMissing, Paused, ProjectFileError, together
 from edgedistill.evaluation import Evaluation, Fidelity, read_evaluation, read_fidelity
-from edgedistill.pipeline.folder import RunFolder
+from edgedistill.pipeline.folder import SHRUNK, STUDENT, RunFolder
+from edgedistill.pipeline.inputs import Inputs, StageFolder, View, digest_records, restrict_codes
 from edgedistill.progress import OnProgress
 from edgedistill.project.schema import Project, TeacherSection
 from edgedistill.teacher import DispatchMode, Labelling, LabellingProgress, SendNow, StageSpending, combine_labellings
 from edgedistill.teacher.teacher import Teacher
 from edgedistill_serve import Bundle
+from edgedistill_serve.task.task import Label, Task
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,41 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.project.name!r}, folder={str(self.folder.path)!r})"
+
+    def restricted(self, stage: str, inputs: Inputs, own: Collection[str], available: Collection[str]) -> "Run":
+        """Return this run as one stage sees it: only what it declares can be read; see `edgedistill.pipeline.inputs`.
+
+        Args:
+            stage: The stage's name.
+            inputs: What it declares.
+            own: Files that it writes.
+            available: Files that the stages before it write in this project.
+        """
+        records = self.records if inputs.readable("records.codes") else restrict_codes(self.records)
+        return replace(
+            self,
+            project=View.of(self.project, "project", stage, inputs),
+            records=View.of(records, "records", stage, inputs),
+            folder=StageFolder(self.folder, stage, inputs, own, available),
+        )
+
+    @cached_property
+    def record_digests(self) -> Mapping[str, str]:
+        """The digest of every part of the records; see `digest_records`."""
+        return digest_records(self.records)
+
+    @property
+    def task(self) -> Task:
+        """The task as a student knows it: without definitions."""
+        task = self.project.task
+        labels = tuple(Label(label.name) for label in task.labels)
+        return Task(task.kind, labels, task.inputs, task.redact.redaction if task.redact else None)
+
+    @property
+    def exported_student(self) -> Path:
+        """The folder of the student that is evaluated as the student, and exported."""
+        shrink = self.project.student.shrink
+        return self.folder / (SHRUNK if shrink and shrink.export else STUDENT)
 
     @property
     def panel(self) -> tuple[TeacherSection, ...]:
@@ -72,7 +110,7 @@ class Run:
     @property
     def verdict(self) -> Mapping[str, Any] | None:
         """What `gate.json` holds; None before there is one that this version wrote."""
-        verdict = self.folder.read_json("gate.json") if (self.folder / "gate.json").exists() else {}
+        verdict = self.folder.read_json("gate.json") if self.folder.has("gate.json") else {}
         return verdict if "used" in verdict else None
 
     @property
@@ -87,7 +125,8 @@ class Run:
     @cached_property
     def teachers(self) -> Mapping[str, Teacher]:
         """Every teacher of the project, by its name; the examples in their prompts are human train rows."""
-        train = self.records.splits.train
+        few_shot = any(each.few_shot for each in self.panel)
+        train = self.records.splits.train if few_shot else TrainRows(())
         return {each.called: Teacher.of_project(self.project, each, train) for each in self.panel}
 
     @property
@@ -188,7 +227,7 @@ class Run:
     def ask_teacher(self, responses: tuple[Response, ...], what: str, *, votes: int | None = None) -> Labelling:
         """Have the teachers that are used code responses together; see `ask_each` and `combine_labellings`."""
         labellings = self.ask_each(self.used, responses, what, votes=votes)
-        return combine_labellings(responses, labellings, self.weights, self.project.task.task)
+        return combine_labellings(responses, labellings, self.weights, self.task)
 
     def _ask(self, teacher: TeacherSection, responses: tuple[Response, ...], what: str, votes: int | None) -> Labelling:
         def told(progress: LabellingProgress) -> None:

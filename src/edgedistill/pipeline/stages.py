@@ -1,45 +1,110 @@
-"""The stages in order, what each depends on, and which of them still have to run."""
+"""The stages in order, what each reads and writes, and which of them still have to run."""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any
 
 from edgedistill.errors import GateRefused, RunError
-from edgedistill.pipeline.folder import FROZEN, SHRUNK, STUDENT, digest, fingerprint
-from edgedistill.pipeline.gate import gate
-from edgedistill.pipeline.generate import generate
-from edgedistill.pipeline.label import label
-from edgedistill.pipeline.mix import MIXTURE, mix
-from edgedistill.pipeline.report import report, report_sources
+from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, digest
+from edgedistill.pipeline.inputs import NOTHING, Inputs, fingerprint, result_path, select
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import Project
 
-
-def train(run: Run) -> dict[str, Any]:
-    """Do `stages.train`."""
-    from edgedistill.pipeline.train import train
-
-    return train(run)
+_STUDENT_TASK = ("project.task.kind", "project.task.labels.name", "project.task.inputs", "project.task.redact")
+"""What a student knows of the task: neither definitions nor instructions."""
+_GATE_RESULTS = ("results.gate.json.used", "results.gate.json.weights")
 
 
-def evaluate(run: Run) -> dict[str, Any]:
-    """Do `stages.evaluate`."""
-    from edgedistill.pipeline.evaluate import evaluate
-
-    return evaluate(run)
-
-
-def export(run: Run) -> dict[str, Any]:
-    """Do `stages.export`."""
-    from edgedistill.pipeline.export import export
-
-    return export(run)
+def _coding(project: Project) -> tuple[str, ...]:
+    """What decides the answers of teachers that code responses, beside the responses."""
+    paths = ["project.teacher", "project.teachers", "project.task", "project.data.max_characters"]
+    if any(teacher.few_shot for teacher in project.panel):
+        paths.append("records.splits.train")
+    if any(teacher.few_shot_choice == "similar" for teacher in project.panel):
+        paths += ["project.student.backbone", "project.student.max_tokens"]
+    return tuple(paths)
 
 
-_FORMAT = 3
-"""Raised when a stage's output changes its meaning, so that older outputs are made anew."""
+_WITHOUT_GATES = ("project.teacher.gate", "project.teachers.gate")
+
+
+def _gate(project: Project) -> Inputs:
+    return Inputs((*_coding(project), "project.teachers_vote", "records.splits.validation"))
+
+
+def _label(project: Project) -> Inputs:
+    return Inputs((*_coding(project), *_GATE_RESULTS, "records.unlabelled"), _WITHOUT_GATES)
+
+
+def _generate(project: Project) -> Inputs:
+    splits = (f"records.splits.{name}" for name in ("train", "validation", "test"))
+    return Inputs((*_coding(project), *_GATE_RESULTS, "project.generate", *splits), _WITHOUT_GATES)
+
+
+def _mix(_: Project) -> Inputs:
+    return Inputs(
+        (
+            "project.mix",
+            *_STUDENT_TASK,
+            "records.splits.train",
+            "records.unlabelled",
+            "results.labels.jsonl",
+            "results.synthetic.jsonl",
+        )
+    )
+
+
+def _train(project: Project) -> Inputs:
+    paths = ["project.student", *_STUDENT_TASK, "records.splits.validation", f"results.{MIXTURE}"]
+    if project.student.shrink:
+        paths += ["records.splits.train", "records.splits.test", "records.unlabelled", "results.synthetic.jsonl"]
+    return Inputs(tuple(paths), ("project.student.shrink.export",))
+
+
+def _evaluate(project: Project) -> Inputs:
+    section = project.evaluation
+    splits = ["validation", "test", "predefined", "repeated_texts", "repeated_groups"]
+    paths = [
+        *("project.evaluation", "project.review", *_STUDENT_TASK),
+        *(f"project.student.{name}" for name in ("kind", "backbone", "max_tokens", "shrink.export")),
+        *(f"results.{name}" for name in (STUDENT, SHRUNK, FROZEN)),
+        *("project.teacher", "project.teachers", "records.codes"),
+    ]
+    if project.panel:
+        paths += [*_coding(project), *_GATE_RESULTS]
+    if section.population or section.human_trained:
+        splits.append("train")
+    if section.population:
+        paths += ["project.data.group_by", "project.data.max_characters", "project.task.labels"]
+    return Inputs((*paths, *(f"records.splits.{name}" for name in splits)), _WITHOUT_GATES)
+
+
+def _export(_: Project) -> Inputs:
+    splits = ("train", "validation", "test", "repeated_texts")
+    return Inputs(
+        (
+            *("project.name", "project.export", "project.task"),
+            *(f"project.student.{name}" for name in ("backbone", "max_tokens", "shrink.export")),
+            *(f"project.{who}.{what}" for who in ("teacher", "teachers") for what in _TEACHER_PROVENANCE),
+            "project.teachers_vote",
+            *(f"records.splits.{name}" for name in splits),
+            *("records.unlabelled", "records.row_counts"),
+            *(f"results.{name}" for name in ("gate.json", MIXTURE, STUDENT, SHRUNK, "evaluation.json")),
+            *("results.run.json.stages.mix.by_source_and_label", "results.run.json.stages.train.best"),
+        ),
+        ("project.task.instructions",),
+    )
+
+
+_TEACHER_PROVENANCE = ("name", "model", "votes", "temperature")
+
+
+def _report(project: Project) -> Inputs:
+    results = tuple(f"results.{name}" for stage in STAGES if stage.name != "report" for name in stage.written(project))
+    return Inputs(("project.name", "project.report", "project.task.labels", "records.splits.test", *results), log=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,124 +112,97 @@ class Stage:
     """One stage of a run.
 
     Attributes:
-        name: Its command.
-        work: Does it, and returns what `run.json` keeps of it.
+        name: Its command, its module in this package, and the function there that does its work.
+        inputs: What it reads in this project.
         outputs: What it writes into the run folder.
-        after: Stages whose outputs it reads.
-        settings: The part of the project file that it depends on; the data files always count.
-        found: What it depends on of what earlier stages found.
-        also: What it writes for some projects beside its outputs.
-        wanted: Whether this project has the stage at all.
-        may_lack: Stages before it that need not be done.
+        optional: What it writes for some projects besides its outputs.
+        scratch: What it writes that is not a result, such as the state of a search.
+        wanted: Whether this project has the stage.
+        may_lack: Earlier stages that need not be done.
+        work: Does the stage's work, and returns its entry in `run.json`; None: the function of that name.
     """
 
     name: str
-    work: Callable[[Run], dict[str, Any]]
+    inputs: Callable[[Project], Inputs]
     outputs: tuple[str, ...]
-    after: tuple[str, ...]
-    settings: Callable[[Project], Any]
+    optional: Callable[[Project], tuple[str, ...]] = lambda _: ()
+    scratch: tuple[str, ...] = ()
     wanted: Callable[[Project], bool] = lambda _: True
-    found: Callable[[Run], Any] = lambda _: None
-    also: Callable[[Project], tuple[str, ...]] = lambda _: ()
     may_lack: tuple[str, ...] = ()
+    work: Callable[[Run], dict[str, Any]] | None = None
 
+    def written(self, project: Project) -> tuple[str, ...]:
+        """Return its results in this project."""
+        return (*self.outputs, *self.optional(project)) if self.wanted(project) else ()
 
-def _asking(project: Project) -> dict[str, Any]:
-    """What decides the teachers' answers: the way they are fetched and paid for does not."""
-    how = {"concurrency", "tries", "timeout_seconds", "cache", "prices", "budget", "gate", "api_key_env"}
-    by_likeness = any(teacher.few_shot_choice == "similar" for teacher in project.panel)
-    return {
-        "teachers": [teacher.model_dump(exclude=how) for teacher in project.panel],
-        "codebook": project.panel and project.task.model_dump(),
-        "backbone": by_likeness and project.student.backbone,
-    }
-
-
-def _used(run: Run) -> list[Any]:
-    """Which teachers are heard, and what each counts."""
-    return [[teacher.called for teacher in run.used], dict(run.weights)] if run.project.panel else []
-
-
-def _compared_files(run: Run) -> list[str]:
-    """Return the digests of the population's file and of the human-trained student."""
-    section, folder = run.project.evaluation, run.project.folder
-    files = [folder / section.population] if section.population else []
-    if section.human_trained:
-        files += [folder / section.human_trained / name for name in (STUDENT, MIXTURE)]
-    return [digest(file) for file in files if file.exists()]
+    def run(self, run: Run) -> dict[str, Any]:
+        """Do its work with nothing but its inputs."""
+        # Loaded where it is used: some stages load torch.
+        work = self.work or getattr(import_module(f"edgedistill.pipeline.{self.name}"), self.name)
+        own = (*self.written(run.project), *self.scratch)
+        entry: dict[str, Any] = work(
+            run.restricted(self.name, self.inputs(run.project), own, [*_earlier_results(run.project, self)])
+        )
+        return entry
 
 
 STAGES = (
-    Stage(
-        "gate",
-        gate,
-        ("gate.json",),
-        (),
-        lambda project: [_asking(project), project.teachers_vote, *(each.gate.model_dump() for each in project.panel)],
-        lambda project: bool(project.panel),
-    ),
+    Stage("gate", _gate, ("gate.json",), wanted=lambda project: bool(project.panel)),
     Stage(
         "label",
-        label,
+        _label,
         ("labels.jsonl",),
-        (),
-        _asking,
-        lambda project: bool(project.panel) and project.data.unlabelled is not None,
-        _used,
+        wanted=lambda project: bool(project.panel) and project.data.unlabelled is not None,
     ),
     Stage(
         "generate",
-        generate,
+        _generate,
         ("synthetic.jsonl", "generation.json"),
-        (),
-        lambda project: [_asking(project), project.generate and project.generate.model_dump()],
-        lambda project: project.generate is not None,
-        _used,
+        wanted=lambda project: project.generate is not None,
     ),
-    Stage("mix", mix, (MIXTURE,), ("label", "generate"), lambda project: project.mix.model_dump()),
+    Stage("mix", _mix, (MIXTURE,)),
     Stage(
         "train",
-        train,
+        _train,
         (STUDENT, "trials.csv", FROZEN),
-        ("mix",),
-        lambda project: [
-            project.student.model_dump(exclude={"shrink": {"export"}}),
-            project.task.task.names,
-            project.task.inputs,
-        ],
-        also=lambda project: (SHRUNK, "shrinking.json") if project.student.shrink else (),
+        optional=lambda project: (SHRUNK, "shrinking.json") if project.student.shrink else (),
+        scratch=("search.sqlite3", "search"),
     ),
-    Stage(
-        "evaluate",
-        evaluate,
-        ("evaluation.json", "test_scores.csv"),
-        ("train",),
-        lambda project: [
-            _asking(project),
-            project.evaluation.model_dump(mode="json"),
-            project.review and project.review.model_dump(),
-            project.student.shrink and project.student.shrink.export,
-        ],
-        found=lambda run: [_used(run), _compared_files(run)],
-    ),
-    Stage(
-        "export",
-        export,
-        ("bundle", "fidelity.json"),
-        ("gate", "train", "evaluate"),
-        lambda project: [project.name, project.export.model_dump(), project.task.model_dump(mode="json")],
-    ),
-    Stage(
-        "report",
-        report,
-        ("report.html",),
-        ("gate", "label", "generate", "mix", "train", "evaluate", "export"),
-        lambda project: project.report.model_dump(mode="json"),
-        found=report_sources,
-        may_lack=("export",),
-    ),
+    Stage("evaluate", _evaluate, ("evaluation.json", "test_scores.csv")),
+    Stage("export", _export, ("bundle", "fidelity.json"), scratch=("tuning.json",)),
+    Stage("report", _report, ("report.html",), may_lack=("export",)),
 )
 NAMES = tuple(stage.name for stage in STAGES)
+
+
+def _earlier_results(project: Project, stage: Stage) -> dict[str, Stage]:
+    """Return the results of the stages before one, each with the stage that writes it."""
+    before = STAGES[: NAMES.index(stage.name)]
+    return {name: earlier for earlier in before for name in earlier.written(project)}
+
+
+def _fingerprint(run: Run, stage: Stage) -> str:
+    inputs = stage.inputs(run.project)
+    return fingerprint(run, stage.name, inputs, _result_inputs(run, stage, inputs))
+
+
+def _result_inputs(run: Run, stage: Stage, inputs: Inputs) -> dict[str, Any]:
+    """Return the digest, or the declared part, of each result that a stage reads."""
+    journal = run.folder.journal["stages"]
+    found: dict[str, Any] = {}
+    for name, earlier in _earlier_results(run.project, stage).items():
+        path = result_path(name)
+        if not inputs.partly(path) or not run.folder.has(name):
+            continue
+        if not inputs.counts(path):
+            found[name] = select(run.folder.read_json(name), path, inputs.counts)
+        elif earlier.name in stage.may_lack:
+            found[name] = digest(run.folder / name)
+        else:  # whoever runs a stage has checked that the stages before it are done: their results are as recorded
+            found[name] = journal.get(earlier.name, {}).get("outputs", {}).get(name)
+    if (log := select({"stages": journal}, result_path("run.json"), inputs.counts)) is not NOTHING:
+        found["run.json"] = log
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +277,7 @@ def try_stage(run: Run, name: str) -> None:
         Paused: The way stopped it, as an estimate does.
         RunError: The project has no such stage.
     """
-    _wanted(run.project)[_last(run.project, name)].work(run)
+    _wanted(run.project)[_last(run.project, name)].run(run)
 
 
 def _step(run: Run, stage: Stage) -> Step:
@@ -248,12 +286,12 @@ def _step(run: Run, stage: Stage) -> Step:
         return Step(stage.name, True, 0.0, run.folder.journal["stages"][stage.name])
     start = time.monotonic()
     try:
-        entry = stage.work(run)
+        entry = stage.run(run)
     finally:
         run.note_spending()
     seconds = time.monotonic() - start
-    outputs = (*stage.outputs, *stage.also(run.project))
-    run.folder.note_stage(stage.name, {"fingerprint": mark, "seconds": round(seconds, 2), **entry}, outputs)
+    entry_of_run = {"fingerprint": mark, "seconds": round(seconds, 2), **entry}
+    run.folder.note_stage(stage.name, entry_of_run, stage.written(run.project))
     return Step(stage.name, False, seconds, entry)
 
 
@@ -299,17 +337,6 @@ def _last(project: Project, name: str) -> int:
             f"this project has no stage {name!r}", where=str(project.path), hint=f"It has {', '.join(names)}."
         )
     return names.index(name)
-
-
-def _fingerprint(run: Run, stage: Stage) -> str:
-    before = [_fingerprint(run, earlier) for earlier in _wanted(run.project) if earlier.name in stage.after]
-    data = [
-        run.project.data.model_dump(mode="json"),
-        run.project.task.model_dump(mode="json", include={"redact"}),
-        [account.sha256 for account in run.records.row_counts],
-        *(["multilabel"] if run.project.task.kind == "multilabel" else []),
-    ]
-    return fingerprint([_FORMAT, stage.name, stage.settings(run.project), stage.found(run), data, before])
 
 
 def _note_rows(run: Run) -> None:

@@ -1,19 +1,21 @@
 """Training: the mixture becomes a student, beside a baseline and, where it is wanted, a smaller student."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgedistill.pipeline.compress import shrink
-from edgedistill.pipeline.folder import FROZEN
+from edgedistill.data.tables import normalize_text
+from edgedistill.pipeline.folder import FROZEN, SHRUNK, STUDENT
+from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
+from edgedistill.project.schema import ShrinkSection
 from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder, train_student
+from edgedistill.student.compression import compare_students, compress_student
 from edgedistill.student.frozen import FrozenHead, fit_frozen, train_frozen_student, write_frozen
-
-"""The classifier of the frozen encoder, as `edgedistill.student.frozen.predict_frozen` reads it."""
-
+from edgedistill_export.checkpoint import Checkpoint
 
 _SETTINGS = ("learning_rate", "batch_size", "epochs", "seed")
 _FIGURES = ("epoch", "validation_loss", "validation_accuracy", "validation_macro_f1", "best")
@@ -36,14 +38,21 @@ def train(run: Run) -> dict[str, Any]:
 
 
 def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
-    task, section = run.project.task.task, run.project.student
+    task, section = run.task, run.project.student
 
     def told(progress: TrainingProgress) -> None:
         run.advance("train: optimizer steps", progress.done, progress.total)
 
     mixture, validation = read_mixture(run.folder, task.inputs), run.records.splits.validation
     trained = train_student(
-        mixture, validation, task, section, backbone, run.folder / "student", kept=run.folder.path, progress=told
+        mixture,
+        validation,
+        task,
+        section,
+        backbone,
+        run.folder / STUDENT,
+        kept=(run.folder / "search.sqlite3").parent,
+        progress=told,
     )
     run.folder.write_csv("trials.csv", _table(trained.trials))
     run.advance("train: the frozen encoder", 0, 1)
@@ -66,7 +75,7 @@ def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
 
 
 def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
-    task, section = run.project.task.task, run.project.student
+    task, section = run.task, run.project.student
     run.advance("train: the frozen encoder", 0, 1)
     start = time.perf_counter()
     heads = train_frozen_student(
@@ -108,3 +117,69 @@ def _table(trials: Sequence[Trial]) -> list[list[object]]:
 
 def _figures(epoch: Epoch) -> list[object]:
     return [epoch.epoch, f"{epoch.loss:.4f}", f"{epoch.accuracy:.4f}", f"{epoch.macro_f1:.4f}"]
+
+
+def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
+    """Make `shrunk/` of `student/`, and write `shrinking.json`: the two side by side on the validation rows.
+
+    Returns:
+        Layers, texts, bytes, speed and what agreement it costs on validation rows, and the notes.
+    """
+    task, max_tokens = run.task, run.project.student.max_tokens
+    validation = run.records.splits.validation
+    rows = [dict(response.inputs) for response in validation.responses]
+    texts, set_aside = _texts(run)
+
+    def told(progress: TrainingProgress) -> None:
+        run.advance("train: optimizer steps of the shrunk student", progress.done, progress.total)
+
+    shrunk = compress_student(
+        run.folder / STUDENT, run.folder / SHRUNK, texts, rows, task, section, max_tokens, progress=told
+    )
+    students = [Checkpoint.load(run.folder / name, task, max_tokens) for name in (STUDENT, SHRUNK)]
+    compared = compare_students(students[0], students[1], rows, validation.labels)
+    told_of = {
+        "layers": list(shrunk.layers),
+        "texts": shrunk.texts,
+        "texts_set_aside": set_aside,
+        "best_epoch": shrunk.best.epoch,
+        "vocabulary": asdict(shrunk.vocabulary) if shrunk.vocabulary else None,
+        "bytes": {STUDENT: compared.bytes[0], SHRUNK: compared.bytes[1]},
+        "texts_per_second": {STUDENT: compared.texts_per_second[0], SHRUNK: compared.texts_per_second[1]},
+        "times_as_fast": compared.times_as_fast,
+        "on_validation_rows": asdict(compared.change),
+        "history": [asdict(epoch) for epoch in shrunk.history],
+    }
+    run.folder.write_json("shrinking.json", told_of)
+    return {**{name: value for name, value in told_of.items() if name != "history"}, "notes": list(shrunk.notes)}
+
+
+def _texts(run: Run) -> tuple[list[Mapping[str, str]], dict[str, int]]:
+    """Every text that may be learnt from, once, and how many were set aside and why."""
+    splits = run.records.splits
+    locked = {_whole(response.inputs) for split in (splits.validation, splits.test) for response in split.responses}
+    texts: dict[str, Mapping[str, str]] = {}
+    set_aside = {"repeats a validation or test row": 0, "repeats another text": 0}
+    for inputs in _found(run):
+        whole = _whole(inputs)
+        if whole in locked:
+            set_aside["repeats a validation or test row"] += 1
+        elif whole in texts:
+            set_aside["repeats another text"] += 1
+        else:
+            texts[whole] = inputs
+    return list(texts.values()), set_aside
+
+
+def _found(run: Run) -> Iterator[Mapping[str, str]]:
+    task = run.task
+    yield from (row.inputs for row in read_mixture(run.folder, task.inputs))
+    yield from (response.inputs for response in run.records.splits.train.responses)
+    yield from (response.inputs for response in run.records.unlabelled)
+    if run.folder.has("synthetic.jsonl"):
+        yield from (row.inputs for row in read_synthetic(run.folder))
+
+
+def _whole(inputs: Mapping[str, str]) -> str:
+    """Every input folded: the same answer to another question is another text."""
+    return "\x1f".join(normalize_text(text) for text in inputs.values())

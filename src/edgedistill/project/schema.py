@@ -234,7 +234,8 @@ class TaskSection(Section):
     @property
     def task(self) -> ScoredTask:
         """The task as students and bundles have it, without instructions."""
-        return self.coded.scored
+        labels = tuple(Label(label.name, label.definition) for label in self.labels)
+        return ScoredTask(self.kind, labels, self.inputs, self.redact.redaction if self.redact else None)
 
 
 class SplitSection(Section):

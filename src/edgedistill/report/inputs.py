@@ -14,7 +14,7 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -145,8 +145,18 @@ class Material:
 T = TypeVar("T")
 
 
+class RunFiles(Protocol):
+    """A run folder: where its files are, and which of them this project's stages wrote."""
+
+    def file(self, name: str) -> Path:
+        """Return where a file is."""
+
+    def has(self, name: str) -> bool:
+        """Return whether it is there."""
+
+
 def read_material(
-    folder: Path,
+    folder: RunFiles,
     *,
     name: str,
     project_file: str,
@@ -171,34 +181,42 @@ def read_material(
     Raises:
         RunError: A file is missing that must be there, or one is damaged or of another version.
     """
-    evaluation = read_evaluation(folder / "evaluation.json", project_file)
-    scores = _scores(folder / "test_scores.csv", evaluation, stage_hint("evaluate", project_file))
+    file = folder.file("evaluation.json")
+    evaluation = read_evaluation(file, project_file)
+    scores = _read_scores(folder.file("test_scores.csv"), stage_hint("evaluate", project_file), evaluation)
+
+    def optional(name: str, stage: str, read: Callable[[Path, str], T]) -> T | None:
+        return read(folder.file(name), stage_hint(stage, project_file)) if folder.has(name) else None
+
+    def read_bundle(path: Path, hint: str) -> BundleFacts:
+        return _read_bundle(path, hint, evaluation)
+
     return Material(
         name=name,
         project_file=project_file,
         definitions=definitions,
         instructions=instructions,
         evaluation=evaluation,
-        fidelity=read_fidelity(folder / "fidelity.json", folder / "evaluation.json", project_file),
-        gate=_optional(folder / "gate.json", Gate, stage_hint("gate", project_file)),
-        journal=decode_file(folder / "run.json", Journal, stage_hint("run", project_file)),
+        fidelity=optional("fidelity.json", "export", lambda path, _: read_fidelity(path, file, project_file)),
+        gate=optional("gate.json", "gate", lambda path, hint: decode_file(path, Gate, hint)),
+        journal=decode_file(folder.file("run.json"), Journal, stage_hint("run", project_file)),
         scores=scores,
-        votes=_votes(folder / "labels.jsonl", stage_hint("label", project_file)),
-        trials=_optional_table(folder / "trials.csv", stage_hint("train", project_file)),
-        generation=_optional(folder / "generation.json", dict[str, Any], stage_hint("generate", project_file)),
-        shrinking=_optional(folder / "shrinking.json", dict[str, Any], stage_hint("train", project_file)),
-        bundle=_bundle(folder, evaluation, stage_hint("export", project_file)),
+        votes=optional("labels.jsonl", "label", _read_votes) or (),
+        trials=optional("trials.csv", "train", _read_table),
+        generation=optional("generation.json", "generate", _read_object),
+        shrinking=optional("shrinking.json", "train", _read_object),
+        bundle=optional("bundle/bundle.json", "export", read_bundle),
         examples=examples,
         texts=(texts or {}) if examples else {},
-        study=_study(study) if study else (),
+        study=_read_study(study) if study else (),
     )
 
 
-def _optional(path: Path, kind: type[T], hint: str) -> T | None:
-    return decode_file(path, kind, hint) if path.exists() else None
+def _read_object(path: Path, hint: str) -> Mapping[str, Any]:
+    return decode_file(path, dict[str, Any], hint)
 
 
-def _table(path: Path, hint: str) -> Table:
+def _read_table(path: Path, hint: str) -> Table:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             lines = list(csv.reader(stream))
@@ -210,45 +228,34 @@ def _table(path: Path, hint: str) -> Table:
     return Table(lines[0], lines[1:])
 
 
-def _optional_table(path: Path, hint: str) -> Table | None:
-    return _table(path, hint) if path.exists() else None
-
-
-def _rows(path: Path, hint: str, made: Callable[[dict[str, str]], T]) -> list[T]:
+def _read_rows(path: Path, hint: str, parse: Callable[[dict[str, str]], T]) -> list[T]:
     try:
-        return [made(row) for row in _table(path, hint)]
+        return [parse(row) for row in _read_table(path, hint)]
     except (KeyError, ValueError) as error:
         raise RunError(f"is damaged ({error})", where=str(path), hint=hint) from None
 
 
-def _scores(path: Path, evaluation: Evaluation, hint: str) -> Sequence[ScoredRow]:
-    def made(row: dict[str, str]) -> ScoredRow:
+def _read_scores(path: Path, hint: str, evaluation: Evaluation) -> Sequence[ScoredRow]:
+    def parse(row: dict[str, str]) -> ScoredRow:
         probability = float(row["certainty"] if evaluation.is_multilabel else row[f"p:{row['student']}"])
         rest = (row[name] for name in ("decision", "reason", "teacher"))
         return ScoredRow(row["id"], row["human"], row["student"], probability, *rest)
 
-    rows = _rows(path, hint, made)
+    rows = _read_rows(path, hint, parse)
     if len(rows) != evaluation.rows:
-        raise RunError(
-            f"has {len(rows)} rows, and evaluation.json tells of {evaluation.rows}", where=str(path), hint=hint
-        )
+        raise RunError(f"has {len(rows)} rows, and evaluation.json has {evaluation.rows}", where=str(path), hint=hint)
     return rows
 
 
-def _votes(path: Path, hint: str) -> Sequence[TeacherVote]:
-    if not path.exists():
-        return ()
+def _read_votes(path: Path, hint: str) -> Sequence[TeacherVote]:
     try:
         return msgspec.json.decode(b"[" + b",".join(path.read_bytes().splitlines()) + b"]", type=list[TeacherVote])
     except (OSError, msgspec.DecodeError):
         raise RunError("is damaged", where=str(path), hint=hint) from None
 
 
-def _bundle(folder: Path, evaluation: Evaluation, hint: str) -> BundleFacts | None:
-    path = folder / "bundle" / "bundle.json"
-    manifest = _optional(path, dict[str, Any], hint)
-    if manifest is None:
-        return None
+def _read_bundle(path: Path, hint: str, evaluation: Evaluation) -> BundleFacts:
+    manifest = _read_object(path, hint)
     try:
         graph = {"int8": "onnx/model_quantized.onnx", "fp32": "onnx/model.onnx"}[manifest["precision"]]
         return BundleFacts(
@@ -261,8 +268,8 @@ def _bundle(folder: Path, evaluation: Evaluation, hint: str) -> BundleFacts | No
         raise RunError("is of another version or damaged", where=str(path), hint=hint) from None
 
 
-def _study(folder: Path) -> Sequence[StudyRun]:
-    def made(row: dict[str, str]) -> StudyRun | None:
+def _read_study(folder: Path) -> Sequence[StudyRun]:
+    def parse(row: dict[str, str]) -> StudyRun | None:
         if not row["macro_f1"]:
             return None
         return StudyRun(
@@ -276,4 +283,4 @@ def _study(folder: Path) -> Sequence[StudyRun]:
         )
 
     hint = "Name the folder of one study, such as runs/NAME/ratio: `edgedistill study` writes runs.csv there."
-    return [run for run in _rows(folder / "runs.csv", hint, made) if run]
+    return [run for run in _read_rows(folder / "runs.csv", hint, parse) if run]

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from edgedistill.data import CodedResponse, MixtureRow, ValidationRows
 from edgedistill.data.types import Source
 from edgedistill.errors import RunError
-from edgedistill.pipeline.folder import RunFolder, fingerprint
+from edgedistill.pipeline.folder import RunFolder, hash_json
 from edgedistill.project import StudentSection
 from edgedistill.project.schema import SearchSection
 from edgedistill.student import TrainingProgress, Trial, train_student
@@ -281,7 +281,7 @@ def run_id(plan: RunPlan, inputs: TaskInputs, settings: Settings) -> str:
     blocks = [[_content(block.new), _content(block.again)] for block in plan.blocks]
     taught = inputs.taught[plan.coder] if plan.coder else None
     how = student_section(settings, inputs, max(1, len(plan.rows)), plan.seed).model_dump(mode="json")
-    return fingerprint(
+    return hash_json(
         [
             _FORMAT,
             plan.learner,

@@ -96,14 +96,13 @@ class Teacher:
         """
         teacher = cls.__new__(cls)
         spender = project.name + f"/{section.called}" * (len(project.panel) > 1)
-        student = project.student
         teacher._set(
             section,
             project.task.coded,
             project.folder,
             spender,
             train,
-            lambda: _embedder(student.backbone, project.folder, student.max_tokens),
+            lambda: _embedder(project.student.backbone, project.folder, project.student.max_tokens),
         )
         teacher._max_characters, teacher._api_key = project.data.max_characters, None
         return teacher

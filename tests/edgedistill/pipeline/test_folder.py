@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from edgedistill.errors import RunError
-from edgedistill.pipeline.folder import RunFolder, fingerprint
+from edgedistill.pipeline.folder import RunFolder, hash_json
 
 
 def done(tmp_path):
@@ -64,6 +64,6 @@ def test_several_may_write_a_file_at_once_and_it_stays_whole(tmp_path):
     assert [path.name for path in folder.path.iterdir()] == ["gate.json"]
 
 
-def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
-    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    assert fingerprint({"a": 1}) != fingerprint({"a": "1"})
+def test_a_hash_does_not_depend_on_the_order_of_keys():
+    assert hash_json({"a": 1, "b": 2}) == hash_json({"b": 2, "a": 1})
+    assert hash_json({"a": 1}) != hash_json({"a": "1"})

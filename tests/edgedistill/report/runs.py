@@ -16,6 +16,7 @@ from edgedistill.decisions import TestScores, ValidationScores
 from edgedistill.evaluation.build import build_evaluation, choose, measure_fidelity
 from edgedistill.evaluation.files import file_sha256, to_plain
 from edgedistill.evaluation.types import Fidelity, PopulationPrevalence
+from edgedistill.pipeline.folder import RunFolder
 from edgedistill.project.schema import EvaluationSection, ReviewSection
 from edgedistill.report.inputs import read_material
 from edgedistill_serve.scoring.encoding import Encoded
@@ -244,4 +245,4 @@ def material_of(folder, **given):
         "project_file": "project.yaml",
         "definitions": dict.fromkeys(LABELS, "Praises effort."),
     }
-    return read_material(folder, **about | given)
+    return read_material(RunFolder(folder), **about | given)

@@ -109,7 +109,7 @@ def test_a_damaged_file_is_named_with_the_stage_that_writes_it(run, name, text):
 
 def test_scores_of_another_evaluation_are_named(run):
     _evaluation(run, rows=119)
-    with pytest.raises(RunError, match=r"has 120 rows, and evaluation.json tells of 119"):
+    with pytest.raises(RunError, match=r"has 120 rows, and evaluation.json has 119"):
         material_of(run)
 
 
