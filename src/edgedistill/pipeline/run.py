@@ -20,6 +20,11 @@ from edgedistill_serve import Bundle
 from edgedistill_serve.task.task import Label, Task
 
 
+def shows_examples(project: Project) -> bool:
+    """Return whether a teacher's prompts show human-coded train rows."""
+    return any(teacher.few_shot or teacher.few_shot_ids for teacher in project.panel)
+
+
 @dataclass(frozen=True)
 class Run:
     """A project, its rows and its run folder.
@@ -125,8 +130,7 @@ class Run:
     @cached_property
     def teachers(self) -> Mapping[str, Teacher]:
         """Every teacher of the project, by its name; the examples in their prompts are human train rows."""
-        few_shot = any(each.few_shot for each in self.panel)
-        train = self.records.splits.train if few_shot else TrainRows(())
+        train = self.records.splits.train if shows_examples(self.project) else TrainRows(())
         return {each.called: Teacher.of_project(self.project, each, train) for each in self.panel}
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 from edgedistill.errors import GateRefused, RunError
 from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, digest
 from edgedistill.pipeline.inputs import NOTHING, Inputs, fingerprint, result_path, select
-from edgedistill.pipeline.run import Run
+from edgedistill.pipeline.run import Run, shows_examples
 from edgedistill.project.schema import Project
 
 _STUDENT_TASK = ("project.task.kind", "project.task.labels.name", "project.task.inputs", "project.task.redact")
@@ -21,7 +21,7 @@ _GATE_RESULTS = ("results.gate.json.used", "results.gate.json.weights")
 def _coding(project: Project) -> tuple[str, ...]:
     """What decides the answers of teachers that code responses, beside the responses."""
     paths = ["project.teacher", "project.teachers", "project.task", "project.data.max_characters"]
-    if any(teacher.few_shot for teacher in project.panel):
+    if shows_examples(project):
         paths.append("records.splits.train")
     if any(teacher.few_shot_choice == "similar" for teacher in project.panel):
         paths += ["project.student.backbone", "project.student.max_tokens"]

@@ -10,7 +10,7 @@ from edgedistill.data import read_records
 from edgedistill.pipeline import Run, RunFolder, run_stages
 from edgedistill.project import read_project
 
-from ..generation.writings import wanted, wrote
+from ..generation.writings import parse_request, wrote
 from ..teacher.stand_in import StandIn, coded
 
 PROJECT = """\
@@ -40,7 +40,7 @@ def script(body, _before):
     """Writes the texts above, in the second request with a mark on each; codes what names effort as process."""
     last = body["messages"][-1]["content"]
     if "<label>" in last:
-        label, size = wanted(body)
+        label, size = parse_request(body)
         return wrote([text + " again and again" * body["seed"] for text in TEXTS[label][:size]])
     text = re.findall(r"<response>(.*?)</response>", last)[-1]
     return coded("process" if any(word in text for word in ("kept", "effort", "work", "tried")) else "outcome")

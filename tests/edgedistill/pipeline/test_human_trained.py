@@ -65,17 +65,17 @@ def test_another_student_in_that_folder_makes_the_evaluation_anew(copy):
 
 
 @pytest.mark.parametrize(
-    ("cells", "said"),
+    ("cells", "message"),
     [
-        ({"source": "teacher"}, r"learnt from other rows than human ones too \(1 teacher\)"),
-        ({"id": "h2"}, "learnt from 1 rows that are no train rows here, such as h2"),
-        ({"response": "another text"}, "learnt from 1 rows that are no train rows here"),
-        ({"shares": "{"}, "is missing, or of no such project"),
+        ({"source": "teacher"}, r"was trained on other rows than human-coded ones, too \(1 teacher\)"),
+        ({"id": "h2"}, "was trained on 1 rows that are not train rows of this project, such as h2"),
+        ({"response": "another text"}, "was trained on 1 rows that are not train rows of this project"),
+        ({"shares": "{"}, "is missing, or belongs to a project with another task"),
     ],
 )
-def test_a_student_that_may_have_seen_other_rows_is_refused(copy, cells, said):
+def test_a_student_that_may_have_seen_other_rows_is_refused(copy, cells, message):
     change_mixture(copy, **cells)
-    with pytest.raises(RunError, match=said):
+    with pytest.raises(RunError, match=message):
         run_stage(run_of(copy), "evaluate")
 
 

@@ -490,6 +490,14 @@ def test_a_project_without_a_teacher_does_not_depend_on_the_codebooks_text(files
         assert [stage.name for stage in wanted if stage.inputs(project).counts(f"project.{path}")] == readers
 
 
+@pytest.mark.parametrize("examples", [{"few_shot": 2}, {"few_shot_choice": "fixed", "few_shot_ids": ["h0"]}])
+def test_train_rows_are_an_input_of_a_teacher_whose_prompts_show_them(examples, files, tmp_path):
+    project = run_of(files, BASE | {"teacher": {"model": "m"} | examples}, tmp_path).project
+    assert all(stage.inputs(project).counts("records.splits.train") for stage in STAGES[:2])
+    project = run_of(files, BASE | {"teacher": {"model": "m"}}, tmp_path).project
+    assert not any(stage.inputs(project).counts("records.splits.train") for stage in STAGES[:2])
+
+
 def test_every_declared_result_is_written_by_an_earlier_stage(files, tmp_path):
     project = run_of(files, BASE, tmp_path).project
     written: set[str] = set()

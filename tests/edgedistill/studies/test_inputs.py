@@ -9,7 +9,7 @@ from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.studies import read_study
 from edgedistill.studies.inputs import Requirements, load_task_inputs
 
-from ..generation.writings import wanted, wrote
+from ..generation.writings import parse_request, wrote
 from ..teacher.stand_in import StandIn, text_of
 from ..teacher.stand_in import coded as answer
 
@@ -200,7 +200,7 @@ def test_rows_that_the_teacher_writes_like_the_transfer_set_are_set_aside_too(fo
     def script(body, _before):
         if "<label>" not in body["messages"][-1]["content"]:
             return answer("good")
-        label, _ = wanted(body)
+        label, _ = parse_request(body)
         return wrote({"good": [text(300), text(301)], "bad": [text(302), text(303)]}[label])
 
     write(folder / "more.csv", ["id", "response", "label"], [("m0", text(300), "good"), ("m1", text(200), "bad")])
