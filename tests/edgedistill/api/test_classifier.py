@@ -161,7 +161,7 @@ def test_validation_rows_may_be_given(students):
 
 def test_few_rows_choose_the_epoch_themselves_and_that_is_noted(students):
     fitted = students(epochs=1).fit(["you tried", "so smart"], ["a", "b"])
-    assert any("too few rows to hold some out" in note for note in fitted.notes_)
+    assert any("too few rows for a validation split" in note for note in fitted.notes_)
 
 
 def test_a_frozen_backbone_is_a_student_too(students):
@@ -236,7 +236,7 @@ def test_a_parameter_that_cannot_be_is_an_error_of_ours_when_it_is_fitted(studen
     [
         (["process", "praise"], r"y\[1\]: the task has no label 'praise'"),
         (["process", None], r"y\[1\]: the label is missing"),
-        (["process"], "2 rows come with 1 values of y"),
+        (["process"], "there are 2 rows but 1 values of y"),
         (None, "requires y to be passed"),
         ("code", "there is no column 'code'"),
     ],
@@ -249,7 +249,7 @@ def test_labels_that_cannot_be_used_are_an_error_of_ours(students, y, message):
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        (np.full((29, 3), 1 / 3), r"shares are of shape \(29, 3\)"),
+        (np.full((29, 3), 1 / 3), r"shares have the shape \(29, 3\)"),
         (np.full((30, 3), np.nan), "a share is missing"),
         (pd.DataFrame({"share_process": ["x"] * 30}), "not a number"),
     ],

@@ -195,7 +195,7 @@ def test_a_task_of_several_inputs_takes_them_from_columns(teacher):
         assert one.label(np.array([["2 + 2?", "4"]], dtype=object)).label[0] == "right"
         assert one.label([{"response": "4", "question": "2 + 2?"}]).label[0] == "right"
         assert sum(endpoint.asked.values()) == 1
-        with pytest.raises(ArgumentError, match="a row has 1 texts, and this task has 2 inputs"):
+        with pytest.raises(ArgumentError, match="a row has 1 texts, but the task has 2 inputs"):
             one.label(["4"])
         with pytest.raises(ArgumentError, match="there is no column 'question'"):
             one.label(rows[["response"]])
