@@ -34,7 +34,7 @@ from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.convert.exporter import to_onnx
 from edgedistill_export.quantize import recipes, rounding
 from edgedistill_export.quantize.recipes import RECIPES
-from edgedistill_export.quantize.speed import speeds
+from edgedistill_export.quantize.speed import measure_speeds
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.task import Label, Task
 
@@ -60,7 +60,7 @@ def _whole_range(*files: Path, **options: object) -> None:
 
 VARIANTS: Mapping[str, Callable[[], Sequence[object]]] = {
     "before": lambda: [
-        patch.object(rounding, "MOST_IN_PAIR", 254),
+        patch.object(rounding, "MAX_PAIR_SUM", 254),
         patch.object(recipes, "quantize_dynamic", _whole_range),
     ],
     "now": list,
@@ -95,7 +95,7 @@ def compare(student: Path, rows: Sequence[Row], out: Path, found: Found) -> None
                 make(files["fp32"], file, encoded[:CALIBRATION_ROWS])
     sessions = {name: Session(file) for name, file in files.items()}
     logits = {name: np.array([session.logits(row) for row in judged]) for name, session in sessions.items()}
-    speed = speeds(sessions, judged, callers=(1,))
+    speed = measure_speeds(sessions, judged, callers=(1,))
     for name, given in logits.items():
         change = np.abs(given - logits["fp32"])
         found[name].append(
@@ -140,7 +140,7 @@ def _overflowing(file: Path) -> float:
     read = {node.input[1] for node in model.graph.node if node.op_type.startswith("MatMulInteger")}
     weights = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name in read]
     sums = [rounding.pair_sums(one).ravel() for one in weights]
-    return float((np.concatenate(sums) > rounding.MOST_IN_PAIR).mean()) if sums else 0.0
+    return float((np.concatenate(sums) > rounding.MAX_PAIR_SUM).mean()) if sums else 0.0
 
 
 def _shares(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

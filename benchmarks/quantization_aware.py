@@ -19,13 +19,12 @@ from torch import nn
 
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.convert.exporter import to_onnx
-from edgedistill_export.convert.graph import Graph, Linear
-from edgedistill_export.quantize.activation_scaling import choose_activations, fed_layers
-from edgedistill_export.quantize.embedding import quantize_embeddings
-from edgedistill_export.quantize.int8_layers import ZERO, Activation, quantize_layers
-from edgedistill_export.quantize.prune_last_layer import only_what_is_read
+from edgedistill_export.convert.graph import Graph, LinearLayer
+from edgedistill_export.quantize.activation_scaling import choose_activation_scaling, record_layer_inputs
+from edgedistill_export.quantize.int8_layers import ZERO, Activation, quantize_embeddings, quantize_layers
+from edgedistill_export.quantize.prune_last_layer import prune_last_layer
 from edgedistill_export.quantize.recipes import CALIBRATION_ROWS, Recipe
-from edgedistill_export.quantize.rounding import nearest
+from edgedistill_export.quantize.rounding import round_to_nearest
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import build_feeds
 
@@ -85,8 +84,10 @@ def aware_int8(student: Checkpoint, texts: Sequence[Encoded], *, steps: int, rat
 
     def recipe(fp32: Path, target: Path, rows: Sequence[Encoded]) -> None:
         graph = Graph(fp32)
-        layers = graph.linears()
-        how = choose_activations(layers, fed_layers(graph, rows[:CALIBRATION_ROWS]), ("fixed", "above"), 1)
+        layers = graph.linear_layers()
+        how = choose_activation_scaling(
+            layers, record_layer_inputs(graph, rows[:CALIBRATION_ROWS]), ("fixed", "above"), 1
+        )
         model = deepcopy(student.model)
         _replace(model, layers, how)
         _fine_tune(model, student.model, texts, steps, rate)
@@ -94,16 +95,16 @@ def aware_int8(student: Checkpoint, texts: Sequence[Encoded], *, steps: int, rat
         with TemporaryDirectory() as work:
             to_onnx(replace(student, model=model), Path(work) / "model.onnx")
             tuned = Graph(Path(work) / "model.onnx")
-        only_what_is_read(tuned)
+        prune_last_layer(tuned)
         both = how | {f"{source}.first": one for source, one in how.items()}
-        quantize_layers(tuned, tuned.linears(), both, lambda _source, weights: nearest(weights))
+        quantize_layers(tuned, tuned.linear_layers(), both, lambda _source, weights: round_to_nearest(weights))
         quantize_embeddings(tuned)
         tuned.save(target)
 
     return recipe
 
 
-def _replace(model: Any, layers: Sequence[Linear], how: Mapping[str, Activation]) -> None:
+def _replace(model: Any, layers: Sequence[LinearLayer], how: Mapping[str, Activation]) -> None:
     for name, module in list(model.named_modules()):
         if not isinstance(module, nn.Linear):
             continue

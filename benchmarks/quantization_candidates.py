@@ -24,10 +24,10 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from edgedistill_export.convert.graph import CONTRIB, Graph, node
-from edgedistill_export.quantize.embedding import quantize_embeddings
-from edgedistill_export.quantize.prune_last_layer import only_what_is_read
-from edgedistill_export.quantize.recipes import Recipe, measured_int8
+from edgedistill_export.convert.graph import CONTRIB, Graph, make_node
+from edgedistill_export.quantize.int8_layers import quantize_embeddings
+from edgedistill_export.quantize.prune_last_layer import prune_last_layer
+from edgedistill_export.quantize.recipes import Recipe, quantize_int8
 from edgedistill_export.quiet import quiet
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import Feeds, build_feeds
@@ -39,29 +39,29 @@ LARGE = 4096
 def short_floats(fp32: Path, target: Path, _rows: Sequence[Encoded]) -> None:
     """Leave out what no score depends on, and nothing else."""
     graph = Graph(fp32)
-    only_what_is_read(graph)
+    prune_last_layer(graph)
     graph.save(target)
 
 
 def half_floats(fp32: Path, target: Path, _rows: Sequence[Encoded]) -> None:
     """Keep weights in 16-bit floats; onnxruntime turns them into 32-bit ones when the graph is loaded."""
     graph = Graph(fp32)
-    only_what_is_read(graph)
+    prune_last_layer(graph)
     for tensor in list(graph.proto.initializer):
         values = graph.constant(tensor.name)
         if values is None or values.dtype != np.float32 or values.size < LARGE:
             continue
         half = graph.add_constant(f"{tensor.name}.half", values.astype(np.float16))
         graph.proto.initializer.remove(tensor)
-        graph.insert(graph.proto.node[0], [node("Cast", [half], tensor.name, to=TensorProto.FLOAT)])
+        graph.insert(graph.proto.node[0], [make_node("Cast", [half], tensor.name, to=TensorProto.FLOAT)])
     graph.save(target)
 
 
 def blocks(fp32: Path, target: Path, _rows: Sequence[Encoded], *, size: int) -> None:
     """Give every block of ``size`` inputs a scale, in weights and, when a row is scored, in activations."""
     graph = Graph(fp32)
-    only_what_is_read(graph)
-    for layer in graph.linears():
+    prune_last_layer(graph)
+    for layer in graph.linear_layers():
         inputs, outputs = layer.weights.shape
         name = layer.node.output[0]
         cut = layer.weights.T.reshape(outputs, inputs // size, size)
@@ -73,7 +73,7 @@ def blocks(fp32: Path, target: Path, _rows: Sequence[Encoded], *, size: int) -> 
             graph.add_constant(f"{name}.scales", scales),
         ]
         shape = {"K": inputs, "N": outputs, "bits": 8, "block_size": size, "accuracy_level": 4}
-        graph.insert(layer.node, [node("MatMulNBits", given, name, CONTRIB, **shape)])
+        graph.insert(layer.node, [make_node("MatMulNBits", given, name, CONTRIB, **shape)])
         graph.remove(layer.node)
     quantize_embeddings(graph)
     graph.save(target)
@@ -107,9 +107,9 @@ class _Rows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is unty
 def static(fp32: Path, target: Path, rows: Sequence[Encoded], *, method: CalibrationMethod) -> None:
     """Quantize as onnxruntime does with fixed ranges, the layers over tokens alone."""
     graph = Graph(fp32)
-    only_what_is_read(graph)
+    prune_last_layer(graph)
     quantize_embeddings(graph)
-    for layer in graph.linears():
+    for layer in graph.linear_layers():
         layer.node.name = layer.node.name or layer.node.output[0]
     short = target.with_suffix(".short.onnx")
     graph.save(short)
@@ -120,7 +120,7 @@ def static(fp32: Path, target: Path, rows: Sequence[Encoded], *, method: Calibra
             _Rows(rows, {given.name for given in graph.proto.input}),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul"],
-            nodes_to_quantize=[layer.node.name for layer in graph.linears()],
+            nodes_to_quantize=[layer.node.name for layer in graph.linear_layers()],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -130,9 +130,9 @@ def static(fp32: Path, target: Path, rows: Sequence[Encoded], *, method: Calibra
 
 
 CANDIDATES: Mapping[str, Recipe] = {
-    "two apart": partial(measured_int8, apart=2),
-    "none apart": partial(measured_int8, apart=0),
-    "by token": partial(measured_int8, scalings=("token",), apart=0),
+    "two apart": partial(quantize_int8, apart=2),
+    "none apart": partial(quantize_int8, apart=0),
+    "by token": partial(quantize_int8, scalings=("token",), apart=0),
     "dynamic": dynamic,
     "floats, short": short_floats,
     "half floats": half_floats,

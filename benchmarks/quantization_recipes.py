@@ -30,7 +30,7 @@ from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.convert.exporter import to_onnx
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.quantize.recipes import RECIPES, Recipe
-from edgedistill_export.quantize.speed import Speed, speeds
+from edgedistill_export.quantize.speed import Speed, measure_speeds
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.session import Session
 
@@ -96,7 +96,7 @@ def time_graphs(student: str, data: Path, students: Path, out: Path, only: Seque
         loading[name] = time.process_time() - start
     found: dict[str, list[Speed]] = {name: [] for name in sessions}
     for _ in range(ROUNDS):
-        for name, speed in speeds(sessions, rows, rounds=1).items():
+        for name, speed in measure_speeds(sessions, rows, rounds=1).items():
             found[name].append(speed)
     kept = out / f"{student}.speed.json"
     told = json.loads(kept.read_text()) if kept.exists() else {}

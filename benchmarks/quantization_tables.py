@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from sklearn.metrics import cohen_kappa_score, f1_score
 
-from edgedistill_export.verify.fidelity import agreement, fidelity
+from edgedistill_export.verify.fidelity import measure_agreement_loss, measure_fidelity
 from edgedistill_export.verify.parity import Logits
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import Session
@@ -65,7 +65,7 @@ def _table(out: Path, students: Sequence[str], lesson: str, part: str, codes: Se
         cells: list[list[float]] = [[] for _ in heads[1:]]
         for student in students:
             fp32, own = _logits(out, student, "fp32", part), _logits(out, student, name, part)
-            kept, coded = fidelity(fp32, own, decoder), agreement(fp32, own, decoder, codes)
+            kept, coded = measure_fidelity(fp32, own, decoder), measure_agreement_loss(fp32, own, decoder, codes)
             labels = [task.names[best] for best in own.argmax(axis=1)]
             batches = _logits(out, student, name, "batches")
             alone = _logits(out, student, name, "choosing")

@@ -34,7 +34,7 @@ from edgedistill.agreement.paired import change
 from edgedistill.project.schema import ShrinkSection
 from edgedistill.student.compression import compress_student
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
-from edgedistill_export.quantize.speed import speeds
+from edgedistill_export.quantize.speed import measure_speeds
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES
 from edgedistill_serve.scoring.encoding import Encoder
@@ -115,7 +115,10 @@ def timed(bundles: Mapping[str, Bundle], data: Path) -> dict[str, dict[int, dict
     graphs = {name: bundle.folder / MODEL_FILES[bundle.manifest.precision] for name, bundle in bundles.items()}
     sessions = {name: Session(graph) for name, graph in graphs.items()}
     rounds = [
-        {name: speeds({name: sessions[name]}, encoded[name], callers=CALLERS, rounds=1)[name].alone for name in bundles}
+        {
+            name: measure_speeds({name: sessions[name]}, encoded[name], callers=CALLERS, rounds=1)[name].alone
+            for name in bundles
+        }
         for _ in range(ROUNDS)
     ]
     return {

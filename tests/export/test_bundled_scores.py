@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from edgedistill_export import Checkpoint, Exported, ExportPlan, export_bundle
+from edgedistill_export import Checkpoint, ExportPlan, ExportResult, export_bundle
 from edgedistill_export.verify.parity import probabilities
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import Precision
@@ -24,7 +24,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(student: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
     """The student's bundle of int8, with fp32 beside it."""
     return export_bundle(student, tmp_path_factory.mktemp("export") / "bundle", plan_of(), rows_for(PRAISE))
 
@@ -64,7 +64,7 @@ def test_int8_scores_are_as_far_from_pytorch_as_the_chain_says(tmp_path: Path, k
     assert quantized.max_probability_difference > 1e-4  # int8 it is, and not fp32 twice
 
 
-def test_an_overlong_response_is_scored_and_marked_as_cut(exported: Exported):
+def test_an_overlong_response_is_scored_and_marked_as_cut(exported: ExportResult):
     (score,) = Scorer(exported.bundle, threads=1).score([OVERLONG])
     assert score.truncated
     assert score.tokens > MAX_TOKENS
@@ -73,7 +73,9 @@ def test_an_overlong_response_is_scored_and_marked_as_cut(exported: Exported):
 # optimum and onnxruntime warn of their own future on import and load, which is not what these tests are about
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
-def test_optimum_opens_the_bundle_and_agrees(student: Path, exported: Exported, tmp_path: Path, precision: Precision):
+def test_optimum_opens_the_bundle_and_agrees(
+    student: Path, exported: ExportResult, tmp_path: Path, precision: Precision
+):
     loader = pytest.importorskip("optimum.onnxruntime").ORTModelForSequenceClassification
 
     folder = exported.bundle.folder
@@ -90,14 +92,14 @@ def test_optimum_opens_the_bundle_and_agrees(student: Path, exported: Exported, 
     assert model.config.problem_type == "single_label_classification"
 
 
-def test_transformers_cuts_where_the_scorer_does(student: Path, exported: Exported):
+def test_transformers_cuts_where_the_scorer_does(student: Path, exported: ExportResult):
     tokenizer = AutoTokenizer.from_pretrained(exported.bundle.folder)
     checkpoint = Checkpoint.load(student, PRAISE, MAX_TOKENS)
     (encoded,) = checkpoint.encoder.encode([{"response": OVERLONG}])
     assert tokenizer(OVERLONG, truncation=True)["input_ids"] == list(encoded.ids)
 
 
-def test_the_temperature_softens_what_the_chain_measures(student: Path, exported: Exported, tmp_path: Path):
+def test_the_temperature_softens_what_the_chain_measures(student: Path, exported: ExportResult, tmp_path: Path):
     soft_plan = ExportPlan("praise", PRAISE, MAX_TOKENS, "int8", 1.0, temperature=50.0)
     soft = export_bundle(student, tmp_path / "soft", soft_plan, rows_for(PRAISE))
     assert soft.steps[1].max_probability_difference < exported.steps[1].max_probability_difference / 5

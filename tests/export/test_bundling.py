@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill_export import ExportPlan, export_bundle
-from edgedistill_export.quantize.recipes import Recipe, measured_int8
+from edgedistill_export.quantize.recipes import Recipe, quantize_int8
 from edgedistill_export.verify.golden import MOST_ROWS
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import ReviewRule
@@ -115,7 +115,7 @@ def test_what_the_plan_says_is_in_the_manifest(student: Path, tmp_path: Path):
     assert "torch" in manifest.provenance["export"]["versions"]
 
 
-@pytest.mark.parametrize(("recipe", "invariant"), [(measured_int8, True), (quantized_by_onnxruntime, False)])
+@pytest.mark.parametrize(("recipe", "invariant"), [(quantize_int8, True), (quantized_by_onnxruntime, False)])
 def test_the_bundle_says_whether_rows_may_share_a_batch(student: Path, tmp_path: Path, recipe: Recipe, invariant: bool):
     made = export_bundle(student, tmp_path / "bundle", plan_of(), rows_for(PRAISE), quantize=recipe)
     assert made.served == "int8"

@@ -5,7 +5,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from edgedistill_export import ConversionStep
-from edgedistill_export.card import card
+from edgedistill_export.card import format_card
 from edgedistill_serve.bundle.manifest import Golden, GoldenRow, Manifest
 from edgedistill_serve.task.task import Label, Task
 
@@ -35,7 +35,7 @@ def _card(notes: tuple[str, ...] = (), **changes: Any) -> str:
         "files": {},
     }
     draft = Manifest(**(about | changes))
-    return card(draft, GOLDEN, STEPS, {"fp32": 90_967_721, "int8": 23_116_680}, notes)
+    return format_card(draft, GOLDEN, STEPS, {"fp32": 90_967_721, "int8": 23_116_680}, notes)
 
 
 def _front_matter(text: str) -> Any:

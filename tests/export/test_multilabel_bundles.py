@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from edgedistill_export import Checkpoint, Exported, ExportPlan, export_bundle
+from edgedistill_export import Checkpoint, ExportPlan, ExportResult, export_bundle
 from edgedistill_serve import DataError, Scorer
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.label_decoding import sigmoid
@@ -44,7 +44,7 @@ def plan(student) -> ExportPlan:
 
 
 @pytest.fixture(scope="module")
-def exported(student, plan, tmp_path_factory) -> Exported:
+def exported(student, plan, tmp_path_factory) -> ExportResult:
     return export_bundle(student, tmp_path_factory.mktemp("bundle") / "moves", plan, ROWS)
 
 
@@ -131,7 +131,7 @@ def test_transformers_js_takes_the_sigmoid_of_each_label(exported):
     assert max(sum(row.values()) for row in expected) > 1.2
 
 
-def _uncalibrated(exported: Exported) -> list[dict[str, float]]:
+def _uncalibrated(exported: ExportResult) -> list[dict[str, float]]:
     """The scorer's probabilities at temperature 1: other readers do not calibrate."""
     return [
         {name: float(sigmoid(np.log(np.array(share / (1 - share))) * TEMPERATURE, 1.0)) for name, share in row.items()}

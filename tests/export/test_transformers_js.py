@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill_export import ExportPlan, export_bundle
-from edgedistill_export.quantize.vocabulary import pieces_of
+from edgedistill_export.quantize.vocabulary import tokenize_texts
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import Precision
 from edgedistill_serve.scoring.scorer import Scorer
@@ -50,7 +50,7 @@ def _classify(folder: Path, dtype: str, rows: list[dict[str, str]]) -> list[dict
 
 def _tokens(bundle: Bundle, row: dict[str, str]) -> int:
     texts = [text for text in model_texts(row) if text is not None]
-    return sum(map(len, pieces_of(bundle.tokenizer_file, texts))) + 1 + len(texts)
+    return sum(map(len, tokenize_texts(bundle.tokenizer_file, texts))) + 1 + len(texts)
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])

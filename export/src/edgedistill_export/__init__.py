@@ -1,9 +1,17 @@
 """From a fine-tuned checkpoint to a verified bundle: ONNX fp32, int8, and how far each agrees with the last."""
 
-from edgedistill_export.bundling import Exported, export_bundle
+from edgedistill_export.bundling import ExportResult, export_bundle
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import CheckpointError, ExportFailed
 from edgedistill_export.plan import ExportPlan
 from edgedistill_export.verify.parity import ConversionStep
 
-__all__ = ["Checkpoint", "CheckpointError", "ConversionStep", "ExportFailed", "ExportPlan", "Exported", "export_bundle"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "ConversionStep",
+    "ExportFailed",
+    "ExportPlan",
+    "ExportResult",
+    "export_bundle",
+]

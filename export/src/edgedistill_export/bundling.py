@@ -10,26 +10,26 @@ from typing import Any
 
 import msgspec
 
-from edgedistill_export.card import card
+from edgedistill_export.card import format_card
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.convert.exporter import to_onnx
 from edgedistill_export.errors import CheckpointError, ExportFailed
 from edgedistill_export.export_stages import (
     Converter,
-    Forms,
+    ExportStages,
     Rows,
-    converted_form,
+    add_int8,
+    add_tuned,
+    convert_to_fp32,
     finite_logits,
-    on_locked_rows,
-    with_int8,
-    with_tuned,
+    score_locked_rows,
 )
 from edgedistill_export.plan import ExportPlan
-from edgedistill_export.quantize.overflow import check_products
+from edgedistill_export.quantize.overflow import check_overflow
 from edgedistill_export.quantize.recipes import DEFAULT, RECIPES, Recipe
 from edgedistill_export.quantize.tuning import Tuning
 from edgedistill_export.quantize.vocabulary import VocabularyCut, cut_vocabulary
-from edgedistill_export.verify.golden import golden
+from edgedistill_export.verify.golden import build_golden
 from edgedistill_export.verify.parity import ConversionStep, Logits, measure_step
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Manifest, Precision
@@ -109,7 +109,7 @@ _IN_BATCHES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportResult:
     """A bundle that is in its place.
 
     Attributes:
@@ -142,7 +142,7 @@ def export_bundle(
     convert: Converter = to_onnx,
     quantize: Recipe = DEFAULT,
     recipes: Mapping[str, Recipe] = RECIPES,
-) -> Exported:
+) -> ExportResult:
     """Export a checkpoint as a bundle that is known to agree with it.
 
     An int8 graph that changes the label of more than ``plan.max_flip_rate`` of the rows is left out and fp32 is
@@ -174,17 +174,17 @@ def export_bundle(
     reference = finite_logits(student, inputs)
     with TemporaryDirectory(prefix="edgedistill-export-") as work:
         served, cut, notes = _with_vocabulary(student, reference, plan, inputs, Path(work))
-        measured = converted_form(served, reference, Path(work) / "model.onnx", plan.label_decoder, inputs, convert)
+        measured = convert_to_fp32(served, reference, Path(work) / "model.onnx", plan.label_decoder, inputs, convert)
         if plan.precision == "int8":
-            measured = with_int8(measured, Path(work) / "model_quantized.onnx", served, plan, inputs, quantize)
+            measured = add_int8(measured, Path(work) / "model_quantized.onnx", served, plan, inputs, quantize)
         elif plan.precision == "auto":
-            measured = with_tuned(measured, Path(work), served, plan, inputs, recipes)
+            measured = add_tuned(measured, Path(work), served, plan, inputs, recipes)
         measured = replace(measured, notes=(*notes, *measured.notes))
-        measured = replace(measured, locked=on_locked_rows(student, served, plan, measured))
+        measured = replace(measured, locked=score_locked_rows(student, served, plan, measured))
         bundle = _write(served, folder, plan, inputs, measured, cut)
     precision = bundle.manifest.precision
     size = bundle.manifest.files[MODEL_FILES[precision]].bytes
-    return Exported(bundle, precision, measured.steps, size, measured.notes, cut, measured.tuning, measured.locked)
+    return ExportResult(bundle, precision, measured.steps, size, measured.notes, cut, measured.tuning, measured.locked)
 
 
 def _with_vocabulary(
@@ -232,10 +232,10 @@ def _write(
     folder: Path,
     plan: ExportPlan,
     rows: Rows,
-    measured: Forms,
+    measured: ExportStages,
     cut: VocabularyCut | None,
 ) -> Bundle:
-    checked = golden(
+    checked = build_golden(
         rows, {precision: logits for precision, (_, logits) in measured.graphs.items()}, plan.label_decoder
     )
     exporting = {
@@ -245,7 +245,7 @@ def _write(
         "versions": {tool: found for tool in _TOOLS if (found := _version(tool))},
     } | ({"vocabulary": asdict(cut)} if cut else {})
     for file, _ in measured.graphs.values():
-        check_products(file)
+        check_overflow(file)
     draft = Manifest(
         name=plan.name,
         version="",
@@ -268,7 +268,7 @@ def _write(
         if precision == measured.served or plan.fp32_beside
     }
     sizes = {precision: file.stat().st_size for precision, file in graphs.items()}
-    readme = card(draft, checked, measured.steps, sizes, measured.notes, cut, measured.tuning)
+    readme = format_card(draft, checked, measured.steps, sizes, measured.notes, cut, measured.tuning)
     files = model_folder_files(student) | {MODEL_FILES[precision]: file for precision, file in graphs.items()}
     return write_bundle(
         folder,

@@ -15,7 +15,7 @@ from edgedistill_serve.task.task import Kind
 _PRECISION_NAMES: dict[Precision, str] = {"int8": "8-bit integers (int8)", "fp32": "32-bit floats (fp32)"}
 
 
-def card(
+def format_card(
     draft: Manifest,
     golden: Golden,
     steps: Sequence[ConversionStep],

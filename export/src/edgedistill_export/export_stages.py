@@ -10,9 +10,9 @@ import numpy as np
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.plan import ExportPlan
-from edgedistill_export.quantize.overflow import check_products
+from edgedistill_export.quantize.overflow import check_overflow
 from edgedistill_export.quantize.recipes import RECIPES, Recipe
-from edgedistill_export.quantize.tuning import Judge, Tuning, tune
+from edgedistill_export.quantize.tuning import Tuning, TuningData, tune
 from edgedistill_export.verify.parity import ConversionStep, Logits, check_conversion, graph_logits, measure_step
 from edgedistill_serve.bundle.manifest import Precision
 from edgedistill_serve.errors import BundleError, ScoringFailed
@@ -27,7 +27,7 @@ Rows: TypeAlias = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Forms:
+class ExportStages:
     """The graphs that agree with the student, and what was measured on the way.
 
     Attributes:
@@ -68,9 +68,9 @@ def finite_logits(student: Checkpoint, rows: Rows) -> Logits:
     return logits
 
 
-def converted_form(
+def convert_to_fp32(
     served: Checkpoint, reference: Logits, file: Path, decoder: LabelDecoder, rows: Rows, convert: Converter
-) -> Forms:
+) -> ExportStages:
     """Convert, and compare with the student that was evaluated, so that a cut vocabulary is a part of what is measured.
 
     Raises:
@@ -83,17 +83,17 @@ def converted_form(
         raise ExportFailed(f"the ONNX fp32 graph cannot score ({error})", hint="Choose another backbone.") from error
     step = measure_step(("PyTorch", "ONNX fp32"), reference, fp32, decoder)
     check_conversion(step)
-    return Forms({"fp32": (file, fp32)}, (step,))
+    return ExportStages({"fp32": (file, fp32)}, (step,))
 
 
-def with_int8(
-    converted: Forms, file: Path, student: Checkpoint, plan: ExportPlan, rows: Rows, quantize: Recipe
-) -> Forms:
+def add_int8(
+    converted: ExportStages, file: Path, student: Checkpoint, plan: ExportPlan, rows: Rows, quantize: Recipe
+) -> ExportStages:
     """Add the int8 graph where no product overflows and it agrees with the fp32 one, else a note that says why not."""
     fp32_file, fp32 = converted.graphs["fp32"]
     try:
         quantize(fp32_file, file, student.encoder.encode(rows))
-        check_products(file)
+        check_overflow(file)
         int8 = graph_logits(file, student.encoder, rows)
     except (BundleError, ExportFailed, ScoringFailed) as error:
         return replace(converted, notes=(f"There is no int8 graph that works, so fp32 is served: {error}",))
@@ -105,15 +105,20 @@ def with_int8(
     return replace(measured, graphs={**converted.graphs, "int8": (file, int8)}, recipe=recipe)
 
 
-def with_tuned(
-    converted: Forms, work: Path, student: Checkpoint, plan: ExportPlan, rows: Rows, recipes: Mapping[str, Recipe]
-) -> Forms:
+def add_tuned(
+    converted: ExportStages,
+    work: Path,
+    student: Checkpoint,
+    plan: ExportPlan,
+    rows: Rows,
+    recipes: Mapping[str, Recipe],
+) -> ExportStages:
     """Add the graph of the recipe that tuning chose."""
     (work / "recipes").mkdir()
     encoded = student.encoder.encode(rows)
-    judge = Judge(encoded, plan.label_decoder, plan.max_flip_rate, plan.codes, plan.groups)
+    data = TuningData(encoded, plan.label_decoder, plan.max_flip_rate, plan.codes, plan.groups)
     fp32_file, fp32 = converted.graphs["fp32"]
-    tuning = tune(fp32_file, recipes, work / "recipes", judge)
+    tuning = tune(fp32_file, recipes, work / "recipes", data)
     measured = replace(converted, tuning=tuning, notes=(tuning.note,))
     if tuning.chosen == "fp32":
         return measured
@@ -124,8 +129,8 @@ def with_tuned(
     return replace(measured, steps=(*converted.steps, step), graphs=graphs, recipe=tuning.chosen)
 
 
-def on_locked_rows(
-    student: Checkpoint, served: Checkpoint, plan: ExportPlan, measured: Forms
+def score_locked_rows(
+    student: Checkpoint, served: Checkpoint, plan: ExportPlan, measured: ExportStages
 ) -> tuple[dict[str, Any], ...]:
     """Score the locked rows with every form, now that nothing is left to choose.
 

@@ -167,7 +167,7 @@ def check_publish_options(
     if web is None and check_browser:
         raise EdgeDistillError("--check-browser requires --web DIR")
     if web is not None:
-        from edgedistill_export.web import vendored
+        from edgedistill_export.web import load_vendored
 
-        vendored()
+        load_vendored()
     return PublishOptions(key, repo, dry_run, public, web, check_browser)

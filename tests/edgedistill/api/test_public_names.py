@@ -39,7 +39,7 @@ def test_the_public_names_of_edgedistill_export():
         "ConversionStep",
         "ExportFailed",
         "ExportPlan",
-        "Exported",
+        "ExportResult",
         "export_bundle",
     }
 

@@ -4,7 +4,7 @@ import re
 
 from edgedistill.report.page import render_page
 from edgedistill_export import ConversionStep
-from edgedistill_export.card import card
+from edgedistill_export.card import format_card
 from edgedistill_serve.bundle.manifest import Golden, GoldenRow, Manifest
 from edgedistill_serve.task.task import Label, Task
 
@@ -25,7 +25,7 @@ def _card(values):
         metrics=values["agreement"],
     )
     golden = Golden(rows=(GoldenRow({"response": "x"}, (1.0, 0.0, 0.0)),), tolerance={"fp32": 0.001})
-    return card(draft, golden, (ConversionStep("PyTorch", "int8", 60, 0, 0.0, 0.1),), {"int8": 1_000_000}, ())
+    return format_card(draft, golden, (ConversionStep("PyTorch", "int8", 60, 0, 0.0, 0.1),), {"int8": 1_000_000}, ())
 
 
 def _cells(text, name):

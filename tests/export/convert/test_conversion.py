@@ -17,8 +17,8 @@ from edgedistill_export.convert import exporter
 from edgedistill_export.convert.exporter import by_torch_alone, to_onnx
 from edgedistill_export.convert.graph import Graph
 from edgedistill_export.export_stages import Converter
-from edgedistill_export.quantize.prune_last_layer import only_what_is_read
-from edgedistill_export.quantize.recipes import measured_int8
+from edgedistill_export.quantize.prune_last_layer import prune_last_layer
+from edgedistill_export.quantize.recipes import quantize_int8
 from edgedistill_export.verify.parity import graph_logits
 
 from ..tiny import DISTILBERT, FAMILIES, GRADING, MAX_TOKENS, PRAISE, Kin, rows_for, save_student
@@ -57,7 +57,7 @@ def test_batch_and_length_are_free(student: Checkpoint, tmp_path: Path, convert:
 def test_a_graph_is_one_file_with_its_weights_inside(student: Checkpoint, tmp_path: Path, convert: Converter):
     folder = tmp_path / "graphs"
     convert(student, folder / "model.onnx")
-    measured_int8(folder / "model.onnx", folder / "model_quantized.onnx", student.encoder.encode(rows_for(PRAISE)))
+    quantize_int8(folder / "model.onnx", folder / "model_quantized.onnx", student.encoder.encode(rows_for(PRAISE)))
     assert {file.name for file in folder.iterdir()} == {"model.onnx", "model_quantized.onnx"}
 
 
@@ -86,8 +86,8 @@ def test_both_graphs_hold_the_same_layers_and_lose_the_same_to_pruning(tmp_path:
     for number, convert in enumerate((to_onnx, by_torch_alone)):
         convert(student, tmp_path / f"{number}.onnx")
         graphs.append(Graph(tmp_path / f"{number}.onnx"))
-    assert [only_what_is_read(graph) for graph in graphs] == [True, True]
-    first, second = (graph.linears() for graph in graphs)
+    assert [prune_last_layer(graph) for graph in graphs] == [True, True]
+    first, second = (graph.linear_layers() for graph in graphs)
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.weights, other.weights)
         np.testing.assert_array_equal(one.bias, other.bias)
@@ -99,7 +99,7 @@ def test_converting_and_quantizing_are_silent_and_leave_logging_alone(
     before = (list(logging.root.handlers), logging.root.manager.disable)
     capfd.readouterr()  # what the fixture's checkpoint was written with
     convert(student, tmp_path / "model.onnx")
-    measured_int8(tmp_path / "model.onnx", tmp_path / "model_quantized.onnx", student.encoder.encode(rows_for(PRAISE)))
+    quantize_int8(tmp_path / "model.onnx", tmp_path / "model_quantized.onnx", student.encoder.encode(rows_for(PRAISE)))
     assert capfd.readouterr() == ("", "")
     assert (logging.root.handlers, logging.root.manager.disable) == before
 

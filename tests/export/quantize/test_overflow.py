@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill_export import Checkpoint, ExportFailed, export_bundle
 from edgedistill_export.convert.exporter import to_onnx
-from edgedistill_export.quantize.overflow import check_products
+from edgedistill_export.quantize.overflow import check_overflow
 from edgedistill_export.quantize.recipes import RECIPES, Recipe
-from edgedistill_export.quantize.rounding import MOST_IN_PAIR, carried, nearest, pair_sums
+from edgedistill_export.quantize.rounding import MAX_PAIR_SUM, pair_sums, round_gptq, round_to_nearest
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import Session
 
@@ -41,7 +41,7 @@ def _worst_sums(integers: np.ndarray) -> np.ndarray:
 @given(weights)
 def test_no_pair_overflows_whatever_the_weights(floats: np.ndarray):
     fed = np.random.default_rng(0).normal(size=(20, len(floats))).astype(np.float32)
-    for integers, scales in (nearest(floats), carried(floats, fed)):
+    for integers, scales in (round_to_nearest(floats), round_gptq(floats, fed)):
         assert _worst_sums(integers).max(initial=0) < 2**15
         assert np.abs(integers.astype(int)).max() <= 127
         assert (scales > 0).all()
@@ -49,18 +49,18 @@ def test_no_pair_overflows_whatever_the_weights(floats: np.ndarray):
 
 @given(weights)
 def test_limited_weights_stay_within_a_step_of_their_values(floats: np.ndarray):
-    integers, scales = nearest(floats)
+    integers, scales = round_to_nearest(floats)
     assert (np.abs(integers * scales - floats) <= 1.001 * scales).all()
 
 
 def test_an_output_whose_pairs_are_small_keeps_its_whole_range():
-    integers, _ = nearest(np.array([[1.0], [0.0], [-0.5], [0.25]], dtype=np.float32))
+    integers, _ = round_to_nearest(np.array([[1.0], [0.0], [-0.5], [0.25]], dtype=np.float32))
     assert integers.ravel().tolist() == [127, 0, -64, 32]
 
 
 def test_a_pair_of_one_sign_makes_the_scale_wider_and_a_pair_of_two_signs_does_not():
     values = np.array([[1.0, 1.0], [1.0, -1.0]], dtype=np.float32)
-    integers, _ = nearest(values)
+    integers, _ = round_to_nearest(values)
     assert integers.tolist() == [[64, 127], [64, -127]]
 
 
@@ -72,7 +72,7 @@ def test_every_recipe_passes_the_proof(tmp_path: Path, recipe: Recipe, kin: Kin)
     recipe(tmp_path / "model.onnx", tmp_path / "int8.onnx", student.encoder.encode(rows_for(GRADING)))
     kinds = {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node}
     assert kinds & {"MatMulInteger", "MatMulIntegerToFloat"}
-    check_products(tmp_path / "int8.onnx")
+    check_overflow(tmp_path / "int8.onnx")
 
 
 def _graph(file: Path, node: onnx.NodeProto, values: np.ndarray) -> Path:
@@ -102,16 +102,16 @@ def test_the_proof_is_the_bound_on_every_pair(tmp_path: Path, kind: str, column:
     values = np.array([[0, value] for value in column], dtype=np.int8)
     file = _graph(tmp_path / "model.onnx", helper.make_node(kind, ["x", "w"], ["logits"], name="layer"), values)
     if sound:
-        check_products(file)
+        check_overflow(file)
     else:
         with pytest.raises(ExportFailed, match=r"weights of 'layer' sum to .* overflow on processors without VNNI"):
-            check_products(file)
+            check_overflow(file)
 
 
 def test_only_pairs_that_start_at_an_even_row_are_multiplied_together():
     column = np.array([[5], [100], [100], [5]], dtype=np.int8)
     assert pair_sums(column).tolist() == [[105], [105]]
-    assert pair_sums(np.vstack([np.int8([[0]]), column])).max() > MOST_IN_PAIR
+    assert pair_sums(np.vstack([np.int8([[0]]), column])).max() > MAX_PAIR_SUM
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_only_pairs_that_start_at_an_even_row_are_multiplied_together():
 def test_what_nobody_can_prove_is_refused(tmp_path: Path, kind: str, inputs: list[str], dtype: type):
     file = _graph(tmp_path / "model.onnx", helper.make_node(kind, inputs, ["logits"]), np.ones((2, 2), dtype))
     with pytest.raises(ExportFailed, match=f"nobody can say whether the 8-bit products of {kind}"):
-        check_products(file)
+        check_overflow(file)
 
 
 def test_a_product_inside_a_branch_is_looked_at(tmp_path: Path):
@@ -138,14 +138,14 @@ def test_a_product_inside_a_branch_is_looked_at(tmp_path: Path):
     node = helper.make_node("If", ["x"], ["logits"], then_branch=branch, else_branch=branch)
     file = _graph(tmp_path / "model.onnx", node, np.full((2, 1), 100, dtype=np.int8))
     with pytest.raises(ExportFailed, match="weights of 'hidden' sum to 200"):
-        check_products(file)
+        check_overflow(file)
 
 
 def test_a_table_that_rows_are_looked_up_in_and_unsigned_weights_may_hold_anything(tmp_path: Path):
     table = helper.make_node("Gather", ["w", "x"], ["logits"])
-    check_products(_graph(tmp_path / "table.onnx", table, np.full((4, 2), 127, dtype=np.int8)))
+    check_overflow(_graph(tmp_path / "table.onnx", table, np.full((4, 2), 127, dtype=np.int8)))
     product = helper.make_node("MatMulInteger", ["x", "w"], ["logits"])
-    check_products(_graph(tmp_path / "product.onnx", product, np.full((4, 2), 255, dtype=np.uint8)))
+    check_overflow(_graph(tmp_path / "product.onnx", product, np.full((4, 2), 255, dtype=np.uint8)))
 
 
 def _overflowing(fp32: Path, int8: Path, rows: Sequence[Encoded]) -> None:

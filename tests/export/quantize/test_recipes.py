@@ -9,12 +9,12 @@ import pytest
 
 from edgedistill_export import Checkpoint, ExportFailed
 from edgedistill_export.convert.exporter import to_onnx
-from edgedistill_export.convert.graph import Graph, Linear
-from edgedistill_export.quantize.activation_scaling import Fed, choose_activations
+from edgedistill_export.convert.graph import Graph, LinearLayer
+from edgedistill_export.quantize.activation_scaling import LayerInputs, choose_activation_scaling
 from edgedistill_export.quantize.int8_layers import Activation
-from edgedistill_export.quantize.prune_last_layer import only_what_is_read
-from edgedistill_export.quantize.recipes import RECIPES, Recipe, measured_int8
-from edgedistill_export.quantize.rounding import carried, nearest
+from edgedistill_export.quantize.prune_last_layer import prune_last_layer
+from edgedistill_export.quantize.recipes import RECIPES, Recipe, quantize_int8
+from edgedistill_export.quantize.rounding import round_gptq, round_to_nearest
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import Session
 
@@ -45,7 +45,7 @@ def test_every_recipe_makes_a_smaller_graph_near_fp32(tmp_path: Path, recipe: Re
 @pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
 def test_a_row_scores_the_same_in_any_batch(tmp_path: Path, kin: Kin):
     fp32, rows = _fp32(tmp_path, kin)
-    measured_int8(fp32, tmp_path / "int8.onnx", rows)
+    quantize_int8(fp32, tmp_path / "int8.onnx", rows)
     together = Session(tmp_path / "int8.onnx").batch_logits(rows)
     np.testing.assert_allclose(together, _logits(tmp_path / "int8.onnx", rows), atol=0.02)
 
@@ -66,7 +66,7 @@ def test_rows_of_one_length_have_the_same_bits_together_and_alone(tmp_path: Path
 def test_leaving_out_what_no_score_depends_on_changes_no_score(tmp_path: Path, kin: Kin):
     fp32, rows = _fp32(tmp_path, kin)
     graph = Graph(fp32)
-    assert only_what_is_read(graph)
+    assert prune_last_layer(graph)
     graph.save(tmp_path / "short.onnx")
     np.testing.assert_allclose(_logits(tmp_path / "short.onnx", rows), _logits(fp32, rows), atol=1e-5)
     np.testing.assert_allclose(Session(tmp_path / "short.onnx").batch_logits(rows), _logits(fp32, rows), atol=1e-4)
@@ -78,27 +78,27 @@ def test_a_graph_without_layers_is_refused(tmp_path: Path):
     graph = onnx.helper.make_graph([identity], "empty", sides[:1], sides[1:])
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), tmp_path / "model.onnx")
     with pytest.raises(ExportFailed, match="no layer that can be quantized"):
-        measured_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", [])
+        quantize_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", [])
 
 
-def _linear(weights: np.ndarray) -> Linear:
+def _linear(weights: np.ndarray) -> LinearLayer:
     product = onnx.helper.make_node("MatMul", ["x", "weights"], ["y"])
-    return Linear(product, "x", "y", weights, None, None)
+    return LinearLayer(product, "x", "y", weights, None, None)
 
 
 def test_a_channel_of_far_larger_values_is_multiplied_apart():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(500, 64)).astype(np.float32)
     values[:, 7] *= 40
-    layers, fed = [_linear(rng.normal(size=(64, 32)).astype(np.float32))], {"x": Fed(values)}
-    alone = choose_activations(layers, fed, ("fixed",))
-    apart = choose_activations(layers, fed, ("fixed",), apart=1)
+    layers, fed = [_linear(rng.normal(size=(64, 32)).astype(np.float32))], {"x": LayerInputs(values)}
+    alone = choose_activation_scaling(layers, fed, ("fixed",))
+    apart = choose_activation_scaling(layers, fed, ("fixed",), apart=1)
     assert apart["x"].apart == (7,)
 
     def change(how: Activation) -> float:
         """Of the layer's outputs, the mean squared one."""
         even, weights = how.even(values), how.counterpart(layers[0].weights)
-        integers, scales = nearest(weights)
+        integers, scales = round_to_nearest(weights)
         return float(((how.rounded(even) @ (integers * scales) - even @ weights) ** 2).mean())
 
     assert change(apart["x"]) < 0.5 * change(alone["x"])
@@ -106,8 +106,10 @@ def test_a_channel_of_far_larger_values_is_multiplied_apart():
 
 def test_an_input_above_zero_has_a_scale_for_each_token():
     rng = np.random.default_rng(0)
-    fed = {"x": Fed(np.maximum(rng.normal(size=(500, 64)), -0.1).astype(np.float32))}
-    how = choose_activations([_linear(rng.normal(size=(64, 32)).astype(np.float32))], fed, ("fixed", "above"))["x"]
+    fed = {"x": LayerInputs(np.maximum(rng.normal(size=(500, 64)), -0.1).astype(np.float32))}
+    how = choose_activation_scaling([_linear(rng.normal(size=(64, 32)).astype(np.float32))], fed, ("fixed", "above"))[
+        "x"
+    ]
     assert how.scaling == "above"
     small = np.full((1, 64), 0.9, dtype=np.float32)
     assert np.abs(how.rounded(small) - small).max() < 0.9 / 200
@@ -122,4 +124,4 @@ def test_carried_errors_change_a_layers_outputs_less_than_nearest_integers():
     def change(rounded: tuple[np.ndarray, np.ndarray]) -> float:
         return float(((fed @ (rounded[0] * rounded[1]) - fed @ weights) ** 2).mean())
 
-    assert change(carried(weights, fed)) < 0.8 * change(nearest(weights))
+    assert change(round_gptq(weights, fed)) < 0.8 * change(round_to_nearest(weights))

@@ -9,14 +9,14 @@ import pytest
 from onnx import numpy_helper
 
 from edgedistill_export import ExportFailed, ExportPlan, export_bundle
-from edgedistill_export.quantize.tuning import Tried, choose
+from edgedistill_export.quantize.tuning import RecipeResult, choose_recipe
 from edgedistill_serve.scoring.encoding import Encoded
 
 from ..tiny import MAX_TOKENS, PRAISE, rows_for, save_student
 
 
-def _tried(recipe: str, flip_rate: float, speed: float) -> Tried:
-    return Tried(recipe, flip_rate=flip_rate, texts_per_second={1: speed, 2: 0.0})
+def _tried(recipe: str, flip_rate: float, speed: float) -> RecipeResult:
+    return RecipeResult(recipe, flip_rate=flip_rate, texts_per_second={1: speed, 2: 0.0})
 
 
 def _same(fp32: Path, target: Path, _rows: Sequence[Encoded]) -> None:
@@ -41,20 +41,20 @@ def _plan(**more: object) -> ExportPlan:
 
 def test_the_fastest_that_keeps_the_labels_is_chosen():
     tried = [_tried("fp32", 0.0, 100), _tried("slow", 0.0, 200), _tried("fast", 0.01, 300), _tried("wrong", 0.02, 400)]
-    assert choose(tried, 0.01) == "fast"
+    assert choose_recipe(tried, 0.01) == "fast"
 
 
 def test_fp32_is_chosen_where_nothing_else_keeps_the_labels():
-    assert choose([_tried("fp32", 0.0, 100), _tried("wrong", 0.02, 400)], 0.01) == "fp32"
+    assert choose_recipe([_tried("fp32", 0.0, 100), _tried("wrong", 0.02, 400)], 0.01) == "fp32"
 
 
 def test_fp32_is_chosen_where_it_is_the_fastest():
-    assert choose([_tried("fp32", 0.0, 100), _tried("exact", 0.0, 90)], 0.01) == "fp32"
+    assert choose_recipe([_tried("fp32", 0.0, 100), _tried("exact", 0.0, 90)], 0.01) == "fp32"
 
 
 def test_no_flip_among_few_rows_does_not_hide_that_flips_are_to_be_expected():
-    lucky = Tried("lucky", flip_rate=0.0, expected_flip_rate=0.02, texts_per_second={1: 300.0})
-    assert choose([_tried("fp32", 0.0, 100), lucky], 0.01) == "fp32"
+    lucky = RecipeResult("lucky", flip_rate=0.0, expected_flip_rate=0.02, texts_per_second={1: 300.0})
+    assert choose_recipe([_tried("fp32", 0.0, 100), lucky], 0.01) == "fp32"
 
 
 def test_recipes_that_flip_labels_or_make_no_graph_leave_fp32_served(tmp_path: Path):
@@ -62,7 +62,7 @@ def test_recipes_that_flip_labels_or_make_no_graph_leave_fp32_served(tmp_path: P
     recipes = {"turned": _turned, "none": _none}
     exported = export_bundle(student, tmp_path / "bundle", _plan(), rows_for(PRAISE), recipes=recipes)
     assert exported.served == "fp32"
-    assert exported.notes == ("fp32 is served: every recipe changes more than 0.00% of the labels, or has no graph.",)
+    assert exported.notes == ("fp32 is served: every recipe failed or changes more than 0.00% of the labels.",)
     assert exported.tuning is not None
     by_name = {tried.recipe: tried for tried in exported.tuning.tried}
     assert by_name["none"].fault == "this graph cannot be made"

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from edgedistill_export import Checkpoint, CheckpointError, ExportFailed, ExportPlan, export_bundle
-from edgedistill_export.quantize.tokenizer_cut import cut_tokenizer, kept_pieces
-from edgedistill_export.quantize.vocabulary import cut_vocabulary, pieces_of
+from edgedistill_export.quantize.tokenizer_cut import choose_tokens, cut_tokenizer
+from edgedistill_export.quantize.vocabulary import cut_vocabulary, tokenize_texts
 from edgedistill_serve.scoring.scorer import Scorer
 
 from ..tiny import BERT, DISTILBERT, FAMILIES, GRADING, MAX_TOKENS, PRAISE, ROBERTA, TEXTS, Kin, rows_for, save_student
@@ -33,7 +33,7 @@ def test_the_rows_it_was_cut_for_keep_their_pieces_and_logits_bit_for_bit(tmp_pa
     rows = rows_for(task)[:6]
     student, cut, told = _cut(tmp_path, kin, task, rows)
     texts = [row["response"] for row in rows]
-    before, after = (pieces_of(folder.folder / "tokenizer.json", texts) for folder in (student, cut))
+    before, after = (tokenize_texts(folder.folder / "tokenizer.json", texts) for folder in (student, cut))
     assert after == before
     np.testing.assert_array_equal(cut.logits(rows), student.logits(rows))
     assert told.pieces < told.pieces_before
@@ -75,7 +75,7 @@ def test_marks_and_ids_of_the_config_name_the_same_tokens(tmp_path: Path, kin: K
 @pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
 def test_other_texts_are_read_as_smaller_pieces_of_the_same_words(tmp_path: Path, kin: Kin):
     student, cut, _ = _cut(tmp_path, kin)
-    before, after = (pieces_of(of.folder / "tokenizer.json", UNSEEN) for of in (student, cut))
+    before, after = (tokenize_texts(of.folder / "tokenizer.json", UNSEEN) for of in (student, cut))
     assert before != after
 
     def joined(pieces):
@@ -132,15 +132,15 @@ def test_frequent_pieces_stay_though_no_text_holds_them(tmp_path: Path):
 
 def test_a_cut_with_room_for_all_pieces_changes_no_reading(tmp_path: Path):
     student, cut, _ = _cut(tmp_path, ROBERTA, common=10_000)
-    before, after = (pieces_of(of.folder / "tokenizer.json", UNSEEN) for of in (student, cut))
+    before, after = (tokenize_texts(of.folder / "tokenizer.json", UNSEEN) for of in (student, cut))
     assert after == before
 
 
 def test_a_letter_that_is_no_piece_by_itself_keeps_the_pieces_it_stands_in():
     vocabulary = {piece: i for i, piece in enumerate(["[UNK]", "a", "##a", "##b", "aq", "ab", "aa", "[unused0]"])}
     tokenizer = {"model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": vocabulary}, "added_tokens": []}
-    assert kept_pieces(tokenizer, [], 0) == {"[UNK]", "a", "##a", "##b", "aq"}
-    assert kept_pieces(tokenizer, ["aa"], 1) == {"[UNK]", "a", "##a", "##b", "aq", "aa", "ab"}
+    assert choose_tokens(tokenizer, [], 0) == {"[UNK]", "a", "##a", "##b", "aq"}
+    assert choose_tokens(tokenizer, ["aa"], 1) == {"[UNK]", "a", "##a", "##b", "aq", "aa", "ab"}
 
 
 def test_what_a_reached_piece_is_merged_from_stays_with_its_merges():
@@ -148,7 +148,7 @@ def test_what_a_reached_piece_is_merged_from_stays_with_its_merges():
     vocabulary = {piece: i for i, piece in enumerate([*letters, "ab", "bc", "abc", "ca"])}
     model = {"type": "BPE", "vocab": vocabulary, "merges": ["a b", "b c", "ab c", "c a"]}
     tokenizer = {"model": model, "pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": []}
-    kept = kept_pieces(tokenizer, ["abc"], 0)
+    kept = choose_tokens(tokenizer, ["abc"], 0)
     assert kept == {*letters, "ab", "abc"}
     assert cut_tokenizer(tokenizer, kept)[0]["model"]["merges"] == ["a b", "ab c"]
 
@@ -163,7 +163,7 @@ def test_what_a_reached_piece_is_merged_from_stays_with_its_merges():
 )
 def test_a_vocabulary_that_cannot_be_cut_exactly_is_refused(model, message):
     with pytest.raises(ExportFailed, match=message):
-        kept_pieces({"model": model, "added_tokens": []}, [], 0)
+        choose_tokens({"model": model, "added_tokens": []}, [], 0)
 
 
 def test_positions_that_hang_on_the_padding_token_are_not_moved(tmp_path: Path):
@@ -206,7 +206,7 @@ def test_the_cut_keeps_validation_rows_and_all_others_that_may_be_seen(tmp_path:
     plan = _plan(PRAISE, seen=[{"response": text} for text in UNSEEN])
     exported = export_bundle(folder, tmp_path / "bundle", plan, rows)
     texts = [*SEEN[:2], *UNSEEN]
-    assert pieces_of(tmp_path / "bundle/tokenizer.json", texts) == pieces_of(folder / "tokenizer.json", texts)
+    assert tokenize_texts(tmp_path / "bundle/tokenizer.json", texts) == tokenize_texts(folder / "tokenizer.json", texts)
     assert exported.vocabulary is not None
     assert exported.vocabulary.texts == len(texts)
 

@@ -13,7 +13,7 @@ from onnx.reference.op_run import OpRun
 
 from edgedistill_export import ExportPlan, export_bundle
 from edgedistill_export.quantize import overflow, rounding
-from edgedistill_export.quantize.recipes import Recipe, measured_int8
+from edgedistill_export.quantize.recipes import Recipe, quantize_int8
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.errors import SelfCheckFailed
 from edgedistill_serve.scoring.encoding import Encoded
@@ -62,7 +62,7 @@ def _saturating(model: Path, device: Device) -> GraphSession:
     return Saturating(model) if model.name == INT8 else Session(model, device)
 
 
-def _bundle(folder: Path, recipe: Recipe = measured_int8) -> Bundle:
+def _bundle(folder: Path, recipe: Recipe = quantize_int8) -> Bundle:
     student = save_student(folder / "student", GRADING)
     plan = ExportPlan("grading", GRADING, MAX_TOKENS, "int8", 1.0)
     return export_bundle(student, folder / "bundle", plan, rows_for(GRADING), quantize=recipe).bundle
@@ -78,7 +78,7 @@ def overflowing(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle as exporters wrote it that limited no pair of weights."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (rounding, overflow):
-            patch.setattr(module, "MOST_IN_PAIR", 254)
+            patch.setattr(module, "MAX_PAIR_SUM", 254)
         return _bundle(tmp_path_factory.mktemp("overflowing"))
 
 

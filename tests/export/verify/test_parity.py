@@ -8,9 +8,9 @@ from edgedistill_export.verify.parity import (
     CONVERSION_TOLERANCE,
     Logits,
     check_conversion,
-    differences,
     measure_step,
     probabilities,
+    probability_differences,
 )
 from edgedistill_serve.task.label_decoding import LabelDecoder
 
@@ -51,7 +51,7 @@ def test_the_temperature_divides_the_logits():
 
 def test_each_row_has_its_own_difference():
     before, after = _logits((0, 0), (0, 0)), _logits((0, 0), (np.log(3), 0))
-    assert differences(before, after, ONE) == pytest.approx([0.0, 0.25])
+    assert probability_differences(before, after, ONE) == pytest.approx([0.0, 0.25])
 
 
 def test_a_tie_that_falls_the_other_way_is_no_failed_conversion():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill_export.errors import WebFailed
-from edgedistill_export.web.patterns import javascript
+from edgedistill_export.web.patterns import to_javascript
 
 from .tiny_page import under_node
 
@@ -37,7 +37,7 @@ def patterns(one):
 
 def known(pattern):
     try:
-        return bool(javascript(re.compile(pattern)))
+        return bool(to_javascript(re.compile(pattern)))
     except (re.error, WebFailed):
         return False
 
@@ -48,7 +48,7 @@ def found(pattern, text):
 
 
 def agree(given, texts):
-    translated = [javascript(re.compile(pattern)) for pattern in given]
+    translated = [to_javascript(re.compile(pattern)) for pattern in given]
     for pattern, under in zip(given, under_node("match", patterns=translated, texts=texts), strict=True):
         assert (pattern, under) == (pattern, [found(pattern, text) for text in texts])
 
@@ -94,4 +94,4 @@ def test_each_kind_of_part_finds_the_same_in_every_letter():
 )
 def test_what_is_not_known_is_refused_with_what_it_is(pattern, reason):
     with pytest.raises(WebFailed, match=reason):
-        javascript(re.compile(pattern))
+        to_javascript(re.compile(pattern))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill_export.errors import ExportFailed, WebFailed
-from edgedistill_export.web import Vendored, browser_scores, browser_step, record_browser_step, vendored, write_web
+from edgedistill_export.web import Vendored, browser_scores, browser_step, load_vendored, record_browser_step, write_web
 from edgedistill_export.web.vendored import INDEX
 from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.scoring.score import Score
@@ -48,7 +48,7 @@ def test_every_file_but_the_licences_is_kept_for_offline_use_with_its_sum(bundle
 
 def test_one_changed_byte_gives_another_cache(bundle, tmp_path):
     page = write_web(bundle, tmp_path / "page")
-    npm = vendored()
+    npm = load_vendored()
     changed = Vendored({**npm.files, "tokenizers.min.mjs": npm.files["tokenizers.min.mjs"] + b"\n"}, npm.packages)
     other = write_web(bundle, tmp_path / "other", changed)
     assert kept_by(page.folder)["cache"] != kept_by(other.folder)["cache"]
@@ -86,14 +86,14 @@ def test_a_page_replaces_a_page_and_nothing_else(bundle, tmp_path):
 
 def test_missing_npm_files_are_named_with_what_fetches_them(tmp_path):
     with pytest.raises(WebFailed, match="make web"):
-        vendored(tmp_path)
+        load_vendored(tmp_path)
 
 
 def test_an_npm_file_that_was_changed_is_refused(tmp_path):
     (tmp_path / "a.mjs").write_text("other")
     (tmp_path / INDEX).write_text(json.dumps({"packages": {}, "files": {"a.mjs": sha256(b"this").hexdigest()}}))
     with pytest.raises(WebFailed, match=r"a\.mjs: the file is missing or was changed"):
-        vendored(tmp_path)
+        load_vendored(tmp_path)
 
 
 def test_under_node_the_pages_scripts_give_pythons_scores(tmp_path):

@@ -19,7 +19,7 @@ _HINT = "Set export.precision to fp32, or choose another backbone."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Linear:
+class LinearLayer:
     """One layer ``x · weights + bias`` of the graph.
 
     Attributes:
@@ -68,33 +68,33 @@ class Graph:
         tensor = self._constants.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
 
-    def maker(self, name: str) -> onnx.NodeProto | None:
+    def producer(self, name: str) -> onnx.NodeProto | None:
         """Return the node that makes a value; None for an input or a constant tensor."""
         return next((node for node in self.proto.node if name in node.output), None)
 
-    def readers(self, name: str) -> list[onnx.NodeProto]:
+    def consumers(self, name: str) -> list[onnx.NodeProto]:
         """Return the nodes that read a value."""
         return [node for node in self.proto.node if name in node.input]
 
-    def linears(self) -> list[Linear]:
+    def linear_layers(self) -> list[LinearLayer]:
         """Return the layers over every token, in order; the classifier, which reads one token, is not among them."""
-        return list(self._linears())
+        return list(self._find_linear_layers())
 
-    def _linears(self) -> Iterator[Linear]:
+    def _find_linear_layers(self) -> Iterator[LinearLayer]:
         for node in self.proto.node:
             if node.op_type != "MatMul":
                 continue
             weights = self.constant(node.input[1])
             if weights is None or weights.ndim != 2 or weights.dtype != np.float32:
                 continue
-            adds = [reader for reader in self.readers(node.output[0]) if reader.op_type == "Add"]
+            adds = [reader for reader in self.consumers(node.output[0]) if reader.op_type == "Add"]
             bias, add = None, None
-            if len(adds) == 1 and len(self.readers(node.output[0])) == 1:
+            if len(adds) == 1 and len(self.consumers(node.output[0])) == 1:
                 (other,) = [name for name in adds[0].input if name != node.output[0]] or [node.output[0]]
                 found = self.constant(other)
                 if found is not None and found.shape == weights.shape[1:]:
                     bias, add = found, adds[0]
-            yield Linear(node, node.input[0], (add or node).output[0], weights, bias, add)
+            yield LinearLayer(node, node.input[0], (add or node).output[0], weights, bias, add)
 
     def add_constant(self, name: str, values: npt.ArrayLike) -> str:
         """Add a tensor, unless there is one of that name, and return its name."""
@@ -144,6 +144,6 @@ class Graph:
         self.proto.initializer.extend(kept)
 
 
-def node(kind: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> onnx.NodeProto:
+def make_node(kind: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> onnx.NodeProto:
     """Make a node with one output, whose name is the node's as well."""
     return helper.make_node(kind, list(inputs), [output], name=output, domain=domain, **attributes)

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from edgedistill_export.convert.graph import Graph, Linear
+from edgedistill_export.convert.graph import Graph, LinearLayer
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.quantize.int8_layers import Activation, Scaling
-from edgedistill_export.quantize.rounding import Floats, nearest
+from edgedistill_export.quantize.rounding import Floats, round_to_nearest
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import build_feeds
 
@@ -24,7 +24,7 @@ MOST_VALUES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fed:
+class LayerInputs:
     """What one layer was fed with over all calibration rows.
 
     Attributes:
@@ -40,7 +40,7 @@ class Fed:
         return found
 
 
-def fed_layers(graph: Graph, rows: Sequence[Encoded]) -> dict[str, Fed]:
+def record_layer_inputs(graph: Graph, rows: Sequence[Encoded]) -> dict[str, LayerInputs]:
     """Score calibration rows, each alone, and keep what every layer over tokens is fed with.
 
     Args:
@@ -53,7 +53,7 @@ def fed_layers(graph: Graph, rows: Sequence[Encoded]) -> dict[str, Fed]:
     Raises:
         ExportFailed: The graph cannot be run.
     """
-    sources = list(dict.fromkeys(layer.source for layer in graph.linears()))
+    sources = list(dict.fromkeys(layer.source for layer in graph.linear_layers()))
     watched = onnx.ModelProto()
     watched.CopyFrom(graph.model)
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sources)
@@ -69,7 +69,7 @@ def fed_layers(graph: Graph, rows: Sequence[Encoded]) -> dict[str, Fed]:
             ]
         except Exception as error:  # onnxruntime's errors have no common root
             raise ExportFailed(f"the graph cannot be calibrated ({type(error).__name__})", where=file.name) from error
-    return {name: Fed(_stacked([of_row[place] for of_row in found])) for place, name in enumerate(sources)}
+    return {name: LayerInputs(_stacked([of_row[place] for of_row in found])) for place, name in enumerate(sources)}
 
 
 def _session(file: Path) -> Any:
@@ -97,8 +97,8 @@ _TOKENS = 256
 _SMALLEST = 1e-5
 
 
-def choose_activations(
-    layers: Sequence[Linear], fed: Mapping[str, Fed], scalings: Sequence[Scaling], apart: int = 0
+def choose_activation_scaling(
+    layers: Sequence[LinearLayer], fed: Mapping[str, LayerInputs], scalings: Sequence[Scaling], apart: int = 0
 ) -> dict[str, Activation]:
     """Choose, for each input that layers share, its scaling, how far its channels are evened out, and which are apart.
 
@@ -119,12 +119,12 @@ def choose_activations(
     return {source: _choose(_readers(layers, source), fed[source], scalings, apart) for source in sources}
 
 
-def _readers(layers: Sequence[Linear], source: str) -> Floats:
+def _readers(layers: Sequence[LinearLayer], source: str) -> Floats:
     """The weights of all layers that read an input, side by side."""
     return np.concatenate([layer.weights for layer in layers if layer.source == source], axis=1)
 
 
-def _choose(weights: Floats, fed: Fed, scalings: Sequence[Scaling], apart: int) -> Activation:
+def _choose(weights: Floats, fed: LayerInputs, scalings: Sequence[Scaling], apart: int) -> Activation:
     values = fed.values
     largest = np.argsort(fed.channels)[len(fed.channels) - apart :]
     outliers = tuple(np.sort(largest).tolist())
@@ -138,7 +138,9 @@ def _choose(weights: Floats, fed: Fed, scalings: Sequence[Scaling], apart: int) 
     return min(ways, key=lambda how: _error(weights, values, how))
 
 
-def _activation(weights: Floats, fed: Fed, scaling: Scaling, share: float | None, apart: tuple[int, ...]) -> Activation:
+def _activation(
+    weights: Floats, fed: LayerInputs, scaling: Scaling, share: float | None, apart: tuple[int, ...]
+) -> Activation:
     channels = None
     if share is not None:
         largest = np.maximum(fed.channels, _SMALLEST)
@@ -151,6 +153,6 @@ def _activation(weights: Floats, fed: Fed, scaling: Scaling, share: float | None
 def _error(weights: Floats, values: Floats, how: Activation) -> float:
     some = values[:: -(-len(values) // _TOKENS)]
     even, scaled = how.even(some), how.counterpart(weights)
-    integers, scales = nearest(scaled)
+    integers, scales = round_to_nearest(scaled)
     change = how.rounded(even) @ (integers * scales) - even @ scaled
     return float((change**2).mean() / max(float(((some @ weights) ** 2).mean()), _SMALLEST))

@@ -13,9 +13,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import TensorProto
 
-from edgedistill_export.convert.graph import CONTRIB, Graph, Linear, node
-from edgedistill_export.quantize.rounding import Floats, Integers
+from edgedistill_export.convert.graph import CONTRIB, Graph, LinearLayer, make_node
+from edgedistill_export.quantize.rounding import Floats, Integers, round_to_nearest
 
 Rounding: TypeAlias = Callable[[str, Floats], tuple[Integers, Floats]]
 """From the name of a layer's input, and its weights, to integers and one scale for each output."""
@@ -23,6 +24,9 @@ Scaling: TypeAlias = Literal["fixed", "token", "above"]
 
 ZERO = 16
 """The integer of 0 in an input that is scaled ``above``: 239 integers are left for what is above 0."""
+
+MIN_EMBEDDING_ROWS = 200
+"""Smaller tables, such as that of the segments, stay in fp32."""
 
 _SMALLEST = 1e-8
 """Keeps a scale above 0 where a layer's input is 0 throughout."""
@@ -98,7 +102,9 @@ def _without(values: Floats, apart: Sequence[int], axis: int) -> Floats:
     return left
 
 
-def quantize_layers(graph: Graph, layers: Sequence[Linear], how: Mapping[str, Activation], rounding: Rounding) -> None:
+def quantize_layers(
+    graph: Graph, layers: Sequence[LinearLayer], how: Mapping[str, Activation], rounding: Rounding
+) -> None:
     """Replace layers by 8-bit ones, in place.
 
     Args:
@@ -122,15 +128,15 @@ def _integers(graph: Graph, source: str, inputs: int, how: Activation) -> list[o
     nodes, value = [], source
     if how.apart:
         which = graph.add_constant(f"{source}.which", np.array(how.apart, dtype=np.int64))
-        nodes.append(node("Gather", [source, which], f"{source}.apart", axis=-1))
+        nodes.append(make_node("Gather", [source, which], f"{source}.apart", axis=-1))
     if how.channels is not None or (how.apart and how.scaling == "token"):
         factors = graph.add_constant(f"{source}.factors", how.factors(inputs))
         value = f"{source}.even"
-        nodes.append(node("Mul", [source, factors], value))
+        nodes.append(make_node("Mul", [source, factors], value))
     if how.scaling == "fixed":
         scale, zero = how.fixed
         constants = (graph.add_constant(f"{source}.scale", scale), graph.add_constant(f"{source}.zero", zero))
-        return [*nodes, node("QuantizeLinear", [value, *constants], f"{source}.int8")]
+        return [*nodes, make_node("QuantizeLinear", [value, *constants], f"{source}.int8")]
     one = graph.add_constant("one", np.float32(1))
     return [
         *nodes,
@@ -139,8 +145,8 @@ def _integers(graph: Graph, source: str, inputs: int, how: Activation) -> list[o
             if how.scaling == "token"
             else _scale_above(graph, source, value, how)
         ),
-        node("Div", [value, f"{source}.scale"], f"{source}.steps"),
-        node("QuantizeLinear", [f"{source}.steps", one, _zero(graph, how)], f"{source}.int8"),
+        make_node("Div", [value, f"{source}.scale"], f"{source}.steps"),
+        make_node("QuantizeLinear", [f"{source}.steps", one, _zero(graph, how)], f"{source}.int8"),
     ]
 
 
@@ -148,10 +154,10 @@ def _scale_of_largest(graph: Graph, source: str, value: str) -> list[onnx.NodePr
     share = graph.add_constant("one_127th", np.float32(1 / 127))
     least = graph.add_constant("smallest", np.float32(_SMALLEST))
     return [
-        node("Abs", [value], f"{source}.abs"),
-        node("ReduceMax", [f"{source}.abs", _last_axis(graph)], f"{source}.largest", keepdims=1),
-        node("Mul", [f"{source}.largest", share], f"{source}.step"),
-        node("Max", [f"{source}.step", least], f"{source}.scale"),
+        make_node("Abs", [value], f"{source}.abs"),
+        make_node("ReduceMax", [f"{source}.abs", _last_axis(graph)], f"{source}.largest", keepdims=1),
+        make_node("Mul", [f"{source}.largest", share], f"{source}.step"),
+        make_node("Max", [f"{source}.step", least], f"{source}.scale"),
     ]
 
 
@@ -162,9 +168,9 @@ def _scale_above(graph: Graph, source: str, value: str, how: Activation) -> list
     )
     share = graph.add_constant("one_above", np.float32(1 / (255 - ZERO)))
     return [
-        node("ReduceMax", [value, _last_axis(graph)], f"{source}.largest", keepdims=1),
-        node("Clip", [f"{source}.largest", least, most], f"{source}.clipped"),
-        node("Mul", [f"{source}.clipped", share], f"{source}.scale"),
+        make_node("ReduceMax", [value, _last_axis(graph)], f"{source}.largest", keepdims=1),
+        make_node("Clip", [f"{source}.largest", least, most], f"{source}.clipped"),
+        make_node("Mul", [f"{source}.clipped", share], f"{source}.scale"),
     ]
 
 
@@ -178,7 +184,7 @@ def _zero(graph: Graph, how: Activation) -> str:
     return graph.add_constant(f"zero_{zero}", np.uint8(zero))
 
 
-def _product(graph: Graph, layer: Linear, how: Activation, rounding: Rounding) -> list[onnx.NodeProto]:
+def _product(graph: Graph, layer: LinearLayer, how: Activation, rounding: Rounding) -> list[onnx.NodeProto]:
     """The nodes that multiply integers by integers, add what is apart and the bias, and give the layer's result."""
     name = layer.node.output[0]
     integers, scales = rounding(layer.source, how.counterpart(layer.weights))
@@ -189,19 +195,41 @@ def _product(graph: Graph, layer: Linear, how: Activation, rounding: Rounding) -
     bias = [] if layer.bias is None else [graph.add_constant(f"{name}.bias", layer.bias)]
     if how.scaling == "fixed":
         inputs = [*operands, f"{layer.source}.scale", steps, f"{layer.source}.zero", nothing, *bias]
-        nodes = [node("MatMulIntegerToFloat", inputs, f"{name}.product", CONTRIB)]
+        nodes = [make_node("MatMulIntegerToFloat", inputs, f"{name}.product", CONTRIB)]
     else:
         inputs = [*operands, graph.add_constant("one", np.float32(1)), steps, _zero(graph, how), nothing]
         nodes = [
-            node("MatMulIntegerToFloat", inputs, f"{name}.whole", CONTRIB),
-            node("Mul", [f"{name}.whole", f"{layer.source}.scale"], f"{name}.product"),
+            make_node("MatMulIntegerToFloat", inputs, f"{name}.whole", CONTRIB),
+            make_node("Mul", [f"{name}.whole", f"{layer.source}.scale"], f"{name}.product"),
         ]
         if bias:
-            nodes.append(node("Add", [f"{name}.product", *bias], f"{name}.biased"))
+            nodes.append(make_node("Add", [f"{name}.product", *bias], f"{name}.biased"))
     if how.apart:
         floats = graph.add_constant(f"{name}.floats", layer.weights[list(how.apart)])
         so_far = nodes[-1].output[0]
-        nodes.append(node("MatMul", [f"{layer.source}.apart", floats], f"{name}.apart"))
-        nodes.append(node("Add", [so_far, f"{name}.apart"], f"{name}.all"))
+        nodes.append(make_node("MatMul", [f"{layer.source}.apart", floats], f"{name}.apart"))
+        nodes.append(make_node("Add", [so_far, f"{name}.apart"], f"{name}.all"))
     nodes[-1].output[0] = layer.result
     return nodes
+
+
+def quantize_embeddings(graph: Graph) -> None:
+    """Replace large embedding tables by 8-bit ones with one scale per token of the vocabulary, in place."""
+    for gather in [one for one in graph.proto.node if one.op_type == "Gather"]:
+        table = graph.constant(gather.input[0])
+        if table is None or table.ndim != 2 or table.dtype != np.float32 or len(table) < MIN_EMBEDDING_ROWS:
+            continue
+        integers, scales = round_to_nearest(table.T, multiplied=False)
+        name, (_, ids), result = gather.input[0], gather.input, gather.output[0]
+        small = graph.add_constant(f"{name}.int8", integers.T)
+        steps = graph.add_constant(f"{name}.steps", scales[:, None])
+        graph.insert(
+            gather,
+            [
+                make_node("Gather", [small, ids], f"{result}.int8", axis=0),
+                make_node("Cast", [f"{result}.int8"], f"{result}.steps", to=TensorProto.FLOAT),
+                make_node("Gather", [steps, ids], f"{result}.scale", axis=0),
+                make_node("Mul", [f"{result}.steps", f"{result}.scale"], result),
+            ],
+        )
+        graph.remove(gather)

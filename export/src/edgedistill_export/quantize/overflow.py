@@ -15,7 +15,7 @@ import onnx
 
 from edgedistill_export.convert.graph import Graph
 from edgedistill_export.errors import ExportFailed
-from edgedistill_export.quantize.rounding import MOST_IN_PAIR, pair_sums
+from edgedistill_export.quantize.rounding import MAX_PAIR_SUM, pair_sums
 
 _WEIGHTS = {
     "DynamicQuantizeMatMul": 1,
@@ -29,14 +29,14 @@ _MULTIPLIES = re.compile(r"Q[A-Z]|.*Integer")
 """Other operators on 8-bit integers; what is not listed above cannot be proven."""
 
 
-def check_products(file: Path) -> None:
+def check_overflow(file: Path) -> None:
     """Check that no two weights that are multiplied side by side are large enough to overflow 16 bits.
 
     Args:
         file: An ONNX graph. One without 8-bit products passes.
 
     Raises:
-        ExportFailed: A pair of weights sums to more than `MOST_IN_PAIR`, or an operator computes with 8-bit integers in
+        ExportFailed: A pair of weights sums to more than `MAX_PAIR_SUM`, or an operator computes with 8-bit integers in
             a way that is not known here, or with weights that are not constant; or the file cannot be read.
     """
     graph = Graph(file)
@@ -62,9 +62,9 @@ def _check_pairs(weights: npt.NDArray[np.int8 | np.uint8], node: onnx.NodeProto,
     if weights.dtype == np.uint8:
         return
     largest = max(pair_sums(matrix).max(initial=0) for matrix in weights.reshape(-1, *weights.shape[-2:]))
-    if largest > MOST_IN_PAIR:
+    if largest > MAX_PAIR_SUM:
         raise ExportFailed(
-            f"two neighbouring weights of {node.name!r} sum to {largest:.0f}; above {MOST_IN_PAIR} their products "
+            f"two neighbouring weights of {node.name!r} sum to {largest:.0f}; above {MAX_PAIR_SUM} their products "
             "overflow on processors without VNNI",
             where=file.name,
             hint="Round the weights with edgedistill_export.quantize.rounding, or use onnxruntime's reduce_range.",

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import onnx
 
-from edgedistill_export.convert.graph import Graph, node
+from edgedistill_export.convert.graph import Graph, make_node
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +24,7 @@ class _LastLayer:
     masked: onnx.NodeProto
 
 
-def only_what_is_read(graph: Graph) -> bool:
+def prune_last_layer(graph: Graph) -> bool:
     """Rewrite a graph in place, where it is a post-norm encoder such as BERT's, RoBERTa's or DistilBERT's.
 
     Returns:
@@ -38,14 +38,14 @@ def only_what_is_read(graph: Graph) -> bool:
     zero = graph.add_constant("first_token", np.array([0], dtype=np.int64))
     # In front of the layer's first reader: every value is made before it is read.
     early = next(one for one in graph.proto.node if last.hidden in one.input)
-    graph.insert(early, [node("Gather", [last.hidden, zero], first, axis=1)])
+    graph.insert(early, [make_node("Gather", [last.hidden, zero], first, axis=1)])
     _read(last.query, last.hidden, first)
     _read(last.residual, last.hidden, first)
     mask = _mask(graph, last.masked)
     axis = graph.add_constant("query_axis", np.array([2], dtype=np.int64))
     one = graph.add_constant("one_token", np.array([1], dtype=np.int64))
     short = f"{mask}.first"
-    graph.insert(last.masked, [node("Slice", [mask, zero, one, axis], short)])
+    graph.insert(last.masked, [make_node("Slice", [mask, zero, one, axis], short)])
     _read(last.masked, mask, short)
     return True
 
@@ -53,8 +53,8 @@ def only_what_is_read(graph: Graph) -> bool:
 def _constant_shapes(graph: Graph) -> None:
     """Where a reshape keeps its leading dimensions, say so with 0 and do not compute them."""
     for reshape in [one for one in graph.proto.node if one.op_type == "Reshape"]:
-        listed = graph.maker(reshape.input[1])
-        if listed is None or listed.op_type != "Concat" or graph.maker(reshape.input[0]) is None:
+        listed = graph.producer(reshape.input[1])
+        if listed is None or listed.op_type != "Concat" or graph.producer(reshape.input[0]) is None:
             continue
         parts = [graph.constant(name) for name in listed.input]
         known = [part is not None for part in parts]
@@ -67,7 +67,7 @@ def _constant_shapes(graph: Graph) -> None:
         channels = _head_size(graph, size)
         if channels is not None:
             named = graph.add_constant(f"{size.output[0]}.head", np.array([channels], dtype=np.int64))
-            for reader in graph.readers(size.output[0]):
+            for reader in graph.consumers(size.output[0]):
                 _read(reader, size.output[0], named)
 
 
@@ -84,9 +84,9 @@ def _head_size(graph: Graph, size: onnx.NodeProto) -> int | None:
 
 def _last_layer(graph: Graph) -> _LastLayer | None:
     picked = [one for one in graph.proto.node if one.op_type == "Gather" and _picks_first(graph, one)]
-    if len(picked) != 1 or len(graph.readers(picked[0].input[0])) != 1:
+    if len(picked) != 1 or len(graph.consumers(picked[0].input[0])) != 1:
         return None
-    layers = {layer.result: layer for layer in graph.linears()}
+    layers = {layer.result: layer for layer in graph.linear_layers()}
     feed_forward = _norm_of_sum(graph, picked[0].input[0])
     middle = next((name for name in feed_forward.input if name not in layers), None) if feed_forward else None
     residual = _norm_of_sum(graph, middle) if middle else None
@@ -95,7 +95,7 @@ def _last_layer(graph: Graph) -> _LastLayer | None:
         return None
     hidden = next((name for name in residual.input if name not in layers), None)
     softmax = _back(graph, output.source, ("Reshape", "Transpose", "MatMul", "Softmax"))
-    masked = graph.maker(softmax.input[0]) if softmax else None
+    masked = graph.producer(softmax.input[0]) if softmax else None
     if hidden is None or masked is None or masked.op_type != "Add":
         return None
     queries = [layer for layer in layers.values() if layer.source == hidden and _leads_to(graph, layer.result, masked)]
@@ -105,14 +105,14 @@ def _last_layer(graph: Graph) -> _LastLayer | None:
 def _picks_first(graph: Graph, gather: onnx.NodeProto) -> bool:
     axis = next((attribute.i for attribute in gather.attribute if attribute.name == "axis"), 0)
     index = graph.constant(gather.input[1])
-    made = graph.maker(gather.input[0])
+    made = graph.producer(gather.input[0])
     return axis == 1 and index is not None and index.size == 1 and index.item() == 0 and _is(made, "LayerNormalization")
 
 
 def _norm_of_sum(graph: Graph, name: str) -> onnx.NodeProto | None:
     """The sum of two values that a normalization makes ``name`` from."""
-    norm = graph.maker(name)
-    total = graph.maker(norm.input[0]) if _is(norm, "LayerNormalization") and norm is not None else None
+    norm = graph.producer(name)
+    total = graph.producer(norm.input[0]) if _is(norm, "LayerNormalization") and norm is not None else None
     return total if _is(total, "Add") else None
 
 
@@ -120,7 +120,7 @@ def _back(graph: Graph, name: str, kinds: tuple[str, ...]) -> onnx.NodeProto | N
     """Follow first inputs back through nodes of these kinds; the last of them, or None where the way differs."""
     found = None
     for kind in kinds:
-        found = graph.maker(name)
+        found = graph.producer(name)
         if not _is(found, kind) or found is None:
             return None
         name = found.input[0]
@@ -133,7 +133,7 @@ def _leads_to(graph: Graph, name: str, masked: onnx.NodeProto) -> bool:
     while product is not None:
         if product.input[0] == name:
             return True
-        product = graph.maker(product.input[0])
+        product = graph.producer(product.input[0])
         if product is not None and product.op_type not in ("Mul", "Div", "Transpose", "Reshape"):
             return False
     return False
@@ -141,9 +141,9 @@ def _leads_to(graph: Graph, name: str, masked: onnx.NodeProto) -> bool:
 
 def _product(graph: Graph, name: str) -> onnx.NodeProto | None:
     """The product of queries and keys that a value is, scaled afterwards or not."""
-    made = graph.maker(name)
+    made = graph.producer(name)
     if made is not None and made.op_type in ("Mul", "Div"):
-        made = graph.maker(made.input[0])
+        made = graph.producer(made.input[0])
     return made if _is(made, "MatMul") else None
 
 

@@ -10,11 +10,10 @@ from typing import TypeAlias
 
 from edgedistill_export.convert.graph import Graph
 from edgedistill_export.errors import ExportFailed
-from edgedistill_export.quantize.activation_scaling import choose_activations, fed_layers
-from edgedistill_export.quantize.embedding import quantize_embeddings
-from edgedistill_export.quantize.int8_layers import Scaling, quantize_layers
-from edgedistill_export.quantize.prune_last_layer import only_what_is_read
-from edgedistill_export.quantize.rounding import Floats, Integers, carried
+from edgedistill_export.quantize.activation_scaling import choose_activation_scaling, record_layer_inputs
+from edgedistill_export.quantize.int8_layers import Scaling, quantize_embeddings, quantize_layers
+from edgedistill_export.quantize.prune_last_layer import prune_last_layer
+from edgedistill_export.quantize.rounding import Floats, Integers, round_gptq
 from edgedistill_serve.scoring.encoding import Encoded
 
 Recipe: TypeAlias = Callable[[Path, Path, Sequence[Encoded]], None]
@@ -24,7 +23,7 @@ CALIBRATION_ROWS = 128
 """Of the rows that a recipe is given, so many are used."""
 
 
-def measured_int8(
+def quantize_int8(
     fp32: Path,
     int8: Path,
     rows: Sequence[Encoded],
@@ -50,28 +49,30 @@ def measured_int8(
         ExportFailed: The graph has no layer that can be quantized, or cannot be run.
     """
     graph = Graph(fp32)
-    layers = graph.linears()
+    layers = graph.linear_layers()
     if not layers:
         raise ExportFailed(
             "the graph has no layer that can be quantized", where=fp32.name, hint="Set export.precision to fp32."
         )
-    fed = fed_layers(graph, rows[:CALIBRATION_ROWS])
-    how = choose_activations(layers, fed, scalings, apart)
+    fed = record_layer_inputs(graph, rows[:CALIBRATION_ROWS])
+    how = choose_activation_scaling(layers, fed, scalings, apart)
 
     def rounding(source: str, weights: Floats) -> tuple[Integers, Floats]:
         name = source.removesuffix(".first")
-        return carried(weights, how[name].even(fed[name].values))
+        return round_gptq(weights, how[name].even(fed[name].values))
 
-    only_what_is_read(graph)
-    quantize_layers(graph, graph.linears(), how | {f"{source}.first": one for source, one in how.items()}, rounding)
+    prune_last_layer(graph)
+    quantize_layers(
+        graph, graph.linear_layers(), how | {f"{source}.first": one for source, one in how.items()}, rounding
+    )
     quantize_embeddings(graph)
     graph.save(int8)
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "int8-apart": measured_int8,
-    "int8-apart-token": partial(measured_int8, scalings=("token", "above")),
-    "int8-fixed": partial(measured_int8, scalings=("fixed",), apart=0),
+    "int8-apart": quantize_int8,
+    "int8-apart-token": partial(quantize_int8, scalings=("token", "above")),
+    "int8-fixed": partial(quantize_int8, scalings=("fixed",), apart=0),
 }
 """The recipes that `edgedistill_export.quantize.tuning` compares, by their name in ``bundle.json``."""
 

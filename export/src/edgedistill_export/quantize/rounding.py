@@ -6,7 +6,7 @@ each error out of the weights that are still to come, keeps the outputs on calib
 
 x86 processors without VNNI multiply unsigned by signed 8-bit integers in pairs, inputs 2i and 2i + 1 of an output, and
 clip the sum of the two products to 16 bits. So the two weights of a pair are kept from summing to more than
-`MOST_IN_PAIR`: each output's scale is as wide as its largest pair needs.
+`MAX_PAIR_SUM`: each output's scale is as wide as its largest pair needs.
 """
 
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int8]
 
-MOST_IN_PAIR = 128
+MAX_PAIR_SUM = 128
 """The largest absolute sum of a pair's weights of one sign with which no product overflows: 255 * 128 < 2**15."""
 
 _LARGEST = 127
@@ -44,7 +44,7 @@ def pair_sums(weights: npt.NDArray[np.float32 | np.int8]) -> npt.NDArray[np.floa
     return sums
 
 
-def nearest(weights: Floats, *, multiplied: bool = True) -> tuple[Integers, Floats]:
+def round_to_nearest(weights: Floats, *, multiplied: bool = True) -> tuple[Integers, Floats]:
     """Round weights to the nearest integers of one scale for each output.
 
     Args:
@@ -63,7 +63,7 @@ def nearest(weights: Floats, *, multiplied: bool = True) -> tuple[Integers, Floa
     return integers.astype(np.int8), scales
 
 
-def carried(weights: Floats, fed: Floats) -> tuple[Integers, Floats]:
+def round_gptq(weights: Floats, fed: Floats) -> tuple[Integers, Floats]:
     """Round weights with each input's error carried on to the inputs after it.
 
     Args:
@@ -71,7 +71,7 @@ def carried(weights: Floats, fed: Floats) -> tuple[Integers, Floats]:
         fed: What the layer was fed with, shape (tokens, inputs), at least one token.
 
     Returns:
-        As `nearest`, pairs limited.
+        As `round_to_nearest`, pairs limited.
     """
     scales = _scales(weights, multiplied=True)
     toward = _shares(fed)
@@ -93,14 +93,14 @@ def carried(weights: Floats, fed: Floats) -> tuple[Integers, Floats]:
 
 def _scales(weights: Floats, *, multiplied: bool) -> Floats:
     scales: Floats = np.maximum(np.abs(weights).max(axis=0) / _LARGEST, _SMALLEST).astype(np.float32)
-    return np.maximum(scales, (pair_sums(weights).max(axis=0) / MOST_IN_PAIR).astype("f4")) if multiplied else scales
+    return np.maximum(scales, (pair_sums(weights).max(axis=0) / MAX_PAIR_SUM).astype("f4")) if multiplied else scales
 
 
 def _beside(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Clip the second integers of pairs to what the first ones leave of `MOST_IN_PAIR`: rounding may exceed it by 1."""
+    """Clip the second integers of pairs to what the first ones leave of `MAX_PAIR_SUM`: rounding may exceed it by 1."""
     first = first.astype(np.int64)
     clipped: npt.NDArray[Any] = np.clip(
-        second, -MOST_IN_PAIR - np.minimum(first, 0), MOST_IN_PAIR - np.maximum(first, 0)
+        second, -MAX_PAIR_SUM - np.minimum(first, 0), MAX_PAIR_SUM - np.maximum(first, 0)
     )
     return clipped
 

@@ -26,7 +26,7 @@ class Speed:
     batched: dict[int, float] = field(default_factory=dict)
 
 
-def speeds(
+def measure_speeds(
     sessions: Mapping[str, Session], rows: Sequence[Encoded], callers: Sequence[int] = (1, 2), rounds: int = ROUNDS
 ) -> dict[str, Speed]:
     """Time every graph so often, the graphs in turns; the fastest round counts, for other work only slows.

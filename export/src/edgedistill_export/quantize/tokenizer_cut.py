@@ -24,7 +24,7 @@ _NOT_PLAIN = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byt
 _HINT = "Set export.vocabulary to full, or choose a backbone with WordPiece or byte-level BPE pieces."
 
 
-def kept_pieces(tokenizer: TokenizerFile, reached: Iterable[str], common: int) -> frozenset[str]:
+def choose_tokens(tokenizer: TokenizerFile, reached: Iterable[str], common: int) -> frozenset[str]:
     """Choose the pieces that a cut keeps.
 
     Kept are: the special and added tokens; every piece of one letter or byte, in the form for a word's beginning and in
@@ -54,7 +54,7 @@ def cut_tokenizer(tokenizer: TokenizerFile, kept: frozenset[str]) -> tuple[dict[
 
     Args:
         tokenizer: A ``tokenizer.json``.
-        kept: As `kept_pieces` chose them.
+        kept: As `choose_tokens` chose them.
 
     Returns:
         The new file, and the old id of each new one: row *i* of the new embedding table is row ``result[i]`` of the

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import CheckpointError, ExportFailed
-from edgedistill_export.quantize.tokenizer_cut import cut_tokenizer, kept_pieces
+from edgedistill_export.quantize.tokenizer_cut import choose_tokens, cut_tokenizer
 from edgedistill_serve.task.task import model_texts
 
 COMMON = 4000
@@ -60,7 +60,7 @@ def cut_vocabulary(
         student: The student as it was trained.
         rows: The task's inputs of every row whose texts may be seen.
         folder: Where the cut checkpoint is written.
-        common: As for `kept_pieces`.
+        common: As for `choose_tokens`.
 
     Raises:
         ExportFailed: The tokenizer is of a kind that cannot be cut exactly.
@@ -69,10 +69,10 @@ def cut_vocabulary(
     file = student.folder / "tokenizer.json"
     tokenizer = _read(file)
     texts = list(dict.fromkeys(text for row in rows for text in model_texts(row) if text is not None))
-    reached = {piece for pieces in pieces_of(file, texts) for piece in pieces}
+    reached = {piece for pieces in tokenize_texts(file, texts) for piece in pieces}
     ids = {key: getattr(student.model.config, key, None) for key in _ID_KEYS}
     named = {piece for piece, number in tokenizer["model"]["vocab"].items() if number in ids.values()}
-    cut, old_ids = cut_tokenizer(tokenizer, kept_pieces(tokenizer, reached | named, common))
+    cut, old_ids = cut_tokenizer(tokenizer, choose_tokens(tokenizer, reached | named, common))
     new_id = {old: new for new, old in enumerate(old_ids)}
     _expect_same_positions(student, new_id)
     folder.mkdir(parents=True)
@@ -84,7 +84,7 @@ def cut_vocabulary(
     return smaller, VocabularyCut(before, len(old_ids), width, len(texts))
 
 
-def pieces_of(tokenizer_file: Path, texts: Sequence[str]) -> list[list[str]]:
+def tokenize_texts(tokenizer_file: Path, texts: Sequence[str]) -> list[list[str]]:
     """Cut texts into pieces as a student reads them: typed marks such as ``[SEP]`` are plain text, nothing is left out.
 
     Args:

@@ -1,6 +1,6 @@
 """How far a graph keeps the scores of the fp32 graph, and what that does to agreement with human codes.
 
-Fidelity    against fp32, no human code needed
+LogitFidelity    against fp32, no human code needed
 Agreement   both graphs against the human codes
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import cohen_kappa_score
 
-from edgedistill_export.verify.parity import Logits, differences, flipped, probabilities
+from edgedistill_export.verify.parity import Logits, flipped, probabilities, probability_differences
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task, split_labels
 
@@ -25,7 +25,7 @@ Holds: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Fidelity:
+class LogitFidelity:
     """A graph beside fp32 on the same rows.
 
     Attributes:
@@ -44,7 +44,7 @@ class Fidelity:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class AgreementLoss:
     """What a graph costs in agreement with the human codes.
 
     Attributes:
@@ -60,7 +60,7 @@ class Agreement:
     worst_recall_change: float
 
 
-def fidelity(fp32: Logits, logits: Logits, decoder: LabelDecoder, groups: Sequence[str] = ()) -> Fidelity:
+def measure_fidelity(fp32: Logits, logits: Logits, decoder: LabelDecoder, groups: Sequence[str] = ()) -> LogitFidelity:
     """Compare a graph with fp32.
 
     Args:
@@ -72,11 +72,11 @@ def fidelity(fp32: Logits, logits: Logits, decoder: LabelDecoder, groups: Sequen
     flips = flipped(fp32, logits, decoder)
     named = np.array(groups)
     rates = [float(flips[named == group].mean()) for group in set(groups) if (named == group).sum() >= LEAST_OF_A_GROUP]
-    return Fidelity(
+    return LogitFidelity(
         flips=int(flips.sum()),
         flip_rate=float(flips.mean()),
         expected_flip_rate=expected_flip_rate(fp32, logits, decoder),
-        max_probability_difference=float(differences(fp32, logits, decoder).max()),
+        max_probability_difference=float(probability_differences(fp32, logits, decoder).max()),
         worst_group_flip_rate=max(rates, default=None),
     )
 
@@ -104,13 +104,13 @@ def expected_flip_rate(fp32: Logits, logits: Logits, decoder: LabelDecoder) -> f
     return float(np.mean(rates))
 
 
-def agreement(fp32: Logits, logits: Logits, decoder: LabelDecoder, codes: Sequence[str]) -> Agreement:
+def measure_agreement_loss(fp32: Logits, logits: Logits, decoder: LabelDecoder, codes: Sequence[str]) -> AgreementLoss:
     """Compare a graph and fp32 with the human codes, at least one, of the same rows."""
     truth = _coded(codes, decoder.task)
     wanted, found = decoder.label_mask(fp32), decoder.label_mask(logits)
     pairs = zip(_kappas(truth, wanted, decoder.task), _kappas(truth, found, decoder.task), strict=True)
     lost = [before - after for before, after in pairs if before is not None and after is not None]
-    return Agreement(
+    return AgreementLoss(
         kappa_lost=float(np.mean(lost)) if lost else None,
         calibration_error=_calibration_error(probabilities(logits, decoder), truth, decoder),
         worst_recall_change=min(0.0, float((_recalls(truth, found) - _recalls(truth, wanted)).min())),

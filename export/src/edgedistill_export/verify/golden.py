@@ -23,7 +23,7 @@ an activation to the next of 256 steps, so the slack is wider. Arithmetic that s
 """
 
 
-def golden(
+def build_golden(
     rows: Sequence[Mapping[str, str]], logits: Mapping[Precision, npt.NDArray[np.float32]], decoder: LabelDecoder
 ) -> Golden:
     """Choose golden rows, and the tolerance of the self-check.
@@ -45,13 +45,13 @@ def golden(
     return Golden(
         rows=tuple(
             GoldenRow(dict(rows[row]), of("fp32", row), {precision: of(precision, row) for precision in others})
-            for row in choose(logits["fp32"], decoder)
+            for row in choose_golden_rows(logits["fp32"], decoder)
         ),
         tolerance={precision: SLACK[precision] for precision in logits},
     )
 
 
-def choose(logits: npt.NDArray[np.float32], decoder: LabelDecoder, most: int = MOST_ROWS) -> list[int]:
+def choose_golden_rows(logits: npt.NDArray[np.float32], decoder: LabelDecoder, most: int = MOST_ROWS) -> list[int]:
     """Choose rows to check: half of them near the decision boundary, the others spread over the labels.
 
     Near the boundary means the smallest `LabelDecoder.margins`, where a small error changes the label. The others are

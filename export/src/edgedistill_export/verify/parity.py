@@ -65,7 +65,7 @@ def probabilities(logits: Logits, decoder: LabelDecoder) -> npt.NDArray[np.float
     return np.array([decoder.probabilities(row.astype(np.float64)) for row in logits])
 
 
-def differences(before: Logits, after: Logits, decoder: LabelDecoder) -> npt.NDArray[np.float64]:
+def probability_differences(before: Logits, after: Logits, decoder: LabelDecoder) -> npt.NDArray[np.float64]:
     """Return each row's largest absolute difference of a probability, of shape (rows,)."""
     changes = np.abs(probabilities(before, decoder) - probabilities(after, decoder))
     largest: npt.NDArray[np.float64] = changes.max(axis=1)
@@ -88,7 +88,7 @@ def measure_step(names: tuple[str, str], before: Logits, after: Logits, decoder:
         decoder: How both are read.
     """
     flips = int(flipped(before, after, decoder).sum())
-    largest = float(differences(before, after, decoder).max())
+    largest = float(probability_differences(before, after, decoder).max())
     return ConversionStep(*names, len(before), flips, flips / len(before), largest)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from edgedistill_export.web.patterns import javascript
+from edgedistill_export.web.patterns import to_javascript
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.graph_choice import load_encoder
@@ -52,7 +52,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, PageFile]
 
 
-def describe(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription:
+def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription:
     """Return what `page.json` says.
 
     Raises:
@@ -93,8 +93,8 @@ def _redaction(redaction: Redaction | None) -> dict[str, Any] | None:
     if redaction is None:
         return None
     steps = [
-        {"pattern": javascript(pattern), "placeholder": placeholder}
+        {"pattern": to_javascript(pattern), "placeholder": placeholder}
         for pattern, placeholder in redaction_rules(redaction.ids)
     ]
     # In brackets, so that what parts the pieces is among them.
-    return {"placeholders": f"({javascript(PLACEHOLDERS)})", "steps": steps}
+    return {"placeholders": f"({to_javascript(PLACEHOLDERS)})", "steps": steps}

@@ -34,7 +34,7 @@ class _Unknown(Exception):
     """A part of a pattern that is not in the subset."""
 
 
-def javascript(pattern: re.Pattern[str]) -> str:
+def to_javascript(pattern: re.Pattern[str]) -> str:
     """Return the pattern as JavaScript reads it with the flag ``u``.
 
     Raises:

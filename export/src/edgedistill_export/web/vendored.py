@@ -26,7 +26,7 @@ class Vendored:
     packages: Mapping[str, Mapping[str, str]]
 
 
-def vendored(folder: Traversable = FOLDER) -> Vendored:
+def load_vendored(folder: Traversable = FOLDER) -> Vendored:
     """Read the npm files, and with them the licence of onnxruntime, which its npm package leaves out.
 
     Raises:

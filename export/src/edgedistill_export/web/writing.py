@@ -13,9 +13,9 @@ import msgspec
 from tokenizers import Tokenizer
 
 from edgedistill_export.errors import WebFailed
-from edgedistill_export.web.description import PageFile, describe, golden_with_tokens
-from edgedistill_export.web.reading import reading
-from edgedistill_export.web.vendored import Vendored, vendored
+from edgedistill_export.web.description import PageFile, describe_page, golden_with_tokens
+from edgedistill_export.web.tokenizer_tables import tokenizer_tables
+from edgedistill_export.web.vendored import Vendored, load_vendored
 from edgedistill_serve.bundle.atomic_folder import (
     finish_replacement,
     remove_leftovers,
@@ -87,7 +87,7 @@ def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebP
             else than a page or cannot be written.
     """
     folder = folder.absolute()
-    content = dict(_content(bundle, npm or vendored()))
+    content = dict(_content(bundle, npm or load_vendored()))
     aside = temporary_sibling(folder)
     try:
         _expect_place(folder)
@@ -122,7 +122,7 @@ def _content(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]
     yield from kept.items()
     sums = {name: _sum(source) for name, source in kept.items()}
     of_files = {key: _page_file(*_WHAT[key], sums, kept) for key in _WHAT}
-    description = msgspec.json.encode(describe(bundle, of_files))
+    description = msgspec.json.encode(describe_page(bundle, of_files))
     yield _DESCRIPTION, description
     yield "sw.mjs", _service_worker(bundle, sums | {_DESCRIPTION: _sum(description)})
     for name, licence in npm.files.items():
@@ -146,7 +146,7 @@ def _kept(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]]:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     yield "model/tokenizer.json", bundle.tokenizer_file
-    yield "model/reading.json", msgspec.json.encode(reading(tokenizer))
+    yield "model/reading.json", msgspec.json.encode(tokenizer_tables(tokenizer))
     yield "model/golden.json", msgspec.json.encode(golden_with_tokens(bundle))
     graph = bundle.model_file(bundle.manifest.precision)
     if graph is None:

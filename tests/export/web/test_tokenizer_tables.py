@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
 
 from edgedistill_export.errors import WebFailed
-from edgedistill_export.web.description import describe
+from edgedistill_export.web.description import describe_page
 from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.task.redaction import Redaction, redact_text
 from edgedistill_serve.task.task import task_inputs
@@ -123,7 +123,7 @@ PIECES = st.sampled_from(
 @settings(max_examples=6, deadline=None)
 @given(st.lists(st.lists(PIECES, max_size=40).map("".join) | TEXTS, min_size=300, max_size=300))
 def test_personal_data_is_replaced_alike(redacting, texts):
-    rules = describe(redacting, {}).redaction
+    rules = describe_page(redacting, {}).redaction
     given = [*PERSONAL, *texts]
     assert under_node("redact", rules=rules, texts=given) == [redact_text(text, REDACTED) for text in given]
 
@@ -136,7 +136,7 @@ def redacting(tmp_path_factory):
 def test_a_pattern_that_means_nothing_in_a_browser_is_refused(tmp_path):
     bundle = make_bundle(tmp_path / "bundle", redact=Redaction(ids=(r"(\w)\1",)))
     with pytest.raises(WebFailed, match="back-reference"):
-        describe(bundle, {})
+        describe_page(bundle, {})
 
 
 def test_redaction_comes_before_reading(tmp_path):

@@ -1,4 +1,4 @@
-"""A page's own scripts score rows under Node, with the same WebAssembly that a browser runs."""
+"""Score rows with a page's scripts in Node, with the WebAssembly of a browser, and record the result in the bundle."""
 
 import shutil
 import subprocess
@@ -6,30 +6,33 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import as_file
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 
 from edgedistill_export.errors import ExportFailed, WebFailed
 from edgedistill_export.verify.parity import ConversionStep
 from edgedistill_export.web.writing import PAGE, write_web
-from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.scoring.score import Score
 from edgedistill_serve.task.task import task_inputs
 
-_SECONDS = 3600
+_TIMEOUT_SECONDS = 3600
+_CARD = "README.md"
+_HEADING = "\n## In a browser\n"
 
 
-class _Read(Score, frozen=True):
+class _TokenizedScore(Score, frozen=True):
     """A score, and the token ids that it is of."""
 
     ids: tuple[int, ...]
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class _NodeOutput(msgspec.Struct, frozen=True):
     """The scores, or why there are none."""
 
-    scores: list[_Read] = []
+    scores: list[_TokenizedScore] = []
     refused: str | None = None
 
 
@@ -50,7 +53,7 @@ def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Sc
             [node, str(scripts / "score_rows.mjs"), str(page.folder)],
             input=msgspec.json.encode([dict(row) for row in rows]),
             capture_output=True,
-            timeout=_SECONDS,
+            timeout=_TIMEOUT_SECONDS,
             check=False,
         )
     name = bundle.manifest.name
@@ -59,7 +62,7 @@ def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Sc
         raise WebFailed(
             f"Node cannot run the page ({' '.join(last)[:200]})", where=name, hint="Install Node 20 or newer."
         )
-    answer = msgspec.json.decode(ended.stdout, type=_Answer)
+    answer = msgspec.json.decode(ended.stdout, type=_NodeOutput)
     if answer.refused is not None:
         raise ExportFailed(
             f"the page does not score: {answer.refused}", where=name, hint="No page was written. Serve fp32 instead."
@@ -85,7 +88,7 @@ def browser_step(served: str, native: Sequence[Score], browser: Sequence[Score])
     return ConversionStep(served, f"{served} in the browser", len(pairs), flips, flips / len(pairs), largest)
 
 
-def _expect_same_tokens(bundle: Bundle, rows: Sequence[Mapping[str, str]], found: Sequence[_Read]) -> None:
+def _expect_same_tokens(bundle: Bundle, rows: Sequence[Mapping[str, str]], found: Sequence[_TokenizedScore]) -> None:
     expected = load_encoder(bundle).encode([task_inputs(row, bundle.task) for row in rows])
     for number, (one, other) in enumerate(zip(expected, found, strict=True), start=1):
         if one.ids != other.ids:
@@ -94,3 +97,37 @@ def _expect_same_tokens(bundle: Bundle, rows: Sequence[Mapping[str, str]], found
                 where=bundle.manifest.name,
                 hint="No page was written. Report this with the backbone's name.",
             )
+
+
+def record_browser_step(bundle: Bundle, step: ConversionStep, locked: Sequence[Mapping[str, Any]]) -> Bundle:
+    """Write a bundle again with the step to the browser, in place of an earlier one; its version changes.
+
+    Args:
+        bundle: As it was loaded.
+        step: On validation rows.
+        locked: The step on locked rows, as `edgedistill.pipeline.fidelity` gives it.
+
+    Raises:
+        BundleError: The bundle cannot be written.
+    """
+    manifest = bundle.manifest
+    export = dict(manifest.provenance.get("export", {}))
+    before = [each for each in export.get("steps_on_test_rows", ()) if each["after"] != step.after]
+    export["steps_on_test_rows"] = [*before, *locked]
+    export["browser"] = msgspec.to_builtins(step)
+    card = (bundle.folder / _CARD).read_text(encoding="utf-8") if _CARD in manifest.files else ""
+    kept = card.split(_HEADING)[0].rstrip("\n")
+    files: dict[str, Any] = {name: bundle.folder / name for name in manifest.files}
+    files[_CARD] = f"{kept}\n{_HEADING}\n{_format_section(step, locked)}\n".encode()
+    draft = msgspec.structs.replace(manifest, provenance={**manifest.provenance, "export": export})
+    return write_bundle(bundle.folder, draft, files)
+
+
+def _format_section(step: ConversionStep, locked: Sequence[Mapping[str, Any]]) -> str:
+    flips = f"{step.flips} of {step.rows} validation rows"
+    on_test = "".join(f", {each['flips']} of {each['rows']} test rows" for each in locked)
+    return (
+        "The web page's scripts scored each row alone with onnxruntime-web (WebAssembly). The code changes for\n"
+        f"{flips}{on_test}. Largest probability change on validation rows:\n"
+        f"{step.max_probability_difference:.2g}. All rows have the same tokens as in Python."
+    )

@@ -17,7 +17,7 @@ _BETWEEN = "☃"
 _AT_ONCE = 2**16
 
 
-def reading(tokenizer: Tokenizer) -> dict[str, Any]:
+def tokenizer_tables(tokenizer: Tokenizer) -> dict[str, Any]:
     """Return what `reading.json` says.
 
     Args:
