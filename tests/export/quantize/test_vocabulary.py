@@ -211,13 +211,13 @@ def test_the_cut_keeps_validation_rows_and_all_others_that_may_be_seen(tmp_path:
     assert exported.vocabulary.texts == len(texts)
 
 
-def test_the_card_tells_the_size_of_the_cut(tmp_path: Path):
+def test_the_card_reports_the_vocabulary_reduction(tmp_path: Path):
     folder = save_student(tmp_path / "student", PRAISE)
     exported = export_bundle(folder, tmp_path / "bundle", _plan(PRAISE), rows_for(PRAISE))
     cut = exported.vocabulary
     assert cut is not None
     card = (tmp_path / "bundle/README.md").read_text()
-    assert f"{cut.pieces:,} of {cut.pieces_before:,} pieces" in card
+    assert f"Reduced from {cut.pieces_before:,} to {cut.pieces:,} tokens" in card
     assert exported.bundle.manifest.provenance["export"]["vocabulary"]["pieces"] == cut.pieces
 
 
