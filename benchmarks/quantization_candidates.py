@@ -30,7 +30,7 @@ from edgedistill_export.quantize.prune_last_layer import prune_last_layer
 from edgedistill_export.quantize.recipes import Recipe, quantize_int8
 from edgedistill_export.quiet import quiet
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.session import Feeds, build_feeds
+from edgedistill_serve.scoring.session import GraphFeeds, build_feeds
 
 LARGE = 4096
 """Tensors with fewer values stay in 32-bit floats: together they are small."""
@@ -100,7 +100,7 @@ class _Rows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is unty
             [{name: value for name, value in build_feeds([row]).items() if name in wanted} for row in cut]
         )
 
-    def get_next(self) -> Feeds | None:
+    def get_next(self) -> GraphFeeds | None:
         return next(self._feeds, None)
 
 

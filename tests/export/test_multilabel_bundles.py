@@ -80,7 +80,7 @@ def test_the_manifest_the_config_and_the_card_say_what_the_task_is(exported, pla
 
 def test_without_a_threshold_for_each_label_nothing_is_exported(student, plan, tmp_path):
     lacking = replace(plan, thresholds={"praises": 0.5, "asks": 0.5})
-    with pytest.raises(DataError, match="2 thresholds are given, a multilabel task of 3 labels has 3"):
+    with pytest.raises(DataError, match="a multilabel task of 3 labels needs 3 thresholds, not 2"):
         export_bundle(student, tmp_path / "bundle", lacking, ROWS)
     assert not (tmp_path / "bundle").exists()
 

@@ -34,7 +34,7 @@ from edgedistill_export.verify.parity import ConversionStep, Logits, measure_ste
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Manifest, Precision
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.scoring.batch_invariance import find_invariant_batching
+from edgedistill_serve.scoring.batching import find_invariant_batching
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.task import Task, task_inputs
 

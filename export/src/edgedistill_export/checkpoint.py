@@ -192,7 +192,7 @@ def _encoder(folder: Path, max_tokens: int) -> Encoder:
         raise CheckpointError(
             f"it is no tokenizer ({_first_line(error)})", where=str(folder / "tokenizer.json"), hint=_RETRAIN
         ) from error
-    if encoder.room < 1:
+    if encoder.max_text_tokens < 1:
         raise CheckpointError(f"max_tokens = {max_tokens} leaves no room for a response", where=str(folder))
     return encoder
 

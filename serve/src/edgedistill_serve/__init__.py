@@ -1,4 +1,4 @@
-"""Scores open responses with an EdgeDistill bundle: no LLM, no network.
+"""Scores open responses with an EdgeDistill bundle, without an LLM and without network access.
 
 scorer = Scorer(Bundle.load("bundle"))
 scorer.score(["You worked hard on this."])[0].label

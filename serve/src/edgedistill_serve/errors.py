@@ -1,26 +1,26 @@
-"""What can go wrong while scoring, each with the place and the fix.
+"""The errors of scoring and serving; each message has the problem, the place and a hint.
 
-    EdgeDistillError                  root of every error that EdgeDistill raises on purpose
-    ├── DataError                     an input file or row that cannot be used
-    ├── BundleError                   a folder that is no readable bundle
-    │   ├── BundleDamaged             a file is missing, changed, or outside the folder
-    │   ├── SelfCheckFailed           this CPU does not reproduce the bundle's golden scores
-    │   └── SignatureRefused          it is not signed, or not with the key that was given
-    ├── SigningKeyError               a key for signatures cannot be used, or others can read or change it
-    ├── RuntimeMissing                onnxruntime is absent, or there twice
-    ├── ScoringFailed                 one response could not be scored; the others are not touched
-    ├── CannotListen                  the server's address is taken, cannot be had, or would be open by mistake
+    EdgeDistillError                  root of every error that EdgeDistill raises
+    ├── DataError                     an input file or a row of it cannot be used
+    ├── BundleError                   a folder is not a supported bundle
+    │   ├── BundleDamaged             a file is missing, was changed, or is outside the folder
+    │   ├── SelfCheckFailed           this machine does not reproduce the bundle's golden scores
+    │   └── SignatureRefused          the bundle is not signed, or not with the given key
+    ├── SigningKeyError               a signing key cannot be used, or other users can read or change it
+    ├── RuntimeMissing                no build or both builds of onnxruntime are installed
+    ├── ScoringFailed                 one response could not be scored; others are not affected
+    ├── CannotListen                  the server's address is in use or invalid, or would be open by mistake
     ├── KeyFileError                  a file of API keys cannot be used
-    └── RequestError                  a request to the server that is not answered with scores
-        ├── KeyMissing                it has no API key, or one that is not accepted
-        ├── NotJson                   its body is no JSON
-        ├── WrongShape                its body is none of the forms
-        ├── UnknownModel              it names a model that is not served
-        ├── RequestTooLarge           it has more bytes or responses than are taken at once
-        ├── TooSlow                   its body does not arrive in time
-        ├── TooMany                   more requests come with its key than are taken
-        ├── QueueFull                 too much is waiting already
-        ├── DeadlinePassed            its time was over before a response's turn came
+    └── RequestError                  the server does not answer a request with scores
+        ├── KeyMissing                no API key, or one that is not accepted
+        ├── NotJson                   the body is not valid JSON
+        ├── WrongShape                the body does not match the schema
+        ├── UnknownModel              the model is not served
+        ├── RequestTooLarge           too many bytes or responses in one request
+        ├── TooSlow                   the body does not arrive in time
+        ├── TooMany                   too many requests with one key
+        ├── QueueFull                 too many requests are waiting
+        ├── DeadlinePassed            the request's time limit ended before it was scored
         └── NotReady                  the server is starting or draining
 
 `edgedistill_export.errors` and `edgedistill.errors` add their own branches to the same root.
@@ -30,53 +30,53 @@ from typing import Self
 
 
 class EdgeDistillError(Exception):
-    """Root of the tree: what happened, where, and what fixes it.
+    """Root of the error tree.
 
     Args:
-        what: One plain sentence part, no full stop at its end.
+        what: The problem, without a final period.
         where: File, row, key or address, such as ``human.csv, row 7``.
-        hint: What the reader can do about it.
+        hint: How to fix the problem, as a sentence.
     """
 
     exit_code = 2
-    """The process exit code of a command that ends with this error."""
+    """Exit code of a command that ends with this error."""
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
         self.what, self.where, self.hint = what, where, hint
-        told = ": ".join(part for part in (where, what) if part)
-        super().__init__(f"{told}{' ' if told.endswith('?') else '. '}{hint}" if hint else told)
+        message = ": ".join(part for part in (where, what) if part)
+        super().__init__(f"{message}{' ' if message.endswith('?') else '. '}{hint}" if hint else message)
 
     def unraised_copy(self) -> Self:
-        """Return an equal error that was not raised yet.
+        """Return an equal error without traceback.
 
-        One that was raised holds the frames that it passed, with the texts in them; kept in one of these frames, it
-        would hold them until a collection of garbage.
+        The traceback of a raised error refers to its frames and the texts in them. Stored in one of these frames, the
+        error would be part of a reference cycle and keep the texts in memory until the next garbage collection.
         """
         return type(self)(self.what, where=self.where, hint=self.hint)
 
 
 class DataError(EdgeDistillError):
-    """An input file, or a row of one, cannot be used."""
+    """An input file, or a row of it, cannot be used."""
 
 
 class BundleError(EdgeDistillError):
-    """A folder is no bundle that this version can read."""
+    """A folder is not a bundle, or not of a supported version."""
 
 
 class BundleDamaged(BundleError):
-    """A bundle's file is missing, was changed, or lies outside its folder."""
+    """A file of a bundle is missing, was changed, or is outside its folder."""
 
 
 class SelfCheckFailed(BundleError):
-    """This CPU does not reproduce the scores that the bundle was checked with."""
+    """This machine does not reproduce the golden scores of the bundle."""
 
 
 class SignatureRefused(BundleError):
-    """A bundle is not signed, or not with the key that was given."""
+    """A bundle is not signed, or not with the given key."""
 
 
 class SigningKeyError(EdgeDistillError):
-    """A key for signatures cannot be read or written, or others can read or change it."""
+    """A signing key cannot be read or written, or other users can read or change it."""
 
 
 class RuntimeMissing(EdgeDistillError):
@@ -90,15 +90,15 @@ class ScoringFailed(EdgeDistillError):
 
 
 class CannotListen(EdgeDistillError):
-    """The server's address is taken, cannot be had, or would be open by mistake."""
+    """The server's address is in use or invalid, or would be open to other machines by mistake."""
 
 
 class KeyFileError(EdgeDistillError):
-    """A file of API keys, or a line of one, cannot be used."""
+    """A file of API keys, or a line of it, cannot be used."""
 
 
 class RequestError(EdgeDistillError):
-    """A request to the server is not answered with scores."""
+    """The server does not answer a request with scores."""
 
 
 class KeyMissing(RequestError):
@@ -106,11 +106,11 @@ class KeyMissing(RequestError):
 
 
 class NotJson(RequestError):
-    """The body of a request is no JSON."""
+    """The body of a request is not valid JSON."""
 
 
 class WrongShape(RequestError):
-    """The body of a request is none of the forms."""
+    """The body of a request does not match the schema."""
 
 
 class UnknownModel(RequestError):
@@ -118,7 +118,7 @@ class UnknownModel(RequestError):
 
 
 class RequestTooLarge(RequestError):
-    """A request has more bytes or responses than are taken at once."""
+    """A request has too many bytes or responses."""
 
 
 class TooSlow(RequestError):
@@ -126,15 +126,15 @@ class TooSlow(RequestError):
 
 
 class TooMany(RequestError):
-    """More requests come with one key than are taken."""
+    """Too many requests arrive with one key."""
 
 
 class QueueFull(RequestError):
-    """Too many responses are waiting already, or too many bytes of them."""
+    """Too many responses, or too many bytes, are waiting."""
 
 
 class DeadlinePassed(RequestError):
-    """A request's time was over before the turn of one of its responses came."""
+    """The time limit of a request ended before all of its responses were scored."""
 
 
 class NotReady(RequestError):

@@ -314,7 +314,7 @@ def test_a_scorer_says_which_row_of_a_frame_it_cannot_score_and_takes_a_missing_
     scored = Scorer(bundle).score_frame(pd.Series(["you tried", None, 7]))
     assert list(scored.reason[:2].fillna("")) == ["", "blank"]
     assert scored.label.isna().to_list() == [False, False, True]
-    assert "missing or is no text" in scored.error[2]
+    assert "missing or is not a string" in scored.error[2]
     with pytest.raises(DataError, match="there is no column 'response'"):
         Scorer(bundle).score_frame(pd.DataFrame({"text": ["x"]}))
 

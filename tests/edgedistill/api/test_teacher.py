@@ -239,7 +239,7 @@ def test_a_setting_that_cannot_be_is_an_error_of_ours(settings, message):
         ("one text", "a DataFrame, a Series, an array or a list is needed, not str"),
         (5, "not int"),
         ([3], "row 0: response is int, not text"),
-        (["\ud800"], "row 0: the input 'response' holds half of a surrogate pair"),
+        (["\ud800"], "row 0: the input 'response' contains a lone surrogate"),
     ],
 )
 def test_rows_that_cannot_be_read_are_an_error_of_ours(rows, message, tmp_path):

@@ -90,7 +90,7 @@ def test_a_bundle_that_is_there_gets_a_page(tmp_path):
 
 def test_what_is_no_bundle_gets_none(tmp_path):
     done = command("edgedistill", "web", tmp_path / "no", tmp_path / "page", expect=2)
-    assert "there is no such folder" in done.stderr
+    assert "the folder does not exist" in done.stderr
     assert not (tmp_path / "page").exists()
 
 

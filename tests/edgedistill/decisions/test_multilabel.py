@@ -108,4 +108,4 @@ def test_a_code_that_was_merged_before_is_known_however_it_is_written():
 
 def test_a_sheet_s_cell_that_is_no_code_is_a_fault():
     (fault,) = merged("a;a").faults
-    assert fault.fault == "'a;a' is not a valid code: the label 'a' stands twice; labels are a, b, c"
+    assert fault.fault == "'a;a' is not a valid code: the label 'a' is repeated; labels are a, b, c"

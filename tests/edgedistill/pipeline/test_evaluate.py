@@ -207,7 +207,7 @@ def test_what_test_rows_say_chooses_neither_temperature_nor_rule(copy):
 
 def test_a_population_that_is_not_there_is_named(copy):
     (copy.parent / "population.csv").unlink()
-    with pytest.raises(DataError, match=r"population.csv: there is no such file"):
+    with pytest.raises(DataError, match=r"population.csv: the file does not exist"):
         run_stages(run_of(copy), until="evaluate")
 
 

@@ -90,8 +90,8 @@ def test_redaction_is_off_on_or_on_with_ids(tmp_path: Path, written: str, meant:
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        ('{ids: ["S[0-9"]}', "task.redact: 'S[0-9' is no regular expression"),
-        ('{ids: ["S*"]}', "task.redact: the pattern 'S*' matches where there is nothing"),
+        ('{ids: ["S[0-9"]}', "task.redact: 'S[0-9' is not a valid regular expression"),
+        ('{ids: ["S*"]}', "task.redact: the pattern 'S*' matches the empty string"),
         ("{names: [Jo]}", "unknown key task.redact.names"),
         ("all", "task.redact should be a mapping of keys to values, not 'all'"),
     ],

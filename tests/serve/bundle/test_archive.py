@@ -92,7 +92,7 @@ def test_a_packed_bundle_is_not_loaded_as_it_is(packed):
 
 def test_a_file_that_is_there_is_replaced_only_when_told(packed, bundle):
     before = packed.read_bytes()
-    with pytest.raises(BundleError, match="there already"):
+    with pytest.raises(BundleError, match="exists already"):
         pack(bundle, packed)
     packed.write_bytes(b"old")
     pack(bundle, packed, overwrite=True)
@@ -104,7 +104,7 @@ def test_an_unpacked_bundle_replaces_one_and_nothing_else(packed, make_bundle, b
     assert unpack(packed, tmp_path / "place").manifest == bundle.manifest
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(BundleError, match="this is no bundle and is not replaced"):
+    with pytest.raises(BundleError, match="the folder exists and is not a bundle"):
         unpack(packed, tmp_path / "thesis")
 
 
@@ -139,10 +139,10 @@ def deflated(member, content):
 
 
 CHANGES = {
-    "a link": (linked, "no regular file"),
+    "a link": (linked, "not a regular file"),
     "a compressed member": (deflated, "compressed or encrypted"),
-    "no manifest": (lambda m, c: None if m.filename == "bundle.json" else (m, c), r"no bundle\.json in it"),
-    "a folder": (named("folder/"), "no regular file"),
+    "no manifest": (lambda m, c: None if m.filename == "bundle.json" else (m, c), r"contains no bundle\.json"),
+    "a folder": (named("folder/"), "not a regular file"),
     "a missing member": (lambda m, c: None if m.filename == "golden.json" else (m, c), "the file is missing"),
     "another content": (lambda m, c: (m, c[::-1]) if m.filename == "README.md" else (m, c), "was changed"),
     "an unlisted member": (named("extra.txt"), "missing"),
@@ -180,14 +180,14 @@ def test_members_that_share_their_bytes_are_refused_before_anything_is_written(p
             archive.comment = b"written again"
 
     inflate("README.md")
-    with pytest.raises(BundleError, match="larger than itself"):
+    with pytest.raises(BundleError, match="larger than the file"):
         unpack(packed, tmp_path / "praise")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"PK\x05\x06" + b"\0" * 18])
 def test_a_file_that_is_no_zip_is_refused(tmp_path, content):
     (tmp_path / "file.zip").write_bytes(content)
-    with pytest.raises(BundleError, match="no packed bundle"):
+    with pytest.raises(BundleError, match="not a packed bundle"):
         unpack(tmp_path / "file.zip", tmp_path / "praise")
 
 

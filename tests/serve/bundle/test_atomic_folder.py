@@ -87,7 +87,7 @@ def test_a_writer_killed_before_it_deletes_the_old_bundle_has_put_the_new_one_in
 
 def test_a_writer_killed_where_nothing_was_leaves_nothing_that_is_read(bundle, tmp_path):
     killed_writer(bundle, tmp_path / "praise", "os.rename", 1)
-    with pytest.raises(BundleError, match="no such folder"):
+    with pytest.raises(BundleError, match="folder does not exist"):
         Bundle.load(tmp_path / "praise")
 
 

@@ -133,14 +133,14 @@ def test_a_path_out_of_the_folder_is_refused(tampered, path):
 def test_a_link_is_refused_even_to_the_right_content(copy, tmp_path):
     shutil.move(copy / "README.md", tmp_path / "README.md")
     (copy / "README.md").symlink_to(tmp_path / "README.md")
-    with pytest.raises(BundleDamaged, match="is a link"):
+    with pytest.raises(BundleDamaged, match="contains a link"):
         Bundle.load(copy)
 
 
 def test_a_linked_folder_is_refused(copy, tmp_path):
     shutil.move(copy / "onnx", tmp_path / "onnx")
     (copy / "onnx").symlink_to(tmp_path / "onnx")
-    with pytest.raises(BundleDamaged, match="lies behind one"):
+    with pytest.raises(BundleDamaged, match="contains a link"):
         Bundle.load(copy)
 
 
@@ -172,17 +172,17 @@ CHANGES = {
     "a name of another type": (lambda m: m.update(name=3), "name"),
     "an empty name": (lambda m: m.update(name=" "), "the name is empty"),
     "an unknown precision": (lambda m: m.update(precision="int4"), "precision"),
-    "no room": (lambda m: m.update(max_tokens=0), "room"),
+    "no room": (lambda m: m.update(max_tokens=0), "between 1 and"),
     "no temperature": (lambda m: m.update(temperature=0), "temperature"),
-    "one label": (lambda m: m["task"].update(labels=m["task"]["labels"][:1]), "two labels or more"),
+    "one label": (lambda m: m["task"].update(labels=m["task"]["labels"][:1]), "at least two labels"),
     "the same label twice": (lambda m: m["task"]["labels"].append({"name": "person"}), "two labels have the name"),
-    "an unnamed label": (lambda m: m["task"]["labels"].append({"name": ""}), "no name"),
+    "an unnamed label": (lambda m: m["task"]["labels"].append({"name": ""}), "an empty name"),
     "no response": (lambda m: m["task"].update(inputs=["question"]), "task.inputs"),
     "an unknown input": (lambda m: m["task"].update(inputs=["hint", "response"]), "task.inputs"),
-    "a threshold of no label": (lambda m: m["review"].update(thresholds={"x": 0.5}), "no label of the task"),
+    "a threshold of no label": (lambda m: m["review"].update(thresholds={"x": 0.5}), "not a label of the task"),
     "a threshold above 1": (lambda m: m["review"].update(thresholds={"person": 2}), "not between 0 and 1"),
-    "the served graph unlisted": (lambda m: m["files"].pop("onnx/model_quantized.onnx"), "is not among the files"),
-    "no tokenizer": (lambda m: m["files"].pop("tokenizer.json"), "tokenizer.json is not among the files"),
+    "the served graph unlisted": (lambda m: m["files"].pop("onnx/model_quantized.onnx"), "is not listed"),
+    "no tokenizer": (lambda m: m["files"].pop("tokenizer.json"), "tokenizer.json is not listed"),
 }
 
 
@@ -205,10 +205,10 @@ def golden(logits=(1, 2, 3), inputs=("response",), **tolerance):
 
 
 GOLDEN = {
-    "no rows": ({"rows": [], "tolerance": {"int8": 0.1}}, "there is no row"),
+    "no rows": ({"rows": [], "tolerance": {"int8": 0.1}}, "no golden rows"),
     "too few logits": (golden(logits=[1.0], int8=0.1), "1 logits for 3 labels"),
-    "other inputs": (golden(inputs=["question"], int8=0.1), "the inputs are not response"),
-    "no tolerance": (golden(fp32=0.1), "none for int8"),
+    "other inputs": (golden(inputs=["question"], int8=0.1), "the inputs must be response"),
+    "no tolerance": (golden(fp32=0.1), "int8 has no tolerance"),
     "a tolerance of everything": (golden(int8=1.5), "not between 0 and 1"),
 }
 
@@ -224,7 +224,11 @@ def test_golden_rows_that_do_not_fit_are_refused(copy, fault):
 def test_what_is_no_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
-    for name, message in {"nowhere": "no such folder", "file": "this is a file", "empty": "no bundle.json"}.items():
+    for name, message in {
+        "nowhere": "folder does not exist",
+        "file": "this is a file",
+        "empty": "no bundle.json",
+    }.items():
         with pytest.raises(BundleError, match=message):
             Bundle.load(tmp_path / name)
 
@@ -239,7 +243,7 @@ def test_a_bundle_replaces_a_bundle_and_leaves_nothing_behind(make_bundle, tmp_p
 
 def test_a_bundle_that_would_be_invalid_leaves_the_old_one_whole(make_bundle, tmp_path):
     first = make_bundle(tmp_path / "bundle")
-    with pytest.raises(BundleError, match="no label of the task"):
+    with pytest.raises(BundleError, match="not a label of the task"):
         make_bundle(tmp_path / "bundle", review=ReviewRule(thresholds={"nobody": 0.5}))
     assert Bundle.load(tmp_path / "bundle") == first
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -248,7 +252,7 @@ def test_a_bundle_that_would_be_invalid_leaves_the_old_one_whole(make_bundle, tm
 def test_a_folder_of_something_else_is_not_replaced(make_bundle, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(BundleError, match="this is no bundle and is not replaced"):
+    with pytest.raises(BundleError, match="the folder exists and is not a bundle"):
         make_bundle(tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
 

@@ -77,7 +77,7 @@ def test_grade_writes_the_table_and_counts_its_rows(bundle, tmp_path):
     assert ended.returncode == 0
     assert "3 rows read, 2 scored (1 to review), 1 could not be scored" in ended.stdout
     assert [row.values["id"] for row in read_rows(tmp_path / "out.csv")] == ["1", "2", "3"]
-    assert "there already" in error_line(run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv"))
+    assert "exists already" in error_line(run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv"))
     again = run("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.csv", "--force", "--json")
     counts = json.loads(again.stdout)
     assert (counts["read"], counts["scored"], counts["errors"], counts["review"]) == (3, 2, 1, 1)
@@ -86,9 +86,9 @@ def test_grade_writes_the_table_and_counts_its_rows(bundle, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "in.csv: there is no such file"),
+        (None, "in.csv: the file does not exist"),
         (b"", "in.csv: the file is empty"),
-        (b"id,response\n1,caf\xe9\n", "in.csv, row 2: the text is no UTF-8"),
+        (b"id,response\n1,caf\xe9\n", "in.csv, row 2: the text is not valid UTF-8"),
         (b'id,response\n1,"open\n', "in.csv, row 2: the double quotes"),
         (b"id,text\n1,x\n", "in.csv: there is no column 'response'"),
         (b"response,label\nx,y\n", "in.csv: the file already has the column 'label'"),
@@ -144,8 +144,8 @@ def test_info_says_what_is_scored(bundle):
 
 @pytest.mark.parametrize("command", [["score", "x"], ["verify"], ["info"]])
 def test_a_folder_that_is_no_bundle_is_one_clear_line(tmp_path, command):
-    assert "there is no bundle.json" in error_line(run(command[0], tmp_path, *command[1:]))
-    assert "there is no such folder" in error_line(run(command[0], tmp_path / "nowhere", *command[1:]))
+    assert "contains no bundle.json" in error_line(run(command[0], tmp_path, *command[1:]))
+    assert "the folder does not exist" in error_line(run(command[0], tmp_path / "nowhere", *command[1:]))
 
 
 def test_serve_on_a_port_in_use_is_one_clear_line(bundle):
@@ -159,7 +159,7 @@ def test_serve_at_an_address_of_another_machine_is_one_clear_line(bundle):
     assert "cannot listen here" in error_line(run(*elsewhere))
 
 
-@pytest.mark.parametrize(("names", "message"), [([], "no such folder"), (["a", "b"], "two bundles are praise@")])
+@pytest.mark.parametrize(("names", "message"), [([], "folder does not exist"), (["a", "b"], "two bundles are praise@")])
 def test_serve_of_what_cannot_be_served_ends_with_one_clear_line(make_bundle, tmp_path, names, message):
     folders = [make_bundle(tmp_path / name).folder for name in names] or [tmp_path / "nowhere"]
     ended = run("serve", *folders, "--port", "0")

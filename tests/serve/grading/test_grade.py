@@ -145,7 +145,7 @@ def test_the_added_columns_are_those_of_the_task(bundle):
 def test_a_file_that_is_there_is_replaced_only_when_asked(scorer, tmp_path):
     write(tmp_path / "in.csv")
     (tmp_path / "out.csv").write_text("precious")
-    with pytest.raises(DataError, match=r"there already\. Use --force"):
+    with pytest.raises(DataError, match=r"exists already\. Use --force"):
         grade(scorer, tmp_path / "in.csv", tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "precious"
     grade(scorer, tmp_path / "in.csv", tmp_path / "out.csv", overwrite=True)
@@ -167,7 +167,11 @@ def test_a_malformed_row_leaves_no_output_behind(scorer, tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("out.xlsx", "no kind of table"), ("nowhere/out.csv", "no such folder"), ("folder.csv", "this is a folder")],
+    [
+        ("out.xlsx", "not supported for tables"),
+        ("nowhere/out.csv", "folder does not exist"),
+        ("folder.csv", "is a folder and not a file"),
+    ],
 )
 def test_a_target_that_cannot_be_written_is_refused_before_scoring(scorer, tmp_path, target, message):
     write(tmp_path / "in.csv")

@@ -79,7 +79,7 @@ def test_parquet_rows_are_text_and_keep_what_was_given(tmp_path):
         (1, {"id": "1", "share": "0.5", "response": "x"}),
         (2, {"id": "", "share": "", "response": ""}),
     ]
-    assert rows[0].given == {"id": 1, "share": 0.5, "response": "x"}
+    assert rows[0].raw == {"id": 1, "share": 0.5, "response": "x"}
 
 
 def test_the_columns_of_a_jsonl_file_are_those_of_all_its_lines(tmp_path):
@@ -102,17 +102,21 @@ FAULTS = {
     "an empty row between": ("a.csv", b"id,response\n1,x\n\n2,y\n", "a.csv, row 3: the row is empty"),
     "the same column twice": ("a.csv", b"id,text,id\n", "a.csv, row 1: two columns have the name 'id'"),
     "semicolons": ("a.csv", b"id;response\n1;x\n", "a.csv, row 1: the columns seem to be separated by ';'"),
-    "Latin-1": ("a.csv", b"id,response\n1,caf\xe9\n", "a.csv, row 2: the text is no UTF-8. Save the file as UTF-8"),
-    "UTF-16": ("a.csv", "id,response\n".encode("utf-16"), "a.csv, row 1: the text is no UTF-8"),
+    "Latin-1": (
+        "a.csv",
+        b"id,response\n1,caf\xe9\n",
+        "a.csv, row 2: the text is not valid UTF-8. Save the file as UTF-8",
+    ),
+    "UTF-16": ("a.csv", "id,response\n".encode("utf-16"), "a.csv, row 1: the text is not valid UTF-8"),
     "a field without end": ("a.csv", b'id\n"' + 200_000 * b"x" + b'"', "a.csv, row 2: a field of the row"),
-    "a JSON list": ("a.jsonl", b'{"a": 1}\n[1]\n', "a.jsonl, row 2: the line is no JSON object"),
-    "half a JSON line": ("a.jsonl", b'{"a": 1}\n{"a":\n', "a.jsonl, row 2: the line is no JSON"),
-    "NaN": ("a.ndjson", b'{"a": NaN}\n', "a.ndjson, row 1: the line is no JSON"),
-    "Latin-1 in JSONL": ("a.jsonl", b'{"a": "\xe9"}\n', "a.jsonl, row 1: the text is no UTF-8"),
-    "half a surrogate pair": ("a.jsonl", b'{"a": "\\ud800 x"}\n', "a.jsonl, row 1: the line is no JSON"),
-    "deep JSON": ("a.jsonl", 5000 * b'{"a":', "a.jsonl, row 1: the line is no JSON"),
-    "no Parquet": ("a.parquet", b"PAR1 but no more", "a.parquet: the file is no Parquet"),
-    "another suffix": ("a.xlsx", b"PK", "a.xlsx: the suffix '.xlsx' names no kind of table"),
+    "a JSON list": ("a.jsonl", b'{"a": 1}\n[1]\n', "a.jsonl, row 2: the line is not a JSON object"),
+    "half a JSON line": ("a.jsonl", b'{"a": 1}\n{"a":\n', "a.jsonl, row 2: the line is not valid JSON"),
+    "NaN": ("a.ndjson", b'{"a": NaN}\n', "a.ndjson, row 1: the line is not valid JSON"),
+    "Latin-1 in JSONL": ("a.jsonl", b'{"a": "\xe9"}\n', "a.jsonl, row 1: the text is not valid UTF-8"),
+    "half a surrogate pair": ("a.jsonl", b'{"a": "\\ud800 x"}\n', "a.jsonl, row 1: the line is not valid JSON"),
+    "deep JSON": ("a.jsonl", 5000 * b'{"a":', "a.jsonl, row 1: the line is not valid JSON"),
+    "no Parquet": ("a.parquet", b"PAR1 but no more", "a.parquet: the file is not valid Parquet"),
+    "another suffix": ("a.xlsx", b"PK", "a.xlsx: the suffix '.xlsx' is not supported for tables"),
 }
 
 
@@ -125,7 +129,7 @@ def test_a_malformed_table_is_an_error_that_names_its_row(read, fault):
 
 
 def test_an_absent_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere\.csv: there is no such file"):
+    with pytest.raises(DataError, match=r"nowhere\.csv: the file does not exist"):
         list(read_rows(tmp_path / "nowhere.csv"))
 
 

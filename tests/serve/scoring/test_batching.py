@@ -92,7 +92,7 @@ def test_where_a_batch_moves_a_score_after_all_each_response_is_scored_alone(fp3
     scorer = Scorer(
         fp32, score_cache=0, open_graph=lambda model, device: graphs.append(Moving(model, device)) or graphs[-1]
     )
-    assert scorer.notes == ("on this CPU a batch moves scores; each response is scored alone",)
+    assert scorer.notes == ("batching changes scores on this CPU; each response is scored alone",)
     graphs[-1].batches.clear()
     scorer.score(TEXTS[:20])
     assert {len(batch) for batch in graphs[-1].batches} == {1}
@@ -149,14 +149,14 @@ def test_on_a_gpu_the_fp32_graph_serves_in_larger_batches(bundle, opened):
 def test_without_a_gpu_the_cpu_is_used_and_one_line_says_so(bundle, caplog):
     def open_graph(model, device):
         if device == "cuda":
-            raise BundleError("onnxruntime finds no CUDA that it can use", where=model.name)
+            raise BundleError("onnxruntime finds no usable CUDA device", where=model.name)
         return Session(model)
 
     with caplog.at_level(logging.WARNING):
         scorer = Scorer(bundle, gpu=True, open_graph=open_graph)
     assert (scorer.device, scorer.precision) == ("cpu", "int8")
     (note,) = scorer.notes
-    assert note.startswith("the fp32 graph fails on this GPU: model.onnx: onnxruntime finds no CUDA that it can use; ")
+    assert note.startswith("the fp32 graph fails on this GPU: model.onnx: onnxruntime finds no usable CUDA device; ")
     assert note.endswith("int8 on the CPU is used instead")
     assert [record.message for record in caplog.records] == [f"praise: {note}"]
 

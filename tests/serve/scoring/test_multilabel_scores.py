@@ -80,17 +80,21 @@ def test_a_temperature_brings_multilabel_probabilities_closer_to_a_half(make_bun
 
 
 FAULTS = {
-    "a label without a threshold": ({"process": 0.3, "outcome": 0.5}, {}, "thresholds: there is none for 'person'"),
-    "a threshold of 0": ({**THRESHOLDS, "person": 0.0}, {}, "that of 'person' does not lie between 0 and 1"),
-    "a threshold of 1": ({**THRESHOLDS, "person": 1.0}, {}, "that of 'person' does not lie between 0 and 1"),
+    "a label without a threshold": ({"process": 0.3, "outcome": 0.5}, {}, "thresholds: the label 'person'"),
+    "a threshold of 0": ({**THRESHOLDS, "person": 0.0}, {}, "the threshold of 'person' is not between 0 and 1"),
+    "a threshold of 1": ({**THRESHOLDS, "person": 1.0}, {}, "the threshold of 'person' is not between 0 and 1"),
     "a threshold that is no number": ({**THRESHOLDS, "person": float("nan")}, {}, "thresholds"),
-    "a threshold of no label": ({**THRESHOLDS, "nobody": 0.5}, {}, "'nobody' is no label of a multilabel task"),
+    "a threshold of no label": ({**THRESHOLDS, "nobody": 0.5}, {}, "'nobody' is not a label of a multilabel task"),
     "review thresholds per label": (
         THRESHOLDS,
         {"thresholds": {"person": 0.5}},
-        "has one for all labels, least_certainty",
+        "uses review.least_certainty instead",
     ),
-    "a rule above 1": (THRESHOLDS, {"least_certainty": 1.5}, "review.least_certainty: it is not between 0 and 1"),
+    "a rule above 1": (
+        THRESHOLDS,
+        {"least_certainty": 1.5},
+        "review.least_certainty: the value is not between 0 and 1",
+    ),
 }
 
 
@@ -102,12 +106,12 @@ def test_a_multilabel_manifest_that_cannot_be_is_refused_with_its_key(make_bundl
 
 
 def test_a_nominal_bundle_has_no_thresholds_from_which_labels_hold(make_bundle, tmp_path):
-    with pytest.raises(BundleError, match="'person' is no label of a multilabel task"):
+    with pytest.raises(BundleError, match="'person' is not a label of a multilabel task"):
         make_bundle(tmp_path / "bundle", thresholds={"person": 0.5})
 
 
 def test_a_nominal_bundle_has_no_review_threshold_for_all_labels(make_bundle, tmp_path):
-    with pytest.raises(BundleError, match=r"review\.least_certainty: a nominal task has a threshold for each label"):
+    with pytest.raises(BundleError, match=r"review\.least_certainty: a nominal task uses review.thresholds instead"):
         make_bundle(tmp_path / "bundle", review=ReviewRule(least_certainty=0.5))
 
 
@@ -117,7 +121,7 @@ def test_a_multilabel_bundle_with_a_label_that_could_be_mistaken_is_refused(tamp
         manifest["task"]["labels"][0]["name"] = name
         manifest["task"]["kind"] = "multilabel"
 
-    with pytest.raises(BundleError, match=rf"a multilabel task can have no label '{name}'"):
+    with pytest.raises(BundleError, match=rf"a multilabel task cannot have a label '{name}'"):
         Bundle.load(tampered(rename))
 
 

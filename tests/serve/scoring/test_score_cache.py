@@ -85,3 +85,10 @@ def test_a_failure_is_not_remembered(bundle):
     scorer = Scorer(bundle)
     scorer.score_each(["poisonous"])
     assert len(scorer.score_cache) == 0
+
+
+def test_the_old_name_of_the_parameter_is_read_with_a_note(bundle):
+    with pytest.warns(DeprecationWarning, match="score_cache"):
+        scorer = Scorer(bundle, recent=0)
+    scorer.score(["great job"])
+    assert len(scorer.score_cache) == 0

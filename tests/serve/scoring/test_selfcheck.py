@@ -42,7 +42,7 @@ def test_a_corrupted_int8_graph_falls_back_to_fp32_and_says_so(make_bundle, corr
         scorer = Scorer(make_bundle(tmp_path / "bundle", files=files))
     assert scorer.precision == "fp32"
     (note,) = scorer.notes
-    assert "int8 graph's probabilities differ by up to" in note
+    assert "int8 graph's probabilities differ from the golden ones by up to" in note
     assert "fp32 is used instead" in note
     assert note in caplog.text
 
@@ -75,7 +75,7 @@ def test_a_tolerance_that_int8_exceeds_is_kept(make_bundle, tmp_path):
 
 def test_a_graph_with_another_number_of_labels_is_refused(make_bundle, parts, tmp_path):
     files = {"onnx/model.onnx": parts / "model_two_labels.onnx"}
-    with pytest.raises(SelfCheckFailed, match="differ by up to 1 "):
+    with pytest.raises(SelfCheckFailed, match="differ from the golden ones by up to 1 "):
         Scorer(make_bundle(tmp_path / "bundle", precision="fp32", files=files))
 
 

@@ -58,7 +58,7 @@ def test_less_than_its_margin_on_every_logit_gives_no_row_another_label(rows, de
 
 @pytest.mark.parametrize(("task", "thresholds"), [(MOVES, ()), (MOVES, (0.5, 0.5)), (CODES, (0.5, 0.5, 0.5))])
 def test_another_number_of_thresholds_than_the_task_has_is_refused(task, thresholds):
-    with pytest.raises(DataError, match=r"thresholds are given, a (multilabel|nominal) task of 3 labels has [03]"):
+    with pytest.raises(DataError, match=r"a (multilabel|nominal) task of 3 labels needs [03] thresholds, not"):
         LabelDecoder(task, 1.0, thresholds)
 
 

@@ -33,11 +33,11 @@ def test_labels_are_read_in_any_order_and_with_blanks_around_them():
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("asks;shouts", "'shouts' is no label of the task. Labels are praises, asks, tells"),
-        ("Asks", "'Asks' is no label"),
-        ("asks; asks", "the label 'asks' stands twice"),
-        ("asks;none", "'none' stands beside labels"),
-        ("none;none", "'none' stands beside labels"),
+        ("asks;shouts", "'shouts' is not a label of the task. Use praises, asks, tells"),
+        ("Asks", "'Asks' is not a label"),
+        ("asks; asks", "the label 'asks' is repeated"),
+        ("asks;none", "'none' is combined with labels"),
+        ("none;none", "'none' is combined with labels"),
         ("asks;", "a label is missing"),
         ("", "a label is missing"),
     ],
@@ -48,7 +48,7 @@ def test_a_text_that_names_no_set_of_labels_is_refused(text, what):
 
 
 def test_a_label_that_the_task_does_not_have_is_not_joined():
-    with pytest.raises(DataError, match="'shouts' is no label of the task"):
+    with pytest.raises(DataError, match="'shouts' is not a label of the task"):
         join_labels(["asks", "shouts"], TASK)
 
 

@@ -1,1 +1,1 @@
-"""The bundle: the one folder that everything after training reads."""
+"""The bundle: the folder with a student's graphs, tokenizer and manifest, which scoring reads."""

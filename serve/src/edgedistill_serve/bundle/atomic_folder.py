@@ -1,9 +1,9 @@
-"""A finished folder is put into its place, and what a killed writer left behind is repaired.
+"""Atomic replacement of a folder, and recovery from a writer that was killed in the middle.
 
-A bundle is written beside its place, into ``.NAME.TOKEN``. Where the place is taken, the old bundle is first renamed
-to ``.NAME.TOKEN.old`` and then the new one to ``NAME``. Both are renames, yet not one step: a writer that is killed
-between them leaves ``NAME`` missing and both folders whole. The ``.old`` folder is there only after the new one was
-written and checked, so whoever comes next finishes the work.
+A bundle is written into a temporary sibling, ``.NAME.TOKEN``. If ``NAME`` exists, it is first renamed to
+``.NAME.TOKEN.old``, and then the new folder is renamed to ``NAME``. These are two steps: a writer that is killed
+between them leaves no ``NAME``, but both folders are complete. The ``.old`` folder exists only after the new one was
+written and checked, so the next reader or writer can finish the replacement.
 """
 
 import os
@@ -16,37 +16,37 @@ from pathlib import Path
 from secrets import token_hex
 
 _OLD = ".old"
-_FORGOTTEN_SECONDS = 24 * 60 * 60
-"""A folder that was begun so long ago has no writer any more."""
+_ABANDONED_SECONDS = 24 * 60 * 60
+"""After this time, a temporary folder has no writer any more."""
 
 
 def temporary_sibling(folder: Path) -> Path:
-    """Return a new name beside a folder for what shall take its place."""
+    """Return a new path in the same parent folder, for the content that will replace ``folder``."""
     return folder.with_name(f".{folder.name}.{token_hex(4)}")
 
 
-def replace_folder(aside: Path, folder: Path) -> None:
-    """Rename a finished folder into its place; what is there is replaced.
+def replace_folder(temporary: Path, folder: Path) -> None:
+    """Move a complete folder to its destination, and replace a folder that exists there.
 
     Args:
-        aside: The finished folder, named by `temporary_sibling`.
-        folder: Its place.
+        temporary: The complete folder; its name comes from `temporary_sibling`.
+        folder: The destination.
 
     Raises:
-        OSError: It cannot be renamed; the old folder is where it was.
+        OSError: A folder cannot be renamed; the old folder is unchanged.
     """
-    for inner in (aside, *(path for path in aside.rglob("*") if path.is_dir())):
+    for inner in (temporary, *(path for path in temporary.rglob("*") if path.is_dir())):
         _sync(inner)
     if not folder.exists():
-        aside.rename(folder)
+        temporary.rename(folder)
     else:
-        old = aside.with_name(aside.name + _OLD)
+        old = temporary.with_name(temporary.name + _OLD)
         folder.rename(old)
         try:
-            aside.rename(folder)
+            temporary.rename(folder)
         except OSError:
-            # A reader that came between the two renames has finished them already.
-            if aside.exists() or not folder.exists():
+            # A concurrent reader may have finished the replacement between the two renames.
+            if temporary.exists() or not folder.exists():
                 old.rename(folder)
                 raise
         shutil.rmtree(old, ignore_errors=True)
@@ -54,46 +54,46 @@ def replace_folder(aside: Path, folder: Path) -> None:
 
 
 def finish_replacement(folder: Path) -> None:
-    """Finish what a writer that was killed between its two renames has begun.
+    """Finish the replacement of a writer that was killed between its two renames.
 
-    Where the folder is missing and an old one lies beside it, the new one is put into its place, or, where there is no
-    new one, the old one is put back. Nothing else is touched.
+    If the folder is missing and an ``.old`` sibling exists, the new folder is moved to the destination; if there is no
+    new folder, the old one is moved back. Nothing else is changed.
 
     Raises:
-        OSError: It cannot be renamed.
+        OSError: A folder cannot be renamed.
     """
     if folder.exists():
         return
-    for old in _beside(folder, _OLD):
-        aside = old.with_name(old.name.removesuffix(_OLD))
-        # Another reader may be fixing too; whoever is second finds nothing to rename.
+    for old in _siblings(folder, _OLD):
+        temporary = old.with_name(old.name.removesuffix(_OLD))
+        # Of two concurrent readers, the second one finds nothing to rename.
         with suppress(FileNotFoundError):
-            (aside if aside.exists() else old).rename(folder)
+            (temporary if temporary.exists() else old).rename(folder)
             _sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
         return
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed writers left beside a folder that is in its place: old folders, and ones begun a day ago."""
+    """Delete leftovers of killed writers: ``.old`` siblings, and temporary siblings older than a day."""
     if not folder.exists():
         return
-    for old in _beside(folder, _OLD):
+    for old in _siblings(folder, _OLD):
         shutil.rmtree(old, ignore_errors=True)
-    for aside in _beside(folder, ""):
+    for temporary in _siblings(folder, ""):
         with suppress(OSError):
-            if time.time() - aside.stat().st_mtime > _FORGOTTEN_SECONDS:
-                shutil.rmtree(aside, ignore_errors=True)
+            if time.time() - temporary.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _beside(folder: Path, suffix: str) -> Iterator[Path]:
-    named = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}{re.escape(suffix)}")
+def _siblings(folder: Path, suffix: str) -> Iterator[Path]:
+    pattern = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}{re.escape(suffix)}")
     with suppress(OSError):
-        yield from sorted(path for path in folder.parent.iterdir() if named.fullmatch(path.name) and path.is_dir())
+        yield from sorted(path for path in folder.parent.iterdir() if pattern.fullmatch(path.name) and path.is_dir())
 
 
 def _sync(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
+    if os.name == "posix":  # other systems cannot open a folder
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -1,7 +1,7 @@
-"""A graph that keeps its weights in other files is found by reading its protobuf, without onnx and without loading it.
+"""Detection of graphs with weights in external files, by parsing the protobuf without onnx and without loading it.
 
-onnxruntime follows such references, and the checksum of the graph does not cover what they lead to. Only the fields
-that can hold a tensor are entered (numbers from onnx.proto, ONNX IR version 13); all others are stepped over.
+onnxruntime follows references to external files, and the checksum of the graph does not cover those files. The parser
+enters only fields that can contain a tensor (field numbers from onnx.proto, ONNX IR version 13) and skips all others.
 """
 
 import mmap
@@ -24,81 +24,81 @@ _TENSORS: dict[str, dict[int, str]] = {
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 
 
-class _NoProtobuf(ValueError):
+class _InvalidProtobuf(ValueError):
     pass
 
 
 def check_no_external_data(graph: Path, name: str) -> None:
-    """Refuse a graph some of whose weights lie in another file.
+    """Check that all weights of a graph are in its own file.
 
-    A file that is no protobuf is let through: onnxruntime refuses it, and the scorer then falls back.
+    A file that is not valid protobuf passes: onnxruntime rejects it later, and the scorer then uses its fallback.
 
     Args:
         graph: The ONNX file.
-        name: What an error calls it.
+        name: Name of the graph in error messages.
 
     Raises:
-        BundleError: A tensor's data lie outside.
+        BundleError: A tensor has external data.
         OSError: The file cannot be read.
     """
     if graph.stat().st_size == 0:
         return
     with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
-            outside = _keeps_data_outside(content)
-        except _NoProtobuf:
+            is_external = _has_external_data(content)
+        except _InvalidProtobuf:
             return
-    if outside:
+    if is_external:
         raise BundleError(
-            "the graph keeps weights in another file, which no checksum covers",
+            "the graph has weights in another file, which no checksum covers",
             where=name,
-            hint="Export the bundle again; the weights belong into the graph.",
+            hint="Export the bundle again with the weights inside the graph.",
         )
 
 
-def _keeps_data_outside(content: mmap.mmap) -> bool:
-    # A list of spans and not a recursion, so that no depth of nesting exhausts the stack.
-    waiting = [("model", 0, len(content))]
-    while waiting:
-        kind, start, end = waiting.pop()
+def _has_external_data(content: mmap.mmap) -> bool:
+    # A work list instead of recursion, because deep nesting would exhaust the stack.
+    pending = [("model", 0, len(content))]
+    while pending:
+        kind, start, end = pending.pop()
         for number, wire, first, last in _fields(content, start, end):
             if kind == "tensor" and number == _EXTERNAL_DATA and wire == _BYTES:
                 return True
             if kind == "tensor" and number == _DATA_LOCATION and wire == _VARINT and first != 0:
                 return True
             if wire == _BYTES and number in _TENSORS[kind]:
-                waiting.append((_TENSORS[kind][number], first, last))
+                pending.append((_TENSORS[kind][number], first, last))
     return False
 
 
 def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number and wire type of each field; a varint's value, or where the others' content begins; where it ends."""
-    at = start
-    while at < end:
-        tag, at = _varint(content, at, end)
-        wire, first = tag & 7, at
+    """Yield each field as (number, wire type, value of a varint or start of the content, end)."""
+    position = start
+    while position < end:
+        tag, position = _varint(content, position, end)
+        wire, first = tag & 7, position
         if wire == _VARINT:
-            first, at = _varint(content, at, end)
+            first, position = _varint(content, position, end)
         elif wire == _BYTES:
-            length, first = _varint(content, at, end)
-            at = first + length
+            length, first = _varint(content, position, end)
+            position = first + length
         elif wire in (_FIXED64, _FIXED32):
-            at += 8 if wire == _FIXED64 else 4
+            position += 8 if wire == _FIXED64 else 4
         elif wire not in (_GROUP, _GROUP_END):
-            raise _NoProtobuf
-        if at > end:
-            raise _NoProtobuf
-        yield tag >> 3, wire, first, at
+            raise _InvalidProtobuf
+        if position > end:
+            raise _InvalidProtobuf
+        yield tag >> 3, wire, first, position
 
 
-def _varint(content: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+def _varint(content: mmap.mmap, position: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
-        if at >= end:
-            raise _NoProtobuf
-        byte = content[at]
-        at += 1
+        if position >= end:
+            raise _InvalidProtobuf
+        byte = content[position]
+        position += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # the highest bit says that another byte follows
-            return value, at
-    raise _NoProtobuf
+        if byte < 0x80:  # the highest bit marks that another byte follows
+            return value, position
+    raise _InvalidProtobuf

@@ -1,7 +1,7 @@
-"""The files of a bundle: where they may lie, how large they may be, and how they are read and written.
+"""The files of a bundle: paths, size limits, reading, writing and checksums.
 
-A file is measured before it is read, and what is read whole has a limit, so a bundle that lies about its sizes costs
-no memory.
+The size of a file is checked before it is read, and complete reads are limited, so that a bundle with wrong sizes in
+its manifest cannot exhaust the memory.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from edgedistill_serve.errors import BundleDamaged, BundleError
 
 MANIFEST_FILE = "bundle.json"
 SIGNATURE_FILE = "bundle.json.sig"
-"""The signature over the bytes of `bundle.json`, which holds the checksums of all other files."""
+"""Signature of the bytes of `bundle.json`, which contains the checksums of all other files."""
 
 MAX_FILES = 256
-"""The most files that a bundle may list."""
+"""Largest number of files that a bundle may list."""
 
 _MEBIBYTE = 1024 * 1024
 _LIMITS = {
@@ -30,28 +30,28 @@ _LIMITS = {
     "tokenizer.json": 64 * _MEBIBYTE,
 }
 _GRAPH_LIMIT = 2**31 - 1
-"""No protobuf message, and so no ONNX file, is larger."""
+"""Largest size of a protobuf message, and therefore of an ONNX file."""
 _OTHER_LIMIT = 64 * _MEBIBYTE
 
 
 def max_file_bytes(name: str) -> int:
-    """Return the most bytes that a file of a bundle may have."""
+    """Return the largest allowed size of a file of a bundle, in bytes."""
     return _GRAPH_LIMIT if name.endswith(".onnx") else _LIMITS.get(name, _OTHER_LIMIT)
 
 
 def path_in_bundle(folder: Path, name: str) -> Path:
-    """Return where a file of a bundle lies.
+    """Return the path of a file of a bundle.
 
     Args:
         folder: The bundle.
-        name: The path in the bundle, ``/`` between the parts.
+        name: Relative path in the bundle, with ``/`` as separator.
 
     Raises:
-        BundleDamaged: The path leads out of the folder, or is not in its plain form.
+        BundleDamaged: The path leads out of the folder, or is not normalized.
     """
     parts = PurePosixPath(name).parts
     if name != "/".join(parts) or not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\:\0"):
-        raise damaged_file(name, "the path leads out of the bundle, or is not in its plain form")
+        raise damaged_file(name, "the path leads out of the bundle, or is not normalized")
     return folder.joinpath(*parts)
 
 
@@ -60,26 +60,26 @@ def open_regular_file(folder: Path, name: str) -> Iterator[BufferedReader]:
     """Open a file of a bundle.
 
     Raises:
-        BundleDamaged: The file is missing, cannot be read, is no regular file, or is or lies behind a link.
+        BundleDamaged: The file is missing, cannot be read, or is not a regular file, or its path contains a link.
     """
     path = path_in_bundle(folder, name)
     try:
         if path.resolve() != path:
-            raise damaged_file(name, "the file is a link, or lies behind one")
+            raise damaged_file(name, "the path contains a link")
         if not path.is_file():
             raise damaged_file(name, "the file is not a regular file" if path.exists() else "the file is missing")
         with path.open("rb") as file:
             yield file
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links that lead in a circle
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a cycle of links
         raise damaged_file(name, f"the file cannot be read ({error})") from None
 
 
 def read_file(folder: Path, name: str) -> bytes:
-    """Read a file of a bundle, at most as many bytes as `max_file_bytes` allows.
+    """Read a complete file of a bundle.
 
     Raises:
         BundleDamaged: As `open_regular_file`.
-        BundleError: The file is larger.
+        BundleError: The file is larger than `max_file_bytes`.
     """
     limit = max_file_bytes(name)
     with open_regular_file(folder, name) as file:
@@ -90,21 +90,21 @@ def read_file(folder: Path, name: str) -> bytes:
 
 
 def check_file(folder: Path, name: str, entry: FileEntry) -> None:
-    """Compare a file with its entry: size, then SHA-256.
+    """Check the size and the SHA-256 of a file against its entry.
 
     Raises:
-        BundleDamaged: As `open_regular_file`, or the file is not what the entry says.
+        BundleDamaged: As `open_regular_file`, or the file does not match its entry.
     """
     with open_regular_file(folder, name) as file:
         size = os.fstat(file.fileno()).st_size
         if size != entry.bytes:
             raise damaged_file(name, f"the file has {size} bytes, {MANIFEST_FILE} says {entry.bytes}")
         if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
-            raise damaged_file(name, f"the file was changed (its SHA-256 is not that of {MANIFEST_FILE})")
+            raise damaged_file(name, f"the file was changed (its SHA-256 differs from {MANIFEST_FILE})")
 
 
 def write_file(folder: Path, name: str, source: Path | bytes) -> FileEntry:
-    """Write content, or copy a file, into a bundle, and wait until it is on disk.
+    """Write content, or copy a file, into a bundle, and flush it to disk.
 
     Raises:
         BundleDamaged: The path leads out of the folder.
@@ -123,5 +123,5 @@ def write_file(folder: Path, name: str, source: Path | bytes) -> FileEntry:
 
 
 def damaged_file(name: str, what: str) -> BundleDamaged:
-    """Return the error for a file of a bundle that is not as it was written."""
-    return BundleDamaged(what, where=name[:200], hint="Copy the bundle anew, or export it again.")
+    """Return the error for a file of a bundle that was changed or is missing."""
+    return BundleDamaged(what, where=name[:200], hint="Copy the bundle again, or export it again.")

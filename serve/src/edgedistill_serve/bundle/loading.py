@@ -1,4 +1,4 @@
-"""A bundle: the one folder that everything after training reads, and its only reader and writer."""
+"""Loading and writing of bundles."""
 
 import os
 import shutil
@@ -26,27 +26,27 @@ from edgedistill_serve.bundle.files import (
     write_file,
 )
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision, compute_version
-from edgedistill_serve.bundle.migrations import decode, parse_manifest
+from edgedistill_serve.bundle.migrations import decode_json, parse_manifest
 from edgedistill_serve.bundle.signing import check_signature
 from edgedistill_serve.bundle.validation import check_golden, check_manifest
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.task.task import Task
 
 Signature: TypeAlias = Literal["none", "not checked", "valid"]
-_MOST_UNLISTED = 100
+_MAX_UNLISTED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder whose every listed file was found to be as it was written.
+    """A loaded bundle; all listed files passed their checks.
 
     Attributes:
-        folder: Where it lies, links resolved.
-        manifest: Its ``bundle.json``.
-        golden: Its ``golden.json``.
-        signature: Whether it is signed, and whether that was checked.
-        unlisted: Files in the folder that ``bundle.json`` does not list, by their path in it; they are never read. Of
-            very many, the first hundred.
+        folder: Absolute path of the folder, with links resolved.
+        manifest: Content of ``bundle.json``.
+        golden: Content of ``golden.json``.
+        signature: Whether the bundle is signed, and whether the signature was checked.
+        unlisted: Relative paths of files in the folder that ``bundle.json`` does not list, at most 100. These files are
+            never read.
     """
 
     folder: Path
@@ -57,21 +57,20 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path | str, *, public_key: Path | str | None = None) -> "Bundle":
-        """Read a bundle and check its schema version, its paths, and the size and SHA-256 of every file.
+        """Load a bundle and check its schema version, its paths, and the size and SHA-256 of every file.
 
-        A bundle that a killed writer left between two renames is first put into its place. A packed bundle is a file
-        and is not read: ``edgedistill-serve bundle unpack`` makes a folder of it.
+        An interrupted replacement of the folder is finished first. Packed bundles are not loaded directly:
+        ``edgedistill-serve bundle unpack`` unpacks them into a folder.
 
         Args:
             path: The folder.
-            public_key: The PEM file of an Ed25519 public key. The bundle must be signed with the private key that
-                belongs to it.
+            public_key: PEM file of an Ed25519 public key; the bundle must be signed with the matching private key.
 
         Raises:
-            BundleError: The folder is no bundle, or one of a version that cannot be read.
-            BundleDamaged: A file is missing, was changed, is a link, or lies outside the folder.
+            BundleError: The folder is not a bundle, or its schema version is not supported.
+            BundleDamaged: A file is missing, was changed, is a link, or is outside the folder.
             SignatureRefused: The bundle is not signed, or not with that key.
-            SigningKeyError: The file of the public key cannot be used.
+            SigningKeyError: The public key cannot be used.
         """
         folder = _bundle_folder(Path(path))
         content = _manifest_content(folder)
@@ -83,7 +82,7 @@ class Bundle:
         for name in MODEL_FILES.values():
             if name in manifest.files:
                 check_no_external_data(folder / name, name)
-        golden = decode(read_file(folder, "golden.json"), Golden, "golden.json")
+        golden = decode_json(read_file(folder, "golden.json"), Golden, "golden.json")
         check_golden(golden, manifest)
         return cls(folder, manifest, golden, signature, _unlisted(folder, manifest))
 
@@ -104,73 +103,71 @@ class Bundle:
 
     @property
     def task(self) -> Task:
-        """What the bundle scores."""
+        """The scored task."""
         return self.manifest.task
 
     @property
     def tokenizer_file(self) -> Path:
-        """The tokenizer, as `tokenizers` reads it."""
+        """Path of the ``tokenizer.json``."""
         return self.folder / "tokenizer.json"
 
     def model_file(self, precision: Precision) -> Path | None:
-        """Return the graph of a precision, None where the bundle has none."""
+        """Return the path of the graph of a precision, or None if the bundle has none."""
         name = MODEL_FILES[precision]
         return self.folder / name if name in self.manifest.files else None
 
 
 def write_bundle(folder: Path, draft: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:
-    """Write a bundle, check it, and only then put it into place.
+    """Write a bundle into a temporary folder, check it, and move it to its destination.
 
     Args:
-        folder: Where it shall lie. A bundle that is there is replaced, and stays whole until then.
-        draft: The manifest; its ``files`` and ``version`` are filled in here.
-        files: Content, or a file to copy, by the path in the bundle: ``config.json``, ``tokenizer.json``,
-            ``golden.json``, ``onnx/model_quantized.onnx`` and so on, without ``bundle.json``.
+        folder: Destination. An existing bundle stays intact until the new one is complete, and is then replaced.
+        draft: The manifest; ``files`` and ``version`` are filled in.
+        files: Content, or a file to copy, by relative path: ``config.json``, ``tokenizer.json``, ``golden.json``,
+            ``onnx/model_quantized.onnx`` and so on, without ``bundle.json``.
 
     Raises:
-        BundleError: The folder holds something else than a bundle, a file cannot be read or written, or what was
-            written is no valid bundle.
+        BundleError: The destination contains other files, a file cannot be read or written, or the written bundle is
+            not valid.
     """
     folder = folder.absolute()
-    aside = temporary_sibling(folder)
+    temporary = temporary_sibling(folder)
     try:
         check_bundle_target(folder)
         finish_replacement(folder)
-        entries = {name: write_file(aside, name, files[name]) for name in sorted(files)}
+        entries = {name: write_file(temporary, name, files[name]) for name in sorted(files)}
         manifest = msgspec.structs.replace(draft, files=entries)
         manifest = msgspec.structs.replace(manifest, version=compute_version(manifest))
-        write_file(aside, MANIFEST_FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-        bundle = Bundle.load(aside)
-        replace_folder(aside, folder)
+        write_file(temporary, MANIFEST_FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+        bundle = Bundle.load(temporary)
+        replace_folder(temporary, folder)
         remove_leftovers(folder)
     except OSError as error:
         raise BundleError(f"the bundle cannot be written ({error})", where=str(folder)) from None
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return replace(bundle, folder=folder.resolve())
 
 
 def check_bundle_target(folder: Path) -> None:
-    """Check that a bundle may be written into a folder: there is none, an empty one, or a bundle.
+    """Check that a bundle may be written to a folder: it does not exist, is empty, or is a bundle.
 
     Raises:
-        BundleError: It holds something else.
-        OSError: It cannot be looked into.
+        BundleError: The folder contains other files.
+        OSError: The folder cannot be listed.
     """
     if folder.exists() and not (folder / MANIFEST_FILE).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError(
-            "this is no bundle and is not replaced by one", where=str(folder), hint="Name another folder."
-        )
+        raise BundleError("the folder exists and is not a bundle", where=str(folder), hint="Choose another folder.")
 
 
 def _bundle_folder(path: Path) -> Path:
     try:
         finish_replacement(path)
         if not path.exists():
-            raise BundleError("there is no such folder", where=str(path))
+            raise BundleError("the folder does not exist", where=str(path))
         if not path.is_dir():
             raise BundleError(
-                "a bundle is a folder, this is a file",
+                "this is a file, and a bundle is a folder",
                 where=str(path),
                 hint="Unpack it first: edgedistill-serve bundle unpack FILE FOLDER.",
             )
@@ -183,7 +180,9 @@ def _bundle_folder(path: Path) -> Path:
 
 def _manifest_content(folder: Path) -> bytes:
     if not (folder / MANIFEST_FILE).exists():
-        raise BundleError(f"there is no {MANIFEST_FILE}", where=str(folder), hint="Name the folder that holds it.")
+        raise BundleError(
+            f"the folder contains no {MANIFEST_FILE}", where=str(folder), hint="Name the folder of the bundle."
+        )
     return read_file(folder, MANIFEST_FILE)
 
 
@@ -197,10 +196,10 @@ def _signature(folder: Path, content: bytes, public_key: Path | str | None) -> S
 
 def _unlisted(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     known = {MANIFEST_FILE, SIGNATURE_FILE, *manifest.files}
-    found = (
-        # A name that is no text is told with escapes, so that it can be printed.
-        (Path(place) / name).relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
-        for place, _, names in os.walk(folder)
+    paths = (
+        # Names that are not valid Unicode are escaped, so that they can be printed.
+        (Path(parent) / name).relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
+        for parent, _, names in os.walk(folder)
         for name in names
     )
-    return tuple(sorted(islice((name for name in found if name not in known), _MOST_UNLISTED)))
+    return tuple(sorted(islice((path for path in paths if path not in known), _MAX_UNLISTED)))

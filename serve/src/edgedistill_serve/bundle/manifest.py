@@ -1,4 +1,4 @@
-"""What `bundle.json` and `golden.json` say, as types."""
+"""The types of `bundle.json` and `golden.json`."""
 
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias
@@ -14,21 +14,21 @@ MODEL_FILES: dict[Precision, str] = {"int8": "onnx/model_quantized.onnx", "fp32"
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file of the bundle as it was written."""
+    """Checksum and size of one file of the bundle."""
 
     sha256: str
     bytes: int
 
 
 class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which scores go to a person.
+    """Decides which scores a person should review.
 
     Attributes:
-        thresholds: Per label of a nominal or ordinal task, the least probability that is accepted; a label that is
-            absent accepts any.
-        least_certainty: Of a multilabel task, the least `Score.probability` that is accepted.
-        blank: Whether a response of white space alone goes to review.
-        truncated: Whether a response that was cut goes to review.
+        thresholds: For each label of a nominal or ordinal task, the smallest probability that is accepted. A label
+            without a threshold is always accepted.
+        least_certainty: For a multilabel task, the smallest `Score.probability` that is accepted.
+        blank: Whether blank responses are reviewed.
+        truncated: Whether truncated responses are reviewed.
     """
 
     thresholds: dict[str, float] = {}
@@ -42,22 +42,22 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         name: The project's name.
-        version: What `compute_version` gave when the bundle was written; older bundles have it by an older rule.
-        task: What is scored.
-        max_tokens: Longest sequence that the model reads, special tokens counted.
-        truncation: Which text is cut first when a row is too long; always ``context_first`` in schema 1.
-        precision: The graph that is served.
-        recipe: How the int8 graph was made; empty where that was not noted.
-        batch_invariant: Whether the served graph gave every checked row the same bits in batches as alone, where the
-            bundle was made. If not, rows are scored one by one; if so, it is tried again where the bundle is loaded.
+        version: Result of `compute_version` when the bundle was written; older bundles used another formula.
+        task: The scored task.
+        max_tokens: Longest sequence that the model reads, including special tokens.
+        truncation: Which text is truncated first if a row is too long; always ``context_first`` in schema 1.
+        precision: Precision of the served graph.
+        recipe: Quantization recipe of the int8 graph; empty if it was not recorded.
+        batch_invariant: Whether every checked row had the same bits in batches and alone when the bundle was written.
+            If false, rows are scored one by one; if true, this is checked again when the bundle is loaded.
         int8_overflow_free: Whether it was proven, when the bundle was written, that no 8-bit product of its graphs
-            overflows 16 bits on any processor. Older bundles say nothing of it: false.
-        temperature: Divides the logits before softmax or sigmoid; 1.0 where nothing was calibrated.
-        thresholds: Of a multilabel task, the probability from which each label holds, in (0, 1); empty for others.
-        review: Which scores go to a person.
+            overflows 16 bits on any processor. False for older bundles.
+        temperature: Divisor of the logits before softmax or sigmoid; 1.0 without calibration.
+        thresholds: For a multilabel task, the probability from which each label is assigned, in (0, 1); else empty.
+        review: Decides which scores a person should review.
         metrics: Agreement on the locked test rows, as in ``evaluation.json``.
         provenance: Teacher, gate, mixture, seeds, data fingerprints, tool versions.
-        files: Every other file of the bundle by its path, ``/`` between the parts.
+        files: All other files of the bundle by relative path, with ``/`` as separator.
     """
 
     name: str
@@ -79,29 +79,29 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def label_decoder(self) -> LabelDecoder:
-        """How the graph's logits are read."""
+        """Decodes the logits of the graphs."""
         names = self.task.names if self.task.kind == "multilabel" else ()
         return LabelDecoder(self.task, self.temperature, tuple(self.thresholds[name] for name in names))
 
 
 def compute_version(manifest: Manifest) -> str:
-    """Return the version of a bundle: other weights, thresholds or rules, another version.
+    """Return the version of a bundle; it changes with the weights, the thresholds and the review rule.
 
     Returns:
-        The first 12 hexadecimal digits of the SHA-256 over all that the manifest says, keys sorted, but for the name,
-        the version, the metrics and the provenance: these decide no score, and differ from one export to the next.
+        The first 12 hexadecimal digits of the SHA-256 of the manifest with sorted keys, without name, version, metrics
+        and provenance. These do not affect scores and can differ between exports of one student.
     """
-    deciding = msgspec.structs.replace(manifest, name="", version="", metrics={}, provenance={})
-    return sha256(msgspec.json.encode(deciding, order="deterministic")).hexdigest()[:12]
+    scoring_part = msgspec.structs.replace(manifest, name="", version="", metrics={}, provenance={})
+    return sha256(msgspec.json.encode(scoring_part, order="deterministic")).hexdigest()[:12]
 
 
 class GoldenRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One checked response.
+    """One golden response.
 
     Attributes:
         inputs: The task's inputs.
         logits: The fp32 logits, one per label in class order.
-        logits_by_precision: What each other graph gave where the bundle was made; older bundles say nothing of it.
+        logits_by_precision: The logits of each other graph when the bundle was written; empty for older bundles.
     """
 
     inputs: dict[str, str]
@@ -109,17 +109,16 @@ class GoldenRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     logits_by_precision: dict[Precision, tuple[float, ...]] = {}
 
     def expected(self, precision: Precision) -> tuple[float, ...]:
-        """Return the logits that the graph of a precision is held to."""
+        """Return the expected logits of the graph of a precision."""
         return self.logits_by_precision.get(precision, self.logits)
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`golden.json`: what this bundle scored when it was checked.
+    """`golden.json`: responses with the logits that this bundle gave when it was written.
 
     Attributes:
-        rows: The checked responses.
-        tolerance: Per precision, the largest difference of a probability from the expected one that is accepted at
-            load.
+        rows: The golden responses.
+        tolerance: For each precision, the largest accepted difference from an expected probability at load.
     """
 
     rows: tuple[GoldenRow, ...]

@@ -1,7 +1,7 @@
-"""From the bytes of `bundle.json` of this or an older schema version to a manifest.
+"""Parsing of `bundle.json` of the current and of older schema versions.
 
-A change of the schema raises `SCHEMA_VERSION` and adds one function to `CURRENT`: from the document of the version
-before to that of the new one. Older bundles then pass through all that lie between.
+A change of the schema increases `SCHEMA_VERSION` and adds one function to `CURRENT`, which converts a document of the
+previous version. Older bundles pass through all later conversions.
 """
 
 import json
@@ -16,17 +16,17 @@ from edgedistill_serve.bundle.manifest import SCHEMA_VERSION, Manifest
 from edgedistill_serve.errors import BundleError
 
 Document: TypeAlias = dict[str, Any]
-"""`bundle.json` as JSON gives it."""
-_Read = TypeVar("_Read")
+"""`bundle.json`, decoded from JSON."""
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The version that is read, and how older ones become it.
+    """A schema version, and the conversions from older versions.
 
     Attributes:
         version: The version of `Manifest`.
-        migrations: By version, the function from its document to that of the version after it.
+        migrations: For each older version, the function that converts its document to the next version.
     """
 
     version: int
@@ -41,64 +41,64 @@ class _Version(msgspec.Struct):
 
 
 def parse_manifest(content: bytes, schema: Schema = CURRENT) -> Manifest:
-    """Read `bundle.json`.
+    """Parse `bundle.json`.
 
     Args:
-        content: Its bytes.
-        schema: The version that is read.
+        content: The bytes of the file.
+        schema: The supported version.
 
     Raises:
-        BundleError: It is no JSON, names a key twice, has a newer version or one that no migration leads from, or does
-            not say what it must.
+        BundleError: The content is not valid JSON, repeats a key, has a newer version or an older one without
+            migration, or does not match the schema.
     """
-    found = decode(content, _Version, MANIFEST_FILE).schema_version
-    document = decode(content, Document, MANIFEST_FILE)
-    _refuse_repeated_keys(content)
-    steps = range(found, schema.version)
-    if found > schema.version or not set(steps) <= schema.migrations.keys():
+    version = decode_json(content, _Version, MANIFEST_FILE).schema_version
+    document = decode_json(content, Document, MANIFEST_FILE)
+    _check_unique_keys(content)
+    steps = range(version, schema.version)
+    if version > schema.version or not set(steps) <= schema.migrations.keys():
         raise BundleError(
-            f"the schema version is {found}, this edgedistill-serve reads {_readable(schema)}",
+            f"the schema version is {version}, this edgedistill-serve reads {_supported_versions(schema)}",
             where=MANIFEST_FILE,
-            hint="Export the bundle again, or install the edgedistill-serve that it was exported with.",
+            hint="Export the bundle again, or install the edgedistill-serve version that it was exported with.",
         )
-    for version in steps:
-        document = schema.migrations[version](document)
+    for step in steps:
+        document = schema.migrations[step](document)
     try:
         return msgspec.convert(document | {"schema_version": schema.version}, Manifest)
     except msgspec.ValidationError as error:
-        raise BundleError(f"the file does not say what it must ({error})", where=MANIFEST_FILE) from None
+        raise BundleError(f"the file does not match its schema ({error})", where=MANIFEST_FILE) from None
 
 
-def decode(content: bytes, wanted: type[_Read], name: str) -> _Read:
+def decode_json(content: bytes, kind: type[_T], name: str) -> _T:
     """Decode a JSON file of a bundle.
 
     Raises:
-        BundleError: It is no JSON, or not of the wanted type.
+        BundleError: The content is not valid JSON, or not of the requested type.
     """
     try:
-        return msgspec.json.decode(content, type=wanted)
+        return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
-        raise BundleError(f"the file does not say what it must ({error})", where=name) from None
+        raise BundleError(f"the file does not match its schema ({error})", where=name) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"the file is no JSON ({error})", where=name) from None
+        raise BundleError(f"the file is not valid JSON ({error})", where=name) from None
 
 
-def _readable(schema: Schema) -> str:
+def _supported_versions(schema: Schema) -> str:
     oldest = schema.version
     while oldest - 1 in schema.migrations:
         oldest -= 1
     return str(schema.version) if oldest == schema.version else f"{oldest} to {schema.version}"
 
 
-def _refuse_repeated_keys(content: bytes) -> None:
-    """Refuse a key that stands twice in one object: which of the two counts differs from reader to reader."""
+def _check_unique_keys(content: bytes) -> None:
+    """Check that no object repeats a key: JSON parsers disagree on which of the two values counts."""
 
-    def once(pairs: list[tuple[str, Any]]) -> None:
+    def check(pairs: list[tuple[str, Any]]) -> None:
         names = [name for name, _ in pairs]
         if len(names) > len(set(names)):
-            raise BundleError("a key stands twice in one object", where=MANIFEST_FILE)
+            raise BundleError("a key is repeated in one object", where=MANIFEST_FILE)
 
     try:
-        json.loads(content, object_pairs_hook=once)
+        json.loads(content, object_pairs_hook=check)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"the file is no JSON ({error})", where=MANIFEST_FILE) from None
+        raise BundleError(f"the file is not valid JSON ({error})", where=MANIFEST_FILE) from None

@@ -1,4 +1,4 @@
-"""What a manifest and its golden rows must say beyond their types."""
+"""Validation of the manifest and of the golden rows beyond their types."""
 
 import math
 from collections.abc import Iterator
@@ -10,26 +10,26 @@ from edgedistill_serve.errors import BundleError
 from edgedistill_serve.task.task import INPUTS, Task, reserved_label_names
 
 REQUIRED_FILES = ("tokenizer.json", "golden.json")
-"""Files that every bundle lists, beside the graph that it serves."""
+"""Files that every bundle lists, in addition to the served graph."""
 
 MAX_TOKENS = 1_000_000
-"""No encoder reads more in one piece."""
+"""Upper limit of ``max_tokens``, beyond every existing encoder."""
 
 
 def check_manifest(manifest: Manifest) -> None:
-    """Check what `bundle.json` says.
+    """Check the content of `bundle.json`.
 
     Raises:
-        BundleError: Naming the first key that cannot be.
+        BundleError: A value is invalid; the message names the first one.
     """
     _check(_manifest_faults(manifest), "bundle.json")
 
 
 def check_golden(golden: Golden, manifest: Manifest) -> None:
-    """Check that `golden.json` fits the manifest.
+    """Check that `golden.json` matches the manifest.
 
     Raises:
-        BundleError: Naming the first key that cannot be.
+        BundleError: A value is invalid; the message names the first one.
     """
     _check(_golden_faults(golden, manifest), "golden.json")
 
@@ -44,7 +44,7 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if not manifest.name.strip():
         yield "name", "the name is empty"
     if not 1 <= manifest.max_tokens <= MAX_TOKENS:
-        yield "max_tokens", f"there must be room for a token, and for {MAX_TOKENS} at most"
+        yield "max_tokens", f"the value must be between 1 and {MAX_TOKENS}"
     if not (math.isfinite(manifest.temperature) and manifest.temperature > 0):
         yield "temperature", "the temperature must be above 0"
     yield from _threshold_faults(manifest)
@@ -57,62 +57,62 @@ def _file_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "files", f"there are {len(manifest.files)} files, {MAX_FILES} are allowed"
     for name, entry in manifest.files.items():
         if not 0 <= entry.bytes <= max_file_bytes(name):
-            yield "files", f"{name[:200]} is said to have {entry.bytes} bytes, {max_file_bytes(name)} are allowed"
+            yield "files", f"{name[:200]} has {entry.bytes} bytes, {max_file_bytes(name)} are allowed"
     for file in (*REQUIRED_FILES, MODEL_FILES[manifest.precision]):
         if file not in manifest.files:
-            yield "files", f"{file} is not among the files"
+            yield "files", f"{file} is not listed"
 
 
 def _threshold_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    wanted = manifest.task.names if manifest.task.kind == "multilabel" else ()
-    for label in wanted:
+    expected = manifest.task.names if manifest.task.kind == "multilabel" else ()
+    for label in expected:
         if label not in manifest.thresholds:
-            yield "thresholds", f"there is none for {label!r}"
+            yield "thresholds", f"the label {label!r} has no threshold"
     for label, threshold in manifest.thresholds.items():
-        if label not in wanted:
-            yield "thresholds", f"{label!r} is no label of a multilabel task"
+        if label not in expected:
+            yield "thresholds", f"{label!r} is not a label of a multilabel task"
         if not 0 < threshold < 1:
-            yield "thresholds", f"that of {label!r} does not lie between 0 and 1"
+            yield "thresholds", f"the threshold of {label!r} is not between 0 and 1"
 
 
 def _review_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     if not 0 <= manifest.review.least_certainty <= 1:
-        yield "review.least_certainty", "it is not between 0 and 1"
+        yield "review.least_certainty", "the value is not between 0 and 1"
     if manifest.review.least_certainty and manifest.task.kind != "multilabel":
-        yield "review.least_certainty", f"a {manifest.task.kind} task has a threshold for each label"
+        yield "review.least_certainty", f"a {manifest.task.kind} task uses review.thresholds instead"
     if manifest.review.thresholds and manifest.task.kind == "multilabel":
-        yield "review.thresholds", "a multilabel task has one for all labels, least_certainty"
+        yield "review.thresholds", "a multilabel task uses review.least_certainty instead"
     for label, threshold in manifest.review.thresholds.items():
         if label not in manifest.task.names:
-            yield "review.thresholds", f"{label!r} is no label of the task"
+            yield "review.thresholds", f"{label!r} is not a label of the task"
         if not 0 <= threshold <= 1:
             yield "review.thresholds", f"the threshold of {label!r} is not between 0 and 1"
 
 
 def _task_faults(task: Task) -> Iterator[tuple[str, str]]:
     if len(task.labels) < 2:
-        yield "task.labels", "a task has two labels or more"
+        yield "task.labels", "a task needs at least two labels"
     if any(not name.strip() for name in task.names):
-        yield "task.labels", "a label has no name"
+        yield "task.labels", "a label has an empty name"
     for before, after in pairwise(sorted(task.names)):
         if before == after:
             yield "task.labels", f"two labels have the name {before!r}"
     if task.kind == "multilabel":
         for name in reserved_label_names(task):
-            yield "task.labels", f"a multilabel task can have no label {name!r}"
+            yield "task.labels", f"a multilabel task cannot have a label {name!r}"
     if task.inputs[-1:] != ("response",) or len(set(task.inputs)) < len(task.inputs) or set(task.inputs) - set(INPUTS):
-        yield "task.inputs", f"the inputs must be some of {', '.join(INPUTS)}, each once, the response always and last"
+        yield "task.inputs", f"the inputs must be a selection of {', '.join(INPUTS)}, each once, ending with response"
 
 
 def _golden_faults(golden: Golden, manifest: Manifest) -> Iterator[tuple[str, str]]:
     if not golden.rows:
-        yield "rows", "there is no row to check the scores with"
+        yield "rows", "there are no golden rows"
     for index, row in enumerate(golden.rows):
         if len(row.logits) != len(manifest.task.labels):
             yield f"rows[{index}]", f"{len(row.logits)} logits for {len(manifest.task.labels)} labels"
         if set(row.inputs) != set(manifest.task.inputs):
-            yield f"rows[{index}]", f"the inputs are not {', '.join(manifest.task.inputs)}"
+            yield f"rows[{index}]", f"the inputs must be {', '.join(manifest.task.inputs)}"
     if manifest.precision not in golden.tolerance:
-        yield "tolerance", f"there is none for {manifest.precision}"
+        yield "tolerance", f"the precision {manifest.precision} has no tolerance"
     if any(not 0 <= tolerance <= 1 for tolerance in golden.tolerance.values()):
         yield "tolerance", "a tolerance is not between 0 and 1"

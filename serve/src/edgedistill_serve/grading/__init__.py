@@ -1,1 +1,1 @@
-"""Grading a file of responses into another file."""
+"""Grading of table files: CSV, TSV, JSONL and Parquet."""

@@ -1,4 +1,7 @@
-"""Rows of text from CSV, TSV, JSONL and Parquet files, read strictly and one at a time."""
+"""Strict reading of CSV, TSV, JSONL and Parquet files, row by row.
+
+Parquet files need the optional dependency pyarrow.
+"""
 
 import csv
 import io
@@ -13,56 +16,85 @@ from typing import Any, BinaryIO, TypeAlias
 import msgspec
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.parquet import SUFFIX, import_pyarrow
+
+PARQUET_SUFFIX = ".parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One row of a file.
+    """One row of a table file.
 
     Attributes:
-        row: Its number. In CSV and TSV the header is row 1 and a record counts once however many lines its cells
-            have, so that a spreadsheet shows the same number; in JSONL it is the line; in Parquet the first row is 1.
-        values: Every value as text, by column: null is ``""``, and what is no text is its JSON text.
-        given: The values as the file holds them: text in CSV and TSV, any JSON value in JSONL, any type in Parquet.
+        row: Row number. In CSV and TSV the header is row 1 and a record counts once, also if its cells contain line
+            breaks, as in a spreadsheet. In JSONL it is the line number; in Parquet the first row is 1.
+        values: All values as text, by column. Null is ``""``; values of other types are JSON text.
+        raw: The values with their types in the file: text in CSV and TSV, any JSON value in JSONL, any type in Parquet.
     """
 
     row: int
     values: dict[str, str]
-    given: Mapping[str, Any]
+    raw: Mapping[str, Any]
 
 
 def read_rows(path: Path) -> Iterator[TableRow]:
-    """Read a table, by its suffix, in flat memory.
+    """Read a table file row by row, in constant memory.
 
     Args:
         path: A ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet`` file. Text is UTF-8, with or without a byte
-            order mark. CSV and TSV have a header row and are quoted as RFC 4180 says.
+            order mark. CSV and TSV have a header row and the quoting of RFC 4180.
 
     Yields:
-        The rows in file order; none where there is only a header. Empty lines hold no row, except in a table of one
-        column, where an empty line is an empty cell.
+        The rows in file order. Empty lines are skipped, except in a CSV or TSV table of one column, where an empty line
+        is an empty cell.
 
     Raises:
-        DataError: The file is absent, empty or of another kind, or a row is malformed: the message names it.
+        DataError: The file does not exist, is empty, has an unknown suffix, or contains a malformed row; the message
+            names the row.
     """
-    with _opened(path) as table:
+    with _open_table(path) as table:
         yield from table.rows
 
 
 def read_columns(path: Path) -> tuple[str, ...]:
-    """Return the columns of a table in file order.
+    """Return the columns of a table file in file order.
 
-    The keys of a JSONL file may differ from line to line: the whole file is read for them, and a key stands where it
-    came up first.
+    The keys of a JSONL file can differ between lines: the complete file is read, and keys are listed in order of their
+    first occurrence.
 
     Raises:
-        DataError: As `read_rows`; but only a JSONL file is read beyond its header.
+        DataError: As `read_rows`; only JSONL files are read beyond the header.
     """
-    with _opened(path) as table:
+    with _open_table(path) as table:
         if table.columns is not None:
             return table.columns
         return tuple(dict.fromkeys(key for row in table.rows for key in row.values))
+
+
+def import_pyarrow(name: str) -> Any:
+    """Import pyarrow and pyarrow.parquet.
+
+    Args:
+        name: Name of the Parquet file, for the error message.
+
+    Raises:
+        DataError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet  # makes it an attribute of `pa`
+    except ImportError:
+        raise DataError(
+            "Parquet files require pyarrow", where=name, hint='Install it: pip install "edgedistill-serve[parquet]".'
+        ) from None
+    return pa
+
+
+def read_parquet_types(path: Path) -> dict[str, Any]:
+    """Return the Arrow type of every column of a Parquet file; empty for other formats."""
+    if path.suffix.lower() != PARQUET_SUFFIX:
+        return {}
+    schema = import_pyarrow(path.name).parquet.read_schema(path)
+    return dict(zip(schema.names, schema.types, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +104,13 @@ class _Table:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Table]:
+def _open_table(path: Path) -> Iterator[_Table]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(
-            f"the suffix {path.suffix!r} names no kind of table",
+            f"the suffix {path.suffix!r} is not supported for tables",
             where=path.name,
-            hint=f"Tables are read from {', '.join(SUFFIXES)} files.",
+            hint=f"Use a {', '.join(SUFFIXES)} file.",
         )
     try:
         with path.open("rb") as file:
@@ -86,7 +118,7 @@ def _opened(path: Path) -> Iterator[_Table]:
                 raise DataError("the file is empty", where=path.name)
             yield reader(file, path.name)
     except FileNotFoundError:
-        raise DataError("there is no such file", where=str(path)) from None
+        raise DataError("the file does not exist", where=str(path)) from None
     except OSError as error:
         raise DataError(f"the file cannot be read ({error.strerror or error})", where=str(path)) from None
 
@@ -106,10 +138,10 @@ def _check_header(header: tuple[str, ...], name: str, delimiter: str) -> None:
         raise DataError(
             f"two columns have the name {repeated!r}", where=f"{name}, row 1", hint="Rename or delete one of them."
         )
-    other = next((mark for mark in ",;\t" if mark != delimiter and mark in header[0]), None)
+    other = next((char for char in ",;\t" if char != delimiter and char in header[0]), None)
     if len(header) == 1 and other is not None:
         raise DataError(
-            f"the columns seem to be separated by {other!r}, where a {Path(name).suffix} file has {delimiter!r}",
+            f"the columns seem to be separated by {other!r}, but a {Path(name).suffix} file uses {delimiter!r}",
             where=f"{name}, row 1",
             hint="Save it as comma-separated CSV, or as tab-separated TSV.",
         )
@@ -128,18 +160,18 @@ def _delimited_rows(records: Iterator[list[str]], header: tuple[str, ...], name:
             raise DataError(
                 f"the number of fields is {len(cells)}, the header has {len(header)}",
                 where=f"{name}, row {number}",
-                hint="A field that holds a separator or a line break stands between double quotes.",
+                hint="Put fields that contain a separator or a line break between double quotes.",
             )
         values = dict(zip(header, cells, strict=True))
         yield TableRow(number, values, values)
 
 
 def _records(file: BinaryIO, name: str, delimiter: str) -> Iterator[list[str]]:
-    """Yield the fields of every record; an empty line has none."""
-    # Bytes that are no UTF-8 become surrogates, which no valid UTF-8 decodes to: so the record at fault is known.
+    """Yield the fields of every record; an empty line has no fields."""
+    # Invalid UTF-8 becomes surrogates, which valid UTF-8 never contains, so that the error can name the record.
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         source: list[str] = []
-        lines = (source.append(line) or line for line in text)  # type: ignore[func-returns-value]  # append gives None
+        lines = (source.append(line) or line for line in text)  # type: ignore[func-returns-value]  # append returns None
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         well_quoted = re.compile(_FIELDS.replace(",", delimiter))
         number = 0
@@ -153,11 +185,11 @@ def _records(file: BinaryIO, name: str, delimiter: str) -> Iterator[list[str]]:
             except csv.Error as error:
                 _check_utf8(source, name, number)
                 if "field larger" in str(error):
-                    raise _too_long(name, number) from None
-                raise _badly_quoted(name, number, str(error)) from None
+                    raise _field_size_error(name, number) from None
+                raise _quoting_error(name, number, str(error)) from None
             _check_utf8(source, name, number)
             if any('"' in field for field in record) and not well_quoted.fullmatch("".join(source)):
-                raise _badly_quoted(name, number, "a double quote inside a field that is not quoted")
+                raise _quoting_error(name, number, "a double quote inside a field that is not quoted")
             yield record
 
 
@@ -165,19 +197,19 @@ _FIELD = r'(?:"(?:[^"]++|"")*+"|[^",\r\n]*+)'
 _FIELDS = rf"{_FIELD}(?:,{_FIELD})*+[\r\n]*+"
 
 
-def _badly_quoted(name: str, number: int, why: str) -> DataError:
+def _quoting_error(name: str, number: int, reason: str) -> DataError:
     return DataError(
-        f"the double quotes of the row that begins here do not match ({why})",
+        f"the double quotes of the row that starts here do not match ({reason})",
         where=f"{name}, row {number}",
-        hint='Put the field between double quotes and write a quote inside it twice: "he said ""yes""".',
+        hint='Put the field between double quotes, and double each quote inside it: "he said ""yes""".',
     )
 
 
-def _too_long(name: str, number: int) -> DataError:
+def _field_size_error(name: str, number: int) -> DataError:
     return DataError(
-        f"a field of the row that begins here is longer than {csv.field_size_limit()} characters",
+        f"a field of the row that starts here is longer than {csv.field_size_limit()} characters",
         where=f"{name}, row {number}",
-        hint="A double quote that nothing closes does this; texts that are so long can be read from JSONL.",
+        hint="Check for a double quote that is not closed. Longer texts can be read from JSONL.",
     )
 
 
@@ -185,11 +217,11 @@ def _check_utf8(lines: list[str], name: str, number: int) -> None:
     try:
         "".join(lines).encode()
     except UnicodeEncodeError:
-        raise _no_utf8(name, number) from None
+        raise _utf8_error(name, number) from None
 
 
-def _no_utf8(name: str, number: int) -> DataError:
-    return DataError("the text is no UTF-8", where=f"{name}, row {number}", hint="Save the file as UTF-8.")
+def _utf8_error(name: str, number: int) -> DataError:
+    return DataError("the text is not valid UTF-8", where=f"{name}, row {number}", hint="Save the file as UTF-8.")
 
 
 def _json_lines(file: BinaryIO, name: str) -> _Table:
@@ -197,31 +229,33 @@ def _json_lines(file: BinaryIO, name: str) -> _Table:
 
 
 def _json_rows(file: BinaryIO, name: str) -> Iterator[TableRow]:
-    any_line = False
+    is_empty = True
     for number, line in enumerate(file, start=1):
         text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         if not text.strip():
             continue
-        any_line = True
+        is_empty = False
         yield _row(number, _json_object(text, name, number))
-    if not any_line:
+    if is_empty:
         raise DataError("the file is empty", where=name)
 
 
 def _json_object(line: bytes, name: str, number: int) -> dict[str, Any]:
     try:
-        given = msgspec.json.decode(line)
+        value = msgspec.json.decode(line)
     except UnicodeDecodeError:
-        raise _no_utf8(name, number) from None
+        raise _utf8_error(name, number) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise DataError(
-            f"the line is no JSON ({error})", where=f"{name}, row {number}", hint="Every line is one JSON object."
+            f"the line is not valid JSON ({error})",
+            where=f"{name}, row {number}",
+            hint="Write one JSON object per line.",
         ) from None
-    if not isinstance(given, dict):
+    if not isinstance(value, dict):
         raise DataError(
-            "the line is no JSON object", where=f"{name}, row {number}", hint="Every line is one JSON object."
+            "the line is not a JSON object", where=f"{name}, row {number}", hint="Write one JSON object per line."
         )
-    return given
+    return value
 
 
 def _parquet(file: BinaryIO, name: str) -> _Table:
@@ -229,7 +263,7 @@ def _parquet(file: BinaryIO, name: str) -> _Table:
     try:
         table = pa.parquet.ParquetFile(file)
     except pa.ArrowException as error:
-        raise DataError(f"the file is no Parquet ({error})", where=name) from None
+        raise DataError(f"the file is not valid Parquet ({error})", where=name) from None
     header = tuple(table.schema_arrow.names)
     repeated = next((column for column in header if header.count(column) > 1), None)
     if repeated is not None:
@@ -241,22 +275,22 @@ def _parquet_rows(table: Any, name: str, failure: type[Exception]) -> Iterator[T
     number = 0
     try:
         for batch in table.iter_batches(batch_size=1024):
-            for given in batch.to_pylist():
+            for values in batch.to_pylist():
                 number += 1
-                yield _row(number, given)
+                yield _row(number, values)
     except (failure, UnicodeDecodeError) as error:
         raise DataError(f"the file cannot be read beyond row {number} ({error})", where=name) from None
 
 
-def _row(number: int, given: dict[str, Any]) -> TableRow:
-    return TableRow(number, {column: _text(value) for column, value in given.items()}, given)
+def _row(number: int, raw: dict[str, Any]) -> TableRow:
+    return TableRow(number, {column: _text(value) for column, value in raw.items()}, raw)
 
 
 def _text(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     encoded = msgspec.json.encode(value, enc_hook=str)
-    # A date or a decimal is a string in JSON, NaN a null.
+    # In JSON, dates and decimals are strings, and NaN is null.
     return str(msgspec.json.decode(encoded) or "") if encoded[:1] in b'"n' else encoded.decode()
 
 
@@ -266,7 +300,7 @@ _READERS: dict[str, _Reader] = {
     ".tsv": partial(_delimited, delimiter="\t"),
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
-    SUFFIX: _parquet,
+    PARQUET_SUFFIX: _parquet,
 }
 SUFFIXES = tuple(_READERS)
-"""The suffixes of the tables that can be read."""
+"""The supported suffixes."""

@@ -1,4 +1,4 @@
-"""Rows into CSV, TSV, JSONL and Parquet files, which appear whole or not at all."""
+"""Atomic writing of CSV, TSV, JSONL and Parquet files."""
 
 import csv
 import os
@@ -11,78 +11,79 @@ from typing import Any, BinaryIO, TypeAlias
 import msgspec
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.parquet import SUFFIX, import_pyarrow
-from edgedistill_serve.grading.table_reader import SUFFIXES, TableRow
+from edgedistill_serve.grading.table_reader import PARQUET_SUFFIX, SUFFIXES, TableRow, import_pyarrow
 
-Columns: TypeAlias = Mapping[str, Any]
+SourceColumns: TypeAlias = Mapping[str, Any]
 AddedColumns: TypeAlias = Mapping[str, type[str] | type[float] | type[int] | type[bool]]
-"""The columns to be added, and what their values are; any value may also be None."""
-Write: TypeAlias = Callable[[TableRow, Mapping[str, Any]], None]
+"""New columns and the types of their values; any value may be None."""
+WriteRow: TypeAlias = Callable[[TableRow, Mapping[str, Any]], None]
 
 _PARQUET_ROWS = 1024
 
 
 @contextmanager
-def table_writer(path: Path, columns: Columns, added: AddedColumns, *, overwrite: bool = False) -> Iterator[Write]:
-    """Open a table for writing, by its suffix.
-
-    Yields:
-        A function that writes a row and its added values. CSV and TSV get text, JSONL the values as they were given,
-        Parquet either, as ``columns`` says.
+def table_writer(
+    path: Path, columns: SourceColumns, added: AddedColumns, *, overwrite: bool = False
+) -> Iterator[WriteRow]:
+    """Open a table file for writing.
 
     Args:
-        path: A ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet`` file. What is written lies beside it under
-            another name and is moved there when the block ends without an error.
-        columns: The columns that were read, in order, with their Arrow types where they come from a Parquet file and
-            None elsewhere; a row may lack some of them.
-        added: The columns to be added.
-        overwrite: Whether a file that is there is replaced.
+        path: A ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet`` file. The rows are written to a temporary
+            file, which replaces ``path`` when the block ends without an error.
+        columns: The source columns in order, with their Arrow types if they come from a Parquet file, else None. A row
+            may lack some of them.
+        added: The new columns.
+        overwrite: Whether to replace an existing file.
+
+    Yields:
+        A function that writes one row and its new values. CSV and TSV get texts, JSONL the raw values, and Parquet raw
+        values for columns with an Arrow type and texts for the others.
 
     Raises:
-        DataError: The file is there, is of another kind, or cannot be written.
+        DataError: The file exists, has an unknown suffix, or cannot be written.
     """
     check_target(path, overwrite=overwrite)
-    aside = path.with_name(f".{path.name}.{token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}")
     try:
-        with aside.open("xb") as file:
+        with temporary.open("xb") as file:
             with _FORMATS[path.suffix.lower()](file, columns, added) as write:
                 yield write
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise DataError(f"the file cannot be written ({error.strerror or error})", where=str(path)) from None
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
     """Check that a table can be written to a path.
 
     Raises:
-        DataError: It is there, is of another kind, or its folder is not there.
+        DataError: The file exists, its suffix is unknown, or its folder does not exist.
     """
     if path.suffix.lower() not in _FORMATS:
         raise DataError(
-            f"the suffix {path.suffix!r} names no kind of table",
+            f"the suffix {path.suffix!r} is not supported for tables",
             where=path.name,
-            hint=f"Tables are written to {', '.join(SUFFIXES)} files.",
+            hint=f"Use a {', '.join(SUFFIXES)} file.",
         )
     if path.is_dir():
-        raise DataError("this is a folder, no file", where=str(path))
+        raise DataError("the path is a folder and not a file", where=str(path))
     if path.exists() and not overwrite:
-        raise DataError("the file is there already", where=str(path), hint="Use --force to replace it.")
+        raise DataError("the file exists already", where=str(path), hint="Use --force to replace it.")
     if not path.parent.is_dir():
-        raise DataError("there is no such folder", where=str(path.parent))
+        raise DataError("the folder does not exist", where=str(path.parent))
 
 
-_Format: TypeAlias = Callable[[BinaryIO, Columns, AddedColumns], Any]
+_Format: TypeAlias = Callable[[BinaryIO, SourceColumns, AddedColumns], Any]
 
 
 def _delimited(delimiter: str) -> _Format:
     @contextmanager
-    def opened(file: BinaryIO, columns: Columns, added: AddedColumns) -> Iterator[Write]:
-        writer = csv.writer(_Encoded(file), delimiter=delimiter, lineterminator="\r\n")
+    def opened(file: BinaryIO, columns: SourceColumns, added: AddedColumns) -> Iterator[WriteRow]:
+        writer = csv.writer(_Utf8File(file), delimiter=delimiter, lineterminator="\r\n")
         writer.writerow([*columns, *added])
 
         def write(row: TableRow, values: Mapping[str, Any]) -> None:
@@ -93,8 +94,8 @@ def _delimited(delimiter: str) -> _Format:
     return opened
 
 
-class _Encoded:
-    """What `csv.writer` writes to: text in, UTF-8 out."""
+class _Utf8File:
+    """A file for `csv.writer` that encodes texts as UTF-8."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -104,42 +105,42 @@ class _Encoded:
 
 
 def _cell(value: object) -> object:
-    """Booleans are written as JSON and most languages write them; `csv` writes None as an empty cell."""
+    """Return booleans in the spelling of JSON; `csv` writes None as an empty cell."""
     return str(value).lower() if isinstance(value, bool) else value
 
 
 @contextmanager
-def _json_lines(file: BinaryIO, _columns: Columns, added: AddedColumns) -> Iterator[Write]:
+def _json_lines(file: BinaryIO, _columns: SourceColumns, added: AddedColumns) -> Iterator[WriteRow]:
     encoder = msgspec.json.Encoder(enc_hook=str)
 
     def write(row: TableRow, values: Mapping[str, Any]) -> None:
-        file.write(encoder.encode({**row.given, **{name: values[name] for name in added}}) + b"\n")
+        file.write(encoder.encode({**row.raw, **{name: values[name] for name in added}}) + b"\n")
 
     yield write
 
 
 @contextmanager
-def _parquet(file: BinaryIO, columns: Columns, added: AddedColumns) -> Iterator[Write]:
+def _parquet(file: BinaryIO, columns: SourceColumns, added: AddedColumns) -> Iterator[WriteRow]:
     pa = import_pyarrow("the output")
-    kinds = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
-    typed = {name: kind for name, kind in columns.items() if kind is not None}
+    types = {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}
+    typed = {name: arrow_type for name, arrow_type in columns.items() if arrow_type is not None}
     schema = pa.schema(
-        [(name, typed.get(name, pa.string())) for name in columns] + [(name, kinds[added[name]]) for name in added]
+        [(name, typed.get(name, pa.string())) for name in columns] + [(name, types[added[name]]) for name in added]
     )
-    waiting: list[dict[str, Any]] = []
+    buffer: list[dict[str, Any]] = []
     with pa.parquet.ParquetWriter(file, schema) as writer:
 
         def flush() -> None:
-            writer.write_table(pa.Table.from_pylist(waiting, schema=schema))
-            waiting.clear()
+            writer.write_table(pa.Table.from_pylist(buffer, schema=schema))
+            buffer.clear()
 
         def write(row: TableRow, values: Mapping[str, Any]) -> None:
-            waiting.append({**row.values, **{name: row.given[name] for name in typed}, **values})
-            if len(waiting) >= _PARQUET_ROWS:
+            buffer.append({**row.values, **{name: row.raw[name] for name in typed}, **values})
+            if len(buffer) >= _PARQUET_ROWS:
                 flush()
 
         yield write
-        if waiting:
+        if buffer:
             flush()
 
 
@@ -148,5 +149,5 @@ _FORMATS: dict[str, _Format] = {
     ".tsv": _delimited("\t"),
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
-    SUFFIX: _parquet,
+    PARQUET_SUFFIX: _parquet,
 }

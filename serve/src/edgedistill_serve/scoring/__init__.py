@@ -1,1 +1,1 @@
-"""Scoring responses with a bundle: the same response, the same score, whatever is scored beside it."""
+"""Scoring of responses with a bundle. The score of a response does not depend on the other responses."""

@@ -1,9 +1,9 @@
-"""Which words moved a score: each word of a response is left out in turn, and what remains is scored again.
+"""Word effects by occlusion: each word of a response is removed in turn, and the rest is scored again.
 
-The words are those of the response, not of its question or reference answer. Leaving a word out is occlusion (Zeiler
-and Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2; for text Li, Monroe and Jurafsky
+Only words of the response are removed, not of its question or reference answer. The method is occlusion (Zeiler and
+Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2; for text Li, Monroe and Jurafsky
 2016, "Understanding Neural Networks through Representation Erasure"). It shows what the model reacts to, not why a
-person would code the response so.
+human coder would choose the label.
 """
 
 import re
@@ -20,9 +20,9 @@ class Word(msgspec.Struct, frozen=True):
     """One word of a response.
 
     Attributes:
-        word: As it was written.
-        start: Its first character's place in the response, in code points.
-        end: The place after its last character.
+        word: The word as written.
+        start: Position of its first character in the response, in code points.
+        end: Position after its last character.
     """
 
     word: str
@@ -31,15 +31,15 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class WordEffect(msgspec.Struct, frozen=True):
-    """What one word does to the score.
+    """Effect of one word on the score.
 
     Attributes:
-        word: As it was written.
-        start: Its first character's place in the response, in code points.
-        end: The place after its last character.
-        label: The label that the response has without it.
-        changes: Per label, its probability with the word minus that without it, in [-1, 1]: above 0, the word speaks
-            for the label.
+        word: The word as written.
+        start: Position of its first character in the response, in code points.
+        end: Position after its last character.
+        label: Label of the response without the word.
+        changes: For each label, its probability with the word minus its probability without it, in [-1, 1]. A positive
+            value means that the word raises the probability.
     """
 
     word: str
@@ -51,32 +51,32 @@ class WordEffect(msgspec.Struct, frozen=True):
 
 def split_words(response: str) -> list[Word]:
     """Return the words of a response in order: runs of letters and digits, joined by apostrophes or hyphens."""
-    return [Word(found.group(), found.start(), found.end()) for found in _WORD.finditer(response)]
+    return [Word(match.group(), match.start(), match.end()) for match in _WORD.finditer(response)]
 
 
 def remove_word(response: str, word: Word) -> str:
-    """Return the response with one word left out, and with it the space before it, or after it at the beginning."""
+    """Return the response without one word and the space before it (after it, for the first word)."""
     before, after = response[: word.start], response[word.end :]
     if before[-1:].isspace():
         return before[:-1] + after
     return before + (after[1:] if not before and after[:1].isspace() else after)
 
 
-def word_effects(words: Sequence[Word], whole: Score, parts: Sequence[Score]) -> list[WordEffect]:
-    """Return what each word does.
+def word_effects(words: Sequence[Word], full: Score, reduced: Sequence[Score]) -> list[WordEffect]:
+    """Return the effect of each word.
 
     Args:
-        words: The words that were left out.
-        whole: The score of the response as it is.
-        parts: ``parts[i]`` is the score without ``words[i]``.
+        words: The removed words.
+        full: Score of the full response.
+        reduced: ``reduced[i]`` is the score without ``words[i]``.
     """
     return [
         WordEffect(
             word.word,
             word.start,
             word.end,
-            part.label,
-            {label: share - part.probabilities[label] for label, share in whole.probabilities.items()},
+            score.label,
+            {label: share - score.probabilities[label] for label, share in full.probabilities.items()},
         )
-        for word, part in zip(words, parts, strict=True)
+        for word, score in zip(words, reduced, strict=True)
     ]

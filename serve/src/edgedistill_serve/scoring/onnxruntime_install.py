@@ -1,7 +1,7 @@
-"""Which build of onnxruntime is installed: exactly one must be. And it must not call home.
+"""Import of onnxruntime: exactly one build must be installed, and its telemetry is off.
 
-Since 1.29 the official builds for Linux and macOS send events about sessions and models to their maker, and keep an id
-of the machine in the user's cache folder, unless `ORT_DISABLE_TELEMETRY` is set before onnxruntime is loaded.
+Since 1.29 the official builds for Linux and macOS send events about sessions and models to their vendor, and store an
+id of the machine in the user's cache folder, unless `ORT_DISABLE_TELEMETRY` is set before onnxruntime is loaded.
 """
 
 import os
@@ -14,19 +14,19 @@ from edgedistill_serve.errors import RuntimeMissing
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 BUILDS = ("onnxruntime", "onnxruntime-gpu")
-"""Two distributions that install the same package, one over the other."""
+"""Two distributions that install the same package and overwrite each other."""
 
 
 def installed_builds() -> tuple[str, ...]:
-    """Return those of `BUILDS` that are installed."""
+    """Return the installed `BUILDS`."""
     return tuple(build for build in BUILDS if _is_installed(build))
 
 
 def check_builds(installed: Collection[str]) -> None:
-    """Check that one build is installed.
+    """Check that exactly one build is installed.
 
     Raises:
-        RuntimeMissing: None is, or both are; the message names the command that fixes it.
+        RuntimeMissing: No build is installed, or both are. The hint is the command that fixes it.
     """
     if not installed:
         raise RuntimeMissing(
@@ -45,7 +45,7 @@ def import_onnxruntime() -> ModuleType:
     """Import onnxruntime.
 
     Raises:
-        RuntimeMissing: It is not installed, is there twice, or cannot be imported.
+        RuntimeMissing: No build or both builds are installed, or the import fails.
     """
     check_builds(installed_builds())
     try:
@@ -53,9 +53,9 @@ def import_onnxruntime() -> ModuleType:
     except ImportError as error:
         raise RuntimeMissing(
             f"onnxruntime is installed but cannot be imported ({error})",
-            hint="Install it anew: pip install --force-reinstall onnxruntime.",
+            hint="Reinstall it: pip install --force-reinstall onnxruntime.",
         ) from None
-    runtime.disable_telemetry_events()  # where somebody else loaded it before, and on Windows
+    runtime.disable_telemetry_events()  # for Windows, and if onnxruntime was loaded before
     return runtime  # type: ignore[no-any-return]  # onnxruntime has no types
 
 

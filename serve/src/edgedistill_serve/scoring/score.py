@@ -1,4 +1,4 @@
-"""What the model says of one response, and whether a person should look at it."""
+"""The score of one response, and the decision whether a person should review it."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,18 @@ Reason: TypeAlias = Literal["blank", "truncated", "below threshold"]
 
 
 class Score(msgspec.Struct, frozen=True, gc=False):
-    """What the model says of one response.
+    """The score of one response.
 
     Attributes:
-        label: The label of the largest probability; the first of them where two are equal. Of a multilabel task, the
-            labels that hold as `task.join_labels` writes them: ``asks;praises``, or ``none``.
-        probability: Its probability, in [0, 1]. Of a multilabel task, the certainty of the label that is least sure
+        label: The most probable label; the first one if two are equally probable. For a multilabel task, the assigned
+            labels in the form of `task.join_labels`: ``asks;praises``, or ``none``.
+        probability: Probability of the label, in [0, 1]. For a multilabel task, the smallest certainty of any label
             (`label_decoding.certainty`), in [0.5, 1].
-        probabilities: Every label's probability, in the task's order; they sum to 1, but for those of a multilabel
-            task.
-        decision: ``accept``, or ``review``: a person should look at it.
-        reason: Why it should be reviewed, else None.
-        truncated: Whether the model read only the response's beginning.
-        tokens: How many tokens the response has, before any cut.
+        probabilities: Probability of every label, in the task's order. They sum to 1, except for a multilabel task.
+        decision: ``accept``, or ``review`` if a person should look at the response.
+        reason: Reason for a review, else None.
+        truncated: Whether the model read only the beginning of the response.
+        tokens: Number of tokens of the response before truncation.
     """
 
     label: str
@@ -43,22 +42,22 @@ class Score(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label, alone; of a multilabel task those that hold, in the task's order, or nothing."""
+        """The label as a tuple; for a multilabel task the assigned labels in the task's order, possibly none."""
         if self.label in self.probabilities:
             return (self.label,)
         return () if self.label == NO_LABEL else tuple(self.label.split(LABEL_SEPARATOR))
 
 
 Columns: TypeAlias = Mapping[str, type[str] | type[float] | type[int] | type[bool]]
-"""The columns of a table of scores, and what their values are; any value may also be None."""
+"""Columns of a table of scores and the types of their values; any value may be None."""
 
 
 def score_columns(task: Task, prefix: str = "") -> Columns:
-    """Return the columns that a table of scores has beside the responses, with their types.
+    """Return the columns that scoring adds to a table of responses, with their types.
 
     Args:
-        task: Its labels have a column each.
-        prefix: Begins the name of every column.
+        task: The scored task; each of its labels has a column.
+        prefix: Prefix of every column name.
     """
     shares = {f"{prefix}probability_{name}": float for name in task.names}
     return {
@@ -74,7 +73,7 @@ def score_columns(task: Task, prefix: str = "") -> Columns:
 
 
 def score_values(result: Score | EdgeDistillError, columns: Columns) -> dict[str, Any]:
-    """Return a row of such a table; of a response that cannot be scored, the error alone."""
+    """Return one row of a table of scores; for a response that cannot be scored, only the error."""
     if isinstance(result, EdgeDistillError):
         return {**dict.fromkeys(columns), list(columns)[-1]: str(result)}
     values = (
@@ -99,37 +98,37 @@ def build_score(
     blank: bool,
     thresholds: Sequence[float] = (),
 ) -> Score:
-    """Name the label, and decide whether a person should look at it.
+    """Assign the label, and decide whether a person should review it.
 
     Args:
         probabilities: Shape (labels,).
-        encoded: The response as the model read it.
-        task: Names the labels.
-        review: Which scores go to a person.
-        blank: Whether there is nothing to read in the response.
-        thresholds: Of a multilabel task, for each label in its order the probability from which it holds.
+        encoded: The encoded response.
+        task: The scored task.
+        review: Decides which scores a person should review.
+        blank: Whether the response has no readable text.
+        thresholds: For a multilabel task, the probability from which each label is assigned, in the task's order.
     """
     shares = dict(zip(task.names, probabilities.tolist(), strict=True))
     if task.kind == "multilabel":
-        label, probability, least = *_labels(shares, task, thresholds), review.least_certainty
+        label, probability, minimum = *_assign_labels(shares, task, thresholds), review.least_certainty
     else:
         label = max(shares, key=shares.__getitem__)
-        probability, least = shares[label], review.thresholds.get(label, 0.0)
+        probability, minimum = shares[label], review.thresholds.get(label, 0.0)
     reason: Reason | None = None
     if blank and review.blank:
         reason = "blank"
     elif encoded.truncated and review.truncated:
         reason = "truncated"
-    elif probability < least:
+    elif probability < minimum:
         reason = "below threshold"
     decision: Literal["accept", "review"] = "accept" if reason is None else "review"
     return Score(label, probability, shares, decision, reason, encoded.truncated, encoded.tokens)
 
 
-def _labels(shares: Mapping[str, float], task: Task, thresholds: Sequence[float]) -> tuple[str, float]:
-    """The labels that hold as one text, and the certainty of the least sure."""
-    measured = list(zip(shares.items(), thresholds, strict=True))
-    held = [name for (name, share), threshold in measured if share >= threshold]
-    # One text for all equal ones: scores are remembered by the thousand.
-    label = sys.intern(join_labels(held, task))
-    return label, min(certainty(share, threshold) for (_, share), threshold in measured)
+def _assign_labels(shares: Mapping[str, float], task: Task, thresholds: Sequence[float]) -> tuple[str, float]:
+    """Return the assigned labels as one text, and the smallest certainty of any label."""
+    pairs = list(zip(shares.items(), thresholds, strict=True))
+    assigned = [name for (name, share), threshold in pairs if share >= threshold]
+    # Interned, because thousands of scores with equal labels are cached.
+    label = sys.intern(join_labels(assigned, task))
+    return label, min(certainty(share, threshold) for (_, share), threshold in pairs)

@@ -1,4 +1,4 @@
-"""Scores of the last responses, so that the same text is not scored twice. No text is kept, only its keyed hash."""
+"""A cache of recent scores, so that equal texts are scored once. It stores keyed hashes and no texts."""
 
 import hashlib
 import sys
@@ -11,23 +11,23 @@ from msgspec.structs import replace
 from edgedistill_serve.scoring.score import Score
 
 ENTRIES = 10_000
-"""How many scores are kept unless said otherwise: about 7 MB with three labels."""
+"""Default number of scores; with three labels they take about 7 MB."""
 BYTES = 32 * 1024 * 1024
-"""The most memory that they take, however many entries are allowed."""
+"""Default memory limit, for any number of entries."""
 
 
 class ScoreCache:
-    """The scores that were asked for last, of one model; any number of threads may share it.
+    """A least-recently-used cache of one model's scores. It is thread-safe.
 
     Args:
-        entries: How many are kept; 0 keeps none.
-        memory: The most bytes that they take.
+        entries: Largest number of scores; 0 turns the cache off.
+        memory: Largest number of bytes.
     """
 
     def __init__(self, entries: int = ENTRIES, memory: int = BYTES) -> None:
         self._entries = entries
         self._memory = memory
-        # Drawn anew for each model: nobody can find texts that share a hash, or look up who wrote what.
+        # A random key for each cache: hashes cannot be looked up in a table, and collisions cannot be constructed.
         self._secret = token_bytes(32)
         self._scores: OrderedDict[bytes, Score] = OrderedDict()
         self._lock = Lock()
@@ -36,44 +36,44 @@ class ScoreCache:
         return len(self._scores)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all scores."""
         with self._lock:
             self._scores.clear()
 
     def key(self, texts: tuple[str, str | None]) -> bytes:
-        """Return the hash of the texts that the model reads: 16 bytes of keyed BLAKE2b (RFC 7693)."""
+        """Return the cache key of the texts that the model reads: 16 bytes of keyed BLAKE2b (RFC 7693)."""
         first, second = texts
-        # A byte that no UTF-8 text holds keeps "a" + "b" apart from "ab".
+        # The separator is a byte that UTF-8 never uses, so that "a" + "b" and "ab" have different keys.
         content = first.encode() if second is None else first.encode() + b"\xff" + second.encode()
         return hashlib.blake2b(content, key=self._secret, digest_size=16).digest()
 
     def get(self, key: bytes) -> Score | None:
-        """Return the score of a text that was scored lately."""
+        """Return the cached score for a key, or None."""
         with self._lock:
             score = self._scores.get(key)
             if score is None:
                 return None
             self._scores.move_to_end(key)
-        return copy_of(score)
+        return copy_score(score)
 
     def put(self, key: bytes, score: Score) -> None:
-        """Keep a score, and forget the one that was not asked for for longest where there is no room."""
+        """Store a score; if the cache is full, remove the least recently used one."""
         if not self._entries:
             return
         with self._lock:
-            self._scores[key] = copy_of(score)
+            self._scores[key] = copy_score(score)
             if len(self._scores) > min(self._entries, self._memory // estimate_entry_bytes(score)):
                 self._scores.popitem(last=False)
 
 
-def copy_of(score: Score) -> Score:
-    """Return a score whose probabilities the receiver may change without touching anybody else's."""
+def copy_score(score: Score) -> Score:
+    """Return a score with its own dictionary of probabilities, which the receiver may change."""
     return replace(score, probabilities=dict(score.probabilities))
 
 
 def estimate_entry_bytes(score: Score) -> int:
-    """Return about how many bytes an entry takes; all scores of a model take the same."""
+    """Estimate the bytes of a cache entry; all scores of one model take the same."""
     shares = score.probabilities
     numbers = sum(map(sys.getsizeof, shares.values()))
-    # The key and the ordered dictionary's own link, slot and bucket.
+    # The key, and the link, slot and bucket of the ordered dictionary.
     return sys.getsizeof(score) + sys.getsizeof(shares) + numbers + sys.getsizeof(bytes(16)) + 150

@@ -1,9 +1,10 @@
-"""Scores responses with a bundle: the same response, the same score, whatever is scored beside it."""
+"""The scorer of a bundle. The score of a response does not depend on the other responses."""
 
 import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,22 +40,22 @@ __all__ = [
 
 Response: TypeAlias = str | Mapping[str, str]
 _Inputs: TypeAlias = Mapping[str, str]
-_ENCODED_AT_ONCE = 1024
-"""Rows that are tokenized together and wait for a thread: enough to sort by length, few enough for flat memory."""
+_ROWS_PER_CHUNK = 1024
+"""Rows that are tokenized in one step: enough to form batches by length, few enough for constant memory."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What became of rows that were scored together.
+    """Scores of a batch, with token counts and times.
 
     Attributes:
         results: A score or an error for every row, in order.
-        tokens: Sum of the sequences' lengths, special tokens counted.
-        padded_tokens: Tokens that the graph computed, padding counted.
-        tokenize_seconds: Seconds from texts to token ids.
-        model_seconds: Seconds in the graph.
+        tokens: Number of tokens, including special tokens.
+        padded_tokens: Number of tokens that the graph computed, including padding.
+        tokenize_seconds: Time for tokenization.
+        model_seconds: Time in the graph.
     """
 
     results: list[Score | EdgeDistillError]
@@ -65,28 +66,29 @@ class BatchResult:
 
 
 class Scorer:
-    """A bundle that passed its self-check on this machine.
+    """A bundle that passed its self-check on this machine. Scorers are thread-safe.
 
     Args:
-        bundle: What to score with.
-        threads: How many responses are scored at a time by `score`; as many as there are cores unless said otherwise.
-        recent: How many of the last scores are remembered, for texts that come again; 0 is none.
-        gpu: Whether a GPU is tried first; where onnxruntime was built for one, unless said otherwise.
-        open_graph: Opens the bundle's graph; None for onnxruntime.
+        bundle: The bundle to score with.
+        threads: Number of threads of `score`; by default, the number of available cores.
+        score_cache: Number of recent scores to keep for repeated texts; 0 turns the cache off.
+        gpu: Whether to try a GPU first; by default, if onnxruntime was built for CUDA.
+        open_graph: Opens the bundle's graph; by default, with onnxruntime.
+        recent: Deprecated name of ``score_cache``.
 
     Attributes:
-        bundle: The same.
-        precision: The graph in use: fp32 where the int8 graph failed its self-check and there is one to fall back on.
-        device: Where it runs, ``cpu`` or ``cuda``.
-        check: What the self-check of this graph found.
-        notes: What the user should know, such as that fallback; it is also logged as a warning.
-        recent: The scores that are remembered.
-        batching: What a batch may hold; None where each response must be scored alone, since others in its batch would
-            move its score.
+        bundle: The bundle.
+        precision: Precision of the graph in use; fp32 if the int8 graph failed its self-check and the bundle has both.
+        device: Device of the graph, ``cpu`` or ``cuda``.
+        check: Result of the graph's self-check.
+        notes: Messages for the user, for example about a fallback. They are also logged as warnings.
+        score_cache: The recent scores.
+        batching: Size of the batches; None if each response must be scored alone because other rows of a batch would
+            change its score.
 
     Raises:
-        RuntimeMissing: onnxruntime is not installed, or there twice.
-        SelfCheckFailed: No graph of the bundle gives its golden scores on this CPU.
+        RuntimeMissing: No build or both builds of onnxruntime are installed.
+        SelfCheckFailed: No graph of the bundle reproduces its golden scores on this machine.
         BundleError: The tokenizer cannot be used.
     """
 
@@ -98,33 +100,33 @@ class Scorer:
         score_cache: int = ENTRIES,
         gpu: bool | None = None,
         open_graph: GraphOpener | None = None,
+        recent: int | None = None,
     ) -> None:
+        if recent is not None:
+            warnings.warn("Scorer(recent=…) is now Scorer(score_cache=…)", DeprecationWarning, stacklevel=2)
+            score_cache = recent
         self.bundle = bundle
         self.threads = threads or available_cores()
         self.score_cache = ScoreCache(score_cache)
         self._label_decoder = bundle.manifest.label_decoder
         self._encoder = load_encoder(bundle)
         gpu = cuda_is_offered() if gpu is None else gpu
-        graph = load_checked_graph(bundle, self._encoder, gpu=gpu, open_graph=open_graph)
-        self._session = graph.session
-        self.check, self.notes, self.precision, self.device = (
-            graph.check,
-            graph.notes,
-            graph.check.precision,
-            graph.device,
-        )
-        self.batching = graph.batching
+        checked = load_checked_graph(bundle, self._encoder, gpu=gpu, open_graph=open_graph)
+        self._session = checked.session
+        self.check, self.notes = checked.check, checked.notes
+        self.precision, self.device = checked.check.precision, checked.device
+        self.batching = checked.batching
         for note in self.notes:
             _log.warning("%s: %s", bundle.manifest.name, note)
 
     def score(self, responses: Sequence[Response]) -> list[Score]:
-        """Score responses; ``result[i]`` is that of ``responses[i]``, and no other response has a part in it.
+        """Score responses. ``result[i]`` depends on ``responses[i]`` only.
 
         Args:
-            responses: The text alone, or a mapping that holds the task's inputs. Those that are equal are scored once.
+            responses: Texts, or mappings with the task's inputs. Equal responses are scored once.
 
         Raises:
-            DataError: An input is missing or is no text; the message says of which response.
+            DataError: An input is missing or is not a string; the message names the response.
             ScoringFailed: The model failed on a response.
         """
         results = self.score_each(responses)
@@ -134,36 +136,36 @@ class Scorer:
         return [result for result in results if isinstance(result, Score)]
 
     def score_each(self, responses: Sequence[Response]) -> list[Score | EdgeDistillError]:
-        """Score responses as `score` does, with the error in the place of each response that cannot be scored."""
-        readable = [result_or_error(self.read_inputs, response) for response in responses]
-        rows, places = deduplicate([inputs for inputs in readable if isinstance(inputs, dict)])
+        """Score responses as `score` does, but return the error of a response that cannot be scored."""
+        read = [result_or_error(self.read_inputs, response) for response in responses]
+        rows, indices = deduplicate([inputs for inputs in read if isinstance(inputs, dict)])
         keys = [self.cache_key(row) for row in rows]
-        known = {place: score for place, key in enumerate(keys) if (score := self.score_cache.get(key)) is not None}
-        missing = [place for place in range(len(rows)) if place not in known]
-        new = dict(zip(missing, self._score_new([rows[place] for place in missing]), strict=True))
-        for place, result in new.items():
+        cached = {index: score for index, key in enumerate(keys) if (score := self.score_cache.get(key)) is not None}
+        missing = [index for index in range(len(rows)) if index not in cached]
+        new = dict(zip(missing, self._score_new([rows[index] for index in missing]), strict=True))
+        for index, result in new.items():
             if isinstance(result, Score):
-                self.score_cache.put(keys[place], result)
-        found = {**known, **new}
-        results = iter([found[place] for place in places])
-        return [inputs if isinstance(inputs, EdgeDistillError) else next(results) for inputs in readable]
+                self.score_cache.put(keys[index], result)
+        by_row = {**cached, **new}
+        results = iter([by_row[index] for index in indices])
+        return [inputs if isinstance(inputs, EdgeDistillError) else next(results) for inputs in read]
 
     def score_frame(self, frame: Any) -> Any:
         """Score the rows of a pandas DataFrame or Series.
 
-        pandas is not imported: whoever has a DataFrame has done so.
+        pandas is an optional dependency and is not imported here.
 
         Args:
             frame: A DataFrame with a column per input of the task; or, for a task whose only input is the response, a
-                Series of texts. A missing text is a blank one.
+                Series of texts. A missing value is scored as a blank text.
 
         Returns:
-            A DataFrame with the same index and the columns that a graded file has: ``label``, ``probability``,
+            A DataFrame with the same index and the columns of a graded file: ``label``, ``probability``,
             ``probability_NAME`` for each label, ``decision``, ``reason``, ``truncated``, ``tokens`` and ``error``. A
-            row that cannot be scored has an error and nothing else.
+            row that cannot be scored has only an error.
 
         Raises:
-            DataError: It is neither, or an input is missing.
+            DataError: ``frame`` is neither, or an input is missing.
         """
         pandas = sys.modules.get("pandas")
         if pandas is None or not isinstance(frame, (pandas.DataFrame, pandas.Series)):
@@ -184,23 +186,23 @@ class Scorer:
         return pandas.DataFrame(rows, index=frame.index, columns=list(added))
 
     def read_inputs(self, response: Response) -> dict[str, str]:
-        """Return the task's inputs of a response, which `score_one` takes.
+        """Validate a response and return the task's inputs, as `score_one` takes them.
 
         Raises:
-            DataError: An input is missing or is no text.
+            DataError: An input is missing or is not a string.
         """
         if not isinstance(response, (str, Mapping)):
-            raise DataError("a response is a text, or a mapping of the task's inputs")
+            raise DataError("a response must be a string, or a mapping of the task's inputs")
         return task_inputs(response, self.bundle.task)
 
     def score_one(self, inputs: _Inputs) -> Score:
-        """Score one response in the calling thread, anew.
+        """Score one response in the calling thread, without the cache.
 
         Args:
             inputs: As `read_inputs` returns them.
 
         Raises:
-            ScoringFailed: The model failed on it.
+            ScoringFailed: The model failed on the response.
         """
         (result,) = self.score_batch([inputs]).results
         if isinstance(result, EdgeDistillError):
@@ -208,11 +210,11 @@ class Scorer:
         return result
 
     def score_batch(self, rows: Sequence[_Inputs], encoded: Sequence[Encoded] | None = None) -> BatchResult:
-        """Score rows in one run of the graph, in the calling thread; where that fails, each of them alone.
+        """Score rows in one run of the graph, in the calling thread. If the run fails, each row is scored alone.
 
         Args:
-            rows: As `read_inputs` returns them; one only, where there is no ``batching``.
-            encoded: The same rows as `encode` returns them, if that was done.
+            rows: As `read_inputs` returns them; exactly one if ``batching`` is None.
+            encoded: The same rows as `encode` returns them, if they are encoded already.
         """
         started = tokenized = time.perf_counter()
         try:
@@ -221,10 +223,10 @@ class Scorer:
             longest = max(len(row.ids) for row in encoded)
             length = longest if self.batching is None else self.batching.padded_length(longest)
             logits = self._session.batch_logits(encoded, length)
-            results = [self._judge(logits[place], row, encoded[place]) for place, row in enumerate(rows)]
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with one row, the others are scored
+            results = [self._build_score(logits[index], row, encoded[index]) for index, row in enumerate(rows)]
+        except Exception as error:  # noqa: BLE001  # one row must not prevent the scores of the others
             if len(rows) > 1:
-                return _together([self.score_batch([row]) for row in rows])
+                return _merge([self.score_batch([row]) for row in rows])
             return BatchResult([_failure(error)], 0, 0, tokenized - started, time.perf_counter() - tokenized)
         tokens = sum(len(row.ids) for row in encoded)
         return BatchResult(
@@ -232,108 +234,108 @@ class Scorer:
         )
 
     def encode(self, rows: Sequence[_Inputs]) -> list[Encoded]:
-        """Return the rows as the graph reads them."""
+        """Encode rows, as `read_inputs` returns them, for the graph."""
         return self._encoder.encode(rows)
 
     def cache_key(self, inputs: _Inputs) -> bytes:
-        """Return what tells apart the texts that this model reads; see `ScoreCache.key`."""
+        """Return the key of a response in `score_cache`; responses with equal keys have equal scores."""
         return self.score_cache.key(model_texts(inputs))
 
-    def _judge(self, logits: NDArray[np.float64], inputs: _Inputs, encoded: Encoded) -> Score:
+    def _build_score(self, logits: NDArray[np.float64], inputs: _Inputs, encoded: Encoded) -> Score:
         decoder = self._label_decoder
         blank = not inputs["response"].strip() or not encoded.tokens
         probabilities, review = decoder.probabilities(logits), self.bundle.manifest.review
         return build_score(probabilities, encoded, decoder.task, review, blank=blank, thresholds=decoder.thresholds)
 
     def _score_new(self, rows: Sequence[dict[str, str]]) -> list[Score | EdgeDistillError]:
-        """Score rows on as many threads as there are."""
-        found: dict[int, Score | EdgeDistillError] = {}
-        work = _Shared(self._batches(rows))
+        """Score rows on all threads."""
+        results: dict[int, Score | EdgeDistillError] = {}
+        batches = _SharedIterator(self._batches(rows))
 
-        def score_some() -> None:
-            for places, encoded in work:
-                together = [rows[place] for place in places]
-                found.update(zip(places, self.score_batch(together, encoded).results, strict=True))
+        def score_batches() -> None:
+            for indices, encoded in batches:
+                batch = [rows[index] for index in indices]
+                results.update(zip(indices, self.score_batch(batch, encoded).results, strict=True))
 
         if min(self.threads, len(rows)) > 1:
             try:
-                for done in [self._pool.submit(score_some) for _ in range(self.threads)]:
-                    done.result()
+                for future in [self._pool.submit(score_batches) for _ in range(self.threads)]:
+                    future.result()
             finally:
-                work.stop()
+                batches.stop()
         else:
-            score_some()
-        return [found[place] for place in range(len(rows))]
+            score_batches()
+        return [results[index] for index in range(len(rows))]
 
     def _batches(self, rows: Sequence[dict[str, str]]) -> Iterator[tuple[list[int], list[Encoded]]]:
-        """Yield the places of rows that are scored together, and the rows as the graph reads them."""
-        places = iter(range(len(rows)))
-        while chunk := list(islice(places, _ENCODED_AT_ONCE)):
-            encoded = self.encode([rows[place] for place in chunk])
+        """Yield the indices and the encoded rows of each batch."""
+        indices = iter(range(len(rows)))
+        while chunk := list(islice(indices, _ROWS_PER_CHUNK)):
+            encoded = self.encode([rows[index] for index in chunk])
             lengths = [len(row.ids) for row in encoded]
-            alone = [[place] for place in range(len(chunk))]
-            for batch in alone if self.batching is None else token_batches(lengths, self.batching):
-                yield [chunk[place] for place in batch], [encoded[place] for place in batch]
+            singles = [[index] for index in range(len(chunk))]
+            for batch in singles if self.batching is None else token_batches(lengths, self.batching):
+                yield [chunk[index] for index in batch], [encoded[index] for index in batch]
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.threads, thread_name_prefix="scorer")
 
 
-Given = TypeVar("Given")
-Found = TypeVar("Found")
+Argument = TypeVar("Argument")
+T = TypeVar("T")
 
 
-class _Shared(Iterator[Found]):
-    """An iterator that several threads may share."""
+class _SharedIterator(Iterator[T]):
+    """A thread-safe iterator."""
 
-    def __init__(self, inner: Iterator[Found]) -> None:
+    def __init__(self, inner: Iterator[T]) -> None:
         self._inner = inner
         self._lock = Lock()
 
-    def __next__(self) -> Found:
+    def __next__(self) -> T:
         with self._lock:
             return next(self._inner)
 
     def stop(self) -> None:
-        """Have nothing more to give."""
+        """End the iteration for all threads."""
         with self._lock:
             self._inner = iter(())
 
 
 def deduplicate(rows: Sequence[dict[str, str]]) -> tuple[list[dict[str, str]], list[int]]:
-    """Return the rows without those that repeat another, and for every row its place among them."""
-    place_of: dict[tuple[str, ...], int] = {}
-    places = [place_of.setdefault(tuple(row.values()), len(place_of)) for row in rows]
-    first = dict(zip(reversed(places), reversed(rows), strict=True))
-    return [first[place] for place in range(len(place_of))], places
+    """Return the distinct rows, and for every row its index among them."""
+    index_of: dict[tuple[str, ...], int] = {}
+    indices = [index_of.setdefault(tuple(row.values()), len(index_of)) for row in rows]
+    first = dict(zip(reversed(indices), reversed(rows), strict=True))
+    return [first[index] for index in range(len(index_of))], indices
 
 
-def result_or_error(step: Callable[[Given], Found], given: Given) -> Found | EdgeDistillError:
-    """Return what a step gives, or the error of ours that it raises, so that one response fails alone."""
+def result_or_error(function: Callable[[Argument], T], argument: Argument) -> T | EdgeDistillError:
+    """Return the result of a function, or the `EdgeDistillError` that it raises."""
     try:
-        return step(given)
+        return function(argument)
     except EdgeDistillError as error:
         return error.unraised_copy()
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _together(each: Sequence[BatchResult]) -> BatchResult:
+def _merge(parts: Sequence[BatchResult]) -> BatchResult:
     return BatchResult(
-        [result for scored in each for result in scored.results],
-        sum(scored.tokens for scored in each),
-        sum(scored.padded_tokens for scored in each),
-        sum(scored.tokenize_seconds for scored in each),
-        sum(scored.model_seconds for scored in each),
+        [result for part in parts for result in part.results],
+        sum(part.tokens for part in parts),
+        sum(part.padded_tokens for part in parts),
+        sum(part.tokenize_seconds for part in parts),
+        sum(part.model_seconds for part in parts),
     )
 
 
 def _failure(error: Exception) -> EdgeDistillError:
-    # The words of an error that is not ours may hold some of the text.
+    # The message of a third-party error can contain parts of the text.
     return (
         error.unraised_copy()
         if isinstance(error, EdgeDistillError)

@@ -1,1 +1,1 @@
-"""The task that a bundle scores: labels, inputs, redaction, and how logits become labels."""
+"""The scored task: labels, inputs, redaction of personal data, and decoding of logits into labels."""

@@ -1,7 +1,7 @@
-"""From a student's logits to the labels that it gives.
+"""Decoding of a student's logits into probabilities and labels.
 
-nominal, ordinal   the softmax of the logits; the one label with the largest
-multilabel         the sigmoid of each logit; every label whose probability reaches its threshold, be it none
+nominal, ordinal   softmax over the logits; the label with the largest logit
+multilabel         sigmoid of each logit; every label whose probability reaches its threshold, possibly none
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from edgedistill_serve.task.task import Task, join_labels
 
 @dataclass(frozen=True, slots=True)
 class LabelDecoder:
-    """How a student's logits are read.
+    """Decodes the logits of one task.
 
     Attributes:
-        task: Its labels, in codebook order, are the columns of the logits.
-        temperature: Divides the logits, above 0; 1 leaves them as they are (Guo et al. 2017, "On Calibration of Modern
+        task: The task; its labels, in codebook order, are the columns of the logits.
+        temperature: Positive divisor of the logits; 1 leaves them unchanged (Guo et al. 2017, "On Calibration of Modern
             Neural Networks", equation 9).
-        thresholds: Of a multilabel task, for each label in codebook order the probability from which it holds, in
-            (0, 1); of other tasks nothing.
+        thresholds: For a multilabel task, the probability from which each label is assigned, in (0, 1) and in codebook
+            order; empty for other tasks.
 
     Raises:
-        DataError: There is not one threshold for each label of a multilabel task, there are some for another task, or
-            one is not in (0, 1).
+        DataError: A multilabel task does not have one threshold per label, another task has thresholds, or a threshold
+            is not in (0, 1).
     """
 
     task: Task
@@ -34,24 +34,24 @@ class LabelDecoder:
     thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        wanted = len(self.task.labels) if self.is_multilabel else 0
-        if len(self.thresholds) != wanted:
+        expected = len(self.task.labels) if self.is_multilabel else 0
+        if len(self.thresholds) != expected:
             raise DataError(
-                f"{len(self.thresholds)} thresholds are given, a {self.task.kind} task of {len(self.task.labels)} "
-                f"labels has {wanted}",
-                hint="Choose one threshold for each label of a multilabel task.",
+                f"a {self.task.kind} task of {len(self.task.labels)} labels needs {expected} thresholds, "
+                f"not {len(self.thresholds)}",
+                hint="Set one threshold for each label of a multilabel task, and none for other tasks.",
             )
         if any(not 0 < threshold < 1 for threshold in self.thresholds):
-            raise DataError("a threshold does not lie between 0 and 1", hint="Choose one above 0 and below 1.")
+            raise DataError("a threshold is not between 0 and 1", hint="Set a threshold above 0 and below 1.")
 
     @property
     def is_multilabel(self) -> bool:
-        """Whether each label holds or not by itself."""
+        """Whether each label is assigned independently."""
         return self.task.kind == "multilabel"
 
     @property
     def logit_thresholds(self) -> NDArray[np.float64]:
-        """Of a multilabel task, the logit from which each label holds, of shape (labels,)."""
+        """For a multilabel task, the logit from which each label is assigned, shape (labels,)."""
         thresholds = np.array(self.thresholds, dtype=np.float64)
         logit_thresholds: NDArray[np.float64] = self.temperature * np.log(thresholds / (1 - thresholds))
         return logit_thresholds
@@ -60,38 +60,38 @@ class LabelDecoder:
         """Return the probability of each label.
 
         Args:
-            logits: Of one response, of shape (labels,), finite.
+            logits: Finite logits of one response, shape (labels,).
 
         Returns:
-            Shape (labels,); they sum to 1, but for those of a multilabel task.
+            Probabilities, shape (labels,). They sum to 1, except for a multilabel task.
         """
         return sigmoid(logits, self.temperature) if self.is_multilabel else softmax(logits, self.temperature)
 
     def label_mask(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return which labels are given: of each row one, or of a multilabel task any number.
+        """Return which labels are assigned: one per row, or any number for a multilabel task.
 
         Args:
-            logits: Shape (rows, labels), finite.
+            logits: Finite logits, shape (rows, labels).
 
         Returns:
-            The same shape. Of two labels with equal logits, the first is given.
+            Boolean mask, shape (rows, labels). Of two equal logits, the first label is assigned.
         """
         if self.is_multilabel:
             return sigmoid(logits.astype(np.float64), self.temperature) >= np.array(self.thresholds)
-        given: NDArray[np.bool_] = np.arange(logits.shape[1]) == logits.argmax(axis=1)[:, None]
-        return given
+        mask: NDArray[np.bool_] = np.arange(logits.shape[1]) == logits.argmax(axis=1)[:, None]
+        return mask
 
     def labels(self, logits: NDArray[np.floating]) -> tuple[str, ...]:
-        """Return each row's label as `Score.label` has it; logits as in `holds`."""
+        """Return the label of each row in the form of `Score.label`; ``logits`` as in `label_mask`."""
         names = np.array(self.task.names)
-        given = [names[row].tolist() for row in self.label_mask(logits)]
-        return tuple(join_labels(row, self.task) if self.is_multilabel else row[0] for row in given)
+        assigned = [names[row].tolist() for row in self.label_mask(logits)]
+        return tuple(join_labels(row, self.task) if self.is_multilabel else row[0] for row in assigned)
 
     def margins(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return how far each row's logits are from giving another label, of shape (rows,); logits as in `holds`.
+        """Return the distance of each row from another decision, shape (rows,); ``logits`` as in `label_mask`.
 
-        That is the difference of the two largest; of a multilabel task, the least distance of a label's logit from
-        that of its threshold.
+        This is the difference between the two largest logits; for a multilabel task, the smallest distance between a
+        logit and its threshold.
         """
         if self.is_multilabel:
             return np.asarray(np.abs(logits - self.logit_thresholds).min(axis=1), dtype=np.float64)
@@ -103,11 +103,11 @@ def softmax(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float
     """Return ``exp(logits / temperature)``, divided by its sum.
 
     Args:
-        logits: Shape (labels,), finite.
-        temperature: Above 0.
+        logits: Finite logits, shape (labels,).
+        temperature: A positive number.
     """
     scaled = logits / temperature
-    # Shifted by the largest, no exponent overflows.
+    # Subtracting the maximum prevents overflow.
     weights = np.exp(scaled - scaled.max())
     shares: NDArray[np.float64] = weights / weights.sum()
     return shares
@@ -117,24 +117,24 @@ def sigmoid(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float
     """Return ``1 / (1 + exp(-logits / temperature))`` of each logit.
 
     Args:
-        logits: Any shape, finite.
-        temperature: Above 0.
+        logits: Finite logits of any shape.
+        temperature: A positive number.
     """
     scaled = logits / temperature
-    # The exponent is never above 0, so none overflows.
+    # The exponent is never positive, which prevents overflow.
     small = np.exp(-np.abs(scaled))
     shares: NDArray[np.float64] = np.where(scaled >= 0, 1.0, small) / (1.0 + small)
     return shares
 
 
 def certainty(probability: float, threshold: float) -> float:
-    """Return how sure it is whether one label of a multilabel task holds, in [0.5, 1].
+    """Return the certainty of the decision on one label of a multilabel task, in [0.5, 1].
 
-    0.5 at the threshold, 1 where the probability is 0 or 1, and linear between.
+    It is 0.5 at the threshold, 1 for a probability of 0 or 1, and linear in between.
 
     Args:
-        probability: That the label holds, in [0, 1].
-        threshold: From which on it is given, in (0, 1).
+        probability: Probability of the label, in [0, 1].
+        threshold: Probability from which the label is assigned, in (0, 1).
     """
     if probability >= threshold:
         return 0.5 + 0.5 * (probability - threshold) / (1 - threshold)

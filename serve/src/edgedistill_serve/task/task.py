@@ -1,4 +1,4 @@
-"""The task that a bundle scores: its labels in order, and the inputs that a response comes with."""
+"""The scored task: its labels in codebook order, and the inputs of a response."""
 
 from collections.abc import Collection, Mapping
 from typing import Literal, TypeAlias
@@ -10,11 +10,11 @@ from edgedistill_serve.task.redaction import Redaction, redact_text
 
 Kind: TypeAlias = Literal["nominal", "ordinal", "multilabel"]
 INPUTS = ("question", "reference_answer", "response")
-"""Every input that a task may name, in the order in which a student reads them."""
+"""All possible inputs of a task, in the order in which a student reads them."""
 NO_LABEL = "none"
-"""What stands for a response of a multilabel task of which no label holds; an empty text says that nobody coded it."""
+"""Label text of a multilabel response with no assigned label. An empty text means that the response is not coded."""
 LABEL_SEPARATOR = ";"
-"""Stands between the labels that hold of a response of a multilabel task."""
+"""Separates the assigned labels of a response of a multilabel task."""
 
 
 class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,14 +25,14 @@ class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is scored.
+    """The scored task.
 
     Attributes:
-        kind: ``nominal`` | ``ordinal`` (labels from low to high) | ``multilabel``.
+        kind: ``nominal``, ``ordinal`` (labels from low to high) or ``multilabel``.
         labels: The codes in codebook order; class *i* of the model is ``labels[i]``.
-        inputs: The inputs a response comes with; always holds ``response``, its last.
-        redact: What is replaced in every input before the student reads it; None for nothing, and then ``bundle.json``
-            does not name it, so that older readers know every key.
+        inputs: The inputs of a response; the last one is always ``response``.
+        redact: Redaction of every input before the student reads it; None for no redaction. ``bundle.json`` omits the
+            key if it is None, so that older versions can read the file.
     """
 
     kind: Kind
@@ -47,37 +47,40 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 def split_labels(text: str, task: Task) -> tuple[str, ...]:
-    """Return the labels that a text names as those that hold, in the task's order; none for `NO_LABEL`.
+    """Parse the labels of a multilabel response.
 
     Args:
-        text: Labels of the task in any order, `LABEL_SEPARATOR` between them, blanks around them as one likes; or
+        text: Labels of the task in any order, separated by `LABEL_SEPARATOR`, with optional white space; or
             `NO_LABEL`.
         task: A multilabel task.
 
+    Returns:
+        The labels in the task's order; empty for `NO_LABEL`.
+
     Raises:
-        DataError: A label is unknown or stands twice, `NO_LABEL` stands beside others, or nothing stands there.
+        DataError: A label is unknown, empty or repeated, or `NO_LABEL` is combined with labels.
     """
     named = [part.strip() for part in text.split(LABEL_SEPARATOR)]
     if named == [NO_LABEL]:
         return ()
     for name in named:
         if name == NO_LABEL:
-            raise DataError(f"{NO_LABEL!r} stands beside labels", hint=f"{NO_LABEL!r} says that no label holds.")
+            raise DataError(f"{NO_LABEL!r} is combined with labels", hint=f"{NO_LABEL!r} means that no label applies.")
         if name not in task.names:
             raise DataError(
-                f"{name!r} is no label of the task" if name else "a label is missing",
-                hint=f"Labels are {', '.join(task.names)}, {LABEL_SEPARATOR!r} between them; or {NO_LABEL!r}.",
+                f"{name!r} is not a label of the task" if name else "a label is missing",
+                hint=f"Use {', '.join(task.names)}, separated by {LABEL_SEPARATOR!r}; or {NO_LABEL!r}.",
             )
         if named.count(name) > 1:
-            raise DataError(f"the label {name!r} stands twice", hint="Name each label once.")
+            raise DataError(f"the label {name!r} is repeated", hint="Name each label once.")
     return tuple(name for name in task.names if name in named)
 
 
 def join_labels(labels: Collection[str], task: Task) -> str:
-    """Return the text of the labels that hold, in the task's order, which `split_labels` reads.
+    """Return the assigned labels as one text, in the task's order; the inverse of `split_labels`.
 
     Args:
-        labels: Some of the task's labels, or none.
+        labels: Any of the task's labels, possibly none.
         task: A multilabel task.
 
     Raises:
@@ -85,53 +88,53 @@ def join_labels(labels: Collection[str], task: Task) -> str:
     """
     for name in labels:
         if name not in task.names:
-            raise DataError(f"{name!r} is no label of the task", hint=f"Labels are {', '.join(task.names)}.")
+            raise DataError(f"{name!r} is not a label of the task", hint=f"The labels are {', '.join(task.names)}.")
     return LABEL_SEPARATOR.join(name for name in task.names if name in labels) or NO_LABEL
 
 
 def reserved_label_names(task: Task) -> tuple[str, ...]:
-    """Return the labels that a multilabel task cannot have: `join_labels` could not tell them from what it writes.
+    """Return the label names that a multilabel task cannot have, because `split_labels` could not parse them.
 
-    These are `NO_LABEL`, however it is capitalized, and names that hold `LABEL_SEPARATOR`.
+    These are `NO_LABEL` in any capitalization, and names that contain `LABEL_SEPARATOR`.
     """
     return tuple(name for name in task.names if LABEL_SEPARATOR in name or name.strip().casefold() == NO_LABEL)
 
 
 def task_inputs(response: str | Mapping[str, str], task: Task) -> dict[str, str]:
-    """Return the task's inputs of one response, in the task's order, redacted where the task says so.
+    """Validate one response and return the task's inputs, in the task's order and redacted as the task requires.
 
-    Every text that a student is trained on, checked with or scores comes through here.
+    Every text that a student is trained on, checked with or scores passes through this function.
 
     Args:
-        response: The response's text alone, or a mapping that holds every input of the task; other keys are ignored.
-        task: What is scored.
+        response: The text of the response, or a mapping with every input of the task; other keys are ignored.
+        task: The scored task.
 
     Raises:
-        DataError: An input is missing, is no string, or holds half of a surrogate pair.
+        DataError: An input is missing, is not a string, or contains a lone surrogate.
     """
-    given: Mapping[str, str] = {"response": response} if isinstance(response, str) else response
+    inputs: Mapping[str, str] = {"response": response} if isinstance(response, str) else response
     for name in task.inputs:
-        if not isinstance(given.get(name), str):
+        if not isinstance(inputs.get(name), str):
             raise DataError(
-                f"the input {name!r} is missing or is no text",
+                f"the input {name!r} is missing or is not a string",
                 hint=f"This task's inputs are {', '.join(task.inputs)}.",
             )
         try:
-            given[name].encode()
+            inputs[name].encode()
         except UnicodeEncodeError:
             raise DataError(
-                f"the input {name!r} holds half of a surrogate pair, which is no text",
-                hint="Decode the text again where it comes from.",
+                f"the input {name!r} contains a lone surrogate, which is not valid text",
+                hint="Decode the text again from its source.",
             ) from None
     redact = task.redact
-    return {name: redact_text(given[name], redact) if redact else given[name] for name in task.inputs}
+    return {name: redact_text(inputs[name], redact) if redact else inputs[name] for name in task.inputs}
 
 
 def model_texts(inputs: Mapping[str, str]) -> tuple[str, str | None]:
-    """Return the one or two texts that the student reads: the context, then the response.
+    """Return the one or two texts that the student reads.
 
-    The question and the reference answer, where there are any, make the first text, joined by a space, and the
-    response the second; a response alone is the only text.
+    The question and the reference answer, joined by a space, are the first text (the context), and the response is the
+    second. Without context, the response is the first text, and the second is None.
     """
     context = " ".join(inputs[name] for name in INPUTS[:-1] if name in inputs)
     return (context, inputs["response"]) if context else (inputs["response"], None)

@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 
 from edgedistill_serve.errors import DeadlinePassed, EdgeDistillError, NotReady, QueueFull, ScoringFailed
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.score_cache import copy_of
+from edgedistill_serve.scoring.score_cache import copy_score
 from edgedistill_serve.scoring.scorer import Score, Scorer
 from edgedistill_serve.server.queue.planner import Planner, WorkItem
 from edgedistill_serve.server.queue.queued_row import Caller, QueuedRow, completed_work
@@ -279,7 +279,7 @@ class ScoringQueue:
             with suppress(InvalidStateError):  # cancelled meanwhile
                 if isinstance(result, Score):
                     pending.timing = Timing(max(0.0, asked.taken - caller.since), tokenize_seconds, model_seconds)
-                    pending.set_result(copy_of(result))
+                    pending.set_result(copy_score(result))
                 else:
                     pending.set_exception(result.unraised_copy())
         return len(callers)
