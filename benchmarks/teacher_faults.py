@@ -57,7 +57,7 @@ from edgedistill.pipeline import RunFolder
 from edgedistill.pipeline.run import Run
 project = read_project(Path(sys.argv[1]))
 run = Run(project, read_records(project), RunFolder(project.run_folder))
-done = run.ask_teacher(run.records.unlabelled, "label: responses")
+done = run.code_jointly(run.records.unlabelled, "label: responses")
 usage = done.usage
 print(json.dumps({"labelled": len(done.labels), "set_aside": [row.reason for row in done.set_aside],
                   "asked": usage.asked, "cached": usage.cached, "retries": dict(usage.retries)}))

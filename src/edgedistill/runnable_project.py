@@ -10,7 +10,7 @@ from edgedistill.project import Project as ProjectFile
 from edgedistill.project.reading import read_checked
 
 if TYPE_CHECKING:  # the stages import torch, and an invalid project file should fail without it
-    from edgedistill.pipeline import Run, Step
+    from edgedistill.pipeline import Run, StageResult
     from edgedistill.teacher import DispatchMode
 
 
@@ -42,7 +42,7 @@ class Project(ProjectFile):
         accept_teacher: bool = False,
         on_progress: OnProgress = lambda *_: None,
         on_message: Callable[[str], None] = lambda _: None,
-        on_step: "Callable[[Step], None]" = lambda _: None,
+        on_step: "Callable[[StageResult], None]" = lambda _: None,
     ) -> "Run":
         """Run all unfinished stages up to ``until``, in order.
 
@@ -64,7 +64,7 @@ class Project(ProjectFile):
         from edgedistill.pipeline import run_stages
 
         run = self.start(offline=offline, accept_teacher=accept_teacher, on_progress=on_progress, on_message=on_message)
-        run_stages(run, until=until, told=on_step)
+        run_stages(run, until=until, on_step=on_step)
         return run
 
     def start(
@@ -100,7 +100,7 @@ class Project(ProjectFile):
             RunFolder(folder or self.run_folder),
             offline=offline,
             accept_teacher=accept_teacher,
-            advance=on_progress,
-            say=on_message,
+            on_progress=on_progress,
+            on_message=on_message,
             dispatch=dispatch,
         )

@@ -121,7 +121,7 @@ def test_a_stage_does_not_start_from_outputs_that_no_longer_hold(lesson):
         done = command("edgedistill", "train", project, expect=2)
     finally:
         project.write_text(original)
-    assert "gate is not done for the project as it stands" in done.stderr
+    assert "gate is not done with the current settings and data" in done.stderr
 
 
 @pytest.mark.parametrize(

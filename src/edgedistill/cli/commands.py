@@ -32,7 +32,7 @@ from edgedistill.project.template import write_template
 from edgedistill.runnable_project import Project
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
-    from edgedistill.pipeline import Run, Step
+    from edgedistill.pipeline import Run, StageResult
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -91,10 +91,10 @@ def run(
     Example: edgedistill run praise/project.yaml
     """
 
-    def work(run: "Run", on_step: "Callable[[Step], None]") -> None:
+    def work(run: "Run", on_step: "Callable[[StageResult], None]") -> None:
         from edgedistill.pipeline import run_stages
 
-        run_stages(run, until=until, told=on_step)
+        run_stages(run, until=until, on_step=on_step)
 
     _run_stages(project, Terminal(as_json=as_json), work, StageOptions(offline, accept_teacher))
 
@@ -121,7 +121,7 @@ class StageOptions:
 def _run_stages(
     path: Path,
     terminal: Terminal,
-    work: "Callable[[Run, Callable[[Step], None]], None]",
+    work: "Callable[[Run, Callable[[StageResult], None]], None]",
     options: StageOptions,
 ) -> None:
     """Load a project, run some of its stages, and show the results."""
@@ -132,9 +132,9 @@ def _run_stages(
     records = read_records(project)
     terminal.opening(project, records)
 
-    steps: list[Step] = []
+    steps: list[StageResult] = []
 
-    def on_step(step: "Step") -> None:
+    def on_step(step: "StageResult") -> None:
         steps.append(step)
         terminal.step(step)
         show = {
@@ -178,10 +178,10 @@ def _stage_command(name: str, summary: str) -> None:
     def command(
         project: ProjectFile, offline: Offline = False, accept_teacher: Accept = False, as_json: AsJson = False
     ) -> None:
-        def work(run: "Run", on_step: "Callable[[Step], None]") -> None:
+        def work(run: "Run", on_step: "Callable[[StageResult], None]") -> None:
             from edgedistill.pipeline import run_stage
 
-            run_stage(run, name, told=on_step)
+            run_stage(run, name, on_step=on_step)
 
         _run_stages(project, Terminal(as_json=as_json), work, StageOptions(offline, accept_teacher))
 
@@ -222,16 +222,16 @@ def _coding_command(name: str, summary: str) -> None:
     app.command(name)(command)
 
 
-def _dispatch_work(name: str, *, estimate: bool) -> "Callable[[Run, Callable[[Step], None]], None]":
+def _dispatch_work(name: str, *, estimate: bool) -> "Callable[[Run, Callable[[StageResult], None]], None]":
     """Run a stage; an estimate does not require the stages before it."""
 
-    def work(run: "Run", on_step: "Callable[[Step], None]") -> None:
+    def work(run: "Run", on_step: "Callable[[StageResult], None]") -> None:
         from edgedistill.pipeline import run_stage, try_stage
 
         if estimate:
             try_stage(run, name)
         else:
-            run_stage(run, name, told=on_step)
+            run_stage(run, name, on_step=on_step)
 
     return work
 
@@ -275,10 +275,10 @@ def _export(
     Example: edgedistill export praise/project.yaml --sign maker --push school/praise --dry-run
     """
 
-    def work(run: "Run", on_step: "Callable[[Step], None]") -> None:
+    def work(run: "Run", on_step: "Callable[[StageResult], None]") -> None:
         from edgedistill.pipeline import run_stage
 
-        run_stage(run, "export", told=on_step)
+        run_stage(run, "export", on_step=on_step)
 
     publishing = check_publish_options(sign, push, web, dry_run=dry_run, public=public, check_browser=check_browser)
     _run_stages(
@@ -293,9 +293,9 @@ def _show_prompt(path: Path, terminal: Terminal, ident: str) -> None:
     """Print each teacher's prompt for a response; send nothing."""
     run = Project.load(path).start()
 
-    from edgedistill.pipeline import prompts_of
+    from edgedistill.pipeline import build_prompts
 
-    prompts = prompts_of(run, ident)
+    prompts = build_prompts(run, ident)
     for prompt in prompts:
         terminal.prompt(prompt)
     terminal.finish({"id": ident, "prompts": [{"teacher": each.teacher, **each.request.content()} for each in prompts]})

@@ -17,7 +17,7 @@ from edgedistill.progress import OnProgress, progress_bars
 from edgedistill.project import Project
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
-    from edgedistill.pipeline import Prompt, Step
+    from edgedistill.pipeline import Prompt, StageResult
 
 _FAILURES = "the endpoint's answers are in failures.jsonl in the cache folder"
 _DIVERSITY = ("distinct_1", "distinct_2", "self_bleu")
@@ -52,7 +52,7 @@ class Terminal:
         for note in records.splits.notes:
             say(f"  note: {note}")
 
-    def step(self, step: "Step") -> None:
+    def step(self, step: "StageResult") -> None:
         """Print the result of a stage."""
         how = "done earlier" if step.skipped else f"{step.seconds:.1f} s"
         self.console.print(f"[bold]{step.stage}[/bold]  {how}{_summary_lines(step.entry)}")

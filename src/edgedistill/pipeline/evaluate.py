@@ -47,7 +47,7 @@ def evaluate(run: Run) -> dict[str, Any]:
     student = Checkpoint.load(run.exported_student, run.task, run.project.student.max_tokens)
     validation = validation_scores(student, splits.validation)
     chosen = choose(validation, section, run.project.review)
-    run.advance("evaluate: the student scores test rows", 0, len(splits.test))
+    run.on_progress("evaluate: the student scores test rows", 0, len(splits.test))
     test = chosen.apply(test_scores(student, splits.test))
     labellings, joint = _teachers(run)
     evaluation = build_evaluation(
@@ -78,7 +78,7 @@ def _teachers(run: Run) -> tuple[dict[str, Labelling], Labelling | None]:
     if not run.project.panel:
         return {}, None
     responses = run.records.splits.test.responses
-    labellings = run.ask_each(run.used, responses, "evaluate: {} codes test rows")
+    labellings = run.code_with_each(run.used, responses, "evaluate: {} codes test rows")
     return labellings, combine_labellings(responses, labellings, run.weights, run.task)
 
 

@@ -32,12 +32,12 @@ def export(run: Run) -> dict[str, Any]:
     Raises:
         ExportFailed: The ONNX model is not the student that was evaluated.
     """
-    project, journal = run.project, run.folder.read_json("run.json")
+    project, run_log = run.project, run.folder.read_json("run.json")
     validation, test = run.records.splits.validation, run.records.splits.test
     file = run.folder / "evaluation.json"
     evaluation = read_evaluation(file, project.path.name)
 
-    run.advance("export: PyTorch, ONNX, int8", 0, 1)
+    run.on_progress("export: PyTorch, ONNX, int8", 0, 1)
     exported = export_bundle(
         run.exported_student,
         run.folder / "bundle",
@@ -58,7 +58,7 @@ def export(run: Run) -> dict[str, Any]:
             locked=[dict(response.inputs) for response in test.responses],
             compare=fidelity_comparison(test, project.task.task),
             metrics=to_plain(evaluation.agreement),
-            provenance=_provenance(run, journal),
+            provenance=_provenance(run, run_log),
         ),
         [dict(response.inputs) for response in validation.responses],
     )
@@ -103,9 +103,9 @@ def check_browser(run: Run, scores: BrowserScores = browser_scores) -> dict[str,
     bundle = Bundle.load(run.folder / "bundle")
     validation, test = run.records.splits.validation, run.records.splits.test
     rows = [dict(response.inputs) for response in (*validation.responses, *test.responses)]
-    run.advance("export: the browser scores", 0, len(rows))
+    run.on_progress("export: the browser scores", 0, len(rows))
     native, browser = Scorer(bundle).score(rows), scores(bundle, rows)
-    run.advance("export: the browser scores", len(rows), len(rows))
+    run.on_progress("export: the browser scores", len(rows), len(rows))
     seen, served = len(validation), _FORMS[bundle.manifest.precision]
     step = browser_step(served, native[:seen], browser[:seen])
     allowed = run.project.export.max_flip_rate
@@ -139,31 +139,31 @@ def _add_step(run: Run, on_validation_rows: ValidationStep, on_test_rows: Sequen
     earlier = [step for step in found.validation_steps if step.after != on_validation_rows.after]
     longer = replace(found, steps=(*steps, *on_test_rows), validation_steps=(*earlier, on_validation_rows))
     run.folder.write_json("fidelity.json", to_plain(longer))
-    entry = run.folder.journal["stages"]["export"]
+    entry = run.folder.run_log["stages"]["export"]
     outputs = tuple(entry.pop("outputs"))
-    run.folder.note_stage("export", entry | {"steps_on_test_rows": to_plain(longer.steps)}, outputs)
+    run.folder.record_stage("export", entry | {"steps_on_test_rows": to_plain(longer.steps)}, outputs)
 
 
 def _seen(run: Run) -> list[dict[str, str]]:
-    """Rows beside the validation rows whose texts may be seen.
+    """Return the rows, besides validation rows, whose texts a vocabulary cut may see.
 
-    Test rows are not among them: they stand for the texts to come, which a cut vocabulary does not know either.
+    Test rows are not among them: they represent future texts, which a cut vocabulary cannot know either.
     """
     responses = [*run.records.splits.train.responses, *run.records.unlabelled]
     trained_on = read_mixture(run.folder, run.task.inputs)
     return [dict(row.inputs) for row in responses] + [dict(row.inputs) for row in trained_on]
 
 
-def _provenance(run: Run, journal: dict[str, Any]) -> dict[str, Any]:
-    """Where the bundle comes from, without a response's text or a path of this machine."""
+def _provenance(run: Run, run_log: dict[str, Any]) -> dict[str, Any]:
+    """Return where the bundle comes from, without any response's text or local path."""
     provenance: dict[str, Any] = {
         "edgedistill": version("edgedistill"),
-        "versions": journal["versions"],
+        "versions": run_log["versions"],
         "data": [
-            {"file": account.file, "sha256": account.sha256, "rows": account.read} for account in run.records.row_counts
+            {"file": counts.file, "sha256": counts.sha256, "rows": counts.read} for counts in run.records.row_counts
         ],
-        "mixture": journal["stages"]["mix"]["by_source_and_label"],
-        "student": {"backbone": run.project.student.backbone} | journal["stages"]["train"]["best"],
+        "mixture": run_log["stages"]["mix"]["by_source_and_label"],
+        "student": {"backbone": run.project.student.backbone} | run_log["stages"]["train"]["best"],
         "test_texts_also_in_train_or_validation": run.records.splits.repeated_texts,
     }
     if run.project.panel:

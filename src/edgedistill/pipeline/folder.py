@@ -1,4 +1,4 @@
-"""The run folder: what the stages wrote, and which of it still holds."""
+"""The run folder: the files that the stages write, and whether they are up to date."""
 
 import csv
 import datetime as dt
@@ -53,11 +53,11 @@ class RunFolder:
         return self.file(name).exists()
 
     def write_json(self, name: str, value: object) -> None:
-        """Write a JSON file aside and move it into place."""
+        """Write a JSON file atomically."""
         self.write_text(name, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a UTF-8 file aside and move it into place: it is whole, or it is the old one.
+        """Write a UTF-8 file atomically: after an interruption the old file is there, or the new one.
 
         Raises:
             RunError: The folder cannot be written to.
@@ -65,18 +65,18 @@ class RunFolder:
         try:
             file = self.file(name)
             file.parent.mkdir(parents=True, exist_ok=True)
-            aside = file.with_name(f".{name}.{os.getpid()}-{get_ident()}.part")  # others may write it at this moment
-            aside.write_text(text, "utf-8", newline="")
-            aside.replace(file)
+            part = file.with_name(f".{name}.{os.getpid()}-{get_ident()}.part")  # another process may write it, too
+            part.write_text(text, "utf-8", newline="")
+            part.replace(file)
         except OSError as error:
             raise RunError(
                 f"cannot be written ({error.strerror})",
                 where=str(self.file(name)),
-                hint="Give the run folder room and write permission.",
+                hint="Check the free disk space and the write permission of the run folder.",
             ) from None
 
     def write_csv(self, name: str, lines: Iterable[Sequence[object]]) -> None:
-        """Write a CSV file aside and move it into place; the first line is the header."""
+        """Write a CSV file atomically; the first line is the header."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(lines)
         self.write_text(name, text.getvalue())
@@ -85,7 +85,7 @@ class RunFolder:
         """Read a text file of the run.
 
         Raises:
-            RunError: It is not there or is not text.
+            RunError: It is missing or is not UTF-8 text.
         """
         try:
             return self.file(name).read_text("utf-8")
@@ -96,7 +96,7 @@ class RunFolder:
         """Read a JSON file of the run.
 
         Raises:
-            RunError: It is not there or is no JSON.
+            RunError: It is missing or is not valid JSON.
         """
         try:
             return json.loads(self.read_text(name))
@@ -105,51 +105,54 @@ class RunFolder:
 
     def _damaged(self, name: str) -> RunError:
         return RunError(
-            "is missing or damaged", where=str(self.file(name)), hint="`edgedistill run PROJECT` writes it anew."
+            "is missing or damaged", where=str(self.file(name)), hint="`edgedistill run PROJECT` writes it again."
         )
 
     @property
-    def journal(self) -> dict[str, Any]:
-        """`run.json` as it stands; an empty journal where there is none yet."""
+    def run_log(self) -> dict[str, Any]:
+        """The content of `run.json`, or an empty log if there is none yet."""
         if not self.file("run.json").exists():
             return {"versions": {}, "rows": [], "notes": [], "stages": {}}
-        journal: dict[str, Any] = self.read_json("run.json")
-        return journal
+        run_log: dict[str, Any] = self.read_json("run.json")
+        return run_log
 
-    def note_rows(self, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
-        """Record the row accounting and the versions of the tools in `run.json`."""
+    def record_rows(self, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
+        """Record row counts, and the versions of the tools, in `run.json`."""
         tools = {"python": python_version()} | {name: version(name) for name in _TOOLS}
-        self.write_json("run.json", self.journal | {"versions": tools, "rows": list(rows), "notes": list(notes)})
+        self.write_json("run.json", self.run_log | {"versions": tools, "rows": list(rows), "notes": list(notes)})
 
-    def note_spending(self, spending: Mapping[str, Any]) -> None:
-        """Record in `run.json` what the stages have spent in all runs, by their names."""
-        self.write_json("run.json", self.journal | {"spending": dict(spending)})
+    def record_spending(self, spending: Mapping[str, Any]) -> None:
+        """Record in `run.json` what each stage has spent in all runs together."""
+        self.write_json("run.json", self.run_log | {"spending": dict(spending)})
 
-    def note_stage(self, name: str, entry: Mapping[str, Any], outputs: Sequence[str]) -> None:
-        """Record a finished stage with the SHA-256 of what it wrote."""
-        journal = self.journal
-        journal["stages"][name] = {
+    def record_stage(self, name: str, entry: Mapping[str, Any], outputs: Sequence[str]) -> None:
+        """Record a finished stage in `run.json`, with the SHA-256 of its outputs."""
+        run_log = self.run_log
+        run_log["stages"][name] = {
             **entry,
             "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "outputs": {output: digest(self.file(output)) for output in outputs},
+            "outputs": {output: file_digest(self.file(output)) for output in outputs},
         }
-        self.write_json("run.json", journal)
+        self.write_json("run.json", run_log)
 
-    def holds(self, name: str, fingerprint: str) -> bool:
-        """Return whether a stage is done: its inputs are the same, and what it wrote is there unchanged."""
-        entry = self.journal["stages"].get(name)
+    def is_done(self, name: str, fingerprint: str) -> bool:
+        """Return whether a stage is done: its inputs have not changed, and neither have its outputs."""
+        entry = self.run_log["stages"].get(name)
         return (
             bool(entry)
             and entry["fingerprint"] == fingerprint
             and all(
-                self.file(output).exists() and digest(self.file(output)) == sha256
+                self.file(output).exists() and file_digest(self.file(output)) == sha256
                 for output, sha256 in entry["outputs"].items()
             )
         )
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files by name; a bundle's signature, which is added later, does not count."""
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of a folder's files by name.
+
+    A bundle's signature does not count, since it is added later.
+    """
     total = hashlib.sha256()
     inside = (file for file in path.rglob("*") if file.is_file() and file.name != SIGNATURE_FILE)
     for file in sorted(inside) if path.is_dir() else [path]:

@@ -1,4 +1,4 @@
-"""The gate: do the teachers agree with the human coders on validation rows?"""
+"""The gate: agreement of the teachers with the human codes of the validation rows."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,39 +16,38 @@ from edgedistill.teacher.gating import check_gate, comparison
 def gate(run: Run) -> dict[str, Any]:
     """Compare the teachers with the human codes of the validation rows and write `gate.json`.
 
-    A teacher passes when the lower end of its metric's 95 % interval reaches its `gate.at_least`; rows of one group
-    alone bear no interval that could. Rows that it left
-    uncoded (see `set_aside` in the file) are not in the metric. A teacher that does not pass is left out of everything
-    that follows, unless it is accepted; the gate passes when a teacher does.
+    A teacher passes if the lower end of its metric's 95 % interval is at least its `gate.at_least`; rows that all
+    belong to one group have no such interval. The metric leaves out rows that the teacher did not code (`set_aside` in
+    the file). Later stages use only teachers that pass or are accepted. The gate passes if one teacher passes.
 
     Returns:
-        What `gate.json` holds: of the label that the teachers in `used` give together, what each of `teachers` has of
-        its own; their `weights`; and how far they agree with one another, `between`, where there are several.
+        The content of `gate.json`: the figures of the combined label of the teachers in `used`; `teachers`, the same
+        figures of each teacher; their `weights`; and `between`, the agreement among several teachers, else None.
     """
     responses = run.records.splits.validation.responses
-    labellings = run.ask_each(run.panel, responses, "gate: {} codes validation rows")
+    labellings = run.code_with_each(run.panel, responses, "gate: {} codes validation rows")
     verdicts = {teacher.called: _verdict(run, teacher, labellings[teacher.called]) for teacher in run.panel}
     used = [name for name, verdict in verdicts.items() if verdict["passed"] or verdict["accepted"]]
     weights = {name: _weight(run, verdict) for name, verdict in verdicts.items()}
-    shown = {name: labelling for name, labelling in labellings.items() if name in used} or labellings
-    together = combine_labellings(responses, shown, weights, run.task)
-    joint = {
+    combined = {name: labelling for name, labelling in labellings.items() if name in used} or labellings
+    joint = combine_labellings(responses, combined, weights, run.task)
+    result = {
         **verdicts[run.panel[0].called],
-        "teacher": " + ".join(shown),
-        **comparison(together, run.records.splits.validation, run.task),
+        "teacher": " + ".join(combined),
+        **comparison(joint, run.records.splits.validation, run.task),
         "passed": any(verdict["passed"] for verdict in verdicts.values()),
         "cost": asdict(reduce(add, (labelling.usage for labelling in labellings.values()))),
         "teachers": list(verdicts.values()),
         "used": used,
         "weights": weights,
-        "between": between(run, labellings),
+        "between": teacher_agreement(run, labellings),
     }
-    run.folder.write_json("gate.json", joint)
-    return joint
+    run.folder.write_json("gate.json", result)
+    return result
 
 
-def between(run: Run, labellings: Mapping[str, Labelling]) -> dict[str, Any] | None:
-    """How far several teachers agree with one another, for a JSON file; None for one teacher."""
+def teacher_agreement(run: Run, labellings: Mapping[str, Labelling]) -> dict[str, Any] | None:
+    """Return the agreement among several teachers, ready for JSON; None for one teacher."""
     if len(labellings) == 1:
         return None
     codings = {name: {row.id: row.label for row in labelling.labels} for name, labelling in labellings.items()}
@@ -61,7 +60,7 @@ def _verdict(run: Run, teacher: TeacherSection, labelling: Labelling) -> dict[st
 
 
 def _weight(run: Run, verdict: Mapping[str, Any]) -> float:
-    """What a teacher counts: 1, or its metric's value on the validation rows, at least 0."""
+    """Return a teacher's weight in votes: 1, or its metric's value on the validation rows, at least 0."""
     if run.project.teachers_vote == "majority":
         return 1.0
     estimate = (verdict["agreement"] or {}).get(verdict["metric"])

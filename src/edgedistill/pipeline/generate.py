@@ -1,4 +1,4 @@
-"""Generation: the teacher writes synthetic responses, which are screened, coded again and measured."""
+"""Generation: the teacher writes synthetic responses, which are screened, coded again and evaluated."""
 
 import json
 from collections import Counter
@@ -33,19 +33,18 @@ _FILE = "synthetic.jsonl"
 def generate(run: Run) -> dict[str, Any]:
     """Write `synthetic.jsonl`, one line per kept sample, and `generation.json`.
 
-    Human examples in the prompts come from train rows alone, and of those only from rows whose response stands in no
-    validation or test row.
+    Prompts show only human-coded train rows whose response occurs in no validation or test row.
 
     Returns:
         Counts, agreement and cost for `run.json`.
 
     Raises:
-        ProjectFileError: There are fewer train rows of a label than examples are wanted.
+        ProjectFileError: A label has fewer train rows than prompts show examples.
     """
     section = _section(run)
     written = _write(run, section)
     splits = run.records.splits
-    run.advance("generate: samples are screened", 0, 1)
+    run.on_progress("generate: samples are screened", 0, 1)
     screened = screen(
         _redacted(written.samples, run.task.redact),
         splits.train,
@@ -54,13 +53,13 @@ def generate(run: Run) -> dict[str, Any]:
         max_characters=run.project.data.max_characters,
         near=section.near_duplicate,
     )
-    labelling = run.ask_teacher(
+    labelling = run.code_jointly(
         _responses(screened.kept), "generate: the teacher codes samples", votes=section.regrade_votes
     )
     checked = _checked(screened, labelling)
     dropped = _inconsistent(checked, labelling) if section.keep == "consistent" else []
-    gone = {removal.sample.id for removal in dropped}
-    kept = [each for each in checked if each.sample.id not in gone]
+    dropped_ids = {removal.sample.id for removal in dropped}
+    kept = [each for each in checked if each.sample.id not in dropped_ids]
     removed = [*written.removed, *screened.removed, *dropped]
     run.folder.write_text(_FILE, "".join(json.dumps(_line(each), ensure_ascii=False) + "\n" for each in kept))
     summary = _summary(run, written, checked, kept, removed) | {
@@ -68,7 +67,7 @@ def generate(run: Run) -> dict[str, Any]:
     }
     details = {
         "failed_calls": [asdict(call) for call in written.failed],
-        "removed_samples": [_told(removal) for removal in removed],
+        "removed_samples": [_describe_removal(removal) for removal in removed],
         "uncoded_samples": [{"id": row.id, "reason": row.reason, "detail": row.detail} for row in labelling.set_aside],
         "regraded": _agreement(run, checked),
         "diversity": list(_diversity(list(splits.train), written.samples, kept)),
@@ -79,7 +78,7 @@ def generate(run: Run) -> dict[str, Any]:
 
 
 def read_synthetic(folder: RunFolder) -> tuple[MixtureRow, ...]:
-    """Read `synthetic.jsonl` back as rows that may be trained on, each with its lineage."""
+    """Read `synthetic.jsonl` as training rows with their lineage."""
     lines = (json.loads(line) for line in (folder / _FILE).read_text("utf-8").splitlines())
     return tuple(
         MixtureRow(
@@ -98,14 +97,14 @@ def read_synthetic(folder: RunFolder) -> tuple[MixtureRow, ...]:
 def _section(run: Run) -> GenerateSection:
     if run.project.generate is None:
         raise ProjectFileError(
-            "nothing is to be generated", where=str(run.project.path), hint="Add the section generate."
+            "the project has no section generate", where=str(run.project.path), hint="Add the section generate."
         )
     return run.project.generate
 
 
 def _write(run: Run, section: GenerateSection) -> GenerationResult:
-    def told(progress: LabellingProgress) -> None:
-        run.advance("generate: the teacher writes samples", progress.done, progress.total)
+    def on_progress(progress: LabellingProgress) -> None:
+        run.on_progress("generate: the teacher writes samples", progress.done, progress.total)
 
     splits, teacher = run.records.splits, run.teachers[run.teacher.called]
     with AnswerCache(teacher.cache_folder) as cache:
@@ -116,14 +115,14 @@ def _write(run: Run, section: GenerateSection) -> GenerationResult:
             section,
             cache,
             offline=run.offline,
-            on_progress=told,
+            on_progress=on_progress,
             budget=teacher.budget("generate"),
             dispatch=run.dispatch_for(run.teacher),
         )
 
 
 def _redacted(samples: Sequence[Sample], redact: Redaction | None) -> Sequence[Sample]:
-    """The samples with personal data replaced as in every human response, so that like is compared with like."""
+    """Return the samples redacted as all human responses are, so that they can be compared."""
     if redact is None:
         return samples
     return [
@@ -144,11 +143,11 @@ def _checked(screened: ScreeningResult, labelling: Labelling) -> list[CheckedSam
 
 
 def _inconsistent(checked: Sequence[CheckedSample], labelling: Labelling) -> list[RemovedSample]:
-    why = {row.id: row.reason for row in labelling.set_aside}
+    reasons = {row.id: row.reason for row in labelling.set_aside}
     return [
         RemovedSample(each.sample, RemovalReason.INCONSISTENT, f"as {each.regraded!r}")
         if each.regraded is not None
-        else RemovedSample(each.sample, RemovalReason.UNCODED, why[each.sample.id])
+        else RemovedSample(each.sample, RemovalReason.UNCODED, reasons[each.sample.id])
         for each in checked
         if not each.consistent
     ]
@@ -161,7 +160,7 @@ def _summary(
     kept: Sequence[CheckedSample],
     removed: Sequence[RemovedSample],
 ) -> dict[str, Any]:
-    """Counts that add up: written = kept + removed; asked for = written + missing, where no answer held too many."""
+    """Return counts: written = kept + removed; requested = written + missing, unless an answer held too many."""
     total = len(written.samples) + len(written.removed)
     extra = sum(removal.reason is RemovalReason.EXTRA for removal in removed)
     reasons = Counter(str(removal.reason) for removal in removed)
@@ -197,15 +196,15 @@ def _agreement(run: Run, checked: Sequence[CheckedSample]) -> dict[str, Any] | N
 def _diversity(
     human: Sequence[CodedResponse], written: Sequence[Sample], kept: Sequence[CheckedSample]
 ) -> Iterable[dict[str, Any]]:
-    """A row per set of texts, label and temperature; human train rows stand beside them as a yardstick."""
+    """Return a row per set of texts, label and temperature; human train rows are the reference."""
     texts: dict[tuple[str, str, float | None], list[str]] = {}
     for row in human:
         texts.setdefault(("human", row.label, None), []).append(row.response.text)
     for name, samples in (("written", written), ("kept", [each.sample for each in kept])):
         for sample in samples:
             texts.setdefault((name, sample.label, sample.lineage.temperature), []).append(sample.text)
-    for (name, label, temperature), found in texts.items():
-        yield {"of": name, "label": label, "temperature": temperature, **asdict(diversity(found))}
+    for (name, label, temperature), written_texts in texts.items():
+        yield {"of": name, "label": label, "temperature": temperature, **asdict(diversity(written_texts))}
 
 
 def _line(each: CheckedSample) -> dict[str, Any]:
@@ -221,8 +220,8 @@ def _line(each: CheckedSample) -> dict[str, Any]:
     }
 
 
-def _told(removal: RemovedSample) -> dict[str, Any]:
-    """A removed sample without its text, which the answer cache holds."""
+def _describe_removal(removal: RemovedSample) -> dict[str, Any]:
+    """Return a removed sample without its text, which the answer cache keeps."""
     return {
         "id": removal.sample.id,
         "label": removal.sample.label,

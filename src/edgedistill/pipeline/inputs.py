@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from edgedistill.data import Records
 from edgedistill.data.types import TestRows, TrainRows, ValidationRows
-from edgedistill.pipeline.folder import RunFolder, digest, hash_json
+from edgedistill.pipeline.folder import RunFolder, file_digest, hash_json
 
 if TYPE_CHECKING:  # a run restricts itself
     from edgedistill.pipeline.run import Run
@@ -278,7 +278,7 @@ def _file_digests(project: "Project", inputs: Inputs) -> Iterator[tuple[str, str
         if inputs.counts(path) and (named := getattr(getattr(project, section), field)):
             for name in names:
                 file = project.folder / named / name
-                yield f"{path} {name}", digest(file) if file.exists() else None
+                yield f"{path} {name}", file_digest(file) if file.exists() else None
 
 
 def digest_records(records: Records) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Labelling: the teachers code the responses that no human coded."""
+"""Labelling: the teachers code the unlabelled responses."""
 
 import json
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import Any
 from edgedistill.data.types import Response, TeacherLabel
 from edgedistill.errors import DataError
 from edgedistill.pipeline.folder import RunFolder
-from edgedistill.pipeline.gate import between
+from edgedistill.pipeline.gate import teacher_agreement
 from edgedistill.pipeline.run import Run
 from edgedistill.teacher import AnswerFormat, TeacherRequest, combine_labellings
 
@@ -19,10 +19,10 @@ def label(run: Run) -> dict[str, Any]:
     """Have the teachers code the unlabelled responses and write `labels.jsonl`.
 
     Returns:
-        Counts and cost for `run.json`, and of several teachers what each did and how far they agree.
+        Counts and cost for `run.json`; for several teachers also those of each, and their agreement.
     """
     responses = run.records.unlabelled
-    labellings = run.ask_each(run.used, responses, "label: {} codes responses")
+    labellings = run.code_with_each(run.used, responses, "label: {} codes responses")
     labelling = combine_labellings(responses, labellings, run.weights, run.task)
     lines = (json.dumps(_line(row), ensure_ascii=False) + "\n" for row in labelling.labels)
     run.folder.write_text("labels.jsonl", "".join(lines))
@@ -38,20 +38,20 @@ def label(run: Run) -> dict[str, Any]:
             name: {"labelled": len(each.labels), "set_aside": len(each.set_aside), "cost": asdict(each.usage)}
             for name, each in labellings.items()
         }
-        entry["between"] = between(run, labellings)
+        entry["between"] = teacher_agreement(run, labellings)
     return entry
 
 
 def read_labels(folder: RunFolder) -> tuple[TeacherLabel, ...]:
-    """Read `labels.jsonl` back."""
+    """Read `labels.jsonl`."""
     return read_labels_file(folder / "labels.jsonl")
 
 
 def read_labels_file(path: Path) -> tuple[TeacherLabel, ...]:
-    """Read labels in the form of `labels.jsonl`.
+    """Read labels in the format of `labels.jsonl`.
 
     Raises:
-        DataError: The file cannot be read, or a line is no label.
+        DataError: The file cannot be read, or a line is not a label.
     """
     try:
         lines = path.read_text("utf-8").splitlines()
@@ -63,7 +63,7 @@ def read_labels_file(path: Path) -> tuple[TeacherLabel, ...]:
             labels.append(_label(json.loads(line)))
         except (ValueError, TypeError, KeyError, AttributeError):
             raise DataError(
-                "is no label",
+                "is not a label",
                 where=f"{path}, line {number}",
                 hint="A line is an object with id, label, consistency, shares, votes and teacher.",
             ) from None
@@ -79,49 +79,49 @@ def _line(row: TeacherLabel) -> dict[str, Any]:
 
 
 def _label(line: Mapping[str, Any]) -> TeacherLabel:
-    given = {name: value for name, value in line.items() if name != "teachers"}
+    fields = {name: value for name, value in line.items() if name != "teachers"}
     opinions = tuple(_label(each) for each in line.get("teachers", ()))
-    return TeacherLabel(**given | {"votes": tuple(line["votes"]), "opinions": opinions})
+    return TeacherLabel(**fields | {"votes": tuple(line["votes"]), "opinions": opinions})
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One teacher's first request about a response.
+    """A teacher's first request for a response.
 
     Attributes:
         teacher: The teacher's name.
-        request: The request, in the first of the answer formats.
+        request: The request, in the first answer format.
     """
 
     teacher: str
     request: TeacherRequest
 
 
-def prompts_of(run: Run, ident: str) -> tuple[Prompt, ...]:
-    """Return what each teacher would be sent first about a response, were nothing in the cache.
+def build_prompts(run: Run, ident: str) -> tuple[Prompt, ...]:
+    """Return the first request that each teacher would get for a response, as if the cache were empty.
 
-    With several responses in a request, its neighbours are those of the same split, or the other unlabelled ones.
+    If a request carries several responses, the others are rows of the same split, or other unlabelled ones.
 
     Args:
         run: The project and its rows.
         ident: The id of a response, human-coded or unlabelled.
 
     Raises:
-        DataError: No row that is used has this id.
+        DataError: No row in use has this id.
     """
-    response, neighbours = _found(run, ident)
+    response, neighbours = _find_response(run, ident)
     prompts = []
     for teacher in run.panel:
         plan = run.teachers[teacher.called].plan(neighbours if teacher.per_request > 1 else (response,))
         coding = {each.id: coding for each, coding in plan.pairs}[ident]
         requests = [request for request in plan.coding_requests() if coding in request.codings]
         if not requests:
-            raise DataError("it holds characters that are no text", where=response.place)
+            raise DataError("has characters that are not valid text", where=response.place)
         prompts.append(Prompt(teacher.called, plan.build_request(requests[0], AnswerFormat.SCHEMA)))
     return tuple(prompts)
 
 
-def _found(run: Run, ident: str) -> tuple[Response, tuple[Response, ...]]:
+def _find_response(run: Run, ident: str) -> tuple[Response, tuple[Response, ...]]:
     splits = run.records.splits
     for rows in (
         run.records.unlabelled,
@@ -133,7 +133,7 @@ def _found(run: Run, ident: str) -> tuple[Response, tuple[Response, ...]]:
             if response.id == ident:
                 return response, rows
     raise DataError(
-        f"no response that is used has the id {ident!r}",
+        f"no response in use has the id {ident!r}",
         where=str(run.project.path),
-        hint="Ids stand in the column id; `set_aside.csv` in the run folder names the rows that are not used.",
+        hint="Use a value of the column id; `set_aside.csv` in the run folder lists the rows that are not used.",
     )

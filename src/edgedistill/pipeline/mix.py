@@ -1,4 +1,4 @@
-"""The mixture: which rows the student is trained on, each with where its label came from."""
+"""The mixture: the student's training set, each row with the source of its label."""
 
 import csv
 import json
@@ -18,11 +18,11 @@ def mix(run: Run) -> dict[str, Any]:
     """Draw the training set from human, teacher-labelled and synthetic rows and write `mixture.csv`.
 
     Returns:
-        Counts per source, and per source and label (of a multilabel task a row counts for each of its labels), for
-        `run.json`, and how many synthetic rows were not drawn.
+        Counts for `run.json`: rows by source, rows by source and label (for a multilabel task a row counts for each of
+        its labels), and synthetic rows that were not drawn.
 
     Raises:
-        ProjectFileError: `mix` asks for more rows than there are, or for none.
+        ProjectFileError: `mix` requires more rows than there are, or none.
     """
     section, task = run.project.mix, run.task
     labels = read_labels(run.folder) if run.folder.has("labels.jsonl") else ()
@@ -71,7 +71,7 @@ def write_mixture(folder: RunFolder, rows: Sequence[MixtureRow], inputs: Sequenc
 
 
 def read_mixture(folder: RunFolder, inputs: Sequence[str]) -> tuple[MixtureRow, ...]:
-    """Read `mixture.csv` back."""
+    """Read `mixture.csv`."""
     with (folder / MIXTURE).open(encoding="utf-8", newline="") as stream:
         return tuple(
             MixtureRow(

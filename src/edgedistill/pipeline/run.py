@@ -1,4 +1,4 @@
-"""One run of a project: what every stage is handed."""
+"""A run of a project: its settings, its rows and its folder, which every stage gets."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,11 +31,11 @@ class Run:
 
     Attributes:
         offline: Answer from the cache alone.
-        accept_teacher: Go on with a teacher that the gate refuses.
-        advance: Told about progress.
-        say: Told what a person should know, a line at a time.
-        dispatch: What is done before a teacher's questions are asked one by one, by the teacher's name where there are
-            several, else by an empty one; None tells what they will cost.
+        accept_teacher: Continue with a teacher that the gate refuses.
+        on_progress: Called while work goes on.
+        on_message: Called with a line that a person should read.
+        dispatch: By a teacher's name, if there are several, how its requests are dispatched; for a single teacher the
+            name is empty. None: they are sent at once, after a message with their estimated cost.
     """
 
     project: Project
@@ -43,8 +43,8 @@ class Run:
     folder: RunFolder
     offline: bool = False
     accept_teacher: bool = False
-    advance: OnProgress = lambda *_: None
-    say: Callable[[str], None] = lambda _: None
+    on_progress: OnProgress = lambda *_: None
+    on_message: Callable[[str], None] = lambda _: None
     dispatch: Callable[[str], DispatchMode] | None = None
 
     def __repr__(self) -> str:
@@ -87,40 +87,40 @@ class Run:
 
     @property
     def panel(self) -> tuple[TeacherSection, ...]:
-        """Every teacher of the project.
+        """All teachers of the project.
 
         Raises:
             ProjectFileError: The project has none.
         """
         if not self.project.panel:
             raise ProjectFileError(
-                "there is no teacher",
+                "the project has no teacher",
                 where=str(self.project.path),
-                hint="Add the section teacher, or leave this stage out.",
+                hint="Add the section teacher, or do not run this stage.",
             )
         return self.project.panel
 
     @property
     def used(self) -> tuple[TeacherSection, ...]:
-        """The teachers that passed the gate or were accepted; before there is a verdict, all of them."""
+        """The teachers that passed the gate or were accepted; before the gate, all of them."""
         verdict = self.verdict
         return self.panel if verdict is None else tuple(each for each in self.panel if each.called in verdict["used"])
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """What each teacher counts in a joint label, by its name."""
+        """The weight of each teacher in a combined label, by its name."""
         verdict = self.verdict
         return dict.fromkeys((each.called for each in self.panel), 1.0) if verdict is None else verdict["weights"]
 
     @property
     def verdict(self) -> Mapping[str, Any] | None:
-        """What `gate.json` holds; None before there is one that this version wrote."""
+        """The content of `gate.json`; None before the gate."""
         verdict = self.folder.read_json("gate.json") if self.folder.has("gate.json") else {}
         return verdict if "used" in verdict else None
 
     @property
     def teacher(self) -> TeacherSection:
-        """The teacher that writes responses: the first of those that are used.
+        """The teacher that writes responses: the first that is used.
 
         Raises:
             ProjectFileError: The project has none.
@@ -129,7 +129,7 @@ class Run:
 
     @cached_property
     def teachers(self) -> Mapping[str, Teacher]:
-        """Every teacher of the project, by its name; the examples in their prompts are human train rows."""
+        """All teachers by name; their prompts show human-coded train rows."""
         train = self.records.splits.train if shows_examples(self.project) else TrainRows(())
         return {each.called: Teacher.of_project(self.project, each, train) for each in self.panel}
 
@@ -169,8 +169,8 @@ class Run:
         """
         return self.folder.read_text("report.html")
 
-    def note_spending(self) -> None:
-        """Record in `run.json` what the stages have spent in all runs, teachers together."""
+    def record_spending(self) -> None:
+        """Record in `run.json` what each stage has spent in all runs, summed over teachers."""
         if not self.project.panel:
             return
         total: dict[str, StageSpending] = {}
@@ -179,16 +179,17 @@ class Run:
             for stage, spent in teacher.spending_log.stages().items():
                 total[stage] = total[stage] + spent if stage in total else spent
         if total:
-            self.folder.note_spending({stage: asdict(spent) for stage, spent in total.items()})
+            self.folder.record_spending({stage: asdict(spent) for stage, spent in total.items()})
 
     def dispatch_for(self, teacher: TeacherSection) -> DispatchMode:
-        """Return what is done before a teacher's questions are asked one by one."""
+        """Return how a teacher's requests are dispatched."""
         name = teacher.called if len(self.panel) > 1 else ""
         if self.dispatch is None:
-            return SendNow(lambda estimate: self.say(f"{name}: {estimate.summary}" if name else estimate.summary))
+            prefix = f"{name}: " if name else ""
+            return SendNow(lambda estimate: self.on_message(f"{prefix}{estimate.summary}"))
         return self.dispatch(name)
 
-    def ask_each(
+    def code_with_each(
         self,
         teachers: Sequence[TeacherSection],
         responses: tuple[Response, ...],
@@ -196,28 +197,27 @@ class Run:
         *,
         votes: int | None = None,
     ) -> dict[str, Labelling]:
-        """Have teachers code responses, one after the other; answers that the cache holds are not asked for again.
+        """Have teachers code responses, one teacher after the other; answers in the cache are not requested again.
 
         Args:
             teachers: Some of the panel.
-            responses: What is to be coded.
-            what: What it is for: the stage's name, a colon, and words for the progress; ``{}`` in it stands for the
-                teacher's name.
-            votes: Answers per response; None: as many as the project file says.
+            responses: The responses.
+            what: The stage's name, a colon, and a description for progress, in which ``{}`` is the teacher's name.
+            votes: Answers per response; None: the number in the project file.
 
         Returns:
-            What each made of them, by its name.
+            By teacher's name, its labels.
 
         Raises:
-            Paused: The way stops the stage before it is done.
-            AnswersMissing: Some are missing offline or in a file; every teacher has had its turn before.
+            Paused: The dispatch mode stops the stage before it is done.
+            AnswersMissing: Answers are missing offline or in a file; raised after all teachers were tried.
         """
-        found: dict[str, Labelling] = {}
+        labellings: dict[str, Labelling] = {}
         paused: list[Paused] = []
         missing: list[AnswersMissing] = []
         for each in teachers:
             try:
-                found[each.called] = self._ask(each, responses, what.format(each.called), votes)
+                labellings[each.called] = self._code(each, responses, what.format(each.called), votes)
             except Paused as stop:
                 paused.append(stop)
             except AnswersMissing as error:
@@ -226,16 +226,18 @@ class Run:
             raise missing[0]
         if paused:
             raise together(paused)
-        return found
+        return labellings
 
-    def ask_teacher(self, responses: tuple[Response, ...], what: str, *, votes: int | None = None) -> Labelling:
-        """Have the teachers that are used code responses together; see `ask_each` and `combine_labellings`."""
-        labellings = self.ask_each(self.used, responses, what, votes=votes)
+    def code_jointly(self, responses: tuple[Response, ...], what: str, *, votes: int | None = None) -> Labelling:
+        """Have the used teachers code responses, and combine their labels; see `code_with_each`."""
+        labellings = self.code_with_each(self.used, responses, what, votes=votes)
         return combine_labellings(responses, labellings, self.weights, self.task)
 
-    def _ask(self, teacher: TeacherSection, responses: tuple[Response, ...], what: str, votes: int | None) -> Labelling:
-        def told(progress: LabellingProgress) -> None:
-            self.advance(what, progress.done, progress.total)
+    def _code(
+        self, teacher: TeacherSection, responses: tuple[Response, ...], what: str, votes: int | None
+    ) -> Labelling:
+        def on_progress(progress: LabellingProgress) -> None:
+            self.on_progress(what, progress.done, progress.total)
 
         return self.teachers[teacher.called].code(
             responses,
@@ -243,6 +245,6 @@ class Run:
             votes=votes,
             offline=self.offline,
             dispatch=self.dispatch_for(teacher),
-            on_progress=told,
-            on_message=self.say,
+            on_progress=on_progress,
+            on_message=self.on_message,
         )

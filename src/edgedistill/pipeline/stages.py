@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from edgedistill.errors import GateRefused, RunError
-from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, digest
+from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, file_digest
 from edgedistill.pipeline.inputs import NOTHING, Inputs, fingerprint, result_path, select
 from edgedistill.pipeline.run import Run, shows_examples
 from edgedistill.project.schema import Project
@@ -188,7 +188,7 @@ def _fingerprint(run: Run, stage: Stage) -> str:
 
 def _result_inputs(run: Run, stage: Stage, inputs: Inputs) -> dict[str, Any]:
     """Return the digest, or the declared part, of each result that a stage reads."""
-    journal = run.folder.journal["stages"]
+    run_log = run.folder.run_log["stages"]
     found: dict[str, Any] = {}
     for name, earlier in _earlier_results(run.project, stage).items():
         path = result_path(name)
@@ -197,17 +197,17 @@ def _result_inputs(run: Run, stage: Stage, inputs: Inputs) -> dict[str, Any]:
         if not inputs.counts(path):
             found[name] = select(run.folder.read_json(name), path, inputs.counts)
         elif earlier.name in stage.may_lack:
-            found[name] = digest(run.folder / name)
+            found[name] = file_digest(run.folder / name)
         else:  # whoever runs a stage has checked that the stages before it are done: their results are as recorded
-            found[name] = journal.get(earlier.name, {}).get("outputs", {}).get(name)
-    if (log := select({"stages": journal}, result_path("run.json"), inputs.counts)) is not NOTHING:
+            found[name] = run_log.get(earlier.name, {}).get("outputs", {}).get(name)
+    if (log := select({"stages": run_log}, result_path("run.json"), inputs.counts)) is not NOTHING:
         found["run.json"] = log
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What became of one stage: it ran, or it was done already."""
+class StageResult:
+    """The outcome of one stage: it ran, or it was done already (`skipped`)."""
 
     stage: str
     skipped: bool
@@ -215,93 +215,95 @@ class Step:
     entry: dict[str, Any]
 
 
-def run_stages(run: Run, *, until: str = NAMES[-1], told: Callable[[Step], None] = lambda _: None) -> list[Step]:
+def run_stages(
+    run: Run, *, until: str = NAMES[-1], on_step: Callable[[StageResult], None] = lambda _: None
+) -> list[StageResult]:
     """Run every stage up to `until` that is not done, in order.
 
     Args:
         run: The project and its folder.
         until: The last stage to run.
-        told: Called after each stage.
+        on_step: Called after each stage.
 
     Raises:
-        GateRefused: The teacher does not reach the bar and nobody accepted it; `gate.json` is written.
-        EdgeDistillError: Whatever a stage raises; the stages before it stay done.
+        GateRefused: No teacher passes the gate or was accepted; `gate.json` is written.
+        EdgeDistillError: A stage failed; the stages before it stay done.
     """
-    _note_rows(run)
+    _record_rows(run)
     steps = []
-    for stage in _wanted(run.project)[: _last(run.project, until) + 1]:
+    for stage in _stages_of(run.project)[: _stage_index(run.project, until) + 1]:
         steps.append(_step(run, stage))
-        told(steps[-1])
+        on_step(steps[-1])
         if stage.name == "gate":
-            _pass_gate(run)
+            _require_gate(run)
     return steps
 
 
-def run_stage(run: Run, name: str, *, told: Callable[[Step], None] = lambda _: None) -> Step:
-    """Run one stage from what the stages before it wrote.
+def run_stage(run: Run, name: str, *, on_step: Callable[[StageResult], None] = lambda _: None) -> StageResult:
+    """Run one stage on the results of the stages before it.
 
     Args:
         run: The project and its folder.
         name: The stage.
-        told: Called after it, also where the gate refuses.
+        on_step: Called after it, also if the gate refuses.
 
     Raises:
         RunError: The project has no such stage, or a stage before it is not done.
         GateRefused: As in `run_stages`.
     """
-    stages = _wanted(run.project)
-    stage = stages[_last(run.project, name)]
+    stages = _stages_of(run.project)
+    stage = stages[_stage_index(run.project, name)]
     for earlier in stages[: stages.index(stage)]:
         if earlier.name in stage.may_lack:
             continue
-        if not run.folder.holds(earlier.name, _fingerprint(run, earlier)):
+        if not run.folder.is_done(earlier.name, _fingerprint(run, earlier)):
             raise RunError(
-                f"{earlier.name} is not done for the project as it stands",
+                f"{earlier.name} is not done with the current settings and data",
                 where=name,
                 hint=f"Run `edgedistill {earlier.name} {run.project.path.name}`, or `edgedistill run`.",
             )
         if earlier.name == "gate":
-            _pass_gate(run)
-    _note_rows(run)
+            _require_gate(run)
+    _record_rows(run)
     step = _step(run, stage)
-    told(step)
+    on_step(step)
     if stage.name == "gate":
-        _pass_gate(run)
+        _require_gate(run)
     return step
 
 
 def try_stage(run: Run, name: str) -> None:
-    """Do a stage's work as far as the run's way lets it, without recording it and whatever is done already.
+    """Do a stage's work without recording it, even if it or an earlier stage is not done; for estimates.
 
     Raises:
-        Paused: The way stopped it, as an estimate does.
+        Paused: The dispatch mode stopped it, as an estimate does.
         RunError: The project has no such stage.
     """
-    _wanted(run.project)[_last(run.project, name)].run(run)
+    _stages_of(run.project)[_stage_index(run.project, name)].run(run)
 
 
-def _step(run: Run, stage: Stage) -> Step:
-    mark = _fingerprint(run, stage)
-    if run.folder.holds(stage.name, mark) and not (stage.name == "gate" and _overruled_now(run)):
-        return Step(stage.name, True, 0.0, run.folder.journal["stages"][stage.name])
+def _step(run: Run, stage: Stage) -> StageResult:
+    current = _fingerprint(run, stage)
+    if run.folder.is_done(stage.name, current) and not (stage.name == "gate" and _accepts_refused(run)):
+        return StageResult(stage.name, True, 0.0, run.folder.run_log["stages"][stage.name])
     start = time.monotonic()
     try:
         entry = stage.run(run)
     finally:
-        run.note_spending()
+        run.record_spending()
     seconds = time.monotonic() - start
-    entry_of_run = {"fingerprint": mark, "seconds": round(seconds, 2), **entry}
-    run.folder.note_stage(stage.name, entry_of_run, stage.written(run.project))
-    return Step(stage.name, False, seconds, entry)
+    entry_of_run = {"fingerprint": current, "seconds": round(seconds, 2), **entry}
+    run.folder.record_stage(stage.name, entry_of_run, stage.written(run.project))
+    return StageResult(stage.name, False, seconds, entry)
 
 
-def _overruled_now(run: Run) -> bool:
-    """Whether this run accepts a teacher that an earlier run refused."""
+def _accepts_refused(run: Run) -> bool:
+    """Return whether this run accepts a teacher that an earlier run refused."""
     verdicts = run.folder.read_json("gate.json")["teachers"]
     return run.accept_teacher and not all(verdict["passed"] or verdict["accepted"] for verdict in verdicts)
 
 
-def _pass_gate(run: Run) -> None:
+def _require_gate(run: Run) -> None:
     verdict = run.folder.read_json("gate.json")
     if verdict["passed"] or verdict["accepted"]:
         return
@@ -311,7 +313,7 @@ def _pass_gate(run: Run) -> None:
             _refusal(each, f"{each['teacher']}'s" if len(verdicts) > 1 else "the teacher's") for each in verdicts
         ),
         where="gate",
-        hint="Fix the codebook, choose another teacher, code more validation rows, or go on with --accept-teacher.",
+        hint="Fix the codebook, choose another teacher, code more validation rows, or continue with --accept-teacher.",
     )
 
 
@@ -320,18 +322,19 @@ def _refusal(verdict: Mapping[str, Any], whose: str) -> str:
     if estimate is None:
         causes = Counter(row["reason"] for row in verdict["set_aside"]).most_common()
         why = f" ({', '.join(f'{n}: {cause}' for cause, n in causes)})" if causes else ""
-        rows = f"{verdict['coded']} of {verdict['rows']} validation rows it coded"
+        rows = f"{verdict['coded']} of {verdict['rows']} validation rows that it coded"
         return f"{whose} {verdict['metric']} is undefined on the {rows}{why}"
     interval = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**estimate)
-    return f"{whose} {verdict['metric']} is {interval}; the interval's lower end must reach {verdict['at_least']:g}"
+    required = f"the lower end of the interval must be at least {verdict['at_least']:g}"
+    return f"{whose} {verdict['metric']} is {interval}; {required}"
 
 
-def _wanted(project: Project) -> list[Stage]:
+def _stages_of(project: Project) -> list[Stage]:
     return [stage for stage in STAGES if stage.wanted(project)]
 
 
-def _last(project: Project, name: str) -> int:
-    names = [stage.name for stage in _wanted(project)]
+def _stage_index(project: Project, name: str) -> int:
+    names = [stage.name for stage in _stages_of(project)]
     if name not in names:
         raise RunError(
             f"this project has no stage {name!r}", where=str(project.path), hint=f"It has {', '.join(names)}."
@@ -339,8 +342,8 @@ def _last(project: Project, name: str) -> int:
     return names.index(name)
 
 
-def _note_rows(run: Run) -> None:
-    run.folder.note_rows([asdict(account) for account in run.records.row_counts], run.records.splits.notes)
+def _record_rows(run: Run) -> None:
+    run.folder.record_rows([asdict(counts) for counts in run.records.row_counts], run.records.splits.notes)
     lines = [
         ["file", "row", "id", "reason", "detail"],
         *([*map(str, asdict(row).values())] for row in run.records.set_aside),

@@ -1,4 +1,4 @@
-"""Training: the mixture becomes a student, beside a baseline and, where it is wanted, a smaller student."""
+"""Training: the student, a baseline on the frozen encoder and, if the project file asks for it, a smaller student."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _HEADER = (*_SETTINGS, *_FIGURES, "seconds", "outcome", "failure")
 
 
 def train(run: Run) -> dict[str, Any]:
-    """Make the student from `mixture.csv`; write `student/`, `trials.csv`, `frozen.safetensors`, and `shrunk/`.
+    """Train the student on `mixture.csv`; write `student/`, `trials.csv`, `frozen.safetensors` and `shrunk/`.
 
     Returns:
         The best trial, the baseline, the smaller student and the notes, for `run.json`.
@@ -40,8 +40,8 @@ def train(run: Run) -> dict[str, Any]:
 def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
     task, section = run.task, run.project.student
 
-    def told(progress: TrainingProgress) -> None:
-        run.advance("train: optimizer steps", progress.done, progress.total)
+    def on_progress(progress: TrainingProgress) -> None:
+        run.on_progress("train: optimizer steps", progress.done, progress.total)
 
     mixture, validation = read_mixture(run.folder, task.inputs), run.records.splits.validation
     trained = train_student(
@@ -52,10 +52,10 @@ def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
         backbone,
         run.folder / STUDENT,
         kept=(run.folder / "search.sqlite3").parent,
-        progress=told,
+        progress=on_progress,
     )
     run.folder.write_csv("trials.csv", _table(trained.trials))
-    run.advance("train: the frozen encoder", 0, 1)
+    run.on_progress("train: the frozen encoder", 0, 1)
     heads = fit_frozen(mixture, validation, task, section.max_tokens, backbone)
     write_frozen(heads[0], task, section.max_tokens, run.folder / FROZEN)
     best = trained.best
@@ -69,14 +69,14 @@ def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
             "best_epoch": best.best_epoch,
             "validation_macro_f1": best.validation_macro_f1,
         },
-        "frozen": _told(heads[0]),
+        "frozen": _describe_head(heads[0]),
         "notes": list(trained.notes),
     }
 
 
 def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
     task, section = run.task, run.project.student
-    run.advance("train: the frozen encoder", 0, 1)
+    run.on_progress("train: the frozen encoder", 0, 1)
     start = time.perf_counter()
     heads = train_frozen_student(
         read_mixture(run.folder, task.inputs),
@@ -84,17 +84,23 @@ def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
         task,
         section,
         backbone,
-        run.folder / "student",
+        run.folder / STUDENT,
     )
     write_frozen(heads[0], task, section.max_tokens, run.folder / FROZEN)
-    best = _told(heads[0])
-    # One line, with what it has of a search's columns: there is no epoch to tell.
+    best = _describe_head(heads[0])
+    # One line with the columns of a search; those of epochs and hyperparameters stay empty.
     line = ["", "", "", "", 1, *list(best.values())[2:], 1, f"{time.perf_counter() - start:.1f}", "done", ""]
     run.folder.write_csv("trials.csv", [list(_HEADER), line])
-    return {"trials": len(heads), "tried": [_told(head) for head in heads], "best": best, "frozen": best, "notes": []}
+    return {
+        "trials": len(heads),
+        "tried": [_describe_head(head) for head in heads],
+        "best": best,
+        "frozen": best,
+        "notes": [],
+    }
 
 
-def _told(head: FrozenHead) -> dict[str, Any]:
+def _describe_head(head: FrozenHead) -> dict[str, Any]:
     return {
         "pooling": head.pooling,
         "penalty": head.penalty,
@@ -105,13 +111,13 @@ def _told(head: FrozenHead) -> dict[str, Any]:
 
 
 def _table(trials: Sequence[Trial]) -> list[list[object]]:
-    """A line for every epoch; a trial that failed before its first has one, too."""
+    """Return a line per epoch, and one for a trial that failed before its first epoch."""
     lines: list[list[object]] = [list(_HEADER)]
     for trial in trials:
         before = [getattr(trial, name) for name in _SETTINGS]
         after = [f"{trial.seconds:.1f}", trial.outcome, trial.failure]
-        made = [[*_figures(epoch), int(epoch is trial.best)] for epoch in trial.history]
-        lines += [[*before, *epoch, *after] for epoch in made or [[""] * len(_FIGURES)]]
+        epochs = [[*_figures(epoch), int(epoch is trial.best)] for epoch in trial.history]
+        lines += [[*before, *epoch, *after] for epoch in epochs or [[""] * len(_FIGURES)]]
     return lines
 
 
@@ -120,25 +126,25 @@ def _figures(epoch: Epoch) -> list[object]:
 
 
 def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
-    """Make `shrunk/` of `student/`, and write `shrinking.json`: the two side by side on the validation rows.
+    """Distil `student/` into the smaller `shrunk/`, and compare the two on validation rows in `shrinking.json`.
 
     Returns:
-        Layers, texts, bytes, speed and what agreement it costs on validation rows, and the notes.
+        Layers, texts, bytes, speed, the loss of agreement on validation rows, and notes.
     """
     task, max_tokens = run.task, run.project.student.max_tokens
     validation = run.records.splits.validation
     rows = [dict(response.inputs) for response in validation.responses]
     texts, set_aside = _texts(run)
 
-    def told(progress: TrainingProgress) -> None:
-        run.advance("train: optimizer steps of the shrunk student", progress.done, progress.total)
+    def on_progress(progress: TrainingProgress) -> None:
+        run.on_progress("train: optimizer steps of the shrunk student", progress.done, progress.total)
 
     shrunk = compress_student(
-        run.folder / STUDENT, run.folder / SHRUNK, texts, rows, task, section, max_tokens, progress=told
+        run.folder / STUDENT, run.folder / SHRUNK, texts, rows, task, section, max_tokens, progress=on_progress
     )
     students = [Checkpoint.load(run.folder / name, task, max_tokens) for name in (STUDENT, SHRUNK)]
     compared = compare_students(students[0], students[1], rows, validation.labels)
-    told_of = {
+    summary = {
         "layers": list(shrunk.layers),
         "texts": shrunk.texts,
         "texts_set_aside": set_aside,
@@ -150,28 +156,30 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
         "on_validation_rows": asdict(compared.change),
         "history": [asdict(epoch) for epoch in shrunk.history],
     }
-    run.folder.write_json("shrinking.json", told_of)
-    return {**{name: value for name, value in told_of.items() if name != "history"}, "notes": list(shrunk.notes)}
+    run.folder.write_json("shrinking.json", summary)
+    return {**{name: value for name, value in summary.items() if name != "history"}, "notes": list(shrunk.notes)}
 
 
 def _texts(run: Run) -> tuple[list[Mapping[str, str]], dict[str, int]]:
-    """Every text that may be learnt from, once, and how many were set aside and why."""
+    """Return every distinct text that may be trained on, and the counts of those that may not."""
     splits = run.records.splits
-    locked = {_whole(response.inputs) for split in (splits.validation, splits.test) for response in split.responses}
+    locked = {
+        _normalized(response.inputs) for split in (splits.validation, splits.test) for response in split.responses
+    }
     texts: dict[str, Mapping[str, str]] = {}
-    set_aside = {"repeats a validation or test row": 0, "repeats another text": 0}
-    for inputs in _found(run):
-        whole = _whole(inputs)
-        if whole in locked:
-            set_aside["repeats a validation or test row"] += 1
-        elif whole in texts:
-            set_aside["repeats another text"] += 1
+    set_aside = {"duplicates a validation or test row": 0, "duplicates another text": 0}
+    for inputs in _candidate_inputs(run):
+        key = _normalized(inputs)
+        if key in locked:
+            set_aside["duplicates a validation or test row"] += 1
+        elif key in texts:
+            set_aside["duplicates another text"] += 1
         else:
-            texts[whole] = inputs
+            texts[key] = inputs
     return list(texts.values()), set_aside
 
 
-def _found(run: Run) -> Iterator[Mapping[str, str]]:
+def _candidate_inputs(run: Run) -> Iterator[Mapping[str, str]]:
     task = run.task
     yield from (row.inputs for row in read_mixture(run.folder, task.inputs))
     yield from (response.inputs for response in run.records.splits.train.responses)
@@ -180,6 +188,6 @@ def _found(run: Run) -> Iterator[Mapping[str, str]]:
         yield from (row.inputs for row in read_synthetic(run.folder))
 
 
-def _whole(inputs: Mapping[str, str]) -> str:
-    """Every input folded: the same answer to another question is another text."""
+def _normalized(inputs: Mapping[str, str]) -> str:
+    """Return all inputs, normalized: the same response to another question is another text."""
     return "\x1f".join(normalize_text(text) for text in inputs.values())

@@ -1,8 +1,8 @@
 """Everything a report is made from, read from the run folder.
 
-Material
+ReportInputs
 ├── Evaluation, Fidelity, Gate     evaluation.json, fidelity.json, gate.json (edgedistill.evaluation)
-├── Journal              run.json: versions, rows, what each stage noted, what was spent
+├── RunLog              run.json: versions, rows, what each stage noted, what was spent
 ├── ScoredRow            a line of test_scores.csv
 ├── TeacherVote          what a line of labels.jsonl says of its votes
 ├── Table                trials.csv
@@ -27,7 +27,7 @@ from edgedistill.teacher.spending import StageSpending
 
 
 @dataclass(frozen=True, slots=True)
-class Journal:
+class RunLog:
     """`run.json`."""
 
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class BundleFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
+class ReportInputs:
     """What a report is made from.
 
     Attributes:
@@ -124,7 +124,7 @@ class Material:
     evaluation: Evaluation
     fidelity: Fidelity | None
     gate: Gate | None
-    journal: Journal
+    run_log: RunLog
     scores: Sequence[ScoredRow]
     votes: Sequence[TeacherVote] = ()
     trials: Table | None = None
@@ -155,7 +155,7 @@ class RunFiles(Protocol):
         """Return whether it is there."""
 
 
-def read_material(
+def read_report_inputs(
     folder: RunFiles,
     *,
     name: str,
@@ -165,7 +165,7 @@ def read_material(
     examples: int = 0,
     texts: Mapping[str, Mapping[str, str]] | None = None,
     study: Path | None = None,
-) -> Material:
+) -> ReportInputs:
     """Read a run folder; only `evaluation.json`, `test_scores.csv` and `run.json` must be there.
 
     Args:
@@ -191,7 +191,7 @@ def read_material(
     def read_bundle(path: Path, hint: str) -> BundleFacts:
         return _read_bundle(path, hint, evaluation)
 
-    return Material(
+    return ReportInputs(
         name=name,
         project_file=project_file,
         definitions=definitions,
@@ -199,7 +199,7 @@ def read_material(
         evaluation=evaluation,
         fidelity=optional("fidelity.json", "export", lambda path, _: read_fidelity(path, file, project_file)),
         gate=optional("gate.json", "gate", lambda path, hint: decode_file(path, Gate, hint)),
-        journal=decode_file(folder.file("run.json"), Journal, stage_hint("run", project_file)),
+        run_log=decode_file(folder.file("run.json"), RunLog, stage_hint("run", project_file)),
         scores=scores,
         votes=optional("labels.jsonl", "label", _read_votes) or (),
         trials=optional("trials.csv", "train", _read_table),

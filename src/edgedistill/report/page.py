@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from edgedistill.agreement import Estimate
 from edgedistill.report import formatting
-from edgedistill.report.inputs import Material
+from edgedistill.report.inputs import ReportInputs
 from edgedistill.report.plots import Plot, agreement_plot, learning_plot, reliability_plot, risk_plot, study_plot
 from edgedistill.report.rules import RULES
 from edgedistill.report.sections import (
@@ -43,40 +43,40 @@ _FILTERS = (
 )
 
 
-def render_page(material: Material) -> tuple[Verdict, str]:
+def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
     """Render the report.
 
     The page is self-contained: no script, no font, no external address. Its Content-Security-Policy allows its own
     style sheet, by hash, and nothing else.
 
     Args:
-        material: The contents of the run folder.
+        inputs: The contents of the run folder.
 
     Returns:
         The verdict, and the page as HTML.
     """
-    evaluation = material.evaluation
-    decision = verdict(evaluation, material.gate, material.fidelity)
-    trials = summarize_trials(material.trials)
-    misclassified = disagreements(material)
+    evaluation = inputs.evaluation
+    decision = verdict(evaluation, inputs.gate, inputs.fidelity)
+    trials = summarize_trials(inputs.trials)
+    misclassified = disagreements(inputs)
     style = (files("edgedistill.report") / "templates" / "report.css").read_text("utf-8")
     style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return decision, _environment().get_template("report.html.j2").render(
-        material=material,
+        inputs=inputs,
         evaluation=evaluation,
-        journal=material.journal,
+        run_log=inputs.run_log,
         verdict=decision,
         rules=RULES,
         style=Markup(style),  # noqa: S704  # our own style sheet
         style_hash=f"sha256-{style_hash}",
-        plots=_plots(material, decision, trials),
-        mixture=mixture_table(material.journal, evaluation.counted),
+        plots=_plots(inputs, decision, trials),
+        mixture=mixture_table(inputs.run_log, evaluation.counted),
         trials=trials,
-        consistency=consistency(material.votes, multilabel=evaluation.is_multilabel),
-        costs=stage_costs(material.journal),
+        consistency=consistency(inputs.votes, multilabel=evaluation.is_multilabel),
+        costs=stage_costs(inputs.run_log),
         misclassified=misclassified,
-        listed=listed_disagreements(material, misclassified),
-        caveats=caveats(material),
+        listed=listed_disagreements(inputs, misclassified),
+        caveats=caveats(inputs),
     )
 
 
@@ -92,8 +92,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _plots(material: Material, decision: Verdict, trials: Sequence[TrialSummary]) -> Mapping[str, Plot | None]:
-    evaluation = material.evaluation
+def _plots(inputs: ReportInputs, decision: Verdict, trials: Sequence[TrialSummary]) -> Mapping[str, Plot | None]:
+    evaluation = inputs.evaluation
     kappas: dict[str, Estimate | None] = {name: each.kappa for name, each in evaluation.agreement.items()}
     for pair in evaluation.ceiling.pairs if evaluation.ceiling else ():
         kappas[f"{pair.first}, {pair.second} (human)"] = pair.agreement.kappa if pair.agreement else None
@@ -102,5 +102,5 @@ def _plots(material: Material, decision: Verdict, trials: Sequence[TrialSummary]
         "reliability": reliability_plot(evaluation.probabilities.reliability),
         "risk": risk_plot(evaluation.review),
         "learning": learning_plot(trials),
-        "study": study_plot(material.study),
+        "study": study_plot(inputs.study),
     }

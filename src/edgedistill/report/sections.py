@@ -15,7 +15,7 @@ from typing import Any
 
 from edgedistill.evaluation.types import Evaluation
 from edgedistill.report.formatting import interval, percent, pluralize, rows
-from edgedistill.report.inputs import Journal, Material, ScoredRow, Table, TeacherVote
+from edgedistill.report.inputs import ReportInputs, RunLog, ScoredRow, Table, TeacherVote
 from edgedistill.report.rules import MIN_LABEL_ROWS
 from edgedistill.teacher.spending import StageSpending
 from edgedistill_serve.task.task import LABEL_SEPARATOR
@@ -100,9 +100,9 @@ class StageCost:
     spent: StageSpending | None
 
 
-def mixture_table(journal: Journal, labels: Sequence[str]) -> MixtureTable | None:
+def mixture_table(run_log: RunLog, labels: Sequence[str]) -> MixtureTable | None:
     """Return the training rows by source and label; None before the stage `mix`."""
-    entry = journal.stages.get("mix", {})
+    entry = run_log.stages.get("mix", {})
     counts: Mapping[str, int] = entry.get("by_source_and_label", {})
     sources = dict.fromkeys(name.partition(" ")[0] for name in counts)
     table = {source: [counts.get(f"{source} {label}", 0) for label in labels] for source in sources}
@@ -150,24 +150,24 @@ def consistency(votes: Sequence[TeacherVote], *, multilabel: bool = False) -> Co
     )
 
 
-def stage_costs(journal: Journal) -> tuple[StageCost, ...]:
+def stage_costs(run_log: RunLog) -> tuple[StageCost, ...]:
     """Return time and cost of each stage, in the order in which they ran."""
     return tuple(
-        StageCost(name, float(entry.get("seconds", 0.0)), entry.get("cost"), journal.spending.get(name))
-        for name, entry in journal.stages.items()
+        StageCost(name, float(entry.get("seconds", 0.0)), entry.get("cost"), run_log.spending.get(name))
+        for name, entry in run_log.stages.items()
         if name != "report"
     )
 
 
-def disagreements(material: Material) -> tuple[ScoredRow, ...]:
+def disagreements(inputs: ReportInputs) -> tuple[ScoredRow, ...]:
     """Return every test row whose model code differs from the human code, the most confident first."""
-    misclassified = [row for row in material.scores if row.student != row.human]
+    misclassified = [row for row in inputs.scores if row.student != row.human]
     return tuple(sorted(misclassified, key=lambda row: -row.probability))
 
 
-def listed_disagreements(material: Material, misclassified: Sequence[ScoredRow]) -> Sequence[ScoredRow]:
+def listed_disagreements(inputs: ReportInputs, misclassified: Sequence[ScoredRow]) -> Sequence[ScoredRow]:
     """Return the rows that the report lists: the first twenty, or as many as examples are requested if that is more."""
-    return misclassified[: max(_LISTED, material.examples)]
+    return misclassified[: max(_LISTED, inputs.examples)]
 
 
 def _trial(rows: Sequence[Mapping[str, str]]) -> TrialSummary:
@@ -182,9 +182,9 @@ def _trial(rows: Sequence[Mapping[str, str]]) -> TrialSummary:
     )
 
 
-def caveats(material: Material) -> tuple[str, ...]:
+def caveats(inputs: ReportInputs) -> tuple[str, ...]:
     """Return the limitations of the figures, a sentence or two each."""
-    return (*_data_caveats(material.evaluation), *_model_caveats(material), *_study_caveats(material))
+    return (*_data_caveats(inputs.evaluation), *_model_caveats(inputs), *_study_caveats(inputs))
 
 
 def _data_caveats(evaluation: Evaluation) -> Iterator[str]:
@@ -228,14 +228,14 @@ def _data_caveats(evaluation: Evaluation) -> Iterator[str]:
     )
 
 
-def _model_caveats(material: Material) -> Iterator[str]:
-    table = mixture_table(material.journal, material.evaluation.counted)
+def _model_caveats(inputs: ReportInputs) -> Iterator[str]:
+    table = mixture_table(inputs.run_log, inputs.evaluation.counted)
     if table and table.machine_labelled:
         yield (
             f"{percent(table.machine_labelled)} of the training rows were labelled by a language model; the student "
             "learns its systematic errors."
         )
-    if material.evaluation.calibration.method == "none":
+    if inputs.evaluation.calibration.method == "none":
         yield "The model's probabilities are not calibrated: 0.9 does not mean correct in nine of ten cases."
     yield (
         "The model supports a person's judgement of a response; it must not be the sole basis for a decision about a "
@@ -243,6 +243,6 @@ def _model_caveats(material: Material) -> Iterator[str]:
     )
 
 
-def _study_caveats(material: Material) -> Iterator[str]:
-    if leaks := {run.leak for run in material.study if run.leak}:
+def _study_caveats(inputs: ReportInputs) -> Iterator[str]:
+    if leaks := {run.leak for run in inputs.study if run.leak}:
         yield f"The study reproduces a published protocol, including its leaks: {'; '.join(sorted(leaks))}."

@@ -294,7 +294,7 @@ def load_teacher_labels(
         files = {name: study.folder / entry.labels[name] for name in chosen}
         return {name: _recorded(file, texts, run.project.task.task) for name, file in files.items()}, told
     test = run.records.splits.test.responses if requirements.of_test else ()
-    labellings = run.ask_each(asked, (*texts, *test), "study: {} codes responses")
+    labellings = run.code_with_each(asked, (*texts, *test), "study: {} codes responses")
     return {name: _split(texts, labelling.labels) for name, labelling in labellings.items()}, told
 
 

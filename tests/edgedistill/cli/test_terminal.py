@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edgedistill.cli.terminal import Terminal
-from edgedistill.pipeline import Step
+from edgedistill.pipeline import StageResult
 
 COST = {"asked": 9, "cached": 0, "retries": {"the connection broke": 2}}
 
@@ -14,7 +14,7 @@ def shown(capsys: pytest.CaptureFixture[str], *set_aside: dict[str, Any]) -> str
     """What is printed of a labelling."""
     causes = {row["reason"]: 1 for row in set_aside}
     entry = {"cost": COST, "rows": 9, "labelled": 8, "set_aside": list(set_aside), "set_aside_by_cause": causes}
-    Terminal(as_json=False).step(Step("label", False, 1.0, entry))
+    Terminal(as_json=False).step(StageResult("label", False, 1.0, entry))
     return capsys.readouterr().out
 
 

@@ -63,7 +63,7 @@ def test_the_page_is_of_the_bundle_that_was_written_last(run):
 
 def test_a_checked_export_counts_as_done(run):
     folder = RunFolder(run / "runs" / "lesson")
-    assert folder.holds("export", folder.journal["stages"]["export"]["fingerprint"])
+    assert folder.is_done("export", folder.run_log["stages"]["export"]["fingerprint"])
 
 
 def test_a_browser_that_changes_too_many_labels_is_refused_and_the_bundle_stays_as_it_was(run):

@@ -12,35 +12,35 @@ from edgedistill.pipeline.folder import RunFolder, hash_json
 def done(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.write_json("gate.json", {"passed": True})
-    folder.note_stage("gate", {"fingerprint": "f1"}, ["gate.json"])
+    folder.record_stage("gate", {"fingerprint": "f1"}, ["gate.json"])
     return folder
 
 
 def test_a_stage_holds_while_its_settings_and_outputs_are_the_same(tmp_path):
-    assert done(tmp_path).holds("gate", "f1")
+    assert done(tmp_path).is_done("gate", "f1")
 
 
 def test_a_stage_does_not_hold_for_other_settings(tmp_path):
-    assert not done(tmp_path).holds("gate", "f2")
+    assert not done(tmp_path).is_done("gate", "f2")
 
 
 def test_a_stage_does_not_hold_once_its_output_was_changed_or_deleted(tmp_path):
     folder = done(tmp_path)
     (folder / "gate.json").write_text("{}")
-    assert not folder.holds("gate", "f1")
+    assert not folder.is_done("gate", "f1")
     (folder / "gate.json").unlink()
-    assert not folder.holds("gate", "f1")
+    assert not folder.is_done("gate", "f1")
 
 
 def test_a_stage_that_never_ran_does_not_hold(tmp_path):
-    assert not RunFolder(tmp_path / "none").holds("gate", "f1")
+    assert not RunFolder(tmp_path / "none").is_done("gate", "f1")
 
 
 def test_a_damaged_journal_is_named(tmp_path):
     folder = done(tmp_path)
     (folder / "run.json").write_text('{"stages": ')
     with pytest.raises(RunError, match=r"run.json: is missing or damaged"):
-        folder.holds("gate", "f1")
+        folder.is_done("gate", "f1")
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):

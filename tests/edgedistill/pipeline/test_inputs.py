@@ -546,7 +546,7 @@ def restricted(files, tmp_path):
         lambda run: run.folder / "gate.json",
         lambda run: run.folder.has("labels.jsonl"),
         lambda run: run.folder.read_json("labels.jsonl"),
-        lambda run: run.folder.journal,
+        lambda run: run.folder.run_log,
         lambda run: run.folder.path,
         lambda run: run.folder.write_json("another.json", {}),
     ],

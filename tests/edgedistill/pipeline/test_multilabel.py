@@ -11,7 +11,7 @@ from edgedistill.decisions.coding_sheet import write_sheet
 from edgedistill.errors import GateRefused, ProjectFileError
 from edgedistill.pipeline import RunFolder, run_stages
 from edgedistill.project import read_project
-from edgedistill.report.inputs import read_material
+from edgedistill.report.inputs import read_report_inputs
 from edgedistill.report.page import render_page
 from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.task.task import join_labels
@@ -170,10 +170,10 @@ def test_people_get_the_rows_of_which_any_label_is_unsure(done, tmp_path):
 def test_the_report_has_figures_for_each_label(done):
     project = read_project(done)
     definitions = dict.fromkeys(KEYWORDS, "")
-    material = read_material(
+    inputs = read_report_inputs(
         RunFolder(project.run_folder), name="sets", project_file="sets.yaml", definitions=definitions
     )
-    verdict, html = render_page(material)
+    verdict, html = render_page(inputs)
     assert [each.label for each in verdict.labels] == list(KEYWORDS)
     assert "mean κ over labels" in verdict.reason
     for text in (

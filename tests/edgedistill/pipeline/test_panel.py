@@ -10,7 +10,7 @@ import pytest
 
 from edgedistill.data import read_records
 from edgedistill.errors import AnswersMissing, GateRefused, Paused, ProjectFileError
-from edgedistill.pipeline import Run, RunFolder, Step, run_stage, run_stages
+from edgedistill.pipeline import Run, RunFolder, StageResult, run_stage, run_stages
 from edgedistill.pipeline.label import read_labels
 from edgedistill.project import read_project
 from edgedistill.teacher import EstimateOnly, ReadBatchFile, WriteBatchFile
@@ -51,7 +51,9 @@ def panel(tmp_path: Path) -> Iterator[tuple[Path, dict[str, StandIn]]]:
         yield tmp_path, {"good": one, "fair": two, "poor": three}
 
 
-def run_until(panel: tuple[Path, dict[str, StandIn]], until: str, vote: str = "majority", **given: Any) -> list[Step]:
+def run_until(
+    panel: tuple[Path, dict[str, StandIn]], until: str, vote: str = "majority", **given: Any
+) -> list[StageResult]:
     folder, teachers = panel
     (folder / "project.yaml").write_text(
         PROJECT.format(vote=vote, **{name: teacher.base_url for name, teacher in teachers.items()})
@@ -133,13 +135,13 @@ def test_what_one_teacher_lacks_keeps_no_answer_of_another_in_its_file(panel: tu
 def test_a_gate_that_refuses_is_told_of_before_it_stops_the_run(panel: tuple[Path, dict[str, StandIn]]) -> None:
     folder, teachers = panel
     refused = {"good": teachers["poor"], "fair": teachers["poor"], "poor": teachers["poor"]}
-    told: list[Step] = []
+    told: list[StageResult] = []
     with pytest.raises(GateRefused):
         run_until((folder, refused), "label")
     project = read_project(folder / "project.yaml")
     run = Run(project, read_records(project), RunFolder(project.run_folder))
     with pytest.raises(GateRefused):
-        run_stage(run, "gate", told=told.append)
+        run_stage(run, "gate", on_step=told.append)
     assert [step.stage for step in told] == ["gate"]
 
 
@@ -147,7 +149,9 @@ def test_why_no_row_was_coded_is_told_by_cause(panel: tuple[Path, dict[str, Stan
     folder, _ = panel
     with StandIn(lambda _body, _before: coded("neither")) as odd, pytest.raises(GateRefused) as stopped:
         run_until((folder, dict.fromkeys(["good", "fair", "poor"], odd)), "label")
-    told = "undefined on the 0 of 36 validation rows it coded (36: the teacher's answer is no label of the codebook)"
+    told = (
+        "undefined on the 0 of 36 validation rows that it coded (36: the teacher's answer is no label of the codebook)"
+    )
     assert f"good's kappa is {told}" in str(stopped.value)
 
 

@@ -61,7 +61,7 @@ def train(file):
 
 
 def outputs(run):
-    return run.folder.journal["stages"]["train"]["outputs"]
+    return run.folder.run_log["stages"]["train"]["outputs"]
 
 
 def test_training_leaves_student_table_baseline_and_the_search(project):
@@ -99,7 +99,7 @@ def test_other_ways_of_shrinking_do_not_search_again(project):
     train(project("shrink: {layers: 1, epochs: 1}"))
     told = []
     given = read_project(project("shrink: {layers: 1, epochs: 2}"))
-    run = Run(given, read_records(given), RunFolder(given.run_folder), advance=lambda what, *_: told.append(what))
+    run = Run(given, read_records(given), RunFolder(given.run_folder), on_progress=lambda what, *_: told.append(what))
     run_stages(run, until="train")
     assert "train: optimizer steps of the shrunk student" in told
     assert "train: optimizer steps" not in told

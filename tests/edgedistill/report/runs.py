@@ -18,7 +18,7 @@ from edgedistill.evaluation.files import file_sha256, to_plain
 from edgedistill.evaluation.types import Fidelity, PopulationPrevalence
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.project.schema import EvaluationSection, ReviewSection
-from edgedistill.report.inputs import read_material
+from edgedistill.report.inputs import read_report_inputs
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.task import Label, Task
 
@@ -238,11 +238,11 @@ def write_run(folder, values, lines, *, gate=None, full=True, fidelity=None):
     return folder
 
 
-def material_of(folder, **given):
+def inputs_of_run(folder, **given):
     """Read a run folder back, as the report stage does."""
     about = {
         "name": "praise",
         "project_file": "project.yaml",
         "definitions": dict.fromkeys(LABELS, "Praises effort."),
     }
-    return read_material(RunFolder(folder), **about | given)
+    return read_report_inputs(RunFolder(folder), **about | given)

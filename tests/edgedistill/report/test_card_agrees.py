@@ -8,7 +8,7 @@ from edgedistill_export.card import format_card
 from edgedistill_serve.bundle.manifest import Golden, GoldenRow, Manifest
 from edgedistill_serve.task.task import Label, Task
 
-from .runs import LABELS, evaluation_of, material_of, write_run
+from .runs import LABELS, evaluation_of, inputs_of_run, write_run
 from .test_page import Seen
 
 
@@ -41,7 +41,7 @@ def _figure(value):
 def test_every_headline_figure_of_the_card_is_in_the_report_with_the_same_interval(tmp_path):
     values, lines = evaluation_of()
     write_run(tmp_path, values, lines)
-    words = Seen(render_page(material_of(tmp_path))[1]).words
+    words = Seen(render_page(inputs_of_run(tmp_path))[1]).words
     for name in ("accuracy", "macro-F1", "Cohen's kappa"):
         line = words.partition(f" {name} .")[2][:80]
         shown = [[float(number) for number in re.findall(r"\d*\.\d+", cell)] for cell in f".{line}".split("]")[:2]]
@@ -54,7 +54,7 @@ def test_every_headline_figure_of_the_card_is_in_the_report_with_the_same_interv
 def test_every_label_of_the_card_has_the_same_figures_in_the_report(tmp_path):
     values, lines = evaluation_of()
     write_run(tmp_path, values, lines)
-    words = Seen(render_page(material_of(tmp_path))[1]).words
+    words = Seen(render_page(inputs_of_run(tmp_path))[1]).words
     singles = words.partition("Precision and recall per label")[2]
     for name in LABELS:
         (precision,), (recall,), (f1,), (support,) = _cells(_card(values).partition("Per code, student")[2], name)
@@ -66,8 +66,8 @@ def test_neither_calls_probabilities_uncalibrated_that_the_other_calls_calibrate
     values, lines = evaluation_of()
     write_run(tmp_path, values, lines)
     assert "not calibrated" not in _card(values)
-    assert "not calibrated" not in render_page(material_of(tmp_path))[1]
+    assert "not calibrated" not in render_page(inputs_of_run(tmp_path))[1]
     values["calibration"] |= {"method": "none", "temperature": 1.0}
     write_run(tmp_path, values, lines)
     assert "not calibrated" in _card(values)
-    assert "not calibrated" in render_page(material_of(tmp_path))[1]
+    assert "not calibrated" in render_page(inputs_of_run(tmp_path))[1]

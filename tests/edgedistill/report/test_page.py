@@ -11,7 +11,7 @@ import pytest
 
 from edgedistill.report.page import render_page
 
-from .runs import LABELS, evaluation_of, fidelity_of, gate_of, material_of, write_run
+from .runs import LABELS, evaluation_of, fidelity_of, gate_of, inputs_of_run, write_run
 
 EVIL = "<script>alert(1)</script> & \"'{{ 7 * 7 }}"
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -59,7 +59,7 @@ class Seen(HTMLParser):
 def _page(folder, *, gate=None, full=True, about=None, **options):
     values, lines = evaluation_of(**options)
     write_run(folder, values, lines, gate=gate, full=full)
-    return render_page(material_of(folder, **about or {}))[1]
+    return render_page(inputs_of_run(folder, **about or {}))[1]
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_texts_of_people_are_escaped(tmp_path):
     write_run(tmp_path, values, lines)
     texts = {line[0]: {"question": EVIL, "response": EVIL} for line in lines[1:]}
     about = {"name": EVIL, "definitions": {EVIL: EVIL}, "examples": 50, "texts": texts}
-    made = render_page(material_of(tmp_path, **about))[1]
+    made = render_page(inputs_of_run(tmp_path, **about))[1]
     assert "<script" not in made
     assert EVIL in Seen(made).words
     assert not Seen(made).unclosed
@@ -188,10 +188,10 @@ def test_responses_are_omitted_unless_requested(tmp_path):
     values, lines = evaluation_of()
     write_run(tmp_path, values, lines)
     texts = {line[0]: {"response": f"what {line[0]} wrote"} for line in lines[1:]}
-    default = render_page(material_of(tmp_path, texts=texts))[1]
+    default = render_page(inputs_of_run(tmp_path, texts=texts))[1]
     assert not re.search(r"what r\d+ wrote", default)
     assert "Learners' texts are omitted" in default
-    some = render_page(material_of(tmp_path, texts=texts, examples=2))[1]
+    some = render_page(inputs_of_run(tmp_path, texts=texts, examples=2))[1]
     assert len(re.findall(r"what r\d+ wrote", some)) == 2
 
 
@@ -209,7 +209,7 @@ def test_a_student_without_errors_has_no_table_of_errors(tmp_path):
     for line in lines[1:]:
         line[1] = line[2]
     write_run(tmp_path, values, lines)
-    assert "equals the human code for all 120\u00a0test rows" in render_page(material_of(tmp_path))[1]
+    assert "equals the human code for all 120\u00a0test rows" in render_page(inputs_of_run(tmp_path))[1]
 
 
 def test_an_ordinal_task_is_reported_with_quadratic_weighted_kappa(tmp_path):
@@ -234,13 +234,13 @@ def test_rows_of_one_group_are_named_as_a_limitation(tmp_path):
     values, lines = evaluation_of(labels=("yes", "no"))
     values["agreement"]["student"]["groups"] = 1
     write_run(tmp_path, values, lines)
-    assert "All rows come from one group" in Seen(render_page(material_of(tmp_path))[1]).words
+    assert "All rows come from one group" in Seen(render_page(inputs_of_run(tmp_path))[1]).words
 
 
 def test_a_handful_of_rows_is_inconclusive(tmp_path):
     values, lines = evaluation_of(3, columns=False)
     write_run(tmp_path, values, lines)
-    found, made = render_page(material_of(tmp_path))
+    found, made = render_page(inputs_of_run(tmp_path))
     assert found.answer == "inconclusive"
     assert not re.search(r"\b(nan|inf)\b", Seen(made).words)
 
@@ -259,7 +259,7 @@ def test_codings_that_use_one_label_throughout_have_undefined_figures(tmp_path):
     fidelity = fidelity_of()
     lossless = replace(fidelity, steps=[replace(step, kappa_lost=None) for step in fidelity.steps])
     write_run(tmp_path, values, lines, gate=gate_of(), fidelity=lossless)
-    words = Seen(render_page(material_of(tmp_path))[1]).words
+    words = Seen(render_page(inputs_of_run(tmp_path))[1]).words
     assert "undefined" in words
     assert "No correction: the error rates are unknown." in words
 
@@ -283,7 +283,7 @@ def test_cost_rows_and_notes_of_the_run_log_are_in_the_page(full):
 def test_a_bundle_of_other_figures_is_a_warning(tmp_path):
     values, lines = evaluation_of()
     write_run(tmp_path, values, lines)
-    made = material_of(tmp_path)
+    made = inputs_of_run(tmp_path)
     from edgedistill.report.inputs import BundleFacts
 
     for same in (True, False):

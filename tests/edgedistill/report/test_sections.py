@@ -1,6 +1,6 @@
 """The sections on training and errors show the files of the run folder unchanged."""
 
-from edgedistill.report.inputs import Journal, Material, ScoredRow, Table, TeacherVote
+from edgedistill.report.inputs import ReportInputs, RunLog, ScoredRow, Table, TeacherVote
 from edgedistill.report.plots import learning_plot, study_plot
 from edgedistill.report.sections import consistency, listed_disagreements, mixture_table, summarize_trials
 
@@ -29,11 +29,11 @@ def test_a_frozen_student_has_no_trials_of_epochs():
 
 
 def test_the_mixture_is_counted_by_source_and_label():
-    journal = Journal(stages={"mix": {"by_source_and_label": {"human a b": 2, "teacher a b": 5, "teacher c": 1}}})
-    found = mixture_table(journal, ("a b", "c"))
+    run_log = RunLog(stages={"mix": {"by_source_and_label": {"human a b": 2, "teacher a b": 5, "teacher c": 1}}})
+    found = mixture_table(run_log, ("a b", "c"))
     assert found.counts == {"human": [2, 0], "teacher": [5, 1]}
     assert (found.rows, found.machine_labelled) == (8, 0.75)
-    assert mixture_table(Journal(), ("a",)) is None
+    assert mixture_table(RunLog(), ("a",)) is None
 
 
 def test_consistency_counts_responses_by_the_share_of_votes():
@@ -45,9 +45,9 @@ def test_consistency_counts_responses_by_the_share_of_votes():
 
 def test_at_least_twenty_misclassified_rows_are_listed_and_as_many_as_examples_are_requested():
     rows = [ScoredRow(f"r{place}", "a", "b", 0.9, "accept", "", "") for place in range(60)]
-    about = dict.fromkeys(Material.__dataclass_fields__)
-    assert len(listed_disagreements(Material(**about | {"examples": 0}), rows)) == 20
-    assert len(listed_disagreements(Material(**about | {"examples": 50}), rows)) == 50
+    about = dict.fromkeys(ReportInputs.__dataclass_fields__)
+    assert len(listed_disagreements(ReportInputs(**about | {"examples": 0}), rows)) == 20
+    assert len(listed_disagreements(ReportInputs(**about | {"examples": 50}), rows)) == 50
 
 
 def test_a_study_without_shares_has_no_curve():
