@@ -5,10 +5,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from transformers.utils import logging as bars
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Run the block without log records and warnings; exceptions pass.
+    """Run the block without log records, warnings and transformers' progress bars; exceptions pass.
 
     torch's tracer, optimum, transformers and onnxruntime's quantizer speak to the people who write converters. What
     they warn of is settled here by measuring every converted graph (`edgedistill_export.verify.parity`), not by reading
@@ -20,6 +22,8 @@ def quiet() -> Iterator[None]:
     silent = logging.NullHandler()
     logging.root.addHandler(silent)
     logging.disable(logging.CRITICAL)
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -27,3 +31,5 @@ def quiet() -> Iterator[None]:
     finally:
         logging.disable(before)
         logging.root.removeHandler(silent)
+        if shown:
+            bars.enable_progress_bar()
