@@ -116,7 +116,9 @@ def test_a_new_repository_is_private_unless_somebody_says_otherwise(bundle: Bund
     push(plan_push(bundle, "school/praise", public=public), "hf_token", endpoint=hub.url)
     created = json.loads(hub.asked[0][2])
     assert hub.asked[0][0] == "/api/repos/create"
-    assert created.get("private") is (not public)
+    # huggingface_hub 1 and later name the visibility.
+    private = created["visibility"] == "private" if "visibility" in created else created["private"]
+    assert private is (not public)
 
 
 @pytest.mark.parametrize("hub", [401, 403, 500], indirect=True)
