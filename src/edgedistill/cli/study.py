@@ -1,4 +1,4 @@
-"""`edgedistill study`: what decides how good a student becomes, on one's own data."""
+"""`edgedistill study`: experiments on your own data about what makes a good student."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +14,11 @@ study_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Train many students and compare them: one CSV of every run, a table, plots. A study that is stopped goes on.",
+    help="Train many students and compare them: a CSV file of all runs, tables, plots. Interrupted studies resume.",
 )
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file; docs/studies.md explains it.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Answer from the teachers' caches alone.")]
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file; docs/studies.md describes it.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Use only answers in the teachers' caches.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -33,15 +33,15 @@ def _study_command(kind: Kind, does: str) -> None:
 def _study(path: Path, kind: Kind, terminal: Terminal, *, offline: bool) -> None:
     study = read_study(path)
 
-    from edgedistill.studies.study import run_study  # loads torch, which a wrong study file should not wait for
+    from edgedistill.studies.study import run_study  # loads torch; errors of the study file come first
 
     with terminal.progress() as advance:
-        report = run_study(study, kind, offline=offline, advance=advance, say=terminal.say)
-    for sheet in report.sheets:
-        terminal.console.print(sheet.table())
-        for note in sheet.notes:
+        report = run_study(study, kind, offline=offline, on_progress=advance, on_message=terminal.say)
+    for table in report.tables:
+        terminal.console.print(table.table())
+        for note in table.notes:
             terminal.say(note)
-    terminal.say(f"{report.planned} runs, {report.made} of them made now, {len(report.not_run)} not run")
+    terminal.say(f"{report.planned} runs, {report.made} of them new, {len(report.not_run)} not run")
     terminal.say(f"{report.folder}: {', '.join(report.files)}")
     terminal.finish(
         {
@@ -54,23 +54,23 @@ def _study(path: Path, kind: Kind, terminal: Terminal, *, offline: bool) -> None
                 for plan in report.not_run
             ],
             "files": list(report.files),
-            "tables": [asdict(sheet) for sheet in report.sheets],
+            "tables": [asdict(table) for table in report.tables],
         }
     )
     if report.failed:
         raise RunError(
-            f"{report.failed} runs failed, the others are done",
+            f"{report.failed} runs failed; the others are finished",
             where=str(report.folder / "runs.csv"),
-            hint="Its column not_run says why; the same command tries them again.",
+            hint="The column not_run has the reasons; run the same command to try again.",
         )
 
 
 _KINDS: tuple[tuple[Kind, str], ...] = (
-    ("label-source", "Compare students on human codes with students on teacher labels, and with the teacher itself."),
-    ("ratio", "Compare shares of synthetic rows beside human ones."),
-    ("temperature", "Compare synthetic rows that were written at several temperatures."),
-    ("consistency", "Leave out less consistent labels, by several thresholds."),
-    ("teachers", "Compare students of several teachers."),
+    ("label-source", "Compare students trained on human codes and on teacher labels, and the teacher itself."),
+    ("ratio", "Compare shares of synthetic rows in the training set."),
+    ("temperature", "Compare synthetic rows generated at several temperatures."),
+    ("consistency", "Compare thresholds below which inconsistent labels are removed."),
+    ("teachers", "Compare students trained on labels of several teachers."),
 )
 for _kind, _does in _KINDS:
     _study_command(_kind, _does)

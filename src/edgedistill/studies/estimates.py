@@ -1,10 +1,10 @@
-"""Metrics of students and of conditions, on the same resampled test rows and seeds, and differences between conditions.
+"""Metrics of students and conditions, on the same resampled test rows and seeds, and differences between conditions.
 
-result_rows(plan, outcome, inputs) -> Lines      one student on one set of test rows each, with intervals over the rows
-summaries(lines, inputs) -> Summaries         a condition over its seeds, with intervals over rows and seeds
+score_result(plan, result, inputs)     one row per student and set of test rows, with intervals over the test rows
+summarize_conditions(lines, inputs)    one summary per condition, with intervals over test rows and seeds
 
-A condition's interval is a bootstrap in which test rows and seeds are both drawn with replacement: the spread of test
-rows and the spread of students are in it.
+The interval of a condition is a bootstrap in which test rows and seeds are both resampled with replacement, so it
+includes the sampling of test rows and the variation between students.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,39 +33,39 @@ RESAMPLES = 2000
 _OF_LABELS = {"f1": f1s, "precision": precisions, "recall": recalls}
 
 RowMask: TypeAlias = NDArray[np.bool_]
-"""Of each test row, whether it counts, (rows,)."""
+"""Whether each test row is included, (rows,)."""
 
 
-def coded_rows(lines: Sequence[ResultRow]) -> RowMask:
-    """Return the test rows that every line codes; there is at least one line, and all are on the same test rows."""
-    codings = zip(*(line.scored.labels for line in lines), strict=True)
+def rows_coded_by_all(lines: Sequence[ResultRow]) -> RowMask:
+    """Return which test rows every student labels; all of the results, at least one, are on the same test rows."""
+    codings = zip(*(line.predictions.labels for line in lines), strict=True)
     return np.array([None not in coding for coding in codings])
 
 
 def resampled_metrics(lines: Sequence[ResultRow], counted: RowMask, inputs: TaskInputs) -> dict[str, Values]:
-    """Return every figure of each line: of the rows as they are, then of each resample.
+    """Return every metric of each student: first on the test rows, then on each resample.
 
     Args:
         lines: Students of one task on one set of test rows.
-        counted: The rows that count; each line codes them.
+        counted: The rows to include; every student labels them.
         inputs: The task.
 
     Returns:
-        `macro_f1`, `kappa`, `f1`, `precision` and `recall`, each (lines, 1 + RESAMPLES); NaN where undefined. The last
-        three are the positive label's, or means over labels.
+        `macro_f1`, `kappa`, `f1`, `precision` and `recall`, each (students, 1 + RESAMPLES); NaN where undefined. The
+        last three are of the positive label, or means over labels.
     """
-    rows = inputs.tests[lines[0].scored.test]
+    rows = inputs.tests[lines[0].predictions.test]
     weights = _weights(len(rows), _hashable(bootstrap_groups([response.group for response in rows.responses])))
-    of_one = _set_figures if inputs.task.kind == "multilabel" else _label_figures
-    found = [of_one(rows.labels, line.scored, weights, counted, inputs) for line in lines]
-    return {name: np.array([each[name] for each in found]) for name in found[0]}
+    compute = _multilabel_metrics if inputs.task.kind == "multilabel" else _single_label_metrics
+    metrics = [compute(rows.labels, line.predictions, weights, counted, inputs) for line in lines]
+    return {name: np.array([each[name] for each in metrics]) for name in metrics[0]}
 
 
 def mean_over_seeds(values: Values) -> Estimate | None:
-    """Return the mean over seeds, with the interval over resampled rows and resampled seeds; None where undefined.
+    """Return the mean over seeds, with the interval over resampled rows and seeds; None if undefined.
 
     Args:
-        values: A figure, or the difference of two, as `resampled_metrics` returns it: a line for each seed.
+        values: A metric, or a difference of two, as `resampled_metrics` returns it: (seeds, 1 + RESAMPLES).
     """
     seeds = np.random.default_rng(1).integers(len(values), size=(RESAMPLES, len(values)))
     resampled = values[:, 1:][seeds, np.arange(RESAMPLES)[:, None]].mean(axis=1)
@@ -78,18 +78,18 @@ def _hashable(groups: list[str] | None) -> tuple[str, ...] | None:
 
 @lru_cache(maxsize=2)  # a task's test rows and those of its transfer set
 def _weights(rows: int, groups: tuple[str, ...] | None) -> Counts:
-    """How often each row counts, (1 + RESAMPLES, rows): first once, then as often as it was drawn."""
+    """The weight of each row, (1 + RESAMPLES, rows): first 1, then how often each resample contains the row."""
     drawn = row_weights(rows, groups, RESAMPLES, np.random.default_rng(0))
     return np.concatenate([np.ones((1, rows), dtype=np.int64), *drawn])
 
 
-def _label_figures(
+def _single_label_metrics(
     truth: Sequence[str], scored: Predictions, weights: Counts, counted: RowMask, inputs: TaskInputs
 ) -> dict[str, Values]:
     names = inputs.task.names
-    said = np.array([0 if label is None else names.index(label) for label in scored.labels])
-    wanted = np.array([names.index(label) for label in truth])
-    cells = np.eye(len(names) ** 2)[wanted * len(names) + said] * counted[:, None]
+    predicted = np.array([0 if label is None else names.index(label) for label in scored.labels])
+    true = np.array([names.index(label) for label in truth])
+    cells = np.eye(len(names) ** 2)[true * len(names) + predicted] * counted[:, None]
     confusions = np.rint(weights @ cells).astype(np.int64).reshape(-1, len(names), len(names))
     found = {
         "macro_f1": macro_f1s(confusions),
@@ -104,13 +104,13 @@ def _label_figures(
     return found
 
 
-def _set_figures(
+def _multilabel_metrics(
     truth: Sequence[str], scored: Predictions, weights: Counts, counted: RowMask, inputs: TaskInputs
 ) -> dict[str, Values]:
-    """The same of a multilabel task."""
-    pairs = [(wanted, said) for wanted, said, counts in zip(truth, scored.labels, counted, strict=True) if counts]
-    reference = encode_label_sets([wanted for wanted, _ in pairs], inputs.task, "reference")
-    coded = encode_label_sets([said for _, said in pairs if said is not None], inputs.task, "coded")
+    """The same metrics for a multilabel task."""
+    pairs = [(true, label) for true, label, included in zip(truth, scored.labels, counted, strict=True) if included]
+    reference = encode_label_sets([true for true, _ in pairs], inputs.task, "reference")
+    coded = encode_label_sets([label for _, label in pairs if label is not None], inputs.task, "coded")
     counts = count_label_sets(reference, coded, weights[:, counted])
     found = {"macro_f1": macro_statistic(f1s)(counts), "kappa": mean_kappas(counts)}
     for name, statistic in _OF_LABELS.items():
@@ -123,13 +123,13 @@ def _set_figures(
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The difference of two conditions, paired by seed and by test row.
+    """The difference between two conditions, paired by seed and by test row.
 
     Attributes:
-        macro_f1, f1: Difference of the means over the seeds that both have, on the rows that both code, with a 95 %
-            interval over these seeds and rows; None where undefined.
-        seeds: How many seeds both have, and how many either has.
-        rows: How many test rows both code, and how many there are.
+        macro_f1, f1: Difference of the means over the shared seeds, on the test rows that both label, with a 95 %
+            interval over these seeds and rows; None if undefined.
+        seeds: Number of shared seeds, and of seeds of either condition.
+        rows: Number of test rows that both label, and of all test rows.
     """
 
     macro_f1: Estimate | None
@@ -138,25 +138,25 @@ class Difference:
     rows: tuple[int, int]
 
     @property
-    def part(self) -> str:
-        """What it stands on where that is not all: ``2 of 3 seeds, 14 of 20 rows``; else empty."""
+    def coverage(self) -> str:
+        """The seeds and rows included, if these are not all: ``2 of 3 seeds, 14 of 20 rows``; otherwise empty."""
         counts = {"seeds": self.seeds, "rows": self.rows}
-        return ", ".join(f"{both} of {there} {what}" for what, (both, there) in counts.items() if both < there)
+        return ", ".join(f"{shared} of {total} {name}" for name, (shared, total) in counts.items() if shared < total)
 
 
-def difference_to(lines: Sequence[ResultRow], others: Sequence[ResultRow], inputs: TaskInputs) -> Difference:
-    """Return how much a condition is above another one.
+def condition_difference(lines: Sequence[ResultRow], others: Sequence[ResultRow], inputs: TaskInputs) -> Difference:
+    """Return the difference of a condition from another one.
 
     Args:
-        lines: The condition's students on one set of test rows, at least one.
-        others: Those of the other condition on the same rows, at least one.
+        lines: Students of the condition on one set of test rows, at least one.
+        others: Students of the other condition on the same rows, at least one.
         inputs: Their task.
     """
     ours, theirs = _by_seed(lines, others), _by_seed(others, lines)
     shared = sorted(ours.keys() & theirs.keys())
     seeds = (len(shared), len(ours.keys() | theirs.keys()))
     pairs = [ours[seed] for seed in shared], [theirs[seed] for seed in shared]
-    counted = coded_rows([*pairs[0], *pairs[1]] or lines)
+    counted = rows_coded_by_all([*pairs[0], *pairs[1]] or lines)
     rows = (int(counted.sum()), len(counted))
     if not shared or not rows[0]:
         return Difference(None, None, seeds, rows)
@@ -167,7 +167,7 @@ def difference_to(lines: Sequence[ResultRow], others: Sequence[ResultRow], input
 
 
 def _by_seed(lines: Sequence[ResultRow], others: Sequence[ResultRow]) -> dict[int, ResultRow]:
-    """Lines by seed; the teacher itself has no seed and stands beside each of the others'."""
+    """Students by seed; the teacher has no seed and is paired with every seed of the others."""
     if lines[0].plan.learner == "teacher":
         return {other.plan.seed: lines[0] for other in others}
     return {line.plan.seed: line for line in lines}
@@ -179,11 +179,11 @@ class ConditionSummary:
 
     Attributes:
         lines: Its students, one per seed, in the order of the seeds.
-        macro_f1, kappa, f1, precision, recall: Means over seeds, with 95 % intervals over rows and seeds; None where
-            undefined. The last three are the positive label's, or means over labels.
-        auc: Mean over seeds; None where undefined.
-        spread: Standard deviation of macro-F1 over seeds; None of a single one.
-        gain: How much it is above the condition that it is compared with; None without one.
+        macro_f1, kappa, f1, precision, recall: Means over seeds, with 95 % intervals over rows and seeds; None if
+            undefined. The last three are of the positive label, or means over labels.
+        auc: Mean over seeds; None if undefined.
+        spread: Standard deviation of macro-F1 over seeds; None for a single seed.
+        difference: Difference from the condition that it is compared with; None without one.
     """
 
     lines: tuple[ResultRow, ...]
@@ -194,22 +194,22 @@ class ConditionSummary:
     recall: Estimate | None
     auc: float | None
     spread: float | None
-    gain: Difference | None
+    difference: Difference | None
 
     @property
     def first(self) -> ResultRow:
-        """The line that names it."""
+        """The first student, which has the task and the condition of all."""
         return self.lines[0]
 
 
-def result_rows(plan: RunPlan, outcome: RunResult, inputs: TaskInputs) -> Iterator[ResultRow]:
-    """Yield a line for each student and each set of test rows."""
-    for point in outcome.points:
-        for scored in point.scored:
-            yield ResultRow(plan, point, scored, _figures(scored, inputs))
+def score_result(plan: RunPlan, result: RunResult, inputs: TaskInputs) -> Iterator[ResultRow]:
+    """Yield one row for each student and each set of test rows."""
+    for student in result.students:
+        for predictions in student.predictions:
+            yield ResultRow(plan, student, predictions, _metrics(predictions, inputs))
 
 
-def _figures(scored: Predictions, inputs: TaskInputs) -> Metrics:
+def _metrics(scored: Predictions, inputs: TaskInputs) -> Metrics:
     rows = inputs.tests[scored.test]
     coded = [place for place, label in enumerate(scored.labels) if label is not None]
     truth = [rows.labels[place] for place in coded]
@@ -240,12 +240,12 @@ def _groups(rows: TestRows, coded: Sequence[int]) -> list[str] | None:
     return bootstrap_groups([responses[place].group for place in coded])
 
 
-def summaries(lines: Iterable[ResultRow], task_inputs: Mapping[str, TaskInputs]) -> list[ConditionSummary]:
-    """Return every condition of every task on each of its sets of test rows, in the order of the lines."""
-    # By seed as well: a run that is told twice counts once.
+def summarize_conditions(lines: Iterable[ResultRow], task_inputs: Mapping[str, TaskInputs]) -> list[ConditionSummary]:
+    """Return a summary of every condition of every task on each of its sets of test rows, in the order of the rows."""
+    # By seed as well: a run that occurs twice counts once.
     conditions: dict[tuple[str, TestSet, str, int], dict[int, ResultRow]] = {}
     for line in lines:
-        key = (line.plan.task, line.scored.test, line.plan.condition, line.point.block)
+        key = (line.plan.task, line.predictions.test, line.plan.condition, line.student.block)
         conditions.setdefault(key, {})[line.plan.seed] = line
     students = {key: tuple(found[seed] for seed in sorted(found)) for key, found in conditions.items()}
     return [
@@ -255,22 +255,23 @@ def summaries(lines: Iterable[ResultRow], task_inputs: Mapping[str, TaskInputs])
 
 
 def _compared_with(line: ResultRow) -> tuple[str, int]:
-    """The condition and block that a line is compared with: a student that went on, with what it was before."""
-    return (line.plan.condition, 0) if line.point.block else (line.plan.reference, 0)
+    """The condition and block to compare with: after continued training, the same student before it."""
+    return (line.plan.condition, 0) if line.student.block else (line.plan.reference, 0)
 
 
 def _summary(
     lines: tuple[ResultRow, ...], others: tuple[ResultRow, ...] | None, inputs: TaskInputs
 ) -> ConditionSummary:
-    scores = [line.figures.agreement.macro_f1.value for line in lines if line.figures.agreement.macro_f1]
-    areas = [line.figures.auc.value for line in lines if line.figures.auc]
+    scores = [line.metrics.agreement.macro_f1.value for line in lines if line.metrics.agreement.macro_f1]
+    areas = [line.metrics.auc.value for line in lines if line.metrics.auc]
     found = {
-        name: mean_over_seeds(values) for name, values in resampled_metrics(lines, coded_rows(lines), inputs).items()
+        name: mean_over_seeds(values)
+        for name, values in resampled_metrics(lines, rows_coded_by_all(lines), inputs).items()
     }
     return ConditionSummary(
         lines=lines,
         **found,
         auc=float(np.mean(areas)) if areas else None,
         spread=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-        gain=difference_to(lines, others, inputs) if others else None,
+        difference=condition_difference(lines, others, inputs) if others else None,
     )

@@ -1,7 +1,7 @@
-"""What a task offers to a study: its rows by source, the teachers' labels, synthetic rows, the transfer set.
+"""The inputs of a study: the rows of each task by source, teacher labels, synthetic rows, the transfer set.
 
-Requirements       what a study needs beside human rows
-TeacherLabels      what one teacher made of the task's texts, and of test rows
+Requirements       the inputs that a study needs in addition to human rows
+TeacherLabels      one teacher's labels of the task's texts and test rows
 
 load_task_inputs(study, entry, …) -> TaskInputs
 """
@@ -42,26 +42,26 @@ from edgedistill_serve.task.task import Task
 
 
 def duplicate_key(inputs: Mapping[str, str]) -> tuple[str, ...]:
-    """Return every input folded: the same answer to another question is another text."""
+    """Return all inputs, normalized: the same answer to another question is another text."""
     return tuple(normalize_text(text) for text in inputs.values())
 
 
-def row_account(where: str, rows: str, read: int, used: int, reasons: Iterable[str]) -> str:
-    """Return where rows went.
+def row_count_note(where: str, rows: str, read: int, used: int, reasons: Iterable[str]) -> str:
+    """Return a sentence with the row counts.
 
     Args:
-        where: The file, or what the rows are for.
-        rows: What they are called.
-        read: How many there were.
-        used: How many of them are used.
-        reasons: Why each of the others is not.
+        where: The file, or the purpose of the rows.
+        rows: Name of the rows.
+        read: Number of rows read.
+        used: Number of rows used.
+        reasons: For each other row, why it was set aside.
     """
     aside = "".join(f" + {n} set aside ({reason})" for reason, n in Counter(reasons).items())
     return f"{where}: {read} {rows} read = {used} used{aside}"
 
 
 def read_transfer(file: Path, project: Project, records: Records) -> tuple[TestRows, str]:
-    """Read a transfer set; rows whose text is a train or validation row's are set aside.
+    """Read a transfer set; rows that duplicate the text of a train or validation row are set aside.
 
     Args:
         file: Columns ``id``, the task's inputs and ``label``.
@@ -69,10 +69,10 @@ def read_transfer(file: Path, project: Project, records: Records) -> tuple[TestR
         records: Its other rows.
 
     Returns:
-        The rows that are kept, and a sentence that accounts for all.
+        The remaining rows, and a sentence with the row counts.
 
     Raises:
-        DataError: The file or a row cannot be used, an id stands elsewhere with another text, or no row is left.
+        DataError: The file or a row is not valid, an id occurs elsewhere with another text, or no row remains.
     """
     columns = Columns(project.task.task, project.data.group_by, project.data.max_characters)
     coded = read_coded(file.name, read_rows(file), columns)
@@ -90,14 +90,14 @@ def read_transfer(file: Path, project: Project, records: Records) -> tuple[TestR
             reasons.append(reason)
         else:
             kept.append(row)
-    told = row_account(file.name, "transfer rows", coded.read, len(kept), reasons)
+    note = row_count_note(file.name, "transfer rows", coded.read, len(kept), reasons)
     if not kept:
         raise DataError(
-            f"no row is left to judge by; {told}",
+            f"no test row remains; {note}",
             where=str(file),
-            hint="A transfer set holds texts that no train or validation row has.",
+            hint="Give a transfer set with texts that differ from all train and validation rows.",
         )
-    return TestRows(tuple(kept)), told
+    return TestRows(tuple(kept)), note
 
 
 def _refuse_taken_ids(rows: Iterable[CodedResponse], records: Records) -> None:
@@ -108,33 +108,33 @@ def _refuse_taken_ids(rows: Iterable[CodedResponse], records: Records) -> None:
         twin = by_id.get(row.response.id)
         if twin and duplicate_key(twin.inputs) != duplicate_key(row.response.inputs):
             raise DataError(
-                f"the id {twin.id!r} stands in {twin.place} already, with another text",
+                f"the id {twin.id!r} is already used in {twin.place}, with another text",
                 where=row.response.place,
-                hint="Give the rows of the transfer set ids of their own: labels are found by id.",
+                hint="Give the rows of the transfer set unique ids: labels are matched by id.",
             )
 
 
-def recorded_synthetic(
-    file: Path, writer: str, project: Project, records: Records, judges: TestRows
+def read_recorded_synthetic(
+    file: Path, writer: str, project: Project, records: Records, test_rows: TestRows
 ) -> tuple[tuple[MixtureRow, ...], str]:
-    """Read synthetic rows from a file and screen them as written ones are.
+    """Read synthetic rows from a file and screen them like newly generated rows.
 
     Args:
-        file: Columns ``id``, the task's inputs and ``label``; where there are columns ``temperature`` and ``regraded``,
-            they become the lineage's.
-        writer: Who wrote them.
-        project: The task, and how near a text may come to another.
+        file: Columns ``id``, the task's inputs and ``label``; the optional columns ``temperature`` and ``regraded``
+            are copied to the lineage.
+        writer: Name of the model that generated them.
+        project: The task, and the threshold for near-duplicates.
         records: Its train and validation rows.
-        judges: Every test row of the study.
+        test_rows: Every test row of the study.
 
     Returns:
-        The rows that are kept, and a sentence that accounts for the others.
+        The remaining rows, and a sentence with the row counts.
 
     Raises:
-        DataError: The file or a row cannot be used.
+        DataError: The file or a row is not valid.
     """
     coded = read_coded(file.name, read_rows(file), Columns(project.task.task, None, project.data.max_characters))
-    told = {row.row: row.values for row in read_rows(file)}
+    columns = {row.row: row.values for row in read_rows(file)}
     samples = [
         Sample(
             f"{writer}/{row.coded.response.id}",
@@ -148,7 +148,7 @@ def recorded_synthetic(
         samples,
         records.splits.train,
         records.splits.validation,
-        judges,
+        test_rows,
         max_characters=project.data.max_characters,
         near=(project.generate or GenerateSection()).near_duplicate,
     )
@@ -159,12 +159,12 @@ def recorded_synthetic(
             sample.label,
             "synthetic",
             {sample.label: 1.0},
-            _lineage(file, sample, told[sample.lineage.position]),
+            _lineage(file, sample, columns[sample.lineage.position]),
         )
         for sample in screened.kept
     )
     reasons = [*(row.reason for row in coded.set_aside), *(str(removed.reason) for removed in screened.removed)]
-    return kept, row_account(file.name, "synthetic rows", coded.read, len(kept), reasons)
+    return kept, row_count_note(file.name, "synthetic rows", coded.read, len(kept), reasons)
 
 
 def _lineage(file: Path, sample: Sample, values: dict[str, str]) -> dict[str, str]:
@@ -176,21 +176,21 @@ def _lineage(file: Path, sample: Sample, values: dict[str, str]) -> dict[str, st
     return lineage
 
 
-def written_synthetic(run: Run, temperatures: tuple[float, ...]) -> dict[str, tuple[MixtureRow, ...]]:
-    """Have the project's teacher write the rows, as the stage `generate` does.
+def generate_synthetic(run: Run, temperatures: tuple[float, ...]) -> dict[str, tuple[MixtureRow, ...]]:
+    """Generate rows with the project's teacher, as the stage `generate` does.
 
     Args:
-        run: The project, with a run folder of the study's own.
-        temperatures: At which they are written; empty: as the project says.
+        run: The project, with a separate run folder for the study.
+        temperatures: Sampling temperatures; empty: those of the project.
 
     Raises:
         ProjectFileError: The project has no section `generate`.
-        TeacherError: The teacher cannot be asked, or, offline, the cache lacks answers.
+        TeacherError: A request to the teacher failed, or, offline, the cache lacks answers.
     """
     section = run.project.generate
     if section is None:
         raise ProjectFileError(
-            "the project writes no synthetic rows",
+            "the project does not generate synthetic rows",
             where=str(run.project.path),
             hint="Add the section generate, or give the study's task recorded rows: synthetic: {NAME: FILE}.",
         )
@@ -201,50 +201,50 @@ def written_synthetic(run: Run, temperatures: tuple[float, ...]) -> dict[str, tu
     return {run.teacher.called: read_synthetic(run.folder)}
 
 
-_JUDGES = "stands in a test set as well"
-_GIVEN_AWAY = "its own human code would stand in the prompt"
+_IN_TEST_SET = "also in a test set"
+_CODE_IN_PROMPT = "the prompt would contain its human code"
 
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What a study needs beside human rows; no more than that is asked for, since answers cost.
+    """The inputs that a study needs in addition to human rows; nothing else is requested, because requests cost money.
 
     Attributes:
-        teachers: How many teachers' labels.
-        named: Whose; empty: the first one's, or everybody's.
-        of_test: Whether these teachers code the test rows too.
+        teachers: Whether labels of no, one or all teachers are needed.
+        names: Names of the teachers; empty: the first one, or all.
+        label_test_rows: Whether these teachers also label the test rows.
         synthetic: Whether synthetic rows are needed.
-        temperatures: At which they are written; empty: as the project says.
+        temperatures: Sampling temperatures of synthetic rows; empty: those of the project.
     """
 
     teachers: Literal["none", "one", "all"] = "none"
-    named: tuple[str, ...] = ()
-    of_test: bool = False
+    names: tuple[str, ...] = ()
+    label_test_rows: bool = False
     synthetic: bool = False
     temperatures: tuple[float, ...] = ()
 
-    def choose(self, there: Sequence[str], task: str) -> tuple[str, ...]:
-        """Return which of a task's teachers are wanted.
+    def select(self, available: Sequence[str], task: str) -> tuple[str, ...]:
+        """Return which of a task's teachers are needed.
 
         Raises:
-            ProjectFileError: A teacher that is wanted is none of them.
+            ProjectFileError: The task does not have one of these teachers.
         """
-        if unknown := set(self.named) - set(there):
+        if unknown := set(self.names) - set(available):
             raise ProjectFileError(
-                f"the task {task!r} has no teacher {min(unknown)!r}", hint=f"It has {', '.join(there) or 'none'}."
+                f"the task {task!r} has no teacher {min(unknown)!r}", hint=f"It has {', '.join(available) or 'none'}."
             )
-        chosen = self.named or tuple(there)
-        return chosen[:1] if self.teachers == "one" else chosen
+        selected = self.names or tuple(available)
+        return selected[:1] if self.teachers == "one" else selected
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherLabels:
-    """What one teacher made of a task's texts.
+    """One teacher's labels of a task's texts.
 
     Attributes:
-        responses: The texts that it was to code.
-        labels: What it made of them.
-        test: Its labels of rows of `test` and `transfer`, by id, as far as there are any.
+        responses: The texts to label.
+        labels: Their labels.
+        test: Its labels of rows of `test` and `transfer` by id, where available.
     """
 
     responses: tuple[Response, ...]
@@ -255,53 +255,53 @@ class TeacherLabels:
 def load_teacher_labels(
     study: Study, entry: StudyTask, run: Run, tests: Mapping[TestSet, TestRows], requirements: Requirements
 ) -> tuple[dict[str, TeacherLabels], str]:
-    """Have teachers code a task's texts, or read what they made of them.
+    """Label a task's texts with teachers, or read recorded labels.
 
-    A text that also stands in a test set is set aside, and one to which a teacher would be shown the human code.
+    Texts that are also in a test set are set aside, and texts whose human code the prompt would contain.
 
     Args:
         study: The study file.
         entry: Its task.
         run: The task's project.
-        tests: The rows that judge.
+        tests: The test rows.
         requirements: Which teachers.
 
     Returns:
-        By teacher what it made, and a sentence that accounts for the texts.
+        Labels by teacher, and a sentence with the counts of texts.
 
     Raises:
         ProjectFileError: There is no text, or no such teacher.
-        DataError: Recorded labels cannot be used.
-        TeacherError: A teacher cannot be asked, or, offline, its cache lacks answers.
+        DataError: Recorded labels are not valid.
+        TeacherError: A request to a teacher failed, or, offline, its cache lacks answers.
     """
     offered = run.records.splits.train.responses if entry.texts == "train" else run.records.unlabelled
     panel = {} if entry.labels else {teacher.called: teacher for teacher in run.panel}
-    chosen = requirements.choose(tuple(entry.labels or panel), entry.name or run.project.name)
-    asked = [panel[name] for name in chosen if name in panel]
+    selected = requirements.select(tuple(entry.labels or panel), entry.name or run.project.name)
+    teachers = [panel[name] for name in selected if name in panel]
     locked = {duplicate_key(row.response.inputs) for rows in tests.values() for row in rows}
-    aside = {response.id: _JUDGES for response in offered if duplicate_key(response.inputs) in locked}
+    excluded = {response.id: _IN_TEST_SET for response in offered if duplicate_key(response.inputs) in locked}
     if entry.texts == "train":
-        aside |= dict.fromkeys(_given_away(run, asked, offered), _GIVEN_AWAY)
-    texts = tuple(response for response in offered if response.id not in aside)
+        excluded |= dict.fromkeys(_texts_with_code_in_prompt(run, teachers, offered), _CODE_IN_PROMPT)
+    texts = tuple(response for response in offered if response.id not in excluded)
     if not texts:
         raise ProjectFileError(
-            "the project has no unlabelled responses for a teacher to code",
+            "the project has no unlabelled responses for a teacher to label",
             where=str(study.folder / entry.project),
-            hint="Put `texts: train` into the study's task, or give data.unlabelled.",
+            hint="Set `texts: train` in the study's task, or give data.unlabelled.",
         )
-    told = row_account("texts for the teacher", f"{entry.texts} rows", len(offered), len(texts), aside.values())
+    note = row_count_note("texts for the teacher", f"{entry.texts} rows", len(offered), len(texts), excluded.values())
     if entry.labels:
-        files = {name: study.folder / entry.labels[name] for name in chosen}
-        return {name: _recorded(file, texts, run.project.task.task) for name, file in files.items()}, told
-    test = run.records.splits.test.responses if requirements.of_test else ()
-    labellings = run.code_with_each(asked, (*texts, *test), "study: {} codes responses")
-    return {name: _split(texts, labelling.labels) for name, labelling in labellings.items()}, told
+        files = {name: study.folder / entry.labels[name] for name in selected}
+        return {name: _recorded(file, texts, run.project.task.task) for name, file in files.items()}, note
+    test = run.records.splits.test.responses if requirements.label_test_rows else ()
+    labellings = run.code_with_each(teachers, (*texts, *test), "study: {} labels responses")
+    return {name: _split(texts, labelling.labels) for name, labelling in labellings.items()}, note
 
 
-def _given_away(run: Run, teachers: Iterable[TeacherSection], texts: tuple[Response, ...]) -> set[str]:
-    """The ids of texts whose prompt would show a coded example that is the text itself but for case or white space.
+def _texts_with_code_in_prompt(run: Run, teachers: Iterable[TeacherSection], texts: tuple[Response, ...]) -> set[str]:
+    """The ids of texts whose prompt would contain a coded example that differs only in case or whitespace.
 
-    An example with the very same text is left out of the prompt already.
+    An example with exactly the same text is already excluded from the prompt.
     """
     return {
         response.id
@@ -317,14 +317,14 @@ def _recorded(file: Path, texts: tuple[Response, ...], task: Task) -> TeacherLab
         labels = tuple(replace(row, label=canonical_code(row.label, task)) for row in read_labels_file(file))
     except DataError as error:
         raise DataError(error.what, where=error.where or str(file), hint=error.hint) from None
-    taught = _split(texts, labels)
-    if not taught.labels:
+    teacher_labels = _split(texts, labels)
+    if not teacher_labels.labels:
         raise DataError(
-            "none of its ids is one of the texts that a teacher is to code",
+            "none of its ids belongs to a text to label",
             where=str(file),
-            hint="`texts: train` or `texts: unlabelled` in the study's task says which texts these are.",
+            hint="Set `texts: train` or `texts: unlabelled` in the study's task to match the recorded labels.",
         )
-    return taught
+    return teacher_labels
 
 
 def _split(texts: tuple[Response, ...], labels: tuple[TeacherLabel, ...]) -> TeacherLabels:
@@ -338,24 +338,24 @@ def _split(texts: tuple[Response, ...], labels: tuple[TeacherLabel, ...]) -> Tea
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """One task of a study.
+    """The inputs of one task of a study.
 
     Attributes:
-        name: What tables call it.
+        name: Its name in tables.
         task: Its labels and inputs.
         human: Train rows.
         codes: The human codes of train rows, by id.
-        groups: The group of each text, by id, where there are groups.
-        validation: The rows that choose.
-        tests: The rows that judge: `test`, and `transfer` where there are any.
-        taught: By teacher, the one first that a study of a single teacher is about; empty where the study needs none.
-        synthetic: By who wrote them; empty where the study needs none.
-        student: How its students are trained, search and seeds aside.
-        backbone: Where the pretrained model lies.
-        weights: Fingerprint of its files.
-        positive: The label whose F1 is told, or None.
-        data: Fingerprints of its files.
-        notes: What a reader should know of its rows.
+        groups: The group of each text, by id, if there are groups.
+        validation: The rows that select the epoch.
+        tests: The test rows: `test`, and `transfer` if given.
+        teacher_labels: By teacher; a study of a single teacher uses the first. Empty if the study needs none.
+        synthetic: Synthetic rows by the model that generated them; empty if the study needs none.
+        student: How its students are trained, except search and seeds.
+        backbone: Folder of the pretrained model.
+        weights: Fingerprint of the files of the backbone.
+        positive: The label whose F1 is reported, or None.
+        data: Fingerprints of its data files.
+        notes: Notes about its rows for the report.
     """
 
     name: str
@@ -365,7 +365,7 @@ class TaskInputs:
     groups: Mapping[str, str]
     validation: ValidationRows
     tests: Mapping[TestSet, TestRows]
-    taught: Mapping[str, TeacherLabels]
+    teacher_labels: Mapping[str, TeacherLabels]
     synthetic: Mapping[str, tuple[MixtureRow, ...]]
     student: StudentSection
     backbone: Path
@@ -381,15 +381,15 @@ def load_task_inputs(
     requirements: Requirements,
     *,
     offline: bool = False,
-    advance: OnProgress = lambda *_: None,
-    say: Callable[[str], None] = lambda _: None,
+    on_progress: OnProgress = lambda *_: None,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> TaskInputs:
-    """Read a task's rows, have its teacher code and write what no file holds, and screen what was written.
+    """Read a task's rows; request teacher labels and synthetic rows that no file contains, and screen them.
 
     Raises:
-        ProjectFileError: The project cannot be read, or lacks what the study needs.
-        DataError: A file or a row cannot be used.
-        TeacherError: The teacher cannot be asked, or, offline, the cache lacks answers.
+        ProjectFileError: The project cannot be read, or lacks an input that the study needs.
+        DataError: A file or a row is not valid.
+        TeacherError: A request to the teacher failed, or, offline, the cache lacks answers.
     """
     project = RunnableProject.load(study.folder / entry.project)
     if study.student.backbone is not None:
@@ -399,9 +399,9 @@ def load_task_inputs(
     name = entry.name or project.name
     if requirements.synthetic and project.task.kind == "multilabel":
         raise ProjectFileError(
-            f"the task {name!r} is multilabel, and synthetic rows are written for one label each",
+            f"the task {name!r} is multilabel, and synthetic rows are generated for one label each",
             where="tasks",
-            hint="Leave this task out, or study label-source, consistency of the teacher, or teachers.",
+            hint="Remove this task, or run a study of label-source, consistency of the teacher, or teachers.",
         )
     records = read_records(project)
     if entry.positive is not None and entry.positive not in project.task.task.names:
@@ -411,23 +411,23 @@ def load_task_inputs(
             hint=f"Its labels: {', '.join(project.task.task.names)}.",
         )
     run = project.start(
-        folder=study.run_folder / "material" / name,
+        folder=study.run_folder / "inputs" / name,
         records=records,
         offline=offline,
-        on_progress=advance,
-        on_message=lambda line: say(f"{name}: {line}"),
+        on_progress=on_progress,
+        on_message=lambda line: on_message(f"{name}: {line}"),
     )
     tests: dict[TestSet, TestRows] = {"test": records.splits.test}
     notes = list(records.splits.notes)
     if entry.transfer is not None:
         tests["transfer"], note = read_transfer(study.folder / entry.transfer, project, records)
         notes.append(note)
-    taught: dict[str, TeacherLabels] = {}
+    teacher_labels: dict[str, TeacherLabels] = {}
     if requirements.teachers != "none":
-        taught, note = load_teacher_labels(study, entry, run, tests, requirements)
+        teacher_labels, note = load_teacher_labels(study, entry, run, tests, requirements)
         notes.append(note)
-    synthetic, told = _synthetic(study, entry, run, tests, requirements) if requirements.synthetic else ({}, ())
-    notes += told
+    synthetic, more = _synthetic(study, entry, run, tests, requirements) if requirements.synthetic else ({}, ())
+    notes += more
     return TaskInputs(
         name=name,
         task=project.task.task,
@@ -440,7 +440,7 @@ def load_task_inputs(
         },
         validation=_validation(records.splits.validation, study),
         tests=tests,
-        taught=taught,
+        teacher_labels=teacher_labels,
         synthetic=synthetic,
         student=project.student,
         backbone=backbone,
@@ -455,21 +455,21 @@ def _synthetic(
     study: Study, entry: StudyTask, run: Run, tests: Mapping[TestSet, TestRows], requirements: Requirements
 ) -> tuple[dict[str, tuple[MixtureRow, ...]], tuple[str, ...]]:
     """Synthetic rows by writer, without near-duplicates of test rows, and sentences with their row counts."""
-    judges = TestRows(tuple(row for rows in tests.values() for row in rows))
+    test_rows = TestRows(tuple(row for rows in tests.values() for row in rows))
     if not entry.synthetic:
-        splits = replace(run.records.splits, test=judges)
-        return written_synthetic(
+        splits = replace(run.records.splits, test=test_rows)
+        return generate_synthetic(
             replace(run, records=replace(run.records, splits=splits)), requirements.temperatures
         ), ()
     found = {
-        writer: recorded_synthetic(study.folder / file, writer, run.project, run.records, judges)
+        writer: read_recorded_synthetic(study.folder / file, writer, run.project, run.records, test_rows)
         for writer, file in entry.synthetic.items()
     }
-    return {writer: rows for writer, (rows, _) in found.items()}, tuple(told for _, told in found.values())
+    return {writer: rows for writer, (rows, _) in found.items()}, tuple(note for _, note in found.values())
 
 
 def _validation(rows: ValidationRows, study: Study) -> ValidationRows:
-    """So many validation rows, always the same ones."""
+    """The given number of validation rows, always the same ones."""
     if study.validation == "all" or study.validation >= len(rows):
         return rows
     kept = draw_ids((row.response.id for row in rows), study.validation, 0)

@@ -1,4 +1,4 @@
-"""Plots as SVG: a panel per task and set of test rows; figures over seeds with intervals, single seeds as dots."""
+"""SVG plots with one panel per task and set of test rows: means over seeds with intervals, single seeds as dots."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _PANEL = (4.2, 3.2)
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """What a plot with a number on its horizontal axis shows.
+    """Settings of a plot with a numeric horizontal axis.
 
     Attributes:
-        label: Of that axis.
-        x: Where a condition stands on it; None where it stands nowhere and becomes a horizontal line.
-        series: Which curves a condition belongs to.
+        label: Label of this axis.
+        x: The value of a condition; None to draw the condition as a horizontal line.
+        series: The curves that a condition belongs to.
     """
 
     label: str
@@ -30,7 +30,7 @@ class Curves:
 
 
 def curve_plot(found: Sequence[ConditionSummary], curves: Curves, title: str) -> str:
-    """Return macro-F1 along an axis, a curve per series."""
+    """Return a plot of macro-F1 with one curve per series."""
 
     def draw(axes: Any, panel: Sequence[ConditionSummary]) -> None:
         for summary in panel:
@@ -54,7 +54,7 @@ def curve_plot(found: Sequence[ConditionSummary], curves: Curves, title: str) ->
 
 
 def condition_plot(found: Sequence[ConditionSummary], title: str) -> str:
-    """Return macro-F1 of each condition, one below the other."""
+    """Return a plot of the macro-F1 of each condition, one per line."""
 
     def draw(axes: Any, panel: Sequence[ConditionSummary]) -> None:
         shown = [each for each in panel if each.macro_f1]
@@ -73,16 +73,16 @@ def condition_plot(found: Sequence[ConditionSummary], title: str) -> str:
 
 
 def diversity_plot(found: Sequence[ConditionSummary], title: str) -> str:
-    """Return macro-F1 beside self-BLEU, each condition labelled with its temperature."""
+    """Return a plot of macro-F1 against self-BLEU, with each student labelled by temperature."""
 
     def draw(axes: Any, panel: Sequence[ConditionSummary]) -> None:
         for each in panel:
             for line in each.lines:
-                facts, score = line.plan.facts, line.figures.agreement.macro_f1
+                facts, score = line.plan.facts, line.metrics.agreement.macro_f1
                 if facts.get("self_bleu") is not None and score:
                     axes.plot(facts["self_bleu"], score.value, "o", color="tab:blue", markersize=3)
                     axes.annotate(f"{facts['temperature']:g}", (facts["self_bleu"], score.value), fontsize=6)
-        axes.set_xlabel("self-BLEU of the synthetic rows (lower: more varied)")
+        axes.set_xlabel("self-BLEU of the synthetic rows (lower: more diverse)")
         axes.set_ylabel("macro-F1")
 
     return _panels(found, draw, title)
@@ -90,7 +90,7 @@ def diversity_plot(found: Sequence[ConditionSummary], title: str) -> str:
 
 def _scores(summary: ConditionSummary) -> list[float]:
     """The macro-F1 of each seed's student."""
-    found = [line.figures.agreement.macro_f1 for line in summary.lines]
+    found = [line.metrics.agreement.macro_f1 for line in summary.lines]
     return [each.value for each in found if each]
 
 
@@ -108,7 +108,7 @@ def _panels(
 ) -> str:
     panels: dict[str, list[ConditionSummary]] = {}
     for each in found:
-        panels.setdefault(f"{each.first.plan.task}, {each.first.scored.test} rows", []).append(each)
+        panels.setdefault(f"{each.first.plan.task}, {each.first.predictions.test} rows", []).append(each)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_PANEL[0] * len(panels), _PANEL[1]), layout="constrained")
         for axes, (name, members) in zip(
@@ -118,6 +118,6 @@ def _panels(
             draw(axes, members)
         figure.suptitle(title, fontsize=9)
         written = StringIO()
-        # Without a date the same figures give the same file.
+        # Without a date, the same values give the same file.
         figure.savefig(written, format="svg", metadata={"Date": None})
     return written.getvalue()

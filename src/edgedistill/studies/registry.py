@@ -1,4 +1,4 @@
-"""What each kind of study needs, runs and shows."""
+"""The requirements, runs, tables and plots of each kind of study."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from io import StringIO
 
 from edgedistill.agreement import inter_coder_agreement
 from edgedistill.errors import ProjectFileError
-from edgedistill.studies.designs.consistency import filtered_labels, plan_consistency
+from edgedistill.studies.designs.consistency import RANDOM_SUBSET, count_filtered, plan_consistency
 from edgedistill.studies.designs.label_source import plan_label_source, plan_teachers
 from edgedistill.studies.designs.ratio import plan_ratio
 from edgedistill.studies.designs.temperature import plan_temperature
@@ -16,7 +16,7 @@ from edgedistill.studies.inputs import Requirements, TaskInputs
 from edgedistill.studies.plots import Curves, condition_plot, curve_plot, diversity_plot
 from edgedistill.studies.study_file import Kind, RatioSection, Study
 from edgedistill.studies.summary import medians_table
-from edgedistill.studies.tables import StudyTable, told
+from edgedistill.studies.tables import StudyTable, format_estimate
 from edgedistill.studies.types import RunPlan
 
 InputsByTask = Mapping[str, TaskInputs]
@@ -27,16 +27,16 @@ class Design:
     """One kind of study.
 
     Attributes:
-        requirements: What it needs beside human rows.
+        requirements: The inputs it needs in addition to human rows.
         plans: Its runs on one task.
-        files: Plots and further tables by file name.
-        sheets: Tables beside that of the conditions.
+        files: Plots and further CSV files by file name.
+        tables: Tables in addition to that of the conditions.
     """
 
     requirements: Callable[[Study], Requirements]
     plans: Callable[[Study, TaskInputs], Iterator[RunPlan]]
     files: Callable[[Study, Sequence[ConditionSummary], InputsByTask], Mapping[str, str]]
-    sheets: Callable[[Study, Sequence[ConditionSummary], InputsByTask], Sequence[StudyTable]] = lambda *_: ()
+    tables: Callable[[Study, Sequence[ConditionSummary], InputsByTask], Sequence[StudyTable]] = lambda *_: ()
 
 
 def _published(study: Study) -> bool:
@@ -48,7 +48,7 @@ def _seeds(study: Study) -> tuple[int, ...]:
 
 
 def _blocks(study: Study) -> RatioSection | None:
-    """How synthetic rows follow human ones as published; None: corrected, both are mixed."""
+    """The blocks of synthetic rows with `as-published`; None with `corrected`, where all rows are mixed."""
     return study.ratio if _published(study) else None
 
 
@@ -59,48 +59,48 @@ def _ratio(study: Study, inputs: TaskInputs) -> Iterator[RunPlan]:
     return plan_ratio(inputs, section, _seeds(study), replay=not _published(study))
 
 
-def _unpublished(study: Study) -> None:
+def _refuse_as_published(study: Study) -> None:
     if _published(study):
         raise ProjectFileError(
-            "as-published repeats the experiments of Borchers et al. (2025), which this is not",
+            "as-published replicates the experiments of Borchers et al. (2025), which do not include this study",
             where="protocol",
-            hint="Leave protocol out; as-published goes with ratio, temperature, and consistency of synthetic rows.",
+            hint="Remove protocol; as-published applies to ratio, temperature, and consistency of synthetic rows.",
         )
 
 
 def _label_source(study: Study, inputs: TaskInputs) -> Iterator[RunPlan]:
-    _unpublished(study)
+    _refuse_as_published(study)
     return plan_label_source(inputs, study.label_source, _seeds(study))
 
 
 def _teachers(study: Study, inputs: TaskInputs) -> Iterator[RunPlan]:
-    _unpublished(study)
+    _refuse_as_published(study)
     return plan_teachers(inputs, study.teachers, _seeds(study))
 
 
 def _consistency(study: Study, inputs: TaskInputs) -> Iterator[RunPlan]:
     if study.consistency.of == "teacher":
-        _unpublished(study)
+        _refuse_as_published(study)
     return plan_consistency(inputs, study.consistency, _seeds(study), blocks=_blocks(study))
 
 
 def _consistency_requirements(study: Study) -> Requirements:
     if study.consistency.of == "synthetic":
         return Requirements(synthetic=True)
-    return Requirements(teachers="one", named=_one(study.consistency.taught_by))
+    return Requirements(teachers="one", names=_optional_name(study.consistency.taught_by))
 
 
-def _one(name: str | None) -> tuple[str, ...]:
+def _optional_name(name: str | None) -> tuple[str, ...]:
     return () if name is None else (name,)
 
 
 def _share(summary: ConditionSummary) -> float | None:
-    rows = summary.first.point.rows
+    rows = summary.first.student.rows
     return rows.get("synthetic", 0) / sum(rows.values())
 
 
 def _ratio_series(found: Sequence[ConditionSummary]) -> Callable[[ConditionSummary], Sequence[str]]:
-    """A curve per number of human rows and writer; students on human rows alone belong to all of their number."""
+    """One curve per number of human rows and generator; students of human rows alone belong to all of that number."""
     names = {
         (each.first.plan.facts["wanted"], each.first.plan.facts["writer"])
         for each in found
@@ -118,11 +118,11 @@ def _ratio_series(found: Sequence[ConditionSummary]) -> Callable[[ConditionSumma
 
 
 def _fact(name: str) -> Callable[[ConditionSummary], float | None]:
-    def found(summary: ConditionSummary) -> float | None:
+    def read(summary: ConditionSummary) -> float | None:
         value = summary.first.plan.facts.get(name)
         return None if value is None else float(value)
 
-    return found
+    return read
 
 
 def _ratio_files(study: Study, found: Sequence[ConditionSummary], _: InputsByTask) -> Mapping[str, str]:
@@ -138,27 +138,28 @@ def _temperature_files(study: Study, found: Sequence[ConditionSummary], _: Input
     curves = Curves("temperature", _fact("temperature"), writers)
     return {
         "temperature.svg": curve_plot(last, curves, f"{study.name}: temperature of the synthetic rows"),
-        "diversity.svg": diversity_plot(last, f"{study.name}: variety of the synthetic rows"),
+        "diversity.svg": diversity_plot(last, f"{study.name}: diversity of the synthetic rows"),
     }
 
 
 def _last_blocks(found: Sequence[ConditionSummary]) -> list[ConditionSummary]:
-    """Of students that went on block by block, what they came to."""
-    last = {(each.first.plan.task, each.first.scored.test, each.first.plan.condition): each for each in found}
+    """The summaries of the last block of each condition."""
+    last = {(each.first.plan.task, each.first.predictions.test, each.first.plan.condition): each for each in found}
     return list(last.values())
 
 
 def _consistency_files(study: Study, found: Sequence[ConditionSummary], task_inputs: InputsByTask) -> Mapping[str, str]:
     def filtered(summary: ConditionSummary) -> Sequence[str]:
-        return ["as many at random" if summary.first.plan.condition.startswith("as many") else "consistent labels"]
+        is_random = summary.first.plan.condition.startswith(RANDOM_SUBSET)
+        return ["random subset of the same size" if is_random else "consistent labels"]
 
     table = StringIO()
     writer = csv.DictWriter(table, ("task", "threshold", "by", "name", "rows", "removed"), lineterminator="\n")
     writer.writeheader()
     for inputs in task_inputs.values():
-        writer.writerows(asdict(each) for each in filtered_labels(inputs, study.consistency))
-    curves = Curves("least consistency", _fact("min_consistency"), filtered)
-    title = f"{study.name}: less consistent labels left out"
+        writer.writerows(asdict(each) for each in count_filtered(inputs, study.consistency))
+    curves = Curves("minimum consistency", _fact("min_consistency"), filtered)
+    title = f"{study.name}: inconsistent labels removed"
     return {"consistency.svg": curve_plot(_last_blocks(found), curves, title), "removed.csv": table.getvalue()}
 
 
@@ -166,29 +167,34 @@ def _filtered_table(study: Study, task_inputs: InputsByTask) -> StudyTable:
     rows = tuple(
         (each.task, f"{each.by} {each.name}", f"{each.threshold:g}", str(each.rows), f"{each.removed / each.rows:.1%}")
         for inputs in task_inputs.values()
-        for each in filtered_labels(inputs, study.consistency)
+        for each in count_filtered(inputs, study.consistency)
         if each.by == "label"
     )
-    notes = ("removed.csv has the groups as well.",)
-    return StudyTable("What the filter removes", ("task", "label", "from", "rows", "removed"), rows, notes)
+    notes = ("removed.csv also contains the groups.",)
+    header = ("task", "label", "threshold", "rows", "removed")
+    return StudyTable("Rows removed by the filter", header, rows, notes)
 
 
 def _agreement_table(task_inputs: InputsByTask) -> StudyTable:
-    """How far teachers agree with one another and with the human codes of the texts that they coded."""
+    """The agreement between teachers, and with the human codes of the texts that they labelled."""
     rows = []
     for inputs in task_inputs.values():
-        codings = {name: {label.id: label.label for label in taught.labels} for name, taught in inputs.taught.items()}
+        codings = {
+            name: {label.id: label.label for label in each.labels} for name, each in inputs.teacher_labels.items()
+        }
         ids = {ident for coding in codings.values() for ident in coding}
         human = {ident: inputs.codes[ident] for ident in ids if ident in inputs.codes}
         found = inter_coder_agreement({**codings, **({"human": human} if human else {})}, inputs.task)
-        rows += [(inputs.name, f"{p.first} and {p.second}", str(p.rows), told(p.kappa)) for p in found.pairs]
-    title = "Coders among themselves, on the texts to learn from"
+        rows += [(inputs.name, f"{p.first} and {p.second}", str(p.rows), format_estimate(p.kappa)) for p in found.pairs]
+    title = "Agreement between coders on the training texts"
     return StudyTable(title, ("task", "coders", "rows", "kappa"), tuple(rows))
 
 
 DESIGNS: Mapping[Kind, Design] = {
     "label-source": Design(
-        lambda study: Requirements(teachers="one", named=_one(study.label_source.taught_by), of_test=True),
+        lambda study: Requirements(
+            teachers="one", names=_optional_name(study.label_source.taught_by), label_test_rows=True
+        ),
         _label_source,
         lambda study, found, _: {"label-source.svg": condition_plot(found, f"{study.name}: human and teacher labels")},
         lambda study, found, task_inputs: [medians_table(found, study.label_source, task_inputs)],
@@ -206,7 +212,7 @@ DESIGNS: Mapping[Kind, Design] = {
         lambda study, _, task_inputs: [_filtered_table(study, task_inputs)],
     ),
     "teachers": Design(
-        lambda study: Requirements(teachers="all", named=study.teachers.names, of_test=True),
+        lambda study: Requirements(teachers="all", names=study.teachers.names, label_test_rows=True),
         _teachers,
         lambda study, found, _: {"teachers.svg": condition_plot(found, f"{study.name}: teachers")},
         lambda _study, _found, task_inputs: [_agreement_table(task_inputs)],

@@ -1,10 +1,10 @@
-"""The runs of a study: how students are trained, one run, and the folder of finished runs.
+"""The runs of a study: training settings, one run, and the folder of finished runs.
 
 run(plan, inputs, …) -> RunResult
 
-runs/ID.json    the outcome of a run, written aside and moved into place
-runs/ID.lock    held by the process that makes the run; the system lets go of it when that process ends
-work/ID/        checkpoints while the run is made
+runs/ID.json    the result of a run, written atomically
+runs/ID.lock    locked by the process that makes the run; the operating system releases it when that process ends
+work/ID/        checkpoints of a run in progress
 """
 
 import math
@@ -38,9 +38,9 @@ from edgedistill_serve.task.label_decoding import LabelDecoder
 
 PUBLISHED = SearchSection(learning_rate=(2e-5,), batch_size=(16,), epochs=(50,))
 PUBLISHED_PATIENCE = 2
-"""Borchers et al. 2025; the backbone stays the study's own."""
+"""Settings of Borchers et al. 2025; the backbone is that of the study."""
 
-LEAK = "the test rows chose the epoch"
+LEAK = "epoch selected on the test rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Settings:
     """How students are trained.
 
     Attributes:
-        protocol: `as-published` lets test rows choose the epoch.
+        protocol: `as-published` selects the epoch on test rows.
         student: Search and steps of the corrected protocol.
     """
 
@@ -60,16 +60,16 @@ class Settings:
         """Return the settings of a study."""
         return cls(study.protocol, study.student)
 
-    def chooses(self, inputs: TaskInputs) -> ValidationRows:
-        """Return the rows that choose the epoch; as published these are the test rows, which is a leak."""
+    def selection_rows(self, inputs: TaskInputs) -> ValidationRows:
+        """Return the rows that select the epoch; as published these are the test rows, which is a leak."""
         return ValidationRows(inputs.tests["test"].rows) if self.protocol == "as-published" else inputs.validation
 
 
 def student_section(settings: Settings, inputs: TaskInputs, rows: int, seed: int) -> StudentSection:
-    """Return how a student of so many rows is trained.
+    """Return the training settings of a student with this number of training rows.
 
-    Corrected, it makes as many epochs as the study's optimizer steps take, within the study's bounds: the largest of
-    its batch sizes counts.
+    With the corrected protocol, the number of epochs follows from the optimizer steps of the study and its largest
+    batch size, within the limits of the study.
     """
     given = settings.student
     search: SearchSection = PUBLISHED
@@ -83,81 +83,85 @@ def student_section(settings: Settings, inputs: TaskInputs, rows: int, seed: int
     return inputs.student.model_copy(update=how | {"patience": patience, "shrink": None})
 
 
-def continued_section(section: StudentSection, best: Trial) -> StudentSection:
-    """Return how a student goes on with a block: once over it, with the setting that was best for its first rows."""
+def next_block_section(section: StudentSection, best: Trial) -> StudentSection:
+    """Return the settings of continued training: one epoch per block, with the best setting for the first rows."""
     search = SearchSection(learning_rate=(best.learning_rate,), batch_size=(best.batch_size,), epochs=(1,))
     return section.model_copy(update={"search": search})
 
 
-Told = Callable[[str, int, int], None]
+OnSteps = Callable[[str, int, int], None]
 
 
-def run(plan: RunPlan, inputs: TaskInputs, settings: Settings, ident: str, work: Path, told: Told) -> RunResult:
+def run(plan: RunPlan, inputs: TaskInputs, settings: Settings, ident: str, work: Path, on_steps: OnSteps) -> RunResult:
     """Make a run.
 
     Args:
-        plan: What it learns from, and how.
+        plan: The run.
         inputs: Its task.
         settings: How students are trained in this study.
         ident: The run's fingerprint.
         work: An empty folder for checkpoints.
-        told: Told about optimizer steps.
+        on_steps: Called after every optimizer step with a description, the steps done and their total.
 
     Raises:
-        TrainingFailed: The rows cannot train a student.
+        TrainingFailed: Training on these rows is not possible or failed.
     """
     match plan.learner:
         case "teacher":
-            return RunResult(ident, (_teacher(plan, inputs),))
+            return RunResult(ident, (_evaluate_teacher(plan, inputs),))
         case "frozen":
-            return RunResult(ident, (_frozen(plan, inputs, settings),))
+            return RunResult(ident, (_train_frozen(plan, inputs, settings),))
         case "fine-tuned":
-            return RunResult(ident, tuple(_students(plan, inputs, settings, work, told)))
+            return RunResult(ident, tuple(_train_students(plan, inputs, settings, work, on_steps)))
 
 
-def _teacher(plan: RunPlan, inputs: TaskInputs) -> StudentResult:
-    by_id = inputs.taught[plan.coder].test
+def _evaluate_teacher(plan: RunPlan, inputs: TaskInputs) -> StudentResult:
+    by_id = inputs.teacher_labels[plan.coder].test
     scored = (
         Predictions(name, tuple(by_id.get(row.response.id) for row in rows)) for name, rows in inputs.tests.items()
     )
     return StudentResult(0, {}, tuple(each for each in scored if any(each.labels)), 0.0)
 
 
-def _frozen(plan: RunPlan, inputs: TaskInputs, settings: Settings) -> StudentResult:
+def _train_frozen(plan: RunPlan, inputs: TaskInputs, settings: Settings) -> StudentResult:
     start = time.monotonic()
     tokens = student_section(settings, inputs, len(plan.rows), plan.seed).max_tokens
-    best, *_ = fit_frozen(plan.rows, settings.chooses(inputs), inputs.task, tokens, inputs.backbone)
+    best, *_ = fit_frozen(plan.rows, settings.selection_rows(inputs), inputs.task, tokens, inputs.backbone)
     scored = []
     for name, test in inputs.tests.items():
         texts = [row.response.inputs for row in test]
         states = pooled_states(inputs.backbone, inputs.task, tokens, texts)[best.pooling]
         logits = best.logits(states).astype(np.float64)
-        scored.append(_scored(name, logits, LabelDecoder(inputs.task, 1.0, best.thresholds)))
-    return StudentResult(0, _sources(plan.rows), tuple(scored), _since(start), validation_macro_f1=best.macro_f1)
+        scored.append(_predictions(name, logits, LabelDecoder(inputs.task, 1.0, best.thresholds)))
+    return StudentResult(
+        0, _sources(plan.rows), tuple(scored), _seconds_since(start), validation_macro_f1=best.macro_f1
+    )
 
 
-def _students(plan: RunPlan, inputs: TaskInputs, settings: Settings, work: Path, told: Told) -> list[StudentResult]:
-    judged = settings.chooses(inputs)
+def _train_students(
+    plan: RunPlan, inputs: TaskInputs, settings: Settings, work: Path, on_steps: OnSteps
+) -> list[StudentResult]:
+    selection_rows = settings.selection_rows(inputs)
     rows, backbone = list(plan.rows), inputs.backbone
     section = student_section(settings, inputs, len(plan.rows), plan.seed)
-    points = []
-    for place, taught in enumerate([plan.rows, *((*block.new, *block.again) for block in plan.blocks)]):
+    students = []
+    for place, train_rows in enumerate([plan.rows, *((*block.new, *block.again) for block in plan.blocks)]):
         start = time.monotonic()
         if place:
             rows += plan.blocks[place - 1].new
-        best = _train(taught, judged, inputs, section, backbone, work / str(place), told)
+        best = _train(train_rows, selection_rows, inputs, section, backbone, work / str(place), on_steps)
         if place:
-            shutil.rmtree(backbone)  # a student of the block before, which nobody requirements any more
+            shutil.rmtree(backbone)  # the student of the previous block is not needed any more
         backbone = work / str(place)
         student = Checkpoint.load(backbone, inputs.task, section.max_tokens)
-        decoder = choose_readout(student, judged)
+        decoder = choose_readout(student, selection_rows)
         scored = []
         for name, test in inputs.tests.items():
             logits = student.logits([dict(row.response.inputs) for row in test])
-            scored.append(_scored(name, logits.astype(np.float64), decoder))
-        points.append(_point(place, rows, tuple(scored), best, _since(start)))
-        section = continued_section(section, best)
-    return points
+            scored.append(_predictions(name, logits.astype(np.float64), decoder))
+        students.append(_student_result(place, rows, tuple(scored), best, _seconds_since(start)))
+        section = next_block_section(section, best)
+    return students
 
 
 def _train(
@@ -167,15 +171,15 @@ def _train(
     section: StudentSection,
     backbone: Path,
     folder: Path,
-    told: Told,
+    on_steps: OnSteps,
 ) -> Trial:
     def progress(done: TrainingProgress) -> None:
-        told("study: optimizer steps of this student", done.done, done.total)
+        on_steps("study: optimizer steps of this student", done.done, done.total)
 
     return train_student(rows, validation, inputs.task, section, backbone, folder, progress=progress).best
 
 
-def _point(
+def _student_result(
     block: int, rows: Sequence[MixtureRow], scored: tuple[Predictions, ...], best: Trial, seconds: float
 ) -> StudentResult:
     return StudentResult(
@@ -191,7 +195,7 @@ def _point(
     )
 
 
-def _scored(name: TestSet, logits: npt.NDArray[np.float64], decoder: LabelDecoder) -> Predictions:
+def _predictions(name: TestSet, logits: npt.NDArray[np.float64], decoder: LabelDecoder) -> Predictions:
     probabilities = [decoder.probabilities(row) for row in logits]
     rounded = tuple(tuple(round(float(each), 8) for each in row) for row in probabilities)
     return Predictions(name, decoder.labels(logits), rounded)
@@ -201,44 +205,44 @@ def _sources(rows: Sequence[MixtureRow]) -> dict[Source, int]:
     return dict(Counter(row.source for row in rows))
 
 
-def _since(start: float) -> float:
+def _seconds_since(start: float) -> float:
     return math.ceil((time.monotonic() - start) * 100) / 100
 
 
 _FORMAT = 1
-"""Raised when the same plan would give another outcome, so that older runs are made anew."""
+"""Increased when the same plan would give another result, so that older runs are not reused."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStore:
-    """The runs of a study.
+    """The finished runs of a study.
 
     Attributes:
-        folder: The study's run folder; all kinds of studies share its runs.
+        folder: The study's run folder; all kinds of study share its runs.
     """
 
     folder: Path
 
-    def outcome(self, ident: str) -> RunResult | None:
-        """Return what came of a run; None where it is not done, or its file is damaged."""
+    def load(self, ident: str) -> RunResult | None:
+        """Return the result of a run; None if it is not finished, or its file is damaged."""
         try:
             found = msgspec.json.decode(self._file(ident).read_bytes(), type=RunResult)
         except (OSError, msgspec.DecodeError):
             return None
         return found if found.run == ident else None
 
-    def keep(self, outcome: RunResult) -> None:
-        """Write what came of a run.
+    def save(self, outcome: RunResult) -> None:
+        """Write the result of a run.
 
         Raises:
-            RunError: It cannot be written.
+            RunError: The file cannot be written.
         """
         file = self._file(outcome.run)
         RunFolder(file.parent).write_text(file.name, msgspec.json.encode(outcome).decode())
 
     @contextmanager
-    def claimed(self, ident: str) -> Iterator[Path | None]:
-        """Claim a run and hand out an empty folder for its work; None where another process makes it.
+    def claim(self, ident: str) -> Iterator[Path | None]:
+        """Lock a run and yield an empty work folder for it; None if another process makes the run.
 
         Raises:
             RunError: The study's folder cannot be written.
@@ -247,7 +251,7 @@ class RunStore:
         try:
             self._file(ident).parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._file(ident).with_suffix(".lock"), timeout=0):
-                # What a process left that was killed while it made this run.
+                # Files of a process that was killed during this run.
                 shutil.rmtree(work, ignore_errors=True)
                 work.mkdir(parents=True)
                 try:
@@ -260,13 +264,13 @@ class RunStore:
             raise RunError(
                 f"cannot be written ({error.strerror})",
                 where=str(self.folder),
-                hint="Give the study's folder room and write permission.",
+                hint="Free disk space, or grant write permission on the study's folder.",
             ) from None
 
-    def tidy(self) -> None:
-        """Remove what killed processes left of runs that nobody makes now."""
+    def clean_up(self) -> None:
+        """Remove the work folders of killed processes."""
         for left in (self.folder / "work").glob("*"):
-            with self.claimed(left.name):
+            with self.claim(left.name):
                 pass  # claiming clears the folder
 
     def _file(self, ident: str) -> Path:
@@ -274,34 +278,34 @@ class RunStore:
 
 
 def run_id(plan: RunPlan, inputs: TaskInputs, settings: Settings) -> str:
-    """Return a run's fingerprint, of all that decides its outcome and nothing else.
+    """Return the fingerprint of a run: of everything that determines its result, and nothing else.
 
-    What a study calls the run does not count: two studies, or two conditions, that come to the same share it.
+    The name of the condition is not included, so identical runs of two studies or conditions are made once.
     """
-    blocks = [[_content(block.new), _content(block.again)] for block in plan.blocks]
-    taught = inputs.taught[plan.coder] if plan.coder else None
+    blocks = [[_row_contents(block.new), _row_contents(block.again)] for block in plan.blocks]
+    coder = inputs.teacher_labels[plan.coder] if plan.coder else None
     how = student_section(settings, inputs, max(1, len(plan.rows)), plan.seed).model_dump(mode="json")
     return hash_json(
         [
             _FORMAT,
             plan.learner,
-            taught and dict(taught.test),
-            _content(plan.rows),
+            coder and dict(coder.test),
+            _row_contents(plan.rows),
             blocks,
             how,
             settings.protocol,
             inputs.weights,
-            _coded(settings.chooses(inputs)),
-            {name: _coded(rows) for name, rows in inputs.tests.items()},
+            _coded_contents(settings.selection_rows(inputs)),
+            {name: _coded_contents(rows) for name, rows in inputs.tests.items()},
             [inputs.task.kind, inputs.task.names, inputs.task.inputs],
             inputs.data,
         ]
     )[:32]
 
 
-def _content(rows: Sequence[MixtureRow]) -> list[object]:
+def _row_contents(rows: Sequence[MixtureRow]) -> list[object]:
     return [[row.id, row.source, row.label, dict(row.shares), dict(row.inputs)] for row in rows]
 
 
-def _coded(rows: Iterable[CodedResponse]) -> list[object]:
+def _coded_contents(rows: Iterable[CodedResponse]) -> list[object]:
     return [[row.response.id, row.label, dict(row.response.inputs)] for row in rows]

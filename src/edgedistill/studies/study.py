@@ -1,4 +1,4 @@
-"""A study: its runs are planned, made where they are not done, and told.
+"""A study: plans its runs, makes those that are not finished, and reports the results.
 
 run_study(study, kind, …) -> StudyResult
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from edgedistill.errors import ProjectFileError, RunError, TrainingFailed
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.progress import OnProgress
-from edgedistill.studies.estimates import result_rows, summaries
+from edgedistill.studies.estimates import score_result, summarize_conditions
 from edgedistill.studies.inputs import TaskInputs, load_task_inputs
 from edgedistill.studies.registry import DESIGNS, Design
 from edgedistill.studies.runs import RunStore, Settings, run, run_id
@@ -21,28 +21,28 @@ from edgedistill.studies.tables import COLUMNS, StudyTable, run_rows, summary_ta
 from edgedistill.studies.types import ResultRow, RunPlan, RunResult
 
 _CORRECTED = (
-    "Validation rows chose the epoch, and each student scored the test rows once. Brackets: 95 % intervals of a "
-    "bootstrap over test rows and seeds; a gain is paired. sd: of macro-F1 over seeds."
+    "The epoch was selected on validation rows, and each student scored the test rows once. Brackets: 95 % intervals "
+    "of a bootstrap over test rows and seeds. Differences are paired. sd: standard deviation of macro-F1 over seeds."
 )
 _AS_PUBLISHED = (
-    "AS PUBLISHED: THE TEST ROWS CHOSE THE EPOCH, there is one seed, and human rows are not shown again. These figures "
-    "flatter. They are here to be compared with the corrected protocol, not to be believed."
+    "AS PUBLISHED: THE EPOCH WAS SELECTED ON THE TEST ROWS, with one seed and without replay of human rows. These "
+    "results are biased upwards; use them only for comparison with the corrected protocol."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """What came of a study.
+    """The result of a study.
 
     Attributes:
-        folder: Where its tables and plots lie.
-        made: Runs that were made now.
-        planned: Runs of the study, those that share an outcome counted each.
-        not_run: Plans that cannot be run, with the reason; runs that failed among them.
-        failed: How many of these failed.
-        elsewhere: Runs that another process is making.
-        sheets: The tables.
-        files: What was written, by name.
+        folder: The folder of its tables and plots.
+        made: Number of runs made now.
+        planned: Number of runs of the study; runs that share a result are counted separately.
+        not_run: Plans that cannot be run, with the reason, including failed runs.
+        failed: Number of failed runs.
+        elsewhere: Number of runs that another process is making.
+        tables: The tables.
+        files: Names of the files written.
     """
 
     folder: Path
@@ -51,13 +51,13 @@ class StudyResult:
     not_run: tuple[RunPlan, ...]
     failed: int
     elsewhere: int
-    sheets: tuple[StudyTable, ...]
+    tables: tuple[StudyTable, ...]
     files: tuple[str, ...]
 
 
 @dataclass(slots=True)
 class _Progress:
-    """What has come of the plans so far."""
+    """The results so far."""
 
     lines: list[ResultRow] = field(default_factory=list)
     not_run: list[RunPlan] = field(default_factory=list)
@@ -69,7 +69,7 @@ class _Progress:
 
 @dataclass(frozen=True)
 class _Context:
-    """What every run of a study is made with."""
+    """The settings that all runs of a study share."""
 
     study: Study
     kind: Kind
@@ -77,7 +77,7 @@ class _Context:
     settings: Settings
     run_store: RunStore
     folder: RunFolder
-    advance: OnProgress
+    on_progress: OnProgress
 
 
 def run_study(
@@ -85,89 +85,91 @@ def run_study(
     kind: Kind,
     *,
     offline: bool = False,
-    advance: OnProgress = lambda *_: None,
-    say: Callable[[str], None] = lambda _: None,
+    on_progress: OnProgress = lambda *_: None,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> StudyResult:
-    """Make every run of a study that is not done, and write `runs.csv`, `table.md` and the plots.
+    """Make every run of a study that is not finished, and write `runs.csv`, `table.md` and the plots.
 
-    Several processes that make the same study share its runs. One that is stopped at any moment goes on where it was.
+    Several processes can work on the same study; they share its runs. An interrupted study can be resumed.
 
     Args:
         study: The study file.
-        kind: What is studied.
-        offline: Answer from the teachers' caches alone.
-        advance: Told about progress.
-        say: Told what a person should know, a line at a time.
+        kind: The kind of study.
+        offline: Use only answers in the teachers' caches.
+        on_progress: Called with the progress.
+        on_message: Called with each message, one line at a time.
 
     Raises:
-        ProjectFileError: The study cannot be made of these projects.
+        ProjectFileError: The projects lack an input that the study needs.
         RunError: No run can be made, or the folder cannot be written.
-        EdgeDistillError: Whatever reading the projects or asking their teachers raises.
+        EdgeDistillError: Reading the projects or a request to their teachers failed.
     """
     design = DESIGNS[kind]
     task_inputs: dict[str, TaskInputs] = {}
     for entry in study.tasks:
-        inputs = load_task_inputs(study, entry, design.requirements(study), offline=offline, advance=advance, say=say)
+        inputs = load_task_inputs(
+            study, entry, design.requirements(study), offline=offline, on_progress=on_progress, on_message=on_message
+        )
         if inputs.name in task_inputs:
             raise ProjectFileError(
                 f"two tasks are named {inputs.name!r}", where=str(study.path), hint="Give one of them a name."
             )
         task_inputs[inputs.name] = inputs
         for note in inputs.notes:
-            say(f"{inputs.name}: {note}")
+            on_message(f"{inputs.name}: {note}")
     settings, run_store = Settings.of(study), RunStore(study.run_folder)
-    context = _Context(study, kind, task_inputs, settings, run_store, RunFolder(study.run_folder / kind), advance)
-    plans = _planned(study, design, task_inputs)
-    say(f"{len(plans)} runs, of which {sum(bool(plan.missing) for plan in plans)} cannot be made")
+    context = _Context(study, kind, task_inputs, settings, run_store, RunFolder(study.run_folder / kind), on_progress)
+    plans = _plans(study, design, task_inputs)
+    on_message(f"{len(plans)} runs, of which {sum(bool(plan.missing) for plan in plans)} cannot be run")
     progress = _Progress(planned=len(plans))
     for place, plan in enumerate(plans):
-        advance(f"study {kind}: runs", place, len(plans))
+        on_progress(f"study {kind}: runs", place, len(plans))
         before = progress.made
-        _take(plan, context, progress)
+        _get_or_make(plan, context, progress)
         if progress.made > before:
             _write_runs(context, progress)
     for plan in tuple(progress.elsewhere):
         progress.elsewhere.remove(plan)
-        _take(plan, context, progress)
-    advance(f"study {kind}: runs", len(plans), len(plans))
-    run_store.tidy()
-    return _reported(context, design, progress)
+        _get_or_make(plan, context, progress)
+    on_progress(f"study {kind}: runs", len(plans), len(plans))
+    run_store.clean_up()
+    return _write_report(context, design, progress)
 
 
-def _planned(study: Study, design: Design, task_inputs: dict[str, TaskInputs]) -> list[RunPlan]:
-    """All plans, those of the first seed first: a study that is stopped has compared every condition."""
+def _plans(study: Study, design: Design, task_inputs: dict[str, TaskInputs]) -> list[RunPlan]:
+    """All plans, ordered by seed, so that an interrupted study has run every condition."""
     found = [plan for inputs in task_inputs.values() for plan in design.plans(study, inputs)]
     return sorted(found, key=lambda plan: study.seeds.index(plan.seed))
 
 
-def _take(plan: RunPlan, context: _Context, progress: _Progress) -> None:
-    """Look up what came of a plan, or make its run."""
+def _get_or_make(plan: RunPlan, context: _Context, progress: _Progress) -> None:
+    """Read the result of a plan, or make its run."""
     if plan.missing:
         progress.not_run.append(plan)
         return
     inputs = context.task_inputs[plan.task]
     ident = run_id(plan, inputs, context.settings)
-    outcome = context.run_store.outcome(ident) or _made(plan, ident, context, progress)
+    outcome = context.run_store.load(ident) or _make(plan, ident, context, progress)
     if outcome is not None:
-        progress.lines += result_rows(plan, outcome, inputs)
+        progress.lines += score_result(plan, outcome, inputs)
 
 
-def _made(plan: RunPlan, ident: str, context: _Context, progress: _Progress) -> RunResult | None:
-    """Make a run; None where another process is making it, or where it fails."""
-    with context.run_store.claimed(ident) as work:
+def _make(plan: RunPlan, ident: str, context: _Context, progress: _Progress) -> RunResult | None:
+    """Make a run; None if another process is making it, or if it failed."""
+    with context.run_store.claim(ident) as work:
         if work is None:
             progress.elsewhere.append(plan)
             return None
-        # Another process may have made it between the look and the claim.
-        if outcome := context.run_store.outcome(ident):
+        # Another process may have finished it before this one locked it.
+        if outcome := context.run_store.load(ident):
             return outcome
         try:
-            outcome = run(plan, context.task_inputs[plan.task], context.settings, ident, work, context.advance)
+            outcome = run(plan, context.task_inputs[plan.task], context.settings, ident, work, context.on_progress)
         except TrainingFailed as error:
             progress.failed += 1
             progress.not_run.append(replace(plan, missing=f"failed: {error.what}"))
             return None
-        context.run_store.keep(outcome)
+        context.run_store.save(outcome)
         progress.made += 1
         return outcome
 
@@ -180,22 +182,23 @@ def _write_runs(context: _Context, progress: _Progress) -> None:
     context.folder.write_text("runs.csv", table.getvalue())
 
 
-def _reported(context: _Context, design: Design, progress: _Progress) -> StudyResult:
+def _write_report(context: _Context, design: Design, progress: _Progress) -> StudyResult:
     study = context.study
     _write_runs(context, progress)
     if not progress.lines:
+        reason = next((plan.missing for plan in progress.not_run), "another process is making them")
         raise RunError(
-            f"no run could be made: {next((plan.missing for plan in progress.not_run), 'another process makes them')}",
+            f"no run could be made: {reason}",
             where=str(study.path),
-            hint=f"{context.folder / 'runs.csv'} has the reason of each.",
+            hint=f"The column not_run of {context.folder / 'runs.csv'} has the reasons.",
         )
-    found = summaries(progress.lines, context.task_inputs)
-    notes = [_AS_PUBLISHED if study.protocol == "as-published" else _CORRECTED, *_open(progress)]
+    found = summarize_conditions(progress.lines, context.task_inputs)
+    notes = [_AS_PUBLISHED if study.protocol == "as-published" else _CORRECTED, *_incomplete_notes(progress)]
     title = f"{study.name}: {context.kind}" + (" (AS PUBLISHED)" if study.protocol == "as-published" else "")
     *first, last = summary_tables(title, found)
-    sheets = (*first, replace(last, notes=tuple(notes)), *design.sheets(study, found, context.task_inputs))
+    tables = (*first, replace(last, notes=tuple(notes)), *design.tables(study, found, context.task_inputs))
     rows = [f"- {inputs.name}: {note}" for inputs in context.task_inputs.values() for note in inputs.notes]
-    parts = [sheet.markdown() for sheet in sheets] + (["## Rows", "", *rows, ""] if rows else [])
+    parts = [table.markdown() for table in tables] + (["## Rows", "", *rows, ""] if rows else [])
     files = {"table.md": "\n".join(parts), **design.files(study, found, context.task_inputs)}
     for name, text in files.items():
         context.folder.write_text(name, text)
@@ -206,19 +209,19 @@ def _reported(context: _Context, design: Design, progress: _Progress) -> StudyRe
         tuple(progress.not_run),
         progress.failed,
         len(progress.elsewhere),
-        sheets,
+        tables,
         ("runs.csv", *files),
     )
 
 
-def _open(progress: _Progress) -> Iterator[str]:
-    """What the table lacks."""
+def _incomplete_notes(progress: _Progress) -> Iterator[str]:
+    """Notes about runs that the table does not include."""
     if progress.elsewhere:
-        yield f"{len(progress.elsewhere)} runs are being made by another process."
+        yield f"Another process is making {len(progress.elsewhere)} runs."
     for plan in _distinct(progress.not_run):
         yield f"Not run: {plan.task}, {plan.condition}: {plan.missing}."
 
 
 def _distinct(plans: Sequence[RunPlan]) -> list[RunPlan]:
-    """One plan for each condition and reason: its seeds lack the same."""
+    """One plan for each condition and reason."""
     return list({(plan.task, plan.condition, plan.missing): plan for plan in plans}.values())

@@ -1,16 +1,17 @@
-"""The study file: which tasks, how often, and what each kind of study varies.
+"""The study file: its tasks, its seeds, and the factors that each kind of study varies.
 
 Study
-├── StudyTask          a project, and recorded labels or responses in the place of its teacher
+├── StudyTask          a project, optionally with recorded labels or synthetic rows instead of its teacher
 ├── StudyStudent       how every student of the study is trained
 └── LabelSourceSection, RatioSection, TemperatureSection, ConsistencySection, TeachersSection
-                       what one kind of study varies; each may be left out
+                       the factors of one kind of study; all optional
 """
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgedistill.project.reading import read_checked
 from edgedistill.project.schema import Count, File, Learning, Name, Rows, Section, Share
@@ -21,7 +22,11 @@ Sizes: TypeAlias = Annotated[tuple[Count, ...], Field(min_length=1, strict=False
 PartShare: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 Temperature: TypeAlias = Annotated[float, Field(ge=0, le=2)]
 
+_log = logging.getLogger(__name__)
+
 FEWEST_SEEDS = 3
+_OLD_PROTOCOL = "mended"
+"""The name of ``corrected`` in earlier versions; it is still read, with a deprecation note."""
 
 
 class StudyTask(Section):
@@ -29,107 +34,108 @@ class StudyTask(Section):
 
     project: File
     name: Name | None = None
-    """What tables call it; else the project's name stands there."""
+    """Its name in tables. Default: the project's name."""
     texts: Literal["unlabelled", "train"] = "unlabelled"
-    """Which responses the teacher labels: the project's unlabelled ones, or the train rows, whose human codes are then
-    put aside: both label sources stand on the same texts."""
+    """Which responses the teacher labels: the project's unlabelled ones, or the train rows without their human codes,
+    so that both label sources cover the same texts."""
     labels: dict[Name, File] = Field(default_factory=dict)
-    """Recorded labels in the form of a run folder's `labels.jsonl`, by teacher, in the place of asking one."""
+    """Recorded labels by teacher, in the format of `labels.jsonl`, instead of requests to the project's teacher."""
     synthetic: dict[Name, File] = Field(default_factory=dict)
-    """Recorded synthetic rows (columns of human-coded rows, and `temperature`, `regraded` where there are any), by who
-    wrote them, in the place of the project's section `generate`."""
+    """Recorded synthetic rows by the model that generated them (columns of human-coded rows, and optionally
+    `temperature` and `regraded`), instead of the project's section `generate`."""
     transfer: File | None = None
-    """More human-coded rows, such as those of an item that no train row belongs to: a second test set."""
+    """A second test set: more human-coded rows, for example of an item without train rows."""
     positive: str | None = None
-    """The label whose F1, precision and recall are told; else the mean over labels is."""
+    """The label whose F1, precision and recall are reported. Default: means over labels."""
 
 
 class StudyStudent(Section):
-    """How every student of a study is trained, in the place of the projects' own settings."""
+    """How every student of a study is trained; replaces the settings of the projects."""
 
     backbone: Annotated[str, Field(min_length=1)] | None = None
-    """`minilm`, a folder (relative to the study file), or a name on the Hub; else each project's own."""
+    """`minilm`, a folder (relative to the study file), or a name on the Hub. Default: that of each project."""
     max_tokens: Annotated[int, Field(ge=8, le=8192)] | None = None
     learning_rate: Annotated[tuple[Learning, ...], Field(min_length=1, strict=False)] = (1e-4,)
-    """Several values are tried for each student, and validation rows choose."""
+    """With several values, the best on validation rows is selected for each student."""
     batch_size: Sizes = (8,)
     steps: Count = 300
-    """A student makes as many epochs as these optimizer steps take, so that few rows are seen more often."""
+    """Optimizer steps per student. The number of epochs follows from it: small training sets get more epochs."""
     min_epochs: Count = 3
     max_epochs: Count = 20
 
 
 class LabelSourceSection(Section):
-    """Human codes beside teacher labels (Pangakis and Wolken 2024)."""
+    """Human codes versus teacher labels (Pangakis and Wolken 2024)."""
 
     human: Sizes = (250, 1000)
     teacher: Sizes = (1000,)
     taught_by: Name | None = None
-    """The teacher's name; else the first one."""
+    """Name of the teacher. Default: the first one."""
     consistent_only: bool = True
-    """Whether each teacher-labelled set is tried again without the labels on which the votes differ."""
+    """Whether each teacher-labelled set is also run without the labels on which the votes differ."""
     frozen: bool = True
-    """Whether each set is tried with a frozen encoder as well: a baseline that takes seconds."""
+    """Whether each set is also run with a frozen encoder, a baseline that trains in seconds."""
 
 
 class RatioSection(Section):
-    """Human rows beside synthetic ones (Borchers et al. 2025, experiment 1)."""
+    """Shares of synthetic rows (Borchers et al. 2025, experiment 1)."""
 
     human: Sizes = (250,)
     shares: Annotated[tuple[PartShare, ...], Field(min_length=1, strict=False)] = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
-    """Of the duplicate_key training set; the human rows stay as many."""
+    """Synthetic share of the whole training set; the number of human rows is constant."""
     schedules: Annotated[tuple[Literal["mixed", "sequential"], ...], Field(min_length=1, strict=False)] = ("mixed",)
-    """`mixed` trains on each mixture anew; `sequential` goes on from the human-only student, block by block."""
+    """`mixed` trains a new student on each mixture; `sequential` continues training the human-only student, block by
+    block."""
     block: Count = 25
     up_to: Count = 250
-    """Synthetic rows that a sequential student is shown in the end."""
+    """Total number of synthetic rows of a sequential student."""
 
 
 class TemperatureSection(Section):
-    """Synthetic rows written at several temperatures (Borchers et al. 2025, experiment 2)."""
+    """Synthetic rows generated at several temperatures (Borchers et al. 2025, experiment 2)."""
 
     temperatures: Annotated[tuple[Temperature, ...], Field(strict=False)] = ()
-    """Else those of the project's section `generate`, or of the recorded rows."""
+    """Default: those of the project's section `generate`, or of the recorded rows."""
     human: Count = 250
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 class ConsistencySection(Section):
-    """Less consistent labels are left out (Borchers et al. 2025, experiment 3)."""
+    """Thresholds of label consistency (Borchers et al. 2025, experiment 3)."""
 
     of: Literal["teacher", "synthetic"] = "teacher"
-    """Teacher labels by the share of votes for them; synthetic rows by whether the teacher codes them as intended."""
+    """Teacher labels: the share of votes. Synthetic rows: whether the teacher gives them the intended label."""
     thresholds: Annotated[tuple[Share, ...], Field(min_length=1, strict=False)] = (0.0, 0.6, 0.8, 1.0)
     rows: Rows = "all"
     """Rows before the filter."""
     human: Annotated[int, Field(ge=0)] = 0
-    """Human-coded rows that are always there."""
+    """Human-coded rows in every condition."""
     taught_by: Name | None = None
 
 
 class TeachersSection(Section):
-    """The same students under different teachers."""
+    """Labels of the same texts by different teachers."""
 
     rows: Rows = 1000
     names: Annotated[tuple[Name, ...], Field(strict=False)] = ()
-    """Some of the teachers; else all."""
+    """Names of teachers. Default: all."""
 
 
 class Study(Section):
-    """A study file, read and checked.
+    """A validated study file.
 
     Attributes:
-        path: The file itself; every relative path starts from its folder.
+        path: The study file; relative paths are relative to its folder.
     """
 
     name: Name
     tasks: Annotated[tuple[StudyTask, ...], Field(min_length=1, strict=False)]
     protocol: Protocol = "corrected"
-    """`as-published` repeats the choices of Borchers et al. (2025), leaks included."""
+    """`as-published` replicates the choices of Borchers et al. (2025), including the leak of test rows."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1, strict=False)] = (0, 1, 2)
-    """Each draws its own rows and trains its own student."""
+    """With each seed, rows are sampled and a student is trained."""
     validation: Literal["all"] | Count = "all"
-    """Validation rows that choose the epoch; fewer take less time."""
+    """Number of validation rows that select the epoch; fewer take less time."""
     student: StudyStudent = StudyStudent()
     label_source: LabelSourceSection = LabelSourceSection()
     ratio: RatioSection = RatioSection()
@@ -138,14 +144,22 @@ class Study(Section):
     teachers: TeachersSection = TeachersSection()
     path: Annotated[Path, Field(exclude=True)] = Path("study.yaml")
 
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _rename_old_protocol(cls, value: object) -> object:
+        if value == _OLD_PROTOCOL:
+            _log.warning("edgedistill: the protocol %s is deprecated; use corrected", value)
+            return "corrected"
+        return value
+
     @model_validator(mode="after")
     def _enough_seeds(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("a seed stands twice")
+            raise ValueError("a seed occurs twice")
         if self.protocol == "corrected" and len(self.seeds) < FEWEST_SEEDS:
             raise ValueError(
-                f"{len(self.seeds)} seeds cannot tell an effect from chance; give {FEWEST_SEEDS} or more, or repeat "
-                "the papers' single seed with protocol: as-published"
+                f"{len(self.seeds)} seeds cannot distinguish an effect from chance; give {FEWEST_SEEDS} or more, or "
+                "replicate the paper's single seed with protocol: as-published"
             )
         return self
 
@@ -156,7 +170,7 @@ class Study(Section):
 
     @property
     def run_folder(self) -> Path:
-        """Where runs and tables are written: ``runs/NAME`` beside the study file."""
+        """The folder for runs and tables: ``runs/NAME`` next to the study file."""
         return self.folder / "runs" / self.name
 
 
@@ -164,6 +178,6 @@ def read_study(path: Path) -> Study:
     """Read and check a study file.
 
     Raises:
-        ProjectFileError: There is no such file, it is no YAML, or a key is unknown, missing or impossible.
+        ProjectFileError: There is no such file, it is not valid YAML, or a key is unknown, missing or invalid.
     """
-    return read_checked(path, Study, "docs/studies.md shows how to write one.")
+    return read_checked(path, Study, "docs/studies.md describes the format.")

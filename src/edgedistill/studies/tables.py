@@ -1,4 +1,4 @@
-"""Tables: the tidy one with a row for each run, and the short ones that people read."""
+"""Tables: runs.csv in tidy form, and the summary tables."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -60,14 +60,14 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class StudyTable:
-    """A table for people.
+    """A table to read.
 
     Attributes:
-        title: Above it.
-        header: Its columns.
-        rows: Its cells.
-        notes: Below it, a sentence each.
-        narrow: The columns that a terminal shows; empty: all.
+        title: The title.
+        header: Column names.
+        rows: Cells by row.
+        notes: Notes below the table, one sentence each.
+        narrow: The columns shown in a terminal; empty: all.
     """
 
     title: str
@@ -77,12 +77,12 @@ class StudyTable:
     narrow: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """Return it as a GitHub table."""
+        """Return the table as GitHub Markdown."""
         lines = [f"## {self.title}", "", _row(self.header), _row(["---"] * len(self.header)), *map(_row, self.rows), ""]
         return "\n".join([*lines, *(f"{note}\n" for note in self.notes)])
 
     def table(self) -> Table:
-        """Return it for a terminal."""
+        """Return the table for a terminal."""
         table = Table(title=Text(self.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         shown = [place for place, name in enumerate(self.header) if name in (self.narrow or self.header)]
         for place in shown:
@@ -93,7 +93,7 @@ class StudyTable:
 
 
 def _stacked(cell: str) -> str:
-    """A figure with its interval under it, which keeps the column narrow, and is not broken."""
+    """A value with its interval below it, so that the column is narrow and the interval is not wrapped."""
     return cell.replace(" [", "\n[").replace(", ", ",\u00a0")
 
 
@@ -104,14 +104,14 @@ def _row(cells: Sequence[str]) -> str:
 def run_rows(
     kind: Kind, protocol: Protocol, lines: Iterable[ResultRow], not_run: Iterable[RunPlan]
 ) -> Iterator[dict[str, object]]:
-    """Yield the rows of runs.csv: a student on one set of test rows each, then what was not run and why."""
+    """Yield the rows of runs.csv: one student on one set of test rows each, then the plans not run, with the reason."""
     for line in lines:
-        yield _named(kind, protocol, line.plan) | _had(line) | _scores(line)
+        yield _plan_cells(kind, protocol, line.plan) | _training_cells(line) | _metric_cells(line)
     for plan in not_run:
-        yield _named(kind, protocol, plan) | {"not_run": plan.missing}
+        yield _plan_cells(kind, protocol, plan) | {"not_run": plan.missing}
 
 
-def _named(kind: Kind, protocol: Protocol, plan: RunPlan) -> dict[str, object]:
+def _plan_cells(kind: Kind, protocol: Protocol, plan: RunPlan) -> dict[str, object]:
     return {
         "study": kind,
         "protocol": protocol,
@@ -124,74 +124,76 @@ def _named(kind: Kind, protocol: Protocol, plan: RunPlan) -> dict[str, object]:
     }
 
 
-def _had(line: ResultRow) -> dict[str, object]:
-    point = line.point
-    total = sum(point.rows.values())
+def _training_cells(line: ResultRow) -> dict[str, object]:
+    student = line.student
+    total = sum(student.rows.values())
     return {
-        "block": point.block,
-        **{f"{source}_rows": point.rows.get(source, 0) for source in ("human", "teacher", "synthetic")},
-        "synthetic_share": f"{point.rows.get('synthetic', 0) / total:.4f}" if total else "",
-        "learning_rate": point.learning_rate,
-        "batch_size": point.batch_size,
-        "epochs": point.epochs,
-        "best_epoch": point.best_epoch,
-        "validation_macro_f1": point.validation_macro_f1,
-        "seconds": point.seconds,
+        "block": student.block,
+        **{f"{source}_rows": student.rows.get(source, 0) for source in ("human", "teacher", "synthetic")},
+        "synthetic_share": f"{student.rows.get('synthetic', 0) / total:.4f}" if total else "",
+        "learning_rate": student.learning_rate,
+        "batch_size": student.batch_size,
+        "epochs": student.epochs,
+        "best_epoch": student.best_epoch,
+        "validation_macro_f1": student.validation_macro_f1,
+        "seconds": student.seconds,
     }
 
 
-def _scores(line: ResultRow) -> dict[str, object]:
-    found, averages = line.figures.agreement, line.figures.averages
+def _metric_cells(line: ResultRow) -> dict[str, object]:
+    found, averages = line.metrics.agreement, line.metrics.averages
     estimates = (found.accuracy, found.macro_f1, found.kappa, averages.f1, averages.precision, averages.recall)
-    cells: dict[str, object] = {"test": line.scored.test, "test_rows": found.rows}
-    for name, estimate in zip(_ESTIMATES, (*estimates, line.figures.auc), strict=True):
+    cells: dict[str, object] = {"test": line.predictions.test, "test_rows": found.rows}
+    for name, estimate in zip(_ESTIMATES, (*estimates, line.metrics.auc), strict=True):
         if estimate:
             cells |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return cells
 
 
 def summary_tables(title: str, found: Sequence[ConditionSummary]) -> list[StudyTable]:
-    """Return the tables of conditions: one for each task and each of its sets of test rows."""
+    """Return one table of conditions for each task and each of its sets of test rows."""
     panels: dict[tuple[str, str], list[ConditionSummary]] = {}
     for each in found:
-        panels.setdefault((each.first.plan.task, each.first.scored.test), []).append(each)
-    return [_summary_sheet(f"{title}: {task}, {test} rows", each) for (task, test), each in panels.items()]
+        panels.setdefault((each.first.plan.task, each.first.predictions.test), []).append(each)
+    return [_summary_table(f"{title}: {task}, {test} rows", each) for (task, test), each in panels.items()]
 
 
-def _summary_sheet(title: str, found: Sequence[ConditionSummary]) -> StudyTable:
-    sources = [source for source in SOURCES if any(each.first.point.rows.get(source) for each in found)]
-    header = ("condition", *sources, "seeds", "macro-F1", "sd", "kappa", "AUC", "gain", "over")
-    rows = tuple(_condition(each, sources) for each in found)
-    return StudyTable(title, header, rows, narrow=("condition", "macro-F1", "kappa", "gain"))
+def _summary_table(title: str, found: Sequence[ConditionSummary]) -> StudyTable:
+    sources = [source for source in SOURCES if any(each.first.student.rows.get(source) for each in found)]
+    header = ("condition", *sources, "seeds", "macro-F1", "sd", "kappa", "AUC", "difference", "from")
+    rows = tuple(_condition_cells(each, sources) for each in found)
+    return StudyTable(title, header, rows, narrow=("condition", "macro-F1", "kappa", "difference"))
 
 
-def _condition(found: ConditionSummary, sources: Sequence[Source]) -> tuple[str, ...]:
+def _condition_cells(found: ConditionSummary, sources: Sequence[Source]) -> tuple[str, ...]:
     line = found.first
-    plan, block = line.plan, line.point.block
+    plan, block = line.plan, line.student.block
     return (
         f"{plan.condition}, block {block}" if block else plan.condition,
-        *(str(line.point.rows.get(source, "")) for source in sources),
+        *(str(line.student.rows.get(source, "")) for source in sources),
         "" if plan.learner == "teacher" else str(len(found.lines)),
-        told(found.macro_f1),
-        figure(found.spread) if found.spread is not None else "",
-        told(found.kappa),
-        figure(found.auc) if found.auc is not None else "",
-        _gain(found.gain) if found.gain else "",
-        ("block 0" if block else plan.reference) if found.gain else "",
+        format_estimate(found.macro_f1),
+        format_number(found.spread) if found.spread is not None else "",
+        format_estimate(found.kappa),
+        format_number(found.auc) if found.auc is not None else "",
+        _format_difference(found.difference) if found.difference else "",
+        ("block 0" if block else plan.reference) if found.difference else "",
     )
 
 
-def _gain(gain: Difference) -> str:
-    return f"{told(gain.macro_f1, signed=True)}{f' on {gain.part}' if gain.part else ''}"
+def _format_difference(difference: Difference) -> str:
+    coverage = f" on {difference.coverage}" if difference.coverage else ""
+    return f"{format_estimate(difference.macro_f1, signed=True)}{coverage}"
 
 
-def told(estimate: Estimate | None, *, signed: bool = False) -> str:
-    """Return a figure with its interval: ``.612 [.571, .650]``."""
+def format_estimate(estimate: Estimate | None, *, signed: bool = False) -> str:
+    """Return an estimate with its interval: ``.612 [.571, .650]``; a dash if undefined."""
     if estimate is None:
         return "-"
-    return f"{figure(estimate.value, signed=signed)} [{figure(estimate.low)}, {figure(estimate.high)}]"
+    interval = f"[{format_number(estimate.low)}, {format_number(estimate.high)}]"
+    return f"{format_number(estimate.value, signed=signed)} {interval}"
 
 
-def figure(value: float | None, *, signed: bool = False) -> str:
-    """Return a figure with three digits and without its leading zero; a dash where it is undefined."""
+def format_number(value: float | None, *, signed: bool = False) -> str:
+    """Return a number with three decimals and without its leading zero; a dash if undefined."""
     return "-" if value is None else f"{value:{'+' if signed else ''}.3f}".replace("0.", ".", 1)

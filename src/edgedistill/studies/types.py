@@ -1,10 +1,10 @@
-"""What flows through a study: from the plan of one run to what its students said.
+"""The data types of a study, from the plan of one run to its results.
 
-RunPlan        one run that is to be made: rows, learner, seed, and by what it is told apart
-RunResult     what came of it: students in the order in which they were had
-└── StudentResult       one student (or the teacher itself)
-    └── Predictions      what it says of one set of test rows
-ResultRow        one student on one set of test rows, result_rows: a row of runs.csv
+RunPlan                  one run to make: its rows, learner, seed and condition
+RunResult                the result of a run: its students in the order of training
+└── StudentResult        one student, or the teacher
+    └── Predictions      its labels for one set of test rows
+ResultRow                one student on one set of test rows: a row of runs.csv
 """
 
 from collections.abc import Mapping
@@ -23,20 +23,19 @@ TestSet: TypeAlias = Literal["test", "transfer"]
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """One run that is to be made.
+    """One run to make.
 
     Attributes:
-        task: The task's name.
-        condition: What the study calls it; the same condition is run with every seed.
+        task: Name of the task.
+        condition: Name of the condition; each condition is run with every seed.
         learner: `fine-tuned` student, `frozen` encoder with a trained head, or the `teacher` itself.
-        seed: Of the student.
-        rows: What it learns from.
-        blocks: What the student learns from afterwards, block by block, each scored: a row of new ones, and those that
-            are shown again.
-        coder: Of the learner `teacher`: its name.
+        seed: Random seed of the student.
+        rows: Training rows.
+        blocks: Further training rows, block by block; the student is evaluated after each block.
+        coder: Name of the teacher, if the learner is `teacher`.
         facts: Further columns of the table.
-        reference: The condition that it is compared with; empty for none.
-        missing: Why it cannot be made; empty where it can.
+        reference: The condition that this one is compared with; empty for none.
+        missing: Why the run cannot be made; empty if it can.
     """
 
     task: str
@@ -53,11 +52,11 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows that a student goes on with.
+    """Rows for continued training of a student.
 
     Attributes:
-        new: Rows that it has not seen.
-        again: Rows that it has seen and is shown again.
+        new: Rows that the student has not seen.
+        again: Rows that it has seen and that are replayed.
     """
 
     new: tuple[MixtureRow, ...]
@@ -65,12 +64,12 @@ class Block:
 
 
 class Predictions(msgspec.Struct, frozen=True):
-    """What one student says of one set of test rows.
+    """The predictions of one student for one set of test rows.
 
     Attributes:
         test: Which set.
-        labels: A label per row, in the rows' order; None where the teacher left it uncoded.
-        probabilities: (rows, labels), in [0, 1]; None of a teacher.
+        labels: One label per row, in the order of the rows; None where the teacher returned no label.
+        probabilities: (rows, labels), in [0, 1]; None for a teacher.
     """
 
     test: TestSet
@@ -82,20 +81,20 @@ class StudentResult(msgspec.Struct, frozen=True):
     """One student.
 
     Attributes:
-        block: How many blocks it has gone on with.
-        rows: Different rows that it has learnt from, by source.
-        scored: What it says of each set of test rows.
-        seconds: Wall time of its training and scoring.
-        learning_rate: Peak learning rate; None where there is none.
+        block: Number of blocks of continued training.
+        rows: Number of distinct training rows by source.
+        predictions: Its predictions for each set of test rows.
+        seconds: Wall time of training and scoring.
+        learning_rate: Peak learning rate; None if there is none.
         batch_size: Rows in a batch.
-        epochs: Passes over its rows.
-        best_epoch: The one that validation rows chose.
-        validation_macro_f1: What it reached there; it chose, so it flatters.
+        epochs: Number of epochs.
+        best_epoch: The epoch selected on validation rows.
+        validation_macro_f1: Macro-F1 of this epoch on validation rows; biased upwards, because it selected the epoch.
     """
 
     block: int
     rows: dict[Source, int]
-    scored: tuple[Predictions, ...]
+    predictions: tuple[Predictions, ...] = msgspec.field(name="scored")
     seconds: float
     learning_rate: float | None = None
     batch_size: int | None = None
@@ -105,26 +104,26 @@ class StudentResult(msgspec.Struct, frozen=True):
 
 
 class RunResult(msgspec.Struct, frozen=True):
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
-        run: The run's fingerprint: of everything that decides its outcome.
-        points: Its students, in order.
+        run: Fingerprint of the run: of everything that determines its result.
+        students: Its students, in the order of training.
     """
 
     run: str
-    points: tuple[StudentResult, ...]
+    students: tuple[StudentResult, ...] = msgspec.field(name="points")
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """How far one coding of test rows agrees with the human codes, with 95 % intervals over the rows.
+    """Agreement of predicted labels with the human codes of test rows, with 95 % intervals over the rows.
 
     Attributes:
-        agreement: Over the rows that were coded.
-        averages: F1, precision and recall of the positive label, or the mean over labels where none is named.
-        auc: Area under the ROC curve, of the positive label or the mean of each label against the rest; None of a
-            coding without probabilities, or where undefined.
+        agreement: Over the rows with a predicted label.
+        averages: F1, precision and recall of the positive label, or the mean over labels if no label is positive.
+        auc: Area under the ROC curve, of the positive label or the mean of each label against the rest; None without
+            probabilities, or if undefined.
     """
 
     agreement: Agreement
@@ -137,6 +136,6 @@ class ResultRow:
     """One student on one set of test rows."""
 
     plan: RunPlan
-    point: StudentResult
-    scored: Predictions
-    figures: Metrics
+    student: StudentResult
+    predictions: Predictions
+    metrics: Metrics

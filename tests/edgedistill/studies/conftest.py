@@ -1,4 +1,4 @@
-"""The example studies with a tiny student, and the lesson's recorded answers in a cache."""
+"""The example studies with a tiny student and a cache of recorded answers."""
 
 import re
 import shutil
@@ -18,10 +18,10 @@ WORDS = ["you", "your", "jordan", "the", "a", "it", "how", "tried", "trying", "k
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """A random backbone that knows a few words."""
+    """A random backbone with a small vocabulary."""
     folder = tmp_path_factory.mktemp("tiny")
-    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {word: number for number, word in enumerate([*marks, *WORDS])}
+    special_tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {word: number for number, word in enumerate([*special_tokens, *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -38,7 +38,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def examples(tmp_path_factory, tiny):
-    """The folder of the example studies, which read the lesson beside it."""
+    """The folder of the example studies, next to the example project."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "praise").mkdir()
     for name in ("project.yaml", "human.csv", "responses.csv"):

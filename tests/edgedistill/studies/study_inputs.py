@@ -1,4 +1,4 @@
-"""A task in memory, as studies plan on it."""
+"""The inputs of a task in memory."""
 
 from edgedistill.data import CodedResponse, MixtureRow, Response, TeacherLabel, TestRows, TrainRows, ValidationRows
 from edgedistill.mixing import human_rows
@@ -17,7 +17,7 @@ def settings(protocol="corrected", **student):
 
 
 def coded(prefix, count):
-    """So many coded rows, the labels in turn; train rows (h) belong to groups."""
+    """Coded rows with alternating labels; train rows (h) belong to groups."""
     return tuple(
         CodedResponse(_response(prefix, place, f"g{place % 5}" if prefix == "h" else None), NAMES[place % 2])
         for place in range(count)
@@ -29,7 +29,7 @@ def _response(prefix, place, group):
 
 
 def labelled(rows, teacher, wrong=3):
-    """A teacher that is wrong on every so many rows, and of two minds on every second of those."""
+    """Labels of a teacher that is wrong on every `wrong`-th row, and whose votes differ on every second of those."""
     labels = []
     for place, row in enumerate(rows):
         off = place % wrong == 0
@@ -40,16 +40,16 @@ def labelled(rows, teacher, wrong=3):
 
 
 def synthetic(writer, count, **lineage):
-    """So many synthetic rows, the labels in turn."""
+    """Synthetic rows with alternating labels."""
     return tuple(
         MixtureRow(f"{writer}/{i}", {"response": f"made {i}"}, NAMES[i % 2], "synthetic", {NAMES[i % 2]: 1.0}, lineage)
         for i in range(count)
     )
 
 
-def inputs(human=60, test=20, **given):
-    """A task with one teacher who coded the train texts, and one writer."""
-    train, judged, chosen = coded("h", human), coded("t", test), coded("v", 10)
+def inputs(human=60, test=20, **changes):
+    """A task with one teacher that labelled the train texts, and one generator of synthetic rows."""
+    train, test_rows, validation = coded("h", human), coded("t", test), coded("v", 10)
     texts = tuple(row.response for row in train)
     defaults = {
         "name": "toy",
@@ -57,9 +57,11 @@ def inputs(human=60, test=20, **given):
         "human": human_rows(TrainRows(train), TASK),
         "codes": {row.response.id: row.label for row in train},
         "groups": {row.response.id: row.response.group for row in train},
-        "validation": ValidationRows(chosen),
-        "tests": {"test": TestRows(judged)},
-        "taught": {"gpt": TeacherLabels(texts, labelled(train, "gpt"), {row.response.id: row.label for row in judged})},
+        "validation": ValidationRows(validation),
+        "tests": {"test": TestRows(test_rows)},
+        "teacher_labels": {
+            "gpt": TeacherLabels(texts, labelled(train, "gpt"), {row.response.id: row.label for row in test_rows})
+        },
         "synthetic": {"gpt": synthetic("gpt", 300)},
         "student": StudentSection(),
         "backbone": "minilm",
@@ -68,4 +70,4 @@ def inputs(human=60, test=20, **given):
         "data": ("sha",),
         "notes": (),
     }
-    return TaskInputs(**(defaults | given))
+    return TaskInputs(**(defaults | changes))

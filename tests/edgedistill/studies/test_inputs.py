@@ -1,4 +1,4 @@
-"""What a study takes from a project's files, and what it sets aside."""
+"""Loading the inputs of a study, and the rows that are set aside."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ WORDS += ["inlet", "jetty", "knoll", "lunar", "maple", "north", "ocean", "prism"
 
 
 def text(number):
-    """Texts that do not resemble one another."""
+    """Texts that are not near-duplicates of one another."""
     return f"{WORDS[number % 16]} {WORDS[number // 16 % 16]} {number} {WORDS[(number * 7 + 3) % 16]}"
 
 
@@ -42,7 +42,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def gathered(folder, requirements, more="", student=""):
+def load(folder, requirements, more="", student=""):
     (folder / "study.yaml").write_text(f"name: s\ntasks:\n  - {{project: project.yaml{more}}}\n{student}", "utf-8")
     study = read_study(folder / "study.yaml")
     return load_task_inputs(study, study.tasks[0], requirements)
@@ -57,50 +57,52 @@ def labels(folder, ids, **given):
     (folder / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
 
-def test_recorded_labels_are_taken_for_the_texts_and_for_test_rows(folder):
+def test_recorded_labels_are_read_for_texts_and_test_rows(folder):
     labels(folder, ["n0", "n1", "r30", "r31"])
-    found = gathered(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}").taught["m"]
+    found = load(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}").teacher_labels["m"]
     assert [label.id for label in found.labels] == ["n0", "n1"]
     assert found.test == {"r30": "good", "r31": "good"}
 
 
-def test_train_texts_may_be_what_the_teacher_labels(folder):
+def test_the_teacher_can_label_the_train_texts(folder):
     labels(folder, ["n0", "r1"])
-    task = gathered(folder, Requirements(teachers="one"), ", texts: train, labels: {m: m.jsonl}")
-    assert [label.id for label in task.taught["m"].labels] == ["r1"]
+    task = load(folder, Requirements(teachers="one"), ", texts: train, labels: {m: m.jsonl}")
+    assert [label.id for label in task.teacher_labels["m"].labels] == ["r1"]
     assert task.codes["r1"] == "bad"
 
 
-def test_labels_of_other_rows_say_which_rows_are_meant(folder):
+def test_recorded_labels_of_other_rows_are_refused(folder):
     labels(folder, ["x"])
-    with pytest.raises(DataError, match="none of its ids is one of the texts"):
-        gathered(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}")
+    with pytest.raises(DataError, match="none of its ids belongs to a text to label"):
+        load(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}")
 
 
-def test_only_the_teacher_that_is_wanted_is_read(folder):
+def test_only_the_labels_of_the_required_teacher_are_read(folder):
     labels(folder, ["n0"])
     two = ", labels: {gone: gone.jsonl, m: m.jsonl}"
-    assert list(gathered(folder, Requirements(teachers="one", named=("m",)), two).taught) == ["m"]
+    assert list(load(folder, Requirements(teachers="one", names=("m",)), two).teacher_labels) == ["m"]
 
 
-def test_an_unknown_teacher_is_named_beside_those_there_are(folder):
+def test_the_error_for_an_unknown_teacher_lists_the_available_ones(folder):
     labels(folder, ["n0"])
     with pytest.raises(ProjectFileError, match=r"the task 'toy' has no teacher 'gpt'. It has m"):
-        gathered(folder, Requirements(teachers="one", named=("gpt",)), ", labels: {m: m.jsonl}")
+        load(folder, Requirements(teachers="one", names=("gpt",)), ", labels: {m: m.jsonl}")
 
 
-@pytest.mark.parametrize(("given", "told"), [({"label": "fair"}, "no label 'fair'"), ({"wrong": 1}, "m.jsonl, line 1")])
-def test_labels_that_cannot_be_used_are_refused(folder, given, told):
+@pytest.mark.parametrize(
+    ("given", "message"), [({"label": "fair"}, "no label 'fair'"), ({"wrong": 1}, "m.jsonl, line 1")]
+)
+def test_invalid_recorded_labels_are_refused(folder, given, message):
     labels(folder, ["n0"], **given)
-    with pytest.raises(DataError, match=told):
-        gathered(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}")
+    with pytest.raises(DataError, match=message):
+        load(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}")
 
 
-def test_a_text_that_also_stands_in_the_transfer_set_is_not_taught(folder):
+def test_a_text_of_the_transfer_set_is_not_labelled_for_training(folder):
     labels(folder, ["n0", "n1", "n2"])
     write(folder / "more.csv", ["id", "response", "label"], [("m0", text(101), "good"), ("m1", text(200), "bad")])
-    task = gathered(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}, transfer: more.csv")
-    assert [label.id for label in task.taught["m"].labels] == ["n0", "n2"]
+    task = load(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}, transfer: more.csv")
+    assert [label.id for label in task.teacher_labels["m"].labels] == ["n0", "n2"]
     assert len(task.tests["transfer"]) == 2
 
 
@@ -108,7 +110,7 @@ def transfer(folder, *rows):
     write(
         folder / "more.csv", ["id", "response", "label"], [*rows, ("m8", text(208), "good"), ("m9", text(209), "bad")]
     )
-    return gathered(folder, Requirements(), ", transfer: more.csv")
+    return load(folder, Requirements(), ", transfer: more.csv")
 
 
 @pytest.mark.parametrize(
@@ -118,39 +120,39 @@ def transfer(folder, *rows):
 def test_a_transfer_row_with_the_id_of_another_text_is_refused(folder, taken, place):
     with pytest.raises(DataError) as error:
         transfer(folder, ("m0", text(300), "good"), (taken, text(301), "good"))
-    assert f"more.csv, row 3: the id '{taken}' stands in {place} already, with another text" in str(error.value)
-    assert "ids of their own" in str(error.value)
+    assert f"more.csv, row 3: the id '{taken}' is already used in {place}, with another text" in str(error.value)
+    assert "unique ids" in str(error.value)
 
 
-def test_transfer_rows_that_a_student_learns_or_chooses_from_are_set_aside_and_every_row_is_accounted_for(folder):
+def test_transfer_rows_that_duplicate_train_or_validation_rows_are_set_aside_and_counted(folder):
     repeated = [("m0", text(3).upper(), "bad"), ("r4", text(4), "good"), ("m2", text(24), "good")]
     task = transfer(folder, *repeated, ("m3", " ", "good"), ("m4", text(210), ""))
     assert [row.response.id for row in task.tests["transfer"]] == ["m8", "m9"]
-    told = (
+    note = (
         "more.csv: 7 transfer rows read = 2 used + 1 set aside (blank response) + 1 set aside (no human code)"
         " + 2 set aside (duplicates a train row) + 1 set aside (duplicates a validation row)"
     )
-    assert told in task.notes
+    assert note in task.notes
 
 
-def test_a_transfer_set_of_nothing_but_train_rows_is_refused(folder):
+def test_a_transfer_set_of_train_rows_only_is_refused(folder):
     write(folder / "more.csv", ["id", "response", "label"], [("m0", text(3), "bad"), ("m1", text(4), "good")])
-    with pytest.raises(DataError, match=r"no row is left to judge by; .* 2 set aside \(duplicates a train row\)"):
-        gathered(folder, Requirements(), ", transfer: more.csv")
+    with pytest.raises(DataError, match=r"no test row remains; .* 2 set aside \(duplicates a train row\)"):
+        load(folder, Requirements(), ", transfer: more.csv")
 
 
-def test_texts_that_the_teacher_does_not_code_are_accounted_for(folder):
+def test_texts_that_the_teacher_does_not_label_are_counted(folder):
     labels(folder, ["n0", "n2"])
     write(folder / "more.csv", ["id", "response", "label"], [("m0", text(101), "good"), ("m1", text(200), "bad")])
-    task = gathered(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}, transfer: more.csv")
-    told = "texts for the teacher: 12 unlabelled rows read = 11 used + 1 set aside (stands in a test set as well)"
-    assert told in task.notes
+    task = load(folder, Requirements(teachers="one"), ", labels: {m: m.jsonl}, transfer: more.csv")
+    note = "texts for the teacher: 12 unlabelled rows read = 11 used + 1 set aside (also in a test set)"
+    assert note in task.notes
 
 
 @pytest.mark.parametrize(
     "how", ["few_shot: 8", "few_shot_choice: fixed, few_shot_ids: [r0, r1, r2, r3, r4, r5]", "few_shot: 19"]
 )
-def test_no_teacher_is_shown_the_human_code_of_the_train_row_that_it_labels(folder, how):
+def test_no_prompt_contains_the_human_code_of_the_train_row_to_label(folder, how):
     split = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10
     texts = [text(i) for i in range(40)]
     texts[10] = texts[0].upper()  # one answer, typed twice
@@ -161,18 +163,18 @@ def test_no_teacher_is_shown_the_human_code_of_the_train_row_that_it_labels(fold
         (folder / "project.yaml").write_text(
             PROJECT + f"teacher: {{base_url: '{teacher.base_url}', model: m, api_key_env: null, {how}}}\n", "utf-8"
         )
-        task = gathered(folder, Requirements(teachers="one"), ", texts: train")
+        task = load(folder, Requirements(teachers="one"), ", texts: train")
     shown = [(text_of(body), [message["content"] for message in body["messages"][:-1]]) for body in teacher.bodies]
     assert any(len(before) > 2 for _, before in shown)
     assert all(asked.casefold() not in content.casefold() for asked, before in shown for content in before)
-    (taught,) = task.taught.values()
-    gone = 20 - len(taught.labels)
+    (labels_of_teacher,) = task.teacher_labels.values()
+    gone = 20 - len(labels_of_teacher.labels)
     assert 0 < gone <= 2
-    told = f"{20 - gone} used + {gone} set aside (its own human code would stand in the prompt)"
-    assert f"texts for the teacher: 20 train rows read = {told}" in task.notes
+    note = f"{20 - gone} used + {gone} set aside (the prompt would contain its human code)"
+    assert f"texts for the teacher: 20 train rows read = {note}" in task.notes
 
 
-def test_recorded_synthetic_rows_that_resemble_a_row_that_judges_are_set_aside(folder):
+def test_recorded_synthetic_rows_similar_to_a_validation_or_test_row_are_set_aside(folder):
     rows = [
         ("a", text(300), "good"),
         ("b", text(25) + "!", "bad"),
@@ -180,23 +182,23 @@ def test_recorded_synthetic_rows_that_resemble_a_row_that_judges_are_set_aside(f
         ("d", text(301), "bad"),
     ]
     write(folder / "s.csv", ["id", "response", "label"], rows)
-    task = gathered(folder, Requirements(synthetic=True), ", synthetic: {gpt: s.csv}")
+    task = load(folder, Requirements(synthetic=True), ", synthetic: {gpt: s.csv}")
     assert [row.id for row in task.synthetic["gpt"]] == ["gpt/a", "gpt/d"]
-    told = (
+    note = (
         "s.csv: 4 synthetic rows read = 2 used + 1 set aside (nearly repeats a validation row)"
         " + 1 set aside (nearly repeats a test row)"
     )
-    assert told in task.notes
+    assert note in task.notes
 
 
-def test_rows_that_resemble_the_transfer_set_are_set_aside_too(folder):
+def test_synthetic_rows_similar_to_the_transfer_set_are_set_aside(folder):
     write(folder / "s.csv", ["id", "response", "label"], [("a", text(300), "good"), ("b", text(301), "bad")])
     write(folder / "more.csv", ["id", "response", "label"], [("m0", text(300), "good"), ("m1", text(200), "bad")])
-    task = gathered(folder, Requirements(synthetic=True), ", synthetic: {gpt: s.csv}, transfer: more.csv")
+    task = load(folder, Requirements(synthetic=True), ", synthetic: {gpt: s.csv}, transfer: more.csv")
     assert [row.id for row in task.synthetic["gpt"]] == ["gpt/b"]
 
 
-def test_rows_that_the_teacher_writes_like_the_transfer_set_are_set_aside_too(folder):
+def test_generated_rows_similar_to_the_transfer_set_are_set_aside(folder):
     def script(body, _before):
         if "<label>" not in body["messages"][-1]["content"]:
             return answer("good")
@@ -210,14 +212,14 @@ def test_rows_that_the_teacher_writes_like_the_transfer_set_are_set_aside_too(fo
             "generate: {per_label: 2, samples_per_call: 2, examples_per_prompt: 2}\n",
             "utf-8",
         )
-        task = gathered(folder, Requirements(synthetic=True), ", transfer: more.csv")
+        task = load(folder, Requirements(synthetic=True), ", transfer: more.csv")
     assert sorted(row.inputs["response"] for row in task.synthetic["m"]) == sorted(map(text, (301, 302, 303)))
 
 
-def test_a_recorded_row_keeps_where_it_comes_from(folder):
+def test_a_recorded_synthetic_row_keeps_its_lineage(folder):
     rows = [("a", text(300), "good", "0.7", "bad"), ("b", text(301), "bad", "", "")]
     write(folder / "s.csv", ["id", "response", "label", "temperature", "regraded"], rows)
-    one, other = gathered(folder, Requirements(synthetic=True), ", synthetic: {gpt: s.csv}").synthetic["gpt"]
+    one, other = load(folder, Requirements(synthetic=True), ", synthetic: {gpt: s.csv}").synthetic["gpt"]
     assert one.lineage == {
         "teacher": "gpt",
         "file": "s.csv",
@@ -229,24 +231,24 @@ def test_a_recorded_row_keeps_where_it_comes_from(folder):
     assert other.lineage == {"teacher": "gpt", "file": "s.csv", "row": "3"}
 
 
-def test_without_recorded_rows_and_without_a_teacher_the_mend_names_both(folder):
+def test_without_recorded_rows_and_without_generation_the_hint_names_both(folder):
     with pytest.raises(ProjectFileError, match="Add the section generate, or give the study's task recorded rows"):
-        gathered(folder, Requirements(synthetic=True))
+        load(folder, Requirements(synthetic=True))
 
 
-def test_a_positive_label_that_the_task_lacks_is_refused(folder):
+def test_an_unknown_positive_label_is_refused(folder):
     with pytest.raises(ProjectFileError, match=r"tasks.positive: the task 'toy' has no label 'fair'"):
-        gathered(folder, Requirements(), ", positive: fair")
+        load(folder, Requirements(), ", positive: fair")
 
 
-def test_a_backbone_that_is_replaced_where_it_lies_is_noticed(folder):
+def test_a_backbone_replaced_in_place_changes_the_fingerprint(folder):
     (folder / "mine").mkdir()
     (folder / "mine" / "model.safetensors").write_bytes(b"before")
-    before = gathered(folder, Requirements(), student="student: {backbone: mine}\n").weights
-    assert gathered(folder, Requirements(), student="student: {backbone: mine}\n").weights == before
+    before = load(folder, Requirements(), student="student: {backbone: mine}\n").weights
+    assert load(folder, Requirements(), student="student: {backbone: mine}\n").weights == before
     (folder / "mine" / "model.safetensors").write_bytes(b"after")
-    assert gathered(folder, Requirements(), student="student: {backbone: mine}\n").weights != before
+    assert load(folder, Requirements(), student="student: {backbone: mine}\n").weights != before
 
 
-def test_fewer_validation_rows_may_choose(folder):
-    assert len(gathered(folder, Requirements(), student="validation: 4\n").validation) == 4
+def test_the_number_of_validation_rows_can_be_limited(folder):
+    assert len(load(folder, Requirements(), student="validation: 4\n").validation) == 4

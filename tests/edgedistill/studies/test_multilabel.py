@@ -1,4 +1,4 @@
-"""Studies of tasks with any number of labels: what they can be made of, and what is refused."""
+"""Studies of multilabel tasks: supported kinds, and kinds that are refused."""
 
 import csv
 from dataclasses import replace
@@ -10,7 +10,7 @@ from edgedistill.data import TestRows, ValidationRows
 from edgedistill.data.types import CodedResponse, Response
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.project import read_project
-from edgedistill.studies.estimates import result_rows, summaries
+from edgedistill.studies.estimates import score_result, summarize_conditions
 from edgedistill.studies.study import run_study
 from edgedistill.studies.study_file import read_study
 from edgedistill.studies.types import Predictions, RunPlan, RunResult, StudentResult
@@ -42,29 +42,29 @@ def lines(condition, labels, reference=""):
     shares = tuple((0.9 if "a" in code else 0.2, 0.8 if "b" in code else 0.1) for code in labels)
     outcome = RunResult("id", (StudentResult(0, {"human": 5}, (Predictions("test", tuple(labels), shares),), 1.0),))
     plan = RunPlan("toy", condition, "fine-tuned", 0, reference=reference)
-    return list(result_rows(plan, outcome, task)), task
+    return list(score_result(plan, outcome, task)), task
 
 
-def test_a_condition_s_figures_are_those_of_label_sets():
-    said = ["a", "b", "a", "a"] * 5
-    found, task = lines("x", said)
-    (summary,) = summaries(found, {"toy": task})
-    wanted = agreement(CODES, said, TASK)
-    assert summary.macro_f1.value == pytest.approx(wanted.macro_f1.value)
-    assert summary.kappa.value == pytest.approx(wanted.kappa.value)
+def test_the_metrics_of_a_condition_are_multilabel_metrics():
+    predicted = ["a", "b", "a", "a"] * 5
+    found, task = lines("x", predicted)
+    (summary,) = summarize_conditions(found, {"toy": task})
+    expected = agreement(CODES, predicted, TASK)
+    assert summary.macro_f1.value == pytest.approx(expected.macro_f1.value)
+    assert summary.kappa.value == pytest.approx(expected.kappa.value)
     assert 0.5 < summary.auc < 1
 
 
-def test_a_condition_gains_over_another_on_the_same_resampled_rows():
+def test_a_difference_is_computed_on_the_same_resampled_rows():
     worse, task = lines("worse", ["a"] * 20)
     same, _ = lines("better", CODES, reference="worse")
-    _, better = summaries([*worse, *same], {"toy": task})
-    assert better.gain.macro_f1.low > 0
+    _, better = summarize_conditions([*worse, *same], {"toy": task})
+    assert better.difference.macro_f1.low > 0
 
 
 @pytest.fixture
 def study_of(tmp_path):
-    """The maker of a study's file beside a small project with recorded labels of its train rows."""
+    """A function that writes a study file and a small project with recorded labels of its train rows."""
 
     def make(more="positive: outcome", label=lambda row: row["label"]):
         project = write(tmp_path, "http://127.0.0.1:9/v1")
@@ -96,13 +96,13 @@ def test_label_sources_are_compared_for_a_multilabel_task(study_of):
     assert all(float(row["kappa"] or 0) > 0.2 for row in runs)
 
 
-def test_a_recorded_label_that_the_task_does_not_have_is_refused(study_of):
+def test_a_recorded_label_unknown_to_the_task_is_refused(study_of):
     study, _ = study_of(label=lambda _: "process;praise")
     with pytest.raises(DataError, match=r"labels\.jsonl: 'praise' is no label"):
         run_study(study, "label-source", offline=True)
 
 
-def test_a_study_of_synthetic_rows_is_refused_with_its_hint(study_of):
+def test_a_study_of_synthetic_rows_is_refused_with_a_hint(study_of):
     study, _ = study_of(more="synthetic: {gpt: human.csv}")
-    with pytest.raises(ProjectFileError, match=r"the task 'sets' is multilabel.*Leave this task out"):
+    with pytest.raises(ProjectFileError, match=r"the task 'sets' is multilabel.*Remove this task"):
         run_study(study, "ratio", offline=True)

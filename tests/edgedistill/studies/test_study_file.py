@@ -1,4 +1,4 @@
-"""The study file is read strictly, and its errors say where and how to fix."""
+"""The study file is validated strictly; errors name the place and the fix."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_a_name_and_a_task_are_enough(read, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("name: s\ntasks: []\n", "tasks has too few items"),
         ("name: s\n", "the key tasks is missing"),
@@ -34,24 +34,29 @@ def test_a_name_and_a_task_are_enough(read, tmp_path):
         (LEAST + "ratios: {}\n", "unknown key ratios; did you mean ratio?"),
         (LEAST + "ratio: {share: [0.5]}\n", "unknown key ratio.share; did you mean ratio.shares?"),
         (LEAST + "ratio: {shares: [1.0]}\n", "ratio.shares.0 should be less than 1"),
-        (LEAST + "seeds: [0, 1]\n", "2 seeds cannot tell an effect from chance; give 3 or more"),
-        (LEAST + "seeds: [0, 1, 1]\n", "a seed stands twice"),
+        (LEAST + "seeds: [0, 1]\n", "2 seeds cannot distinguish an effect from chance; give 3 or more"),
+        (LEAST + "seeds: [0, 1, 1]\n", "a seed occurs twice"),
         ("name: s\ntasks: [{project: p.yaml, text: train}]\n", "unknown key tasks.0.text; did you mean tasks.0.texts?"),
     ],
 )
-def test_what_is_wrong_is_named(read, text, told):
+def test_errors_name_the_key(read, text, message):
     with pytest.raises(ProjectFileError) as error:
         read(text)
-    assert told in str(error.value).replace("mean shares?", "mean ratio.shares?").replace(
+    assert message in str(error.value).replace("mean shares?", "mean ratio.shares?").replace(
         "mean texts?", "mean tasks.0.texts?"
     )
     assert "study.yaml" in str(error.value)
 
 
-def test_one_seed_goes_with_the_published_protocol(read):
+def test_the_old_name_of_the_corrected_protocol_is_read_with_a_deprecation_note(read, caplog):
+    assert read(LEAST + "protocol: mended\n").protocol == "corrected"
+    assert caplog.messages == ["edgedistill: the protocol mended is deprecated; use corrected"]
+
+
+def test_a_single_seed_is_allowed_as_published(read):
     assert read(LEAST + "seeds: [7]\nprotocol: as-published\n").seeds == (7,)
 
 
-def test_a_file_that_is_not_there_says_where_the_form_is_explained(tmp_path):
+def test_the_error_for_a_missing_file_names_the_page_that_describes_the_format(tmp_path):
     with pytest.raises(ProjectFileError, match=r"cannot be read .* docs/studies.md"):
         read_study(tmp_path / "none.yaml")

@@ -1,9 +1,8 @@
-"""What each kind of study runs: pure functions from a task's inputs to the plans of its runs.
+"""The runs of each kind of study: pure functions from the inputs of a task to plans.
 
-drawing.py        RowSources, plan_run(): one plan, its rows drawn or what is missing for them
-label_source.py   human codes beside teacher labels
-ratio.py          human rows beside synthetic ones
-temperature.py    synthetic rows written at several temperatures
-consistency.py    less consistent labels are left out
-teachers.py       the same students under different teachers
+drawing.py        RowSources, plan_run(): one plan with its sampled rows
+label_source.py   human codes versus teacher labels; one teacher versus another
+ratio.py          human rows with shares of synthetic rows
+temperature.py    synthetic rows generated at several temperatures
+consistency.py    thresholds of label consistency
 """

@@ -1,7 +1,8 @@
-"""Less consistent labels are left out: Borchers et al. 2025 (arXiv 2501.09126), experiment 3, over thresholds.
+"""Thresholds of label consistency: Borchers et al. 2025 (arXiv 2501.09126), experiment 3.
 
-A filter also makes the training set smaller. Each filtered set therefore stands beside as many rows of the same draw
-that were taken whatever their consistency. A text that a seed draws for its human code is none of its filtered rows.
+A filter also makes the training set smaller. Each filtered set is therefore compared with a random subset of the same
+size, drawn from the same rows without regard to consistency. A text sampled with its human code is not also a filtered
+row of the same seed.
 """
 
 from collections import Counter
@@ -15,25 +16,26 @@ from edgedistill.errors import ProjectFileError
 from edgedistill.mixing import draw_ids, teacher_rows
 from edgedistill.project import MixSection
 from edgedistill.studies.designs.drawing import RowSources, plan_run
-from edgedistill.studies.designs.ratio import with_blocks
+from edgedistill.studies.designs.ratio import add_blocks
 from edgedistill.studies.inputs import TaskInputs, duplicate_key
 from edgedistill.studies.study_file import ConsistencySection, RatioSection
 from edgedistill.studies.types import Fact, RunPlan
 
 UNFILTERED = "all labels"
+RANDOM_SUBSET = "random subset"
 
 
 @dataclass(frozen=True, slots=True)
-class FilteredLabel:
-    """How many rows of one kind a threshold removes.
+class FilterCount:
+    """The number of rows of one label or group that a threshold removes.
 
     Attributes:
-        task: The task's name.
+        task: Name of the task.
         threshold: Rows below it are removed.
         by: `label` or `group`.
-        name: Which one.
+        name: Name of the label or group.
         rows: Rows before the filter.
-        removed: Of these.
+        removed: Rows removed.
     """
 
     task: str
@@ -51,44 +53,43 @@ def plan_consistency(
 
     Args:
         inputs: The task.
-        section: What varies.
+        section: The settings of the study.
         seeds: One plan of each condition per seed.
-        blocks: How filtered rows follow human ones, as published; None: all are mixed.
+        blocks: Blocks of filtered rows, as published; None: all rows are mixed.
 
     Raises:
-        ProjectFileError: Its synthetic rows do not say how consistent they are.
+        ProjectFileError: The consistency of the synthetic rows is unknown.
     """
-    there = _rows_to_filter(inputs, section)
+    available = _rows_to_filter(inputs, section)
     for seed in seeds:
         first = _human(inputs, section.human, seed)
-        offered = _apart(there, first.rows)
-        wanted = len(offered) if section.rows == "all" else section.rows
-        chosen = draw_ids((row.id for row in offered), wanted, seed)
-        drawn = [row for row in offered if row.id in chosen]
-        if len(drawn) < wanted:
-            lacks = f"the training set lacks {wanted - len(drawn)} of the {wanted} {section.of} rows"
-            first = replace(first, missing=first.missing or lacks)
-        for plan in _of_thresholds(first, drawn, section, inputs):
+        offered = _without_duplicates(available, first.rows)
+        size = len(offered) if section.rows == "all" else section.rows
+        sampled_ids = draw_ids((row.id for row in offered), size, seed)
+        drawn = [row for row in offered if row.id in sampled_ids]
+        if len(drawn) < size:
+            missing = f"the training set lacks {size - len(drawn)} of the {size} {section.of} rows"
+            first = replace(first, missing=first.missing or missing)
+        for plan in _threshold_plans(first, drawn, section, inputs):
             if blocks and not plan.missing:
-                yield with_blocks(replace(plan, rows=first.rows), plan.rows, blocks, inputs.task.names, replay=False)
+                yield add_blocks(replace(plan, rows=first.rows), plan.rows, blocks, inputs.task.names, replay=False)
             else:
                 yield replace(plan, rows=(*first.rows, *plan.rows))
 
 
-def _of_thresholds(
+def _threshold_plans(
     first: RunPlan, drawn: Sequence[MixtureRow], section: ConsistencySection, inputs: TaskInputs
 ) -> Iterator[RunPlan]:
-    """Plans whose rows are those that pass each threshold, and as many others."""
+    """Plans with the rows that pass each threshold, and with random subsets of the same size."""
     for threshold in sorted({0.0, *section.thresholds}):
         kept = [row for row in drawn if _consistency(row) >= threshold]
         condition = f"consistency from {threshold:g}" if threshold else UNFILTERED
         yield _plan(first, condition, kept, inputs, threshold=threshold, reference=UNFILTERED if threshold else "")
         if 0 < len(kept) < len(drawn):
-            anyhow = draw_ids((row.id for row in drawn), len(kept), first.seed)
-            others = [row for row in drawn if row.id in anyhow]
-            yield _plan(
-                first, f"as many as from {threshold:g}", others, inputs, threshold=threshold, reference=condition
-            )
+            random_ids = draw_ids((row.id for row in drawn), len(kept), first.seed)
+            subset = [row for row in drawn if row.id in random_ids]
+            name = f"{RANDOM_SUBSET}, size of {condition}"
+            yield _plan(first, name, subset, inputs, threshold=threshold, reference=condition)
 
 
 def _plan(
@@ -99,7 +100,7 @@ def _plan(
         "kept": len(rows),
         "kept_accuracy": _accuracy(rows, inputs),
     }
-    missing = first.missing or ("" if rows or first.rows else "no row is as consistent as that")
+    missing = first.missing or ("" if rows or first.rows else "no row reaches this consistency")
     return replace(first, condition=condition, rows=tuple(rows), facts=facts, reference=reference, missing=missing)
 
 
@@ -109,50 +110,50 @@ def _human(inputs: TaskInputs, rows: int, seed: int) -> RunPlan:
     return plan_run(inputs, "", seed, RowSources({"human": inputs.human}, MixSection(human=rows, teacher=0)), {})
 
 
-def _apart(there: Sequence[MixtureRow], human: Sequence[MixtureRow]) -> list[MixtureRow]:
-    """Without the texts that a student learns from human codes: it is shown no text under two labels."""
+def _without_duplicates(rows: Sequence[MixtureRow], human: Sequence[MixtureRow]) -> list[MixtureRow]:
+    """The rows whose texts are not among the human rows, so that no text has two labels in one training set."""
     ids, texts = {row.id for row in human}, {duplicate_key(row.inputs) for row in human}
-    return [row for row in there if row.id not in ids and duplicate_key(row.inputs) not in texts]
+    return [row for row in rows if row.id not in ids and duplicate_key(row.inputs) not in texts]
 
 
-def filtered_labels(inputs: TaskInputs, section: ConsistencySection) -> Iterator[FilteredLabel]:
-    """Yield which labels, and which groups where there are any, each threshold removes, of all rows that there are."""
-    there = _rows_to_filter(inputs, section)
+def count_filtered(inputs: TaskInputs, section: ConsistencySection) -> Iterator[FilterCount]:
+    """Yield how many rows of each label and group each threshold removes, of all available rows."""
+    available = _rows_to_filter(inputs, section)
     for threshold in sorted({0.0, *section.thresholds} - {0.0}):
         for by, names in (
-            ("label", [labels_in(row.label, inputs.task) for row in there]),
-            ("group", [(inputs.groups.get(row.id, ""),) for row in there]),
+            ("label", [labels_in(row.label, inputs.task) for row in available]),
+            ("group", [(inputs.groups.get(row.id, ""),) for row in available]),
         ):
             rows = Counter(chain.from_iterable(names))
-            below = (each for each, row in zip(names, there, strict=True) if _consistency(row) < threshold)
-            gone = Counter(chain.from_iterable(below))
+            below = (each for each, row in zip(names, available, strict=True) if _consistency(row) < threshold)
+            removed = Counter(chain.from_iterable(below))
             for name in rows:
                 if name:
-                    yield FilteredLabel(inputs.name, threshold, by, name, rows[name], gone[name])
+                    yield FilterCount(inputs.name, threshold, by, name, rows[name], removed[name])
 
 
 def _rows_to_filter(inputs: TaskInputs, section: ConsistencySection) -> Sequence[MixtureRow]:
     if section.of == "teacher":
-        taught = next(iter(inputs.taught.values()))
-        return teacher_rows(taught.responses, taught.labels)
-    rows = [row for there in inputs.synthetic.values() for row in there]
+        teacher = next(iter(inputs.teacher_labels.values()))
+        return teacher_rows(teacher.responses, teacher.labels)
+    rows = [row for written in inputs.synthetic.values() for row in written]
     if not any("consistent" in row.lineage for row in rows):
         raise ProjectFileError(
-            f"the synthetic rows of {inputs.name!r} do not say how the teacher codes them",
+            f"the synthetic rows of {inputs.name!r} have no label of a second coding by the teacher",
             where="consistency.of",
-            hint="Give recorded rows a column regraded, which holds the label that the teacher gave.",
+            hint="Add a column regraded with this label to the recorded rows.",
         )
     return rows
 
 
 def _consistency(row: MixtureRow) -> float:
-    """Share of votes for the label; of a synthetic row 1 where it was coded as intended, 0 elsewhere."""
+    """Share of votes for the label; for a synthetic row 1 if the teacher gave the intended label, otherwise 0."""
     if row.source == "teacher":
         return float(row.lineage["consistency"])
     return float(row.lineage.get("consistent") == "true")
 
 
 def _accuracy(rows: Sequence[MixtureRow], inputs: TaskInputs) -> float | None:
-    """Share of the rows whose label is the human code, of those that have one."""
+    """Share of rows whose label equals the human code, among rows with a human code."""
     coded = [row for row in rows if row.source == "teacher" and row.id in inputs.codes]
     return sum(row.label == inputs.codes[row.id] for row in coded) / len(coded) if coded else None

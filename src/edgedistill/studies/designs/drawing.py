@@ -1,4 +1,4 @@
-"""One plan: its rows drawn as a project's mixture is, or what is missing for them."""
+"""One plan, with rows sampled like the mixture of a project."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ from edgedistill.studies.types import Fact, Learner, RunPlan
 
 @dataclass(frozen=True, slots=True)
 class RowSources:
-    """Rows to learn from.
+    """Training rows to sample from.
 
     Attributes:
-        offered: What each source has.
-        mix: How many of each are drawn; its seed is the run's.
+        offered: The rows of each source.
+        mix: How many rows of each source are sampled; its seed is replaced by that of the run.
     """
 
     offered: Mapping[Source, Sequence[MixtureRow]]
@@ -29,15 +29,15 @@ def plan_run(
     inputs: TaskInputs,
     condition: str,
     seed: int,
-    draw: RowSources,
+    sources: RowSources,
     facts: Mapping[str, Fact],
     *,
     learner: Learner = "fine-tuned",
     reference: str = "",
 ) -> RunPlan:
-    """Return the plan of one run; where rows are missing for it, the plan says which."""
+    """Return the plan of one run; if there are too few rows, `missing` of the plan gives the number."""
     try:
-        rows = draw_mixture(draw.offered, inputs.task, draw.mix.model_copy(update={"seed": seed}))
+        rows = draw_mixture(sources.offered, inputs.task, sources.mix.model_copy(update={"seed": seed}))
     except ProjectFileError as error:
         return RunPlan(inputs.name, condition, learner, seed, facts=facts, reference=reference, missing=error.what)
     return RunPlan(inputs.name, condition, learner, seed, rows, facts=facts, reference=reference)

@@ -1,8 +1,9 @@
-"""Human rows beside synthetic ones: Borchers et al. 2025 (arXiv 2501.09126), experiment 1.
+"""Shares of synthetic rows: Borchers et al. 2025 (arXiv 2501.09126), experiment 1.
 
-mixed        one student per mixture, the human rows staying as many
-sequential   the student of the human rows goes on with block after block of synthetic ones. As published a block is
-             seen once and alone; corrected, as many human rows stand beside it, so that they are not forgotten.
+mixed        one student per mixture, with a constant number of human rows
+sequential   continued training of the human-only student on one block of synthetic rows after another. As published,
+             each block is seen once and alone; corrected, an equal number of human rows is replayed with each block
+             to prevent forgetting.
 """
 
 import random
@@ -23,14 +24,14 @@ def plan_ratio(inputs: TaskInputs, section: RatioSection, seeds: Sequence[int], 
 
     Args:
         inputs: The task.
-        section: What varies.
+        section: The settings of the study.
         seeds: One plan of each condition per seed.
-        replay: Whether a sequential student is shown human rows beside each block.
+        replay: Whether human rows are replayed with each block of a sequential student.
     """
     for seed in seeds:
         for human in section.human:
-            draw = RowSources({"human": inputs.human}, MixSection(human=human, teacher=0))
-            alone = plan_run(inputs, f"human {human}", seed, draw, {"wanted": human, "share": 0.0})
+            sources = RowSources({"human": inputs.human}, MixSection(human=human, teacher=0))
+            alone = plan_run(inputs, f"human {human}", seed, sources, {"wanted": human, "share": 0.0})
             if "mixed" in section.schedules:
                 yield alone
                 yield from _mixed(inputs, section, alone)
@@ -38,7 +39,7 @@ def plan_ratio(inputs: TaskInputs, section: RatioSection, seeds: Sequence[int], 
                 for writer, synthetic in inputs.synthetic.items():
                     facts = {**alone.facts, "writer": writer, "schedule": "sequential"}
                     first = replace(alone, condition=f"human {human}, {writer} in blocks", facts=facts)
-                    yield with_blocks(first, synthetic, section, inputs.task.names, replay=replay)
+                    yield add_blocks(first, synthetic, section, inputs.task.names, replay=replay)
 
 
 def _mixed(inputs: TaskInputs, section: RatioSection, alone: RunPlan) -> Iterator[RunPlan]:
@@ -58,24 +59,24 @@ def _mixed(inputs: TaskInputs, section: RatioSection, alone: RunPlan) -> Iterato
             )
 
 
-def with_blocks(
+def add_blocks(
     plan: RunPlan, synthetic: Sequence[MixtureRow], section: RatioSection, labels: Sequence[str], *, replay: bool
 ) -> RunPlan:
-    """Let a plan's student go on with synthetic rows, as many of each label, block by block.
+    """Add continued training on blocks of synthetic rows, with equal numbers of each label.
 
     Args:
-        plan: What it learns from first.
-        synthetic: The rows that there are.
-        section: How large a block is, and how many rows it is shown in the end.
+        plan: The plan of the first training.
+        synthetic: The available synthetic rows.
+        section: The size of a block, and the total number of rows.
         labels: The task's labels.
-        replay: Whether each block brings as many of the plan's own rows, in turn.
+        replay: Whether an equal number of the plan's own rows is replayed with each block, in turn.
     """
     if plan.missing:
         return plan
     drawn = _in_turn(synthetic, labels, plan.seed)[: section.up_to]
     if len(drawn) < section.up_to:
-        lacks = f"the blocks want {section.up_to} synthetic rows, as many of each label, and there are {len(drawn)}"
-        return replace(plan, missing=lacks)
+        missing = f"the blocks require {section.up_to} synthetic rows balanced by label, but there are {len(drawn)}"
+        return replace(plan, missing=missing)
     own = cycle(plan.rows)
     blocks = []
     for start in range(0, len(drawn), section.block):
@@ -85,7 +86,7 @@ def with_blocks(
 
 
 def _in_turn(rows: Sequence[MixtureRow], labels: Sequence[str], seed: int) -> tuple[MixtureRow, ...]:
-    """Rows in an order that the seed decides, the labels taking turns until one has none left."""
+    """Shuffled rows, alternating between the labels until one label has no rows left."""
     shuffled = random.Random(seed).sample(list(rows), len(rows))  # noqa: S311 - a draw of rows, not a secret
     of_label = [[row for row in shuffled if row.label == label] for label in labels]
     return tuple(row for turn in zip(*of_label, strict=False) for row in turn)

@@ -1,6 +1,6 @@
-"""Synthetic rows written at several temperatures: Borchers et al. 2025 (arXiv 2501.09126), experiment 2.
+"""Synthetic rows generated at several temperatures: Borchers et al. 2025 (arXiv 2501.09126), experiment 2.
 
-Beside the scores stands how varied the rows are that were drawn.
+The diversity of the sampled rows is reported with the scores.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from edgedistill.errors import ProjectFileError
 from edgedistill.generation import diversity
 from edgedistill.project import MixSection
 from edgedistill.studies.designs.drawing import RowSources, plan_run
-from edgedistill.studies.designs.ratio import with_blocks
+from edgedistill.studies.designs.ratio import add_blocks
 from edgedistill.studies.inputs import TaskInputs
 from edgedistill.studies.study_file import RatioSection, TemperatureSection
 from edgedistill.studies.types import Fact, RunPlan
@@ -24,12 +24,12 @@ def plan_temperature(
 
     Args:
         inputs: The task.
-        section: What varies.
+        section: The settings of the study.
         seeds: One plan of each condition per seed.
-        blocks: How synthetic rows follow human ones, as published; None: both are mixed.
+        blocks: Blocks of synthetic rows, as published; None: human and synthetic rows are mixed.
 
     Raises:
-        ProjectFileError: No synthetic row says at which temperature it was written.
+        ProjectFileError: No synthetic row has one of the temperatures.
     """
     by_temperature = _by_temperature(inputs, section)
     for seed in seeds:
@@ -46,11 +46,11 @@ def plan_temperature(
             name = f"{alone.condition}, {writer} at {temperature:g}"
             if blocks:
                 first = replace(alone, condition=name, facts=facts)
-                yield _described(with_blocks(first, rows, blocks, inputs.task.names, replay=False))
+                yield _with_diversity(add_blocks(first, rows, blocks, inputs.task.names, replay=False))
                 continue
             mix = MixSection(human=section.human, teacher=0, synthetic_share=section.share)
-            draw = RowSources({"human": inputs.human, "synthetic": rows}, mix)
-            yield _described(plan_run(inputs, name, seed, draw, facts, reference=alone.condition))
+            sources = RowSources({"human": inputs.human, "synthetic": rows}, mix)
+            yield _with_diversity(plan_run(inputs, name, seed, sources, facts, reference=alone.condition))
 
 
 def _by_temperature(inputs: TaskInputs, section: TemperatureSection) -> dict[tuple[str, float], list[MixtureRow]]:
@@ -59,20 +59,20 @@ def _by_temperature(inputs: TaskInputs, section: TemperatureSection) -> dict[tup
         for row in rows:
             if "temperature" in row.lineage:
                 found.setdefault((writer, float(row.lineage["temperature"])), []).append(row)
-    kept = {key: rows for key, rows in sorted(found.items()) if key[1] in (section.temperatures or (key[1],))}
-    if not kept:
-        there = ", ".join(f"{temperature:g}" for _, temperature in found) or "none"
+    selected = {key: rows for key, rows in sorted(found.items()) if key[1] in (section.temperatures or (key[1],))}
+    if not selected:
+        available = ", ".join(f"{temperature:g}" for _, temperature in found) or "none"
         raise ProjectFileError(
-            f"the task {inputs.name!r} has no synthetic rows of these temperatures; it has {there}",
+            f"the task {inputs.name!r} has no synthetic rows of these temperatures; it has {available}",
             where="temperature.temperatures",
             hint="Give recorded rows a column temperature, or list temperatures for the project's teacher.",
         )
-    return kept
+    return selected
 
 
-def _described(plan: RunPlan) -> RunPlan:
-    """The plan with how varied its synthetic texts are."""
+def _with_diversity(plan: RunPlan) -> RunPlan:
+    """The plan with the diversity of its synthetic texts."""
     rows = (*plan.rows, *(row for block in plan.blocks for row in block.new))
     found = diversity([row.inputs["response"] for row in rows if row.source == "synthetic"])
-    varied = {"distinct_1": found.distinct_1, "distinct_2": found.distinct_2, "self_bleu": found.self_bleu}
-    return replace(plan, facts={**plan.facts, **varied})
+    facts = {"distinct_1": found.distinct_1, "distinct_2": found.distinct_2, "self_bleu": found.self_bleu}
+    return replace(plan, facts={**plan.facts, **facts})
