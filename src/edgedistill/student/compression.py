@@ -1,11 +1,11 @@
-"""A smaller student with fewer layers, taught by the first one, and both compared.
+"""Compression: a smaller student with fewer layers, distilled from the first one, and the comparison of both.
 
-It begins with some of the first student's layers, its embeddings and its classifier, and learns the first student's
-probabilities on every text there is: the softmax of the first's logits over a temperature is the label, cross-entropy
-the loss, times the square of the temperature (Hinton, Vinyals and Dean 2015, arXiv:1503.02531, sections 2 and 2.1). Of
-a multilabel task each logit's logistic function is a label of its own.
-The epoch is the one that says most often what the first student says, on the validation rows. No human code is read: on
-a few hundred rows it would choose by chance (docs/decisions/0018-a-shrunk-student.md).
+The smaller student is initialized with some of the first student's layers, its embeddings and its classifier, and
+trained on the first student's probabilities for all available texts: the target is the softmax of the logits divided by
+a temperature, the loss is the cross-entropy times the squared temperature (Hinton, Vinyals and Dean 2015,
+arXiv:1503.02531, sections 2 and 2.1). For a multilabel task, the target of each label is the sigmoid of its logit.
+The best epoch is the one with the highest agreement with the first student on the validation rows. Human codes are not
+used: with a few hundred rows, they would select an epoch by chance (docs/decisions/0018-a-shrunk-student.md).
 """
 
 import time
@@ -39,56 +39,56 @@ from edgedistill_serve.task.task import Task, task_inputs
 
 
 def evenly_spaced(layers: int, kept: int) -> tuple[int, ...]:
-    """Choose layers from the first to the last at even distances, as DistilBERT was begun (Sanh et al. 2019).
+    """Select evenly spaced layers from the first to the last, as DistilBERT was initialized (Sanh et al. 2019).
 
     Args:
-        layers: How many there are.
-        kept: How many to choose, from 1 to ``layers``; one alone is the first.
+        layers: Number of layers.
+        kept: Number of layers to select, from 1 to ``layers``; a single one is the first.
 
     Returns:
-        Their places, from 0, the lowest first.
+        Their indices, starting at 0, in ascending order.
     """
     return tuple(int(place) for place in np.linspace(0, layers - 1, kept).round())
 
 
 def write_with_layers(checkpoint: Path, task: Task, kept: Sequence[int] | None, count: int, folder: Path) -> list[int]:
-    """Write a student with some of another's layers; embeddings and classifier are the other's too.
+    """Write a student with a subset of the layers of another one, and with its embeddings and classifier.
 
     Args:
-        checkpoint: The other student's folder.
+        checkpoint: Folder of the other student.
         task: Its labels are the classes.
-        kept: Places of the layers, from 0, the lowest first; None: ``count`` evenly spaced ones.
-        count: How many layers are kept.
-        folder: Where config and weights are written.
+        kept: Indices of the layers, starting at 0, in ascending order; None: ``count`` evenly spaced ones.
+        count: Number of layers to keep.
+        folder: Folder for config and weights.
 
     Returns:
-        The places of the layers that were kept.
+        The indices of the layers that were kept.
 
     Raises:
-        TrainingFailed: There are no such layers, or the model is not what is left when layers are left out.
+        TrainingFailed: There are no such layers, or layers of this model cannot be removed.
     """
     model = load_model(checkpoint, task)
-    parent, name, stack = _stack(model)
+    parent, name, stack = _find_layers(model)
     if not count < len(stack):
         raise TrainingFailed(
-            f"the student has {len(stack)} layers, and {count} of them make it no smaller",
+            f"the student has {len(stack)} layers; keeping {count} does not make it smaller",
             where="student.shrink.layers",
-            hint=f"Choose 1 to {len(stack) - 1}." if len(stack) > 1 else "Leave shrink out.",
+            hint=f"Use 1 to {len(stack) - 1}." if len(stack) > 1 else "Remove shrink.",
         )
     places = list(kept if kept is not None else evenly_spaced(len(stack), count))
     if beyond := [place for place in places if place >= len(stack)]:
         raise TrainingFailed(
-            f"there is no layer {beyond[0]}", where="student.shrink.kept", hint=f"They are 0 to {len(stack) - 1}."
+            f"there is no layer {beyond[0]}", where="student.shrink.kept", hint=f"Use 0 to {len(stack) - 1}."
         )
     setattr(parent, name, ModuleList(stack[place] for place in places))
     model.config.num_hidden_layers = len(places)
     model.save_pretrained(folder, max_shard_size="100GB")
-    _expect_same(model, load_model(folder, task))
+    _check_equal_logits(model, load_model(folder, task))
     return places
 
 
-def _stack(model: Any) -> tuple[Any, str, Any]:
-    """The layers, and where the model holds them."""
+def _find_layers(model: Any) -> tuple[Any, str, Any]:
+    """The module that contains the list of layers, the name of the list in it, and the list."""
     stacks = [
         (parent, name, part)
         for parent in model.modules()
@@ -96,40 +96,40 @@ def _stack(model: Any) -> tuple[Any, str, Any]:
         if isinstance(part, ModuleList) and len(part) == model.config.num_hidden_layers
     ]
     if len(stacks) != 1:
-        raise _not_shrunk(model)
+        raise _unsupported_model(model)
     return stacks[0]
 
 
-def _expect_same(model: Any, written: Any) -> None:
-    """Some models compute a layer by its place, so that without the layers below it is another."""
-    # RoBERTa gives padding no position of its own, so the row must be of another token.
+def _check_equal_logits(model: Any, written: Any) -> None:
+    """Check that the written model has the same logits; in some models the computation depends on a layer's index."""
+    # RoBERTa gives padding tokens no position, so the row must consist of another token.
     token = 1 if getattr(model.config, "pad_token_id", None) == 0 else 0
     ids = torch.full((1, 8), token)
     with torch.inference_mode():
         logits = [one.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits for one in (model, written)]
     if not torch.allclose(*logits, atol=1e-4):
-        raise _not_shrunk(model)
+        raise _unsupported_model(model)
 
 
-def _not_shrunk(model: Any) -> TrainingFailed:
+def _unsupported_model(model: Any) -> TrainingFailed:
     return TrainingFailed(
-        f"a {model.config.model_type} student cannot be shrunk by leaving layers out",
+        f"layers of a {model.config.model_type} student cannot be removed",
         where="student.shrink",
-        hint="Leave shrink out, or choose a backbone such as BERT, RoBERTa or DistilBERT.",
+        hint="Remove shrink, or use a backbone such as BERT, RoBERTa or DistilBERT.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class CompressedStudent:
-    """What shrinking made.
+    """The result of compression.
 
     Attributes:
         folder: The Hugging Face checkpoint of the best epoch.
-        layers: The first student's layers that it began with, from 0.
-        texts: How many texts it learnt from.
-        vocabulary: What the cut left; None where the vocabulary is full.
-        history: One entry per epoch; what is right is what the first student says of the validation rows.
-        notes: What a reader should know.
+        layers: Indices of the first student's layers that it was initialized with, starting at 0.
+        texts: Number of training texts.
+        vocabulary: The result of the vocabulary cut; None with the full vocabulary.
+        history: One entry per epoch; the reference labels are the first student's predictions for the validation rows.
+        notes: Notes for the report.
     """
 
     folder: Path
@@ -141,7 +141,7 @@ class CompressedStudent:
 
     @property
     def best(self) -> Epoch:
-        """The epoch that the checkpoint is from."""
+        """The epoch of the checkpoint."""
         return max(self.history, key=lambda epoch: epoch.selection_key)
 
 
@@ -157,54 +157,54 @@ def compress_student(
     progress: Callable[[TrainingProgress], None] | None = None,
     speed: SpeedSettings | None = None,
 ) -> CompressedStudent:
-    """Make a smaller student of a fine-tuned one.
+    """Train a smaller student by distillation of a fine-tuned one.
 
     Args:
         student: The fine-tuned student's checkpoint folder.
-        folder: Becomes the smaller student's; what is there stays whole until it is replaced at the end.
-        texts: The task's inputs of every row to learn from; neither validation nor test rows may be among them.
-        validation: The task's inputs of the rows that choose the epoch.
+        folder: The smaller student's folder. Existing content is replaced only at the end.
+        texts: The task's inputs of every training row; must not include validation or test rows.
+        validation: The task's inputs of the rows that select the epoch.
         task: Its labels, in their order, are the classes of both.
-        section: Layers, vocabulary, and how it is taught.
-        max_tokens: The longest row in tokens.
+        section: Layers, vocabulary and training settings.
+        max_tokens: The maximum length of a row in tokens.
         progress: Called after every optimizer step and every epoch.
-        speed: What makes training faster; None for what docs/decisions/0003-training-levers.md chose.
+        speed: Speed settings; None for the defaults (docs/decisions/0003-training-levers.md).
 
     Raises:
-        TrainingFailed: There is nothing to learn from, the student has no such layers, the loss is no longer a number.
+        TrainingFailed: There are no texts, the student has no such layers, or the loss is not finite.
         CheckpointError: The student's folder cannot be read.
         SearchBrokenOff: The smaller student cannot be written.
     """
     if not texts:
-        raise TrainingFailed("there is no text to shrink the student with", hint="Leave student.shrink out.")
+        raise TrainingFailed("there is no text to shrink the student with", hint="Remove student.shrink.")
     check_replaceable(folder)
     speed = speed or default_speed_settings()
     first = Checkpoint.load(student, task, max_tokens)
-    taught_by, judged_by = first.logits(texts), first.logits(validation)
+    train_logits, validation_logits = first.logits(texts), first.logits(validation)
     setting = Setting(section.learning_rate, section.batch_size, section.epochs, section.seed)
     with quiet_transformers(), beside(folder) as aside:
-        begun, cut, notes = _with_vocabulary(first, texts, section, aside / "cut")
-        layers = write_with_layers(begun.folder, task, section.kept, section.layers, aside / "begun")
+        initial, cut, notes = _with_vocabulary(first, texts, section, aside / "cut")
+        layers = write_with_layers(initial.folder, task, section.kept, section.layers, aside / "initial")
         best = BestCheckpoint(aside / "best")
         (aside / "tokenizer").mkdir()
-        model = load_model(aside / "begun", task)
-        padding = load_tokenizer_and_padding(begun.folder, model, aside / "tokenizer")
-        told = _progress_counter(setting, len(texts), progress)
+        model = load_model(aside / "initial", task)
+        padding = load_tokenizer_and_padding(initial.folder, model, aside / "tokenizer")
+        report = _progress_counter(setting, len(texts), progress)
 
         def on_epoch(epoch: Epoch, model: object) -> None:
             if not best.is_at_least(epoch.selection_key):
                 best.write(epoch, model)
-            told(epoch)
+            report(epoch)
 
         set_seed(setting.seed)
         history = run_trial(
             model,
             padding,
-            _train_rows(begun, texts, taught_by),
-            _judged(begun, validation, judged_by),
+            _train_rows(initial, texts, train_logits),
+            _validation_rows(initial, validation, validation_logits),
             setting,
             speed,
-            on_step=lambda: told(None),
+            on_step=lambda: report(None),
             on_epoch=on_epoch,
             loss_function=TrainingLoss(
                 scale="multilabel" if task.kind == "multilabel" else "nominal",
@@ -221,25 +221,25 @@ def compress_student(
 def _with_vocabulary(
     first: Checkpoint, texts: Sequence[Mapping[str, str]], section: ShrinkSection, folder: Path
 ) -> tuple[Checkpoint, VocabularyCut | None, tuple[str, ...]]:
-    """Cut what no text needs. It changes nothing that is learnt, for these texts are read as before."""
+    """Remove tokens that no text needs; the tokens of the training texts do not change."""
     if section.vocabulary == "full":
         return first, None, ()
     try:
         cut, kept = cut_vocabulary(first, texts, folder)
     except ExportFailed as error:
-        return first, None, (f"The shrunk student's vocabulary is left full: {error.what}.",)
+        return first, None, (f"The smaller student has the full vocabulary: {error.what}.",)
     return cut, kept, ()
 
 
-def _judged(student: Checkpoint, rows: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
-    """The validation rows with what the first student says, the shortest first for little padding."""
+def _validation_rows(student: Checkpoint, rows: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
+    """The validation rows with the first student's predictions as targets, sorted by length to reduce padding."""
     encoded = student.encoder.encode([task_inputs(row, student.task) for row in rows])
-    said = [_predicted(row, student.task) for row in logits]
-    return sorted((TrainingRow(row, target) for row, target in zip(encoded, said, strict=True)), key=len)
+    targets = [_predicted(row, student.task) for row in logits]
+    return sorted((TrainingRow(row, target) for row, target in zip(encoded, targets, strict=True)), key=len)
 
 
 def _train_rows(student: Checkpoint, texts: Sequence[Mapping[str, str]], logits: Logits) -> list[TrainingRow]:
-    """Every text with the first student's probabilities as its soft label."""
+    """The texts with the first student's probabilities as soft labels."""
     encoded = student.encoder.encode([task_inputs(text, student.task) for text in texts])
     return [
         TrainingRow(row, _predicted(scored, student.task), _shares(scored, student.task))
@@ -248,12 +248,12 @@ def _train_rows(student: Checkpoint, texts: Sequence[Mapping[str, str]], logits:
 
 
 def _predicted(logits: Logits, task: Task) -> int | tuple[float, ...]:
-    """What the first student says of a row: its class; of a multilabel task which classes are likelier than not."""
+    """The predicted class; for a multilabel task, 1 or 0 for each label."""
     return tuple((logits >= 0).astype(float).tolist()) if task.kind == "multilabel" else int(logits.argmax())
 
 
 def _shares(logits: Logits, task: Task) -> tuple[float, ...]:
-    # Never 0 or 1, or the loss would take what it is for certain, which has nothing soft.
+    # Never exactly 0 or 1, because the loss treats such shares as hard labels.
     if task.kind == "multilabel":
         return tuple(sigmoid(logits.astype(np.float64), 1.0).clip(1e-9, 1 - 1e-6).tolist())
     odds = np.exp(logits.astype(np.float64) - logits.max()).clip(1e-9)
@@ -263,16 +263,16 @@ def _shares(logits: Logits, task: Task) -> tuple[float, ...]:
 def _progress_counter(
     setting: Setting, rows: int, progress: Callable[[TrainingProgress], None] | None
 ) -> Callable[[Epoch | None], None]:
-    """Return what counts a step, or takes down an epoch, and tells the caller."""
+    """Return a function that counts a step, or records an epoch, and reports the progress."""
     now = TrainingProgress(0, setting.steps(rows), 1, 1)
 
-    def told(epoch: Epoch | None) -> None:
+    def report(epoch: Epoch | None) -> None:
         nonlocal now
         now = replace(now, epoch=epoch) if epoch else replace(now, done=now.done + 1)
         if progress:
             progress(now)
 
-    return told
+    return report
 
 
 _ROUNDS = 5
@@ -281,15 +281,15 @@ _ROWS = 40
 
 @dataclass(frozen=True, slots=True)
 class StudentComparison:
-    """One student beside another, in PyTorch and fp32.
+    """The comparison of two students, in PyTorch and fp32.
 
     Attributes:
-        bytes: Of each one's weights and tokenizer.
-        texts_per_second: Of each, in a second of one core's time, rows scored one at a time and on one thread: the
-            median of rounds in which they take turns.
-        times_as_fast: The second's speed divided by the first's, the median of the rounds.
-        change: What the second changes on the same human-coded rows; of a multilabel task these rows choose the
-            thresholds of each.
+        bytes: Size of the weights and the tokenizer of each.
+        texts_per_second: Of each, per second of processor time, rows scored one at a time on one thread: the median of
+            interleaved rounds.
+        times_as_fast: Speed of the second divided by that of the first: the median of the rounds.
+        change: Change from the first to the second on the same human-coded rows; for a multilabel task, the thresholds
+            of each are selected on these rows.
     """
 
     bytes: tuple[int, int]
@@ -307,7 +307,7 @@ def compare_students(
         first: One student.
         second: Another of the same task.
         rows: The task's inputs of human-coded rows, at least one.
-        codes: Their codes.
+        codes: Their human codes.
     """
     before, after = (_labels(each.logits(rows), codes, each.task) for each in (first, second))
     rounds = [(_speed(first, rows), _speed(second, rows)) for _ in range(_ROUNDS)]
@@ -324,7 +324,7 @@ def _labels(logits: Logits, codes: Sequence[str], task: Task) -> tuple[str, ...]
 
 
 def _speed(student: Checkpoint, rows: Sequence[Mapping[str, str]]) -> float:
-    """Texts per second of processor time, which other work on the machine touches least."""
+    """Texts per second of processor time, which depends least on other processes of the machine."""
     start = time.process_time()
     student.logits(rows[:_ROWS])
     return len(rows[:_ROWS]) / max(time.process_time() - start, 1e-9)

@@ -1,12 +1,12 @@
 """The frozen encoder: pooled vectors, a linear classifier on them, and text embeddings.
 
-Logistic regression on the backbone's pooled states, each coordinate scaled to variance 1 over the mixture; of a
-multilabel task one for each label. Pooling and strength of the penalty are those with the lowest cross-entropy on the
-validation rows.
+Logistic regression on the backbone's pooled states, each coordinate scaled to variance 1 over the mixture; for a
+multilabel task one regression per label. Pooling and penalty are those with the lowest cross-entropy on the validation
+rows.
 
-A classifier of transformers has a layer with a bent function between backbone and labels. It is set so that it leaves
-the first token's state as it is: scaled down to where the hyperbolic tangent is straight, or lifted above the bend of
-a rectifier.
+A classification head of transformers has a layer with a nonlinear activation between backbone and classifier. Its
+weights are set so that the first token's state passes unchanged: scaled into the linear range of tanh, or shifted into
+the positive range of ReLU.
 """
 
 import json
@@ -57,14 +57,14 @@ States: TypeAlias = Mapping[Pooling, npt.NDArray[np.float32]]
 
 
 def pooled_states(backbone: Path, task: Task, max_tokens: int, rows: Sequence[Mapping[str, str]]) -> States:
-    """Read rows once with a backbone, as a student would read them.
+    """Compute the pooled last hidden states of rows, tokenized as for a student.
 
-    Rows are read one at a time and on one thread each, so that no other row touches a vector.
+    Rows are computed one at a time on one thread each, so that a vector does not depend on other rows.
 
     Args:
         backbone: A folder as `backbone_folder` returns it.
         task: Its inputs are read.
-        max_tokens: Where a longer row is cut, its context first.
+        max_tokens: Longer rows are truncated to this length, the context first.
         rows: The task's inputs of each row.
 
     Raises:
@@ -105,14 +105,15 @@ Vectors: TypeAlias = npt.NDArray[np.float32]
 
 
 def embedder(backbone: Path, max_tokens: int) -> Callable[[Sequence[Mapping[str, str]]], Vectors]:
-    """Return what embeds rows.
+    """Return a function that embeds rows.
 
     A row's vector is the mean of the last layer's states over all its tokens (mean pooling, Reimers and Gurevych 2019),
-    scaled to length 1. Rows are embedded one at a time and on one thread each, so that no other row touches a vector.
+    scaled to length 1. Rows are embedded one at a time on one thread each, so that a vector does not depend on other
+    rows.
 
     Args:
         backbone: A folder with a model and its tokenizer.
-        max_tokens: Where a longer row is cut.
+        max_tokens: Longer rows are truncated to this length.
 
     Returns:
         A function from the inputs of rows to vectors of shape (rows, width).
@@ -128,7 +129,7 @@ def embedder(backbone: Path, max_tokens: int) -> Callable[[Sequence[Mapping[str,
         raise TrainingFailed(
             f"the backbone cannot embed texts ({str(error).splitlines()[0]})",
             where=str(backbone),
-            hint="Choose another `student.backbone`, or `few_shot_choice: balanced`.",
+            hint="Set another `student.backbone`, or `few_shot_choice: balanced`.",
         ) from error
 
     def one(inputs: Mapping[str, str]) -> Vectors:
@@ -157,10 +158,10 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Values: TypeAlias = npt.NDArray[np.float64]
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""scikit-learn's C: the smaller, the stronger the penalty on weights."""
+"""Values of scikit-learn's C: the smaller, the stronger the regularization."""
 
 _ABSENT_LABEL_BIAS = -1e4
-"""The bias of a label that no row of the mixture has: its probability is 0. Negated, that of one that every row has."""
+"""The bias of a label that no row of the mixture has: its probability is 0. Negated for a label of every row."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,14 +169,14 @@ class FrozenHead:
     """The classifier.
 
     Attributes:
-        pooling: What of the backbone's last states it reads.
+        pooling: The pooling of the backbone's last hidden states.
         penalty: scikit-learn's C.
         weights: Of shape (labels, width).
         bias: Of shape (labels,).
-        loss: Mean cross-entropy of the validation rows, in nats; of a multilabel task the mean over labels.
+        loss: Mean cross-entropy of the validation rows, in nats; for a multilabel task the mean over labels.
         macro_f1: On the validation rows, in [0, 1].
         accuracy: On the validation rows, in [0, 1].
-        thresholds: Of a multilabel task, by label the probability from which it holds; validation rows chose them.
+        thresholds: For a multilabel task, the decision threshold of each label, selected on the validation rows.
     """
 
     pooling: Pooling
@@ -189,21 +190,21 @@ class FrozenHead:
 
     def logits(self, states: Floats) -> Floats:
         """Return logits of shape (rows, labels) for states of shape (rows, width)."""
-        # Row by row: a product over all rows at once sums in an order that depends on how many there are.
+        # Row by row: the summation order of a product over all rows depends on their number.
         return np.array([self.weights @ row + self.bias for row in states]).reshape(len(states), len(self.bias))
 
     @property
     def selection_key(self) -> float:
-        """What is compared: a lower loss on the validation rows is better."""
+        """The model selection criterion: higher is better, that is, a lower loss on the validation rows."""
         return -self.loss
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrozenPredictions:
-    """How the frozen encoder codes rows.
+    """The predictions of the frozen encoder.
 
     Attributes:
-        labels: The most probable label of each row; of a multilabel task those that hold.
+        labels: The most probable label of each row; for a multilabel task its label set.
         probabilities: Of shape (rows, labels), the labels in the task's order.
     """
 
@@ -223,26 +224,26 @@ def fit_frozen(
     """Fit a classifier for every pooling and penalty.
 
     Args:
-        mixture: Rows to learn from; ``label`` is what counts as right.
-        validation: Human-coded rows to compare classifiers by.
+        mixture: Training rows; ``label`` is the target.
+        validation: Human-coded rows for model selection.
         task: Its labels, in their order, are the classes.
-        max_tokens: Where a longer row is cut.
+        max_tokens: Longer rows are truncated to this length.
         backbone: A folder as `backbone_folder` returns it.
-        poolings: Which poolings to try.
+        poolings: The poolings to try.
 
     Returns:
-        All of them, the best first.
+        All classifiers, the best first.
 
     Raises:
-        TrainingFailed: Rows that cannot train or judge, or a backbone that cannot be loaded.
+        TrainingFailed: The training or validation rows are not usable, or the backbone cannot be loaded.
     """
     check_rows(mixture, validation, task)
     texts = [*(row.inputs for row in mixture), *(row.response.inputs for row in validation)]
     states = pooled_states(backbone, task, max_tokens, texts)
     train_rows = [row.label for row in mixture]
     heads = [
-        _judged(
-            _fitted(pooling, penalty, states[pooling][: len(train_rows)], train_rows, task),
+        _evaluate_head(
+            _fit_head(pooling, penalty, states[pooling][: len(train_rows)], train_rows, task),
             states[pooling][len(train_rows) :],
             validation.labels,
             task,
@@ -253,46 +254,47 @@ def fit_frozen(
 
 
 def write_frozen(head: FrozenHead, task: Task, max_tokens: int, file: Path) -> None:
-    """Write a classifier as safetensors, aside and then into place.
+    """Write a classifier as a safetensors file, atomically.
 
     Raises:
-        RunError: No room, or no permission.
+        RunError: The disk is full, or write permission is missing.
     """
-    told = {
+    metadata = {
         "pooling": head.pooling,
         "penalty": head.penalty,
         "labels": list(task.names),
         "max_tokens": max_tokens,
         **{name: getattr(head, name) for name in ("loss", "macro_f1", "accuracy", "thresholds")},
     }
-    aside = file.with_name(f".{file.name}.{os.getpid()}.part")  # others may write it at this moment
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")  # other processes may write the file at the same time
     try:
-        aside.write_bytes(save({"weights": head.weights, "bias": head.bias}, metadata={"frozen": json.dumps(told)}))
-        aside.replace(file)
+        part.write_bytes(save({"weights": head.weights, "bias": head.bias}, metadata={"frozen": json.dumps(metadata)}))
+        part.replace(file)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise RunError(
             f"cannot be written ({error.strerror})",
             where=str(file),
-            hint="Give the run folder room and write permission.",
+            hint="Free disk space, or grant write permission on the run folder.",
         ) from error
 
 
 def read_frozen(file: Path, task: Task) -> tuple[FrozenHead, int]:
-    """Read a classifier, and where it cuts rows.
+    """Read a classifier and the maximum length of its rows in tokens.
 
     Raises:
-        RunError: There is none, it is damaged, or it is another task's.
+        RunError: The file is missing or damaged, or belongs to another task.
     """
     try:
         with safe_open(file, framework="numpy") as opened:
-            told: dict[str, Any] = json.loads((opened.metadata() or {})["frozen"])
+            metadata: dict[str, Any] = json.loads((opened.metadata() or {})["frozen"])
             weights, bias = opened.get_tensor("weights"), opened.get_tensor("bias")
-        labels, max_tokens = tuple(told.pop("labels")), int(told.pop("max_tokens"))
-        head = FrozenHead(weights=weights, bias=bias, thresholds=tuple(told.pop("thresholds", ())), **told)
+        labels, max_tokens = tuple(metadata.pop("labels")), int(metadata.pop("max_tokens"))
+        thresholds = tuple(metadata.pop("thresholds", ()))
+        head = FrozenHead(weights=weights, bias=bias, thresholds=thresholds, **metadata)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise RunError(
-            "is missing or damaged", where=str(file), hint="`edgedistill train PROJECT` writes it anew."
+            "is missing or damaged", where=str(file), hint="Run `edgedistill train PROJECT` to write it again."
         ) from error
     if labels != task.names or len(head.thresholds) != (len(labels) if task.kind == "multilabel" else 0):
         raise RunError(f"its labels are {', '.join(labels)}", where=str(file), hint="Train again.")
@@ -300,39 +302,39 @@ def read_frozen(file: Path, task: Task) -> tuple[FrozenHead, int]:
 
 
 def predict_frozen(file: Path, backbone: Path, task: Task, rows: Sequence[Mapping[str, str]]) -> FrozenPredictions:
-    """Code rows with the frozen encoder.
+    """Predict the labels of rows with the frozen encoder.
 
     Args:
-        file: The classifier, as `write_frozen` wrote it.
+        file: The classifier, written by `write_frozen`.
         backbone: The folder that it was fitted with.
         task: Its labels and inputs.
         rows: The task's inputs of each row.
 
     Raises:
-        RunError: The classifier cannot be read, or is another backbone's.
+        RunError: The classifier cannot be read, or was fitted with another backbone.
         TrainingFailed: The backbone cannot be loaded.
     """
     head, max_tokens = read_frozen(file, task)
     states = pooled_states(backbone, task, max_tokens, rows)[head.pooling]
     if states.shape[1] != head.weights.shape[1]:
-        raise RunError("was made with another backbone", where=str(file), hint="Train again.")
+        raise RunError("was fitted with another backbone", where=str(file), hint="Train again.")
     logits = head.logits(states)
     return FrozenPredictions(LabelDecoder(task, 1.0, head.thresholds).labels(logits), _probabilities(logits, task))
 
 
-def _fitted(pooling: Pooling, penalty: float, states: Floats, codes: Sequence[str], task: Task) -> FrozenHead:
-    learnt = states.astype(np.float64)
-    middle, spread = learnt.mean(axis=0), np.maximum(learnt.std(axis=0), 1e-6)
-    scaled = (learnt - middle) / spread
+def _fit_head(pooling: Pooling, penalty: float, states: Floats, codes: Sequence[str], task: Task) -> FrozenHead:
+    features = states.astype(np.float64)
+    mean, sd = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
+    scaled = (features - mean) / sd
     if task.kind == "multilabel":
-        fits = [_binary_weights(scaled, held, penalty) for held in encode_label_sets(codes, task, "mixture").T]
+        fits = [_binary_weights(scaled, column, penalty) for column in encode_label_sets(codes, task, "mixture").T]
         rows, offsets = np.array([row for row, _ in fits]), np.array([offset for _, offset in fits])
     else:
         rows, offsets = _multiclass_weights(
             scaled, np.array([task.names.index(code) for code in codes]), penalty, len(task.names)
         )
-    weights = rows / spread
-    return FrozenHead(pooling, penalty, weights.astype(np.float32), (offsets - weights @ middle).astype(np.float32))
+    weights = rows / sd
+    return FrozenHead(pooling, penalty, weights.astype(np.float32), (offsets - weights @ mean).astype(np.float32))
 
 
 def _multiclass_weights(
@@ -341,7 +343,7 @@ def _multiclass_weights(
     """Weights (labels, width) and offsets (labels,) of one label against the others."""
     fitted = _regression(scaled, classes, penalty)
     rows, offsets = np.zeros((labels, scaled.shape[1])), np.full(labels, _ABSENT_LABEL_BIAS)
-    # Of two classes scikit-learn keeps one row, the second's odds.
+    # For two classes, scikit-learn has one row of weights: the log odds of the second class.
     found, added = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:
         found, added = np.concatenate([-found, found]) / 2, np.concatenate([-added, added]) / 2
@@ -349,36 +351,36 @@ def _multiclass_weights(
     return rows, offsets
 
 
-def _binary_weights(scaled: Values, held: npt.NDArray[np.bool_], penalty: float) -> tuple[Values, float]:
-    """Weights (width,) and offset of whether one label holds."""
-    if held.all() or not held.any():
-        return np.zeros(scaled.shape[1]), _ABSENT_LABEL_BIAS if not held.any() else -_ABSENT_LABEL_BIAS
-    fitted = _regression(scaled, held, penalty)
+def _binary_weights(scaled: Values, targets: npt.NDArray[np.bool_], penalty: float) -> tuple[Values, float]:
+    """Weights (width,) and offset of the binary regression of one label."""
+    if targets.all() or not targets.any():
+        return np.zeros(scaled.shape[1]), -_ABSENT_LABEL_BIAS if targets.any() else _ABSENT_LABEL_BIAS
+    fitted = _regression(scaled, targets, penalty)
     return fitted.coef_[0], float(fitted.intercept_[0])
 
 
 def _regression(scaled: Values, train_rows: npt.NDArray[Any], penalty: float) -> LogisticRegression:
     with warnings.catch_warnings():
-        # A penalty that is too weak to converge is not the best one either.
+        # A fit that does not converge, because the penalty is too weak, is not selected.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=penalty, max_iter=1000).fit(scaled, train_rows)
 
 
-def _judged(head: FrozenHead, states: Floats, codes: Sequence[str], task: Task) -> FrozenHead:
+def _evaluate_head(head: FrozenHead, states: Floats, codes: Sequence[str], task: Task) -> FrozenHead:
     logits = head.logits(states)
     probabilities = _probabilities(logits, task)
     if task.kind == "multilabel":
-        held = encode_label_sets(codes, task, "validation")
-        right = np.where(held, probabilities, 1 - probabilities)
-        accuracy, macro_f1 = exact_match_and_macro_f1(logits, held)
+        label_sets = encode_label_sets(codes, task, "validation")
+        likelihoods = np.where(label_sets, probabilities, 1 - probabilities)
+        accuracy, macro_f1 = exact_match_and_macro_f1(logits, label_sets)
     else:
-        judged = np.array([task.names.index(code) for code in codes])
-        right = probabilities[np.arange(len(judged)), judged]
-        confusion = confusion_matrix(judged, probabilities.argmax(axis=1), len(head.bias))[None]
+        targets = np.array([task.names.index(code) for code in codes])
+        likelihoods = probabilities[np.arange(len(targets)), targets]
+        confusion = confusion_matrix(targets, probabilities.argmax(axis=1), len(head.bias))[None]
         accuracy, macro_f1 = float(accuracies(confusion)[0]), float(macro_f1s(confusion)[0])
     return replace(
         head,
-        loss=float(-np.log(np.maximum(right, 1e-12)).mean()),
+        loss=float(-np.log(np.maximum(likelihoods, 1e-12)).mean()),
         macro_f1=macro_f1,
         accuracy=accuracy,
         thresholds=readout_from_logits(logits, codes, task).thresholds,
@@ -394,9 +396,9 @@ def _probabilities(logits: Floats, task: Task) -> Floats:
 
 
 _SCALE = 1e-4
-"""A state of 30, as large as they come, is bent by a 300,000th of itself."""
+"""Scale before tanh: the relative error for a state of 30, about the largest value, is 1 in 300,000."""
 _LIFT = 4.0
-"""Times the largest value of a state among the rows it was fitted on."""
+"""Shift before ReLU, as a multiple of the largest absolute value of a state in the validation rows."""
 _TOLERANCE = 1e-2
 
 
@@ -408,21 +410,21 @@ def train_frozen_student(
     backbone: Path,
     folder: Path,
 ) -> tuple[FrozenHead, ...]:
-    """Fit classifiers on the first token's states, and write the best as a checkpoint that exports like any other.
+    """Fit classifiers on the first token's states, and write the best as a standard checkpoint that can be exported.
 
     Args:
-        mixture: Rows to learn from.
-        validation: Human-coded rows to choose the penalty by.
+        mixture: Training rows.
+        validation: Human-coded rows that select the penalty.
         task: Its labels, in their order, are the classes.
-        section: The longest row in tokens.
+        section: The maximum length of a row in tokens.
         backbone: A folder as `backbone_folder` returns it.
-        folder: Becomes the Hugging Face checkpoint; what is there stays whole until it is replaced at the end.
+        folder: The folder of the Hugging Face checkpoint. Existing content is replaced only at the end.
 
     Returns:
-        Every classifier that was tried, the best first.
+        All classifiers, the best first.
 
     Raises:
-        TrainingFailed: Rows that cannot train or judge, or a backbone whose head cannot be set so.
+        TrainingFailed: The rows are not usable, or the head of this backbone is not supported.
         SearchBrokenOff: The folder cannot be written.
     """
     heads = fit_frozen(mixture, validation, task, section.max_tokens, backbone, poolings=("first",))
@@ -434,29 +436,29 @@ def train_frozen_student(
         _set_head(model, heads[0], float(np.abs(states).max()))
         model.save_pretrained(aside, max_shard_size="100GB")
         written = Checkpoint.load(aside, task, section.max_tokens).logits(rows)
-        wanted = states @ heads[0].weights.T + heads[0].bias
-        if np.abs(written - wanted).max() > _TOLERANCE:
-            raise _no_such_head(model)
+        expected = states @ heads[0].weights.T + heads[0].bias
+        if np.abs(written - expected).max() > _TOLERANCE:
+            raise _unsupported_head(model)
         with replacing(folder) as new:
             copy_files(aside, new)
     return heads
 
 
 def _set_head(model: Any, head: FrozenHead, largest: float) -> None:
-    """Set what stands between the first token's state and the logits."""
+    """Set the layers between the first token's state and the logits."""
     kind = model.config.model_type
     with torch.no_grad():
         if kind == "bert":
-            _fill(model.base_model.pooler.dense, model.classifier, head, scale=_SCALE, lift=0.0)
+            _set_layers(model.base_model.pooler.dense, model.classifier, head, scale=_SCALE, lift=0.0)
         elif kind in ("roberta", "xlm-roberta", "camembert"):
-            _fill(model.classifier.dense, model.classifier.out_proj, head, scale=_SCALE, lift=0.0)
+            _set_layers(model.classifier.dense, model.classifier.out_proj, head, scale=_SCALE, lift=0.0)
         elif kind == "distilbert":
-            _fill(model.pre_classifier, model.classifier, head, scale=1.0, lift=_LIFT * largest)
+            _set_layers(model.pre_classifier, model.classifier, head, scale=1.0, lift=_LIFT * largest)
         else:
-            raise _no_such_head(model)
+            raise _unsupported_head(model)
 
 
-def _fill(before: Any, last: Any, head: FrozenHead, *, scale: float, lift: float) -> None:
+def _set_layers(before: Any, last: Any, head: FrozenHead, *, scale: float, lift: float) -> None:
     weights, bias = torch.from_numpy(head.weights), torch.from_numpy(head.bias)
     before.weight.copy_(scale * torch.eye(len(before.weight)))
     before.bias.fill_(lift)
@@ -464,9 +466,9 @@ def _fill(before: Any, last: Any, head: FrozenHead, *, scale: float, lift: float
     last.bias.copy_(bias - lift * weights.sum(dim=1))
 
 
-def _no_such_head(model: Any) -> TrainingFailed:
+def _unsupported_head(model: Any) -> TrainingFailed:
     return TrainingFailed(
         f"a {model.config.model_type} backbone cannot be a frozen student",
         where="student.kind",
-        hint="Choose BERT, RoBERTa or DistilBERT, or let the student be fine-tuned.",
+        hint="Use BERT, RoBERTa or DistilBERT, or set kind: fine-tuned.",
     )

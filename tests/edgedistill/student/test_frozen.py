@@ -15,7 +15,7 @@ def texts(validation):
     return [row.response.inputs for row in validation]
 
 
-def test_a_linear_head_learns_what_a_keyword_decides(bert, mixtures, validation, task):
+def test_a_linear_head_learns_keyword_labels(bert, mixtures, validation, task):
     heads = fit_frozen(mixtures(192), validation, task, 24, bert)
     assert heads[0].macro_f1 > 0.8
 
@@ -27,7 +27,7 @@ def test_the_head_with_the_lowest_validation_loss_comes_first(bert, mixture, val
     assert {head.pooling for head in heads} == {"mean", "first"}
 
 
-def test_what_is_written_codes_as_what_was_fitted(bert, mixture, validation, task, tmp_path):
+def test_a_saved_head_predicts_like_the_fitted_one(bert, mixture, validation, task, tmp_path):
     head = fit_frozen(mixture, validation, task, 24, bert)[0]
     write_frozen(head, task, 24, tmp_path / "frozen.safetensors")
     coding = predict_frozen(tmp_path / "frozen.safetensors", bert, task, texts(validation))
@@ -37,7 +37,7 @@ def test_what_is_written_codes_as_what_was_fitted(bert, mixture, validation, tas
     assert [path.name for path in tmp_path.iterdir()] == ["frozen.safetensors"]
 
 
-def test_a_row_is_coded_the_same_among_any_others(bert, mixture, validation, task, tmp_path):
+def test_the_prediction_of_a_row_does_not_depend_on_other_rows(bert, mixture, validation, task, tmp_path):
     file = tmp_path / "frozen.safetensors"
     write_frozen(fit_frozen(mixture, validation, task, 24, bert)[0], task, 24, file)
     together = predict_frozen(file, bert, task, texts(validation)).probabilities[7]
@@ -52,13 +52,13 @@ def test_two_labels_have_two_probabilities(bert, mixture, validation, task, tmp_
         return "process" if label == "process" else "rest"
 
     rows = [replace(row, label=joined(row.label), shares={}) for row in mixture]
-    judged = type(validation)(tuple(replace(row, label=joined(row.label)) for row in validation))
-    head = fit_frozen(rows, judged, two, 24, bert)[0]
+    relabelled = type(validation)(tuple(replace(row, label=joined(row.label)) for row in validation))
+    head = fit_frozen(rows, relabelled, two, 24, bert)[0]
     assert head.weights.shape[0] == 2
     assert head.accuracy > 0.7
 
 
-def test_a_label_that_no_row_has_is_never_chosen(bert, mixture, validation, task):
+def test_a_label_without_rows_is_never_predicted(bert, mixture, validation, task):
     rows = [row for row in mixture if row.label != "other"]
     head = fit_frozen(rows, validation, task, 24, bert)[0]
     states = pooled_states(bert, task, 24, texts(validation))[head.pooling]
@@ -81,7 +81,7 @@ def test_a_damaged_head_is_refused(bert, validation, task, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
-def test_as_a_student_it_scores_as_the_fitted_head_does(
+def test_the_frozen_student_scores_like_the_fitted_head(
     family, backbones, mixture, validation, task, section, tmp_path
 ):
     heads = train_frozen_student(mixture, validation, task, section, backbones[family], tmp_path / "student")
@@ -90,7 +90,7 @@ def test_as_a_student_it_scores_as_the_fitted_head_does(
     assert logits == pytest.approx(states @ heads[0].weights.T + heads[0].bias, abs=1e-3)
 
 
-def test_a_test_row_chooses_no_head(bert, mixture, task):
+def test_test_rows_cannot_select_the_head(bert, mixture, task):
     from edgedistill.data.types import TestRows
 
     with pytest.raises(TrainingFailed, match="these are TestRows"):
