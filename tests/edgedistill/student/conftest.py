@@ -1,4 +1,4 @@
-"""Tiny random backbones and a toy that a student can learn: a keyword decides the label."""
+"""Tiny random backbones and a toy task: a keyword determines the label."""
 
 import random
 import sqlite3
@@ -96,12 +96,12 @@ def task():
 
 
 def toy(rows, seed):
-    """(label, text) pairs; the text holds its label's keyword among fillers."""
-    chance = random.Random(seed)
+    """(label, text) pairs; the text contains the keyword of its label among filler words."""
+    rng = random.Random(seed)
     for row in range(rows):
         label = list(KEYWORDS)[row % 3]
-        words = [*chance.choices(FILLERS, k=chance.randint(2, 12)), KEYWORDS[label]]
-        chance.shuffle(words)
+        words = [*rng.choices(FILLERS, k=rng.randint(2, 12)), KEYWORDS[label]]
+        rng.shuffle(words)
         yield label, " ".join(words)
 
 
@@ -128,7 +128,7 @@ def mixture():
 
 @pytest.fixture
 def mixtures():
-    """The maker of mixtures, for tests that want more rows."""
+    """A function that makes mixtures of any size."""
     return make_mixture
 
 
@@ -150,11 +150,11 @@ def make_section(learning_rate=(5e-3,), batch_size=(8,), epochs=(2,), seeds=(0,)
 
 @pytest.fixture
 def sections():
-    """The maker of sections, for tests that want another search."""
+    """A function that makes sections with other search settings."""
     return make_section
 
 
 def states(kept):
-    """What became of each trial of a search, sorted."""
+    """The states of the trials of a search, sorted."""
     with sqlite3.connect(kept / "search.sqlite3") as store:
         return sorted(state for (state,) in store.execute("select state from trials"))

@@ -1,4 +1,4 @@
-"""Tiny random backbones of the families that a student may be of, each with a tokenizer as that family has it."""
+"""Tiny random backbones of the supported families, each with a tokenizer of that family."""
 
 import warnings
 
@@ -10,13 +10,13 @@ ENCODERS = ("xlnet", "modernbert", "deberta", "deberta-v2", "electra")
 DECODERS = ("mistral", "qwen2")
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
 SPREAD = {"initializer_range": 0.1}
-"""Weights so far apart that a tiny student learns within a few epochs."""
+"""A spread of initial weights with which a tiny student learns within a few epochs."""
 
 
 def save_backbone(family, words, folder):
     """Write a pretrained model of the family, random, whose tokenizer knows the words.
 
-    What torch says of transformers' code when it is first read is left out.
+    Deprecation warnings of torch about code of transformers are ignored.
     """
     tokenizer = make_tokenizer(family, words)
     tokenizer.save_pretrained(folder)
@@ -28,7 +28,7 @@ def save_backbone(family, words, folder):
 
 
 def make_tokenizer(family, words):
-    """XLNet's marks stand at the end, a decoder has one at the start and none for padding, others are as BERT's."""
+    """XLNet has special tokens at the end, decoders one at the start and none for padding, others those of BERT."""
     if family == "xlnet":
         marks, pair = ["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>"], "$A:0 <sep>:0 $B:1 <sep>:1 <cls>:2"
         named = {"unk_token": "<unk>", "cls_token": "<cls>", "sep_token": "<sep>", "pad_token": "<pad>"}

@@ -1,4 +1,4 @@
-"""A toy with any number of labels: each keyword in the text is a label that holds."""
+"""A multilabel toy task: each keyword in the text is a label."""
 
 import random
 
@@ -11,12 +11,12 @@ MULTILABEL = Task(kind="multilabel", labels=tuple(map(Label, KEYWORDS)), inputs=
 
 
 def sets(rows, seed):
-    """(code, text) pairs: each keyword stands in the text, or does not, by chance."""
-    chance = random.Random(seed)
+    """(code, text) pairs: each keyword is in the text at random."""
+    rng = random.Random(seed)
     for _ in range(rows):
-        held = [name for name, share in zip(KEYWORDS, (0.5, 0.4, 0.25), strict=True) if chance.random() < share]
-        words = [*chance.choices(FILLERS, k=chance.randint(2, 10)), *(KEYWORDS[name] for name in held)]
-        chance.shuffle(words)
+        held = [name for name, share in zip(KEYWORDS, (0.5, 0.4, 0.25), strict=True) if rng.random() < share]
+        words = [*rng.choices(FILLERS, k=rng.randint(2, 10)), *(KEYWORDS[name] for name in held)]
+        rng.shuffle(words)
         yield join_labels(held, MULTILABEL), " ".join(words)
 
 

@@ -2,7 +2,7 @@
 
     python searching.py BACKBONE KEPT STUDENT HOLD_AT GO
 
-It tells each trial that it begins, and in the trial number HOLD_AT, before its second step, it waits for the file GO.
+It prints a line when a trial begins, and in trial number HOLD_AT, before the second step, it waits for the file GO.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Where a backbone is found; the Hub is a server on loopback, asked by a real process."""
+"""Finding a backbone; the Hub is a local server, requested by a separate process."""
 
 import json
 import os
@@ -90,12 +90,12 @@ def ask(folder, endpoint, *names):
 
 
 @pytest.fixture(scope="module")
-def told(hub, tmp_path_factory):
-    """What is said of a name that the Hub knows, and of one that it does not know."""
-    return ask(tmp_path_factory.mktemp("asked"), hub, "somebody/tiny", "somebody/gone")
+def output(hub, tmp_path_factory):
+    """The output for a name that the Hub has, and for one that it does not have."""
+    return ask(tmp_path_factory.mktemp("hub"), hub, "somebody/tiny", "somebody/gone")
 
 
-def test_minilm_is_the_folder_inside_the_installed_package(tmp_path):
+def test_minilm_is_a_folder_in_the_installed_package(tmp_path):
     folder = backbone_folder("minilm", tmp_path)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
 
@@ -114,40 +114,40 @@ def test_a_folder_is_relative_to_the_project_file(tmp_path):
     assert backbone_folder("models/mine", tmp_path) == tmp_path / "models" / "mine"
 
 
-def test_an_absolute_folder_is_taken_as_it_is(tmp_path):
+def test_an_absolute_folder_is_used_unchanged(tmp_path):
     assert backbone_folder(str(tmp_path), tmp_path / "elsewhere") == tmp_path
 
 
 @pytest.mark.parametrize("name", ["./models/mine", "/nowhere/mine", "models/mine/final", "..\\mine", "~/mine"])
-def test_a_path_without_a_folder_is_refused_without_asking_the_hub(name, tmp_path):
+def test_a_missing_folder_is_refused_without_a_request_to_the_hub(name, tmp_path):
     with pytest.raises(ProjectFileError, match=r"^student.backbone: there is no folder '"):
         backbone_folder(name, tmp_path)
 
 
-def test_a_file_is_no_backbone(tmp_path):
+def test_a_file_is_not_a_valid_backbone(tmp_path):
     (tmp_path / "mine").touch()
     with pytest.raises(ProjectFileError, match="there is no folder"):
         backbone_folder("mine", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a model", "-x", "so..odd"])
-def test_a_name_that_no_hub_can_have_is_refused(name, tmp_path):
+def test_an_invalid_hub_name_is_refused(name, tmp_path):
     with pytest.raises(ProjectFileError, match="is neither a folder nor a model name on the Hub"):
         backbone_folder(name, tmp_path)
 
 
-def test_a_name_on_the_hub_is_downloaded_without_pickles_and_subfolders(told):
-    assert told[0] == "found ['config.json', 'model.safetensors']"
+def test_a_name_on_the_hub_is_downloaded_without_pickles_and_subfolders(output):
+    assert output[0] == "found ['config.json', 'model.safetensors']"
 
 
-def test_a_name_that_the_hub_does_not_know_is_refused(told):
-    assert told[1].startswith(
+def test_a_name_unknown_to_the_hub_is_refused(output):
+    assert output[1].startswith(
         "refused ProjectFileError student.backbone: 'somebody/gone' was not found, neither as a folder nor on the Hub."
     )
 
 
-def test_a_hub_that_cannot_be_reached_is_said(tmp_path):
-    (told,) = ask(tmp_path, "http://127.0.0.1:9", "somebody/tiny")
-    assert told.startswith(
+def test_an_unreachable_hub_is_reported(tmp_path):
+    (output,) = ask(tmp_path, "http://127.0.0.1:9", "somebody/tiny")
+    assert output.startswith(
         "refused ProjectFileError student.backbone: there is no folder 'somebody/tiny', and the Hub cannot be reached"
     )

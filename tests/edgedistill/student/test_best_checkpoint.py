@@ -1,4 +1,4 @@
-"""The best student so far, kept aside."""
+"""The checkpoint of the best student so far."""
 
 import pytest
 
@@ -28,26 +28,26 @@ def weights(kept):
     return (kept.checkpoint / "model.safetensors").read_text()
 
 
-def test_nothing_is_kept_at_first(tmp_path):
+def test_there_is_no_checkpoint_at_first(tmp_path):
     kept = BestCheckpoint(tmp_path / "none")
     assert (kept.selection_key, kept.checkpoint, kept.is_at_least((0.0, 0.0))) == (None, None, False)
 
 
-def test_what_is_kept_outlives_the_process_that_wrote_it(tmp_path):
+def test_a_checkpoint_is_read_by_another_process(tmp_path):
     BestCheckpoint(tmp_path).write(epoch(1, 0.6), Model("first"))
     again = BestCheckpoint(tmp_path)
     assert again.selection_key == (0.6, -1.0)
     assert weights(again) == "first"
 
 
-def test_of_equals_the_first_stays(tmp_path):
+def test_of_equal_checkpoints_the_first_is_kept(tmp_path):
     kept = BestCheckpoint(tmp_path)
     kept.write(epoch(1, 0.6), Model())
     assert kept.is_at_least((0.6, -1.0))
     assert not kept.is_at_least((0.6, -0.9))
 
 
-def test_a_better_one_leaves_no_trace_of_the_one_before(tmp_path):
+def test_a_better_checkpoint_replaces_the_previous_one(tmp_path):
     kept = BestCheckpoint(tmp_path)
     for each in (epoch(1, 0.6), epoch(2, 0.7)):
         kept.write(each, Model(f"epoch {each.epoch}"))
@@ -55,7 +55,7 @@ def test_a_better_one_leaves_no_trace_of_the_one_before(tmp_path):
     assert len(list(tmp_path.glob("student-*"))) == 1
 
 
-def test_a_search_takes_a_better_trial_over_and_leaves_a_worse_one(tmp_path):
+def test_a_search_adopts_a_better_trial_and_ignores_a_worse_one(tmp_path):
     search, better, worse = (
         BestCheckpoint(tmp_path),
         BestCheckpoint(tmp_path / "better"),
@@ -69,14 +69,14 @@ def test_a_search_takes_a_better_trial_over_and_leaves_a_worse_one(tmp_path):
     assert worse.checkpoint
 
 
-def test_a_pointer_to_a_checkpoint_that_is_gone_points_to_nothing(tmp_path):
+def test_a_pointer_to_a_deleted_checkpoint_is_ignored(tmp_path):
     kept = BestCheckpoint(tmp_path)
     kept.write(epoch(1, 0.6), Model())
     (kept.checkpoint / "model.safetensors").unlink()
     assert kept.checkpoint is None
 
 
-def test_a_pointer_leads_nowhere_outside_its_folder(tmp_path):
+def test_a_pointer_outside_its_folder_is_ignored(tmp_path):
     outside, inside = BestCheckpoint(tmp_path / "outside"), tmp_path / "inside"
     outside.write(epoch(1, 0.6), Model())
     inside.mkdir()
@@ -84,7 +84,7 @@ def test_a_pointer_leads_nowhere_outside_its_folder(tmp_path):
     assert BestCheckpoint(inside).checkpoint is None
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+def test_the_error_names_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SearchBrokenOff, match=r"file: the student cannot be written .* Free disk space"):
         BestCheckpoint(tmp_path / "file").write(epoch(1, 0.6), Model())

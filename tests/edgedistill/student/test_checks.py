@@ -1,4 +1,4 @@
-"""Rows that cannot train or judge a student."""
+"""Checks of training and validation rows."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ def test_rows_with_every_label_need_no_note(mixture, validation, task):
     assert check_rows(mixture, validation, task) == ()
 
 
-def test_test_rows_choose_no_epoch(mixture, validation, task):
+def test_test_rows_cannot_select_the_epoch(mixture, validation, task):
     with pytest.raises(TrainingFailed, match="validation rows select the epoch, and these are TestRows"):
         check_rows(mixture, TestRows(validation.rows), task)
 
@@ -25,7 +25,7 @@ def test_validation_needs_rows(mixture, task):
         check_rows(mixture, ValidationRows(()), task)
 
 
-def test_a_mixture_needs_as_many_rows_as_labels(mixture, validation, task):
+def test_a_mixture_needs_at_least_as_many_rows_as_labels(mixture, validation, task):
     with pytest.raises(TrainingFailed, match="the training set has 2 rows for 3 labels"):
         check_rows(mixture[:2], validation, task)
 
@@ -40,7 +40,7 @@ def test_a_mixture_needs_two_labels(mixture, validation, task):
         check_rows([row for row in mixture if row.label == "process"], validation, task)
 
 
-def test_a_label_that_the_task_lacks_is_refused_with_its_row(mixture, validation, task):
+def test_an_unknown_label_is_refused_with_its_row(mixture, validation, task):
     with pytest.raises(TrainingFailed) as refused:
         check_rows([*mixture, replace(mixture[0], id="odd", label="Process")], validation, task)
     assert str(refused.value) == (
@@ -48,23 +48,23 @@ def test_a_label_that_the_task_lacks_is_refused_with_its_row(mixture, validation
     )
 
 
-def test_a_validation_label_that_the_task_lacks_is_refused(mixture, task):
+def test_an_unknown_validation_label_is_refused(mixture, task):
     rows = ValidationRows((CodedResponse(Response("v", {"response": "x"}, "human.csv", 2), "praise"),))
     with pytest.raises(TrainingFailed, match="validation row 'v': the task has no label 'praise'"):
         check_rows(mixture, rows, task)
 
 
 def test_a_missing_input_is_refused_with_its_row(mixture, validation, task):
-    asked = Task(kind="nominal", labels=task.labels, inputs=("question", "response"))
+    paired_task = Task(kind="nominal", labels=task.labels, inputs=("question", "response"))
     with pytest.raises(TrainingFailed, match="mixture row 'm0': the input 'question' is missing"):
-        check_rows(mixture, validation, asked)
+        check_rows(mixture, validation, paired_task)
 
 
 def multilabel(task):
     return Task(kind="multilabel", labels=task.labels, inputs=task.inputs)
 
 
-def test_of_a_multilabel_task_a_row_counts_for_each_of_its_labels(mixture, validation, task):
+def test_a_multilabel_row_counts_for_each_of_its_labels(mixture, validation, task):
     both = [replace(row, label=";".join(task.names)) for row in mixture]
     alone = [replace(both[0], id="alone", label=task.names[0])]
     notes = check_rows([*both, *alone], validation, multilabel(task))
@@ -72,13 +72,13 @@ def test_of_a_multilabel_task_a_row_counts_for_each_of_its_labels(mixture, valid
     assert not any("No row of the mixture" in note for note in notes)
 
 
-def test_rows_that_all_have_the_same_labels_train_no_student(mixture, validation, task):
+def test_rows_with_identical_label_sets_are_refused(mixture, validation, task):
     same = [replace(row, label="none") for row in mixture]
     with pytest.raises(TrainingFailed, match="every row of the training set has the label 'none'"):
         check_rows(same, validation, multilabel(task))
 
 
-def test_a_code_of_a_multilabel_task_that_is_none_is_named_with_its_row(mixture, validation, task):
+def test_an_invalid_multilabel_code_is_refused_with_its_row(mixture, validation, task):
     wrong = [replace(mixture[0], label=f"{task.names[0]};other label"), *mixture[1:]]
     with pytest.raises(TrainingFailed, match="mixture row 'm0': 'other label' is no label"):
         check_rows(wrong, validation, multilabel(task))
@@ -97,7 +97,7 @@ def test_a_label_without_mixture_rows_is_noted(mixture, validation, task):
     assert notes[0] == "No training row has the label 'rare': the student cannot learn it."
 
 
-def test_cut_responses_are_counted(mixture, task, bert):
+def test_truncated_responses_are_counted(mixture, task, bert):
     rows = mixture_rows(mixture, task, Encoder(bert / "tokenizer.json", max_tokens=8))
     longer = sum(len(row.inputs["response"].split()) > 6 for row in mixture)
     assert note_truncated_rows(rows, "mixture", 8) == (

@@ -23,18 +23,18 @@ def test_rows_are_encoded_as_in_scoring(mixture, task, encoder):
     assert [task.names[each.target] for each in rows] == [each.label for each in mixture]
 
 
-def test_an_input_that_the_task_does_not_name_is_not_read(task, encoder):
+def test_an_input_that_is_not_part_of_the_task_is_ignored(task, encoder):
     given = MixtureRow("m", {"question": "what did it do", "response": "you tried"}, "process", "human", {"process": 1})
     assert mixture_rows([given], task, encoder)[0].encoded == encoder.encode([{"response": "you tried"}])[0]
 
 
-def test_a_context_makes_a_pair(encoder):
+def test_a_context_and_a_response_are_encoded_as_a_pair(encoder):
     task = Task(kind="nominal", labels=(Label("process"),), inputs=("question", "response"))
     given = MixtureRow("m", {"question": "what did it do", "response": "you tried"}, "process", "human", {"process": 1})
     assert mixture_rows([given], task, encoder)[0].encoded.type_ids == (0,) * 6 + (1,) * 3
 
 
-def test_validation_rows_come_shortest_first_with_their_targets(validation, task, encoder):
+def test_validation_rows_are_sorted_by_length(validation, task, encoder):
     rows = validation_rows(validation, task, encoder)
     assert [len(each) for each in rows] == sorted(len(each) for each in rows)
     expected = {(encoder.encode([coded.response.inputs])[0].ids, task.names.index(coded.label)) for coded in validation}
@@ -51,11 +51,11 @@ def test_a_batch_is_padded_to_its_longest_row():
     }
 
 
-def test_a_model_that_reads_from_the_right_is_padded_on_the_left():
+def test_a_model_that_classifies_by_its_last_token_is_padded_on_the_left():
     batch = Padding(token=9, segment=0, left=True, segments=False).batch([row([5, 6, 7]), row([8])])
     assert batch["input_ids"].tolist() == [[5, 6, 7], [9, 9, 8]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
 
 
-def test_a_model_without_segments_is_given_none():
+def test_a_model_without_segment_ids_gets_none():
     assert "token_type_ids" not in Padding(token=0, segment=0, left=False, segments=False).batch([row([5])])

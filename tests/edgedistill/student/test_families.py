@@ -1,4 +1,4 @@
-"""Every family of backbones on its whole way: trained, exported, served."""
+"""Training, export and serving of every family of backbones."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def family_of(tmp_path_factory):
 
 
 @pytest.fixture
-def asked(task):
+def paired_task(task):
     return Task(kind="nominal", labels=task.labels, inputs=("question", "response"))
 
 
@@ -50,42 +50,46 @@ def pairs():
     def with_question(given):
         return {"question": QUESTION, **given}
 
-    judged = make_validation()
+    validation_rows = make_validation()
     return (
         [replace(row, inputs=with_question(row.inputs)) for row in make_mixture()],
-        type(judged)(
+        type(validation_rows)(
             tuple(
                 replace(row, response=replace(row.response, inputs=with_question(row.response.inputs)))
-                for row in judged
+                for row in validation_rows
             )
         ),
     )
 
 
 @pytest.mark.parametrize("family", [*ENCODERS, *DECODERS])
-def test_a_student_is_trained_exported_and_served(family, family_of, asked, pairs, tmp_path):
-    mixture, judged = pairs
+def test_a_student_is_trained_exported_and_served(family, family_of, paired_task, pairs, tmp_path):
+    mixture, validation_rows = pairs
     rate, epochs = (3e-3, 8) if family == "electra" else (5e-3, 3)
     section = make_section(learning_rate=(rate,), epochs=(epochs,), max_tokens=32)
     if family in DECODERS:
         section = section.model_copy(update={"peft": "lora"})
-    trained = train_student(mixture, judged, asked, section, family_of(family), tmp_path / "student")
-    rows = [dict(row.response.inputs) for row in judged]
-    export_bundle(trained.folder, tmp_path / "bundle", ExportPlan("toy", asked, 32, "int8", 0.2), rows)
+    trained = train_student(mixture, validation_rows, paired_task, section, family_of(family), tmp_path / "student")
+    rows = [dict(row.response.inputs) for row in validation_rows]
+    export_bundle(trained.folder, tmp_path / "bundle", ExportPlan("toy", paired_task, 32, "int8", 0.2), rows)
     scores = Scorer(Bundle.load(tmp_path / "bundle")).score(rows)
-    right = np.mean([score.label == label for score, label in zip(scores, judged.labels, strict=True)])
+    right = np.mean([score.label == label for score, label in zip(scores, validation_rows.labels, strict=True)])
     assert trained.best.best.macro_f1 > 0.4  # a third is chance
     assert right == pytest.approx(trained.best.best.accuracy, abs=0.1)  # int8 may change a few of 30 rows
 
 
 @pytest.mark.parametrize("family", ["xlnet", "mistral"])
-def test_a_graph_that_judges_by_its_end_is_told_by_the_mask_where_that_is(family, family_of, asked, pairs, tmp_path):
-    mixture, judged = pairs
+def test_a_graph_that_classifies_by_its_last_token_finds_it_by_the_attention_mask(
+    family, family_of, paired_task, pairs, tmp_path
+):
+    mixture, validation_rows = pairs
     section = make_section(epochs=(1,), max_tokens=32)
-    folder = train_student(mixture, judged, asked, section, family_of(family), tmp_path / "student").folder
-    rows = [dict(row.response.inputs) for row in judged]
-    export_bundle(folder, tmp_path / "bundle", ExportPlan("toy", asked, 32, "fp32", 0.2), rows)
-    student = Checkpoint.load(folder, asked, 32)
+    folder = train_student(
+        mixture, validation_rows, paired_task, section, family_of(family), tmp_path / "student"
+    ).folder
+    rows = [dict(row.response.inputs) for row in validation_rows]
+    export_bundle(folder, tmp_path / "bundle", ExportPlan("toy", paired_task, 32, "fp32", 0.2), rows)
+    student = Checkpoint.load(folder, paired_task, 32)
     encoded = student.encoder.encode(rows)
     assert len({len(row.ids) for row in encoded}) > 1
     padded = Session(tmp_path / "bundle" / "onnx" / "model.onnx").batch_logits(encoded)
@@ -101,7 +105,9 @@ def test_a_family_is_padded_as_it_was_pretrained(family, left, segments, family_
     assert (padding.left, padding.segments) == (left, segments)
 
 
-def test_a_model_that_judges_by_its_first_token_is_padded_behind_whatever_its_tokenizer_says(bert, task, tmp_path):
+def test_a_model_that_classifies_by_its_first_token_is_padded_on_the_right_whatever_its_tokenizer_is_set_to(
+    bert, task, tmp_path
+):
     folder = shutil.copytree(bert, tmp_path / "backbone")
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
@@ -109,11 +115,11 @@ def test_a_model_that_judges_by_its_first_token_is_padded_behind_whatever_its_to
     assert not load_tokenizer_and_padding(folder, load_model(folder, task), tmp_path / "student").left
 
 
-def test_xlnet_tells_a_question_from_its_response(family_of, asked, tmp_path):
-    model = load_model(family_of("xlnet"), asked)
+def test_xlnet_distinguishes_question_and_response(family_of, paired_task, tmp_path):
+    model = load_model(family_of("xlnet"), paired_task)
     load_tokenizer_and_padding(family_of("xlnet"), model, tmp_path)
     model.save_pretrained(tmp_path)
-    student = Checkpoint.load(tmp_path, asked, 32)
+    student = Checkpoint.load(tmp_path, paired_task, 32)
     encoded = student.encoder.encode([{"question": QUESTION, "response": "you tried"}])[0]
     assert encoded.type_ids == (0,) * 5 + (1,) * 3 + (2,)
     alone = replace(encoded, type_ids=(0,) * len(encoded.ids))
@@ -121,7 +127,7 @@ def test_xlnet_tells_a_question_from_its_response(family_of, asked, tmp_path):
     assert np.abs(told - untold).max() > 1e-4
 
 
-def test_a_decoder_without_a_padding_token_gets_the_end_of_a_text_for_it(family_of, task, tmp_path):
+def test_a_decoder_without_a_padding_token_uses_the_end_of_text_token(family_of, task, tmp_path):
     load_tokenizer_and_padding(family_of("mistral"), load_model(family_of("mistral"), task), tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).pad_token == "</s>"
     assert (tmp_path / "tokenizer.json").read_bytes() == (family_of("mistral") / "tokenizer.json").read_bytes()
@@ -137,7 +143,7 @@ def test_an_encoder_without_a_padding_token_is_refused(bert, task, tmp_path):
         load_tokenizer_and_padding(folder, load_model(folder, task), tmp_path)
 
 
-def test_a_backbone_that_bfloat16_cannot_hold_is_trained_in_fp32_and_that_is_said(
+def test_a_backbone_without_bfloat16_support_is_trained_in_fp32_with_a_note(
     family_of, mixture, validation, task, tmp_path
 ):
     speed = SpeedSettings(bf16=True, frozen_embeddings=True)
@@ -146,7 +152,7 @@ def test_a_backbone_that_bfloat16_cannot_hold_is_trained_in_fp32_and_that_is_sai
     assert trained.notes == ("The backbone's code cannot be run in bfloat16, so its training steps were made in fp32.",)
 
 
-def test_a_decoder_with_adapters_is_written_as_an_ordinary_model(family_of, mixture, validation, task, tmp_path):
+def test_a_decoder_with_adapters_is_saved_as_an_ordinary_model(family_of, mixture, validation, task, tmp_path):
     section = make_section(epochs=(3,)).model_copy(update={"peft": "lora"})
     trained = train_student(mixture, validation, task, section, family_of("mistral"), tmp_path / "student")
     plain = load_model(family_of("mistral"), task).state_dict()
@@ -156,7 +162,7 @@ def test_a_decoder_with_adapters_is_written_as_an_ordinary_model(family_of, mixt
     assert moved == {name for name in plain if ".self_attn." in name or ".mlp." in name}
 
 
-def test_adapters_are_merged_into_what_they_were_beside(family_of, mixture, validation, task, tmp_path):
+def test_adapters_are_merged_into_their_layers(family_of, mixture, validation, task, tmp_path):
     section = make_section(epochs=(2,)).model_copy(update={"peft": "lora"})
     trained = train_student(mixture, validation, task, section, family_of("qwen2"), tmp_path / "student")
     logits = Checkpoint.load(trained.folder, task, 24).logits([row.response.inputs for row in validation])
@@ -165,7 +171,7 @@ def test_adapters_are_merged_into_what_they_were_beside(family_of, mixture, vali
     assert right == pytest.approx(trained.best.best.accuracy)
 
 
-def test_adapters_go_where_the_project_file_says(family_of, task):
+def test_adapters_are_added_to_the_layers_of_the_project_file(family_of, task):
     model = load_model(family_of("mistral"), task, LoraSection(rank=4, targets=("q_proj",)))
     learnt = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert {name.split(".")[4] for name in learnt if name != "score.weight"} == {"q_proj"}
@@ -177,6 +183,6 @@ def test_adapters_without_a_decoder_are_an_error_of_the_project_file(bert, task)
         load_model(bert, task, LoraSection())
 
 
-def test_adapters_for_layers_that_there_are_not_are_an_error_of_the_project_file(family_of, task):
+def test_adapters_for_unknown_layers_are_an_error_of_the_project_file(family_of, task):
     with pytest.raises(ProjectFileError, match=r"student.lora.targets: the backbone has no layer named query"):
         load_model(family_of("mistral"), task, LoraSection(targets=("query",)))

@@ -1,4 +1,4 @@
-"""The classifier that a backbone may bring along."""
+"""Backbones that have a classifier."""
 
 import json
 import shutil
@@ -58,7 +58,7 @@ def test_a_classifier_for_the_same_labels_is_kept(classifier, task):
     ],
     ids=["other names", "another order", "another number", "a head of two layers", "a classifier of tokens"],
 )
-def test_a_classifier_for_anything_else_begins_anew(labels, kind, family, classifier, task):
+def test_a_classifier_for_other_labels_is_initialized_randomly(labels, kind, family, classifier, task):
     folder = classifier(labels, kind, family)
     assert len(note_other_task(folder, task)) == 1
     assert not any((weights == 7).any() for weights in head_of(load_model(folder, task)).values())
@@ -70,7 +70,7 @@ def test_the_encoder_of_another_task_is_used(classifier, backbones, task):
     assert all(torch.equal(ours[name], pretrained[name]) for name in pretrained)
 
 
-def test_the_new_classifier_is_drawn_by_the_seed(classifier, task):
+def test_the_new_classifier_depends_on_the_seed(classifier, task):
     folder = classifier(THEIRS)
     drawn = []
     for seed in (1, 1, 2):
@@ -80,18 +80,18 @@ def test_the_new_classifier_is_drawn_by_the_seed(classifier, task):
     assert not torch.equal(drawn[0], drawn[2])
 
 
-def test_a_backbone_as_pretraining_leaves_it_needs_no_word(bert, task):
+def test_a_pretrained_backbone_without_classifier_needs_no_note(bert, task):
     assert note_other_task(bert, task) == ()
 
 
-def test_training_on_a_checkpoint_of_another_task_says_so(classifier, mixture, validation, task, sections, tmp_path):
+def test_training_on_a_checkpoint_of_another_task_is_noted(classifier, mixture, validation, task, sections, tmp_path):
     done = train_student(mixture, validation, task, sections(epochs=(1,)), classifier(THEIRS), tmp_path / "student")
     (note,) = done.notes
     assert note.startswith("The backbone has a classifier for other labels (low, middle, high): its encoder is used")
     assert json.loads((done.folder / "config.json").read_text())["id2label"]["0"] == "process"
 
 
-def test_labels_that_a_config_does_not_name_are_said_to_have_no_names(classifier, task):
+def test_a_classifier_without_label_names_is_noted(classifier, task):
     folder = classifier(THEIRS)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "id2label"}))

@@ -1,4 +1,4 @@
-"""A run whose training is broken off, in processes: killed, or without room on its disk."""
+"""Interrupted training runs, in separate processes: killed, or on a full disk."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def project(bert, tmp_path):
             parts = ["train"] * 8 + ["validation", "test"]
             for number, (label, text) in enumerate(toy(300, 5)):
                 writer.writerow([f"r{number}", f"{text} {'very ' * (number % 7)}{number}", label, parts[number % 10]])
-        told = {
+        settings = {
             "name": "toy",
             "task": {"labels": [{"name": label} for label in ("process", "outcome", "other")]},
             "data": {"human": "human.csv"},
@@ -54,7 +54,7 @@ def project(bert, tmp_path):
                 "seeds": [0, 1],
             },
         }
-        (folder / "project.yaml").write_text(json.dumps(told))
+        (folder / "project.yaml").write_text(json.dumps(settings))
         return folder / "project.yaml"
 
     return write
@@ -81,7 +81,7 @@ def kill_when(process, folder, pattern):
     process.communicate()
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_student_byte_for_byte(project):
+def test_a_killed_run_resumes_to_the_same_student_byte_for_byte(project):
     whole, killed = project("whole"), project("killed")
     command = [PROGRAMS / "edgedistill", "run", whole, "--until", "train"]
     # Not a fork, so that hashes and addresses differ from those of the run that goes on.
@@ -100,22 +100,22 @@ def test_a_run_that_is_killed_goes_on_to_the_same_student_byte_for_byte(project)
     assert not any(folder.glob("search/*/trial-*/epochs"))
 
 
-def test_a_disk_without_room_is_said_and_what_was_there_stays_whole(project):
+def test_a_full_disk_is_reported_and_existing_files_remain_valid(project):
     file = project("full")
     student = file.parent / "runs" / "toy" / "student"
     student.mkdir(parents=True)
     (student / "config.json").write_text("{}")
     (student / "model.safetensors").write_bytes(b"an older student")
     full = Process("-c", FULL, "run", file, "--until", "train")
-    told = "".join(full.communicate())
-    assert full.wait() == 2, told
-    assert "Free disk space" in told
-    assert "Traceback" not in told
+    output = "".join(full.communicate())
+    assert full.wait() == 2, output
+    assert "Free disk space" in output
+    assert "Traceback" not in output
     assert (student / "model.safetensors").read_bytes() == b"an older student"
     assert not any(student.parent.glob(".student-*"))
 
 
-def test_what_a_killed_process_left_beside_a_student_is_removed(tmp_path):
+def test_temporary_folders_of_a_killed_process_are_removed(tmp_path):
     process = Process("-c", HOLD, tmp_path / "student")
     assert process.stdout.readline() == "held\n"
     (left,) = tmp_path.iterdir()
@@ -129,7 +129,7 @@ def test_what_a_killed_process_left_beside_a_student_is_removed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_an_older_version_is_removed_when_it_has_lain_for_an_hour(tmp_path):
+def test_a_temporary_folder_of_an_older_version_is_removed_after_an_hour(tmp_path):
     old, new = (Path(tmp_path / f".student-{name}") for name in ("old", "new"))
     for folder in (old, new):
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""What training makes small."""
+"""Training losses."""
 
 from dataclasses import replace
 
@@ -62,31 +62,31 @@ def test_the_default_is_cross_entropy_to_the_bit():
     assert torch.equal(*(torch.autograd.grad(loss, logits)[0] for loss in losses))
 
 
-def test_what_is_left_out_is_the_default(task):
+def test_omitted_settings_have_defaults(task):
     assert build_loss(LossSection(), task, mixture_of(process=3, outcome=1)) == HARD
 
 
 @given(LOGITS, SHARES)
-def test_soft_labels_are_learnt_by_the_divergence_from_the_votes(logits, shares):
-    wanted = distribution(shares)
+def test_the_soft_loss_is_the_divergence_from_the_votes(logits, shares):
+    expected = distribution(shares)
     given = torch.tensor([logits], dtype=torch.float64)
-    loss = TrainingLoss(soft=1.0).loss(given, wanted.argmax(dim=1), wanted)
-    entropy = -(wanted * wanted.log()).sum()
-    divergence = rel_entr(wanted.numpy(), given.softmax(dim=1).numpy()).sum()
+    loss = TrainingLoss(soft=1.0).loss(given, expected.argmax(dim=1), expected)
+    entropy = -(expected * expected.log()).sum()
+    divergence = rel_entr(expected.numpy(), given.softmax(dim=1).numpy()).sum()
     assert float(loss - entropy) == pytest.approx(divergence, abs=1e-6)
 
 
 @given(LOGITS, SHARES, st.floats(0.05, 0.95))
-def test_both_is_a_mixture_of_soft_and_hard(logits, shares, weight):
-    given, wanted = torch.tensor([logits], dtype=torch.float64), distribution(shares)
+def test_both_is_a_weighted_sum_of_soft_and_hard(logits, shares, weight):
+    given, expected = torch.tensor([logits], dtype=torch.float64), distribution(shares)
     soft, hard, both = (
-        float(TrainingLoss(soft=part).loss(given, wanted.argmax(dim=1), wanted)) for part in (1.0, 0.0, weight)
+        float(TrainingLoss(soft=part).loss(given, expected.argmax(dim=1), expected)) for part in (1.0, 0.0, weight)
     )
     assert both == pytest.approx(weight * soft + (1 - weight) * hard, rel=1e-6)
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_a_row_with_one_label_in_its_votes_is_taught_as_a_hard_one(scale):
+def test_a_row_with_unanimous_votes_has_the_hard_loss(scale):
     logits, targets = rows([0.3, -1.0, 2.0], [1.0, 0.5, -0.2]), torch.tensor([1, 2])
     shares = one_hot(targets, 3).float()
     soft = TrainingLoss(scale, soft=1.0, temperature=3.0).loss(logits, targets, shares)
@@ -94,50 +94,50 @@ def test_a_row_with_one_label_in_its_votes_is_taught_as_a_hard_one(scale):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-def test_votes_are_learnt_as_they_are_whatever_the_temperature(temperature):
+def test_the_optimum_is_the_vote_shares_at_any_temperature(temperature):
     shares = distribution([0.6, 0.3, 0.1])
     assert fitted(TrainingLoss(soft=1.0, temperature=temperature), shares).numpy() == pytest.approx(shares, abs=2e-3)
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_scale_is_made_smallest_by_the_true_distribution(scale):
+def test_every_ordinal_loss_is_minimized_by_the_true_distribution(scale):
     shares = distribution([0.15, 0.1, 0.5, 0.25])
     assert fitted(TrainingLoss(scale, soft=1.0), shares).numpy() == pytest.approx(shares.numpy(), abs=2e-3)
 
 
-def test_a_vote_share_of_zero_leaves_no_gap():
+def test_a_vote_share_of_zero_gives_a_finite_loss():
     loss = TrainingLoss(soft=1.0, temperature=2.0).loss(
         rows([1.0, 0.0, -1.0]), torch.tensor([0]), rows([0.7, 0.3, 0.0])
     )
     assert torch.isfinite(loss)
 
 
-def test_the_cumulative_loss_is_that_of_the_steps_of_the_scale():
+def test_the_cumulative_loss_is_the_mean_over_the_thresholds_of_the_scale():
     chance = np.array([0.1, 0.2, 0.3, 0.4])
     loss = TrainingLoss("cumulative").loss(rows(np.log(chance)), torch.tensor([1]))
     # Label 1 is above the first step, and not above the second and the third.
     assert float(loss) == pytest.approx(-np.mean(np.log([0.9, 1 - 0.7, 1 - 0.4])))
 
 
-def test_the_expected_score_is_off_by_its_square():
+def test_the_expected_score_loss_adds_the_squared_error():
     chance = np.array([0.1, 0.2, 0.3, 0.4])
     loss = TrainingLoss("expected_score").loss(rows(np.log(chance)), torch.tensor([0]))
     assert float(loss) == pytest.approx(-np.log(0.1) + (0.2 + 0.6 + 1.2) ** 2)
 
 
 @pytest.mark.parametrize("scale", ["cumulative", "expected_score"])
-def test_a_label_further_off_on_the_scale_costs_more(scale):
+def test_a_more_distant_label_has_a_higher_loss(scale):
     near, far = (TrainingLoss(scale).loss(rows(logits), torch.tensor([0])) for logits in ([0, 3, 0.0], [0, 0, 3.0]))
     assert near < far
 
 
-def test_a_label_further_off_costs_the_same_where_labels_have_no_order():
+def test_a_more_distant_label_has_the_same_loss_without_an_order():
     near, far = (HARD.loss(rows(logits), torch.tensor([0])) for logits in ([0, 3, 0.0], [0, 0, 3.0]))
     assert float(near) == pytest.approx(float(far))
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_a_sure_student_has_a_finite_loss_and_gradient(scale):
+def test_a_confident_student_has_a_finite_loss_and_gradient(scale):
     logits = rows([200.0, -200.0, 0.0]).requires_grad_()
     loss = TrainingLoss(scale).loss(logits, torch.tensor([1]))
     loss.backward()
@@ -145,7 +145,7 @@ def test_a_sure_student_has_a_finite_loss_and_gradient(scale):
     assert torch.isfinite(logits.grad).all()
 
 
-def test_balanced_labels_count_the_same_together(task):
+def test_balanced_weights_give_all_labels_the_same_total(task):
     loss_function = build_loss(LossSection(class_weights="balanced"), task, mixture_of(process=6, outcome=3, other=1))
     assert np.array(loss_function.weights) * [6, 3, 1] == pytest.approx([10 / 3] * 3)
 
@@ -158,12 +158,12 @@ def test_weights_are_one_on_average_over_the_mixture(task):
     assert float(loss_function.loss(logits, targets)) == pytest.approx(np.log(3))
 
 
-def test_a_label_without_rows_takes_no_weight_from_the_others(task):
+def test_a_label_without_rows_does_not_change_the_other_weights(task):
     loss_function = build_loss(LossSection(class_weights="balanced"), task, mixture_of(process=3, outcome=1))
     assert loss_function.weights == pytest.approx((4 / 6, 2.0, 1.0))
 
 
-def test_soft_rows_are_weighted_by_the_label_that_counts_as_right():
+def test_soft_rows_are_weighted_by_their_label():
     loss_function = TrainingLoss(soft=1.0, weights=(1.0, 5.0))
     logits, shares = rows([0.2, 0.1]), rows([0.4, 0.6])
     plain = TrainingLoss(soft=1.0).loss(logits, torch.tensor([1]), shares)
@@ -171,7 +171,7 @@ def test_soft_rows_are_weighted_by_the_label_that_counts_as_right():
 
 
 @pytest.mark.parametrize("scale", ["cumulative", "expected_score"])
-def test_a_scale_needs_labels_in_an_order(scale, task, ordinal):
+def test_an_ordinal_loss_requires_an_ordinal_task(scale, task, ordinal):
     section = LossSection(ordinal=scale)
     assert build_loss(section, ordinal, mixture_of(process=2)).scale == scale
     with pytest.raises(ProjectFileError, match=rf"{scale} needs an ordinal task, and this task is nominal"):
@@ -179,7 +179,7 @@ def test_a_scale_needs_labels_in_an_order(scale, task, ordinal):
 
 
 @pytest.mark.parametrize(("labels", "soft"), [("hard", 0.0), ("soft", 1.0), ("both", 0.5)])
-def test_the_labels_say_how_much_is_soft(labels, soft, task):
+def test_the_targets_determine_the_weight_of_the_soft_loss(labels, soft, task):
     assert build_loss(LossSection(targets=labels), task, mixture_of(process=2)).soft == soft
 
 
@@ -190,18 +190,18 @@ def test_the_labels_say_how_much_is_soft(labels, soft, task):
         ({"targets": "soft", "soft_weight": 0.3}, "soft_weight requires targets: both"),
     ],
 )
-def test_a_setting_that_nothing_reads_is_refused(given, complaint):
+def test_a_setting_without_effect_is_refused(given, complaint):
     with pytest.raises(ValueError, match=complaint):
         LossSection(**given)
 
 
-def test_labels_that_may_hold_together_are_judged_one_by_one():
+def test_multilabel_losses_are_computed_label_by_label():
     chance, shares = np.array([0.9, 0.2, 0.6]), np.array([1.0, 0.0, 2 / 3])
     loss = multilabel_loss(rows(np.log(chance / (1 - chance))), rows(shares))
     assert float(loss) == pytest.approx(-np.mean(shares * np.log(chance) + (1 - shares) * np.log(1 - chance)))
 
 
-def test_a_loss_reads_as_many_labels_as_there_are():
+def test_a_loss_checks_the_number_of_labels():
     two = Task(kind="ordinal", labels=(Label("low"), Label("high")), inputs=("response",))
     loss_function = build_loss(LossSection(ordinal="cumulative"), two, mixture_of(low=1, high=1))
     logits, targets = rows([0.4, -0.3]), torch.tensor([1])
@@ -218,7 +218,7 @@ def test_a_loss_reads_as_many_labels_as_there_are():
     ],
     ids=["soft", "weights", "scale", "both, of rows with one label in their shares"],
 )
-def test_the_build_loss_the_project_file_is_what_the_student_is_trained_with(
+def test_the_student_is_trained_with_the_loss_of_the_project_file(
     given, differs, bert, mixture, validation, ordinal, sections, tmp_path
 ):
     rows_of = mixture[:-20]

@@ -45,7 +45,7 @@ def test_a_folder_without_a_config_is_refused(copy, train):
         train(copy)
 
 
-def test_a_model_that_brings_its_own_code_is_refused(copy, train):
+def test_a_model_with_custom_code_is_refused(copy, train):
     config = json.loads((copy / "config.json").read_text())
     config |= {
         "model_type": "own",
@@ -71,7 +71,7 @@ def test_a_folder_without_a_tokenizer_is_refused(copy, train):
         train(copy)
 
 
-def test_a_tokenizer_of_a_word_list_is_converted(copy, train):
+def test_a_vocabulary_file_is_converted_to_a_fast_tokenizer(copy, train):
     vocabulary = json.loads((copy / "tokenizer.json").read_text())["model"]["vocab"]
     for path in copy.glob("*token*"):
         path.unlink()
@@ -87,7 +87,7 @@ def test_missing_special_tokens_are_written(copy, train):
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
-def test_as_many_tokens_as_there_are_positions_can_be_read(family, backbones, train):
+def test_rows_can_have_as_many_tokens_as_positions(family, backbones, train):
     assert train(backbones[family], max_tokens=64).is_dir()
 
 
@@ -97,7 +97,7 @@ def test_more_tokens_than_positions_are_refused_before_training(family, backbone
         train(backbones[family], max_tokens=65)
 
 
-def test_half_precision_weights_are_trained_in_full(copy, task):
+def test_half_precision_weights_are_trained_in_fp32(copy, task):
     model = BertForSequenceClassification.from_pretrained(copy).half()
     model.config.dtype = torch.float16
     model.save_pretrained(copy)

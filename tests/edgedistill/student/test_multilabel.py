@@ -1,4 +1,4 @@
-"""A student that may give any number of labels: what it is taught, how it is judged, and its cheaper kin."""
+"""Multilabel students: loss, evaluation, the frozen encoder and the smaller student."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ def agreeing(labels):
     return np.mean([one == other for one, other in zip(labels, CODES, strict=True)])
 
 
-def test_a_student_learns_which_labels_hold(trained):
+def test_a_student_learns_a_multilabel_task(trained):
     student = Checkpoint.load(trained.folder, MULTILABEL, 24)
     logits = student.logits(TEXTS)
     assert agreeing(readout_from_logits(logits, CODES, MULTILABEL).labels(logits)) > 0.9
@@ -55,7 +55,7 @@ def test_an_epoch_s_accuracy_is_exact_match_and_its_loss_binary(trained):
     assert best.accuracy == agreeing(LabelDecoder(MULTILABEL, 1.0, (0.5, 0.5, 0.5)).labels(logits))
 
 
-def test_the_checkpoint_says_that_several_labels_may_hold(trained):
+def test_the_checkpoint_is_marked_as_multilabel(trained):
     config = json.loads((trained.folder / "config.json").read_text())
     assert config["problem_type"] == "multi_label_classification"
 
@@ -73,7 +73,7 @@ def test_soft_labels_are_the_shares_of_votes_for_each_label():
     assert float(loss_function().loss(logits, hard, shares)) != pytest.approx(found)
 
 
-def test_both_labels_are_mixed_by_their_weight():
+def test_hard_and_soft_targets_are_weighted():
     logits, hard = torch.tensor([[0.3, -1.2, 2.0]]), torch.tensor([[1.0, 0.0, 1.0]])
     shares = torch.tensor([[2 / 3, 1 / 3, 3 / 4]])
     alone = [float(loss_function(targets=name).loss(logits, hard, shares)) for name in ("soft", "hard")]
@@ -82,36 +82,36 @@ def test_both_labels_are_mixed_by_their_weight():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_certain_shares_are_taught_as_hard_labels_at_any_temperature(temperature):
+def test_shares_of_0_and_1_have_the_hard_loss_at_any_temperature(temperature):
     logits, hard = torch.tensor([[0.3, -1.2, 2.0]]), torch.tensor([[1.0, 0.0, 1.0]])
     soft = loss_function(targets="soft", temperature=temperature).loss(logits, hard, hard)
     assert float(soft) == pytest.approx(float(loss_function().loss(logits, hard)))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_a_soft_label_is_learnt_as_it_is_at_any_temperature(temperature):
-    wanted, hard = torch.tensor([[0.8, 0.3, 0.5]]), torch.tensor([[1.0, 0.0, 1.0]])
+def test_the_optimum_is_the_soft_label_at_any_temperature(temperature):
+    expected, hard = torch.tensor([[0.8, 0.3, 0.5]]), torch.tensor([[1.0, 0.0, 1.0]])
     logits = torch.zeros(1, 3, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.05)
     for _ in range(400):
         optimizer.zero_grad()
-        loss_function(targets="soft", temperature=temperature).loss(logits, hard, wanted).backward()
+        loss_function(targets="soft", temperature=temperature).loss(logits, hard, expected).backward()
         optimizer.step()
-    assert logits.sigmoid().detach().numpy() == pytest.approx(wanted.numpy(), abs=0.01)
+    assert logits.sigmoid().detach().numpy() == pytest.approx(expected.numpy(), abs=0.01)
 
 
-def test_class_weights_are_refused_with_the_hint():
+def test_class_weights_are_refused_with_a_hint():
     with pytest.raises(ProjectFileError, match=r"this task is multilabel. Leave it out"):
         loss_function(class_weights="balanced")
 
 
-def test_a_row_without_a_label_is_taught_that_none_holds(trained):
+def test_a_row_without_a_label_trains_all_labels_as_absent(trained):
     encoder = Encoder(trained.folder / "tokenizer.json", 24)
     rows = mixture_rows([replace(mixture_of_sets(1)[0], label="none", shares={})], MULTILABEL, encoder)
     assert (rows[0].target, rows[0].shares) == ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 
 
-def test_the_frozen_encoder_learns_each_label_by_itself(bert, tmp_path):
+def test_the_frozen_encoder_learns_each_label_separately(bert, tmp_path):
     heads = fit_frozen(mixture_of_sets(), validation_of_sets(), MULTILABEL, 24, bert)
     write_frozen(heads[0], MULTILABEL, 24, tmp_path / "frozen.safetensors")
     coding = predict_frozen(tmp_path / "frozen.safetensors", bert, MULTILABEL, TEXTS)
@@ -121,19 +121,19 @@ def test_the_frozen_encoder_learns_each_label_by_itself(bert, tmp_path):
     assert ((coding.probabilities >= 0) & (coding.probabilities <= 1)).all()
 
 
-def test_the_frozen_encoder_never_gives_a_label_that_no_row_has(bert):
+def test_the_frozen_encoder_never_predicts_a_label_without_rows(bert):
     rows = [row for row in mixture_of_sets() if "other" not in row.label]
     head = fit_frozen(rows, validation_of_sets(), MULTILABEL, 24, bert)[0]
     assert head.bias[2] == -1e4
 
 
-def test_a_head_of_a_nominal_task_codes_no_multilabel_one(bert, mixture, validation, task, tmp_path):
+def test_a_head_of_a_nominal_task_is_refused_for_a_multilabel_task(bert, mixture, validation, task, tmp_path):
     write_frozen(fit_frozen(mixture, validation, task, 24, bert)[0], task, 24, tmp_path / "frozen.safetensors")
     with pytest.raises(RunError, match="Train again"):
         predict_frozen(tmp_path / "frozen.safetensors", bert, MULTILABEL, TEXTS)
 
 
-def test_a_frozen_student_is_a_checkpoint_that_says_what_its_head_says(bert, tmp_path):
+def test_the_checkpoint_of_a_frozen_student_predicts_like_its_head(bert, tmp_path):
     section = make_section().model_copy(update={"kind": "frozen"})
     heads = train_frozen_student(
         mixture_of_sets(), validation_of_sets(), MULTILABEL, section, bert, tmp_path / "student"
@@ -154,7 +154,7 @@ def test_a_smaller_student_learns_the_first_one_s_probabilities(trained, tmp_pat
     assert compared.change.flips <= 6
 
 
-def test_the_same_labels_as_one_label_each_are_another_task(trained):
+def test_a_nominal_task_with_the_same_labels_is_another_task(trained):
     nominal = Task(kind="nominal", labels=MULTILABEL.labels, inputs=MULTILABEL.inputs)
     with pytest.raises(Exception, match="multi_label_classification"):
         Checkpoint.load(trained.folder, nominal, 24)

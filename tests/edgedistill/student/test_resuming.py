@@ -1,4 +1,4 @@
-"""A trial that was broken off goes on to the same weights."""
+"""An interrupted trial resumes to the same weights."""
 
 import json
 from dataclasses import asdict, replace
@@ -81,21 +81,21 @@ def assert_same(first, second):
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_trial_that_was_broken_off_in_an_epoch_gives_the_same_weights(epochs, trial, whole, tmp_path):
+def test_a_trial_interrupted_in_an_epoch_gives_the_same_weights(epochs, trial, whole, tmp_path):
     with pytest.raises(Broken):
         trial(tmp_path / "keep", broken_after=epochs * STEPS + 5)
     assert [path.name for path in (tmp_path / "keep").iterdir()] == [f"epoch-000{epochs}"]
     assert_same(trial(tmp_path / "keep"), whole)
 
 
-def test_a_trial_that_was_broken_off_twice_gives_the_same_weights(trial, whole, tmp_path):
+def test_a_trial_interrupted_twice_gives_the_same_weights(trial, whole, tmp_path):
     for broken_after in (STEPS + 5, 2 * STEPS + 5):
         with pytest.raises(Broken):
             trial(tmp_path / "keep", broken_after=broken_after)
     assert_same(trial(tmp_path / "keep"), whole)
 
 
-def test_bfloat16_soft_labels_and_weights_go_on_as_well(trial, tmp_path):
+def test_a_trial_with_bfloat16_soft_labels_and_class_weights_resumes(trial, tmp_path):
     given = {
         "speed": SpeedSettings(bf16=True, frozen_embeddings=False),
         "loss_function": TrainingLoss("cumulative", soft=0.5, temperature=2.0, weights=(1.0, 2.0, 0.5)),
@@ -105,14 +105,14 @@ def test_bfloat16_soft_labels_and_weights_go_on_as_well(trial, tmp_path):
     assert_same(trial(tmp_path / "keep", **given), trial(**given))
 
 
-def test_adapters_go_on_as_well(trial, tmp_path):
+def test_a_trial_with_adapters_resumes(trial, tmp_path):
     given = {"backbone": save_backbone("mistral", WORDS, tmp_path / "mistral"), "lora": LoraSection(rank=4)}
     with pytest.raises(Broken):
         trial(tmp_path / "keep", broken_after=2 * STEPS + 5, **given)
     assert_same(trial(tmp_path / "keep", **given), trial(**given))
 
 
-def test_what_is_done_is_not_done_again(trial, tmp_path):
+def test_completed_epochs_are_not_repeated(trial, tmp_path):
     with pytest.raises(Broken):
         trial(tmp_path / "keep", broken_after=2 * STEPS + 5)
     (state,) = (tmp_path / "keep").glob("epoch-0002/state.json")
@@ -123,7 +123,7 @@ def test_what_is_done_is_not_done_again(trial, tmp_path):
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
 
 
-def test_finished_epochs_are_told_again_with_the_best_of_their_models(trial, tmp_path):
+def test_completed_epochs_are_reported_again_with_the_best_model(trial, tmp_path):
     written = {}
 
     def keep_best(epoch, model):
@@ -137,14 +137,14 @@ def test_finished_epochs_are_told_again_with_the_best_of_their_models(trial, tmp
     assert all(torch.equal(first[best][name], written[best][name]) for name in first[best])
 
 
-def test_a_trial_that_was_over_is_not_run_again(trial, tmp_path):
+def test_a_finished_trial_is_not_run_again(trial, tmp_path):
     done = trial(tmp_path / "keep")
     again = trial(tmp_path / "keep")
     assert again[0] == done[0]
     assert all(torch.equal(done[1][name], again[1][name]) for name in done[1])
 
 
-def test_what_is_left_of_another_setting_is_not_used_and_that_is_said(trial, tmp_path):
+def test_the_state_of_another_setting_is_not_used_and_noted(trial, tmp_path):
     with pytest.raises(Broken):
         trial(tmp_path / "keep", broken_after=STEPS + 5)
     notes, changed = [], {"setting": replace(SETTING, learning_rate=4e-3)}
@@ -154,36 +154,36 @@ def test_what_is_left_of_another_setting_is_not_used_and_that_is_said(trial, tmp
     ]
 
 
-def test_the_mark_of_a_trial_is_of_everything_that_decides_it(bert, task, mixture, validation, tmp_path):
+def test_the_fingerprint_of_a_trial_covers_everything_that_determines_it(bert, task, mixture, validation, tmp_path):
     set_seed(0)
     model = load_model(bert, task)
     padding = load_tokenizer_and_padding(bert, model, tmp_path)
     encoder = Encoder(tmp_path / "tokenizer.json", 24)
-    train_rows, judged = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
+    train_rows, held_out = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
     softer = [replace(train_rows[0], shares=(0.5, 0.25, 0.25)), *train_rows[1:]]
 
     def marks():
-        yield trial_fingerprint(model, padding, train_rows, judged, SETTING)
-        yield trial_fingerprint(model, padding, train_rows[1:], judged, SETTING)
-        yield trial_fingerprint(model, padding, train_rows[::-1], judged, SETTING)
-        yield trial_fingerprint(model, padding, softer, judged, SETTING)
-        yield trial_fingerprint(model, padding, train_rows, judged[1:], SETTING)
-        yield trial_fingerprint(model, padding, train_rows, judged, replace(SETTING, epochs=5))
-        yield trial_fingerprint(model, padding, train_rows, judged, SETTING, TrainingLoss(soft=0.5))
-        yield trial_fingerprint(model, replace(padding, token=7), train_rows, judged, SETTING)
+        yield trial_fingerprint(model, padding, train_rows, held_out, SETTING)
+        yield trial_fingerprint(model, padding, train_rows[1:], held_out, SETTING)
+        yield trial_fingerprint(model, padding, train_rows[::-1], held_out, SETTING)
+        yield trial_fingerprint(model, padding, softer, held_out, SETTING)
+        yield trial_fingerprint(model, padding, train_rows, held_out[1:], SETTING)
+        yield trial_fingerprint(model, padding, train_rows, held_out, replace(SETTING, epochs=5))
+        yield trial_fingerprint(model, padding, train_rows, held_out, SETTING, TrainingLoss(soft=0.5))
+        yield trial_fingerprint(model, replace(padding, token=7), train_rows, held_out, SETTING)
         model.get_input_embeddings().requires_grad_(False)
-        yield trial_fingerprint(model, padding, train_rows, judged, SETTING)
+        yield trial_fingerprint(model, padding, train_rows, held_out, SETTING)
         with torch.no_grad():
             model.classifier.bias[0] += 1e-6
-        yield trial_fingerprint(model, padding, train_rows, judged, SETTING)
+        yield trial_fingerprint(model, padding, train_rows, held_out, SETTING)
 
     found = list(marks())
     assert len(set(found)) == len(found)
-    assert trial_fingerprint(model, padding, train_rows, judged, SETTING) == found[-1]
+    assert trial_fingerprint(model, padding, train_rows, held_out, SETTING) == found[-1]
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "state.json"])
-def test_what_is_damaged_is_not_used_and_that_is_said(name, trial, whole, tmp_path):
+def test_a_damaged_state_is_not_used_and_noted(name, trial, whole, tmp_path):
     with pytest.raises(Broken):
         trial(tmp_path / "keep", broken_after=STEPS + 5)
     file = tmp_path / "keep" / "epoch-0001" / name
@@ -195,7 +195,7 @@ def test_what_is_damaged_is_not_used_and_that_is_said(name, trial, whole, tmp_pa
     assert notes == ["The state of an interrupted trial is damaged, so the trial starts over."]
 
 
-def test_a_state_that_was_half_written_is_not_taken_for_one(trial, whole, tmp_path):
+def test_an_incomplete_state_is_not_used(trial, whole, tmp_path):
     with pytest.raises(Broken):
         trial(tmp_path / "keep", broken_after=STEPS + 5)
     (tmp_path / "keep" / "epoch-0002.part").mkdir()
@@ -212,24 +212,24 @@ def test_no_state_is_pickled(trial, tmp_path):
     assert not any(holds_a_pickle(file) for file in files)
 
 
-def test_a_folder_that_cannot_be_written_breaks_the_search_off(trial, tmp_path):
+def test_a_folder_that_cannot_be_written_ends_the_search(trial, tmp_path):
     (tmp_path / "keep").touch()
     with pytest.raises(SearchBrokenOff, match="the state of training cannot be written"):
         trial(tmp_path / "keep")
 
 
-def test_patience_ends_a_trial_and_its_history_says_so(trial):
+def test_patience_ends_a_trial_early(trial):
     history = trial(setting=replace(SETTING, learning_rate=5e-2, epochs=8), patience=2)[0]
     best = max(history, key=lambda epoch: epoch.selection_key).epoch
     assert len(history) == best + 2 < 8
 
 
-def test_patience_leaves_the_learning_rate_alone(trial, whole):
+def test_patience_does_not_change_the_learning_rate_schedule(trial, whole):
     patient = trial(patience=1)[0]
     assert untimed(patient) == untimed(whole[0])[: len(patient)]
 
 
-def test_a_trial_out_of_patience_is_not_gone_on_with(trial, tmp_path):
+def test_a_trial_that_stopped_early_is_not_resumed(trial, tmp_path):
     given = {"setting": replace(SETTING, learning_rate=5e-2, epochs=8), "patience": 2}
     done = trial(tmp_path / "keep", **given)[0]
     assert trial(tmp_path / "keep", **given)[0] == done

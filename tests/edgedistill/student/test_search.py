@@ -1,4 +1,4 @@
-"""A search that is broken off or goes wrong in one trial; and what its file holds."""
+"""Interrupted searches, failed trials, and the contents of the search file."""
 
 import json
 import resource
@@ -38,7 +38,7 @@ def few(mixtures):
 
 @pytest.fixture
 def go(bert, few, validation, task, tmp_path):
-    """Run a search in this process, kept in a folder."""
+    """Run a search in this process, stored in a folder."""
 
     def search(section, rows=few, **options):
         kept = tmp_path / "run"
@@ -51,14 +51,14 @@ def go(bert, few, validation, task, tmp_path):
 def stop_in(trial):
     """Break a search off in the midst of a trial, as Ctrl-C does."""
 
-    def progress(told):
-        if told.trial == trial and told.done % 3 == 2:
+    def progress(reported):
+        if reported.trial == trial and reported.done % 3 == 2:
             raise KeyboardInterrupt
 
     return progress
 
 
-def test_a_search_that_goes_on_ends_as_if_it_had_never_stopped(go, sections, tmp_path):
+def test_a_resumed_search_gives_the_same_result_as_an_uninterrupted_one(go, sections, tmp_path):
     section = sections(learning_rate=RATES, epochs=(1,))
     whole = go(section)
     expected = weights(whole.folder)
@@ -70,19 +70,19 @@ def test_a_search_that_goes_on_ends_as_if_it_had_never_stopped(go, sections, tmp
     assert figures(trained) == figures(whole)
 
 
-def test_a_search_that_is_over_trains_nothing_when_it_is_asked_for_again(go, sections):
+def test_a_finished_search_trains_nothing_when_repeated(go, sections):
     section = sections(epochs=(1,))
     first = go(section)
     expected = weights(first.folder)
     shutil.rmtree(first.folder)
-    told = []
-    again = go(section, progress=told.append)
-    assert told == []
+    reported = []
+    again = go(section, progress=reported.append)
+    assert reported == []
     assert weights(again.folder) == expected
     assert again.trials == first.trials
 
 
-def test_a_kept_search_gives_the_same_student_as_one_in_memory(go, bert, few, validation, task, sections, tmp_path):
+def test_a_stored_search_gives_the_same_student_as_one_in_memory(go, bert, few, validation, task, sections, tmp_path):
     section = sections(learning_rate=(1e-3, 5e-3), epochs=(1, 2))
     kept = go(section)
     alone = train_student(few, validation, task, section, bert, tmp_path / "alone")
@@ -90,12 +90,12 @@ def test_a_kept_search_gives_the_same_student_as_one_in_memory(go, bert, few, va
     assert figures(kept) == figures(alone)
 
 
-def test_a_kept_search_prints_nothing(go, sections, capfd):
+def test_a_stored_search_prints_nothing(go, sections, capfd):
     go(sections(epochs=(1,)))
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_search_of_other_rows_has_no_part_in_this_one(go, sections, mixtures):
+def test_a_search_of_other_rows_is_separate(go, sections, mixtures):
     section = sections(epochs=(1,))
     go(section)
     other = go(section, mixtures(48))
@@ -103,7 +103,7 @@ def test_a_search_of_other_rows_has_no_part_in_this_one(go, sections, mixtures):
     assert other.notes == ("search.sqlite3 has 1 more searches, with other rows or settings; they are not used.",)
 
 
-def test_a_search_whose_best_student_is_gone_begins_anew(go, sections, tmp_path):
+def test_a_search_whose_best_student_was_deleted_starts_again(go, sections, tmp_path):
     section = sections(epochs=(1,))
     expected = weights(go(section).folder)
     shutil.rmtree(tmp_path / "run" / "search")
@@ -112,7 +112,7 @@ def test_a_search_whose_best_student_is_gone_begins_anew(go, sections, tmp_path)
     assert again.notes == ("The best checkpoint of the search was missing, so the search started over.",)
 
 
-def test_a_trial_that_fails_is_told_and_the_others_go_on(go, sections):
+def test_a_failed_trial_is_reported_and_the_others_continue(go, sections):
     def diverge(progress):
         if progress.trial == 1 and progress.done == 2:
             raise TrainingFailed("the loss is not finite", hint="Choose another rate.")
@@ -123,7 +123,7 @@ def test_a_trial_that_fails_is_told_and_the_others_go_on(go, sections):
     assert trained.best.outcome == "done"
 
 
-def test_a_good_epoch_of_a_trial_that_fails_later_is_not_the_student(go, sections, mixture):
+def test_a_good_epoch_of_a_failed_trial_is_not_selected(go, sections, mixture):
     def diverge(progress):
         if progress.trial == 1 and progress.epoch and progress.epoch.epoch == 3 and progress.done % 12 == 5:
             raise TrainingFailed("the loss is not finite")
@@ -133,7 +133,7 @@ def test_a_good_epoch_of_a_trial_that_fails_later_is_not_the_student(go, section
     assert trained.best.learning_rate == 1e-6
 
 
-def test_when_every_trial_fails_the_error_says_why_the_first_did(go, sections):
+def test_if_every_trial_fails_the_error_gives_the_reason_of_the_first(go, sections):
     def diverge(progress):
         if progress.done % 3 == 2:
             raise TrainingFailed("the loss is not finite", hint="Choose another rate.")
@@ -143,7 +143,7 @@ def test_when_every_trial_fails_the_error_says_why_the_first_did(go, sections):
     assert len(go(sections(learning_rate=RATES, epochs=(1,))).trials) == 3
 
 
-def test_without_room_on_disk_the_trials_that_are_over_are_kept(go, sections, tmp_path):
+def test_on_a_full_disk_finished_trials_are_kept(go, sections, tmp_path):
     section = sections(learning_rate=(1e-6, 5e-3), epochs=(1,))
     room = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -157,18 +157,18 @@ def test_without_room_on_disk_the_trials_that_are_over_are_kept(go, sections, tm
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, room)
     begun = set()
-    go(section, progress=lambda told: begun.add(told.trial))
+    go(section, progress=lambda reported: begun.add(reported.trial))
     assert begun == {2}
 
 
-def test_a_damaged_store_is_named_with_its_hint(go, section, tmp_path):
+def test_a_damaged_store_is_reported_with_a_hint(go, section, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "search.sqlite3").write_text("no database " * 100)
     with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be stored .* delete it"):
         go(section)
 
 
-def test_a_store_without_room_to_be_made_is_named_with_its_hint(tmp_path):
+def test_a_store_that_cannot_be_created_is_reported_with_a_hint(tmp_path):
     room = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, room[1]))
     try:
@@ -178,12 +178,12 @@ def test_a_store_without_room_to_be_made_is_named_with_its_hint(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, room)
 
 
-def test_an_error_that_is_not_the_stores_passes(tmp_path):
+def test_other_errors_are_not_converted(tmp_path):
     with pytest.raises(TrainingFailed, match="diverged"), storage_errors(tmp_path):
         raise TrainingFailed("diverged")
 
 
-def test_a_store_lies_in_a_folder_of_any_name(bert, mixture, validation, task, sections, tmp_path):
+def test_the_folder_of_a_store_can_have_any_name(bert, mixture, validation, task, sections, tmp_path):
     kept = tmp_path / "50% {of} them? #1 & 'all'"
     kept.mkdir()
     train_student(mixture, validation, task, sections(epochs=(1,)), bert, kept / "student", kept=kept)
@@ -211,23 +211,23 @@ def test_tpe_runs_each_proposal_with_every_seed(go):
     )
 
 
-def test_tpe_may_be_given_more_trials_and_repeats_no_proposal(go):
+def test_tpe_can_continue_with_more_trials_without_repeating_a_proposal(go):
     first = go(tpe(2))
     more = go(tpe(4))
     assert settings(more)[:2] == settings(first)
     assert len({rate for rate, *_ in settings(more)}) == 4
 
 
-def test_a_tpe_trial_that_was_broken_off_is_made_with_the_same_setting(go, tmp_path):
+def test_an_interrupted_tpe_trial_resumes_with_the_same_setting(go, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         go(tpe(1), progress=stop_in(1))
     with sqlite3.connect(tmp_path / "run" / "search.sqlite3") as store:
-        told = store.execute("select param_value from trial_params where param_name = 'learning_rate'")
-        (proposed,) = told.fetchone()
+        reported = store.execute("select param_value from trial_params where param_name = 'learning_rate'")
+        (proposed,) = reported.fetchone()
     assert settings(go(tpe(1)))[0][0] == proposed
 
 
-def test_a_trial_that_falls_behind_is_pruned(go, sections, mixture):
+def test_a_trial_below_the_median_is_pruned(go, sections, mixture):
     rates = (6e-3, 5e-3, 7e-3, 4e-3, 8e-3, 1e-6)
     grid = sections(learning_rate=rates, epochs=(4,))
     section = grid.model_copy(update={"search": grid.search.model_copy(update={"prune": True})})
@@ -236,7 +236,7 @@ def test_a_trial_that_falls_behind_is_pruned(go, sections, mixture):
     assert len(last.history) < 4
 
 
-def test_the_store_holds_no_pickle_and_no_text_of_a_response(go, sections, few, tmp_path):
+def test_the_store_contains_no_pickle_and_no_response_text(go, sections, few, tmp_path):
     go(sections(epochs=(1,)))
     with sqlite3.connect(tmp_path / "run" / "search.sqlite3") as store:
         tables = [name for (name,) in store.execute("select name from sqlite_master where type = 'table'")]

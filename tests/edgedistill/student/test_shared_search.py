@@ -38,7 +38,7 @@ def read_until(process, line):
         assert told, f"it ended before {line!r}"
 
 
-def test_two_processes_on_one_search_make_each_trial_once(start, tmp_path):
+def test_two_processes_that_share_a_search_run_each_trial_once(start, tmp_path):
     first = start(hold_at=1)
     read_until(first, "begins 1")
     second = start()
@@ -50,9 +50,7 @@ def test_two_processes_on_one_search_make_each_trial_once(start, tmp_path):
     assert (first.wait(), second.wait()) == (0, 0)
 
 
-def test_a_trial_that_a_kill_broke_off_is_made_again_and_the_others_are_not(
-    start, bert, mixture, validation, task, sections, tmp_path
-):
+def test_a_killed_trial_is_run_again_and_the_others_are_not(start, bert, mixture, validation, task, sections, tmp_path):
     process = start(hold_at=3)
     read_until(process, "begins 3")
     process.kill()
@@ -64,7 +62,7 @@ def test_a_trial_that_a_kill_broke_off_is_made_again_and_the_others_are_not(
     assert len(trained.trials) == 6
 
 
-def test_who_joins_a_search_whose_only_trial_so_far_failed_disturbs_nobody(tmp_path):
+def test_joining_a_search_whose_only_trial_failed_changes_nothing(tmp_path):
     def joined():
         return Search(SearchSection(learning_rate=RATES), (0,), "name", tmp_path, tmp_path / "search")
 

@@ -1,4 +1,4 @@
-"""Training a tiny student on a toy: what it learns, what it keeps, what it writes."""
+"""Training a tiny student on a toy task."""
 
 import json
 import shutil
@@ -28,13 +28,13 @@ def finished_trial(*history):
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
-def test_a_student_learns_what_a_keyword_decides(family, backbones, validation, task, sections, mixtures, tmp_path):
+def test_a_student_learns_keyword_labels(family, backbones, validation, task, sections, mixtures, tmp_path):
     section = sections(learning_rate=(4e-3,), epochs=(8,))
     trained = train_student(mixtures(192), validation, task, section, backbones[family], tmp_path / "student")
     assert trained.best.validation_macro_f1 > 0.9
 
 
-def test_the_checkpoint_scores_the_validation_rows_as_training_said(
+def test_the_checkpoint_reproduces_the_validation_score_of_training(
     bert, mixture, validation, task, sections, tmp_path
 ):
     search = sections(learning_rate=(5e-3, 1e-4), epochs=(2,), seeds=(0, 1))
@@ -86,7 +86,7 @@ def test_another_seed_gives_another_student(bert, mixture, validation, task, sec
     assert first.history[0].loss != second.history[0].loss
 
 
-def test_the_checkpoint_holds_what_the_exporter_reads(bert, mixture, validation, task, section, tmp_path):
+def test_the_checkpoint_contains_the_files_for_export(bert, mixture, validation, task, section, tmp_path):
     folder = train_student(mixture, validation, task, section, bert, tmp_path / "student").folder
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
@@ -108,7 +108,7 @@ def test_the_tokenizer_is_the_backbones_byte_for_byte(bert, mixture, validation,
     assert (folder / "tokenizer.json").read_bytes() == (bert / "tokenizer.json").read_bytes()
 
 
-def test_nothing_is_written_but_the_student_and_nothing_is_printed(
+def test_only_the_student_is_written_and_nothing_is_printed(
     bert, mixture, validation, task, section, tmp_path, capfd, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -123,7 +123,7 @@ def test_an_ordinal_task_is_trained_like_a_nominal_one(bert, mixture, validation
     assert len(trained.trials) == 1
 
 
-def test_a_frozen_word_table_stays_as_it_was(bert, mixture, validation, task, sections, tmp_path):
+def test_frozen_embeddings_do_not_change(bert, mixture, validation, task, sections, tmp_path):
     name = "embeddings.word_embeddings.weight"
     before = load_file(bert / "model.safetensors")[name]
     tables = []
@@ -136,7 +136,7 @@ def test_a_frozen_word_table_stays_as_it_was(bert, mixture, validation, task, se
     assert not torch.equal(tables[1], before)
 
 
-def test_training_steps_in_bfloat16_change_the_outcome_a_little(bert, mixture, validation, task, sections, tmp_path):
+def test_training_in_bfloat16_changes_the_loss_slightly(bert, mixture, validation, task, sections, tmp_path):
     losses = []
     for bf16 in (True, False):
         speed = SpeedSettings(bf16=bf16, frozen_embeddings=False)
@@ -146,15 +146,15 @@ def test_training_steps_in_bfloat16_change_the_outcome_a_little(bert, mixture, v
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
 
 
-def test_progress_counts_every_step_to_the_end(bert, mixture, validation, task, sections, tmp_path):
-    told = []
+def test_progress_reports_every_step(bert, mixture, validation, task, sections, tmp_path):
+    reports = []
     search = sections(epochs=(1, 2), seeds=(0,))
-    train_student(mixture, validation, task, search, bert, tmp_path / "student", progress=told.append)
-    assert [each.done for each in told] == sorted(each.done for each in told)
-    assert (told[-1].done, told[-1].total) == (36, 36)
-    assert (told[-1].trial, told[-1].trials, told[-1].epoch.epoch) == (2, 2, 2)
-    assert told[0].what == "trial 1 of 2"
-    assert told[-1].what.startswith("trial 2 of 2, macro-F1 0.")
+    train_student(mixture, validation, task, search, bert, tmp_path / "student", progress=reports.append)
+    assert [each.done for each in reports] == sorted(each.done for each in reports)
+    assert (reports[-1].done, reports[-1].total) == (36, 36)
+    assert (reports[-1].trial, reports[-1].trials, reports[-1].epoch.epoch) == (2, 2, 2)
+    assert reports[0].what == "trial 1 of 2"
+    assert reports[-1].what.startswith("trial 2 of 2, macro-F1 0.")
 
 
 def test_a_label_without_rows_is_noted(bert, mixture, validation, task, sections, tmp_path):
@@ -163,7 +163,7 @@ def test_a_label_without_rows_is_noted(bert, mixture, validation, task, sections
     assert notes == ("No training row has the label 'other': the student cannot learn it.",)
 
 
-def test_cut_responses_are_noted(bert, mixture, validation, task, sections, tmp_path):
+def test_truncated_responses_are_noted(bert, mixture, validation, task, sections, tmp_path):
     section = sections(epochs=(1,), max_tokens=8)
     notes = train_student(mixture, validation, task, section, bert, tmp_path / "student").notes
     assert len(notes) == 2
@@ -171,7 +171,7 @@ def test_cut_responses_are_noted(bert, mixture, validation, task, sections, tmp_
     assert "of 30 validation responses were truncated to max_tokens = 8" in notes[1]
 
 
-def test_a_student_that_is_there_is_replaced(bert, mixture, validation, task, sections, tmp_path):
+def test_an_existing_student_is_replaced(bert, mixture, validation, task, sections, tmp_path):
     for seed in (0, 1):
         train_student(mixture, validation, task, sections(epochs=(1,), seeds=(seed,)), bert, tmp_path / "student")
         (tmp_path / "student" / f"mark-{seed}").touch()
@@ -179,7 +179,7 @@ def test_a_student_that_is_there_is_replaced(bert, mixture, validation, task, se
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
 
 
-def test_a_student_that_is_there_stays_whole_when_training_is_broken_off(
+def test_an_existing_student_is_unchanged_when_training_is_interrupted(
     bert, mixture, validation, task, sections, tmp_path
 ):
     train_student(mixture, validation, task, sections(epochs=(1,)), bert, tmp_path / "student")
@@ -195,7 +195,7 @@ def test_a_student_that_is_there_stays_whole_when_training_is_broken_off(
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
 
 
-def test_several_may_replace_a_student_at_once_and_one_of_them_stays_whole(tmp_path):
+def test_concurrent_replacements_leave_one_complete_student(tmp_path):
     def put(turn):
         with replacing(tmp_path / "student") as new:
             for name in ("config.json", "model.safetensors"):
@@ -208,7 +208,7 @@ def test_several_may_replace_a_student_at_once_and_one_of_them_stays_whole(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
 
 
-def test_who_clears_up_takes_no_folder_away_that_another_is_just_locking(tmp_path):
+def test_cleaning_up_does_not_remove_a_folder_that_another_thread_is_locking(tmp_path):
     def write(turn):
         with beside(tmp_path / "student") as new:
             (new / "config.json").write_text(str(turn))
@@ -218,14 +218,14 @@ def test_who_clears_up_takes_no_folder_away_that_another_is_just_locking(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_something_else_is_not_replaced(bert, mixture, validation, task, section, tmp_path):
+def test_a_folder_with_other_files_is_not_replaced(bert, mixture, validation, task, section, tmp_path):
     (tmp_path / "essays").mkdir()
     (tmp_path / "essays" / "thesis.docx").touch()
     with pytest.raises(TrainingFailed, match="it has files that are not a student's"):
         train_student(mixture, validation, task, section, bert, tmp_path / "essays")
 
 
-def test_a_loss_that_is_no_number_ends_training(bert, mixture, validation, task, section, tmp_path):
+def test_a_loss_that_is_not_finite_ends_training(bert, mixture, validation, task, section, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(bert, broken)
     weights = load_file(broken / "model.safetensors")
@@ -236,21 +236,25 @@ def test_a_loss_that_is_no_number_ends_training(bert, mixture, validation, task,
     assert not (tmp_path / "student").exists()
 
 
-def test_a_seed_below_zero_is_refused(bert, mixture, validation, task, sections, tmp_path):
+def test_a_negative_seed_is_refused(bert, mixture, validation, task, sections, tmp_path):
     with pytest.raises(TrainingFailed, match="the seed -1 is out of range"):
         train_student(mixture, validation, task, sections(seeds=(-1,)), bert, tmp_path / "student")
 
 
-def test_an_inputs_order_in_the_row_does_not_matter(bert, mixture, validation, task, sections, tmp_path):
-    asked = Task(kind="nominal", labels=task.labels, inputs=("question", "response"))
+def test_the_order_of_inputs_in_a_row_does_not_matter(bert, mixture, validation, task, sections, tmp_path):
+    paired_task = Task(kind="nominal", labels=task.labels, inputs=("question", "response"))
     rows = [replace(row, inputs={"response": row.inputs["response"], "question": "what is it"}) for row in mixture]
-    judged = type(validation)(
+    validation_rows = type(validation)(
         tuple(
             replace(row, response=replace(row.response, inputs={**row.response.inputs, "question": "what is it"}))
             for row in validation
         )
     )
-    trained = train_student(rows, judged, asked, sections(epochs=(3,)), bert, tmp_path / "student", speed=PLAIN)
-    logits = Checkpoint.load(trained.folder, asked, 24).logits([row.response.inputs for row in judged])
-    found = agreement(judged.labels, [asked.names[number] for number in logits.argmax(axis=1)], asked)
+    trained = train_student(
+        rows, validation_rows, paired_task, sections(epochs=(3,)), bert, tmp_path / "student", speed=PLAIN
+    )
+    logits = Checkpoint.load(trained.folder, paired_task, 24).logits([row.response.inputs for row in validation_rows])
+    found = agreement(
+        validation_rows.labels, [paired_task.names[number] for number in logits.argmax(axis=1)], paired_task
+    )
     assert found.macro_f1.value == pytest.approx(trained.best.validation_macro_f1)
