@@ -2,16 +2,16 @@
 
     python benchmarks/beetle.py SHARED --out FOLDER
 
-SHARED holds `data/beetle/` (train.csv, test_ua.csv, votes.jsonl) and `teacher/recorded_teacher.py`, an
+SHARED contains `data/beetle/` (train.csv, test_ua.csv, votes.jsonl) and `teacher/recorded_teacher.py`, an
 OpenAI-compatible server that replays recorded answers. Three students are trained, each with several seeds:
 
     a   250 human-coded rows
     b   the teacher-labelled rows
     c   both
 
-Test rows are test_ua (439). Of the 800 train rows that the teacher's recording covers, 160 are the validation rows, so
-that the gate can be measured on them, and 640 are left to be teacher-labelled. With `--validation apart` the validation
-rows are 160 others: then all 800 are teacher-labelled and the gate has nothing to measure.
+Test rows are test_ua (439). Of the 800 train rows with recorded answers of the teacher, 160 are validation rows, on
+which the gate is evaluated, and 640 are teacher-labelled. With `--validation apart` the validation rows are 160 other
+rows: then all 800 are teacher-labelled and the gate cannot be evaluated.
 """
 
 import argparse
@@ -61,7 +61,7 @@ export: {{precision: int8, max_flip_rate: 0.01}}
 
 
 def write_rows(path: Path, rows: list[dict[str, str]], columns: tuple[str, ...]) -> None:
-    """Write a CSV file of these columns."""
+    """Write a CSV file with these columns."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
@@ -69,7 +69,7 @@ def write_rows(path: Path, rows: list[dict[str, str]], columns: tuple[str, ...])
 
 
 def write_data(data: Path, folder: Path, *, apart: bool) -> None:
-    """Draw the human-coded rows and the rows to label, always the same ones."""
+    """Sample the human-coded rows and the rows to label, reproducibly."""
 
     def read(name: str) -> list[dict[str, str]]:
         with (data / name).open(encoding="utf-8", newline="") as stream:
@@ -91,7 +91,7 @@ def write_data(data: Path, folder: Path, *, apart: bool) -> None:
 
 
 def run(folder: Path, name: str, seed: int, address: str) -> dict[str, Any]:
-    """Run one condition with one seed and return what its run folder says."""
+    """Run one condition with one seed and return the results in its run folder."""
     project = folder / f"{name}{seed}.yaml"
     project.write_text(PROJECT.format(name=project.stem, seed=seed, address=address, **CONDITIONS[name]), "utf-8")
     command = [Path(sys.executable).parent / "edgedistill", "run", project, "--accept-teacher"]
@@ -100,24 +100,24 @@ def run(folder: Path, name: str, seed: int, address: str) -> dict[str, Any]:
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
     seconds = time.monotonic() - start
     results = folder / "runs" / project.stem
-    journal, evaluation, gate = (
+    run_log, evaluation, gate = (
         json.loads((results / file).read_text("utf-8")) for file in ("run.json", "evaluation.json", "gate.json")
     )
     return {
-        "stages": journal["stages"],
-        "rows": journal["rows"],
+        "stages": run_log["stages"],
+        "rows": run_log["rows"],
         "evaluation": evaluation,
         "gate": gate,
         "wall": seconds,
     }
 
 
-def shown(results: dict[str, list[dict[str, Any]]]) -> None:
-    """Print the figures: the gate, the three students beside the teacher, the int8 step, seconds per stage."""
+def print_results(results: dict[str, list[dict[str, Any]]]) -> None:
+    """Print the results: the gate, the three students and the teacher, the int8 step, seconds per stage."""
     first = results["a"][0]
     print("rows:", *(json.dumps(row["used"] | row["set_aside"]) for row in first["rows"]))
     print("gate on validation rows:", json.dumps(first["gate"]["agreement"], indent=None))
-    print(f"teacher on test_ua: {told(first['evaluation']['agreement']['teacher'])}")
+    print(f"teacher on test_ua: {format_agreement(first['evaluation']['agreement']['teacher'])}")
     for name, runs in results.items():
         rows = runs[0]["stages"]["mix"]["rows"]
         for figure in ("macro_f1", "kappa", "accuracy"):
@@ -125,7 +125,7 @@ def shown(results: dict[str, list[dict[str, Any]]]) -> None:
             spread = statistics.stdev(found) if len(found) > 1 else 0.0
             mean = f"{figure} {statistics.mean(found):.3f} ± {spread:.3f} (sd of {len(found)} seeds)"
             print(f"({name}) {rows} rows  {mean}", found)
-        print(f"    seed {0}: {told(runs[0]['evaluation']['agreement']['student'])}")
+        print(f"    seed {0}: {format_agreement(runs[0]['evaluation']['agreement']['student'])}")
         for each in runs:
             flips = [
                 f"{step['before']}→{step['after']} {step['flips']}/{step['rows']}"
@@ -142,8 +142,8 @@ def shown(results: dict[str, list[dict[str, Any]]]) -> None:
             )
 
 
-def told(agreement: dict[str, Any]) -> str:
-    """One agreement in a line."""
+def format_agreement(agreement: dict[str, Any]) -> str:
+    """Agreement in one line."""
     names = ("accuracy", "macro_f1", "kappa")
     return ", ".join("{} {value:.3f} [{low:.3f}, {high:.3f}]".format(name, **agreement[name]) for name in names)
 
@@ -156,17 +156,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--validation", choices=["recorded", "apart"], default="recorded")
     parser.add_argument("--port", type=int, default=8817)
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    data = given.shared / "data" / "beetle"
-    write_data(data, given.out, apart=given.validation == "apart")
-    script = given.shared / "teacher" / "recorded_teacher.py"
-    command = [sys.executable, script, "--votes", data / "votes.jsonl", "--port", str(given.port)]
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    data = arguments.shared / "data" / "beetle"
+    write_data(data, arguments.out, apart=arguments.validation == "apart")
+    script = arguments.shared / "teacher" / "recorded_teacher.py"
+    command = [sys.executable, script, "--votes", data / "votes.jsonl", "--port", str(arguments.port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as teacher:
         try:
             print(teacher.stdout.readline().strip())  # type: ignore[union-attr]  # stdout is a pipe
-            address = f"http://127.0.0.1:{given.port}/v1"
-            shown({name: [run(given.out, name, seed, address) for seed in given.seeds] for name in CONDITIONS})
+            address = f"http://127.0.0.1:{arguments.port}/v1"
+            print_results(
+                {name: [run(arguments.out, name, seed, address) for seed in arguments.seeds] for name in CONDITIONS}
+            )
         finally:
             teacher.terminate()
 

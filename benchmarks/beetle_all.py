@@ -1,11 +1,11 @@
-"""MiniLM on all human rows of Beetle, beside the best systems of the shared task that the rows come from.
+"""MiniLM on all human rows of Beetle, compared with the best systems of the shared task.
 
     python benchmarks/beetle_all.py DATA OUT --seeds 0 1 2
 
-DATA holds `beetle/` (train.csv, test_ua.csv, test_uq.csv). Of the rows of train.csv 400, always the same, choose the
-epoch; the others train. A learner's answer is read beside the question and the first of its reference answers. The best
-systems of SemEval-2013 task 7 (three-way, macro-F1) reached .715 on test_ua and .585 on test_uq. Students lie under
-OUT; one that is there is not trained again.
+DATA contains `beetle/` (train.csv, test_ua.csv, test_uq.csv). The epoch is selected on 400 fixed rows of train.csv;
+the others are training rows. Inputs are the question, the first reference answer and the learner's answer. The best
+systems of SemEval-2013 task 7 (three-way, macro-F1) reached .715 on test_ua and .585 on test_uq. Students are written
+to OUT; existing ones are not trained again.
 """
 
 import argparse
@@ -23,38 +23,40 @@ from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.task import task_inputs
 
 TASK = LESSONS["beetle"].task
-TO_BEAT = {"test_ua": 0.715, "test_uq": 0.585}
+BEST_SYSTEMS = {"test_ua": 0.715, "test_uq": 0.585}
 CONSOLE = Console(width=140)
 
 
 def main() -> None:
-    """Train and judge one student for each seed."""
+    """Train and evaluate one student for each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--epochs", type=int, default=8)
-    given = parser.parse_args()
-    split = split_of("beetle", given.data, all_rows=True)
-    search = SearchSection(learning_rate=(given.learning_rate,), batch_size=(16,), epochs=(given.epochs,))
+    arguments = parser.parse_args()
+    split = split_of("beetle", arguments.data, all_rows=True)
+    search = SearchSection(learning_rate=(arguments.learning_rate,), batch_size=(16,), epochs=(arguments.epochs,))
     torch.set_num_threads(1)
-    found: dict[str, list[float]] = {name: [] for name in TO_BEAT}
-    for seed in given.seeds:
-        folder = given.out / f"beetle-all-{seed}"
+    found: dict[str, list[float]] = {name: [] for name in BEST_SYSTEMS}
+    for seed in arguments.seeds:
+        folder = arguments.out / f"beetle-all-{seed}"
         if not (folder / "config.json").is_file():
             train("beetle", seed, split, folder, search)
         student = Checkpoint.load(folder, TASK, MAX_TOKENS)
         for name, rows in split.tests.items():
-            said = [
+            predicted = [
                 TASK.names[best] for best in student.logits([task_inputs(row, TASK) for row in rows]).argmax(axis=1)
             ]
-            result = agreement([row["label"] for row in rows], said, TASK)
+            result = agreement([row["label"] for row in rows], predicted, TASK)
             found[name].append(result.macro_f1.value)
             CONSOLE.print(f"seed {seed}, {name}, {len(rows)} rows: macro-F1 {result.macro_f1}, kappa {result.kappa}")
     for name, values in found.items():
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        CONSOLE.print(f"{name}: macro-F1 {statistics.mean(values):.3f}, sd {spread:.3f}; to beat {TO_BEAT[name]}")
+        CONSOLE.print(
+            f"{name}: macro-F1 {statistics.mean(values):.3f}, sd {spread:.3f}; best system {BEST_SYSTEMS[name]}"
+        )
 
 
 if __name__ == "__main__":

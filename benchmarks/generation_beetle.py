@@ -2,12 +2,12 @@
 
     python benchmarks/generation_beetle.py SHARED --out FOLDER
 
-SHARED holds `data/beetle/` (train.csv, test_ua.csv, votes.jsonl, synthetic.csv) and `teacher/recorded_teacher.py`, an
-OpenAI-compatible server that replays recorded answers: 10 samples per label and question, each coded once.
+SHARED contains `data/beetle/` (train.csv, test_ua.csv, votes.jsonl, synthetic.csv) and `teacher/recorded_teacher.py`,
+an OpenAI-compatible server that replays recorded answers: 10 samples per label and question, each coded once.
 
 The human rows are those of `benchmarks/beetle.py`: 250 train rows, which the prompts may show, 160 validation rows and
-the 439 rows of test_ua. Printed: samples kept and removed by each step, intended label against the teacher's coding,
-and how varied the samples are.
+the 439 rows of test_ua. It prints the samples kept and removed by each step, a
+confusion matrix of intended labels and the teacher's coding, and the diversity of the samples.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from beetle import PROJECT, write_data
 
 
 def write_project(folder: Path, address: str, per_label: int) -> Path:
-    """Write the project file: that of the pipeline's benchmark, with samples."""
+    """Write the project file of `beetle.py`, with a section `generate`."""
     text = PROJECT.format(name="generation", address=address, human="all", teacher="all", seed=0)
     settings = {"per_label": per_label, "examples_per_prompt": 2, "temperature": 1.0}
     project = folder / "generation.yaml"
@@ -29,17 +29,18 @@ def write_project(folder: Path, address: str, per_label: int) -> Path:
     return project
 
 
-def shown(found: dict[str, Any]) -> None:
+def print_results(found: dict[str, Any]) -> None:
     """Print the counts, the table and the diversity."""
-    print(f"{found['calls']} requests, {found['asked_for']} samples asked for, {found['written']} written")
+    print(f"{found['calls']} requests, {found['asked_for']} samples requested, {found['written']} written")
     for reason, rows in found["removed"].items():
         print(f"  {rows:5} removed: {reason}")
     print(f"  {found['kept']:5} kept: {found['kept_by_label']}")
     near = found["near_train"]
-    print(f"  {near['rows']:5} of them resemble a train row closely, {near['with_another_human_code']} of another code")
+    other_code = near["with_another_human_code"]
+    print(f"  {near['rows']:5} of them are near-duplicates of a train row, {other_code} with another code")
     regraded = found["regraded"]
     figures = ("{} {value:.3f} [{low:.3f}, {high:.3f}]".format(n, **regraded[n]) for n in ("accuracy", "kappa"))
-    print(f"intended against regraded, {regraded['rows']} samples:", *figures)
+    print(f"intended label and second coding, {regraded['rows']} samples:", *figures)
     names = list(regraded["per_label"])
     print(f"  {'intended':16}", *(f"{name:>14}" for name in names), "    precision  recall")
     for name, counts in zip(names, regraded["confusion"], strict=True):
@@ -62,20 +63,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--per-label", type=int, default=460)
     parser.add_argument("--port", type=int, default=8818)
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    data = given.shared / "data" / "beetle"
-    write_data(data, given.out, apart=False)
-    script = given.shared / "teacher" / "recorded_teacher.py"
-    recorded = ["--votes", data / "votes.jsonl", "--synthetic", data / "synthetic.csv", "--port", str(given.port)]
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    data = arguments.shared / "data" / "beetle"
+    write_data(data, arguments.out, apart=False)
+    script = arguments.shared / "teacher" / "recorded_teacher.py"
+    recorded = ["--votes", data / "votes.jsonl", "--synthetic", data / "synthetic.csv", "--port", str(arguments.port)]
     with subprocess.Popen([sys.executable, script, *recorded], stdout=subprocess.PIPE, text=True) as teacher:
         try:
             print(teacher.stdout.readline().strip())  # type: ignore[union-attr]  # stdout is a pipe
-            project = write_project(given.out, f"http://127.0.0.1:{given.port}/v1", given.per_label)
+            project = write_project(arguments.out, f"http://127.0.0.1:{arguments.port}/v1", arguments.per_label)
             command = [Path(sys.executable).parent / "edgedistill", "run", project, "--until", "generate"]
-            with (given.out / "generation.log").open("w") as log:
+            with (arguments.out / "generation.log").open("w") as log:
                 subprocess.run([*command, "--accept-teacher"], check=True, stdout=log, stderr=subprocess.STDOUT)
-            shown(json.loads((given.out / "runs" / "generation" / "generation.json").read_text("utf-8")))
+            print_results(json.loads((arguments.out / "runs" / "generation" / "generation.json").read_text("utf-8")))
         finally:
             teacher.terminate()
 

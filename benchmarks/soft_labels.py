@@ -1,11 +1,11 @@
-"""Whether a student of teacher labels learns more from the shares of the votes than from the label alone.
+"""Soft labels (shares of the votes) versus hard labels for a student trained on teacher labels.
 
     OMP_NUM_THREADS=1 python benchmarks/soft_labels.py SHARED --out FILE
 
-SHARED holds `data/beetle/` (train.csv, test_ua.csv, votes.jsonl: three votes of a teacher for each of 800 train rows).
-Every student is minilm, trained on these 800 rows' teacher labels with question and response, 5 epochs at 5e-5 in
-batches of 16. 300 other train rows, human-coded, choose the epoch and are what conditions are compared by. Test rows
-(test_ua, human-coded) are scored once, after that, by the students that there are.
+SHARED contains `data/beetle/` (train.csv, test_ua.csv, votes.jsonl: three votes of a teacher for each of 800 train
+rows). Every student is minilm, trained on the teacher labels of these 800 rows with question and response, 5 epochs,
+learning rate 5e-5, batch size 16. The epoch is selected, and conditions are compared, on 300 other human-coded train
+rows. Then each student scores the test rows (test_ua, human-coded) once.
 """
 
 import argparse
@@ -38,36 +38,36 @@ VALIDATION_ROWS = 300
 
 def main() -> None:
     """Train, compare on validation rows, then score the test rows."""
-    reading = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    reading.add_argument("shared", type=Path)
-    reading.add_argument("--out", type=Path, required=True)
-    reading.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=["hard", "soft"])
-    reading.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    given = reading.parse_args()
-    data = given.shared / "data" / "beetle"
-    mixture = taught(data / "votes.jsonl")
-    validation = judged(data / "train.csv", {row.id for row in mixture})
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=["hard", "soft"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    arguments = parser.parse_args()
+    data = arguments.shared / "data" / "beetle"
+    mixture = teacher_labelled_rows(data / "votes.jsonl")
+    validation = validation_rows(data / "train.csv", {row.id for row in mixture})
     divided = sum(max(row.shares.values()) < 1 for row in mixture)
     print(f"{len(mixture)} rows, {divided} with votes for two labels or more; {len(validation)} validation rows")
     with tempfile.TemporaryDirectory() as folder:
         found = [
-            trained(name, seed, mixture, validation, Path(folder) / f"{name}-{seed}")
-            for seed in given.seeds
-            for name in given.conditions
+            train_one(name, seed, mixture, validation, Path(folder) / f"{name}-{seed}")
+            for seed in arguments.seeds
+            for name in arguments.conditions
         ]
         test = list(csv.DictReader((data / "test_ua.csv").open(encoding="utf-8")))
         for one in found:
-            one["test_macro_f1"] = tested(Path(folder) / f"{one['condition']}-{one['seed']}", test)
-    given.out.write_text(json.dumps({"rows": len(mixture), "divided": divided, "students": found}, indent=2) + "\n")
-    for name in given.conditions:
+            one["test_macro_f1"] = test_macro_f1(Path(folder) / f"{one['condition']}-{one['seed']}", test)
+    arguments.out.write_text(json.dumps({"rows": len(mixture), "divided": divided, "students": found}, indent=2) + "\n")
+    for name in arguments.conditions:
         for figure in ("validation_macro_f1", "validation_loss", "test_macro_f1"):
             values = [one[figure] for one in found if one["condition"] == name]
-            told = " ".join(f"{value:.3f}" for value in values)
-            print(f"{name:7} {figure:20} {told}   mean {statistics.mean(values):.3f}")
+            line = " ".join(f"{value:.3f}" for value in values)
+            print(f"{name:7} {figure:20} {line}   mean {statistics.mean(values):.3f}")
 
 
-def taught(file: Path) -> list[MixtureRow]:
-    """The train rows that the teacher coded: the mode of its votes, and their shares; ties are left out."""
+def teacher_labelled_rows(file: Path) -> list[MixtureRow]:
+    """The train rows with teacher labels: the mode of the votes and their shares; ties are omitted."""
     rows = []
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -81,8 +81,8 @@ def taught(file: Path) -> list[MixtureRow]:
     return rows
 
 
-def judged(file: Path, others: set[str]) -> ValidationRows:
-    """Human-coded train rows that the teacher did not code, drawn by a hash of their ids."""
+def validation_rows(file: Path, others: set[str]) -> ValidationRows:
+    """Human-coded train rows without votes, sampled by a hash of their ids."""
     with file.open(encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["id"] not in others]
     drawn = sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).digest())[:VALIDATION_ROWS]
@@ -95,14 +95,14 @@ def judged(file: Path, others: set[str]) -> ValidationRows:
 
 
 def inputs(row: dict[str, Any]) -> dict[str, str]:
-    """What the student reads of a row."""
+    """The inputs of the student."""
     return {name: row[name] for name in TASK.inputs}
 
 
-def trained(
+def train_one(
     name: str, seed: int, mixture: list[MixtureRow], validation: ValidationRows, folder: Path
 ) -> dict[str, Any]:
-    """Train one student; its figures on validation rows."""
+    """Train one student and return its metrics on validation rows."""
     section = StudentSection(
         max_tokens=MAX_TOKENS,
         search=SearchSection(learning_rate=(5e-5,), batch_size=(16,), epochs=(5,)),
@@ -122,7 +122,7 @@ def trained(
     }
 
 
-def tested(folder: Path, rows: list[dict[str, Any]]) -> float:
+def test_macro_f1(folder: Path, rows: list[dict[str, Any]]) -> float:
     """Macro-F1 of a student on the test rows."""
     logits = Checkpoint.load(folder, TASK, MAX_TOKENS).logits([inputs(row) for row in rows])
     labels = [TASK.names[number] for number in logits.argmax(axis=1)]

@@ -1,12 +1,12 @@
-"""Our fine-tuning beside a plain Trainer loop, on the same rows and as many steps, in one run.
+"""Training speed of EdgeDistill compared with a plain Trainer loop, with the same rows and steps.
 
     OMP_NUM_THREADS=1 python benchmarks/training_speed.py BEETLE --rows 800 --epochs 3 --seeds 0 1 2
 
-BEETLE holds train.csv. The plain loop is what transformers' documentation shows: fp32, AdamW over all parameters,
-batches in chance's order, each padded to its longest row. Learning rate, schedule, weight decay and backbone (MiniLM)
-are the same in both. They take turns, seed by seed. Speed is training rows per second between the first and the last
-step of each epoch, so validation and loading are left out. Processor time is told beside wall time, which on a shared
-machine is what others leave. Macro-F1 is that of the last epoch on 800 other rows of train.csv.
+BEETLE contains train.csv. The plain loop follows transformers' documentation: fp32, AdamW over all parameters, random
+batches, each padded to its longest row. Learning rate, schedule, weight decay and backbone (MiniLM) are the same in
+both. The loops alternate, seed by seed. Speed is training rows per second between the first and the last step of each
+epoch, so it excludes validation and loading. Processor time is reported in addition to wall time, which depends on
+other processes on a shared machine. Macro-F1 is that of the last epoch on 800 other rows of train.csv.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from edgedistill_serve.task.task import Label, Task, task_inputs
 LABELS = ("correct", "contradictory", "incorrect")
 TASK = Task("nominal", tuple(map(Label, LABELS)), ("question", "reference_answer", "response"))
 MAX_TOKENS = 128
-JUDGED = 800
+VALIDATION_ROWS = 800
 CONSOLE = Console(width=120)
 
 
@@ -63,8 +63,8 @@ class Clock:
         self._last, self._done = now, self._done + 1
 
 
-class Ticking(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Tells a clock of every step."""
+class StepTimer(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Calls a clock after every step."""
 
     def __init__(self, tick: Callable[[], None]) -> None:
         self._tick = tick
@@ -75,21 +75,21 @@ class Ticking(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
 
 
 def read(data: Path, rows: int) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Rows to learn from and rows to judge by, with the first of the reference answers; always the same."""
+    """Fixed training and validation rows, with the first reference answer only."""
     with (data / "train.csv").open(encoding="utf-8", newline="") as stream:
         found = [row | {"reference_answer": row["reference_answer"].split(" || ")[0]} for row in csv.DictReader(stream)]
     random.Random(0).shuffle(found)  # noqa: S311 - a draw of rows, not a secret
-    return found[JUDGED : JUDGED + rows], found[:JUDGED]
+    return found[VALIDATION_ROWS : VALIDATION_ROWS + rows], found[:VALIDATION_ROWS]
 
 
 def encoded(rows: list[dict[str, str]], encoder: Encoder) -> list[TrainingRow]:
-    """Rows as the model reads them."""
+    """Tokenized rows."""
     texts = encoder.encode([task_inputs(row, TASK) for row in rows])
     return [TrainingRow(text, LABELS.index(row["label"])) for text, row in zip(texts, rows, strict=True)]
 
 
 def plain(model: Any, padding: Padding, rows: list[TrainingRow], setting: Setting, clock: Clock) -> None:
-    """Fine-tune as transformers' documentation does."""
+    """Fine-tune as in transformers' documentation."""
     with TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
@@ -107,19 +107,19 @@ def plain(model: Any, padding: Padding, rows: list[TrainingRow], setting: Settin
             remove_unused_columns=False,
             dataloader_pin_memory=False,
         )
-        trainer = Trainer(model, arguments, padding.batch, rows, callbacks=[Ticking(clock.tick)])
+        trainer = Trainer(model, arguments, padding.batch, rows, callbacks=[StepTimer(clock.tick)])
         trainer.train()
 
 
 def ours(
-    model: Any, padding: Padding, rows: list[TrainingRow], judged: list[TrainingRow], setting: Setting, clock: Clock
+    model: Any, padding: Padding, rows: list[TrainingRow], validation: list[TrainingRow], setting: Setting, clock: Clock
 ) -> None:
     """Fine-tune as `edgedistill train` does."""
     run_trial(
         model,
         padding,
         rows,
-        judged[:1],
+        validation[:1],
         setting,
         default_speed_settings(),
         on_step=clock.tick,
@@ -127,7 +127,7 @@ def ours(
     )
 
 
-def judge(model: Any, padding: Padding, rows: list[TrainingRow]) -> float:
+def score(model: Any, padding: Padding, rows: list[TrainingRow]) -> float:
     """Macro-F1."""
     model.eval()
     found: list[int] = []
@@ -140,13 +140,13 @@ def judge(model: Any, padding: Padding, rows: list[TrainingRow]) -> float:
 
 
 def main() -> None:
-    """Run both with every seed, in turns, and print speeds and macro-F1."""
+    """Run both loops with every seed, alternating, and print speeds and macro-F1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("beetle", type=Path)
     parser.add_argument("--rows", type=int, default=800)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     backbone = backbone_folder("minilm", Path())
     table = Table("seed", "loop", "rows/s of processor time", "rows/s of wall time", "macro-F1")
@@ -154,12 +154,12 @@ def main() -> None:
     scores: dict[str, list[float]] = {"plain": [], "ours": []}
     with quiet_transformers(), TemporaryDirectory() as folder:
         padding = load_tokenizer_and_padding(backbone, load_model(backbone, TASK), Path(folder))
-        taught, judged = read(given.beetle, given.rows)
+        training, validation = read(arguments.beetle, arguments.rows)
         encoder = Encoder(Path(folder) / "tokenizer.json", MAX_TOKENS)
-        rows, checks = encoded(taught, encoder), encoded(judged, encoder)
+        rows, checks = encoded(training, encoder), encoded(validation, encoder)
         CONSOLE.print(f"{np.mean([len(row) for row in rows]):.0f} tokens on average; {default_speed_settings()}")
-        for seed in given.seeds:
-            setting = Setting(5e-5, 16, given.epochs, seed)
+        for seed in arguments.seeds:
+            setting = Setting(5e-5, 16, arguments.epochs, seed)
             speeds = []
             for name in ("plain", "ours"):
                 set_seed(seed)
@@ -169,7 +169,7 @@ def main() -> None:
                 else:
                     ours(model, padding, rows, checks, setting, clock)
                 speeds.append((clock.counted * 16 / clock.processor, clock.counted * 16 / clock.wall))
-                scores[name].append(judge(model, padding, checks))
+                scores[name].append(score(model, padding, checks))
                 table.add_row(str(seed), name, *(f"{speed:.1f}" for speed in speeds[-1]), f"{scores[name][-1]:.3f}")
             ratios.append((speeds[1][0] / speeds[0][0], speeds[1][1] / speeds[0][1]))
             CONSOLE.print(f"seed {seed}: {ratios[-1][0]:.2f} times as fast")
