@@ -68,8 +68,8 @@ def test_a_multilabel_row_counts_for_each_of_its_labels(mixture, validation, tas
     both = [replace(row, label=";".join(task.names)) for row in mixture]
     alone = [replace(both[0], id="alone", label=task.names[0])]
     notes = check_rows([*both, *alone], validation, multilabel(task))
-    assert f"Every row of the mixture has the label {task.names[0]!r}: the student cannot learn" in notes[0]
-    assert not any("No row of the mixture" in note for note in notes)
+    assert f"Every training row has the label {task.names[0]!r}: the student cannot learn" in notes[0]
+    assert not any("No training row" in note for note in notes)
 
 
 def test_rows_with_identical_label_sets_are_refused(mixture, validation, task):
@@ -80,7 +80,7 @@ def test_rows_with_identical_label_sets_are_refused(mixture, validation, task):
 
 def test_an_invalid_multilabel_code_is_refused_with_its_row(mixture, validation, task):
     wrong = [replace(mixture[0], label=f"{task.names[0]};other label"), *mixture[1:]]
-    with pytest.raises(TrainingFailed, match="mixture row 'm0': 'other label' is no label"):
+    with pytest.raises(TrainingFailed, match="mixture row 'm0': 'other label' is not a label"):
         check_rows(wrong, validation, multilabel(task))
 
 

@@ -184,5 +184,5 @@ def test_adapters_without_a_decoder_are_an_error_of_the_project_file(bert, task)
 
 
 def test_adapters_for_unknown_layers_are_an_error_of_the_project_file(family_of, task):
-    with pytest.raises(ProjectFileError, match=r"student.lora.targets: the backbone has no layer named query"):
+    with pytest.raises(ProjectFileError, match=r"student.lora.targets: the backbone has no linear layer named query"):
         load_model(family_of("mistral"), task, LoraSection(targets=("query",)))

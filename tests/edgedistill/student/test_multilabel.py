@@ -101,7 +101,7 @@ def test_the_optimum_is_the_soft_label_at_any_temperature(temperature):
 
 
 def test_class_weights_are_refused_with_a_hint():
-    with pytest.raises(ProjectFileError, match=r"this task is multilabel. Leave it out"):
+    with pytest.raises(ProjectFileError, match=r"do not support multilabel tasks. Remove it"):
         loss_function(class_weights="balanced")
 
 

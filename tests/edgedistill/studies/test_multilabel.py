@@ -98,7 +98,7 @@ def test_label_sources_are_compared_for_a_multilabel_task(study_of):
 
 def test_a_recorded_label_unknown_to_the_task_is_refused(study_of):
     study, _ = study_of(label=lambda _: "process;praise")
-    with pytest.raises(DataError, match=r"labels\.jsonl: 'praise' is no label"):
+    with pytest.raises(DataError, match=r"labels\.jsonl: 'praise' is not a label"):
         run_study(study, "label-source", offline=True)
 
 
