@@ -199,7 +199,7 @@ def test_a_push_without_a_token_is_one_line_with_its_hint(lesson, monkeypatch):
     project, _, _ = lesson
     monkeypatch.delenv("HF_TOKEN", raising=False)
     told = command("edgedistill", "export", project, "--push", "school/praise", expect=2).stderr
-    assert told == ("edgedistill: there is no token for the Hub. Put one that may write into the variable HF_TOKEN.\n")
+    assert told == ("edgedistill: no Hub token is set. Set the variable HF_TOKEN to a token with write access.\n")
     assert "--push" in command("edgedistill", "export", project, "--dry-run", expect=2).stderr
 
 

@@ -42,7 +42,7 @@ def negating(fp32: Path, int8: Path, _rows: Sequence[Encoded]) -> None:
 
 
 def spoiling(fp32: Path, int8: Path, _rows: Sequence[Encoded]) -> None:
-    """A quantization whose scores are no numbers."""
+    """A quantization whose logits are not finite."""
     with_weights(fp32, int8, "nan")
 
 

@@ -73,7 +73,7 @@ def test_half_precision_weights_are_scored_in_fp32(student: Path):
 
 
 def test_a_missing_folder_is_named(tmp_path: Path):
-    with pytest.raises(CheckpointError, match=r"nowhere: there is no such folder"):
+    with pytest.raises(CheckpointError, match=r"nowhere: the folder does not exist"):
         Checkpoint.load(tmp_path / "nowhere", PRAISE, MAX_TOKENS)
 
 
@@ -94,7 +94,7 @@ def test_a_damaged_file_is_an_error_of_ours(student: Path, name: str):
 def test_pickled_weights_are_not_read(student: Path):
     (student / "model.safetensors").unlink()
     (student / "pytorch_model.bin").write_bytes(b"a pickle")
-    with pytest.raises(CheckpointError, match="pickle can run code"):
+    with pytest.raises(CheckpointError, match="pickles are not read because they can run code"):
         Checkpoint.load(student, PRAISE, MAX_TOKENS)
 
 
@@ -128,7 +128,7 @@ def test_a_model_without_label_names_is_refused(student: Path):
 
 def test_a_token_classifier_is_no_student(student: Path):
     _edit(student / "config.json", architectures=["BertForTokenClassification"])
-    with pytest.raises(CheckpointError, match="no sequence classifier"):
+    with pytest.raises(CheckpointError, match="not a sequence classifier"):
         Checkpoint.load(student, PRAISE, MAX_TOKENS)
 
 
@@ -137,7 +137,7 @@ def test_a_backbone_without_a_trained_head_is_no_student(student: Path):
     backbone = BertModel(config)
     backbone.save_pretrained(student)
     _edit(student / "config.json", architectures=["BertForSequenceClassification"])
-    with pytest.raises(CheckpointError, match=r"do not fill the model: classifier\.bias, classifier\.weight"):
+    with pytest.raises(CheckpointError, match=r"missing or have the wrong shape: classifier\.bias, classifier\.weight"):
         Checkpoint.load(student, PRAISE, MAX_TOKENS)
 
 

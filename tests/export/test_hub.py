@@ -123,7 +123,7 @@ def test_a_new_repository_is_private_unless_somebody_says_otherwise(bundle: Bund
 
 @pytest.mark.parametrize("hub", [401, 403, 500], indirect=True)
 def test_a_hub_that_refuses_is_an_error_of_ours_without_the_token(bundle: Bundle, hub: StandIn):
-    with pytest.raises(PushFailed, match=rf"school/praise: the Hub answered {hub.refusing}") as refused:
+    with pytest.raises(PushFailed, match=rf"school/praise: the Hub returned status {hub.refusing}") as refused:
         push(plan_push(bundle, "school/praise"), "hf_secret", endpoint=hub.url)
     assert "hf_secret" not in str(refused.value)
     assert not [path for path, _, _ in hub.asked if "/commit/" in path]
@@ -143,5 +143,5 @@ def test_without_a_token_nothing_is_asked(bundle: Bundle, token: str | None, hub
 
 @pytest.mark.parametrize("repo", ["", "a b", "a/b/c", "-x/y", "../x"])
 def test_a_name_that_no_repository_can_have_is_refused(bundle: Bundle, repo: str):
-    with pytest.raises(PushFailed, match="cannot be a repository's name"):
+    with pytest.raises(PushFailed, match="is not a valid repository name"):
         plan_push(bundle, repo)

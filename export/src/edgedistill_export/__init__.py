@@ -1,4 +1,4 @@
-"""From a fine-tuned checkpoint to a verified bundle: ONNX fp32, int8, and how far each agrees with the last."""
+"""Export a fine-tuned checkpoint as a verified bundle: ONNX fp32, int8, and the agreement of each step."""
 
 from edgedistill_export.bundling import ExportResult, export_bundle
 from edgedistill_export.checkpoint import Checkpoint

@@ -1,4 +1,4 @@
-"""From a checkpoint to a verified bundle: convert, quantize, measure, and write only what agrees."""
+"""Export a checkpoint as a verified bundle: convert, quantize, measure, and write the graphs that agree."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -38,33 +38,35 @@ from edgedistill_serve.scoring.batching import find_invariant_batching
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.task import Task, task_inputs
 
-_NOT_CARRIED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file", "auto_map")
-"""Keys that name a path of the machine that trained, or code to be fetched."""
+_DROPPED_KEYS = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file", "auto_map")
+"""Keys that contain a path of the training machine, or name code to download."""
 
 _SIZES = ("hidden_size", "num_hidden_layers")
-_MARKS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
     """Return config and tokenizer files by their name in the bundle.
 
-    ``config.json`` names the labels, the problem type, and width and depth under the names that
-    text-embeddings-inference asks for, also where the kind of model has names of its own for them.
-    ``tokenizer.json`` is the checkpoint's without its padding: readers that pad do so by what they batch, and a reader
-    that forgot the mask would score the padding. Where it cuts, it cuts at the student's longest sequence, which
-    ``tokenizer_config.json`` gives as ``model_max_length``: other readers cut where the scorer does.
-    ``special_tokens_map.json``, which transformers 5 no longer writes, is made from it where it is missing. What
-    transformers 5 calls otherwise in ``tokenizer_config.json`` has the names there that all versions read
-    (`_read_by_all`).
+    ``config.json`` has the labels, the problem type, and width and depth under the names that
+    text-embeddings-inference requires, even if the model type uses other names.
+    ``tokenizer.json`` is the checkpoint's without padding: programs pad their batches themselves, and one that ignores
+    the attention mask would score the padding. If it truncates, it truncates to the student's longest sequence, as does
+    ``model_max_length`` in ``tokenizer_config.json``, so that other programs truncate like the scorer.
+    ``special_tokens_map.json``, which transformers 5 does not write, is built from it if missing. Keys of
+    ``tokenizer_config.json`` that transformers 5 renamed get the names that all versions read
+    (`_compatible_settings`).
 
     Raises:
-        CheckpointError: One of the checkpoint's files is no JSON object.
+        CheckpointError: One of the checkpoint's files is not a JSON object.
     """
-    settings = _read_by_all(_read(student.folder / "tokenizer_config.json"))
+    settings = _compatible_settings(_read(student.folder / "tokenizer_config.json"))
     settings["model_max_length"] = student.encoder.max_tokens
-    marks_file = student.folder / "special_tokens_map.json"
-    marks = (
-        _read(marks_file) if marks_file.exists() else {name: settings[name] for name in _MARKS if settings.get(name)}
+    special_tokens_file = student.folder / "special_tokens_map.json"
+    special_tokens = (
+        _read(special_tokens_file)
+        if special_tokens_file.exists()
+        else {name: settings[name] for name in _SPECIAL_TOKENS if settings.get(name)}
     )
     tokenizer = _read(student.folder / "tokenizer.json") | {"padding": None}
     if tokenizer.get("truncation"):
@@ -73,17 +75,17 @@ def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
         "config.json": _json({name: getattr(student.model.config, name) for name in _SIZES} | dict(student.config)),
         "tokenizer.json": _json(tokenizer),
         "tokenizer_config.json": _json(settings),
-        "special_tokens_map.json": _json(marks),
+        "special_tokens_map.json": _json(special_tokens),
     }
 
 
-def _read_by_all(settings: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer's settings as transformers 4 names them: transformers 5 and transformers.js read those too."""
+def _compatible_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Rename a tokenizer's settings as in transformers 4; transformers 5 and transformers.js read these names too."""
     named = dict(settings)
     if named.get("tokenizer_class") == "TokenizersBackend":
         named["tokenizer_class"] = "PreTrainedTokenizerFast"
         named.pop("backend", None)
-    if isinstance(named.get("extra_special_tokens"), list):  # transformers 4 wants them by name here, or fails
+    if isinstance(named.get("extra_special_tokens"), list):  # transformers 4 fails on a list
         named["additional_special_tokens"] = named.pop("extra_special_tokens")
     return named
 
@@ -92,35 +94,35 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"it cannot be read ({error})", where=str(file)) from error
+        raise CheckpointError(f"the file cannot be read ({error})", where=str(file)) from error
     if not isinstance(content, dict):
-        raise CheckpointError("it is no JSON object", where=str(file))
+        raise CheckpointError("the file is not a JSON object", where=str(file))
     return content
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
-    carried = {key: value for key, value in content.items() if key not in _NOT_CARRIED}
+    carried = {key: value for key, value in content.items() if key not in _DROPPED_KEYS}
     return (json.dumps(carried, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 _TOOLS = ("edgedistill-export", "onnx", "onnxruntime", "onnxscript", "optimum-onnx", "torch", "transformers")
-_IN_BATCHES = 256
-"""Validation rows that are scored in batches too."""
+_BATCHED_ROWS = 256
+"""Number of validation rows that are also scored in batches."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """A bundle that is in its place.
+    """The result of an export.
 
     Attributes:
-        bundle: The bundle, read back.
+        bundle: The written bundle, loaded again.
         served: The precision that is served.
-        steps: What was measured: PyTorch to ONNX fp32, and ONNX fp32 to int8 where that was wanted, accepted or not.
+        steps: The measured steps: PyTorch to ONNX fp32, and ONNX fp32 to int8 if requested, accepted or not.
         bytes: Size of the graph that is served.
-        notes: What the user must know, such as why int8 is not served.
-        vocabulary: What a cut of the vocabulary left, None where it is full.
-        tuning: What was tried where the plan says ``auto``, else None.
-        locked: What the plan's ``compare`` said of the locked rows.
+        notes: Notes for the user, such as why int8 is not served.
+        vocabulary: The vocabulary reduction, None for the full vocabulary.
+        tuning: The compared recipes if the plan's precision is ``auto``, else None.
+        locked: The results of the plan's ``compare`` on the locked rows.
     """
 
     bundle: Bundle
@@ -143,32 +145,32 @@ def export_bundle(
     quantize: Recipe = DEFAULT,
     recipes: Mapping[str, Recipe] = RECIPES,
 ) -> ExportResult:
-    """Export a checkpoint as a bundle that is known to agree with it.
+    """Export a checkpoint as a bundle and verify that it agrees with the checkpoint.
 
-    An int8 graph that changes the label of more than ``plan.max_flip_rate`` of the rows is left out and fp32 is
-    served; where int8 is served, fp32 lies beside it for processors on which int8 fails its self-check, unless the
-    plan leaves it out. A bundle that lies in ``folder`` is replaced at the very end, and stays whole when anything
-    fails.
+    If an int8 graph changes the label of more than ``plan.max_flip_rate`` of the rows, fp32 is served. If int8 is
+    served, the bundle also contains fp32 for processors on which int8 fails its self-check, unless
+    ``plan.fp32_beside`` is false. An existing bundle in ``folder`` is replaced at the end, and remains complete if the
+    export fails.
 
     Args:
         checkpoint: A Hugging Face checkpoint folder.
-        folder: Where the bundle shall lie.
-        plan: What shall be exported.
-        rows: The inputs of the validation rows, at least one. Some are written into ``golden.json`` word for word.
-        convert: How the fp32 graph is made.
-        quantize: How the int8 graph is made, where the plan says ``int8``.
-        recipes: What is tried where it says ``auto``.
+        folder: The output folder.
+        plan: The settings of the export.
+        rows: The inputs of the validation rows, at least one. Up to 32 are written to ``golden.json`` verbatim.
+        convert: Writes the fp32 graph.
+        quantize: Writes the int8 graph if ``plan.precision`` is ``int8``.
+        recipes: The recipes to compare if it is ``auto``.
 
     Raises:
-        CheckpointError: The folder is no usable checkpoint of this task.
-        DataError: A row lacks one of the task's inputs, or a label of a multilabel task its threshold.
-        ExportFailed: There is no row to check with, or the ONNX graph is not the student.
-        BundleError: The bundle cannot be written into ``folder``.
+        CheckpointError: The folder is not a valid checkpoint for this task.
+        DataError: A row lacks an input of the task, or a multilabel task lacks a threshold for a label.
+        ExportFailed: ``rows`` is empty, or the ONNX graph does not agree with the checkpoint.
+        BundleError: The bundle cannot be written to ``folder``.
     """
     inputs = [_inputs(row, plan.task, number) for number, row in enumerate(rows, start=1)]
     if not inputs:
         raise ExportFailed(
-            "there is no validation row to check the export with", hint="Give the validation split some rows."
+            "the export cannot be verified without validation rows", hint="Add rows to the validation split."
         )
     student = Checkpoint.load(checkpoint, plan.task, plan.max_tokens)
     reference = finite_logits(student, inputs)
@@ -190,21 +192,21 @@ def export_bundle(
 def _with_vocabulary(
     student: Checkpoint, reference: Logits, plan: ExportPlan, rows: Rows, work: Path
 ) -> tuple[Checkpoint, VocabularyCut | None, tuple[str, ...]]:
-    """Cut the vocabulary where the plan says so and unseen rows keep their labels; what the user must know of it."""
+    """Reduce the vocabulary if the plan requests it and unseen rows keep their labels; also return notes."""
     if plan.vocabulary == "full":
         return student, None, ()
     seen = [_inputs(row, plan.task, number) for number, row in enumerate(plan.seen, start=1)]
-    # Rows that the cut was made for cannot change. Cut for the other texts alone, they stand for those to come.
+    # Rows whose texts the cut keeps cannot change. A cut without the validation rows shows its effect on new texts.
     without, _ = cut_vocabulary(student, seen, work / "without", common=plan.common)
     unseen = measure_step(
         ("PyTorch", "vocabulary cut for other rows"), reference, without.logits(rows), plan.label_decoder
     )
-    told = f"changes the label of {unseen.flips} of {unseen.rows} validation rows when it is made without them"
+    flips = f"changes the label of {unseen.flips} of {unseen.rows} validation rows if their texts are not used for it"
     if unseen.flip_rate > plan.max_flip_rate:
         allowed = f"export.max_flip_rate allows {plan.max_flip_rate:.2%}"
-        return student, None, (f"Cutting the vocabulary {told} ({allowed}), so it is left full.",)
+        return student, None, (f"The vocabulary is not reduced: a reduction {flips} ({allowed}).",)
     cut, kept = cut_vocabulary(student, [*rows, *seen], work / "student", common=plan.common)
-    return cut, kept, (f"The cut of the vocabulary {told}.",)
+    return cut, kept, (f"The vocabulary reduction {flips}.",)
 
 
 def _inputs(row: Mapping[str, str], task: Task, number: int) -> dict[str, str]:
@@ -217,13 +219,13 @@ def _inputs(row: Mapping[str, str], task: Task, number: int) -> dict[str, str]:
 def _version(tool: str) -> str | None:
     try:
         return version(tool)
-    except PackageNotFoundError:  # optimum-onnx need not be there
+    except PackageNotFoundError:  # optimum-onnx is optional
         return None
 
 
 def _batch_invariant(student: Checkpoint, plan: ExportPlan, rows: Rows, graph: Path) -> bool:
-    """Whether no row's score is moved by the others in its batch, as far as the validation rows can tell."""
-    encoded = student.encoder.encode(rows[:_IN_BATCHES])
+    """Whether the scores of the validation rows are the same alone and in batches."""
+    encoded = student.encoder.encode(rows[:_BATCHED_ROWS])
     return find_invariant_batching(Session(graph, overflow_free=True), encoded, plan.max_tokens) is not None
 
 

@@ -20,25 +20,25 @@ from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.task.task import Kind, Task, task_inputs
 
-_RETRAIN = "Train the student again, or name the folder that training wrote."
+_RETRAIN = "Train the student again, or use the folder that the training wrote."
 _PROBLEMS: dict[Kind, str] = {
     "nominal": "single_label_classification",
     "ordinal": "single_label_classification",
     "multilabel": "multi_label_classification",
 }
-"""What transformers calls the kinds of task; by it, other readers take a softmax or a sigmoid of the logits."""
+"""The problem types of transformers; other programs choose softmax or sigmoid by them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """A student as it was trained; `load` makes one.
+    """A trained student; use `load` to read one.
 
     Attributes:
         folder: The Hugging Face checkpoint folder.
-        task: What the student scores; class *i* of the model is ``task.labels[i]``.
-        config: ``config.json``, with the labels and the problem type written out.
+        task: The scoring task; class *i* of the model is ``task.labels[i]``.
+        config: ``config.json``, with explicit labels and problem type.
         model: The PyTorch model, a sequence classifier in fp32 and eval mode on the CPU.
-        encoder: Turns rows into token ids, as in training and in serving.
+        encoder: Converts rows to token ids, as in training and serving.
     """
 
     folder: Path
@@ -49,18 +49,18 @@ class Checkpoint:
 
     @classmethod
     def load(cls, folder: Path, task: Task, max_tokens: int) -> "Checkpoint":
-        """Read a checkpoint folder: safetensors only, nothing from a network, no code of the checkpoint's own.
+        """Read a checkpoint folder: safetensors only, without network access and without code from the checkpoint.
 
         Args:
-            folder: Holds ``config.json``, ``tokenizer.json``, ``tokenizer_config.json`` and ``model.safetensors``.
-            task: What the student was trained to score.
-            max_tokens: Longest sequence that it is given, special tokens counted.
+            folder: Contains ``config.json``, ``tokenizer.json``, ``tokenizer_config.json`` and ``model.safetensors``.
+            task: The task that the student was trained for.
+            max_tokens: Longest sequence that the student reads, including special tokens.
 
         Raises:
             CheckpointError: A file is missing or cannot be read, the weights are pickled or in several files, the
-                labels or their order are not the task's, the model is no sequence classifier or one for another kind
-                of task, the tokenizer is not the model's, the model cannot read ``max_tokens`` tokens, or so few hold
-                no response.
+                labels or their order differ from the task's, the model is not a sequence classifier or is one for
+                another kind of task, the tokenizer does not match the model, the model cannot read ``max_tokens``
+                tokens, or ``max_tokens`` leaves no room for a response.
         """
         _expect_files(folder)
         config = _config(folder, task)
@@ -70,10 +70,10 @@ class Checkpoint:
         return checkpoint
 
     def logits(self, rows: Sequence[Mapping[str, str]]) -> npt.NDArray[np.float32]:
-        """Score rows in fp32, each alone and on one thread, as many at a time as there are cores.
+        """Score rows in fp32, each alone and on one thread, one row per core at a time.
 
-        So neither another row's padding nor the number of cores touches a score. Small models gain nothing from many
-        threads on one row, and lose much where the cores have other work. torch's number of threads is 1 meanwhile.
+        Scores therefore do not depend on padding or the number of cores. Small models gain nothing from several
+        threads per row, and lose much on busy cores. torch's number of threads is set to 1 during the call.
 
         Args:
             rows: The task's inputs of each row; other keys are ignored.
@@ -105,7 +105,7 @@ class Checkpoint:
 
     @property
     def reads_segments(self) -> bool:
-        """Whether the model tells a first text from a second; where it has one segment, the ids say nothing."""
+        """Whether the model uses segment ids, that is, has more than one segment."""
         return (
             getattr(self.model.config, "type_vocab_size", 0) > 1
             and "token_type_ids" in inspect.signature(self.model.forward).parameters
@@ -114,7 +114,7 @@ class Checkpoint:
 
 def _expect_files(folder: Path) -> None:
     if not folder.is_dir():
-        raise CheckpointError("there is no such folder", where=str(folder), hint=_RETRAIN)
+        raise CheckpointError("the folder does not exist", where=str(folder), hint=_RETRAIN)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         if not (folder / name).is_file():
             raise CheckpointError(
@@ -124,7 +124,7 @@ def _expect_files(folder: Path) -> None:
         return
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
         raise CheckpointError(
-            "the weights are pickled; a pickle can run code, so it is not read",
+            "the weights are pickled; pickles are not read because they can run code",
             where=str(folder),
             hint="Save the model again with save_pretrained(folder, safe_serialization=True).",
         )
@@ -142,12 +142,12 @@ def _config(folder: Path, task: Task) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):
-            raise CheckpointError("it is no JSON object", where=where, hint=_RETRAIN)
+            raise CheckpointError("the file is not a JSON object", where=where, hint=_RETRAIN)
         named = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"it cannot be read ({error})", where=where, hint=_RETRAIN) from error
+        raise CheckpointError(f"the file cannot be read ({error})", where=where, hint=_RETRAIN) from error
     if not any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
-        raise CheckpointError("the model is no sequence classifier", where=where, hint=_RETRAIN)
+        raise CheckpointError("the model is not a sequence classifier", where=where, hint=_RETRAIN)
     if named != dict(enumerate(task.names)):
         labels = ", ".join(named[index] for index in sorted(named)) or "none"
         raise CheckpointError(
@@ -176,11 +176,15 @@ def _model(folder: Path) -> Any:
                 folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )
     except Exception as error:  # transformers raises many kinds for a folder it cannot read
-        raise CheckpointError(f"transformers cannot load it ({_first_line(error)})", where=str(folder)) from error
+        raise CheckpointError(
+            f"transformers cannot load the checkpoint ({_first_line(error)})", where=str(folder)
+        ) from error
     if loading["missing_keys"] or loading["mismatched_keys"]:
         missing = ", ".join(sorted(str(key) for key in (*loading["missing_keys"], *loading["mismatched_keys"])))
         raise CheckpointError(
-            f"the weights do not fill the model: {missing}", where=str(folder / "model.safetensors"), hint=_RETRAIN
+            f"weights are missing or have the wrong shape: {missing}",
+            where=str(folder / "model.safetensors"),
+            hint=_RETRAIN,
         )
     return model.float().eval()
 
@@ -190,7 +194,7 @@ def _encoder(folder: Path, max_tokens: int) -> Encoder:
         encoder = Encoder(folder / "tokenizer.json", max_tokens)
     except Exception as error:  # tokenizers raises a bare Exception for a file it cannot read
         raise CheckpointError(
-            f"it is no tokenizer ({_first_line(error)})", where=str(folder / "tokenizer.json"), hint=_RETRAIN
+            f"not a valid tokenizer ({_first_line(error)})", where=str(folder / "tokenizer.json"), hint=_RETRAIN
         ) from error
     if encoder.max_text_tokens < 1:
         raise CheckpointError(f"max_tokens = {max_tokens} leaves no room for a response", where=str(folder))
@@ -203,14 +207,14 @@ def _expect_vocabulary(checkpoint: Checkpoint) -> None:
     known = checkpoint.model.get_input_embeddings().num_embeddings
     if not 0 <= highest < known:
         raise CheckpointError(
-            f"its token ids go up to {highest}; the model knows {known} tokens",
+            f"the tokenizer has token ids up to {highest}; the model has {known} embeddings",
             where=str(file),
-            hint="The tokenizer is not this model's. " + _RETRAIN,
+            hint="The tokenizer does not match the model. " + _RETRAIN,
         )
 
 
 def _expect_room(checkpoint: Checkpoint) -> None:
-    """Score one row of full length: a model with fewer positions fails here and not on a learner's response."""
+    """Score one row of maximum length, so that a model with fewer positions fails here and not when serving."""
     longest = dict.fromkeys(checkpoint.task.inputs, "a " * checkpoint.encoder.max_tokens)
     try:
         checkpoint.logits([longest])
@@ -219,7 +223,7 @@ def _expect_room(checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"the model cannot read max_tokens = {checkpoint.encoder.max_tokens} tokens",
             where=str(checkpoint.folder),
-            hint=f"Choose a max_tokens below the model's positions (max_position_embeddings: {positions}).",
+            hint=f"Reduce max_tokens to the model's number of positions (max_position_embeddings: {positions}).",
         ) from error
 
 

@@ -1,8 +1,8 @@
-"""What can go wrong on the way from a checkpoint to a bundle.
+"""Errors of the export.
 
 EdgeDistillError                  (edgedistill_serve.errors)
-├── CheckpointError               a folder that is no usable checkpoint; exit code 2
-├── ExportFailed                  the exported model is not the trained one; exit code 5
+├── CheckpointError               the folder is not a valid checkpoint; exit code 2
+├── ExportFailed                  the exported model differs from the trained one; exit code 5
 ├── PushFailed                    the bundle cannot be uploaded; exit code 2
 └── WebFailed                     the page that scores in a browser cannot be written; exit code 2
 """
@@ -11,7 +11,7 @@ from edgedistill_serve.errors import EdgeDistillError
 
 
 class CheckpointError(EdgeDistillError):
-    """A folder is no checkpoint that can be exported."""
+    """A folder is not a checkpoint that can be exported."""
 
 
 class ExportFailed(EdgeDistillError):

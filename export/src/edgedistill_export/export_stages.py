@@ -1,4 +1,4 @@
-"""The forms of a student on its way to a bundle: PyTorch, ONNX fp32, int8; each measured against the one before."""
+"""The stages of an export: PyTorch, ONNX fp32, int8; each is measured against the previous one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import task_inputs
 
 Converter: TypeAlias = Callable[[Checkpoint, Path], None]
-"""Writes a student as an fp32 ONNX graph, weights inside."""
+"""Writes a student as an fp32 ONNX graph with its weights in the same file."""
 
 Rows: TypeAlias = Sequence[Mapping[str, str]]
 """The task's inputs of each row."""
@@ -28,15 +28,15 @@ Rows: TypeAlias = Sequence[Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class ExportStages:
-    """The graphs that agree with the student, and what was measured on the way.
+    """The graphs that agree with the student, and the measurements.
 
     Attributes:
-        graphs: By precision, the file and its logits of the validation rows.
-        steps: The steps on validation rows.
-        notes: What the user must know.
-        tuning: What was tried, where the plan said so.
-        recipe: Of the int8 graph, by name; empty where there is none or it is a recipe of the caller's.
-        locked: What was said of the locked rows.
+        graphs: By precision, the file and its logits for the validation rows.
+        steps: The steps measured on validation rows.
+        notes: Notes for the user.
+        tuning: The compared recipes, None without tuning.
+        recipe: Name of the int8 graph's recipe; empty without an int8 graph or for a custom recipe.
+        locked: The comparison of the stages on locked rows.
     """
 
     graphs: dict[Precision, tuple[Path, Logits]]
@@ -48,7 +48,7 @@ class ExportStages:
 
     @property
     def served(self) -> Precision:
-        """The precision to serve: int8 where there is a graph of it."""
+        """The precision to serve: int8 if there is an int8 graph."""
         return "int8" if "int8" in self.graphs else "fp32"
 
 
@@ -56,14 +56,14 @@ def finite_logits(student: Checkpoint, rows: Rows) -> Logits:
     """Score rows with the student in PyTorch.
 
     Raises:
-        ExportFailed: A score is no number.
+        ExportFailed: A logit is not finite.
     """
     logits = student.logits(rows)
     if not np.isfinite(logits).all():
         raise ExportFailed(
-            "the student gives scores that are no numbers",
+            "the student's logits are not finite",
             where=str(student.folder),
-            hint="Its training diverged; train again with a lower learning rate.",
+            hint="The training diverged; train again with a lower learning rate.",
         )
     return logits
 
@@ -71,16 +71,16 @@ def finite_logits(student: Checkpoint, rows: Rows) -> Logits:
 def convert_to_fp32(
     served: Checkpoint, reference: Logits, file: Path, decoder: LabelDecoder, rows: Rows, convert: Converter
 ) -> ExportStages:
-    """Convert, and compare with the student that was evaluated, so that a cut vocabulary is a part of what is measured.
+    """Convert to ONNX fp32 and compare with the evaluated student; this includes the effect of a reduced vocabulary.
 
     Raises:
-        ExportFailed: The graph cannot score, or is not the student.
+        ExportFailed: The graph cannot score, or does not agree with the student.
     """
     convert(served, file)
     try:
         fp32 = graph_logits(file, served.encoder, rows)
     except (BundleError, ScoringFailed) as error:
-        raise ExportFailed(f"the ONNX fp32 graph cannot score ({error})", hint="Choose another backbone.") from error
+        raise ExportFailed(f"the ONNX fp32 graph fails ({error})", hint="Choose another backbone.") from error
     step = measure_step(("PyTorch", "ONNX fp32"), reference, fp32, decoder)
     check_conversion(step)
     return ExportStages({"fp32": (file, fp32)}, (step,))
@@ -89,18 +89,18 @@ def convert_to_fp32(
 def add_int8(
     converted: ExportStages, file: Path, student: Checkpoint, plan: ExportPlan, rows: Rows, quantize: Recipe
 ) -> ExportStages:
-    """Add the int8 graph where no product overflows and it agrees with the fp32 one, else a note that says why not."""
+    """Add the int8 graph if no product overflows and it agrees with fp32, else a note with the reason."""
     fp32_file, fp32 = converted.graphs["fp32"]
     try:
         quantize(fp32_file, file, student.encoder.encode(rows))
         check_overflow(file)
         int8 = graph_logits(file, student.encoder, rows)
     except (BundleError, ExportFailed, ScoringFailed) as error:
-        return replace(converted, notes=(f"There is no int8 graph that works, so fp32 is served: {error}",))
+        return replace(converted, notes=(f"The int8 graph failed, so fp32 is served: {error}",))
     step = measure_step(("ONNX fp32", "int8"), fp32, int8, plan.label_decoder)
     measured = replace(converted, steps=(*converted.steps, step))
     if step.flip_rate > plan.max_flip_rate:
-        return replace(measured, notes=(_refusal(step, plan.max_flip_rate),))
+        return replace(measured, notes=(_rejection_note(step, plan.max_flip_rate),))
     recipe = next((name for name, known in RECIPES.items() if known is quantize), "")
     return replace(measured, graphs={**converted.graphs, "int8": (file, int8)}, recipe=recipe)
 
@@ -132,10 +132,10 @@ def add_tuned(
 def score_locked_rows(
     student: Checkpoint, served: Checkpoint, plan: ExportPlan, measured: ExportStages
 ) -> tuple[dict[str, Any], ...]:
-    """Score the locked rows with every form, now that nothing is left to choose.
+    """Score the locked rows at every stage, after all choices have been made.
 
     Raises:
-        ExportFailed: The fp32 graph is not the student on them.
+        ExportFailed: The fp32 graph does not agree with the student on them.
     """
     if not plan.locked or plan.compare is None:
         return ()
@@ -144,19 +144,19 @@ def score_locked_rows(
     forms = {"PyTorch": finite_logits(student, rows)}
     for precision, (file, _) in measured.graphs.items():
         forms[names[precision]] = graph_logits(file, served.encoder, rows)
-    if student is served:  # a cut vocabulary may read texts in other pieces, which the comparison tells
+    if student is served:  # a reduced vocabulary may change the tokens, which the comparison reports
         check_conversion(
             measure_step(("PyTorch", "ONNX fp32"), forms["PyTorch"], forms["ONNX fp32"], plan.label_decoder)
         )
-    return _compared(forms, plan)
+    return _compare(forms, plan)
 
 
-def _compared(forms: Mapping[str, Logits], plan: ExportPlan) -> tuple[dict[str, Any], ...]:
+def _compare(forms: Mapping[str, Logits], plan: ExportPlan) -> tuple[dict[str, Any], ...]:
     labels = {form: plan.label_decoder.labels(logits) for form, logits in forms.items()}
     return tuple(plan.compare(labels)) if plan.compare else ()
 
 
-def _refusal(quantized: ConversionStep, allowed: float) -> str:
+def _rejection_note(quantized: ConversionStep, allowed: float) -> str:
     return (
         f"int8 changes the label of {quantized.flips} of {quantized.rows} validation rows "
         f"({quantized.flip_rate:.2%}; export.max_flip_rate allows {allowed:.2%}), so fp32 is served."

@@ -1,6 +1,6 @@
-"""A bundle is uploaded to a model repository on the Hugging Face Hub; what would be sent can be seen before.
+"""Upload a bundle to a model repository on the Hugging Face Hub; a plan lists the files beforehand.
 
-``golden.json`` holds responses word for word, so a repository is made private unless somebody says otherwise.
+``golden.json`` contains responses verbatim, so a new repository is private by default.
 """
 
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ from edgedistill_serve.bundle.loading import Bundle
 
 @dataclass(frozen=True, slots=True)
 class PushPlan:
-    """What is sent, and where to.
+    """The files of an upload, and its destination.
 
     Attributes:
         repo: ``OWNER/NAME`` on the Hub.
         folder: The bundle.
-        files: Path in the bundle and bytes of every file that is sent; files that ``bundle.json`` does not list are
-            not.
-        public: Whether everybody may read the repository, where this push makes it.
-        responses: How many responses ``golden.json`` holds word for word.
+        files: Path in the bundle and bytes of every uploaded file; files that ``bundle.json`` does not list are left
+            out.
+        public: Whether a repository that the upload creates is public.
+        responses: Number of responses that ``golden.json`` contains verbatim.
     """
 
     repo: str
@@ -46,22 +46,22 @@ class PushPlan:
 
 
 def plan_push(bundle: Bundle, repo: str, *, public: bool = False) -> PushPlan:
-    """Say what a push would send; nothing is sent.
+    """Return the plan of an upload; nothing is sent.
 
     Args:
-        bundle: As it was loaded, so that what is sent is whole.
+        bundle: A loaded and therefore verified bundle.
         repo: ``OWNER/NAME`` on the Hub.
-        public: Whether everybody may read the repository.
+        public: Whether a new repository is public.
 
     Raises:
-        PushFailed: The repository's name cannot be one.
+        PushFailed: The repository's name is not valid.
     """
     try:
         validate_repo_id(repo)
     except HFValidationError:
         raise PushFailed(
-            f"{repo[:100]!r} cannot be a repository's name",
-            hint="Give OWNER/NAME, of letters, digits, dots and dashes.",
+            f"{repo[:100]!r} is not a valid repository name",
+            hint="Use OWNER/NAME with letters, digits, dots and dashes.",
         ) from None
     signature = [SIGNATURE_FILE] if bundle.signature != "none" else []
     names = sorted([MANIFEST_FILE, *signature, *bundle.manifest.files])
@@ -70,21 +70,21 @@ def plan_push(bundle: Bundle, repo: str, *, public: bool = False) -> PushPlan:
 
 
 def push(plan: PushPlan, token: str | None, *, endpoint: str | None = None) -> str:
-    """Upload a bundle in one commit; the repository is made where there is none.
+    """Upload a bundle in one commit; creates the repository if it does not exist.
 
     Args:
-        plan: What to send.
-        token: A token of the Hub that may write.
-        endpoint: The Hub's address; that of huggingface_hub unless said otherwise.
+        plan: The files and the destination.
+        token: A Hub token with write access.
+        endpoint: The Hub's address; by default that of huggingface_hub.
 
     Returns:
         The commit's address.
 
     Raises:
-        PushFailed: There is no token, the Hub refuses it, or it cannot be reached; nothing was committed.
+        PushFailed: The token is missing or the Hub rejects it, or the Hub cannot be reached; nothing was committed.
     """
     if not token:
-        raise PushFailed("there is no token for the Hub", hint="Put one that may write into the variable HF_TOKEN.")
+        raise PushFailed("no Hub token is set", hint="Set the variable HF_TOKEN to a token with write access.")
     api = HfApi(endpoint=endpoint, token=token)
     additions = [CommitOperationAdd(name, plan.folder / name) for name, _ in plan.files]
     disable_progress_bars()
@@ -95,9 +95,11 @@ def push(plan: PushPlan, token: str | None, *, endpoint: str | None = None) -> s
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "no status")
         raise PushFailed(
-            f"the Hub answered {status}", where=plan.repo, hint="Is the token allowed to write to this repository?"
+            f"the Hub returned status {status}",
+            where=plan.repo,
+            hint="Check that the token has write access to this repository.",
         ) from None
-    except Exception as error:  # huggingface_hub lets the errors of its HTTP client through, of requests or httpx
+    except Exception as error:  # huggingface_hub passes on the errors of its HTTP client, requests or httpx
         raise PushFailed(
             f"the Hub cannot be reached ({type(error).__name__})", where=plan.repo, hint="Try again later."
         ) from error

@@ -1,4 +1,4 @@
-"""What shall be exported, and what the bundle shall say of it."""
+"""The settings of an export."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,36 +10,36 @@ from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task
 
 Comparison: TypeAlias = Callable[[Mapping[str, Sequence[str]]], list[dict[str, Any]]]
-"""By form (``PyTorch``, ``ONNX fp32``, ``int8``) the locked rows' labels, in order; one entry per step comes back."""
+"""Takes the labels of the locked rows by stage (``PyTorch``, ``ONNX fp32``, ``int8``); returns one entry per step."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """What shall be exported, and what the bundle shall say of it.
+    """The settings of an export.
 
     Attributes:
         name: The project's name.
-        task: What is scored.
-        max_tokens: Longest sequence that the student reads, special tokens counted.
-        precision: The precision to serve where it agrees with fp32; ``auto``: every recipe is tried, and the fastest
-            that agrees is served.
+        task: The scoring task.
+        max_tokens: Longest sequence that the student reads, including special tokens.
+        precision: The precision to serve if it agrees with fp32; ``auto`` compares all recipes and serves the fastest
+            that agrees.
         max_flip_rate: Share of the validation rows, in [0, 1], whose label int8 may change and still be served.
-        fp32_beside: Whether the fp32 graph lies beside a quantized one that is served.
-        temperature: Divides the logits before softmax or sigmoid; 1.0 where nothing was calibrated.
-        thresholds: Of a multilabel task, the probability from which each label holds, in (0, 1).
-        review: Which scores go to a person.
-        vocabulary: Whether pieces that no seen text needs are cut from the vocabulary.
-        seen: The inputs of every other row whose texts may be seen, for a cut: rows of the test split are not among
-            them, for they stand for the texts that are still to come, which no cut can know.
-        common: How many generally frequent pieces a cut keeps whatever the texts hold; 0 or more.
-        codes: The human code of every validation row, by which ``auto`` tells what agreement a recipe costs; or none.
-        groups: What every validation row belongs to, by which ``auto`` tells where a recipe flips most; or none.
-        locked: The inputs of the test rows. They are scored by every form of the student when all is chosen; the export
-            fails where the fp32 graph is not the student on them.
-        compare: From the labels that each form gives the locked rows to what ``bundle.json`` and the card shall say.
+        fp32_beside: Whether the bundle also contains the fp32 graph if int8 is served.
+        temperature: Divides the logits before softmax or sigmoid; 1.0 without calibration.
+        thresholds: For a multilabel task, each label's probability, in (0, 1), from which it is assigned.
+        review: The rule that sends scores to human review.
+        vocabulary: ``cut`` removes the tokens that no known text needs.
+        seen: The inputs of all other rows whose texts a cut may use. Test rows must not be among them: they represent
+            new texts.
+        common: Number of frequent tokens that a cut keeps even if no text needs them; 0 or more.
+        codes: The human code of every validation row, with which ``auto`` measures the loss of agreement; optional.
+        groups: The group of every validation row, for which ``auto`` reports the worst flip rate; optional.
+        locked: The inputs of the test rows. Every stage scores them after all choices; the export fails if the fp32
+            graph does not agree with the student on them.
+        compare: Computes the entries of ``bundle.json`` and the card from the labels of the locked rows.
         metrics: By coder (``student``, ``teacher``), its agreement with the human codes of the test rows.
-        provenance: Teacher, mixture, seeds, data fingerprints; ``license`` is the model card's. The export adds its own
-            under ``export``.
+        provenance: Teacher, mixture, seeds, data fingerprints; ``license`` is the model card's licence. The export adds
+            the key ``export``.
     """
 
     name: str
@@ -63,7 +63,7 @@ class ExportPlan:
 
     @property
     def label_decoder(self) -> LabelDecoder:
-        """How the student's logits are read.
+        """The decoder of the student's logits.
 
         Raises:
             DataError: A label of a multilabel task has no threshold.

@@ -230,12 +230,12 @@ def test_weights_without_the_embedding_table_are_refused(tmp_path: Path):
         cut_vocabulary(student, [{"response": "no"}], tmp_path / "cut")
 
 
-def test_what_a_cut_does_to_rows_it_was_not_made_for_is_told(tmp_path: Path):
+def test_the_effect_of_a_cut_on_unseen_rows_is_reported(tmp_path: Path):
     folder = save_student(tmp_path / "student", PRAISE)
     rows = rows_for(PRAISE)
     same = export_bundle(folder, tmp_path / "same", _plan(PRAISE, seen=rows), rows)
     assert same.notes == (
-        "The cut of the vocabulary changes the label of 0 of 17 validation rows when it is made without them.",
+        "The vocabulary reduction changes the label of 0 of 17 validation rows if their texts are not used for it.",
     )
     other = export_bundle(folder, tmp_path / "other", _plan(PRAISE, seen=[]), rows)
     assert "changes the label of 0 of" not in other.notes[0]
@@ -248,7 +248,7 @@ def test_a_cut_that_would_change_too_many_labels_of_unseen_rows_is_not_made(tmp_
     exported = export_bundle(folder, tmp_path / "bundle", plan, rows_for(PRAISE))
     assert exported.vocabulary is None
     assert exported.notes[0].endswith(
-        "validation rows when it is made without them (export.max_flip_rate allows 1.00%), so it is left full."
+        "validation rows if their texts are not used for it (export.max_flip_rate allows 1.00%)."
     )
     bundled, whole = (json.loads((place / "tokenizer.json").read_text()) for place in (tmp_path / "bundle", folder))
     assert bundled["model"] == whole["model"]
