@@ -8,7 +8,7 @@ import pytest
 
 from edgedistill_export import ExportPlan, export_bundle
 from edgedistill_export.quantize.recipes import Recipe, quantize_int8
-from edgedistill_export.verify.golden import MOST_ROWS
+from edgedistill_export.verify.golden import MAX_ROWS
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.scorer import Scorer
@@ -133,7 +133,7 @@ def test_no_path_of_this_machine_is_in_the_bundle(student: Path, tmp_path: Path)
 def test_golden_rows_are_few_and_of_the_validation_rows(student: Path, tmp_path: Path):
     rows = [{"response": f"{text} {i}", "id": "not carried"} for i in range(4) for text in TEXTS]
     golden = export_bundle(student, tmp_path / "bundle", plan_of(), rows).bundle.golden
-    assert len(golden.rows) == MOST_ROWS
+    assert len(golden.rows) == MAX_ROWS
     assert all(row.inputs in [{"response": given["response"]} for given in rows] for row in golden.rows)
 
 

@@ -1,4 +1,4 @@
-"""Third parties' logs and warnings, kept out of the user's terminal while one of their functions runs."""
+"""Suppress logs and warnings of other libraries."""
 
 import logging
 import warnings
@@ -10,12 +10,11 @@ from transformers.utils import logging as bars
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Run the block without log records, warnings and transformers' progress bars; exceptions pass.
+    """Run the block without log records, warnings and transformers' progress bars; exceptions propagate.
 
-    torch's tracer, optimum, transformers and onnxruntime's quantizer speak to the people who write converters. What
-    they warn of is settled here by measuring every converted graph (`edgedistill_export.verify.parity`), not by reading
-    logs.
-    Logging is switched off for the whole process while the block runs.
+    The warnings of torch's tracer, optimum, transformers and onnxruntime's quantizer address authors of converters.
+    Here every converted graph is measured instead (`edgedistill_export.verify.parity`).
+    Logging is disabled for the whole process while the block runs.
     """
     before = logging.root.manager.disable
     # Without a handler on the root logger, the quantizer's logging.warning() would install one for good.

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgedistill_export.verify.golden import MOST_ROWS, SLACK, build_golden, choose_golden_rows
+from edgedistill_export.verify.golden import MAX_ROWS, TOLERANCE, build_golden, choose_golden_rows
 from edgedistill_export.verify.parity import Logits
 from edgedistill_serve.task.label_decoding import LabelDecoder
 
@@ -30,14 +30,14 @@ def _margins(logits: Logits) -> Logits:
 def test_rows_are_chosen_once_and_as_many_as_there_may_be(logits: Logits):
     chosen = choose_golden_rows(logits, ONE)
     assert chosen == sorted(set(chosen))
-    assert len(chosen) == min(len(logits), MOST_ROWS)
+    assert len(chosen) == min(len(logits), MAX_ROWS)
     assert set(chosen) <= set(range(len(logits)))
 
 
 @given(scores)
 def test_the_rows_nearest_to_the_boundary_are_among_them(logits: Logits):
     chosen = choose_golden_rows(logits, ONE)
-    near = min(len(logits), MOST_ROWS // 2)
+    near = min(len(logits), MAX_ROWS // 2)
     assert sorted(_margins(logits)[chosen])[:near] == sorted(_margins(logits))[:near]
 
 
@@ -64,10 +64,11 @@ def test_a_golden_row_holds_the_texts_and_what_each_graph_gave():
     assert [row.expected("int8") for row in checked.rows] == [tuple(map(float, of_row)) for of_row in fp32 + 1]
 
 
-def test_each_graph_is_held_to_the_stated_slack():
+def test_each_graph_is_held_to_the_stated_tolerance():
     logits = np.zeros((2, 2), dtype=np.float32)
     assert (
-        build_golden([{"response": "a"}, {"response": "b"}], {"fp32": logits, "int8": logits}, ONE).tolerance == SLACK
+        build_golden([{"response": "a"}, {"response": "b"}], {"fp32": logits, "int8": logits}, ONE).tolerance
+        == TOLERANCE
     )
 
 
@@ -76,7 +77,7 @@ def test_of_a_multilabel_task_the_rows_nearest_to_a_threshold_are_among_them(log
     decoder = LabelDecoder(MOVES, 2.0, (0.25, 0.5, 0.75))
     chosen = choose_golden_rows(logits, decoder)
     margins = np.abs(logits - 2.0 * np.log([1 / 3, 1, 3])).min(axis=1)
-    near = min(len(logits), MOST_ROWS // 2)
+    near = min(len(logits), MAX_ROWS // 2)
     assert sorted(margins[chosen])[:near] == pytest.approx(sorted(margins)[:near])
 
 

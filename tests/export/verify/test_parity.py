@@ -63,7 +63,7 @@ def test_a_tie_that_falls_the_other_way_is_no_failed_conversion():
 
 def test_a_difference_beyond_the_tolerance_fails_the_export():
     measured = measure_step(NAMES, _logits((1, 0), (2, 0)), _logits((1, 0), (2.01, 0)), ONE)
-    with pytest.raises(ExportFailed, match=r"ONNX fp32 is not the model that PyTorch is.* 0 of 2") as failure:
+    with pytest.raises(ExportFailed, match=r"ONNX fp32 does not agree with PyTorch.* 0 of 2") as failure:
         check_conversion(measured)
     assert failure.value.exit_code == 5
 

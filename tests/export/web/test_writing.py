@@ -78,7 +78,7 @@ def test_a_page_replaces_a_page_and_nothing_else(bundle, tmp_path):
     assert "left-over" not in files_of(tmp_path / "page")
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "thesis.txt").write_text("mine")
-    with pytest.raises(WebFailed, match="this is no page"):
+    with pytest.raises(WebFailed, match="does not contain a page"):
         write_web(bundle, tmp_path / "papers")
     assert files_of(tmp_path / "papers") == {"thesis.txt"}
     assert {path.name for path in tmp_path.iterdir()} == {"page", "papers"}

@@ -1,4 +1,4 @@
-"""From PyTorch to ONNX by optimum, which has a description of each kind of model; the only module that knows it."""
+"""Convert PyTorch to ONNX with optimum's exporter configurations; the only module that imports optimum."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +13,14 @@ _AXES = {0: "batch_size", 1: "sequence_length"}
 
 
 def description(model: Any) -> Callable[[Any], Any] | None:
-    """Return what describes a classifier to optimum, from its config; None where optimum does not know its kind."""
+    """Return optimum's exporter configuration for a classifier; None if optimum does not support its model type."""
     if model.config.model_type == "xlnet":
         return lambda config: _XLNet(config, task="text-classification")
     try:
         found: Callable[[Any], Any] = TasksManager.get_exporter_config_constructor(
             "onnx", model=model, task="text-classification", library_name="transformers"
         )
-    except (KeyError, ValueError):  # the kind of model, or this task of it, is in none of optimum's lists
+    except (KeyError, ValueError):  # optimum does not support the model type, or not for this task
         return None
     return found
 
@@ -29,18 +29,18 @@ def write(model: Any, describe: Callable[[Any], Any], file: Path) -> None:
     """Write a graph.
 
     Args:
-        model: A classifier as it is to be traced.
+        model: The classifier to trace.
         describe: Its `description`.
         file: The ``.onnx`` file to write.
 
     Raises:
-        Exception: Of many kinds, where the conversion fails.
+        Exception: The conversion failed; optimum raises many types.
     """
     export(model, describe(model.config), file)
 
 
 class _XLNet(TextEncoderOnnxConfig):  # type: ignore[misc]  # optimum is untyped here
-    """What optimum must know of XLNet, which it has no description of; torch alone takes ten times as long for it."""
+    """The configuration of XLNet, which optimum lacks; torch's exporter is ten times slower for it."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(
         hidden_size="d_model", num_layers="n_layer", num_attention_heads="n_head"
@@ -48,7 +48,7 @@ class _XLNet(TextEncoderOnnxConfig):  # type: ignore[misc]  # optimum is untyped
 
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
-        """The inputs with their free axes; segments where the student was trained with them."""
+        """The inputs with their dynamic axes; segment ids if the model has several segments."""
         names = ["input_ids", "attention_mask"]
         if getattr(self._config, "type_vocab_size", 0) > 1:
             names.append("token_type_ids")

@@ -1,4 +1,4 @@
-"""From PyTorch to ONNX by torch's own exporter, for every kind of model that torch can follow."""
+"""Convert PyTorch to ONNX with torch's exporter, for every model that torch can trace."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,22 +9,22 @@ import onnx
 import torch
 
 OPSET = 18
-"""The oldest operator set that torch writes without converting; onnxruntime knows it since 1.14."""
+"""The oldest operator set that torch writes without conversion; onnxruntime supports it since 1.14."""
 
 _ROWS, _TOKENS = 3, 11
-"""Any numbers but 0 and 1, of which torch would make constants, and that nothing else in a model is likely to equal."""
+"""Example sizes: not 0 or 1, which torch would make constants, and unlikely to equal another size of the model."""
 
 
 def write(model: Any, inputs: Sequence[str], file: Path) -> None:
-    """Write a graph with batch and sequence length free.
+    """Write a graph with dynamic batch size and sequence length.
 
     Args:
-        model: A classifier as it is to be traced.
+        model: The classifier to trace.
         inputs: The names of its inputs, each of shape (rows, tokens).
         file: The ``.onnx`` file to write.
 
     Raises:
-        Exception: Of many kinds, where the conversion fails.
+        Exception: The conversion failed; torch raises many types.
     """
     axes = {0: torch.export.Dim("batch_size"), 1: torch.export.Dim("sequence_length")}
     with _plain_attention(model):
@@ -47,7 +47,7 @@ def write(model: Any, inputs: Sequence[str], file: Path) -> None:
 
 @contextmanager
 def _plain_attention(model: Any) -> Iterator[None]:
-    """Trace attention as products and a softmax: torch's fused function becomes more nodes, and slower ones."""
+    """Trace attention as products and a softmax: torch's fused function is exported as more and slower nodes."""
     traced = getattr(model, "model", model) if not hasattr(model, "set_attn_implementation") else model
     before = traced.config._attn_implementation
     traced.set_attn_implementation("eager")
@@ -58,7 +58,7 @@ def _plain_attention(model: Any) -> Iterator[None]:
 
 
 def _forget_the_source(graph: onnx.ModelProto) -> None:
-    """Drop where in whose code each node came from, and shapes, which what is rewritten later would belie."""
+    """Remove source locations, and shapes, which later rewriting would invalidate."""
     del graph.graph.value_info[:]
     for proto in (graph.graph, *graph.graph.node, *graph.graph.initializer, *graph.graph.input, *graph.graph.output):
         del proto.metadata_props[:]
@@ -66,7 +66,7 @@ def _forget_the_source(graph: onnx.ModelProto) -> None:
 
 
 def _half_last(graph: onnx.GraphProto) -> None:
-    """Write ``x · (½ · (1 + erf …))`` as ``(x · (1 + erf …)) · ½``, the GELU that onnxruntime knows as one operator."""
+    """Rewrite ``x · (½ · (1 + erf …))`` as ``(x · (1 + erf …)) · ½``, the GELU that onnxruntime fuses."""
     made = {output: node for node in graph.node for output in node.output}
 
     def kinds(*names: str) -> list[str]:

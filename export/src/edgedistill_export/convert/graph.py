@@ -1,4 +1,4 @@
-"""An ONNX graph that is being rewritten: who makes a value, who reads it, what is constant."""
+"""An ONNX graph for rewriting: producers and consumers of values, constants, linear layers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from edgedistill_export.errors import ExportFailed
 
 CONTRIB = "com.microsoft"
-"""The domain of onnxruntime's own operators, which its builds for processors and browsers both have."""
+"""The domain of onnxruntime's own operators, which its builds for CPUs and browsers both support."""
 
 _HINT = "Set export.precision to fp32, or choose another backbone."
 
@@ -25,7 +25,7 @@ class LinearLayer:
     Attributes:
         node: The MatMul.
         source: Name of its input, of shape (rows, tokens, inputs).
-        result: Name of what it gives, the bias added where there is one.
+        result: Name of its output, after the bias if there is one.
         weights: Shape (inputs, outputs).
         bias: Shape (outputs,), or None.
         bias_node: The Add, or None.
@@ -40,13 +40,13 @@ class LinearLayer:
 
 
 class Graph:
-    """A graph in memory, weights inside.
+    """A graph in memory, including its weights.
 
     Args:
         file: An ONNX file.
 
     Raises:
-        ExportFailed: It cannot be read.
+        ExportFailed: The file cannot be read.
     """
 
     def __init__(self, file: Path) -> None:
@@ -64,12 +64,12 @@ class Graph:
                 self._constants[node.output[0]] = self._constants[node.input[0]]
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:
-        """Return a value that is the same for every response, or None where it is not."""
+        """Return a constant value, or None if the value is not constant."""
         tensor = self._constants.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
 
     def producer(self, name: str) -> onnx.NodeProto | None:
-        """Return the node that makes a value; None for an input or a constant tensor."""
+        """Return the node that computes a value; None for an input or a constant tensor."""
         return next((node for node in self.proto.node if name in node.output), None)
 
     def consumers(self, name: str) -> list[onnx.NodeProto]:
@@ -77,7 +77,7 @@ class Graph:
         return [node for node in self.proto.node if name in node.input]
 
     def linear_layers(self) -> list[LinearLayer]:
-        """Return the layers over every token, in order; the classifier, which reads one token, is not among them."""
+        """Return the layers that are applied to every token, in order, without the classifier."""
         return list(self._find_linear_layers())
 
     def _find_linear_layers(self) -> Iterator[LinearLayer]:
@@ -105,22 +105,22 @@ class Graph:
         return name
 
     def insert(self, before: onnx.NodeProto, nodes: Sequence[onnx.NodeProto]) -> None:
-        """Put nodes in front of another, so that the order stays one in which the graph can run."""
+        """Insert nodes before another, so that the nodes remain in execution order."""
         place = next(index for index, node in enumerate(self.proto.node) if node is before)
         for offset, node in enumerate(nodes):
             self.proto.node.insert(place + offset, node)
 
     def remove(self, *nodes: onnx.NodeProto | None) -> None:
-        """Take nodes out."""
+        """Remove nodes."""
         for node in nodes:
             if node is not None:
                 self.proto.node.remove(node)
 
     def save(self, file: Path) -> None:
-        """Drop what nothing reads any more, and write the graph.
+        """Remove unused nodes and tensors, and write the graph.
 
         Raises:
-            ExportFailed: The graph has become invalid.
+            ExportFailed: The graph is not valid.
         """
         self._drop_unread()
         del self.proto.value_info[:]
@@ -145,5 +145,5 @@ class Graph:
 
 
 def make_node(kind: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> onnx.NodeProto:
-    """Make a node with one output, whose name is the node's as well."""
+    """Make a node with one output; the node has the output's name."""
     return helper.make_node(kind, list(inputs), [output], name=output, domain=domain, **attributes)

@@ -1,1 +1,1 @@
-"""From an fp32 graph to a smaller, faster one that gives the same labels."""
+"""Make an fp32 graph smaller and faster: int8 quantization, pruning of unused computation, vocabulary reduction."""

@@ -1,4 +1,4 @@
-"""How the input of each layer becomes integers: measured ranges, and the scaling that changes outputs least."""
+"""Choose the quantization of each layer's input: calibrated ranges, and the scaling with the smallest output error."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import build_feeds
 
 MOST_VALUES = 2_000_000
-"""Values of one layer's input that are kept to find percentiles in; of more, an even choice is."""
+"""Maximum number of values that are stored per layer input; of more, evenly spaced tokens are stored."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerInputs:
-    """What one layer was fed with over all calibration rows.
+    """The input of one layer over all calibration rows.
 
     Attributes:
         values: Shape (tokens, channels), float32.
@@ -41,14 +41,14 @@ class LayerInputs:
 
 
 def record_layer_inputs(graph: Graph, rows: Sequence[Encoded]) -> dict[str, LayerInputs]:
-    """Score calibration rows, each alone, and keep what every layer over tokens is fed with.
+    """Score calibration rows, each alone, and record the input of every linear layer.
 
     Args:
         graph: An fp32 graph.
-        rows: At least one.
+        rows: Calibration rows, at least one.
 
     Returns:
-        By the name of a layer's input.
+        The recorded values, by name of the layer input.
 
     Raises:
         ExportFailed: The graph cannot be run.
@@ -76,7 +76,7 @@ def _session(file: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    # Fusions would do away with the values that are watched.
+    # Fusions would remove the recorded values.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
@@ -88,11 +88,11 @@ def _stacked(found: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32
 
 
 SHARES = (None, 0.25, 0.5, 0.75)
-"""How much of the difference between channels moves from activations into weights; None: nothing moves."""
+"""Migration strengths of SmoothQuant (alpha); None: no channel scaling."""
 BELOW = 0.1
-"""An input lies above 0 where its smallest value is at most so far below, as a share of its largest."""
+"""An input counts as nonnegative if its smallest value is at most this share of its largest value below 0."""
 HEADROOM = 1.25
-"""Largest value ``above``, by that of the calibration rows: other rows may have larger ones."""
+"""Factor on the largest calibration value for ``above``, since other rows may have larger values."""
 _TOKENS = 256
 _SMALLEST = 1e-5
 
@@ -100,27 +100,27 @@ _SMALLEST = 1e-5
 def choose_activation_scaling(
     layers: Sequence[LinearLayer], fed: Mapping[str, LayerInputs], scalings: Sequence[Scaling], apart: int = 0
 ) -> dict[str, Activation]:
-    """Choose, for each input that layers share, its scaling, how far its channels are evened out, and which are apart.
+    """Choose the scaling, the SmoothQuant channel scales and the outlier channels of each layer input.
 
-    Inputs that lie above 0, such as what a GELU gives, have rare values far above the others, and in other rows other
-    ones: they are scaled ``above`` wherever that is allowed, for calibration rows cannot tell how far to go.
+    Nonnegative inputs, such as the output of a GELU, have rare values far above the others, which differ between rows.
+    They get the scaling ``above`` if it is allowed, because calibration rows do not determine their range.
 
     Args:
         layers: The layers to quantize.
-        fed: By the name of an input, what it was on calibration rows.
-        scalings: What may be chosen.
-        apart: How many channels of every input are multiplied apart: those with the largest values. Where errors are
-            equal on average, it is still a few tokens that such channels spoil, and scores hang on them.
+        fed: The values of each input on calibration rows, by name of the input.
+        scalings: The allowed scalings.
+        apart: Number of outlier channels per input that are multiplied in fp32: those with the largest values. They
+            spoil the scale of a few tokens even if the mean error is small.
 
     Returns:
-        By the name of an input.
+        By name of the input.
     """
     sources = dict.fromkeys(layer.source for layer in layers)
     return {source: _choose(_readers(layers, source), fed[source], scalings, apart) for source in sources}
 
 
 def _readers(layers: Sequence[LinearLayer], source: str) -> Floats:
-    """The weights of all layers that read an input, side by side."""
+    """The weights of all layers that read an input, concatenated."""
     return np.concatenate([layer.weights for layer in layers if layer.source == source], axis=1)
 
 

@@ -1,9 +1,9 @@
-"""Layers in 8-bit integers: ``x · w`` becomes a product of integers, scaled back to floats.
+"""Int8 layers: ``x · w`` becomes an integer product, scaled back to fp32.
 
-Weights have one scale for each output. Activations have either one fixed scale, measured beforehand on calibration
-rows, or one scale for each token, taken when it is scored. Both leave a response's score alone, whatever is scored
-beside it; onnxruntime's own dynamic quantization takes one scale over the whole batch and does not. Input channels
-whose values are far larger than the others' are multiplied apart, in floats, and do not widen the scale.
+Weights have one scale per output channel. Activations have either one static scale, measured on calibration rows, or
+one dynamic scale per token. With both, a score does not depend on the other rows of a batch; onnxruntime's dynamic
+quantization has one scale per batch, with which it does. Outlier channels of the input are multiplied in fp32, so that
+they do not widen the scale.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,31 +19,32 @@ from edgedistill_export.convert.graph import CONTRIB, Graph, LinearLayer, make_n
 from edgedistill_export.quantize.rounding import Floats, Integers, round_to_nearest
 
 Rounding: TypeAlias = Callable[[str, Floats], tuple[Integers, Floats]]
-"""From the name of a layer's input, and its weights, to integers and one scale for each output."""
+"""Takes the name of a layer's input and the weights; returns integers and one scale per output channel."""
 Scaling: TypeAlias = Literal["fixed", "token", "above"]
 
 ZERO = 16
-"""The integer of 0 in an input that is scaled ``above``: 239 integers are left for what is above 0."""
+"""The zero point of inputs with the scaling ``above``: 239 integers remain for values above 0."""
 
 MIN_EMBEDDING_ROWS = 200
 """Smaller tables, such as that of the segments, stay in fp32."""
 
 _SMALLEST = 1e-8
-"""Keeps a scale above 0 where a layer's input is 0 throughout."""
+"""Lower bound of scales, for inputs that are 0 everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """How the input of a layer becomes integers.
+    """The quantization of a layer's input.
 
     Attributes:
-        low: The smallest value that has an integer of its own; smaller ones are clipped.
-        high: The largest.
-        channels: Divides every channel first, shape (inputs,), and is multiplied into the weights, so that no channel
-            sets the scale for all (Xiao et al. 2023, "SmoothQuant", equation 3); None for nothing.
-        scaling: ``fixed``: ``low`` and ``high`` make the scale; ``token``: each token's largest absolute value does;
-            ``above``, for inputs that lie almost wholly above 0: each token's largest value does, up to ``high``.
-        apart: Channels that are multiplied in floats (Dettmers et al. 2022, "LLM.int8()"), here chosen beforehand.
+        low: Smallest representable value; smaller ones are clipped.
+        high: Largest representable value.
+        channels: SmoothQuant channel scales of shape (inputs,): they divide the input and are multiplied into the
+            weights (Xiao et al. 2023, "SmoothQuant", equation 3); None for no channel scaling.
+        scaling: ``fixed``: a static scale from ``low`` and ``high``; ``token``: one scale per token from its largest
+            absolute value; ``above``, for almost nonnegative inputs: one scale per token from its largest value, up
+            to ``high``.
+        apart: Outlier channels that are multiplied in fp32 (Dettmers et al. 2022, "LLM.int8()"), here static.
     """
 
     low: float
@@ -53,22 +54,22 @@ class Activation:
     apart: tuple[int, ...] = ()
 
     def even(self, values: Floats) -> Floats:
-        """Return what becomes integers: values by channel, shape (tokens, inputs), those apart being 0."""
+        """Return values of shape (tokens, inputs) after channel scaling, with outlier channels set to 0."""
         even = values if self.channels is None else values / self.channels
         return _without(even, self.apart, axis=1)
 
     def factors(self, inputs: int) -> Floats:
-        """Return by what every channel is multiplied to make it even, shape (inputs,); 0 for those apart."""
+        """Return the factor of every channel, shape (inputs,); 0 for outlier channels."""
         found = np.ones(inputs, dtype=np.float32) if self.channels is None else (1 / self.channels).astype(np.float32)
         return _without(found, self.apart, axis=0)
 
     def counterpart(self, weights: Floats) -> Floats:
-        """Return the weights, shape (inputs, outputs), by which `even` is to be multiplied."""
+        """Return the weights, shape (inputs, outputs), that match the scaled values of `even`."""
         scaled = weights if self.channels is None else weights * self.channels[:, None]
         return _without(scaled, self.apart, axis=0)
 
     def rounded(self, even: Floats) -> Floats:
-        """Return what the integers of `even` values stand for, of the same shape."""
+        """Quantize and dequantize scaled values; the shape does not change."""
         zero: float = ZERO
         if self.scaling == "token":
             steps, zero = np.maximum(np.abs(even).max(axis=1, keepdims=True) / 127, _SMALLEST), 128
@@ -82,14 +83,14 @@ class Activation:
 
     @property
     def fixed(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        """The scale and the integer of 0 where the scale is fixed."""
+        """The static scale and zero point."""
         low, high = min(self.low, 0.0), max(self.high, 0.0)
         scale = max((high - low) / 255, _SMALLEST)
         return np.array(scale, dtype=np.float32), np.array(np.clip(round(-low / scale), 0, 255), dtype=np.uint8)
 
     @property
     def largest(self) -> tuple[float, float]:
-        """Between what values a token's largest is taken, ``above``: with less, ``low`` would have no integer."""
+        """The limits of a token's largest value for ``above``; below the first, ``low`` would be clipped."""
         least = max(-self.low / ZERO, _SMALLEST) * (255 - ZERO)
         return least, max(self.high, least)
 
@@ -105,13 +106,13 @@ def _without(values: Floats, apart: Sequence[int], axis: int) -> Floats:
 def quantize_layers(
     graph: Graph, layers: Sequence[LinearLayer], how: Mapping[str, Activation], rounding: Rounding
 ) -> None:
-    """Replace layers by 8-bit ones, in place.
+    """Replace layers by int8 layers, in place.
 
     Args:
         graph: The graph.
-        layers: Those to replace.
-        how: By the name of a layer's input, how it becomes integers; layers of one input share its integers.
-        rounding: How weights become integers; it is handed weights that ``channels`` were multiplied into.
+        layers: The layers to replace.
+        how: The quantization of each layer input, by its name; layers with the same input share its integers.
+        rounding: Rounds weights, after the channel scales were multiplied into them.
     """
     done: set[str] = set()
     for layer in layers:
@@ -124,7 +125,7 @@ def quantize_layers(
 
 
 def _integers(graph: Graph, source: str, inputs: int, how: Activation) -> list[onnx.NodeProto]:
-    """The nodes that make ``SOURCE.int8``, and what goes with it: ``SOURCE.apart``, each token's ``SOURCE.scale``."""
+    """The nodes that compute ``SOURCE.int8`` and, if needed, ``SOURCE.apart`` and the per-token ``SOURCE.scale``."""
     nodes, value = [], source
     if how.apart:
         which = graph.add_constant(f"{source}.which", np.array(how.apart, dtype=np.int64))
@@ -179,18 +180,18 @@ def _last_axis(graph: Graph) -> str:
 
 
 def _zero(graph: Graph, how: Activation) -> str:
-    """The integer of 0 where each token has its own scale."""
+    """The zero point of per-token scales."""
     zero = 128 if how.scaling == "token" else ZERO
     return graph.add_constant(f"zero_{zero}", np.uint8(zero))
 
 
 def _product(graph: Graph, layer: LinearLayer, how: Activation, rounding: Rounding) -> list[onnx.NodeProto]:
-    """The nodes that multiply integers by integers, add what is apart and the bias, and give the layer's result."""
+    """The nodes that compute the integer product, add the outlier channels and the bias, and give the result."""
     name = layer.node.output[0]
     integers, scales = rounding(layer.source, how.counterpart(layer.weights))
     operands = [f"{layer.source}.int8", graph.add_constant(f"{name}.weights", integers)]
     steps = graph.add_constant(f"{name}.steps", scales)
-    # Of its own: where onnxruntime turns signed weights into unsigned ones, it fails on a zero that layers share.
+    # One per layer: where onnxruntime converts signed weights to unsigned ones, it fails on a shared zero point.
     nothing = graph.add_constant(f"{name}.no_shift", np.int8(0))
     bias = [] if layer.bias is None else [graph.add_constant(f"{name}.bias", layer.bias)]
     if how.scaling == "fixed":

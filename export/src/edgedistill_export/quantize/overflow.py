@@ -1,8 +1,8 @@
-"""The proof that no 8-bit product of a graph overflows, whatever processor and runtime multiply.
+"""Prove that no 8-bit product of a graph overflows, on any processor and in any runtime.
 
-With AVX2 or AVX-512 and without VNNI, onnxruntime adds two products of unsigned by signed bytes in 16 bits and clips
-what does not fit (``vpmaddubsw``): those of rows 2i and 2i + 1 of the weights, whatever the shapes (its kernels take
-four rows at a time). `rounding` has the bound on such a pair. Products of two unsigned bytes are added in 32 bits.
+With AVX2 or AVX-512 and without VNNI, onnxruntime adds two products of unsigned by signed bytes in 16 bits with
+saturation (``vpmaddubsw``): those of rows 2i and 2i + 1 of the weights, for all shapes (its kernels process four rows
+at a time). `rounding` has the bound for such a pair. Products of two unsigned bytes are added in 32 bits.
 """
 
 import re
@@ -24,16 +24,16 @@ _WEIGHTS = {
     "QAttention": 1,
     "QLinearMatMul": 3,
 }
-"""By operator, which input are the weights, of shape (…, inputs, outputs)."""
+"""The index of the weights, of shape (…, inputs, outputs), among the inputs of each operator."""
 _MULTIPLIES = re.compile(r"Q[A-Z]|.*Integer")
-"""Other operators on 8-bit integers; what is not listed above cannot be proven."""
+"""Other operators on 8-bit integers, for which there is no proof."""
 
 
 def check_overflow(file: Path) -> None:
-    """Check that no two weights that are multiplied side by side are large enough to overflow 16 bits.
+    """Check that no pair of weights can overflow 16 bits.
 
     Args:
-        file: An ONNX graph. One without 8-bit products passes.
+        file: An ONNX graph. A graph without 8-bit products passes.
 
     Raises:
         ExportFailed: A pair of weights sums to more than `MAX_PAIR_SUM`, or an operator computes with 8-bit integers in
@@ -52,7 +52,7 @@ def check_overflow(file: Path) -> None:
             _check_pairs(matrices[place], node, file)
         elif _MULTIPLIES.match(node.op_type) or (matrices and node.op_type != "Gather"):
             raise ExportFailed(
-                f"nobody can say whether the 8-bit products of {node.op_type} ({node.name!r}) overflow",
+                f"the 8-bit products of {node.op_type} ({node.name!r}) cannot be proven not to overflow",
                 where=file.name,
                 hint="Quantize with constant weights and a MatMul operator, or set export.precision to fp32.",
             )
@@ -72,7 +72,7 @@ def _check_pairs(weights: npt.NDArray[np.int8 | np.uint8], node: onnx.NodeProto,
 
 
 def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """The nodes, and those of the graphs inside them."""
+    """The nodes, and those of their subgraphs."""
     for node in nodes:
         yield node
         for attribute in node.attribute:

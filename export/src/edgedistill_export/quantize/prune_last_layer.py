@@ -1,8 +1,8 @@
-"""The same scores with less work: what no score depends on is not computed.
+"""Remove computation that no score depends on.
 
-A classifier reads the last layer's first token alone. That token needs the keys and values of all tokens, but only its
-own query, and only its own pass through the rest of the layer. Of six layers that saves a seventh of the work. The
-shapes inside attention, which exporters compute anew for every response, become constants.
+A classifier reads only the last layer's first token. That token needs the keys and values of all tokens, but only its
+own query and its own pass through the rest of the layer. In a model of six layers this saves a seventh of the work. The
+shapes inside attention, which exported graphs compute for every response, become constants.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from edgedistill_export.convert.graph import Graph, make_node
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _LastLayer:
-    """The nodes that are changed: attention's sum with the mask, its reshapes, its query and the residual sum."""
+    """The nodes to change: the query, the residual sum and attention's sum with the mask."""
 
     hidden: str
     query: onnx.NodeProto
@@ -25,10 +25,10 @@ class _LastLayer:
 
 
 def prune_last_layer(graph: Graph) -> bool:
-    """Rewrite a graph in place, where it is a post-norm encoder such as BERT's, RoBERTa's or DistilBERT's.
+    """Rewrite the graph of a post-norm encoder, such as BERT, RoBERTa or DistilBERT, in place.
 
     Returns:
-        Whether the last layer was found; where it was not, only shapes were changed.
+        Whether the last layer was found; if not, only shapes were changed.
     """
     _constant_shapes(graph)
     last = _last_layer(graph)
@@ -36,7 +36,7 @@ def prune_last_layer(graph: Graph) -> bool:
         return False
     first = f"{last.hidden}.first"
     zero = graph.add_constant("first_token", np.array([0], dtype=np.int64))
-    # In front of the layer's first reader: every value is made before it is read.
+    # Before the first consumer, since every value must be computed before it is used.
     early = next(one for one in graph.proto.node if last.hidden in one.input)
     graph.insert(early, [make_node("Gather", [last.hidden, zero], first, axis=1)])
     _read(last.query, last.hidden, first)
@@ -51,7 +51,7 @@ def prune_last_layer(graph: Graph) -> bool:
 
 
 def _constant_shapes(graph: Graph) -> None:
-    """Where a reshape keeps its leading dimensions, say so with 0 and do not compute them."""
+    """Use 0 for the leading dimensions that a reshape does not change, instead of computing them."""
     for reshape in [one for one in graph.proto.node if one.op_type == "Reshape"]:
         listed = graph.producer(reshape.input[1])
         if listed is None or listed.op_type != "Concat" or graph.producer(reshape.input[0]) is None:
@@ -61,7 +61,7 @@ def _constant_shapes(graph: Graph) -> None:
         leading = known.index(True) if True in known else len(known)
         if 0 < leading <= 2 < len(parts) and all(known[leading:]):
             sizes = [0] * leading + [int(part.item()) for part in parts[leading:] if part is not None]
-            del reshape.attribute[:]  # torch writes allowzero, with which 0 is no dimension kept
+            del reshape.attribute[:]  # torch sets allowzero, with which 0 means an empty dimension
             reshape.input[1] = graph.add_constant(f"{reshape.output[0]}.shape", np.array(sizes, dtype=np.int64))
     for size in [one for one in graph.proto.node if one.op_type == "Slice"]:
         channels = _head_size(graph, size)
@@ -72,7 +72,7 @@ def _constant_shapes(graph: Graph) -> None:
 
 
 def _head_size(graph: Graph, size: onnx.NodeProto) -> int | None:
-    """The last dimension, by which attention scales, where a slice takes it from the shape of a transposed reshape."""
+    """The head size, by which attention scales, if a slice reads it from the shape of a transposed reshape."""
     shape = _back(graph, size.output[0], ("Slice", "Shape", "Transpose", "Reshape"))
     start, listed = graph.constant(size.input[1]), graph.constant(shape.input[1]) if shape else None
     turned = _back(graph, size.output[0], ("Slice", "Shape", "Transpose"))
@@ -110,14 +110,14 @@ def _picks_first(graph: Graph, gather: onnx.NodeProto) -> bool:
 
 
 def _norm_of_sum(graph: Graph, name: str) -> onnx.NodeProto | None:
-    """The sum of two values that a normalization makes ``name`` from."""
+    """The sum of two values that a normalization computes ``name`` from."""
     norm = graph.producer(name)
     total = graph.producer(norm.input[0]) if _is(norm, "LayerNormalization") and norm is not None else None
     return total if _is(total, "Add") else None
 
 
 def _back(graph: Graph, name: str, kinds: tuple[str, ...]) -> onnx.NodeProto | None:
-    """Follow first inputs back through nodes of these kinds; the last of them, or None where the way differs."""
+    """Follow first inputs back through nodes of these types; returns the last node, None if a type differs."""
     found = None
     for kind in kinds:
         found = graph.producer(name)
@@ -140,7 +140,7 @@ def _leads_to(graph: Graph, name: str, masked: onnx.NodeProto) -> bool:
 
 
 def _product(graph: Graph, name: str) -> onnx.NodeProto | None:
-    """The product of queries and keys that a value is, scaled afterwards or not."""
+    """The product of queries and keys that a value was computed from, with or without scaling."""
     made = graph.producer(name)
     if made is not None and made.op_type in ("Mul", "Div"):
         made = graph.producer(made.input[0])

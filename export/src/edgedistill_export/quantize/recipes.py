@@ -1,6 +1,6 @@
-"""From an fp32 graph to a smaller, faster one: each recipe is one function.
+"""Quantization recipes: functions that write an int8 graph from an fp32 graph.
 
-docs/decisions/0025-outlier-channels-apart.md and 0032-three-int8-recipes.md say what each was measured to cost.
+docs/decisions/0025-outlier-channels-apart.md and 0032-three-int8-recipes.md have their measured costs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +17,10 @@ from edgedistill_export.quantize.rounding import Floats, Integers, round_gptq
 from edgedistill_serve.scoring.encoding import Encoded
 
 Recipe: TypeAlias = Callable[[Path, Path, Sequence[Encoded]], None]
-"""Reads the fp32 graph at the first path and writes another to the second, weights inside; rows to calibrate with."""
+"""Reads the fp32 graph at the first path and writes the quantized one to the second, given calibration rows."""
 
 CALIBRATION_ROWS = 128
-"""Of the rows that a recipe is given, so many are used."""
+"""Maximum number of rows that a recipe uses for calibration."""
 
 
 def quantize_int8(
@@ -31,19 +31,18 @@ def quantize_int8(
     scalings: Sequence[Scaling] = ("fixed", "above"),
     apart: int = 1,
 ) -> None:
-    """Quantize to 8 bits with scales that were measured on calibration rows, so that rows cannot touch each other.
+    """Quantize to int8 such that a row's score does not depend on the other rows of a batch.
 
-    Every layer over tokens becomes 8-bit integers: its channels are evened out and its input scaled as
-    `activation_scaling` finds best, its weights rounded by `rounding`. The table of embeddings becomes 8-bit integers
-    with a scale for each piece. The classifier stays in floats. What no score depends on is left out
-    (`prune_last_layer`).
+    Every linear layer over tokens becomes an int8 layer, with the channel scales and input scaling that
+    `activation_scaling` chooses and weights rounded by `rounding`. The embedding table becomes int8 with one scale per
+    token. The classifier remains in fp32. Computation that no score depends on is removed (`prune_last_layer`).
 
     Args:
-        fp32: The plain graph.
+        fp32: The fp32 graph.
         int8: The file to write.
         rows: Calibration rows, at least one.
-        scalings: How inputs may be scaled.
-        apart: How many channels of every input are multiplied apart, in floats.
+        scalings: Allowed scalings of layer inputs.
+        apart: Number of outlier channels of every layer input that are multiplied in fp32.
 
     Raises:
         ExportFailed: The graph has no layer that can be quantized, or cannot be run.

@@ -1,12 +1,12 @@
-"""Weights rounded to integers so that a layer's outputs change little, not its weights.
+"""Round weights to integers such that a layer's outputs change little.
 
-Rounding each weight to the nearest integer errs at random. Rounding one input's weights after the other, and taking
-each error out of the weights that are still to come, keeps the outputs on calibration rows closer (Frantar et al. 2023,
-"GPTQ", algorithm 1).
+Rounding to the nearest integer has independent errors. GPTQ rounds the weights of one input after the other and
+compensates each error in the weights of the following inputs, which reduces the error of the outputs on calibration
+rows (Frantar et al. 2023, "GPTQ", algorithm 1).
 
 x86 processors without VNNI multiply unsigned by signed 8-bit integers in pairs, inputs 2i and 2i + 1 of an output, and
-clip the sum of the two products to 16 bits. So the two weights of a pair are kept from summing to more than
-`MAX_PAIR_SUM`: each output's scale is as wide as its largest pair needs.
+saturate the sum of the two products at 16 bits. Therefore the two weights of a pair sum to at most `MAX_PAIR_SUM`: the
+largest pair determines each output's scale.
 """
 
 from typing import Any, TypeAlias
@@ -18,13 +18,13 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int8]
 
 MAX_PAIR_SUM = 128
-"""The largest absolute sum of a pair's weights of one sign with which no product overflows: 255 * 128 < 2**15."""
+"""The largest absolute sum of a pair's weights of one sign without overflow: 255 * 128 < 2**15."""
 
 _LARGEST = 127
 _DAMPING = 0.01
-"""Share of the mean variance that is added to each input's, so that inputs that hardly vary can be divided by."""
+"""Share of the mean second moment that is added to the diagonal, so that the matrix is invertible."""
 _BLOCK = 128
-"""Inputs whose errors are carried on together; no figure depends on it."""
+"""Number of inputs whose errors are applied together; does not change the result."""
 _SMALLEST = 1e-8
 
 
@@ -32,7 +32,7 @@ def pair_sums(weights: npt.NDArray[np.float32 | np.int8]) -> npt.NDArray[np.floa
     """Return the sum of the weights of one sign in each pair of inputs, the larger of the two signs' absolute sums.
 
     Args:
-        weights: Shape (inputs, outputs). Of an odd number of inputs, the last makes a pair with 0.
+        weights: Shape (inputs, outputs). With an odd number of inputs, the last is paired with 0.
 
     Returns:
         Shape (pairs, outputs).
@@ -45,12 +45,12 @@ def pair_sums(weights: npt.NDArray[np.float32 | np.int8]) -> npt.NDArray[np.floa
 
 
 def round_to_nearest(weights: Floats, *, multiplied: bool = True) -> tuple[Integers, Floats]:
-    """Round weights to the nearest integers of one scale for each output.
+    """Round weights to the nearest integers, with one scale per output.
 
     Args:
         weights: Shape (inputs, outputs).
-        multiplied: Whether the integers are to be multiplied by others, and pairs so limited; if not, each scale is as
-            narrow as its largest weight allows.
+        multiplied: Whether the integers are multiplied by 8-bit integers, so that pairs must be limited; if not, the
+            largest weight determines each scale.
 
     Returns:
         The integers, from -127 to 127, of the same shape, and the scales, of shape (outputs,).
@@ -64,14 +64,14 @@ def round_to_nearest(weights: Floats, *, multiplied: bool = True) -> tuple[Integ
 
 
 def round_gptq(weights: Floats, fed: Floats) -> tuple[Integers, Floats]:
-    """Round weights with each input's error carried on to the inputs after it.
+    """Round weights with GPTQ.
 
     Args:
         weights: Shape (inputs, outputs).
-        fed: What the layer was fed with, shape (tokens, inputs), at least one token.
+        fed: The layer's input on calibration rows, shape (tokens, inputs), at least one token.
 
     Returns:
-        As `round_to_nearest`, pairs limited.
+        As `round_to_nearest`, with limited pairs.
     """
     scales = _scales(weights, multiplied=True)
     toward = _shares(fed)
@@ -97,7 +97,7 @@ def _scales(weights: Floats, *, multiplied: bool) -> Floats:
 
 
 def _beside(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Clip the second integers of pairs to what the first ones leave of `MAX_PAIR_SUM`: rounding may exceed it by 1."""
+    """Clip the second integers of pairs so that no pair exceeds `MAX_PAIR_SUM`, which rounding may exceed by 1."""
     first = first.astype(np.int64)
     clipped: npt.NDArray[Any] = np.clip(
         second, -MAX_PAIR_SUM - np.minimum(first, 0), MAX_PAIR_SUM - np.maximum(first, 0)

@@ -1,4 +1,4 @@
-"""How many responses graphs score in a second of the processor's time."""
+"""Measure how many responses graphs score per second of processor time."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ TIMED_ROWS = 64
 
 @dataclass(slots=True)
 class Speed:
-    """Responses per second, by the number of callers, were the machine idle but for them.
+    """Responses per second by number of callers, as on an otherwise idle machine.
 
     Attributes:
         alone: Each response scored alone.
-        batched: In batches of like length.
+        batched: In batches of similar length.
     """
 
     alone: dict[int, float] = field(default_factory=dict)
@@ -29,16 +29,16 @@ class Speed:
 def measure_speeds(
     sessions: Mapping[str, Session], rows: Sequence[Encoded], callers: Sequence[int] = (1, 2), rounds: int = ROUNDS
 ) -> dict[str, Speed]:
-    """Time every graph so often, the graphs in turns; the fastest round counts, for other work only slows.
+    """Time all graphs in several rounds; the fastest round of each counts, since other load only slows it down.
 
-    The processor's time is measured and not the clock's, so that waiting for other work is no part of it: responses
-    times callers through the seconds that all callers took together.
+    Processor time is measured, so that waiting for other processes does not count: responses times callers, divided by
+    the total processor seconds of all callers.
 
     Args:
         sessions: By name.
-        rows: Of them at most 64 are scored, an even choice.
-        callers: How many threads score at once.
-        rounds: At least 1.
+        rows: At most 64 of them are scored, evenly spaced.
+        callers: Numbers of threads that score at the same time.
+        rounds: Number of rounds, at least 1.
     """
     some = rows[:: -(-len(rows) // TIMED_ROWS)]
     alone = [[row] for row in some]

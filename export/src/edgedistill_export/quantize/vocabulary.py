@@ -19,7 +19,7 @@ from edgedistill_export.quantize.tokenizer_cut import choose_tokens, cut_tokeniz
 from edgedistill_serve.task.task import model_texts
 
 COMMON = 4000
-"""How many generally frequent pieces stay whatever the texts hold (docs/decisions/0004-vocabulary-cut.md)."""
+"""Number of frequent tokens that are kept even if no text needs them (docs/decisions/0004-vocabulary-cut.md)."""
 
 _ID_KEYS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask", "unk"))
 _FLOAT_BYTES = 4
@@ -27,13 +27,13 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class VocabularyCut:
-    """What a cut left.
+    """The result of a vocabulary reduction.
 
     Attributes:
-        pieces_before: Rows of the embedding table of the student as it was trained.
-        pieces: Rows that are left.
-        width: Numbers in a row; a row has four times as many bytes in fp32.
-        texts: How many texts were read to find the pieces that are kept.
+        pieces_before: Tokens in the vocabulary of the trained student, the rows of its embedding table.
+        pieces: Tokens after the reduction.
+        width: Embedding size.
+        texts: Number of texts whose tokens are kept.
     """
 
     pieces_before: int
@@ -43,28 +43,31 @@ class VocabularyCut:
 
     @property
     def bytes_saved(self) -> int:
-        """What the fp32 table lost; of an int8 table, a quarter."""
+        """Bytes saved in an fp32 embedding table; an int8 table saves a quarter of it."""
         return (self.pieces_before - self.pieces) * self.width * _FLOAT_BYTES
 
 
 def cut_vocabulary(
     student: Checkpoint, rows: Sequence[Mapping[str, str]], folder: Path, *, common: int = COMMON
 ) -> tuple[Checkpoint, VocabularyCut]:
-    """Write a checkpoint whose vocabulary and embedding table hold only what texts need.
+    """Write a checkpoint whose vocabulary and embedding table contain only the tokens that texts need.
 
-    Each text of the rows is read as the same pieces as before, and each piece has the same numbers, so the student
-    gives these rows bit for bit the same logits. Other texts may be read as other, shorter pieces, never as
-    unknown where they were known before; `edgedistill_export.quantize.tokenizer_cut` says which pieces stay and why.
+    The texts of the rows are tokenized as before and each token has the same embedding, so the student gives these rows
+    bit-identical logits. Other texts may be split into other, shorter tokens, but never become unknown if they were
+    known before; `edgedistill_export.quantize.tokenizer_cut` has the rules.
 
     Args:
-        student: The student as it was trained.
-        rows: The task's inputs of every row whose texts may be seen.
-        folder: Where the cut checkpoint is written.
+        student: The trained student.
+        rows: The task's inputs of every known row.
+        folder: The output folder.
         common: As for `choose_tokens`.
 
+    Returns:
+        The reduced checkpoint, and the sizes before and after.
+
     Raises:
-        ExportFailed: The tokenizer is of a kind that cannot be cut exactly.
-        CheckpointError: One of the checkpoint's files is not what it must be.
+        ExportFailed: The tokenizer model cannot be reduced exactly.
+        CheckpointError: One of the checkpoint's files is not valid.
     """
     file = student.folder / "tokenizer.json"
     tokenizer = _read(file)
@@ -85,14 +88,14 @@ def cut_vocabulary(
 
 
 def tokenize_texts(tokenizer_file: Path, texts: Sequence[str]) -> list[list[str]]:
-    """Cut texts into pieces as a student reads them: typed marks such as ``[SEP]`` are plain text, nothing is left out.
+    """Tokenize texts as a student reads them, without truncation; a typed ``[SEP]`` is plain text.
 
     Args:
         tokenizer_file: A ``tokenizer.json``.
         texts: As `edgedistill_serve.task.task.model_texts` returns them.
 
     Returns:
-        The pieces of each text, in order.
+        The tokens of each text, in order.
     """
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.no_truncation()
@@ -102,21 +105,21 @@ def tokenize_texts(tokenizer_file: Path, texts: Sequence[str]) -> list[list[str]
 
 
 def _expect_same_positions(student: Checkpoint, new_id: Mapping[int, int]) -> None:
-    """RoBERTa and its kin count positions from the id of the padding token, which so must not change."""
+    """RoBERTa-like models count positions from the id of the padding token, which therefore must not change."""
     pad = student.model.config.pad_token_id
     counts_from_it = any(
         hasattr(part, "padding_idx") for part in student.model.modules() if not isinstance(part, torch.nn.Embedding)
     )
     if counts_from_it and new_id.get(pad) != pad:
         raise ExportFailed(
-            f"the padding token has the id {pad}, from which this model counts positions, and would get another",
+            f"the reduction would change the padding token's id {pad}, from which this model counts positions",
             where=str(student.folder / "tokenizer.json"),
             hint="Set export.vocabulary to full.",
         )
 
 
 def _write_texts(student: Checkpoint, folder: Path, tokenizer: Mapping[str, Any], new_id: Mapping[int, int]) -> None:
-    """The tokenizer's files; lists of pieces in other formats, such as ``vocab.txt``, are left behind."""
+    """Write the tokenizer's files, except vocabularies in other formats such as ``vocab.txt``."""
     _write(folder / "tokenizer.json", tokenizer)
     settings = _read(student.folder / "tokenizer_config.json")
     if "added_tokens_decoder" in settings:
@@ -128,7 +131,7 @@ def _write_texts(student: Checkpoint, folder: Path, tokenizer: Mapping[str, Any]
 
 
 def _write_weights(student: Checkpoint, folder: Path, old_ids: Sequence[int]) -> tuple[int, int]:
-    """Write the weights with the rows of the kept pieces alone; the rows there were, and numbers in one."""
+    """Write the weights with the embeddings of the kept tokens; return the former number of rows and the row size."""
     table = student.model.get_input_embeddings().weight
     name = next((name for name, weights in student.model.named_parameters() if weights is table), None)
     weights = load_file(student.folder / "model.safetensors")
@@ -146,9 +149,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"it cannot be read ({error})", where=str(file)) from error
+        raise CheckpointError(f"the file cannot be read ({error})", where=str(file)) from error
     if not isinstance(content, dict):
-        raise CheckpointError("it is no JSON object", where=str(file))
+        raise CheckpointError("the file is not a JSON object", where=str(file))
     return content
 
 

@@ -1,8 +1,4 @@
-"""How far a graph keeps the scores of the fp32 graph, and what that does to agreement with human codes.
-
-LogitFidelity    against fp32, no human code needed
-Agreement   both graphs against the human codes
-"""
+"""Fidelity of a graph to fp32, which needs no human codes, and its loss of agreement with the human codes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,21 +13,21 @@ from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task, split_labels
 
 LEAST_OF_A_GROUP = 10
-"""Smaller groups have no rate of their own."""
+"""Smaller groups get no flip rate."""
 _LEAST_ALIKE = 20
 _BINS = 10
 Holds: TypeAlias = npt.NDArray[np.bool_]
-"""Which labels are given, of shape (rows, labels)."""
+"""Which labels are assigned, of shape (rows, labels)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogitFidelity:
-    """A graph beside fp32 on the same rows.
+    """A graph compared with fp32 on the same rows.
 
     Attributes:
-        flips: Rows whose label is not fp32's.
+        flips: Rows whose label differs from fp32's.
         flip_rate: Their share, in [0, 1].
-        expected_flip_rate: What `expected_flip_rate` says.
+        expected_flip_rate: The estimate of `expected_flip_rate`.
         max_probability_difference: Largest change of a probability.
         worst_group_flip_rate: Highest flip rate of a group of at least 10 rows; None without such a group.
     """
@@ -45,14 +41,14 @@ class LogitFidelity:
 
 @dataclass(frozen=True, slots=True)
 class AgreementLoss:
-    """What a graph costs in agreement with the human codes.
+    """A graph's loss of agreement with the human codes.
 
     Attributes:
-        kappa_lost: Cohen's κ of fp32 less that of the graph, quadratic weighted for an ordinal task; None where one is
-            undefined. Of a multilabel task, the mean over the labels for which both are defined.
-        calibration_error: Expected calibration error in ten bins (Guo et al. 2017, equation 3); of a multilabel task,
-            of the probabilities of all labels together that each holds.
-        worst_recall_change: Of all labels, the largest loss of recall against fp32, at most 0.
+        kappa_lost: Cohen's κ of fp32 minus that of the graph, quadratic weighted for an ordinal task; None if one is
+            undefined. For a multilabel task, the mean over the labels for which both are defined.
+        calibration_error: Expected calibration error in ten bins (Guo et al. 2017, equation 3); for a multilabel task,
+            over the probabilities of all labels.
+        worst_recall_change: The largest loss of recall of any label against fp32, at most 0.
     """
 
     kappa_lost: float | None
@@ -64,10 +60,10 @@ def measure_fidelity(fp32: Logits, logits: Logits, decoder: LabelDecoder, groups
     """Compare a graph with fp32.
 
     Args:
-        fp32: Logits of fp32, at least one row.
-        logits: Of the graph, for the same rows.
-        decoder: How both are read.
-        groups: What each row belongs to, or nothing.
+        fp32: Logits of fp32, of shape (rows, labels), at least one row.
+        logits: Logits of the graph for the same rows.
+        decoder: Decodes the logits of both.
+        groups: The group of each row; empty if there are none.
     """
     flips = flipped(fp32, logits, decoder)
     named = np.array(groups)
@@ -82,17 +78,20 @@ def measure_fidelity(fp32: Logits, logits: Logits, decoder: LabelDecoder, groups
 
 
 def expected_flip_rate(fp32: Logits, logits: Logits, decoder: LabelDecoder) -> float:
-    """Return the share of pairs of like rows where one row's change of logits would flip the other's label, in [0, 1].
+    """Return the share of pairs of similar rows where one row's change of logits would flip the other's label.
 
-    Few rows have few flips, so their rate is coarse. Which of the changes met which row is chance among rows that are
-    about as close to another label (`LabelDecoder.margins`), and many pairs say how likely a flip was. Rows are alike
-    with a tenth of the others, at least 20: rows with close labels change more than others, so any two rows will not
-    do.
+    With few rows, the observed flip rate is coarse. Among rows with similar margins (`LabelDecoder.margins`) it is
+    random which row has which change of its logits, so all pairs of such rows give an estimate with less variance.
+    Each row is paired with the tenth of the rows with the nearest margins, at least 20: rows with small margins change
+    more than others, so arbitrary pairs would be biased.
 
     Args:
-        fp32: Of shape (rows, labels).
-        logits: The same rows, scored by the graph.
-        decoder: How both are read.
+        fp32: Logits of fp32, of shape (rows, labels).
+        logits: Logits of the graph for the same rows.
+        decoder: Decodes the logits of both.
+
+    Returns:
+        The estimate, in [0, 1].
     """
     rows = np.argsort(decoder.margins(fp32))
     change = (logits - fp32).astype(np.float64)[rows]
@@ -105,7 +104,7 @@ def expected_flip_rate(fp32: Logits, logits: Logits, decoder: LabelDecoder) -> f
 
 
 def measure_agreement_loss(fp32: Logits, logits: Logits, decoder: LabelDecoder, codes: Sequence[str]) -> AgreementLoss:
-    """Compare a graph and fp32 with the human codes, at least one, of the same rows."""
+    """Compare a graph and fp32 with the human codes of the same rows, at least one."""
     truth = _coded(codes, decoder.task)
     wanted, found = decoder.label_mask(fp32), decoder.label_mask(logits)
     pairs = zip(_kappas(truth, wanted, decoder.task), _kappas(truth, found, decoder.task), strict=True)
@@ -118,7 +117,7 @@ def measure_agreement_loss(fp32: Logits, logits: Logits, decoder: LabelDecoder, 
 
 
 def _coded(codes: Sequence[str], task: Task) -> Holds:
-    """Which labels each code gives, of shape (rows, labels)."""
+    """The labels of each code, of shape (rows, labels)."""
     if task.kind == "multilabel":
         return np.array([[name in split_labels(code, task) for name in task.names] for code in codes])
     places = np.array([task.names.index(code) for code in codes])
@@ -127,14 +126,14 @@ def _coded(codes: Sequence[str], task: Task) -> Holds:
 
 
 def _recalls(truth: Holds, given: Holds) -> npt.NDArray[np.float64]:
-    """The recall of every label that some code gives; 1 where no code gives any."""
+    """The recall of every label that occurs in the codes; 1 if none occurs."""
     known = truth.any(axis=0)
     recalls: npt.NDArray[np.float64] = (truth & given)[:, known].sum(axis=0) / truth[:, known].sum(axis=0)
     return recalls if known.any() else np.ones(1)
 
 
 def _kappas(truth: Holds, given: Holds, task: Task) -> list[float | None]:
-    """One κ; of a multilabel task, one for each label."""
+    """One κ; for a multilabel task, one per label."""
     if task.kind == "multilabel":
         return [_kappa(truth[:, place], given[:, place], range(2)) for place in range(truth.shape[1])]
     weights = "quadratic" if task.kind == "ordinal" else None

@@ -1,7 +1,7 @@
-"""The golden rows: what the self-check scores when a bundle is loaded on another machine.
+"""The golden rows, which the self-check scores when a bundle is loaded on another machine.
 
-Golden rows are validation rows, and `golden.json` carries their texts word for word. Whoever gets the bundle can read
-them: a bundle is to be shared no further than those responses may be.
+Golden rows are validation rows, and `golden.json` contains their texts verbatim. Share a bundle only with people who
+may read these responses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,15 @@ import numpy.typing as npt
 from edgedistill_serve.bundle.manifest import Golden, GoldenRow, Precision
 from edgedistill_serve.task.label_decoding import LabelDecoder
 
-MOST_ROWS = 32
-"""A self-check of so many rows takes well under a second with a small student."""
+MAX_ROWS = 32
+"""A self-check with this number of rows takes well under a second with a small student."""
 
-SLACK: dict[Precision, float] = {"fp32": 0.001, "int8": 0.02}
-"""How far from its graph's own probabilities here a row may be on another processor.
+TOLERANCE: dict[Precision, float] = {"fp32": 0.001, "int8": 0.02}
+"""The tolerance for probabilities on another processor.
 
-Another processor adds floats in another order, about 1e-6 in a probability in fp32; in int8 such a difference can move
-an activation to the next of 256 steps, so the slack is wider. Arithmetic that saturates is far outside both.
+Another processor sums floats in a different order, which changes probabilities by about 1e-6 in fp32; in int8 such a
+difference can move an activation to the next of 256 integers, so the tolerance is wider. Saturating arithmetic exceeds
+both by far.
 """
 
 
@@ -30,12 +31,12 @@ def build_golden(
 
     Args:
         rows: The inputs of the validation rows, at least one.
-        logits: Per precision of the bundle, fp32 among them, what its graph gave here, each row alone, of shape (rows,
-            labels), labels at least two.
-        decoder: How they are read.
+        logits: The logits of each row scored alone, by precision (fp32 is required), of shape (rows, labels) with at
+            least two labels.
+        decoder: Decodes the logits.
 
     Returns:
-        The rows, at most `MOST_ROWS`. Each graph is held to what it gave here, with the tolerance `SLACK`.
+        At most `MAX_ROWS` rows with the logits of each graph as expected values, and the tolerances `TOLERANCE`.
     """
 
     def of(precision: Precision, row: int) -> tuple[float, ...]:
@@ -47,23 +48,23 @@ def build_golden(
             GoldenRow(dict(rows[row]), of("fp32", row), {precision: of(precision, row) for precision in others})
             for row in choose_golden_rows(logits["fp32"], decoder)
         ),
-        tolerance={precision: SLACK[precision] for precision in logits},
+        tolerance={precision: TOLERANCE[precision] for precision in logits},
     )
 
 
-def choose_golden_rows(logits: npt.NDArray[np.float32], decoder: LabelDecoder, most: int = MOST_ROWS) -> list[int]:
-    """Choose rows to check: half of them near the decision boundary, the others spread over the labels.
+def choose_golden_rows(logits: npt.NDArray[np.float32], decoder: LabelDecoder, most: int = MAX_ROWS) -> list[int]:
+    """Choose rows for the self-check: half near the decision boundary, the others balanced over the labels.
 
-    Near the boundary means the smallest `LabelDecoder.margins`, where a small error changes the label. The others are
-    taken in turns, one of each label that the model gives (of a multilabel task, each set of labels), the surest first.
+    Rows near the boundary have the smallest `LabelDecoder.margins`; there a small error changes the label. The others
+    are chosen round-robin over the predicted labels (for a multilabel task, sets of labels), largest margin first.
 
     Args:
-        logits: Of shape (rows, labels), labels at least two.
-        decoder: How they are read.
-        most: How many to choose.
+        logits: Shape (rows, labels), at least two labels.
+        decoder: Decodes the logits.
+        most: Number of rows to choose.
 
     Returns:
-        Row indices, ascending; all rows where there are no more than ``most``.
+        Row indices in ascending order; all rows if there are no more than ``most``.
     """
     if len(logits) <= most:
         return list(range(len(logits)))

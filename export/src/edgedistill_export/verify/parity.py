@@ -1,4 +1,4 @@
-"""Agreement of one form of the student with the next: PyTorch, ONNX fp32, int8."""
+"""Agreement of consecutive stages of the export: PyTorch, ONNX fp32, int8."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,22 +19,22 @@ Logits: TypeAlias = npt.NDArray[np.float32]
 """Of shape (rows, labels), not calibrated."""
 
 CONVERSION_TOLERANCE = 1e-4
-"""The largest difference of a probability between PyTorch and ONNX fp32 that counts as the same model.
+"""The largest allowed difference of a probability between PyTorch and ONNX fp32.
 
-The same sums in another order differ by about 1e-6; a wrong mask, a lost segment id or a changed label order differs by
-far more.
+A different order of summation changes probabilities by about 1e-6; a wrong mask, missing segment ids or a changed label
+order changes them far more.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ConversionStep:
-    """How far one form of the student agrees with the form before it, each row scored alone.
+    """The agreement of an export stage with the previous one, each row scored alone.
 
     Attributes:
-        before: The form that is the reference, such as ``PyTorch``.
-        after: The form that was made from it.
-        rows: Validation rows scored, at least 1.
-        flips: Rows whose label differs; of a multilabel task, rows of which any label differs.
+        before: The reference stage, such as ``PyTorch``.
+        after: The stage that is compared with it.
+        rows: Number of validation rows, at least 1.
+        flips: Rows whose label differs; for a multilabel task, rows with any different label.
         flip_rate: ``flips / rows``, in [0, 1].
         max_probability_difference: Largest absolute difference of any label's probability in any row, in [0, 1].
     """
@@ -48,7 +48,7 @@ class ConversionStep:
 
 
 def graph_logits(graph: Path, encoder: Encoder, rows: Sequence[Mapping[str, str]]) -> Logits:
-    """Score rows with a checked ONNX graph as the scorer does, each row alone, as many at a time as there are cores.
+    """Score rows with a checked ONNX graph as the scorer does, each row alone, one row per core at a time.
 
     Raises:
         BundleError: The graph cannot be loaded.
@@ -61,7 +61,7 @@ def graph_logits(graph: Path, encoder: Encoder, rows: Sequence[Mapping[str, str]
 
 
 def probabilities(logits: Logits, decoder: LabelDecoder) -> npt.NDArray[np.float64]:
-    """Return the probabilities that the scorer would give, of shape (rows, labels)."""
+    """Return probabilities as the scorer computes them, of shape (rows, labels)."""
     return np.array([decoder.probabilities(row.astype(np.float64)) for row in logits])
 
 
@@ -79,13 +79,13 @@ def flipped(before: Logits, after: Logits, decoder: LabelDecoder) -> npt.NDArray
 
 
 def measure_step(names: tuple[str, str], before: Logits, after: Logits, decoder: LabelDecoder) -> ConversionStep:
-    """Compare two forms of the student on the same rows, at least one.
+    """Compare two stages of the export on the same rows, at least one.
 
     Args:
-        names: What the two forms are called.
-        before: Finite logits of the reference.
-        after: Finite logits of the form that was made from it.
-        decoder: How both are read.
+        names: Names of the two stages.
+        before: Finite logits of the reference, of shape (rows, labels).
+        after: Finite logits of the other stage, of the same shape.
+        decoder: Decodes the logits of both.
     """
     flips = int(flipped(before, after, decoder).sum())
     largest = float(probability_differences(before, after, decoder).max())
@@ -93,19 +93,18 @@ def measure_step(names: tuple[str, str], before: Logits, after: Logits, decoder:
 
 
 def check_conversion(converted: ConversionStep) -> None:
-    """Refuse an fp32 graph that is not the student that was evaluated.
+    """Check that the fp32 graph agrees with the evaluated student.
 
-    Where no probability differs by more than `CONVERSION_TOLERANCE`, a label can only flip between two labels whose
-    probabilities are within twice that of each other, or whose own probability is within that of its threshold: a tie.
-    So the difference alone is checked.
+    If no probability differs by more than `CONVERSION_TOLERANCE`, a label can only flip in a near tie: between two
+    labels whose probabilities differ by at most twice that, or at a threshold. So only the difference is checked.
 
     Raises:
         ExportFailed: A probability differs by more.
     """
     if converted.max_probability_difference > CONVERSION_TOLERANCE:
         raise ExportFailed(
-            f"{converted.after} is not the model that {converted.before} is: probabilities differ by up to "
-            f"{converted.max_probability_difference:.2g} (allowed {CONVERSION_TOLERANCE:g}), "
+            f"{converted.after} does not agree with {converted.before}: probabilities differ by up to "
+            f"{converted.max_probability_difference:.2g} (allowed {CONVERSION_TOLERANCE:g}), and "
             f"{converted.flips} of {converted.rows} rows change their label",
-            hint="No bundle was written. Choose another backbone, or report this with the backbone's name.",
+            hint="No bundle was written. Choose another backbone, or report a bug with the backbone's name.",
         )

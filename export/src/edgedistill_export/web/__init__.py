@@ -1,4 +1,4 @@
-"""A page that scores a bundle's responses in a browser: static files, no server, no network."""
+"""A web page that scores responses in the browser with a bundle: static files, no server, no network."""
 
 from edgedistill_export.web.browser_check import browser_scores, browser_step, record_browser_step
 from edgedistill_export.web.vendored import Vendored, load_vendored

@@ -24,29 +24,29 @@ _HEADING = "\n## In a browser\n"
 
 
 class _TokenizedScore(Score, frozen=True):
-    """A score, and the token ids that it is of."""
+    """A score, and the token ids of its response."""
 
     ids: tuple[int, ...]
 
 
 class _NodeOutput(msgspec.Struct, frozen=True):
-    """The scores, or why there are none."""
+    """The scores, or the reason why the page refused to score."""
 
     scores: list[_TokenizedScore] = []
     refused: str | None = None
 
 
 def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Score]:
-    """Score rows as the page of a bundle does; ``result[i]`` is that of ``rows[i]``.
+    """Score rows with the page of a bundle; ``result[i]`` belongs to ``rows[i]``.
 
     Raises:
-        WebFailed: The page cannot be written, or there is no Node to run it.
-        ExportFailed: The page refuses to score: it does not give the bundle's golden scores, or reads a row as other
-            tokens than Python does.
+        WebFailed: The page cannot be written, or Node is missing or fails.
+        ExportFailed: The page does not reproduce the bundle's golden scores, or its tokens of a row differ from those
+            in Python.
     """
     node = shutil.which("node")
     if node is None:
-        raise WebFailed("there is no Node to run the page with", hint="Install Node 20 or newer.")
+        raise WebFailed("Node is not installed, which runs the page", hint="Install Node 20 or newer.")
     with TemporaryDirectory(prefix="edgedistill-web-") as work, as_file(PAGE) as scripts:
         page = write_web(bundle, Path(work) / "page")
         ended = subprocess.run(  # noqa: S603  # our own script
@@ -65,7 +65,7 @@ def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Sc
     answer = msgspec.json.decode(ended.stdout, type=_NodeOutput)
     if answer.refused is not None:
         raise ExportFailed(
-            f"the page does not score: {answer.refused}", where=name, hint="No page was written. Serve fp32 instead."
+            f"the page refuses to score: {answer.refused}", where=name, hint="No page was written. Serve fp32 instead."
         )
     found = answer.scores
     _expect_same_tokens(bundle, rows, found)
@@ -76,9 +76,9 @@ def browser_step(served: str, native: Sequence[Score], browser: Sequence[Score])
     """Compare the scores of the same rows, at least one.
 
     Args:
-        served: The form that both score with, such as ``int8``.
-        native: As onnxruntime gives them here.
-        browser: As the page gives them.
+        served: The stage that both score with, such as ``int8``.
+        native: Scores of onnxruntime in Python.
+        browser: Scores of the page.
     """
     pairs = list(zip(native, browser, strict=True))
     flips = sum(one.label != other.label for one, other in pairs)
@@ -93,19 +93,19 @@ def _expect_same_tokens(bundle: Bundle, rows: Sequence[Mapping[str, str]], found
     for number, (one, other) in enumerate(zip(expected, found, strict=True), start=1):
         if one.ids != other.ids:
             raise ExportFailed(
-                f"the page reads row {number} as other tokens than Python does",
+                f"the page's tokens of row {number} differ from those in Python",
                 where=bundle.manifest.name,
-                hint="No page was written. Report this with the backbone's name.",
+                hint="No page was written. Report a bug with the backbone's name.",
             )
 
 
 def record_browser_step(bundle: Bundle, step: ConversionStep, locked: Sequence[Mapping[str, Any]]) -> Bundle:
-    """Write a bundle again with the step to the browser, in place of an earlier one; its version changes.
+    """Write the browser step into a bundle's provenance and card, replacing an earlier one; its version changes.
 
     Args:
-        bundle: As it was loaded.
-        step: On validation rows.
-        locked: The step on locked rows, as `edgedistill.pipeline.fidelity` gives it.
+        bundle: The loaded bundle.
+        step: The step on validation rows.
+        locked: The step on locked rows, as computed by `edgedistill.pipeline.fidelity`.
 
     Raises:
         BundleError: The bundle cannot be written.

@@ -1,4 +1,4 @@
-"""What a page is told of its bundle: `page.json`, and the golden responses with their tokens."""
+"""The page's description of its bundle: `page.json`, and the golden responses with their tokens."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from edgedistill_serve.task.task import Kind, Label, task_inputs
 
 
 class PageFile(msgspec.Struct, frozen=True):
-    """A file that a page fetches by itself.
+    """A file that the page's scripts fetch.
 
     Attributes:
-        path: Where it lies in the folder.
-        integrity: Its SHA-256, as a browser's ``integrity`` wants it.
+        path: Its path in the folder.
+        integrity: Its SHA-256 as a subresource integrity value.
         bytes: Its size.
-        what: What to call it.
+        what: Its name in progress messages.
     """
 
     path: str
@@ -29,12 +29,12 @@ class PageFile(msgspec.Struct, frozen=True):
 
 
 class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """`page.json`; what has the name of a part of `Manifest` means the same.
+    """The content of `page.json`; fields that `Manifest` has too have the same meaning.
 
     Attributes:
         calibrated: Whether the probabilities were calibrated.
-        redaction: What is replaced before a text is read, as JavaScript's patterns; None for nothing.
-        files: The files that are fetched, by what they are for.
+        redaction: The redaction rules as JavaScript patterns; None for no redaction.
+        files: The files to fetch, by purpose.
     """
 
     name: str
@@ -53,10 +53,10 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription:
-    """Return what `page.json` says.
+    """Return the content of `page.json`.
 
     Raises:
-        WebFailed: A pattern of the task's redaction means nothing in a browser.
+        WebFailed: A redaction pattern of the task cannot be translated to JavaScript.
     """
     manifest = bundle.manifest
     return PageDescription(
@@ -77,7 +77,7 @@ def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription
 
 
 def golden_with_tokens(bundle: Bundle) -> dict[str, Any]:
-    """Return the bundle's golden responses, each with the token ids that a page must read it as."""
+    """Return the bundle's golden responses, each with its expected token ids."""
     precision, task = bundle.manifest.precision, bundle.task
     encoded = load_encoder(bundle).encode([task_inputs(row.inputs, task) for row in bundle.golden.rows])
     return {
@@ -96,5 +96,5 @@ def _redaction(redaction: Redaction | None) -> dict[str, Any] | None:
         {"pattern": to_javascript(pattern), "placeholder": placeholder}
         for pattern, placeholder in redaction_rules(redaction.ids)
     ]
-    # In brackets, so that what parts the pieces is among them.
+    # A capturing group, so that JavaScript's split also returns the separators.
     return {"placeholders": f"({to_javascript(PLACEHOLDERS)})", "steps": steps}

@@ -1,7 +1,7 @@
-r"""Regular expressions of Python's `re`, written anew for JavaScript with the same meaning.
+r"""Translate regular expressions of Python's `re` to JavaScript with the same meaning.
 
-A subset is known: letters and their escapes, sets, ``\d \w \s`` and their opposites, groups, lookaround, ``|``,
-repetition, ``^ $ \A \Z \b \B`` and the flag ``(?i)``. Anything else is refused rather than guessed at.
+Supported are: characters and their escapes, sets, ``\d \w \s`` and their complements, groups, lookaround, ``|``,
+repetition, ``^ $ \A \Z \b \B`` and the flag ``(?i)``. Anything else is an error.
 """
 
 import re
@@ -27,33 +27,33 @@ _PLACES = {
 _CONTROLS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _REPEATS = {"*": ("0", ""), "+": ("1", ""), "?": ("0", "1")}
 _ALIKE = {"i": "\u0130\u0131", "k": "\u212a", "s": "\u017f"}
-"""Letters that Python takes for these ones where case is ignored."""
+"""Letters that Python also matches with these ones if case is ignored."""
 
 
 class _Unknown(Exception):
-    """A part of a pattern that is not in the subset."""
+    """A part of a pattern that is not supported."""
 
 
 def to_javascript(pattern: re.Pattern[str]) -> str:
-    """Return the pattern as JavaScript reads it with the flag ``u``.
+    """Translate a pattern to a JavaScript pattern for the flag ``u``.
 
     Raises:
-        WebFailed: It holds what is not in the subset above.
+        WebFailed: The pattern contains an unsupported part.
     """
     try:
         return _Translation(pattern).whole()
     except _Unknown as reason:
         raise WebFailed(
-            f"the pattern {pattern.pattern!r} cannot be used in a browser: it holds {reason}",
+            f"the pattern {pattern.pattern!r} cannot be used in a browser: it contains {reason}",
             where="task.redact.ids",
-            hint="Write it with letters, digits, [ ], ( ), |, ?, *, +, { } and \\d \\w \\s \\b alone.",
+            hint="Use only letters, digits, [ ], ( ), |, ?, *, +, { } and \\d \\w \\s \\b.",
         ) from None
 
 
 class _Translation:
-    """One reading of a pattern from left to right; that it is a correct one, `re` has checked.
+    """A recursive descent parser for a pattern that `re` has already compiled.
 
-    Each part comes out as JavaScript and with whether it can match nothing.
+    Each part is translated together with whether it can match the empty string.
     """
 
     def __init__(self, pattern: re.Pattern[str]) -> None:

@@ -1,4 +1,7 @@
-"""How a page reads texts, asked of the tokenizer itself: its frame of marks, and what it makes of every letter."""
+"""Tables with which a page tokenizes like Python: the special tokens around texts, and the result for every character.
+
+Both are computed with the tokenizer itself.
+"""
 
 import json
 import unicodedata
@@ -13,20 +16,20 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 _LETTERS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
 _BETWEEN = "☃"
-"""A letter that no tokenizer joins with others or changes; it parts the letters of a probe."""
+"""A character that no tokenizer merges or changes; it separates the characters of a probe."""
 _AT_ONCE = 2**16
 
 
 def tokenizer_tables(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return what `reading.json` says.
+    """Return the content of `reading.json`.
 
     Args:
-        tokenizer: As a scorer reads it.
+        tokenizer: The tokenizer as the scorer uses it.
 
     Returns:
-        ``single`` and ``pair``, the frames: marks as ``{id, type}``, texts as ``{text, type}``, 0 the first of a pair.
-        ``letters``, for tokenizers of the BERT kind: tables of what every letter becomes, and which letters part words;
-        None for others, whose own description a page follows.
+        ``single`` and ``pair``: the sequence of special tokens as ``{id, type}`` and texts as ``{text, type}``, with
+        text 0 the first of a pair. ``letters``: for BERT tokenizers, tables of the normalized form of every character
+        and of the characters that separate words; None for others, which the page runs from ``tokenizer.json``.
     """
     said = json.loads(tokenizer.to_str())
     of_bert = _kind(said["normalizer"]) == "BertNormalizer" and _kind(said["pre_tokenizer"]) == "BertPreTokenizer"
@@ -56,7 +59,7 @@ def _letters(described: str) -> dict[str, Any]:
     """Return the tables of a BERT normalizer, given as its JSON."""
     normalizer = BertNormalizer(**{key: value for key, value in json.loads(described).items() if key != "type"})
     read = dict(zip(_LETTERS, _normalized(normalizer), strict=True))
-    # A letter that is decomposed as Unicode says needs no table: what is assigned decomposes the same way for ever.
+    # Characters with Unicode's own decomposition need no table: Unicode guarantees that it does not change.
     decomposed = [letter for letter, now in read.items() if "가" <= letter <= "힣" and now != letter]
     as_unicode = all(read[letter] == unicodedata.normalize("NFD", letter) for letter in decomposed)
     left_out = set(decomposed) if as_unicode else set()
@@ -87,11 +90,11 @@ def _normalized(normalizer: BertNormalizer) -> Iterable[str]:
 
 
 def _parting(letters: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the letters that lie between words, and those that are a word of their own wherever they stand."""
+    """Return the characters between words, and those that always are separate words."""
     gaps, marks, pre_tokenizer = [], [], BertPreTokenizer()
     for start in range(0, len(letters), _AT_ONCE):
         some = letters[start : start + _AT_ONCE]
-        # Letter n stands at 3 n + 1; ordinary ones join what is around them to one long word.
+        # Character n is at 3 n + 1; ordinary ones form one long word with their neighbours.
         before = 0
         for _, (begin, end) in pre_tokenizer.pre_tokenize_str("".join(f"a{letter}a" for letter in some)):
             gaps += [some[place // 3] for place in range(before, begin)]
@@ -101,7 +104,7 @@ def _parting(letters: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _ranges(letters: Iterable[str]) -> list[int]:
-    """Return first and last code points by turns, for ascending letters."""
+    """Return alternating first and last code points of ranges, for characters in ascending order."""
     points = [ord(letter) for letter in letters]
     firsts = points[:1] + [after for before, after in pairwise(points) if after != before + 1]
     lasts = [before for before, after in pairwise(points) if after != before + 1] + points[-1:]

@@ -1,4 +1,4 @@
-"""The npm files that the page loads: onnxruntime-web and a tokenizer, put here when the package was built."""
+"""The npm files that the page loads, onnxruntime-web and a tokenizer, which building the package copies here."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ FOLDER = files("edgedistill_export") / "web" / "vendor"
 
 @dataclass(frozen=True, slots=True)
 class Vendored:
-    """What was fetched from npm.
+    """The npm files of a page.
 
     Attributes:
         files: Content by name: scripts, one WebAssembly file, licences.
@@ -27,18 +27,18 @@ class Vendored:
 
 
 def load_vendored(folder: Traversable = FOLDER) -> Vendored:
-    """Read the npm files, and with them the licence of onnxruntime, which its npm package leaves out.
+    """Read the npm files, and the licence of onnxruntime, which its npm package lacks.
 
     Raises:
-        WebFailed: They were not fetched, or one is not as it was fetched.
+        WebFailed: The files were not fetched, or one has changed.
     """
     index = folder / INDEX
     if not index.is_file():
         raise WebFailed(
-            "onnxruntime-web and the tokenizer are not there, which pages need",
+            "onnxruntime-web and the tokenizer are missing, which pages need",
             where=str(folder),
-            hint="In a checkout run `make web` (Node 20 or newer with npm); elsewhere install edgedistill-export anew "
-            "where npm is at hand.",
+            hint="In a checkout run `make web` (Node 20 or newer with npm); otherwise install npm and reinstall "
+            "edgedistill-export.",
         )
     found = json.loads(index.read_text(encoding="utf-8"))
     read = {name: (folder / name).read_bytes() for name in found["files"] if (folder / name).is_file()}

@@ -1,4 +1,4 @@
-"""A bundle becomes a folder of static files that scores in a browser, without a server and without a network."""
+"""Write a bundle as a folder of static files that scores in a browser, without a server or network."""
 
 import base64
 import shutil
@@ -26,11 +26,11 @@ from edgedistill_serve.bundle.loading import Bundle
 
 PAGE = files("edgedistill_export") / "web" / "page"
 SERVED_PAGE = files("edgedistill_serve") / "page"
-"""The server's page; both look alike and speak alike."""
+"""The server's page, which shares its style and wording."""
 
 _FROM_SERVED = {"page.css": "page.css", "icon.svg": "icon.svg", "wording.js": "wording.mjs"}
 _NOT_OF_PAGE = {"index.html", "package.json", "score_rows.mjs", "sw.mjs"}
-"""What lies beside the page's scripts and goes elsewhere, or is for Node."""
+"""Files next to the page's scripts that are written elsewhere, or are for Node."""
 _DESCRIPTION = "page.json"
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -53,16 +53,16 @@ _WHAT = {
 
 @dataclass(frozen=True, slots=True)
 class WebPage:
-    """A page that is in its place.
+    """A written page.
 
     Attributes:
-        folder: Where it lies.
+        folder: Its folder.
         model: The bundle's name.
         version: The bundle's version.
-        precision: Of the graph that it scores with.
-        files: How many files it has.
-        bytes: Their size together.
-        responses: How many responses it holds word for word, to check itself with.
+        precision: Precision of the graph that it scores with.
+        files: Number of files.
+        bytes: Their total size.
+        responses: Number of responses that it contains verbatim for its self-check.
     """
 
     folder: Path
@@ -75,16 +75,16 @@ class WebPage:
 
 
 def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebPage:
-    """Write the page of a bundle, beside its place first and then in one step into it.
+    """Write the page of a bundle atomically: to a temporary folder, which then replaces the output folder.
 
     Args:
-        bundle: What the page scores with; the graph that the bundle serves is taken, and no other.
-        folder: Where the page shall lie. A page that is there is replaced.
-        npm: The npm files; those of this package unless said otherwise.
+        bundle: The bundle; the page uses the graph that it serves.
+        folder: The output folder. An existing page is replaced.
+        npm: The npm files; by default those of this package.
 
     Raises:
-        WebFailed: The npm files are missing, the bundle cannot be scored in a browser, or the folder holds something
-            else than a page or cannot be written.
+        WebFailed: The npm files are missing, the bundle cannot be scored in a browser, or the folder contains
+            something other than a page or cannot be written.
     """
     folder = folder.absolute()
     content = dict(_content(bundle, npm or load_vendored()))
@@ -113,11 +113,13 @@ def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebP
 
 def _expect_place(folder: Path) -> None:
     if folder.exists() and not (folder / _DESCRIPTION).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise WebFailed("this is no page and is not replaced by one", where=str(folder), hint="Name another folder.")
+        raise WebFailed(
+            "the folder is not empty and does not contain a page", where=str(folder), hint="Choose another folder."
+        )
 
 
 def _content(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]]:
-    """Yield every file of the page by its path."""
+    """Yield every file of the page with its path."""
     kept = dict(_kept(bundle, npm))
     yield from kept.items()
     sums = {name: _sum(source) for name, source in kept.items()}
@@ -131,7 +133,7 @@ def _content(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]
 
 
 def _kept(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]]:
-    """Yield the files that a browser keeps, but for the description of them."""
+    """Yield the files that the service worker caches, except the description."""
     for source in PAGE.iterdir():
         if source.name not in _NOT_OF_PAGE:
             yield f"page/{source.name}", source.read_bytes()
@@ -175,7 +177,7 @@ def _manifest(name: str) -> bytes:
 
 
 def _service_worker(bundle: Bundle, sums: Mapping[str, str]) -> bytes:
-    """Return the service worker; one byte that differs in any file gives another cache."""
+    """Return the service worker; the cache name changes with any byte of any file."""
     whole = sha256("".join(f"{name} {sums[name]}\n" for name in sorted(sums)).encode()).hexdigest()[:12]
     kept = {
         "cache": f"edgedistill {bundle.manifest.name} {bundle.manifest.version} {whole}",
