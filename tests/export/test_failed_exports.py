@@ -66,7 +66,7 @@ def test_a_target_that_cannot_be_written_keeps_the_old_bundle_whole():
 
 def test_a_folder_of_something_else_is_not_replaced(student: Path, tmp_path: Path):
     before = contents_of(student)
-    with pytest.raises(BundleError, match="no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         export_bundle(student, student, plan_of(), rows_for(PRAISE))
     assert contents_of(student) == before
 
