@@ -1,14 +1,14 @@
-"""Which pieces of a vocabulary a cut keeps, and what the tokenizer's file then says.
+"""Choose the tokens that a reduced vocabulary keeps, and write the reduced `tokenizer.json`.
 
-Two kinds of `tokenizer.json` are known: WordPiece (BERT, DistilBERT, MPNet) and byte-level BPE (RoBERTa, ModernBERT).
+Two tokenizer models are supported: WordPiece (BERT, DistilBERT, MPNet) and byte-level BPE (RoBERTa, ModernBERT).
 
-WordPiece takes, from left to right, the longest piece that fits. A word keeps its pieces when all of them are kept: the
-longest that fit before are there, and no longer one was added. Where every single letter is kept, bare and after the
-mark ``##``, a word that was cut into pieces before still is.
+WordPiece repeatedly takes the longest matching token, from left to right. A word is tokenized as before if all its
+tokens are kept: the longest matches still exist, and no longer one was added. Since every single character is kept,
+with and without the prefix ``##``, a word that could be tokenized before still can.
 
-BPE joins, again and again, the pair that stands first in the list of merges. A word keeps its pieces when every merge
-that was made in it is kept: the first that fits before is there, and none that comes earlier was added. Every byte is
-kept, so every text still has pieces.
+BPE repeatedly merges the pair that is first in the list of merges. A word is tokenized as before if every merge
+applied to it is kept: the first applicable merge still exists, and no earlier merge was added. Every byte is
+kept, so every text can be tokenized.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,24 +21,23 @@ TokenizerFile: TypeAlias = Mapping[str, Any]
 """`tokenizer.json` as JSON gives it."""
 
 _NOT_PLAIN = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
-_HINT = "Set export.vocabulary to full, or choose a backbone with WordPiece or byte-level BPE pieces."
+_HINT = "Set export.vocabulary to full, or choose a backbone with a WordPiece or byte-level BPE tokenizer."
 
 
 def choose_tokens(tokenizer: TokenizerFile, reached: Iterable[str], common: int) -> frozenset[str]:
-    """Choose the pieces that a cut keeps.
+    """Choose the tokens that a reduced vocabulary keeps.
 
-    Kept are: the special and added tokens; every piece of one letter or byte, in the form for a word's beginning and in
-    that for its inside, digits and punctuation among them; the pieces that the texts reach, for BPE with those
-    they are merged from; and the ``common`` pieces of lowest id beyond these, since both kinds of
-    vocabularies list frequent pieces first.
+    These are: the special and added tokens; every token of one character or byte, in its forms for the beginning and
+    the inside of a word; the tokens of the texts, for BPE including those they are merged from; and the ``common``
+    tokens of lowest id among the others, since both kinds of vocabularies list frequent tokens first.
 
     Args:
-        tokenizer: A ``tokenizer.json``.
-        reached: The pieces that the texts are cut into, each once or more.
-        common: How many of the generally most frequent pieces stay, whatever the texts hold; 0 or more.
+        tokenizer: The content of a ``tokenizer.json``.
+        reached: The tokens of the texts; may contain duplicates.
+        common: Number of frequent tokens that are kept even if no text needs them; 0 or more.
 
     Raises:
-        ExportFailed: The tokenizer is of a kind that cannot be cut exactly.
+        ExportFailed: The tokenizer model cannot be reduced exactly.
     """
     kept, of_low_id = _KINDS[_kind(tokenizer)](tokenizer, frozenset(reached))
     kept |= {token["content"] for token in tokenizer.get("added_tokens", ())}
@@ -48,17 +47,17 @@ def choose_tokens(tokenizer: TokenizerFile, reached: Iterable[str], common: int)
 
 
 def cut_tokenizer(tokenizer: TokenizerFile, kept: frozenset[str]) -> tuple[dict[str, Any], list[int]]:
-    """Write a tokenizer's file without the pieces that are not kept.
+    """Return a tokenizer's file with only the kept tokens.
 
-    Ids are given anew, in the order of the old ones. All else stays as it is.
+    Tokens are renumbered in the order of their old ids. Everything else is unchanged.
 
     Args:
-        tokenizer: A ``tokenizer.json``.
-        kept: As `choose_tokens` chose them.
+        tokenizer: The content of a ``tokenizer.json``.
+        kept: The tokens that `choose_tokens` chose.
 
     Returns:
-        The new file, and the old id of each new one: row *i* of the new embedding table is row ``result[i]`` of the
-        old. An added token that the vocabulary does not list keeps its place by its id.
+        The new content, and the old id of each new id: row *i* of the new embedding table is row ``result[i]`` of the
+        old one. An added token that is not in the vocabulary is ordered by its id.
     """
     model = tokenizer["model"]
     vocabulary = {piece: number for piece, number in model["vocab"].items() if piece in kept}

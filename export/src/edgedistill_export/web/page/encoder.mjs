@@ -1,15 +1,15 @@
-// From texts to token ids, the same as `edgedistill_serve.scoring.encoding` gives.
+// Converts texts to token ids, like `edgedistill_serve.scoring.encoding`.
 import { Tokenizer } from "../vendor/tokenizers.min.mjs";
 import { letterReader } from "./letters.mjs";
 
 /**
- * `tokenizer` is tokenizer.json, `reading` what Python said of it (`web/reading.py`), `maxTokens` the longest sequence.
+ * `tokenizer` is tokenizer.json, `reading` the content of reading.json (`web/tokenizer_tables.py`), `maxTokens` the longest sequence.
  */
 export class Encoder {
   constructor(tokenizer, reading, maxTokens) {
     this.maxTokens = maxTokens;
     this.frames = { single: reading.single, pair: reading.pair };
-    // A mark such as [SEP] that a learner typed is text, and the frame of marks around the texts is put on here.
+    // A typed [SEP] is text; the special tokens around the texts are added in `encode`.
     const added = tokenizer.added_tokens.filter((token) => !token.special);
     this.tokenizer = new Tokenizer({ ...tokenizer, added_tokens: added, post_processor: null }, {});
     if (reading.letters) {
@@ -21,7 +21,7 @@ export class Encoder {
     }
   }
 
-  /** Encode a response and what stands before it, null for nothing; the response keeps its tokens before that does. */
+  /** Encode a response and its context (null for none); the context is truncated before the response. */
   encode(context, response) {
     const frame = context === null ? this.frames.single : this.frames.pair;
     const room = this.maxTokens - frame.filter((part) => "id" in part).length;
@@ -45,7 +45,7 @@ export class Encoder {
   }
 }
 
-/** JavaScript's \s takes U+FEFF for a space and U+0085 for none; byte-level tokenizers in Rust do the opposite. */
+/** In JavaScript, \s matches U+FEFF and not U+0085; in Rust's byte-level tokenizers it is the opposite. */
 function asInRust(step) {
   for (const inner of step?.tokenizers ?? []) asInRust(inner);
   if (step?.byte_encoder) {

@@ -1,8 +1,8 @@
-// The page's end of the worker.
+// The page's interface to the worker.
 import { Asker } from "./talking.mjs";
 
 export class Engine {
-  /** `told(message)` hears how the loading goes. */
+  /** `told(message)` receives the loading progress. */
   constructor(told) {
     this.asker = new Asker(new Worker(new URL("worker.mjs", import.meta.url), { type: "module" }), told);
   }
@@ -15,12 +15,12 @@ export class Engine {
     return this.asker.ask({ task: "score", inputs });
   }
 
-  /** The columns of a file, and which of them seem to hold the inputs. */
+  /** The columns of a file, and those that seem to contain the inputs. */
   inspect(file) {
     return this.asker.ask({ task: "inspect", file });
   }
 
-  /** Score a file; `progress(counts)` hears how it goes, `stop()` of what is returned ends it. */
+  /** Score a file; `progress(counts)` receives the progress, and `stop()` of the result stops it. */
   grade(file, column, progress) {
     const done = this.asker.ask({ task: "grade", file, column }, progress);
     return { done, stop: () => this.asker.stop(done.id) };

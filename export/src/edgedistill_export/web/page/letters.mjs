@@ -1,5 +1,5 @@
-// Reads letters as Python's tokenizer does: what a letter becomes, and which letters part words.
-// The tables were made from that tokenizer, so that no browser's own idea of Unicode has a say.
+// Normalizes and splits texts like Python's BERT tokenizer, with tables that were computed with it.
+// The result therefore does not depend on the browser's version of Unicode.
 
 const KEEP = 0;
 const DROP = 1;
@@ -14,8 +14,8 @@ const CODE_POINTS = 0x110000;
 
 /**
  * Returns `normalize(text) -> text` and `split(text) -> words`.
- * `tables`: `drop`, `space`, `alone`, `decompose`, `marks` and `gaps` are lists of first and last code points by turns,
- * `replace` is what a letter becomes.
+ * `tables`: `drop`, `space`, `alone`, `decompose`, `marks` and `gaps` are lists of alternating first and last code points
+ * of ranges; `replace` maps a character to its replacement.
  */
 export function letterReader(tables) {
   const known = new Uint8Array(CODE_POINTS);

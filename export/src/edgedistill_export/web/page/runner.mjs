@@ -1,4 +1,4 @@
-// One copy of the model: loads it, and scores one response after another.
+// One copy of the model: loads it, and scores responses one after another.
 import { fetched, FileFault, fetchParts } from "./fetching.mjs";
 import { Drift, Scorer, Unscorable } from "./scorer.mjs";
 import { answering } from "./talking.mjs";
@@ -6,11 +6,11 @@ import { answering } from "./talking.mjs";
 const ROOT = new URL("../", import.meta.url);
 
 let scorer;
-/** Responses are scored one after another: a session takes one at a time. */
+/** The last scheduled response: a session scores one at a time. */
 let turn = Promise.resolve();
 
 const tasks = {
-  /** Load the model, and check it where that was not done by another copy. `threads` needs an isolated page. */
+  /** Load the model, and run the self-check if `check` is set. `threads` above 1 require an isolated page. */
   async load({ check, threads = 1 }) {
     const started = performance.now();
     const page = await (await fetched(ROOT, { path: "page.json" })).json();

@@ -1,11 +1,11 @@
-// Answers for the page once it is kept, so that it opens without a network. KEPT, written above, says what is kept:
-// `cache` names this version, `files` holds each path's SHA-256 and media type.
+// Serves the page from a cache, so that it opens offline. KEPT, written above, describes the cached files:
+// `cache` is the name of this version's cache, `files` has each path's SHA-256 and media type.
 
 const HEADERS = {
   "Content-Security-Policy":
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; img-src 'self'; " +
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-  // A page that was opened with this header lets in only workers that have it too.
+  // A page with this header only loads workers that have it too.
   "Cross-Origin-Embedder-Policy": "require-corp",
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Resource-Policy": "same-origin",
@@ -18,7 +18,7 @@ const CACHE = `${KEPT.cache} ${ROOT}`;
 async function keep() {
   const cache = await caches.open(CACHE);
   for (const [path, { integrity }] of Object.entries(KEPT.files)) {
-    // The integrity makes the browser refuse a file that is not as it was written.
+    // With the integrity, the browser rejects a file that has changed.
     const file = await fetch(new Request(ROOT + path, { cache: "no-cache", credentials: "omit", integrity }));
     if (!file.ok) throw new Error(`${path}: ${file.status}`);
     await cache.put(ROOT + path, file);

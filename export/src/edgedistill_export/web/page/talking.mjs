@@ -8,7 +8,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Asks a worker, and waits for its answers. `told` hears what it says without being asked. */
+/** Sends requests to a worker and awaits the replies. `told` receives its other messages. */
 export class Asker {
   constructor(worker, told = () => {}) {
     this.worker = worker;
@@ -20,7 +20,7 @@ export class Asker {
     worker.addEventListener("error", () => this.broken());
   }
 
-  /** Ask for a task; the promise has its number as `id`, by which it can be stopped. */
+  /** Request a task; returns a promise with the request's `id`, which `stop` takes. */
   ask(message, progress = () => {}) {
     const id = (this.last += 1);
     const answer = new Promise((resolve, reject) => {
@@ -59,8 +59,8 @@ export class Asker {
 }
 
 /**
- * Answer in this worker. `tasks` are functions by name, `kinds` the errors whose message may be told, by name; `stopped`
- * collects the numbers of tasks that the asker wants no more.
+ * Reply to requests in this worker. `tasks` are functions by name, `kinds` the errors whose message may be sent, by name;
+ * `stopped` collects the ids of requests to stop.
  */
 export function answering(tasks, kinds, stopped = new Set()) {
   addEventListener("message", async ({ data }) => {

@@ -1,15 +1,15 @@
-// Works beside the page, so that the page stays usable: reads files, and hands responses to copies of the model.
+// Runs in the background, so that the page remains responsive: reads files, and distributes responses to runners.
 import { TableFault } from "./csv.mjs";
 import { grade, inspect } from "./grading.mjs";
 import { answering, Asker } from "./talking.mjs";
 
-/** More copies of the model than that take more memory than they are worth. */
+/** Maximum number of copies of the model; more are not worth their memory. */
 const MOST_RUNNERS = 4;
-/** Rows from which on a second copy is worth its loading. */
+/** Number of rows from which more copies are worth their loading time. */
 const MANY = 100;
-/** Rows that wait at each copy, so that none is idle. */
+/** Queued rows per copy, so that none is idle. */
 const AHEAD = 3;
-/** Milliseconds between two reports to the page. */
+/** Milliseconds between two progress messages. */
 const REPORT = 40;
 
 class Stopped extends Error {}
@@ -38,7 +38,7 @@ const tasks = {
       if (counts.rows >= MANY) more ??= addRunners();
       if (performance.now() - reported < REPORT && counts.read < counts.rows) return;
       postMessage({ id, progress: counts });
-      // What the page wants comes in between two tasks of this worker.
+      // Lets this worker receive messages of the page, such as a stop.
       await new Promise((resolve) => setTimeout(resolve));
       reported = performance.now();
       if (stopped.delete(id)) throw new Stopped();
@@ -54,7 +54,7 @@ function started(told = () => {}) {
   return Object.assign(new Asker(worker, told), { worker });
 }
 
-/** One copy for each core; those that cannot be had are done without. */
+/** One copy per core; stops at the first copy that cannot be loaded. */
 async function addRunners() {
   const most = Math.min(navigator.hardwareConcurrency || 1, MOST_RUNNERS);
   for (let count = runners.length; count < most; count += 1) {
@@ -69,7 +69,7 @@ async function addRunners() {
   }
 }
 
-/** The copy with the least work scores it. */
+/** Score with the least busy copy. */
 function score(inputs) {
   const free = runners.reduce((one, other) => (other.waiting.size < one.waiting.size ? other : one));
   return free.ask({ task: "score", inputs });
