@@ -1,6 +1,8 @@
 # make demo   the main job on the example lesson: offline, no key
 # make test   every check
 # make test-transformers5   what hangs on transformers, with version 5 of it and without optimum
+# make test-lowest          imports and main jobs with the lowest versions that the pyproject.toml files allow
+# make test-newest          the same with the newest versions there are; before each release
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 INSTALLED = .venv/.installed
@@ -25,7 +27,24 @@ TESTS5 = \
 	tests/export/test_transformers_js.py \
 	tests/e2e/test_main_job.py
 
-.PHONY: demo test test-transformers5 install schemas web chromium clean
+# Every module, and every library that is called directly, in a few minutes.
+SMOKE = \
+	tests/test_dependencies.py \
+	tests/e2e/test_main_job.py \
+	tests/edgedistill/agreement \
+	tests/edgedistill/api/test_classifier.py \
+	tests/edgedistill/project \
+	tests/edgedistill/student/test_search.py \
+	tests/edgedistill/teacher/test_cache.py \
+	tests/edgedistill/teacher/test_faults.py \
+	tests/export/test_hub.py \
+	tests/serve/bundle \
+	tests/serve/client \
+	tests/serve/grading \
+	tests/serve/server/test_metrics.py \
+	tests/serve/server/test_protocols.py
+
+.PHONY: demo test test-transformers5 test-lowest test-newest install schemas web chromium clean
 
 demo: $(INSTALLED)
 	.venv/bin/python examples/praise/demo.py
@@ -39,6 +58,10 @@ test: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS) .wheelhouse/.filled chromium
 
 test-transformers5: $(INSTALLED5) $(NODE_INSTALLED)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE .venv-transformers5/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS5)
+
+# Warnings of versions that constraints.txt does not name are shown, and are no failure.
+test-lowest test-newest: test-%: .venv-%/.installed
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE .venv-$*/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -o filterwarnings=default $(SMOKE)
 
 install: $(INSTALLED) $(NODE_INSTALLED) $(WEB_ASSETS)
 
@@ -64,6 +87,10 @@ $(INSTALLED5): constraints-transformers5.txt pyproject.toml export/pyproject.tom
 	.venv-transformers5/bin/python -m pip --disable-pip-version-check install -q -c constraints-transformers5.txt -e "./serve[cpu,parquet,sign]" -e ./export -e ".[dev]"
 	touch $@
 
+.venv-lowest/.installed .venv-newest/.installed: .venv-%/.installed: .ci/install-resolved pyproject.toml export/pyproject.toml serve/pyproject.toml | $(INSTALLED)
+	PYTHON=$(PYTHON) .ci/install-resolved $*
+	touch $@
+
 # transformers.js, for the tests that open a bundle as a web page would.
 $(NODE_INSTALLED): tests/js/package-lock.json
 	@command -v npm >/dev/null || { echo "The tests open bundles in Node: install Node 20 or newer with npm"; exit 1; }
@@ -82,4 +109,4 @@ $(WEB_ASSETS): export/package-lock.json export/hatch_build.py | $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-transformers5 .wheelhouse tests/js/node_modules export/node_modules export/src/edgedistill_export/web/vendor examples/praise/runs examples/praise/teacher-cache
+	rm -rf .venv .venv-transformers5 .venv-lowest .venv-newest .wheelhouse tests/js/node_modules export/node_modules export/src/edgedistill_export/web/vendor examples/praise/runs examples/praise/teacher-cache

@@ -85,7 +85,7 @@ def decode_file(file: Path, kind: type[T], hint: str) -> T:
         raise RunError(f"cannot be read ({error.strerror})", where=str(file), hint=hint) from None
     except msgspec.ValidationError as error:
         raise RunError(f"is of another version or damaged ({error})", where=str(file), hint=hint) from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise RunError("is not valid JSON", where=str(file), hint=hint) from None
 
 

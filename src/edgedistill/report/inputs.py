@@ -250,7 +250,7 @@ def _read_scores(path: Path, hint: str, evaluation: Evaluation) -> Sequence[Scor
 def _read_votes(path: Path, hint: str) -> Sequence[TeacherVote]:
     try:
         return msgspec.json.decode(b"[" + b",".join(path.read_bytes().splitlines()) + b"]", type=list[TeacherVote])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         raise RunError("is damaged", where=str(path), hint=hint) from None
 
 

@@ -227,7 +227,7 @@ class RunStore:
         """Return the result of a run; None if it is not finished, or its file is damaged."""
         try:
             found = msgspec.json.decode(self._file(ident).read_bytes(), type=RunResult)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
         return found if found.run == ident else None
 

@@ -243,9 +243,9 @@ def _json_rows(file: BinaryIO, name: str) -> Iterator[TableRow]:
 def _json_object(line: bytes, name: str, number: int) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(line)
-    except UnicodeDecodeError:
-        raise _utf8_error(name, number) from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        if "utf-8" in str(error).lower():  # msgspec before 0.23 raises a UnicodeDecodeError, later ones their own
+            raise _utf8_error(name, number) from None
         raise DataError(
             f"the line is not valid JSON ({error})",
             where=f"{name}, row {number}",

@@ -87,11 +87,11 @@ def decode(text: bytes, *, what: str = "body", hint: str = _HINT) -> Any:
     """
     try:
         return msgspec.json.decode(text)
-    except UnicodeDecodeError:
-        raise NotJson(f"the {what} is no UTF-8", hint="Send JSON in UTF-8.") from None
     except RecursionError:
         raise NotJson(f"the {what} is nested too deeply") from None
-    except msgspec.DecodeError as error:
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        if "utf-8" in str(error).lower():  # msgspec before 0.23 raises a UnicodeDecodeError, later ones their own
+            raise NotJson(f"the {what} is no UTF-8", hint="Send JSON in UTF-8.") from None
         raise NotJson(f"the {what} is no JSON ({error})", hint=hint) from None
 
 
