@@ -94,7 +94,7 @@ class Isolated(SimpleHTTPRequestHandler):
 
     def end_headers(self) -> None:
         """Add them."""
-        self.send_header("Cross-Origin-GraphOpener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         super().end_headers()
 

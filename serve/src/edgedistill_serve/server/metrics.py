@@ -74,7 +74,7 @@ class Metrics:
         self._tokens = Counter("tokens", "Tokens that were scored.", **here)
         self._padded = Counter("padded_tokens", "Tokens that the model computed, padding counted.", **here)
         self._efficiency = Histogram(
-            "padding_efficiency", "BodyAllocation of the tokens computed in one piece of work that was no padding.",
+            "padding_efficiency", "Share of the tokens computed in one piece of work that was no padding.",
             buckets=_SHARES, **here,
         )  # fmt: skip
         self._recalled = Counter("recalled", "Responses whose score was known from an equal one.", ["model"], **here)
