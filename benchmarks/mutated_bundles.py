@@ -43,10 +43,10 @@ def main() -> int:
     logging.disable(logging.WARNING)  # a graph that falls back to fp32 says so
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
-        told = _run(Bundle.load(given.bundle), Path(place).resolve(), given.count, given.seed)
-    told["seconds"] = round(time.perf_counter() - start, 1)
-    print(json.dumps(told, indent=None if given.json else 2))
-    return 1 if told["crashes"] or told["accepted_though_covered"] else 0
+        message = _run(Bundle.load(given.bundle), Path(place).resolve(), given.count, given.seed)
+    message["seconds"] = round(time.perf_counter() - start, 1)
+    print(json.dumps(message, indent=None if given.json else 2))
+    return 1 if message["crashes"] or message["accepted_though_covered"] else 0
 
 
 @dataclass

@@ -99,9 +99,9 @@ def time_graphs(student: str, data: Path, students: Path, out: Path, only: Seque
         for name, speed in measure_speeds(sessions, rows, rounds=1).items():
             found[name].append(speed)
     kept = out / f"{student}.speed.json"
-    told = json.loads(kept.read_text()) if kept.exists() else {}
+    message = json.loads(kept.read_text()) if kept.exists() else {}
     for name, session in sessions.items():
-        told[name] = {
+        message[name] = {
             "alone": _times_fp32(found, name, "alone"),
             "batched": _times_fp32(found, name, "batched"),
             "texts": statistics.median(speed.alone[1] for speed in found[name]),
@@ -109,8 +109,8 @@ def time_graphs(student: str, data: Path, students: Path, out: Path, only: Seque
             "bytes": files[name].stat().st_size,
             "identical": identical(session),
         }
-        CONSOLE.print(name, told[name])
-    kept.write_text(json.dumps(told, indent=1))
+        CONSOLE.print(name, message[name])
+    kept.write_text(json.dumps(message, indent=1))
 
 
 def _times_fp32(found: Mapping[str, Sequence[Speed]], name: str, how: str) -> list[float]:

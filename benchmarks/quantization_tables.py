@@ -110,15 +110,15 @@ def speed_table(out: Path, student: str) -> Table:
     """Speeds as times fp32, of the processor's time."""
     heads = ("recipe", "alone 1/2", "batched 1/2", "texts/s", "MB", "load s", "same bits in batches of equal length")
     table = Table(*heads, title=f"speed, {student}", box=box.MARKDOWN)
-    for name, told in json.loads((out / f"{student}.speed.json").read_text()).items():
+    for name, message in json.loads((out / f"{student}.speed.json").read_text()).items():
         table.add_row(
             name,
-            "/".join(f"{times:.2f}" for times in told["alone"]),
-            "/".join(f"{times:.2f}" for times in told["batched"]),
-            f"{told['texts']:.0f}",
-            f"{told['bytes'] / 1e6:.1f}",
-            f"{told['load']:.2f}",
-            told["identical"],
+            "/".join(f"{times:.2f}" for times in message["alone"]),
+            "/".join(f"{times:.2f}" for times in message["batched"]),
+            f"{message['texts']:.0f}",
+            f"{message['bytes'] / 1e6:.1f}",
+            f"{message['load']:.2f}",
+            message["identical"],
         )
     return table
 

@@ -66,8 +66,8 @@ def run(folder: Path, votes: int) -> None:
     if done.usage.cached != votes or done.usage.asked or len(done.labels) != votes:
         sys.exit("not every vote came from the cache")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    told = {"seconds": seconds, "cpu": time.process_time() - before, "peak": peak, "before": imported}
-    print(json.dumps(told | {"first_read": first_read, "file": (folder / "cache.db").stat().st_size / 1e6}))
+    message = {"seconds": seconds, "cpu": time.process_time() - before, "peak": peak, "before": imported}
+    print(json.dumps(message | {"first_read": first_read, "file": (folder / "cache.db").stat().st_size / 1e6}))
 
 
 def main() -> None:

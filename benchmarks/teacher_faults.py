@@ -173,17 +173,17 @@ def faults(shared: Path, count: int, seed: int) -> bool:
             start = time.perf_counter()
             done = label(project)
             seconds = time.perf_counter() - start
-            told = json.loads(done.stdout) if done.returncode == 0 else {}
+            message = json.loads(done.stdout) if done.returncode == 0 else {}
             answers, seen = stored(project), counts(port)
     finally:
         server.terminate()
         server.wait()
     good = seen["requests"] - sum(seen.get(f"fault_{name}", 0) for name in UNUSABLE)
-    print(f"faults: exit {done.returncode}, {seconds:.0f} s, {seen['seen']} requests; labeller's account: {told}")
+    print(f"faults: exit {done.returncode}, {seconds:.0f} s, {seen['seen']} requests; labeller's account: {message}")
     print(f"  answers without a fault that the server gave: {good}; answers in the cache: {answers}")
-    accounted = told.get("labelled", 0) + len(told.get("set_aside", []))
+    accounted = message.get("labelled", 0) + len(message.get("set_aside", []))
     print(f"  responses accounted for: {accounted} of {count}; votes in the cache: {answers} of {count * 3}")
-    return done.returncode == 0 and good == answers and accounted == count and told["asked"] == seen["seen"]
+    return done.returncode == 0 and good == answers and accounted == count and message["asked"] == seen["seen"]
 
 
 def kills(shared: Path, count: int, times: int, seed: int) -> bool:
@@ -199,13 +199,13 @@ def kills(shared: Path, count: int, times: int, seed: int) -> bool:
                 until = int(count * 3 * (number + chance.random()) / times)
                 beyond += killed(project, counting, until)
             done = label(project)
-            told, answers = json.loads(done.stdout), stored(project)
+            message, answers = json.loads(done.stdout), stored(project)
     finally:
         counting.server.shutdown()
         server.terminate()
         server.wait()
     repeated = sum(number - 1 for number in counting.seen.values())
-    print(f"kills: {times}, exit {done.returncode} at last, {answers} answers in the cache, account: {told}")
+    print(f"kills: {times}, exit {done.returncode} at last, {answers} answers in the cache, account: {message}")
     print(f"  requests repeated: {repeated} (at most {16 * times} in flight); beyond those in flight: {beyond}")
     return done.returncode == 0 and answers == count * 3 and beyond == 0 and repeated <= 16 * times
 

@@ -142,8 +142,8 @@ def one_round(common: list[str], number: int) -> dict[str, dict[str, float]]:
     for name in names:
         command = [sys.executable, __file__, "--only", name, *common]
         found[name] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    told = (f"{name} {found[name]['per_second']:.0f}/s {found[name]['cpu_ms']:.2f} ms CPU" for name in WORK)
-    print(f"round {number + 1}: " + "; ".join(told), flush=True)
+    message = (f"{name} {found[name]['per_second']:.0f}/s {found[name]['cpu_ms']:.2f} ms CPU" for name in WORK)
+    print(f"round {number + 1}: " + "; ".join(message), flush=True)
     return found
 
 

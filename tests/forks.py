@@ -28,16 +28,16 @@ exit_codes: list[int] = []
 
 def receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Return the next request and its streams, an empty one where nobody asks any more."""
-    told, streams, _, _ = socket.recv_fds(line, LONGEST, 2)
-    return (json.loads(told) if told else {}), list(streams)
+    message, streams, _, _ = socket.recv_fds(line, LONGEST, 2)
+    return (json.loads(message) if message else {}), list(streams)
 
 
 def serve(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Answer requests; return in each fork, with what it is to run and its streams."""
     running: set[int] = set()
     while (request := receive(line))[0]:
-        told, streams = request
-        if "argv" in told:
+        message, streams = request
+        if "argv" in message:
             answer: int | None = os.fork()
             if answer == 0:
                 return request
@@ -45,7 +45,7 @@ def serve(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
             for stream in streams:
                 os.close(stream)
         else:
-            ended, status = os.waitpid(told["ended"], os.WNOHANG)
+            ended, status = os.waitpid(message["ended"], os.WNOHANG)
             running.discard(ended)
             answer = os.waitstatus_to_exitcode(status) if ended else None
         line.send(json.dumps(answer).encode())
@@ -54,17 +54,17 @@ def serve(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
     sys.exit()
 
 
-def become(told: dict[str, Any], streams: list[int]) -> None:
+def become(message: dict[str, Any], streams: list[int]) -> None:
     """Take on the arguments, the folder, the environment and the streams of a process of its own."""
-    os.chdir(told["cwd"])
+    os.chdir(message["cwd"])
     os.environ.clear()
-    os.environ.update(told["environment"])
+    os.environ.update(message["environment"])
     with Path(os.devnull).open() as nothing:
         for here, stream in enumerate((nothing.fileno(), *streams)):
             os.dup2(stream, here)
     for stream in streams:
         os.close(stream)
-    sys.argv = told["argv"]
+    sys.argv = message["argv"]
 
 
 def work() -> None:

@@ -60,8 +60,8 @@ class Process:
         self._complaints = tempfile.TemporaryFile() if complaints is None else None  # noqa: SIM115  # kept open
         reading, writing = os.pipe()
         self.stdout = os.fdopen(reading)
-        told = {"argv": self.argv, "cwd": str(cwd or Path.cwd()), "environment": dict(os.environ)}
-        self.pid = _ask(like, told, writing, (complaints or self._complaints).fileno())
+        message = {"argv": self.argv, "cwd": str(cwd or Path.cwd()), "environment": dict(os.environ)}
+        self.pid = _ask(like, message, writing, (complaints or self._complaints).fileno())
         os.close(writing)
 
     def poll(self) -> int | None:
@@ -140,8 +140,8 @@ def _line(like: str) -> socket.socket:
     return here
 
 
-def _ask(like: str, told: dict[str, object], *streams: int) -> int | None:
+def _ask(like: str, message: dict[str, object], *streams: int) -> int | None:
     with _ASKING:
         line = _line(like)
-        socket.send_fds(line, [json.dumps(told).encode()], streams)
+        socket.send_fds(line, [json.dumps(message).encode()], streams)
         return json.loads(line.recv(100))

@@ -125,18 +125,18 @@ def test_a_stage_does_not_start_from_outputs_that_no_longer_hold(lesson):
 
 
 @pytest.mark.parametrize(
-    ("teacher", "told"),
+    ("teacher", "message"),
     [
         ("  base_url: http://127.0.0.1:9/v1\n  model: m\n  tries: 1\n  api_key_env: null", "nothing listens there"),
         ("  base_url: http://127.0.0.1:9/v1\n  model: m\n  api_key_env: NO_SUCH_KEY_HERE", "NO_SUCH_KEY_HERE"),
     ],
 )
-def test_a_teacher_that_cannot_be_asked_is_one_line_with_its_hint(tmp_path, teacher, told):
+def test_a_teacher_that_cannot_be_asked_is_one_line_with_its_hint(tmp_path, teacher, message):
     project = write_lesson(tmp_path, "x")
     head, _, tail = project.read_text().partition("teacher:\n")
     project.write_text(f"{head}teacher:\n{teacher}\nstudent:{tail.partition('student:')[2]}")
     done = command("edgedistill", "gate", project, expect=2)
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -168,7 +168,7 @@ def test_no_file_of_the_run_folder_or_the_bundle_is_a_pickle(lesson):
     assert [file.name for file in files if holds_a_pickle(file)] == []
 
 
-def test_a_project_that_cuts_its_vocabulary_gets_a_smaller_bundle_and_is_told_what_that_changes(lesson, tmp_path):
+def test_a_project_that_cuts_its_vocabulary_gets_a_smaller_bundle_and_is_reported_what_that_changes(lesson, tmp_path):
     project, _, _ = lesson
     copy = shutil.copytree(project.parent, tmp_path / "copy") / project.name
     copy.write_text(copy.read_text() + "export: {vocabulary: cut}\n")
@@ -184,12 +184,12 @@ def test_a_bundle_that_is_done_is_signed_and_what_a_push_would_send_is_listed(le
     copy = shutil.copytree(project.parent, tmp_path / "copy") / project.name
     command("edgedistill-serve", "key-pair", tmp_path / "maker")
     shipped = ("--sign", tmp_path / "maker", "--push", "school/praise", "--dry-run", "--json")
-    told = json.loads(command("edgedistill", "export", copy, *shipped).stdout)["bundle"]
+    message = json.loads(command("edgedistill", "export", copy, *shipped).stdout)["bundle"]
     bundle = copy.parent / "runs/lesson/bundle"
-    assert set(told["push"]["files"]) == {
+    assert set(message["push"]["files"]) == {
         file.relative_to(bundle).as_posix() for file in bundle.rglob("*") if file.is_file()
     }
-    assert "commit" not in told["push"]
+    assert "commit" not in message["push"]
     command("edgedistill-serve", "verify", bundle, "--public-key", tmp_path / "maker.pub")
     assert "done earlier" in command("edgedistill", "export", copy).stdout
     assert (bundle / "bundle.json.sig").exists()
@@ -198,8 +198,8 @@ def test_a_bundle_that_is_done_is_signed_and_what_a_push_would_send_is_listed(le
 def test_a_push_without_a_token_is_one_line_with_its_hint(lesson, monkeypatch):
     project, _, _ = lesson
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    told = command("edgedistill", "export", project, "--push", "school/praise", expect=2).stderr
-    assert told == ("edgedistill: no Hub token is set. Set the variable HF_TOKEN to a token with write access.\n")
+    message = command("edgedistill", "export", project, "--push", "school/praise", expect=2).stderr
+    assert message == ("edgedistill: no Hub token is set. Set the variable HF_TOKEN to a token with write access.\n")
     assert "--push" in command("edgedistill", "export", project, "--dry-run", expect=2).stderr
 
 

@@ -164,13 +164,13 @@ def test_balancing_with_a_label_without_rows_names_the_label():
 
 def test_impossible_shares_name_every_missing_source_label_and_number():
     offered = {"human": rows_of("human", 40, 3), "teacher": rows_of("teacher", 7, 0), "synthetic": []}
-    told = (
+    reported = (
         "mix: the training set lacks 7 of the 10 human rows of the label 'no'; 3 of the 10 teacher rows of the label "
         "'yes'; 10 of the 10 teacher rows of the label 'no'; 10 of the 10 synthetic rows of the label 'yes'; "
         "10 of the 10 synthetic rows of the label 'no'. "
     )
     third = 1 / 3
-    with pytest.raises(ProjectFileError, match=re.escape(told)):
+    with pytest.raises(ProjectFileError, match=re.escape(reported)):
         shared(60, offered, shares={"human": third, "teacher": third, "synthetic": third}, balance="per_label")
 
 

@@ -54,12 +54,12 @@ class _Answer(BaseHTTPRequestHandler):
             self._send(200, {"commitUrl": COMMIT, "commitOid": "1"})
 
     def _send(self, status: int, content: object) -> None:
-        told = json.dumps(content).encode()
+        message = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(told)))
+        self.send_header("Content-Length", str(len(message)))
         self.end_headers()
-        self.wfile.write(told)
+        self.wfile.write(message)
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""

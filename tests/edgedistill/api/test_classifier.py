@@ -171,10 +171,10 @@ def test_a_frozen_backbone_is_a_student_too(students):
     assert fitted.score(rows, "label") > 1 / 3
 
 
-def test_progress_is_told_in_optimizer_steps(students):
-    told = []
-    students(epochs=1).fit(make_frame(30, 1), "label", on_progress=lambda *how_far: told.append(how_far))
-    what, done, of = told[-1]
+def test_progress_is_reported_in_optimizer_steps(students):
+    reported = []
+    students(epochs=1).fit(make_frame(30, 1), "label", on_progress=lambda *how_far: reported.append(how_far))
+    what, done, of = reported[-1]
     assert (what, done) == ("fit: optimizer steps", of)
 
 

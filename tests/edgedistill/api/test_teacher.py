@@ -247,8 +247,8 @@ def test_rows_that_cannot_be_read_are_an_error_of_ours(rows, message, tmp_path):
         Teacher("m", task=TASK, cache=tmp_path).label(rows)
 
 
-def test_progress_is_told_in_votes(teacher, frame):
-    told = []
+def test_progress_is_reported_in_votes(teacher, frame):
+    reported = []
     with StandIn(judge) as endpoint:
-        teacher(endpoint, votes=2).label(frame, on_progress=lambda *how_far: told.append(how_far))
-    assert told[-1] == ("label: stand-in codes responses", 8, 8)
+        teacher(endpoint, votes=2).label(frame, on_progress=lambda *how_far: reported.append(how_far))
+    assert reported[-1] == ("label: stand-in codes responses", 8, 8)

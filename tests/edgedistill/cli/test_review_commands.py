@@ -17,8 +17,8 @@ def done(tmp_path_factory):
     """A project with a bundle that sends some responses to people, and its sheet."""
     file = write_tiny(tmp_path_factory.mktemp("tiny"))
     run_stages(run_of(file))
-    told = json.loads(command("edgedistill", "review", "sheet", file, file.parent / "sheet.csv", "--json").stdout)
-    return file, told
+    message = json.loads(command("edgedistill", "review", "sheet", file, file.parent / "sheet.csv", "--json").stdout)
+    return file, message
 
 
 @pytest.fixture
@@ -40,12 +40,12 @@ def write(file, rows):
 
 
 def test_the_sheet_holds_what_the_rule_sends_to_people_and_every_response_is_accounted_for(done):
-    file, told = done
+    file, message = done
     rows = read(file.parent / "sheet.csv")
     assert list(rows[0]) == ["id", "response", "human_code"]
-    assert len(rows) == told["to_people"]["below threshold"] > 0
-    assert told["accepted"] + len(rows) == told["responses"]
-    assert told["responses"] + sum(told["set_aside"].values()) == 60
+    assert len(rows) == message["to_people"]["below threshold"] > 0
+    assert message["accepted"] + len(rows) == message["responses"]
+    assert message["responses"] + sum(message["set_aside"].values()) == 60
 
 
 def test_a_sheet_that_is_there_is_not_written_over(done):
@@ -61,13 +61,13 @@ def test_every_bad_row_is_named_and_nothing_is_merged(copy):
     rows[0]["human_code"], rows[1]["id"], rows[2]["human_code"], rows[4]["id"] = "Process", "nobody", "", rows[3]["id"]
     write(copy.parent / "bad.csv", rows)
     refused = command("edgedistill", "review", "merge", copy, copy.parent / "bad.csv", expect=2)
-    for told in (
+    for message in (
         f"row 2, id '{rows[0]['id']}': unknown label 'Process'; labels are process, outcome, other",
         "row 3, id 'nobody': unknown id: no response for review has it",
         f"row 6, id '{rows[3]['id']}': the id is also in row 5",
         f"id '{rows[2]['id']}': no code",
     ):
-        assert told in refused.stdout
+        assert message in refused.stdout
     assert "bad.csv: 3 rows are invalid and 1 have no code; nothing was imported." in refused.stderr
     assert not (copy.parent / "reviewed.csv").exists()
 
@@ -91,7 +91,7 @@ def test_codes_become_train_rows_and_are_never_overwritten(copy):
     assert [row["label"] for row in read(copy.parent / "reviewed.csv")] == ["outcome"]
 
 
-def test_a_project_that_names_no_file_for_the_codes_is_told_which_key_is_missing(copy):
+def test_a_project_that_names_no_file_for_the_codes_is_reported_which_key_is_missing(copy):
     copy.write_text(copy.read_text().replace(", reviewed: reviewed.csv", ""))
     refused = command("edgedistill", "review", "merge", copy, copy.parent / "sheet.csv", expect=2)
     assert "the key data.reviewed is missing" in refused.stderr

@@ -83,8 +83,8 @@ def test_a_browser_that_changes_too_many_labels_is_refused_and_the_bundle_stays_
 
 def test_a_bundle_that_is_there_gets_a_page(tmp_path):
     done = command("edgedistill", "web", TINY, tmp_path / "page", "--json")
-    told = json.loads(done.stdout)
-    assert (told["model"], told["responses"], told["folder"]) == ("praise", 5, str(tmp_path / "page"))
+    message = json.loads(done.stdout)
+    assert (message["model"], message["responses"], message["folder"]) == ("praise", 5, str(tmp_path / "page"))
     assert (tmp_path / "page" / "index.html").is_file()
 
 

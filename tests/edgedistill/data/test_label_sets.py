@@ -46,7 +46,7 @@ def test_an_empty_cell_is_not_coded_and_no_label_is_a_code():
 
 
 @pytest.mark.parametrize(
-    ("label", "told"),
+    ("label", "message"),
     [
         ("cause;Effect", "the label 'Effect' is another spelling of 'effect'"),
         ("cause;exampel", "did you mean 'example'"),
@@ -57,8 +57,8 @@ def test_an_empty_cell_is_not_coded_and_no_label_is_a_code():
         ("None", "another spelling of 'none'"),
     ],
 )
-def test_a_code_that_is_none_says_what_is_wrong_with_it_and_where(label, told):
-    with pytest.raises(DataError, match=f"row 3: .*{told}"):
+def test_a_code_that_is_none_says_what_is_wrong_with_it_and_where(label, message):
+    with pytest.raises(DataError, match=f"row 3: .*{message}"):
         read("cause", label, "effect")
 
 

@@ -65,7 +65,7 @@ def test_emoji_and_right_to_left_text_come_through_unchanged(read):
 
 
 @pytest.mark.parametrize(
-    ("human", "told"),
+    ("human", "message"),
     [
         ("id,answer,label\nr1,x,process\n", "h.csv, row 2: there is no column 'response'"),
         (coded(header="id,respons,label"), "Did you mean 'respons'? Rename it to 'response'"),
@@ -87,14 +87,14 @@ def test_emoji_and_right_to_left_text_come_through_unchanged(read):
         ),
     ],
 )
-def test_a_file_that_cannot_be_used_names_the_row_and_the_hint(read, human, told):
+def test_a_file_that_cannot_be_used_names_the_row_and_the_hint(read, human, message):
     with pytest.raises(DataError) as error:
         read(human)
     assert "h.csv" in str(error.value)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
-def test_many_wrong_rows_are_told_at_once_and_counted(read):
+def test_many_wrong_rows_are_reported_at_once_and_counted(read):
     with pytest.raises(DataError, match=r"row 2: .*and 15 more"):
         read(coded().replace(",process", ",prozess").replace(",outcome", ",outkome"))
 

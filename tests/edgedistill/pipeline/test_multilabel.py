@@ -200,7 +200,7 @@ def test_a_teacher_who_gives_no_label_is_refused_at_the_gate(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("name: other", 'name: "one;two"', "no label holds a ';'"),
         ("name: other", "name: None", "named 'none'"),
@@ -211,7 +211,7 @@ def test_a_teacher_who_gives_no_label_is_refused_at_the_gate(tmp_path):
         ("targets: soft", "ordinal: cumulative", "requires task.kind: ordinal"),
     ],
 )
-def test_what_needs_one_label_per_response_is_refused_with_its_hint(old, new, told, tmp_path):
+def test_what_needs_one_label_per_response_is_refused_with_its_hint(old, new, message, tmp_path):
     (tmp_path / "sets.yaml").write_text(PROJECT.replace(old, new).format(base_url="http://127.0.0.1:9/v1"))
-    with pytest.raises(ProjectFileError, match=told):
+    with pytest.raises(ProjectFileError, match=message):
         read_project(tmp_path / "sets.yaml")

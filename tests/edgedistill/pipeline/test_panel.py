@@ -132,27 +132,27 @@ def test_what_one_teacher_lacks_keeps_no_answer_of_another_in_its_file(panel: tu
     assert not any(teacher.bodies for teacher in teachers.values())
 
 
-def test_a_gate_that_refuses_is_told_of_before_it_stops_the_run(panel: tuple[Path, dict[str, StandIn]]) -> None:
+def test_a_gate_that_refuses_is_reported_of_before_it_stops_the_run(panel: tuple[Path, dict[str, StandIn]]) -> None:
     folder, teachers = panel
     refused = {"good": teachers["poor"], "fair": teachers["poor"], "poor": teachers["poor"]}
-    told: list[StageResult] = []
+    message: list[StageResult] = []
     with pytest.raises(GateRefused):
         run_until((folder, refused), "label")
     project = read_project(folder / "project.yaml")
     run = Run(project, read_records(project), RunFolder(project.run_folder))
     with pytest.raises(GateRefused):
-        run_stage(run, "gate", on_step=told.append)
-    assert [step.stage for step in told] == ["gate"]
+        run_stage(run, "gate", on_step=message.append)
+    assert [step.stage for step in message] == ["gate"]
 
 
-def test_why_no_row_was_coded_is_told_by_cause(panel: tuple[Path, dict[str, StandIn]]) -> None:
+def test_why_no_row_was_coded_is_reported_by_cause(panel: tuple[Path, dict[str, StandIn]]) -> None:
     folder, _ = panel
     with StandIn(lambda _body, _before: coded("neither")) as odd, pytest.raises(GateRefused) as stopped:
         run_until((folder, dict.fromkeys(["good", "fair", "poor"], odd)), "label")
-    told = (
+    message = (
         "undefined on the 0 of 36 validation rows that it coded (36: the teacher's answer is no label of the codebook)"
     )
-    assert f"good's kappa is {told}" in str(stopped.value)
+    assert f"good's kappa is {message}" in str(stopped.value)
 
 
 def test_where_no_teacher_passes_each_is_named(panel: tuple[Path, dict[str, StandIn]]) -> None:

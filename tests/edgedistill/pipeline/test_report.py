@@ -65,9 +65,9 @@ def test_texts_stand_in_it_only_where_examples_are_asked_for(steps):
     run_stage(_asked(file, examples=2), "report")
     asked = _page(file)
     run_stage(run_of(file), "report")
-    told = re.findall(r'<td class="text">(.+?)</td>', asked)
-    assert len(told) == 2
-    assert set(told) <= {texts[row] for row in wrong}
+    message = re.findall(r'<td class="text">(.+?)</td>', asked)
+    assert len(message) == 2
+    assert set(message) <= {texts[row] for row in wrong}
 
 
 def test_the_verdict_stands_in_the_journal(steps):

@@ -75,10 +75,10 @@ def test_training_leaves_student_table_baseline_and_the_search(project):
 
 def test_a_shrunk_student_lies_beside_the_first_with_both_figures(project):
     _, run = train(project("shrink: {layers: 1, epochs: 1}"))
-    told = json.loads((run.folder / "shrinking.json").read_text())
-    assert told["bytes"]["shrunk"] < told["bytes"]["student"]
-    assert set(told["texts_per_second"]) == {"student", "shrunk"}
-    assert told["on_validation_rows"]["rows"] == len(run.records.splits.validation)
+    message = json.loads((run.folder / "shrinking.json").read_text())
+    assert message["bytes"]["shrunk"] < message["bytes"]["student"]
+    assert set(message["texts_per_second"]) == {"student", "shrunk"}
+    assert message["on_validation_rows"]["rows"] == len(run.records.splits.validation)
     assert (run.folder / "shrunk" / "model.safetensors").is_file()
     assert {"shrunk", "shrinking.json"} <= set(outputs(run))
 
@@ -97,12 +97,14 @@ def test_no_validation_or_test_row_teaches_the_shrunk_student(project):
 
 def test_other_ways_of_shrinking_do_not_search_again(project):
     train(project("shrink: {layers: 1, epochs: 1}"))
-    told = []
+    message = []
     given = read_project(project("shrink: {layers: 1, epochs: 2}"))
-    run = Run(given, read_records(given), RunFolder(given.run_folder), on_progress=lambda what, *_: told.append(what))
+    run = Run(
+        given, read_records(given), RunFolder(given.run_folder), on_progress=lambda what, *_: message.append(what)
+    )
     run_stages(run, until="train")
-    assert "train: optimizer steps of the shrunk student" in told
-    assert "train: optimizer steps" not in told
+    assert "train: optimizer steps of the shrunk student" in message
+    assert "train: optimizer steps" not in message
 
 
 def test_a_frozen_student_is_made_without_a_search(project):

@@ -34,7 +34,7 @@ def test_an_aim_comes_with_its_number(read, aim):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("review: {aim: keep_kappa}", "aim keep_kappa needs the key at_least"),
         ("review: {aim: keep_kappa, share: 0.1}", "aim keep_kappa needs the key at_least"),
@@ -50,7 +50,7 @@ def test_an_aim_comes_with_its_number(read, aim):
         ("evaluation: {subgroup: [x]}", "did you mean subgroups?"),
     ],
 )
-def test_an_impossible_section_is_told_with_its_key(read, given, told):
+def test_an_impossible_section_is_reported_with_its_key(read, given, message):
     with pytest.raises(ProjectFileError) as error:
         read(given + "\n")
-    assert told in str(error.value)
+    assert message in str(error.value)

@@ -95,7 +95,7 @@ def test_a_label_named_no_is_text_and_no_boolean(read):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("teacher:", "techer:", "unknown key techer; did you mean teacher?"),
         ("  model:", "  modle:", "unknown key teacher.modle; did you mean model?"),
@@ -140,9 +140,9 @@ def test_a_label_named_no_is_text_and_no_boolean(read):
         ("export:", "export: [", "line"),
     ],
 )
-def test_a_mistake_is_told_with_its_key_and_its_hint(read, old, new, told):
+def test_a_mistake_is_reported_with_its_key_and_its_hint(read, old, new, message):
     assert old in WHOLE
-    assert told in complaint(read, WHOLE.replace(old, new))
+    assert message in complaint(read, WHOLE.replace(old, new))
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
@@ -208,7 +208,7 @@ def test_a_merged_mapping_gives_the_keys_that_are_not_given(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a: 1\nb: 2\na: 3\n", "project.yaml, line 3: the key 'a' was already given on line 1"),
         ("a: 1\n'a': 3\n", "line 2: the key 'a' was already given on line 1"),
@@ -226,17 +226,17 @@ def test_a_merged_mapping_gives_the_keys_that_are_not_given(tmp_path):
         ("a: -_\n", "is not valid YAML"),
     ],
 )
-def test_what_is_not_yaml_is_refused_with_its_line(tmp_path, text, told):
+def test_what_is_not_yaml_is_refused_with_its_line(tmp_path, text, message):
     path = tmp_path / "project.yaml"
     path.write_text(text, "utf-8")
     with pytest.raises(ProjectFileError) as error:
         read_yaml(path, "")
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_an_object_tag_makes_no_object(read):
-    told = complaint(read, "name: x\ntask: !!python/object/apply:os.getcwd []\n")
-    assert "project.yaml, line 2: could not determine a constructor" in told
+    message = complaint(read, "name: x\ntask: !!python/object/apply:os.getcwd []\n")
+    assert "project.yaml, line 2: could not determine a constructor" in message
 
 
 def test_a_new_project_can_be_read_and_every_commented_line_holds(tmp_path):

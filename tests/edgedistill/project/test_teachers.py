@@ -29,7 +29,7 @@ def one(**keys: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ({"votes": 0}, "teacher.votes should be greater than or equal to 1, not 0"),
         ({"temperature": 2.5}, "teacher.temperature should be less than or equal to 2, not 2.5"),
@@ -46,15 +46,15 @@ def one(**keys: object) -> str:
         ({"per_requests": 3}, "unknown key teacher.per_requests; did you mean per_request?"),
     ],
 )
-def test_a_teacher_that_cannot_be_is_one_clear_line(tmp_path: Path, keys: dict[str, object], told: str) -> None:
+def test_a_teacher_that_cannot_be_is_one_clear_line(tmp_path: Path, keys: dict[str, object], message: str) -> None:
     with pytest.raises(ProjectFileError) as refused:
         read(tmp_path, one(**keys))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("teachers", "told"),
+    ("teachers", "message"),
     [
         ("teacher: {model: m}\nteachers: [{name: a, model: m}]", "give either teacher or teachers, not both"),
         ("teachers: [{name: a, model: m}, {model: n}]", "teacher 2 in teachers has no name"),
@@ -63,10 +63,10 @@ def test_a_teacher_that_cannot_be_is_one_clear_line(tmp_path: Path, keys: dict[s
         ("teacher: {model: m}\nteachers_vote: weighted", "teachers_vote should be 'majority' or 'gate_weighted'"),
     ],
 )
-def test_teachers_that_cannot_be_are_one_clear_line(tmp_path: Path, teachers: str, told: str) -> None:
+def test_teachers_that_cannot_be_are_one_clear_line(tmp_path: Path, teachers: str, message: str) -> None:
     with pytest.raises(ProjectFileError) as refused:
         read(tmp_path, teachers)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_one_teacher_is_a_panel_of_one_called_by_its_model(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_redaction_is_off_on_or_on_with_ids(tmp_path: Path, written: str, meant:
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "message"),
     [
         ('{ids: ["S[0-9"]}', "task.redact: 'S[0-9' is not a valid regular expression"),
         ('{ids: ["S*"]}', "task.redact: the pattern 'S*' matches the empty string"),
@@ -96,7 +96,7 @@ def test_redaction_is_off_on_or_on_with_ids(tmp_path: Path, written: str, meant:
         ("all", "task.redact should be a mapping of keys to values, not 'all'"),
     ],
 )
-def test_a_redaction_that_cannot_be_is_one_clear_line(tmp_path: Path, written: str, told: str) -> None:
+def test_a_redaction_that_cannot_be_is_one_clear_line(tmp_path: Path, written: str, message: str) -> None:
     with pytest.raises(ProjectFileError) as refused:
         read(tmp_path, "", written)
-    assert told in str(refused.value)
+    assert message in str(refused.value)

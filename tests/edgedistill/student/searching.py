@@ -20,7 +20,7 @@ RATES = (1e-3, 2e-3, 5e-3)
 def main(backbone, kept, student, hold_at, go):
     begun = []
 
-    def told(progress):
+    def message(progress):
         if progress.epoch is None and (not begun or begun[-1] != progress.trial):
             begun.append(progress.trial)
             sys.stdout.write(f"begins {len(begun)}\n")
@@ -32,7 +32,7 @@ def main(backbone, kept, student, hold_at, go):
     task = Task(kind="nominal", labels=tuple(Label(name) for name in KEYWORDS), inputs=("response",))
     section = make_section(learning_rate=RATES, seeds=(0, 1), epochs=(1,))
     trained = train_student(
-        make_mixture(), make_validation(), task, section, backbone, student, kept=kept, progress=told
+        make_mixture(), make_validation(), task, section, backbone, student, kept=kept, progress=message
     )
     sys.stdout.write(f"best {trained.best.learning_rate} {trained.best.seed}\n")
 

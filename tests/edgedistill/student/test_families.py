@@ -123,8 +123,8 @@ def test_xlnet_distinguishes_question_and_response(family_of, paired_task, tmp_p
     encoded = student.encoder.encode([{"question": QUESTION, "response": "you tried"}])[0]
     assert encoded.type_ids == (0,) * 5 + (1,) * 3 + (2,)
     alone = replace(encoded, type_ids=(0,) * len(encoded.ids))
-    told, untold = (student._score(row) for row in (encoded, alone))
-    assert np.abs(told - untold).max() > 1e-4
+    message, untold = (student._score(row) for row in (encoded, alone))
+    assert np.abs(message - untold).max() > 1e-4
 
 
 def test_a_decoder_without_a_padding_token_uses_the_end_of_text_token(family_of, task, tmp_path):
@@ -137,8 +137,8 @@ def test_an_encoder_without_a_padding_token_is_refused(bert, task, tmp_path):
     folder = shutil.copytree(bert, tmp_path / "backbone")
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (folder / name).exists():
-            told = json.loads((folder / name).read_text())
-            (folder / name).write_text(json.dumps({key: told[key] for key in told if key != "pad_token"}))
+            message = json.loads((folder / name).read_text())
+            (folder / name).write_text(json.dumps({key: message[key] for key in message if key != "pad_token"}))
     with pytest.raises(TrainingFailed, match="tokenizer has no padding token"):
         load_tokenizer_and_padding(folder, load_model(folder, task), tmp_path)
 

@@ -34,8 +34,8 @@ def start(bert, tmp_path):
 
 
 def read_until(process, line):
-    while (told := process.stdout.readline().strip()) != line:
-        assert told, f"it ended before {line!r}"
+    while (message := process.stdout.readline().strip()) != line:
+        assert message, f"it ended before {line!r}"
 
 
 def test_two_processes_that_share_a_search_run_each_trial_once(start, tmp_path):
@@ -44,9 +44,9 @@ def test_two_processes_that_share_a_search_run_each_trial_once(start, tmp_path):
     second = start()
     read_until(second, "begins 5")
     (tmp_path / "go").touch()
-    told = [process.communicate()[0].splitlines() for process in (first, second)]
+    message = [process.communicate()[0].splitlines() for process in (first, second)]
     assert states(tmp_path / "run") == ["COMPLETE"] * 6
-    assert told[0] == told[1]  # all that is left to read is the best trial, the same for both
+    assert message[0] == message[1]  # all that is left to read is the best trial, the same for both
     assert (first.wait(), second.wait()) == (0, 0)
 
 

@@ -67,10 +67,10 @@ def test_recipes_that_flip_labels_or_make_no_graph_leave_fp32_served(tmp_path: P
     by_name = {tried.recipe: tried for tried in exported.tuning.tried}
     assert by_name["none"].fault == "this graph cannot be made"
     assert by_name["turned"].flip_rate == 1.0
-    told = (tmp_path / "bundle" / "README.md").read_text()
-    assert exported.notes[0] in told
-    assert "| turned | 100.00% |" in told
-    assert "none failed: this graph cannot be made" in told
+    message = (tmp_path / "bundle" / "README.md").read_text()
+    assert exported.notes[0] in message
+    assert "| turned | 100.00% |" in message
+    assert "none failed: this graph cannot be made" in message
 
 
 def test_what_was_chosen_is_named_in_the_bundle(tmp_path: Path):
@@ -86,7 +86,7 @@ def test_what_was_chosen_is_named_in_the_bundle(tmp_path: Path):
     assert set(same.texts_per_second or ()) == {1, 2}
 
 
-def test_the_group_whose_labels_change_most_is_told(tmp_path: Path):
+def test_the_group_whose_labels_change_most_is_reported(tmp_path: Path):
     rows = rows_for(PRAISE)
     student = save_student(tmp_path / "student", PRAISE)
     plan = _plan(groups=["a", "b"] * len(rows))

@@ -31,32 +31,32 @@ def _cut(folder: Path, kin: Kin, task=PRAISE, rows=None, common: int = 0):
 @pytest.mark.parametrize("task", [PRAISE, GRADING], ids=["response alone", "three inputs"])
 def test_the_rows_it_was_cut_for_keep_their_pieces_and_logits_bit_for_bit(tmp_path: Path, kin: Kin, task):
     rows = rows_for(task)[:6]
-    student, cut, told = _cut(tmp_path, kin, task, rows)
+    student, cut, reported = _cut(tmp_path, kin, task, rows)
     texts = [row["response"] for row in rows]
     before, after = (tokenize_texts(folder.folder / "tokenizer.json", texts) for folder in (student, cut))
     assert after == before
     np.testing.assert_array_equal(cut.logits(rows), student.logits(rows))
-    assert told.pieces < told.pieces_before
+    assert reported.pieces < reported.pieces_before
 
 
 @pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
 def test_each_kept_piece_has_the_numbers_it_had(tmp_path: Path, kin: Kin):
-    student, cut, told = _cut(tmp_path, kin)
+    student, cut, reported = _cut(tmp_path, kin)
     old, new = (json.loads((of.folder / "tokenizer.json").read_text())["model"]["vocab"] for of in (student, cut))
     tables = [of.model.get_input_embeddings().weight.detach().numpy() for of in (student, cut)]
-    assert sorted(new.values()) == list(range(told.pieces))
-    assert cut.config["vocab_size"] == len(tables[1]) == told.pieces
+    assert sorted(new.values()) == list(range(reported.pieces))
+    assert cut.config["vocab_size"] == len(tables[1]) == reported.pieces
     for piece, number in new.items():
         np.testing.assert_array_equal(tables[1][number], tables[0][old[piece]])
 
 
 @pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
 def test_the_file_is_smaller_by_the_rows_that_are_gone(tmp_path: Path, kin: Kin):
-    student, cut, told = _cut(tmp_path, kin)
+    student, cut, reported = _cut(tmp_path, kin)
     sizes = [
         sum(weights.nbytes for weights in load_file(of.folder / "model.safetensors").values()) for of in (student, cut)
     ]
-    assert sizes[0] - sizes[1] == told.bytes_saved > 0
+    assert sizes[0] - sizes[1] == reported.bytes_saved > 0
 
 
 @pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)

@@ -38,7 +38,7 @@ def test_a_shift_of_all_logits_flips_nothing():
     assert measure_fidelity(fp32, fp32 + 3, ONE).expected_flip_rate == 0.0
 
 
-def test_the_worst_group_is_told_and_small_groups_are_left_out():
+def test_the_worst_group_is_reported_and_small_groups_are_left_out():
     fp32 = np.tile(np.array([[2.0, 1.0]], dtype=np.float32), (25, 1))
     changed = fp32.copy()
     changed[:3] = changed[:3, ::-1]

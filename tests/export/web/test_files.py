@@ -75,8 +75,8 @@ def test_a_file_that_is_malformed_is_refused_with_its_row(page, tmp_path):
     file = tmp_path / "torn.csv"
     file.write_text("id,response\n1,good\n2,good,more\n")
     choose(page, file)
-    told = "torn.csv: row 3: the row has 3 fields, the header has 2."
-    assert page.text("#table-problem").startswith(told)
+    message = "torn.csv: row 3: the row has 3 fields, the header has 2."
+    assert page.text("#table-problem").startswith(message)
 
 
 def test_cells_that_look_like_formulas_are_disarmed_and_counted(page, saved, tmp_path):

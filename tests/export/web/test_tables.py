@@ -38,7 +38,7 @@ def test_a_table_has_the_rows_that_python_reads(tmp_path_factory, rows):
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
-def test_other_separators_are_told_by_the_header(delimiter):
+def test_other_separators_are_reported_by_the_header(delimiter):
     rows = [("id", "response"), ("1", "a, b"), ("2", "c;d\te")]
     found = table(written(rows, delimiter))
     assert [found["columns"], *found["rows"]] == [list(row) for row in rows]
@@ -55,7 +55,7 @@ def test_a_table_of_one_column_may_have_empty_cells():
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "the file is empty: it has no header row."),
         (b"\n\n", "the file is empty: it has no header row."),
@@ -68,8 +68,8 @@ def test_a_table_of_one_column_may_have_empty_cells():
         (b"a,response\n1,\xff\n", "the file is not valid UTF-8."),
     ],
 )
-def test_what_is_malformed_is_refused_as_python_refuses_it(tmp_path, content, told):
-    assert table(content)["fault"].startswith(told)
+def test_what_is_malformed_is_refused_as_python_refuses_it(tmp_path, content, message):
+    assert table(content)["fault"].startswith(message)
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
     with pytest.raises(DataError):
