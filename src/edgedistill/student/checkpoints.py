@@ -207,9 +207,9 @@ class BestCheckpoint:
 
     def _pointer(self) -> tuple[SelectionKey, Path] | None:
         try:
-            told = json.loads((self.folder / _POINTER).read_text("utf-8"))
-            macro_f1, minus_loss = told["merit"]
-            selection_key, place = (float(macro_f1), float(minus_loss)), self.folder / Path(told["folder"]).name
+            pointer = json.loads((self.folder / _POINTER).read_text("utf-8"))
+            macro_f1, minus_loss = pointer["merit"]
+            selection_key, place = (float(macro_f1), float(minus_loss)), self.folder / Path(pointer["folder"]).name
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return (selection_key, place) if (place / "model.safetensors").is_file() else None

@@ -140,16 +140,16 @@ def _fingerprint(
     speed: SpeedSettings,
 ) -> str:
     """Everything that determines the trials and their results; the number of ``tpe`` trials may increase."""
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     settings = section.model_dump(exclude={"backbone": True, "kind": True, "shrink": True, "search": {"trials"}})
     parts = [
         [_FORMAT, settings, msgspec.to_builtins(task), asdict(speed)],
         [[dict(row.inputs), row.label, dict(row.shares)] for row in mixture],
         [[dict(row.response.inputs), row.label] for row in validation],
     ]
-    told.update(json.dumps(parts, sort_keys=True).encode())
-    told.update(backbone_digests(backbone))
-    return told.hexdigest()[:16]
+    digest.update(json.dumps(parts, sort_keys=True).encode())
+    digest.update(backbone_digests(backbone))
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

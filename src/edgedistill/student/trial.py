@@ -130,8 +130,14 @@ def trial_fingerprint(
         settings: All other settings, by their ``repr``.
     """
     total = hashlib.sha256()
-    told = [_FORMAT, [version(tool) for tool in _TOOLS], _machine(), repr(padding), [repr(one) for one in settings]]
-    total.update(json.dumps(told).encode())
+    settings_text = [
+        _FORMAT,
+        [version(tool) for tool in _TOOLS],
+        _machine(),
+        repr(padding),
+        [repr(one) for one in settings],
+    ]
+    total.update(json.dumps(settings_text).encode())
     for rows in (mixture, validation):
         total.update(f"{len(rows)} rows".encode())
         for row in rows:
@@ -244,17 +250,17 @@ class ResumableState:
             _link_or_copy(aside / _WEIGHTS, aside / _BEST)
         else:
             _link_or_copy(self._place / _BEST, aside / _BEST)
-        told = optimizer.state_dict()
+        optimizer_state = optimizer.state_dict()
         moments = {
             f"{number}.{what}": tensor.contiguous()
-            for number, moment in told["state"].items()
+            for number, moment in optimizer_state["state"].items()
             for what, tensor in moment.items()
         }
         save_file(moments, aside / _OPTIMIZER)
         state = {
             "mark": self._mark,
             "history": [asdict(epoch) for epoch in history],
-            "groups": told["param_groups"],
+            "groups": optimizer_state["param_groups"],
             "schedule": schedule.state_dict(),
             "chance": random_state(),
             "files": {name: _digest(aside / name) for name in (_WEIGHTS, _OPTIMIZER, _BEST)},

@@ -80,7 +80,7 @@ class _ByLastPlace(torch.nn.Module):  # type: ignore[misc]  # torch is untyped h
 
 
 class _ByLastToken(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """A decoder, which judges by the last token that is not the padding token, told by the mask what is padding."""
+    """A decoder that pools the last token that is not padding, with padding given by the attention mask."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

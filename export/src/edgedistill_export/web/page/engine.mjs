@@ -2,9 +2,9 @@
 import { Asker } from "./talking.mjs";
 
 export class Engine {
-  /** `told(message)` receives the loading progress. */
-  constructor(told) {
-    this.asker = new Asker(new Worker(new URL("worker.mjs", import.meta.url), { type: "module" }), told);
+  /** `onMessage(message)` receives the loading progress. */
+  constructor(onMessage) {
+    this.asker = new Asker(new Worker(new URL("worker.mjs", import.meta.url), { type: "module" }), onMessage);
   }
 
   load() {

@@ -15,11 +15,11 @@ export async function fetched(root, { path, integrity }) {
   return answer;
 }
 
-/** Fetch what a scorer needs; `told(path)` hears of each before it is read. */
-export async function fetchParts(root, page, told = () => {}) {
+/** Fetch what a scorer needs; `onFile(file)` is called before each is read. */
+export async function fetchParts(root, page, onFile = () => {}) {
   const parts = {};
   for (const [name, kind] of [["wasm", "arrayBuffer"], ["tokenizer", "json"], ["reading", "json"], ["golden", "json"], ["graph", "arrayBuffer"]]) {
-    told(page.files[name]);
+    onFile(page.files[name]);
     parts[name] = await (await fetched(root, page.files[name]))[kind]();
   }
   return parts;

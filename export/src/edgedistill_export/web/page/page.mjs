@@ -7,11 +7,11 @@ import { showTable } from "./table.mjs";
 
 let page;
 
-function told(message) {
-  if (message.told === "page") introduce(message.page);
-  if (message.told === "reading") stage(`Reading ${megabytes(message.file.bytes)} of ${message.file.what}…`);
-  if (message.told === "starting") stage("Starting the model…");
-  if (message.told === "checking") {
+function onMessage(message) {
+  if (message.event === "page") introduce(message.page);
+  if (message.event === "reading") stage(`Reading ${megabytes(message.file.bytes)} of ${message.file.what}…`);
+  if (message.event === "starting") stage("Starting the model…");
+  if (message.event === "checking") {
     stage("Checking that the model gives the same scores in this browser…", message.done, message.rows);
   }
 }
@@ -36,7 +36,7 @@ function megabytes(bytes) {
 async function start() {
   at("unopened").hidden = true;
   at("starting").hidden = false;
-  const engine = new Engine(told);
+  const engine = new Engine(onMessage);
   try {
     const { difference, rows, tolerance } = await engine.load();
     showForm(engine, page);

@@ -14,14 +14,14 @@ const tasks = {
   async load({ check, threads = 1 }) {
     const started = performance.now();
     const page = await (await fetched(ROOT, { path: "page.json" })).json();
-    postMessage({ told: "page", page });
-    const parts = await fetchParts(ROOT, page, (file) => postMessage({ told: "reading", file }));
-    postMessage({ told: "starting" });
+    postMessage({ event: "page", page });
+    const parts = await fetchParts(ROOT, page, (file) => postMessage({ event: "reading", file }));
+    postMessage({ event: "starting" });
     scorer = await Scorer.open(page, parts, { threads, glue: new URL("vendor/ort-wasm-simd-threaded.mjs", ROOT).href });
     if (!check) return null;
     const { tolerance, rows } = parts.golden;
     const difference = await scorer.check(parts.golden, (done) =>
-      postMessage({ told: "checking", done, rows: rows.length }),
+      postMessage({ event: "checking", done, rows: rows.length }),
     );
     return { difference, tolerance, rows: rows.length, milliseconds: performance.now() - started };
   },

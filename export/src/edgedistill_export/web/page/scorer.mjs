@@ -76,10 +76,10 @@ export class Scorer {
   }
 
   /**
-   * Score the golden responses; `told(done)` hears of each. Their tokens must be those of Python to the last one, their
+   * Score the golden responses; `onRow(done)` is called after each. Their tokens must be those of Python to the last one, their
    * probabilities within the tolerance.
    */
-  async check(golden, told = () => {}) {
+  async check(golden, onRow = () => {}) {
     let difference = 0;
     for (const [at, row] of golden.rows.entries()) {
       const encoded = this.encode(this.readable(row.inputs));
@@ -89,7 +89,7 @@ export class Scorer {
       const found = probabilities(await this.logits(encoded), this.page);
       const wanted = probabilities(row.logits, this.page);
       difference = Math.max(difference, ...found.map((share, label) => Math.abs(share - wanted[label])));
-      told(at + 1);
+      onRow(at + 1);
     }
     if (!(difference <= golden.tolerance)) {
       throw new Drift(

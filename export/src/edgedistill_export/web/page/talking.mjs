@@ -8,11 +8,11 @@ export class Refusal extends Error {
   }
 }
 
-/** Sends requests to a worker and awaits the replies. `told` receives its other messages. */
+/** Sends requests to a worker and awaits the replies. `onMessage` receives its other messages. */
 export class Asker {
-  constructor(worker, told = () => {}) {
+  constructor(worker, onMessage = () => {}) {
     this.worker = worker;
-    this.told = told;
+    this.onMessage = onMessage;
     this.waiting = new Map();
     this.last = 0;
     this.fault = null;
@@ -36,8 +36,8 @@ export class Asker {
   }
 
   heard(data) {
-    if (data.told) {
-      this.told(data);
+    if (data.event) {
+      this.onMessage(data);
       return;
     }
     const asked = this.waiting.get(data.id);

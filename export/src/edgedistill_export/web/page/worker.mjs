@@ -21,11 +21,11 @@ let more;
 
 const tasks = {
   async load() {
-    const told = (message) => {
-      if (message.told === "page") page = message.page;
+    const onMessage = (message) => {
+      if (message.event === "page") page = message.page;
       postMessage(message);
     };
-    const runner = started(told);
+    const runner = started(onMessage);
     const checked = await runner.ask({ task: "load", check: true });
     runners.push(runner);
     return checked;
@@ -49,9 +49,9 @@ const tasks = {
   },
 };
 
-function started(told = () => {}) {
+function started(onMessage = () => {}) {
   const worker = new Worker(new URL("runner.mjs", import.meta.url), { type: "module" });
-  return Object.assign(new Asker(worker, told), { worker });
+  return Object.assign(new Asker(worker, onMessage), { worker });
 }
 
 /** One copy per core; stops at the first copy that cannot be loaded. */
