@@ -221,7 +221,7 @@ def test_cleaning_up_does_not_remove_a_folder_that_another_thread_is_locking(tmp
 def test_a_folder_with_other_files_is_not_replaced(bert, mixture, validation, task, section, tmp_path):
     (tmp_path / "essays").mkdir()
     (tmp_path / "essays" / "thesis.docx").touch()
-    with pytest.raises(TrainingFailed, match="it has files that are not a student's"):
+    with pytest.raises(TrainingFailed, match="has files that are not a student's"):
         train_student(mixture, validation, task, section, bert, tmp_path / "essays")
 
 
