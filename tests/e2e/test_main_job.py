@@ -77,7 +77,7 @@ def test_another_machine_repeats_the_run_offline_from_the_exported_answers(lesso
 def test_offline_without_answers_names_what_is_missing(tmp_path):
     project = write_lesson(tmp_path, "http://127.0.0.1:9/v1")
     done = command("edgedistill", "run", project, "--offline", expect=2)
-    assert "36 answers on 18 responses are not in the cache: r" in done.stderr
+    assert "36 answers for 18 responses are not in the cache: r" in done.stderr
     assert "edgedistill cache import" in done.stderr
 
 

@@ -76,4 +76,4 @@ def test_a_prompt_of_each_teacher_can_be_looked_at(lesson):
     assert '<response id="2">Jordan, you' in done.stdout
     assert "<response>Jordan, you" in done.stdout
     message = command("edgedistill", "gate", project, "--show-prompt", "nobody", expect=2).stderr
-    assert "no response that is used has the id 'nobody'" in message
+    assert "no response in use has the id 'nobody'" in message

@@ -141,21 +141,6 @@ class HumanAgreement:
     pairs: tuple[PairwiseAgreement, ...]
     beside_humans: tuple[StudentVersusHuman, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain dicts, lists, numbers and None, ready for JSON."""
-        return {
-            "coders": list(self.coders),
-            "rows": self.rows,
-            "alpha": self.alpha,
-            "pairs": [
-                {**asdict(pair), "agreement": pair.agreement and pair.agreement.as_dict()} for pair in self.pairs
-            ],
-            "beside_humans": [
-                {"reference": each.reference, "first": each.human, "second": "student", **each.comparison.as_dict()}
-                for each in self.beside_humans
-            ],
-        }
-
 
 def human_agreement(
     codings: Mapping[str, Mapping[str, str]],

@@ -6,7 +6,7 @@ mcnemar()    exact and mid-p McNemar test
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -216,10 +216,6 @@ class Comparison:
     neither_right: int
     differences: Mapping[str, Estimate | None]
     mcnemar: McNemar | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain dicts, numbers and None, ready for JSON; the keys are the attributes' names."""
-        return asdict(self)
 
 
 def change(

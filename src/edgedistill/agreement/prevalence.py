@@ -19,7 +19,7 @@ was trained on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,10 +60,6 @@ class Prevalence:
     clipped: bool
     fails: str | None
     known: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain dicts, numbers and None, ready for JSON; the keys are the attributes' names."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,7 @@
 """Quality of predicted probabilities: ROC AUC, Brier score, log loss, calibration error, reliability."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,10 +98,6 @@ class ProbabilityMetrics:
     log_loss: Estimate
     ece: Estimate
     reliability: tuple[ReliabilityBin, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain dicts, lists, numbers and None, ready for JSON; the keys are the attributes' names."""
-        return {**asdict(self), "reliability": [asdict(each) for each in self.reliability]}
 
 
 def probability_metrics(

@@ -1,7 +1,7 @@
 """Agreement and mean difference per group of learners, with small groups suppressed."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,10 +54,6 @@ class Subgroup:
     accuracy: Estimate | None
     kappa: Estimate | None
     smd: dict[str, Estimate | None]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain dicts, numbers and None, ready for JSON; the keys are the attributes' names."""
-        return asdict(self)
 
 
 def subgroups(

@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,24 +58,6 @@ class RuleOutcome:
     agreement_of_reviewed: Agreement | None
     per_label: Mapping[str, LabelOutcome]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain dicts, lists, numbers and None, ready for JSON; the keys are the attributes' names."""
-        agreements = {
-            name: value and value.as_dict()
-            for name, value in (
-                ("agreement", self.agreement),
-                ("agreement_of_reviewed", self.agreement_of_reviewed),
-            )
-        }
-        plain = {
-            "rows": self.rows,
-            "accepted": self.accepted,
-            "share_accepted": asdict(self.share_accepted),
-            "reasons": dict(self.reasons),
-            "per_label": {label: asdict(each) for label, each in self.per_label.items()},
-        }
-        return {**plain, **agreements}
-
 
 @dataclass(frozen=True, slots=True)
 class CoveragePoint:
@@ -110,10 +91,6 @@ class RiskCoverageCurve:
 
     points: tuple[CoveragePoint, ...]
     aurc: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain dicts, lists, numbers and None, ready for JSON; the keys are the attributes' names."""
-        return {"points": [asdict(point) for point in self.points], "aurc": self.aurc}
 
 
 def risk_coverage(

@@ -46,19 +46,19 @@ from edgedistill.evaluation.files import to_plain
 from edgedistill.evaluation.types import (
     EVALUATION_VERSION,
     PYTORCH,
-    Aim,
     CalibrationEffect,
     CalibrationFigures,
+    DecisionRule,
     Evaluation,
     FidelityStep,
-    HumanCeiling,
+    InterCoderFigures,
     LabelThresholds,
     NamedComparison,
     PopulationPrevalence,
+    PrecisionRecallShift,
     ProbabilityQuality,
-    Review,
     RiskCoverage,
-    Shift,
+    StatedAim,
     SubgroupTable,
 )
 from edgedistill.project.schema import EvaluationSection, ReviewSection
@@ -103,7 +103,7 @@ def _scores(kind: type[S], student: Checkpoint, rows: Iterable[CodedResponse]) -
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenSettings:
     """What the validation rows chose.
 
     Attributes:
@@ -131,7 +131,7 @@ class Chosen:
         return _with_thresholds(scores, self.thresholds, self.temperature)
 
 
-def choose(scores: ValidationScores, evaluation: EvaluationSection, review: ReviewSection | None) -> Chosen:
+def choose(scores: ValidationScores, evaluation: EvaluationSection, review: ReviewSection | None) -> ChosenSettings:
     """Fit the temperature and choose thresholds and decision rule, as the project file says."""
     calibration = fit_temperature(scores) if evaluation.calibrate else Calibration()
     temperature = calibration.temperature
@@ -142,7 +142,7 @@ def choose(scores: ValidationScores, evaluation: EvaluationSection, review: Revi
     if review is not None:
         aim = AtMostToPeople(review.share or 0.0) if review.at_least is None else KeepKappa(review.at_least)
     rule = choose_rule(_with_thresholds(scores, thresholds, temperature), temperature, aim)
-    return Chosen(calibration, thresholds, rule)
+    return ChosenSettings(calibration, thresholds, rule)
 
 
 def _with_thresholds(scores: S, thresholds: Thresholds | None, temperature: float) -> S:
@@ -238,7 +238,7 @@ def compare_student(coded: TestCodings) -> tuple[NamedComparison, ...]:
     return tuple(found)
 
 
-def precision_recall_shifts(coded: TestCodings, positive: str | None) -> tuple[Shift, ...]:
+def precision_recall_shifts(coded: TestCodings, positive: str | None) -> tuple[PrecisionRecallShift, ...]:
     """Return how precision and recall of student and teachers differ from those of a human-trained student.
 
     Students of an LLM's labels tend to have a higher recall of the label of interest and a lower precision (Pangakis &
@@ -258,7 +258,9 @@ def precision_recall_shifts(coded: TestCodings, positive: str | None) -> tuple[S
         if (name == "student" or name.startswith("teacher")) and (pair := coded.pair(HUMAN_TRAINED, name)):
             human, one, other, groups = pair
             compared = compare(human, one, other, task, groups=groups, statistics=statistics)
-            shifts.append(Shift(name, HUMAN_TRAINED, compared.rows, positive or "macro", **compared.differences))
+            shifts.append(
+                PrecisionRecallShift(name, HUMAN_TRAINED, compared.rows, positive or "macro", **compared.differences)
+            )
     return tuple(shifts)
 
 
@@ -280,7 +282,7 @@ def _multilabel_statistics(index: int | None) -> dict[str, LabelSetStatistic]:
     return {"precision": averaged(precisions), "recall": averaged(recalls)}
 
 
-def human_ceiling(rows: TestRows, coded: TestCodings, section: EvaluationSection) -> HumanCeiling | None:
+def human_ceiling(rows: TestRows, coded: TestCodings, section: EvaluationSection) -> InterCoderFigures | None:
     """Compare the coders of `evaluation.coders` with one another and with the student; None without coders.
 
     If one column is named, the column ``label`` is the other coder.
@@ -299,7 +301,7 @@ def human_ceiling(rows: TestRows, coded: TestCodings, section: EvaluationSection
         _extend(NamedComparison, each.comparison, reference=each.reference, first=each.human, second="student")
         for each in found.beside_humans
     )
-    return HumanCeiling(found.coders, found.rows, found.alpha, found.pairs, compared)
+    return InterCoderFigures(found.coders, found.rows, found.alpha, found.pairs, compared)
 
 
 def subgroup_tables(rows: TestRows, coded: TestCodings, section: EvaluationSection) -> tuple[SubgroupTable, ...]:
@@ -317,7 +319,7 @@ def subgroup_tables(rows: TestRows, coded: TestCodings, section: EvaluationSecti
     return tuple(tables)
 
 
-def calibration_figures(chosen: Chosen, validation: ValidationScores, test: TestScores) -> CalibrationFigures:
+def calibration_figures(chosen: ChosenSettings, validation: ValidationScores, test: TestScores) -> CalibrationFigures:
     """Return the temperature and its effect on the probabilities of both splits."""
 
     def effect(scores: Scores) -> CalibrationEffect:
@@ -332,7 +334,7 @@ def _quality(scores: Scores, temperature: float) -> ProbabilityQuality:
     return ProbabilityQuality(found.log_loss, found.brier, found.ece)
 
 
-def label_thresholds(chosen: Chosen, task: Task) -> LabelThresholds | None:
+def label_thresholds(chosen: ChosenSettings, task: Task) -> LabelThresholds | None:
     """Return the probability from which each label is predicted; None if a response has one label."""
     if (thresholds := chosen.thresholds) is None:
         return None
@@ -344,12 +346,12 @@ def label_thresholds(chosen: Chosen, task: Task) -> LabelThresholds | None:
 
 
 def review_figures(
-    chosen: Chosen, validation: ValidationScores, test: TestScores, positive: str | None = None
-) -> Review:
+    chosen: ChosenSettings, validation: ValidationScores, test: TestScores, positive: str | None = None
+) -> DecisionRule:
     """Return the decision rule and its outcome on both splits."""
     choice, temperature = chosen.review, chosen.temperature
-    return Review(
-        aim=Aim(**asdict(choice.aim)) if choice.aim else None,
+    return DecisionRule(
+        aim=StatedAim(**asdict(choice.aim)) if choice.aim else None,
         met=choice.met,
         rule=choice.rule,
         least_chance=choice.least_chance,
@@ -388,7 +390,7 @@ def population_prevalence(population: Population, student: Checkpoint, test: Tes
 def build_evaluation(
     splits: Splits,
     section: EvaluationSection,
-    chosen: Chosen,
+    chosen: ChosenSettings,
     validation: ValidationScores,
     test: TestScores,
     codings: Mapping[str, Labels],

@@ -61,7 +61,7 @@ class CalibrationFigures(Calibration):
 
 
 @dataclass(frozen=True, slots=True)
-class Aim:
+class StatedAim:
     """The section `review` of the project file."""
 
     aim: str
@@ -78,7 +78,7 @@ class RiskCoverage:
 
 
 @dataclass(frozen=True, slots=True)
-class Review:
+class DecisionRule:
     """The decision rule, which validation rows chose, and its outcome on both splits.
 
     Attributes:
@@ -90,7 +90,7 @@ class Review:
         notes: What a reader must know.
     """
 
-    aim: Aim | None
+    aim: StatedAim | None
     met: bool | None
     rule: ReviewRule
     least_chance: float | None
@@ -140,7 +140,7 @@ class NamedComparison(Comparison):
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
+class PrecisionRecallShift:
     """Precision and recall of a coding less those of another."""
 
     coding: str
@@ -152,7 +152,7 @@ class Shift:
 
 
 @dataclass(frozen=True, slots=True)
-class HumanCeiling:
+class InterCoderFigures:
     """Agreement among human coders, and of the student with each of them."""
 
     coders: tuple[str, ...]
@@ -226,11 +226,11 @@ class Evaluation:
     probabilities: ProbabilityMetrics
     calibration: CalibrationFigures
     thresholds: LabelThresholds | None
-    review: Review
+    review: DecisionRule
     distillation: FidelityStep | None
     comparisons: tuple[NamedComparison, ...]
-    shifts: tuple[Shift, ...]
-    ceiling: HumanCeiling | None
+    shifts: tuple[PrecisionRecallShift, ...]
+    ceiling: InterCoderFigures | None
     subgroups: tuple[SubgroupTable, ...]
     prevalence: PopulationPrevalence | None
 

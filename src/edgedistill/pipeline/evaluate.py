@@ -13,7 +13,7 @@ from edgedistill.decisions import TestScores
 from edgedistill.errors import RunError
 from edgedistill.evaluation.build import (
     HUMAN_TRAINED,
-    Chosen,
+    ChosenSettings,
     Labels,
     build_evaluation,
     choose,
@@ -168,7 +168,7 @@ def _require_human_rows(mixture: tuple[MixtureRow, ...], where: str, run: Run) -
         )
 
 
-def _lines(test: TestScores, chosen: Chosen, teacher: Labels) -> list[list[object]]:
+def _lines(test: TestScores, chosen: ChosenSettings, teacher: Labels) -> list[list[object]]:
     """Return the lines of `test_scores.csv`; for a multilabel task with the certainty of the least certain label."""
     names = test.task.names
     certainty = ["certainty"] if test.task.kind == "multilabel" else []

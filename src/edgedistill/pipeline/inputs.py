@@ -1,6 +1,6 @@
 """What a stage may read, as it declares it; its fingerprint is derived from the declaration.
 
-A stage is handed a run whose project, records and folder are restricted to its `Inputs`: reading anything else raises
+A stage gets a run whose project, records and folder are restricted to its `StageInputs`: reading anything else raises
 `UndeclaredInput`. So a stage cannot depend on something that its fingerprint leaves out.
 """
 
@@ -63,7 +63,7 @@ class UndeclaredInput(RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Inputs:
+class StageInputs:
     """What a stage reads, as dotted paths.
 
     A path stands for everything below it. The longest path that fits counts, so that ``but`` and `NOT_INPUTS` make
@@ -105,7 +105,7 @@ class Inputs:
         return longest(included) > 0 and longest(included) >= longest(excluded)
 
 
-class View:
+class RestrictedView:
     """A section of the project, or a dataclass of the records, of which a stage reads only what it declares.
 
     Properties and methods work as on the original, and are restricted alike.
@@ -113,7 +113,7 @@ class View:
 
     __slots__ = ("_inputs", "_original", "_path", "_stage")
 
-    def __init__(self, original: Any, path: str, stage: str, inputs: Inputs) -> None:
+    def __init__(self, original: Any, path: str, stage: str, inputs: StageInputs) -> None:
         self._original, self._path, self._stage, self._inputs = original, path, stage, inputs
 
     @property  # type: ignore[misc]
@@ -122,7 +122,7 @@ class View:
         return type(self._original)
 
     @classmethod
-    def of(cls, original: T, path: str, stage: str, inputs: Inputs) -> T:
+    def of(cls, original: T, path: str, stage: str, inputs: StageInputs) -> T:
         """Return a view that stands for the original."""
         return cast("T", cls(original, path, stage, inputs))
 
@@ -136,14 +136,14 @@ class View:
                 return _bound(vars(kind)[name], self, kind)
         raise AttributeError(f"{type(self._original).__name__} has no {name!r} that a stage may use")
 
-    def _model_copy(self, *, update: Mapping[str, Any]) -> "View":
-        return View(self._original.model_copy(update=update), self._path, self._stage, self._inputs)
+    def _model_copy(self, *, update: Mapping[str, Any]) -> "RestrictedView":
+        return RestrictedView(self._original.model_copy(update=update), self._path, self._stage, self._inputs)
 
     def _model_dump(self, **options: Any) -> Any:
         return select(self._original.model_dump(**options), self._path, self._inputs.readable)
 
 
-def _bound(attribute: Any, view: View, kind: type) -> Any:
+def _bound(attribute: Any, view: RestrictedView, kind: type) -> Any:
     if isinstance(attribute, property | cached_property):
         compute = attribute.fget if isinstance(attribute, property) else attribute.func
         return cast("Callable[[Any], Any]", compute)(view)
@@ -156,7 +156,7 @@ def _field_names(value: object) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(cast("Any", value)))
 
 
-def restrict(value: T, path: str, stage: str, inputs: Inputs) -> T:
+def restrict(value: T, path: str, stage: str, inputs: StageInputs) -> T:
     """Return a value of which only the declared parts can be read.
 
     Args:
@@ -175,7 +175,7 @@ def restrict(value: T, path: str, stage: str, inputs: Inputs) -> T:
     if isinstance(value, tuple):
         return cast("T", tuple(restrict(each, path, stage, inputs) for each in value))
     if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
-        return cast("T", View(value, path, stage, inputs))
+        return cast("T", RestrictedView(value, path, stage, inputs))
     return value
 
 
@@ -183,7 +183,7 @@ class StageFolder(RunFolder):
     """The run folder as one stage sees it: it reads the results that it declares, and writes its own files."""
 
     def __init__(
-        self, folder: RunFolder, stage: str, inputs: Inputs, own: Collection[str], available: Collection[str]
+        self, folder: RunFolder, stage: str, inputs: StageInputs, own: Collection[str], available: Collection[str]
     ) -> None:
         """Restrict a folder.
 
@@ -251,7 +251,7 @@ def select(value: Any, path: str, selected: Callable[[str], bool]) -> Any:
     return value if selected(path) else NOTHING
 
 
-def fingerprint(run: "Run", stage: str, inputs: Inputs, results: Mapping[str, Any]) -> str:
+def fingerprint(run: "Run", stage: str, inputs: StageInputs, results: Mapping[str, Any]) -> str:
     """Return the SHA-256 of everything that a stage declares to read.
 
     Args:
@@ -272,7 +272,7 @@ def fingerprint(run: "Run", stage: str, inputs: Inputs, results: Mapping[str, An
     return hash_json(found)
 
 
-def _file_digests(project: "Project", inputs: Inputs) -> Iterator[tuple[str, str | None]]:
+def _file_digests(project: "Project", inputs: StageInputs) -> Iterator[tuple[str, str | None]]:
     for path, names in FILES.items():
         _, section, field = path.split(".")
         if inputs.counts(path) and (named := getattr(getattr(project, section), field)):

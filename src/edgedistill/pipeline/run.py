@@ -11,7 +11,7 @@ from edgedistill.data.types import Response, TrainRows
 from edgedistill.errors import AnswersMissing, Paused, ProjectFileError, together
 from edgedistill.evaluation import Evaluation, Fidelity, read_evaluation, read_fidelity
 from edgedistill.pipeline.folder import SHRUNK, STUDENT, RunFolder
-from edgedistill.pipeline.inputs import Inputs, StageFolder, View, digest_records, restrict_codes
+from edgedistill.pipeline.inputs import RestrictedView, StageFolder, StageInputs, digest_records, restrict_codes
 from edgedistill.progress import OnProgress
 from edgedistill.project.schema import Project, TeacherSection
 from edgedistill.teacher import DispatchMode, Labelling, LabellingProgress, SendNow, StageSpending, combine_labellings
@@ -50,7 +50,7 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({self.project.name!r}, folder={str(self.folder.path)!r})"
 
-    def restricted(self, stage: str, inputs: Inputs, own: Collection[str], available: Collection[str]) -> "Run":
+    def restricted(self, stage: str, inputs: StageInputs, own: Collection[str], available: Collection[str]) -> "Run":
         """Return this run as one stage sees it: only what it declares can be read; see `edgedistill.pipeline.inputs`.
 
         Args:
@@ -62,8 +62,8 @@ class Run:
         records = self.records if inputs.readable("records.codes") else restrict_codes(self.records)
         return replace(
             self,
-            project=View.of(self.project, "project", stage, inputs),
-            records=View.of(records, "records", stage, inputs),
+            project=RestrictedView.of(self.project, "project", stage, inputs),
+            records=RestrictedView.of(records, "records", stage, inputs),
             folder=StageFolder(self.folder, stage, inputs, own, available),
         )
 

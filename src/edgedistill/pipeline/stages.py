@@ -9,7 +9,7 @@ from typing import Any
 
 from edgedistill.errors import GateRefused, RunError
 from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, file_digest
-from edgedistill.pipeline.inputs import NOTHING, Inputs, fingerprint, result_path, select
+from edgedistill.pipeline.inputs import NOTHING, StageInputs, fingerprint, result_path, select
 from edgedistill.pipeline.run import Run, shows_examples
 from edgedistill.project.schema import Project
 
@@ -31,21 +31,21 @@ def _coding(project: Project) -> tuple[str, ...]:
 _WITHOUT_GATES = ("project.teacher.gate", "project.teachers.gate")
 
 
-def _gate(project: Project) -> Inputs:
-    return Inputs((*_coding(project), "project.teachers_vote", "records.splits.validation"))
+def _gate(project: Project) -> StageInputs:
+    return StageInputs((*_coding(project), "project.teachers_vote", "records.splits.validation"))
 
 
-def _label(project: Project) -> Inputs:
-    return Inputs((*_coding(project), *_GATE_RESULTS, "records.unlabelled"), _WITHOUT_GATES)
+def _label(project: Project) -> StageInputs:
+    return StageInputs((*_coding(project), *_GATE_RESULTS, "records.unlabelled"), _WITHOUT_GATES)
 
 
-def _generate(project: Project) -> Inputs:
+def _generate(project: Project) -> StageInputs:
     splits = (f"records.splits.{name}" for name in ("train", "validation", "test"))
-    return Inputs((*_coding(project), *_GATE_RESULTS, "project.generate", *splits), _WITHOUT_GATES)
+    return StageInputs((*_coding(project), *_GATE_RESULTS, "project.generate", *splits), _WITHOUT_GATES)
 
 
-def _mix(_: Project) -> Inputs:
-    return Inputs(
+def _mix(_: Project) -> StageInputs:
+    return StageInputs(
         (
             "project.mix",
             *_STUDENT_TASK,
@@ -57,14 +57,14 @@ def _mix(_: Project) -> Inputs:
     )
 
 
-def _train(project: Project) -> Inputs:
+def _train(project: Project) -> StageInputs:
     paths = ["project.student", *_STUDENT_TASK, "records.splits.validation", f"results.{MIXTURE}"]
     if project.student.shrink:
         paths += ["records.splits.train", "records.splits.test", "records.unlabelled", "results.synthetic.jsonl"]
-    return Inputs(tuple(paths), ("project.student.shrink.export",))
+    return StageInputs(tuple(paths), ("project.student.shrink.export",))
 
 
-def _evaluate(project: Project) -> Inputs:
+def _evaluate(project: Project) -> StageInputs:
     section = project.evaluation
     splits = ["validation", "test", "predefined", "repeated_texts", "repeated_groups"]
     paths = [
@@ -79,12 +79,12 @@ def _evaluate(project: Project) -> Inputs:
         splits.append("train")
     if section.population:
         paths += ["project.data.group_by", "project.data.max_characters", "project.task.labels"]
-    return Inputs((*paths, *(f"records.splits.{name}" for name in splits)), _WITHOUT_GATES)
+    return StageInputs((*paths, *(f"records.splits.{name}" for name in splits)), _WITHOUT_GATES)
 
 
-def _export(_: Project) -> Inputs:
+def _export(_: Project) -> StageInputs:
     splits = ("train", "validation", "test", "repeated_texts")
-    return Inputs(
+    return StageInputs(
         (
             *("project.name", "project.export", "project.task"),
             *(f"project.student.{name}" for name in ("backbone", "max_tokens", "shrink.export")),
@@ -102,9 +102,11 @@ def _export(_: Project) -> Inputs:
 _TEACHER_PROVENANCE = ("name", "model", "votes", "temperature")
 
 
-def _report(project: Project) -> Inputs:
+def _report(project: Project) -> StageInputs:
     results = tuple(f"results.{name}" for stage in STAGES if stage.name != "report" for name in stage.written(project))
-    return Inputs(("project.name", "project.report", "project.task.labels", "records.splits.test", *results), log=True)
+    return StageInputs(
+        ("project.name", "project.report", "project.task.labels", "records.splits.test", *results), log=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Stage:
     """
 
     name: str
-    inputs: Callable[[Project], Inputs]
+    inputs: Callable[[Project], StageInputs]
     outputs: tuple[str, ...]
     optional: Callable[[Project], tuple[str, ...]] = lambda _: ()
     scratch: tuple[str, ...] = ()
@@ -186,7 +188,7 @@ def _fingerprint(run: Run, stage: Stage) -> str:
     return fingerprint(run, stage.name, inputs, _result_inputs(run, stage, inputs))
 
 
-def _result_inputs(run: Run, stage: Stage, inputs: Inputs) -> dict[str, Any]:
+def _result_inputs(run: Run, stage: Stage, inputs: StageInputs) -> dict[str, Any]:
     """Return the digest, or the declared part, of each result that a stage reads."""
     run_log = run.folder.run_log["stages"]
     found: dict[str, Any] = {}

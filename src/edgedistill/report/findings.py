@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from edgedistill.agreement import Estimate, Subgroup
-from edgedistill.evaluation.types import Evaluation, Fidelity, Gate, HumanCeiling, Review
+from edgedistill.evaluation.types import DecisionRule, Evaluation, Fidelity, Gate, InterCoderFigures
 from edgedistill.report.formatting import (
     difference,
     estimate,
@@ -63,7 +63,7 @@ def findings(
     return (_review(evaluation.review, evaluation.kappa), *warnings, *rest)
 
 
-def _review(review: Review, kappa: str) -> Finding:
+def _review(review: DecisionRule, kappa: str) -> Finding:
     heading, test = "Human review", review.test
     to_people = Estimate(1 - test.share_accepted.value, 1 - test.share_accepted.high, 1 - test.share_accepted.low)
     if review.aim is None:
@@ -85,7 +85,7 @@ def _review(review: Review, kappa: str) -> Finding:
     return Finding(heading, text + unconfirmed, "warning" if unconfirmed else "neutral")
 
 
-def _aim(review: Review) -> str:
+def _aim(review: DecisionRule) -> str:
     aim = review.aim
     if aim is None:
         return ""
@@ -94,7 +94,7 @@ def _aim(review: Review) -> str:
     return f"aim: at most {percent(aim.share)} of responses to people"
 
 
-def _unconfirmed_aim(review: Review) -> str:
+def _unconfirmed_aim(review: DecisionRule) -> str:
     """A sentence to add where the validation rows missed the aim or the test rows do not confirm it."""
     aim, test = review.aim, review.test
     if aim is None:
@@ -190,7 +190,7 @@ def _group_problems(group: Subgroup, required_kappa: float) -> Iterator[str]:
             yield f"{change} than the human coders (standardised mean difference {difference(gap)})"
 
 
-def _human_coders(ceiling: HumanCeiling | None) -> Iterator[Finding]:
+def _human_coders(ceiling: InterCoderFigures | None) -> Iterator[Finding]:
     heading = "Comparison with human coders"
     if ceiling is None:
         yield Finding(

@@ -1,13 +1,13 @@
-"""Everything a report is made from, read from the run folder.
+"""The inputs of a report, read from the run folder.
 
 ReportInputs
-├── Evaluation, Fidelity, Gate     evaluation.json, fidelity.json, gate.json (edgedistill.evaluation)
-├── RunLog              run.json: versions, rows, what each stage noted, what was spent
-├── ScoredRow            a line of test_scores.csv
-├── TeacherVote          what a line of labels.jsonl says of its votes
-├── Table                trials.csv
-├── StudyRun             a line of a study's runs.csv
-└── BundleFacts          what the bundle says of itself
+├── Evaluation, Fidelity, Gate   evaluation.json, fidelity.json, gate.json (edgedistill.evaluation)
+├── RunLog                       run.json: versions, row counts, entries of stages, spending
+├── ScoredRow                    a line of test_scores.csv
+├── TeacherVote                  the votes in a line of labels.jsonl
+├── Table                        trials.csv
+├── StudyRun                     a line of a study's runs.csv
+└── BundleSummary                bundle.json
 """
 
 import csv
@@ -39,7 +39,7 @@ class RunLog:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """One test row: codes, how sure the model is of its own, and whether a person sees it."""
+    """One test row: its codes, the probability of the student's, and the decision."""
 
     id: str
     human: str
@@ -52,7 +52,7 @@ class ScoredRow:
 
 @dataclass(frozen=True, slots=True)
 class TeacherVote:
-    """The label that a teacher gave one response, and the share of its votes for it."""
+    """A teacher's label of a response, and the share of the votes for it."""
 
     label: str
     consistency: float
@@ -72,7 +72,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class StudyRun:
-    """One student of a study on one set of test rows."""
+    """One student of a study, evaluated on one set of test rows."""
 
     study: str
     task: str
@@ -84,14 +84,14 @@ class StudyRun:
 
 
 @dataclass(frozen=True, slots=True)
-class BundleFacts:
-    """What the bundle says of itself.
+class BundleSummary:
+    """The bundle of a run.
 
     Attributes:
         version: Its version.
-        precision: The graph that is served.
-        bytes: Of that graph.
-        same_figures: Whether its model card stands on the same figures as the report.
+        precision: That of the served graph.
+        bytes: Size of the served graph.
+        same_figures: Whether its model card has the same figures as the report.
     """
 
     version: str
@@ -102,25 +102,27 @@ class BundleFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportInputs:
-    """What a report is made from.
+    """The inputs of a report.
 
     Attributes:
         name: The project's name.
-        project_file: Its file's name.
+        project_file: The name of its file.
         definitions: By label, in codebook order.
-        instructions: The codebook's text.
-        votes: Of the responses that the teacher coded for training; empty without labels.
-        generation: `generation.json`; None where nothing was generated.
+        fidelity: None before an export of this evaluation.
+        gate: None without a teacher.
+        votes: Those of the responses that the teacher labelled for training; empty without labels.
+        trials: `trials.csv`.
+        generation: `generation.json`; None without synthetic responses.
         shrinking: `shrinking.json`; None without a smaller student.
-        examples: How many wrongly coded responses are shown with their texts.
-        texts: By a test row's id its inputs; of the rows that may be shown.
-        study: Runs of a study that is shown too.
+        bundle: None before an export.
+        examples: Number of misclassified responses that are shown with their texts.
+        texts: Inputs of the test rows that may be shown, by id.
+        study: Runs of a study that is shown, too.
     """
 
     name: str
     project_file: str
     definitions: Mapping[str, str]
-    instructions: str
     evaluation: Evaluation
     fidelity: Fidelity | None
     gate: Gate | None
@@ -130,7 +132,7 @@ class ReportInputs:
     trials: Table | None = None
     generation: Mapping[str, Any] | None = None
     shrinking: Mapping[str, Any] | None = None
-    bundle: BundleFacts | None = None
+    bundle: BundleSummary | None = None
     examples: int = 0
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     study: Sequence[StudyRun] = ()
@@ -146,13 +148,13 @@ T = TypeVar("T")
 
 
 class RunFiles(Protocol):
-    """A run folder: where its files are, and which of them this project's stages wrote."""
+    """A run folder: the paths of its files, and which of them this project's stages wrote."""
 
     def file(self, name: str) -> Path:
-        """Return where a file is."""
+        """Return the path of a file."""
 
     def has(self, name: str) -> bool:
-        """Return whether it is there."""
+        """Return whether it exists."""
 
 
 def read_report_inputs(
@@ -161,25 +163,23 @@ def read_report_inputs(
     name: str,
     project_file: str,
     definitions: Mapping[str, str],
-    instructions: str = "",
     examples: int = 0,
     texts: Mapping[str, Mapping[str, str]] | None = None,
     study: Path | None = None,
 ) -> ReportInputs:
-    """Read a run folder; only `evaluation.json`, `test_scores.csv` and `run.json` must be there.
+    """Read a run folder; only `evaluation.json`, `test_scores.csv` and `run.json` are required.
 
     Args:
         folder: The run folder.
         name: The project's name.
-        project_file: Its file's name, for the commands that fix.
+        project_file: The name of its file, for the commands in hints.
         definitions: By label, in codebook order.
-        instructions: The codebook's text.
-        examples: How many wrongly coded responses are shown with their texts.
-        texts: By a test row's id its inputs; nothing of them is kept unless examples are wanted.
+        examples: Number of misclassified responses that are shown with their texts.
+        texts: Inputs of test rows, by id; they are dropped if `examples` is 0.
         study: A folder with a study's `runs.csv`.
 
     Raises:
-        RunError: A file is missing that must be there, or one is damaged or of another version.
+        RunError: A required file is missing, or a file is damaged or of another version.
     """
     file = folder.file("evaluation.json")
     evaluation = read_evaluation(file, project_file)
@@ -188,14 +188,13 @@ def read_report_inputs(
     def optional(name: str, stage: str, read: Callable[[Path, str], T]) -> T | None:
         return read(folder.file(name), stage_hint(stage, project_file)) if folder.has(name) else None
 
-    def read_bundle(path: Path, hint: str) -> BundleFacts:
+    def read_bundle(path: Path, hint: str) -> BundleSummary:
         return _read_bundle(path, hint, evaluation)
 
     return ReportInputs(
         name=name,
         project_file=project_file,
         definitions=definitions,
-        instructions=instructions,
         evaluation=evaluation,
         fidelity=optional("fidelity.json", "export", lambda path, _: read_fidelity(path, file, project_file)),
         gate=optional("gate.json", "gate", lambda path, hint: decode_file(path, Gate, hint)),
@@ -224,7 +223,7 @@ def _read_table(path: Path, hint: str) -> Table:
         why = getattr(error, "strerror", None) or str(error)
         raise RunError(f"cannot be read ({why})", where=str(path), hint=hint) from None
     if not lines or any(len(line) != len(lines[0]) for line in lines):
-        raise RunError("is damaged: its lines are not of one length", where=str(path), hint=hint)
+        raise RunError("is damaged: its lines differ in length", where=str(path), hint=hint)
     return Table(lines[0], lines[1:])
 
 
@@ -254,11 +253,11 @@ def _read_votes(path: Path, hint: str) -> Sequence[TeacherVote]:
         raise RunError("is damaged", where=str(path), hint=hint) from None
 
 
-def _read_bundle(path: Path, hint: str, evaluation: Evaluation) -> BundleFacts:
+def _read_bundle(path: Path, hint: str, evaluation: Evaluation) -> BundleSummary:
     manifest = _read_object(path, hint)
     try:
         graph = {"int8": "onnx/model_quantized.onnx", "fp32": "onnx/model.onnx"}[manifest["precision"]]
-        return BundleFacts(
+        return BundleSummary(
             manifest["version"],
             manifest["precision"],
             manifest["files"][graph]["bytes"],

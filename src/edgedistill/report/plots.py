@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from edgedistill.agreement import Estimate, ReliabilityBin
 from edgedistill.decisions import RiskCoverageCurve
-from edgedistill.evaluation.types import Review
+from edgedistill.evaluation.types import DecisionRule
 from edgedistill.report.formatting import count, estimate, figure, percent, rows
 from edgedistill.report.inputs import StudyRun
 from edgedistill.report.sections import TrialSummary
@@ -158,7 +158,7 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot:
     return Plot(_svg("reliability", draw, (3.3, 3.1)), f"Accuracy by predicted probability. {values}.")
 
 
-def risk_plot(review: Review) -> Plot:
+def risk_plot(review: DecisionRule) -> Plot:
     """Draw accuracy by the share of responses that is accepted, and the review rule."""
     test, curve = review.test, review.risk_coverage.test
 

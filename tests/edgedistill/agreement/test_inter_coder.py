@@ -1,7 +1,5 @@
 """Agreement among coders, worked by hand or by the definitions, and of a student with human coders."""
 
-import json
-
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
@@ -61,12 +59,6 @@ def test_whole_groups_are_resampled():
 def test_one_coder_is_refused():
     with pytest.raises(DataError, match="needs at least two coders"):
         human_agreement({"one": ONE}, TASK)
-
-
-def test_human_agreement_survives_json():
-    values = human_agreement({"one": ONE, "other": OTHER}, TASK, student=STUDENT).as_dict()
-    assert json.loads(json.dumps(values, allow_nan=False)) == values
-    assert values["beside_humans"][0]["second"] == "student"
 
 
 def test_two_coders_have_cohens_kappa_on_the_rows_that_both_coded() -> None:

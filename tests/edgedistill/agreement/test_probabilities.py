@@ -1,7 +1,5 @@
 """Metrics of probabilities equal those of scikit-learn, on the rows and on every resample."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -133,9 +131,3 @@ def test_a_certain_mistake_has_a_finite_loss():
 def test_probabilities_of_another_shape_or_sum_are_refused(probabilities):
     with pytest.raises(DataError, match="probabilities must have shape"):
         probability_metrics(["no", "yes"], np.array(probabilities), TWO)
-
-
-def test_the_figures_survive_json():
-    codes, probabilities = drawn(50)
-    found = probability_metrics(named(codes), probabilities, THREE, resamples=20).as_dict()
-    assert json.loads(json.dumps(found, allow_nan=False)) == found

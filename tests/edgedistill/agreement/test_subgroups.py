@@ -1,7 +1,5 @@
 """Groups of learners have the figures of their rows, and small groups have none."""
 
-import json
-
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
@@ -86,8 +84,3 @@ def test_whole_learners_are_resampled_in_a_group_with_several():
 def test_a_value_per_row_is_required():
     with pytest.raises(DataError, match="there are 60 rows but 3 subgroup values"):
         subgroups(HUMAN, CODED, ["x"] * 3, TWO)
-
-
-def test_subgroups_survive_json():
-    values = [each.as_dict() for each in subgroups(HUMAN, CODED, WHO, TWO)]
-    assert json.loads(json.dumps(values, allow_nan=False)) == values

@@ -1,6 +1,5 @@
 """The effect of a rule follows the decisions of the server, and the curve goes from all rows to few."""
 
-import json
 from itertools import pairwise
 
 import numpy as np
@@ -84,12 +83,6 @@ def test_the_area_under_the_curve_is_the_mean_error_rate_worked_by_hand():
 
 def test_few_rows_make_a_short_curve():
     assert [point.rows for point in risk_coverage(drawn(3), 1.0, NO_SHIFTS).points] == [3, 2, 1]
-
-
-def test_outcome_and_curve_survive_json():
-    scores = drawn(40)
-    for plain in (rule_outcome(scores, 1.0, RULE).as_dict(), risk_coverage(scores, 1.0, NO_SHIFTS).as_dict()):
-        assert json.loads(json.dumps(plain, allow_nan=False)) == plain
 
 
 def test_accepted_rows_of_a_single_group_have_one_group():

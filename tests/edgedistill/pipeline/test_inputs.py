@@ -15,7 +15,7 @@ from edgedistill.data import read_records
 from edgedistill.data.splitting import Splits
 from edgedistill.pipeline import Run, RunFolder, run_stages, stages
 from edgedistill.pipeline.folder import hash_json
-from edgedistill.pipeline.inputs import FILES, NOT_INPUTS, Inputs, UndeclaredInput
+from edgedistill.pipeline.inputs import FILES, NOT_INPUTS, StageInputs, UndeclaredInput
 from edgedistill.project import read_project
 from edgedistill.project.schema import Project, StudentSection
 
@@ -523,7 +523,7 @@ def restricted(files, tmp_path):
     run = run_of(files, BASE, tmp_path / "run")
     run.folder.write_json("gate.json", {"used": ["m"], "weights": {"m": 1.0}, "cost": {"asked": 1}})
     run.folder.write_text("labels.jsonl", "")
-    inputs = Inputs(
+    inputs = StageInputs(
         ("project.student", "project.task.labels.name", "records.splits.train", "results.gate.json.used"),
         ("project.student.shrink.export",),
     )

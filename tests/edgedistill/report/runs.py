@@ -3,7 +3,7 @@
 import csv
 import json
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 
 import msgspec
@@ -122,7 +122,7 @@ def _population(test):
     known = [name for name in test.task.names for _ in range(20)]
     found = prevalence(known * 4, test.codes, test.labels, test.task, known=known)
     more = {"file": "term.csv", "read": found.rows + 1, "set_aside": {"blank response": 1}}
-    return PopulationPrevalence(**found.as_dict(), **more)
+    return PopulationPrevalence(**asdict(found), **more)
 
 
 def fidelity_of(rows=60, labels=LABELS):

@@ -284,9 +284,9 @@ def test_a_bundle_of_other_figures_is_a_warning(tmp_path):
     values, lines = evaluation_of()
     write_run(tmp_path, values, lines)
     made = inputs_of_run(tmp_path)
-    from edgedistill.report.inputs import BundleFacts
+    from edgedistill.report.inputs import BundleSummary
 
     for same in (True, False):
-        bundle = BundleFacts("abc", "int8", 30_000_000, same)
+        bundle = BundleSummary("abc", "int8", 30_000_000, same)
         words = Seen(render_page(replace(made, bundle=bundle))[1]).words
         assert ("its model card may differ" in words) is not same

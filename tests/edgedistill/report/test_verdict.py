@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edgedistill.agreement import Estimate
-from edgedistill.evaluation.types import Aim
+from edgedistill.evaluation.types import StatedAim
 from edgedistill.report.rules import RULES
 from edgedistill.report.verdict import Requirement, VerdictAnswer, required_kappa, verdict
 from edgedistill_serve.bundle.manifest import ReviewRule
@@ -128,7 +128,7 @@ def _rule(accepted, *, at_least=0.6):
     share = Estimate(0.8, 0.7, 0.9)
     return replace(
         review,
-        aim=Aim("keep_kappa", at_least=at_least),
+        aim=StatedAim("keep_kappa", at_least=at_least),
         met=True,
         rule=ReviewRule(thresholds={"process": 0.8}),
         test=replace(review.test, agreement=accepted, accepted=accepted.rows if accepted else 0, share_accepted=share),
