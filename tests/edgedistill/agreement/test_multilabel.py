@@ -130,7 +130,7 @@ def test_rows_without_any_label_leave_figures_of_labels_undefined():
 
 
 def test_a_code_that_the_task_does_not_have_is_named_with_its_row():
-    with pytest.raises(DataError, match="coded label 2: 'reason' is no label"):
+    with pytest.raises(DataError, match="coded label 2: 'reason' is not a label"):
         agreement(["cause", "none"], ["cause", "cause;reason"], TASK)
 
 
