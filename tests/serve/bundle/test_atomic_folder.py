@@ -64,7 +64,7 @@ def test_a_writer_killed_between_the_renames_leaves_the_new_bundle_to_the_next_r
     assert [path.name for path in old.parent.iterdir()] == ["praise"]
 
 
-def test_a_writer_killed_between_the_renames_is_mended_by_the_next_writer(bundle, make_bundle, old):
+def test_a_writer_killed_between_the_renames_is_fixed_by_the_next_writer(bundle, make_bundle, old):
     killed_writer(bundle, old, "os.rename", 2)
     make_bundle(old, files={"README.md": b"newer"})
     assert readme(old) == b"newer"

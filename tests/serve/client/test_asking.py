@@ -66,14 +66,14 @@ def test_a_retry_after_that_is_no_number_of_seconds_counts_as_none(server, conne
 
 def test_a_server_that_stays_busy_is_given_up_after_the_stated_tries(server, connect, waits):
     server.script = [BUSY]
-    with pytest.raises(Busy, match=r"/v1/score: the server had no room \(429\), asked 3 times") as caught:
+    with pytest.raises(Busy, match=r"/v1/score: the server had no capacity \(429\), tried 3 times") as caught:
         connect(retries=Retries(tries=3)).score("x")
     assert (len(server.requests), len(waits), caught.value.status) == (3, 2, 429)
 
 
 def test_a_server_that_wants_a_long_wait_is_not_waited_for(server, connect, waits):
     server.script = [Answer(503, {}, Content_Type=PROBLEM, Retry_After="3600")]
-    with pytest.raises(Busy, match="asked once"):
+    with pytest.raises(Busy, match="tried once"):
         connect().score("x")
     assert waits == []
 
@@ -88,7 +88,7 @@ def test_no_server_at_all_is_named_with_its_address(connect, waits):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    with pytest.raises(Unreachable, match=rf"{url}/v1/score: no answer came \(ConnectError\), asked 5 times"):
+    with pytest.raises(Unreachable, match=rf"{url}/v1/score: there was no answer \(ConnectError\), tried 5 times"):
         connect(url).score("x")
     assert len(waits) == 4
 
@@ -144,19 +144,19 @@ def test_no_error_holds_the_text(server, connect, script):
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://x:y"])
 def test_what_is_no_address_is_refused_before_anything_is_sent(connect, url):
-    with pytest.raises(Refused, match="this is no address of a server"):
+    with pytest.raises(Refused, match="this is not the address of a server"):
         connect(url)
 
 
 def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(connect):
-    with pytest.raises(Refused, match="the API key has spaces") as caught:
+    with pytest.raises(Refused, match="the API key contains spaces") as caught:
         connect(key=f"{SECRET}\nX-Other: 1")
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("response", [5, None, {"response": object()}, "\ud800", b"x"])
 def test_a_response_that_is_no_text_is_refused_before_anything_is_sent(server, connect, response):
-    with pytest.raises(Refused, match="response 1: it is no text and no mapping of texts"):
+    with pytest.raises(Refused, match="response 1: the response is neither a string nor a mapping of strings"):
         connect().score(response)
     assert server.requests == []
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve.client import NotScored, Refused, Retries, Scored, StrangeAnswer, Unreachable
-from edgedistill_serve.client.core import BULK_BYTES, BULK_ROWS, BatchBuffer, batches, list_body
+from edgedistill_serve.client.core import BULK_BYTES, BULK_ROWS, BatchBuffer, encode_list, split_batches
 from edgedistill_serve.client.results import RequestLimits
 
 from .conftest import PROBLEM, SCORE, Answer
@@ -26,16 +26,16 @@ def lines(*scores: object) -> Answer:
 
 @given(st.lists(st.binary(max_size=40)), st.integers(1, 9), st.integers(280, 600), st.text(max_size=9))
 def test_batches_hold_every_response_once_in_order_and_keep_both_limits(items, most, size, model):
-    found = list(batches(items, RequestLimits(most, size), model))
+    found = list(split_batches(items, RequestLimits(most, size), model))
     assert [item for batch in found for item in batch] == items
     assert all(1 <= len(batch) <= most for batch in found)
-    assert all(len(list_body(batch, model)) <= size or len(batch) == 1 for batch in found)
+    assert all(len(encode_list(batch, model)) <= size or len(batch) == 1 for batch in found)
 
 
 @given(st.lists(st.binary(max_size=9)), st.integers(1, 4), st.integers(1, 30))
 def test_windows_hold_every_response_once_in_order(items, rows, size):
     window = BatchBuffer(rows=rows, size=size)
-    found = [batch for item in items for batch in window.add(item)] + list(window.rest())
+    found = [batch for item in items for batch in window.add(item)] + list(window.flush())
     assert [item for batch in found for item in batch] == items
     assert all(len(batch) <= rows for batch in found)
 
@@ -144,5 +144,5 @@ def test_lines_that_say_nothing_are_no_answer(server, connect):
 
 def test_a_stream_that_is_cut_short_every_time_is_given_up(server, connect):
     server.script = [lines(SCORE)]
-    with pytest.raises(Unreachable, match="the answer was cut short"):
+    with pytest.raises(Unreachable, match="the answer was incomplete"):
         list(connect(retries=Retries(tries=2)).score_stream("ab"))

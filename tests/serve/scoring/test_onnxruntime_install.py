@@ -15,7 +15,7 @@ def test_the_build_that_is_installed_here_is_found():
     check_builds(installed_builds())
 
 
-def test_none_is_mended_by_installing_one():
+def test_none_is_fixed_by_installing_one():
     with pytest.raises(RuntimeMissing, match=r'pip install "edgedistill-serve\[cpu\]"'):
         check_builds(())
 

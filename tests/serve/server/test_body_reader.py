@@ -36,11 +36,11 @@ def parts(*chunks):
 
 async def read(room, *chunks, limit=100_000):
     request = Request({"type": "http", "method": "POST", "headers": []}, parts(*chunks))
-    return await read_body(request, room=room, limit=limit, seconds=10)
+    return await read_body(request, memory=room, limit=limit, seconds=10)
 
 
 async def lines_of(room, *chunks, limit=100_000):
-    return [line async for line in read_lines(parts(*chunks), room=room, limit=limit, seconds=10)]
+    return [line async for line in read_lines(parts(*chunks), memory=room, limit=limit, seconds=10)]
 
 
 def unfinished(server, path):
@@ -68,12 +68,12 @@ def test_unfinished_bodies_take_their_room_and_no_more_and_short_ones_pass_them(
         refused = server.client.post("/v1/score", json=long)
         assert refused.status_code == 429
         assert refused.headers["Retry-After"] == "1"
-        assert "take all the memory" in refused.json()["detail"]
+        assert "use all the memory" in refused.json()["detail"]
         assert server.client.post("/v1/score", json={"response": "great job"}).status_code == 200
         lines = [json.dumps(row) for row in ({"response": "great job"}, long, {"response": "so smart"})]
         scored, last = server.client.post("/v1/score/bulk", content="\n".join(lines)).text.splitlines()
         assert json.loads(scored)["tokens"] == 2
-        assert "take all the memory" in json.loads(last)["error"]
+        assert "use all the memory" in json.loads(last)["error"]
         assert json.loads(last)["ended"]
     until(lambda: held() == 0)
     assert server.client.post("/v1/score", json=long).status_code == 200
@@ -85,7 +85,7 @@ def test_a_body_that_finds_no_room_is_forgotten_and_its_share_is_free_for_others
         room = BodyMemory(50_000)
         with pytest.raises(QueueFull):
             await asyncio.create_task(read(room, 40_000 * b"a", 40_000 * b"a"))
-        assert room.held == 0
+        assert room.used == 0
 
     asyncio.run(run())
 
@@ -101,11 +101,11 @@ def test_a_body_has_its_room_until_its_request_is_answered():
 
         task = asyncio.create_task(request())
         await was_read.wait()
-        assert room.held == 40_000 - FREE
+        assert room.used == 40_000 - FREE
         answered.set()
         await task
         await asyncio.sleep(0)
-        assert room.held == 0
+        assert room.used == 0
 
     asyncio.run(run())
 
@@ -121,7 +121,7 @@ def test_lines_are_those_of_the_body_and_an_error_stands_for_each_that_is_not_ke
         room = BodyMemory(memory)
         found = await asyncio.create_task(lines_of(room, *chunks, limit=limit))
         await asyncio.sleep(0)
-        assert room.held == 0
+        assert room.used == 0
         return found
 
     lines = [line for line in b"".join(chunks).split(b"\n") if line.strip() or len(line) > limit]

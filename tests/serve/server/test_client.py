@@ -85,15 +85,15 @@ def test_a_model_is_chosen_by_name_in_every_way_of_asking(start, bundle, answers
 
 
 def test_a_server_that_wants_a_key_gets_it(start, bundle, tmp_path):
-    from edgedistill_serve.server.middleware.key_file import new_key
+    from edgedistill_serve.server.middleware.api_keys import create_key
 
-    made = new_key("school")
+    made = create_key("school")
     (tmp_path / "keys").write_text(made.entry.line() + "\n")
     with start(str(bundle.folder), "--keys", str(tmp_path / "keys")) as server:
         with Client(server.url, key=made.key) as client:
             assert client.score("great job").model == "praise"
             assert len(client.score_many(["great job"])) == 1
-        with Client(server.url) as client, pytest.raises(Refused, match="asks for a key") as caught:
+        with Client(server.url) as client, pytest.raises(Refused, match="requires an API key") as caught:
             client.score("great job")
         assert caught.value.status == 401
 
@@ -102,5 +102,5 @@ def test_a_server_that_went_away_is_named(start, bundle):
     with start(str(bundle.folder)) as server, Client(server.url, sleep=lambda _: None) as client:
         assert client.score("great job").model == "praise"
         server.stop()
-        with pytest.raises(Unreachable, match=f"{server.url}/v1/score: no answer came"):
+        with pytest.raises(Unreachable, match=f"{server.url}/v1/score: there was no answer"):
             client.score("great job")

@@ -73,7 +73,7 @@ async def pass_seconds(seconds):
 
 @pytest.fixture
 def connections():
-    return Connections(answer, Limits(stall_seconds=60, header_seconds=10), room=10)
+    return Connections(answer, Limits(stall_seconds=60, header_seconds=10), max_connections=10)
 
 
 @pytest.fixture

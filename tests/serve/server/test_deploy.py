@@ -115,9 +115,9 @@ def test_a_pod_is_left_time_to_drain(pod, container):
 
 
 def test_the_deployments_arguments_start_a_server_whose_probes_answer(container, start, bundle, tmp_path):
-    from edgedistill_serve.server.middleware.key_file import new_key
+    from edgedistill_serve.server.middleware.api_keys import create_key
 
-    (tmp_path / "keys").write_text(new_key("probe").entry.line())
+    (tmp_path / "keys").write_text(create_key("probe").entry.line())
     places = {"/bundles/bundle": str(bundle.folder), "/keys/keys": str(tmp_path / "keys")}
     with start(*(places.get(argument, argument) for argument in container["args"])) as server:
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):

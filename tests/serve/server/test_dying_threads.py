@@ -66,4 +66,4 @@ def test_counting_that_fails_stops_no_scoring(held, caplog):
     one = held(observe=fail)
     assert one.ask("great job")[0].result(30)
     one.queue.close()
-    assert "a piece of work was not counted (ValueError)" in caplog.text
+    assert "a work item was not counted (ValueError)" in caplog.text

@@ -46,7 +46,7 @@ class Application:
 
 
 def connections_to(application):
-    return Connections(application, Limits(), room=10)
+    return Connections(application, Limits(), max_connections=10)
 
 
 @asynccontextmanager
@@ -240,7 +240,7 @@ def test_nothing_leaves_after_a_connection_was_cut():
     async def play(connection, transport):
         connection.write(b"too late")
         transport.is_closing.return_value = True
-        connection.leave()
+        connection.abort()
         await turns()
 
     transport = wired(Application(), play)

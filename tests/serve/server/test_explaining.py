@@ -3,7 +3,7 @@
 import pytest
 
 from edgedistill_serve import Scorer
-from edgedistill_serve.server.protocols.v1_routes import MOST_CHARACTERS, MOST_WORDS
+from edgedistill_serve.server.protocols.v1_routes import MAX_CHARACTERS, MAX_WORDS
 
 POISON = "poisonous"
 
@@ -46,10 +46,12 @@ def test_a_response_without_words_is_scored_and_has_none(server):
 
 
 def test_as_many_words_as_are_said_are_explained_and_one_more_is_refused(server):
-    assert len(explain(server, {"response": "why " * MOST_WORDS}).json()["words"]) == MOST_WORDS
-    refused = explain(server, {"response": "why " * (MOST_WORDS + 1)})
+    assert len(explain(server, {"response": "why " * MAX_WORDS}).json()["words"]) == MAX_WORDS
+    refused = explain(server, {"response": "why " * (MAX_WORDS + 1)})
     assert refused.status_code == 413
-    assert refused.json()["detail"] == "the response has 101 words, 100 are explained at most. Send a part of it."
+    assert refused.json()["detail"] == (
+        "the response has 101 words, the limit for explanations is 100. Send a shorter response."
+    )
 
 
 def test_no_more_words_are_explained_than_the_queue_has_room_for(start, bundle):
@@ -57,16 +59,16 @@ def test_no_more_words_are_explained_than_the_queue_has_room_for(start, bundle):
         assert len(explain(server, {"response": "why " * 19}).json()["words"]) == 19
         refused = explain(server, {"response": "why " * 20})
         assert refused.status_code == 413
-        assert refused.json()["detail"].startswith("the response has 20 words, 19 are explained at most")
+        assert refused.json()["detail"].startswith("the response has 20 words, the limit for explanations is 19")
 
 
 @pytest.mark.parametrize("name", ["response", "question", "reference_answer"])
 def test_inputs_of_which_each_word_would_cost_a_long_copy_are_refused(server, name):
-    row = {"response": "", "question": "", "reference_answer": "", name: "x" * MOST_CHARACTERS}
+    row = {"response": "", "question": "", "reference_answer": "", name: "x" * MAX_CHARACTERS}
     assert explain(server, row).status_code == 200
-    refused = explain(server, {**row, name: "x" * (MOST_CHARACTERS + 1)})
+    refused = explain(server, {**row, name: "x" * (MAX_CHARACTERS + 1)})
     assert refused.status_code == 413
-    assert f"{MOST_CHARACTERS} are explained at most" in refused.json()["detail"]
+    assert f"the limit for explanations is {MAX_CHARACTERS}" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize("content", [{"responses": ["x"]}, {"response": 5}, {}, []])

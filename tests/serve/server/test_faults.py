@@ -20,7 +20,7 @@ BODIES = {
     "deep in a field": b'{"response": ' + DEEP,
     "NaN": b'{"response": NaN}',
     "infinite": b'{"responses": [1e999]}',
-    "no UTF-8": b'{"response": "\xff\xfe"}',
+    "not valid UTF-8": b'{"response": "\xff\xfe"}',
     "half a surrogate pair": b'{"response": "\\ud800"}',
     "a byte order mark": b'\xef\xbb\xbf{"response": "x"}',
     "a NUL": b'{"response": "\x00"}',
@@ -83,11 +83,11 @@ def test_a_text_of_too_many_characters_is_refused_and_said_where(start, bundle):
         }.items():
             refused = server.client.post(path, json=content)
             assert refused.status_code == 413
-            assert "the input 'response' has 51 characters, 50 are taken" in refused.text
+            assert "the input 'response' has 51 characters, the limit is 50" in refused.text
             assert ("responses[1]" in refused.text) == (path == "/v1/score")
         taken, refused = server.client.post("/v1/score/bulk", content=f'"{long[1:]}"\n"{long}"\n').text.splitlines()
         assert "label" in json.loads(taken)
-        assert "51 characters, 50 are taken" in json.loads(refused)["error"]
+        assert "51 characters, the limit is 50" in json.loads(refused)["error"]
 
 
 def test_a_flood_is_told_to_wait_and_leaves_nothing_behind(start, bundle):

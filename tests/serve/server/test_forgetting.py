@@ -9,7 +9,7 @@ import pytest
 from edgedistill_serve import Scorer
 from edgedistill_serve.server.app import create_app
 from edgedistill_serve.server.limits import Limits
-from edgedistill_serve.server.queue.queued_row import QueuedRow
+from edgedistill_serve.server.queue.work_item import QueuedRow
 from edgedistill_serve.server.service import Service
 
 POISON = "poisonous"

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from edgedistill_serve.bundle.signing import create_key_pair, sign_bundle
-from edgedistill_serve.server.middleware.key_file import new_key
+from edgedistill_serve.server.middleware.api_keys import create_key
 
 from .conftest import COMMAND
 
@@ -103,7 +103,7 @@ def test_before_anything_is_read_it_is_of_no_matter(bundle, tmp_path):
 
 
 def test_while_the_keys_are_read_for_the_first_time_they_are_read_again(bundle, tmp_path):
-    before, after = new_key("before"), new_key("after")
+    before, after = create_key("before"), create_key("after")
     keys = tmp_path / "keys"
     put(keys, None)
     with serving(str(bundle.folder), "--keys", str(keys)) as process:

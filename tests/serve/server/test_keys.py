@@ -11,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve import KeyFileError, KeyMissing, TooMany
-from edgedistill_serve.server.middleware.key_check import KeyAccess, TokenBucket
-from edgedistill_serve.server.middleware.key_file import hash_of, matching, new_key, read_keys
+from edgedistill_serve.server.middleware.api_keys import (
+    KeyAccess,
+    TokenBucket,
+    create_key,
+    find_key,
+    hash_key,
+    read_keys,
+)
 
 from ... import processes
 
@@ -51,7 +57,7 @@ def test_a_key_is_shown_once_and_its_line_does_not_hold_it():
     ended = run("key", "new", "classroom")
     shown, line = (text.split(": ")[1] for text in ended.stdout.splitlines())
     assert ended.returncode == 0
-    assert line == f"classroom:{hash_of(shown)}"
+    assert line == f"classroom:{hash_key(shown)}"
     assert shown not in line
     assert len(shown) > 40
 
@@ -100,7 +106,7 @@ def test_a_key_is_revoked_by_a_reload_and_no_request_is_lost(start, bundle, keys
         assert ask(server, Authorization=f"Bearer {first}") == 200
         file.write_text("nonsense\n")
         server.process.send_signal(signal.SIGHUP)
-        while "the keys stay as they are" not in server.log.read_text():
+        while "the API keys are unchanged" not in server.log.read_text():
             assert time.monotonic() < until
         assert ask(server, Authorization=f"Bearer {first}") == 200
 
@@ -122,10 +128,10 @@ def test_one_key_that_asks_too_often_is_told_to_wait_and_the_other_is_not(start,
     ("content", "said"),
     [
         (None, "cannot be read"),
-        (b"", "there is no key in the file"),
-        (b"\xff", "no UTF-8"),
-        (b"eds_a-key-by-mistake\n", "line 1: the line is no NAME:HASH"),
-        (b"a:" + 64 * b"0" + b"\na:" + 64 * b"1", "line 2: another line has this name"),
+        (b"", "the file contains no key"),
+        (b"\xff", "not valid UTF-8"),
+        (b"eds_a-key-by-mistake\n", "line 1: the line is not NAME:HASH"),
+        (b"a:" + 64 * b"0" + b"\na:" + 64 * b"1", "line 2: another line has the same name"),
     ],
 )
 def test_a_key_file_that_cannot_be_used_is_one_clear_line(bundle, tmp_path, content, said):
@@ -146,10 +152,10 @@ def test_an_environment_variable_sets_what_an_option_sets(start, bundle, key_fil
 
 @given(st.text(), st.lists(st.sampled_from("abc"), max_size=3, unique=True))
 def test_only_the_key_of_an_entry_matches_it(guess, names):
-    made = [new_key(name) for name in names]
+    made = [create_key(name) for name in names]
     entries = tuple(each.entry for each in made)
-    assert matching(guess, entries) is None
-    assert [matching(each.key, entries) for each in made] == list(entries)
+    assert find_key(guess, entries) is None
+    assert [find_key(each.key, entries) for each in made] == list(entries)
 
 
 @given(st.integers(1, 50), st.lists(st.floats(0, 3), max_size=60))
@@ -162,7 +168,7 @@ def test_no_more_than_the_rate_and_one_burst_come_in(rate, pauses):
 
 
 def test_a_key_that_is_dropped_is_refused_at_once_and_one_that_stays_keeps_its_allowance():
-    stays, goes = new_key("stays"), new_key("goes")
+    stays, goes = create_key("stays"), create_key("goes")
     access = KeyAccess((stays.entry, goes.entry), rate=1, clock=lambda: 0.0)
     access.check(stays.key)
     access.replace((stays.entry,))

@@ -25,7 +25,7 @@ def key_file(tmp_path):
 def test_other_machines_are_let_in_with_keys_or_on_purpose_alone(bundle, key_file, start):
     ended = run("serve", str(bundle.folder), "--host", "0.0.0.0", "--port", "0")
     assert ended.returncode == 2
-    assert "no key is asked for" in ended.stderr
+    assert "without an API key" in ended.stderr
     for permission in (("--open",), ("--keys", str(key_file))):
         with start(str(bundle.folder), "--host", "0.0.0.0", *permission) as server:
             assert server.client.get("/livez").status_code == 200
@@ -61,7 +61,7 @@ def test_the_socket_of_a_killed_server_is_taken_over_and_that_of_a_living_one_is
     with start(str(bundle.folder), "--uds", str(path)) as server:
         refused = run("serve", str(bundle.folder), "--uds", str(path))
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-        assert "the server cannot listen here" in refused.stderr
+        assert "the server cannot listen on this address" in refused.stderr
         server.process.kill()
         server.process.wait(10)
         assert path.exists()

@@ -37,7 +37,7 @@ def test_the_only_model_needs_no_name(praise):
 
 
 def test_of_several_models_one_must_be_named_or_be_the_default(praise, answers):
-    with pytest.raises(WrongShape, match="Name one: praise, answers"):
+    with pytest.raises(WrongShape, match="Name one of praise, answers"):
         ModelCatalogue((praise, answers)).find(None)
     assert ModelCatalogue((praise, answers), default="answers").find(None) is answers
 
@@ -50,7 +50,7 @@ def test_a_model_is_found_by_its_name_and_by_its_version(praise, warmer):
 
 @pytest.mark.parametrize("name", ["other", "praise@0", "", "@", "praise@"])
 def test_a_model_that_is_not_served_is_an_error_that_lists_what_is(praise, answers, name):
-    with pytest.raises(UnknownModel, match="There is praise, answers") as caught:
+    with pytest.raises(UnknownModel, match="Name one of praise, answers") as caught:
         ModelCatalogue((praise, answers)).find(name)
     assert "other" not in str(caught.value)
 
@@ -61,7 +61,7 @@ def test_two_bundles_of_one_name_and_version_are_refused(praise):
 
 
 def test_a_default_that_is_not_served_is_refused(praise):
-    with pytest.raises(BundleError, match=r"default model's name 'other'\. There is praise"):
+    with pytest.raises(BundleError, match=r"name of the default model, 'other'\. Name one of praise"):
         ModelCatalogue((praise,), default="other")
 
 
@@ -90,7 +90,7 @@ def test_a_new_bundle_takes_over(folders, folder, make_bundle):
     assert swapped == [folders.catalogue]
     assert folders.catalogue.find(None).bundle.manifest.version == version
     assert folders.catalogue.find(None).score(["great job"]) != before.score(["great job"])
-    (state,) = folders.states
+    (state,) = folders.statuses
     assert (state.version, state.swaps, state.failures, state.fault) == (version, 1, 0, None)
 
 
@@ -103,14 +103,14 @@ def test_a_bundle_of_the_same_version_that_says_something_else_takes_over(folder
     after = folders.catalogue.find(None)
     assert after.bundle.manifest != before.bundle.manifest
     assert after.bundle.manifest.version == before.bundle.manifest.version
-    assert (folders.states[0].swaps, folders.states[0].fault) == (1, None)
+    assert (folders.statuses[0].swaps, folders.statuses[0].fault) == (1, None)
 
 
 def test_a_bundle_that_is_the_same_does_not_take_over(folders):
     before = folders.catalogue.find(None)
     folders.refresh(lambda _: None)
     assert folders.catalogue.find(None) is before
-    assert folders.states[0].swaps == 0
+    assert folders.statuses[0].swaps == 0
 
 
 @pytest.mark.parametrize("damage", ["a file is changed", "the folder is gone", "the scores are others"])
@@ -124,18 +124,18 @@ def test_a_bad_bundle_changes_nothing_and_says_why(folders, folder, make_bundle,
         make_bundle(folder, tolerance={"int8": 1e-12}, files={"onnx/model.onnx": None})
     folders.refresh(lambda _: None)
     assert folders.catalogue.find(None) is before
-    (state,) = folders.states
+    (state,) = folders.statuses
     assert (state.version, state.swaps, state.failures) == (before.bundle.manifest.version, 0, 1)
     assert state.fault in caplog.text
     assert before.score(["great job"])
 
 
-def test_a_bad_bundle_that_is_mended_takes_over(folders, folder, make_bundle):
+def test_a_bad_bundle_that_is_fixed_takes_over(folders, folder, make_bundle):
     (folder / "tokenizer.json").write_text("{}")
     folders.refresh(lambda _: None)
     version = replaced(make_bundle, folder, temperature=2.0)
     folders.refresh(lambda _: None, changed_only=True)
-    assert (folders.states[0].version, folders.states[0].failures, folders.states[0].fault) == (version, 1, None)
+    assert (folders.statuses[0].version, folders.statuses[0].failures, folders.statuses[0].fault) == (version, 1, None)
 
 
 def test_a_model_whose_bundle_was_replaced_leaves_the_memory_without_the_collector(folder, make_bundle):
@@ -218,5 +218,5 @@ def test_a_watched_bad_bundle_is_reported_once(folders, folder, caplog):
 
     with caplog.at_level(logging.ERROR):
         watch(folders, lambda _: None, Stop())
-    assert caplog.text.count("goes on serving") == 1
-    assert folders.states[0].failures == 1
+    assert caplog.text.count("new bundle cannot be served") == 1
+    assert folders.statuses[0].failures == 1

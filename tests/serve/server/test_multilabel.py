@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edgedistill_serve import Score, Scorer
 from edgedistill_serve.client import Client
-from edgedistill_serve.server.protocols.tei import PredictRequest, predictions
+from edgedistill_serve.server.protocols.tei import PredictRequest, build_predictions
 
 from ..conftest import GOLDEN_TEXTS, THRESHOLDS
 
@@ -65,7 +65,7 @@ def test_raw_scores_are_the_logits_themselves(server, expected, moves_bundle):
 def test_raw_scores_of_a_probability_that_was_rounded_to_an_end_are_finite(moves_bundle, share, logit):
     score = Score("none", 1.0, dict.fromkeys(THRESHOLDS, share), "accept", None, truncated=False, tokens=1)
     asked = PredictRequest("x", raw_scores=True)
-    found = [each.score for each in predictions(score, asked, Scorer(moves_bundle))]
+    found = [each.score for each in build_predictions(score, asked, Scorer(moves_bundle))]
     assert found == pytest.approx([logit] * 3, abs=0.5)
 
 

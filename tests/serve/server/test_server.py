@@ -92,7 +92,7 @@ def test_several_models_are_told_apart_by_name(start, bundle, answers_bundle):
     with start(str(bundle.folder), str(answers_bundle.folder)) as server:
         found = score(server, {"model": "answers", **row}).json()
         assert found["probabilities"] == Scorer(answers_bundle).score([row])[0].probabilities
-        assert "Name one: praise, answers" in problem(score(server, row), 422)
+        assert "Name one of praise, answers" in problem(score(server, row), 422)
         assert "'question' is missing" in problem(score(server, {"model": "answers", "response": "x"}), 422)
         problem(score(server, {"model": "other", "response": "x"}), 404)
 
@@ -145,7 +145,7 @@ def test_a_body_without_a_length_is_measured_too(server):
 
 
 def test_too_many_responses_are_a_413(server):
-    assert "50 are taken at once" in problem(score(server, {"responses": 51 * ["x"]}), 413)
+    assert "the limit is 50" in problem(score(server, {"responses": 51 * ["x"]}), 413)
 
 
 def test_a_full_queue_is_a_429_and_the_server_stays_awake(start, bundle):
@@ -155,7 +155,7 @@ def test_a_full_queue_is_a_429_and_the_server_stays_awake(start, bundle):
         new_texts = (f"x {number}" for number in count())  # a score that is known already needs no room
         while (refused := score(server, {"response": next(new_texts)})).status_code == 200:
             assert not busy.done()
-        assert "room for 1" in problem(refused, 429)
+        assert "the limit is 1" in problem(refused, 429)
         assert refused.headers["Retry-After"] == "1"
         assert server.client.get("/livez").status_code == 200
         assert not busy.done()

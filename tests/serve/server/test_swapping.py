@@ -81,7 +81,7 @@ def test_a_bad_bundle_changes_nothing_and_shows(start, folder):
         before = version(server)
         (folder / "tokenizer.json").write_text("{}")
         server.process.send_signal(signal.SIGHUP)
-        until(lambda: "goes on serving" in server.log.read_text(), server)
+        until(lambda: "new bundle cannot be served" in server.log.read_text(), server)
         assert version(server) == before
         ready = server.client.get("/readyz")
         assert ready.status_code == 200

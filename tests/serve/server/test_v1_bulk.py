@@ -52,12 +52,12 @@ def test_a_bad_row_is_an_error_in_its_place(server):
     assert first == last
     assert [set(row) for row in bad] == 6 * [{"error"}]
     said = [
-        "no JSON",
+        "not valid JSON",
         "'response' is missing",
-        "no UTF-8",
+        "not valid UTF-8",
         "longer than 20000 bytes",
         "the model failed",
-        "a response is",
+        "a response must be",
     ]
     assert all(part in row["error"] for part, row in zip(said, bad, strict=True))
 

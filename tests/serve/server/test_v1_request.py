@@ -6,23 +6,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve import NotJson, RequestError, RequestTooLarge, WrongShape
-from edgedistill_serve.server.request.v1_request import read_score_request
+from edgedistill_serve.server.protocols.scoring_request import parse_score_request
 
 
 def read(body: bytes):
-    return read_score_request(body, max_items=3)
+    return parse_score_request(body, max_items=3)
 
 
 def test_one_response_is_a_request_for_one_score():
     request = read(b'{"response": "x", "question": "y", "model": "praise"}')
-    assert request.many is False
+    assert request.is_list is False
     assert request.model == "praise"
     assert request.responses == ({"response": "x", "question": "y", "model": "praise"},)
 
 
 def test_a_list_is_a_request_for_a_list():
     request = read(b'{"responses": ["x", {"response": "y"}]}')
-    assert (request.many, request.model) == (True, None)
+    assert (request.is_list, request.model) == (True, None)
     assert request.responses == ("x", {"response": "y"})
 
 
@@ -74,7 +74,7 @@ def test_another_shape_is_refused(body):
 
 
 def test_more_items_than_are_taken_are_refused():
-    with pytest.raises(RequestTooLarge, match="there are 4 responses, 3 are taken at once"):
+    with pytest.raises(RequestTooLarge, match="the list has 4 responses, the limit is 3"):
         read(b'{"responses": ["a", "b", "c", "d"]}')
 
 

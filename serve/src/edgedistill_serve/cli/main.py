@@ -13,7 +13,7 @@ import msgspec
 from edgedistill_serve.bundle.loading import Bundle, Signature
 from edgedistill_serve.cli.bundle import bundle_group, key_pair
 from edgedistill_serve.cli.serve import key, serve
-from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, Count, as_text, write, write_table
+from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, ProgressLine, as_text, write, write_table
 from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.grading.grade import GradingCounts
 from edgedistill_serve.grading.grade import grade as grade_table
@@ -23,9 +23,9 @@ from edgedistill_serve.scoring.scorer import Scorer
 @click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.pass_context
 def app(context: click.Context) -> None:
-    """Score open responses with an EdgeDistill bundle: no LLM, no network."""
+    """Score open responses with an EdgeDistill bundle, without an LLM and without network access."""
     if context.invoked_subcommand == serve.name:
-        # It says that keys or bundles changed, and none have been read: it has nothing to do, and must not end us.
+        # SIGHUP means that keys or bundles have changed. Nothing has been read yet, so it can be ignored.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
@@ -36,7 +36,7 @@ app.add_command(key_pair)
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line on stderr and its exit code."""
+    """Run the command line. An `EdgeDistillError` is written as one line to stderr and sets the exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         app()
@@ -49,8 +49,8 @@ def main() -> None:
 @BUNDLE
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace OUT where it is there.")
-@click.option("--prefix", default="", help="Begins the name of every added column.")
+@click.option("--force", is_flag=True, help="Replace an existing OUT.")
+@click.option("--prefix", default="", help="Prefix of every added column name.")
 @THREADS
 @PUBLIC_KEY
 @JSON
@@ -65,36 +65,36 @@ def grade(
     public_key: Path | None,
     json: bool,
 ) -> None:
-    """Score every row of the table IN into the table OUT.
+    """Score every row of the table IN, and write the table OUT.
 
-    Both are CSV, TSV, JSONL or Parquet, by suffix. OUT has every row and column of IN, in order, then: label,
-    probability, probability_LABEL for every label, decision, reason, truncated, tokens, and error, which says why a row
-    could not be scored.
+    The suffixes select the formats: CSV, TSV, JSONL or Parquet. OUT has all rows and columns of IN, in order, and the
+    new columns label, probability, probability_LABEL for every label, decision, reason, truncated, tokens and error,
+    which has the reason why a row could not be scored.
     """
     scorer = Scorer(Bundle.load(bundle, public_key=public_key), threads=threads)
     started = time.perf_counter()
-    count = Count(quiet=json)
+    line = ProgressLine(quiet=json)
     counts = grade_table(
         scorer,
         source,
         target,
         overwrite=force,
         prefix=prefix,
-        progress=lambda counts: count.show(_counted(counts)),
+        progress=lambda counts: line.show(_format_counts(counts)),
     )
-    count.clear()
+    line.clear()
     seconds = time.perf_counter() - started
     if json:
         write({**_identity(scorer.bundle), **counts.as_dict(), "seconds": round(seconds, 3), "out": str(target)})
     else:
-        write(f"{target}: {_counted(counts)}, in {seconds:.1f} s")
+        write(f"{target}: {_format_counts(counts)}, in {seconds:.1f} s")
 
 
 @app.command(epilog='Example: edgedistill-serve score bundle "You worked hard on this."')
 @BUNDLE
 @click.argument("response", metavar="TEXT")
-@click.option("--question", help="The question, where the task has one.")
-@click.option("--reference-answer", help="The reference answer, where the task has one.")
+@click.option("--question", help="The question, if the task has one.")
+@click.option("--reference-answer", help="The reference answer, if the task has one.")
 @PUBLIC_KEY
 @JSON
 def score(
@@ -106,16 +106,16 @@ def score(
     public_key: Path | None,
     json: bool,
 ) -> None:
-    """Score the one response TEXT, for a look."""
-    given = {"question": question, "reference_answer": reference_answer, "response": response}
+    """Score one response, TEXT."""
+    inputs = {"question": question, "reference_answer": reference_answer, "response": response}
     scorer = Scorer(Bundle.load(bundle, public_key=public_key), threads=1)
-    (found,) = scorer.score([{name: text for name, text in given.items() if text is not None}])
+    (result,) = scorer.score([{name: text for name, text in inputs.items() if text is not None}])
     if json:
-        write({**_identity(scorer.bundle), **msgspec.structs.asdict(found)})
+        write({**_identity(scorer.bundle), **msgspec.structs.asdict(result)})
         return
-    because = f" ({found.reason})" if found.reason else ""
-    write(f"{found.label}, {found.decision}{because}")
-    write_table([("label", "probability"), *((name, f"{p:.4f}") for name, p in found.probabilities.items())])
+    reason = f" ({result.reason})" if result.reason else ""
+    write(f"{result.label}, {result.decision}{reason}")
+    write_table([("label", "probability"), *((name, f"{p:.4f}") for name, p in result.probabilities.items())])
 
 
 @app.command(epilog="Example: edgedistill-serve verify bundle")
@@ -123,7 +123,7 @@ def score(
 @PUBLIC_KEY
 @JSON
 def verify(bundle: Path, *, public_key: Path | None, json: bool) -> None:
-    """Check a bundle's files and signature, and its golden scores on this CPU."""
+    """Check the files, the signature and the golden scores of a bundle on this machine."""
     loaded = Bundle.load(bundle, public_key=public_key)
     scorer = Scorer(loaded, threads=1)
     files, check = loaded.manifest.files, scorer.check
@@ -134,21 +134,21 @@ def verify(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             "difference": check.difference,
             "tolerance": check.tolerance,
         }
-        counted = {"files": len(files), "bytes": sum(entry.bytes for entry in files.values())}
-        signed = {"signature": loaded.signature, "unlisted": loaded.unlisted}
-        write({**_identity(loaded), **counted, **signed, "self_check": self_check, "notes": scorer.notes})
+        sizes = {"files": len(files), "bytes": sum(entry.bytes for entry in files.values())}
+        signature = {"signature": loaded.signature, "unlisted": loaded.unlisted}
+        write({**_identity(loaded), **sizes, **signature, "self_check": self_check, "notes": scorer.notes})
         return
-    write(f"{loaded.manifest.name}, version {loaded.manifest.version}: the bundle is whole")
+    write(f"{loaded.manifest.name}, version {loaded.manifest.version}: the bundle is intact")
     write_table(
         [
-            ("checked", "found"),
+            ("check", "result"),
             ("schema version", str(loaded.manifest.schema_version)),
             ("paths", "all inside the folder, no links"),
-            ("size and SHA-256", f"as written, {len(files)} files"),
+            ("size and SHA-256", f"correct, {len(files)} files"),
             ("signature", _SIGNATURES[loaded.signature]),
-            ("files not listed", f"never read: {', '.join(loaded.unlisted)}" if loaded.unlisted else "none"),
-            ("golden responses", f"{check.rows}, scored with {check.precision} on this CPU"),
-            ("largest difference", f"{check.difference:.2g} of a probability, {check.tolerance:.2g} is accepted"),
+            ("files not listed", f"ignored: {', '.join(loaded.unlisted)}" if loaded.unlisted else "none"),
+            ("golden responses", f"{check.rows}, scored with {check.precision} on this machine"),
+            ("largest difference", f"{check.difference:.2g} in probability, {check.tolerance:.2g} is accepted"),
         ],
     )
 
@@ -158,13 +158,13 @@ def verify(bundle: Path, *, public_key: Path | None, json: bool) -> None:
 @PUBLIC_KEY
 @JSON
 def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
-    """Say what a bundle scores and where it comes from."""
+    """Show the task, the settings and the provenance of a bundle."""
     manifest = Bundle.load(bundle, public_key=public_key).manifest
     if json:
         write(manifest)
         return
-    review = _listed(manifest.review.thresholds) or f"{manifest.review.least_certainty or 'none'}"
-    thresholds = [("labels hold from", _listed(manifest.thresholds))] if manifest.thresholds else []
+    review = _format_thresholds(manifest.review.thresholds) or f"{manifest.review.least_certainty or 'none'}"
+    thresholds = [("assigned from", _format_thresholds(manifest.thresholds))] if manifest.thresholds else []
     write_table(
         [
             ("", manifest.name),
@@ -184,20 +184,20 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
 
 _SIGNATURES: dict[Signature, str] = {
     "none": "none",
-    "not checked": "there is one; --public-key checks it",
-    "valid": "valid, with the given public key",
+    "not checked": "present; verify it with --public-key",
+    "valid": "valid with the given public key",
 }
 
 
-def _listed(thresholds: Mapping[str, float]) -> str:
-    return ", ".join(f"{label} {least:g}" for label, least in thresholds.items())
+def _format_thresholds(thresholds: Mapping[str, float]) -> str:
+    return ", ".join(f"{label} {threshold:g}" for label, threshold in thresholds.items())
 
 
 def _identity(bundle: Bundle) -> dict[str, str]:
     return {"model": bundle.manifest.name, "version": bundle.manifest.version}
 
 
-def _counted(counts: GradingCounts) -> str:
+def _format_counts(counts: GradingCounts) -> str:
     return (
         f"{counts.read} rows read, {counts.scored} scored ({counts.review} to review), "
         f"{counts.errors} could not be scored"

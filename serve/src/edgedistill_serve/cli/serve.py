@@ -1,4 +1,4 @@
-"""The commands `serve`, with every limit as an option, and `key new`."""
+"""The commands `serve`, with an option for every limit, and `key new`."""
 
 import logging
 from collections.abc import Callable
@@ -11,43 +11,48 @@ import msgspec
 from edgedistill_serve.cli.terminal import JSON, THREADS, write
 from edgedistill_serve.scoring.score_cache import ENTRIES
 from edgedistill_serve.server.limits import Limits
-from edgedistill_serve.server.middleware.key_file import new_key
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _DEFAULTS = Limits()
 _LIMITS = {
-    "body_bytes": ("--max-body-bytes", "Longest body of a request, and longest line of a bulk request."),
-    "body_memory": ("--body-memory", "Most bytes of bodies in memory, over all requests, less 16 KiB of each."),
-    "text_characters": ("--max-text", "Most characters of a response, a question or a reference answer."),
-    "items": ("--max-items", "Most responses in one request."),
-    "queue": ("--queue", "Most responses that wait, over all requests."),
-    "bulk_rows": ("--bulk-rows", "Most rows of one bulk request that wait."),
-    "header_bytes": ("--max-header-bytes", "Longest head of a request."),
-    "headers": ("--max-headers", "Most headers of a request."),
-    "connections": ("--max-connections", "Most open connections; the longest idle one makes room."),
-    "header_seconds": ("--header-seconds", "Time for a request's head to arrive."),
-    "body_seconds": ("--body-seconds", "Time for a request's body, or a line of a bulk request, to arrive."),
-    "answer_seconds": ("--answer-seconds", "Time within which a request is scored, or refused."),
-    "idle_seconds": ("--idle-seconds", "Time that a connection without a request is kept open."),
-    "stall_seconds": ("--stall-seconds", "Time after which a client that reads nothing is left."),
-    "key_rate": ("--key-rate", "Requests a second with one key; 0 is any number."),
+    "body_bytes": ("--max-body-bytes", "Largest body of a request, and largest line of a bulk request, in bytes."),
+    "body_memory": (
+        "--body-memory",
+        "Largest memory for request bodies, in bytes, beyond 16 KiB each.",
+    ),
+    "text_characters": ("--max-text", "Largest number of characters of a response, question or reference answer."),
+    "items": ("--max-items", "Largest number of responses in one request."),
+    "queue": ("--queue", "Largest number of responses that wait or are scored, over all requests."),
+    "bulk_rows": ("--bulk-rows", "Largest number of waiting rows of one bulk request."),
+    "header_bytes": ("--max-header-bytes", "Largest head of a request, in bytes."),
+    "headers": ("--max-headers", "Largest number of headers of a request."),
+    "connections": (
+        "--max-connections",
+        "Largest number of connections; the longest idle one is closed.",
+    ),
+    "header_seconds": ("--header-seconds", "Time limit in seconds for the head of a request."),
+    "body_seconds": ("--body-seconds", "Time limit in seconds for a body or a line of a bulk request."),
+    "answer_seconds": ("--answer-seconds", "Time limit in seconds for scoring a request."),
+    "idle_seconds": ("--idle-seconds", "Time in seconds after which an idle connection is closed."),
+    "stall_seconds": ("--stall-seconds", "Time in seconds after which a client that does not read is disconnected."),
+    "key_rate": ("--key-rate", "Largest number of requests per second with one key; 0 for no limit."),
 }
-"""Every field of `Limits`, with its option and what that says."""
+"""Option and help text of every field of `Limits`."""
 
 
 def _option(flag: str, *names: str, **settings: Any) -> Callable[[_Command], _Command]:
-    """Return an option that an environment variable can set too, named for it."""
+    """Return an option that can also be set by an environment variable."""
     variable = f"EDGEDISTILL_SERVE_{flag.removeprefix('--').replace('-', '_').upper()}"
     return click.option(flag, *names, envvar=variable, show_envvar=True, **settings)
 
 
 def _limits(command: _Command) -> _Command:
-    for field, (flag, said) in reversed(_LIMITS.items()):
+    for field, (flag, description) in reversed(_LIMITS.items()):
         default = getattr(_DEFAULTS, field)
         kind: click.ParamType[Any] = click.IntRange(min=0 if field == "key_rate" else 1)
         if isinstance(default, float):
             kind = click.FloatRange(min=0, min_open=True)
-        command = _option(flag, type=kind, default=default, show_default=True, help=said)(command)
+        command = _option(flag, type=kind, default=default, show_default=True, help=description)(command)
     return command
 
 
@@ -56,91 +61,101 @@ def _limits(command: _Command) -> _Command:
     context_settings={"max_content_width": 120},
 )
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 lets other machines in.")
+@_option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 accepts other machines.")
 @_option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8000,
     show_default=True,
-    help="Port to listen at; 0 takes a free one.",
+    help="Port to listen on; 0 selects a free one.",
 )
-@_option("--uds", type=click.Path(path_type=Path), help="Unix socket to listen at, instead of address and port.")
+@_option("--uds", type=click.Path(path_type=Path), help="Unix socket to listen on, instead of address and port.")
 @_option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM) for HTTPS.")
-@_option("--tls-key", type=click.Path(path_type=Path), help="Its private key (PEM).")
-@_option("--keys", "key_file", type=click.Path(path_type=Path), help="File of API keys' hashes; SIGHUP reads it again.")
-@_option("--open", "is_open", is_flag=True, help="Let other machines in without a key.")
-@_option("--allow-origin", "origins", multiple=True, metavar="ORIGIN", help="Web page that may ask (CORS); repeatable.")
-@_option("--default-model", metavar="NAME", help="The model that a request means that names none.")
+@_option("--tls-key", type=click.Path(path_type=Path), help="Private key of the certificate (PEM).")
+@_option("--keys", "key_file", type=click.Path(path_type=Path), help="File with hashes of API keys; SIGHUP reloads it.")
+@_option("--open", "is_open", is_flag=True, help="Accept other machines without an API key.")
+@_option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Origin of a web page that may send requests (CORS); repeatable.",
+)
+@_option("--default-model", metavar="NAME", help="Model for requests that name none.")
 @_option(
     "--recent",
     type=click.IntRange(min=0),
     default=ENTRIES,
     show_default=True,
-    help="Last scores of each model that are remembered; 0 is none.",
+    help="Number of recent scores of each model to keep for repeated texts; 0 for none.",
 )
-@_option("--public-key", type=click.Path(path_type=Path), help="Key (PEM) that every bundle must be signed with.")
-@_option("--watch", "watched", is_flag=True, help="Let a new bundle take over when it appears in its folder.")
+@_option("--public-key", type=click.Path(path_type=Path), help="Public key (PEM) with which bundles must be signed.")
+@_option("--watch", "watched", is_flag=True, help="Serve new bundles as soon as they appear in a folder.")
 @_limits
 @THREADS
 @JSON
-def serve(bundles: tuple[Path, ...], **given: Any) -> None:
-    """Serve each BUNDLE over HTTP until SIGTERM or Ctrl-C, which drain it.
+def serve(bundles: tuple[Path, ...], **options: Any) -> None:
+    """Serve each BUNDLE over HTTP until SIGTERM or Ctrl-C, which drain the server.
 
-    Without --keys the server is open to whoever reaches it, so it then listens to this machine only, unless --open.
+    Without --keys, the server accepts requests from this machine only, unless --open is set.
     """
     from edgedistill_serve.server.process import serve as serve_bundles
     from edgedistill_serve.server.transport.sockets_and_tls import Address
 
-    limits = Limits(**{field: given[flag.removeprefix("--").replace("-", "_")] for field, (flag, _) in _LIMITS.items()})
+    limits = Limits(
+        **{field: options[flag.removeprefix("--").replace("-", "_")] for field, (flag, _) in _LIMITS.items()}
+    )
     if limits.queue < limits.items:
-        raise click.BadParameter(f"--queue {limits.queue} has no room for --max-items {limits.items}")
+        raise click.BadParameter(f"--queue {limits.queue} is smaller than --max-items {limits.items}")
     if limits.body_memory < limits.body_bytes:
         raise click.BadParameter(
-            f"--body-memory {limits.body_memory} has no room for --max-body-bytes {limits.body_bytes}"
+            f"--body-memory {limits.body_memory} is smaller than --max-body-bytes {limits.body_bytes}"
         )
-    as_json = given["json"]
-    _log_requests(as_json=as_json)
+    as_json = options["json"]
+    _configure_log(as_json=as_json)
     serve_bundles(
         bundles,
-        Address(given["host"], given["port"], given["uds"], given["tls_cert"], given["tls_key"]),
+        Address(options["host"], options["port"], options["uds"], options["tls_cert"], options["tls_key"]),
         limits=limits,
-        key_file=given["key_file"],
-        is_open=given["is_open"],
-        origins=given["origins"],
-        threads=given["threads"],
-        default_model=given["default_model"],
-        watched=given["watched"],
-        score_cache=given["recent"],
-        public_key=given["public_key"],
-        listening=lambda url: write({"event": "listening", "url": url} if as_json else f"listening on {url}"),
+        key_file=options["key_file"],
+        is_open=options["is_open"],
+        origins=options["origins"],
+        threads=options["threads"],
+        default_model=options["default_model"],
+        watched=options["watched"],
+        score_cache=options["recent"],
+        public_key=options["public_key"],
+        on_listening=lambda url: write({"event": "listening", "url": url} if as_json else f"listening on {url}"),
     )
 
 
 @click.group(no_args_is_help=True)
 def key() -> None:
-    """Make keys for `serve --keys`."""
+    """Create API keys for `serve --keys`."""
 
 
 @key.command(epilog="Example: edgedistill-serve key new classroom-3")
 @click.argument("name")
 @JSON
 def new(name: str, *, json: bool) -> None:
-    """Make a key called NAME: it is printed once, with the line that belongs into the key file."""
-    made = new_key(name)
+    """Create an API key called NAME. It is shown once, with its line for the key file."""
+    from edgedistill_serve.server.middleware.api_keys import create_key
+
+    created = create_key(name)
     if json:
-        write({"name": name, "key": made.key, "line": made.entry.line()})
+        write({"name": name, "key": created.key, "line": created.entry.line()})
         return
-    write(f"key (shown this once): {made.key}")
-    write(f"line for the key file: {made.entry.line()}")
+    write(f"key (shown only once): {created.key}")
+    write(f"line for the key file: {created.entry.line()}")
 
 
-class _JsonLines(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
         return msgspec.json.encode(line).decode()
 
 
-def _log_requests(*, as_json: bool) -> None:
+def _configure_log(*, as_json: bool) -> None:
     (handler,) = logging.getLogger().handlers
-    handler.setFormatter(_JsonLines() if as_json else logging.Formatter("%(asctime)s %(message)s"))
+    handler.setFormatter(_JsonFormatter() if as_json else logging.Formatter("%(asctime)s %(message)s"))
     logging.getLogger("edgedistill_serve").setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Asks an edgedistill-serve for scores over HTTP; `pip install "edgedistill-serve[client]"`.
+"""HTTP clients for `edgedistill-serve serve`; `pip install "edgedistill-serve[client]"`.
 
 with Client("http://127.0.0.1:8000") as client:
     client.score("You worked hard on this.").score.label
@@ -15,15 +15,13 @@ from edgedistill_serve.client.results import (
 )
 
 try:
-    import httpx as _httpx  # noqa: F401  # only to see whether it is there
+    import httpx as _httpx  # noqa: F401  # checks that it is installed
 except ImportError:
     raise HttpxMissing("httpx is not installed", hint='Install it: pip install "edgedistill-serve[client]".') from None
 
-from edgedistill_serve.client.async_client import AsyncClient
+from edgedistill_serve.client.clients import AsyncClient, Client, Timeouts
 from edgedistill_serve.client.core import Retries
-from edgedistill_serve.client.http_settings import Timeouts
 from edgedistill_serve.client.results import NotScored, Result, Scored, ServedModel
-from edgedistill_serve.client.sync_client import Client
 
 __all__ = [
     "AsyncClient",

@@ -1,7 +1,7 @@
-"""How a client talks to a server: batches of requests, retries, steps that need no socket and no clock.
+"""The logic of both clients, without sockets and clocks: requests, batches and retries.
 
-The steps are generators: they yield a `Call` to send or a `Wait` to sit out, get a `Reply` or a `NoReply` back, and
-return what was wanted. `Client` and `AsyncClient` carry them out, each in its own way, so that both behave alike.
+The logic is written as generators. They yield a `Call` to send or a `Wait` to sleep, receive a `Reply` or a `NoReply`,
+and return the result. `Client` and `AsyncClient` run the same generators, so that both behave alike.
 """
 
 import math
@@ -27,16 +27,16 @@ from edgedistill_serve.client.results import (
     ServerFailed,
     StrangeAnswer,
     Unreachable,
-    read_lines,
-    read_one,
-    read_several,
+    parse_lines,
+    parse_list,
+    parse_single,
 )
 
-AGAIN = (429, 503)
-"""Statuses that are tried again: the queue is full, the server is starting or draining."""
-_SHOWN = 300
+RETRY_STATUSES = (429, 503)
+"""Statuses that are retried: the queue is full, or the server is starting or draining."""
+_MAX_DETAIL = 300
 
-Read = TypeVar("Read")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +60,21 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Seconds to sit out."""
+    """A number of seconds to sleep."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back.
+    """An HTTP response.
 
     Attributes:
-        status: The HTTP status.
-        content: The body.
-        media_type: Its type, without parameters.
-        retry_after: The header of that name, "" where there is none.
-        model: The header ``X-Model`` of a bulk answer, ``NAME@VERSION``.
+        status: HTTP status.
+        content: Body.
+        media_type: Media type, without parameters.
+        retry_after: Header ``Retry-After``, or "".
+        model: Header ``X-Model`` of a bulk answer, ``NAME@VERSION``.
     """
 
     status: int
@@ -86,24 +86,24 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """Nothing came back, and why: the name of what happened, which holds no text."""
+    """The reason why there was no HTTP response, as a name without texts."""
 
     name: str
 
 
-Steps: TypeAlias = Generator[Call | Wait, Reply | NoReply | None, Read]
+Steps: TypeAlias = Generator[Call | Wait, Reply | NoReply | None, T]
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How a request is tried again. Scoring changes nothing on the server, so that a second try does no harm.
+    """The retry policy. Scoring changes nothing on the server, so that retries are safe.
 
     Attributes:
-        tries: How often a request is sent at most, the first time counted.
-        first_wait: Seconds before the second try; each later wait is twice the one before, and every wait is shortened
-            by up to a half, at random, so that many clients do not come back at the same time.
-        longest_wait: The most seconds of one wait. A server that asks for more is not waited for.
-        draw: A random number in [0, 1).
+        tries: Largest number of attempts, including the first one.
+        first_wait: Seconds before the second attempt. Each later wait is twice as long, and every wait is shortened by
+            a random fraction of up to one half, so that many clients do not retry at the same time.
+        longest_wait: Largest wait in seconds. If the server asks for a longer one, the client gives up.
+        draw: Returns a random number in [0, 1).
     """
 
     tries: int = 5
@@ -112,82 +112,85 @@ class Retries:
     draw: Callable[[], float] = random.random
 
     def wait(self, failed: int) -> float:
-        """Return the seconds to wait after ``failed`` tries, where the server names none."""
+        """Return the seconds to wait after ``failed`` attempts, if the server names none."""
         return min(self.longest_wait, self.first_wait * 2.0 ** min(failed - 1, 30)) * (1 - self.draw() / 2)
 
 
-def send_with_retries(call: Call, retries: Retries, url: str, read: Callable[[Reply], Read]) -> Steps[Read]:
-    """Send a request until it is answered, and read the answer.
+def send_with_retries(call: Call, retries: Retries, url: str, parse: Callable[[Reply], T]) -> Steps[T]:
+    """Send a request with retries, and parse the answer.
 
     Args:
         call: The request.
-        retries: How often it is tried.
-        url: The server's address, for messages.
-        read: Reads the answer; a ``msgspec.DecodeError`` says that it is none, `IncompleteAnswer` that it has no end.
+        retries: The retry policy.
+        url: Address of the server, for messages.
+        parse: Parses the answer. It raises ``msgspec.DecodeError`` for an invalid answer, and `IncompleteAnswer` for
+            one that ends too early.
 
     Raises:
-        Unreachable: No answer came.
-        Busy: The server had no room.
-        Refused: It does not take this request.
-        ServerFailed: It failed.
-        StrangeAnswer: What answered is no such server.
+        Unreachable: There was no answer.
+        Busy: The server had no capacity.
+        Refused: The server does not accept the request.
+        ServerFailed: The server failed on the request.
+        StrangeAnswer: The answer is not one of this kind of server.
     """
     where = f"{url}{call.path}"
     for failed in range(1, retries.tries + 1):
         outcome = yield call
-        if isinstance(outcome, Reply) and outcome.status not in AGAIN:
+        if isinstance(outcome, Reply) and outcome.status not in RETRY_STATUSES:
             try:
-                return _read(outcome, where, read)
+                return _parse(outcome, where, parse)
             except IncompleteAnswer:
-                outcome = NoReply("the answer was cut short")
+                outcome = NoReply("the answer was incomplete")
         wait = retries.wait(failed)
         if isinstance(outcome, Reply):
-            wait = max(wait, _seconds(outcome.retry_after))
+            wait = max(wait, _parse_seconds(outcome.retry_after))
         if failed == retries.tries or wait > retries.longest_wait:
             break
         yield Wait(wait)
-    raise _gave_up(outcome, failed, where)
+    raise _no_result_error(outcome, failed, where)
 
 
-def _read(reply: Reply, where: str, read: Callable[[Reply], Read]) -> Read:
+def _parse(reply: Reply, where: str, parse: Callable[[Reply], T]) -> T:
     if not 200 <= reply.status < 300:
-        raise _refusal(reply, where)
+        raise _status_error(reply, where)
     try:
-        return read(reply)
+        return parse(reply)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _with_status(
             StrangeAnswer(
-                "the answer has not the form of this server's answers",
+                "the answer does not match the schema of this server's answers",
                 where=where,
-                hint="Check the address, and that server and client are of one version.",
+                hint="Check the address, and that server and client have the same version.",
             ),
             reply.status,
         ) from None
 
 
-def _gave_up(outcome: Reply | NoReply | None, tries: int, where: str) -> ClientError:
+def _no_result_error(outcome: Reply | NoReply | None, tries: int, where: str) -> ClientError:
     often = "once" if tries == 1 else f"{tries} times"
     if isinstance(outcome, Reply):
         busy = Busy(
-            f"the server had no room ({outcome.status}), asked {often}",
+            f"the server had no capacity ({outcome.status}), tried {often}",
             where=where,
-            hint="Ask fewer at a time, or later.",
+            hint="Send fewer requests at a time, or try again later.",
         )
         return _with_status(busy, outcome.status)
     name = outcome.name if isinstance(outcome, NoReply) else "nothing was sent"
     return Unreachable(
-        f"no answer came ({name}), asked {often}", where=where, hint="Check the address, and that the server runs."
+        f"there was no answer ({name}), tried {often}",
+        where=where,
+        hint="Check the address, and that the server is running.",
     )
 
 
-def _refusal(reply: Reply, where: str) -> ClientError:
+def _status_error(reply: Reply, where: str) -> ClientError:
     if reply.media_type != "application/problem+json":
-        # Whoever wrote this may have written the response into it.
-        said = f"the answer is {reply.status} and not this server's"
-        strange = StrangeAnswer(said, where=where, hint="Check the address, and what lies between.")
-        return _with_status(strange, reply.status)
+        # The body of another server, such as a proxy, may contain the response and is not quoted.
+        message = f"the answer has the status {reply.status} and is not from this kind of server"
+        error = StrangeAnswer(message, where=where, hint="Check the address, and any proxy in between.")
+        return _with_status(error, reply.status)
     kind = ServerFailed if reply.status >= 500 else Refused
-    return _with_status(kind(f"{_detail(reply.content).rstrip('.')} ({reply.status})", where=where), reply.status)
+    return _with_status(kind(f"{_get_detail(reply.content).rstrip('.')} ({reply.status})", where=where), reply.status)
 
 
 class _Problem(msgspec.Struct):
@@ -195,12 +198,12 @@ class _Problem(msgspec.Struct):
     detail: str = ""
 
 
-def _detail(content: bytes) -> str:
+def _get_detail(content: bytes) -> str:
     try:
         problem = msgspec.json.decode(content, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "the server gives no reason"
-    return " ".join((problem.detail or problem.title or "the server gives no reason").split())[:_SHOWN]
+        return "the server gave no reason"
+    return " ".join((problem.detail or problem.title or "the server gave no reason").split())[:_MAX_DETAIL]
 
 
 def _with_status(error: ClientError, status: int) -> ClientError:
@@ -208,8 +211,8 @@ def _with_status(error: ClientError, status: int) -> ClientError:
     return error
 
 
-def _seconds(retry_after: str) -> float:
-    """Read a Retry-After header; a date, which this server does not send, counts as nothing."""
+def _parse_seconds(retry_after: str) -> float:
+    """Parse a header Retry-After; a date, which this server never sends, counts as 0."""
     try:
         seconds = float(retry_after)
     except ValueError:
@@ -218,137 +221,141 @@ def _seconds(retry_after: str) -> float:
 
 
 BULK_BYTES = 64 * 1024
-"""The most bytes of one window of a stream, but for a line that is longer alone. A server answers while it still reads,
-and stops reading while nobody reads its answer; a window that lies whole in the sockets' buffers is sent nevertheless,
-so that neither waits for the other."""
+"""Largest number of bytes of one batch of a stream, except for a single longer line. The server answers while it reads,
+and stops reading while the client does not read. A batch that fits into the socket buffers is sent completely in any
+case, so that client and server never wait for each other."""
 BULK_ROWS = 500
-"""The most responses of one window of a stream."""
-_FRAME = 256
-"""Bytes of a request's body beside its responses and its model's name, and some to spare."""
+"""Largest number of responses of one batch of a stream."""
+_OVERHEAD_BYTES = 256
+"""Upper bound for the bytes of a body in addition to its responses and the name of its model."""
 
 
-def encoded(response: Response, position: int) -> bytes:
-    """Return a response as JSON.
+def encode_response(response: Response, position: int) -> bytes:
+    """Encode a response as JSON.
 
     Args:
-        response: What to score.
-        position: Its place among all, from 1, for the message.
+        response: The response.
+        position: Its position, starting at 1, for the message.
 
     Raises:
-        Refused: It cannot be written as JSON.
+        Refused: The response cannot be encoded.
     """
     if isinstance(response, (str, Mapping)):
         try:
             return msgspec.json.encode(response)
-        except (TypeError, ValueError, RecursionError):  # lone surrogates are a ValueError
+        except (TypeError, ValueError, RecursionError):  # ValueError for lone surrogates
             pass
-    raise Refused("it is no text and no mapping of texts", where=f"response {position}", hint="Send texts.")
+    raise Refused(
+        "the response is neither a string nor a mapping of strings", where=f"response {position}", hint="Send texts."
+    )
 
 
-def one_body(response: Response, model: str | None) -> bytes:
-    """Return the body of a request for one response."""
+def encode_single(response: Response, model: str | None) -> bytes:
+    """Return the body of a request with one response."""
     inputs = {"response": response} if isinstance(response, str) else response
     named = {} if model is None else {"model": model}
-    return encoded({**inputs, **named} if isinstance(inputs, Mapping) else inputs, 1)
+    return encode_response({**inputs, **named} if isinstance(inputs, Mapping) else inputs, 1)
 
 
-def list_body(items: Sequence[bytes], model: str | None) -> bytes:
-    """Return the body of a request for a list of encoded responses."""
+def encode_list(items: Sequence[bytes], model: str | None) -> bytes:
+    """Return the body of a request with a list of encoded responses."""
     named = b"" if model is None else b',"model":' + msgspec.json.encode(model)
     return b'{"responses":[' + b",".join(items) + b"]" + named + b"}"
 
 
-def batches(items: Sequence[bytes], taken: RequestLimits, model: str | None) -> Iterator[Sequence[bytes]]:
-    """Yield encoded responses in order, as many at a time as a server takes.
+def split_batches(items: Sequence[bytes], limits: RequestLimits, model: str | None) -> Iterator[Sequence[bytes]]:
+    """Yield encoded responses in order, in batches within the limits of the server.
 
-    One that is too long by itself comes alone: the server's refusal is its own.
+    A response that is too long is a batch of its own, so that only that response is refused.
     """
-    room = taken.body_bytes - _FRAME - 6 * len(model or "")
-    window = BatchBuffer(rows=taken.items, size=room)
+    size = limits.body_bytes - _OVERHEAD_BYTES - 6 * len(model or "")
+    buffer = BatchBuffer(rows=limits.items, size=size)
     for item in items:
-        yield from window.add(item)
-    yield from window.rest()
+        yield from buffer.add(item)
+    yield from buffer.flush()
 
 
 class BatchBuffer:
-    """Collects encoded responses until there is room for no more.
+    """Collects encoded responses into batches.
 
     Args:
-        rows: The most responses.
-        size: The most bytes, a byte after each response counted.
+        rows: Largest number of responses of a batch.
+        size: Largest number of bytes of a batch, counting one separator byte per response.
     """
 
     def __init__(self, *, rows: int = BULK_ROWS, size: int = BULK_BYTES) -> None:
         self._rows = max(1, rows)
         self._size = size
         self._items: list[bytes] = []
-        self._held = 0
+        self._bytes = 0
 
     def add(self, item: bytes) -> Iterator[list[bytes]]:
-        """Add a response, and yield those before it where it does not fit beside them."""
-        if self._items and (len(self._items) >= self._rows or self._held + len(item) + 1 > self._size):
-            yield from self.rest()
+        """Add a response; if the batch would be too large, yield the previous responses first."""
+        if self._items and (len(self._items) >= self._rows or self._bytes + len(item) + 1 > self._size):
+            yield from self.flush()
         self._items.append(item)
-        self._held += len(item) + 1
+        self._bytes += len(item) + 1
 
-    def rest(self) -> Iterator[list[bytes]]:
-        """Yield what is collected, where there is anything, and begin anew."""
-        items, self._items, self._held = self._items, [], 0
+    def flush(self) -> Iterator[list[bytes]]:
+        """Yield the collected responses, if any, and start a new batch."""
+        items, self._items, self._bytes = self._items, [], 0
         if items:
             yield items
 
 
-_TOO_LARGE = 413
+_PAYLOAD_TOO_LARGE = 413
 
 
 class RequestSteps:
-    """The steps of every request to one server.
+    """The requests to one server, as generators.
 
     Args:
-        url: The server's address, for messages.
-        retries: How often a request is tried.
-        model: Which model scores; None is the only one, or the server's default.
+        url: Address of the server, for messages.
+        retries: The retry policy.
+        model: Name of the model; None for the only one, or the default of the server.
     """
 
     def __init__(self, url: str, retries: Retries, model: str | None) -> None:
         self._url = url
         self._retries = retries
         self._model = model
-        self._taken: RequestLimits | None = None
+        self._limits: RequestLimits | None = None
 
     def models(self) -> Steps[ModelList]:
         """List the models."""
-        return self._ask(Call("/v1/models"), lambda reply: msgspec.json.decode(reply.content, type=ModelList))
+        return self._send(Call("/v1/models"), lambda reply: msgspec.json.decode(reply.content, type=ModelList))
 
     def score(self, response: Response) -> Steps[Scored]:
         """Score one response."""
-        return self._ask(Call("/v1/score", one_body(response, self._model)), lambda reply: read_one(reply.content))
+        return self._send(
+            Call("/v1/score", encode_single(response, self._model)), lambda reply: parse_single(reply.content)
+        )
 
     def score_many(self, responses: Sequence[Response]) -> Steps[list[Result]]:
-        """Score a list, in as many requests as the server wants."""
-        if self._taken is None:
-            self._taken = (yield from self.models()).limits
-        items = [encoded(response, position) for position, response in enumerate(responses, start=1)]
+        """Score a list, in as many requests as the limits of the server require."""
+        if self._limits is None:
+            self._limits = (yield from self.models()).limits
+        items = [encode_response(response, position) for position, response in enumerate(responses, start=1)]
         results: list[Result] = []
-        for batch in batches(items, self._taken, self._model):
+        for batch in split_batches(items, self._limits, self._model):
             results += yield from self._score_batch(batch, first=len(results) + 1)
         return results
 
     def _score_batch(self, batch: Sequence[bytes], first: int) -> Steps[list[Result]]:
-        call = Call("/v1/score", list_body(batch, self._model))
+        call = Call("/v1/score", encode_list(batch, self._model))
         try:
-            return (yield from self._ask(call, lambda reply: read_several(reply.content, len(batch))))
+            return (yield from self._send(call, lambda reply: parse_list(reply.content, len(batch))))
         except Refused as error:
-            if error.status == _TOO_LARGE and len(batch) == 1:
+            if error.status == _PAYLOAD_TOO_LARGE and len(batch) == 1:
                 return [NotScored(None, None, error.what)]
             error.args = (f"responses {first} to {first + len(batch) - 1}: {error}",)
             raise
 
-    def score_window(self, items: Sequence[bytes]) -> Steps[list[Result]]:
-        """Score a window of a stream of encoded responses."""
+    def score_bulk(self, items: Sequence[bytes]) -> Steps[list[Result]]:
+        """Score one batch of a stream of encoded responses."""
         path = "/v1/score/bulk" + ("" if self._model is None else f"?model={quote(self._model, safe='')}")
         call = Call(path, b"".join(item + b"\n" for item in items), "application/x-ndjson")
-        return self._ask(call, lambda reply: read_lines(reply.content, reply.model, len(items)))
+        return self._send(call, lambda reply: parse_lines(reply.content, reply.model, len(items)))
 
-    def _ask(self, call: Call, read: Callable[[Reply], Read]) -> Steps[Read]:
-        return send_with_retries(call, self._retries, self._url, read)
+    def _send(self, call: Call, parse: Callable[[Reply], T]) -> Steps[T]:
+        return send_with_retries(call, self._retries, self._url, parse)

@@ -1,12 +1,12 @@
-"""What a server answers, as types, and the errors of asking it.
+"""The results and the errors of the clients.
 
-ClientError                   root of what a client raises
+ClientError                   root of the errors of a client
 ├── HttpxMissing              httpx is not installed
-├── Unreachable               no answer came: no connection, a connection that broke, or nothing in time
-├── Busy                      the server said 429 or 503 to the last try
-├── Refused                   the server does not take this request: key, model, form or size
-├── ServerFailed              the server failed on it
-└── StrangeAnswer             the answer is none of this server's
+├── Unreachable               no answer: no connection, a broken connection, or a timeout
+├── Busy                      the server answered the last attempt with 429 or 503
+├── Refused                   the server does not accept the request: key, model, schema or size
+├── ServerFailed              the server failed on the request
+└── StrangeAnswer             the answer is not one of this kind of server
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ from edgedistill_serve.errors import EdgeDistillError
 
 
 class ClientError(EdgeDistillError):
-    """A server did not score what it was asked to.
+    """A request to a server failed.
 
     Attributes:
-        status: The HTTP status of its answer, None where there was none.
+        status: HTTP status of the answer; None without an answer.
     """
 
     status: int | None = None
@@ -33,15 +33,15 @@ class HttpxMissing(ClientError):
 
 
 class Unreachable(ClientError):
-    """No answer came, as often as it was tried."""
+    """There was no answer to any attempt."""
 
 
 class Busy(ClientError):
-    """The server had no room, as often as it was tried."""
+    """The server had no capacity at any attempt."""
 
 
 class Refused(ClientError):
-    """The server does not take this request, and would not take it again."""
+    """The server does not accept the request, so that a retry would not help."""
 
 
 class ServerFailed(ClientError):
@@ -49,20 +49,20 @@ class ServerFailed(ClientError):
 
 
 class StrangeAnswer(ClientError):
-    """What answered is no server of this kind, or another version of it."""
+    """The answer comes from another kind of server, or from another version."""
 
 
 Response: TypeAlias = str | Mapping[str, str]
-"""A response's text alone, or a mapping of the task's inputs."""
+"""The text of a response, or a mapping of the task's inputs."""
 
 
 class Scored(msgspec.Struct, frozen=True):
-    """A response's score.
+    """The score of a response.
 
     Attributes:
-        model: Name of the model that scored it.
-        version: The model's version.
-        score: What it says.
+        model: Name of the model.
+        version: Version of the model.
+        score: The score.
     """
 
     model: str
@@ -71,12 +71,12 @@ class Scored(msgspec.Struct, frozen=True):
 
 
 class NotScored(msgspec.Struct, frozen=True):
-    """A response that the server could not score; it took no other with it.
+    """A response that the server could not score; other responses are not affected.
 
     Attributes:
-        model: Name of the model that failed on it, None where the server could not tell.
-        version: The model's version, None as above.
-        error: Why; never a word of the response.
+        model: Name of the model; None if it is not known.
+        version: Version of the model; None if it is not known.
+        error: The reason; it never contains text of the response.
     """
 
     model: str | None
@@ -88,17 +88,17 @@ Result: TypeAlias = Scored | NotScored
 
 
 class ServedModel(msgspec.Struct, frozen=True):
-    """A model that a server scores with.
+    """A model of the server.
 
     Attributes:
-        name: As a request names it.
-        version: Other weights, other version.
+        name: Name for requests.
+        version: Version of the bundle.
         kind: ``nominal``, ``ordinal`` or ``multilabel``.
-        labels: In codebook order.
-        inputs: What a response comes with.
-        max_tokens: Longest sequence that the model reads, special tokens counted.
-        definitions: What the codebook says of each label.
-        thresholds: Of a multilabel task, the probability from which each label holds.
+        labels: The labels in codebook order.
+        inputs: The inputs of a response.
+        max_tokens: Longest sequence that the model reads, including special tokens.
+        definitions: The codebook's definition of each label.
+        thresholds: For a multilabel task, the probability from which each label is assigned.
     """
 
     name: str
@@ -112,11 +112,11 @@ class ServedModel(msgspec.Struct, frozen=True):
 
 
 class RequestLimits(msgspec.Struct, frozen=True):
-    """The most that a server takes in one request.
+    """The limits of the server for one request.
 
     Attributes:
-        items: Responses.
-        body_bytes: Bytes of the body.
+        items: Largest number of responses.
+        body_bytes: Largest body in bytes.
     """
 
     items: int = 1000
@@ -131,66 +131,66 @@ class ModelList(msgspec.Struct, frozen=True):
 
 
 class IncompleteAnswer(Exception):
-    """The answer ends before its end; it never leaves this package."""
+    """The answer is incomplete. This exception is internal."""
 
 
-class _By(msgspec.Struct, frozen=True):
+class _ModelFields(msgspec.Struct, frozen=True):
     model: str
     version: str
 
 
-class _Several(_By, frozen=True):
+class _ScoreList(_ModelFields, frozen=True):
     scores: list[dict[str, Any]]
 
 
-def read_one(body: bytes) -> Scored:
-    """Read the answer to one response.
+def parse_single(body: bytes) -> Scored:
+    """Parse the answer to a request with one response.
 
     Raises:
-        msgspec.DecodeError: It is none.
+        msgspec.DecodeError: The answer is invalid.
     """
-    by = msgspec.json.decode(body, type=_By)
-    return Scored(by.model, by.version, msgspec.json.decode(body, type=Score))
+    fields = msgspec.json.decode(body, type=_ModelFields)
+    return Scored(fields.model, fields.version, msgspec.json.decode(body, type=Score))
 
 
-def read_several(body: bytes, wanted: int) -> list[Result]:
-    """Read the answer to a list of responses.
+def parse_list(body: bytes, count: int) -> list[Result]:
+    """Parse the answer to a request with a list of ``count`` responses.
 
     Raises:
-        msgspec.DecodeError: It is none, or of another number of responses than ``wanted``.
+        msgspec.DecodeError: The answer is invalid, or has another number of results.
     """
-    found = msgspec.json.decode(body, type=_Several)
-    return _counted([_result(found.model, found.version, item) for item in found.scores], wanted)
+    answer = msgspec.json.decode(body, type=_ScoreList)
+    return _check_count([_to_result(answer.model, answer.version, item) for item in answer.scores], count)
 
 
-def read_lines(body: bytes, named: str, wanted: int) -> list[Result]:
-    """Read the NDJSON answer to a window of a stream.
+def parse_lines(body: bytes, identity: str, count: int) -> list[Result]:
+    """Parse the NDJSON answer to one batch of a stream.
 
     Args:
         body: The lines.
-        named: The model as the answer's head names it, ``NAME@VERSION``.
-        wanted: How many responses the window has.
+        identity: The model from the header of the answer, ``NAME@VERSION``.
+        count: Number of responses of the batch.
 
     Raises:
-        IncompleteAnswer: There are fewer lines, for the server went away, or one says that it stopped there.
-        msgspec.DecodeError: The lines are no such answer.
+        IncompleteAnswer: The answer has fewer lines, or a line says that the server stopped there.
+        msgspec.DecodeError: The lines are invalid.
     """
-    if not body.endswith(b"\n") or body.count(b"\n") < wanted:
+    if not body.endswith(b"\n") or body.count(b"\n") < count:
         raise IncompleteAnswer
-    model, _, version = named.rpartition("@")
-    found = msgspec.json.Decoder(dict[str, Any]).decode_lines(body)
-    if any(item.get("ended") for item in found):
+    model, _, version = identity.rpartition("@")
+    items = msgspec.json.Decoder(dict[str, Any]).decode_lines(body)
+    if any(item.get("ended") for item in items):
         raise IncompleteAnswer
-    return _counted([_result(model, version, item) for item in found], wanted)
+    return _check_count([_to_result(model, version, item) for item in items], count)
 
 
-def _result(model: str, version: str, item: dict[str, Any]) -> Result:
+def _to_result(model: str, version: str, item: dict[str, Any]) -> Result:
     if "error" in item:
         return NotScored(model, version, str(item["error"]))
     return Scored(model, version, msgspec.convert(item, Score))
 
 
-def _counted(results: list[Result], wanted: int) -> list[Result]:
-    if len(results) != wanted:
-        raise msgspec.ValidationError(f"{len(results)} results came for {wanted} responses")
+def _check_count(results: list[Result], count: int) -> list[Result]:
+    if len(results) != count:
+        raise msgspec.ValidationError(f"the answer has {len(results)} results for {count} responses")
     return results

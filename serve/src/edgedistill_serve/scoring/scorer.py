@@ -27,10 +27,10 @@ from edgedistill_serve.scoring.session import cuda_is_offered
 from edgedistill_serve.task.task import model_texts, task_inputs
 
 __all__ = [
-    "BatchResult",
     "Reason",
     "Response",
     "Score",
+    "ScoredBatch",
     "Scorer",
     "available_cores",
     "build_score",
@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class BatchResult:
+class ScoredBatch:
     """Scores of a batch, with token counts and times.
 
     Attributes:
@@ -209,7 +209,7 @@ class Scorer:
             raise result
         return result
 
-    def score_batch(self, rows: Sequence[_Inputs], encoded: Sequence[Encoded] | None = None) -> BatchResult:
+    def score_batch(self, rows: Sequence[_Inputs], encoded: Sequence[Encoded] | None = None) -> ScoredBatch:
         """Score rows in one run of the graph, in the calling thread. If the run fails, each row is scored alone.
 
         Args:
@@ -227,9 +227,9 @@ class Scorer:
         except Exception as error:  # noqa: BLE001  # one row must not prevent the scores of the others
             if len(rows) > 1:
                 return _merge([self.score_batch([row]) for row in rows])
-            return BatchResult([_failure(error)], 0, 0, tokenized - started, time.perf_counter() - tokenized)
+            return ScoredBatch([_failure(error)], 0, 0, tokenized - started, time.perf_counter() - tokenized)
         tokens = sum(len(row.ids) for row in encoded)
-        return BatchResult(
+        return ScoredBatch(
             list(results), tokens, len(rows) * length, tokenized - started, time.perf_counter() - tokenized
         )
 
@@ -324,8 +324,8 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _merge(parts: Sequence[BatchResult]) -> BatchResult:
-    return BatchResult(
+def _merge(parts: Sequence[ScoredBatch]) -> ScoredBatch:
+    return ScoredBatch(
         [result for part in parts for result in part.results],
         sum(part.tokens for part in parts),
         sum(part.padded_tokens for part in parts),

@@ -1,9 +1,9 @@
-"""The HTTP server: what comes over the wire, and what goes back.
+"""The HTTP server.
 
-forms        the body of a request, read into a type
-service      the loaded models and the queue in front of them
-problems     errors as statuses, in one place
-record       a request id, one log line and a last resort for every request
-app          the routes
-serving      the process: its socket, its signals, its end
+process, app            the process with its signals, and the ASGI application
+transport, middleware   HTTP/1.1, sockets and TLS; API keys and the request log
+protocols, request      the HTTP protocols; request bodies, error responses and OpenAPI
+service, queue          the models with the queue and the threads that score
+model_catalogue         the served models and their replacement
+limits, metrics         limits of the server, and Prometheus metrics
 """

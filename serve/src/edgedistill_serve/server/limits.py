@@ -1,30 +1,29 @@
-"""What a server takes, and for how long it waits for a client."""
+"""The limits of a server: sizes, counts, and times that it waits for a client."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a server takes. Times are in seconds.
+    """The limits of a server. Times are in seconds.
 
     Attributes:
-        body_bytes: The longest body of a request, and the longest line of a bulk request.
-        body_memory: The most bytes of bodies in memory, over all requests, without the first 16 KiB of each; at least
+        body_bytes: Largest body of a request, and largest line of a bulk request.
+        body_memory: Largest memory for the bodies of all requests, not counting the first 16 KiB of each; at least
             ``body_bytes``.
-        text_characters: The longest text: a response, a question or a reference answer.
-        items: The most responses in one request that is no bulk request.
-        queue: The most responses that wait or are scored at a time, over all requests; at least ``items``.
-        bulk_rows: The most rows of one bulk request that wait or are scored at a time.
-        header_bytes: The longest head of a request: its address and its headers.
-        headers: The most headers of a request.
-        connections: The most open connections; the one that is idle for longest makes room for the next.
-        header_seconds: A request's head must be complete so long after its first byte, or after the connection opened.
-        body_seconds: A request's body must be complete so long after its head, and a line of a bulk request so long
-            after the server began to wait for it.
-        answer_seconds: A request that is no bulk request is scored so soon after its body is complete, or refused.
-        idle_seconds: A connection without a request is kept open so long.
-        stall_seconds: A client that reads nothing of its answer for so long is left.
-        key_rate: Requests a second that are taken with one key; as many again may come at once. 0 is any number.
+        text_characters: Longest response, question or reference answer.
+        items: Largest number of responses in a request that is not a bulk request.
+        queue: Largest number of responses that wait or are scored, over all requests; at least ``items``.
+        bulk_rows: Largest number of rows of one bulk request that wait or are scored.
+        header_bytes: Largest head of a request (request target and headers).
+        headers: Largest number of headers of a request.
+        connections: Largest number of open connections; the one that has been idle longest is closed for a new one.
+        header_seconds: Time for the head of a request, from its first byte or from the opening of the connection.
+        body_seconds: Time for the body of a request after its head, and for each line of a bulk request.
+        answer_seconds: Time for scoring a request that is not a bulk request; after it, the request is refused.
+        idle_seconds: Time after which a connection without a request is closed.
+        stall_seconds: Time after which a connection is closed whose client does not read the answer.
+        key_rate: Largest number of requests per second with one key, and largest burst; 0 for no limit.
     """
 
     body_bytes: int = 4 * 1024 * 1024

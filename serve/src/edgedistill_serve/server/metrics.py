@@ -1,4 +1,4 @@
-"""What `/metrics` tells: counts and times, in Prometheus's text form; no text, no ids, no keys."""
+"""Prometheus metrics of the server. They contain no texts, no ids and no keys."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,83 +29,85 @@ _CONFIDENCE = (*(step / 20 for step in range(4, 20)), 0.99, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class CallbackGauge:
-    """A figure that is read whenever somebody asks.
+    """A gauge whose values are read by a function at each scrape.
 
     Attributes:
-        name: Without ``edgedistill_``.
-        said: What it is.
-        read: Gives its values, each with the values of its labels.
-        labels: Their names.
+        name: Name without the prefix ``edgedistill_``.
+        description: Help text of the metric.
+        read: Returns the values, each with its label values.
+        labels: Label names.
     """
 
     name: str
-    said: str
+    description: str
     read: Callable[[], Iterable[tuple[tuple[str, ...], float]]]
     labels: tuple[str, ...] = ()
 
 
-def single_gauge(name: str, said: str, read: Callable[[], float]) -> CallbackGauge:
-    """Return a gauge of one value."""
-    return CallbackGauge(name, said, lambda: [((), read())])
+def single_gauge(name: str, description: str, read: Callable[[], float]) -> CallbackGauge:
+    """Return a gauge with one value and no labels."""
+    return CallbackGauge(name, description, lambda: [((), read())])
 
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
+disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped in prometheus_client
 
 
 class Metrics:
-    """Counts what a server does; every server has its own."""
+    """The metrics of one server, with a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._labelled: dict[Any, Any] = {}
-        here: dict[str, Any] = {"registry": self.registry, "namespace": "edgedistill"}
-        self._requests = Counter("requests", "Requests, by path and status.", ["path", "status"], **here)
+        self._children: dict[Any, Any] = {}
+        common: dict[str, Any] = {"registry": self.registry, "namespace": "edgedistill"}
+        self._requests = Counter("requests", "Requests, by path and status.", ["path", "status"], **common)
         self._request_seconds = Histogram(
-            "request_seconds", "Seconds from a request's head to the end of its answer.", ["path"],
-            buckets=_SECONDS, **here,
+            "request_seconds", "Seconds from the head of a request to the end of its answer.", ["path"],
+            buckets=_SECONDS, **common,
         )  # fmt: skip
         self._stage_seconds = Histogram(
-            "stage_seconds", "Seconds of a response in the queue, and of work in tokenizer and model.", ["stage"],
-            buckets=_SECONDS, **here,
+            "stage_seconds", "Seconds of a response in the queue, and of a batch in tokenizer and model.", ["stage"],
+            buckets=_SECONDS, **common,
         )  # fmt: skip
-        self._batch_rows = Histogram("batch_rows", "Responses in one piece of work.", buckets=_ROWS, **here)
-        self._batch_tokens = Histogram("batch_tokens", "Tokens in one piece of work.", buckets=_TOKENS, **here)
-        self._tokens = Counter("tokens", "Tokens that were scored.", **here)
-        self._padded = Counter("padded_tokens", "Tokens that the model computed, padding counted.", **here)
+        self._batch_rows = Histogram("batch_rows", "Responses per batch.", buckets=_ROWS, **common)
+        self._batch_tokens = Histogram("batch_tokens", "Tokens per batch.", buckets=_TOKENS, **common)
+        self._tokens = Counter("tokens", "Scored tokens.", **common)
+        self._padded = Counter("padded_tokens", "Tokens that the model computed, including padding.", **common)
         self._efficiency = Histogram(
-            "padding_efficiency", "Share of the tokens computed in one piece of work that was no padding.",
-            buckets=_SHARES, **here,
+            "padding_efficiency", "Share of the computed tokens of a batch that were not padding.",
+            buckets=_SHARES, **common,
         )  # fmt: skip
-        self._recalled = Counter("recalled", "Responses whose score was known from an equal one.", ["model"], **here)
+        self._cached = Counter(
+            "recalled", "Responses whose score came from the cache or from an equal response.", ["model"], **common
+        )
         self._scores = Counter(
-            "scores", "Scores, by label and decision; of a multilabel task, each label that holds counts, or none.",
-            ["model", "label", "decision"], **here,
+            "scores", "Scores, by label and decision. For a multilabel task, each assigned label counts, or none.",
+            ["model", "label", "decision"], **common,
         )  # fmt: skip
-        self._decisions = Counter("decisions", "Responses that have a score.", ["model", "decision"], **here)
-        self._failed = Counter("failed_scores", "Responses that could not be scored.", ["model"], **here)
+        self._decisions = Counter("decisions", "Scored responses, by decision.", ["model", "decision"], **common)
+        self._failed = Counter("failed_scores", "Responses that could not be scored.", ["model"], **common)
         self._confidence = Histogram(
-            "confidence", "Probability of a score, as an answer tells it.", ["model"], buckets=_CONFIDENCE, **here
+            "confidence", "The field probability of the scores.", ["model"], buckets=_CONFIDENCE, **common
         )
 
-    def watch(self, gauges: Sequence[CallbackGauge]) -> None:
-        """Read these figures whenever somebody asks."""
+    def add_gauges(self, gauges: Sequence[CallbackGauge]) -> None:
+        """Add gauges that are read at each scrape."""
         self.registry.register(_Gauges(gauges))
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
-        """Count a request; see `RequestLog`."""
-        self._of(self._requests, path, str(status)).inc()
-        self._of(self._request_seconds, path).observe(seconds)
+        """Count a request."""
+        self._child(self._requests, path, str(status)).inc()
+        self._child(self._request_seconds, path).observe(seconds)
 
     def count_work(self, work: CompletedWork) -> None:
-        """Count a piece of work; called by the threads that score."""
-        for queue_seconds in work.queue_seconds:
-            self._of(self._stage_seconds, "queue").observe(queue_seconds)
+        """Count a completed work item. It is called by the scoring threads."""
+        for seconds in work.queue_seconds:
+            self._child(self._stage_seconds, "queue").observe(seconds)
         if work.cached:
-            self._of(self._recalled, work.model).inc(work.rows)
+            self._child(self._cached, work.model).inc(work.rows)
         else:
-            self._of(self._stage_seconds, "tokenize").observe(work.tokenize_seconds)
-            self._of(self._stage_seconds, "model").observe(work.model_seconds)
+            self._child(self._stage_seconds, "tokenize").observe(work.tokenize_seconds)
+            self._child(self._stage_seconds, "model").observe(work.model_seconds)
             self._batch_rows.observe(work.rows)
             self._batch_tokens.observe(work.tokens)
             self._tokens.inc(work.tokens)
@@ -113,23 +115,23 @@ class Metrics:
             if work.padded_tokens:
                 self._efficiency.observe(work.tokens / work.padded_tokens)
         if work.failed:
-            self._of(self._failed, work.model).inc(work.failed)
+            self._child(self._failed, work.model).inc(work.failed)
         for score in work.scores:
             for label in score.labels or (NO_LABEL,):
-                self._of(self._scores, work.model, label, score.decision).inc()
-            self._of(self._decisions, work.model, score.decision).inc()
-            self._of(self._confidence, work.model).observe(score.probability)
+                self._child(self._scores, work.model, label, score.decision).inc()
+            self._child(self._decisions, work.model, score.decision).inc()
+            self._child(self._confidence, work.model).observe(score.probability)
 
-    def _of(self, metric: MetricT, *labels: str) -> MetricT:
-        """Return a metric with these labels, as ``metric.labels(*labels)`` in a quarter of its time."""
+    def _child(self, metric: MetricT, *labels: str) -> MetricT:
+        """Return ``metric.labels(*labels)`` from a cache, which takes a quarter of the time."""
         key = (metric, labels)
-        found: MetricT | None = self._labelled.get(key)
-        if found is None:
-            found = self._labelled[key] = metric.labels(*labels)
-        return found
+        child: MetricT | None = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
 
     def text(self) -> bytes:
-        """Return everything in Prometheus's text form."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 
@@ -139,7 +141,7 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterable[Metric]:
         for gauge in self._gauges:
-            family = GaugeMetricFamily(f"edgedistill_{gauge.name}", gauge.said, labels=gauge.labels)
+            family = GaugeMetricFamily(f"edgedistill_{gauge.name}", gauge.description, labels=gauge.labels)
             for labels, value in gauge.read():
                 family.add_metric(labels, value)
             yield family

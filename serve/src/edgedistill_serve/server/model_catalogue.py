@@ -1,8 +1,8 @@
-"""The models that are served: found by name and version, and exchanged while they serve.
+"""The served models: lookup by name and version, and replacement at run time.
 
-ModelCatalogue     the scorers that take requests now
-BundleFolders         the bundle folders that they came from; knows when one holds something new
-FolderStatus   what is served from one folder, and why what lies there now is not
+ModelCatalogue   the scorers for new requests
+BundleFolders    the folders of the bundles, with detection of new bundles
+FolderStatus     the model served from one folder, and the error of a newer bundle that cannot be served
 """
 
 import logging
@@ -18,29 +18,29 @@ from edgedistill_serve.scoring.score_cache import ENTRIES
 from edgedistill_serve.scoring.scorer import Scorer
 
 Loader: TypeAlias = Callable[[Path], Scorer]
-"""Returns a scorer that is checked and warm; raises an error of ours for a bundle that cannot be served."""
-_Stamp: TypeAlias = tuple[tuple[str, int, int, int], ...]
+"""Returns a checked and warmed up scorer; raises an `EdgeDistillError` for a bundle that cannot be served."""
+_Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCatalogue:
-    """The scorers that take requests; never changed, only replaced.
+    """The scorers for new requests; immutable.
 
     Attributes:
-        scorers: In the order of their bundles; no two have the same name and version.
-        default: The name of the model that a request means that names none.
+        scorers: The scorers in the order of their bundles, with distinct names and versions.
+        default: Name of the model for requests that name none.
 
     Raises:
-        BundleError: Two bundles have the same name and version, or none has the default's name.
+        BundleError: Two bundles have the same name and version, or no bundle has the name of the default.
     """
 
     scorers: tuple[Scorer, ...] = ()
     default: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the names."""
+        """Check names and versions."""
         known: set[tuple[str, str]] = set()
         for scorer in self.scorers:
             if (identity := _identity(scorer)) in known:
@@ -48,48 +48,51 @@ class ModelCatalogue:
             known.add(identity)
         if self.scorers and self.default is not None and self.default not in self.names:
             raise BundleError(
-                f"no bundle has the default model's name {self.default!r}", hint=f"There is {', '.join(self.names)}."
+                f"no bundle has the name of the default model, {self.default!r}",
+                hint=f"Name one of {', '.join(self.names)}.",
             )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The models' names, without their versions, each once."""
+        """The distinct names of the models, without versions."""
         return tuple(dict.fromkeys(_identity(scorer)[0] for scorer in self.scorers))
 
     def find(self, model: str | None) -> Scorer:
-        """Return the scorer that a request means.
+        """Return the scorer for a request.
 
         Args:
-            model: ``name`` (the first bundle of that name), ``name@version``, or None for the default.
+            model: ``name`` (the first bundle with that name), ``name@version``, or None for the default.
 
         Raises:
-            WrongShape: None is named, and there are several and no default.
-            UnknownModel: It is not served.
+            WrongShape: The request names no model, and several are served without a default.
+            UnknownModel: The model is not served.
         """
         names = self.names
         if model is None and self.default is None and len(names) > 1:
             raise WrongShape(
-                "several models are served and none is named", where="model", hint=f"Name one: {', '.join(names)}."
+                "several models are served and the request names none",
+                where="model",
+                hint=f"Name one of {', '.join(names)}.",
             )
-        wanted = (self.default or names[0] if names else "") if model is None else model
+        requested = (self.default or names[0] if names else "") if model is None else model
         for scorer in self.scorers:
             name, version = _identity(scorer)
-            if wanted in (name, f"{name}@{version}"):
+            if requested in (name, f"{name}@{version}"):
                 return scorer
-        raise UnknownModel("no model of this name is served", where="model", hint=f"There is {', '.join(names)}.")
+        raise UnknownModel("no model of this name is served", where="model", hint=f"Name one of {', '.join(names)}.")
 
 
 @dataclass(frozen=True, slots=True)
 class FolderStatus:
-    """What is served from one bundle folder.
+    """The model served from one bundle folder.
 
     Attributes:
-        folder: Its name, without what leads there.
-        model: The name of the model that is served from it.
-        version: Its version.
-        swaps: How often another bundle took over since the start.
-        failures: How often what lay there could not be served since the start; the one before it went on serving.
-        fault: Why what lies there now is not served; None where it is.
+        folder: Name of the folder, without its parents.
+        model: Name of the served model.
+        version: Version of the served model.
+        swaps: Number of replacements since the start.
+        failures: Number of bundles since the start that could not be served; the previous one stayed in service.
+        fault: Error of the current content of the folder; None if it is served.
     """
 
     folder: str
@@ -101,11 +104,11 @@ class FolderStatus:
 
 
 def load_scorer(folder: Path, score_cache: int = ENTRIES, public_key: Path | None = None) -> Scorer:
-    """Return a scorer of the bundle in a folder, checked and warm; its threads are those of whoever calls it.
+    """Load the bundle in a folder, and return a checked and warmed up scorer, which has no threads of its own.
 
     Args:
-        folder: Holds a bundle.
-        score_cache: As in `Scorer`.
+        folder: A bundle.
+        score_cache: As for `Scorer`.
         public_key: As for `Bundle.load`.
 
     Raises:
@@ -115,12 +118,12 @@ def load_scorer(folder: Path, score_cache: int = ENTRIES, public_key: Path | Non
 
 
 class BundleFolders:
-    """Bundle folders; of each, the newest bundle that works is served.
+    """The bundle folders of a server. The last valid bundle of each folder is served.
 
     Args:
-        folders: One or more.
+        folders: One or more folders.
         default: As in `ModelCatalogue`.
-        load: Makes a scorer of a folder.
+        load: Loads a scorer from a folder.
     """
 
     def __init__(self, folders: Sequence[Path], *, default: str | None = None, load: Loader = load_scorer) -> None:
@@ -128,92 +131,92 @@ class BundleFolders:
         self._default = default
         self._load = load
         self._lock = Lock()
-        self._stamps: list[_Stamp] = []
+        self._fingerprints: list[_Fingerprint] = []
         self._catalogue = ModelCatalogue()
-        self._states: tuple[FolderStatus, ...] = ()
+        self._statuses: tuple[FolderStatus, ...] = ()
 
     @property
     def catalogue(self) -> ModelCatalogue:
-        """What is served; empty before `open`."""
+        """The served models; empty before `open`."""
         return self._catalogue
 
     @property
-    def states(self) -> tuple[FolderStatus, ...]:
-        """What is served from each folder, in order; empty before `open`."""
-        return self._states
+    def statuses(self) -> tuple[FolderStatus, ...]:
+        """The status of each folder, in order; empty before `open`."""
+        return self._statuses
 
     def open(self) -> ModelCatalogue:
         """Load every bundle.
 
         Raises:
-            EdgeDistillError: One of them cannot be served.
+            EdgeDistillError: A bundle cannot be served.
         """
         with self._lock:
-            self._stamps = [_stamp(folder) for folder in self._folders]
+            self._fingerprints = [_fingerprint(folder) for folder in self._folders]
             scorers = tuple(map(self._load, self._folders))
             self._catalogue = ModelCatalogue(scorers, self._default)
             pairs = zip(self._folders, scorers, strict=True)
-            self._states = tuple(FolderStatus(folder.name, *_identity(scorer)) for folder, scorer in pairs)
+            self._statuses = tuple(FolderStatus(folder.name, *_identity(scorer)) for folder, scorer in pairs)
             return self._catalogue
 
     def refresh(self, swap: Callable[[ModelCatalogue], object], *, changed_only: bool = False) -> None:
-        """Load the bundles anew; one that cannot be served leaves its place to the one that serves already.
+        """Load the bundles again. If a bundle cannot be served, the model already served from its folder stays.
 
-        It raises for no bundle: `states` has the faults.
+        Invalid bundles raise no error; `statuses` reports them.
 
         Args:
-            swap: Given what is served from now on; of two refreshes at a time, the later one's comes last.
-            changed_only: Leave alone the folders that hold what they held when they were last looked at.
+            swap: Called with the new catalogue. Concurrent refreshes call it in order.
+            changed_only: Whether to skip folders that have not changed since they were last checked.
         """
         with self._lock:
-            for place, folder in enumerate(self._folders):
-                stamp = _stamp(folder)
-                if not changed_only or stamp != self._stamps[place]:
-                    self._stamps[place] = stamp
-                    self._refresh(place, folder)
+            for index, folder in enumerate(self._folders):
+                fingerprint = _fingerprint(folder)
+                if not changed_only or fingerprint != self._fingerprints[index]:
+                    self._fingerprints[index] = fingerprint
+                    self._refresh(index, folder)
             swap(self._catalogue)
 
     def settled(self, pause: Callable[[], object]) -> bool:
-        """Whether the folders look the same before and after a pause: nobody is writing into them."""
-        before = [_stamp(folder) for folder in self._folders]
+        """Return whether the folders do not change during a pause, so that no process is writing to them."""
+        before = [_fingerprint(folder) for folder in self._folders]
         pause()
-        return before == [_stamp(folder) for folder in self._folders]
+        return before == [_fingerprint(folder) for folder in self._folders]
 
     @property
     def changed(self) -> bool:
-        """Whether a folder holds something else than when it was last looked at."""
-        return self._stamps != [_stamp(folder) for folder in self._folders]
+        """Whether a folder has changed since it was last checked."""
+        return self._fingerprints != [_fingerprint(folder) for folder in self._folders]
 
-    def _refresh(self, place: int, folder: Path) -> None:
-        served, state = self._catalogue.scorers, self._states[place]
+    def _refresh(self, index: int, folder: Path) -> None:
+        served, status = self._catalogue.scorers, self._statuses[index]
         try:
-            found = Bundle.load(folder).manifest
-            # Thresholds that were changed by hand are another model under the same version.
-            if found != served[place].bundle.manifest:
+            manifest = Bundle.load(folder).manifest
+            # Compared in full: thresholds can be edited without a new version.
+            if manifest != served[index].bundle.manifest:
                 scorer = self._load(folder)
-                scorers = (*served[:place], scorer, *served[place + 1 :])
+                scorers = (*served[:index], scorer, *served[index + 1 :])
                 self._catalogue = ModelCatalogue(scorers, self._default)
-                state = FolderStatus(folder.name, *_identity(scorer), state.swaps + 1, state.failures)
-                _log.info("%s@%s takes over", state.model, state.version)
-            state = replace(state, fault=None)
+                status = FolderStatus(folder.name, *_identity(scorer), status.swaps + 1, status.failures)
+                _log.info("%s@%s is now served", status.model, status.version)
+            status = replace(status, fault=None)
         except EdgeDistillError as error:
-            state = replace(state, failures=state.failures + 1, fault=str(error))
-            _log.error("%s@%s goes on serving; what lies there now cannot: %s", state.model, state.version, error)
-        self._states = (*self._states[:place], state, *self._states[place + 1 :])
+            status = replace(status, failures=status.failures + 1, fault=str(error))
+            _log.error("the new bundle cannot be served; %s@%s stays: %s", status.model, status.version, error)
+        self._statuses = (*self._statuses[:index], status, *self._statuses[index + 1 :])
 
 
 def watch(
     folders: BundleFolders, swap: Callable[[ModelCatalogue], object], stop: Event, *, seconds: float = 2.0
 ) -> None:
-    """Look at the folders again and again until told to stop, and swap in what is new there.
+    """Check the folders periodically, and serve new bundles.
 
-    A folder that somebody is writing into is left alone until it looks the same twice.
+    A folder that is being written is skipped until two checks in a row see the same content.
 
     Args:
-        folders: Opened.
-        swap: Given the new catalogue.
-        stop: Set from another thread.
-        seconds: Between two looks.
+        folders: Opened folders.
+        swap: Called with the new catalogue.
+        stop: Ends the function; set by another thread.
+        seconds: Time between two checks.
     """
     while not stop.wait(seconds):
         if folders.changed and folders.settled(lambda: stop.wait(seconds)) and not stop.is_set():
@@ -225,13 +228,13 @@ def _identity(scorer: Scorer) -> tuple[str, str]:
     return manifest.name, manifest.version
 
 
-def _stamp(folder: Path) -> _Stamp:
-    """Say what the files of a folder look like from outside; it changes where one of them is written or replaced."""
-    found = []
+def _fingerprint(folder: Path) -> _Fingerprint:
+    """Return names, times, sizes and inodes of the files of a folder, which change with every write or replacement."""
+    files = []
     try:
         for file in sorted(folder.rglob("*")):
             status = file.stat()
-            found.append((str(file.relative_to(folder)), status.st_mtime_ns, status.st_size, status.st_ino))
-    except OSError:  # it is being replaced at this moment
+            files.append((str(file.relative_to(folder)), status.st_mtime_ns, status.st_size, status.st_ino))
+    except OSError:  # the folder is being replaced
         return ()
-    return tuple(found)
+    return tuple(files)

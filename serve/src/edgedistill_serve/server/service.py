@@ -1,32 +1,52 @@
-"""The models that a server scores with, the queue in front of them, and whether they take requests."""
+"""The service: the models, the queue in front of them, and whether requests are accepted."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from edgedistill_serve.errors import DataError, DeadlinePassed, EdgeDistillError, NotReady, WrongShape
 from edgedistill_serve.scoring.scorer import Score, Scorer, deduplicate
 from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.model_catalogue import ModelCatalogue
-from edgedistill_serve.server.queue.awaiting import ResultWaiter
 from edgedistill_serve.server.queue.scoring_queue import ScoringQueue
-from edgedistill_serve.server.queue.work_item import Lane, Observer, Pending, Timing
+from edgedistill_serve.server.queue.work_item import Lane, Observer, PendingScore, Timing
 from edgedistill_serve.server.request.body_reader import BodyMemory
-from edgedistill_serve.server.request.v1_request import ParsedRequest
 
 State: TypeAlias = Literal["starting", "ready", "draining"]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """The responses of a request, independent of its protocol.
+
+    Attributes:
+        responses: Texts or objects, not validated for a task yet.
+        is_list: Whether they came as a list, so that the answer is a list too.
+        model: Name of the requested model; None for the default.
+    """
+
+    responses: tuple[Any, ...]
+    is_list: bool
+    model: str | None
+
+    def location(self, index: int) -> str | None:
+        """Return the location of a response in the body, for error messages."""
+        return f"responses[{index}]" if self.is_list else None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back.
+    """The result of a request.
 
     Attributes:
-        scorer: The model that scored.
+        scorer: The model that scored it.
         results: A score or an error for every response.
-        timings: Where the time went, for every distinct response that was scored.
+        timings: Times of every distinct response that has a score.
     """
 
     scorer: Scorer
@@ -35,21 +55,21 @@ class Answer:
 
 
 class Service:
-    """Scores requests from the moment that the models are there until the server drains.
+    """Scores requests, from the time that the models are loaded until the server drains.
 
     Args:
-        limits: What it takes.
-        threads: How many responses are scored at a time.
-        observe: Told of every piece of work that was done.
+        limits: The server's limits.
+        threads: Number of scoring threads.
+        observe: Called after every work item.
 
     Attributes:
-        limits: The same.
-        threads: The same.
+        limits: The server's limits.
+        threads: Number of scoring threads.
         state: ``starting``, then ``ready``, then ``draining``.
-        draining: Set when the drain begins, for what waits for a client.
-        bodies: The memory that the bodies of all requests have.
-        models: The scorers, none while starting. A request that was taken keeps the one that it began with.
-        queue: What waits to be scored.
+        draining: Set when the drain begins.
+        bodies: The shared memory of all request bodies.
+        models: The served models; empty at the start. An accepted request keeps the model that it began with.
+        queue: The scoring queue.
     """
 
     def __init__(self, limits: Limits, *, threads: int, observe: Observer = lambda _: None) -> None:
@@ -62,36 +82,36 @@ class Service:
         self.queue = ScoringQueue(limit=limits.queue, threads=threads, observe=observe)
 
     def open(self, scorers: Iterable[Scorer], default: str | None = None) -> None:
-        """Take requests for these models from now on; a server that drains already goes on draining.
+        """Accept requests for these models; a server that is draining stays in that state.
 
         Args:
-            scorers: CheckedGraph and warm.
-            default: The name of the model that a request means that names none.
+            scorers: Checked and warmed up.
+            default: Name of the model for requests that name none.
         """
         self.swap(ModelCatalogue(tuple(scorers), default))
         if self.state == "starting":
             self.state = "ready"
 
     def swap(self, models: ModelCatalogue) -> None:
-        """Let other models take the requests that come from now on."""
+        """Use other models for new requests."""
         self.models = models
 
     def drain(self) -> None:
-        """Refuse requests from now on; what was taken is scored."""
+        """Refuse new requests; accepted ones are scored."""
         self.state = "draining"
         self.draining.set()
 
     @property
     def idle(self) -> bool:
         """Whether no response waits or is being scored."""
-        return self.queue.taken == 0
+        return self.queue.pending == 0
 
     def close(self) -> None:
         """End the threads."""
         self.queue.close()
 
     def check_ready(self) -> None:
-        """Check that requests are taken.
+        """Check that requests are accepted.
 
         Raises:
             NotReady: The server is starting or draining.
@@ -102,59 +122,107 @@ class Service:
     async def score(
         self, request: ParsedRequest, *, lane: Lane = "interactive", deadline: float | None = None
     ) -> Answer:
-        """Score a request off the event loop. A response that fails takes no other with it.
+        """Score a request on the scoring threads. The failure of one response does not affect the others.
 
         Args:
-            request: What to score, and with which model.
-            lane: How urgent it is.
-            deadline: When it is wanted no more, on the clock of `time.monotonic`.
+            request: The request.
+            lane: Its lane.
+            deadline: Latest start of scoring, on the clock of `time.monotonic`; None for no limit.
 
         Raises:
             NotReady: The server is starting or draining.
             UnknownModel: The model is not served.
-            WrongShape: A response is no text, or lacks an input of the model's task; then none is scored.
-            QueueFull: There is no room for all of them; then none is scored.
-            DeadlinePassed: The turn of one of them did not come in time.
+            WrongShape: A response is not valid for the model's task; no response is scored.
+            QueueFull: The queue has no room for all responses; no response is scored.
+            DeadlinePassed: The turn of a response did not come in time.
         """
         self.check_ready()
         scorer = self.models.find(request.model)
-        readable = [_readable(scorer, request, index) for index in range(len(request.responses))]
-        rows, places = deduplicate(readable)
+        inputs = [_read_inputs(scorer, request, index) for index in range(len(request.responses))]
+        rows, indices = deduplicate(inputs)
         pending = self.queue.submit(scorer, rows, lane=lane, deadline=deadline)
-        # A task for each of several; most requests have one response and do without.
-        waits = [self.outcome(each) for each in pending]
-        found = await asyncio.gather(*waits) if len(waits) > 1 else [await wait for wait in waits]
-        late = next((each for each in found if isinstance(each, DeadlinePassed)), None)
+        # Most requests have one response, which needs no task of its own.
+        waits = [self.result(each) for each in pending]
+        results = await asyncio.gather(*waits) if len(waits) > 1 else [await wait for wait in waits]
+        late = next((each for each in results if isinstance(each, DeadlinePassed)), None)
         if late is not None:
             raise late.unraised_copy()
-        timings = tuple(row.timing for row in pending if row.timing is not None)
-        return Answer(scorer, [found[place] for place in places], timings)
+        timings = tuple(each.timing for each in pending if each.timing is not None)
+        return Answer(scorer, [results[index] for index in indices], timings)
 
-    def submit(self, scorer: Scorer, row: dict[str, str], *, lane: Lane) -> Pending:
-        """Queue one response, as `Scorer.read_inputs` returns it.
+    def submit(self, scorer: Scorer, inputs: dict[str, str], *, lane: Lane) -> PendingScore:
+        """Add one response, as `Scorer.read_inputs` returns it, to the queue.
 
         Raises:
             NotReady: The server is draining.
-            QueueFull: There is no room.
+            QueueFull: The queue is full.
         """
         self.check_ready()
-        (pending,) = self.queue.submit(scorer, [row], lane=lane)
+        (pending,) = self.queue.submit(scorer, [inputs], lane=lane)
         return pending
 
-    async def outcome(self, pending: Pending) -> Score | EdgeDistillError:
-        """Wait for a score; the error of a response that could not be scored, or not in time, takes its place."""
+    async def result(self, pending: PendingScore) -> Score | EdgeDistillError:
+        """Wait for a score, and return it or its error."""
         await self._waiter.wait(pending)
-        # Raised here, it would hold this frame, which holds it.
+        # Raising the error here would create a reference cycle with this frame.
         error = pending.exception()
         return error if isinstance(error, EdgeDistillError) else pending.result()
 
     @cached_property
-    def _waiter(self) -> ResultWaiter[Score]:
-        return ResultWaiter(asyncio.get_running_loop())
+    def _waiter(self) -> "FutureWaiter[Score]":
+        return FutureWaiter(asyncio.get_running_loop())
 
 
-def _readable(scorer: Scorer, request: ParsedRequest, index: int) -> dict[str, str]:
+def _read_inputs(scorer: Scorer, request: ParsedRequest, index: int) -> dict[str, str]:
     try:
         return scorer.read_inputs(request.responses[index])
     except DataError as error:
-        raise WrongShape(error.what, where=request.place(index), hint=error.hint) from None
+        raise WrongShape(error.what, where=request.location(index), hint=error.hint) from None
+
+
+class FutureWaiter(Generic[_T]):
+    """Lets coroutines wait for futures of threads; futures that complete together wake the event loop once.
+
+    `asyncio.wrap_future` wakes it for each future, with a write to a socket and an iteration of the loop.
+
+    Args:
+        loop: The event loop of the coroutines.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiters: dict[Future[_T], asyncio.Future[None]] = {}
+        self._completed: deque[Future[_T]] = deque()
+        self._is_scheduled = False
+
+    async def wait(self, future: Future[_T]) -> None:
+        """Wait until a future is done. Cancelling the coroutine cancels the future.
+
+        Args:
+            future: A future for which no other coroutine waits here.
+        """
+        if not future.done():
+            self._waiters[future] = waiter = self._loop.create_future()
+            future.add_done_callback(self._on_done)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                future.cancel()
+                raise
+            finally:
+                del self._waiters[future]
+
+    def _on_done(self, future: Future[_T]) -> None:
+        # A future that is appended after `_deliver` has reset the flag schedules it again; one that is appended before
+        # is seen by it.
+        self._completed.append(future)
+        if not self._is_scheduled and not self._loop.is_closed():
+            self._is_scheduled = True
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._is_scheduled = False
+        while self._completed:
+            waiter = self._waiters.get(self._completed.popleft())
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)

@@ -3,7 +3,7 @@
 import pytest
 
 from edgedistill_serve import Scorer
-from edgedistill_serve.server.middleware.key_file import new_key
+from edgedistill_serve.server.middleware.api_keys import create_key
 
 from .teaching import EXPLAINED, SCORED, TEXT, shown
 
@@ -132,7 +132,7 @@ def test_two_versions_of_a_model_are_told_apart(visit, start, make_bundle, prais
 
 
 def test_a_server_that_wants_a_key_is_given_it_by_keyboard_and_it_is_not_kept(visit, browser, start, praise, tmp_path):
-    made = new_key("school")
+    made = create_key("school")
     (tmp_path / "keys").write_text(made.entry.line() + "\n")
     with start(str(praise.folder), "--keys", str(tmp_path / "keys")) as server:
         browser.open(server.url)

@@ -1,7 +1,7 @@
 """Rows to plan with: some that share batches with their like, some that go alone."""
 
 from edgedistill_serve.scoring.batching import Batching
-from edgedistill_serve.server.queue.planner import WaitingRow
+from edgedistill_serve.server.queue.work_item import WaitingRow
 
 ALONE, SHARING, OTHER = object(), object(), object()
 SHARED = Batching(64)

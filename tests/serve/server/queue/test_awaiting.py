@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from edgedistill_serve.server.queue.awaiting import ResultWaiter
+from edgedistill_serve.server.service import FutureWaiter
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
@@ -37,7 +37,7 @@ def in_a_thread(step):
 
 def test_each_who_waits_gets_what_was_found_for_them(loop):
     async def main():
-        arrivals = ResultWaiter(loop)
+        arrivals = FutureWaiter(loop)
         pending = [Future() for _ in range(50)]
         waits = [asyncio.ensure_future(arrivals.wait(each)) for each in pending]
         await asyncio.sleep(0)
@@ -51,7 +51,7 @@ def test_each_who_waits_gets_what_was_found_for_them(loop):
 
 def test_what_is_found_together_wakes_the_loop_once(loop):
     async def main():
-        arrivals = ResultWaiter(loop)
+        arrivals = FutureWaiter(loop)
         pending = [Future() for _ in range(50)]
         waits = [asyncio.ensure_future(arrivals.wait(each)) for each in pending]
         await asyncio.sleep(0)
@@ -65,14 +65,14 @@ def test_what_is_found_together_wakes_the_loop_once(loop):
 def test_what_is_there_already_is_given_at_once(loop):
     pending = Future()
     pending.set_result("found")
-    loop.run_until_complete(ResultWaiter(loop).wait(pending))
+    loop.run_until_complete(FutureWaiter(loop).wait(pending))
     assert loop.woken == 0
 
 
 def test_who_stops_waiting_cancels_what_was_to_be_found(loop):
     async def main():
         pending = Future()
-        waiting = asyncio.ensure_future(ResultWaiter(loop).wait(pending))
+        waiting = asyncio.ensure_future(FutureWaiter(loop).wait(pending))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.sleep(0.01)
@@ -85,7 +85,7 @@ def test_what_is_found_after_the_loop_has_ended_disturbs_no_thread(loop, caplog)
     pending = Future()
 
     async def main():
-        asyncio.ensure_future(ResultWaiter(loop).wait(pending))  # noqa: RUF006  # it must outlive nobody
+        asyncio.ensure_future(FutureWaiter(loop).wait(pending))  # noqa: RUF006  # it must outlive nobody
         await asyncio.sleep(0)
 
     loop.run_until_complete(main())

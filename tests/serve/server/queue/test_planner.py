@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill_serve.scoring.batching import Batching, token_batches
-from edgedistill_serve.server.queue.planner import AGE, QUIET, Planner
+from edgedistill_serve.server.queue.planner import AGE_LIMIT, QUIET_SECONDS, Planner
 
 from .planning import ALONE, OTHER, SHARED, SHARING, waiting
 
@@ -76,11 +76,11 @@ def test_bulk_work_is_never_left_for_longer_than_the_age_limit(flood):
             turns.append(now)
     gaps = [later - earlier for earlier, later in zip([0.0, *turns], turns, strict=False)]
     assert len(turns) == 20
-    assert max(gaps) <= AGE + 0.011
+    assert max(gaps) <= AGE_LIMIT + 0.011
 
 
 def test_a_bulk_row_that_is_overdue_goes_first_once_only():
-    planner = Planner(age=1.0)
+    planner = Planner(age_limit=1.0)
     bulk, interactive = waiting(5), waiting(5)
     planner.add(bulk, "bulk", 0.0)
     planner.add(interactive, "interactive", 0.0)
@@ -92,9 +92,9 @@ def test_one_thread_is_kept_free_of_bulk_work_while_interactive_rows_come():
     planner.add(waiting(5), "bulk", 0.0)
     planner.add(waiting(1), "interactive", 0.0)
     assert [planner.take(0.0).lane, planner.take(0.0).lane, planner.take(0.0)] == ["interactive", "bulk", None]
-    assert planner.again_in(0.0) == QUIET
-    assert planner.take(QUIET).lane == "bulk"
-    assert planner.again_in(QUIET) is None
+    assert planner.retry_after(0.0) == QUIET_SECONDS
+    assert planner.take(QUIET_SECONDS).lane == "bulk"
+    assert planner.retry_after(QUIET_SECONDS) is None
 
 
 def test_bulk_work_has_every_thread_where_no_interactive_row_came_lately():
@@ -116,7 +116,7 @@ def measured(planner, now=0.0, length=4):
     work = planner.take(now)
     for row in work.rows:
         row.length = length
-    return planner.shelve(work, now).rows
+    return planner.requeue_by_length(work, now).rows
 
 
 def test_bulk_work_comes_in_smaller_pieces_while_interactive_rows_come():
@@ -124,7 +124,7 @@ def test_bulk_work_comes_in_smaller_pieces_while_interactive_rows_come():
     planner.add(waiting(1, SHARING), "interactive", 0.0)
     planner.add(waiting(40, SHARING), "bulk", 0.0)
     measured(planner)
-    assert [len(measured(planner)), len(planner.take(QUIET).rows)] == [4, 16]
+    assert [len(measured(planner)), len(planner.take(QUIET_SECONDS).rows)] == [4, 16]
 
 
 def test_few_rows_are_shared_among_the_threads():
@@ -149,7 +149,7 @@ def test_the_shelf_that_waits_for_longest_is_next():
     work = planner.take(0.0)
     for row, length in zip(work.rows, [4] * 36 + [5, 5], strict=True):
         row.length = length
-    assert list(planner.shelve(work, 0.0).rows) == rows[:16]
+    assert list(planner.requeue_by_length(work, 0.0).rows) == rows[:16]
     planner.add(rows[38:], "interactive", 0.0)
     assert [list(measured(planner)), list(planner.take(0.0).rows)] == [rows[36:38], [*rows[16:32]]]
 
@@ -189,7 +189,7 @@ def test_another_deadline_takes_the_place_of_the_first(deadline, early):
     planner = Planner()
     (row,) = waiting(1, deadline=1.0)
     planner.add([row], "interactive", 0.0)
-    planner.due_by(row, deadline)
+    planner.set_deadline(row, deadline)
     assert [now for now in (0.6, 1.5) if planner.overdue(now)] == early
     assert planner.overdue(2.5) == ([row] if deadline == 2.0 else [])
 
@@ -221,7 +221,7 @@ def test_a_bulk_row_that_somebody_waits_for_goes_with_the_interactive_ones():
     bulk, interactive = waiting(2), waiting(1)
     planner.add(bulk, "bulk", 0.0)
     planner.add(interactive, "interactive", 0.0)
-    planner.hasten(bulk[1], 0.0)
+    planner.promote(bulk[1], 0.0)
     assert drained(planner) == [interactive[0], bulk[1], bulk[0]]
 
 

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edgedistill_serve.server.queue.planner import QUIET, Planner
+from edgedistill_serve.server.queue.planner import QUIET_SECONDS, Planner
 
 from .planning import ALONE, OTHER, SHARING, waiting
 
@@ -14,7 +14,7 @@ class Playing(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.planner = Planner(threads=2, age=1.0)
+        self.planner = Planner(threads=2, age_limit=1.0)
         self.now = 0.0
         self.added, self.done, self.dropped = [], [], []
         self.unmeasured, self.running = [], []
@@ -44,7 +44,7 @@ class Playing(RuleBasedStateMachine):
             self.dropped.append(row)
         work = self.planner.take(self.now)
         if work is None:
-            assert self.planner.waiting == 0 or self.planner.again_in(self.now) <= QUIET + 1e-9
+            assert self.planner.waiting == 0 or self.planner.retry_after(self.now) <= QUIET_SECONDS + 1e-9
             return
         self.running.append(work)
         if work.measured:
@@ -56,7 +56,7 @@ class Playing(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_thread_is_free_again(self, data):
         """Finish."""
-        self.planner.finished(self.running.pop(data.draw(st.integers(0, len(self.running) - 1))))
+        self.planner.finish(self.running.pop(data.draw(st.integers(0, len(self.running) - 1))))
 
     @precondition(lambda self: self.unmeasured)
     @rule(data=st.data())
@@ -65,7 +65,7 @@ class Playing(RuleBasedStateMachine):
         work = self.unmeasured.pop(0)
         for row in work.rows:
             row.length = data.draw(st.integers(1, 100))
-        batch = self.planner.shelve(work, self.now)
+        batch = self.planner.requeue_by_length(work, self.now)
         assert len(batch.rows) == 1 or len(batch.rows) * batch.rows[0].length <= 64
         assert len({(id(row.model), row.length) for row in batch.rows}) == 1
         self.done += batch.rows
@@ -76,7 +76,7 @@ class Playing(RuleBasedStateMachine):
         """Drop or hasten."""
         row = data.draw(st.sampled_from([row for row in self.added if row.state == "waiting"]))
         if hasten:
-            self.planner.hasten(row, self.now)
+            self.planner.promote(row, self.now)
         else:
             self.planner.drop(row)
             self.dropped.append(row)
@@ -102,15 +102,15 @@ class Playing(RuleBasedStateMachine):
             work = self.unmeasured.pop()
             for row in work.rows:
                 row.length = 10
-            self.done += self.planner.shelve(work, self.now).rows
+            self.done += self.planner.requeue_by_length(work, self.now).rows
         while self.running:
-            self.planner.finished(self.running.pop())
+            self.planner.finish(self.running.pop())
         while (work := self.planner.take(self.now)) is not None:
-            self.planner.finished(work)
+            self.planner.finish(work)
             if not work.measured:
                 for row in work.rows:
                     row.length = 10
-                work = self.planner.shelve(work, self.now)
+                work = self.planner.requeue_by_length(work, self.now)
             self.done += work.rows
         assert {id(row) for row in self.done} | {id(row) for row in self.dropped} == {id(row) for row in self.added}
 

@@ -8,7 +8,7 @@ from threading import Lock
 import pytest
 
 from edgedistill_serve import DeadlinePassed, NotReady, QueueFull, ScoringFailed
-from edgedistill_serve.server.queue.queued_row import QueuedRow
+from edgedistill_serve.server.queue.work_item import QueuedRow
 
 from ...holding import alone
 
@@ -73,9 +73,9 @@ def test_what_does_not_fit_is_refused_whole_and_room_comes_back(held):
     one = held(limit=3)
     one.hold()
     waiting = one.ask("a", "b")
-    with pytest.raises(QueueFull, match="3 responses are waiting and there is room for 3"):
+    with pytest.raises(QueueFull, match="3 responses are waiting, the limit is 3"):
         one.ask("c")
-    assert (one.queue.taken, one.queue.waiting) == (3, 2)
+    assert (one.queue.pending, one.queue.waiting) == (3, 2)
     one.graph.open.set()
     wait(waiting, 30)
     assert [future.result(30) for future in one.ask("c", "d", "e")]
@@ -86,7 +86,7 @@ def test_closing_scores_what_was_taken_and_takes_no_more(held):
     futures = one.ask(*map(str, range(100)))
     one.queue.close()
     assert all(future.done() for future in futures)
-    assert (one.queue.taken, one.queue.threads) == (0, 0)
+    assert (one.queue.pending, one.queue.threads) == (0, 0)
     with pytest.raises(NotReady):
         one.ask("x")
 
@@ -96,7 +96,7 @@ def test_a_future_that_is_cancelled_before_its_turn_leaves_the_queue(held):
     one.hold()
     first, second = one.ask("a", "b")
     assert first.cancel()
-    assert (one.queue.taken, one.queue.waiting) == (2, 1)
+    assert (one.queue.pending, one.queue.waiting) == (2, 1)
     one.graph.open.set()
     assert second.result(30)
     assert len(one.graph.rows) == 2
@@ -247,4 +247,4 @@ def test_scores_are_the_same_under_load_in_both_lanes_and_with_cancellations(hel
     wait([future for _, future in found], 60)
     assert all(future.cancelled() or future.result() == expected[text] for text, future in found)
     assert sum(not future.cancelled() for _, future in found) > 600
-    assert one.queue.taken == one.queue.waiting == 0
+    assert one.queue.pending == one.queue.waiting == 0

@@ -1,1 +1,1 @@
-"""What every request passes: the key check and the request log."""
+"""Middleware for every request: the API key check and the request log."""

@@ -1,4 +1,4 @@
-"""What every request gets: an id, one log line without its text, and an answer even from a bug."""
+"""The request log: every request gets an id, a log line without its text, and an answer even after a bug."""
 
 import asyncio
 import logging
@@ -17,12 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgedistill_serve.server.request.error_responses import error_response
 
 REQUEST_ID = "X-Request-ID"
-CLIENT_LEFT = 499
-"""The status that is logged and counted for a client that left, as nginx does."""
-_GIVEN_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+CLIENT_CLOSED = 499
+"""Status in log and metrics of a request whose client has closed the connection, as in nginx."""
+_VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _NO_PATH = "(no such path)"
-_STARTED = token_hex(8)
-"""Tells this process's ids from those of others: they need not be secret, and a number costs no system call."""
+_PROCESS_ID = token_hex(8)
+"""Prefix of this process's request ids. They need not be secret, and a counter needs no system call."""
 _numbers = count()
 _log = logging.getLogger("edgedistill_serve.server")
 
@@ -31,9 +31,9 @@ class RequestLog:
     """ASGI middleware that gives every request an id and a log line.
 
     Args:
-        app: What answers.
-        draining: Whether clients are told to close their connections.
-        count: Told of every request: its path as the route writes it, its status, and the seconds that it took.
+        app: The application.
+        draining: Returns whether clients should close their connections.
+        count: Called after every request with the path of its route, its status and its duration in seconds.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class RequestLog:
         status = 0
         request_id = scope["request_id"] = _request_id(scope)
 
-        async def recording_send(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -66,25 +66,28 @@ class RequestLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, recording_send)
+            await self._app(scope, receive, send_with_id)
         except (ClientDisconnect, asyncio.CancelledError):
-            status = CLIENT_LEFT
-        except Exception as error:  # noqa: BLE001  # a bug must not end the connection, nor log the text in its message
+            status = CLIENT_CLOSED
+        except Exception as error:  # noqa: BLE001  # a bug must not close the connection
+            # Without the message, which may contain texts.
             _log.error("%s: %s at %s", request_id, type(error).__name__, _frames(error))
             if not status:
-                response = error_response(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a bug in the server", scope)
-                await response(scope, receive, recording_send)
-        # Only a route's own path is named: another one is the client's text.
+                response = error_response(
+                    HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; this is a bug in the server", scope
+                )
+                await response(scope, receive, send_with_id)
+        # Unknown paths are not logged, because they are text of the client.
         path = getattr(scope.get("route"), "path", _NO_PATH)
-        taken = time.perf_counter() - started
-        self._count(path, status, taken)
-        _log.info("%s %s %d %.1f ms %s", _method(scope), path, status, 1000 * taken, request_id)
+        seconds = time.perf_counter() - started
+        self._count(path, status, seconds)
+        _log.info("%s %s %d %.1f ms %s", _method(scope), path, status, 1000 * seconds, request_id)
 
 
 def _request_id(scope: Scope) -> str:
     name = REQUEST_ID.lower().encode()
-    given = next((value for key, value in scope["headers"] if key == name), b"")
-    return given.decode("ascii") if _GIVEN_ID.fullmatch(given) else f"{_STARTED}{next(_numbers):016x}"
+    sent = next((value for key, value in scope["headers"] if key == name), b"")
+    return sent.decode("ascii") if _VALID_ID.fullmatch(sent) else f"{_PROCESS_ID}{next(_numbers):016x}"
 
 
 def _method(scope: Scope) -> str:

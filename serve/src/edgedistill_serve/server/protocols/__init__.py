@@ -1,1 +1,1 @@
-"""The protocols that the server speaks, and its pages."""
+"""The HTTP protocols of the server, and its web pages."""

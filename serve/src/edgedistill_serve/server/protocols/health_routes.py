@@ -1,4 +1,4 @@
-"""The paths that say how the server is."""
+"""Health checks: `GET /livez` and `GET /readyz`."""
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -8,17 +8,47 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edgedistill_serve.server.model_catalogue import FolderStatus
-from edgedistill_serve.server.protocols.v1_messages import Alive, Ready, Served
 from edgedistill_serve.server.request.openapi import JSON, Operation
 from edgedistill_serve.server.service import Service
 
 
-def state_operations(service: Service, states: Callable[[], Sequence[FolderStatus]]) -> list[Operation]:
-    """Return what says how the server is.
+class Alive(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: str = "alive"
+
+
+class Served(msgspec.Struct, frozen=True):
+    """The model served from one bundle folder.
+
+    Attributes:
+        model: Name of the served model.
+        version: Version of the served model.
+        swaps: Number of replacements since the start.
+        failures: Number of bundles since the start that could not be served.
+        fault: Error of the current content of the folder; null if it is served.
+    """
+
+    model: str
+    version: str
+    swaps: int = 0
+    failures: int = 0
+    fault: str | None = None
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The server accepts requests; the state of each model."""
+
+    status: str
+    models: list[Served]
+
+
+def health_operations(service: Service, statuses: Callable[[], Sequence[FolderStatus]]) -> list[Operation]:
+    """Return the operations of the health checks.
 
     Args:
-        service: What scores.
-        states: Says what is served from each bundle folder.
+        service: The service.
+        statuses: Returns the status of each bundle folder.
     """
 
     async def livez(_: Request) -> Response:
@@ -26,17 +56,21 @@ def state_operations(service: Service, states: Callable[[], Sequence[FolderStatu
 
     async def readyz(_: Request) -> Response:
         service.check_ready()
-        served = [Served(each.model, each.version, each.swaps, each.failures, each.fault) for each in states()]
+        served = [Served(each.model, each.version, each.swaps, each.failures, each.fault) for each in statuses()]
         return Response(msgspec.json.encode(Ready("ready", served)), media_type=JSON)
 
     return [
         Operation(
-            path="/livez", endpoint=livez, summary="Whether the process answers", response_types=(Alive,), is_open=True
+            path="/livez",
+            endpoint=livez,
+            summary="Whether the process answers",
+            response_types=(Alive,),
+            is_open=True,
         ),
         Operation(
             path="/readyz",
             endpoint=readyz,
-            summary="Whether requests are taken, with each model's state",
+            summary="Whether requests are accepted, with the state of each model",
             response_types=(Ready,),
             error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
             is_open=True,

@@ -1,8 +1,8 @@
 """The Open Inference Protocol, version 2.
 
-Each input of the task is a tensor of one text per response, shape [n] or [n, 1]. The outputs are `label` (BYTES, [n]),
-`probabilities` (FP64, [n, labels]) and `decision` (BYTES, [n]). A label of a multilabel task is the text of those that
-hold. Texts stand in JSON; the binary extension is not known.
+Each input of the task is a tensor with one text per response, shape [n] or [n, 1]. The outputs are `label`
+(BYTES, [n]), `probabilities` (FP64, [n, labels]) and `decision` (BYTES, [n]). For a multilabel task, `label` is the
+text of all assigned labels. Tensors are JSON; the binary extension is not supported.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,9 @@ from starlette.responses import Response
 
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge, ScoringFailed, WrongShape
 from edgedistill_serve.scoring.scorer import Score, Scorer
-from edgedistill_serve.server.protocols.scoring_request import ScoringRequest
+from edgedistill_serve.server.protocols.scoring_request import ScoringRequest, decode_json
 from edgedistill_serve.server.request.openapi import JSON, Endpoint, Operation
-from edgedistill_serve.server.request.v1_request import ParsedRequest, decode
-from edgedistill_serve.server.service import Service
+from edgedistill_serve.server.service import ParsedRequest, Service
 
 Parameters = dict[str, bool | int | float | str | None]
 Dimension = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -38,14 +37,14 @@ class InferInput(msgspec.Struct, frozen=True):
 
 
 class InferOutput(msgspec.Struct, frozen=True):
-    """An output that is wanted."""
+    """A requested output."""
 
     name: str
     parameters: Parameters | None = None
 
 
 class InferRequest(msgspec.Struct, frozen=True):
-    """What `infer` takes."""
+    """The body of an `infer` request."""
 
     inputs: list[InferInput]
     id: str | None = None
@@ -54,7 +53,7 @@ class InferRequest(msgspec.Struct, frozen=True):
 
 
 class OutputTensor(msgspec.Struct, frozen=True):
-    """An output tensor, its data flattened row by row."""
+    """An output tensor; its data are flattened in row-major order."""
 
     name: str
     shape: list[int]
@@ -63,7 +62,7 @@ class OutputTensor(msgspec.Struct, frozen=True):
 
 
 class InferResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What `infer` gives; ``id`` as in the request."""
+    """The answer to an `infer` request, with the same ``id``."""
 
     model_name: str
     model_version: str
@@ -72,7 +71,7 @@ class InferResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TensorMetadata(msgspec.Struct, frozen=True):
-    """A tensor's name, type and shape; -1 is any number of responses."""
+    """Name, type and shape of a tensor; -1 stands for any number of responses."""
 
     name: str
     datatype: Literal["BYTES", "FP64"]
@@ -80,7 +79,7 @@ class TensorMetadata(msgspec.Struct, frozen=True):
 
 
 class ModelMetadata(msgspec.Struct, frozen=True):
-    """What a model takes and gives."""
+    """Inputs and outputs of a model."""
 
     name: str
     versions: list[str]
@@ -90,7 +89,7 @@ class ModelMetadata(msgspec.Struct, frozen=True):
 
 
 class ServerMetadata(msgspec.Struct, frozen=True):
-    """What this server is."""
+    """Name and version of this server."""
 
     name: str
     version: str
@@ -104,14 +103,14 @@ class ServerLive(msgspec.Struct, frozen=True):
 
 
 class ServerReady(msgspec.Struct, frozen=True):
-    """Whether requests are taken; ``live`` is what the specification's text calls it."""
+    """Whether requests are accepted; ``live`` is the name in the text of the specification."""
 
     ready: bool
     live: bool
 
 
 class ModelReady(msgspec.Struct, frozen=True):
-    """Whether a model takes requests."""
+    """Whether a model accepts requests."""
 
     name: str
     ready: bool
@@ -123,7 +122,7 @@ def server_metadata() -> ServerMetadata:
 
 
 def model_metadata(scorer: Scorer, versions: Sequence[str]) -> ModelMetadata:
-    """Describe a model; ``versions`` are those of its name that are served."""
+    """Describe a model; ``versions`` are all served versions of its name."""
     task = scorer.bundle.task
     return ModelMetadata(
         name=scorer.bundle.manifest.name,
@@ -138,31 +137,33 @@ def model_metadata(scorer: Scorer, versions: Sequence[str]) -> ModelMetadata:
     )
 
 
-def read_infer(body: bytes, inputs: Sequence[str], *, model: str, max_items: int) -> tuple[InferRequest, ParsedRequest]:
-    """Read the body of `infer`.
+def parse_infer_request(
+    body: bytes, inputs: Sequence[str], *, model: str, max_items: int
+) -> tuple[InferRequest, ParsedRequest]:
+    """Parse the body of an `infer` request.
 
     Args:
         body: JSON in UTF-8.
-        inputs: Of the model's task, in order.
-        model: As `ModelCatalogue.find` takes it.
-        max_items: The most responses.
+        inputs: Inputs of the model's task, in order.
+        model: As for `ModelCatalogue.find`.
+        max_items: Largest number of responses.
 
     Returns:
-        The request as it was sent, and the responses that it holds.
+        The body as sent, and its responses.
 
     Raises:
-        NotJson: It is no JSON text in UTF-8.
-        WrongShape: It is none of the forms, or lacks an input, or two tensors differ in length.
-        RequestTooLarge: It has more than ``max_items`` responses.
+        NotJson: The body is not valid JSON in UTF-8.
+        WrongShape: The body does not match the schema, an input is missing, or tensors differ in length.
+        RequestTooLarge: The body has more than ``max_items`` responses.
     """
     try:
-        asked = msgspec.convert(decode(body, hint="Send an inference request."), InferRequest)
+        sent = msgspec.convert(decode_json(body, hint="Send an inference request."), InferRequest)
     except msgspec.ValidationError as error:
-        raise WrongShape(f"the body is no inference request ({error})") from None
-    columns = {tensor.name: _texts(tensor) for tensor in asked.inputs}
-    if len(columns) != len(asked.inputs) or set(columns) != set(inputs):
+        raise WrongShape(f"the body is not an inference request ({error})") from None
+    columns = {tensor.name: _texts(tensor) for tensor in sent.inputs}
+    if len(columns) != len(sent.inputs) or set(columns) != set(inputs):
         raise WrongShape(
-            "the input tensors are not the task's inputs, each once",
+            "the input tensors must be the task's inputs, each once",
             where="inputs",
             hint=f"Send one BYTES tensor each for {', '.join(inputs)}.",
         )
@@ -172,20 +173,24 @@ def read_infer(body: bytes, inputs: Sequence[str], *, model: str, max_items: int
     (size,) = sizes
     if size > max_items:
         raise RequestTooLarge(
-            f"there are {size} responses, {max_items} are taken at once", hint="Send them in several requests."
+            f"the request has {size} responses, the limit is {max_items}", hint="Send several smaller requests."
         )
-    for wanted in asked.outputs or ():
-        if wanted.name not in OUTPUTS:
-            raise WrongShape("there is no such output", where="outputs", hint=f"There is {', '.join(OUTPUTS)}.")
+    for output in sent.outputs or ():
+        if output.name not in OUTPUTS:
+            raise WrongShape(
+                f"there is no output {output.name!r}", where="outputs", hint=f"The outputs are {', '.join(OUTPUTS)}."
+            )
     rows = tuple({name: columns[name][index] for name in inputs} for index in range(size))
-    return asked, ParsedRequest(rows, many=True, model=model)
+    return sent, ParsedRequest(rows, is_list=True, model=model)
 
 
-def infer_response(asked: InferRequest, scorer: Scorer, results: Sequence[Score | EdgeDistillError]) -> InferResponse:
-    """Return the outputs that were asked for.
+def build_infer_response(
+    sent: InferRequest, scorer: Scorer, results: Sequence[Score | EdgeDistillError]
+) -> InferResponse:
+    """Return the requested outputs.
 
     Raises:
-        ScoringFailed: A response could not be scored; the protocol has no place for the error of one.
+        ScoringFailed: A response could not be scored; the protocol has no errors for single responses.
     """
     scores: list[Score] = []
     for index, result in enumerate(results):
@@ -201,9 +206,9 @@ def infer_response(asked: InferRequest, scorer: Scorer, results: Sequence[Score 
         "probabilities": OutputTensor("probabilities", [size, len(scorer.bundle.task.names)], "FP64", shares),
         "decision": OutputTensor("decision", [size], "BYTES", decisions),
     }
-    wanted = [output.name for output in asked.outputs] if asked.outputs else list(OUTPUTS)
+    names = [output.name for output in sent.outputs] if sent.outputs else list(OUTPUTS)
     manifest = scorer.bundle.manifest
-    return InferResponse(manifest.name, manifest.version, [outputs[name] for name in wanted], asked.id)
+    return InferResponse(manifest.name, manifest.version, [outputs[name] for name in names], sent.id)
 
 
 def _texts(tensor: InferInput) -> list[str]:
@@ -226,7 +231,7 @@ _ONE_MODEL = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
 def inference_operations(service: Service) -> list[Operation]:
-    """Return what is done under `/v2`."""
+    """Return the operations under `/v2`."""
 
     async def metadata(_: Request) -> Response:
         return _json(server_metadata())
@@ -238,29 +243,31 @@ def inference_operations(service: Service) -> list[Operation]:
         service.check_ready()
         return _json(ServerReady(ready=True, live=True))
 
-    async def described(request: Request) -> Response:
+    async def model_metadata_endpoint(request: Request) -> Response:
         service.check_ready()
-        scorer = service.models.find(_wanted(request))
+        scorer = service.models.find(_requested_model(request))
         name = scorer.bundle.manifest.name
         manifests = [each.bundle.manifest for each in service.models.scorers]
         return _json(model_metadata(scorer, [each.version for each in manifests if each.name == name]))
 
     async def model_ready(request: Request) -> Response:
         service.check_ready()
-        return _json(ModelReady(service.models.find(_wanted(request)).bundle.manifest.name, ready=True))
+        return _json(ModelReady(service.models.find(_requested_model(request)).bundle.manifest.name, ready=True))
 
     async def infer(request: Request) -> Response:
-        asked = ScoringRequest(request, service)
-        body = await asked.body()
+        scoring = ScoringRequest(request, service)
+        body = await scoring.read_body()
         service.check_ready()
-        model = _wanted(request)
+        model = _requested_model(request)
         inputs = service.models.find(model).bundle.task.inputs
-        sent, wanted = read_infer(body, inputs, model=model, max_items=service.limits.items)
-        answer = await asked.score(wanted)
-        return asked.answer(infer_response(sent, answer.scorer, answer.results))
+        sent, parsed = parse_infer_request(body, inputs, model=model, max_items=service.limits.items)
+        answer = await scoring.score(parsed)
+        return scoring.build_response(build_infer_response(sent, answer.scorer, answer.results))
 
     return [
-        Operation(path="/v2", endpoint=metadata, summary="What this server is", response_types=(ServerMetadata,)),
+        Operation(
+            path="/v2", endpoint=metadata, summary="Name and version of this server", response_types=(ServerMetadata,)
+        ),
         Operation(
             path="/v2/health/live",
             endpoint=live,
@@ -271,18 +278,18 @@ def inference_operations(service: Service) -> list[Operation]:
         Operation(
             path="/v2/health/ready",
             endpoint=ready,
-            summary="Whether requests are taken",
+            summary="Whether requests are accepted",
             response_types=(ServerReady,),
             error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
             is_open=True,
         ),
-        *_for_each_path("", described, "What a model takes and gives", ModelMetadata),
-        *_for_each_path("/ready", model_ready, "Whether a model takes requests", ModelReady),
+        *_for_each_path("", model_metadata_endpoint, "Inputs and outputs of a model", ModelMetadata),
+        *_for_each_path("/ready", model_ready, "Whether a model accepts requests", ModelReady),
         *(
             Operation(
                 path=f"{path}/infer",
                 endpoint=infer,
-                summary="Score in the Open Inference Protocol's form",
+                summary="Score in the format of the Open Inference Protocol",
                 request_types=(InferRequest,),
                 response_types=(InferResponse,),
             )
@@ -304,7 +311,7 @@ def _for_each_path(ending: str, endpoint: Endpoint, summary: str, gives: type[ms
     ]
 
 
-def _wanted(request: Request) -> str:
+def _requested_model(request: Request) -> str:
     model: str = request.path_params["model"]
     version = request.path_params.get("version")
     return model if version is None else f"{model}@{version}"

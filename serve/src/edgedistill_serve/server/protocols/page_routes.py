@@ -1,12 +1,17 @@
-"""The page at `/`: static files of this package, and headers that let it talk to this server alone."""
+"""The web pages: the page at `/` and the API documentation, as static files with strict security headers."""
 
 import hashlib
+from collections.abc import Sequence
 from http import HTTPStatus
 from importlib.resources import files
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from edgedistill_serve.server.limits import Limits
+from edgedistill_serve.server.request.openapi import JSON, Operation, build_openapi
 
 PAGE_FILES = {
     "index.html": "text/html; charset=utf-8",
@@ -17,12 +22,12 @@ PAGE_FILES = {
     "wording.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-"""The files of the folder `page` that are served, with their media types."""
+"""The served files of the folder `page`, with their media types."""
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing inline, nothing from elsewhere, nothing sent elsewhere, in no other page's frame."""
+"""No inline scripts and styles, no other origins, and no embedding in frames."""
 _HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -35,7 +40,7 @@ _HEADERS = {
 
 
 def page_routes() -> list[Route]:
-    """Return the routes of the page, `/` and `/page/NAME`; the files are read once, here."""
+    """Return the routes of the page, `/` and `/page/NAME`. The files are read once."""
     folder = files("edgedistill_serve") / "page"
     return [
         _route("/" if name == "index.html" else f"/page/{name}", (folder / name).read_bytes(), media_type)
@@ -53,3 +58,23 @@ def _route(path: str, content: bytes, media_type: str) -> Route:
         return Response(content, media_type=media_type, headers=headers)
 
     return Route(path, file, include_in_schema=False)
+
+
+def document_routes(operations: Sequence[Operation], limits: Limits) -> list[Route]:
+    """Return the routes of the OpenAPI document and of the page that shows it."""
+    document = msgspec.json.encode(build_openapi(operations, limits))
+    folder = files("edgedistill_serve") / "server"
+    contents = {
+        "/openapi.json": (document, JSON),
+        "/docs": ((folder / "docs.html").read_bytes(), "text/html"),
+        "/page/docs.css": ((folder / "docs.css").read_bytes(), "text/css"),
+        "/page/docs.js": ((folder / "docs.js").read_bytes(), "text/javascript"),
+    }
+    return [_document_route(path, *content) for path, content in contents.items()]
+
+
+def _document_route(path: str, content: bytes, media_type: str) -> Route:
+    async def endpoint(_: Request) -> Response:
+        return Response(content, media_type=media_type, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+
+    return Route(path, endpoint, include_in_schema=False)

@@ -1,78 +1,84 @@
-"""Scoring a request in its time, and saying in the answer's headers where the time went."""
+"""Scoring requests of all protocols: reading the body, scoring within the time limit, and the answer with its timing.
+
+The form of `POST /v1/score` is parsed here too, because other protocols share its checks.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edgedistill_serve.errors import NotJson, RequestTooLarge, WrongShape
 from edgedistill_serve.server.queue.work_item import Lane, Timing
 from edgedistill_serve.server.request.body_reader import read_body
 from edgedistill_serve.server.request.openapi import JSON
-from edgedistill_serve.server.request.v1_request import ParsedRequest, check_texts
-from edgedistill_serve.server.service import Answer, Service
+from edgedistill_serve.server.service import Answer, ParsedRequest, Service
+from edgedistill_serve.task.task import INPUTS
+
+_HINT = 'Send {"response": "…"}, or an object with all inputs of the task, or {"responses": […]} with a list of either.'
 
 
 class ScoringRequest:
-    """One request that is being answered; its clock runs from its making.
+    """One HTTP request for scores. Its total time starts with the creation of this object.
 
     Args:
-        request: The request.
-        service: What scores.
+        request: The HTTP request.
+        service: The service.
     """
 
     def __init__(self, request: Request, service: Service) -> None:
         self._request = request
         self._service = service
-        self._began = time.perf_counter()
+        self._started = time.perf_counter()
         self._timings: tuple[Timing, ...] = ()
 
-    async def body(self) -> bytes:
+    async def read_body(self) -> bytes:
         """Read the body.
 
         Raises:
-            RequestTooLarge: It is too long.
-            QueueFull: There is no room for it beside those of other requests.
-            TooSlow: It does not arrive in time.
+            RequestTooLarge: The body is too long.
+            QueueFull: The memory for request bodies is used up.
+            TooSlow: The body does not arrive in time.
         """
         limits = self._service.limits
         return await read_body(
-            self._request, room=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
+            self._request, memory=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
         )
 
-    async def score(self, wanted: ParsedRequest, *, lane: Lane = "interactive") -> Answer:
-        """Score what was read, within the time that a request has.
+    async def score(self, parsed: ParsedRequest, *, lane: Lane = "interactive") -> Answer:
+        """Score the responses within the time limit of a request.
 
         Args:
-            wanted: What to score, and with which model.
-            lane: How urgent it is.
+            parsed: The parsed body.
+            lane: The lane of the request.
 
         Raises:
             RequestTooLarge: A text is too long.
             EdgeDistillError: As `Service.score`.
         """
         limits = self._service.limits
-        for index, response in enumerate(wanted.responses):
-            check_texts(response, limits.text_characters, wanted.place(index))
+        for index, response in enumerate(parsed.responses):
+            check_texts(response, limits.text_characters, parsed.location(index))
         deadline = time.monotonic() + limits.answer_seconds
-        answer = await self._service.score(wanted, lane=lane, deadline=deadline)
+        answer = await self._service.score(parsed, lane=lane, deadline=deadline)
         self._timings += answer.timings
         return answer
 
-    def answer(self, content: Any) -> Response:
-        """Return the answer, with its `Server-Timing`."""
-        total = time.perf_counter() - self._began
+    def build_response(self, content: Any) -> Response:
+        """Return the HTTP response, with the header `Server-Timing`."""
+        total = time.perf_counter() - self._started
         return Response(
             msgspec.json.encode(content),
             media_type=JSON,
-            headers={"Server-Timing": server_timing(self._timings, total)},
+            headers={"Server-Timing": format_server_timing(self._timings, total)},
         )
 
 
-def server_timing(timings: Sequence[Timing], total: float) -> str:
-    """Return the `Server-Timing` header (W3C): of each stage the longest time of a response, in milliseconds."""
+def format_server_timing(timings: Sequence[Timing], total: float) -> str:
+    """Return the header `Server-Timing` (W3C): the longest time of any response in each stage, in milliseconds."""
     stages = {
         "queue": max((timing.queue_seconds for timing in timings), default=0.0),
         "tokenize": max((timing.tokenize_seconds for timing in timings), default=0.0),
@@ -80,3 +86,80 @@ def server_timing(timings: Sequence[Timing], total: float) -> str:
         "total": total,
     }
     return ", ".join(f"{name};dur={1000 * seconds:.3f}" for name, seconds in stages.items())
+
+
+def parse_score_request(body: bytes, *, max_items: int) -> ParsedRequest:
+    """Parse the body of `POST /v1/score`.
+
+    Raises:
+        NotJson: The body is not valid JSON in UTF-8.
+        WrongShape: The body does not match the schema.
+        RequestTooLarge: The body has more than ``max_items`` responses.
+    """
+    content = decode_json(body)
+    if not isinstance(content, dict):
+        raise WrongShape("the body is not an object", hint=_HINT)
+    model = content.get("model")
+    if model is not None and not isinstance(model, str):
+        raise WrongShape("the name of the model is not a string", where="model")
+    if ("response" in content) == ("responses" in content):
+        raise WrongShape("the body must have either 'response' or 'responses'", hint=_HINT)
+    if "response" in content:
+        return ParsedRequest((content,), is_list=False, model=model)
+    return ParsedRequest(_parse_list(content, max_items), is_list=True, model=model)
+
+
+def check_texts(response: Any, limit: int, where: str | None = None) -> None:
+    """Check the length of the texts of a response, before any other work.
+
+    Args:
+        response: A text or an object, not validated for a task yet.
+        limit: Largest number of characters of a text.
+        where: Location of the response in the body.
+
+    Raises:
+        RequestTooLarge: A text is longer.
+    """
+    texts = response if isinstance(response, dict) else {"response": response}
+    for name in INPUTS:
+        text = texts.get(name)
+        if isinstance(text, str) and len(text) > limit:
+            raise RequestTooLarge(
+                f"the input {name!r} has {len(text)} characters, the limit is {limit}",
+                where=where,
+                hint="Send a shorter text.",
+            )
+
+
+def decode_json(text: bytes, *, name: str = "body", hint: str = _HINT) -> Any:
+    """Decode JSON.
+
+    Args:
+        text: JSON in UTF-8.
+        name: Name of the text in error messages.
+        hint: The expected content.
+
+    Raises:
+        NotJson: The text is not valid JSON in UTF-8.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError:
+        raise NotJson(f"the {name} is nested too deeply") from None
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        if "utf-8" in str(error).lower():  # msgspec before 0.23 raises a UnicodeDecodeError, later versions their own
+            raise NotJson(f"the {name} is not valid UTF-8", hint="Send JSON in UTF-8.") from None
+        raise NotJson(f"the {name} is not valid JSON ({error})", hint=hint) from None
+
+
+def _parse_list(content: Mapping[str, Any], max_items: int) -> tuple[Any, ...]:
+    responses = content["responses"]
+    if not isinstance(responses, list):
+        raise WrongShape("the value is not a list", where="responses", hint=_HINT)
+    if len(responses) > max_items:
+        raise RequestTooLarge(
+            f"the list has {len(responses)} responses, the limit is {max_items}",
+            where="responses",
+            hint="Send several smaller requests.",
+        )
+    return tuple(responses)

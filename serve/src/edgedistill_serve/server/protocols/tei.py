@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -14,28 +13,27 @@ from starlette.responses import Response
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge, ScoringFailed, WrongShape
 from edgedistill_serve.scoring.scorer import Score, Scorer
 from edgedistill_serve.server.limits import Limits
-from edgedistill_serve.server.protocols.scoring_request import ScoringRequest
+from edgedistill_serve.server.protocols.scoring_request import ScoringRequest, decode_json
 from edgedistill_serve.server.request.openapi import JSON, Operation
-from edgedistill_serve.server.request.v1_request import ParsedRequest, decode
-from edgedistill_serve.server.service import Service
+from edgedistill_serve.server.service import ParsedRequest, Service
 from edgedistill_serve.task.label_decoding import LabelDecoder
 
-_LEAST = 5e-324
-"""The smallest number above 0."""
-_NEXT_TO_1 = 2**-53
-"""How far from 1 the number before it is: a logit of 36.7 and larger ones have the same sigmoid."""
-_HINT = "inputs is a text, a list of the task's inputs in order, or a batch: a list of such lists."
+_SMALLEST_FLOAT = 5e-324
+"""The smallest positive float."""
+_FLOAT_GAP = 2**-53
+"""Difference between 1 and the next smaller float. Logits above 36.7 all have this distance from 1."""
+_HINT = "Send a text, a list of the task's inputs in order, or a batch (a list of such lists) as inputs."
 
 
 class PredictRequest(msgspec.Struct, frozen=True):
-    """What `/predict` takes.
+    """The body of `POST /predict`.
 
     Attributes:
         inputs: A text, a list of the task's inputs in order (such as a pair), or a batch: a list of such lists.
-        truncate: Whether a response that is too long is cut rather than refused.
-        raw_scores: Whether the scores are logits rather than probabilities; they are known up to a constant, those of
-            a multilabel task as they are.
-        model: Where several are served.
+        truncate: Whether a response that is too long is truncated instead of refused.
+        raw_scores: Whether the scores are logits instead of probabilities. Logits are exact up to a constant; those of
+            a multilabel task are exact.
+        model: Name of the model, if several are served.
     """
 
     inputs: str | list[str | list[str]]
@@ -52,20 +50,20 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 class ClassifierLabels(msgspec.Struct, frozen=True):
-    """The labels' numbers, both ways."""
+    """Label indices, in both directions."""
 
     id2label: dict[str, str]
     label2id: dict[str, int]
 
 
 class ClassifierType(msgspec.Struct, frozen=True):
-    """What kind of model is served."""
+    """Type of the model."""
 
     classifier: ClassifierLabels
 
 
 class Info(msgspec.Struct, frozen=True):
-    """What `/info` gives."""
+    """The answer of `GET /info`."""
 
     model_id: str
     model_sha: str
@@ -84,99 +82,99 @@ class Info(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Predict:
-    """A request of `/predict`, read.
+class ParsedPrediction:
+    """A parsed body of `POST /predict`.
 
     Attributes:
-        sequences: For every response its texts, one per input of the task.
-        many: Whether they came as a batch.
-        asked: The request as it was sent.
+        sequences: The texts of each response, one per input of the task.
+        is_list: Whether the body had a batch.
+        sent: The body as sent.
     """
 
     sequences: tuple[tuple[str, ...], ...]
-    many: bool
-    asked: PredictRequest
+    is_list: bool
+    sent: PredictRequest
 
     def for_task(self, inputs: Sequence[str]) -> ParsedRequest:
-        """Name the texts as the task's inputs.
+        """Return the responses with the names of the task's inputs.
 
         Raises:
-            WrongShape: There are more or fewer.
+            WrongShape: The number of texts differs from the number of inputs.
         """
         for index, texts in enumerate(self.sequences):
             if len(texts) != len(inputs):
                 raise WrongShape(
-                    f"there are {len(texts)} texts, the task has {len(inputs)} inputs ({', '.join(inputs)})",
-                    where=f"inputs[{index}]" if self.many else "inputs",
-                    hint="A batch is a list of lists." if not self.many else None,
+                    f"the response has {len(texts)} texts, the task has {len(inputs)} inputs ({', '.join(inputs)})",
+                    where=f"inputs[{index}]" if self.is_list else "inputs",
+                    hint="A batch is a list of lists." if not self.is_list else None,
                 )
         rows = tuple(dict(zip(inputs, texts, strict=True)) for texts in self.sequences)
-        return ParsedRequest(rows, self.many, self.asked.model)
+        return ParsedRequest(rows, self.is_list, self.sent.model)
 
 
-def read_predict(body: bytes, *, max_items: int) -> Predict:
-    """Read the body of `/predict`.
+def parse_predict_request(body: bytes, *, max_items: int) -> ParsedPrediction:
+    """Parse the body of `POST /predict`.
 
     Raises:
-        NotJson: It is no JSON text in UTF-8.
-        WrongShape: It is none of the forms.
+        NotJson: The body is not valid JSON in UTF-8.
+        WrongShape: The body does not match the schema.
         RequestTooLarge: The batch has more than ``max_items`` responses.
     """
-    given = decode(body, hint=_HINT)
+    content = decode_json(body, hint=_HINT)
     try:
-        asked = msgspec.convert(given, PredictRequest)
+        sent = msgspec.convert(content, PredictRequest)
     except msgspec.ValidationError as error:
-        raise WrongShape(f"the body is none of the forms ({error})", hint=_HINT) from None
-    inputs = asked.inputs
+        raise WrongShape(f"the body does not match the schema ({error})", hint=_HINT) from None
+    inputs = sent.inputs
     if isinstance(inputs, str):
-        return Predict(((inputs,),), many=False, asked=asked)
+        return ParsedPrediction(((inputs,),), is_list=False, sent=sent)
     batch = [item for item in inputs if not isinstance(item, str)]
     if not inputs or (batch and len(batch) != len(inputs)):
-        raise WrongShape("the list is empty, or holds texts beside lists", where="inputs", hint=_HINT)
+        raise WrongShape("the list is empty, or mixes texts and lists", where="inputs", hint=_HINT)
     if not batch:
-        return Predict((tuple(text for text in inputs if isinstance(text, str)),), many=False, asked=asked)
+        return ParsedPrediction((tuple(text for text in inputs if isinstance(text, str)),), is_list=False, sent=sent)
     if len(batch) > max_items:
         raise RequestTooLarge(
-            f"batch size {len(batch)} > maximum allowed batch size {max_items}", hint="Send it in several requests."
+            f"batch size {len(batch)} > maximum allowed batch size {max_items}", hint="Send several smaller requests."
         )
-    return Predict(tuple(map(tuple, batch)), many=True, asked=asked)
+    return ParsedPrediction(tuple(map(tuple, batch)), is_list=True, sent=sent)
 
 
-def predictions(result: Score | EdgeDistillError, asked: PredictRequest, scorer: Scorer) -> list[Prediction]:
-    """Return every label with its score, the largest first; of a multilabel task, also those that do not hold.
+def build_predictions(result: Score | EdgeDistillError, sent: PredictRequest, scorer: Scorer) -> list[Prediction]:
+    """Return all labels with their scores, in descending order.
 
     Raises:
         ScoringFailed: The response could not be scored.
-        RequestTooLarge: It is too long, and was not to be cut.
+        RequestTooLarge: The response is too long, and ``truncate`` is false.
     """
     if isinstance(result, EdgeDistillError):
         raise ScoringFailed(result.what, where=result.where, hint=result.hint)
-    if result.truncated and not asked.truncate:
+    if result.truncated and not sent.truncate:
         raise RequestTooLarge(
-            f"the response has {result.tokens} tokens, the model reads {scorer.bundle.manifest.max_tokens} with the "
+            f"the response has {result.tokens} tokens, the model reads {scorer.bundle.manifest.max_tokens} including "
             "other inputs",
             hint='Shorten it, or send "truncate": true.',
         )
     decoder = scorer.bundle.manifest.label_decoder
-    found = [
-        Prediction(_raw(p, decoder) if asked.raw_scores else p, label) for label, p in result.probabilities.items()
+    predictions = [
+        Prediction(_logit(p, decoder) if sent.raw_scores else p, label) for label, p in result.probabilities.items()
     ]
-    return sorted(found, key=lambda prediction: -prediction.score)
+    return sorted(predictions, key=lambda prediction: -prediction.score)
 
 
-def _raw(probability: float, decoder: LabelDecoder) -> float:
-    """The logit behind a probability, up to a constant that all labels share; finite where it was rounded to 0 or 1."""
-    odds = math.log(max(probability, _LEAST))
+def _logit(probability: float, decoder: LabelDecoder) -> float:
+    """Return the logit of a probability, up to a constant for all labels; finite also for rounded 0 and 1."""
+    odds = math.log(max(probability, _SMALLEST_FLOAT))
     if decoder.is_multilabel:
-        odds -= math.log(max(1 - probability, _NEXT_TO_1))
+        odds -= math.log(max(1 - probability, _FLOAT_GAP))
     return decoder.temperature * odds
 
 
-def info(scorer: Scorer, limits: Limits, *, threads: int) -> Info:
-    """Describe a model and the server as text-embeddings-inference does."""
+def build_info(scorer: Scorer, limits: Limits, *, threads: int) -> Info:
+    """Describe a model and the server in the format of text-embeddings-inference."""
     manifest = scorer.bundle.manifest
-    numbers = {name: number for number, name in enumerate(manifest.task.names)}
-    labels = ClassifierLabels({str(number): name for name, number in numbers.items()}, numbers)
+    indices = {name: index for index, name in enumerate(manifest.task.names)}
+    labels = ClassifierLabels({str(index): name for name, index in indices.items()}, indices)
     return Info(
         model_id=manifest.name,
         model_sha=manifest.version,
@@ -195,27 +193,22 @@ def info(scorer: Scorer, limits: Limits, *, threads: int) -> Info:
     )
 
 
-def shape_of(predicted: list[list[Prediction]], *, many: bool) -> Any:
-    """Return what goes back: a list of lists for a batch, one list for one response."""
-    return predicted if many else predicted[0]
-
-
 def tei_operations(service: Service) -> list[Operation]:
-    """Return what is done as text-embeddings-inference does it."""
+    """Return the operations of text-embeddings-inference."""
 
     async def predict(request: Request) -> Response:
-        asked = ScoringRequest(request, service)
-        read = read_predict(await asked.body(), max_items=service.limits.items)
+        scoring = ScoringRequest(request, service)
+        parsed = parse_predict_request(await scoring.read_body(), max_items=service.limits.items)
         service.check_ready()
-        inputs = service.models.find(read.asked.model).bundle.task.inputs
-        answer = await asked.score(read.for_task(inputs))
-        predicted = [predictions(result, read.asked, answer.scorer) for result in answer.results]
-        return asked.answer(shape_of(predicted, many=read.many))
+        inputs = service.models.find(parsed.sent.model).bundle.task.inputs
+        answer = await scoring.score(parsed.for_task(inputs))
+        predictions = [build_predictions(result, parsed.sent, answer.scorer) for result in answer.results]
+        return scoring.build_response(predictions if parsed.is_list else predictions[0])
 
     async def information(_: Request) -> Response:
         service.check_ready()
-        found = info(service.models.find(None), service.limits, threads=service.threads)
-        return Response(msgspec.json.encode(found), media_type=JSON)
+        info = build_info(service.models.find(None), service.limits, threads=service.threads)
+        return Response(msgspec.json.encode(info), media_type=JSON)
 
     async def health(_: Request) -> Response:
         service.check_ready()
@@ -225,21 +218,21 @@ def tei_operations(service: Service) -> list[Operation]:
         Operation(
             path="/predict",
             endpoint=predict,
-            summary="Score in text-embeddings-inference's form",
+            summary="Score in the format of text-embeddings-inference",
             request_types=(PredictRequest,),
             response_types=(list[Prediction | list[Prediction]],),
         ),
         Operation(
             path="/info",
             endpoint=information,
-            summary="The default model, in text-embeddings-inference's form",
+            summary="The default model, in the format of text-embeddings-inference",
             response_types=(Info,),
             error_statuses=(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
         ),
         Operation(
             path="/health",
             endpoint=health,
-            summary="Whether requests are taken",
+            summary="Whether requests are accepted",
             response_media="text/plain",
             error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
             is_open=True,

@@ -1,8 +1,8 @@
-r"""`POST /v1/score/bulk`: a line in, a line out, in the same order, as many as there are.
+"""`POST /v1/score/bulk`: one JSON line per response, in and out, in the same order, for any number of lines.
 
-At most ``bulk_rows`` rows of a request are held at a time. While they wait to be scored, or the client does not read,
-nothing more is read from it; a client must therefore read while it sends, as `curl -T -` does. Where the request ends
-before its last row, because the server drains or the client is slow, the answer's last line is an error that says so.
+The server holds at most ``bulk_rows`` rows of a request. While they wait for their scores, or the client does not read,
+no more lines are read; a client must therefore read while it sends, as `curl -T -` does. If the request ends before its
+last row, because the server drains or the client is too slow, the last line of the answer is an error.
 """
 
 import asyncio
@@ -15,51 +15,51 @@ from starlette.types import Receive, Scope, Send
 
 from edgedistill_serve.errors import EdgeDistillError, NotReady, QueueFull, RequestTooLarge, TooSlow
 from edgedistill_serve.scoring.scorer import Score, Scorer
+from edgedistill_serve.server.protocols.scoring_request import check_texts, decode_json
 from edgedistill_serve.server.protocols.v1_messages import NoScore
-from edgedistill_serve.server.queue.work_item import Pending
+from edgedistill_serve.server.queue.work_item import PendingScore
 from edgedistill_serve.server.request.body_reader import read_lines
-from edgedistill_serve.server.request.v1_request import check_texts, decode
 from edgedistill_serve.server.service import Service
 
 MEDIA_TYPE = "application/x-ndjson"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.2
-"""Seconds between two tries to get into a full queue."""
-_LARGEST_PART = 32 * 1024
-"""Bytes of answer that are gathered before they are sent, while more is ready."""
+"""Seconds between two attempts to submit to a full queue."""
+_CHUNK_BYTES = 32 * 1024
+"""Lines that are ready are sent together, up to about this size."""
 
-_HINT = "A line is a text in quotes, or an object with all inputs of the task."
+_HINT = "Send a JSON string, or an object with all inputs of the task, on each line."
 
-_Row = Pending | NoScore
+_Row = PendingScore | NoScore
 
 
 class BulkAnswer:
-    """An ASGI response that reads its request as it goes.
+    """An ASGI response that reads its request while it answers.
 
     Args:
-        service: What scores.
-        scorer: The model; it stays the same to the end of the request.
+        service: The service.
+        scorer: The model for the whole request.
     """
 
     def __init__(self, service: Service, scorer: Scorer) -> None:
         self._service = service
         self._scorer = scorer
         self._rows: asyncio.Queue[_Row | None] = asyncio.Queue()
-        self._held = asyncio.Semaphore(service.limits.bulk_rows)
-        self._pending: set[Pending] = set()
+        self._slots = asyncio.Semaphore(service.limits.bulk_rows)
+        self._pending: set[PendingScore] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI
-        """Answer; when the client goes, its rows leave the queue."""
+        """Answer the request. If the client disconnects, its rows are removed from the queue."""
         manifest = self._scorer.bundle.manifest
         headers = [
             (b"content-type", MEDIA_TYPE.encode()),
             (b"x-model", f"{manifest.name}@{manifest.version}".encode("ascii", "replace")),
         ]
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
-        await send({"type": "http.response.body", "body": b"", "more_body": True})  # the head leaves at once
+        await send({"type": "http.response.body", "body": b"", "more_body": True})  # sends the head at once
         reading = asyncio.create_task(self._read(receive))
         try:
-            async for part in self._parts():
-                await send({"type": "http.response.body", "body": part, "more_body": True})
+            async for chunk in self._chunks():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await reading
             await send({"type": "http.response.body", "body": b""})
         finally:
@@ -68,17 +68,17 @@ class BulkAnswer:
                 row.cancel()
 
     async def _read(self, receive: Receive) -> None:
-        """Queue every line, and at the end None."""
+        """Submit every line, and put its row into the queue of rows; None marks the end."""
         limits = self._service.limits
         try:
             async with self._until_draining():
                 lines = read_lines(
-                    receive, room=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
+                    receive, memory=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
                 )
                 async for line in lines:
                     if isinstance(line, QueueFull):
-                        raise line.unraised_copy()  # the next may find room, and rows would be missing in between
-                    await self._held.acquire()
+                        raise line.unraised_copy()  # later lines may fit, and a row would be missing
+                    await self._slots.acquire()
                     self._rows.put_nowait(await self._submit(line))
         except (NotReady, TooSlow, QueueFull) as error:
             what = f"{error.what}; this row and those after it were not scored"
@@ -88,7 +88,7 @@ class BulkAnswer:
 
     @asynccontextmanager
     async def _until_draining(self) -> AsyncIterator[None]:
-        """Do what is inside; when the server begins to drain, raise `NotReady`."""
+        """Run the block; raise `NotReady` when the server begins to drain."""
         loop = asyncio.get_running_loop()
 
         async def end(clock: asyncio.Timeout) -> None:
@@ -110,15 +110,15 @@ class BulkAnswer:
         if isinstance(line, EdgeDistillError):
             return NoScore(str(line))
         try:
-            given = decode(line, what="line", hint=_HINT)
-            check_texts(given, self._service.limits.text_characters)
-            row = self._scorer.read_inputs(given)
+            response = decode_json(line, name="line", hint=_HINT)
+            check_texts(response, self._service.limits.text_characters)
+            inputs = self._scorer.read_inputs(response)
         except EdgeDistillError as error:
             return NoScore(str(error))
         pause = _FIRST_PAUSE
         while True:
             try:
-                pending = self._service.submit(self._scorer, row, lane="bulk")
+                pending = self._service.submit(self._scorer, inputs, lane="bulk")
             except QueueFull:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -126,25 +126,25 @@ class BulkAnswer:
             self._pending.add(pending)
             return pending
 
-    async def _parts(self) -> AsyncIterator[bytes]:
-        """Give the answer's lines, several at a time where several are ready."""
-        part = bytearray()
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        """Yield the lines of the answer; lines that are ready are combined."""
+        chunk = bytearray()
         while (row := await self._rows.get()) is not None:
-            is_ready = not isinstance(row, Pending) or row.done()
-            if part and (len(part) >= _LARGEST_PART or not is_ready):
-                yield bytes(part)
-                part.clear()
-            part += msgspec.json.encode(await self._result(row)) + b"\n"
-            self._held.release()
+            is_ready = not isinstance(row, PendingScore) or row.done()
+            if chunk and (len(chunk) >= _CHUNK_BYTES or not is_ready):
+                yield bytes(chunk)
+                chunk.clear()
+            chunk += msgspec.json.encode(await self._result(row)) + b"\n"
+            self._slots.release()
             if self._rows.empty():
-                yield bytes(part)
-                part.clear()
-        if part:
-            yield bytes(part)
+                yield bytes(chunk)
+                chunk.clear()
+        if chunk:
+            yield bytes(chunk)
 
     async def _result(self, row: _Row) -> Score | NoScore:
         if isinstance(row, NoScore):
             return row
-        result = await self._service.outcome(row)
+        result = await self._service.result(row)
         self._pending.discard(row)
         return NoScore(str(result)) if isinstance(result, EdgeDistillError) else result

@@ -1,4 +1,4 @@
-"""The bodies of `/v1`, `/livez` and `/readyz` as types; the OpenAPI document is made of them."""
+"""The bodies of the `/v1` protocol as types, from which the OpenAPI document is generated."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ from edgedistill_serve.scoring.occlusion import WordEffect
 from edgedistill_serve.scoring.scorer import Scorer
 
 ModelName = Annotated[
-    str, Meta(description="NAME, or NAME@VERSION; may be left out where one model is served or one is the default.")
+    str, Meta(description="NAME or NAME@VERSION; optional if one model is served or one is the default.")
 ]
 
 
@@ -42,16 +42,15 @@ class ScoredResponse(msgspec.Struct, frozen=True):
     """The score of one response.
 
     Attributes:
-        model: Name of the model that scored.
-        version: Its version.
-        label: The label of the largest probability; of a multilabel task, those that hold, as ``asks;praises``, or
-            ``none``.
-        probability: Its probability, in [0, 1]; of a multilabel task, the certainty of the label that is least sure.
-        probabilities: Every label's probability; those of a multilabel task do not sum to 1.
-        decision: ``accept``, or ``review``: a person should look at it.
-        reason: Why it should be reviewed, else null.
-        truncated: Whether the model read only the response's beginning.
-        tokens: How many tokens the response has.
+        model: Name of the model.
+        version: Version of the model.
+        label: The most probable label; for a multilabel task, the assigned labels, as in ``asks;praises``, or ``none``.
+        probability: Probability of the label, in [0, 1]; for a multilabel task, the smallest certainty of any label.
+        probabilities: Probability of every label; for a multilabel task, they do not sum to 1.
+        decision: ``accept``, or ``review`` if a person should look at the response.
+        reason: Reason for a review, else null.
+        truncated: Whether the model read only the beginning of the response.
+        tokens: Number of tokens of the response.
     """
 
     model: str
@@ -66,18 +65,18 @@ class ScoredResponse(msgspec.Struct, frozen=True):
 
 
 class NoScore(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Stands in the place of a score: why this response could not be scored.
+    """The error of a response that could not be scored, in place of its score.
 
     Attributes:
-        error: Why.
-        ended: Whether a bulk answer ends here: this row and those after it can be sent again.
+        error: The reason.
+        ended: Whether a bulk answer ends here; this row and later ones can be sent again.
     """
 
     error: str
     ended: bool = False
 
 
-# msgspec makes no schema of two types that only their fields tell apart.
+# msgspec generates no schema for a union of types that differ only in their fields.
 ScoresOrErrors = Annotated[
     list[Any],
     Meta(
@@ -89,7 +88,7 @@ ScoresOrErrors = Annotated[
 
 
 class ScoredResponses(msgspec.Struct, frozen=True):
-    """The scores of a list, in its order; the error of a response that could not be scored stands in its place."""
+    """The scores of a list, in order; a response that could not be scored has an error instead."""
 
     model: str
     version: str
@@ -97,27 +96,27 @@ class ScoredResponses(msgspec.Struct, frozen=True):
 
 
 class ExplainedResponse(ScoredResponse, frozen=True):
-    """The score of one response, and what each of its words does to it."""
+    """The score of one response, and the effect of each of its words."""
 
     words: list[WordEffect]
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model that is served.
+    """A served model.
 
     Attributes:
-        name: As a request names it.
-        version: Another bundle, another version.
+        name: Name for requests.
+        version: Version of the bundle.
         kind: ``nominal``, ``ordinal`` or ``multilabel``.
-        labels: In codebook order.
+        labels: The labels in codebook order.
         definitions: The codebook's definition of each label.
-        inputs: What a response comes with.
+        inputs: The inputs of a response.
         max_tokens: Longest sequence that the model reads.
-        precision: The graph in use, ``int8`` or ``fp32``.
-        calibrated: Whether its probabilities were calibrated.
-        thresholds: Of a multilabel task, the probability from which each label holds.
-        review: Which scores go to a person.
-        notes: What the user should know.
+        precision: Precision of the graph in use, ``int8`` or ``fp32``.
+        calibrated: Whether the probabilities are calibrated.
+        thresholds: For a multilabel task, the probability from which each label is assigned.
+        review: Decides which scores a person should review.
+        notes: Messages for the user.
     """
 
     name: str
@@ -134,7 +133,7 @@ class Model(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, scorer: Scorer) -> "Model":
+    def from_scorer(cls, scorer: Scorer) -> "Model":
         """Describe a scorer."""
         manifest = scorer.bundle.manifest
         return cls(
@@ -154,50 +153,14 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What is taken at once: responses in a request, and bytes of its body."""
+    """Limits of one request: the number of responses, and the bytes of the body."""
 
     items: int
     body_bytes: int
 
 
 class Models(msgspec.Struct, frozen=True):
-    """What is served."""
+    """The served models."""
 
     models: list[Model]
     limits: Taken
-
-
-class Alive(msgspec.Struct, frozen=True):
-    """The process answers."""
-
-    status: str = "alive"
-
-
-class Served(msgspec.Struct, frozen=True):
-    """What is served from one bundle folder.
-
-    Attributes:
-        model: The model's name.
-        version: Its version.
-        swaps: How often another bundle took over since the start.
-        failures: How often what lay in its folder could not be served since the start.
-        fault: Why what lies there now is not served; null where it is.
-    """
-
-    model: str
-    version: str
-    swaps: int = 0
-    failures: int = 0
-    fault: str | None = None
-
-
-class Ready(msgspec.Struct, frozen=True):
-    """The server takes requests; each of its models, and whether a newer one was refused."""
-
-    status: str
-    models: list[Served]
-
-
-def described(kind: type) -> str:
-    """Return the first line of a type's docstring."""
-    return (kind.__doc__ or "").strip().split("\n", 1)[0]

@@ -1,4 +1,4 @@
-"""The paths of `/v1`, and what `POST /v1/explain` does."""
+"""The operations under `/v1`, and the explanation of a score."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge, WrongShape
 from edgedistill_serve.scoring.occlusion import WordEffect, remove_word, split_words, word_effects
 from edgedistill_serve.scoring.scorer import Score, Scorer
-from edgedistill_serve.server.protocols.scoring_request import ScoringRequest
+from edgedistill_serve.server.protocols.scoring_request import ScoringRequest, parse_score_request
 from edgedistill_serve.server.protocols.v1_bulk import MEDIA_TYPE, BulkAnswer
 from edgedistill_serve.server.protocols.v1_messages import (
     ExplainedResponse,
@@ -27,19 +27,18 @@ from edgedistill_serve.server.protocols.v1_messages import (
     Taken,
 )
 from edgedistill_serve.server.request.openapi import JSON, Operation
-from edgedistill_serve.server.request.v1_request import ParsedRequest, read_score_request
-from edgedistill_serve.server.service import Answer, Service
+from edgedistill_serve.server.service import Answer, ParsedRequest, Service
 from edgedistill_serve.task.task import INPUTS
 
-MOST_WORDS = 100
-"""A response of more words is refused: each word costs a score."""
-MOST_CHARACTERS = 10_000
-"""A response that has more, with its question and its reference answer, is refused: each word costs a copy of them."""
+MAX_WORDS = 100
+"""Longer responses are refused, because each word needs one score."""
+MAX_CHARACTERS = 10_000
+"""Longer inputs are refused, because each word needs a copy of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What goes back: the model that scored, the response's score, and what each of its words does."""
+    """The model, the score of the response, and the effect of each of its words."""
 
     scorer: Scorer
     score: Score
@@ -47,46 +46,49 @@ class Explanation:
 
 
 async def explain(
-    request: ParsedRequest, score: Callable[[ParsedRequest], Awaitable[Answer]], *, room: int
+    request: ParsedRequest, score: Callable[[ParsedRequest], Awaitable[Answer]], *, max_scores: int
 ) -> Explanation:
     """Explain the response of a request.
 
     Args:
-        request: Holds one response.
+        request: A request with one response.
         score: Scores a request.
-        room: The most responses that are scored at a time; one of them is the response itself.
+        max_scores: Largest number of responses in one call of ``score``, including the full response.
 
     Raises:
-        WrongShape: The request holds a list of responses, or a response that lacks an input.
-        RequestTooLarge: The response has more than `MOST_WORDS` words, or than there is room for, or with its other
-            inputs more than `MOST_CHARACTERS` characters.
-        ScoringFailed: The model failed on the response, or on what remains of it without a word.
+        WrongShape: The request has a list of responses, or an input is missing.
+        RequestTooLarge: The response has more than `MAX_WORDS` or ``max_scores - 1`` words, or the inputs have more
+            than `MAX_CHARACTERS` characters.
+        ScoringFailed: The model failed on the response, with or without one of its words.
         EdgeDistillError: As ``score``.
     """
-    if request.many:
-        raise WrongShape("one response is explained at a time", where="responses", hint='Send {"response": "…"}.')
-    (given,) = request.responses
-    characters = sum(len(text) for name in INPUTS if isinstance(text := given.get(name), str))
-    if characters > MOST_CHARACTERS:
-        raise RequestTooLarge(
-            f"the inputs have {characters} characters, {MOST_CHARACTERS} are explained at most",
-            hint="Send a part of them.",
+    if request.is_list:
+        raise WrongShape(
+            "only one response can be explained at a time", where="responses", hint='Send {"response": "…"}.'
         )
-    response = given.get("response")
+    (inputs,) = request.responses
+    characters = sum(len(text) for name in INPUTS if isinstance(text := inputs.get(name), str))
+    if characters > MAX_CHARACTERS:
+        raise RequestTooLarge(
+            f"the inputs have {characters} characters, the limit for explanations is {MAX_CHARACTERS}",
+            hint="Send shorter texts.",
+        )
+    response = inputs.get("response")
     words = split_words(response) if isinstance(response, str) else []
-    most_words = min(MOST_WORDS, room - 1)
-    if len(words) > most_words:
+    max_words = min(MAX_WORDS, max_scores - 1)
+    if len(words) > max_words:
         raise RequestTooLarge(
-            f"the response has {len(words)} words, {most_words} are explained at most", hint="Send a part of it."
+            f"the response has {len(words)} words, the limit for explanations is {max_words}",
+            hint="Send a shorter response.",
         )
-    # In one request, so that one model scores them all, and as no list, so that an error names the response itself.
-    parts = [{**given, "response": remove_word(response, word)} for word in words]
-    answer = await score(replace(request, responses=(given, *parts)))
-    whole, *left_out = _scores(answer.results)
-    return Explanation(answer.scorer, whole, word_effects(words, whole, left_out))
+    # One request, so that one model scores all texts; not marked as a list, so that errors refer to the response.
+    reduced = [{**inputs, "response": remove_word(response, word)} for word in words]
+    answer = await score(replace(request, responses=(inputs, *reduced)))
+    full, *without_word = _check_scores(answer.results)
+    return Explanation(answer.scorer, full, word_effects(words, full, without_word))
 
 
-def _scores(results: list[Score | EdgeDistillError]) -> list[Score]:
+def _check_scores(results: list[Score | EdgeDistillError]) -> list[Score]:
     for result in results:
         if isinstance(result, EdgeDistillError):
             raise result
@@ -94,39 +96,40 @@ def _scores(results: list[Score | EdgeDistillError]) -> list[Score]:
 
 
 def v1_operations(service: Service) -> list[Operation]:
-    """Return what is done under `/v1`."""
+    """Return the operations under `/v1`."""
     limits = service.limits
 
     async def score(request: Request) -> Response:
-        asked = ScoringRequest(request, service)
-        wanted = read_score_request(await asked.body(), max_items=limits.items)
-        answer = await asked.score(wanted)
+        scoring = ScoringRequest(request, service)
+        parsed = parse_score_request(await scoring.read_body(), max_items=limits.items)
+        answer = await scoring.score(parsed)
         manifest = answer.scorer.bundle.manifest
-        if wanted.many:
+        if parsed.is_list:
             scores = [NoScore(str(each)) if isinstance(each, EdgeDistillError) else each for each in answer.results]
-            return asked.answer(ScoredResponses(manifest.name, manifest.version, scores))
+            return scoring.build_response(ScoredResponses(manifest.name, manifest.version, scores))
         (result,) = answer.results
         if isinstance(result, EdgeDistillError):
             raise result.unraised_copy()
-        return asked.answer(ScoredResponse(manifest.name, manifest.version, **msgspec.structs.asdict(result)))
+        return scoring.build_response(ScoredResponse(manifest.name, manifest.version, **msgspec.structs.asdict(result)))
 
     async def bulk(request: Request) -> Response:
         service.check_ready()
         scorer = service.models.find(request.query_params.get("model"))
-        return BulkAnswer(service, scorer)  # type: ignore[return-value]  # an ASGI application, as a Response is
+        return BulkAnswer(service, scorer)  # type: ignore[return-value]  # an ASGI application, like a Response
 
-    async def explained(request: Request) -> Response:
-        asked = ScoringRequest(request, service)
-        wanted = read_score_request(await asked.body(), max_items=limits.items)
-        # Up to a hundred scores of one curious reader hold nobody up who waits for one.
-        found = await explain(wanted, partial(asked.score, lane="bulk"), room=limits.queue)
-        manifest = found.scorer.bundle.manifest
-        score = msgspec.structs.asdict(found.score)
-        return asked.answer(ExplainedResponse(manifest.name, manifest.version, **score, words=found.words))
+    async def explain_response(request: Request) -> Response:
+        scoring = ScoringRequest(request, service)
+        parsed = parse_score_request(await scoring.read_body(), max_items=limits.items)
+        # In the bulk lane, so that up to a hundred scores do not delay interactive requests.
+        explanation = await explain(parsed, partial(scoring.score, lane="bulk"), max_scores=limits.queue)
+        manifest = explanation.scorer.bundle.manifest
+        score = msgspec.structs.asdict(explanation.score)
+        content = ExplainedResponse(manifest.name, manifest.version, **score, words=explanation.words)
+        return scoring.build_response(content)
 
     async def models(_: Request) -> Response:
         service.check_ready()
-        served = [Model.of(scorer) for scorer in service.models.scorers]
+        served = [Model.from_scorer(scorer) for scorer in service.models.scorers]
         return Response(msgspec.json.encode(Models(served, Taken(limits.items, limits.body_bytes))), media_type=JSON)
 
     return [
@@ -140,7 +143,7 @@ def v1_operations(service: Service) -> list[Operation]:
         Operation(
             path="/v1/score/bulk",
             endpoint=bulk,
-            summary="Score any number of responses: a line of JSON each, in and out",
+            summary="Score any number of responses, one line of JSON each",
             request_types=(str | Inputs,),
             request_media=MEDIA_TYPE,
             query=("model",),
@@ -149,15 +152,15 @@ def v1_operations(service: Service) -> list[Operation]:
         ),
         Operation(
             path="/v1/explain",
-            endpoint=explained,
-            summary="Score one response, and say which of its words mattered",
+            endpoint=explain_response,
+            summary="Score one response, and explain the score by its words",
             request_types=(OneResponse,),
             response_types=(ExplainedResponse,),
         ),
         Operation(
             path="/v1/models",
             endpoint=models,
-            summary="What is served",
+            summary="The served models",
             response_types=(Models,),
             error_statuses=(HTTPStatus.SERVICE_UNAVAILABLE,),
         ),

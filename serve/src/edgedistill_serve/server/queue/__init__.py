@@ -1,1 +1,1 @@
-"""The queue between the event loop and the threads that score."""
+"""The queue between the event loop and the scoring threads."""

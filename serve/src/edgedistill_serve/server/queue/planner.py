@@ -1,14 +1,12 @@
-"""What is scored next: a queue of rows in, pieces of work out. It has no thread and no clock of its own.
+"""Planning of the scoring work: rows in, work items out. The planner has no threads and no clock of its own.
 
-    WaitingRow        one response that waits
-    WorkItem       rows that are scored together, now
-    Planner    chooses the next piece of work
+A work item is one row or, for models whose rows can share batches, several rows of one padded length within the token
+budget, but not more than one thread's share of the waiting rows. To form such batches, rows are tokenized in advance
+and wait in buckets by their length; the bucket that has waited longest is next.
 
-A piece of work is one row, or, where a graph may be fed with several rows at once, as many of like length as a budget
-of tokens allows, but no more than a thread's share of what waits. For this, rows are tokenized before their turn, and
-wait on shelves by their length; the shelf that waits for longest is next. Interactive rows go before bulk rows, and
-while they come one thread is kept free for them; but bulk work is never left for longer than an age limit. Within a
-lane the requests take turns, row by row, so that one of many rows does not hold up those of one.
+Interactive rows have priority over bulk rows, and while interactive rows arrive, one thread is reserved for them. Bulk
+work never waits longer than an age limit. Within a lane, requests take turns row by row, so that a request with many
+rows does not delay requests with one.
 """
 
 import heapq
@@ -17,112 +15,72 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from math import inf
-from typing import Generic, Literal, TypeVar
+from typing import Generic
 
-from edgedistill_serve.scoring.batching import Batching
-from edgedistill_serve.server.queue.work_item import Lane
+from edgedistill_serve.server.queue.work_item import Lane, RowT, WorkItem
 
-AGE = 0.25
-"""Seconds after which bulk work goes before interactive work, once."""
-QUIET = 1.0
-"""Seconds after the last interactive row in which one thread is kept free of bulk work and bulk work comes in smaller
-pieces: interactive rows come in company."""
-_BULK_PART = 4
-"""So small a part of what the budget allows are these pieces."""
-_MANY = 16
-"""For each thread; where so many wait, one thread tokenizes for all."""
-_AT_ONCE = 64
-"""Rows that are tokenized at once."""
-_SHELVED: dict[Lane, int] = {"interactive": 128, "bulk": 1024}
-"""Rows that wait tokenized: more to choose from makes larger batches, and later ones for the next request."""
-
-
-@dataclass(slots=True, eq=False)
-class WaitingRow:
-    """One response that waits.
-
-    Attributes:
-        model: What it is scored with; only rows of one model share a piece of work.
-        batching: What a piece of work may hold that it shares; None: it must be scored alone.
-        deadline: When it is wanted no more, on the planner's clock; None is never.
-        length: Of its sequence in tokens; None while nobody has tokenized it.
-        lane: Where it waits.
-        state: ``waiting``, then ``taken`` or ``gone``: its deadline passed, or nobody wants it any more.
-    """
-
-    model: object
-    batching: Batching | None
-    deadline: float | None = None
-    length: int | None = None
-    lane: Lane = "interactive"
-    state: Literal["waiting", "taken", "gone"] = "waiting"
-
-
-RowT = TypeVar("RowT", bound=WaitingRow)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkItem(Generic[RowT]):
-    """Rows that are scored together, now.
-
-    Attributes:
-        rows: At least one, all of one model.
-        lane: Where they queue_seconds.
-        measured: Whether they keep the budget. If not, they must be tokenized, and then given to `Planner.shelve`.
-    """
-
-    rows: tuple[RowT, ...]
-    lane: Lane
-    measured: bool
+AGE_LIMIT = 0.25
+"""Seconds after which one bulk work item goes before interactive work."""
+QUIET_SECONDS = 1.0
+"""For this time after the last interactive row, one thread is reserved for interactive rows, and bulk work items are
+smaller: interactive rows often follow each other."""
+_BULK_FRACTION = 4
+"""These bulk work items have this fraction of the usual batch size."""
+_MANY_ROWS = 16
+"""If this many rows per thread wait, one thread tokenizes for all threads."""
+_TOKENIZE_ROWS = 64
+"""Largest number of rows that are tokenized in one work item."""
+_MAX_TOKENIZED: dict[Lane, int] = {"interactive": 128, "bulk": 1024}
+"""Largest number of tokenized rows that wait. More rows give larger batches, but delay the rows of later requests."""
 
 
 @dataclass(slots=True)
-class _Lane(Generic[RowT]):
-    """Rows of one urgency: requests in turn, and shelves of rows that were tokenized."""
+class _LaneQueue(Generic[RowT]):
+    """The rows of one lane: requests in turn, and buckets of tokenized rows."""
 
     requests: deque[deque[RowT]] = field(default_factory=deque)
-    shelves: dict[tuple[object, int], deque[RowT]] = field(default_factory=dict)
-    """By model and length; the first is the next."""
-    shelved: int = 0
+    buckets: dict[tuple[object, int], deque[RowT]] = field(default_factory=dict)
+    """Tokenized rows by model and padded length; the first bucket is next."""
+    tokenized: int = 0
     since: float = 0.0
-    """When it was last given a turn, or had nothing that waits."""
-    shelf_next: bool = False
-    """Whether a row that goes alone had the last turn: then a shelf has the next."""
+    """Time of its last turn, or of the first row after it was empty."""
+    bucket_is_next: bool = False
+    """Whether the last turn was a row that is scored alone; the next turn is then a bucket's."""
 
-    def waits(self) -> bool:
-        """Say whether a row waits."""
-        return self.shelf() is not None or self._request_waits()
+    def has_waiting(self) -> bool:
+        """Return whether a row waits."""
+        return self.first_of_bucket() is not None or self._request_is_waiting()
 
-    def shelf(self) -> RowT | None:
-        """Throw away what waits no more, and return the first row of the next shelf."""
-        while self.shelves:
-            key, rows = next(iter(self.shelves.items()))
+    def first_of_bucket(self) -> RowT | None:
+        """Remove rows that no longer wait, and return the first row of the next bucket."""
+        while self.buckets:
+            key, rows = next(iter(self.buckets.items()))
             while rows and rows[0].state != "waiting":
                 rows.popleft()
-                self.shelved -= 1
+                self.tokenized -= 1
             if rows:
                 return rows[0]
-            del self.shelves[key]
+            del self.buckets[key]
         return None
 
-    def put(self, row: RowT, shelf: int) -> None:
-        """Put a row on a shelf."""
-        self.shelves.setdefault((row.model, shelf), deque()).append(row)
-        self.shelved += 1
+    def add_to_bucket(self, row: RowT, length: int) -> None:
+        """Add a tokenized row to the bucket of its model and padded length."""
+        self.buckets.setdefault((row.model, length), deque()).append(row)
+        self.tokenized += 1
 
-    def pop_shelf(self, most: int) -> list[RowT]:
-        """Take rows from the next shelf; what is left on it has its turn after the others."""
-        key = next(iter(self.shelves))
-        rows = self.shelves.pop(key)
-        taken = [rows.popleft() for _ in range(min(most, len(rows)))]
-        self.shelved -= len(taken)
+    def pop_from_bucket(self, max_rows: int) -> list[RowT]:
+        """Remove rows from the next bucket and return them; the rest of the bucket moves to the end."""
+        key = next(iter(self.buckets))
+        rows = self.buckets.pop(key)
+        popped = [rows.popleft() for _ in range(min(max_rows, len(rows)))]
+        self.tokenized -= len(popped)
         if rows:
-            self.shelves[key] = rows
-        return [row for row in taken if row.state == "waiting"]
+            self.buckets[key] = rows
+        return [row for row in popped if row.state == "waiting"]
 
     def pop(self) -> RowT | None:
-        """Take the row whose turn it is, and let the next request have its turn."""
-        if not self._request_waits():
+        """Remove and return the next row of the next request, which moves to the end."""
+        if not self._request_is_waiting():
             return None
         request = self.requests.popleft()
         row = request.popleft()
@@ -130,7 +88,7 @@ class _Lane(Generic[RowT]):
             self.requests.append(request)
         return row
 
-    def _request_waits(self) -> bool:
+    def _request_is_waiting(self) -> bool:
         while self.requests:
             request = self.requests[0]
             while request and request[0].state != "waiting":
@@ -142,150 +100,151 @@ class _Lane(Generic[RowT]):
 
 
 class Planner(Generic[RowT]):
-    """Chooses the next piece of work.
+    """Chooses the next work item.
 
     Args:
-        threads: How many take work: each leaves their share to the others.
-        age: Seconds after which bulk work goes before interactive work, once.
+        threads: Number of threads that take work items; each leaves the other threads their share.
+        age_limit: Seconds after which one bulk work item goes before interactive work.
 
     Attributes:
-        waiting: How many rows wait.
+        waiting: Number of waiting rows.
     """
 
-    def __init__(self, *, threads: int = 1, age: float = AGE) -> None:
+    def __init__(self, *, threads: int = 1, age_limit: float = AGE_LIMIT) -> None:
         self.threads = threads
-        self.age = age
+        self.age_limit = age_limit
         self.waiting = 0
-        self._lanes: dict[Lane, _Lane[RowT]] = {"interactive": _Lane(), "bulk": _Lane()}
+        self._lanes: dict[Lane, _LaneQueue[RowT]] = {"interactive": _LaneQueue(), "bulk": _LaneQueue()}
         self._deadlines: list[tuple[float, int, RowT]] = []
         self._order = count()
         self._busy: Counter[Lane] = Counter()
-        self._interactive_at = -inf
+        self._last_interactive = -inf
 
     def add(self, rows: Sequence[RowT], lane: Lane, now: float) -> None:
-        """Let the rows of one request wait."""
+        """Add the rows of one request."""
         queue = self._lanes[lane]
-        if not queue.waits():
+        if not queue.has_waiting():
             queue.since = now
         if lane == "interactive":
-            self._interactive_at = now
+            self._last_interactive = now
         for row in rows:
             row.lane = lane
-            self._remind(row)
+            self._push_deadline(row)
         queue.requests.append(deque(rows))
         self.waiting += len(rows)
 
-    def hasten(self, row: RowT, now: float) -> None:
-        """Let a bulk row that waits go with the interactive ones."""
+    def promote(self, row: RowT, now: float) -> None:
+        """Move a waiting bulk row to the interactive lane."""
         if row.state == "waiting" and row.lane == "bulk":
             self.waiting -= 1
             self.add([row], "interactive", now)
 
     def drop(self, row: RowT) -> None:
-        """Forget a row that nobody wants any more; one that was taken stays taken."""
+        """Remove a waiting row; a row that was taken is not changed."""
         if row.state == "waiting":
-            row.state = "gone"
+            row.state = "dropped"
             self.waiting -= 1
 
-    def due_by(self, row: RowT, deadline: float | None) -> None:
-        """Give a row another deadline."""
+    def set_deadline(self, row: RowT, deadline: float | None) -> None:
+        """Change the deadline of a row."""
         row.deadline = deadline
-        self._remind(row)
+        self._push_deadline(row)
 
     def overdue(self, now: float) -> list[RowT]:
-        """Return the rows whose deadline has passed. They wait on: each is to be dropped, or given another deadline."""
-        found: dict[RowT, None] = {}
+        """Return the waiting rows whose deadline has passed. The caller must drop each or set a new deadline."""
+        rows: dict[RowT, None] = {}
         while self._deadlines:
-            due, _, row = self._deadlines[0]
-            if row.state == "waiting" and due >= now:
+            deadline, _, row = self._deadlines[0]
+            if row.state == "waiting" and deadline >= now:
                 break
-            heapq.heappop(self._deadlines)  # one that was scored since must not be kept until its deadline
-            if row.state == "waiting" and row.deadline == due:  # else it was taken, or has another deadline since
-                found[row] = None
-        return list(found)
+            heapq.heappop(self._deadlines)  # a row that was scored must not stay in memory until its deadline
+            if row.state == "waiting" and row.deadline == deadline:  # otherwise it was taken, or its deadline changed
+                rows[row] = None
+        return list(rows)
 
     def take(self, now: float) -> WorkItem[RowT] | None:
-        """Take the best work there is for a thread, None where there is none now; see `again_in`.
+        """Return the next work item for a thread, or None; see `retry_after`.
 
-        Rows that are `overdue` are not looked for. What is taken must be told to be `finished`.
+        Overdue rows are not removed here. The caller must report each work item to `finish`.
         """
         interactive, bulk = self._lanes["interactive"], self._lanes["bulk"]
-        may_bulk = bulk.waits() and not self._kept_free(now)
-        bulk_first = may_bulk and (not interactive.waits() or now - bulk.since >= self.age)
+        may_take_bulk = bulk.has_waiting() and not self._is_reserved(now)
+        bulk_first = may_take_bulk and (not interactive.has_waiting() or now - bulk.since >= self.age_limit)
         lane: Lane = "bulk" if bulk_first else "interactive"
         queue = self._lanes[lane]
-        if not queue.waits():
+        if not queue.has_waiting():
             return None
         queue.since = now
-        work = self._from_requests(queue, lane) or self._from_shelf(queue, lane, now)
+        work = self._take_from_requests(queue, lane) or self._take_from_bucket(queue, lane, now)
         self._busy[lane] += 1
         return work
 
-    def shelve(self, work: WorkItem[RowT], now: float) -> WorkItem[RowT]:
-        """Let rows that have lengths since wait by them; return what is to be done now in their place.
+    def requeue_by_length(self, work: WorkItem[RowT], now: float) -> WorkItem[RowT]:
+        """Move rows that were tokenized into buckets, and return the work item to score instead.
 
         Args:
-            work: Not measured.
-            now: The time.
+            work: A work item that is not measured; its rows now have lengths.
+            now: The current time.
         """
         queue = self._lanes[work.lane]
         for row in work.rows:
             row.state = "waiting"
-            self._remind(row)
-            queue.put(row, row.batching.padded_length(row.length or 0) if row.batching else 0)
+            self._push_deadline(row)
+            queue.add_to_bucket(row, row.batching.padded_length(row.length or 0) if row.batching else 0)
         self.waiting += len(work.rows)
-        return self._from_shelf(queue, work.lane, now)
+        return self._take_from_bucket(queue, work.lane, now)
 
-    def finished(self, work: WorkItem[RowT]) -> None:
-        """Count a thread as free again."""
+    def finish(self, work: WorkItem[RowT]) -> None:
+        """Mark the thread of a work item as free."""
         self._busy[work.lane] -= 1
 
-    def again_in(self, now: float) -> float | None:
-        """Return after how many seconds bulk rows that wait now may be taken; None where none is held back."""
-        held = self._lanes["bulk"].waits() and self._kept_free(now)
-        return max(0.0, self._interactive_at + QUIET - now) if held else None
+    def retry_after(self, now: float) -> float | None:
+        """Return the seconds until bulk rows may use the reserved thread; None if no bulk row waits for it."""
+        is_blocked = self._lanes["bulk"].has_waiting() and self._is_reserved(now)
+        return max(0.0, self._last_interactive + QUIET_SECONDS - now) if is_blocked else None
 
-    def _in_company(self, now: float) -> bool:
-        return now - self._interactive_at < QUIET
+    def _is_interactive_period(self, now: float) -> bool:
+        return now - self._last_interactive < QUIET_SECONDS
 
-    def _kept_free(self, now: float) -> bool:
-        """Whether the threads that are not busy with bulk work are kept for interactive rows."""
-        return self.threads > 1 and self._in_company(now) and self._busy["bulk"] >= self.threads - 1
+    def _is_reserved(self, now: float) -> bool:
+        """Return whether the last thread without bulk work is reserved for interactive rows."""
+        return self.threads > 1 and self._is_interactive_period(now) and self._busy["bulk"] >= self.threads - 1
 
-    def _from_requests(self, queue: _Lane[RowT], lane: Lane) -> WorkItem[RowT] | None:
-        """Take one row that goes alone, or rows of one model that are yet to be measured; None: a shelf is next."""
-        if queue.shelf() and (queue.shelf_next or queue.shelved >= _SHELVED[lane]):
+    def _take_from_requests(self, queue: _LaneQueue[RowT], lane: Lane) -> WorkItem[RowT] | None:
+        """Take one row that is scored alone, or rows of one model for tokenization; None if a bucket is next."""
+        if queue.first_of_bucket() and (queue.bucket_is_next or queue.tokenized >= _MAX_TOKENIZED[lane]):
             return None
         if (first := queue.pop()) is None:
             return None
         rows: list[RowT] = [first]
-        others: list[RowT] = []
-        share = self.waiting if self.waiting >= _MANY * self.threads else -(-self.waiting // self.threads)
-        for _ in range(min(share, _AT_ONCE) - 1 if first.batching else 0):
+        other_models: list[RowT] = []
+        is_crowded = self.waiting >= _MANY_ROWS * self.threads
+        share = self.waiting if is_crowded else -(-self.waiting // self.threads)
+        for _ in range(min(share, _TOKENIZE_ROWS) - 1 if first.batching else 0):
             if (row := queue.pop()) is None:
                 break
-            (rows if row.model is first.model else others).append(row)
-        for row in reversed(others):  # each of another request, whose turn it still is
+            (rows if row.model is first.model else other_models).append(row)
+        for row in reversed(other_models):  # their requests keep their turn
             queue.requests.appendleft(deque([row]))
-        queue.shelf_next = first.batching is None
-        return self._taken(rows, lane, measured=first.batching is None)
+        queue.bucket_is_next = first.batching is None
+        return self._mark_taken(rows, lane, measured=first.batching is None)
 
-    def _from_shelf(self, queue: _Lane[RowT], lane: Lane, now: float) -> WorkItem[RowT]:
-        """Take the next shelf's rows, as many as share a run."""
-        first = queue.shelf()
-        assert first is not None  # noqa: S101  # the lane was seen to wait, and not in a request
-        room = first.batching.max_rows(first.length or 0) if first.batching else 1
-        part = _BULK_PART if lane == "bulk" and self._in_company(now) else 1
-        queue.shelf_next = False
-        most = min(-(-room // part), -(-self.waiting // self.threads))
-        return self._taken(queue.pop_shelf(most), lane, measured=True)
+    def _take_from_bucket(self, queue: _LaneQueue[RowT], lane: Lane, now: float) -> WorkItem[RowT]:
+        """Take a batch from the next bucket."""
+        first = queue.first_of_bucket()
+        assert first is not None  # noqa: S101  # the lane has waiting rows, and none in a request
+        max_rows = first.batching.max_rows(first.length or 0) if first.batching else 1
+        fraction = _BULK_FRACTION if lane == "bulk" and self._is_interactive_period(now) else 1
+        queue.bucket_is_next = False
+        limit = min(-(-max_rows // fraction), -(-self.waiting // self.threads))
+        return self._mark_taken(queue.pop_from_bucket(limit), lane, measured=True)
 
-    def _taken(self, rows: Sequence[RowT], lane: Lane, *, measured: bool) -> WorkItem[RowT]:
+    def _mark_taken(self, rows: Sequence[RowT], lane: Lane, *, measured: bool) -> WorkItem[RowT]:
         for row in rows:
             row.state = "taken"
         self.waiting -= len(rows)
         return WorkItem(tuple(rows), lane, measured)
 
-    def _remind(self, row: RowT) -> None:
+    def _push_deadline(self, row: RowT) -> None:
         if row.deadline is not None:
             heapq.heappush(self._deadlines, (row.deadline, next(self._order), row))

@@ -1,4 +1,4 @@
-"""A bounded queue of responses in front of the threads that score them."""
+"""A bounded queue of responses, and the threads that score them."""
 
 import logging
 import time
@@ -8,31 +8,39 @@ from contextlib import suppress
 from functools import partial
 from math import inf
 from sys import maxsize
-from threading import Condition, get_ident
-from typing import TypeAlias, cast
+from threading import Condition, Lock, Thread, current_thread, get_ident
+from typing import Generic, TypeAlias, TypeVar, cast
 
 from edgedistill_serve.errors import DeadlinePassed, EdgeDistillError, NotReady, QueueFull, ScoringFailed
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.score_cache import copy_score
 from edgedistill_serve.scoring.scorer import Score, Scorer
-from edgedistill_serve.server.queue.planner import Planner, WorkItem
-from edgedistill_serve.server.queue.queued_row import Caller, QueuedRow, completed_work
-from edgedistill_serve.server.queue.work_item import CompletedWork, Lane, Observer, Pending, Timing, cached_work
-from edgedistill_serve.server.queue.workers import Workers
+from edgedistill_serve.server.queue.planner import Planner
+from edgedistill_serve.server.queue.work_item import (
+    Caller,
+    CompletedWork,
+    Lane,
+    Observer,
+    PendingScore,
+    QueuedRow,
+    Timing,
+    WorkItem,
+)
 
-_Key: TypeAlias = tuple[Scorer, bytes]
+_RowKey: TypeAlias = tuple[Scorer, bytes]
+_Work = TypeVar("_Work")
 
 _log = logging.getLogger(__name__)
 
 
 class ScoringQueue:
-    """Scores responses on as many threads as there are cores; each fails alone, equal ones are scored once.
+    """Scores responses on several threads. Equal responses are scored once, and each response fails on its own.
 
     Args:
-        limit: How many responses may wait or be scored at a time.
-        threads: How many pieces of work are done at a time.
-        observe: Told of every piece of work that was done.
-        clock: Seconds that only grow.
+        limit: Largest number of responses that wait or are scored at a time.
+        threads: Number of scoring threads.
+        observe: Called after every work item.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(
@@ -46,79 +54,85 @@ class ScoringQueue:
         self.limit = limit
         self._observe = observe
         self._clock = clock
-        self._taken = 0
+        self._pending = 0
         self._closing = False
         self._planner: Planner[QueuedRow] = Planner(threads=threads)
-        self._asked: dict[_Key, QueuedRow] = {}
+        self._rows: dict[_RowKey, QueuedRow] = {}
         self._changed = Condition()
-        self._workers = Workers(self._next, self._do, self._fail, threads=threads)
+        self._workers = Workers(self._next, self._process, self._fail, threads=threads)
 
     def submit(
         self,
         scorer: Scorer,
-        rows: Sequence[dict[str, str]],
+        responses: Sequence[dict[str, str]],
         *,
         lane: Lane = "interactive",
         deadline: float | None = None,
-    ) -> list[Pending]:
-        """Queue the responses of one request, all or none.
+    ) -> list[PendingScore]:
+        """Add the responses of one request to the queue: all of them, or none.
 
-        A text that waits or is being scored already is not scored again: whoever asks for it now waits with the others,
-        each until its own deadline, and it is dropped when nobody waits any more. One that was scored lately is
-        answered at once.
+        A text that is waiting or being scored already is not scored twice: its callers share the row, each until its
+        own deadline, and the row is dropped when no caller is left. A score in the cache is returned at once.
 
         Args:
-            scorer: What to score them with.
-            rows: What to score, as `Scorer.read_inputs` returns it.
-            lane: How urgent they are.
-            deadline: When they are wanted no more, on the queue's clock.
+            scorer: Scores the responses.
+            responses: As `Scorer.read_inputs` returns them.
+            lane: Their lane.
+            deadline: Latest start of scoring, on the queue's clock; None for no limit.
 
         Returns:
-            A future per response, in order; it ends with `ScoringFailed` where the response could not be scored, and
-            with `DeadlinePassed` where its turn did not come in time.
+            A future for each response, in order. It fails with `ScoringFailed` if the response cannot be scored, and
+            with `DeadlinePassed` if its turn does not come in time.
 
         Raises:
-            QueueFull: There is no room for all of them.
+            QueueFull: The queue has no room for all of them.
             NotReady: The queue is closed.
         """
         now = self._clock()
-        keys = [scorer.cache_key(row) for row in rows]
-        known = [scorer.score_cache.get(key) for key in keys]
-        pending = [Pending() for _ in rows]
-        asking = [place for place, score in enumerate(known) if score is None]
+        keys = [scorer.cache_key(inputs) for inputs in responses]
+        cached = [scorer.score_cache.get(key) for key in keys]
+        pending = [PendingScore() for _ in responses]
+        missing = [index for index, score in enumerate(cached) if score is None]
         with self._changed:
-            self._check_room(len(asking))
-            new, hastened = [], 0
-            for place in asking:
-                asked = self._asked.get((scorer, keys[place]))
-                if asked is None:
-                    asked = QueuedRow(
-                        scorer, scorer.batching, deadline, scorer=scorer, inputs=rows[place], key=keys[place], since=now
+            self._reserve(len(missing))
+            new, promoted = [], 0
+            for index in missing:
+                row = self._rows.get((scorer, keys[index]))
+                if row is None:
+                    row = QueuedRow(
+                        scorer,
+                        scorer.batching,
+                        deadline,
+                        scorer=scorer,
+                        inputs=responses[index],
+                        key=keys[index],
+                        since=now,
                     )
-                    self._asked[scorer, keys[place]] = asked
-                    new.append(asked)
+                    self._rows[scorer, keys[index]] = row
+                    new.append(row)
                 else:
-                    hastened += self._join(asked, lane, deadline, now)
-                asked.callers[pending[place]] = Caller(now, deadline)
-                pending[place].add_done_callback(partial(self._done, asked))
+                    promoted += self._join(row, lane, deadline, now)
+                row.callers[pending[index]] = Caller(now, deadline)
+                pending[index].add_done_callback(partial(self._on_done, row))
             self._planner.add(new, lane, now)
-            self._changed.notify(len(new) + hastened)
-        self._recall(scorer, lane, [(pending[place], score) for place, score in enumerate(known) if score is not None])
+            self._changed.notify(len(new) + promoted)
+        hits = [(pending[index], score) for index, score in enumerate(cached) if score is not None]
+        self._answer_from_cache(scorer, lane, hits)
         return pending
 
     @property
-    def taken(self) -> int:
-        """How many responses wait or are being scored."""
-        return self._taken
+    def pending(self) -> int:
+        """Number of responses that wait or are being scored."""
+        return self._pending
 
     @property
     def waiting(self) -> int:
-        """How many responses wait, equal ones counted once."""
+        """Number of responses that wait; equal ones count once."""
         return self._planner.waiting
 
     @property
     def threads(self) -> int:
-        """How many threads score, or are ready to."""
+        """Number of live scoring threads."""
         return self._workers.alive
 
     def close(self) -> None:
@@ -128,171 +142,232 @@ class ScoringQueue:
             self._changed.notify_all()
         self._workers.join()
 
-    def _check_room(self, wanted: int) -> None:
+    def _reserve(self, count: int) -> None:
         if self._closing:
             raise NotReady("the server is draining", hint="Try again later.")
-        if self._taken + wanted > self.limit:
+        if self._pending + count > self.limit:
             raise QueueFull(
-                f"{self._taken} responses are waiting and there is room for {self.limit}", hint="Try again later."
+                f"{self._pending} responses are waiting, the limit is {self.limit}", hint="Try again later."
             )
-        self._taken += wanted
+        self._pending += count
 
-    def _join(self, asked: QueuedRow, lane: Lane, deadline: float | None, now: float) -> bool:
-        """Let one more wait for a row that was asked for already; say whether it is more urgent now."""
-        if deadline is not None and (asked.deadline is None or deadline < asked.deadline):
-            self._planner.due_by(asked, deadline)
-        if lane == "bulk" or asked.lane == "interactive":
+    def _join(self, row: QueuedRow, lane: Lane, deadline: float | None, now: float) -> bool:
+        """Update a row for one more caller, and return whether it moved to the interactive lane."""
+        if deadline is not None and (row.deadline is None or deadline < row.deadline):
+            self._planner.set_deadline(row, deadline)
+        if lane == "bulk" or row.lane == "interactive":
             return False
-        self._planner.hasten(asked, now)
+        self._planner.promote(row, now)
         return True
 
-    def _recall(self, scorer: Scorer, lane: Lane, known: Sequence[tuple[Pending, Score]]) -> None:
-        if known:
-            self._tell(cached_work(scorer.bundle.manifest, lane, [score for _, score in known]))
-        for pending, score in known:
+    def _answer_from_cache(self, scorer: Scorer, lane: Lane, hits: Sequence[tuple[PendingScore, Score]]) -> None:
+        if hits:
+            scores = [score for _, score in hits]
+            self._report(CompletedWork.from_cache(scorer.bundle.manifest, lane, scores))
+        for pending, score in hits:
             pending.timing = Timing(0.0, 0.0, 0.0, cached=True)
             pending.set_result(score)
 
-    def _done(self, asked: QueuedRow, pending: Future[Score]) -> None:
-        """Make room; where the last who queue_seconds has cancelled, forget the row."""
+    def _on_done(self, row: QueuedRow, future: Future[Score]) -> None:
+        """Release the place of a caller; if it has cancelled and was the last one, drop the row."""
         with self._changed:
-            self._taken -= 1
-            if pending.cancelled():
-                asked.callers.pop(cast("Pending", pending), None)
-                self._leave(asked)
-        if pending.cancelled():
-            pending.set_running_or_notify_cancel()  # wakes who waits for it with `concurrent.futures.wait`
+            self._pending -= 1
+            if future.cancelled():
+                row.callers.pop(cast("PendingScore", future), None)
+                self._drop_if_unused(row)
+        if future.cancelled():
+            future.set_running_or_notify_cancel()  # wakes `concurrent.futures.wait`
 
-    def _leave(self, asked: QueuedRow) -> None:
-        """Forget a row that waits and that nobody waits for."""
-        if asked.state == "waiting" and not asked.callers:
-            self._planner.drop(asked)
-            self._forget(asked)
+    def _drop_if_unused(self, row: QueuedRow) -> None:
+        if row.state == "waiting" and not row.callers:
+            self._planner.drop(row)
+            self._remove(row)
 
-    def _forget(self, asked: QueuedRow) -> None:
-        key = asked.scorer, asked.key
-        if self._asked.get(key) is asked:
-            del self._asked[key]
+    def _remove(self, row: QueuedRow) -> None:
+        key = row.scorer, row.key
+        if self._rows.get(key) is row:
+            del self._rows[key]
 
     def _next(self) -> WorkItem[QueuedRow] | None:
-        """Wait for work, and answer those whose time is over meanwhile."""
+        """Wait for a work item; overdue callers are answered in the meantime."""
         while True:
             with self._changed:
-                late = self._late(self._clock())
-                work = None if late else self._planner.take(self._clock())
+                overdue = self._remove_overdue(self._clock())
+                work = None if overdue else self._planner.take(self._clock())
                 if work is not None:
-                    self._take(work)
-                if work is None and not late:
+                    self._mark_taken(work)
+                if work is None and not overdue:
                     if self._closing:
                         return None
-                    self._changed.wait(self._planner.again_in(self._clock()))
-            _refuse(late)
+                    self._changed.wait(self._planner.retry_after(self._clock()))
+            _refuse(overdue)
             if work is not None:
                 return work
 
-    def _late(self, now: float) -> list[Pending]:
-        """Take out those who wait no longer; a row that others wait for waits on."""
-        late: list[Pending] = []
-        for asked in self._planner.overdue(now):
-            over = [each for each, caller in asked.callers.items() if (caller.deadline or inf) < now]
-            for pending in over:
-                del asked.callers[pending]
-            late += over
-            self._planner.due_by(asked, asked.earliest())
-            self._leave(asked)
-        return late
+    def _remove_overdue(self, now: float) -> list[PendingScore]:
+        """Remove callers whose deadline has passed; their row stays in the queue for its other callers."""
+        overdue: list[PendingScore] = []
+        for row in self._planner.overdue(now):
+            expired = [each for each, caller in row.callers.items() if (caller.deadline or inf) < now]
+            for pending in expired:
+                del row.callers[pending]
+            overdue += expired
+            self._planner.set_deadline(row, row.earliest_deadline())
+            self._drop_if_unused(row)
+        return overdue
 
-    def _take(self, work: WorkItem[QueuedRow]) -> None:
-        for asked in work.rows:
-            asked.thread, asked.taken = get_ident(), self._clock()
+    def _mark_taken(self, work: WorkItem[QueuedRow]) -> None:
+        for row in work.rows:
+            row.thread, row.taken = get_ident(), self._clock()
 
-    def _do(self, work: WorkItem[QueuedRow]) -> None:
+    def _process(self, work: WorkItem[QueuedRow]) -> None:
         try:
             self._score(work)
         finally:
             with self._changed:
-                self._planner.finished(work)
+                self._planner.finish(work)
 
     def _score(self, work: WorkItem[QueuedRow]) -> None:
         if not work.measured:
-            work = self._measure(work)
+            work = self._tokenize(work)
         rows, scorer = work.rows, work.rows[0].scorer
-        encoded = [asked.encoded for asked in rows if asked.encoded is not None]
-        together = [asked.inputs for asked in rows]
-        scored = scorer.score_batch(together, encoded if len(encoded) == len(rows) else None)
-        tokenize_seconds = scored.tokenize_seconds + sum(asked.tokenize_seconds for asked in rows)
-        self._tell(completed_work(work, scored, tokenize_seconds))
+        encoded = [row.encoded for row in rows if row.encoded is not None]
+        inputs = [row.inputs for row in rows]
+        batch = scorer.score_batch(inputs, encoded if len(encoded) == len(rows) else None)
+        tokenize_seconds = batch.tokenize_seconds + sum(row.tokenize_seconds for row in rows)
+        self._report(CompletedWork.from_result(work, batch, tokenize_seconds))
         shared = []
-        for asked, result in zip(rows, scored.results, strict=True):
+        for row, result in zip(rows, batch.results, strict=True):
             if isinstance(result, Score):
-                scorer.score_cache.put(asked.key, result)
-            callers = self._answer(asked, result, tokenize_seconds, scored.model_seconds)
+                scorer.score_cache.put(row.key, result)
+            callers = self._answer(row, result, tokenize_seconds, batch.model_seconds)
             if isinstance(result, Score):
                 shared += (callers - 1) * [result]
         if shared:
-            self._tell(cached_work(scorer.bundle.manifest, work.lane, shared))
+            self._report(CompletedWork.from_cache(scorer.bundle.manifest, work.lane, shared))
 
-    def _measure(self, work: WorkItem[QueuedRow]) -> WorkItem[QueuedRow]:
-        """Tokenize rows, and let them wait by their length; return the batch whose turn it is."""
+    def _tokenize(self, work: WorkItem[QueuedRow]) -> WorkItem[QueuedRow]:
+        """Tokenize rows, requeue them by their length, and return the next batch."""
         scorer, rows = work.rows[0].scorer, work.rows
         started = time.perf_counter()
         try:
-            encoded: list[Encoded] | None = scorer.encode([asked.inputs for asked in rows])
-        except Exception:  # noqa: BLE001  # one of them cannot be read: each goes alone, and that one fails alone
+            encoded: list[Encoded] | None = scorer.encode([row.inputs for row in rows])
+        except Exception:  # noqa: BLE001  # one row cannot be encoded: all are scored alone, and only that one fails
             encoded = None
         share = (time.perf_counter() - started) / len(rows)
         with self._changed:
-            for place, asked in enumerate(rows):
-                asked.encoded = encoded[place] if encoded else None
-                # What cannot be read is taken for too long to share a batch.
-                asked.length = len(encoded[place].ids) if encoded else maxsize
-                asked.tokenize_seconds = share
-                asked.thread = None
-            batch = self._planner.shelve(work, self._clock())
-            for asked in rows:
-                self._leave(asked)
-            self._take(batch)
+            for index, row in enumerate(rows):
+                row.encoded = encoded[index] if encoded else None
+                # Rows that cannot be encoded get a length that shares no batch.
+                row.length = len(encoded[index].ids) if encoded else maxsize
+                row.tokenize_seconds = share
+                row.thread = None
+            batch = self._planner.requeue_by_length(work, self._clock())
+            for row in rows:
+                self._drop_if_unused(row)
+            self._mark_taken(batch)
             self._changed.notify(self._planner.waiting)
         return batch
 
     def _fail(self, _: WorkItem[QueuedRow], error: BaseException) -> None:
-        """Answer those who wait for what this thread began and did not finish."""
-        failed = ScoringFailed(f"the thread that scored this response ended ({type(error).__name__})")
+        """Answer the callers of the rows that this thread took and did not finish."""
+        failure = ScoringFailed(f"the thread that scored this response ended ({type(error).__name__})")
         with self._changed:
-            begun = [asked for asked in self._asked.values() if asked.thread == get_ident()]
-        for asked in begun:
-            self._answer(asked, failed)
+            unfinished = [row for row in self._rows.values() if row.thread == get_ident()]
+        for row in unfinished:
+            self._answer(row, failure)
 
     def _answer(
         self,
-        asked: QueuedRow,
+        row: QueuedRow,
         result: Score | EdgeDistillError,
         tokenize_seconds: float = 0.0,
         model_seconds: float = 0.0,
     ) -> int:
-        """Answer those who wait for a row, and return how many they were."""
+        """Answer the callers of a row, and return their number."""
         with self._changed:
-            asked.thread = None
-            self._forget(asked)
-            callers, asked.callers = asked.callers, {}  # they know the row, and would keep each other alive
+            row.thread = None
+            self._remove(row)
+            callers, row.callers = row.callers, {}  # breaks the reference cycle between the row and its futures
         for pending, caller in callers.items():
-            with suppress(InvalidStateError):  # cancelled meanwhile
+            with suppress(InvalidStateError):  # the caller has cancelled
                 if isinstance(result, Score):
-                    pending.timing = Timing(max(0.0, asked.taken - caller.since), tokenize_seconds, model_seconds)
+                    pending.timing = Timing(max(0.0, row.taken - caller.since), tokenize_seconds, model_seconds)
                     pending.set_result(copy_score(result))
                 else:
                     pending.set_exception(result.unraised_copy())
         return len(callers)
 
-    def _tell(self, done: CompletedWork) -> None:
+    def _report(self, work: CompletedWork) -> None:
         try:
-            self._observe(done)
-        except Exception as error:  # noqa: BLE001  # who counts must not stop who scores
-            _log.error("a piece of work was not counted (%s)", type(error).__name__)
+            self._observe(work)
+        except Exception as error:  # noqa: BLE001  # an observer must not stop the scoring
+            _log.error("a work item was not counted (%s)", type(error).__name__)
 
 
-def _refuse(late: Sequence[Pending]) -> None:
-    """Tell those who queue_seconds for too long."""
-    for pending in late:
-        with suppress(InvalidStateError):  # cancelled meanwhile
-            pending.set_exception(DeadlinePassed("the time of the request was over", hint="Try again later."))
+# A function, so that no variable of the waiting thread refers to the last future and its row.
+def _refuse(overdue: Sequence[PendingScore]) -> None:
+    for pending in overdue:
+        with suppress(InvalidStateError):  # the caller has cancelled
+            pending.set_exception(DeadlinePassed("the time limit of the request has passed", hint="Try again later."))
+
+
+class Workers(Generic[_Work]):
+    """Threads that process work items until there are no more. A thread that dies is replaced.
+
+    Args:
+        take: Waits for the next work item and returns it; None ends the thread.
+        process: Processes a work item. An exception ends the thread.
+        fail: Called with the work item of a dead thread and the exception that ended it.
+        threads: Number of threads.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[], _Work | None],
+        process: Callable[[_Work], object],
+        fail: Callable[[_Work, BaseException], object],
+        *,
+        threads: int,
+    ) -> None:
+        self._take, self._process, self._fail = take, process, fail
+        self._lock = Lock()
+        self._threads: list[Thread] = []
+        for _ in range(threads):
+            self._start()
+
+    @property
+    def alive(self) -> int:
+        """Number of live threads."""
+        return sum(thread.is_alive() for thread in self._threads)
+
+    def join(self) -> None:
+        """Wait until all threads, including replacements, have ended."""
+        while True:
+            with self._lock:
+                threads = [thread for thread in self._threads if thread.is_alive()]
+            if not threads:
+                return
+            for thread in threads:
+                thread.join()
+
+    def _start(self) -> None:
+        # A daemon thread, because a thread that hangs in onnxruntime must not block the end of the process.
+        thread = Thread(target=self._run, name="scoring", daemon=True)
+        with self._lock:
+            self._threads = [*(other for other in self._threads if other is not current_thread()), thread]
+            thread.start()
+
+    def _run(self) -> None:
+        work: _Work | None = None
+        try:
+            while (work := self._take()) is not None:
+                self._process(work)
+                work = None  # it refers to texts, and the next one may not come soon
+        except BaseException as error:  # noqa: BLE001  # the callers must be answered, whatever ended the thread
+            _log.error("a scoring thread ended (%s) and is replaced", type(error).__name__)
+            try:
+                if work is not None:
+                    self._fail(work, error)
+            finally:
+                self._start()

@@ -1,31 +1,36 @@
-"""What passes between those who want responses scored, the threads that score them, and those who count.
+"""The data that passes through the queue.
 
-Lane       interactive: somebody waits for the answer; bulk: a file is worked off
-Pending    the score of one response, to come
-Timing     where the time of one response went
-CompletedWork   one piece of work that a thread finished, for metrics
+Lane            urgency: interactive requests, or bulk requests for whole files
+PendingScore    future of the score of one response
+Timing          times of one response
+WaitingRow      a response in the planner
+QueuedRow       a waiting row with its scorer, its inputs and its callers
+WorkItem        rows that one thread scores together
+CompletedWork   a summary of a completed work item, for metrics
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from edgedistill_serve.bundle.manifest import Manifest
-from edgedistill_serve.scoring.score import Score
+from edgedistill_serve.scoring.batching import Batching
+from edgedistill_serve.scoring.encoding import Encoded
+from edgedistill_serve.scoring.scorer import Score, ScoredBatch, Scorer
 
 Lane: TypeAlias = Literal["interactive", "bulk"]
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time of one response went, in seconds.
+    """Times of one response, in seconds.
 
     Attributes:
-        queue_seconds: In the queue.
-        tokenize_seconds: From its text to token ids; that of its whole batch.
-        model_seconds: In the graph; that of its whole batch.
-        recalled: Whether the score was known from an equal response before; then the others are 0.
+        queue_seconds: Waiting time in the queue.
+        tokenize_seconds: Tokenization time of its batch.
+        model_seconds: Time of its batch in the graph.
+        cached: Whether the score came from the cache; the times are then 0.
     """
 
     queue_seconds: float
@@ -34,32 +39,116 @@ class Timing:
     cached: bool = False
 
 
-class Pending(Future[Score]):
-    """The score of one response, to come; cancelled before its turn, it leaves the queue.
+class PendingScore(Future[Score]):
+    """The future score of one response. Cancelling it before its turn removes the response from the queue.
 
     Attributes:
-        timing: Where the time went; None until there is a score.
+        timing: Times of the response; None before there is a score.
     """
 
     timing: Timing | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CompletedWork:
-    """One piece of work that a thread finished, for metrics.
+@dataclass(slots=True, eq=False)
+class WaitingRow:
+    """One response in the planner.
 
     Attributes:
-        model: The model's name.
-        version: Its version.
-        lane: Of its most urgent response.
-        scores: What was found.
-        failed: How many of its responses could not be scored.
-        queue_seconds: Seconds in the queue, of each of its responses.
-        tokens: Sum of the sequences' lengths, special tokens counted.
-        padded_tokens: Tokens that the graph computed, padding counted; never less than ``tokens``.
-        tokenize_seconds: Seconds from texts to token ids.
-        model_seconds: Seconds in the graph.
-        recalled: Whether the scores were known from equal responses before; then nothing was computed.
+        model: The model that scores it. The rows of a work item have one model.
+        batching: Size of the batches of its model; None if it must be scored alone.
+        deadline: Latest start of scoring, on the planner's clock; None for no limit.
+        length: Sequence length in tokens; None before tokenization.
+        lane: The lane in which it waits.
+        state: ``waiting``, then ``taken``, or ``dropped`` after its deadline or when nobody needs it any more.
+    """
+
+    model: object
+    batching: Batching | None
+    deadline: float | None = None
+    length: int | None = None
+    lane: Lane = "interactive"
+    state: Literal["waiting", "taken", "dropped"] = "waiting"
+
+
+class Caller(NamedTuple):
+    """A request that waits for a row.
+
+    Attributes:
+        since: Time of the request.
+        deadline: Latest start of scoring; None for no limit.
+    """
+
+    since: float
+    deadline: float | None
+
+
+@dataclass(slots=True, eq=False)
+class QueuedRow(WaitingRow):
+    """A response in the queue, and the callers that wait for its score.
+
+    Attributes:
+        scorer: Scores the response.
+        inputs: The task's inputs.
+        key: Key in the score cache, equal for equal texts.
+        since: Time of the first request for it.
+        callers: The futures to complete; several if equal texts were requested. The row's deadline is the earliest of
+            their deadlines.
+        thread: Id of the thread that scores it now.
+        taken: Time at which this thread took it.
+        encoded: The encoded response; None before tokenization.
+        tokenize_seconds: Tokenization time.
+    """
+
+    scorer: Scorer = field(kw_only=True)
+    inputs: dict[str, str] = field(kw_only=True)
+    key: bytes = field(kw_only=True)
+    since: float = field(kw_only=True)
+    callers: dict[PendingScore, Caller] = field(default_factory=dict, kw_only=True)
+    thread: int | None = field(default=None, kw_only=True)
+    taken: float = field(default=0.0, kw_only=True)
+    encoded: Encoded | None = field(default=None, kw_only=True)
+    tokenize_seconds: float = field(default=0.0, kw_only=True)
+
+    def earliest_deadline(self) -> float | None:
+        """Return the earliest deadline of the callers, or None."""
+        return min((caller.deadline for caller in self.callers.values() if caller.deadline is not None), default=None)
+
+
+RowT = TypeVar("RowT", bound=WaitingRow)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem(Generic[RowT]):
+    """Rows that one thread scores together.
+
+    Attributes:
+        rows: At least one row, all of one model.
+        lane: Lane of the rows.
+        measured: Whether the rows fit into one batch. If not, they must be tokenized and passed to
+            `Planner.requeue_by_length`.
+    """
+
+    rows: tuple[RowT, ...]
+    lane: Lane
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedWork:
+    """A completed work item, for metrics.
+
+    Attributes:
+        model: Name of the model.
+        version: Version of the model.
+        lane: Lane of the rows.
+        scores: The scores.
+        failed: Number of responses that could not be scored.
+        queue_seconds: Waiting time of each response.
+        tokens: Number of tokens, including special tokens.
+        padded_tokens: Number of tokens that the graph computed, including padding.
+        tokenize_seconds: Time for tokenization.
+        model_seconds: Time in the graph.
+        cached: Whether the scores came from the cache, so that nothing was computed.
     """
 
     model: str
@@ -76,16 +165,39 @@ class CompletedWork:
 
     @property
     def rows(self) -> int:
-        """How many responses it held."""
+        """Number of responses."""
         return len(self.queue_seconds)
 
+    @classmethod
+    def from_result(cls, work: WorkItem[QueuedRow], result: ScoredBatch, tokenize_seconds: float) -> "CompletedWork":
+        """Summarize a scored work item.
 
-def cached_work(model: Manifest, lane: Lane, scores: Sequence[Score]) -> CompletedWork:
-    """Return the work of answering with scores that were known."""
-    queue_seconds = (0.0,) * len(scores)
-    return CompletedWork(model.name, model.version, lane, tuple(scores), 0, queue_seconds, 0, 0, 0.0, 0.0, cached=True)
+        Args:
+            work: The work item.
+            result: The scores of its rows.
+            tokenize_seconds: Time for the tokenization of its rows, also if it was done in an earlier step.
+        """
+        manifest = work.rows[0].scorer.bundle.manifest
+        scores = tuple(each for each in result.results if isinstance(each, Score))
+        return cls(
+            manifest.name,
+            manifest.version,
+            work.lane,
+            scores,
+            len(result.results) - len(scores),
+            tuple(row.taken - row.since for row in work.rows),
+            result.tokens,
+            result.padded_tokens,
+            tokenize_seconds,
+            result.model_seconds,
+        )
+
+    @classmethod
+    def from_cache(cls, manifest: Manifest, lane: Lane, scores: Sequence[Score]) -> "CompletedWork":
+        """Summarize responses whose scores came from the cache."""
+        queue_seconds = (0.0,) * len(scores)
+        return cls(manifest.name, manifest.version, lane, tuple(scores), 0, queue_seconds, 0, 0, 0.0, 0.0, cached=True)
 
 
 Observer: TypeAlias = Callable[[CompletedWork], None]
-"""Called after each piece of work by the thread that did it, or that asked for scores that were known; it must be
-quick, and what it raises is logged and forgotten."""
+"""Called after each work item, by the thread that completed it. It must be fast; its exceptions are only logged."""

@@ -1,1 +1,1 @@
-"""Reading one request: its body, what `/v1` takes, errors as responses, OpenAPI."""
+"""Request bodies, error responses and the OpenAPI document."""

@@ -1,7 +1,7 @@
-"""Reading the body of a request: whole, up to a limit; or line by line, for bulk. Both in a stated time and memory.
+"""Reading of request bodies, complete or line by line, with limits on size, time and memory.
 
-BodyMemory       the memory that the bodies of all requests have together
-BodyAllocation      what one of them has of it
+BodyMemory       the memory limit for the bodies of all requests
+BodyAllocation   the part of it that one body uses
 """
 
 import asyncio
@@ -12,150 +12,148 @@ from starlette.types import Receive
 
 from edgedistill_serve.errors import QueueFull, RequestTooLarge, TooSlow
 
-_DISCARDED = 8
-"""A body that is too large is read to its end and forgotten, up to so many times the limit: a client that is still
-sending would not read the answer."""
-
-
-_FREE = 16 * 1024
-"""So many bytes of every body are not counted: whoever sends long ones slowly holds up nobody with a short one."""
+_MAX_DISCARDED = 8
+"""A body that is too large is read and discarded up to this multiple of the limit, because a client does not read the
+answer while it sends."""
+_UNCOUNTED_BYTES = 16 * 1024
+"""These first bytes of a body do not count, so that slow and large bodies do not block small ones."""
 
 
 class BodyMemory:
-    """The memory that the bodies of all requests have together; used by one event loop.
+    """The memory limit for the bodies of all requests; for use in one event loop.
 
     Args:
-        limit: Bytes.
+        limit: The limit in bytes.
 
     Attributes:
-        limit: The same.
-        held: Bytes of bodies that are in memory now, without the first 16 KiB of each.
+        limit: The limit in bytes.
+        used: Bytes of bodies in memory, not counting the first 16 KiB of each.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.held = 0
+        self.used = 0
 
-    def share(self) -> "BodyAllocation":
-        """Return a share of it for what is read in this task; when the task ends, it is given back."""
-        share = BodyAllocation(self)
+    def allocate(self) -> "BodyAllocation":
+        """Return an allocation for the current task; it is released when the task ends."""
+        allocation = BodyAllocation(self)
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # a coroutine runs in one
-        task.add_done_callback(lambda _: share.give_back())
-        return share
+        assert task is not None  # noqa: S101  # coroutines run in tasks
+        task.add_done_callback(lambda _: allocation.release())
+        return allocation
 
 
 class BodyAllocation:
-    """What one body has of a room.
+    """The memory of one body.
 
     Args:
-        room: Of all bodies.
+        memory: The memory of all bodies.
     """
 
-    def __init__(self, room: BodyMemory) -> None:
-        self._room = room
+    def __init__(self, memory: BodyMemory) -> None:
+        self._memory = memory
         self._size = 0
 
     def grow(self, size: int) -> bool:
-        """Take room for so many more bytes, and return whether there was any."""
-        wanted = max(0, self._size + size - _FREE) - self._counted
-        if self._room.held + wanted > self._room.limit:
+        """Allocate more bytes, and return whether the limit allows it."""
+        additional = max(0, self._size + size - _UNCOUNTED_BYTES) - self._counted
+        if self._memory.used + additional > self._memory.limit:
             return False
-        self._room.held += wanted
+        self._memory.used += additional
         self._size += size
         return True
 
-    def give_back(self) -> None:
-        """Give back all of it."""
-        self._room.held -= self._counted
+    def release(self) -> None:
+        """Release all bytes."""
+        self._memory.used -= self._counted
         self._size = 0
 
     @property
     def _counted(self) -> int:
-        return max(0, self._size - _FREE)
+        return max(0, self._size - _UNCOUNTED_BYTES)
 
 
-async def read_body(request: Request, *, room: BodyMemory, limit: int, seconds: float) -> bytes:
-    """Read a body; the room that it takes is given back when the task that reads it ends.
+async def read_body(request: Request, *, memory: BodyMemory, limit: int, seconds: float) -> bytes:
+    """Read a complete body. Its memory is released when the current task ends.
 
     Args:
-        request: Its body was not read yet.
-        room: Where it is kept.
-        limit: The most bytes.
-        seconds: The time for all of it.
+        request: A request whose body was not read yet.
+        memory: The memory of all bodies.
+        limit: Largest number of bytes.
+        seconds: Time for the complete body.
 
     Raises:
-        RequestTooLarge: It has more bytes.
-        QueueFull: There is no room for it.
-        TooSlow: It takes longer.
-        ClientDisconnect: The client has gone.
+        RequestTooLarge: The body has more bytes.
+        QueueFull: The memory of all bodies is used up.
+        TooSlow: The body takes longer.
+        ClientDisconnect: The client has disconnected.
     """
     body = bytearray()
-    share = room.share()
-    received, is_kept = 0, True
+    allocation = memory.allocate()
+    received, is_stored = 0, True
     try:
         async with asyncio.timeout(seconds):
             more = True
-            while more and received <= _DISCARDED * limit:
-                chunk, more = await _part(request.receive)
+            while more and received <= _MAX_DISCARDED * limit:
+                chunk, more = await _receive_part(request.receive)
                 received += len(chunk)
-                is_kept = is_kept and received <= limit and share.grow(len(chunk))
-                if is_kept:
+                is_stored = is_stored and received <= limit and allocation.grow(len(chunk))
+                if is_stored:
                     body += chunk
                 else:
                     body.clear()
-                    share.give_back()
+                    allocation.release()
     except TimeoutError:
         raise TooSlow(f"the body did not arrive in {seconds:g} s", hint="Send it faster.") from None
     if received > limit:
-        raise RequestTooLarge(f"the body is longer than {limit} bytes", hint="Send it in several requests.")
-    if not is_kept:
-        raise _no_room()
+        raise RequestTooLarge(f"the body is longer than {limit} bytes", hint="Send several smaller requests.")
+    if not is_stored:
+        raise _memory_error()
     return bytes(body)
 
 
 async def read_lines(
-    receive: Receive, *, room: BodyMemory, limit: int, seconds: float
+    receive: Receive, *, memory: BodyMemory, limit: int, seconds: float
 ) -> AsyncIterator[bytes | RequestTooLarge | QueueFull]:
-    r"""Read a body line by line; no more of it is read than the lines that were asked for need.
+    r"""Read a body line by line, and only as far as the consumer needs.
 
     Args:
-        receive: Gives the body's parts, as ASGI does.
-        room: Where a line is kept until it is complete.
-        limit: The longest line, in bytes.
-        seconds: The time for each line.
+        receive: The ASGI function for parts of the body.
+        memory: The memory of all bodies.
+        limit: Largest number of bytes of a line.
+        seconds: Time for each line.
 
     Yields:
-        Lines without their ``\n``; blank ones are left out. In the place of a line that is too long, or for which there
-        is no room, stands the error, and the line is forgotten.
+        Lines without ``\n``; blank lines are skipped. A line that is too long or exceeds the memory limit is replaced
+        by its error.
 
     Raises:
         TooSlow: A line takes longer.
-        ClientDisconnect: The client has gone.
+        ClientDisconnect: The client has disconnected.
     """
-    line = _Line(room.share(), limit)
-    more, left = True, seconds
+    line = _LineBuffer(memory.allocate(), limit)
+    more, remaining = True, seconds
     clock = asyncio.get_running_loop().time
     while more:
-        began = clock()
-        chunk, more = await _timely_part(receive, left, seconds)
-        left -= clock() - began
+        started = clock()
+        chunk, more = await _receive_part_in_time(receive, remaining, seconds)
+        remaining -= clock() - started
         first, *others = chunk.split(b"\n")
         line.add(first)
         for following in others:
-            left = seconds
-            if (ended := line.end()) is not None:
-                yield ended
+            remaining = seconds
+            if (complete := line.end()) is not None:
+                yield complete
             line.add(following)
-    if (ended := line.end()) is not None:
-        yield ended
+    if (complete := line.end()) is not None:
+        yield complete
 
 
-class _Line:
-    """The line that is being read; of one that is not kept, only the error."""
+class _LineBuffer:
+    """The line that is being read, or its error."""
 
-    def __init__(self, share: BodyAllocation, limit: int) -> None:
-        self._share = share
+    def __init__(self, allocation: BodyAllocation, limit: int) -> None:
+        self._allocation = allocation
         self._limit = limit
         self._text = bytearray()
         self._fault: RequestTooLarge | QueueFull | None = None
@@ -163,38 +161,38 @@ class _Line:
     def add(self, part: bytes) -> None:
         if self._fault is None and len(self._text) + len(part) > self._limit:
             self._fault = RequestTooLarge(f"the line is longer than {self._limit} bytes")
-        if self._fault is None and not self._share.grow(len(part)):
-            self._fault = _no_room()
+        if self._fault is None and not self._allocation.grow(len(part)):
+            self._fault = _memory_error()
         if self._fault is None:
             self._text += part
         else:
-            self._forget()
+            self._clear()
 
     def end(self) -> bytes | RequestTooLarge | QueueFull | None:
-        """Return the line, or its error, or None where it is blank; and begin the next."""
-        ended = self._fault or (bytes(self._text) if self._text.strip() else None)
+        """Return the line, its error, or None if it is blank, and start the next line."""
+        complete = self._fault or (bytes(self._text) if self._text.strip() else None)
         self._fault = None
-        self._forget()
-        return ended
+        self._clear()
+        return complete
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._text.clear()
-        self._share.give_back()
+        self._allocation.release()
 
 
-def _no_room() -> QueueFull:
-    return QueueFull("the bodies of other requests take all the memory that there is for them", hint="Try again later.")
+def _memory_error() -> QueueFull:
+    return QueueFull("the bodies of other requests use all the memory for bodies", hint="Try again later.")
 
 
-async def _timely_part(receive: Receive, left: float, seconds: float) -> tuple[bytes, bool]:
+async def _receive_part_in_time(receive: Receive, remaining: float, seconds: float) -> tuple[bytes, bool]:
     try:
-        async with asyncio.timeout(left):
-            return await _part(receive)
+        async with asyncio.timeout(remaining):
+            return await _receive_part(receive)
     except TimeoutError:
         raise TooSlow(f"the next line did not arrive in {seconds:g} s", hint="Send it faster.") from None
 
 
-async def _part(receive: Receive) -> tuple[bytes, bool]:
+async def _receive_part(receive: Receive) -> tuple[bytes, bool]:
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnect

@@ -1,4 +1,4 @@
-"""Errors as HTTP statuses, in one place, in the words of the protocol that was asked."""
+"""Error responses: the HTTP status of every error, and the format of every protocol."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -22,7 +22,7 @@ STATUS: dict[type[errors.EdgeDistillError], HTTPStatus] = {
     errors.DeadlinePassed: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ScoringFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-_AGAIN_LATER = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+_RETRY_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _TEI_PATHS = ("/predict", "/info", "/health")
 _TEI_TYPES = {
     HTTPStatus.TOO_MANY_REQUESTS: "Overloaded",
@@ -36,11 +36,11 @@ class Problem(msgspec.Struct, frozen=True):
     """The body of an error (RFC 9457).
 
     Attributes:
-        title: The status in words.
-        status: The status.
-        detail: What, where and the fix; never a word of a response.
-        request_id: As in the ``X-Request-ID`` header.
-        type: ``about:blank``: the status says it all.
+        title: Phrase of the status.
+        status: HTTP status.
+        detail: Problem, place and hint; never text of a response.
+        request_id: As in the header ``X-Request-ID``.
+        type: ``about:blank``: the status describes the problem.
     """
 
     title: str
@@ -51,10 +51,10 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class TeiError(msgspec.Struct, frozen=True):
-    """The body of an error as text-embeddings-inference writes it.
+    """The body of an error in the format of text-embeddings-inference.
 
     Attributes:
-        error: What, where and the fix.
+        error: Problem, place and hint.
         error_type: ``Validation``, ``Overloaded``, ``Unhealthy`` or ``Backend``.
     """
 
@@ -63,48 +63,48 @@ class TeiError(msgspec.Struct, frozen=True):
 
 
 class InferenceError(msgspec.Struct, frozen=True):
-    """The body of an error of the Open Inference Protocol: what, where and the fix."""
+    """The body of an error in the Open Inference Protocol: problem, place and hint."""
 
     error: str
 
 
 def error_status(error: errors.EdgeDistillError) -> HTTPStatus:
-    """Return the status of an error."""
+    """Return the HTTP status of an error."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def error_response(
     status: HTTPStatus, detail: str, scope: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return the response of an error, in the form of the path that was asked.
+    """Return an error response in the format of the requested path.
 
     Args:
-        status: Of the response.
-        detail: What, where and the fix.
-        scope: Of the request, with its ``request_id``.
-        headers: Further ones.
+        status: HTTP status.
+        detail: Problem, place and hint.
+        scope: The ASGI scope of the request, with its ``request_id``.
+        headers: Additional headers.
     """
-    added = dict(headers or {})
-    if status in _AGAIN_LATER:
-        added.setdefault("Retry-After", "1")
+    all_headers = dict(headers or {})
+    if status in _RETRY_STATUSES:
+        all_headers.setdefault("Retry-After", "1")
     if status == HTTPStatus.UNAUTHORIZED:
-        added["WWW-Authenticate"] = "Bearer"
+        all_headers["WWW-Authenticate"] = "Bearer"
     if status == HTTPStatus.REQUEST_TIMEOUT:
-        added["Connection"] = "close"
-    form, media_type = error_format(scope["path"])
+        all_headers["Connection"] = "close"
+    error_type, media_type = error_format(scope["path"])
     body: msgspec.Struct
-    if form is TeiError:
+    if error_type is TeiError:
         status = HTTPStatus.FAILED_DEPENDENCY if status == HTTPStatus.INTERNAL_SERVER_ERROR else status
         body = TeiError(detail, _TEI_TYPES.get(status, "Validation"))
-    elif form is InferenceError:
+    elif error_type is InferenceError:
         body = InferenceError(detail)
     else:
         body = Problem(status.phrase, status.value, detail, scope["request_id"])
-    return Response(msgspec.json.encode(body), status, added, media_type=media_type)
+    return Response(msgspec.json.encode(body), status, all_headers, media_type=media_type)
 
 
 def error_format(path: str) -> tuple[type[msgspec.Struct], str]:
-    """Return the type of the errors under a path, and its media type."""
+    """Return the type of the error bodies under a path, and their media type."""
     if path in _TEI_PATHS:
         return TeiError, "application/json"
     if path == "/v2" or path.startswith("/v2/"):
@@ -113,5 +113,5 @@ def error_format(path: str) -> tuple[type[msgspec.Struct], str]:
 
 
 def response_to_error(error: errors.EdgeDistillError, scope: Mapping[str, Any]) -> Response:
-    """Return the response of an error of ours."""
+    """Return the response for an `EdgeDistillError`."""
     return error_response(error_status(error), str(error), scope)

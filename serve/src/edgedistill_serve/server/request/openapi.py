@@ -1,4 +1,4 @@
-"""The OpenAPI document, made of the same table as the routes and of the types that are read and written."""
+"""The OpenAPI document, generated from the route table and from the types of requests and responses."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from edgedistill_serve.server.request.error_responses import InferenceError, Pro
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 JSON = "application/json"
-_REFERENCE = "#/components/schemas/{name}"
-_OFTEN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
-_SCORING = (
+_REF_TEMPLATE = "#/components/schemas/{name}"
+_COMMON_STATUSES = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+_SCORING_STATUSES = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.NOT_FOUND,
     HTTPStatus.REQUEST_TIMEOUT,
@@ -29,19 +29,19 @@ _SCORING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One path and method: what does it, and what it takes and gives.
+    """One path and method.
 
     Attributes:
-        path: With its parameters in braces.
-        endpoint: What does it.
-        summary: One plain sentence part.
-        response_types: The types of the answer, any one of them; none for a text.
-        response_media: Its media type.
-        request_types: The types of the body, any one of them; none for GET.
-        request_media: Its media type.
-        query: Names of the parameters in the address.
-        error_statuses: Statuses beside those that every scoring path has.
-        is_open: Whether it needs no key.
+        path: Path with parameters in braces.
+        endpoint: The endpoint.
+        summary: Short description without final period.
+        response_types: Alternative types of the response body; empty for plain text.
+        response_media: Media type of the response.
+        request_types: Alternative types of the request body; empty for GET.
+        request_media: Media type of the request body.
+        query: Names of the query parameters.
+        error_statuses: Error statuses in addition to the common ones.
+        is_open: Whether it needs no API key.
     """
 
     path: str
@@ -57,37 +57,37 @@ class Operation:
 
     @property
     def method(self) -> str:
-        """``POST`` where it takes a body."""
+        """``POST`` for operations with a request body, else ``GET``."""
         return "POST" if self.request_types else "GET"
 
     def route(self) -> Route:
-        """Return the route."""
+        """Return the Starlette route."""
         return Route(self.path, self.endpoint, methods=[self.method])
 
 
-def openapi(operations: Sequence[Operation], limits: Limits) -> dict[str, Any]:
-    """Return the document.
+def build_openapi(operations: Sequence[Operation], limits: Limits) -> dict[str, Any]:
+    """Return the OpenAPI document.
 
     Args:
-        operations: Every path that belongs into it.
-        limits: What is taken; lists in requests are as long at most.
+        operations: All documented operations.
+        limits: The server's limits, for the length of lists in requests.
     """
-    kinds: list[Any] = [
-        kind for operation in operations for kind in (*operation.request_types, *operation.response_types)
+    types: list[Any] = [
+        each for operation in operations for each in (*operation.request_types, *operation.response_types)
     ]
-    kinds += [Problem, TeiError, InferenceError]
-    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
-    schema_of = dict(zip(map(repr, kinds), schemas, strict=True))
+    types += [Problem, TeiError, InferenceError]
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REF_TEMPLATE)
+    schema_of = dict(zip(map(repr, types), schemas, strict=True))
     components["ManyResponses"]["properties"]["responses"]["maxItems"] = limits.items
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, schema_of)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation, schema_of)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "edgedistill-serve",
             "version": version("edgedistill-serve"),
-            "description": "Scores open responses with bundles: no LLM, no network.",
+            "description": "Scores open responses with bundles, without an LLM.",
         },
         "paths": paths,
         "components": {
@@ -100,8 +100,8 @@ def openapi(operations: Sequence[Operation], limits: Limits) -> dict[str, Any]:
     }
 
 
-def _described(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any]:
-    described: dict[str, Any] = {
+def _describe(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any]:
+    description: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": _operation_id(operation),
         "parameters": _parameters(operation),
@@ -110,12 +110,12 @@ def _described(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any
     }
     if operation.request_types:
         content = {operation.request_media: {"schema": _any_of(operation.request_types, schema_of)}}
-        described["requestBody"] = {"required": True, "content": content}
-    return described
+        description["requestBody"] = {"required": True, "content": content}
+    return description
 
 
-def _any_of(kinds: Sequence[Any], schema_of: dict[str, Any]) -> Any:
-    schemas = [schema_of[repr(kind)] for kind in kinds]
+def _any_of(types: Sequence[Any], schema_of: dict[str, Any]) -> Any:
+    schemas = [schema_of[repr(each)] for each in types]
     return schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
 
 
@@ -133,15 +133,15 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _responses(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any]:
-    given = _any_of(operation.response_types, schema_of) if operation.response_types else {"type": "string"}
+    body = _any_of(operation.response_types, schema_of) if operation.response_types else {"type": "string"}
     responses: dict[str, Any] = {
-        "200": {"description": "Done.", "content": {operation.response_media: {"schema": given}}},
+        "200": {"description": "Success.", "content": {operation.response_media: {"schema": body}}},
     }
     error, media = error_format(operation.path)
     failed = HTTPStatus.FAILED_DEPENDENCY if error is TeiError else HTTPStatus.INTERNAL_SERVER_ERROR
-    statuses = {*operation.error_statuses, *(() if operation.is_open else _OFTEN)}
+    statuses = {*operation.error_statuses, *(() if operation.is_open else _COMMON_STATUSES)}
     if operation.request_types:
-        statuses |= {*_SCORING, failed, HTTPStatus.SERVICE_UNAVAILABLE}
+        statuses |= {*_SCORING_STATUSES, failed, HTTPStatus.SERVICE_UNAVAILABLE}
     for status in sorted(statuses):
         content = {media: {"schema": schema_of[repr(error)]}}
         responses[str(status.value)] = {"description": f"{status.phrase}.", "content": content}

@@ -1,1 +1,1 @@
-"""Sockets, TLS, and what one connection may do."""
+"""HTTP/1.1 with limits for each connection, sockets and TLS."""

@@ -1,10 +1,10 @@
-"""HTTP/1.1 on httptools, and what one connection may do.
+"""HTTP/1.1 with the parser of httptools, and limits for each connection.
 
-A request is handed to the application as ASGI once its head is complete. Before that, and while its client reads, the
-limits hold: how long heads may be, how slowly a client may send and read, and how many connections there may be.
+A request is passed to the ASGI application when its head is complete. Limits apply to the size of heads, to the speed
+at which a client sends and reads, and to the number of connections.
 
-Connections   all that are open
-Connection    one of them
+Connections   all open connections
+Connection    one connection
 Exchange      one request and its response
 """
 
@@ -25,10 +25,10 @@ from starlette.types import ASGIApp, Message, Scope
 from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.request.error_responses import Problem
 
-_LONGEST_STALL_AT_END = 5.0
-"""Seconds for the last bytes of an answer to leave, once the connection is being closed."""
-_BODY_BYTES = 64 * 1024
-"""So much of a body waits for the application, then no more is read."""
+_CLOSE_SECONDS = 5.0
+"""Time for the last bytes of an answer when a connection is closed."""
+_BODY_BUFFER_BYTES = 64 * 1024
+"""If this much of a body waits for the application, reading is paused."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -39,61 +39,61 @@ class Connections:
     """All open connections of a server.
 
     Args:
-        app: What answers.
-        limits: What each may do.
-        room: How many there may be.
+        app: The ASGI application.
+        limits: The limits of the server.
+        max_connections: Largest number of connections.
 
     Attributes:
-        app: The same.
-        limits: The same.
-        room: The same.
-        refused: How many were refused or closed early, by reason.
-        running: The requests that the application has.
+        app: The ASGI application.
+        limits: The limits of the server.
+        max_connections: Largest number of connections.
+        refused: Number of connections that were refused or closed early, by reason.
+        running: The requests that the application is answering.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, room: int) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, max_connections: int) -> None:
         self.app = app
         self.limits = limits
-        self.room = room
+        self.max_connections = max_connections
         self.refused: dict[str, int] = {}
         self.running: set[Exchange] = set()
         self._open: set[Connection] = set()
         self._idle: OrderedDict[Connection, None] = OrderedDict()
         self._date_line = b""
-        self._dated = 0
+        self._date_second = 0
 
     @property
     def open(self) -> int:
-        """How many there are; one that was cut, and ends with this turn of the event loop, is none."""
+        """Number of open connections, without aborted ones that end in this iteration of the event loop."""
         return len(self._open)
 
     def admit(self, connection: "Connection") -> bool:
-        """Count a new connection, and make room for it: the one that is idle for longest is closed."""
+        """Register a new connection. At the limit, the connection that has been idle longest is closed for it."""
         self._open.add(connection)
-        if self.open > self.room:
+        if self.open > self.max_connections:
             oldest = next(iter(self._idle), None)
             if oldest is None:
                 return False
-            self.count("idle")
-            oldest.leave()
+            self.count_refused("idle")
+            oldest.abort()
         self._idle[connection] = None
         return True
 
-    def rest(self, connection: "Connection") -> None:
-        """Note that a connection has no request now."""
+    def mark_idle(self, connection: "Connection") -> None:
+        """Mark a connection as one without a request."""
         self._idle[connection] = None
 
-    def work(self, connection: "Connection") -> None:
-        """Note that a connection has a request now."""
+    def mark_busy(self, connection: "Connection") -> None:
+        """Mark a connection as one with a request."""
         self._idle.pop(connection, None)
 
-    def forget(self, connection: "Connection") -> None:
-        """Note that a connection has ended, or was cut."""
+    def remove(self, connection: "Connection") -> None:
+        """Remove a connection that has ended or was aborted."""
         self._open.discard(connection)
         self._idle.pop(connection, None)
 
-    def count(self, reason: str) -> None:
-        """Count one that was refused or closed early."""
+    def count_refused(self, reason: str) -> None:
+        """Count a connection that was refused or closed early."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
     def finish(self) -> None:
@@ -102,94 +102,94 @@ class Connections:
             connection.finish()
 
     def date_line(self) -> bytes:
-        """Return the Date header, written once a second."""
+        """Return the header Date, formatted once per second."""
         now = int(time.time())
-        if now != self._dated:
-            self._dated, self._date_line = now, f"date: {formatdate(now, usegmt=True)}\r\n".encode()
+        if now != self._date_second:
+            self._date_second, self._date_line = now, f"date: {formatdate(now, usegmt=True)}\r\n".encode()
         return self._date_line
 
 
 class Exchange:
-    """One request and its response, as ASGI sees them.
+    """One request and its response, with the ASGI interface.
 
     Args:
-        connection: Where they come and go.
-        scope: The request's.
-        closes: Whether the connection ends with the response.
-        wants_continue: Whether the client sends the body only when it is asked to.
+        connection: The connection.
+        scope: The ASGI scope.
+        closes: Whether the connection is closed after the response.
+        expects_continue: Whether the client waits for ``100 Continue`` before it sends the body.
 
     Attributes:
-        scope: The same.
-        closes: The same; becomes true where the response says so.
-        task: What answers, once it has begun.
+        scope: The ASGI scope.
+        closes: Whether the connection is closed after the response; the response can also require it.
+        task: The task of the application, after its start.
         is_answered: Whether the response is complete.
     """
 
-    def __init__(self, connection: "Connection", scope: Scope, *, closes: bool, wants_continue: bool) -> None:
+    def __init__(self, connection: "Connection", scope: Scope, *, closes: bool, expects_continue: bool) -> None:
         self.scope = scope
         self.closes = closes
         self.task: asyncio.Task[None] | None = None
         self.is_answered = False
         self._connection = connection
-        self._wants_continue = wants_continue
+        self._expects_continue = expects_continue
         self._body = bytearray()
-        self._has_arrived = False
-        self._was_given = False
-        self._waiting: asyncio.Future[None] | None = None
+        self._is_complete = False
+        self._end_was_received = False
+        self._waiter: asyncio.Future[None] | None = None
         self._head = b""
         self._is_chunked = False
 
     def add(self, part: bytes) -> bool:
-        """Take a part of the body, and return whether there is room for more."""
+        """Add a part of the body, and return whether the buffer has room for more."""
         if not self.is_answered:
             self._body += part
             self.wake()
-        return len(self._body) <= _BODY_BYTES
+        return len(self._body) <= _BODY_BUFFER_BYTES
 
     def end(self) -> None:
-        """Note that the body is complete."""
-        self._has_arrived = True
+        """Mark the body as complete."""
+        self._is_complete = True
         self.wake()
 
     def wake(self) -> None:
-        """Let the application look again at what has arrived, or whether the client is still there."""
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        """Wake the application after new data or a disconnect."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def run(self, app: ASGIApp) -> None:
-        """Let the application answer; where it does not, the connection ends."""
+        """Run the application. If it does not complete the response, the connection is closed."""
         try:
             await app(self.scope, self.receive, self.send)
-        except Exception as error:  # noqa: BLE001  # its message may hold a text
+        except Exception as error:  # noqa: BLE001  # its message may contain texts
             _log.error("the application failed (%s)", type(error).__name__)
         finally:
-            self._connection.answered(self)
+            self._connection.finish_exchange(self)
 
     async def receive(self) -> Message:
-        """Return the next part of the body, or that the client has gone."""
-        while not (self._connection.is_gone or self.is_answered):
-            if self._body or (self._has_arrived and not self._was_given):
+        """Return the next part of the body, or a disconnect message (ASGI)."""
+        while not (self._connection.is_closed or self.is_answered):
+            if self._body or (self._is_complete and not self._end_was_received):
                 body = bytes(self._body)
                 self._body.clear()
-                self._was_given = self._has_arrived
-                return {"type": "http.request", "body": body, "more_body": not self._has_arrived}
-            if self._wants_continue:
-                self._wants_continue = False
+                self._end_was_received = self._is_complete
+                return {"type": "http.request", "body": body, "more_body": not self._is_complete}
+            if self._expects_continue:
+                self._expects_continue = False
                 self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._connection.read_on()
-            self._waiting = self._connection.loop.create_future()
-            await self._waiting
+            self._connection.resume_reading()
+            self._waiter = self._connection.loop.create_future()
+            await self._waiter
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Send a part of the response; its head leaves with the first part of its body."""
+        """Send a part of the response (ASGI). The head is sent with the first part of the body."""
         if not self._connection.can_write.is_set():
             await self._connection.can_write.wait()
-        if self._connection.is_gone:
+        if self._connection.is_closed:
             return
         if message["type"] == "http.response.start":
-            self._wants_continue = False
-            self._head = self._head_of(message)
+            self._expects_continue = False
+            self._head = self._build_head(message)
             return
         body, is_last = message.get("body", b""), not message.get("more_body", False)
         if self.scope["method"] == "HEAD":
@@ -200,56 +200,56 @@ class Exchange:
         self._head = b""
         self.is_answered = is_last
 
-    def _head_of(self, message: Message) -> bytes:
+    def _build_head(self, message: Message) -> bytes:
         lines = [_STATUS_LINES[message["status"]], self._connection.all.date_line()]
-        has_length = says_close = False
+        has_length = has_close = False
         for name, value in message["headers"]:
             lines.append(b"%b: %b\r\n" % (name, value))
             if name == b"content-length":
                 has_length = True
             elif name == b"connection" and value.lower() == b"close":
-                self.closes = says_close = True
+                self.closes = has_close = True
         if not has_length and self.scope["method"] != "HEAD":
             self._is_chunked = self.scope["http_version"] == "1.1"
-            self.closes = self.closes or not self._is_chunked  # in HTTP/1.0, the end of the connection ends the body
+            self.closes = self.closes or not self._is_chunked  # in HTTP/1.0, closing marks the end of the body
         if self._is_chunked:
             lines.append(b"transfer-encoding: chunked\r\n")
-        if self.closes and not says_close:
+        if self.closes and not has_close:
             lines.append(b"connection: close\r\n")
         head = b"".join([*lines, b"\r\n"])
         if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
-            raise ValueError("a header of the response has a line break")
+            raise ValueError("a header of the response contains a line break")
         return head
 
 
 class Connection(asyncio.Protocol):
-    """One connection. httptools calls the methods whose names begin with ``on_``, asyncio the other public ones.
+    """One connection. httptools calls the methods with the prefix ``on_``; asyncio calls those of `asyncio.Protocol`.
 
     Args:
-        connections: All of them.
+        connections: All connections of the server.
 
     Attributes:
-        all: The same.
+        all: All connections of the server.
         loop: The event loop.
-        is_gone: Whether it has ended.
-        can_write: Set while the client reads what is written.
+        is_closed: Whether the connection has ended.
+        can_write: Set while the client reads fast enough.
     """
 
     def __init__(self, connections: Connections) -> None:
         self.all = connections
         self.loop = asyncio.get_running_loop()
-        self.is_gone = False
+        self.is_closed = False
         self.can_write = asyncio.Event()
         self.can_write.set()
         self._parser = httptools.HttpRequestParser(self)
-        # Requests that come behind one that closes the connection are left out, and are no error.
+        # Data after a request that closes the connection are ignored and are not an error.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._of_connection: Scope = {}
+        self._base_scope: Scope = {}
         self._exchanges: deque[Exchange] = deque()
         self._newest: Exchange | None = None
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._wants_continue = False
+        self._expects_continue = False
         self._unsent: list[bytes] = []
         self._in_head = False
         self._head_bytes = 0
@@ -261,10 +261,10 @@ class Connection(asyncio.Protocol):
         self._stall_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the first head, or refuse where there is no room."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # of a stream of bytes
+        """Wait for the first head, or refuse the connection at the limit."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # the type for stream sockets
         self._transport = transport
-        self._of_connection = {
+        self._base_scope = {
             "type": "http",
             "asgi": _ASGI,
             "scheme": "http" if transport.get_extra_info("sslcontext") is None else "https",
@@ -277,32 +277,32 @@ class Connection(asyncio.Protocol):
         else:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "there are too many connections", "connections")
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's
-        """Stop the clocks, and the request whose client has gone."""
-        self.is_gone = True
-        self.all.forget(self)
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's interface
+        """Cancel the timers and the running request."""
+        self.is_closed = True
+        self.all.remove(self)
         for timer in (self._timer, self._stall_timer):
             if timer is not None:
                 timer.cancel()
         self.can_write.set()
         if self._exchanges:
             task = self._exchanges[0].task
-            assert task is not None  # noqa: S101  # the first has begun
+            assert task is not None  # noqa: S101  # the first exchange is running
             task.cancel()
         self._exchanges.clear()
-        del self._parser  # it holds this connection
+        del self._parser  # breaks a reference cycle
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; the clock of a head runs from its first."""
+        """Parse received bytes. The time limit of a head starts with its first byte."""
         if self._is_refused:
             return
         was_in_head = self._in_head
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self.finish()  # the request is answered in HTTP/1.1, and nothing behind it can be read
+            self.finish()  # the request is answered in HTTP/1.1; later data cannot be parsed
         except httptools.HttpParserError:
-            self._refuse(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request", "not http")
+            self._refuse(HTTPStatus.BAD_REQUEST, "this is not an HTTP/1.1 request", "not http")
         if self._in_head and was_in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self.all.limits.header_bytes:
@@ -312,24 +312,24 @@ class Connection(asyncio.Protocol):
             self._expect(self.all.limits.header_seconds)
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
+        """Start a head."""
         self._in_head = True
-        self._url, self._headers, self._wants_continue = b"", [], False
+        self._url, self._headers, self._expects_continue = b"", [], False
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the address."""
+        """Add a part of the request target."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; those behind a body are left out."""
+        """Add a header; trailers after a body are ignored."""
         if self._in_head:
             name = name.lower()
             self._headers.append((name, value))
             if name == b"expect" and value.lower() == b"100-continue":
-                self._wants_continue = True
+                self._expects_continue = True
 
     def on_headers_complete(self) -> None:
-        """Measure the head, and only then let the application have it."""
+        """Check the size of the head, and pass the request to the application."""
         self._in_head = False
         self._head_bytes = 0
         if self._is_refused:
@@ -343,7 +343,7 @@ class Connection(asyncio.Protocol):
         path = raw_path.decode("ascii")
         version = self._parser.get_http_version()
         scope = {
-            **self._of_connection,
+            **self._base_scope,
             "http_version": version,
             "method": self._parser.get_method().decode("ascii"),
             "path": unquote(path) if "%" in path else path,
@@ -352,7 +352,7 @@ class Connection(asyncio.Protocol):
             "headers": self._headers,
         }
         closes = version == "1.0" or not self._parser.should_keep_alive()
-        self._newest = Exchange(self, scope, closes=closes, wants_continue=self._wants_continue)
+        self._newest = Exchange(self, scope, closes=closes, expects_continue=self._expects_continue)
         self._exchanges.append(self._newest)
         if len(self._exchanges) == 1:
             self._begin()
@@ -360,77 +360,77 @@ class Connection(asyncio.Protocol):
             self._pause()
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body, unless its head was refused."""
+        """Add a part of a body, unless its head was refused."""
         if not self._is_refused and self._newest is not None and not self._newest.add(body):
             self._pause()
 
     def on_message_complete(self) -> None:
-        """End a body, unless its head was refused."""
+        """Complete a body, unless its head was refused."""
         if self._is_refused or self._newest is None:
             return
         self._newest.end()
         if len(self._exchanges) <= 1:
-            self.read_on()  # paused by a long body, it would not see that the client leaves
+            self.resume_reading()  # while paused, a disconnect of the client would not be noticed
 
     def pause_writing(self) -> None:
-        """Give a client that does not read a while to go on."""
+        """Start the time limit of a client that does not read."""
         self.can_write.clear()
-        self._end_unless_read(self.all.limits.stall_seconds, self._leave_stalled)
+        self._start_stall_timer(self.all.limits.stall_seconds, self._abort_stalled)
 
     def resume_writing(self) -> None:
-        """The client reads again; at the end of its last answer, it still has to read the rest in time."""
+        """Stop that time limit, unless the connection is being closed."""
         self.can_write.set()
         if self._stall_timer is not None and not self._transport.is_closing():
             self._stall_timer.cancel()
 
     def write(self, data: bytes) -> None:
-        """Send bytes at the end of this turn of the event loop, in one system call with all that is written in it."""
+        """Send bytes at the end of this iteration of the event loop, with one system call for all of them."""
         if not self._unsent:
             self.loop.call_soon(self._flush)
         self._unsent.append(data)
 
-    def read_on(self) -> None:
-        """Read again, where that was paused."""
+    def resume_reading(self) -> None:
+        """Resume reading, if it was paused."""
         if self._is_paused:
             self._is_paused = False
             self._transport.resume_reading()
 
-    def answered(self, exchange: Exchange) -> None:
-        """Go on with the next request, wait for one, or close."""
+    def finish_exchange(self, exchange: Exchange) -> None:
+        """Continue with the next request, wait for one, or close the connection."""
         self.all.running.discard(exchange)
-        if self.is_gone:
+        if self.is_closed:
             return
         if exchange.closes or not exchange.is_answered:
             self._exchanges.clear()
             self._close()
             return
         self._exchanges.popleft()
-        self.read_on()
+        self.resume_reading()
         if self._exchanges:
             self._begin()
             return
-        self.all.rest(self)
+        self.all.mark_idle(self)
         self._is_idle = not self._in_head
         self._expect(self.all.limits.idle_seconds if self._is_idle else self.all.limits.header_seconds)
 
     def finish(self) -> None:
-        """Close when what was asked is answered."""
+        """Close the connection after the pending requests are answered."""
         if not self._exchanges:
             self._close()
         for exchange in self._exchanges:
             exchange.closes = True
 
-    def leave(self) -> None:
-        """Close at once; what the client has not read by now, it will not read."""
-        self.all.forget(self)
+    def abort(self) -> None:
+        """Close the connection at once, and discard unsent bytes."""
+        self.all.remove(self)
         self._transport.abort()
 
     def _begin(self) -> None:
-        """Hand the oldest request to the application."""
+        """Pass the oldest request to the application."""
         self._deadline = None
         self._is_idle = False
         exchange = self._exchanges[0]
-        self.all.work(self)
+        self.all.mark_busy(self)
         self.all.running.add(exchange)
         exchange.task = self.loop.create_task(exchange.run(self.all.app))
 
@@ -448,38 +448,38 @@ class Connection(asyncio.Protocol):
         self._is_idle = False
         self._flush()
         self._transport.close()
-        self._end_unless_read(_LONGEST_STALL_AT_END, self.leave)
+        self._start_stall_timer(_CLOSE_SECONDS, self.abort)
 
     def _expect(self, seconds: float) -> None:
-        """Set when the next head must be complete; a timer that would end earlier is kept, since most are set again."""
+        """Set the deadline of the next head. An earlier timer is kept, because most deadlines are soon replaced."""
         self._deadline = self.loop.time() + seconds
         if self._timer is None or self._timer.when() > self._deadline:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self.loop.call_at(self._deadline, self._look_at_deadline)
+            self._timer = self.loop.call_at(self._deadline, self._check_deadline)
 
-    def _look_at_deadline(self) -> None:
+    def _check_deadline(self) -> None:
         self._timer = None
         if self._deadline is None:
             return
         if self.loop.time() < self._deadline:
-            self._timer = self.loop.call_at(self._deadline, self._look_at_deadline)
+            self._timer = self.loop.call_at(self._deadline, self._check_deadline)
         elif self._in_head:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the head of the request did not arrive in time", "slow head")
         else:
             if not self._is_idle:
-                self.all.count("silent")
-            self.leave()
+                self.all.count_refused("silent")
+            self.abort()
 
-    def _leave_stalled(self) -> None:
-        self.all.count("stalled")
-        self.leave()
+    def _abort_stalled(self) -> None:
+        self.all.count_refused("stalled")
+        self.abort()
 
-    def _end_unless_read(self, seconds: float, end: Callable[[], None]) -> None:
-        """Set the clock of a client that does not read, in the place of one that may run."""
+    def _start_stall_timer(self, seconds: float, on_timeout: Callable[[], None]) -> None:
+        """Start the time limit of a client that does not read; it replaces a running one."""
         if self._stall_timer is not None:
             self._stall_timer.cancel()
-        self._stall_timer = self.loop.call_later(seconds, end)
+        self._stall_timer = self.loop.call_later(seconds, on_timeout)
 
     def _refuse_head(self) -> None:
         limits = self.all.limits
@@ -490,13 +490,13 @@ class Connection(asyncio.Protocol):
         )
 
     def _refuse(self, status: HTTPStatus, detail: str, reason: str) -> None:
-        """Answer without the application, and close."""
+        """Send an error response without the application, and close the connection."""
         if self._is_refused:
             return
         self._is_refused = True
-        self.all.count(reason)
+        self.all.count_refused(reason)
         if self._exchanges:
-            self.leave()  # the answer to the request before is not complete, so nothing can be written
+            self.abort()  # the previous answer is not complete, so nothing can be written
             return
         body = msgspec.json.encode(Problem(status.phrase, status.value, detail, ""))
         head = f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -505,5 +505,5 @@ class Connection(asyncio.Protocol):
 
 
 def _host_and_port(address: Any) -> tuple[str, int] | None:
-    """Return what ASGI wants to know of an address; a Unix socket has none."""
+    """Return an address in the form of ASGI; None for a Unix socket."""
     return address[:2] if isinstance(address, tuple) else None
