@@ -168,7 +168,7 @@ def test_no_file_of_the_run_folder_or_the_bundle_is_a_pickle(lesson):
     assert [file.name for file in files if holds_a_pickle(file)] == []
 
 
-def test_a_project_that_cuts_its_vocabulary_gets_a_smaller_bundle_and_is_reported_what_that_changes(lesson, tmp_path):
+def test_a_vocabulary_cut_makes_the_bundle_smaller_and_a_note_says_what_it_changes(lesson, tmp_path):
     project, _, _ = lesson
     copy = shutil.copytree(project.parent, tmp_path / "copy") / project.name
     copy.write_text(copy.read_text() + "export: {vocabulary: cut}\n")
@@ -176,7 +176,7 @@ def test_a_project_that_cuts_its_vocabulary_gets_a_smaller_bundle_and_is_reporte
     after = json.loads(command("edgedistill", "export", copy, "--json").stdout)["stages"]["export"]
     assert after["bytes"] < 0.7 * before["bytes"]
     assert after["vocabulary"]["pieces"] < 8000
-    assert "of 18 validation rows when it is made without them" in after["notes"][0]
+    assert "of 18 validation rows if their texts are not used for it" in after["notes"][0]
 
 
 def test_a_bundle_that_is_done_is_signed_and_what_a_push_would_send_is_listed(lesson, tmp_path):

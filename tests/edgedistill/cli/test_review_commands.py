@@ -91,7 +91,7 @@ def test_codes_become_train_rows_and_are_never_overwritten(copy):
     assert [row["label"] for row in read(copy.parent / "reviewed.csv")] == ["outcome"]
 
 
-def test_a_project_that_names_no_file_for_the_codes_is_reported_which_key_is_missing(copy):
+def test_a_project_without_a_file_for_the_codes_gets_the_name_of_the_missing_key(copy):
     copy.write_text(copy.read_text().replace(", reviewed: reviewed.csv", ""))
     refused = command("edgedistill", "review", "merge", copy, copy.parent / "sheet.csv", expect=2)
     assert "the key data.reviewed is missing" in refused.stderr

@@ -132,7 +132,7 @@ def test_what_one_teacher_lacks_keeps_no_answer_of_another_in_its_file(panel: tu
     assert not any(teacher.bodies for teacher in teachers.values())
 
 
-def test_a_gate_that_refuses_is_reported_of_before_it_stops_the_run(panel: tuple[Path, dict[str, StandIn]]) -> None:
+def test_a_refusing_gate_is_reported_before_it_stops_the_run(panel: tuple[Path, dict[str, StandIn]]) -> None:
     folder, teachers = panel
     refused = {"good": teachers["poor"], "fair": teachers["poor"], "poor": teachers["poor"]}
     message: list[StageResult] = []
