@@ -48,4 +48,4 @@ def test_a_label_that_cannot_be_written_beside_others_is_refused(lesson):
     strange = project.parent / "strange.yaml"
     strange.write_text(project.read_text().replace("name: other", "name: none"))
     done = command("edgedistill", "run", strange, expect=2)
-    assert "is named 'none', which says that none holds; rename it" in done.stderr
+    assert "rename the label 'none'" in done.stderr

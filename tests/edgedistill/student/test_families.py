@@ -149,7 +149,7 @@ def test_a_backbone_without_bfloat16_support_is_trained_in_fp32_with_a_note(
     speed = SpeedSettings(bf16=True, frozen_embeddings=True)
     section = make_section(epochs=(1,))
     trained = train_student(mixture, validation, task, section, family_of("deberta"), tmp_path / "student", speed=speed)
-    assert trained.notes == ("The backbone's code cannot be run in bfloat16, so its training steps were made in fp32.",)
+    assert trained.notes == ("The backbone does not support bfloat16, so it was trained in fp32.",)
 
 
 def test_a_decoder_with_adapters_is_saved_as_an_ordinary_model(family_of, mixture, validation, task, tmp_path):
