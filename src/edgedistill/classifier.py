@@ -20,10 +20,10 @@ from edgedistill.data.splitting import held_out
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, TestRows, ValidationRows, code_shares
 from edgedistill.errors import ArgumentError, EdgeDistillError
 from edgedistill.evaluation.build import choose, fidelity_comparison, test_scores, validation_scores
-from edgedistill.frames import Column, Rows, coded_rows, codes_of, is_missing, texts_of_rows, values_of
+from edgedistill.frames import Column, Rows, check_task, coded_rows, codes_of, is_missing, texts_of_rows, values_of
 from edgedistill.progress import OnProgress, progress_bars
 from edgedistill.project.reading import checked_section
-from edgedistill.project.schema import EvaluationSection, ReviewSection, StudentSection
+from edgedistill.project.schema import EvaluationSection, ExportSection, ReviewSection, StudentSection
 from edgedistill.student import Epoch, TrainingProgress, backbone_folder, train_student
 from edgedistill.student.frozen import train_frozen_student
 from edgedistill.student.label_thresholds import choose_readout
@@ -57,7 +57,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     Args:
         task: The task. None: a nominal task with the labels in ``y`` and the response as the only input.
         backbone: ``minilm``, a folder, or a name on the Hugging Face Hub.
-        kind: ``fine-tuned``, or ``frozen``: fit only a linear classifier on the backbone's first token.
+        kind: ``fine-tuned``, or ``frozen``: fit only a linear classifier on the backbone's first token; the parameters
+            of losses, adapters and early stopping are then ignored.
         max_tokens: Maximum length in tokens, 8 to 8192; longer rows are truncated.
         epochs: Training epochs; the one with the highest macro-F1 on validation rows is kept.
         learning_rate: Peak learning rate, in (0, 1).
@@ -140,7 +141,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             y: A label per row, or the name of a column of ``X``. For a multilabel task: joined labels, lists of labels,
                 or an indicator matrix of shape (rows, labels).
             shares: Soft labels: a DataFrame with columns ``share_NAME``, as `Teacher.label` returns, or an array of
-                shape (rows, labels) in the order of `classes_`. Ignored if ``targets`` is ``hard``.
+                shape (rows, labels) in the order of `classes_`. Each row sums to 1, except for multilabel tasks.
+                Ignored if ``targets`` is ``hard``.
             validation: Rows that select the epoch: a DataFrame with a column ``label``, or ``(X, y)``. None: hold out
                 ``validation_fraction`` of the rows.
             on_progress: Progress callback; see `edgedistill.progress_bars`.
@@ -150,10 +152,14 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             ProjectFileError: The backbone cannot be found.
             TrainingFailed: The rows are not sufficient, or training failed.
         """
+        if self.task is not None:
+            check_task(self.task)
         seed = self._seed()
         section = self._section(seed)
         self._indicator = self._is_multilabel and getattr(y, "ndim", 1) == 2
         task, self.classes_, codes = self._targets(X, y)
+        if not codes:
+            raise ArgumentError("there are no rows", where="X")
         texts = texts_of_rows(X, task)
         rows = [
             CodedResponse(Response(str(place), inputs, "row", place), code)
@@ -203,14 +209,26 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return found[:, [names.index(str(label)) for label in self.classes_.tolist()]]
 
     def score(self, X: Rows, y: Column, sample_weight: Any = None) -> float:  # noqa: N803
-        """Return the accuracy; for a multilabel task the subset accuracy (exact match)."""
+        """Return the accuracy; for a multilabel task the subset accuracy (exact match).
+
+        Raises:
+            StudentNotFitted: `fit` has not been called.
+            ArgumentError: There are no rows, a label is missing, or the rows cannot be used.
+        """
         predicted = self.predict(X)
+        if not len(predicted):
+            raise ArgumentError("there are no rows to score")
         if self._indicator:
-            right = (predicted == np.asarray(y)).all(axis=1)
+            right = (predicted == _indicators(y, len(predicted), self.task_)).all(axis=1)
         else:
             given = values_of(y, X, "y")
+            if any(map(is_missing, given)):
+                raise ArgumentError("a label is missing", where="y", hint="Remove rows without a label.")
             right = predicted == np.array(codes_of(given, self.task_) if self._is_multilabel else given)
-        return float(np.average(right, weights=sample_weight))
+        try:
+            return float(np.average(right, weights=sample_weight))
+        except (TypeError, ValueError, ZeroDivisionError):
+            raise ArgumentError("sample_weight needs a number per row, not all zero", where="sample_weight") from None
 
     def export(
         self,
@@ -251,11 +269,13 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             BundleError: The bundle cannot be written.
         """
         student, task = self._student, self.task_.scored
-        validation = ValidationRows(self._coded(calibration, self.task_, groups))
+        given = {"precision": precision, "max_flip_rate": _plain(max_flip_rate), "fp32_beside": fp32_beside}
+        checked_section(ExportSection, given, "export")
+        validation = ValidationRows(self._coded(calibration, "calibration", self.task_, groups))
         rule = None if review is None else checked_section(ReviewSection, review, "review")
         chosen = choose(validation_scores(student, validation), EvaluationSection(calibrate=calibrate), rule)
         thresholds = chosen.thresholds.values if chosen.thresholds else ()
-        locked = TestRows(() if test is None else self._coded(test, self.task_, groups))
+        locked = TestRows(() if test is None else self._coded(test, "test", self.task_, groups))
         metrics = {}
         if locked:
             scores = chosen.apply(test_scores(student, locked))
@@ -302,7 +322,10 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         state = self.random_state
         if isinstance(state, int | np.integer):
             return int(state)
-        return int(check_random_state(state).randint(2**31 - 1))
+        try:
+            return int(check_random_state(state).randint(2**31 - 1))
+        except ValueError as error:
+            raise ArgumentError(str(error), where="random_state") from None
 
     def _section(self, seed: int) -> StudentSection:
         given: dict[str, Any] = {"backbone": str(self.backbone), "kind": self.kind, "max_tokens": self.max_tokens}
@@ -316,15 +339,18 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 loss["soft_weight"] = _plain(self.soft_weight)
             given |= {"loss": loss, "patience": _plain(self.patience)}
             if self.lora is not None:
+                if not isinstance(self.lora, Mapping):
+                    raise ArgumentError(f"lora must be None or a mapping, not {self.lora!r}")
                 given |= {"peft": "lora", "lora": dict(self.lora)}
         given["max_tokens"] = _plain(self.max_tokens)
-        if not 0 < self.validation_fraction < 1:
-            raise ArgumentError(f"validation_fraction is {self.validation_fraction}; it must be between 0 and 1")
+        fraction = self.validation_fraction
+        if not isinstance(fraction, int | float | np.number) or not 0 < fraction < 1:
+            raise ArgumentError(f"validation_fraction is {fraction!r}; it must be a number between 0 and 1")
         return checked_section(StudentSection, given, "StudentClassifier")
 
     @property
     def _is_multilabel(self) -> bool:
-        return self.task is not None and self.task.kind == "multilabel"
+        return isinstance(self.task, Task) and self.task.kind == "multilabel"
 
     def _targets(self, X: Rows, y: Column) -> tuple[Task, npt.NDArray[Any], list[str]]:  # noqa: N803
         """The task, the classes in scikit-learn's order, and each row's code."""
@@ -348,7 +374,11 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             return [code_shares(code, task) for code in codes]
         names = [str(label) for label in self.classes_.tolist()]
         columns = [f"share_{name}" for name in names]
-        given = shares[columns] if set(columns) <= set(getattr(shares, "columns", ())) else shares
+        given = shares
+        if hasattr(shares, "columns"):
+            if absent := [column for column in columns if column not in shares.columns]:
+                raise ArgumentError(f"there is no column {absent[0]!r}", where="shares")
+            given = shares[columns]
         try:
             table = np.asarray(given, dtype=np.float64)
         except (TypeError, ValueError):
@@ -360,6 +390,9 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             )
         if not ((table >= 0) & (table <= 1)).all():
             raise ArgumentError("a share is missing or not between 0 and 1", where="shares")
+        if task.kind != "multilabel" and not np.allclose(table.sum(axis=1), 1, atol=0.01):
+            row = int(np.argmax(abs(table.sum(axis=1) - 1)))
+            raise ArgumentError(f"the shares of row {row} sum to {table[row].sum():.3g}, not 1", where="shares")
         return [{name: share for name, share in zip(names, row, strict=True) if share} for row in table.tolist()]
 
     def _split(
@@ -367,17 +400,23 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     ) -> tuple[Sequence[CodedResponse], ValidationRows, tuple[str, ...]]:
         """Training rows, validation rows, and notes."""
         if validation is not None:
-            return rows, ValidationRows(self._coded(validation, task, None)), ()
+            return rows, ValidationRows(self._coded(validation, "validation", task, None)), ()
         kept, out = held_out(rows, self.validation_fraction, seed, task)
         if kept and out:
             return kept, ValidationRows(out), ()
         note = "There were too few rows for a validation split: the epoch was selected on the training rows."
         return rows, ValidationRows(tuple(rows)), (note,)
 
-    def _coded(self, given: CodedRows, task: Task, groups: str | None) -> tuple[CodedResponse, ...]:
+    def _coded(self, given: CodedRows, what: str, task: Task, groups: str | None) -> tuple[CodedResponse, ...]:
+        if isinstance(given, tuple) and len(given) != 2:
+            raise ArgumentError(f"a tuple of {len(given)} was given", where=what, hint="Give a DataFrame, or (X, y).")
         rows, y = given if isinstance(given, tuple) else (given, "label")
-        values = values_of(y, rows, "y")
-        return coded_rows(rows, map(str, values) if self.task is None else values, task, groups=groups)
+        if task.kind == "multilabel" and getattr(y, "ndim", 1) == 2:
+            y = _joined(y, len(rows), task)
+        values = values_of(y, rows, f"y of {what}")
+        if not values:
+            raise ArgumentError("there are no rows", where=what)
+        return coded_rows(rows, list(map(str, values)) if self.task is None else values, task, groups=groups)
 
     def _train(
         self,
@@ -457,6 +496,8 @@ def _classes(values: Sequence[Any]) -> npt.NDArray[Any]:
     """The sorted labels of ``y``, at least two."""
     if any(map(is_missing, values)):
         raise ArgumentError("y contains NaN: a label is missing", hint="Remove rows without a label.")
+    if len({isinstance(value, str) for value in values}) > 1:
+        raise ArgumentError("y mixes text and other types", where="y", hint="Convert all labels to text.")
     if any(isinstance(value, float) and np.isinf(value) for value in values):
         raise ArgumentError("y contains infinity")
     try:
@@ -470,12 +511,25 @@ def _classes(values: Sequence[Any]) -> npt.NDArray[Any]:
     return classes
 
 
-def _joined(y: Any, rows: int, task: Task) -> list[str]:
-    """The codes of an indicator matrix."""
+def _indicators(y: Any, rows: int, task: Task) -> npt.NDArray[Any]:
+    """An indicator matrix of shape (rows, labels). The columns of a DataFrame that are labels may be in any order."""
+    names = list(getattr(y, "columns", ()))
+    if names and all(isinstance(name, str) for name in names):
+        if set(names) != set(task.names):
+            raise ArgumentError(
+                f"the columns are {', '.join(names)}", where="y", hint=f"Name them {', '.join(task.names)}."
+            )
+        y = y[list(task.names)]
     table = np.asarray(y)
     if table.shape != (rows, len(task.names)) or not np.isin(table, (0, 1)).all():
         raise ArgumentError(
             f"y has the shape {table.shape}; an indicator matrix has 0 or 1 for {rows} rows and "
             f"{len(task.names)} labels"
         )
+    return table
+
+
+def _joined(y: Any, rows: int, task: Task) -> list[str]:
+    """The codes of an indicator matrix."""
+    table = _indicators(y, rows, task)
     return [join_labels([name for name, on in zip(task.names, row, strict=True) if on], task) for row in table]

@@ -7,7 +7,7 @@ coded_rows(X, y, task)    both together
 train_validation_test_split(X)    as a project's `data.split` does
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set, Sized
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -34,20 +34,31 @@ def frame_of(X: Rows, task: Task) -> "DataFrame":  # noqa: N803  # scikit-learn'
     """Return rows as a DataFrame: the given one, or a new one with a column per input and the Series' index.
 
     Raises:
-        ArgumentError: It is not one of the types of `Rows`, or an input is missing.
+        ArgumentError: It is not one of the types of `Rows`, an input is missing, or two columns have an input's name.
     """
     import pandas as pd
 
+    check_task(task)
     if isinstance(X, pd.DataFrame):
         if missing := [name for name in task.inputs if name not in X.columns]:
             raise ArgumentError(
                 f"there is no column {missing[0]!r}; columns are {', '.join(map(str, X.columns))}",
                 hint=f"The task's inputs are {', '.join(task.inputs)}.",
             )
+        if repeated := [name for name in task.inputs if X[name].ndim > 1]:
+            raise ArgumentError(f"there are several columns {repeated[0]!r}", hint="Give each column its own name.")
         return X
     index = X.index if isinstance(X, pd.Series) else None
     cells = [_cells(row, task) for row in _listed(X)]
     return pd.DataFrame(cells, index=index, columns=list(task.inputs), dtype=object)
+
+
+def check_task(task: object) -> None:
+    """Raise an `ArgumentError` unless the argument is a task."""
+    if not isinstance(task, Task):
+        raise ArgumentError(
+            f"task must be a Task, not {type(task).__name__}", hint='Example: Task("nominal", labels=["yes", "no"]).'
+        )
 
 
 def texts_of_rows(X: Rows, task: Task) -> list[dict[str, str]]:  # noqa: N803
@@ -81,6 +92,10 @@ def values_of(given: Column, X: Rows, what: str) -> list[Any]:  # noqa: N803
                 f"there is no column {given!r}", where=what, hint="Name an existing column, or pass the values."
             )
         given = X[given]
+    if given is None:
+        raise ArgumentError("no values are given", where=what, hint="Name a column, or pass a value per row.")
+    if (dimensions := getattr(given, "ndim", 1)) != 1:
+        raise ArgumentError(f"the values have {dimensions} dimensions, not one", where=what)
     values = list(_listed(given))
     if len(values) != len(X):
         raise ArgumentError(f"there are {len(X)} rows but {len(values)} values of {what}")
@@ -91,7 +106,7 @@ def codes_of(y: Sequence[Any], task: Task) -> list[str]:
     """Return labels in canonical form; for a multilabel task, joined.
 
     Args:
-        y: A label per row; for a multilabel task, joined labels or lists of labels.
+        y: A label per row; for a multilabel task, joined labels, or lists or arrays of labels.
         task: The task.
 
     Raises:
@@ -140,17 +155,17 @@ def train_validation_test_split(
 ) -> tuple["DataFrame", "DataFrame", "DataFrame"]:
     """Split human-coded rows as a project's `data.split` does.
 
-    Rows with the same text, but for case and white space, stay together, and so do rows of one group. The split is
-    stratified by label as far as that allows. It depends on the rows' ids, the column ``id`` or else the index, and not
-    on their order.
+    Rows whose texts differ only in case and white space stay together, and so do rows of one group. The split is
+    stratified by label as far as that allows. It depends on the rows' ids (the column ``id``, or else the index), and
+    not on their order.
 
     Args:
         X: A DataFrame with a column per input of the task.
         y: Their labels: the name of a column, or a label per row.
         task: The task.
-        shares: Of train, validation and test rows, each in (0, 1); they sum to 1.
-        groups: What each row belongs to, such as a learner: a column's name, or a value per row.
-        random_state: Of the shuffling.
+        shares: The shares of train, validation and test rows, each in (0, 1); they sum to 1.
+        groups: The group of each row, such as a learner: a column's name, or a value per row.
+        random_state: The seed of the split, an integer.
 
     Returns:
         Train, validation and test rows, each in the order of ``X``, with its index and columns.
@@ -163,9 +178,16 @@ def train_validation_test_split(
     names = [str(name) for name in frame.get("id", frame.index)]
     if len(set(names)) < len(names):
         raise ArgumentError(
-            "two rows have the same id", hint="Give each row its own in the column id, or in the index."
+            "two rows have the same id", hint="Give each row a unique id in the column id, or in the index."
         )
-    given = {**dict(zip(("train", "validation", "test"), shares, strict=True)), "seed": random_state}
+    if not names:
+        raise ArgumentError("there are no rows to split")
+    parts = np.ravel(shares).tolist()
+    if len(parts) != 3:
+        raise ArgumentError("shares must be three numbers: the shares of train, validation and test rows")
+    if not isinstance(random_state, int | np.integer):
+        raise ArgumentError(f"random_state must be an integer, not {random_state!r}")
+    given = {**dict(zip(("train", "validation", "test"), parts, strict=True)), "seed": int(random_state)}
     section = checked_section(SplitSection, given, "shares")
     rows = [CodedRow(row, None) for row in coded_rows(frame, y, task, groups=groups, ids=names)]
     splits = split_rows("X", rows, section, task)
@@ -187,7 +209,8 @@ def is_missing(value: Any) -> bool:
 def _listed(given: Any) -> Iterable[Any]:
     if not isinstance(given, Iterable) and hasattr(given, "__array__"):
         return np.asarray(given)
-    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+    refused = isinstance(given, str | bytes | Mapping | Set) or not isinstance(given, Sized)
+    if refused or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
         raise ArgumentError(
             f"a DataFrame, a Series, an array or a list is needed, not {type(given).__name__}",
             hint="Put a single response in a list.",
@@ -198,7 +221,7 @@ def _listed(given: Any) -> Iterable[Any]:
 def _cells(row: Any, task: Task) -> tuple[Any, ...]:
     if isinstance(row, Mapping):
         return tuple(row.get(name) for name in task.inputs)
-    cells = (row,) if isinstance(row, str) or is_missing(row) or not isinstance(row, Iterable) else tuple(row)
+    cells = (row,) if isinstance(row, str | bytes) or is_missing(row) or not isinstance(row, Iterable) else tuple(row)
     if len(cells) != len(task.inputs):
         raise ArgumentError(
             f"a row has {len(cells)} texts, but the task has {len(task.inputs)} inputs",
@@ -224,7 +247,7 @@ def _inputs(given: dict[str, Any], index: object, task: Task) -> dict[str, str]:
 
 
 def _code(value: Any, place: int, task: Task) -> str:
-    if task.kind == "multilabel" and isinstance(value, list | tuple | set | frozenset):
+    if task.kind == "multilabel" and isinstance(value, list | tuple | set | frozenset | np.ndarray):
         value = LABEL_SEPARATOR.join(map(str, value)) or "none"
     if is_missing(value) or not isinstance(value, str) or not value.strip():
         what = "the label is missing" if is_missing(value) or value == "" else f"the label {value!r} is not text"

@@ -1,6 +1,6 @@
 """The task: the codebook's labels and instructions, and the inputs of a response."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import force_setattr
@@ -52,6 +52,7 @@ class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     def __post_init__(self) -> None:
         if self.kind not in ("nominal", "ordinal", "multilabel"):
             raise ArgumentError(f"unknown kind {self.kind!r}; use nominal, ordinal or multilabel")
+        self._check_types()
         labels = tuple(label if isinstance(label, Label) else Label(label) for label in self.labels)
         force_setattr(self, "labels", labels)
         force_setattr(self, "inputs", tuple(self.inputs))
@@ -61,6 +62,15 @@ class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
             raise ArgumentError(f"unknown input {unknown[0]!r}; use {', '.join(INPUTS)}")
         if list(self.inputs) != [name for name in INPUTS if name in self.inputs] or "response" not in self.inputs:
             raise ArgumentError(f"inputs must include response, without duplicates, in the order {', '.join(INPUTS)}")
+
+    def _check_types(self) -> None:
+        for name, given in (("labels", self.labels), ("inputs", self.inputs)):
+            if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+                raise ArgumentError(f"{name} must be a list, not {type(given).__name__}")
+        texts = {f"the definition of {each.name!r}": each.definition for each in self.labels if isinstance(each, Label)}
+        for name, text in {"instructions": self.instructions, **texts}.items():
+            if not isinstance(text, str):
+                raise ArgumentError(f"{name} must be a string, not {type(text).__name__}")
 
     def _check_labels(self) -> None:
         if len(self.labels) < 2:
@@ -74,11 +84,12 @@ class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
             if (twin := folded.setdefault(" ".join(name.casefold().split()), name)) != name:
                 raise ArgumentError(f"the labels {twin!r} and {name!r} differ only in case or white space")
         if len(set(self.names)) < len(self.names):
-            raise ArgumentError("a label is a duplicate")
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise ArgumentError(f"the label {twice!r} is a duplicate")
         if self.kind == "multilabel" and (never := reserved_label_names(self)):
             raise ArgumentError(
-                f"rename the label {never[0]!r}: in a multilabel task no label holds a {LABEL_SEPARATOR!r}, which "
-                f"separates labels, or is named {NO_LABEL!r}, which means that none applies"
+                f"rename the label {never[0]!r}: in a multilabel task no label contains {LABEL_SEPARATOR!r}, which "
+                f"separates labels, or is named {NO_LABEL!r}, which means that no label applies"
             )
 
     @property
@@ -92,7 +103,7 @@ def _redaction(given: object) -> Redaction | None:
         return given
     if isinstance(given, bool):
         return Redaction() if given else None
-    if isinstance(given, str) or not isinstance(given, Sequence):
+    if not isinstance(given, Sequence) or isinstance(given, str) or not all(isinstance(each, str) for each in given):
         raise ArgumentError("redact must be True, False or a list of regular expressions")
     try:
         return Redaction(tuple(given))

@@ -17,7 +17,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from edgedistill.agreement.bootstrap import interval_estimate, optional_estimate, resample_confusions
+from edgedistill.agreement.bootstrap import bootstrap_groups, interval_estimate, optional_estimate, resample_confusions
 from edgedistill.agreement.confusion import (
     Counts,
     Values,
@@ -39,8 +39,8 @@ from edgedistill.agreement.confusion import (
 from edgedistill.agreement.multilabel import encode_label_sets, label_set_agreement
 from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgreement
 from edgedistill.displays import html_table
-from edgedistill.errors import DataError
-from edgedistill_serve.task.task import Label, Task
+from edgedistill.errors import ArgumentError, DataError
+from edgedistill_serve.task.task import LABEL_SEPARATOR, Label, Task
 
 if TYPE_CHECKING:  # pandas is imported only when a DataFrame is requested
     from pandas import DataFrame
@@ -69,19 +69,21 @@ def agreement(
         coded: The label of each row to be compared, such as that of a student.
         task: Defines the allowed labels and their order. None: a nominal task of the labels that occur, sorted.
         groups: The group of each row, such as a learner. Whole groups are then resampled, because rows of a group are
-            not independent; with a single group every interval is the whole range of its figure. None: rows are
-            independent.
+            not independent; with a single group every interval is the whole range of its figure. A row whose group is
+            missing is its own group. None: rows are independent.
         positive: The label whose precision, recall and F1 become ``averages["binary"]``.
         resamples: Bootstrap resamples, at least 1.
-        seed: Of the resampling; the same seed gives the same intervals.
+        seed: The seed of the resampling; the same seed gives the same intervals.
 
     Raises:
-        DataError: There are no rows, lengths differ, or a label is not in the task.
+        DataError: There are no rows, lengths differ, or a label is missing, not text or not in the task.
     """
-    reference, coded = list(reference), list(coded)
-    groups = None if groups is None else list(groups)
-    task = task or _task_of(reference, coded)
+    if not (task is None or isinstance(task, Task)):
+        raise ArgumentError(f"task must be a Task, not {type(task).__name__}")
+    reference, coded = _labels(reference, "reference"), _labels(coded, "coded")
+    groups = None if groups is None else bootstrap_groups([None if _is_missing(each) else each for each in groups])
     check_lengths(reference, coded=coded)
+    task = task or Task("nominal", tuple(map(Label, sorted({*reference, *coded}))), ("response",))
     check_groups(len(reference), groups, resamples)
     if positive is not None and positive not in task.names:
         raise DataError(f"the task has no label {positive!r}", hint=f"Its labels: {', '.join(task.names)}.")
@@ -129,11 +131,27 @@ def _full_coefficient(estimate: Estimate | None) -> Estimate | None:
     return estimate and Estimate(estimate.value, -1.0, 1.0)
 
 
-def _task_of(*codings: Sequence[str]) -> Task:
-    labels = {label for coding in codings for label in coding}
-    if not all(isinstance(label, str) for label in labels):
-        raise DataError("a label is not text", hint="Drop rows without a label; convert numbers to text.")
-    return Task("nominal", tuple(map(Label, sorted(labels))), ("response",))
+def _labels(coding: object, name: str) -> list[str]:
+    """The labels of a coding, each of them text."""
+    if isinstance(coding, str) or not isinstance(coding, Iterable) or getattr(coding, "ndim", 1) != 1:
+        raise ArgumentError(f"{name} must be a list, an array or a Series with a label per row")
+    labels = list(coding)
+    for place, label in enumerate(labels, start=1):
+        if not isinstance(label, str) or not label:
+            where = f"{name} label {place}"
+            if isinstance(label, str) or _is_missing(label):
+                raise DataError("the label is missing", where=where, hint="Drop rows without a label.")
+            hint = f"Convert numbers to text; join the labels of a multilabel task by {LABEL_SEPARATOR!r}."
+            raise DataError(f"the label {label!r} is not text", where=where, hint=hint)
+    return labels
+
+
+def _is_missing(value: object) -> bool:
+    """Whether a value is None, NaN or NA, which differ from themselves; comparing pandas' NA gives no bool."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):
+        return not isinstance(value, Iterable)
 
 
 def _agreement(

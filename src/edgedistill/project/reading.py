@@ -100,6 +100,8 @@ def checked_section(model: type[M], given: Mapping[str, Any], where: str) -> M:
     Raises:
         ArgumentError: A key is unknown, missing or invalid.
     """
+    if not isinstance(given, Mapping):
+        raise ArgumentError(f"a mapping of keys to values is needed, not {given!r}", where=where)
     try:
         return model.model_validate(given)
     except ValidationError as error:

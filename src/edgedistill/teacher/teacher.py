@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from edgedistill.data.tables import unusable
 from edgedistill.data.types import CodedResponse, Response, SetAside, TrainRows
 from edgedistill.errors import ArgumentError, Paused
-from edgedistill.frames import Column, Rows, coded_rows, frame_of, responses_of, values_of
+from edgedistill.frames import Column, Rows, check_task, coded_rows, frame_of, responses_of, values_of
 from edgedistill.progress import OnProgress
 from edgedistill.project.reading import checked_section
 from edgedistill.project.schema import Project, TeacherSection
@@ -76,11 +77,21 @@ class Teacher:
         api_key: str | None = None,
         **settings: Any,
     ) -> None:
+        check_task(task)
+        if not isinstance(cache, str | PathLike):
+            raise ArgumentError(f"cache must be a folder, not {cache!r}", where="Teacher")
+        if not isinstance(max_characters, int) or max_characters < 1:
+            raise ArgumentError(f"max_characters must be a positive integer, not {max_characters!r}", where="Teacher")
+        if api_key is not None and not api_key.strip():
+            raise ArgumentError(
+                "api_key is empty", where="Teacher", hint="Use api_key_env=None for an endpoint that needs no key."
+            )
         section = checked_section(TeacherSection, {"model": model, "cache": Path(cache), **settings}, "Teacher")
         if section.few_shot and examples is None:
             raise ArgumentError("few_shot needs examples: human-coded rows for the prompts", where="Teacher")
         coded: tuple[CodedResponse, ...] = ()
         if examples is not None:
+            examples = frame_of(examples, task)
             coded = coded_rows(examples, "label", task, ids=list(examples.get("id", examples.index)))
         self._set(section, task, Path(), section.called, TrainRows(coded), lambda: _embedder(backbone, Path(), 128))
         self._max_characters, self._api_key = max_characters, api_key

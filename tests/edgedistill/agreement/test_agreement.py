@@ -3,11 +3,12 @@
 import io
 import json
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from edgedistill.agreement import Agreement, agreement, agreement_table
-from edgedistill.errors import DataError
+from edgedistill.errors import ArgumentError, DataError
 from edgedistill_serve.task.task import Label, Task
 
 TASK = Task(kind="nominal", labels=(Label("correct"), Label("partly [b]"), Label("incorrect")), inputs=("response",))
@@ -30,8 +31,36 @@ def test_a_label_outside_the_task_is_refused_with_its_place_and_the_tasks_labels
 
 
 def test_a_reference_label_outside_the_task_is_refused():
-    with pytest.raises(DataError, match="reference label 1: the task has no label ''"):
-        agreement(["", *HUMAN[1:]], CODED, TASK)
+    with pytest.raises(DataError, match="reference label 1: the task has no label 'x'"):
+        agreement(["x", *HUMAN[1:]], CODED, TASK)
+
+
+@pytest.mark.parametrize("task", [TASK, None])
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("", "reference label 1: the label is missing"),
+        (None, "reference label 1: the label is missing"),
+        (float("nan"), "reference label 1: the label is missing"),
+        (pd.NA, "reference label 1: the label is missing"),
+        (3, "reference label 1: the label 3 is not text"),
+        (["correct"], r"reference label 1: the label \['correct'\] is not text"),
+    ],
+)
+def test_a_missing_label_and_one_that_is_not_text_are_refused(task, label, message):
+    with pytest.raises(DataError, match=message):
+        agreement([label, *HUMAN[1:]], CODED, task)
+
+
+@pytest.mark.parametrize("coding", ["correct", None, pd.DataFrame({"label": HUMAN})])
+def test_a_coding_that_is_not_a_column_of_labels_is_refused(coding):
+    with pytest.raises(ArgumentError, match="reference must be a list, an array or a Series"):
+        agreement(coding, CODED)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
+def test_a_row_without_a_group_is_its_own_group(missing):
+    assert agreement(HUMAN, CODED, TASK, groups=["x", "x", "y", "y", missing, missing]).groups == 4
 
 
 def test_codings_of_different_lengths_are_refused():

@@ -222,7 +222,11 @@ def test_a_student_that_is_not_fitted_says_so_in_both_trees(students):
         ({"kind": "thawed"}, "kind should be 'fine-tuned' or 'frozen', not 'thawed'"),
         ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
         ({"ordinal": "cumulative", "task": TASK}, "cumulative needs an ordinal task"),
+        ({"validation_fraction": None}, "validation_fraction is None"),
         ({"lora": {"ranks": 4}}, "did you mean rank"),
+        ({"lora": "all"}, "lora must be None or a mapping"),
+        ({"random_state": "x"}, "random_state: 'x' cannot be used to seed"),
+        ({"task": "nominal"}, "task must be a Task, not str"),
     ],
 )
 def test_a_parameter_that_cannot_be_is_an_error_of_ours_when_it_is_fitted(students, settings, message):
@@ -246,12 +250,75 @@ def test_labels_that_cannot_be_used_are_an_error_of_ours(students, y, message):
         students(task=TASK).fit(pd.DataFrame({"response": ["a", "b"]}), y)
 
 
+def test_labels_of_mixed_types_are_refused_without_a_task(students):
+    with pytest.raises(ArgumentError, match="y mixes text and other types"):
+        students().fit(["a", "b"], [0, "x"])
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [
+        (make_frame(6, 1)[:0], "validation: there are no rows"),
+        ((["a"], ["process"], "third"), "validation: a tuple of 3"),
+        ((["a"], None), "y of validation: no values are given"),
+    ],
+)
+def test_validation_rows_that_cannot_be_used_are_an_error_of_ours(students, validation, message):
+    with pytest.raises(ArgumentError, match=message):
+        students(task=TASK).fit(make_frame(30, 1), "label", validation=validation)
+
+
+def test_an_indicator_frame_is_read_by_its_column_names(students):
+    task = ed.Task("multilabel", labels=["asks", "praises"])
+    texts = ["why did you", "good work", "why so good", "page two"] * 3
+    y = pd.DataFrame({"praises": [0, 1, 1, 0] * 3, "asks": [1, 0, 1, 0] * 3})
+    settings = {"task": task, "kind": "frozen"}
+    ordered = students(**settings).fit(texts, y[["asks", "praises"]].to_numpy()).predict_proba(texts)
+    framed = students(**settings).fit(texts, y, validation=(texts, y))
+    assert framed.score(texts, y) == framed.score(texts, y[["asks", "praises"]].to_numpy())
+    again = students(**settings).fit(texts, y)
+    np.testing.assert_array_equal(again.predict_proba(texts), ordered)
+    with pytest.raises(ArgumentError, match="the columns are praises, x"):
+        students(**settings).fit(texts, y.rename(columns={"asks": "x"}))
+
+
+@pytest.mark.parametrize(
+    ("y", "weights", "message"),
+    [
+        ([None, "process"], None, "y: a label is missing"),
+        (["process", "other"], [0, 0], "sample_weight needs a number per row"),
+        (["process", "other"], [1], "sample_weight needs a number per row"),
+    ],
+)
+def test_what_cannot_be_scored_is_an_error_of_ours(student, y, weights, message):
+    with pytest.raises(ArgumentError, match=message):
+        student.score(["you tried", "the page"], y, weights)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"calibration": TEST[:0]}, "calibration: there are no rows"),
+        ({"test": TEST[:0]}, "test: there are no rows"),
+        ({"precision": "int4"}, "precision should be 'auto', 'int8' or 'fp32', not 'int4'"),
+        ({"max_flip_rate": 2}, "max_flip_rate should be less than or equal to 1, not 2"),
+        ({"review": "strict"}, "review: a mapping of keys to values is needed, not 'strict'"),
+    ],
+)
+def test_settings_that_cannot_be_exported_are_an_error_of_ours(student, tmp_path, settings, message):
+    with pytest.raises(ArgumentError, match=message):
+        student.export(tmp_path / "bundle", **{"calibration": TEST} | settings)
+    assert not (tmp_path / "bundle").exists()
+
+
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
         (np.full((29, 3), 1 / 3), r"shares have the shape \(29, 3\)"),
         (np.full((30, 3), np.nan), "a share is missing"),
-        (pd.DataFrame({"share_process": ["x"] * 30}), "not a number"),
+        (pd.DataFrame({f"share_{name}": ["x"] * 30 for name in TASK.names}), "not a number"),
+        (pd.DataFrame({"share_process": [1.0] * 30, "b": 0.0, "c": 0.0}), "there is no column 'share_"),
+        (np.full((30, 3), 1.0), "the shares of row 0 sum to 3, not 1"),
     ],
 )
 def test_shares_that_cannot_be_used_are_an_error_of_ours(students, shares, message):

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import edgedistill as ed
 from edgedistill.data import read_records
 from edgedistill.errors import ArgumentError
+from edgedistill.frames import codes_of
 
 from .conftest import TASK, make_frame
 
@@ -53,6 +55,9 @@ def test_the_example_is_split_as_its_project_splits_it():
     ("given", "message"),
     [
         ({"shares": (0.5, 0.3, 0.3)}, "shares: .*sum to 1.1"),
+        ({"shares": (0.5, 0.5)}, "shares must be three numbers"),
+        ({"random_state": None}, "random_state must be an integer, not None"),
+        ({"X": make_frame(6, 1)[:0]}, "there are no rows to split"),
         ({"y": "code"}, "there is no column 'code'"),
         ({"X": make_frame(6, 1).assign(id="same")}, "two rows have the same id"),
     ],
@@ -60,3 +65,26 @@ def test_the_example_is_split_as_its_project_splits_it():
 def test_what_cannot_be_split_is_an_error_of_ours(given, message):
     with pytest.raises(ArgumentError, match=message):
         ed.train_validation_test_split(**{"X": make_frame(30, 1), "task": TASK} | given)
+
+
+def test_lists_of_labels_may_be_arrays_as_a_parquet_file_has_them():
+    task = ed.Task("multilabel", labels=["asks", "praises"])
+    assert codes_of([np.array(["praises", "asks"]), np.array([])], task) == ["asks;praises", "none"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"labels": "ab"}, "labels must be a list, not str"),
+        ({"labels": {"a": "first", "b": "second"}}, "labels must be a list, not dict"),
+        ({"labels": None}, "labels must be a list, not NoneType"),
+        ({"labels": ["a", "a"]}, "the label 'a' is a duplicate"),
+        ({"labels": [ed.Label("a", None), "b"]}, "the definition of 'a' must be a string, not NoneType"),
+        ({"inputs": "response"}, "inputs must be a list, not str"),
+        ({"instructions": None}, "instructions must be a string, not NoneType"),
+        ({"redact": [1]}, "redact must be True, False or a list of regular expressions"),
+    ],
+)
+def test_what_is_not_a_task_is_an_error_of_ours(given, message):
+    with pytest.raises(ArgumentError, match=message):
+        ed.Task(**{"kind": "nominal", "labels": ["a", "b"]} | given)

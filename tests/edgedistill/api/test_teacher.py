@@ -225,6 +225,10 @@ def test_a_multilabel_task_gives_the_labels_that_hold(teacher):
         ({"vote": 3}, "Teacher: unknown key vote; did you mean votes?"),
         ({"votes": 0}, "Teacher: votes should be greater than or equal to 1, not 0"),
         ({"few_shot": 2}, "few_shot needs examples"),
+        ({"few_shot": 2, "examples": [("a", "b")]}, "a row has 2 texts"),
+        ({"cache": None}, "cache must be a folder, not None"),
+        ({"max_characters": "many"}, "max_characters must be a positive integer, not 'many'"),
+        ({"api_key": " "}, "api_key is empty"),
         ({"budget": {"usd": 1}}, "a budget in usd needs prices"),
     ],
 )
@@ -239,12 +243,30 @@ def test_a_setting_that_cannot_be_is_an_error_of_ours(settings, message):
         ("one text", "a DataFrame, a Series, an array or a list is needed, not str"),
         (5, "not int"),
         ([3], "row 0: response is int, not text"),
+        ([b"a"], "row 0: response is bytes, not text"),
+        ({"a", "b"}, "not set"),
+        ((text for text in ["a"]), "not generator"),
+        (pd.DataFrame([["a", "b"]], columns=["response", "response"]), "there are several columns 'response'"),
         (["\ud800"], "row 0: the input 'response' contains a lone surrogate"),
     ],
 )
 def test_rows_that_cannot_be_read_are_an_error_of_ours(rows, message, tmp_path):
     with pytest.raises(ArgumentError, match=message):
         Teacher("m", task=TASK, cache=tmp_path).label(rows)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [(None, "y: no values are given"), (pd.DataFrame({"label": ["process"]}), "y: the values have 2 dimensions")],
+)
+def test_human_codes_that_cannot_be_read_are_an_error_of_ours(y, message, tmp_path):
+    with pytest.raises(ArgumentError, match=message):
+        Teacher("m", task=TASK, cache=tmp_path).gate(["a text"], y)
+
+
+def test_a_teacher_without_a_task_is_refused():
+    with pytest.raises(ArgumentError, match="task must be a Task, not NoneType"):
+        Teacher("m", task=None)
 
 
 def test_progress_is_reported_in_votes(teacher, frame):

@@ -202,7 +202,7 @@ def test_a_teacher_who_gives_no_label_is_refused_at_the_gate(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("name: other", 'name: "one;two"', "no label holds a ';'"),
+        ("name: other", 'name: "one;two"', "no label contains ';'"),
         ("name: other", "name: None", "named 'none'"),
         ("student:", "generate: {{per_label: 5}}\nstudent:", "generate writes responses for one label"),
         ("student:", "mix: {{balance: per_label}}\nstudent:", "use as_found"),
