@@ -101,7 +101,7 @@ def test_only_rows_for_a_person_are_shown_where_that_is_wanted(page, tmp_path):
     rows = page.run(f"return {seen}")
     assert len(rows) == 1
     assert rows[0].split()[0] == "3"
-    assert "There is nothing to read in this response." in rows[0]
+    assert "The response is blank." in rows[0]
 
 
 def test_a_response_that_looks_like_markup_stays_text(page, tmp_path):

@@ -44,7 +44,7 @@ def test_a_response_and_a_file_are_shown_with_every_label_that_holds(visit, serv
     assert len(one.labels) == 2
     assert page.text("#verdict .label") == f"{', '.join(one.labels)} at least {100 * one.probability:.1f} % certain"
     assert page.run("return document.querySelectorAll('#bars tr.first').length") == 2
-    assert page.run("return document.querySelector('#definitions dd').innerText").endswith(" Holds from 70.0 %.")
+    assert page.run("return document.querySelector('#definitions dd').innerText").endswith(" Assigned from 70.0 %.")
     source, target = tmp_path / "responses.csv", tmp_path / "python.csv"
     with source.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("id", "response"), *enumerate(TEXTS)])

@@ -36,9 +36,9 @@ def test_a_score_is_shown_with_its_label_every_probability_and_the_codebook(page
 
 def test_blank_and_truncated_responses_say_so(page):
     score(page, " ")
-    assert page.text("#verdict .why") == "There is nothing to read in this response."
+    assert page.text("#verdict .why") == "The response is blank."
     score(page, "you worked hard " * 30)
-    assert "only its beginning, of 90 tokens, was judged" in page.text("#verdict .why")
+    assert "has 90 tokens, more than the model can read. Only its beginning was scored" in page.text("#verdict .why")
 
 
 def test_a_score_below_its_labels_threshold_goes_to_a_person(visit, serve, tmp_path):
@@ -47,8 +47,8 @@ def test_a_score_below_its_labels_threshold_goes_to_a_person(visit, serve, tmp_p
     page = visit(serve(written.folder).url)
     score(page, TEXT)
     label = Scorer(bundle).score([TEXT])[0].label
-    assert page.text("#verdict .chip") == "For a person to review"
-    assert page.text("#verdict .why").endswith(f"is below the 100.0 % that “{label}” needs.")
+    assert page.text("#verdict .chip") == "Review by a person"
+    assert page.text("#verdict .why").endswith(f"is below the threshold of 100.0 % for “{label}”.")
 
 
 def test_a_score_beside_a_changed_text_is_called_old_and_clear_takes_both_away(page):

@@ -1,7 +1,7 @@
-// Talks with the server that this page came from, and with nothing else.
+// Requests to the server of this page, and to no other.
 
-/** The server said no, or nothing. `status` is 0 where it could not be reached. */
-export class Refusal extends Error {
+/** A request failed. `status` is 0 if the server could not be reached. */
+export class RequestError extends Error {
   constructor(status, detail, retryAfter) {
     super(detail);
     this.status = status;
@@ -9,8 +9,8 @@ export class Refusal extends Error {
   }
 }
 
-/** Send one request; `key` is the API key, "" where there is none. */
-export async function ask(path, { key = "", body, signal } = {}) {
+/** Send one request; `key` is the API key, or "". */
+export async function request(path, { key = "", body, signal } = {}) {
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key) headers.Authorization = `Bearer ${key}`;
@@ -27,14 +27,14 @@ export async function ask(path, { key = "", body, signal } = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal(0, "The server cannot be reached. Is it running?");
+    throw new RequestError(0, "The server cannot be reached. Is it running?");
   }
   const content = await answer.json().catch(() => ({}));
   if (answer.ok) return content;
-  throw new Refusal(answer.status, content.detail ?? `The server answered ${answer.status}.`, retryAfter(answer));
+  throw new RequestError(answer.status, content.detail ?? `The server answered with the status ${answer.status}.`, retrySeconds(answer));
 }
 
-function retryAfter(answer) {
+function retrySeconds(answer) {
   const seconds = Number(answer.headers.get("Retry-After"));
   return seconds > 0 ? seconds : 1;
 }

@@ -1,17 +1,17 @@
-// Scores in plain words.
+// The texts of the page.
 
 const NO_LABEL = "none";
 const SEPARATOR = ";";
 
-/** A probability in [0, 1] as text: never rounded up to certain or down to impossible. */
+/** A probability in [0, 1] as text; it is never rounded to 0 % or 100 %. */
 export function percent(share) {
   if (share > 0 && share < 0.001) return "< 0.1 %";
   if (share < 1 && share > 0.999) return "> 99.9 %";
   return `${(100 * share).toFixed(1)} %`;
 }
 
-/** Two different probabilities as two different texts. */
-function apart(one, other) {
+/** Two different probabilities, with enough digits to differ as texts. */
+function distinctPercents(one, other) {
   if (percent(one) !== percent(other)) return [percent(one), percent(other)];
   const digits = [2, 3, 4, 5, 6].find((each) => (100 * one).toFixed(each) !== (100 * other).toFixed(each)) ?? 6;
   return [`${(100 * one).toFixed(digits)} %`, `${(100 * other).toFixed(digits)} %`];
@@ -23,47 +23,47 @@ export function points(change) {
   return shown === "0.0" ? "0.0" : `${change > 0 ? "+" : "−"}${shown}`;
 }
 
-/** What is to be done with a score. */
+/** The decision on a score. */
 export function decision(score) {
-  return score.decision === "accept" ? "Accepted" : "For a person to review";
+  return score.decision === "accept" ? "Accepted" : "Review by a person";
 }
 
-/** The label of a score, alone; of a multilabel task those that hold, if any. */
+/** The label of a score as a list; for a multilabel task, the assigned labels. */
 export function labelsOf({ label, probabilities }) {
   if (label in probabilities) return [label];
   return label === NO_LABEL ? [] : label.split(SEPARATOR);
 }
 
-/** The labels of a score as its headline. */
-export function named(score) {
-  return labelsOf(score).join(", ") || "No label holds";
+/** The labels of a score as one text. */
+export function labelText(score) {
+  return labelsOf(score).join(", ") || "No label applies";
 }
 
-/** How probable a score's label is, or how sure it is of every label whether it holds. */
-export function sureness(score, model) {
+/** The probability of a score's label; for a multilabel task, the smallest certainty of any label. */
+export function probabilityText(score, model) {
   return isMultilabel(model) ? `at least ${percent(score.probability)} certain` : percent(score.probability);
 }
 
-/** What the bars show. */
+/** The caption of the bars. */
 export function caption(model) {
   if (!isMultilabel(model)) return model.calibrated ? "Calibrated probabilities" : "Probabilities, not calibrated";
-  return `Probability that each label holds, ${model.calibrated ? "" : "not "}calibrated; the mark is its threshold`;
+  return `Probability of each label, ${model.calibrated ? "" : "not "}calibrated; the mark is its threshold`;
 }
 
-/** From which probability on a label holds, or is accepted. */
-export function needs(label, model) {
-  if (isMultilabel(model)) return ` Holds from ${percent(model.thresholds[label])}.`;
-  const least = model.review.thresholds[label];
-  return least ? ` Accepted from ${percent(least)}.` : "";
+/** The threshold of a label, as a sentence. */
+export function thresholdNote(label, model) {
+  if (isMultilabel(model)) return ` Assigned from ${percent(model.thresholds[label])}.`;
+  const threshold = model.review.thresholds[label];
+  return threshold ? ` Accepted from ${percent(threshold)}.` : "";
 }
 
-/** The label of a multilabel task of which it is least certain whether it holds. */
-export function leastSure({ probabilities }, { thresholds }) {
-  const sure = Object.entries(probabilities).map(([label, share]) => [label, certainty(share, thresholds[label])]);
-  return sure.reduce((one, other) => (other[1] < one[1] ? other : one))[0];
+/** The label of a multilabel task with the smallest certainty. */
+export function leastCertain({ probabilities }, { thresholds }) {
+  const certainties = Object.entries(probabilities).map(([label, share]) => [label, certainty(share, thresholds[label])]);
+  return certainties.reduce((one, other) => (other[1] < one[1] ? other : one))[0];
 }
 
-/** As `edgedistill_serve.task.label_decoding.certainty`. */
+/** The same formula as `edgedistill_serve.task.label_decoding.certainty`. */
 function certainty(share, threshold) {
   return 0.5 + (0.5 * Math.abs(share - threshold)) / (share >= threshold ? 1 - threshold : threshold);
 }
@@ -72,38 +72,38 @@ export function isMultilabel(model) {
   return model.kind === "multilabel";
 }
 
-/** Why a score is accepted or goes to a person. */
-export function why(score, model) {
+/** The reason of the decision on a score. */
+export function decisionReason(score, model) {
   const threshold = isMultilabel(model) ? model.review.least_certainty : model.review.thresholds[score.label];
-  if (score.reason === "blank") return "There is nothing to read in this response.";
+  if (score.reason === "blank") return "The response is blank.";
   if (score.reason === "truncated") {
-    return `The response is longer than the model can read: only its beginning, of ${score.tokens} tokens, was judged.`;
+    return `The response has ${score.tokens} tokens, more than the model can read. Only its beginning was scored.`;
   }
   if (score.reason === "below threshold") {
-    const [probability, least] = apart(score.probability, threshold);
+    const [probability, least] = distinctPercents(score.probability, threshold);
     if (isMultilabel(model)) {
-      return `Whether “${leastSure(score, model)}” holds is ${probability} certain, below the ${least} that this model needs.`;
+      return `The decision on “${leastCertain(score, model)}” has a certainty of ${probability}, below the threshold of ${least}.`;
     }
-    return `The probability, ${probability}, is below the ${least} that “${score.label}” needs.`;
+    return `The probability, ${probability}, is below the threshold of ${least} for “${score.label}”.`;
   }
-  if (score.reason) return `The model's review rule says: ${score.reason}.`;
+  if (score.reason) return `The review rule of the model says: ${score.reason}.`;
   if (isMultilabel(model)) {
-    const least = `“${leastSure(score, model)}” is the label that is least sure`;
-    return threshold ? `${least}; it reaches the ${percent(threshold)} that this model needs.` : `${least}.`;
+    const least = `“${leastCertain(score, model)}” is the label with the smallest certainty`;
+    return threshold ? `${least}; it reaches the threshold of ${percent(threshold)}.` : `${least}.`;
   }
-  if (threshold) return `The probability reaches the ${percent(threshold)} that “${score.label}” needs.`;
-  return `“${score.label}” is the most probable label, and this model sets no threshold for it.`;
+  if (threshold) return `The probability reaches the threshold of ${percent(threshold)} for “${score.label}”.`;
+  return `“${score.label}” is the most probable label. The model has no threshold for it.`;
 }
 
-/** How much of the response the model read. */
-export function reading(score) {
+/** The number of tokens that the model read. */
+export function tokensText(score) {
   const tokens = score.tokens === 1 ? "1 token" : `${score.tokens} tokens`;
-  return score.truncated ? `${tokens}, cut to what the model can read.` : `${tokens}, all of them read.`;
+  return score.truncated ? `${tokens}, truncated to what the model can read.` : `${tokens}, all of them read.`;
 }
 
-/** A refusal with what the reader can do about it. */
-export function refusal(error) {
-  if (error.status === 401 || error.status === 403) return "This server wants a valid API key.";
+/** The message for a failed request. */
+export function errorMessage(error) {
+  if (error.status === 401 || error.status === 403) return "This server requires a valid API key.";
   if (error.status === 429 || error.status === 503) return `The server is busy. Try again in ${error.retryAfter} s.`;
   return error.message;
 }

@@ -1,4 +1,4 @@
-// Writes the OpenAPI document as a list of operations, each with its bodies.
+// Shows the operations of the OpenAPI document with their bodies.
 
 const state = document.getElementById("state");
 const list = document.getElementById("operations");
@@ -9,22 +9,22 @@ function element(name, text) {
   return made;
 }
 
-// A schema with the schemas that it names in their places, to a depth that stays readable.
-function inPlace(schema, schemas, depth = 4) {
-  if (Array.isArray(schema)) return schema.map((each) => inPlace(each, schemas, depth));
+// A schema with its references resolved, to a limited depth.
+function resolve(schema, schemas, depth = 4) {
+  if (Array.isArray(schema)) return schema.map((each) => resolve(each, schemas, depth));
   if (schema === null || typeof schema !== "object") return schema;
   if (schema.$ref) {
     const name = schema.$ref.split("/").pop();
-    return depth === 0 ? name : inPlace(schemas[name], schemas, depth - 1);
+    return depth === 0 ? name : resolve(schemas[name], schemas, depth - 1);
   }
-  return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, inPlace(value, schemas, depth)]));
+  return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, resolve(value, schemas, depth)]));
 }
 
 function body(title, content, schemas) {
   const details = element("details");
   for (const [media, { schema }] of Object.entries(content)) {
     details.append(element("summary", `${title}: ${media}`));
-    details.append(element("pre", JSON.stringify(inPlace(schema, schemas), null, 2)));
+    details.append(element("pre", JSON.stringify(resolve(schema, schemas), null, 2)));
   }
   return details;
 }
@@ -35,14 +35,14 @@ function operation(path, method, described, schemas) {
   heading.append(element("code", `${method.toUpperCase()} ${path}`));
   section.append(heading, element("p", described.summary + "."));
   for (const { name, in: place, required } of described.parameters) {
-    section.append(element("p", `${name}, in the ${place}${required ? "" : ", may be left out"}`));
+    section.append(element("p", `${name}, in the ${place}${required ? "" : ", optional"}`));
   }
-  if (described.requestBody) section.append(body("Takes", described.requestBody.content, schemas));
-  const done = described.responses["200"];
-  if (done) section.append(body("Gives", done.content, schemas));
+  if (described.requestBody) section.append(body("Request", described.requestBody.content, schemas));
+  const success = described.responses["200"];
+  if (success) section.append(body("Response", success.content, schemas));
   const failures = Object.entries(described.responses).filter(([status]) => status !== "200");
-  const said = failures.map(([status, { description }]) => `${status} ${description}`).join(" ");
-  if (said) section.append(element("p", said));
+  const statuses = failures.map(([status, { description }]) => `${status} ${description}`).join(" ");
+  if (statuses) section.append(element("p", statuses));
   return section;
 }
 

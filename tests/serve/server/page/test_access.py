@@ -41,7 +41,7 @@ def test_a_screen_reader_finds_a_name_for_every_control_and_hears_the_result(pag
 
 def test_the_answer_is_read_in_one_sentence_after_another(explained):
     spoken = explained.run("return document.getElementById('verdict').textContent").split()
-    assert " ".join(spoken[3:9]) == "For a person to review The"
+    assert " ".join(spoken[3:8]) == "Review by a person The"
     assert explained.role_and_name("#words-summary")[0] == "status"
     assert explained.role_and_name("#bars th") == ("rowheader", "process")
 

@@ -59,7 +59,7 @@ def test_every_label_that_holds_is_named_and_marked(page, moves):
 
 def test_a_response_of_which_no_label_holds_says_so(page):
     score(page, NONE)
-    assert page.text("#verdict .label").startswith("No label holds ")
+    assert page.text("#verdict .label").startswith("No label applies ")
     assert page.run("return document.querySelectorAll('#bars tr.first').length") == 0
 
 
@@ -67,8 +67,8 @@ def test_the_label_that_is_least_sure_is_named_where_a_person_must_look(page, mo
     (found,) = Scorer(moves).score([SEVERAL])
     score(page, SEVERAL)
     assert page.text("#verdict .why") == (
-        f"Whether “{least_sure(found)}” holds is {100 * found.probability:.1f} % certain, "
-        "below the 99.0 % that this model needs."
+        f"The decision on “{least_sure(found)}” has a certainty of {100 * found.probability:.1f} %, "
+        "below the threshold of 99.0 %."
     )
 
 
@@ -76,9 +76,9 @@ def test_the_codebook_and_the_bars_tell_from_when_on_a_label_holds(page):
     score(page, SEVERAL)
     told = page.run("return [...document.querySelectorAll('#definitions dd')].map(each => each.innerText)")
     assert [each.split(".", 1)[1] for each in told] == [
-        " Holds from 60.0 %.",
-        " Holds from 68.0 %.",
-        " Holds from 91.0 %.",
+        " Assigned from 60.0 %.",
+        " Assigned from 68.0 %.",
+        " Assigned from 91.0 %.",
     ]
     places = page.run(
         "return [...document.querySelectorAll('.least')].map(each => { const track = "
@@ -86,7 +86,7 @@ def test_the_codebook_and_the_bars_tell_from_when_on_a_label_holds(page):
         "return (mark.left + 1 - track.left) / track.width; })"
     )
     assert places == pytest.approx(list(THRESHOLDS.values()), abs=0.01)
-    assert page.text("#bars-caption") == "Probability that each label holds, calibrated; the mark is its threshold"
+    assert page.text("#bars-caption") == "Probability of each label, calibrated; the mark is its threshold"
 
 
 def test_the_words_of_the_least_sure_label_are_shown_first_and_those_of_others_on_demand(page, moves, server):

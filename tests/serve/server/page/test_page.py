@@ -29,18 +29,18 @@ def test_a_bar_is_as_long_as_its_probability(scored, praise):
 
 def test_the_decision_comes_with_its_reason_in_plain_words(scored, praise):
     label = Scorer(praise).score([TEXT])[0].label
-    assert scored.text("#verdict .chip") == "For a person to review"
-    assert scored.text("#verdict .why").endswith(f"is below the 100.0 % that “{label}” needs.")
+    assert scored.text("#verdict .chip") == "Review by a person"
+    assert scored.text("#verdict .why").endswith(f"is below the threshold of 100.0 % for “{label}”.")
 
 
 def test_blank_and_truncated_responses_say_so(page):
     page.click("#score")
     page.until(SCORED)
-    assert page.text("#verdict .why") == "There is nothing to read in this response."
+    assert page.text("#verdict .why") == "The response is blank."
     page.type("#response", "you worked hard " * 30)
     page.click("#score")
-    page.until("document.querySelector('#verdict .why').textContent.includes('longer')")
-    assert "only its beginning, of 90 tokens, was judged" in page.text("#verdict .why")
+    page.until("document.querySelector('#verdict .why').textContent.includes('more than')")
+    assert "has 90 tokens, more than the model can read. Only its beginning was scored" in page.text("#verdict .why")
 
 
 def test_probabilities_are_called_calibrated_only_where_they_are(visit, server_of_two):
@@ -65,7 +65,7 @@ def test_the_words_that_mattered_are_those_of_the_server(explained, server):
     answer = server.client.post("/v1/explain", json={"response": TEXT}).json()
     strongest = max(answer["words"], key=lambda word: abs(word["changes"][answer["label"]]))
     way = "for" if strongest["changes"][answer["label"]] > 0 else "against"
-    assert explained.text("#words-summary").startswith(f"“{strongest['word']}” speaks most clearly {way}")
+    assert explained.text("#words-summary").startswith(f"“{strongest['word']}” is the strongest word {way}")
     assert explained.text("#words-rows th") == strongest["word"]
     assert explained.run("return document.getElementById('words-text').textContent") == TEXT
 
@@ -76,7 +76,7 @@ def test_more_words_than_are_explained_are_refused_beside_the_button(page):
     page.until(SCORED)
     page.click("#explain")
     page.until("document.getElementById('words-summary').textContent.includes('101 words')")
-    assert "100 are explained at most" in page.text("#words-summary")
+    assert "the limit for explanations is 100" in page.text("#words-summary")
 
 
 def test_a_text_that_looks_like_markup_stays_text(page):
@@ -92,7 +92,7 @@ def test_a_text_that_looks_like_markup_stays_text(page):
 
 def test_a_score_beside_a_changed_text_is_called_old(scored):
     scored.type("#response", "!")
-    assert scored.text("#verdict .stale") == "The text has changed since. Score it again."
+    assert scored.text("#verdict .stale") == "The text has changed. Score it again."
     scored.click("#score")
     scored.until("!document.querySelector('.stale')")
 
@@ -137,7 +137,7 @@ def test_a_server_that_wants_a_key_is_given_it_by_keyboard_and_it_is_not_kept(vi
     with start(str(praise.folder), "--keys", str(tmp_path / "keys")) as server:
         browser.open(server.url)
         browser.until("document.activeElement.id === 'key'")
-        assert browser.text("#problem") == "This server wants a valid API key."
+        assert browser.text("#problem") == "This server requires a valid API key."
         browser.type("#key", "eds_wrong")
         browser.press("enter")
         browser.until("document.getElementById('key').value && document.getElementById('problem').textContent")

@@ -1,5 +1,5 @@
 // The form for one response, and its score.
-import { caption, decision, labelsOf, named, needs, percent, reading, sureness, why } from "./wording.mjs";
+import { caption, decision, labelsOf, labelText, thresholdNote, percent, tokensText, probabilityText, decisionReason } from "./wording.mjs";
 import { at, made } from "./elements.mjs";
 
 const INPUTS = ["question", "reference_answer", "response"];
@@ -68,7 +68,7 @@ export function showCodebook(page) {
       const entry = made("div");
       entry.append(
         made("dt", "", name),
-        made("dd", "", (definition || "The codebook has no definition for this label.") + needs(name, page)),
+        made("dd", "", (definition || "The codebook has no definition for this label.") + thresholdNote(name, page)),
       );
       return entry;
     }),
@@ -77,17 +77,17 @@ export function showCodebook(page) {
 
 function showScore(score, page) {
   at("result-empty").hidden = true;
-  const label = made("span", "label", `${named(score)} `);
-  label.append(made("small", "", sureness(score, page)));
+  const label = made("span", "label", `${labelText(score)} `);
+  label.append(made("small", "", probabilityText(score, page)));
   const headline = made("div", "headline");
   headline.append(label, " ", made("span", `chip ${score.decision}`, decision(score)));
-  at("verdict").replaceChildren(headline, " ", made("p", "why", why(score, page)));
+  at("verdict").replaceChildren(headline, " ", made("p", "why", decisionReason(score, page)));
   at("bars-caption").textContent = caption(page);
   const given = labelsOf(score);
   at("bars").replaceChildren(
     ...page.labels.map(({ name }) => bar(name, score.probabilities[name], given, page.thresholds[name])),
   );
-  at("reading").textContent = reading(score);
+  at("reading").textContent = tokensText(score);
   at("result-details").hidden = false;
   for (const name of at("definitions").querySelectorAll("dt")) {
     name.classList.toggle("chosen", given.includes(name.textContent));

@@ -1,6 +1,6 @@
 // A file of responses: chosen or dropped, its columns selected, scored in a worker, shown and saved.
 import { at, made } from "./elements.mjs";
-import { decision, named, sureness, why } from "./wording.mjs";
+import { decision, labelText, probabilityText, decisionReason } from "./wording.mjs";
 
 /** Make the panel score files with `engine`, by the model that `page` describes. */
 export function showTable(engine, page) {
@@ -150,8 +150,8 @@ function rowOf({ row, response, score, error }, page) {
   if (score) {
     const decided = made("td");
     decided.append(made("span", `chip ${score.decision}`, decision(score)));
-    if (score.decision === "review") decided.append(made("small", "", why(score, page)));
-    cells.push(made("td", "", named(score)), made("td", "", sureness(score, page)), decided);
+    if (score.decision === "review") decided.append(made("small", "", decisionReason(score, page)));
+    cells.push(made("td", "", labelText(score)), made("td", "", probabilityText(score, page)), decided);
   } else {
     const failed = made("td", "problem", error);
     failed.colSpan = 3;

@@ -18,7 +18,7 @@ PAGE_FILES = {
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "server.js": "text/javascript; charset=utf-8",
-    "words.js": "text/javascript; charset=utf-8",
+    "word_effects.js": "text/javascript; charset=utf-8",
     "wording.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }

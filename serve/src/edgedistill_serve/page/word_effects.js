@@ -1,31 +1,31 @@
-// Shows what leaving each word out did to the label's probability.
+// Shows the effect of each word on the probability of a label.
 import { labelsOf, percent, points } from "./wording.js";
 
 const ROWS = 8;
-/** Changes below half a percentage point are not shown: they are what any word does. */
-const LEAST = 0.005;
-const STEPS = [[0.15, "3"], [0.05, "2"], [LEAST, "1"]];
+/** Smaller changes are not shown: most words cause changes of this size. */
+const MIN_CHANGE = 0.005;
+const STEPS = [[0.15, "3"], [0.05, "2"], [MIN_CHANGE, "1"]];
 
-/** Fill the panel from an answer of /v1/explain; `text` is the response that was explained, `label` the one asked about. */
+/** Fill the panel from an answer of /v1/explain for the response `text` and the selected `label`. */
 export function showWords(text, explained, label, panel) {
   const words = explained.words.map((word) => ({ ...word, change: word.changes[label] }));
-  const moving = words.filter((word) => Math.abs(word.change) >= LEAST);
-  moving.sort((one, other) => Math.abs(other.change) - Math.abs(one.change));
+  const effective = words.filter((word) => Math.abs(word.change) >= MIN_CHANGE);
+  effective.sort((one, other) => Math.abs(other.change) - Math.abs(one.change));
   panel.text.replaceChildren(...marked(text, words));
-  panel.rows.replaceChildren(...moving.slice(0, ROWS).map((word) => row(word, label, explained)));
-  panel.table.hidden = panel.legend.hidden = moving.length === 0;
-  panel.summary.textContent = summary(moving, words.length, label);
+  panel.rows.replaceChildren(...effective.slice(0, ROWS).map((word) => row(word, label, explained)));
+  panel.table.hidden = panel.legend.hidden = effective.length === 0;
+  panel.summary.textContent = summary(effective, words.length, label);
 }
 
-function summary(moving, count, label) {
-  if (count === 0) return "There is no word to leave out.";
-  if (moving.length === 0) return `No word alone moves “${label}” by half a percentage point.`;
-  const [first] = moving;
-  const way = first.change > 0 ? "for" : "against";
-  return `“${first.word}” speaks most clearly ${way} “${label}”: ${points(first.change)} percentage points.`;
+function summary(effective, count, label) {
+  if (count === 0) return "The response has no words.";
+  if (effective.length === 0) return `No single word changes the probability of “${label}” by half a percentage point.`;
+  const [first] = effective;
+  const direction = first.change > 0 ? "for" : "against";
+  return `“${first.word}” is the strongest word ${direction} “${label}”: ${points(first.change)} percentage points.`;
 }
 
-/** Offsets count code points, as the server does. */
+/** Offsets count code points, as on the server. */
 function marked(text, words) {
   const letters = Array.from(text);
   const parts = [];
@@ -54,7 +54,7 @@ function row(word, label, explained) {
   without.textContent = percent(explained.probabilities[label] - word.change);
   if (word.label !== explained.label) {
     const other = document.createElement("small");
-    other.textContent = wouldBe(labelsOf({ ...explained, label: word.label }));
+    other.textContent = newLabelText(labelsOf({ ...explained, label: word.label }));
     without.append(other);
   }
   const change = document.createElement("td");
@@ -63,7 +63,7 @@ function row(word, label, explained) {
   return line;
 }
 
-function wouldBe(labels) {
-  if (labels.length === 0) return "no label would hold";
+function newLabelText(labels) {
+  if (labels.length === 0) return "no label would apply";
   return labels.length === 1 ? `the label would be ${labels[0]}` : `the labels would be ${labels.join(", ")}`;
 }
