@@ -11,13 +11,13 @@
     bundle = clf.export("bundle/", calibration=validation)                     # int8 ONNX, checked against the student
     ed.Scorer(bundle).score_frame(test)                                        # no LLM, no torch, no network
 
-`Project.load(path).run()` does what `edgedistill run PROJECT.yaml` does. docs/python.md says more.
+`Project.load(path).run()` does what `edgedistill run PROJECT.yaml` does. See docs/python.md.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # at run time each name is imported once it is asked for: torch alone takes seconds
+if TYPE_CHECKING:  # at run time each name is imported on first use: torch alone takes seconds
     from edgedistill.agreement import Agreement, agreement
     from edgedistill.classifier import StudentClassifier
     from edgedistill.errors import EdgeDistillError

@@ -64,7 +64,7 @@ LEFT_OUT = {
     "check_classifiers_train": "a random model of two layers does not learn numbers written as words in one epoch",
     "check_class_weight_classifiers": "class_weight is None or balanced; weights by label are not offered",
 }
-"""Checks that do not hold, with the reason. docs/python.md lists the same."""
+"""Checks that are expected to fail, with the reason. docs/python.md lists the same."""
 
 
 @pytest.fixture(scope="module", autouse=True)
