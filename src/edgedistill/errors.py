@@ -12,7 +12,7 @@ EdgeDistillError                  (edgedistill_serve.errors) exit code 2 unless 
 │   └── AnswersMissing            offline, and the cache lacks answers
 ├── CacheDamaged                  the answer cache has entries that are not answers
 ├── TrainingFailed                the student cannot be trained on these rows
-│   └── SearchBrokenOff           a file cannot be written; finished trials are kept
+│   └── SearchInterrupted         a file cannot be written; finished trials are kept
 ├── Paused                        exit code 0; the requested part is done, and the stage stops before its end
 ├── BudgetReached                 exit code 3; finished work is kept
 ├── GateRefused                   exit code 4; the teacher's agreement with human coders is too low
@@ -35,7 +35,7 @@ __all__ = [
     "Paused",
     "ProjectFileError",
     "RunError",
-    "SearchBrokenOff",
+    "SearchInterrupted",
     "TeacherError",
     "TeacherRefusedKey",
     "TeacherUnknownModel",
@@ -88,7 +88,7 @@ class TrainingFailed(EdgeDistillError):
     """The student cannot be trained on these rows."""
 
 
-class SearchBrokenOff(TrainingFailed):
+class SearchInterrupted(TrainingFailed):
     """A file cannot be written during a search; finished trials are kept."""
 
 

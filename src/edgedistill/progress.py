@@ -17,9 +17,9 @@ _REFRESH_SECONDS = 0.2
 
 @contextmanager
 def progress_bars(*, quiet: bool = False) -> Iterator[OnProgress]:
-    """Show a bar for each piece of work that is reported, until the block ends; in a notebook the bars stay.
+    """Show a progress bar per task until the block ends; in a notebook the bars remain visible.
 
-    Nothing is shown where standard error is neither a terminal nor a notebook.
+    Nothing is shown if standard error is neither a terminal nor a notebook.
 
     Example:
         with progress_bars() as on_progress:

@@ -131,7 +131,7 @@ class Run:
     def teachers(self) -> Mapping[str, Teacher]:
         """All teachers by name; their prompts show human-coded train rows."""
         train = self.records.splits.train if shows_examples(self.project) else TrainRows(())
-        return {each.called: Teacher.of_project(self.project, each, train) for each in self.panel}
+        return {each.called: Teacher.from_project(self.project, each, train) for each in self.panel}
 
     @property
     def evaluation(self) -> Evaluation:

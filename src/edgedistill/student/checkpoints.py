@@ -19,7 +19,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from edgedistill.errors import SearchBrokenOff, TrainingFailed
+from edgedistill.errors import SearchInterrupted, TrainingFailed
 from edgedistill.student.types import Epoch
 
 _LOCK = "lock"
@@ -172,7 +172,7 @@ class BestCheckpoint:
         """Replace the checkpoint by a model.
 
         Raises:
-            SearchBrokenOff: The disk is full, or permission is missing.
+            SearchInterrupted: The disk is full, or permission is missing.
         """
         place = self._new_place()
         try:
@@ -190,7 +190,7 @@ class BestCheckpoint:
         """Take over another checkpoint if it is better.
 
         Raises:
-            SearchBrokenOff: Permission is missing.
+            SearchInterrupted: Permission is missing.
         """
         selection_key, checkpoint = other.selection_key, other.checkpoint
         if selection_key is None or checkpoint is None or self.is_at_least(selection_key):
@@ -227,7 +227,7 @@ def copy_files(checkpoint: Path, folder: Path) -> None:
     """Copy a checkpoint's files, as hard links where the file system supports them.
 
     Raises:
-        SearchBrokenOff: The disk is full, or permission is missing.
+        SearchInterrupted: The disk is full, or permission is missing.
     """
     try:
         for file in filter(Path.is_file, checkpoint.iterdir()):
@@ -243,9 +243,9 @@ def _link(file: Path, to: Path) -> None:
         shutil.copy(file, to)
 
 
-def write_error(folder: Path, error: Exception) -> SearchBrokenOff:
+def write_error(folder: Path, error: Exception) -> SearchInterrupted:
     """Return the error for a student that cannot be written."""
-    return SearchBrokenOff(
+    return SearchInterrupted(
         f"the student cannot be written ({getattr(error, 'strerror', None) or error})",
         where=str(folder),
         hint="Free disk space, or give write permission; finished trials are kept.",

@@ -173,7 +173,7 @@ def compress_student(
     Raises:
         TrainingFailed: There are no texts, the student has no such layers, or the loss is not finite.
         CheckpointError: The student's folder cannot be read.
-        SearchBrokenOff: The smaller student cannot be written.
+        SearchInterrupted: The smaller student cannot be written.
     """
     if not texts:
         raise TrainingFailed("there is no text to shrink the student with", hint="Remove student.shrink.")

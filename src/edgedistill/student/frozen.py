@@ -425,7 +425,7 @@ def train_frozen_student(
 
     Raises:
         TrainingFailed: The rows are not usable, or the head of this backbone is not supported.
-        SearchBrokenOff: The folder cannot be written.
+        SearchInterrupted: The folder cannot be written.
     """
     heads = fit_frozen(mixture, validation, task, section.max_tokens, backbone, poolings=("first",))
     rows = [row.response.inputs for row in validation]

@@ -20,7 +20,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from edgedistill.errors import SearchBrokenOff, TrainingFailed
+from edgedistill.errors import SearchInterrupted, TrainingFailed
 from edgedistill.project.schema import CountRange, LearningRange, SearchSection
 from edgedistill.student.checkpoints import BestCheckpoint
 from edgedistill.student.trial import Setting
@@ -59,7 +59,7 @@ def open_storage(folder: Path | None) -> BaseStorage:
     """Open or create the storage file in a folder; without a folder, store the search in memory.
 
     Raises:
-        SearchBrokenOff: The file is not an Optuna storage, or cannot be written.
+        SearchInterrupted: The file is not an Optuna storage, or cannot be written.
     """
     if folder is None:
         return InMemoryStorage()
@@ -78,7 +78,7 @@ def storage_errors(place: Path) -> Iterator[None]:
     """Run the block and turn errors of the storage into ours.
 
     Raises:
-        SearchBrokenOff: The storage cannot be read or written.
+        SearchInterrupted: The storage cannot be read or written.
     """
     try:
         yield
@@ -88,7 +88,7 @@ def storage_errors(place: Path) -> Iterator[None]:
         if not isinstance(error, known) and not isinstance(error.__cause__, sqlite3.Error):
             raise
         reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
-        raise SearchBrokenOff(
+        raise SearchInterrupted(
             f"the search cannot be stored ({reason})",
             where=str(place),
             hint=f"Free disk space and give write permission; where {STORAGE_FILE} is damaged, delete it.",
@@ -171,7 +171,7 @@ class RunningTrial:
         """Report an epoch; return whether the trial should be pruned.
 
         Raises:
-            SearchBrokenOff: The storage cannot be read or written.
+            SearchInterrupted: The storage cannot be read or written.
         """
         with storage_errors(self.kept.folder):
             self.trial.report(epoch.macro_f1, epoch.epoch)
@@ -198,7 +198,7 @@ class Search:
         folder: Folder of checkpoints and locks.
 
     Raises:
-        SearchBrokenOff: The storage cannot be read or written.
+        SearchInterrupted: The storage cannot be read or written.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class Search:
         """Take the next trial; return None when all have finished, including other processes'.
 
         Raises:
-            SearchBrokenOff: The storage cannot be read or written.
+            SearchInterrupted: The storage cannot be read or written.
         """
         while True:
             with storage_errors(self._folder), self._lock:
@@ -242,7 +242,7 @@ class Search:
             early: Whether it was pruned.
 
         Raises:
-            SearchBrokenOff: The storage or the student cannot be written.
+            SearchInterrupted: The storage or the student cannot be written.
         """
         with storage_errors(self._folder), self._lock:
             self._note(running, history, seconds)
@@ -257,7 +257,7 @@ class Search:
         """Record a failed trial.
 
         Raises:
-            SearchBrokenOff: The storage cannot be written.
+            SearchInterrupted: The storage cannot be written.
         """
         with storage_errors(self._folder), self._lock:
             self._note(running, history, seconds)

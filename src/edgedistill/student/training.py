@@ -12,7 +12,7 @@ import msgspec
 from transformers import set_seed
 
 from edgedistill.data.types import MixtureRow, ValidationRows
-from edgedistill.errors import SearchBrokenOff, TrainingFailed
+from edgedistill.errors import SearchInterrupted, TrainingFailed
 from edgedistill.project.schema import LoraSection, StudentSection
 from edgedistill.student.checkpoints import beside, check_replaceable, copy_files, replacing
 from edgedistill.student.data import (
@@ -77,7 +77,7 @@ def train_student(
 
     Raises:
         TrainingFailed: The rows cannot be used, the backbone cannot be loaded, or all trials failed.
-        SearchBrokenOff: A file cannot be written; finished trials are kept.
+        SearchInterrupted: A file cannot be written; finished trials are kept.
     """
     notes = check_rows(mixture, validation, task) + note_other_task(backbone, task)
     loss_function = build_loss(section.loss, task, mixture)
@@ -217,7 +217,7 @@ class _TrialRunner:
             )
         except _Pruned:
             early = True
-        except SearchBrokenOff:
+        except SearchInterrupted:
             raise
         except TrainingFailed as failure:
             search.fail(running, history, time.perf_counter() - start, failure)

@@ -42,7 +42,7 @@ from transformers import (
 )
 
 from edgedistill.agreement.confusion import accuracies, confusion_matrix, macro_f1s
-from edgedistill.errors import SearchBrokenOff, TrainingFailed
+from edgedistill.errors import SearchInterrupted, TrainingFailed
 from edgedistill.student.data import LengthGroupedBatches, Padding, TrainingRow
 from edgedistill.student.label_thresholds import exact_match_and_macro_f1
 from edgedistill.student.losses import HARD, TrainingLoss
@@ -222,7 +222,7 @@ class ResumableState:
         """Save the state after an epoch, replacing the previous one.
 
         Raises:
-            SearchBrokenOff: The disk is full, or permission is missing; the previous state is kept.
+            SearchInterrupted: The disk is full, or permission is missing; the previous state is kept.
         """
         place = self._folder / f"epoch-{len(history):04d}"
         aside = place.with_name(f"{place.name}.part")
@@ -233,7 +233,7 @@ class ResumableState:
             aside.rename(place)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(aside, ignore_errors=True)
-            raise SearchBrokenOff(
+            raise SearchInterrupted(
                 f"the state of training cannot be written ({getattr(error, 'strerror', None) or error})",
                 where=str(self._folder),
                 hint="Free disk space, or give write permission; finished epochs are kept.",
@@ -513,7 +513,7 @@ def run_trial(
 
     Raises:
         TrainingFailed: The loss is not finite, or the process is out of memory.
-        SearchBrokenOff: The state cannot be saved.
+        SearchInterrupted: The state cannot be saved.
     """
     speed = _prepare_model(model, padding, mixture, speed, on_note)
     unfinished = None

@@ -97,7 +97,7 @@ class Teacher:
         self._max_characters, self._api_key = max_characters, api_key
 
     @classmethod
-    def of_project(cls, project: Project, section: TeacherSection, train: TrainRows) -> Self:
+    def from_project(cls, project: Project, section: TeacherSection, train: TrainRows) -> Self:
         """Return one of a project's teachers.
 
         Args:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgedistill.errors import SearchBrokenOff
+from edgedistill.errors import SearchInterrupted
 from edgedistill.student import Epoch
 from edgedistill.student.checkpoints import BestCheckpoint, copy_files
 
@@ -86,7 +86,7 @@ def test_a_pointer_outside_its_folder_is_ignored(tmp_path):
 
 def test_the_error_names_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(SearchBrokenOff, match=r"file: the student cannot be written .* Free disk space"):
+    with pytest.raises(SearchInterrupted, match=r"file: the student cannot be written .* Free disk space"):
         BestCheckpoint(tmp_path / "file").write(epoch(1, 0.6), Model())
 
 

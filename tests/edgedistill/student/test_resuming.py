@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import set_seed
 
-from edgedistill.errors import SearchBrokenOff
+from edgedistill.errors import SearchInterrupted
 from edgedistill.project.schema import LoraSection
 from edgedistill.student.data import mixture_rows, validation_rows
 from edgedistill.student.losses import TrainingLoss
@@ -214,7 +214,7 @@ def test_no_state_is_pickled(trial, tmp_path):
 
 def test_a_folder_that_cannot_be_written_ends_the_search(trial, tmp_path):
     (tmp_path / "keep").touch()
-    with pytest.raises(SearchBrokenOff, match="the state of training cannot be written"):
+    with pytest.raises(SearchInterrupted, match="the state of training cannot be written"):
         trial(tmp_path / "keep")
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from edgedistill.errors import SearchBrokenOff, TrainingFailed
+from edgedistill.errors import SearchInterrupted, TrainingFailed
 from edgedistill.project.schema import CountRange, LearningRange, SearchSection, StudentSection
 from edgedistill.student import train_student
 from edgedistill.student.search import open_storage, storage_errors
@@ -152,7 +152,7 @@ def test_on_a_full_disk_finished_trials_are_kept(go, sections, tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, room[1]))
 
     try:
-        with pytest.raises(SearchBrokenOff, match=r"cannot be (written|kept)"):
+        with pytest.raises(SearchInterrupted, match=r"cannot be (written|kept)"):
             go(section, progress=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, room)
@@ -164,7 +164,7 @@ def test_on_a_full_disk_finished_trials_are_kept(go, sections, tmp_path):
 def test_a_damaged_store_is_reported_with_a_hint(go, section, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "search.sqlite3").write_text("no database " * 100)
-    with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be stored .* delete it"):
+    with pytest.raises(SearchInterrupted, match=r"search\.sqlite3: the search cannot be stored .* delete it"):
         go(section)
 
 
@@ -172,7 +172,7 @@ def test_a_store_that_cannot_be_created_is_reported_with_a_hint(tmp_path):
     room = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, room[1]))
     try:
-        with pytest.raises(SearchBrokenOff, match=r"search\.sqlite3: the search cannot be stored \(.*Free disk space"):
+        with pytest.raises(SearchInterrupted, match=r"search\.sqlite3: the search cannot be stored .*Free disk space"):
             open_storage(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, room)
