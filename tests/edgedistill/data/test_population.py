@@ -1,4 +1,4 @@
-"""Responses whose shares are to be told: each counts, with its human code where people coded its text."""
+"""Responses on which label prevalence is estimated: each counts, with its human code where people coded its text."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How far a graph keeps fp32's labels is told for the rows at hand and for rows to come."""
+"""How far a graph keeps the fp32 labels, on the given rows and on new rows."""
 
 import numpy as np
 import pytest

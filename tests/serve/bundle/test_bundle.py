@@ -78,10 +78,10 @@ def test_the_version_changes_with_the_threshold_of_a_label(moves_bundle, rewritt
 
 
 @pytest.mark.parametrize(
-    "told", [{"name": "other"}, {"metrics": {"kappa": 0.5}}, {"provenance": {"seconds": 3.1}}, {}], ids=str
+    "reported", [{"name": "other"}, {"metrics": {"kappa": 0.5}}, {"provenance": {"seconds": 3.1}}, {}], ids=str
 )
-def test_the_version_stays_where_only_what_is_told_of_the_model_changes(bundle, rewritten, told):
-    assert rewritten(**told).manifest.version == bundle.manifest.version
+def test_the_version_stays_where_only_what_is_reported_of_the_model_changes(bundle, rewritten, reported):
+    assert rewritten(**reported).manifest.version == bundle.manifest.version
 
 
 def test_the_order_of_thresholds_is_no_other_version(rewritten):

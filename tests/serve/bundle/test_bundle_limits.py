@@ -51,8 +51,8 @@ def test_a_file_of_many_gigabytes_costs_no_memory(make_bundle, tmp_path, name):
     usual = int(subprocess.run([sys.executable, "-c", LOAD, folder], capture_output=True, check=True).stdout)
     os.truncate(folder / name, 8 * 2**30)  # sparse: on disk it is small
     ended = subprocess.run([sys.executable, "-c", LOAD, folder], capture_output=True, text=True, check=True)
-    told, peak = ended.stdout.splitlines()
-    assert "bytes" in told
+    message, peak = ended.stdout.splitlines()
+    assert "bytes" in message
     assert int(peak) < usual + 32 * 1024  # kibibytes
 
 

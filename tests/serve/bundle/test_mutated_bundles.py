@@ -11,8 +11,8 @@ BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "mutated_bundles.py"
 def test_no_mutant_crashes_and_none_is_read_with_a_changed_byte_that_a_checksum_covers(bundle):
     command = [sys.executable, str(BENCHMARK), str(bundle.folder), "--count", "100", "--seed", "7", "--json"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    told = json.loads(ended.stdout)
-    assert told["examples"] == []
-    assert (told["mutants"], told["crashes"], told["accepted_though_covered"]) == (100, 0, 0)
+    message = json.loads(ended.stdout)
+    assert message["examples"] == []
+    assert (message["mutants"], message["crashes"], message["accepted_though_covered"]) == (100, 0, 0)
     assert ended.returncode == 0
-    assert told["outcomes"]["loaded: BundleDamaged"] > 30
+    assert message["outcomes"]["loaded: BundleDamaged"] > 30

@@ -33,8 +33,8 @@ def signed(make_bundle, tmp_path_factory):
 @pytest.mark.parametrize("command", ["verify", "info"])
 def test_a_signed_bundle_is_read_with_its_makers_key(signed, command):
     folder, place = signed
-    told = run(command, folder, "--public-key", place / "maker.pub")
-    assert command == "info" or "valid with the given public key" in told
+    message = run(command, folder, "--public-key", place / "maker.pub")
+    assert command == "info" or "valid with the given public key" in message
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_no_command_reads_an_unsigned_bundle_where_a_key_is_given(signed, bundle
     command, *others = rest
     (tmp_path / "in.csv").write_text("response\nok\n")
     others = [tmp_path / other if other.endswith(".csv") else other for other in others]
-    told = run(command, bundle.folder, *others, "--public-key", place / "maker.pub", expect=2)
-    assert "the bundle is not signed" in told
+    message = run(command, bundle.folder, *others, "--public-key", place / "maker.pub", expect=2)
+    assert "the bundle is not signed" in message
 
 
 def test_verify_says_what_it_did_not_check(signed):
@@ -63,8 +63,8 @@ def test_verify_names_files_that_are_not_listed(bundle, tmp_path):
 
 def test_a_bundle_travels_as_one_file(signed, tmp_path):
     folder, place = signed
-    told = json.loads(run("bundle", "pack", folder, tmp_path / "praise.zip", "--json"))
-    assert told["bytes"] == (tmp_path / "praise.zip").stat().st_size
+    message = json.loads(run("bundle", "pack", folder, tmp_path / "praise.zip", "--json"))
+    assert message["bytes"] == (tmp_path / "praise.zip").stat().st_size
     run("bundle", "unpack", tmp_path / "praise.zip", tmp_path / "there", "--public-key", place / "maker.pub")
     assert Bundle.load(tmp_path / "there").manifest == Bundle.load(folder).manifest
     assert "exists already" in run("bundle", "pack", folder, tmp_path / "praise.zip", expect=2)
@@ -83,8 +83,8 @@ def test_a_server_with_a_key_keeps_serving_when_an_unsigned_bundle_takes_the_pla
             _wait(server, "ready: ")
             make_bundle(served, files={"README.md": b"from somebody else"})
             os.kill(server.pid, signal.SIGHUP)
-            told = _wait(server, "new bundle cannot be served")
-            assert "the bundle is not signed" in told
+            message = _wait(server, "new bundle cannot be served")
+            assert "the bundle is not signed" in message
         finally:
             server.send_signal(signal.SIGTERM)
             server.communicate(timeout=30)
@@ -99,6 +99,6 @@ def _wait(server, words: str) -> str:
 
 @pytest.mark.parametrize("command", [("bundle", "pack"), ("bundle", "unpack"), ("bundle", "sign"), ("key-pair",)])
 def test_every_command_has_help_with_an_example_and_json(command):
-    told = run(*command, "--help")
-    assert f"Example: edgedistill-serve {' '.join(command)}" in told
-    assert "--json" in told
+    message = run(*command, "--help")
+    assert f"Example: edgedistill-serve {' '.join(command)}" in message
+    assert "--json" in message

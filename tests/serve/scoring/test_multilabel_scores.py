@@ -146,6 +146,6 @@ def test_info_tells_from_when_on_labels_hold_and_scores_are_accepted(make_bundle
     rule = ReviewRule(least_certainty=0.8)
     bundle = make_bundle(tmp_path / "bundle", kind="multilabel", thresholds=THRESHOLDS, review=rule)
     lines = CliRunner().invoke(app, ["info", str(bundle.folder)]).output.splitlines()
-    told = dict(line.split("  ", 1) for line in lines)
-    assert told["assigned from"].strip() == "process 0.6, outcome 0.68, person 0.91"
-    assert told["accepted from"].strip() == "0.8"
+    reported = dict(line.split("  ", 1) for line in lines)
+    assert reported["assigned from"].strip() == "process 0.6, outcome 0.68, person 0.91"
+    assert reported["accepted from"].strip() == "0.8"

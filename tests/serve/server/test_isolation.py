@@ -76,18 +76,18 @@ def exercise(server) -> list[int]:
 
 
 def everything_told(server) -> str:
-    told = server.client.get("/metrics").text + server.client.get("/readyz").text
-    return told + server.log.read_text()
+    message = server.client.get("/metrics").text + server.client.get("/readyz").text
+    return message + server.log.read_text()
 
 
 def test_a_text_is_found_in_nothing_that_the_server_writes(start, bundle):
     with start(str(bundle.folder)) as server:
         statuses = exercise(server)
-        told = everything_told(server)
+        message = everything_told(server)
     printed = server.log.read_text()
     assert statuses == [200, 200, 500, 422, 404, 400, 200, 200, 200, 422, 422, 404, 404, 400]
     assert "POST /v1/score 200" in printed
-    assert re.search(CANARY, told + printed, re.IGNORECASE) is None
+    assert re.search(CANARY, message + printed, re.IGNORECASE) is None
 
 
 def test_the_server_calls_nobody(start, bundle):

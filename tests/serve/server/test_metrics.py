@@ -55,7 +55,7 @@ def test_batches_are_measured_in_rows_tokens_and_padding(samples):
     assert samples["edgedistill_padding_efficiency_count",] >= 3
 
 
-def test_confidence_queue_connections_and_models_are_told(samples, bundle):
+def test_confidence_queue_connections_and_models_are_reported(samples, bundle):
     assert samples["edgedistill_confidence_count", "praise"] == 4
     assert samples["edgedistill_queue_waiting",] == 0
     assert samples["edgedistill_queue_limit",] == 4000
@@ -80,6 +80,6 @@ def test_an_answer_says_where_its_time_went(server):
 
 
 def test_readyz_tells_of_every_model(server, bundle):
-    told = server.client.get("/readyz").json()
+    message = server.client.get("/readyz").json()
     model = {"model": "praise", "version": bundle.manifest.version, "swaps": 0, "failures": 0, "fault": None}
-    assert told == {"status": "ready", "models": [model]}
+    assert message == {"status": "ready", "models": [model]}

@@ -53,10 +53,10 @@ def test_a_redacted_text_is_redacted_to_itself(typed, redaction):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"), [("S[0-9", "not a valid regular expression"), ("S*", "matches the empty string")]
+    ("pattern", "message"), [("S[0-9", "not a valid regular expression"), ("S*", "matches the empty string")]
 )
-def test_a_pattern_that_cannot_be_used_is_named(pattern, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_pattern_that_cannot_be_used_is_named(pattern, message):
+    with pytest.raises(ValueError, match=message):
         Redaction((pattern,))
 
 

@@ -74,8 +74,8 @@ def test_the_label_that_is_least_sure_is_named_where_a_person_must_look(page, mo
 
 def test_the_codebook_and_the_bars_tell_from_when_on_a_label_holds(page):
     score(page, SEVERAL)
-    told = page.run("return [...document.querySelectorAll('#definitions dd')].map(each => each.innerText)")
-    assert [each.split(".", 1)[1] for each in told] == [
+    message = page.run("return [...document.querySelectorAll('#definitions dd')].map(each => each.innerText)")
+    assert [each.split(".", 1)[1] for each in message] == [
         " Assigned from 60.0 %.",
         " Assigned from 68.0 %.",
         " Assigned from 91.0 %.",

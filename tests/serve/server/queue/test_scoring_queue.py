@@ -201,15 +201,15 @@ def test_somebody_who_waits_goes_before_a_file(held):
     assert done == ["interactive", "interactive", "bulk", "bulk", "bulk"]
 
 
-def test_what_was_done_is_told(held):
-    told = []
-    one = held(score_cache=10, observe=told.append)
+def test_what_was_done_is_reported(held):
+    message = []
+    one = held(score_cache=10, observe=message.append)
     (pending,) = one.ask("great job")
     score = pending.result(30)
     one.ask("great job")
     failed = one.ask(POISON)[0].exception(30)
     one.queue.close()
-    scored, recalled, wrong = told
+    scored, recalled, wrong = message
     assert (scored.model, scored.lane, scored.scores, scored.failed) == ("praise", "interactive", (score,), 0)
     assert (scored.tokens, scored.padded_tokens, scored.rows) == (4, 4, 1)
     assert scored.model_seconds > 0
