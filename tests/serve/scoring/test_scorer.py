@@ -192,3 +192,17 @@ def test_a_frame_is_a_pandas_object_and_nothing_else(scorer):
         DataError, match=r"a pandas DataFrame or Series is needed, not list\. Score a list with `score`"
     ):
         scorer.score_frame(["x"])
+
+
+def test_a_frame_with_two_columns_of_one_input_is_refused(scorer):
+    pandas = pytest.importorskip("pandas")
+    twice = pandas.DataFrame([["a", "b"]], columns=["response", "response"])
+    with pytest.raises(DataError, match="several columns 'response'"):
+        scorer.score_frame(twice)
+
+
+def test_a_scorer_takes_the_folder_of_a_bundle(make_bundle, tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    by_folder = Scorer(bundle.folder)
+    assert by_folder.score(["great job"]) == Scorer(bundle).score(["great job"])
+    assert repr(by_folder.bundle).startswith(f"Bundle({bundle.manifest.name!r}, version=")

@@ -36,7 +36,7 @@ Signature: TypeAlias = Literal["none", "not checked", "valid"]
 _MAX_UNLISTED = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Bundle:
     """A loaded bundle; all listed files passed their checks.
 
@@ -85,6 +85,10 @@ class Bundle:
         golden = decode_json(read_file(folder, "golden.json"), Golden, "golden.json")
         check_golden(golden, manifest)
         return cls(folder, manifest, golden, signature, _unlisted(folder, manifest))
+
+    def __repr__(self) -> str:
+        manifest = self.manifest
+        return f"Bundle({manifest.name!r}, version={manifest.version!r}, folder={str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
         manifest = self.manifest

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from threading import Lock
 from typing import Any, TypeAlias, TypeVar
 
@@ -69,7 +70,7 @@ class Scorer:
     """A bundle that passed its self-check on this machine. Scorers are thread-safe.
 
     Args:
-        bundle: The bundle to score with.
+        bundle: The bundle to score with, or its folder.
         threads: Number of threads of `score`; by default, the number of available cores.
         score_cache: Number of recent scores to keep for repeated texts; 0 turns the cache off.
         gpu: Whether to try a GPU first; by default, if onnxruntime was built for CUDA.
@@ -94,7 +95,7 @@ class Scorer:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Bundle | Path | str,
         *,
         threads: int | None = None,
         score_cache: int = ENTRIES,
@@ -105,6 +106,7 @@ class Scorer:
         if recent is not None:
             warnings.warn("Scorer(recent=…) is now Scorer(score_cache=…)", DeprecationWarning, stacklevel=2)
             score_cache = recent
+        bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.bundle = bundle
         self.threads = threads or available_cores()
         self.score_cache = ScoreCache(score_cache)
@@ -165,7 +167,7 @@ class Scorer:
             row that cannot be scored has only an error.
 
         Raises:
-            DataError: ``frame`` is neither, or an input is missing.
+            DataError: ``frame`` is neither, or an input is missing or has several columns.
         """
         pandas = sys.modules.get("pandas")
         if pandas is None or not isinstance(frame, (pandas.DataFrame, pandas.Series)):
@@ -179,6 +181,8 @@ class Scorer:
                 f"there is no column {missing[0]!r}",
                 hint=f"This task's inputs are {', '.join(inputs)}; columns are {', '.join(map(str, texts.columns))}.",
             )
+        if repeated := [name for name in inputs if list(texts.columns).count(name) > 1]:
+            raise DataError(f"there are several columns {repeated[0]!r}", hint="Rename all but one of them.")
         read = texts[list(inputs)].astype(object)
         results = self.score_each(read.where(read.notna(), "").to_dict("records"))
         added = score_columns(self.bundle.task)
