@@ -1,7 +1,7 @@
-"""Asks an HTTP server at a steady rate, or as fast as a number of clients can, and notes every answer's time.
+"""Load generators for an HTTP server: at a constant mean rate, or as fast as a number of clients allows.
 
-An open loop: requests come at random moments of the stated mean rate, whether earlier ones were answered or not, and a
-request's time runs from the moment it was due, so that a server that stalls is not spared (no coordinated omission).
+The constant rate is an open loop: requests are sent at random times, independent of earlier answers, and the time of a
+request starts when it is due. The results therefore include stalls of the server (no coordinated omission).
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Found:
-    """What came back.
+class LoadResult:
+    """Times and errors of the requests.
 
     Attributes:
-        seconds: Per answered request, from the moment it was due.
-        errors: Requests that were not answered with 200.
-        bodies: The answers' bodies in the order of the requests, where they were asked for.
+        seconds: Time of each request, from the moment it was due.
+        errors: Number of requests that were not answered with 200.
+        bodies: Bodies of the answers by the index of their request, if they are kept.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -37,17 +37,17 @@ class _Connection:
         self._head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ".encode()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, body: bytes) -> tuple[int, bytes]:
-        """Return status and body; 0 where there was no answer.
+    async def send(self, body: bytes) -> tuple[int, bytes]:
+        """Send a request, and return status and body; status 0 without an answer.
 
-        A kept connection that the server closed in the meantime is opened again once, as every HTTP client does.
+        A persistent connection that the server has closed is opened again once, as in every HTTP client.
         """
         kept = self._streams is not None
         try:
             return await self._exchange(body)
         except (OSError, EOFError, IndexError):
             self.close()
-            return await self.ask(body) if kept else (0, b"")
+            return await self.send(body) if kept else (0, b"")
 
     async def _exchange(self, body: bytes) -> tuple[int, bytes]:
         if self._streams is None:
@@ -68,7 +68,7 @@ class _Connection:
             self._streams = None
 
 
-async def steadily(
+async def send_at_rate(
     port: int,
     path: str,
     bodies: Iterator[bytes],
@@ -76,25 +76,25 @@ async def steadily(
     rate: float,
     seconds: float,
     each: Callable[[], None] | None = None,
-) -> Found:
-    """Ask ``rate`` times a second in the mean, for ``seconds``.
+) -> LoadResult:
+    """Send requests at a constant mean rate.
 
     Args:
-        port: Where the server listens.
-        path: What is asked.
-        bodies: What is sent.
-        rate: Requests a second.
-        seconds: How long.
+        port: Port of the server.
+        path: Path of the requests.
+        bodies: Bodies of the requests.
+        rate: Requests per second.
+        seconds: Duration.
         each: Called about every second.
     """
-    found, free, tasks = Found(), [], set()
-    draw = random.Random(1)  # noqa: S311  # arrival times are no secret
+    result, free, tasks = LoadResult(), [], set()
+    rng = random.Random(1)  # noqa: S311  # not used for security
 
     async def one(body: bytes, due: float) -> None:
         connection = free.pop() if free else _Connection(port, path)
-        status, _ = await connection.ask(body)
-        found.seconds.append(time.perf_counter() - due)
-        found.errors += status != 200
+        status, _ = await connection.send(body)
+        result.seconds.append(time.perf_counter() - due)
+        result.errors += status != 200
         free.append(connection)
 
     due = start = ticked = time.perf_counter()
@@ -103,28 +103,28 @@ async def steadily(
         task = asyncio.create_task(one(next(bodies), due))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-        due += draw.expovariate(rate)
+        due += rng.expovariate(rate)
         if each is not None and due - ticked > 1:
             ticked = due
             each()
     await asyncio.gather(*tasks)
     for connection in free:
         connection.close()
-    return found
+    return result
 
 
-async def at_once(port: int, path: str, bodies: Sequence[bytes], *, clients: int) -> Found:
-    """Ask everything once with so many clients, each waiting for its answer; the answers are kept."""
-    found, waiting = Found(), iter(enumerate(bodies))
+async def send_all(port: int, path: str, bodies: Sequence[bytes], *, clients: int) -> LoadResult:
+    """Send every body once, over a number of clients that wait for each answer; the answers are kept."""
+    result, remaining = LoadResult(), iter(enumerate(bodies))
 
     async def client() -> None:
         connection = _Connection(port, path)
-        for number, body in waiting:
+        for number, body in remaining:
             due = time.perf_counter()
-            status, found.bodies[number] = await connection.ask(body)
-            found.seconds.append(time.perf_counter() - due)
-            found.errors += status != 200
+            status, result.bodies[number] = await connection.send(body)
+            result.seconds.append(time.perf_counter() - due)
+            result.errors += status != 200
         connection.close()
 
     await asyncio.gather(*(client() for _ in range(clients)))
-    return found
+    return result

@@ -1,17 +1,18 @@
-"""The server over HTTP beside others: throughput, latency, label changes, idle cost.
+"""The HTTP server compared with others: throughput, latency, label changes, and cost when idle.
 
     python benchmarks/serve_http.py BUNDLE CHECKPOINT BEETLE --peers FOLDER [--rounds 3] [--out FILE]
 
-BUNDLE scores a response alone and serves int8; CHECKPOINT is the one it was exported from; BEETLE holds the CSV files
-of the Beetle answers. A text is a question and a learner's answer to it. FOLDER holds one virtual environment per peer:
+BUNDLE has the response as its only input and serves int8; CHECKPOINT is the one it was exported from; BEETLE has the
+CSV files of the Beetle answers. A text is a question and a learner's answer to it. FOLDER has one virtual environment
+per peer:
 
     litserve    litserve, onnxruntime, tokenizers, numpy
     infinity    infinity-emb[torch,server]==0.0.78
 
-Beside them, in the same rounds, the same bundle scores distinct texts inside one process, in lists.
+In the same rounds, the same bundle also scores lists of distinct texts inside one process.
 
-A peer that is not there is left out, and said so. Needs wrk and curl. The load generators share the cores with the
-servers; while one server is asked the others are stopped.
+Missing peers are skipped and listed. The benchmark needs wrk and curl. The load generators share the cores with the
+servers; while one server is measured, the others are stopped.
 """
 
 import argparse
@@ -33,14 +34,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from http_load import Found, at_once, steadily
+from http_load import LoadResult, send_all, send_at_rate
 from peers.systems import Shares, System, cpu_seconds, infinity, litserve, memory, ours, running
 from serve_inprocess import OURS, Process
 
 CONNECTIONS = 64
 REQUESTS = 20_000
 IN_PROCESS = 5_000
-"""Texts of a round that are scored without HTTP."""
+"""Number of texts per round that are scored without HTTP."""
 WRK = """
 local bodies = {}
 for line in io.lines(%r) do bodies[#bodies + 1] = line end
@@ -62,45 +63,45 @@ print(time.perf_counter() - began)
 """
 
 
-def texts_of(folder: Path) -> list[str]:
-    """Return every distinct question with its answer, shuffled."""
+def read_texts(folder: Path) -> list[str]:
+    """Return all distinct questions with their answers, shuffled."""
     found = {}
     for file in sorted(folder.glob("*.csv")):
         with file.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
                 found[f"{row['question']} {row['response']}"] = None
     texts = list(found)
-    random.Random(0).shuffle(texts)  # noqa: S311  # an order, not a secret
+    random.Random(0).shuffle(texts)  # noqa: S311  # not used for security
     return texts
 
 
-def without_end(texts: list[str]) -> Iterator[str]:
-    """Repeat texts, each time with another number, so that none comes twice."""
+def numbered_texts(texts: list[str]) -> Iterator[str]:
+    """Repeat the texts endlessly, each time with another number, so that all are distinct."""
     for turn in itertools.count():
         for text in texts:
             yield f"{text} {turn}"
 
 
 def shuffled_repeats(texts: list[str], number: int) -> list[str]:
-    """Return every text about as often as any other, in a random order; those of another round are other texts."""
+    """Return all texts equally often, in random order, and different from the texts of other rounds."""
     repeated = [f"{text} ({number})" for text in itertools.islice(itertools.cycle(texts), REQUESTS)]
-    random.Random(number).shuffle(repeated)  # noqa: S311  # an order, not a secret
+    random.Random(number).shuffle(repeated)  # noqa: S311  # not used for security
     return repeated
 
 
 def throughput(system: System, port: int, pid: int, texts: list[str], folder: Path, seconds: int) -> dict[str, float]:
-    """Ask with wrk, 64 connections, one text a request; count the server's processor time too.
+    """Measure throughput with wrk (64 connections, one text per request) and the CPU time of the server.
 
-    Processor time per request is what a machine that others use tells best: it waits for nobody.
+    On a machine with other load, CPU time per request is more reliable than throughput.
     """
     bodies, script = folder / "bodies.txt", folder / "ask.lua"
     bodies.write_bytes(b"".join(system.encoded(text) + b"\n" for text in texts))
     script.write_text(WRK % str(bodies))
     command = ["wrk", "-t2", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", script, f"http://127.0.0.1:{port}{system.path}"]
     used = cpu_seconds(pid)
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     used = cpu_seconds(pid) - used
-    requests, duration, p50, p99, failed = map(int, re.search(r"RESULT (.*)", said)[1].split())  # type: ignore[index]  # wrk wrote it
+    requests, duration, p50, p99, failed = map(int, re.search(r"RESULT (.*)", output)[1].split())  # type: ignore[index]  # wrk wrote it
     return {
         "per_second": 1e6 * requests / duration,
         "cpu_ms_each": 1000 * used / max(1, requests),
@@ -110,19 +111,19 @@ def throughput(system: System, port: int, pid: int, texts: list[str], folder: Pa
     }
 
 
-def bodies_of(system: System, texts: Iterator[str]) -> Iterator[bytes]:
-    """Return requests without end."""
+def encode_bodies(system: System, texts: Iterator[str]) -> Iterator[bytes]:
+    """Yield the bodies of requests."""
     return (system.encoded(text) for text in texts)
 
 
 def latency(system: System, port: int, texts: Iterator[str], rate: float, seconds: float) -> dict[str, float]:
-    """Ask at a steady rate."""
-    found = asyncio.run(steadily(port, system.path, bodies_of(system, texts), rate=rate, seconds=seconds))
-    return {"rate": rate, **times(found)}
+    """Measure latency at a constant rate."""
+    found = asyncio.run(send_at_rate(port, system.path, encode_bodies(system, texts), rate=rate, seconds=seconds))
+    return {"rate": rate, **quantiles(found)}
 
 
-def times(found: Found) -> dict[str, float]:
-    """Return the quantiles that are shown."""
+def quantiles(found: LoadResult) -> dict[str, float]:
+    """Return quantiles and counts."""
     return {
         "p50_ms": found.milliseconds(0.5),
         "p99_ms": found.milliseconds(0.99),
@@ -131,11 +132,11 @@ def times(found: Found) -> dict[str, float]:
     }
 
 
-def beside_bulk(
+def latency_with_bulk(
     system: System, port: int, texts: Iterator[str], rate: float, seconds: float, folder: Path
 ) -> dict[str, Any]:
-    """Ask at a steady rate, without a bulk stream, with one at full speed, and without again."""
-    path, encode, _ = system.lists  # type: ignore[misc]  # asked of ours alone
+    """Measure latency at a constant rate without a bulk stream, with one at full speed, and without one again."""
+    path, encode, _ = system.lists  # type: ignore[misc]  # only for our server
     lines = folder / "bulk.ndjson"
     lines.write_bytes(encode(list(itertools.islice(texts, 400_000))))
     url = f"http://127.0.0.1:{port}{path}"
@@ -154,27 +155,27 @@ def beside_bulk(
 
 
 def label_changes(system: System, port: int, texts: list[str]) -> dict[str, Any]:
-    """Score the same rows alone, shuffled in bulk, and by 64 clients at once; count the labels that change."""
+    """Score the same rows one by one, shuffled in bulk, and with 64 clients; count label changes."""
     bodies = [system.encoded(text) for text in texts]
 
-    def shares(found: Found) -> list[Shares]:
+    def shares(found: LoadResult) -> list[Shares]:
         if found.errors:
             raise SystemExit(f"{system.name}: {found.errors} of {len(bodies)} requests failed")
         return [system.shares(json.loads(found.bodies[number])) for number in range(len(bodies))]
 
-    alone = shares(asyncio.run(at_once(port, system.path, bodies, clients=1)))
-    concurrent = shares(asyncio.run(at_once(port, system.path, bodies, clients=CONNECTIONS)))
-    result = {"rows": len(texts), "by_64_clients": compared(alone, concurrent)}
+    alone = shares(asyncio.run(send_all(port, system.path, bodies, clients=1)))
+    concurrent = shares(asyncio.run(send_all(port, system.path, bodies, clients=CONNECTIONS)))
+    result = {"rows": len(texts), "by_64_clients": compare(alone, concurrent)}
     if system.lists is not None:
-        result["shuffled_in_bulk"] = compared(alone, in_bulk(system, port, texts))
+        result["shuffled_in_bulk"] = compare(alone, score_in_bulk(system, port, texts))
     return result
 
 
-def in_bulk(system: System, port: int, texts: list[str]) -> list[Shares]:
-    """Score rows in a random order, many to a request; return them in their first order."""
-    path, encode, decode = system.lists  # type: ignore[misc]  # the caller looked
+def score_in_bulk(system: System, port: int, texts: list[str]) -> list[Shares]:
+    """Score rows in random order, many per request, and return the results in the original order."""
+    path, encode, decode = system.lists  # type: ignore[misc]  # checked by the caller
     order = list(range(len(texts)))
-    random.Random(7).shuffle(order)  # noqa: S311  # an order, not a secret
+    random.Random(7).shuffle(order)  # noqa: S311  # not used for security
     size = len(order) if path.endswith("bulk") else 32
     found: dict[int, Shares] = {}
     for first in range(0, len(order), size):
@@ -182,21 +183,21 @@ def in_bulk(system: System, port: int, texts: list[str]) -> list[Shares]:
         command = ["curl", "-sS", "-H", "Content-Type: application/json", "--data-binary", "@-"]
         body = encode([texts[number] for number in part])
         url = f"http://127.0.0.1:{port}{path}"
-        said = subprocess.run([*command, url], input=body, check=True, capture_output=True).stdout
-        found.update(zip(part, decode(said), strict=True))
+        output = subprocess.run([*command, url], input=body, check=True, capture_output=True).stdout
+        found.update(zip(part, decode(output), strict=True))
     return [found[number] for number in range(len(texts))]
 
 
-def compared(alone: list[Shares], other: list[Shares]) -> dict[str, float]:
-    """Count changed labels, and the largest change of a probability."""
+def compare(alone: list[Shares], other: list[Shares]) -> dict[str, float]:
+    """Return the number of label changes and the largest change of a probability."""
     label = [max(each, key=each.__getitem__) for each in alone]
     changed = sum(max(each, key=each.__getitem__) != was for each, was in zip(other, label, strict=True))
     largest = max(abs(one[name] - two[name]) for one, two in zip(alone, other, strict=True) for name in one)
     return {"labels_changed": changed, "largest_change": largest}
 
 
-def idle(pid: int) -> dict[str, float]:
-    """Measure a server that nobody asks."""
+def measure_idle(pid: int) -> dict[str, float]:
+    """Measure an idle server."""
     time.sleep(2)
     before = cpu_seconds(pid)
     time.sleep(8)
@@ -204,8 +205,8 @@ def idle(pid: int) -> dict[str, float]:
     return {"cpu_percent": used, **dict(zip(("rss_mb", "pss_mb"), memory(pid), strict=True))}
 
 
-def first_score(bundle: Path) -> float:
-    """Return the median of five times from a fresh interpreter's import to its first score, in seconds."""
+def measure_first_score(bundle: Path) -> float:
+    """Return the time from import to first score in a new interpreter, in seconds; median of five."""
     command = [sys.executable, "-c", FIRST_SCORE.format(bundle=str(bundle))]
     return statistics.median(
         float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(5)
@@ -213,17 +214,17 @@ def first_score(bundle: Path) -> float:
 
 
 @contextmanager
-def awake(pid: int) -> Iterator[None]:
-    """Let a server that was stopped run for a while."""
+def resumed(pid: int) -> Iterator[None]:
+    """Resume a stopped server for the block."""
     os.killpg(pid, signal.SIGCONT)
     time.sleep(0.5)
     yield
     os.killpg(pid, signal.SIGSTOP)
 
 
-def side_by_side(systems: list[System], texts: list[str], given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure servers that all run, each in its turn while the others are idle; throughput round after round."""
-    fresh = without_end(texts)
+def measure_systems(systems: list[System], texts: list[str], given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure all servers in turns, with the others stopped; throughput is measured in several rounds."""
+    fresh = numbered_texts(texts)
     results: dict[str, Any] = {system.name: {"distinct": [], "repeated": []} for system in systems}
     with ExitStack() as stack:
         alone = Process(OURS, given.bundle)
@@ -233,7 +234,7 @@ def side_by_side(systems: list[System], texts: list[str], given: argparse.Namesp
         for system in systems:
             there[system.name] = port, pid, seconds = stack.enter_context(running(system, folder / "server.log"))
             throughput(system, port, pid, texts[-500:], folder, 3)
-            results[system.name] |= {"seconds_until_ready": seconds, "idle": idle(pid)}
+            results[system.name] |= {"seconds_until_ready": seconds, "idle": measure_idle(pid)}
             os.killpg(pid, signal.SIGSTOP)
             stack.callback(os.killpg, pid, signal.SIGCONT)
         for number in range(given.rounds):
@@ -243,25 +244,25 @@ def side_by_side(systems: list[System], texts: list[str], given: argparse.Namesp
             for system in systems:
                 distinct = list(itertools.islice(fresh, REQUESTS))
                 port, pid, _ = there[system.name]
-                with awake(pid):
+                with resumed(pid):
                     for name, asked in (("distinct", distinct), ("repeated", repeated)):
                         found = throughput(system, port, pid, asked, folder, given.seconds)
                         results[system.name][name].append(found | {"load": os.getloadavg()[0]})
         for system in systems:
             port, pid, _ = there[system.name]
             result = results[system.name]
-            with awake(pid):
+            with resumed(pid):
                 rate = statistics.median(each["per_second"] for each in result["distinct"])
-                # At least one a second, also of a server that answered nothing in its turns.
+                # At least one per second, also for a server without answers.
                 result["half"] = latency(system, port, fresh, max(1.0, 0.5 * rate), given.seconds)
                 if system is systems[0]:
-                    result["bulk"] = beside_bulk(system, port, fresh, 0.1 * rate, given.seconds, folder)
+                    result["bulk"] = latency_with_bulk(system, port, fresh, 0.1 * rate, given.seconds, folder)
                 result["labels"] = label_changes(system, port, texts[: given.rows])
                 result["rss_after_mb"] = memory(pid)[0]
     return results
 
 
-def shown(results: dict[str, Any]) -> None:
+def print_results(results: dict[str, Any]) -> None:
     """Print the medians and the ratios to the first system."""
     first = None
     for name, result in results.items():
@@ -277,7 +278,7 @@ def shown(results: dict[str, Any]) -> None:
                 print(f"1 / {first / max(middle, 1e-9):.2f} of the first, {cpu:.2f} ms of CPU each;", end=" ")
             else:
                 print(f"{middle:.0f}/s of repeated texts")
-        shown_in_process(result)
+        print_in_process(result)
         half, labels = result["half"], result["labels"]
         print(f"  at half of that: p50 {half['p50_ms']:.1f} ms, p99 {half['p99_ms']:.1f} ms, {half['errors']} errors")
         for kind in ("by_64_clients", "shuffled_in_bulk"):
@@ -290,14 +291,14 @@ def shown(results: dict[str, Any]) -> None:
                 print(f"  interactive {kind} a bulk stream: {each}")
 
 
-def shown_in_process(result: dict[str, Any]) -> None:
-    """Print what HTTP leaves of the speed inside one process, where that was measured."""
+def print_in_process(result: dict[str, Any]) -> None:
+    """Print the speed over HTTP relative to the speed inside one process, if it was measured."""
     inside = result.get("in_process", [])
     if inside:
         left = [each["per_second"] / speed for each, speed in zip(result["distinct"], inside, strict=True)]
-        said = ", ".join(f"{speed:.0f}" for speed in inside)
+        speeds = ", ".join(f"{speed:.0f}" for speed in inside)
         print(
-            f"  in process {statistics.median(inside):.0f}/s ({said}), over HTTP {statistics.median(left):.2f} of that"
+            f"  in process {statistics.median(inside):.0f}/s ({speeds}), over HTTP {statistics.median(left):.2f} of it"
         )
 
 
@@ -309,11 +310,11 @@ def main() -> None:
     parser.add_argument("beetle", type=Path)
     parser.add_argument("--peers", type=Path, required=True)
     parser.add_argument("--seconds", type=int, default=10, help="Length of each measurement.")
-    parser.add_argument("--rounds", type=int, default=3, help="How often throughput is measured.")
-    parser.add_argument("--rows", type=int, default=2000, help="Rows whose labels are compared.")
+    parser.add_argument("--rounds", type=int, default=3, help="Number of rounds of throughput.")
+    parser.add_argument("--rows", type=int, default=2000, help="Number of rows for label changes.")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    texts = texts_of(given.beetle)
+    texts = read_texts(given.beetle)
     systems = [ours(given.bundle)]
     if given.peers and (given.peers / "litserve").is_dir():
         systems += [litserve(given.bundle, given.peers / "litserve", workers=w, threads=t) for w, t in ((1, 2), (2, 1))]
@@ -323,12 +324,12 @@ def main() -> None:
     print(
         f"left out: {', '.join(each for each in ('litserve', 'infinity') if not (given.peers / each).is_dir()) or '-'}"
     )
-    results: dict[str, Any] = {"load_before": os.getloadavg(), "first_score_seconds": first_score(given.bundle)}
+    results: dict[str, Any] = {"load_before": os.getloadavg(), "first_score_seconds": measure_first_score(given.bundle)}
     print(f"import + load + first score: {results['first_score_seconds']:.2f} s")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        results["systems"] = side_by_side(systems, texts, given, folder)
-        shown(results["systems"])
+        results["systems"] = measure_systems(systems, texts, given, folder)
+        print_results(results["systems"])
     results["load_after"] = os.getloadavg()
     print(f"load before {results['load_before']}, after {results['load_after']}")
     if given.out:

@@ -1,13 +1,13 @@
-"""Which framework and which server: requests per second of the same endpoint in every pairing.
+"""Comparison of web frameworks and servers: requests per second of one endpoint in every combination.
 
     python benchmarks/serve_http_stack.py BUNDLE --out results.json
 
-Every pairing answers `POST` with one response: read JSON, score on one of two threads, write JSON. First the score is
-a constant, so that only the stack is measured, then BUNDLE scores. `wrk` asks with 64 connections; the pairings take
-turns, round after round, and the figures are medians: requests per second, wrk sharing the cores with the server as a
-load balancer would, and the server's CPU time per request, which says more where others use the machine.
+Every combination answers a `POST` with one response: parse JSON, score on one of two threads, write JSON. First the
+score is a constant, so that only the stack is measured; then BUNDLE scores. `wrk` sends requests over 64 connections and
+shares the cores with the server. The combinations take turns in several rounds; the figures are medians of requests per second
+and of the CPU time of the server per request, which depends less on other load on the machine.
 
-Needs wrk, and beside edgedistill-serve[cpu]: uvicorn, httptools, uvloop, granian, starlette, litestar.
+Requires wrk and, in addition to edgedistill-serve[cpu]: uvicorn, httptools, uvloop, granian, starlette, litestar.
 """
 
 import argparse
@@ -47,7 +47,7 @@ Answer = Callable[[bytes], Awaitable[bytes]]
 
 
 def answering(bundle: str) -> Answer:
-    """Return what every pairing does with a body."""
+    """Return the function that every combination calls with a body."""
     pool = ThreadPoolExecutor(THREADS)
     scorer = Scorer(Bundle.load(bundle), threads=1) if bundle else None
 
@@ -86,7 +86,7 @@ def bare(answer: Answer) -> Any:
 
 
 def starlette(answer: Answer) -> Any:
-    """The same with Starlette."""
+    """The same application with Starlette."""
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
@@ -99,7 +99,7 @@ def starlette(answer: Answer) -> Any:
 
 
 def litestar(answer: Answer) -> Any:
-    """The same with Litestar."""
+    """The same application with Litestar."""
     from litestar import Litestar, MediaType, Request, post
 
     @post("/score", media_type=MediaType.JSON, status_code=200)
@@ -110,7 +110,7 @@ def litestar(answer: Answer) -> Any:
 
 
 def serve(pairing: str, bundle: str, port: int) -> None:
-    """Serve one pairing until the process is ended."""
+    """Serve one combination until the process ends."""
     framework, server = pairing.split(", ")
     if server == "granian":
         from granian import Granian
@@ -129,13 +129,13 @@ def serve(pairing: str, bundle: str, port: int) -> None:
 
 
 def granian_app() -> Any:
-    """The application, made in granian's worker process."""
+    """Create the application in the worker process of granian."""
     framework, bundle = json.loads(os.environ["STACK"])
     return globals()[framework](answering(bundle))
 
 
 def measure(pairing: str, bundle: str, seconds: int, connections: int) -> dict[str, float]:
-    """Start a pairing, ask it with wrk, end it."""
+    """Start a combination, measure it with wrk, and end it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen([sys.executable, __file__, bundle or "-", "--serve", pairing, "--port", str(port)])
@@ -170,7 +170,7 @@ def cpu_seconds(process: int) -> float:
 
 
 def wait_for(port: int) -> None:
-    """Wait until something listens."""
+    """Wait until the port accepts connections."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         try:
@@ -183,7 +183,7 @@ def wait_for(port: int) -> None:
 
 
 def compare(bundle: str, pairings: list[str], options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Measure pairings in turns; their ratios are to the first, more being better."""
+    """Measure combinations in turns, and print their ratios to the first one; more is better."""
     found: dict[str, list[dict[str, float]]] = {pairing: [] for pairing in pairings}
     for _ in range(options.rounds):
         for pairing in pairings:
@@ -204,7 +204,7 @@ def compare(bundle: str, pairings: list[str], options: argparse.Namespace) -> di
 
 
 def main() -> None:
-    """Measure, or serve for a measurement."""
+    """Run the benchmark, or a server for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle")
     parser.add_argument("--seconds", type=int, default=3)

@@ -1,13 +1,13 @@
-"""How fast texts are scored inside one process: ours beside hand-made loops and the usual pipelines, on one int8 file.
+"""Scoring speed inside one process: our scorer, simple loops and common pipelines, with the same int8 graph.
 
     python benchmarks/serve_inprocess.py BUNDLE BEETLE --out results.json
 
-BUNDLE is an int8 bundle, BEETLE the folder with Beetle's train.csv, test_ua.csv and test_uq.csv. Every system has a
-process of its own and two cores; they take turns, round after round, on the same rows, and the figures are medians over
-the rounds, as are the ratios, which are taken within a round. First the rows are distinct and ours remembers nothing.
-Then the distinct rows are repeated and shuffled, and ours starts anew with its defaults.
+BUNDLE is an int8 bundle, BEETLE the folder with Beetle's train.csv, test_ua.csv and test_uq.csv. Every system runs in a
+separate process with two cores. The systems take turns in several rounds with the same rows; the figures are medians of
+the rounds, and ratios are computed within rounds. First the rows are distinct and our scorer has no cache. Then the
+distinct rows are repeated and shuffled, and our scorer starts again with its default settings.
 
-Needs beside edgedistill-serve[cpu]: torch, transformers, optimum-onnx.
+Requires, in addition to edgedistill-serve[cpu]: torch, transformers, optimum-onnx.
 """
 
 import argparse
@@ -33,27 +33,27 @@ from edgedistill_serve.task.task import model_texts
 
 Texts = tuple[str, str | None]
 System = Callable[[Sequence[dict[str, str]]], int]
-"""Scores rows, and returns how many labels it has."""
+"""Scores rows, and returns the number of labels."""
 Speed = tuple[float, float]
-"""Rows a second, and rows a second of a core: the second suffers less where others use the machine."""
+"""Rows per second, and rows per second of CPU time, which depends less on other load on the machine."""
 OURS, ALONE, SORTED = "ours", "hand-made loop, each row alone", "hand-made loop, sorted 512-token batches"
 CALLERS = 2
 
 
 def ours(bundle: Path) -> System:
-    """Return a scorer that remembers nothing."""
+    """Return a scorer without cache."""
     scorer = Scorer(Bundle.load(bundle), threads=CALLERS, score_cache=0)
     return lambda rows: len(scorer.score(rows))
 
 
 def ours_as_shipped(bundle: Path) -> System:
-    """Return a scorer as users have it."""
+    """Return a scorer with default settings."""
     scorer = Scorer(Bundle.load(bundle), threads=CALLERS)
     return lambda rows: len(scorer.score(rows))
 
 
 def hand_made(bundle: Path, *, alone: bool) -> System:
-    """Return what an able programmer writes in an afternoon: one session, one thread, two callers."""
+    """Return a simple implementation: one session with one internal thread, and two callers."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -87,7 +87,7 @@ def hand_made(bundle: Path, *, alone: bool) -> System:
 
 
 def sorted_batches(lengths: Sequence[int], budget: int = 512) -> list[list[int]]:
-    """Divide rows, the shortest first, into batches within a budget of tokens, padding counted."""
+    """Divide rows, shortest first, into batches within a token budget, including padding."""
     batches: list[list[int]] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
         if not batches or (len(batches[-1]) + 1) * lengths[place] > budget:
@@ -97,7 +97,7 @@ def sorted_batches(lengths: Sequence[int], budget: int = 512) -> list[list[int]]
 
 
 def by_callers(batches: Sequence[list[int]], run: Callable[[list[int]], list[int]]) -> dict[int, int]:
-    """Let threads take batches until there are none, and return the label of every place."""
+    """Process batches on several threads, and return the label of every row."""
     labels: dict[int, int] = {}
     work, lock = iter(batches), threading.Lock()
 
@@ -118,7 +118,7 @@ def by_callers(batches: Sequence[list[int]], run: Callable[[list[int]], list[int
 
 
 def pipeline(bundle: Path, *, batch: int, int8: bool) -> System:
-    """Return transformers' pipeline, over PyTorch's fp32 weights or, with optimum, over the int8 file."""
+    """Return the pipeline of transformers, with fp32 weights in PyTorch or, with optimum, with the int8 graph."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers import pipeline as make
 
@@ -130,7 +130,7 @@ def pipeline(bundle: Path, *, batch: int, int8: bool) -> System:
             bundle, subfolder="onnx", file_name="model_quantized.onnx"
         )
     else:
-        # Speed does not depend on the weights: the bundle holds none for PyTorch.
+        # Random weights, because the bundle has none for PyTorch; the speed does not depend on them.
         from transformers import AutoConfig
 
         model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(bundle)).eval()
@@ -155,7 +155,7 @@ SHIPPED = "ours, as shipped"
 
 
 def work(name: str, bundle: Path, line: Connection) -> None:
-    """Be one system: score what comes, and say how long it took."""
+    """Run one system in this process: score rows from the pipe, and send back the time."""
     score = ours_as_shipped(bundle) if name == SHIPPED else SYSTEMS[name](bundle)
     line.send("ready")
     while rows := line.recv():
@@ -165,7 +165,7 @@ def work(name: str, bundle: Path, line: Connection) -> None:
 
 
 class Process:
-    """A system in a process of its own."""
+    """A system in a separate process."""
 
     def __init__(self, name: str, bundle: Path) -> None:
         self.name = name
@@ -176,7 +176,7 @@ class Process:
         self._answer()
 
     def speed(self, rows: Sequence[dict[str, str]]) -> Speed:
-        """Return how many rows it scores in a second, and in a second of a core."""
+        """Return rows per second, and rows per second of CPU time."""
         self._line.send(rows)
         scored, seconds, of_a_core = self._answer()
         if scored != len(rows):
@@ -190,13 +190,13 @@ class Process:
             sys.exit(f"{self.name} ended with an error")
 
     def end(self) -> None:
-        """End it."""
+        """End the process."""
         self._line.send([])
         self._process.join()
 
 
 def beetle(folder: Path, inputs: Sequence[str]) -> list[dict[str, str]]:
-    """Return the distinct rows of Beetle, in the order of the files."""
+    """Return the distinct Beetle rows, in file order."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for name in ("train.csv", "test_ua.csv", "test_uq.csv"):
         with (folder / name).open(newline="", encoding="utf-8") as file:
@@ -207,10 +207,10 @@ def beetle(folder: Path, inputs: Sequence[str]) -> list[dict[str, str]]:
 
 
 def compare(systems: Sequence[Process], rounds: Sequence[Sequence[dict[str, str]]]) -> dict[str, dict[str, float]]:
-    """Let the systems take turns; return each one's speeds, and how many times as fast the first is."""
+    """Measure the systems in turns; return the speeds, and the speed of the first relative to each."""
     speeds: dict[str, list[Speed]] = {system.name: [] for system in systems}
     for turn, rows in enumerate(rounds):
-        # Whoever comes first in one round comes last in another.
+        # The order alternates between rounds.
         for system in [*systems[turn % len(systems) :], *systems[: turn % len(systems)]]:
             speeds[system.name].append(system.speed(rows))
             wall, core = speeds[system.name][-1]
@@ -220,7 +220,7 @@ def compare(systems: Sequence[Process], rounds: Sequence[Sequence[dict[str, str]
 
 
 def figures(first: Sequence[Speed], found: Sequence[Speed]) -> dict[str, float]:
-    """Return medians of a system's speeds, and of how many times as fast the first is in the same round."""
+    """Return the median speeds of a system, and the median ratios to the first one within rounds."""
     return {
         "texts_per_second": round(statistics.median(wall for wall, _ in found), 1),
         "ours_is_times": round(statistics.median(a[0] / b[0] for a, b in zip(first, found, strict=True)), 3),
@@ -244,13 +244,13 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("beetle", type=Path)
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
-    parser.add_argument("--rows", type=int, default=800, help="distinct rows of one round")
+    parser.add_argument("--rows", type=int, default=800, help="distinct rows per round")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--repeated", type=int, default=20_000, help="rows with duplicates; 0 leaves that part out")
     parser.add_argument("--only", nargs="*", help="beginnings of the systems' names; ours is always there")
     given = parser.parse_args()
     rows = beetle(given.beetle, Bundle.load(given.bundle).task.inputs)
-    draw = random.Random(5)  # noqa: S311  # the same rows every time
+    draw = random.Random(5)  # noqa: S311  # not used for security
     names = [name for name in SYSTEMS if name == OURS or not given.only or name.startswith(tuple(given.only))]
     systems = [Process(name, given.bundle) for name in names]
     for system in systems:

@@ -1,12 +1,11 @@
-"""What a request costs the server beside its score: processor time per request, of several versions of the package.
+"""CPU time per request, without the score, of several versions of the package.
 
     python benchmarks/serve_request_cpu.py BUNDLE this=serve/src other=/another/checkout/serve/src
 
-Every version serves BUNDLE in a process of its own and is asked for the same text again and again, so that its score
-comes from the memory of recent scores and costs nothing. The versions take turns; a round asks each of them so many
-times, over so many kept connections, and reads the user and system time of its process before and after. Others who
-use the machine change these times less than they change rates, and the versions of one round alike, so that ratios are
-taken within rounds.
+Every version serves BUNDLE in a separate process and scores the same text repeatedly, so that the score comes from the
+cache. The versions take turns. A round sends a number of requests to each of them over persistent connections, and
+reads the user and system time of the process before and after. Other load on the machine changes these times less than
+rates, and affects all versions of a round, so that ratios are computed within rounds.
 """
 
 import argparse
@@ -27,7 +26,7 @@ START = "from edgedistill_serve.cli.main import main; main()"
 
 
 class Server:
-    """One version of the package, serving."""
+    """A server process with one version of the package."""
 
     def __init__(self, source: str, bundle: Path) -> None:
         command = [sys.executable, "-c", START, "serve", str(bundle), "--port", "0", "--json"]
@@ -39,18 +38,18 @@ class Server:
         self.place = ("127.0.0.1", int(url.rpartition(":")[2]))
 
     def cpu_seconds(self) -> float:
-        """Return the user and system time that it has used."""
+        """Return the user and system time of the process."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def end(self) -> None:
-        """Stop it."""
+        """Stop the process."""
         self._process.terminate()
         self._process.wait()
 
 
 def answer_size(place: tuple[str, int], request: bytes) -> int:
-    """Ask until the answer is a score, and return how many bytes it has."""
+    """Send a request until the answer is a score, and return the size of the answer in bytes."""
     while True:
         with socket.create_connection(place) as connection:
             connection.sendall(request)
@@ -60,8 +59,8 @@ def answer_size(place: tuple[str, int], request: bytes) -> int:
         time.sleep(0.1)
 
 
-def ask(server: Server, path: str, requests: int, connections: int) -> float:
-    """Return the processor time of a request in microseconds."""
+def measure(server: Server, path: str, requests: int, connections: int) -> float:
+    """Return the CPU time per request in microseconds."""
     body = json.dumps({"response": TEXT}).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     request = head.encode() + body
@@ -94,9 +93,11 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("versions", nargs="+", metavar="NAME=FOLDER", help="Where the package edgedistill_serve lies.")
+    parser.add_argument(
+        "versions", nargs="+", metavar="NAME=FOLDER", help="Folder that contains the package edgedistill_serve."
+    )
     parser.add_argument("--path", default="/v1/score")
-    parser.add_argument("--requests", type=int, default=10_000, help="Of each version in each round.")
+    parser.add_argument("--requests", type=int, default=10_000, help="Number of requests per version and round.")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--connections", type=int, default=64)
     given = parser.parse_args()
@@ -108,14 +109,14 @@ def main() -> None:
             name, _, source = each.partition("=")
             servers[name] = Server(source, given.bundle)
             stack.callback(servers[name].end)
-            ask(servers[name], given.path, 2000, given.connections)
+            measure(servers[name], given.path, 2000, given.connections)
         for number in range(given.rounds):
-            for name in random.Random(number).sample(names, len(names)):  # noqa: S311  # an order, not a secret
-                found[name].append(ask(servers[name], given.path, given.requests, given.connections))
+            for name in random.Random(number).sample(names, len(names)):  # noqa: S311  # not used for security
+                found[name].append(measure(servers[name], given.path, given.requests, given.connections))
     for name in names:
         ratios = [one / first for one, first in zip(found[name], found[names[0]], strict=True)]
         each = ", ".join(f"{one:.0f}" for one in found[name])
-        print(f"{name}: {statistics.median(found[name]):.0f} us of CPU a request ({each}),", end=" ")
+        print(f"{name}: {statistics.median(found[name]):.0f} us of CPU per request ({each}),", end=" ")
         print(f"{statistics.median(ratios):.3f} of {names[0]} ({min(ratios):.3f} to {max(ratios):.3f})")
 
 

@@ -1,11 +1,11 @@
-"""The server under steady load for long: errors, latency, and what it holds of memory.
+"""The server under constant load for a long time: errors, latency and memory.
 
     python benchmarks/serve_soak.py BUNDLE BEETLE [--minutes 30] [--share 0.8] [--out FILE]
 
-BUNDLE takes a response alone; BEETLE holds the CSV files of the Beetle answers. Server and load share the cores that
-this command may use (`taskset -c 0 python …` for one). First wrk asks as fast as it can, then new texts come at random
-moments at a share of that rate. Memory is the server's resident set after every answer; the slope is that of a line
-through the second half.
+BUNDLE has the response as its only input; BEETLE has the CSV files of the Beetle answers. Server and load generator
+share the cores of this command (`taskset -c 0 python …` for one core). First wrk measures the highest rate, then new
+texts arrive at random times at a share of that rate. Memory is the resident set of the server, sampled every second;
+the slope is that of a line through the second half.
 """
 
 import argparse
@@ -20,29 +20,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from http_load import steadily
+from http_load import send_at_rate
 from peers.systems import System, memory, ours, running
-from serve_http import REQUESTS, bodies_of, texts_of, throughput, times, without_end
+from serve_http import REQUESTS, encode_bodies, numbered_texts, quantiles, read_texts, throughput
 
 
 def soak(system: System, port: int, pid: int, texts: Iterator[str], rate: float, minutes: float) -> dict[str, Any]:
-    """Ask at a steady rate for long, and fit a line through the memory of the second half."""
-    held: list[tuple[float, float]] = []
+    """Send requests at a constant rate, and fit a line through the memory of the second half."""
+    samples: list[tuple[float, float]] = []
     began = time.perf_counter()
     found = asyncio.run(
-        steadily(
+        send_at_rate(
             port,
             system.path,
-            bodies_of(system, texts),
+            encode_bodies(system, texts),
             rate=rate,
             seconds=60 * minutes,
-            each=lambda: held.append((time.perf_counter() - began, memory(pid)[0])),
+            each=lambda: samples.append((time.perf_counter() - began, memory(pid)[0])),
         )
     )
-    later = held[len(held) // 2 :]
+    later = samples[len(samples) // 2 :]
     slope = statistics.linear_regression(*zip(*later, strict=True)).slope * 3600
-    return {"rate": rate, "minutes": minutes, **times(found), "rss_mb_first": held[0][1], "rss_mb_last": held[-1][1],
-            "rss_mb_largest": max(mb for _, mb in held), "rss_mb_per_hour_of_second_half": slope}  # fmt: skip
+    return {"rate": rate, "minutes": minutes, **quantiles(found),
+            "rss_mb_first": samples[0][1], "rss_mb_last": samples[-1][1],
+            "rss_mb_largest": max(mb for _, mb in samples), "rss_mb_per_hour_of_second_half": slope}  # fmt: skip
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.8)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    system, fresh = ours(given.bundle), without_end(texts_of(given.beetle))
+    system, fresh = ours(given.bundle), numbered_texts(read_texts(given.beetle))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with running(system, folder / "server.log") as (port, pid, _):

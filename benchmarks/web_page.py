@@ -31,7 +31,7 @@ from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.scoring.scorer import available_cores
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.serve.http.page.conftest import Browser
+from tests.serve.server.page.browser import Browser
 
 
 class Round(NamedTuple):

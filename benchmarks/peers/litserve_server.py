@@ -2,7 +2,7 @@
 
     python litserve_server.py BUNDLE PORT WORKERS THREADS
 
-Runs in a virtual environment of its own: litserve, onnxruntime, tokenizers, numpy.
+Run it in a separate virtual environment with litserve, onnxruntime, tokenizers and numpy.
 """
 
 import json
@@ -21,9 +21,9 @@ LABELS = [label["name"] for label in MANIFEST["task"]["labels"]]
 
 
 class Classifier(litserve.LitAPI):
-    """Pads a batch to its longest response and runs the graph once."""
+    """Pads a batch to its longest response, and runs the graph once."""
 
-    def setup(self, device: str) -> None:  # noqa: ARG002  # the parameter is LitServe's
+    def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's interface
         """Load tokenizer and session."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = THREADS
@@ -36,11 +36,11 @@ class Classifier(litserve.LitAPI):
         self.tokenizer.enable_padding()
 
     def decode_request(self, request: dict[str, Any]) -> str:
-        """Read a request."""
+        """Parse a request."""
         return request["response"]
 
     def batch(self, inputs: list[str]) -> list[str]:
-        """Leave the batch a list."""
+        """Return the batch unchanged, as a list."""
         return inputs
 
     def predict(self, inputs: list[str]) -> list[dict[str, Any]]:
@@ -57,11 +57,11 @@ class Classifier(litserve.LitAPI):
         return [dict(zip(LABELS, row.tolist(), strict=True)) for row in shares]
 
     def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Take the batch apart."""
+        """Split the batch into results."""
         return output
 
     def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
-        """Write an answer."""
+        """Format an answer."""
         return {"probabilities": output}
 
 

@@ -1,4 +1,4 @@
-"""The servers that are measured: how each is started, asked and read."""
+"""The measured servers: how to start them, and the format of their requests and answers."""
 
 import json
 import os
@@ -23,14 +23,14 @@ class System:
     """A server.
 
     Attributes:
-        name: For the table.
-        command: From a free port to the command that starts it.
-        path: Where one response is scored.
-        ready: What answers 200 when it is ready.
-        body: From a text to a request.
-        shares: From an answer to every label's probability.
-        lists: From texts to one request for all of them, and from its answer to their probabilities; None where the
-            server takes one at a time.
+        name: Name in the table.
+        command: Returns the command that starts the server on a port.
+        path: Path for one response.
+        ready: Path that answers with 200 when the server is ready.
+        body: Returns the request for a text.
+        shares: Returns the probability of every label from an answer.
+        lists: Path for several texts, the encoding of their request, and the parser of its answer; None if the server
+            accepts one text per request only.
     """
 
     name: str
@@ -42,7 +42,7 @@ class System:
     lists: tuple[str, Callable[[Sequence[str]], bytes], Callable[[bytes], list[Shares]]] | None = None
 
     def encoded(self, text: str) -> bytes:
-        """Return a request's body."""
+        """Return the body of a request."""
         return json.dumps(self.body(text)).encode()
 
 
@@ -141,7 +141,7 @@ def running(system: System, log: Path) -> Iterator[tuple[int, int, float]]:
 
 def _answers(url: str) -> bool:
     try:
-        with urlopen(url, timeout=5) as answer:  # noqa: S310  # the address is ours
+        with urlopen(url, timeout=5) as answer:  # noqa: S310  # a local address
             return bool(answer.status == 200)
     except (URLError, OSError):
         return False
@@ -157,10 +157,9 @@ def family(pid: int) -> list[int]:
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """Return the memory of a process and its descendants in MB: all that is resident, and with shared pages divided.
+    """Return the memory of a process and its descendants in MB, as RSS and PSS.
 
-    The first (RSS) counts a page that several processes share in each of them, the second (PSS) divides it among all
-    processes of the machine that hold it.
+    RSS counts a shared page in every process; PSS divides it among the processes that share it.
     """
     found = {"Rss:": 0, "Pss:": 0}
     for each in family(pid):
@@ -171,7 +170,7 @@ def memory(pid: int) -> tuple[float, float]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process and its descendants have used."""
+    """Return the CPU time of a process and its descendants in seconds."""
     ticks = 0
     for each in family(pid):
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
