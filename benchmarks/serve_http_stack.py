@@ -3,9 +3,9 @@
     python benchmarks/serve_http_stack.py BUNDLE --out results.json
 
 Every combination answers a `POST` with one response: parse JSON, score on one of two threads, write JSON. First the
-score is a constant, so that only the stack is measured; then BUNDLE scores. `wrk` sends requests over 64 connections and
-shares the cores with the server. The combinations take turns in several rounds; the figures are medians of requests per second
-and of the CPU time of the server per request, which depends less on other load on the machine.
+score is a constant, so that only the stack is measured; then BUNDLE scores. `wrk` sends requests over 64 connections
+and shares the cores with the server. The combinations take turns in several rounds; the figures are medians of requests
+per second and of the CPU time of the server per request, which depends less on other load on the machine.
 
 Requires wrk and, in addition to edgedistill-serve[cpu]: uvicorn, httptools, uvloop, granian, starlette, litestar.
 """

@@ -26,7 +26,7 @@ from edgedistill.project.reading import checked_section
 from edgedistill.project.schema import EvaluationSection, ExportSection, ReviewSection, StudentSection
 from edgedistill.student import Epoch, TrainingProgress, backbone_folder, train_student
 from edgedistill.student.frozen import train_frozen_student
-from edgedistill.student.label_thresholds import choose_readout
+from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill.student.trial import random_state, restore_random_state
 from edgedistill.task import Task
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
@@ -176,7 +176,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             training_notes = self._train(mixture, validation_set, task, section, folder, on_progress or bars)
             student = Checkpoint.load(folder, task.scored, section.max_tokens)
             self.files_ = {path.name: _content(path) for path in sorted(folder.iterdir())}
-        self.thresholds_ = choose_readout(student, validation_set).thresholds
+        self.thresholds_ = choose_label_decoder(student, validation_set).thresholds
         self.task_, self.n_features_in_, self.notes_ = task, len(task.inputs), (*notes, *training_notes)
         self._loaded: Checkpoint | None = student
         return self

@@ -27,7 +27,7 @@ from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.student import backbone_folder
 from edgedistill.student.frozen import predict_frozen
-from edgedistill.student.label_thresholds import choose_readout
+from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill.teacher import Labelling, combine_labellings
 from edgedistill_export.checkpoint import Checkpoint
 
@@ -120,7 +120,7 @@ def _baselines(run: Run) -> dict[str, Labels]:
     if (human_trained := _human_trained(run)) is not None:
         others[HUMAN_TRAINED] = human_trained
     for name, checkpoint in others.items():
-        decoder = choose_readout(checkpoint, run.records.splits.validation)
+        decoder = choose_label_decoder(checkpoint, run.records.splits.validation)
         codings[name] = decoder.labels(checkpoint.logits(rows))
     ids = [response.id for response in test.responses]
     return {name: dict(zip(ids, labels, strict=True)) for name, labels in codings.items()}

@@ -25,7 +25,7 @@ from edgedistill.errors import TrainingFailed
 from edgedistill.project.schema import ShrinkSection
 from edgedistill.student.checkpoints import BestCheckpoint, beside, check_replaceable, copy_files, replacing
 from edgedistill.student.data import TrainingRow
-from edgedistill.student.label_thresholds import readout_from_logits
+from edgedistill.student.label_thresholds import label_decoder_from_logits
 from edgedistill.student.losses import TrainingLoss
 from edgedistill.student.model import load_model, load_tokenizer_and_padding, quiet_transformers
 from edgedistill.student.trial import Setting, default_speed_settings, run_trial
@@ -320,7 +320,7 @@ def compare_students(
 
 
 def _labels(logits: Logits, codes: Sequence[str], task: Task) -> tuple[str, ...]:
-    return readout_from_logits(logits, codes, task).labels(logits)
+    return label_decoder_from_logits(logits, codes, task).labels(logits)
 
 
 def _speed(student: Checkpoint, rows: Sequence[Mapping[str, str]]) -> float:

@@ -36,7 +36,7 @@ from edgedistill.errors import RunError, TrainingFailed
 from edgedistill.project.schema import StudentSection
 from edgedistill.student.checkpoints import beside, copy_files, replacing
 from edgedistill.student.data import check_rows
-from edgedistill.student.label_thresholds import exact_match_and_macro_f1, readout_from_logits
+from edgedistill.student.label_thresholds import exact_match_and_macro_f1, label_decoder_from_logits
 from edgedistill.student.model import (
     check_max_tokens,
     load_model,
@@ -383,7 +383,7 @@ def _evaluate_head(head: FrozenHead, states: Floats, codes: Sequence[str], task:
         loss=float(-np.log(np.maximum(likelihoods, 1e-12)).mean()),
         macro_f1=macro_f1,
         accuracy=accuracy,
-        thresholds=readout_from_logits(logits, codes, task).thresholds,
+        thresholds=label_decoder_from_logits(logits, codes, task).thresholds,
     )
 
 

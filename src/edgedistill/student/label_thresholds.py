@@ -67,7 +67,7 @@ def choose_thresholds(probabilities: npt.NDArray[np.floating], codes: Sequence[s
     return Thresholds(tuple(value for value, _ in chosen), tuple(f1 for _, f1 in chosen), notes)
 
 
-def readout_from_logits(logits: npt.NDArray[np.floating], codes: Sequence[str], task: Task) -> LabelDecoder:
+def label_decoder_from_logits(logits: npt.NDArray[np.floating], codes: Sequence[str], task: Task) -> LabelDecoder:
     """Return how a student's logits are read: of a multilabel task by the thresholds that validation rows choose.
 
     Args:
@@ -80,7 +80,7 @@ def readout_from_logits(logits: npt.NDArray[np.floating], codes: Sequence[str], 
     return LabelDecoder(task, 1.0, choose_thresholds(sigmoid(logits.astype(np.float64), 1.0), codes, task).values)
 
 
-def choose_readout(student: Checkpoint, validation: ValidationRows) -> LabelDecoder:
+def choose_label_decoder(student: Checkpoint, validation: ValidationRows) -> LabelDecoder:
     """Return how a student's logits are read; the validation rows are scored where they have thresholds to choose.
 
     Args:
@@ -90,7 +90,7 @@ def choose_readout(student: Checkpoint, validation: ValidationRows) -> LabelDeco
     if student.task.kind != "multilabel":
         return LabelDecoder(student.task)
     logits = student.logits([dict(response.inputs) for response in validation.responses])
-    return readout_from_logits(logits, validation.labels, student.task)
+    return label_decoder_from_logits(logits, validation.labels, student.task)
 
 
 def exact_match_and_macro_f1(logits: npt.NDArray[np.floating], holds: LabelSets) -> tuple[float, float]:

@@ -29,7 +29,7 @@ from edgedistill.project import StudentSection
 from edgedistill.project.schema import SearchSection
 from edgedistill.student import TrainingProgress, Trial, train_student
 from edgedistill.student.frozen import fit_frozen, pooled_states
-from edgedistill.student.label_thresholds import choose_readout
+from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill.studies.inputs import TaskInputs
 from edgedistill.studies.study_file import Protocol, Study, StudyStudent
 from edgedistill.studies.types import Predictions, RunPlan, RunResult, StudentResult, TestSet
@@ -154,7 +154,7 @@ def _train_students(
             shutil.rmtree(backbone)  # the student of the previous block is not needed any more
         backbone = work / str(place)
         student = Checkpoint.load(backbone, inputs.task, section.max_tokens)
-        decoder = choose_readout(student, selection_rows)
+        decoder = choose_label_decoder(student, selection_rows)
         scored = []
         for name, test in inputs.tests.items():
             logits = student.logits([dict(row.response.inputs) for row in test])

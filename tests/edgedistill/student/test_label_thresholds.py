@@ -10,7 +10,7 @@ from edgedistill.student.label_thresholds import (
     PRIOR_ROWS,
     choose_thresholds,
     exact_match_and_macro_f1,
-    readout_from_logits,
+    label_decoder_from_logits,
 )
 from edgedistill_serve.task.task import Label, Task
 
@@ -90,7 +90,7 @@ def test_a_threshold_is_between_0_and_1_for_any_probabilities(rows):
 
 def test_logits_are_decoded_with_the_thresholds_selected_on_validation_rows():
     logits = np.array([[-1.0, 3.0], [-2.0, -3.0]] * 100)
-    found = readout_from_logits(logits, codes("asks praises", "") * 100, TASK)
+    found = label_decoder_from_logits(logits, codes("asks praises", "") * 100, TASK)
     assert found.labels(logits[:2]) == ("asks;praises", "none")
 
 

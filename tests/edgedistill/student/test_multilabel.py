@@ -13,7 +13,7 @@ from edgedistill.student import train_student
 from edgedistill.student.compression import compare_students, compress_student
 from edgedistill.student.data import mixture_rows
 from edgedistill.student.frozen import fit_frozen, predict_frozen, train_frozen_student, write_frozen
-from edgedistill.student.label_thresholds import readout_from_logits
+from edgedistill.student.label_thresholds import label_decoder_from_logits
 from edgedistill.student.losses import build_loss
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.scoring.encoding import Encoder
@@ -42,7 +42,7 @@ def agreeing(labels):
 def test_a_student_learns_a_multilabel_task(trained):
     student = Checkpoint.load(trained.folder, MULTILABEL, 24)
     logits = student.logits(TEXTS)
-    assert agreeing(readout_from_logits(logits, CODES, MULTILABEL).labels(logits)) > 0.9
+    assert agreeing(label_decoder_from_logits(logits, CODES, MULTILABEL).labels(logits)) > 0.9
     assert trained.best.validation_macro_f1 > 0.9
 
 
@@ -139,7 +139,7 @@ def test_the_checkpoint_of_a_frozen_student_predicts_like_its_head(bert, tmp_pat
         mixture_of_sets(), validation_of_sets(), MULTILABEL, section, bert, tmp_path / "student"
     )
     logits = Checkpoint.load(tmp_path / "student", MULTILABEL, 24).logits(TEXTS)
-    assert agreeing(readout_from_logits(logits, CODES, MULTILABEL).labels(logits)) == pytest.approx(
+    assert agreeing(label_decoder_from_logits(logits, CODES, MULTILABEL).labels(logits)) == pytest.approx(
         heads[0].accuracy, abs=0.2
     )
 
