@@ -199,7 +199,7 @@ def tampered(make_bundle, tmp_path) -> Callable[[Callable[[dict], object]], Path
 
 @pytest.fixture
 def held(bundle):
-    """The maker of queues whose graph can be held up."""
+    """Creates queues whose graph can be paused."""
     opened = []
 
     def hold(of=bundle, **given):
@@ -214,5 +214,5 @@ def held(bundle):
 
 @pytest.fixture(scope="module")
 def sharing_bundle(bundle):
-    """Its graph is said to give the same scores in any batch, so that rows share batches."""
+    """A bundle whose manifest says that it is batch-invariant, so that rows share batches."""
     return replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, batch_invariant=True, precision="fp32"))

@@ -1,4 +1,4 @@
-"""A queue whose graph can be held up, counted and made to fail."""
+"""A queue whose graph can be paused, observed and made to fail."""
 
 from threading import Event
 
@@ -8,7 +8,7 @@ from edgedistill_serve.server.queue.scoring_queue import ScoringQueue
 
 
 class Graph(Session):
-    """A real graph that can be held up, that counts, and that raises what it is told to."""
+    """A real graph that can be paused, counts its rows, and raises a given error."""
 
     def __init__(self, model, device="cpu"):
         super().__init__(model, device)
@@ -19,7 +19,7 @@ class Graph(Session):
         self.fault = None
 
     def batch_logits(self, rows, length=0):
-        """Wait, count and raise, then score."""
+        """Wait, count, raise the given error, then score."""
         self.begun.set()
         assert self.open.wait(30)
         self.rows.append(len(rows))
@@ -30,7 +30,7 @@ class Graph(Session):
 
 
 class Held:
-    """A queue with one scorer, whose graph is at hand."""
+    """A queue with one scorer and access to its graph."""
 
     def __init__(self, bundle, *, limit=100, threads=1, score_cache=0, observe=lambda _: None):
         self.graphs = []
@@ -49,7 +49,7 @@ class Held:
         return self.queue.submit(self.scorer, [{"response": text} for text in texts], **given)
 
     def hold(self):
-        """Let the graph's only thread begin with a row and stay there."""
+        """Let the only thread start with a row and pause there."""
         self.graph.begun.clear()
         self.graph.open.clear()
         (busy,) = self.ask("the answer is held up")

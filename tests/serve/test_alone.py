@@ -47,11 +47,11 @@ def wheel(tmp_path_factory) -> Path:
 
 @dataclass(frozen=True)
 class Alone:
-    """An environment that has the wheel and what it needs.
+    """A virtual environment with the wheel and its dependencies.
 
     Attributes:
         scripts: Its `bin` folder.
-        before: What `edgedistill-serve score` said before onnxruntime was installed.
+        before: Result of `edgedistill-serve score` before onnxruntime was installed.
     """
 
     scripts: Path
@@ -78,7 +78,7 @@ def install(scripts: Path, *wanted: object) -> None:
     run(scripts / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *offline, *wanted)
 
 
-def test_without_onnxruntime_the_error_says_how_to_install_it(alone):
+def test_without_onnxruntime_the_error_names_the_install_command(alone):
     assert 'onnxruntime is not installed. Install it: pip install "edgedistill-serve[cpu]"' in alone.before.stderr
     assert alone.before.stderr.count("\n") == 1
 
@@ -89,7 +89,7 @@ def test_a_bundle_gets_the_same_score_there_as_here(alone, bundle):
     assert there == {"model": "praise", "version": bundle.manifest.version, **msgspec.to_builtins(here)}
 
 
-def test_what_trains_exports_or_calls_an_llm_is_not_in_the_closure(alone):
+def test_packages_for_training_export_and_llms_are_not_installed(alone):
     listed = run(alone.scripts / "python", "-m", "pip", "list", "--format", "json", "--disable-pip-version-check")
     installed = {package["name"].lower().replace("_", "-") for package in json.loads(listed.stdout)}
     assert installed - OF_PIP == CLOSURE
@@ -102,7 +102,7 @@ def test_a_table_is_graded_there(alone, bundle, tmp_path):
     assert json.loads((tmp_path / "out.jsonl").read_text())["error"] is None
 
 
-def test_parquet_says_what_it_needs(alone, bundle, tmp_path):
+def test_parquet_names_its_requirement(alone, bundle, tmp_path):
     (tmp_path / "in.csv").write_text("response\ngreat job\n")
     refused = alone.serve("grade", bundle.folder, tmp_path / "in.csv", tmp_path / "out.parquet", code=2)
     assert 'pip install "edgedistill-serve[parquet]"' in refused.stderr

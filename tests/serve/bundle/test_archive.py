@@ -1,4 +1,4 @@
-"""A bundle travels as one file, and nothing but a bundle comes out of it."""
+"""A bundle is packed into one file, and only bundles can be unpacked."""
 
 import hashlib
 import shutil
@@ -35,7 +35,7 @@ def repack(packed, change):
     return target
 
 
-def test_what_is_packed_comes_out_again(packed, bundle, tmp_path):
+def test_unpacking_restores_the_packed_bundle(packed, bundle, tmp_path):
     again = unpack(packed, tmp_path / "praise")
     assert again.manifest == bundle.manifest
     assert Bundle.load(tmp_path / "praise") == again
@@ -78,7 +78,7 @@ def test_a_signature_travels_with_the_bundle(make_bundle, tmp_path):
     assert unpack(tmp_path / "praise.zip", tmp_path / "again", public_key=key).signature == "valid"
 
 
-def test_an_unsigned_file_is_not_unpacked_where_a_key_is_given(packed, tmp_path):
+def test_an_unsigned_file_is_not_unpacked_with_a_public_key(packed, tmp_path):
     key = create_key_pair(tmp_path / "maker")
     with pytest.raises(SignatureRefused):
         unpack(packed, tmp_path / "praise", public_key=key)
@@ -90,7 +90,7 @@ def test_a_packed_bundle_is_not_loaded_as_it_is(packed):
         Bundle.load(packed)
 
 
-def test_a_file_that_is_there_is_replaced_only_when_told(packed, bundle):
+def test_an_existing_file_is_replaced_only_with_overwrite(packed, bundle):
     before = packed.read_bytes()
     with pytest.raises(BundleError, match="exists already"):
         pack(bundle, packed)
@@ -157,7 +157,7 @@ def test_a_file_that_pack_did_not_write_is_refused(packed, tmp_path, change):
     assert not (tmp_path / "praise").exists()
 
 
-def test_a_member_beside_the_listed_ones_is_refused(packed, tmp_path):
+def test_an_unlisted_member_is_refused(packed, tmp_path):
     with zipfile.ZipFile(packed, "a") as archive:
         archive.writestr("extra.txt", "x")
     with pytest.raises(BundleError, match=r"bundle\.json does not list extra\.txt"):
@@ -185,7 +185,7 @@ def test_members_that_share_their_bytes_are_refused_before_anything_is_written(p
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"PK\x05\x06" + b"\0" * 18])
-def test_a_file_that_is_no_zip_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_zip_is_refused(tmp_path, content):
     (tmp_path / "file.zip").write_bytes(content)
     with pytest.raises(BundleError, match="not a packed bundle"):
         unpack(tmp_path / "file.zip", tmp_path / "praise")

@@ -1,4 +1,4 @@
-"""A writer may be killed at any point: what is then read is the old bundle or the new one, whole."""
+"""If a writer is killed at any point, the old or the new bundle is read completely."""
 
 import os
 import signal
@@ -71,7 +71,7 @@ def test_a_writer_killed_between_the_renames_is_fixed_by_the_next_writer(bundle,
     assert [path.name for path in old.parent.iterdir()] == ["praise"]
 
 
-def test_a_next_writer_that_fails_leaves_what_it_mended(bundle, make_bundle, old):
+def test_a_failed_writer_keeps_a_replacement_that_it_has_finished(bundle, make_bundle, old):
     killed_writer(bundle, old, "os.rename", 2)
     with pytest.raises(BundleError, match="the name is empty"):
         make_bundle(old, name=" ")

@@ -1,4 +1,4 @@
-"""A bundle is read whole and unchanged, or not at all."""
+"""A bundle is loaded complete and unchanged, or not at all."""
 
 import hashlib
 import json
@@ -80,11 +80,11 @@ def test_the_version_changes_with_the_threshold_of_a_label(moves_bundle, rewritt
 @pytest.mark.parametrize(
     "reported", [{"name": "other"}, {"metrics": {"kappa": 0.5}}, {"provenance": {"seconds": 3.1}}, {}], ids=str
 )
-def test_the_version_stays_where_only_what_is_reported_of_the_model_changes(bundle, rewritten, reported):
+def test_the_version_does_not_change_with_metrics_and_provenance(bundle, rewritten, reported):
     assert rewritten(**reported).manifest.version == bundle.manifest.version
 
 
-def test_the_order_of_thresholds_is_no_other_version(rewritten):
+def test_the_version_does_not_depend_on_the_order_of_thresholds(rewritten):
     least = {"process": 0.7, "person": 0.9}
     turned = dict(reversed(least.items()))
     versions = [rewritten(review=ReviewRule(thresholds=each)).manifest.version for each in (least, turned)]
@@ -97,7 +97,7 @@ def test_a_bundle_whose_version_follows_another_rule_is_read(tampered):
 
 
 @pytest.mark.parametrize("name", ["onnx/model_quantized.onnx", "tokenizer.json", "golden.json", "README.md"])
-def test_a_flipped_byte_is_noticed(copy, name):
+def test_a_flipped_byte_is_detected(copy, name):
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
@@ -106,13 +106,13 @@ def test_a_flipped_byte_is_noticed(copy, name):
 
 
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "config.json"])
-def test_a_missing_file_is_noticed(copy, name):
+def test_a_missing_file_is_detected(copy, name):
     (copy / name).unlink()
     with pytest.raises(BundleDamaged, match=f"{name}: the file is missing"):
         Bundle.load(copy)
 
 
-def test_a_file_that_grew_is_noticed(copy):
+def test_a_larger_file_is_detected(copy):
     with (copy / "README.md").open("ab") as file:
         file.write(b"more")
     with pytest.raises(BundleDamaged, match=r"the file has 20 bytes, bundle\.json says 16"):
@@ -194,7 +194,7 @@ def test_a_manifest_that_cannot_be_is_refused_with_its_key(tampered, change):
 
 
 @pytest.mark.parametrize("content", [b"", b"no json", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"schema_version": NaN}'])
-def test_a_manifest_that_is_no_json_object_is_refused(copy, content):
+def test_a_manifest_that_is_not_a_json_object_is_refused(copy, content):
     (copy / "bundle.json").write_bytes(content)
     with pytest.raises(BundleError, match=r"bundle\.json: the file"):
         Bundle.load(copy)
@@ -221,7 +221,7 @@ def test_golden_rows_that_do_not_fit_are_refused(copy, fault):
         Bundle.load(copy)
 
 
-def test_what_is_no_folder_is_named(tmp_path):
+def test_a_path_that_is_not_a_bundle_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     for name, message in {
@@ -241,7 +241,7 @@ def test_a_bundle_replaces_a_bundle_and_leaves_nothing_behind(make_bundle, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_a_bundle_that_would_be_invalid_leaves_the_old_one_whole(make_bundle, tmp_path):
+def test_an_invalid_bundle_leaves_the_old_one_unchanged(make_bundle, tmp_path):
     first = make_bundle(tmp_path / "bundle")
     with pytest.raises(BundleError, match="not a label of the task"):
         make_bundle(tmp_path / "bundle", review=ReviewRule(thresholds={"nobody": 0.5}))

@@ -1,4 +1,4 @@
-"""What a bundle says of its own size is checked before anything is read."""
+"""The sizes in the manifest are checked before any file is read."""
 
 import json
 import os

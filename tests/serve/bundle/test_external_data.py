@@ -1,4 +1,4 @@
-"""Weights outside the graph are found wherever a tensor can stand."""
+"""External weights are found in every place that can contain a tensor."""
 
 import hashlib
 import json
@@ -82,7 +82,7 @@ def test_weights_inside_are_accepted(parts, name):
 @pytest.mark.parametrize(
     "content", [b"", b"no graph", b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x0b" * 9]
 )
-def test_what_is_no_protobuf_is_left_to_the_runtime(tmp_path, content):
+def test_an_invalid_protobuf_is_left_to_onnxruntime(tmp_path, content):
     (tmp_path / "model.onnx").write_bytes(content)
     check_no_external_data(tmp_path / "model.onnx", "model.onnx")
 

@@ -1,4 +1,4 @@
-"""A bundle of an older schema is read by newer code; one of a newer schema is refused with the fix."""
+"""Bundles of older schemas are read by newer code; those of newer schemas are refused with a hint."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from edgedistill_serve.bundle.manifest import SCHEMA_VERSION
 from edgedistill_serve.bundle.migrations import CURRENT, Schema, parse_manifest
 
 VERSION_1 = Path(__file__).parents[1] / "bundles" / "schema-1"
-"""A bundle as edgedistill-serve 0.1.0 wrote it; it must be read for good."""
+"""A bundle written by edgedistill-serve 0.1.0, which all later versions must read."""
 SCORED = 0.7160
 
 
@@ -23,7 +23,7 @@ def test_a_bundle_of_schema_1_is_read_and_scores_as_when_it_was_written(tmp_path
     assert score.probability == pytest.approx(SCORED, abs=0.05)
 
 
-def test_a_bundle_that_says_nothing_of_overflows_is_not_taken_for_free_of_them():
+def test_a_bundle_without_the_field_is_not_overflow_free():
     assert not parse_manifest((VERSION_1 / "bundle.json").read_bytes()).int8_overflow_free
 
 
@@ -65,6 +65,6 @@ def test_a_version_that_no_migration_leads_from_is_refused_with_those_that_are_r
     "content",
     [b'{"schema_version": 1, "schema_version": 1}', b'{"schema_version": 1, "task": {"kind": "a", "kind": "b"}}'],
 )
-def test_a_key_that_stands_twice_is_refused(content):
+def test_a_repeated_key_is_refused(content):
     with pytest.raises(BundleError, match="a key is repeated"):
         parse_manifest(content)

@@ -1,4 +1,4 @@
-"""A signed bundle is one maker's, and a private key stays with its owner."""
+"""A signature proves the author of a bundle, and a private key stays private."""
 
 import subprocess
 import sys
@@ -32,12 +32,12 @@ def test_a_signed_bundle_is_read_with_the_makers_public_key(signed, key):
     assert Bundle.load(signed, public_key=public(key)).signature == "valid"
 
 
-def test_without_a_public_key_a_signature_is_told_and_not_checked(signed, bundle):
+def test_without_a_public_key_a_signature_is_reported_and_not_checked(signed, bundle):
     assert Bundle.load(signed).signature == "not checked"
     assert bundle.signature == "none"
 
 
-def test_an_unsigned_bundle_is_refused_where_a_key_is_given(bundle, key):
+def test_an_unsigned_bundle_is_refused_with_a_public_key(bundle, key):
     with pytest.raises(SignatureRefused, match="the bundle is not signed"):
         Bundle.load(bundle.folder, public_key=public(key))
 
@@ -63,7 +63,7 @@ def test_the_signature_covers_every_listed_file_through_its_checksum(signed, key
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 63, b"x" * 64, b"x" * 65])
-def test_a_signature_that_is_none_is_refused(signed, key, content):
+def test_an_invalid_signature_is_refused(signed, key, content):
     (signed / "bundle.json.sig").write_bytes(content)
     with pytest.raises(BundleError, match=r"signature does not match|larger than 64"):
         Bundle.load(signed, public_key=public(key))
@@ -92,7 +92,7 @@ def test_a_public_key_that_everybody_can_change_is_not_used(signed, key):
         Bundle.load(signed, public_key=public(key))
 
 
-def test_a_private_key_given_as_the_public_one_is_refused_and_not_quoted(signed, key):
+def test_a_private_key_in_place_of_the_public_one_is_refused_and_not_quoted(signed, key):
     with pytest.raises(SigningKeyError, match="this is a private key") as refused:
         Bundle.load(signed, public_key=key)
     assert key.read_text().splitlines()[1] not in str(refused.value)
@@ -120,7 +120,7 @@ def test_a_key_pair_replaces_no_file(key):
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
-def test_what_is_no_key_is_refused(bundle, tmp_path, content):
+def test_a_file_that_is_not_a_key_is_refused(bundle, tmp_path, content):
     (tmp_path / "key").write_bytes(content)
     (tmp_path / "key").chmod(0o600)
     with pytest.raises(SigningKeyError, match="not a private key in PEM"):

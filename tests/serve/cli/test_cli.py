@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a process, its two streams and its exit code."""
+"""The command line as a process, with its output and its exit code."""
 
 import json
 import shutil
@@ -67,7 +67,7 @@ def test_score_takes_question_and_reference_answer(answers_bundle):
     assert "'question' is missing" in error_line(run("score", answers_bundle.folder, "great job"))
 
 
-def test_score_of_a_blank_says_that_a_person_should_look(bundle):
+def test_the_score_of_a_blank_response_has_the_decision_review(bundle):
     assert "review (blank)" in run("score", bundle.folder, " ").stdout
 
 
@@ -101,7 +101,7 @@ def test_grade_names_what_is_wrong_with_a_file(bundle, tmp_path, content, messag
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_verify_says_what_it_checked(bundle):
+def test_verify_reports_its_checks(bundle):
     ended = run("verify", bundle.folder)
     assert ended.returncode == 0
     assert "correct, 6 files" in ended.stdout
@@ -112,7 +112,7 @@ def test_verify_says_what_it_checked(bundle):
     assert checked["self_check"]["difference"] <= checked["self_check"]["tolerance"]
 
 
-def test_verify_says_when_fp32_stands_in(make_bundle, tmp_path):
+def test_verify_reports_the_fallback_to_fp32(make_bundle, tmp_path):
     folder = make_bundle(tmp_path / "bundle", tolerance={"int8": 1e-9, "fp32": 1e-5}).folder
     ended = run("verify", folder)
     assert ended.returncode == 0
@@ -135,7 +135,7 @@ def test_a_bundle_that_fails_its_self_check_is_refused(make_bundle, tmp_path):
     assert "1e-09 is accepted" in error_line(run("score", folder, "great job"))
 
 
-def test_info_says_what_is_scored(bundle):
+def test_info_shows_the_task(bundle):
     ended = run("info", bundle.folder)
     assert "process, outcome, person" in ended.stdout
     assert "metrics: kappa" in ended.stdout
@@ -143,7 +143,7 @@ def test_info_says_what_is_scored(bundle):
 
 
 @pytest.mark.parametrize("command", [["score", "x"], ["verify"], ["info"]])
-def test_a_folder_that_is_no_bundle_is_one_clear_line(tmp_path, command):
+def test_a_folder_that_is_not_a_bundle_gives_one_clear_line(tmp_path, command):
     assert "contains no bundle.json" in error_line(run(command[0], tmp_path, *command[1:]))
     assert "the folder does not exist" in error_line(run(command[0], tmp_path / "nowhere", *command[1:]))
 
@@ -171,7 +171,7 @@ def test_serve_of_what_cannot_be_served_ends_with_one_clear_line(make_bundle, tm
 @pytest.mark.parametrize(
     "options", [("--queue", "5", "--max-items", "6"), ("--body-memory", "5", "--max-body-bytes", "6")]
 )
-def test_no_room_for_the_largest_request_is_wrong_usage(bundle, options):
+def test_limits_smaller_than_one_request_are_a_usage_error(bundle, options):
     ended = run("serve", bundle.folder, *options)
     assert ended.returncode == 2
     assert f"{options[0]} 5 is smaller than {options[2]} 6" in ended.stderr

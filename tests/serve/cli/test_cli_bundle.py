@@ -1,4 +1,4 @@
-"""Packing, signing and checking a bundle, as a user does it."""
+"""Packing, signing and verifying a bundle at the command line."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def test_a_signed_bundle_is_read_with_its_makers_key(signed, command):
 @pytest.mark.parametrize(
     "rest", [["verify"], ["info"], ["score", "good job"], ["grade", "in.csv", "out.csv"], ["serve", "--port", "0"]]
 )
-def test_no_command_reads_an_unsigned_bundle_where_a_key_is_given(signed, bundle, tmp_path, rest):
+def test_no_command_reads_an_unsigned_bundle_with_a_public_key(signed, bundle, tmp_path, rest):
     _, place = signed
     command, *others = rest
     (tmp_path / "in.csv").write_text("response\nok\n")
@@ -49,7 +49,7 @@ def test_no_command_reads_an_unsigned_bundle_where_a_key_is_given(signed, bundle
     assert "the bundle is not signed" in message
 
 
-def test_verify_says_what_it_did_not_check(signed):
+def test_verify_reports_a_signature_that_was_not_checked(signed):
     folder, _ = signed
     assert "present; verify it with --public-key" in run("verify", folder)
     assert json.loads(run("verify", folder, "--json"))["signature"] == "not checked"

@@ -1,4 +1,4 @@
-"""A scripted stand-in for a server, on a real socket, and both clients under one face."""
+"""A fake server on a real socket, and both clients with one interface."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Clients against a stand-in that fails as servers and networks fail."""
+"""Clients with a fake server that fails like real servers and networks."""
 
 import socket
 import subprocess
@@ -25,13 +25,13 @@ BUSY = Answer(429, {"detail": "4000 responses are waiting"}, Content_Type=PROBLE
 STARTING = Answer(503, {"detail": "the server is starting"}, Content_Type=PROBLEM)
 
 
-def test_a_score_comes_with_the_model_that_gave_it(server, connect):
+def test_a_score_has_its_model(server, connect):
     scored = connect().score("x")
     assert (scored.model, scored.version, scored.score.label) == ("praise", "0123456789ab", "process")
     assert scored.score.probabilities == {"process": 0.75, "outcome": 0.25}
 
 
-def test_the_key_goes_with_every_request_and_no_key_with_none(server, connect):
+def test_the_key_is_sent_with_every_request(server, connect):
     connect(key="eds_secret").score("x")
     connect().score("x")
     (_, with_key, _), (_, without, _) = server.requests
@@ -39,7 +39,7 @@ def test_the_key_goes_with_every_request_and_no_key_with_none(server, connect):
     assert "Authorization" not in without
 
 
-def test_a_busy_server_is_asked_again_when_it_says(server, connect, waits):
+def test_a_busy_server_is_retried_after_its_retry_after(server, connect, waits):
     server.script = [BUSY, BUSY, Answer()]
     assert connect().score("x").score.label == "process"
     assert waits == [3.0, 3.0]
@@ -58,20 +58,20 @@ def test_waits_differ_between_clients_and_stay_within_their_bounds():
 
 
 @pytest.mark.parametrize("retry_after", ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "nan", "inf", "", "1e999"])
-def test_a_retry_after_that_is_no_number_of_seconds_counts_as_none(server, connect, waits, retry_after):
+def test_an_invalid_retry_after_is_ignored(server, connect, waits, retry_after):
     server.script = [Answer(429, {}, Content_Type=PROBLEM, Retry_After=retry_after), Answer()]
     connect().score("x")
     assert waits == [0.25]
 
 
-def test_a_server_that_stays_busy_is_given_up_after_the_stated_tries(server, connect, waits):
+def test_a_server_that_stays_busy_is_an_error_after_all_attempts(server, connect, waits):
     server.script = [BUSY]
     with pytest.raises(Busy, match=r"/v1/score: the server had no capacity \(429\), tried 3 times") as caught:
         connect(retries=Retries(tries=3)).score("x")
     assert (len(server.requests), len(waits), caught.value.status) == (3, 2, 429)
 
 
-def test_a_server_that_wants_a_long_wait_is_not_waited_for(server, connect, waits):
+def test_a_retry_after_beyond_the_longest_wait_ends_the_retries(server, connect, waits):
     server.script = [Answer(503, {}, Content_Type=PROBLEM, Retry_After="3600")]
     with pytest.raises(Busy, match="tried once"):
         connect().score("x")
@@ -93,7 +93,7 @@ def test_no_server_at_all_is_named_with_its_address(connect, waits):
     assert len(waits) == 4
 
 
-def test_a_server_that_says_nothing_is_given_up_in_time(server, connect):
+def test_a_silent_server_is_an_error_after_the_timeout(server, connect):
     server.script = ["hang"]
     with pytest.raises(Unreachable, match="ReadTimeout"):
         connect(timeouts=Timeouts(answer=0.2), retries=Retries(tries=1)).score("x")
@@ -103,7 +103,7 @@ def test_a_server_that_says_nothing_is_given_up_in_time(server, connect):
     ("status", "kind"),
     [(400, Refused), (401, Refused), (404, Refused), (413, Refused), (422, Refused), (500, ServerFailed)],
 )
-def test_a_refusal_is_told_with_the_servers_reason_and_not_tried_again(server, connect, status, kind):
+def test_a_refusal_has_the_servers_reason_and_is_not_retried(server, connect, status, kind):
     server.script = [Answer(status, {"title": "No", "detail": "it is blue. Paint it."}, Content_Type=PROBLEM)]
     with pytest.raises(kind, match=rf"it is blue. Paint it \({status}\)$") as caught:
         connect().score("x")
@@ -124,7 +124,7 @@ def test_a_refusal_is_told_with_the_servers_reason_and_not_tried_again(server, c
         Answer(500, f"no {SECRET} here".encode()),
     ],
 )
-def test_what_answers_and_is_no_such_server_is_said_without_its_words(server, connect, answer):
+def test_an_answer_of_another_server_is_not_quoted(server, connect, answer):
     server.script = [answer]
     with pytest.raises(StrangeAnswer) as caught:
         connect().score(SECRET)
@@ -134,7 +134,7 @@ def test_what_answers_and_is_no_such_server_is_said_without_its_words(server, co
 
 
 @pytest.mark.parametrize("script", [[BUSY], [None], [Answer(422, {"detail": "no"}, Content_Type=PROBLEM)]])
-def test_no_error_holds_the_text(server, connect, script):
+def test_no_error_contains_the_text(server, connect, script):
     server.script = script
     for ask in ("score", "score_many", "score_stream"):
         with pytest.raises(ClientError) as caught:
@@ -143,7 +143,7 @@ def test_no_error_holds_the_text(server, connect, script):
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://x:y"])
-def test_what_is_no_address_is_refused_before_anything_is_sent(connect, url):
+def test_an_invalid_address_is_refused_before_anything_is_sent(connect, url):
     with pytest.raises(Refused, match="this is not the address of a server"):
         connect(url)
 
@@ -155,7 +155,7 @@ def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(connect):
 
 
 @pytest.mark.parametrize("response", [5, None, {"response": object()}, "\ud800", b"x"])
-def test_a_response_that_is_no_text_is_refused_before_anything_is_sent(server, connect, response):
+def test_a_response_that_is_not_a_text_is_refused_before_anything_is_sent(server, connect, response):
     with pytest.raises(Refused, match="response 1: the response is neither a string nor a mapping of strings"):
         connect().score(response)
     assert server.requests == []
@@ -173,7 +173,7 @@ def test_the_error_tree_is_drawn_with_every_error():
     assert len(tree) == 7
 
 
-def test_without_httpx_the_command_that_mends_it_is_named():
+def test_without_httpx_the_error_names_the_install_command():
     code = "import sys; sys.modules['httpx'] = None; import edgedistill_serve.client"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (

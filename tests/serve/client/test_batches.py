@@ -1,4 +1,4 @@
-"""Many responses: how they are split, sent and put together again."""
+"""Many responses: how they are split, sent and joined."""
 
 import json
 
@@ -40,7 +40,7 @@ def test_windows_hold_every_response_once_in_order(items, rows, size):
     assert all(len(batch) <= rows for batch in found)
 
 
-def test_a_list_goes_in_requests_of_the_servers_limit_and_comes_back_in_order(server, connect):
+def test_a_list_is_split_by_the_servers_limits_and_keeps_its_order(server, connect):
     server.script = [
         Answer(200, LISTING),
         several({**SCORE, "tokens": 1}, {**SCORE, "tokens": 2}),
@@ -52,7 +52,7 @@ def test_a_list_goes_in_requests_of_the_servers_limit_and_comes_back_in_order(se
     assert json.loads(server.requests[1][2]) == {"responses": ["a", {"response": "b"}]}
 
 
-def test_the_limits_are_asked_for_once(server, connect):
+def test_the_limits_are_requested_once(server, connect):
     server.script = [Answer(200, LISTING), several(SCORE)]
     client = connect(model="praise")
     client.score_many(["a"])
@@ -84,20 +84,20 @@ def test_a_response_that_is_too_long_fails_alone(server, connect):
     assert isinstance(third, Scored)
 
 
-def test_a_refused_list_says_where_among_all_it_stands(server, connect):
+def test_a_refused_list_names_the_positions_of_its_responses(server, connect):
     refused = Answer(422, {"detail": "responses[0]: the input 'question' is missing"}, Content_Type=PROBLEM)
     server.script = [Answer(200, LISTING), several(SCORE, SCORE), refused]
     with pytest.raises(Refused, match=r"^responses 3 to 4: .*responses\[0\]: the input 'question' is missing"):
         connect().score_many(["a", "b", "c", "d"])
 
 
-def test_an_answer_of_another_length_is_no_answer(server, connect):
+def test_an_answer_of_another_length_is_an_error(server, connect):
     server.script = [Answer(200, LISTING), several(SCORE)]
     with pytest.raises(StrangeAnswer):
         connect().score_many(["a", "b"])
 
 
-def test_a_stream_goes_line_by_line_in_windows_and_comes_back_in_order(server, connect):
+def test_a_stream_is_sent_in_batches_and_keeps_its_order(server, connect):
     server.script = [lines(*[SCORE] * BULK_ROWS), lines({**SCORE, "tokens": 9}, {"error": "no"})]
     results = list(connect(model="a b").score_stream(f"é{number}" for number in range(BULK_ROWS + 2)))
     assert len(results) == BULK_ROWS + 2
@@ -123,14 +123,14 @@ def test_a_stream_takes_no_more_than_a_window_ahead(server, connect):
     stream.close()
 
 
-def test_a_stream_that_is_cut_short_is_asked_again(server, connect, waits):
+def test_an_incomplete_stream_is_retried(server, connect, waits):
     cut = lines(SCORE, {"error": "the server is draining; this row and those after it were not scored"})
     server.script = [cut, Answer(200, b'{"lab', Content_Type="application/x-ndjson"), lines(SCORE, SCORE, SCORE)]
     assert len(list(connect().score_stream("abc"))) == 3
     assert waits == [0.25, 0.5]
 
 
-def test_a_stream_that_the_server_ended_at_the_last_row_is_asked_again(server, connect, waits):
+def test_a_stream_that_the_server_ended_at_the_last_row_is_retried(server, connect, waits):
     server.script = [lines(SCORE, {"error": "the server is draining", "ended": True}), lines(SCORE, SCORE)]
     assert all(isinstance(result, Scored) for result in connect().score_stream("ab"))
     assert waits == [0.25]
@@ -142,7 +142,7 @@ def test_lines_that_say_nothing_are_no_answer(server, connect):
         list(connect().score_stream("ab"))
 
 
-def test_a_stream_that_is_cut_short_every_time_is_given_up(server, connect):
+def test_a_stream_that_is_always_incomplete_is_an_error(server, connect):
     server.script = [lines(SCORE)]
     with pytest.raises(Unreachable, match="the answer was incomplete"):
         list(connect(retries=Retries(tries=2)).score_stream("ab"))

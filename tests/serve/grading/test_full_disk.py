@@ -1,4 +1,4 @@
-"""A disk that is full, or a folder that may not be written, leaves the old bundle as it was."""
+"""A full disk or a folder without write permission leaves the old bundle unchanged."""
 
 import subprocess
 import sys

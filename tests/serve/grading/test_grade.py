@@ -1,4 +1,4 @@
-"""A table is graded row by row: every row comes out, in order, with its score or its error."""
+"""Every row of a table is written, in order, with its score or its error."""
 
 import csv
 import json
@@ -88,7 +88,7 @@ def test_types_are_kept_from_jsonl_to_jsonl_and_from_parquet_to_parquet(scorer, 
     ]
 
 
-def test_a_row_that_is_no_text_comes_out_with_its_error(scorer, tmp_path):
+def test_a_row_that_is_not_a_text_is_written_with_its_error(scorer, tmp_path):
     lines = ['{"id": 1}', '{"response": null}', '{"response": 5}', '{"response": ["x"]}', '{"response": "fine"}']
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
     counts = grade(scorer, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
@@ -106,7 +106,7 @@ def test_rows_read_are_rows_written(scorer, tmp_path, texts):
     assert [row["response"] for row in values(tmp_path / "out.csv")] == texts
 
 
-def test_more_rows_than_are_held_at_once_keep_their_order_and_scores(scorer, tmp_path):
+def test_several_chunks_keep_their_order_and_scores(scorer, tmp_path):
     texts = [f"{TEXTS[n % 3]} {n % 7}" for n in range(1000)]
     seen = []
     grade(scorer, write(tmp_path / "in.csv", texts), tmp_path / "out.csv", progress=seen.append)
@@ -142,7 +142,7 @@ def test_the_added_columns_are_those_of_the_task(bundle):
     assert tuple(score_columns(bundle.task)) == ADDED
 
 
-def test_a_file_that_is_there_is_replaced_only_when_asked(scorer, tmp_path):
+def test_an_existing_table_is_replaced_only_with_overwrite(scorer, tmp_path):
     write(tmp_path / "in.csv")
     (tmp_path / "out.csv").write_text("precious")
     with pytest.raises(DataError, match=r"exists already\. Use --force"):

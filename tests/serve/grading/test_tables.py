@@ -43,7 +43,7 @@ def test_every_kind_of_line_end_is_read(read, end):
     ("name", "content"),
     [("a.csv", b"\xef\xbb\xbfid\n1\n"), ("a.tsv", b"\xef\xbb\xbfid\n1\n"), ("a.jsonl", b'\xef\xbb\xbf{"id": 1}\n')],
 )
-def test_a_byte_order_mark_is_no_part_of_the_first_column(read, name, content):
+def test_a_byte_order_mark_is_not_part_of_the_first_column(read, name, content):
     assert [values for _, values in read(name, content)] == [{"id": "1"}]
 
 
@@ -71,7 +71,7 @@ def test_a_json_value_is_its_json_text_and_null_is_empty(read):
     ]
 
 
-def test_parquet_rows_are_text_and_keep_what_was_given(tmp_path):
+def test_parquet_rows_have_texts_and_raw_values(tmp_path):
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table({"id": [1, None], "share": [0.5, float("nan")], "response": ["x", None]}), path)
     rows = list(read_rows(path))
@@ -133,7 +133,7 @@ def test_an_absent_file_is_named(tmp_path):
         list(read_rows(tmp_path / "nowhere.csv"))
 
 
-def test_a_folder_is_no_table(tmp_path):
+def test_a_folder_is_not_a_table(tmp_path):
     (tmp_path / "a.csv").mkdir()
     with pytest.raises(DataError, match="cannot be read"):
         list(read_rows(tmp_path / "a.csv"))

@@ -1,4 +1,4 @@
-"""Where a graph gives the same scores in any batch, or runs on a GPU, rows share batches and still fail alone."""
+"""If a graph gives the same scores in every batch, or runs on a GPU, rows share batches and still fail alone."""
 
 import logging
 from dataclasses import replace
@@ -55,7 +55,7 @@ def fp32(bundle):
     return replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, precision="fp32", batch_invariant=True))
 
 
-def test_a_graph_that_moves_scores_in_a_batch_never_gets_one(bundle, opened):
+def test_a_graph_whose_scores_change_in_batches_scores_single_rows(bundle, opened):
     open_graph, graphs = opened
     Scorer(bundle, score_cache=0, open_graph=open_graph).score(TEXTS)
     assert {len(batch) for batch in graphs[-1].batches} == {1}
@@ -76,12 +76,12 @@ def test_rows_of_like_length_share_batches_within_the_budget(fp32, opened):
 
 @settings(max_examples=30, deadline=None)
 @given(rows=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=80))
-def test_in_any_company_a_response_has_the_same_bits(fp32, rows):
+def test_a_response_has_the_same_bits_in_every_batch(fp32, rows):
     scorer = Scorer(fp32, score_cache=0, threads=1)
     assert scorer.score(rows) == [scorer.score_one({"response": text}) for text in rows]
 
 
-def test_where_a_batch_moves_a_score_after_all_each_response_is_scored_alone(fp32, opened):
+def test_if_a_batch_changes_a_score_on_this_cpu_each_response_is_scored_alone(fp32, opened):
     """As on a processor that sums in another order than the one on which the bundle was made."""
 
     class Moving(Counting):
@@ -146,7 +146,7 @@ def test_on_a_gpu_the_fp32_graph_serves_in_larger_batches(bundle, opened):
     assert [len(batch) for batch in graphs[-1].batches] == [150]
 
 
-def test_without_a_gpu_the_cpu_is_used_and_one_line_says_so(bundle, caplog):
+def test_without_a_gpu_the_cpu_is_used_with_one_note(bundle, caplog):
     def open_graph(model, device):
         if device == "cuda":
             raise BundleError("onnxruntime finds no usable CUDA device", where=model.name)
@@ -161,7 +161,7 @@ def test_without_a_gpu_the_cpu_is_used_and_one_line_says_so(bundle, caplog):
     assert [record.message for record in caplog.records] == [f"praise: {note}"]
 
 
-def test_this_onnxruntime_is_asked_for_no_gpu_that_it_does_not_offer(parts):
+def test_no_gpu_is_requested_from_an_onnxruntime_without_cuda(parts):
     with pytest.raises(BundleError, match="CUDA"):
         Session(parts / "model.onnx", "cuda")
 

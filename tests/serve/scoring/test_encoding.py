@@ -1,4 +1,4 @@
-"""The response keeps its tokens before the context does, and the tokenizer's own marks stand around both."""
+"""The context is truncated before the response, and special tokens surround both."""
 
 import time
 
@@ -44,7 +44,7 @@ def test_a_long_context_is_cut_before_the_response(encoder):
     assert (encoded.tokens, encoded.truncated) == (3, False)
 
 
-def test_a_response_that_is_cut_says_so(encoder):
+def test_a_truncated_response_is_marked(encoder):
     (encoded,) = encoder.encode([{"response": "hard " * 30}])
     assert (len(encoded.ids), encoded.tokens, encoded.truncated) == (12, 30, True)
 
@@ -113,7 +113,7 @@ def test_ids_are_those_that_the_tokenizer_itself_would_join(file, rows, max_toke
     ]
 
 
-def test_a_long_context_beside_a_full_response_costs_little_more_than_its_tokens(parts):
+def test_a_long_context_with_a_full_response_takes_little_more_than_its_tokens(parts):
     encoder = Encoder(parts / "tokenizer.json", 24)
     row = {"question": "why " * 30_000, "response": "hard " * 20}
 

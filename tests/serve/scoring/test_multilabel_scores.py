@@ -1,4 +1,4 @@
-"""Scores of a multilabel task: which labels hold, how sure that is, and what goes to a person."""
+"""Scores of a multilabel task: assigned labels, certainty, and reviews."""
 
 import numpy as np
 import pytest
@@ -25,33 +25,33 @@ def judged(*shares, review=ReviewRule(), blank=False):  # noqa: B008  # frozen
     )
 
 
-def test_a_score_names_every_label_that_holds():
+def test_a_score_names_every_assigned_label():
     score = judged(0.4, 0.9)
     assert (score.label, score.labels) == ("asks;praises", ("asks", "praises"))
 
 
-def test_a_score_of_which_no_label_holds_says_so():
+def test_a_score_without_assigned_labels_is_none():
     score = judged(0.1, 0.2)
     assert (score.label, score.labels) == ("none", ())
 
 
-def test_a_single_label_that_holds_stands_alone():
+def test_a_single_assigned_label_has_no_separator():
     assert judged(0.1, 0.9).labels == ("praises",)
 
 
-def test_the_probability_is_the_certainty_of_the_label_that_is_least_sure():
+def test_the_probability_is_the_smallest_certainty():
     assert judged(0.7, 0.9).probability == pytest.approx(0.75)
     assert judged(0.7, 0.55).probability == pytest.approx(0.55)
 
 
-def test_a_score_that_is_less_sure_than_the_rule_asks_goes_to_a_person():
+def test_a_certainty_below_the_rule_is_reviewed():
     rule = ReviewRule(least_certainty=0.75)
     unsure = judged(0.7, 0.6, review=rule)
     assert (unsure.decision, unsure.reason) == ("review", "below threshold")
     assert judged(0.75, 0.9, review=rule).decision == "accept"
 
 
-def test_the_probabilities_of_a_bundle_are_sigmoids_and_their_labels_those_above_its_thresholds(moves_bundle):
+def test_the_probabilities_of_a_multilabel_bundle_are_sigmoids_with_thresholds(moves_bundle):
     scores = Scorer(moves_bundle).score(GOLDEN_TEXTS)
     assert {len(score.labels) for score in scores} == {0, 1, 2, 3}
     for score, row in zip(scores, moves_bundle.golden.rows, strict=True):
@@ -105,7 +105,7 @@ def test_a_multilabel_manifest_that_cannot_be_is_refused_with_its_key(make_bundl
         make_bundle(tmp_path / "bundle", kind="multilabel", thresholds=thresholds, review=ReviewRule(**review))
 
 
-def test_a_nominal_bundle_has_no_thresholds_from_which_labels_hold(make_bundle, tmp_path):
+def test_a_nominal_bundle_has_no_label_thresholds(make_bundle, tmp_path):
     with pytest.raises(BundleError, match="'person' is not a label of a multilabel task"):
         make_bundle(tmp_path / "bundle", thresholds={"person": 0.5})
 
@@ -116,7 +116,7 @@ def test_a_nominal_bundle_has_no_review_threshold_for_all_labels(make_bundle, tm
 
 
 @pytest.mark.parametrize("name", ["none", "process;outcome"])
-def test_a_multilabel_bundle_with_a_label_that_could_be_mistaken_is_refused(tampered, name):
+def test_a_multilabel_bundle_with_an_ambiguous_label_is_refused(tampered, name):
     def rename(manifest):
         manifest["task"]["labels"][0]["name"] = name
         manifest["task"]["kind"] = "multilabel"
@@ -125,7 +125,7 @@ def test_a_multilabel_bundle_with_a_label_that_could_be_mistaken_is_refused(tamp
         Bundle.load(tampered(rename))
 
 
-def test_a_bundle_that_says_nothing_of_thresholds_is_read(tampered):
+def test_a_bundle_without_thresholds_is_read(tampered):
     def older(manifest):
         del manifest["thresholds"]
         del manifest["review"]["least_certainty"]
@@ -142,7 +142,7 @@ def test_grading_writes_the_labels_that_hold_and_reads_back_as_them(moves_bundle
     assert {len(split_labels(label, moves_bundle.task)) for label in found} == {0, 1, 2, 3}
 
 
-def test_info_tells_from_when_on_labels_hold_and_scores_are_accepted(make_bundle, tmp_path):
+def test_info_shows_the_thresholds(make_bundle, tmp_path):
     rule = ReviewRule(least_certainty=0.8)
     bundle = make_bundle(tmp_path / "bundle", kind="multilabel", thresholds=THRESHOLDS, review=rule)
     lines = CliRunner().invoke(app, ["info", str(bundle.folder)]).output.splitlines()

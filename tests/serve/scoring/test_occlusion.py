@@ -1,4 +1,4 @@
-"""Which words moved a score: what is a word, what is left without it, and what it did."""
+"""Word effects: the words, the response without a word, and the effect of the word."""
 
 import pytest
 from hypothesis import given
@@ -41,7 +41,7 @@ def test_a_word_is_left_out_with_one_space(response, rests):
 
 
 @given(st.text())
-def test_a_word_stands_where_it_says_and_the_rest_lacks_it_and_at_most_a_space(response):
+def test_a_word_is_at_its_position_and_is_removed_with_at_most_a_space(response):
     for word in split_words(response):
         assert response[word.start : word.end] == word.word
         assert len(response) - len(remove_word(response, word)) - len(word.word) in (0, 1)

@@ -1,4 +1,4 @@
-"""Recent scores are remembered, in bounds, without their texts."""
+"""The score cache is bounded and contains no texts."""
 
 import gc
 
@@ -23,7 +23,7 @@ def filled(recent: ScoreCache, number: int) -> list[bytes]:
     return keys
 
 
-def test_what_was_not_asked_for_for_longest_is_forgotten():
+def test_the_least_recently_used_score_is_removed():
     recent = ScoreCache(3)
     first, second, third = filled(recent, 3)
     assert recent.get(first) == score(0)
@@ -33,7 +33,7 @@ def test_what_was_not_asked_for_for_longest_is_forgotten():
     assert recent.get(third) == score(2)
 
 
-def test_none_is_remembered_where_none_is_wanted():
+def test_without_entries_nothing_is_cached():
     recent = ScoreCache(0)
     (key,) = filled(recent, 1)
     assert recent.get(key) is None
@@ -75,7 +75,7 @@ def test_a_score_is_remembered_between_calls(bundle):
 
 
 @pytest.mark.parametrize("text", ["", "  "])
-def test_blank_texts_are_told_apart_from_each_other(bundle, text):
+def test_different_blank_texts_have_different_keys(bundle, text):
     scorer = Scorer(bundle)
     scorer.score(["", "  ", "x"])
     assert scorer.score([text])[0].reason == "blank"

@@ -1,4 +1,4 @@
-"""The same response gets the same score, whatever is scored beside it."""
+"""The score of a response does not depend on other responses."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -45,7 +45,7 @@ def test_the_int8_graph_here_would_move_a_score_with_its_batch_mates(parts):
 
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from(TEXTS), max_size=12))
-def test_order_and_company_never_change_a_score(scorer, alone, texts):
+def test_order_and_other_rows_never_change_a_score(scorer, alone, texts):
     assert scorer.score(texts) == [alone[text] for text in texts]
 
 
@@ -73,7 +73,7 @@ def test_what_is_remembered_is_what_was_scored(bundle, alone):
     assert scorer.score(TEXTS) == scorer.score(TEXTS[::-1])[::-1] == [alone[text] for text in TEXTS]
 
 
-def test_a_very_long_response_among_short_ones_is_counted_whole_and_moves_no_score(scorer, alone):
+def test_a_very_long_response_changes_no_other_score(scorer, alone):
     *short, long = scorer.score([*TEXTS, "hard " * 20_000])
     assert short == [alone[text] for text in TEXTS]
     assert (long.decision, long.reason, long.truncated, long.tokens) == ("review", "truncated", True, 20_000)
@@ -100,12 +100,12 @@ def test_a_score_names_the_most_probable_label(scorer):
 
 
 @pytest.mark.parametrize("text", ["", "  \n\t", "\u200b\u200b", "\x00"])
-def test_a_blank_response_goes_to_a_person(scorer, text):
+def test_a_blank_response_is_reviewed(scorer, text):
     (score,) = scorer.score([text])
     assert (score.decision, score.reason, score.tokens) == ("review", "blank", 0)
 
 
-def test_a_response_that_is_cut_goes_to_a_person(scorer):
+def test_a_truncated_response_is_reviewed(scorer):
     (score,) = scorer.score(["hard " * 40])
     assert (score.decision, score.reason, score.truncated, score.tokens) == ("review", "truncated", True, 40)
 
@@ -116,7 +116,7 @@ def test_a_cut_context_alone_does_not_go_to_a_person(answers_bundle):
     assert (score.decision, score.truncated) == ("accept", False)
 
 
-def test_a_probability_below_the_label_s_threshold_goes_to_a_person(make_bundle, tmp_path, alone):
+def test_a_probability_below_the_label_s_threshold_is_reviewed(make_bundle, tmp_path, alone):
     review = ReviewRule(thresholds={alone["great job"].label: 1.0})
     (score,) = Scorer(make_bundle(tmp_path / "bundle", review=review)).score(["great job"])
     assert (score.decision, score.reason) == ("review", "below threshold")
@@ -141,7 +141,7 @@ def test_a_probability_that_equals_the_threshold_is_accepted():
     assert score.decision == "accept"
 
 
-def test_the_temperature_moves_probabilities_and_no_label(make_bundle, tmp_path, alone):
+def test_the_temperature_changes_probabilities_and_no_label(make_bundle, tmp_path, alone):
     warm = Scorer(make_bundle(tmp_path / "bundle", temperature=3.0, tolerance={"int8": 0.2})).score(TEXTS)
     assert [score.label for score in warm] == [alone[text].label for text in TEXTS]
     assert all(score.probability < alone[text].probability for text, score in zip(TEXTS, warm, strict=True))
@@ -152,7 +152,7 @@ def test_no_responses_have_no_scores(scorer):
 
 
 @pytest.mark.parametrize("response", [{}, {"response": None}, {"response": 5}, 5, None, ["x"], "\ud800"])
-def test_what_is_no_text_is_an_error_that_says_which(scorer, response):
+def test_a_response_that_is_not_a_text_is_an_error_that_names_it(scorer, response):
     with pytest.raises(DataError, match="response 2: "):
         scorer.score(["fine", response])
 

@@ -1,4 +1,4 @@
-"""A graph is used only where this CPU gives the scores that it was checked with."""
+"""A graph is used only if this CPU reproduces its golden scores."""
 
 import logging
 
@@ -36,7 +36,7 @@ def test_a_graph_that_gives_its_golden_scores_is_used(bundle):
     assert scorer.check.rows == 5
 
 
-def test_a_corrupted_int8_graph_falls_back_to_fp32_and_says_so(make_bundle, corrupted, tmp_path, caplog):
+def test_a_corrupted_int8_graph_falls_back_to_fp32_with_a_note(make_bundle, corrupted, tmp_path, caplog):
     files = {"onnx/model_quantized.onnx": corrupted("model_quantized.onnx")}
     with caplog.at_level(logging.WARNING):
         scorer = Scorer(make_bundle(tmp_path / "bundle", files=files))
@@ -53,7 +53,7 @@ def test_a_graph_that_cannot_be_loaded_falls_back_too(make_bundle, tmp_path):
     assert "cannot load the graph" in scorer.notes[0]
 
 
-def test_a_corrupted_graph_without_fp32_beside_it_is_refused(make_bundle, corrupted, tmp_path):
+def test_a_corrupted_graph_without_fp32_fallback_is_refused(make_bundle, corrupted, tmp_path):
     files = {"onnx/model_quantized.onnx": corrupted("model_quantized.onnx"), "onnx/model.onnx": None}
     with pytest.raises(SelfCheckFailed, match=r"praise: the int8 graph's probabilities differ .* 0\.2 is accepted"):
         Scorer(make_bundle(tmp_path / "bundle", files=files))
@@ -89,7 +89,7 @@ def test_probabilities_sum_to_one_and_keep_the_order_of_the_logits(logits, tempe
     assert shares[int(np.argmax(logits))] == shares.max()
 
 
-def test_a_temperature_above_one_makes_the_model_less_sure():
+def test_a_temperature_above_one_lowers_the_confidence():
     logits = np.array([2.0, 0.0])
     assert softmax(logits, 2.0).tolist() == pytest.approx([np.e / (np.e + 1), 1 / (np.e + 1)])
     assert softmax(logits, 1.0)[0] > softmax(logits, 2.0)[0]

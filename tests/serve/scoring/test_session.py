@@ -1,4 +1,4 @@
-"""A session feeds a graph what it declares, and refuses what it cannot feed."""
+"""A session provides the inputs that a graph declares, and refuses others."""
 
 import gc
 import weakref
@@ -43,7 +43,7 @@ def test_a_graph_that_cannot_be_fed_is_refused(tmp_path, model, message):
         Session(tmp_path / "model.onnx")
 
 
-def test_a_file_that_is_no_graph_is_refused(tmp_path):
+def test_a_file_that_is_not_a_graph_is_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(BundleError, match=r"model\.onnx: onnxruntime cannot load the graph"):
         Session(tmp_path / "model.onnx")
@@ -64,12 +64,12 @@ def test_logits_that_are_not_finite_are_no_score(tmp_path):
     ("flags", "known"),
     [("fpu avx2 avx_vnni", True), ("fpu avx512_vnni", True), ("fpu avx2 avx512f", False), ("", False)],
 )
-def test_a_processor_with_vnni_is_told_by_what_linux_says_of_it(tmp_path, flags, known):
+def test_vnni_is_read_from_cpuinfo(tmp_path, flags, known):
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nmodel name : avx_vnni\nflags\t\t: {flags}\n")
     assert has_vnni(tmp_path / "cpuinfo") is known
 
 
-def test_where_nothing_is_said_of_the_processor_it_has_no_vnni(tmp_path):
+def test_without_cpuinfo_a_processor_has_no_known_vnni(tmp_path):
     assert not has_vnni(tmp_path / "cpuinfo")
 
 
@@ -116,7 +116,7 @@ def test_where_there_is_vnni_nothing_is_set(parts, settings_of, monkeypatch):
     assert settings_of == [None]
 
 
-def test_a_session_that_nobody_holds_is_gone_without_the_collector(parts):
+def test_a_session_is_freed_without_the_garbage_collector(parts):
     gc.disable()
     try:
         let_go = weakref.ref(Session(parts / "model.onnx"))

@@ -1,4 +1,4 @@
-"""The bodies of all requests together have a room of stated size."""
+"""The memory of all request bodies together is limited."""
 
 import asyncio
 import json
@@ -51,15 +51,15 @@ def unfinished(server, path):
     return client
 
 
-def until(said):
+def until(condition):
     patience = time.monotonic() + 20
-    while not said():
+    while not condition():
         assert time.monotonic() < patience
         time.sleep(0.02)
 
 
 @pytest.mark.parametrize("path", ["/v1/score", "/v1/score/bulk"])
-def test_unfinished_bodies_take_their_room_and_no_more_and_short_ones_pass_them(server, path):
+def test_unfinished_bodies_are_limited_and_do_not_block_short_ones(server, path):
     long, held = {"response": "a" * LONG}, lambda: server.metric("edgedistill_body_bytes")
     with ExitStack() as stack:
         for _ in range(5):
@@ -80,7 +80,7 @@ def test_unfinished_bodies_take_their_room_and_no_more_and_short_ones_pass_them(
     until(lambda: held() == 0)
 
 
-def test_a_body_that_finds_no_room_is_forgotten_and_its_share_is_free_for_others():
+def test_a_body_beyond_the_memory_limit_is_discarded_and_releases_its_memory():
     async def run():
         room = BodyMemory(50_000)
         with pytest.raises(QueueFull):
@@ -90,7 +90,7 @@ def test_a_body_that_finds_no_room_is_forgotten_and_its_share_is_free_for_others
     asyncio.run(run())
 
 
-def test_a_body_has_its_room_until_its_request_is_answered():
+def test_a_body_keeps_its_memory_until_its_request_is_answered():
     async def run():
         room, was_read, answered = BodyMemory(50_000), asyncio.Event(), asyncio.Event()
 
@@ -116,7 +116,7 @@ CHUNKS = st.lists(
 
 
 @given(CHUNKS, st.sampled_from([1, 20_000, 100_000]), st.integers(1, 60_000))
-def test_lines_are_those_of_the_body_and_an_error_stands_for_each_that_is_not_kept(chunks, memory, limit):
+def test_lines_equal_those_of_the_body_and_rejected_ones_are_errors(chunks, memory, limit):
     async def run():
         room = BodyMemory(memory)
         found = await asyncio.create_task(lines_of(room, *chunks, limit=limit))

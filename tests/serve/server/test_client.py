@@ -37,7 +37,7 @@ def test_a_list_is_split_by_the_servers_own_limits(client, expected):
     assert [result.score for result in client.score_many(TEXTS)] == expected
 
 
-def test_a_stream_of_any_length_comes_back_in_order_with_its_model(client, bundle, expected):
+def test_a_stream_of_any_length_keeps_its_order_and_has_its_model(client, bundle, expected):
     results = list(client.score_stream(TEXTS[number % 130] for number in range(1300)))
     assert [result.score for result in results] == expected * 10
     assert {(result.model, result.version) for result in results} == {("praise", bundle.manifest.version)}
@@ -75,7 +75,7 @@ def test_the_async_client_scores_side_by_side(server, expected):
         assert [result.score for result in results] == expected
 
 
-def test_a_model_is_chosen_by_name_in_every_way_of_asking(start, bundle, answers_bundle):
+def test_a_model_is_selected_by_name_in_every_method(start, bundle, answers_bundle):
     row = {"question": "why", "reference_answer": "because", "response": "great job"}
     with start(str(bundle.folder), str(answers_bundle.folder)) as server, Client(server.url, model="answers") as client:
         results = [client.score(row), *client.score_many([row]), *client.score_stream([row])]
@@ -84,7 +84,7 @@ def test_a_model_is_chosen_by_name_in_every_way_of_asking(start, bundle, answers
             list(stranger.score_stream([row]))
 
 
-def test_a_server_that_wants_a_key_gets_it(start, bundle, tmp_path):
+def test_the_key_is_sent_to_a_server_that_requires_it(start, bundle, tmp_path):
     from edgedistill_serve.server.middleware.api_keys import create_key
 
     made = create_key("school")

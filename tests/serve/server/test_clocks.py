@@ -1,4 +1,4 @@
-"""The clocks of one connection, played on a loop whose time can be moved: each is stopped before another is set."""
+"""The timers of one connection, on an event loop with simulated time: each is stopped before another one is set."""
 
 import asyncio
 from contextlib import suppress
@@ -13,7 +13,7 @@ SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Clock(asyncio.SelectorEventLoop):
-    """A loop whose time goes on when it is told to."""
+    """An event loop with simulated time."""
 
     moved = 0.0
 
@@ -23,7 +23,7 @@ class Clock(asyncio.SelectorEventLoop):
 
 
 class Wire(asyncio.Transport):
-    """A connection to a client that takes nothing: whoever writes is told to pause, as asyncio does."""
+    """A transport whose client reads nothing; writers are paused, as by asyncio."""
 
     def __init__(self, connection):
         super().__init__()

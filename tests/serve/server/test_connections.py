@@ -37,7 +37,7 @@ def error_status(answer: bytes) -> int:
 
 
 def drip(connection: socket.socket, piece: bytes, *, every: float = 0.1, seconds: float = 8) -> bytes:
-    """Send a little again and again, until the server has had enough; return what it said."""
+    """Send small parts repeatedly until the server closes the connection; return its answer."""
     connection.settimeout(every)
     received = b""
     until = time.monotonic() + seconds
@@ -69,7 +69,7 @@ def test_a_body_that_drips_is_a_408(server):
     assert b"did not arrive in 1 s" in answer
 
 
-def test_a_connection_that_says_nothing_is_closed(server):
+def test_a_silent_connection_is_closed(server):
     with server.connect() as connection:
         assert end_of(connection) == b""
 
@@ -113,7 +113,7 @@ def test_a_long_address_is_a_431(server):
 @pytest.mark.parametrize(
     "garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"hello\r\n\r\n", b"GET http://[ HTTP/1.1\r\n\r\n"]
 )
-def test_what_is_no_http_is_a_400(server, garbage):
+def test_invalid_http_is_a_400(server, garbage):
     with server.connect() as connection:
         connection.sendall(garbage)
         answer = end_of(connection)
@@ -201,7 +201,7 @@ def test_ten_thousand_idle_connections_do_not_stop_the_others(start, bundle):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_more_connections_than_there_is_room_for_close_the_one_that_is_idle_for_longest(start, bundle):
+def test_beyond_the_limit_the_longest_idle_connection_is_closed(start, bundle):
     with start(str(bundle.folder), "--max-connections", "5") as server, ExitStack() as stack:
         server.client.close()
         oldest, *_ = [stack.enter_context(server.connect()) for _ in range(8)]

@@ -1,4 +1,4 @@
-"""What lies in `deploy/` fits the server: its options, paths, ports and metrics are real ones."""
+"""The files in `deploy/` match the options, paths, ports and metrics of the server."""
 
 import json
 import re
@@ -181,7 +181,7 @@ def expressions() -> list[str]:
     return panels + variables + [each["expr"] for each in board["annotations"]["list"]]
 
 
-def test_the_dashboard_shows_metrics_that_the_server_tells(samples):
+def test_the_dashboard_shows_metrics_of_the_server(samples):
     named = {name for each in expressions() for name in re.findall(r"\b(?:edgedistill|process)_[a-z_]+", each)}
     assert len(named) > 15
     assert named - set(samples) == set()
@@ -198,7 +198,7 @@ def test_the_dashboard_asks_for_labels_that_the_metrics_have(samples):
         assert asked <= there, expression
 
 
-def test_the_dashboards_panels_have_numbers_of_their_own_and_lie_beside_each_other():
+def test_the_panels_of_the_dashboard_have_unique_ids_and_do_not_overlap():
     panels = json.loads((DEPLOY / "grafana" / "edgedistill.json").read_text("utf-8"))["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells = [
@@ -211,7 +211,7 @@ def test_the_dashboards_panels_have_numbers_of_their_own_and_lie_beside_each_oth
     assert max(x for x, _ in cells) < 24
 
 
-def test_the_autoscaler_counts_a_metric_that_the_server_tells(samples):
+def test_the_autoscaler_uses_a_metric_of_the_server(samples):
     metrics = manifest("autoscaler")["spec"]["metrics"]
     (name,) = (each["pods"]["metric"]["name"] for each in metrics if each["type"] == "Pods")
     assert name in samples

@@ -1,4 +1,4 @@
-"""SIGTERM under load: what was taken is answered, what comes later is refused, nothing is lost."""
+"""SIGTERM under load: accepted requests are answered, later ones refused, and none is lost."""
 
 import signal
 import time
@@ -44,7 +44,7 @@ def test_sigterm_under_load_loses_no_request(start, bundle):
         assert "draining" in refused.json()["detail"]
 
 
-def test_a_request_that_was_taken_before_sigterm_is_answered(start, bundle):
+def test_a_request_accepted_before_sigterm_is_answered(start, bundle):
     options = ("--queue", "1", "--max-items", "1", "--max-text", "1000000")
     with start(str(bundle.folder), *options) as server, ThreadPoolExecutor(1) as caller:
         slow = caller.submit(server.score_patiently, "great job " * 100_000)

@@ -1,4 +1,4 @@
-"""A scoring thread that dies, a graph that fails, an observer that fails: the queue outlives them."""
+"""The queue survives dying threads, failing graphs and failing observers."""
 
 import time
 
@@ -59,7 +59,7 @@ def test_an_error_of_the_session_keeps_its_words_to_itself(held):
     assert one.ask("great job")[0].result(30)
 
 
-def test_counting_that_fails_stops_no_scoring(held, caplog):
+def test_a_failing_observer_does_not_stop_the_scoring(held, caplog):
     def fail(_):
         raise ValueError("zebraphone")
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 to ASGI and back: what the application is given of a request, and what leaves of its response."""
+"""HTTP/1.1 and ASGI: what the application receives, and what is sent of its response."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -11,11 +11,11 @@ from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.transport.http11 import Connection, Connections
 
 LONG = 70_000
-"""More bytes than of a body wait for the application."""
+"""More bytes than the buffer of a body."""
 
 
 class Application:
-    """Reads the whole body, unless told otherwise, and answers with it.
+    """Reads the complete body by default, and answers with it.
 
     Args:
         reads: Whether the body is read.
@@ -60,7 +60,7 @@ async def served(application):
     server.close()
 
 
-def said(application, *requests):
+def output(application, *requests):
     """Send requests at once, and return all that comes until the server closes."""
 
     async def talk():
@@ -86,9 +86,9 @@ def parted(answer):
     return head.split(b"\r\n"), body
 
 
-def test_the_application_is_given_the_path_the_query_and_the_headers():
+def test_the_application_receives_the_path_the_query_and_the_headers():
     application = Application()
-    said(application, last(b"GET /a%20b/c?d=%20 HTTP/1.1", b"X-Case: Kept"))
+    output(application, last(b"GET /a%20b/c?d=%20 HTTP/1.1", b"X-Case: Kept"))
     (scope,) = application.scopes
     assert (scope["method"], scope["path"], scope["raw_path"]) == ("GET", "/a b/c", b"/a%20b/c")
     assert (scope["query_string"], scope["http_version"], scope["scheme"]) == (b"d=%20", "1.1", "http")
@@ -97,7 +97,7 @@ def test_the_application_is_given_the_path_the_query_and_the_headers():
 
 
 def test_a_response_has_a_date_its_headers_and_its_body():
-    lines, body = parted(said(Application(headers=[(b"x-a", b"b")]), last(b"POST / HTTP/1.1", body=b"hello")))
+    lines, body = parted(output(Application(headers=[(b"x-a", b"b")]), last(b"POST / HTTP/1.1", body=b"hello")))
     assert lines[0] == b"HTTP/1.1 200 OK"
     assert lines[1].startswith(b"date: ")
     assert lines[1].endswith(b" GMT")
@@ -105,14 +105,14 @@ def test_a_response_has_a_date_its_headers_and_its_body():
     assert body == b"hello"
 
 
-def test_a_response_without_a_length_comes_in_chunks():
-    lines, body = parted(said(Application(length=False), last(b"POST / HTTP/1.1", body=b"hello")))
+def test_a_response_without_a_length_is_chunked():
+    lines, body = parted(output(Application(length=False), last(b"POST / HTTP/1.1", body=b"hello")))
     assert b"transfer-encoding: chunked" in lines
     assert body == b"5\r\nhello\r\n0\r\n\r\n"
 
 
 def test_http_1_0_gets_no_chunks_and_the_end_of_the_connection_ends_the_body():
-    lines, body = parted(said(Application(length=False), request(b"POST / HTTP/1.0", body=b"hello")))
+    lines, body = parted(output(Application(length=False), request(b"POST / HTTP/1.0", body=b"hello")))
     assert b"transfer-encoding: chunked" not in lines
     assert b"connection: close" in lines
     assert body == b"hello"
@@ -120,24 +120,24 @@ def test_http_1_0_gets_no_chunks_and_the_end_of_the_connection_ends_the_body():
 
 @pytest.mark.parametrize("length", [True, False])
 def test_the_answer_to_head_has_no_body(length):
-    _, body = parted(said(Application(length=length), last(b"HEAD / HTTP/1.1", body=b"hello")))
+    _, body = parted(output(Application(length=length), last(b"HEAD / HTTP/1.1", body=b"hello")))
     assert body == b""
 
 
-def test_a_body_in_chunks_is_put_together_and_what_stands_behind_it_is_no_header():
+def test_a_chunked_body_is_joined_and_trailers_are_ignored():
     application = Application()
     chunks = b"3\r\nhel\r\n2\r\nlo\r\n0\r\nX-Trailer: y\r\n\r\n"
-    _, body = parted(said(application, last(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked") + chunks))
+    _, body = parted(output(application, last(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked") + chunks))
     assert body == b"hello"
     assert b"x-trailer" not in dict(application.scopes[0]["headers"])
 
 
-def test_a_long_body_arrives_whole():
+def test_a_long_body_arrives_completely():
     body = 40 * LONG * b"y"
-    assert parted(said(Application(), last(b"POST / HTTP/1.1", body=body)))[1] == body
+    assert parted(output(Application(), last(b"POST / HTTP/1.1", body=body)))[1] == body
 
 
-def test_a_client_that_waits_to_send_its_body_is_asked_for_it_when_it_is_read():
+def test_a_client_that_expects_continue_gets_it_when_the_body_is_read():
     async def talk():
         async with served(Application()) as (reader, writer), asyncio.timeout(30):
             whole = last(b"POST / HTTP/1.1", b"Expect: 100-continue", body=b"hello")
@@ -151,26 +151,26 @@ def test_a_client_that_waits_to_send_its_body_is_asked_for_it_when_it_is_read():
     assert parted(answer)[1] == b"hello"
 
 
-def test_a_client_is_not_asked_for_a_body_that_is_not_read():
-    answer = said(Application(reads=False), last(b"POST / HTTP/1.1", b"Expect: 100-continue", body=b"hello"))
+def test_a_client_gets_no_continue_for_a_body_that_is_not_read():
+    answer = output(Application(reads=False), last(b"POST / HTTP/1.1", b"Expect: 100-continue", body=b"hello"))
     assert answer.startswith(b"HTTP/1.1 200")
 
 
-def test_requests_behind_one_that_closes_the_connection_are_not_answered():
+def test_requests_after_one_that_closes_the_connection_are_ignored():
     application = Application()
-    said(application, last(b"GET /first HTTP/1.1"), request(b"GET /second HTTP/1.1"))
+    output(application, last(b"GET /first HTTP/1.1"), request(b"GET /second HTTP/1.1"))
     assert [scope["path"] for scope in application.scopes] == ["/first"]
 
 
-def test_another_protocol_is_not_taken_up():
-    answer = said(Application(), request(b"GET / HTTP/1.1", b"Connection: Upgrade", b"Upgrade: h2c"))
+def test_an_upgrade_to_another_protocol_is_ignored():
+    answer = output(Application(), request(b"GET / HTTP/1.1", b"Connection: Upgrade", b"Upgrade: h2c"))
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"connection: close" in parted(answer)[0]
 
 
 def test_a_header_with_a_line_break_does_not_leave(caplog):
     broken = Application(headers=[(b"x-a", b"b\r\nx-c: secret")])
-    assert said(broken, request(b"GET / HTTP/1.1")) == b""
+    assert output(broken, request(b"GET / HTTP/1.1")) == b""
     assert "ValueError" in caplog.text
     assert "secret" not in caplog.text
 
@@ -179,7 +179,7 @@ def test_the_connection_of_a_response_that_is_not_complete_ends():
     async def silent(scope, receive, send):
         pass
 
-    assert said(silent, request(b"GET / HTTP/1.1")) == b""
+    assert output(silent, request(b"GET / HTTP/1.1")) == b""
 
 
 def wired(application, play):
@@ -236,7 +236,7 @@ def test_no_more_of_a_long_body_is_read_until_the_application_asks_for_it():
     wired(late, play)
 
 
-def test_nothing_leaves_after_a_connection_was_cut():
+def test_nothing_is_sent_after_an_abort():
     async def play(connection, transport):
         connection.write(b"too late")
         transport.is_closing.return_value = True

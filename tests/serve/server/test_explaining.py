@@ -45,7 +45,7 @@ def test_a_response_without_words_is_scored_and_has_none(server):
     assert (found["words"], found["decision"]) == ([], "accept")
 
 
-def test_as_many_words_as_are_said_are_explained_and_one_more_is_refused(server):
+def test_the_maximum_number_of_words_is_explained_and_one_more_is_refused(server):
     assert len(explain(server, {"response": "why " * MAX_WORDS}).json()["words"]) == MAX_WORDS
     refused = explain(server, {"response": "why " * (MAX_WORDS + 1)})
     assert refused.status_code == 413
@@ -54,7 +54,7 @@ def test_as_many_words_as_are_said_are_explained_and_one_more_is_refused(server)
     )
 
 
-def test_no_more_words_are_explained_than_the_queue_has_room_for(start, bundle):
+def test_the_queue_limits_the_number_of_explained_words(start, bundle):
     with start(str(bundle.folder), "--queue", "20", "--max-items", "20") as server:
         assert len(explain(server, {"response": "why " * 19}).json()["words"]) == 19
         refused = explain(server, {"response": "why " * 20})
@@ -63,7 +63,7 @@ def test_no_more_words_are_explained_than_the_queue_has_room_for(start, bundle):
 
 
 @pytest.mark.parametrize("name", ["response", "question", "reference_answer"])
-def test_inputs_of_which_each_word_would_cost_a_long_copy_are_refused(server, name):
+def test_inputs_with_too_many_characters_are_refused(server, name):
     row = {"response": "", "question": "", "reference_answer": "", name: "x" * MAX_CHARACTERS}
     assert explain(server, row).status_code == 200
     refused = explain(server, {**row, name: "x" * (MAX_CHARACTERS + 1)})

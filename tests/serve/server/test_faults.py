@@ -1,4 +1,4 @@
-"""Bodies that nobody should send, floods, and a client that leaves: an answer to each, and the server goes on."""
+"""Invalid bodies, floods of requests and disconnecting clients: each is handled, and the server keeps running."""
 
 import json
 import signal
@@ -71,7 +71,7 @@ def test_one_text_of_a_hundred_thousand_characters_changes_none_of_the_short_one
     assert found[1]["reason"] == "truncated"
 
 
-def test_a_text_of_too_many_characters_is_refused_and_said_where(start, bundle):
+def test_a_text_with_too_many_characters_is_refused_with_its_location(start, bundle):
     long = 51 * "a"
     with start(str(bundle.folder), "--max-text", "50") as server:
         infer = {"inputs": [{"name": "response", "shape": [1], "datatype": "BYTES", "data": [long]}]}
@@ -90,7 +90,7 @@ def test_a_text_of_too_many_characters_is_refused_and_said_where(start, bundle):
         assert "51 characters, the limit is 50" in json.loads(refused)["error"]
 
 
-def test_a_flood_is_told_to_wait_and_leaves_nothing_behind(start, bundle):
+def test_a_flood_of_requests_gets_retry_after_and_leaves_nothing_behind(start, bundle):
     with start(str(bundle.folder), "--queue", "30", "--max-items", "10") as server:
 
         def flood(caller: int) -> set[int]:
@@ -125,7 +125,7 @@ def test_a_request_that_is_not_scored_in_time_is_a_503(start, bundle):
         assert server.client.post("/v1/score", json={"response": "x"}).status_code == 200
 
 
-def test_a_client_that_goes_away_takes_its_request_out_of_the_queue(start, bundle):
+def test_the_request_of_a_disconnected_client_leaves_the_queue(start, bundle):
     with start(str(bundle.folder), "--threads", "1") as server:
         texts = [f"{number} {'why because ' * 20_000}" for number in range(16)]
         with server.connect() as client:
@@ -138,7 +138,7 @@ def test_a_client_that_goes_away_takes_its_request_out_of_the_queue(start, bundl
             assert time.monotonic() < until
 
 
-def test_sigterm_while_every_form_is_asked_loses_nothing(start, bundle):
+def test_sigterm_during_requests_of_every_protocol_loses_nothing(start, bundle):
     asked = {
         "/v1/score": {"response": "great job"},
         "/predict": {"inputs": "great job"},

@@ -1,4 +1,4 @@
-"""No text stays in memory after its answer, whatever the answer was: not until a collection of garbage."""
+"""No text stays in memory after its answer, even without a garbage collection."""
 
 import asyncio
 import gc
@@ -49,7 +49,7 @@ async def answered(app, body, path="/v1/score"):
         (f"{POISON} {MARK} {{}}", "/v1/score/bulk", 30, 200),
     ],
 )
-def test_a_row_is_forgotten_with_its_answer(bundle, body, path, answer_seconds, status):
+def test_a_row_is_removed_from_memory_with_its_answer(bundle, body, path, answer_seconds, status):
     async def main():
         service = Service(Limits(answer_seconds=answer_seconds), threads=1)
         service.open([Scorer(bundle, threads=1, score_cache=0)])

@@ -1,4 +1,4 @@
-"""A SIGHUP that comes before the server can act on it does not end it, and is made up for."""
+"""A SIGHUP during the start does not end the server, and is handled later."""
 
 import os
 import signal
@@ -47,9 +47,9 @@ def serving(*arguments: str) -> Iterator[subprocess.Popen]:
 @contextmanager
 def client_of(process: subprocess.Popen, **headers: str) -> Iterator[httpx.Client]:
     """Give a client of a server, once that is ready."""
-    said = process.stdout.readline()
-    assert "://" in said, process.wait(PATIENCE)
-    with httpx.Client(base_url=said.split()[-1], headers=headers, timeout=PATIENCE) as client:
+    line = process.stdout.readline()
+    assert "://" in line, process.wait(PATIENCE)
+    with httpx.Client(base_url=line.split()[-1], headers=headers, timeout=PATIENCE) as client:
         until(lambda: client.get("/readyz").status_code == 200, process)
         yield client
 
@@ -116,7 +116,7 @@ def test_while_the_keys_are_read_for_the_first_time_they_are_read_again(bundle, 
             assert client.get("/v1/models", headers={"Authorization": f"Bearer {before.key}"}).status_code == 401
 
 
-def test_while_the_bundles_are_loaded_a_new_one_takes_over_later(make_bundle, tmp_path, maker):
+def test_a_bundle_that_changes_during_the_start_is_served_later(make_bundle, tmp_path, maker):
     def signed(name: str, **given) -> tuple[Path, str]:
         bundle = make_bundle(tmp_path / name, name=name, **given)
         sign_bundle(bundle.folder, maker)

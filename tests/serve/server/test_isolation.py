@@ -1,4 +1,4 @@
-"""What the server keeps to itself: it calls nobody, writes nothing, needs no rights, and repeats no text."""
+"""Isolation of the server: no outgoing connections, no files, no privileges, and no texts in its output."""
 
 import json
 import os
@@ -17,7 +17,7 @@ AS_NOBODY = (
     *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all,+dac_read_search"),
     *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search", COMMAND),
 )
-"""Starts the server as a user who may write nowhere, yet read wherever this checkout lies."""
+"""Starts the server as a user without write permission anywhere."""
 CANARY = "zebraphone"
 NOBODY = 65534
 CALLERS_OF_LLMS = {"anthropic", "httpx", "huggingface_hub", "litellm", "openai", "requests", "transformers", "torch"}
@@ -80,7 +80,7 @@ def everything_told(server) -> str:
     return message + server.log.read_text()
 
 
-def test_a_text_is_found_in_nothing_that_the_server_writes(start, bundle):
+def test_no_output_of_the_server_contains_a_text(start, bundle):
     with start(str(bundle.folder)) as server:
         statuses = exercise(server)
         message = everything_told(server)
@@ -106,7 +106,7 @@ def test_the_runtime_keeps_no_id_of_the_machine_and_nothing_to_send(start, bundl
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_the_server_scores_where_there_is_no_network_at_all(start, bundle, tmp_path):
+def test_the_server_scores_without_any_network(start, bundle, tmp_path):
     possible = subprocess.run(["unshare", "-n", "true"], capture_output=True, text=True)
     assert possible.returncode == 0, f"this test makes a network namespace, which needs root: {possible.stderr}"
     cut_off = ("unshare", "-n", COMMAND)

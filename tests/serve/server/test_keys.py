@@ -1,4 +1,4 @@
-"""API keys: made once, kept as hashes, asked for, revoked, and limited in how often they ask."""
+"""API keys: creation, hashes, checks, revocation and rate limits."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def test_a_name_that_cannot_stand_in_the_file_is_refused():
     assert "1 to 64 letters" in run("key", "new", "a b").stderr
 
 
-def test_a_request_without_its_key_is_a_401_that_says_how_to_send_it(server):
+def test_a_request_without_key_is_a_401_that_explains_how_to_send_it(server):
     response = server.client.post("/v1/score", json=SCORE)
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"] == "Bearer"
@@ -83,7 +83,7 @@ def test_each_key_is_accepted_in_both_headers(server, keys):
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/info", "/v2", "/v2/models/praise", "/nowhere"])
-def test_what_tells_of_models_and_requests_needs_a_key(server, path):
+def test_paths_with_data_need_a_key(server, path):
     assert server.client.get(path).status_code == 401
 
 
@@ -111,7 +111,7 @@ def test_a_key_is_revoked_by_a_reload_and_no_request_is_lost(start, bundle, keys
         assert ask(server, Authorization=f"Bearer {first}") == 200
 
 
-def test_one_key_that_asks_too_often_is_told_to_wait_and_the_other_is_not(start, bundle, keys, key_file):
+def test_the_rate_limit_applies_to_each_key_separately(start, bundle, keys, key_file):
     (first, _), (second, _) = keys.values()
     with start(str(bundle.folder), "--keys", str(key_file), "--key-rate", "5") as server:
         statuses = [ask(server, Authorization=f"Bearer {first}") for _ in range(12)]
@@ -125,7 +125,7 @@ def test_one_key_that_asks_too_often_is_told_to_wait_and_the_other_is_not(start,
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "cannot be read"),
         (b"", "the file contains no key"),
@@ -134,13 +134,13 @@ def test_one_key_that_asks_too_often_is_told_to_wait_and_the_other_is_not(start,
         (b"a:" + 64 * b"0" + b"\na:" + 64 * b"1", "line 2: another line has the same name"),
     ],
 )
-def test_a_key_file_that_cannot_be_used_is_one_clear_line(bundle, tmp_path, content, said):
+def test_a_key_file_that_cannot_be_used_is_one_clear_line(bundle, tmp_path, content, message):
     file = tmp_path / "keys"
     if content is not None:
         file.write_bytes(content)
     ended = run("serve", str(bundle.folder), "--port", "0", "--keys", str(file))
     assert ended.returncode == 2
-    assert said in ended.stderr
+    assert message in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert "mistake" not in ended.stderr
 
@@ -167,7 +167,7 @@ def test_no_more_than_the_rate_and_one_burst_come_in(rate, pauses):
     assert taken <= rate + rate * now
 
 
-def test_a_key_that_is_dropped_is_refused_at_once_and_one_that_stays_keeps_its_allowance():
+def test_a_removed_key_is_refused_at_once_and_others_keep_their_rate_limit():
     stays, goes = create_key("stays"), create_key("goes")
     access = KeyAccess((stays.entry, goes.entry), rate=1, clock=lambda: 0.0)
     access.check(stays.key)

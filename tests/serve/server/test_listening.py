@@ -1,4 +1,4 @@
-"""Where the server listens, and to whom: this machine, others with a key or on purpose, a socket, HTTPS, pages."""
+"""Addresses and access: this machine, other machines with keys or --open, Unix sockets, HTTPS, CORS."""
 
 import stat
 import subprocess
@@ -56,7 +56,7 @@ def test_a_unix_socket_serves_its_owner_and_group_and_is_removed(start, bundle, 
         assert not path.exists()
 
 
-def test_the_socket_of_a_killed_server_is_taken_over_and_that_of_a_living_one_is_not(start, bundle, tmp_path):
+def test_the_socket_of_a_killed_server_is_reused_and_that_of_a_running_one_is_not(start, bundle, tmp_path):
     path = tmp_path / "socket"
     with start(str(bundle.folder), "--uds", str(path)) as server:
         refused = run("serve", str(bundle.folder), "--uds", str(path))

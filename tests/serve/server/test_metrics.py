@@ -1,4 +1,4 @@
-"""What the server tells about itself: metrics, timings, and the state of its models."""
+"""Metrics, timings, and the state of the models."""
 
 import re
 
@@ -38,7 +38,7 @@ def test_scores_are_counted_by_label_and_decision(samples):
     assert samples["edgedistill_failed_scores_total", "praise"] == 1
 
 
-def test_a_score_that_was_known_is_counted_apart(samples):
+def test_a_cached_score_is_counted_separately(samples):
     assert samples["edgedistill_recalled_total", "praise"] == 1
 
 
@@ -66,20 +66,20 @@ def test_confidence_queue_connections_and_models_are_reported(samples, bundle):
     assert samples["process_resident_memory_bytes",] > 0
 
 
-def test_no_text_and_no_id_stands_in_the_metrics(text):
+def test_the_metrics_contain_no_text_and_no_id(text):
     assert "zebraphone" not in text
     assert "great" not in text
     assert "poisonous" not in text
 
 
-def test_an_answer_says_where_its_time_went(server):
+def test_an_answer_has_its_timings(server):
     header = server.client.post("/v1/score", json={"response": "a text that is new"}).headers["Server-Timing"]
     stages = dict(re.findall(r"(\w+);dur=([\d.]+)", header))
     assert list(stages) == ["queue", "tokenize", "model", "total"]
     assert 0 < float(stages["model"]) <= float(stages["total"])
 
 
-def test_readyz_tells_of_every_model(server, bundle):
+def test_readyz_lists_every_model(server, bundle):
     message = server.client.get("/readyz").json()
     model = {"model": "praise", "version": bundle.manifest.version, "swaps": 0, "failures": 0, "fault": None}
     assert message == {"status": "ready", "models": [model]}

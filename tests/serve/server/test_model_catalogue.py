@@ -1,4 +1,4 @@
-"""Models are found by name and version; a new bundle takes over only when it works."""
+"""Models are found by name and version; a new bundle is served only if it is valid."""
 
 import gc
 import json
@@ -82,7 +82,7 @@ def folders(folder) -> BundleFolders:
     return folders
 
 
-def test_a_new_bundle_takes_over(folders, folder, make_bundle):
+def test_a_new_bundle_is_served(folders, folder, make_bundle):
     before = folders.catalogue.find(None)
     version = replaced(make_bundle, folder, temperature=2.0)
     swapped = []
@@ -95,7 +95,7 @@ def test_a_new_bundle_takes_over(folders, folder, make_bundle):
 
 
 @pytest.mark.parametrize("change", [{"temperature": 5.0}, {"review": {"thresholds": {"person": 0.99}}}], ids=str)
-def test_a_bundle_of_the_same_version_that_says_something_else_takes_over(folders, folder, change):
+def test_a_changed_bundle_with_the_same_version_is_served(folders, folder, change):
     before = folders.catalogue.find(None)
     content = json.loads((folder / "bundle.json").read_text())
     (folder / "bundle.json").write_text(json.dumps(content | change))
@@ -106,7 +106,7 @@ def test_a_bundle_of_the_same_version_that_says_something_else_takes_over(folder
     assert (folders.statuses[0].swaps, folders.statuses[0].fault) == (1, None)
 
 
-def test_a_bundle_that_is_the_same_does_not_take_over(folders):
+def test_an_equal_bundle_is_not_loaded(folders):
     before = folders.catalogue.find(None)
     folders.refresh(lambda _: None)
     assert folders.catalogue.find(None) is before
@@ -114,7 +114,7 @@ def test_a_bundle_that_is_the_same_does_not_take_over(folders):
 
 
 @pytest.mark.parametrize("damage", ["a file is changed", "the folder is gone", "the scores are others"])
-def test_a_bad_bundle_changes_nothing_and_says_why(folders, folder, make_bundle, caplog, damage):
+def test_an_invalid_bundle_changes_nothing_and_is_reported(folders, folder, make_bundle, caplog, damage):
     before = folders.catalogue.find(None)
     if damage == "a file is changed":
         (folder / "tokenizer.json").write_text("{}")
@@ -130,7 +130,7 @@ def test_a_bad_bundle_changes_nothing_and_says_why(folders, folder, make_bundle,
     assert before.score(["great job"])
 
 
-def test_a_bad_bundle_that_is_fixed_takes_over(folders, folder, make_bundle):
+def test_an_invalid_bundle_is_served_after_its_repair(folders, folder, make_bundle):
     (folder / "tokenizer.json").write_text("{}")
     folders.refresh(lambda _: None)
     version = replaced(make_bundle, folder, temperature=2.0)
@@ -183,7 +183,7 @@ def test_a_folder_that_somebody_writes_into_is_left_alone(folders, folder):
     assert folders.settled(lambda: None)
 
 
-def test_a_watched_folder_s_new_bundle_takes_over_by_itself(folders, folder, make_bundle):
+def test_a_new_bundle_in_a_watched_folder_is_served(folders, folder, make_bundle):
     stop, swapped, found = Event(), Event(), []
 
     def swap(models):
@@ -202,7 +202,7 @@ def test_a_watched_folder_s_new_bundle_takes_over_by_itself(folders, folder, mak
     assert not watching.is_alive()
 
 
-def test_a_watched_bad_bundle_is_reported_once(folders, folder, caplog):
+def test_an_invalid_bundle_in_a_watched_folder_is_reported_once(folders, folder, caplog):
     (folder / "tokenizer.json").write_text("{}")
     stop, looks = Event(), []
 

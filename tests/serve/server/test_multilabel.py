@@ -1,4 +1,4 @@
-"""A multilabel model through every door of a real server: the same labels and sigmoids as in Python."""
+"""A multilabel model over every protocol of a real server: the same labels and probabilities as in Python."""
 
 import math
 
@@ -36,7 +36,7 @@ def test_bulk_gives_the_same(server, expected):
     assert [msgspec.json.decode(line) for line in answer.text.splitlines()] == list(map(msgspec.to_builtins, expected))
 
 
-def test_models_tell_the_kind_and_the_thresholds(server):
+def test_the_models_have_kind_and_thresholds(server):
     (model,) = server.client.get("/v1/models").json()["models"]
     assert (model["kind"], model["thresholds"]) == ("multilabel", THRESHOLDS)
 
@@ -48,7 +48,7 @@ def test_the_client_gives_labels_as_a_tuple(server, expected):
         assert model.thresholds == THRESHOLDS
 
 
-def test_predict_gives_every_label_its_own_probability_whether_it_holds_or_not(server, expected):
+def test_predict_has_the_probability_of_every_label(server, expected):
     found = server.client.post("/predict", json={"inputs": GOLDEN_TEXTS[0]}).json()
     assert {row["label"]: row["score"] for row in found} == expected[0].probabilities
     assert [row["score"] for row in found] == sorted(expected[0].probabilities.values(), reverse=True)
@@ -84,7 +84,7 @@ def test_a_word_is_explained_by_what_it_does_to_each_label(server, moves_bundle)
     assert word["changes"] == {name: share - part.probabilities[name] for name, share in whole.probabilities.items()}
 
 
-def test_metrics_count_each_label_that_holds_and_each_response_once(start, moves_bundle, expected):
+def test_metrics_count_each_assigned_label_and_each_response_once(start, moves_bundle, expected):
     with start(str(moves_bundle.folder)) as server:
         server.client.post("/v1/score", json={"responses": GOLDEN_TEXTS})
         families = text_string_to_metric_families(server.client.get("/metrics").text)

@@ -1,4 +1,4 @@
-"""The two forms that other servers' clients speak: text-embeddings-inference, and the Open Inference Protocol."""
+"""The protocols of other servers: text-embeddings-inference and the Open Inference Protocol."""
 
 import math
 
@@ -78,7 +78,7 @@ def test_a_text_that_is_too_long_is_refused_unless_it_may_be_cut(server):
         ({"inputs": "x", "model": "other"}, 404, "Validation"),
     ],
 )
-def test_what_predict_refuses_is_told_as_text_embeddings_inference_tells_it(server, content, status, kind):
+def test_errors_of_predict_have_the_format_of_text_embeddings_inference(server, content, status, kind):
     refused = server.client.post("/predict", json=content)
     assert (refused.status_code, refused.json()["error_type"]) == (status, kind)
     assert refused.json()["error"]
@@ -116,7 +116,7 @@ def test_infer_gives_label_probabilities_and_decision_as_tensors(server, bundle,
     assert decision["data"] == ["accept", "review"]
 
 
-def test_infer_gives_the_outputs_that_are_asked_for(server):
+def test_infer_returns_the_requested_outputs(server):
     (only,) = infer(server, tensor("x"), outputs=[{"name": "decision"}]).json()["outputs"]
     assert only["name"] == "decision"
 
@@ -173,7 +173,7 @@ def test_an_unknown_model_or_version_is_a_404(server, path):
     assert (refused.status_code, list(refused.json())) == (404, ["error"])
 
 
-def test_the_server_says_what_it_is_and_that_it_lives(server):
+def test_the_server_reports_its_metadata_and_health(server):
     assert server.client.get("/v2").json()["name"] == "edgedistill-serve"
     assert server.client.get("/v2/health/live").json() == {"live": True}
     assert server.client.get("/v2/health/ready").json() == {"ready": True, "live": True}

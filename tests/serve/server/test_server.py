@@ -1,4 +1,4 @@
-"""The server over a real socket: forms, statuses, and what it keeps to itself."""
+"""The server over a real socket: requests, statuses and logs."""
 
 import json
 import random
@@ -57,7 +57,7 @@ def test_a_list_of_texts_and_objects_is_scored_in_order(server, expected):
     assert score(server, {"responses": []}).json()["scores"] == []
 
 
-def test_scores_are_bit_identical_under_load_and_in_any_company(server, expected):
+def test_scores_are_bit_identical_under_load_and_in_every_batch(server, expected):
     draw = random.Random(3)
     requests = [draw.choices(TEXTS, k=draw.randint(1, 9)) for _ in range(120)]
     with ThreadPoolExecutor(8) as callers:
@@ -87,7 +87,7 @@ def test_the_models_are_listed(server, bundle):
     assert (model["labels"], model["inputs"]) == (["process", "outcome", "person"], ["response"])
 
 
-def test_several_models_are_told_apart_by_name(start, bundle, answers_bundle):
+def test_several_models_are_distinguished_by_name(start, bundle, answers_bundle):
     row = {"question": "why", "reference_answer": "because", "response": "great job"}
     with start(str(bundle.folder), str(answers_bundle.folder)) as server:
         found = score(server, {"model": "answers", **row}).json()
@@ -111,7 +111,7 @@ def test_a_request_id_is_made_when_there_is_none_or_a_strange_one(server):
 @pytest.mark.parametrize(
     "body", [b"", b"hello", b"NaN", b'{"response": "\xff"}', b'{"response": "\\ud800"}', b"[" * 20_000, b'{"a":' * 4000]
 )
-def test_what_is_no_json_is_a_400(server, body):
+def test_invalid_json_is_a_400(server, body):
     problem(server.client.post("/v1/score", content=body), 400)
 
 
@@ -122,7 +122,7 @@ def test_another_shape_is_a_422(server, content):
     problem(score(server, content), 422)
 
 
-def test_a_422_says_which_response(server):
+def test_a_422_names_the_response(server):
     detail = problem(score(server, {"responses": ["x", {"question": "y"}]}), 422)
     assert detail.startswith("responses[1]: the input 'response' is missing")
 
@@ -140,7 +140,7 @@ def test_a_body_that_is_too_long_is_a_413(server, times):
     assert "longer than 20000 bytes" in detail
 
 
-def test_a_body_without_a_length_is_measured_too(server):
+def test_a_body_without_a_length_is_limited_too(server):
     problem(server.client.post("/v1/score", content=(b"x" * 1000 for _ in range(30))), 413)
 
 
@@ -148,7 +148,7 @@ def test_too_many_responses_are_a_413(server):
     assert "the limit is 50" in problem(score(server, {"responses": 51 * ["x"]}), 413)
 
 
-def test_a_full_queue_is_a_429_and_the_server_stays_awake(start, bundle):
+def test_a_full_queue_is_a_429_and_the_server_stays_responsive(start, bundle):
     options = ("--queue", "1", "--max-items", "1", "--max-text", "1000000")
     with start(str(bundle.folder), *options) as server, ThreadPoolExecutor(1) as caller:
         busy = caller.submit(server.score_patiently, "great job " * 100_000)
@@ -163,7 +163,7 @@ def test_a_full_queue_is_a_429_and_the_server_stays_awake(start, bundle):
         assert score(server, {"response": "x"}).status_code == 200
 
 
-def test_a_text_stands_in_no_log_and_in_no_error(server):
+def test_no_log_and_no_error_contains_a_text(server):
     answers = [
         score(server, {"response": SECRET}),
         score(server, {"response": f"{SECRET} {POISON}"}),

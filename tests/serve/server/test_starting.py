@@ -1,4 +1,4 @@
-"""What a server answers before its bundles are loaded, while it drains, and when it has a bug."""
+"""Answers of a server before its bundles are loaded, while it drains, and after a bug."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ def service():
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/readyz"), ("GET", "/v1/models"), ("POST", "/v1/score")])
-def test_a_server_that_is_loading_says_so(service, method, path):
+def test_a_server_reports_that_it_is_loading(service, method, path):
     response = ask(create_app(service), method, path, json={"response": "x"} if method == "POST" else None)
     assert response.status_code == 503
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -58,7 +58,7 @@ def test_a_draining_server_refuses_and_closes_its_connections(service, bundle):
         assert "the server is draining" in response.json()["detail"]
 
 
-def test_a_server_that_drains_before_it_is_loaded_stays_draining(service, bundle):
+def test_a_server_that_drains_during_the_load_stays_in_that_state(service, bundle):
     service.drain()
     service.open([Scorer(bundle, threads=1)])
     assert service.state == "draining"

@@ -1,4 +1,4 @@
-"""A new bundle takes over while the server serves; a bad one changes nothing; a killed server starts again clean."""
+"""A new bundle is served without interruption, an invalid one changes nothing, and a killed server restarts cleanly."""
 
 import signal
 import time
@@ -49,7 +49,7 @@ def ask(url: str, stop: Event, who: int, answers: Answers) -> None:
 
 
 @pytest.mark.parametrize("how", ["a signal", "a watched folder"])
-def test_a_new_bundle_takes_over_under_load_and_no_request_notices(start, folder, make_bundle, how):
+def test_a_new_bundle_is_served_under_load_without_failed_requests(start, folder, make_bundle, how):
     stop = Event()
     options = ["--watch"] if how == "a watched folder" else []
     before = Scorer(Bundle.load(folder), score_cache=0)
@@ -89,7 +89,7 @@ def test_a_bad_bundle_changes_nothing_and_shows(start, folder):
         assert server.metric("edgedistill_model_swap_failures") == 1
 
 
-def test_a_model_is_asked_for_by_name_and_version(start, folder, make_bundle, tmp_path):
+def test_a_model_is_requested_by_name_and_version(start, folder, make_bundle, tmp_path):
     other = replaced(make_bundle, tmp_path / "other")
     with start(str(folder), str(other.folder)) as server:
         name = f"praise@{other.manifest.version}"
@@ -113,7 +113,7 @@ def test_a_killed_server_starts_again_and_scores_the_same(start, folder):
         assert server.client.post("/v1/score", json=ROW).json() == before
 
 
-def test_a_bundle_that_is_deleted_while_it_serves_goes_on_serving(start, folder, make_bundle, tmp_path):
+def test_a_deleted_bundle_stays_in_service(start, folder, make_bundle, tmp_path):
     with start(str(folder), "--recent", "0") as server:
         before = server.client.post("/v1/score", json=ROW).json()
         folder.rename(tmp_path / "elsewhere")

@@ -1,4 +1,4 @@
-"""Bulk: a line in, a line out, in order, as many as there are, without holding more than a few."""
+"""Bulk requests: one line in, one line out, in order, in constant memory."""
 
 import contextlib
 import json
@@ -51,7 +51,7 @@ def test_a_bad_row_is_an_error_in_its_place(server):
     first, *bad, last = bulk(server, content)
     assert first == last
     assert [set(row) for row in bad] == 6 * [{"error"}]
-    said = [
+    expected_errors = [
         "not valid JSON",
         "'response' is missing",
         "not valid UTF-8",
@@ -59,7 +59,7 @@ def test_a_bad_row_is_an_error_in_its_place(server):
         "the model failed",
         "a response must be",
     ]
-    assert all(part in row["error"] for part, row in zip(said, bad, strict=True))
+    assert all(part in row["error"] for part, row in zip(expected_errors, bad, strict=True))
 
 
 def test_no_line_gives_no_line_and_blank_ones_are_left_out(server):
@@ -106,7 +106,7 @@ def test_a_client_that_does_not_read_is_not_read_from(server):
         assert server.client.get("/livez").status_code == 200
 
 
-def test_a_client_that_goes_away_takes_its_rows_with_it(start, bundle):
+def test_the_rows_of_a_disconnected_client_are_removed(start, bundle):
     with start(str(bundle.folder), "--bulk-rows", "64", "--threads", "1") as server:
         with server.connect() as client:
             client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
@@ -119,7 +119,7 @@ def test_a_client_that_goes_away_takes_its_rows_with_it(start, bundle):
         assert server.metric('edgedistill_scores_total{decision="review"') < 12
 
 
-def test_memory_stays_flat_however_long_the_request_is(start, bundle, tmp_path):
+def test_memory_is_constant_for_long_requests(start, bundle, tmp_path):
     # curl sends and reads at the same time, as a client of bulk must.
     block = lines(*(f"worked hard {number}" for number in range(2000)))
 
@@ -152,7 +152,7 @@ def resident(process: int) -> int:
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
-def test_a_line_that_drips_is_given_up(start, bundle):
+def test_a_line_that_arrives_too_slowly_is_an_error(start, bundle):
     with start(str(bundle.folder), "--body-seconds", "1") as server, server.connect() as client:
         client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         client.sendall(b'"x"\n"')
@@ -167,7 +167,7 @@ def test_a_line_that_drips_is_given_up(start, bundle):
         assert b'"ended":true' in received
 
 
-def test_a_draining_server_ends_the_stream_with_a_line_that_says_so(start, bundle):
+def test_a_draining_server_ends_the_stream_with_an_error_line(start, bundle):
     def rows() -> Iterator[bytes]:
         for number in range(10_000):
             time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The body of a request is one of three forms, or an error of the client."""
+"""The body of a score request matches the schema, or is an error of the client."""
 
 import msgspec
 import pytest
@@ -49,7 +49,7 @@ def test_an_empty_list_is_a_request_for_an_empty_list():
         b'{"response": 1e999}',
     ],
 )
-def test_what_is_no_json_is_told_apart_from_what_has_another_shape(body):
+def test_invalid_json_and_invalid_schema_are_different_errors(body):
     with pytest.raises(NotJson):
         read(body)
 
@@ -73,7 +73,7 @@ def test_another_shape_is_refused(body):
         read(body)
 
 
-def test_more_items_than_are_taken_are_refused():
+def test_too_many_items_are_refused():
     with pytest.raises(RequestTooLarge, match="the list has 4 responses, the limit is 3"):
         read(b'{"responses": ["a", "b", "c", "d"]}')
 

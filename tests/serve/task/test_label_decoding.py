@@ -24,7 +24,7 @@ def test_the_sigmoid_is_that_of_scipy_and_never_overflows(value, temperature):
     assert sigmoid(np.array([value]), temperature)[0] == pytest.approx(expit(value / temperature), rel=1e-12)
 
 
-def test_every_label_that_reaches_its_threshold_holds():
+def test_every_label_that_reaches_its_threshold_is_assigned():
     logits = logit(np.array([[0.31, 0.49, 0.9], [0.29, 0.51, 0.79]]))
     assert LabelDecoder(MOVES, 1.0, THRESHOLDS).labels(logits) == ("praises;tells", "asks")
 
@@ -33,7 +33,7 @@ def test_where_no_label_reaches_its_threshold_there_is_none():
     assert LabelDecoder(MOVES, 1.0, THRESHOLDS).labels(np.full((1, 3), -9.0)) == ("none",)
 
 
-def test_of_a_nominal_task_the_largest_logit_is_given_and_of_equals_the_first():
+def test_a_nominal_task_assigns_the_first_largest_logit():
     assert LabelDecoder(CODES).labels(np.array([[1.0, 3.0, 2.0], [5.0, 5.0, 1.0]])) == ("asks", "praises")
 
 
@@ -57,13 +57,13 @@ def test_less_than_its_margin_on_every_logit_gives_no_row_another_label(rows, de
 
 
 @pytest.mark.parametrize(("task", "thresholds"), [(MOVES, ()), (MOVES, (0.5, 0.5)), (CODES, (0.5, 0.5, 0.5))])
-def test_another_number_of_thresholds_than_the_task_has_is_refused(task, thresholds):
+def test_a_wrong_number_of_thresholds_is_refused(task, thresholds):
     with pytest.raises(DataError, match=r"a (multilabel|nominal) task of 3 labels needs [03] thresholds, not"):
         LabelDecoder(task, 1.0, thresholds)
 
 
 @given(SHARES, OPEN)
-def test_it_is_at_least_half_certain_whether_a_label_holds(probability, threshold):
+def test_the_certainty_is_at_least_one_half(probability, threshold):
     assert 0.5 <= certainty(probability, threshold) <= 1
 
 

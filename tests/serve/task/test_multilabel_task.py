@@ -20,7 +20,7 @@ def test_labels_are_joined_in_the_order_of_the_task():
     assert join_labels(["tells", "praises"], TASK) == "praises;tells"
 
 
-def test_a_response_of_which_no_label_holds_is_none():
+def test_no_assigned_label_is_written_as_none():
     assert join_labels([], TASK) == "none"
     assert split_labels("none", TASK) == ()
 
@@ -53,7 +53,7 @@ def test_a_label_that_the_task_does_not_have_is_not_joined():
 
 
 @pytest.mark.parametrize("name", ["none", "None", "asks;tells"])
-def test_a_label_that_could_be_mistaken_for_what_is_joined_cannot_be_had(name):
+def test_an_ambiguous_label_name_is_not_allowed(name):
     task = Task("multilabel", (Label("praises"), Label(name)), ("response",))
     assert reserved_label_names(task) == (name,)
 

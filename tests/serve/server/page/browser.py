@@ -1,4 +1,4 @@
-"""A real Chromium, driven over the WebDriver protocol (W3C) and, where that has no word for it, Chromium's own."""
+"""A real Chromium, controlled by the WebDriver protocol (W3C) and by Chromium's own protocol."""
 
 import base64
 import re
@@ -99,7 +99,7 @@ class Browser:
         return found[0], found[1]
 
     def complaints(self) -> list[str]:
-        """Return what the console said since the last call: errors, and breaches of the content policy."""
+        """Return the console messages since the last call: errors, and violations of the content policy."""
         entries = self._send("POST", "/se/log", {"type": "browser"})
         return [entry["message"] for entry in entries if entry["level"] in {"SEVERE", "WARNING"}]
 

@@ -1,4 +1,4 @@
-"""A server's page in a Chromium, before and after a response was scored."""
+"""The page of a server in Chromium, before and after a score."""
 
 from collections.abc import Callable
 

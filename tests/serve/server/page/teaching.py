@@ -1,4 +1,4 @@
-"""What a teacher types into the page, what the page is waited for, and how it writes a share."""
+"""Helpers for the page: typing, waiting, and formatting of probabilities."""
 
 TEXT = "you worked hard on this because the answer is great"
 SCORED = "document.querySelector('#verdict .label')"

@@ -1,4 +1,4 @@
-"""The page by keyboard alone, by ear, on a phone, in the dark, and without motion."""
+"""Accessibility of the page: keyboard, screen reader, phone, dark mode, and reduced motion."""
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_buttons_on_a_phone_are_large_enough_for_a_thumb(scored):
     assert min(sizes) >= 44
 
 
-def test_on_a_phone_the_score_comes_into_view(page):
+def test_on_a_phone_the_page_scrolls_to_the_score(page):
     page.resize(360, 640)
     page.type("#response", TEXT)
     page.click("#score")
@@ -102,7 +102,7 @@ def test_every_text_has_a_contrast_of_at_least_4_5(explained, scheme):
     assert [each for each in found if each[0] < 4.5] == []
 
 
-def test_nothing_moves_for_those_who_want_no_motion(scored):
+def test_reduced_motion_is_respected(scored):
     scored.prefer(reduced_motion="reduce")
     assert scored.run("return getComputedStyle(document.querySelector('.fill')).transitionDuration") == "0s"
     assert scored.run("return getComputedStyle(document.documentElement).scrollBehavior") == "auto"

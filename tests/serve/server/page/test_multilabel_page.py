@@ -1,4 +1,4 @@
-"""The page at `/` with a multilabel model: which labels hold, from when on, and which is least sure."""
+"""The page at `/` with a multilabel model: assigned labels, thresholds, and certainty."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def least_sure(found):
     return min(THRESHOLDS, key=lambda name: certainty(found.probabilities[name], THRESHOLDS[name]))
 
 
-def test_every_label_that_holds_is_named_and_marked(page, moves):
+def test_every_assigned_label_is_named_and_marked(page, moves):
     (found,) = Scorer(moves).score([SEVERAL])
     score(page, SEVERAL)
     assert len(found.labels) == 2
@@ -57,13 +57,13 @@ def test_every_label_that_holds_is_named_and_marked(page, moves):
     assert marked == chosen == list(found.labels)
 
 
-def test_a_response_of_which_no_label_holds_says_so(page):
+def test_a_response_without_assigned_labels_says_so(page):
     score(page, NONE)
     assert page.text("#verdict .label").startswith("No label applies ")
     assert page.run("return document.querySelectorAll('#bars tr.first').length") == 0
 
 
-def test_the_label_that_is_least_sure_is_named_where_a_person_must_look(page, moves):
+def test_the_label_with_the_smallest_certainty_is_named_for_a_review(page, moves):
     (found,) = Scorer(moves).score([SEVERAL])
     score(page, SEVERAL)
     assert page.text("#verdict .why") == (
@@ -72,7 +72,7 @@ def test_the_label_that_is_least_sure_is_named_where_a_person_must_look(page, mo
     )
 
 
-def test_the_codebook_and_the_bars_tell_from_when_on_a_label_holds(page):
+def test_the_codebook_and_the_bars_show_the_thresholds(page):
     score(page, SEVERAL)
     message = page.run("return [...document.querySelectorAll('#definitions dd')].map(each => each.innerText)")
     assert [each.split(".", 1)[1] for each in message] == [
@@ -89,7 +89,7 @@ def test_the_codebook_and_the_bars_tell_from_when_on_a_label_holds(page):
     assert page.text("#bars-caption") == "Probability of each label, calibrated; the mark is its threshold"
 
 
-def test_the_words_of_the_least_sure_label_are_shown_first_and_those_of_others_on_demand(page, moves, server):
+def test_word_effects_are_shown_for_the_least_certain_label_first(page, moves, server):
     (found,) = Scorer(moves).score([SEVERAL])
     score(page, SEVERAL)
     page.click("#explain")

@@ -70,7 +70,7 @@ def test_the_words_that_mattered_are_those_of_the_server(explained, server):
     assert explained.run("return document.getElementById('words-text').textContent") == TEXT
 
 
-def test_more_words_than_are_explained_are_refused_beside_the_button(page):
+def test_too_many_words_for_an_explanation_are_refused(page):
     page.run("document.getElementById('response').value = 'why '.repeat(101)")
     page.click("#score")
     page.until(SCORED)
@@ -90,7 +90,7 @@ def test_a_text_that_looks_like_markup_stays_text(page):
     assert page.run("return document.querySelectorAll('#words-text :not(span)').length") == 0
 
 
-def test_a_score_beside_a_changed_text_is_called_old(scored):
+def test_a_score_of_a_changed_text_is_marked_as_outdated(scored):
     scored.type("#response", "!")
     assert scored.text("#verdict .stale") == "The text has changed. Score it again."
     scored.click("#score")
@@ -118,7 +118,7 @@ def test_several_models_are_a_choice_and_each_asks_for_its_inputs(visit, server_
     assert page.text("#verdict .label") == f"{score.label} {shown(score.probability)}"
 
 
-def test_two_versions_of_a_model_are_told_apart(visit, start, make_bundle, praise, tmp_path):
+def test_two_versions_of_a_model_are_distinguished(visit, start, make_bundle, praise, tmp_path):
     bundle = make_bundle(tmp_path / "other", files={"README.md": b"# Other weights, other version\n"})
     with start(str(praise.folder), str(bundle.folder)) as server:
         page = visit(server.url)
@@ -131,7 +131,7 @@ def test_two_versions_of_a_model_are_told_apart(visit, start, make_bundle, prais
         assert shown(Scorer(bundle).score([TEXT])[0].probability) in page.text("#verdict .label")
 
 
-def test_a_server_that_wants_a_key_is_given_it_by_keyboard_and_it_is_not_kept(visit, browser, start, praise, tmp_path):
+def test_a_key_is_typed_by_keyboard_and_not_stored(visit, browser, start, praise, tmp_path):
     made = create_key("school")
     (tmp_path / "keys").write_text(made.entry.line() + "\n")
     with start(str(praise.folder), "--keys", str(tmp_path / "keys")) as server:
@@ -156,7 +156,7 @@ def test_a_server_that_wants_a_key_is_given_it_by_keyboard_and_it_is_not_kept(vi
         browser.complaints()
 
 
-def test_one_model_is_no_choice(page):
+def test_one_model_needs_no_selection(page):
     assert not page.run("return document.getElementById('model').checkVisibility()")
 
 

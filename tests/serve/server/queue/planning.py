@@ -1,4 +1,4 @@
-"""Rows to plan with: some that share batches with their like, some that go alone."""
+"""Rows for the planner: some share batches, some are scored alone."""
 
 from edgedistill_serve.scoring.batching import Batching
 from edgedistill_serve.server.queue.work_item import WaitingRow

@@ -1,4 +1,4 @@
-"""Scores that threads find reach those who wait for them on the event loop."""
+"""Results of threads reach the coroutines that wait for them."""
 
 import asyncio
 from concurrent.futures import Future
@@ -35,7 +35,7 @@ def in_a_thread(step):
     thread.join()
 
 
-def test_each_who_waits_gets_what_was_found_for_them(loop):
+def test_every_coroutine_gets_its_own_result(loop):
     async def main():
         arrivals = FutureWaiter(loop)
         pending = [Future() for _ in range(50)]
@@ -49,7 +49,7 @@ def test_each_who_waits_gets_what_was_found_for_them(loop):
     assert loop.run_until_complete(main()) == list(range(50))
 
 
-def test_what_is_found_together_wakes_the_loop_once(loop):
+def test_futures_that_complete_together_wake_the_loop_once(loop):
     async def main():
         arrivals = FutureWaiter(loop)
         pending = [Future() for _ in range(50)]
@@ -62,14 +62,14 @@ def test_what_is_found_together_wakes_the_loop_once(loop):
     assert loop.woken == 1
 
 
-def test_what_is_there_already_is_given_at_once(loop):
+def test_a_completed_future_is_not_waited_for(loop):
     pending = Future()
     pending.set_result("found")
     loop.run_until_complete(FutureWaiter(loop).wait(pending))
     assert loop.woken == 0
 
 
-def test_who_stops_waiting_cancels_what_was_to_be_found(loop):
+def test_cancelling_the_coroutine_cancels_the_future(loop):
     async def main():
         pending = Future()
         waiting = asyncio.ensure_future(FutureWaiter(loop).wait(pending))
@@ -81,7 +81,7 @@ def test_who_stops_waiting_cancels_what_was_to_be_found(loop):
     assert loop.run_until_complete(main()) == (True, True)
 
 
-def test_what_is_found_after_the_loop_has_ended_disturbs_no_thread(loop, caplog):
+def test_a_future_that_completes_after_the_loop_disturbs_no_thread(loop, caplog):
     pending = Future()
 
     async def main():

@@ -1,4 +1,4 @@
-"""The planner loses nothing, gives nothing twice, keeps its budget, and lets nobody wait for ever."""
+"""The planner loses and repeats no row, keeps the token budget, and starves no row."""
 
 from collections import Counter
 
@@ -28,7 +28,7 @@ def test_batches_hold_every_row_once(lengths, budget):
 
 
 @given(LENGTHS, st.integers(1, 128))
-def test_a_batch_keeps_the_budget_and_what_is_longer_goes_alone(lengths, budget):
+def test_a_batch_keeps_the_token_budget_and_longer_rows_are_scored_alone(lengths, budget):
     for batch in token_batches(lengths, Batching(budget)):
         assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= budget
 
@@ -79,7 +79,7 @@ def test_bulk_work_is_never_left_for_longer_than_the_age_limit(flood):
     assert max(gaps) <= AGE_LIMIT + 0.011
 
 
-def test_a_bulk_row_that_is_overdue_goes_first_once_only():
+def test_an_aged_bulk_row_goes_first_once_only():
     planner = Planner(age_limit=1.0)
     bulk, interactive = waiting(5), waiting(5)
     planner.add(bulk, "bulk", 0.0)
@@ -97,7 +97,7 @@ def test_one_thread_is_kept_free_of_bulk_work_while_interactive_rows_come():
     assert planner.retry_after(QUIET_SECONDS) is None
 
 
-def test_bulk_work_has_every_thread_where_no_interactive_row_came_lately():
+def test_bulk_work_uses_every_thread_without_recent_interactive_rows():
     planner = Planner(threads=3)
     planner.add(waiting(5), "bulk", 0.0)
     assert [planner.take(0.0).lane for _ in range(5)] == ["bulk"] * 5
@@ -119,7 +119,7 @@ def measured(planner, now=0.0, length=4):
     return planner.requeue_by_length(work, now).rows
 
 
-def test_bulk_work_comes_in_smaller_pieces_while_interactive_rows_come():
+def test_bulk_work_items_are_smaller_while_interactive_rows_arrive():
     planner = Planner(threads=1)
     planner.add(waiting(1, SHARING), "interactive", 0.0)
     planner.add(waiting(40, SHARING), "bulk", 0.0)
@@ -142,7 +142,7 @@ def test_a_row_joins_those_of_its_length_that_wait():
     assert list(measured(planner)) == rows[16:]
 
 
-def test_the_shelf_that_waits_for_longest_is_next():
+def test_the_bucket_that_has_waited_longest_is_next():
     planner = Planner(threads=1)
     rows = waiting(40, SHARING)
     planner.add(rows[:38], "interactive", 0.0)
@@ -154,7 +154,7 @@ def test_the_shelf_that_waits_for_longest_is_next():
     assert [list(measured(planner)), list(planner.take(0.0).rows)] == [rows[36:38], [*rows[16:32]]]
 
 
-def test_a_flood_of_rows_that_go_alone_starves_no_shelf():
+def test_many_rows_that_are_scored_alone_do_not_starve_a_bucket():
     planner = Planner(threads=1)
     sharing = waiting(40, SHARING)
     planner.add(sharing, "interactive", 0.0)
@@ -173,7 +173,7 @@ def test_requests_take_turns():
     assert one[0] in [planner.take(0.0).rows[0] for _ in range(2)]
 
 
-def test_a_row_whose_deadline_passes_is_told_of_once():
+def test_an_overdue_row_is_reported_once():
     planner = Planner()
     rows = waiting(2, deadline=1.0) + waiting(1)
     planner.add(rows, "interactive", 0.0)
@@ -206,7 +206,7 @@ def test_rows_of_another_model_keep_the_turns_of_their_requests():
     assert list(planner.take(0.0).rows) == requests[1] + requests[2] + requests[4] + late
 
 
-def test_a_row_that_was_cancelled_makes_room_at_once():
+def test_a_cancelled_row_releases_its_place_at_once():
     planner = Planner()
     rows = waiting(2)
     planner.add(rows, "interactive", 0.0)
@@ -216,7 +216,7 @@ def test_a_row_that_was_cancelled_makes_room_at_once():
     assert drained(planner) == rows[1:]
 
 
-def test_a_bulk_row_that_somebody_waits_for_goes_with_the_interactive_ones():
+def test_a_bulk_row_with_an_interactive_caller_is_promoted():
     planner = Planner()
     bulk, interactive = waiting(2), waiting(1)
     planner.add(bulk, "bulk", 0.0)

@@ -1,4 +1,4 @@
-"""Whatever is asked of the planner in whatever order, it loses nothing and gives nothing twice."""
+"""After any sequence of calls, the planner has lost and repeated no row."""
 
 from hypothesis import settings
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The queue is bounded, takes a request whole or not at all, and loses nothing."""
+"""The queue is bounded, accepts a request completely or not at all, and loses nothing."""
 
 import gc
 import time
@@ -16,7 +16,7 @@ POISON = "poisonous"
 TEXTS = ("you worked hard", "great job", "so smart", "x", "", "why is this the answer", "GREAT job!", "42 " * 40, "é ü")
 
 
-def test_what_was_asked_for_is_scored_in_order(held, bundle):
+def test_responses_are_scored_in_order(held, bundle):
     assert [future.result(30) for future in held(threads=3).ask(*TEXTS)] == alone(bundle, *TEXTS)
 
 
@@ -49,7 +49,7 @@ def test_rows_that_may_share_a_batch_do_so_within_the_budget(held, sharing_bundl
     assert max(one.graph.rows) * 7 <= 512
 
 
-def test_a_text_that_was_answered_is_forgotten_at_once(held, sharing_bundle):
+def test_an_answered_text_is_removed_at_once(held, sharing_bundle):
     """Neither until its deadline, nor until the garbage collector comes, whose work would grow with every request."""
     one = held(sharing_bundle, threads=2)
     far = time.monotonic() + 3600
@@ -69,7 +69,7 @@ def test_a_text_that_was_answered_is_forgotten_at_once(held, sharing_bundle):
         gc.enable()
 
 
-def test_what_does_not_fit_is_refused_whole_and_room_comes_back(held):
+def test_a_request_beyond_the_limit_is_refused_completely_and_places_are_released(held):
     one = held(limit=3)
     one.hold()
     waiting = one.ask("a", "b")
@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused_whole_and_room_comes_back(held):
     assert [future.result(30) for future in one.ask("c", "d", "e")]
 
 
-def test_closing_scores_what_was_taken_and_takes_no_more(held):
+def test_closing_scores_what_is_queued_and_refuses_more(held):
     one = held(threads=2)
     futures = one.ask(*map(str, range(100)))
     one.queue.close()
@@ -179,7 +179,7 @@ def test_who_changes_a_score_changes_no_other_s(held):
     assert one.ask("great job")[0].result(30).probabilities
 
 
-def test_a_text_that_was_scored_lately_is_answered_at_once(held):
+def test_a_cached_text_is_answered_at_once(held):
     one = held(score_cache=10)
     (scored,) = one.ask("great job")
     found = scored.result(30)
@@ -190,7 +190,7 @@ def test_a_text_that_was_scored_lately_is_answered_at_once(held):
     assert again.timing.cached
 
 
-def test_somebody_who_waits_goes_before_a_file(held):
+def test_interactive_rows_go_before_bulk_rows(held):
     done = []
     one = held(observe=lambda work: done.append(work.lane))
     one.hold()
