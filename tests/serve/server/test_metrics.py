@@ -1,4 +1,4 @@
-"""Metrics, timings, and the state of the models."""
+"""ServerMetrics, timings, and the state of the models."""
 
 import re
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgedistill_serve.errors import EdgeDistillError
-from edgedistill_serve.server.metrics import CONTENT_TYPE, Metrics
+from edgedistill_serve.server.metrics import CONTENT_TYPE, ServerMetrics
 from edgedistill_serve.server.middleware.api_keys import KeyAccess, KeyCheck
 from edgedistill_serve.server.middleware.request_log import REQUEST_ID, RequestLog
 from edgedistill_serve.server.model_catalogue import FolderStatus
@@ -30,7 +30,7 @@ from edgedistill_serve.server.service import Service
 def create_app(
     service: Service,
     *,
-    metrics: Metrics | None = None,
+    metrics: ServerMetrics | None = None,
     access: KeyAccess | None = None,
     origins: Sequence[str] = (),
     statuses: Callable[[], Sequence[FolderStatus]] = tuple,
@@ -44,7 +44,7 @@ def create_app(
         origins: Origins of web pages that may send requests (CORS).
         statuses: Returns the status of each bundle folder.
     """
-    metrics = metrics or Metrics()
+    metrics = metrics or ServerMetrics()
     operations = [
         *v1_operations(service),
         *tei_operations(service),
@@ -53,7 +53,7 @@ def create_app(
         Operation(
             path="/metrics",
             endpoint=_metrics_endpoint(metrics),
-            summary="Metrics in the text format of Prometheus",
+            summary="ServerMetrics in the text format of Prometheus",
             response_media=CONTENT_TYPE,
         ),
     ]
@@ -77,7 +77,7 @@ def create_app(
     )
 
 
-def _metrics_endpoint(metrics: Metrics) -> Endpoint:
+def _metrics_endpoint(metrics: ServerMetrics) -> Endpoint:
     async def endpoint(_: Request) -> Response:
         return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 

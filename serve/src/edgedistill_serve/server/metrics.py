@@ -52,7 +52,7 @@ def single_gauge(name: str, description: str, read: Callable[[], float]) -> Call
 disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped in prometheus_client
 
 
-class Metrics:
+class ServerMetrics:
     """The metrics of one server, with a registry of its own."""
 
     def __init__(self) -> None:

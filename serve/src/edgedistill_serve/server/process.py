@@ -18,7 +18,7 @@ from edgedistill_serve.scoring.score_cache import ENTRIES
 from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.server.app import create_app
 from edgedistill_serve.server.limits import Limits
-from edgedistill_serve.server.metrics import CallbackGauge, Metrics, single_gauge
+from edgedistill_serve.server.metrics import CallbackGauge, ServerMetrics, single_gauge
 from edgedistill_serve.server.middleware.api_keys import KeyAccess, read_keys
 from edgedistill_serve.server.model_catalogue import BundleFolders, load_scorer, watch
 from edgedistill_serve.server.service import Service
@@ -83,7 +83,7 @@ def serve(
     """
     reload_signal = _ReloadSignal()
     check_not_open(address, has_keys=key_file is not None, is_open=is_open)
-    metrics = Metrics()
+    metrics = ServerMetrics()
     access = KeyAccess(() if key_file is None else read_keys(key_file), rate=limits.key_rate)
     service = Service(limits, threads=threads or available_cores(), observe=metrics.count_work)
     folders = BundleFolders(

@@ -177,9 +177,7 @@ def parse_infer_request(
         )
     for output in sent.outputs or ():
         if output.name not in OUTPUTS:
-            raise WrongShape(
-                f"there is no output {output.name!r}", where="outputs", hint=f"The outputs are {', '.join(OUTPUTS)}."
-            )
+            raise WrongShape("there is no such output", where="outputs", hint=f"The outputs are {', '.join(OUTPUTS)}.")
     rows = tuple({name: columns[name][index] for name in inputs} for index in range(size))
     return sent, ParsedRequest(rows, is_list=True, model=model)
 
