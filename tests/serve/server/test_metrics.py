@@ -1,4 +1,4 @@
-"""ServerMetrics, timings, and the state of the models."""
+"""Metrics, timings, and the state of the models."""
 
 import re
 

@@ -53,7 +53,7 @@ def create_app(
         Operation(
             path="/metrics",
             endpoint=_metrics_endpoint(metrics),
-            summary="ServerMetrics in the text format of Prometheus",
+            summary="Metrics in the text format of Prometheus",
             response_media=CONTENT_TYPE,
         ),
     ]
