@@ -75,7 +75,7 @@ def test_the_manifest_the_config_and_the_card_say_what_the_task_is(exported, pla
     assert manifest.review == ReviewRule(least_certainty=0.6)
     config = json.loads((exported.bundle.folder / "config.json").read_text())
     assert config["problem_type"] == "multi_label_classification"
-    assert "those of 3 codes that hold" in (exported.bundle.folder / "README.md").read_text()
+    assert "any number of 3 codes, or none" in (exported.bundle.folder / "README.md").read_text()
 
 
 def test_without_a_threshold_for_each_label_nothing_is_exported(student, plan, tmp_path):
@@ -93,7 +93,7 @@ def test_tuning_tells_what_agreement_with_sets_of_labels_costs(student, plan, tm
     (fp32,) = exported.tuning.tried
     assert (fp32.flips, fp32.kappa_lost, fp32.worst_recall_change, fp32.batch_flips) == (0, 0.0, 0.0, 0)
     assert 0 < fp32.calibration_error < 1
-    assert "Kappa lost is the mean over codes" in (tmp_path / "bundle" / "README.md").read_text()
+    assert "The kappa loss is the mean over codes" in (tmp_path / "bundle" / "README.md").read_text()
 
 
 def test_locked_rows_are_compared_by_their_sets_of_labels(student, plan, tmp_path):
