@@ -598,17 +598,29 @@ class RepairResult:
     damaged_file: Path
 
 
+_NOT_DAMAGE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_FULL,
+}
+"""Results of SQLite that say nothing about the content of the file."""
+
+
 def repair_database(folder: Path) -> RepairResult:
     """Replace a damaged database by a new one with every answer that SQLite can still read.
 
     The damaged database is kept in the same folder. No other process may use the cache during the repair.
 
     Raises:
-        CacheDamaged: There is no database, or the new one cannot be written.
+        CacheDamaged: There is no database, it is in use or cannot be written, or the new one cannot be written.
     """
     old = folder / DATABASE
     if not old.is_file():
         raise CacheDamaged("there is no cache", where=str(old), hint="Check the folder in teacher.cache.")
+    _check_writable(old)
     with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as temporary:
         entries, kept = _read_intact_entries(old), 0
         with AnswerCache(Path(temporary)) as new:
@@ -620,6 +632,21 @@ def repair_database(folder: Path) -> RepairResult:
                 part.rename(damaged_file.with_name(damaged_file.name + suffix))
         (Path(temporary) / DATABASE).rename(old)
     return RepairResult(kept, damaged_file)
+
+
+def _check_writable(file: Path) -> None:
+    """Refuse a database that fails for another reason than damage: repairing it would move paid answers aside."""
+    with closing(sqlite3.connect(file, timeout=1)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.DatabaseError as error:
+            # The low byte is the primary result code; the others say more about it.
+            if error.sqlite_errorcode & 0xFF in _NOT_DAMAGE:
+                raise CacheDamaged(
+                    f"the database cannot be repaired now ({error})",
+                    where=str(file),
+                    hint="Stop other processes that use the cache, and check write permission and disk space.",
+                ) from None
 
 
 def _read_intact_entries(file: Path) -> Iterator[CacheEntry]:

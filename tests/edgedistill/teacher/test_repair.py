@@ -1,5 +1,6 @@
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,15 @@ def test_without_a_cache_nothing_is_created(tmp_path: Path) -> None:
     with pytest.raises(CacheDamaged, match="there is no cache"):
         repair_database(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_another_process_writes_is_not_repaired(filled: Path) -> None:
+    before = sorted(path.name for path in filled.iterdir())
+    with closing(sqlite3.connect(database(filled), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(CacheDamaged, match=r"cache.db: the database cannot be repaired now \(database is locked\)"):
+            repair_database(filled)
+        other.execute("ROLLBACK")
+    assert {name for name in before if not name.endswith(("-wal", "-shm"))} <= {path.name for path in filled.iterdir()}
+    assert not list(filled.glob("*.damaged-*"))
+    assert kept(filled) == VOTES
