@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from edgedistill_export.card import format_card
-from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.checkpoint import Checkpoint, read_json_object
 from edgedistill_export.convert.exporter import to_onnx
-from edgedistill_export.errors import CheckpointError, ExportFailed
+from edgedistill_export.errors import ExportFailed
 from edgedistill_export.export_stages import (
     Converter,
     ExportStages,
@@ -60,15 +60,15 @@ def model_folder_files(student: Checkpoint) -> dict[str, Path | bytes]:
     Raises:
         CheckpointError: One of the checkpoint's files is not a JSON object.
     """
-    settings = _compatible_settings(_read(student.folder / "tokenizer_config.json"))
+    settings = _compatible_settings(read_json_object(student.folder / "tokenizer_config.json"))
     settings["model_max_length"] = student.encoder.max_tokens
     special_tokens_file = student.folder / "special_tokens_map.json"
     special_tokens = (
-        _read(special_tokens_file)
+        read_json_object(special_tokens_file)
         if special_tokens_file.exists()
         else {name: settings[name] for name in _SPECIAL_TOKENS if settings.get(name)}
     )
-    tokenizer = _read(student.folder / "tokenizer.json") | {"padding": None}
+    tokenizer = read_json_object(student.folder / "tokenizer.json") | {"padding": None}
     if tokenizer.get("truncation"):
         tokenizer["truncation"] = tokenizer["truncation"] | {"max_length": student.encoder.max_tokens}
     return {
@@ -88,16 +88,6 @@ def _compatible_settings(settings: dict[str, Any]) -> dict[str, Any]:
     if isinstance(named.get("extra_special_tokens"), list):  # transformers 4 fails on a list
         named["additional_special_tokens"] = named.pop("extra_special_tokens")
     return named
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"the file cannot be read ({error})", where=str(file)) from error
-    if not isinstance(content, dict):
-        raise CheckpointError("the file is not a JSON object", where=str(file))
-    return content
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -229,3 +229,18 @@ def _expect_room(checkpoint: Checkpoint) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """Read one of a checkpoint's JSON files.
+
+    Raises:
+        CheckpointError: The file cannot be read or is not a JSON object.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"the file cannot be read ({error})", where=str(file)) from error
+    if not isinstance(content, dict):
+        raise CheckpointError("the file is not a JSON object", where=str(file))
+    return content

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.checkpoint import Checkpoint, read_json_object
 from edgedistill_export.errors import CheckpointError, ExportFailed
 from edgedistill_export.quantize.tokenizer_cut import choose_tokens, cut_tokenizer
 from edgedistill_serve.task.task import model_texts
@@ -70,7 +70,7 @@ def cut_vocabulary(
         CheckpointError: One of the checkpoint's files is not valid.
     """
     file = student.folder / "tokenizer.json"
-    tokenizer = _read(file)
+    tokenizer = read_json_object(file)
     texts = list(dict.fromkeys(text for row in rows for text in model_texts(row) if text is not None))
     reached = {piece for pieces in tokenize_texts(file, texts) for piece in pieces}
     ids = {key: getattr(student.model.config, key, None) for key in _ID_KEYS}
@@ -121,13 +121,13 @@ def _expect_same_positions(student: Checkpoint, new_id: Mapping[int, int]) -> No
 def _write_texts(student: Checkpoint, folder: Path, tokenizer: Mapping[str, Any], new_id: Mapping[int, int]) -> None:
     """Write the tokenizer's files, except vocabularies in other formats such as ``vocab.txt``."""
     _write(folder / "tokenizer.json", tokenizer)
-    settings = _read(student.folder / "tokenizer_config.json")
+    settings = read_json_object(student.folder / "tokenizer_config.json")
     if "added_tokens_decoder" in settings:
         listed = settings["added_tokens_decoder"].items()
         settings["added_tokens_decoder"] = {str(new_id[int(old)]): token for old, token in listed if int(old) in new_id}
     _write(folder / "tokenizer_config.json", settings)
     if (student.folder / "special_tokens_map.json").exists():
-        _write(folder / "special_tokens_map.json", _read(student.folder / "special_tokens_map.json"))
+        _write(folder / "special_tokens_map.json", read_json_object(student.folder / "special_tokens_map.json"))
 
 
 def _write_weights(student: Checkpoint, folder: Path, old_ids: Sequence[int]) -> tuple[int, int]:
@@ -143,16 +143,6 @@ def _write_weights(student: Checkpoint, folder: Path, old_ids: Sequence[int]) ->
     weights[name] = weights[name][list(old_ids)].contiguous()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return rows, width
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"the file cannot be read ({error})", where=str(file)) from error
-    if not isinstance(content, dict):
-        raise CheckpointError("the file is not a JSON object", where=str(file))
-    return content
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:
