@@ -1,12 +1,12 @@
 """Coding sheets: export responses for human coding, and import the codes as training rows.
 
 The columns of a sheet are id, the column of ``group_by``, the inputs of the task, optionally the student's suggestions,
-and an empty `human_code`. Spreadsheets evaluate cells that begin with ``=``, so a text that looks like a formula gets a
-leading apostrophe, which is removed on import.
+and an empty `human_code`. Texts that look like a formula are escaped by
+`table_writer`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,6 @@ from edgedistill_serve.task.task import Task
 
 CODE_COLUMN = "human_code"
 SUGGESTION_COLUMNS = ("suggested_label", "probability", "reason")
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def build_sheet(
     for response, score in rows:
         suggested = (score.label, f"{score.probability:.3f}", score.reason or "") if suggestions else ()
         texts = [response.id, *([response.group or ""] if group_by else []), *response.inputs.values(), *suggested]
-        lines.append([*map(_escape_formula, texts), ""])
+        lines.append([*texts, ""])
     return lines
 
 
@@ -108,7 +106,8 @@ def read_sheet(
     first_rows: dict[str, int] = {}
     for row in rows:
         _require(name, row)
-        ident, label = _unescape_formula(row.values["id"].strip()), _unescape_formula(row.values[CODE_COLUMN].strip())
+        ident = _cell(row, "id", lambda text: text in known or text in coded)
+        label = _cell(row, CODE_COLUMN, lambda text: not _invalid_code(text, task))
         first = first_rows.setdefault(ident, row.row)
         if fault := f"the id is also in row {first}" if first != row.row else _fault(row, ident, known, coded):
             faults.append(SheetFault(row.row, ident, fault))
@@ -133,7 +132,7 @@ def _fault(row: TableRow, ident: str, known: Mapping[str, Response], coded: Mapp
         reason = "it is coded in the human file" if ident in coded else "no response for review has it"
         return f"unknown id: {reason}" if ident else "the id is empty"
     for name, text in known[ident].inputs.items():
-        if name in row.values and normalize_text(_unescape_formula(row.values[name])) != normalize_text(text):
+        if name in row.values and _comparable(row.values[name]) != _comparable(text):
             return f"the {name} differs from the one with this id"
     return ""
 
@@ -159,12 +158,19 @@ def _require(name: str, row: TableRow) -> None:
             )
 
 
-def _escape_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def _cell(row: TableRow, column: str, is_known: Callable[[str], bool]) -> str:
+    """Return the text of a cell, without a leading apostrophe that is not part of a known text.
+
+    Spreadsheets, and sheets of version 0.1, put one before a text that looks like a formula.
+    """
+    text = row.values[column].strip()
+    bare = text.removeprefix("'").strip()
+    return bare if not is_known(text) and is_known(bare) else text
 
 
-def _unescape_formula(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+def _comparable(text: str) -> str:
+    """Return a text of a sheet as it is compared: without leading apostrophes, see `_cell`."""
+    return normalize_text(text).lstrip("' ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from edgedistill.errors import RunError
 from edgedistill_serve.bundle.files import SIGNATURE_FILE
+from edgedistill_serve.grading.formula_cells import escape_cell
 
 STUDENT = "student"
 """The folder of the fine-tuned student."""
@@ -76,9 +77,9 @@ class RunFolder:
             ) from None
 
     def write_csv(self, name: str, lines: Iterable[Sequence[object]]) -> None:
-        """Write a CSV file atomically; the first line is the header."""
+        """Write a CSV file atomically, with `escape_cell`; the first line is the header."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(lines)
+        csv.writer(text, lineterminator="\n").writerows(map(escape_cell, line) for line in lines)
         self.write_text(name, text.getvalue())
 
     def read_text(self, name: str) -> str:

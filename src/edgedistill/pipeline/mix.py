@@ -12,6 +12,7 @@ from edgedistill.pipeline.folder import MIXTURE, RunFolder
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.label import read_labels
 from edgedistill.pipeline.run import Run
+from edgedistill_serve.grading.formula_cells import unescape_cell
 
 
 def mix(run: Run) -> dict[str, Any]:
@@ -82,5 +83,6 @@ def read_mixture(folder: RunFolder, inputs: Sequence[str]) -> tuple[MixtureRow, 
                 json.loads(row["shares"]),
                 json.loads(row["lineage"]),
             )
-            for row in csv.DictReader(stream)
+            for line in csv.DictReader(stream)
+            for row in [{name: unescape_cell(cell) for name, cell in line.items()}]
         )

@@ -18,6 +18,7 @@ from edgedistill.studies.study_file import Kind, RatioSection, Study
 from edgedistill.studies.summary import medians_table
 from edgedistill.studies.tables import StudyTable, format_estimate
 from edgedistill.studies.types import RunPlan
+from edgedistill_serve.grading.formula_cells import escape_cell
 
 InputsByTask = Mapping[str, TaskInputs]
 
@@ -157,7 +158,8 @@ def _consistency_files(study: Study, found: Sequence[ConditionSummary], task_inp
     writer = csv.DictWriter(table, ("task", "threshold", "by", "name", "rows", "removed"), lineterminator="\n")
     writer.writeheader()
     for inputs in task_inputs.values():
-        writer.writerows(asdict(each) for each in count_filtered(inputs, study.consistency))
+        for each in count_filtered(inputs, study.consistency):
+            writer.writerow({name: escape_cell(cell) for name, cell in asdict(each).items()})
     curves = Curves("minimum consistency", _fact("min_consistency"), filtered)
     title = f"{study.name}: inconsistent labels removed"
     return {"consistency.svg": curve_plot(_last_blocks(found), curves, title), "removed.csv": table.getvalue()}

@@ -19,6 +19,7 @@ from edgedistill.studies.runs import RunStore, Settings, run, run_id
 from edgedistill.studies.study_file import Kind, Study
 from edgedistill.studies.tables import COLUMNS, StudyTable, run_rows, summary_tables
 from edgedistill.studies.types import ResultRow, RunPlan, RunResult
+from edgedistill_serve.grading.formula_cells import escape_cell
 
 _CORRECTED = (
     "The epoch was selected on validation rows, and each student scored the test rows once. Brackets: 95 % intervals "
@@ -178,7 +179,8 @@ def _write_runs(context: _Context, progress: _Progress) -> None:
     table = StringIO()
     writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(run_rows(context.kind, context.study.protocol, progress.lines, progress.not_run))
+    for row in run_rows(context.kind, context.study.protocol, progress.lines, progress.not_run):
+        writer.writerow({name: escape_cell(cell) for name, cell in row.items()})
     context.folder.write_text("runs.csv", table.getvalue())
 
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from edgedistill.data.types import Response
 from edgedistill.decisions import build_sheet, read_sheet
 from edgedistill.errors import DataError
-from edgedistill_serve.grading.table_reader import TableRow
+from edgedistill_serve.grading.table_reader import TableRow, read_rows
+from edgedistill_serve.grading.table_writer import table_writer
 from edgedistill_serve.scoring.score import Score
 from edgedistill_serve.task.task import Label, Task
 
@@ -25,6 +26,13 @@ def returned(lines, *codes):
     filled = [[*row[:-1], code] for row, code in zip(rows, codes, strict=True)]
     named = [dict(zip(header, cells, strict=True)) for cells in filled]
     return [TableRow(number, values, values) for number, values in enumerate(named, start=2)]
+
+
+def write_lines(file, lines):
+    header, *rows = lines
+    with table_writer(file, dict.fromkeys(header), {}) as write:
+        for row in (dict(zip(header, cells, strict=True)) for cells in rows):
+            write(TableRow(2, row, row), {})
 
 
 def merging(rows, known, coded=None):
@@ -54,12 +62,27 @@ def test_codes_are_matched_to_their_responses():
     assert (found.known, found.uncoded, found.faults) == ((), (), ())
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "'quoted", "'=x", "\tx"])
-def test_a_text_that_looks_like_a_formula_is_escaped_and_read_back_unchanged(text):
-    known = [response(text.strip() or "r1", text)]
-    lines = build_sheet([(known[0], SCORE)], TASK)
-    assert not lines[1][2].startswith(("=", "+", "-", "@", "\t"))
-    assert merging(returned(lines, "yes"), known).codes[0].response == known[0]
+FORMULAS = ["=1+1", "+1", "-1", "@x", "'quoted", "'=x", "\tx", " =1", "\u200b=1", "\uff1d1", "'\t=1"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_a_text_that_looks_like_a_formula_is_read_back_unchanged(tmp_path, text, suffix):
+    known = [response(text.strip(), text)]
+    file = tmp_path / f"sheet{suffix}"
+    write_lines(file, build_sheet([(known[0], SCORE)], TASK))
+    (row,) = read_rows(file)
+    assert row.values["response"] == text
+    row.values["human_code"] = "yes"
+    assert merging([row], known).codes[0].response == known[0]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+@pytest.mark.parametrize("added", ["'", "' ", "'\t"])
+def test_an_apostrophe_that_a_spreadsheet_or_an_older_version_added_is_no_difference(text, added):
+    known = [response(text.strip(), text)]
+    values = {"id": f"'{text.strip()}", "response": added + text, "human_code": "'yes"}
+    assert merging([TableRow(2, values, values)], known).codes[0].response == known[0]
 
 
 @pytest.mark.parametrize(

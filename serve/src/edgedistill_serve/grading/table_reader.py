@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeAlias
 import msgspec
 
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.grading.formula_cells import unescape_cell
 
 PARQUET_SUFFIX = ".parquet"
 
@@ -41,7 +42,8 @@ def read_rows(path: Path) -> Iterator[TableRow]:
 
     Args:
         path: A ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet`` file. Text is UTF-8, with or without a byte
-            order mark. CSV and TSV have a header row and the quoting of RFC 4180.
+            order mark. CSV and TSV have a header row and the quoting of RFC 4180; `unescape_cell` is applied to their
+            cells.
 
     Yields:
         The rows in file order. Empty lines are skipped, except in a CSV or TSV table of one column, where an empty line
@@ -190,7 +192,7 @@ def _records(file: BinaryIO, name: str, delimiter: str) -> Iterator[list[str]]:
             _check_utf8(source, name, number)
             if any('"' in field for field in record) and not well_quoted.fullmatch("".join(source)):
                 raise _quoting_error(name, number, "a double quote inside a field that is not quoted")
-            yield record
+            yield list(map(unescape_cell, record))
 
 
 _FIELD = r'(?:"(?:[^"]++|"")*+"|[^",\r\n]*+)'

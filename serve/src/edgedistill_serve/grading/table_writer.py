@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TypeAlias
 import msgspec
 
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.grading.formula_cells import escape_cell
 from edgedistill_serve.grading.table_reader import PARQUET_SUFFIX, SUFFIXES, TableRow, import_pyarrow
 
 SourceColumns: TypeAlias = Mapping[str, Any]
@@ -36,8 +37,8 @@ def table_writer(
         overwrite: Whether to replace an existing file.
 
     Yields:
-        A function that writes one row and its new values. CSV and TSV get texts, JSONL the raw values, and Parquet raw
-        values for columns with an Arrow type and texts for the others.
+        A function that writes one row and its new values. CSV and TSV get texts, with `escape_cell`; JSONL the raw
+        values, and Parquet raw values for columns with an Arrow type and texts for the others.
 
     Raises:
         DataError: The file exists, has an unknown suffix, or cannot be written.
@@ -84,10 +85,11 @@ def _delimited(delimiter: str) -> _Format:
     @contextmanager
     def opened(file: BinaryIO, columns: SourceColumns, added: AddedColumns) -> Iterator[WriteRow]:
         writer = csv.writer(_Utf8File(file), delimiter=delimiter, lineterminator="\r\n")
-        writer.writerow([*columns, *added])
+        writer.writerow(map(escape_cell, [*columns, *added]))
 
         def write(row: TableRow, values: Mapping[str, Any]) -> None:
-            writer.writerow([*(row.values.get(name, "") for name in columns), *(_cell(values[name]) for name in added)])
+            cells = [*(row.values.get(name, "") for name in columns), *(_cell(values[name]) for name in added)]
+            writer.writerow(map(escape_cell, cells))
 
         yield write
 
