@@ -17,6 +17,7 @@ diskcache 5.6.3 unpickles any row that is marked as pickled (CVE-2025-69872), ev
 from someone else could run code. `AnswerDisk` allows one format and refuses all others, on reading and on writing.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ import sqlite3
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -35,6 +36,7 @@ from diskcache import Cache, Timeout
 from diskcache.core import MODE_RAW, Disk
 
 from edgedistill.errors import CacheDamaged, DataError
+from edgedistill.teacher.parsing import ended_by_itself
 
 KEY_VERSION = 1
 """Increases when the content of keys changes; answers with an older version are then requested again."""
@@ -228,6 +230,10 @@ SELECT CAST(base_url AS TEXT), CAST(model AS TEXT), CAST(answered_as AS TEXT), C
     MIN(day), MAX(day)
 FROM named WHERE base_url IS NOT NULL AND model IS NOT NULL GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 6, 3, 4
 """
+_LIMITS_QUERY = """
+SELECT DISTINCT json_extract(CAST(value AS TEXT), '$.request.max_output_tokens') FROM Cache
+WHERE typeof(value) = 'blob' AND json_valid(CAST(value AS TEXT))
+"""
 _REPAIR_HINT = (
     "Run `edgedistill cache verify --repair`: it recovers all readable answers; lost ones are requested again."
 )
@@ -292,6 +298,7 @@ class AnswerCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._token_limits: set[int] | None = None
         with self._translated_errors():
             self._cache = Cache(str(folder), disk=AnswerDisk, **_SETTINGS)
 
@@ -321,6 +328,39 @@ class AnswerCache:
             value = self._cache.get(key, retry=True)
             return None if value is None else _validate_entry(key, value, request.content()).answer
 
+    def find(self, request: TeacherRequest) -> CacheEntry | None:
+        """Return the entry that answers this request, or None.
+
+        An answer that ended by itself stands for every larger token limit: with more room the teacher would have
+        stopped at the same place. So a limit that was raised because some answers were cut short requests only those
+        again. The request's own entry comes first, then the one with the largest lower limit.
+
+        Raises:
+            CacheDamaged: The entry is damaged.
+        """
+        answer = self.get(request)
+        if answer is not None:
+            return CacheEntry(request.key(), request.content(), answer)
+        for limit in sorted(self._lower_limits(request.max_output_tokens), reverse=True):
+            shorter = dataclasses.replace(request, max_output_tokens=limit)
+            answer = self.get(shorter)
+            if answer is not None and ended_by_itself(answer):
+                return CacheEntry(shorter.key(), shorter.content(), answer)
+        return None
+
+    def _lower_limits(self, limit: int) -> list[int]:
+        """Return the token limits below this one that occur in the cache; they are read once."""
+        if self._token_limits is None:
+            with self._translated_errors(), self._connect() as connection:
+                limits = {value for (value,) in connection.execute(_LIMITS_QUERY)}
+            self._token_limits = {value for value in limits if isinstance(value, int)}
+        return [lower for lower in self._token_limits if lower < limit]
+
+    def _remember_limits(self, contents: Iterable[Mapping[str, Any]]) -> None:
+        if self._token_limits is not None:
+            limits = (content.get("max_output_tokens") for content in contents)
+            self._token_limits.update(limit for limit in limits if isinstance(limit, int))
+
     def put(self, request: TeacherRequest, answer: Mapping[str, Any], *, replace: bool = False) -> Mapping[str, Any]:
         """Write an answer to disk and return the stored one.
 
@@ -335,6 +375,7 @@ class AnswerCache:
             CacheDamaged: It could not be written, or the stored entry is damaged.
         """
         key = request.key()
+        self._remember_limits([request.content()])
         with self._translated_errors(key):
             value = {"request": request.content(), "answer": dict(answer)}
             if replace:
@@ -349,6 +390,7 @@ class AnswerCache:
         Raises:
             CacheDamaged: None of them was written, or a stored entry is damaged.
         """
+        self._remember_limits(request.content() for request, _ in answers)
         with self._translated_errors():
             with self._cache.transact():
                 added = [
@@ -364,6 +406,7 @@ class AnswerCache:
 
     def add_entries(self, entries: Sequence[CacheEntry]) -> int:
         """Add the entries whose keys are new, in one transaction; return how many were added."""
+        self._remember_limits(entry.request for entry in entries)
         with self._translated_errors(), self._cache.transact():
             return sum(
                 self._cache.add(

@@ -49,7 +49,7 @@ from edgedistill.teacher.codebook import (
     split_user_message,
 )
 from edgedistill.teacher.logs import FailureLog, describe_failure
-from edgedistill.teacher.parsing import MAX_TOP_LOGPROBS, Failure, FailureCause
+from edgedistill.teacher.parsing import MAX_TOP_LOGPROBS, Failure, FailureCause, ended_by_itself
 from edgedistill.teacher.runner import (
     DispatchMode,
     PendingRequest,
@@ -412,7 +412,13 @@ class LabellingPlan:
     def _has_these_settings(self, entry: CacheEntry, examples: Examples, users: Sequence[str], vote: int) -> bool:
         """Whether an entry's request is the one that these settings give for its texts."""
         request = CodingRequest(tuple(Coding(user, examples, []) for user in users), vote)
-        return any(self.build_request(request, each).content() == entry.request for each in AnswerFormat)
+        limit = entry.request.get("max_output_tokens")
+        for each in AnswerFormat:
+            content = self.build_request(request, each).content()
+            shorter = isinstance(limit, int) and limit < content["max_output_tokens"] and ended_by_itself(entry.answer)
+            if content == entry.request or (shorter and content | {"max_output_tokens": limit} == entry.request):
+                return True
+        return False
 
 
 def _without(response: Response, examples: Examples) -> Examples:

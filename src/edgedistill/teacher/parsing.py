@@ -118,6 +118,19 @@ def extract_text(answer: Mapping[str, Any]) -> str | Failure:
     return _strip_wrapping(content) if isinstance(content, str) else unusable_answer(FailureCause.UNREADABLE, answer)
 
 
+_OWN_END = frozenset(
+    {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed", "tool_calls", "function_call"}
+)
+
+
+def ended_by_itself(answer: Mapping[str, Any]) -> bool:
+    """Whether the teacher ended a chat completion, not its token limit, a filter or an error."""
+    try:
+        return str(answer["choices"][0]["finish_reason"]).casefold() in _OWN_END
+    except (KeyError, IndexError, TypeError):
+        return False
+
+
 def unusable_answer(cause: FailureCause, answer: Mapping[str, Any]) -> Failure:
     """Return the failure for an unusable answer, with the whole answer as its raw text."""
     return Failure(cause, raw=json.dumps(answer, ensure_ascii=False))

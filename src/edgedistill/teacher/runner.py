@@ -297,7 +297,7 @@ class CachedAnswer(Generic[Answer]):
     """An answer from the cache.
 
     Attributes:
-        key: The key of the request, in the answer format that was answered.
+        key: The key of its entry: in the answer format that was answered, perhaps with a lower token limit.
         answer: The parsed answer.
     """
 
@@ -310,11 +310,10 @@ def find_cached_answer(
 ) -> CachedAnswer[Answer] | None:
     """Return the usable cached answer to a request in any answer format, or None."""
     for answer_format in AnswerFormat:
-        request = build_request(answer_format)
-        answer = cache.get(request)
-        parsed = None if answer is None else parse(answer)
-        if parsed is not None and not isinstance(parsed, Failure):
-            return CachedAnswer(request.key(), parsed)
+        entry = cache.find(build_request(answer_format))
+        parsed = None if entry is None else parse(entry.answer)
+        if entry is not None and parsed is not None and not isinstance(parsed, Failure):
+            return CachedAnswer(entry.key, parsed)
     return None
 
 
