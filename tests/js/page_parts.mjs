@@ -36,7 +36,7 @@ const tasks = {
     })),
   table: ({ bytes, wanted }) => readTable(Buffer.from(bytes, "base64"), wanted),
   inspect: ({ bytes, inputs }) => inspect(Buffer.from(bytes, "base64"), { inputs }),
-  line: ({ cells, separator }) => line(cells, separator),
+  lines: ({ rows, separator }) => rows.map((cells) => line(cells, separator)),
 };
 
 const asked = JSON.parse(await text(process.stdin));

@@ -87,7 +87,7 @@ def test_cells_that_look_like_formulas_are_disarmed_and_counted(page, saved, tmp
     page.until(GRADED)
     assert page.text("#graded-notes").startswith("3 cells look like formulas.")
     rows = list(csv.reader(io.StringIO(saved().decode())))
-    assert [row[:2] for row in rows[1:]] == [["'=1+1", "'@you worked"], ["-5", "'+great job"]]
+    assert [row[:2] for row in rows[1:]] == [["'\t=1+1", "'\t@you worked"], ["-5", "'\t+great job"]]
 
 
 def test_only_rows_for_a_person_are_shown_where_that_is_wanted(page, tmp_path):

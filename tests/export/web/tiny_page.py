@@ -27,6 +27,7 @@ def make_bundle(
     folder: Path,
     *,
     kind: Kind = "nominal",
+    labels: Sequence[Label] = LABELS,
     inputs: Sequence[str] = ("response",),
     redact: Redaction | None = None,
     tokenizer: Path = TINY / "tokenizer.json",
@@ -38,6 +39,7 @@ def make_bundle(
     Args:
         folder: Where it shall lie.
         kind: Of its task.
+        labels: Of its task, three.
         inputs: Of its task.
         redact: Of its task.
         tokenizer: Another ``tokenizer.json``; its ids must be in the tiny graph where rows are scored.
@@ -51,7 +53,7 @@ def make_bundle(
         "review": ReviewRule(),
         **changes,
     }
-    task = Task(kind, LABELS, tuple(inputs), redact)
+    task = Task(kind, tuple(labels), tuple(inputs), redact)
     draft: Manifest = msgspec.structs.replace(Bundle.load(TINY).manifest, task=task, **said)
     graph = TINY / MODEL_FILES[draft.precision]
     rows = [{name: CONTEXT[name] for name in inputs[:-1]} | {"response": text} for text in TEXTS]

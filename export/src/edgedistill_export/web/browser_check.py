@@ -67,9 +67,13 @@ def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Sc
         raise ExportFailed(
             f"the page refuses to score: {answer.refused}", where=name, hint="No page was written. Serve fp32 instead."
         )
-    found = answer.scores
+    # JavaScript puts keys such as "2" and "10" before others, in numeric order.
+    found = [
+        msgspec.structs.replace(score, probabilities={name: score.probabilities[name] for name in bundle.task.names})
+        for score in answer.scores
+    ]
     _expect_same_tokens(bundle, rows, found)
-    return list(found)
+    return [*found]
 
 
 def browser_step(served: str, native: Sequence[Score], browser: Sequence[Score]) -> ConversionStep:

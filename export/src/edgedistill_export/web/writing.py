@@ -28,7 +28,7 @@ PAGE = files("edgedistill_export") / "web" / "page"
 SERVED_PAGE = files("edgedistill_serve") / "page"
 """The server's page, which shares its style and wording."""
 
-_FROM_SERVED = {"page.css": "page.css", "icon.svg": "icon.svg", "wording.js": "wording.mjs"}
+_FROM_SERVED = {"page.css": "page.css", "icon.svg": "icon.svg", "json.js": "json.mjs", "wording.js": "wording.mjs"}
 _NOT_OF_PAGE = {"index.html", "package.json", "score_rows.mjs", "sw.mjs"}
 """Files next to the page's scripts that are written elsewhere, or are for Node."""
 _DESCRIPTION = "page.json"

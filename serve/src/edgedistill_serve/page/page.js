@@ -58,7 +58,7 @@ function showModel() {
   at("definitions").replaceChildren(
     ...model.labels.map((label) => {
       const entry = createElement("div", "");
-      const definition = model.definitions?.[label] || "The codebook has no definition for this label.";
+      const definition = model.definitions?.get(label) || "The codebook has no definition for this label.";
       entry.append(createElement("dt", "", label), createElement("dd", "", definition + thresholdNote(label, model)));
       return entry;
     }),
@@ -89,7 +89,7 @@ function showScore(score, model) {
   at("bars-caption").textContent = caption(model);
   const assigned = labelsOf(score);
   at("bars").replaceChildren(
-    ...Object.entries(score.probabilities).map(([each, share]) => bar(each, share, assigned, model.thresholds[each])),
+    ...model.labels.map((each) => bar(each, score.probabilities.get(each), assigned, model.thresholds.get(each))),
   );
   at("reading").textContent = tokensText(score);
   at("result-details").hidden = false;

@@ -1,4 +1,5 @@
 // Requests to the server of this page, and to no other.
+import { parseJson } from "./json.js";
 
 /** A request failed. `status` is 0 if the server could not be reached. */
 export class RequestError extends Error {
@@ -29,9 +30,18 @@ export async function request(path, { key = "", body, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new RequestError(0, "The server cannot be reached. Is it running?");
   }
-  const content = await answer.json().catch(() => ({}));
+  const content = parsed(await answer.text().catch(() => ""));
   if (answer.ok) return content;
   throw new RequestError(answer.status, content.detail ?? `The server answered with the status ${answer.status}.`, retrySeconds(answer));
+}
+
+/** A proxy may answer with something else than JSON. */
+function parsed(text) {
+  try {
+    return parseJson(text);
+  } catch {
+    return {};
+  }
 }
 
 function retrySeconds(answer) {

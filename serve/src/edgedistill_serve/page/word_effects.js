@@ -8,7 +8,7 @@ const STEPS = [[0.15, "3"], [0.05, "2"], [MIN_CHANGE, "1"]];
 
 /** Fill the panel from an answer of /v1/explain for the response `text` and the selected `label`. */
 export function showWords(text, explained, label, panel) {
-  const words = explained.words.map((word) => ({ ...word, change: word.changes[label] }));
+  const words = explained.words.map((word) => ({ ...word, change: word.changes.get(label) }));
   const effective = words.filter((word) => Math.abs(word.change) >= MIN_CHANGE);
   effective.sort((one, other) => Math.abs(other.change) - Math.abs(one.change));
   panel.text.replaceChildren(...marked(text, words));
@@ -51,7 +51,7 @@ function row(word, label, explained) {
   name.scope = "row";
   name.textContent = word.word;
   const without = document.createElement("td");
-  without.textContent = percent(explained.probabilities[label] - word.change);
+  without.textContent = percent(explained.probabilities.get(label) - word.change);
   if (word.label !== explained.label) {
     const other = document.createElement("small");
     other.textContent = newLabelText(labelsOf({ ...explained, label: word.label }));

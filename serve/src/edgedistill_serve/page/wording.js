@@ -1,6 +1,7 @@
 // The texts of the page.
 
-const NO_LABEL = "none";
+/** The label of a multilabel response to which no label applies. */
+export const NO_LABEL = "none";
 const SEPARATOR = ";";
 
 /** A probability in [0, 1] as text; it is never rounded to 0 % or 100 %. */
@@ -30,7 +31,7 @@ export function decision(score) {
 
 /** The label of a score as a list; for a multilabel task, the assigned labels. */
 export function labelsOf({ label, probabilities }) {
-  if (label in probabilities) return [label];
+  if (probabilities.has(label)) return [label];
   return label === NO_LABEL ? [] : label.split(SEPARATOR);
 }
 
@@ -52,14 +53,15 @@ export function caption(model) {
 
 /** The threshold of a label, as a sentence. */
 export function thresholdNote(label, model) {
-  if (isMultilabel(model)) return ` Assigned from ${percent(model.thresholds[label])}.`;
-  const threshold = model.review.thresholds[label];
+  if (isMultilabel(model)) return ` Assigned from ${percent(model.thresholds.get(label))}.`;
+  const threshold = model.review.thresholds.get(label);
   return threshold ? ` Accepted from ${percent(threshold)}.` : "";
 }
 
 /** The label of a multilabel task with the smallest certainty. */
-export function leastCertain({ probabilities }, { thresholds }) {
-  const certainties = Object.entries(probabilities).map(([label, share]) => [label, certainty(share, thresholds[label])]);
+export function leastCertain({ probabilities }, { labels, thresholds }) {
+  const names = labels.map((label) => label.name ?? label);
+  const certainties = names.map((name) => [name, certainty(probabilities.get(name), thresholds.get(name))]);
   return certainties.reduce((one, other) => (other[1] < one[1] ? other : one))[0];
 }
 
@@ -74,7 +76,7 @@ export function isMultilabel(model) {
 
 /** The reason of the decision on a score. */
 export function decisionReason(score, model) {
-  const threshold = isMultilabel(model) ? model.review.least_certainty : model.review.thresholds[score.label];
+  const threshold = isMultilabel(model) ? model.review.least_certainty : model.review.thresholds.get(score.label);
   if (score.reason === "blank") return "The response is blank.";
   if (score.reason === "truncated") {
     return `The response has ${score.tokens} tokens, more than the model can read. Only its beginning was scored.`;

@@ -2,9 +2,15 @@
 
 const SEPARATORS = [",", ";", "\t"];
 const MOST_BYTES = 200e6;
-/** A cell that a spreadsheet would evaluate as a formula. */
-const FORMULA = /^[=+\-@\t\r]/;
-const NUMBER = /^[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?$/i;
+// As in edgedistill_serve.grading.formula_cells.
+const ESCAPE = "'\t";
+const SIGNS = "=+@\\u2212\\ufb29\\ufe62\\ufe63\\ufe66\\ufe6b\\uff0b\\uff0d\\uff1d\\uff20\\u207a-\\u207c\\u208a-\\u208c\\-";
+const SKIPPED =
+  "\\0-\\x20\\x7f-\\xa0\\xad\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f" +
+  "\\u2028-\\u202f\\u205f-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff9-\\ufffb\\u{e0000}-\\u{e0fff}" +
+  "\"'`\\xab\\xb4\\xbb\\u2018-\\u201f\\u2039\\u203a\\uff02\\uff07";
+const FORMULA = new RegExp(`^(?:[\\t\\r\\n]|[${SKIPPED}]*[${SIGNS}])`, "u");
+const NUMBER = /^ *[+\-\u2212]?(?:[0-9]+(?:[.,][0-9]+)*[.,]?|[.,][0-9]+)(?:[eE][+-]?[0-9]+)?%? *$/;
 
 /** A table that cannot be read: the problem, the row, and a hint. */
 export class TableFault extends Error {
@@ -52,7 +58,8 @@ function separatorOf(content, wanted) {
     const names = header.split(separator).map((name) => name.replace(/^"|"$/g, ""));
     return wanted.filter((name) => names.includes(name)).length * 1000 + names.length;
   });
-  return SEPARATORS[found.indexOf(Math.max(...found))];
+  const best = found.indexOf(Math.max(...found));
+  return SEPARATORS[best];
 }
 
 function rowsOf(records, columns) {
@@ -78,7 +85,7 @@ function* recordsOf(content, separator) {
       field.lastIndex = at;
       const found = field.exec(content);
       at += found[0].length;
-      fields.push(found[1] === undefined ? found[2] : found[1].replaceAll('""', '"'));
+      fields.push(textOf(found[1] === undefined ? found[2] : found[1].replaceAll('""', '"')));
       const next = content[at];
       if (next === separator) {
         at += 1;
@@ -98,19 +105,25 @@ function* recordsOf(content, separator) {
   }
 }
 
-/** One line of a table; a cell that a spreadsheet would evaluate gets an apostrophe before it. */
+/** One line of a table; a text that a spreadsheet would evaluate gets an apostrophe and a tab before it. */
 export function line(cells, separator) {
   return `${cells.map((cell) => quoted(harmless(cell), separator)).join(separator)}\r\n`;
 }
 
-/** Whether `line` puts an apostrophe before the cell. */
+/** Whether `line` puts an apostrophe and a tab before the cell. */
 export function isFormula(cell) {
-  return typeof cell === "string" && FORMULA.test(cell) && !NUMBER.test(cell);
+  return typeof cell === "string" && ((FORMULA.test(cell) && !NUMBER.test(cell)) || cell.startsWith(ESCAPE));
 }
 
 function harmless(cell) {
   if (cell === null) return "";
-  return isFormula(cell) ? `'${cell}` : String(cell);
+  return isFormula(cell) ? `${ESCAPE}${cell}` : String(cell);
+}
+
+/** The text of a cell, without what `line` puts before it. */
+function textOf(cell) {
+  const text = cell.startsWith(ESCAPE) ? cell.slice(ESCAPE.length) : cell;
+  return isFormula(text) ? text : cell;
 }
 
 function quoted(text, separator) {

@@ -1,4 +1,5 @@
 // Fetches the page's files and checks each against its SHA-256 in page.json.
+import { parseJson } from "./json.mjs";
 
 /** A file is missing or has changed. */
 export class FileFault extends Error {}
@@ -13,6 +14,11 @@ export async function fetched(root, { path, integrity }) {
   }
   if (!answer.ok) throw new FileFault(`${path} is missing. Copy the folder again.`);
   return answer;
+}
+
+/** Fetch the page's description, page.json. */
+export async function fetchPage(root) {
+  return parseJson(await (await fetched(root, { path: "page.json" })).text());
 }
 
 /** Fetch what a scorer needs; `onFile(file)` is called before each is read. */

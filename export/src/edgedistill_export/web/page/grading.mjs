@@ -23,7 +23,7 @@ export async function grade(bytes, page, column, { score, ahead, pause }) {
   const missing = places.find(([, at]) => at < 0);
   if (missing) throw new TableFault(`no column was chosen for the input “${missing[0]}”`);
   const added = addedColumns(page, table.columns);
-  const counts = { read: 0, rows: table.rows.length, scored: 0, errors: 0, review: 0, guarded: 0, labels: {} };
+  const counts = { read: 0, rows: table.rows.length, scored: 0, errors: 0, review: 0, guarded: 0, labels: new Map() };
   const lines = [`${table.marked ? "\ufeff" : ""}${line([...table.columns, ...added], table.separator)}`];
   const shown = [];
   const waiting = [];
@@ -57,7 +57,7 @@ function addedColumns(page, taken) {
 }
 
 function values({ score, error }, page) {
-  const shares = page.labels.map(({ name }) => score?.probabilities[name] ?? null);
+  const shares = page.labels.map(({ name }) => score?.probabilities.get(name) ?? null);
   if (!score) return [null, null, ...shares, null, null, null, null, error];
   const { label, probability, decision, reason, truncated, tokens } = score;
   return [label, probability, ...shares, decision, reason, truncated, tokens, null];
@@ -87,6 +87,6 @@ function count(counts, { score }, cells, page) {
   counts.scored += 1;
   // Of a multilabel task every label that holds counts, and "none".
   const labels = page.kind === "multilabel" ? score.label.split(";") : [score.label];
-  for (const label of labels) counts.labels[label] = (counts.labels[label] ?? 0) + 1;
+  for (const label of labels) counts.labels.set(label, (counts.labels.get(label) ?? 0) + 1);
   if (score.decision === "review") counts.review += 1;
 }

@@ -1,5 +1,5 @@
 // One copy of the model: loads it, and scores responses one after another.
-import { fetched, FileFault, fetchParts } from "./fetching.mjs";
+import { fetchPage, FileFault, fetchParts } from "./fetching.mjs";
 import { Drift, Scorer, Unscorable } from "./scorer.mjs";
 import { answering } from "./talking.mjs";
 
@@ -13,7 +13,7 @@ const tasks = {
   /** Load the model, and run the self-check if `check` is set. `threads` above 1 require an isolated page. */
   async load({ check, threads = 1 }) {
     const started = performance.now();
-    const page = await (await fetched(ROOT, { path: "page.json" })).json();
+    const page = await fetchPage(ROOT);
     postMessage({ event: "page", page });
     const parts = await fetchParts(ROOT, page, (file) => postMessage({ event: "reading", file }));
     postMessage({ event: "starting" });

@@ -4,13 +4,15 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { pathToFileURL } from "node:url";
-import { Scorer } from "./scorer.mjs";
 
 const folder = process.argv[2];
+const script = (name) => import(pathToFileURL(join(folder, "page", name)).href);
+const { parseJson } = await script("json.mjs");
+const { Scorer } = await script("scorer.mjs");
 
 async function scored() {
   const content = (path) => readFile(join(folder, path));
-  const page = JSON.parse(await content("page.json"));
+  const page = parseJson(await content("page.json"));
   const parts = {};
   for (const [name, { path }] of Object.entries(page.files)) {
     const found = await content(path);
@@ -22,7 +24,8 @@ async function scored() {
   const scores = [];
   for (const row of JSON.parse(await text(process.stdin))) {
     const { ids } = scorer.encode(scorer.readable(row));
-    scores.push({ ...(await scorer.score(row)), ids });
+    const score = await scorer.score(row);
+    scores.push({ ...score, probabilities: Object.fromEntries(score.probabilities), ids });
   }
   return { scores };
 }

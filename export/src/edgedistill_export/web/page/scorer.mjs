@@ -55,7 +55,7 @@ export class Scorer {
   }
 
   encode(read) {
-    const context = CONTEXT.filter((name) => name in read).map((name) => read[name]).join(" ");
+    const context = CONTEXT.filter((name) => read[name] !== undefined).map((name) => read[name]).join(" ");
     return this.encoder.encode(context || null, read.response);
   }
 
@@ -88,7 +88,7 @@ export class Scorer {
       }
       const found = probabilities(await this.logits(encoded), this.page);
       const wanted = probabilities(row.logits, this.page);
-      difference = Math.max(difference, ...found.map((share, label) => Math.abs(share - wanted[label])));
+      difference = Math.max(difference, ...found.map((share, place) => Math.abs(share - wanted[place])));
       onRow(at + 1);
     }
     if (!(difference <= golden.tolerance)) {
@@ -130,7 +130,7 @@ export function judge(shares, encoded, page, blank) {
   return {
     label,
     probability,
-    probabilities: Object.fromEntries(page.labels.map(({ name }, at) => [name, shares[at]])),
+    probabilities: new Map(page.labels.map(({ name }, at) => [name, shares[at]])),
     decision: reason === null ? "accept" : "review",
     reason,
     truncated: encoded.truncated,
@@ -141,14 +141,14 @@ export function judge(shares, encoded, page, blank) {
 function one(shares, page) {
   const best = shares.indexOf(Math.max(...shares));
   const label = page.labels[best].name;
-  return { label, probability: shares[best], least: page.review.thresholds[label] ?? 0 };
+  return { label, probability: shares[best], least: page.review.thresholds.get(label) ?? 0 };
 }
 
 /** The labels that hold as one text, and the certainty of the least sure. */
 function several(shares, page) {
   const names = page.labels.map(({ name }) => name);
-  const held = names.filter((name, at) => shares[at] >= page.thresholds[name]);
-  const sure = names.map((name, at) => certainty(shares[at], page.thresholds[name]));
+  const held = names.filter((name, at) => shares[at] >= page.thresholds.get(name));
+  const sure = names.map((name, at) => certainty(shares[at], page.thresholds.get(name)));
   return { label: held.join(";") || "none", probability: Math.min(...sure), least: page.review.least_certainty };
 }
 

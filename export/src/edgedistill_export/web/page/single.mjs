@@ -85,7 +85,7 @@ function showScore(score, page) {
   at("bars-caption").textContent = caption(page);
   const given = labelsOf(score);
   at("bars").replaceChildren(
-    ...page.labels.map(({ name }) => bar(name, score.probabilities[name], given, page.thresholds[name])),
+    ...page.labels.map(({ name }) => bar(name, score.probabilities.get(name), given, page.thresholds.get(name))),
   );
   at("reading").textContent = tokensText(score);
   at("result-details").hidden = false;

@@ -1,6 +1,6 @@
 // A file of responses: chosen or dropped, its columns selected, scored in a worker, shown and saved.
 import { at, made } from "./elements.mjs";
-import { decision, labelText, probabilityText, decisionReason } from "./wording.mjs";
+import { decision, labelText, NO_LABEL, probabilityText, decisionReason } from "./wording.mjs";
 
 /** Make the panel score files with `engine`, by the model that `page` describes. */
 export function showTable(engine, page) {
@@ -70,7 +70,7 @@ export function showTable(engine, page) {
     at("download").href = state.address;
     at("download").download = file.name.replace(/(\.[^.]*)?$/, "-scored$1");
     at("running").hidden = true;
-    at("summary").textContent = summary(counts);
+    at("summary").textContent = summary(counts, page);
     at("graded-notes").textContent = notes(counts);
     at("rows").replaceChildren(...shown.map((row) => rowOf(row, page)));
     at("rows-caption").textContent =
@@ -126,8 +126,9 @@ function showProgress({ read, rows }) {
   at("rows-done").textContent = `${read.toLocaleString("en")} of ${rows.toLocaleString("en")} rows`;
 }
 
-function summary({ read, scored, errors, review, labels }) {
-  const each = Object.entries(labels).map(([label, rows]) => `${label} ${rows.toLocaleString("en")}`);
+function summary({ read, scored, errors, review, labels }, page) {
+  const names = [...page.labels.map(({ name }) => name), NO_LABEL].filter((name) => labels.has(name));
+  const each = names.map((name) => `${name} ${labels.get(name).toLocaleString("en")}`);
   const failed = errors ? `${errors.toLocaleString("en")} could not be scored, ` : "";
   return (
     `${read.toLocaleString("en")} rows read, ${scored.toLocaleString("en")} scored, ${failed}` +
@@ -138,7 +139,7 @@ function summary({ read, scored, errors, review, labels }) {
 function notes({ guarded }) {
   if (!guarded) return "";
   const cells = guarded === 1 ? "One cell looks like a formula" : `${guarded.toLocaleString("en")} cells look like formulas`;
-  return `${cells}. In the saved table, an apostrophe before the cell keeps spreadsheets from evaluating it.`;
+  return `${cells}. In the saved table, an apostrophe and a tab before the cell keep spreadsheets from evaluating it.`;
 }
 
 function rowOf({ row, response, score, error }, page) {

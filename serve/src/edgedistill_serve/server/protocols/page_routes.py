@@ -16,6 +16,7 @@ from edgedistill_serve.server.request.openapi import JSON, Operation, build_open
 PAGE_FILES = {
     "index.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
+    "json.js": "text/javascript; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "server.js": "text/javascript; charset=utf-8",
     "word_effects.js": "text/javascript; charset=utf-8",
