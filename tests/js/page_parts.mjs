@@ -1,5 +1,5 @@
 // Runs parts of the page under Node, without a model.
-// stdin: {"task": "encode" | "redact" | "match" | "table" | "inspect" | "line", …}; stdout: what it gave, or {"fault": "…"}.
+// stdin: {"task": "encode" | "blank" | "redact" | "match" | "table" | "inspect" | "line", …}; stdout: what it gave, or {"fault": "…"}.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -9,6 +9,7 @@ const { Encoder } = await import(new URL("encoder.mjs", PAGE));
 const { inspect } = await import(new URL("grading.mjs", PAGE));
 const { line, readTable } = await import(new URL("csv.mjs", PAGE));
 const { redactor } = await import(new URL("redaction.mjs", PAGE));
+const { blankTest } = await import(new URL("visible_text.mjs", PAGE));
 const { Scorer } = await import(new URL("scorer.mjs", PAGE));
 
 const tasks = {
@@ -18,10 +19,11 @@ const tasks = {
     const encoder = new Encoder(await read("model/tokenizer.json"), await read("model/reading.json"), page.max_tokens);
     const scorer = new Scorer(page, null, encoder);
     return rows.map((row) => {
-      const { ids, typeIds, tokens, truncated } = scorer.encode(scorer.readable(row));
-      return [ids, typeIds, tokens, truncated];
+      const { ids, typeIds, ...others } = scorer.encode(scorer.readable(row));
+      return [ids, typeIds, ...Object.values(others)];
     });
   },
+  blank: ({ patterns, texts }) => texts.map(blankTest(patterns)),
   redact: ({ rules, texts }) => texts.map(redactor(rules)),
   // What each pattern finds at each place of each text; null for nothing.
   match: ({ patterns, texts }) =>

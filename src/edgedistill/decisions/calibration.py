@@ -74,7 +74,7 @@ class Scores:
     def apply_rule(self, temperature: float, rule: ReviewRule) -> tuple[Score, ...]:
         """Return label, probabilities and decision of each row, as a bundle with that temperature and rule."""
         return tuple(
-            build_score(probabilities, encoded, self.task, rule, blank=not encoded.tokens, thresholds=self.thresholds)
+            build_score(probabilities, encoded, self.task, rule, thresholds=self.thresholds)
             for probabilities, encoded in zip(self.probabilities(temperature), self.encoded, strict=True)
         )
 

@@ -18,7 +18,7 @@ from .scoring import TASK, drawn, reordered, scores_of, tied
 
 ORDINAL = Task("ordinal", TASK.labels, ("response",))
 MULTILABEL = Task("multilabel", TASK.labels, ("response",))
-BLANK = Encoded((1, 2), (0, 0), 0, False)
+BLANK = Encoded((1, 2), (0, 0), 0, False, blank=True)
 AIMS = st.sampled_from([KeepKappa(0.3), KeepKappa(0.5), KeepKappa(0.6), AtMostToPeople(0.1), AtMostToPeople(0.4)])
 ROWS = st.builds(
     tied,

@@ -11,6 +11,7 @@ from edgedistill_serve.grading.grade import grade
 
 from .using import GRADED, TEXT, choose, score
 
+READ = ("unknown_share", "context_tokens", "context_tokens_lost")
 ROWS = 500
 WORDS = "you worked hard on this great job smart the answer is because why Größe naïve ½ 日本 🙂 isn't e-mail"
 
@@ -24,6 +25,8 @@ def responses() -> list[str]:
         "   ",
         "\u00a0",
         "[SEP] [CLS]",
+        "👍 👍 great",
+        "<p>&nbsp;</p>",
         'he said "yes"',
         "two\r\nlines",
         "a;b,c\td",
@@ -49,10 +52,10 @@ def test_five_hundred_rows_of_a_file_get_pythons_labels_probabilities_and_decisi
     assert list(ours[0]) == list(python[0])
     for same in ("id", "response", "label", "decision", "reason", "truncated", "tokens", "error"):
         assert [row[same] for row in ours] == [row[same] for row in python], same
-    for near in (name for name in python[0] if name.startswith("probability")):
+    for near in (*READ, *(name for name in python[0] if name.startswith("probability"))):
         assert [float(row[near]) for row in ours] == pytest.approx([float(row[near]) for row in python], abs=1e-5)
     assert len({row["label"] for row in ours}) == 3
-    assert {row["reason"] for row in ours} == {"", "blank", "truncated"}
+    assert {row["reason"] for row in ours} == {"", "blank", "truncated", "unreadable"}
     assert page.text("#summary").startswith(f"{ROWS} rows read, {ROWS} scored, ")
 
 

@@ -1,8 +1,10 @@
 """The page reads texts as Python does: the same tokens, the same redaction, whatever letters there are."""
 
 import random
+from dataclasses import astuple
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from edgedistill_export.web.description import describe_page
 from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.task.redaction import Redaction, redact_text
 from edgedistill_serve.task.task import task_inputs
+from edgedistill_serve.task.visible_text import is_blank
 
 from ..tiny import PRAISE, ROBERTA, save_student
 from .tiny_page import CONTEXT, TINY, make_bundle, make_page, under_node
@@ -27,7 +30,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 def read_alike(page, rows) -> None:
     bundle, written = page
     encoded = load_encoder(bundle).encode([task_inputs(row, bundle.task) for row in rows])
-    python = [[list(read.ids), list(read.type_ids), read.tokens, read.truncated] for read in encoded]
+    python = [[list(read.ids), list(read.type_ids), *astuple(read)[2:]] for read in encoded]
     found = under_node("encode", folder=str(written.folder), rows=rows)
     assert [row for row, one, other in zip(rows, python, found, strict=True) if one != other] == []
 
@@ -143,3 +146,95 @@ def test_redaction_comes_before_reading(tmp_path):
     page = make_page(tmp_path, redact=Redaction(), max_tokens=WHOLE)
     read_alike(page, [{"response": text} for text in PERSONAL])
     assert Path(page[1].folder / "page.json").read_text("utf-8").count("[EMAIL]") == 1
+
+
+ODD = (
+    *(
+        "",
+        " ",
+        "\u2800",
+        "\u3164",
+        "\u200b\ufeff",
+        "\x00",
+        "\ue000",
+        "\ufffd",
+        "\u0301",
+        "\ufffc",
+        "\U0001d159",
+        "\U00013441",
+    ),
+    *(
+        "<p>&nbsp;</p>",
+        "<p>&nbsp",
+        "&lt;br&gt;",
+        "&amp;lt;br&amp;gt;",
+        "<a title='>'>",
+        "<a title='>",
+        "<!-- > -->",
+        "<!--",
+    ),
+    *(
+        "&#160;",
+        "&#x200B;",
+        "&#65;",
+        "&#9999999;",
+        "&#x110000;",
+        "&emsp13;",
+        "&it",
+        "&it;",
+        "&shy",
+        "<3",
+        "<>",
+        "<?>",
+        "&",
+    ),
+    *(
+        "👍",
+        "👍 great",
+        "great 👍 job",
+        "ฉันไม่รู้",
+        "អត់ទេ",
+        "አላውቅም",
+        "ကောင်းပါတယ်",
+        "a" * 101,
+        "a" * 100,
+        "ﷺ",
+        "ᛗᚢᚾᛞ",
+        "????",
+    ),
+    *(
+        "\U000e0041",
+        "한글",
+        "漢字",
+        "e\u0301",
+        "[UNK]",
+        "[UNK] [SEP]",
+        "x\u00ady",
+        "<script>alert(1)</script>",
+        "\u00f0\u0178\u2018",
+    ),
+)
+
+
+def test_odd_texts_are_blank_and_unknown_alike(whole, short_pairs, byte_level):
+    read_alike(whole, [{"response": text} for text in ODD])
+    read_alike(byte_level, [{"response": text} for text in ODD])
+    read_alike(short_pairs, [CONTEXT | {"question": text, "response": f"{text} great"} for text in ODD])
+
+
+PIECES = (*"<>&#;/!-'\"x16a0lt \u00a0\u200b\u2800\u3164", "&nbsp;", "<p>", "amp;", "<!--", "-->")
+INKLESS_AND_MARKUP = st.lists(st.sampled_from(PIECES), max_size=20).map("".join)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(INKLESS_AND_MARKUP, min_size=40, max_size=80))
+def test_what_is_blank_in_python_is_blank_on_the_page(whole, texts):
+    read_alike(whole, [{"response": text} for text in texts])
+
+
+def test_every_character_is_blank_alike(whole):
+    bundle, _ = whole
+    texts = [*LETTERS, *(f"&#{ord(letter)};" for letter in LETTERS[:0x3200])]
+    rules = msgspec.to_builtins(describe_page(bundle, {}))["invisible"]
+    found = under_node("blank", patterns=rules, texts=texts)
+    assert [text for text, one in zip(texts, found, strict=True) if one != is_blank(text)] == []

@@ -25,6 +25,9 @@ ADDED = (
     "reason",
     "truncated",
     "tokens",
+    "unknown_share",
+    "context_tokens",
+    "context_tokens_lost",
     "error",
 )
 

@@ -21,7 +21,7 @@ TASK = Task("multilabel", (Label("asks"), Label("praises")), ("response",))
 
 def judged(*shares, review=ReviewRule(), blank=False):  # noqa: B008  # frozen
     return build_score(
-        np.array(shares), Encoded((), (), 1, truncated=False), TASK, review, blank=blank, thresholds=(0.4, 0.5)
+        np.array(shares), Encoded((), (), 1, truncated=False, blank=blank), TASK, review, thresholds=(0.4, 0.5)
     )
 
 

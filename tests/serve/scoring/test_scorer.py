@@ -130,14 +130,14 @@ def test_a_rule_may_accept_what_is_blank_or_cut(make_bundle, tmp_path):
 
 def test_two_labels_of_equal_probability_give_the_first():
     task = Task(kind="nominal", labels=(Label("b"), Label("a")), inputs=("response",))
-    score = build_score(np.array([0.5, 0.5]), Encoded((), (), 1, truncated=False), task, ReviewRule(), blank=False)
+    score = build_score(np.array([0.5, 0.5]), Encoded((), (), 1, truncated=False), task, ReviewRule())
     assert score.label == "b"
 
 
 def test_a_probability_that_equals_the_threshold_is_accepted():
     task = Task(kind="nominal", labels=(Label("b"), Label("a")), inputs=("response",))
     rule = ReviewRule(thresholds={"b": 0.75})
-    score = build_score(np.array([0.75, 0.25]), Encoded((), (), 1, truncated=False), task, rule, blank=False)
+    score = build_score(np.array([0.75, 0.25]), Encoded((), (), 1, truncated=False), task, rule)
     assert score.decision == "accept"
 
 

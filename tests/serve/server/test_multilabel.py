@@ -71,7 +71,7 @@ def test_raw_scores_of_a_probability_that_was_rounded_to_an_end_are_finite(moves
 
 def test_infer_gives_a_probability_for_each_label(server, expected):
     given = {"name": "response", "shape": [2], "datatype": "BYTES", "data": GOLDEN_TEXTS[:2]}
-    label, probabilities, _ = server.client.post("/v2/models/moves/infer", json={"inputs": [given]}).json()["outputs"]
+    label, probabilities, *_ = server.client.post("/v2/models/moves/infer", json={"inputs": [given]}).json()["outputs"]
     assert label["data"] == [score.label for score in expected[:2]]
     assert probabilities["shape"] == [2, 3]
     assert probabilities["data"] == [share for score in expected[:2] for share in score.probabilities.values()]

@@ -105,15 +105,16 @@ def tensor(*data, shape=None, name="response", datatype="BYTES"):
     return {"name": name, "shape": shape or [len(data)], "datatype": datatype, "data": list(data)}
 
 
-def test_infer_gives_label_probabilities_and_decision_as_tensors(server, bundle, expected):
-    answer = infer(server, tensor("great job", " "), id="7").json()
+def test_infer_gives_label_probabilities_decision_and_reason_as_tensors(server, bundle, expected):
+    answer = infer(server, tensor("great job", " ", "👍"), id="7").json()
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("praise", bundle.manifest.version, "7")
-    label, probabilities, decision = answer["outputs"]
-    assert (label["name"], label["datatype"], label["shape"]) == ("label", "BYTES", [2])
+    label, probabilities, decision, reason = answer["outputs"]
+    assert (label["name"], label["datatype"], label["shape"]) == ("label", "BYTES", [3])
     assert label["data"][0] == expected.label
-    assert (probabilities["datatype"], probabilities["shape"]) == ("FP64", [2, 3])
+    assert (probabilities["datatype"], probabilities["shape"]) == ("FP64", [3, 3])
     assert probabilities["data"][:3] == list(expected.probabilities.values())
-    assert decision["data"] == ["accept", "review"]
+    assert decision["data"] == ["accept", "review", "review"]
+    assert reason["data"] == ["", "blank", "unreadable"]
 
 
 def test_infer_returns_the_requested_outputs(server):
@@ -159,7 +160,7 @@ def test_a_model_is_described_under_its_name_and_its_version(server, bundle):
     described = server.client.get("/v2/models/praise").json()
     assert (described["name"], described["versions"]) == ("praise", [bundle.manifest.version])
     assert described["inputs"] == [{"name": "response", "datatype": "BYTES", "shape": [-1]}]
-    assert [output["shape"] for output in described["outputs"]] == [[-1], [-1, 3], [-1]]
+    assert [output["shape"] for output in described["outputs"]] == [[-1], [-1, 3], [-1], [-1]]
     versioned = f"/v2/models/praise/versions/{bundle.manifest.version}"
     assert server.client.get(versioned).json() == described
     assert server.client.get(f"{versioned}/ready").json() == {"name": "praise", "ready": True}

@@ -26,7 +26,7 @@ _HEADING = "\n## In a browser\n"
 class _TokenizedScore(Score, frozen=True):
     """A score, and the token ids of its response."""
 
-    ids: tuple[int, ...]
+    ids: tuple[int, ...] = ()
 
 
 class _NodeOutput(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.task.redaction import PLACEHOLDERS, Redaction, redaction_rules
 from edgedistill_serve.task.task import Kind, Label, task_inputs
+from edgedistill_serve.task.visible_text import CHARACTER_REFERENCE, MARKUP, SPACE_LIKE, SPACE_LIKE_BEYOND
 
 
 class PageFile(msgspec.Struct, frozen=True):
@@ -34,6 +35,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         calibrated: Whether the probabilities were calibrated.
         redaction: The redaction rules as JavaScript patterns; None for no redaction.
+        invisible: The patterns of `edgedistill_serve.task.visible_text`, for JavaScript.
         files: The files to fetch, by purpose.
     """
 
@@ -49,6 +51,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
     calibrated: bool
     review: ReviewRule
     redaction: dict[str, Any] | None
+    invisible: dict[str, str]
     files: dict[str, PageFile]
 
 
@@ -72,6 +75,7 @@ def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription
         calibrated=manifest.temperature != 1.0,
         review=manifest.review,
         redaction=_redaction(manifest.task.redact),
+        invisible=invisible_patterns(),
         files=files,
     )
 
@@ -87,6 +91,12 @@ def golden_with_tokens(bundle: Bundle) -> dict[str, Any]:
             for row, read in zip(bundle.golden.rows, encoded, strict=True)
         ],
     }
+
+
+def invisible_patterns() -> dict[str, str]:
+    """Return the patterns of a blank text's parts for JavaScript's flag ``u``."""
+    beyond = "".join(f"\\u{{{first:x}}}-\\u{{{last:x}}}" for first, last in SPACE_LIKE_BEYOND)
+    return {"spaces": f"[{SPACE_LIKE}{beyond}]+", "markup": MARKUP, "reference": CHARACTER_REFERENCE}
 
 
 def _redaction(redaction: Redaction | None) -> dict[str, Any] | None:

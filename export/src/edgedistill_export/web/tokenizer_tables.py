@@ -14,6 +14,8 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+from edgedistill_serve.scoring.encoding import find_unknown_token
+
 _LETTERS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
 _BETWEEN = "☃"
 """A character that no tokenizer merges or changes; it separates the characters of a probe."""
@@ -27,13 +29,15 @@ def tokenizer_tables(tokenizer: Tokenizer) -> dict[str, Any]:
         tokenizer: The tokenizer as the scorer uses it.
 
     Returns:
-        ``single`` and ``pair``: the sequence of special tokens as ``{id, type}`` and texts as ``{text, type}``, with
-        text 0 the first of a pair. ``letters``: for BERT tokenizers, tables of the normalized form of every character
-        and of the characters that separate words; None for others, which the page runs from ``tokenizer.json``.
+        ``unknown``: the id of the token for text outside the vocabulary, or None. ``single`` and ``pair``: the sequence
+        of special tokens as ``{id, type}`` and texts as ``{text, type}``, with text 0 the first of a pair. ``letters``:
+        for BERT tokenizers, tables of the normalized form of every character and of the characters that separate words;
+        None for others, which the page runs from ``tokenizer.json``.
     """
     said = json.loads(tokenizer.to_str())
     of_bert = _kind(said["normalizer"]) == "BertNormalizer" and _kind(said["pre_tokenizer"]) == "BertPreTokenizer"
     return {
+        "unknown": find_unknown_token(tokenizer),
         "single": _frame(tokenizer, "a"),
         "pair": _frame(tokenizer, "a", "a"),
         "letters": _letters(json.dumps(said["normalizer"])) if of_bert else None,

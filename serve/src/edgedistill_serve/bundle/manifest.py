@@ -13,6 +13,10 @@ SCHEMA_VERSION = 1
 MODEL_FILES: dict[Precision, str] = {"int8": "onnx/model_quantized.onnx", "fp32": "onnx/model.onnx"}
 
 
+MAX_UNKNOWN_SHARE = 0.5
+"""Default of `ReviewRule.max_unknown_share`, also for older bundles: most of a response must be readable."""
+
+
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Checksum and size of one file of the bundle."""
 
@@ -27,14 +31,16 @@ class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         thresholds: For each label of a nominal or ordinal task, the smallest probability that is accepted. A label
             without a threshold is always accepted.
         least_certainty: For a multilabel task, the smallest `Score.probability` that is accepted.
-        blank: Whether blank responses are reviewed.
+        blank: Whether responses with nothing visible are reviewed.
         truncated: Whether truncated responses are reviewed.
+        max_unknown_share: The largest `Score.unknown_share` that is accepted, in [0, 1]; with 1, every one is.
     """
 
     thresholds: dict[str, float] = {}
     least_certainty: float = 0.0
     blank: bool = True
     truncated: bool = True
+    max_unknown_share: float = MAX_UNKNOWN_SHARE
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

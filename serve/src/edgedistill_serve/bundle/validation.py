@@ -82,6 +82,8 @@ def _review_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "review.least_certainty", f"a {manifest.task.kind} task uses review.thresholds instead"
     if manifest.review.thresholds and manifest.task.kind == "multilabel":
         yield "review.thresholds", "a multilabel task uses review.least_certainty instead"
+    if not 0 <= manifest.review.max_unknown_share <= 1:
+        yield "review.max_unknown_share", "the value is not between 0 and 1"
     for label, threshold in manifest.review.thresholds.items():
         if label not in manifest.task.names:
             yield "review.thresholds", f"{label!r} is not a label of the task"

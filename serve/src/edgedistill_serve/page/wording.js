@@ -78,6 +78,9 @@ export function isMultilabel(model) {
 export function decisionReason(score, model) {
   const threshold = isMultilabel(model) ? model.review.least_certainty : model.review.thresholds.get(score.label);
   if (score.reason === "blank") return "The response is blank.";
+  if (score.reason === "unreadable") {
+    return `The model cannot read ${percent(score.unknown_share)} of the response: its vocabulary does not have this text.`;
+  }
   if (score.reason === "truncated") {
     return `The response has ${score.tokens} tokens, more than the model can read. Only its beginning was scored.`;
   }
@@ -100,7 +103,11 @@ export function decisionReason(score, model) {
 /** The number of tokens that the model read. */
 export function tokensText(score) {
   const tokens = score.tokens === 1 ? "1 token" : `${score.tokens} tokens`;
-  return score.truncated ? `${tokens}, truncated to what the model can read.` : `${tokens}, all of them read.`;
+  const read = score.truncated ? `${tokens}, truncated to what the model can read.` : `${tokens}, all of them read.`;
+  const unknown = score.unknown_share > 0 ? ` ${percent(score.unknown_share)} of them are unknown to the model.` : "";
+  const { context_tokens: all, context_tokens_lost: lost } = score;
+  const cut = lost > 0 ? ` The model did not read ${lost} of the ${all} tokens before the response (question, reference answer).` : "";
+  return read + unknown + cut;
 }
 
 /** The message for a failed request. */

@@ -1,5 +1,6 @@
 """Encoding of texts as token ids, shared by training, checking and scoring."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import NamedTuple
 from tokenizers import Encoding, Tokenizer, models
 
 from edgedistill_serve.task.task import model_texts
+from edgedistill_serve.task.visible_text import is_blank
 
 _PARALLEL_CHARACTERS = 4_000
 """From this many characters on, the tokenizer's own threads are used: they release the GIL for other Python threads."""
@@ -28,12 +30,21 @@ class Encoded:
         type_ids: Segment ids, one per token id.
         tokens: Number of tokens of the response alone, before truncation and without special tokens.
         truncated: Whether the response was truncated. A truncated context does not count.
+        blank: Whether the response has nothing visible (`is_blank`).
+        unknown_share: Share of the response's tokens that stand for text that the vocabulary cannot represent, in
+            [0, 1]; of the tokens that remain after truncation. It is 1 for a visible text without any token.
+        context_tokens: Number of tokens of the context, before truncation.
+        context_tokens_lost: Number of them that truncation removed.
     """
 
     ids: tuple[int, ...]
     type_ids: tuple[int, ...]
     tokens: int
     truncated: bool
+    blank: bool = False
+    unknown_share: float = 0.0
+    context_tokens: int = 0
+    context_tokens_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,10 @@ class Encoder:
     Args:
         tokenizer_file: A ``tokenizer.json``.
         max_tokens: Longest sequence, including special tokens.
+
+    Attributes:
+        max_tokens: As given.
+        unknown_token: Id of the token for text that the vocabulary cannot represent; None if it represents every text.
     """
 
     def __init__(self, tokenizer_file: Path, max_tokens: int) -> None:
@@ -109,6 +124,7 @@ class Encoder:
         self._tokenizer.encode_special_tokens = True
         self._alone = SpecialTokenTemplate.from_tokenizer(self._tokenizer, texts=1)
         self._pair = SpecialTokenTemplate.from_tokenizer(self._tokenizer, texts=2)
+        self.unknown_token = find_unknown_token(self._tokenizer)
 
     @property
     def max_text_tokens(self) -> int:
@@ -121,8 +137,8 @@ class Encoder:
         context = iter(self._tokenize([first for first, second in pairs if second is not None]))
         responses = self._tokenize([first if second is None else second for first, second in pairs])
         return [
-            self._join(None if second is None else next(context), response)
-            for (_, second), response in zip(pairs, responses, strict=True)
+            self._join(None if second is None else next(context), response, is_blank(row["response"]))
+            for row, (_, second), response in zip(rows, pairs, responses, strict=True)
         ]
 
     def _tokenize(self, texts: list[str]) -> list[_Tokens]:
@@ -139,13 +155,40 @@ class Encoder:
     def _truncate(self, encoding: Encoding) -> _Tokens:
         return _Tokens(encoding.ids[: self.max_tokens], len(encoding))
 
-    def _join(self, context: _Tokens | None, response: _Tokens) -> Encoded:
+    def _join(self, context: _Tokens | None, response: _Tokens, blank: bool) -> Encoded:
         template = self._alone if context is None else self._pair
         available = self.max_tokens - template.added
-        texts = [response.ids[:available]]
+        read = response.ids[:available]
+        texts = [read]
+        context_tokens = context_tokens_lost = 0
         if context is not None:
-            texts.insert(0, context.ids[: available - len(texts[0])])
-        return Encoded(*template.fill(texts), response.total, response.total > available)
+            texts.insert(0, context.ids[: available - len(read)])
+            context_tokens, context_tokens_lost = context.total, context.total - len(texts[0])
+        ids, type_ids = template.fill(texts)
+        return Encoded(
+            ids,
+            type_ids,
+            response.total,
+            response.total > available,
+            blank,
+            self._unknown_share(read, blank),
+            context_tokens,
+            context_tokens_lost,
+        )
+
+    def _unknown_share(self, read: list[int], blank: bool) -> float:
+        if not read:
+            return 0.0 if blank else 1.0
+        return 0.0 if self.unknown_token is None else read.count(self.unknown_token) / len(read)
+
+
+def find_unknown_token(tokenizer: Tokenizer) -> int | None:
+    """Return the id of the token for text that the vocabulary cannot represent, or None if there is none."""
+    model = tokenizer.model
+    if isinstance(model, models.Unigram):
+        unigram = json.loads(tokenizer.to_str())["model"]
+        return None if unigram["unk_id"] is None else int(unigram["unk_id"])
+    return None if model.unk_token is None else model.token_to_id(model.unk_token)
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:

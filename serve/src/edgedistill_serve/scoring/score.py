@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_serve.bundle.manifest import ReviewRule
-from edgedistill_serve.errors import EdgeDistillError
+from edgedistill_serve.errors import EdgeDistillError, ScoringFailed
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.label_decoding import certainty
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Task, join_labels
 
-Reason: TypeAlias = Literal["blank", "truncated", "below threshold"]
+Reason: TypeAlias = Literal["blank", "unreadable", "truncated", "below threshold"]
 
 
 class Score(msgspec.Struct, frozen=True, gc=False):
@@ -30,6 +30,10 @@ class Score(msgspec.Struct, frozen=True, gc=False):
         reason: Reason for a review, else None.
         truncated: Whether the model read only the beginning of the response.
         tokens: Number of tokens of the response before truncation.
+        unknown_share: Share of the response's tokens that stand for text that the model's vocabulary cannot represent,
+            in [0, 1]; of the tokens that the model read.
+        context_tokens: Number of tokens of the question and the reference answer before truncation.
+        context_tokens_lost: Number of them that the model did not read, because the input was too long.
     """
 
     label: str
@@ -39,6 +43,14 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     reason: Reason | None
     truncated: bool
     tokens: int
+    unknown_share: float = 0.0
+    context_tokens: int = 0
+    context_tokens_lost: int = 0
+
+    @property
+    def context_truncated(self) -> bool:
+        """Whether the model did not read all of the question and the reference answer."""
+        return self.context_tokens_lost > 0
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -68,6 +80,9 @@ def score_columns(task: Task, prefix: str = "") -> Columns:
         f"{prefix}reason": str,
         f"{prefix}truncated": bool,
         f"{prefix}tokens": int,
+        f"{prefix}unknown_share": float,
+        f"{prefix}context_tokens": int,
+        f"{prefix}context_tokens_lost": int,
         f"{prefix}error": str,
     }
 
@@ -84,6 +99,9 @@ def score_values(result: Score | EdgeDistillError, columns: Columns) -> dict[str
         result.reason,
         result.truncated,
         result.tokens,
+        result.unknown_share,
+        result.context_tokens,
+        result.context_tokens_lost,
         None,
     )
     return dict(zip(columns, values, strict=True))
@@ -95,7 +113,6 @@ def build_score(
     task: Task,
     review: ReviewRule,
     *,
-    blank: bool,
     thresholds: Sequence[float] = (),
 ) -> Score:
     """Assign the label, and decide whether a person should review it.
@@ -105,9 +122,13 @@ def build_score(
         encoded: The encoded response.
         task: The scored task.
         review: Decides which scores a person should review.
-        blank: Whether the response has no readable text.
         thresholds: For a multilabel task, the probability from which each label is assigned, in the task's order.
+
+    Raises:
+        ScoringFailed: A probability is not finite.
     """
+    if not np.isfinite(probabilities).all():
+        raise ScoringFailed("the probabilities of this response are not finite")
     shares = dict(zip(task.names, probabilities.tolist(), strict=True))
     if task.kind == "multilabel":
         label, probability, minimum = *_assign_labels(shares, task, thresholds), review.least_certainty
@@ -115,14 +136,28 @@ def build_score(
         label = max(shares, key=shares.__getitem__)
         probability, minimum = shares[label], review.thresholds.get(label, 0.0)
     reason: Reason | None = None
-    if blank and review.blank:
+    # Each comparison is written so that a value that is not a number is reviewed.
+    if encoded.blank and review.blank:
         reason = "blank"
+    elif not encoded.unknown_share <= review.max_unknown_share:
+        reason = "unreadable"
     elif encoded.truncated and review.truncated:
         reason = "truncated"
-    elif probability < minimum:
+    elif not probability >= minimum:
         reason = "below threshold"
     decision: Literal["accept", "review"] = "accept" if reason is None else "review"
-    return Score(label, probability, shares, decision, reason, encoded.truncated, encoded.tokens)
+    return Score(
+        label,
+        probability,
+        shares,
+        decision,
+        reason,
+        encoded.truncated,
+        encoded.tokens,
+        encoded.unknown_share,
+        encoded.context_tokens,
+        encoded.context_tokens_lost,
+    )
 
 
 def _assign_labels(shares: Mapping[str, float], task: Task, thresholds: Sequence[float]) -> tuple[str, float]:

@@ -163,8 +163,8 @@ class Scorer:
 
         Returns:
             A DataFrame with the same index and the columns of a graded file: ``label``, ``probability``,
-            ``probability_NAME`` for each label, ``decision``, ``reason``, ``truncated``, ``tokens`` and ``error``. A
-            row that cannot be scored has only an error.
+            ``probability_NAME`` for each label, ``decision``, ``reason``, ``truncated``, ``tokens``, ``unknown_share``,
+            ``context_tokens``, ``context_tokens_lost`` and ``error``. A row that cannot be scored has only an error.
 
         Raises:
             DataError: ``frame`` is neither, or an input is missing or has several columns.
@@ -227,7 +227,7 @@ class Scorer:
             longest = max(len(row.ids) for row in encoded)
             length = longest if self.batching is None else self.batching.padded_length(longest)
             logits = self._session.batch_logits(encoded, length)
-            results = [self._build_score(logits[index], row, encoded[index]) for index, row in enumerate(rows)]
+            results = [self._build_score(logits[index], row) for index, row in enumerate(encoded)]
         except Exception as error:  # noqa: BLE001  # one row must not prevent the scores of the others
             if len(rows) > 1:
                 return _merge([self.score_batch([row]) for row in rows])
@@ -245,11 +245,10 @@ class Scorer:
         """Return the key of a response in `score_cache`; responses with equal keys have equal scores."""
         return self.score_cache.key(model_texts(inputs))
 
-    def _build_score(self, logits: NDArray[np.float64], inputs: _Inputs, encoded: Encoded) -> Score:
+    def _build_score(self, logits: NDArray[np.float64], encoded: Encoded) -> Score:
         decoder = self._label_decoder
-        blank = not inputs["response"].strip() or not encoded.tokens
         probabilities, review = decoder.probabilities(logits), self.bundle.manifest.review
-        return build_score(probabilities, encoded, decoder.task, review, blank=blank, thresholds=decoder.thresholds)
+        return build_score(probabilities, encoded, decoder.task, review, thresholds=decoder.thresholds)
 
     def _score_new(self, rows: Sequence[dict[str, str]]) -> list[Score | EdgeDistillError]:
         """Score rows on all threads."""

@@ -8,6 +8,7 @@ import { letterReader } from "./letters.mjs";
 export class Encoder {
   constructor(tokenizer, reading, maxTokens) {
     this.maxTokens = maxTokens;
+    this.unknown = reading.unknown;
     this.frames = { single: reading.single, pair: reading.pair };
     // A typed [SEP] is text; the special tokens around the texts are added in `encode`.
     const added = tokenizer.added_tokens.filter((token) => !token.special);
@@ -21,13 +22,18 @@ export class Encoder {
     }
   }
 
-  /** Encode a response and its context (null for none); the context is truncated before the response. */
-  encode(context, response) {
+  /**
+   * Encode a response and its context (null for none); the context is truncated before the response. `blank`: whether
+   * the response has nothing visible.
+   */
+  encode(context, response, blank) {
     const frame = context === null ? this.frames.single : this.frames.pair;
     const room = this.maxTokens - frame.filter((part) => "id" in part).length;
     const whole = this.ids(response);
     const kept = whole.slice(0, room);
-    const texts = context === null ? [kept] : [this.ids(context).slice(0, room - kept.length), kept];
+    const around = context === null ? [] : this.ids(context);
+    const before = around.slice(0, room - kept.length);
+    const texts = context === null ? [kept] : [before, kept];
     const ids = [];
     const typeIds = [];
     for (const part of frame) {
@@ -37,7 +43,21 @@ export class Encoder {
         typeIds.push(part.type);
       }
     }
-    return { ids, typeIds, tokens: whole.length, truncated: whole.length > room };
+    return {
+      ids,
+      typeIds,
+      tokens: whole.length,
+      truncated: whole.length > room,
+      blank,
+      unknownShare: this.unknownShare(kept, blank),
+      contextTokens: around.length,
+      contextTokensLost: around.length - before.length,
+    };
+  }
+
+  unknownShare(kept, blank) {
+    if (kept.length === 0) return blank ? 0 : 1;
+    return kept.filter((id) => id === this.unknown).length / kept.length;
   }
 
   ids(text) {

@@ -3,6 +3,7 @@ import { isFormula, line, readTable, TableFault } from "./csv.mjs";
 
 const SHOWN = 500;
 const PREFIX = "scored_";
+const READING = ["unknown_share", "context_tokens", "context_tokens_lost"];
 
 /** The columns of a file, its number of rows, and the columns that seem to contain the inputs. */
 export function inspect(bytes, page) {
@@ -50,7 +51,7 @@ export async function grade(bytes, page, column, { score, ahead, pause }) {
 /** The names of the added columns, in order, prefixed so that none is in the table already. */
 function addedColumns(page, taken) {
   const shares = page.labels.map(({ name }) => `probability_${name}`);
-  const names = ["label", "probability", ...shares, "decision", "reason", "truncated", "tokens", "error"];
+  const names = ["label", "probability", ...shares, "decision", "reason", "truncated", "tokens", ...READING, "error"];
   let prefix = "";
   while (names.some((name) => taken.includes(prefix + name))) prefix += PREFIX;
   return names.map((name) => prefix + name);
@@ -58,9 +59,9 @@ function addedColumns(page, taken) {
 
 function values({ score, error }, page) {
   const shares = page.labels.map(({ name }) => score?.probabilities.get(name) ?? null);
-  if (!score) return [null, null, ...shares, null, null, null, null, error];
+  if (!score) return [null, null, ...shares, null, null, null, null, ...READING.map(() => null), error];
   const { label, probability, decision, reason, truncated, tokens } = score;
-  return [label, probability, ...shares, decision, reason, truncated, tokens, null];
+  return [label, probability, ...shares, decision, reason, truncated, tokens, ...READING.map((name) => score[name]), null];
 }
 
 async function attempt(score, inputs) {

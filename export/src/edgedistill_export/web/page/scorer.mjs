@@ -2,11 +2,10 @@
 import * as ort from "../vendor/ort.wasm.min.mjs";
 import { Encoder } from "./encoder.mjs";
 import { redactor } from "./redaction.mjs";
+import { blankTest } from "./visible_text.mjs";
 
 const OUTPUT = "logits";
 const CONTEXT = ["question", "reference_answer"];
-/** What Python's `str.strip` takes away. */
-const BLANK = /^[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/;
 
 /** This response cannot be scored; the others can. */
 export class Unscorable extends Error {}
@@ -31,14 +30,13 @@ export class Scorer {
     this.session = session;
     this.encoder = encoder;
     this.redact = redactor(page.redaction);
+    this.isBlank = blankTest(page.invisible);
   }
 
   /** Score one response: `inputs` holds a text for each of the task's inputs. */
   async score(inputs) {
-    const read = this.readable(inputs);
-    const encoded = this.encode(read);
-    const blank = BLANK.test(read.response) || encoded.tokens === 0;
-    return judge(probabilities(await this.logits(encoded), this.page), encoded, this.page, blank);
+    const encoded = this.encode(this.readable(inputs));
+    return judge(probabilities(await this.logits(encoded), this.page), encoded, this.page);
   }
 
   /** The task's inputs in its order, redacted where the task says so. */
@@ -56,7 +54,7 @@ export class Scorer {
 
   encode(read) {
     const context = CONTEXT.filter((name) => read[name] !== undefined).map((name) => read[name]).join(" ");
-    return this.encoder.encode(context || null, read.response);
+    return this.encoder.encode(context || null, read.response, this.isBlank(read.response));
   }
 
   async logits({ ids, typeIds }) {
@@ -121,12 +119,15 @@ function softmax(logits, temperature) {
 }
 
 /** Determine the label or labels, and whether they need human review. */
-export function judge(shares, encoded, page, blank) {
+export function judge(shares, encoded, page) {
+  if (!shares.every(Number.isFinite)) throw new Unscorable("the probabilities of this response are not finite");
   const { label, probability, least } = page.kind === "multilabel" ? several(shares, page) : one(shares, page);
   let reason = null;
-  if (blank && page.review.blank) reason = "blank";
+  // Each comparison is written so that a value that is not a number is reviewed.
+  if (encoded.blank && page.review.blank) reason = "blank";
+  else if (!(encoded.unknownShare <= page.review.max_unknown_share)) reason = "unreadable";
   else if (encoded.truncated && page.review.truncated) reason = "truncated";
-  else if (probability < least) reason = "below threshold";
+  else if (!(probability >= least)) reason = "below threshold";
   return {
     label,
     probability,
@@ -135,6 +136,9 @@ export function judge(shares, encoded, page, blank) {
     reason,
     truncated: encoded.truncated,
     tokens: encoded.tokens,
+    unknown_share: encoded.unknownShare,
+    context_tokens: encoded.contextTokens,
+    context_tokens_lost: encoded.contextTokensLost,
   };
 }
 

@@ -1,8 +1,9 @@
 """The Open Inference Protocol, version 2.
 
 Each input of the task is a tensor with one text per response, shape [n] or [n, 1]. The outputs are `label`
-(BYTES, [n]), `probabilities` (FP64, [n, labels]) and `decision` (BYTES, [n]). For a multilabel task, `label` is the
-text of all assigned labels. Tensors are JSON; the binary extension is not supported.
+(BYTES, [n]), `probabilities` (FP64, [n, labels]), `decision` (BYTES, [n]) and `reason` (BYTES, [n]; empty if accepted).
+For a multilabel task, `label` is the text of all assigned labels. Tensors are JSON; the binary extension is not
+supported.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from edgedistill_serve.server.service import ParsedRequest, Service
 
 Parameters = dict[str, bool | int | float | str | None]
 Dimension = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-OUTPUTS = ("label", "probabilities", "decision")
+OUTPUTS = ("label", "probabilities", "decision", "reason")
 
 
 class InferInput(msgspec.Struct, frozen=True):
@@ -133,6 +134,7 @@ def model_metadata(scorer: Scorer, versions: Sequence[str]) -> ModelMetadata:
             TensorMetadata("label", "BYTES", [-1]),
             TensorMetadata("probabilities", "FP64", [-1, len(task.names)]),
             TensorMetadata("decision", "BYTES", [-1]),
+            TensorMetadata("reason", "BYTES", [-1]),
         ],
     )
 
@@ -198,11 +200,13 @@ def build_infer_response(
     labels: list[str | float] = [score.label for score in scores]
     shares: list[str | float] = [p for score in scores for p in score.probabilities.values()]
     decisions: list[str | float] = [score.decision for score in scores]
+    reasons: list[str | float] = [score.reason or "" for score in scores]
     size = len(scores)
     outputs = {
         "label": OutputTensor("label", [size], "BYTES", labels),
         "probabilities": OutputTensor("probabilities", [size, len(scorer.bundle.task.names)], "FP64", shares),
         "decision": OutputTensor("decision", [size], "BYTES", decisions),
+        "reason": OutputTensor("reason", [size], "BYTES", reasons),
     }
     names = [output.name for output in sent.outputs] if sent.outputs else list(OUTPUTS)
     manifest = scorer.bundle.manifest

@@ -1,0 +1,81 @@
+"""Whether a text has any visible content.
+
+The tables are fixed and not those of `unicodedata`, so that every version of Python, and the web page, agree.
+"""
+
+import re
+
+SPACE_LIKE = (
+    r"\x00-\x20\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5"
+    r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+)
+"""Characters of the Basic Multilingual Plane without ink, as the inside of a character class: white space, controls,
+format characters, default-ignorable characters (Unicode's DerivedCoreProperties), and the blank letters of Braille and
+Hangul."""
+SPACE_LIKE_BEYOND = (
+    (0x110BD, 0x110BD),
+    (0x110CD, 0x110CD),
+    (0x13430, 0x1343F),
+    (0x13441, 0x13442),
+    (0x1BCA0, 0x1BCA3),
+    (0x1D159, 0x1D159),
+    (0x1D173, 0x1D17A),
+    (0xE0000, 0xE0FFF),
+)
+"""The same beyond that plane: first and last code points of ranges, among them the blank hieroglyphs and note head."""
+_PYTHON_CLASS = SPACE_LIKE + "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in SPACE_LIKE_BEYOND)
+
+_ENTITIES = (
+    "NonBreakingSpace|ensp|emsp|emsp13|emsp14|numsp|puncsp|thinsp|ThinSpace|hairsp|VeryThinSpace|"
+    "MediumSpace|ThickSpace|ZeroWidthSpace|NegativeThinSpace|NegativeMediumSpace|NegativeThickSpace|"
+    "NegativeVeryThinSpace|zwnj|zwj|lrm|rlm|NoBreak|Tab|NewLine|InvisibleComma|ic|InvisibleTimes|it|"
+    "ApplyFunction|af"
+)
+"""Names of HTML entities without ink, besides ``nbsp`` and ``shy``, which HTML also accepts without a semicolon."""
+
+_LEFT, _RIGHT, _AMPERSAND = r"(?:<|&(?:amp;)*lt;)", r"(?:>|&(?:amp;)*gt;)", r"&(?:amp;)*"
+_TAG_START = rf"{_LEFT}(?:/?[A-Za-z]|[!?][A-Za-z\[])"
+_PARTS = (
+    rf"{_LEFT}!--[\s\S]*?--{_RIGHT}",
+    # A quoted attribute may contain ">". The second form is for quotes that are not closed.
+    rf"{_TAG_START}(?:(?!{_LEFT}|{_RIGHT})[^\x22\x27]|\x22[^\x22]*\x22|\x27[^\x27]*\x27)*{_RIGHT}",
+    rf"{_TAG_START}(?:(?!{_LEFT}|{_RIGHT})[\s\S])*{_RIGHT}",
+    rf"{_AMPERSAND}(?:(?:nbsp|shy);?|(?:{_ENTITIES});)",
+)
+MARKUP = "|".join(_PARTS)
+"""A pattern for one HTML tag, comment, or entity without ink, also if it was escaped once or several times. It means
+the same in Python and in JavaScript."""
+CHARACTER_REFERENCE = rf"{_AMPERSAND}#(?:[xX]([0-9A-Fa-f]{{1,6}})|([0-9]{{1,7}}));?"
+"""A pattern for a numeric character reference, hexadecimal or decimal, in Python and in JavaScript."""
+
+_SPACES = re.compile(f"[{_PYTHON_CLASS}]+")
+_ONE_MARKUP = re.compile(MARKUP)
+_ONE_REFERENCE = re.compile(CHARACTER_REFERENCE)
+_MAX_CODE_POINT = 0x10FFFF
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text has nothing visible: only spaces, invisible characters and HTML markup without text.
+
+    The time is linear in the length of the text, and constant for a text that begins with a letter.
+
+    Example: ``is_blank("<p>&nbsp;</p>")``.
+
+    Args:
+        text: Any text.
+    """
+    position = 0
+    while position < len(text):
+        found = _SPACES.match(text, position) or _ONE_MARKUP.match(text, position) or _blank_reference(text, position)
+        if not found:
+            return False
+        position = found.end()
+    return True
+
+
+def _blank_reference(text: str, position: int) -> re.Match[str] | None:
+    found = _ONE_REFERENCE.match(text, position)
+    if not found:
+        return None
+    code_point = int(found[1], 16) if found[1] else int(found[2])
+    return found if code_point <= _MAX_CODE_POINT and _SPACES.match(chr(code_point)) else None
