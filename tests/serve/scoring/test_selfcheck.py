@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from edgedistill_serve import Scorer, SelfCheckFailed
+from edgedistill_serve.bundle.manifest import Golden, GoldenRow
+from edgedistill_serve.scoring.graph_choice import SelfCheck, self_check
 from edgedistill_serve.task.label_decoding import softmax
 
 
@@ -47,8 +49,11 @@ def test_a_corrupted_int8_graph_falls_back_to_fp32_with_a_note(make_bundle, corr
     assert note in caplog.text
 
 
-def test_a_graph_that_cannot_be_loaded_falls_back_too(make_bundle, tmp_path):
-    scorer = Scorer(make_bundle(tmp_path / "bundle", files={"onnx/model_quantized.onnx": b"no graph"}))
+def test_a_graph_that_cannot_be_loaded_falls_back_too(make_bundle, parts, tmp_path):
+    model = onnx.load(parts / "model_quantized.onnx")
+    model.opset_import[0].version = 999
+    files = {"onnx/model_quantized.onnx": model.SerializeToString()}
+    scorer = Scorer(make_bundle(tmp_path / "bundle", files=files))
     assert scorer.precision == "fp32"
     assert "cannot load the graph" in scorer.notes[0]
 
@@ -77,6 +82,33 @@ def test_a_graph_with_another_number_of_labels_is_refused(make_bundle, parts, tm
     files = {"onnx/model.onnx": parts / "model_two_labels.onnx"}
     with pytest.raises(SelfCheckFailed, match="differ from the golden ones by up to 1 "):
         Scorer(make_bundle(tmp_path / "bundle", precision="fp32", files=files))
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", ["expected", "computed"])
+@pytest.mark.parametrize("position", [0, 2])
+def test_a_number_that_is_not_finite_fails_the_check(bundle, odd, place, position):
+    decoder = bundle.manifest.label_decoder
+    rows = [GoldenRow({"response": str(row)}, (0.0, 1.0, 2.0)) for row in range(3)]
+    computed = {str(row): np.array([0.0, 1.0, 2.0]) for row in range(3)}
+    if place == "expected":
+        rows[position] = GoldenRow({"response": str(position)}, (odd, odd, odd))
+    else:
+        computed[str(position)] = np.array([odd, odd, odd])
+    golden = Golden(tuple(rows), {"fp32": 0.5})
+    with np.errstate(invalid="ignore"):
+        check = self_check(lambda inputs: computed[inputs["response"]], golden, "fp32", decoder)
+    assert (check.passed, check.difference) == (False, 1.0)
+
+
+@pytest.mark.parametrize("tolerance", [float("nan"), -1.0])
+def test_a_tolerance_that_is_no_number_accepts_nothing(tolerance):
+    assert not SelfCheck("fp32", 3, 0.0, tolerance).passed
+
+
+def test_without_golden_rows_nothing_is_shown(bundle):
+    golden = Golden((), {"fp32": 0.5})
+    assert not self_check(lambda _: np.zeros(3), golden, "fp32", bundle.manifest.label_decoder).passed
 
 
 LOGITS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=6)

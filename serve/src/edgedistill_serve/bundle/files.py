@@ -16,6 +16,7 @@ from edgedistill_serve.bundle.manifest import FileEntry
 from edgedistill_serve.errors import BundleDamaged, BundleError
 
 MANIFEST_FILE = "bundle.json"
+GOLDEN_FILE = "golden.json"
 SIGNATURE_FILE = "bundle.json.sig"
 """Signature of the bytes of `bundle.json`, which contains the checksums of all other files."""
 
@@ -26,7 +27,7 @@ _MEBIBYTE = 1024 * 1024
 _LIMITS = {
     MANIFEST_FILE: 4 * _MEBIBYTE,
     SIGNATURE_FILE: 64,
-    "golden.json": 16 * _MEBIBYTE,
+    GOLDEN_FILE: 16 * _MEBIBYTE,
     "tokenizer.json": 64 * _MEBIBYTE,
 }
 _GRAPH_LIMIT = 2**31 - 1
@@ -96,11 +97,34 @@ def check_file(folder: Path, name: str, entry: FileEntry) -> None:
         BundleDamaged: As `open_regular_file`, or the file does not match its entry.
     """
     with open_regular_file(folder, name) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size != entry.bytes:
-            raise damaged_file(name, f"the file has {size} bytes, {MANIFEST_FILE} says {entry.bytes}")
-        if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
-            raise damaged_file(name, f"the file was changed (its SHA-256 differs from {MANIFEST_FILE})")
+        _check_size(os.fstat(file.fileno()).st_size, name, entry)
+        _check_digest(hashlib.file_digest(file, "sha256").hexdigest(), name, entry)
+
+
+def read_checked_file(folder: Path, name: str, entry: FileEntry) -> bytes:
+    """Read a complete file and check the bytes that were read against its entry.
+
+    The file is read and not mapped: a mapped file that another process truncates ends this process.
+
+    Raises:
+        BundleDamaged: As `check_file`.
+    """
+    with open_regular_file(folder, name) as file:
+        _check_size(os.fstat(file.fileno()).st_size, name, entry)
+        content = file.read(entry.bytes + 1)
+    _check_size(len(content), name, entry)
+    _check_digest(hashlib.sha256(content).hexdigest(), name, entry)
+    return content
+
+
+def _check_size(size: int, name: str, entry: FileEntry) -> None:
+    if size != entry.bytes:
+        raise damaged_file(name, f"the file has {size} bytes, {MANIFEST_FILE} says {entry.bytes}")
+
+
+def _check_digest(sha256: str, name: str, entry: FileEntry) -> None:
+    if sha256 != entry.sha256:
+        raise damaged_file(name, f"the file was changed (its SHA-256 differs from {MANIFEST_FILE})")
 
 
 def write_file(folder: Path, name: str, source: Path | bytes) -> FileEntry:

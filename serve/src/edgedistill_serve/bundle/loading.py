@@ -17,14 +17,16 @@ from edgedistill_serve.bundle.atomic_folder import (
     replace_folder,
     temporary_sibling,
 )
-from edgedistill_serve.bundle.external_data import check_no_external_data
 from edgedistill_serve.bundle.files import (
+    GOLDEN_FILE,
     MANIFEST_FILE,
     SIGNATURE_FILE,
     check_file,
+    read_checked_file,
     read_file,
     write_file,
 )
+from edgedistill_serve.bundle.graph_file import check_graph_file
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision, compute_version
 from edgedistill_serve.bundle.migrations import decode_json, parse_manifest
 from edgedistill_serve.bundle.signing import check_signature
@@ -78,11 +80,12 @@ class Bundle:
         manifest = parse_manifest(content)
         check_manifest(manifest)
         for name, entry in manifest.files.items():
-            check_file(folder, name, entry)
-        for name in MODEL_FILES.values():
-            if name in manifest.files:
-                check_no_external_data(folder / name, name)
-        golden = decode_json(read_file(folder, "golden.json"), Golden, "golden.json")
+            if name.endswith(".onnx"):
+                check_graph_file(read_checked_file(folder, name, entry), name)
+            elif name != GOLDEN_FILE:
+                check_file(folder, name, entry)
+        content = read_checked_file(folder, GOLDEN_FILE, manifest.files[GOLDEN_FILE])
+        golden = decode_json(content, Golden, GOLDEN_FILE)
         check_golden(golden, manifest)
         return cls(folder, manifest, golden, signature, _unlisted(folder, manifest))
 
@@ -119,6 +122,23 @@ class Bundle:
         """Return the path of the graph of a precision, or None if the bundle has none."""
         name = MODEL_FILES[precision]
         return self.folder / name if name in self.manifest.files else None
+
+    def read_listed_file(self, name: str) -> bytes:
+        """Read a file that ``bundle.json`` lists, and check the bytes that are returned.
+
+        A file can change after `load`: what a program uses should be what it checked.
+
+        Args:
+            name: Relative path, as in ``manifest.files``.
+
+        Raises:
+            BundleDamaged: The file was changed, or cannot be read.
+            BundleError: It is a graph that `edgedistill_serve.bundle.graph_file` refuses.
+        """
+        content = read_checked_file(self.folder, name, self.manifest.files[name])
+        if name.endswith(".onnx"):
+            check_graph_file(content, name)
+        return content
 
 
 def write_bundle(folder: Path, draft: Manifest, files: Mapping[str, Path | bytes]) -> Bundle:

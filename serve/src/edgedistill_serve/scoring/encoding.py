@@ -108,7 +108,7 @@ class Encoder:
     Special tokens such as ``[SEP]`` in a response are encoded as plain text.
 
     Args:
-        tokenizer_file: A ``tokenizer.json``.
+        tokenizer_file: A ``tokenizer.json``, or its content.
         max_tokens: Longest sequence, including special tokens.
 
     Attributes:
@@ -116,9 +116,10 @@ class Encoder:
         unknown_token: Id of the token for text that the vocabulary cannot represent; None if it represents every text.
     """
 
-    def __init__(self, tokenizer_file: Path, max_tokens: int) -> None:
+    def __init__(self, tokenizer_file: Path | bytes, max_tokens: int) -> None:
         self.max_tokens = max_tokens
-        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        content = tokenizer_file.read_bytes() if isinstance(tokenizer_file, Path) else tokenizer_file
+        self._tokenizer = Tokenizer.from_buffer(content)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True

@@ -1,22 +1,25 @@
 """The parts of a bundle that score: its tokenizer, and a graph that passes the self-check on this machine.
 
-The self-check scores the bundle's golden responses and compares the probabilities with the recorded ones.
+The self-check scores the bundle's golden responses and compares the probabilities with the recorded ones. It runs in a
+child process first (`edgedistill_serve.scoring.isolated_check`), once for each bundle that this process loads.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_serve.bundle.loading import Bundle
-from edgedistill_serve.bundle.manifest import Golden, Precision
+from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Precision
 from edgedistill_serve.errors import BundleError, ScoringFailed, SelfCheckFailed
 from edgedistill_serve.scoring.batching import GPU_BATCHING, Batching, GraphSession, find_invariant_batching
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
+from edgedistill_serve.scoring.isolated_check import check_in_child
 from edgedistill_serve.scoring.session import Device, Session
 from edgedistill_serve.task.label_decoding import LabelDecoder
 
@@ -46,7 +49,7 @@ class SelfCheck:
     @property
     def passed(self) -> bool:
         """Whether the graph may be used on this machine."""
-        return self.difference <= self.tolerance
+        return bool(self.difference <= self.tolerance)  # false for a number that is not one
 
 
 def self_check(
@@ -66,21 +69,23 @@ def self_check(
     Raises:
         ScoringFailed: A response cannot be scored.
     """
-    difference = 0.0
+    differences = [1.0]
     for row in golden.rows:
         expected = decoder.probabilities(np.array(row.expected(precision), dtype=np.float64))
         actual = decoder.probabilities(compute_logits(row.inputs))
-        same_shape = actual.shape == expected.shape
-        difference = max(difference, float(np.abs(actual - expected).max()) if same_shape else 1.0)
+        comparable = actual.shape == expected.shape and actual.size > 0
+        differences.append(float(np.abs(actual - expected).max()) if comparable else 1.0)
+    compared = differences[1:] or differences  # without a row nothing was shown
+    # A probability that is not a number is as far from the expected one as possible.
+    difference = max(value if np.isfinite(value) else 1.0 for value in compared)
     return SelfCheck(precision, len(golden.rows), difference, golden.tolerance[precision])
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedGraph:
-    """A graph that passed its self-check.
+class GraphChoice:
+    """The graph of a bundle that passed its self-check on this machine.
 
     Attributes:
-        session: The graph, warmed up.
         device: The device that runs it.
         check: Result of the self-check.
         batching: Size of the batches; None if each response must be scored alone because other rows of a batch would
@@ -88,11 +93,25 @@ class CheckedGraph:
         notes: Why other graphs of the bundle were rejected, and why rows do not share batches.
     """
 
-    session: GraphSession
     device: Device
     check: SelfCheck
     batching: Batching | None
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedGraph:
+    """A graph that is ready to score.
+
+    Attributes:
+        encoder: The bundle's tokenizer.
+        session: The graph, warmed up.
+        choice: Why it was chosen.
+    """
+
+    encoder: Encoder
+    session: GraphSession
+    choice: GraphChoice
 
 
 def load_encoder(bundle: Bundle) -> Encoder:
@@ -102,7 +121,9 @@ def load_encoder(bundle: Bundle) -> Encoder:
         BundleError: The tokenizer cannot be read, or ``max_tokens`` leaves no token for a response.
     """
     try:
-        encoder = Encoder(bundle.tokenizer_file, bundle.manifest.max_tokens)
+        encoder = Encoder(bundle.read_listed_file("tokenizer.json"), bundle.manifest.max_tokens)
+    except BundleError:
+        raise
     except Exception as error:  # noqa: BLE001  # tokenizers raises bare exceptions
         raise BundleError(f"the tokenizer cannot be read ({error})", where="tokenizer.json") from None
     if encoder.max_text_tokens < 1:
@@ -112,25 +133,58 @@ def load_encoder(bundle: Bundle) -> Encoder:
     return encoder
 
 
-def load_checked_graph(
-    bundle: Bundle, encoder: Encoder, *, gpu: bool, open_graph: GraphOpener | None = None
-) -> CheckedGraph:
+def load_checked_graph(bundle: Bundle, *, gpu: bool, open_graph: GraphOpener | None = None) -> CheckedGraph:
     """Return the first graph of a bundle that passes its self-check, warmed up with the longest sequence.
 
     Args:
         bundle: The bundle with the graphs.
-        encoder: Its tokenizer.
         gpu: Whether to try the fp32 graph on a GPU first; int8 graphs are made for CPUs.
-        open_graph: Opens a graph; `Session` by default.
+        open_graph: Opens a graph. By default onnxruntime does, after a child process has checked the bundle.
 
     Raises:
         SelfCheckFailed: No graph passes.
+        BundleError: As `load_encoder`, or a file was changed since the bundle was loaded.
     """
-    open_graph = open_graph or partial(Session, overflow_free=bundle.manifest.int8_overflow_free)
+    if open_graph is None and (choice := _choice_of_child(bundle, gpu=gpu)) is not None:
+        encoder = load_encoder(bundle)
+        session: GraphSession = _open_session(bundle, choice.check.precision, choice.device)
+        _warm_up(session, bundle.manifest.max_tokens)
+        return CheckedGraph(encoder, session, choice)
+    return _choose(bundle, gpu=gpu, open_graph=open_graph)
+
+
+def check_here(bundle: Bundle, *, gpu: bool) -> GraphChoice:
+    """Run the self-check of a bundle in this process.
+
+    Raises:
+        SelfCheckFailed: No graph passes.
+        BundleError: As `load_encoder`.
+    """
+    return _choose(bundle, gpu=gpu, open_graph=None).choice
+
+
+_choices: dict[bytes, GraphChoice] = {}
+"""The choices of children, by everything that a choice depends on. A server loads the same bundle again and again."""
+
+
+def _choice_of_child(bundle: Bundle, *, gpu: bool) -> GraphChoice | None:
+    # The manifest has the checksum of every other file.
+    key = sha256(msgspec.json.encode([bundle.manifest, gpu])).digest()
+    if key not in _choices:
+        choice = check_in_child(bundle, GraphChoice, gpu=gpu)
+        if choice is None:
+            return None
+        _choices[key] = choice
+    return _choices[key]
+
+
+def _choose(bundle: Bundle, *, gpu: bool, open_graph: GraphOpener | None) -> CheckedGraph:
+    encoder = load_encoder(bundle)
     faults: list[str] = []
     for precision, device in _candidates(bundle, gpu=gpu):
         try:
-            session, check = _open_and_check(bundle, encoder, precision, device, open_graph)
+            session = _open(bundle, precision, device, open_graph)
+            check = _check(bundle, encoder, precision, session)
         except (BundleError, ScoringFailed) as error:
             faults.append(f"the {precision} graph fails on this {_device_name(device)}: {error}")
             continue
@@ -141,7 +195,7 @@ def load_checked_graph(
             batching = GPU_BATCHING if device == "cuda" else _measure_batching(bundle, encoder, session)
             if bundle.manifest.batch_invariant and batching is None:
                 notes = (*notes, "batching changes scores on this CPU; each response is scored alone")
-            return CheckedGraph(session, device, check, batching, notes)
+            return CheckedGraph(encoder, session, GraphChoice(device, check, batching, notes))
         faults.append(
             f"the {precision} graph's probabilities differ from the golden ones by up to {check.difference:.3g} "
             f"on this {_device_name(device)}; {check.tolerance:.3g} is accepted"
@@ -161,18 +215,37 @@ def _candidates(bundle: Bundle, *, gpu: bool) -> list[tuple[Precision, Device]]:
     return [*on_gpu, (first, "cpu"), *fallback]
 
 
-def _open_and_check(
-    bundle: Bundle, encoder: Encoder, precision: Precision, device: Device, open_graph: GraphOpener
-) -> tuple[GraphSession, SelfCheck]:
+def _open(bundle: Bundle, precision: Precision, device: Device, open_graph: GraphOpener | None) -> GraphSession:
+    if open_graph is None:
+        return _open_session(bundle, precision, device)
     model = bundle.model_file(precision)
     if model is None:
-        raise BundleError(f"the bundle has no {precision} graph", where=bundle.manifest.name)
-    session = open_graph(model, device)
+        raise _no_graph(bundle, precision)
+    return open_graph(model, device)
 
+
+def _open_session(bundle: Bundle, precision: Precision, device: Device) -> Session:
+    """Open a graph from memory, so that the bytes that run are the bytes that were checked."""
+    name = MODEL_FILES[precision]
+    if name not in bundle.manifest.files:
+        raise _no_graph(bundle, precision)
+    return Session(
+        bundle.read_listed_file(name),
+        device,
+        overflow_free=bundle.manifest.int8_overflow_free,
+        name=PurePosixPath(name).name,
+    )
+
+
+def _no_graph(bundle: Bundle, precision: Precision) -> BundleError:
+    return BundleError(f"the bundle has no {precision} graph", where=bundle.manifest.name)
+
+
+def _check(bundle: Bundle, encoder: Encoder, precision: Precision, session: GraphSession) -> SelfCheck:
     def compute_logits(inputs: Mapping[str, str]) -> NDArray[np.float64]:
         return session.logits(encoder.encode([inputs])[0])
 
-    return session, self_check(compute_logits, bundle.golden, precision, bundle.manifest.label_decoder)
+    return self_check(compute_logits, bundle.golden, precision, bundle.manifest.label_decoder)
 
 
 def _measure_batching(bundle: Bundle, encoder: Encoder, session: GraphSession) -> Batching | None:

@@ -21,7 +21,7 @@ from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.errors import DataError, EdgeDistillError, ScoringFailed
 from edgedistill_serve.scoring.batching import token_batches
 from edgedistill_serve.scoring.encoding import Encoded
-from edgedistill_serve.scoring.graph_choice import GraphOpener, load_checked_graph, load_encoder
+from edgedistill_serve.scoring.graph_choice import GraphOpener, load_checked_graph
 from edgedistill_serve.scoring.score import Reason, Score, build_score, score_columns, score_values
 from edgedistill_serve.scoring.score_cache import ENTRIES, ScoreCache
 from edgedistill_serve.scoring.session import cuda_is_offered
@@ -111,13 +111,12 @@ class Scorer:
         self.threads = threads or available_cores()
         self.score_cache = ScoreCache(score_cache)
         self._label_decoder = bundle.manifest.label_decoder
-        self._encoder = load_encoder(bundle)
         gpu = cuda_is_offered() if gpu is None else gpu
-        checked = load_checked_graph(bundle, self._encoder, gpu=gpu, open_graph=open_graph)
-        self._session = checked.session
-        self.check, self.notes = checked.check, checked.notes
-        self.precision, self.device = checked.check.precision, checked.device
-        self.batching = checked.batching
+        checked = load_checked_graph(bundle, gpu=gpu, open_graph=open_graph)
+        self._encoder, self._session, choice = checked.encoder, checked.session, checked.choice
+        self.check, self.notes = choice.check, choice.notes
+        self.precision, self.device = choice.check.precision, choice.device
+        self.batching = choice.batching
         for note in self.notes:
             _log.warning("%s: %s", bundle.manifest.name, note)
 

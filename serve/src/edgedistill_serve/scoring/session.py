@@ -1,6 +1,7 @@
 """A graph in onnxruntime that scores one response, or a batch of responses."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -20,6 +21,8 @@ GRAPH_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUT = "logits"
 Device: TypeAlias = Literal["cpu", "cuda"]
 PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_NO_FOLDER = os.path.join(os.devnull, "none")  # noqa: PTH118  # a name that can never be a folder
+"""Where onnxruntime looks for weights in other files."""
 GraphFeeds: TypeAlias = dict[str, NDArray[np.int64]]
 
 _log = logging.getLogger(__name__)
@@ -29,18 +32,22 @@ class Session:
     """A graph that is ready to run. Sessions are thread-safe.
 
     Args:
-        model: An ONNX file with inputs among `GRAPH_INPUTS`, int64 of shape (rows, tokens), and the output ``logits``
-            of shape (rows, labels).
+        model: An ONNX file, or its content, with inputs among `GRAPH_INPUTS`, int64 of shape (rows, tokens), and the
+            output ``logits`` of shape (rows, labels). All weights must be inside.
         device: ``cpu`` or ``cuda``; ``cuda`` requires `cuda_is_offered`.
         overflow_free: Whether no 8-bit product of the graph overflows 16 bits, as in `Manifest.int8_overflow_free`. If
             not, processors without VNNI use a slower mode that keeps the products exact.
+        name: Name of the graph in error messages; by default, that of the file.
 
     Raises:
         RuntimeMissing: No build or both builds of onnxruntime are installed.
         BundleError: The file is not such a graph, or onnxruntime cannot run it on the device.
     """
 
-    def __init__(self, model: Path, device: Device = "cpu", *, overflow_free: bool = False) -> None:
+    def __init__(
+        self, model: Path | bytes, device: Device = "cpu", *, overflow_free: bool = False, name: str | None = None
+    ) -> None:
+        name = name or (model.name if isinstance(model, Path) else "the graph")
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         # One single-threaded caller per core is faster than one caller with many threads, and a spinning thread takes
@@ -52,18 +59,22 @@ class Session:
             # Without VNNI, 8-bit products overflow 16 bits. This option keeps them exact and costs a third of the
             # speed. With VNNI it changes no bit and costs the same.
             options.add_session_config_entry("session.x64quantprecision", "1")
+        # The content is ONNX and nothing else, and no other file belongs to it.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
         options.log_severity_level = 4
         providers = [_provider(device)]
         try:
+            content = model.read_bytes() if isinstance(model, Path) else model
             # onnxruntime's own fallback would print to stdout and try the same provider again.
-            self._session = runtime.InferenceSession(str(model), options, providers=providers, enable_fallback=0)
+            self._session = runtime.InferenceSession(content, options, providers=providers, enable_fallback=0)
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common root
-            raise BundleError(f"onnxruntime cannot load the graph ({_short(error)})", where=model.name) from None
+            raise BundleError(f"onnxruntime cannot load the graph ({_short(error)})", where=name) from None
         if PROVIDERS[device] not in self._session.get_providers():
-            raise BundleError("onnxruntime finds no usable CUDA device", where=model.name)
-        self._inputs = tuple(_check_input(node.name, node.type, model.name) for node in self._session.get_inputs())
+            raise BundleError("onnxruntime finds no usable CUDA device", where=name)
+        self._inputs = tuple(_check_input(node.name, node.type, name) for node in self._session.get_inputs())
         if OUTPUT not in {node.name for node in self._session.get_outputs()}:
-            raise BundleError(f"the graph has no output {OUTPUT!r}", where=model.name)
+            raise BundleError(f"the graph has no output {OUTPUT!r}", where=name)
         # A function and not a bound method, which would be a reference cycle: the server freezes the garbage collector
         # after start, so that a cycle would never be freed.
         self._run = (
