@@ -146,7 +146,47 @@ CHANGES = {
     "a missing member": (lambda m, c: None if m.filename == "golden.json" else (m, c), "the file is missing"),
     "another content": (lambda m, c: (m, c[::-1]) if m.filename == "README.md" else (m, c), "was changed"),
     "an unlisted member": (named("extra.txt"), "missing"),
+    "a member without a name": (named(""), "has no name"),
+    "a member that is this folder": (named("."), "leads out"),
 }
+
+
+def test_a_name_that_ends_at_a_zero_byte_is_refused(packed, tmp_path):
+    """Here, zipfile reads ``READ`` where another program reads the whole name."""
+    content = packed.read_bytes()
+    assert content.count(b"README.md") >= 2
+    (tmp_path / "zero.zip").write_bytes(content.replace(b"README.md", b"READ\0E.md"))
+    with pytest.raises(BundleError, match="has a name that programs read differently"):
+        unpack(tmp_path / "zero.zip", tmp_path / "praise")
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda content: b"#!/bin/sh\n" * 100 + content,
+        lambda content: content + b"junk" * 10,
+        lambda content: content[:-2] + b"\x05\x00notes",
+        lambda content: content[:-30],
+    ],
+    ids=["bytes before", "bytes after", "a comment", "cut off"],
+)
+def test_bytes_around_the_archive_are_refused(packed, tmp_path, around):
+    (tmp_path / "around.zip").write_bytes(around(packed.read_bytes()))
+    with pytest.raises(BundleError, match="not a packed bundle"):
+        unpack(tmp_path / "around.zip", tmp_path / "praise")
+    assert not (tmp_path / "praise").exists()
+
+
+def test_bytes_between_members_are_refused(packed, tmp_path):
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr("other.txt", "a message")
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.filelist.pop()  # its bytes stay
+        archive.comment = b"x"
+        archive.comment = b""
+    assert b"a message" in packed.read_bytes()
+    with pytest.raises(BundleError, match="bytes before, between or after its members"):
+        unpack(packed, tmp_path / "praise")
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -35,6 +35,9 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can store."""
 _UNIX = 3
 _MODE = stat.S_IFREG | 0o644
+_LOCAL_HEADER_BYTES, _DIRECTORY_ENTRY_BYTES, _END_BYTES = 30, 46, 22
+_LARGE = 2_000_000_000
+"""From about this size on, members have extra fields with larger numbers (ZIP64)."""
 _NOT_PACKED_HINT = "Only files written by `edgedistill-serve bundle pack` can be unpacked. Get the file again."
 
 
@@ -141,10 +144,23 @@ def _faults(members: list[zipfile.ZipInfo], size: int) -> Iterator[str]:
     # Stored members that are larger than the file would have to overlap.
     if sum(member.file_size for member in members) > size:
         yield "its members are larger than the file"
+    if size < _LARGE and size != _packed_size(members):
+        yield "it has bytes before, between or after its members"
+
+
+def _packed_size(members: list[zipfile.ZipInfo]) -> int:
+    """Return the size of an archive without comments, extra fields, and bytes that belong to no member."""
+    names = sum(len(member.orig_filename.encode()) for member in members)
+    contents = sum(member.file_size for member in members)
+    return contents + 2 * names + len(members) * (_LOCAL_HEADER_BYTES + _DIRECTORY_ENTRY_BYTES) + _END_BYTES
 
 
 def _member_faults(member: zipfile.ZipInfo) -> Iterator[str]:
     limit = max_file_bytes(member.filename)
+    if not member.filename:
+        yield "has no name"
+    if member.orig_filename != member.filename:
+        yield "has a name that programs read differently"
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
         yield "is compressed or encrypted"
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG) or member.is_dir():
