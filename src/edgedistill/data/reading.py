@@ -8,7 +8,8 @@ from itertools import cycle
 from pathlib import Path
 
 from edgedistill.data.splitting import Splits, split_rows
-from edgedistill.data.tables import Columns, FileRows, normalize_text, read_coded, read_reviewed, read_uncoded
+from edgedistill.data.tables import Columns, FileRows, read_coded, read_reviewed, read_uncoded
+from edgedistill.data.twins import NEAR_DUPLICATE, Twin, find_twins, same_row
 from edgedistill.data.types import CodedResponse, Population, Response, SetAside, TrainRows
 from edgedistill.errors import DataError
 from edgedistill.project.schema import Project
@@ -32,8 +33,8 @@ class Records:
 
     Attributes:
         splits: The human-coded rows.
-        unlabelled: Responses for the teacher. None duplicates a human-coded row, or shares a group with validation or
-            test rows.
+        unlabelled: Responses for the teacher. None is the same to a student as a human-coded row, nearly the same as a
+            validation or test row, or shares a group with them.
         set_aside: Rows that are not used, with reasons.
         row_counts: One per file.
     """
@@ -54,11 +55,12 @@ def read_records(project: Project) -> Records:
     columns = _columns(project)
     human_file = project.folder / data.human
     coded = read_coded(data.human.name, read_rows(human_file), columns)
-    splits = split_rows(data.human.name, coded.rows, data.split, project.task.task)
+    near = near_duplicate(project)
+    splits = split_rows(data.human.name, coded.rows, data.split, project.task.task, near)
     sizes = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
     row_counts, aside = [_row_counts(human_file, coded.read, sizes, coded.set_aside)], [*coded.set_aside]
     if data.reviewed is not None and (file := project.folder / data.reviewed).exists():
-        reviewed = _trainable(read_reviewed(data.reviewed.name, read_rows(file), columns), splits)
+        reviewed = _trainable(read_reviewed(data.reviewed.name, read_rows(file), columns), splits, near)
         splits = replace(splits, train=TrainRows((*splits.train, *reviewed.rows)))
         row_counts.append(_row_counts(file, reviewed.read, {"train": len(reviewed.rows)}, reviewed.set_aside))
         aside += reviewed.set_aside
@@ -73,7 +75,8 @@ def read_records(project: Project) -> Records:
 def read_responses(project: Project, file: Path, splits: Splits) -> FileRows[Response]:
     """Read uncoded responses.
 
-    Those that duplicate a human-coded row, or share a group with validation or test rows, are set aside.
+    Those that are the same to a student as a human-coded row, nearly the same as a validation or test row, or that
+    share a group with such rows, are set aside; see `edgedistill.data.twins`.
 
     Args:
         project: Defines its columns.
@@ -83,7 +86,8 @@ def read_responses(project: Project, file: Path, splits: Splits) -> FileRows[Res
     Raises:
         DataError: The file or a row cannot be used; the message names the file, the row and the fix.
     """
-    return _without_duplicates(read_uncoded(file.name, read_rows(project.folder / file), _columns(project)), splits)
+    uncoded = read_uncoded(file.name, read_rows(project.folder / file), _columns(project))
+    return _without_twins(uncoded, splits, near_duplicate(project))
 
 
 def read_population(project: Project, file: Path, splits: Splits) -> Population:
@@ -110,15 +114,15 @@ def read_population(project: Project, file: Path, splits: Splits) -> Population:
         )
     coded = [row for rows in (splits.train, splits.validation, splits.test) for row in rows]
     ids = {row.response.id: row.response for row in coded}
-    codes: dict[str, list[str]] = {}
+    codes: dict[tuple[str, ...], list[str]] = {}
     for row in coded:
-        codes.setdefault(_duplicate_key(row.response), []).append(row.label)
+        codes.setdefault(same_row(row.response.inputs), []).append(row.label)
     in_turn = {text: cycle(of_text) for text, of_text in codes.items()}
     known, others = [], []
     for response in uncoded.rows:
         if twin := ids.get(response.id):
             _expect_same(twin, response)
-        if human := in_turn.get(_duplicate_key(response)):
+        if human := in_turn.get(same_row(response.inputs)):
             known.append(next(human))
         else:
             others.append(response)
@@ -130,60 +134,74 @@ def _columns(project: Project) -> Columns:
     return Columns(project.task.task, data.group_by, data.max_characters, evaluation.coders, evaluation.subgroups)
 
 
-def _trainable(reviewed: FileRows[CodedResponse], splits: Splits) -> FileRows[CodedResponse]:
-    """Set aside reviewed rows that duplicate a human-coded row or share a group with validation or test rows."""
+def near_duplicate(project: Project) -> float:
+    """Return the similarity from which two rows of a project are nearly the same."""
+    return project.generate.near_duplicate if project.generate else NEAR_DUPLICATE
+
+
+def _trainable(reviewed: FileRows[CodedResponse], splits: Splits, near: float) -> FileRows[CodedResponse]:
+    """Set aside reviewed rows as `_without_twins` does."""
     responses = tuple(row.response for row in reviewed.rows)
-    kept = _without_duplicates(FileRows(reviewed.file, reviewed.read, responses, reviewed.set_aside), splits)
+    kept = _without_twins(FileRows(reviewed.file, reviewed.read, responses, reviewed.set_aside), splits, near)
     ids = {response.id for response in kept.rows}
     return replace(reviewed, rows=tuple(r for r in reviewed.rows if r.response.id in ids), set_aside=kept.set_aside)
 
 
-def _without_duplicates(uncoded: FileRows[Response], splits: Splits) -> FileRows[Response]:
-    """Set aside rows that duplicate a human-coded row or share a group with validation or test rows."""
-    coded = {
-        (name, key): row.response
-        for name, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
-        for row in rows
-        for key in (f"id {row.response.id}", _duplicate_key(row.response))
-    }
-    locked = {
-        row.response.group: name
-        for name, rows in (("validation", splits.validation), ("test", splits.test))
-        for row in rows
-        if row.response.group is not None
-    }
+def _without_twins(uncoded: FileRows[Response], splits: Splits, near: float) -> FileRows[Response]:
+    """Set aside rows that repeat a human-coded row, nearly repeat a locked one, or share a group with locked rows.
+
+    Validation and test rows are locked. A row that is nearly the same as a train row is kept.
+    """
+    coded = _CodedRows(splits)
+    texts = [response.inputs for response in uncoded.rows]
+    near_locked = find_twins(texts, [response.inputs for _, response in coded.locked], near)
     used, aside = [], list(uncoded.set_aside)
-    for response in uncoded.rows:
-        reason, detail = "", ""
-        for name in ("test", "validation", "train"):
-            if twin := coded.get((name, f"id {response.id}")):
-                _expect_same(twin, response)
-                reason, detail = f"duplicates a {name} row", twin.place
-            elif twin := coded.get((name, _duplicate_key(response))):
-                reason, detail = f"duplicates a {name} row", twin.place
-            elif response.group is not None and locked.get(response.group) == name:
-                reason, detail = f"shares a group with {name} rows", f"group {response.group}"
-            if reason:
-                aside.append(SetAside(response.file, response.row, response.id, reason, detail))
-                break
+    for index, response in enumerate(uncoded.rows):
+        if why := coded.reason(response, near_locked.get(index)):
+            aside.append(SetAside(response.file, response.row, response.id, *why))
         else:
             used.append(response)
     return replace(uncoded, rows=tuple(used), set_aside=tuple(aside))
 
 
+class _CodedRows:
+    """The human-coded rows by id, by what a student reads, and by group."""
+
+    def __init__(self, splits: Splits) -> None:
+        sides = {"test": splits.test, "validation": splits.validation, "train": splits.train}
+        named = [(name, row.response) for name, rows in sides.items() for row in rows]
+        self.locked = [each for each in named if each[0] != "train"]
+        self._by_id = {response.id: (name, response) for name, response in reversed(named)}
+        self._by_row = {same_row(response.inputs): (name, response) for name, response in reversed(named)}
+        self._by_group = {response.group: name for name, response in reversed(self.locked)}
+
+    def reason(self, response: Response, near: Twin | None) -> tuple[str, str] | None:
+        """Return why an uncoded row is set aside, and the detail; None if it can be used.
+
+        Args:
+            response: The row.
+            near: The locked row that it repeats.
+        """
+        if of_id := self._by_id.get(response.id):
+            _expect_same(of_id[1], response)
+        if found := of_id or self._by_row.get(same_row(response.inputs)):
+            return f"duplicates a {found[0]} row", found[1].place
+        if near is not None:
+            name, other = self.locked[near.index]
+            return f"nearly duplicates a {name} row", f"{other.place}, similarity {near.similarity:.2f}"
+        if response.group is not None and response.group in self._by_group:
+            return f"shares a group with {self._by_group[response.group]} rows", f"group {response.group}"
+        return None
+
+
 def _expect_same(twin: Response, response: Response) -> None:
     """Raise where an id is used for two texts."""
-    if _duplicate_key(twin) != _duplicate_key(response):
+    if same_row(twin.inputs) != same_row(response.inputs):
         raise DataError(
             f"the id {response.id!r} is already used in {twin.place}, with another text",
             where=response.place,
             hint="Make ids unique across files.",
         )
-
-
-def _duplicate_key(response: Response) -> str:
-    """All inputs, normalized: the same response to another question is a different row."""
-    return "text " + "\x1f".join(normalize_text(text) for text in response.inputs.values())
 
 
 def _row_counts(path: Path, read: int, used: dict[str, int], aside: tuple[SetAside, ...]) -> RowCounts:

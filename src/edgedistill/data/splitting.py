@@ -2,10 +2,11 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgedistill.data.tables import SPLITS, CodedRow, normalize_text
+from edgedistill.data.tables import SPLITS, CodedRow
+from edgedistill.data.twins import NEAR_DUPLICATE, SplitTwins, find_split_twins, same_text
 from edgedistill.data.types import CodedResponse, TestRows, TrainRows, ValidationRows, labels_in
 from edgedistill.errors import DataError
 from edgedistill.project.schema import SplitSection
@@ -21,7 +22,8 @@ class Splits:
 
     Attributes:
         predefined: Whether the file's `split` column defines them.
-        repeated_texts: Test rows whose normalized text is also in train or validation; 0 for a random split.
+        twins: The rows that are the same, or nearly the same, as a row of an earlier split; those of a random split are
+            only nearly the same.
         repeated_groups: Groups with rows in test and in another split; 0 for a random split.
         notes: Messages for the summary.
     """
@@ -30,17 +32,27 @@ class Splits:
     validation: ValidationRows
     test: TestRows
     predefined: bool
-    repeated_texts: int
+    twins: SplitTwins
     repeated_groups: int
     notes: tuple[str, ...]
 
 
-def split_rows(file: str, rows: Sequence[CodedRow], section: SplitSection, task: Task) -> Splits:
+def split_rows(
+    file: str, rows: Sequence[CodedRow], section: SplitSection, task: Task, near: float = NEAR_DUPLICATE
+) -> Splits:
     """Split coded rows by the file's `split` column, or at random by the section's shares where it has none.
 
-    A random split keeps rows of the same normalized text or the same group together. It is stratified by label as far
+    A random split keeps rows whose responses are the same to a student (`same_text`) or that have the same group
+    together. It is stratified by label as far
     as these clusters allow, and depends on the seed and the ids, not on row order. A row of a multilabel task counts
     for each of its labels.
+
+    Args:
+        file: The file's name, for messages.
+        rows: Its rows.
+        section: The shares.
+        task: The task.
+        near: Similarity from which two rows are nearly the same; such rows are counted.
 
     Raises:
         DataError: A split is empty.
@@ -65,11 +77,10 @@ def split_rows(file: str, rows: Sequence[CodedRow], section: SplitSection, task:
     ungrouped = sum(row.coded.response.group is None for row in rows)
     if 0 < ungrouped < len(rows):
         notes.append(f"human-coded rows without a group: {ungrouped}; each counts as its own group")
-    texts, groups = _repeated([*sides["train"], *sides["validation"]], sides["test"])
-    if texts:
-        notes.append(
-            f"{texts} of {len(sides['test'])} test responses are also in train or validation (predefined split)"
-        )
+    groups = _shared_groups([*sides["train"], *sides["validation"]], sides["test"])
+    ids_and_inputs = [[(row.response.id, row.response.inputs) for row in sides[name]] for name in SPLITS]
+    twins = find_split_twins(*ids_and_inputs, near=near)
+    notes += _twin_notes(twins, len(sides["validation"]), len(sides["test"]))
     if groups:
         notes.append(f"{groups} groups have rows in test and in another split (predefined split)")
     return Splits(
@@ -77,7 +88,7 @@ def split_rows(file: str, rows: Sequence[CodedRow], section: SplitSection, task:
         validation=ValidationRows(tuple(sides["validation"])),
         test=TestRows(tuple(sides["test"])),
         predefined=predefined,
-        repeated_texts=texts,
+        twins=twins,
         repeated_groups=groups,
         notes=tuple(notes),
     )
@@ -114,11 +125,20 @@ def _predefined_splits(
     return sides, [f"the split column has no validation rows: {len(sides['validation'])} train rows were used"]
 
 
-def _repeated(others: Sequence[CodedResponse], test: Sequence[CodedResponse]) -> tuple[int, int]:
-    """The test rows whose text is also in the other splits, and the groups with rows in both: two counts."""
-    texts = {normalize_text(row.response.text) for row in others}
-    groups = {row.response.group for row in others} & {row.response.group for row in test} - {None}
-    return sum(normalize_text(row.response.text) in texts for row in test), len(groups)
+def _shared_groups(others: Sequence[CodedResponse], test: Sequence[CodedResponse]) -> int:
+    """The number of groups with rows in both."""
+    return len({row.response.group for row in others} & {row.response.group for row in test} - {None})
+
+
+def _twin_notes(twins: SplitTwins, validation: int, test: int) -> Iterator[str]:
+    for ids, rows, what in (
+        (twins.test_same, f"{test} test rows", "are the same to the student as a train or validation row"),
+        (twins.test_near, f"{test} test rows", "are nearly the same as a train or validation row"),
+        (twins.validation_same, f"{validation} validation rows", "are the same to the student as a train row"),
+        (twins.validation_near, f"{validation} validation rows", "are nearly the same as a train row"),
+    ):
+        if ids:
+            yield f"{len(ids)} of {rows} {what}"
 
 
 def _random_splits(
@@ -149,7 +169,7 @@ def _random_splits(
 
 
 def _clusters(rows: Sequence[CodedResponse]) -> list[list[CodedResponse]]:
-    """Rows that share a normalized text or a group, directly or transitively (union-find)."""
+    """Rows that share a response (`same_text`) or a group, directly or transitively (union-find)."""
     parent = list(range(len(rows)))
 
     def root(i: int) -> int:
@@ -160,7 +180,7 @@ def _clusters(rows: Sequence[CodedResponse]) -> list[list[CodedResponse]]:
 
     first: dict[tuple[str, str], int] = {}
     for i, row in enumerate(rows):
-        keys = [("text", normalize_text(row.response.text))]
+        keys = [("text", same_text(row.response.text))]
         if row.response.group is not None:
             keys.append(("group", row.response.group))
         for key in keys:

@@ -1,11 +1,11 @@
 """From table rows to responses, coded or not. Each row is used, set aside with a reason, or an error."""
 
 import difflib
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from edgedistill.data.twins import fold_text
 from edgedistill.data.types import CodedResponse, Response, SetAside, canonical_code, countable_labels
 from edgedistill.errors import DataError
 from edgedistill_serve.grading.table_reader import TableRow
@@ -70,15 +70,10 @@ class _RowErrors:
             raise DataError("; ".join(self.errors[:_SHOWN]) + more, where=self.file, hint=hint)
 
 
-def normalize_text(text: str) -> str:
-    """Normalize case, white space and Unicode composition; texts that are then equal count as duplicates."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
-
-
 def unusable(response: Response, max_characters: int) -> str:
     """Return the reason to set a response aside unread, or an empty string."""
     for name, text in response.inputs.items():
-        if not text.strip():
+        if not fold_text(text):
             return f"blank {name}"
     if len(response.text) > max_characters:
         return f"response longer than {max_characters} characters"
@@ -206,9 +201,9 @@ def _response(file: str, row: TableRow, columns: Columns, places: dict[str, int]
 
 
 def _unknown(what: str, found: str, known: Iterable[str]) -> str:
-    spellings = {normalize_text(name): name for name in known}
-    if twin := spellings.get(normalize_text(found)):
+    spellings = {fold_text(name): name for name in known}
+    if twin := spellings.get(fold_text(found)):
         return f"the {what} {found!r} is another spelling of {twin!r}"
-    near = difflib.get_close_matches(normalize_text(found), list(spellings), n=1)
+    near = difflib.get_close_matches(fold_text(found), list(spellings), n=1)
     meant = f"; did you mean {spellings[near[0]]!r}?" if near else f"; use one of {', '.join(spellings.values())}"
     return f"unknown {what} {found[:60]!r}{meant}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill.data import Records, read_responses
-from edgedistill.data.tables import normalize_text
+from edgedistill.data.twins import same_text
 from edgedistill.data.types import Response, canonical_code
 from edgedistill.errors import DataError, ProjectFileError, RunError
 from edgedistill.project.schema import Project
@@ -170,7 +170,7 @@ def _cell(row: TableRow, column: str, is_known: Callable[[str], bool]) -> str:
 
 def _comparable(text: str) -> str:
     """Return a text of a sheet as it is compared: without leading apostrophes, see `_cell`."""
-    return normalize_text(text).lstrip("' ")
+    return same_text(text).lstrip("'")
 
 
 @dataclass(frozen=True, slots=True)

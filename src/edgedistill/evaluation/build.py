@@ -425,7 +425,7 @@ def build_evaluation(
         positive=section.positive,
         rows=len(test),
         predefined_split=splits.predefined,
-        test_texts_also_in_train_or_validation=splits.repeated_texts,
+        test_texts_also_in_train_or_validation=len(splits.twins.test_same),
         test_groups_also_in_train_or_validation=splits.repeated_groups,
         teacher_set_aside=teacher_set_aside,
         between=between,

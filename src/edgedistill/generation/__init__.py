@@ -16,7 +16,7 @@ from edgedistill.generation.prompts import (
     plan_requests,
     select_seed_rows,
 )
-from edgedistill.generation.screening import ScreeningResult, find_similar_pairs, screen
+from edgedistill.generation.screening import ScreeningResult, screen
 from edgedistill.generation.types import (
     CheckedSample,
     FailedRequest,
@@ -41,7 +41,6 @@ __all__ = [
     "ScreeningResult",
     "build_generation_messages",
     "diversity",
-    "find_similar_pairs",
     "generate_samples",
     "parse_samples",
     "plan_requests",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgedistill.data.tables import normalize_text
+from edgedistill.data.twins import fold_text
 
 _SMOOTHING = 0.1  # replaces a count of 0 (Chen and Cherry 2014, method 1), as in NLTK
 _ORDERS = (1, 2, 3, 4)
@@ -35,7 +35,7 @@ class Diversity:
 
 def diversity(texts: Sequence[str]) -> Diversity:
     """Compute the diversity of texts; words are separated by white space and case-folded."""
-    tokens = [tuple(normalize_text(text).split()) for text in texts]
+    tokens = [tuple(fold_text(text).split()) for text in texts]
     lengths = [len(each) for each in tokens]
     low, middle, high = np.percentile(lengths, [10, 50, 90]).round(1).tolist() if lengths else (0, 0, 0)
     return Diversity(

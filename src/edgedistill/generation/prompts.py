@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgedistill.data.tables import normalize_text
+from edgedistill.data.twins import same_text
 from edgedistill.data.types import CodedResponse, TestRows, TrainRows, ValidationRows
 from edgedistill.errors import ProjectFileError
 from edgedistill.project.schema import GenerateSection, TeacherSection
@@ -47,9 +47,9 @@ class SampleRequest:
 
 
 def select_seed_rows(train: TrainRows, validation: ValidationRows, test: TestRows) -> TrainRows:
-    """Return the train rows whose response (folded) is in no validation or test row; only they may be shown."""
-    locked = {normalize_text(row.response.text) for rows in (validation, test) for row in rows}
-    return TrainRows(tuple(row for row in train if normalize_text(row.response.text) not in locked))
+    """Return the train rows whose response is the same as no validation or test row; only they may be shown."""
+    locked = {same_text(row.response.text) for rows in (validation, test) for row in rows}
+    return TrainRows(tuple(row for row in train if same_text(row.response.text) not in locked))
 
 
 def plan_requests(seeds: TrainRows, codebook: Codebook, section: GenerateSection) -> tuple[SampleRequest, ...]:

@@ -1,8 +1,6 @@
 """Screens synthetic responses: unusable texts, repetitions, and near-duplicates of validation or test rows.
 
-Similarity is the Jaccard similarity of character trigrams (Broder 1997), computed by one sparse matrix product per
-block of texts. For the thousands of short texts of a project, this takes no longer than the MinHash estimate; see
-decision 0005 for the measurement.
+What is the same and what is nearly the same, `edgedistill.data.twins` says.
 
 screen(samples, …) -> ScreeningResult
 ├── kept       the remaining samples, and the train row that each nearly repeats, if any
@@ -18,52 +16,13 @@ What is compared:
 - A sample that nearly repeats a train row of the same question is reported and kept.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-import numpy as np
-from sklearn.feature_extraction.text import CountVectorizer
-
-from edgedistill.data.tables import normalize_text
+from edgedistill.data.twins import find_similar_pairs, fold_text, same_row, same_text
 from edgedistill.data.types import CodedResponse, TestRows, TrainRows, ValidationRows
 from edgedistill.generation.types import NearestRow, RemovalReason, RemovedSample, Sample
-
-_BLOCK = 512  # texts compared with all others at a time: bounds the memory of one product
-
-
-def find_similar_pairs(
-    texts: Sequence[str], others: Sequence[str], at_least: float
-) -> Iterator[tuple[int, int, float]]:
-    """Yield all pairs of similar texts.
-
-    Case, white space and Unicode composition are ignored; a space is added before and after each text, so that first
-    and last words count like others.
-
-    Args:
-        texts: n texts.
-        others: m texts; may be `texts` itself, then every text is similar to itself.
-        at_least: Similarity in (0, 1].
-
-    Yields:
-        Index in `texts`, index in `others`, similarity; ordered by the first, then the second.
-    """
-    if not texts or not others:
-        return
-    trigrams = CountVectorizer(analyzer=_trigrams, binary=True).fit([*texts, *others])
-    left, right = trigrams.transform(texts), trigrams.transform(others)
-    left_sizes, right_sizes = (np.asarray(matrix.sum(axis=1)).ravel() for matrix in (left, right))
-    for start in range(0, len(texts), _BLOCK):
-        shared = (left[start : start + _BLOCK] @ right.T).tocoo()
-        rows, columns = shared.row + start, shared.col
-        similarity = shared.data / (left_sizes[rows] + right_sizes[columns] - shared.data)
-        similar = np.flatnonzero(similarity >= at_least)
-        for index in sorted(similar, key=lambda index: (rows[index], columns[index])):
-            yield int(rows[index]), int(columns[index]), float(similarity[index])
-
-
-def _trigrams(text: str) -> set[str]:
-    padded = f" {normalize_text(text)} "
-    return {padded[start : start + 3] for start in range(max(1, len(padded) - 2))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +79,7 @@ def _remove(
 
 
 def _check_text(sample: Sample, max_characters: int) -> RemovedSample | None:
-    if not sample.text.strip():
+    if not fold_text(sample.text):
         return RemovedSample(sample, RemovalReason.BLANK)
     if any("\ud800" <= character <= "\udfff" for character in sample.text):
         return RemovedSample(sample, RemovalReason.NO_TEXT)
@@ -133,7 +92,7 @@ def _find_repetitions(samples: Sequence[Sample]) -> list[RemovedSample | None]:
     first: dict[tuple[str, ...], Sample] = {}
     verdicts: list[RemovedSample | None] = []
     for sample in samples:
-        earlier = first.setdefault((*sample.context, normalize_text(sample.text)), sample)
+        earlier = first.setdefault(same_row(sample.inputs), sample)
         same = earlier is sample
         detail = "" if earlier.label == sample.label else f"written for the label {earlier.label!r} there"
         verdicts.append(None if same else RemovedSample(sample, RemovalReason.REPEATS, detail, earlier.id, 1.0))
@@ -158,7 +117,7 @@ def _group_indices(samples: Sequence[Sample]) -> Iterable[list[int]]:
     """Return the indices of the samples with the same context and label."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for index, sample in enumerate(samples):
-        groups.setdefault((*sample.context, sample.label), []).append(index)
+        groups.setdefault((*_key(sample.context), sample.label), []).append(index)
     return groups.values()
 
 
@@ -168,13 +127,19 @@ def _find_nearest(
     """Return the most similar row of each sample that is near a row, by the sample's id."""
     nearest: dict[str, NearestRow] = {}
     texts, others = [sample.text for sample in samples], [row.response.text for row in rows]
-    for index, other, similarity in find_similar_pairs(texts, others, near):
+    first = {same_text(text): index for index, text in reversed(list(enumerate(others)))}
+    same = ((index, first[key], 1.0) for index, text in enumerate(texts) if (key := same_text(text)) in first)
+    for index, other, similarity in chain(same, find_similar_pairs(texts, others, near)):
         sample, row = samples[index], rows[other]
-        if not any_question and _context(row) != sample.context:
+        if not any_question and _key(_context(row)) != _key(sample.context):
             continue
         if sample.id not in nearest or similarity > nearest[sample.id].similarity:
             nearest[sample.id] = NearestRow(row.response.id, similarity, row.label)
     return nearest
+
+
+def _key(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(same_text, texts))
 
 
 def _context(row: CodedResponse) -> tuple[str, ...]:

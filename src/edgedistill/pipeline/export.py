@@ -164,7 +164,7 @@ def _provenance(run: Run, run_log: dict[str, Any]) -> dict[str, Any]:
         ],
         "mixture": run_log["stages"]["mix"]["by_source_and_label"],
         "student": {"backbone": run.project.student.backbone} | run_log["stages"]["train"]["best"],
-        "test_texts_also_in_train_or_validation": run.records.splits.repeated_texts,
+        "test_texts_also_in_train_or_validation": len(run.records.splits.twins.test_same),
     }
     if run.project.panel:
         gate = run.folder.read_json("gate.json")

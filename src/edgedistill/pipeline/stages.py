@@ -66,7 +66,7 @@ def _train(project: Project) -> StageInputs:
 
 def _evaluate(project: Project) -> StageInputs:
     section = project.evaluation
-    splits = ["validation", "test", "predefined", "repeated_texts", "repeated_groups"]
+    splits = ["validation", "test", "predefined", "twins", "repeated_groups"]
     paths = [
         *("project.evaluation", "project.review", *_STUDENT_TASK),
         *(f"project.student.{name}" for name in ("kind", "backbone", "max_tokens", "shrink.export")),
@@ -83,7 +83,7 @@ def _evaluate(project: Project) -> StageInputs:
 
 
 def _export(_: Project) -> StageInputs:
-    splits = ("train", "validation", "test", "repeated_texts")
+    splits = ("train", "validation", "test", "twins")
     return StageInputs(
         (
             *("project.name", "project.export", "project.task"),

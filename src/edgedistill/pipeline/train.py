@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgedistill.data.tables import normalize_text
+from edgedistill.data.twins import same_row
 from edgedistill.pipeline.folder import FROZEN, SHRUNK, STUDENT
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.mix import read_mixture
@@ -163,13 +163,11 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
 def _texts(run: Run) -> tuple[list[Mapping[str, str]], dict[str, int]]:
     """Return every distinct text that may be trained on, and the counts of those that may not."""
     splits = run.records.splits
-    locked = {
-        _normalized(response.inputs) for split in (splits.validation, splits.test) for response in split.responses
-    }
-    texts: dict[str, Mapping[str, str]] = {}
+    locked = {same_row(response.inputs) for split in (splits.validation, splits.test) for response in split.responses}
+    texts: dict[tuple[str, ...], Mapping[str, str]] = {}
     set_aside = {"duplicates a validation or test row": 0, "duplicates another text": 0}
     for inputs in _candidate_inputs(run):
-        key = _normalized(inputs)
+        key = same_row(inputs)
         if key in locked:
             set_aside["duplicates a validation or test row"] += 1
         elif key in texts:
@@ -186,8 +184,3 @@ def _candidate_inputs(run: Run) -> Iterator[Mapping[str, str]]:
     yield from (response.inputs for response in run.records.unlabelled)
     if run.folder.has("synthetic.jsonl"):
         yield from (row.inputs for row in read_synthetic(run.folder))
-
-
-def _normalized(inputs: Mapping[str, str]) -> str:
-    """Return all inputs, normalized: the same response to another question is another text."""
-    return "\x1f".join(normalize_text(text) for text in inputs.values())

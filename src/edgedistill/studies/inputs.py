@@ -22,7 +22,9 @@ from edgedistill.data import (
     ValidationRows,
     read_records,
 )
-from edgedistill.data.tables import Columns, normalize_text, read_coded
+from edgedistill.data.reading import near_duplicate
+from edgedistill.data.tables import Columns, read_coded
+from edgedistill.data.twins import find_twins, same_row
 from edgedistill.data.types import canonical_code
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.generation import Lineage, Sample, screen
@@ -31,19 +33,14 @@ from edgedistill.pipeline.generate import generate, read_synthetic
 from edgedistill.pipeline.label import read_labels_file
 from edgedistill.pipeline.run import Run
 from edgedistill.progress import OnProgress
-from edgedistill.project import GenerateSection, StudentSection
-from edgedistill.project.schema import Project, TeacherSection
+from edgedistill.project import StudentSection
+from edgedistill.project.schema import Project
 from edgedistill.runnable_project import Project as RunnableProject
 from edgedistill.student import backbone_digests, backbone_folder
 from edgedistill.studies.study_file import Study, StudyTask
 from edgedistill.studies.types import TestSet
 from edgedistill_serve.grading.table_reader import read_rows
 from edgedistill_serve.task.task import Task
-
-
-def duplicate_key(inputs: Mapping[str, str]) -> tuple[str, ...]:
-    """Return all inputs, normalized: the same answer to another question is another text."""
-    return tuple(normalize_text(text) for text in inputs.values())
 
 
 def row_count_note(where: str, rows: str, read: int, used: int, reasons: Iterable[str]) -> str:
@@ -76,21 +73,24 @@ def read_transfer(file: Path, project: Project, records: Records) -> tuple[TestR
     """
     columns = Columns(project.task.task, project.data.group_by, project.data.max_characters)
     coded = read_coded(file.name, read_rows(file), columns)
-    rows = [row.coded for row in coded.rows]
+    rows, splits = [row.coded for row in coded.rows], records.splits
     _refuse_taken_ids(rows, records)
     seen = {
-        duplicate_key(row.response.inputs): f"duplicates a {name} row"
-        for name, side in (("train", records.splits.train), ("validation", records.splits.validation))
+        same_row(row.response.inputs): f"duplicates a {name} row"
+        for name, side in (("train", splits.train), ("validation", splits.validation))
         for row in side
     }
     reasons = [row.reason for row in coded.set_aside]
     kept: list[CodedResponse] = []
     for row in rows:
-        if reason := seen.get(duplicate_key(row.response.inputs)):
+        if reason := seen.get(same_row(row.response.inputs)):
             reasons.append(reason)
         else:
             kept.append(row)
     note = row_count_note(file.name, "transfer rows", coded.read, len(kept), reasons)
+    others = [response.inputs for split in (splits.train, splits.validation) for response in split.responses]
+    if near := find_twins([row.response.inputs for row in kept], others, near_duplicate(project)):
+        note += f"; {len(near)} of them are nearly the same as a train or validation row"
     if not kept:
         raise DataError(
             f"no test row remains; {note}",
@@ -106,7 +106,7 @@ def _refuse_taken_ids(rows: Iterable[CodedResponse], records: Records) -> None:
     by_id = {response.id: response for response in others}
     for row in rows:
         twin = by_id.get(row.response.id)
-        if twin and duplicate_key(twin.inputs) != duplicate_key(row.response.inputs):
+        if twin and same_row(twin.inputs) != same_row(row.response.inputs):
             raise DataError(
                 f"the id {twin.id!r} is already used in {twin.place}, with another text",
                 where=row.response.place,
@@ -150,7 +150,7 @@ def read_recorded_synthetic(
         records.splits.validation,
         test_rows,
         max_characters=project.data.max_characters,
-        near=(project.generate or GenerateSection()).near_duplicate,
+        near=near_duplicate(project),
     )
     kept = tuple(
         MixtureRow(
@@ -202,7 +202,7 @@ def generate_synthetic(run: Run, temperatures: tuple[float, ...]) -> dict[str, t
 
 
 _IN_TEST_SET = "also in a test set"
-_CODE_IN_PROMPT = "the prompt would contain its human code"
+_NEARLY_IN_TEST_SET = "nearly the same as a row of a test set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,8 @@ def load_teacher_labels(
 ) -> tuple[dict[str, TeacherLabels], str]:
     """Label a task's texts with teachers, or read recorded labels.
 
-    Texts that are also in a test set are set aside, and texts whose human code the prompt would contain.
+    Texts that are the same as a row of a test set are set aside. So are unlabelled ones that are nearly the same; train
+    rows that are stay, as they do where human codes are learned from.
 
     Args:
         study: The study file.
@@ -278,10 +279,13 @@ def load_teacher_labels(
     panel = {} if entry.labels else {teacher.called: teacher for teacher in run.panel}
     selected = requirements.select(tuple(entry.labels or panel), entry.name or run.project.name)
     teachers = [panel[name] for name in selected if name in panel]
-    locked = {duplicate_key(row.response.inputs) for rows in tests.values() for row in rows}
-    excluded = {response.id: _IN_TEST_SET for response in offered if duplicate_key(response.inputs) in locked}
-    if entry.texts == "train":
-        excluded |= dict.fromkeys(_texts_with_code_in_prompt(run, teachers, offered), _CODE_IN_PROMPT)
+    locked = [row.response.inputs for rows in tests.values() for row in rows]
+    twins = find_twins([response.inputs for response in offered], locked, near_duplicate(run.project))
+    excluded = {
+        offered[index].id: _IN_TEST_SET if twin.same else _NEARLY_IN_TEST_SET
+        for index, twin in twins.items()
+        if twin.same or entry.texts == "unlabelled"
+    }
     texts = tuple(response for response in offered if response.id not in excluded)
     if not texts:
         raise ProjectFileError(
@@ -296,20 +300,6 @@ def load_teacher_labels(
     test = run.records.splits.test.responses if requirements.label_test_rows else ()
     labellings = run.code_with_each(teachers, (*texts, *test), "study: {} labels responses")
     return {name: _split(texts, labelling.labels) for name, labelling in labellings.items()}, note
-
-
-def _texts_with_code_in_prompt(run: Run, teachers: Iterable[TeacherSection], texts: tuple[Response, ...]) -> set[str]:
-    """The ids of texts whose prompt would contain a coded example that differs only in case or whitespace.
-
-    An example with exactly the same text is already excluded from the prompt.
-    """
-    return {
-        response.id
-        for teacher in teachers
-        for response, coding in run.teachers[teacher.called].plan(texts).pairs
-        if coding
-        and duplicate_key(response.inputs) in {duplicate_key(example.response.inputs) for example in coding.examples}
-    }
 
 
 def _recorded(file: Path, texts: tuple[Response, ...], task: Task) -> TeacherLabels:

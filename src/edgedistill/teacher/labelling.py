@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from edgedistill.data.twins import same_row
 from edgedistill.data.types import (
     CodedResponse,
     Response,
@@ -163,7 +164,7 @@ def select_examples_by_id(rows: TrainRows, ids: Sequence[str]) -> tuple[CodedRes
 
 
 def _similar(rows: TrainRows, few_shot: int, embed: Embed) -> ExampleSelector:
-    """Select the rows with the highest cosine similarity, the most similar last, never one with the same text."""
+    """Select the rows with the highest cosine similarity, the most similar last, never one that is the same."""
     if few_shot >= len(rows):
         raise ProjectFileError(
             f"{few_shot} similar examples require more than {few_shot} train rows, but there are {len(rows)}",
@@ -185,7 +186,8 @@ def _similar(rows: TrainRows, few_shot: int, embed: Embed) -> ExampleSelector:
 
 
 def _first_others(response: Response, ordered: Iterator[CodedResponse], few_shot: int) -> tuple[CodedResponse, ...]:
-    others = (row for row in ordered if row.response.inputs != response.inputs and row.response.id != response.id)
+    same = same_row(response.inputs)
+    others = (row for row in ordered if same_row(row.response.inputs) != same and row.response.id != response.id)
     return tuple(islice(others, few_shot))[::-1]
 
 
@@ -245,7 +247,7 @@ class LabellingPlan:
         responses: The responses to be coded.
         codebook: The codebook.
         section: The teacher's endpoint and settings.
-        selector: Selects the examples of each prompt; an example with the response's own text is left out.
+        selector: Selects the examples of each prompt; an example that is the same as the response is left out.
 
     Raises:
         DataError: A response lacks an input.
@@ -422,8 +424,9 @@ class LabellingPlan:
 
 
 def _without(response: Response, examples: Examples) -> Examples:
-    """Leave out examples with the response's own text; if there are none, return the same tuple."""
-    others = tuple(example for example in examples if example.response.inputs != response.inputs)
+    """Leave out examples that are the same as the response; if there are none, return the same tuple."""
+    same = same_row(response.inputs)
+    others = tuple(example for example in examples if same_row(example.response.inputs) != same)
     return others if len(others) < len(examples) else examples
 
 

@@ -110,7 +110,7 @@ def test_a_response_text_never_straddles_a_random_split(read):
     assert not sides[0] & sides[1]
     assert not sides[0] & sides[2]
     assert not sides[1] & sides[2]
-    assert splits.repeated_texts == 0
+    assert splits.twins.test_same == splits.twins.validation_same == ()
 
 
 def test_a_group_never_straddles_a_random_split(read):
@@ -152,8 +152,8 @@ def test_a_split_column_wins_and_repeated_test_texts_are_counted(read):
     splits = read("id,response,label,split\n" + rows).splits
     assert splits.predefined
     assert {row.response.id for row in splits.test} == {"r8", "r9", "r10", "r11"}
-    assert splits.repeated_texts == 1
-    assert any("1 of 4 test responses" in note for note in splits.notes)
+    assert splits.twins.test_same == ("r8",)
+    assert any("1 of 4 test rows" in note for note in splits.notes)
 
 
 def test_a_split_column_without_validation_gives_it_train_rows(read):

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgedistill.agreement import agreement, prevalence
 from edgedistill.data.splitting import Splits
+from edgedistill.data.twins import SplitTwins
 from edgedistill.data.types import CodedResponse, Response, TestRows, TrainRows, ValidationRows
 from edgedistill.decisions import TestScores, ValidationScores
 from edgedistill.evaluation.build import build_evaluation, choose, measure_fidelity
@@ -88,7 +89,7 @@ def _made(
     if teacher:
         codings["teacher"] = dict(zip(test.ids, noisy(test.codes, labels, 0.2, seed), strict=True))
     made = build_evaluation(
-        Splits(TrainRows(()), ValidationRows(()), _test_rows(test, seed), False, 0, 0, ()),
+        Splits(TrainRows(()), ValidationRows(()), _test_rows(test, seed), False, SplitTwins(), 0, ()),
         section,
         chosen,
         validation,

@@ -168,10 +168,8 @@ def test_no_prompt_contains_the_human_code_of_the_train_row_to_label(folder, how
     assert any(len(before) > 2 for _, before in shown)
     assert all(asked.casefold() not in content.casefold() for asked, before in shown for content in before)
     (labels_of_teacher,) = task.teacher_labels.values()
-    gone = 20 - len(labels_of_teacher.labels)
-    assert 0 < gone <= 2
-    note = f"{20 - gone} used + {gone} set aside (the prompt would contain its human code)"
-    assert f"texts for the teacher: 20 train rows read = {note}" in task.notes
+    assert len(labels_of_teacher.labels) == 20  # a twin is left out of the prompt, not the row out of the study
+    assert "texts for the teacher: 20 train rows read = 20 used" in task.notes
 
 
 def test_recorded_synthetic_rows_similar_to_a_validation_or_test_row_are_set_aside(folder):

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from edgedistill.data import MixtureRow
+from edgedistill.data.twins import same_row
 from edgedistill.data.types import labels_in
 from edgedistill.errors import ProjectFileError
 from edgedistill.mixing import draw_ids, teacher_rows
 from edgedistill.project import MixSection
 from edgedistill.studies.designs.drawing import RowSources, plan_run
 from edgedistill.studies.designs.ratio import add_blocks
-from edgedistill.studies.inputs import TaskInputs, duplicate_key
+from edgedistill.studies.inputs import TaskInputs
 from edgedistill.studies.study_file import ConsistencySection, RatioSection
 from edgedistill.studies.types import Fact, RunPlan
 
@@ -112,8 +113,8 @@ def _human(inputs: TaskInputs, rows: int, seed: int) -> RunPlan:
 
 def _without_duplicates(rows: Sequence[MixtureRow], human: Sequence[MixtureRow]) -> list[MixtureRow]:
     """The rows whose texts are not among the human rows, so that no text has two labels in one training set."""
-    ids, texts = {row.id for row in human}, {duplicate_key(row.inputs) for row in human}
-    return [row for row in rows if row.id not in ids and duplicate_key(row.inputs) not in texts]
+    ids, texts = {row.id for row in human}, {same_row(row.inputs) for row in human}
+    return [row for row in rows if row.id not in ids and same_row(row.inputs) not in texts]
 
 
 def count_filtered(inputs: TaskInputs, section: ConsistencySection) -> Iterator[FilterCount]:

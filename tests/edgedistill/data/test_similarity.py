@@ -4,15 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.data.tables import normalize_text
-from edgedistill.generation import find_similar_pairs
+from edgedistill.data.twins import find_similar_pairs, fold_text
 
 
 def by_hand(one, other):
-    sets = [
-        {f" {normalize_text(text)} "[n : n + 3] for n in range(max(1, len(normalize_text(text))))}
-        for text in (one, other)
-    ]
+    sets = [{f" {fold_text(text)} "[n : n + 3] for n in range(max(1, len(fold_text(text))))} for text in (one, other)]
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 
