@@ -155,7 +155,8 @@ def train_validation_test_split(
 ) -> tuple["DataFrame", "DataFrame", "DataFrame"]:
     """Split human-coded rows as a project's `data.split` does.
 
-    Rows whose texts differ only in case and white space stay together, and so do rows of one group. The split is
+    Rows whose responses are the same to a student (they differ in case, accents, white space or invisible characters)
+    stay together, and so do rows of one group. The split is
     stratified by label as far as that allows. It depends on the rows' ids (the column ``id``, or else the index), and
     not on their order.
 
