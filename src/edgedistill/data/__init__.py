@@ -2,6 +2,7 @@
 
 types.py      one frozen type for each stage
 tables.py     from table rows to responses, coded or not
+twins.py      when two texts are the same to a student, and when nearly
 splitting.py  train, validation and test
 reading.py    all files of a project
 """

@@ -28,6 +28,7 @@ from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.agreement.confusion import Counts, Statistic, macro, precisions, recalls
 from edgedistill.agreement.multilabel import LabelSetStatistic, label_statistic, macro_statistic
 from edgedistill.data.splitting import Splits
+from edgedistill.data.twins import SplitTwins
 from edgedistill.data.types import CodedResponse, Population, SetAside, TestRows, ValidationRows
 from edgedistill.decisions import (
     AtMostToPeople,
@@ -60,6 +61,7 @@ from edgedistill.evaluation.types import (
     RiskCoverage,
     StatedAim,
     SubgroupTable,
+    TwinFigures,
 )
 from edgedistill.project.schema import EvaluationSection, ReviewSection
 from edgedistill.student.label_thresholds import Thresholds, choose_thresholds
@@ -398,6 +400,7 @@ def build_evaluation(
     teacher_set_aside: tuple[SetAside, ...] = (),
     between: InterCoderAgreement | None = None,
     prevalence: PopulationPrevalence | None = None,
+    twins: SplitTwins | None = None,
 ) -> Evaluation:
     """Compute every figure of the test rows.
 
@@ -411,7 +414,9 @@ def build_evaluation(
         teacher_set_aside: Test rows that the teachers left uncoded.
         between: Agreement among several teachers.
         prevalence: The label shares of a population.
+        twins: The rows that repeat others, where more are known than `splits` lists.
     """
+    twins = twins or splits.twins
     student = dict(zip(test.ids, test.labels, strict=True))
     every = {"student": student, **codings}
     coded = TestCodings.of(splits.test, test.task, {name: coding for name, coding in every.items() if coding})
@@ -425,8 +430,9 @@ def build_evaluation(
         positive=section.positive,
         rows=len(test),
         predefined_split=splits.predefined,
-        test_texts_also_in_train_or_validation=len(splits.twins.test_same),
+        test_texts_also_in_train_or_validation=len(twins.test_same),
         test_groups_also_in_train_or_validation=splits.repeated_groups,
+        twins=twin_figures(twins, coded, section.positive),
         teacher_set_aside=teacher_set_aside,
         between=between,
         agreement={name: _agreement(coded, name, section.positive) for name in coded.codings},
@@ -442,6 +448,28 @@ def build_evaluation(
         ceiling=human_ceiling(splits.test, coded, section),
         subgroups=subgroup_tables(splits.test, coded, section),
         prevalence=prevalence,
+    )
+
+
+def twin_figures(twins: SplitTwins, coded: TestCodings, positive: str | None) -> TwinFigures:
+    """Return the counts of rows that repeat others, and the agreement of each coding without them."""
+
+    def without(ids: tuple[str, ...], any_of_them: bool) -> dict[str, Agreement]:
+        human = {row: label for row, label in coded.human.items() if row not in ids}
+        rest = replace(coded, human=human)
+        return {
+            name: _agreement(rest, name, positive)
+            for name in (coded.codings if any_of_them else ())
+            if rest.shared_rows(name)
+        }
+
+    same, either = twins.test_same, (*twins.test_same, *twins.test_near)
+    return TwinFigures(
+        len(twins.test_near),
+        len(twins.validation_same),
+        len(twins.validation_near),
+        without(same, bool(same)),
+        without(either, bool(twins.test_near)),
     )
 
 

@@ -27,7 +27,7 @@ from edgedistill.displays import plain_text
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.task import NO_LABEL
 
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 """`schema_version` of `evaluation.json`: raised when a key is removed or changes its meaning."""
 FIDELITY_VERSION = 1
 """`schema_version` of `fidelity.json`."""
@@ -182,6 +182,27 @@ class PopulationPrevalence(Prevalence):
     set_aside: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class TwinFigures:
+    """Rows that repeat a row from which the student learned or by which it was chosen, and agreement without them.
+
+    Attributes:
+        near: Test rows that are nearly the same as a train or validation row, and the same as none.
+        validation_same: Validation rows that are the same to the student as a train row.
+        validation_near: Validation rows that are nearly the same as one, and the same as none.
+        without_same: By coding, its agreement on the test rows that are the same as none; empty if there are no twins,
+            or no other rows.
+        without_near: By coding, its agreement on the test rows that are neither the same as one nor nearly; empty
+            likewise.
+    """
+
+    near: int
+    validation_same: int
+    validation_near: int
+    without_same: Mapping[str, Agreement]
+    without_near: Mapping[str, Agreement]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Evaluation:
     """The figures of the locked test rows: student, teachers and baselines against the human codes.
@@ -195,8 +216,10 @@ class Evaluation:
         positive: The label of binary figures, if the project file names one.
         rows: Test rows.
         predefined_split: Whether the data file's own column made the splits.
-        test_texts_also_in_train_or_validation: Test rows whose text occurs there too.
+        test_texts_also_in_train_or_validation: Test rows that are the same to the student as a row there, with question
+            and reference answer.
         test_groups_also_in_train_or_validation: Groups with rows on both sides.
+        twins: Rows that are nearly the same, those of the validation split, and the agreement without them.
         teacher_set_aside: Test rows that the teachers left uncoded; empty without a teacher.
         between: Agreement among several teachers; None for one or none.
         agreement: By coding (``student``, ``teacher``, baselines), its agreement with the human codes.
@@ -220,6 +243,7 @@ class Evaluation:
     predefined_split: bool
     test_texts_also_in_train_or_validation: int
     test_groups_also_in_train_or_validation: int
+    twins: TwinFigures
     teacher_set_aside: tuple[SetAside, ...]
     between: InterCoderAgreement | None
     agreement: Mapping[str, Agreement]

@@ -1,10 +1,10 @@
 """Statements that qualify the verdict: review, gate, leaks, export, groups, human coders, teacher."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from edgedistill.agreement import Estimate, Subgroup
+from edgedistill.agreement import Agreement, Estimate, Subgroup
 from edgedistill.evaluation.types import DecisionRule, Evaluation, Fidelity, Gate, InterCoderFigures
 from edgedistill.report.formatting import (
     difference,
@@ -127,8 +127,23 @@ def _leaks(evaluation: Evaluation) -> Iterator[Finding]:
     if texts:
         yield Finding(
             "Repeated texts",
-            f"The texts of {texts} of {pluralize(evaluation.rows, 'test row')} also occur in training or validation "
-            "rows; agreement on these rows overestimates agreement on new responses.",
+            f"To the model, {texts} of {pluralize(evaluation.rows, 'test row')} are the same as training or validation "
+            "rows; agreement on these rows overestimates agreement on new responses."
+            f"{_without(evaluation, evaluation.twins.without_same)}",
+            "warning",
+        )
+    if near := evaluation.twins.near:
+        yield Finding(
+            "Nearly repeated texts",
+            f"{near} of {pluralize(evaluation.rows, 'test row')} differ from a training or validation row in a few "
+            f"characters.{_without(evaluation, evaluation.twins.without_near)}",
+            "neutral",
+        )
+    if repeated := evaluation.twins.validation_same:
+        yield Finding(
+            "Repeated validation rows",
+            f"To the model, {pluralize(repeated, 'validation row')} are the same as training rows. The epoch, the "
+            "calibration and the review rule were chosen on them, too; test rows are not affected.",
             "warning",
         )
     if groups:
@@ -138,6 +153,14 @@ def _leaks(evaluation: Evaluation) -> Iterator[Finding]:
             "agreement may be lower for new groups.",
             "warning",
         )
+
+
+def _without(evaluation: Evaluation, agreement: Mapping[str, Agreement]) -> str:
+    """A sentence with the model's agreement without some rows; empty if there is none."""
+    if (student := agreement.get("student")) is None or student.kappa is None:
+        return ""
+    others = pluralize(student.rows, "other row")
+    return f" On the {others}, the {evaluation.kappa} with the human codes is {estimate(student.kappa)}."
 
 
 def _export(fidelity: Fidelity | None) -> Iterator[Finding]:

@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edgedistill.data.twins import SplitTwins
 from edgedistill.evaluation import Evaluation, write_schemas
-from edgedistill.evaluation.build import TestCodings, fidelity_steps
+from edgedistill.evaluation.build import TestCodings, fidelity_steps, twin_figures
 from edgedistill.evaluation.files import to_plain
 from edgedistill_serve.task.task import Label, Task
 
@@ -63,3 +64,27 @@ def test_a_step_compares_the_rows_that_both_codings_have():
 def test_codings_without_a_row_in_common_make_no_step():
     codings = {"teacher": {"1": "a"}, "student": {"2": "a"}}
     assert fidelity_steps(TestCodings(TASK, {"1": "a", "2": "b"}, None, codings)) == ()
+
+
+def test_agreement_is_also_given_without_the_rows_that_repeat_others():
+    human = {str(row): "ab"[row % 2] for row in range(12)}
+    right = dict(human)
+    partly = human | {"0": "b", "1": "a", "10": "b", "11": "a"}
+    coded = TestCodings(TASK, human, None, {"student": partly, "teacher": {row: right[row] for row in ("0", "1")}})
+    twins = SplitTwins(test_same=("0", "1"), test_near=("10",), validation_same=("v",))
+    found = twin_figures(twins, coded, None)
+    assert (found.near, found.validation_same, found.validation_near) == (1, 1, 0)
+    assert set(found.without_same) == {"student"}, "the teacher coded no other row"
+    same, near = found.without_same["student"], found.without_near["student"]
+    assert (same.rows, same.accuracy.value) == (10, pytest.approx(8 / 10))
+    assert (near.rows, near.accuracy.value) == (9, pytest.approx(8 / 9))
+
+
+def test_without_twins_no_agreement_is_repeated(made):
+    assert made["twins"] == {
+        "near": 0,
+        "validation_same": 0,
+        "validation_near": 0,
+        "without_same": {},
+        "without_near": {},
+    }

@@ -296,3 +296,15 @@ def test_with_review_the_labels_are_evaluated_on_the_accepted_rows():
     assert found.answer is VerdictAnswer.WITH_REVIEW
     assert _requirements(found)["none"] is Requirement.INCONCLUSIVE
     assert "For none the test rows do not show" in found.headline
+
+
+def test_the_agreement_without_repeated_texts_is_stated_with_their_number():
+    made = evaluation()
+    twins = replace(made.twins, near=7, without_same={"student": student(0.5, 0.7, rows=110)}, validation_same=3)
+    found = verdict(replace(made, test_texts_also_in_train_or_validation=10, twins=twins), None)
+    (repeated,) = _about(found, "Repeated texts")
+    assert "10 of 120\u00a0test rows" in repeated.text
+    assert "On the 110\u00a0other rows, the κ with the human codes is .60" in repeated.text
+    (near,) = _about(found, "Nearly repeated texts")
+    assert near.text == "7 of 120\u00a0test rows differ from a training or validation row in a few characters."
+    assert [each.tone for each in _about(found, "Repeated validation rows")] == ["warning"]
