@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from edgedistill.data.twins import fold_text
+from edgedistill.data.twins import fold_text, same_text
 from edgedistill.data.types import CodedResponse, Response, SetAside, canonical_code, countable_labels
 from edgedistill.errors import DataError
 from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, task_inputs
+from edgedistill_serve.task.visible_text import is_blank
 
 SPLITS = ("train", "validation", "test")
 _SHOWN = 5
@@ -73,7 +74,7 @@ class _RowErrors:
 def unusable(response: Response, max_characters: int) -> str:
     """Return the reason to set a response aside unread, or an empty string."""
     for name, text in response.inputs.items():
-        if not fold_text(text):
+        if is_blank(text) or not same_text(text):
             return f"blank {name}"
     if len(response.text) > max_characters:
         return f"response longer than {max_characters} characters"

@@ -20,9 +20,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from edgedistill.data.twins import find_similar_pairs, fold_text, same_row, same_text
+from edgedistill.data.twins import find_similar_pairs, same_row, same_text
 from edgedistill.data.types import CodedResponse, TestRows, TrainRows, ValidationRows
 from edgedistill.generation.types import NearestRow, RemovalReason, RemovedSample, Sample
+from edgedistill_serve.task.visible_text import is_blank
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def _remove(
 
 
 def _check_text(sample: Sample, max_characters: int) -> RemovedSample | None:
-    if not fold_text(sample.text):
+    if is_blank(sample.text) or not same_text(sample.text):
         return RemovedSample(sample, RemovalReason.BLANK)
     if any("\ud800" <= character <= "\udfff" for character in sample.text):
         return RemovedSample(sample, RemovalReason.NO_TEXT)

@@ -57,6 +57,12 @@ def test_every_row_read_is_used_or_set_aside(read):
     assert [(row.id, row.row) for row in records.set_aside] == [("r90", 22), ("r91", 23), ("r92", 24)]
 
 
+@pytest.mark.parametrize("blank", ["\u200b", "\u00a0", "\ufeff", "\u2800", "<p>&nbsp;</p>", "\u0301", "\u00ad \u3164"])
+def test_a_response_with_nothing_visible_is_blank(read, blank):
+    records = read(coded() + f"r90,{blank},process\n", f"id,response\nu1,{blank}\nu2,new\n")
+    assert {row.id: row.reason for row in records.set_aside} == {"r90": "blank response", "u1": "blank response"}
+
+
 def test_emoji_and_right_to_left_text_come_through_unchanged(read):
     texts = {"e1": "👩🏽\u200d🏫 great 🎉", "e2": "אתה עבדת קשה", "e3": "أحسنت \u200f(مثابرة)"}
     rows = "".join(f"{ident},{text},process\n" for ident, text in texts.items())
