@@ -1,6 +1,5 @@
 """Evaluation: student, teachers and baselines against the human codes of the locked test rows."""
 
-import csv
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -140,7 +139,7 @@ def _human_trained(run: Run) -> Checkpoint | None:
     folder = RunFolder(run.project.folder / named)
     try:
         mixture = read_mixture(folder, run.task.inputs)
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError):
+    except RunError:
         raise RunError(
             "is missing, or belongs to a project with another task",
             where=str(folder / MIXTURE),

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgedistill.errors import RunError
 from edgedistill_serve.bundle.files import SIGNATURE_FILE
-from edgedistill_serve.grading.formula_cells import escape_cell
+from edgedistill_serve.grading.delimited import read_records, write_records
 
 STUDENT = "student"
 """The folder of the fine-tuned student."""
@@ -67,8 +67,14 @@ class RunFolder:
             file = self.file(name)
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_name(f".{name}.{os.getpid()}-{get_ident()}.part")  # another process may write it, too
-            part.write_text(text, "utf-8", newline="")
+            part.write_bytes(text.encode())
             part.replace(file)
+        except UnicodeEncodeError as error:
+            raise RunError(
+                f"cannot be written: it would hold half a character (a lone surrogate, {error.object[error.start]!r})",
+                where=str(self.file(name)),
+                hint="Decode the texts and labels again from their source.",
+            ) from None
         except OSError as error:
             raise RunError(
                 f"cannot be written ({error.strerror})",
@@ -77,10 +83,23 @@ class RunFolder:
             ) from None
 
     def write_csv(self, name: str, lines: Iterable[Sequence[object]]) -> None:
-        """Write a CSV file atomically, with `escape_cell`; the first line is the header."""
+        """Write a CSV file atomically, in the dialect of `write_records`; the first line is the header."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(map(escape_cell, line) for line in lines)
+        write_records(text, lines)
         self.write_text(name, text.getvalue())
+
+    def read_csv(self, name: str) -> list[dict[str, str]]:
+        """Read a CSV file that `write_csv` wrote, as a dict per line after the header.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        try:
+            with self.file(name).open(encoding="utf-8", newline="") as file:
+                header, *lines = read_records(file)
+                return [dict(zip(header, line, strict=True)) for line in lines]
+        except (OSError, ValueError, csv.Error):
+            raise self._damaged(name) from None
 
     def read_text(self, name: str) -> str:
         """Read a text file of the run.

@@ -79,7 +79,7 @@ def generate(run: Run) -> dict[str, Any]:
 
 def read_synthetic(folder: RunFolder) -> tuple[MixtureRow, ...]:
     """Read `synthetic.jsonl` as training rows with their lineage."""
-    lines = (json.loads(line) for line in (folder / _FILE).read_text("utf-8").splitlines())
+    lines = (json.loads(line) for line in (folder / _FILE).read_text("utf-8").split("\n") if line)
     return tuple(
         MixtureRow(
             line["id"],

@@ -54,7 +54,7 @@ def read_labels_file(path: Path) -> tuple[TeacherLabel, ...]:
         DataError: The file cannot be read, or a line is not a label.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").removesuffix("\n").split("\n")  # not at U+2028, as `splitlines` does
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read ({error})", where=str(path)) from None
     labels = []

@@ -1,18 +1,17 @@
 """The mixture: the student's training set, each row with the source of its label."""
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from edgedistill.data.types import MixtureRow, labels_in
+from edgedistill.errors import RunError
 from edgedistill.mixing import draw_mixture, human_rows, teacher_rows
 from edgedistill.pipeline.folder import MIXTURE, RunFolder
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.label import read_labels
 from edgedistill.pipeline.run import Run
-from edgedistill_serve.grading.formula_cells import unescape_cell
 
 
 def mix(run: Run) -> dict[str, Any]:
@@ -72,8 +71,12 @@ def write_mixture(folder: RunFolder, rows: Sequence[MixtureRow], inputs: Sequenc
 
 
 def read_mixture(folder: RunFolder, inputs: Sequence[str]) -> tuple[MixtureRow, ...]:
-    """Read `mixture.csv`."""
-    with (folder / MIXTURE).open(encoding="utf-8", newline="") as stream:
+    """Read `mixture.csv`.
+
+    Raises:
+        RunError: It is missing or damaged, or has no column for an input.
+    """
+    try:
         return tuple(
             MixtureRow(
                 row["id"],
@@ -83,6 +86,11 @@ def read_mixture(folder: RunFolder, inputs: Sequence[str]) -> tuple[MixtureRow, 
                 json.loads(row["shares"]),
                 json.loads(row["lineage"]),
             )
-            for line in csv.DictReader(stream)
-            for row in [{name: unescape_cell(cell) for name, cell in line.items()}]
+            for row in folder.read_csv(MIXTURE)
         )
+    except (KeyError, ValueError):
+        raise RunError(
+            "is damaged, or belongs to a project with another task",
+            where=str(folder / MIXTURE),
+            hint="`edgedistill mix PROJECT` writes it again.",
+        ) from None

@@ -24,7 +24,7 @@ from edgedistill.errors import RunError
 from edgedistill.evaluation.files import decode_file, read_evaluation, read_fidelity, stage_hint
 from edgedistill.evaluation.types import Evaluation, Fidelity, FidelityStep, Gate
 from edgedistill.teacher.spending import StageSpending
-from edgedistill_serve.grading.formula_cells import unescape_cell
+from edgedistill_serve.grading.delimited import read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ def _read_object(path: Path, hint: str) -> Mapping[str, Any]:
 def _read_table(path: Path, hint: str) -> Table:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            lines = [list(map(unescape_cell, line)) for line in csv.reader(stream)]
+            lines = list(read_records(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise RunError(f"cannot be read ({why})", where=str(path), hint=hint) from None

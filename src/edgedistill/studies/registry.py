@@ -1,6 +1,5 @@
 """The requirements, runs, tables and plots of each kind of study."""
 
-import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
@@ -18,7 +17,7 @@ from edgedistill.studies.study_file import Kind, RatioSection, Study
 from edgedistill.studies.summary import medians_table
 from edgedistill.studies.tables import StudyTable, format_estimate
 from edgedistill.studies.types import RunPlan
-from edgedistill_serve.grading.formula_cells import escape_cell
+from edgedistill_serve.grading.delimited import write_records
 
 InputsByTask = Mapping[str, TaskInputs]
 
@@ -155,11 +154,9 @@ def _consistency_files(study: Study, found: Sequence[ConditionSummary], task_inp
         return ["random subset of the same size" if is_random else "consistent labels"]
 
     table = StringIO()
-    writer = csv.DictWriter(table, ("task", "threshold", "by", "name", "rows", "removed"), lineterminator="\n")
-    writer.writeheader()
+    write_records(table, [("task", "threshold", "by", "name", "rows", "removed")])
     for inputs in task_inputs.values():
-        for each in count_filtered(inputs, study.consistency):
-            writer.writerow({name: escape_cell(cell) for name, cell in asdict(each).items()})
+        write_records(table, (asdict(each).values() for each in count_filtered(inputs, study.consistency)))
     curves = Curves("minimum consistency", _fact("min_consistency"), filtered)
     title = f"{study.name}: inconsistent labels removed"
     return {"consistency.svg": curve_plot(_last_blocks(found), curves, title), "removed.csv": table.getvalue()}

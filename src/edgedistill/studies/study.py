@@ -3,10 +3,8 @@
 run_study(study, kind, …) -> StudyResult
 """
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from io import StringIO
 from pathlib import Path
 
 from edgedistill.errors import ProjectFileError, RunError, TrainingFailed
@@ -19,7 +17,6 @@ from edgedistill.studies.runs import RunStore, Settings, run, run_id
 from edgedistill.studies.study_file import Kind, Study
 from edgedistill.studies.tables import COLUMNS, StudyTable, run_rows, summary_tables
 from edgedistill.studies.types import ResultRow, RunPlan, RunResult
-from edgedistill_serve.grading.formula_cells import escape_cell
 
 _CORRECTED = (
     "The epoch was selected on validation rows, and each student scored the test rows once. Brackets: 95 % intervals "
@@ -176,12 +173,10 @@ def _make(plan: RunPlan, ident: str, context: _Context, progress: _Progress) -> 
 
 
 def _write_runs(context: _Context, progress: _Progress) -> None:
-    table = StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in run_rows(context.kind, context.study.protocol, progress.lines, progress.not_run):
-        writer.writerow({name: escape_cell(cell) for name, cell in row.items()})
-    context.folder.write_text("runs.csv", table.getvalue())
+    rows = list(run_rows(context.kind, context.study.protocol, progress.lines, progress.not_run))
+    if unknown := {name for row in rows for name in row} - set(COLUMNS):
+        raise AssertionError(f"runs.csv has no column for {', '.join(sorted(unknown))}")
+    context.folder.write_csv("runs.csv", [COLUMNS, *([row.get(name) for name in COLUMNS] for row in rows)])
 
 
 def _write_report(context: _Context, design: Design, progress: _Progress) -> StudyResult:

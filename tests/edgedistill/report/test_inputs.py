@@ -6,6 +6,7 @@ import pytest
 
 from edgedistill.errors import RunError
 from edgedistill.evaluation.files import read_evaluation, to_plain
+from edgedistill.evaluation.types import EVALUATION_VERSION
 
 from .runs import evaluation_of, gate_of, inputs_of_run, write_run
 
@@ -57,12 +58,11 @@ def test_an_evaluation_that_lacks_a_key_is_named_with_it(run, key):
         inputs_of_run(run)
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [1, EVALUATION_VERSION + 1])
 def test_an_evaluation_of_another_version_says_which_stage_to_run_again(run, version):
     _evaluation(run, schema_version=version)
-    expected = (
-        rf"has schema version {version}; this version of EdgeDistill reads 2.*`edgedistill evaluate project.yaml`"
-    )
+    reads = rf"this version of EdgeDistill reads {EVALUATION_VERSION}"
+    expected = rf"has schema version {version}; {reads}.*`edgedistill evaluate project.yaml`"
     with pytest.raises(RunError, match=expected):
         inputs_of_run(run)
 

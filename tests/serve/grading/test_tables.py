@@ -109,7 +109,11 @@ FAULTS = {
         "a.csv, row 2: the text is not valid UTF-8. Save the file as UTF-8",
     ),
     "UTF-16": ("a.csv", "id,response\n".encode("utf-16"), "a.csv, row 1: the text is not valid UTF-8"),
-    "a field without end": ("a.csv", b'id\n"' + 200_000 * b"x" + b'"', "a.csv, row 2: a field of the row"),
+    "a field without end": (
+        "a.csv",
+        b'id\n"' + 200_000 * b"x",
+        "a.csv, row 2: the double quotes of the row",
+    ),
     "a JSON list": ("a.jsonl", b'{"a": 1}\n[1]\n', "a.jsonl, row 2: the line is not a JSON object"),
     "half a JSON line": ("a.jsonl", b'{"a": 1}\n{"a":\n', "a.jsonl, row 2: the line is not valid JSON"),
     "NaN": ("a.ndjson", b'{"a": NaN}\n', "a.ndjson, row 1: the line is not valid JSON"),

@@ -5,6 +5,7 @@ Parquet files need the optional dependency pyarrow.
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO, TypeAlias
 import msgspec
 
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.grading.delimited import parse_records
 from edgedistill_serve.grading.formula_cells import unescape_cell
 
 PARQUET_SUFFIX = ".parquet"
@@ -174,7 +176,7 @@ def _records(file: BinaryIO, name: str, delimiter: str) -> Iterator[list[str]]:
     with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         source: list[str] = []
         lines = (source.append(line) or line for line in text)  # type: ignore[func-returns-value]  # append returns None
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        reader = parse_records(lines, delimiter)
         well_quoted = re.compile(_FIELDS.replace(",", delimiter))
         number = 0
         while True:
@@ -211,7 +213,7 @@ def _field_size_error(name: str, number: int) -> DataError:
     return DataError(
         f"a field of the row that starts here is longer than {csv.field_size_limit()} characters",
         where=f"{name}, row {number}",
-        hint="Check for a double quote that is not closed. Longer texts can be read from JSONL.",
+        hint="Check for a double quote that is not closed.",
     )
 
 
@@ -248,6 +250,12 @@ def _json_object(line: bytes, name: str, number: int) -> dict[str, Any]:
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         if "utf-8" in str(error).lower():  # msgspec before 0.23 raises a UnicodeDecodeError, later ones their own
             raise _utf8_error(name, number) from None
+        if _has_lone_surrogate(line):
+            raise DataError(
+                "the line is not valid JSON: an escape stands for half a character (a lone surrogate)",
+                where=f"{name}, row {number}",
+                hint="Decode the text again from its source.",
+            ) from None
         raise DataError(
             f"the line is not valid JSON ({error})",
             where=f"{name}, row {number}",
@@ -258,6 +266,17 @@ def _json_object(line: bytes, name: str, number: int) -> dict[str, Any]:
             "the line is not a JSON object", where=f"{name}, row {number}", hint="Write one JSON object per line."
         )
     return value
+
+
+def _has_lone_surrogate(line: bytes) -> bool:
+    """Return whether a line of JSON has the escape of a surrogate that is not half of a pair."""
+    try:
+        json.dumps(json.loads(line), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return False
 
 
 def _parquet(file: BinaryIO, name: str) -> _Table:

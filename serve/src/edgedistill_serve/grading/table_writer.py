@@ -1,6 +1,5 @@
 """Atomic writing of CSV, TSV, JSONL and Parquet files."""
 
-import csv
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any, BinaryIO, TypeAlias
 import msgspec
 
 from edgedistill_serve.errors import DataError
-from edgedistill_serve.grading.formula_cells import escape_cell
+from edgedistill_serve.grading.delimited import write_records
 from edgedistill_serve.grading.table_reader import PARQUET_SUFFIX, SUFFIXES, TableRow, import_pyarrow
 
 SourceColumns: TypeAlias = Mapping[str, Any]
@@ -84,12 +83,12 @@ _Format: TypeAlias = Callable[[BinaryIO, SourceColumns, AddedColumns], Any]
 def _delimited(delimiter: str) -> _Format:
     @contextmanager
     def opened(file: BinaryIO, columns: SourceColumns, added: AddedColumns) -> Iterator[WriteRow]:
-        writer = csv.writer(_Utf8File(file), delimiter=delimiter, lineterminator="\r\n")
-        writer.writerow(map(escape_cell, [*columns, *added]))
+        text = _Utf8File(file)
+        write_records(text, [[*columns, *added]], delimiter)
 
         def write(row: TableRow, values: Mapping[str, Any]) -> None:
             cells = [*(row.values.get(name, "") for name in columns), *(_cell(values[name]) for name in added)]
-            writer.writerow(map(escape_cell, cells))
+            write_records(text, [cells], delimiter)
 
         yield write
 
