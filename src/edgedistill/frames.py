@@ -129,7 +129,7 @@ def coded_rows(
         X: The rows.
         y: Their labels.
         task: The task.
-        groups: The group of each row, such as a learner; missing values are groups of one row.
+        groups: The group of each row, such as a learner; missing and blank values are groups of one row.
         ids: The id of each row; default: its position.
 
     Raises:
@@ -176,7 +176,12 @@ def train_validation_test_split(
         DataError: A split would be empty.
     """
     frame = frame_of(X, task)
-    names = [str(name) for name in frame.get("id", frame.index)]
+    ids = list(frame.get("id", frame.index))
+    names = ["" if is_missing(ident) else str(ident).strip() for ident in ids]
+    if not all(names):
+        raise ArgumentError(
+            "a row has no id", where=f"row {names.index('')}", hint="Give each row a unique id in the column id."
+        )
     if len(set(names)) < len(names):
         raise ArgumentError(
             "two rows have the same id", hint="Give each row a unique id in the column id, or in the index."
@@ -260,4 +265,4 @@ def _code(value: Any, place: int, task: Task) -> str:
 
 
 def _group(value: Any) -> str | None:
-    return None if is_missing(value) else str(value)
+    return None if is_missing(value) else str(value).strip() or None

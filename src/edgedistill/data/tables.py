@@ -108,8 +108,12 @@ def read_reviewed(file: str, rows: Iterable[TableRow], columns: Columns) -> File
 
 
 def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[CodedRow]:
-    errors, used, aside, read = _RowErrors(file), [], [], 0
+    errors, used, aside = _RowErrors(file), [], []
     places: dict[str, int] = {}
+    table = list(rows)
+    # The keys of a JSONL file can differ between lines: a column that one row has, every row must have.
+    present = {name: None for row in table for name in row.values}
+    _check_spelling_of_split(file, present)
     names = [
         "id",
         *columns.task.inputs,
@@ -117,12 +121,10 @@ def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> Fil
         *columns.coders,
         *columns.subgroups,
         *filter(None, [columns.group_by]),
+        *(["split"] if "split" in present else []),
     ]
-    for row in rows:
-        if not read and "split" in row.values:
-            names.append("split")
-        read += 1
-        _require(file, row, names)
+    for row in table:
+        _require(file, row, names, present)
         response = _response(file, row, columns, places, errors)
         split = row.values.get("split")
         uncoded = "" if row.values["label"].strip() else "no human code"
@@ -130,7 +132,9 @@ def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> Fil
             aside.append(SetAside(file, row.row, response.id, reason))
             continue
         label = _code(row, "label", "label", columns.task, errors)
-        if split is not None and split not in SPLITS:
+        if split is not None and not split.strip():
+            errors.add(row.row, f"the split is missing; use one of {', '.join(SPLITS)}")
+        elif split is not None and split not in SPLITS:
             errors.add(row.row, _unknown("split", split, SPLITS))
         codes = {
             coder: _code(row, coder, f"code of {coder}", columns.task, errors)
@@ -141,7 +145,7 @@ def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> Fil
         used.append(CodedRow(CodedResponse(response, label, codes, subgroups), split))
     separated = f", separated by {LABEL_SEPARATOR!r}" if columns.task.kind == "multilabel" else ""
     errors.raise_if_any(f"Fix these rows; use the labels of the project file{separated}.")
-    return FileRows(file, read, tuple(used), tuple(aside))
+    return FileRows(file, len(table), tuple(used), tuple(aside))
 
 
 def read_uncoded(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[Response]:
@@ -179,15 +183,26 @@ def _code(row: TableRow, column: str, what: str, task: Task, errors: _RowErrors)
         return text
 
 
-def _require(file: str, row: TableRow, names: Iterable[str]) -> None:
+def _require(file: str, row: TableRow, names: Iterable[str], present: Iterable[str] = ()) -> None:
     for name in names:
         if name not in row.values:
             near = difflib.get_close_matches(name, list(row.values), n=1)
+            others = "; other rows have it" if name in present else ""
             raise DataError(
-                f"there is no column {name!r}; the columns are {', '.join(row.values)}",
+                f"there is no column {name!r}; the columns are {', '.join(row.values)}{others}",
                 where=f"{file}, row {row.row}",
                 hint=f"Did you mean {near[0]!r}? Rename it to {name!r}." if near else f"Add the column {name!r}.",
             )
+
+
+def _check_spelling_of_split(file: str, columns: Iterable[str]) -> None:
+    """Raise where a column would be taken for the splits by a person, and ignored here: locked rows would train."""
+    if other := next((name for name in columns if name != "split" and same_text(name) == "split"), None):
+        raise DataError(
+            f"the column {other!r} is another spelling of 'split'",
+            where=file,
+            hint="Rename it to 'split' if it names the splits, or to something else if it does not.",
+        )
 
 
 def _response(file: str, row: TableRow, columns: Columns, places: dict[str, int], errors: _RowErrors) -> Response:

@@ -88,3 +88,32 @@ def test_lists_of_labels_may_be_arrays_as_a_parquet_file_has_them():
 def test_what_is_not_a_task_is_an_error_of_ours(given, message):
     with pytest.raises(ArgumentError, match=message):
         ed.Task(**{"kind": "nominal", "labels": ["a", "b"]} | given)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, "", "  "])
+def test_rows_without_a_group_are_no_group_together(missing):
+    rows = make_frame(60, 1)
+    learners = [missing] * 60
+    learners[0] = "ann"
+    splits = ed.train_validation_test_split(rows, task=TASK, groups=pd.Series(learners, dtype=object))
+    assert [len(split) for split in splits] == pytest.approx([36, 12, 12], abs=3)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, "", " "])
+def test_a_row_without_an_id_is_refused_with_its_row(missing):
+    rows = make_frame(10, 1).reset_index(drop=True).assign(id=[f"r{place}" for place in range(10)])
+    rows["id"] = rows["id"].astype(object)
+    rows.loc[4, "id"] = missing
+    with pytest.raises(ArgumentError, match="row 4: a row has no id"):
+        ed.train_validation_test_split(rows, task=TASK)
+
+
+@pytest.mark.parametrize("disguise", ["{}\u200b", "\ufeff{}", "{}\u0301", "\u00a0{} "])
+def test_texts_that_are_the_same_to_a_student_stay_together(disguise):
+    rows = make_frame(60, 1)
+    twins = rows.assign(response=[disguise.format(text) for text in rows.response])
+    twins.index = [f"twin {name}" for name in rows.index]
+    for split in ed.train_validation_test_split(pd.concat([rows, twins]), task=TASK):
+        assert {f"twin {name}" for name in split.index if not str(name).startswith("twin")} == {
+            name for name in split.index if str(name).startswith("twin")
+        }

@@ -223,8 +223,69 @@ def test_json_lines_are_read_as_a_table_is(read):
     )
     records = read(lines, name="h.jsonl")
     assert {row.response.id for row in everything(records)} == {str(i) for i in range(10)}
-    with pytest.raises(DataError, match=r"h.jsonl, row 11: there is no column 'label'"):
+    with pytest.raises(DataError, match=r"h.jsonl, row 11: there is no column 'label'.*other rows have it"):
         read(lines + '{"id": 11, "response": "x"}\n', name="h.jsonl")
+
+
+def test_a_row_of_json_without_the_split_that_others_have_is_refused(read):
+    for without in range(12):
+        rows = [
+            {"id": f"r{i}", "response": f"text {i}", "label": ("process", "outcome")[i % 2], "split": side}
+            for i, side in enumerate(["train", "validation", "test"] * 4)
+        ]
+        del rows[without]["split"]
+        with pytest.raises(DataError, match=rf"h.jsonl, row {without + 1}: there is no column 'split'.*other rows"):
+            read("".join(json.dumps(row) + "\n" for row in rows), name="h.jsonl")
+
+
+@pytest.mark.parametrize("column", ["group", "label", "response", "id"])
+@pytest.mark.parametrize("without", [0, 5, 11])
+def test_a_row_of_json_without_a_column_is_refused_wherever_it_stands(read, column, without):
+    rows = [
+        {"id": f"r{i}", "response": f"text {i}", "label": ("process", "outcome")[i % 2], "group": "a"}
+        for i in range(12)
+    ]
+    del rows[without][column]
+    with pytest.raises(DataError, match=rf"h.jsonl, row {without + 1}: there is no column '{column}'"):
+        read("".join(json.dumps(row) + "\n" for row in rows), name="h.jsonl", more=", group_by: group")
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", "\u00a0"])
+def test_a_blank_split_is_refused_with_its_row(read, value):
+    rows = [
+        {"id": f"r{i}", "response": f"text {i}", "label": ("process", "outcome")[i % 2], "split": side}
+        for i, side in enumerate(["train", "validation", "test"] * 4)
+    ]
+    rows[4]["split"] = value
+    with pytest.raises(DataError, match=r"row 5: the split is missing; use one of train, validation, test"):
+        read("".join(json.dumps(row) + "\n" for row in rows), name="h.jsonl")
+    lines = "".join(f"{row['id']},{row['response']},{row['label']},{row['split'] or ''}\n" for row in rows)
+    with pytest.raises(DataError, match=r"row 6: the split is missing"):
+        read("id,response,label,split\n" + lines)
+
+
+@pytest.mark.parametrize("name", ["Split", "SPLIT", " split", "split\u200b"])
+def test_a_column_that_looks_like_the_split_is_not_ignored(read, name):
+    with pytest.raises(DataError, match="is another spelling of 'split'"):
+        read(f"id,response,label,{name}\nr1,x,process,train\nr2,y,outcome,test\n")
+
+
+def test_a_missing_split_or_group_in_parquet_is_no_value(read, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "id": [f"r{i}" for i in range(20)],
+        "response": [f"text number {i}" for i in range(20)],
+        "label": ["process", "outcome"] * 10,
+    }
+    pq.write_table(pa.table(columns | {"group": [float("nan"), None] * 10}), tmp_path / "made.parquet")
+    records = read((tmp_path / "made.parquet").read_bytes(), name="h.parquet", more=", group_by: group")
+    assert {row.response.group for row in everything(records)} == {None}
+    split = ["train", "validation", "test", None] * 5
+    pq.write_table(pa.table(columns | {"split": split}), tmp_path / "made.parquet")
+    with pytest.raises(DataError, match="row 4: the split is missing"):
+        read((tmp_path / "made.parquet").read_bytes(), name="h.parquet")
 
 
 def test_tabs_and_parquet_are_read_as_a_table_is(read, tmp_path):
