@@ -34,7 +34,9 @@ class LoadResult:
 class _Connection:
     def __init__(self, port: int, path: str) -> None:
         self._port = port
-        self._head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ".encode()
+        self._head = (
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ".encode()
+        )
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, body: bytes) -> tuple[int, bytes]:

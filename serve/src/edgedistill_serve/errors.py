@@ -15,6 +15,8 @@
         ├── KeyMissing                no API key, or one that is not accepted
         ├── NotJson                   the body is not valid JSON
         ├── WrongShape                the body does not match the schema
+        ├── HostNotAllowed            the Host header does not name this server
+        ├── EncodingNotSupported      the body is compressed
         ├── UnknownModel              the model is not served
         ├── RequestTooLarge           too many bytes or responses in one request
         ├── TooSlow                   the body does not arrive in time
@@ -111,6 +113,14 @@ class NotJson(RequestError):
 
 class WrongShape(RequestError):
     """The body of a request does not match the schema."""
+
+
+class HostNotAllowed(RequestError):
+    """The Host header of a request does not name this server."""
+
+
+class EncodingNotSupported(RequestError):
+    """The body of a request has a Content-Encoding."""
 
 
 class UnknownModel(RequestError):

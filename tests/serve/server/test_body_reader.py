@@ -46,7 +46,7 @@ async def lines_of(room, *chunks, limit=100_000):
 def unfinished(server, path):
     """A connection that sent the most of a long body or line and waits."""
     client = server.connect()
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {LONG + 5}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LONG + 5}\r\n\r\n"
     client.sendall(head.encode() + b'"' + b"a" * LONG)
     return client
 

@@ -8,8 +8,8 @@ import pytest
 from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.transport.http11 import Connection, Connections
 
-LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+SLOW = b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Clock(asyncio.SelectorEventLoop):

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 QUICK = ("--header-seconds", "1", "--body-seconds", "1", "--idle-seconds", "1", "--stall-seconds", "1")
-HEAD = b"POST /v1/score HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\n"
 MANY = 10_000
 
 
@@ -76,7 +76,7 @@ def test_a_silent_connection_is_closed(server):
 
 def test_a_connection_that_is_idle_after_its_answer_is_closed(server):
     with server.connect() as connection:
-        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert error_status(end_of(connection)) == 200
 
 
@@ -124,7 +124,8 @@ def test_invalid_http_is_a_400(server, garbage):
 def test_requests_that_come_at_once_are_answered_in_order(server):
     with server.connect() as connection:
         connection.sendall(
-            5 * b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET /no HTTP/1.1\r\nConnection: close\r\n\r\n"
+            5 * b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            + b"GET /no HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
         answer = end_of(connection)
     assert answer.count(b"HTTP/1.1 200") == 5
@@ -135,7 +136,7 @@ def test_a_client_that_does_not_read_its_answers_is_left(server):
     with socket.socket() as connection, server.connect() as other:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(other.getpeername())
-        connection.sendall(300 * b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(300 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
         until = time.monotonic() + 10
         while not server.metric('edgedistill_connections_refused{reason="stalled"}'):
             assert time.monotonic() < until

@@ -53,11 +53,16 @@ def connections_to(application):
 async def served(application):
     """Give a reader and a writer of a connection to a server of this application."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(partial(Connection, connections_to(application)), "127.0.0.1", 0)
+    connections = connections_to(application)
+    server = await loop.create_server(partial(Connection, connections), "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    yield reader, writer
-    writer.close()
-    server.close()
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        server.close()
+        while connections.open:  # noqa: ASYNC110  # the server reads until the client closes
+            await asyncio.sleep(0.001)
 
 
 def output(application, *requests):
@@ -73,7 +78,7 @@ def output(application, *requests):
 
 def request(line, *headers, body=b""):
     length = [b"Content-Length: %d" % len(body)] if body else []
-    return b"\r\n".join([line, b"Host: x", *length, *headers, b"", body])
+    return b"\r\n".join([line, b"Host: localhost", *length, *headers, b"", body])
 
 
 def last(line, *headers, body=b""):
@@ -92,7 +97,7 @@ def test_the_application_receives_the_path_the_query_and_the_headers():
     (scope,) = application.scopes
     assert (scope["method"], scope["path"], scope["raw_path"]) == ("GET", "/a b/c", b"/a%20b/c")
     assert (scope["query_string"], scope["http_version"], scope["scheme"]) == (b"d=%20", "1.1", "http")
-    assert scope["headers"] == [(b"host", b"x"), (b"connection", b"close"), (b"x-case", b"Kept")]
+    assert scope["headers"] == [(b"host", b"localhost"), (b"connection", b"close"), (b"x-case", b"Kept")]
     assert scope["client"][0] == scope["server"][0] == "127.0.0.1"
 
 
@@ -162,9 +167,177 @@ def test_requests_after_one_that_closes_the_connection_are_ignored():
     assert [scope["path"] for scope in application.scopes] == ["/first"]
 
 
-def test_an_upgrade_to_another_protocol_is_ignored():
-    answer = output(Application(), request(b"GET / HTTP/1.1", b"Connection: Upgrade", b"Upgrade: h2c"))
-    assert answer.startswith(b"HTTP/1.1 200")
+UPGRADE = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAoAAA")
+CHUNKED = b"3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nX-Trailer: y\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [((b"Content-Length: 5",), b"hello"), ((b"Transfer-Encoding: chunked",), CHUNKED)],
+    ids=["length", "chunked"],
+)
+@pytest.mark.parametrize("upgrade", [UPGRADE, (b"Upgrade: websocket", b"Connection: keep-alive, upgrade")])
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_an_upgrade_is_ignored_and_its_body_belongs_to_the_request(headers, body, upgrade, size):
+    application = Application()
+    sent = request(b"POST /a HTTP/1.1", *upgrade, *headers) + body + last(b"POST /b HTTP/1.1", body=b"next")
+
+    async def talk():
+        async with served(application) as (reader, writer), asyncio.timeout(30):
+            for start in range(0, len(sent), size):
+                writer.write(sent[start : start + size])
+                await asyncio.sleep(0)
+            return await reader.read()
+
+    answer = asyncio.run(talk())
+    assert [scope["path"] for scope in application.scopes] == ["/a", "/b"]
+    assert [part.partition(b"\r\n\r\n")[2] for part in answer.split(b"HTTP/1.1 200 OK")[1:]] == [b"hello", b"next"]
+    assert b"upgrade" not in dict(application.scopes[0]["headers"])
+
+
+def test_a_request_in_the_body_of_an_upgrade_is_not_answered():
+    inner = request(b"GET /smuggled HTTP/1.1")
+    application = Application()
+    output(application, last(b"POST /a HTTP/1.1", *UPGRADE[1:], b"Connection: Upgrade, close", body=inner))
+    assert [scope["path"] for scope in application.scopes] == ["/a"]
+
+
+@pytest.mark.parametrize(
+    ("status", "head"),
+    [
+        (400, b"GET / HTTP/1.1\r\n\r\n"),
+        (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
+        (400, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+        (400, b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n"),
+        (400, b"GET / HTTP/1.1\r\nHost: a, b\r\n\r\n"),
+        (400, b"GET / HTTP/1.1\r\nHost: user@a\r\n\r\n"),
+        (400, b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
+        (400, b"GET / HTTP/1.1\nHost: a\n\n"),
+        (400, b"GET / HTTP/1.1\r\nHost : a\r\n\r\n"),
+        (400, b"GET / HTTP/1.1\r\nHost: a\r\n folded: b\r\n\r\n"),
+        (400, b"GET / HTTP/1.1\r\nHost: a\r\nX-Nul: \0\r\n\r\n"),
+        (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na"),
+        (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\na"),
+        (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na"),
+        (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\na"),
+        (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\na"),
+        (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
+        (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"),
+        (400, b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        (501, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+        (501, b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"),
+        (505, b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
+        (505, b"GET / HTTP/0.9\r\nHost: a\r\n\r\n"),
+        (417, b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\nContent-Length: 1\r\n\r\na"),
+    ],
+)
+def test_a_head_whose_meaning_is_not_certain_reaches_no_application(status, head):
+    application = Application()
+    assert output(application, head).startswith(b"HTTP/1.1 %d " % status)
+    assert not application.scopes
+
+
+def test_the_host_of_an_absolute_target_replaces_the_header():
+    application = Application()
+    output(application, last(b"GET http://a.example:81/b HTTP/1.1"))
+    assert application.scopes[0]["headers"][0] == (b"host", b"a.example:81")
+    assert [value for name, value in application.scopes[0]["headers"] if name == b"host"] == [b"a.example:81"]
+
+
+def test_no_request_is_parsed_before_the_previous_one_is_answered():
+    """Pipelined requests wait as bytes, at most one read buffer of them for each connection."""
+    ready = asyncio.Event()
+    application = Application()
+
+    async def late(scope, receive, send):
+        await ready.wait()
+        await application(scope, receive, send)
+
+    async def play(connection, transport):
+        connection.data_received(1000 * request(b"GET / HTTP/1.1"))
+        await turns()
+        assert len(connection.all.running) == 1
+        assert len(connection._exchanges) == 1
+        transport.pause_reading.assert_called_once()
+        ready.set()
+        for _ in range(5000):
+            await asyncio.sleep(0)
+        assert len(application.scopes) == 1000
+        transport.resume_reading.assert_called_once()
+
+    wired(late, play)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [b"X-Trailer: " + 500 * b"y" + b"\r\n", b"a:b\r\n", 100 * b"y"],
+    ids=["trailers", "short trailers", "one trailer"],
+)
+def test_trailers_that_do_not_end_end_the_connection(part):
+    async def play(connection, transport):
+        connection.data_received(request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked") + b"1\r\na\r\n0\r\nX: ")
+        for _ in range(2 * Limits().header_bytes // len(part)):
+            connection.data_received(part)
+            await asyncio.sleep(0)
+        assert transport.abort.called or transport.close.called or transport.write_eof.called
+        assert connection.all.refused["framing"] == 1 or connection.all.refused["not http"] == 1
+
+    wired(Application(), play)
+
+
+@pytest.mark.parametrize("extension", [b";" + 40 * b"x", b";a=" + 4000 * b"x"])
+def test_a_body_of_chunk_extensions_ends_the_connection(extension):
+    async def play(connection, transport):
+        connection.data_received(request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked"))
+        for _ in range(1 + 3 * Limits().header_bytes // len(extension)):
+            connection.data_received(b"1" + extension + b"\r\na\r\n")
+            await asyncio.sleep(0)
+        assert connection.all.refused["framing"] == 1
+
+    wired(Application(), play)
+
+
+def test_small_chunks_are_no_excess():
+    sent = 20_000 * b"1\r\na\r\n" + b"0\r\n\r\n"
+    head = request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", b"Connection: close")
+    assert parted(output(Application(), head + sent))[1] == 20_000 * b"a"
+
+
+def test_the_rest_of_an_unread_body_is_discarded_up_to_a_limit():
+    async def play(connection, transport):
+        connection.data_received(request(b"POST / HTTP/1.1", b"Content-Length: 1000000000"))
+        await turns()
+        sent, part = 0, bytes(1_000_000)
+        while not transport.abort.called:
+            connection.data_received(part)
+            await asyncio.sleep(0)
+            sent += len(part)
+            assert sent < 10 * Limits().body_bytes
+        assert connection.all.refused["unread body"] == 1
+
+    wired(Application(reads=False), play)
+
+
+def test_an_answer_before_the_end_of_the_body_arrives():
+    """The connection is not reset while the client still sends."""
+
+    async def talk():
+        async with served(Application(reads=False, headers=[(b"connection", b"close")])) as (reader, writer):
+            writer.write(request(b"POST / HTTP/1.1", b"Content-Length: 3000000"))
+            for _ in range(30):
+                writer.write(100_000 * b"y")
+                await writer.drain()
+                await asyncio.sleep(0)
+            return await reader.read()
+
+    assert asyncio.run(talk()).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_never_got_its_continue_may_not_reuse_the_connection():
+    answer = output(
+        Application(reads=False), request(b"POST / HTTP/1.1", b"Expect: 100-continue", b"Content-Length: 5")
+    )
     assert b"connection: close" in parted(answer)[0]
 
 

@@ -130,7 +130,9 @@ def test_the_request_of_a_disconnected_client_leaves_the_queue(start, bundle):
         texts = [f"{number} {'why because ' * 20_000}" for number in range(16)]
         with server.connect() as client:
             body = json.dumps({"responses": texts}).encode()
-            client.sendall(b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            client.sendall(
+                b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
             while not server.metric("edgedistill_queue_waiting") > 3:
                 time.sleep(0.005)
         until = time.monotonic() + 10

@@ -83,7 +83,7 @@ def test_answers_come_while_the_rows_are_still_being_sent(server):
         yield lines("the second")
 
     with socket.create_connection(server.url.removeprefix("http://").split(":"), timeout=20) as client:
-        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         for part in rows():
             client.sendall(b"%x\r\n%s\r\n" % (len(part), part))
             received = b""
@@ -95,7 +95,7 @@ def test_answers_come_while_the_rows_are_still_being_sent(server):
 def test_a_client_that_does_not_read_is_not_read_from(server):
     line = lines("hard work " * 100)
     with server.connect() as client:
-        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")
         client.settimeout(3)
         sent = 0
         with contextlib.suppress(TimeoutError):
@@ -109,7 +109,7 @@ def test_a_client_that_does_not_read_is_not_read_from(server):
 def test_the_rows_of_a_disconnected_client_are_removed(start, bundle):
     with start(str(bundle.folder), "--bulk-rows", "64", "--threads", "1") as server:
         with server.connect() as client:
-            client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+            client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")
             client.sendall(lines(*(f"{number} {'why because ' * 20_000}" for number in range(12))))
             while not server.metric("edgedistill_queue_waiting") > 3:
                 time.sleep(0.005)
@@ -154,7 +154,7 @@ def resident(process: int) -> int:
 
 def test_a_line_that_arrives_too_slowly_is_an_error(start, bundle):
     with start(str(bundle.folder), "--body-seconds", "1") as server, server.connect() as client:
-        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
         client.sendall(b'"x"\n"')
         received = b""
         until = time.monotonic() + 10
@@ -188,7 +188,7 @@ def test_a_draining_server_ends_the_stream_with_an_error_line(start, bundle):
 def test_a_server_that_drains_does_not_wait_for_a_client_that_sends_nothing(start, bundle):
     row = lines("the first")
     with start(str(bundle.folder)) as server, server.connect() as client:
-        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         client.sendall(b"%x\r\n%s\r\n" % (len(row), row))
         received = b""
         while b"label" not in received:
@@ -205,7 +205,7 @@ def test_a_server_that_drains_does_not_wait_for_a_client_that_sends_nothing(star
 def test_a_server_that_drains_scores_the_rows_that_it_took(start, bundle):
     texts = [f"{number} {'why because ' * 20_000}" for number in range(12)]
     with start(str(bundle.folder), "--threads", "1") as server, server.connect() as client:
-        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")
         client.sendall(lines(*texts))
         while server.metric("edgedistill_queue_taken") + server.metric("edgedistill_scores_total") < 12:
             time.sleep(0.005)

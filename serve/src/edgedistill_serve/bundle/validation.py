@@ -1,6 +1,7 @@
 """Validation of the manifest and of the golden rows beyond their types."""
 
 import math
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -14,6 +15,10 @@ REQUIRED_FILES = ("tokenizer.json", "golden.json")
 
 MAX_TOKENS = 1_000_000
 """Upper limit of ``max_tokens``, beyond every existing encoder."""
+
+
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""The control characters of Unicode (category Cc), line separators, and those that change the direction of text."""
 
 
 def check_manifest(manifest: Manifest) -> None:
@@ -43,6 +48,10 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield from _task_faults(manifest.task)
     if not manifest.name.strip():
         yield "name", "the name is empty"
+    names = {"name": manifest.name, "version": manifest.version, "task.labels": "".join(manifest.task.names)}
+    for key, text in names.items():
+        if CONTROL_CHARACTERS.search(text):
+            yield key, "a control character could change what terminals and logs show"
     if not 1 <= manifest.max_tokens <= MAX_TOKENS:
         yield "max_tokens", f"the value must be between 1 and {MAX_TOKENS}"
     if not (math.isfinite(manifest.temperature) and manifest.temperature > 0):

@@ -13,7 +13,17 @@ import msgspec
 from edgedistill_serve.bundle.loading import Bundle, Signature
 from edgedistill_serve.cli.bundle import bundle_group, key_pair
 from edgedistill_serve.cli.serve import key, serve
-from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, ProgressLine, as_text, write, write_table
+from edgedistill_serve.cli.terminal import (
+    BUNDLE,
+    JSON,
+    PUBLIC_KEY,
+    THREADS,
+    ProgressLine,
+    as_text,
+    printable,
+    write,
+    write_table,
+)
 from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.grading.grade import GradingCounts
 from edgedistill_serve.grading.grade import grade as grade_table
@@ -41,7 +51,7 @@ def main() -> None:
     try:
         app()
     except EdgeDistillError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"error: {printable(' '.join(str(error).split()))}\n")
         sys.exit(error.exit_code)
 
 

@@ -1,6 +1,7 @@
 """The commands `serve`, with an option for every limit, and `key new`."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from edgedistill_serve.cli.terminal import JSON, THREADS, write
+from edgedistill_serve.cli.terminal import JSON, THREADS, printable, write
 from edgedistill_serve.scoring.score_cache import ENTRIES
 from edgedistill_serve.server.limits import Limits
 
@@ -35,6 +36,10 @@ _LIMITS = {
     "answer_seconds": ("--answer-seconds", "Time limit in seconds for scoring a request."),
     "idle_seconds": ("--idle-seconds", "Time in seconds after which an idle connection is closed."),
     "stall_seconds": ("--stall-seconds", "Time in seconds after which a client that does not read is disconnected."),
+    "drain_seconds": (
+        "--drain-seconds",
+        "Time limit in seconds from SIGTERM to the end of the process; responses not scored by then get no answer.",
+    ),
     "key_rate": ("--key-rate", "Largest number of requests per second with one key; 0 for no limit."),
 }
 """Option and help text of every field of `Limits`."""
@@ -44,6 +49,13 @@ def _option(flag: str, *names: str, **settings: Any) -> Callable[[_Command], _Co
     """Return an option that can also be set by an environment variable."""
     variable = f"EDGEDISTILL_SERVE_{flag.removeprefix('--').replace('-', '_').upper()}"
     return click.option(flag, *names, envvar=variable, show_envvar=True, **settings)
+
+
+def _check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    for host in hosts:
+        if host != "*" and not re.fullmatch(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]", host):
+            raise click.BadParameter(f"{host!r} is not a host without scheme and port, such as scores.school.example")
+    return hosts
 
 
 def _limits(command: _Command) -> _Command:
@@ -80,6 +92,15 @@ def _limits(command: _Command) -> _Command:
     multiple=True,
     metavar="ORIGIN",
     help="Origin of a web page that may send requests (CORS); repeatable.",
+)
+@_option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="HOST",
+    callback=lambda _, __, hosts: _check_hosts(hosts),
+    help="Accepted name in the Host header, without port; repeatable; * for any. By default localhost, 127.0.0.1 and "
+    "[::1] on a loopback address, else any.",
 )
 @_option("--default-model", metavar="NAME", help="Model for requests that name none.")
 @_option(
@@ -120,6 +141,7 @@ def serve(bundles: tuple[Path, ...], **options: Any) -> None:
         key_file=options["key_file"],
         is_open=options["is_open"],
         origins=options["origins"],
+        hosts=options["hosts"],
         threads=options["threads"],
         default_model=options["default_model"],
         watched=options["watched"],
@@ -149,6 +171,11 @@ def new(name: str, *, json: bool) -> None:
     write(f"line for the key file: {created.entry.line()}")
 
 
+class _LineFormatter(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's interface
+        return printable(super().formatMessage(record))
+
+
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
@@ -156,6 +183,9 @@ class _JsonFormatter(logging.Formatter):
 
 
 def _configure_log(*, as_json: bool) -> None:
-    (handler,) = logging.getLogger().handlers
-    handler.setFormatter(_JsonFormatter() if as_json else logging.Formatter("%(asctime)s %(message)s"))
+    from edgedistill_serve.server.middleware.request_log import LogHandler
+
+    handler = LogHandler()
+    logging.getLogger().handlers = [handler]
+    handler.setFormatter(_JsonFormatter() if as_json else _LineFormatter("%(asctime)s %(message)s"))
     logging.getLogger("edgedistill_serve").setLevel(logging.INFO)

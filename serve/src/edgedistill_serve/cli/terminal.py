@@ -9,6 +9,8 @@ from typing import Any
 import click
 import msgspec
 
+from edgedistill_serve.bundle.validation import CONTROL_CHARACTERS
+
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 JSON = click.option("--json", is_flag=True, help="Write JSON.")
 PUBLIC_KEY = click.option(
@@ -36,11 +38,16 @@ def write(content: Any) -> None:
     sys.stdout.flush()
 
 
+def printable(text: str) -> str:
+    r"""Return a text whose control characters are escapes, such as ``\\x1b``, so that a terminal does not obey them."""
+    return CONTROL_CHARACTERS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
 def write_table(rows: Sequence[tuple[str, str]]) -> None:
     """Write a table with two columns to stdout; the first row has the column names."""
     width = max(len(first) for first, _ in rows)
     for first, second in rows:
-        write(f"{first:{width}}  {second}".rstrip())
+        write(printable(f"{first:{width}}  {second}".rstrip()))
 
 
 class ProgressLine:

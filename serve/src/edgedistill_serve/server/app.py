@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.server.metrics import CONTENT_TYPE, ServerMetrics
 from edgedistill_serve.server.middleware.api_keys import KeyAccess, KeyCheck
+from edgedistill_serve.server.middleware.host_check import ANY_HOST, HostCheck
 from edgedistill_serve.server.middleware.request_log import REQUEST_ID, RequestLog
 from edgedistill_serve.server.model_catalogue import FolderStatus
 from edgedistill_serve.server.protocols.health_routes import health_operations
@@ -33,6 +34,7 @@ def create_app(
     metrics: ServerMetrics | None = None,
     access: KeyAccess | None = None,
     origins: Sequence[str] = (),
+    hosts: Sequence[str] = (ANY_HOST,),
     statuses: Callable[[], Sequence[FolderStatus]] = tuple,
 ) -> Starlette:
     """Return the ASGI application of a service.
@@ -42,6 +44,7 @@ def create_app(
         metrics: The metrics; by default, new ones.
         access: The accepted API keys; by default, no key is required.
         origins: Origins of web pages that may send requests (CORS).
+        hosts: Accepted hosts of requests; see `HostCheck`.
         statuses: Returns the status of each bundle folder.
     """
     metrics = metrics or ServerMetrics()
@@ -61,7 +64,7 @@ def create_app(
     fixed_posts = [
         route for operation, route in routes.items() if operation.request_types and "{" not in operation.path
     ]
-    return Starlette(
+    app = Starlette(
         routes=[*routes.values(), *document_routes(operations, service.limits), *page_routes()],
         middleware=[
             Middleware(
@@ -69,12 +72,16 @@ def create_app(
                 draining=lambda: service.state == "draining",
                 count=metrics.count_request,
             ),
+            *([] if ANY_HOST in hosts else [Middleware(HostCheck, hosts=hosts)]),
             *([_cors(origins)] if origins else []),
             Middleware(KeyCheck, access=access or KeyAccess()),
             Middleware(RouterBypass, routes=fixed_posts),
         ],
         exception_handlers={EdgeDistillError: _on_edgedistill_error, HTTPException: _on_http_exception},
     )
+    # A redirect would name this server's own scheme and host, which differ from the client's behind a proxy.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _metrics_endpoint(metrics: ServerMetrics) -> Endpoint:

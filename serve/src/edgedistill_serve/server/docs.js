@@ -47,7 +47,7 @@ function operation(path, method, described, schemas) {
 }
 
 try {
-  const answer = await fetch("/openapi.json");
+  const answer = await fetch("openapi.json");
   const { paths, components } = await answer.json();
   for (const [path, methods] of Object.entries(paths)) {
     for (const [method, described] of Object.entries(methods)) {

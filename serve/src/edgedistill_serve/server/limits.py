@@ -23,6 +23,7 @@ class Limits:
         answer_seconds: Time for scoring a request that is not a bulk request; after it, the request is refused.
         idle_seconds: Time after which a connection without a request is closed.
         stall_seconds: Time after which a connection is closed whose client does not read the answer.
+        drain_seconds: Time from SIGTERM to the end of the process; responses that are not scored by then get no answer.
         key_rate: Largest number of requests per second with one key, and largest burst; 0 for no limit.
     """
 
@@ -40,4 +41,5 @@ class Limits:
     answer_seconds: float = 30.0
     idle_seconds: float = 75.0
     stall_seconds: float = 60.0
+    drain_seconds: float = 40.0
     key_rate: int = 500

@@ -199,16 +199,23 @@ class BundleFolders:
                 status = FolderStatus(folder.name, *_identity(scorer), status.swaps + 1, status.failures)
                 _log.info("%s@%s is now served", status.model, status.version)
             status = replace(status, fault=None)
-        except EdgeDistillError as error:
-            status = replace(status, failures=status.failures + 1, fault=str(error))
-            _log.error("the new bundle cannot be served; %s@%s stays: %s", status.model, status.version, error)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with a new bundle, the previous one is served
+            # Without the message of a foreign exception, which may contain texts.
+            fault = str(error) if isinstance(error, EdgeDistillError) else f"it cannot be loaded ({_type_name(error)})"
+            status = replace(status, failures=status.failures + 1, fault=fault)
+            _log.error("the new bundle cannot be served; %s@%s stays: %s", status.model, status.version, fault)
         self._statuses = (*self._statuses[:index], status, *self._statuses[index + 1 :])
 
 
 def watch(
-    folders: BundleFolders, swap: Callable[[ModelCatalogue], object], stop: Event, *, seconds: float = 2.0
+    folders: BundleFolders,
+    swap: Callable[[ModelCatalogue], object],
+    stop: Event,
+    *,
+    seconds: float = 2.0,
+    on_check: Callable[[BaseException | None], object] = lambda _: None,
 ) -> None:
-    """Check the folders periodically, and serve new bundles.
+    """Check the folders periodically, and serve new bundles. A check that fails does not end the checks.
 
     A folder that is being written is skipped until two checks in a row see the same content.
 
@@ -217,10 +224,20 @@ def watch(
         swap: Called with the new catalogue.
         stop: Ends the function; set by another thread.
         seconds: Time between two checks.
+        on_check: Called after each check with the exception that it raised, or None.
     """
     while not stop.wait(seconds):
-        if folders.changed and folders.settled(lambda: stop.wait(seconds)) and not stop.is_set():
-            folders.refresh(swap, changed_only=True)
+        fault: BaseException | None = None
+        try:
+            if folders.changed and folders.settled(lambda: stop.wait(seconds)) and not stop.is_set():
+                folders.refresh(swap, changed_only=True)
+        except BaseException as error:  # noqa: BLE001  # later bundles must be noticed
+            fault = error
+        on_check(fault)
+
+
+def _type_name(error: Exception) -> str:
+    return type(error).__name__
 
 
 def _identity(scorer: Scorer) -> tuple[str, str]:

@@ -1,11 +1,14 @@
 """The server process: start, signals, reload and drain."""
 
 import asyncio
+import faulthandler
 import gc
 import logging
+import os
 import signal
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,13 +16,13 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.scoring.score_cache import ENTRIES
 from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.server.app import create_app
 from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.metrics import CallbackGauge, ServerMetrics, single_gauge
 from edgedistill_serve.server.middleware.api_keys import KeyAccess, read_keys
+from edgedistill_serve.server.middleware.host_check import ANY_HOST, LOCAL_HOSTS
 from edgedistill_serve.server.model_catalogue import BundleFolders, load_scorer, watch
 from edgedistill_serve.server.service import Service
 from edgedistill_serve.server.transport.http11 import Connection, Connections
@@ -40,6 +43,8 @@ _POLL_SECONDS = 0.1
 """Time between two checks whether everything is answered."""
 _CLOSE_SECONDS = 30.0
 """After this time, a draining server closes connections of clients that do not finish sending."""
+_END_SECONDS = 5.0
+"""Time for the end of the process after the second signal or at the end of the drain."""
 
 
 def serve(
@@ -50,6 +55,7 @@ def serve(
     key_file: Path | None = None,
     is_open: bool = False,
     origins: Sequence[str] = (),
+    hosts: Sequence[str] = (),
     threads: int | None = None,
     default_model: str | None = None,
     watched: bool = False,
@@ -58,6 +64,9 @@ def serve(
     on_listening: Callable[[str], None],
 ) -> None:
     """Serve bundles until SIGTERM or SIGINT; then refuse new requests, answer the accepted ones, and return.
+
+    After a second signal, or `Limits.drain_seconds` after the first, the process ends within a few seconds, whatever
+    its threads do.
 
     SIGHUP reloads the keys and the bundles; invalid ones are logged and change nothing. A SIGHUP during the start is
     handled when the server is ready.
@@ -69,6 +78,7 @@ def serve(
         key_file: File of the accepted API keys; None for a server without keys.
         is_open: Whether other machines may send requests without a key.
         origins: Origins of web pages that may send requests (CORS).
+        hosts: Accepted hosts of requests; by default, `LOCAL_HOSTS` on a loopback address, else any host.
         threads: Number of scoring threads; by default, the number of available cores.
         default_model: Name of the model for requests that name none.
         watched: Whether to check the folders periodically and serve new bundles.
@@ -89,7 +99,10 @@ def serve(
     folders = BundleFolders(
         bundles, default=default_model, load=partial(load_scorer, score_cache=score_cache, public_key=public_key)
     )
-    app = create_app(service, metrics=metrics, access=access, origins=origins, statuses=lambda: folders.statuses)
+    hosts = hosts or (LOCAL_HOSTS if address.is_local and address.uds is None else (ANY_HOST,))
+    app = create_app(
+        service, metrics=metrics, access=access, origins=origins, hosts=hosts, statuses=lambda: folders.statuses
+    )
     connections = Connections(app, limits, raise_connection_limit(limits.connections))
     server = DrainingServer(connections, service)
     metrics.add_gauges(_gauges(service, folders, connections))
@@ -102,16 +115,22 @@ def serve(
         reload = partial(_reload, loading[0], service, folders, access, key_file)
         reload_signal.handle(loop, lambda: loading.append(loop.create_task(reload())))
         if watched:
-            loading.append(loop.create_task(asyncio.to_thread(_watch, loading[0], folders, service, ended)))
+            # A daemon thread: a bundle that takes long to load must not delay the end of the process.
+            watcher = threading.Thread(target=_watch, args=(loading[0], folders, service, ended), daemon=True)
+            watcher.start()
         await server.serve(listener, tls, backlog=_BACKLOG)
         ended.set()
-        await asyncio.wait(loading)
-        service.close()
+        _, unfinished = await asyncio.wait(loading, timeout=_END_SECONDS)
+        if unfinished or not service.close(_END_SECONDS):
+            _end_process("threads that did not end were left behind")
 
     tls = load_tls(address)
     with open_listener(address) as listener:
         on_listening(format_url(address, listener))
-        asyncio.run(run(listener, tls))
+        try:
+            asyncio.run(run(listener, tls))
+        finally:
+            faulthandler.cancel_dump_traceback_later()
     for task in loading:
         task.result()
 
@@ -129,6 +148,7 @@ class DrainingServer:
         self._service = service
         self._ended = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
+        self._signals = 0
 
     async def serve(self, listener: socket.socket, tls: ssl.SSLContext | None, *, backlog: int) -> None:
         """Serve until the server has drained.
@@ -139,8 +159,17 @@ class DrainingServer:
             backlog: Largest number of connections that wait to be accepted.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
+
+        # Not with the loop's `add_signal_handler`: the time limit must start even if the loop is busy.
+        def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # signal's interface
+            self._signals += 1
+            _end_later(self._service.limits.drain_seconds if self._signals == 1 else _END_SECONDS)
+            if self._signals > 1:
+                signal.signal(number, signal.SIG_DFL)  # the next one ends the process at once
+            loop.call_soon_threadsafe(self._stop)
+
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, on_signal)
         accepting = await loop.create_server(
             partial(Connection, self._connections), sock=listener, ssl=tls, backlog=backlog
         )
@@ -165,10 +194,35 @@ class DrainingServer:
             self.end()
 
     async def _drain(self) -> None:
-        await asyncio.sleep(_NOTICE_SECONDS)
-        while not self._service.idle:  # noqa: ASYNC110  # changed by other threads
-            await asyncio.sleep(_POLL_SECONDS)
-        self.end()
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._service.limits.drain_seconds - _END_SECONDS
+        try:
+            await asyncio.sleep(_NOTICE_SECONDS)
+            while not self._service.idle and clock() < until:  # noqa: ASYNC110  # changed by other threads
+                await asyncio.sleep(_POLL_SECONDS)
+            if not self._service.idle:
+                _log.error("%d accepted responses were not scored in time", self._service.queue.pending)
+        finally:
+            self.end()
+
+
+def _end_later(seconds: float) -> None:
+    """End the process after this time, unless it is cancelled.
+
+    A thread of faulthandler does it, which needs no interpreter and cannot be blocked by other threads. It writes where
+    each thread is, without values.
+    """
+    try:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stdout)
+    except (AttributeError, OSError, RuntimeError, ValueError):  # stderr is closed
+        faulthandler.dump_traceback_later(seconds, exit=True, file=os.open(os.devnull, os.O_WRONLY))
+
+
+def _end_process(reason: str) -> None:
+    """End the process without waiting for its threads."""
+    _log.error("the server ends at once: %s", reason)
+    logging.shutdown()
+    os._exit(1)
 
 
 class _ReloadSignal:
@@ -210,18 +264,22 @@ async def _reload(
         try:
             access.replace(read_keys(key_file))
             _log.info("the API keys were reloaded")
-        except EdgeDistillError as error:
-            _log.error("the API keys are unchanged: %s", error)
+            service.report("reload of the API keys", None)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with the file, the keys are unchanged
+            service.report("reload of the API keys", error)
     await asyncio.wait([loaded])
     if service.state == "ready":
-        await asyncio.to_thread(folders.refresh, service.swap)
+        try:
+            await asyncio.to_thread(folders.refresh, service.swap)
+            service.report("reload of the bundles", None)
+        except Exception as error:  # noqa: BLE001  # the served models stay
+            service.report("reload of the bundles", error)
 
 
 def _watch(loaded: asyncio.Task[None], folders: BundleFolders, service: Service, ended: threading.Event) -> None:
     while not loaded.done() and not ended.wait(0.1):
         pass
-    if not ended.is_set():
-        watch(folders, service.swap, ended)
+    watch(folders, service.swap, ended, on_check=partial(service.report, "watcher of the bundle folders"))
 
 
 def _gauges(service: Service, folders: BundleFolders, connections: Connections) -> list[CallbackGauge]:

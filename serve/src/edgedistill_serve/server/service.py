@@ -1,23 +1,29 @@
 """The service: the models, the queue in front of them, and whether requests are accepted."""
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from edgedistill_serve.errors import DataError, DeadlinePassed, EdgeDistillError, NotReady, WrongShape
-from edgedistill_serve.scoring.scorer import Score, Scorer, deduplicate
+from edgedistill_serve.scoring.scorer import Score, Scorer, deduplicate, result_or_error
 from edgedistill_serve.server.limits import Limits
+from edgedistill_serve.server.middleware.request_log import lost_log_lines
 from edgedistill_serve.server.model_catalogue import ModelCatalogue
 from edgedistill_serve.server.queue.scoring_queue import ScoringQueue
 from edgedistill_serve.server.queue.work_item import Lane, Observer, PendingScore, Timing
 from edgedistill_serve.server.request.body_reader import BodyMemory
 
 State: TypeAlias = Literal["starting", "ready", "draining"]
+_log = logging.getLogger(__name__)
+_A = TypeVar("_A")
 _T = TypeVar("_T")
+_INLINE_SIZE = 8 * 1024
+"""Texts up to this size are parsed and redacted on the event loop, longer ones in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,8 @@ class Service:
         bodies: The shared memory of all request bodies.
         models: The served models; empty at the start. An accepted request keeps the model that it began with.
         queue: The scoring queue.
+        faults: Parts that run in the background and failed the last time, such as the watcher of the bundle folders,
+            with the reason.
     """
 
     def __init__(self, limits: Limits, *, threads: int, observe: Observer = lambda _: None) -> None:
@@ -80,6 +88,9 @@ class Service:
         self.bodies = BodyMemory(limits.body_memory)
         self.models = ModelCatalogue()
         self.queue = ScoringQueue(limit=limits.queue, threads=threads, observe=observe)
+        self.faults: dict[str, str] = {}
+        # One thread: parsing holds the interpreter's lock, so that more of them would only delay the event loop.
+        self._parsing = ThreadPoolExecutor(1, thread_name_prefix="parsing")
 
     def open(self, scorers: Iterable[Scorer], default: str | None = None) -> None:
         """Accept requests for these models; a server that is draining stays in that state.
@@ -101,14 +112,58 @@ class Service:
         self.state = "draining"
         self.draining.set()
 
+    async def compute(self, function: Callable[[_A], _T], argument: _A, *, size: int) -> _T:
+        """Call a function whose time grows with the size of its texts, in a thread unless they are short.
+
+        Args:
+            function: A function.
+            argument: Its argument.
+            size: Bytes or characters of its texts.
+
+        Raises:
+            EdgeDistillError: As the function.
+        """
+        if size <= _INLINE_SIZE:
+            return function(argument)
+        loop = asyncio.get_running_loop()
+        result = await loop.run_in_executor(self._parsing, result_or_error, function, argument)
+        if isinstance(result, EdgeDistillError):
+            raise result
+        return result
+
     @property
     def idle(self) -> bool:
         """Whether no response waits or is being scored."""
         return self.queue.pending == 0
 
-    def close(self) -> None:
-        """End the threads."""
-        self.queue.close()
+    def close(self, seconds: float | None = None) -> bool:
+        """End the threads within a time limit, and return whether they have ended."""
+        self._parsing.shutdown(wait=False, cancel_futures=True)
+        return self.queue.close(seconds)
+
+    def current_faults(self) -> dict[str, str]:
+        """Return `faults`, and those of the scoring threads and of the log."""
+        lines = lost_log_lines()
+        return {
+            **self.faults,
+            **({"scoring threads": fault} if (fault := self.queue.fault) else {}),
+            **({"log": f"{lines} lines could not be written"} if lines else {}),
+        }
+
+    def report(self, part: str, error: BaseException | None) -> None:
+        """Log the failure of a part that runs in the background, and keep it in `faults` until the part works again.
+
+        Args:
+            part: The part.
+            error: Its exception; None if it works.
+        """
+        if error is None:
+            self.faults.pop(part, None)
+            return
+        # Without the message of a foreign exception, which may contain texts.
+        reason = str(error) if isinstance(error, EdgeDistillError) else type(error).__name__
+        self.faults[part] = reason
+        _log.error("the %s failed: %s", part, reason)
 
     def check_ready(self) -> None:
         """Check that requests are accepted.
@@ -138,8 +193,9 @@ class Service:
         """
         self.check_ready()
         scorer = self.models.find(request.model)
-        inputs = [_read_inputs(scorer, request, index) for index in range(len(request.responses))]
-        rows, indices = deduplicate(inputs)
+        rows, indices = await self.compute(
+            partial(_read_rows, scorer), request, size=sum(map(_text_size, request.responses))
+        )
         pending = self.queue.submit(scorer, rows, lane=lane, deadline=deadline)
         # Most requests have one response, which needs no task of its own.
         waits = [self.result(each) for each in pending]
@@ -171,6 +227,15 @@ class Service:
     @cached_property
     def _waiter(self) -> "FutureWaiter[Score]":
         return FutureWaiter(asyncio.get_running_loop())
+
+
+def _text_size(response: Any) -> int:
+    texts = response.values() if isinstance(response, dict) else (response,)
+    return sum([len(text) for text in texts if isinstance(text, str)])
+
+
+def _read_rows(scorer: Scorer, request: ParsedRequest) -> tuple[list[dict[str, str]], list[int]]:
+    return deduplicate([_read_inputs(scorer, request, index) for index in range(len(request.responses))])
 
 
 def _read_inputs(scorer: Scorer, request: ParsedRequest, index: int) -> dict[str, str]:

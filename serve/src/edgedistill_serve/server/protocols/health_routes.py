@@ -7,6 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edgedistill_serve.errors import NotReady
 from edgedistill_serve.server.model_catalogue import FolderStatus
 from edgedistill_serve.server.request.openapi import JSON, Operation
 from edgedistill_serve.server.service import Service
@@ -37,10 +38,18 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """The server accepts requests; the state of each model."""
+    """The server accepts requests.
+
+    Attributes:
+        status: ``ready``.
+        models: The state of each model.
+        faults: Parts of the server that run in the background and do not work, with the reason: requests are answered,
+            but, for example, new bundles are not noticed.
+    """
 
     status: str
     models: list[Served]
+    faults: dict[str, str] = {}
 
 
 def health_operations(service: Service, statuses: Callable[[], Sequence[FolderStatus]]) -> list[Operation]:
@@ -56,8 +65,10 @@ def health_operations(service: Service, statuses: Callable[[], Sequence[FolderSt
 
     async def readyz(_: Request) -> Response:
         service.check_ready()
+        if not service.queue.threads:
+            raise NotReady("no scoring thread is running", hint="See the log of the server, and restart it.")
         served = [Served(each.model, each.version, each.swaps, each.failures, each.fault) for each in statuses()]
-        return Response(msgspec.json.encode(Ready("ready", served)), media_type=JSON)
+        return Response(msgspec.json.encode(Ready("ready", served, service.current_faults())), media_type=JSON)
 
     return [
         Operation(

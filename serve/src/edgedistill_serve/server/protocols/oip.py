@@ -9,7 +9,7 @@ supported.
 from collections.abc import Sequence
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -216,13 +216,10 @@ def build_infer_response(
 def _texts(tensor: InferInput) -> list[str]:
     if tensor.datatype != "BYTES":
         raise WrongShape("an input tensor must have the datatype BYTES", where="inputs")
-    flat: list[Any] = []
+    flat: list[str] = []
     for item in tensor.data:
         flat += [item] if isinstance(item, str) else item
-    size = 1
-    for dimension in tensor.shape:
-        size *= dimension
-    if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]) or size != len(flat):
+    if tensor.shape not in ([len(flat)], [len(flat), 1]):
         raise WrongShape(
             "the shape of an input tensor must be [n] or [n, 1], n being the number of its texts", where="inputs"
         )
@@ -258,11 +255,14 @@ def inference_operations(service: Service) -> list[Operation]:
 
     async def infer(request: Request) -> Response:
         scoring = ScoringRequest(request, service)
-        body = await scoring.read_body()
-        service.check_ready()
         model = _requested_model(request)
-        inputs = service.models.find(model).bundle.task.inputs
-        sent, parsed = parse_infer_request(body, inputs, model=model, max_items=service.limits.items)
+
+        def parse(body: bytes) -> tuple[InferRequest, ParsedRequest]:
+            service.check_ready()
+            inputs = service.models.find(model).bundle.task.inputs
+            return parse_infer_request(body, inputs, model=model, max_items=service.limits.items)
+
+        sent, parsed = await scoring.read(parse)
         answer = await scoring.score(parsed)
         return scoring.build_response(build_infer_response(sent, answer.scorer, answer.results))
 

@@ -3,9 +3,10 @@
 The form of `POST /v1/score` is parsed here too, because other protocols share its checks.
 """
 
+import re
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -18,6 +19,10 @@ from edgedistill_serve.server.request.openapi import JSON
 from edgedistill_serve.server.service import Answer, ParsedRequest, Service
 from edgedistill_serve.task.task import INPUTS
 
+T = TypeVar("T")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_JSON_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
+_LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _HINT = 'Send {"response": "…"}, or an object with all inputs of the task, or {"responses": […]} with a list of either.'
 
 
@@ -35,18 +40,24 @@ class ScoringRequest:
         self._started = time.perf_counter()
         self._timings: tuple[Timing, ...] = ()
 
-    async def read_body(self) -> bytes:
-        """Read the body.
+    async def read(self, parse: Callable[[bytes], T]) -> T:
+        """Read and parse the body.
+
+        Args:
+            parse: Parses the body; a long body is parsed in a thread.
 
         Raises:
+            EncodingNotSupported: The body is compressed.
             RequestTooLarge: The body is too long.
             QueueFull: The memory for request bodies is used up.
             TooSlow: The body does not arrive in time.
+            EdgeDistillError: As ``parse``.
         """
         limits = self._service.limits
-        return await read_body(
+        body = await read_body(
             self._request, memory=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
         )
+        return await self._service.compute(parse, body, size=len(body))
 
     async def score(self, parsed: ParsedRequest, *, lane: Lane = "interactive") -> Answer:
         """Score the responses within the time limit of a request.
@@ -135,21 +146,43 @@ def decode_json(text: bytes, *, name: str = "body", hint: str = _HINT) -> Any:
     """Decode JSON.
 
     Args:
-        text: JSON in UTF-8.
+        text: JSON in UTF-8, with or without a byte order mark.
         name: Name of the text in error messages.
         hint: The expected content.
 
     Raises:
-        NotJson: The text is not valid JSON in UTF-8.
+        NotJson: The text is not valid JSON in UTF-8, or an object has a key twice: the meaning of such an object is not
+            defined (RFC 8259, section 4).
     """
+    text = text.removeprefix(_BYTE_ORDER_MARK)
     try:
-        return msgspec.json.decode(text)
+        content = msgspec.json.decode(text)
     except RecursionError:
         raise NotJson(f"the {name} is nested too deeply") from None
     except (UnicodeDecodeError, msgspec.DecodeError) as error:
         if "utf-8" in str(error).lower():  # msgspec before 0.23 raises a UnicodeDecodeError, later versions their own
             raise NotJson(f"the {name} is not valid UTF-8", hint="Send JSON in UTF-8.") from None
+        if "truncated" in str(error) and _LONE_SURROGATE.search(text):  # msgspec's message for half a pair
+            error = msgspec.DecodeError("a \\u escape may be one half of a surrogate pair")
         raise NotJson(f"the {name} is not valid JSON ({error})", hint=hint) from None
+    if _has_repeated_key(text, content):
+        raise NotJson(f"an object in the {name} has the same key twice", hint="Send every key once.")
+    return content
+
+
+def _has_repeated_key(text: bytes, content: Any) -> bool:
+    """Return whether valid JSON has more keys than its decoded content, in which the last value of a key wins."""
+    keys = 0
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            keys += len(value)
+            waiting += [each for each in value.values() if isinstance(each, (dict, list))]
+        elif isinstance(value, list):
+            waiting += [each for each in value if isinstance(each, (dict, list))]
+    # Most texts have no colons. If there are more than keys, those in strings are not counted.
+    return text.count(b":") > keys and _JSON_STRING.sub(b"", text).count(b":") > keys
 
 
 def _parse_list(content: Mapping[str, Any], max_items: int) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
 
@@ -198,7 +199,7 @@ def tei_operations(service: Service) -> list[Operation]:
 
     async def predict(request: Request) -> Response:
         scoring = ScoringRequest(request, service)
-        parsed = parse_predict_request(await scoring.read_body(), max_items=service.limits.items)
+        parsed = await scoring.read(partial(parse_predict_request, max_items=service.limits.items))
         service.check_ready()
         inputs = service.models.find(parsed.sent.model).bundle.task.inputs
         answer = await scoring.score(parsed.for_task(inputs))

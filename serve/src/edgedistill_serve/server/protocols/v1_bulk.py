@@ -110,9 +110,7 @@ class BulkAnswer:
         if isinstance(line, EdgeDistillError):
             return NoScore(str(line))
         try:
-            response = decode_json(line, name="line", hint=_HINT)
-            check_texts(response, self._service.limits.text_characters)
-            inputs = self._scorer.read_inputs(response)
+            inputs = await self._service.compute(self._parse, line, size=len(line))
         except EdgeDistillError as error:
             return NoScore(str(error))
         pause = _FIRST_PAUSE
@@ -125,6 +123,11 @@ class BulkAnswer:
                 continue
             self._pending.add(pending)
             return pending
+
+    def _parse(self, line: bytes) -> dict[str, str]:
+        response = decode_json(line, name="line", hint=_HINT)
+        check_texts(response, self._service.limits.text_characters)
+        return self._scorer.read_inputs(response)
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         """Yield the lines of the answer; lines that are ready are combined."""

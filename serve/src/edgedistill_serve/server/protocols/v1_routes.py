@@ -26,6 +26,7 @@ from edgedistill_serve.server.protocols.v1_messages import (
     ScoredResponses,
     Taken,
 )
+from edgedistill_serve.server.request.body_reader import check_encoding
 from edgedistill_serve.server.request.openapi import JSON, Operation
 from edgedistill_serve.server.service import Answer, ParsedRequest, Service
 from edgedistill_serve.task.task import INPUTS
@@ -101,7 +102,7 @@ def v1_operations(service: Service) -> list[Operation]:
 
     async def score(request: Request) -> Response:
         scoring = ScoringRequest(request, service)
-        parsed = parse_score_request(await scoring.read_body(), max_items=limits.items)
+        parsed = await scoring.read(partial(parse_score_request, max_items=limits.items))
         answer = await scoring.score(parsed)
         manifest = answer.scorer.bundle.manifest
         if parsed.is_list:
@@ -113,13 +114,14 @@ def v1_operations(service: Service) -> list[Operation]:
         return scoring.build_response(ScoredResponse(manifest.name, manifest.version, **msgspec.structs.asdict(result)))
 
     async def bulk(request: Request) -> Response:
+        check_encoding(request)
         service.check_ready()
         scorer = service.models.find(request.query_params.get("model"))
         return BulkAnswer(service, scorer)  # type: ignore[return-value]  # an ASGI application, like a Response
 
     async def explain_response(request: Request) -> Response:
         scoring = ScoringRequest(request, service)
-        parsed = parse_score_request(await scoring.read_body(), max_items=limits.items)
+        parsed = await scoring.read(partial(parse_score_request, max_items=limits.items))
         # In the bulk lane, so that up to a hundred scores do not delay interactive requests.
         explanation = await explain(parsed, partial(scoring.score, lane="bulk"), max_scores=limits.queue)
         manifest = explanation.scorer.bundle.manifest

@@ -30,6 +30,8 @@ from edgedistill_serve.server.queue.work_item import (
 _RowKey: TypeAlias = tuple[Scorer, bytes]
 _Work = TypeVar("_Work")
 
+_LONGEST_DELAY = 1.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -135,12 +137,24 @@ class ScoringQueue:
         """Number of live scoring threads."""
         return self._workers.alive
 
-    def close(self) -> None:
-        """Score what is queued, then end the threads."""
+    @property
+    def fault(self) -> str | None:
+        """The reason why threads are missing or end again and again; None if all of them work."""
+        return self._workers.fault
+
+    def close(self, seconds: float | None = None) -> bool:
+        """Score what is queued, then end the threads.
+
+        Args:
+            seconds: Time limit; None for no limit.
+
+        Returns:
+            Whether all threads have ended.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._workers.join()
+        return self._workers.join(seconds)
 
     def _reserve(self, count: int) -> None:
         if self._closing:
@@ -315,6 +329,9 @@ def _refuse(overdue: Sequence[PendingScore]) -> None:
 class Workers(Generic[_Work]):
     """Threads that process work items until there are no more. A thread that dies is replaced.
 
+    If threads die one after the other without completing a work item, replacements start later and later, at most
+    `_LONGEST_DELAY` seconds after a death, so that a permanent fault does not take all processor time.
+
     Args:
         take: Waits for the next work item and returns it; None ends the thread.
         process: Processes a work item. An exception ends the thread.
@@ -333,6 +350,9 @@ class Workers(Generic[_Work]):
         self._take, self._process, self._fail = take, process, fail
         self._lock = Lock()
         self._threads: list[Thread] = []
+        self._number = threads
+        self._deaths = 0
+        self._last_death = ""
         for _ in range(threads):
             self._start()
 
@@ -341,15 +361,26 @@ class Workers(Generic[_Work]):
         """Number of live threads."""
         return sum(thread.is_alive() for thread in self._threads)
 
-    def join(self) -> None:
-        """Wait until all threads, including replacements, have ended."""
+    @property
+    def fault(self) -> str | None:
+        """The reason why threads are missing or die again and again; None if all of them work."""
+        missing = self._number - self.alive
+        if not (missing or self._deaths):
+            return None
+        return f"{missing} of {self._number} threads are missing; the last one ended with {self._last_death}"
+
+    def join(self, seconds: float | None = None) -> bool:
+        """Wait until all threads, including replacements, have ended, and return whether they have."""
+        until = inf if seconds is None else time.monotonic() + seconds
         while True:
             with self._lock:
                 threads = [thread for thread in self._threads if thread.is_alive()]
             if not threads:
-                return
+                return True
+            if time.monotonic() >= until:
+                return False
             for thread in threads:
-                thread.join()
+                thread.join(None if seconds is None else max(0.0, until - time.monotonic()))
 
     def _start(self) -> None:
         # A daemon thread, because a thread that hangs in onnxruntime must not block the end of the process.
@@ -364,10 +395,30 @@ class Workers(Generic[_Work]):
             while (work := self._take()) is not None:
                 self._process(work)
                 work = None  # it refers to texts, and the next one may not come soon
+                self._deaths = 0
         except BaseException as error:  # noqa: BLE001  # the callers must be answered, whatever ended the thread
-            _log.error("a scoring thread ended (%s) and is replaced", type(error).__name__)
+            self._last_death = type(error).__name__
+            self._deaths += 1
+            _log.error("a scoring thread ended (%s) and is replaced", self._last_death)
             try:
                 if work is not None:
                     self._fail(work, error)
-            finally:
+            except BaseException as another:  # noqa: BLE001  # the thread must be replaced
+                _log.error("the callers of a scoring thread were not answered (%s)", type(another).__name__)
+        else:
+            return
+        work = None
+        self._replace()
+
+    def _replace(self) -> None:
+        """Start a thread in place of the current one, which dies."""
+        if self._deaths > 1:
+            time.sleep(min(_LONGEST_DELAY, 0.001 * 2 ** min(self._deaths, 20)))
+        while True:
+            try:
                 self._start()
+            except RuntimeError:  # the system has no threads left
+                _log.error("a scoring thread cannot be started; this is tried again")
+                time.sleep(_LONGEST_DELAY)
+            else:
+                return

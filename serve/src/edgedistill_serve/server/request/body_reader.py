@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from edgedistill_serve.errors import QueueFull, RequestTooLarge, TooSlow
+from edgedistill_serve.errors import EncodingNotSupported, QueueFull, RequestTooLarge, TooSlow
 
 _MAX_DISCARDED = 8
 """A body that is too large is read and discarded up to this multiple of the limit, because a client does not read the
@@ -73,6 +73,18 @@ class BodyAllocation:
         return max(0, self._size - _UNCOUNTED_BYTES)
 
 
+def check_encoding(request: Request) -> None:
+    """Check that a body is not compressed: a short one could become very long.
+
+    Raises:
+        EncodingNotSupported: It is.
+    """
+    if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+        raise EncodingNotSupported(
+            "the body has a Content-Encoding", hint="Send it without compression and without this header."
+        )
+
+
 async def read_body(request: Request, *, memory: BodyMemory, limit: int, seconds: float) -> bytes:
     """Read a complete body. Its memory is released when the current task ends.
 
@@ -83,11 +95,15 @@ async def read_body(request: Request, *, memory: BodyMemory, limit: int, seconds
         seconds: Time for the complete body.
 
     Raises:
-        RequestTooLarge: The body has more bytes.
+        EncodingNotSupported: The body is compressed.
+        RequestTooLarge: The body has more bytes. If the client waits for permission to send it, it is not read.
         QueueFull: The memory of all bodies is used up.
         TooSlow: The body takes longer.
         ClientDisconnect: The client has disconnected.
     """
+    check_encoding(request)
+    if "expect" in request.headers and int(request.headers.get("content-length", 0)) > limit:
+        raise _length_error(limit)
     body = bytearray()
     allocation = memory.allocate()
     received, is_stored = 0, True
@@ -106,7 +122,7 @@ async def read_body(request: Request, *, memory: BodyMemory, limit: int, seconds
     except TimeoutError:
         raise TooSlow(f"the body did not arrive in {seconds:g} s", hint="Send it faster.") from None
     if received > limit:
-        raise RequestTooLarge(f"the body is longer than {limit} bytes", hint="Send several smaller requests.")
+        raise _length_error(limit)
     if not is_stored:
         raise _memory_error()
     return bytes(body)
@@ -140,11 +156,17 @@ async def read_lines(
         remaining -= clock() - started
         first, *others = chunk.split(b"\n")
         line.add(first)
-        for following in others:
-            remaining = seconds
+        if not others:
+            continue
+        remaining = seconds
+        *complete_lines, last = others
+        if (complete := line.end()) is not None:
+            yield complete
+        for following in filter(bytes.strip, complete_lines):  # blank lines cost nothing here
+            line.add(following)
             if (complete := line.end()) is not None:
                 yield complete
-            line.add(following)
+        line.add(last)
     if (complete := line.end()) is not None:
         yield complete
 
@@ -178,6 +200,10 @@ class _LineBuffer:
     def _clear(self) -> None:
         self._text.clear()
         self._allocation.release()
+
+
+def _length_error(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"the body is longer than {limit} bytes", hint="Send several smaller requests.")
 
 
 def _memory_error() -> QueueFull:

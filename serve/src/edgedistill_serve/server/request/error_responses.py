@@ -12,6 +12,8 @@ from edgedistill_serve import errors
 STATUS: dict[type[errors.EdgeDistillError], HTTPStatus] = {
     errors.NotJson: HTTPStatus.BAD_REQUEST,
     errors.KeyMissing: HTTPStatus.UNAUTHORIZED,
+    errors.HostNotAllowed: HTTPStatus.MISDIRECTED_REQUEST,
+    errors.EncodingNotSupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.UnknownModel: HTTPStatus.NOT_FOUND,
     errors.TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     errors.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -89,6 +91,8 @@ def error_response(
         all_headers.setdefault("Retry-After", "1")
     if status == HTTPStatus.UNAUTHORIZED:
         all_headers["WWW-Authenticate"] = "Bearer"
+    if status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        all_headers["Accept-Encoding"] = "identity"
     if status == HTTPStatus.REQUEST_TIMEOUT:
         all_headers["Connection"] = "close"
     error_type, media_type = error_format(scope["path"])

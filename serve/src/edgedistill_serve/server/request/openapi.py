@@ -23,6 +23,7 @@ _SCORING_STATUSES = (
     HTTPStatus.NOT_FOUND,
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
 
@@ -139,7 +140,11 @@ def _responses(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any
     }
     error, media = error_format(operation.path)
     failed = HTTPStatus.FAILED_DEPENDENCY if error is TeiError else HTTPStatus.INTERNAL_SERVER_ERROR
-    statuses = {*operation.error_statuses, *(() if operation.is_open else _COMMON_STATUSES)}
+    statuses = {
+        HTTPStatus.MISDIRECTED_REQUEST,
+        *operation.error_statuses,
+        *(() if operation.is_open else _COMMON_STATUSES),
+    }
     if operation.request_types:
         statuses |= {*_SCORING_STATUSES, failed, HTTPStatus.SERVICE_UNAVAILABLE}
     for status in sorted(statuses):

@@ -1,7 +1,8 @@
 """HTTP/1.1 with the parser of httptools, and limits for each connection.
 
 A request is passed to the ASGI application when its head is complete. Limits apply to the size of heads, to the speed
-at which a client sends and reads, and to the number of connections.
+at which a client sends and reads, and to the number of connections. While a request is answered, the following bytes
+of its connection are not parsed, so that a connection keeps no more than one request and one read buffer.
 
 Connections   all open connections
 Connection    one connection
@@ -10,6 +11,7 @@ Exchange      one request and its response
 
 import asyncio
 import logging
+import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -27,8 +29,24 @@ from edgedistill_serve.server.request.error_responses import Problem
 
 _CLOSE_SECONDS = 5.0
 """Time for the last bytes of an answer when a connection is closed."""
-_BODY_BUFFER_BYTES = 64 * 1024
+_READ_BYTES = 32 * 1024
+"""Largest number of bytes that are read at once from a connection."""
+_BODY_BUFFER_BYTES = 32 * 1024
 """If this much of a body waits for the application, reading is paused."""
+_HEAD_PIECE_BYTES = 1024
+"""A head is parsed in pieces of up to this size, which end where the head ends."""
+_SHORTEST_HEAD_BYTES = 14
+"""No head is shorter. Without it, each blank line before a head would be a piece of its own."""
+_CHUNKED_PIECE_BYTES = 256, 16 * 1024
+"""Smallest and largest piece of a chunked body."""
+_CHUNK_BYTES = 16
+"""Framing of a chunk that does not count as excess, as in Go's net/http: lengths and line breaks."""
+_DISCARDED_BODIES = 8
+"""After the answer, the rest of a body is read and discarded up to this multiple of the limit, because many clients do
+not read an answer while they send."""
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+_VERSIONS = ("1.1", "1.0")
+_FRAMING_HEADERS = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -49,6 +67,7 @@ class Connections:
         max_connections: Largest number of connections.
         refused: Number of connections that were refused or closed early, by reason.
         running: The requests that the application is answering.
+        read_buffer: Receives the bytes of all connections: they are parsed, or copied, before the next read.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, max_connections: int) -> None:
@@ -57,6 +76,7 @@ class Connections:
         self.max_connections = max_connections
         self.refused: dict[str, int] = {}
         self.running: set[Exchange] = set()
+        self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._open: set[Connection] = set()
         self._idle: OrderedDict[Connection, None] = OrderedDict()
         self._date_line = b""
@@ -123,6 +143,7 @@ class Exchange:
         closes: Whether the connection is closed after the response; the response can also require it.
         task: The task of the application, after its start.
         is_answered: Whether the response is complete.
+        has_room: Whether more of the body can be added now.
     """
 
     def __init__(self, connection: "Connection", scope: Scope, *, closes: bool, expects_continue: bool) -> None:
@@ -139,12 +160,16 @@ class Exchange:
         self._head = b""
         self._is_chunked = False
 
-    def add(self, part: bytes) -> bool:
-        """Add a part of the body, and return whether the buffer has room for more."""
+    @property
+    def has_room(self) -> bool:
+        """Whether more of the body can be added now."""
+        return len(self._body) <= _BODY_BUFFER_BYTES
+
+    def add(self, part: bytes) -> None:
+        """Add a part of the body; after the response, it is discarded."""
         if not self.is_answered:
             self._body += part
             self.wake()
-        return len(self._body) <= _BODY_BUFFER_BYTES
 
     def end(self) -> None:
         """Mark the body as complete."""
@@ -176,8 +201,8 @@ class Exchange:
             if self._expects_continue:
                 self._expects_continue = False
                 self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._connection.resume_reading()
             self._waiter = self._connection.loop.create_future()
+            self._connection.parse()
             await self._waiter
         return {"type": "http.disconnect"}
 
@@ -188,6 +213,8 @@ class Exchange:
         if self._connection.is_closed:
             return
         if message["type"] == "http.response.start":
+            # The client may send the body now, or never.
+            self.closes = self.closes or (self._expects_continue and not self._is_complete)
             self._expects_continue = False
             self._head = self._build_head(message)
             return
@@ -222,8 +249,8 @@ class Exchange:
         return head
 
 
-class Connection(asyncio.Protocol):
-    """One connection. httptools calls the methods with the prefix ``on_``; asyncio calls those of `asyncio.Protocol`.
+class Connection(asyncio.BufferedProtocol):
+    """One connection. httptools calls the methods with the prefix ``on_``; asyncio those of its `BufferedProtocol`.
 
     Args:
         connections: All connections of the server.
@@ -241,19 +268,27 @@ class Connection(asyncio.Protocol):
         self.is_closed = False
         self.can_write = asyncio.Event()
         self.can_write.set()
-        self._parser = httptools.HttpRequestParser(self)
-        # Data after a request that closes the connection are ignored and are not an error.
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parser = self._new_parser()
         self._base_scope: Scope = {}
         self._exchanges: deque[Exchange] = deque()
         self._newest: Exchange | None = None
+        self._unparsed = b""
+        self._position = 0
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._hosts = 0
         self._expects_continue = False
+        self._is_upgrade = False
         self._unsent: list[bytes] = []
         self._in_head = False
+        self._in_body = False
+        self._is_chunked = False
         self._head_bytes = 0
+        self._body_bytes = 0
+        self._discarded_bytes = 0
+        self._framing_bytes = 0
         self._is_refused = False
+        self._is_ending = False
         self._is_paused = False
         self._is_idle = False
         self._deadline: float | None = None
@@ -290,31 +325,47 @@ class Connection(asyncio.Protocol):
             assert task is not None  # noqa: S101  # the first exchange is running
             task.cancel()
         self._exchanges.clear()
+        self._unparsed = b""
         del self._parser  # breaks a reference cycle
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's interface
+        """Return the buffer into which asyncio reads."""
+        return self.all.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Process the bytes in the buffer."""
+        self.data_received(bytes(self.all.read_buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes. The time limit of a head starts with its first byte."""
-        if self._is_refused:
+        if self._is_ending:
+            self._discard(len(data))
             return
-        was_in_head = self._in_head
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.finish()  # the request is answered in HTTP/1.1; later data cannot be parsed
-        except httptools.HttpParserError:
-            self._refuse(HTTPStatus.BAD_REQUEST, "this is not an HTTP/1.1 request", "not http")
-        if self._in_head and was_in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > self.all.limits.header_bytes:
-                self._refuse_head()
-        if self._is_idle and not self._exchanges:
-            self._is_idle = False
-            self._expect(self.all.limits.header_seconds)
+        self._unparsed = self._unparsed[self._position :] + data if self._unparsed else data
+        self._position = 0
+        self.parse()
+
+    def parse(self) -> None:
+        """Parse received bytes as far as they belong to the current request; reading is paused while others wait."""
+        while self._position < len(self._unparsed) and self._may_parse():
+            start, self._position = self._position, self._piece_end()
+            self._feed(self._unparsed[start : self._position])
+            if self._is_idle and not self._exchanges:
+                self._is_idle = False
+                self._expect(self.all.limits.header_seconds)
+        if self._position >= len(self._unparsed) or self._is_ending:
+            self._unparsed, self._position = b"", 0
+        must_wait = bool(self._unparsed) or (self._in_body and not self._may_parse())
+        if must_wait != self._is_paused:
+            self._is_paused = must_wait
+            (self._transport.pause_reading if must_wait else self._transport.resume_reading)()
 
     def on_message_begin(self) -> None:
         """Start a head."""
         self._in_head = True
-        self._url, self._headers, self._expects_continue = b"", [], False
+        self._url, self._headers, self._hosts, self._expects_continue = b"", [], 0, False
+        self._is_chunked = False
+        self._body_bytes = self._framing_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """Add a part of the request target."""
@@ -322,26 +373,49 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header; trailers after a body are ignored."""
-        if self._in_head:
-            name = name.lower()
-            self._headers.append((name, value))
-            if name == b"expect" and value.lower() == b"100-continue":
-                self._expects_continue = True
+        if not self._in_head or self._is_refused:
+            return
+        name = name.lower()
+        self._headers.append((name, value))
+        if len(self._headers) > self.all.limits.headers:
+            self._refuse_head()
+        elif name in _FRAMING_HEADERS:
+            self._on_framing_header(name, value)
+
+    def _on_framing_header(self, name: bytes, value: bytes) -> None:
+        if name == b"host":
+            self._hosts += 1
+            if self._hosts > 1 or not _HOST.fullmatch(value):
+                self._refuse(HTTPStatus.BAD_REQUEST, "the request must have one valid Host header", "host")
+        elif name == b"content-length":
+            self._body_bytes = int(value)  # httptools has checked it
+        elif name == b"transfer-encoding":
+            self._is_chunked = True
+            if value.lower() != b"chunked":
+                self._refuse(HTTPStatus.NOT_IMPLEMENTED, "the only transfer coding is chunked", "transfer coding")
+        elif value.lower() == b"100-continue":
+            self._expects_continue = True
+        else:
+            self._refuse(HTTPStatus.EXPECTATION_FAILED, "the only expectation is 100-continue", "expectation")
 
     def on_headers_complete(self) -> None:
-        """Check the size of the head, and pass the request to the application."""
+        """Check the head, and pass the request to the application."""
         self._in_head = False
         self._head_bytes = 0
-        if self._is_refused:
+        version = self._parser.get_http_version()
+        if self._is_refused or not self._check_head(version):
             return
-        size = len(self._url) + sum([len(name) + len(value) for name, value in self._headers])
-        if size > self.all.limits.header_bytes or len(self._headers) > self.all.limits.headers:
-            self._refuse_head()
+        if self._parser.should_upgrade():
+            self._is_upgrade = True
             return
+        self._in_body = True
+        self._discarded_bytes = 0
         url = httptools.parse_url(self._url)
         raw_path = url.path or b"/"
         path = raw_path.decode("ascii")
-        version = self._parser.get_http_version()
+        if url.host is not None:  # it replaces the Host header (RFC 9112, section 3.2.2)
+            authority = url.host if url.port is None else b"%b:%d" % (url.host, url.port)
+            self._headers = [(b"host", authority), *(each for each in self._headers if each[0] != b"host")]
         scope = {
             **self._base_scope,
             "http_version": version,
@@ -351,26 +425,36 @@ class Connection(asyncio.Protocol):
             "query_string": url.query or b"",
             "headers": self._headers,
         }
-        closes = version == "1.0" or not self._parser.should_keep_alive()
-        self._newest = Exchange(self, scope, closes=closes, expects_continue=self._expects_continue)
+        is_old = version == "1.0"
+        closes = is_old or not self._parser.should_keep_alive()
+        expects_continue = self._expects_continue and not is_old
+        self._newest = Exchange(self, scope, closes=closes, expects_continue=expects_continue)
         self._exchanges.append(self._newest)
         if len(self._exchanges) == 1:
             self._begin()
-        else:
-            self._pause()
+
+    def on_chunk_header(self) -> None:
+        """Allow the framing of one chunk."""
+        self._framing_bytes -= _CHUNK_BYTES
 
     def on_body(self, body: bytes) -> None:
         """Add a part of a body, unless its head was refused."""
-        if not self._is_refused and self._newest is not None and not self._newest.add(body):
-            self._pause()
+        if self._is_refused or self._newest is None:
+            return
+        self._body_bytes -= len(body)
+        self._framing_bytes -= 3 * len(body)  # the body itself, and twice its length for the framing
+        self._newest.add(body)
+        if self._newest.is_answered:
+            self._discard(len(body))
 
     def on_message_complete(self) -> None:
         """Complete a body, unless its head was refused."""
-        if self._is_refused or self._newest is None:
+        if self._is_refused or self._is_upgrade or self._newest is None:
             return
+        self._in_body = False
         self._newest.end()
-        if len(self._exchanges) <= 1:
-            self.resume_reading()  # while paused, a disconnect of the client would not be noticed
+        if not self._exchanges:  # it was answered before it was complete
+            self._wait_for_head()
 
     def pause_writing(self) -> None:
         """Start the time limit of a client that does not read."""
@@ -380,7 +464,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Stop that time limit, unless the connection is being closed."""
         self.can_write.set()
-        if self._stall_timer is not None and not self._transport.is_closing():
+        if self._stall_timer is not None and not self._is_ending:
             self._stall_timer.cancel()
 
     def write(self, data: bytes) -> None:
@@ -388,12 +472,6 @@ class Connection(asyncio.Protocol):
         if not self._unsent:
             self.loop.call_soon(self._flush)
         self._unsent.append(data)
-
-    def resume_reading(self) -> None:
-        """Resume reading, if it was paused."""
-        if self._is_paused:
-            self._is_paused = False
-            self._transport.resume_reading()
 
     def finish_exchange(self, exchange: Exchange) -> None:
         """Continue with the next request, wait for one, or close the connection."""
@@ -405,13 +483,11 @@ class Connection(asyncio.Protocol):
             self._close()
             return
         self._exchanges.popleft()
-        self.resume_reading()
         if self._exchanges:
             self._begin()
-            return
-        self.all.mark_idle(self)
-        self._is_idle = not self._in_head
-        self._expect(self.all.limits.idle_seconds if self._is_idle else self.all.limits.header_seconds)
+        else:
+            self._wait_for_head()
+        self.parse()
 
     def finish(self) -> None:
         """Close the connection after the pending requests are answered."""
@@ -422,6 +498,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close the connection at once, and discard unsent bytes."""
+        self._is_ending = True
         self.all.remove(self)
         self._transport.abort()
 
@@ -434,21 +511,112 @@ class Connection(asyncio.Protocol):
         self.all.running.add(exchange)
         exchange.task = self.loop.create_task(exchange.run(self.all.app))
 
-    def _pause(self) -> None:
-        self._is_paused = True
-        self._transport.pause_reading()
+    def _wait_for_head(self) -> None:
+        self.all.mark_idle(self)
+        self._is_idle = not (self._in_head or self._in_body)
+        self._expect(self.all.limits.idle_seconds if self._is_idle else self.all.limits.header_seconds)
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # Data after a request that closes the connection are ignored and are not an error.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def _may_parse(self) -> bool:
+        if self._is_ending or not self._exchanges:
+            return not self._is_ending
+        return self._in_body and self._newest is not None and self._newest.has_room
+
+    def _piece_end(self) -> int:
+        """Return the end of the next piece. It ends with the head or the body if that is known in advance."""
+        start = self._position
+        if self._in_body and not self._is_chunked:
+            return min(len(self._unparsed), start + max(1, self._body_bytes))
+        if self._in_body:
+            smallest, largest = _CHUNKED_PIECE_BYTES
+        else:
+            smallest, largest = 0 if self._in_head else _SHORTEST_HEAD_BYTES, _HEAD_PIECE_BYTES
+        # A blank line ends heads and chunked bodies.
+        blank = self._unparsed.find(b"\n\r\n", start + smallest, start + largest)
+        return min(len(self._unparsed), start + largest if blank < 0 else blank + 3)
+
+    def _feed(self, piece: bytes) -> None:
+        is_chunked = self._in_body and self._is_chunked
+        if not self._in_body:
+            self._head_bytes += len(piece)
+            if self._head_bytes > self.all.limits.header_bytes:
+                self._refuse_head()
+                return
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._is_upgrade:
+                self._ignore_upgrade(piece[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "this is not an HTTP/1.1 request", "not http")
+        if is_chunked and self._in_body:
+            self._framing_bytes = max(0, self._framing_bytes + len(piece))
+            if self._framing_bytes > self.all.limits.header_bytes:
+                self._refuse(HTTPStatus.BAD_REQUEST, "the body has more framing or trailers than content", "framing")
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Parse the head again without its Upgrade header, and then its body.
+
+        A server may ignore Upgrade (RFC 9110, section 7.8). httptools ends a request that has one after its head, as
+        if the body were of the other protocol.
+        """
+        self._is_upgrade = False
+        method, version = self._parser.get_method(), self._parser.get_http_version().encode()
+        lines = [b"%b: %b" % header for header in self._headers if header[0] != b"upgrade"]
+        head = b"\r\n".join([b"%b %b HTTP/%b" % (method, self._url, version), *lines, b"\r\n"])
+        self._parser = self._new_parser()
+        self._feed(head + rest)
+
+    def _check_head(self, version: str) -> bool:
+        """Refuse a head that this protocol does not define; return whether it is accepted."""
+        if version not in _VERSIONS:
+            self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "the versions of HTTP are 1.0 and 1.1", "version")
+        elif self._parser.get_method() == b"CONNECT":
+            self._refuse(HTTPStatus.NOT_IMPLEMENTED, "this server is not a proxy", "method")
+        elif version == "1.1" and not self._hosts:
+            self._refuse(HTTPStatus.BAD_REQUEST, "the request must have one valid Host header", "host")
+        elif version == "1.0" and self._is_chunked:
+            self._refuse(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no transfer codings", "transfer coding")
+        return not self._is_refused
+
+    def _discard(self, size: int) -> None:
+        """Count bytes that nobody needs, and close the connection at the limit."""
+        self._discarded_bytes += size
+        if self._discarded_bytes > _DISCARDED_BODIES * self.all.limits.body_bytes:
+            self.all.count_refused("unread body")
+            self.abort()
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
         if unsent and not self._transport.is_closing():
             self._transport.write(b"".join(unsent))
 
-    def _close(self) -> None:
+    def _close(self, *, is_refused: bool = False) -> None:
+        """Close the connection when the answer is sent.
+
+        If the client may still be sending, its bytes are read and discarded for some time: closing the socket with
+        unread bytes would reset the connection, and the client could lose the answer.
+        """
         self._deadline = None
         self._is_idle = False
         self._flush()
-        self._transport.close()
+        if self._is_ending:
+            return
         self._start_stall_timer(_CLOSE_SECONDS, self.abort)
+        is_sending = self._in_head or self._in_body or is_refused or self._position < len(self._unparsed)
+        self._is_ending = True
+        self._unparsed, self._position = b"", 0
+        if is_sending and self._transport.can_write_eof():
+            self.all.mark_idle(self)
+            self._transport.write_eof()
+            self.parse()
+        else:
+            self._transport.close()
 
     def _expect(self, seconds: float) -> None:
         """Set the deadline of the next head. An earlier timer is kept, because most deadlines are soon replaced."""
@@ -501,7 +669,7 @@ class Connection(asyncio.Protocol):
         body = msgspec.json.encode(Problem(status.phrase, status.value, detail, ""))
         head = f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         self.write(_STATUS_LINES[status] + head.encode() + body)
-        self._close()
+        self._close(is_refused=reason != "connections")
 
 
 def _host_and_port(address: Any) -> tuple[str, int] | None:
