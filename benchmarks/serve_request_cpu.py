@@ -62,8 +62,8 @@ def answer_size(place: tuple[str, int], request: bytes) -> int:
 def measure(server: Server, path: str, requests: int, connections: int) -> float:
     """Return the CPU time per request in microseconds."""
     body = json.dumps({"response": TEXT}).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    request = head.encode() + body
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     answer_size(server.place, request)
     with ExitStack() as stack, selectors.DefaultSelector() as ready:
         for _ in range(connections):

@@ -22,10 +22,14 @@ BODIES = {
     "infinite": b'{"responses": [1e999]}',
     "not valid UTF-8": b'{"response": "\xff\xfe"}',
     "half a surrogate pair": b'{"response": "\\ud800"}',
-    "a byte order mark": b'\xef\xbb\xbf{"response": "x"}',
+    "two byte order marks": 2 * b"\xef\xbb\xbf" + b'{"response": "x"}',
+    "UTF-16": '{"response": "x"}'.encode("utf-16"),
     "a NUL": b'{"response": "\x00"}',
     "a number of many digits": b'{"response": ' + 100_000 * b"9" + b"}",
     "one name twice": b'{"responses": [], "responses": 5}',
+    "one name twice, the same": b'{"response": "x:y", "response": "x:y"}',
+    "one name twice, escaped": b'{"response": "x", "r\\u0065sponse": "x"}',
+    "one name twice, deep": b'{"response": "x", "responses": [{"a": {"b": 1, "b": 1}}]}',
 }
 
 

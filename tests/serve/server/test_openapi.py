@@ -94,5 +94,16 @@ def test_docs_is_a_page_of_this_server_alone(server):
     assert page.headers["Content-Type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     linked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-    assert all(link.startswith("/") and server.client.get(link).status_code == 200 for link in linked)
-    assert "/page/docs.js" in linked
+    assert "page/docs.js" in linked
+    assert all(server.client.get(f"/{link}").status_code == 200 for link in linked)
+
+
+@pytest.mark.parametrize("page", ["/", "/docs"])
+def test_pages_work_under_a_path_of_a_proxy(server, page):
+    """All that a page loads is relative to its own address, also in its scripts."""
+    html = server.client.get(page).text
+    scripts = re.findall(r'src="([^"]+[.]js)"', html)
+    assert scripts
+    absolute = re.compile(r"""(?:src=|href=|fetch\(|from |import\()["'`](?:/|https?:)""")
+    for text in (html, *(server.client.get(f"/{script}").text for script in scripts)):
+        assert not absolute.findall(text)

@@ -45,7 +45,8 @@ def test_an_empty_list_is_a_request_for_an_empty_list():
         b'{"response": "\\udc00 and more"}',
         b"[" * 100_000,
         b'{"a":' * 100_000,
-        b"\xef\xbb\xbf{}",
+        2 * b"\xef\xbb\xbf" + b"{}",
+        b'{"response": "x", "response": "x"}',
         b'{"response": 1e999}',
     ],
 )

@@ -267,6 +267,7 @@ async def _reload(
             service.report("reload of the API keys", None)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with the file, the keys are unchanged
             service.report("reload of the API keys", error)
+            _log.error("the API keys are unchanged")
     await asyncio.wait([loaded])
     if service.state == "ready":
         try:

@@ -37,7 +37,7 @@ class Served(msgspec.Struct, frozen=True):
     fault: str | None = None
 
 
-class Ready(msgspec.Struct, frozen=True):
+class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
     """The server accepts requests.
 
     Attributes:
