@@ -260,7 +260,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             fp32_beside: Whether the bundle also has the fp32 graph, for CPUs on which int8 fails its self-check.
             calibrate: Whether to fit temperature scaling; labels do not change.
             review: Decision rule: ``{"aim": "keep_kappa", "at_least": 0.75}`` or ``{"aim": "at_most_to_people",
-                "share": 0.15}``; None: only blank and truncated responses go to people.
+                "share": 0.15}``; None: only blank, unreadable and truncated responses, and
+                those to new questions, go to people.
 
         Raises:
             StudentNotFitted: `fit` has not been called.

@@ -1,10 +1,11 @@
 // Runs parts of the page under Node, without a model.
-// stdin: {"task": "encode" | "blank" | "redact" | "match" | "table" | "inspect" | "line", …}; stdout: what it gave, or {"fault": "…"}.
+// stdin: {"task": "encode" | "blank" | "contexts" | "redact" | "match" | "table" | "inspect" | "line", …}; stdout: what it gave, or {"fault": "…"}.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 
 const PAGE = new URL("../../export/src/edgedistill_export/web/page/", import.meta.url);
+const { contextHash } = await import(new URL("contexts.mjs", PAGE));
 const { Encoder } = await import(new URL("encoder.mjs", PAGE));
 const { inspect } = await import(new URL("grading.mjs", PAGE));
 const { line, readTable } = await import(new URL("csv.mjs", PAGE));
@@ -24,6 +25,7 @@ const tasks = {
     });
   },
   blank: ({ patterns, texts }) => texts.map(blankTest(patterns)),
+  contexts: ({ patterns, texts }) => texts.map(contextHash(patterns)),
   redact: ({ rules, texts }) => texts.map(redactor(rules)),
   // What each pattern finds at each place of each text; null for nothing.
   match: ({ patterns, texts }) =>

@@ -18,6 +18,7 @@ from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.bundle.manifest import Manifest, ReviewRule
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.scoring.session import Session
+from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.task import Label, Task
 
 from .holding import Held
@@ -133,6 +134,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
         kind: str = "nominal",
         thresholds: Mapping[str, float] | None = None,
         int8_overflow_free: bool = False,
+        contexts: ShownContexts | None = None,
         files: Mapping[str, Path | bytes | None] | None = None,
     ) -> Bundle:
         draft = Manifest(
@@ -146,6 +148,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
             temperature=temperature,
             thresholds=dict(thresholds or {}),
             int8_overflow_free=int8_overflow_free,
+            contexts=contexts,
             metrics={"kappa": 0.61},
             provenance={"teacher": "none"},
         )

@@ -36,6 +36,7 @@ from edgedistill_serve.bundle.manifest import MODEL_FILES, Manifest, Precision
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.scoring.batching import find_invariant_batching
 from edgedistill_serve.scoring.session import Session
+from edgedistill_serve.task.contexts import shown_contexts
 from edgedistill_serve.task.task import Task, task_inputs
 
 _DROPPED_KEYS = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file", "auto_map")
@@ -251,6 +252,7 @@ def _write(
         temperature=plan.temperature,
         thresholds=dict(plan.thresholds),
         review=plan.review,
+        contexts=shown_contexts(rows, plan.task),
         metrics=dict(plan.metrics),
         provenance={**plan.provenance, "export": exporting},
     )

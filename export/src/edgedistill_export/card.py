@@ -9,6 +9,7 @@ from edgedistill_export.quantize.tuning import Tuning
 from edgedistill_export.quantize.vocabulary import VocabularyCut
 from edgedistill_export.verify.parity import ConversionStep
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision
+from edgedistill_serve.task.contexts import describe_contexts
 from edgedistill_serve.task.label_decoding import sigmoid
 from edgedistill_serve.task.task import Kind
 
@@ -212,6 +213,10 @@ def _limits(draft: Manifest, golden: Golden) -> Iterator[str]:
     count = len(golden.rows)
     yield "- The model was trained and evaluated for one task, its items and one population. Before you use it for"
     yield "  others, evaluate it on a sample of human-coded responses."
+    contexts = describe_contexts(draft.contexts, draft.task, reviewed=draft.review.new_question)
+    yield f"- {contexts}"
+    yield f"- A response of which more than {draft.review.max_unknown_share:.0%} of the tokens are unknown to the"
+    yield "  vocabulary is sent to a person as unreadable."
     yield "- It supports human judgement. Do not make a decision about a learner on its scores alone."
     if draft.temperature == 1.0:
         yield "- Its probabilities are not calibrated: 0.9 does not mean that nine in ten such scores are correct."

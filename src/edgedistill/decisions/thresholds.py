@@ -6,9 +6,10 @@ label.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -147,11 +148,18 @@ def adjusted_confidences(scores: Scores, temperature: float, shifts: Mapping[str
     return np.asarray(scores.confidences(temperature) + shift, dtype=np.float64)
 
 
-def choose_rule(scores: ValidationScores, temperature: float, aim: ReviewAim | None, *, seed: int = 0) -> ChosenRule:
+def choose_rule(
+    scores: ValidationScores,
+    temperature: float,
+    aim: ReviewAim | None,
+    *,
+    always: ReviewRule = ReviewRule(),  # noqa: B008  # frozen
+    seed: int = 0,
+) -> ChosenRule:
     """Choose the thresholds that meet an aim, with the same adjusted confidence for all labels.
 
-    Blank and truncated responses always go to a person. Ties (`TIE_TOLERANCE`) are accepted together or not at all, so
-    that the order of the rows has no effect.
+    Blank, unreadable and truncated responses always go to a person. Ties (`TIE_TOLERANCE`) are accepted together or not
+    at all, so that the order of the rows has no effect.
 
     `KeepKappa` accepts the largest share of the validation rows for which the lower limit of the 95 % interval of κ is
     at least `at_least`. If there is none, every response goes to a person, except for a probability of exactly 1. The
@@ -165,16 +173,20 @@ def choose_rule(scores: ValidationScores, temperature: float, aim: ReviewAim | N
         scores: Of the validation rows, at least one.
         temperature: Divides the logits.
         aim: The aim; None for no thresholds.
+        always: The rule without thresholds.
         seed: Of the resampling.
     """
     shifts = label_shifts(scores, temperature)
     if aim is None:
-        return ChosenRule(label_shifts=shifts)
-    readable = np.array([score.decision == "accept" for score in scores.apply_rule(temperature, ReviewRule())])
+        return ChosenRule(always, label_shifts=shifts)
+    readable = np.array([score.decision == "accept" for score in scores.apply_rule(temperature, always)])
     ranking = rank_rows(scores, adjusted_confidences(scores, temperature, shifts), np.flatnonzero(readable))
     if isinstance(aim, KeepKappa):
-        return _keep_kappa(scores, temperature, ranking, shifts, aim, seed)
-    return _at_most(scores, ranking, shifts, aim)
+        chosen = _keep_kappa(scores, temperature, ranking, shifts, aim, seed)
+    else:
+        chosen = _at_most(scores, ranking, shifts, aim)
+    thresholds, least = chosen.rule.thresholds, chosen.rule.least_certainty
+    return replace(chosen, rule=msgspec.structs.replace(always, thresholds=thresholds, least_certainty=least))
 
 
 def _at_most(scores: Scores, ranking: Ranking, shifts: Mapping[str, float], aim: AtMostToPeople) -> ChosenRule:
@@ -183,8 +195,8 @@ def _at_most(scores: Scores, ranking: Ranking, shifts: Mapping[str, float], aim:
     to_people = int(aim.share * len(scores) + 1e-9) - unreadable
     if to_people < 0:
         note = (
-            f"{unreadable} of {len(scores)} validation rows are blank or truncated and always go to people, which is "
-            "more than the aim allows."
+            f"{unreadable} of {len(scores)} validation rows are blank, unreadable or truncated and always go to "
+            "people, which is more than the aim allows."
         )
         return ChosenRule(aim=aim, met=False, label_shifts=shifts, notes=(note,))
     end = ranking.round_up(readable - to_people)

@@ -66,6 +66,7 @@ from edgedistill.evaluation.types import (
 from edgedistill.project.schema import EvaluationSection, ReviewSection
 from edgedistill.student.label_thresholds import Thresholds, choose_thresholds
 from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.task import Task, task_inputs
 
 HUMAN_TRAINED = "human-trained student"
@@ -140,10 +141,12 @@ def choose(scores: ValidationScores, evaluation: EvaluationSection, review: Revi
     thresholds = None
     if scores.task.kind == "multilabel":
         thresholds = choose_thresholds(scores.probabilities(temperature), scores.codes, scores.task)
-    aim = None
-    if review is not None:
+    review = review or ReviewSection()
+    aim: KeepKappa | AtMostToPeople | None = None
+    if review.aim is not None:
         aim = AtMostToPeople(review.share or 0.0) if review.at_least is None else KeepKappa(review.at_least)
-    rule = choose_rule(_with_thresholds(scores, thresholds, temperature), temperature, aim)
+    always = ReviewRule(max_unknown_share=review.max_unknown_share, new_question=review.new_questions == "review")
+    rule = choose_rule(_with_thresholds(scores, thresholds, temperature), temperature, aim, always=always)
     return ChosenSettings(calibration, thresholds, rule)
 
 

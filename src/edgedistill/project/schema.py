@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from edgedistill.task import Label, Task
+from edgedistill_serve.bundle.manifest import MAX_UNKNOWN_SHARE
 from edgedistill_serve.task.redaction import Redaction
 from edgedistill_serve.task.task import Kind
 from edgedistill_serve.task.task import Task as ScoredTask
@@ -518,16 +519,26 @@ class EvaluationSection(Section):
 
 
 class ReviewSection(Section):
-    """The decision rule's aim; validation rows choose a threshold per label."""
+    """The decision rule: its aim, for which validation rows choose thresholds, and what people review in any case."""
 
-    aim: Literal["keep_kappa", "at_most_to_people"]
+    aim: Literal["keep_kappa", "at_most_to_people"] | None = None
+    """Without an aim there are no thresholds."""
     at_least: Annotated[float, Field(gt=0, le=1)] | None = None
     """With ``keep_kappa``: the κ that the lower end of the accepted rows' interval must reach."""
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """With ``at_most_to_people``: the largest share of responses that people can review."""
+    max_unknown_share: Annotated[float, Field(ge=0, le=1)] = MAX_UNKNOWN_SHARE
+    """A response with a larger share of unknown tokens is unreadable, and a person reviews it; 1 accepts all."""
+    new_questions: Literal["review", "accept"] = "review"
+    """Whether a person reviews responses to questions that no validation row has. It has no effect if the validation
+    rows have fewer than three rows per question: then the questions are open."""
 
     @model_validator(mode="after")
     def _number_fits_aim(self) -> Self:
+        if self.aim is None:
+            if self.at_least is not None or self.share is not None:
+                raise ValueError("the key review.aim is missing, which at_least and share need")
+            return self
         required, other = ("at_least", "share") if self.aim == "keep_kappa" else ("share", "at_least")
         if getattr(self, required) is None:
             raise ValueError(f"aim {self.aim} needs the key {required}")
@@ -578,7 +589,8 @@ class Project(Section):
     student: StudentSection = StudentSection()
     evaluation: EvaluationSection = EvaluationSection()
     review: ReviewSection | None = None
-    """Without it no thresholds are chosen: only blank and truncated responses go to people."""
+    """Without it no thresholds are chosen: only blank, unreadable and truncated responses, and those to new
+    questions, go to people."""
     export: ExportSection = ExportSection()
     report: ReportSection = ReportSection()
     path: Annotated[Path, Field(exclude=True)] = Path("project.yaml")

@@ -69,7 +69,7 @@ def _review(review: DecisionRule, kappa: str) -> Finding:
     if review.aim is None:
         return Finding(
             heading,
-            "No review threshold was set. People see only blank and truncated responses: "
+            "No review threshold was set. People see only responses that are blank, unreadable or truncated: "
             f"{percent(to_people.value)} of the test rows. All other scores are used as they are.",
             "warning",
         )

@@ -46,7 +46,7 @@ def test_truncated_rows_count_among_those_that_go_to_people():
 def test_more_truncated_rows_than_the_aim_leave_no_threshold_and_a_note():
     found = choose_rule(drawn(100, cut=range(20)), 1.0, AtMostToPeople(0.15))
     assert (found.met, found.rule.thresholds) == (False, {})
-    assert "20 of 100 validation rows are blank or truncated" in found.notes[0]
+    assert "20 of 100 validation rows are blank, unreadable or truncated" in found.notes[0]
 
 
 def test_the_least_confident_rows_go_to_people():

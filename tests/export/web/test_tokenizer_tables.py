@@ -1,6 +1,7 @@
 """The page reads texts as Python does: the same tokens, the same redaction, whatever letters there are."""
 
 import random
+import unicodedata
 from dataclasses import astuple
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tokenizers.normalizers import BertNormalizer
 from edgedistill_export.errors import WebFailed
 from edgedistill_export.web.description import describe_page
 from edgedistill_serve.scoring.graph_choice import load_encoder
+from edgedistill_serve.task.contexts import context_hash
 from edgedistill_serve.task.redaction import Redaction, redact_text
 from edgedistill_serve.task.task import task_inputs
 from edgedistill_serve.task.visible_text import is_blank
@@ -238,3 +240,14 @@ def test_every_character_is_blank_alike(whole):
     rules = msgspec.to_builtins(describe_page(bundle, {}))["invisible"]
     found = under_node("blank", patterns=rules, texts=texts)
     assert [text for text, one in zip(texts, found, strict=True) if one != is_blank(text)] == []
+
+
+def test_every_character_of_a_question_is_hashed_alike(whole):
+    bundle, _ = whole
+    rules = msgspec.to_builtins(describe_page(bundle, {}))["invisible"]
+    # A browser may know letters that this Python does not, and turn them to lower case.
+    known = [letter for letter in LETTERS if unicodedata.category(letter) != "Cn"]
+    texts = [*known, *ODD[1:], "ΣΑΣ ΟΔΟΣ", "İstanbul", "ﬁ ½ Å", "What  is\tX? " * 20]
+    python = [context_hash({"question": text, "response": ""}) for text in texts]
+    page = under_node("contexts", patterns=rules, texts=texts)
+    assert [text for text, one, other in zip(texts, python, page, strict=True) if one != other] == []

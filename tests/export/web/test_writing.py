@@ -13,6 +13,7 @@ from edgedistill_export.web import Vendored, browser_scores, browser_step, load_
 from edgedistill_export.web.vendored import INDEX
 from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.scoring.score import Score
+from edgedistill_serve.task.contexts import shown_contexts
 
 from .tiny_page import CONTEXT, make_bundle, make_page
 
@@ -106,6 +107,21 @@ def test_under_node_the_pages_scripts_give_pythons_scores(tmp_path):
     step = browser_step("ONNX fp32", native, browser)
     assert (step.before, step.after, step.rows, step.flips) == ("ONNX fp32", "ONNX fp32 in the browser", 4, 0)
     assert step.max_probability_difference < 1e-5
+
+
+def test_under_node_a_new_question_goes_to_a_person_as_in_python(tmp_path):
+    rows = [CONTEXT | {"response": "you worked hard"} for _ in range(3)]
+    task = make_bundle(tmp_path / "task", inputs=(*CONTEXT, "response")).task
+    bundle = make_bundle(tmp_path / "bundle", inputs=(*CONTEXT, "response"), contexts=shown_contexts(rows, task))
+    others = [
+        *rows[:1],
+        rows[0] | {"question": "WHY is  it"},
+        rows[0] | {"question": "who is it"},
+        rows[0] | {"question": ""},
+    ]
+    native, browser = Scorer(bundle).score(others), browser_scores(bundle, others)
+    assert [one.reason for one in native] == [None, None, "new question", "new question"]
+    assert [one.reason for one in browser] == [one.reason for one in native]
 
 
 def test_a_page_that_drifts_fails_the_export(tmp_path):

@@ -8,6 +8,7 @@ from edgedistill_export.web.patterns import to_javascript
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.graph_choice import load_encoder
+from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.redaction import PLACEHOLDERS, Redaction, redaction_rules
 from edgedistill_serve.task.task import Kind, Label, task_inputs
 from edgedistill_serve.task.visible_text import CHARACTER_REFERENCE, MARKUP, SPACE_LIKE, SPACE_LIKE_BEYOND
@@ -50,6 +51,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: dict[str, float]
     calibrated: bool
     review: ReviewRule
+    contexts: ShownContexts | None
     redaction: dict[str, Any] | None
     invisible: dict[str, str]
     files: dict[str, PageFile]
@@ -74,6 +76,7 @@ def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription
         thresholds=manifest.thresholds,
         calibrated=manifest.temperature != 1.0,
         review=manifest.review,
+        contexts=manifest.contexts,
         redaction=_redaction(manifest.task.redact),
         invisible=invisible_patterns(),
         files=files,

@@ -5,11 +5,12 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task
 
 Precision: TypeAlias = Literal["int8", "fp32"]
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MODEL_FILES: dict[Precision, str] = {"int8": "onnx/model_quantized.onnx", "fp32": "onnx/model.onnx"}
 
 
@@ -33,6 +34,8 @@ class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         least_certainty: For a multilabel task, the smallest `Score.probability` that is accepted.
         blank: Whether responses with nothing visible are reviewed.
         truncated: Whether truncated responses are reviewed.
+        new_question: Whether responses to a question for which the rule was not shown (`Manifest.contexts`) are
+            reviewed.
         max_unknown_share: The largest `Score.unknown_share` that is accepted, in [0, 1]; with 1, every one is.
     """
 
@@ -40,6 +43,7 @@ class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least_certainty: float = 0.0
     blank: bool = True
     truncated: bool = True
+    new_question: bool = True
     max_unknown_share: float = MAX_UNKNOWN_SHARE
 
 
@@ -51,7 +55,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         version: Result of `compute_version` when the bundle was written; older bundles used another formula.
         task: The scored task.
         max_tokens: Longest sequence that the model reads, including special tokens.
-        truncation: Which text is truncated first if a row is too long; always ``context_first`` in schema 1.
+        truncation: Which text is truncated first if a row is too long; always ``context_first``.
         precision: Precision of the served graph.
         recipe: Quantization recipe of the int8 graph; empty if it was not recorded.
         batch_invariant: Whether every checked row had the same bits in batches and alone when the bundle was written.
@@ -61,6 +65,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         temperature: Divisor of the logits before softmax or sigmoid; 1.0 without calibration.
         thresholds: For a multilabel task, the probability from which each label is assigned, in (0, 1); else empty.
         review: Decides which scores a person should review.
+        contexts: The questions for which the decision rule was shown; None for a task without question, and for older
+            bundles.
         metrics: Agreement on the locked test rows, as in ``evaluation.json``.
         provenance: Teacher, gate, mixture, seeds, data fingerprints, tool versions.
         files: All other files of the bundle by relative path, with ``/`` as separator.
@@ -79,6 +85,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     temperature: float = 1.0
     thresholds: dict[str, float] = {}
     review: ReviewRule = ReviewRule()
+    contexts: ShownContexts | None = None
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
     schema_version: int = SCHEMA_VERSION

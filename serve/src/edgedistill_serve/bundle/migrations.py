@@ -33,7 +33,15 @@ class Schema:
     migrations: Mapping[int, Callable[[Document], Document]] = field(default_factory=dict)
 
 
-CURRENT = Schema(SCHEMA_VERSION)
+def _to_version_2(document: Document) -> Document:
+    """Version 2 added ``contexts``, and ``max_unknown_share`` and ``new_question`` to the review rule.
+
+    The defaults of `Manifest` apply to older bundles: an unreadable response is reviewed there, too.
+    """
+    return document
+
+
+CURRENT = Schema(SCHEMA_VERSION, {1: _to_version_2})
 
 
 class _Version(msgspec.Struct):

@@ -8,6 +8,7 @@ from itertools import pairwise
 from edgedistill_serve.bundle.files import MAX_FILES, max_file_bytes
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest
 from edgedistill_serve.errors import BundleError
+from edgedistill_serve.task.contexts import HASH, has_context
 from edgedistill_serve.task.task import INPUTS, Task, reserved_label_names
 
 REQUIRED_FILES = ("tokenizer.json", "golden.json")
@@ -58,6 +59,7 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "temperature", "the temperature must be above 0"
     yield from _threshold_faults(manifest)
     yield from _review_faults(manifest)
+    yield from _context_faults(manifest)
     yield from _file_faults(manifest)
 
 
@@ -98,6 +100,20 @@ def _review_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield "review.thresholds", f"{label!r} is not a label of the task"
         if not 0 <= threshold <= 1:
             yield "review.thresholds", f"the threshold of {label!r} is not between 0 and 1"
+
+
+def _context_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    contexts = manifest.contexts
+    if contexts is None:
+        return
+    if not has_context(manifest.task):
+        yield "contexts", "the task has no input besides the response"
+    if not 1 <= contexts.distinct <= contexts.rows:
+        yield "contexts.distinct", f"the value is not between 1 and the {contexts.rows} validation rows"
+    if len(set(contexts.hashes)) != (contexts.distinct if contexts.closed else 0):
+        yield "contexts.hashes", "a closed set needs one hash for each context, an open one has none"
+    if not all(HASH.fullmatch(each) for each in contexts.hashes):
+        yield "contexts.hashes", "a hash does not have 32 hexadecimal digits"
 
 
 def _task_faults(task: Task) -> Iterator[tuple[str, str]]:

@@ -28,6 +28,7 @@ from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.grading.grade import GradingCounts
 from edgedistill_serve.grading.grade import grade as grade_table
 from edgedistill_serve.scoring.scorer import Scorer
+from edgedistill_serve.task.contexts import describe_contexts
 
 
 @click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -174,6 +175,7 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
         write(manifest)
         return
     review = _format_thresholds(manifest.review.thresholds) or f"{manifest.review.least_certainty or 'none'}"
+    contexts = describe_contexts(manifest.contexts, manifest.task, reviewed=manifest.review.new_question)
     thresholds = [("assigned from", _format_thresholds(manifest.thresholds))] if manifest.thresholds else []
     write_table(
         [
@@ -186,6 +188,8 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             ("temperature", f"{manifest.temperature:g}"),
             *thresholds,
             ("accepted from", review),
+            ("readable", f"up to {manifest.review.max_unknown_share:.0%} unknown tokens; others are reviewed"),
+            ("questions", contexts),
             *((f"metrics: {name}", as_text(value)) for name, value in manifest.metrics.items()),
             *((f"provenance: {name}", as_text(value)) for name, value in manifest.provenance.items()),
         ],

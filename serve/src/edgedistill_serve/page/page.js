@@ -2,6 +2,7 @@
 import { request, RequestError } from "./server.js";
 import {
   caption,
+  contextsNote,
   decision,
   isMultilabel,
   labelsOf,
@@ -66,7 +67,7 @@ function showModel() {
   at("codebook").hidden = false;
   const notes = model.notes?.length ? ` ${model.notes.join(". ")}.` : "";
   at("model-facts").textContent =
-    `${model.name}, version ${model.version}, ${model.precision}; reads up to ${model.max_tokens} tokens.${notes}`;
+    `${model.name}, version ${model.version}, ${model.precision}; reads up to ${model.max_tokens} tokens.${notes} ${contextsNote(model)}`;
   reset();
 }
 

@@ -81,6 +81,7 @@ export function decisionReason(score, model) {
   if (score.reason === "unreadable") {
     return `The model cannot read ${percent(score.unknown_share)} of the response: its vocabulary does not have this text.`;
   }
+  if (score.reason === "new question") return "The decision rule was not shown for this question.";
   if (score.reason === "truncated") {
     return `The response has ${score.tokens} tokens, more than the model can read. Only its beginning was scored.`;
   }
@@ -98,6 +99,15 @@ export function decisionReason(score, model) {
   }
   if (threshold) return `The probability reaches the threshold of ${percent(threshold)} for “${score.label}”.`;
   return `“${score.label}” is the most probable label. The model has no threshold for it.`;
+}
+
+/** For which questions the decision rule was shown; "" if there are no questions, or it is not recorded. */
+export function contextsNote({ contexts, review }) {
+  if (!contexts) return "";
+  const questions = contexts.distinct === 1 ? "1 question" : `${contexts.distinct} questions`;
+  if (!contexts.closed) return `The decision rule was shown for open questions (${questions} in ${contexts.rows} rows).`;
+  const others = review.new_question ? "responses to others go to a person" : "responses to others are treated alike";
+  return `The decision rule was shown for ${questions}; ${others}.`;
 }
 
 /** The number of tokens that the model read. */

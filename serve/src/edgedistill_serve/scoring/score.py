@@ -14,7 +14,7 @@ from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.label_decoding import certainty
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Task, join_labels
 
-Reason: TypeAlias = Literal["blank", "unreadable", "truncated", "below threshold"]
+Reason: TypeAlias = Literal["blank", "unreadable", "truncated", "new question", "below threshold"]
 
 
 class Score(msgspec.Struct, frozen=True, gc=False):
@@ -114,6 +114,7 @@ def build_score(
     review: ReviewRule,
     *,
     thresholds: Sequence[float] = (),
+    new_question: bool = False,
 ) -> Score:
     """Assign the label, and decide whether a person should review it.
 
@@ -123,6 +124,7 @@ def build_score(
         task: The scored task.
         review: Decides which scores a person should review.
         thresholds: For a multilabel task, the probability from which each label is assigned, in the task's order.
+        new_question: Whether the decision rule was not shown for the response's question.
 
     Raises:
         ScoringFailed: A probability is not finite.
@@ -143,6 +145,8 @@ def build_score(
         reason = "unreadable"
     elif encoded.truncated and review.truncated:
         reason = "truncated"
+    elif new_question and review.new_question:
+        reason = "new question"
     elif not probability >= minimum:
         reason = "below threshold"
     decision: Literal["accept", "review"] = "accept" if reason is None else "review"

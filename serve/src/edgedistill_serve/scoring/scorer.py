@@ -25,6 +25,7 @@ from edgedistill_serve.scoring.graph_choice import GraphOpener, load_checked_gra
 from edgedistill_serve.scoring.score import Reason, Score, build_score, score_columns, score_values
 from edgedistill_serve.scoring.score_cache import ENTRIES, ScoreCache
 from edgedistill_serve.scoring.session import cuda_is_offered
+from edgedistill_serve.task.contexts import context_hash
 from edgedistill_serve.task.task import model_texts, task_inputs
 
 __all__ = [
@@ -111,6 +112,8 @@ class Scorer:
         self.threads = threads or available_cores()
         self.score_cache = ScoreCache(score_cache)
         self._label_decoder = bundle.manifest.label_decoder
+        contexts = bundle.manifest.contexts
+        self._known_contexts = frozenset(contexts.hashes) if contexts is not None and contexts.closed else None
         gpu = cuda_is_offered() if gpu is None else gpu
         checked = load_checked_graph(bundle, gpu=gpu, open_graph=open_graph)
         self._encoder, self._session, choice = checked.encoder, checked.session, checked.choice
@@ -226,7 +229,7 @@ class Scorer:
             longest = max(len(row.ids) for row in encoded)
             length = longest if self.batching is None else self.batching.padded_length(longest)
             logits = self._session.batch_logits(encoded, length)
-            results = [self._build_score(logits[index], row) for index, row in enumerate(encoded)]
+            results = [self._build_score(logits[index], row, encoded[index]) for index, row in enumerate(rows)]
         except Exception as error:  # noqa: BLE001  # one row must not prevent the scores of the others
             if len(rows) > 1:
                 return _merge([self.score_batch([row]) for row in rows])
@@ -244,10 +247,13 @@ class Scorer:
         """Return the key of a response in `score_cache`; responses with equal keys have equal scores."""
         return self.score_cache.key(model_texts(inputs))
 
-    def _build_score(self, logits: NDArray[np.float64], encoded: Encoded) -> Score:
+    def _build_score(self, logits: NDArray[np.float64], inputs: _Inputs, encoded: Encoded) -> Score:
         decoder = self._label_decoder
         probabilities, review = decoder.probabilities(logits), self.bundle.manifest.review
-        return build_score(probabilities, encoded, decoder.task, review, thresholds=decoder.thresholds)
+        new_question = self._known_contexts is not None and context_hash(inputs) not in self._known_contexts
+        return build_score(
+            probabilities, encoded, decoder.task, review, thresholds=decoder.thresholds, new_question=new_question
+        )
 
     def _score_new(self, rows: Sequence[dict[str, str]]) -> list[Score | EdgeDistillError]:
         """Score rows on all threads."""

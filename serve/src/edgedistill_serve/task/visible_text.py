@@ -48,7 +48,8 @@ the same in Python and in JavaScript."""
 CHARACTER_REFERENCE = rf"{_AMPERSAND}#(?:[xX]([0-9A-Fa-f]{{1,6}})|([0-9]{{1,7}}));?"
 """A pattern for a numeric character reference, hexadecimal or decimal, in Python and in JavaScript."""
 
-_SPACES = re.compile(f"[{_PYTHON_CLASS}]+")
+SPACES = re.compile(f"[{_PYTHON_CLASS}]+")
+"""Matches characters without ink."""
 _ONE_MARKUP = re.compile(MARKUP)
 _ONE_REFERENCE = re.compile(CHARACTER_REFERENCE)
 _MAX_CODE_POINT = 0x10FFFF
@@ -66,7 +67,7 @@ def is_blank(text: str) -> bool:
     """
     position = 0
     while position < len(text):
-        found = _SPACES.match(text, position) or _ONE_MARKUP.match(text, position) or _blank_reference(text, position)
+        found = SPACES.match(text, position) or _ONE_MARKUP.match(text, position) or _blank_reference(text, position)
         if not found:
             return False
         position = found.end()
@@ -78,4 +79,4 @@ def _blank_reference(text: str, position: int) -> re.Match[str] | None:
     if not found:
         return None
     code_point = int(found[1], 16) if found[1] else int(found[2])
-    return found if code_point <= _MAX_CODE_POINT and _SPACES.match(chr(code_point)) else None
+    return found if code_point <= _MAX_CODE_POINT and SPACES.match(chr(code_point)) else None

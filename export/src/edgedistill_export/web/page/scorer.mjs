@@ -1,5 +1,6 @@
 // Scores one response at a time with a graph and a tokenizer, by the rules of `edgedistill_serve.scoring.scorer`.
 import * as ort from "../vendor/ort.wasm.min.mjs";
+import { contextHash } from "./contexts.mjs";
 import { Encoder } from "./encoder.mjs";
 import { redactor } from "./redaction.mjs";
 import { blankTest } from "./visible_text.mjs";
@@ -31,12 +32,16 @@ export class Scorer {
     this.encoder = encoder;
     this.redact = redactor(page.redaction);
     this.isBlank = blankTest(page.invisible);
+    this.contextHash = contextHash(page.invisible);
+    this.known = page.contexts?.closed ? new Set(page.contexts.hashes) : null;
   }
 
   /** Score one response: `inputs` holds a text for each of the task's inputs. */
   async score(inputs) {
-    const encoded = this.encode(this.readable(inputs));
-    return judge(probabilities(await this.logits(encoded), this.page), encoded, this.page);
+    const read = this.readable(inputs);
+    const encoded = this.encode(read);
+    const isNew = this.known !== null && !this.known.has(this.contextHash(contextOf(read)));
+    return judge(probabilities(await this.logits(encoded), this.page), encoded, this.page, isNew);
   }
 
   /** The task's inputs in its order, redacted where the task says so. */
@@ -53,8 +58,7 @@ export class Scorer {
   }
 
   encode(read) {
-    const context = CONTEXT.filter((name) => read[name] !== undefined).map((name) => read[name]).join(" ");
-    return this.encoder.encode(context || null, read.response, this.isBlank(read.response));
+    return this.encoder.encode(contextOf(read) || null, read.response, this.isBlank(read.response));
   }
 
   async logits({ ids, typeIds }) {
@@ -99,6 +103,11 @@ export class Scorer {
   }
 }
 
+/** The question and the reference answer as one text; "" without them. */
+function contextOf(read) {
+  return CONTEXT.filter((name) => read[name] !== undefined).map((name) => read[name]).join(" ");
+}
+
 /** The probabilities of a response's logits, as in `edgedistill_serve.task.label_decoding`. */
 export function probabilities(logits, { kind, temperature }) {
   return kind === "multilabel" ? logits.map((logit) => sigmoid(logit / temperature)) : softmax(logits, temperature);
@@ -119,7 +128,7 @@ function softmax(logits, temperature) {
 }
 
 /** Determine the label or labels, and whether they need human review. */
-export function judge(shares, encoded, page) {
+export function judge(shares, encoded, page, isNewQuestion) {
   if (!shares.every(Number.isFinite)) throw new Unscorable("the probabilities of this response are not finite");
   const { label, probability, least } = page.kind === "multilabel" ? several(shares, page) : one(shares, page);
   let reason = null;
@@ -127,6 +136,7 @@ export function judge(shares, encoded, page) {
   if (encoded.blank && page.review.blank) reason = "blank";
   else if (!(encoded.unknownShare <= page.review.max_unknown_share)) reason = "unreadable";
   else if (encoded.truncated && page.review.truncated) reason = "truncated";
+  else if (isNewQuestion && page.review.new_question) reason = "new question";
   else if (!(probability >= least)) reason = "below threshold";
   return {
     label,

@@ -8,6 +8,7 @@ from msgspec import Meta
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.occlusion import WordEffect
 from edgedistill_serve.scoring.scorer import Scorer
+from edgedistill_serve.task.contexts import ShownContexts
 
 ModelName = Annotated[
     str, Meta(description="NAME or NAME@VERSION; optional if one model is served or one is the default.")
@@ -122,6 +123,7 @@ class Model(msgspec.Struct, frozen=True):
         calibrated: Whether the probabilities are calibrated.
         thresholds: For a multilabel task, the probability from which each label is assigned.
         review: Decides which scores a person should review.
+        contexts: The questions for which the decision rule was shown, without their hashes; null if not recorded.
         notes: Messages for the user.
     """
 
@@ -136,6 +138,7 @@ class Model(msgspec.Struct, frozen=True):
     calibrated: bool
     thresholds: dict[str, float]
     review: ReviewRule
+    contexts: ShownContexts | None
     notes: tuple[str, ...]
 
     @classmethod
@@ -154,6 +157,7 @@ class Model(msgspec.Struct, frozen=True):
             calibrated=manifest.temperature != 1.0,
             thresholds=manifest.thresholds,
             review=manifest.review,
+            contexts=manifest.contexts and msgspec.structs.replace(manifest.contexts, hashes=()),
             notes=tuple(scorer.notes),
         )
 
