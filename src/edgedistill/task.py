@@ -1,5 +1,6 @@
 """The task: the codebook's labels and instructions, and the inputs of a response."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,36 @@ from edgedistill_serve.task.redaction import Redaction
 from edgedistill_serve.task.task import INPUTS, LABEL_SEPARATOR, NO_LABEL, Kind, Label, reserved_label_names
 from edgedistill_serve.task.task import Task as ScoredTask
 
-__all__ = ["Label", "Task"]
+__all__ = ["Label", "Task", "fold_label"]
+
+_TYPOGRAPHY = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u02bc\u00b4`", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'),
+    }
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
+)
+_BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols that show nothing
+_JOINERS = frozenset("\u034f\u180b\u180c\u180d\u180f") | {chr(code) for code in range(0xFE00, 0xFE10)}
+
+
+def fold_label(name: str) -> str:
+    """Return a label without what no reader distinguishes.
+
+    These are case, white space, Unicode composition (NFC or NFD), full and half width, typographic quotes and dashes,
+    and invisible characters. No two labels of a task have the same folded form.
+    """
+    visible = "".join(
+        " " if character.isspace() or character in _BLANKS else _plain_width(character)
+        for character in unicodedata.normalize("NFC", name)
+        if character.isspace() or (unicodedata.category(character) not in ("Cf", "Cc") and character not in _JOINERS)
+    )
+    return unicodedata.normalize("NFC", " ".join(visible.translate(_TYPOGRAPHY).lower().split()))
+
+
+def _plain_width(character: str) -> str:
+    wide = unicodedata.decomposition(character).startswith(("<wide>", "<narrow>"))
+    return unicodedata.normalize("NFKC", character) if wide else character
 
 
 class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -77,12 +107,7 @@ class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
             raise ArgumentError("a task needs at least two labels")
         if not all(isinstance(name, str) and name for name in self.names):
             raise ArgumentError("every label needs a name, as a string")
-        folded: dict[str, str] = {}
-        for name in self.names:
-            if name != name.strip():
-                raise ArgumentError(f"the label {name!r} begins or ends with white space")
-            if (twin := folded.setdefault(" ".join(name.casefold().split()), name)) != name:
-                raise ArgumentError(f"the labels {twin!r} and {name!r} differ only in case or white space")
+        _check_distinct(self.names)
         if len(set(self.names)) < len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise ArgumentError(f"the label {twice!r} is a duplicate")
@@ -96,6 +121,20 @@ class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     def scored(self) -> ScoredTask:
         """The task without instructions, as students and bundles have it."""
         return ScoredTask(self.kind, self.labels, self.inputs, self.redact)
+
+
+def _check_distinct(names: Sequence[str]) -> None:
+    """Refuse labels that no reader can tell apart."""
+    folded: dict[str, str] = {}
+    for name in names:
+        if name != name.strip():
+            raise ArgumentError(f"the label {name!r} begins or ends with white space")
+        if not fold_label(name):
+            raise ArgumentError(f"the label {name!r} has no visible character")
+        if (twin := folded.setdefault(fold_label(name), name)) != name:
+            simple = " ".join(twin.casefold().split()) == " ".join(name.casefold().split())
+            how = "case or white space" if simple else "how the same characters are typed"
+            raise ArgumentError(f"the labels {twin!r} and {name!r} differ only in {how}")
 
 
 def _redaction(given: object) -> Redaction | None:

@@ -1,6 +1,8 @@
 """Labels from a teacher LLM: prompts from a codebook, votes, and every answer cached on disk.
 
 codebook    prompts, escaping, answer formats
+strict_json JSON from outside
+matching    labels in texts
 parsing     answers to labels, and their probabilities
 voting      votes to labels
 cache       requests and their keys, the answer cache, export, import and repair

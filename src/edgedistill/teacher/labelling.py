@@ -37,7 +37,6 @@ from edgedistill.errors import AnswersMissing, ProjectFileError
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher.cache import AnswerCache, CacheEntry, TeacherRequest
 from edgedistill.teacher.codebook import (
-    FIRST_ID,
     AnswerFormat,
     AnswerShape,
     Codebook,
@@ -46,6 +45,7 @@ from edgedistill.teacher.codebook import (
     format_inputs,
     join_user_messages,
     response_format,
+    response_ids,
     split_joined_message,
     split_user_message,
 )
@@ -232,7 +232,7 @@ class CodingRequest:
     """One request.
 
     Attributes:
-        codings: Its texts, numbered from 1; question, reference answer and examples are the same for all of them.
+        codings: Its texts; question, reference answer and examples are the same for all of them.
         vote: The number of the vote, from 0.
     """
 
@@ -386,30 +386,37 @@ class LabellingPlan:
 
     def _record(self, request: CodingRequest, result: Votes | Failure) -> None:
         # If a request with several texts fails as a whole, none of them fails: each is then sent alone.
-        for ident, coding in enumerate(request.codings, int(FIRST_ID)):
-            if isinstance(result, Failure):
+        if isinstance(result, Failure):
+            for coding in request.codings:
                 if len(request.codings) == 1 and coding.failure is None:
                     self.done += len(coding.open)
                     coding.failure = result
-            elif (vote := result.get(str(ident))) and request.vote in coding.open:
-                self.done += 1
-                coding.votes[request.vote] = vote
-            coding.alone |= request.vote in coding.open
+                coding.alone |= request.vote in coding.open
+            return
+        ids = response_ids([coding.user for coding in request.codings])
+        for coding, vote in zip(request.codings, result.assign(ids), strict=True):
+            self._record_vote(coding, request.vote, vote)
+
+    def _record_vote(self, coding: Coding, number: int, vote: Vote | None) -> None:
+        if number in coding.open:
+            self.done += vote is not None
+            coding.votes[number] = vote
+            coding.alone |= vote is None
 
     def _load_shared(self, cache: AnswerCache) -> None:
         """Load votes from every cached answer with these settings, whichever texts shared its request."""
         by_message = {coding.user: coding for coding in self.codings}
         for entry in cache.entries():
             users = split_joined_message(str(entry.request["messages"][-1]["content"]))
-            vote = int(entry.request["vote"])
+            number = int(entry.request["vote"])
             codings = [by_message.get(user) for user in users]
             first = next((coding for coding in codings if coding), None)
-            if first and self._has_these_settings(entry, first.examples, users, vote):
+            if first and self._has_these_settings(entry, first.examples, users, number):
                 votes = self.parse(entry.answer)
-                for ident, coding in enumerate(codings, int(FIRST_ID)):
-                    if coding and not isinstance(votes, Failure):
-                        cached = votes.get(str(ident))
-                        self._record(CodingRequest((coding,), vote), {FIRST_ID: cached} if cached else {})
+                if not isinstance(votes, Failure):
+                    for coding, vote in zip(codings, votes.assign(response_ids(users)), strict=True):
+                        if coding:
+                            self._record_vote(coding, number, vote)
 
     def _has_these_settings(self, entry: CacheEntry, examples: Examples, users: Sequence[str], vote: int) -> bool:
         """Whether an entry's request is the one that these settings give for its texts."""

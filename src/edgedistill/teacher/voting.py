@@ -4,7 +4,6 @@ The consistency of a row is the share of the votes that equal its label. For a m
 than half of the votes name it.
 """
 
-import json
 import math
 import re
 from collections import Counter
@@ -13,15 +12,17 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from edgedistill.data.types import TeacherLabel
-from edgedistill.teacher.codebook import FIRST_ID, AnswerShape
+from edgedistill.teacher.codebook import AnswerShape
+from edgedistill.teacher.matching import match_label, match_labels
 from edgedistill.teacher.parsing import (
     Failure,
     FailureCause,
+    FoundObjects,
     compute_label_probabilities,
     extract_text,
-    get_labels_value,
-    match_label,
-    match_labels,
+    find_coded,
+    find_objects,
+    label_text,
     parse_label,
     parse_labels,
     unusable_answer,
@@ -43,50 +44,77 @@ class Vote:
     probabilities: Mapping[str, float] | None = None
 
 
-Votes: TypeAlias = Mapping[str, Vote]
-"""The votes of one answer, by the id of the response in its request."""
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """The votes of one answer.
 
-_CODING_LINE = re.compile(r"^\W*([0-9]+)\s*[:.)\]]+\s*(.+)$")
+    Attributes:
+        entries: The id of each entry, None if it has none, and its vote, None if its label is none of the codebook's.
+    """
+
+    entries: tuple[tuple[str | None, Vote | None], ...]
+
+    def assign(self, ids: Sequence[str]) -> list[Vote | None]:
+        """Return the vote of each response, in the order of the ids.
+
+        An id that was not sent, is missing, or occurs twice shows that the entries may be misplaced: then no response
+        gets a vote. The only entry of an answer to one response is that response's, whatever its id.
+
+        Args:
+            ids: The ids in the request.
+        """
+        if len(ids) == len(self.entries) == 1:
+            return [self.entries[0][1]]
+        by_id = {_fold_id(ident): vote for ident, vote in self.entries if ident is not None}
+        whole = len(self.entries) == len(by_id) == len(ids) and by_id.keys() == set(ids)
+        return [by_id[ident] if whole else None for ident in ids]
+
+
+def _fold_id(ident: str) -> str:
+    return ident.strip(" \t\n\"'`*#.[]()<>").casefold()
+
+
+_CODING_LINE = re.compile(r"""[^\w\n]{0,12}(\w{1,12})["'`*_\])]{0,6}\s*[:.)\]|=]+(?:["'`*_]{1,3}(?=\s))?(.+)""")
 
 
 def parse_votes(answer: Mapping[str, Any], shape: AnswerShape) -> Votes | Failure:
-    """Return the votes in a chat completion, at least one.
-
-    An entry of an answer to several responses counts if its id is unique and its label is one of the codebook's; the
-    others are skipped, and their votes are requested again.
+    """Return the votes in a chat completion, at least one of them valid.
 
     Args:
         answer: The whole chat completion.
         shape: The requested content.
     """
     if not shape.multiple_responses:
-        label = _parse_single_label(answer, shape)
+        parse = parse_labels if shape.multilabel else parse_label
+        label = parse(answer, shape.labels, after_reason=shape.reasoning)
         if isinstance(label, Failure):
             return label
-        return {FIRST_ID: Vote(label, _get_probabilities(answer, [label], shape)[0])}
+        return Votes(((None, Vote(label, _get_probabilities(answer, [label], shape)[0])),))
     content = extract_text(answer)
     if isinstance(content, Failure):
         return content
-    entries = list(_entries(content, shape))
+    found = find_objects(content)
+    entries = [] if found is None else list(_entries(content, found, shape))
     if not entries:
         return unusable_answer(FailureCause.UNREADABLE, answer)
-    labels = [_match(value, shape) for _, value in entries]
+    labels = [_match(named, shape) for _, named in entries]
+    if not any(labels):
+        return unusable_answer(FailureCause.NO_SUCH_LABEL, answer)
     probabilities = _get_probabilities(answer, labels, shape)
-    times = Counter(ident for ident, _ in entries)
-    votes = {
-        ident: Vote(label, probable)
-        for (ident, _), label, probable in zip(entries, labels, probabilities, strict=True)
-        if label is not None and times[ident] == 1
-    }
-    return votes or unusable_answer(FailureCause.NO_SUCH_LABEL, answer)
+    return Votes(
+        tuple(
+            (ident, None if label is None else Vote(label, probable))
+            for (ident, _), label, probable in zip(entries, labels, probabilities, strict=True)
+        )
+    )
 
 
 def parse_single_vote(answer: Mapping[str, Any], shape: AnswerShape) -> Votes | Failure:
-    """Return the votes like `parse_votes`, or a failure if the first response, which was sent alone, has none."""
+    """Return the vote of a response that was sent alone, or a failure if the answer has several entries."""
     votes = parse_votes(answer, shape)
-    return (
-        votes if isinstance(votes, Failure) or FIRST_ID in votes else unusable_answer(FailureCause.UNREADABLE, answer)
-    )
+    if isinstance(votes, Failure) or len(votes.entries) == 1:
+        return votes
+    return unusable_answer(FailureCause.UNREADABLE, answer)
 
 
 def _get_probabilities(
@@ -98,37 +126,19 @@ def _get_probabilities(
 def _match(value: object, shape: AnswerShape) -> str | None:
     if shape.multilabel:
         return match_labels(value, shape.labels)
-    readable = isinstance(value, str | int) and not isinstance(value, bool)
-    return match_label(str(value), shape.labels) if readable else None
+    text = label_text(value, shape.labels)
+    return None if text is None else match_label(text, shape.labels)
 
 
-def _parse_single_label(answer: Mapping[str, Any], shape: AnswerShape) -> str | Failure:
-    label = parse_labels(answer, shape.labels) if shape.multilabel else parse_label(answer, shape.labels)
-    if not (shape.reasoning and isinstance(label, Failure)):
-        return label
-    content = extract_text(answer)  # in plain text, the label is in the last line
-    last = content.splitlines()[-1].casefold() if isinstance(content, str) and content else ""
-    return _match(last.removeprefix("labels:").removeprefix("label:"), shape) or label
-
-
-def _entries(content: str, shape: AnswerShape) -> Iterator[tuple[str, object]]:
+def _entries(content: str, found: FoundObjects, shape: AnswerShape) -> Iterator[tuple[str | None, object]]:
     """Yield the id and the label or labels of every entry."""
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        for line in content.splitlines():
-            if match := _CODING_LINE.match(line):
-                yield match[1], match[2].rsplit("|", 1)[-1]
+    if found.objects:
+        for coded in find_coded(found.objects, several=shape.multilabel):
+            yield coded.ident, coded.named
         return
-    if isinstance(value, dict):
-        value = next((each for each in value.values() if isinstance(each, list) and _contains_objects(each)), [value])
-    for entry in value if isinstance(value, list) else ():
-        if isinstance(entry, dict) and isinstance(ident := entry.get("id"), str | int):
-            yield str(ident).strip(), get_labels_value(entry) if shape.multilabel else entry.get("label")
-
-
-def _contains_objects(listed: Sequence[object]) -> bool:
-    return all(isinstance(each, dict) for each in listed)
+    for line in content.splitlines():
+        if entry := _CODING_LINE.match(line):
+            yield entry[1], entry[2].rsplit("|", 1)[-1].strip()
 
 
 Ties: TypeAlias = Literal["set_aside", "first_vote", "logprobs"]

@@ -116,24 +116,32 @@ def test_no_answer_makes_the_multilabel_parser_fail(value: Any) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        '{"codings": [{"id": "1", "labels": ["cause", "effect"]}, {"id": "2", "labels": []}]}',
-        '[{"id": 1, "labels": ["cause", "effect"]}, {"id": 2, "labels": []}]',
-        "1: cause; effect\n2: none",
+        '{"codings": [{"id": "k73", "labels": ["cause", "effect"]}, {"id": "b22", "labels": []}]}',
+        '[{"id": "K73", "labels": ["cause", "effect"]}, {"id": "b22", "labels": []}]',
+        'Here it is: {"k73": ["cause", "effect"], "b22": []}',
+        "k73: cause; effect\nb22: none",
     ],
 )
 def test_labels_of_several_responses_are_read_from_one_answer(content: str) -> None:
     shape = AnswerShape(LABELS, multiple_responses=True, multilabel=True)
-    assert parse_votes(answer(content), shape) == {"1": Vote("cause;effect"), "2": Vote("none")}
+    votes = parse_votes(answer(content), shape)
+    assert not isinstance(votes, Failure)
+    assert votes.assign(["k73", "b22"]) == [Vote("cause;effect"), Vote("none")]
 
 
-def test_an_answer_may_code_only_one_of_several_responses() -> None:
+def test_an_answer_that_codes_only_one_of_several_responses_gives_no_vote() -> None:
     shape = AnswerShape(LABELS, multiple_responses=True, multilabel=True)
-    assert parse_votes(answer('{"id": "1", "labels": ["cause"]}'), shape) == {"1": Vote("cause")}
+    votes = parse_votes(answer('{"id": "k73", "labels": ["cause"]}'), shape)
+    assert not isinstance(votes, Failure)
+    assert votes.assign(["k73", "b22"]) == [None, None]
+    assert votes.assign(["k73"]) == [Vote("cause")]
 
 
 def test_with_a_reason_in_plain_text_the_labels_are_in_the_last_line() -> None:
     shape = AnswerShape(LABELS, reasoning=True, multilabel=True)
-    assert parse_votes(answer("It says why.\nLabels: Cause; effect"), shape) == {"1": Vote("cause;effect")}
+    votes = parse_votes(answer("It says why.\nLabels: Cause; effect"), shape)
+    assert not isinstance(votes, Failure)
+    assert [vote for _, vote in votes.entries] == [Vote("cause;effect")]
 
 
 def test_a_label_holds_where_more_than_half_of_the_votes_name_it() -> None:

@@ -15,10 +15,16 @@ from edgedistill.data.types import CodedResponse, Response
 from edgedistill.errors import AnswersMissing, BudgetReached, TeacherRefusedKey
 from edgedistill.project.schema import BudgetSection
 from edgedistill.teacher import AnswerCache, AnswerFormat, Codebook, Labelling, LabellingPlan, label_responses
-from edgedistill.teacher.codebook import AnswerShape, format_inputs, join_user_messages, split_joined_message
+from edgedistill.teacher.codebook import (
+    AnswerShape,
+    format_inputs,
+    join_user_messages,
+    response_ids,
+    split_joined_message,
+)
 from edgedistill.teacher.labelling import use_same_examples
 from edgedistill.teacher.parsing import Failure, FailureCause
-from edgedistill.teacher.voting import parse_votes
+from edgedistill.teacher.voting import Vote, Votes, parse_votes
 from edgedistill_serve.task.task import Label
 
 from .codings import CODEBOOK, NO_WAIT, responses, section
@@ -30,7 +36,7 @@ Entries = list[tuple[object, object]]
 
 def blocks(body: dict[str, Any]) -> dict[str, str]:
     """The responses of a request by their ids."""
-    return dict(re.findall(r'<response id="(\d+)">(.*?)</response>', body["messages"][-1]["content"], re.DOTALL))
+    return dict(re.findall(r'<response id="(\w+)">(.*?)</response>', body["messages"][-1]["content"], re.DOTALL))
 
 
 def codings(entries: Entries) -> Reply:
@@ -78,22 +84,61 @@ def test_responses_share_requests_and_each_gets_its_own_label(tmp_path: Path) ->
 def test_no_id_in_the_data_is_sent(tmp_path: Path) -> None:
     with StandIn(answering()) as teacher:
         labelled(tmp_path, teacher, "p1", "o1")
-    assert list(blocks(teacher.bodies[0])) == ["1", "2"]
+    assert not {"r2", "r3"} & set(blocks(teacher.bodies[0]))
+    assert all(re.fullmatch("[a-z][0-9]{2}", ident) for ident in blocks(teacher.bodies[0]))
 
 
-FAULTS: dict[str, Callable[[Entries], Entries]] = {
-    "missing": lambda entries: [entry for entry in entries if entry[0] != "2"],
+def renumbered(start: int) -> Callable[[Entries], Entries]:
+    return lambda entries: [(str(number), label) for number, (_, label) in enumerate(entries, start)]
+
+
+SHIFTS: dict[str, Callable[[Entries], Entries]] = {
+    "missing": lambda entries: [*entries[:1], *entries[2:]],
     "doubled": lambda entries: [*entries, entries[1]],
-    "extra": lambda entries: [(f"{ident}a" if ident == "2" else ident, label) for ident, label in entries],
-    "no label": lambda entries: [(ident, "sarcasm" if ident == "2" else label) for ident, label in entries],
-    "null": lambda entries: [(ident, None if ident == "2" else label) for ident, label in entries],
+    "doubled with another label": lambda entries: [*entries, (entries[1][0], "none")],
+    "one doubled, one missing": lambda entries: [entries[0], (entries[0][0], entries[1][1]), *entries[2:]],
+    "extra": lambda entries: [*entries, ("z99", "none")],
+    "another id": lambda entries: [entries[0], ("z99", entries[1][1]), *entries[2:]],
+    "id with a letter more": lambda entries: [entries[0], (f"{entries[1][0]}a", entries[1][1]), *entries[2:]],
+    "numbered from 0": renumbered(0),
+    "numbered from 1": renumbered(1),
+    "numbered from 2": renumbered(2),
+    "one left out, the rest renumbered": lambda entries: renumbered(1)([*entries[:1], *entries[2:]]),
+    "without ids": lambda entries: [(None, label) for _, label in entries],
+    "ids as numbers": lambda entries: [(number, label) for number, (_, label) in enumerate(entries)],
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_response_without_a_vote_is_sent_again_alone(tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_ids_that_are_not_those_that_were_sent_refuse_the_whole_answer(tmp_path: Path, shift: str) -> None:
     def change(given: dict[str, str], entries: Entries) -> Entries:
-        return FAULTS[fault](entries) if len(given) > 1 else entries
+        return SHIFTS[shift](entries) if len(given) > 1 else entries
+
+    with StandIn(answering(change)) as teacher:
+        done = labelled(tmp_path, teacher, "p1", "o1", "n1", concurrency=1)
+        assert [label.label for label in done.labels] == ["process", "outcome", "none"]
+        assert [list(blocks(body).values()) for body in teacher.bodies] == [["p1", "o1", "n1"], ["p1"], ["o1"], ["n1"]]
+        again = labelled(tmp_path, teacher, "p1", "o1", "n1")
+    assert (again.usage.cached, again.usage.asked, again.labels) == (3, 0, done.labels)
+
+
+@pytest.mark.parametrize("start", [0, 1, 7])
+def test_a_teacher_that_always_numbers_in_its_own_way_labels_each_response_alone(tmp_path: Path, start: int) -> None:
+    with StandIn(answering(lambda _blocks, entries: renumbered(start)(entries))) as teacher:
+        done = labelled(tmp_path, teacher, "p1", "o1", "n1", "p2", "o2")
+    assert [label.label[0] for label in done.labels] == ["p", "o", "n", "p", "o"]
+
+
+FAULTS: dict[str, object] = {"no label": "sarcasm", "null": None, "two labels": ["process", "none"]}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_response_whose_label_is_no_label_is_sent_again_alone(tmp_path: Path, fault: str) -> None:
+    def change(given: dict[str, str], entries: Entries) -> Entries:
+        return [
+            (ident, FAULTS[fault] if given[str(ident)] == "o1" and len(given) > 1 else label)
+            for ident, label in entries
+        ]
 
     with StandIn(answering(change)) as teacher:
         done = labelled(tmp_path, teacher, "p1", "o1", "n1", concurrency=1)
@@ -103,11 +148,27 @@ def test_a_response_without_a_vote_is_sent_again_alone(tmp_path: Path, fault: st
     assert (again.usage.cached, again.usage.asked, again.labels) == (3, 0, done.labels)
 
 
-def test_an_extra_entry_changes_nothing(tmp_path: Path) -> None:
-    with StandIn(answering(lambda _blocks, entries: [*entries, ("9", "none")])) as teacher:
-        done = labelled(tmp_path, teacher, "p1", "o1", "n1")
-    assert [label.label for label in done.labels] == ["process", "outcome", "none"]
-    assert done.usage.asked == 1
+USERS = st.lists(st.text(max_size=3).map(lambda text: f"<response>{text}</response>"), min_size=2, max_size=100)
+
+
+@given(USERS)
+def test_ids_differ_and_are_the_same_for_the_same_texts(users: list[str]) -> None:
+    ids = response_ids(users)
+    assert len(set(ids)) == len(users)
+    assert ids == response_ids(users)
+    assert join_user_messages(users).count("<response id=") == len(users)
+
+
+@given(USERS, st.data())
+def test_votes_are_assigned_only_if_every_id_occurs_once(users: list[str], data: st.DataObject) -> None:
+    ids = response_ids(users)
+    named = data.draw(st.lists(st.sampled_from([*ids, "1", "z99", None]), max_size=len(ids) + 2) | st.permutations(ids))
+    votes = Votes(tuple((ident, Vote(str(number))) for number, ident in enumerate(named)))
+    assigned = votes.assign(ids)
+    if sorted(map(str, named)) == sorted(ids):
+        assert [vote and named[int(vote.label)] for vote in assigned] == list(ids)
+    else:
+        assert assigned == [None] * len(ids)
 
 
 def test_one_response_that_makes_every_request_fail_does_not_cost_its_neighbours_their_labels(tmp_path: Path) -> None:
@@ -144,7 +205,7 @@ def test_votes_of_single_requests_are_not_used_for_shared_requests(tmp_path: Pat
 
 def test_a_response_without_a_vote_is_also_sent_alone_after_a_restart(tmp_path: Path) -> None:
     def first_only(body: dict[str, Any], before: int) -> Reply:
-        return answering(lambda _blocks, entries: entries[:1])(body, before)
+        return answering(lambda _, entries: [*entries[:1], *((ident, "?") for ident, _ in entries[1:])])(body, before)
 
     def refuses_alone(body: dict[str, Any], before: int) -> Reply:
         return first_only(body, before) if len(blocks(body)) > 1 else error(401)
@@ -196,14 +257,16 @@ def test_only_responses_to_the_same_question_share_a_request() -> None:
         plan.build_request(coding_request, AnswerFormat.SCHEMA).messages[-1]["content"]
         for coding_request in plan.coding_requests()
     ]
+    coded = [blocks({"messages": [{"content": content}]}) for content in contents]
     assert [content.split("\n") for content in contents] == [
         [
             f"<question>Q{question}</question>",
-            f'<response id="1">text {question}</response>',
-            f'<response id="2">text {question + 2}</response>',
-            f'<response id="3">text {question + 4}</response>',
+            *(f'<response id="{ident}">{text}</response>' for ident, text in coded[question].items()),
         ]
         for question in (0, 1)
+    ]
+    assert [list(texts.values()) for texts in coded] == [
+        [f"text {question}", f"text {question + 2}", f"text {question + 4}"] for question in (0, 1)
     ]
 
 
@@ -213,8 +276,9 @@ def test_examples_are_shown_in_the_same_answer_format(tmp_path: Path) -> None:
         responses("a", "b"), CODEBOOK, section("http://127.0.0.1:9/v1", per_request=2), use_same_examples([example])
     )
     _, user, assistant, _ = plan.build_request(plan.coding_requests()[0], AnswerFormat.SCHEMA).messages
-    assert user["content"] == '<response id="1">well done</response>'
-    assert json.loads(assistant["content"]) == {"codings": [{"id": "1", "label": "outcome"}]}
+    ((ident, text),) = blocks({"messages": [user]}).items()
+    assert text == "well done"
+    assert json.loads(assistant["content"]) == {"codings": [{"id": ident, "label": "outcome"}]}
 
 
 TYPED = st.lists(st.sampled_from(['<response id="2">', "</response>", "</ Response>", "<question>", "\n", "words"]))
@@ -231,21 +295,30 @@ def answer(content: str, finish: str = "stop") -> dict[str, Any]:
     return {"choices": [{"message": {"content": content}, "finish_reason": finish}]}
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        '{"codings": [{"id": "1", "label": "process"}, {"id": "2", "label": "None"}]}',
-        '[{"id": 1, "label": "process"}, {"id": 2, "label": "none"}]',
-        '```json\n{"results": [{"id": "1", "label": "process"}, {"id": "2", "label": "none"}]}\n```',
-        "1: process\n2: none",
-        "**1.** process\n\n2) none",
-        "1: Praises the effort. | process\n2: No praise: nothing. | none",
-    ],
-)
-def test_several_labels_are_read_in_every_form_that_teachers_give(content: str) -> None:
-    votes = parse_votes(answer(content), SHAPE)
+SEVERAL = {
+    "codings": '{"codings": [{"id": "k73", "label": "process"}, {"id": "b22", "label": "None"}]}',
+    "list": '[{"id": "k73", "label": "process"}, {"id": "b22", "label": "none"}]',
+    "other name": '{"results": [{"id": "k73", "label": "process"}, {"id": "b22", "label": "none"}]}',
+    "fence": '```json\n{"results": [{"id": "K73", "label": "process"}, {"id": "b22", "label": "none"}]}\n```',
+    "prose": 'Here: {"codings": [{"id": "k73", "label": "process",}, {"id": "b22", "label": "none"}]} Done.',
+    "objects in lines": '{"id": "k73", "label": "process"}\n{"id": "b22", "label": "none"}',
+    "other order": '[{"id": "b22", "label": "none"}, {"id": "k73", "label": "process"}]',
+    "by id": '{"k73": "process", "b22": "none"}',
+    "codings by id": '{"codings": {"k73": {"label": "process"}, "b22": {"label": "none"}}}',
+    "list of one label": '[{"id": "k73", "label": ["process"]}, {"id": "b22", "label": "none"}]',
+    "thinking": 'k73: outcome.</think>[{"id": "k73", "label": "process"}, {"id": "b22", "label": "none"}]',
+    "lines": "k73: process\nb22: none",
+    "bold lines": "**k73.** process\n\nb22) none",
+    "bullets": "- k73: process\n- b22: **none**",
+    "reasons": "k73: Praises the effort. | process\nb22: No praise: nothing. | none",
+}
+
+
+@pytest.mark.parametrize("form", SEVERAL)
+def test_several_labels_are_read_in_every_form_that_teachers_give(form: str) -> None:
+    votes = parse_votes(answer(SEVERAL[form]), SHAPE)
     assert not isinstance(votes, Failure)
-    assert {ident: vote.label for ident, vote in votes.items()} == {"1": "process", "2": "none"}
+    assert votes.assign(["k73", "b22"]) == [Vote("process"), Vote("none")]
 
 
 @pytest.mark.parametrize(
@@ -268,4 +341,4 @@ def test_an_answer_without_any_vote_is_a_named_failure(given: dict[str, Any], ca
 @given(st.text() | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(json.dumps))
 def test_no_answer_makes_the_parser_of_several_responses_fail(content: str) -> None:
     result = parse_votes(answer(content), SHAPE)
-    assert isinstance(result, Failure) or all(vote.label in CODEBOOK.names for vote in result.values())
+    assert isinstance(result, Failure) or all(vote.label in CODEBOOK.names for _, vote in result.entries if vote)
