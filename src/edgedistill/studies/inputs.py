@@ -3,7 +3,8 @@
 Requirements       the inputs that a study needs in addition to human rows
 TeacherLabels      one teacher's labels of the task's texts and test rows
 
-load_task_inputs(study, entry, …) -> TaskInputs
+read_task(study, entry, …) -> ReadTask         everything that costs nothing, with all checks
+request_inputs(task) -> TaskInputs             what teachers are asked for: only what the study draws
 """
 
 from collections import Counter
@@ -34,7 +35,7 @@ from edgedistill.pipeline.label import read_labels_file
 from edgedistill.pipeline.run import Run
 from edgedistill.progress import OnProgress
 from edgedistill.project import StudentSection
-from edgedistill.project.schema import Project
+from edgedistill.project.schema import Project, Rows
 from edgedistill.runnable_project import Project as RunnableProject
 from edgedistill.student import backbone_digests, backbone_folder
 from edgedistill.studies.study_file import Study, StudyTask
@@ -184,17 +185,9 @@ def generate_synthetic(run: Run, temperatures: tuple[float, ...]) -> dict[str, t
         temperatures: Sampling temperatures; empty: those of the project.
 
     Raises:
-        ProjectFileError: The project has no section `generate`.
         TeacherError: A request to the teacher failed, or, offline, the cache lacks answers.
     """
-    section = run.project.generate
-    if section is None:
-        raise ProjectFileError(
-            "the project does not generate synthetic rows",
-            where=str(run.project.path),
-            hint="Add the section generate, or give the study's task recorded rows: synthetic: {NAME: FILE}.",
-        )
-    if temperatures:
+    if temperatures and (section := run.project.generate):
         section = section.model_copy(update={"temperature": temperatures})
         run = replace(run, project=run.project.model_copy(update={"generate": section}))
     generate(run)
@@ -213,6 +206,9 @@ class Requirements:
         teachers: Whether labels of no, one or all teachers are needed.
         names: Names of the teachers; empty: the first one, or all.
         label_test_rows: Whether these teachers also label the test rows.
+        seeds: Each seed draws its own texts.
+        rows: The numbers of labelled texts that are drawn with each seed.
+        human: Number of human-coded train rows that are drawn first; their texts are not drawn again.
         synthetic: Whether synthetic rows are needed.
         temperatures: Sampling temperatures of synthetic rows; empty: those of the project.
     """
@@ -220,6 +216,9 @@ class Requirements:
     teachers: Literal["none", "one", "all"] = "none"
     names: tuple[str, ...] = ()
     label_test_rows: bool = False
+    seeds: tuple[int, ...] = (0,)
+    rows: tuple[Rows, ...] = ("all",)
+    human: int = 0
     synthetic: bool = False
     temperatures: tuple[float, ...] = ()
 
@@ -235,6 +234,24 @@ class Requirements:
             )
         selected = self.names or tuple(available)
         return selected[:1] if self.teachers == "one" else selected
+
+    def draw(self, texts: Sequence[Response], train: Sequence[Response]) -> set[str]:
+        """Return the ids of the texts that the study's plans draw; a number of rows that is too large draws none.
+
+        Args:
+            texts: The texts that can be labelled.
+            train: The human-coded train rows.
+        """
+        drawn: set[str] = set()
+        for seed in self.seeds:
+            human = draw_ids((response.id for response in train), self.human, seed)
+            taken = {same_row(response.inputs) for response in train if response.id in human}
+            pool = [each.id for each in texts if each.id not in human and same_row(each.inputs) not in taken]
+            for rows in self.rows:
+                size = len(pool) if rows == "all" else rows
+                if size <= len(pool):
+                    drawn |= draw_ids(pool, size, seed)
+        return drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +269,25 @@ class TeacherLabels:
     test: Mapping[str, str]
 
 
-def load_teacher_labels(
+@dataclass(frozen=True, slots=True)
+class OfferedTexts:
+    """The texts of a task that teachers may label.
+
+    Attributes:
+        texts: The texts.
+        teachers: Names of the teachers that a study needs.
+        note: A sentence with the counts of texts.
+    """
+
+    texts: tuple[Response, ...]
+    teachers: tuple[str, ...]
+    note: str
+
+
+def offer_texts(
     study: Study, entry: StudyTask, run: Run, tests: Mapping[TestSet, TestRows], requirements: Requirements
-) -> tuple[dict[str, TeacherLabels], str]:
-    """Label a task's texts with teachers, or read recorded labels.
+) -> OfferedTexts:
+    """Return a task's texts for teachers to label.
 
     Texts that are the same as a row of a test set are set aside. So are unlabelled ones that are nearly the same; train
     rows that are stay, as they do where human codes are learned from.
@@ -267,18 +299,12 @@ def load_teacher_labels(
         tests: The test rows.
         requirements: Which teachers.
 
-    Returns:
-        Labels by teacher, and a sentence with the counts of texts.
-
     Raises:
         ProjectFileError: There is no text, or no such teacher.
-        DataError: Recorded labels are not valid.
-        TeacherError: A request to a teacher failed, or, offline, its cache lacks answers.
     """
     offered = run.records.splits.train.responses if entry.texts == "train" else run.records.unlabelled
-    panel = {} if entry.labels else {teacher.called: teacher for teacher in run.panel}
-    selected = requirements.select(tuple(entry.labels or panel), entry.name or run.project.name)
-    teachers = [panel[name] for name in selected if name in panel]
+    available = tuple(entry.labels) or tuple(teacher.called for teacher in run.panel)
+    selected = requirements.select(available, entry.name or run.project.name)
     locked = [row.response.inputs for rows in tests.values() for row in rows]
     twins = find_twins([response.inputs for response in offered], locked, near_duplicate(run.project))
     excluded = {
@@ -294,12 +320,51 @@ def load_teacher_labels(
             hint="Set `texts: train` in the study's task, or give data.unlabelled.",
         )
     note = row_count_note("texts for the teacher", f"{entry.texts} rows", len(offered), len(texts), excluded.values())
+    return OfferedTexts(texts, selected, note)
+
+
+def load_teacher_labels(
+    study: Study, entry: StudyTask, run: Run, offered: OfferedTexts, requirements: Requirements
+) -> tuple[dict[str, TeacherLabels], str]:
+    """Read recorded labels, or label those texts that the study's plans draw.
+
+    A text that a teacher sets aside is replaced by the next one, as if all texts had been labelled.
+
+    Args:
+        study: The study file.
+        entry: Its task.
+        run: The task's project.
+        offered: Its texts and teachers.
+        requirements: How many texts are drawn, and with which seeds.
+
+    Returns:
+        Labels by teacher, and a sentence with the number of texts that they labelled; empty for recorded labels.
+
+    Raises:
+        DataError: Recorded labels are not valid.
+        TeacherError: A request to a teacher failed, or, offline, its cache lacks answers.
+    """
     if entry.labels:
-        files = {name: study.folder / entry.labels[name] for name in selected}
-        return {name: _recorded(file, texts, run.project.task.task) for name, file in files.items()}, note
-    test = run.records.splits.test.responses if requirements.label_test_rows else ()
-    labellings = run.code_with_each(teachers, (*texts, *test), "study: {} labels responses")
-    return {name: _split(texts, labelling.labels) for name, labelling in labellings.items()}, note
+        files = {name: study.folder / entry.labels[name] for name in offered.teachers}
+        return {name: _recorded(file, offered.texts, run.project.task.task) for name, file in files.items()}, ""
+    teachers = [teacher for name in offered.teachers for teacher in run.panel if teacher.called == name]
+    splits, texts = run.records.splits, offered.texts
+    new = splits.test.responses if requirements.label_test_rows else ()
+    labels: dict[str, list[TeacherLabel]] = {name: [] for name in offered.teachers}
+    sent: set[str] = set()
+    while True:
+        drawn = requirements.draw(texts, splits.train.responses)
+        new = (*(response for response in texts if response.id in drawn - sent), *new)
+        if not new:
+            break
+        sent |= drawn
+        failed: set[str] = set()
+        for name, labelling in run.code_with_each(teachers, new, "study: {} labels responses").items():
+            labels[name] += labelling.labels
+            failed |= {row.id for row in labelling.set_aside}
+        texts, new = tuple(response for response in texts if response.id not in failed), ()
+    note = f"the study draws {len(sent)} of these {len(offered.texts)} texts; only they are labelled"
+    return {name: _split(offered.texts, tuple(of_teacher)) for name, of_teacher in labels.items()}, note
 
 
 def _recorded(file: Path, texts: tuple[Response, ...], task: Task) -> TeacherLabels:
@@ -365,6 +430,21 @@ class TaskInputs:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ReadTask:
+    """A task whose files are read and checked, before anything is requested from a teacher."""
+
+    study: Study
+    entry: StudyTask
+    requirements: Requirements
+    name: str
+    run: Run
+    backbone: Path
+    tests: Mapping[TestSet, TestRows]
+    offered: OfferedTexts | None
+    notes: tuple[str, ...]
+
+
 def load_task_inputs(
     study: Study,
     entry: StudyTask,
@@ -374,12 +454,26 @@ def load_task_inputs(
     on_progress: OnProgress = lambda *_: None,
     on_message: Callable[[str], None] = lambda _: None,
 ) -> TaskInputs:
-    """Read a task's rows; request teacher labels and synthetic rows that no file contains, and screen them.
+    """Read a task's rows, and request what no file contains; see `read_task` and `request_inputs`."""
+    return request_inputs(
+        read_task(study, entry, requirements, offline=offline, on_progress=on_progress, on_message=on_message)
+    )
+
+
+def read_task(
+    study: Study,
+    entry: StudyTask,
+    requirements: Requirements,
+    *,
+    offline: bool = False,
+    on_progress: OnProgress = lambda *_: None,
+    on_message: Callable[[str], None] = lambda _: None,
+) -> ReadTask:
+    """Read a task's files and check that the study can use them; nothing is requested, so nothing is paid.
 
     Raises:
         ProjectFileError: The project cannot be read, or lacks an input that the study needs.
         DataError: A file or a row is not valid.
-        TeacherError: A request to the teacher failed, or, offline, the cache lacks answers.
     """
     project = RunnableProject.load(study.folder / entry.project)
     if study.student.backbone is not None:
@@ -387,19 +481,8 @@ def load_task_inputs(
     else:
         backbone = backbone_folder(project.student.backbone, project.folder)
     name = entry.name or project.name
-    if requirements.synthetic and project.task.kind == "multilabel":
-        raise ProjectFileError(
-            f"the task {name!r} is multilabel, and synthetic rows are generated for one label each",
-            where="tasks",
-            hint="Remove this task, or run a study of label-source, consistency of the teacher, or teachers.",
-        )
+    _check_task(entry, requirements, name, project)
     records = read_records(project)
-    if entry.positive is not None and entry.positive not in project.task.task.names:
-        raise ProjectFileError(
-            f"the task {name!r} has no label {entry.positive!r}",
-            where="tasks.positive",
-            hint=f"Its labels: {', '.join(project.task.task.names)}.",
-        )
     run = project.start(
         folder=study.run_folder / "inputs" / name,
         records=records,
@@ -412,14 +495,51 @@ def load_task_inputs(
     if entry.transfer is not None:
         tests["transfer"], note = read_transfer(study.folder / entry.transfer, project, records)
         notes.append(note)
-    teacher_labels: dict[str, TeacherLabels] = {}
+    offered = None
     if requirements.teachers != "none":
-        teacher_labels, note = load_teacher_labels(study, entry, run, tests, requirements)
-        notes.append(note)
-    synthetic, more = _synthetic(study, entry, run, tests, requirements) if requirements.synthetic else ({}, ())
+        offered = offer_texts(study, entry, run, tests, requirements)
+        notes.append(offered.note)
+    return ReadTask(study, entry, requirements, name, run, backbone, tests, offered, tuple(notes))
+
+
+def _check_task(entry: StudyTask, requirements: Requirements, name: str, project: Project) -> None:
+    if requirements.synthetic and project.task.kind == "multilabel":
+        raise ProjectFileError(
+            f"the task {name!r} is multilabel, and synthetic rows are generated for one label each",
+            where="tasks",
+            hint="Remove this task, or run a study of label-source, consistency of the teacher, or teachers.",
+        )
+    if requirements.synthetic and not entry.synthetic and project.generate is None:
+        raise ProjectFileError(
+            "the project does not generate synthetic rows",
+            where=str(project.path),
+            hint="Add the section generate, or give the study's task recorded rows: synthetic: {NAME: FILE}.",
+        )
+    if entry.positive is not None and entry.positive not in project.task.task.names:
+        raise ProjectFileError(
+            f"the task {name!r} has no label {entry.positive!r}",
+            where="tasks.positive",
+            hint=f"Its labels: {', '.join(project.task.task.names)}.",
+        )
+
+
+def request_inputs(task: ReadTask) -> TaskInputs:
+    """Request the teacher labels and synthetic rows of a task that no file contains, and screen them.
+
+    Raises:
+        DataError: Recorded labels or synthetic rows are not valid.
+        TeacherError: A request to the teacher failed, or, offline, the cache lacks answers.
+    """
+    study, entry, requirements, run = task.study, task.entry, task.requirements, task.run
+    project, records, notes = run.project, run.records, list(task.notes)
+    teacher_labels: dict[str, TeacherLabels] = {}
+    if task.offered is not None:
+        teacher_labels, note = load_teacher_labels(study, entry, run, task.offered, requirements)
+        notes += [note] if note else []
+    synthetic, more = _synthetic(study, entry, run, task.tests, requirements) if requirements.synthetic else ({}, ())
     notes += more
     return TaskInputs(
-        name=name,
+        name=task.name,
         task=project.task.task,
         human=human_rows(records.splits.train, project.task.task),
         codes={row.response.id: row.label for row in records.splits.train},
@@ -429,12 +549,12 @@ def load_task_inputs(
             if response.group is not None
         },
         validation=_validation(records.splits.validation, study),
-        tests=tests,
+        tests=task.tests,
         teacher_labels=teacher_labels,
         synthetic=synthetic,
         student=project.student,
-        backbone=backbone,
-        weights=backbone_digests(backbone).hex(),
+        backbone=task.backbone,
+        weights=backbone_digests(task.backbone).hex(),
         positive=entry.positive,
         data=tuple(each.sha256 for each in records.row_counts),
         notes=tuple(notes),

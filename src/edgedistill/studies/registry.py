@@ -68,26 +68,38 @@ def _refuse_as_published(study: Study) -> None:
         )
 
 
-def _label_source(study: Study, inputs: TaskInputs) -> Iterator[RunPlan]:
+def _label_source_requirements(study: Study) -> Requirements:
     _refuse_as_published(study)
-    return plan_label_source(inputs, study.label_source, _seeds(study))
+    section = study.label_source
+    return Requirements(
+        teachers="one",
+        names=_optional_name(section.taught_by),
+        label_test_rows=True,
+        seeds=_seeds(study),
+        rows=section.teacher,
+    )
 
 
-def _teachers(study: Study, inputs: TaskInputs) -> Iterator[RunPlan]:
+def _teachers_requirements(study: Study) -> Requirements:
     _refuse_as_published(study)
-    return plan_teachers(inputs, study.teachers, _seeds(study))
-
-
-def _consistency(study: Study, inputs: TaskInputs) -> Iterator[RunPlan]:
-    if study.consistency.of == "teacher":
-        _refuse_as_published(study)
-    return plan_consistency(inputs, study.consistency, _seeds(study), blocks=_blocks(study))
+    section = study.teachers
+    return Requirements(
+        teachers="all", names=section.names, label_test_rows=True, seeds=_seeds(study), rows=(section.rows,)
+    )
 
 
 def _consistency_requirements(study: Study) -> Requirements:
-    if study.consistency.of == "synthetic":
+    section = study.consistency
+    if section.of == "synthetic":
         return Requirements(synthetic=True)
-    return Requirements(teachers="one", names=_optional_name(study.consistency.taught_by))
+    _refuse_as_published(study)
+    return Requirements(
+        teachers="one",
+        names=_optional_name(section.taught_by),
+        seeds=_seeds(study),
+        rows=(section.rows,),
+        human=section.human,
+    )
 
 
 def _optional_name(name: str | None) -> tuple[str, ...]:
@@ -191,10 +203,8 @@ def _agreement_table(task_inputs: InputsByTask) -> StudyTable:
 
 DESIGNS: Mapping[Kind, Design] = {
     "label-source": Design(
-        lambda study: Requirements(
-            teachers="one", names=_optional_name(study.label_source.taught_by), label_test_rows=True
-        ),
-        _label_source,
+        _label_source_requirements,
+        lambda study, inputs: plan_label_source(inputs, study.label_source, _seeds(study)),
         lambda study, found, _: {"label-source.svg": condition_plot(found, f"{study.name}: human and teacher labels")},
         lambda study, found, task_inputs: [medians_table(found, study.label_source, task_inputs)],
     ),
@@ -206,13 +216,13 @@ DESIGNS: Mapping[Kind, Design] = {
     ),
     "consistency": Design(
         _consistency_requirements,
-        _consistency,
+        lambda study, inputs: plan_consistency(inputs, study.consistency, _seeds(study), blocks=_blocks(study)),
         _consistency_files,
         lambda study, _, task_inputs: [_filtered_table(study, task_inputs)],
     ),
     "teachers": Design(
-        lambda study: Requirements(teachers="all", names=study.teachers.names, label_test_rows=True),
-        _teachers,
+        _teachers_requirements,
+        lambda study, inputs: plan_teachers(inputs, study.teachers, _seeds(study)),
         lambda study, found, _: {"teachers.svg": condition_plot(found, f"{study.name}: teachers")},
         lambda _study, _found, task_inputs: [_agreement_table(task_inputs)],
     ),

@@ -3,6 +3,7 @@
 run_study(study, kind, …) -> StudyResult
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,10 +12,10 @@ from edgedistill.errors import ProjectFileError, RunError, TrainingFailed
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.progress import OnProgress
 from edgedistill.studies.estimates import score_result, summarize_conditions
-from edgedistill.studies.inputs import TaskInputs, load_task_inputs
+from edgedistill.studies.inputs import TaskInputs, read_task, request_inputs
 from edgedistill.studies.registry import DESIGNS, Design
 from edgedistill.studies.runs import RunStore, Settings, run, run_id
-from edgedistill.studies.study_file import Kind, Study
+from edgedistill.studies.study_file import FEWEST_SEEDS, Kind, Study
 from edgedistill.studies.tables import COLUMNS, StudyTable, run_rows, summary_tables
 from edgedistill.studies.types import ResultRow, RunPlan, RunResult
 
@@ -25,6 +26,11 @@ _CORRECTED = (
 _AS_PUBLISHED = (
     "AS PUBLISHED: THE EPOCH WAS SELECTED ON THE TEST ROWS, with one seed and without replay of human rows. These "
     "results are biased upwards; use them only for comparison with the corrected protocol."
+)
+
+_TRIAL = (
+    f"A TRIAL WITH ONE SEED: it shows that the study runs, and no effect of it can be told from chance. Give "
+    f"{FEWEST_SEEDS} seeds or more for results."
 )
 
 
@@ -103,16 +109,19 @@ def run_study(
         EdgeDistillError: Reading the projects or a request to their teachers failed.
     """
     design = DESIGNS[kind]
-    task_inputs: dict[str, TaskInputs] = {}
-    for entry in study.tasks:
-        inputs = load_task_inputs(
-            study, entry, design.requirements(study), offline=offline, on_progress=on_progress, on_message=on_message
+    # Every task is read and checked before the first request of any: a refused study pays nothing.
+    requirements = design.requirements(study)
+    tasks = [
+        read_task(study, entry, requirements, offline=offline, on_progress=on_progress, on_message=on_message)
+        for entry in study.tasks
+    ]
+    if twice := [name for name, times in Counter(task.name for task in tasks).items() if times > 1]:
+        raise ProjectFileError(
+            f"two tasks are named {twice[0]!r}", where=str(study.path), hint="Give one of them a name."
         )
-        if inputs.name in task_inputs:
-            raise ProjectFileError(
-                f"two tasks are named {inputs.name!r}", where=str(study.path), hint="Give one of them a name."
-            )
-        task_inputs[inputs.name] = inputs
+    task_inputs: dict[str, TaskInputs] = {}
+    for task in tasks:
+        inputs = task_inputs[task.name] = request_inputs(task)
         for note in inputs.notes:
             on_message(f"{inputs.name}: {note}")
     settings, run_store = Settings.of(study), RunStore(study.run_folder)
@@ -192,6 +201,9 @@ def _write_report(context: _Context, design: Design, progress: _Progress) -> Stu
     found = summarize_conditions(progress.lines, context.task_inputs)
     notes = [_AS_PUBLISHED if study.protocol == "as-published" else _CORRECTED, *_incomplete_notes(progress)]
     title = f"{study.name}: {context.kind}" + (" (AS PUBLISHED)" if study.protocol == "as-published" else "")
+    if study.is_trial:
+        notes.insert(0, _TRIAL)
+        title += " (TRIAL WITH ONE SEED)"
     *first, last = summary_tables(title, found)
     tables = (*first, replace(last, notes=tuple(notes)), *design.tables(study, found, context.task_inputs))
     rows = [f"- {inputs.name}: {note}" for inputs in context.task_inputs.values() for note in inputs.notes]

@@ -133,7 +133,7 @@ class Study(Section):
     protocol: Protocol = "corrected"
     """`as-published` replicates the choices of Borchers et al. (2025), including the leak of test rows."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1, strict=False)] = (0, 1, 2)
-    """With each seed, rows are sampled and a student is trained."""
+    """With each seed, rows are sampled and a student is trained. One seed is a trial, and the tables say so."""
     validation: Literal["all"] | Count = "all"
     """Number of validation rows that select the epoch; fewer take less time."""
     student: StudyStudent = StudyStudent()
@@ -156,12 +156,17 @@ class Study(Section):
     def _enough_seeds(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed occurs twice")
-        if self.protocol == "corrected" and len(self.seeds) < FEWEST_SEEDS:
+        if self.protocol == "corrected" and 1 < len(self.seeds) < FEWEST_SEEDS:
             raise ValueError(
                 f"{len(self.seeds)} seeds cannot distinguish an effect from chance; give {FEWEST_SEEDS} or more, or "
-                "replicate the paper's single seed with protocol: as-published"
+                "one for a trial"
             )
         return self
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether the study has a single seed, which shows that it runs and nothing more."""
+        return self.protocol == "corrected" and len(self.seeds) == 1
 
     @property
     def folder(self) -> Path:

@@ -55,6 +55,16 @@ def test_a_finished_study_trains_nothing(label_source, examples):
     assert (again.folder / "runs.csv").read_bytes() == before
 
 
+def test_a_trial_with_one_seed_says_so_in_its_title_and_notes(label_source, examples):
+    trial = made(examples, "label-source", seeds=(0,))
+    table = (trial.folder / "table.md").read_text("utf-8")
+    made(examples, "label-source")  # for the other tests
+    assert trial.made == 0
+    assert "(TRIAL WITH ONE SEED)" in table
+    assert "no effect of it can be told from chance" in table
+    assert "TRIAL" not in (label_source.folder / "table.md").read_text("utf-8")
+
+
 def test_an_added_size_trains_only_its_own_students(label_source, examples):
     study = read_study(examples / "label-source.yaml")
     more = study.label_source.model_copy(update={"human": (40, 60, 80), "frozen": False})

@@ -8,9 +8,11 @@ import pytest
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.studies import read_study
 from edgedistill.studies.inputs import Requirements, load_task_inputs
+from edgedistill.studies.registry import DESIGNS
+from edgedistill.studies.study import run_study
 
 from ..generation.writings import parse_request, wrote
-from ..teacher.stand_in import StandIn, text_of
+from ..teacher.stand_in import StandIn, completion, text_of
 from ..teacher.stand_in import coded as answer
 
 PROJECT = """\
@@ -250,3 +252,86 @@ def test_a_backbone_replaced_in_place_changes_the_fingerprint(folder):
 
 def test_the_number_of_validation_rows_can_be_limited(folder):
     assert len(load(folder, Requirements(), student="validation: 4\n").validation) == 4
+
+
+def with_teacher(folder, teacher, study, pool=60):
+    write(folder / "new.csv", ["id", "response"], [(f"n{i}", text(i + 100)) for i in range(pool)])
+    (folder / "project.yaml").write_text(
+        PROJECT + f"teacher: {{base_url: '{teacher.base_url}', model: m, api_key_env: null, votes: 1}}\n", "utf-8"
+    )
+    (folder / "study.yaml").write_text("name: s\ntasks: [{project: project.yaml}]\n" + study, "utf-8")
+    return read_study(folder / "study.yaml")
+
+
+STUDIES = {
+    "label-source": "label_source: {human: [10], teacher: [3, 7]}\n",
+    "consistency": "consistency: {rows: 7, human: 5}\n",
+    "teachers": "teachers: {rows: 7}\n",
+}
+
+
+def chosen_label(body, _before=0):
+    return answer("good" if len(text_of(body)) % 2 else "bad")
+
+
+@pytest.mark.parametrize("kind", STUDIES)
+@pytest.mark.parametrize("refused", [(), ("n3", "n7", "n11", "n19", "n23", "n31", "n42")])
+def test_a_teacher_labels_only_the_texts_that_the_study_draws(folder, kind, refused):
+    unlabelled = {text(int(ident[1:]) + 100) for ident in refused}
+
+    def script(body, before):
+        return completion(None, refusal="no") if text_of(body) in unlabelled else chosen_label(body)
+
+    with StandIn(script) as teacher:
+        study = with_teacher(folder, teacher, STUDIES[kind])
+        requirements = DESIGNS[kind].requirements(study)
+        found = load_task_inputs(study, study.tasks[0], requirements)
+        few = {text_of(body) for body in teacher.bodies}
+        everything = Requirements(requirements.teachers, label_test_rows=requirements.label_test_rows)
+        whole = load_task_inputs(study, study.tasks[0], everything)
+    drawn = {text(i + 100) for i in range(60)} & few
+    assert 7 <= len(drawn) <= 3 * 7 + len(refused)
+    plans, of_whole = (list(DESIGNS[kind].plans(study, inputs)) for inputs in (found, whole))
+    assert plans
+    assert plans == of_whole
+    assert not any(plan.missing for plan in plans)
+    used = {row.inputs["response"] for plan in plans for row in plan.rows if row.source == "teacher"}
+    assert used == drawn - unlabelled if kind != "consistency" else used <= drawn - unlabelled
+
+
+def test_no_text_is_labelled_for_a_size_that_the_pool_does_not_reach(folder):
+    with StandIn(chosen_label) as teacher:
+        study = with_teacher(folder, teacher, "label_source: {human: [10], teacher: [5, 1000]}\n")
+        inputs = load_task_inputs(study, study.tasks[0], DESIGNS["label-source"].requirements(study))
+    (labels_of_teacher,) = inputs.teacher_labels.values()
+    assert 5 <= len(labels_of_teacher.labels) <= 15
+    assert any("only they are labelled" in note for note in inputs.notes)
+    missing = {plan.condition for plan in DESIGNS["label-source"].plans(study, inputs) if plan.missing}
+    assert missing == {"teacher 1000", "teacher 1000, frozen", "teacher 1000, consistent only"}
+
+
+@pytest.mark.parametrize("kind", STUDIES)
+def test_a_study_without_a_published_protocol_is_refused_before_the_first_request(folder, kind):
+    with StandIn(chosen_label) as teacher:
+        study = with_teacher(folder, teacher, STUDIES[kind] + "protocol: as-published\n")
+        with pytest.raises(ProjectFileError, match="as-published replicates"):
+            run_study(study, kind)
+        assert not teacher.bodies
+
+
+def test_the_files_of_every_task_are_checked_before_the_first_request(folder):
+    with StandIn(chosen_label) as teacher:
+        study = with_teacher(folder, teacher, STUDIES["label-source"])
+        for second, message in (
+            ("{project: gone.yaml}", "gone.yaml"),
+            ("{project: project.yaml}", "two tasks are named 'toy'"),
+            ("{project: project.yaml, name: b, transfer: gone.csv}", "gone.csv"),
+            ("{project: project.yaml, name: b, positive: fair}", "no label 'fair'"),
+        ):
+            (folder / "study.yaml").write_text(
+                f"name: s\ntasks: [{{project: project.yaml}}, {second}]\n" + STUDIES["label-source"], "utf-8"
+            )
+            study = read_study(folder / "study.yaml")
+            with pytest.raises((ProjectFileError, DataError), match=message):
+                run_study(study, "label-source")
+        assert not teacher.bodies

@@ -53,6 +53,12 @@ def test_the_old_name_of_the_corrected_protocol_is_read_with_a_deprecation_note(
     assert caplog.messages == ["edgedistill: the protocol mended is deprecated; use corrected"]
 
 
+def test_a_single_seed_is_a_trial(read):
+    assert read(LEAST + "seeds: [7]\n").is_trial
+    assert not read(LEAST + "seeds: [7]\nprotocol: as-published\n").is_trial
+    assert not read(LEAST).is_trial
+
+
 def test_a_single_seed_is_allowed_as_published(read):
     assert read(LEAST + "seeds: [7]\nprotocol: as-published\n").seeds == (7,)
 
