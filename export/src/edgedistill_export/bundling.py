@@ -193,7 +193,7 @@ def _with_vocabulary(
         ("PyTorch", "vocabulary cut for other rows"), reference, without.logits(rows), plan.label_decoder
     )
     flips = f"changes the label of {unseen.flips} of {unseen.rows} validation rows if their texts are not used for it"
-    if unseen.flip_rate > plan.max_flip_rate:
+    if not unseen.flip_rate <= plan.max_flip_rate:
         allowed = f"export.max_flip_rate allows {plan.max_flip_rate:.2%}"
         return student, None, (f"The vocabulary is not reduced: a reduction {flips} ({allowed}).",)
     cut, kept = cut_vocabulary(student, [*rows, *seen], work / "student", common=plan.common)

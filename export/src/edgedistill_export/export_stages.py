@@ -99,7 +99,7 @@ def add_int8(
         return replace(converted, notes=(f"The int8 graph failed, so fp32 is served: {error}",))
     step = measure_step(("ONNX fp32", "int8"), fp32, int8, plan.label_decoder)
     measured = replace(converted, steps=(*converted.steps, step))
-    if step.flip_rate > plan.max_flip_rate:
+    if not step.flip_rate <= plan.max_flip_rate:
         return replace(measured, notes=(_rejection_note(step, plan.max_flip_rate),))
     recipe = next((name for name, known in RECIPES.items() if known is quantize), "")
     return replace(measured, graphs={**converted.graphs, "int8": (file, int8)}, recipe=recipe)

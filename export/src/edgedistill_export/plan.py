@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from edgedistill_export.quantize.vocabulary import COMMON
+from edgedistill_serve.bounds import MAX_TOKENS, SHARE, TEMPERATURE, check_all
 from edgedistill_serve.bundle.manifest import Precision, ReviewRule
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task
@@ -40,6 +41,9 @@ class ExportPlan:
         metrics: By coder (``student``, ``teacher``), its agreement with the human codes of the test rows.
         provenance: Teacher, mixture, seeds, data fingerprints; ``license`` is the model card's licence. The export adds
             the key ``export``.
+
+    Raises:
+        DataError: ``max_tokens``, ``max_flip_rate`` or ``temperature`` is outside its bounds.
     """
 
     name: str
@@ -60,6 +64,10 @@ class ExportPlan:
     compare: Comparison | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = {"max_tokens": self.max_tokens, "max_flip_rate": self.max_flip_rate, "temperature": self.temperature}
+        check_all(given, {"max_tokens": MAX_TOKENS, "max_flip_rate": SHARE, "temperature": TEMPERATURE})
 
     @property
     def label_decoder(self) -> LabelDecoder:

@@ -109,7 +109,7 @@ def check_browser(run: Run, scores: BrowserScores = browser_scores) -> dict[str,
     seen, served = len(validation), _FORMS[bundle.manifest.precision]
     step = browser_step(served, native[:seen], browser[:seen])
     allowed = run.project.export.max_flip_rate
-    if step.flip_rate > allowed:
+    if not step.flip_rate <= allowed:
         raise ExportFailed(
             f"the browser changes the label of {step.flips} of {step.rows} validation rows ({step.flip_rate:.2%}; "
             f"export.max_flip_rate allows {allowed:.2%})",

@@ -172,8 +172,12 @@ CHANGES = {
     "a name of another type": (lambda m: m.update(name=3), "name"),
     "an empty name": (lambda m: m.update(name=" "), "the name is empty"),
     "an unknown precision": (lambda m: m.update(precision="int4"), "precision"),
-    "no room": (lambda m: m.update(max_tokens=0), "between 1 and"),
+    "no room": (lambda m: m.update(max_tokens=0), "an integer from 1 to"),
     "no temperature": (lambda m: m.update(temperature=0), "temperature"),
+    "a temperature near 0": (lambda m: m.update(temperature=1e-308), "not a number from 0.001 to 1000"),
+    "a temperature of everything": (lambda m: m.update(temperature=1e300), "not a number from 0.001 to 1000"),
+    "a share above 1": (lambda m: m["review"].update(max_unknown_share=1.5), "max_unknown_share"),
+    "an absurd length": (lambda m: m.update(max_tokens=1_000_000), "an integer from 1 to 32,768"),
     "one label": (lambda m: m["task"].update(labels=m["task"]["labels"][:1]), "at least two labels"),
     "the same label twice": (lambda m: m["task"]["labels"].append({"name": "person"}), "two labels have the name"),
     "an unnamed label": (lambda m: m["task"]["labels"].append({"name": ""}), "an empty name"),
@@ -209,7 +213,8 @@ GOLDEN = {
     "too few logits": (golden(logits=[1.0], int8=0.1), "1 logits for 3 labels"),
     "other inputs": (golden(inputs=["question"], int8=0.1), "the inputs must be response"),
     "no tolerance": (golden(fp32=0.1), "int8 has no tolerance"),
-    "a tolerance of everything": (golden(int8=1.5), "not between 0 and 1"),
+    "a tolerance of everything": (golden(int8=1.0), r"tolerance.int8: the tolerance is not a number from 0 to 0.25"),
+    "an infinite logit": (golden(logits=[1, 2, 1e300], int8=0.1), "a logit is not a number from"),
 }
 
 

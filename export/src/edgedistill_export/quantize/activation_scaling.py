@@ -1,5 +1,6 @@
 """Choose the quantization of each layer's input: calibrated ranges, and the scaling with the smallest output error."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -155,4 +156,5 @@ def _error(weights: Floats, values: Floats, how: Activation) -> float:
     even, scaled = how.even(some), how.counterpart(weights)
     integers, scales = round_to_nearest(scaled)
     change = how.rounded(even) @ (integers * scales) - even @ scaled
-    return float((change**2).mean() / max(float(((some @ weights) ** 2).mean()), _SMALLEST))
+    error = float((change**2).mean() / max(float(((some @ weights) ** 2).mean()), _SMALLEST))
+    return error if math.isfinite(error) else math.inf  # `min` could otherwise choose it

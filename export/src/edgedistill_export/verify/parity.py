@@ -101,7 +101,7 @@ def check_conversion(converted: ConversionStep) -> None:
     Raises:
         ExportFailed: A probability differs by more.
     """
-    if converted.max_probability_difference > CONVERSION_TOLERANCE:
+    if not converted.max_probability_difference <= CONVERSION_TOLERANCE:
         raise ExportFailed(
             f"{converted.after} does not agree with {converted.before}: probabilities differ by up to "
             f"{converted.max_probability_difference:.2g} (allowed {CONVERSION_TOLERANCE:g}), and "

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from edgedistill_export.errors import ExportFailed, WebFailed
 from edgedistill_export.verify.parity import ConversionStep
@@ -86,9 +87,10 @@ def browser_step(served: str, native: Sequence[Score], browser: Sequence[Score])
     """
     pairs = list(zip(native, browser, strict=True))
     flips = sum(one.label != other.label for one, other in pairs)
-    largest = max(
+    changes = [
         abs(share - other.probabilities[label]) for one, other in pairs for label, share in one.probabilities.items()
-    )
+    ]
+    largest = float(np.max(changes))  # not a number if one of them is not
     return ConversionStep(served, f"{served} in the browser", len(pairs), flips, flips / len(pairs), largest)
 
 

@@ -1,22 +1,18 @@
 """Validation of the manifest and of the golden rows beyond their types."""
 
-import math
 import re
 from collections.abc import Iterator
 from itertools import pairwise
 
+from edgedistill_serve.bounds import LOGIT, MAX_TOKENS, SHARE, TEMPERATURE, THRESHOLD, TOLERANCE
 from edgedistill_serve.bundle.files import MAX_FILES, max_file_bytes
-from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest
+from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, GoldenRow, Manifest
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.task.contexts import HASH, has_context
 from edgedistill_serve.task.task import INPUTS, Task, reserved_label_names
 
 REQUIRED_FILES = ("tokenizer.json", "golden.json")
 """Files that every bundle lists, in addition to the served graph."""
-
-MAX_TOKENS = 1_000_000
-"""Upper limit of ``max_tokens``, beyond every existing encoder."""
-
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """The control characters of Unicode (category Cc), line separators, and those that change the direction of text."""
@@ -53,10 +49,10 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for key, text in names.items():
         if CONTROL_CHARACTERS.search(text):
             yield key, "a control character could change what terminals and logs show"
-    if not 1 <= manifest.max_tokens <= MAX_TOKENS:
-        yield "max_tokens", f"the value must be between 1 and {MAX_TOKENS}"
-    if not (math.isfinite(manifest.temperature) and manifest.temperature > 0):
-        yield "temperature", "the temperature must be above 0"
+    if manifest.max_tokens not in MAX_TOKENS:
+        yield "max_tokens", f"the value is not {MAX_TOKENS}"
+    if manifest.temperature not in TEMPERATURE:
+        yield "temperature", f"the temperature is not {TEMPERATURE}"
     yield from _threshold_faults(manifest)
     yield from _review_faults(manifest)
     yield from _context_faults(manifest)
@@ -82,23 +78,23 @@ def _threshold_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for label, threshold in manifest.thresholds.items():
         if label not in expected:
             yield "thresholds", f"{label!r} is not a label of a multilabel task"
-        if not 0 < threshold < 1:
+        if threshold not in THRESHOLD:
             yield "thresholds", f"the threshold of {label!r} is not between 0 and 1"
 
 
 def _review_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    if not 0 <= manifest.review.least_certainty <= 1:
+    if manifest.review.least_certainty not in SHARE:
         yield "review.least_certainty", "the value is not between 0 and 1"
     if manifest.review.least_certainty and manifest.task.kind != "multilabel":
         yield "review.least_certainty", f"a {manifest.task.kind} task uses review.thresholds instead"
     if manifest.review.thresholds and manifest.task.kind == "multilabel":
         yield "review.thresholds", "a multilabel task uses review.least_certainty instead"
-    if not 0 <= manifest.review.max_unknown_share <= 1:
+    if manifest.review.max_unknown_share not in SHARE:
         yield "review.max_unknown_share", "the value is not between 0 and 1"
     for label, threshold in manifest.review.thresholds.items():
         if label not in manifest.task.names:
             yield "review.thresholds", f"{label!r} is not a label of the task"
-        if not 0 <= threshold <= 1:
+        if threshold not in SHARE:
             yield "review.thresholds", f"the threshold of {label!r} is not between 0 and 1"
 
 
@@ -135,11 +131,20 @@ def _golden_faults(golden: Golden, manifest: Manifest) -> Iterator[tuple[str, st
     if not golden.rows:
         yield "rows", "there are no golden rows"
     for index, row in enumerate(golden.rows):
-        if len(row.logits) != len(manifest.task.labels):
-            yield f"rows[{index}]", f"{len(row.logits)} logits for {len(manifest.task.labels)} labels"
-        if set(row.inputs) != set(manifest.task.inputs):
-            yield f"rows[{index}]", f"the inputs must be {', '.join(manifest.task.inputs)}"
+        for fault in _golden_row_faults(row, manifest):
+            yield f"rows[{index}]", fault
     if manifest.precision not in golden.tolerance:
         yield "tolerance", f"the precision {manifest.precision} has no tolerance"
-    if any(not 0 <= tolerance <= 1 for tolerance in golden.tolerance.values()):
-        yield "tolerance", "a tolerance is not between 0 and 1"
+    for precision, tolerance in golden.tolerance.items():
+        if tolerance not in TOLERANCE:
+            yield f"tolerance.{precision}", f"the tolerance is not {TOLERANCE}"
+
+
+def _golden_row_faults(row: GoldenRow, manifest: Manifest) -> Iterator[str]:
+    for logits in (row.logits, *row.logits_by_precision.values()):
+        if len(logits) != len(manifest.task.labels):
+            yield f"{len(logits)} logits for {len(manifest.task.labels)} labels"
+        if any(logit not in LOGIT for logit in logits):
+            yield f"a logit is not {LOGIT}"
+    if set(row.inputs) != set(manifest.task.inputs):
+        yield f"the inputs must be {', '.join(manifest.task.inputs)}"

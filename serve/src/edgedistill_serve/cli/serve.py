@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from edgedistill_serve.bounds import Bounds
 from edgedistill_serve.cli.terminal import JSON, THREADS, printable, write
 from edgedistill_serve.scoring.score_cache import ENTRIES
-from edgedistill_serve.server.limits import Limits
+from edgedistill_serve.server.limits import LIMIT_BOUNDS, Limits
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _DEFAULTS = Limits()
@@ -58,13 +59,29 @@ def _check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
     return hosts
 
 
+class _Number(click.ParamType[Any]):
+    """A number within bounds; unlike click's ranges, it refuses NaN."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self.name = "integer" if bounds.whole else "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            number = int(value) if self._bounds.whole else float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not {self._bounds}.", param, ctx)
+        if number not in self._bounds:
+            self.fail(f"{value} is not {self._bounds}.", param, ctx)
+        return number
+
+
 def _limits(command: _Command) -> _Command:
     for field, (flag, description) in reversed(_LIMITS.items()):
         default = getattr(_DEFAULTS, field)
-        kind: click.ParamType[Any] = click.IntRange(min=0 if field == "key_rate" else 1)
-        if isinstance(default, float):
-            kind = click.FloatRange(min=0, min_open=True)
-        command = _option(flag, type=kind, default=default, show_default=True, help=description)(command)
+        command = _option(
+            flag, type=_Number(LIMIT_BOUNDS[field]), default=default, show_default=True, help=description
+        )(command)
     return command
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 
 import httpx
 
+from edgedistill_serve.bounds import SECONDS, check_all
 from edgedistill_serve.client.core import (
     BatchBuffer,
     Call,
@@ -34,10 +35,16 @@ class Timeouts:
     Attributes:
         connect: Time to connect.
         answer: Time without a byte sent or received.
+
+    Raises:
+        DataError: A time is outside its bounds.
     """
 
     connect: float = 5.0
     answer: float = 60.0
+
+    def __post_init__(self) -> None:
+        check_all({"connect": self.connect, "answer": self.answer}, {"connect": SECONDS, "answer": SECONDS}, "timeouts")
 
     def for_httpx(self) -> httpx.Timeout:
         """Return the timeouts in the form of httpx."""

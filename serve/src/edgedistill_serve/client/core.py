@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from edgedistill_serve.bounds import TRIES, WAIT, check_all
 from edgedistill_serve.client.results import (
     Busy,
     ClientError,
@@ -104,12 +105,19 @@ class Retries:
             a random fraction of up to one half, so that many clients do not retry at the same time.
         longest_wait: Largest wait in seconds. If the server asks for a longer one, the client gives up.
         draw: Returns a random number in [0, 1).
+
+    Raises:
+        DataError: A number is outside its bounds.
     """
 
     tries: int = 5
     first_wait: float = 0.25
     longest_wait: float = 30.0
     draw: Callable[[], float] = random.random
+
+    def __post_init__(self) -> None:
+        given = {"tries": self.tries, "first_wait": self.first_wait, "longest_wait": self.longest_wait}
+        check_all(given, {"tries": TRIES, "first_wait": WAIT, "longest_wait": WAIT}, "retries")
 
     def wait(self, failed: int) -> float:
         """Return the seconds to wait after ``failed`` attempts, if the server names none."""

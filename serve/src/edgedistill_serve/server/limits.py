@@ -1,6 +1,8 @@
 """The limits of a server: sizes, counts, and times that it waits for a client."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+
+from edgedistill_serve.bounds import COUNT, COUNT_OR_NONE, SECONDS, Bounds, check_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,9 @@ class Limits:
         stall_seconds: Time after which a connection is closed whose client does not read the answer.
         drain_seconds: Time from SIGTERM to the end of the process; responses that are not scored by then get no answer.
         key_rate: Largest number of requests per second with one key, and largest burst; 0 for no limit.
+
+    Raises:
+        DataError: A number is outside its bounds.
     """
 
     body_bytes: int = 4 * 1024 * 1024
@@ -43,3 +48,16 @@ class Limits:
     stall_seconds: float = 60.0
     drain_seconds: float = 40.0
     key_rate: int = 500
+
+    def __post_init__(self) -> None:
+        check_all(asdict(self), LIMIT_BOUNDS)
+
+
+def _bounds(name: str) -> Bounds:
+    if name == "key_rate":
+        return COUNT_OR_NONE
+    return SECONDS if name.endswith("_seconds") else COUNT
+
+
+LIMIT_BOUNDS = {field.name: _bounds(field.name) for field in fields(Limits)}
+"""The bounds of each field of `Limits`."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_serve.bounds import TEMPERATURE, THRESHOLD
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.task.task import Task, join_labels
 
@@ -26,7 +27,7 @@ class LabelDecoder:
 
     Raises:
         DataError: A multilabel task does not have one threshold per label, another task has thresholds, or a threshold
-            is not in (0, 1).
+            or the temperature is outside its bounds.
     """
 
     task: Task
@@ -41,8 +42,9 @@ class LabelDecoder:
                 f"not {len(self.thresholds)}",
                 hint="Set one threshold for each label of a multilabel task, and none for other tasks.",
             )
-        if any(not 0 < threshold < 1 for threshold in self.thresholds):
-            raise DataError("a threshold is not between 0 and 1", hint="Set a threshold above 0 and below 1.")
+        for name, threshold in zip(self.task.names, self.thresholds, strict=False):
+            THRESHOLD.check(threshold, f"thresholds.{name}")
+        TEMPERATURE.check(self.temperature, "temperature")
 
     @property
     def is_multilabel(self) -> bool:

@@ -82,6 +82,7 @@ export class Scorer {
    * probabilities within the tolerance.
    */
   async check(golden, onRow = () => {}) {
+    if (golden.rows.length === 0) throw new Drift("The page has no golden responses, so nothing shows that it scores correctly.");
     let difference = 0;
     for (const [at, row] of golden.rows.entries()) {
       const encoded = this.encode(this.readable(row.inputs));
@@ -90,7 +91,9 @@ export class Scorer {
       }
       const found = probabilities(await this.logits(encoded), this.page);
       const wanted = probabilities(row.logits, this.page);
-      difference = Math.max(difference, ...found.map((share, place) => Math.abs(share - wanted[place])));
+      const isComparable = found.length === wanted.length && found.length === this.page.labels.length;
+      // `Math.max` of a value that is not a number is not a number, which the comparison below refuses.
+      difference = Math.max(difference, isComparable ? 0 : 1, ...found.map((share, place) => Math.abs(share - wanted[place])));
       onRow(at + 1);
     }
     if (!(difference <= golden.tolerance)) {
