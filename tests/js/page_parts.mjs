@@ -1,5 +1,5 @@
 // Runs parts of the page under Node, without a model.
-// stdin: {"task": "encode" | "blank" | "contexts" | "redact" | "match" | "table" | "inspect" | "line", …}; stdout: what it gave, or {"fault": "…"}.
+// stdin: {"task": "encode" | "blank" | "contexts" | "judge" | "redact" | "match" | "table" | "inspect" | "line", …}; stdout: what it gave, or {"fault": "…"}.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -11,7 +11,8 @@ const { inspect } = await import(new URL("grading.mjs", PAGE));
 const { line, readTable } = await import(new URL("csv.mjs", PAGE));
 const { redactor } = await import(new URL("redaction.mjs", PAGE));
 const { blankTest } = await import(new URL("visible_text.mjs", PAGE));
-const { Scorer } = await import(new URL("scorer.mjs", PAGE));
+const { parseJson } = await import(new URL("../../../../../serve/src/edgedistill_serve/page/json.js", PAGE));
+const { judge, Scorer } = await import(new URL("scorer.mjs", PAGE));
 
 const tasks = {
   async encode({ folder, rows }) {
@@ -26,6 +27,16 @@ const tasks = {
   },
   blank: ({ patterns, texts }) => texts.map(blankTest(patterns)),
   contexts: ({ patterns, texts }) => texts.map(contextHash(patterns)),
+  // The scores of probabilities; JSON has no NaN, so null stands for it.
+  judge: ({ page, rows }) => rows.map((row) => {
+    const numbers = (values) => values.map((value) => value ?? NaN);
+    const encoded = { tokens: 3, truncated: false, blank: false, unknownShare: 0, contextTokens: 0, contextTokensLost: 0 };
+    try {
+      return judge(numbers(row.shares), encoded, parseJson(JSON.stringify({ ...page, ...(row.page ?? {}) })), false).decision;
+    } catch (error) {
+      return error.message;
+    }
+  }),
   redact: ({ rules, texts }) => texts.map(redactor(rules)),
   // What each pattern finds at each place of each text; null for nothing.
   match: ({ patterns, texts }) =>

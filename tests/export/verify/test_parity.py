@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgedistill_export import ExportFailed
+from edgedistill_export.plan import ExportPlan
 from edgedistill_export.verify.parity import (
     CONVERSION_TOLERANCE,
     Logits,
@@ -12,6 +13,7 @@ from edgedistill_export.verify.parity import (
     probabilities,
     probability_differences,
 )
+from edgedistill_serve import DataError
 from edgedistill_serve.task.label_decoding import LabelDecoder
 
 from ..tiny import MOVES, PRAISE
@@ -79,3 +81,26 @@ def test_the_largest_difference_of_a_multilabel_task_is_of_single_probabilities(
     # the sigmoids of 0 and of ln 3 are 0.5 and 0.75
     measured = measure_step(NAMES, _logits((0, 0, 0)), _logits((0, np.log(3), 0)), EACH)
     assert measured.max_probability_difference == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("is_before", [True, False])
+@pytest.mark.parametrize("decoder", [ONE, EACH])
+def test_a_conversion_with_a_logit_that_is_not_finite_fails(value, is_before, decoder):
+    good = _logits((2, 0, 1), (0, 2, 1))
+    bad = _logits((2, 0, 1), (0, value, 1))
+    pair = (bad, good) if is_before else (good, bad)
+    with np.errstate(invalid="ignore"), pytest.raises(ExportFailed, match="does not agree"):
+        check_conversion(measure_step(NAMES, *pair, decoder))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 2.0])
+def test_a_plan_with_an_absurd_flip_rate_is_refused(value):
+    with pytest.raises(DataError, match="max_flip_rate"):
+        ExportPlan("praise", PRAISE, 128, "int8", value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 1e-308])
+def test_a_plan_with_an_absurd_temperature_is_refused(value):
+    with pytest.raises(DataError, match="temperature"):
+        ExportPlan("praise", PRAISE, 128, "int8", 0.01, temperature=value)

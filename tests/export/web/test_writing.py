@@ -3,7 +3,9 @@
 import base64
 import json
 import re
+import subprocess
 from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.scoring.score import Score
 from edgedistill_serve.task.contexts import shown_contexts
 
-from .tiny_page import CONTEXT, make_bundle, make_page
+from .tiny_page import CONTEXT, make_bundle, make_page, under_node
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,50 @@ def test_a_page_that_drifts_fails_the_export(tmp_path):
     bundle = make_bundle(tmp_path / "bundle", off=1.0)
     with pytest.raises(ExportFailed, match=r"The probabilities differ by up to 0\.\d+"):
         browser_scores(bundle, [{"response": "great job"}])
+
+
+ALWAYS = {"blank": True, "truncated": True, "max_unknown_share": 0.5}
+PAGE = {"labels": [{"name": "yes"}, {"name": "no"}]}
+NOMINAL = PAGE | {"kind": "nominal", "review": ALWAYS | {"thresholds": {"yes": 0.6}}}
+MULTILABEL = PAGE | {"kind": "multilabel", "thresholds": {"yes": 0.5, "no": 0.5}}
+MULTILABEL["review"] = ALWAYS | {"least_certainty": 0.6}
+
+
+@pytest.mark.parametrize("page", [NOMINAL, MULTILABEL])
+def test_the_page_accepts_nothing_that_is_not_a_number(page):
+    missing = [page | {"review": page["review"] | {"max_unknown_share": None}}]
+    if page["kind"] == "nominal":
+        missing.append(page | {"review": page["review"] | {"thresholds": {"yes": "x"}}})
+    else:
+        missing.append(page | {"review": page["review"] | {"least_certainty": "x"}})
+        missing.append(page | {"thresholds": {"yes": "x", "no": 0.5}})
+    rows = [{"shares": shares} for shares in ([0.9, 0.05], [None, 0.1], [0.1, None], [None, None])]
+    rows += [{"shares": [0.9, 0.05], "page": each} for each in missing]
+    good, *others = under_node("judge", page=page, rows=rows)
+    assert good == "accept"
+    assert others[:3] == ["the probabilities of this response are not finite"] * 3
+    assert "accept" not in others
+
+
+def test_a_page_without_golden_responses_or_with_a_tolerance_that_is_none_refuses_to_score(tmp_path):
+    _, written = make_page(tmp_path)
+    golden = json.loads((written.folder / "model" / "golden.json").read_text())
+    changes = (
+        {"rows": []},
+        {"tolerance": None},
+        {"tolerance": "nan"},
+        {"rows": [golden["rows"][0] | {"logits": golden["rows"][0]["logits"][:2]}]},
+        {"rows": [golden["rows"][0] | {"logits": [None, 1, "x"]}]},
+    )
+    for change in changes:
+        (written.folder / "model" / "golden.json").write_text(json.dumps(golden | change))
+        ended = subprocess.run(
+            ["node", str(files("edgedistill_export") / "web" / "page" / "score_rows.mjs"), str(written.folder)],
+            input=b'[{"response": "great job"}]',
+            capture_output=True,
+            timeout=60,
+        )
+        assert "refused" in json.loads(ended.stdout), change
 
 
 def test_a_hop_counts_flips_and_the_largest_change():

@@ -92,11 +92,11 @@ export class Scorer {
       const found = probabilities(await this.logits(encoded), this.page);
       const wanted = probabilities(row.logits, this.page);
       const isComparable = found.length === wanted.length && found.length === this.page.labels.length;
-      // `Math.max` of a value that is not a number is not a number, which the comparison below refuses.
+      // `Math.max` of a value that is not a number is not a number, which `isAtMost` refuses.
       difference = Math.max(difference, isComparable ? 0 : 1, ...found.map((share, place) => Math.abs(share - wanted[place])));
       onRow(at + 1);
     }
-    if (!(difference <= golden.tolerance)) {
+    if (!isAtMost(difference, golden.tolerance)) {
       throw new Drift(
         `The probabilities differ by up to ${difference.toPrecision(3)} from the expected ones; ` +
           `the tolerance is ${golden.tolerance}.`,
@@ -130,17 +130,21 @@ function softmax(logits, temperature) {
   return weights.map((weight) => weight / sum);
 }
 
+/** Whether one number is at most another; false for anything that is not a finite number. */
+function isAtMost(one, other) {
+  return Number.isFinite(one) && Number.isFinite(other) && one <= other;
+}
+
 /** Determine the label or labels, and whether they need human review. */
 export function judge(shares, encoded, page, isNewQuestion) {
   if (!shares.every(Number.isFinite)) throw new Unscorable("the probabilities of this response are not finite");
   const { label, probability, least } = page.kind === "multilabel" ? several(shares, page) : one(shares, page);
   let reason = null;
-  // Each comparison is written so that a value that is not a number is reviewed.
   if (encoded.blank && page.review.blank) reason = "blank";
-  else if (!(encoded.unknownShare <= page.review.max_unknown_share)) reason = "unreadable";
+  else if (!isAtMost(encoded.unknownShare, page.review.max_unknown_share)) reason = "unreadable";
   else if (encoded.truncated && page.review.truncated) reason = "truncated";
   else if (isNewQuestion && page.review.new_question) reason = "new question";
-  else if (!(probability >= least)) reason = "below threshold";
+  else if (!isAtMost(least, probability)) reason = "below threshold";
   return {
     label,
     probability,
