@@ -25,7 +25,7 @@ FROZEN = "frozen.safetensors"
 """The classifier on a frozen encoder."""
 MIXTURE = "mixture.csv"
 """The training set."""
-_TOOLS = ("edgedistill", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "openai", "scikit-learn")
+_TOOLS = ("edgedistill", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "httpx2", "scikit-learn")
 
 
 class RunFolder:

@@ -270,8 +270,15 @@ class DataSection(Section):
 
 
 def _web_address(text: str) -> str:
-    if not re.match(r"https?://[^\s/]", text):
-        raise ValueError(f"{text!r} must begin with http:// or https://")
+    """Refuse what is not an address, and secrets in one, since every cached answer contains it."""
+    if not re.fullmatch(r"https?://[^\s/]\S*", text) or not text.isprintable():
+        shown = "the address" if re.search("[@?]", text) else repr(text)
+        raise ValueError(f"{shown} must begin with http:// or https:// and contain no spaces")
+    address, _, query = text.partition("?")
+    if "@" in address.split("/")[2] or "#" in text:
+        raise ValueError("the address must have no user name, password or #; put the key into an environment variable")
+    if query and not re.fullmatch(r"api-version=[\w.-]+", query):
+        raise ValueError("the address may have no query but api-version; put a key into an environment variable")
     return text
 
 

@@ -15,6 +15,7 @@ A batch in the log has one of these states:
     dropped     it was planned, and the run stopped before it was submitted
 """
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -26,16 +27,29 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
+from urllib.parse import quote as quote_path
 
-import openai
+import httpx2
 
 from edgedistill.errors import CacheDamaged, DataError, RunError, TeacherError, TeacherUnreachable
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher.cache import CacheEntry, TeacherRequest
-from edgedistill.teacher.endpoint import ChatAnswer, Fatal, build_body, build_teacher_error, classify_status
+from edgedistill.teacher.endpoint import (
+    ChatAnswer,
+    Fatal,
+    Rejected,
+    build_body,
+    build_headers,
+    build_refusal_error,
+    build_teacher_error,
+    classify_status,
+    parse_json,
+    quote,
+)
+from edgedistill.teacher.http_client import MAX_REPLY_BYTES, HttpClient, HttpReply, UnusableReply, run_to_end
 from edgedistill.teacher.logs import FailureLog, append
 from edgedistill.teacher.parsing import Failure, FailureCause, extract_text
-from edgedistill.teacher.runner import RequestJob
+from edgedistill.teacher.runner import REFUSED, REFUSED_ALIKE, RequestJob
 from edgedistill.teacher.spending import Amount, Usage
 
 URL: Final = "/v1/chat/completions"
@@ -47,6 +61,10 @@ MAX_BYTES = 200_000_000
 """Bytes of one file, the limit of the Batch API."""
 _MAX_PAGES = 20  # pages of 100 batches, newest first, to search for a lost batch
 _UNSUPPORTED = {404, 405, 501}
+_BUSY = {408, 409, 429}
+_TRIES = 4  # of a request that may be repeated
+_TRANSFER_SECONDS = 3600.0  # that a file may take
+_RESULT_BYTES = 64 * 2**10  # of a line of a results file, on average, at most
 
 Contents: TypeAlias = Mapping[str, Mapping[str, Any]]
 """`TeacherRequest.content` of requests, by their keys."""
@@ -92,39 +110,34 @@ class BatchApi:
     Args:
         section: Address and model.
         api_key: The key.
+
+    Raises:
+        TeacherUnreachable: The address is not valid, or an environment variable makes connections impossible.
+        TeacherRefusedKey: The key contains characters that cannot be sent.
     """
 
     def __init__(self, section: TeacherSection, api_key: str) -> None:
         self._section = section
-        self._client = openai.OpenAI(
-            api_key=api_key, base_url=section.base_url, max_retries=3, timeout=max(60.0, section.timeout_seconds)
-        )
-        self._without_retries = self._client.with_options(max_retries=0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
+        self._headers = build_headers(section, api_key, os.environ)
+        self._seconds = max(60.0, section.timeout_seconds)
 
     def upload(self, name: str, data: bytes) -> str:
         """Upload a file of requests; return its id. A file costs nothing, so this may be repeated."""
-        with self._translated_errors():
-            return self._client.files.create(file=(f"{name}.jsonl", data), purpose="batch").id
+        file, form = (f"{name}.jsonl", data), {"purpose": "batch"}
+        reply = self._checked(self._send("POST", "/files", file=file, form=form, seconds=_TRANSFER_SECONDS))
+        return self._get_id(reply)
 
     def submit(self, name: str, file_id: str) -> str:
         """Submit a batch once, with our name in its metadata; return the provider's id.
 
         Raises:
-            SubmissionUnacknowledged: No reply or a server error: the batch may exist.
+            SubmissionUnacknowledged: No usable reply or a server error: the batch may exist.
             TeacherError: The batch was refused.
         """
+        metadata = {METADATA_KEY: name}
+        body = {"input_file_id": file_id, "endpoint": URL, "completion_window": "24h", "metadata": metadata}
         try:
-            with self._translated_errors():
-                batch = self._without_retries.batches.create(
-                    input_file_id=file_id, endpoint=URL, completion_window="24h", metadata={METADATA_KEY: name}
-                )
-                return batch.id
+            return self._get_id(self._checked(self._send("POST", "/batches", body, tries=1)))
         except TeacherUnreachable as error:
             raise SubmissionUnacknowledged from error
 
@@ -134,64 +147,104 @@ class BatchApi:
         Raises:
             BatchListUnsupported: The endpoint cannot list batches.
         """
-        try:
-            with self._translated_errors():
-                for number, batch in enumerate(self._client.batches.list(limit=100)):
-                    if (batch.metadata or {}).get(METADATA_KEY) == name or batch.input_file_id == file_id:
-                        return batch.id
-                    if number >= _MAX_PAGES * 100:
-                        break
-        except TeacherError as error:
-            cause = error.__cause__
-            if isinstance(cause, openai.APIStatusError) and cause.status_code in _UNSUPPORTED:
-                raise BatchListUnsupported from error
-            raise
+        query = {"limit": "100"}
+        for _ in range(_MAX_PAGES):
+            reply = self._send("GET", "/batches", query=query)
+            if reply.status in _UNSUPPORTED:
+                raise BatchListUnsupported
+            page = _read_object(self._checked(reply))
+            batches = [batch for batch in page.get("data") or () if isinstance(batch, dict) and batch.get("id")]
+            for batch in batches:
+                ours = isinstance(batch.get("metadata"), dict) and batch["metadata"].get(METADATA_KEY) == name
+                if ours or batch.get("input_file_id") == file_id:
+                    return str(batch["id"])
+            if not batches or not page.get("has_more"):
+                break
+            query["after"] = str(batches[-1]["id"])
         return None
 
     def get_status(self, batch_id: str) -> BatchStatus:
         """Return the status of a batch."""
-        with self._translated_errors():
-            batch = self._client.batches.retrieve(batch_id)
-        counts, errors = batch.request_counts, (batch.errors.data if batch.errors else None) or []
+        batch = _read_object(self._checked(self._send("GET", f"/batches/{quote_path(batch_id, safe='')}")))
+        counts, errors = batch.get("request_counts"), batch.get("errors")
+        counts = counts if isinstance(counts, dict) else {}
+        listed = errors.get("data") if isinstance(errors, dict) else None
+        codes = {str(error["code"]) for error in listed or () if isinstance(error, dict) and error.get("code")}
         return BatchStatus(
-            id=batch.id,
-            status=batch.status,
-            done=counts.completed + counts.failed if counts else 0,
-            total=counts.total if counts else 0,
-            files=tuple(file for file in (batch.output_file_id, batch.error_file_id) if file),
-            code=", ".join(sorted({str(error.code) for error in errors if error.code})),
+            id=batch_id,
+            status=str(batch.get("status")),
+            done=sum(_count(counts.get(name)) for name in ("completed", "failed")),
+            total=_count(counts.get("total")),
+            files=tuple(str(file) for file in (batch.get("output_file_id"), batch.get("error_file_id")) if file),
+            code=quote(", ".join(sorted(codes))).removeprefix(": ").strip('"'),
         )
 
-    def download(self, file_id: str) -> list[bytes]:
-        """Return the lines of a results file."""
-        with self._translated_errors():
-            return self._client.files.content(file_id).read().splitlines()
+    def download(self, file_id: str, requests: int) -> list[bytes]:
+        """Return the lines of the results file of a batch with so many requests."""
+        path, max_bytes = f"/files/{quote_path(file_id, safe='')}/content", MAX_REPLY_BYTES + requests * _RESULT_BYTES
+        return self._checked(self._send("GET", path, seconds=_TRANSFER_SECONDS, max_bytes=max_bytes)).body.splitlines()
 
-    @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
-        where = self._section.base_url
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, tries: int = _TRIES, **options: Any
+    ) -> HttpReply:
+        """Send a request; repeat it while the service is busy or does not answer."""
+
+        async def send() -> HttpReply:
+            async with HttpClient(self._section.base_url, self._headers, self._seconds) as client:
+                for number in range(1, tries + 1):
+                    try:
+                        reply = await client.send(method, path, body, **options)
+                    except (TimeoutError, httpx2.HTTPError):
+                        if number == tries:
+                            raise
+                    else:
+                        if number == tries or not (reply.status in _BUSY or reply.status >= 500):
+                            return reply
+                    await asyncio.sleep(0.5 * 2 ** (number - 1))
+                raise AssertionError("the last try returns or raises")
+
         try:
-            yield
-        except openai.APIStatusError as error:
-            status, body = error.status_code, error.response.text
-            outcome = classify_status(status, error.response.headers, body, formatted=False, verified=False)
-            if status >= 500:
-                raise TeacherUnreachable(f"its batch service failed (HTTP {status})", where=where) from error
-            if status in _UNSUPPORTED:
-                raise TeacherError(
-                    f"it has no such batch, file or batch service (HTTP {status})",
-                    where=where,
-                    hint="Label without --batch, or exchange the files by hand with --batch-out and --batch-in.",
-                ) from error
-            if isinstance(outcome, Fatal):
-                raise build_teacher_error(outcome, self._section) from error
-            raise TeacherError(f"its batch service refused the request (HTTP {status})", where=where) from error
-        except openai.OpenAIError as error:
+            return run_to_end(send())
+        except (TimeoutError, httpx2.HTTPError, UnusableReply) as error:
+            what = f"the reply of its batch service cannot be used: {error}"
             raise TeacherUnreachable(
-                "its batch service does not answer",
-                where=where,
+                what if isinstance(error, UnusableReply) else "its batch service does not answer",
+                where=self._section.base_url,
                 hint="Run the same command again: it continues with the submitted batches.",
             ) from error
+
+    def _checked(self, reply: HttpReply) -> HttpReply:
+        """Return a reply with status 2xx; raise the error for any other."""
+        status, where = reply.status, self._section.base_url
+        if 200 <= status < 300:
+            return reply
+        if status >= 500 and status not in _UNSUPPORTED:
+            raise TeacherUnreachable(f"its batch service failed (HTTP {status})", where=where)
+        if status in _UNSUPPORTED:
+            raise TeacherError(
+                f"it has no such batch, file or batch service (HTTP {status})",
+                where=where,
+                hint="Label without --batch, or exchange the files by hand with --batch-out and --batch-in.",
+            )
+        outcome = classify_status(status, reply.headers, reply.text, formatted=False, verified=False)
+        if isinstance(outcome, Fatal):
+            raise build_teacher_error(replace(outcome, sentence=""), self._section)
+        raise TeacherError(f"its batch service refused the request (HTTP {status})", where=where)
+
+    def _get_id(self, reply: HttpReply) -> str:
+        ident = _read_object(reply).get("id")
+        if isinstance(ident, str) and ident:
+            return ident
+        raise TeacherUnreachable("its batch service sent no id", where=self._section.base_url)
+
+
+def _read_object(reply: HttpReply) -> dict[str, Any]:
+    value = parse_json(reply.text)
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +256,8 @@ class BatchResult:
         line: The line number in the file, from 1.
         answer: The chat completion; None if there is none.
         raw: What the line holds instead of an answer, as text.
-        code: The HTTP status, if there is no answer.
+        code: The HTTP status in words, if there is no answer.
+        status: The HTTP status, if there is no answer; 0 if there was no reply.
     """
 
     key: str
@@ -211,6 +265,7 @@ class BatchResult:
     answer: dict[str, Any] | None
     raw: str = ""
     code: str = ""
+    status: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +375,7 @@ def read_results(lines: Iterable[bytes], keys: Collection[str], answered: Collec
 
 def _parse_result(line: bytes, number: int) -> BatchResult | None:
     try:
-        value = json.loads(line)
+        value = parse_json(line)
         key, response, error = value["custom_id"], value.get("response"), value.get("error")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
@@ -331,7 +386,9 @@ def _parse_result(line: bytes, number: int) -> BatchResult | None:
     if status == 200 and isinstance(body, dict) and body.get("choices"):
         return BatchResult(key, number, body)
     raw = json.dumps(error if body is None else body, ensure_ascii=False)
-    return BatchResult(key, number, None, raw, f"HTTP {status}" if isinstance(status, int) else "no reply")
+    if not isinstance(status, int):
+        return BatchResult(key, number, None, raw, "no reply")
+    return BatchResult(key, number, None, raw, f"HTTP {status}", status)
 
 
 def _format_numbers(lines: Sequence[int]) -> str:
@@ -461,12 +518,14 @@ class MergeResult:
         failures: Results without a usable answer, which are in the failure log.
         usage: Their usage.
         cost: Their cost; the maximum cost where the endpoint did not report it.
+        refusals: By key, the requests that were refused because of their content.
     """
 
     answers: int
     failures: int
     usage: Usage
     cost: Amount
+    refusals: Mapping[str, Rejected]
 
 
 def merge_results(
@@ -485,10 +544,12 @@ def merge_results(
     keys = job.keys()
     entries: list[CacheEntry] = []
     failures: list[Failure] = []
+    refusals: dict[str, Rejected] = {}
     for result in results:
-        failure = _find_failure(job, result, expected=result.key in keys)
-        if failure is not None:
-            failures.append(replace(failure, key=result.key))
+        if (refusal := _find_refusal(result)) is not None:
+            refusals[result.key] = refusal
+        if failure := _find_failure(job, result, expected=result.key in keys):
+            failures.append(replace(refusal.failure if refusal else failure, key=result.key))
         elif result.answer is not None:
             entries.append(CacheEntry(result.key, contents[result.key], result.answer))
     unwritten = iter(entries)
@@ -502,7 +563,40 @@ def merge_results(
         reserved = name or spending_log.reserve(job.budget.stage, job.section.model, cost, requests=len(results))
         spending_log.settle(reserved, cost)
         spending_log.close()
-    return MergeResult(len(entries), len(failures), usage, cost)
+    return MergeResult(len(entries), len(failures), usage, cost, refusals)
+
+
+def _find_refusal(result: BatchResult) -> Rejected | None:
+    """Return the refusal of a request that would be refused again; None for answers and passing faults."""
+    if result.answer is not None or not result.status:
+        return None
+    outcome = classify_status(result.status, {}, result.raw, formatted=True, verified=True)
+    return outcome if isinstance(outcome, Rejected) else None
+
+
+def pass_refusals(job: RequestJob[Any], contents: Contents, merged: MergeResult) -> None:
+    """Pass the failures of refused requests on, so that they are not sent again.
+
+    Args:
+        job: The job that they belong to.
+        contents: The requests.
+        merged: What merging the results gave.
+
+    Raises:
+        TeacherError: The endpoint refused one response after the other and answered none.
+    """
+    refusals = merged.refusals
+    responses = {str(contents[key]["messages"][-1]["content"]): key for key in refusals}
+    alike = [key for key in responses.values() if not refusals[key].filtered]
+    if not merged.answers and (len(alike) >= REFUSED_ALIKE or len(responses) >= REFUSED):
+        key = (alike or list(refusals))[0]
+        sentence = quote(refusals[key].sentence, request_from_content(contents[key]))
+        raise build_refusal_error(replace(refusals[key], sentence=sentence), job.section, len(responses))
+    for request in job.requests if refusals else ():
+        if refused := request.keys() & refusals.keys():
+            key = refused.pop()
+            job.refused.add(request.name)
+            request.on_result(replace(refusals[key].failure, key=key))
 
 
 def _find_failure(job: RequestJob[Any], result: BatchResult, *, expected: bool) -> Failure | None:

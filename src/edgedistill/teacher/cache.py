@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeAlias
+from urllib.parse import parse_qs, urlsplit
 
 from diskcache import Cache, Timeout
 from diskcache.core import MODE_RAW, Disk
@@ -238,6 +239,12 @@ _REPAIR_HINT = (
     "Run `edgedistill cache verify --repair`: it recovers all readable answers; lost ones are requested again."
 )
 
+_SMALLEST_DATABASE = 512  # bytes; SQLite reads less as a new database
+_EMPTY_HINT = (
+    "Restore it from a backup, or run `edgedistill cache verify --repair`: it starts an empty cache, and all answers "
+    "are requested again."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
@@ -300,6 +307,7 @@ class AnswerCache:
         self.folder = folder
         self._token_limits: set[int] | None = None
         with self._translated_errors():
+            _require_database(folder)
             self._cache = Cache(str(folder), disk=AnswerDisk, **_SETTINGS)
 
     @property
@@ -468,7 +476,8 @@ class AnswerCache:
     def model_versions(self, model: str | None = None) -> tuple[ModelVersion, ...]:
         """Return the versions that the answers of one requested model, or of all, name."""
         with self._translated_errors(), self._connect() as connection:
-            return tuple(ModelVersion(*row) for row in connection.execute(_MODEL_VERSIONS, {"model": model}))
+            rows = connection.execute(_MODEL_VERSIONS, {"model": model}).fetchall()
+        return tuple(ModelVersion(clean_address(base_url), *rest) for base_url, *rest in rows)
 
     def _rows(self) -> Iterator[tuple[int, str, Row]]:
         with self._translated_errors(), self._connect() as connection:
@@ -497,6 +506,55 @@ class AnswerCache:
         except (OSError, Timeout) as error:
             hint = "Set teacher.cache to a folder with write permission."
             raise CacheDamaged(f"the cache cannot be used: {error}", where=str(self.folder), hint=hint) from error
+
+
+def _require_database(folder: Path) -> None:
+    """Create the database if there is none; refuse one that is empty, incomplete, or another program's.
+
+    SQLite takes an empty file for a new database, and a log without its database for nothing: paid answers would be
+    lost without a word. A new database therefore gets its name once it is complete.
+
+    Raises:
+        CacheDamaged: There is a file, and it is not a cache.
+        OSError: The folder cannot be used.
+    """
+    file = folder / DATABASE
+    if not file.exists():
+        if (log := folder / f"{DATABASE}-wal").exists() and log.stat().st_size:
+            raise CacheDamaged(
+                f"the database is missing, but {log.name}, which belongs to it, is there",
+                where=str(file),
+                hint=f"Restore {DATABASE} from a backup, or remove {log.name} to start an empty cache.",
+            )
+        _create_database(file)
+    if (size := file.stat().st_size) < _SMALLEST_DATABASE:
+        raise CacheDamaged(
+            f"the file has only {size} bytes, so its answers are lost", where=str(file), hint=_EMPTY_HINT
+        )
+    _refuse_other_program(file)
+
+
+def _refuse_other_program(file: Path) -> None:
+    with closing(sqlite3.connect(file, timeout=60)) as connection:
+        tables = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if not {"Settings", "Cache"} <= tables:
+        raise CacheDamaged(
+            "the database is not a cache of answers", where=str(file), hint="Set teacher.cache to another folder."
+        )
+
+
+def _create_database(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="new-", dir=file.parent, ignore_cleanup_errors=True) as temporary:
+        Cache(temporary, disk=AnswerDisk, **_SETTINGS).close()
+        new = Path(temporary) / DATABASE
+        try:
+            os.link(new, file)  # unlike a rename, this never replaces the database of a simultaneous run
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            if not file.exists():
+                new.rename(file)
 
 
 def decode_entry(key: str, row: Row) -> CacheEntry:
@@ -568,7 +626,9 @@ def export_jsonl(cache: AnswerCache, file: Path) -> int:
     try:
         with temporary.open("w", encoding="ascii", newline="\n") as out:
             for entry in cache.entries():
-                line = {"key": entry.key, "request": entry.request, "answer": entry.answer}
+                request = _without_secrets(entry.request)
+                key = entry.key if request is entry.request else compute_key(request)
+                line = {"key": key, "request": request, "answer": entry.answer}
                 out.write(json.dumps(line, separators=(",", ":")) + "\n")
                 count += 1
             out.flush()
@@ -577,6 +637,23 @@ def export_jsonl(cache: AnswerCache, file: Path) -> int:
     except OSError as error:
         raise DataError(f"the file cannot be written: {error.strerror}", where=str(file)) from error
     return count
+
+
+def _without_secrets(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a request whose address has no password and no key."""
+    address = clean_address(request["base_url"])
+    return request if address == request["base_url"] else {**request, "base_url": address}
+
+
+def clean_address(base_url: str) -> str:
+    """Return an address without user name, password and query, unless that is only a version.
+
+    Project files could hold such addresses once, and the entries of a cache keep them.
+    """
+    address = urlsplit(base_url)
+    if "@" not in address.netloc and set(parse_qs(address.query)) <= {"api-version"}:
+        return base_url
+    return address._replace(netloc=address.netloc.rpartition("@")[2], query="").geturl()
 
 
 def import_jsonl(cache: AnswerCache, file: Path) -> ImportResult:
@@ -663,18 +740,39 @@ def repair_database(folder: Path) -> RepairResult:
     old = folder / DATABASE
     if not old.is_file():
         raise CacheDamaged("there is no cache", where=str(old), hint="Check the folder in teacher.cache.")
+    if old.stat().st_size >= _SMALLEST_DATABASE:
+        with suppress(sqlite3.DatabaseError):  # damaged: that is what is repaired
+            _refuse_other_program(old)
     _check_writable(old)
-    with tempfile.TemporaryDirectory(prefix="repair-", dir=folder) as temporary:
-        entries, kept = _read_intact_entries(old), 0
-        with AnswerCache(Path(temporary)) as new:
-            while batch := list(islice(entries, _WRITE_SIZE)):
-                kept += new.add_entries(batch)
-        damaged_file = folder / f"{DATABASE}.damaged-{time.time_ns()}"
-        for suffix in ("-wal", "-shm", ""):
-            if (part := folder / (DATABASE + suffix)).exists():
-                part.rename(damaged_file.with_name(damaged_file.name + suffix))
-        (Path(temporary) / DATABASE).rename(old)
+    damaged_file = folder / f"{DATABASE}.damaged-{time.time_ns()}"
+    try:
+        with tempfile.TemporaryDirectory(prefix="repair-", dir=folder, ignore_cleanup_errors=True) as temporary:
+            entries, kept = _read_intact_entries(old), 0
+            with AnswerCache(Path(temporary)) as new:
+                while batch := list(islice(entries, _WRITE_SIZE)):
+                    kept += new.add_entries(batch)
+            _exchange(old, Path(temporary) / DATABASE, damaged_file)
+    except OSError as error:
+        hint = "Check free space and write permission; the damaged database is unchanged."
+        raise CacheDamaged(f"the database cannot be repaired: {error}", where=str(old), hint=hint) from error
     return RepairResult(kept, damaged_file)
+
+
+def _exchange(old: Path, new: Path, moved: Path) -> None:
+    """Rename a database with its log, and give its name to another; if that fails, undo it."""
+    renamed: list[tuple[Path, Path]] = []
+    try:
+        for suffix in ("-wal", "-shm", ""):
+            part, aside = old.with_name(old.name + suffix), moved.with_name(moved.name + suffix)
+            if part.exists():
+                part.rename(aside)
+                renamed.append((part, aside))
+        new.rename(old)
+    except OSError:
+        for part, aside in renamed:
+            with suppress(OSError):
+                aside.rename(part)
+        raise
 
 
 def _check_writable(file: Path) -> None:

@@ -30,6 +30,7 @@ from edgedistill.teacher.batch import (
     Contents,
     SubmissionUnacknowledged,
     merge_results,
+    pass_refusals,
     read_results,
     request_from_content,
     request_line,
@@ -38,7 +39,7 @@ from edgedistill.teacher.batch import (
 )
 from edgedistill.teacher.codebook import AnswerFormat
 from edgedistill.teacher.endpoint import Capabilities
-from edgedistill.teacher.runner import PendingRequest, RequestJob, send_requests
+from edgedistill.teacher.runner import RequestJob, send_requests
 from edgedistill.teacher.spending import CostEstimate, Usage, estimate_requests, sample_indices
 
 _FEW = 100
@@ -196,6 +197,7 @@ class ReadBatchFile:
         present = sum(result.key in cached for result in read.results)
         parts = [f"{merged.answers} answers added", f"{present} already cached", f"{merged.failures} unusable"]
         self.on_message(f"{file}: {', '.join(parts)}" + (f"; skipped: {read.skipped}" if read.skipped else ""))
+        pass_refusals(job, contents, merged)
         return merged.usage
 
 
@@ -228,9 +230,9 @@ class SubmitBatches:
         """
         if not job.requests:
             return job.no_usage
-        with BatchLog(job.cache.folder).locked() as log, BatchApi(job.section, job.key) as api:
+        with BatchLog(job.cache.folder).locked() as log:
             try:
-                return _BatchRun(self, job, log, api).run()
+                return _BatchRun(self, job, log, BatchApi(job.section, job.key)).run()
             finally:
                 job.budget.spending_log.close()
 
@@ -276,14 +278,14 @@ class _BatchRun:
     def _plan(self, job: RequestJob[Any]) -> Usage:
         """Write new batches to the log.
 
-        The first request is sent by itself: a wrong key, model or parameter then costs one request and no batch, and it
-        shows which answer format and which name of the token limit the endpoint supports.
+        The first requests are sent by themselves until one is answered, usually one: a wrong key, model or parameter
+        then costs one request and no batch, and the answer shows which answer format and which name of the token limit
+        the endpoint supports.
         """
         usage = job.no_usage
         if self._capabilities is None:
             self._mode.on_estimate(estimate_job(job))
-            first: PendingRequest[Any] = PendingRequest(job.requests[0].build_request, on_result=lambda _: None)
-            usage, self._capabilities = send_requests(replace(job, requests=[first], on_progress=None))
+            usage, self._capabilities = send_requests(replace(job, on_progress=None), only_first=True)
         known = self._capabilities
         requests = [request.build_request(known.answer_format) for request in job.unanswered()]
         for lines in split_into_files(requests, known.limit_name):
@@ -358,7 +360,7 @@ class _BatchRun:
             )
         results: list[BatchResult] = []
         for file in status.files:
-            read = read_results(self._api.download(file), contents, {result.key for result in results})
+            read = read_results(self._api.download(file, len(contents)), contents, {result.key for result in results})
             results += read.results
             if read.skipped:
                 self._mode.on_message(f"batch {batch.batch_id}, file {file}: skipped {read.skipped}")
@@ -371,6 +373,7 @@ class _BatchRun:
         self._log.append(
             replace(batch, state="merged"), answers=merged.answers, failures=merged.failures, missing=missing
         )
+        pass_refusals(self._job, contents, merged)
         return merged.usage
 
     def _wait(self, batch: BatchRecord) -> BatchStatus:

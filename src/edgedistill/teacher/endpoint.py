@@ -1,4 +1,4 @@
-"""The teacher's endpoint: API key, client, classification of replies and errors, rate-limit headers.
+"""The teacher's endpoint: API key, classification of replies and errors, rate-limit headers.
 
 Endpoint            an open connection
 Capabilities        what the endpoint is known to support
@@ -8,27 +8,32 @@ Rejected            this request was refused; another one may succeed
 FormatUnsupported   the endpoint does not know the requested answer format
 Fatal               no request can succeed; becomes a `TeacherError`
 RateLimits          the remaining quota from the headers
+
+A status says little: 403 is a wrong key at one provider and a flagged text at another, 400 is anything. So a refusal
+is `Fatal` only where code or wording names something that all requests share. Any other is `Rejected`, and the runner
+stops if one response after the other is rejected (`edgedistill.teacher.runner`).
 """
 
-import asyncio
 import json
 import math
+import os
 import re
 import ssl
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from difflib import SequenceMatcher
 from email.utils import parsedate_to_datetime
 from typing import Any, Self, TypeAlias, TypeGuard
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs
 
 import httpx2
-import openai
 
 from edgedistill.errors import TeacherError, TeacherRefusedKey, TeacherUnknownModel, TeacherUnreachable
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher.cache import TeacherRequest
 from edgedistill.teacher.codebook import AnswerFormat
+from edgedistill.teacher.http_client import HttpClient, HttpReply, UnusableReply, find_proxy, parse_address
 from edgedistill.teacher.parsing import Failure, FailureCause
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
@@ -125,6 +130,13 @@ class ChatAnswer:
     rate_limits: RateLimits | None = None
 
     @property
+    def is_filtered(self) -> bool:
+        """Whether a content filter ended it, so that asking again gives the same."""
+        choice = self.answer["choices"][0] if isinstance(self.answer.get("choices"), list) else None
+        finish = choice.get("finish_reason") if isinstance(choice, dict) else None
+        return isinstance(finish, str) and finish.lower() in _FILTER_CODES
+
+    @property
     def tokens(self) -> tuple[int, int] | None:
         """Input and output tokens, or None if the endpoint does not report them."""
         usage = self.answer.get("usage")
@@ -155,9 +167,22 @@ class Retryable:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A try that the endpoint refused because of its content."""
+    """A try that the endpoint refused, as far as is known because of its content.
+
+    Attributes:
+        failure: The failure to report.
+        sentence: What the endpoint said.
+        filtered: Whether the endpoint's content filter refused it.
+    """
 
     failure: Failure
+    sentence: str = field(default="", compare=False)
+    filtered: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Equal for refusals with the same reason: code and sentence, without numbers and ids."""
+        return re.sub(r"\w*\d\w*", "", f"{self.failure.code.removeprefix('HTTP')} {self.sentence}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +195,17 @@ class Fatal:
     """No request can succeed.
 
     Attributes:
-        kind: ``key``, ``quota``, ``model``, ``parameter``, ``address``, ``stream``, ``certificate`` or ``tls``.
+        kind: ``key``, ``quota``, ``model``, ``parameter``, ``roles``, ``address``, ``redirect``, ``stream``,
+            ``certificate`` or ``tls``.
         code: The HTTP status with the endpoint's own code, or the reason in words.
-        parameter: The refused parameter, for the kind ``parameter``.
+        parameter: The refused parameter, for the kind ``parameter``; empty if the endpoint does not name it.
+        sentence: What the endpoint said.
     """
 
     kind: str
     code: str
     parameter: str = ""
+    sentence: str = field(default="", compare=False)
 
 
 Outcome: TypeAlias = ChatAnswer | Retryable | Rejected | FormatUnsupported | Fatal
@@ -188,9 +216,64 @@ _FORMAT_WORDS = re.compile(
 _REFUSAL_WORDS = re.compile(
     r"unsupported|not support|unknown|unrecognized|not (permitted|allowed)|deprecated|extra inputs|only the default"
 )
-_MODEL_WORDS = re.compile(r"model.*(not found|not exist|unknown|not available)|(unknown|no such|invalid) model")
+_MODEL_WORDS = re.compile(
+    r"model\b.{0,80}(not found|not exist|unknown|not available|not (a )?valid|not have access|decommissioned)"
+    r"|(unknown|no such|invalid|unsupported) model\b"
+)
+_MODEL_CODES = {"model_not_found", "deploymentnotfound", "invalid_model", "model_not_available"}
+_KEY_WORDS = re.compile(
+    r"api[ _-]?key|credential|authenticat|unauthori[sz]ed|not authori[sz]ed|access[ _-]token|permission|forbidden"
+    r"|access (is |was |has been )?(denied|terminated)"
+    r"|(account|organi[sz]ation)\b.{0,60}(disabled|suspended|flagged|deactivated)"
+    r"|(country|region|territory).{0,40}not supported"
+)
+_KEY_CODES = {
+    "invalid_api_key",
+    "api_key_invalid",
+    "authentication_error",
+    "invalid_authentication",
+    "unauthenticated",
+    "access_terminated",
+    "account_deactivated",
+}
+_QUOTA_WORDS = re.compile(
+    r"credit balance|insufficient (credit|balance|fund|quota)|billing|exceeded your current quota"
+)
+_QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"}
+_ROLE_WORDS = re.compile(
+    r"(system|developer) (role|message|prompt|instruction)s?\b.{0,60}\b(not|unsupported|only)\b|roles must alternate"
+)
+_PARAMETER_WORDS = re.compile(r"support\w* the requested parameters")
+_FILTER_WORDS = re.compile(
+    r"content[ _-](management|filter|moderation|safety|polic)|\bmoderation\b|\bflagged\b|guardrail"
+    r"|inappropriate content|sensitive (content|words|information)"
+    r"|safety (system|filter|setting|reason|polic|guideline|check)|usage polic"
+    r"|violat\w+.{0,60}(polic|guideline|terms)|blocked (by|due to|for|because).{0,60}(safety|polic|content|filter)"
+    r"|data[ _]?inspection|prohibited content|harmful"
+)
+_FILTER_CODES = {
+    "content_filter",
+    "content_filtered",
+    "content_policy_violation",
+    "content_policy",
+    "responsibleaipolicyviolation",
+    "moderation_blocked",
+    "moderation",
+    "content_moderation",
+    "data_inspection_failed",
+    "datainspectionfailed",
+    "sensitive_content",
+    "safety",
+    "prohibited_content",
+    "blocklist",
+    "invalid_prompt",
+    "guardrail_intervened",
+    "1301",
+}
+_FILTER_KEYS = {"content_filter_result", "content_filter_results", "flagged_input", "blockreason", "block_reason"}
 
 _STATUS_OF_CODE = {"insufficient_quota": 429, "rate_limit_exceeded": 429}  # for errors sent with status 200
+_REFUSALS = (400, 403, 404, 405, 422, 451)  # may be about the content of a request
 
 
 def classify_status(
@@ -209,33 +292,54 @@ def classify_status(
         headers: The reply's headers, names in lower case.
         body: The reply's body.
         formatted: Whether the request had a ``response_format``.
-        verified: Whether the endpoint has answered a request of this run, so that key and address are right.
+        verified: Whether the endpoint has answered a request with these settings, so that key, address, model and
+            parameters are right.
         sent: The names of the request's sampling parameters.
     """
-    code, message = _parse_error(body)
-    detail = f"HTTP {status} {code}".strip()
-    if status == 402 or (status == 429 and code == "insufficient_quota"):
-        return Fatal("quota", detail)
-    if status == 429:
-        return Retryable(
-            Failure(FailureCause.RATE_LIMITED, body, detail), retry_after=_seconds_to_wait(headers), overloaded=True
-        )
-    if status >= 500 or status in (408, 409, 425):
-        overloaded = status in (503, 529)
-        return Retryable(
-            Failure(FailureCause.SERVER_ERROR, body, detail),
-            retry_after=parse_retry_after(headers),
-            overloaded=overloaded,
-        )
-    if status == 401 or (status == 403 and not verified):
-        return Fatal("key", detail)
-    if status == 404:
-        return _not_found(code, message, detail, body, verified=verified)
-    if formatted and status in (400, 415, 422) and _FORMAT_WORDS.search(message):
+    error = _parse_error(body)
+    detail = f"HTTP {status} {error.code}".strip()
+    if kind := _find_shared_reason(status, error):
+        return Fatal(kind, detail, sentence=error.message)
+    if status >= 500 or status in (408, 409, 425, 429):
+        cause = FailureCause.RATE_LIMITED if status == 429 else FailureCause.SERVER_ERROR
+        wait = _seconds_to_wait(headers) if status == 429 else parse_retry_after(headers)
+        return Retryable(Failure(cause, body, detail), retry_after=wait, overloaded=status in (429, 503, 529))
+    if error.is_filter and status in _REFUSALS:
+        return Rejected(Failure(FailureCause.FILTERED, body, detail), error.message, filtered=True)
+    if error.code == "recording_missing":
+        return Rejected(Failure(FailureCause.NOT_RECORDED, body, detail), error.message)
+    rejected = Rejected(Failure(FailureCause.REJECTED, body, detail), error.message)
+    message = error.message.lower()
+    if (status == 404 or not verified) and _MODEL_WORDS.search(message):
+        return Fatal("model", detail, sentence=error.message)
+    if formatted and status in (400, 404, 415, 422) and _FORMAT_WORDS.search(message):
         return FormatUnsupported()
-    if status in (400, 422) and not verified and (parameter := _refused_parameter(message, sent)):
-        return Fatal("parameter", detail, parameter)
-    return Rejected(Failure(FailureCause.REJECTED, body, detail))
+    if verified or status not in _REFUSALS:
+        return rejected
+    return _classify_first_refusal(status, error, detail, sent) or rejected
+
+
+def _find_shared_reason(status: int, error: "_ErrorBody") -> str | None:
+    """Return the kind of an error whose status or code names something that all requests share, else None."""
+    if status < 400:
+        return "redirect"
+    if status == 402 or error.codes & _QUOTA_CODES:
+        return "quota"
+    if status == 401 or error.codes & _KEY_CODES:
+        return "key"
+    return "model" if error.codes & _MODEL_CODES else None
+
+
+def _classify_first_refusal(status: int, error: "_ErrorBody", detail: str, sent: Collection[str]) -> Fatal | None:
+    """Return the outcome if the wording names something that all requests share, else None."""
+    message, sentence = error.message.lower(), error.message
+    parameter = _refused_parameter(message, sent)
+    if parameter or _PARAMETER_WORDS.search(message):
+        return Fatal("parameter", detail, parameter or "", sentence)
+    for words, kind in ((_QUOTA_WORDS, "quota"), (_KEY_WORDS, "key"), (_ROLE_WORDS, "roles")):
+        if words.search(message):
+            return Fatal(kind, detail, sentence=sentence)
+    return Fatal("address", detail, sentence=sentence) if status in (404, 405) else None
 
 
 def classify_body(body: str, *, verified: bool, headers: Mapping[str, str] | None = None) -> Outcome:
@@ -246,22 +350,34 @@ def classify_body(body: str, *, verified: bool, headers: Mapping[str, str] | Non
         verified: Whether the endpoint has answered a request of this run.
         headers: The reply's headers, names in lower case.
     """
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        value = None
+    value = parse_json(body)
     if isinstance(value, dict) and value.get("choices"):
         return ChatAnswer(value, parse_rate_limits(headers or {}))
+    error = _parse_error(body)
     if isinstance(value, dict) and value.get("error"):
-        code, _ = _parse_error(body)
-        status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else _STATUS_OF_CODE.get(code, 400)
+        status = int(error.code) if re.fullmatch("[45][0-9][0-9]", error.code) else _STATUS_OF_CODE.get(error.code, 400)
         return classify_status(status, {}, body, formatted=False, verified=verified)
+    if isinstance(value, dict) and error.is_filter:  # such as Gemini's promptFeedback
+        return Rejected(Failure(FailureCause.FILTERED, body, "HTTP 200"), error.message, filtered=True)
     if isinstance(value, dict) and verified:
-        return Rejected(Failure(FailureCause.UNREADABLE, body, "HTTP 200"))
+        return Rejected(Failure(FailureCause.UNREADABLE, body, "HTTP 200"), error.message)
     if body.startswith(("data:", "event:", ": ")) and not verified:
         return Fatal("stream", "HTTP 200")
     what = "a web page" if body.lstrip()[:1] == "<" else "no chat completion"
     return Retryable(Failure(FailureCause.SERVER_ERROR, body, f"HTTP 200, {what}"), unreachable=not verified)
+
+
+def parse_json(body: str | bytes) -> Any:
+    """Return the value of a JSON text, None for NaN and infinities, which JSON cannot hold; None if it is not valid."""
+    try:
+        return json.loads(body, parse_constant=lambda _: None, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _seconds_to_wait(headers: Mapping[str, str]) -> float | None:
@@ -279,42 +395,150 @@ def _refused_parameter(message: str, sent: Collection[str]) -> str | None:
     return next((name for name in sent if re.search(rf"\b{re.escape(name)}\b", message)), None)
 
 
-def _not_found(code: str, message: str, detail: str, body: str, *, verified: bool) -> Outcome:
-    if code == "recording_missing":
-        return Rejected(Failure(FailureCause.NOT_RECORDED, body, detail))
-    if code in ("model_not_found", "DeploymentNotFound") or _MODEL_WORDS.search(message):
-        return Fatal("model", detail)
-    return Rejected(Failure(FailureCause.REJECTED, body, detail)) if verified else Fatal("address", detail)
+@dataclass(frozen=True, slots=True)
+class _ErrorBody:
+    """An error as the endpoint describes it.
+
+    Attributes:
+        code: Its code if that is a plain word, else empty.
+        codes: All codes, types and reasons, in lower case.
+        message: Its message.
+        keys: The names of all its fields, in lower case.
+    """
+
+    code: str
+    codes: frozenset[str]
+    message: str
+    keys: frozenset[str]
+
+    @property
+    def is_filter(self) -> bool:
+        """Whether a content filter refused the text, and not the account."""
+        named = self.codes & _FILTER_CODES or self.keys & _FILTER_KEYS
+        message = self.message.lower()
+        return bool(named or (_FILTER_WORDS.search(message) and not _KEY_WORDS.search(message)))
 
 
-def _parse_error(body: str) -> tuple[str, str]:
-    """Return the endpoint's error code, a plain word or empty, and its message in lower case."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return "", ""
+_CODE_KEYS = {"code", "type", "status", "reason", "reasons", "__type", "blockreason", "block_reason", "finish_reason"}
+_MESSAGE_KEYS = ("message", "msg", "detail", "error", "title", "error_description", "param")
+_MAX_FIELDS = 200  # of an error that are looked at
+
+
+def _parse_error(body: str) -> _ErrorBody:
+    """Return code, message and fields of an error in any provider's form."""
+    value = parse_json(body)
+    if value is None and body.lstrip()[:1] not in ("<", "{", "["):
+        value = body  # plain text
+    while isinstance(value, list) and value:  # such as Gemini's
+        value = value[0]
     error = value.get("error", value) if isinstance(value, dict) else value
     if not isinstance(error, dict):
-        return "", str(error).lower()
+        return _ErrorBody("", frozenset(), str(error) if isinstance(error, str) else "", frozenset())
+    codes, keys = set[str](), set[str]()
+    for name, each in _fields(value):
+        keys.add(name.lower())
+        if name.lower() in _CODE_KEYS and isinstance(each, str | int):
+            codes.add(str(each).lower())
     code = str(error.get("code") or error.get("type") or "")
-    message = f"{error.get('message') or ''} {error.get('param') or ''} {error.get('detail') or ''}"
-    return (code if re.fullmatch(r"[\w.-]{1,60}", code, re.ASCII) else ""), message.lower()
+    messages = dict.fromkeys(text for name in _MESSAGE_KEYS for text in _texts(error.get(name)))
+    return _ErrorBody(
+        code if re.fullmatch(r"[\w.-]{1,60}", code, re.ASCII) else "",
+        frozenset(codes),
+        " ".join(messages),
+        frozenset(keys),
+    )
+
+
+def _fields(value: object) -> Iterator[tuple[str, object]]:
+    """Yield the fields of an object and of the objects in it, in any depth; a list's items have the list's name."""
+    waiting: list[tuple[str, object]] = [("", value)]
+    for _ in range(_MAX_FIELDS):
+        if not waiting:
+            return
+        name, each = waiting.pop(0)
+        if name:
+            yield name, each
+        if isinstance(each, dict):
+            waiting += [(str(key), inner) for key, inner in list(each.items())[:_MAX_FIELDS]]
+        elif isinstance(each, list):
+            waiting += [(name, inner) for inner in each[:_MAX_FIELDS]]
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the text of a message, which may be a list of objects, as FastAPI's."""
+    if isinstance(value, str) and value.strip():
+        yield value.strip()
+    elif isinstance(value, list):
+        for each in value[:3]:
+            place = (
+                [".".join(map(str, each["loc"]))]
+                if isinstance(each, dict) and isinstance(each.get("loc"), list)
+                else []
+            )
+            yield from place
+            yield from _texts(each)
+    elif isinstance(value, dict):
+        for name in _MESSAGE_KEYS:
+            yield from _texts(value.get(name)) if name in value else ()
+
+
+_MAX_QUOTED = 300  # characters
+_SHORTEST_COPY = 12  # characters in common with a prompt that count as copied from it
+
+
+def quote(sentence: str, request: TeacherRequest | None = None) -> str:
+    """Return an endpoint's sentence for a message: one line, bounded, without text of the request's responses.
+
+    Args:
+        sentence: What the endpoint said.
+        request: The request that it was said about.
+    """
+    line = " ".join("".join(char if char.isprintable() else " " for char in sentence[: 4 * _MAX_QUOTED]).split())
+    for text in _learner_texts(request) if request else ():
+        line = _without_copies(line, text)
+    if len(line) > _MAX_QUOTED:
+        line = f"{line[: _MAX_QUOTED - 1].rstrip()}…"
+    return f': "{line}"' if line else ""
+
+
+def _learner_texts(request: TeacherRequest) -> list[str]:
+    """Return the texts between tags in a request's user messages, as one line each."""
+    users = [message["content"] for message in request.messages if message.get("role") == "user"]
+    texts = [" ".join(re.sub(r"</?\w+[^>]*>", " ", user).split()) for user in users]
+    return [text for text in texts if text]
+
+
+def _without_copies(line: str, text: str) -> str:
+    """Replace the text, and every `_SHORTEST_COPY` characters or more that a line shares with it, by an ellipsis."""
+    if len(text) >= 4 and text.lower() in line.lower():
+        line = re.sub(re.escape(text), "…", line, flags=re.IGNORECASE)
+    while True:
+        one, other = (line.lower(), text.lower())
+        if len(one) != len(line) or len(other) != len(text):  # a letter whose small form has another length
+            one, other = line, text
+        match = SequenceMatcher(None, one, other, autojunk=False).find_longest_match()
+        if match.size < _SHORTEST_COPY:
+            return line
+        line = f"{line[: match.a]}…{line[match.a + match.size :]}"
 
 
 def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-_CONNECT_ERRORS = {"ConnectError", "ConnectTimeout"}  # by name: the client may use httpx or httpx2
+_CONNECT_ERRORS = {"ConnectError", "ConnectTimeout"}  # by name: also those of the layers below
 
 
 def classify_client_error(error: Exception, *, verified: bool) -> Retryable | Fatal:
     """Classify an error of the client that is not an HTTP status.
 
     Args:
-        error: A timeout or a connection error.
+        error: A timeout, a connection error, or a reply that cannot be used.
         verified: Whether the endpoint has answered a request of this run.
     """
+    if isinstance(error, UnusableReply):
+        failure = Failure(FailureCause.SERVER_ERROR, code=f"a reply that cannot be used: {error}")
+        return Retryable(failure, maybe_billed=True, unreachable=not verified)
     causes = list(_causes(error))
     names = {type(cause).__name__ for cause in causes}
     unreachable = bool(names & _CONNECT_ERRORS)
@@ -324,7 +548,7 @@ def classify_client_error(error: Exception, *, verified: bool) -> Retryable | Fa
         return Fatal("tls", _reason(causes))
     if "ProxyError" in names:
         return Retryable(Failure(FailureCause.DROPPED, code="a proxy error"), unreachable=not verified)
-    if isinstance(error, TimeoutError | openai.APITimeoutError):
+    if isinstance(error, TimeoutError | httpx2.TimeoutException):
         return Retryable(Failure(FailureCause.TIMED_OUT), maybe_billed=not unreachable, unreachable=unreachable)
     return Retryable(Failure(FailureCause.DROPPED), maybe_billed=not unreachable, unreachable=unreachable)
 
@@ -350,6 +574,9 @@ _PARAMETER_HINTS = {
     "seed": "Set teacher.seed to false; the votes then differ by the teacher's own sampling.",
     "temperature": "Set teacher.temperature (or generate.temperature for synthetic responses) to a value that the "
     "model accepts, usually 1; teacher.temperature: null sends none.",
+    "logprobs": "Set teacher.logprobs to false, or choose another model.",
+    "top_logprobs": "Set teacher.logprobs to false, or choose another model.",
+    "": "Set seed: false, temperature: null and logprobs: false, or choose another model.",
 }
 
 
@@ -357,10 +584,10 @@ def build_teacher_error(fatal: Fatal, section: TeacherSection) -> TeacherError:
     """Return the error for a fatal outcome.
 
     Args:
-        fatal: The outcome.
+        fatal: The outcome; its sentence is ready to be shown, from `quote`.
         section: The teacher that the request was sent to.
     """
-    where, code, variable = section.base_url, fatal.code, section.api_key_env
+    where, variable, said = section.base_url, section.api_key_env, f"({fatal.code}){fatal.sentence}"
     match fatal.kind:
         case "key":
             hint = (
@@ -368,32 +595,60 @@ def build_teacher_error(fatal: Fatal, section: TeacherSection) -> TeacherError:
                 if variable
                 else "Set teacher.api_key_env to the name of the environment variable that holds the key."
             )
-            return TeacherRefusedKey(f"the endpoint refused the key ({code})", where=where, hint=hint)
+            return TeacherRefusedKey(f"the endpoint refused the key {said}", where=where, hint=hint)
         case "quota":
             hint = f"Add credit to the account, or set {variable or 'teacher.api_key_env'} to another key."
-            return TeacherRefusedKey(f"the key's account has no credit ({code})", where=where, hint=hint)
+            return TeacherRefusedKey(f"the key's account has no credit {said}", where=where, hint=hint)
         case "model":
-            what = f"the endpoint does not know the model {section.model!r} ({code})"
+            what = f"the endpoint does not know the model {section.model!r} {said}"
             return TeacherUnknownModel(what, where=where, hint="Check teacher.model.")
         case "parameter":
+            name = repr(fatal.parameter) if fatal.parameter else "a parameter"
             hint = _PARAMETER_HINTS.get(fatal.parameter, "Remove it from the project file, or choose another model.")
-            return TeacherError(f"the endpoint refuses {fatal.parameter!r} ({code})", where=where, hint=hint)
+            return TeacherError(f"the endpoint refuses {name} {said}", where=where, hint=hint)
+        case "roles":
+            hint = "Choose a model, or a chat template, that reads a system message: it holds the codebook."
+            return TeacherError(f"the endpoint refuses the roles of the messages {said}", where=where, hint=hint)
         case _:
-            what, hint = _no_connection(fatal)
+            what, hint = _no_connection(fatal, said)
             return TeacherUnreachable(what, where=where, hint=hint)
 
 
-def _no_connection(fatal: Fatal) -> tuple[str, str]:
+def build_refusal_error(rejected: Rejected, section: TeacherSection, responses: int) -> TeacherError:
+    """Return the error for an endpoint that refuses one response after the other.
+
+    Args:
+        rejected: The last refusal; its sentence is ready to be shown.
+        section: The teacher.
+        responses: Number of responses that were refused without an answer in between.
+    """
+    what = f"the endpoint refused {responses} responses in a row ({rejected.failure.code}){rejected.sentence}"
+    if rejected.failure.code.startswith("HTTP 403"):
+        key = f"the key in {section.api_key_env}" if section.api_key_env else "teacher.api_key_env"
+        hint = f"Check {key}, and what it may use. All answers are saved; run again to continue."
+        return TeacherRefusedKey(what, where=section.base_url, hint=hint)
+    hint = "Change what it refuses; all answers are saved, and the next run continues."
+    return TeacherError(what, where=section.base_url, hint=hint)
+
+
+def _no_connection(fatal: Fatal, said: str) -> tuple[str, str]:
     match fatal.kind:
         case "certificate":
+            other = next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), None)
             return (
-                f"the endpoint's certificate is not trusted ({fatal.code})",
-                "Check the address and the clock; behind a proxy, set SSL_CERT_FILE to the proxy's certificate.",
+                f"the endpoint's certificate is not trusted {said}",
+                "Check the address and the clock; behind a proxy, set SSL_CERT_FILE to the proxy's certificate"
+                + (f" ({other} is not read)." if other else "."),
             )
         case "tls":
             return (
-                f"the encrypted connection failed ({fatal.code})",
+                f"the encrypted connection failed {said}",
                 "Check whether teacher.base_url starts with https:// but should start with http://.",
+            )
+        case "redirect":
+            return (
+                f"the endpoint redirects to another address {said}, which is not followed",
+                "Set teacher.base_url to the address that answers itself; nothing was sent to another one.",
             )
         case "stream":
             return (
@@ -402,13 +657,16 @@ def _no_connection(fatal: Fatal) -> tuple[str, str]:
             )
         case _:
             return (
-                f"there are no chat completions at this address ({fatal.code})",
+                f"there are no chat completions at this address {said}",
                 "Check teacher.base_url; it usually ends in /v1.",
             )
 
 
 NO_KEY = "none"
-"""Sent to an endpoint that needs no key; the client must send something."""
+"""Stands for the key of an endpoint that needs none; nothing is sent."""
+
+_OPENAI = "api.openai.com"
+_OPENAI_HEADERS = {"OPENAI_ORG_ID": "openai-organization", "OPENAI_PROJECT_ID": "openai-project"}
 
 
 def read_api_key(section: TeacherSection, environ: Mapping[str, str]) -> str:
@@ -419,18 +677,54 @@ def read_api_key(section: TeacherSection, environ: Mapping[str, str]) -> str:
         environ: The environment variables.
 
     Raises:
-        TeacherRefusedKey: The variable is not set, or is empty.
+        TeacherRefusedKey: The variable is not set, or is empty; or the section names none, and the default belongs to
+            another provider.
     """
-    if section.api_key_env is None:
+    variable = section.api_key_env
+    if variable is None:
         return NO_KEY
-    key = environ.get(section.api_key_env, "").strip()
+    if "api_key_env" not in section.model_fields_set and parse_address(section.base_url).hostname != _OPENAI:
+        raise TeacherRefusedKey(
+            f"no key is named for {section.base_url}, and the default, {variable}, belongs to {_OPENAI}",
+            where="teacher.api_key_env",
+            hint=f"Name the variable, such as `api_key_env: {variable}`, or write `api_key_env: null` if the endpoint "
+            "needs no key.",
+        )
+    key = environ.get(variable, "").strip()
     if not key:
         raise TeacherRefusedKey(
-            f"the environment variable {section.api_key_env} is not set or empty",
+            f"the environment variable {variable} is not set or empty",
             where="teacher.api_key_env",
-            hint=f"Set it (export {section.api_key_env}=…), or write `api_key_env: null` if the endpoint needs no key.",
+            hint=f"Set it (export {variable}=…), or write `api_key_env: null` if the endpoint needs no key.",
         )
     return key
+
+
+def build_headers(section: TeacherSection, api_key: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that identify the user: the key, and for OpenAI itself its organization and project.
+
+    Raises:
+        TeacherRefusedKey: A value contains characters that cannot be sent.
+    """
+    address, key_variable = parse_address(section.base_url), section.api_key_env
+    values = {} if api_key == NO_KEY else {"authorization": (key_variable, f"Bearer {api_key}")}
+    if values and "api-version" in parse_qs(address.query):
+        values["api-key"] = key_variable, api_key  # Azure's own header, which its addresses with a version require
+    if address.hostname == _OPENAI:
+        values |= {
+            header: (variable, environ[variable])
+            for variable, header in _OPENAI_HEADERS.items()
+            if environ.get(variable)
+        }
+    for variable, value in values.values():
+        if not (value.isascii() and value.isprintable()):
+            what = "the key" if variable == key_variable else variable
+            raise TeacherRefusedKey(
+                f"{what} contains characters that cannot be sent, such as a line break or an accent",
+                where=f"environment variable {variable}" if variable else None,
+                hint="Copy it again.",
+            )
+    return {header: value for header, (_, value) in values.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,36 +750,27 @@ class Endpoint:
         section: Address, model, and the timeout of one try.
         api_key: The key.
         capabilities: What the endpoint is known to support.
+        verified: Whether it has answered requests with these settings before, in an earlier run.
 
     Raises:
-        TeacherUnreachable: The address is not valid.
+        TeacherUnreachable: The address is not valid, or an environment variable makes connections impossible.
         TeacherRefusedKey: The key contains characters that cannot be sent.
     """
 
-    def __init__(self, section: TeacherSection, api_key: str, capabilities: Capabilities | None = None) -> None:
-        self._section = section
-        self._verified = False
+    def __init__(
+        self,
+        section: TeacherSection,
+        api_key: str,
+        capabilities: Capabilities | None = None,
+        *,
+        verified: bool = False,
+    ) -> None:
+        self._section, self._api_key = section, api_key
+        self.verified = verified
         self.capabilities = capabilities or Capabilities()
-        seconds = section.timeout_seconds
-        connect = min(10.0, seconds / 2)  # shorter than a try, to tell a silent host from a slow answer
-        if not (api_key.isascii() and api_key.isprintable()):
-            raise TeacherRefusedKey(
-                "the key contains characters that no key has, such as a line break or an accent",
-                where=f"environment variable {section.api_key_env}" if section.api_key_env else None,
-                hint="Copy the key again.",
-            )
-        try:
-            _ = urlsplit(section.base_url).port  # raises here; the client would raise only when it connects
-            self._client = openai.AsyncOpenAI(
-                api_key=api_key,
-                base_url=section.base_url,
-                max_retries=0,
-                timeout=openai.Timeout(seconds, connect=connect),
-            )
-        except (openai.OpenAIError, ValueError) as error:
-            raise TeacherUnreachable(
-                "the address cannot be used", where=section.base_url, hint="Check teacher.base_url."
-            ) from error
+        self._client = HttpClient(
+            section.base_url, build_headers(section, api_key, os.environ), section.timeout_seconds
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -498,55 +783,60 @@ class Endpoint:
         if refused is self.capabilities.answer_format and refused.next:
             self.capabilities = replace(self.capabilities, answer_format=refused.next)
 
-    async def send(self, request: TeacherRequest) -> ChatAnswer | Retryable | Rejected | FormatUnsupported:
-        """Send a request once.
+    async def send(self, request: TeacherRequest) -> Outcome:
+        """Send a request once."""
+        limit_name = self.capabilities.limit_name
+        try:
+            reply = await self._client.send("POST", "/chat/completions", build_body(request, limit_name))
+        except (TimeoutError, httpx2.HTTPError, UnusableReply) as error:
+            return classify_client_error(error, verified=self.verified)
+        text = self._without_key(reply)
+        if reply.status == 200:
+            outcome = classify_body(text, verified=self.verified, headers=reply.headers)
+            self.verified = self.verified or isinstance(outcome, ChatAnswer)
+            return outcome
+        if reply.status == 400 and limit_name == "max_tokens" and _OTHER_LIMIT_NAME in text:
+            self.capabilities = replace(self.capabilities, limit_name=_OTHER_LIMIT_NAME)
+            return await self.send(request)
+        return classify_status(
+            reply.status,
+            reply.headers,
+            text,
+            formatted=request.response_format is not None,
+            verified=self.verified,
+            sent=tuple(request.sampling),
+        )
 
-        Raises:
-            TeacherError: No request can succeed: TeacherRefusedKey, TeacherUnknownModel or TeacherUnreachable.
-        """
-        outcome = await self._outcome(request)
-        if isinstance(outcome, Fatal):
-            raise build_teacher_error(outcome, self._section)
-        self._verified = self._verified or isinstance(outcome, ChatAnswer)
-        return outcome
+    def fatal_error(self, fatal: Fatal, request: TeacherRequest) -> TeacherError:
+        """Return the error for an outcome that no request can avoid."""
+        return build_teacher_error(replace(fatal, sentence=quote(fatal.sentence, request)), self._section)
+
+    def refusal_error(self, rejected: Rejected, request: TeacherRequest, responses: int) -> TeacherError:
+        """Return the error for an endpoint that refused so many responses in a row."""
+        quoted = replace(rejected, sentence=quote(rejected.sentence, request))
+        return build_refusal_error(quoted, self._section, responses)
 
     def unreachable_error(self, outcome: Retryable) -> TeacherUnreachable:
         """Return the error for an endpoint that keeps failing."""
-        code = outcome.failure.code
+        code, proxy = outcome.failure.code, find_proxy(self._section.base_url)
         what = f"it only answers with {code}" if code else "nothing listens there"
+        hint = "Check teacher.base_url and that the server runs."
+        if proxy and (outcome.unreachable or outcome.failure.cause is FailureCause.DROPPED):
+            what = f"no connection through the proxy that the environment variable {proxy} names" + f" ({code})" * bool(
+                code
+            )
+            hint = f"Check {proxy}, or unset it; NO_PROXY lists addresses without a proxy."
         return TeacherUnreachable(
-            what,
-            where=self._section.base_url,
-            hint="Check teacher.base_url and that the server runs. All answers are saved; run again to continue.",
+            what, where=self._section.base_url, hint=f"{hint} All answers are saved; run again to continue."
         )
 
-    async def _outcome(self, request: TeacherRequest) -> Outcome:
-        limit_name = self.capabilities.limit_name
-        try:
-            async with asyncio.timeout(self._section.timeout_seconds):
-                # `chat.completions.create` would first validate the types of every message, which takes a quarter of
-                # the client's CPU time; the body is the same.
-                reply = await self._client.post(
-                    "/chat/completions", cast_to=httpx2.Response, body=build_body(request, limit_name)
-                )
-        except openai.APIStatusError as error:
-            if limit_name == "max_tokens" and error.status_code == 400 and _OTHER_LIMIT_NAME in str(error):
-                self.capabilities = replace(self.capabilities, limit_name=_OTHER_LIMIT_NAME)
-                return await self._outcome(request)
-            formatted = request.response_format is not None
-            return classify_status(
-                error.status_code,
-                error.response.headers,
-                error.response.text,
-                formatted=formatted,
-                verified=self._verified,
-                sent=tuple(request.sampling),
-            )
-        except (TimeoutError, openai.APIConnectionError) as error:
-            return classify_client_error(error, verified=self._verified)
-        except openai.OpenAIError as error:
-            raise TeacherError(f"the client failed: {type(error).__name__}", where=self._section.base_url) from error
-        return classify_body(reply.content.decode("utf-8", "replace"), verified=self._verified, headers=reply.headers)
+    def _without_key(self, reply: HttpReply) -> str:
+        """Return a reply's text without the key, which some endpoints repeat in their errors."""
+        key = self._api_key
+        return reply.text if key == NO_KEY or len(key) < _SHORTEST_KEY else reply.text.replace(key, "[API key]")
+
+
+_SHORTEST_KEY = 8  # characters; a shorter key, as in tests, may be part of a word
 
 
 def build_body(request: TeacherRequest, limit_name: str) -> dict[str, Any]:

@@ -553,6 +553,7 @@ def label_responses(
             budget=budget,
             retry_policy=retry_policy,
             dispatch=dispatch,
+            proven=before.cached > 0 or before.output_tokens > 0,
         )
     return _labelling(plan, section, codebook, usage)
 

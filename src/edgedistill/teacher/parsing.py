@@ -36,6 +36,7 @@ class FailureCause(StrEnum):
     NO_SUCH_LABEL = "the teacher's answer is no label of the codebook"
     NOT_RECORDED = "the recorded teacher has no answer"
     REJECTED = "the endpoint rejected the request"
+    FILTERED = "the endpoint's content filter refused the response"
     RATE_LIMITED = "the endpoint allowed no more requests"
     SERVER_ERROR = "the endpoint failed"
     TIMED_OUT = "the endpoint took too long"

@@ -1,14 +1,21 @@
 """Sends requests until each has a usable answer: rate limiter, retry policy, durable writes.
 
-The first request goes alone, so that a wrong key, model or parameter costs one request. After it, at most
-``concurrency`` requests are in flight. The limit adapts by additive increase and multiplicative decrease: it grows by
-one after as many answers as it allows, and is halved by a refusal (HTTP 429, 503 or 529), once for all requests that
-were in flight together. A single refusal delays only its own request; a second one without an answer in between delays
-all requests for as long as its Retry-After says. If the headers state the remaining quota, no more requests are sent
-than it allows until it resets.
+The first request goes alone, so that a wrong key, model or parameter costs one request; until the endpoint has answered
+one, the others go alone, too. Then at most ``concurrency`` requests are in flight. The limit adapts by additive
+increase and multiplicative decrease: it grows by one after as many answers as it allows, and is halved by a refusal
+(HTTP 429, 503 or 529), once for all requests that were in flight together. A single refusal delays only its own
+request; a second one without an answer in between delays all requests for as long as its Retry-After says. If the
+headers state the remaining quota, no more requests are sent than it allows until it resets.
 
 Answers are written by one thread. While one transaction is synced to disk, the next answers are queued and written
 together, so that the disk does not limit the rate; an answer counts only once its own transaction is on disk.
+
+A refused request is not sent again unchanged. If the endpoint refuses one response after the other, the run stops: it
+is the same refusal for `REFUSED_ALIKE` responses before any answer, or any for `REFUSED` responses in a row. What a
+content filter refuses is a response's own matter once the endpoint has answered another one.
+
+When a run stops because of an error, no further request is sent, and answers of requests in flight are waited for and
+stored, since they are paid for.
 
 RateLimiter       how many requests may be in flight
 RetryPolicy       how long to wait before another try
@@ -25,24 +32,29 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from edgedistill.errors import CacheDamaged, EdgeDistillError
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher.cache import AnswerCache, TeacherRequest
+from edgedistill.teacher.claims import Claims
 from edgedistill.teacher.codebook import AnswerFormat
 from edgedistill.teacher.endpoint import (
     Capabilities,
     ChatAnswer,
     Endpoint,
+    Fatal,
     FormatUnsupported,
+    Outcome,
     RateLimits,
     Rejected,
     Retryable,
     read_api_key,
 )
+from edgedistill.teacher.http_client import run_to_end
 from edgedistill.teacher.logs import FailureLog
 from edgedistill.teacher.parsing import Failure
 from edgedistill.teacher.spending import Amount, Budget, Usage
@@ -153,13 +165,14 @@ ChatCompletion: TypeAlias = Mapping[str, Any]
 class _QueuedAnswer:
     request: TeacherRequest
     answer: ChatCompletion
-    written: asyncio.Future[ChatCompletion]
+    written: Future[ChatCompletion] = field(default_factory=Future)
 
 
 class AnswerWriter:
     """Writes answers and failures in a thread.
 
-    After a write has failed, for example because the disk is full, every later write fails at once with the same error.
+    Every call returns or raises, whatever happens in the thread. After a write has failed, for example because the disk
+    is full, every later write fails at once with the same error. Where one answer cannot be written, the others are.
 
     Args:
         cache: Where answers are written.
@@ -169,7 +182,6 @@ class AnswerWriter:
     def __init__(self, cache: AnswerCache, failures: FailureLog) -> None:
         self._cache, self._failures = cache, failures
         self._thread = ThreadPoolExecutor(1, "answers")
-        self._loop = asyncio.get_running_loop()
         self._queue: deque[_QueuedAnswer] = deque()
         self._error: CacheDamaged | None = None
 
@@ -181,10 +193,10 @@ class AnswerWriter:
         Raises:
             CacheDamaged: It could not be written.
         """
-        written: asyncio.Future[ChatCompletion] = self._loop.create_future()
-        self._queue.append(_QueuedAnswer(request, answer, written))
+        queued = _QueuedAnswer(request, answer)
+        self._queue.append(queued)
         self._thread.submit(self._write_queued)
-        return await written
+        return await asyncio.shield(asyncio.wrap_future(queued.written))
 
     async def replace(self, request: TeacherRequest, answer: ChatCompletion) -> None:
         """Overwrite an unusable answer.
@@ -208,33 +220,47 @@ class AnswerWriter:
         self._thread.shutdown()
 
     async def _run(self, work: Callable[[], object]) -> None:
-        await asyncio.shield(asyncio.wrap_future(self._thread.submit(work)))
+        try:
+            await asyncio.shield(asyncio.wrap_future(self._thread.submit(work)))
+        except EdgeDistillError:
+            raise
+        except Exception as error:
+            raise self._cannot_write(error) from error
 
     def _write_queued(self) -> None:
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), _WRITE_SIZE))]
-        if not batch:
-            return
         try:
-            if self._error:
-                raise self._error
+            self._write(batch)
+        except BaseException as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
+            raised = error if isinstance(error, CacheDamaged) else self._cannot_write(error)
+            self._error = self._error or raised
+            for each in batch:
+                if not each.written.done():
+                    each.written.set_exception(raised)
+
+    def _write(self, batch: Sequence[_QueuedAnswer]) -> None:
+        if self._error:
+            raise self._error
+        try:
             stored = self._cache.put_all([(each.request, each.answer) for each in batch])
-        except CacheDamaged as error:
-            self._error = error
-            self._loop.call_soon_threadsafe(_reject, batch, error)
+        except CacheDamaged:
+            raise
+        except Exception as error:  # noqa: BLE001
+            if len(batch) == 1:
+                batch[0].written.set_exception(self._cannot_write(error))
+            else:  # one of them cannot be written; the others are paid for
+                for each in batch:
+                    self._write([each])
         else:
-            self._loop.call_soon_threadsafe(_resolve, batch, stored)
+            for each, answer in zip(batch, stored, strict=True):
+                each.written.set_result(answer)
 
-
-def _resolve(batch: Sequence[_QueuedAnswer], stored: Sequence[ChatCompletion]) -> None:
-    for each, answer in zip(batch, stored, strict=True):
-        if not each.written.done():
-            each.written.set_result(answer)
-
-
-def _reject(batch: Sequence[_QueuedAnswer], error: CacheDamaged) -> None:
-    for each in batch:
-        if not each.written.done():
-            each.written.set_exception(error)
+    def _cannot_write(self, error: BaseException) -> CacheDamaged:
+        return CacheDamaged(
+            f"an answer cannot be written ({type(error).__name__})",
+            where=str(self._cache.file),
+            hint="All other answers are saved. This is a fault of EdgeDistill: please report it.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +317,11 @@ class PendingRequest(Generic[Answer]):
         """Return the keys under which its answer may be cached: one per answer format."""
         return {self.build_request(answer_format).key() for answer_format in AnswerFormat}
 
+    @property
+    def name(self) -> str:
+        """The key of the strictest answer format, by which runs and batches identify the request."""
+        return self.build_request(AnswerFormat.SCHEMA).key()
+
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer(Generic[Answer]):
@@ -336,6 +367,8 @@ class RequestJob(Generic[Answer]):
         retry_policy: How long to wait between tries.
         api_key: The key; None reads the environment variable that the section names.
         on_progress: Called with the usage so far after every request.
+        proven: Whether the endpoint has answered requests with these settings in an earlier run.
+        refused: Names of requests that the endpoint refused; they are not sent again unchanged.
     """
 
     requests: Sequence[PendingRequest[Answer]]
@@ -346,6 +379,8 @@ class RequestJob(Generic[Answer]):
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     api_key: str | None = None
     on_progress: Callable[[Usage], None] | None = None
+    proven: bool = False
+    refused: set[str] = field(default_factory=set)
 
     @property
     def key(self) -> str:
@@ -366,13 +401,29 @@ class RequestJob(Generic[Answer]):
         return set().union(*(request.keys() for request in self.requests))
 
     def unanswered(self) -> list[PendingRequest[Answer]]:
-        """Return the requests without a usable cached answer."""
+        """Return the requests without a usable cached answer, but not the refused ones."""
         return [
-            each for each in self.requests if find_cached_answer(self.cache, each.build_request, self.parse) is None
+            each
+            for each in self.requests
+            if find_cached_answer(self.cache, each.build_request, self.parse) is None
+            and not (self.refused and each.name in self.refused)
         ]
 
 
 _GIVE_UP_AFTER = 20  # requests in a row that used up their tries while none succeeded
+_GIVE_UP_BEFORE_ANSWER = 3  # likewise, while the endpoint has not answered any
+REFUSED_ALIKE = 3  # responses that are refused alike before any answer
+REFUSED = 20  # responses that are refused in a row
+_CLAIM_SECONDS = 60.0  # that a claim outlasts what a request may take
+_CLAIM_POLL = 0.2  # seconds between two looks at a request that another run sends
+
+
+class _Stopped(Exception):
+    """Another request has ended the run."""
+
+
+class _ClaimLost(Exception):
+    """The claim ended before the request was sent, and another run may send it."""
 
 
 class RequestRunner(Generic[Answer]):
@@ -384,12 +435,25 @@ class RequestRunner(Generic[Answer]):
         endpoint: The open connection.
         writer: Writes answers and failures to disk.
         limiter: Limits the requests in flight.
+        claims: What other runs send.
     """
 
-    def __init__(self, job: RequestJob[Answer], endpoint: Endpoint, writer: AnswerWriter, limiter: RateLimiter) -> None:
+    def __init__(
+        self,
+        job: RequestJob[Answer],
+        endpoint: Endpoint,
+        writer: AnswerWriter,
+        limiter: RateLimiter,
+        claims: Claims,
+    ) -> None:
         self._job, self._endpoint, self._writer, self._limiter = job, endpoint, writer, limiter
+        self._claims = claims
+        self._error: BaseException | None = None
+        self._in_flight: set[asyncio.Task[Any] | None] = set()
         self._exhausted = 0
-        self._sent = self._unmetered = self._input_tokens = self._output_tokens = self._nano = 0
+        self._refused: Counter[str] = Counter()
+        self._refused_texts: set[str] = set()
+        self._sent = self._found = self._unmetered = self._input_tokens = self._output_tokens = self._nano = 0
         self._retries: Counter[str] = Counter()
 
     @property
@@ -397,7 +461,7 @@ class RequestRunner(Generic[Answer]):
         """The usage so far."""
         return Usage(
             self._sent,
-            0,
+            self._found,
             self._input_tokens,
             self._output_tokens,
             None if self._job.budget.price is None else self._nano,
@@ -405,8 +469,62 @@ class RequestRunner(Generic[Answer]):
             dict(self._retries),
         )
 
-    async def run(self, build_request: RequestBuilder) -> Answer | Failure:
-        """Send one request until it is answered or out of tries; return the parsed answer or the failure.
+    @property
+    def proven(self) -> bool:
+        """Whether the endpoint has answered, so that several requests may be in flight."""
+        return self._sent > 0 and self._endpoint.verified
+
+    @property
+    def error(self) -> BaseException | None:
+        """The first error, which ends the run."""
+        return self._error
+
+    def stop(self, error: BaseException) -> None:
+        """Send no further request because of an error; only the first one counts."""
+        self._error = self._error or error
+
+    def is_sending(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a task has a request in flight."""
+        return task in self._in_flight
+
+    async def handle(self, pending: PendingRequest[Answer]) -> bool:
+        """Send a request and pass on its result, unless that is not needed; return False if another run sends it.
+
+        Raises:
+            EdgeDistillError: As `run`.
+        """
+        self._check_stopped()
+        if pending.is_obsolete():
+            return True
+        name = pending.name
+        if name in self._job.refused:
+            return True
+        if not self._claims.acquire(name, self._claim_seconds()):
+            return False
+        try:
+            result = self._find(pending.build_request) or await self._run(pending.build_request, name)
+        except _ClaimLost:
+            return False
+        except BaseException:
+            with suppress(CacheDamaged):  # the first error is the one to report
+                self._claims.release(name)
+            raise
+        self._claims.release(name)
+        pending.on_result(result)
+        return True
+
+    def _find(self, build_request: RequestBuilder) -> Answer | None:
+        """Return the answer that another run has stored meanwhile, or None."""
+        cached = find_cached_answer(self._job.cache, build_request, self._job.parse)
+        self._found += cached is not None
+        return cached.answer if cached else None
+
+    def _check_stopped(self) -> None:
+        if self._error:
+            raise _Stopped
+
+    async def _run(self, build_request: RequestBuilder, name: str) -> Answer | Failure:
+        """Send one request until it is answered, refused or out of tries; return the parsed answer or the failure.
 
         Raises:
             TeacherError: No request can succeed.
@@ -417,10 +535,13 @@ class RequestRunner(Generic[Answer]):
         while True:
             answer_format = self._endpoint.capabilities.answer_format
             request = build_request(answer_format)
-            outcome = await self._try(request)
+            outcome = await self._try(request, name)
             if isinstance(outcome, FormatUnsupported):
                 self._endpoint.fall_back(answer_format)
                 continue
+            if isinstance(outcome, Rejected):
+                self._job.refused.add(name)
+                return await self._refuse(request, outcome)
             if isinstance(outcome, Retryable):
                 busy += 1
                 failure = outcome.failure
@@ -435,42 +556,68 @@ class RequestRunner(Generic[Answer]):
                 self._exhausted = 0
                 return outcome
             self._retries[failure.cause.value] += 1
-            if isinstance(outcome, Retryable):
-                await asyncio.sleep(self._job.retry_policy.wait(busy, outcome.retry_after))
+            self._check_stopped()
+            wait = self._job.retry_policy.wait(busy, outcome.retry_after) if isinstance(outcome, Retryable) else 0.0
+            self._extend_claim(name, wait)
+            await asyncio.sleep(wait)
 
-    async def _try(self, request: TeacherRequest) -> Answer | Failure | Retryable | FormatUnsupported:
-        outcome = await self._send(request)
-        if isinstance(outcome, Rejected):
-            return outcome.failure
-        if not isinstance(outcome, ChatAnswer):
-            return outcome
-        parsed = self._job.parse(outcome.answer)
-        return parsed if isinstance(parsed, Failure) else await self._store(request, outcome.answer, parsed)
+    def _extend_claim(self, name: str, wait: float = 0.0) -> None:
+        if not self._claims.extend(name, self._claim_seconds(wait)):
+            raise _ClaimLost
 
-    async def _send(self, request: TeacherRequest) -> ChatAnswer | Retryable | Rejected | FormatUnsupported:
+    def _claim_seconds(self, wait: float = 0.0) -> float:
+        return wait + self._job.section.timeout_seconds + _CLAIM_SECONDS
+
+    async def _try(
+        self, request: TeacherRequest, name: str
+    ) -> Answer | Failure | Retryable | Rejected | FormatUnsupported:
+        task = asyncio.current_task()
+        try:
+            outcome = await self._send(request, name)
+            if not isinstance(outcome, ChatAnswer):
+                return outcome
+            self._refused.clear()
+            self._refused_texts.clear()
+            parsed = self._job.parse(outcome.answer)
+            if not isinstance(parsed, Failure):
+                return await self._store(request, outcome.answer, parsed)
+            return Rejected(parsed, filtered=True) if outcome.is_filtered else parsed
+        finally:
+            self._in_flight.discard(task)
+
+    async def _send(self, request: TeacherRequest, name: str) -> ChatAnswer | Retryable | Rejected | FormatUnsupported:
         """Send a request once rate limiter and budget allow it, and log its cost."""
         budget = self._job.budget
         sent_at = await self._limiter.acquire()
         try:
+            self._check_stopped()
             reservation = await budget.reserve(request)
-            cost = None  # until it is known: a cancelled try may have cost its maximum
+            cost: Amount | None = budget.amount(0, 0)
             try:
+                self._check_stopped()
+                self._extend_claim(name)  # it may have waited for long
+                self._in_flight.add(asyncio.current_task())
                 self._sent += 1
+                cost = None  # until it is known: a cancelled try may have cost its maximum
                 outcome = await self._endpoint.send(request)
                 cost = self._cost(outcome)
             finally:
                 budget.settle(reservation, cost)
+            if isinstance(outcome, Fatal):
+                error = self._endpoint.fatal_error(outcome, request)
+                self.stop(error)  # before the limiter lets the next request through
+                raise error
         finally:
             self._limiter.release()
         if isinstance(outcome, ChatAnswer):
             self._limiter.record_answer(outcome.rate_limits, sum(outcome.tokens or ()))
-        elif isinstance(outcome, Rejected):
+        elif isinstance(outcome, Rejected) and self._endpoint.verified:
             self._limiter.end_probing()
         elif isinstance(outcome, Retryable) and outcome.overloaded:
             self._limiter.record_refusal(sent_at, outcome.retry_after)
         return outcome
 
-    def _cost(self, outcome: ChatAnswer | Retryable | Rejected | FormatUnsupported) -> Amount | None:
+    def _cost(self, outcome: Outcome) -> Amount | None:
         tokens = outcome.tokens if isinstance(outcome, ChatAnswer) else None
         if tokens:
             cost = self._job.budget.amount(*tokens)
@@ -493,9 +640,21 @@ class RequestRunner(Generic[Answer]):
         await self._writer.replace(request, answer)
         return parsed
 
+    async def _refuse(self, request: TeacherRequest, outcome: Rejected) -> Failure:
+        """Set a refused response aside, unless one response after the other is refused."""
+        if not (outcome.filtered and self._endpoint.verified):
+            text = request.messages[-1]["content"]
+            self._refused[outcome.kind] += text not in self._refused_texts
+            self._refused_texts.add(text)
+            alike = not (self._endpoint.verified or outcome.filtered) and self._refused[outcome.kind] >= REFUSED_ALIKE
+            if alike or len(self._refused_texts) >= REFUSED:
+                raise self._endpoint.refusal_error(outcome, request, len(self._refused_texts))
+        return await self._log_failure(request, outcome.failure)
+
     async def _give_up(self, request: TeacherRequest, outcome: Retryable) -> Failure:
         self._exhausted += 1
-        if outcome.unreachable or self._exhausted >= _GIVE_UP_AFTER:
+        limit = _GIVE_UP_AFTER if self._endpoint.verified else _GIVE_UP_BEFORE_ANSWER
+        if outcome.unreachable or self._exhausted >= limit:
             raise self._endpoint.unreachable_error(outcome)
         return await self._log_failure(request, outcome.failure)
 
@@ -531,6 +690,7 @@ def run_requests(
     budget: Budget | None = None,
     retry_policy: RetryPolicy | None = None,
     dispatch: DispatchMode | None = None,
+    proven: bool = False,
 ) -> Usage:
     """Send all requests, at most `section.concurrency` at a time.
 
@@ -545,6 +705,7 @@ def run_requests(
         budget: A budget shared with earlier calls; None creates one from the section.
         retry_policy: How long to wait between tries.
         dispatch: What happens before; None sends the requests at once.
+        proven: Whether the endpoint has answered requests with these settings before; ``cached`` answers say so, too.
 
     Returns:
         The usage.
@@ -556,7 +717,7 @@ def run_requests(
         Paused: The dispatch mode stops the stage before it is complete.
     """
     budget, retry_policy = budget or Budget.from_section(section), retry_policy or RetryPolicy()
-    job = RequestJob(requests, parse, section, cache, budget, retry_policy, api_key, on_progress)
+    job = RequestJob(requests, parse, section, cache, budget, retry_policy, api_key, on_progress, proven or cached > 0)
     usage = Usage(cached=cached, nano_dollars=job.no_usage.nano_dollars)
     before = dispatch.prepare(job) if dispatch else None
     if before:
@@ -566,7 +727,11 @@ def run_requests(
 
 
 def send_requests(
-    job: RequestJob[Answer], capabilities: Capabilities | None = None, usage_before: Usage | None = None
+    job: RequestJob[Answer],
+    capabilities: Capabilities | None = None,
+    usage_before: Usage | None = None,
+    *,
+    only_first: bool = False,
 ) -> tuple[Usage, Capabilities]:
     """Send a job's requests one by one.
 
@@ -574,6 +739,7 @@ def send_requests(
         job: The job.
         capabilities: What the endpoint is known to support.
         usage_before: Earlier usage, which `on_progress` includes.
+        only_first: Stop after the first answer.
 
     Returns:
         The usage, and what the endpoint supports.
@@ -585,55 +751,86 @@ def send_requests(
             job.on_progress(usage_before + usage if usage_before else usage)
 
     async def run() -> tuple[Usage, Capabilities]:
-        async with Endpoint(job.section, key, capabilities) as endpoint:
-            writer = AnswerWriter(job.cache, FailureLog(job.cache.folder))
-            runner = RequestRunner(job, endpoint, writer, RateLimiter(job.section.concurrency))
-            try:
-                await _run_workers(job, runner, report)
-            finally:
-                writer.close()
-                job.budget.spending_log.close()
+        async with Endpoint(job.section, key, capabilities, verified=job.proven) as endpoint:
+            with Claims(job.cache.folder) as claims:
+                writer = AnswerWriter(job.cache, FailureLog(job.cache.folder))
+                runner = RequestRunner(job, endpoint, writer, RateLimiter(job.section.concurrency), claims)
+                try:
+                    await _send_all(job, runner, report, only_first=only_first)
+                finally:
+                    writer.close()
+                    job.budget.spending_log.close()
             return runner.usage, endpoint.capabilities
 
-    return _run(run())
+    return run_to_end(run())
 
 
 def _apply_cached(job: RequestJob[Answer]) -> list[PendingRequest[Answer]]:
-    """Pass cached answers to their requests; return the other requests."""
+    """Pass cached answers to their requests; return the other requests that were not refused."""
     unanswered = []
     for request in job.requests:
         cached = find_cached_answer(job.cache, request.build_request, job.parse)
         if cached:
             request.on_result(cached.answer)
-        else:
+        elif not (job.refused and request.name in job.refused):
             unanswered.append(request)
     return unanswered
 
 
-async def _run_workers(job: RequestJob[Answer], runner: RequestRunner[Answer], report: Callable[[Usage], None]) -> None:
-    """Send the requests with a fixed number of workers that share one queue."""
-    queue = iter(job.requests)
+async def _send_all(
+    job: RequestJob[Answer], runner: RequestRunner[Answer], report: Callable[[Usage], None], *, only_first: bool
+) -> None:
+    """Send the first requests one after the other until one is answered, then the others with several workers."""
+    queue, elsewhere = deque(job.requests), deque[PendingRequest[Answer]]()
+
+    async def handle(request: PendingRequest[Answer]) -> None:
+        if await runner.handle(request):
+            report(runner.usage)
+        else:
+            elsewhere.append(request)
+
+    from_end = False  # a refused response may be like those next to it
+    while queue and not runner.proven:
+        await handle(queue.pop() if from_end else queue.popleft())
+        from_end = not from_end
+    if only_first:
+        return
 
     async def work() -> None:
-        for request in queue:
-            if not request.is_obsolete():
-                request.on_result(await runner.run(request.build_request))
-            report(runner.usage)
+        while queue or elsewhere:
+            if queue:
+                await handle(queue.popleft())
+            else:
+                request = elsewhere.popleft()
+                await asyncio.sleep(_CLAIM_POLL)
+                await handle(request)
 
+    await _work_together([work() for _ in range(min(job.section.concurrency, len(queue) + len(elsewhere)))], runner)
+
+
+async def _work_together(workers: Sequence[Coroutine[Any, Any, None]], runner: RequestRunner[Any]) -> None:
+    """Run workers; after an error, let those finish that have a request in flight, and raise the first error."""
+    tasks = [asyncio.create_task(_record_error(worker, runner)) for worker in workers]
     try:
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(min(job.section.concurrency, len(job.requests))):
-                workers.create_task(work())
-    except BaseExceptionGroup as group:
-        ours = next((error for error in group.exceptions if isinstance(error, EdgeDistillError)), None)
-        raise ours or group.exceptions[0] from None
+        pending: set[asyncio.Task[None]] = set(tasks)
+        while pending:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+            for task in pending if runner.error else ():
+                if not runner.is_sending(task):
+                    task.cancel()
+    finally:  # an interrupt
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if runner.error:
+        raise runner.error
 
 
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end, also if an event loop is running already, as in a notebook."""
+async def _record_error(worker: Coroutine[Any, Any, None], runner: RequestRunner[Any]) -> None:
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1, "teacher") as thread:
-        return thread.submit(asyncio.run, work).result()
+        await worker
+    except _Stopped:
+        pass
+    except Exception as error:
+        runner.stop(error)
+        raise

@@ -20,7 +20,7 @@ import os
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -176,8 +176,9 @@ class SpendingLog:
     def close(self) -> None:
         """Close the file; a later call opens it again."""
         if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+            stream, self._stream = self._stream, None
+            with suppress(OSError):  # nothing is buffered, and the error that ends the run is the one to report
+                stream.close()
 
     def _append(self, line: Mapping[str, Any], until: str | None = None) -> None:
         if self.file is None:

@@ -12,7 +12,7 @@ import edgedistill_export
 import edgedistill_serve
 from edgedistill_serve import errors
 
-HEAVY = {"torch", "transformers", "pandas", "numpy", "sklearn", "scipy", "openai", "pydantic", "onnxruntime", "rich"}
+HEAVY = {"torch", "transformers", "pandas", "numpy", "sklearn", "scipy", "httpx2", "pydantic", "onnxruntime", "rich"}
 
 
 def test_the_public_names_of_edgedistill():

@@ -135,7 +135,7 @@ def test_a_label_named_no_is_text_and_no_boolean(read):
         (
             "https://example.org/v1",
             "example.org",
-            "teacher.base_url: 'example.org' must begin with http:// or https://",
+            "teacher.base_url: 'example.org' must begin with http:// or https:// and contain no spaces",
         ),
         ("export:", "export: [", "line"),
     ],

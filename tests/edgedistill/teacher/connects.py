@@ -19,7 +19,7 @@ def watch(event: str, args: tuple[object, ...]) -> None:
 sys.addaudithook(watch)
 
 import diskcache  # noqa: E402, F401
-import openai  # noqa: E402, F401
+import httpx2  # noqa: E402, F401
 import torch  # noqa: E402, F401
 import transformers  # noqa: E402, F401
 

@@ -175,7 +175,7 @@ def test_stats_count_the_answers_of_each_model(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CacheDamaged, match=r"file.*: the cache cannot be used.*Check write permission"):
+    with pytest.raises(CacheDamaged, match=r"file.*: the cache cannot be used.*Set teacher.cache to a folder"):
         AnswerCache(tmp_path / "file")
 
 

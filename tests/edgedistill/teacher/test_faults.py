@@ -190,7 +190,7 @@ def test_on_a_full_disk_the_run_ends_with_one_line_and_counted_answers_are_saved
         command = ("-c", FULL, tmp_path, teacher.base_url)
         full = run(*command, free_bytes)
         assert full.returncode == 1
-        assert re.fullmatch(r"[^\n]+(cache\.db|spending\.jsonl): [^\n]+\n", full.stderr)
+        assert re.fullmatch(r"[^\n]+(cache\.db|claims\.db|spending\.jsonl): [^\n]+\n", full.stderr)
         with AnswerCache(tmp_path) as cache:
             kept = cache.verify()
         assert kept.damaged == ()

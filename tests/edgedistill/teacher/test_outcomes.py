@@ -52,9 +52,11 @@ def test_an_account_without_credit_stops_the_run() -> None:
     assert classify_body(in_a_200, verified=True) == Fatal("quota", "HTTP 429 insufficient_quota")
 
 
-def test_a_forbidden_text_does_not_stop_a_run_whose_key_works() -> None:
-    assert of(403) == Fatal("key", "HTTP 403")
-    assert isinstance(of(403, verified=True), Rejected)
+def test_a_forbidden_request_says_nothing_about_the_key_unless_its_message_does() -> None:
+    assert isinstance(of(403), Rejected)
+    assert isinstance(of(403, "<html>Request blocked</html>"), Rejected)
+    assert of(403, {"message": "Forbidden"}) == Fatal("key", "HTTP 403")
+    assert isinstance(of(403, {"message": "Forbidden"}, verified=True), Rejected)
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,9 @@ def test_one_response_that_makes_every_request_fail_does_not_cost_its_neighbours
     with StandIn(script) as teacher:
         done = labelled(tmp_path, teacher, "p1", "p!", "n1", tries=1)
     assert [label.id for label in done.labels] == ["r2", "r4"]
-    assert [(row.id, row.reason) for row in done.set_aside] == [("r3", "the endpoint rejected the request")]
+    assert [(row.id, row.reason) for row in done.set_aside] == [
+        ("r3", "the endpoint's content filter refused the response")
+    ]
 
 
 def test_votes_are_found_again_whichever_responses_share_the_requests_now(tmp_path: Path) -> None:
