@@ -54,9 +54,11 @@ def read_labels_file(path: Path) -> tuple[TeacherLabel, ...]:
         DataError: The file cannot be read, or a line is not a label.
     """
     try:
-        lines = path.read_text("utf-8").removesuffix("\n").split("\n")  # not at U+2028, as `splitlines` does
+        lines = path.read_text("utf-8").split("\n")  # not at U+2028, as `splitlines` does
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read ({error})", where=str(path)) from None
+    if not lines[-1]:  # what follows the last line break
+        lines.pop()
     labels = []
     for number, line in enumerate(lines, 1):
         try:

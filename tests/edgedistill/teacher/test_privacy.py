@@ -1,6 +1,7 @@
 """What leaves the machine: nothing but requests to the teacher, and in these no personal data where it is redacted."""
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -33,9 +34,14 @@ def judge(body: dict[str, Any], _before: int) -> Reply:
     return coded("process" if "worked" in text_of(body) else "outcome")
 
 
+def _words(number: int) -> str:
+    """Return words that make a text no near repetition of another one."""
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
 def write(folder: Path, base_url: str, redact: str) -> Path:
     lines = [
-        (f"r{i}", f"Question by {SECRETS[1]}", f"{WRITTEN} you {'worked' if i % 2 else 'won'} {i}", i % 2)
+        (f"r{i}", f"Question by {SECRETS[1]}", f"{WRITTEN} you {'worked' if i % 2 else 'won'} {_words(i)}", i % 2)
         for i in range(50)
     ]
     for name, rows in (("human.csv", lines[:40]), ("responses.csv", lines[40:])):
