@@ -18,7 +18,8 @@ from edgedistill.errors import ProjectFileError
 from edgedistill.project.schema import GenerateSection, TeacherSection
 from edgedistill.teacher import AnswerFormat, Codebook, FailureCause, TeacherRequest
 from edgedistill.teacher.codebook import Message, escape_tags, format_labels, wrap_in_tag
-from edgedistill.teacher.parsing import Failure, extract_text, unusable_answer
+from edgedistill.teacher.parsing import Failure, drop_trailing_commas, extract_text, unusable_answer
+from edgedistill.teacher.strict_json import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +217,10 @@ def _parse_items(content: str) -> list[str | None]:
     begin = _JSON.search(content)
     if begin is None:
         return list(_parse_lines(content))
+    text = drop_trailing_commas(content[begin.start() :].lstrip())
     try:
-        value, _ = json.JSONDecoder().raw_decode(content, begin.start())
+        _, stop = json.JSONDecoder(strict=False).raw_decode(text)
+        value = read_json(text[:stop])
     except (ValueError, RecursionError):
         return []
     if isinstance(value, dict):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from typing import TypeAlias
 
 from edgedistill.task import fold_label
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL
@@ -36,12 +37,22 @@ def match_label(named: str, labels: Sequence[str]) -> str | None:
     if len(named) > _LONGEST:
         return None
     folded = _fold_labels(tuple(labels))
-    for text in _peel(named):
-        for notion, names in folded:
-            form = notion(text)
-            if form is not None and (equal := names.get(form)):
-                return equal[0] if len(equal) == 1 else None
+    texts = {named.strip()}
+    for _ in range(_MOST_LAYERS):
+        found = {label for text in texts for label in _equal_labels(text, folded)}
+        if found:
+            return found.pop() if len(found) == 1 else None
+        texts = {inner for text in texts for inner in _peel(text)}
     return None
+
+
+def _equal_labels(text: str, folded: "_FoldedLabels") -> list[str]:
+    """Return the labels that equal a text under the strictest notion under which any does."""
+    for notion, names in folded:
+        form = notion(text)
+        if form is not None and (equal := names.get(form)):
+            return equal
+    return []
 
 
 def match_labels(named: object, labels: Sequence[str]) -> str | None:
@@ -79,30 +90,30 @@ def text_of(value: object) -> str | None:
 
 
 def _peel(text: str) -> Iterator[str]:
-    """Yield the text, then what is left of it without one more layer of quotes, emphasis or punctuation."""
-    text = text.strip()
-    for _ in range(_MOST_LAYERS):
-        yield text
-        if len(text) > 1 and text[-1] in _TRAILING:
-            text = text[:-1].rstrip()
-        elif len(text) > 2 and _PAIRS.get(text[0]) == text[-1] and _is_pair(text):
-            text = text[1:-1].strip()
-        elif bullet := _LEADING.match(text):
-            text = text[bullet.end() :]
-        else:
-            return
+    """Yield what is left of a text without one layer of quotes, emphasis, brackets or punctuation, in each way."""
+    if len(text) > 1 and text[-1] in _TRAILING:
+        yield text[:-1].rstrip()
+    if len(text) > 2 and _PAIRS.get(text[0]) == text[-1] and _is_pair(text):
+        yield text[1:-1].strip()
+    if bullet := _LEADING.match(text):
+        yield text[bullet.end() :]
 
 
 def _is_pair(text: str) -> bool:
-    """Whether the first and last character enclose the rest; an asterisk beside a space is no emphasis."""
-    return text[0] not in _EMPHASIS or not (text[1].isspace() or text[-2].isspace())
+    """Whether the first and last character enclose the rest; emphasis is no emphasis if its marks touch a space."""
+    mark = text[0]
+    if mark not in _EMPHASIS:
+        return True
+    inner = text.strip(mark)
+    return bool(inner) and not (inner[0].isspace() or inner[-1].isspace())
 
 
-_Notion = Callable[[str], str | None]
+_Notion: TypeAlias = Callable[[str], str | None]
+_FoldedLabels: TypeAlias = tuple[tuple[_Notion, dict[str, list[str]]], ...]
 
 
 @lru_cache(maxsize=64)
-def _fold_labels(labels: tuple[str, ...]) -> tuple[tuple[_Notion, dict[str, list[str]]], ...]:
+def _fold_labels(labels: tuple[str, ...]) -> "_FoldedLabels":
     """Return the notions of equality, the strictest first, each with the labels by their form under it."""
     notions: tuple[_Notion, ...] = (str, fold_label, _casefold, _join_words, _number)
     folded = []
@@ -151,6 +162,7 @@ _SHORT = 2  # characters of a label, such as a grade or a number, that ordinary 
 _WORD = re.compile(r"[^\W_]+")
 _FENCE = re.compile(r"[`~]{3,}[ \t]*\w{0,20}")
 _REMARK = re.compile(r"[ \t]*(?:[.;(|]|[-\u2013\u2014]+[ \t])")
+_CLOSING_MARKS = re.compile(r"^[*_`\"']{1,3}(?=\s)")  # of a name such as **Label:**
 _EMPHASISED = re.compile(r"(\*{1,3}|`{1,3})(?=[^\s*`])([^*`]{1,300})(?<=\S)\1")
 
 
@@ -204,6 +216,7 @@ def _stated_by(line: str, labels: Sequence[str]) -> tuple[str | None, bool]:
         return label, False
     name, _, value = line.partition(":")
     words = _WORD.findall(_casefold(name[:_LONGEST]))
+    value = _CLOSING_MARKS.sub("", value)
     if _NEUTRAL.issuperset(words) and not _STATING.isdisjoint(words) and (label := match_label(value, labels)):
         return label, True
     folded = _EMPHASISED.sub(r"\2", _casefold(line[:_LONGEST]))

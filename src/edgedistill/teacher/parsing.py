@@ -292,7 +292,7 @@ def _find_spans(text: str) -> list[tuple[int, int]] | None:
     return None if open_braces else spans
 
 
-_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
+_TRAILING_COMMA = re.compile(r'(\\.|"(?:[^"\\]|\\.)*+")|,(?=\s*+[}\]])', re.DOTALL)
 _STRAIGHT = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'))
 _QUOTE_CLASS = "[\"'`\u2018\u2019]"
 _ONE_ENTRY = re.compile(
@@ -301,10 +301,15 @@ _ONE_ENTRY = re.compile(
 )
 
 
+def drop_trailing_commas(text: str) -> str:
+    """Return JSON without the commas before a closing brace or bracket."""
+    return _TRAILING_COMMA.sub(r"\1", text)
+
+
 def _read_object(text: str) -> dict[str, Any] | None:
     """Return a JSON object, also one with the slips of models that write JSON without a grammar."""
     straight = text.translate(_STRAIGHT)
-    for spelling in (text, _TRAILING_COMMA.sub(r"\1", text), _TRAILING_COMMA.sub(r"\1", straight)):
+    for spelling in (text, drop_trailing_commas(text), drop_trailing_commas(straight)):
         try:
             value = read_json(spelling)
         except InvalidJson:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedistill.task import fold_label
 from edgedistill.teacher.parsing import Failure, FailureCause, parse_label
 
 LABELS = ("process", "outcome", "no praise", "2")
@@ -287,6 +288,8 @@ GRADES = ("C", "B", "A", "A*")
         ("A*.", "A*"), ("**A***", "A*"), ('"A*"', "A*"), ("Label: A*", "A*"), ("Grade: `A*`.", "A*"),
         ('{"label": "**A**"}', "A"), ('{"label": "A*."}', "A*"), ("- A*", "A*"), ("* A", "A"), ("* A*", "A*"),
         ("**A", None), ("A**", None), ("A or A*", None), ("A+", None), ("Grade: A-", None), ("Label: **A*", None),
+        ("**Label:** A*", "A*"), ("**Label:** **A***", "A*"), ("**Label: A***", "A*"), ("**Label: A**", "A"),
+        ("** A*", "A*"), ("*A *", None), ("__A*__", "A*"), ('*"A*"*', "A*"), ("Label: *A**", "A*"),
     ],
 )  # fmt: skip
 def test_what_is_stripped_turns_no_label_into_another(content: str, label: str | None) -> None:
@@ -308,13 +311,30 @@ def test_every_label_of_every_codebook_is_read_as_itself(labels: list[str]) -> N
         )
 
 
-@given(CODEBOOKS, st.sampled_from(["**{}**", '"{}"', "`{}`", "{}.", "- {}", "Label: {}", "**Label:** {}", "{}\n"]))
-def test_a_decorated_label_is_read_as_itself_or_as_the_label_that_it_spells(labels: list[str], form: str) -> None:
+FORMS = [
+    "{}",
+    "**{}**",
+    "*{}*",
+    '"{}"',
+    "`{}`",
+    "{}.",
+    "- {}",
+    "* {}",
+    "Label: {}",
+    "**Label:** {}",
+    "Label: **{}**",
+    "{}\n",
+]
+
+
+@given(CODEBOOKS, st.sampled_from(FORMS))
+def test_a_decorated_label_is_read_as_itself_or_as_one_that_is_written_the_same(labels: list[str], form: str) -> None:
     for label in labels:
         content = form.format(label)
         found = parse_label(answer(content), labels)
-        # Another label may be spelled like the decorated one, and then counts; no third one ever does.
-        assert isinstance(found, Failure) or found == label or found in content
+        if not isinstance(found, Failure) and found != label:
+            same = {fold_label(other.format(found)) for other in FORMS}
+            assert fold_label(content) in same
 
 
 NAMES = st.sampled_from(["choices", "message", "content", "label", "refusal", "tool_calls", "type", "text"])
