@@ -297,7 +297,7 @@ def classify_status(
         sent: The names of the request's sampling parameters.
     """
     error = _parse_error(body)
-    detail = f"HTTP {status} {error.code}".strip()
+    detail = f"HTTP {status}" if error.code in ("", str(status)) else f"HTTP {status} {error.code}"
     if kind := _find_shared_reason(status, error):
         return Fatal(kind, detail, sentence=error.message)
     if status >= 500 or status in (408, 409, 425, 429):
@@ -309,7 +309,7 @@ def classify_status(
     if error.code == "recording_missing":
         return Rejected(Failure(FailureCause.NOT_RECORDED, body, detail), error.message)
     rejected = Rejected(Failure(FailureCause.REJECTED, body, detail), error.message)
-    message = error.message.lower()
+    message = error.words
     if (status == 404 or not verified) and _MODEL_WORDS.search(message):
         return Fatal("model", detail, sentence=error.message)
     if formatted and status in (400, 404, 415, 422) and _FORMAT_WORDS.search(message):
@@ -332,7 +332,7 @@ def _find_shared_reason(status: int, error: "_ErrorBody") -> str | None:
 
 def _classify_first_refusal(status: int, error: "_ErrorBody", detail: str, sent: Collection[str]) -> Fatal | None:
     """Return the outcome if the wording names something that all requests share, else None."""
-    message, sentence = error.message.lower(), error.message
+    message, sentence = error.words, error.message
     parameter = _refused_parameter(message, sent)
     if parameter or _PARAMETER_WORDS.search(message):
         return Fatal("parameter", detail, parameter or "", sentence)
@@ -404,23 +404,29 @@ class _ErrorBody:
         codes: All codes, types and reasons, in lower case.
         message: Its message.
         keys: The names of all its fields, in lower case.
+        parameter: The parameter that it is about, if it names one in a field of its own.
     """
 
     code: str
     codes: frozenset[str]
     message: str
     keys: frozenset[str]
+    parameter: str = ""
+
+    @property
+    def words(self) -> str:
+        """What it says, in lower case."""
+        return f"{self.message} {self.parameter}".lower()
 
     @property
     def is_filter(self) -> bool:
         """Whether a content filter refused the text, and not the account."""
         named = self.codes & _FILTER_CODES or self.keys & _FILTER_KEYS
-        message = self.message.lower()
-        return bool(named or (_FILTER_WORDS.search(message) and not _KEY_WORDS.search(message)))
+        return bool(named or (_FILTER_WORDS.search(self.words) and not _KEY_WORDS.search(self.words)))
 
 
 _CODE_KEYS = {"code", "type", "status", "reason", "reasons", "__type", "blockreason", "block_reason", "finish_reason"}
-_MESSAGE_KEYS = ("message", "msg", "detail", "error", "title", "error_description", "param")
+_MESSAGE_KEYS = ("message", "msg", "detail", "error", "title", "error_description")
 _MAX_FIELDS = 200  # of an error that are looked at
 
 
@@ -441,12 +447,9 @@ def _parse_error(body: str) -> _ErrorBody:
             codes.add(str(each).lower())
     code = str(error.get("code") or error.get("type") or "")
     messages = dict.fromkeys(text for name in _MESSAGE_KEYS for text in _texts(error.get(name)))
-    return _ErrorBody(
-        code if re.fullmatch(r"[\w.-]{1,60}", code, re.ASCII) else "",
-        frozenset(codes),
-        " ".join(messages),
-        frozenset(keys),
-    )
+    plain = code if re.fullmatch(r"[\w.-]{1,60}", code, re.ASCII) else ""
+    parameter = str(error.get("param") or "")
+    return _ErrorBody(plain, frozenset(codes), " ".join(messages), frozenset(keys), parameter)
 
 
 def _fields(value: object) -> Iterator[tuple[str, object]]:
@@ -496,6 +499,7 @@ def quote(sentence: str, request: TeacherRequest | None = None) -> str:
     line = " ".join("".join(char if char.isprintable() else " " for char in sentence[: 4 * _MAX_QUOTED]).split())
     for text in _learner_texts(request) if request else ():
         line = _without_copies(line, text)
+    line = line.rstrip(". ")
     if len(line) > _MAX_QUOTED:
         line = f"{line[: _MAX_QUOTED - 1].rstrip()}…"
     return f': "{line}"' if line else ""

@@ -47,7 +47,7 @@ def test_an_account_without_credit_stops_the_run() -> None:
     assert of(429, {"message": "You exceeded your quota", "code": "insufficient_quota"}) == Fatal(
         "quota", "HTTP 429 insufficient_quota"
     )
-    assert of(402, {"message": "Insufficient credits", "code": 402}) == Fatal("quota", "HTTP 402 402")
+    assert of(402, {"message": "Insufficient credits", "code": 402}) == Fatal("quota", "HTTP 402")
     in_a_200 = json.dumps({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
     assert classify_body(in_a_200, verified=True) == Fatal("quota", "HTTP 429 insufficient_quota")
 
