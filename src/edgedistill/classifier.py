@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -30,6 +29,7 @@ from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill.student.trial import random_state, restore_random_state
 from edgedistill.task import Task
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
+from edgedistill_export.temporary import temporary_folder
 from edgedistill_serve import Bundle
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import join_labels
@@ -171,8 +171,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             MixtureRow(row.response.id, row.response.inputs, row.label, "human", soft[int(row.response.id)])
             for row in training
         ]
-        with progress_bars(quiet=not self.verbose) as bars, TemporaryDirectory(prefix="edgedistill-student-") as work:
-            folder = Path(work) / "student"
+        with progress_bars(quiet=not self.verbose) as bars, temporary_folder("student") as work:
+            folder = work / "student"
             training_notes = self._train(mixture, validation_set, task, section, folder, on_progress or bars)
             student = Checkpoint.load(folder, task.scored, section.max_tokens)
             self.files_ = {path.name: _content(path) for path in sorted(folder.iterdir())}
@@ -467,13 +467,13 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     @contextmanager
     def _written(self) -> Iterator[Path]:
         """Yield a temporary folder with the checkpoint."""
-        with TemporaryDirectory(prefix="edgedistill-student-") as work:
+        with temporary_folder("student") as work:
             for name, content in self.files_.items():
                 if isinstance(content, bytes):
-                    (Path(work) / name).write_bytes(content)
+                    (work / name).write_bytes(content)
                 else:
-                    (Path(work) / name).write_text(content, "utf-8")
-            yield Path(work)
+                    (work / name).write_text(content, "utf-8")
+            yield work
 
     def _provenance(self) -> dict[str, Any]:
         """The settings, without the codebook (which the bundle has anyway) and without local paths."""

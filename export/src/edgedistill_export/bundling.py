@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -29,6 +28,7 @@ from edgedistill_export.quantize.overflow import check_overflow
 from edgedistill_export.quantize.recipes import DEFAULT, RECIPES, Recipe
 from edgedistill_export.quantize.tuning import Tuning
 from edgedistill_export.quantize.vocabulary import VocabularyCut, cut_vocabulary
+from edgedistill_export.temporary import temporary_folder
 from edgedistill_export.verify.golden import build_golden
 from edgedistill_export.verify.parity import ConversionStep, Logits, measure_step
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
@@ -165,13 +165,13 @@ def export_bundle(
         )
     student = Checkpoint.load(checkpoint, plan.task, plan.max_tokens)
     reference = finite_logits(student, inputs)
-    with TemporaryDirectory(prefix="edgedistill-export-") as work:
-        served, cut, notes = _with_vocabulary(student, reference, plan, inputs, Path(work))
-        measured = convert_to_fp32(served, reference, Path(work) / "model.onnx", plan.label_decoder, inputs, convert)
+    with temporary_folder("export") as work:
+        served, cut, notes = _with_vocabulary(student, reference, plan, inputs, work)
+        measured = convert_to_fp32(served, reference, work / "model.onnx", plan.label_decoder, inputs, convert)
         if plan.precision == "int8":
-            measured = add_int8(measured, Path(work) / "model_quantized.onnx", served, plan, inputs, quantize)
+            measured = add_int8(measured, work / "model_quantized.onnx", served, plan, inputs, quantize)
         elif plan.precision == "auto":
-            measured = add_tuned(measured, Path(work), served, plan, inputs, recipes)
+            measured = add_tuned(measured, work, served, plan, inputs, recipes)
         measured = replace(measured, notes=(*notes, *measured.notes))
         measured = replace(measured, locked=score_locked_rows(student, served, plan, measured))
         bundle = _write(served, folder, plan, inputs, measured, cut)

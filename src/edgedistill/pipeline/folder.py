@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -67,8 +68,13 @@ class RunFolder:
             file = self.file(name)
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_name(f".{name}.{os.getpid()}-{get_ident()}.part")  # another process may write it, too
-            part.write_bytes(text.encode())
-            part.replace(file)
+            try:
+                part.write_bytes(text.encode())
+                part.replace(file)
+            except BaseException:
+                with suppress(OSError):  # the first error is the one to report
+                    part.unlink(missing_ok=True)
+                raise
         except UnicodeEncodeError as error:
             raise RunError(
                 f"cannot be written: it would hold half a character (a lone surrogate, {error.object[error.start]!r})",

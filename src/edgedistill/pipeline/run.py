@@ -8,7 +8,7 @@ from typing import Any
 
 from edgedistill.data.reading import Records
 from edgedistill.data.types import Response, TrainRows
-from edgedistill.errors import AnswersMissing, Paused, ProjectFileError, together
+from edgedistill.errors import AnswersMissing, Paused, ProjectFileError, RunError, together
 from edgedistill.evaluation import Evaluation, Fidelity, read_evaluation, read_fidelity
 from edgedistill.pipeline.folder import SHRUNK, STUDENT, RunFolder
 from edgedistill.pipeline.inputs import RestrictedView, StageFolder, StageInputs, digest_records, restrict_codes
@@ -102,9 +102,22 @@ class Run:
 
     @property
     def used(self) -> tuple[TeacherSection, ...]:
-        """The teachers that passed the gate or were accepted; before the gate, all of them."""
+        """The teachers that passed the gate or were accepted; before the gate, all of them.
+
+        Raises:
+            RunError: The gate was passed by other teachers than the project has now.
+        """
         verdict = self.verdict
-        return self.panel if verdict is None else tuple(each for each in self.panel if each.called in verdict["used"])
+        if verdict is None:
+            return self.panel
+        used = tuple(each for each in self.panel if each.called in verdict["used"])
+        if verdict["used"] and not used:
+            raise RunError(
+                f"the gate was passed by {', '.join(verdict['used'])}, which the project no longer has",
+                where=str(self.folder / "gate.json"),
+                hint=f"Run `edgedistill gate {self.project.path.name}`.",
+            )
+        return used
 
     @property
     def weights(self) -> Mapping[str, float]:

@@ -3,11 +3,12 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
 
-from edgedistill.errors import GateRefused, RunError
+from edgedistill.errors import EdgeDistillError, GateRefused, RunError
 from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, file_digest
 from edgedistill.pipeline.inputs import NOTHING, StageInputs, fingerprint, result_path, select
 from edgedistill.pipeline.run import Run, shows_examples
@@ -291,8 +292,11 @@ def _step(run: Run, stage: Stage) -> StageResult:
     start = time.monotonic()
     try:
         entry = stage.run(run)
-    finally:
-        run.record_spending()
+    except BaseException:
+        with suppress(EdgeDistillError):  # the first error is the one to report
+            run.record_spending()
+        raise
+    run.record_spending()
     seconds = time.monotonic() - start
     entry_of_run = {"fingerprint": current, "seconds": round(seconds, 2), **entry}
     run.folder.record_stage(stage.name, entry_of_run, stage.written(run.project))

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -116,8 +116,9 @@ def _move(new: Path, folder: Path) -> None:
         except OSError as error:
             # Another process of the same search may be writing the same student there.
             if turn == _TURNS - 1:
-                if old.exists() and not folder.exists():
-                    old.rename(folder)
+                with suppress(OSError):
+                    if old.exists() and not folder.exists():
+                        old.rename(folder)
                 raise _unwritable(folder, error) from error
         else:
             return

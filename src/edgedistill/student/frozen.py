@@ -14,10 +14,10 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -45,6 +45,7 @@ from edgedistill.student.model import (
     quiet_transformers,
 )
 from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.temporary import temporary_folder
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.task.label_decoding import LabelDecoder, sigmoid
@@ -70,11 +71,11 @@ def pooled_states(backbone: Path, task: Task, max_tokens: int, rows: Sequence[Ma
     Raises:
         TrainingFailed: The backbone cannot be loaded, or has fewer positions than ``max_tokens``.
     """
-    with quiet_transformers(), TemporaryDirectory() as folder:
+    with quiet_transformers(), temporary_folder("encoder") as folder:
         model = load_model(backbone, task)
-        padding = load_tokenizer_and_padding(backbone, model, Path(folder))
+        padding = load_tokenizer_and_padding(backbone, model, folder)
         check_max_tokens(model, max_tokens)
-        encoder = Encoder(Path(folder) / "tokenizer.json", max_tokens)
+        encoder = Encoder(folder / "tokenizer.json", max_tokens)
     encoded = encoder.encode([task_inputs(row, task) for row in rows])
     read = model.base_model.eval()
     threads = torch.get_num_threads()
@@ -271,7 +272,8 @@ def write_frozen(head: FrozenHead, task: Task, max_tokens: int, file: Path) -> N
         part.write_bytes(save({"weights": head.weights, "bias": head.bias}, metadata={"frozen": json.dumps(metadata)}))
         part.replace(file)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise RunError(
             f"cannot be written ({error.strerror})",
             where=str(file),

@@ -24,7 +24,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -48,6 +47,7 @@ from edgedistill.student.label_thresholds import exact_match_and_macro_f1
 from edgedistill.student.losses import HARD, TrainingLoss
 from edgedistill.student.model import is_decoder, writable_model
 from edgedistill.student.types import Epoch, SpeedSettings
+from edgedistill_export.temporary import temporary_folder
 
 
 def default_speed_settings() -> SpeedSettings:
@@ -523,7 +523,7 @@ def run_trial(
     before = unfinished.history if unfinished else ()
     watch = EpochCallback(on_step, on_epoch, patience, unfinished)
     steps = setting.steps(len(mixture))
-    with TemporaryDirectory() as scratch, deterministic_sums():
+    with temporary_folder("training") as scratch, deterministic_sums():
         loop = StudentTrainer(
             model=model,
             args=_arguments(setting, setting.epochs - len(before), scratch),
@@ -567,9 +567,9 @@ def _prepare_model(
     return used
 
 
-def _arguments(setting: Setting, epochs: int, scratch: str) -> TrainingArguments:
+def _arguments(setting: Setting, epochs: int, scratch: Path) -> TrainingArguments:
     return TrainingArguments(
-        output_dir=scratch,
+        output_dir=str(scratch),
         learning_rate=setting.learning_rate,
         per_device_train_batch_size=setting.batch_size,
         per_device_eval_batch_size=_VALIDATION_BATCH,

@@ -33,7 +33,7 @@ import httpx2
 
 from edgedistill.errors import CacheDamaged, DataError, RunError, TeacherError, TeacherUnreachable
 from edgedistill.project.schema import TeacherSection
-from edgedistill.teacher.cache import CacheEntry, TeacherRequest
+from edgedistill.teacher.cache import CacheEntry, TeacherRequest, open_atomically
 from edgedistill.teacher.endpoint import (
     ChatAnswer,
     Fatal,
@@ -336,12 +336,8 @@ def write_atomically(file: Path, data: bytes) -> None:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(file.name + ".part")
-        with temporary.open("wb") as out:
+        with open_atomically(file) as out:
             out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(file)
     except OSError as error:
         raise DataError(f"the file cannot be written: {error.strerror}", where=str(file)) from error
 

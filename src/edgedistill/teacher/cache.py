@@ -30,7 +30,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn, Self, TypeAlias
+from typing import Any, BinaryIO, NoReturn, Self, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from diskcache import Cache, Timeout
@@ -621,22 +621,38 @@ def export_jsonl(cache: AnswerCache, file: Path) -> int:
         CacheDamaged: An entry is damaged.
         DataError: The file cannot be written.
     """
-    temporary = file.with_name(file.name + ".part")
     count = 0
     try:
-        with temporary.open("w", encoding="ascii", newline="\n") as out:
+        with open_atomically(file) as out:
             for entry in cache.entries():
                 request = _without_secrets(entry.request)
                 key = entry.key if request is entry.request else compute_key(request)
                 line = {"key": key, "request": request, "answer": entry.answer}
-                out.write(json.dumps(line, separators=(",", ":")) + "\n")
+                out.write(json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n")
                 count += 1
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(file)
     except OSError as error:
         raise DataError(f"the file cannot be written: {error.strerror}", where=str(file)) from error
     return count
+
+
+@contextmanager
+def open_atomically(file: Path) -> Iterator[BinaryIO]:
+    """Yield a temporary file that gets the name once it is complete and synced; after an error nothing is left.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    temporary = file.with_name(file.name + ".part")
+    try:
+        with temporary.open("wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(file)
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to report
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def _without_secrets(request: Mapping[str, Any]) -> Mapping[str, Any]:

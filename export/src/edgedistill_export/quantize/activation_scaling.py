@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from edgedistill_export.convert.graph import Graph, LinearLayer
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.quantize.int8_layers import Activation, Scaling
 from edgedistill_export.quantize.rounding import Floats, round_to_nearest
+from edgedistill_export.temporary import temporary_folder
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.session import build_feeds
 
@@ -58,8 +58,8 @@ def record_layer_inputs(graph: Graph, rows: Sequence[Encoded]) -> dict[str, Laye
     watched = onnx.ModelProto()
     watched.CopyFrom(graph.model)
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sources)
-    with TemporaryDirectory(prefix="edgedistill-calibration-") as work:
-        file = Path(work) / "watched.onnx"
+    with temporary_folder("calibration") as work:
+        file = work / "watched.onnx"
         onnx.save(watched, file)
         try:
             session = _session(file)

@@ -4,14 +4,13 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.resources import as_file
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from edgedistill_export.errors import ExportFailed, WebFailed
+from edgedistill_export.temporary import temporary_folder
 from edgedistill_export.verify.parity import ConversionStep
 from edgedistill_export.web.writing import PAGE, write_web
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
@@ -48,8 +47,8 @@ def browser_scores(bundle: Bundle, rows: Sequence[Mapping[str, str]]) -> list[Sc
     node = shutil.which("node")
     if node is None:
         raise WebFailed("Node is not installed, which runs the page", hint="Install Node 20 or newer.")
-    with TemporaryDirectory(prefix="edgedistill-web-") as work, as_file(PAGE) as scripts:
-        page = write_web(bundle, Path(work) / "page")
+    with temporary_folder("web") as work, as_file(PAGE) as scripts:
+        page = write_web(bundle, work / "page")
         ended = subprocess.run(  # noqa: S603  # our own script
             [node, str(scripts / "score_rows.mjs"), str(page.folder)],
             input=msgspec.json.encode([dict(row) for row in rows]),

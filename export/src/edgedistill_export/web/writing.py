@@ -88,9 +88,10 @@ def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebP
     """
     folder = folder.absolute()
     content = dict(_content(bundle, npm or load_vendored()))
-    aside = temporary_sibling(folder)
+    aside: Path | None = None
     try:
         _expect_place(folder)
+        aside = temporary_sibling(folder)
         finish_replacement(folder)
         for name, source in content.items():
             path = aside / name
@@ -104,7 +105,8 @@ def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebP
     except OSError as error:
         raise WebFailed(f"the page cannot be written ({error})", where=str(folder)) from None
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside:
+            shutil.rmtree(aside, ignore_errors=True)
     size = sum((folder / name).stat().st_size for name in content)
     manifest = bundle.manifest
     rows = len(bundle.golden.rows)
