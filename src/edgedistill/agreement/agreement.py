@@ -1,52 +1,23 @@
 """Agreement of two codings of the same responses: figures with intervals, and tables of them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import krippendorff
-import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
-from sklearn.metrics import (
-    accuracy_score,
-    cohen_kappa_score,
-    f1_score,
-    matthews_corrcoef,
-    precision_recall_fscore_support,
-)
 
-from edgedistill.agreement.bootstrap import bootstrap_groups, interval_estimate, optional_estimate, resample_confusions
-from edgedistill.agreement.confusion import (
-    Counts,
-    Values,
-    accuracies,
-    alphas,
-    check_groups,
-    check_lengths,
-    confusion_matrix,
-    encode_labels,
-    f1s,
-    kappas,
-    macro,
-    macro_f1s,
-    mccs,
-    precisions,
-    recalls,
-    weighted,
-)
+from edgedistill.agreement.bootstrap import bootstrap_groups, required
+from edgedistill.agreement.confusion import check_groups, check_lengths, confusion_matrix, encode_labels
+from edgedistill.agreement.draws import averages_of, draw_confusions, label_agreement
 from edgedistill.agreement.multilabel import encode_label_sets, label_set_agreement
-from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgreement
+from edgedistill.agreement.types import Agreement, Estimate, LabelAgreement
 from edgedistill.displays import html_table
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill_serve.task.task import LABEL_SEPARATOR, Label, Task
 
 if TYPE_CHECKING:  # pandas is imported only when a DataFrame is requested
     from pandas import DataFrame
-
-
-_FIGURES = ("precision", "recall", "f1")
 
 
 def agreement(
@@ -61,8 +32,9 @@ def agreement(
 ) -> Agreement:
     """Compare a coding with a reference coding of the same rows.
 
-    The figures are those of scikit-learn, alpha is that of the package krippendorff. Intervals are 95 % percentile
-    bootstrap intervals (Efron 1979).
+    The figures are those of scikit-learn, alpha is that of the package krippendorff. Intervals are 95 % intervals that
+    hold for few rows and for codings that are nearly always right, too; none is without width
+    (`edgedistill.agreement.bootstrap`). For shares of independent rows they are those of Clopper and Pearson.
 
     Args:
         reference: The correct label of each row, such as a human code; for multilabel tasks its labels, joined.
@@ -89,46 +61,8 @@ def agreement(
         raise DataError(f"the task has no label {positive!r}", hint=f"Its labels: {', '.join(task.names)}.")
     if task.kind == "multilabel":
         sets = encode_label_sets(reference, task, "reference"), encode_label_sets(coded, task, "coded")
-        result = label_set_agreement(*sets, task, groups, positive, resamples, seed)
-    else:
-        result = _agreement(reference, coded, task, groups, positive, resamples, seed)
-    return _with_full_intervals(result) if result.groups == 1 else result
-
-
-def _with_full_intervals(agreement: Agreement) -> Agreement:
-    """Return an agreement whose intervals are the ranges of the figures: [0, 1] for shares, [-1, 1] for coefficients.
-
-    Resampling a single group would give intervals without width, and resampling its rows intervals for that group only.
-    """
-    return replace(
-        agreement,
-        accuracy=Estimate(agreement.accuracy.value, 0.0, 1.0),
-        macro_f1=_full_share(agreement.macro_f1),
-        kappa=_full_coefficient(agreement.kappa),
-        mcc=_full_coefficient(agreement.mcc),
-        alpha=_full_coefficient(agreement.alpha),
-        averages={
-            name: Averages(_full_share(each.precision), _full_share(each.recall), _full_share(each.f1))
-            for name, each in agreement.averages.items()
-        },
-        per_label={
-            name: replace(
-                label,
-                intervals=dict.fromkeys(label.intervals, (0.0, 1.0)),
-                kappa=_full_coefficient(label.kappa),
-                alpha=_full_coefficient(label.alpha),
-            )
-            for name, label in agreement.per_label.items()
-        },
-    )
-
-
-def _full_share(estimate: Estimate | None) -> Estimate | None:
-    return estimate and Estimate(estimate.value, 0.0, 1.0)
-
-
-def _full_coefficient(estimate: Estimate | None) -> Estimate | None:
-    return estimate and Estimate(estimate.value, -1.0, 1.0)
+        return label_set_agreement(*sets, task, groups, positive, resamples, seed)
+    return _agreement(reference, coded, task, groups, positive, resamples, seed)
 
 
 def _labels(coding: object, name: str) -> list[str]:
@@ -165,79 +99,26 @@ def _agreement(
 ) -> Agreement:
     truth, predicted = encode_labels(reference, task, "reference"), encode_labels(coded, task, "coded")
     labels, ordinal = len(task.names), task.kind == "ordinal"
-    drawn = resample_confusions(truth, predicted, labels, groups, resamples, np.random.default_rng(seed))
-    figures = {"precision": precisions(drawn), "recall": recalls(drawn), "f1": f1s(drawn)}
+    draws = draw_confusions(truth, predicted, labels, groups, resamples, seed)
+    counts = draws.labels
+    averages = {"macro": averages_of(counts.macro), "weighted": averages_of(counts.weighted)}
+    if positive is not None:
+        place = task.names.index(positive)
+        averages["binary"] = averages_of(lambda name: counts.label(name, place))
     return Agreement(
         rows=len(truth),
-        accuracy=interval_estimate(float(accuracy_score(truth, predicted)), accuracies(drawn)),
-        macro_f1=interval_estimate(float(f1_score(truth, predicted, average="macro")), macro_f1s(drawn)),
-        kappa=_kappa(truth, predicted, drawn, ordinal=ordinal),
+        accuracy=required(draws.accuracy().estimate()),
+        macro_f1=averages["macro"].f1,
+        kappa=draws.kappa(quadratic=ordinal).estimate(),
         kappa_name="quadratic weighted kappa" if ordinal else "Cohen's kappa",
-        per_label=_per_label(truth, predicted, task, figures),
+        per_label={name: label_agreement(counts, place) for place, name in enumerate(task.names)},
         confusion=tuple(tuple(int(count) for count in row) for row in confusion_matrix(truth, predicted, labels)),
         resamples=resamples,
         groups=None if groups is None else len(set(groups)),
-        mcc=_mcc(truth, predicted, drawn),
-        alpha=_alpha(truth, predicted, drawn, "ordinal" if ordinal else "nominal"),
-        averages=_averages(truth, predicted, drawn, figures, None if positive is None else task.names.index(positive)),
+        mcc=draws.mcc().estimate(),
+        alpha=draws.alpha(ordinal=ordinal).estimate(),
+        averages=averages,
     )
-
-
-def _kappa(truth: Counts, predicted: Counts, drawn: Counts, *, ordinal: bool) -> Estimate | None:
-    if len(np.union1d(truth, predicted)) == 1:
-        return None
-    weights = "quadratic" if ordinal else None
-    value = cohen_kappa_score(truth, predicted, labels=range(drawn.shape[1]), weights=weights)
-    return optional_estimate(value, kappas(drawn, quadratic=ordinal))
-
-
-def _mcc(truth: Counts, predicted: Counts, drawn: Counts) -> Estimate | None:
-    if len(np.unique(truth)) == 1 or len(np.unique(predicted)) == 1:
-        return None
-    return optional_estimate(matthews_corrcoef(truth, predicted), mccs(drawn))
-
-
-def _alpha(truth: Counts, predicted: Counts, drawn: Counts, level: Literal["nominal", "ordinal"]) -> Estimate | None:
-    if len(np.union1d(truth, predicted)) == 1:
-        return None
-    table = np.array([truth, predicted], dtype=np.float64)
-    value = krippendorff.alpha(table, level_of_measurement=level)
-    return optional_estimate(value, alphas(drawn, ordinal=level == "ordinal"))
-
-
-def _averages(
-    truth: Counts, predicted: Counts, drawn: Counts, figures: Mapping[str, Values], positive: int | None
-) -> dict[str, Averages]:
-    averages = {
-        "macro": _average(truth, predicted, "macro", [macro(figures[name], drawn) for name in _FIGURES]),
-        "weighted": _average(truth, predicted, "weighted", [weighted(figures[name], drawn) for name in _FIGURES]),
-    }
-    if positive is not None:
-        own = precision_recall_fscore_support(truth, predicted, labels=[positive], zero_division=np.nan)[:3]
-        resampled = [figures[name][:, positive] for name in _FIGURES]
-        averages["binary"] = Averages(
-            *(optional_estimate(float(value[0]), of) for value, of in zip(own, resampled, strict=True))
-        )
-    return averages
-
-
-def _average(truth: Counts, predicted: Counts, average: str, resampled: Sequence[Values]) -> Averages:
-    values = precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)[:3]
-    return Averages(*(interval_estimate(float(value), of) for value, of in zip(values, resampled, strict=True)))
-
-
-def _per_label(
-    truth: Counts, predicted: Counts, task: Task, figures: Mapping[str, Values]
-) -> dict[str, LabelAgreement]:
-    scores = precision_recall_fscore_support(truth, predicted, labels=range(len(task.names)), zero_division=np.nan)
-    per_label = {}
-    for place, name in enumerate(task.names):
-        values = {figure: float(label_values[place]) for figure, label_values in zip(_FIGURES, scores[:3], strict=True)}
-        estimates = {figure: optional_estimate(value, figures[figure][:, place]) for figure, value in values.items()}
-        precision, recall, f1 = (None if np.isnan(value) else value for value in values.values())
-        intervals = {figure: (each.low, each.high) for figure, each in estimates.items() if each}
-        per_label[name] = LabelAgreement(precision, recall, f1, int(scores[3][place]), intervals)
-    return per_label
 
 
 _UNDEFINED = "-"

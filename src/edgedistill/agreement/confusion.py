@@ -15,7 +15,9 @@ from edgedistill_serve.task.task import Task
 
 Counts: TypeAlias = NDArray[np.int64]
 Values: TypeAlias = NDArray[np.float64]
-Statistic: TypeAlias = Callable[[Counts], Values]
+Tables: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
+"""Counts or weights of rows."""
+Statistic: TypeAlias = Callable[[Values], Values]
 """Maps matrices (n, labels, labels) to a value each, (n,)."""
 
 

@@ -14,59 +14,43 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.stats import binom, binomtest
 
-from edgedistill.agreement.bootstrap import interval_estimate, optional_estimate, resample_cells
-from edgedistill.agreement.confusion import (
-    Counts,
-    Statistic,
-    Values,
-    check_groups,
-    check_lengths,
-    confusion_matrix,
-    encode_labels,
-    kappas,
-    single_label_statistics,
-)
-from edgedistill.agreement.multilabel import (
-    LabelSetStatistic,
-    count_all_rows,
-    encode_label_sets,
-    label_set_statistics,
-    mean_kappas,
-    resample_label_sets,
-)
+from edgedistill.agreement.bootstrap import Figure, Rows, required, share_figure
+from edgedistill.agreement.confusion import Counts, Values, check_groups, check_lengths, encode_labels
+from edgedistill.agreement.draws import ConfusionDraws, ConfusionFigure, single_label_figures
+from edgedistill.agreement.multilabel import LabelSetFigure, draw_label_sets, encode_label_sets, label_set_figures
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PairedResamples:
-    """Counts of two codings on the same rows and resamples.
+class Pair:
+    """Two codings of the same rows on the same resamples.
+
+    For the lower end of a difference the additional row is one that the first coding has correctly and the second
+    wrongly, for the upper end the other way round: where both codings are equal, they may still differ on other rows.
 
     Attributes:
         first_correct: Whether the first coding equals the reference, (rows,).
         second_correct: Whether the second does, (rows,).
         differ: Whether the two codings differ, (rows,).
-        flip_rates: Share of the rows on which they differ, (resamples,).
-        observed: The counts of the original rows, of the first and of the second coding.
-        resampled: The counts of the resamples, of the first and of the second coding.
+        flip_rate: Share of the rows on which they differ.
+        draws: The draws of the first and of the second coding, `ConfusionDraws` or `LabelSetDraws`.
     """
 
     first_correct: NDArray[np.bool_]
     second_correct: NDArray[np.bool_]
     differ: NDArray[np.bool_]
-    flip_rates: Values
-    observed: tuple[Any, Any]
-    resampled: tuple[Any, Any]
+    flip_rate: Figure
+    draws: tuple[Any, Any]
 
-    def difference(self, statistic: Callable[[Any], Values]) -> Estimate | None:
-        """Return the statistic of the second coding minus that of the first; None if either is undefined."""
-        (first,), (second,) = map(statistic, self.observed)
-        before, after = map(statistic, self.resampled)
-        return optional_estimate(float(second - first), after - before)
+    def difference(self, figure: Callable[[Any], Figure]) -> Estimate | None:
+        """Return the figure of the second coding minus that of the first; None if either is undefined."""
+        first, second = map(figure, self.draws)
+        return (second - first).estimate()
 
 
-def resample_label_pairs(
+def pair_labels(
     reference: Sequence[str],
     first: Sequence[str],
     second: Sequence[str],
@@ -74,10 +58,8 @@ def resample_label_pairs(
     groups: Sequence[str] | None,
     resamples: int,
     seed: int,
-) -> PairedResamples:
-    """Resample rows with one label each; the counts are confusion matrices (n, labels, labels).
-
-    Rows with the same three labels are counted together; few of the possible combinations occur.
+) -> Pair:
+    """Resample rows with one label each; rows with the same three labels are counted together.
 
     Raises:
         DataError: A label is not in the task.
@@ -86,29 +68,27 @@ def resample_label_pairs(
         encode_labels(coding, task, name)
         for name, coding in (("reference", reference), ("first", first), ("second", second))
     )
-    labels = len(task.names)
+    labels, rows, rng = len(task.names), Rows.of(len(truth), groups), np.random.default_rng(seed)
     patterns, row_patterns = np.unique((truth * labels + one) * labels + other, return_inverse=True)
-    drawn = resample_cells(row_patterns, len(patterns), groups, resamples, np.random.default_rng(seed))
+    drawn = rows.draw_cells(row_patterns.reshape(-1), len(patterns), resamples, rng)
+    additional = rows.draw_additional(_advantage(one == truth, other == truth), resamples, rng)
     true_labels, first_labels, second_labels = patterns // labels**2, patterns // labels % labels, patterns % labels
 
-    def confusions(coded: Counts) -> Counts:
+    def confusions(coded: Counts) -> ConfusionDraws:
         cells = (np.arange(len(patterns)), true_labels * labels + coded)
-        indicator = coo_array((np.ones(len(patterns), dtype=np.int64), cells), shape=(len(patterns), labels**2))
-        return np.asarray(drawn @ indicator.tocsr()).reshape(-1, labels, labels)
+        indicator = coo_array((np.ones(len(patterns)), cells), shape=(len(patterns), labels**2))
+        return ConfusionDraws(np.asarray(drawn @ indicator.tocsr()).reshape(-1, labels, labels), additional, rows)
 
-    return PairedResamples(
+    return Pair(
         first_correct=one == truth,
         second_correct=other == truth,
         differ=one != other,
-        flip_rates=np.asarray(
-            drawn[:, first_labels != second_labels].sum(axis=1) / drawn.sum(axis=1), dtype=np.float64
-        ),
-        observed=(confusion_matrix(truth, one, labels)[None], confusion_matrix(truth, other, labels)[None]),
-        resampled=(confusions(first_labels), confusions(second_labels)),
+        flip_rate=_flip_rate(drawn, first_labels != second_labels, one != other, rows, rng),
+        draws=(confusions(first_labels), confusions(second_labels)),
     )
 
 
-def resample_label_set_pairs(
+def pair_label_sets(
     reference: Sequence[str],
     first: Sequence[str],
     second: Sequence[str],
@@ -116,8 +96,8 @@ def resample_label_set_pairs(
     groups: Sequence[str] | None,
     resamples: int,
     seed: int,
-) -> PairedResamples:
-    """Resample rows of a multilabel task; the counts are `LabelSetCounts`.
+) -> Pair:
+    """Resample rows of a multilabel task.
 
     Raises:
         DataError: A label is not in the task.
@@ -126,16 +106,31 @@ def resample_label_set_pairs(
         encode_label_sets(coding, task, name)
         for name, coding in (("reference", reference), ("first", first), ("second", second))
     )
-    pairs = [(truth, one), (truth, other), (one, other)]
-    before, after, between = resample_label_sets(pairs, groups, resamples, np.random.default_rng(seed))
-    return PairedResamples(
-        first_correct=(one == truth).all(axis=1),
-        second_correct=(other == truth).all(axis=1),
-        differ=(one != other).any(axis=1),
-        flip_rates=np.asarray(1 - between.same / between.rows, dtype=np.float64),
-        observed=(count_all_rows(truth, one), count_all_rows(truth, other)),
-        resampled=(before, after),
+    first_correct, second_correct = ((coding == truth).all(axis=1) for coding in (one, other))
+    alike = _advantage(first_correct, second_correct)
+    draws = draw_label_sets(truth, [one, other], groups, resamples, seed, alike)
+    differ, rng = (one != other).any(axis=1), np.random.default_rng(seed)
+    apart = (draws[0].pairs[1] != draws[1].pairs[1]).any(axis=1)
+    return Pair(
+        first_correct=first_correct,
+        second_correct=second_correct,
+        differ=differ,
+        flip_rate=_flip_rate(draws[0].weights, apart, differ, draws[0].rows, rng),
+        draws=(draws[0], draws[1]),
     )
+
+
+def _advantage(first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_]) -> Values:
+    """Return by row 1 if only the second coding is correct, -1 if only the first is, else 0."""
+    return second_correct.astype(np.float64) - first_correct
+
+
+def _flip_rate(
+    weights: Values, apart: NDArray[np.bool_], differ: NDArray[np.bool_], rows: Rows, rng: np.random.Generator
+) -> Figure:
+    """Return the share of rows that differ: of the patterns with these weights those that are ``apart``."""
+    additional = rows.draw_additional(differ.astype(np.float64), len(weights) - 1, rng)
+    return share_figure(weights @ apart, weights @ ~apart, additional, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,25 +223,25 @@ def change(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Change:
-    """Compare two codings of the same rows, with 95 % paired percentile bootstrap intervals.
+    """Compare two codings of the same rows, with 95 % paired intervals.
 
     Args:
         reference: The correct label of each row; at least one row.
         before: The first coding.
         after: The second coding.
         task: Defines the allowed labels and their order.
-        groups: The group of each row; whole groups are then resampled. None or a single group: independent rows.
+        groups: The group of each row; whole groups are then resampled; with a single group every interval is the whole
+            range of its figure. None: independent rows.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
     Raises:
         DataError: As for `agreement`.
     """
-    pairs = _resample(reference, before, after, task, groups, resamples, seed)
-    flips, rows = int(pairs.differ.sum()), len(pairs.differ)
-    kappa = _kappa(task)
-    lost = pairs.difference(lambda counts: -kappa(counts))
-    return Change(rows, flips, interval_estimate(flips / rows, pairs.flip_rates), lost)
+    pair = _resample(reference, before, after, task, groups, resamples, seed)
+    flips, rows = int(pair.differ.sum()), len(pair.differ)
+    kappa = _figures(task)["kappa"]
+    return Change(rows, flips, required(pair.flip_rate.estimate()), pair.difference(lambda draws: -kappa(draws)))
 
 
 def compare(
@@ -256,11 +251,11 @@ def compare(
     task: Task,
     *,
     groups: Sequence[str] | None = None,
-    statistics: Mapping[str, Statistic] | Mapping[str, LabelSetStatistic] | None = None,
+    figures: Mapping[str, ConfusionFigure] | Mapping[str, LabelSetFigure] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two codings with a reference, the second minus the first, with 95 % paired bootstrap intervals.
+    """Compare two codings with a reference, the second minus the first, with 95 % paired intervals.
 
     Both codings are evaluated on the same resamples, so that the difficulty of the rows cancels.
 
@@ -270,41 +265,32 @@ def compare(
         second: The other, such as that of the student.
         task: Defines the allowed labels and their order.
         groups: The group of each row; whole groups are then resampled. None: rows are independent.
-        statistics: Statistics by name. None: accuracy, macro-F1, macro precision, macro recall, κ and MCC; for
-            multilabel tasks `label_set_statistics`.
+        figures: Figures by name. None: accuracy, macro-F1, macro precision, macro recall, κ and MCC; for multilabel
+            tasks `label_set_figures`.
         resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
     Raises:
         DataError: As for `agreement`.
     """
-    pairs = _resample(reference, first, second, task, groups, resamples, seed)
+    pair = _resample(reference, first, second, task, groups, resamples, seed)
     one_group = groups is not None and len(set(groups)) == 1
-    one, other = pairs.first_correct, pairs.second_correct
+    one, other = pair.first_correct, pair.second_correct
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
-    compared: Mapping[str, Callable[[Any], Any]] | None = statistics
-    if compared is None:
-        compared = (
-            label_set_statistics()
-            if task.kind == "multilabel"
-            else single_label_statistics(ordinal=task.kind == "ordinal")
-        )
+    compared: Mapping[str, Callable[[Any], Figure]] = _figures(task) if figures is None else figures
     return Comparison(
         rows=len(one),
         both_right=int((one & other).sum()),
         only_first_right=only_first,
         only_second_right=only_second,
         neither_right=int((~one & ~other).sum()),
-        differences={name: None if one_group else pairs.difference(each) for name, each in compared.items()},
+        differences={name: None if one_group else pair.difference(each) for name, each in compared.items()},
         mcnemar=mcnemar(only_first, only_second) if groups is None else None,
     )
 
 
-def _kappa(task: Task) -> Callable[[Any], Any]:
-    if task.kind == "multilabel":
-        return mean_kappas
-    quadratic = task.kind == "ordinal"
-    return lambda confusions: kappas(confusions, quadratic=quadratic)
+def _figures(task: Task) -> Mapping[str, Callable[[Any], Figure]]:
+    return label_set_figures() if task.kind == "multilabel" else single_label_figures(ordinal=task.kind == "ordinal")
 
 
 def _resample(
@@ -315,8 +301,8 @@ def _resample(
     groups: Sequence[str] | None,
     resamples: int,
     seed: int,
-) -> PairedResamples:
+) -> Pair:
     check_lengths(reference, first=first, second=second)
     check_groups(len(reference), groups, resamples)
-    resample = resample_label_set_pairs if task.kind == "multilabel" else resample_label_pairs
+    resample = pair_label_sets if task.kind == "multilabel" else pair_labels
     return resample(reference, first, second, task, groups, resamples, seed)

@@ -6,8 +6,8 @@ rows with reference label i that are coded j, so p solves this system. For two l
 Gladen (1978, doi:10.1093/oxfordjournals.aje.a112510): p = (q + specificity - 1) / (sensitivity + specificity - 1).
 Responses with a known human code are counted with it: (known counts + corrected counts of the others) / all.
 
-The interval comes from a Bayesian bootstrap of the responses and of the coded rows (`bayesian_resample_cells`), the
-rows of a group weighted alike. Each label's count, and each cell of a reference label, gets an additional gamma weight
+The interval comes from a Bayesian bootstrap of the responses and of the coded rows (`Rows.draw_cells`), the rows of a
+group weighted alike. Each label's count, and each cell of a reference label, gets an additional gamma weight
 with a mean of 1 / labels, so that shares and error rates are draws from the posterior under a Dirichlet(1 / labels)
 prior, which is Jeffreys' prior for two labels (Berger, Bernardo & Sun 2015, doi:10.1214/14-BA935). Without it, ten rows
 without an error would imply an error rate of exactly 0.
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill.agreement.bootstrap import bayesian_resample_cells, interval_estimate
+from edgedistill.agreement.bootstrap import TAILS, Rows
 from edgedistill.agreement.confusion import Counts, Values, check_groups, check_lengths, confusion_matrix, encode_labels
 from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill.agreement.types import Estimate
@@ -92,7 +92,7 @@ def prevalence(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Prevalence:
-    """Estimate label shares corrected for misclassification, with 95 % percentile intervals.
+    """Estimate label shares corrected for misclassification, with 95 % intervals.
 
     For multilabel tasks each label is corrected separately. The module docstring describes the method.
 
@@ -204,7 +204,8 @@ def _resample_rates(case: _Case, groups: Sequence[str] | None, resamples: int, r
     """Return resampled error rates (resamples, labels, labels)."""
     labels = len(case.names)
     cells = case.reference * labels + case.coded
-    drawn = bayesian_resample_cells(cells, labels**2, groups, resamples, rng).reshape(-1, labels, labels)
+    rows = Rows.of(len(cells), groups)
+    drawn = rows.draw_cells(cells, labels**2, resamples, rng)[1:].reshape(-1, labels, labels)
     mass = drawn + rng.gamma(1 / labels, size=drawn.shape)
     return np.asarray(mass / mass.sum(axis=2, keepdims=True), dtype=np.float64)
 
@@ -228,10 +229,10 @@ def _clip(solved: Values) -> Values:
 def _share_estimates(names: Sequence[str], counts: Values) -> dict[str, Estimate]:
     """Turn counts (1 + resamples, labels), the observed ones first, into shares with intervals."""
     shares = counts / counts.sum(axis=1, keepdims=True)
-    estimates = {name: interval_estimate(float(shares[0, code]), shares[1:, code]) for code, name in enumerate(names)}
+    ends = np.quantile(shares[1:], TAILS, axis=0).T.tolist()
     # Resampled shares are strictly between 0 and 1. As in Jeffreys' interval, the interval of a label that never occurs
     # begins at 0, that of a label that always occurs ends at 1 (Brown, Cai & DasGupta 2001, doi:10.1214/ss/1009213286).
     return {
-        name: Estimate(each.value, min(each.low, each.value), max(each.high, each.value))
-        for name, each in estimates.items()
+        name: Estimate(value, min(low, value), max(high, value))
+        for name, value, (low, high) in zip(names, shares[0].tolist(), ends, strict=True)
     }

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from edgedistill.agreement.bootstrap import interval_estimate, optional_estimate, row_weights
+from edgedistill.agreement.bootstrap import SHARE, Figure, Rows, mean_figure, required, share_figure
 from edgedistill.agreement.confusion import Counts, Values, check_groups, check_lengths, encode_labels
 from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill.agreement.types import Estimate
@@ -35,16 +35,19 @@ class RocRanking:
         starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
         return cls(order, starts, is_label[order])
 
-    def auc(self, weights: Counts) -> Values:
-        """Return the AUC of each resample, (resamples,); NaN if all or no rows have the label."""
+    def auc(self, weights: Values) -> tuple[Values, Values]:
+        """Return the AUC of each resample and the weight of the rarer class, both (resamples,).
+
+        The AUC is NaN if all or no rows have the label.
+        """
         ranked = weights[:, self.order]
         positives = np.add.reduceat(ranked * self.is_label, self.starts, axis=1)
         negatives = np.add.reduceat(ranked * ~self.is_label, self.starts, axis=1)
         below = negatives.cumsum(axis=1) - negatives / 2
-        pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-        ordered = (positives * below).sum(axis=1)
-        shares = np.divide(ordered, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-        return np.asarray(shares, dtype=np.float64)
+        total, others = positives.sum(axis=1), negatives.sum(axis=1)
+        pairs = total * others
+        shares = np.divide((positives * below).sum(axis=1), pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+        return shares, np.minimum(total, others)
 
 
 BINS = 10
@@ -109,9 +112,11 @@ def probability_metrics(
     resamples: int = 2000,
     seed: int = 0,
 ) -> ProbabilityMetrics:
-    """Compare probabilities with a reference coding, with 95 % percentile bootstrap intervals.
+    """Compare probabilities with a reference coding, with 95 % intervals.
 
-    AUC, Brier score and log loss are those of scikit-learn.
+    AUC, Brier score and log loss are those of scikit-learn. The additional row of `edgedistill.agreement.bootstrap` is
+    ranked behind or before all rows of the other class for the AUC; for the losses it has probabilities that are right
+    or equal for all labels, for the calibration error a gap of 0 or 1.
 
     Args:
         reference: The correct label of each row.
@@ -127,33 +132,35 @@ def probability_metrics(
     check_lengths(reference)
     check_groups(len(reference), groups, resamples)
     _check_probabilities(probabilities, len(reference), task)
-    labels = len(task.names)
-    if task.kind == "multilabel":
+    labels, multilabel = len(task.names), task.kind == "multilabel"
+    if multilabel:
         correct = encode_label_sets(reference, task, "reference").astype(np.float64)
-        losses, brier, loss = _label_set_losses(correct, probabilities)
+        losses = _label_set_losses(correct, probabilities)
     else:
         truth = encode_labels(reference, task, "reference")
         correct = np.eye(labels)[truth]
-        losses, brier = _label_losses(truth, probabilities, correct), _brier(truth, probabilities)
-        loss = float(log_loss(truth, probabilities, labels=range(labels)))
+        losses = _label_losses(truth, probabilities, correct)
     rankings = [
         RocRanking.from_probabilities(probabilities[:, place], correct[:, place] == 1) for place in range(labels)
     ]
-    parts = [
-        (losses.means(weights), np.array([ranking.auc(weights) for ranking in rankings]).T)
-        for weights in row_weights(len(reference), groups, resamples, np.random.default_rng(seed))
-    ]
-    drawn = {name: np.concatenate([means[name] for means, _ in parts]) for name in parts[0][0]}
-    areas = np.concatenate([each for _, each in parts])
-    auc = {name: _auc(correct[:, place], probabilities[:, place]) for place, name in enumerate(task.names)}
+    rows, rng = Rows.of(len(reference), groups), np.random.default_rng(seed)
+    right = (probabilities.argmax(axis=1) == correct.argmax(axis=1)).astype(np.float64)
+    additional = rows.draw_additional(right, resamples, rng)
+    sums, areas = [], []
+    for weights in chain([np.ones((1, rows.count))], rows.draw_rows(resamples, rng)):
+        sums.append(losses.sums(weights))
+        areas.append(np.array([ranking.auc(weights) for ranking in rankings]))
+    drawn = _Draws(np.concatenate(sums), np.concatenate(areas, axis=2), additional, rows)
+    by_label = [drawn.auc(place, additional) for place in range(labels)]
+    two = multilabel or labels == 2
     return ProbabilityMetrics(
         rows=len(reference),
-        auc=optional_estimate(float(np.mean(list(auc.values()))), areas.mean(axis=1)),
-        auc_per_label={name: optional_estimate(auc[name], areas[:, place]) for place, name in enumerate(task.names)},
-        brier=interval_estimate(brier, drawn["brier"]),
-        log_loss=interval_estimate(loss, drawn["log_loss"]),
-        ece=interval_estimate(losses.ece, drawn["ece"]),
-        reliability=losses.table(drawn),
+        auc=mean_figure([drawn.auc(place, additional / np.sqrt(labels)) for place in range(labels)]).estimate(),
+        auc_per_label={name: each.estimate() for name, each in zip(task.names, by_label, strict=True)},
+        brier=drawn.mean(0, 0.25 if two else 1 - 1 / labels, 1.0 if two else 2.0),
+        log_loss=drawn.mean(1, float(np.log(2 if multilabel else labels)), -float(np.log(_EPSILON))),
+        ece=drawn.calibration_error(),
+        reliability=drawn.reliability(exact=not multilabel),
     )
 
 
@@ -162,16 +169,6 @@ def _check_probabilities(probabilities: NDArray[np.float64], rows: int, task: Ta
     valid = probabilities.shape == (rows, len(task.names)) and bool(((probabilities >= 0) & (probabilities <= 1)).all())
     if not valid or (sums and not np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)):
         raise DataError(f"probabilities must have shape ({rows}, {len(task.names)}) and be in [0, 1]{sums}")
-
-
-def _auc(is_label: Values, probability: Values) -> float:
-    return float(roc_auc_score(is_label, probability)) if 0 < is_label.sum() < len(is_label) else np.nan
-
-
-def _brier(truth: Counts, probabilities: Values) -> float:
-    if probabilities.shape[1] == 2:
-        return float(brier_score_loss(truth, probabilities[:, 1], labels=[0, 1], pos_label=1))
-    return float(brier_score_loss(truth, probabilities, labels=range(probabilities.shape[1])))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,40 +180,75 @@ class _RowLosses:
         log_loss: Negative log-likelihood, (rows,).
         counts: Number of its probabilities by bin, (rows, bins).
         correct: Number of these that belong to a label of the reference, (rows, bins).
-        sums: Sum of these probabilities, (rows, bins).
+        sums_of_bins: Sum of these probabilities, (rows, bins).
     """
 
     brier: Values
     log_loss: Values
     counts: Values
     correct: Values
+    sums_of_bins: Values
+
+    def sums(self, weights: Values) -> Values:
+        """Return the sums over the rows of each resample, (resamples, 3 + 3 bins).
+
+        Brier score, log loss and weight; then by bin the number of probabilities, of correct ones, and their sum.
+        """
+        columns = [self.brier, self.log_loss, np.ones_like(self.brier), self.counts, self.correct, self.sums_of_bins]
+        return np.asarray(weights @ np.column_stack(columns), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draws:
+    """The sums of `_RowLosses` of the rows and of each resample, and the areas under the ROC curves.
+
+    Attributes:
+        sums: Shape (1 + resamples, 3 + 3 bins).
+        areas: By label the AUC and the weight of the rarer class, (labels, 2, 1 + resamples).
+        additional: The weight of the additional row, (1 + resamples,).
+        rows: The rows.
+    """
+
     sums: Values
+    areas: Values
+    additional: Values
+    rows: Rows
 
-    def means(self, weights: Counts) -> dict[str, Values]:
-        """Return the metrics of each resample, and the accuracy by resample and bin (NaN for an empty bin)."""
-        rows = weights.sum(axis=1)
-        counts, correct = weights @ self.counts, weights @ self.correct
-        gaps = np.abs(correct - weights @ self.sums)
-        return {
-            "brier": weights @ self.brier / rows,
-            "log_loss": weights @ self.log_loss / rows,
-            "ece": gaps.sum(axis=1) / counts.sum(axis=1),
-            "accuracy": np.divide(correct, counts, out=np.full(counts.shape, np.nan), where=counts > 0),
-        }
+    def auc(self, label: int, additional: Values) -> Figure:
+        """Return the AUC of one label; of the rarer class there is an additional row at the wrong or the right end."""
+        area, rarer = self.areas[label]
+        total = rarer + additional
+        low, high = (
+            np.divide(area * rarer + end * additional, total, out=np.full(len(total), np.nan), where=total > 0)
+            for end in (0, 1)
+        )
+        return self._known(Figure(low, high, SHARE))
 
-    @property
-    def ece(self) -> float:
-        return float(self.means(np.ones((1, len(self.counts)), dtype=np.int64))["ece"][0])
+    def mean(self, column: int, equal: float, most: float) -> Estimate:
+        """Return the mean of a loss, which is ``equal`` where all labels are equally probable and at most ``most``."""
+        total = self.sums[:, 2] + self.additional
+        low, high = ((self.sums[:, column] + end * self.additional) / total for end in (0.0, equal))
+        return required(self._known(Figure(low, high, (0.0, most))).estimate())
 
-    def table(self, drawn: Mapping[str, Values]) -> tuple[ReliabilityBin, ...]:
+    def calibration_error(self) -> Estimate:
+        counts, correct, sums = np.split(self.sums[:, 3:], 3, axis=1)
+        gaps = np.abs(correct - sums).sum(axis=1)
+        additional = self.additional * counts[0].sum() / self.rows.count
+        low, high = ((gaps + end * additional) / (counts.sum(axis=1) + additional) for end in (0, 1))
+        return required(self._known(Figure(low, high, SHARE)).estimate())
+
+    def reliability(self, *, exact: bool) -> tuple[ReliabilityBin, ...]:
+        counts, correct, sums = np.split(self.sums[:, 3:], 3, axis=1)
         bins = []
-        counts, correct, sums = self.counts.sum(axis=0), self.correct.sum(axis=0), self.sums.sum(axis=0)
-        for place in np.flatnonzero(counts):
-            accuracy = optional_estimate(float(correct[place] / counts[place]), drawn["accuracy"][:, place])
-            if accuracy:
-                mean = float(sums[place] / counts[place])
-                bins.append(ReliabilityBin(place / BINS, (place + 1) / BINS, int(counts[place]), mean, accuracy))
+        for place in np.flatnonzero(counts[0]):
+            hits, misses = correct[:, place], np.maximum(counts[:, place] - correct[:, place], 0)
+            accuracy = required(share_figure(hits, misses, self.additional, self.rows, exact=exact).estimate())
+            mean, rows = float(sums[0, place] / counts[0, place]), round(float(counts[0, place]))
+            bins.append(ReliabilityBin(place / BINS, (place + 1) / BINS, rows, mean, accuracy))
         return tuple(bins)
+
+    def _known(self, figure: Figure) -> Figure:
+        return figure.without_interval() if self.rows.unknown else figure
 
 
 def _label_losses(truth: Counts, probabilities: Values, correct: Values) -> _RowLosses:
@@ -227,13 +259,12 @@ def _label_losses(truth: Counts, probabilities: Values, correct: Values) -> _Row
     return _RowLosses(squared, loss, *_bin(probabilities.max(axis=1)[:, None], hit[:, None].astype(np.float64)))
 
 
-def _label_set_losses(correct: Values, probabilities: Values) -> tuple[_RowLosses, float, float]:
-    """Return the losses of the rows of a multilabel task, and the means of Brier score and log loss."""
+def _label_set_losses(correct: Values, probabilities: Values) -> _RowLosses:
+    """Return the losses of the rows of a multilabel task: means over its labels."""
     squared = ((probabilities - correct) ** 2).mean(axis=1)
     likelihood = np.where(correct == 1, probabilities, 1 - probabilities)
     loss = -np.log(np.clip(likelihood, _EPSILON, 1)).mean(axis=1)
-    losses = _RowLosses(squared, loss, *_bin(probabilities, correct))
-    return losses, float(squared.mean()), float(loss.mean())
+    return _RowLosses(squared, loss, *_bin(probabilities, correct))
 
 
 def _bin(probabilities: Values, correct: Values) -> tuple[Values, Values, Values]:

@@ -2,29 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from edgedistill.agreement.bootstrap import optional_estimate, resample_confusions
-from edgedistill.agreement.confusion import (
-    Counts,
-    Values,
-    accuracies,
-    check_lengths,
-    confusion_matrix,
-    encode_labels,
-    kappas,
-)
-from edgedistill.agreement.multilabel import (
-    LabelSetCounts,
-    count_all_rows,
-    encode_label_sets,
-    exact_matches,
-    label_statistics,
-    mean_kappas,
-    resample_label_sets,
-)
+from edgedistill.agreement.confusion import Tables, Values, check_lengths, encode_labels
+from edgedistill.agreement.draws import ConfusionDraws, draw_confusions
+from edgedistill.agreement.multilabel import LabelSetDraws, draw_label_sets, encode_label_sets
 from edgedistill.agreement.types import Estimate
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Task
@@ -67,7 +50,7 @@ def subgroups(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Subgroup, ...]:
-    """Compare a coding with the reference in each group of learners, with 95 % percentile bootstrap intervals.
+    """Compare a coding with the reference in each group of learners, with 95 % intervals.
 
     Args:
         reference: The correct label of each row.
@@ -104,19 +87,18 @@ def subgroups(
         if rows < smallest or (clusters and len(set(clusters)) == 1):
             results.append(Subgroup(value, rows, True, None, None, {}))
             continue
-        rng = np.random.default_rng(seed)
         one, other = truth[inside], predicted[inside]
         if multilabel:
-            (resampled,) = resample_label_sets([(one, other)], clusters, resamples, rng)
-            results.append(_label_set_figures(value, rows, count_all_rows(one, other), resampled, task))
+            same = (one == other).all(axis=1).astype(np.float64)
+            (sets,) = draw_label_sets(one, [other], clusters, resamples, seed, same)
+            results.append(_label_set_figures(value, rows, sets, task))
             continue
-        drawn = resample_confusions(one, other, len(task.names), clusters, resamples, rng)
-        own = confusion_matrix(one, other, len(task.names))[None]
-        results.append(_figures(value, rows, own, drawn, task))
+        draws = draw_confusions(one, other, len(task.names), clusters, resamples, seed)
+        results.append(_figures(value, rows, draws, task))
     return tuple(results)
 
 
-def mean_differences(confusions: Counts, scores: Values) -> Values:
+def mean_differences(confusions: Tables, scores: Values) -> Values:
     """Return the standardised mean difference of each confusion matrix.
 
     The mean score of the coding minus that of the reference, divided by the square root of the mean of both variances
@@ -124,7 +106,7 @@ def mean_differences(confusions: Counts, scores: Values) -> Values:
     they flag subgroups beyond 0.10.
 
     Args:
-        confusions: Row counts (n, labels, labels), reference by coded label.
+        confusions: Row counts, or weights, (n, labels, labels), reference by coded label.
         scores: Score of each label, (labels,).
 
     Returns:
@@ -142,37 +124,40 @@ def mean_differences(confusions: Counts, scores: Values) -> Values:
     return np.asarray(difference, dtype=np.float64)
 
 
-def _figures(value: str, rows: int, own: Counts, drawn: Counts, task: Task) -> Subgroup:
-    ordinal = task.kind == "ordinal"
+def _mean_difference(draws: ConfusionDraws, scores: Values) -> Estimate | None:
+    """Return the mean difference; the additional row is coded too low for its lower end, too high for the upper one."""
+    table = draws.tables[0]
+    shares = (table.sum(axis=0) + table.sum(axis=1)) / 2 / table.sum()
+    higher = scores[None, :] > scores[:, None]
+    apart = shares[:, None] * shares[None, :]
+    ends = []
+    for end in (higher.T, higher):
+        added = apart * end if (apart * end).any() else end.astype(np.float64)
+        ends.append(added / added.sum())
+    figure = draws.moved(lambda tables: mean_differences(tables, scores), ends[0], ends[1], (-np.inf, np.inf))
+    return figure.estimate()
 
-    def figure(statistic: Any) -> Estimate | None:
-        return optional_estimate(float(statistic(own)[0]), statistic(drawn))
 
-    labels = len(task.names)
+def _figures(value: str, rows: int, draws: ConfusionDraws, task: Task) -> Subgroup:
+    ordinal, labels = task.kind == "ordinal", len(task.names)
     scores = {"score": np.arange(labels)} if ordinal else dict(zip(task.names, np.eye(labels), strict=True))
     return Subgroup(
         value,
         rows,
         False,
-        figure(accuracies),
-        figure(lambda confusions: kappas(confusions, quadratic=ordinal)),
-        {
-            name: figure(lambda confusions, score=score: mean_differences(confusions, score.astype(np.float64)))
-            for name, score in scores.items()
-        },
+        draws.accuracy().estimate(),
+        draws.kappa(quadratic=ordinal).estimate(),
+        {name: _mean_difference(draws, score.astype(np.float64)) for name, score in scores.items()},
     )
 
 
-def _label_set_figures(value: str, rows: int, own: LabelSetCounts, drawn: LabelSetCounts, task: Task) -> Subgroup:
-    def differences(counts: LabelSetCounts) -> Values:
-        return label_statistics(lambda tables: mean_differences(tables, np.array([0.0, 1.0])), counts)
-
-    observed, resampled = differences(own)[0], differences(drawn)
+def _label_set_figures(value: str, rows: int, draws: LabelSetDraws, task: Task) -> Subgroup:
+    indicator = np.array([0.0, 1.0])
     return Subgroup(
         value,
         rows,
         False,
-        optional_estimate(float(exact_matches(own)[0]), exact_matches(drawn)),
-        optional_estimate(float(mean_kappas(own)[0]), mean_kappas(drawn)),
-        {name: optional_estimate(float(observed[code]), resampled[:, code]) for code, name in enumerate(task.names)},
+        draws.accuracy().estimate(),
+        draws.mean_kappa().estimate(),
+        {name: _mean_difference(draws.label(place), indicator) for place, name in enumerate(task.names)},
     )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.agreement import Agreement, Estimate, agreement
-from edgedistill.agreement.bootstrap import optional_estimate, row_weights
+from edgedistill.agreement.bootstrap import Rows, required, share_figure
 from edgedistill.data.types import labels_in
 from edgedistill.decisions.calibration import Scores
 from edgedistill.decisions.thresholds import Ranking, adjusted_confidences, rank_rows
@@ -137,16 +137,19 @@ def rule_outcome(
     accepted = np.array([score.decision == "accept" for score in decided])
     assigned = _indicators([score.label for score in decided], scores.task)
     correct = _indicators(scores.codes, scores.task)
-    drawn = list(
-        row_weights(len(scores), scores.groups_at(range(len(scores))), _RESAMPLES, np.random.default_rng(seed))
-    )
-    share = _share(drawn, np.ones(len(scores), dtype=np.bool_), accepted)
-    if share is None:
-        raise AssertionError("a share of at least one row is defined")
+    rows = Rows.of(len(scores), scores.groups_at(range(len(scores))))
+
+    def share(among: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Estimate | None:
+        """Return the share of the rows in ``among`` that are also in ``counted``; None without such rows."""
+        rng = np.random.default_rng(seed)
+        drawn = rows.draw_cells(2 * among.astype(np.int64) + counted, 4, _RESAMPLES, rng)
+        additional = rows.draw_additional((among & ~counted).astype(np.float64), _RESAMPLES, rng)
+        return share_figure(drawn[:, 3], drawn[:, 2], additional, rows).estimate()
+
     return RuleOutcome(
         rows=len(scores),
         accepted=int(accepted.sum()),
-        share_accepted=share,
+        share_accepted=required(share(np.ones(len(scores), dtype=np.bool_), accepted)),
         reasons=dict(Counter(score.reason for score in decided if score.reason)),
         agreement=_agreement(scores, np.flatnonzero(accepted), seed, positive) if accepted.any() else None,
         agreement_of_reviewed=_agreement(scores, np.flatnonzero(~accepted), seed, positive)
@@ -156,8 +159,8 @@ def rule_outcome(
             label: LabelOutcome(
                 int(assigned[label].sum()),
                 int((accepted & assigned[label]).sum()),
-                _share(drawn, assigned[label], accepted),
-                _share(drawn, accepted & assigned[label], correct[label]),
+                share(assigned[label], accepted),
+                share(accepted & assigned[label], correct[label]),
             )
             for label in scores.task.names
         },
@@ -180,14 +183,3 @@ def _agreement(scores: Scores, places: NDArray[np.int64], seed: int, positive: s
         positive=positive,
         seed=seed,
     )
-
-
-def _share(drawn: Sequence[NDArray[np.int64]], among: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Estimate | None:
-    """Return the share of the rows in ``among`` that are also in ``counted``; None without such rows."""
-    if not among.any():
-        return None
-    resampled = []
-    for weights in drawn:
-        rows, hits = weights[:, among].sum(axis=1), weights[:, among & counted].sum(axis=1)
-        resampled.append(np.divide(hits, rows, out=np.full(len(rows), np.nan), where=rows > 0))
-    return optional_estimate(float(counted[among].mean()), np.concatenate(resampled))

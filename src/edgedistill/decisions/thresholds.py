@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.agreement.bootstrap import bayesian_row_weights
+from edgedistill.agreement.bootstrap import COEFFICIENT, TAILS, Rows
 from edgedistill.agreement.confusion import kappas
+from edgedistill.agreement.draws import additional_rows
 from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill.decisions.calibration import Scores, ValidationScores
 from edgedistill_serve.bundle.manifest import ReviewRule
@@ -163,8 +164,7 @@ def choose_rule(
 
     `KeepKappa` accepts the largest share of the validation rows for which the lower limit of the 95 % interval of κ is
     at least `at_least`. If there is none, every response goes to a person, except for a probability of exactly 1. The
-    interval is that of a Bayesian bootstrap (Rubin 1981) with one pseudo-row coded by chance, because a plain bootstrap
-    has no uncertainty for a handful of rows without an error.
+    interval is that of `edgedistill.agreement`. Rows that all belong to one group show nothing about others.
 
     `AtMostToPeople` sends at most this share of the validation rows to people, and less only because of ties. If more
     rows are blank or truncated, no threshold is set and the aim is not met. The share on other rows varies around it.
@@ -244,9 +244,12 @@ def _kappa_lows(
         return
     cells = _cells(scores)[ranking.places]
     labels = np.array(scores.labels)[ranking.places].tolist()
-    weights, pseudo_weight = bayesian_row_weights(
-        rows, scores.groups_at(ranking.places), _RESAMPLES, np.random.default_rng(seed)
-    )
+    sample, rng = Rows.of(rows, scores.groups_at(ranking.places)), np.random.default_rng(seed)
+    if sample.unknown:  # nothing can be inferred from one group
+        return
+    weights = np.concatenate(list(sample.draw_rows(_RESAMPLES, rng)))
+    equal = np.array([one == other for one, other in zip(scores.labels, scores.codes, strict=True)], dtype=np.float64)
+    additional = sample.draw_additional(equal[ranking.places], _RESAMPLES, rng)[1:]
     sizes = rows - np.linspace(0, rows - 1, _MAX_CANDIDATES).astype(int)
     for end in dict.fromkeys(map(ranking.round_up, sizes)):
         least = ranking.threshold(end)
@@ -254,13 +257,15 @@ def _kappa_lows(
         counted = cells * accepted[:, None, None, None]
         drawn = (weights @ counted.reshape(rows, -1)).reshape(-1, *cells.shape[1:])
         observed = counted.sum(axis=0)
-        by_chance = observed.sum(axis=2)[:, :, None] * observed.sum(axis=1)[:, None, :] / accepted.sum() ** 2
-        tables = drawn + pseudo_weight[:, None, None, None] * by_chance
         ordinal = scores.task.kind == "ordinal"
+        defined = ~np.isnan(kappas(observed, quadratic=ordinal))
+        if not defined.any():
+            continue
+        wrong = additional_rows(observed)[0] / np.sqrt(defined.sum())
+        tables = (drawn + additional[:, None, None, None] * wrong)[:, defined]
         resampled = kappas(tables.reshape(-1, *cells.shape[2:]), quadratic=ordinal).reshape(len(drawn), -1)
-        defined = ~np.isnan(resampled).any(axis=0)
-        if defined.any():
-            yield least, float(np.percentile(resampled[:, defined].mean(axis=1), 2.5))
+        lows = np.nan_to_num(resampled, nan=COEFFICIENT[0]).mean(axis=1)
+        yield least, float(np.quantile(lows, TAILS[0]))
 
 
 def _least_probabilities(

@@ -24,9 +24,8 @@ from edgedistill.agreement import (
     probability_metrics,
     subgroups,
 )
-from edgedistill.agreement.bootstrap import bootstrap_groups
-from edgedistill.agreement.confusion import Counts, Statistic, macro, precisions, recalls
-from edgedistill.agreement.multilabel import LabelSetStatistic, label_statistic, macro_statistic
+from edgedistill.agreement.bootstrap import Figure, bootstrap_groups
+from edgedistill.agreement.draws import LabelFigure
 from edgedistill.data.splitting import Splits
 from edgedistill.data.twins import SplitTwins
 from edgedistill.data.types import CodedResponse, Population, SetAside, TestRows, ValidationRows
@@ -257,34 +256,24 @@ def precision_recall_shifts(coded: TestCodings, positive: str | None) -> tuple[P
         return ()
     task = coded.task
     index = None if positive is None else task.names.index(positive)
-    statistics: Any = _multilabel_statistics(index) if task.kind == "multilabel" else _statistics(index)
     shifts = []
     for name in coded.codings:
         if (name == "student" or name.startswith("teacher")) and (pair := coded.pair(HUMAN_TRAINED, name)):
             human, one, other, groups = pair
-            compared = compare(human, one, other, task, groups=groups, statistics=statistics)
+            compared = compare(human, one, other, task, groups=groups, figures=_shift_figures(index))
             shifts.append(
                 PrecisionRecallShift(name, HUMAN_TRAINED, compared.rows, positive or "macro", **compared.differences)
             )
     return tuple(shifts)
 
 
-def _statistics(index: int | None) -> dict[str, Statistic]:
-    def averaged(statistic: Statistic) -> Statistic:
-        def average(confusions: Counts) -> Any:
-            figures = statistic(confusions)
-            return macro(figures, confusions) if index is None else figures[:, index]
+def _shift_figures(index: int | None) -> dict[str, Callable[[Any], Figure]]:
+    """Return precision and recall of a label, or their means over labels, of draws of either kind."""
 
-        return average
+    def of(name: LabelFigure) -> Callable[[Any], Figure]:
+        return lambda draws: draws.labels.macro(name) if index is None else draws.labels.label(name, index)
 
-    return {"precision": averaged(precisions), "recall": averaged(recalls)}
-
-
-def _multilabel_statistics(index: int | None) -> dict[str, LabelSetStatistic]:
-    def averaged(statistic: Statistic) -> LabelSetStatistic:
-        return macro_statistic(statistic) if index is None else label_statistic(statistic, index)
-
-    return {"precision": averaged(precisions), "recall": averaged(recalls)}
+    return {"precision": of("precision"), "recall": of("recall")}
 
 
 def human_ceiling(rows: TestRows, coded: TestCodings, section: EvaluationSection) -> InterCoderFigures | None:

@@ -6,14 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgedistill.agreement.confusion import f1s
-from edgedistill.agreement.multilabel import (
-    LabelSets,
-    count_all_rows,
-    encode_label_sets,
-    exact_matches,
-    macro_statistic,
-)
+from edgedistill.agreement.multilabel import LabelSets, count_label_sets, encode_label_sets
 from edgedistill.data.types import ValidationRows
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.label_decoding import LabelDecoder, sigmoid
@@ -104,8 +97,8 @@ def exact_match_and_macro_f1(logits: npt.NDArray[np.floating], holds: LabelSets)
         The share of rows with just the right labels, and macro-F1 as `edgedistill.agreement` defines it, 0 where no
         label occurs.
     """
-    found = count_all_rows(holds, logits >= 0)
-    return float(exact_matches(found)[0]), float(np.nan_to_num(macro_statistic(f1s)(found)[0]))
+    found = count_label_sets(holds, logits >= 0)
+    return float(found.accuracy().low[0]), float(np.nan_to_num(found.labels.macro("f1").low[0]))
 
 
 def regularized_threshold(

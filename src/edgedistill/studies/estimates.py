@@ -3,8 +3,8 @@
 score_result(plan, result, inputs)     one row per student and set of test rows, with intervals over the test rows
 summarize_conditions(lines, inputs)    one summary per condition, with intervals over test rows and seeds
 
-The interval of a condition is a bootstrap in which test rows and seeds are both resampled with replacement, so it
-includes the sampling of test rows and the variation between students.
+The interval of a condition is a bootstrap in which test rows and seeds are both resampled (the rows as described in
+`edgedistill.agreement.bootstrap`), so it includes the sampling of test rows and the variation between students.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,21 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.agreement import Estimate, agreement, probability_metrics
-from edgedistill.agreement.bootstrap import bootstrap_groups, optional_estimate, row_weights
-from edgedistill.agreement.confusion import Counts, Values, f1s, kappas, macro, macro_f1s, precisions, recalls
-from edgedistill.agreement.multilabel import (
-    count_label_sets,
-    encode_label_sets,
-    label_statistic,
-    macro_statistic,
-    mean_kappas,
-)
+from edgedistill.agreement.bootstrap import Figure, Rows, bootstrap_groups
+from edgedistill.agreement.confusion import Values, encode_labels
+from edgedistill.agreement.draws import ConfusionDraws, LabelFigure
+from edgedistill.agreement.multilabel import LabelSetDraws, encode_label_sets
 from edgedistill.data import TestRows
 from edgedistill.studies.inputs import TaskInputs
 from edgedistill.studies.types import Metrics, Predictions, ResultRow, RunPlan, RunResult, TestSet
+from edgedistill_serve.task.task import Task
 
 RESAMPLES = 2000
-_OF_LABELS = {"f1": f1s, "precision": precisions, "recall": recalls}
+_OF_LABELS: tuple[LabelFigure, ...] = ("f1", "precision", "recall")
 
 RowMask: TypeAlias = NDArray[np.bool_]
 """Whether each test row is included, (rows,)."""
@@ -42,8 +38,8 @@ def rows_coded_by_all(lines: Sequence[ResultRow]) -> RowMask:
     return np.array([None not in coding for coding in codings])
 
 
-def resampled_metrics(lines: Sequence[ResultRow], counted: RowMask, inputs: TaskInputs) -> dict[str, Values]:
-    """Return every metric of each student: first on the test rows, then on each resample.
+def resampled_metrics(lines: Sequence[ResultRow], counted: RowMask, inputs: TaskInputs) -> dict[str, list[Figure]]:
+    """Return every metric of each student, on the test rows and on resamples that all students share.
 
     Args:
         lines: Students of one task on one set of test rows.
@@ -51,74 +47,69 @@ def resampled_metrics(lines: Sequence[ResultRow], counted: RowMask, inputs: Task
         inputs: The task.
 
     Returns:
-        `macro_f1`, `kappa`, `f1`, `precision` and `recall`, each (students, 1 + RESAMPLES); NaN where undefined. The
-        last three are of the positive label, or means over labels.
+        `macro_f1`, `kappa`, `f1`, `precision` and `recall` of each student. The last three are of the positive label,
+        or means over labels.
     """
     rows = inputs.tests[lines[0].predictions.test]
-    weights = _weights(len(rows), _hashable(bootstrap_groups([response.group for response in rows.responses])))
-    compute = _multilabel_metrics if inputs.task.kind == "multilabel" else _single_label_metrics
-    metrics = [compute(rows.labels, line.predictions, weights, counted, inputs) for line in lines]
-    return {name: np.array([each[name] for each in metrics]) for name in metrics[0]}
+    places = np.flatnonzero(counted)
+    truth = [rows.labels[place] for place in places]
+    sample = Rows.of(len(places), _groups(rows, places))
+    codings = [[line.predictions.labels[place] or "" for place in places] for line in lines]
+    metrics = [_resample(truth, coded, sample, inputs) for coded in codings]
+    return {name: [each[name] for each in metrics] for name in metrics[0]}
 
 
-def mean_over_seeds(values: Values) -> Estimate | None:
+def mean_over_seeds(figures: Sequence[Figure]) -> Estimate | None:
     """Return the mean over seeds, with the interval over resampled rows and seeds; None if undefined.
 
     Args:
-        values: A metric, or a difference of two, as `resampled_metrics` returns it: (seeds, 1 + RESAMPLES).
+        figures: A metric, or a difference of two, of each seed's student.
     """
-    seeds = np.random.default_rng(1).integers(len(values), size=(RESAMPLES, len(values)))
-    resampled = values[:, 1:][seeds, np.arange(RESAMPLES)[:, None]].mean(axis=1)
-    return optional_estimate(float(values[:, 0].mean()), resampled)
+    seeds = np.random.default_rng(1).integers(len(figures), size=(RESAMPLES, len(figures)))
+    ends = []
+    for end in ("low", "high"):
+        values = np.array([getattr(figure, end) for figure in figures])
+        resampled = values[:, 1:][seeds, np.arange(RESAMPLES)[:, None]].mean(axis=1)
+        ends.append(np.concatenate([values[:, 0].mean(keepdims=True), resampled]))
+    exact = figures[0].limits if len(figures) == 1 else None
+    return Figure(ends[0], ends[1], figures[0].bounds, exact).estimate()
 
 
-def _hashable(groups: list[str] | None) -> tuple[str, ...] | None:
-    return None if groups is None else tuple(groups)
+def _resample(truth: Sequence[str], coded: Sequence[str], rows: Rows, inputs: TaskInputs) -> dict[str, Figure]:
+    """Return the metrics of one student; the weights of the rows are the same for all students."""
+    task, positive, draws = inputs.task, inputs.positive, _draw(truth, coded, rows, inputs.task)
+    labels = draws.labels
+    found = {
+        "macro_f1": labels.macro("f1"),
+        "kappa": draws.mean_kappa()
+        if isinstance(draws, LabelSetDraws)
+        else draws.kappa(quadratic=task.kind == "ordinal"),
+    }
+    for name in _OF_LABELS:
+        if positive is None:
+            found[name] = labels.macro(name)
+        else:
+            found[name] = labels.label(name, task.names.index(positive)).with_undefined(0.0)
+    return found
+
+
+def _draw(truth: Sequence[str], coded: Sequence[str], rows: Rows, task: Task) -> ConfusionDraws | LabelSetDraws:
+    weights = _weights(rows.count, None if rows.groups is None else tuple(rows.groups.tolist()))
+    correct = np.array([one == other for one, other in zip(truth, coded, strict=True)], dtype=np.float64)
+    additional = rows.draw_additional(correct, RESAMPLES, np.random.default_rng(2))
+    if task.kind == "multilabel":
+        sets = np.stack([encode_label_sets(each, task, "coding") for each in (truth, coded)])
+        return LabelSetDraws.of(sets, weights, additional, rows)
+    size = len(task.names)
+    cells = np.eye(size**2)[encode_labels(truth, task, "reference") * size + encode_labels(coded, task, "coded")]
+    return ConfusionDraws((weights @ cells).reshape(-1, size, size), additional, rows)
 
 
 @lru_cache(maxsize=2)  # a task's test rows and those of its transfer set
-def _weights(rows: int, groups: tuple[str, ...] | None) -> Counts:
-    """The weight of each row, (1 + RESAMPLES, rows): first 1, then how often each resample contains the row."""
-    drawn = row_weights(rows, groups, RESAMPLES, np.random.default_rng(0))
-    return np.concatenate([np.ones((1, rows), dtype=np.int64), *drawn])
-
-
-def _single_label_metrics(
-    truth: Sequence[str], scored: Predictions, weights: Counts, counted: RowMask, inputs: TaskInputs
-) -> dict[str, Values]:
-    names = inputs.task.names
-    predicted = np.array([0 if label is None else names.index(label) for label in scored.labels])
-    true = np.array([names.index(label) for label in truth])
-    cells = np.eye(len(names) ** 2)[true * len(names) + predicted] * counted[:, None]
-    confusions = np.rint(weights @ cells).astype(np.int64).reshape(-1, len(names), len(names))
-    found = {
-        "macro_f1": macro_f1s(confusions),
-        "kappa": kappas(confusions, quadratic=inputs.task.kind == "ordinal"),
-    }
-    for name, statistic in _OF_LABELS.items():
-        of_labels = statistic(confusions)
-        if inputs.positive is None:
-            found[name] = macro(of_labels, confusions)
-        else:
-            found[name] = np.nan_to_num(of_labels[:, names.index(inputs.positive)])
-    return found
-
-
-def _multilabel_metrics(
-    truth: Sequence[str], scored: Predictions, weights: Counts, counted: RowMask, inputs: TaskInputs
-) -> dict[str, Values]:
-    """The same metrics for a multilabel task."""
-    pairs = [(true, label) for true, label, included in zip(truth, scored.labels, counted, strict=True) if included]
-    reference = encode_label_sets([true for true, _ in pairs], inputs.task, "reference")
-    coded = encode_label_sets([label for _, label in pairs if label is not None], inputs.task, "coded")
-    counts = count_label_sets(reference, coded, weights[:, counted])
-    found = {"macro_f1": macro_statistic(f1s)(counts), "kappa": mean_kappas(counts)}
-    for name, statistic in _OF_LABELS.items():
-        if inputs.positive is None:
-            found[name] = macro_statistic(statistic)(counts)
-        else:
-            found[name] = np.nan_to_num(label_statistic(statistic, inputs.task.names.index(inputs.positive))(counts))
-    return found
+def _weights(count: int, groups: tuple[int, ...] | None) -> Values:
+    """Return the weight of each row, (1 + RESAMPLES, rows): first 1, then those of the resamples."""
+    rows = Rows(count, None if groups is None else np.array(groups))
+    return np.concatenate([np.ones((1, count)), *rows.draw_rows(RESAMPLES, np.random.default_rng(0))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +153,12 @@ def condition_difference(lines: Sequence[ResultRow], others: Sequence[ResultRow]
         return Difference(None, None, seeds, rows)
     above, below = (resampled_metrics(each, counted, inputs) for each in pairs)
     return Difference(
-        mean_over_seeds(above["macro_f1"] - below["macro_f1"]), mean_over_seeds(above["f1"] - below["f1"]), seeds, rows
+        *(
+            mean_over_seeds([one - other for one, other in zip(above[name], below[name], strict=True)])
+            for name in ("macro_f1", "f1")
+        ),
+        seeds,
+        rows,
     )
 
 
@@ -235,7 +231,7 @@ def _auc(scored: Predictions, truth: Sequence[str], inputs: TaskInputs, groups: 
     return found.auc_per_label[inputs.positive] if inputs.positive else found.auc
 
 
-def _groups(rows: TestRows, coded: Sequence[int]) -> list[str] | None:
+def _groups(rows: TestRows, coded: Iterable[int]) -> list[str] | None:
     responses = rows.responses
     return bootstrap_groups([responses[place].group for place in coded])
 
@@ -264,10 +260,10 @@ def _summary(
 ) -> ConditionSummary:
     scores = [line.metrics.agreement.macro_f1.value for line in lines if line.metrics.agreement.macro_f1]
     areas = [line.metrics.auc.value for line in lines if line.metrics.auc]
-    found = {
-        name: mean_over_seeds(values)
-        for name, values in resampled_metrics(lines, rows_coded_by_all(lines), inputs).items()
-    }
+    counted = rows_coded_by_all(lines)
+    names = ("macro_f1", "kappa", *_OF_LABELS)
+    figures = resampled_metrics(lines, counted, inputs) if counted.any() else {}
+    found = {name: mean_over_seeds(figures[name]) if figures else None for name in names}
     return ConditionSummary(
         lines=lines,
         **found,

@@ -1,12 +1,15 @@
-"""Resampling, and statistics of resamples that equal those of scikit-learn."""
+"""Statistics of many confusion matrices equal those of scikit-learn, and intervals hold at the edges of their range."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 
 import krippendorff
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     cohen_kappa_score,
@@ -16,8 +19,8 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from edgedistill.agreement import agreement
-from edgedistill.agreement.bootstrap import bayesian_row_weights, resample_cells, resample_confusions, row_weights
+from edgedistill.agreement import Estimate, agreement, change, compare, probability_metrics, subgroups
+from edgedistill.agreement.bootstrap import Figure, Rows, clopper_pearson, share_figure
 from edgedistill.agreement.confusion import (
     accuracies,
     alphas,
@@ -55,11 +58,8 @@ def named(codes):
 @pytest.fixture(scope="module")
 def resampled():
     truth, coded = codings(40, labels=4)
-    return resample_confusions(truth, coded, 4, None, 300, np.random.default_rng(1))
-
-
-def test_every_resample_has_as_many_rows_as_there_are(resampled):
-    assert set(resampled.sum(axis=(1, 2))) == {40}
+    rng = np.random.default_rng(1)
+    return np.array([confusion_matrix(truth[rows], coded[rows], 4) for rows in rng.integers(40, size=(300, 40))])
 
 
 def test_the_accuracy_of_every_resample_is_scikit_learns(resampled):
@@ -100,14 +100,6 @@ def test_the_alpha_of_every_resample_is_krippendorffs(resampled, level):
     np.testing.assert_allclose(alphas(resampled, ordinal=level == "ordinal"), expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("groups", [None, list("aabbbcdddd")])
-def test_row_weights_draw_as_many_rows_or_groups_as_there_are(groups):
-    drawn = np.concatenate(list(row_weights(10, groups, 50, np.random.default_rng(5))))
-    assert drawn.shape == (50, 10)
-    of_groups = drawn[:, [0, 2, 5, 6]] if groups else drawn
-    assert set(of_groups.sum(axis=1)) == {4 if groups else 10}
-
-
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=12))
 def test_a_figure_of_one_matrix_is_scikit_learns_whichever_labels_occur(pairs):
     truth, coded = (np.array(codes) for codes in zip(*pairs, strict=True))
@@ -121,35 +113,152 @@ def test_a_figure_of_one_matrix_is_scikit_learns_whichever_labels_occur(pairs):
             assert found == pytest.approx(cohen_kappa_score(truth, coded, labels=range(3), weights=weights), abs=1e-9)
 
 
-def test_resampled_cells_average_to_the_rows_themselves():
-    truth, coded = codings(200)
-    confusion = confusion_matrix(truth, coded, 3)
-    mean = resample_confusions(truth, coded, 3, None, 4000, np.random.default_rng(2)).mean(axis=0)
-    np.testing.assert_allclose(mean, confusion, atol=0.5)
+@pytest.mark.parametrize("groups", [None, [str(row // 4) for row in range(200)]])
+def test_weights_of_the_rows_come_first_and_resamples_average_to_them(groups):
+    cells = codings(200)[0]
+    drawn = Rows.of(200, groups).draw_cells(cells, 4, 4000, np.random.default_rng(2))
+    assert drawn[0].tolist() == [*np.bincount(cells), 0]
+    np.testing.assert_allclose(drawn[1:].mean(axis=0), drawn[0], atol=2)
 
 
-def test_a_group_is_drawn_with_all_its_rows():
-    truth, coded = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
-    groups = list("xxxyy")
-    first, second = np.array([[2, 1], [0, 0]]), np.array([[0, 0], [1, 1]])
-    drawn = resample_confusions(truth, coded, 2, groups, 200, np.random.default_rng(3))
-    found = {tuple(matrix.ravel()) for matrix in drawn}
-    assert found == {tuple((first * n + second * (2 - n)).ravel()) for n in (0, 1, 2)}
+def test_rows_of_a_group_have_one_weight():
+    rows = Rows.of(5, list("xxxyy"))
+    (weights,) = rows.draw_rows(50, np.random.default_rng(3))
+    assert (weights[:, 0] == weights[:, 2]).all()
+    assert (weights[:, 0] != weights[:, 3]).all()
 
 
-def test_rows_of_a_single_group_are_drawn_one_by_one():
-    rows, group = np.arange(8), ["x"] * 8
-    assert len(np.unique(resample_cells(rows, 8, group, 50, np.random.default_rng(0)), axis=0)) > 1
-    assert len(np.unique(np.concatenate([*row_weights(8, group, 50, np.random.default_rng(0))]), axis=0)) > 1
-    assert len(np.unique(bayesian_row_weights(8, group, 50, np.random.default_rng(0))[0], axis=1)) > 1
+@pytest.mark.parametrize("rows", [7, 60_000])
+def test_rows_are_drawn_in_blocks_without_losing_a_resample(rows):
+    groups = [str(row // 2) for row in range(rows)]
+    drawn = Rows.of(rows, groups).draw_cells(np.zeros(rows, dtype=int), 1, 170, np.random.default_rng(4))
+    assert drawn.shape == (171, 1)
 
 
-def test_many_groups_are_drawn_in_blocks_without_losing_a_resample():
-    rows = 60_000
-    truth, coded = codings(rows)
-    drawn = resample_confusions(truth, coded, 3, [str(row) for row in range(rows)], 170, np.random.default_rng(4))
-    assert drawn.shape == (170, 3, 3)
-    assert set(drawn.sum(axis=(1, 2))) == {rows}
+def test_groups_of_one_row_each_are_independent_rows():
+    truth, coded = codings(50)
+    alone = agreement(named(truth), named(coded), TASK)
+    grouped = agreement(named(truth), named(coded), TASK, groups=[str(row) for row in range(50)])
+    assert (grouped.kappa, grouped.accuracy, grouped.per_label) == (alone.kappa, alone.accuracy, alone.per_label)
+
+
+def test_few_groups_widen_the_interval_more_than_many():
+    truth, coded = codings(240)
+    few, many = (
+        agreement(named(truth), named(coded), TASK, groups=[str(row % count) for row in range(240)]).kappa
+        for count in (4, 120)
+    )
+    assert few.high - few.low > 1.3 * (many.high - many.low)
+
+
+def test_a_design_effect_is_that_of_equal_rows_or_of_independent_ones():
+    groups = [str(row // 10) for row in range(4000)]
+    alike = np.repeat(np.random.default_rng(0).integers(2, size=400), 10).astype(float)
+    independent = np.random.default_rng(0).integers(2, size=4000).astype(float)
+    assert Rows.of(4000, groups).design_effect(alike) == pytest.approx(10, abs=0.2)
+    assert Rows.of(4000, groups).design_effect(independent) == pytest.approx(1, abs=0.3)
+    assert Rows.of(4000, None).design_effect(alike) == 1
+
+
+def test_without_an_error_the_design_effect_is_the_supposed_one():
+    groups = [str(row // 10) for row in range(40)]
+    assert Rows.of(40, groups).design_effect(np.ones(40)) == pytest.approx(1 + 9 * 0.3)
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_the_interval_of_a_share_is_that_of_clopper_and_pearson(hits, misses):
+    if hits + misses:
+        expected = binomtest(hits, hits + misses).proportion_ci(method="exact")
+        assert clopper_pearson(hits, misses) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_resamples_of_independent_rows_have_the_limits_of_clopper_and_pearson():
+    drawn = Rows.of(20, None).draw_cells(np.array([1] * 18 + [0] * 2), 2, 40_000, np.random.default_rng(0))
+    rows = Rows.of(20, None)
+    additional = rows.draw_additional(np.ones(20), 40_000, np.random.default_rng(1))
+    exact = share_figure(drawn[:, 1], drawn[:, 0], additional, rows).estimate()
+    found = share_figure(drawn[:, 1], drawn[:, 0], additional, rows, exact=False).estimate()
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.005)
+
+
+def test_resamples_in_which_a_figure_is_undefined_widen_its_interval():
+    undefined = np.array([0.5, *[np.nan] * 10, *[0.5] * 90])
+    found = Figure(undefined, undefined, (-1.0, 1.0)).estimate()
+    assert (found.low, found.value, found.high) == (-1, 0.5, 1)
+
+
+def test_a_figure_without_a_finite_interval_is_none():
+    undefined = np.array([0.5, *[np.nan] * 10])
+    assert Figure(undefined, undefined, (-np.inf, np.inf)).estimate() is None
+
+
+CODES = {"nominal": st.sampled_from(["a", "b", "c"]), "multilabel": st.sampled_from(["none", "a", "b;c", "a;b;c"])}
+CODES["ordinal"] = CODES["nominal"]
+
+
+def estimates(found):
+    """Every estimate in a result, with its place."""
+    if isinstance(found, Estimate):
+        yield found
+    elif is_dataclass(found):
+        for each in fields(found):
+            yield from estimates(getattr(found, each.name))
+    elif isinstance(found, Mapping):
+        for each in found.values():
+            yield from estimates(each)
+    elif isinstance(found, tuple | list):
+        for each in found:
+            yield from estimates(each)
+
+
+@pytest.mark.parametrize("kind", sorted(CODES))
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_no_interval_is_without_width_and_each_holds_its_figure(kind, data):
+    task = Task(kind, TASK.labels, ("response",))
+    rows = data.draw(st.lists(st.tuples(*[CODES[kind]] * 3, st.sampled_from("uvwxyz")), min_size=1, max_size=20))
+    human, first, second, groups = map(list, zip(*rows, strict=True))
+    if data.draw(st.booleans()):
+        first = second = human
+    for of in (None, groups):
+        probabilities = np.full((len(rows), 3), 1 / 3)
+        for found in (
+            agreement(human, first, task, groups=of, resamples=100),
+            compare(human, first, second, task, groups=of, resamples=100),
+            change(human, first, second, task, groups=of, resamples=100),
+            probability_metrics(human, probabilities, task, groups=of, resamples=100),
+            subgroups(human, first, ["x"] * len(rows), task, groups=of, smallest=1, resamples=100),
+        ):
+            for each in estimates(found):
+                assert np.isfinite([each.low, each.value, each.high]).all()
+                assert each.low <= each.value <= each.high
+                assert each.low < each.high
+        for label in agreement(human, first, task, groups=of, resamples=100).per_label.values():
+            assert all(low < high for low, high in label.intervals.values())
+
+
+@pytest.mark.parametrize("rows", [15, 40])
+@pytest.mark.parametrize("accuracy", [0.7, 0.95])
+@pytest.mark.parametrize("kind", ["nominal", "ordinal"])
+def test_intervals_hold_the_truth_in_about_95_of_100_samples(rows, accuracy, kind):
+    task, rng, samples = Task(kind, TASK.labels, ("response",)), np.random.default_rng(rows), 120
+    truth = np.diag([accuracy] * 3) / 3 + (1 - np.eye(3)) * (1 - accuracy) / 6
+    kappa = kappas(truth[None], quadratic=kind == "ordinal")[0]
+    held = above = 0
+    for _ in range(samples):
+        cells = rng.choice(9, size=rows, p=truth.ravel())
+        found = agreement(named(cells // 3), named(cells % 3), task, resamples=300).kappa
+        held += found is None or found.low <= kappa <= found.high
+        above += found is not None and found.low > kappa
+    assert held / samples > 0.9
+    assert above / samples < 0.06
+
+
+def test_three_rows_without_an_error_show_little():
+    found = agreement(list("abc"), list("abc"), TASK)
+    assert found.kappa.value == 1
+    assert found.kappa.low < 0.3
+    assert found.accuracy.low == pytest.approx(0.025 ** (1 / 3))
 
 
 def test_groups_of_equal_rows_widen_the_interval():
@@ -161,14 +270,6 @@ def test_groups_of_equal_rows_widen_the_interval():
     assert grouped.kappa.high - grouped.kappa.low > 2.5 * width
     assert grouped.kappa.value == alone.kappa.value
     assert (alone.groups, grouped.groups) == (None, 60)
-
-
-def test_groups_of_one_row_give_nearly_the_interval_of_single_rows():
-    truth, coded = codings(300)
-    alone = agreement(named(truth), named(coded), TASK)
-    grouped = agreement(named(truth), named(coded), TASK, groups=[str(row) for row in range(300)])
-    assert grouped.accuracy.low == pytest.approx(alone.accuracy.low, abs=0.01)
-    assert grouped.accuracy.high == pytest.approx(alone.accuracy.high, abs=0.01)
 
 
 def test_the_interval_of_an_accuracy_is_near_the_normal_approximation():
@@ -188,11 +289,6 @@ def test_another_seed_gives_another_interval():
     truth, coded = codings(100)
     first, second = (agreement(named(truth), named(coded), TASK, seed=seed, resamples=99) for seed in (5, 6))
     assert first.kappa != second.kappa
-
-
-def test_resamples_without_a_second_label_are_left_out_of_kappas_interval():
-    found = agreement(list("aaaab"), list("aaaab"), TASK)
-    assert (found.kappa.low, found.kappa.high) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("grouped", [False, True])

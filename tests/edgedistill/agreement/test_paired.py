@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from edgedistill.agreement import agreement, compare, mcnemar
-from edgedistill.agreement.confusion import recalls
 from edgedistill.agreement.paired import change
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Label, Task
@@ -19,11 +18,34 @@ SECOND = list("abbbccabcaab" * 5)
 CODINGS = st.lists(st.tuples(*[st.sampled_from("abc")] * 3), min_size=1, max_size=30)
 
 
-def test_equal_codings_lose_nothing_in_any_resample():
+def test_equal_codings_may_still_differ_on_other_rows():
     found = change(HUMAN, FIRST, FIRST, TASK)
-    assert (found.flips, found.flip_rate.high) == (0, 0.0)
+    assert (found.flips, found.flip_rate.value) == (0, 0.0)
+    assert found.flip_rate.high == pytest.approx(1 - 0.025 ** (1 / 60))
     assert found.kappa_lost is not None
-    assert (found.kappa_lost.low, found.kappa_lost.value, found.kappa_lost.high) == (0.0, 0.0, 0.0)
+    assert found.kappa_lost.value == 0
+    assert -0.12 < found.kappa_lost.low < 0 < found.kappa_lost.high < 0.12
+
+
+def test_of_a_single_group_a_change_may_be_any():
+    found = change(HUMAN, FIRST, SECOND, TASK, groups=["x"] * 60)
+    assert (found.flip_rate.low, found.flip_rate.high) == (0, 1)
+    assert (found.kappa_lost.low, found.kappa_lost.high) == (-2, 2)
+
+
+@pytest.mark.parametrize("rows", [15, 60])
+def test_intervals_of_differences_hold_the_truth_in_about_95_of_100_samples(rows):
+    rng, samples, held = np.random.default_rng(rows), 120, 0
+    for _ in range(samples):
+        human = rng.integers(3, size=rows)
+        # The second coding is right where the first is, except in 2 of 100 rows, and in 10 of 100 where it is not.
+        first_right = rng.random(rows) < 0.9
+        second_right = np.where(first_right, rng.random(rows) > 0.02, rng.random(rows) < 0.1)
+        codings = [np.where(right, human, (human + 1) % 3) for right in (first_right, second_right)]
+        names = [["abc"[code] for code in coding] for coding in (human, *codings)]
+        found = compare(*names, TASK, resamples=300).differences["accuracy"]
+        held += found.low <= 0.9 * 0.98 + 0.1 * 0.1 - 0.9 <= found.high
+    assert held / samples > 0.9
 
 
 def test_what_is_lost_is_the_difference_of_the_kappas():
@@ -68,8 +90,8 @@ def test_a_paired_interval_is_narrower_than_the_two_intervals_apart():
     assert found.high - found.low < (first.high - first.low + second.high - second.low) / 2
 
 
-def test_any_statistic_of_confusion_matrices_can_be_compared():
-    found = compare(HUMAN, FIRST, SECOND, TASK, statistics={"recall of a": lambda counts: recalls(counts)[:, 0]})
+def test_any_figure_of_confusion_matrices_can_be_compared():
+    found = compare(HUMAN, FIRST, SECOND, TASK, figures={"recall of a": lambda draws: draws.labels.label("recall", 0)})
     assert found.differences["recall of a"].value == pytest.approx(-5 / 20)
 
 

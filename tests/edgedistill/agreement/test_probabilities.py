@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from edgedistill.agreement import probability_metrics
-from edgedistill.agreement.bootstrap import row_weights
-from edgedistill.agreement.probabilities import RocRanking, _label_losses
+from edgedistill.agreement.probabilities import RocRanking
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Label, Task
 
@@ -83,26 +83,42 @@ def test_two_labels_have_one_auc_whichever_is_positive():
 )
 def test_the_auc_of_a_resample_is_scikit_learns_of_the_rows_it_drew(rows, seed):
     is_label, probability = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    weights = next(row_weights(len(rows), None, 5, np.random.default_rng(seed)))
-    for area, times in zip(RocRanking.from_probabilities(probability, is_label).auc(weights), weights, strict=True):
-        drawn_labels = np.repeat(is_label, times)
+    times = np.random.default_rng(seed).integers(3, size=(5, len(rows)))
+    areas, rarer = RocRanking.from_probabilities(probability, is_label).auc(times.astype(float))
+    for area, rarest, drawn_times in zip(areas, rarer, times, strict=True):
+        drawn_labels = np.repeat(is_label, drawn_times)
+        assert rarest == min(drawn_labels.sum(), (~drawn_labels).sum())
         if 0 < drawn_labels.sum() < len(drawn_labels):
-            assert area == pytest.approx(roc_auc_score(drawn_labels, np.repeat(probability, times)))
+            assert area == pytest.approx(roc_auc_score(drawn_labels, np.repeat(probability, drawn_times)))
         else:
             assert np.isnan(area)
 
 
-def test_the_means_of_a_resample_are_those_of_the_rows_it_drew():
-    codes, probabilities = drawn(30)
-    weights = next(row_weights(30, None, 4, np.random.default_rng(1)))
-    means = _label_losses(codes, probabilities, np.eye(3)[codes]).means(weights)
-    for place, times in enumerate(weights):
-        again = probability_metrics(
-            named(np.repeat(codes, times)), np.repeat(probabilities, times, axis=0), THREE, resamples=1
-        )
-        assert means["brier"][place] == pytest.approx(again.brier.value)
-        assert means["log_loss"][place] == pytest.approx(again.log_loss.value)
-        assert means["ece"][place] == pytest.approx(again.ece.value)
+def test_brier_score_and_log_loss_are_scikit_learns():
+    codes, probabilities = drawn(50)
+    found = probability_metrics(named(codes), probabilities, THREE, resamples=5)
+    assert found.brier.value == pytest.approx(brier_score_loss(codes, probabilities, labels=range(3)))
+    assert found.log_loss.value == pytest.approx(log_loss(codes, probabilities, labels=range(3)))
+    two, both = np.minimum(codes, 1), np.column_stack([probabilities[:, 0], probabilities[:, 1:].sum(axis=1)])
+    found = probability_metrics(named(two, TWO), both, TWO, resamples=5)
+    assert found.brier.value == pytest.approx(brier_score_loss(two, both[:, 1]))
+
+
+def test_probabilities_that_are_always_right_still_have_intervals():
+    found = probability_metrics(["no", "yes"] * 10, np.array([[1.0, 0.0], [0.0, 1.0]] * 10), TWO)
+    assert (found.auc.value, found.brier.value, found.ece.value) == (1.0, 0.0, 0.0)
+    assert found.auc.low < 0.95
+    for each in (found.brier, found.log_loss, found.ece):
+        assert each.low <= each.value < each.high
+    (top,) = found.reliability
+    assert top.accuracy.low == pytest.approx(binomtest(20, 20).proportion_ci().low)
+
+
+def test_from_a_single_group_nothing_is_known_of_the_quality_of_probabilities():
+    codes, probabilities = drawn(40)
+    found = probability_metrics(named(codes), probabilities, THREE, groups=["x"] * 40)
+    assert (found.auc.low, found.auc.high, found.brier.low, found.brier.high) == (0, 1, 0, 2)
+    assert {(each.accuracy.low, each.accuracy.high) for each in found.reliability} == {(0, 1)}
 
 
 def test_a_label_without_a_row_has_no_auc_and_neither_has_the_mean():

@@ -117,12 +117,16 @@ def test_a_label_in_neither_coding_has_no_figures_and_leaves_macro_f1_alone():
 
 def test_a_label_that_is_never_coded_has_no_precision():
     found = compare([0, 1, 1], [0, 0, 0])
-    assert found.per_label["1"] == LabelAgreement(None, 0.0, 0.0, 2, {"recall": (0.0, 0.0), "f1": (0.0, 0.0)})
+    (_, recall), (_, f1) = (found.per_label["1"].intervals[name] for name in ("recall", "f1"))
+    assert recall == pytest.approx(1 - 0.025 ** (1 / 2))
+    assert found.per_label["1"] == LabelAgreement(None, 0.0, 0.0, 2, {"recall": (0.0, recall), "f1": (0.0, f1)})
 
 
 def test_a_label_that_is_only_coded_has_no_recall():
     found = compare([0, 0, 0], [0, 1, 1])
-    assert found.per_label["1"] == LabelAgreement(0.0, None, 0.0, 0, {"precision": (0.0, 0.0), "f1": (0.0, 0.0)})
+    (_, precision), (_, f1) = (found.per_label["1"].intervals[name] for name in ("precision", "f1"))
+    assert precision == pytest.approx(1 - 0.025 ** (1 / 2))
+    assert found.per_label["1"] == LabelAgreement(0.0, None, 0.0, 0, {"precision": (0.0, precision), "f1": (0.0, f1)})
 
 
 def test_kappa_of_one_label_throughout_is_undefined():
