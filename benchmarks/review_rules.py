@@ -24,7 +24,6 @@ from scipy.special import log_softmax
 from sklearn.metrics import cohen_kappa_score
 
 from edgedistill.agreement import probability_metrics
-from edgedistill.agreement.bootstrap import resample_confusions
 from edgedistill.agreement.confusion import kappas
 from edgedistill.decisions import (
     AtMostToPeople,
@@ -86,7 +85,8 @@ def point(truth: NDArray[np.int64], predicted: NDArray[np.int64], _labels: int) 
 
 def bootstrapped(truth: NDArray[np.int64], predicted: NDArray[np.int64], labels: int) -> float:
     """The lower limit of a plain percentile bootstrap."""
-    drawn = resample_confusions(truth, predicted, labels, None, RESAMPLES, np.random.default_rng(0))
+    observed = np.bincount(truth * labels + predicted, minlength=labels**2) / len(truth)
+    drawn = np.random.default_rng(0).multinomial(len(truth), observed, size=RESAMPLES).reshape(-1, labels, labels)
     values = kappas(drawn, quadratic=False)
     return float(np.nanpercentile(values, 2.5)) if not np.isnan(values).all() else np.nan
 

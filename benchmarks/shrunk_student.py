@@ -28,7 +28,6 @@ from quantization_sets import LESSONS, MAX_TOKENS, VALIDATION_ROWS, Row
 from rich.console import Console
 
 from edgedistill.agreement import Estimate, agreement
-from edgedistill.agreement.bootstrap import interval_estimate
 from edgedistill.agreement.confusion import kappas
 from edgedistill.agreement.paired import change
 from edgedistill.project.schema import ShrinkSection
@@ -201,7 +200,8 @@ def mean_lost(codes: Sequence[str], students: Sequence[tuple[list[str], list[str
     )
     lost = np.array([kappas_of(codes, before, rows) - kappas_of(codes, after, rows) for before, after in students])
     drawn = draw.integers(len(students), size=(RESAMPLES, len(students)))
-    return interval_estimate(float(lost[:, 0].mean()), lost[drawn, np.arange(1, RESAMPLES + 1)[:, None]].mean(axis=1))
+    low, high = np.percentile(lost[drawn, np.arange(1, RESAMPLES + 1)[:, None]].mean(axis=1), (2.5, 97.5))
+    return Estimate(float(lost[:, 0].mean()), float(low), float(high))
 
 
 def kappas_of(codes: Sequence[str], predicted: Sequence[str], weights: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ teacher:
   votes: 3
   tries: 10
   concurrency: 16
-  gate: {{metric: kappa, at_least: -1}}
+  gate: {{metric: kappa, at_least: -1, least_rows: 1}}
 """
 LABEL = """
 import json, sys

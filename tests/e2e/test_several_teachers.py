@@ -48,8 +48,8 @@ def lesson(tmp_path_factory):
 
 def test_each_teacher_is_gated_and_the_refused_one_is_left_out(lesson):
     project, shown = lesson
-    assert "careful: kappa at least 0.6 (lower end): passed" in shown
-    assert "careless: kappa at least 0.6 (lower end): refused" in shown
+    assert "careful: kappa at least 0.6 (lower end of the 95 % interval), at least 30 rows: passed" in shown
+    assert "careless: kappa at least 0.6 (lower end of the 95 % interval), at least 30 rows: refused" in shown
     assert "careful and careless: kappa 0.000" in shown
     verdict = json.loads((project.parent / "runs/lesson/gate.json").read_text())
     assert (verdict["used"], verdict["teacher"], verdict["passed"]) == (["careful"], "careful", True)

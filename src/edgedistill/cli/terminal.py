@@ -59,6 +59,8 @@ class Terminal:
 
     def gate(self, verdict: Mapping[str, Any]) -> None:
         """Show the gate's table, with a column and a verdict per teacher."""
+        from edgedistill.teacher.gating import figure_of_all, requirement  # loads SciPy
+
         teachers = verdict["teachers"]
         columns = {f"teacher {each['teacher']}": each["agreement"] for each in teachers}
         if len(teachers) > 1:
@@ -74,6 +76,7 @@ class Terminal:
                     self.console.print(f"    {n}: {cause}", markup=False)
                 if _has_endpoint_failures(each["set_aside"]):
                     self.console.print(f"    {_FAILURES}")
+                self.console.print(f"  {whose}counted as coded wrongly: {figure_of_all(each)}", markup=False)
             outcome = (
                 "passed"
                 if each["passed"]
@@ -81,8 +84,7 @@ class Terminal:
                 if each["accepted"]
                 else "refused"
             )
-            bar = f"{each['metric']} at least {each['at_least']:g} (lower end)"
-            self.console.print(Text.assemble(f"  gate: {whose}{bar}: ", (outcome, "bold")))
+            self.console.print(Text.assemble(f"  gate: {whose}{requirement(each)}: ", (outcome, "bold")))
         self.between(verdict["between"])
 
     def between(self, found: Mapping[str, Any] | None) -> None:

@@ -309,8 +309,11 @@ class GateTeacher:
     """A teacher at the gate.
 
     Attributes:
-        passed: Whether the lower end of the metric's interval reaches `at_least`.
+        agreement: Agreement on the rows that the teacher coded; None if there are none.
+        passed: Whether there are `least_rows` rows and the lower end of the metric's interval reaches `at_least`.
         accepted: Whether a person accepted the teacher nevertheless.
+        least_rows: The number of human-coded rows below which no teacher passes.
+        agreement_of_all: Agreement on all rows, those without a code counted as coded wrongly, which decides.
     """
 
     teacher: str
@@ -321,11 +324,14 @@ class GateTeacher:
     agreement: Agreement | None
     passed: bool
     accepted: bool
+    least_rows: int = 0
+    agreement_of_all: Agreement | None = None
 
     @property
     def reached(self) -> Estimate | None:
-        """The gate's metric; None if it is undefined or the teacher coded nothing."""
-        value: Estimate | None = getattr(self.agreement, self.metric) if self.agreement else None
+        """The gate's metric on all rows; None if it is undefined."""
+        decisive = self.agreement_of_all or self.agreement
+        value: Estimate | None = getattr(decisive, self.metric) if decisive else None
         return value
 
 

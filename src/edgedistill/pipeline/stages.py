@@ -1,8 +1,7 @@
 """The stages in order, what each reads and writes, and which of them still have to run."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -13,6 +12,7 @@ from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, file_d
 from edgedistill.pipeline.inputs import NOTHING, StageInputs, fingerprint, result_path, select
 from edgedistill.pipeline.run import Run, shows_examples
 from edgedistill.project.schema import Project
+from edgedistill.teacher.gating import refusal
 
 _STUDENT_TASK = ("project.task.kind", "project.task.labels.name", "project.task.inputs", "project.task.redact")
 """What a student knows of the task: neither definitions nor instructions."""
@@ -315,24 +315,10 @@ def _require_gate(run: Run) -> None:
         return
     verdicts = verdict["teachers"]
     raise GateRefused(
-        "; ".join(
-            _refusal(each, f"{each['teacher']}'s" if len(verdicts) > 1 else "the teacher's") for each in verdicts
-        ),
+        "; ".join(refusal(each, f"{each['teacher']}'s" if len(verdicts) > 1 else "the teacher's") for each in verdicts),
         where="gate",
         hint="Fix the codebook, choose another teacher, code more validation rows, or continue with --accept-teacher.",
     )
-
-
-def _refusal(verdict: Mapping[str, Any], whose: str) -> str:
-    estimate = (verdict["agreement"] or {}).get(verdict["metric"])
-    if estimate is None:
-        causes = Counter(row["reason"] for row in verdict["set_aside"]).most_common()
-        why = f" ({', '.join(f'{n}: {cause}' for cause, n in causes)})" if causes else ""
-        rows = f"{verdict['coded']} of {verdict['rows']} validation rows that it coded"
-        return f"{whose} {verdict['metric']} is undefined on the {rows}{why}"
-    interval = "{value:.2f} [{low:.2f}, {high:.2f}]".format(**estimate)
-    required = f"the lower end of the interval must be at least {verdict['at_least']:g}"
-    return f"{whose} {verdict['metric']} is {interval}; {required}"
 
 
 def _stages_of(project: Project) -> list[Stage]:

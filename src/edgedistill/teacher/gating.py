@@ -1,41 +1,50 @@
 """The gate: does the teacher's agreement with human coders reach the required value?"""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from edgedistill.agreement import Agreement, Estimate, agreement, agreement_html, agreement_table
 from edgedistill.agreement.bootstrap import bootstrap_groups
-from edgedistill.data.types import CodedResponse, SetAside
+from edgedistill.data.types import CodedResponse, SetAside, labels_in
 from edgedistill.displays import plain_text
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher.labelling import Labelling
 from edgedistill.teacher.spending import Usage
-from edgedistill_serve.task.task import Task
+from edgedistill_serve.task.task import Task, join_labels
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class GateVerdict:
     """A teacher's agreement with human codes, and whether it passes the gate; its repr is a table.
 
+    A row that the teacher did not code counts as coded wrongly: otherwise a teacher could pass with the few rows that
+    it codes well. In an ordinal task it counts as coded with the label that is farthest from the human code, in a
+    multilabel task with all labels wrong, otherwise with the most frequent other label.
+
     Attributes:
         teacher: Its name.
         metric: ``kappa``, ``accuracy`` or ``macro_f1``.
         at_least: The value that the lower end of the metric's 95 % interval must reach.
+        least_rows: With fewer human-coded rows no teacher passes.
         rows: Number of human-coded rows.
         set_aside: Rows that the teacher did not code, with reasons.
-        agreement: Agreement on the other rows, with 95 % intervals; None if there are none.
+        agreement: Agreement on the rows that it coded, with 95 % intervals; None if there are none.
+        agreement_of_all: Agreement on all rows, those without a code counted as coded wrongly; it decides. None if it
+            coded none.
         usage: The usage of its requests.
     """
 
     teacher: str
     metric: str
     at_least: float
+    least_rows: int
     rows: int
     set_aside: tuple[SetAside, ...]
     agreement: Agreement | None
+    agreement_of_all: Agreement | None
     usage: Usage
 
     @property
@@ -45,9 +54,9 @@ class GateVerdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the lower end of the metric's interval reaches `at_least`; False where the metric is undefined."""
-        estimate: Estimate | None = getattr(self.agreement, self.metric, None)
-        return estimate is not None and estimate.low >= self.at_least
+        """Whether there are enough rows and the lower end of the metric's interval on all of them is high enough."""
+        estimate: Estimate | None = getattr(self.agreement_of_all, self.metric, None)
+        return self.rows >= self.least_rows and estimate is not None and estimate.low >= self.at_least
 
     def as_dict(self) -> dict[str, Any]:
         """Return the teacher's entry in `gate.json`, without its cost."""
@@ -55,7 +64,9 @@ class GateVerdict:
             "teacher": self.teacher,
             "metric": self.metric,
             "at_least": self.at_least,
+            "least_rows": self.least_rows,
             **_comparison(self.rows, self.set_aside, self.agreement),
+            "agreement_of_all": self.agreement_of_all.as_dict() if self.agreement_of_all else None,
             "passed": self.passed,
         }
 
@@ -69,13 +80,61 @@ class GateVerdict:
 
     @property
     def _verdict(self) -> str:
-        outcome = "passed" if self.passed else "refused"
-        reasons = Counter(row.reason for row in self.set_aside).most_common()
-        aside = f"; set aside: {', '.join(f'{n} {reason}' for reason, n in reasons)}" if reasons else ""
+        verdict = self.as_dict()
+        outcome = "passed" if self.passed else f"refused: {refusal(verdict)}"
+        aside = f", the others ({_reasons(verdict)}) as wrong: {figure_of_all(verdict)}" if self.set_aside else ""
+        return f"gate: {requirement(verdict)}: {outcome}; {self.coded} of {self.rows} rows coded{aside}"
+
+
+def requirement(verdict: Mapping[str, Any]) -> str:
+    """Return what a teacher's entry in `gate.json` requires."""
+    rows = f", at least {verdict['least_rows']} rows" if verdict.get("least_rows") else ""
+    return f"{verdict['metric']} at least {verdict['at_least']:g} (lower end of the 95 % interval){rows}"
+
+
+def figure_of_all(verdict: Mapping[str, Any]) -> str:
+    """Return a teacher's metric on all rows, those without a code counted as wrong: ``kappa 0.70 [0.51, 0.85]``."""
+    return f"{verdict['metric']} {_figure(verdict, 'agreement_of_all')}"
+
+
+def refusal(verdict: Mapping[str, Any], whose: str = "the teacher's") -> str:
+    """Return why a teacher was refused.
+
+    Args:
+        verdict: Its entry in `gate.json`.
+        whose: The subject of the sentence.
+    """
+    if verdict["rows"] < verdict.get("least_rows", 0):
         return (
-            f"gate: {self.metric} at least {self.at_least:g} (lower end of the 95 % interval): {outcome}; "
-            f"{self.coded} of {self.rows} rows coded{aside}"
+            f"{whose} agreement is known on {verdict['rows']} validation rows only; "
+            f"gate.least_rows requires {verdict['least_rows']}"
         )
+    key = "agreement_of_all" if "agreement_of_all" in verdict else "agreement"
+    found = _figure(verdict, key)
+    if found == _UNDEFINED:
+        coded = f"{verdict['coded']} of {verdict['rows']} validation rows that it coded"
+        why = f" ({_reasons(verdict)})" if verdict["set_aside"] else ""
+        return f"{whose} {verdict['metric']} is undefined on the {coded}{why}"
+    required = f"the lower end of the interval must be at least {verdict['at_least']:g}"
+    return f"{whose} {verdict['metric']} is {found}{_aside(verdict)}; {required}"
+
+
+_UNDEFINED = "undefined"
+
+
+def _figure(verdict: Mapping[str, Any], key: str) -> str:
+    estimate = (verdict[key] or {}).get(verdict["metric"])
+    return "{value:.2f} [{low:.2f}, {high:.2f}]".format(**estimate) if estimate else _UNDEFINED
+
+
+def _aside(verdict: Mapping[str, Any]) -> str:
+    left = verdict["rows"] - verdict["coded"]
+    return f", counting {left} of {verdict['rows']} rows as coded wrongly ({_reasons(verdict)})" if left else ""
+
+
+def _reasons(verdict: Mapping[str, Any]) -> str:
+    reasons = Counter(row["reason"] for row in verdict["set_aside"]).most_common()
+    return ", ".join(f"{number}: {reason}" for reason, number in reasons)
 
 
 def check_gate(section: TeacherSection, labelling: Labelling, rows: Iterable[CodedResponse], task: Task) -> GateVerdict:
@@ -87,14 +146,18 @@ def check_gate(section: TeacherSection, labelling: Labelling, rows: Iterable[Cod
         rows: Human-coded validation rows; never test rows.
         task: The task.
     """
-    coded = list(rows)
+    coded, gate = list(rows), section.gate
+    measured = _measured(labelling, coded, task)
+    of_all = _measured(labelling, coded, task, uncoded_are_wrong=True) if measured else None
     return GateVerdict(
         section.called,
-        section.gate.metric,
-        section.gate.at_least,
+        gate.metric,
+        gate.at_least,
+        gate.least_rows,
         len(coded),
         labelling.set_aside,
-        _measured(labelling, coded, task),
+        measured,
+        of_all,
         labelling.usage,
     )
 
@@ -105,17 +168,39 @@ def comparison(labelling: Labelling, rows: Iterable[CodedResponse], task: Task) 
     return _comparison(len(coded), labelling.set_aside, _measured(labelling, coded, task))
 
 
-def _measured(labelling: Labelling, rows: list[CodedResponse], task: Task) -> Agreement | None:
-    by_teacher = {label.id: label.label for label in labelling.labels}
-    coded = [row for row in rows if row.response.id in by_teacher]
+def _measured(
+    labelling: Labelling, rows: list[CodedResponse], task: Task, *, uncoded_are_wrong: bool = False
+) -> Agreement | None:
+    labels = {label.id: label.label for label in labelling.labels}
+    if uncoded_are_wrong:
+        frequent = [label for label, _ in Counter(row.label for row in rows).most_common()]
+        wrong = {row.response.id: wrong_label(row.label, frequent, task) for row in rows}
+        labels = wrong | labels
+    coded = [row for row in rows if row.response.id in labels]
     if not coded:
         return None
     return agreement(
         [row.label for row in coded],
-        [by_teacher[row.response.id] for row in coded],
+        [labels[row.response.id] for row in coded],
         task,
         groups=bootstrap_groups([row.response.group for row in coded]),
     )
+
+
+def wrong_label(code: str, frequent: Sequence[str], task: Task) -> str:
+    """Return what an uncoded row counts as.
+
+    Args:
+        code: Its human code.
+        frequent: The human codes, the most frequent first.
+        task: The task.
+    """
+    if task.kind == "multilabel":
+        return join_labels([name for name in task.names if name not in labels_in(code, task)], task)
+    if task.kind == "ordinal":
+        place = task.names.index(code)
+        return task.names[0] if place > len(task.names) - 1 - place else task.names[-1]
+    return next(label for label in (*frequent, *task.names) if label != code)
 
 
 def _comparison(rows: int, set_aside: tuple[SetAside, ...], measured: Agreement | None) -> dict[str, Any]:

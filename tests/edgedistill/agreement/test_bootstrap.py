@@ -212,7 +212,7 @@ def estimates(found):
 
 
 @pytest.mark.parametrize("kind", sorted(CODES))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=12)
 @given(st.data())
 def test_no_interval_is_without_width_and_each_holds_its_figure(kind, data):
     task = Task(kind, TASK.labels, ("response",))

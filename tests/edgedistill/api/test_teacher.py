@@ -147,7 +147,7 @@ def test_a_budget_stops_and_keeps_what_was_answered(teacher, frame):
 def test_the_gate_compares_with_human_codes_and_its_repr_is_a_table(teacher, frame):
     human = frame.assign(label=["process", "outcome", "process", "process"])
     with StandIn(judge) as endpoint:
-        verdict = teacher(endpoint, gate={"metric": "accuracy", "at_least": 0.1}).gate(human)
+        verdict = teacher(endpoint, gate={"metric": "accuracy", "at_least": 0.1, "least_rows": 4}).gate(human)
     assert verdict.agreement.accuracy.value == 0.75
     assert verdict.agreement.accuracy.low < 0.75
     assert verdict.passed
@@ -170,7 +170,8 @@ def test_a_gate_whose_every_row_is_set_aside_is_refused(teacher):
     with StandIn(completion("nothing")) as endpoint:
         verdict = teacher(endpoint).gate(["You tried"], ["process"])
     assert (verdict.passed, verdict.coded, verdict.rows) == (False, 0, 1)
-    assert "refused; 0 of 1 rows coded; set aside: 1 the teacher's answer" in repr(verdict)
+    assert "refused: the teacher's agreement is known on 1 validation rows only" in repr(verdict)
+    assert "0 of 1 rows coded, the others (1: the teacher's answer could not be read) as wrong" in repr(verdict)
 
 
 def test_examples_of_a_frame_stand_in_the_prompt(teacher):

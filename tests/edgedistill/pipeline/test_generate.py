@@ -26,7 +26,7 @@ teacher:
   api_key_env: null
   votes: 3
   tries: 2
-  gate: {{at_least: -1}}
+  gate: {{at_least: -1, least_rows: 1}}
 generate: {{per_label: 8, samples_per_call: 4, examples_per_prompt: 2{generate}}}
 mix: {{synthetic_share: {share}}}
 """

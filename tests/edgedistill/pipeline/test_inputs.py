@@ -136,6 +136,7 @@ CHANGES: dict[str, Any] = {
     "teacher.budget.tokens": Together({"teacher.budget": {"tokens": 1000}}),
     "teacher.gate.metric": "accuracy",
     "teacher.gate.at_least": 0.7,
+    "teacher.gate.least_rows": 20,
     "teachers_vote": "gate_weighted",
     "generate.per_label": 3,
     "generate.temperature": [0.1, 0.2],

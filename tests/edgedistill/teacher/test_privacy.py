@@ -24,7 +24,8 @@ task:
   inputs: [question, response]
   redact: {redact}
 data: {{human: human.csv, unlabelled: responses.csv}}
-teacher: {{base_url: {base_url}, model: m, api_key_env: null, votes: 1, few_shot: 2, gate: {{at_least: -1}}}}
+teacher:
+  {{base_url: {base_url}, model: m, api_key_env: null, votes: 1, few_shot: 2, gate: {{at_least: -1, least_rows: 1}}}}
 """
 SECRETS = ("S123456", "jo@school.edu", "412-555-0100", "www.jo.org")
 WRITTEN = "I am S123456, jo@school.edu, call 412-555-0100 or see www.jo.org:"

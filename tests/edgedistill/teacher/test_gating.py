@@ -1,0 +1,132 @@
+"""Uncoded rows count against the teacher, few rows are not enough, and undefined figures pass no gate."""
+
+from dataclasses import replace
+from itertools import cycle, islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgedistill.data.types import CodedResponse, Response, SetAside, TeacherLabel
+from edgedistill.project.schema import GateSection, TeacherSection
+from edgedistill.teacher.gating import check_gate, refusal, wrong_label
+from edgedistill.teacher.labelling import Labelling
+from edgedistill.teacher.spending import Usage
+from edgedistill_serve.task.task import Label, Task
+
+NOMINAL, ORDINAL, SETS = (
+    Task(kind, (Label("a"), Label("b"), Label("c")), ("response",)) for kind in ("nominal", "ordinal", "multilabel")
+)
+CODES = {"nominal": "abc", "ordinal": "abc", "multilabel": ["a", "b;c", "none", "a;b;c"]}
+
+
+def rows_of(count, task=NOMINAL, groups=None):
+    codes = islice(cycle(CODES[task.kind]), count)
+    return [
+        CodedResponse(Response(str(n), {"response": f"text {n}"}, "human.csv", n, group=groups and groups[n]), code)
+        for n, code in enumerate(codes)
+    ]
+
+
+def verdict_of(rows, labels, task=NOMINAL, **gate):
+    """The gate's verdict on a teacher with these labels; None for a row that it did not code."""
+    section = TeacherSection(base_url="http://localhost/v1", model="m", gate=GateSection(**gate))
+    pairs = list(zip(rows, labels, strict=True))
+    coded = tuple(
+        TeacherLabel(row.response.id, label, 1.0, {label: 1.0}, (label,), "m") for row, label in pairs if label
+    )
+    aside = tuple(SetAside("", 0, row.response.id, "could not be read", "") for row, label in pairs if label is None)
+    return check_gate(section, Labelling(coded, aside, Usage()), rows, task)
+
+
+@pytest.mark.parametrize("task", [NOMINAL, ORDINAL, SETS], ids=lambda task: task.kind)
+@pytest.mark.parametrize("metric", ["kappa", "accuracy", "macro_f1"])
+@pytest.mark.parametrize("at_least", [0.0, 0.3, 0.6])
+def test_a_teacher_that_codes_only_the_rows_it_is_sure_of_is_refused(task, metric, at_least):
+    rows = rows_of(60, task)
+    few = [row.label if n < 3 else None for n, row in enumerate(rows)]
+    refused = verdict_of(rows, few, task, metric=metric, at_least=at_least)
+    if at_least or metric == "kappa":
+        assert not refused.passed
+    assert refused.coded == 3
+    assert getattr(refused.agreement, metric).value == 1
+    assert getattr(refused.agreement_of_all, metric).value < 0.2
+    everything = verdict_of(rows, [row.label for row in rows], task, metric=metric, at_least=at_least)
+    assert everything.passed
+    assert everything.agreement == everything.agreement_of_all
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.data(), st.sampled_from([NOMINAL, ORDINAL, SETS]))
+def test_leaving_a_row_out_never_helps(data, task):
+    rows = rows_of(40, task)
+    wrong = st.sampled_from(CODES[task.kind])
+    labels = [row.label if data.draw(st.integers(0, 9)) else data.draw(wrong) for row in rows]
+    left_out = data.draw(st.sets(st.integers(0, 39), min_size=1))
+    fewer = [None if n in left_out else label for n, label in enumerate(labels)]
+    for metric in ("accuracy", "macro_f1"):
+        with_all, with_fewer = (verdict_of(rows, each, task, metric=metric) for each in (labels, fewer))
+        if with_fewer.agreement_of_all:
+            found, less = (getattr(each.agreement_of_all, metric) for each in (with_all, with_fewer))
+            assert less.value <= found.value + 1e-9
+
+
+@pytest.mark.parametrize(("rows", "least", "passed"), [(29, 30, False), (30, 30, True), (29, 29, True)])
+def test_with_fewer_rows_than_required_no_teacher_passes(rows, least, passed):
+    coded = rows_of(rows)
+    verdict = verdict_of(coded, [row.label for row in coded], least_rows=least, at_least=0.3)
+    assert verdict.passed is passed
+    if not passed:
+        assert refusal(verdict.as_dict()) == (
+            f"the teacher's agreement is known on {rows} validation rows only; gate.least_rows requires {least}"
+        )
+
+
+def test_thirty_rows_are_required_unless_the_project_says_otherwise():
+    assert GateSection().least_rows == 30
+
+
+def test_rows_of_one_learner_pass_no_gate():
+    rows = rows_of(60, groups=["x"] * 60)
+    assert not verdict_of(rows, [row.label for row in rows], at_least=0.1).passed
+
+
+def test_an_undefined_metric_passes_no_gate_however_low():
+    rows = [replace(row, label="a") for row in rows_of(60)]
+    verdict = verdict_of(rows, ["a"] * 60, at_least=-1)
+    assert verdict.agreement_of_all.kappa is None
+    assert not verdict.passed
+    assert "kappa is undefined" in refusal(verdict.as_dict())
+
+
+def test_a_teacher_that_codes_nothing_passes_no_gate_however_low():
+    verdict = verdict_of(rows_of(60), [None] * 60, at_least=-1)
+    assert (verdict.passed, verdict.coded, verdict.agreement, verdict.agreement_of_all) == (False, 0, None, None)
+
+
+def test_a_refusal_names_the_uncoded_rows_and_what_they_count_for():
+    rows = rows_of(60)
+    verdict = verdict_of(rows, [row.label if n < 40 else None for n, row in enumerate(rows)])
+    assert "counting 20 of 60 rows as coded wrongly (20: could not be read)" in refusal(verdict.as_dict())
+
+
+@pytest.mark.parametrize("bound", [float("nan"), float("inf"), 1.5])
+def test_a_bound_that_is_no_agreement_is_refused(bound):
+    with pytest.raises(ValueError, match="at_least"):
+        GateSection(at_least=bound)
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "expected"),
+    [
+        (NOMINAL, "a", "c"),
+        (NOMINAL, "c", "a"),
+        (ORDINAL, "a", "c"),
+        (ORDINAL, "b", "c"),
+        (ORDINAL, "c", "a"),
+        (SETS, "a", "b;c"),
+        (SETS, "none", "a;b;c"),
+    ],
+)
+def test_an_uncoded_row_counts_as_coded_as_wrongly_as_can_be(task, code, expected):
+    assert wrong_label(code, ["c", "a", "b"], task) == expected
