@@ -174,7 +174,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         with progress_bars(quiet=not self.verbose) as bars, temporary_folder("student") as work:
             folder = work / "student"
             training_notes = self._train(mixture, validation_set, task, section, folder, on_progress or bars)
-            student = Checkpoint.load(folder, task.scored, section.max_tokens)
+            student = Checkpoint.load(folder, task.scored, section.token_limit)
             self.files_ = {path.name: _content(path) for path in sorted(folder.iterdir())}
         self.thresholds_ = choose_label_decoder(student, validation_set).thresholds
         self.task_, self.n_features_in_, self.notes_ = task, len(task.inputs), (*notes, *training_notes)

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from edgedistill.agreement import InterCoderAgreement, inter_coder_agreement
 from edgedistill.data import Population, read_population
+from edgedistill.data.twins import SplitTwins
 from edgedistill.data.types import MixtureRow
-from edgedistill.decisions import TestScores
+from edgedistill.decisions import Scores, TestScores, ValidationScores
 from edgedistill.errors import RunError
 from edgedistill.evaluation.build import (
     HUMAN_TRAINED,
@@ -25,10 +26,12 @@ from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, RunFol
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.student import backbone_folder
+from edgedistill.student.data import InputSummary
 from edgedistill.student.frozen import predict_frozen
 from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill.teacher import Labelling, combine_labellings
 from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.task.task import task_inputs
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -43,8 +46,8 @@ def evaluate(run: Run) -> dict[str, Any]:
     """
     splits, section = run.records.splits, run.project.evaluation
     population = _population(run)
-    student = Checkpoint.load(run.exported_student, run.task, run.project.student.max_tokens)
-    validation = validation_scores(student, splits.validation)
+    student = Checkpoint.load(run.exported_student, run.task, run.max_tokens)
+    validation = validation_scores(student, run.validation)
     chosen = choose(validation, section, run.project.review)
     run.on_progress("evaluate: the student scores test rows", 0, len(splits.test))
     test = chosen.apply(test_scores(student, splits.test))
@@ -59,11 +62,44 @@ def evaluate(run: Run) -> dict[str, Any]:
         teacher_set_aside=joint.set_aside if joint else (),
         between=_between(run, labellings),
         prevalence=population_prevalence(population, student, test) if population else None,
+        twins=_twins(run, student, validation, test),
     )
     run.folder.write_json("evaluation.json", to_plain(evaluation))
     teacher = {row.id: row.label for row in joint.labels} if joint else {}
     run.folder.write_csv("test_scores.csv", _lines(test, chosen, teacher))
-    return {**({"cost": asdict(joint.usage)} if joint else {}), "notes": chosen.notes}
+    inputs = {"validation": InputSummary.of(validation.encoded), "test": InputSummary.of(test.encoded)}
+    return {
+        **({"cost": asdict(joint.usage)} if joint else {}),
+        "inputs": {name: asdict(summary) for name, summary in inputs.items()},
+        "notes": [
+            *chosen.notes,
+            *(note for name, summary in inputs.items() for note in summary.notes(name, run.max_tokens)),
+        ],
+    }
+
+
+def _twins(run: Run, student: Checkpoint, validation: ValidationScores, test: TestScores) -> SplitTwins:
+    """Add to the rows that are the same as others those whose tokens are: the student cannot tell them apart either."""
+    twins = run.records.splits.twins
+    mixture = read_mixture(run.folder, run.task.inputs)
+    learned = student.encoder.encode([task_inputs(row.inputs, run.task) for row in mixture])
+    of_train = {row.ids for row in learned}
+    of_both = of_train | {row.ids for row in validation.encoded}
+
+    def same(known: tuple[str, ...], scores: Scores, others: set[tuple[int, ...]]) -> tuple[str, ...]:
+        pairs = zip(scores.ids, scores.encoded, strict=True)
+        return tuple(dict.fromkeys((*known, *(row for row, encoded in pairs if encoded.ids in others))))
+
+    found = replace(
+        twins,
+        test_same=same(twins.test_same, test, of_both),
+        validation_same=same(twins.validation_same, validation, of_train),
+    )
+    return replace(
+        found,
+        test_near=tuple(row for row in twins.test_near if row not in found.test_same),
+        validation_near=tuple(row for row in twins.validation_near if row not in found.validation_same),
+    )
 
 
 def _population(run: Run) -> Population | None:
@@ -115,11 +151,11 @@ def _baselines(run: Run) -> dict[str, Labels]:
     others: dict[str, Checkpoint] = {}
     if student.shrink:
         other, name = (STUDENT, "fine-tuned student") if student.shrink.export else (SHRUNK, "shrunk student")
-        others[name] = Checkpoint.load(run.folder / other, task, student.max_tokens)
+        others[name] = Checkpoint.load(run.folder / other, task, run.max_tokens)
     if (human_trained := _human_trained(run)) is not None:
         others[HUMAN_TRAINED] = human_trained
     for name, checkpoint in others.items():
-        decoder = choose_label_decoder(checkpoint, run.records.splits.validation)
+        decoder = choose_label_decoder(checkpoint, run.validation)
         codings[name] = decoder.labels(checkpoint.logits(rows))
     ids = [response.id for response in test.responses]
     return {name: dict(zip(ids, labels, strict=True)) for name, labels in codings.items()}
@@ -146,7 +182,7 @@ def _human_trained(run: Run) -> Checkpoint | None:
             hint="Let evaluation.human_trained name the run folder of a project with the same task and human rows.",
         ) from None
     _require_human_rows(mixture, str(folder / MIXTURE), run)
-    return Checkpoint.load(folder / STUDENT, run.task, run.project.student.max_tokens)
+    return Checkpoint.load(folder / STUDENT, run.task, run.max_tokens)
 
 
 def _require_human_rows(mixture: tuple[MixtureRow, ...], where: str, run: Run) -> None:

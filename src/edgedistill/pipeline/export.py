@@ -44,7 +44,7 @@ def export(run: Run) -> dict[str, Any]:
         ExportPlan(
             name=project.name,
             task=project.task.task,
-            max_tokens=project.student.max_tokens,
+            max_tokens=run.max_tokens,
             precision=project.export.precision,
             max_flip_rate=project.export.max_flip_rate,
             fp32_beside=project.export.fp32_beside,

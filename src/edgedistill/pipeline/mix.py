@@ -2,51 +2,133 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgedistill.data.types import MixtureRow, labels_in
+from edgedistill.data.splitting import Splits
+from edgedistill.data.types import MixtureRow, Source, labels_in
 from edgedistill.errors import RunError
 from edgedistill.mixing import draw_mixture, human_rows, teacher_rows
 from edgedistill.pipeline.folder import MIXTURE, RunFolder
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.label import read_labels
 from edgedistill.pipeline.run import Run
+from edgedistill.student import backbone_folder
+from edgedistill.student.data import InputSummary, fit_max_tokens, unreadable_reason
+from edgedistill.student.model import backbone_encoder, max_positions
+from edgedistill_serve.scoring.encoding import Encoded, Encoder
+from edgedistill_serve.task.task import Task, task_inputs
 
 
 def mix(run: Run) -> dict[str, Any]:
     """Draw the training set from human, teacher-labelled and synthetic rows and write `mixture.csv`.
 
+    Rows that the student cannot read are set aside, and teacher-labelled and synthetic rows whose tokens are those of
+    a validation or test row.
+
     Returns:
         Counts for `run.json`: rows by source, rows by source and label (for a multilabel task a row counts for each of
-        its labels), and synthetic rows that were not drawn.
+        its labels), rows set aside with reasons, synthetic rows that were not drawn, what the student's vocabulary
+        cannot represent, what is cut, and the longest input.
 
     Raises:
-        ProjectFileError: `mix` requires more rows than there are, or none.
+        ProjectFileError: `mix` requires more rows than there are, or none; or there is no backbone.
+        TrainingFailed: The backbone has no tokenizer.
     """
-    section, task = run.project.mix, run.task
+    section, task, splits = run.project.mix, run.task, run.records.splits
     labels = read_labels(run.folder) if run.folder.has("labels.jsonl") else ()
     synthetic = read_synthetic(run.folder) if run.folder.has("synthetic.jsonl") else ()
-    rows = draw_mixture(
-        {
-            "human": human_rows(run.records.splits.train, task),
-            "teacher": teacher_rows(run.records.unlabelled, labels, section.min_consistency),
-            "synthetic": synthetic,
-        },
-        task,
-        section,
-    )
+    backbone = backbone_folder(run.project.student.backbone, run.project.folder)
+    reader = _Reader(backbone_encoder(backbone, _UNCUT), task)
+    offered: dict[Source, tuple[MixtureRow, ...]] = {
+        "human": human_rows(splits.train, task),
+        "teacher": teacher_rows(run.records.unlabelled, labels, section.min_consistency),
+        "synthetic": synthetic,
+    }
+    available, set_aside = _set_aside(offered, splits, reader)
+    rows = draw_mixture(available, task, section)
     write_mixture(run.folder, rows, task.inputs)
+
+    uncut = reader.read([row.inputs for row in rows])
+    given = run.project.student.max_tokens
+    max_tokens = fit_max_tokens(uncut, max_positions(backbone)) if given is None else given
+    inputs = InputSummary.of(_Reader(backbone_encoder(backbone, max_tokens), task).read([row.inputs for row in rows]))
+    unreadable = [
+        row.response.id
+        for row, encoded in zip(
+            splits.validation, reader.read([row.response.inputs for row in splits.validation]), strict=True
+        )
+        if unreadable_reason(encoded)
+    ]
     counts = Counter((row.source, label) for row in rows for label in labels_in(row.label, task))
     entry: dict[str, Any] = {
         "rows": len(rows),
         "by_source": dict(Counter(row.source for row in rows)),
         "by_source_and_label": {f"{source} {name}": n for (source, name), n in counts.items()},
+        "rows_set_aside": set_aside,
+        "unreadable_validation_rows": unreadable,
+        "max_tokens": max_tokens,
+        "inputs": asdict(inputs),
+        "notes": [
+            *_notes(set_aside, unreadable),
+            *([f"max_tokens = {max_tokens}, from the lengths of the training rows."] if given is None else []),
+            f"{inputs.unknown_share:.1%} of the tokens of a training response are unknown to the student, on average."
+            if inputs.unknown_share
+            else "The student's vocabulary represents every training response.",
+            *inputs.notes("training", max_tokens),
+        ],
     }
     if run.folder.has("synthetic.jsonl"):
         used = sum(row.source == "synthetic" for row in rows)
-        entry["synthetic"] = {"kept": len(synthetic), "used": used, "not_drawn": len(synthetic) - used}
+        aside = sum(row["source"] == "synthetic" for row in set_aside)
+        entry["synthetic"] = {"kept": len(synthetic), "used": used, "not_drawn": len(synthetic) - aside - used}
     return entry
+
+
+_UNCUT = 2**20
+"""A number of tokens that no response reaches."""
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Encodes rows as the student of a task does."""
+
+    encoder: Encoder
+    task: Task
+
+    def read(self, rows: Iterable[Mapping[str, str]]) -> list[Encoded]:
+        return self.encoder.encode([task_inputs(row, self.task) for row in rows])
+
+
+def _set_aside(
+    offered: Mapping[Source, tuple[MixtureRow, ...]], splits: Splits, reader: _Reader
+) -> tuple[dict[Source, tuple[MixtureRow, ...]], list[dict[str, str]]]:
+    """Return the rows that the student may learn from, and the others with the reason."""
+    locked: dict[tuple[int, ...], str] = {}
+    for name, split in (("validation", splits.validation), ("test", splits.test)):
+        for encoded in reader.read(response.inputs for response in split.responses):
+            locked[encoded.ids] = f"the same tokens as a {name} row"
+    available: dict[Source, tuple[MixtureRow, ...]] = {}
+    set_aside: list[dict[str, str]] = []
+    for source, rows in offered.items():
+        # Human-coded rows keep their split: evaluate counts those that are the same as test rows.
+        twins = {} if source == "human" else locked
+        kept = []
+        for row, encoded in zip(rows, reader.read(row.inputs for row in rows), strict=True):
+            if reason := unreadable_reason(encoded) or twins.get(encoded.ids, ""):
+                set_aside.append({"id": row.id, "source": source, "reason": reason})
+            else:
+                kept.append(row)
+        available[source] = tuple(kept)
+    return available, set_aside
+
+
+def _notes(set_aside: Sequence[Mapping[str, str]], unreadable: Sequence[str]) -> Iterator[str]:
+    for (source, reason), rows in Counter((row["source"], row["reason"]) for row in set_aside).items():
+        yield f"{rows} {source} rows set aside: {reason}."
+    if unreadable:
+        yield f"{len(unreadable)} validation rows set aside, which the student cannot read."
 
 
 def write_mixture(folder: RunFolder, rows: Sequence[MixtureRow], inputs: Sequence[str]) -> None:

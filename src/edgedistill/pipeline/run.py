@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.data.reading import Records
-from edgedistill.data.types import Response, TrainRows
+from edgedistill.data.types import Response, TrainRows, ValidationRows
 from edgedistill.errors import AnswersMissing, Paused, ProjectFileError, RunError, together
 from edgedistill.evaluation import Evaluation, Fidelity, read_evaluation, read_fidelity
 from edgedistill.pipeline.folder import SHRUNK, STUDENT, RunFolder
 from edgedistill.pipeline.inputs import RestrictedView, StageFolder, StageInputs, digest_records, restrict_codes
 from edgedistill.progress import OnProgress
-from edgedistill.project.schema import Project, TeacherSection
+from edgedistill.project.schema import Project, StudentSection, TeacherSection
 from edgedistill.teacher import DispatchMode, Labelling, LabellingProgress, SendNow, StageSpending, combine_labellings
 from edgedistill.teacher.teacher import Teacher
 from edgedistill_serve import Bundle
@@ -78,6 +78,42 @@ class Run:
         task = self.project.task
         labels = tuple(Label(label.name) for label in task.labels)
         return Task(task.kind, labels, task.inputs, task.redact.redaction if task.redact else None)
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest input of the student in tokens: as the project file says, or as `mix` found it in the data.
+
+        Raises:
+            RunError: The project file does not say it, and mix is not done.
+        """
+        given = self.project.student.max_tokens
+        found = self._result_of_mix("max_tokens") if given is None else given
+        if found is None:
+            raise RunError(
+                "student.max_tokens is not set, and mix, which chooses it, is not done",
+                where=str(self.project.path),
+                hint=f"`edgedistill mix {self.project.path.name}` does it.",
+            )
+        return int(found)
+
+    @property
+    def student_section(self) -> StudentSection:
+        """The section `student` with its longest input."""
+        return self.project.student.model_copy(update={"max_tokens": self.max_tokens})
+
+    @property
+    def validation(self) -> ValidationRows:
+        """The validation rows that the student can read; `mix` lists the others."""
+        unreadable = set(self._result_of_mix("unreadable_validation_rows") or ())
+        rows = self.records.splits.validation
+        return ValidationRows(tuple(row for row in rows if row.response.id not in unreadable)) if unreadable else rows
+
+    def _result_of_mix(self, name: str) -> Any:
+        try:
+            log = self.folder.read_json("run.json")
+        except RunError:
+            return None
+        return log["stages"].get("mix", {}).get(name) if isinstance(log, dict) else None
 
     @property
     def exported_student(self) -> Path:

@@ -16,6 +16,7 @@ from edgedistill.teacher.gating import refusal
 
 _STUDENT_TASK = ("project.task.kind", "project.task.labels.name", "project.task.inputs", "project.task.redact")
 """What a student knows of the task: neither definitions nor instructions."""
+_MIX_RESULTS = tuple(f"results.run.json.stages.mix.{name}" for name in ("max_tokens", "unreadable_validation_rows"))
 _GATE_RESULTS = ("results.gate.json.used", "results.gate.json.weights")
 
 
@@ -50,7 +51,8 @@ def _mix(_: Project) -> StageInputs:
         (
             "project.mix",
             *_STUDENT_TASK,
-            "records.splits.train",
+            *("project.student.backbone", "project.student.max_tokens"),
+            *(f"records.splits.{name}" for name in ("train", "validation", "test")),
             "records.unlabelled",
             "results.labels.jsonl",
             "results.synthetic.jsonl",
@@ -59,7 +61,7 @@ def _mix(_: Project) -> StageInputs:
 
 
 def _train(project: Project) -> StageInputs:
-    paths = ["project.student", *_STUDENT_TASK, "records.splits.validation", f"results.{MIXTURE}"]
+    paths = ["project.student", *_STUDENT_TASK, "records.splits.validation", f"results.{MIXTURE}", *_MIX_RESULTS]
     if project.student.shrink:
         paths += ["records.splits.train", "records.splits.test", "records.unlabelled", "results.synthetic.jsonl"]
     return StageInputs(tuple(paths), ("project.student.shrink.export",))
@@ -71,7 +73,8 @@ def _evaluate(project: Project) -> StageInputs:
     paths = [
         *("project.evaluation", "project.review", *_STUDENT_TASK),
         *(f"project.student.{name}" for name in ("kind", "backbone", "max_tokens", "shrink.export")),
-        *(f"results.{name}" for name in (STUDENT, SHRUNK, FROZEN)),
+        *(f"results.{name}" for name in (STUDENT, SHRUNK, FROZEN, MIXTURE)),
+        *_MIX_RESULTS,
         *("project.teacher", "project.teachers", "records.codes"),
     ]
     if project.panel:
@@ -95,6 +98,7 @@ def _export(_: Project) -> StageInputs:
             *("records.unlabelled", "records.row_counts"),
             *(f"results.{name}" for name in ("gate.json", MIXTURE, STUDENT, SHRUNK, "evaluation.json")),
             *("results.run.json.stages.mix.by_source_and_label", "results.run.json.stages.train.best"),
+            *_MIX_RESULTS,
         ),
         ("project.task.instructions",),
     )

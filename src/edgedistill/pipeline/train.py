@@ -38,12 +38,12 @@ def train(run: Run) -> dict[str, Any]:
 
 
 def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
-    task, section = run.task, run.project.student
+    task, section = run.task, run.student_section
 
     def on_progress(progress: TrainingProgress) -> None:
         run.on_progress("train: optimizer steps", progress.done, progress.total)
 
-    mixture, validation = read_mixture(run.folder, task.inputs), run.records.splits.validation
+    mixture, validation = read_mixture(run.folder, task.inputs), run.validation
     trained = train_student(
         mixture,
         validation,
@@ -56,8 +56,8 @@ def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
     )
     run.folder.write_csv("trials.csv", _table(trained.trials))
     run.on_progress("train: the frozen encoder", 0, 1)
-    heads = fit_frozen(mixture, validation, task, section.max_tokens, backbone)
-    write_frozen(heads[0], task, section.max_tokens, run.folder / FROZEN)
+    heads = fit_frozen(mixture, validation, task, section.token_limit, backbone)
+    write_frozen(heads[0], task, section.token_limit, run.folder / FROZEN)
     best = trained.best
     return {
         "trials": len(trained.trials),
@@ -75,18 +75,18 @@ def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
 
 
 def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
-    task, section = run.task, run.project.student
+    task, section = run.task, run.student_section
     run.on_progress("train: the frozen encoder", 0, 1)
     start = time.perf_counter()
     heads = train_frozen_student(
         read_mixture(run.folder, task.inputs),
-        run.records.splits.validation,
+        run.validation,
         task,
         section,
         backbone,
         run.folder / STUDENT,
     )
-    write_frozen(heads[0], task, section.max_tokens, run.folder / FROZEN)
+    write_frozen(heads[0], task, section.token_limit, run.folder / FROZEN)
     best = _describe_head(heads[0])
     # One line with the columns of a search; those of epochs and hyperparameters stay empty.
     line = ["", "", "", "", 1, *list(best.values())[2:], 1, f"{time.perf_counter() - start:.1f}", "done", ""]
@@ -131,8 +131,8 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
     Returns:
         Layers, texts, bytes, speed, the loss of agreement on validation rows, and notes.
     """
-    task, max_tokens = run.task, run.project.student.max_tokens
-    validation = run.records.splits.validation
+    task, max_tokens = run.task, run.max_tokens
+    validation = run.validation
     rows = [dict(response.inputs) for response in validation.responses]
     texts, set_aside = _texts(run)
 

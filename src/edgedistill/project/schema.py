@@ -481,7 +481,9 @@ class StudentSection(Section):
 
     backbone: Annotated[str, Field(min_length=1)] = "minilm"
     """``minilm``, a folder (relative to the project file), or a name on the Hugging Face Hub."""
-    max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
+    max_tokens: Annotated[int, Field(ge=8, le=8192)] | None = None
+    """Longest input in tokens; longer ones are cut, the context first. Default: the 99th percentile of the training
+    rows, at most 512 and at most what the backbone reads; `mix` records it."""
     kind: Literal["fine-tuned", "frozen"] = "fine-tuned"
     """``frozen``: the backbone is not trained; a linear classifier on its first token is fitted."""
     loss: LossSection = LossSection()
@@ -504,6 +506,17 @@ class StudentSection(Section):
         if self.kind == "frozen" and idle:
             raise ValueError(f"kind: frozen does not train the backbone; remove {', '.join(idle)}")
         return self
+
+    @property
+    def token_limit(self) -> int:
+        """``max_tokens``, once it is known: as given, or as it follows from the training rows.
+
+        Raises:
+            ValueError: It is not known yet.
+        """
+        if self.max_tokens is None:
+            raise ValueError("max_tokens is not known before the training rows are")
+        return self.max_tokens
 
     @property
     def adapters(self) -> LoraSection | None:

@@ -15,6 +15,7 @@ import torch
 
 from edgedistill.data.types import MixtureRow, ValidationRows, canonical_code, labels_in
 from edgedistill.errors import DataError, TrainingFailed
+from edgedistill_serve.bundle.manifest import MAX_UNKNOWN_SHARE
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.task.task import Task, split_labels, task_inputs
 
@@ -197,12 +198,86 @@ def check_rows(mixture: Sequence[MixtureRow], validation: ValidationRows, task: 
     return (*_notes_on_labels(task, counts, validation_counts), *_notes_on_constant_labels(task, counts, len(mixture)))
 
 
+@dataclass(frozen=True, slots=True)
+class InputSummary:
+    """What a student's tokenizer cannot represent and what is cut, over rows.
+
+    Attributes:
+        rows: Number of rows.
+        unknown_share: Mean share of the response's tokens that stand for text that the vocabulary cannot represent.
+        mostly_unknown: Rows whose share is above `MAX_UNKNOWN_SHARE`.
+        responses_cut: Rows whose response is cut; their context is cut entirely.
+        contexts_cut: Rows that lose tokens of their context.
+        contexts_lost: Those among them that lose all of it.
+    """
+
+    rows: int
+    unknown_share: float
+    mostly_unknown: int
+    responses_cut: int
+    contexts_cut: int
+    contexts_lost: int
+
+    @classmethod
+    def of(cls, encoded: Sequence[Encoded]) -> "InputSummary":
+        """Summarize rows as the student reads them."""
+        return cls(
+            len(encoded),
+            round(sum(row.unknown_share for row in encoded) / max(1, len(encoded)), 6),
+            sum(row.unknown_share > MAX_UNKNOWN_SHARE for row in encoded),
+            sum(row.truncated for row in encoded),
+            sum(row.context_tokens_lost > 0 for row in encoded),
+            sum(row.context_tokens_lost == row.context_tokens > 0 for row in encoded),
+        )
+
+    def notes(self, where: str, max_tokens: int) -> tuple[str, ...]:
+        """Return a sentence for each count that is not 0.
+
+        Args:
+            where: The rows, such as ``test``.
+            max_tokens: Longest sequence.
+        """
+        rows = f"of {self.rows} {where}"
+        unknown = f"{self.mostly_unknown} {rows} responses are mostly unknown to the student's vocabulary."
+        responses = f"{self.responses_cut} {rows} responses were truncated to max_tokens = {max_tokens}."
+        contexts = (
+            f"{self.contexts_cut} {rows} rows lost part of their context to max_tokens = {max_tokens}, "
+            f"{self.contexts_lost} of them all of it."
+        )
+        notes = {unknown: self.mostly_unknown, responses: self.responses_cut, contexts: self.contexts_cut}
+        return tuple(note for note, count in notes.items() if count)
+
+
 def note_truncated_rows(rows: Sequence[TrainingRow], where: str, max_tokens: int) -> tuple[str, ...]:
-    """Return a note with the number of truncated responses, if there are any."""
-    cut = sum(row.encoded.truncated for row in rows)
-    if not cut:
-        return ()
-    return (f"{cut} of {len(rows)} {where} responses were truncated to max_tokens = {max_tokens}.",)
+    """Return a note for each kind of input that was cut, or that the vocabulary cannot represent."""
+    return InputSummary.of([row.encoded for row in rows]).notes(where, max_tokens)
+
+
+def unreadable_reason(encoded: Encoded) -> str:
+    """Return why a student cannot learn from a row, or an empty string; the rule is that of a bundle's default."""
+    if encoded.blank:
+        return "blank response"
+    return "" if encoded.unknown_share <= MAX_UNKNOWN_SHARE else "mostly unknown to the student's vocabulary"
+
+
+TOKEN_PERCENTILE, TOKEN_MULTIPLE, FEWEST_TOKENS, MOST_TOKENS = 99, 16, 32, 512
+"""How `fit_max_tokens` chooses. An input of 512 tokens takes more than twice as long as one of 256."""
+
+
+def fit_max_tokens(encoded: Sequence[Encoded], positions: int | None) -> int:
+    """Return the longest sequence that a student of these rows should read, in tokens.
+
+    It is the `TOKEN_PERCENTILE` of the rows' lengths, rounded up to a multiple of `TOKEN_MULTIPLE`, and in
+    [`FEWEST_TOKENS`, `MOST_TOKENS`].
+
+    Args:
+        encoded: Rows that are not cut.
+        positions: The longest sequence that the backbone reads; None if it is not known.
+    """
+    lengths = [len(row.ids) for row in encoded]
+    length = np.percentile(lengths, TOKEN_PERCENTILE, method="higher") if lengths else 0
+    rounded = math.ceil(length / TOKEN_MULTIPLE) * TOKEN_MULTIPLE
+    return min(max(rounded, FEWEST_TOKENS), MOST_TOKENS, positions or MOST_TOKENS)
 
 
 def _notes_on_labels(task: Task, mixture: Counter[str], validation: Counter[str]) -> tuple[str, ...]:

@@ -429,15 +429,15 @@ def train_frozen_student(
         TrainingFailed: The rows are not usable, or the head of this backbone is not supported.
         SearchInterrupted: The folder cannot be written.
     """
-    heads = fit_frozen(mixture, validation, task, section.max_tokens, backbone, poolings=("first",))
+    heads = fit_frozen(mixture, validation, task, section.token_limit, backbone, poolings=("first",))
     rows = [row.response.inputs for row in validation]
     with quiet_transformers(), beside(folder) as aside:
         model = load_model(backbone, task)
         load_tokenizer_and_padding(backbone, model, aside)
-        states = pooled_states(backbone, task, section.max_tokens, rows)["first"]
+        states = pooled_states(backbone, task, section.token_limit, rows)["first"]
         _set_head(model, heads[0], float(np.abs(states).max()))
         model.save_pretrained(aside, max_shard_size="100GB")
-        written = Checkpoint.load(aside, task, section.max_tokens).logits(rows)
+        written = Checkpoint.load(aside, task, section.token_limit).logits(rows)
         expected = states @ heads[0].weights.T + heads[0].bias
         if np.abs(written - expected).max() > _TOLERANCE:
             raise _unsupported_head(model)

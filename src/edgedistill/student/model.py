@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from transformers.utils import logging
 from edgedistill.errors import ProjectFileError, TrainingFailed
 from edgedistill.project.schema import LoraSection
 from edgedistill.student.data import Padding
+from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.task import Task
 
 
@@ -252,6 +254,8 @@ def _merged_weights(model: Any) -> dict[str, torch.Tensor]:
 
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_POSITIONS_FROM_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer", "mpnet")
+"""Kinds of models whose first position is that after the padding token's id."""
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")
 
 # What transformers and tokenizers raise for a folder that they cannot read.
@@ -318,21 +322,7 @@ def load_tokenizer_and_padding(backbone: Path, model: Any, folder: Path) -> Padd
     Raises:
         TrainingFailed: There is no fast tokenizer, it has no padding token, or it does not fit the model.
     """
-    if not any(path for pattern in _VOCABULARIES for path in backbone.glob(pattern)):
-        # transformers 5 would make a tokenizer that knows no word.
-        raise TrainingFailed(
-            "the backbone has no tokenizer", where=str(backbone), hint="Put its tokenizer.json next to its weights."
-        )
-    try:
-        tokenizer = load_tokenizer(backbone)
-    except _UNREADABLE as error:
-        raise _unusable("the backbone's tokenizer", backbone, error) from error
-    if not tokenizer.is_fast:
-        raise TrainingFailed(
-            "the backbone has no fast tokenizer (tokenizer.json), and transformers cannot make one",
-            where=str(backbone),
-            hint="Choose a backbone with a tokenizer.json.",
-        )
+    tokenizer = _fast_tokenizer(backbone)
     copied: Sequence[str] = TOKENIZER_FILES
     if tokenizer.pad_token_id is None and is_decoder(model):
         # Decoders are pretrained without padding. Any token works that no response ends with.
@@ -358,6 +348,55 @@ def load_tokenizer_and_padding(backbone: Path, model: Any, folder: Path) -> Padd
         left=pools_last_token(model),
         segments=_reads_segments(model),
     )
+
+
+def _fast_tokenizer(backbone: Path) -> Any:
+    if not any(path for pattern in _VOCABULARIES for path in backbone.glob(pattern)):
+        # transformers 5 would make a tokenizer that knows no word.
+        raise TrainingFailed(
+            "the backbone has no tokenizer", where=str(backbone), hint="Put its tokenizer.json next to its weights."
+        )
+    try:
+        tokenizer = load_tokenizer(backbone)
+    except _UNREADABLE as error:
+        raise _unusable("the backbone's tokenizer", backbone, error) from error
+    if not tokenizer.is_fast:
+        raise TrainingFailed(
+            "the backbone has no fast tokenizer (tokenizer.json), and transformers cannot make one",
+            where=str(backbone),
+            hint="Choose a backbone with a tokenizer.json.",
+        )
+    return tokenizer
+
+
+def backbone_encoder(backbone: Path, max_tokens: int) -> Encoder:
+    """Return an encoder with a backbone's tokenizer, as a student of it reads texts.
+
+    Args:
+        backbone: A folder as `backbone_folder` returns it.
+        max_tokens: Longest sequence, including special tokens.
+
+    Raises:
+        TrainingFailed: The backbone has no fast tokenizer.
+    """
+    with quiet_transformers(), TemporaryDirectory() as folder:
+        _write_tokenizer(_fast_tokenizer(backbone), backbone, Path(folder), TOKENIZER_FILES[:1])
+        return Encoder(Path(folder) / "tokenizer.json", max_tokens)
+
+
+def max_positions(backbone: Path) -> int | None:
+    """Return the longest sequence that a backbone reads, as its config and its tokenizer say; None if neither does."""
+    found = []
+    for name, key in (("config.json", "max_position_embeddings"), ("tokenizer_config.json", "model_max_length")):
+        try:
+            config = json.loads((backbone / name).read_text("utf-8"))
+            positions = int(config.get(key) or 0)
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError):
+            continue
+        if key == "max_position_embeddings" and config.get("model_type") in _POSITIONS_FROM_PADDING:
+            positions -= int(config.get("pad_token_id") or 0) + 1
+        found.append(positions)
+    return min((positions for positions in found if positions > 0), default=None)
 
 
 def load_tokenizer(backbone: Path) -> Any:

@@ -87,7 +87,7 @@ def train_student(
     name = _fingerprint(mixture, validation, task, section, backbone, speed)
     with quiet_transformers(), quiet_optuna(), beside(folder) as aside:
         padding = _prepare(backbone, task, section, aside)
-        encoder = Encoder(aside / "tokenizer.json", section.max_tokens)
+        encoder = Encoder(aside / "tokenizer.json", section.token_limit)
         train_rows, eval_rows = mixture_rows(mixture, task, encoder), validation_rows(validation, task, encoder)
         search = Search(section.search, section.seeds, name, kept, kept / "search" if kept else aside / "search")
         work = _TrialRunner(
@@ -113,8 +113,8 @@ def train_student(
             for files in (aside, checkpoint):
                 copy_files(files, new)
     notes += (*search.notes, *dict.fromkeys(work.notes))
-    notes += note_truncated_rows(train_rows, "mixture", section.max_tokens)
-    notes += note_truncated_rows(eval_rows, "validation", section.max_tokens)
+    notes += note_truncated_rows(train_rows, "mixture", section.token_limit)
+    notes += note_truncated_rows(eval_rows, "validation", section.token_limit)
     return TrainedStudent(folder, search.trials, best, speed, notes)
 
 
@@ -127,7 +127,7 @@ def _check_seeds(seeds: Sequence[int]) -> None:
 def _prepare(backbone: Path, task: Task, section: StudentSection, aside: Path) -> Padding:
     model = load_model(backbone, task, section.adapters)
     padding = load_tokenizer_and_padding(backbone, model, aside)
-    check_max_tokens(model, section.max_tokens)
+    check_max_tokens(model, section.token_limit)
     return padding
 
 

@@ -10,6 +10,7 @@ request_inputs(task) -> TaskInputs             what teachers are asked for: only
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -38,10 +39,12 @@ from edgedistill.project import StudentSection
 from edgedistill.project.schema import Project, Rows
 from edgedistill.runnable_project import Project as RunnableProject
 from edgedistill.student import backbone_digests, backbone_folder
+from edgedistill.student.data import MOST_TOKENS, fit_max_tokens
+from edgedistill.student.model import backbone_encoder, max_positions
 from edgedistill.studies.study_file import Study, StudyTask
 from edgedistill.studies.types import TestSet
 from edgedistill_serve.grading.table_reader import read_rows
-from edgedistill_serve.task.task import Task
+from edgedistill_serve.task.task import Task, task_inputs
 
 
 def row_count_note(where: str, rows: str, read: int, used: int, reasons: Iterable[str]) -> str:
@@ -428,6 +431,15 @@ class TaskInputs:
     positive: str | None
     data: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @cached_property
+    def max_tokens(self) -> int:
+        """The longest input of its students in tokens: as its project says, or as it follows from the train rows."""
+        if self.student.max_tokens is not None:
+            return self.student.max_tokens
+        encoder = backbone_encoder(self.backbone, MOST_TOKENS)
+        encoded = encoder.encode([task_inputs(row.inputs, self.task) for row in self.human])
+        return fit_max_tokens(encoded, max_positions(self.backbone))
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def student_section(settings: Settings, inputs: TaskInputs, rows: int, seed: int
         epochs = math.ceil(given.steps / math.ceil(rows / max(given.batch_size)))
         epochs = min(max(epochs, given.min_epochs), max(given.min_epochs, given.max_epochs))
         search = SearchSection(learning_rate=given.learning_rate, batch_size=given.batch_size, epochs=(epochs,))
-    how = {"search": search, "seeds": (seed,), "max_tokens": given.max_tokens or inputs.student.max_tokens}
+    how = {"search": search, "seeds": (seed,), "max_tokens": given.max_tokens or inputs.max_tokens}
     return inputs.student.model_copy(update=how | {"patience": patience, "shrink": None})
 
 
@@ -125,7 +125,7 @@ def _evaluate_teacher(plan: RunPlan, inputs: TaskInputs) -> StudentResult:
 
 def _train_frozen(plan: RunPlan, inputs: TaskInputs, settings: Settings) -> StudentResult:
     start = time.monotonic()
-    tokens = student_section(settings, inputs, len(plan.rows), plan.seed).max_tokens
+    tokens = student_section(settings, inputs, len(plan.rows), plan.seed).token_limit
     best, *_ = fit_frozen(plan.rows, settings.selection_rows(inputs), inputs.task, tokens, inputs.backbone)
     scored = []
     for name, test in inputs.tests.items():
@@ -153,7 +153,7 @@ def _train_students(
         if place:
             shutil.rmtree(backbone)  # the student of the previous block is not needed any more
         backbone = work / str(place)
-        student = Checkpoint.load(backbone, inputs.task, section.max_tokens)
+        student = Checkpoint.load(backbone, inputs.task, section.token_limit)
         decoder = choose_label_decoder(student, selection_rows)
         scored = []
         for name, test in inputs.tests.items():

@@ -34,6 +34,8 @@ from edgedistill.teacher.spending import Budget, CostEstimate, SpendingLog, Usag
 if TYPE_CHECKING:  # pandas is imported only where a DataFrame is created
     from pandas import DataFrame
 
+_EMBEDDED_TOKENS = 128
+"""Longest text that is embedded for similar examples, where the project does not limit the student's input."""
 _ADDED = ("label", "consistency", "set_aside_reason")
 
 
@@ -93,7 +95,14 @@ class Teacher:
         if examples is not None:
             examples = frame_of(examples, task)
             coded = coded_rows(examples, "label", task, ids=list(examples.get("id", examples.index)))
-        self._set(section, task, Path(), section.called, TrainRows(coded), lambda: _embedder(backbone, Path(), 128))
+        self._set(
+            section,
+            task,
+            Path(),
+            section.called,
+            TrainRows(coded),
+            lambda: _embedder(backbone, Path(), _EMBEDDED_TOKENS),
+        )
         self._max_characters, self._api_key = max_characters, api_key
 
     @classmethod
@@ -113,7 +122,7 @@ class Teacher:
             project.folder,
             spender,
             train,
-            lambda: _embedder(project.student.backbone, project.folder, project.student.max_tokens),
+            lambda: _embedder(project.student.backbone, project.folder, project.student.max_tokens or _EMBEDDED_TOKENS),
         )
         teacher._max_characters, teacher._api_key = project.data.max_characters, None
         return teacher
