@@ -35,6 +35,7 @@ NEAR_DUPLICATE = 0.8
 _MARKS_AND_CONTROLS = "MC"  # combining marks; control, format, surrogate, private and unassigned characters
 _REMOVED = "\ufffd"  # the replacement character, which BERT's tokenizers drop
 _SPACES = {ord("\u2581"): " "}  # SentencePiece writes spaces so
+_PUNCTUATION_AT_ENDS = " .,;:!?\"'`()[]\u2018\u2019\u201c\u201d\u00ab\u00bb\u00bf\u00a1\u2026\u3002\u3001"
 _BLOCK = 512  # texts compared with all others at a time: bounds the memory of one product
 _TRIGRAMS_PER_BLOCK = 4_000_000  # of pairs verified at a time
 _LARGEST_TABLE = 2**24  # of numbers of trigrams: 128 MiB
@@ -92,7 +93,8 @@ def find_similar_pairs(
 ) -> Iterator[tuple[int, int, float]]:
     """Yield all pairs of similar texts, by the Jaccard similarity of their character trigrams (Broder 1997).
 
-    Texts are folded, and a space is added before and after each text, so that first and last words count like others.
+    Texts are folded, without punctuation at their ends, so that "Yes." and "yes!" are similar, too. A space is added
+    before and after each text, so that first and last words count like others.
     The pairs are exact. Only pairs that share one of the rarest trigrams of both are compared (prefix filtering;
     Bayardo, Ma and Srikant 2007), which makes this fast for many texts.
 
@@ -133,11 +135,16 @@ def find_similar_pairs(
             yield int(rows[index]), int(columns[index]), float(similarity[index])
 
 
+def _compared_text(text: str) -> str:
+    folded = fold_text(text)
+    return folded.strip(_PUNCTUATION_AT_ENDS) or folded
+
+
 def _trigrams(texts: Sequence[str], others: Sequence[str]) -> tuple["csr_array", "csr_array"]:
     """Return which text has which trigram; the columns are the trigrams, the rarest first."""
     from scipy.sparse import csr_array
 
-    padded = [f" {fold_text(text) or ' '} " for text in (*texts, *others)]
+    padded = [f" {_compared_text(text) or ' '} " for text in (*texts, *others)]
     codes = np.frombuffer("".join(padded).encode("utf-32-le"), np.uint32)
     lengths = np.fromiter(map(len, padded), np.int64, len(padded))
     row = np.repeat(np.arange(len(padded)), lengths)

@@ -275,7 +275,7 @@ def fit_max_tokens(encoded: Sequence[Encoded], positions: int | None) -> int:
         positions: The longest sequence that the backbone reads; None if it is not known.
     """
     lengths = [len(row.ids) for row in encoded]
-    length = np.percentile(lengths, TOKEN_PERCENTILE, method="higher") if lengths else 0
+    length = np.percentile(lengths, TOKEN_PERCENTILE, method="inverted_cdf") if lengths else 0
     rounded = math.ceil(length / TOKEN_MULTIPLE) * TOKEN_MULTIPLE
     return min(max(rounded, FEWEST_TOKENS), MOST_TOKENS, positions or MOST_TOKENS)
 

@@ -38,6 +38,16 @@ def test_case_and_white_space_are_ignored():
     assert [pair[2] for pair in find_similar_pairs(["Well  DONE"], ["well done "], 1.0)] == [1.0]
 
 
+@pytest.mark.parametrize("other", ["Nice!", "nice", "\u201cnice\u201d", "Nice ...", "(nice)", "\u00bfNice?"])
+def test_punctuation_at_the_ends_is_ignored_even_in_a_short_text(other):
+    assert [pair[2] for pair in find_similar_pairs(["Nice."], [other], 1.0)] == [1.0]
+
+
+@pytest.mark.parametrize(("text", "other"), [("-5", "5"), ("1.5", "15"), ("?", "!"), ("can't", "cant")])
+def test_signs_inside_a_text_and_texts_of_signs_alone_count(text, other):
+    assert list(find_similar_pairs([text], [other], 0.8)) == []
+
+
 @pytest.mark.parametrize(("texts", "others"), [([], ["a"]), (["a"], []), ([], [])])
 def test_nothing_is_similar_to_nothing(texts, others):
     assert list(find_similar_pairs(texts, others, 0.5)) == []

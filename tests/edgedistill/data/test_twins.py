@@ -108,13 +108,13 @@ def test_the_same_response_to_another_question_is_another_row():
 
 def test_the_most_similar_row_of_the_same_question_is_the_twin():
     others = [
-        {"question": "q", "response": "Jordan kept on trying."},
+        {"question": "q", "response": "Jordan kept on trying it."},
         {"question": "q", "response": "Jordan kept on trying!!"},
         {"question": "p", "response": "Jordan kept on trying!"},
     ]
     rows = [
         {"question": "q", "response": "Jordan kept on trying!"},
-        {"question": "q", "response": "jordan kept on trying. "},
+        {"question": "q", "response": "jordan kept on trying it. "},
         {"question": "p", "response": "Jordan gave up."},
     ]
     twins = find_twins(rows, others)
@@ -190,7 +190,7 @@ def test_a_pool_row_that_nearly_repeats_a_locked_row_is_set_aside_and_counted(re
         "nearly duplicates a validation row": 2,
         "nearly duplicates a test row": 2,
     }
-    assert all("similarity 0." in row.detail for row in records.set_aside)
+    assert all("similarity 1.00" in row.detail for row in records.set_aside)
 
 
 def test_twins_between_predefined_splits_are_counted_for_each_split(read):

@@ -63,7 +63,7 @@ def inputs(human=60, test=20, **changes):
             "gpt": TeacherLabels(texts, labelled(train, "gpt"), {row.response.id: row.label for row in test_rows})
         },
         "synthetic": {"gpt": synthetic("gpt", 300)},
-        "student": StudentSection(),
+        "student": StudentSection(max_tokens=24),
         "backbone": "minilm",
         "weights": "sha",
         "positive": None,
