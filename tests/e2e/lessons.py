@@ -1,6 +1,7 @@
 """A small lesson that a real backbone learns in seconds, with a teacher on a real socket."""
 
 import csv
+import random
 import subprocess
 
 from ..edgedistill.teacher.stand_in import coded, text_of
@@ -25,12 +26,34 @@ student:
 """
 
 
+MORE = [
+    "you",
+    "the",
+    "a",
+    "bulb",
+    "circuit",
+    "again",
+    "so",
+    "very",
+    "now",
+    "please",
+    "look",
+    "battery",
+    "is",
+    "it",
+    "page",
+    "what",
+]
+"""Words that the tiny backbones of other tests know."""
+
+
 def responses(first, count):
-    """(id, text, label): what was praised decides the label."""
+    """(id, text, label): what was praised decides the label; no text nearly repeats another one."""
     effort, result = ("tried again and again", "worked hard at it"), ("got it right", "are so clever")
     for i in range(first, first + count):
         label, phrases = (("process", effort), ("outcome", result))[i % 2]
-        yield f"r{i}", f"Jordan, you {phrases[i // 2 % 2]} with fraction number {i}", label
+        more = " ".join(random.Random(i).sample(MORE, 11))
+        yield f"r{i}", f"Jordan, you {phrases[i // 2 % 2]} with fraction number {i}: {more}", label
 
 
 def judge(body, _before):

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgedistill.data.splitting import Splits
 from edgedistill.data.types import MixtureRow, Source, labels_in
-from edgedistill.errors import RunError
+from edgedistill.errors import ProjectFileError, RunError
 from edgedistill.mixing import draw_mixture, human_rows, teacher_rows
 from edgedistill.pipeline.folder import MIXTURE, RunFolder
 from edgedistill.pipeline.generate import read_synthetic
@@ -47,6 +47,12 @@ def mix(run: Run) -> dict[str, Any]:
         "synthetic": synthetic,
     }
     available, set_aside = _set_aside(offered, splits, reader)
+    if set_aside and not any(available.values()):
+        raise ProjectFileError(
+            f"none of the {len(set_aside)} rows can train the student: {next(iter(_notes(set_aside, ())))}",
+            where="student.backbone",
+            hint="Choose a backbone whose vocabulary has the language of the responses.",
+        )
     rows = draw_mixture(available, task, section)
     write_mixture(run.folder, rows, task.inputs)
 
