@@ -56,11 +56,11 @@ class ExportPlan:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     review: ReviewRule = ReviewRule()  # noqa: RUF009  frozen
     vocabulary: Literal["full", "cut"] = "full"
-    seen: Sequence[Mapping[str, str]] = ()
+    seen: Sequence[Mapping[str, str]] = field(default=(), repr=False)
     common: int = COMMON
     codes: Sequence[str] = ()
-    groups: Sequence[str] = ()
-    locked: Sequence[Mapping[str, str]] = ()
+    groups: Sequence[str] = field(default=(), repr=False)
+    locked: Sequence[Mapping[str, str]] = field(default=(), repr=False)
     compare: Comparison | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.errors import DataError
-from edgedistill_serve.task.task import Task
+from edgedistill_serve.task.task import Task, quote_label
 
 Counts: TypeAlias = NDArray[np.int64]
 Values: TypeAlias = NDArray[np.float64]
@@ -179,7 +179,7 @@ def encode_labels(coding: Sequence[str], task: Task, name: str) -> Counts:
     for row, label in enumerate(coding, start=1):
         if label not in codes:
             raise DataError(
-                f"the task has no label {label!r}",
+                f"the task has no label {quote_label(label)}",
                 where=f"{name} label {row}",
                 hint=f"Its labels: {', '.join(task.names)}.",
             )

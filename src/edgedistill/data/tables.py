@@ -9,7 +9,7 @@ from edgedistill.data.twins import fold_text, same_text
 from edgedistill.data.types import CodedResponse, Response, SetAside, canonical_code, countable_labels
 from edgedistill.errors import DataError
 from edgedistill_serve.grading.table_reader import TableRow
-from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, task_inputs
+from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, quote_label, task_inputs
 from edgedistill_serve.task.visible_text import is_blank
 
 SPLITS = ("train", "validation", "test")
@@ -179,7 +179,9 @@ def _code(row: TableRow, column: str, what: str, task: Task, errors: _RowErrors)
         named = [part.strip() for part in text.split(LABEL_SEPARATOR)] if task.kind == "multilabel" else [text]
         unknown = next((name for name in named if name and name not in countable_labels(task)), None)
         known = countable_labels(task)
-        errors.add(row.row, _unknown(what, unknown, known) if unknown else f"the {what} {text[:60]!r}: {error.what}")
+        errors.add(
+            row.row, _unknown(what, unknown, known) if unknown else f"the {what} {quote_label(text)}: {error.what}"
+        )
         return text
 
 
@@ -222,4 +224,4 @@ def _unknown(what: str, found: str, known: Iterable[str]) -> str:
         return f"the {what} {found!r} is another spelling of {twin!r}"
     near = difflib.get_close_matches(fold_text(found), list(spellings), n=1)
     meant = f"; did you mean {spellings[near[0]]!r}?" if near else f"; use one of {', '.join(spellings.values())}"
-    return f"unknown {what} {found[:60]!r}{meant}"
+    return f"unknown {what} {quote_label(found)}{meant}"

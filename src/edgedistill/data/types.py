@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from edgedistill.errors import DataError
-from edgedistill_serve.task.task import NO_LABEL, Task, join_labels, split_labels
+from edgedistill_serve.task.task import NO_LABEL, Task, join_labels, quote_label, split_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Response:
     """
 
     id: str
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, str] = field(repr=False)
     file: str
     row: int
     group: str | None = None
@@ -148,7 +148,7 @@ class MixtureRow:
     """
 
     id: str
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, str] = field(repr=False)
     label: str
     source: Source
     shares: Mapping[str, float]
@@ -208,7 +208,7 @@ def canonical_code(text: str, task: Task) -> str:
     if task.kind == "multilabel":
         return join_labels(split_labels(text, task), task)
     if text not in task.names:
-        raise DataError(f"the task has no label {text!r}", hint=f"Its labels: {', '.join(task.names)}.")
+        raise DataError(f"the task has no label {quote_label(text)}", hint=f"Its labels: {', '.join(task.names)}.")
     return text
 
 

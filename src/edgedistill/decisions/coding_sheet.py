@@ -19,7 +19,7 @@ from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.grading.table_reader import TableRow, read_columns, read_rows
 from edgedistill_serve.grading.table_writer import table_writer
 from edgedistill_serve.scoring.score import Score
-from edgedistill_serve.task.task import Task
+from edgedistill_serve.task.task import Task, quote_label
 
 CODE_COLUMN = "human_code"
 SUGGESTION_COLUMNS = ("suggested_label", "probability", "reason")
@@ -143,8 +143,8 @@ def _invalid_code(label: str, task: Task) -> str:
         canonical_code(label, task)
     except DataError as error:
         if task.kind == "multilabel":
-            return f"{label[:60]!r} is not a valid code: {error.what}; labels are {', '.join(task.names)}"
-        return f"unknown label {label[:60]!r}; labels are {', '.join(task.names)}"
+            return f"{quote_label(label)} is not a valid code: {error.what}; labels are {', '.join(task.names)}"
+        return f"unknown label {quote_label(label)}; labels are {', '.join(task.names)}"
     return ""
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgedistill.data.twins import same_text
@@ -38,7 +38,7 @@ class SampleRequest:
     """
 
     label: str
-    context: Mapping[str, str]
+    context: Mapping[str, str] = field(repr=False)
     size: int
     number: int
     temperature: float

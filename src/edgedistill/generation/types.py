@@ -9,7 +9,7 @@ CheckedSample     a remaining sample with the label that the teacher gives it wh
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from edgedistill.teacher import FailureCause
@@ -52,7 +52,7 @@ class Sample:
     """
 
     id: str
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, str] = field(repr=False)
     label: str
     lineage: Lineage
 

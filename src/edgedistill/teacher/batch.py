@@ -22,7 +22,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -262,8 +262,8 @@ class BatchResult:
 
     key: str
     line: int
-    answer: dict[str, Any] | None
-    raw: str = ""
+    answer: dict[str, Any] | None = field(repr=False)
+    raw: str = field(default="", repr=False)
     code: str = ""
     status: int = 0
 

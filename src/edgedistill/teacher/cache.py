@@ -27,7 +27,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, Self, TypeAlias
@@ -59,7 +59,7 @@ class TeacherRequest:
 
     base_url: str
     model: str
-    messages: tuple[Mapping[str, str], ...]
+    messages: tuple[Mapping[str, str], ...] = field(repr=False)
     response_format: Mapping[str, Any] | None
     sampling: Mapping[str, float]
     max_output_tokens: int
@@ -257,8 +257,8 @@ class CacheEntry:
     """
 
     key: str
-    request: Mapping[str, Any]
-    answer: Mapping[str, Any]
+    request: Mapping[str, Any] = field(repr=False)
+    answer: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ class ChatAnswer:
         rate_limits: The remaining quota from its headers.
     """
 
-    answer: Mapping[str, Any]
+    answer: Mapping[str, Any] = field(repr=False)
     rate_limits: RateLimits | None = None
 
     @property

@@ -13,7 +13,7 @@ label_responses(responses, …) -> Labelling
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from itertools import islice
 from operator import add
@@ -210,7 +210,7 @@ class Coding:
         alone: Whether it must be sent alone, because a shared request gave it no vote.
     """
 
-    user: str
+    user: str = field(repr=False)
     examples: Examples
     votes: list[Vote | None]
     failure: Failure | None = None

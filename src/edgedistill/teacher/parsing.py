@@ -17,7 +17,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -59,7 +59,7 @@ class Failure:
     """
 
     cause: FailureCause
-    raw: str = ""
+    raw: str = field(default="", repr=False)
     code: str = ""
     key: str = ""
 
@@ -74,7 +74,7 @@ class CodedObject:
     """
 
     ident: str | None
-    named: object
+    named: object = field(repr=False)
 
 
 def parse_label(answer: Mapping[str, Any], labels: Sequence[str], *, after_reason: bool = False) -> str | Failure:
@@ -227,8 +227,8 @@ class FoundObjects:
         after: The text after the last one.
     """
 
-    objects: tuple[dict[str, Any], ...]
-    after: str
+    objects: tuple[dict[str, Any], ...] = field(repr=False)
+    after: str = field(repr=False)
 
 
 _WORDS_OF_TOKENS = (
@@ -455,9 +455,9 @@ MAX_TOP_LOGPROBS = 20
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    text: bytes
+    text: bytes = field(repr=False)
     logprob: float
-    alternatives: tuple[tuple[bytes, float], ...]
+    alternatives: tuple[tuple[bytes, float], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ ChatCompletion: TypeAlias = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class _QueuedAnswer:
     request: TeacherRequest
-    answer: ChatCompletion
+    answer: ChatCompletion = field(repr=False)
     written: Future[ChatCompletion] = field(default_factory=Future)
 
 

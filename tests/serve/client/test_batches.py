@@ -126,23 +126,23 @@ def test_a_stream_takes_no_more_than_a_window_ahead(server, connect):
 def test_an_incomplete_stream_is_retried(server, connect, waits):
     cut = lines(SCORE, {"error": "the server is draining; this row and those after it were not scored"})
     server.script = [cut, Answer(200, b'{"lab', Content_Type="application/x-ndjson"), lines(SCORE, SCORE, SCORE)]
-    assert len(list(connect().score_stream("abc"))) == 3
+    assert len(list(connect().score_stream(list("abc")))) == 3
     assert waits == [0.25, 0.5]
 
 
 def test_a_stream_that_the_server_ended_at_the_last_row_is_retried(server, connect, waits):
     server.script = [lines(SCORE, {"error": "the server is draining", "ended": True}), lines(SCORE, SCORE)]
-    assert all(isinstance(result, Scored) for result in connect().score_stream("ab"))
+    assert all(isinstance(result, Scored) for result in connect().score_stream(list("ab")))
     assert waits == [0.25]
 
 
 def test_lines_that_say_nothing_are_no_answer(server, connect):
     server.script = [Answer(200, b"\n\n", Content_Type="application/x-ndjson")]
     with pytest.raises(StrangeAnswer):
-        list(connect().score_stream("ab"))
+        list(connect().score_stream(list("ab")))
 
 
 def test_a_stream_that_is_always_incomplete_is_an_error(server, connect):
     server.script = [lines(SCORE)]
     with pytest.raises(Unreachable, match="the answer was incomplete"):
-        list(connect(retries=Retries(tries=2)).score_stream("ab"))
+        list(connect(retries=Retries(tries=2)).score_stream(list("ab")))

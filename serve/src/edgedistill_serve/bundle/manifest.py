@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task
@@ -108,7 +109,7 @@ def compute_version(manifest: Manifest) -> str:
     return sha256(msgspec.json.encode(scoring_part, order="deterministic")).hexdigest()[:12]
 
 
-class GoldenRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class GoldenRow(HiddenTexts, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One golden response.
 
     Attributes:
@@ -119,7 +120,7 @@ class GoldenRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
     inputs: dict[str, str]
     logits: tuple[float, ...]
-    logits_by_precision: dict[Precision, tuple[float, ...]] = {}
+    logits_by_precision: dict[Precision, tuple[float, ...]] = {}  # noqa: RUF012  # msgspec copies it
 
     def expected(self, precision: Precision) -> tuple[float, ...]:
         """Return the expected logits of the graph of a precision."""

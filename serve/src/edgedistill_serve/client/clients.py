@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -23,6 +23,7 @@ from edgedistill_serve.client.core import (
     encode_response,
 )
 from edgedistill_serve.client.results import Refused, Response, Result, Scored, ServedModel
+from edgedistill_serve.task.task import check_several
 
 _AGENT = "edgedistill-client"
 _KEY = re.compile(r"[\x21-\x7e]+")
@@ -111,13 +112,17 @@ class Client:
         """
         return self._run(self._steps.score(response))
 
-    def score_many(self, responses: Sequence[Response]) -> list[Result]:
+    def score_many(self, responses: Iterable[Response]) -> list[Result]:
         """Score a list, in as many requests as the limits of the server require.
+
+        Args:
+            responses: Texts, or mappings with the task's inputs, as for `Scorer.score`.
 
         Returns:
             For each response, in order, a `Scored`, or a `NotScored` if the server failed on it.
 
         Raises:
+            DataError: ``responses`` is one text, one mapping, or a table.
             ClientError: As in `score`; no results are returned.
         """
         return self._run(self._steps.score_many(responses))
@@ -132,7 +137,7 @@ class Client:
             ClientError: As in `score`; earlier results remain valid.
         """
         buffer = BatchBuffer()
-        for position, response in enumerate(responses, start=1):
+        for position, response in enumerate(check_several(responses), start=1):
             for items in buffer.add(encode_response(response, position)):
                 yield from self._run(self._steps.score_bulk(items))
         for items in buffer.flush():
@@ -220,7 +225,7 @@ class AsyncClient:
         """
         return await self._run(self._steps.score(response))
 
-    async def score_many(self, responses: Sequence[Response]) -> list[Result]:
+    async def score_many(self, responses: Iterable[Response]) -> list[Result]:
         """Score a list; see `Client.score_many`."""
         return await self._run(self._steps.score_many(responses))
 
@@ -281,7 +286,7 @@ async def _each(responses: Iterable[Response] | AsyncIterable[Response]) -> Asyn
         async for response in responses:
             yield response
     else:
-        for response in responses:
+        for response in check_several(responses):
             yield response
 
 

@@ -6,8 +6,8 @@ and return the result. `Client` and `AsyncClient` run the same generators, so th
 
 import math
 import random
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -32,6 +32,7 @@ from edgedistill_serve.client.results import (
     parse_list,
     parse_single,
 )
+from edgedistill_serve.task.task import check_several
 
 RETRY_STATUSES = (429, 503)
 """Statuses that are retried: the queue is full, or the server is starting or draining."""
@@ -45,7 +46,7 @@ class Call:
     """A request to send; ``content`` is None for GET."""
 
     path: str
-    content: bytes | None = None
+    content: bytes | None = field(default=None, repr=False)
     content_type: str = "application/json"
 
     @property
@@ -79,7 +80,7 @@ class Reply:
     """
 
     status: int
-    content: bytes
+    content: bytes = field(repr=False)
     media_type: str = ""
     retry_after: str = ""
     model: str = ""
@@ -339,11 +340,11 @@ class RequestSteps:
             Call("/v1/score", encode_single(response, self._model)), lambda reply: parse_single(reply.content)
         )
 
-    def score_many(self, responses: Sequence[Response]) -> Steps[list[Result]]:
+    def score_many(self, responses: Iterable[Response]) -> Steps[list[Result]]:
         """Score a list, in as many requests as the limits of the server require."""
+        items = [encode_response(each, position) for position, each in enumerate(check_several(responses), start=1)]
         if self._limits is None:
             self._limits = (yield from self.models()).limits
-        items = [encode_response(response, position) for position, response in enumerate(responses, start=1)]
         results: list[Result] = []
         for batch in split_batches(items, self._limits, self._model):
             results += yield from self._score_batch(batch, first=len(results) + 1)

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -35,8 +35,8 @@ class TableRow:
     """
 
     row: int
-    values: dict[str, str]
-    raw: Mapping[str, Any]
+    values: dict[str, str] = field(repr=False)
+    raw: Mapping[str, Any] = field(repr=False)
 
 
 def read_rows(path: Path) -> Iterator[TableRow]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ class Encoded:
         context_tokens_lost: Number of them that truncation removed.
     """
 
-    ids: tuple[int, ...]
+    ids: tuple[int, ...] = field(repr=False)
     type_ids: tuple[int, ...]
     tokens: int
     truncated: bool

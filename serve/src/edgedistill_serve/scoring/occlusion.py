@@ -9,14 +9,13 @@ human coder would choose the label.
 import re
 from collections.abc import Sequence
 
-import msgspec
-
+from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.scoring.scorer import Score
 
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")  # noqa: RUF001  # a typographic apostrophe is part of a word
 
 
-class Word(msgspec.Struct, frozen=True):
+class Word(HiddenTexts, frozen=True):
     """One word of a response.
 
     Attributes:
@@ -30,7 +29,7 @@ class Word(msgspec.Struct, frozen=True):
     end: int
 
 
-class WordEffect(msgspec.Struct, frozen=True):
+class WordEffect(HiddenTexts, frozen=True):
     """Effect of one word on the score.
 
     Attributes:

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +26,7 @@ from edgedistill_serve.scoring.score import Reason, Score, build_score, score_co
 from edgedistill_serve.scoring.score_cache import ENTRIES, ScoreCache
 from edgedistill_serve.scoring.session import cuda_is_offered
 from edgedistill_serve.task.contexts import context_hash
-from edgedistill_serve.task.task import model_texts, task_inputs
+from edgedistill_serve.task.task import check_several, model_texts, task_inputs
 
 __all__ = [
     "Reason",
@@ -123,14 +123,16 @@ class Scorer:
         for note in self.notes:
             _log.warning("%s: %s", bundle.manifest.name, note)
 
-    def score(self, responses: Sequence[Response]) -> list[Score]:
+    def score(self, responses: Iterable[Response]) -> list[Score]:
         """Score responses. ``result[i]`` depends on ``responses[i]`` only.
 
         Args:
-            responses: Texts, or mappings with the task's inputs. Equal responses are scored once.
+            responses: Texts, or mappings with the task's inputs: a list, a tuple, a generator, a Series or an array.
+                Equal responses are scored once.
 
         Raises:
-            DataError: An input is missing or is not a string; the message names the response.
+            DataError: ``responses`` is one text, one mapping, or a table (see `score_frame`); or an input is missing or
+                is not a string, and the message names the response.
             ScoringFailed: The model failed on a response.
         """
         results = self.score_each(responses)
@@ -139,9 +141,9 @@ class Scorer:
                 raise type(result)(result.what, where=f"response {position}", hint=result.hint)
         return [result for result in results if isinstance(result, Score)]
 
-    def score_each(self, responses: Sequence[Response]) -> list[Score | EdgeDistillError]:
+    def score_each(self, responses: Iterable[Response]) -> list[Score | EdgeDistillError]:
         """Score responses as `score` does, but return the error of a response that cannot be scored."""
-        read = [result_or_error(self.read_inputs, response) for response in responses]
+        read = [result_or_error(self.read_inputs, response) for response in check_several(responses)]
         rows, indices = deduplicate([inputs for inputs in read if isinstance(inputs, dict)])
         keys = [self.cache_key(row) for row in rows]
         cached = {index: score for index, key in enumerate(keys) if (score := self.score_cache.get(key)) is not None}

@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -36,7 +36,7 @@ class ParsedRequest:
         model: Name of the requested model; None for the default.
     """
 
-    responses: tuple[Any, ...]
+    responses: tuple[Any, ...] = field(repr=False)
     is_list: bool
     model: str | None
 

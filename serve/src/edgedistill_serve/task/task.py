@@ -1,7 +1,7 @@
 """The scored task: its labels in codebook order, and the inputs of a response."""
 
-from collections.abc import Collection, Mapping
-from typing import Literal, TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Set
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -68,7 +68,7 @@ def split_labels(text: str, task: Task) -> tuple[str, ...]:
             raise DataError(f"{NO_LABEL!r} is combined with labels", hint=f"{NO_LABEL!r} means that no label applies.")
         if name not in task.names:
             raise DataError(
-                f"{name!r} is not a label of the task" if name else "a label is missing",
+                f"{quote_label(name)} is not a label of the task" if name else "a label is missing",
                 hint=f"Use {', '.join(task.names)}, separated by {LABEL_SEPARATOR!r}; or {NO_LABEL!r}.",
             )
         if named.count(name) > 1:
@@ -88,7 +88,9 @@ def join_labels(labels: Collection[str], task: Task) -> str:
     """
     for name in labels:
         if name not in task.names:
-            raise DataError(f"{name!r} is not a label of the task", hint=f"The labels are {', '.join(task.names)}.")
+            raise DataError(
+                f"{quote_label(name)} is not a label of the task", hint=f"The labels are {', '.join(task.names)}."
+            )
     return LABEL_SEPARATOR.join(name for name in task.names if name in labels) or NO_LABEL
 
 
@@ -98,6 +100,43 @@ def reserved_label_names(task: Task) -> tuple[str, ...]:
     These are `NO_LABEL` in any capitalization, and names that contain `LABEL_SEPARATOR`.
     """
     return tuple(name for name in task.names if LABEL_SEPARATOR in name or name.strip().casefold() == NO_LABEL)
+
+
+_QUOTED_CHARACTERS = 40
+
+
+def quote_label(text: str) -> str:
+    """Return a text that should be a label, as error messages quote it.
+
+    A longer text is probably a response in the wrong column, which messages and logs must not contain.
+    """
+    return repr(text) if len(text) <= _QUOTED_CHARACTERS else f"(a text of {len(text)} characters)"
+
+
+def check_several(given: Any) -> Iterable[Any]:
+    """Return an argument that should hold several responses: a list, a tuple, a generator, an array or a Series.
+
+    The responses themselves are not checked.
+
+    Raises:
+        DataError: It is one text, one mapping of inputs, a DataFrame, a set, or not iterable.
+    """
+    if isinstance(given, (str, bytes, bytearray, Mapping)):
+        raise DataError(
+            f"a list of responses is needed, and this is one {type(given).__name__}",
+            hint="Put a single response in a list: [response].",
+        )
+    if hasattr(given, "columns"):
+        raise DataError(
+            "a list of responses is needed, and this is a table",
+            hint='Use Scorer.score_frame(table), or the records of its columns: table.to_dict("records").',
+        )
+    if isinstance(given, Set) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) != 1:
+        raise DataError(
+            f"a list of responses is needed, and this is of type {type(given).__name__}",
+            hint="Give a list, a tuple, a generator, a Series or a one-dimensional array.",
+        )
+    return given
 
 
 def task_inputs(response: str | Mapping[str, str], task: Task) -> dict[str, str]:

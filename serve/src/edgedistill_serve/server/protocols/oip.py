@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge, ScoringFailed, WrongShape
+from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.scoring.scorer import Score, Scorer
 from edgedistill_serve.server.protocols.scoring_request import ScoringRequest, decode_json
 from edgedistill_serve.server.request.openapi import JSON, Endpoint, Operation
@@ -27,7 +28,7 @@ Dimension = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 OUTPUTS = ("label", "probabilities", "decision", "reason")
 
 
-class InferInput(msgspec.Struct, frozen=True):
+class InferInput(HiddenTexts, frozen=True):
     """An input tensor: one text per response."""
 
     name: str

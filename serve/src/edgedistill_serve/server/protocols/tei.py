@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge, ScoringFailed, WrongShape
+from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.scoring.scorer import Score, Scorer
 from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.protocols.scoring_request import ScoringRequest, decode_json
@@ -26,7 +27,7 @@ _FLOAT_GAP = 2**-53
 _HINT = "Send a text, a list of the task's inputs in order, or a batch (a list of such lists) as inputs."
 
 
-class PredictRequest(msgspec.Struct, frozen=True):
+class PredictRequest(HiddenTexts, frozen=True):
     """The body of `POST /predict`.
 
     Attributes:
@@ -92,7 +93,7 @@ class ParsedPrediction:
         sent: The body as sent.
     """
 
-    sequences: tuple[tuple[str, ...], ...]
+    sequences: tuple[tuple[str, ...], ...] = field(repr=False)
     is_list: bool
     sent: PredictRequest
 

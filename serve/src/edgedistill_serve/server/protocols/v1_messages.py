@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.scoring.occlusion import WordEffect
 from edgedistill_serve.scoring.scorer import Scorer
 from edgedistill_serve.task.contexts import ShownContexts
@@ -15,7 +16,7 @@ ModelName = Annotated[
 ]
 
 
-class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
+class Inputs(HiddenTexts, frozen=True, omit_defaults=True):
     """A response with the inputs of its task."""
 
     response: str
@@ -23,7 +24,7 @@ class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
     reference_answer: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class OneResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+class OneResponse(HiddenTexts, frozen=True, omit_defaults=True):
     """One response to score, with the inputs of its task."""
 
     response: str
@@ -32,7 +33,7 @@ class OneResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     model: ModelName | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class ManyResponses(msgspec.Struct, frozen=True, omit_defaults=True):
+class ManyResponses(HiddenTexts, frozen=True, omit_defaults=True):
     """A list of responses to score: texts, or objects with the inputs of the task."""
 
     responses: list[str | Inputs]

@@ -100,7 +100,7 @@ class QueuedRow(WaitingRow):
     """
 
     scorer: Scorer = field(kw_only=True)
-    inputs: dict[str, str] = field(kw_only=True)
+    inputs: dict[str, str] = field(repr=False, kw_only=True)
     key: bytes = field(kw_only=True)
     since: float = field(kw_only=True)
     callers: dict[PendingScore, Caller] = field(default_factory=dict, kw_only=True)
