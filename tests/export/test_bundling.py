@@ -14,7 +14,7 @@ from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.scorer import Scorer
 
 from .exporting import contents_of, negating, plan_of, spoiling
-from .tiny import MAX_TOKENS, PRAISE, TEXTS, quantized_by_onnxruntime, rows_for, save_student
+from .tiny import GRADING, MAX_TOKENS, PRAISE, TEXTS, quantized_by_onnxruntime, rows_for, save_student
 
 
 @pytest.fixture
@@ -152,3 +152,22 @@ def test_special_tokens_are_named_though_the_checkpoint_does_not_list_them(stude
 def test_exporting_is_silent(student: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     export_bundle(student, tmp_path / "bundle", plan_of(), rows_for(PRAISE))
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_bundle_records_for_which_questions_the_rule_was_shown(tmp_path: Path):
+    folder = save_student(tmp_path / "student", GRADING)
+    questions = ("why is it hot", "what is a circuit")
+    rows = [
+        {"question": question, "reference_answer": "because", "response": text}
+        for question in questions
+        for text in ("great job", "you worked hard", "the answer")
+    ]
+    exported = export_bundle(folder, tmp_path / "bundle", plan_of(GRADING, "fp32"), rows)
+    contexts = exported.bundle.manifest.contexts
+    assert contexts is not None
+    assert (contexts.rows, contexts.distinct, contexts.closed) == (6, 2, True)
+    scorer = Scorer(exported.bundle, threads=1)
+    new = rows[0] | {"question": "who are you"}
+    assert [score.reason for score in scorer.score([rows[0], new])] == [None, "new question"]
+    card = (exported.bundle.folder / "README.md").read_text("utf-8")
+    assert "shown for 2 questions (6 validation rows)" in card
