@@ -6,7 +6,8 @@ Scores
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.score import Score, build_score
 from edgedistill_serve.task.label_decoding import LabelDecoder, certainty, sigmoid, softmax
 from edgedistill_serve.task.task import Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +38,8 @@ class Scores:
         thresholds: For multilabel tasks, the probability from which each label is assigned; empty until chosen on
             validation rows.
         threshold_temperature: Temperature of the probabilities that the thresholds apply to.
+        contexts: Hash of each row's question and reference answer; empty for a task without them.
+        new_questions: Whether the decision rule was not shown for each row's question; empty if it was for all.
     """
 
     task: Task
@@ -45,6 +50,8 @@ class Scores:
     groups: tuple[str, ...] | None = None
     thresholds: tuple[float, ...] = ()
     threshold_temperature: float = 1.0
+    contexts: tuple[str, ...] = ()
+    new_questions: tuple[bool, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,9 +80,27 @@ class Scores:
 
     def apply_rule(self, temperature: float, rule: ReviewRule) -> tuple[Score, ...]:
         """Return label, probabilities and decision of each row, as a bundle with that temperature and rule."""
+        new = self.new_questions or (False,) * len(self)
         return tuple(
-            build_score(probabilities, encoded, self.task, rule, thresholds=self.thresholds)
-            for probabilities, encoded in zip(self.probabilities(temperature), self.encoded, strict=True)
+            build_score(*row, self.task, rule, thresholds=self.thresholds, new_question=is_new)
+            for *row, is_new in zip(self.probabilities(temperature), self.encoded, new, strict=True)
+        )
+
+    def rows_at(self, places: Sequence[int] | NDArray[np.int64]) -> Self:
+        """Return the scores of the rows with these indices."""
+
+        def chosen(values: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(values[place] for place in places) if values else ()
+
+        return replace(
+            self,
+            ids=chosen(self.ids),
+            codes=chosen(self.codes),
+            logits=self.logits[list(places)],
+            encoded=chosen(self.encoded),
+            groups=chosen(self.groups) if self.groups else None,
+            contexts=chosen(self.contexts),
+            new_questions=chosen(self.new_questions),
         )
 
     def groups_at(self, rows: Sequence[int] | NDArray[np.int64]) -> list[str] | None:

@@ -57,6 +57,7 @@ from edgedistill.evaluation.types import (
     PopulationPrevalence,
     PrecisionRecallShift,
     ProbabilityQuality,
+    QuestionFigures,
     RiskCoverage,
     StatedAim,
     SubgroupTable,
@@ -66,6 +67,7 @@ from edgedistill.project.schema import EvaluationSection, ReviewSection
 from edgedistill.student.label_thresholds import Thresholds, choose_thresholds
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.task.contexts import ShownContexts, context_hash, has_context, shown_hashes
 from edgedistill_serve.task.task import Task, task_inputs
 
 HUMAN_TRAINED = "human-trained student"
@@ -101,6 +103,7 @@ def _scores(kind: type[S], student: Checkpoint, rows: Iterable[CodedResponse]) -
         logits=student.logits(inputs).astype(np.float64),
         encoded=tuple(student.encoder.encode(inputs)),
         groups=tuple(groups) if groups else None,
+        contexts=tuple(map(context_hash, inputs)) if has_context(student.task) else (),
     )
 
 
@@ -112,11 +115,13 @@ class ChosenSettings:
         calibration: The temperature.
         thresholds: For a multilabel task, the probability from which each label is predicted; else None.
         review: The decision rule.
+        contexts: The questions for which the rule was shown; None for a task without questions.
     """
 
     calibration: Calibration
     thresholds: Thresholds | None
     review: ChosenRule
+    contexts: ShownContexts | None = None
 
     @property
     def temperature(self) -> float:
@@ -129,8 +134,10 @@ class ChosenSettings:
         return [*self.calibration.notes, *(self.thresholds.notes if self.thresholds else ()), *self.review.notes]
 
     def apply(self, scores: S) -> S:
-        """Return the same scores with the labels that these thresholds give."""
-        return _with_thresholds(scores, self.thresholds, self.temperature)
+        """Return the same scores with the labels that these thresholds give, and the rows with a new question."""
+        known = self.contexts.hashes if self.contexts and self.contexts.closed else None
+        new = () if known is None else tuple(context not in known for context in scores.contexts)
+        return replace(_with_thresholds(scores, self.thresholds, self.temperature), new_questions=new)
 
 
 def choose(scores: ValidationScores, evaluation: EvaluationSection, review: ReviewSection | None) -> ChosenSettings:
@@ -146,7 +153,7 @@ def choose(scores: ValidationScores, evaluation: EvaluationSection, review: Revi
         aim = AtMostToPeople(review.share or 0.0) if review.at_least is None else KeepKappa(review.at_least)
     always = ReviewRule(max_unknown_share=review.max_unknown_share, new_question=review.new_questions == "review")
     rule = choose_rule(_with_thresholds(scores, thresholds, temperature), temperature, aim, always=always)
-    return ChosenSettings(calibration, thresholds, rule)
+    return ChosenSettings(calibration, thresholds, rule, shown_hashes(scores.contexts) if scores.contexts else None)
 
 
 def _with_thresholds(scores: S, thresholds: Thresholds | None, temperature: float) -> S:
@@ -357,6 +364,24 @@ def review_figures(
             risk_coverage(validation, temperature, choice.label_shifts),
             risk_coverage(test, temperature, choice.label_shifts),
         ),
+        questions=_question_figures(chosen, test, positive),
+    )
+
+
+def _question_figures(chosen: ChosenSettings, test: TestScores, positive: str | None) -> QuestionFigures | None:
+    """Return for which questions the rule was shown, and what it would do with other ones."""
+    if (contexts := chosen.contexts) is None:
+        return None
+    rule = chosen.review.rule
+    places = np.flatnonzero(test.new_questions)
+    new = replace(test.rows_at(places), new_questions=())
+    return QuestionFigures(
+        questions=contexts.distinct,
+        validation_rows=contexts.rows,
+        closed=contexts.closed,
+        reviewed=contexts.closed and rule.new_question,
+        rows=len(places),
+        outcome=rule_outcome(new, chosen.temperature, rule, positive=positive) if len(places) else None,
     )
 
 

@@ -78,6 +78,27 @@ class RiskCoverage:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionFigures:
+    """For which questions a decision rule was shown, and what it would do with others.
+
+    Attributes:
+        questions: Number of different questions of the validation rows.
+        validation_rows: Number of validation rows.
+        closed: Whether the questions are a closed set; otherwise nearly every row has its own.
+        reviewed: Whether responses to other questions go to a person.
+        rows: Test rows with a question that no validation row has; 0 for open questions.
+        outcome: Effect of the rule on these rows if their questions were known; None without such rows.
+    """
+
+    questions: int
+    validation_rows: int
+    closed: bool
+    reviewed: bool
+    rows: int
+    outcome: RuleOutcome | None
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionRule:
     """The decision rule, which validation rows chose, and its outcome on both splits.
 
@@ -88,6 +109,7 @@ class DecisionRule:
         least_chance: The least estimated probability of being right that is accepted; None without a threshold.
         label_shifts: By label, what is added to its probability to estimate that.
         notes: What a reader must know.
+        questions: For which questions the rule was shown; None for a task without questions.
     """
 
     aim: StatedAim | None
@@ -99,6 +121,7 @@ class DecisionRule:
     validation: RuleOutcome
     test: RuleOutcome
     risk_coverage: RiskCoverage
+    questions: QuestionFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ data:
 #   cache: teacher-cache        # answers are stored here and never paid for twice
 #   prices: {{input_usd_per_million: 2.5, output_usd_per_million: 10}}    # no default: tokens only
 #   budget: {{usd: 5}}            # no default; or {{tokens: 2_000_000}}: a hard cap
-#   gate: {{metric: kappa, at_least: 0.6}}   # the lower end of the 95 % interval on validation rows
+#   gate: {{metric: kappa, at_least: 0.6, least_rows: 30}}   # lower end of the 95 % interval on validation rows
 
 # generate:                     # synthetic responses written by the teacher; mix.synthetic_share sets how many are used
 #   per_label: 200              # at each temperature

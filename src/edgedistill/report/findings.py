@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from edgedistill.agreement import Agreement, Estimate, Subgroup
-from edgedistill.evaluation.types import DecisionRule, Evaluation, Fidelity, Gate, InterCoderFigures
+from edgedistill.evaluation.types import DecisionRule, Evaluation, Fidelity, Gate, GateTeacher, InterCoderFigures
 from edgedistill.report.formatting import (
     difference,
     estimate,
@@ -60,7 +60,30 @@ def findings(
     ]
     warnings = [each for each in others if each.tone == "warning"]
     rest = [each for each in others if each.tone != "warning"]
-    return (_review(evaluation.review, evaluation.kappa), *warnings, *rest)
+    return (_review(evaluation.review, evaluation.kappa), *_questions(evaluation), *warnings, *rest)
+
+
+def _questions(evaluation: Evaluation) -> Iterator[Finding]:
+    if (found := evaluation.review.questions) is None:
+        return
+    heading = "Questions"
+    shown = f"{pluralize(found.questions, 'question')} ({pluralize(found.validation_rows, 'validation row')})"
+    if not found.closed:
+        text = f"The decision rule was shown for open questions: {shown}. New questions are not treated differently."
+        yield Finding(heading, text, "neutral")
+        return
+    others = "go to a person" if found.reviewed else "are treated alike (review.new_questions: accept)"
+    text = f"The decision rule was shown for {shown}; responses to any other question {others}."
+    if found.outcome is None:
+        yield Finding(heading, f"{text} No test row has another question.", "neutral" if found.reviewed else "warning")
+        return
+    accepted = found.outcome.agreement
+    kappa = f", with a {evaluation.kappa} of {estimate(accepted.kappa)}" if accepted else ""
+    text += (
+        f" Of the {pluralize(found.rows, 'test row')} with another question, the rule"
+        f"{' would accept' if found.reviewed else ' accepts'} {found.outcome.accepted}{kappa}."
+    )
+    yield Finding(heading, text, "neutral" if found.reviewed else "warning")
 
 
 def _review(review: DecisionRule, kappa: str) -> Finding:
@@ -69,7 +92,8 @@ def _review(review: DecisionRule, kappa: str) -> Finding:
     if review.aim is None:
         return Finding(
             heading,
-            "No review threshold was set. People see only responses that are blank, unreadable or truncated: "
+            "No review threshold was set. People see only responses that are blank, unreadable or truncated"
+            f"{' or answer a new question' if review.questions and review.questions.reviewed else ''}: "
             f"{percent(to_people.value)} of the test rows. All other scores are used as they are.",
             "warning",
         )
@@ -102,7 +126,11 @@ def _unconfirmed_aim(review: DecisionRule) -> str:
     if aim.share is not None:
         return " The validation rows did not meet the aim." if review.met is False else ""
     kappa = test.agreement.kappa if test.agreement else None
-    if kappa is None or aim.at_least is None or kappa.low >= aim.at_least:
+    if aim.at_least is None:
+        return ""
+    if kappa is None:
+        return " The rule was chosen on validation rows; κ of the accepted test rows is undefined and confirms nothing."
+    if kappa.low >= aim.at_least:
         return ""
     result = "miss the aim" if kappa.high < aim.at_least else "do not confirm that the aim is met"
     return f" The rule was chosen on validation rows; the test rows {result}."
@@ -113,12 +141,15 @@ def _gate_overrides(gate: Gate | None) -> Iterator[Finding]:
         if not each.passed and each.accepted:
             yield Finding(
                 "Gate overridden",
-                f"The teacher {each.teacher} failed the gate: its {_METRICS[each.metric]} with the human codes of the "
-                f"validation rows was {estimate(each.reached)}, and the lower limit had to be at least "
-                f"{setting(each.at_least)}. It was accepted manually (--accept-teacher), so the model was trained on "
-                "this teacher's codes.",
+                f"The teacher {each.teacher} failed the gate: its {_METRICS[each.metric]} with the human codes of "
+                f"{pluralize(each.rows, 'validation row')} was {estimate(each.reached)}, and the lower limit had to be "
+                f"at least {setting(each.at_least)}{_least_rows(each)}. It was accepted manually (--accept-teacher).",
                 "warning",
             )
+
+
+def _least_rows(teacher: GateTeacher) -> str:
+    return f", on at least {rows(teacher.least_rows)}" if teacher.rows < teacher.least_rows else ""
 
 
 def _leaks(evaluation: Evaluation) -> Iterator[Finding]:
@@ -177,7 +208,10 @@ def _export(fidelity: Fidelity | None) -> Iterator[Finding]:
             f"lowers κ by {estimate(step.kappa_lost)}: the exported model is worse than the evaluated one.",
             "warning",
         )
-    if not worse:
+    if not fidelity.steps:
+        text = "The labels of the exported model were not compared with those of the evaluated model."
+        yield Finding(heading, text, "warning")
+    elif not worse:
         flips = sum(step.flips for step in fidelity.steps)
         path = f"PyTorch → {' → '.join(step.after for step in fidelity.steps)}"
         text = (

@@ -15,6 +15,7 @@ from edgedistill.report.plots import Plot, agreement_plot, learning_plot, reliab
 from edgedistill.report.rules import RULES
 from edgedistill.report.sections import (
     TrialSummary,
+    best_trials,
     caveats,
     consistency,
     disagreements,
@@ -57,7 +58,7 @@ def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
     """
     evaluation = inputs.evaluation
     decision = verdict(evaluation, inputs.gate, inputs.fidelity)
-    trials = summarize_trials(inputs.trials)
+    trials = summarize_trials(inputs.trials, inputs.run_log)
     misclassified = disagreements(inputs)
     style = (files("edgedistill.report") / "templates" / "report.css").read_text("utf-8")
     style_hash = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -72,6 +73,7 @@ def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
         plots=_plots(inputs, decision, trials),
         mixture=mixture_table(inputs.run_log, evaluation.counted),
         trials=trials,
+        best_trials=best_trials(trials),
         consistency=consistency(inputs.votes, multilabel=evaluation.is_multilabel),
         costs=stage_costs(inputs.run_log),
         misclassified=misclassified,

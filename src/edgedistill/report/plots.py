@@ -142,8 +142,15 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot:
             at, colour = [each.mean_probability] * 2, _FAINT if each.rows < _FEW_ROWS else _SERIES[0]
             axes.plot(at, [each.accuracy.low, each.accuracy.high], color=colour, linewidth=1.5)
             axes.plot(at[0], each.accuracy.value, "o", color=colour, markersize=5)
+            # Within the axes: above the point near the bottom, to its left near the right edge.
+            aside, above = (-6, "right") if at[0] > 0.85 else (6, "left"), 4 if each.accuracy.value < 0.15 else -9
             axes.annotate(
-                count(each.rows), (at[0], each.accuracy.value), (6, -9), textcoords="offset points", color=_INK
+                count(each.rows),
+                (at[0], each.accuracy.value),
+                (aside[0], above),
+                textcoords="offset points",
+                color=_INK,
+                ha=aside[1],
             )
         axes.set_xlim(0, 1.04)
         axes.set_ylim(0, 1.04)

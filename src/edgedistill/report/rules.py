@@ -32,14 +32,15 @@ RULES: tuple[tuple[str, str], ...] = (
         "Sample size",
         (
             f"With fewer than {MIN_TEST_ROWS} test rows, or fewer than {MIN_GROUPS} groups if rows are grouped, the "
-            "verdict is inconclusive, whatever the figures. A row with an empty group cell counts as its own group."
+            "verdict is inconclusive, unless even the upper limit is below the required value: then it is no. A row "
+            "with an empty group cell counts as its own group."
         ),
     ),
     (
         "Repeated texts",
         (
             f"If the texts of more than {percent(MAX_REPEATED_SHARE)} of the test rows also occur in training or "
-            "validation rows, the verdict is inconclusive; a smaller overlap gives a warning."
+            "validation rows, the verdict is inconclusive, unless it is no; a smaller overlap gives a warning."
         ),
     ),
     (
@@ -47,8 +48,8 @@ RULES: tuple[tuple[str, str], ...] = (
         (
             f"A label meets the requirement if it has at least {MIN_LABEL_ROWS} test rows and the lower limit of its "
             f"F1 interval is at least {REQUIRED_F1:g}. It fails the requirement if the upper limit is below that "
-            "value. Otherwise, or with fewer rows, the result is inconclusive. For ordinal tasks the verdict does not "
-            "depend on individual labels, because κ already weights near misses."
+            "value, however many rows it has. Otherwise, or with fewer rows, the result is inconclusive. For ordinal "
+            "tasks the verdict does not depend on individual labels, because κ already weights near misses."
         ),
     ),
     (

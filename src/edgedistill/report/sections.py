@@ -8,6 +8,7 @@ disagreements()       test rows whose model code differs from the human code
 caveats()             what the figures do not show
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from edgedistill.teacher.spending import StageSpending
 from edgedistill_serve.task.task import LABEL_SEPARATOR
 
 _LISTED = 20
+LISTED_TRIALS = 12
+"""Number of trials that the report lists."""
 _SETTINGS = ("learning_rate", "batch_size", "epochs", "seed")
 
 
@@ -48,14 +51,16 @@ class TrialSummary:
     """One trial of the search.
 
     Attributes:
+        number: Its number in the order in which the trials ran, from 1.
         settings: Its settings by name, as `trials.csv` writes them.
         epochs: macro-F1 on the validation rows after each epoch.
         best_epoch: The selected epoch, counted from 1; 0 if the trial failed before its first.
-        macro_f1: On the validation rows after that epoch; None if the trial failed.
+        macro_f1: On the validation rows after that epoch; None if the trial failed or it is not a number.
         outcome: ``done``, or why it ended.
         selected: Whether the student comes from this trial.
     """
 
+    number: int
     settings: Mapping[str, str]
     epochs: Sequence[float]
     best_epoch: int
@@ -113,18 +118,36 @@ def mixture_table(run_log: RunLog, labels: Sequence[str]) -> MixtureTable | None
     return MixtureTable(labels, total, per_source, table, 1 - per_source.get("human", 0) / total)
 
 
-def summarize_trials(trials: Table | None) -> tuple[TrialSummary, ...]:
-    """Return the trials of a fine-tuned student in the order in which they ran; none for a frozen encoder."""
+def summarize_trials(trials: Table | None, run_log: RunLog) -> tuple[TrialSummary, ...]:
+    """Return the trials of a fine-tuned student in the order in which they ran; none for a frozen encoder.
+
+    The selected trial is the one that `run.json` names: of trials with equal macro-F1 the file does not show which.
+    """
     if trials is None or "epoch" not in trials.header:
         return ()
     lines: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
     for row in trials:
         lines[tuple(row[name] for name in _SETTINGS)].append(row)
-    found = [_trial(rows) for rows in lines.values()]
-    best = max(
-        (trial for trial in found if trial.macro_f1 is not None), key=lambda trial: trial.macro_f1 or 0, default=None
+    best = run_log.stages.get("train", {}).get("best") or {}
+    found = [_trial(number, rows) for number, rows in enumerate(lines.values(), start=1)]
+    return tuple(replace(trial, selected=_is_selected(trial, best)) for trial in found)
+
+
+def best_trials(trials: Sequence[TrialSummary]) -> Sequence[TrialSummary]:
+    """Return the trials with the highest macro-F1, at most `LISTED_TRIALS`, the selected one first among equals."""
+    ordered = sorted(
+        trials, key=lambda trial: (trial.macro_f1 is None, -(trial.macro_f1 or 0), not trial.selected, trial.number)
     )
-    return tuple(replace(trial, selected=trial is best) for trial in found)
+    return ordered[:LISTED_TRIALS]
+
+
+def _is_selected(trial: TrialSummary, best: Mapping[str, Any]) -> bool:
+    if trial.macro_f1 is None:
+        return False
+    try:
+        return all(float(trial.settings[name]) == float(best[name]) for name in _SETTINGS)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def consistency(votes: Sequence[TeacherVote], *, multilabel: bool = False) -> Consistency | None:
@@ -170,14 +193,16 @@ def listed_disagreements(inputs: ReportInputs, misclassified: Sequence[ScoredRow
     return misclassified[: max(_LISTED, inputs.examples)]
 
 
-def _trial(rows: Sequence[Mapping[str, str]]) -> TrialSummary:
+def _trial(number: int, rows: Sequence[Mapping[str, str]]) -> TrialSummary:
     first = rows[0]
     best = next((row for row in rows if row["best"] == "1"), None)
+    macro_f1 = float(best["validation_macro_f1"]) if best else None
     return TrialSummary(
+        number=number,
         settings={name: first[name] for name in _SETTINGS},
         epochs=[float(row["validation_macro_f1"]) for row in rows if row["epoch"]],
         best_epoch=int(best["epoch"]) if best else 0,
-        macro_f1=float(best["validation_macro_f1"]) if best else None,
+        macro_f1=macro_f1 if macro_f1 is not None and math.isfinite(macro_f1) else None,
         outcome=first["failure"] or first["outcome"],
     )
 
@@ -209,7 +234,10 @@ def _data_caveats(evaluation: Evaluation) -> Iterator[str]:
         yield f"Rows come from {pluralize(student.groups, 'group')}; the intervals account for this clustering."
     texts = evaluation.test_texts_also_in_train_or_validation
     if texts:
-        yield f"{texts} test rows repeat a text from the training or validation rows, which makes figures optimistic."
+        yield (
+            f"{pluralize(texts, 'test row')} with a text that also occurs in training or validation rows make figures "
+            "optimistic."
+        )
     small = [name for name, label in student.per_label.items() if label.support < MIN_LABEL_ROWS]
     if small:
         yield f"Too few test rows for conclusions about: {', '.join(small)} (fewer than {MIN_LABEL_ROWS})."
@@ -223,8 +251,9 @@ def _data_caveats(evaluation: Evaluation) -> Iterator[str]:
             "evaluation.subgroups to the columns to compare)."
         )
     yield (
-        "The best epoch, the calibration and the review rule were chosen on validation rows; nothing was chosen on "
-        "test rows. If these results lead to another model, its evaluation on the same test rows is optimistic."
+        "Whatever was chosen (settings and epochs of training, calibration, review rule) was chosen on validation "
+        "rows; nothing was chosen on test rows. If these results lead to another model, its evaluation on the same "
+        "test rows is optimistic."
     )
 
 

@@ -118,6 +118,10 @@ def _overall(evaluation: Evaluation, agreement: Agreement, required: float) -> t
         reason += f"The {evaluation.kappa} is undefined, because the model and the human coders use {labels} throughout"
     else:
         reason += f"Corrected for chance, this is a {evaluation.kappa} of {estimate(agreement.kappa)}"
+    requirement = _requirement(agreement.kappa, required)
+    if requirement is Requirement.NOT_MET:  # neither few rows nor repeated texts make the figures too low
+        below = "even the upper limit of the interval is below"
+        return requirement, f"{reason}; {below} the required value of {setting(required)}."
     if _repeated(evaluation):
         count = evaluation.test_texts_also_in_train_or_validation
         return Requirement.INCONCLUSIVE, (
@@ -128,10 +132,8 @@ def _overall(evaluation: Evaluation, agreement: Agreement, required: float) -> t
         return Requirement.INCONCLUSIVE, f"{reason}. {too_few}"
     if agreement.kappa is None:
         return Requirement.INCONCLUSIVE, f"{reason}."
-    requirement = _requirement(agreement.kappa, required)
     limits = {
         Requirement.MET: "the lower limit of the interval reaches",
-        Requirement.NOT_MET: "even the upper limit of the interval is below",
         Requirement.INCONCLUSIVE: "the interval contains",
     }
     return requirement, f"{reason}; {limits[requirement]} the required value of {setting(required)}."
@@ -170,9 +172,12 @@ def _accepted(evaluation: Evaluation, required: float) -> Agreement | None:
 
 
 def _requirement(value: Estimate | None, required: float) -> Requirement:
-    if value is None or (value.low < required <= value.high):
+    if value is None:
         return Requirement.INCONCLUSIVE
-    return Requirement.MET if value.low >= required else Requirement.NOT_MET
+    if value.low >= required:
+        return Requirement.MET
+    # A comparison with NaN is false, so that a figure that is not a number settles nothing.
+    return Requirement.NOT_MET if value.high < required else Requirement.INCONCLUSIVE
 
 
 def _answer(overall: Requirement, *, with_review: bool, any_met: bool, all_met: bool) -> VerdictAnswer:
@@ -211,12 +216,13 @@ def _label(name: str, agreement: LabelAgreement) -> LabelFinding:
         else f"{percent(agreement.precision)} of its assignments of this code are correct."
     )
     text = f"{recall}; {precision}"
-    if agreement.support < MIN_LABEL_ROWS:
-        few = f"{text} With fewer than {MIN_LABEL_ROWS} rows no conclusion is drawn."
-        return LabelFinding(name, Requirement.INCONCLUSIVE, few)
     ends = agreement.intervals.get("f1")
     f1 = None if agreement.f1 is None or ends is None else Estimate(agreement.f1, *ends)
-    return LabelFinding(name, _requirement(f1, REQUIRED_F1), text)
+    requirement = _requirement(f1, REQUIRED_F1)
+    if agreement.support < MIN_LABEL_ROWS and requirement is not Requirement.NOT_MET:
+        few = f"{text} With fewer than {MIN_LABEL_ROWS} rows no conclusion is drawn."
+        return LabelFinding(name, Requirement.INCONCLUSIVE, few)
+    return LabelFinding(name, requirement, text)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -1,8 +1,18 @@
 """The sections on training and errors show the files of the run folder unchanged."""
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edgedistill.report.inputs import ReportInputs, RunLog, ScoredRow, Table, TeacherVote
 from edgedistill.report.plots import learning_plot, study_plot
-from edgedistill.report.sections import consistency, listed_disagreements, mixture_table, summarize_trials
+from edgedistill.report.sections import (
+    best_trials,
+    consistency,
+    listed_disagreements,
+    mixture_table,
+    summarize_trials,
+)
 
 HEADER = ["learning_rate", "batch_size", "epochs", "seed", "epoch", "validation_macro_f1", "best", "outcome", "failure"]
 
@@ -11,20 +21,54 @@ def _trials(*lines):
     return Table(HEADER, [line.split(",") for line in lines])
 
 
-def test_the_trial_with_the_highest_macro_f1_is_selected():
-    found = summarize_trials(_trials("1,16,2,0,1,0.5,1,done,", "2,16,2,0,1,0.4,0,done,", "2,16,2,0,2,0.7,1,done,"))
+def _log(learning_rate, seed=0):
+    best = {"learning_rate": learning_rate, "batch_size": 16, "epochs": 2, "seed": seed}
+    return RunLog(stages={"train": {"best": best}})
+
+
+def test_the_trial_that_the_run_log_names_is_selected():
+    found = summarize_trials(
+        _trials("1,16,2,0,1,0.5,1,done,", "2,16,2,0,1,0.4,0,done,", "2,16,2,0,2,0.7,1,done,"), _log(2.0)
+    )
     assert [each.selected for each in found] == [False, True]
     assert found[1].best_epoch == 2
 
 
+@pytest.mark.parametrize("best", [1e-05, 2e-05, 3e-05])
+def test_of_equal_trials_the_one_that_was_kept_is_selected_and_listed_first(best):
+    tied = _trials("1e-05,16,2,0,1,0.5,1,done,", "2e-05,16,2,0,1,0.5,1,done,", "3e-05,16,2,0,1,0.5,1,done,")
+    found = summarize_trials(tied, _log(best))
+    assert [float(each.settings["learning_rate"]) for each in found if each.selected] == [best]
+    assert best_trials(found)[0].selected
+
+
+def test_without_the_best_settings_in_the_run_log_no_trial_is_called_selected():
+    assert not any(each.selected for each in summarize_trials(_trials("1,16,2,0,1,0.5,1,done,"), RunLog()))
+
+
+@given(st.lists(st.sampled_from(["0.1", "0.5", "0.9", "nan", "-0.2", ""]), max_size=30))
+def test_the_trials_that_are_listed_are_the_best_ones_whatever_failed(figures):
+    lines = [
+        f"{n},16,2,0,{1 if f1 else ''},{f1},{1 if f1 else ''},{'done' if f1 else 'failed'},"
+        for n, f1 in enumerate(figures)
+    ]
+    found = summarize_trials(_trials(*lines), RunLog())
+    listed = best_trials(found)
+    values = [each.macro_f1 for each in listed if each.macro_f1 is not None]
+    numbers = sorted((float(f1) for f1 in figures if f1 not in ("", "nan")), reverse=True)
+    assert values == numbers[:12]
+    assert len(listed) == min(12, len(figures))
+    assert [each.number for each in found] == list(range(1, len(figures) + 1))
+
+
 def test_a_trial_that_failed_before_its_first_epoch_shows_its_failure():
-    (found,) = summarize_trials(_trials("1,16,2,0,,,,failed,no number"))
+    (found,) = summarize_trials(_trials("1,16,2,0,,,,failed,no number"), RunLog())
     assert (found.macro_f1, found.epochs, found.outcome, found.selected) == (None, [], "no number", False)
 
 
 def test_a_frozen_student_has_no_trials_of_epochs():
-    assert summarize_trials(Table(["pooling", "penalty"], [["mean", "0.1"]])) == ()
-    assert summarize_trials(None) == ()
+    assert summarize_trials(Table(["pooling", "penalty"], [["mean", "0.1"]]), RunLog()) == ()
+    assert summarize_trials(None, RunLog()) == ()
     assert learning_plot(()) is None
 
 

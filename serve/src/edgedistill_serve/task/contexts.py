@@ -63,11 +63,14 @@ def shown_contexts(rows: Sequence[Mapping[str, str]], task: Task) -> ShownContex
         rows: The task's inputs of each validation row, as `task_inputs` returns them; at least one.
         task: The task.
     """
-    if not has_context(task):
-        return None
-    hashes = sorted({context_hash(row) for row in rows})
-    closed = len(rows) >= ROWS_PER_CONTEXT * len(hashes)
-    return ShownContexts(len(rows), len(hashes), closed, tuple(hashes) if closed else ())
+    return shown_hashes([context_hash(row) for row in rows]) if has_context(task) else None
+
+
+def shown_hashes(hashes: Sequence[str]) -> ShownContexts:
+    """Return the contexts of validation rows, given the `context_hash` of each row; at least one."""
+    distinct = sorted(set(hashes))
+    closed = len(hashes) >= ROWS_PER_CONTEXT * len(distinct)
+    return ShownContexts(len(hashes), len(distinct), closed, tuple(distinct) if closed else ())
 
 
 def describe_contexts(contexts: ShownContexts | None, task: Task, *, reviewed: bool) -> str:
