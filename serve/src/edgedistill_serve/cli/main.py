@@ -126,6 +126,11 @@ def score(
         return
     reason = f" ({result.reason})" if result.reason else ""
     write(f"{result.label}, {result.decision}{reason}")
+    if result.unknown_share > 0:
+        write(f"{result.unknown_share:.0%} of the response's tokens are unknown to the model")
+    if result.context_truncated:
+        lost, all_tokens = result.context_tokens_lost, result.context_tokens
+        write(f"the model did not read {lost} of the {all_tokens} tokens of question and reference answer")
     write_table([("label", "probability"), *((name, f"{p:.4f}") for name, p in result.probabilities.items())])
 
 
