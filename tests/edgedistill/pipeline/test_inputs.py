@@ -203,6 +203,8 @@ CHANGES: dict[str, Any] = {
     "evaluation.human_trained": "runs/human2",
     "review.aim": people(0.2),
     "review.at_least": 0.7,
+    "review.max_unknown_share": 0.3,
+    "review.new_questions": "accept",
     "review.share": people(0.3),
     "export.precision": "fp32",
     "export.vocabulary": "cut",
