@@ -40,6 +40,8 @@ def write(content: Any) -> None:
 
 def printable(text: str) -> str:
     r"""Return a text whose control characters are escapes, such as ``\\x1b``, so that a terminal does not obey them."""
+    if text.isprintable():
+        return text
     return CONTROL_CHARACTERS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 

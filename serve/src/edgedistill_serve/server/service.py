@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 _A = TypeVar("_A")
 _T = TypeVar("_T")
 _INLINE_SIZE = 8 * 1024
-"""Texts up to this size are parsed and redacted on the event loop, longer ones in a thread."""
+"""Longer texts are parsed and redacted in a thread, so that the event loop answers other requests in the meantime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +112,12 @@ class Service:
         self.state = "draining"
         self.draining.set()
 
-    async def compute(self, function: Callable[[_A], _T], argument: _A, *, size: int) -> _T:
-        """Call a function whose time grows with the size of its texts, in a thread unless they are short.
-
-        Args:
-            function: A function.
-            argument: Its argument.
-            size: Bytes or characters of its texts.
+    async def compute(self, function: Callable[[_A], _T], argument: _A) -> _T:
+        """Call a function in a thread, for texts that are not short; see `is_short`.
 
         Raises:
             EdgeDistillError: As the function.
         """
-        if size <= _INLINE_SIZE:
-            return function(argument)
         loop = asyncio.get_running_loop()
         result = await loop.run_in_executor(self._parsing, result_or_error, function, argument)
         if isinstance(result, EdgeDistillError):
@@ -193,9 +186,10 @@ class Service:
         """
         self.check_ready()
         scorer = self.models.find(request.model)
-        rows, indices = await self.compute(
-            partial(_read_rows, scorer), request, size=sum(map(_text_size, request.responses))
-        )
+        if is_short(sum(map(_text_size, request.responses))):
+            rows, indices = _read_rows(scorer, request)
+        else:
+            rows, indices = await self.compute(partial(_read_rows, scorer), request)
         pending = self.queue.submit(scorer, rows, lane=lane, deadline=deadline)
         # Most requests have one response, which needs no task of its own.
         waits = [self.result(each) for each in pending]
@@ -227,6 +221,11 @@ class Service:
     @cached_property
     def _waiter(self) -> "FutureWaiter[Score]":
         return FutureWaiter(asyncio.get_running_loop())
+
+
+def is_short(size: int) -> bool:
+    """Return whether texts of this many bytes or characters can be parsed and redacted on the event loop."""
+    return size <= _INLINE_SIZE
 
 
 def _text_size(response: Any) -> int:

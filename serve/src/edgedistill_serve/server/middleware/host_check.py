@@ -5,11 +5,12 @@ first resolves to the page's server and then to 127.0.0.1, so that the browser s
 Host header.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgedistill_serve.errors import HostNotAllowed
+from edgedistill_serve.server.request.body_reader import find_header
 from edgedistill_serve.server.request.error_responses import response_to_error
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -32,19 +33,18 @@ class HostCheck:
         self._known: set[bytes] = set()
         """Header values that were accepted."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Check one request."""
-        if scope["type"] == "http" and not self._is_allowed(scope):
-            error = HostNotAllowed(
-                "the Host header does not name this server",
-                hint="Send the request to one of its names; --allow-host adds a name.",
-            )
-            await response_to_error(error, scope)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or self._is_allowed(scope):
+            return self._app(scope, receive, send)
+        error = HostNotAllowed(
+            "the Host header does not name this server",
+            hint="Send the request to one of its names; --allow-host adds a name.",
+        )
+        return response_to_error(error, scope)(scope, receive, send)
 
     def _is_allowed(self, scope: Scope) -> bool:
-        sent = next((value for name, value in scope["headers"] if name == b"host"), None)
+        sent = find_header(scope, b"host")
         if sent in self._known or sent is None:  # only HTTP/1.0 has no Host, and no browser speaks it
             return True
         is_allowed = ANY_HOST in self._hosts or host_without_port(sent.decode("latin-1")) in self._hosts
@@ -55,5 +55,7 @@ class HostCheck:
 
 def host_without_port(host: str) -> str:
     """Return the host of a Host header in lower case, without port and final dot."""
-    name, bracket, _ = host.partition("]")
-    return f"{name}{bracket}".lower() if bracket else host.partition(":")[0].lower().removesuffix(".")
+    name, colon, port = host.lower().rpartition(":")
+    if not colon or not (port.isdigit() or port == "") or name.count("[") != name.count("]"):
+        name = host.lower()
+    return name.removesuffix(".")

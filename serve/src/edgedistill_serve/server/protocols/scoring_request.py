@@ -16,7 +16,7 @@ from edgedistill_serve.errors import NotJson, RequestTooLarge, WrongShape
 from edgedistill_serve.server.queue.work_item import Lane, Timing
 from edgedistill_serve.server.request.body_reader import read_body
 from edgedistill_serve.server.request.openapi import JSON
-from edgedistill_serve.server.service import Answer, ParsedRequest, Service
+from edgedistill_serve.server.service import Answer, ParsedRequest, Service, is_short
 from edgedistill_serve.task.task import INPUTS
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class ScoringRequest:
         body = await read_body(
             self._request, memory=self._service.bodies, limit=limits.body_bytes, seconds=limits.body_seconds
         )
-        return await self._service.compute(parse, body, size=len(body))
+        return parse(body) if is_short(len(body)) else await self._service.compute(parse, body)
 
     async def score(self, parsed: ParsedRequest, *, lane: Lane = "interactive") -> Answer:
         """Score the responses within the time limit of a request.
@@ -172,6 +172,9 @@ def decode_json(text: bytes, *, name: str = "body", hint: str = _HINT) -> Any:
 
 def _has_repeated_key(text: bytes, content: Any) -> bool:
     """Return whether valid JSON has more keys than its decoded content, in which the last value of a key wins."""
+    colons = text.count(b":")
+    if isinstance(content, dict) and colons == len(content):
+        return False
     keys = 0
     waiting = [content]
     while waiting:
@@ -182,7 +185,7 @@ def _has_repeated_key(text: bytes, content: Any) -> bool:
         elif isinstance(value, list):
             waiting += [each for each in value if isinstance(each, (dict, list))]
     # Most texts have no colons. If there are more than keys, those in strings are not counted.
-    return text.count(b":") > keys and _JSON_STRING.sub(b"", text).count(b":") > keys
+    return colons > keys and _JSON_STRING.sub(b"", text).count(b":") > keys
 
 
 def _parse_list(content: Mapping[str, Any], max_items: int) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from edgedistill_serve.server.protocols.scoring_request import check_texts, deco
 from edgedistill_serve.server.protocols.v1_messages import NoScore
 from edgedistill_serve.server.queue.work_item import PendingScore
 from edgedistill_serve.server.request.body_reader import read_lines
-from edgedistill_serve.server.service import Service
+from edgedistill_serve.server.service import Service, is_short
 
 MEDIA_TYPE = "application/x-ndjson"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.2
@@ -110,7 +110,7 @@ class BulkAnswer:
         if isinstance(line, EdgeDistillError):
             return NoScore(str(line))
         try:
-            inputs = await self._service.compute(self._parse, line, size=len(line))
+            inputs = self._parse(line) if is_short(len(line)) else await self._service.compute(self._parse, line)
         except EdgeDistillError as error:
             return NoScore(str(error))
         pause = _FIRST_PAUSE

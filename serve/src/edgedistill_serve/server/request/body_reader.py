@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from edgedistill_serve.errors import EncodingNotSupported, QueueFull, RequestTooLarge, TooSlow
 
@@ -73,13 +73,27 @@ class BodyAllocation:
         return max(0, self._size - _UNCOUNTED_BYTES)
 
 
+def find_header(scope: Scope, name: bytes) -> bytes | None:
+    """Return the first value of a header, or None.
+
+    Args:
+        scope: The ASGI scope of a request.
+        name: Name of the header in lower case.
+    """
+    for each, value in scope["headers"]:
+        if each == name:
+            found: bytes = value
+            return found
+    return None
+
+
 def check_encoding(request: Request) -> None:
     """Check that a body is not compressed: a short one could become very long.
 
     Raises:
         EncodingNotSupported: It is.
     """
-    if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+    if (find_header(request.scope, b"content-encoding") or b"identity").lower() != b"identity":
         raise EncodingNotSupported(
             "the body has a Content-Encoding", hint="Send it without compression and without this header."
         )
@@ -102,7 +116,7 @@ async def read_body(request: Request, *, memory: BodyMemory, limit: int, seconds
         ClientDisconnect: The client has disconnected.
     """
     check_encoding(request)
-    if "expect" in request.headers and int(request.headers.get("content-length", 0)) > limit:
+    if find_header(request.scope, b"expect") and int(find_header(request.scope, b"content-length") or 0) > limit:
         raise _length_error(limit)
     body = bytearray()
     allocation = memory.allocate()

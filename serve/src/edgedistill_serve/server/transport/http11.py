@@ -46,7 +46,7 @@ _DISCARDED_BODIES = 8
 not read an answer while they send."""
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _VERSIONS = ("1.1", "1.0")
-_FRAMING_HEADERS = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+_FRAMING_HEADERS = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -276,8 +276,11 @@ class Connection(asyncio.BufferedProtocol):
         self._position = 0
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._max_headers = connections.limits.headers
         self._hosts = 0
+        self._valid_host = b""
         self._expects_continue = False
+        self._has_upgrade = False
         self._is_upgrade = False
         self._unsent: list[bytes] = []
         self._in_head = False
@@ -347,13 +350,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def parse(self) -> None:
         """Parse received bytes as far as they belong to the current request; reading is paused while others wait."""
-        while self._position < len(self._unparsed) and self._may_parse():
+        size = len(self._unparsed)
+        while self._position < size and self._may_parse():
             start, self._position = self._position, self._piece_end()
             self._feed(self._unparsed[start : self._position])
             if self._is_idle and not self._exchanges:
                 self._is_idle = False
                 self._expect(self.all.limits.header_seconds)
-        if self._position >= len(self._unparsed) or self._is_ending:
+        if self._position >= size or self._is_ending:
             self._unparsed, self._position = b"", 0
         must_wait = bool(self._unparsed) or (self._in_body and not self._may_parse())
         if must_wait != self._is_paused:
@@ -364,7 +368,7 @@ class Connection(asyncio.BufferedProtocol):
         """Start a head."""
         self._in_head = True
         self._url, self._headers, self._hosts, self._expects_continue = b"", [], 0, False
-        self._is_chunked = False
+        self._is_chunked = self._has_upgrade = False
         self._body_bytes = self._framing_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -377,7 +381,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         name = name.lower()
         self._headers.append((name, value))
-        if len(self._headers) > self.all.limits.headers:
+        if len(self._headers) > self._max_headers:
             self._refuse_head()
         elif name in _FRAMING_HEADERS:
             self._on_framing_header(name, value)
@@ -385,10 +389,13 @@ class Connection(asyncio.BufferedProtocol):
     def _on_framing_header(self, name: bytes, value: bytes) -> None:
         if name == b"host":
             self._hosts += 1
-            if self._hosts > 1 or not _HOST.fullmatch(value):
+            if self._hosts > 1 or (value != self._valid_host and not _HOST.fullmatch(value)):
                 self._refuse(HTTPStatus.BAD_REQUEST, "the request must have one valid Host header", "host")
+            self._valid_host = value
         elif name == b"content-length":
             self._body_bytes = int(value)  # httptools has checked it
+        elif name == b"upgrade":
+            self._has_upgrade = True
         elif name == b"transfer-encoding":
             self._is_chunked = True
             if value.lower() != b"chunked":
@@ -402,11 +409,10 @@ class Connection(asyncio.BufferedProtocol):
         """Check the head, and pass the request to the application."""
         self._in_head = False
         self._head_bytes = 0
-        version = self._parser.get_http_version()
-        if self._is_refused or not self._check_head(version):
-            return
-        if self._parser.should_upgrade():
-            self._is_upgrade = True
+        version, method = self._parser.get_http_version(), self._parser.get_method()
+        if version != "1.1" or not self._hosts or self._has_upgrade or method == b"CONNECT":
+            self._check_head(version, method)
+        if self._is_refused or self._is_upgrade:
             return
         self._in_body = True
         self._discarded_bytes = 0
@@ -419,7 +425,7 @@ class Connection(asyncio.BufferedProtocol):
         scope = {
             **self._base_scope,
             "http_version": version,
-            "method": self._parser.get_method().decode("ascii"),
+            "method": method.decode("ascii"),
             "path": unquote(path) if "%" in path else path,
             "raw_path": raw_path,
             "query_string": url.query or b"",
@@ -487,7 +493,8 @@ class Connection(asyncio.BufferedProtocol):
             self._begin()
         else:
             self._wait_for_head()
-        self.parse()
+        if self._unparsed or self._is_paused:
+            self.parse()
 
     def finish(self) -> None:
         """Close the connection after the pending requests are answered."""
@@ -529,16 +536,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def _piece_end(self) -> int:
         """Return the end of the next piece. It ends with the head or the body if that is known in advance."""
-        start = self._position
+        data, start = self._unparsed, self._position
         if self._in_body and not self._is_chunked:
-            return min(len(self._unparsed), start + max(1, self._body_bytes))
+            return min(len(data), start + max(1, self._body_bytes))
         if self._in_body:
             smallest, largest = _CHUNKED_PIECE_BYTES
         else:
             smallest, largest = 0 if self._in_head else _SHORTEST_HEAD_BYTES, _HEAD_PIECE_BYTES
         # A blank line ends heads and chunked bodies.
-        blank = self._unparsed.find(b"\n\r\n", start + smallest, start + largest)
-        return min(len(self._unparsed), start + largest if blank < 0 else blank + 3)
+        blank = data.find(b"\n\r\n", start + smallest, start + largest)
+        if blank < 0:
+            return min(len(data), start + largest)
+        if len(data) - start <= _HEAD_PIECE_BYTES and data.find(b"\n\r\n", blank + 3) < 0:
+            return len(data)  # there is no other head
+        return blank + 3
 
     def _feed(self, piece: bytes) -> None:
         is_chunked = self._in_body and self._is_chunked
@@ -572,17 +583,18 @@ class Connection(asyncio.BufferedProtocol):
         self._parser = self._new_parser()
         self._feed(head + rest)
 
-    def _check_head(self, version: str) -> bool:
-        """Refuse a head that this protocol does not define; return whether it is accepted."""
+    def _check_head(self, version: str, method: bytes) -> None:
+        """Refuse a head that this protocol does not define."""
         if version not in _VERSIONS:
             self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "the versions of HTTP are 1.0 and 1.1", "version")
-        elif self._parser.get_method() == b"CONNECT":
+        elif method == b"CONNECT":
             self._refuse(HTTPStatus.NOT_IMPLEMENTED, "this server is not a proxy", "method")
         elif version == "1.1" and not self._hosts:
             self._refuse(HTTPStatus.BAD_REQUEST, "the request must have one valid Host header", "host")
         elif version == "1.0" and self._is_chunked:
             self._refuse(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no transfer codings", "transfer coding")
-        return not self._is_refused
+        else:
+            self._is_upgrade = self._has_upgrade and self._parser.should_upgrade()
 
     def _discard(self, size: int) -> None:
         """Count bytes that nobody needs, and close the connection at the limit."""
