@@ -12,7 +12,16 @@ _WIDTH = 120
 def plain_text(shown: RenderableType) -> str:
     """Return a renderable as plain text, ending with a newline."""
     text = StringIO()
-    Console(file=text, width=_WIDTH, force_terminal=False, force_jupyter=False, color_system=None).print(shown)
+    Console(
+        file=text,
+        width=_WIDTH,
+        force_terminal=False,
+        force_jupyter=False,
+        color_system=None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    ).print(shown)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 

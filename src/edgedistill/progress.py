@@ -36,7 +36,7 @@ def progress_bars(*, quiet: bool = False) -> Iterator[OnProgress]:
         return
     terminal = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

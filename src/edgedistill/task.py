@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import force_setattr
 
 from edgedistill.errors import ArgumentError
+from edgedistill_serve.bundle.validation import CONTROL_CHARACTERS
 from edgedistill_serve.task.redaction import Redaction
 from edgedistill_serve.task.task import INPUTS, LABEL_SEPARATOR, NO_LABEL, Kind, Label, reserved_label_names
 from edgedistill_serve.task.task import Task as ScoredTask
@@ -129,6 +130,8 @@ def _check_distinct(names: Sequence[str]) -> None:
     for name in names:
         if name != name.strip():
             raise ArgumentError(f"the label {name!r} begins or ends with white space")
+        if CONTROL_CHARACTERS.search(name):
+            raise ArgumentError(f"the label {name!r} has a control character")
         if not fold_label(name):
             raise ArgumentError(f"the label {name!r} has no visible character")
         if (twin := folded.setdefault(fold_label(name), name)) != name:

@@ -30,6 +30,7 @@ from edgedistill.data import read_records
 from edgedistill.errors import EdgeDistillError, Paused
 from edgedistill.project.template import write_template
 from edgedistill.runnable_project import Project
+from edgedistill_serve.cli.terminal import escape_unencodable, one_line
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
     from edgedistill.pipeline import Run, StageResult
@@ -320,10 +321,11 @@ app.command("web")(web)
 
 def main() -> None:
     """Run the command line; an `EdgeDistillError` becomes one line and its exit code."""
+    escape_unencodable()
     try:
         app()
     except EdgeDistillError as error:
-        sys.stderr.write(f"edgedistill: {error}\n")
+        sys.stderr.write(f"edgedistill: {one_line(error)}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("edgedistill: stopped; finished work is kept, and the same command continues from there\n")

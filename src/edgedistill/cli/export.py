@@ -45,11 +45,9 @@ def print_page(page: "WebPage", terminal: Terminal) -> dict[str, Any]:
     terminal.console.print(
         f"page  {page.folder}  {page.bytes / 1e6:.1f} MB, {page.precision}. It contains {page.responses} responses "
         "verbatim for its self-check: share it only with people who may read them.",
-        markup=False,
     )
     terminal.console.print(
         f"To open it, run python -m http.server --bind 127.0.0.1 -d {page.folder} and open http://127.0.0.1:8000/",
-        markup=False,
     )
     return asdict(page) | {"folder": str(page.folder)}
 
@@ -121,18 +119,17 @@ class PublishOptions:
         if self.repo:
             plan = plan_push(Bundle.load(folder), self.repo, public=self.public)
             for name, size in plan.files:
-                terminal.console.print(f"  {size:>12,} bytes  {name}", markup=False)
+                terminal.console.print(f"  {size:>12,} bytes  {name}")
             terminal.console.print(
                 f"{plan.repo} ({'public' if plan.public else 'private'} if it is new): {plan.bytes / 1e6:.1f} MB. "
                 f"golden.json contains {plan.responses} responses verbatim.",
-                markup=False,
             )
             done["push"] = {"repo": plan.repo, "public": plan.public, "files": dict(plan.files), "bytes": plan.bytes}
             if self.dry_run:
                 terminal.console.print("Nothing was uploaded (--dry-run).")
             else:
                 done["push"]["commit"] = push(plan, os.environ.get("HF_TOKEN"))
-                terminal.console.print(f"uploaded  {done['push']['commit']}", markup=False)
+                terminal.console.print(f"uploaded  {done['push']['commit']}")
         return done
 
     def _write_page(self, run: "Run", terminal: Terminal) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from edgedistill.data import Records
 from edgedistill.progress import OnProgress, progress_bars
 from edgedistill.project import Project
+from edgedistill_serve.cli.terminal import write_json
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
     from edgedistill.pipeline import Prompt, StageResult
@@ -32,7 +33,10 @@ class Terminal:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(quiet=as_json, highlight=False, soft_wrap=not sys.stdout.isatty())
+        # Names of labels, files and groups are printed as they are: `[b]` is no markup, and `:x:` no emoji.
+        self.console = Console(
+            quiet=as_json, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty()
+        )
 
     def progress(self) -> AbstractContextManager[OnProgress]:
         """Progress bars, shown where standard error is a terminal."""
@@ -40,12 +44,12 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """Print a line verbatim."""
-        self.console.print(line, markup=False)
+        self.console.print(line)
 
     def opening(self, project: Project, records: Records) -> None:
         """Print the project and its row counts."""
         say = self.console.print
-        say(f"[bold]{project.name}[/bold]  {project.path}")
+        say(Text.assemble((project.name, "bold"), f"  {project.path}"))
         for account in records.row_counts:
             used = ", ".join(f"{n} {what}" for what, n in account.used.items())
             say(f"  {account.file}: {account.read} rows read = {used}{_set_aside(account.set_aside)}")
@@ -55,7 +59,7 @@ class Terminal:
     def step(self, step: "StageResult") -> None:
         """Print the result of a stage."""
         how = "done earlier" if step.skipped else f"{step.seconds:.1f} s"
-        self.console.print(f"[bold]{step.stage}[/bold]  {how}{_summary_lines(step.entry)}")
+        self.console.print(Text.assemble((step.stage, "bold"), f"  {how}{_summary_lines(step.entry)}"))
 
     def gate(self, verdict: Mapping[str, Any]) -> None:
         """Show the gate's table, with a column and a verdict per teacher."""
@@ -71,9 +75,9 @@ class Terminal:
             whose = f"{each['teacher']}: " if len(teachers) > 1 else ""
             if each["set_aside"]:
                 aside = f"{len(each['set_aside'])} of {each['rows']} validation rows"
-                self.console.print(f"  {whose}{aside} were not coded by the teacher", markup=False)
+                self.console.print(f"  {whose}{aside} were not coded by the teacher")
                 for cause, n in Counter(row["reason"] for row in each["set_aside"]).most_common():
-                    self.console.print(f"    {n}: {cause}", markup=False)
+                    self.console.print(f"    {n}: {cause}")
                 if _has_endpoint_failures(each["set_aside"]):
                     self.console.print(f"    {_FAILURES}")
                 self.console.print(f"  {whose}counted as coded wrongly: {figure_of_all(each)}", markup=False)
@@ -94,20 +98,20 @@ class Terminal:
         for pair in found["pairs"]:
             kappa = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**pair["kappa"]) if pair["kappa"] else "undefined"
             lines = f"  {pair['first']} and {pair['second']}: kappa {kappa} on {pair['rows']} rows"
-            self.console.print(lines, markup=False)
+            self.console.print(lines)
         alpha = "undefined" if found["alpha"] is None else f"{found['alpha']:.3f}"
         self.console.print(f"  all teachers: Krippendorff's alpha {alpha} on {found['rows']} rows")
 
     def prompt(self, prompt: "Prompt") -> None:
         """Show a teacher's prompt."""
         request = prompt.request
-        self.console.print(f"teacher {prompt.teacher}, model {request.model}", style="bold", markup=False)
+        self.console.print(f"teacher {prompt.teacher}, model {request.model}", style="bold")
         for message in request.messages:
             self.console.print(f"--- {message['role']}", style="bold")
-            self.console.print(message["content"], markup=False, soft_wrap=True)
+            self.console.print(message["content"], soft_wrap=True)
         self.console.print("--- response_format", style="bold")
         shown = json.dumps(request.response_format, ensure_ascii=False, indent=2)
-        self.console.print(shown, markup=False, soft_wrap=True)
+        self.console.print(shown, soft_wrap=True)
 
     def generation(self, generation: Mapping[str, Any]) -> None:
         """Show agreement of coding with the intended labels, and the diversity of the samples."""
@@ -131,7 +135,7 @@ class Terminal:
         self.console.print(f"Agreement with human codes on {evaluation['rows']} locked test rows, 95 % intervals")
         self.console.print(_table(evaluation["agreement"]))
         for line in _quality_lines(evaluation):
-            self.console.print(f"  {line}", markup=False)
+            self.console.print(f"  {line}")
 
     def fidelity(self, export: Mapping[str, Any]) -> None:
         """Show the steps from the trained model to the file that is served."""
@@ -183,8 +187,7 @@ class Terminal:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Print the JSON object if requested."""
         if self.as_json:
-            json.dump(result, sys.stdout, ensure_ascii=False, indent=2)
-            sys.stdout.write("\n")
+            write_json(json.dumps(result, ensure_ascii=False, indent=2))
 
 
 def _set_aside(reasons: Mapping[str, int]) -> str:

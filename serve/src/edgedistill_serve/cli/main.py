@@ -20,7 +20,8 @@ from edgedistill_serve.cli.terminal import (
     THREADS,
     ProgressLine,
     as_text,
-    printable,
+    escape_unencodable,
+    one_line,
     write,
     write_table,
 )
@@ -49,10 +50,11 @@ app.add_command(key_pair)
 def main() -> None:
     """Run the command line. An `EdgeDistillError` is written as one line to stderr and sets the exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    escape_unencodable()
     try:
         app()
     except EdgeDistillError as error:
-        sys.stderr.write(f"error: {printable(' '.join(str(error).split()))}\n")
+        sys.stderr.write(f"error: {one_line(error)}\n")
         sys.exit(error.exit_code)
 
 

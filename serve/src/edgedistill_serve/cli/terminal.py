@@ -1,5 +1,6 @@
 """Shared arguments and options of the commands, and output of lines, JSON, tables and progress."""
 
+import io
 import sys
 import time
 from collections.abc import Sequence
@@ -33,9 +34,35 @@ def as_text(value: Any) -> str:
 
 
 def write(content: Any) -> None:
-    """Write a string, or a value as JSON, as one line to stdout."""
-    sys.stdout.write(f"{as_text(content)}\n")
+    """Write a string, its control characters escaped, or a value as JSON in UTF-8, as one line to stdout."""
+    if isinstance(content, str):
+        sys.stdout.write(f"{printable(content)}\n")
+        sys.stdout.flush()
+    else:
+        write_json(as_text(content))
+
+
+def write_json(text: str) -> None:
+    """Write JSON and a line break to stdout, in UTF-8 whatever the encoding of stdout is.
+
+    A program that reads JSON expects UTF-8 (RFC 8259), while stdout follows the locale: on Windows, redirected to a
+    file, it is often cp1252. A lone surrogate, for example of a file's name, becomes a JSON escape.
+    """
+    data = f"{text}\n".encode("utf-8", "backslashreplace")
     sys.stdout.flush()
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None:  # a notebook, or a text stream that replaces stdout
+        sys.stdout.write(data.decode("utf-8"))
+    else:
+        binary.write(data)
+    sys.stdout.flush()
+
+
+def escape_unencodable() -> None:
+    r"""Write characters that stdout or stderr cannot encode as escapes, such as ``\\u6f22``, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def printable(text: str) -> str:
@@ -45,11 +72,16 @@ def printable(text: str) -> str:
     return CONTROL_CHARACTERS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def one_line(error: object) -> str:
+    """Return an error message as one printable line."""
+    return printable(" ".join(str(error).split()))
+
+
 def write_table(rows: Sequence[tuple[str, str]]) -> None:
     """Write a table with two columns to stdout; the first row has the column names."""
     width = max(len(first) for first, _ in rows)
     for first, second in rows:
-        write(printable(f"{first:{width}}  {second}".rstrip()))
+        write(f"{first:{width}}  {second}".rstrip())
 
 
 class ProgressLine:
