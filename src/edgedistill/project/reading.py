@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -28,6 +29,7 @@ class _Constructor(SafeConstructor):
 
     def construct_document(self, node: Any) -> Any:
         _refuse_repeated_keys(node)
+        _refuse_expansion(node)
         return super().construct_document(node)
 
 
@@ -43,7 +45,7 @@ def _refuse_repeated_keys(root: Node) -> None:
     open_nodes, seen = [root], {id(root)}
     while open_nodes:
         node = open_nodes.pop()
-        children = node.value if isinstance(node, SequenceNode) else []
+        children = _children(node)
         if isinstance(node, MappingNode):
             lines: dict[tuple[str | None, str], int] = {}
             for key in (key for key, _ in node.value if isinstance(key, ScalarNode)):
@@ -51,9 +53,46 @@ def _refuse_repeated_keys(root: Node) -> None:
                     fault = f"the key {key.value!r} was already given on line {before}"
                     raise ConstructorError(None, None, fault, key.start_mark)
                 lines[key.tag, key.value] = key.start_mark.line + 1
-            children = [child for pair in node.value for child in pair]
         open_nodes += [child for child in children if id(child) not in seen]
         seen.update(map(id, children))
+
+
+_MAX_NODES = 100_000  # values of a file, those of an anchor counted wherever it is used
+_MAX_DIGITS = 40
+
+
+def _refuse_expansion(root: Node) -> None:
+    """Refuse anchors that contain themselves, or that stand for more values than any file needs."""
+    sizes: dict[int, int] = {}
+    open_nodes: list[tuple[Node, bool]] = [(root, False)]
+    inside: set[int] = set()
+    while open_nodes:
+        node, done = open_nodes.pop()
+        children = _children(node)
+        if done:
+            inside.discard(id(node))
+            sizes[id(node)] = size = 1 + sum(sizes[id(child)] for child in children)
+            if size > _MAX_NODES:
+                raise ConstructorError(None, None, f"it stands for more than {_MAX_NODES:,} values", node.start_mark)
+        elif id(node) in inside:
+            raise ConstructorError(None, None, "an anchor contains itself", node.start_mark)
+        elif id(node) not in sizes:
+            _refuse_long_number(node)
+            inside.add(id(node))
+            open_nodes.append((node, True))
+            open_nodes += [(child, False) for child in children]
+
+
+def _children(node: Node) -> list[Node]:
+    if isinstance(node, MappingNode):
+        return [child for pair in node.value for child in pair]
+    return list(node.value) if isinstance(node, SequenceNode) else []
+
+
+def _refuse_long_number(node: Node) -> None:
+    number = isinstance(node, ScalarNode) and str(node.tag).endswith((":int", ":float"))
+    if number and len(node.value) > _MAX_DIGITS:
+        raise ConstructorError(None, None, f"a number has more than {_MAX_DIGITS} digits", node.start_mark)
 
 
 def read_project(path: Path) -> Project:
@@ -127,6 +166,9 @@ def read_yaml(path: Path, hint: str) -> Any:
         raise ProjectFileError(f"cannot be read ({error.strerror})", where=str(path), hint=hint) from None
     except UnicodeDecodeError as error:
         raise ProjectFileError(f"byte {error.start} is not UTF-8", where=str(path), hint="Save it as UTF-8.") from None
+    except MaxDepthExceededError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ProjectFileError(f"is nested more than {_MAX_DEPTH} levels deep", where=f"{path}{line}") from None
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ProjectFileError(f"{error.problem}", where=f"{path}{line}") from None
@@ -168,6 +210,8 @@ def _message_for(place: str, alternatives: list[_Details], model: type[BaseModel
             )
         case "missing":
             return f"the key {place} is missing"
+        case "invalid_key":
+            return f"the key {_short(detail['input'])} is not text"
         case "string_type" if isinstance(detail["input"], int | float):
             return f"{place} is the number {detail['input']!r}; put it in quotes"
         case "value_error":
