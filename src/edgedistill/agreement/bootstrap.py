@@ -182,7 +182,8 @@ class Figure:
 
     def with_undefined(self, value: float) -> "Figure":
         """Return the figure with this value where it is undefined."""
-        return Figure(*(np.nan_to_num(each, nan=value) for each in (self.low, self.high)), self.bounds, self.limits)
+        low, high = (np.nan_to_num(each, nan=value) for each in (self.low, self.high))
+        return Figure(low, high, self.bounds, self.limits)
 
     def estimate(self) -> Estimate | None:
         """Return the figure with its interval, which contains it; None if it is undefined or has no finite interval.

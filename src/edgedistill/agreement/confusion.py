@@ -27,28 +27,28 @@ def confusion_matrix(reference: Counts, coded: Counts, labels: int) -> Counts:
     return cells.reshape(labels, labels).astype(np.int64)
 
 
-def accuracies(confusions: Counts) -> Values:
+def accuracies(confusions: Tables) -> Values:
     """Return the accuracy of each matrix (n, labels, labels)."""
     correct = np.trace(confusions, axis1=1, axis2=2)
     return np.asarray(correct / confusions.sum(axis=(1, 2)), dtype=np.float64)
 
 
-def precisions(confusions: Counts) -> Values:
+def precisions(confusions: Tables) -> Values:
     """Return each label's precision (n, labels); NaN if no row is coded with it."""
     return _shares(_correct(confusions), confusions.sum(axis=1))
 
 
-def recalls(confusions: Counts) -> Values:
+def recalls(confusions: Tables) -> Values:
     """Return each label's recall (n, labels); NaN if no row has it in the reference."""
     return _shares(_correct(confusions), confusions.sum(axis=2))
 
 
-def f1s(confusions: Counts) -> Values:
+def f1s(confusions: Tables) -> Values:
     """Return each label's F1 (n, labels); NaN if it occurs in neither coding."""
     return _shares(2 * _correct(confusions), confusions.sum(axis=1) + confusions.sum(axis=2))
 
 
-def macro(label_values: Values, confusions: Counts) -> Values:
+def macro(label_values: Values, confusions: Tables) -> Values:
     """Return the mean over the labels that occur in either coding, (n,); undefined values count as 0.
 
     Args:
@@ -59,18 +59,18 @@ def macro(label_values: Values, confusions: Counts) -> Values:
     return np.asarray((np.nan_to_num(label_values) * occurs).sum(axis=1) / occurs.sum(axis=1), dtype=np.float64)
 
 
-def weighted(label_values: Values, confusions: Counts) -> Values:
+def weighted(label_values: Values, confusions: Tables) -> Values:
     """Return the mean over labels weighted by support, (n,); undefined values count as 0."""
     support = confusions.sum(axis=2)
     return np.asarray((np.nan_to_num(label_values) * support).sum(axis=1) / support.sum(axis=1), dtype=np.float64)
 
 
-def macro_f1s(confusions: Counts) -> Values:
+def macro_f1s(confusions: Tables) -> Values:
     """Return the macro-F1 of each matrix (n, labels, labels), over the labels that occur in it."""
     return macro(f1s(confusions), confusions)
 
 
-def kappas(confusions: Counts, *, quadratic: bool) -> Values:
+def kappas(confusions: Tables, *, quadratic: bool) -> Values:
     """Return κ of each matrix (n, labels, labels); NaN if only one label occurs (0/0).
 
     One minus observed over expected disagreement (Cohen 1968, doi:10.1037/h0026256). The weight of a disagreement is 1,
@@ -84,7 +84,7 @@ def kappas(confusions: Counts, *, quadratic: bool) -> Values:
     return 1 - _shares(observed, by_chance / confusions.sum(axis=(1, 2)))
 
 
-def mccs(confusions: Counts) -> Values:
+def mccs(confusions: Tables) -> Values:
     """Return Matthews' correlation of each matrix, in [-1, 1]; NaN if a coding uses one label throughout.
 
     Multiclass form of Gorodkin (2004, doi:10.1016/j.compbiolchem.2004.09.006).
@@ -96,7 +96,7 @@ def mccs(confusions: Counts) -> Values:
     return _shares(together, np.sqrt(alone))
 
 
-def alphas(confusions: Counts, *, ordinal: bool) -> Values:
+def alphas(confusions: Tables, *, ordinal: bool) -> Values:
     """Return Krippendorff's alpha of the two codings of each matrix; NaN if only one label occurs.
 
     Two coders without missing values, by the coincidences of Krippendorff 2011 ("Computing Krippendorff's
@@ -127,11 +127,11 @@ def single_label_statistics(*, ordinal: bool) -> dict[str, Statistic]:
     }
 
 
-def _correct(confusions: Counts) -> Counts:
+def _correct(confusions: Tables) -> Tables:
     return np.diagonal(confusions, axis1=1, axis2=2)
 
 
-def _shares(part: Counts | Values, whole: Counts | Values) -> Values:
+def _shares(part: Tables, whole: Tables) -> Values:
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 

@@ -78,8 +78,8 @@ def split_rows(
     if 0 < ungrouped < len(rows):
         notes.append(f"human-coded rows without a group: {ungrouped}; each counts as its own group")
     groups = _shared_groups([*sides["train"], *sides["validation"]], sides["test"])
-    ids_and_inputs = [[(row.response.id, row.response.inputs) for row in sides[name]] for name in SPLITS]
-    twins = find_split_twins(*ids_and_inputs, near=near)
+    train, validation, test = ([(row.response.id, row.response.inputs) for row in sides[name]] for name in SPLITS)
+    twins = find_split_twins(train, validation, test, near=near)
     notes += _twin_notes(twins, len(sides["validation"]), len(sides["test"]))
     if groups:
         notes.append(f"{groups} groups have rows in test and in another split (predefined split)")

@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -188,7 +188,8 @@ def _rarest(matrix: "csr_array", at_least: float) -> "csr_array":
     return csr_array((matrix.data[chosen], matrix.indices[chosen], indptr), shape=matrix.shape)
 
 
-class Twin(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Twin:
     """The row among others that a row repeats.
 
     Attributes:

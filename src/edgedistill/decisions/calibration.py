@@ -82,8 +82,8 @@ class Scores:
         """Return label, probabilities and decision of each row, as a bundle with that temperature and rule."""
         new = self.new_questions or (False,) * len(self)
         return tuple(
-            build_score(*row, self.task, rule, thresholds=self.thresholds, new_question=is_new)
-            for *row, is_new in zip(self.probabilities(temperature), self.encoded, new, strict=True)
+            build_score(row, encoded, self.task, rule, thresholds=self.thresholds, new_question=is_new)
+            for row, encoded, is_new in zip(self.probabilities(temperature), self.encoded, new, strict=True)
         )
 
     def rows_at(self, places: Sequence[int] | NDArray[np.int64]) -> Self:

@@ -152,11 +152,13 @@ def condition_difference(lines: Sequence[ResultRow], others: Sequence[ResultRow]
     if not shared or not rows[0]:
         return Difference(None, None, seeds, rows)
     above, below = (resampled_metrics(each, counted, inputs) for each in pairs)
+    macro_f1, f1 = (
+        mean_over_seeds([one - other for one, other in zip(above[name], below[name], strict=True)])
+        for name in ("macro_f1", "f1")
+    )
     return Difference(
-        *(
-            mean_over_seeds([one - other for one, other in zip(above[name], below[name], strict=True)])
-            for name in ("macro_f1", "f1")
-        ),
+        macro_f1,
+        f1,
         seeds,
         rows,
     )
