@@ -15,6 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
 from edgedistill.agreement.multilabel import encode_label_sets
+from edgedistill.errors import DataError
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.score import Score, build_score
@@ -40,6 +41,9 @@ class Scores:
         threshold_temperature: Temperature of the probabilities that the thresholds apply to.
         contexts: Hash of each row's question and reference answer; empty for a task without them.
         new_questions: Whether the decision rule was not shown for each row's question; empty if it was for all.
+
+    Raises:
+        DataError: A logit is NaN or infinite.
     """
 
     task: Task
@@ -52,6 +56,15 @@ class Scores:
     threshold_temperature: float = 1.0
     contexts: tuple[str, ...] = ()
     new_questions: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that every logit is a number: comparisons with NaN would decide silently."""
+        if wrong := [row for row, logits in zip(self.ids, self.logits, strict=True) if not np.isfinite(logits).all()]:
+            raise DataError(
+                f"the student's logits of {len(wrong)} rows are not numbers",
+                where=f"row {wrong[0]}",
+                hint="Train the student again with a lower learning rate.",
+            )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -54,7 +54,7 @@ FILES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Fields that name a file or folder whose content is an input, too: for a folder, which of its files."""
 
-_FORMAT = 3
+_FORMAT = 4
 """Raised when a stage's results change their meaning, so that older results are made again."""
 
 

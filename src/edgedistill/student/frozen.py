@@ -44,6 +44,7 @@ from edgedistill.student.model import (
     load_tokenizer_and_padding,
     quiet_transformers,
 )
+from edgedistill.student.types import comparable
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.temporary import temporary_folder
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
@@ -197,7 +198,7 @@ class FrozenHead:
     @property
     def selection_key(self) -> float:
         """The model selection criterion: higher is better, that is, a lower loss on the validation rows."""
-        return -self.loss
+        return comparable(-self.loss)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

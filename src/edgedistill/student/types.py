@@ -7,9 +7,15 @@ TrainedStudent      the result: the checkpoint's folder and every trial
 TrainingProgress    the progress of training
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+
+def comparable(figure: float) -> float:
+    """Return a figure of which more is better, NaN as the least of all: no comparison orders NaN."""
+    return -math.inf if math.isnan(figure) else figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Epoch:
     @property
     def selection_key(self) -> tuple[float, float]:
         """Sort key: higher macro-F1 first, then lower loss. Ties keep the earlier epoch."""
-        return self.macro_f1, -self.loss
+        return comparable(self.macro_f1), comparable(-self.loss)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The effect of a rule follows the decisions of the server, and the curve goes from all rows to few."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from edgedistill.agreement import agreement
-from edgedistill.decisions import risk_coverage, rule_outcome
+from edgedistill.decisions import TestScores, risk_coverage, rule_outcome
+from edgedistill.errors import DataError
+from edgedistill.evaluation.build import choose, review_figures
+from edgedistill.project.schema import EvaluationSection, ReviewSection
 from edgedistill_serve.bundle.manifest import ReviewRule
 
 from .scoring import TASK, drawn, locked, scores_of
@@ -99,3 +103,47 @@ def test_groups_of_equal_rows_widen_the_interval_of_what_is_accepted():
         scores_of(logits, codes, groups=tuple(str(row // 10) for row in range(400))), 1.0, RULE
     ).share_accepted
     assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
+
+
+def questions_of(rows, distinct, first=0):
+    return tuple(f"question {first + row % distinct}" for row in range(rows))
+
+
+@pytest.mark.parametrize(("distinct", "closed"), [(4, True), (20, True), (21, False), (60, False)])
+@pytest.mark.parametrize("new_questions", ["review", "accept"])
+def test_a_response_to_a_question_that_no_validation_row_has_is_decided_as_the_bundle_decides(
+    distinct, closed, new_questions
+):
+    validation = replace(drawn(60), contexts=questions_of(60, distinct))
+    review = ReviewSection(aim="at_most_to_people", share=0.3, new_questions=new_questions)
+    chosen = choose(validation, EvaluationSection(), review)
+    test = chosen.apply(replace(locked(40, seed=1), contexts=questions_of(20, 4) + questions_of(20, 4, first=900)))
+    found = review_figures(chosen, chosen.apply(validation), test)
+    reviewed = closed and new_questions == "review"
+    assert (found.questions.questions, found.questions.validation_rows) == (distinct, 60)
+    assert (found.questions.closed, found.questions.reviewed) == (closed, reviewed)
+    assert found.questions.rows == (20 if closed else 0)
+    assert found.test.reasons.get("new question", 0) == (20 if reviewed else 0)
+    assert "new question" not in found.validation.reasons
+    if closed:
+        assert found.questions.outcome.rows == 20
+        assert found.questions.outcome.accepted > 0
+        assert (found.questions.outcome.accepted < found.test.accepted) or reviewed
+
+
+def test_a_task_without_questions_has_no_figures_of_them():
+    chosen = choose(drawn(60), EvaluationSection(), None)
+    assert review_figures(chosen, drawn(60), locked(20)).questions is None
+
+
+def test_rows_that_are_all_right_have_an_interval_with_width():
+    sure = scores_of([[9.0, 0.0, 0.0]] * 20, ["a"] * 20, TestScores)
+    found = rule_outcome(sure, 1.0, ReviewRule())
+    assert found.share_accepted.low == pytest.approx(0.025 ** (1 / 20))
+    assert found.per_label["a"].accuracy.low == pytest.approx(0.025 ** (1 / 20))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_logits_that_are_not_numbers_are_refused_before_they_decide(wrong):
+    with pytest.raises(DataError, match="row r1: the student's logits of 1 rows are not numbers"):
+        scores_of([[1.0, 0.0, 0.0], [wrong, 0.0, 0.0]], ["a", "b"])

@@ -1,5 +1,7 @@
 """The checkpoint of the best student so far."""
 
+from dataclasses import replace
+
 import pytest
 
 from edgedistill.errors import SearchInterrupted
@@ -97,3 +99,15 @@ def test_a_copy_has_the_same_bytes(tmp_path):
     copy_files(kept.checkpoint, tmp_path / "copy")
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["config.json", "model.safetensors"]
     assert (tmp_path / "copy" / "model.safetensors").read_text() == "bytes"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("bad", [{"macro_f1": float("nan")}, {"macro_f1": 0.0, "loss": float("nan")}])
+def test_an_epoch_whose_figures_are_not_numbers_is_never_the_best(order, bad, tmp_path):
+    epochs = [epoch(1, 0.1), replace(epoch(2, 0.1), **bad)]
+    assert max((epochs[place] for place in order), key=lambda each: each.selection_key) is epochs[0]
+    kept = BestCheckpoint(tmp_path)
+    for place in order:
+        if not kept.is_at_least(epochs[place].selection_key):
+            kept.write(epochs[place], Model(str(place)))
+    assert weights(kept) == "0"
