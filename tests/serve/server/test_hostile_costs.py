@@ -1,0 +1,255 @@
+"""Cost of hostile input: for every endpoint, processor time and memory grow at most linearly with its bytes.
+
+Each input is generated with 1 and 8 times as many bytes, and with 2 and 4 times as many for the message of a failure.
+Times are processor times of this process, the smallest of several runs, so that the load of the machine does not
+matter. `benchmarks/serve_hostile.py` measures the same inputs on a real server.
+"""
+
+import asyncio
+import gc
+import sys
+import threading
+import time
+import tracemalloc
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from edgedistill_serve import Scorer
+from edgedistill_serve.server.app import create_app
+from edgedistill_serve.server.limits import Limits
+from edgedistill_serve.server.middleware.api_keys import KeyAccess, create_key
+from edgedistill_serve.server.service import Service
+from edgedistill_serve.server.transport.http11 import Connection, Connections
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+from hostile_inputs import BODIES, BULK, ENDPOINTS, STREAMS, TEXTS, request
+
+BYTES = 8_000
+"""Size of the smallest input."""
+GROWTH = 2.5
+"""The cost of 8 times as many bytes may be 8 times the cost, times this factor."""
+SECONDS_PER_BYTE = 4e-6
+"""Limit of processor time. Bulk lines are requests of their own, and have a limit for each line."""
+SECONDS_PER_LINE = 4e-4
+SHORTEST = 0.004
+"""Differences below this time in seconds are noise."""
+LOOP_SECONDS = 0.15
+"""The event loop answers others at least this often, in processor time of its thread."""
+KEPT_BYTES = 150_000
+"""Memory that one connection can make the server keep, beyond the limit of bodies."""
+MEMORY_PER_BYTE = 40
+
+
+class Client:
+    """One connection to the application, without a socket: reading pauses as asyncio pauses it."""
+
+    def __init__(self, app) -> None:
+        self.connections = Connections(app, Limits(), max_connections=10)
+        self.connection = Connection(self.connections)
+        self.transport = Mock(spec=asyncio.Transport)
+        self.transport.is_closing.side_effect = lambda: self.is_closed
+        self.transport.can_write_eof.return_value = True
+        self.transport.get_extra_info.return_value = None
+        for name in ("close", "abort"):
+            getattr(self.transport, name).side_effect = self._close
+        self.transport.pause_reading.side_effect = lambda: self._set_reading(False)
+        self.transport.resume_reading.side_effect = lambda: self._set_reading(True)
+        self.is_closed, self.is_reading = False, True
+        self.longest = 0.0
+        self.connection.connection_made(self.transport)
+
+    def _close(self) -> None:
+        self.is_closed = True
+
+    def _set_reading(self, is_reading) -> None:
+        self.is_reading = is_reading
+
+    async def send(self, content: bytes) -> None:
+        """Send bytes as fast as the server reads them, until it has answered or closes."""
+        loop = asyncio.get_running_loop()
+        ticking = loop.create_task(self._tick())
+        for start in range(0, len(content), 32_768):
+            while not self.is_reading and not self.is_closed:  # noqa: ASYNC110  # as asyncio reads
+                await asyncio.sleep(0)
+            if self.is_closed:
+                break
+            self.connection.data_received(content[start : start + 32_768])
+            self.transport.reset_mock()
+            await asyncio.sleep(0)
+        # An unfinished request waits for its rest: the end is when nothing is computed any more.
+        idle, used = 0, time.process_time()
+        while self.connections.running and not self.is_closed and idle < 20:
+            await asyncio.sleep(0.002)
+            idle, used = (idle + 1 if time.process_time() - used < 0.001 else 0), time.process_time()
+        ticking.cancel()
+
+    async def _tick(self) -> None:
+        """Measure the processor time of this thread between two turns of this task."""
+        before = time.thread_time()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.thread_time()
+            self.longest, before = max(self.longest, now - before), now
+
+    def end(self) -> None:
+        """Disconnect."""
+        self.connection.connection_lost(None)
+
+
+@pytest.fixture(scope="module")
+def scorer(bundle):
+    return Scorer(bundle, score_cache=0)
+
+
+def cost(scorer, content: bytes, *, access=None) -> tuple[float, float]:
+    """Return the processor time of one exchange, and of its longest turn on the event loop, both in seconds."""
+
+    async def run() -> tuple[float, float]:
+        service = Service(Limits(), threads=1)
+        service.open([scorer])
+        client = Client(create_app(service, access=access))
+        before = time.process_time()
+        async with asyncio.timeout(300):
+            await client.send(content)
+        used = time.process_time() - before
+        client.end()
+        service.close()
+        return used, client.longest
+
+    gc.collect()
+    return asyncio.run(run())
+
+
+def check_growth(measure, *, per_byte: float = SECONDS_PER_BYTE) -> None:
+    """Check that the cost of 8 times as many bytes is at most about 8 times the cost."""
+    measure(1)
+    runs = {step: min(measure(step) for _ in range(2)) for step in (1, 8)}
+    if not is_linear(runs, per_byte):  # once more, in case that something else took the time
+        runs = {step: min(runs.get(step, 1000), *(measure(step) for _ in range(3))) for step in (1, 2, 4, 8)}
+    assert is_linear(runs, per_byte), runs
+
+
+def is_linear(runs, per_byte: float) -> bool:
+    grows = runs[8] > GROWTH * 8 * max(runs[1], SHORTEST / 8)
+    return not grows and runs[8] <= SHORTEST + per_byte * 8 * BYTES
+
+
+def endpoints(name: str) -> list[str]:
+    """Return the endpoints for a body: one for those that differ only in their text, which all of them read alike."""
+    possible = [path for path in ENDPOINTS[:4] if BODIES[name](path, 1000) is not None]
+    return possible[:1] if name in TEXTS else possible
+
+
+@pytest.mark.parametrize(("name", "path"), [(name, path) for name in BODIES for path in endpoints(name)])
+def test_bodies_cost_at_most_linear_time(scorer, name, path):
+    longest = []
+
+    def measure(step):
+        used, turn = cost(scorer, request(path, BODIES[name](path, step * BYTES)))
+        longest.append(turn)
+        return used
+
+    check_growth(measure)
+    assert min(longest[-2:]) < LOOP_SECONDS
+
+
+@pytest.mark.parametrize("name", BULK)
+def test_bulk_lines_cost_at_most_linear_time(scorer, name):
+    longest = []
+
+    def measure(step):
+        used, turn = cost(scorer, request("/v1/score/bulk", BULK[name](step * BYTES // 8)))
+        longest.append(turn)
+        return used
+
+    lines = sum(bool(line.strip()) for line in BULK[name](BYTES).split(b"\n"))
+    check_growth(measure, per_byte=SECONDS_PER_BYTE + SECONDS_PER_LINE * lines / (8 * BYTES))
+    assert min(longest[-2:]) < LOOP_SECONDS
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("has_key", [True, False])
+def test_streams_cost_at_most_linear_time_and_keep_little_memory(scorer, name, has_key):
+    """Heads, trailers, chunks and pipelined requests, with and without a key."""
+    access = None if has_key else KeyAccess((create_key("one").entry,))
+    check_growth(lambda step: cost(scorer, STREAMS[name](step * BYTES), access=access)[0], per_byte=2e-5)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_streams_make_a_connection_keep_little_memory(scorer, name):
+    content = STREAMS[name](1_000_000)
+
+    async def run() -> int:
+        service = Service(Limits(), threads=1)
+        service.open([scorer])
+        client = Client(create_app(service))
+        client.connection.all.app = never
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        for start in range(0, len(content), 32_768):
+            if not client.is_reading or client.is_closed:
+                break
+            client.connection.data_received(content[start : start + 32_768])
+            client.transport.reset_mock()
+            await asyncio.sleep(0)
+        gc.collect()
+        kept = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        client.end()
+        service.close()
+        return kept
+
+    async def never(scope, receive, send):
+        """Answer nothing, so that everything that can wait does."""
+        await asyncio.sleep(1000)
+
+    assert asyncio.run(run()) < KEPT_BYTES
+
+
+@pytest.mark.parametrize("name", [name for name in BODIES if name not in TEXTS and BODIES[name]("/v1/score", 1)])
+def test_a_body_takes_memory_in_proportion_to_its_bytes(scorer, name):
+    content = request("/v1/score", BODIES[name]("/v1/score", 100_000))
+    cost(scorer, content)
+    tracemalloc.start()
+    cost(scorer, content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500_000 + MEMORY_PER_BYTE * len(content)
+
+
+@pytest.mark.parametrize("name", ["deep lists", "phone numbers", "escapes", "colons"])
+def test_others_are_answered_while_a_long_body_is_parsed(start, bundle, name):
+    """Whoever asks after the long body was sent is answered before it."""
+    body = BODIES[name]("/v1/score", 2_000_000)
+    with start(str(bundle.folder)) as server, server.connect() as connection, server.new_client() as other:
+        connection.sendall(request("/v1/score", body))
+        alive = [other.get("/livez").status_code for _ in range(3)]
+        assert alive == [200, 200, 200]
+        assert connection.recv(100).startswith(b"HTTP/1.1 ")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/score", b'{"response": "%b"}'),
+        ("/v1/explain", b'{"response": "x", "question": "%b"}'),
+        ("/predict", b'{"inputs": "%b", "truncate": true}'),
+        ("/v1/score/bulk", b'"%b"\n"x"'),
+    ],
+)
+def test_long_texts_are_read_and_redacted_in_another_thread(scorer, monkeypatch, path, body):
+    """A rule of redaction may take long; the event loop does not wait for it."""
+    threads = {}
+    read = Scorer.read_inputs
+
+    def watched(self, response):
+        text = response if isinstance(response, str) else "".join(response.values())
+        threads[len(text) > 9000] = threading.current_thread().name
+        return read(self, response)
+
+    monkeypatch.setattr(Scorer, "read_inputs", watched)
+    cost(scorer, request(path, body % (9500 * b"a")))
+    assert threads[True].startswith("parsing")
+    assert threads.get(False, "MainThread") in ("MainThread", threads[True])
