@@ -18,7 +18,7 @@ from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.data.splitting import held_out
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, TestRows, ValidationRows, code_shares
 from edgedistill.errors import ArgumentError, EdgeDistillError
-from edgedistill.evaluation.build import choose, fidelity_comparison, test_scores, validation_scores
+from edgedistill.evaluation.build import choose, fidelity_comparison, served_agreement, test_scores, validation_scores
 from edgedistill.frames import Column, Rows, check_task, coded_rows, codes_of, is_missing, texts_of_rows, values_of
 from edgedistill.progress import OnProgress, progress_bars
 from edgedistill.project.reading import checked_section
@@ -241,6 +241,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         precision: Literal["int8", "fp32", "auto"] = "int8",
         max_flip_rate: float = 0.01,
         fp32_beside: bool = True,
+        golden: Literal["written", "validation"] = "written",
         calibrate: bool = True,
         review: Mapping[str, Any] | None = None,
     ) -> Bundle:
@@ -258,6 +259,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 recipe).
             max_flip_rate: Largest share of calibration rows whose label int8 may change, in [0, 1].
             fp32_beside: Whether the bundle also has the fp32 graph, for CPUs on which int8 fails its self-check.
+            golden: The rows of the bundle's self-check: ``written`` for the purpose, or ``validation``: calibration
+                rows verbatim, which everybody with the bundle can read.
             calibrate: Whether to fit temperature scaling; labels do not change.
             review: Decision rule: ``{"aim": "keep_kappa", "at_least": 0.75}`` or ``{"aim": "at_most_to_people",
                 "share": 0.15}``; None: only blank, unreadable and truncated responses, and
@@ -270,7 +273,12 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             BundleError: The bundle cannot be written.
         """
         student, task = self._student, self.task_.scored
-        given = {"precision": precision, "max_flip_rate": _plain(max_flip_rate), "fp32_beside": fp32_beside}
+        given = {
+            "precision": precision,
+            "max_flip_rate": _plain(max_flip_rate),
+            "fp32_beside": fp32_beside,
+            "golden": golden,
+        }
         checked_section(ExportSection, given, "export")
         validation = ValidationRows(self._coded(calibration, "calibration", self.task_, groups))
         rule = None if review is None else checked_section(ReviewSection, review, "review")
@@ -295,6 +303,9 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             groups=bootstrap_groups([row.response.group for row in validation]) or (),
             locked=[dict(response.inputs) for response in locked.responses],
             compare=fidelity_comparison(locked, task) if locked else None,
+            measure=served_agreement(locked, task, None) if locked else None,
+            authors=[row.response.group for row in validation],
+            golden=golden,
             metrics=metrics,
             provenance={"edgedistill": version("edgedistill"), "student": self._provenance()},
         )

@@ -130,9 +130,13 @@ def test_no_path_of_this_machine_is_in_the_bundle(student: Path, tmp_path: Path)
     assert not [name for name, content in contents_of(tmp_path / "bundle").items() if str(tmp_path).encode() in content]
 
 
-def test_golden_rows_are_few_and_of_the_validation_rows(student: Path, tmp_path: Path):
+def test_golden_rows_are_validation_rows_only_if_the_plan_says_so(student: Path, tmp_path: Path):
     rows = [{"response": f"{text} {i}", "id": "not carried"} for i in range(4) for text in TEXTS]
-    golden = export_bundle(student, tmp_path / "bundle", plan_of(), rows).bundle.golden
+    plan = replace(plan_of(), golden="validation")
+    golden = export_bundle(student, tmp_path / "bundle", plan, rows).bundle.golden
+    assert (
+        "golden.json` contains the texts of 32 validation rows verbatim" in (tmp_path / "bundle/README.md").read_text()
+    )
     assert len(golden.rows) == MAX_ROWS
     assert all(row.inputs in [{"response": given["response"]} for given in rows] for row in golden.rows)
 

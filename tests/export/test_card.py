@@ -71,8 +71,15 @@ def test_conversion_steps_sizes_and_notes_are_reported():
     assert "\nint8 changes the label of 3 rows.\n" in text
 
 
-def test_the_card_warns_that_golden_rows_are_verbatim_and_does_not_repeat_them():
+def test_the_card_says_that_golden_rows_were_written_for_the_purpose():
     text = _card()
+    assert "The 1 texts of `golden.json`" not in text
+    assert "No learner's text is in the bundle." in text
+    assert "verbatim" not in text
+
+
+def test_the_card_warns_of_golden_rows_that_are_responses_and_does_not_repeat_them():
+    text = _card(provenance={"export": {"golden_rows": "validation"}})
     assert "`golden.json` contains the texts of 1 validation row verbatim" in text
     assert "a learner's own words" not in text
 

@@ -29,10 +29,16 @@ from edgedistill_export.quantize.recipes import DEFAULT, RECIPES, Recipe
 from edgedistill_export.quantize.tuning import Tuning
 from edgedistill_export.quantize.vocabulary import VocabularyCut, cut_vocabulary
 from edgedistill_export.temporary import temporary_folder
-from edgedistill_export.verify.golden import build_golden
-from edgedistill_export.verify.parity import ConversionStep, Logits, measure_step
+from edgedistill_export.verify.golden import (
+    build_golden,
+    choose_golden_rows,
+    choose_written_rows,
+    missing_labels,
+    written_rows,
+)
+from edgedistill_export.verify.parity import ConversionStep, Logits, graph_logits, measure_step
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
-from edgedistill_serve.bundle.manifest import MODEL_FILES, Manifest, Precision
+from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.scoring.batching import find_invariant_batching
 from edgedistill_serve.scoring.session import Session
@@ -114,6 +120,7 @@ class ExportResult:
         vocabulary: The vocabulary reduction, None for the full vocabulary.
         tuning: The compared recipes if the plan's precision is ``auto``, else None.
         locked: The results of the plan's ``compare`` on the locked rows.
+        agreement: The result of the plan's ``measure`` for the served graph; None without it.
     """
 
     bundle: Bundle
@@ -124,6 +131,7 @@ class ExportResult:
     vocabulary: VocabularyCut | None = None
     tuning: Tuning | None = None
     locked: tuple[dict[str, Any], ...] = ()
+    agreement: Mapping[str, Any] | None = None
 
 
 def export_bundle(
@@ -147,7 +155,8 @@ def export_bundle(
         checkpoint: A Hugging Face checkpoint folder.
         folder: The output folder.
         plan: The settings of the export.
-        rows: The inputs of the validation rows, at least one. Up to 32 are written to ``golden.json`` verbatim.
+        rows: The inputs of the validation rows, at least one. If ``plan.golden`` is
+            ``validation``, up to 32 are written to ``golden.json`` verbatim; by default none is.
         convert: Writes the fp32 graph.
         quantize: Writes the int8 graph if ``plan.precision`` is ``int8``.
         recipes: The recipes to compare if it is ``auto``.
@@ -167,17 +176,28 @@ def export_bundle(
     reference = finite_logits(student, inputs)
     with temporary_folder("export") as work:
         served, cut, notes = _with_vocabulary(student, reference, plan, inputs, work)
-        measured = convert_to_fp32(served, reference, work / "model.onnx", plan.label_decoder, inputs, convert)
+        expected = reference if served is student else finite_logits(served, inputs)
+        measured = convert_to_fp32(served, expected, work / "model.onnx", plan.label_decoder, inputs, convert)
         if plan.precision == "int8":
             measured = add_int8(measured, work / "model_quantized.onnx", served, plan, inputs, quantize)
         elif plan.precision == "auto":
             measured = add_tuned(measured, work, served, plan, inputs, recipes)
         measured = replace(measured, notes=(*notes, *measured.notes))
-        measured = replace(measured, locked=score_locked_rows(student, served, plan, measured))
+        measured = score_locked_rows(student, served, plan, measured)
         bundle = _write(served, folder, plan, inputs, measured, cut)
     precision = bundle.manifest.precision
     size = bundle.manifest.files[MODEL_FILES[precision]].bytes
-    return ExportResult(bundle, precision, measured.steps, size, measured.notes, cut, measured.tuning, measured.locked)
+    return ExportResult(
+        bundle,
+        precision,
+        measured.steps,
+        size,
+        measured.notes,
+        cut,
+        measured.tuning,
+        measured.locked,
+        measured.agreement,
+    )
 
 
 def _with_vocabulary(
@@ -187,17 +207,24 @@ def _with_vocabulary(
     if plan.vocabulary == "full":
         return student, None, ()
     seen = [_inputs(row, plan.task, number) for number, row in enumerate(plan.seen, start=1)]
-    # Rows whose texts the cut keeps cannot change. A cut without the validation rows shows its effect on new texts.
-    without, _ = cut_vocabulary(student, seen, work / "without", common=plan.common)
-    unseen = measure_step(
-        ("PyTorch", "vocabulary cut for other rows"), reference, without.logits(rows), plan.label_decoder
-    )
+    seen_authors = plan.seen_authors or [None] * len(seen)
+
+    def measure(name: str, cut: Checkpoint) -> ConversionStep:
+        return measure_step(("PyTorch", name), reference, cut.logits(rows), plan.label_decoder)
+
+    # A cut without the validation rows shows its effect on new texts.
+    without, _ = cut_vocabulary(student, seen, work / "without", common=plan.common, authors=seen_authors)
+    unseen = measure("vocabulary cut for other rows", without)
     flips = f"changes the label of {unseen.flips} of {unseen.rows} validation rows if their texts are not used for it"
     if not unseen.flip_rate <= plan.max_flip_rate:
         allowed = f"export.max_flip_rate allows {plan.max_flip_rate:.2%}"
         return student, None, (f"The vocabulary is not reduced: a reduction {flips} ({allowed}).",)
-    cut, kept = cut_vocabulary(student, [*rows, *seen], work / "student", common=plan.common)
-    return cut, kept, (f"The vocabulary reduction {flips}.",)
+    authors = [*(plan.authors or [None] * len(rows)), *seen_authors]
+    cut, kept = cut_vocabulary(student, [*rows, *seen], work / "student", common=plan.common, authors=authors)
+    step = measure("vocabulary cut", cut)
+    if not step.flip_rate <= plan.max_flip_rate:
+        return student, None, (f"The vocabulary is not reduced: a reduction flips {step.flips} of {step.rows} labels.",)
+    return cut, kept, (f"The vocabulary reduction {flips}, and of {step.flips} if they are.",)
 
 
 def _inputs(row: Mapping[str, str], task: Task, number: int) -> dict[str, str]:
@@ -220,6 +247,31 @@ def _batch_invariant(student: Checkpoint, plan: ExportPlan, rows: Rows, graph: P
     return find_invariant_batching(Session(graph, overflow_free=True), encoded, plan.max_tokens) is not None
 
 
+def _golden(
+    student: Checkpoint, plan: ExportPlan, rows: Rows, measured: ExportStages
+) -> tuple[Golden, tuple[str, ...]]:
+    """Return the golden rows, and a note if they do not have every label."""
+    decoder = plan.label_decoder
+    if plan.golden == "validation":
+        logits = {precision: logits for precision, (_, logits) in measured.graphs.items()}
+        return build_golden(rows, logits, choose_golden_rows(logits["fp32"], decoder)), ()
+
+    authors = [*(plan.authors or [None] * len(rows)), *(plan.seen_authors or [None] * len(plan.seen))]
+    tokenizer = (student.folder / "tokenizer.json").read_bytes()
+    candidates, required = written_rows(plan.task, student.encoder, tokenizer, [*rows, *plan.seen], authors)
+    fp32 = graph_logits(measured.graphs["fp32"][0], student.encoder, candidates)
+    tokens = [row.ids for row in student.encoder.encode(candidates)]
+    chosen = choose_written_rows(fp32, tokens, decoder, required)
+    golden_rows = [candidates[row] for row in chosen]
+    logits = {
+        precision: fp32[chosen] if precision == "fp32" else graph_logits(file, student.encoder, golden_rows)
+        for precision, (file, _) in measured.graphs.items()
+    }
+    missing = missing_labels(fp32[chosen], decoder)
+    note = f"No row of the self-check gets {', '.join(missing)}: no text that was written for it does."
+    return build_golden(golden_rows, logits, range(len(chosen))), (note,) if missing else ()
+
+
 def _write(
     student: Checkpoint,
     folder: Path,
@@ -228,15 +280,18 @@ def _write(
     measured: ExportStages,
     cut: VocabularyCut | None,
 ) -> Bundle:
-    checked = build_golden(
-        rows, {precision: logits for precision, (_, logits) in measured.graphs.items()}, plan.label_decoder
-    )
+    checked, golden_notes = _golden(student, plan, rows, measured)
+    measured = replace(measured, notes=(*measured.notes, *golden_notes))
     exporting = {
         "steps": [asdict(step) for step in measured.steps],
         "notes": list(measured.notes),
+        "golden_rows": plan.golden,
         "steps_on_test_rows": list(measured.locked),
         "versions": {tool: found for tool in _TOOLS if (found := _version(tool))},
     } | ({"vocabulary": asdict(cut)} if cut else {})
+    metrics = dict(plan.metrics)
+    if measured.agreement is not None:
+        metrics["student"], exporting["measured_graph"] = dict(measured.agreement), measured.served
     for file, _ in measured.graphs.values():
         check_overflow(file)
     draft = Manifest(
@@ -253,7 +308,7 @@ def _write(
         thresholds=dict(plan.thresholds),
         review=plan.review,
         contexts=shown_contexts(rows, plan.task),
-        metrics=dict(plan.metrics),
+        metrics=metrics,
         provenance={**plan.provenance, "export": exporting},
     )
     graphs = {

@@ -45,7 +45,7 @@ def format_card(
         _front_matter(draft),
         _purpose(draft),
         _labels(draft),
-        _agreement(draft.metrics, draft.task.kind),
+        _agreement(draft),
         _export(draft, steps, sizes, notes),
         *([_tuning(tuning, draft.task.kind)] if tuning else []),
         *([_vocabulary(cut)] if cut else []),
@@ -99,7 +99,8 @@ def _labels(draft: Manifest) -> Iterator[str]:
     )
 
 
-def _agreement(metrics: Mapping[str, Any], kind: Kind) -> Iterator[str]:
+def _agreement(draft: Manifest) -> Iterator[str]:
+    metrics, kind = draft.metrics, draft.task.kind
     yield "## Agreement with human coders"
     yield ""
     coders = {name: coder for name, coder in metrics.items() if isinstance(coder, Mapping) and "rows" in coder}
@@ -111,6 +112,8 @@ def _agreement(metrics: Mapping[str, Any], kind: Kind) -> Iterator[str]:
     figures = {"rows": "rows", "accuracy": accuracy, "macro_f1": "macro-F1", "kappa": kappa_name}
     yield "Measured on test rows that were used neither for training nor for model selection; 95 % intervals in"
     yield "brackets."
+    if measured := (draft.provenance.get("export") or {}).get("measured_graph"):
+        yield f"The student's figures are those of the {measured} graph that is served."
     yield ""
     yield from _table(
         ("against human codes", *coders),
@@ -202,9 +205,9 @@ def _vocabulary(cut: VocabularyCut) -> Iterator[str]:
     after = 4 * cut.pieces * cut.width / 1e6
     yield f"Reduced from {cut.pieces_before:,} to {cut.pieces:,} tokens. In fp32 the embedding table takes"
     yield f"{after:.1f} MB instead of {after + cut.bytes_saved / 1e6:.1f} MB."
-    yield f"The {cut.texts:,} texts known at export (training, validation and uncoded responses, no test rows) are"
-    yield "tokenized as before. A word that occurs in none of them may be split into more and shorter tokens; it never"
-    yield "becomes unknown if it was known before."
+    yield f"It was made for the {cut.texts:,} texts known at export (training, validation and uncoded responses, no"
+    yield "test rows). Tokens that only one learner used are not kept. A word without a token of its own is split"
+    yield "into more and shorter tokens; it never becomes unknown if it was known before."
 
 
 def _limits(draft: Manifest, golden: Golden) -> Iterator[str]:
@@ -222,8 +225,13 @@ def _limits(draft: Manifest, golden: Golden) -> Iterator[str]:
         yield "- Its probabilities are not calibrated: 0.9 does not mean that nine in ten such scores are correct."
     if draft.precision == "int8" and not draft.batch_invariant:
         yield "- Score responses one at a time: in a batch, one response can change another's score."
-    yield f"- `golden.json` contains the texts of {count} validation row{'s' * (count != 1)} verbatim, for the"
-    yield "  self-check when the bundle is loaded. Share the bundle only with people who may read these responses."
+    if (draft.provenance.get("export") or {}).get("golden_rows") == "validation":
+        yield f"- `golden.json` contains the texts of {count} validation row{'s' * (count != 1)} verbatim, for the"
+        yield "  self-check when the bundle is loaded (`export: {golden: validation}`). Share the bundle only with"
+        yield "  people who may read these responses."
+    else:
+        yield "- No learner's text is in the bundle. The texts of `golden.json`, for the self-check when the bundle is"
+        yield "  loaded, were written for the purpose."
 
 
 def _use(draft: Manifest) -> Iterator[str]:

@@ -37,6 +37,8 @@ class ExportStages:
         tuning: The compared recipes, None without tuning.
         recipe: Name of the int8 graph's recipe; empty without an int8 graph or for a custom recipe.
         locked: The comparison of the stages on locked rows.
+        agreement: The agreement of the served graph with the human codes of the locked rows; None if it was not
+            measured.
     """
 
     graphs: dict[Precision, tuple[Path, Logits]]
@@ -45,6 +47,7 @@ class ExportStages:
     tuning: Tuning | None = None
     recipe: str = ""
     locked: tuple[dict[str, Any], ...] = ()
+    agreement: Mapping[str, Any] | None = None
 
     @property
     def served(self) -> Precision:
@@ -131,14 +134,14 @@ def add_tuned(
 
 def score_locked_rows(
     student: Checkpoint, served: Checkpoint, plan: ExportPlan, measured: ExportStages
-) -> tuple[dict[str, Any], ...]:
-    """Score the locked rows at every stage, after all choices have been made.
+) -> ExportStages:
+    """Score the locked rows at every stage, after all choices have been made, and add what the plan computes from it.
 
     Raises:
         ExportFailed: The fp32 graph does not agree with the student on them.
     """
-    if not plan.locked or plan.compare is None:
-        return ()
+    if not plan.locked or (plan.compare is None and plan.measure is None):
+        return measured
     rows = [task_inputs(row, plan.task) for row in plan.locked]
     names: dict[Precision, str] = {"fp32": "ONNX fp32", "int8": "int8"}
     forms = {"PyTorch": finite_logits(student, rows)}
@@ -148,12 +151,12 @@ def score_locked_rows(
         check_conversion(
             measure_step(("PyTorch", "ONNX fp32"), forms["PyTorch"], forms["ONNX fp32"], plan.label_decoder)
         )
-    return _compare(forms, plan)
-
-
-def _compare(forms: Mapping[str, Logits], plan: ExportPlan) -> tuple[dict[str, Any], ...]:
     labels = {form: plan.label_decoder.labels(logits) for form, logits in forms.items()}
-    return tuple(plan.compare(labels)) if plan.compare else ()
+    return replace(
+        measured,
+        locked=tuple(plan.compare(labels)) if plan.compare else (),
+        agreement=plan.measure(labels[names[measured.served]]) if plan.measure else None,
+    )
 
 
 def _rejection_note(quantized: ConversionStep, allowed: float) -> str:

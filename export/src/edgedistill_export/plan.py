@@ -4,11 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from edgedistill_export.authors import Author
 from edgedistill_export.quantize.vocabulary import COMMON
 from edgedistill_serve.bounds import MAX_TOKENS, SHARE, TEMPERATURE, check_all
 from edgedistill_serve.bundle.manifest import Precision, ReviewRule
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task
+
+Measurement: TypeAlias = Callable[[Sequence[str]], Mapping[str, Any]]
+"""Takes labels of the locked rows; returns their agreement with the human codes."""
 
 Comparison: TypeAlias = Callable[[Mapping[str, Sequence[str]]], list[dict[str, Any]]]
 """Takes the labels of the locked rows by stage (``PyTorch``, ``ONNX fp32``, ``int8``); returns one entry per step."""
@@ -29,15 +33,20 @@ class ExportPlan:
         temperature: Divides the logits before softmax or sigmoid; 1.0 without calibration.
         thresholds: For a multilabel task, each label's probability, in (0, 1), from which it is assigned.
         review: The rule that sends scores to human review.
-        vocabulary: ``cut`` removes the tokens that no known text needs.
-        seen: The inputs of all other rows whose texts a cut may use. Test rows must not be among them: they represent
-            new texts.
+        vocabulary: ``cut`` removes the tokens that no known text needs, and those that only one learner used.
+        seen: The inputs of all other known rows. Test rows must not be among them: they represent new texts.
+        authors: Who wrote each of the validation rows, as in `edgedistill_export.authors`; empty if that is not known.
+        seen_authors: The same for ``seen``; synthetic rows are those of `edgedistill_export.authors.TEACHER`.
+        golden: The rows of the self-check: ``written`` for the purpose, so that no learner's text leaves with the
+            bundle, or ``validation`` rows verbatim.
         common: Number of frequent tokens that a cut keeps even if no text needs them; 0 or more.
         codes: The human code of every validation row, with which ``auto`` measures the loss of agreement; optional.
         groups: The group of every validation row, for which ``auto`` reports the worst flip rate; optional.
         locked: The inputs of the test rows. Every stage scores them after all choices; the export fails if the fp32
             graph does not agree with the student on them.
         compare: Computes the entries of ``bundle.json`` and the card from the labels of the locked rows.
+        measure: Computes the agreement of the served graph's labels of the locked rows with the human codes; it
+            replaces ``metrics["student"]``, which is that of the student in PyTorch.
         metrics: By coder (``student``, ``teacher``), its agreement with the human codes of the test rows.
         provenance: Teacher, mixture, seeds, data fingerprints; ``license`` is the model card's licence. The export adds
             the key ``export``.
@@ -57,11 +66,15 @@ class ExportPlan:
     review: ReviewRule = ReviewRule()  # noqa: RUF009  frozen
     vocabulary: Literal["full", "cut"] = "full"
     seen: Sequence[Mapping[str, str]] = field(default=(), repr=False)
+    authors: Sequence[Author] = field(default=(), repr=False)
+    seen_authors: Sequence[Author] = field(default=(), repr=False)
+    golden: Literal["written", "validation"] = "written"
     common: int = COMMON
     codes: Sequence[str] = ()
     groups: Sequence[str] = field(default=(), repr=False)
     locked: Sequence[Mapping[str, str]] = field(default=(), repr=False)
     compare: Comparison | None = None
+    measure: Measurement | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

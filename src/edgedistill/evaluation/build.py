@@ -238,6 +238,17 @@ def fidelity_comparison(rows: TestRows, task: Task) -> Callable[[Mapping[str, Se
     return lambda labels: [to_plain(step) for step in measure_fidelity(rows, task, labels)]
 
 
+def served_agreement(rows: TestRows, task: Task, positive: str | None) -> Callable[[Sequence[str]], dict[str, Any]]:
+    """Return the agreement of labels of these rows with their human codes, as a function that returns plain data."""
+
+    def measure(labels: Sequence[str]) -> dict[str, Any]:
+        ids = [row.response.id for row in rows]
+        coded = TestCodings.of(rows, task, {"served": dict(zip(ids, labels, strict=True))})
+        return dict(to_plain(_agreement(coded, "served", positive)))
+
+    return measure
+
+
 def compare_student(coded: TestCodings) -> tuple[NamedComparison, ...]:
     """Compare the student with every other coding, on the rows that the other coded."""
     found = []

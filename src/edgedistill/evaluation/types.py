@@ -318,6 +318,8 @@ class Fidelity:
         served: The precision of the graph that is served, ``int8`` or ``fp32``.
         steps: On test rows, with the κ that each step loses.
         validation_steps: On validation rows; a step to a graph that was refused is among them.
+        agreement: The agreement of the served graph with the human codes of the test rows, which the bundle states;
+            that of the student in PyTorch is in `Evaluation.agreement`. None in a file of an older version.
     """
 
     schema_version: int
@@ -325,6 +327,7 @@ class Fidelity:
     served: str
     steps: tuple[FidelityStep, ...]
     validation_steps: tuple[ValidationStep, ...]
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,16 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from edgedistill.agreement import Agreement
 from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.errors import RunError
-from edgedistill.evaluation.build import fidelity_comparison, measure_fidelity
+from edgedistill.evaluation.build import fidelity_comparison, measure_fidelity, served_agreement
 from edgedistill.evaluation.files import file_sha256, read_evaluation, read_fidelity, to_plain
 from edgedistill.evaluation.types import FIDELITY_VERSION, Fidelity, FidelityStep, ValidationStep
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill_export import ExportFailed, ExportPlan, export_bundle
+from edgedistill_export.authors import TEACHER, Author
 from edgedistill_export.web import browser_scores, browser_step, record_browser_step
 from edgedistill_serve import Bundle, Score, Scorer
 
@@ -37,6 +39,7 @@ def export(run: Run) -> dict[str, Any]:
     file = run.folder / "evaluation.json"
     evaluation = read_evaluation(file, project.path.name)
 
+    seen, seen_authors = _seen(run)
     run.on_progress("export: PyTorch, ONNX, int8", 0, 1)
     exported = export_bundle(
         run.exported_student,
@@ -52,11 +55,15 @@ def export(run: Run) -> dict[str, Any]:
             thresholds=evaluation.thresholds.values if evaluation.thresholds else {},
             review=evaluation.review.rule,
             vocabulary=project.export.vocabulary,
-            seen=_seen(run),
+            seen=seen,
+            authors=[response.group for response in validation.responses],
+            seen_authors=seen_authors,
+            golden=project.export.golden,
             codes=validation.labels,
             groups=bootstrap_groups([row.response.group for row in validation]) or (),
             locked=[dict(response.inputs) for response in test.responses],
             compare=fidelity_comparison(test, project.task.task),
+            measure=served_agreement(test, project.task.task, evaluation.positive),
             metrics=to_plain(evaluation.agreement),
             provenance=_provenance(run, run_log),
         ),
@@ -69,6 +76,7 @@ def export(run: Run) -> dict[str, Any]:
         served=exported.served,
         steps=msgspec.convert(exported.locked, tuple[FidelityStep, ...]),
         validation_steps=msgspec.convert(steps, tuple[ValidationStep, ...]),
+        agreement=msgspec.convert(exported.agreement, Agreement | None),
     )
     run.folder.write_json("fidelity.json", to_plain(fidelity))
     if exported.tuning:
@@ -144,14 +152,15 @@ def _add_step(run: Run, on_validation_rows: ValidationStep, on_test_rows: Sequen
     run.folder.record_stage("export", entry | {"steps_on_test_rows": to_plain(longer.steps)}, outputs)
 
 
-def _seen(run: Run) -> list[dict[str, str]]:
-    """Return the rows, besides validation rows, whose texts a vocabulary cut may see.
+def _seen(run: Run) -> tuple[list[dict[str, str]], list[Author]]:
+    """Return the known rows besides validation rows, and the author of each.
 
     Test rows are not among them: they represent future texts, which a cut vocabulary cannot know either.
     """
     responses = [*run.records.splits.train.responses, *run.records.unlabelled]
-    trained_on = read_mixture(run.folder, run.task.inputs)
-    return [dict(row.inputs) for row in responses] + [dict(row.inputs) for row in trained_on]
+    synthetic = [row for row in read_mixture(run.folder, run.task.inputs) if row.source == "synthetic"]
+    rows = [dict(row.inputs) for row in (*responses, *synthetic)]
+    return rows, [*(response.group for response in responses), *[TEACHER] * len(synthetic)]
 
 
 def _provenance(run: Run, run_log: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +190,8 @@ def _provenance(run: Run, run_log: dict[str, Any]) -> dict[str, Any]:
             }
             provenance["teachers_vote"] = run.project.teachers_vote
     if run.project.task.redact:
-        provenance["redact"] = run.project.task.redact.model_dump(mode="json")
+        # A pattern can be a list of names. The task of the bundle has the patterns; the card does not repeat them.
+        provenance["redact"] = {"patterns": len(run.project.task.redact.ids)}
     return provenance
 
 

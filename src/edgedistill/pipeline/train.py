@@ -15,6 +15,7 @@ from edgedistill.project.schema import ShrinkSection
 from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder, train_student
 from edgedistill.student.compression import compare_students, compress_student
 from edgedistill.student.frozen import FrozenHead, fit_frozen, train_frozen_student, write_frozen
+from edgedistill_export.authors import TEACHER, Author
 from edgedistill_export.checkpoint import Checkpoint
 
 _SETTINGS = ("learning_rate", "batch_size", "epochs", "seed")
@@ -134,13 +135,21 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
     task, max_tokens = run.task, run.max_tokens
     validation = run.validation
     rows = [dict(response.inputs) for response in validation.responses]
-    texts, set_aside = _texts(run)
+    texts, authors, set_aside = _texts(run)
 
     def on_progress(progress: TrainingProgress) -> None:
         run.on_progress("train: optimizer steps of the shrunk student", progress.done, progress.total)
 
     shrunk = compress_student(
-        run.folder / STUDENT, run.folder / SHRUNK, texts, rows, task, section, max_tokens, progress=on_progress
+        run.folder / STUDENT,
+        run.folder / SHRUNK,
+        texts,
+        rows,
+        task,
+        section,
+        max_tokens,
+        authors=authors,
+        progress=on_progress,
     )
     students = [Checkpoint.load(run.folder / name, task, max_tokens) for name in (STUDENT, SHRUNK)]
     compared = compare_students(students[0], students[1], rows, validation.labels)
@@ -160,27 +169,28 @@ def shrink(run: Run, section: ShrinkSection) -> dict[str, Any]:
     return {**{name: value for name, value in summary.items() if name != "history"}, "notes": list(shrunk.notes)}
 
 
-def _texts(run: Run) -> tuple[list[Mapping[str, str]], dict[str, int]]:
-    """Return every distinct text that may be trained on, and the counts of those that may not."""
+def _texts(run: Run) -> tuple[list[Mapping[str, str]], list[Author], dict[str, int]]:
+    """Return every distinct text that may be trained on, its author, and the counts of those that may not."""
     splits = run.records.splits
     locked = {same_row(response.inputs) for split in (splits.validation, splits.test) for response in split.responses}
     texts: dict[tuple[str, ...], Mapping[str, str]] = {}
+    authors: dict[tuple[str, ...], Author] = {}
     set_aside = {"duplicates a validation or test row": 0, "duplicates another text": 0}
-    for inputs in _candidate_inputs(run):
+    for inputs, author in _candidate_inputs(run):
         key = same_row(inputs)
         if key in locked:
             set_aside["duplicates a validation or test row"] += 1
         elif key in texts:
             set_aside["duplicates another text"] += 1
         else:
-            texts[key] = inputs
-    return list(texts.values()), set_aside
+            texts[key], authors[key] = inputs, author
+    return list(texts.values()), list(authors.values()), set_aside
 
 
-def _candidate_inputs(run: Run) -> Iterator[Mapping[str, str]]:
-    task = run.task
-    yield from (row.inputs for row in read_mixture(run.folder, task.inputs))
-    yield from (response.inputs for response in run.records.splits.train.responses)
-    yield from (response.inputs for response in run.records.unlabelled)
-    if run.folder.has("synthetic.jsonl"):
-        yield from (row.inputs for row in read_synthetic(run.folder))
+def _candidate_inputs(run: Run) -> Iterator[tuple[Mapping[str, str], Author]]:
+    # Learners' rows come first: a synthetic row with the same text is not the teacher's.
+    for response in (*run.records.splits.train.responses, *run.records.unlabelled):
+        yield response.inputs, response.group
+    synthetic = read_synthetic(run.folder) if run.folder.has("synthetic.jsonl") else ()
+    for row in (*read_mixture(run.folder, run.task.inputs), *synthetic):
+        yield row.inputs, TEACHER if row.source == "synthetic" else None

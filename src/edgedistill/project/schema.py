@@ -578,7 +578,11 @@ class ExportSection(Section):
     precision: Literal["auto", "int8", "fp32"] = "int8"
     """``auto`` tries every quantization recipe on this CPU and keeps the fastest within ``max_flip_rate``."""
     vocabulary: Literal["full", "cut"] = "full"
-    """``cut`` drops tokens that no text of the project needs (test rows excluded): a smaller file."""
+    """``cut`` drops tokens that no text of the project needs (test rows excluded), and those that a single learner
+    used: a smaller file."""
+    golden: Literal["written", "validation"] = "written"
+    """The rows of the bundle's self-check: ``written`` for the purpose, or ``validation`` rows verbatim: whoever gets
+    the bundle can then read these responses."""
     max_flip_rate: Share = 0.01
     fp32_beside: bool = True
     """Whether the bundle also has the fp32 graph, for CPUs on which int8 fails its self-check. Without it the bundle

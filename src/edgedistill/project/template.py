@@ -84,7 +84,8 @@ evaluation:
 
 export:
   precision: int8               # or fp32
-  vocabulary: full              # cut: drop tokens that no text here needs, for a smaller file
+  vocabulary: full              # cut: drop tokens that no text here, or a single learner, uses, for a smaller file
+  golden: written               # rows of the self-check; validation: real responses, for every reader of the bundle
   max_flip_rate: 0.01           # with more label flips, fp32 is served and the vocabulary stays full
 
 report:

@@ -189,15 +189,18 @@ def read_report_inputs(
     def optional(name: str, stage: str, read: Callable[[Path, str], T]) -> T | None:
         return read(folder.file(name), stage_hint(stage, project_file)) if folder.has(name) else None
 
+    fidelity = optional("fidelity.json", "export", lambda path, _: read_fidelity(path, file, project_file))
+    served = {"student": fidelity.agreement} if fidelity and fidelity.agreement else {}
+
     def read_bundle(path: Path, hint: str) -> BundleSummary:
-        return _read_bundle(path, hint, evaluation)
+        return _read_bundle(path, hint, evaluation.agreement | served)
 
     return ReportInputs(
         name=name,
         project_file=project_file,
         definitions=definitions,
         evaluation=evaluation,
-        fidelity=optional("fidelity.json", "export", lambda path, _: read_fidelity(path, file, project_file)),
+        fidelity=fidelity,
         gate=optional("gate.json", "gate", lambda path, hint: decode_file(path, Gate, hint)),
         run_log=decode_file(folder.file("run.json"), RunLog, stage_hint("run", project_file)),
         scores=scores,
@@ -254,7 +257,7 @@ def _read_votes(path: Path, hint: str) -> Sequence[TeacherVote]:
         raise RunError("is damaged", where=str(path), hint=hint) from None
 
 
-def _read_bundle(path: Path, hint: str, evaluation: Evaluation) -> BundleSummary:
+def _read_bundle(path: Path, hint: str, agreement: Mapping[str, Agreement]) -> BundleSummary:
     manifest = _read_object(path, hint)
     try:
         graph = {"int8": "onnx/model_quantized.onnx", "fp32": "onnx/model.onnx"}[manifest["precision"]]
@@ -262,7 +265,7 @@ def _read_bundle(path: Path, hint: str, evaluation: Evaluation) -> BundleSummary
             manifest["version"],
             manifest["precision"],
             manifest["files"][graph]["bytes"],
-            msgspec.convert(manifest["metrics"], dict[str, Agreement]) == evaluation.agreement,
+            msgspec.convert(manifest["metrics"], dict[str, Agreement]) == agreement,
         )
     except (KeyError, TypeError, msgspec.ValidationError):
         raise RunError("is of another version or damaged", where=str(path), hint=hint) from None

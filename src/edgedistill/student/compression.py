@@ -30,6 +30,7 @@ from edgedistill.student.losses import TrainingLoss
 from edgedistill.student.model import load_model, load_tokenizer_and_padding, quiet_transformers
 from edgedistill.student.trial import Setting, default_speed_settings, run_trial
 from edgedistill.student.types import Epoch, SpeedSettings, TrainingProgress
+from edgedistill_export.authors import Author
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.quantize.vocabulary import VocabularyCut, cut_vocabulary
@@ -154,6 +155,7 @@ def compress_student(
     section: ShrinkSection,
     max_tokens: int,
     *,
+    authors: Sequence[Author] = (),
     progress: Callable[[TrainingProgress], None] | None = None,
     speed: SpeedSettings | None = None,
 ) -> CompressedStudent:
@@ -167,6 +169,7 @@ def compress_student(
         task: Its labels, in their order, are the classes of both.
         section: Layers, vocabulary and training settings.
         max_tokens: The maximum length of a row in tokens.
+        authors: Who wrote each text, as in `edgedistill_export.authors`; empty if that is not known.
         progress: Called after every optimizer step and every epoch.
         speed: Speed settings; None for the defaults (docs/decisions/0003-training-levers.md).
 
@@ -183,7 +186,7 @@ def compress_student(
     train_logits, validation_logits = first.logits(texts), first.logits(validation)
     setting = Setting(section.learning_rate, section.batch_size, section.epochs, section.seed)
     with quiet_transformers(), beside(folder) as aside:
-        initial, cut, notes = _with_vocabulary(first, texts, section, aside / "cut")
+        initial, cut, notes = _with_vocabulary(first, texts, authors, section, aside / "cut")
         layers = write_with_layers(initial.folder, task, section.kept, section.layers, aside / "initial")
         best = BestCheckpoint(aside / "best")
         (aside / "tokenizer").mkdir()
@@ -219,13 +222,17 @@ def compress_student(
 
 
 def _with_vocabulary(
-    first: Checkpoint, texts: Sequence[Mapping[str, str]], section: ShrinkSection, folder: Path
+    first: Checkpoint,
+    texts: Sequence[Mapping[str, str]],
+    authors: Sequence[Author],
+    section: ShrinkSection,
+    folder: Path,
 ) -> tuple[Checkpoint, VocabularyCut | None, tuple[str, ...]]:
-    """Remove tokens that no text needs; the tokens of the training texts do not change."""
+    """Remove tokens that no text needs, and those that a single learner used."""
     if section.vocabulary == "full":
         return first, None, ()
     try:
-        cut, kept = cut_vocabulary(first, texts, folder)
+        cut, kept = cut_vocabulary(first, texts, folder, authors=authors)
     except ExportFailed as error:
         return first, None, (f"The smaller student has the full vocabulary: {error.what}.",)
     return cut, kept, ()

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from edgedistill_export import Checkpoint, CheckpointError, ExportFailed, ExportPlan, export_bundle
+from edgedistill_export.authors import TEACHER
 from edgedistill_export.quantize.tokenizer_cut import choose_tokens, cut_tokenizer
 from edgedistill_export.quantize.vocabulary import cut_vocabulary, tokenize_texts
 from edgedistill_serve.scoring.scorer import Scorer
@@ -24,7 +25,7 @@ UNSEEN = tuple(text for text in TEXTS[6:] if text.strip())
 def _cut(folder: Path, kin: Kin, task=PRAISE, rows=None, common: int = 0):
     student = Checkpoint.load(save_student(folder / "student", task, kin), task, MAX_TOKENS)
     rows = [{"response": text} for text in SEEN] if rows is None else rows
-    return student, *cut_vocabulary(student, rows, folder / "cut", common=common)
+    return student, *cut_vocabulary(student, rows, folder / "cut", common=common, least_learners=1)
 
 
 @pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
@@ -183,16 +184,21 @@ def test_positions_that_hang_on_the_padding_token_are_not_moved(tmp_path: Path):
         cut_vocabulary(student, [{"response": "no"}], tmp_path / "cut", common=0)
 
 
+def _by_two_learners(rows):
+    """The rows, written by each of two learners: then no token is one learner's."""
+    return [*rows, *rows], [*["a"] * len(rows), *["b"] * len(rows)]
+
+
 def _plan(task, vocabulary="cut", precision="fp32", **more) -> ExportPlan:
     return ExportPlan("praise", task, MAX_TOKENS, precision, 1.0, vocabulary=vocabulary, common=0, **more)
 
 
 @pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
 def test_a_bundle_with_a_cut_vocabulary_scores_as_the_whole_student_does(tmp_path: Path, kin: Kin):
-    rows = rows_for(PRAISE)
+    rows, authors = _by_two_learners(rows_for(PRAISE))
     folder = save_student(tmp_path / "student", PRAISE, kin)
     whole = export_bundle(folder, tmp_path / "whole", _plan(PRAISE, "full"), rows)
-    cut = export_bundle(folder, tmp_path / "cut", _plan(PRAISE), rows)
+    cut = export_bundle(folder, tmp_path / "cut", _plan(PRAISE, authors=authors), rows)
     assert [score.probabilities for score in Scorer(cut.bundle, threads=1).score(rows)] == [
         pytest.approx(score.probabilities, abs=1e-6) for score in Scorer(whole.bundle, threads=1).score(rows)
     ]
@@ -201,9 +207,10 @@ def test_a_bundle_with_a_cut_vocabulary_scores_as_the_whole_student_does(tmp_pat
 
 
 def test_the_cut_keeps_validation_rows_and_all_others_that_may_be_seen(tmp_path: Path):
-    rows = [{"response": text} for text in SEEN[:2]]
+    rows, authors = _by_two_learners([{"response": text} for text in SEEN[:2]])
     folder = save_student(tmp_path / "student", PRAISE, DISTILBERT)
-    plan = _plan(PRAISE, seen=[{"response": text} for text in UNSEEN])
+    seen, seen_authors = _by_two_learners([{"response": text} for text in UNSEEN])
+    plan = _plan(PRAISE, authors=authors, seen=seen, seen_authors=seen_authors)
     exported = export_bundle(folder, tmp_path / "bundle", plan, rows)
     texts = [*SEEN[:2], *UNSEEN]
     assert tokenize_texts(tmp_path / "bundle/tokenizer.json", texts) == tokenize_texts(folder / "tokenizer.json", texts)
@@ -221,6 +228,30 @@ def test_the_card_reports_the_vocabulary_reduction(tmp_path: Path):
     assert exported.bundle.manifest.provenance["export"]["vocabulary"]["pieces"] == cut.pieces
 
 
+@pytest.mark.parametrize("kin", FAMILIES, ids=lambda kin: kin.name)
+def test_a_token_that_one_learner_used_is_not_kept_however_often(tmp_path: Path, kin: Kin):
+    student = Checkpoint.load(save_student(tmp_path / "student", PRAISE, kin), PRAISE, MAX_TOKENS)
+    rows = [{"response": text} for text in ("great job Jordan", "Jordan tried", "Jordan", "great job", "no strategies")]
+    written = [{"response": "well done Jordan, keep trying different strategies"}]
+    authors = ["a", "a", "a", "b", "c", TEACHER]
+    cut, _ = cut_vocabulary(student, [*rows, *written], tmp_path / "cut", common=0, authors=authors)
+    vocabulary = json.loads((cut.folder / "tokenizer.json").read_text())["model"]["vocab"]
+    names = {piece.lower().strip("Ġ") for piece in vocabulary}
+    assert "jordan" not in names
+    if kin is not ROBERTA:  # its tokens of these words depend on the space before them
+        assert {"great", "job", "trying", "different"} <= names  # of two learners, and of the teacher alone
+        assert {"no", "strategies", "tried"}.isdisjoint(names)
+
+
+def test_a_word_of_the_question_is_kept_though_one_learner_used_it(tmp_path: Path):
+    student = Checkpoint.load(save_student(tmp_path / "student", GRADING), GRADING, MAX_TOKENS)
+    row = {"question": "the bulb", "reference_answer": "a battery", "response": "the bulb has no gap"}
+    cut, _ = cut_vocabulary(student, [row], tmp_path / "cut", common=0, authors=["a"])
+    vocabulary = json.loads((cut.folder / "tokenizer.json").read_text())["model"]["vocab"]
+    assert {"the", "bulb", "battery"} <= vocabulary.keys()
+    assert "gap" not in vocabulary
+
+
 def test_weights_without_the_embedding_table_are_refused(tmp_path: Path):
     student = Checkpoint.load(save_student(tmp_path / "student", PRAISE), PRAISE, MAX_TOKENS)
     weights = load_file(student.folder / "model.safetensors")
@@ -233,10 +264,10 @@ def test_weights_without_the_embedding_table_are_refused(tmp_path: Path):
 def test_the_effect_of_a_cut_on_unseen_rows_is_reported(tmp_path: Path):
     folder = save_student(tmp_path / "student", PRAISE)
     rows = rows_for(PRAISE)
-    same = export_bundle(folder, tmp_path / "same", _plan(PRAISE, seen=rows), rows)
-    assert same.notes == (
-        "The vocabulary reduction changes the label of 0 of 17 validation rows if their texts are not used for it.",
-    )
+    seen, seen_authors = _by_two_learners(rows)
+    same = export_bundle(folder, tmp_path / "same", _plan(PRAISE, seen=seen, seen_authors=seen_authors), rows)
+    assert len(same.notes) == 1
+    assert "changes the label of 0 of 17 validation rows if their texts are not used for it, and of 0" in same.notes[0]
     other = export_bundle(folder, tmp_path / "other", _plan(PRAISE, seen=[]), rows)
     assert "changes the label of 0 of" not in other.notes[0]
     assert other.notes[0] in (tmp_path / "other/README.md").read_text()

@@ -58,7 +58,7 @@ def test_rows_far_from_the_boundary_are_spread_evenly_over_labels():
 def test_a_golden_row_holds_the_texts_and_what_each_graph_gave():
     rows = [{"response": "a"}, {"response": "b"}]
     fp32 = np.array([[0.1, 2.0], [1.0, -1.0]], dtype=np.float32)
-    checked = build_golden(rows, {"fp32": fp32, "int8": fp32 + 1}, ONE)
+    checked = build_golden(rows, {"fp32": fp32, "int8": fp32 + 1}, [0, 1])
     assert [row.inputs for row in checked.rows] == rows
     assert [row.expected("fp32") for row in checked.rows] == [tuple(map(float, of_row)) for of_row in fp32]
     assert [row.expected("int8") for row in checked.rows] == [tuple(map(float, of_row)) for of_row in fp32 + 1]
@@ -67,7 +67,7 @@ def test_a_golden_row_holds_the_texts_and_what_each_graph_gave():
 def test_each_graph_is_held_to_the_stated_tolerance():
     logits = np.zeros((2, 2), dtype=np.float32)
     assert (
-        build_golden([{"response": "a"}, {"response": "b"}], {"fp32": logits, "int8": logits}, ONE).tolerance
+        build_golden([{"response": "a"}, {"response": "b"}], {"fp32": logits, "int8": logits}, [0, 1]).tolerance
         == TOLERANCE
     )
 

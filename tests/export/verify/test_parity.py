@@ -56,6 +56,15 @@ def test_each_row_has_its_own_difference():
     assert probability_differences(before, after, ONE) == pytest.approx([0.0, 0.25])
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_number_that_is_not_finite_is_a_failed_conversion(odd, row):
+    after = _logits((2, 0, 0), (0, 2, 0))
+    after[row] = odd
+    with np.errstate(invalid="ignore"), pytest.raises(ExportFailed, match="does not agree with PyTorch"):
+        check_conversion(measure_step(NAMES, _logits((2, 0, 0), (0, 2, 0)), after, ONE))
+
+
 def test_a_tie_that_falls_the_other_way_is_no_failed_conversion():
     tie = CONVERSION_TOLERANCE / 10
     measured = measure_step(NAMES, _logits((tie, 0)), _logits((0, tie)), ONE)

@@ -62,7 +62,7 @@ def _check_pairs(weights: npt.NDArray[np.int8 | np.uint8], node: onnx.NodeProto,
     if weights.dtype == np.uint8:
         return
     largest = max(pair_sums(matrix).max(initial=0) for matrix in weights.reshape(-1, *weights.shape[-2:]))
-    if largest > MAX_PAIR_SUM:
+    if not largest <= MAX_PAIR_SUM:
         raise ExportFailed(
             f"two neighbouring weights of {node.name!r} sum to {largest:.0f}; above {MAX_PAIR_SUM} their products "
             "overflow on processors without VNNI",

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from edgedistill_export.authors import LEAST_LEARNERS, Author, learners_of, used_by_few
 from edgedistill_export.checkpoint import Checkpoint, read_json_object
 from edgedistill_export.errors import CheckpointError, ExportFailed
 from edgedistill_export.quantize.tokenizer_cut import choose_tokens, cut_tokenizer
@@ -33,7 +34,7 @@ class VocabularyCut:
         pieces_before: Tokens in the vocabulary of the trained student, the rows of its embedding table.
         pieces: Tokens after the reduction.
         width: Embedding size.
-        texts: Number of texts whose tokens are kept.
+        texts: Number of texts that it was made for.
     """
 
     pieces_before: int
@@ -48,19 +49,29 @@ class VocabularyCut:
 
 
 def cut_vocabulary(
-    student: Checkpoint, rows: Sequence[Mapping[str, str]], folder: Path, *, common: int = COMMON
+    student: Checkpoint,
+    rows: Sequence[Mapping[str, str]],
+    folder: Path,
+    *,
+    common: int = COMMON,
+    authors: Sequence[Author] = (),
+    least_learners: int = LEAST_LEARNERS,
 ) -> tuple[Checkpoint, VocabularyCut]:
     """Write a checkpoint whose vocabulary and embedding table contain only the tokens that texts need.
 
-    The texts of the rows are tokenized as before and each token has the same embedding, so the student gives these rows
-    bit-identical logits. Other texts may be split into other, shorter tokens, but never become unknown if they were
-    known before; `edgedistill_export.quantize.tokenizer_cut` has the rules.
+    A token that fewer than ``least_learners`` learners used is not kept for their sake: it can be a name, and the
+    vocabulary is a part of the bundle. Texts without such a token are tokenized as before and each token has the same
+    embedding, so the student gives their rows bit-identical logits. Other texts may be split into other, shorter
+    tokens, but never become unknown if they were known before; `edgedistill_export.quantize.tokenizer_cut` has the
+    rules.
 
     Args:
         student: The trained student.
-        rows: The task's inputs of every known row.
+        rows: The task's inputs of every known row. Questions and reference answers are not learners' texts.
         folder: The output folder.
         common: As for `choose_tokens`.
+        authors: Who wrote each response, as in `edgedistill_export.authors`; empty if that is not known.
+        least_learners: Number of learners from which on a token is kept; with 1, every token of the texts is.
 
     Returns:
         The reduced checkpoint, and the sizes before and after.
@@ -72,7 +83,11 @@ def cut_vocabulary(
     file = student.folder / "tokenizer.json"
     tokenizer = read_json_object(file)
     texts = list(dict.fromkeys(text for row in rows for text in model_texts(row) if text is not None))
-    reached = {piece for pieces in tokenize_texts(file, texts) for piece in pieces}
+    pieces_of = {text: frozenset(pieces) for text, pieces in zip(texts, tokenize_texts(file, texts), strict=True)}
+    contexts = {first for first, second in map(model_texts, rows) if second is not None}
+    few = used_by_few([pieces_of[row["response"]] for row in rows], learners_of(rows, authors), least_learners)
+    few = few.difference(*(pieces_of[context] for context in contexts))
+    reached = set().union(*pieces_of.values()) - few
     ids = {key: getattr(student.model.config, key, None) for key in _ID_KEYS}
     named = {piece for piece, number in tokenizer["model"]["vocab"].items() if number in ids.values()}
     cut, old_ids = cut_tokenizer(tokenizer, choose_tokens(tokenizer, reached | named, common))
