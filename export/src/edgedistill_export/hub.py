@@ -1,6 +1,6 @@
 """Upload a bundle to a model repository on the Hugging Face Hub; a plan lists the files beforehand.
 
-``golden.json`` contains responses verbatim, so a new repository is private by default.
+``golden.json`` can contain responses verbatim, so a new repository is private by default.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, tho
 
 from edgedistill_export.errors import PushFailed
 from edgedistill_export.quiet import quiet
+from edgedistill_export.verify.golden import responses_in
 from edgedistill_serve.bundle.files import MANIFEST_FILE, SIGNATURE_FILE
 from edgedistill_serve.bundle.loading import Bundle
 
@@ -30,7 +31,7 @@ class PushPlan:
         files: Path in the bundle and bytes of every uploaded file; files that ``bundle.json`` does not list are left
             out.
         public: Whether a repository that the upload creates is public.
-        responses: Number of responses that ``golden.json`` contains verbatim.
+        responses: Number of learners' responses that ``golden.json`` contains verbatim.
     """
 
     repo: str
@@ -66,7 +67,7 @@ def plan_push(bundle: Bundle, repo: str, *, public: bool = False) -> PushPlan:
     signature = [SIGNATURE_FILE] if bundle.signature != "none" else []
     names = sorted([MANIFEST_FILE, *signature, *bundle.manifest.files])
     files = tuple((name, (bundle.folder / name).stat().st_size) for name in names)
-    return PushPlan(repo, bundle.folder, files, public, len(bundle.golden.rows))
+    return PushPlan(repo, bundle.folder, files, public, responses_in(bundle))
 
 
 def push(plan: PushPlan, token: str | None, *, endpoint: str | None = None) -> str:

@@ -40,11 +40,16 @@ def web(
     terminal.finish(print_page(write_web(loaded, folder), terminal))
 
 
+def _describe_responses(count: int) -> str:
+    if not count:
+        return "It contains no learner's response."
+    return f"It contains {count} responses verbatim for its self-check: share it only with people who may read them."
+
+
 def print_page(page: "WebPage", terminal: Terminal) -> dict[str, Any]:
     """Print a summary of a written page, and return the same for `--json`."""
     terminal.console.print(
-        f"page  {page.folder}  {page.bytes / 1e6:.1f} MB, {page.precision}. It contains {page.responses} responses "
-        "verbatim for its self-check: share it only with people who may read them.",
+        f"page  {page.folder}  {page.bytes / 1e6:.1f} MB, {page.precision}. {_describe_responses(page.responses)}",
     )
     terminal.console.print(
         f"To open it, run python -m http.server --bind 127.0.0.1 -d {page.folder} and open http://127.0.0.1:8000/",
@@ -122,8 +127,8 @@ class PublishOptions:
                 terminal.console.print(f"  {size:>12,} bytes  {name}")
             terminal.console.print(
                 f"{plan.repo} ({'public' if plan.public else 'private'} if it is new): {plan.bytes / 1e6:.1f} MB. "
-                f"golden.json contains {plan.responses} responses verbatim.",
-            )
+                f"{_describe_responses(plan.responses)}",
+                    )
             done["push"] = {"repo": plan.repo, "public": plan.public, "files": dict(plan.files), "bytes": plan.bytes}
             if self.dry_run:
                 terminal.console.print("Nothing was uploaded (--dry-run).")

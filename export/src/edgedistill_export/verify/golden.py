@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from edgedistill_export.authors import TEACHER, Author, private_words, without_traces, words
 from edgedistill_export.verify.golden_texts import CONTEXTS, SENTENCES
 from edgedistill_export.verify.parity import Logits
+from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import Golden, GoldenRow, Precision
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.label_decoding import LabelDecoder
@@ -205,6 +206,12 @@ def _turns(order: npt.NDArray[np.floating], mask: npt.NDArray[np.bool_]) -> npt.
         rows = np.flatnonzero(label == name)
         turn[rows[np.argsort(order[rows], kind="stable")]] = np.arange(len(rows))
     return turn
+
+
+def responses_in(bundle: Bundle) -> int:
+    """Return how many golden rows of a bundle are learners' responses; those of older bundles all are."""
+    written = (bundle.manifest.provenance.get("export") or {}).get("golden_rows") == "written"
+    return 0 if written else len(bundle.golden.rows)
 
 
 def missing_labels(logits: Logits, decoder: LabelDecoder) -> list[str]:

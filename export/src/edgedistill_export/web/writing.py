@@ -13,6 +13,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 from edgedistill_export.errors import WebFailed
+from edgedistill_export.verify.golden import responses_in
 from edgedistill_export.web.description import PageFile, describe_page, golden_with_tokens
 from edgedistill_export.web.tokenizer_tables import tokenizer_tables
 from edgedistill_export.web.vendored import Vendored, load_vendored
@@ -62,7 +63,7 @@ class WebPage:
         precision: Precision of the graph that it scores with.
         files: Number of files.
         bytes: Their total size.
-        responses: Number of responses that it contains verbatim for its self-check.
+        responses: Number of learners' responses that it contains verbatim for its self-check.
     """
 
     folder: Path
@@ -109,7 +110,7 @@ def write_web(bundle: Bundle, folder: Path, npm: Vendored | None = None) -> WebP
             shutil.rmtree(aside, ignore_errors=True)
     size = sum((folder / name).stat().st_size for name in content)
     manifest = bundle.manifest
-    rows = len(bundle.golden.rows)
+    rows = responses_in(bundle)
     return WebPage(folder, manifest.name, manifest.version, manifest.precision, len(content), size, rows)
 
 
