@@ -133,6 +133,12 @@ def test_a_file_that_changes_after_it_was_checked_is_refused(make_bundle, tmp_pa
         Scorer(bundle)
 
 
+def test_the_child_imports_nothing_from_the_working_folder(make_bundle, tmp_path, monkeypatch):
+    (tmp_path / "msgspec.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    assert Scorer(make_bundle(tmp_path / "bundle", name="in a hostile folder")).check.passed
+
+
 @pytest.mark.parametrize("left", [0, 1, 1000])
 def test_a_graph_that_is_cut_off_in_place_is_refused_and_ends_no_process(make_bundle, tmp_path, left):
     bundle = make_bundle(tmp_path / "bundle", precision="fp32", name=f"cut at {left}")

@@ -78,7 +78,7 @@ def check_in_child(bundle: Bundle, report: type[_Report], *, gpu: bool) -> _Repo
     seconds = _time_limit(bundle)
     try:
         ended = subprocess.run(  # noqa: S603  # this interpreter and constant code
-            [sys.executable, "-c", _CHILD, str(seconds)],
+            [sys.executable, "-P", "-c", _CHILD, str(seconds)],  # -P: modules in the working folder are not imported
             input=job,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -90,7 +90,7 @@ def check_in_child(bundle: Bundle, report: type[_Report], *, gpu: bool) -> _Repo
         return None
     except subprocess.TimeoutExpired:
         raise _took_too_long(bundle, seconds) from None
-    if ended.returncode == -getattr(signal, "SIGALRM", 0):
+    if hasattr(signal, "SIGALRM") and ended.returncode == -signal.SIGALRM:
         raise _took_too_long(bundle, seconds)
     with suppress(msgspec.DecodeError, msgspec.ValidationError):
         if ended.returncode == 0:
