@@ -130,6 +130,28 @@ def test_no_path_of_this_machine_is_in_the_bundle(student: Path, tmp_path: Path)
     assert not [name for name, content in contents_of(tmp_path / "bundle").items() if str(tmp_path).encode() in content]
 
 
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_the_bundle_states_the_agreement_of_the_graph_that_it_serves(student: Path, tmp_path: Path, precision: str):
+    locked = rows_for(PRAISE)
+    seen: list[list[str]] = []
+
+    def measure(labels):
+        seen.append(list(labels))
+        return {"rows": len(labels), "accuracy": 0.125}
+
+    of_pytorch = {"rows": len(locked), "accuracy": 0.875}
+    plan = replace(
+        plan_of(), precision=precision, locked=locked, measure=measure, metrics={"student": of_pytorch, "teacher": {}}
+    )
+    bundle = export_bundle(student, tmp_path / "bundle", plan, locked).bundle
+    assert seen == [[score.label for score in Scorer(bundle, threads=1).score(locked)]]
+    assert bundle.manifest.metrics == {"student": {"rows": len(locked), "accuracy": 0.125}, "teacher": {}}
+    card = (tmp_path / "bundle/README.md").read_text()
+    assert f"The student's figures are those of the {precision} graph that is served." in card
+    assert "0.125" in card
+    assert "0.875" not in card
+
+
 def test_golden_rows_are_validation_rows_only_if_the_plan_says_so(student: Path, tmp_path: Path):
     rows = [{"response": f"{text} {i}", "id": "not carried"} for i in range(4) for text in TEXTS]
     plan = replace(plan_of(), golden="validation")

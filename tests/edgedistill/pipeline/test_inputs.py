@@ -210,6 +210,7 @@ CHANGES: dict[str, Any] = {
     "review.share": people(0.3),
     "export.precision": "fp32",
     "export.vocabulary": "cut",
+    "export.golden": "validation",
     "export.max_flip_rate": 0.02,
     "export.fp32_beside": False,
     "report.examples": 3,
