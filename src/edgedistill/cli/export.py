@@ -128,7 +128,7 @@ class PublishOptions:
             terminal.console.print(
                 f"{plan.repo} ({'public' if plan.public else 'private'} if it is new): {plan.bytes / 1e6:.1f} MB. "
                 f"{_describe_responses(plan.responses)}",
-                    )
+            )
             done["push"] = {"repo": plan.repo, "public": plan.public, "files": dict(plan.files), "bytes": plan.bytes}
             if self.dry_run:
                 terminal.console.print("Nothing was uploaded (--dry-run).")
