@@ -38,6 +38,7 @@ from diskcache.core import MODE_RAW, Disk
 
 from edgedistill.errors import CacheDamaged, DataError
 from edgedistill.teacher.parsing import ended_by_itself
+from edgedistill.teacher.strict_json import read_json
 
 KEY_VERSION = 1
 """Increases when the content of keys changes; answers with an older version are then requested again."""
@@ -704,7 +705,7 @@ def _read_lines(file: Path) -> Iterator[CacheEntry | InvalidLine]:
 
 def _parse_line(line: bytes) -> CacheEntry:
     try:
-        value = json.loads(line)
+        value = read_json(line)
         key, request, answer = value["key"], value["request"], value["answer"]
         recomputed = compute_key(request)
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -35,6 +35,7 @@ from edgedistill.teacher.cache import TeacherRequest
 from edgedistill.teacher.codebook import AnswerFormat
 from edgedistill.teacher.http_client import HttpClient, HttpReply, UnusableReply, find_proxy, parse_address
 from edgedistill.teacher.parsing import Failure, FailureCause
+from edgedistill.teacher.strict_json import check_texts, read_whole
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
@@ -368,11 +369,17 @@ def classify_body(body: str, *, verified: bool, headers: Mapping[str, str] | Non
 
 
 def parse_json(body: str | bytes) -> Any:
-    """Return the value of a JSON text, None for NaN and infinities, which JSON cannot hold; None if it is not valid."""
+    """Return the value of a JSON text, None for NaN and infinities, which JSON cannot hold.
+
+    Returns:
+        The value; None if it is not valid, or cannot be written again: see `check_texts`.
+    """
     try:
-        return json.loads(body, parse_constant=lambda _: None, parse_float=_finite)
+        value = json.loads(body, parse_constant=lambda _: None, parse_float=_finite, parse_int=read_whole)
+        check_texts(value)
     except (ValueError, RecursionError):
         return None
+    return value
 
 
 def _finite(text: str) -> float | None:

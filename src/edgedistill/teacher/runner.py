@@ -56,7 +56,7 @@ from edgedistill.teacher.endpoint import (
 )
 from edgedistill.teacher.http_client import run_to_end
 from edgedistill.teacher.logs import FailureLog
-from edgedistill.teacher.parsing import Failure
+from edgedistill.teacher.parsing import Failure, FailureCause
 from edgedistill.teacher.spending import Amount, Budget, Usage
 
 _MAX_WAIT = 600.0  # seconds; limits what a header can make a run wait
@@ -426,6 +426,10 @@ class _ClaimLost(Exception):
     """The claim ended before the request was sent, and another run may send it."""
 
 
+_IGNORED_ANSWERS = 2  # unusable first answers after which the requested format counts as ignored
+_OTHER_FORM = frozenset({FailureCause.UNREADABLE, FailureCause.NO_SUCH_LABEL})
+
+
 class RequestRunner(Generic[Answer]):
     """Sends the requests of one job.
 
@@ -451,6 +455,8 @@ class RequestRunner(Generic[Answer]):
         self._error: BaseException | None = None
         self._in_flight: set[asyncio.Task[Any] | None] = set()
         self._exhausted = 0
+        self._followed: set[AnswerFormat] = set()
+        self._ignored: Counter[AnswerFormat] = Counter()
         self._refused: Counter[str] = Counter()
         self._refused_texts: set[str] = set()
         self._sent = self._found = self._unmetered = self._input_tokens = self._output_tokens = self._nano = 0
@@ -550,16 +556,28 @@ class RequestRunner(Generic[Answer]):
             elif isinstance(outcome, Failure):
                 unusable += 1
                 failure = outcome
+                self._count_ignored(answer_format, failure)
                 if unusable >= self._job.section.tries:
                     return await self._log_failure(request, failure)
             else:
                 self._exhausted = 0
+                self._followed.add(answer_format)
                 return outcome
             self._retries[failure.cause.value] += 1
             self._check_stopped()
             wait = self._job.retry_policy.wait(busy, outcome.retry_after) if isinstance(outcome, Retryable) else 0.0
             self._extend_claim(name, wait)
             await asyncio.sleep(wait)
+
+    def _count_ignored(self, answer_format: AnswerFormat, failure: Failure) -> None:
+        """Fall back if the first answers are not in the requested format: the endpoint ignores it, as if it refused it.
+
+        An endpoint that enforces a schema cannot answer in another form, so asking again in the same way is in vain.
+        """
+        if failure.cause in _OTHER_FORM and answer_format not in self._followed:
+            self._ignored[answer_format] += 1
+            if self._ignored[answer_format] == _IGNORED_ANSWERS:
+                self._endpoint.fall_back(answer_format)
 
     def _extend_claim(self, name: str, wait: float = 0.0) -> None:
         if not self._claims.extend(name, self._claim_seconds(wait)):

@@ -33,7 +33,7 @@ def read_json(text: str | bytes) -> Any:
         value = json.loads(
             decoded.removeprefix("\ufeff"),
             strict=False,
-            parse_int=_whole,
+            parse_int=read_whole,
             parse_float=_finite,
             parse_constant=_refuse,
             object_pairs_hook=_object,
@@ -44,11 +44,16 @@ def read_json(text: str | bytes) -> Any:
         raise InvalidJson("it is nested too deeply") from None
     except ValueError as error:
         raise InvalidJson(str(error)) from None
-    _check(value)
+    check_texts(value)
     return value
 
 
-def _whole(digits: str) -> int:
+def read_whole(digits: str) -> int:
+    """Return a whole number of at most 64 bits.
+
+    Raises:
+        InvalidJson: It has more digits.
+    """
     if len(digits.removeprefix("-")) > _MAX_DIGITS:
         raise InvalidJson("a number is too large")
     return int(digits)
@@ -74,7 +79,12 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _check(root: Any) -> None:
+def check_texts(root: Any) -> None:
+    """Refuse a value that cannot be written again.
+
+    Raises:
+        InvalidJson: It has more than 100 levels, or a text with a lone surrogate.
+    """
     level, depth = [root], 0
     while level:
         if depth > _MAX_DEPTH:
