@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 
 from edgedistill.task import Label, Task
 from edgedistill_serve.bundle.manifest import MAX_UNKNOWN_SHARE
-from edgedistill_serve.task.redaction import Redaction
+from edgedistill_serve.task.redaction import RULES, Redaction
 from edgedistill_serve.task.task import Kind
 from edgedistill_serve.task.task import Task as ScoredTask
 
@@ -194,6 +194,8 @@ class RedactSection(Section):
 
     ids: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Regular expressions, such as ``S[0-9]{6}``."""
+    rules: int = RULES
+    """Version of the built-in patterns; a project keeps its version when it names it."""
 
     @model_validator(mode="after")
     def _patterns_compile(self) -> Self:
@@ -203,7 +205,7 @@ class RedactSection(Section):
     @property
     def redaction(self) -> Redaction:
         """The redaction as the bundle stores it."""
-        return Redaction(self.ids)
+        return Redaction(self.ids, self.rules)
 
 
 def _bool_to_section(given: object) -> object:

@@ -1,6 +1,7 @@
 """The page reads texts as Python does: the same tokens, the same redaction, whatever letters there are."""
 
 import random
+import re
 import unicodedata
 from dataclasses import astuple
 from pathlib import Path
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
 
 from edgedistill_export.errors import WebFailed
-from edgedistill_export.web.description import describe_page
+from edgedistill_export.web.description import describe_page, describe_redaction
 from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.task.contexts import context_hash
 from edgedistill_serve.task.redaction import Redaction, redact_text
@@ -21,7 +22,7 @@ from edgedistill_serve.task.task import task_inputs
 from edgedistill_serve.task.visible_text import is_blank
 
 from ..tiny import PRAISE, ROBERTA, save_student
-from .tiny_page import CONTEXT, TINY, make_bundle, make_page, under_node
+from .tiny_page import CONTEXT, TESTS, TINY, make_bundle, make_page, under_node
 
 LETTERS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
 WHOLE = 32_768
@@ -121,16 +122,79 @@ PERSONAL = [
     "[EMAIL] a[URL]b jo@x.de[PHONE]",
 ]
 PIECES = st.sampled_from(
-    [*"abx017 .,-@+()/:[]!\n", "www.", "http://", ".com", ".io", "S12", "class-", "\u017f", "\u0130", "é", "٣"]
+    [
+        *"abx0174 .,-@+()/:[]!\n\u2011\uff14\u00ad\u00a0'",
+        "www.",
+        "http://",
+        ".com",
+        ".io",
+        "S12",
+        "class-",
+        "\u017f",
+        "\u0130",
+        "é",
+        "٣",
+    ]
 )
 
 
-@settings(max_examples=6, deadline=None)
+def labelled_examples():
+    lines = (TESTS / "serve/task/redaction_examples.txt").read_text("utf-8").splitlines()
+    typed = [re.sub(r"\{[A-Z]+:((?:[^{}]|\{[^{}]*\})*)\}", r"\1", line) for line in lines]
+    return [re.sub(r"\\u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), line) for line in typed]
+
+
+@pytest.mark.parametrize("rules", [1, 2])
+@settings(max_examples=4, deadline=None)
 @given(st.lists(st.lists(PIECES, max_size=40).map("".join) | TEXTS, min_size=300, max_size=300))
-def test_personal_data_is_replaced_alike(redacting, texts):
-    rules = describe_page(redacting, {}).redaction
-    given = [*PERSONAL, *texts]
-    assert under_node("redact", rules=rules, texts=given) == [redact_text(text, REDACTED) for text in given]
+def test_personal_data_is_replaced_alike(rules, texts):
+    redaction = Redaction(REDACTED.ids, rules)
+    given = [*PERSONAL, *labelled_examples(), "(412)5550100" * 20, *texts]
+    found = under_node("redact", rules=describe_redaction(redaction), texts=given)
+    assert found == [redact_text(text, redaction) for text in given]
+
+
+def test_every_character_is_folded_alike():
+    blocks = (
+        range(0xD800),
+        range(0xF900, 0x10000),
+        range(0x1D700, 0x1D800),
+        range(0x1FB00, 0x1FC00),
+        range(0xE0000, 0xE0200),
+    )
+    # Letters that are newer than Python's Unicode are letters to a newer browser only.
+    points = [point for block in blocks for point in block]
+    letters = [chr(point) for point in points if unicodedata.category(chr(point)) != "Cn"]
+    texts = [
+        f"S123{letter}456 41{letter}-555-010\u00ad0 a{letter}b@x.org x{letter}com"
+        for letter in letters
+        if not letter.isalnum()
+    ]
+    texts += ["".join(letters[at : at + 100]).join(("S", "123456")) for at in range(0, len(letters), 100)]
+    assert under_node("redact", rules=describe_redaction(REDACTED), texts=texts) == [
+        redact_text(text, REDACTED) for text in texts
+    ]
+
+
+def test_the_page_needs_time_in_proportion_to_the_text():
+    hostile = [
+        "(412)5550100",
+        "a'",
+        "a.",
+        "a-",
+        "http://!",
+        "01 23 ",
+        "x.com:1",
+        "[ID]",
+        "\uff14",
+        "1 ",
+        "S123456",
+        "[EMAI",
+    ]
+    texts = [(each * 80_000)[:size] for each in hostile for size in (10_000, 80_000)]
+    seconds = under_node("cost", rules=describe_redaction(REDACTED), texts=texts)
+    for each, short, long in zip(hostile, seconds[::2], seconds[1::2], strict=True):
+        assert long < 16 * short + 0.3, each
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +211,7 @@ def test_a_pattern_that_means_nothing_in_a_browser_is_refused(tmp_path):
 def test_redaction_comes_before_reading(tmp_path):
     page = make_page(tmp_path, redact=Redaction(), max_tokens=WHOLE)
     read_alike(page, [{"response": text} for text in PERSONAL])
-    assert Path(page[1].folder / "page.json").read_text("utf-8").count("[EMAIL]") == 1
+    assert Path(page[1].folder / "page.json").read_text("utf-8").count("[EMAIL]") == 2
 
 
 ODD = (

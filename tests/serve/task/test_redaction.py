@@ -1,14 +1,16 @@
 """Redaction: what is replaced, what stays, and that scoring does it as training does."""
 
 import json
+import time
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgedistill_serve import Bundle, BundleError, Scorer
-from edgedistill_serve.task.redaction import Redaction, redact_text
+from edgedistill_serve.task.redaction import Redaction, redact_text, redaction_steps
+from edgedistill_serve.task.redaction_rules import fold
 from edgedistill_serve.task.task import Label, Task
 
 STUDENTS = Redaction(("S[0-9]{6}",))
@@ -41,15 +43,97 @@ def test_ordinary_numbers_are_not_redacted(typed):
     assert redact_text(typed, STUDENTS) == typed
 
 
-TYPED = st.lists(
-    st.sampled_from(["S123456", "a@b.org", "[ID]", "[", "]", "0", "412-555-0100", " ", "www.x.org", ".", "@", "word"])
-).map("".join)
+PIECES = (
+    "S123456", "a@b.org", "[ID]", "[PHONE]", "[", "]", "0", "412-555-0100", "555-0100", "4125550100", "(412)",
+    "+49", "00", "01", "2024", "412", " ", "-", "/", ":", ",", ";", "www.", "http://", "x.com", ".de", "it",
+    ".", "@", "'", "word", "7", "ISBN ", "a", "\n", "\u2011", "\uff14", "\u00ad",
+)  # fmt: skip
+TYPED = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
 
+@settings(max_examples=500)
 @given(TYPED | st.text(), st.sampled_from([STUDENTS, Redaction(), Redaction(("[A-Z]+", "word.", "(?=0)0"))]))
+@example("(412)5550100" * 3, STUDENTS)
+@example("x.comS123456", STUDENTS)
+@example("412-555-0100:555-0100:01", STUDENTS)
 def test_a_redacted_text_is_redacted_to_itself(typed, redaction):
     once = redact_text(typed, redaction)
     assert redact_text(once, redaction) == once
+
+
+@settings(max_examples=500)
+@given(TYPED)
+def test_the_sign_of_a_step_is_in_every_text_that_it_changes(typed):
+    read, _ = fold(typed)
+    for step in redaction_steps(STUDENTS):
+        if step.sign and step.pattern.search(read):
+            assert step.sign.search(read)
+
+
+HOSTILE = [
+    "(412)5550100", "a'", "a@", "a.", "a-", "www.", "0101 ", "01 23 ", "http://", "http://!", "4125550100,", "+4", "1-",
+    "-", "01.23.45.67.89.", "x.com/", "x.com:1", "S123456", "[ID]", "a@b.", "a (at) ", "01/02/2024-", "ISBN 0", "[",
+    "(", "1 ", "412 ", "\u00ad4", "\uff14", "k12.", "0,0", ".", "x.it/", "[EMAI", "555-",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("rules", [1, 2])
+def test_the_time_grows_with_the_length_of_the_text_only(hostile, rules):
+    def seconds(characters):
+        text = (hostile * characters)[:characters]
+        before = time.process_time()
+        redact_text(text, Redaction(("S[0-9]{6}",), rules))
+        return time.process_time() - before
+
+    # The loop of version 1 had needed a minute for 30,000 characters.
+    short, long = min(seconds(10_000) for _ in range(3)), seconds(80_000)
+    assert long < 16 * short + 0.2
+    assert long < 80_000 * 20e-6
+
+
+def test_a_text_typed_with_other_dashes_spaces_and_digits_is_redacted_alike():
+    typed = "call 412-555-0100 or +49 30 1234567, jo@x.org, S123456, x.com/a"
+    read = redact_text(typed, STUDENTS)
+    for before, after in [
+        ("-", "\u2011"),
+        ("-", "\u2013"),
+        (" ", "\u00a0"),
+        (" ", "\u2009"),
+        ("@", "\uff20"),
+        ("5", "\uff15"),
+    ]:
+        assert redact_text(typed.replace(before, after), STUDENTS) == read.replace(before, after)
+    digits = str.maketrans("0123456789", "".join(map(chr, range(0x660, 0x66A))))
+    assert redact_text(typed.translate(digits), STUDENTS) == read
+    for invisible in ("\u00ad", "\u200b", "\ufeff"):
+        assert redact_text(invisible.join(typed), STUDENTS).replace(invisible, "") == read
+
+
+def test_what_is_not_replaced_stays_as_it_was_typed():
+    typed = "\u00adna\u00ad\u00efve \uff11\u2013\uff12 \u2019tis S\uff11\u200b23456\u200b \U0001f600 a\u2011b"
+    assert (
+        redact_text(typed, STUDENTS)
+        == "\u00adna\u00ad\u00efve \uff11\u2013\uff12 \u2019tis [ID]\u200b \U0001f600 a\u2011b"
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("call 412-555-0100, x.com, www.x.org or jo@x.org", "call [PHONE], [URL], [URL] or [EMAIL]"),
+        ("412\u2011555\u20110100 and uni-bonn.de", "412\u2011555\u20110100 and uni-bonn.de"),
+        ("100-2000", "[PHONE]"),
+        ("(412)5550100" * 3, "[PHONE]" * 3),
+    ],
+)
+def test_a_bundle_of_before_redacts_as_its_training_texts_were_redacted(typed, read):
+    assert redact_text(typed, Redaction((), rules=1)) == read
+
+
+def test_an_unknown_version_of_the_rules_is_refused():
+    with pytest.raises(ValueError, match=r"the version 3; known are \[1, 2\]"):
+        Redaction((), rules=3)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +160,20 @@ def test_a_raw_text_scores_as_its_redacted_form(make_bundle, tmp_path):
     raw, read = "great job S123456, mail jo@school.edu", "great job [ID], mail [EMAIL]"
     assert scorer.score([raw]) == scorer.score([read]) == plain.score([read])
     assert plain.score([raw]) != plain.score([read])
+
+
+def test_a_manifest_without_a_version_of_the_rules_has_the_first_one(make_bundle, tmp_path):
+    bundle = make_bundle(tmp_path / "bundle")
+    with_redaction(bundle, {"ids": []})
+    assert Bundle.load(bundle.folder).task.redact == Redaction((), rules=1)
+    with_redaction(bundle, {"ids": [], "rules": 2})
+    assert Bundle.load(bundle.folder).task.redact == Redaction(())
+
+
+def test_a_bundle_whose_rules_are_newer_is_refused(make_bundle, tmp_path):
+    with_redaction(make_bundle(tmp_path / "bundle"), {"ids": [], "rules": 9})
+    with pytest.raises(BundleError, match="redaction rules have the version 9"):
+        Bundle.load(tmp_path / "bundle")
 
 
 def test_a_bundle_whose_pattern_cannot_be_used_is_refused(make_bundle, tmp_path):

@@ -9,7 +9,8 @@ from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.task.contexts import ShownContexts
-from edgedistill_serve.task.redaction import PLACEHOLDERS, Redaction, redaction_rules
+from edgedistill_serve.task.redaction import Redaction, redaction_steps
+from edgedistill_serve.task.redaction_rules import INVISIBLE, PLACEHOLDERS, RULE_SETS, SAME
 from edgedistill_serve.task.task import Kind, Label, task_inputs
 from edgedistill_serve.task.visible_text import CHARACTER_REFERENCE, MARKUP, SPACE_LIKE, SPACE_LIKE_BEYOND
 
@@ -35,7 +36,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         calibrated: Whether the probabilities were calibrated.
-        redaction: The redaction rules as JavaScript patterns; None for no redaction.
+        redaction: The redaction steps with JavaScript patterns, and the characters of `fold`; None for no redaction.
         invisible: The patterns of `edgedistill_serve.task.visible_text`, for JavaScript.
         files: The files to fetch, by purpose.
     """
@@ -77,7 +78,7 @@ def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription
         calibrated=manifest.temperature != 1.0,
         review=manifest.review,
         contexts=manifest.contexts,
-        redaction=_redaction(manifest.task.redact),
+        redaction=describe_redaction(manifest.task.redact),
         invisible=invisible_patterns(),
         files=files,
     )
@@ -102,12 +103,29 @@ def invisible_patterns() -> dict[str, str]:
     return {"spaces": f"[{SPACE_LIKE}{beyond}]+", "markup": MARKUP, "reference": CHARACTER_REFERENCE}
 
 
-def _redaction(redaction: Redaction | None) -> dict[str, Any] | None:
+def describe_redaction(redaction: Redaction | None) -> dict[str, Any] | None:
+    """Return what the page's `redactor` needs; None for no redaction.
+
+    Raises:
+        WebFailed: A pattern cannot be translated to JavaScript.
+    """
     if redaction is None:
         return None
+    rules = RULE_SETS[redaction.rules]
     steps = [
-        {"pattern": to_javascript(pattern), "placeholder": placeholder}
-        for pattern, placeholder in redaction_rules(redaction.ids)
+        {
+            "pattern": to_javascript(step.pattern),
+            "placeholder": step.placeholder,
+            "unchanged": to_javascript(step.unchanged or PLACEHOLDERS),
+            "folded": step.folded,
+        }
+        for step in redaction_steps(redaction)
     ]
-    # A capturing group, so that JavaScript's split also returns the separators.
-    return {"placeholders": f"({to_javascript(PLACEHOLDERS)})", "steps": steps}
+    return {
+        "placeholders": to_javascript(PLACEHOLDERS),
+        "same": ["".join(SAME), "".join(SAME.values())],
+        "invisible": INVISIBLE,
+        "passes": rules.passes,
+        "isolated": rules.isolated,
+        "steps": steps,
+    }

@@ -1,7 +1,7 @@
 r"""Translate regular expressions of Python's `re` to JavaScript with the same meaning.
 
-Supported are: characters and their escapes, sets, ``\d \w \s`` and their complements, groups, lookaround, ``|``,
-repetition, ``^ $ \A \Z \b \B`` and the flag ``(?i)``. Anything else is an error.
+Supported are: characters and their escapes, sets, ``\d \w \s`` and their complements, letters as ``[^\W\d_]``, groups,
+lookaround, ``|``, repetition, ``^ $ \A \Z \b \B`` and the flag ``(?i)``. Anything else is an error.
 """
 
 import re
@@ -117,6 +117,8 @@ class _Translation:
             return _class(kind[1])
         if kind := self._take(r"\[\^\\([SW])\]"):
             return _class(kind[1].lower())
+        if self._take(r"\[\^\\W\\d_\]"):
+            return r"[\p{L}\p{Nl}\p{No}]"
         if start := self._take(r"\[\^?"):
             members = [self._member()]
             while not self._take(r"\]"):

@@ -71,10 +71,19 @@ def parse_manifest(content: bytes, schema: Schema = CURRENT) -> Manifest:
         )
     for step in steps:
         document = schema.migrations[step](document)
+    _name_redaction_rules(document)
     try:
         return msgspec.convert(document | {"schema_version": schema.version}, Manifest)
     except msgspec.ValidationError as error:
         raise BundleError(f"the file does not match its schema ({error})", where=MANIFEST_FILE) from None
+
+
+def _name_redaction_rules(document: Document) -> None:
+    """Set the version of the redaction rules in a document that was written when there was only the first one."""
+    task = document.get("task")
+    redact = task.get("redact") if isinstance(task, dict) else None
+    if isinstance(redact, dict):
+        redact.setdefault("rules", 1)
 
 
 def decode_json(content: bytes, kind: type[_T], name: str) -> _T:
