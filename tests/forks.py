@@ -11,6 +11,7 @@ It reads one request after another from the socket whose number it is given, and
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -64,6 +65,16 @@ def become(message: dict[str, Any], streams: list[int]) -> None:
             os.dup2(stream, here)
     for stream in streams:
         os.close(stream)
+    # Opened again, as in a process of its own: whether a stream can seek is found out when it is opened.
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            io.BufferedWriter(io.FileIO(place, "w", closefd=False)),
+            encoding=old.encoding,
+            errors=old.errors,
+            line_buffering=old.line_buffering,
+        )
+        for place, old in ((1, sys.stdout), (2, sys.stderr))
+    )
     sys.argv = message["argv"]
 
 
