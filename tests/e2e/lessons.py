@@ -70,7 +70,7 @@ def write_lesson(folder, base_url):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "project.yaml").write_text(PROJECT.format(base_url=base_url), "utf-8")
     for name, header, rows in (
-        ("human.csv", ["id", "response", "label"], list(responses(0, 60))),
+        ("human.csv", ["id", "response", "label"], list(responses(0, 100))),
         ("responses.csv", ["id", "response"], [row[:2] for row in responses(100, 20)]),
     ):
         with (folder / name).open("w", encoding="utf-8", newline="") as stream:

@@ -46,12 +46,12 @@ def test_every_row_is_in_the_account_and_in_the_mixture(lesson):
         mixture = list(csv.DictReader(stream))
     assert [row["source"] for row in mixture].count("human") == human["train"]
     assert [row["source"] for row in mixture].count("teacher") == 20
-    assert "human.csv: 60 rows read" in shown
+    assert "human.csv: 100 rows read" in shown
 
 
 def test_each_text_is_asked_for_as_often_as_there_are_votes(lesson):
     _, asked, _ = lesson
-    validation_unlabelled_and_test = 18 + 20 + 18
+    validation_unlabelled_and_test = 30 + 20 + 30
     assert asked == 2 * validation_unlabelled_and_test
 
 
@@ -77,7 +77,7 @@ def test_another_machine_repeats_the_run_offline_from_the_exported_answers(lesso
 def test_offline_without_answers_names_what_is_missing(tmp_path):
     project = write_lesson(tmp_path, "http://127.0.0.1:9/v1")
     done = command("edgedistill", "run", project, "--offline", expect=2)
-    assert "36 answers for 18 responses are not in the cache: r" in done.stderr
+    assert "60 answers for 30 responses are not in the cache: r" in done.stderr
     assert "edgedistill cache import" in done.stderr
 
 
@@ -156,7 +156,7 @@ def test_wrong_data_is_one_line_with_file_row_and_hint(tmp_path):
     human.write_text(human.read_text() + "r900,fine,Process\n")
     done = command("edgedistill", "run", project, expect=2, anew=True)
     assert done.stderr.startswith(
-        "edgedistill: human.csv: row 62: the label 'Process' is another spelling of 'process'"
+        "edgedistill: human.csv: row 102: the label 'Process' is another spelling of 'process'"
     )
     assert done.stderr.count("\n") == 1
 
@@ -176,7 +176,7 @@ def test_a_vocabulary_cut_makes_the_bundle_smaller_and_a_note_says_what_it_chang
     after = json.loads(command("edgedistill", "export", copy, "--json").stdout)["stages"]["export"]
     assert after["bytes"] < 0.7 * before["bytes"]
     assert after["vocabulary"]["pieces"] < 8000
-    assert "of 18 validation rows if their texts are not used for it" in after["notes"][0]
+    assert "of 30 validation rows if their texts are not used for it" in after["notes"][0]
 
 
 def test_a_bundle_that_is_done_is_signed_and_what_a_push_would_send_is_listed(lesson, tmp_path):
@@ -205,7 +205,7 @@ def test_a_push_without_a_token_is_one_line_with_its_hint(lesson, monkeypatch):
 
 def test_the_report_of_a_run_holds_texts_only_where_they_are_asked_for(lesson, tmp_path):
     project, _, shown = lesson
-    assert "report.html: Inconclusive" in shown  # 18 test rows are too few, whatever the figures
+    assert "report.html: Inconclusive" in shown  # 30 test rows are too few, whatever the figures
     copy = shutil.copytree(project.parent, tmp_path / "copy") / project.name
     scores = copy.parent / "runs/lesson/test_scores.csv"
     page = copy.parent / "runs/lesson/report.html"

@@ -29,7 +29,7 @@ def test_a_run_reports_its_steps_messages_and_progress_and_skips_what_is_done(tm
             on_progress=lambda what, done, of: progress.append((what, done, of)),
         )
         assert [step.stage for step in steps] == ["gate", "label", "mix"]
-        assert messages[0].startswith("estimate: 36 requests")
+        assert messages[0].startswith("estimate: 60 requests")
         assert progress[-1][1] == progress[-1][2]
         steps.clear()
         project.run(until="mix", offline=True, on_step=steps.append)
