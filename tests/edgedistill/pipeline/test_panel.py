@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgedistill.data import read_records
-from edgedistill.errors import AnswersMissing, GateRefused, Paused, ProjectFileError
+from edgedistill.errors import AnswersMissing, GateRefused, Paused, ProjectFileError, RunError
 from edgedistill.pipeline import Run, RunFolder, StageResult, run_stage, run_stages
 from edgedistill.pipeline.label import read_labels
 from edgedistill.project import read_project
@@ -179,3 +179,19 @@ def test_a_label_with_fewer_train_rows_than_examples_is_named_before_anything_is
     ):
         run_stages(Run(project, read_records(project), RunFolder(project.run_folder)), until="label")
     assert not any(teacher.bodies for teacher in teachers.values())
+
+
+def test_a_gate_that_teachers_passed_who_are_no_longer_in_the_project_is_named(tmp_path: Path) -> None:
+    (tmp_path / "project.yaml").write_text(
+        PROJECT.format(vote="majority", **dict.fromkeys(["good", "fair", "poor"], "http://x/v1"))
+    )
+    (tmp_path / "human.csv").write_text(
+        "id,response,label\n"
+        + "".join(f"r{i},text {i} {i * 7919},{('process', 'outcome')[i % 2]}\n" for i in range(30))
+    )
+    (tmp_path / "responses.csv").write_text("id,response\nq,another one\n")
+    project = read_project(tmp_path / "project.yaml")
+    run = Run(project, read_records(project), RunFolder(project.run_folder))
+    run.folder.write_json("gate.json", {"used": ["gone"], "weights": {"gone": 1.0}})
+    with pytest.raises(RunError, match=r"gate\.json: the gate was passed by gone.*edgedistill gate project\.yaml"):
+        run.code_with_each(run.used, run.records.unlabelled, "label: {}")
