@@ -127,8 +127,8 @@ def single_label_statistics(*, ordinal: bool) -> dict[str, Statistic]:
     }
 
 
-def _correct(confusions: Tables) -> Tables:
-    return np.diagonal(confusions, axis1=1, axis2=2)
+def _correct(confusions: Tables) -> Values:
+    return np.diagonal(confusions, axis1=1, axis2=2).astype(np.float64)
 
 
 def _shares(part: Tables, whole: Tables) -> Values:
