@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import SplitResult, urlencode, urlsplit, urlunsplit
-from urllib.request import proxy_bypass_environment
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed; requests uses it too
 
 import httpx2
 
