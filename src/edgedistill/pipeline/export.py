@@ -159,7 +159,7 @@ def _seen(run: Run) -> tuple[list[dict[str, str]], list[Author]]:
     """
     responses = [*run.records.splits.train.responses, *run.records.unlabelled]
     synthetic = [row for row in read_mixture(run.folder, run.task.inputs) if row.source == "synthetic"]
-    rows = [dict(row.inputs) for row in (*responses, *synthetic)]
+    rows = [*(dict(row.inputs) for row in responses), *(dict(row.inputs) for row in synthetic)]
     return rows, [*(response.group for response in responses), *[TEACHER] * len(synthetic)]
 
 

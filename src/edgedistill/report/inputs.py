@@ -193,7 +193,7 @@ def read_report_inputs(
     served = {"student": fidelity.agreement} if fidelity and fidelity.agreement else {}
 
     def read_bundle(path: Path, hint: str) -> BundleSummary:
-        return _read_bundle(path, hint, evaluation.agreement | served)
+        return _read_bundle(path, hint, {**evaluation.agreement, **served})
 
     return ReportInputs(
         name=name,

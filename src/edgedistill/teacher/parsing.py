@@ -129,11 +129,11 @@ def parse_labels(answer: Mapping[str, Any], labels: Sequence[str], *, after_reas
         joined = _stated_labels(content, labels, after_reason=after_reason)
         return joined or unusable_answer(FailureCause.UNREADABLE, answer)
     coded = find_coded(found.objects, several=True)
-    joined = {match_labels(each.named, labels) for each in coded}
-    if joined == {None}:
+    matches = {match_labels(each.named, labels) for each in coded}
+    if matches == {None}:
         readable = all(isinstance(each.named, str | list) for each in coded)
         return unusable_answer(FailureCause.NO_SUCH_LABEL if readable else FailureCause.UNREADABLE, answer)
-    one = joined.pop() if len(joined) == 1 else None
+    one = matches.pop() if len(matches) == 1 else None
     return one or unusable_answer(FailureCause.UNREADABLE, answer)
 
 
@@ -346,10 +346,10 @@ def extract_text(answer: Mapping[str, Any]) -> str | Failure:
         return unusable_answer(FailureCause.UNREADABLE, answer)
     ended = str(finish).casefold()
     parts = _join_parts(content)
-    if refusal or ended in _REFUSED or parts is FailureCause.REFUSED:
+    if refusal or ended in _REFUSED:
         return unusable_answer(FailureCause.REFUSED, answer)
-    if not isinstance(parts, str):
-        return unusable_answer(FailureCause.UNREADABLE, answer)
+    if isinstance(parts, FailureCause):
+        return unusable_answer(parts, answer)
     given = parts if parts.strip(_EDGES) else _tool_arguments(message)
     text, truncated = _strip_wrapping(given), ended in _TRUNCATED
     if not text and (

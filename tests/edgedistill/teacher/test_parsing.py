@@ -181,6 +181,12 @@ def test_an_answer_that_could_mean_something_else_is_refused(form: str) -> None:
     assert isinstance(parse_label(answer(MISTAKABLE[form]), LABELS), Failure)
 
 
+@pytest.mark.parametrize("content", [[{"type": "image_url"}], {"text": 1}, 7, [None]])
+def test_an_answer_that_is_no_text_is_not_a_label_named_like_its_cause(content: Any) -> None:
+    labels = [cause.value for cause in FailureCause]
+    assert isinstance(parse_label(answer(content), labels), Failure)
+
+
 @pytest.mark.parametrize(
     ("given", "cause"),
     [

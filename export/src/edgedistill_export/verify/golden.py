@@ -216,5 +216,5 @@ def responses_in(bundle: Bundle) -> int:
 
 def missing_labels(logits: Logits, decoder: LabelDecoder) -> list[str]:
     """Return the labels that no row gets."""
-    found = decoder.label_mask(logits).any(axis=0)
+    found = np.atleast_1d(decoder.label_mask(logits).any(axis=0))
     return [name for name, is_found in zip(decoder.task.names, found, strict=True) if not is_found]
