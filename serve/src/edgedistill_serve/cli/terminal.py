@@ -4,6 +4,7 @@ import io
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def escape_unencodable() -> None:
     r"""Write characters that stdout or stderr cannot encode as escapes, such as ``\\u6f22``, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # a file that was replaced by a pipe under the stream, which then cannot seek
+                stream.reconfigure(errors="backslashreplace")
 
 
 def printable(text: str) -> str:
