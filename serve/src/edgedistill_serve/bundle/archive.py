@@ -9,6 +9,7 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
@@ -60,7 +61,7 @@ def pack(bundle: Bundle, file: Path, *, overwrite: bool = False) -> int:
     if file.exists() and not overwrite:
         raise BundleError("the file exists already", where=str(file), hint="Choose another name, or add --force.")
     signature = [SIGNATURE_FILE] if bundle.signature != "none" else []
-    temporary = file.with_name(f".{file.name}.{token_hex(4)}")
+    temporary = file.with_name(f".{file.name[:40]}.{token_hex(4)}")
     try:
         with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
             for name in sorted([MANIFEST_FILE, *signature, *bundle.manifest.files]):
@@ -70,7 +71,8 @@ def pack(bundle: Bundle, file: Path, *, overwrite: bool = False) -> int:
     except (OSError, ValueError) as error:
         raise BundleError(f"the file cannot be written ({error})", where=str(file)[:200]) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # which would hide the error that ended the block
+            temporary.unlink(missing_ok=True)
 
 
 def unpack(file: Path, folder: Path, *, public_key: Path | None = None) -> Bundle:

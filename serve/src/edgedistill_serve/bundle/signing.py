@@ -9,6 +9,7 @@ The package `cryptography` comes with ``edgedistill-serve[sign]``; unsigned bund
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,8 @@ def sign_bundle(folder: Path, private_key: Path) -> Path:
         temporary.write_bytes(key.sign((folder / MANIFEST_FILE).read_bytes()))
         temporary.replace(target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # which would hide the error above
+            temporary.unlink(missing_ok=True)
         raise BundleError(f"the signature cannot be written ({error})", where=str(folder)) from None
     return target
 

@@ -87,14 +87,23 @@ def grade(
     scorer = Scorer(Bundle.load(bundle, public_key=public_key), threads=threads)
     started = time.perf_counter()
     line = ProgressLine(quiet=json)
-    counts = grade_table(
-        scorer,
-        source,
-        target,
-        overwrite=force,
-        prefix=prefix,
-        progress=lambda counts: line.show(_format_counts(counts)),
-    )
+    graded = GradingCounts()
+
+    def show(counts: GradingCounts) -> None:
+        nonlocal graded
+        graded = counts
+        line.show(_format_counts(counts))
+
+    # So that the temporary file, which contains learners' texts, is deleted.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        counts = grade_table(scorer, source, target, overwrite=force, prefix=prefix, progress=show)
+    except (KeyboardInterrupt, SystemExit):
+        line.clear()
+        sys.stderr.write(f"stopped: {target.name} was not written; {graded.read} graded rows are lost\n")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     line.clear()
     seconds = time.perf_counter() - started
     if json:

@@ -68,7 +68,7 @@ def grade(
 
     Raises:
         DataError: ``source`` cannot be read or lacks an input, or ``target`` cannot be written. ``target`` is then
-            unchanged.
+            unchanged, and the hint has the number of graded rows that are lost.
     """
     check_target(target, overwrite=overwrite)
     task = scorer.bundle.task
@@ -77,15 +77,20 @@ def grade(
     _check_columns(names, task, added, source)
     counts = GradingCounts()
     types = read_parquet_types(source)
-    with table_writer(target, {name: types.get(name) for name in names}, added, overwrite=overwrite) as write:
-        for rows in _chunks(read_rows(source)):
-            # Raw values and not texts: a number, a list or null is not a valid response.
-            results = scorer.score_each([row.raw for row in rows])
-            for row, result in zip(rows, results, strict=True):
-                write(row, score_values(result, added))
-                counts = counts.with_row(result)
-            if progress is not None:
-                progress(counts)
+    try:
+        with table_writer(target, {name: types.get(name) for name in names}, added, overwrite=overwrite) as write:
+            for rows in _chunks(read_rows(source)):
+                # Raw values and not texts: a number, a list or null is not a valid response.
+                results = scorer.score_each([row.raw for row in rows])
+                for row, result in zip(rows, results, strict=True):
+                    write(row, score_values(result, added))
+                    counts = counts.with_row(result)
+                if progress is not None:
+                    progress(counts)
+    except DataError as error:
+        lost = f"{target.name[:60]} was not written; {counts.read} graded rows are lost." if counts.read else None
+        hint = " ".join(part for part in (error.hint, lost) if part) or None
+        raise DataError(error.what, where=error.where, hint=hint) from None
     return counts
 
 

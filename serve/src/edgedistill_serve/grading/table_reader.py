@@ -289,18 +289,47 @@ def _parquet(file: BinaryIO, name: str) -> _Table:
     repeated = next((column for column in header if header.count(column) > 1), None)
     if repeated is not None:
         raise DataError(f"two columns have the name {repeated!r}", where=name, hint="Rename or delete one of them.")
-    return _Table(header, _parquet_rows(table, name, pa.ArrowException))
+    return _Table(header, _parquet_rows(table, name, pa))
 
 
-def _parquet_rows(table: Any, name: str, failure: type[Exception]) -> Iterator[TableRow]:
+class ExactTime:
+    """A time in nanoseconds of a Parquet file, which no type of Python holds; in JSON it is a string.
+
+    Args:
+        number: The number that the file contains.
+        text: The time as text; the number for a duration.
+    """
+
+    __slots__ = ("number", "text")
+
+    def __init__(self, number: int, text: str) -> None:
+        self.number, self.text = number, text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _parquet_rows(table: Any, name: str, pa: Any) -> Iterator[TableRow]:
+    schema = table.schema_arrow
+    exact = [field.name for field in schema if getattr(field.type, "unit", None) == "ns"]
+    rest = [field for field in schema.names if field not in exact]
     number = 0
     try:
         for batch in table.iter_batches(batch_size=1024):
-            for values in batch.to_pylist():
+            columns = {column: _exact_times(batch.column(column), pa) for column in exact}
+            for place, values in enumerate(batch.select(rest).to_pylist() if rest else [{} for _ in range(len(batch))]):
                 number += 1
-                yield _row(number, values)
-    except (failure, UnicodeDecodeError) as error:
+                times = {column: times[place] for column, times in columns.items()}
+                yield _row(
+                    number, {column: times[column] if column in times else values[column] for column in schema.names}
+                )
+    except (pa.ArrowException, UnicodeDecodeError, ValueError, OverflowError) as error:
         raise DataError(f"the file cannot be read beyond row {number} ({error})", where=name) from None
+
+
+def _exact_times(column: Any, pa: Any) -> list[ExactTime | None]:
+    pairs = zip(column.cast(pa.int64()).to_pylist(), column.cast(pa.string()).to_pylist(), strict=True)
+    return [None if number is None else ExactTime(number, text) for number, text in pairs]
 
 
 def _row(number: int, raw: dict[str, Any]) -> TableRow:
@@ -308,8 +337,8 @@ def _row(number: int, raw: dict[str, Any]) -> TableRow:
 
 
 def _text(value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
+    if value is None or isinstance(value, str | ExactTime):
+        return str(value or "")
     encoded = msgspec.json.encode(value, enc_hook=str)
     # In JSON, dates and decimals are strings, and NaN is null.
     return str(msgspec.json.decode(encoded) or "") if encoded[:1] in b'"n' else encoded.decode()

@@ -1,17 +1,23 @@
 """Atomic writing of CSV, TSV, JSONL and Parquet files."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.grading.delimited import write_records
-from edgedistill_serve.grading.table_reader import PARQUET_SUFFIX, SUFFIXES, TableRow, import_pyarrow
+from edgedistill_serve.grading.table_reader import PARQUET_SUFFIX, SUFFIXES, ExactTime, TableRow, import_pyarrow
 
 SourceColumns: TypeAlias = Mapping[str, Any]
 AddedColumns: TypeAlias = Mapping[str, type[str] | type[float] | type[int] | type[bool]]
@@ -19,6 +25,8 @@ AddedColumns: TypeAlias = Mapping[str, type[str] | type[float] | type[int] | typ
 WriteRow: TypeAlias = Callable[[TableRow, Mapping[str, Any]], None]
 
 _PARQUET_ROWS = 1024
+_TEMPORARY = ".edgedistill-part"
+_LEFTOVER = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(_TEMPORARY)}", re.DOTALL)
 
 
 @contextmanager
@@ -43,25 +51,52 @@ def table_writer(
         DataError: The file exists, has an unknown suffix, or cannot be written.
     """
     check_target(path, overwrite=overwrite)
-    temporary = path.with_name(f".{path.name}.{token_hex(4)}")
+    remove_leftovers(path)
+    # The name of the target may be as long as the file system allows.
+    temporary = path.with_name(f".{path.name[:40]}.{token_hex(4)}{_TEMPORARY}")
     try:
         with temporary.open("xb") as file:
+            _lock(file)
             with _FORMATS[path.suffix.lower()](file, columns, added) as write:
                 yield write
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise DataError(f"the file cannot be written ({error.strerror or error})", where=str(path)) from None
+        raise _cannot_be_written(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # which would hide the error that ended the block
+            temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete the temporary files of writers in the folder of ``path`` that were killed: they contain learners' texts.
+
+    A living writer holds a lock on its file. Windows does not delete files that are open.
+    """
+    with suppress(OSError):
+        for file in [each for each in path.parent.iterdir() if _LEFTOVER.fullmatch(each.name)]:
+            with suppress(OSError):
+                with file.open("rb") as opened:
+                    _lock(opened)
+                file.unlink()
+
+
+def _lock(file: BinaryIO) -> None:
+    """Lock a file for as long as it is open.
+
+    Raises:
+        OSError: Another process has locked it.
+    """
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
     """Check that a table can be written to a path.
 
     Raises:
-        DataError: The file exists, its suffix is unknown, or its folder does not exist.
+        DataError: The file exists, its suffix is unknown, its name is too long, or its folder does not exist.
     """
     if path.suffix.lower() not in _FORMATS:
         raise DataError(
@@ -69,12 +104,20 @@ def check_target(path: Path, *, overwrite: bool) -> None:
             where=path.name,
             hint=f"Use a {', '.join(SUFFIXES)} file.",
         )
-    if path.is_dir():
+    try:
+        is_folder, is_file, has_folder = path.is_dir(), path.exists(), path.parent.is_dir()
+    except OSError as error:
+        raise _cannot_be_written(path, error) from None
+    if is_folder:
         raise DataError("the path is a folder and not a file", where=str(path))
-    if path.exists() and not overwrite:
+    if is_file and not overwrite:
         raise DataError("the file exists already", where=str(path), hint="Use --force to replace it.")
-    if not path.parent.is_dir():
+    if not has_folder:
         raise DataError("the folder does not exist", where=str(path.parent))
+
+
+def _cannot_be_written(path: Path, error: OSError) -> DataError:
+    return DataError(f"the file cannot be written ({error.strerror or error})", where=str(path)[:300])
 
 
 _Format: TypeAlias = Callable[[BinaryIO, SourceColumns, AddedColumns], Any]
@@ -136,13 +179,17 @@ def _parquet(file: BinaryIO, columns: SourceColumns, added: AddedColumns) -> Ite
             buffer.clear()
 
         def write(row: TableRow, values: Mapping[str, Any]) -> None:
-            buffer.append({**row.values, **{name: row.raw[name] for name in typed}, **values})
+            buffer.append({**row.values, **{name: _arrow_value(row.raw[name]) for name in typed}, **values})
             if len(buffer) >= _PARQUET_ROWS:
                 flush()
 
         yield write
         if buffer:
             flush()
+
+
+def _arrow_value(value: object) -> object:
+    return value.number if isinstance(value, ExactTime) else value
 
 
 _FORMATS: dict[str, _Format] = {
