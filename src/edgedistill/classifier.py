@@ -16,6 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from edgedistill.agreement import agreement
 from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.data.splitting import held_out
+from edgedistill.data.twins import find_twins
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, TestRows, ValidationRows, code_shares
 from edgedistill.errors import ArgumentError, EdgeDistillError
 from edgedistill.evaluation.build import choose, fidelity_comparison, served_agreement, test_scores, validation_scores
@@ -26,6 +27,7 @@ from edgedistill.project.schema import EvaluationSection, ExportSection, ReviewS
 from edgedistill.student import Epoch, TrainingProgress, backbone_folder, train_student
 from edgedistill.student.frozen import train_frozen_student
 from edgedistill.student.label_thresholds import choose_label_decoder
+from edgedistill.student.model import choose_max_tokens
 from edgedistill.student.trial import random_state, restore_random_state
 from edgedistill.task import Task
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
@@ -59,7 +61,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         backbone: ``minilm``, a folder, or a name on the Hugging Face Hub.
         kind: ``fine-tuned``, or ``frozen``: fit only a linear classifier on the backbone's first token; the parameters
             of losses, adapters and early stopping are then ignored.
-        max_tokens: Maximum length in tokens, 8 to 8192; longer rows are truncated.
+        max_tokens: Maximum length in tokens, 8 to 8192; longer rows are truncated. None: from the lengths of the
+            training rows, as in a project (see `max_tokens_`).
         epochs: Training epochs; the one with the highest macro-F1 on validation rows is kept.
         learning_rate: Peak learning rate, in (0, 1).
         batch_size: Rows per batch.
@@ -79,6 +82,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         classes_: The labels, of shape (labels,), sorted; for a multilabel task in the task's order.
         task_: The task.
         files_: The checkpoint by file name: safetensors as bytes, JSON as text.
+        max_tokens_: Maximum length in tokens: as given, or the 99th percentile of the training rows' lengths, rounded
+            up to a multiple of 16, at least 32 and at most 512 and what the backbone reads.
         history_: Validation loss, accuracy and macro-F1 of each epoch; empty for a frozen backbone.
         notes_: Messages about the rows; never a response's text.
         thresholds_: Decision thresholds of a multilabel task, per label, chosen on validation rows.
@@ -91,7 +96,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         task: Task | None = None,
         backbone: str | Path = "minilm",
         kind: Literal["fine-tuned", "frozen"] = "fine-tuned",
-        max_tokens: int = 128,
+        max_tokens: int | None = None,
         epochs: int = 4,
         learning_rate: float = 5e-5,
         batch_size: int = 16,
@@ -171,12 +176,17 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             MixtureRow(row.response.id, row.response.inputs, row.label, "human", soft[int(row.response.id)])
             for row in training
         ]
+        backbone = backbone_folder(section.backbone, Path())
+        if section.max_tokens is None:
+            chosen = choose_max_tokens(backbone, task.scored, (row.inputs for row in mixture))
+            section = section.model_copy(update={"max_tokens": chosen})
         with progress_bars(quiet=not self.verbose) as bars, temporary_folder("student") as work:
             folder = work / "student"
-            training_notes = self._train(mixture, validation_set, task, section, folder, on_progress or bars)
+            training_notes = self._train(mixture, validation_set, task, section, backbone, folder, on_progress or bars)
             student = Checkpoint.load(folder, task.scored, section.token_limit)
             self.files_ = {path.name: _content(path) for path in sorted(folder.iterdir())}
         self.thresholds_ = choose_label_decoder(student, validation_set).thresholds
+        self.max_tokens_ = section.token_limit
         self.task_, self.n_features_in_, self.notes_ = task, len(task.inputs), (*notes, *training_notes)
         self._loaded: Checkpoint | None = student
         return self
@@ -292,7 +302,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         plan = ExportPlan(
             name=name,
             task=task,
-            max_tokens=self.max_tokens,
+            max_tokens=self.max_tokens_,
             precision=precision,
             max_flip_rate=max_flip_rate,
             fp32_beside=fp32_beside,
@@ -340,7 +350,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             raise ArgumentError(str(error), where="random_state") from None
 
     def _section(self, seed: int) -> StudentSection:
-        given: dict[str, Any] = {"backbone": str(self.backbone), "kind": self.kind, "max_tokens": self.max_tokens}
+        given: dict[str, Any] = {"backbone": str(self.backbone), "kind": self.kind}
         given["search"] = {name: [_plain(getattr(self, name))] for name in ("learning_rate", "batch_size", "epochs")}
         given["seeds"] = [seed]
         if self.kind != "frozen":
@@ -412,7 +422,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     ) -> tuple[Sequence[CodedResponse], ValidationRows, tuple[str, ...]]:
         """Training rows, validation rows, and notes."""
         if validation is not None:
-            return rows, ValidationRows(self._coded(validation, "validation", task, None)), ()
+            given = ValidationRows(self._coded(validation, "validation", task, None))
+            return rows, given, tuple(_twin_notes(rows, given))
         kept, out = held_out(rows, self.validation_fraction, seed, task)
         if kept and out:
             return kept, ValidationRows(out), ()
@@ -436,6 +447,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         validation_set: ValidationRows,
         task: Task,
         section: StudentSection,
+        backbone: Path,
         folder: Path,
         on_progress: OnProgress,
     ) -> tuple[str, ...]:
@@ -444,7 +456,6 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         def report(progress: TrainingProgress) -> None:
             on_progress("fit: optimizer steps", progress.done, progress.total)
 
-        backbone = backbone_folder(section.backbone, Path())
         states = random_state()
         try:
             if self.kind == "frozen":
@@ -464,7 +475,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             raise StudentNotFitted("this StudentClassifier is not fitted yet", hint="Call fit first.")
         if self._loaded is None:
             with self._written() as folder:
-                self._loaded = Checkpoint.load(folder, self.task_.scored, self.max_tokens)
+                self._loaded = Checkpoint.load(folder, self.task_.scored, self.max_tokens_)
         return self._loaded
 
     @property
@@ -493,6 +504,14 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             "backbone": Path(self.backbone).name,
             "random_state": self.random_state if isinstance(self.random_state, int) else None,
         }
+
+
+def _twin_notes(training: Sequence[CodedResponse], validation: ValidationRows) -> Iterator[str]:
+    """Yield a sentence where validation rows repeat training rows: then they select an overfitted epoch."""
+    twins = find_twins([row.response.inputs for row in validation], [row.response.inputs for row in training])
+    for same, what in ((True, "the same to the student as"), (False, "nearly the same as")):
+        if rows := sum(twin.same is same for twin in twins.values()):
+            yield f"{rows} of {len(validation)} validation rows are {what} a training row."
 
 
 def _content(path: Path) -> bytes | str:

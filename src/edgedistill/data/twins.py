@@ -18,6 +18,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -37,6 +38,7 @@ _REMOVED = "\ufffd"  # the replacement character, which BERT's tokenizers drop
 _SPACES = {ord("\u2581"): " "}  # SentencePiece writes spaces so
 _PUNCTUATION_AT_ENDS = " .,;:!?\"'`()[]\u2018\u2019\u201c\u201d\u00ab\u00bb\u00bf\u00a1\u2026\u3002\u3001"
 _BLOCK = 512  # texts compared with all others at a time: bounds the memory of one product
+_CHARACTERS_PER_PART = 4_000_000  # of texts indexed at a time, at about 60 bytes each
 _TRIGRAMS_PER_BLOCK = 4_000_000  # of pairs verified at a time
 _LARGEST_TABLE = 2**24  # of numbers of trigrams: 128 MiB
 
@@ -61,11 +63,13 @@ def _decompose(text: str) -> str:
 
 
 def _without_controls(text: str) -> str:
-    return "".join(
-        character
-        for character in text
-        if character.isspace()
-        or (unicodedata.category(character)[0] not in _MARKS_AND_CONTROLS and character != _REMOVED)
+    removed = [character for character in set(text) if _is_removed(character)]
+    return text.translate(dict.fromkeys(map(ord, removed))) if removed else text
+
+
+def _is_removed(character: str) -> bool:
+    return not character.isspace() and (
+        unicodedata.category(character)[0] in _MARKS_AND_CONTROLS or character == _REMOVED
     )
 
 
@@ -106,37 +110,91 @@ def find_similar_pairs(
     Yields:
         Index in `texts`, index in `others`, similarity; ordered by the first, then the second.
     """
+    compared = [_compared_text(fold_text(text)) for text in texts]
+    others_compared = compared if others is texts else [_compared_text(fold_text(text)) for text in others]
+    for rows, columns, similarity in _similar_blocks(compared, others_compared, at_least):
+        yield from zip(rows.tolist(), columns.tolist(), similarity.tolist(), strict=True)
+
+
+def _similar_blocks(
+    texts: Sequence[str],
+    others: Sequence[str],
+    at_least: float,
+    groups: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+    """Yield the pairs of `find_similar_pairs`, as arrays for some texts at a time; memory does not grow with all texts.
+
+    Args:
+        texts: As `_compared_text` returns them.
+        others: Likewise.
+        at_least: Similarity in (0, 1].
+        groups: A number for each text and each other text; only pairs with the same number are compared.
+    """
     if not texts or not others:
         return
+    # The others are indexed again for every part, so a part is at least as large as they are.
+    size = max(_CHARACTERS_PER_PART, sum(map(len, others)))
+    ends = np.cumsum([len(text) + 2 for text in texts])
+    start = 0
+    while start < len(texts):
+        end = max(start + 1, int(np.searchsorted(ends, (ends[start - 1] if start else 0) + size, "right")))
+        of_part = None if groups is None else (groups[0][start:end], groups[1])
+        for rows, columns, similarity in _similar_in_part(texts[start:end], others, at_least, of_part):
+            yield rows + start, columns, similarity
+        start = end
+
+
+def _similar_in_part(
+    texts: Sequence[str],
+    others: Sequence[str],
+    at_least: float,
+    groups: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None,
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
     left, right = _trigrams(texts, others)
     left_sizes, right_sizes = np.diff(left.indptr), np.diff(right.indptr)
     rare_left, rare_right = _rarest(left, at_least), _rarest(right, at_least)
     columns_of = rare_right.T.tocsr()
-    step = max(1, _TRIGRAMS_PER_BLOCK // int(left_sizes.mean() + 1))
+    frequency = np.bincount(right.indices, minlength=right.shape[1])
+    transposed: csr_array | None = None
     for start in range(0, len(texts), _BLOCK):
-        candidates = (rare_left[start : start + _BLOCK] @ columns_of).tocoo()
-        rows, columns = candidates.row + start, candidates.col
+        block = slice(start, start + _BLOCK)
+        candidates = (rare_left[block] @ columns_of).tocoo()
+        rows, columns = candidates.row.astype(np.int64) + start, candidates.col.astype(np.int64)
         sizes = left_sizes[rows] + right_sizes[columns]
         # |a ∩ b| ≤ min(|a|, |b|), so sizes that differ too much rule a pair out.
         possible = np.minimum(left_sizes[rows], right_sizes[columns]) >= (at_least - 1e-9) / (1 + at_least) * sizes
+        if groups is not None:
+            possible &= groups[0][rows] == groups[1][columns]
         rows, columns, sizes = rows[possible], columns[possible], sizes[possible]
-        shared = np.concatenate(
-            [
-                np.zeros(0, np.int64),
-                *(
-                    np.asarray((left[rows[at : at + step]] * right[columns[at : at + step]]).sum(axis=1)).ravel()
-                    for at in range(0, len(rows), step)
-                ),
-            ]
-        )
+        if sizes.sum() > frequency[left[block].indices].sum():  # long texts of one language share their rare trigrams
+            transposed = right.T.tocsr() if transposed is None else transposed
+            shared = np.asarray((left[block] @ transposed).todense())[rows - start, columns]
+        else:
+            shared = _count_shared(left, right, rows, columns, sizes)
         similarity = shared / (sizes - shared)
         similar = np.flatnonzero(similarity >= at_least)
-        for index in similar[np.lexsort((columns[similar], rows[similar]))]:
-            yield int(rows[index]), int(columns[index]), float(similarity[index])
+        similar = similar[np.lexsort((columns[similar], rows[similar]))]
+        yield rows[similar], columns[similar], similarity[similar]
 
 
-def _compared_text(text: str) -> str:
-    folded = fold_text(text)
+def _count_shared(
+    left: "csr_array",
+    right: "csr_array",
+    rows: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """Return the number of trigrams that each pair shares."""
+    part = np.cumsum(sizes) // _TRIGRAMS_PER_BLOCK
+    cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(rows)]
+    counts = [
+        np.asarray((left[rows[start:end]] * right[columns[start:end]]).sum(axis=1)).ravel()
+        for start, end in pairwise(cuts)
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *counts])
+
+
+def _compared_text(folded: str) -> str:
     return folded.strip(_PUNCTUATION_AT_ENDS) or folded
 
 
@@ -144,7 +202,7 @@ def _trigrams(texts: Sequence[str], others: Sequence[str]) -> tuple["csr_array",
     """Return which text has which trigram; the columns are the trigrams, the rarest first."""
     from scipy.sparse import csr_array
 
-    padded = [f" {_compared_text(text) or ' '} " for text in (*texts, *others)]
+    padded = [f" {text or ' '} " for text in (*texts, *others)]
     codes = np.frombuffer("".join(padded).encode("utf-32-le"), np.uint32)
     lengths = np.fromiter(map(len, padded), np.int64, len(padded))
     row = np.repeat(np.arange(len(padded)), lengths)
@@ -215,26 +273,51 @@ def find_twins(rows: Sequence[Inputs], others: Sequence[Inputs], near: float = N
         near: Similarity in (0, 1] from which two responses are nearly the same.
     """
     first: dict[tuple[str, ...], int] = {}
+    compared: dict[_Compared, int] = {}  # the first of the others with this context and this text
     for index, inputs in enumerate(others):
-        first.setdefault(same_row(inputs), index)
+        key, comparison = _keys(inputs)
+        first.setdefault(key, index)
+        compared.setdefault(comparison, index)
     twins: dict[int, Twin] = {}
-    unmatched = []
+    unmatched: dict[_Compared, list[int]] = {}  # a text that occurs many times is compared once
     for index, inputs in enumerate(rows):
-        if (other := first.get(same_row(inputs))) is None:
-            unmatched.append(index)
+        key, comparison = _keys(inputs)
+        if (other := first.get(key)) is None:
+            unmatched.setdefault(comparison, []).append(index)
         else:
             twins[index] = Twin(other, True, 1.0)
-    contexts, of_others = ([_context(inputs) for inputs in each] for each in (rows, others))
-    texts = [rows[index]["response"] for index in unmatched]
-    for place, other, similarity in find_similar_pairs(texts, [inputs["response"] for inputs in others], near):
-        index = unmatched[place]
-        if contexts[index] == of_others[other] and (index not in twins or similarity > twins[index].similarity):
-            twins[index] = Twin(other, False, similarity)
+    for comparison, (place, similarity) in _find_nearest(list(unmatched), list(compared), near).items():
+        twin = Twin(compared[place], False, similarity)
+        twins |= dict.fromkeys(unmatched[comparison], twin)
     return twins
 
 
-def _context(inputs: Inputs) -> tuple[str, ...]:
-    return _row_key(tuple(text for name, text in inputs.items() if name != "response"))
+_Compared: TypeAlias = tuple[tuple[str, ...], str]
+"""The key of a row's context, and its response as it is compared."""
+
+
+def _keys(inputs: Inputs) -> tuple[tuple[str, ...], _Compared]:
+    """Return a row's `same_row`, and what tells whether it is nearly the same as another; each text is folded once."""
+    folded = {name: fold_text(text) for name, text in inputs.items()}
+    key = {name: text.replace(" ", "") for name, text in folded.items()}
+    context = tuple(text for name, text in key.items() if name != "response")
+    return tuple(key.values()), (context, _compared_text(folded["response"]))
+
+
+def _find_nearest(
+    rows: Sequence[_Compared], others: Sequence[_Compared], near: float
+) -> dict[_Compared, tuple[_Compared, float]]:
+    """Return, for each row that is near another one of its context, the first of the most similar ones."""
+    numbers: dict[tuple[str, ...], int] = {}
+    groups = [np.array([numbers.setdefault(context, len(numbers)) for context, _ in each]) for each in (rows, others)]
+    texts, of_others = ([text for _, text in each] for each in (rows, others))
+    nearest: dict[_Compared, tuple[_Compared, float]] = {}
+    for found, columns, similarity in _similar_blocks(texts, of_others, near, (groups[0], groups[1])):
+        order = np.lexsort((columns, -similarity, found))
+        _, at = np.unique(found[order], return_index=True)
+        for index in order[at].tolist():
+            nearest[rows[found[index]]] = others[columns[index]], float(similarity[index])
+    return nearest
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import inspect
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,9 +20,9 @@ from transformers.utils import logging
 
 from edgedistill.errors import ProjectFileError, TrainingFailed
 from edgedistill.project.schema import LoraSection
-from edgedistill.student.data import Padding
+from edgedistill.student.data import MOST_TOKENS, Padding, fit_max_tokens
 from edgedistill_serve.scoring.encoding import Encoder
-from edgedistill_serve.task.task import Task
+from edgedistill_serve.task.task import Task, task_inputs
 
 
 @contextmanager
@@ -397,6 +397,21 @@ def max_positions(backbone: Path) -> int | None:
             positions -= int(config.get("pad_token_id") or 0) + 1
         found.append(positions)
     return min((positions for positions in found if positions > 0), default=None)
+
+
+def choose_max_tokens(backbone: Path, task: Task, rows: Iterable[Mapping[str, str]]) -> int:
+    """Return the longest sequence that a student of a backbone should read, in tokens; see `fit_max_tokens`.
+
+    Args:
+        backbone: A folder as `backbone_folder` returns it.
+        task: Its inputs.
+        rows: The inputs of each training row.
+
+    Raises:
+        TrainingFailed: The backbone has no fast tokenizer.
+    """
+    encoder = backbone_encoder(backbone, MOST_TOKENS)  # no longer input changes the choice
+    return fit_max_tokens(encoder.encode([task_inputs(row, task) for row in rows]), max_positions(backbone))
 
 
 def load_tokenizer(backbone: Path) -> Any:

@@ -39,12 +39,11 @@ from edgedistill.project import StudentSection
 from edgedistill.project.schema import Project, Rows
 from edgedistill.runnable_project import Project as RunnableProject
 from edgedistill.student import backbone_digests, backbone_folder
-from edgedistill.student.data import MOST_TOKENS, fit_max_tokens
-from edgedistill.student.model import backbone_encoder, max_positions
+from edgedistill.student.model import choose_max_tokens
 from edgedistill.studies.study_file import Study, StudyTask
 from edgedistill.studies.types import TestSet
 from edgedistill_serve.grading.table_reader import read_rows
-from edgedistill_serve.task.task import Task, task_inputs
+from edgedistill_serve.task.task import Task
 
 
 def row_count_note(where: str, rows: str, read: int, used: int, reasons: Iterable[str]) -> str:
@@ -437,9 +436,7 @@ class TaskInputs:
         """The longest input of its students in tokens: as its project says, or as it follows from the train rows."""
         if self.student.max_tokens is not None:
             return self.student.max_tokens
-        encoder = backbone_encoder(self.backbone, MOST_TOKENS)
-        encoded = encoder.encode([task_inputs(row.inputs, self.task) for row in self.human])
-        return fit_max_tokens(encoded, max_positions(self.backbone))
+        return choose_max_tokens(self.backbone, self.task, (row.inputs for row in self.human))
 
 
 @dataclass(frozen=True)

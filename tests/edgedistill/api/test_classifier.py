@@ -1,8 +1,10 @@
 """A student as a classifier of scikit-learn."""
 
 import copy
+import math
 import pickle
 import pickletools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from sklearn.preprocessing import FunctionTransformer
 import edgedistill as ed
 from edgedistill.classifier import StudentClassifier, StudentNotFitted
 from edgedistill.errors import ArgumentError, ProjectFileError
+from edgedistill.student.model import max_positions
 from edgedistill_serve import Bundle, DataError, Scorer
 
 from ..student.conftest import FILLERS
@@ -395,3 +398,27 @@ def test_the_defaults_are_those_of_a_project_file():
     for name in ("epochs", "learning_rate", "batch_size"):
         assert (getattr(student, name),) == getattr(section.search, name)
     assert student._section(0) == section
+
+
+@pytest.mark.parametrize("words", [3, 60, 900])
+@pytest.mark.parametrize("kind", ["fine-tuned", "frozen"])
+def test_without_max_tokens_the_longest_input_follows_the_training_rows_and_is_exported(students, tmp_path, words, kind):
+    texts = ["you tried " + "it " * words, "it is it " + "you " * words] * 4
+    student = students(max_tokens=None, epochs=1, kind=kind).fit(texts, ["a", "b"] * 4)
+    longest = max_positions(Path(student.backbone))
+    assert student.max_tokens_ == min(max(32, math.ceil((words + 4) / 16) * 16), 512, longest)
+    assert student.max_tokens is None
+    again = pickle.loads(pickle.dumps(student))  # noqa: S301 - our own bytes
+    assert again.max_tokens_ == student.max_tokens_
+    assert np.array_equal(again.predict_proba(texts), student.predict_proba(texts))
+    if words == 60:
+        labels = student.predict(texts[:2])
+        assert student.export(tmp_path / "bundle", calibration=(texts[:2], labels)).max_tokens == student.max_tokens_
+
+
+def test_validation_rows_that_repeat_training_rows_are_counted(students):
+    training = ["you tried so very hard", "it is really quite wrong"] * 4
+    validation = ["You  tr\u00ededsovery hard\u200b", "it is really quite wrong!", "and something else entirely"]
+    notes = students(epochs=1).fit(training, ["a", "b"] * 4, validation=(validation, ["a", "b", "a"])).notes_
+    assert "1 of 3 validation rows are the same to the student as a training row." in notes
+    assert "1 of 3 validation rows are nearly the same as a training row." in notes

@@ -32,7 +32,9 @@ def lesson(tmp_path, monkeypatch, backbone):
 def test_the_code_of_the_page_runs_from_the_first_block_to_the_last(lesson, backbone, capsys):
     names = {}
     for block in BLOCKS:
-        code = block.replace("https://api.openai.com/v1", lesson.base_url).replace('"minilm"', repr(backbone))
+        # The default of api_key_env is for OpenAI's own address only.
+        here = f'base_url="{lesson.base_url}", api_key_env="OPENAI_API_KEY"'
+        code = block.replace('base_url="https://api.openai.com/v1"', here).replace('"minilm"', repr(backbone))
         exec(compile(code, "docs/python.md", "exec"), names)
     assert len(names["labelled"]) == len(names["responses"]) == 20
     assert len(names["scored"]) == len(names["test"])
