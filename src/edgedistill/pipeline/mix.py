@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from edgedistill.data.splitting import Splits
 from edgedistill.data.types import MixtureRow, Source, labels_in
@@ -29,7 +29,7 @@ def mix(run: Run) -> dict[str, Any]:
 
     Returns:
         Counts for `run.json`: rows by source, rows by source and label (for a multilabel task a row counts for each of
-        its labels), rows set aside with reasons, synthetic rows that were not drawn, what the student's vocabulary
+        its labels), rows set aside with reasons, what became of every row of each source, what the student's vocabulary
         cannot represent, what is cut, and the longest input.
 
     Raises:
@@ -49,7 +49,7 @@ def mix(run: Run) -> dict[str, Any]:
     available, set_aside = _set_aside(offered, splits, reader)
     if set_aside and not any(available.values()):
         raise ProjectFileError(
-            f"none of the {len(set_aside)} rows can train the student: {next(iter(_notes(set_aside, ())))}",
+            f"none of the {len(set_aside)} rows can train the student: {set_aside[0]['reason']}",
             where="student.backbone",
             hint="Choose a backbone whose vocabulary has the language of the responses.",
         )
@@ -67,17 +67,25 @@ def mix(run: Run) -> dict[str, Any]:
         )
         if unreadable_reason(encoded)
     ]
+    read = {"human": len(splits.train), "teacher": len(labels), "synthetic": len(synthetic)}
+    sources = {
+        source: _account(source, n, len(offered[source]), set_aside, rows)
+        for source, n in cast("dict[Source, int]", read).items()
+        if n
+    }
     counts = Counter((row.source, label) for row in rows for label in labels_in(row.label, task))
     entry: dict[str, Any] = {
         "rows": len(rows),
         "by_source": dict(Counter(row.source for row in rows)),
         "by_source_and_label": {f"{source} {name}": n for (source, name), n in counts.items()},
         "rows_set_aside": set_aside,
+        "sources": sources,
         "unreadable_validation_rows": unreadable,
         "max_tokens": max_tokens,
         "inputs": asdict(inputs),
         "notes": [
             *_notes(set_aside, unreadable),
+            *(_describe(source, counts) for source, counts in sources.items() if counts["read"] > counts["used"]),
             *([f"max_tokens = {max_tokens}, from the lengths of the training rows."] if given is None else []),
             f"{inputs.unknown_share:.1%} of the tokens of a training response are unknown to the student, on average."
             if inputs.unknown_share
@@ -86,10 +94,31 @@ def mix(run: Run) -> dict[str, Any]:
         ],
     }
     if run.folder.has("synthetic.jsonl"):
-        used = sum(row.source == "synthetic" for row in rows)
-        aside = sum(row["source"] == "synthetic" for row in set_aside)
-        entry["synthetic"] = {"kept": len(synthetic), "used": used, "not_drawn": len(synthetic) - aside - used}
+        entry["synthetic"] = {
+            "kept": len(synthetic),
+            "used": sum(row.source == "synthetic" for row in rows),
+            "not_drawn": sources.get("synthetic", {}).get("not_used", {}).get(_NOT_DRAWN, 0),
+        }
     return entry
+
+
+_NOT_DRAWN = "not drawn"
+
+
+def _account(
+    source: Source, read: int, offered: int, set_aside: Sequence[Mapping[str, str]], rows: Sequence[MixtureRow]
+) -> dict[str, Any]:
+    """Return what became of a source's rows: ``read == used + sum(not_used.values())``."""
+    used = sum(row.source == source for row in rows)
+    not_used = Counter(row["reason"] for row in set_aside if row["source"] == source)
+    not_used["consistency below mix.min_consistency"] = read - offered
+    not_used[_NOT_DRAWN] = offered - used - sum(row["source"] == source for row in set_aside)
+    return {"read": read, "used": used, "not_used": {reason: n for reason, n in not_used.items() if n}}
+
+
+def _describe(source: Source, counts: Mapping[str, Any]) -> str:
+    others = "".join(f" + {n} {reason}" for reason, n in counts["not_used"].items())
+    return f"{counts['read']} {source} rows = {counts['used']} used{others}."
 
 
 _UNCUT = 2**20
@@ -111,10 +140,11 @@ def _set_aside(
     offered: Mapping[Source, tuple[MixtureRow, ...]], splits: Splits, reader: _Reader
 ) -> tuple[dict[Source, tuple[MixtureRow, ...]], list[dict[str, str]]]:
     """Return the rows that the student may learn from, and the others with the reason."""
-    locked: dict[tuple[int, ...], str] = {}
+    locked: dict[tuple[int, ...], tuple[str, str]] = {}
     for name, split in (("validation", splits.validation), ("test", splits.test)):
-        for encoded in reader.read(response.inputs for response in split.responses):
-            locked[encoded.ids] = f"the same tokens as a {name} row"
+        responses = split.responses
+        for response, encoded in zip(responses, reader.read(each.inputs for each in responses), strict=True):
+            locked[encoded.ids] = f"the same tokens as a {name} row", response.id
     available: dict[Source, tuple[MixtureRow, ...]] = {}
     set_aside: list[dict[str, str]] = []
     for source, rows in offered.items():
@@ -122,8 +152,10 @@ def _set_aside(
         twins = {} if source == "human" else locked
         kept = []
         for row, encoded in zip(rows, reader.read(row.inputs for row in rows), strict=True):
-            if reason := unreadable_reason(encoded) or twins.get(encoded.ids, ""):
-                set_aside.append({"id": row.id, "source": source, "reason": reason})
+            unreadable = unreadable_reason(encoded)
+            reason, detail = (unreadable, "") if unreadable else twins.get(encoded.ids, ("", ""))
+            if reason:
+                set_aside.append({"id": row.id, "source": source, "reason": reason, "detail": detail})
             else:
                 kept.append(row)
         available[source] = tuple(kept)
@@ -131,8 +163,8 @@ def _set_aside(
 
 
 def _notes(set_aside: Sequence[Mapping[str, str]], unreadable: Sequence[str]) -> Iterator[str]:
-    for (source, reason), rows in Counter((row["source"], row["reason"]) for row in set_aside).items():
-        yield f"{rows} {source} rows set aside: {reason}."
+    if set_aside:
+        yield "Rows set aside are listed in run.json, in stages.mix.rows_set_aside."
     if unreadable:
         yield f"{len(unreadable)} validation rows set aside, which the student cannot read."
 

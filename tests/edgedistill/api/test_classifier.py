@@ -1,6 +1,7 @@
 """A student as a classifier of scikit-learn."""
 
 import copy
+import json
 import math
 import pickle
 import pickletools
@@ -402,18 +403,20 @@ def test_the_defaults_are_those_of_a_project_file():
 
 @pytest.mark.parametrize("words", [3, 60, 900])
 @pytest.mark.parametrize("kind", ["fine-tuned", "frozen"])
-def test_without_max_tokens_the_longest_input_follows_the_training_rows_and_is_exported(students, tmp_path, words, kind):
+def test_without_max_tokens_it_follows_the_training_rows_and_is_exported(students, tmp_path, words, kind):
     texts = ["you tried " + "it " * words, "it is it " + "you " * words] * 4
     student = students(max_tokens=None, epochs=1, kind=kind).fit(texts, ["a", "b"] * 4)
     longest = max_positions(Path(student.backbone))
     assert student.max_tokens_ == min(max(32, math.ceil((words + 4) / 16) * 16), 512, longest)
     assert student.max_tokens is None
-    again = pickle.loads(pickle.dumps(student))  # noqa: S301 - our own bytes
+    again = pickle.loads(pickle.dumps(student))
     assert again.max_tokens_ == student.max_tokens_
     assert np.array_equal(again.predict_proba(texts), student.predict_proba(texts))
     if words == 60:
         labels = student.predict(texts[:2])
-        assert student.export(tmp_path / "bundle", calibration=(texts[:2], labels)).max_tokens == student.max_tokens_
+        student.export(tmp_path / "bundle", calibration=(texts[:2], labels))
+        manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text("utf-8"))
+        assert manifest["max_tokens"] == student.max_tokens_
 
 
 def test_validation_rows_that_repeat_training_rows_are_counted(students):

@@ -114,14 +114,16 @@ def test_rows_that_the_student_cannot_read_or_tell_from_a_locked_row_are_set_asi
     entry = mix(run)
     unknown = "mostly unknown to the student's vocabulary"
     assert entry["rows_set_aside"] == [
-        {"id": "bad", "source": "human", "reason": unknown},
-        {"id": "u0", "source": "teacher", "reason": "the same tokens as a test row"},
-        {"id": "u2", "source": "teacher", "reason": unknown},
+        {"id": "bad", "source": "human", "reason": unknown, "detail": ""},
+        {"id": "u0", "source": "teacher", "reason": "the same tokens as a test row", "detail": "smiley"},
+        {"id": "u2", "source": "teacher", "reason": unknown, "detail": ""},
     ]
     assert entry["unreadable_validation_rows"] == ["odd"]
     assert {row.id for row in read_mixture(run.folder, ["response"])} == {*(f"h{n}" for n in range(8)), "u1", "u3"}
     assert entry["rows"] + len(entry["rows_set_aside"]) == len(run.records.splits.train) + 4
-    assert f"1 human rows set aside: {unknown}." in entry["notes"]
+    assert f"9 human rows = 8 used + 1 {unknown}." in entry["notes"]
+    assert f"4 teacher rows = 2 used + 1 the same tokens as a test row + 1 {unknown}." in entry["notes"]
+    assert "Rows set aside are listed in run.json, in stages.mix.rows_set_aside." in entry["notes"]
     assert "1 validation rows set aside, which the student cannot read." in entry["notes"]
 
 
@@ -204,3 +206,22 @@ def test_test_rows_that_only_the_tokenizer_merges_with_train_rows_are_counted_as
     evaluation = run.evaluation
     assert evaluation.test_texts_also_in_train_or_validation == 1
     assert evaluation.twins.without_same["student"].rows == 4
+
+
+@pytest.mark.parametrize(
+    "section", ["{}", "{human: 4, teacher: 1}", "{teacher: 0}", "{min_consistency: 0.9}", "{human: 0}"]
+)
+def test_every_row_of_a_source_is_used_or_counted_with_the_reason(project, section):
+    project.write_text(project.read_text("utf-8") + f"mix: {section}\n", "utf-8")
+    run = run_of(project)
+    lines = [json.loads(line) for line in (run.folder / "labels.jsonl").read_text("utf-8").splitlines()]
+    lines[3]["consistency"] = 0.6
+    run.folder.write_text("labels.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    entry = mix(run)
+    assert {source: counts["read"] for source, counts in entry["sources"].items()} == {"human": 9, "teacher": 4}
+    for source, counts in entry["sources"].items():
+        assert counts["used"] == entry["by_source"].get(source, 0)
+        assert counts["read"] == counts["used"] + sum(counts["not_used"].values())
+        assert all(n > 0 for n in counts["not_used"].values())
+    below = entry["sources"]["teacher"]["not_used"].get("consistency below mix.min_consistency", 0)
+    assert below == ("0.9" in section)
