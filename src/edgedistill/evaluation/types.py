@@ -336,9 +336,12 @@ class GateTeacher:
 
     Attributes:
         agreement: Agreement on the rows that the teacher coded; None if there are none.
-        passed: Whether there are `least_rows` rows and the lower end of the metric's interval reaches `at_least`.
+        passed: Whether there are `least_rows` different rows with more than one human code, and the lower end of the
+            metric's interval reaches `at_least`.
         accepted: Whether a person accepted the teacher nevertheless.
-        least_rows: The number of human-coded rows below which no teacher passes.
+        least_rows: The number of different human-coded rows below which no teacher passes.
+        different_rows: Number of rows that are not the same as an earlier one; None in older files.
+        human_labels: Number of different human codes; None in older files.
         agreement_of_all: Agreement on all rows, those without a code counted as coded wrongly, which decides.
     """
 
@@ -352,6 +355,8 @@ class GateTeacher:
     accepted: bool
     least_rows: int = 0
     agreement_of_all: Agreement | None = None
+    different_rows: int | None = None
+    human_labels: int | None = None
 
     @property
     def reached(self) -> Estimate | None:

@@ -16,10 +16,11 @@ from edgedistill.teacher.gating import check_gate, comparison
 def gate(run: Run) -> dict[str, Any]:
     """Compare the teachers with the human codes of the validation rows and write `gate.json`.
 
-    A teacher passes if there are at least `gate.least_rows` rows and the lower end of its metric's 95 % interval is at
-    least its `gate.at_least`; rows that all belong to one group have no such interval. Rows that the teacher did not
-    code (`set_aside` in the file) count as coded wrongly (`agreement_of_all`; `agreement` is without them). Later
-    stages use only teachers that pass or are accepted. The gate passes if one teacher passes.
+    A teacher passes if there are at least `gate.least_rows` different rows with more than one human code and the lower
+    end of its metric's 95 % interval is at least its `gate.at_least`; rows that all belong to one group have no such
+    interval. Rows that the teacher did not code (`set_aside` in the file) count as coded wrongly (`agreement_of_all`;
+    `agreement` is without them). Later stages use only teachers that pass or are accepted. The gate passes if one
+    teacher passes.
 
     Returns:
         The content of `gate.json`: the figures of the combined label of the teachers in `used`; `teachers`, the same

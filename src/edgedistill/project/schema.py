@@ -307,14 +307,15 @@ class BudgetSection(Section):
 class GateSection(Section):
     """The agreement that the lower end of the teacher's 95 % interval must reach on validation rows.
 
-    A row that the teacher does not code counts as coded wrongly.
+    A row that the teacher does not code counts as coded wrongly. If all rows have the same human code, no teacher
+    passes.
     """
 
     metric: Literal["kappa", "accuracy", "macro_f1"] = "kappa"
     """``kappa``: Cohen's κ; for an ordinal task, quadratic weighted κ."""
     at_least: Annotated[float, Field(ge=-1, le=1)] = 0.6
     least_rows: Count = 30
-    """With fewer validation rows the teacher is refused, whatever its agreement."""
+    """With fewer different validation rows the teacher is refused, whatever its agreement; copies count once."""
 
 
 class TeacherSection(Section):

@@ -149,7 +149,13 @@ def _gate_overrides(gate: Gate | None) -> Iterator[Finding]:
 
 
 def _least_rows(teacher: GateTeacher) -> str:
-    return f", on at least {rows(teacher.least_rows)}" if teacher.rows < teacher.least_rows else ""
+    if teacher.human_labels == 1:
+        return ", on rows with more than one human code"
+    different = teacher.rows if teacher.different_rows is None else teacher.different_rows
+    if different >= teacher.least_rows:
+        return ""
+    least = rows(teacher.least_rows) if different == teacher.rows else f"{teacher.least_rows} different rows"
+    return f", on at least {least}"
 
 
 def _leaks(evaluation: Evaluation) -> Iterator[Finding]:

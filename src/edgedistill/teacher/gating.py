@@ -1,13 +1,14 @@
 """The gate: does the teacher's agreement with human coders reach the required value?"""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from edgedistill.agreement import Agreement, Estimate, agreement, agreement_html, agreement_table
 from edgedistill.agreement.bootstrap import bootstrap_groups
+from edgedistill.data.twins import same_row
 from edgedistill.data.types import CodedResponse, SetAside, labels_in
 from edgedistill.displays import plain_text
 from edgedistill.project.schema import TeacherSection
@@ -24,12 +25,17 @@ class GateVerdict:
     it codes well. In an ordinal task it counts as coded with the label that is farthest from the human code, in a
     multilabel task with all labels wrong, otherwise with the most frequent other label.
 
+    Copies of a row show nothing new, because a teacher codes them alike: they count once among the rows that are
+    required, and without groups they are resampled together.
+
     Attributes:
         teacher: Its name.
         metric: ``kappa``, ``accuracy`` or ``macro_f1``.
         at_least: The value that the lower end of the metric's 95 % interval must reach.
-        least_rows: With fewer human-coded rows no teacher passes.
+        least_rows: With fewer different human-coded rows no teacher passes.
         rows: Number of human-coded rows.
+        different_rows: Number of these that are not the same as an earlier one.
+        human_labels: Number of different human codes; with a single one no teacher passes.
         set_aside: Rows that the teacher did not code, with reasons.
         agreement: Agreement on the rows that it coded, with 95 % intervals; None if there are none.
         agreement_of_all: Agreement on all rows, those without a code counted as coded wrongly; it decides. None if it
@@ -42,6 +48,8 @@ class GateVerdict:
     at_least: float
     least_rows: int
     rows: int
+    different_rows: int
+    human_labels: int
     set_aside: tuple[SetAside, ...]
     agreement: Agreement | None
     agreement_of_all: Agreement | None
@@ -54,9 +62,10 @@ class GateVerdict:
 
     @property
     def passed(self) -> bool:
-        """Whether there are enough rows and the lower end of the metric's interval on all of them is high enough."""
+        """Whether the rows are enough and the lower end of the metric's interval on all of them is high enough."""
         estimate: Estimate | None = getattr(self.agreement_of_all, self.metric, None)
-        return self.rows >= self.least_rows and estimate is not None and estimate.low >= self.at_least
+        enough = self.different_rows >= self.least_rows and self.human_labels > 1
+        return enough and estimate is not None and estimate.low >= self.at_least
 
     def as_dict(self) -> dict[str, Any]:
         """Return the teacher's entry in `gate.json`, without its cost."""
@@ -65,6 +74,8 @@ class GateVerdict:
             "metric": self.metric,
             "at_least": self.at_least,
             "least_rows": self.least_rows,
+            "different_rows": self.different_rows,
+            "human_labels": self.human_labels,
             **_comparison(self.rows, self.set_aside, self.agreement),
             "agreement_of_all": self.agreement_of_all.as_dict() if self.agreement_of_all else None,
             "passed": self.passed,
@@ -104,10 +115,17 @@ def refusal(verdict: Mapping[str, Any], whose: str = "the teacher's") -> str:
         verdict: Its entry in `gate.json`.
         whose: The subject of the sentence.
     """
-    if verdict["rows"] < verdict.get("least_rows", 0):
+    different = verdict.get("different_rows", verdict["rows"])
+    if different < verdict.get("least_rows", 0):
+        rows = f"{verdict['rows']}" if different == verdict["rows"] else f"{different} different"
         return (
-            f"{whose} agreement is known on {verdict['rows']} validation rows only; "
+            f"{whose} agreement is known on {rows} validation row{'s' * (different != 1)} only; "
             f"gate.least_rows requires {verdict['least_rows']}"
+        )
+    if verdict.get("human_labels", 2) < 2 and verdict["coded"]:
+        return (
+            f"{whose} agreement is unknown for all labels but one: "
+            f"all {verdict['rows']} validation rows have the same human code"
         )
     key = "agreement_of_all" if "agreement_of_all" in verdict else "agreement"
     found = _figure(verdict, key)
@@ -155,6 +173,8 @@ def check_gate(section: TeacherSection, labelling: Labelling, rows: Iterable[Cod
         gate.at_least,
         gate.least_rows,
         len(coded),
+        len({_key(row) for row in coded}),
+        len({row.label for row in coded}),
         labelling.set_aside,
         measured,
         of_all,
@@ -183,8 +203,18 @@ def _measured(
         [row.label for row in coded],
         [labels[row.response.id] for row in coded],
         task,
-        groups=bootstrap_groups([row.response.group for row in coded]),
+        groups=bootstrap_groups([row.response.group for row in coded]) or _copies(coded),
     )
+
+
+def _copies(rows: Sequence[CodedResponse]) -> list[str] | None:
+    """Return the key of each row, the same for copies; None if all rows are different."""
+    keys = [str(_key(row)) for row in rows]
+    return keys if len(set(keys)) < len(keys) else None
+
+
+def _key(row: CodedResponse) -> Hashable:
+    return same_row(row.response.inputs)
 
 
 def wrong_label(code: str, frequent: Sequence[str], task: Task) -> str:

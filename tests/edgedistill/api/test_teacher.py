@@ -170,7 +170,7 @@ def test_a_gate_whose_every_row_is_set_aside_is_refused(teacher):
     with StandIn(completion("nothing")) as endpoint:
         verdict = teacher(endpoint).gate(["You tried"], ["process"])
     assert (verdict.passed, verdict.coded, verdict.rows) == (False, 0, 1)
-    assert "refused: the teacher's agreement is known on 1 validation rows only" in repr(verdict)
+    assert "refused: the teacher's agreement is known on 1 validation row only" in repr(verdict)
     assert "0 of 1 rows coded, the others (1: the teacher's answer could not be read) as wrong" in repr(verdict)
 
 

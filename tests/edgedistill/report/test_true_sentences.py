@@ -137,6 +137,20 @@ def test_a_teacher_that_failed_for_want_of_rows_is_said_to():
     assert "on at least 30\u00a0rows" in _finding(found, "Gate overridden").text
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rows": 60, "different_rows": 2}, "on at least 30 different rows"),
+        ({"rows": 60, "different_rows": 60, "human_labels": 1}, "on rows with more than one human code"),
+    ],
+)
+def test_a_teacher_that_failed_for_want_of_different_rows_is_said_to(changes, words):
+    values = gate_of(passed=False, accepted=True)
+    values["teachers"][0] |= {"least_rows": 30, **changes}
+    found = verdict(evaluation(), msgspec.convert(values, type=Gate))
+    assert words in _finding(found, "Gate overridden").text.replace("\u00a0", " ")
+
+
 def _no_rule():
     made = evaluation().review
     return replace(made, aim=None, met=None, rule=type(made.rule)())

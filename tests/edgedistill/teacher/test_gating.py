@@ -91,12 +91,71 @@ def test_rows_of_one_learner_pass_no_gate():
     assert not verdict_of(rows, [row.label for row in rows], at_least=0.1).passed
 
 
+METRICS = ["kappa", "accuracy", "macro_f1"]
+
+
+def copied(row, times, disguise=lambda text, _: text):
+    """A row and its copies, with ids of their own."""
+    text = row.response.inputs["response"]
+    return [
+        replace(
+            row, response=replace(row.response, id=f"{row.response.id}-{n}", inputs={"response": disguise(text, n)})
+        )
+        for n in range(times)
+    ]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("different", [1, 2, 3, 6, 29])
+@pytest.mark.parametrize(
+    "disguise", [lambda text, _: text, lambda text, n: text.upper() + "\u200b" * n], ids=["equal", "disguised"]
+)
+@pytest.mark.parametrize("grouped", [False, True])
+def test_copies_of_a_few_rows_are_not_enough_rows(different, metric, disguise, grouped):
+    rows = [row for each in rows_of(different) for row in copied(each, 30, disguise)]
+    if grouped:
+        rows = [replace(row, response=replace(row.response, group=row.response.id)) for row in rows]
+    verdict = verdict_of(rows, [row.label for row in rows], metric=metric, at_least=0.1)
+    assert (verdict.passed, verdict.rows, verdict.different_rows) == (False, 30 * different, different)
+    number = f"{different} different validation row{'s' if different > 1 else ''}"
+    assert f"is known on {number} only; gate.least_rows requires 30" in refusal(verdict.as_dict())
+
+
+def test_copies_of_a_row_are_no_further_evidence():
+    rows = rows_of(36)
+    labels = [row.label if n % 6 else "b" for n, row in enumerate(rows)]
+    once = verdict_of(rows, labels, metric="accuracy").agreement_of_all.accuracy
+    copies = [copy for row in rows for copy in copied(row, 20)]
+    often = verdict_of(copies, [label for label in labels for _ in range(20)], metric="accuracy")
+    figure = often.agreement_of_all.accuracy
+    assert figure.value == pytest.approx(once.value)
+    assert figure.high - figure.low > 0.8 * (once.high - once.low)
+    assert often.agreement_of_all.groups == 36
+
+
+@pytest.mark.parametrize("task", [NOMINAL, ORDINAL, SETS], ids=lambda task: task.kind)
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_of_a_single_code_pass_no_gate(task, metric):
+    code = CODES[task.kind][1]
+    rows = [replace(row, label=code) for row in rows_of(60, task)]
+    verdict = verdict_of(rows, [code] * 60, task, metric=metric, at_least=0.1)
+    assert not verdict.passed
+    assert "all 60 validation rows have the same human code" in refusal(verdict.as_dict())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_handful_of_rows_passes_no_gate_even_if_one_row_is_enough(rows, metric):
+    coded = rows_of(rows)
+    assert not verdict_of(coded, [row.label for row in coded], metric=metric, least_rows=1, at_least=0.5).passed
+
+
 def test_an_undefined_metric_passes_no_gate_however_low():
     rows = [replace(row, label="a") for row in rows_of(60)]
     verdict = verdict_of(rows, ["a"] * 60, at_least=-1)
     assert verdict.agreement_of_all.kappa is None
     assert not verdict.passed
-    assert "kappa is undefined" in refusal(verdict.as_dict())
+    assert "the same human code" in refusal(verdict.as_dict())
 
 
 def test_a_teacher_that_codes_nothing_passes_no_gate_however_low():
