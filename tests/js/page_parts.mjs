@@ -18,7 +18,7 @@ const tasks = {
   async encode({ folder, rows }) {
     const read = async (path) => JSON.parse(await readFile(join(folder, path)));
     const page = await read("page.json");
-    const encoder = new Encoder(await read("model/tokenizer.json"), await read("model/reading.json"), page.max_tokens);
+    const encoder = new Encoder(await read("model/tokenizer.json"), await read("model/reading.json"), page);
     const scorer = new Scorer(page, null, encoder);
     return rows.map((row) => {
       const { ids, typeIds, ...others } = scorer.encode(scorer.readable(row));

@@ -218,7 +218,7 @@ def _limits(draft: Manifest, golden: Golden) -> Iterator[str]:
     yield "  others, evaluate it on a sample of human-coded responses."
     contexts = describe_contexts(draft.contexts, draft.task, reviewed=draft.review.new_question)
     yield f"- {contexts}"
-    yield f"- A response of which more than {draft.review.max_unknown_share:.0%} of the tokens are unknown to the"
+    yield f"- A response of which more than {draft.review.max_unknown_share:.0%} is unknown to the"
     yield "  vocabulary is sent to a person as unreadable."
     yield "- It supports human judgement. Do not make a decision about a learner on its scores alone."
     if draft.temperature == 1.0:

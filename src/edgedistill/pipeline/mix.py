@@ -87,7 +87,7 @@ def mix(run: Run) -> dict[str, Any]:
             *_notes(set_aside, unreadable),
             *(_describe(source, counts) for source, counts in sources.items() if counts["read"] > counts["used"]),
             *([f"max_tokens = {max_tokens}, from the lengths of the training rows."] if given is None else []),
-            f"{inputs.unknown_share:.1%} of the tokens of a training response are unknown to the student, on average."
+            f"{inputs.unknown_share:.1%} of a training response is unknown to the student, on average."
             if inputs.unknown_share
             else "The student's vocabulary represents every training response.",
             *inputs.notes("training", max_tokens),

@@ -556,7 +556,7 @@ class ReviewSection(Section):
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """With ``at_most_to_people``: the largest share of responses that people can review."""
     max_unknown_share: Annotated[float, Field(ge=0, le=1)] = MAX_UNKNOWN_SHARE
-    """A response with a larger share of unknown tokens is unreadable, and a person reviews it; 1 accepts all."""
+    """A response with a larger `unknown_share` is unreadable, and a person reviews it; 1 accepts all."""
     new_questions: Literal["review", "accept"] = "review"
     """Whether a person reviews responses to questions that no validation row has. It has no effect if the validation
     rows have fewer than three rows per question: then the questions are open."""

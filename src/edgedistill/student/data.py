@@ -204,7 +204,7 @@ class InputSummary:
 
     Attributes:
         rows: Number of rows.
-        unknown_share: Mean share of the response's tokens that stand for text that the vocabulary cannot represent.
+        unknown_share: Mean share of a response that the vocabulary cannot represent (`Encoded.unknown_share`).
         mostly_unknown: Rows whose share is above `MAX_UNKNOWN_SHARE`.
         responses_cut: Rows whose response is cut; their context is cut entirely.
         contexts_cut: Rows that lose tokens of their context.

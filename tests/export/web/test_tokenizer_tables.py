@@ -282,6 +282,21 @@ ODD = (
 )
 
 
+MIXED = st.lists(
+    st.sampled_from(
+        ["great", "job!", "ไม่", "👍🏽", "...", "กขค" * 9, "\u200b", "é", "q" * 101, "日本", "မြန်မာ", "<b>", "؟", "≠"]
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.lists(st.tuples(MIXED.map("".join) | MIXED.map(" ".join), TEXTS), min_size=100, max_size=200))
+def test_the_unknown_share_of_mixtures_is_equal_whatever_is_cut(short_pairs, whole, rows):
+    read_alike(whole, [{"response": response} for response, _ in rows])
+    read_alike(short_pairs, [CONTEXT | {"question": text, "response": response} for response, text in rows])
+
+
 def test_odd_texts_are_blank_and_unknown_alike(whole, short_pairs, byte_level):
     read_alike(whole, [{"response": text} for text in ODD])
     read_alike(byte_level, [{"response": text} for text in ODD])

@@ -180,12 +180,12 @@ def test_limits_smaller_than_one_request_are_a_usage_error(bundle, options):
 def test_score_says_what_the_model_could_not_read(bundle, answers_bundle):
     unreadable = run("score", bundle.folder, "great 👍👍 ไม่")
     assert "review (unreadable)" in unreadable.stdout
-    assert "67% of the response's tokens are unknown" in unreadable.stdout
+    assert "67% of the response is unknown" in unreadable.stdout
     cut = run("score", answers_bundle.folder, "great job", "--question", "why " * 50, "--reference-answer", "because")
     assert "did not read 32 of the 51 tokens of question and reference answer" in cut.stdout
 
 
 def test_info_says_for_which_questions_the_rule_was_shown(bundle, answers_bundle):
-    assert "up to 50% unknown tokens" in run("info", bundle.folder).stdout
+    assert "up to 50% unknown to the vocabulary" in run("info", bundle.folder).stdout
     assert "The task has no question" in run("info", bundle.folder).stdout
     assert "does not record for which questions" in run("info", answers_bundle.folder).stdout

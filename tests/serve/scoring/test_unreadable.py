@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from edgedistill_serve import Score, Scorer, ScoringFailed
@@ -16,7 +18,20 @@ from edgedistill_serve.scoring.score import build_score
 from ..conftest import build_tokenizer
 
 UNREADABLE = ("👍", "👍 👍👍", "ฉันไม่รู้", "ខ្ញុំមិនដឹង", "አላውቅም", "a" * 120, "ﷺ you ไม่", "\ue000", "\ufffd\ufffd", "\u0301")
-READABLE = ("great job 👍", "you worked hard", "?!", "great ไม่", "x" * 20)
+MOSTLY_UNREAD = (
+    "ok ok ฉันไม่รู้ว่าทำไมมันถึงเกิดขึ้น",
+    "I agree " + "qzjxv" * 24,
+    "great job ကျွန်တော်မသိပါဘူးဘာကြောင့်ဖြစ်တာလဲ",
+    "you worked hard မြန်မာဘာသာစကားဖြင့်ရေးသားထားသောစာကြောင်းရှည်",
+    "ok!!!!!!!!!! 👍🏽👍🏽👍🏽",
+    "👍!!!!!!!!!!",
+    "... 🤷‍♀️ ...",
+    "no. ឧបករណ៍នេះមិនដំណើរការទេ.",
+    "ok 👩‍👩‍👧‍👦👩‍👩‍👧‍👦",
+    "a b c ምክንያቱምአላውቅምምክንያቱምአላውቅም",
+)
+"""At most half of the tokens are unknown, and most of the letters are."""
+READABLE = ("great job 👍", "you worked hard", "?!", "great ไม่", "x" * 20, "!" * 9 + " great job 👍")
 BLANK = ("", " \t", "\u2800", "\u3164\u200b", "<p>&nbsp;</p>", "\x00\x07")
 
 
@@ -25,7 +40,7 @@ def scorer(bundle) -> Scorer:
     return Scorer(bundle, threads=1, score_cache=0)
 
 
-@pytest.mark.parametrize("text", UNREADABLE)
+@pytest.mark.parametrize("text", [*UNREADABLE, *MOSTLY_UNREAD])
 def test_mostly_unknown_text_is_reviewed_as_unreadable(scorer, text):
     (score,) = scorer.score([text])
     assert (score.decision, score.reason) == ("review", "unreadable")
@@ -50,6 +65,41 @@ def test_the_share_counts_tokens_of_the_response_that_the_model_read(scorer, ans
     assert score.unknown_share == 0
     (cut,) = scorer.score(["great " * 40 + "ไม่ " * 200])
     assert (cut.unknown_share, cut.reason) == (0, "truncated")
+
+
+def test_letters_count_if_they_are_more_than_tokens_and_punctuation_does_not(scorer):
+    shares = {text: scorer.score([text])[0].unknown_share for text in ("ok กกกกกก", "👍!!!!", "x, 👍 👍 great...", "?")}
+    assert shares == {"ok กกกกกก": 6 / 8, "👍!!!!": 1, "x, 👍 👍 great...": 2 / 8, "?": 0}
+
+
+@given(st.lists(st.sampled_from(["great", "job!", "ไม่", "👍", "...", "k", "กขค" * 9, "\u200b", "é"]), max_size=30))
+def test_the_share_of_a_text_depends_neither_on_its_neighbours_nor_on_what_was_cut(parts, words):
+    text = " ".join(words)
+    short = Encoder(parts / "tokenizer.json", 12)
+    (alone,) = short.encode([{"response": text}])
+    among = short.encode([{"response": "👍 ไม่"}, {"response": text}, {"response": "great " * 1000}])[1]
+    assert alone == among
+    assert 0 <= alone.unknown_share <= 1
+    whole = Encoder(parts / "tokenizer.json", 12).encode([{"response": text + " great ไม่ไม่ไม่" * 9}])[0]
+    if alone.tokens >= 10:
+        assert whole.unknown_share == alone.unknown_share
+
+
+def test_letters_of_a_sentencepiece_vocabulary_are_counted_piece_by_piece(tmp_path):
+    pieces = [
+        ("<unk>", 0.0),
+        ("▁", -4.0),
+        ("▁great", -2.0),
+        ("▁job", -2.0),
+        *((letter, -5.0) for letter in "abcgreatjobin"),
+    ]
+    tokenizer = Tokenizer(models.Unigram(list(dict(pieces).items()), unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    encoder = Encoder(tmp_path / "tokenizer.json", 30)
+    texts = ["great job", "ฉันไม่รู้", "great ฉันไม่รู้", "great jobก", "great 👍", "job 👍!"]
+    shares = [read.unknown_share for read in encoder.encode([{"response": text} for text in texts])]
+    assert shares == [0, 1, 9 / 14, 1 / 3, 1 / 3, 1 / 3]
 
 
 @pytest.mark.parametrize(("most", "reason"), [(1.0, None), (0.5, None), (0.49, "unreadable"), (0.0, "unreadable")])

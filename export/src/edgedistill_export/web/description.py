@@ -12,7 +12,7 @@ from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.redaction import Redaction, redaction_steps
 from edgedistill_serve.task.redaction_rules import INVISIBLE, PLACEHOLDERS, RULE_SETS, SAME
 from edgedistill_serve.task.task import Kind, Label, task_inputs
-from edgedistill_serve.task.visible_text import CHARACTER_REFERENCE, MARKUP, SPACE_LIKE, SPACE_LIKE_BEYOND
+from edgedistill_serve.task.visible_text import CHARACTER_REFERENCE, MARKUP, PUNCTUATION, SPACE_LIKE, SPACE_LIKE_BEYOND
 
 
 class PageFile(msgspec.Struct, frozen=True):
@@ -98,9 +98,14 @@ def golden_with_tokens(bundle: Bundle) -> dict[str, Any]:
 
 
 def invisible_patterns() -> dict[str, str]:
-    """Return the patterns of a blank text's parts for JavaScript's flag ``u``."""
+    """Return the patterns of a blank text's parts, and of a character that is not one, for JavaScript's flag ``u``."""
     beyond = "".join(f"\\u{{{first:x}}}-\\u{{{last:x}}}" for first, last in SPACE_LIKE_BEYOND)
-    return {"spaces": f"[{SPACE_LIKE}{beyond}]+", "markup": MARKUP, "reference": CHARACTER_REFERENCE}
+    return {
+        "spaces": f"[{SPACE_LIKE}{beyond}]+",
+        "markup": MARKUP,
+        "reference": CHARACTER_REFERENCE,
+        "ink": f"[^{SPACE_LIKE}{beyond}{PUNCTUATION}]",
+    }
 
 
 def describe_redaction(redaction: Redaction | None) -> dict[str, Any] | None:

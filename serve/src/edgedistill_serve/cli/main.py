@@ -138,7 +138,7 @@ def score(
     reason = f" ({result.reason})" if result.reason else ""
     write(f"{result.label}, {result.decision}{reason}")
     if result.unknown_share > 0:
-        write(f"{result.unknown_share:.0%} of the response's tokens are unknown to the model")
+        write(f"{result.unknown_share:.0%} of the response is unknown to the model")
     if result.context_truncated:
         lost, all_tokens = result.context_tokens_lost, result.context_tokens
         write(f"the model did not read {lost} of the {all_tokens} tokens of question and reference answer")
@@ -204,7 +204,10 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             ("temperature", f"{manifest.temperature:g}"),
             *thresholds,
             ("accepted from", review),
-            ("readable", f"up to {manifest.review.max_unknown_share:.0%} unknown tokens; others are reviewed"),
+            (
+                "readable",
+                f"up to {manifest.review.max_unknown_share:.0%} unknown to the vocabulary; others are reviewed",
+            ),
             ("questions", contexts),
             *((f"metrics: {name}", as_text(value)) for name, value in manifest.metrics.items()),
             *((f"provenance: {name}", as_text(value)) for name, value in manifest.provenance.items()),

@@ -114,7 +114,7 @@ export function contextsNote({ contexts, review }) {
 export function tokensText(score) {
   const tokens = score.tokens === 1 ? "1 token" : `${score.tokens} tokens`;
   const read = score.truncated ? `${tokens}, truncated to what the model can read.` : `${tokens}, all of them read.`;
-  const unknown = score.unknown_share > 0 ? ` ${percent(score.unknown_share)} of them are unknown to the model.` : "";
+  const unknown = score.unknown_share > 0 ? ` ${percent(score.unknown_share)} of the response is unknown to the model.` : "";
   const { context_tokens: all, context_tokens_lost: lost } = score;
   const cut = lost > 0 ? ` The model did not read ${lost} of the ${all} tokens before the response (question, reference answer).` : "";
   return read + unknown + cut;

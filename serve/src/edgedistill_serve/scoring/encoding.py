@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tokenizers import Encoding, Tokenizer, models
 
 from edgedistill_serve.task.task import model_texts
-from edgedistill_serve.task.visible_text import is_blank
+from edgedistill_serve.task.visible_text import INK, is_blank
 
 _PARALLEL_CHARACTERS = 4_000
 """From this many characters on, the tokenizer's own threads are used: they release the GIL for other Python threads."""
@@ -31,8 +31,9 @@ class Encoded:
         tokens: Number of tokens of the response alone, before truncation and without special tokens.
         truncated: Whether the response was truncated. A truncated context does not count.
         blank: Whether the response has nothing visible (`is_blank`).
-        unknown_share: Share of the response's tokens that stand for text that the vocabulary cannot represent, in
-            [0, 1]; of the tokens that remain after truncation. It is 1 for a visible text without any token.
+        unknown_share: Share of the response that the vocabulary cannot represent, in [0, 1]: of its tokens, or of its
+            letters, digits and symbols if that is larger; of what remains after truncation. It is 1 for a visible text
+            without any token.
         context_tokens: Number of tokens of the context, before truncation.
         context_tokens_lost: Number of them that truncation removed.
     """
@@ -96,10 +97,18 @@ class SpecialTokenTemplate:
 
 
 class _Tokens(NamedTuple):
-    """The ids of the first ``max_tokens`` tokens of one text, and the total number of its tokens."""
+    """One text as tokens.
+
+    Attributes:
+        ids: Those of the first ``max_tokens`` tokens.
+        total: The number of all tokens.
+        unknown: For the first unknown token of each word, as a place in ``ids``, the number of letters, digits and
+            symbols of the word (`INK`) that no token of the vocabulary stands for.
+    """
 
     ids: list[int]
     total: int
+    unknown: Mapping[int, int]
 
 
 class Encoder:
@@ -126,6 +135,7 @@ class Encoder:
         self._alone = SpecialTokenTemplate.from_tokenizer(self._tokenizer, texts=1)
         self._pair = SpecialTokenTemplate.from_tokenizer(self._tokenizer, texts=2)
         self.unknown_token = find_unknown_token(self._tokenizer)
+        self._ink = _Ink(self._tokenizer, self.unknown_token)
 
     @property
     def max_text_tokens(self) -> int:
@@ -144,17 +154,35 @@ class Encoder:
 
     def _tokenize(self, texts: list[str]) -> list[_Tokens]:
         if sum(map(len, texts)) < _PARALLEL_CHARACTERS:
-            return [self._truncate(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+            return [self._truncate(self._tokenizer.encode(text, add_special_tokens=False), text) for text in texts]
         return [
-            self._truncate(encoding)
+            self._truncate(encoding, text)
             for chunk in _chunks(texts)
-            for encoding in self._tokenizer.encode_batch(chunk, add_special_tokens=False)
+            for text, encoding in zip(chunk, self._tokenizer.encode_batch(chunk, add_special_tokens=False), strict=True)
         ]
 
     # The tokenizer's own `truncate` and `post_process` give the same ids, but they also encode every part that is cut
     # off and join each of them with the other text.
-    def _truncate(self, encoding: Encoding) -> _Tokens:
-        return _Tokens(encoding.ids[: self.max_tokens], len(encoding))
+    def _truncate(self, encoding: Encoding, text: str) -> _Tokens:
+        ids = encoding.ids[: self.max_tokens]
+        return _Tokens(ids, len(encoding), self._unknown(encoding, ids, text) if self.unknown_token in ids else {})
+
+    def _unknown(self, encoding: Encoding, ids: list[int], text: str) -> dict[int, int]:
+        normalizer = self._tokenizer.normalizer
+        unknown: dict[int, int] = {}
+        previous = None
+        for place, token in enumerate(ids):
+            word = encoding.token_to_word(place) if token == self.unknown_token else None
+            if word is None or word == previous:
+                continue
+            previous = word
+            start, end = encoding.word_to_chars(word)
+            first, last = encoding.word_to_tokens(word)
+            # Counted in the normalized text, because the web page's tokenizer does not know places in the original.
+            content = normalizer.normalize_str(text[start:end]) if normalizer else text[start:end]
+            known = sum(map(self._ink.__getitem__, ids[first:last]))
+            unknown[place] = max(0, len(INK.findall(content)) - known)
+        return unknown
 
     def _join(self, context: _Tokens | None, response: _Tokens, blank: bool) -> Encoded:
         template = self._alone if context is None else self._pair
@@ -172,15 +200,31 @@ class Encoder:
             response.total,
             response.total > available,
             blank,
-            self._unknown_share(read, blank),
+            self._unknown_share(response, read, blank),
             context_tokens,
             context_tokens_lost,
         )
 
-    def _unknown_share(self, read: list[int], blank: bool) -> float:
+    def _unknown_share(self, response: _Tokens, read: list[int], blank: bool) -> float:
         if not read:
             return 0.0 if blank else 1.0
-        return 0.0 if self.unknown_token is None else read.count(self.unknown_token) / len(read)
+        if self.unknown_token not in read:
+            return 0.0
+        unknown = sum(count for place, count in response.unknown.items() if place < len(read))
+        visible = unknown + sum(map(self._ink.__getitem__, read))
+        return max(read.count(self.unknown_token) / len(read), unknown / visible if visible else 0.0)
+
+
+class _Ink(dict[int, int]):
+    """The number of letters, digits and symbols (`INK`) of each token; 0 for the unknown token."""
+
+    def __init__(self, tokenizer: Tokenizer, unknown_token: int | None) -> None:
+        super().__init__({} if unknown_token is None else {unknown_token: 0})
+        self._tokenizer = tokenizer
+
+    def __missing__(self, token: int) -> int:
+        self[token] = len(INK.findall(self._tokenizer.id_to_token(token)))
+        return self[token]
 
 
 def find_unknown_token(tokenizer: Tokenizer) -> int | None:

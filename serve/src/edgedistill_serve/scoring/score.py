@@ -30,8 +30,8 @@ class Score(msgspec.Struct, frozen=True, gc=False):
         reason: Reason for a review, else None.
         truncated: Whether the model read only the beginning of the response.
         tokens: Number of tokens of the response before truncation.
-        unknown_share: Share of the response's tokens that stand for text that the model's vocabulary cannot represent,
-            in [0, 1]; of the tokens that the model read.
+        unknown_share: Share of the response that the model's vocabulary cannot represent, in [0, 1]: of its tokens, or
+            of its letters, digits and symbols if that is larger; of what the model read.
         context_tokens: Number of tokens of the question and the reference answer before truncation.
         context_tokens_lost: Number of them that the model did not read, because the input was too long.
     """

@@ -23,6 +23,14 @@ SPACE_LIKE_BEYOND = (
     (0xE0000, 0xE0FFF),
 )
 """The same beyond that plane: first and last code points of ranges, among them the blank hieroglyphs and note head."""
+PUNCTUATION = (
+    r"!-#%-*,-/:;?@\[-\]_{}\xa1\xa7\xab\xb6\xb7\xbb\xbf\u0387\u055a-\u055f\u0589\u058a\u05be\u05c0\u05c3\u05f3\u05f4\u060c"
+    r"\u061b\u061f\u066a-\u066d\u06d4\u0964\u0965\u0970\u0e5a\u0e5b\u104a-\u104f\u1361-\u1368\u17d4-\u17d6\u17d8-\u17da"
+    r"\u2010-\u2027\u2030-\u2043\u2045-\u2051\u2053-\u205e\u2581\u2e00-\u2e2e\u2e30-\u2e4f\u2e52-\u2e5d\u3001-\u3003"
+    r"\u3008-\u3011\u3014-\u301f\u3030\u30fb\ufe10-\ufe19\ufe30-\ufe52\ufe54-\ufe61\ufe63\ufe68\ufe6a\ufe6b\uff01-\uff03"
+    r"\uff05-\uff0a\uff0c-\uff0f\uff1a\uff1b\uff1f\uff20\uff3b-\uff3d\uff3f\uff5b\uff5d\uff5f-\uff65"
+)
+"""Punctuation of many scripts, and SentencePiece's mark for a space (U+2581), as the inside of a character class."""
 _PYTHON_CLASS = SPACE_LIKE + "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in SPACE_LIKE_BEYOND)
 
 _ENTITIES = (
@@ -50,6 +58,8 @@ CHARACTER_REFERENCE = rf"{_AMPERSAND}#(?:[xX]([0-9A-Fa-f]{{1,6}})|([0-9]{{1,7}})
 
 SPACES = re.compile(f"[{_PYTHON_CLASS}]+")
 """Matches characters without ink."""
+INK = re.compile(f"[^{_PYTHON_CLASS}{PUNCTUATION}]")
+"""Matches one letter, digit, mark or symbol."""
 _ONE_MARKUP = re.compile(MARKUP)
 _ONE_REFERENCE = re.compile(CHARACTER_REFERENCE)
 _MAX_CODE_POINT = 0x10FFFF

@@ -3,11 +3,12 @@ import { Tokenizer } from "../vendor/tokenizers.min.mjs";
 import { letterReader } from "./letters.mjs";
 
 /**
- * `tokenizer` is tokenizer.json, `reading` the content of reading.json (`web/tokenizer_tables.py`), `maxTokens` the longest sequence.
+ * `tokenizer` is tokenizer.json, `reading` the content of reading.json (`web/tokenizer_tables.py`), `page` that of page.json.
  */
 export class Encoder {
-  constructor(tokenizer, reading, maxTokens) {
-    this.maxTokens = maxTokens;
+  constructor(tokenizer, reading, page) {
+    this.maxTokens = page.max_tokens;
+    this.ink = new RegExp(page.invisible.ink, "gu");
     this.unknown = reading.unknown;
     this.frames = { single: reading.single, pair: reading.pair };
     // A typed [SEP] is text; the special tokens around the texts are added in `encode`.
@@ -49,15 +50,35 @@ export class Encoder {
       tokens: whole.length,
       truncated: whole.length > room,
       blank,
-      unknownShare: this.unknownShare(kept, blank),
+      unknownShare: this.unknownShare(response, kept, blank),
       contextTokens: around.length,
       contextTokensLost: around.length - before.length,
     };
   }
 
-  unknownShare(kept, blank) {
+  /** The share of the tokens that are unknown, or of the letters, digits and symbols if that is larger. */
+  unknownShare(response, kept, blank) {
     if (kept.length === 0) return blank ? 0 : 1;
-    return kept.filter((id) => id === this.unknown).length / kept.length;
+    const unknown = kept.filter((id) => id === this.unknown).length;
+    return unknown === 0 ? 0 : Math.max(unknown / kept.length, this.unknownCharacters(response, kept.length));
+  }
+
+  /** The share of unknown letters, digits and symbols in the first tokens of a text. */
+  unknownCharacters(text, tokens) {
+    const { normalizer, pre_tokenizer: split, model } = this.tokenizer;
+    const count = (letters) => letters.match(this.ink)?.length ?? 0;
+    const isUnknown = (piece) => (model.tokens_to_ids.get(piece) ?? this.unknown) === this.unknown;
+    const normalized = normalizer ? normalizer(text) : text;
+    let [known, unknown] = [0, 0];
+    for (const word of split ? split(normalized, { section_index: 0 }) : [normalized]) {
+      const pieces = model([word]).slice(0, tokens);
+      tokens -= pieces.length;
+      const read = pieces.filter((piece) => !isUnknown(piece)).reduce((sum, piece) => sum + count(piece), 0);
+      known += read;
+      if (pieces.some(isUnknown)) unknown += Math.max(0, count(word) - read);
+      if (tokens === 0) break;
+    }
+    return unknown === 0 ? 0 : unknown / (known + unknown);
   }
 
   ids(text) {

@@ -23,7 +23,7 @@ export class Scorer {
     Object.assign(ort.env.wasm, { numThreads: threads, wasmBinary: parts.wasm, wasmPaths: { mjs: glue } });
     ort.env.logLevel = "error";
     const session = await ort.InferenceSession.create(new Uint8Array(parts.graph), { executionProviders: ["wasm"] });
-    return new Scorer(page, session, new Encoder(parts.tokenizer, parts.reading, page.max_tokens));
+    return new Scorer(page, session, new Encoder(parts.tokenizer, parts.reading, page));
   }
 
   constructor(page, session, encoder) {

@@ -53,7 +53,7 @@ class ScoredResponse(msgspec.Struct, frozen=True):
         reason: Reason for a review, else null.
         truncated: Whether the model read only the beginning of the response.
         tokens: Number of tokens of the response.
-        unknown_share: Share of the tokens that stand for text that the model's vocabulary cannot represent, in [0, 1].
+        unknown_share: Share of the response that the model's vocabulary cannot represent, in [0, 1].
         context_tokens: Number of tokens of the question and the reference answer.
         context_tokens_lost: Number of them that the model did not read, because the input was too long.
     """
