@@ -326,7 +326,17 @@ def test_every_character_of_a_question_is_hashed_alike(whole):
     rules = msgspec.to_builtins(describe_page(bundle, {}))["invisible"]
     # A browser may know letters that this Python does not, and turn them to lower case.
     known = [letter for letter in LETTERS if unicodedata.category(letter) != "Cn"]
-    texts = [*known, *ODD[1:], "ΣΑΣ ΟΔΟΣ", "İstanbul", "ﬁ ½ Å", "What  is\tX? " * 20]
+    texts = [
+        *known,
+        *ODD[1:],
+        "ΣΑΣ ΟΔΟΣ",
+        "İstanbul",
+        "ﬁ ½ Å",
+        "What  is\tX? " * 20,
+        "1  2 3 x² 10⁻¹",
+        " 1\u200b2 ",
+        "\uff14 \uff15 ² ",
+    ]
     python = [context_hash({"question": text, "response": ""}) for text in texts]
     page = under_node("contexts", patterns=rules, texts=texts)
     assert [text for text, one, other in zip(texts, python, page, strict=True) if one != other] == []

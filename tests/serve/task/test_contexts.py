@@ -26,6 +26,7 @@ SAME = (
     {"reference_answer": "It\u00ad scatters light."},
     {"response": "something else"},
     {"question": "\uff37hy is the sky blue?"},
+    {"question": "WHY\u3000IS THE SKY BLUE\uff1f"},
 )
 OTHER = (
     {"question": "Why is the sky red?"},
@@ -34,6 +35,8 @@ OTHER = (
     {"reference_answer": "It reflects light."},
     {"reference_answer": ""},
     {"question": "ท้องฟ้า"},
+    {"question": "<p>Why is the sky blue?</p>"},
+    {"question": "Why is the sky blúe?"},
 )
 
 
@@ -45,6 +48,34 @@ def test_the_same_question_in_another_spelling_has_the_same_hash(changes):
 @pytest.mark.parametrize("changes", OTHER)
 def test_another_question_or_reference_has_another_hash(changes):
     assert context_hash(row(**changes)) != context_hash(row())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("How much is 1 1/2?", "How much is 11/2?"),
+        ("What is 2³?", "What is 23?"),
+        ("Add 1, 2\n3", "Add 1, 23"),
+        ("x⁻¹", "x-1"),
+        ("3\u200b4", "34"),
+    ],
+)
+def test_numbers_that_only_a_space_or_a_raised_digit_tells_apart_are_other_questions(one, other):
+    assert context_hash(row(question=one)) != context_hash(row(question=other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1  +  2 = ?", "1 + 2 =?"),
+        ("What is 2³?", "what is 2^3 ?"),
+        ("Ärger 5", "A\u0308rger 5"),
+        ("add 3 \u00a0 4", "Add 3 4"),
+        ("\uff15 \uff16", "5 6"),
+    ],
+)
+def test_numbers_in_another_spelling_are_the_same_question(one, other):
+    assert context_hash(row(question=one)) == context_hash(row(question=other))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,11 @@ MARKUP = (
     "&lt;p&gt;&amp;nbsp;&lt;/p&gt;",
     "&amp;lt;br&amp;gt;",
     "<![CDATA[ ]]>",
+    "<!-->",
+    "<p><!---></p>",
+    "<!-- comment --!>",
+    "<br></>",
+    "&lt;!--&gt;",
 )
 VISIBLE = (
     "a",

@@ -17,6 +17,8 @@ from edgedistill_serve.task.visible_text import SPACES
 ROWS_PER_CONTEXT = 3
 """A set of contexts is closed if it has at least this number of validation rows per distinct context, on average."""
 HASH = re.compile("[0-9a-f]{32}")
+_SUPERSCRIPT = re.compile("[²³¹\u2070-\u207f]")
+_OUTSIDE_NUMBERS = re.compile("(?<![0-9]) | (?![0-9])")
 
 
 class ShownContexts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,14 +47,16 @@ def context_hash(inputs: Mapping[str, str]) -> str:
     """Return the hash of a response's context: the first 32 hexadecimal digits of SHA-256.
 
     Contexts that differ only in capitalization, white space, invisible characters or Unicode's compatible forms have
-    the same hash.
+    the same hash. White space between digits and superscripts are kept: "1 1/2" is not "11/2", and "2³" is "2^3".
+    Markup, accents and punctuation are part of a question: where they differ, a person reviews the response.
 
     Args:
         inputs: The task's inputs, as `task_inputs` returns them.
     """
     first, second = model_texts(inputs)
     context = "" if second is None else first
-    normalized = SPACES.sub("", unicodedata.normalize("NFKC", context)).lower()
+    compatible = unicodedata.normalize("NFKC", _SUPERSCRIPT.sub(r"^\g<0>", context))
+    normalized = _OUTSIDE_NUMBERS.sub("", SPACES.sub(" ", compatible)).lower()
     return sha256(normalized.encode()).hexdigest()[:32]
 
 

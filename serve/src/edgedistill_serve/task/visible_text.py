@@ -44,7 +44,8 @@ _ENTITIES = (
 _LEFT, _RIGHT, _AMPERSAND = r"(?:<|&(?:amp;)*lt;)", r"(?:>|&(?:amp;)*gt;)", r"&(?:amp;)*"
 _TAG_START = rf"{_LEFT}(?:/?[A-Za-z]|[!?][A-Za-z\[])"
 _PARTS = (
-    rf"{_LEFT}!--[\s\S]*?--{_RIGHT}",
+    rf"{_LEFT}!--(?:-?{_RIGHT}|[\s\S]*?--!?{_RIGHT})",
+    rf"{_LEFT}/{_RIGHT}",
     # A quoted attribute may contain ">". The second form is for quotes that are not closed, as after redaction.
     rf"{_TAG_START}(?:(?!{_LEFT}|{_RIGHT})[^\x22\x27]|\x22[^\x22<]*\x22|\x27[^\x27<]*\x27)*{_RIGHT}",
     rf"{_TAG_START}(?:(?!{_LEFT}|{_RIGHT})[\s\S])*{_RIGHT}",

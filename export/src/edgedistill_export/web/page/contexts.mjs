@@ -3,7 +3,11 @@
 /** Returns `hash(context) -> 32 hexadecimal digits`; `patterns` is `invisible` of page.json. */
 export function contextHash(patterns) {
   const spaces = new RegExp(patterns.spaces, "gu");
-  return (context) => sha256(context.normalize("NFKC").replace(spaces, "").toLowerCase()).slice(0, 32);
+  return (context) => {
+    const compatible = context.replace(/[²³¹\u2070-\u207f]/gu, "^$&").normalize("NFKC");
+    const normalized = compatible.replace(spaces, " ").replace(/(?<![0-9]) | (?![0-9])/gu, "").toLowerCase();
+    return sha256(normalized).slice(0, 32);
+  };
 }
 
 const ROUND_CONSTANTS = fractions(64, Math.cbrt);
