@@ -200,7 +200,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def _configure_log(*, as_json: bool) -> None:
-    from edgedistill_serve.server.middleware.request_log import LogHandler
+    from edgedistill_serve.server.service import LogHandler
 
     handler = LogHandler()
     logging.getLogger().handlers = [handler]

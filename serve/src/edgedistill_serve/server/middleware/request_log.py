@@ -9,7 +9,6 @@ from collections.abc import Callable
 from http import HTTPStatus
 from itertools import count
 from secrets import token_hex
-from typing import TextIO
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -26,27 +25,6 @@ _PROCESS_ID = token_hex(8)
 """Prefix of this process's request ids. They need not be secret, and a counter needs no system call."""
 _numbers = count()
 _log = logging.getLogger("edgedistill_serve.server")
-
-
-class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes the log to stderr, and counts the lines that cannot be written.
-
-    Attributes:
-        lost: Number of lines that could not be written.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lost = 0
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  # logging's interface
-        """Count a line that could not be written; stderr cannot take a message about it."""
-        self.lost += 1
-
-
-def lost_log_lines() -> int:
-    """Return the number of log lines of this process that could not be written."""
-    return sum(handler.lost for handler in logging.getLogger().handlers if isinstance(handler, LogHandler))
 
 
 class RequestLog:
