@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from edgedistill_serve.task.redaction import RULES
+
 from ..edgedistill.teacher.stand_in import StandIn, completion
 from ..export.tiny import BERT, PRAISE, save_student
 from .lessons import PROJECT, command, disagree, judge, write_lesson
@@ -63,7 +65,7 @@ def test_the_bundle_tells_its_teachers_and_redacts_as_training_did(lesson):
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert set(manifest["provenance"]["teachers"]) == {"careful", "careless"}
     assert manifest["provenance"]["gate"]["used"] == ["careful"]
-    assert manifest["task"]["redact"] == {"ids": []}
+    assert manifest["task"]["redact"] == {"ids": [], "rules": RULES}
     raw, read = (
         json.loads(command("edgedistill-serve", "score", bundle, text, "--json").stdout) for text in (RAW, READ)
     )

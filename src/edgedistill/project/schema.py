@@ -326,7 +326,7 @@ class TeacherSection(Section):
     base_url: Annotated[str, AfterValidator(_web_address)] = "https://api.openai.com/v1"
     model: Annotated[str, Field(min_length=1)]
     api_key_env: str | None = "OPENAI_API_KEY"
-    """Environment variable with the API key; null for an endpoint without one."""
+    """Environment variable with the API key; null for an endpoint without one. The default is sent to OpenAI only."""
     votes: Annotated[int, Field(ge=1, le=100)] = 3
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.7
     """Null sends no temperature, for models that do not accept one."""

@@ -31,7 +31,7 @@ data:
 # teacher:                      # without a teacher, the student is trained on human codes only
 #   base_url: https://api.openai.com/v1      # any OpenAI-compatible endpoint
 #   model: gpt-4o               # required here
-#   api_key_env: OPENAI_API_KEY # environment variable with the key; null: no key
+#   api_key_env: OPENAI_API_KEY # environment variable with the key; null: none (default: OpenAI's own only)
 #   votes: 3                    # answers per response
 #   temperature: 0.7
 #   few_shot: 0                 # examples in the prompt, from human train rows only

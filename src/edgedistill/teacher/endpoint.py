@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import SequenceMatcher
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from typing import Any, Self, TypeAlias, TypeGuard
 from urllib.parse import parse_qs
 
@@ -598,7 +599,7 @@ def build_teacher_error(fatal: Fatal, section: TeacherSection) -> TeacherError:
         fatal: The outcome; its sentence is ready to be shown, from `quote`.
         section: The teacher that the request was sent to.
     """
-    where, variable, said = section.base_url, section.api_key_env, f"({fatal.code}){fatal.sentence}"
+    where, variable, said = section.base_url, key_variable(section), f"({fatal.code}){fatal.sentence}"
     match fatal.kind:
         case "key":
             hint = (
@@ -635,7 +636,8 @@ def build_refusal_error(rejected: Rejected, section: TeacherSection, responses: 
     """
     what = f"the endpoint refused {responses} responses in a row ({rejected.failure.code}){rejected.sentence}"
     if rejected.failure.code.startswith("HTTP 403"):
-        key = f"the key in {section.api_key_env}" if section.api_key_env else "teacher.api_key_env"
+        variable = key_variable(section)
+        key = f"the key in {variable}" if variable else "teacher.api_key_env"
         hint = f"Check {key}, and what it may use. All answers are saved; run again to continue."
         return TeacherRefusedKey(what, where=section.base_url, hint=hint)
     hint = "Change what it refuses; all answers are saved, and the next run continues."
@@ -680,6 +682,35 @@ _OPENAI = "api.openai.com"
 _OPENAI_HEADERS = {"OPENAI_ORG_ID": "openai-organization", "OPENAI_PROJECT_ID": "openai-project"}
 
 
+def key_variable(section: TeacherSection) -> str | None:
+    """Return the environment variable that holds the key, or None if none is sent.
+
+    The default belongs to OpenAI. An address of this machine gets a key only if the project names its variable.
+
+    Raises:
+        TeacherRefusedKey: No variable is named, and the address is neither OpenAI's nor of this machine.
+    """
+    host = parse_address(section.base_url).hostname or ""
+    if "api_key_env" in section.model_fields_set or host == _OPENAI:
+        return section.api_key_env
+    if _is_this_machine(host):
+        return None
+    variable = section.api_key_env
+    raise TeacherRefusedKey(
+        f"no key is named for {section.base_url}, and the default, {variable}, belongs to {_OPENAI}",
+        where="teacher.api_key_env",
+        hint=f"Name the variable, such as `api_key_env: {variable}`, or write `api_key_env: null` if the endpoint "
+        "needs no key.",
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def read_api_key(section: TeacherSection, environ: Mapping[str, str]) -> str:
     """Return the API key from the environment.
 
@@ -688,19 +719,11 @@ def read_api_key(section: TeacherSection, environ: Mapping[str, str]) -> str:
         environ: The environment variables.
 
     Raises:
-        TeacherRefusedKey: The variable is not set, or is empty; or the section names none, and the default belongs to
-            another provider.
+        TeacherRefusedKey: The variable is not set, or is empty; or there is none, see `key_variable`.
     """
-    variable = section.api_key_env
+    variable = key_variable(section)
     if variable is None:
         return NO_KEY
-    if "api_key_env" not in section.model_fields_set and parse_address(section.base_url).hostname != _OPENAI:
-        raise TeacherRefusedKey(
-            f"no key is named for {section.base_url}, and the default, {variable}, belongs to {_OPENAI}",
-            where="teacher.api_key_env",
-            hint=f"Name the variable, such as `api_key_env: {variable}`, or write `api_key_env: null` if the endpoint "
-            "needs no key.",
-        )
     key = environ.get(variable, "").strip()
     if not key:
         raise TeacherRefusedKey(
