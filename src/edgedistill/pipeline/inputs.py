@@ -129,12 +129,17 @@ class RestrictedView:
     def __getattr__(self, name: str) -> Any:
         if name in _field_names(self._original):
             return restrict(getattr(self._original, name), f"{self._path}.{name}", self._stage, self._inputs)
-        if name in ("model_copy", "model_dump"):
+        if name in ("model_copy", "model_dump", "model_fields_set"):
             return getattr(self, f"_{name}")
         for kind in type(self._original).__mro__:
             if name in vars(kind) and kind.__module__.startswith("edgedistill"):
                 return _bound(vars(kind)[name], self, kind)
         raise AttributeError(f"{type(self._original).__name__} has no {name!r} that a stage may use")
+
+    @property
+    def _model_fields_set(self) -> set[str]:
+        given = self._original.model_fields_set
+        return {name for name in given if self._inputs.readable(f"{self._path}.{name}")}
 
     def _model_copy(self, *, update: Mapping[str, Any]) -> "RestrictedView":
         return RestrictedView(self._original.model_copy(update=update), self._path, self._stage, self._inputs)

@@ -173,3 +173,15 @@ def test_synthetic_rows_are_mixed_with_their_lineage_until_their_share_is_reache
         assert lineage["key"] == known[row["id"]]["lineage"]["key"]
         assert json.loads(lineage["seeds"]) == known[row["id"]]["lineage"]["seeds"]
     assert steps["mix"].entry["synthetic"] == {"kept": 11, "used": 8, "not_drawn": 3}
+
+
+@pytest.mark.parametrize(("line", "sent"), [("", {None}), ("  api_key_env: MY_KEY\n", {"Bearer key-of-mine"})])
+def test_every_stage_sends_the_named_key_and_to_this_machine_no_other(tmp_path, monkeypatch, line, sent):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
+    monkeypatch.setenv("MY_KEY", "key-of-mine")
+    with StandIn(script) as teacher:
+        write_project(tmp_path, teacher.base_url)
+        project = tmp_path / "project.yaml"
+        project.write_text(project.read_text().replace("  api_key_env: null\n", line))
+        run(tmp_path)
+        assert {headers.get("authorization") for headers in teacher.headers} == sent

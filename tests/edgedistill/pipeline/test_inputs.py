@@ -594,3 +594,11 @@ def test_what_a_stage_declares_it_reads_as_it_is(restricted):
     assert {(*row.codes, *row.subgroups) for row in restricted.records.splits.train} == {()}
     restricted.folder.write_json("own.json", {"a": 1})
     assert restricted.folder.read_json("own.json") == {"a": 1}
+
+
+def test_which_fields_a_project_gives_is_known_of_the_fields_that_can_be_read(restricted):
+    assert {"search", "shrink"} <= restricted.project.student.model_fields_set
+    assert "model" not in restricted.project.student.model_fields_set
+    changed = restricted.project.student.shrink.model_copy(update={"export": True, "seed": 1})
+    assert "seed" in changed.model_fields_set
+    assert "export" not in changed.model_fields_set
