@@ -164,7 +164,8 @@ def choose_rule(
 
     `KeepKappa` accepts the largest share of the validation rows for which the lower limit of the 95 % interval of κ is
     at least `at_least`. If there is none, every response goes to a person, except for a probability of exactly 1. The
-    interval is that of `edgedistill.agreement`. Rows that all belong to one group show nothing about others.
+    interval is that of `edgedistill.agreement`, with copies of a row (equal tokens) resampled together if there are no
+    groups. Rows that all belong to one group show nothing about others.
 
     `AtMostToPeople` sends at most this share of the validation rows to people, and less only because of ties. If more
     rows are blank or truncated, no threshold is set and the aim is not met. The share on other rows varies around it.
@@ -244,7 +245,9 @@ def _kappa_lows(
         return
     cells = _cells(scores)[ranking.places]
     labels = np.array(scores.labels)[ranking.places].tolist()
-    sample, rng = Rows.of(rows, scores.groups_at(ranking.places)), np.random.default_rng(seed)
+    # Without groups, copies of a row are resampled together: the student labels them alike.
+    groups = scores.groups_at(ranking.places) or [str(scores.encoded[place].ids) for place in ranking.places]
+    sample, rng = Rows.of(rows, groups), np.random.default_rng(seed)
     if sample.unknown:  # nothing can be inferred from one group
         return
     weights = np.concatenate(list(sample.draw_rows(_RESAMPLES, rng)))

@@ -460,7 +460,7 @@ def build_evaluation(
         predefined_split=splits.predefined,
         test_texts_also_in_train_or_validation=len(twins.test_same),
         test_groups_also_in_train_or_validation=splits.repeated_groups,
-        twins=twin_figures(twins, coded, section.positive),
+        twins=twin_figures(twins, coded, section.positive, copies=len(test) - len({row.ids for row in test.encoded})),
         teacher_set_aside=teacher_set_aside,
         between=between,
         agreement={name: _agreement(coded, name, section.positive) for name in coded.codings},
@@ -479,8 +479,15 @@ def build_evaluation(
     )
 
 
-def twin_figures(twins: SplitTwins, coded: TestCodings, positive: str | None) -> TwinFigures:
-    """Return the counts of rows that repeat others, and the agreement of each coding without them."""
+def twin_figures(twins: SplitTwins, coded: TestCodings, positive: str | None, *, copies: int = 0) -> TwinFigures:
+    """Return the counts of rows that repeat others, and the agreement of each coding without them.
+
+    Args:
+        twins: The rows that repeat others.
+        coded: The codings of the test rows.
+        positive: As in `agreement`.
+        copies: Number of test rows that are the same as an earlier one.
+    """
 
     def without(ids: tuple[str, ...], any_of_them: bool) -> dict[str, Agreement]:
         human = {row: label for row, label in coded.human.items() if row not in ids}
@@ -498,6 +505,7 @@ def twin_figures(twins: SplitTwins, coded: TestCodings, positive: str | None) ->
         len(twins.validation_near),
         without(same, bool(same)),
         without(either, bool(twins.test_near)),
+        copies,
     )
 
 

@@ -217,6 +217,7 @@ class TwinFigures:
             or no other rows.
         without_near: By coding, its agreement on the test rows that are neither the same as one nor nearly; empty
             likewise.
+        copies: Test rows that are the same to the student as an earlier test row; 0 in older files.
     """
 
     near: int
@@ -224,6 +225,7 @@ class TwinFigures:
     validation_near: int
     without_same: Mapping[str, Agreement]
     without_near: Mapping[str, Agreement]
+    copies: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -17,7 +17,7 @@ from edgedistill.report.formatting import (
     rows,
     setting,
 )
-from edgedistill.report.rules import MARGIN
+from edgedistill.report.rules import MARGIN, MAX_REPEATED_SHARE
 
 Tone: TypeAlias = Literal["good", "neutral", "warning"]
 
@@ -175,6 +175,14 @@ def _leaks(evaluation: Evaluation) -> Iterator[Finding]:
             f"{near} of {pluralize(evaluation.rows, 'test row')} differ from a training or validation row in a few "
             f"characters.{_without(evaluation, evaluation.twins.without_near)}",
             "neutral",
+        )
+    if copies := evaluation.twins.copies:
+        yield Finding(
+            "Copies among test rows",
+            f"To the model, {copies} of {pluralize(evaluation.rows, 'test row')} are the same as an earlier test row. "
+            "They show nothing new about the model: the more of them, the more the confidence intervals of independent "
+            "rows understate the uncertainty for other responses.",
+            "warning" if copies > MAX_REPEATED_SHARE * evaluation.rows else "neutral",
         )
     if repeated := evaluation.twins.validation_same:
         yield Finding(

@@ -31,9 +31,9 @@ RULES: tuple[tuple[str, str], ...] = (
     (
         "Sample size",
         (
-            f"With fewer than {MIN_TEST_ROWS} test rows, or fewer than {MIN_GROUPS} groups if rows are grouped, the "
-            "verdict is inconclusive, unless even the upper limit is below the required value: then it is no. A row "
-            "with an empty group cell counts as its own group."
+            f"With fewer than {MIN_TEST_ROWS} different test rows, or fewer than {MIN_GROUPS} groups if rows are "
+            "grouped, the verdict is inconclusive, unless even the upper limit is below the required value: then it is "
+            "no. A row with an empty group cell counts as its own group."
         ),
     ),
     (

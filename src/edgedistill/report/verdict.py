@@ -128,7 +128,7 @@ def _overall(evaluation: Evaluation, agreement: Agreement, required: float) -> t
             f"{reason}. The texts of {count} of these responses also occur in training or validation rows, so these "
             "figures are optimistic."
         )
-    if too_few := _too_few(agreement):
+    if too_few := _too_few(evaluation, agreement):
         return Requirement.INCONCLUSIVE, f"{reason}. {too_few}"
     if agreement.kappa is None:
         return Requirement.INCONCLUSIVE, f"{reason}."
@@ -147,9 +147,15 @@ def _exact(evaluation: Evaluation, agreement: Agreement) -> str:
     return f"The model and the human coders agree on {count} of {responses}"
 
 
-def _too_few(agreement: Agreement) -> str:
+def _too_few(evaluation: Evaluation, agreement: Agreement) -> str:
     if agreement.rows < MIN_TEST_ROWS:
         return f"With fewer than {MIN_TEST_ROWS} rows no conclusion is drawn."
+    different = evaluation.rows - evaluation.twins.copies
+    if different < MIN_TEST_ROWS:
+        return (
+            f"Only {different} of the {evaluation.rows} test rows are different; with fewer than {MIN_TEST_ROWS} "
+            "different rows no conclusion is drawn."
+        )
     if agreement.groups is not None and agreement.groups < MIN_GROUPS:
         return (
             f"The rows come from {pluralize(agreement.groups, 'group')}; with fewer than {MIN_GROUPS} no conclusion is "
@@ -166,7 +172,7 @@ def _accepted(evaluation: Evaluation, required: float) -> Agreement | None:
     """The agreement on the rows that the review rule accepts, if they meet the requirement."""
     rule = evaluation.review.rule
     accepted = evaluation.review.test.agreement if rule.thresholds or rule.least_certainty else None
-    if accepted is None or _repeated(evaluation) or _too_few(accepted):
+    if accepted is None or _repeated(evaluation) or _too_few(evaluation, accepted):
         return None
     return accepted if _requirement(accepted.kappa, required) is Requirement.MET else None
 

@@ -9,8 +9,11 @@ from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.task import Label, Task
 
 TASK = Task("nominal", (Label("a"), Label("b"), Label("c")), ("response",))
-READ = Encoded((1, 2), (0, 0), 1, False)
-CUT = Encoded((1, 2), (0, 0), 400, True)
+
+
+def read_of(place, *, cut=False):
+    """The tokens of a row, unlike those of the others."""
+    return Encoded((1, 3 + place), (0, 0), 400 if cut else 1, cut)
 
 
 def scores_of(logits, codes, kind=ValidationScores, *, cut=(), groups=None, task=TASK, thresholds=()):
@@ -20,7 +23,7 @@ def scores_of(logits, codes, kind=ValidationScores, *, cut=(), groups=None, task
         ids=tuple(f"r{place}" for place in range(len(codes))),
         codes=tuple(codes),
         logits=np.array(logits, dtype=np.float64),
-        encoded=tuple(CUT if place in cut else READ for place in range(len(codes))),
+        encoded=tuple(read_of(place, cut=place in cut) for place in range(len(codes))),
         groups=groups,
         thresholds=thresholds,
     )

@@ -1,5 +1,7 @@
 """Thresholds are chosen for an aim on validation rows, and are cautious with few rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -103,6 +105,14 @@ def test_a_handful_of_rows_without_an_error_does_not_meet_the_aim():
     codes = list("abcabcabca") + list(rng.choice(list("abc"), 50))
     found = choose_rule(scores_of([*confident, *(rng.normal(size=(50, 3)) * 0.3)], codes), 1.0, KeepKappa(0.75))
     assert found.met is False
+
+
+@pytest.mark.parametrize("different", [1, 2, 3])
+def test_copies_of_a_few_rows_do_not_meet_the_aim(different):
+    once = scores_of((np.eye(3) * 4)[:different], list("abc")[:different])
+    copies = scores_of((np.eye(3) * 4)[[n % different for n in range(60)]], [("abc")[n % different] for n in range(60)])
+    copies = replace(copies, encoded=tuple(once.encoded[n % different] for n in range(60)))
+    assert choose_rule(copies, 1.0, KeepKappa(0.3)).met is False
 
 
 def test_an_unreachable_aim_sends_everything_to_people_with_a_note():

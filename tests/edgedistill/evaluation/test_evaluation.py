@@ -87,4 +87,5 @@ def test_without_twins_no_agreement_is_repeated(made):
         "validation_near": 0,
         "without_same": {},
         "without_near": {},
+        "copies": 0,
     }

@@ -23,7 +23,6 @@ from edgedistill.report.inputs import read_report_inputs
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.task import Label, Task
 
-READ = Encoded((1, 2), (0, 0), 1, False)
 LABELS = ("process", "outcome", "none")
 COST = {
     "asked": 12,
@@ -48,7 +47,7 @@ def scores_of(kind, rows, task, *, spread=3.0, seed=0, groups=None):
         ids=tuple(f"r{place}" for place in range(rows)),
         codes=tuple(task.names[code] for code in codes),
         logits=logits,
-        encoded=(READ,) * rows,
+        encoded=tuple(Encoded((1, 3 + place), (0, 0), 1, False) for place in range(rows)),
         groups=groups,
     )
 

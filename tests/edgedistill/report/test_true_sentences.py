@@ -151,6 +151,18 @@ def test_a_teacher_that_failed_for_want_of_different_rows_is_said_to(changes, wo
     assert words in _finding(found, "Gate overridden").text.replace("\u00a0", " ")
 
 
+@pytest.mark.parametrize("different", [1, 3, 49, 50])
+def test_copies_of_a_few_test_rows_draw_no_conclusion_for_a_model(different):
+    made = evaluation(review=_no_rule())
+    found = verdict(replace(made, twins=replace(made.twins, copies=made.rows - different)), None)
+    assert (found.answer is VerdictAnswer.YES) is (different >= 50)
+    copies = _finding(found, "Copies among test rows")
+    assert copies.tone == "warning"
+    assert f"{made.rows - different} of 120" in copies.text.replace("\u00a0", " ")
+    if different < 50:
+        assert f"Only {different} of the 120 test rows" in found.reason
+
+
 def _no_rule():
     made = evaluation().review
     return replace(made, aim=None, met=None, rule=type(made.rule)())
