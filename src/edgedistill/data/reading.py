@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgedistill.data.splitting import Splits, split_rows
 from edgedistill.data.tables import Columns, FileRows, read_coded, read_reviewed, read_uncoded
-from edgedistill.data.twins import NEAR_DUPLICATE, Twin, find_twins, same_row
+from edgedistill.data.twins import NEAR_DUPLICATE, Twin, find_twins, same_group, same_row
 from edgedistill.data.types import CodedResponse, Population, Response, SetAside, TrainRows
 from edgedistill.errors import DataError
 from edgedistill.project.schema import Project
@@ -173,7 +173,7 @@ class _CodedRows:
         self.locked = [each for each in named if each[0] != "train"]
         self._by_id = {response.id: (name, response) for name, response in reversed(named)}
         self._by_row = {same_row(response.inputs): (name, response) for name, response in reversed(named)}
-        self._by_group = {response.group: name for name, response in reversed(self.locked)}
+        self._by_group = {same_group(response.group): name for name, response in reversed(self.locked)}
 
     def reason(self, response: Response, near: Twin | None) -> tuple[str, str] | None:
         """Return why an uncoded row is set aside, and the detail; None if it can be used.
@@ -189,8 +189,9 @@ class _CodedRows:
         if near is not None:
             name, other = self.locked[near.index]
             return f"nearly duplicates a {name} row", f"{other.place}, similarity {near.similarity:.2f}"
-        if response.group is not None and response.group in self._by_group:
-            return f"shares a group with {self._by_group[response.group]} rows", f"group {response.group}"
+        group = same_group(response.group)
+        if group is not None and group in self._by_group:
+            return f"shares a group with {self._by_group[group]} rows", f"group {response.group}"
         return None
 
 

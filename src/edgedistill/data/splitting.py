@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgedistill.data.tables import SPLITS, CodedRow
-from edgedistill.data.twins import NEAR_DUPLICATE, SplitTwins, find_split_twins, same_text
+from edgedistill.data.twins import NEAR_DUPLICATE, SplitTwins, find_split_twins, same_group, same_text
 from edgedistill.data.types import CodedResponse, TestRows, TrainRows, ValidationRows, labels_in
 from edgedistill.errors import DataError
 from edgedistill.project.schema import SplitSection
@@ -127,7 +127,9 @@ def _predefined_splits(
 
 def _shared_groups(others: Sequence[CodedResponse], test: Sequence[CodedResponse]) -> int:
     """The number of groups with rows in both."""
-    return len({row.response.group for row in others} & {row.response.group for row in test} - {None})
+    return len(
+        {same_group(row.response.group) for row in others} & {same_group(row.response.group) for row in test} - {None}
+    )
 
 
 def _twin_notes(twins: SplitTwins, validation: int, test: int) -> Iterator[str]:
@@ -181,8 +183,8 @@ def _clusters(rows: Sequence[CodedResponse]) -> list[list[CodedResponse]]:
     first: dict[tuple[str, str], int] = {}
     for i, row in enumerate(rows):
         keys = [("text", same_text(row.response.text))]
-        if row.response.group is not None:
-            keys.append(("group", row.response.group))
+        if (group := same_group(row.response.group)) is not None:
+            keys.append(("group", group))
         for key in keys:
             parent[root(i)] = root(first.setdefault(key, i))
     members: dict[int, list[CodedResponse]] = {}

@@ -3,6 +3,7 @@
 fold_text(text)              a text without case, accents, invisible characters and extra white space
 same_text(text)              its key: equal keys are the same text
 same_row(inputs)             the key of a row: the same response to another question is another row
+same_group(group)            the key of a group, such as a learner
 find_similar_pairs(…)        all pairs of similar texts
 find_twins(…)                for each row, the same or the most similar row among others
 find_split_twins(…)          the rows that the splits of one project share
@@ -13,6 +14,7 @@ tokenizer merges on top of that, such as two emoji that are both unknown to it, 
 is at hand; see `edgedistill.readings`.
 """
 
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -90,6 +92,20 @@ def same_row(inputs: Inputs) -> tuple[str, ...]:
 @lru_cache(maxsize=4096)  # the examples of a prompt are compared with every response
 def _row_key(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(same_text, texts))
+
+
+def same_group(group: str | None) -> str | None:
+    """Return the key of a group; None if there is none.
+
+    Groups are compared over files of different formats, where the learner 7 may be `7`, `7.0` (a column of numbers in
+    which one is missing) or full-width.
+
+    Example:
+        same_group("7.0") == same_group(" 7\u200b") == "7"
+    """
+    folded = fold_text(group or "")
+    number = re.fullmatch(r"(-?[0-9]+)\.0+", folded)
+    return (number[1] if number else folded) or None
 
 
 def find_similar_pairs(

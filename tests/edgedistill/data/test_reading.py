@@ -303,3 +303,31 @@ def test_tabs_and_parquet_are_read_as_a_table_is(read, tmp_path):
     pq.write_table(table, tmp_path / "made.parquet")
     parquet = read((tmp_path / "made.parquet").read_bytes(), name="h.parquet")
     assert {row.response.id for row in everything(parquet)} == ids
+
+
+@pytest.mark.parametrize(
+    "spelling", ["{}.0", "{}.00", " {} ", "{}\u200b", "\ufeff{}", "student {}", "STUDENT {}", "\uff33tudent {}"]
+)
+def test_a_group_is_found_in_whatever_way_another_file_writes_it(read, spelling):
+    prefix = "Student " if "tudent" in spelling.lower() else ""
+    rows = "".join(f"r{i},text {i},{('process', 'outcome')[i % 2]},{prefix}{i // 4}\n" for i in range(40))
+    human = "id,response,label,student\n" + rows
+    locked = read(human, more=", group_by: student").splits.test.responses[0].group.removeprefix("Student ")
+    pool = f'id,response,student\nu1,new,"{spelling.format(locked)}"\nu2,newer,"{spelling.format(99)}"\n'
+    records = read(human, pool, more=", group_by: student")
+    assert [response.id for response in records.unlabelled] == ["u2"]
+    assert [row.reason for row in records.set_aside] == ["shares a group with test rows"]
+
+
+@pytest.mark.parametrize("predefined", [False, True])
+def test_one_group_in_two_spellings_is_one_group_in_the_splits(read, predefined):
+    groups = [f"{i // 2}.0" if i % 2 else f"{i // 2}" for i in range(40)]
+    split = [",train", ",test"] if predefined else ["", ""]
+    rows = "".join(
+        f"r{i},text {i},{('process', 'outcome')[i // 2 % 2]},{group}{split[i % 2]}\n" for i, group in enumerate(groups)
+    )
+    header = "id,response,label,student" + (",split" if predefined else "")
+    splits = read(f"{header}\n{rows}", more=", group_by: student").splits
+    assert splits.repeated_groups == (20 if predefined else 0)
+    sides = [{row.response.group.removesuffix(".0") for row in side} for side in (splits.train, splits.test)]
+    assert bool(sides[0] & sides[1]) == predefined
