@@ -28,7 +28,7 @@ from edgedistill.data.reading import near_duplicate
 from edgedistill.data.tables import Columns, read_coded
 from edgedistill.data.twins import find_twins, same_row
 from edgedistill.data.types import canonical_code
-from edgedistill.errors import DataError, ProjectFileError
+from edgedistill.errors import DataError, ProjectFileError, TeacherError
 from edgedistill.generation import Lineage, Sample, screen
 from edgedistill.mixing import draw_ids, human_rows
 from edgedistill.pipeline.generate import generate, read_synthetic
@@ -330,7 +330,8 @@ def load_teacher_labels(
 ) -> tuple[dict[str, TeacherLabels], str]:
     """Read recorded labels, or label those texts that the study's plans draw.
 
-    A text that a teacher sets aside is replaced by the next one, as if all texts had been labelled.
+    A text that a teacher sets aside is replaced by the next one, as if all texts had been labelled. A teacher that sets
+    aside more texts than it labels would have the whole pool requested, and is refused.
 
     Args:
         study: The study file.
@@ -344,7 +345,8 @@ def load_teacher_labels(
 
     Raises:
         DataError: Recorded labels are not valid.
-        TeacherError: A request to a teacher failed, or, offline, its cache lacks answers.
+        TeacherError: A request to a teacher failed, or, offline, its cache lacks answers; or a teacher sets aside more
+            texts than it labels.
     """
     if entry.labels:
         files = {name: study.folder / entry.labels[name] for name in offered.teachers}
@@ -354,19 +356,32 @@ def load_teacher_labels(
     new = splits.test.responses if requirements.label_test_rows else ()
     labels: dict[str, list[TeacherLabel]] = {name: [] for name in offered.teachers}
     sent: set[str] = set()
+    failures: dict[str, str] = {}
+    needed = 0
     while True:
         drawn = requirements.draw(texts, splits.train.responses)
         new = (*(response for response in texts if response.id in drawn - sent), *new)
         if not new:
             break
+        needed = needed or len(drawn)
         sent |= drawn
-        failed: set[str] = set()
         for name, labelling in run.code_with_each(teachers, new, "study: {} labels responses").items():
             labels[name] += labelling.labels
-            failed |= {row.id for row in labelling.set_aside}
-        texts, new = tuple(response for response in texts if response.id not in failed), ()
+            failures |= {row.id: row.reason for row in labelling.set_aside if row.id in sent}
+        if len(failures) > max(needed, _FEW) and 2 * len(failures) > len(sent):
+            reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(failures.values()).most_common())
+            raise TeacherError(
+                f"{len(failures)} of the {len(sent)} texts requested so far were set aside ({reasons})",
+                where=entry.name or run.project.name,
+                hint="Fix the codebook or the teacher's settings, or choose another teacher; paid answers are kept.",
+            )
+        texts, new = tuple(response for response in texts if response.id not in failures), ()
     note = f"the study draws {len(sent)} of these {len(offered.texts)} texts; only they are labelled"
     return {name: _split(offered.texts, tuple(of_teacher)) for name, of_teacher in labels.items()}, note
+
+
+_FEW = 20
+"""So many texts may be set aside whatever their share."""
 
 
 def _recorded(file: Path, texts: tuple[Response, ...], task: Task) -> TeacherLabels:

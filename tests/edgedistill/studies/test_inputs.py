@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from edgedistill.errors import DataError, ProjectFileError
+from edgedistill.errors import DataError, ProjectFileError, TeacherError
 from edgedistill.studies import read_study
 from edgedistill.studies.inputs import Requirements, load_task_inputs
 from edgedistill.studies.registry import DESIGNS
@@ -254,10 +254,10 @@ def test_the_number_of_validation_rows_can_be_limited(folder):
     assert len(load(folder, Requirements(), student="validation: 4\n").validation) == 4
 
 
-def with_teacher(folder, teacher, study, pool=60):
+def with_teacher(folder, teacher, study, pool=60, more="votes: 1"):
     write(folder / "new.csv", ["id", "response"], [(f"n{i}", text(i + 100)) for i in range(pool)])
     (folder / "project.yaml").write_text(
-        PROJECT + f"teacher: {{base_url: '{teacher.base_url}', model: m, api_key_env: null, votes: 1}}\n", "utf-8"
+        PROJECT + f"teacher: {{base_url: '{teacher.base_url}', model: m, api_key_env: null, {more}}}\n", "utf-8"
     )
     (folder / "study.yaml").write_text("name: s\ntasks: [{project: project.yaml}]\n" + study, "utf-8")
     return read_study(folder / "study.yaml")
@@ -297,6 +297,18 @@ def test_a_teacher_labels_only_the_texts_that_the_study_draws(folder, kind, refu
     assert not any(plan.missing for plan in plans)
     used = {row.inputs["response"] for plan in plans for row in plan.rows if row.source == "teacher"}
     assert used == drawn - unlabelled if kind != "consistency" else used <= drawn - unlabelled
+
+
+@pytest.mark.parametrize("kind", ["label-source", "consistency"])
+def test_a_teacher_that_cannot_code_does_not_have_the_whole_pool_requested(folder, kind):
+    with StandIn(completion("I cannot say")) as teacher:
+        study = with_teacher(folder, teacher, STUDIES[kind], pool=120, more="votes: 1, tries: 1")
+        for _ in range(2):
+            teacher.bodies.clear()
+            with pytest.raises(TeacherError, match=r"of the \d+ texts requested so far were set aside \(\d+ "):
+                load_task_inputs(study, study.tasks[0], DESIGNS[kind].requirements(study))
+            texts = {text_of(body) for body in teacher.bodies} & {text(i + 100) for i in range(120)}
+            assert len(texts) <= 2 * 21 + 20
 
 
 def test_no_text_is_labelled_for_a_size_that_the_pool_does_not_reach(folder):
