@@ -37,6 +37,15 @@ class Splits:
     notes: tuple[str, ...]
 
 
+def _why_empty(rows: Sequence[CodedRow]) -> str:
+    """Return why a random split of many rows can leave a split empty; empty if it is their number only."""
+    if len({same_text(row.coded.response.text) for row in rows}) == 1:
+        return ": all rows have the same text, and rows with the same text stay in one split"
+    if len(groups := {row.coded.response.group for row in rows}) == 1 and None not in groups:
+        return ": all rows have the same group, and a group stays in one split"
+    return ""
+
+
 def split_rows(
     file: str, rows: Sequence[CodedRow], section: SplitSection, task: Task, near: float = NEAR_DUPLICATE
 ) -> Splits:
@@ -68,7 +77,7 @@ def split_rows(
     for name, side in sides.items():
         if not side:
             raise DataError(
-                f"the {name} split is empty",
+                f"the {name} split is empty{'' if predefined else _why_empty(rows)}",
                 where=file,
                 hint="Code more rows, change data.split, or name every split in the split column.",
             )

@@ -125,6 +125,9 @@ def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> Fil
     ]
     for row in table:
         _require(file, row, names, present)
+        if _is_empty(row):
+            aside.append(SetAside(file, row.row, "", "empty row"))
+            continue
         response = _response(file, row, columns, places, errors)
         split = row.values.get("split")
         uncoded = "" if row.values["label"].strip() else "no human code"
@@ -159,6 +162,9 @@ def read_uncoded(file: str, rows: Iterable[TableRow], columns: Columns) -> FileR
     for row in rows:
         read += 1
         _require(file, row, ("id", *columns.task.inputs, *filter(None, [columns.group_by])))
+        if _is_empty(row):
+            aside.append(SetAside(file, row.row, "", "empty row"))
+            continue
         response = _response(file, row, columns, places, errors)
         if reason := unusable(response, columns.max_characters):
             aside.append(SetAside(file, row.row, response.id, reason))
@@ -188,13 +194,19 @@ def _code(row: TableRow, column: str, what: str, task: Task, errors: _RowErrors)
 def _require(file: str, row: TableRow, names: Iterable[str], present: Iterable[str] = ()) -> None:
     for name in names:
         if name not in row.values:
-            near = difflib.get_close_matches(name, list(row.values), n=1)
+            same = [column for column in row.values if fold_text(column) == fold_text(name)]
+            near = same or difflib.get_close_matches(name, list(row.values), n=1)
             others = "; other rows have it" if name in present else ""
             raise DataError(
                 f"there is no column {name!r}; the columns are {', '.join(row.values)}{others}",
                 where=f"{file}, row {row.row}",
                 hint=f"Did you mean {near[0]!r}? Rename it to {name!r}." if near else f"Add the column {name!r}.",
             )
+
+
+def _is_empty(row: TableRow) -> bool:
+    """Return whether a row has no text at all, such as the rows below a table in a spreadsheet."""
+    return not any(text.strip() for text in row.values.values())
 
 
 def _check_spelling_of_split(file: str, columns: Iterable[str]) -> None:

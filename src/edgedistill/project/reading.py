@@ -212,6 +212,8 @@ def _message_for(place: str, alternatives: list[_Details], model: type[BaseModel
             return f"the key {place} is missing"
         case "invalid_key":
             return f"the key {_short(detail['input'])} is not text"
+        case "string_type" if isinstance(detail["input"], bool):
+            return f"{place} is the value {str(detail['input']).lower()} and not text; put it in quotes"
         case "string_type" if isinstance(detail["input"], int | float):
             return f"{place} is the number {detail['input']!r}; put it in quotes"
         case "value_error":

@@ -63,6 +63,20 @@ def test_a_response_with_nothing_visible_is_blank(read, blank):
     assert {row.id: row.reason for row in records.set_aside} == {"r90": "blank response", "u1": "blank response"}
 
 
+def test_empty_rows_below_a_table_are_set_aside(read):
+    records = read(coded() + ",,\n , ,\n", "id,response\nu1,new\n,\n")
+    assert [(row.row, row.reason) for row in records.set_aside] == [
+        (22, "empty row"),
+        (23, "empty row"),
+        (3, "empty row"),
+    ]
+    assert [account.read for account in records.row_counts] == [22, 2]
+
+
+def test_the_line_of_excel_that_names_the_separator_is_no_row(read):
+    assert len(everything(read("sep=,\n" + coded()))) == 20
+
+
 def test_emoji_and_right_to_left_text_come_through_unchanged(read):
     texts = {"e1": "👩🏽\u200d🏫 great 🎉", "e2": "אתה עבדת קשה", "e3": "أحسنت \u200f(مثابرة)"}
     rows = "".join(f"{ident},{text},process\n" for ident, text in texts.items())
@@ -75,6 +89,14 @@ def test_emoji_and_right_to_left_text_come_through_unchanged(read):
     [
         ("id,answer,label\nr1,x,process\n", "h.csv, row 2: there is no column 'response'"),
         (coded(header="id,respons,label"), "Did you mean 'respons'? Rename it to 'response'"),
+        (coded(header="ID,response,label"), "Did you mean 'ID'? Rename it to 'id'"),
+        (coded(header="id,Response ,label"), "Did you mean 'Response '? Rename it to 'response'"),
+        (coded(header="id,response,LABEL"), "Did you mean 'LABEL'? Rename it to 'label'"),
+        (coded().replace("\n", ",,\n"), "row 1: the columns D and E have no name"),
+        (
+            "id,response,label\n" + "".join(f"r{i},the same,{('process', 'outcome')[i % 2]}\n" for i in range(9)),
+            "split is empty: all rows have the same text, and rows with the same text stay in one split",
+        ),
         (coded() + "r90,x,proces\n", "row 22: unknown label 'proces'; did you mean 'process'?"),
         (coded() + "r90,x,Process\n", "row 22: the label 'Process' is another spelling of 'process'"),
         (coded() + "r3,x,process\n", "row 22: the id 'r3' is already used in row 5"),

@@ -201,6 +201,60 @@ def test_a_value_is_what_yaml_1_2_says(tmp_path, written, value):
     assert (found, type(found)) == (value, type(value))
 
 
+@pytest.mark.parametrize(
+    "label",
+    [
+        "yes",
+        "No",
+        "on",
+        "OFF",
+        "y",
+        "2025-01-31",
+        "1:30",
+        "12:30:45",
+        "1.2.3",
+        "08.1.2",
+        "=",
+        "constructor",
+        "__proto__",
+        "toString",
+        "'0500'",
+        "'1'",
+        "'1e3'",
+        "'~'",
+        "'.inf'",
+    ],
+)
+def test_a_label_is_the_text_that_is_written(read, label):
+    assert read(WHOLE.replace("name: no,", f"name: {label},")).task.labels[1].name == label.strip("'")
+
+
+@pytest.mark.parametrize(
+    "label", ["0500", "08", "010", "1", "1.0", "1e3", ".inf", ".nan", "-1", "0x1F", "0o17", "0b1", "1_000"]
+)
+def test_a_label_that_yaml_reads_as_a_number_is_refused_with_the_advice_to_quote_it(read, label):
+    with pytest.raises(ProjectFileError, match=r"task\.labels\.1\.name is the number .*; put it in quotes"):
+        read(WHOLE.replace("name: no,", f"name: {label},"))
+
+
+@pytest.mark.parametrize("label", ["~", "null", "", "[a]", "{a: b}"])
+def test_a_label_that_is_no_text_is_refused(read, label):
+    with pytest.raises(ProjectFileError, match=r"task\.labels\.1\.name should be a valid string"):
+        read(WHOLE.replace("name: no,", f"name: {label},"))
+
+
+@pytest.mark.parametrize("label", ["true", "False"])
+def test_a_label_that_is_a_truth_value_is_refused_with_the_advice_to_quote_it(read, label):
+    message = rf"name is the value {label.lower()} and not text; put it in quotes"
+    with pytest.raises(ProjectFileError, match=message):
+        read(WHOLE.replace("name: no,", f"name: {label},"))
+
+
+def test_a_number_with_leading_zeros_is_decimal_where_a_number_is_expected(read):
+    found = read(WHOLE.replace("  human: human.csv\n", "  human: human.csv\n  max_characters: 0500\n"))
+    assert found.data.max_characters == 500
+
+
 def test_a_merged_mapping_gives_the_keys_that_are_not_given(tmp_path):
     path = tmp_path / "project.yaml"
     path.write_text("base: &base {a: 1, b: 1}\nmine: {<<: *base, b: 2}\n", "utf-8")

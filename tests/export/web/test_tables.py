@@ -51,6 +51,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column_and_is_remembered():
     assert (found["columns"], found["marked"]) == (["response", "id"], True)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_line_that_names_the_separator_is_no_row(separator):
+    found = table(f"sep={separator}\r\n".encode() + written([("a,b;c\td", "response"), ("1", "2")], separator))
+    assert (found["columns"], found["rows"], found["separator"]) == (["a,b;c\td", "response"], [["1", "2"]], separator)
+
+
 def test_a_table_of_one_column_may_have_empty_cells():
     assert table(b"response\na\n\nb\n")["rows"] == [["a"], [""], ["b"]]
 
@@ -61,6 +67,7 @@ def test_a_table_of_one_column_may_have_empty_cells():
         (b"", "the file is empty: it has no header row."),
         (b"\n\n", "the file is empty: it has no header row."),
         (b"a,response,a\n1,2,3\n", "row 1: two columns have the name “a”."),
+        (b"response,,\n1,2,3\n", "row 1: several columns have no name."),
         (b"a,response\n1,2\n1,2,3\n", "row 3: the row has 3 fields, the header has 2."),
         (b"a,response\n1,2\n\n1,2\n", "row 3: the row is empty."),
         (b'a,response\n1,"2\n3,4\n', "row 2: the row that begins here has an unmatched double quote."),

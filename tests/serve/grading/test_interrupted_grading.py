@@ -93,6 +93,16 @@ def test_a_malformed_row_after_many_says_how_many_rows_are_lost(bundle, tmp_path
     assert names(tmp_path) == ["in.csv"]
 
 
+@pytest.mark.parametrize("threads", ["nan", "inf", "-1", "0", "1e3", "1000000", ""])
+def test_an_absurd_number_of_threads_is_refused(bundle, tmp_path, threads):
+    (tmp_path / "in.csv").write_text("response\ngreat job\n")
+    process = start(bundle, tmp_path / "in.csv", tmp_path / "out.csv", "--threads", threads)
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode == 2
+    assert "Invalid value for '--threads'" in message
+    assert names(tmp_path) == ["in.csv"]
+
+
 LIMIT = """
 import resource, runpy, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

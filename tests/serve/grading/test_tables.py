@@ -48,6 +48,15 @@ def test_a_byte_order_mark_is_not_part_of_the_first_column(read, name, content):
     assert [values for _, values in read(name, content)] == [{"id": "1"}]
 
 
+@pytest.mark.parametrize("line", [b"sep=,\r\n", b"SEP=,\n", b'"sep=,"\r', b"\xef\xbb\xbfsep=,\n"])
+def test_the_line_that_names_the_separator_is_no_row(read, line):
+    assert read("a.csv", line + b"id,text\n1,x\n") == [(2, {"id": "1", "text": "x"})]
+
+
+def test_a_column_named_like_the_line_that_names_the_separator_is_a_column(read):
+    assert read("a.csv", b"sep=x,id\n1,2\n") == [(2, {"sep=x": "1", "id": "2"})]
+
+
 def test_a_header_alone_has_no_rows(read):
     assert read("a.csv", b"id,response\n") == []
 
@@ -102,6 +111,22 @@ FAULTS = {
     "too few fields": ("a.csv", b"id,response\n1,x\n2\n", "a.csv, row 3: the number of fields is 1"),
     "an empty row between": ("a.csv", b"id,response\n1,x\n\n2,y\n", "a.csv, row 3: the row is empty"),
     "the same column twice": ("a.csv", b"id,text,id\n", "a.csv, row 1: two columns have the name 'id'"),
+    "columns without a name": ("a.csv", b"id,,response,\n", "a.csv, row 1: the columns B and D have no name"),
+    "many columns without a name": (
+        "a.csv",
+        b"id" + 27 * b"," + b"\n",
+        "B, C, D, E, F, G, H, I, J, K, L, M, N, O, P, Q, R, S, T, U, V, W, X, Y, Z, AA and AB have no name",
+    ),
+    "a line that names another separator": (
+        "a.csv",
+        b"sep=;\nid;text\n",
+        "a.csv: the first line says that the separator is ';'",
+    ),
+    "a line that names no separator": (
+        "a.csv",
+        b"sep=\nid,text\n",
+        "a.csv: the first line says that the separator is ''",
+    ),
     "semicolons": ("a.csv", b"id;response\n1;x\n", "a.csv, row 1: the columns seem to be separated by ';'"),
     "Latin-1": (
         "a.csv",

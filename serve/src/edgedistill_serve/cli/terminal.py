@@ -20,7 +20,7 @@ PUBLIC_KEY = click.option(
 )
 THREADS = click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1024),
     help="Number of scoring threads; by default, the number of cores.",
 )
 

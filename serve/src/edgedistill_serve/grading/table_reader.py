@@ -128,6 +128,7 @@ def _open_table(path: Path) -> Iterator[_Table]:
 
 
 def _delimited(file: BinaryIO, name: str, *, delimiter: str) -> _Table:
+    _skip_separator_line(file, name, delimiter)
     records = _records(file, name, delimiter)
     header = tuple(next(records, []))
     if not any(header):
@@ -136,12 +137,42 @@ def _delimited(file: BinaryIO, name: str, *, delimiter: str) -> _Table:
     return _Table(header, _delimited_rows(records, header, name))
 
 
-def _check_header(header: tuple[str, ...], name: str, delimiter: str) -> None:
-    repeated = next((column for column in header if header.count(column) > 1), None)
-    if repeated is not None:
+def _skip_separator_line(file: BinaryIO, name: str, delimiter: str) -> None:
+    """Skip the line ``sep=,`` before the header, which Excel reads as the separator of the file and does not show."""
+    line = re.match(rb'(\xef\xbb\xbf)?"?[sS][eE][pP]=([^\r\n"])?"?(?:\r\n|\r|\n)', file.peek(16))  # type: ignore[attr-defined]
+    if line is None:
+        return
+    if line[2] != delimiter.encode():
         raise DataError(
-            f"two columns have the name {repeated!r}", where=f"{name}, row 1", hint="Rename or delete one of them."
+            f"the first line says that the separator is {(line[2] or b'').decode(errors='replace')!r}, but a "
+            f"{Path(name).suffix} file uses {delimiter!r}",
+            where=name,
+            hint="Save it as comma-separated CSV, or as tab-separated TSV.",
         )
+    file.read(len(line[0]))
+
+
+def _check_repeated(header: tuple[str, ...], where: str) -> None:
+    repeated = next((column for column in header if header.count(column) > 1), None)
+    if repeated == "":
+        letters = [_column_letters(place) for place, column in enumerate(header) if not column]
+        raise DataError(
+            f"the columns {', '.join(letters[:-1])} and {letters[-1]} have no name",
+            where=where,
+            hint="Name them, or delete them if they are empty.",
+        )
+    if repeated is not None:
+        raise DataError(f"two columns have the name {repeated!r}", where=where, hint="Rename or delete one of them.")
+
+
+def _column_letters(place: int) -> str:
+    """Return the letters of a column in a spreadsheet; A is the first one."""
+    before, last = divmod(place, 26)
+    return (_column_letters(before - 1) if before else "") + chr(ord("A") + last)
+
+
+def _check_header(header: tuple[str, ...], name: str, delimiter: str) -> None:
+    _check_repeated(header, f"{name}, row 1")
     other = next((char for char in ",;\t" if char != delimiter and char in header[0]), None)
     if len(header) == 1 and other is not None:
         raise DataError(
@@ -286,9 +317,7 @@ def _parquet(file: BinaryIO, name: str) -> _Table:
     except pa.ArrowException as error:
         raise DataError(f"the file is not valid Parquet ({error})", where=name) from None
     header = tuple(table.schema_arrow.names)
-    repeated = next((column for column in header if header.count(column) > 1), None)
-    if repeated is not None:
-        raise DataError(f"two columns have the name {repeated!r}", where=name, hint="Rename or delete one of them.")
+    _check_repeated(header, name)
     return _Table(header, _parquet_rows(table, name, pa))
 
 

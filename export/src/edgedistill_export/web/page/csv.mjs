@@ -32,11 +32,15 @@ export function readTable(bytes, wanted) {
   }
   const text = decoded(bytes);
   const marked = text.startsWith("\ufeff");
-  const content = marked ? text.slice(1) : text;
-  const separator = separatorOf(content, wanted);
+  const whole = marked ? text.slice(1) : text;
+  // Excel reads this line as the separator of the file, and does not show it.
+  const stated = /^"?sep=([,;\t])"?(\r\n|\r|\n)/i.exec(whole);
+  const content = stated ? whole.slice(stated[0].length) : whole;
+  const separator = stated ? stated[1] : separatorOf(content, wanted);
   const [columns = [], ...records] = recordsOf(content, separator);
   if (!columns.some(Boolean)) throw new TableFault("the file is empty: it has no header row");
   const repeated = columns.find((name, at) => columns.indexOf(name) < at);
+  if (repeated === "") throw new TableFault("several columns have no name", { row: 1, hint: "Name them, or delete them if they are empty." });
   if (repeated !== undefined) {
     throw new TableFault(`two columns have the name “${repeated}”`, { row: 1, hint: "Rename or delete one of them." });
   }
