@@ -54,17 +54,20 @@ class InterCoderAgreement:
         return {**asdict(self), "pairs": [asdict(pair) for pair in self.pairs]}
 
 
-def inter_coder_agreement(codings: Mapping[str, Mapping[str, str]], task: Task) -> InterCoderAgreement:
+def inter_coder_agreement(
+    codings: Mapping[str, Mapping[str, str]], task: Task, *, groups: Mapping[str, str] | None = None
+) -> InterCoderAgreement:
     """Compare the codings of several coders.
 
     Args:
         codings: By coder, at least two: the label by row id. Rows that a coder did not code are missing values.
         task: Defines the allowed labels and their order.
+        groups: The group of each row by id; whole groups are then resampled. None: rows are independent.
 
     Raises:
         DataError: A label is not in the task.
     """
-    pairs = tuple(_pair(first, second, codings, task) for first, second in combinations(codings, 2))
+    pairs = tuple(_pair(first, second, codings, task, groups) for first, second in combinations(codings, 2))
     ids = dict.fromkeys(ident for coding in codings.values() for ident in coding)
     if task.kind == "multilabel":
         sets = [
@@ -79,12 +82,15 @@ def inter_coder_agreement(codings: Mapping[str, Mapping[str, str]], task: Task) 
     return InterCoderAgreement(pairs, _alpha(table, "ordinal" if task.kind == "ordinal" else "nominal"), table.shape[1])
 
 
-def _pair(first: str, second: str, codings: Mapping[str, Mapping[str, str]], task: Task) -> PairwiseKappa:
+def _pair(
+    first: str, second: str, codings: Mapping[str, Mapping[str, str]], task: Task, groups: Mapping[str, str] | None
+) -> PairwiseKappa:
     one, other = codings[first], codings[second]
     shared = [ident for ident in one if ident in other]
     if not shared:
         return PairwiseKappa(first, second, 0, None)
-    kappa = agreement([one[ident] for ident in shared], [other[ident] for ident in shared], task).kappa
+    labels = [[coding[ident] for ident in shared] for coding in (one, other)]
+    kappa = agreement(*labels, task, groups=_groups_at(shared, groups)).kappa
     return PairwiseKappa(first, second, len(shared), kappa)
 
 
@@ -168,7 +174,7 @@ def human_agreement(
     """
     if len(codings) < 2:
         raise DataError("agreement among human coders needs at least two coders", hint="Name the columns of both.")
-    overall = inter_coder_agreement(codings, task)
+    overall = inter_coder_agreement(codings, task, groups=groups)
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     pairs = []
     for first, second in combinations(codings, 2):

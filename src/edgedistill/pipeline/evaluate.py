@@ -23,6 +23,7 @@ from edgedistill.evaluation.build import (
 )
 from edgedistill.evaluation.files import to_plain
 from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, RunFolder
+from edgedistill.pipeline.gate import groups_by_id
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.student import backbone_folder
@@ -128,7 +129,7 @@ def _between(run: Run, labellings: Mapping[str, Labelling]) -> InterCoderAgreeme
     if len(labellings) < 2:
         return None
     codings = {name: {row.id: row.label for row in labelling.labels} for name, labelling in labellings.items()}
-    return inter_coder_agreement(codings, run.task)
+    return inter_coder_agreement(codings, run.task, groups=groups_by_id(run.records.splits.test.responses))
 
 
 def _baselines(run: Run) -> dict[str, Labels]:

@@ -136,10 +136,23 @@ class RunFolder:
 
     @property
     def run_log(self) -> dict[str, Any]:
-        """The content of `run.json`, or an empty log if there is none yet."""
+        """The content of `run.json`, or an empty log if there is none yet.
+
+        Raises:
+            RunError: It is damaged, so that nobody knows which stages are done.
+        """
         if not self.file("run.json").exists():
             return {"versions": {}, "rows": [], "notes": [], "stages": {}}
-        run_log: dict[str, Any] = self.read_json("run.json")
+        try:
+            run_log: dict[str, Any] = json.loads(self.file("run.json").read_text("utf-8"))
+            for entry in run_log["stages"].values():
+                _ = entry["fingerprint"], entry["outputs"].items()
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            raise RunError(
+                "is damaged",
+                where=str(self.file("run.json")),
+                hint="Delete it, and `edgedistill run PROJECT` does every stage again; paid answers are in the cache.",
+            ) from None
         return run_log
 
     def record_rows(self, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:

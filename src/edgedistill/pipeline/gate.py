@@ -1,12 +1,14 @@
 """The gate: agreement of the teachers with the human codes of the validation rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import reduce
 from operator import add
 from typing import Any
 
 from edgedistill.agreement import inter_coder_agreement
+from edgedistill.agreement.bootstrap import bootstrap_groups
+from edgedistill.data.types import Response
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher import Labelling, combine_labellings
@@ -42,18 +44,26 @@ def gate(run: Run) -> dict[str, Any]:
         "teachers": list(verdicts.values()),
         "used": used,
         "weights": weights,
-        "between": teacher_agreement(run, labellings),
+        "between": teacher_agreement(run, labellings, responses),
     }
     run.folder.write_json("gate.json", result)
     return result
 
 
-def teacher_agreement(run: Run, labellings: Mapping[str, Labelling]) -> dict[str, Any] | None:
-    """Return the agreement among several teachers, ready for JSON; None for one teacher."""
+def teacher_agreement(
+    run: Run, labellings: Mapping[str, Labelling], responses: Sequence[Response]
+) -> dict[str, Any] | None:
+    """Return the agreement among several teachers on responses, ready for JSON; None for one teacher."""
     if len(labellings) == 1:
         return None
     codings = {name: {row.id: row.label for row in labelling.labels} for name, labelling in labellings.items()}
-    return inter_coder_agreement(codings, run.task).as_dict()
+    return inter_coder_agreement(codings, run.task, groups=groups_by_id(responses)).as_dict()
+
+
+def groups_by_id(responses: Sequence[Response]) -> dict[str, str] | None:
+    """Return the group of each response by id; None if no response has one."""
+    groups = bootstrap_groups([response.group for response in responses])
+    return dict(zip([response.id for response in responses], groups, strict=True)) if groups else None
 
 
 def _verdict(run: Run, teacher: TeacherSection, labelling: Labelling) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def label(run: Run) -> dict[str, Any]:
             name: {"labelled": len(each.labels), "set_aside": len(each.set_aside), "cost": asdict(each.usage)}
             for name, each in labellings.items()
         }
-        entry["between"] = teacher_agreement(run, labellings)
+        entry["between"] = teacher_agreement(run, labellings, responses)
     return entry
 
 

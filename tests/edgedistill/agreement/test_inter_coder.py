@@ -21,6 +21,16 @@ ONE, OTHER = coding("aabbaabb" * 5), coding("aabbabbb" * 4 + "........")
 STUDENT = coding("aabbaabb" * 5)
 
 
+def test_rows_of_few_learners_widen_the_interval_between_coders():
+    def interval(groups):
+        (pair,) = inter_coder_agreement({"one": ONE, "other": OTHER}, TASK, groups=groups).pairs
+        return pair.kappa.high - pair.kappa.low
+
+    independent = interval(None)
+    assert interval({row: f"learner {place % 4}" for place, row in enumerate(ONE)}) > 1.2 * independent
+    assert interval(dict.fromkeys(ONE, "a learner")) == 2
+
+
 def test_two_coders_are_compared_on_the_rows_that_both_coded():
     found = human_agreement({"one": ONE, "other": OTHER}, TASK)
     (pair,) = found.pairs

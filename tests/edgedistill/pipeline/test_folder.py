@@ -36,11 +36,30 @@ def test_a_stage_that_never_ran_does_not_hold(tmp_path):
     assert not RunFolder(tmp_path / "none").is_done("gate", "f1")
 
 
-def test_a_damaged_journal_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"stages": ',
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"stages": []}',
+        b'{"stages": {"gate": null}}',
+        b'{"stages": {"gate": {}}}',
+        b'{"stages": {"gate": {"fingerprint": "f1"}}}',
+        b'{"stages": {"gate": {"fingerprint": "f1", "outputs": null}}}',
+        b"\xff",
+    ],
+)
+def test_a_damaged_log_is_named_with_a_hint_that_helps(content, tmp_path):
     folder = done(tmp_path)
-    (folder / "run.json").write_text('{"stages": ')
-    with pytest.raises(RunError, match=r"run.json: is missing or damaged"):
+    (folder / "run.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"run.json: is damaged") as refused:
         folder.is_done("gate", "f1")
+    assert "Delete it" in str(refused.value)
+    (folder / "run.json").unlink()
+    assert not folder.is_done("gate", "f1")
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
