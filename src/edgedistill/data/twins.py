@@ -14,6 +14,7 @@ tokenizer merges on top of that, such as two emoji that are both unknown to it, 
 is at hand; see `edgedistill.readings`.
 """
 
+import html
 import re
 import sys
 import unicodedata
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from edgedistill_serve.task.visible_text import SPACES
 
 if TYPE_CHECKING:  # a stage that compares nothing should not load scipy
     from scipy.sparse import csr_array
@@ -71,7 +74,9 @@ def _without_controls(text: str) -> str:
 
 def _is_removed(character: str) -> bool:
     return not character.isspace() and (
-        unicodedata.category(character)[0] in _MARKS_AND_CONTROLS or character == _REMOVED
+        unicodedata.category(character)[0] in _MARKS_AND_CONTROLS
+        or character == _REMOVED
+        or SPACES.match(character) is not None  # letters without ink, such as the Hangul filler
     )
 
 
@@ -113,7 +118,8 @@ def find_similar_pairs(
 ) -> Iterator[tuple[int, int, float]]:
     """Yield all pairs of similar texts, by the Jaccard similarity of their character trigrams (Broder 1997).
 
-    Texts are folded, without punctuation at their ends, so that "Yes." and "yes!" are similar, too. A space is added
+    Texts are folded, without HTML and without punctuation at their ends, so that "Yes.", "yes!" and "<p>yes</p>" are
+    similar, too. A space is added
     before and after each text, so that first and last words count like others.
     The pairs are exact. Only pairs that share one of the rarest trigrams of both are compared (prefix filtering;
     Bayardo, Ma and Srikant 2007), which makes this fast for many texts.
@@ -126,8 +132,8 @@ def find_similar_pairs(
     Yields:
         Index in `texts`, index in `others`, similarity; ordered by the first, then the second.
     """
-    compared = [_compared_text(fold_text(text)) for text in texts]
-    others_compared = compared if others is texts else [_compared_text(fold_text(text)) for text in others]
+    compared = [_compared_text(text) for text in texts]
+    others_compared = compared if others is texts else [_compared_text(text) for text in others]
     for rows, columns, similarity in _similar_blocks(compared, others_compared, at_least):
         yield from zip(rows.tolist(), columns.tolist(), similarity.tolist(), strict=True)
 
@@ -210,7 +216,21 @@ def _count_shared(
     return np.concatenate([np.zeros(0, np.int64), *counts])
 
 
-def _compared_text(folded: str) -> str:
+_TAGS = re.compile(
+    r"</?(?:p|br|hr|div|span|font|strong|em|sub|sup|ul|ol|li|pre|code|blockquote|img|table|tbody|tr|td|th|h[1-6])"
+    r"(?:[\s/][^<>]*)?>",
+    re.IGNORECASE,
+)
+"""HTML tags. Those of one letter are not among them, but for the paragraph: ``a<b, c>d`` has none."""
+
+
+def _compared_text(text: str, folded: str | None = None) -> str:
+    """Return a response as it is compared for similarity: folded, without HTML, and without punctuation at its ends."""
+    if "<" in text or "&" in text:  # one export of a learning platform has HTML, and another one has not
+        plain = fold_text(html.unescape(_TAGS.sub(" ", html.unescape(text))))
+        folded = plain or folded
+    if folded is None:
+        folded = fold_text(text)
     return folded.strip(_PUNCTUATION_AT_ENDS) or folded
 
 
@@ -317,7 +337,7 @@ def _keys(inputs: Inputs) -> tuple[tuple[str, ...], _Compared]:
     folded = {name: fold_text(text) for name, text in inputs.items()}
     key = {name: text.replace(" ", "") for name, text in folded.items()}
     context = tuple(text for name, text in key.items() if name != "response")
-    return tuple(key.values()), (context, _compared_text(folded["response"]))
+    return tuple(key.values()), (context, _compared_text(inputs["response"], folded["response"]))
 
 
 def _find_nearest(

@@ -46,6 +46,29 @@ def test_punctuation_at_the_ends_is_ignored_even_in_a_short_text(other):
     assert [pair[2] for pair in find_similar_pairs(["Nice."], [other], 1.0)] == [1.0]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "<p>Nice</p>",
+        "<P class='x'>Nice</P>\n<br/>",
+        "&lt;p&gt;Nice&lt;/p&gt;",
+        "&nbsp;Nice&#33;",
+        "<div><span>N&shy;ice</span></div>",
+        "N&iacute;ce",
+    ],
+)
+def test_html_is_ignored(other):
+    assert [pair[2] for pair in find_similar_pairs(["Nice."], [other], 1.0)] == [1.0]
+    assert find_twins([{"response": other}], [{"response": "Nice."}]) == {0: Twin(0, False, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "other"), [("a<b, c>d", "a<e, f>d"), ("<p>", "<br>"), ("x < p, y > 1", "x < q, y > 2")]
+)
+def test_what_only_looks_like_html_counts(text, other):
+    assert list(find_similar_pairs([text], [other], 0.8)) == []
+
+
 @pytest.mark.parametrize(("text", "other"), [("-5", "5"), ("1.5", "15"), ("?", "!"), ("can't", "cant")])
 def test_signs_inside_a_text_and_texts_of_signs_alone_count(text, other):
     assert list(find_similar_pairs([text], [other], 0.8)) == []

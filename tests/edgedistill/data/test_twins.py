@@ -42,6 +42,11 @@ DISGUISES = {
     "line breaks": lambda text: text.replace(" ", "\r\n"),
     "ligature": lambda text: text.replace("fi", "\ufb01"),
     "German sharp s": lambda text: text.replace("ss", "\u00df"),
+    "Hangul filler": lambda text: text + "\u3164",
+    "blank Braille": lambda text: text.replace(" ", " \u2800"),
+    "variation selectors": lambda text: text.replace("i", "i\ufe0f"),
+    "tags": lambda text: text + "\U000e0041\U000e007f",
+    "mathematical letters": lambda text: text.replace("d", "\U0001d41d"),
     "SentencePiece's space": lambda text: text.replace(" ", "\u2581"),
 }
 PROJECT = """\
