@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill_serve import DataError, bounds
+from edgedistill_serve import DataError, Scorer, bounds
 from edgedistill_serve.bounds import Bounds
 from edgedistill_serve.cli.main import app
 from edgedistill_serve.client import Retries, Timeouts
@@ -78,6 +78,13 @@ def test_every_time_limit_of_the_command_refuses_an_absurd_value_and_names_its_o
     ended = CliRunner().invoke(app, ["serve", str(tmp_path), option, value])
     assert ended.exit_code == 2
     assert f"Invalid value for '{option}'" in ended.output
+
+
+@pytest.mark.parametrize("field", ["threads", "score_cache"])
+@pytest.mark.parametrize("value", [*NOT_FINITE, -1, True, 1.5, "1", 10**30])
+def test_the_settings_of_a_scorer_refuse_absurd_values(bundle, field, value):
+    with pytest.raises(DataError, match=f"^Scorer.{field}: "):
+        Scorer(bundle, **{field: value})
 
 
 @pytest.mark.parametrize("value", [*NOT_FINITE, -1.0, 1e30])

@@ -21,7 +21,8 @@ File: TypeAlias = Annotated[Path, Field(strict=False)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Rows: TypeAlias = Literal["all"] | Annotated[int, Field(ge=0)]
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Learning: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+Learning: TypeAlias = Annotated[float, Field(ge=1e-9, lt=1)]
+"""A learning rate. A smaller one changes no weight in 32 bits: the student would silently learn nothing."""
 
 
 class Section(BaseModel):

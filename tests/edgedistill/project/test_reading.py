@@ -119,6 +119,8 @@ def test_a_label_named_no_is_text_and_no_boolean(read):
         ("teacher: 200", "teacher: some", "mix.teacher should be 'all' or should be a valid integer"),
         ("[4]", "4", "student.search.epochs should be a list, not 4"),
         ("2e-5", ".nan", "student.search.learning_rate.0"),
+        ("2e-5", "1e-310", "student.search.learning_rate.0"),
+        ("2e-5", "-0.0", "student.search.learning_rate.0"),
         ("name: praise", "name: ../praise", "name has a character that is not allowed"),
         ("mix:", "generate: {per_label: 0}\nmix:", "generate.per_label should be greater than or equal to 1, not 0"),
         ("mix:", "generate: {temperature: 7}\nmix:", "temperature.0 should be less than or equal to 2, not 7"),

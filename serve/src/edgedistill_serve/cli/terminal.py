@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 
+from edgedistill_serve import bounds
 from edgedistill_serve.bundle.validation import CONTROL_CHARACTERS
 
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
@@ -20,7 +21,7 @@ PUBLIC_KEY = click.option(
 )
 THREADS = click.option(
     "--threads",
-    type=click.IntRange(1, 1024),
+    type=click.IntRange(bounds.THREADS.low, bounds.THREADS.high),
     help="Number of scoring threads; by default, the number of cores.",
 )
 

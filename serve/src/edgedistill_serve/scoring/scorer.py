@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgedistill_serve.bounds import COUNT_OR_NONE, THREADS, check_all
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.errors import DataError, EdgeDistillError, ScoringFailed
 from edgedistill_serve.scoring.batching import token_batches
@@ -92,6 +93,7 @@ class Scorer:
         RuntimeMissing: No build or both builds of onnxruntime are installed.
         SelfCheckFailed: No graph of the bundle reproduces its golden scores on this machine.
         BundleError: The tokenizer cannot be used.
+        DataError: A number is outside its bounds.
     """
 
     def __init__(
@@ -107,9 +109,11 @@ class Scorer:
         if recent is not None:
             warnings.warn("Scorer(recent=…) is now Scorer(score_cache=…)", DeprecationWarning, stacklevel=2)
             score_cache = recent
+        given = {"score_cache": score_cache, "threads": available_cores() if threads is None else threads}
+        check_all(given, {"score_cache": COUNT_OR_NONE, "threads": THREADS}, "Scorer")
         bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.bundle = bundle
-        self.threads = threads or available_cores()
+        self.threads = given["threads"]
         self.score_cache = ScoreCache(score_cache)
         self._label_decoder = bundle.manifest.label_decoder
         contexts = bundle.manifest.contexts
