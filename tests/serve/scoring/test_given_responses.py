@@ -38,7 +38,7 @@ NO_LISTS = {
     "a number": 5,
 }
 NO_RESPONSES = [None, 5, 1.5, float("nan"), pd.NA, SECRET.encode(), [SECRET], (SECRET,), {SECRET}, {"text": SECRET}]
-NO_RESPONSES += [{"response": None}, {"response": 5}, {"response": [SECRET]}, {}, object(), True]
+NO_RESPONSES += [{"response": None}, {"response": 5}, {"response": [SECRET]}, {}, object, True]
 
 
 @pytest.fixture(scope="module")
