@@ -319,6 +319,16 @@ def test_the_rest_of_an_unread_body_is_discarded_up_to_a_limit():
     wired(Application(reads=False), play)
 
 
+def test_an_answer_is_sent_before_the_connection_of_a_long_body_can_end():
+    async def play(connection, transport):
+        connection.data_received(request(b"POST / HTTP/1.1", body=30_000 * b"y"))
+        await turns()
+        transport.abort.assert_not_called()
+        assert transport.write.call_args.args[0].startswith(b"HTTP/1.1 200")
+
+    wired(Application(reads=False), play, Limits(body_bytes=1000))
+
+
 def test_an_answer_before_the_end_of_the_body_arrives():
     """The connection is not reset while the client still sends."""
 
@@ -355,13 +365,14 @@ def test_the_connection_of_a_response_that_is_not_complete_ends():
     assert output(silent, request(b"GET / HTTP/1.1")) == b""
 
 
-def wired(application, play):
+def wired(application, play, limits=None):
     """Let a script play with a connection, and return its transport, which remembers what it is told."""
     transport = Mock(spec=asyncio.Transport)
     transport.is_closing.return_value = False
 
     async def run():
-        connection = Connection(connections_to(application))
+        connections = Connections(application, limits or Limits(), max_connections=10)
+        connection = Connection(connections)
         connection.connection_made(transport)
         await play(connection, transport)
         connection.connection_lost(None)

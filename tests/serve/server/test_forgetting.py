@@ -44,8 +44,8 @@ async def answered(app, body, path="/v1/score"):
         ({"response": MARK + " {}"}, "/v1/score", 30, 200),
         ({"response": f"{POISON} {MARK} {{}}"}, "/v1/score", 30, 500),
         ({"responses": [f"{POISON} {MARK} {{}}", MARK + " {}"]}, "/v1/score", 30, 200),
-        ({"response": MARK + " {}"}, "/v1/score", -1, 503),
-        ({"responses": [MARK + " {}", "very " + MARK + " {}"]}, "/v1/score", -1, 503),
+        ({"response": MARK + " {}"}, "/v1/score", 1e-9, 503),
+        ({"responses": [MARK + " {}", "very " + MARK + " {}"]}, "/v1/score", 1e-9, 503),
         (f"{POISON} {MARK} {{}}", "/v1/score/bulk", 30, 200),
     ],
 )

@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
+import msgspec
 import pytest
 
 from edgedistill_serve import Scorer
@@ -22,6 +24,7 @@ from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.middleware.api_keys import KeyAccess, create_key
 from edgedistill_serve.server.service import Service
 from edgedistill_serve.server.transport.http11 import Connection, Connections
+from edgedistill_serve.task.redaction import Redaction
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 from hostile_inputs import BODIES, BULK, ENDPOINTS, STREAMS, TEXTS, request
@@ -100,7 +103,8 @@ class Client:
 
 @pytest.fixture(scope="module")
 def scorer(bundle):
-    return Scorer(bundle, score_cache=0)
+    task = msgspec.structs.replace(bundle.manifest.task, redact=Redaction())
+    return Scorer(replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, task=task)), score_cache=0)
 
 
 def cost(scorer, content: bytes, *, access=None) -> tuple[float, float]:

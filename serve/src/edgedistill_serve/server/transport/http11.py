@@ -44,6 +44,7 @@ _CHUNK_BYTES = 16
 _DISCARDED_BODIES = 8
 """After the answer, the rest of a body is read and discarded up to this multiple of the limit, because many clients do
 not read an answer while they send."""
+_LEAST_DISCARDED = 1024 * 1024
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _VERSIONS = ("1.1", "1.0")
 _FRAMING_HEADERS = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade"})
@@ -599,7 +600,7 @@ class Connection(asyncio.BufferedProtocol):
     def _discard(self, size: int) -> None:
         """Count bytes that nobody needs, and close the connection at the limit."""
         self._discarded_bytes += size
-        if self._discarded_bytes > _DISCARDED_BODIES * self.all.limits.body_bytes:
+        if self._discarded_bytes > max(_LEAST_DISCARDED, _DISCARDED_BODIES * self.all.limits.body_bytes):
             self.all.count_refused("unread body")
             self.abort()
 
