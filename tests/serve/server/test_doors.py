@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from edgedistill_serve import Bundle, BundleError
+from edgedistill_serve.cli.terminal import printable
 from edgedistill_serve.server.middleware.host_check import host_without_port
 
 BODY = b'{"response": "you worked hard"}'
@@ -161,3 +163,28 @@ def test_a_body_that_is_declared_too_long_is_refused_before_it_is_sent(server, p
     assert answer.getheader("Connection") == "close"
     answer.read()
     connection.close()
+
+
+def set_label(content: dict, name: str) -> None:
+    content["task"]["labels"][0]["name"] = name
+
+
+@pytest.mark.parametrize("character", ["\x00", "\t", "\n", "\r", "\x1b", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content, text: content.update(name=text),
+        lambda content, text: content.update(version=text),
+        set_label,
+    ],
+    ids=["name", "version", "label"],
+)
+def test_a_bundle_whose_names_have_control_characters_is_refused(tampered, change, character):
+    """They could change what a terminal shows, begin another line of a log, or end a header."""
+    with pytest.raises(BundleError, match="control character") as caught:
+        Bundle.load(tampered(lambda content: change(content, f"pr{character}aise")))
+    assert character not in str(caught.value)
+
+
+def test_control_characters_are_written_as_escapes():
+    assert printable("a\x1b[31m\r\nb \u202ec é 漢") == r"a\x1b[31m\r\nb \u202ec é 漢"
