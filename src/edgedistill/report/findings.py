@@ -128,6 +128,8 @@ def _unconfirmed_aim(review: DecisionRule) -> str:
     kappa = test.agreement.kappa if test.agreement else None
     if aim.at_least is None:
         return ""
+    if test.accepted == 0:
+        return " The rule was chosen on validation rows; it accepts no test row, so that nothing confirms the aim."
     if kappa is None:
         return " The rule was chosen on validation rows; κ of the accepted test rows is undefined and confirms nothing."
     if kappa.low >= aim.at_least:
@@ -272,7 +274,7 @@ def _human_coders(ceiling: InterCoderFigures | None) -> Iterator[Finding]:
         )
         return
     pairs = "; ".join(
-        f"{each.first} and {each.second} agree with κ {estimate(each.agreement.kappa)} on {rows(each.rows)}"
+        f"κ of {each.first} and {each.second} is {estimate(each.agreement.kappa)} on {rows(each.rows)}"
         for each in ceiling.pairs
         if each.agreement
     )

@@ -163,6 +163,21 @@ def test_copies_of_a_few_test_rows_draw_no_conclusion_for_a_model(different):
         assert f"Only {different} of the 120 test rows" in found.reason
 
 
+def test_a_rule_that_accepts_no_test_row_is_said_to():
+    made = evaluation()
+    test = replace(made.review.test, accepted=0, agreement=None)
+    review = replace(made.review, aim=StatedAim("keep_kappa", at_least=0.7), met=True, test=test)
+    found = _finding(verdict(evaluation(review=review), None), "Human review")
+    assert "it accepts no test row" in found.text
+    assert found.tone == "warning"
+
+
+def test_shares_that_could_not_be_corrected_are_not_called_corrected(tmp_path):
+    text = Seen(_page(tmp_path, rows=1)).words
+    assert "No correction: " in text
+    assert "Corrected for the misclassification" not in text
+
+
 def _no_rule():
     made = evaluation().review
     return replace(made, aim=None, met=None, rule=type(made.rule)())
