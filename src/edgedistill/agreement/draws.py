@@ -121,7 +121,10 @@ class ConfusionDraws:
 
     def kappa(self, *, quadratic: bool) -> Figure:
         """Return Cohen's κ, or quadratic weighted κ."""
-        return self.statistic(lambda tables: kappas(tables, quadratic=quadratic))
+        wrong, right = additional_rows(self.tables[0])
+        if quadratic:
+            right = correct_by_distance(self.tables[0])
+        return self.moved(lambda tables: kappas(tables, quadratic=quadratic), wrong, right, COEFFICIENT)
 
     def mcc(self) -> Figure:
         """Return Matthews' correlation."""
@@ -167,6 +170,19 @@ def additional_rows(table: Values) -> tuple[Values, Values]:
     total = wrong.sum(axis=(-2, -1), keepdims=True)
     even = np.broadcast_to((1 - identity) / (labels * (labels - 1)), wrong.shape)
     return np.where(total > 0, wrong / np.where(total > 0, total, 1), even), shares[..., :, None] * identity
+
+
+def correct_by_distance(table: Values) -> Values:
+    """Return how the additional correct row is distributed for quadratic weighted κ, (labels, labels).
+
+    By how often the labels occur and by their squared distance from the mean label: a correct row counts by how much
+    disagreement it would have had by chance. Where a single label occurs, all of it.
+    """
+    occurs = table.sum(axis=1) + table.sum(axis=0)
+    places = np.arange(len(table))
+    weights = occurs * (places - occurs @ places / max(occurs.sum(), 1)) ** 2
+    counted = weights if weights.sum() > 1e-12 else occurs
+    return np.diag(counted / max(counted.sum(), 1e-12))
 
 
 def draw_confusions(

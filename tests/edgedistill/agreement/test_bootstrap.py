@@ -34,6 +34,7 @@ from edgedistill.agreement.confusion import (
     recalls,
     weighted,
 )
+from edgedistill.agreement.draws import draw_confusions
 from edgedistill_serve.task.task import Label, Task
 
 TASK = Task(kind="nominal", labels=(Label("a"), Label("b"), Label("c")), inputs=("response",))
@@ -301,3 +302,17 @@ def test_two_thousand_resamples_of_five_thousand_rows_take_less_than_a_second(gr
         agreement(named(truth), named(coded), TASK, groups=groups)
         best = min(best, time.process_time() - start)
     assert best < 1
+
+
+@pytest.mark.parametrize("rows", [5, 15])
+def test_the_upper_end_of_quadratic_weighted_kappa_allows_for_rare_outer_labels(rows):
+    shares, steps = np.array([0.6, 0.2, 0.1, 0.1]), np.arange(4)
+    wrong = np.where(np.eye(4) == 1, 0, 4.0 ** -np.abs(steps[:, None] - steps))
+    cells = shares[:, None] * (wrong / wrong.sum(axis=1, keepdims=True) + np.eye(4)) / 2
+    truth = kappas(cells[None], quadratic=True)[0]
+    rng, missed, samples = np.random.default_rng(0), 0, 150
+    for sample in range(samples):
+        drawn = rng.choice(16, size=rows, p=cells.ravel())
+        figure = draw_confusions(drawn // 4, drawn % 4, 4, None, 300, sample).kappa(quadratic=True).estimate()
+        missed += figure is not None and figure.high < truth
+    assert missed <= 0.05 * samples
