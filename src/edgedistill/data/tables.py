@@ -9,7 +9,7 @@ from edgedistill.data.twins import fold_text, same_text
 from edgedistill.data.types import CodedResponse, Response, SetAside, canonical_code, countable_labels
 from edgedistill.errors import DataError
 from edgedistill_serve.grading.table_reader import TableRow
-from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, quote_label, task_inputs
+from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, quote_columns, quote_label, task_inputs
 from edgedistill_serve.task.visible_text import is_blank
 
 SPLITS = ("train", "validation", "test")
@@ -198,7 +198,7 @@ def _require(file: str, row: TableRow, names: Iterable[str], present: Iterable[s
             near = same or difflib.get_close_matches(name, list(row.values), n=1)
             others = "; other rows have it" if name in present else ""
             raise DataError(
-                f"there is no column {name!r}; the columns are {', '.join(row.values)}{others}",
+                f"there is no column {name!r}; the columns are {quote_columns(row.values)}{others}",
                 where=f"{file}, row {row.row}",
                 hint=f"Did you mean {near[0]!r}? Rename it to {name!r}." if near else f"Add the column {name!r}.",
             )

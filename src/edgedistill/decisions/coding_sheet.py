@@ -19,7 +19,7 @@ from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.grading.table_reader import TableRow, read_columns, read_rows
 from edgedistill_serve.grading.table_writer import table_writer
 from edgedistill_serve.scoring.score import Score
-from edgedistill_serve.task.task import Task, quote_label
+from edgedistill_serve.task.task import Task, quote_columns, quote_label
 
 CODE_COLUMN = "human_code"
 SUGGESTION_COLUMNS = ("suggested_label", "probability", "reason")
@@ -152,7 +152,7 @@ def _require(name: str, row: TableRow) -> None:
     for column in ("id", CODE_COLUMN):
         if column not in row.values:
             raise DataError(
-                f"there is no column {column!r}; the columns are {', '.join(row.values)}",
+                f"there is no column {column!r}; the columns are {quote_columns(row.values)}",
                 where=f"{name}, row {row.row}",
                 hint="Fill in a sheet from `edgedistill review sheet` without changing its columns.",
             )

@@ -10,7 +10,7 @@ from edgedistill_serve.grading.table_reader import TableRow, read_columns, read_
 from edgedistill_serve.grading.table_writer import AddedColumns, check_target, table_writer
 from edgedistill_serve.scoring.score import Score, score_columns, score_values
 from edgedistill_serve.scoring.scorer import Scorer
-from edgedistill_serve.task.task import Task
+from edgedistill_serve.task.task import Task, quote_columns
 
 _CHUNK_ROWS = 256
 """Number of rows in memory; equal rows within a chunk are scored once."""
@@ -100,7 +100,7 @@ def _check_columns(names: tuple[str, ...], task: Task, added: AddedColumns, sour
             raise DataError(
                 f"there is no column {name!r}",
                 where=source.name,
-                hint=f"The task's inputs are {', '.join(task.inputs)}; the file has {', '.join(names) or 'none'}.",
+                hint=f"The task's inputs are {', '.join(task.inputs)}; the file has {quote_columns(names)}.",
             )
     duplicates = [name for name in added if name in names]
     if duplicates:

@@ -27,7 +27,7 @@ from edgedistill_serve.scoring.score import Reason, Score, build_score, score_co
 from edgedistill_serve.scoring.score_cache import ENTRIES, ScoreCache
 from edgedistill_serve.scoring.session import cuda_is_offered
 from edgedistill_serve.task.contexts import context_hash
-from edgedistill_serve.task.task import check_several, model_texts, task_inputs
+from edgedistill_serve.task.task import check_several, model_texts, quote_columns, task_inputs
 
 __all__ = [
     "Reason",
@@ -187,7 +187,7 @@ class Scorer:
         if missing := [name for name in inputs if name not in texts.columns]:
             raise DataError(
                 f"there is no column {missing[0]!r}",
-                hint=f"This task's inputs are {', '.join(inputs)}; columns are {', '.join(map(str, texts.columns))}.",
+                hint=f"This task's inputs are {', '.join(inputs)}; columns are {quote_columns(texts.columns)}.",
             )
         if repeated := [name for name in inputs if list(texts.columns).count(name) > 1]:
             raise DataError(f"there are several columns {repeated[0]!r}", hint="Rename all but one of them.")

@@ -103,6 +103,7 @@ def reserved_label_names(task: Task) -> tuple[str, ...]:
 
 
 _QUOTED_CHARACTERS = 40
+_COLUMN_WORDS = 3
 
 
 def quote_label(text: str) -> str:
@@ -110,7 +111,26 @@ def quote_label(text: str) -> str:
 
     A longer text is probably a response in the wrong column, which messages and logs must not contain.
     """
-    return repr(text) if len(text) <= _QUOTED_CHARACTERS else f"(a text of {len(text)} characters)"
+    return repr(text) if len(text) <= _QUOTED_CHARACTERS else _unquoted(text)
+
+
+def quote_columns(names: Iterable[object]) -> str:
+    """Return the names of a table's columns, as error messages list them.
+
+    A name of more than three words is probably a response, in a table without a header, and is not quoted.
+    """
+    texts = [str(name) for name in names]
+    return (
+        ", ".join(
+            text if len(text) <= _QUOTED_CHARACTERS and len(text.split()) <= _COLUMN_WORDS else _unquoted(text)
+            for text in texts
+        )
+        or "none"
+    )
+
+
+def _unquoted(text: str) -> str:
+    return f"(a text of {len(text)} characters)"
 
 
 def check_several(given: Any) -> Iterable[Any]:
