@@ -47,7 +47,7 @@ from edgedistill.teacher.endpoint import (
     quote,
 )
 from edgedistill.teacher.http_client import MAX_REPLY_BYTES, HttpClient, HttpReply, UnusableReply, run_to_end
-from edgedistill.teacher.logs import FailureLog, append
+from edgedistill.teacher.logs import FailureLog, append, is_cut_short
 from edgedistill.teacher.parsing import Failure, FailureCause, extract_text
 from edgedistill.teacher.runner import REFUSED, REFUSED_ALIKE, RequestJob
 from edgedistill.teacher.spending import Amount, Usage
@@ -452,10 +452,10 @@ class BatchLog:
         return self._folder / f"{name}.jsonl"
 
     def add(self, batch: BatchRecord, requests: Sequence[TeacherRequest]) -> None:
-        """Write a batch's requests to disk, then its first line to the log."""
+        """Write a batch's first line to the log, then its requests to disk: without them it counts as given up."""
+        self.append(batch)
         lines = (json.dumps({"key": each.key(), "request": each.content()}) for each in requests)
         write_atomically(self.requests_file(batch.name), "".join(line + "\n" for line in lines).encode("ascii"))
-        self.append(batch)
 
     def append(self, batch: BatchRecord, **more: Any) -> None:
         """Append a batch's state; it is on disk when this returns.
@@ -479,16 +479,27 @@ class BatchLog:
         unfinished = [batch for batch in last.values() if batch.state not in ("merged", "refused", "dropped")]
         return {batch: self._requests(batch.name) for batch in unfinished if self.requests_file(batch.name).exists()}
 
-    def _records(self) -> Iterator[BatchRecord]:
-        if not self.file.exists():
-            return
-        with self.file.open("rb") as lines:
-            for line in lines:
-                try:
-                    value = json.loads(line)
-                    yield BatchRecord(**{name: value[name] for name in BatchRecord.__slots__})
-                except (ValueError, TypeError, KeyError):  # incomplete after kill -9: the state before it counts
-                    continue
+    def _records(self) -> list[BatchRecord]:
+        records = []
+        for number, line in enumerate(self.file.read_bytes().splitlines() if self.file.exists() else (), 1):
+            try:
+                value = json.loads(line)
+                records.append(BatchRecord(**{name: value[name] for name in BatchRecord.__slots__}))
+            except (ValueError, TypeError, KeyError):  # cut short by kill -9: the state before it counts
+                if not is_cut_short(line):
+                    raise self._damage(f"line {number} of the log of batches cannot be read") from None
+        known = {batch.name for batch in records}
+        if lost := sorted(file for file in self._folder.glob("ed-*.jsonl") if file.stem not in known):
+            raise self._damage(f"the batch {lost[0].stem} is missing in the log of batches")
+        return records
+
+    def _damage(self, what: str) -> CacheDamaged:
+        return CacheDamaged(
+            f"{what}: it may be paid for",
+            where=str(self.file),
+            hint=f"Restore the file from a backup. To give its batches up, remove it and the folder {self._folder}: "
+            "their requests are then sent again.",
+        )
 
     def _requests(self, name: str) -> Contents:
         try:
@@ -582,10 +593,12 @@ def pass_refusals(job: RequestJob[Any], contents: Contents, merged: MergeResult)
         TeacherError: The endpoint refused one response after the other and answered none.
     """
     refusals = merged.refusals
-    responses = {str(contents[key]["messages"][-1]["content"]): key for key in refusals}
+    again = job.failed_before if job.proven else ()
+    new = {key: refusal for key, refusal in refusals.items() if key not in again}
+    responses = {str(contents[key]["messages"][-1]["content"]): key for key in new}
     alike = [key for key in responses.values() if not refusals[key].filtered]
     if not merged.answers and (len(alike) >= REFUSED_ALIKE or len(responses) >= REFUSED):
-        key = (alike or list(refusals))[0]
+        key = (alike or list(new))[0]
         sentence = quote(refusals[key].sentence, request_from_content(contents[key]))
         raise build_refusal_error(replace(refusals[key], sentence=sentence), job.section, len(responses))
     for request in job.requests if refusals else ():

@@ -43,6 +43,15 @@ def _has_incomplete_line(file: Path) -> bool:
         return False
 
 
+def is_cut_short(line: bytes) -> bool:
+    """Whether a line that is not valid JSON is the beginning of one, as a kill or a full disk leaves it.
+
+    Zero bytes, which a power cut leaves in place of what was not synced, hold nothing.
+    """
+    text = line.strip(b"\0 \t\r\n")
+    return not text or (text.startswith(b"{") and not text.endswith(b"}") and text.isascii() and b"\0" not in text)
+
+
 FAILURES = "failures.jsonl"
 _MAX_RAW = 100_000  # characters of the endpoint's reply that are saved
 

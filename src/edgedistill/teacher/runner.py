@@ -12,7 +12,8 @@ together, so that the disk does not limit the rate; an answer counts only once i
 
 A refused request is not sent again unchanged. If the endpoint refuses one response after the other, the run stops: it
 is the same refusal for `REFUSED_ALIKE` responses before any answer, or any for `REFUSED` responses in a row. What a
-content filter refuses is a response's own matter once the endpoint has answered another one.
+content filter refuses is a response's own matter once the endpoint has answered another one. So is what failed in an
+earlier run, too: it is sent last, and does not stop this run again.
 
 When a run stops because of an error, no further request is sent, and answers of requests in flight are waited for and
 stored, since they are paid for.
@@ -31,7 +32,7 @@ import os
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -369,6 +370,7 @@ class RequestJob(Generic[Answer]):
         on_progress: Called with the usage so far after every request.
         proven: Whether the endpoint has answered requests with these settings in an earlier run.
         refused: Names of requests that the endpoint refused; they are not sent again unchanged.
+        failed_before: Keys of requests that failed in earlier runs.
     """
 
     requests: Sequence[PendingRequest[Answer]]
@@ -381,6 +383,7 @@ class RequestJob(Generic[Answer]):
     on_progress: Callable[[Usage], None] | None = None
     proven: bool = False
     refused: set[str] = field(default_factory=set)
+    failed_before: Collection[str] = frozenset()
 
     @property
     def key(self) -> str:
@@ -660,17 +663,19 @@ class RequestRunner(Generic[Answer]):
 
     async def _refuse(self, request: TeacherRequest, outcome: Rejected) -> Failure:
         """Set a refused response aside, unless one response after the other is refused."""
-        if not (outcome.filtered and self._endpoint.verified):
+        failure = await self._log_failure(request, outcome.failure)
+        own = outcome.filtered or request.key() in self._job.failed_before
+        if not (own and self._endpoint.verified):
             text = request.messages[-1]["content"]
             self._refused[outcome.kind] += text not in self._refused_texts
             self._refused_texts.add(text)
             alike = not (self._endpoint.verified or outcome.filtered) and self._refused[outcome.kind] >= REFUSED_ALIKE
             if alike or len(self._refused_texts) >= REFUSED:
                 raise self._endpoint.refusal_error(outcome, request, len(self._refused_texts))
-        return await self._log_failure(request, outcome.failure)
+        return failure
 
     async def _give_up(self, request: TeacherRequest, outcome: Retryable) -> Failure:
-        self._exhausted += 1
+        self._exhausted += not (self._endpoint.verified and request.key() in self._job.failed_before)
         limit = _GIVE_UP_AFTER if self._endpoint.verified else _GIVE_UP_BEFORE_ANSWER
         if outcome.unreachable or self._exhausted >= limit:
             raise self._endpoint.unreachable_error(outcome)
@@ -735,7 +740,18 @@ def run_requests(
         Paused: The dispatch mode stops the stage before it is complete.
     """
     budget, retry_policy = budget or Budget.from_section(section), retry_policy or RetryPolicy()
-    job = RequestJob(requests, parse, section, cache, budget, retry_policy, api_key, on_progress, proven or cached > 0)
+    job = RequestJob(
+        requests,
+        parse,
+        section,
+        cache,
+        budget,
+        retry_policy,
+        api_key,
+        on_progress,
+        proven or cached > 0,
+        failed_before=FailureLog(cache.folder).read().keys(),
+    )
     usage = Usage(cached=cached, nano_dollars=job.no_usage.nano_dollars)
     before = dispatch.prepare(job) if dispatch else None
     if before:
@@ -795,11 +811,22 @@ def _apply_cached(job: RequestJob[Answer]) -> list[PendingRequest[Answer]]:
     return unanswered
 
 
+def _separate_failed(job: RequestJob[Answer]) -> tuple[list[PendingRequest[Answer]], list[PendingRequest[Answer]]]:
+    """Return the requests that have not failed before, and those that have."""
+    new: list[PendingRequest[Answer]] = []
+    failed: list[PendingRequest[Answer]] = []
+    for request in job.requests:
+        (failed if job.failed_before and not request.keys().isdisjoint(job.failed_before) else new).append(request)
+    return new, failed
+
+
 async def _send_all(
     job: RequestJob[Answer], runner: RequestRunner[Answer], report: Callable[[Usage], None], *, only_first: bool
 ) -> None:
     """Send the first requests one after the other until one is answered, then the others with several workers."""
-    queue, elsewhere = deque(job.requests), deque[PendingRequest[Answer]]()
+    new, failed = _separate_failed(job)
+    queue, failed_before = deque(new), deque(failed)
+    elsewhere = deque[PendingRequest[Answer]]()
 
     async def handle(request: PendingRequest[Answer]) -> None:
         if await runner.handle(request):
@@ -808,11 +835,13 @@ async def _send_all(
             elsewhere.append(request)
 
     from_end = False  # a refused response may be like those next to it
-    while queue and not runner.proven:
-        await handle(queue.pop() if from_end else queue.popleft())
+    while (queue or failed_before) and not runner.proven:
+        rows = queue or failed_before
+        await handle(rows.pop() if from_end else rows.popleft())
         from_end = not from_end
     if only_first:
         return
+    queue += failed_before
 
     async def work() -> None:
         while queue or elsewhere:

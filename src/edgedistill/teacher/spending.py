@@ -18,6 +18,7 @@ import json
 import math
 import os
 import secrets
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -31,6 +32,7 @@ from typing import Any, Self
 from edgedistill.errors import BudgetReached, CacheDamaged
 from edgedistill.project.schema import PricesSection, TeacherSection
 from edgedistill.teacher.cache import TeacherRequest
+from edgedistill.teacher.logs import is_cut_short
 
 SPENDING = "spending.jsonl"
 
@@ -123,7 +125,7 @@ class SpendingLog:
         self.unreadable = 0
         self._project = project
         self._stream: FileIO | None = None
-        self._read_to = 0
+        self._read_to = self._lines = 0
         self._run, self._count = secrets.token_hex(6), 0
         self._open: dict[str, _OpenReservation] = {}
         self._stages: defaultdict[str, StageSpending] = defaultdict(StageSpending)
@@ -187,6 +189,7 @@ class SpendingLog:
         data = json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
         try:
             if self._stream is None:
+                self._check_not_emptied()
                 self._stream = self.file.open("a+b", buffering=0)
                 data = b"\n" * _has_incomplete_line(self._stream) + data
                 self.catch_up()
@@ -197,6 +200,7 @@ class SpendingLog:
             raise self._write_error("the disk is full")
         if end == self._read_to + len(data):  # no other process wrote in between
             self._read_to = end
+            self._lines += data.count(b"\n")
             self._apply(line)
         else:
             self.catch_up(until)
@@ -209,6 +213,8 @@ class SpendingLog:
         """
         if self.file is None or (self._stream is None and not self.file.exists()):
             return
+        if self._stream is None:
+            self._check_not_emptied()
         try:
             if self._stream and os.fstat(self._stream.fileno()).st_size == self._read_to:
                 return
@@ -221,8 +227,21 @@ class SpendingLog:
             if not line.endswith(b"\n"):
                 return
             self._read_to += len(line)
+            self._lines += 1
             if line.strip() and self._read(line) == until is not None:
                 return
+
+    def _check_not_emptied(self) -> None:
+        """Refuse a log without a line: it gets its first line when it is created, up to a moment between the two."""
+        for wait in (0.0, 0.2, 0.5):
+            time.sleep(wait)
+            if self.file is None or not self.file.exists() or self.file.stat().st_size > 0:
+                return
+        raise CacheDamaged(
+            "the spending log is empty, so that it is unknown what the project has spent",
+            where=str(self.file),
+            hint="Restore the file from a backup, or remove it; the budget then starts from nothing.",
+        )
 
     def _read(self, line: bytes) -> str | None:
         """Apply a line of the file; return the name that it reserves, if it is a reservation."""
@@ -230,9 +249,15 @@ class SpendingLog:
             value = json.loads(line)
             self._apply(value)
             return str(value["id"]) if "worst" in value else None
-        except (ValueError, TypeError, KeyError):  # incomplete because the disk was full, or not a line of this log
+        except (ValueError, TypeError, KeyError) as error:
             self.unreadable += 1
-            return None
+            if is_cut_short(line):
+                return None
+            raise CacheDamaged(
+                f"line {self._lines} of the spending log cannot be read: what the project has spent is unknown",
+                where=str(self.file),
+                hint="Restore the file from a backup, or remove the line; the budget then counts the other lines.",
+            ) from error
 
     def _apply(self, line: Mapping[str, Any]) -> None:
         name = line["id"]
@@ -241,8 +266,8 @@ class SpendingLog:
                 opened = _OpenReservation(line["stage"], line["requests"], Amount(**line["worst"]))
                 self._open[name] = opened
                 self._stages[opened.stage].held.add(opened.requests, opened.max_cost)
-        elif name in self._open:
-            cost, opened = Amount(**line["cost"]), self._open.pop(name)
+        elif (cost := Amount(**line["cost"])) and name in self._open:
+            opened = self._open.pop(name)
             self._stages[opened.stage].held.add(opened.requests, opened.max_cost, -1)
             self._stages[opened.stage].known.add(opened.requests, cost)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgedistill.errors import BudgetReached, RunError, TeacherError, TeacherRefusedKey
+from edgedistill.errors import BudgetReached, CacheDamaged, RunError, TeacherError, TeacherRefusedKey
 from edgedistill.project.schema import BudgetSection, PricesSection, TeacherSection
 from edgedistill.teacher import AnswerCache
 from edgedistill.teacher.dispatch import SubmitBatches
@@ -111,6 +111,29 @@ def test_an_acknowledgement_lost_with_the_process_is_found_by_the_next_run(tmp_p
         (tmp_path / "batches.jsonl").write_text("".join(lines[:-1]))  # killed before that line was written
         stage.run(tmp_path, given, *TEXTS)
     assert stage.results == dict.fromkeys(TEXTS, "process")
+    assert len(teacher.batches) == 1
+
+
+DAMAGES: dict[str, Any] = {
+    "removed": lambda _: None,
+    "empty": lambda _: b"",
+    "zero bytes": lambda data: b"\0" * len(data),
+    "another text": lambda data: data + b"nothing\n",
+    "a missing key": lambda data: data + b'{"name": "ed-x"}\n',
+    "without its first half": lambda data: data[len(data) // 2 :],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_log_of_batches_submits_nothing_again(tmp_path: Path, damage: Any) -> None:
+    with BatchStandIn(coded("process")) as teacher:
+        given, stage, log = section(teacher.base_url), Stage(), tmp_path / "batches.jsonl"
+        with pytest.raises(Stopped):
+            stage.run(tmp_path, given, *TEXTS, sleep=stop)
+        damaged = damage(log.read_bytes())
+        log.unlink() if damaged is None else log.write_bytes(damaged)
+        with pytest.raises(CacheDamaged, match="it may be paid for"):
+            stage.run(tmp_path, given, *TEXTS)
     assert len(teacher.batches) == 1
 
 

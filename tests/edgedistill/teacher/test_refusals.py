@@ -28,9 +28,10 @@ from edgedistill.teacher.endpoint import (
     classify_status,
     quote,
 )
+from edgedistill.teacher.runner import REFUSED, REFUSED_ALIKE
 
 from .codings import CODEBOOK, NO_WAIT, labelled, request, responses, section
-from .stand_in import Reply, StandIn, coded, completion, text_of
+from .stand_in import Reply, StandIn, coded, completion, error, text_of
 
 FILTERS: dict[str, tuple[int, Any]] = {
     "OpenAI": (400, {"error": {"message": "Rejected as a result of our safety system.", "code": "content_policy"}}),
@@ -336,3 +337,53 @@ def test_a_results_file_of_nothing_but_refusals_is_an_error_in_the_endpoints_wor
     refusal = {"status_code": 400, "body": {"error": {"message": "No such deployment for you"}}}
     with pytest.raises(EdgeDistillError, match="No such deployment for you"):
         with_files(tmp_path, [refusal] * 5, *"abcde")
+
+
+def refuses(part: str, status: int = 400) -> Any:
+    """A script that refuses the texts with this part, in words that no filter uses."""
+
+    def script(body: Any, _before: int) -> Reply:
+        return error(status, "this input cannot be processed") if part in text_of(body) else coded("process")
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("place", "refused", "concurrency", "status"),
+    [
+        ("first", REFUSED_ALIKE, 1, 400),
+        ("first", 2 * REFUSED, 4, 422),
+        ("last", REFUSED, 1, 403),
+        ("between", REFUSED + 1, 4, 400),
+        ("first", 2 * REFUSED, 1, 500),
+        ("last", REFUSED, 4, 500),
+    ],
+)
+def test_responses_that_always_fail_stop_a_project_only_until_they_are_known(
+    tmp_path: Path, place: str, refused: int, concurrency: int, status: int
+) -> None:
+    good, bad = [f"good {number}" for number in range(6)], [f"odd {number}" for number in range(refused)]
+    texts = {"first": bad + good, "last": good + bad, "between": good[:3] + bad + good[3:]}[place]
+    with StandIn(refuses("odd", status)) as teacher:
+        for _ in range(2 + refused // (REFUSED - 1)):
+            try:
+                done = labelled(tmp_path, teacher, *texts, concurrency=concurrency, tries=1)
+            except TeacherError:
+                continue
+            break
+        else:
+            pytest.fail("the same responses stop every run")
+        sent = len(teacher.bodies)
+        again = labelled(tmp_path, teacher, *texts, concurrency=concurrency, tries=1)
+    assert len(done.labels) == len(good) == len(again.labels)
+    assert len(done.set_aside) == refused == len(again.set_aside)
+    assert len(teacher.bodies) - sent == refused  # nothing that was answered
+    assert sum(teacher.answered.values()) == len(good)
+
+
+def test_an_endpoint_that_refuses_everything_stops_every_run(tmp_path: Path) -> None:
+    with StandIn(refuses("odd")) as teacher:
+        for _ in range(3):
+            with pytest.raises(TeacherError, match="this input cannot be processed"):
+                labelled(tmp_path, teacher, *(f"odd {number}" for number in range(30)))
+    assert len(teacher.bodies) == 3 * REFUSED_ALIKE

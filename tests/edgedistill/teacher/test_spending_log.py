@@ -73,6 +73,49 @@ def test_an_incomplete_line_damages_no_other_line(tmp_path: Path) -> None:
     assert again.unreadable == 1
 
 
+def a_line(folder: Path) -> bytes:
+    spending_log = SpendingLog(folder, "p")
+    spending_log.settle(spending_log.reserve("label", "m", Amount(1, 1)), Amount(1, 1))
+    spending_log.close()
+    return (folder / SPENDING).read_bytes()
+
+
+GARBLED = {
+    "no JSON": b"spent a lot\n",
+    "another encoding": '{"id": "x"}\n'.encode("utf-16"),
+    "not an object": b"[1, 2]\n",
+    "a missing key": b'{"id": "x"}\n',
+    "no numbers": b'{"id":"x","project":"p","stage":"s","requests":1,"worst":{"dollars":3}}\n',
+    "cost as text": b'{"id":"x","project":"p","stage":"s","requests":"many","worst":{"input":"a","output":1}}\n',
+}
+
+
+@pytest.mark.parametrize("garbled", GARBLED.values(), ids=GARBLED)
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_garbled_log_is_an_error_and_not_a_budget_that_starts_again(
+    tmp_path: Path, garbled: bytes, place: str
+) -> None:
+    good = a_line(tmp_path)
+    (tmp_path / SPENDING).write_bytes(garbled + good if place == "before" else good + garbled)
+    with StandIn(coded("process")) as teacher, pytest.raises(CacheDamaged, match=r"line \d of the spending log"):
+        labelled(tmp_path, teacher, "a", budget=BudgetSection(tokens=30_000))
+    assert teacher.bodies == []
+
+
+def test_an_emptied_log_is_an_error_and_not_a_budget_that_starts_again(tmp_path: Path) -> None:
+    (tmp_path / SPENDING).touch()
+    with StandIn(coded("process")) as teacher, pytest.raises(CacheDamaged, match="spending log is empty"):
+        labelled(tmp_path, teacher, "a", budget=BudgetSection(tokens=30_000))
+    assert teacher.bodies == []
+
+
+@pytest.mark.parametrize("lost", [b"\0\0\0", b'{"id":"x","cos', b"{", b"\n\n"])
+def test_what_a_power_cut_leaves_of_the_last_lines_is_no_damage(tmp_path: Path, lost: bytes) -> None:
+    (tmp_path / SPENDING).write_bytes(a_line(tmp_path) + lost)
+    a_line(tmp_path)
+    assert read(tmp_path)["label"].known.requests == 2
+
+
 def test_the_budget_limits_all_runs_together(tmp_path: Path) -> None:
     texts = [str(number) for number in range(30)]
     with StandIn(coded("process")) as teacher:
