@@ -102,6 +102,7 @@ CHANGES: dict[str, Any] = {
     "task.labels.definition": labels("a lot"),
     "task.inputs": ["question", "response"],
     "task.redact.ids": ["text"],
+    "task.redact.rules": 1,
     "data.human": "others.csv",
     "data.unlabelled": "others-unlabelled.csv",
     "data.reviewed": "others-reviewed.csv",
