@@ -55,7 +55,7 @@ class Project(ProjectFile):
             on_step: Called after each stage.
 
         Returns:
-            The run, with its folder, ``evaluation``, ``bundle`` and ``report_html``.
+            The run, with its folder, ``evaluation``, ``served_evaluation``, ``bundle`` and ``report_html``.
 
         Raises:
             GateRefused: The teacher's agreement is below the gate.

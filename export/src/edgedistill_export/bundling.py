@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from edgedistill_export.errors import ExportFailed
 from edgedistill_export.export_stages import (
     Converter,
     ExportStages,
+    LockedScores,
     Rows,
     add_int8,
     add_tuned,
@@ -121,6 +122,7 @@ class ExportResult:
         tuning: The compared recipes if the plan's precision is ``auto``, else None.
         locked: The results of the plan's ``compare`` on the locked rows.
         agreement: The result of the plan's ``measure`` for the served graph; None without it.
+        locked_scores: The logits of the locked rows; None if they were not scored.
     """
 
     bundle: Bundle
@@ -132,6 +134,7 @@ class ExportResult:
     tuning: Tuning | None = None
     locked: tuple[dict[str, Any], ...] = ()
     agreement: Mapping[str, Any] | None = None
+    locked_scores: LockedScores | None = field(default=None, repr=False)
 
 
 def export_bundle(
@@ -197,6 +200,7 @@ def export_bundle(
         measured.tuning,
         measured.locked,
         measured.agreement,
+        measured.locked_scores,
     )
 
 

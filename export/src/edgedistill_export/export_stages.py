@@ -16,6 +16,7 @@ from edgedistill_export.quantize.tuning import Tuning, TuningData, tune
 from edgedistill_export.verify.parity import ConversionStep, Logits, check_conversion, graph_logits, measure_step
 from edgedistill_serve.bundle.manifest import Precision
 from edgedistill_serve.errors import BundleError, ScoringFailed
+from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import task_inputs
 
@@ -24,6 +25,21 @@ Converter: TypeAlias = Callable[[Checkpoint, Path], None]
 
 Rows: TypeAlias = Sequence[Mapping[str, str]]
 """The task's inputs of each row."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LockedScores:
+    """The locked rows, scored before and after the export.
+
+    Attributes:
+        student: Logits of the student in PyTorch, of shape (rows, labels).
+        served: Logits of the served graph, likewise.
+        encoded: What the served graph reads of each row.
+    """
+
+    student: Logits
+    served: Logits
+    encoded: tuple[Encoded, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +55,7 @@ class ExportStages:
         locked: The comparison of the stages on locked rows.
         agreement: The agreement of the served graph with the human codes of the locked rows; None if it was not
             measured.
+        locked_scores: The logits of the locked rows; None if they were not scored.
     """
 
     graphs: dict[Precision, tuple[Path, Logits]]
@@ -48,6 +65,7 @@ class ExportStages:
     recipe: str = ""
     locked: tuple[dict[str, Any], ...] = ()
     agreement: Mapping[str, Any] | None = None
+    locked_scores: LockedScores | None = None
 
     @property
     def served(self) -> Precision:
@@ -156,6 +174,7 @@ def score_locked_rows(
         measured,
         locked=tuple(plan.compare(labels)) if plan.compare else (),
         agreement=plan.measure(labels[names[measured.served]]) if plan.measure else None,
+        locked_scores=LockedScores(forms["PyTorch"], forms[names[measured.served]], tuple(served.encoder.encode(rows))),
     )
 
 

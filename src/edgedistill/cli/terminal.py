@@ -148,6 +148,9 @@ class Terminal:
             )
         self.console.print(table)
         self._on_test_rows(export.get("steps_on_test_rows") or [])
+        if found := export.get("agreement"):
+            self.console.print(f"Agreement with human codes on {found['rows']} locked test rows, 95 % intervals")
+            self.console.print(_table({f"served model ({export['served']})": found}))
         if export.get("tuning"):
             self._tuning(export["tuning"])
         for note in export["notes"]:

@@ -59,6 +59,7 @@ from edgedistill.evaluation.types import (
     ProbabilityQuality,
     QuestionFigures,
     RiskCoverage,
+    ServedFigures,
     StatedAim,
     SubgroupTable,
     TwinFigures,
@@ -66,6 +67,7 @@ from edgedistill.evaluation.types import (
 from edgedistill.project.schema import EvaluationSection, ReviewSection
 from edgedistill.student.label_thresholds import Thresholds, choose_thresholds
 from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_export.export_stages import LockedScores
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.contexts import ShownContexts, context_hash, has_context, shown_hashes
 from edgedistill_serve.task.task import Task, task_inputs
@@ -247,6 +249,57 @@ def served_agreement(rows: TestRows, task: Task, positive: str | None) -> Callab
         return dict(to_plain(_agreement(coded, "served", positive)))
 
     return measure
+
+
+def served_figures(
+    rows: TestRows,
+    section: EvaluationSection,
+    evaluation: Evaluation,
+    task: Task,
+    scores: LockedScores,
+    validation: ValidationRows,
+) -> ServedFigures:
+    """Compute the figures of the served graph that `build_evaluation` computes of the student in PyTorch.
+
+    Args:
+        rows: The test rows.
+        section: Which figures the project file asks for.
+        evaluation: That of the student in PyTorch; its temperature, thresholds and decision rule are the bundle's.
+        task: The task.
+        scores: The logits of the test rows, before and after the export.
+        validation: Their questions are those for which the decision rule was shown.
+    """
+    temperature = evaluation.calibration.temperature
+    thresholds = evaluation.thresholds.values if evaluation.thresholds else {}
+    groups = bootstrap_groups([row.response.group for row in rows])
+    contexts = _contexts(rows, task)
+    shown = shown_hashes(_contexts(validation, task)) if contexts else None
+    served = TestScores(
+        task=task,
+        ids=tuple(row.response.id for row in rows),
+        codes=tuple(rows.labels),
+        logits=scores.served.astype(np.float64),
+        encoded=scores.encoded,
+        groups=tuple(groups) if groups else None,
+        thresholds=tuple(thresholds[name] for name in task.names if name in thresholds),
+        threshold_temperature=temperature if thresholds else 1.0,
+        contexts=contexts,
+        new_questions=tuple(each not in shown.hashes for each in contexts) if shown and shown.closed else (),
+    )
+    before = served.label_decoder.labels(scores.student.astype(np.float64))
+    coded = TestCodings.of(rows, task, {"student": dict(zip(served.ids, served.labels, strict=True))})
+    (change_of_all,) = measure_fidelity(rows, task, {PYTORCH: before, "served": served.labels})
+    return ServedFigures(
+        change=change_of_all,
+        review=rule_outcome(served, temperature, evaluation.review.rule, positive=section.positive),
+        subgroups=subgroup_tables(rows, coded, section),
+        ceiling=human_ceiling(rows, coded, section),
+    )
+
+
+def _contexts(rows: Iterable[CodedResponse], task: Task) -> tuple[str, ...]:
+    """Return the hash of each row's question and reference answer; empty for a task without them."""
+    return tuple(context_hash(task_inputs(row.response.inputs, task)) for row in rows) if has_context(task) else ()
 
 
 def compare_student(coded: TestCodings) -> tuple[NamedComparison, ...]:

@@ -1,12 +1,13 @@
 """What `evaluation.json`, `fidelity.json` and `gate.json` hold, as types; docs/evaluation.md explains the keys.
 
 Evaluation           the figures of the locked test rows, which `evaluate` computes and nothing changes afterwards
+ServedFigures        the served graph's figures on the test rows
 Fidelity             what the conversion from the trained student to the served file costs, which `export` measures
 Gate                 the teachers on validation rows
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgedistill.agreement import (
     Agreement,
@@ -311,6 +312,23 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServedFigures:
+    """Figures of the served graph on the test rows besides its agreement.
+
+    Attributes:
+        change: From the student in PyTorch to the served graph, over all steps.
+        review: The outcome of the decision rule.
+        subgroups: As in `Evaluation`, with the served graph as the student.
+        ceiling: As in `Evaluation`, likewise.
+    """
+
+    change: FidelityStep
+    review: RuleOutcome
+    subgroups: tuple[SubgroupTable, ...]
+    ceiling: InterCoderFigures | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
     """What each step from the trained student to the served file changes: PyTorch, ONNX fp32, int8, the browser.
 
@@ -322,6 +340,7 @@ class Fidelity:
         validation_steps: On validation rows; a step to a graph that was refused is among them.
         agreement: The agreement of the served graph with the human codes of the test rows, which the bundle states;
             that of the student in PyTorch is in `Evaluation.agreement`. None in a file of an older version.
+        figures: Its other figures on the test rows; None in a file of an older version.
     """
 
     schema_version: int
@@ -330,6 +349,31 @@ class Fidelity:
     steps: tuple[FidelityStep, ...]
     validation_steps: tuple[ValidationStep, ...]
     agreement: Agreement | None = None
+    figures: ServedFigures | None = None
+
+    @property
+    def served_name(self) -> str:
+        """How tables name the served graph."""
+        return f"served model ({self.served})"
+
+    def of_served(self, evaluation: Evaluation) -> Evaluation:
+        """Return the evaluation with the served graph as its student, as far as the export measured it.
+
+        Agreement, decision rule on test rows, subgroups and human coders are the served graph's. Calibration, risk and
+        coverage, comparisons, twins and prevalence remain those of the student in PyTorch.
+        """
+        if self.agreement is None:
+            return evaluation
+        served = replace(evaluation, agreement={**evaluation.agreement, "student": self.agreement})
+        if (figures := self.figures) is None:
+            return served
+        others = tuple(table for table in evaluation.subgroups if table.coding != "student")
+        return replace(
+            served,
+            review=replace(evaluation.review, test=figures.review),
+            subgroups=(*figures.subgroups, *others),
+            ceiling=figures.ceiling,
+        )
 
 
 @dataclass(frozen=True, slots=True)

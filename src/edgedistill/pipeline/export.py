@@ -10,7 +10,7 @@ import msgspec
 from edgedistill.agreement import Agreement
 from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.errors import RunError
-from edgedistill.evaluation.build import fidelity_comparison, measure_fidelity, served_agreement
+from edgedistill.evaluation.build import fidelity_comparison, measure_fidelity, served_agreement, served_figures
 from edgedistill.evaluation.files import file_sha256, read_evaluation, read_fidelity, to_plain
 from edgedistill.evaluation.types import FIDELITY_VERSION, Fidelity, FidelityStep, ValidationStep
 from edgedistill.pipeline.mix import read_mixture
@@ -77,6 +77,11 @@ def export(run: Run) -> dict[str, Any]:
         steps=msgspec.convert(exported.locked, tuple[FidelityStep, ...]),
         validation_steps=msgspec.convert(steps, tuple[ValidationStep, ...]),
         agreement=msgspec.convert(exported.agreement, Agreement | None),
+        figures=served_figures(
+            test, project.evaluation, evaluation, project.task.task, exported.locked_scores, validation
+        )
+        if exported.locked_scores
+        else None,
     )
     run.folder.write_json("fidelity.json", to_plain(fidelity))
     if exported.tuning:
@@ -87,6 +92,7 @@ def export(run: Run) -> dict[str, Any]:
         "bytes": exported.bytes,
         "steps": steps,
         "steps_on_test_rows": list(exported.locked),
+        "agreement": exported.agreement,
         "tuning": asdict(exported.tuning) if exported.tuning else None,
         "notes": list(exported.notes),
         "vocabulary": asdict(exported.vocabulary) if exported.vocabulary else None,

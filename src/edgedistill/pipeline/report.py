@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from edgedistill.evaluation.files import to_plain
 from edgedistill.pipeline.run import Run
 
 
@@ -9,7 +10,7 @@ def report(run: Run) -> dict[str, Any]:
     """Write `report.html` from the run folder; an export is not required.
 
     Returns:
-        The verdict, for `run.json`.
+        The verdict, which model it is about (the served graph where an export measured it), and its κ, for `run.json`.
 
     Raises:
         RunError: A file is missing, damaged or of another version.
@@ -30,4 +31,10 @@ def report(run: Run) -> dict[str, Any]:
     )
     verdict, html = render_page(inputs)
     run.folder.write_text("report.html", html)
-    return {"verdict": str(verdict.answer), "headline": verdict.headline}
+    kappa = inputs.served.student.kappa
+    return {
+        "verdict": str(verdict.answer),
+        "headline": verdict.headline,
+        "model": next(iter(inputs.columns)),
+        "kappa": to_plain(kappa) if kappa else None,
+    }

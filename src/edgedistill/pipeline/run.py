@@ -184,7 +184,7 @@ class Run:
 
     @property
     def evaluation(self) -> Evaluation:
-        """The figures of the locked test rows, which `evaluate` computed.
+        """The figures of the locked test rows, which `evaluate` computed with the student in PyTorch.
 
         Raises:
             RunError: It is not done, or an older version did it.
@@ -199,6 +199,18 @@ class Run:
             RunError: The file is damaged, or an older version wrote it.
         """
         return read_fidelity(self.folder / "fidelity.json", self.folder / "evaluation.json", self.project.path.name)
+
+    @property
+    def served_evaluation(self) -> Evaluation | None:
+        """`evaluation` with the served graph as its student, as the report and the bundle state it.
+
+        None if this evaluation was not exported; see `Fidelity.of_served` for what remains the student's in PyTorch.
+
+        Raises:
+            RunError: A file is damaged, or an older version wrote it.
+        """
+        fidelity = self.fidelity
+        return None if fidelity is None or fidelity.agreement is None else fidelity.of_served(self.evaluation)
 
     @property
     def bundle(self) -> Bundle:

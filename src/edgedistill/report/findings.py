@@ -216,6 +216,15 @@ def _export(fidelity: Fidelity | None) -> Iterator[Finding]:
         text = "The model has not been exported since this evaluation; all figures are for the trained PyTorch model."
         yield Finding(heading, text, "warning")
         return
+    if fidelity.agreement is None:
+        text = "An older version exported the model; all figures are for the trained PyTorch model. Export it again."
+        yield Finding(heading, text, "warning")
+    elif fidelity.figures is None:
+        text = (
+            "An older version exported the model; human review, groups and human coders are those of the trained "
+            "PyTorch model. Export it again."
+        )
+        yield Finding(heading, text, "warning")
     worse = [step for step in fidelity.steps if step.kappa_lost and step.kappa_lost.low > 0]
     for step in worse:
         yield Finding(

@@ -139,6 +139,27 @@ class ReportInputs:
     study: Sequence[StudyRun] = ()
 
     @property
+    def served(self) -> Evaluation:
+        """The evaluation with the served graph as its student, where an export measured it; else `evaluation`."""
+        return self.fidelity.of_served(self.evaluation) if self.fidelity else self.evaluation
+
+    @property
+    def is_served(self) -> bool:
+        """Whether `served` has the figures of the served graph."""
+        return self.fidelity is not None and self.fidelity.agreement is not None
+
+    @property
+    def columns(self) -> Mapping[str, Agreement]:
+        """The agreement of each coding with the human codes, by its name in tables, the model first."""
+        if self.fidelity is None or self.fidelity.agreement is None:
+            return self.evaluation.agreement
+        return {
+            self.fidelity.served_name: self.fidelity.agreement,
+            "student (PyTorch)": self.evaluation.student,
+            **{name: each for name, each in self.evaluation.agreement.items() if name != "student"},
+        }
+
+    @property
     def steps(self) -> Sequence[FidelityStep]:
         """From the teacher's labels to the served file."""
         distillation = self.evaluation.distillation

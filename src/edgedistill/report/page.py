@@ -56,8 +56,8 @@ def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
     Returns:
         The verdict, and the page as HTML.
     """
-    evaluation = inputs.evaluation
-    decision = verdict(evaluation, inputs.gate, inputs.fidelity)
+    evaluation = inputs.served
+    decision = verdict(inputs.evaluation, inputs.gate, inputs.fidelity)
     trials = summarize_trials(inputs.trials, inputs.run_log)
     misclassified = disagreements(inputs)
     style = (files("edgedistill.report") / "templates" / "report.css").read_text("utf-8")
@@ -95,8 +95,8 @@ def _environment() -> Environment:
 
 
 def _plots(inputs: ReportInputs, decision: Verdict, trials: Sequence[TrialSummary]) -> Mapping[str, Plot | None]:
-    evaluation = inputs.evaluation
-    kappas: dict[str, Estimate | None] = {name: each.kappa for name, each in evaluation.agreement.items()}
+    evaluation = inputs.served
+    kappas: dict[str, Estimate | None] = {name: each.kappa for name, each in inputs.columns.items()}
     for pair in evaluation.ceiling.pairs if evaluation.ceiling else ():
         kappas[f"{pair.first}, {pair.second} (human)"] = pair.agreement.kappa if pair.agreement else None
     return {

@@ -13,7 +13,7 @@ from enum import StrEnum
 from edgedistill.agreement import Agreement, Estimate, LabelAgreement
 from edgedistill.evaluation.types import Evaluation, Fidelity, Gate
 from edgedistill.report.findings import Finding, findings
-from edgedistill.report.formatting import estimate, percent, percent_estimate, pluralize, rows, setting
+from edgedistill.report.formatting import difference, estimate, percent, percent_estimate, pluralize, rows, setting
 from edgedistill.report.rules import (
     MAX_REPEATED_SHARE,
     MIN_GROUPS,
@@ -78,10 +78,16 @@ def verdict(evaluation: Evaluation, gate: Gate | None, fidelity: Fidelity | None
     Args:
         evaluation: Of the locked test rows.
         gate: None for a project without a teacher.
-        fidelity: None before the export.
+        fidelity: None before the export. With it, the answer is that of the graph that is served.
     """
     required = required_kappa(gate)
-    overall, reason = _overall(evaluation, evaluation.student, required)
+    before = evaluation.student
+    model = "The model"
+    if fidelity and fidelity.agreement:
+        evaluation, model = fidelity.of_served(evaluation), f"The {fidelity.served_name}"
+    overall, reason = _overall(evaluation, evaluation.student, required, model)
+    if fidelity and fidelity.agreement:
+        reason = f"{reason} {_before_export(evaluation, before, fidelity)}"
     accepted = None if overall is Requirement.MET else _accepted(evaluation, required)
     if accepted:
         reason = (
@@ -111,11 +117,24 @@ def required_kappa(gate: Gate | None) -> float:
     return max([REQUIRED_KAPPA, *(each.at_least for each in teachers if each.metric == "kappa")])
 
 
-def _overall(evaluation: Evaluation, agreement: Agreement, required: float) -> tuple[Requirement, str]:
-    reason = f"{_exact(evaluation, agreement)} ({percent_estimate(agreement.accuracy)}). "
+def _before_export(evaluation: Evaluation, before: Agreement, fidelity: Fidelity) -> str:
+    """The figures of the student in PyTorch, and what the export changes."""
+    text = f"Before the export, the {evaluation.kappa} of the student in PyTorch is {estimate(before.kappa)}"
+    if fidelity.figures is None:
+        return f"{text}."
+    change = fidelity.figures.change
+    lost = f" (κ lost: {difference(change.kappa_lost)})" if change.kappa_lost else ""
+    return f"{text}; the export changes {pluralize(change.flips, 'label')}{lost}."
+
+
+def _overall(evaluation: Evaluation, agreement: Agreement, required: float, model: str) -> tuple[Requirement, str]:
+    reason = f"{_exact(evaluation, agreement, model)} ({percent_estimate(agreement.accuracy)}). "
     if agreement.kappa is None:
         labels = "every label for all responses or for none" if evaluation.is_multilabel else "a single label"
-        reason += f"The {evaluation.kappa} is undefined, because the model and the human coders use {labels} throughout"
+        reason += (
+            f"The {evaluation.kappa} is undefined, because {model[0].lower()}{model[1:]} and the human coders use "
+            f"{labels} throughout"
+        )
     else:
         reason += f"Corrected for chance, this is a {evaluation.kappa} of {estimate(agreement.kappa)}"
     requirement = _requirement(agreement.kappa, required)
@@ -139,12 +158,12 @@ def _overall(evaluation: Evaluation, agreement: Agreement, required: float) -> t
     return requirement, f"{reason}; {limits[requirement]} the required value of {setting(required)}."
 
 
-def _exact(evaluation: Evaluation, agreement: Agreement) -> str:
+def _exact(evaluation: Evaluation, agreement: Agreement, model: str) -> str:
     count = round(agreement.accuracy.value * agreement.rows)
     responses = pluralize(agreement.rows, "test response")
     if evaluation.is_multilabel:
-        return f"The model and the human coders assign exactly the same labels to {count} of {responses}"
-    return f"The model and the human coders agree on {count} of {responses}"
+        return f"{model} and the human coders assign exactly the same labels to {count} of {responses}"
+    return f"{model} and the human coders agree on {count} of {responses}"
 
 
 def _too_few(evaluation: Evaluation, agreement: Agreement) -> str:

@@ -16,7 +16,7 @@ from edgedistill.data.types import CodedResponse, Response, TestRows, TrainRows,
 from edgedistill.decisions import TestScores, ValidationScores
 from edgedistill.evaluation.build import build_evaluation, choose, measure_fidelity
 from edgedistill.evaluation.files import file_sha256, to_plain
-from edgedistill.evaluation.types import Fidelity, PopulationPrevalence
+from edgedistill.evaluation.types import Evaluation, Fidelity, PopulationPrevalence, ServedFigures
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.project.schema import EvaluationSection, ReviewSection
 from edgedistill.report.inputs import read_report_inputs
@@ -138,6 +138,20 @@ def fidelity_of(rows=60, labels=LABELS):
     return Fidelity(schema_version=1, evaluation="", served="int8", steps=steps, validation_steps=())
 
 
+def exported(evaluation, agreement=None, **figures):
+    """`fidelity.json` of an export whose served graph has this agreement; by default that of the student."""
+    change = fidelity_of().steps[0]
+    made = ServedFigures(
+        change=replace(change, before="PyTorch", after="served"),
+        review=evaluation.review.test,
+        subgroups=tuple(table for table in evaluation.subgroups if table.coding == "student"),
+        ceiling=evaluation.ceiling,
+    )
+    return replace(
+        fidelity_of(), agreement=agreement or evaluation.student, figures=replace(made, **figures) if figures else made
+    )
+
+
 def gate_of(*, passed=True, accepted=False, at_least=0.6, metric="kappa"):
     """`gate.json` of one teacher."""
     codes = [LABELS[place % 3] for place in range(60)]
@@ -220,7 +234,8 @@ def write_run(folder, values, lines, *, gate=None, full=True, fidelity=None):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "evaluation.json").write_text(json.dumps(values), "utf-8")
     if full:
-        made = replace(fidelity or fidelity_of(), evaluation=file_sha256(folder / "evaluation.json"))
+        fidelity = fidelity or exported(msgspec.convert(values, type=Evaluation, strict=False))
+        made = replace(fidelity, evaluation=file_sha256(folder / "evaluation.json"))
         (folder / "fidelity.json").write_bytes(msgspec.json.encode(to_plain(made)))
     with (folder / "test_scores.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows(lines)

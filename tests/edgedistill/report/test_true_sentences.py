@@ -13,7 +13,7 @@ from edgedistill.evaluation.types import Gate, QuestionFigures, StatedAim
 from edgedistill.report.plots import reliability_plot
 from edgedistill.report.verdict import Requirement, VerdictAnswer, verdict
 
-from .runs import fidelity_of, gate_of
+from .runs import exported, gate_of
 from .test_page import Seen, _page
 from .verdicts import evaluation, gate, student, with_student
 
@@ -79,7 +79,7 @@ def test_the_aim_of_a_rule_is_not_called_met_where_kappa_of_the_accepted_rows_is
 
 
 def test_an_export_without_comparison_is_not_called_the_same():
-    found = verdict(evaluation(), None, replace(fidelity_of(), steps=()))
+    found = verdict(evaluation(), None, replace(exported(evaluation()), steps=()))
     assert "were not compared" in _finding(found, "Exported model").text
 
 

@@ -10,7 +10,7 @@ from edgedistill.report.rules import RULES
 from edgedistill.report.verdict import Requirement, VerdictAnswer, required_kappa, verdict
 from edgedistill_serve.bundle.manifest import ReviewRule
 
-from .runs import fidelity_of
+from .runs import exported
 from .verdicts import evaluation, gate, student, with_student
 
 
@@ -241,7 +241,7 @@ def test_the_model_is_compared_with_its_teacher(low, high, words):
 
 
 def test_an_exported_model_that_is_worse_than_the_evaluated_one_is_a_warning():
-    made = fidelity_of()
+    made = exported(evaluation())
     step = replace(made.steps[-1], flips=9, kappa_lost=Estimate(0.05, 0.01, 0.09))
     (finding, *_) = _about(verdict(evaluation(), None, replace(made, steps=(step,))), "Exported model")
     assert finding.tone == "warning"
