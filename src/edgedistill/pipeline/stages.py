@@ -91,11 +91,12 @@ def _export(_: Project) -> StageInputs:
     return StageInputs(
         (
             *("project.name", "project.export", "project.task"),
+            *(f"project.evaluation.{name}" for name in ("coders", "subgroups", "smallest_subgroup", "positive")),
             *(f"project.student.{name}" for name in ("backbone", "max_tokens", "shrink.export")),
             *(f"project.{who}.{what}" for who in ("teacher", "teachers") for what in _TEACHER_PROVENANCE),
             "project.teachers_vote",
             *(f"records.splits.{name}" for name in splits),
-            *("records.unlabelled", "records.row_counts"),
+            *("records.codes", "records.unlabelled", "records.row_counts"),
             *(f"results.{name}" for name in ("gate.json", MIXTURE, STUDENT, SHRUNK, "evaluation.json")),
             *("results.run.json.stages.mix.by_source_and_label", "results.run.json.stages.train.best"),
             *_MIX_RESULTS,

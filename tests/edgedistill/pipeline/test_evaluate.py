@@ -6,10 +6,13 @@ import re
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
+from edgedistill.agreement import Agreement
 from edgedistill.errors import DataError
+from edgedistill.evaluation.files import to_plain
 from edgedistill.pipeline import run_stages
 from edgedistill_serve import Bundle, Scorer
 
@@ -131,6 +134,23 @@ def test_the_export_writes_its_own_file_and_nothing_is_done_again(done):
     fidelity = json.loads((done.parent / "runs/tiny/fidelity.json").read_text())
     assert [(step["before"], step["after"]) for step in fidelity["steps"]] == [("PyTorch", "ONNX fp32")]
     assert all(step.skipped for step in run_stages(run_of(done)))
+
+
+def test_the_figures_of_the_served_graph_are_those_of_the_bundle_and_of_the_report(done):
+    run = run_of(done)
+    before, served = run.evaluation, run.served_evaluation
+    scores = Scorer(run.bundle).score([dict(row.inputs) for row in run.records.splits.test.responses])
+    assert served.review.test.accepted == sum(score.decision == "accept" for score in scores)
+    assert served.student == msgspec.convert(run.bundle.manifest.metrics["student"], Agreement)
+    # fp32 changes no label of these rows, so that all figures are those of the student in PyTorch.
+    assert served.review.test == before.review.test
+    assert served.subgroups == before.subgroups
+    assert served.ceiling == before.ceiling
+    figures = run.fidelity.figures
+    assert (figures.change.before, figures.change.after, figures.change.flips) == ("PyTorch", "served", 0)
+    entry = run.folder.run_log["stages"]["report"]
+    assert entry["model"] == "served model (fp32)"
+    assert entry["kappa"] == to_plain(served.student.kappa)
 
 
 def test_the_export_leaves_the_evaluation_as_it_was(copy):

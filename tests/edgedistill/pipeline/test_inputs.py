@@ -497,7 +497,7 @@ READ_BY = {
     "student.kind": "train evaluate",
     "student.shrink.epochs": "train",
     "student.shrink.export": "evaluate export",
-    "evaluation.positive": "evaluate",
+    "evaluation.positive": "evaluate export",
     "review.at_least": "evaluate",
     "export.precision": "export",
     "report.examples": "report",

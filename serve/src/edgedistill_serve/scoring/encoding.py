@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tokenizers import Encoding, Tokenizer, models
 
+from edgedistill_serve.errors import ScoringFailed
 from edgedistill_serve.task.task import model_texts
 from edgedistill_serve.task.visible_text import INK, is_blank
 
@@ -143,7 +144,11 @@ class Encoder:
         return self.max_tokens - self._pair.added
 
     def encode(self, rows: Sequence[Mapping[str, str]]) -> list[Encoded]:
-        """Encode the inputs of several responses. ``result[i]`` depends on ``rows[i]`` only."""
+        """Encode the inputs of several responses. ``result[i]`` depends on ``rows[i]`` only.
+
+        Raises:
+            ScoringFailed: The tokenizer failed on one of them.
+        """
         pairs = [model_texts(row) for row in rows]
         context = iter(self._tokenize([first for first, second in pairs if second is not None]))
         responses = self._tokenize([first if second is None else second for first, second in pairs])
@@ -153,6 +158,15 @@ class Encoder:
         ]
 
     def _tokenize(self, texts: list[str]) -> list[_Tokens]:
+        try:
+            return self._tokenize_chunks(texts)
+        except BaseException as error:
+            if not is_tokenizer_error(error):
+                raise
+            # The original message could contain parts of the text.
+            raise ScoringFailed(f"the tokenizer failed on this response ({type(error).__name__})") from None
+
+    def _tokenize_chunks(self, texts: list[str]) -> list[_Tokens]:
         if sum(map(len, texts)) < _PARALLEL_CHARACTERS:
             return [self._truncate(self._tokenizer.encode(text, add_special_tokens=False), text) for text in texts]
         return [
@@ -225,6 +239,11 @@ class _Ink(dict[int, int]):
     def __missing__(self, token: int) -> int:
         self[token] = len(INK.findall(self._tokenizer.id_to_token(token)))
         return self[token]
+
+
+def is_tokenizer_error(error: BaseException) -> bool:
+    """Whether the tokenizers library can have raised this: bare exceptions, and panics, which are no `Exception`."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def find_unknown_token(tokenizer: Tokenizer) -> int | None:

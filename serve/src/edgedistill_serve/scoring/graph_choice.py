@@ -18,7 +18,7 @@ from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Precision
 from edgedistill_serve.errors import BundleError, ScoringFailed, SelfCheckFailed
 from edgedistill_serve.scoring.batching import GPU_BATCHING, Batching, GraphSession, find_invariant_batching
-from edgedistill_serve.scoring.encoding import Encoded, Encoder
+from edgedistill_serve.scoring.encoding import Encoded, Encoder, is_tokenizer_error
 from edgedistill_serve.scoring.isolated_check import check_in_child
 from edgedistill_serve.scoring.session import Device, Session
 from edgedistill_serve.task.label_decoding import LabelDecoder
@@ -124,8 +124,11 @@ def load_encoder(bundle: Bundle) -> Encoder:
         encoder = Encoder(bundle.read_listed_file("tokenizer.json"), bundle.manifest.max_tokens)
     except BundleError:
         raise
-    except Exception as error:  # noqa: BLE001  # tokenizers raises bare exceptions
-        raise BundleError(f"the tokenizer cannot be read ({error})", where="tokenizer.json") from None
+    except BaseException as error:
+        if not is_tokenizer_error(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"the tokenizer cannot be read ({reason})", where="tokenizer.json") from None
     if encoder.max_text_tokens < 1:
         raise BundleError(
             f"{bundle.manifest.max_tokens} tokens leave no room for a response", where="bundle.json, max_tokens"

@@ -33,7 +33,8 @@ _MEMORY = 4 * 1024**3
 _MEMORY_PER_GRAPH_BYTE = 6
 """While onnxruntime loads a graph, it has up to four copies of the weights: file, protobuf, tensors, packed tensors."""
 _CHILD = "from edgedistill_serve.scoring.isolated_check import main; main()"
-_DO_NOT_USE = f"Do not use this bundle. On a very slow machine, set {SECONDS_VARIABLE} to a longer time."
+_DO_NOT_USE = "Do not use this bundle."
+_TOO_LONG = f"{_DO_NOT_USE} On a very slow machine, set {SECONDS_VARIABLE} to a longer time."
 
 _Report = TypeVar("_Report")
 
@@ -120,6 +121,9 @@ def main() -> None:
         result, code = check_here(bundle, gpu=job.gpu), 0
     except EdgeDistillError as error:
         result, code = _Failure(type(error).__name__, error.what, error.where, error.hint), _REFUSED
+    except Exception as error:  # noqa: BLE001  # a bundle is a program of other libraries, whose errors are not known
+        what = f"the self-check failed ({type(error).__name__})"
+        result, code = _Failure("SelfCheckFailed", what, bundle.manifest.name, _DO_NOT_USE), _REFUSED
     with os.fdopen(output, "wb") as file:
         file.write(msgspec.json.encode(result))
     sys.exit(code)
@@ -157,9 +161,7 @@ def _time_limit(bundle: Bundle) -> int:
 
 
 def _took_too_long(bundle: Bundle, seconds: int) -> SelfCheckFailed:
-    return SelfCheckFailed(
-        f"the self-check did not end within {seconds} s", where=bundle.manifest.name, hint=_DO_NOT_USE
-    )
+    return SelfCheckFailed(f"the self-check did not end within {seconds} s", where=bundle.manifest.name, hint=_TOO_LONG)
 
 
 def _how(code: int) -> str:

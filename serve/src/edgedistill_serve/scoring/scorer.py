@@ -281,11 +281,15 @@ class Scorer:
             score_batches()
         return [results[index] for index in range(len(rows))]
 
-    def _batches(self, rows: Sequence[dict[str, str]]) -> Iterator[tuple[list[int], list[Encoded]]]:
-        """Yield the indices and the encoded rows of each batch."""
+    def _batches(self, rows: Sequence[dict[str, str]]) -> Iterator[tuple[list[int], list[Encoded] | None]]:
+        """Yield the indices of each batch, and its encoded rows unless one of the chunk cannot be encoded."""
         indices = iter(range(len(rows)))
         while chunk := list(islice(indices, _ROWS_PER_CHUNK)):
-            encoded = self.encode([rows[index] for index in chunk])
+            try:
+                encoded = self.encode([rows[index] for index in chunk])
+            except ScoringFailed:  # each row is encoded alone, and only those fail that cannot be
+                yield from (([index], None) for index in chunk)
+                continue
             lengths = [len(row.ids) for row in encoded]
             singles = [[index] for index in range(len(chunk))]
             for batch in singles if self.batching is None else token_batches(lengths, self.batching):

@@ -19,6 +19,7 @@ from edgedistill_serve.scoring.onnxruntime_install import import_onnxruntime
 GRAPH_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Inputs that a session can provide; a graph declares some of them."""
 OUTPUT = "logits"
+_OUTPUT_TYPES = ("tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(double)")
 Device: TypeAlias = Literal["cpu", "cuda"]
 PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _NO_FOLDER = os.path.join(os.devnull, "none")  # noqa: PTH118  # a name that can never be a folder
@@ -73,8 +74,11 @@ class Session:
         if PROVIDERS[device] not in self._session.get_providers():
             raise BundleError("onnxruntime finds no usable CUDA device", where=name)
         self._inputs = tuple(_check_input(node.name, node.type, name) for node in self._session.get_inputs())
-        if OUTPUT not in {node.name for node in self._session.get_outputs()}:
+        outputs = {node.name: node.type for node in self._session.get_outputs()}
+        if OUTPUT not in outputs:
             raise BundleError(f"the graph has no output {OUTPUT!r}", where=name)
+        if outputs[OUTPUT] not in _OUTPUT_TYPES:
+            raise BundleError(f"the output {OUTPUT!r} has the type {outputs[OUTPUT]}, not tensor(float)", where=name)
         # A function and not a bound method, which would be a reference cycle: the server freezes the garbage collector
         # after start, so that a cycle would never be freed.
         self._run = (
