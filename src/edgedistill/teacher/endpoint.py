@@ -344,29 +344,30 @@ def _classify_first_refusal(status: int, error: "_ErrorBody", detail: str, sent:
     return Fatal("address", detail, sentence=sentence) if status in (404, 405) else None
 
 
-def classify_body(body: str, *, verified: bool, headers: Mapping[str, str] | None = None) -> Outcome:
-    """Classify the body of a reply with status 200; some endpoints send errors that way.
+def classify_body(body: str, *, verified: bool, headers: Mapping[str, str] | None = None, status: int = 200) -> Outcome:
+    """Classify the body of a successful reply; some endpoints send errors that way.
 
     Args:
         body: The reply's body.
         verified: Whether the endpoint has answered a request of this run.
         headers: The reply's headers, names in lower case.
+        status: The HTTP status, 200 to 299.
     """
-    value = parse_json(body)
+    value, detail = parse_json(body), f"HTTP {status}"
     if isinstance(value, dict) and value.get("choices"):
         return ChatAnswer(value, parse_rate_limits(headers or {}))
     error = _parse_error(body)
     if isinstance(value, dict) and value.get("error"):
-        status = int(error.code) if re.fullmatch("[45][0-9][0-9]", error.code) else _STATUS_OF_CODE.get(error.code, 400)
-        return classify_status(status, {}, body, formatted=False, verified=verified)
+        stated = int(error.code) if re.fullmatch("[45][0-9][0-9]", error.code) else _STATUS_OF_CODE.get(error.code, 400)
+        return classify_status(stated, {}, body, formatted=False, verified=verified)
     if isinstance(value, dict) and error.is_filter:  # such as Gemini's promptFeedback
-        return Rejected(Failure(FailureCause.FILTERED, body, "HTTP 200"), error.message, filtered=True)
+        return Rejected(Failure(FailureCause.FILTERED, body, detail), error.message, filtered=True)
     if isinstance(value, dict) and verified:
-        return Rejected(Failure(FailureCause.UNREADABLE, body, "HTTP 200"), error.message)
+        return Rejected(Failure(FailureCause.UNREADABLE, body, detail), error.message)
     if body.startswith(("data:", "event:", ": ")) and not verified:
-        return Fatal("stream", "HTTP 200")
+        return Fatal("stream", detail)
     what = "a web page" if body.lstrip()[:1] == "<" else "no chat completion"
-    return Retryable(Failure(FailureCause.SERVER_ERROR, body, f"HTTP 200, {what}"), unreachable=not verified)
+    return Retryable(Failure(FailureCause.SERVER_ERROR, body, f"{detail}, {what}"), unreachable=not verified)
 
 
 def parse_json(body: str | bytes) -> Any:
@@ -825,8 +826,8 @@ class Endpoint:
         except (TimeoutError, httpx2.HTTPError, UnusableReply) as error:
             return classify_client_error(error, verified=self.verified)
         text = self._without_key(reply)
-        if reply.status == 200:
-            outcome = classify_body(text, verified=self.verified, headers=reply.headers)
+        if 200 <= reply.status < 300:
+            outcome = classify_body(text, verified=self.verified, headers=reply.headers, status=reply.status)
             self.verified = self.verified or isinstance(outcome, ChatAnswer)
             return outcome
         if reply.status == 400 and limit_name == "max_tokens" and _OTHER_LIMIT_NAME in text:
@@ -853,7 +854,7 @@ class Endpoint:
     def unreachable_error(self, outcome: Retryable) -> TeacherUnreachable:
         """Return the error for an endpoint that keeps failing."""
         code, proxy = outcome.failure.code, find_proxy(self._section.base_url)
-        what = f"it only answers with {code}" if code else "nothing listens there"
+        what = f"it only answers with {code}" if code else _describe_silence(outcome)
         hint = "Check teacher.base_url and that the server runs."
         if proxy and (outcome.unreachable or outcome.failure.cause is FailureCause.DROPPED):
             what = f"no connection through the proxy that the environment variable {proxy} names" + f" ({code})" * bool(
@@ -868,6 +869,14 @@ class Endpoint:
         """Return a reply's text without the key, which some endpoints repeat in their errors."""
         key = self._api_key
         return reply.text if key == NO_KEY or len(key) < _SHORTEST_KEY else reply.text.replace(key, "[API key]")
+
+
+def _describe_silence(outcome: Retryable) -> str:
+    if outcome.unreachable:
+        return "nothing listens there"
+    if outcome.failure.cause is FailureCause.TIMED_OUT:
+        return "it does not answer within timeout_seconds"
+    return "it breaks the connection before its answer is complete, or does not speak HTTP"
 
 
 _SHORTEST_KEY = 8  # characters; a shorter key, as in tests, may be part of a word

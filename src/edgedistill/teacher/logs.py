@@ -81,18 +81,29 @@ class FailureLog:
         )
 
     def read(self) -> dict[str, Failure]:
-        """Return the last failure of each request by its key; incomplete lines are skipped."""
+        """Return the last failure of each request by its key; incomplete lines are skipped.
+
+        Raises:
+            CacheDamaged: The file cannot be read.
+        """
         failures: dict[str, Failure] = {}
-        if not self.file.exists():
+        try:
+            with self.file.open("rb") as lines:
+                for line in lines:
+                    try:
+                        value = json.loads(line)
+                        failure = Failure(FailureCause(value["cause"]), value["raw"], value["code"], value["key"])
+                        failures[failure.key] = failure
+                    except (ValueError, TypeError, KeyError, RecursionError):
+                        continue
+        except FileNotFoundError:
             return failures
-        with self.file.open("rb") as lines:
-            for line in lines:
-                try:
-                    value = json.loads(line)
-                    failure = Failure(FailureCause(value["cause"]), value["raw"], value["code"], value["key"])
-                    failures[failure.key] = failure
-                except (ValueError, TypeError, KeyError):
-                    continue
+        except OSError as error:
+            raise CacheDamaged(
+                f"the failure log cannot be read: {error.strerror}",
+                where=str(self.file),
+                hint="Check its permissions, or remove it: it holds no answers.",
+            ) from error
         return failures
 
 

@@ -108,3 +108,47 @@ def test_a_label_that_is_part_of_another_is_distinguished_from_it(tmp_path: Path
     with StandIn(completion(written.format(given))) as teacher:
         (label,) = labelled(tmp_path, teacher, "a", book=ALIKE).labels
     assert label.label == given
+
+
+@pytest.mark.parametrize("status", [201, 202, 203, 206])
+def test_every_status_of_success_may_carry_an_answer(tmp_path: Path, status: int) -> None:
+    with StandIn(Reply(status, coded("process").body)) as teacher:
+        assert len(labelled(tmp_path, teacher, "a").labels) == 1
+
+
+SILENT = {
+    "a broken connection": (Reply(drop=True), "breaks the connection before its answer is complete"),
+    "half an answer": (Reply(200, b"{", {"content-length": "500"}), "breaks the connection before its answer"),
+    "no answer in time": (Reply(200, b"", delay=1.5), "does not answer within timeout_seconds"),
+    "no content": (Reply(204), "only answers with HTTP 204, no chat completion"),
+}
+
+
+@pytest.mark.parametrize("what", SILENT)
+def test_a_server_that_does_not_answer_is_not_called_absent(tmp_path: Path, what: str) -> None:
+    reply, sentence = SILENT[what]
+
+    class Closing(StandIn):
+        """Closes the connection after each reply, so that half an answer ends."""
+
+        def serve(self, request: Any) -> None:
+            """Answer and close."""
+            super().serve(request)
+            request.close_connection = True
+
+    with Closing(reply) as teacher, pytest.raises(EdgeDistillError, match=sentence):
+        labelled(tmp_path, teacher, "a", "b", "c", timeout_seconds=1, tries=1)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"\0\xff\n[1]\n5\n" + b"[" * 100_000, b'{"key": ["a"], "cause": "the endpoint failed"}']
+)
+def test_a_failure_log_that_cannot_be_read_loses_no_answer(tmp_path: Path, content: bytes | None) -> None:
+    log = tmp_path / "failures.jsonl"
+    log.mkdir() if content is None else log.write_bytes(content)
+    with StandIn(coded("process")) as teacher:
+        if content is None:
+            with pytest.raises(EdgeDistillError, match="the failure log cannot be read"):
+                labelled(tmp_path, teacher, "a")
+        else:
+            assert len(labelled(tmp_path, teacher, "a").labels) == 1
