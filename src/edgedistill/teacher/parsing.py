@@ -233,11 +233,12 @@ class FoundObjects:
 
 _WORDS_OF_TOKENS = (
     r"bos|eos|pad|unk|mask|sep|cls|s|eo[a-z]|so[ph]|eostr|(?:start|begin|end)_?of_?\w+|endoftext|startoftext|im_\w+|"
-    r"tool_calls?|tool_response|function_calls?|think(?:ing)?|"
+    r"tool_calls?|tool_response|function_calls?|think(?:ing)?|fim_\w+|"
     r"reserved(?:_special_token)?_\d+|unused_?\d+|tokens_unused_\d+|extra_id_\d+"
 )
 CONTROL_TOKEN = re.compile(
     r"<\s*+[|\uff5c][^<>|\uff5c\n]{1,64}[|\uff5c]\s*+>"  # <|im_end|>, <|eot_id|>, DeepSeek's with full-width bars
+    r"|<\s*+[|\uff5c]\w{1,32}>|<\w{1,32}[|\uff5c]>"  # <|turn>, <turn|>
     rf"|<\s*+(?:/\s*+)?(?:\w{{1,12}}:)?(?:{_WORDS_OF_TOKENS})(?:_token)?\s*+>"  # </s>, <start_of_turn>, <seed:eos>
     r"|<<\s*+(?:/\s*+)?sys\s*+>>"
     r"|\[\s*+(?:/\s*+)?(?:inst|system_prompt|available_tools|tool_calls|tool_results|tool_content|model_settings|"

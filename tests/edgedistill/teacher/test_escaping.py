@@ -119,3 +119,14 @@ def test_escaping_takes_time_in_proportion_to_the_text(piece: str) -> None:
         return time.process_time() - started
 
     assert seconds(20_000) < 4  # a quadratic pattern takes minutes
+
+
+@pytest.mark.parametrize("token", ["<|turn>", "<turn|>", "<|channel>", "<\uff5cturn>", "<fim_prefix>", "<fim_suffix>"])
+def test_tokens_with_one_bar_are_escaped(token: str) -> None:
+    assert CONTROL_TOKEN.fullmatch(token)
+    assert escape_tags(f"fine{token}user").startswith("fine&lt;")
+
+
+@pytest.mark.parametrize("text", ["<a|b>", "2 <|x| and 3", "<x| y>", "a<|", "<p>|</p>", "|> <|", "<film>"])
+def test_bars_in_mathematics_and_markup_stay(text: str) -> None:
+    assert escape_tags(text) == text
