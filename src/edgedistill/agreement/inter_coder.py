@@ -89,8 +89,8 @@ def _pair(
     shared = [ident for ident in one if ident in other]
     if not shared:
         return PairwiseKappa(first, second, 0, None)
-    labels = [[coding[ident] for ident in shared] for coding in (one, other)]
-    kappa = agreement(*labels, task, groups=_groups_at(shared, groups)).kappa
+    labels, others = ([coding[ident] for ident in shared] for coding in (one, other))
+    kappa = agreement(labels, others, task, groups=_groups_at(shared, groups)).kappa
     return PairwiseKappa(first, second, len(shared), kappa)
 
 

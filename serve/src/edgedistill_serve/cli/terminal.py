@@ -21,7 +21,7 @@ PUBLIC_KEY = click.option(
 )
 THREADS = click.option(
     "--threads",
-    type=click.IntRange(bounds.THREADS.low, bounds.THREADS.high),
+    type=click.IntRange(int(bounds.THREADS.low), int(bounds.THREADS.high)),
     help="Number of scoring threads; by default, the number of cores.",
 )
 
