@@ -1,6 +1,7 @@
 """HTTP/1.1 and ASGI: what the application receives, and what is sent of its response."""
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from functools import partial
 from unittest.mock import Mock
@@ -89,6 +90,21 @@ def parted(answer):
     """Return the head's lines and the body."""
     head, _, body = answer.partition(b"\r\n\r\n")
     return head.split(b"\r\n"), body
+
+
+def statuses(received):
+    return re.findall(rb"HTTP/1\.1 (\d+) ", received)
+
+
+@pytest.mark.parametrize("space", [b"", b" ", b"\t", b" \t  "])
+def test_white_space_around_the_value_of_a_header_is_no_part_of_it(space):
+    application = Application()
+    names = [b"Host", b"Content-Length", b"Expect", b"X-Api-Key", b"Connection"]
+    values = [b"localhost", b"1", b"100-continue", b"k", b"close"]
+    lines = [b"%b:%b%b%b" % (name, space, value, space) for name, value in zip(names, values, strict=True)]
+    received = output(application, b"\r\n".join([b"POST / HTTP/1.1", *lines, b"", b"a"]))
+    assert (statuses(received)[-1], received[-1:]) == (b"200", b"a")
+    assert [value for _, value in application.scopes[0]["headers"]] == values
 
 
 def test_the_application_receives_the_path_the_query_and_the_headers():
@@ -245,6 +261,50 @@ def test_the_host_of_an_absolute_target_replaces_the_header():
     assert [value for name, value in application.scopes[0]["headers"] if name == b"host"] == [b"a.example:81"]
 
 
+@pytest.mark.parametrize("authority", [b"[::1]", b"[::1]:8000", b"[2001:db8::a]:1", b"localhost", b"127.0.0.1:80"])
+def test_the_host_of_an_absolute_target_has_the_form_of_the_header(authority):
+    application = Application()
+    output(application, last(b"GET http://%b/a HTTP/1.1" % authority))
+    assert dict(application.scopes[0]["headers"])[b"host"] == authority
+
+
+MALFORMED_BODIES = (
+    *(
+        size + b"\r\nxy\r\n0\r\n\r\n"
+        for size in (b"2;a\nb", b"2 ;a", b" 2", b"0x2", b"+2", b"-1", b"1" + 16 * b"0", b"")
+    ),
+    *(b"2\r\nxy" + end for end in (b"z\r\n0\r\n\r\n", b"0\r\n\r\n", b"\r\n0\r\nno trailer\r\n\r\n", b"\n0\n\n")),
+    *(start + b"\r\nxy\r\n0\r\n\r\n" for start in (b"2;" + 40_000 * b"a", 40_000 * b"0" + b"2")),
+)
+CHUNKED = request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize("body", MALFORMED_BODIES, ids=lambda body: repr(body[:12]))
+def test_a_malformed_body_is_answered_once_and_is_no_other_request(body):
+    reading, answering = Application(), Application(reads=False)
+    later = request(b"GET /next HTTP/1.1")
+    assert statuses(output(reading, CHUNKED + body, later)) == [b"400"]
+    assert statuses(output(answering, CHUNKED + body, later)) in ([b"200"], [b"400"])
+    assert {scope["path"] for scope in reading.scopes + answering.scopes} <= {"/"}
+
+
+def test_a_malformed_body_after_an_early_answer_gets_no_second_answer():
+    async def talk():
+        async with served(Application(reads=False)) as (reader, writer), asyncio.timeout(30):
+            writer.write(CHUNKED)
+            received = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"no chunk\r\n")
+            return received + await reader.read()
+
+    assert statuses(asyncio.run(talk())) == [b"200"]
+
+
+def test_requests_before_a_malformed_one_are_answered():
+    good = CHUNKED + b"2\r\nxy\r\n0\r\n\r\n"
+    received = output(Application(), good, b"no request\r\n\r\n")
+    assert (statuses(received), received[-2:]) == ([b"200"], b"xy")
+
+
 def test_no_request_is_parsed_before_the_previous_one_is_answered():
     """Pipelined requests wait as bytes, at most one read buffer of them for each connection."""
     ready = asyncio.Event()
@@ -342,6 +402,18 @@ def test_an_answer_before_the_end_of_the_body_arrives():
             return await reader.read()
 
     assert asyncio.run(talk()).startswith(b"HTTP/1.1 200")
+
+
+def test_the_rest_of_a_body_is_read_after_an_answer_that_closes_the_connection():
+    """Unread bytes would reset the connection, and the client could lose the answer."""
+
+    async def play(connection, transport):
+        connection.data_received(request(b"POST / HTTP/1.1", b"Content-Length: 3000000") + LONG * b"y")
+        await turns()
+        transport.write_eof.assert_called_once()
+        assert transport.resume_reading.call_count == transport.pause_reading.call_count
+
+    wired(Application(reads=False, headers=[(b"connection", b"close")]), play)
 
 
 def test_a_client_that_never_got_its_continue_may_not_reuse_the_connection():

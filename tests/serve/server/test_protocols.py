@@ -122,6 +122,12 @@ def test_infer_returns_the_requested_outputs(server):
     assert only["name"] == "decision"
 
 
+@pytest.mark.parametrize("names", [("label", "label"), ("label", "decision", "reason", "label"), ("reason",) * 20_000])
+def test_infer_gives_no_output_twice(server, names):
+    answer = infer(server, tensor("x"), outputs=[{"name": name} for name in names])
+    assert (answer.status_code, len(answer.content) < 1000) == (422, True)
+
+
 @pytest.mark.parametrize("given", [tensor("x", "y", shape=[2, 1]), tensor(["x"], ["y"], shape=[2, 1])])
 def test_infer_takes_a_column_flat_or_nested(server, given):
     assert infer(server, given).json()["outputs"] == infer(server, tensor("x", "y")).json()["outputs"]

@@ -178,9 +178,11 @@ def parse_infer_request(
         raise RequestTooLarge(
             f"the request has {size} responses, the limit is {max_items}", hint="Send several smaller requests."
         )
-    for output in sent.outputs or ():
-        if output.name not in OUTPUTS:
-            raise WrongShape("there is no such output", where="outputs", hint=f"The outputs are {', '.join(OUTPUTS)}.")
+    names = [output.name for output in sent.outputs or ()]
+    if not set(names) <= set(OUTPUTS):
+        raise WrongShape("there is no such output", where="outputs", hint=f"The outputs are {', '.join(OUTPUTS)}.")
+    if len(names) != len(set(names)):  # each costs the size of all scores
+        raise WrongShape("an output is requested twice", where="outputs", hint="Request each output once.")
     rows = tuple({name: columns[name][index] for name in inputs} for index in range(size))
     return sent, ParsedRequest(rows, is_list=True, model=model)
 

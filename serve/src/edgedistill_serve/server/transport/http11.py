@@ -143,6 +143,7 @@ class Exchange:
         scope: The ASGI scope.
         closes: Whether the connection is closed after the response; the response can also require it.
         task: The task of the application, after its start.
+        has_begun: Whether a part of the response was sent.
         is_answered: Whether the response is complete.
         has_room: Whether more of the body can be added now.
     """
@@ -151,6 +152,7 @@ class Exchange:
         self.scope = scope
         self.closes = closes
         self.task: asyncio.Task[None] | None = None
+        self.has_begun = False
         self.is_answered = False
         self._connection = connection
         self._expects_continue = expects_continue
@@ -226,6 +228,7 @@ class Exchange:
             body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"0\r\n\r\n" if is_last else b"")
         self._connection.write(self._head + body)
         self._head = b""
+        self.has_begun = True
         self.is_answered = is_last
 
     def _build_head(self, message: Message) -> bytes:
@@ -360,7 +363,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._expect(self.all.limits.header_seconds)
         if self._position >= size or self._is_ending:
             self._unparsed, self._position = b"", 0
-        must_wait = bool(self._unparsed) or (self._in_body and not self._may_parse())
+        must_wait = not self._is_ending and (bool(self._unparsed) or (self._in_body and not self._may_parse()))
         if must_wait != self._is_paused:
             self._is_paused = must_wait
             (self._transport.pause_reading if must_wait else self._transport.resume_reading)()
@@ -380,7 +383,7 @@ class Connection(asyncio.BufferedProtocol):
         """Add a header; trailers after a body are ignored."""
         if not self._in_head or self._is_refused:
             return
-        name = name.lower()
+        name, value = name.lower(), value.strip(b" \t")
         self._headers.append((name, value))
         if len(self._headers) > self._max_headers:
             self._refuse_head()
@@ -421,7 +424,8 @@ class Connection(asyncio.BufferedProtocol):
         raw_path = url.path or b"/"
         path = raw_path.decode("ascii")
         if url.host is not None:  # it replaces the Host header (RFC 9112, section 3.2.2)
-            authority = url.host if url.port is None else b"%b:%d" % (url.host, url.port)
+            host = b"[%b]" % url.host if b":" in url.host else url.host
+            authority = host if url.port is None else b"%b:%d" % (host, url.port)
             self._headers = [(b"host", authority), *(each for each in self._headers if each[0] != b"host")]
         scope = {
             **self._base_scope,
@@ -671,13 +675,28 @@ class Connection(asyncio.BufferedProtocol):
         )
 
     def _refuse(self, status: HTTPStatus, detail: str, reason: str) -> None:
-        """Send an error response without the application, and close the connection."""
+        """Send an error response without the application, and close the connection.
+
+        Each request gets at most one response: complete requests before the refused bytes get their own, and bytes
+        after an early answer get none.
+        """
         if self._is_refused:
             return
         self._is_refused = True
         self.all.count_refused(reason)
-        if self._exchanges:
-            self.abort()  # the previous answer is not complete, so nothing can be written
+        if self._exchanges and not self._in_body:
+            self._exchanges[-1].closes = True
+            return
+        if self._exchanges:  # the body of the last one
+            if len(self._exchanges) > 1 or self._exchanges[0].has_begun:
+                self.abort()
+                return
+            task = self._exchanges[0].task
+            assert task is not None  # noqa: S101  # the first exchange is running
+            task.cancel()
+            self._exchanges.clear()
+        elif self._in_body:
+            self._close(is_refused=True)
             return
         body = msgspec.json.encode(Problem(status.phrase, status.value, detail, ""))
         head = f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
