@@ -44,7 +44,10 @@ def stopped_while_it_writes(process, folder, number):
     return process.communicate(timeout=60)[1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 1), (signal.SIGHUP, 129), (signal.SIGQUIT, 131), (signal.SIGXCPU, 152)],
+)
 def test_a_stopped_grading_leaves_no_texts_and_says_what_is_lost(bundle, folder, number, code):
     process = start(bundle, folder / "in.csv", folder / "out.csv", "--force")
     message = stopped_while_it_writes(process, folder, number)

@@ -31,6 +31,9 @@ from edgedistill_serve.grading.grade import grade as grade_table
 from edgedistill_serve.scoring.scorer import Scorer
 from edgedistill_serve.task.contexts import describe_contexts
 
+STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU)
+"""Signals that end `grade`, besides Ctrl-C: SIGHUP when its terminal is closed."""
+
 
 @click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.pass_context
@@ -94,8 +97,10 @@ def grade(
         graded = counts
         line.show(_format_counts(counts))
 
-    # So that the temporary file, which contains learners' texts, is deleted.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    # So that the temporary file, which contains learners' texts, is deleted. nohup ignores SIGHUP, as shall we.
+    handled = [each for each in STOPPING if signal.getsignal(each) is not signal.SIG_IGN]
+    for each in handled:
+        signal.signal(each, lambda number, _: sys.exit(128 + number))
     try:
         counts = grade_table(scorer, source, target, overwrite=force, prefix=prefix, progress=show)
     except (KeyboardInterrupt, SystemExit):
@@ -103,7 +108,8 @@ def grade(
         sys.stderr.write(f"stopped: {target.name} was not written; {graded.read} graded rows are lost\n")
         raise
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for each in handled:
+            signal.signal(each, signal.SIG_DFL)
     line.clear()
     seconds = time.perf_counter() - started
     if json:
