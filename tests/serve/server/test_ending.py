@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -61,6 +62,21 @@ def test_sigterm_ends_a_server_in_which_hangs(start, bundle, hang, signals):
             server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) != 0
         asking.result(60)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 2])
+def test_a_second_signal_leaves_clients_that_do_not_finish_sending(start, bundle, seconds):
+    """They are no threads that hang: nothing is written about where each thread is."""
+    head = b"POST /v1/score/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"
+    with start(str(bundle.folder)) as server, server.connect() as bulk, server.connect() as score:
+        bulk.sendall(head)
+        score.sendall(head.replace(b"/bulk", b""))
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(seconds)  # before, and in, the time for clients that do not finish
+        assert server.process.poll() is None
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        assert "Thread" not in server.log.read_text()
 
 
 def test_sigterm_ends_a_server_that_loads_for_ever(bundle):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from threading import Thread
 from typing import Any, Generic, Literal, TextIO, TypeAlias, TypeVar
 
 from edgedistill_serve.errors import DataError, DeadlinePassed, EdgeDistillError, NotReady, WrongShape
@@ -151,8 +152,11 @@ class Service:
 
     def close(self, seconds: float | None = None) -> bool:
         """End the threads within a time limit, and return whether they have ended."""
-        self._parsing.shutdown(wait=False, cancel_futures=True)
-        return self.queue.close(seconds)
+        parsing = Thread(target=partial(self._parsing.shutdown, cancel_futures=True), daemon=True)
+        parsing.start()
+        has_ended = self.queue.close(seconds)
+        parsing.join(seconds)
+        return has_ended and not parsing.is_alive()
 
     def current_faults(self) -> dict[str, str]:
         """Return `faults`, and those of the scoring threads and of the log."""
