@@ -299,6 +299,11 @@ def test_a_malformed_body_after_an_early_answer_gets_no_second_answer():
     assert statuses(asyncio.run(talk())) == [b"200"]
 
 
+@pytest.mark.parametrize("target", [b"http://[::1/a", b"http://a:b/", b"http://a:99999/", b"http://"])
+def test_a_malformed_target_is_answered(target):
+    assert statuses(output(Application(), last(b"GET %b HTTP/1.1" % target))) == [b"400"]
+
+
 def test_requests_before_a_malformed_one_are_answered():
     good = CHUNKED + b"2\r\nxy\r\n0\r\n\r\n"
     received = output(Application(), good, b"no request\r\n\r\n")

@@ -418,9 +418,9 @@ class Connection(asyncio.BufferedProtocol):
             self._check_head(version, method)
         if self._is_refused or self._is_upgrade:
             return
+        url = httptools.parse_url(self._url)  # an invalid one is refused as a head
         self._in_body = True
         self._discarded_bytes = 0
-        url = httptools.parse_url(self._url)
         raw_path = url.path or b"/"
         path = raw_path.decode("ascii")
         if url.host is not None:  # it replaces the Host header (RFC 9112, section 3.2.2)
