@@ -11,7 +11,7 @@ find_split_twins(…)          the rows that the splits of one project share
 Folding is at least as coarse as what the tokenizers of the supported backbones do to a text before they cut it into
 tokens, cased or not. So it needs no tokenizer, and the splits of a project do not depend on its backbone. What a
 tokenizer merges on top of that, such as two emoji that are both unknown to it, is found where the student's tokenizer
-is at hand; see `edgedistill.readings`.
+is at hand, by comparing token ids (stages `mix` and `evaluate`).
 """
 
 import html
