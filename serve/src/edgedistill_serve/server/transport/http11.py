@@ -216,8 +216,9 @@ class Exchange:
         if self._connection.is_closed:
             return
         if message["type"] == "http.response.start":
-            # The client may send the body now, or never.
-            self.closes = self.closes or (self._expects_continue and not self._is_complete)
+            # The client may send the body now, or never; or more of it than is discarded.
+            stays = self._is_complete or not (self._expects_continue or self._connection.rest_may_be_long)
+            self.closes = self.closes or not stays
             self._expects_continue = False
             self._head = self._build_head(message)
             return
@@ -281,6 +282,7 @@ class Connection(asyncio.BufferedProtocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._max_headers = connections.limits.headers
+        self._most_discarded = max(_LEAST_DISCARDED, _DISCARDED_BODIES * connections.limits.body_bytes)
         self._hosts = 0
         self._valid_host = b""
         self._expects_continue = False
@@ -301,6 +303,14 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def rest_may_be_long(self) -> bool:
+        """Whether the rest of the body may be longer than what is discarded, so that the connection must be closed.
+
+        A client that was not told so could send its next request on a connection that is about to be aborted.
+        """
+        return self._is_chunked or self._body_bytes > self._most_discarded
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first head, or refuse the connection at the limit."""
@@ -604,7 +614,7 @@ class Connection(asyncio.BufferedProtocol):
     def _discard(self, size: int) -> None:
         """Count bytes that nobody needs, and close the connection at the limit."""
         self._discarded_bytes += size
-        if self._discarded_bytes > max(_LEAST_DISCARDED, _DISCARDED_BODIES * self.all.limits.body_bytes):
+        if self._discarded_bytes > self._most_discarded:
             self.all.count_refused("unread body")
             self.abort()
 
