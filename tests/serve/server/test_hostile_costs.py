@@ -130,8 +130,10 @@ def check_growth(measure, *, per_byte: float = SECONDS_PER_BYTE) -> None:
     """Check that the cost of 8 times as many bytes is at most about 8 times the cost."""
     measure(1)
     runs = {step: min(measure(step) for _ in range(2)) for step in (1, 8)}
-    if not is_linear(runs, per_byte):  # once more, in case that something else took the time
-        runs = {step: min(runs.get(step, 1000), *(measure(step) for _ in range(3))) for step in (1, 2, 4, 8)}
+    for _ in range(5):  # again, in case that a busy machine took the time: its processor time is longer, too
+        if is_linear(runs, per_byte):
+            break
+        runs = {step: min(runs.get(step, 1000), measure(step)) for step in (1, 2, 4, 8)}
     assert is_linear(runs, per_byte), runs
 
 
@@ -152,11 +154,12 @@ def test_bodies_cost_at_most_linear_time(scorer, name, path):
 
     def measure(step):
         used, turn = cost(scorer, request(path, BODIES[name](path, step * BYTES)))
-        longest.append(turn)
+        if step == 8:
+            longest.append(turn)
         return used
 
     check_growth(measure)
-    assert min(longest[-2:]) < LOOP_SECONDS
+    assert min(longest) < LOOP_SECONDS
 
 
 @pytest.mark.parametrize("name", BULK)
@@ -165,12 +168,13 @@ def test_bulk_lines_cost_at_most_linear_time(scorer, name):
 
     def measure(step):
         used, turn = cost(scorer, request("/v1/score/bulk", BULK[name](step * BYTES // 8)))
-        longest.append(turn)
+        if step == 8:
+            longest.append(turn)
         return used
 
     lines = sum(bool(line.strip()) for line in BULK[name](BYTES).split(b"\n"))
     check_growth(measure, per_byte=SECONDS_PER_BYTE + SECONDS_PER_LINE * lines / (8 * BYTES))
-    assert min(longest[-2:]) < LOOP_SECONDS
+    assert min(longest) < LOOP_SECONDS
 
 
 @pytest.mark.parametrize("name", STREAMS)
