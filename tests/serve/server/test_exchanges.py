@@ -1,6 +1,8 @@
 """HTTP/1.1 and ASGI: what the application receives, and what is sent of its response."""
 
 import asyncio
+import errno
+import gc
 import re
 from contextlib import asynccontextmanager
 from functools import partial
@@ -507,3 +509,28 @@ def test_nothing_is_sent_after_an_abort():
     transport = wired(Application(), play)
     transport.abort.assert_called_once()
     transport.write.assert_not_called()
+
+
+def test_a_client_that_has_reset_its_connection_unnoticed_ends_it_without_an_error():
+    """Reading was paused, so that only the attempt to close shows it."""
+
+    async def run() -> Mock:
+        async def app(scope, receive, send):
+            pass
+
+        failures = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        transport = Mock(spec=asyncio.Transport)
+        transport.is_closing.return_value = False
+        transport.get_extra_info.return_value = None
+        transport.write_eof.side_effect = OSError(errno.ENOTCONN, "not connected")
+        connection = Connection(Connections(app, Limits(), max_connections=1))
+        connection.connection_made(transport)
+        connection.data_received(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
+        await asyncio.sleep(0.01)
+        connection.connection_lost(None)
+        gc.collect()
+        assert not failures
+        return transport
+
+    asyncio.run(run()).abort.assert_called_once()

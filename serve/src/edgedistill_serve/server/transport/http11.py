@@ -640,7 +640,11 @@ class Connection(asyncio.BufferedProtocol):
         self._unparsed, self._position = b"", 0
         if is_sending and self._transport.can_write_eof():
             self.all.mark_idle(self)
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the client has reset the connection, which was not read at that time
+                self.abort()
+                return
             self.parse()
         else:
             self._transport.close()
