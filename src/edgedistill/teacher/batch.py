@@ -34,21 +34,11 @@ import httpx2
 from edgedistill.errors import CacheDamaged, DataError, RunError, TeacherError, TeacherUnreachable
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher.cache import CacheEntry, TeacherRequest, open_atomically
-from edgedistill.teacher.endpoint import (
-    ChatAnswer,
-    Fatal,
-    Rejected,
-    build_body,
-    build_headers,
-    build_refusal_error,
-    build_teacher_error,
-    classify_status,
-    parse_json,
-    quote,
-)
+from edgedistill.teacher.endpoint import build_body, build_headers, build_refusal_error, build_teacher_error
 from edgedistill.teacher.http_client import MAX_REPLY_BYTES, HttpClient, HttpReply, UnusableReply, run_to_end
 from edgedistill.teacher.logs import FailureLog, append, is_cut_short
 from edgedistill.teacher.parsing import Failure, FailureCause, extract_text
+from edgedistill.teacher.replies import ChatAnswer, Fatal, Rejected, classify_status, parse_json, quote
 from edgedistill.teacher.runner import REFUSED, REFUSED_ALIKE, RequestJob
 from edgedistill.teacher.spending import Amount, Usage
 

@@ -43,21 +43,11 @@ from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher.cache import AnswerCache, TeacherRequest
 from edgedistill.teacher.claims import Claims
 from edgedistill.teacher.codebook import AnswerFormat
-from edgedistill.teacher.endpoint import (
-    Capabilities,
-    ChatAnswer,
-    Endpoint,
-    Fatal,
-    FormatUnsupported,
-    Outcome,
-    RateLimits,
-    Rejected,
-    Retryable,
-    read_api_key,
-)
+from edgedistill.teacher.endpoint import Capabilities, Endpoint, read_api_key
 from edgedistill.teacher.http_client import run_to_end
 from edgedistill.teacher.logs import FailureLog
 from edgedistill.teacher.parsing import Failure, FailureCause
+from edgedistill.teacher.replies import ChatAnswer, Fatal, FormatUnsupported, Outcome, RateLimits, Rejected, Retryable
 from edgedistill.teacher.spending import Amount, Budget, Usage
 
 _MAX_WAIT = 600.0  # seconds; limits what a header can make a run wait

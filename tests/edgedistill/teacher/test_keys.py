@@ -3,7 +3,8 @@ import pytest
 from edgedistill.errors import TeacherRefusedKey
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher import read_api_key
-from edgedistill.teacher.endpoint import Fatal, build_teacher_error
+from edgedistill.teacher.endpoint import build_teacher_error
+from edgedistill.teacher.replies import Fatal
 
 from .codings import section
 

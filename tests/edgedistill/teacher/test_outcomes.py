@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.teacher.endpoint import (
+from edgedistill.teacher.parsing import FailureCause
+from edgedistill.teacher.replies import (
     ChatAnswer,
     Fatal,
     FormatUnsupported,
@@ -18,7 +19,6 @@ from edgedistill.teacher.endpoint import (
     classify_status,
     parse_retry_after,
 )
-from edgedistill.teacher.parsing import FailureCause
 
 
 def of(status: int, error: Any = None, *, formatted: bool = True, verified: bool = False) -> Outcome:

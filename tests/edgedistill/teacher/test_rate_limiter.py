@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.teacher.endpoint import LimitWindow, RateLimits, parse_rate_limits
+from edgedistill.teacher.replies import LimitWindow, RateLimits, parse_rate_limits
 from edgedistill.teacher.runner import RateLimiter
 
 

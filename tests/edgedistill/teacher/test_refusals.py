@@ -19,15 +19,7 @@ from edgedistill.teacher import (
     WriteBatchFile,
     label_responses,
 )
-from edgedistill.teacher.endpoint import (
-    ChatAnswer,
-    Fatal,
-    Outcome,
-    Rejected,
-    classify_body,
-    classify_status,
-    quote,
-)
+from edgedistill.teacher.replies import ChatAnswer, Fatal, Outcome, Rejected, classify_body, classify_status, quote
 from edgedistill.teacher.runner import REFUSED, REFUSED_ALIKE
 
 from .codings import CODEBOOK, NO_WAIT, labelled, request, responses, section
