@@ -73,6 +73,8 @@ TOLERANCE = Bounds(0.0, 0.25)
 """The difference of a probability that the self-check accepts: 0.02 in int8, 0.001 in fp32."""
 LOGIT = Bounds(-1e6, 1e6)
 """A golden logit."""
+NOVELTY = Bounds(0.0, 1e6)
+"""A novelty, or a limit of it; that of a typical response is 1."""
 COUNT = Bounds(1, 2**40, whole=True)
 """A limit in bytes, items, characters or connections."""
 COUNT_OR_NONE = Bounds(0, 2**40, whole=True)

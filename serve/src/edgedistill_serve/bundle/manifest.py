@@ -11,7 +11,7 @@ from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task
 
 Precision: TypeAlias = Literal["int8", "fp32"]
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MODEL_FILES: dict[Precision, str] = {"int8": "onnx/model_quantized.onnx", "fp32": "onnx/model.onnx"}
 
 
@@ -38,6 +38,7 @@ class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         new_question: Whether responses to a question for which the rule was not shown (`Manifest.contexts`) are
             reviewed.
         max_unknown_share: The largest `Score.unknown_share` that is accepted, in [0, 1]; with 1, every one is.
+        max_novelty: The largest `Score.novelty` that is accepted; None if novelty sends nothing to people.
     """
 
     thresholds: dict[str, float] = {}
@@ -46,6 +47,26 @@ class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     truncated: bool = True
     new_question: bool = True
     max_unknown_share: float = MAX_UNKNOWN_SHARE
+    max_novelty: float | None = None
+
+
+class NoveltyFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the graphs' second output, ``novelty``, was fitted, and its threshold chosen.
+
+    Attributes:
+        training_rows: Distinct training texts whose vectors were used.
+        directions: Number of principal directions of these vectors.
+        validation_rows: Readable validation rows that the threshold was chosen on.
+        false_alarms: The largest share of responses like the validation rows that may be flagged, in (0, 1); None
+            without a threshold.
+        flagged: Number of validation rows beyond the threshold.
+    """
+
+    training_rows: int
+    directions: int
+    validation_rows: int
+    false_alarms: float | None
+    flagged: int
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -68,6 +89,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         review: Decides which scores a person should review.
         contexts: The questions for which the decision rule was shown; None for a task without question, and for older
             bundles.
+        novelty: How `Score.novelty` was fitted; None if the graphs do not compute it, as in older bundles.
         metrics: Agreement on the locked test rows, as in ``evaluation.json``.
         provenance: Teacher, gate, mixture, seeds, data fingerprints, tool versions.
         files: All other files of the bundle by relative path, with ``/`` as separator.
@@ -87,6 +109,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     thresholds: dict[str, float] = {}
     review: ReviewRule = ReviewRule()
     contexts: ShownContexts | None = None
+    novelty: NoveltyFit | None = None
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
     schema_version: int = SCHEMA_VERSION

@@ -41,7 +41,12 @@ def _to_version_2(document: Document) -> Document:
     return document
 
 
-CURRENT = Schema(SCHEMA_VERSION, {1: _to_version_2})
+def _to_version_3(document: Document) -> Document:
+    """Version 3 added ``novelty``, and ``max_novelty`` to the review rule; older bundles have neither."""
+    return document
+
+
+CURRENT = Schema(SCHEMA_VERSION, {1: _to_version_2, 2: _to_version_3})
 
 
 class _Version(msgspec.Struct):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from edgedistill_serve.bounds import LOGIT, MAX_TOKENS, SHARE, TEMPERATURE, THRESHOLD, TOLERANCE
+from edgedistill_serve.bounds import COUNT_OR_NONE, LOGIT, MAX_TOKENS, NOVELTY, SHARE, TEMPERATURE, THRESHOLD, TOLERANCE
 from edgedistill_serve.bundle.files import MAX_FILES, max_file_bytes
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, GoldenRow, Manifest
 from edgedistill_serve.errors import BundleError
@@ -55,6 +55,7 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "temperature", f"the temperature is not {TEMPERATURE}"
     yield from _threshold_faults(manifest)
     yield from _review_faults(manifest)
+    yield from _novelty_faults(manifest)
     yield from _context_faults(manifest)
     yield from _file_faults(manifest)
 
@@ -96,6 +97,23 @@ def _review_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield "review.thresholds", f"{label!r} is not a label of the task"
         if threshold not in SHARE:
             yield "review.thresholds", f"the threshold of {label!r} is not between 0 and 1"
+
+
+def _novelty_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    limit, fit = manifest.review.max_novelty, manifest.novelty
+    if limit is not None and limit not in NOVELTY:
+        yield "review.max_novelty", f"the value is not {NOVELTY}"
+    if limit is not None and fit is None:
+        yield "review.max_novelty", "the graphs compute no novelty"
+    if fit is None:
+        return
+    for name in ("training_rows", "directions", "validation_rows", "flagged"):
+        if getattr(fit, name) not in COUNT_OR_NONE:
+            yield f"novelty.{name}", f"the value is not {COUNT_OR_NONE}"
+    if fit.flagged > fit.validation_rows:
+        yield "novelty.flagged", f"the value is larger than that of the {fit.validation_rows} validation rows"
+    if fit.false_alarms is not None and fit.false_alarms not in SHARE:
+        yield "novelty.false_alarms", "the value is not between 0 and 1"
 
 
 def _context_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
