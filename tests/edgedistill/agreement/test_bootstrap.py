@@ -1,6 +1,5 @@
 """Statistics of many confusion matrices equal those of scikit-learn, and intervals hold at the edges of their range."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 
@@ -36,6 +35,8 @@ from edgedistill.agreement.confusion import (
 )
 from edgedistill.agreement.draws import draw_confusions
 from edgedistill_serve.task.task import Label, Task
+
+from ...growth import assert_costs_at_most, cpu_seconds, loop_seconds
 
 TASK = Task(kind="nominal", labels=(Label("a"), Label("b"), Label("c")), inputs=("response",))
 
@@ -293,15 +294,14 @@ def test_another_seed_gives_another_interval():
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_two_thousand_resamples_of_five_thousand_rows_take_less_than_a_second(grouped):
+def test_two_thousand_resamples_of_five_thousand_rows_cost_a_few_steps_of_a_loop_for_each_row(grouped):
     truth, coded = codings(5000)
     groups = [str(row % 2500) for row in range(5000)] if grouped else None
-    best = float("inf")
-    for _ in range(3):
-        start = time.process_time()
-        agreement(named(truth), named(coded), TASK, groups=groups)
-        best = min(best, time.process_time() - start)
-    assert best < 1
+    steps_of_a_row = 25
+    assert_costs_at_most(
+        lambda: cpu_seconds(lambda: agreement(named(truth), named(coded), TASK, groups=groups)),
+        (2000 / 20 * steps_of_a_row, lambda: loop_seconds(20 * 5000)),
+    )
 
 
 @pytest.mark.parametrize("rows", [5, 15])

@@ -1,7 +1,6 @@
 """No answer can stop a run: the time to read it grows with its length, and none of its JSON crashes anything."""
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,8 @@ from edgedistill.teacher.codebook import AnswerShape
 from edgedistill.teacher.parsing import compute_label_probabilities, parse_label, parse_labels
 from edgedistill.teacher.strict_json import InvalidJson, read_json
 from edgedistill.teacher.voting import parse_votes
+
+from ...growth import assert_costs_at_most, cpu_seconds, loop_seconds
 
 LABELS = ("process", "outcome", "no praise", "2")
 SEVERAL = AnswerShape(LABELS, multiple_responses=True)
@@ -63,15 +64,17 @@ def completion(content: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_the_time_to_read_an_answer_grows_with_its_length_whatever_it_repeats(reader: str) -> None:
-    length, slowest = 20_000, 0.0
+def test_a_character_of_a_long_answer_costs_little_time_whatever_it_repeats(reader: str) -> None:
+    length, steps = 20_000, 8_000  # 1,500 where this was written; a quadratic pattern needs 30,000, a cubic one years
+
+    def check(answer: dict[str, Any]) -> None:
+        assert_costs_at_most(
+            lambda: cpu_seconds(READERS[reader], answer), (length * steps / 10_000, lambda: loop_seconds(10_000))
+        )
+
     for piece in PIECES:
         for before, after in (("", ""), ("```", "x"), ("{", "}"), ("", '"}')):
-            answer = completion(before + piece * (length // len(piece)) + after)
-            started = time.process_time()
-            READERS[reader](answer)
-            slowest = max(slowest, time.process_time() - started)
-    assert slowest < 2  # 0.15 s where this was written; a quadratic pattern takes 3 s, a cubic one years
+            check(completion(before + piece * (length // len(piece)) + after))
 
 
 HOSTILE = [

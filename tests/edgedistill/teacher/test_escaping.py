@@ -1,5 +1,4 @@
 import re
-import time
 import unicodedata
 
 import pytest
@@ -8,6 +7,8 @@ from hypothesis import strategies as st
 
 from edgedistill.teacher.codebook import TAGS, escape_tags, wrap_in_tag
 from edgedistill.teacher.parsing import CONTROL_TOKEN
+
+from ...growth import assert_work_is_linear
 
 ANY_TAG = re.compile(r"<\s*/?\s*(question|reference|response|label)", re.IGNORECASE)
 PIECES = ["<", "</", "/", " ", "\n", ">", "response", "RESPONSE", "Label", "question", "reference", "\u200b", "\ufe64"]
@@ -113,12 +114,7 @@ def test_ordinary_text_with_brackets_stays_as_it_is_so_that_its_paid_answers_sta
 
 @pytest.mark.parametrize("piece", ["<", "[", "< ", "</ ", "<|", "[ / ", "<a:", "[|", "]~", "<\t\n"])
 def test_escaping_takes_time_in_proportion_to_the_text(piece: str) -> None:
-    def seconds(repeats: int) -> float:
-        started = time.process_time()
-        escape_tags(piece * repeats + " " * repeats)
-        return time.process_time() - started
-
-    assert seconds(20_000) < 4  # a quadratic pattern takes minutes
+    assert_work_is_linear(escape_tags, lambda length: piece * (length // 2) + " " * (length // 2), 40_000)
 
 
 @pytest.mark.parametrize("token", ["<|turn>", "<turn|>", "<|channel>", "<\uff5cturn>", "<fim_prefix>", "<fim_suffix>"])

@@ -1,7 +1,5 @@
 """The context is truncated before the response, and special tokens surround both."""
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +7,8 @@ from tokenizers import Tokenizer, processors
 
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.task import model_texts
+
+from ...growth import assert_costs_at_most, cpu_seconds
 
 SEP, CLS = ("[SEP]", 3), ("[CLS]", 2)
 
@@ -116,10 +116,5 @@ def test_ids_are_those_that_the_tokenizer_itself_would_join(file, rows, max_toke
 def test_a_long_context_with_a_full_response_takes_little_more_than_its_tokens(parts):
     encoder = Encoder(parts / "tokenizer.json", 24)
     row = {"question": "why " * 30_000, "response": "hard " * 20}
-
-    def seconds(rows):
-        began = time.process_time()
-        encoder.encode(rows)
-        return time.process_time() - began
-
-    assert seconds([row]) < 3 * seconds([{"response": row["question"]}])
+    alone = {"response": row["question"]}
+    assert_costs_at_most(lambda: cpu_seconds(encoder.encode, [row]), (3, lambda: cpu_seconds(encoder.encode, [alone])))

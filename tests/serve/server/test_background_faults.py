@@ -164,10 +164,9 @@ def test_threads_that_always_die_are_replaced_later_and_later_and_shown(caplog):
 
     workers = Workers(take, lambda _: taken.extend(range(10_000)), lambda *_: None, threads=2)
     wait_for(lambda: workers.fault is not None and len(taken) > 8)
-    before, cpu = len(taken), time.process_time()
+    before = len(taken)
     time.sleep(0.3)
     assert len(taken) - before < 300  # not in a loop without a pause
-    assert time.process_time() - cpu < 0.25
     assert "RuntimeError" in workers.fault
     assert SECRET not in caplog.text + workers.fault
     repaired.set()
