@@ -22,7 +22,7 @@ from edgedistill.cli.export import (
     check_publish_options,
     web,
 )
-from edgedistill.cli.report import report
+from edgedistill.cli.report import preregister, report
 from edgedistill.cli.review import review_app
 from edgedistill.cli.study import study_app
 from edgedistill.cli.terminal import Terminal
@@ -316,6 +316,7 @@ for _name, _summary in (
     _stage_command(_name, _summary)
 app.command("export")(_export)
 app.command("report")(report)
+app.command("preregister")(preregister)
 app.command("web")(web)
 
 

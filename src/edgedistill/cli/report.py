@@ -1,4 +1,4 @@
-"""The command `edgedistill report`."""
+"""The commands `edgedistill report` and `edgedistill preregister`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,12 +18,16 @@ StudyFolder = Annotated[
     Path | None,
     typer.Option("--study", metavar="FOLDER", help="Include the plot of a study; FOLDER contains its runs.csv."),
 ]
+Methods = Annotated[
+    bool, typer.Option("--methods", help="Also write the methods section and tables of a paper, in runs/NAME/paper.")
+]
 
 
 def report(
     project_file: Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")],
     examples: Examples = None,
     study: StudyFolder = None,
+    methods: Methods = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write report.html from the run folder: may the model be used, for which labels, with how much human review?
@@ -38,7 +42,25 @@ def report(
     folder, step = run.folder, run_stage(run, "report")
     terminal.step(step)
     terminal.say(f"report  {folder / 'report.html'}")
-    terminal.finish({"run": str(folder.path), "report": str(folder / "report.html"), "stages": {"report": step.entry}})
+    written: dict[str, Any] = {"run": str(folder.path), "report": str(folder / "report.html")}
+    if methods:
+        written["methods"] = str(run.methods())
+        terminal.say(f"methods  {written['methods']}")
+    terminal.finish({**written, "stages": {"report": step.entry}})
+
+
+def preregister(
+    project_file: Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Lay down the plan of a study, with hashes and a date, before its test rows are evaluated.
+
+    Example: edgedistill preregister praise/project.yaml
+    """
+    terminal = Terminal(as_json=as_json)
+    file = Project.load(project_file).start(offline=True).preregister()
+    terminal.say(f"preregistration  {file}")
+    terminal.finish({"preregistration": str(file), "text": str(file.with_suffix(".md"))})
 
 
 def _with_options(project: Project, examples: int | None, study: Path | None) -> Project:

@@ -156,19 +156,21 @@ class RunFolder:
         return run_log
 
     def record_rows(self, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
-        """Record row counts, and the versions of the tools, in `run.json`."""
-        tools = {"python": python_version()} | {name: version(name) for name in _TOOLS}
-        self.write_json("run.json", self.run_log | {"versions": tools, "rows": list(rows), "notes": list(notes)})
+        """Record row counts, and the versions of the tools that are installed now, in `run.json`."""
+        self.write_json(
+            "run.json", self.run_log | {"versions": _tool_versions(), "rows": list(rows), "notes": list(notes)}
+        )
 
     def record_spending(self, spending: Mapping[str, Any]) -> None:
         """Record in `run.json` what each stage has spent in all runs together."""
         self.write_json("run.json", self.run_log | {"spending": dict(spending)})
 
     def record_stage(self, name: str, entry: Mapping[str, Any], outputs: Sequence[str]) -> None:
-        """Record a finished stage in `run.json`, with the SHA-256 of its outputs."""
+        """Record a finished stage in `run.json`, with the versions of the tools and the SHA-256 of its outputs."""
         run_log = self.run_log
         run_log["stages"][name] = {
             **entry,
+            "versions": _tool_versions(),
             "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "outputs": {output: file_digest(self.file(output)) for output in outputs},
         }
@@ -185,6 +187,10 @@ class RunFolder:
                 for output, sha256 in entry["outputs"].items()
             )
         )
+
+
+def _tool_versions() -> dict[str, str]:
+    return {"python": python_version()} | {name: version(name) for name in _TOOLS}
 
 
 def file_digest(path: Path) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from edgedistill.evaluation.files import to_plain
 from edgedistill.pipeline.run import Run
+from edgedistill.report.inputs import ReportInputs, read_report_inputs
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -16,18 +17,14 @@ def report(run: Run) -> dict[str, Any]:
         RunError: A file is missing, damaged or of another version.
     """
     # Imported here because matplotlib takes a second to load.
-    from edgedistill.report.inputs import read_report_inputs
     from edgedistill.report.page import render_page
 
-    project, section = run.project, run.project.report
-    inputs = read_report_inputs(
-        run.folder,
-        name=project.name,
-        project_file=project.path.name,
-        definitions={label.name: label.definition for label in project.task.labels},
+    section = run.project.report
+    inputs = read_inputs(
+        run,
         examples=section.examples,
         texts={row.id: row.inputs for row in run.records.splits.test.responses},
-        study=project.folder / section.study if section.study else None,
+        study=run.project.folder / section.study if section.study else None,
     )
     verdict, html = render_page(inputs)
     run.folder.write_text("report.html", html)
@@ -38,3 +35,15 @@ def report(run: Run) -> dict[str, Any]:
         "model": next(iter(inputs.columns)),
         "kappa": to_plain(kappa) if kappa else None,
     }
+
+
+def read_inputs(run: Run, **options: Any) -> ReportInputs:
+    """Read the run folder of a project; for the options see `read_report_inputs`."""
+    project = run.project
+    return read_report_inputs(
+        run.folder,
+        name=project.name,
+        project_file=project.path.name,
+        definitions={label.name: label.definition for label in project.task.labels},
+        **options,
+    )

@@ -230,6 +230,33 @@ class Run:
         """
         return self.folder.read_text("report.html")
 
+    def methods(self) -> Path:
+        """Write the methods section and the tables of a paper about this run, as `edgedistill report --methods` does.
+
+        Returns:
+            The folder ``paper`` in the run folder: ``methods.md``, ``methods.tex``, ``references.bib``, ``tables/``.
+
+        Raises:
+            RunError: A stage is not done with the current settings and data, or a file cannot be written.
+        """
+        from edgedistill.pipeline.methods import write_methods  # which reads a run
+
+        return write_methods(self)
+
+    def preregister(self) -> Path:
+        """Lay down codebook, splits, gate, training, decision rule and evaluation before the test rows are evaluated.
+
+        Returns:
+            The file ``NAME.preregistration.json`` beside the project file, next to which the same is written as
+            Markdown; see `edgedistill.pipeline.preregistration`.
+
+        Raises:
+            RunError: There is one already, the test rows have been evaluated, or a file cannot be written.
+        """
+        from edgedistill.pipeline.preregistration import preregister  # which reads a run
+
+        return preregister(self)
+
     def record_spending(self) -> None:
         """Record in `run.json` what each stage has spent in all runs, summed over teachers."""
         if not self.project.panel:

@@ -259,25 +259,65 @@ def run_stage(run: Run, name: str, *, on_step: Callable[[StageResult], None] = l
         RunError: The project has no such stage, or a stage before it is not done.
         GateRefused: As in `run_stages`.
     """
-    stages = _stages_of(run.project)
-    stage = stages[_stage_index(run.project, name)]
-    for earlier in stages[: stages.index(stage)]:
-        if earlier.name in stage.may_lack:
-            continue
-        if not run.folder.is_done(earlier.name, _fingerprint(run, earlier)):
-            raise RunError(
-                f"{earlier.name} is not done with the current settings and data",
-                where=name,
-                hint=f"Run `edgedistill {earlier.name} {run.project.path.name}`, or `edgedistill run`.",
-            )
-        if earlier.name == "gate":
-            _require_gate(run)
+    stage = _stages_of(run.project)[_stage_index(run.project, name)]
+    require_done(run, before=name)
     _record_rows(run)
     step = _step(run, stage)
     on_step(step)
     if stage.name == "gate":
         _require_gate(run)
     return step
+
+
+def require_done(run: Run, *, before: str) -> None:
+    """Check that every stage that another one builds on is done with the current settings and data.
+
+    Args:
+        run: The project and its folder.
+        before: That other stage, such as ``report``, which needs no export.
+
+    Raises:
+        RunError: The project has no such stage, or a stage before it is not done.
+        GateRefused: As in `run_stages`.
+    """
+    stages = _stages_of(run.project)
+    stage = stages[_stage_index(run.project, before)]
+    for earlier in stages[: stages.index(stage)]:
+        if earlier.name in stage.may_lack:
+            continue
+        if not is_done(run, earlier.name):
+            raise RunError(
+                f"{earlier.name} is not done with the current settings and data",
+                where=before,
+                hint=f"Run `edgedistill {earlier.name} {run.project.path.name}`, or `edgedistill run`.",
+            )
+        if earlier.name == "gate":
+            _require_gate(run)
+
+
+def seen_by(run: Run, name: str) -> Run:
+    """Return a run as one stage sees it, reading only: results that this project's stages did not write are not there.
+
+    Raises:
+        RunError: As `require_done`; also if there is an export that other settings or data led to.
+        GateRefused: As in `run_stages`.
+    """
+    require_done(run, before=name)
+    stage = _stages_of(run.project)[_stage_index(run.project, name)]
+    for optional in stage.may_lack:
+        if optional in run.folder.run_log["stages"] and not is_done(run, optional):
+            raise RunError(
+                f"{optional} was done with other settings or data",
+                where=name,
+                hint=f"Run `edgedistill {optional} {run.project.path.name}`, or `edgedistill run`.",
+            )
+    return run.restricted(name, stage.inputs(run.project), (), [*_earlier_results(run.project, stage)])
+
+
+def is_done(run: Run, name: str) -> bool:
+    """Return whether a stage is done with the current settings and data; False if the project has no such stage."""
+    stage = next((stage for stage in _stages_of(run.project) if stage.name == name), None)
+    return stage is not None and run.folder.is_done(name, _fingerprint(run, stage))
 
 
 def try_stage(run: Run, name: str) -> None:

@@ -403,20 +403,32 @@ class LabellingPlan:
             coding.votes[number] = vote
             coding.alone |= vote is None
 
-    def _load_shared(self, cache: AnswerCache) -> None:
-        """Load votes from every cached answer with these settings, whichever texts shared its request."""
+    def answers_in(self, cache: AnswerCache) -> Iterator[tuple[CacheEntry, tuple[Coding | None, ...]]]:
+        """Yield every cached answer with these settings to a request for one of these texts, whichever texts shared it.
+
+        Returns:
+            The entry, and the coding of each text of its request; None for a text of other responses.
+        """
         by_message = {coding.user: coding for coding in self.codings}
         for entry in cache.entries():
-            users = split_joined_message(str(entry.request["messages"][-1]["content"]))
-            number = int(entry.request["vote"])
-            codings = [by_message.get(user) for user in users]
+            user = str(entry.request["messages"][-1]["content"])
+            users = split_joined_message(user) if self.shape.multiple_responses else (user,)
+            codings = tuple(by_message.get(each) for each in users)
             first = next((coding for coding in codings if coding), None)
-            if first and self._has_these_settings(entry, first.examples, users, number):
-                votes = self.parse(entry.answer)
-                if not isinstance(votes, Failure):
-                    for coding, vote in zip(codings, votes.assign(response_ids(users)), strict=True):
-                        if coding:
-                            self._record_vote(coding, number, vote)
+            number = int(entry.request["vote"])
+            known = first is not None and number < self._section.votes
+            if first and known and self._has_these_settings(entry, first.examples, users, number):
+                yield entry, codings
+
+    def _load_shared(self, cache: AnswerCache) -> None:
+        """Load votes from every cached answer with these settings, whichever texts shared its request."""
+        for entry, codings in self.answers_in(cache):
+            users = split_joined_message(str(entry.request["messages"][-1]["content"]))
+            votes = self.parse(entry.answer)
+            if not isinstance(votes, Failure):
+                for coding, vote in zip(codings, votes.assign(response_ids(users)), strict=True):
+                    if coding:
+                        self._record_vote(coding, int(entry.request["vote"]), vote)
 
     def _has_these_settings(self, entry: CacheEntry, examples: Examples, users: Sequence[str], vote: int) -> bool:
         """Whether an entry's request is the one that these settings give for its texts."""

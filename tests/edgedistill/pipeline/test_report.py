@@ -1,13 +1,17 @@
 """The report as the last stage of a run: with and without an export, and beside the bundle's model card."""
 
 import csv
+import hashlib
 import json
 import re
+import shutil
 
 import pytest
 
 from edgedistill.errors import RunError
 from edgedistill.pipeline import run_stage, run_stages
+from edgedistill.pipeline.preregistration import check_plan
+from edgedistill.report.formatting import estimate
 
 from .tiny import run_of, write_tiny
 
@@ -98,3 +102,99 @@ def test_a_damaged_evaluation_is_not_done(steps, tmp_path):
             run_stage(run_of(file), "report")
     finally:
         evaluation.write_bytes(whole)
+
+
+def test_the_paper_is_written_beside_the_report_and_replaced_as_a_whole(steps):
+    file, _, _ = steps
+    (file.parent / "runs/tiny/paper").mkdir()
+    (file.parent / "runs/tiny/paper/of_another_run.csv").write_text("x")
+    folder = run_of(file).methods()
+    assert {path.name for path in folder.iterdir()} == {"methods.md", "methods.tex", "references.bib", "tables"}
+    text = (folder / "methods.md").read_text("utf-8")
+    kappa = run_of(file).served_evaluation.student.kappa
+    assert f"has a κ of {estimate(kappa)}" in text.replace("\\", "")
+    assert "The analysis was not preregistered." in text
+    assert "No language model coded responses." in text
+    tables = {path.stem for path in (folder / "tables").glob("*.csv")}
+    assert {"agreement", "inter_coder", "subgroups", "fidelity", "data_flow", "label_shares"} <= tables
+    assert tables == {path.stem for path in (folder / "tables").glob("*.tex")}
+    texts = [row.text for row in run_of(file).records.splits.test.responses]
+    written = "".join(path.read_text("utf-8") for path in folder.rglob("*") if path.is_file())
+    assert not [text for text in texts if text in written]
+
+
+def test_no_paper_is_written_about_results_of_other_settings(steps):
+    file, _, _ = steps
+    run = run_of(file)
+    export = run.project.export.model_copy(update={"max_flip_rate": 0.5})
+    changed = type(run)(run.project.model_copy(update={"export": export}), run.records, run.folder)
+    with pytest.raises(RunError, match=r"export was done with other settings.*edgedistill export tiny\.yaml"):
+        changed.methods()
+    review = run.project.review.model_copy(update={"share": 0.4})
+    changed = type(run)(run.project.model_copy(update={"review": review}), run.records, run.folder)
+    with pytest.raises(RunError, match="evaluate is not done with the current settings"):
+        changed.methods()
+
+
+def test_a_plan_is_laid_down_once_and_before_the_evaluation(steps, tmp_path):
+    with pytest.raises(RunError, match="the test rows of this project have been evaluated"):
+        run_of(steps[0]).preregister()
+    file = write_tiny(tmp_path)
+    plan = run_of(file).preregister()
+    assert plan == tmp_path / "tiny.preregistration.json"
+    with pytest.raises(RunError, match="never overwritten"):
+        run_of(file).preregister()
+    read = plan.with_suffix(".md").read_text("utf-8")
+    assert hashlib.sha256(plan.read_bytes()).hexdigest() in read
+    for part in json.loads(plan.read_text("utf-8"))["parts"]:
+        assert f"## {part[0].upper()}{part[1:]}" in read
+    rows = run_of(file).records.splits
+    for text in (plan.read_text("utf-8"), read):
+        assert not [row.response.id for row in rows.test if f'"{row.response.id}"' in text or row.response.text in text]
+
+
+def test_the_methods_compare_the_run_with_its_plan(steps, tmp_path):
+    done = steps[0].parent
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    runs, file = tmp_path / "runs", tmp_path / "tiny.yaml"
+    runs.rename(tmp_path / "later")
+    run_of(file).preregister()
+    (tmp_path / "later").rename(runs)
+    check = check_plan(run_of(file))
+    assert check.changed == ()
+    assert not check.before_evaluation  # it was written after the evaluation that stands in the run's log
+    settings = file.read_text()
+    file.write_text(settings.replace("share: 0.3", "share: 0.2"))
+    assert check_plan(run_of(file)).changed == ("decision rule",)
+    file.write_text(settings.replace("epochs: [2]", "epochs: [2, 3]"))
+    assert check_plan(run_of(file)).changed == ("student and its search",)
+    file.write_text(settings)
+    human = (tmp_path / "human.csv").read_text()
+    row = run_of(file).records.splits.test.rows[0]
+    lines = [line for line in human.splitlines() if line.startswith(f"{row.response.id},")]
+    other = next(name for name in ("process", "outcome") if name != row.label)
+    before, _, after = lines[0].partition(f",{row.label},")
+    (tmp_path / "human.csv").write_text(human.replace(lines[0], f"{before},{other},{after}"))
+    assert check_plan(run_of(file)).changed == ("human codes of the test rows",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda plan: plan["parts"]["decision rule"].update(share=0.9),
+            "was changed after it was written: decision rule",
+        ),
+        (lambda plan: plan.update(format=9), "of another version or project"),
+        (lambda plan: plan.update(project="other"), "of another version or project"),
+        (lambda plan: plan.pop("date"), "of another version or damaged"),
+    ],
+)
+def test_a_plan_that_was_tampered_with_is_refused(tmp_path, change, message):
+    file = write_tiny(tmp_path)
+    plan = run_of(file).preregister()
+    values = json.loads(plan.read_text("utf-8"))
+    change(values)
+    plan.write_text(json.dumps(values), "utf-8")
+    with pytest.raises(RunError, match=message):
+        check_plan(run_of(file))
