@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # at run time each name is imported on first use: torch alone
     from edgedistill.agreement import Agreement, agreement
     from edgedistill.classifier import StudentClassifier
     from edgedistill.errors import EdgeDistillError
+    from edgedistill.estimates import EstimateTable, estimate
     from edgedistill.frames import train_validation_test_split
     from edgedistill.progress import progress_bars
     from edgedistill.runnable_project import Project
@@ -32,6 +33,7 @@ __all__ = [
     "Agreement",
     "Bundle",
     "EdgeDistillError",
+    "EstimateTable",
     "Label",
     "Project",
     "Scorer",
@@ -39,6 +41,7 @@ __all__ = [
     "Task",
     "Teacher",
     "agreement",
+    "estimate",
     "progress_bars",
     "train_validation_test_split",
 ]
@@ -47,12 +50,14 @@ _MODULES = {
     "Agreement": "edgedistill.agreement",
     "Bundle": "edgedistill_serve",
     "EdgeDistillError": "edgedistill.errors",
+    "EstimateTable": "edgedistill.estimates",
     "Label": "edgedistill.task",
     "Project": "edgedistill.runnable_project",
     "Scorer": "edgedistill_serve",
     "StudentClassifier": "edgedistill.classifier",
     "Task": "edgedistill.task",
     "Teacher": "edgedistill.teacher.teacher",
+    "estimate": "edgedistill.estimates",
     "progress_bars": "edgedistill.progress",
     "train_validation_test_split": "edgedistill.frames",
 }

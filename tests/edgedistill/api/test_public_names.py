@@ -20,6 +20,7 @@ def test_the_public_names_of_edgedistill():
         "Agreement",
         "Bundle",
         "EdgeDistillError",
+        "EstimateTable",
         "Label",
         "Project",
         "Scorer",
@@ -27,6 +28,7 @@ def test_the_public_names_of_edgedistill():
         "Task",
         "Teacher",
         "agreement",
+        "estimate",
         "progress_bars",
         "train_validation_test_split",
     }
