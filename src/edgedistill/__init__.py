@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # at run time each name is imported on first use: torch alone takes seconds
-    from edgedistill.agreement import Agreement, agreement
+    from edgedistill.agreement import Agreement, AltTest, agreement, alt_test
     from edgedistill.classifier import StudentClassifier
     from edgedistill.errors import EdgeDistillError
     from edgedistill.estimates import EstimateTable, estimate
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # at run time each name is imported on first use: torch alone
 
 __all__ = [
     "Agreement",
+    "AltTest",
     "Bundle",
     "EdgeDistillError",
     "EstimateTable",
@@ -41,6 +42,7 @@ __all__ = [
     "Task",
     "Teacher",
     "agreement",
+    "alt_test",
     "estimate",
     "progress_bars",
     "train_validation_test_split",
@@ -48,6 +50,7 @@ __all__ = [
 
 _MODULES = {
     "Agreement": "edgedistill.agreement",
+    "AltTest": "edgedistill.agreement",
     "Bundle": "edgedistill_serve",
     "EdgeDistillError": "edgedistill.errors",
     "EstimateTable": "edgedistill.estimates",
@@ -57,6 +60,7 @@ _MODULES = {
     "StudentClassifier": "edgedistill.classifier",
     "Task": "edgedistill.task",
     "Teacher": "edgedistill.teacher.teacher",
+    "alt_test": "edgedistill.agreement",
     "estimate": "edgedistill.estimates",
     "progress_bars": "edgedistill.progress",
     "train_validation_test_split": "edgedistill.frames",

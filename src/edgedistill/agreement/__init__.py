@@ -9,6 +9,7 @@ paired         compare(), change(): two codings on the same resamples; mcnemar()
 inter_coder    inter_coder_agreement(), human_agreement(): agreement among coders, and of the student with each
 probabilities  probability_metrics(): ROC AUC, Brier score, log loss, calibration error, reliability
 subgroups      subgroups(): agreement and mean difference per group of learners
+alt_test       alt_test(): may a machine's labels take the place of a human coder's?
 prevalence     prevalence(): label shares corrected for misclassification
 """
 
@@ -16,6 +17,7 @@ import sys
 from types import ModuleType
 
 from edgedistill.agreement.agreement import agreement, agreement_html, agreement_table
+from edgedistill.agreement.alt_test import AltTest, CoderComparison, alt_test
 from edgedistill.agreement.inter_coder import (
     HumanAgreement,
     InterCoderAgreement,
@@ -33,8 +35,10 @@ from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgre
 
 __all__ = [
     "Agreement",
+    "AltTest",
     "Averages",
     "Change",
+    "CoderComparison",
     "Comparison",
     "Estimate",
     "HumanAgreement",
@@ -51,6 +55,7 @@ __all__ = [
     "agreement",
     "agreement_html",
     "agreement_table",
+    "alt_test",
     "change",
     "compare",
     "human_agreement",

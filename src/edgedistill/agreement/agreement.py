@@ -53,7 +53,7 @@ def agreement(
     if not (task is None or isinstance(task, Task)):
         raise ArgumentError(f"task must be a Task, not {type(task).__name__}")
     reference, coded = _labels(reference, "reference"), _labels(coded, "coded")
-    groups = None if groups is None else bootstrap_groups([None if _is_missing(each) else each for each in groups])
+    groups = None if groups is None else bootstrap_groups([None if is_missing(each) else each for each in groups])
     check_lengths(reference, coded=coded)
     task = task or Task("nominal", tuple(map(Label, sorted({*reference, *coded}))), ("response",))
     check_groups(len(reference), groups, resamples)
@@ -73,14 +73,14 @@ def _labels(coding: object, name: str) -> list[str]:
     for place, label in enumerate(labels, start=1):
         if not isinstance(label, str) or not label:
             where = f"{name} label {place}"
-            if isinstance(label, str) or _is_missing(label):
+            if isinstance(label, str) or is_missing(label):
                 raise DataError("the label is missing", where=where, hint="Drop rows without a label.")
             hint = f"Convert numbers to text; join the labels of a multilabel task by {LABEL_SEPARATOR!r}."
             raise DataError(f"the label {label!r} is not text", where=where, hint=hint)
     return labels
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
     """Whether a value is None, NaN or NA, which differ from themselves; comparing pandas' NA gives no bool."""
     try:
         return value is None or bool(value != value)

@@ -1,6 +1,7 @@
 """Agreement among several coders, and of a student with human coders."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, permutations
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from edgedistill.agreement.multilabel import encode_label_sets, masi_alpha
 from edgedistill.agreement.paired import Comparison, compare
 from edgedistill.agreement.types import Agreement, Estimate
 from edgedistill.errors import DataError
-from edgedistill_serve.task.task import Task
+from edgedistill_serve.task.task import Task, split_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class HumanAgreement:
         alpha: Krippendorff's alpha of all coders; None if it is undefined.
         pairs: Agreement of each pair of coders.
         beside_humans: Comparisons of the student with each coder; empty without a student.
+        notes: What a reader must know of the codes; see `coder_notes`.
     """
 
     coders: tuple[str, ...]
@@ -146,6 +148,7 @@ class HumanAgreement:
     alpha: float | None
     pairs: tuple[PairwiseAgreement, ...]
     beside_humans: tuple[StudentVersusHuman, ...]
+    notes: tuple[str, ...] = ()
 
 
 def human_agreement(
@@ -197,7 +200,50 @@ def human_agreement(
             )
             comparison = compare(labels, other, predicted, task, groups=_groups_at(rows, groups), **options)
             versus_humans.append(StudentVersusHuman(reference, human, comparison))
-    return HumanAgreement(tuple(codings), overall.rows, overall.alpha, tuple(pairs), tuple(versus_humans))
+    notes = tuple(coder_notes(codings, task, groups))
+    return HumanAgreement(tuple(codings), overall.rows, overall.alpha, tuple(pairs), tuple(versus_humans), notes)
+
+
+def coder_notes(
+    codings: Mapping[str, Mapping[str, str]], task: Task, groups: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Yield a sentence on everything that makes the agreement of coders undefined or of little value.
+
+    Coders without a code or with a single label, rows that no two coders coded or that belong to one group, and labels
+    that no coder uses.
+
+    Args:
+        codings: By coder, the label by row id.
+        task: Defines the labels.
+        groups: The group of each row by id.
+    """
+    for name, coding in codings.items():
+        if not coding:
+            yield f"{name} coded none of the rows"
+    yield from one_label_notes({name: tuple(coding.values()) for name, coding in codings.items()})
+    coders_of_row = Counter(row for coding in codings.values() for row in coding)
+    shared = [row for row, number in coders_of_row.items() if number > 1]
+    if not shared:
+        yield "no row has the codes of two coders: their agreement is unknown; let two coders code the same rows"
+    elif groups and len({groups[row] for row in shared}) == 1:
+        yield (
+            f"all {len(shared)} rows with the codes of two coders belong to the group {groups[shared[0]]!r}, which "
+            "shows nothing about others"
+        )
+    used = {code for coding in codings.values() for code in coding.values()}
+    if task.kind == "multilabel":
+        used = {name for code in used for name in split_labels(code, task)}
+    if used and (unused := [name for name in task.names if name not in used]):
+        names = ", ".join(map(repr, unused))
+        yield f"no coder uses the label{'s' * (len(unused) > 1)} {names}, on which their agreement is therefore unknown"
+
+
+def one_label_notes(codes: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a sentence on each coder who gave all rows the same label; codes are by coder."""
+    for name, column in codes.items():
+        if len(column) > 1 and len(set(column)) == 1:
+            same = f"{name} gave all {len(column)} rows the label {column[0]!r}"
+            yield f"{same}; agreement with this coder shows little"
 
 
 def _groups_at(rows: Sequence[str], groups: Mapping[str, str] | None) -> list[str] | None:

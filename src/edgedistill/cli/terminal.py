@@ -89,6 +89,8 @@ class Terminal:
                 else "refused"
             )
             self.console.print(Text.assemble(f"  gate: {whose}{requirement(each)}: ", (outcome, "bold")))
+            for line in _alt_test_lines(each):
+                self.console.print(f"  {whose}{line}", markup=False)
         self.between(verdict["between"])
 
     def between(self, found: Mapping[str, Any] | None) -> None:
@@ -253,6 +255,19 @@ def _quality_lines(evaluation: Mapping[str, Any]) -> Iterator[str]:
     for pair in (evaluation["ceiling"] or {}).get("pairs", ()):
         kappa = _interval(pair["agreement"] and pair["agreement"]["kappa"])
         yield f"human coders {pair['first']} and {pair['second']}: kappa {kappa} on {pair['rows']} test rows"
+    yield from (evaluation["ceiling"] or {}).get("notes", ())
+    yield from _alt_test_lines(evaluation["ceiling"] or {})
+
+
+def _alt_test_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The alternative annotator test of a teacher or student, or why there is none."""
+    if tested := found.get("alt_test"):
+        from edgedistill.agreement.alt_test import alt_test_verdict  # loads SciPy
+
+        yield alt_test_verdict(tested)
+        yield from tested["notes"]
+    elif found.get("alt_test_note"):
+        yield f"no alternative annotator test: {found['alt_test_note']}"
 
 
 def _interval(estimate: Mapping[str, float] | None) -> str:

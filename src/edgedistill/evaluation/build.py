@@ -24,6 +24,7 @@ from edgedistill.agreement import (
     probability_metrics,
     subgroups,
 )
+from edgedistill.agreement.alt_test import alt_test_by_id
 from edgedistill.agreement.bootstrap import Figure, bootstrap_groups
 from edgedistill.agreement.draws import LabelFigure
 from edgedistill.data.splitting import Splits
@@ -366,7 +367,10 @@ def human_ceiling(rows: TestRows, coded: TestCodings, section: EvaluationSection
         _extend(NamedComparison, each.comparison, reference=each.reference, first=each.human, second="student")
         for each in found.beside_humans
     )
-    return InterCoderFigures(found.coders, found.rows, found.alpha, found.pairs, compared)
+    tested, note = alt_test_by_id(
+        coded.codings["student"], coders, coded.task, epsilon=section.alt_test_epsilon, groups=coded.groups
+    )
+    return InterCoderFigures(found.coders, found.rows, found.alpha, found.pairs, compared, tested, note, found.notes)
 
 
 def subgroup_tables(rows: TestRows, coded: TestCodings, section: EvaluationSection) -> tuple[SubgroupTable, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from edgedistill.agreement import (
     Agreement,
+    AltTest,
     Change,
     Comparison,
     Estimate,
@@ -177,13 +178,22 @@ class PrecisionRecallShift:
 
 @dataclass(frozen=True, slots=True)
 class InterCoderFigures:
-    """Agreement among human coders, and of the student with each of them."""
+    """Agreement among human coders, and of the student with each of them.
+
+    Attributes:
+        alt_test: The alternative annotator test of the student; None without three coders that can be tested.
+        alt_test_note: Why there is no such test although three coders are named; otherwise empty.
+        notes: What makes the agreement of the coders undefined or of little value.
+    """
 
     coders: tuple[str, ...]
     rows: int
     alpha: float | None
     pairs: tuple[PairwiseAgreement, ...]
     beside_humans: tuple[NamedComparison, ...]
+    alt_test: AltTest | None = None
+    alt_test_note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +399,8 @@ class GateTeacher:
         different_rows: Number of rows that are not the same as an earlier one; None in older files.
         human_labels: Number of different human codes; None in older files.
         agreement_of_all: Agreement on all rows, those without a code counted as coded wrongly, which decides.
+        alt_test: The alternative annotator test against single coders; None without three that can be tested.
+        alt_test_note: Why there is no such test although three coders are named; otherwise empty.
     """
 
     teacher: str
@@ -403,6 +415,8 @@ class GateTeacher:
     agreement_of_all: Agreement | None = None
     different_rows: int | None = None
     human_labels: int | None = None
+    alt_test: AltTest | None = None
+    alt_test_note: str = ""
 
     @property
     def reached(self) -> Estimate | None:

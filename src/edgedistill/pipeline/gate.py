@@ -24,6 +24,9 @@ def gate(run: Run) -> dict[str, Any]:
     `agreement` is without them). Later stages use only teachers that pass or are accepted. The gate passes if one
     teacher passes.
 
+    With three or more coders in `evaluation.coders`, each teacher has the alternative annotator test beside its
+    agreement; it decides nothing.
+
     Returns:
         The content of `gate.json`: the figures of the combined label of the teachers in `used`; `teachers`, the same
         figures of each teacher; their `weights`; and `between`, the agreement among several teachers, else None.
@@ -67,7 +70,15 @@ def groups_by_id(responses: Sequence[Response]) -> dict[str, str] | None:
 
 
 def _verdict(run: Run, teacher: TeacherSection, labelling: Labelling) -> dict[str, Any]:
-    verdict = check_gate(teacher, labelling, run.records.splits.validation, run.task)
+    section = run.project.evaluation
+    verdict = check_gate(
+        teacher,
+        labelling,
+        run.records.splits.validation,
+        run.task,
+        coders=section.coders,
+        epsilon=section.alt_test_epsilon,
+    )
     return verdict.as_dict() | {"accepted": run.accept_teacher, "cost": asdict(labelling.usage)}
 
 

@@ -59,7 +59,7 @@ class Run:
             own: Files that it writes.
             available: Files that the stages before it write in this project.
         """
-        records = self.records if inputs.readable("records.codes") else restrict_codes(self.records)
+        records = restrict_codes(self.records, inputs)
         return replace(
             self,
             project=RestrictedView.of(self.project, "project", stage, inputs),

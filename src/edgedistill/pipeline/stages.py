@@ -34,7 +34,8 @@ _WITHOUT_GATES = ("project.teacher.gate", "project.teachers.gate")
 
 
 def _gate(project: Project) -> StageInputs:
-    return StageInputs((*_coding(project), "project.teachers_vote", "records.splits.validation"))
+    coders = ("project.evaluation.coders", "project.evaluation.alt_test_epsilon", "records.validation_codes")
+    return StageInputs((*_coding(project), "project.teachers_vote", "records.splits.validation", *coders))
 
 
 def _label(project: Project) -> StageInputs:
@@ -91,7 +92,7 @@ def _export(_: Project) -> StageInputs:
     return StageInputs(
         (
             *("project.name", "project.export", "project.task"),
-            *(f"project.evaluation.{name}" for name in ("coders", "subgroups", "smallest_subgroup", "positive")),
+            *(f"project.evaluation.{name}" for name in _FIGURES),
             *(f"project.student.{name}" for name in ("backbone", "max_tokens", "shrink.export")),
             *(f"project.{who}.{what}" for who in ("teacher", "teachers") for what in _TEACHER_PROVENANCE),
             "project.teachers_vote",
@@ -105,6 +106,7 @@ def _export(_: Project) -> StageInputs:
     )
 
 
+_FIGURES = ("coders", "alt_test_epsilon", "subgroups", "smallest_subgroup", "positive")
 _TEACHER_PROVENANCE = ("name", "model", "votes", "temperature")
 
 

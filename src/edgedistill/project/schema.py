@@ -537,6 +537,9 @@ class EvaluationSection(Section):
     """The positive label, whose precision, recall and F1 are reported."""
     coders: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Columns of the human file with individual coders' codes. With one column, `label` counts as the other coder."""
+    alt_test_epsilon: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """With three or more coders, the advantage that the alternative annotator test grants to teacher and student
+    because they are cheap: 0.2 in place of experts, 0.15 of trained coders, 0.1 of crowd workers."""
     subgroups: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Columns of the human file; agreement is reported for each of their values."""
     smallest_subgroup: Count = 20
@@ -545,6 +548,12 @@ class EvaluationSection(Section):
     """A file of uncoded responses; label prevalence is estimated on it, corrected for the student's errors."""
     human_trained: File | None = None
     """Run folder of a student trained on this project's human train rows only, for comparison."""
+
+    @model_validator(mode="after")
+    def _different_coders(self) -> Self:
+        if repeated := [name for name in self.coders if self.coders.count(name) > 1]:
+            raise ValueError(f"coders names the column {repeated[0]!r} twice")
+        return self
 
 
 class ReviewSection(Section):

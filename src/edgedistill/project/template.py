@@ -74,6 +74,7 @@ evaluation:
   calibrate: true               # temperature scaling on validation rows; labels do not change
   # positive: correct           # the label whose precision, recall and F1 are reported
   coders: []                    # columns of human.csv with individual coders' codes, for inter-coder agreement
+  alt_test_epsilon: 0.15        # three or more coders: advantage of the machine; 0.2 for experts, 0.1 for crowd workers
   subgroups: []                 # columns of human.csv; agreement is reported for each of their values
   smallest_subgroup: 20         # subgroups with fewer test rows are not reported
   # population: term2.csv       # columns id, response; label prevalence is estimated

@@ -307,6 +307,17 @@ def _human_coders(ceiling: InterCoderFigures | None) -> Iterator[Finding]:
         )
         tone = "neutral"
     yield Finding(heading, f"{text}. {pairs}.", tone)
+    if tested := ceiling.alt_test:
+        beaten = f"{sum(each.beaten for each in tested.coders)} of {pluralize(len(tested.coders), 'coder')}"
+        text, tone = f"The rows do not show it: the model beats only {beaten}", "neutral"
+        if tested.passed:
+            text, tone = f"By this test the model may take the place of a human coder: it beats {beaten}", "good"
+        yield Finding(
+            "Alternative annotator test",
+            f"{text}. (A coder is beaten if the model agrees with the other coders as well as this coder does, less "
+            f"{setting(tested.epsilon)} at most; half of the coders must be beaten.)",
+            tone,
+        )
 
 
 def _teacher(evaluation: Evaluation) -> Iterator[Finding]:

@@ -65,7 +65,8 @@ RULES: tuple[tuple[str, str], ...] = (
         (
             "If two people coded the test rows, the model and one coder are each compared with the other coder on the "
             f"same rows. The model gets a warning if its κ is more than {MARGIN:g} lower than the human coder's over "
-            "the whole interval of the difference; the margin is that of Williamson, Xi & Breyer (2012)."
+            "the whole interval of the difference; the margin is that of Williamson, Xi & Breyer (2012). With three or "
+            "more coders, the alternative annotator test (Calderon, Reichart & Dror 2025) is reported, too."
         ),
     ),
     (

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from edgedistill.agreement import Agreement, Estimate, agreement, agreement_html, agreement_table
+from edgedistill.agreement.alt_test import AltTest, alt_test_by_id
 from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.data.twins import same_row
 from edgedistill.data.types import CodedResponse, SetAside, labels_in
@@ -41,6 +42,9 @@ class GateVerdict:
         agreement_of_all: Agreement on all rows, those without a code counted as coded wrongly; it decides. None if it
             coded none.
         usage: The usage of its requests.
+        alt_test: The alternative annotator test against single coders, which decides nothing; None without three coders
+            that can be tested.
+        alt_test_note: Why there is no such test although three coders are named; otherwise empty.
     """
 
     teacher: str
@@ -54,6 +58,8 @@ class GateVerdict:
     agreement: Agreement | None
     agreement_of_all: Agreement | None
     usage: Usage
+    alt_test: AltTest | None = None
+    alt_test_note: str = ""
 
     @property
     def coded(self) -> int:
@@ -79,15 +85,23 @@ class GateVerdict:
             **_comparison(self.rows, self.set_aside, self.agreement),
             "agreement_of_all": self.agreement_of_all.as_dict() if self.agreement_of_all else None,
             "passed": self.passed,
+            "alt_test": self.alt_test.as_dict() if self.alt_test else None,
+            "alt_test_note": self.alt_test_note,
         }
 
     def __repr__(self) -> str:
         table = plain_text(agreement_table({self.teacher: self.agreement})) if self.agreement else ""
-        return f"{table}{self._verdict}"
+        return "\n".join((f"{table}{self._verdict}", *self._beside_coders))
 
     def _repr_html_(self) -> str:
         table = agreement_html({self.teacher: self.agreement}) if self.agreement else ""
-        return f"{table}<p>{escape(self._verdict)}</p>"
+        return table + "".join(f"<p>{escape(each)}</p>" for each in (self._verdict, *self._beside_coders))
+
+    @property
+    def _beside_coders(self) -> tuple[str, ...]:
+        if self.alt_test:
+            return (self.alt_test.verdict, *self.alt_test.notes)
+        return (self.alt_test_note,) if self.alt_test_note else ()
 
     @property
     def _verdict(self) -> str:
@@ -155,7 +169,15 @@ def _reasons(verdict: Mapping[str, Any]) -> str:
     return ", ".join(f"{number}: {reason}" for reason, number in reasons)
 
 
-def check_gate(section: TeacherSection, labelling: Labelling, rows: Iterable[CodedResponse], task: Task) -> GateVerdict:
+def check_gate(
+    section: TeacherSection,
+    labelling: Labelling,
+    rows: Iterable[CodedResponse],
+    task: Task,
+    *,
+    coders: Sequence[str] = (),
+    epsilon: float = 0.15,
+) -> GateVerdict:
     """Compare a teacher's labels with the human codes of the same rows.
 
     Args:
@@ -163,9 +185,20 @@ def check_gate(section: TeacherSection, labelling: Labelling, rows: Iterable[Cod
         labelling: Its labels of the rows.
         rows: Human-coded validation rows; never test rows.
         task: The task.
+        coders: Names of the coders whose codes of the rows are compared with the teacher's labels.
+        epsilon: The advantage granted to the teacher; see `edgedistill.agreement.alt_test`.
     """
     coded, gate = list(rows), section.gate
     measured = _measured(labelling, coded, task)
+    codings = {name: {row.response.id: row.codes[name] for row in coded if name in row.codes} for name in coders}
+    groups = bootstrap_groups([row.response.group for row in coded])
+    tested, note = alt_test_by_id(
+        {label.id: label.label for label in labelling.labels},
+        codings,
+        task,
+        epsilon=epsilon,
+        groups=dict(zip([row.response.id for row in coded], groups, strict=True)) if groups else None,
+    )
     of_all = _measured(labelling, coded, task, uncoded_are_wrong=True) if measured else None
     return GateVerdict(
         section.called,
@@ -179,6 +212,8 @@ def check_gate(section: TeacherSection, labelling: Labelling, rows: Iterable[Cod
         measured,
         of_all,
         labelling.usage,
+        tested,
+        note,
     )
 
 

@@ -109,3 +109,29 @@ def test_undefined_agreement_is_none(labels: tuple[str, str]) -> None:
     found = inter_coder_agreement({"x": coding(labels[0]), "y": coding(labels[1])}, THREE_LABELS)
     assert found.alpha is None
     assert found.pairs[0].kappa is None
+
+
+@pytest.mark.parametrize(
+    ("codings", "groups", "note"),
+    [
+        ({"one": "aabb", "other": "...."}, None, "other coded none of the rows"),
+        ({"one": "aabb", "other": "aaaa"}, None, "other gave all 4 rows the label 'a'; agreement with this coder"),
+        ({"one": "ab..", "other": "..ab"}, None, "no row has the codes of two coders"),
+        ({"one": "abab", "other": "ab.."}, "xxyz", "all 2 rows with the codes of two coders belong to the group 'x'"),
+        ({"one": "abab", "other": "abba"}, None, "no coder uses the label 'c', on which their agreement"),
+    ],
+)
+def test_codes_that_show_little_have_a_note(codings, groups, note):
+    by_row = groups and {f"r{row}": group for row, group in enumerate(groups)}
+    found = human_agreement({name: coding(codes) for name, codes in codings.items()}, THREE_LABELS, groups=by_row)
+    assert any(each.startswith(note) for each in found.notes)
+
+
+def test_unused_labels_of_sets_are_those_that_no_set_has():
+    sets = Task("multilabel", THREE_LABELS.labels, THREE_LABELS.inputs)
+    found = human_agreement({"one": {"r": "a;b", "s": "none"}, "other": {"r": "b", "s": "a"}}, sets)
+    assert found.notes == ("no coder uses the label 'c', on which their agreement is therefore unknown",)
+
+
+def test_good_codes_have_no_note():
+    assert human_agreement({"one": ONE, "other": OTHER}, TASK).notes == ()

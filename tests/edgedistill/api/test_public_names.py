@@ -18,6 +18,7 @@ HEAVY = {"torch", "transformers", "pandas", "numpy", "sklearn", "scipy", "httpx2
 def test_the_public_names_of_edgedistill():
     assert set(edgedistill.__all__) == {
         "Agreement",
+        "AltTest",
         "Bundle",
         "EdgeDistillError",
         "EstimateTable",
@@ -28,6 +29,7 @@ def test_the_public_names_of_edgedistill():
         "Task",
         "Teacher",
         "agreement",
+        "alt_test",
         "estimate",
         "progress_bars",
         "train_validation_test_split",

@@ -200,6 +200,7 @@ CHANGES: dict[str, Any] = {
     "evaluation.calibrate": False,
     "evaluation.positive": "high",
     "evaluation.coders": [],
+    "evaluation.alt_test_epsilon": 0.2,
     "evaluation.subgroups": [],
     "evaluation.smallest_subgroup": 5,
     "evaluation.population": "population2.csv",

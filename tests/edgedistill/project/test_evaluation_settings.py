@@ -47,6 +47,8 @@ def test_an_aim_comes_with_its_number(read, aim):
         ("review: {aim: keep_kapa, at_least: 0.7}", "review.aim"),
         ("review: {at_least: 0.7}", "the key review.aim is missing"),
         ("evaluation: {positive: proces}", "evaluation.positive is not a label; the labels are process, outcome"),
+        ("evaluation: {coders: [one, two, one]}", "coders names the column 'one' twice"),
+        ("evaluation: {alt_test_epsilon: 1}", "evaluation.alt_test_epsilon"),
         ("evaluation: {subgroup: [x]}", "did you mean subgroups?"),
     ],
 )

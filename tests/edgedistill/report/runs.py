@@ -71,7 +71,7 @@ def _made(
     kind="nominal",
     spread=5.0,
     teacher=True,
-    coders=True,
+    coders=("coder_2",),
     columns=True,
     population=True,
     review=KEEP,
@@ -82,7 +82,7 @@ def _made(
     groups = tuple(f"g{place % 12}" for place in range(rows)) if grouped else None
     validation = scores_of(ValidationScores, 60, task, spread=spread, seed=seed + 1)
     test = scores_of(TestScores, rows, task, spread=spread, seed=seed, groups=groups)
-    section = EvaluationSection(coders=("coder_2",) if coders else (), subgroups=("place",) if columns else ())
+    section = EvaluationSection(coders=coders, subgroups=("place",) if columns else ())
     chosen = choose(validation, section, review)
     codings = {}
     if teacher:
@@ -107,14 +107,15 @@ def _made(
 
 
 def _test_rows(test, seed):
-    """The rows that were scored, with a second coder and the place where each was written."""
-    second = noisy(test.codes, test.task.names, 0.1, seed + 5)
+    """The rows that were scored, with three more coders and the place where each was written."""
+    others = {f"coder_{n}": noisy(test.codes, test.task.names, 0.1, seed + 3 + n) for n in (2, 3, 4)}
     rows = []
     for place, (row, code) in enumerate(zip(test.ids, test.codes, strict=True)):
         group = test.groups[place] if test.groups else None
         where = "island" if place == 0 else "urban" if place % 3 else "rural"
         response = Response(row, {"response": f"text {place}"}, "human.csv", place + 2, group)
-        rows.append(CodedResponse(response, code, {"coder_2": second[place]}, {"place": where}))
+        codes = {name: column[place] for name, column in others.items()}
+        rows.append(CodedResponse(response, code, codes, {"place": where}))
     return TestRows(tuple(rows))
 
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from edgedistill.agreement import alt_test
 from edgedistill.report.page import render_page
 
 from .runs import LABELS, evaluation_of, fidelity_of, gate_of, inputs_of_run, write_run
@@ -72,7 +73,7 @@ def full(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
     """The page of a run without teacher, coders, groups, population, review rule, export and journal."""
-    nothing = {"teacher": False, "coders": False, "columns": False, "population": False}
+    nothing = {"teacher": False, "coders": (), "columns": False, "population": False}
     return _page(tmp_path_factory.mktemp("bare"), full=False, review=None, **nothing)
 
 
@@ -135,6 +136,33 @@ def test_every_plot_has_a_text_alternative(full):
 def test_no_figure_is_shown_as_nan_or_none(kind, request):
     words = Seen(request.getfixturevalue(kind)).words
     assert not re.search(r"\b(nan|inf|None|null|True|False|Undefined)\b", words)
+
+
+THREE = ("coder_2", "coder_3", "coder_4")
+
+
+@pytest.fixture(scope="module")
+def coded_by_three(tmp_path_factory):
+    """The page of a run with three coders, at the gate, too."""
+    codes = [LABELS[place % 3] for place in range(60)]
+    tested = alt_test(codes[:50] + ["process"] * 10, dict.fromkeys(THREE, codes)).as_dict()
+    gate = gate_of()
+    gate["teachers"][0]["alt_test"] = tested
+    return _page(tmp_path_factory.mktemp("three"), gate=gate, coders=THREE)
+
+
+def test_the_alternative_annotator_test_is_on_the_page_of_student_and_teacher(coded_by_three):
+    words = " ".join(Seen(coded_by_three).words.split())
+    assert "Alternative annotator test: model" in words
+    assert "May the teacher recorded take the place of a human coder?" in words
+    assert "By this test the model may take the place of a human coder: it beats 2 of 3" in words
+    levels = [int(tag[1]) for tag, _ in Seen(coded_by_three).elements if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert not re.search(r"\b(nan|None|True|False|Undefined)\b", words)
+
+
+def test_with_fewer_than_three_coders_there_is_no_such_test(full):
+    assert "Alternative annotator" not in full.split("How the verdict")[0]
 
 
 def test_the_verdict_comes_first(full):

@@ -25,7 +25,7 @@ def _finding(found, heading):
 
 
 def test_without_a_teacher_nothing_is_said_to_come_from_one(tmp_path):
-    nothing = {"teacher": False, "coders": False, "columns": False, "population": False}
+    nothing = {"teacher": False, "coders": (), "columns": False, "population": False}
     text = Seen(_page(tmp_path, full=False, review=None, **nothing)).words
     sentences = [each for each in re.split(r"(?<=[.:])\s", text) if re.search(r"\bteacher", each, re.IGNORECASE)]
     assert sentences

@@ -28,7 +28,7 @@ def rows_of(count, task=NOMINAL, groups=None):
     ]
 
 
-def verdict_of(rows, labels, task=NOMINAL, **gate):
+def verdict_of(rows, labels, task=NOMINAL, *, coders=(), epsilon=0.15, **gate):
     """The gate's verdict on a teacher with these labels; None for a row that it did not code."""
     section = TeacherSection(base_url="http://localhost/v1", model="m", gate=GateSection(**gate))
     pairs = list(zip(rows, labels, strict=True))
@@ -36,7 +36,7 @@ def verdict_of(rows, labels, task=NOMINAL, **gate):
         TeacherLabel(row.response.id, label, 1.0, {label: 1.0}, (label,), "m") for row, label in pairs if label
     )
     aside = tuple(SetAside("", 0, row.response.id, "could not be read", "") for row, label in pairs if label is None)
-    return check_gate(section, Labelling(coded, aside, Usage()), rows, task)
+    return check_gate(section, Labelling(coded, aside, Usage()), rows, task, coders=coders, epsilon=epsilon)
 
 
 @pytest.mark.parametrize("task", [NOMINAL, ORDINAL, SETS], ids=lambda task: task.kind)
@@ -189,3 +189,43 @@ def test_a_bound_that_is_no_agreement_is_refused(bound):
 )
 def test_an_uncoded_row_counts_as_coded_as_wrongly_as_can_be(task, code, expected):
     assert wrong_label(code, ["c", "a", "b"], task) == expected
+
+
+def coded_by(rows, **columns):
+    """The rows with the codes of single coders; None for a blank cell."""
+    columns = {name: list(column) for name, column in columns.items()}
+    return [
+        replace(row, codes={name: column[n] for name, column in columns.items() if column[n]})
+        for n, row in enumerate(rows)
+    ]
+
+
+def test_three_coders_are_compared_with_the_teacher_beside_the_gate():
+    rows = rows_of(60)
+    good = [row.label for row in rows]
+    sloppy = ["a" if n % 4 == 0 else label for n, label in enumerate(good)]
+    coded = coded_by(rows, one=good, two=good, three=sloppy)
+    verdict = verdict_of(coded, [None, *good[1:]], coders=("one", "two", "three"), epsilon=0.1)
+    assert verdict.alt_test.uncoded == 1
+    assert [each.coder for each in verdict.alt_test.coders] == ["one", "two", "three"]
+    assert verdict.alt_test.epsilon == 0.1
+    assert verdict.passed
+    assert "alternative annotator test passed: beats 3 of 3 coders" in repr(verdict)
+    assert verdict.as_dict()["alt_test"]["winning_rate"] == 1.0
+
+
+def test_coders_with_too_few_codes_are_named_beside_the_gate():
+    rows = rows_of(60)
+    good = [row.label for row in rows]
+    coded = coded_by(rows, one=good, two=good, three=[*good[:5], *[None] * 55])
+    verdict = verdict_of(coded, good, coders=("one", "two", "three"))
+    assert verdict.alt_test is None
+    assert "three is left out: 5 of this coder's rows" in repr(verdict)
+    assert verdict.as_dict()["alt_test_note"].endswith("(25 more)")
+
+
+def test_two_coders_make_no_such_test():
+    rows = rows_of(60)
+    good = [row.label for row in rows]
+    verdict = verdict_of(coded_by(rows, one=good, two=good), good, coders=("one", "two"))
+    assert (verdict.alt_test, verdict.alt_test_note) == (None, "")
