@@ -11,6 +11,7 @@ from edgedistill.project.reading import read_checked
 
 if TYPE_CHECKING:  # the stages import torch, and an invalid project file should fail without it
     from edgedistill.pipeline import Run, StageResult
+    from edgedistill.pipeline.next_rows import NextRows
     from edgedistill.teacher import DispatchMode
 
 
@@ -66,6 +67,55 @@ class Project(ProjectFile):
         run = self.start(offline=offline, accept_teacher=accept_teacher, on_progress=on_progress, on_message=on_message)
         run_stages(run, until=until, on_step=on_step)
         return run
+
+    def review_next(
+        self,
+        rows: int = 50,
+        *,
+        out: Path | str | None = None,
+        responses: Path | str | None = None,
+        strategy: str | None = None,
+        purpose: str = "train",
+        random_share: float | None = None,
+        seed: int = 0,
+    ) -> "NextRows":
+        """Draw uncoded rows for people to code, as `edgedistill review next` does.
+
+        Args:
+            rows: How many; all that can be drawn, if these are fewer.
+            out: The coding sheet to write, in the table format of its suffix; it must not exist. None writes none.
+            responses: A file of responses; None for those of the project.
+            strategy: ``random``, ``mixed`` or signals separated by commas (``uncertainty``, ``disagreement``,
+                ``novelty``, ``coverage``); None: ``random``.
+            purpose: ``train``, ``validation`` or ``both``: what the codes are for.
+            random_share: Share of the rows drawn at random, in (0, 1]; None: 0.3, and 1 for the strategy ``random``.
+            seed: Seed of the draw; at least 0.
+
+        Returns:
+            The draw, which is also in the run folder's `review-draws.jsonl`: ``responses``, ``probabilities``,
+            ``to_frame()``.
+
+        Raises:
+            ArgumentError: An argument is not valid.
+            DataError: There is no row to draw, or a file cannot be read or written.
+            RunError: A signal that was asked for is not available, or the log of draws is damaged.
+
+        Example:
+            Project.load("praise/project.yaml").review_next(50, strategy="mixed").to_frame()
+        """
+        from edgedistill.pipeline.next_rows import draw_next
+
+        return draw_next(
+            self,
+            read_records(self),
+            rows,
+            responses=Path(responses) if responses else None,
+            strategy=strategy,
+            purpose=purpose,
+            random_share=random_share,
+            seed=seed,
+            out=Path(out) if out else None,
+        )
 
     def start(
         self,

@@ -10,6 +10,7 @@ from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import DataError
 from edgedistill.project import read_project
+from edgedistill_serve.task.task import quote_label
 
 review_app = typer.Typer(
     no_args_is_help=True,
@@ -55,6 +56,73 @@ def write(
     terminal.finish({"sheet": str(out), **asdict(summary)})
 
 
+@review_app.command("next")
+def next_rows(
+    project_file: ProjectFile,
+    rows: Annotated[int, typer.Option("--rows", help="How many rows to draw.", min=1)] = 50,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="OUT.csv", help="The sheet to write (default: to-code-WAVE.csv).")
+    ] = None,
+    responses: Responses = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="random, mixed, or signals separated by commas: uncertainty, disagreement, novelty, coverage.",
+        ),
+    ] = "random",
+    purpose: Annotated[
+        str, typer.Option("--for", metavar="PURPOSE", help="What the codes are for: train, validation or both.")
+    ] = "train",
+    random_share: Annotated[
+        float | None,
+        typer.Option("--random-share", help="Share of the rows drawn at random (default 0.3; 1 with random)."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the draw.", min=0)] = 0,
+    again: Annotated[
+        bool, typer.Option("--again", help="Write the sheet of the last draw again; draw nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw uncoded rows for people to code, with known inclusion probabilities, and write a coding sheet.
+
+    The draw is logged in the run folder (review-draws.jsonl), so that the codes may train the student and estimate
+    label shares, and so that anybody can make it again.
+
+    Example: edgedistill review next praise/project.yaml --rows 50 --strategy mixed
+    """
+    project = read_project(project_file)
+    records = read_records(project)
+
+    from edgedistill.decisions.draws_log import read_draws
+    from edgedistill.pipeline.next_rows import draw_again, draw_next
+
+    terminal = Terminal(as_json=as_json)
+    wave = len(read_draws(project.run_folder)) + (not again)
+    sheet = out or project.folder / f"to-code-{wave}.csv"
+    if again:
+        drawn = draw_again(project, responses=responses, out=sheet)
+    else:
+        drawn = draw_next(
+            project,
+            records,
+            rows,
+            responses=responses,
+            strategy=strategy,
+            purpose=purpose,
+            random_share=random_share,
+            seed=seed,
+            out=sheet,
+            on_message=terminal.say,
+        )
+    first, *others = drawn.summary()
+    terminal.say(first)
+    for line in others:
+        terminal.say(f"  {line}")
+    terminal.say(f"wrote {sheet}; `edgedistill review merge {project_file} {sheet}` imports the codes")
+    terminal.finish({"sheet": str(sheet), **drawn.as_dict()})
+
+
 @review_app.command()
 def merge(
     project_file: ProjectFile,
@@ -63,11 +131,15 @@ def merge(
     skip_uncoded: Annotated[
         bool, typer.Option("--skip-uncoded", help="Import the coded rows and ignore rows without a code.")
     ] = False,
+    accept_older_codebook: Annotated[
+        bool, typer.Option("--accept-older-codebook", help="Import a sheet drawn before the codebook was changed.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add the codes of a sheet to the file data.reviewed; its rows are used for training, never for testing.
+    """Add the codes of a sheet to the file data.reviewed; its rows are train or validation rows, never test rows.
 
-    If a row cannot be imported, all such rows are listed and nothing is imported.
+    Rows that `review next` drew are used for what they were drawn for; all others train. If a row cannot be imported,
+    all such rows are listed and nothing is imported.
 
     Example: edgedistill review merge praise/project.yaml to-code.csv
     """
@@ -77,7 +149,7 @@ def merge(
     from edgedistill.decisions.coding_sheet import merge_codes, read_codes
 
     terminal = Terminal(as_json=as_json)
-    sheet = read_codes(project, records, coded, responses=responses)
+    sheet = read_codes(project, records, coded, responses=responses, accept_older_codebook=accept_older_codebook)
     for fault in sheet.faults:
         terminal.say(f"  row {fault.row}, id {fault.id!r}: {fault.fault}")
     missing = () if skip_uncoded else sheet.uncoded
@@ -85,12 +157,19 @@ def merge(
         terminal.say(f"  id {ident!r}: no code")
     if sheet.faults or missing:
         terminal.finish({"faults": [asdict(fault) for fault in sheet.faults], "uncoded": list(sheet.uncoded)})
+        labels = ", ".join(map(quote_label, sheet.unknown_labels))
         raise DataError(
             f"{len(sheet.faults)} rows are invalid and {len(missing)} have no code; nothing was imported",
             where=coded.name,
-            hint="Fix them, or ignore rows without a code with --skip-uncoded.",
+            hint=(f"The codebook does not have {labels}; use its labels. " if labels else "")
+            + "Fix them, or ignore rows without a code with --skip-uncoded.",
         )
     result = merge_codes(project, sheet)
     uncoded = f", {len(result.uncoded)} rows have no code" if result.uncoded else ""
-    terminal.say(f"{result.added} codes added to {result.file}, {result.known} already present{uncoded}")
+    of_validation = f" ({result.validation} validation rows)" if result.validation else ""
+    terminal.say(f"{result.added} codes added{of_validation} to {result.file}, {result.known} already present{uncoded}")
+    for wave, rows in result.open_rows.items():
+        terminal.say(
+            f"  wave {wave}: {rows} drawn rows have no code; estimates that use inclusion probabilities need them"
+        )
     terminal.finish({**asdict(result), "file": str(result.file), "uncoded": list(result.uncoded)})

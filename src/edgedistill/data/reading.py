@@ -2,15 +2,15 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 
 from edgedistill.data.splitting import Splits, split_rows
-from edgedistill.data.tables import Columns, FileRows, read_coded, read_reviewed, read_uncoded
+from edgedistill.data.tables import CodedRow, Columns, FileRows, read_coded, read_reviewed, read_uncoded
 from edgedistill.data.twins import NEAR_DUPLICATE, Twin, find_twins, same_group, same_row
-from edgedistill.data.types import CodedResponse, Population, Response, SetAside, TrainRows
+from edgedistill.data.types import Population, Response, SetAside, TrainRows, ValidationRows
 from edgedistill.errors import DataError
 from edgedistill.project.schema import Project
 from edgedistill_serve.grading.table_reader import read_rows
@@ -60,10 +60,10 @@ def read_records(project: Project) -> Records:
     sizes = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
     row_counts, aside = [_row_counts(human_file, coded.read, sizes, coded.set_aside)], [*coded.set_aside]
     if data.reviewed is not None and (file := project.folder / data.reviewed).exists():
-        reviewed = _trainable(read_reviewed(data.reviewed.name, read_rows(file), columns), splits, near)
-        splits = replace(splits, train=TrainRows((*splits.train, *reviewed.rows)))
-        row_counts.append(_row_counts(file, reviewed.read, {"train": len(reviewed.rows)}, reviewed.set_aside))
-        aside += reviewed.set_aside
+        reviewed = read_reviewed(data.reviewed.name, read_rows(file), columns)
+        splits, used, reviewed_aside = _with_reviewed(reviewed, splits, near)
+        row_counts.append(_row_counts(file, reviewed.read, used, reviewed_aside))
+        aside += reviewed_aside
     if data.unlabelled is None:
         return Records(splits, (), tuple(aside), tuple(row_counts))
     uncoded = read_responses(project, data.unlabelled, splits)
@@ -88,6 +88,19 @@ def read_responses(project: Project, file: Path, splits: Splits) -> FileRows[Res
     """
     uncoded = read_uncoded(file.name, read_rows(project.folder / file), _columns(project))
     return _without_twins(uncoded, splits, near_duplicate(project))
+
+
+def read_all_responses(project: Project, file: Path) -> tuple[Response, ...]:
+    """Read uncoded responses, also those that `read_responses` sets aside because of human-coded rows.
+
+    Args:
+        project: Defines its columns.
+        file: Relative to the project file's folder, or absolute.
+
+    Raises:
+        DataError: The file or a row cannot be used; the message names the file, the row and the fix.
+    """
+    return read_uncoded(file.name, read_rows(project.folder / file), _columns(project)).rows
 
 
 def read_population(project: Project, file: Path, splits: Splits) -> Population:
@@ -139,20 +152,56 @@ def near_duplicate(project: Project) -> float:
     return project.generate.near_duplicate if project.generate else NEAR_DUPLICATE
 
 
-def _trainable(reviewed: FileRows[CodedResponse], splits: Splits, near: float) -> FileRows[CodedResponse]:
-    """Set aside reviewed rows as `_without_twins` does."""
-    responses = tuple(row.response for row in reviewed.rows)
-    kept = _without_twins(FileRows(reviewed.file, reviewed.read, responses, reviewed.set_aside), splits, near)
-    ids = {response.id for response in kept.rows}
-    return replace(reviewed, rows=tuple(r for r in reviewed.rows if r.response.id in ids), set_aside=kept.set_aside)
+def _with_reviewed(
+    reviewed: FileRows[CodedRow], splits: Splits, near: float
+) -> tuple[Splits, dict[str, int], tuple[SetAside, ...]]:
+    """Return the splits with the reviewed rows, their numbers by split, and those set aside.
+
+    A validation row that repeats a train or test row, or shares a group with one, is set aside; then a train row that
+    repeats a validation or test row, likewise.
+    """
+    aside = list(reviewed.set_aside)
+    used: dict[str, int] = {}
+    for split, locked in (("validation", ("train", "test")), ("train", _LOCKED)):
+        rows = {row.coded.response.id: row.coded for row in reviewed.rows if row.split == split}
+        responses = tuple(row.response for row in rows.values())
+        kept = _without_twins(FileRows(reviewed.file, len(rows), responses, ()), splits, near, locked)
+        added = tuple(rows[response.id] for response in kept.rows)
+        aside += kept.set_aside
+        if rows or split == "train":
+            used[split] = len(added)
+        if split == "train":
+            splits = replace(splits, train=TrainRows((*splits.train, *added)))
+        elif added:
+            splits = replace(splits, validation=ValidationRows((*splits.validation, *added)))
+    return splits, used, tuple(aside)
 
 
-def _without_twins(uncoded: FileRows[Response], splits: Splits, near: float) -> FileRows[Response]:
+_LOCKED = ("validation", "test")
+
+
+def without_train_groups(rows: Sequence[Response], splits: Splits, near: float) -> FileRows[Response]:
+    """Set aside uncoded rows whose codes could not be validation rows.
+
+    Those that nearly repeat a train or test row, or share a group with one.
+
+    Args:
+        rows: Rows of `read_responses`.
+        splits: The human-coded rows.
+        near: Similarity in (0, 1] from which two rows are nearly the same.
+    """
+    name = rows[0].file if rows else ""
+    return _without_twins(FileRows(name, len(rows), tuple(rows), ()), splits, near, ("train", "test"))
+
+
+def _without_twins(
+    uncoded: FileRows[Response], splits: Splits, near: float, locked: tuple[str, ...] = _LOCKED
+) -> FileRows[Response]:
     """Set aside rows that repeat a human-coded row, nearly repeat a locked one, or share a group with locked rows.
 
-    Validation and test rows are locked. A row that is nearly the same as a train row is kept.
+    By default validation and test rows are locked: a row that is nearly the same as a train row is kept.
     """
-    coded = _CodedRows(splits)
+    coded = _CodedRows(splits, locked)
     texts = [response.inputs for response in uncoded.rows]
     near_locked = find_twins(texts, [response.inputs for _, response in coded.locked], near)
     used, aside = [], list(uncoded.set_aside)
@@ -167,10 +216,10 @@ def _without_twins(uncoded: FileRows[Response], splits: Splits, near: float) -> 
 class _CodedRows:
     """The human-coded rows by id, by what a student reads, and by group."""
 
-    def __init__(self, splits: Splits) -> None:
+    def __init__(self, splits: Splits, locked: tuple[str, ...]) -> None:
         sides = {"test": splits.test, "validation": splits.validation, "train": splits.train}
         named = [(name, row.response) for name, rows in sides.items() for row in rows]
-        self.locked = [each for each in named if each[0] != "train"]
+        self.locked = [each for each in named if each[0] in locked]
         self._by_id = {response.id: (name, response) for name, response in reversed(named)}
         self._by_row = {same_row(response.inputs): (name, response) for name, response in reversed(named)}
         self._by_group = {same_group(response.group): name for name, response in reversed(self.locked)}

@@ -13,6 +13,8 @@ from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, quote_columns, qu
 from edgedistill_serve.task.visible_text import is_blank
 
 SPLITS = ("train", "validation", "test")
+REVIEWED_SPLITS = ("train", "validation")
+"""Splits of rows coded at review."""
 _SHOWN = 5
 
 T = TypeVar("T")
@@ -97,17 +99,23 @@ def read_coded(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRow
     return table
 
 
-def read_reviewed(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[CodedResponse]:
-    """Read rows coded at review: columns ``id``, the task's inputs and ``label``.
+def read_reviewed(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[CodedRow]:
+    """Read rows coded at review: columns ``id``, the task's inputs, ``label``, and optionally ``split``.
+
+    The split is ``train``, also where it is empty or the column is missing, or ``validation``. It is never ``test``:
+    test rows are chosen before anything is trained.
 
     Raises:
-        DataError: A column is missing, an id is empty or a duplicate, or a label is unknown.
+        DataError: A column is missing, an id is empty or a duplicate, or a label or a split is unknown.
     """
-    table = _read_labelled(file, rows, replace(columns, coders=(), subgroups=()))
-    return FileRows(file, table.read, tuple(row.coded for row in table.rows), table.set_aside)
+    table = _read_labelled(file, rows, replace(columns, coders=(), subgroups=()), REVIEWED_SPLITS)
+    filled = tuple(replace(row, split=row.split or "train") for row in table.rows)
+    return FileRows(file, table.read, filled, table.set_aside)
 
 
-def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[CodedRow]:
+def _read_labelled(
+    file: str, rows: Iterable[TableRow], columns: Columns, splits: tuple[str, ...] = SPLITS
+) -> FileRows[CodedRow]:
     errors, used, aside = _RowErrors(file), [], []
     places: dict[str, int] = {}
     table = list(rows)
@@ -136,9 +144,10 @@ def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> Fil
             continue
         label = _code(row, "label", "label", columns.task, errors)
         if split is not None and not split.strip():
-            errors.add(row.row, f"the split is missing; use one of {', '.join(SPLITS)}")
-        elif split is not None and split not in SPLITS:
-            errors.add(row.row, _unknown("split", split, SPLITS))
+            if splits == SPLITS:
+                errors.add(row.row, f"the split is missing; use one of {', '.join(splits)}")
+        elif split is not None and split not in splits:
+            errors.add(row.row, _unknown("split", split, splits))
         codes = {
             coder: _code(row, coder, f"code of {coder}", columns.task, errors)
             for coder in columns.coders

@@ -1,18 +1,20 @@
-"""Coding sheets: export responses for human coding, and import the codes as training rows.
+"""Coding sheets: export responses for human coding, and import the codes as train or validation rows.
 
-The columns of a sheet are id, the column of ``group_by``, the inputs of the task, optionally the student's suggestions,
-and an empty `human_code`. Texts that look like a formula are escaped by
+The columns of a sheet are id, the column of ``group_by``, the inputs of the task, optionally the student's suggestions
+or the row's inclusion probability, and an empty `human_code`. Texts that look like a formula are escaped by
 `table_writer`.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgedistill.data import Records, read_responses
+from edgedistill.data.reading import read_all_responses
 from edgedistill.data.twins import same_text
 from edgedistill.data.types import Response, canonical_code
+from edgedistill.decisions.draws_log import open_rows, read_draws, require_codebook, reviewed_probabilities
 from edgedistill.errors import DataError, ProjectFileError, RunError
 from edgedistill.project.schema import Project
 from edgedistill_serve import Bundle, Scorer
@@ -22,24 +24,27 @@ from edgedistill_serve.scoring.score import Score
 from edgedistill_serve.task.task import Task, quote_columns, quote_label
 
 CODE_COLUMN = "human_code"
+PROBABILITY_COLUMN = "inclusion_probability"
 SUGGESTION_COLUMNS = ("suggested_label", "probability", "reason")
 
 
 @dataclass(frozen=True, slots=True)
 class HumanCode:
-    """A human code from a sheet."""
+    """A human code from a sheet, with the row's inclusion probability where the sheet has one."""
 
     response: Response
     label: str
+    inclusion_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SheetFault:
-    """A row of a sheet that cannot be imported, and the reason."""
+    """A row of a sheet that cannot be imported, and the reason; with its code, if the codebook does not have that."""
 
     row: int
     id: str
     fault: str
+    unknown_label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,11 @@ class ParsedSheet:
     uncoded: tuple[str, ...]
     faults: tuple[SheetFault, ...]
 
+    @property
+    def unknown_labels(self) -> tuple[str, ...]:
+        """Codes that are not in the codebook, in the order of the sheet."""
+        return tuple(dict.fromkeys(fault.unknown_label for fault in self.faults if fault.unknown_label))
+
 
 def build_sheet(
     rows: Sequence[tuple[Response, Score]], task: Task, *, group_by: str | None = None, suggestions: bool = False
@@ -71,12 +81,39 @@ def build_sheet(
         suggestions: Whether to show the student's label, its probability and the reason for review. Suggestions bias
             coders towards them.
     """
+
+    def suggested(score: Score) -> list[str]:
+        return [score.label, f"{score.probability:.3f}", score.reason or ""] if suggestions else []
+
+    return _sheet_lines(
+        [(response, suggested(score)) for response, score in rows],
+        task,
+        group_by,
+        SUGGESTION_COLUMNS if suggestions else (),
+    )
+
+
+def build_drawn_sheet(
+    rows: Sequence[tuple[Response, float]], task: Task, *, group_by: str | None = None
+) -> list[list[str]]:
+    """Return the lines of a coding sheet of drawn rows, beginning with the header.
+
+    Args:
+        rows: Responses to be coded, with their inclusion probabilities.
+        task: Defines the inputs.
+        group_by: Name of the group column, or None.
+    """
+    return _sheet_lines([(each, [repr(p)]) for each, p in rows], task, group_by, (PROBABILITY_COLUMN,))
+
+
+def _sheet_lines(
+    rows: Sequence[tuple[Response, list[str]]], task: Task, group_by: str | None, columns: tuple[str, ...]
+) -> list[list[str]]:
     groups = [group_by] if group_by else []
-    lines = [["id", *groups, *task.inputs, *(SUGGESTION_COLUMNS if suggestions else ()), CODE_COLUMN]]
-    for response, score in rows:
-        suggested = (score.label, f"{score.probability:.3f}", score.reason or "") if suggestions else ()
-        texts = [response.id, *([response.group or ""] if group_by else []), *response.inputs.values(), *suggested]
-        lines.append([*texts, ""])
+    lines = [["id", *groups, *task.inputs, *columns, CODE_COLUMN]]
+    for response, cells in rows:
+        texts = [response.id, *([response.group or ""] if group_by else []), *response.inputs.values()]
+        lines.append([*texts, *cells, ""])
     return lines
 
 
@@ -114,9 +151,9 @@ def read_sheet(
         elif not label:
             uncoded.append(ident)
         elif problem := _invalid_code(label, task):
-            faults.append(SheetFault(row.row, ident, problem))
+            faults.append(SheetFault(row.row, ident, problem, label))
         elif ident not in coded:
-            codes.append(HumanCode(known[ident], canonical_code(label, task)))
+            codes.append(HumanCode(known[ident], canonical_code(label, task), _probability(row)))
         elif coded[ident] == canonical_code(label, task):
             unchanged.append(ident)
         else:
@@ -127,6 +164,23 @@ def read_sheet(
     return ParsedSheet(tuple(codes), tuple(unchanged), tuple(uncoded), tuple(faults))
 
 
+def _probability(row: TableRow) -> float | None:
+    """Return the inclusion probability of a row; None if it has none."""
+    text = row.values.get(PROBABILITY_COLUMN, "").strip().removeprefix("'")
+    return float(text.replace(",", ".")) if text else None  # a spreadsheet may have put a decimal comma
+
+
+def _invalid_probability(row: TableRow) -> str:
+    """Return why a row's inclusion probability cannot be used; empty if it can, or if the row has none."""
+    try:
+        value = _probability(row)
+    except ValueError:
+        value = -1.0
+    if value is None or 0 < value <= 1:
+        return ""
+    return f"the {PROBABILITY_COLUMN} {row.values[PROBABILITY_COLUMN]!r} is not a number above 0 and at most 1"
+
+
 def _fault(row: TableRow, ident: str, known: Mapping[str, Response], coded: Mapping[str, str]) -> str:
     if ident not in known:
         reason = "it is coded in the human file" if ident in coded else "no response for review has it"
@@ -134,7 +188,7 @@ def _fault(row: TableRow, ident: str, known: Mapping[str, Response], coded: Mapp
     for name, text in known[ident].inputs.items():
         if name in row.values and _comparable(row.values[name]) != _comparable(text):
             return f"the {name} differs from the one with this id"
-    return ""
+    return _invalid_probability(row)
 
 
 def _invalid_code(label: str, task: Task) -> str:
@@ -199,12 +253,57 @@ class MergeSummary:
         known: Codes that it already contained.
         uncoded: Ids without a code.
         file: The file of reviewed rows.
+        validation: Number of the added codes that are validation rows; the others are train rows.
+        open_rows: By wave of `review next`, drawn rows that have no code yet, for the waves up to the last with one.
     """
 
     added: int
     known: int
     uncoded: tuple[str, ...]
     file: Path
+    validation: int = 0
+    open_rows: Mapping[int, int] = field(default_factory=dict)
+
+
+def require_new(out: Path) -> None:
+    """Raise where a sheet is already there: it may contain codes.
+
+    Raises:
+        DataError: The file exists.
+    """
+    if out.exists():
+        raise DataError("already exists", where=str(out), hint="Choose another name: the file may contain codes.")
+
+
+def write_lines(out: Path, lines: Sequence[Sequence[str]]) -> None:
+    """Write a sheet, in the table format of its suffix.
+
+    Args:
+        out: The file; it must not exist.
+        lines: The sheet, beginning with the header.
+
+    Raises:
+        DataError: It exists or cannot be written.
+    """
+    _write(out, lines, overwrite=False)
+
+
+def candidates(project: Project, records: Records, responses: Path | None) -> tuple[Sequence[Response], dict[str, int]]:
+    """Return the uncoded responses that people may code, and the numbers of other rows by reason.
+
+    Args:
+        project: The project.
+        records: Its rows.
+        responses: A file of responses; None for those of the project.
+
+    Raises:
+        DataError: There is no file, or it cannot be read.
+    """
+    path = responses_file(project, responses)
+    if responses is not None:
+        reading = read_responses(project, path, records.splits)
+        return reading.rows, dict(Counter(row.reason for row in reading.set_aside))
+    return records.unlabelled, dict(Counter(row.reason for row in records.set_aside if row.file == path.name))
 
 
 def write_sheet(
@@ -224,10 +323,9 @@ def write_sheet(
         RunError: There is no bundle, or it was made with another codebook.
         BundleError: The bundle cannot be loaded.
     """
-    if out.exists():
-        raise DataError("already exists", where=str(out), hint="Choose another name: the file may contain codes.")
-    candidates, set_aside = _candidates(project, records, responses)
-    scored = list(zip(candidates, _scorer(project).score([dict(row.inputs) for row in candidates]), strict=True))
+    require_new(out)
+    rows, set_aside = candidates(project, records, responses)
+    scored = list(zip(rows, _scorer(project).score([dict(row.inputs) for row in rows]), strict=True))
     to_people = [(row, score) for row, score in scored if score.decision == "review"]
     if not to_people:
         raise DataError(
@@ -238,13 +336,20 @@ def write_sheet(
             else "There is nothing to code.",
         )
     lines = build_sheet(to_people, project.task.task, group_by=project.data.group_by, suggestions=suggestions)
-    _write(out, lines, overwrite=False)
+    write_lines(out, lines)
     return SheetSummary(
         len(scored), len(scored) - len(to_people), dict(Counter(str(score.reason) for _, score in to_people)), set_aside
     )
 
 
-def read_codes(project: Project, records: Records, coded: Path, *, responses: Path | None = None) -> ParsedSheet:
+def read_codes(
+    project: Project,
+    records: Records,
+    coded: Path,
+    *,
+    responses: Path | None = None,
+    accept_older_codebook: bool = False,
+) -> ParsedSheet:
     """Read a completed sheet without importing it.
 
     Args:
@@ -252,20 +357,34 @@ def read_codes(project: Project, records: Records, coded: Path, *, responses: Pa
         records: Its rows.
         coded: The sheet.
         responses: The file of responses that the sheet was written from; None for those of the project.
+        accept_older_codebook: Read rows that `review next` drew before the codebook was changed.
 
     Raises:
-        DataError: A file cannot be read.
+        DataError: A file cannot be read, or the sheet was drawn for an older codebook.
+        RunError: The log of draws is damaged.
     """
     splits = records.splits
-    reviewed = {row.response.id: row for row in splits.train if row.response.file == _reviewed(project).name}
-    known = {row.id: row for row in _candidates(project, records, responses)[0]}
-    known |= {ident: row.response for ident, row in reviewed.items()}
+    name = _reviewed(project).name
+    rows = list(read_rows(coded))
+    draws = read_draws(project.run_folder)
+    if not accept_older_codebook:
+        require_codebook(project, draws, {row.values.get("id", "").strip() for row in rows}, coded.name)
+    known = {row.id: row for row in candidates(project, records, responses)[0]}
+    if drawn := {ident for draw in draws for ident in draw.ids}:  # codes of one wave may set rows of another aside
+        known |= {
+            row.id: row for row in read_all_responses(project, responses_file(project, responses)) if row.id in drawn
+        }
+    reviewed = [row for rows in (splits.train, splits.validation) for row in rows if row.response.file == name]
+    known |= {row.response.id: row.response for row in reviewed}
     codes = {row.response.id: row.label for rows in (splits.train, splits.validation, splits.test) for row in rows}
-    return read_sheet(coded.name, read_rows(coded), known, codes, project.task.task)
+    return read_sheet(coded.name, rows, known, _codes_in_file(project) | codes, project.task.task)
 
 
 def merge_codes(project: Project, sheet: ParsedSheet) -> MergeSummary:
-    """Append new codes to the file `data.reviewed`, whose rows are always training rows.
+    """Append new codes to the file `data.reviewed`, whose rows are train rows, or validation rows if drawn as such.
+
+    Rows that `review next` drew have their effective inclusion probability in the column `inclusion_probability`; those
+    of earlier waves change when the codes of a later one arrive (`edgedistill.decisions.sampling`).
 
     Args:
         project: Its project.
@@ -274,19 +393,42 @@ def merge_codes(project: Project, sheet: ParsedSheet) -> MergeSummary:
     Raises:
         ProjectFileError: The project file has no `data.reviewed`.
         DataError: The sheet has faults, or the file cannot be read or written.
+        RunError: The log of draws is damaged.
     """
     if sheet.faults:
         raise DataError(f"{len(sheet.faults)} rows cannot be imported")
+    draws = read_draws(project.run_folder)
+    validation = {ident for draw in draws for ident in draw.validation_ids}
     file = project.folder / _reviewed(project)
     header, rows = _read_reviewed(file, project)
     for code in sheet.codes:
-        values = {"id": code.response.id, **code.response.inputs, "label": code.label}
+        ident = code.response.id
+        probability = code.inclusion_probability
+        values = {"id": ident, **code.response.inputs, "label": code.label}
+        values["split"] = "validation" if ident in validation else "train"
+        values[PROBABILITY_COLUMN] = "" if probability is None else repr(probability)
         if project.data.group_by:
             values[project.data.group_by] = code.response.group or ""
-        rows.append([values.get(name, "") for name in header])
+        for name in ("split", PROBABILITY_COLUMN) if values["split"] != "train" or values[PROBABILITY_COLUMN] else ():
+            if name not in header:
+                header.append(name)
+        rows.append(values)
+    ids = [row["id"] for row in rows]
+    effective = reviewed_probabilities(draws, ids)
+    if effective and PROBABILITY_COLUMN in header:
+        rows = [
+            {**row, PROBABILITY_COLUMN: repr(effective[row["id"]])} if row["id"] in effective else row for row in rows
+        ]
     if sheet.codes:
-        _write(file, [header, *rows], overwrite=True)
-    return MergeSummary(len(sheet.codes), len(sheet.known), sheet.uncoded, file)
+        _write(file, [header, *([row.get(name, "") for name in header] for row in rows)], overwrite=True)
+    return MergeSummary(
+        len(sheet.codes),
+        len(sheet.known),
+        sheet.uncoded,
+        file,
+        sum(code.response.id in validation for code in sheet.codes),
+        open_rows(draws, ids),
+    )
 
 
 def _reviewed(project: Project) -> Path:
@@ -297,21 +439,6 @@ def _reviewed(project: Project) -> Path:
             hint="Add `reviewed: reviewed.csv` to the section data.",
         )
     return project.data.reviewed
-
-
-def _candidates(project: Project, records: Records, file: Path | None) -> tuple[Sequence[Response], dict[str, int]]:
-    """Return the responses that may be reviewed, and the numbers of other rows by reason."""
-    if file is not None:
-        reading = read_responses(project, file.resolve(), records.splits)
-        return reading.rows, dict(Counter(row.reason for row in reading.set_aside))
-    if project.data.unlabelled is None:
-        raise DataError(
-            "the project has no uncoded responses",
-            where=str(project.path),
-            hint="Pass --responses FILE, or set data.unlabelled in the project file.",
-        )
-    name = project.data.unlabelled.name
-    return records.unlabelled, dict(Counter(row.reason for row in records.set_aside if row.file == name))
 
 
 def _scorer(project: Project) -> Scorer:
@@ -328,13 +455,36 @@ def _scorer(project: Project) -> Scorer:
     return Scorer(bundle)
 
 
-def _read_reviewed(file: Path, project: Project) -> tuple[list[str], list[list[str]]]:
+def _read_reviewed(file: Path, project: Project) -> tuple[list[str], list[dict[str, str]]]:
     """Return header and rows of the file of reviewed codes; only the header if it does not exist."""
     if not file.exists():
         groups = [project.data.group_by] if project.data.group_by else []
         return ["id", *groups, *project.task.inputs, "label"], []
-    header = list(read_columns(file))
-    return header, [[row.values.get(name, "") for name in header] for row in read_rows(file)]
+    return list(read_columns(file)), [dict(row.values) for row in read_rows(file)]
+
+
+def _codes_in_file(project: Project) -> dict[str, str]:
+    """Return the codes in the file of reviewed rows, also of rows that are set aside when a project is read."""
+    file = project.folder / _reviewed(project)
+    rows = read_rows(file) if file.exists() else ()
+    return {row.values["id"]: row.values["label"] for row in rows if row.values.get("label")}
+
+
+def responses_file(project: Project, responses: Path | None) -> Path:
+    """Return the file of responses, relative to the project file's folder or absolute.
+
+    Raises:
+        DataError: None is given, and the project names none.
+    """
+    if responses is not None:
+        return responses.resolve()
+    if project.data.unlabelled is None:
+        raise DataError(
+            "the project has no uncoded responses",
+            where=str(project.path),
+            hint="Pass --responses FILE, or set data.unlabelled in the project file.",
+        )
+    return project.data.unlabelled
 
 
 def _write(file: Path, lines: Sequence[Sequence[str]], *, overwrite: bool) -> None:

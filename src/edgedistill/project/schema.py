@@ -265,7 +265,8 @@ class DataSection(Section):
     human: File
     unlabelled: File | None = None
     reviewed: File | None = None
-    """Human codes from review, written by `edgedistill review merge`. They are only ever train rows."""
+    """Human codes from review, written by `edgedistill review merge`. They are train rows, or validation rows if
+    `edgedistill review next` drew them as such; never test rows."""
     group_by: str | None = None
     split: SplitSection = SplitSection()
     max_characters: Count = 10_000

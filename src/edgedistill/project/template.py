@@ -23,7 +23,7 @@ task:
 data:
   human: human.csv              # columns id, response, label; optional: question, reference_answer, split
   # unlabelled: responses.csv   # columns id, response; the teacher codes these
-  # reviewed: reviewed.csv      # codes from `edgedistill review merge`, used as train rows
+  # reviewed: reviewed.csv      # codes from `edgedistill review merge`: train or validation rows
   # group_by: student_id        # a column of both files; no group is in two splits
   split: {{train: 0.6, validation: 0.2, test: 0.2, seed: 0}}   # a column split in human.csv takes precedence
   max_characters: 10000         # longer responses are set aside

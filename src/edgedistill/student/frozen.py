@@ -242,15 +242,47 @@ def fit_frozen(
     check_rows(mixture, validation, task)
     texts = [*(row.inputs for row in mixture), *(row.response.inputs for row in validation)]
     states = pooled_states(backbone, task, max_tokens, texts)
-    train_rows = [row.label for row in mixture]
+    of_mixture, of_validation = (
+        {pooling: each[part] for pooling, each in states.items()}
+        for part in (slice(len(mixture)), slice(len(mixture), None))
+    )
+    return fit_heads(
+        of_mixture, [row.label for row in mixture], of_validation, validation.labels, task, poolings=poolings
+    )
+
+
+def fit_heads(
+    states: States,
+    codes: Sequence[str],
+    validation_states: States,
+    validation_codes: Sequence[str],
+    task: Task,
+    *,
+    poolings: Sequence[Pooling] = POOLINGS,
+    penalties: Sequence[float] = PENALTIES,
+) -> tuple[FrozenHead, ...]:
+    """Fit a classifier for every pooling and penalty on pooled states that are already computed.
+
+    Args:
+        states: Of the training rows, see `pooled_states`.
+        codes: Their labels.
+        validation_states: Of the rows for model selection.
+        validation_codes: Their human codes.
+        task: Its labels, in their order, are the classes.
+        poolings: The poolings to try.
+        penalties: The penalties to try, as values of scikit-learn's C.
+
+    Returns:
+        All classifiers, the best first.
+    """
     heads = [
         _evaluate_head(
-            _fit_head(pooling, penalty, states[pooling][: len(train_rows)], train_rows, task),
-            states[pooling][len(train_rows) :],
-            validation.labels,
+            _fit_head(pooling, penalty, states[pooling], codes, task),
+            validation_states[pooling],
+            validation_codes,
             task,
         )
-        for pooling, penalty in product(poolings, PENALTIES)
+        for pooling, penalty in product(poolings, penalties)
     ]
     return tuple(sorted(heads, key=lambda head: head.selection_key, reverse=True))
 
@@ -322,7 +354,9 @@ def predict_frozen(file: Path, backbone: Path, task: Task, rows: Sequence[Mappin
     if states.shape[1] != head.weights.shape[1]:
         raise RunError("was fitted with another backbone", where=str(file), hint="Train again.")
     logits = head.logits(states)
-    return FrozenPredictions(LabelDecoder(task, 1.0, head.thresholds).labels(logits), _probabilities(logits, task))
+    return FrozenPredictions(
+        LabelDecoder(task, 1.0, head.thresholds).labels(logits), probabilities_of_logits(logits, task)
+    )
 
 
 def _fit_head(pooling: Pooling, penalty: float, states: Floats, codes: Sequence[str], task: Task) -> FrozenHead:
@@ -371,7 +405,7 @@ def _regression(scaled: Values, train_rows: npt.NDArray[Any], penalty: float) ->
 
 def _evaluate_head(head: FrozenHead, states: Floats, codes: Sequence[str], task: Task) -> FrozenHead:
     logits = head.logits(states)
-    probabilities = _probabilities(logits, task)
+    probabilities = probabilities_of_logits(logits, task)
     if task.kind == "multilabel":
         label_sets = encode_label_sets(codes, task, "validation")
         likelihoods = np.where(label_sets, probabilities, 1 - probabilities)
@@ -390,7 +424,8 @@ def _evaluate_head(head: FrozenHead, states: Floats, codes: Sequence[str], task:
     )
 
 
-def _probabilities(logits: Floats, task: Task) -> Floats:
+def probabilities_of_logits(logits: Floats, task: Task) -> Floats:
+    """Return the probability of each label, of the shape of the logits, (rows, labels)."""
     if task.kind == "multilabel":
         return sigmoid(logits.astype(np.float64), 1.0).astype(np.float32)
     odds: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))

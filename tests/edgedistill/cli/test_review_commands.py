@@ -6,7 +6,12 @@ import shutil
 
 import pytest
 
+from edgedistill.decisions.coding_sheet import merge_codes, read_codes
+from edgedistill.decisions.draws_log import read_draws
+from edgedistill.errors import ArgumentError, DataError, RunError
 from edgedistill.pipeline import run_stages
+from edgedistill.pipeline.next_rows import draw_again, draw_next
+from edgedistill.runnable_project import Project
 
 from ...e2e.lessons import command
 from ..pipeline.tiny import run_of, write_tiny
@@ -69,6 +74,7 @@ def test_every_bad_row_is_named_and_nothing_is_merged(copy):
     ):
         assert message in refused.stdout
     assert "bad.csv: 3 rows are invalid and 1 have no code; nothing was imported." in refused.stderr
+    assert "The codebook does not have 'Process'; use its labels." in refused.stderr
     assert not (copy.parent / "reviewed.csv").exists()
 
 
@@ -116,3 +122,251 @@ def test_without_a_bundle_there_is_no_sheet(copy):
     shutil.rmtree(copy.parent / "runs/tiny/bundle")
     refused = command("edgedistill", "review", "sheet", copy, copy.parent / "new.csv", expect=2)
     assert "there is no bundle" in refused.stderr
+
+
+def draw(file, rows=12, **given):
+    run = run_of(file)
+    return draw_next(run.project, run.records, rows, **given)
+
+
+def code(file, sheet, *, label="process", part=None):
+    """Fill in a sheet and import it."""
+    rows = read(sheet)[:part]
+    for row in rows:
+        row["human_code"] = label
+    write(sheet, rows)
+    run = run_of(file)
+    return merge_codes(run.project, read_codes(run.project, run.records, sheet))
+
+
+def test_rows_drawn_by_a_command_return_with_their_probabilities(copy):
+    out = copy.parent / "to-code-1.csv"
+    message = json.loads(command("edgedistill", "review", "next", copy, "--rows", "12", "--json").stdout)
+    rows = read(out)
+    assert message["sheet"] == str(out)
+    assert list(rows[0]) == ["id", "response", "inclusion_probability", "human_code"]
+    assert {row["id"]: float(row["inclusion_probability"]) for row in rows} == message["drawn"]
+    assert len(rows) == 12
+    assert message["frame"] + sum(message["excluded"].values()) == 60
+    for row in rows:
+        row["human_code"] = "process"
+    write(out, rows)
+    merged = command("edgedistill", "review", "merge", copy, out).stdout
+    assert "12 codes added to" in merged
+    reviewed = read(copy.parent / "reviewed.csv")
+    assert {row["id"]: float(row["inclusion_probability"]) for row in reviewed} == pytest.approx(message["drawn"])
+    assert {row["split"] for row in reviewed} == {"train"}
+
+
+def test_the_log_is_enough_to_draw_the_same_rows_again(copy):
+    drawn = draw(copy, strategy="mixed", seed=7)
+    (logged,) = read_draws(copy.parent / "runs/tiny")
+    assert logged == drawn.draw
+    assert logged.recomputed() == (logged.ids, logged.validation_ids)
+    assert sum(logged.probabilities) == pytest.approx(12)
+    assert min(logged.probabilities) >= 0.3 * 12 / len(logged.order) - 1e-12
+    assert logged.student is not None
+    assert set(logged.shares) == {"random", "uncertainty"}
+    assert {"disagreement", "coverage"} <= set(logged.missing_signals)
+
+
+def test_the_same_seed_draws_the_same_rows_and_another_one_others(copy, tmp_path):
+    other = shutil.copytree(copy.parent, tmp_path / "other") / copy.name
+    third = shutil.copytree(copy.parent, tmp_path / "third") / copy.name
+    assert draw(copy, strategy="uncertainty").draw.ids == draw(other, strategy="uncertainty").draw.ids
+    assert draw(third, strategy="uncertainty", seed=1).draw.ids != read_draws(copy.parent / "runs/tiny")[0].ids
+
+
+def test_a_changed_log_of_draws_is_refused(copy):
+    draw(copy)
+    file = copy.parent / "runs/tiny/review-draws.jsonl"
+    line = json.loads(file.read_text())
+    line["ids"][0] = line["order"][0] if line["ids"][0] != line["order"][0] else line["order"][1]
+    file.write_text(json.dumps(line) + "\n")
+    with pytest.raises(RunError, match="line 1: is damaged: the drawn rows do not follow"):
+        draw(copy)
+
+
+def test_a_row_is_drawn_once_and_a_later_wave_makes_earlier_codes_count_for_less(copy):
+    first = draw(copy, out=copy.parent / "one.csv")
+    code(copy, copy.parent / "one.csv")
+    second = draw(copy, strategy="uncertainty", out=copy.parent / "two.csv")
+    assert set(first.draw.ids).isdisjoint(second.draw.order)
+    assert second.draw.continues
+    assert second.draw.weight >= 0.5
+    code(copy, copy.parent / "two.csv")
+    found = {row["id"]: float(row["inclusion_probability"]) for row in read(copy.parent / "reviewed.csv")}
+    weight = second.draw.weight
+    for ident, probability in first.draw.drawn.items():
+        assert 1 / found[ident] == pytest.approx((1 - weight) / probability + weight)
+    for ident, probability in second.draw.drawn.items():
+        assert 1 / found[ident] == pytest.approx(weight / probability)
+
+
+def test_a_file_that_changed_since_the_draw_begins_anew(copy):
+    first = draw(copy, out=copy.parent / "one.csv")
+    code(copy, copy.parent / "one.csv")
+    with (copy.parent / "responses.csv").open("a", newline="") as stream:
+        csv.writer(stream).writerows([["n1", "so so the a is"], ["n2", "look at it very now"]])
+    second = draw(copy, out=copy.parent / "two.csv")
+    assert (second.draw.continues, second.draw.weight) == (False, 1.0)
+    assert any("are not those that wave 1 left (2 new, 0 gone" in note for note in second.notes)
+    code(copy, copy.parent / "two.csv")
+    found = {row["id"]: float(row["inclusion_probability"]) for row in read(copy.parent / "reviewed.csv")}
+    assert {found[ident] for ident in first.draw.ids} == {1.0}
+
+
+def test_a_row_that_repeats_another_one_is_not_drawn_and_counted(copy):
+    rows = read(copy.parent / "responses.csv")
+    write(copy.parent / "twice.csv", [*rows, *({**row, "id": f"again {row['id']}"} for row in rows)])
+    drawn = draw(copy, rows=500, responses=copy.parent / "twice.csv")
+    assert not [ident for ident in drawn.draw.order if ident.startswith("again")]
+    assert drawn.draw.excluded["the same as another row of the file"] >= len(drawn.draw.order)
+    assert len(drawn.draw.order) + sum(drawn.draw.excluded.values()) == 2 * len(rows)
+
+
+def test_fewer_rows_than_requested_are_all_drawn_and_the_next_draw_has_none(copy):
+    drawn = draw(copy, rows=500, out=copy.parent / "all.csv")
+    assert set(drawn.probabilities) == {1.0}
+    assert f"500 rows were requested, and only {len(drawn.responses)} can be drawn: all of them are" in drawn.notes
+    with pytest.raises(DataError, match=r"responses.csv: there is no row left to draw .*drawn in an earlier wave"):
+        draw(copy)
+
+
+def test_validation_rows_are_drawn_with_equal_probabilities_and_validate(copy):
+    before = run_of(copy).records.splits
+    drawn = draw(copy, purpose="validation", out=copy.parent / "one.csv")
+    assert len(set(drawn.probabilities)) == 1
+    assert code(copy, copy.parent / "one.csv").validation == 12
+    after = run_of(copy).records
+    assert (
+        len(after.splits.validation) + sum(row.file == "reviewed.csv" for row in after.set_aside)
+        == len(before.validation) + 12
+    )
+    assert len(after.splits.validation) > len(before.validation)
+    assert (after.splits.train, after.splits.test) == (before.train, before.test)
+
+
+def test_validation_rows_after_a_draw_by_difficulty_make_up_for_the_rows_that_it_took(copy):
+    first = draw(copy, strategy="uncertainty").draw
+    second = draw(copy, purpose="validation").draw
+    taken = dict(zip(first.order, first.probabilities, strict=True))
+    chances = [p * (1 - taken[ident]) for ident, p in zip(second.order, second.probabilities, strict=True)]
+    assert chances == pytest.approx([chances[0]] * len(chances))
+    assert second.weight < 1 or not second.continues
+
+
+def test_for_both_the_random_share_validates_with_equal_chances_and_the_others_train(copy):
+    drawn = draw(copy, rows=20, strategy="uncertainty", purpose="both", random_share=0.5, out=copy.parent / "one.csv")
+    found = drawn.draw
+    assert len(found.validation_ids) == 10
+    chances = [found.drawn[ident] * share for ident, share in zip(found.ids, found.validation_shares, strict=True)]
+    assert chances == pytest.approx([0.5 * 20 / len(found.order)] * 20)
+    assert code(copy, copy.parent / "one.csv").validation == 10
+    assert {row["id"] for row in read(copy.parent / "reviewed.csv") if row["split"] == "validation"} == set(
+        found.validation_ids
+    )
+
+
+def test_reviewed_codes_are_never_test_rows(copy):
+    rows = read(copy.parent / "responses.csv")[:1]
+    write(copy.parent / "reviewed.csv", [{**rows[0], "label": "process", "split": "test"}])
+    with pytest.raises(DataError, match=r"reviewed.csv: row 2: unknown split 'test'; use one of train, validation"):
+        run_of(copy)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"purpose": "validation", "strategy": "uncertainty"},
+            "validation rows are drawn at random, not by uncertainty",
+        ),
+        ({"purpose": "test"}, "the purpose 'test' is unknown"),
+        ({"strategy": "hardest"}, "the strategy 'hardest' is unknown"),
+        ({"random_share": 0.0}, "the random share must be above 0"),
+        ({"rows": 0}, "rows must be at least 1"),
+    ],
+)
+def test_an_impossible_draw_is_refused_and_not_logged(copy, given, message):
+    with pytest.raises(ArgumentError, match=message):
+        draw(copy, **given)
+    assert read_draws(copy.parent / "runs/tiny") == ()
+
+
+def test_without_a_student_the_other_signals_serve_and_a_missing_one_is_named(copy):
+    shutil.rmtree(copy.parent / "runs/tiny/bundle")
+    drawn = draw(copy, strategy="mixed")
+    assert drawn.draw.shares == {"random": 1.0}
+    assert "there is no bundle" in drawn.draw.missing_signals["uncertainty"]
+    with pytest.raises(RunError, match="there is no uncertainty: there is no bundle"):
+        draw(copy, strategy="uncertainty")
+
+
+def test_the_teachers_labels_draw_rows_without_a_student(copy):
+    shutil.rmtree(copy.parent / "runs/tiny/bundle")
+    ids = [row["id"] for row in read(copy.parent / "responses.csv")]
+    shares = [{"process": 1.0}, {"process": 2 / 3, "other": 1 / 3}]
+    lines = [
+        {
+            "id": ident,
+            "label": "process",
+            "consistency": max(shares[n % 2].values()),
+            "shares": shares[n % 2],
+            "votes": ["process"] * 3,
+            "teacher": "t",
+        }
+        for n, ident in enumerate(ids)
+    ]
+    (copy.parent / "runs/tiny/labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = draw(copy, strategy="disagreement").draw
+    chance = dict(zip(found.order, found.probabilities, strict=True))
+    unsure = [p for ident, p in chance.items() if ids.index(ident) % 2]
+    assert min(unsure) > 2 * max(p for ident, p in chance.items() if not ids.index(ident) % 2)
+
+
+def test_an_id_that_no_longer_exists_is_a_fault(copy):
+    drawn = draw(copy, out=copy.parent / "one.csv")
+    rows = [row for row in read(copy.parent / "responses.csv") if row["id"] != drawn.draw.ids[0]]
+    write(copy.parent / "responses.csv", rows)
+    run = run_of(copy)
+    (fault,) = read_codes(run.project, run.records, copy.parent / "one.csv").faults
+    assert (fault.id, fault.fault) == (drawn.draw.ids[0], "unknown id: no response for review has it")
+    with pytest.raises(DataError, match="1 drawn rows are no longer in the file"):
+        draw_again(run.project)
+
+
+def test_a_lost_sheet_is_written_again(copy):
+    drawn = draw(copy, out=copy.parent / "one.csv")
+    again = draw_again(run_of(copy).project, out=copy.parent / "again.csv")
+    assert read(copy.parent / "again.csv") == read(copy.parent / "one.csv")
+    assert again.draw == drawn.draw
+    assert len(read_draws(copy.parent / "runs/tiny")) == 1
+
+
+def test_a_sheet_of_an_older_codebook_is_refused_and_the_labels_are_named(copy):
+    draw(copy, out=copy.parent / "one.csv")
+    text = copy.read_text()
+    copy.write_text(text.replace("{name: other}", "{name: other, definition: Anything else.}, {name: none at all}"))
+    run = run_of(copy)
+    with pytest.raises(
+        DataError,
+        match=r"older codebook \(wave 1; labels added: 'none at all'; definitions changed: 'other'\)",
+    ):
+        read_codes(run.project, run.records, copy.parent / "one.csv")
+    accepted = read_codes(run.project, run.records, copy.parent / "one.csv", accept_older_codebook=True)
+    assert len(accepted.uncoded) == 12
+
+
+def test_drawn_rows_without_a_code_are_counted(copy):
+    draw(copy, out=copy.parent / "one.csv")
+    assert code(copy, copy.parent / "one.csv", part=5).open_rows == {1: 7}
+
+
+def test_python_draws_what_the_command_draws(copy):
+    drawn = Project.load(copy).review_next(12, strategy="uncertainty", purpose="both")
+    frame = drawn.to_frame()
+    assert list(frame.columns) == ["id", "response", "inclusion_probability", "split"]
+    assert set(frame.id) == set(drawn.draw.ids)
+    assert set(frame[frame.split == "validation"].id) == set(drawn.draw.validation_ids)
+    assert repr(drawn).startswith(f"12 of {len(drawn.draw.order)} rows drawn (wave 1; 30% random, 70% uncertainty)")

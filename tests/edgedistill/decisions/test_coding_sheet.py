@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.data.types import Response
-from edgedistill.decisions import build_sheet, read_sheet
+from edgedistill.decisions import build_drawn_sheet, build_sheet, read_sheet
 from edgedistill.errors import DataError
 from edgedistill_serve.grading.table_reader import TableRow, read_rows
 from edgedistill_serve.grading.table_writer import table_writer
@@ -137,3 +137,31 @@ def test_every_row_of_a_sheet_is_new_known_uncoded_or_at_fault(rows):
     known = [response("r1"), response("r2"), response("r3")]
     found = merging(returned(build_sheet(sent, TASK), *(code for _, code in rows)), known, {"r3": "yes", "h1": "no"})
     assert len(found.codes) + len(found.known) + len(found.uncoded) + len(found.faults) == len(rows)
+
+
+def test_a_sheet_of_drawn_rows_has_their_inclusion_probabilities_and_returns_them():
+    known = [response("r1"), response("r2", "no idea")]
+    lines = build_drawn_sheet([(known[0], 1 / 3), (known[1], 1.0)], TASK, group_by="student")
+    assert lines[0] == ["id", "student", "question", "response", "inclusion_probability", "human_code"]
+    found = merging(returned(lines, "yes", "no"), known)
+    assert [code.inclusion_probability for code in found.codes] == [1 / 3, 1.0]
+
+
+@pytest.mark.parametrize("text", ["0", "1.2", "-0.1", "nan", "often"])
+def test_a_changed_inclusion_probability_is_a_fault(text):
+    lines = build_drawn_sheet([(response("r1"), 0.5)], TASK)
+    lines[1][-2] = text
+    (fault,) = merging(returned(lines, "yes"), [response("r1")]).faults
+    assert fault.fault == f"the inclusion_probability {text!r} is not a number above 0 and at most 1"
+
+
+def test_a_decimal_comma_of_a_spreadsheet_is_read():
+    lines = build_drawn_sheet([(response("r1"), 0.5)], TASK)
+    lines[1][-2] = "0,25"
+    assert merging(returned(lines, "yes"), [response("r1")]).codes[0].inclusion_probability == 0.25
+
+
+def test_codes_that_the_codebook_does_not_have_are_named_once():
+    known = [response(f"r{n}") for n in range(3)]
+    lines = build_sheet([(each, SCORE) for each in known], TASK)
+    assert merging(returned(lines, "perhaps", "maybe", "perhaps"), known).unknown_labels == ("perhaps", "maybe")
