@@ -100,10 +100,14 @@ class StageInputs:
 
     @staticmethod
     def _nearest(path: str, included: tuple[str, ...], excluded: tuple[str, ...]) -> bool:
-        def longest(paths: tuple[str, ...]) -> int:
-            return max((len(each) for each in paths if f"{path}.".startswith(f"{each}.")), default=0)
-
-        return longest(included) > 0 and longest(included) >= longest(excluded)
+        """Return whether the longest path above this one, or the same, that is among any is among the included."""
+        while path:
+            if path in included:
+                return True
+            if path in excluded:
+                return False
+            path = path.rpartition(".")[0]
+        return False
 
 
 class RestrictedView:

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -417,24 +418,30 @@ def is_tried(path: str, project: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def base(request, files, tmp_path_factory):
-    """A project, its folder after a run, and what each stage saw."""
-    project, folder = PROJECTS[request.param], tmp_path_factory.mktemp("base")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        done = do(run_of(files, project, folder), monkeypatch)
-        assert all(ran for ran, _ in done.values())
-        again = do(run_of(files, project, folder), monkeypatch)
-        assert not any(ran for ran, _ in again.values())
-    return project, folder, {stage: seen for stage, (_, seen) in done.items()}
+def base(files, tmp_path_factory):
+    """By the name of a project: the project, its folder after a run, and what each stage saw."""
+
+    @cache
+    def run_once(name):
+        project, folder = PROJECTS[name], tmp_path_factory.mktemp("base")
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            done = do(run_of(files, project, folder), monkeypatch)
+            assert all(ran for ran, _ in done.values())
+            again = do(run_of(files, project, folder), monkeypatch)
+            assert not any(ran for ran, _ in again.values())
+        return project, folder, {stage: seen for stage, (_, seen) in done.items()}
+
+    return run_once
 
 
 @pytest.mark.parametrize(
-    ("base", "path"),
+    ("name", "path"),
     [(name, path) for name in PROJECTS for path in ONE_TEACHER if path != "name" and is_tried(path, name)],
-    indirect=["base"],
 )
-def test_another_value_of_a_field_runs_just_the_stages_again_that_read_it(path, base, files, tmp_path, monkeypatch):
-    project, folder, before = base
+def test_another_value_of_a_field_runs_just_the_stages_again_that_read_it(
+    name, path, base, files, tmp_path, monkeypatch
+):
+    project, folder, before = base(name)
     other = changed(project, path, CHANGES[path])
     fresh = do(run_of(files, other, tmp_path / "fresh"), monkeypatch)
     shutil.copytree(folder, tmp_path / "copy")
@@ -446,18 +453,18 @@ def test_another_value_of_a_field_runs_just_the_stages_again_that_read_it(path, 
         assert bool(expected) == (not is_exempt(path))
 
 
-@pytest.mark.parametrize("base", PROJECTS, indirect=True)
+@pytest.mark.parametrize("name", PROJECTS)
 def test_another_order_of_the_labels_runs_everything_again_from_the_first_stage_that_knows_them(
-    base, files, tmp_path, monkeypatch
+    name, base, files, tmp_path, monkeypatch
 ):
-    project, folder, _ = base
+    project, folder, _ = base(name)
     other = changed(project, "task.labels", project["task"]["labels"][::-1])
     shutil.copytree(folder, tmp_path / "copy")
     again = do(run_of(files, other, tmp_path / "copy"), monkeypatch)
     assert all(ran for ran, _ in again.values())
 
 
-@pytest.mark.parametrize("base", PROJECTS, indirect=True)
+@pytest.mark.parametrize("name", PROJECTS)
 @pytest.mark.parametrize(
     ("file", "old", "new", "first"),
     [
@@ -471,9 +478,9 @@ def test_another_order_of_the_labels_runs_everything_again_from_the_first_stage_
     ],
 )
 def test_another_content_of_a_file_runs_the_stages_again_that_read_it(
-    file, old, new, first, base, files, tmp_path, monkeypatch
+    file, old, new, first, name, base, files, tmp_path, monkeypatch
 ):
-    project, folder, _ = base
+    project, folder, _ = base(name)
     shutil.copytree(files, tmp_path / "files")
     shutil.copytree(folder, tmp_path / "copy")
     text = (tmp_path / "files" / file).read_text()
