@@ -11,6 +11,7 @@ EdgeDistillError                  (edgedistill_serve.errors) exit code 2 unless 
 │   ├── TeacherUnknownModel       the endpoint does not know the model
 │   └── AnswersMissing            offline, and the cache lacks answers
 ├── CacheDamaged                  the answer cache has entries that are not answers
+├── BackboneUnavailable           a backbone cannot be downloaded or converted
 ├── TrainingFailed                the student cannot be trained on these rows
 │   └── SearchInterrupted         a file cannot be written; finished trials are kept
 ├── Paused                        exit code 0; the requested part is done, and the stage stops before its end
@@ -27,6 +28,7 @@ from edgedistill_serve.errors import DataError, EdgeDistillError
 __all__ = [
     "AnswersMissing",
     "ArgumentError",
+    "BackboneUnavailable",
     "BudgetReached",
     "CacheDamaged",
     "DataError",
@@ -82,6 +84,10 @@ class AnswersMissing(TeacherError):
 
 class CacheDamaged(EdgeDistillError):
     """The answer cache has entries that are not answers."""
+
+
+class BackboneUnavailable(EdgeDistillError):
+    """A backbone cannot be downloaded, converted or checked."""
 
 
 class TrainingFailed(EdgeDistillError):
