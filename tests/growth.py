@@ -35,14 +35,16 @@ def loop_seconds(steps: int) -> float:
     return time.process_time() - before
 
 
-def assert_costs_at_most(dear: Callable[[], float], *bounds: tuple[float, Callable[[], float]]) -> None:
+def assert_costs_at_most(
+    dear: Callable[[], float], *bounds: tuple[float, Callable[[], float]], repeats: int = REPEATS
+) -> None:
     """Check that a cost is at most so many times each of the others; each call measures one anew."""
     least = [float("inf") for _ in bounds]
     least_dear = float("inf")
     for _ in range(ROUNDS):
-        before = [cheap() for _ in range(REPEATS) for _, cheap in bounds]
+        before = [cheap() for _ in range(repeats) for _, cheap in bounds]
         least_dear = min(least_dear, dear())
-        after = [cheap() for _ in range(REPEATS) for _, cheap in bounds]
+        after = [cheap() for _ in range(repeats) for _, cheap in bounds]
         least = [min(each, *(before + after)[bound :: len(bounds)]) for bound, each in enumerate(least)]
         if all(least_dear <= times * each for (times, _), each in zip(bounds, least, strict=True)):
             return

@@ -1,8 +1,8 @@
 """Cost of hostile input: for every endpoint, processor time and memory grow at most linearly with its bytes.
 
-Each input is generated with 1 and 8 times as many bytes, and with 2 and 4 times as many for the message of a failure.
-Times are processor times of this process, the smallest of several runs, so that the load of the machine does not
-matter. `benchmarks/serve_hostile.py` measures the same inputs on a real server.
+Each input is generated with 1 and 8 times as many bytes. Times are processor times of this process, and compared with
+one another and with a loop of Python, so that neither the load nor the speed of the machine matters.
+`benchmarks/serve_hostile.py` measures the same inputs on a real server.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import threading
 import time
 import tracemalloc
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -29,16 +30,18 @@ from edgedistill_serve.task.redaction import Redaction
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 from hostile_inputs import BODIES, BULK, ENDPOINTS, STREAMS, TEXTS, request
 
+from ...growth import assert_costs_at_most, loop_seconds
+
 BYTES = 8_000
 """Size of the smallest input."""
-GROWTH = 2.5
-"""The cost of 8 times as many bytes may be 8 times the cost, times this factor."""
-SECONDS_PER_BYTE = 4e-6
-"""Limit of processor time. Bulk lines are requests of their own, and have a limit for each line."""
-SECONDS_PER_LINE = 4e-4
-SHORTEST = 0.004
-"""Differences below this time in seconds are noise."""
-LOOP_SECONDS = 0.15
+GROWTH = 20
+"""What 8 times as many bytes may cost, in costs of the smallest input, whose fixed part grows with nothing: 8 is
+linear, 64 is quadratic."""
+STEPS_PER_BYTE = 800
+"""Limit of processor time, in steps of an empty Python loop, each of about 5 ns. Bulk lines are requests of their own,
+and have a limit for each line."""
+STEPS_PER_LINE = 80_000
+STEPS_PER_TURN = 30_000_000
 """The event loop answers others at least this often, in processor time of its thread."""
 KEPT_BYTES = 150_000
 """Memory that one connection can make the server keep, beyond the limit of bodies."""
@@ -126,20 +129,27 @@ def cost(scorer, content: bytes, *, access=None) -> tuple[float, float]:
     return asyncio.run(run())
 
 
-def check_growth(measure, *, per_byte: float = SECONDS_PER_BYTE) -> None:
-    """Check that the cost of 8 times as many bytes is at most about 8 times the cost."""
-    measure(1)
-    runs = {step: min(measure(step) for _ in range(2)) for step in (1, 8)}
-    for _ in range(5):  # again, in case that a busy machine took the time: its processor time is longer, too
-        if is_linear(runs, per_byte):
-            break
-        runs = {step: min(runs.get(step, 1000), measure(step)) for step in (1, 2, 4, 8)}
-    assert is_linear(runs, per_byte), runs
+def check_costs(exchange, *, steps_per_byte: float = STEPS_PER_BYTE, steps_per_turn: float = inf) -> None:
+    """Check that 8 times as many bytes cost at most about 8 times as much, little a byte, and no long turn.
 
+    Args:
+        exchange: Returns the costs of an input with so many times as many bytes, as `cost` does.
+        steps_per_byte: Limit.
+        steps_per_turn: Limit.
+    """
+    turns = []
 
-def is_linear(runs, per_byte: float) -> bool:
-    grows = runs[8] > GROWTH * 8 * max(runs[1], SHORTEST / 8)
-    return not grows and runs[8] <= SHORTEST + per_byte * 8 * BYTES
+    def long_one():
+        used, turn = exchange(8)
+        turns.append(turn)
+        return used
+
+    steps, times = 100_000, 8 * BYTES * steps_per_byte / 100_000
+    exchange(1)
+    assert_costs_at_most(long_one, (GROWTH, lambda: exchange(1)[0]), (times, lambda: loop_seconds(steps)), repeats=2)
+    assert_costs_at_most(
+        lambda: turns.pop() if turns else exchange(8)[1], (steps_per_turn / steps, lambda: loop_seconds(steps))
+    )
 
 
 def endpoints(name: str) -> list[str]:
@@ -150,31 +160,19 @@ def endpoints(name: str) -> list[str]:
 
 @pytest.mark.parametrize(("name", "path"), [(name, path) for name in BODIES for path in endpoints(name)])
 def test_bodies_cost_at_most_linear_time(scorer, name, path):
-    longest = []
-
-    def measure(step):
-        used, turn = cost(scorer, request(path, BODIES[name](path, step * BYTES)))
-        if step == 8:
-            longest.append(turn)
-        return used
-
-    check_growth(measure)
-    assert min(longest) < LOOP_SECONDS
+    check_costs(
+        lambda step: cost(scorer, request(path, BODIES[name](path, step * BYTES))), steps_per_turn=STEPS_PER_TURN
+    )
 
 
 @pytest.mark.parametrize("name", BULK)
 def test_bulk_lines_cost_at_most_linear_time(scorer, name):
-    longest = []
-
-    def measure(step):
-        used, turn = cost(scorer, request("/v1/score/bulk", BULK[name](step * BYTES // 8)))
-        if step == 8:
-            longest.append(turn)
-        return used
-
     lines = sum(bool(line.strip()) for line in BULK[name](BYTES).split(b"\n"))
-    check_growth(measure, per_byte=SECONDS_PER_BYTE + SECONDS_PER_LINE * lines / (8 * BYTES))
-    assert min(longest) < LOOP_SECONDS
+    check_costs(
+        lambda step: cost(scorer, request("/v1/score/bulk", BULK[name](step * BYTES // 8))),
+        steps_per_byte=STEPS_PER_BYTE + STEPS_PER_LINE * lines / (8 * BYTES),
+        steps_per_turn=STEPS_PER_TURN,
+    )
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -182,7 +180,7 @@ def test_bulk_lines_cost_at_most_linear_time(scorer, name):
 def test_streams_cost_at_most_linear_time_and_keep_little_memory(scorer, name, has_key):
     """Heads, trailers, chunks and pipelined requests, with and without a key."""
     access = None if has_key else KeyAccess((create_key("one").entry,))
-    check_growth(lambda step: cost(scorer, STREAMS[name](step * BYTES), access=access)[0], per_byte=2e-5)
+    check_costs(lambda step: cost(scorer, STREAMS[name](step * BYTES), access=access), steps_per_byte=4000)
 
 
 @pytest.mark.parametrize("name", STREAMS)
