@@ -37,7 +37,7 @@ class FileServer:
     def close(self) -> None:
         """End it."""
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
         self.process.stdout.close()
 
 
@@ -135,7 +135,7 @@ def saved(browser, tmp_path) -> Callable[[], bytes]:
     def save() -> bytes:
         browser.chromium("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
         browser.click("#download")
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not (files := [each for each in folder.iterdir() if each.suffix == ".csv"]):
             assert time.monotonic() < until, "nothing was saved"
             time.sleep(0.03)

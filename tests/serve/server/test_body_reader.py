@@ -52,7 +52,7 @@ def unfinished(server, path):
 
 
 def until(condition):
-    patience = time.monotonic() + 20
+    patience = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < patience
         time.sleep(0.02)

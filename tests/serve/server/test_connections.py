@@ -6,8 +6,11 @@ import signal
 import socket
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
+
+from ...growth import assert_costs_at_most
 
 QUICK = ("--header-seconds", "1", "--body-seconds", "1", "--idle-seconds", "1", "--stall-seconds", "1")
 HEAD = b"POST /v1/score HTTP/1.1\r\nHost: localhost\r\n"
@@ -20,7 +23,7 @@ def server(start, bundle):
         yield server
 
 
-def end_of(connection: socket.socket, seconds: float = 10) -> bytes:
+def end_of(connection: socket.socket, seconds: float = 60) -> bytes:
     """What comes until the server closes."""
     connection.settimeout(seconds)
     received = b""
@@ -36,7 +39,7 @@ def error_status(answer: bytes) -> int:
     return int(answer.split()[1])
 
 
-def drip(connection: socket.socket, piece: bytes, *, every: float = 0.1, seconds: float = 8) -> bytes:
+def drip(connection: socket.socket, piece: bytes, *, every: float = 0.1, seconds: float = 60) -> bytes:
     """Send small parts repeatedly until the server closes the connection; return its answer."""
     connection.settimeout(every)
     received = b""
@@ -137,7 +140,7 @@ def test_a_client_that_does_not_read_its_answers_is_left(server):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(other.getpeername())
         connection.sendall(300 * b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not server.metric('edgedistill_connections_refused{reason="stalled"}'):
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -173,15 +176,18 @@ def test_slow_clients_take_nothing_from_the_others(start, bundle):
         assert server.metric("edgedistill_connections ") > 200
 
 
-def quickest_answer(server) -> float:
-    """Return the seconds that the quickest of 20 answers to somebody new took."""
+def cost_of_answers(server) -> float:
+    """Return the processor time, in seconds, that the server needs for 20 answers to somebody new."""
+
+    def used() -> float:
+        threads = Path(f"/proc/{server.process.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+    before = used()
     with server.new_client() as newcomer:
-        taken = []
         for number in range(20):
-            started = time.monotonic()
             assert newcomer.post("/v1/score", json={"response": f"why {number}"}).status_code == 200
-            taken.append(time.monotonic() - started)
-        return min(taken)
+    return used() - before
 
 
 def test_ten_thousand_idle_connections_do_not_stop_the_others(start, bundle):
@@ -190,14 +196,14 @@ def test_ten_thousand_idle_connections_do_not_stop_the_others(start, bundle):
     resource.setrlimit(resource.RLIMIT_NOFILE, (MANY + 500, hard))
     try:
         with start(str(bundle.folder), "--header-seconds", "100", cwd=None) as server, ExitStack() as stack:
-            alone = quickest_answer(server)
+            alone = min(cost_of_answers(server) for _ in range(3))
             for _ in range(MANY):
                 stack.enter_context(server.connect())
-            until = time.monotonic() + 30
+            until = time.monotonic() + 60
             while server.metric("edgedistill_connections ") <= MANY:  # the last of them wait to be accepted
                 assert time.monotonic() < until
                 time.sleep(0.1)
-            assert quickest_answer(server) < 5 * alone
+            assert_costs_at_most(lambda: cost_of_answers(server), (5, lambda: alone))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -234,7 +240,7 @@ def test_many_connections_that_come_at_once_do_not_pass_the_limit(start, bundle)
         server.process.send_signal(signal.SIGSTOP)  # the server finds all that come until it goes on
         connections += [stack.enter_context(server.connect()) for _ in range(300)]
         server.process.send_signal(signal.SIGCONT)
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while len(left := open_ones(connections)) > 10:
             assert time.monotonic() < until, f"{len(left)} connections are open"
             time.sleep(0.1)

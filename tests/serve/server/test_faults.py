@@ -96,20 +96,20 @@ def test_a_text_with_too_many_characters_is_refused_with_its_location(start, bun
 
 def test_a_flood_of_requests_gets_retry_after_and_leaves_nothing_behind(start, bundle):
     with start(str(bundle.folder), "--queue", "30", "--max-items", "10") as server:
+        statuses = set()
 
-        def flood(caller: int) -> set[int]:
-            statuses = set()
+        def flood(caller: int) -> None:
             with server.new_client() as client:
-                until = time.monotonic() + 2  # from here, since 16 clients take a while to make on a busy machine
-                while time.monotonic() < until:
+                until = time.monotonic() + 60
+                while time.monotonic() < until and statuses != {200, 429}:
                     texts = [f"{caller} {time.monotonic_ns()} {'why ' * 300} {number}" for number in range(10)]
                     response = client.post("/v1/score", json={"responses": texts})
                     statuses.add(response.status_code)
                     assert response.status_code == 200 or int(response.headers["Retry-After"]) >= 1
-            return statuses
 
         with ThreadPoolExecutor(16) as callers:
-            assert set().union(*callers.map(flood, range(16))) == {200, 429}
+            list(callers.map(flood, range(16)))
+        assert statuses == {200, 429}
         assert server.metric("edgedistill_queue_waiting") == 0
         assert server.client.post("/v1/score", json={"responses": [f"so {n}" for n in range(10)]}).status_code == 200
 
@@ -139,7 +139,7 @@ def test_the_request_of_a_disconnected_client_leaves_the_queue(start, bundle):
             )
             while not server.metric("edgedistill_queue_waiting") > 3:
                 time.sleep(0.005)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while server.metric("edgedistill_queue_taken") > 1 or "POST /v1/score 499" not in server.log.read_text():
             assert time.monotonic() < until
 

@@ -53,6 +53,10 @@ def ask(server, **headers) -> int:
     return server.client.post("/v1/score", json=SCORE, headers=headers).status_code
 
 
+def get_models(server, key):
+    return server.client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
+
+
 def test_a_key_is_shown_once_and_its_line_does_not_hold_it():
     ended = run("key", "new", "classroom")
     shown, line = (text.split(": ")[1] for text in ended.stdout.splitlines())
@@ -100,7 +104,7 @@ def test_a_key_is_revoked_by_a_reload_and_no_request_is_lost(start, bundle, keys
         assert ask(server, Authorization=f"Bearer {second}") == 200
         file.write_text(f"{first_line}\n")
         server.process.send_signal(signal.SIGHUP)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while ask(server, Authorization=f"Bearer {second}") == 200:
             assert time.monotonic() < until
         assert ask(server, Authorization=f"Bearer {first}") == 200
@@ -114,10 +118,11 @@ def test_a_key_is_revoked_by_a_reload_and_no_request_is_lost(start, bundle, keys
 def test_the_rate_limit_applies_to_each_key_separately(start, bundle, keys, key_file):
     (first, _), (second, _) = keys.values()
     with start(str(bundle.folder), "--keys", str(key_file), "--key-rate", "5") as server:
-        statuses = [ask(server, Authorization=f"Bearer {first}") for _ in range(12)]
-        refused = server.client.get("/v1/models", headers={"Authorization": f"Bearer {first}"})
-        assert statuses[:5] == 5 * [200]
-        assert 429 in statuses
+        answered = 0
+        while (refused := get_models(server, first)).status_code == 200:
+            answered += 1
+            assert answered < 1000
+        assert answered >= 5
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
         assert ask(server, Authorization=f"Bearer {second}") == 200
         time.sleep(0.5)

@@ -63,7 +63,7 @@ def test_the_socket_of_a_killed_server_is_reused_and_that_of_a_running_one_is_no
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
         assert "the server cannot listen on this address" in refused.stderr
         server.process.kill()
-        server.process.wait(10)
+        server.process.wait(60)
         assert path.exists()
         with start(str(bundle.folder), "--uds", str(path)) as another:
             assert ask(another) == 200

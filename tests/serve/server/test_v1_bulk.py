@@ -79,10 +79,10 @@ def test_answers_come_while_the_rows_are_still_being_sent(server):
 
     def rows() -> Iterator[bytes]:
         yield lines("the first")
-        assert answered.wait(20)
+        assert answered.wait(60)
         yield lines("the second")
 
-    with socket.create_connection(server.url.removeprefix("http://").split(":"), timeout=20) as client:
+    with socket.create_connection(server.url.removeprefix("http://").split(":"), timeout=60) as client:
         client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         for part in rows():
             client.sendall(b"%x\r\n%s\r\n" % (len(part), part))
@@ -113,7 +113,7 @@ def test_the_rows_of_a_disconnected_client_are_removed(start, bundle):
             client.sendall(lines(*(f"{number} {'why because ' * 20_000}" for number in range(12))))
             while not server.metric("edgedistill_queue_waiting") > 3:
                 time.sleep(0.005)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while server.metric("edgedistill_queue_taken") > 1:
             assert time.monotonic() < until
         assert server.metric('edgedistill_scores_total{decision="review"') < 12
@@ -157,12 +157,12 @@ def test_a_line_that_arrives_too_slowly_is_an_error(start, bundle):
         client.sendall(b"POST /v1/score/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
         client.sendall(b'"x"\n"')
         received = b""
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while b"did not arrive in 1 s" not in received:
             assert time.monotonic() < until
             client.sendall(b"y")
             time.sleep(0.2)
-            received += client.recv(4096) if received or time.monotonic() > until - 9.5 else b""
+            received += client.recv(4096) if received or time.monotonic() > until - 59.5 else b""
         assert b'"label"' in received
         assert b'"ended":true' in received
 
@@ -178,7 +178,7 @@ def test_a_draining_server_ends_the_stream_with_an_error_line(start, bundle):
     with start(str(bundle.folder)) as server:
         response = httpx.post(f"{server.url}/v1/score/bulk", content=rows(), timeout=60)
         *scored, last = [json.loads(line) for line in response.text.splitlines()]
-        assert server.process.wait(40) == 0
+        assert server.process.wait(60) == 0
     assert len(scored) >= 20
     assert all("label" in row for row in scored)
     assert "draining; this row and those after it were not scored" in last["error"]
@@ -194,10 +194,10 @@ def test_a_server_that_drains_does_not_wait_for_a_client_that_sends_nothing(star
         while b"label" not in received:
             received += client.recv(4096)
         server.process.terminate()
-        client.settimeout(10)
+        client.settimeout(60)
         while part := client.recv(4096):
             received += part
-        assert server.process.wait(10) == 0
+        assert server.process.wait(60) == 0
     assert b"the server is draining; this row and those after it were not scored" in received
     assert received.endswith(b"0\r\n\r\n")
 

@@ -25,7 +25,7 @@ FLAGS = (
     "--disable-sync",
     "--window-size=1280,900",
 )
-PATIENCE = 20
+PATIENCE = 60
 
 
 class Browser:

@@ -156,7 +156,7 @@ def test_a_bulk_row_that_somebody_waits_for_wakes_the_thread_that_is_kept_free(h
     (waiting,) = one.ask("great job", lane="bulk")
     one.graph.begun.clear()
     (wanted,) = one.ask("great job")
-    assert one.graph.begun.wait(0.5)
+    assert one.graph.begun.wait(30)
     one.graph.open.set()
     assert wanted.result(30) == waiting.result(30)
 
