@@ -11,6 +11,7 @@ import typer
 
 from edgedistill.cli.backbones import backbones_app
 from edgedistill.cli.cache import cache_app
+from edgedistill.cli.code import code
 from edgedistill.cli.dispatch import BatchInOption, BatchOption, BatchOutOption, DispatchOptions, EstimateOption
 from edgedistill.cli.export import (
     CheckBrowser,
@@ -317,6 +318,7 @@ for _name, _summary in (
 ):
     _stage_command(_name, _summary)
 app.command("export")(_export)
+app.command("code")(code)
 app.command("report")(report)
 app.command("preregister")(preregister)
 app.command("web")(web)

@@ -92,6 +92,11 @@ class Browser:
         steps += [{"type": "keyUp", "value": key} for key in reversed(keys)]
         self._send("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": steps}]})
 
+    def keys(self, characters: str) -> None:
+        """Press keys one after another, wherever the focus is; letters, digits, and values of `KEYS`."""
+        steps = [{"type": kind, "value": key} for key in characters for kind in ("keyDown", "keyUp")]
+        self._send("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": steps}]})
+
     def role_and_name(self, selector: str) -> tuple[str, str]:
         """Return what a screen reader says an element is, and how it calls it."""
         element = self.find(selector)

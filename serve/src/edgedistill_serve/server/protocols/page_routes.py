@@ -44,12 +44,13 @@ def page_routes() -> list[Route]:
     """Return the routes of the page, `/` and `/page/NAME`. The files are read once."""
     folder = files("edgedistill_serve") / "page"
     return [
-        _route("/" if name == "index.html" else f"/page/{name}", (folder / name).read_bytes(), media_type)
+        static_route("/" if name == "index.html" else f"/page/{name}", (folder / name).read_bytes(), media_type)
         for name, media_type in PAGE_FILES.items()
     ]
 
 
-def _route(path: str, content: bytes, media_type: str) -> Route:
+def static_route(path: str, content: bytes, media_type: str) -> Route:
+    """Return the route of a file of a page, with the security headers of a page."""
     tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     headers = {**_HEADERS, "ETag": tag}
 
