@@ -196,17 +196,18 @@ def serve_session(session: CodingSession, *, port: int = 0, on_listening: Callab
     token = token_urlsafe(24)
     address = Address("127.0.0.1", port)
     with open_listener(address) as listener:
-        on_listening(f"{format_url(address, listener)}/#{token}")
-        asyncio.run(_serve(create_app(session, token), listener))
+        link = f"{format_url(address, listener)}/#{token}"
+        asyncio.run(_serve(create_app(session, token), listener, lambda: on_listening(link)))
 
 
-async def _serve(app: Starlette, listener: socket.socket) -> None:
+async def _serve(app: Starlette, listener: socket.socket, on_listening: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     connections = Connections(app, _LIMITS, _LIMITS.connections)
     accepting = await loop.create_server(partial(Connection, connections), sock=listener)
+    on_listening()  # not before: a signal would end the process without writing the table
     await ended.wait()
     accepting.close()
     connections.finish()

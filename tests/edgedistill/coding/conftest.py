@@ -96,4 +96,8 @@ def enter(browser: Browser, coder: str) -> None:
 
 def at(browser: Browser, row: int) -> None:
     """Wait until the page shows this row of the list."""
-    browser.until("document.getElementById('row-heading').textContent.startsWith(`Row ${arguments[0]} of`)", row)
+    browser.until(
+        "!document.getElementById('work').hidden"
+        " && document.getElementById('row-heading').textContent.startsWith(`Row ${arguments[0]} of`)",
+        row,
+    )

@@ -318,8 +318,7 @@ def test_coders_join_and_hand_over_on_the_page(serve, browser, tmp_path):
     assert "there is already a coder or a column 'id'" in browser.text("#problem")
     browser.click("#dismiss")
     browser.run("document.getElementById('name').value = 'ben'; document.getElementById('add-coder').click()")
-    at(browser, 1)
-    assert browser.text("#row-heading") == "Row 1 of 3"
+    browser.until("document.getElementById('row-heading').textContent === 'Row 1 of 3'")
     browser.click("#to-enter")
     browser.click("#names li:first-child button:last-child")
     browser.until("document.querySelectorAll('#names li').length === 1")
