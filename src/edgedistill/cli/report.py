@@ -21,6 +21,19 @@ StudyFolder = Annotated[
 Methods = Annotated[
     bool, typer.Option("--methods", help="Also write the methods section and tables of a paper, in runs/NAME/paper.")
 ]
+Replication = Annotated[
+    Path | None,
+    typer.Option("--replication", metavar="OUT.zip", help="Pack what computes every table again, without responses."),
+]
+Texts = Annotated[bool, typer.Option("--texts", help="With --replication: pack responses, answers and ids, too.")]
+Logits = Annotated[
+    bool,
+    typer.Option(
+        "--logits/--no-logits",
+        help="With --replication: pack the student's logits, with which a guessed text can be confirmed.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="With --replication: replace OUT.zip.")]
 
 
 def report(
@@ -28,6 +41,10 @@ def report(
     examples: Examples = None,
     study: StudyFolder = None,
     methods: Methods = False,
+    replication: Replication = None,
+    texts: Texts = False,
+    logits: Logits = True,
+    overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write report.html from the run folder: may the model be used, for which labels, with how much human review?
@@ -35,6 +52,10 @@ def report(
     Example: edgedistill report praise/project.yaml --examples 5
     """
     terminal = Terminal(as_json=as_json)
+    if replication is None and (texts or overwrite or not logits):
+        raise typer.BadParameter("--texts, --no-logits and --overwrite need --replication")
+    if replication is not None and replication.exists() and not overwrite:
+        raise typer.BadParameter(f"{replication} exists already; name another file, or use --overwrite")
     run = _with_options(Project.load(project_file), examples, study).start()
 
     from edgedistill.pipeline import run_stage
@@ -43,6 +64,9 @@ def report(
     terminal.step(step)
     terminal.say(f"report  {folder / 'report.html'}")
     written: dict[str, Any] = {"run": str(folder.path), "report": str(folder / "report.html")}
+    if replication is not None:
+        written["replication"] = str(run.replication(replication, texts=texts, logits=logits, overwrite=overwrite))
+        terminal.say(f"replication  {replication}{' (with responses and ids)' if texts else ''}")
     if methods:
         written["methods"] = str(run.methods())
         terminal.say(f"methods  {written['methods']}")

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgedistill.agreement import InterCoderAgreement, inter_coder_agreement
@@ -46,20 +46,17 @@ def evaluate(run: Run) -> dict[str, Any]:
         Cost and notes for `run.json`.
     """
     splits, section = run.records.splits, run.project.evaluation
-    population = _population(run)
-    student = Checkpoint.load(run.exported_student, run.task, run.max_tokens)
-    validation = validation_scores(student, run.validation)
-    chosen = choose(validation, section, run.project.review)
-    run.on_progress("evaluate: the student scores test rows", 0, len(splits.test))
-    test = chosen.apply(test_scores(student, splits.test))
-    labellings, joint = _teachers(run)
+    population = project_population(run)
+    measured = measure(run)
+    student, chosen, validation, test = measured.student, measured.chosen, measured.validation, measured.test
+    labellings, joint = measured.labellings, measured.joint
     evaluation = build_evaluation(
         splits,
         section,
         chosen,
-        chosen.apply(validation),
+        validation,
         test,
-        {**_teacher_codings(labellings, joint), **_baselines(run)},
+        measured.codings,
         teacher_set_aside=joint.set_aside if joint else (),
         between=_between(run, labellings),
         prevalence=population_prevalence(population, student, test) if population else None,
@@ -77,6 +74,42 @@ def evaluate(run: Run) -> dict[str, Any]:
             *(note for name, summary in inputs.items() for note in summary.notes(name, run.max_tokens)),
         ],
     }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What an evaluation is computed from.
+
+    Attributes:
+        student: The student in PyTorch.
+        chosen: What the validation rows chose.
+        validation: Its scores of the validation rows, with the chosen thresholds.
+        test: Its scores of the test rows, likewise.
+        labellings: By teacher, its labels of the test rows.
+        joint: The labels of all teachers together; None without a teacher.
+        codings: The codings of the test rows by teachers and other classifiers.
+    """
+
+    student: Checkpoint
+    chosen: ChosenSettings
+    validation: ValidationScores
+    test: TestScores
+    labellings: Mapping[str, Labelling]
+    joint: Labelling | None
+    codings: Mapping[str, Labels]
+
+
+def measure(run: Run) -> Measured:
+    """Score validation and test rows, choose what validation rows choose, and code the test rows."""
+    splits = run.records.splits
+    student = Checkpoint.load(run.exported_student, run.task, run.max_tokens)
+    validation = validation_scores(student, run.validation)
+    chosen = choose(validation, run.project.evaluation, run.project.review)
+    run.on_progress("evaluate: the student scores test rows", 0, len(splits.test))
+    test = chosen.apply(test_scores(student, splits.test))
+    labellings, joint = _teachers(run)
+    codings = {**_teacher_codings(labellings, joint), **_baselines(run)}
+    return Measured(student, chosen, chosen.apply(validation), test, labellings, joint, codings)
 
 
 def _twins(run: Run, student: Checkpoint, validation: ValidationScores, test: TestScores) -> SplitTwins:
@@ -103,7 +136,7 @@ def _twins(run: Run, student: Checkpoint, validation: ValidationScores, test: Te
     )
 
 
-def _population(run: Run) -> Population | None:
+def project_population(run: Run) -> Population | None:
     """Read the responses of `evaluation.population`; None if no file is named."""
     file = run.project.evaluation.population
     return None if file is None else read_population(run.project, file, run.records.splits)

@@ -257,6 +257,25 @@ class Run:
 
         return preregister(self)
 
+    def replication(
+        self, target: Path | str, *, texts: bool = False, logits: bool = True, overwrite: bool = False
+    ) -> Path:
+        """Write a replication package, whose script computes every table again; see `write_replication`.
+
+        Args:
+            target: The ZIP file.
+            texts: Whether to pack responses, answers of teachers and ids of rows as well.
+            logits: Whether to pack the student's logits, from which whoever has the student can confirm a guessed text.
+            overwrite: Whether to replace the file, if there is one.
+
+        Raises:
+            RunError: The file exists, a stage is not done, the codebook quotes a response, or a table differs.
+            AnswersMissing: The cache lacks answers of a teacher.
+        """
+        from edgedistill.pipeline.replication import write_replication  # which reads a run
+
+        return write_replication(self, Path(target), texts=texts, logits=logits, overwrite=overwrite)
+
     def record_spending(self) -> None:
         """Record in `run.json` what each stage has spent in all runs, summed over teachers."""
         if not self.project.panel:

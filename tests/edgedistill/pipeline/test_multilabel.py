@@ -13,12 +13,14 @@ from edgedistill.pipeline import RunFolder, run_stages
 from edgedistill.project import read_project
 from edgedistill.report.inputs import read_report_inputs
 from edgedistill.report.page import render_page
+from edgedistill.teacher import AnswerCache, import_jsonl
 from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.task.task import join_labels
 
 from ..student.conftest import KEYWORDS, make_model, make_tokenizer
 from ..student.multilabels import MULTILABEL, sets
 from ..teacher.stand_in import StandIn, completion, text_of
+from .packages import ids_in, reproduce, texts_in, unpack
 from .tiny import run_of
 
 PROJECT = """\
@@ -215,3 +217,25 @@ def test_what_needs_one_label_per_response_is_refused_with_its_hint(old, new, me
     (tmp_path / "sets.yaml").write_text(PROJECT.replace(old, new).format(base_url="http://127.0.0.1:9/v1"))
     with pytest.raises(ProjectFileError, match=message):
         read_project(tmp_path / "sets.yaml")
+
+
+def test_every_table_is_reproduced_from_a_package_without_responses(done, tmp_path):
+    run = run_of(done)
+    folder = unpack(run.replication(tmp_path / "out.zip"), tmp_path / "unpacked")
+    code, lines = reproduce(folder)
+    assert (code, lines[-1]) == (0, "REPRODUCED")
+    checked = {line.split()[1] for line in lines if line.startswith("same")}
+    assert {"agreement", "confusion", "gate", "inter_coder", "subgroups", "label_shares", "training_rows"} <= checked
+    assert texts_in(folder, run) == []
+    assert ids_in(folder, run) == []
+    votes = (folder / "data/teacher_votes.csv").read_text("utf-8").splitlines()
+    assert len(votes) == 1 + len(run.records.unlabelled)
+    assert len((folder / "data/teacher_answers.csv").read_text("utf-8").splitlines()) > 3 * len(votes)
+
+
+def test_the_answers_of_a_run_are_packed_with_its_texts(done, tmp_path):
+    run = run_of(done)
+    folder = unpack(run.replication(tmp_path / "out.zip", texts=True), tmp_path / "unpacked")
+    with AnswerCache(tmp_path / "cache") as cache:
+        added = import_jsonl(cache, folder / "texts/answers.jsonl")
+        assert added.added == len(cache.keys()) > 300

@@ -11,8 +11,11 @@ import pytest
 from edgedistill.errors import RunError
 from edgedistill.pipeline import run_stage, run_stages
 from edgedistill.pipeline.preregistration import check_plan
+from edgedistill.pipeline.replication import require_no_quotes
 from edgedistill.report.formatting import estimate
+from edgedistill.report.reproduce import main
 
+from .packages import ids_in, reproduce, texts_in, unpack
 from .tiny import run_of, write_tiny
 
 
@@ -198,3 +201,124 @@ def test_a_plan_that_was_tampered_with_is_refused(tmp_path, change, message):
     plan.write_text(json.dumps(values), "utf-8")
     with pytest.raises(RunError, match=message):
         check_plan(run_of(file))
+
+
+@pytest.fixture(scope="module")
+def package(steps, tmp_path_factory):
+    """A package of the run without texts, and the folder that it was unpacked into."""
+    folder = tmp_path_factory.mktemp("package")
+    packed = run_of(steps[0]).replication(folder / "out.zip")
+    return packed, unpack(packed, folder / "unpacked")
+
+
+def test_a_package_computes_every_table_again_in_a_process_of_its_own(steps, package):
+    code, lines = reproduce(package[1])
+    assert lines[-1] == "REPRODUCED"
+    assert code == 0
+    assert not [line for line in lines[:-1] if not line.startswith("same ")]
+    checked = {line.split()[1] for line in lines[:-1]}
+    tables = {file.stem for file in (package[1] / "paper/tables").glob("*.csv")}
+    assert tables - checked == {"codebook", "search", "subgroups"}  # texts, a copy of trials.csv, and too few rows
+    assert "the column school, in which a group has too few test rows" in (package[1] / "README.md").read_text("utf-8")
+    assert {"inter_coder", "fidelity", "label_shares", "comparisons"} <= checked
+
+
+def test_without_edgedistill_figures_are_computed_by_python_alone(package):
+    code, lines = reproduce(package[1], without_edgedistill=True)
+    assert code == 3
+    assert [line.split()[1] for line in lines if line.startswith("same")] == ["agreement", "per_label", "confusion"]
+    assert lines[-2].startswith("NOT DONE  intervals")
+
+
+def test_no_response_and_no_id_stands_in_a_package(steps, package):
+    run = run_of(steps[0])
+    assert texts_in(package[1], run) == []
+    assert ids_in(package[1], run) == []
+    readme = (package[1] / "README.md").read_text("utf-8")
+    assert "every response, question and reference answer" in readme
+    assert "in the order of the data file" in readme  # the splits are given
+
+
+def test_a_package_with_texts_has_them_and_says_so(steps, tmp_path):
+    run = run_of(steps[0])
+    folder = unpack(run.replication(tmp_path / "texts.zip", texts=True), tmp_path / "unpacked")
+    assert {file for file, _ in texts_in(folder, run)} == {
+        "texts/human.csv",
+        "texts/responses.csv",
+        "texts/mixture.csv",
+    }
+    assert (folder / "texts/human.csv").read_bytes() == (steps[0].parent / "human.csv").read_bytes()
+    assert (folder / "project.yaml").read_bytes() == steps[0].read_bytes()
+    rows = dict(line.split(",") for line in (folder / "texts/ids.csv").read_text().splitlines())
+    assert rows["test-1"] == run.records.splits.test.rows[0].response.id
+    assert "personal data" in (folder / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "said"),
+    [
+        ("data/rows.csv", "test-1,test,,", None, "FAILED   agreement"),
+        ("paper/tables/agreement.csv", None, "9", "FAILED   agreement"),
+        ("paper/tables/inter_coder.csv", None, "9", "FAILED   inter_coder"),
+        ("run/run.json", "{", "{ ", "CHANGED  run/run.json"),
+        ("data/settings.json", '"labels"', '"label"', "the files do not fit each other"),
+    ],
+)
+def test_a_package_that_was_altered_says_where(package, tmp_path, name, before, after, said):
+    shutil.copytree(package[1], tmp_path / "altered")
+    file = tmp_path / "altered" / name
+    text = file.read_text("utf-8")
+    if after is None:  # another human code of one row
+        line = next(line for line in text.splitlines() if line.startswith(before))
+        cells = line.split(",")
+        cells[4] = next(label for label in ("process", "outcome") if label != cells[4])
+        changed = text.replace(line, ",".join(cells))
+    elif before is None:  # the last digit of the first figure
+        figure = re.search(r"0\.\d{3}", text)[0]
+        changed = text.replace(figure, f"{figure[:-1]}{(int(figure[-1]) + 5) % 10}", 1)
+    else:
+        changed = text.replace(before, after, 1)
+    assert changed != text
+    file.write_text(changed, "utf-8", newline="")
+    lines = []
+    assert main([tmp_path / "altered"], lines.append) == 1
+    assert lines[-1] == "NOT REPRODUCED"
+    assert f"CHANGED  {name} is not the file that was packed" in lines
+    assert any(line.startswith(said) or said in line for line in lines)
+
+
+def test_a_package_is_the_same_bytes_again_and_replaces_a_file_only_on_request(steps, package, tmp_path):
+    run = run_of(steps[0])
+    again = tmp_path / "again.zip"
+    again.write_text("something else")
+    with pytest.raises(RunError, match="exists already"):
+        run.replication(again)
+    assert run.replication(again, overwrite=True).read_bytes() == package[0].read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"again.zip"}
+
+
+def test_a_package_without_logits_does_not_compute_the_calibration_again(steps, tmp_path):
+    folder = unpack(run_of(steps[0]).replication(tmp_path / "out.zip", logits=False), tmp_path / "unpacked")
+    assert "logit:" not in (folder / "data/rows.csv").read_text("utf-8")
+    lines = []
+    assert main([folder], lines.append) == 0
+    assert not [line for line in lines if "calibration" in line]
+    assert "`calibration` is not computed again" in (folder / "README.md").read_text("utf-8")
+
+
+def test_a_codebook_that_quotes_a_response_is_not_packed_without_texts(steps):
+    run = run_of(steps[0])
+    longest, *others = sorted(run.records.splits.train.responses, key=lambda row: -len(row.text))
+    short = others[-1].text
+    require_no_quotes(run, {"project.yaml": f"definition: {short}".encode(), "data/x.csv": longest.text.encode()})
+    with pytest.raises(RunError, match=rf"quotes the response in human\.csv, row {longest.row}\..*--texts"):
+        require_no_quotes(run, {"project.yaml": f"definition: As in  {longest.text.upper()}!".encode()})
+
+
+def test_a_package_whose_tables_are_not_reproduced_is_not_written(steps, tmp_path, monkeypatch):
+    from edgedistill.pipeline import replication
+
+    monkeypatch.setattr(replication._Package, "_student_decisions", lambda self: {})
+    with pytest.raises(RunError, match=r"not reproduced from its rows: FAILED +decision_rule"):
+        run_of(steps[0]).replication(tmp_path / "out.zip")
+    assert list(tmp_path.iterdir()) == []
