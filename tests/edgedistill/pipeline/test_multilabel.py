@@ -38,6 +38,7 @@ evaluation:
   positive: outcome
   coders: [second]
   subgroups: [school]
+  smallest_subgroup: 10
   population: population.csv
 review: {{aim: at_most_to_people, share: 0.3}}
 export: {{precision: int8, max_flip_rate: 0.2}}
