@@ -27,7 +27,7 @@ class CodingSummary:
         labelled: Rows with a label.
         double_coded: Rows coded by at least two coders.
         disputed: Double-coded rows whose codes differ.
-        adjudicated: Rows whose label was decided after adjudication.
+        adjudicated: Rows whose label somebody decided on the page, having seen all codes.
         memos: Memos on the codebook.
         seed: Seed of the coders' orders.
         double_share: Share of rows to be coded by two.
@@ -57,7 +57,7 @@ class CodingSummary:
             sum(bool(codings.label(ident)) for ident in known),
             sum(len(each) > 1 for each in codes),
             sum(len(set(each.values())) > 1 for each in codes),
-            sum(ident in codings.finals for ident in known),
+            sum(bool(codings.finals[ident].by) for ident in known if ident in codings.finals),
             len(codings.memos),
             settings.seed,
             settings.double_share,

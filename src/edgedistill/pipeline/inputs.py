@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import msgspec
 from pydantic import BaseModel
 
+from edgedistill.coding.figures import journal_file
 from edgedistill.data import Records
 from edgedistill.data.types import TestRows, TrainRows, ValidationRows
 from edgedistill.pipeline.folder import RunFolder, file_digest, hash_json
@@ -289,6 +290,9 @@ def _file_digests(project: "Project", inputs: StageInputs) -> Iterator[tuple[str
             for name in names:
                 file = project.folder / named / name
                 yield f"{path} {name}", file_digest(file) if file.exists() else None
+    if inputs.counts("project.data.human"):  # the rows are inputs of their own; this is where their codes come from
+        journal = journal_file(project)
+        yield "journal of the coding", file_digest(journal) if journal.exists() else None
 
 
 def digest_records(records: Records) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from edgedistill.coding import coding_summary
 from edgedistill.evaluation.files import to_plain
 from edgedistill.pipeline.run import Run
 from edgedistill.report.inputs import ReportInputs, read_report_inputs
@@ -15,6 +16,7 @@ def report(run: Run) -> dict[str, Any]:
 
     Raises:
         RunError: A file is missing, damaged or of another version.
+        DataError: The journal of the coding page is damaged.
     """
     # Imported here because matplotlib takes a second to load.
     from edgedistill.report.page import render_page
@@ -45,5 +47,6 @@ def read_inputs(run: Run, **options: Any) -> ReportInputs:
         name=project.name,
         project_file=project.path.name,
         definitions={label.name: label.definition for label in project.task.labels},
+        coding=coding_summary(project),
         **options,
     )

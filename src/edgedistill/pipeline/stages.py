@@ -112,9 +112,8 @@ _TEACHER_PROVENANCE = ("name", "model", "votes", "temperature")
 
 def _report(project: Project) -> StageInputs:
     results = tuple(f"results.{name}" for stage in STAGES if stage.name != "report" for name in stage.written(project))
-    return StageInputs(
-        ("project.name", "project.report", "project.task.labels", "records.splits.test", *results), log=True
-    )
+    read = ("project.name", "project.report", "project.task.labels", "project.data.human", "records.splits.test")
+    return StageInputs((*read, *results), log=True)
 
 
 @dataclass(frozen=True, slots=True)

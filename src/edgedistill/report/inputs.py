@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from edgedistill.agreement import Agreement
+from edgedistill.coding import CodingSummary
 from edgedistill.data import RowCounts
 from edgedistill.errors import RunError
 from edgedistill.evaluation.files import decode_file, read_evaluation, read_fidelity, stage_hint
@@ -119,6 +120,7 @@ class ReportInputs:
         examples: Number of misclassified responses that are shown with their texts.
         texts: Inputs of the test rows that may be shown, by id.
         study: Runs of a study that is shown, too.
+        coding: Where the human codes come from; None if they were not made on the coding page.
     """
 
     name: str
@@ -137,6 +139,7 @@ class ReportInputs:
     examples: int = 0
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     study: Sequence[StudyRun] = ()
+    coding: CodingSummary | None = None
 
     @property
     def served(self) -> Evaluation:
@@ -188,6 +191,7 @@ def read_report_inputs(
     examples: int = 0,
     texts: Mapping[str, Mapping[str, str]] | None = None,
     study: Path | None = None,
+    coding: CodingSummary | None = None,
 ) -> ReportInputs:
     """Read a run folder; only `evaluation.json`, `test_scores.csv` and `run.json` are required.
 
@@ -199,6 +203,7 @@ def read_report_inputs(
         examples: Number of misclassified responses that are shown with their texts.
         texts: Inputs of test rows, by id; they are dropped if `examples` is 0.
         study: A folder with a study's `runs.csv`.
+        coding: Where the human codes come from.
 
     Raises:
         RunError: A required file is missing, or a file is damaged or of another version.
@@ -233,6 +238,7 @@ def read_report_inputs(
         examples=examples,
         texts=(texts or {}) if examples else {},
         study=_read_study(study) if study else (),
+        coding=coding,
     )
 
 

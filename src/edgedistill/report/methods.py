@@ -143,6 +143,13 @@ def _codes(inputs: MethodsInputs) -> Iterator[str]:
         "multilabel": "any number of",
     }[evaluation.kind]
     yield f"A response is coded with {how} {listed(names)} ({table_reference('codebook')})."
+    if coding := inputs.report.coding:
+        yield (
+            f"The human codes of {rows(coding.labelled)} were given by {pluralize(len(coding.coders), 'coder')}, each "
+            "in a random order and without the codes of others or of a model; "
+            f"{rows(coding.double_coded)} were coded by two coders, {count(coding.disputed)} of them differently, and "
+            f"the labels of {rows(coding.adjudicated)} were decided by adjudication."
+        )
     ceiling = evaluation.ceiling
     if ceiling is None:
         yield "Agreement between human coders was not measured on the test rows."
