@@ -42,7 +42,7 @@ from edgedistill.coding.table import CodingTable, read_table, write_cells
 from edgedistill.data.tables import Columns
 from edgedistill.data.twins import fold_text
 from edgedistill.data.types import canonical_code
-from edgedistill.decisions.coding_sheet import CODE_COLUMN, SUGGESTION_COLUMNS
+from edgedistill.decisions.coding_sheet import CODE_COLUMN, PROBABILITY_COLUMN, SUGGESTION_COLUMNS
 from edgedistill.errors import ArgumentError, DataError, EdgeDistillError, RunError
 from edgedistill.project.schema import Project
 from edgedistill_serve.grading.delimited import write_records
@@ -52,7 +52,7 @@ from edgedistill_serve.task.task import INPUTS, quote_label
 DOUBLE_SHARE = 0.2
 KAPPA_AFTER = 20
 _LABEL = "label"
-_RESERVED = ("id", "split", _LABEL, CODE_COLUMN, "inclusion_probability", *INPUTS, *SUGGESTION_COLUMNS)
+_RESERVED = ("id", "split", _LABEL, CODE_COLUMN, PROBABILITY_COLUMN, *INPUTS, *SUGGESTION_COLUMNS)
 _NAME_CHARACTERS = 60
 _TEXT_CHARACTERS = 5000
 

@@ -282,9 +282,15 @@ def test_agreement_adjudication_and_memos(serve, browser, tmp_path):
     browser.keys("He names her.")
     browser.keys("\ue00c3")
     browser.until("document.getElementById('dispute-state').textContent.startsWith('Final label: person, by anna.')")
+    browser.click("#reason")
+    browser.keys(" Twice.")
+    browser.click("#dispute-heading")
+    browser.until("document.getElementById('status').textContent === 'The reason is saved.'")
     browser.click("#write")
     browser.until("document.getElementById('status').textContent.startsWith('The table is written')")
     assert {row["id"]: row["label"] for row in read_csv(tmp_path / "human.csv")}["r2"] == "person"
+    reasons = {row["reason"] for row in read_csv(tmp_path / "coding/human.csv/codings.csv") if row["id"] == "r2"}
+    assert reasons == {"He names her. Twice."}
     assert browser.complaints() == []
 
 

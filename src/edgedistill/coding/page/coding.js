@@ -59,7 +59,8 @@ function enqueue(work) {
   return queue;
 }
 addEventListener("beforeunload", (event) => {
-  if (waiting || page.failed || noteTimer) event.preventDefault();
+  const isUnsaved = page.disputes.some((row) => row.reason !== undefined && row.reason !== row.note);
+  if (waiting || page.failed || noteTimer || isUnsaved) event.preventDefault();
 });
 
 // Tell the program something; where it is not saved, say so and offer to try again.
@@ -403,22 +404,18 @@ async function load() {
   page.rows = answer.rows;
 }
 
-const enter = (name) => enqueue(async () => {
-  const before = [page.coder, page.isCoder];
+const enter = (name) => enqueue(() => save("your name", "enter", { coder: name }, (answer) => {
   page.coder = name;
   page.isCoder = true;
-  await save("your name", "enter", {}, (answer) => {
-    sessionStorage.setItem("coder", name);
-    sessionStorage.setItem("role", "coder");
-    page.overview = answer.overview;
-    page.rows = answer.rows;
-    page.at = -1;
-    page.at = page.rows.length ? Math.max(0, nextOpen()) : 0;
-    find("inputs").dataset.id = "";
-    go("work");
-  });
-  if (page.view === "enter") [page.coder, page.isCoder] = before;
-});
+  sessionStorage.setItem("coder", name);
+  sessionStorage.setItem("role", "coder");
+  page.overview = answer.overview;
+  page.rows = answer.rows;
+  page.at = -1;
+  page.at = page.rows.length ? Math.max(0, nextOpen()) : 0;
+  find("inputs").dataset.id = "";
+  go("work");
+}));
 
 function enterAsAdjudicator(name) {
   page.coder = name;
@@ -481,7 +478,7 @@ function showAt(place) {
   page.dispute = Math.max(0, Math.min(place, page.disputes.length - 1));
   const row = page.disputes[page.dispute];
   page.finalDraft = new Set(named(row?.label ?? ""));
-  find("reason").value = row?.note ?? "";
+  find("reason").value = row?.reason ?? row?.note ?? "";
   show();
   find("dispute-heading").focus();
 }
@@ -532,6 +529,21 @@ const finish = (label) => enqueue(async () => {
     const open = page.disputes.findIndex((each) => !each.label);
     say(`Saved: ${shownCode(label)}. ${open < 0 ? "All disagreements are decided." : ""}`);
     showAt(open < 0 ? page.dispute : open);
+  });
+});
+
+// A reason is saved with its label: at once where there is one, else when the label is chosen.
+find("reason").addEventListener("input", () => { page.disputes[page.dispute].reason = find("reason").value; });
+find("reason").addEventListener("blur", () => {
+  const { id } = page.disputes[page.dispute] ?? {};
+  enqueue(async () => {
+    const row = page.disputes.find((each) => each.id === id);
+    if (!row?.label || row.reason === undefined || row.reason === row.note) return;
+    await save("reason", "final", { id, code: row.label, text: row.reason, seen: row.revision }, (answer) => {
+      mergeDispute(answer.row);
+      say("The reason is saved.");
+      chip("");
+    });
   });
 });
 
