@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from edgedistill.data.tables import Columns, read_uncoded
 from edgedistill.data.types import Response, SetAside, canonical_code
@@ -33,7 +33,7 @@ from edgedistill_serve.grading.table_reader import (
 from edgedistill_serve.grading.table_writer import table_writer
 from edgedistill_serve.task.task import Task, quote_label
 
-Cells = Mapping[str, Mapping[str, str]]
+Cells: TypeAlias = Mapping[str, Mapping[str, str]]
 """Values by column and id."""
 
 _BOM = b"\xef\xbb\xbf"
