@@ -4,10 +4,12 @@ texts_of_rows(X, task)    the inputs of every row
 frame_of(X, task)         the same rows as a DataFrame
 codes_of(y, task)         the labels of rows
 coded_rows(X, y, task)    both together
+with_codes(rows, X, …)    the codes of single coders, too
 train_validation_test_split(X)    as a project's `data.split` does
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set, Sized
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -144,6 +146,32 @@ def coded_rows(
     )
 
 
+def with_codes(
+    rows: Sequence[CodedResponse],
+    X: "DataFrame",  # noqa: N803
+    coders: Sequence[str],
+    task: Task,
+) -> tuple[CodedResponse, ...]:
+    """Return coded rows with the codes of single coders.
+
+    Args:
+        rows: The rows.
+        X: The same rows, with a column per coder; a missing or blank cell means that the coder did not code the row.
+        coders: The columns.
+        task: The task.
+
+    Raises:
+        ArgumentError: A column is missing, or a code is not a label of the task.
+    """
+    codes: list[dict[str, str]] = [{} for _ in rows]
+    for name in coders:
+        column = values_of(name, X, "coders")
+        for place, value in enumerate(column):
+            if not is_missing(value) and str(value).strip():
+                codes[place][name] = _code(value, place, task, name)
+    return tuple(replace(row, codes=of_row) for row, of_row in zip(rows, codes, strict=True))
+
+
 def train_validation_test_split(
     X: "DataFrame",  # noqa: N803
     y: Column = "label",
@@ -252,16 +280,16 @@ def _inputs(given: dict[str, Any], index: object, task: Task) -> dict[str, str]:
         raise ArgumentError(error.what, where=f"row {index!r}", hint=error.hint) from None
 
 
-def _code(value: Any, place: int, task: Task) -> str:
+def _code(value: Any, place: int, task: Task, name: str = "y") -> str:
     if task.kind == "multilabel" and isinstance(value, list | tuple | set | frozenset | np.ndarray):
         value = LABEL_SEPARATOR.join(map(str, value)) or "none"
     if is_missing(value) or not isinstance(value, str) or not value.strip():
         what = "the label is missing" if is_missing(value) or value == "" else f"the label {value!r} is not text"
-        raise ArgumentError(what, where=f"y[{place}]", hint="Remove rows without a label; labels must be strings.")
+        raise ArgumentError(what, where=f"{name}[{place}]", hint="Remove rows without a label; labels must be strings.")
     try:
         return canonical_code(value.strip(), task)
     except DataError as error:
-        raise ArgumentError(error.what, where=f"y[{place}]", hint=error.hint) from None
+        raise ArgumentError(error.what, where=f"{name}[{place}]", hint=error.hint) from None
 
 
 def _group(value: Any) -> str | None:

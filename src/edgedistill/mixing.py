@@ -127,14 +127,18 @@ def human_rows(train: TrainRows, task: Task) -> tuple[MixtureRow, ...]:
 
 
 def teacher_rows(
-    responses: Iterable[Response], labels: Sequence[TeacherLabel], min_consistency: float = 0.0
+    responses: Iterable[Response],
+    labels: Sequence[TeacherLabel],
+    min_consistency: float = 0.0,
+    min_confidence: float = 0.0,
 ) -> tuple[MixtureRow, ...]:
-    """Return the responses with at least the required consistency, in the order of the labels.
+    """Return the responses with at least the required consistency and confidence, in the order of the labels.
 
     Args:
         responses: All labelled responses; may include others.
         labels: The teacher's labels.
         min_consistency: In [0, 1].
+        min_confidence: In [0, 1]; above 0 it leaves out labels without a stated confidence, too.
     """
     by_id = {response.id: response for response in responses}
     return tuple(
@@ -144,10 +148,11 @@ def teacher_rows(
             row.label,
             "teacher",
             row.shares,
-            {"teacher": row.teacher, "consistency": f"{row.consistency:g}"},
+            {"teacher": row.teacher, "consistency": f"{row.consistency:g}"}
+            | ({} if row.confidence is None else {"confidence": f"{row.confidence:g}"}),
         )
         for row in labels
-        if row.consistency >= min_consistency
+        if row.consistency >= min_consistency and (row.confidence or 0.0) >= min_confidence
     )
 
 

@@ -7,7 +7,8 @@ multilabel     label sets: their statistics, agreement, and Krippendorff's alpha
 bootstrap      resampled rows and groups, percentile intervals
 paired         compare(), change(): two codings on the same resamples; mcnemar(): McNemar's test
 inter_coder    inter_coder_agreement(), human_agreement(): agreement among coders, and of the student with each
-probabilities  probability_metrics(): ROC AUC, Brier score, log loss, calibration error, reliability
+probabilities  probability_metrics(): ROC AUC, Brier score, log loss, calibration error, reliability;
+               certainty_metrics(): calibration of a stated probability of being right
 subgroups      subgroups(): agreement and mean difference per group of learners
 alt_test       alt_test(): may a machine's labels take the place of a human coder's?
 prevalence     prevalence(): label shares corrected for misclassification
@@ -29,7 +30,13 @@ from edgedistill.agreement.inter_coder import (
 )
 from edgedistill.agreement.paired import Change, Comparison, McNemar, change, compare, mcnemar
 from edgedistill.agreement.prevalence import Prevalence, prevalence
-from edgedistill.agreement.probabilities import ProbabilityMetrics, ReliabilityBin, probability_metrics
+from edgedistill.agreement.probabilities import (
+    CertaintyMetrics,
+    ProbabilityMetrics,
+    ReliabilityBin,
+    certainty_metrics,
+    probability_metrics,
+)
 from edgedistill.agreement.subgroups import Subgroup, subgroups
 from edgedistill.agreement.types import Agreement, Averages, Estimate, LabelAgreement
 
@@ -37,6 +44,7 @@ __all__ = [
     "Agreement",
     "AltTest",
     "Averages",
+    "CertaintyMetrics",
     "Change",
     "CoderComparison",
     "Comparison",
@@ -56,6 +64,7 @@ __all__ = [
     "agreement_html",
     "agreement_table",
     "alt_test",
+    "certainty_metrics",
     "change",
     "compare",
     "human_agreement",

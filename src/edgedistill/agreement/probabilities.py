@@ -164,6 +164,72 @@ def probability_metrics(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class CertaintyMetrics:
+    """How well a stated probability of being right fits how often the labels are right.
+
+    Attributes:
+        rows: Number of labels with such a probability, at least 1.
+        mean: Mean probability.
+        right: Share of the labels that are right.
+        ece: Expected calibration error over ten bins, as in `ProbabilityMetrics`.
+        auc: Probability that a right label has a higher value than a wrong one, ties counted half (AUROC); None if all
+            labels are right or all are wrong.
+    """
+
+    rows: int
+    mean: float
+    right: Estimate
+    ece: Estimate
+    auc: Estimate | None
+
+
+def certainty_metrics(
+    certainty: Sequence[float],
+    right: Sequence[bool],
+    *,
+    groups: Sequence[str] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> CertaintyMetrics:
+    """Compare the probability of being right that comes with each label with whether it is right.
+
+    Args:
+        certainty: In [0, 1], a value per label.
+        right: Whether each label is right, such as equal to the human code.
+        groups: The group of each label; whole groups are then resampled. None: labels are independent.
+        resamples: Bootstrap resamples, at least 1.
+        seed: Of the resampling.
+
+    Raises:
+        DataError: There are no labels, lengths differ, or a value is outside [0, 1].
+    """
+    check_lengths(certainty, right=right)
+    values, correct = np.asarray(certainty, dtype=np.float64), np.asarray(right, dtype=np.bool_)
+    check_groups(len(values), groups, resamples)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise DataError("a certainty is a number in [0, 1]", hint="Divide percent by 100.")
+    losses = _label_set_losses(correct[:, None].astype(np.float64), values[:, None])
+    ranking = RocRanking.from_probabilities(values, correct)
+    rows, rng = Rows.of(len(values), groups), np.random.default_rng(seed)
+    additional = rows.draw_additional(correct.astype(np.float64), resamples, rng)
+    sums, areas, hits = [], [], []
+    for weights in chain([np.ones((1, rows.count))], rows.draw_rows(resamples, rng)):
+        sums.append(losses.sums(weights))
+        areas.append(np.array([ranking.auc(weights)]))
+        hits.append(weights @ correct.astype(np.float64))
+    drawn = _Draws(np.concatenate(sums), np.concatenate(areas, axis=2), additional, rows)
+    of_right = np.concatenate(hits)
+    share = share_figure(of_right, np.maximum(drawn.sums[:, 2] - of_right, 0), additional, rows)
+    return CertaintyMetrics(
+        len(values),
+        float(values.mean()),
+        required(share.estimate()),
+        drawn.calibration_error(),
+        drawn.auc(0, additional).estimate(),
+    )
+
+
 def _check_probabilities(probabilities: NDArray[np.float64], rows: int, task: Task) -> None:
     sums = "" if task.kind == "multilabel" else ", and each row must sum to 1"
     valid = probabilities.shape == (rows, len(task.names)) and bool(((probabilities >= 0) & (probabilities <= 1)).all())

@@ -63,7 +63,7 @@ class Terminal:
 
     def gate(self, verdict: Mapping[str, Any]) -> None:
         """Show the gate's table, with a column and a verdict per teacher."""
-        from edgedistill.teacher.gating import figure_of_all, requirement  # loads SciPy
+        from edgedistill.teacher.gating import describe_certainty, figure_of_all, requirement  # loads SciPy
 
         teachers = verdict["teachers"]
         columns = {f"teacher {each['teacher']}": each["agreement"] for each in teachers}
@@ -89,7 +89,7 @@ class Terminal:
                 else "refused"
             )
             self.console.print(Text.assemble(f"  gate: {whose}{requirement(each)}: ", (outcome, "bold")))
-            for line in _alt_test_lines(each):
+            for line in (*_alt_test_lines(each), *describe_certainty(each)):
                 self.console.print(f"  {whose}{line}", markup=False)
         self.between(verdict["between"])
 

@@ -103,7 +103,7 @@ class TestRows(_Rows):
     __test__ = False  # not a test class for pytest
 
 
-Soft: TypeAlias = Literal["votes", "logprobs", "mixed"]
+Soft: TypeAlias = Literal["votes", "logprobs", "confidence", "mixed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,13 @@ class TeacherLabel:
         shares: Soft label: the share of each label, without zeros; sums to 1.
         votes: The votes in order; with several teachers, teacher by teacher.
         teacher: The teacher's name; several names are joined by `` + ``.
-        soft: Source of the shares: votes, or token log probabilities; ``mixed`` where several teachers differ.
+        soft: Source of the shares: votes, token log probabilities or stated confidences; ``mixed`` where several
+            teachers differ.
         opinions: Each teacher's own label where there are several; otherwise empty.
+        confidences: The confidence that each vote stated, in [0, 1], None for one that stated none; empty if none did.
+        confidence: The mean of the confidences of the votes for the label, a vote for another label counted as 0; None
+            if no vote for the label has one.
+        probability: The mean probability of the label by token log probabilities; None if a vote lacks them.
     """
 
     id: str
@@ -129,6 +134,9 @@ class TeacherLabel:
     teacher: str
     soft: Soft = "votes"
     opinions: tuple["TeacherLabel", ...] = ()
+    confidences: tuple[float | None, ...] = ()
+    confidence: float | None = None
+    probability: float | None = None
 
 
 Source: TypeAlias = Literal["human", "teacher", "synthetic"]

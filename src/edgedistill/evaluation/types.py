@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from edgedistill.agreement import (
     Agreement,
     AltTest,
+    CertaintyMetrics,
     Change,
     Comparison,
     Estimate,
@@ -401,6 +402,8 @@ class GateTeacher:
         agreement_of_all: Agreement on all rows, those without a code counted as coded wrongly, which decides.
         alt_test: The alternative annotator test against single coders; None without three that can be tested.
         alt_test_note: Why there is no such test although three coders are named; otherwise empty.
+        certainty: By source (``votes``, ``logprobs``, ``confidence``), how well it fits how often the teacher is right.
+        votes_without_confidence: Votes that stated no confidence that can be read; None if none was requested.
     """
 
     teacher: str
@@ -417,6 +420,8 @@ class GateTeacher:
     human_labels: int | None = None
     alt_test: AltTest | None = None
     alt_test_note: str = ""
+    certainty: Mapping[str, CertaintyMetrics] = field(default_factory=dict)
+    votes_without_confidence: int | None = None
 
     @property
     def reached(self) -> Estimate | None:

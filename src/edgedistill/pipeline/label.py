@@ -13,6 +13,7 @@ from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.gate import teacher_agreement
 from edgedistill.pipeline.run import Run
 from edgedistill.teacher import AnswerFormat, TeacherRequest, combine_labellings
+from edgedistill.teacher.gating import count_votes_without_confidence
 
 
 def label(run: Run) -> dict[str, Any]:
@@ -33,6 +34,8 @@ def label(run: Run) -> dict[str, Any]:
         "set_aside_by_cause": dict(Counter(row.reason for row in labelling.set_aside).most_common()),
         "cost": asdict(labelling.usage),
     }
+    if any(teacher.confidence for teacher in run.used):
+        entry["votes_without_confidence"] = count_votes_without_confidence(labelling)
     if len(labellings) > 1:
         entry["teachers"] = {
             name: {"labelled": len(each.labels), "set_aside": len(each.set_aside), "cost": asdict(each.usage)}
@@ -75,6 +78,9 @@ def read_labels_file(path: Path) -> tuple[TeacherLabel, ...]:
 def _line(row: TeacherLabel) -> dict[str, Any]:
     line = asdict(row)
     del line["opinions"]
+    for name in ("confidences", "confidence", "probability"):
+        if line[name] in (None, ()):
+            del line[name]
     if row.opinions:
         line["teachers"] = [_line(opinion) for opinion in row.opinions]
     return line
@@ -83,7 +89,8 @@ def _line(row: TeacherLabel) -> dict[str, Any]:
 def _label(line: Mapping[str, Any]) -> TeacherLabel:
     fields = {name: value for name, value in line.items() if name != "teachers"}
     opinions = tuple(_label(each) for each in line.get("teachers", ()))
-    return TeacherLabel(**fields | {"votes": tuple(line["votes"]), "opinions": opinions})
+    lists = {"votes": tuple(line["votes"]), "confidences": tuple(line.get("confidences", ()))}
+    return TeacherLabel(**fields | lists | {"opinions": opinions})
 
 
 @dataclass(frozen=True, slots=True)

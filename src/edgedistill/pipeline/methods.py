@@ -87,7 +87,9 @@ def write_paper(folder: Path, paragraphs: tuple[Paragraph, ...], tables: tuple[P
 def coding_prompt(teacher: Teacher) -> str:
     """Return the system message of a teacher's coding prompts, without examples and response."""
     section, codebook = teacher.section, teacher.codebook
-    shape = AnswerShape(codebook.names, section.reasoning, section.per_request > 1, codebook.multilabel)
+    shape = AnswerShape(
+        codebook.names, section.reasoning, section.per_request > 1, codebook.multilabel, section.confidence
+    )
     return build_opening_messages(codebook, (), AnswerFormat.SCHEMA, shape)[0]["content"]
 
 

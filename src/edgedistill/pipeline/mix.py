@@ -43,7 +43,7 @@ def mix(run: Run) -> dict[str, Any]:
     reader = _Reader(backbone_encoder(backbone, _UNCUT), task)
     offered: dict[Source, tuple[MixtureRow, ...]] = {
         "human": human_rows(splits.train, task),
-        "teacher": teacher_rows(run.records.unlabelled, labels, section.min_consistency),
+        "teacher": teacher_rows(run.records.unlabelled, labels, section.min_consistency, section.min_confidence),
         "synthetic": synthetic,
     }
     available, set_aside = _set_aside(offered, splits, reader)
@@ -67,9 +67,10 @@ def mix(run: Run) -> dict[str, Any]:
         )
         if unreadable_reason(encoded)
     ]
+    inconsistent = sum(row.consistency < section.min_consistency for row in labels)
     read = {"human": len(splits.train), "teacher": len(labels), "synthetic": len(synthetic)}
     sources = {
-        source: _account(source, n, len(offered[source]), set_aside, rows)
+        source: _account(source, n, len(offered[source]), inconsistent, set_aside, rows)
         for source, n in cast("dict[Source, int]", read).items()
         if n
     }
@@ -106,12 +107,19 @@ _NOT_DRAWN = "not drawn"
 
 
 def _account(
-    source: Source, read: int, offered: int, set_aside: Sequence[Mapping[str, str]], rows: Sequence[MixtureRow]
+    source: Source,
+    read: int,
+    offered: int,
+    inconsistent: int,
+    set_aside: Sequence[Mapping[str, str]],
+    rows: Sequence[MixtureRow],
 ) -> dict[str, Any]:
     """Return what became of a source's rows: ``read == used + sum(not_used.values())``."""
     used = sum(row.source == source for row in rows)
     not_used = Counter(row["reason"] for row in set_aside if row["source"] == source)
-    not_used["consistency below mix.min_consistency"] = read - offered
+    inconsistent = min(inconsistent, read - offered)  # every row of other sources than the teacher is offered
+    not_used["consistency below mix.min_consistency"] = inconsistent
+    not_used["confidence below mix.min_confidence, or none stated"] = read - offered - inconsistent
     not_used[_NOT_DRAWN] = offered - used - sum(row["source"] == source for row in set_aside)
     return {"read": read, "used": used, "not_used": {reason: n for reason, n in not_used.items() if n}}
 

@@ -346,13 +346,18 @@ class TeacherSection(Section):
     """Responses per request."""
     logprobs: bool = False
     """Whether to request token log probabilities; soft labels are then computed from them."""
+    confidence: bool = False
+    """Whether the teacher states after each label, in percent, how probable it is that a human coder gives the same."""
+    soft_labels: Literal["votes", "logprobs", "confidence"] | None = None
+    """Source of the soft labels. Default: log probabilities where every vote has them, else the shares of the votes."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
     tries: Annotated[int, Field(ge=1, le=20)] = 6
     """Attempts per answer before the response is set aside."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     max_output_tokens: Count = 300
-    ties: Literal["set_aside", "first_vote", "logprobs"] = "set_aside"
-    """How ties are resolved: set the row aside, take the tied label of the earliest vote, or the more probable one."""
+    ties: Literal["set_aside", "first_vote", "logprobs", "confidence"] = "set_aside"
+    """How ties are resolved: set the row aside, take the tied label of the earliest vote, or the more probable one, by
+    log probabilities or by stated confidence."""
     cache: File = Path("teacher-cache")
     prices: PricesSection | None = None
     budget: BudgetSection | None = None
@@ -378,8 +383,14 @@ class TeacherSection(Section):
             raise ValueError("few_shot_choice: similar requires few_shot, the number of examples")
         if self.few_shot_choice == "similar" and self.per_request > 1:
             raise ValueError("few_shot_choice: similar requires per_request: 1")
-        if self.ties == "logprobs" and not self.logprobs:
-            raise ValueError("ties: logprobs requires logprobs: true")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_are_requested(self) -> Self:
+        for source in ("logprobs", "confidence"):
+            for key in ("ties", "soft_labels"):
+                if getattr(self, key) == source and not getattr(self, source):
+                    raise ValueError(f"{key}: {source} requires {source}: true")
         return self
 
     @property
@@ -462,6 +473,9 @@ class MixSection(Section):
     """``soft`` keeps the teacher's vote shares for the soft loss; ``hard`` replaces them by the label."""
     min_consistency: Share = 0.0
     """Teacher labels with a lower consistency are left out of the training set."""
+    min_confidence: Share = 0.0
+    """Teacher labels with a lower stated confidence, or with none, are left out; above 0 it requires a teacher with
+    ``confidence: true``."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -646,6 +660,8 @@ class Project(Section):
         if self.mix.has_synthetic and not self.generate:
             key = "mix.shares.synthetic" if self.mix.shares else "mix.synthetic_share"
             raise ValueError(f"{key} needs a generate section")
+        if self.mix.min_confidence and not (self.panel and all(teacher.confidence for teacher in self.panel)):
+            raise ValueError("mix.min_confidence requires confidence: true in every teacher section")
         if self.student.loss.ordinal != "nominal" and self.task.kind != "ordinal":
             raise ValueError(f"student.loss.ordinal: {self.student.loss.ordinal} requires task.kind: ordinal")
         return self
@@ -673,6 +689,11 @@ class Project(Section):
             raise ValueError(
                 "logprobs does not support multilabel tasks, for which the teacher returns a list; remove it and use "
                 "several votes"
+            )
+        if any("confidence" in (teacher.ties, teacher.soft_labels) for teacher in self.panel):
+            raise ValueError(
+                "ties and soft_labels: confidence do not support multilabel tasks, for which the teacher states one "
+                "confidence for the whole set of labels"
             )
         return self
 

@@ -39,11 +39,12 @@ data:
 #   reasoning: false            # true: one sentence of reasoning before the label
 #   per_request: 1              # responses per request
 #   logprobs: false             # true: soft labels from the endpoint's token probabilities
+#   confidence: false           # true: the teacher states with each label how sure it is; mix.min_confidence uses it
 #   concurrency: 16
 #   tries: 6                    # attempts per answer, then the response is set aside
 #   timeout_seconds: 60
 #   max_output_tokens: 300
-#   ties: set_aside             # or first_vote, or logprobs
+#   ties: set_aside             # or first_vote, logprobs, confidence
 #   cache: teacher-cache        # answers are stored here and never paid for twice
 #   prices: {{input_usd_per_million: 2.5, output_usd_per_million: 10}}    # no default: tokens only
 #   budget: {{usd: 5}}            # no default; or {{tokens: 2_000_000}}: a hard cap

@@ -87,24 +87,28 @@ class AnswerShape:
         reasoning: Whether a reason in one sentence comes before each label.
         multiple_responses: Whether it codes several responses, each with its id.
         multilabel: Whether a response may have any number of labels, including none; else it has exactly one.
+        confidence: Whether a confidence in percent comes after each label, or set of labels.
     """
 
     labels: tuple[str, ...]
     reasoning: bool = False
     multiple_responses: bool = False
     multilabel: bool = False
+    confidence: bool = False
 
 
 def response_format(answer_format: AnswerFormat, shape: AnswerShape) -> dict[str, Any] | None:
     """Return the request's ``response_format``, or None for plain text.
 
-    The properties of a schema are in the order in which they must be answered: the reason, then the label.
+    The properties of a schema are in the order in which they must be answered: the reason, the label, the confidence.
+    The range of the confidence is in the prompt only: endpoints refuse keywords of JSON Schema that they do not know.
     """
     if answer_format is AnswerFormat.SCHEMA:
         coding = _object_schema(
             ({"id": {"type": "string"}} if shape.multiple_responses else {})
             | ({"reason": {"type": "string"}} if shape.reasoning else {})
             | _label_schema(shape)
+            | ({"confidence": {"type": "integer"}} if shape.confidence else {})
         )
         schema = _object_schema({"codings": {"type": "array", "items": coding}}) if shape.multiple_responses else coding
         return {"type": "json_schema", "json_schema": {"name": "coding", "strict": True, "schema": schema}}
@@ -117,7 +121,8 @@ def answer_instructions(answer_format: AnswerFormat, shape: AnswerShape) -> str:
     if answer_format is AnswerFormat.TEXT:
         return _text_instructions(shape, names)
     label = _LABELS if shape.multilabel else _LABEL
-    one = f"{{{_ID if shape.multiple_responses else ''}{_REASON if shape.reasoning else ''}{label}}}"
+    more = _CONFIDENCE if shape.confidence else ""
+    one = f"{{{_ID if shape.multiple_responses else ''}{_REASON if shape.reasoning else ''}{label}{more}}}"
     first = "the reason being one short sentence that is given first, " if shape.reasoning else ""
     what = one
     if shape.multiple_responses:
@@ -125,7 +130,8 @@ def answer_instructions(answer_format: AnswerFormat, shape: AnswerShape) -> str:
     which = "the label being exactly one of these"
     if shape.multilabel:
         which = "the labels being all of these that hold, or an empty list where none does"
-    return f"Answer with a JSON object and nothing else: {what}, {first}{which}: {names}."
+    meaning = f" {_meaning(shape)}" if shape.confidence else ""
+    return f"Answer with a JSON object and nothing else: {what}, {first}{which}: {names}.{meaning}"
 
 
 def format_example_answer(answer_format: AnswerFormat, label: str, shape: AnswerShape, ident: str) -> str:
@@ -143,6 +149,16 @@ _ID = '"id": "…", '
 _REASON = '"reason": "…", '
 _LABEL = '"label": "…"'
 _LABELS = '"labels": ["…"]'
+_CONFIDENCE = ', "confidence": …'
+
+
+def _meaning(shape: AnswerShape) -> str:
+    """Return the sentence that says what the confidence is: a probability that can be compared with human codes."""
+    what = "exactly these labels" if shape.multilabel else "the same label"
+    return (
+        "The confidence is a whole number from 0 to 100: the probability, in percent, that a careful human coder would "
+        f"give {what}."
+    )
 
 
 def _label_schema(shape: AnswerShape) -> dict[str, Any]:
@@ -159,9 +175,16 @@ def _text_instructions(shape: AnswerShape, names: str) -> str:
         how = f"the reason in one short sentence and, on a line of its own at the end, the {label}"
     else:
         how = "the labels that hold and nothing else" if shape.multilabel else "one label and nothing else"
+    after = ""
+    if shape.confidence:
+        where = "each line, after a vertical bar" if shape.multiple_responses else "the answer, on one more line"
+        after = f" At the end of {where}, give your confidence, such as: confidence 60. {_meaning(shape)}"
+        how = how.replace(" and nothing else", "")
     if shape.multilabel:
-        return f"Answer with {how}, semicolons between them, or {NO_LABEL}. The labels, to be spelled so: {names}."
-    return f"Answer with {how}, spelled exactly as one of these: {names}."
+        which = f"Answer with {how}, semicolons between them, or {NO_LABEL}. The labels, to be spelled so: {names}."
+    else:
+        which = f"Answer with {how}, spelled exactly as one of these: {names}."
+    return which + after
 
 
 def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
@@ -218,6 +241,7 @@ def build_coding_messages(
     answer_format: AnswerFormat = AnswerFormat.SCHEMA,
     *,
     reasoning: bool = False,
+    confidence: bool = False,
 ) -> tuple[Message, ...]:
     """Build the messages that ask for the code of one response.
 
@@ -227,11 +251,12 @@ def build_coding_messages(
         examples: Human-coded responses, see `build_opening_messages`.
         answer_format: The syntax of the answer.
         reasoning: Whether to ask for a reason before the label.
+        confidence: Whether to ask for a confidence after it.
 
     Raises:
         DataError: An input is missing.
     """
-    shape = AnswerShape(codebook.names, reasoning, multilabel=codebook.multilabel)
+    shape = AnswerShape(codebook.names, reasoning, multilabel=codebook.multilabel, confidence=confidence)
     return (
         *build_opening_messages(codebook, examples, answer_format, shape),
         {"role": "user", "content": format_inputs(codebook, inputs)},
@@ -243,10 +268,11 @@ def build_opening_messages(
 ) -> tuple[Message, ...]:
     """Build the messages before the one with the response: a system message, and the examples.
 
-    An example is a user and an assistant turn in the requested answer format. With reasoning, the examples are in the
-    system message instead: human coders gave no reasons, and turns without one would make the teacher give none.
+    An example is a user and an assistant turn in the requested answer format. With reasoning or confidence, the
+    examples are in the system message instead: human coders gave neither, and turns without them would make the teacher
+    give none.
     """
-    if shape.reasoning:
+    if shape.reasoning or shape.confidence:
         return ({"role": "system", "content": _system(codebook, examples, answer_format, shape)},)
     messages = [{"role": "system", "content": _system(codebook, (), answer_format, shape)}]
     for example in examples:

@@ -1,16 +1,24 @@
 """The gate: does the teacher's agreement with human coders reach the required value?"""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any
 
-from edgedistill.agreement import Agreement, Estimate, agreement, agreement_html, agreement_table
+from edgedistill.agreement import (
+    Agreement,
+    CertaintyMetrics,
+    Estimate,
+    agreement,
+    agreement_html,
+    agreement_table,
+    certainty_metrics,
+)
 from edgedistill.agreement.alt_test import AltTest, alt_test_by_id
 from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.data.twins import same_row
-from edgedistill.data.types import CodedResponse, SetAside, labels_in
+from edgedistill.data.types import CodedResponse, SetAside, TeacherLabel, labels_in
 from edgedistill.displays import plain_text
 from edgedistill.project.schema import TeacherSection
 from edgedistill.teacher.labelling import Labelling
@@ -45,6 +53,9 @@ class GateVerdict:
         alt_test: The alternative annotator test against single coders, which decides nothing; None without three coders
             that can be tested.
         alt_test_note: Why there is no such test although three coders are named; otherwise empty.
+        certainty: How well each source of certainty fits how often the teacher is right, on the rows that it coded:
+            ``votes`` (the consistency), ``logprobs`` and ``confidence``, where there are any.
+        votes_without_confidence: Votes that stated no confidence that can be read; None if none was requested.
     """
 
     teacher: str
@@ -60,6 +71,8 @@ class GateVerdict:
     usage: Usage
     alt_test: AltTest | None = None
     alt_test_note: str = ""
+    certainty: Mapping[str, CertaintyMetrics] = field(default_factory=dict)
+    votes_without_confidence: int | None = None
 
     @property
     def coded(self) -> int:
@@ -87,21 +100,22 @@ class GateVerdict:
             "passed": self.passed,
             "alt_test": self.alt_test.as_dict() if self.alt_test else None,
             "alt_test_note": self.alt_test_note,
+            "certainty": {source: asdict(found) for source, found in self.certainty.items()},
+            "votes_without_confidence": self.votes_without_confidence,
         }
 
     def __repr__(self) -> str:
         table = plain_text(agreement_table({self.teacher: self.agreement})) if self.agreement else ""
-        return "\n".join((f"{table}{self._verdict}", *self._beside_coders))
+        return "\n".join((f"{table}{self._verdict}", *self._details))
 
     def _repr_html_(self) -> str:
         table = agreement_html({self.teacher: self.agreement}) if self.agreement else ""
-        return table + "".join(f"<p>{escape(each)}</p>" for each in (self._verdict, *self._beside_coders))
+        return table + "".join(f"<p>{escape(each)}</p>" for each in (self._verdict, *self._details))
 
     @property
-    def _beside_coders(self) -> tuple[str, ...]:
-        if self.alt_test:
-            return (self.alt_test.verdict, *self.alt_test.notes)
-        return (self.alt_test_note,) if self.alt_test_note else ()
+    def _details(self) -> tuple[str, ...]:
+        tested = (self.alt_test.verdict, *self.alt_test.notes) if self.alt_test else (self.alt_test_note,)
+        return (*filter(None, tested), *describe_certainty(self.as_dict()))
 
     @property
     def _verdict(self) -> str:
@@ -156,7 +170,7 @@ _UNDEFINED = "undefined"
 
 def _figure(verdict: Mapping[str, Any], key: str) -> str:
     estimate = (verdict[key] or {}).get(verdict["metric"])
-    return "{value:.2f} [{low:.2f}, {high:.2f}]".format(**estimate) if estimate else _UNDEFINED
+    return _ends(estimate) if estimate else _UNDEFINED
 
 
 def _aside(verdict: Mapping[str, Any]) -> str:
@@ -214,7 +228,61 @@ def check_gate(
         labelling.usage,
         tested,
         note,
+        source_certainty(labelling, coded),
+        count_votes_without_confidence(labelling) if section.confidence else None,
     )
+
+
+def source_certainty(labelling: Labelling, rows: Sequence[CodedResponse]) -> dict[str, CertaintyMetrics]:
+    """Compare the probability of being right, by each source, with how often a teacher's labels are the human codes.
+
+    Args:
+        labelling: The labels.
+        rows: Human-coded rows; never test rows. Those without a label are left out.
+
+    Returns:
+        By source: ``votes`` if a row has several, ``logprobs`` and ``confidence``; a label for which a source has no
+        value is left out. For a multilabel task a label is right if the whole set is.
+    """
+    labels = {label.id: label for label in labelling.labels}
+    coded = [(row, labels[row.response.id]) for row in rows if row.response.id in labels]
+    sources: dict[str, Callable[[TeacherLabel], float | None]] = {
+        "votes": lambda label: label.consistency if len(label.votes) > 1 else None,
+        "logprobs": lambda label: label.probability,
+        "confidence": lambda label: label.confidence,
+    }
+    found = {}
+    for source, value_of in sources.items():
+        known = [(row, label, value) for row, label in coded if (value := value_of(label)) is not None]
+        if known:
+            of_rows = [row for row, _, _ in known]
+            found[source] = certainty_metrics(
+                [value for _, _, value in known],
+                [label.label == row.label for row, label, _ in known],
+                groups=bootstrap_groups([row.response.group for row in of_rows]) or _copies(of_rows),
+            )
+    return found
+
+
+def count_votes_without_confidence(labelling: Labelling) -> int:
+    """Return the number of votes that stated no confidence that can be read."""
+    return sum(len(label.votes) - sum(each is not None for each in label.confidences) for label in labelling.labels)
+
+
+def describe_certainty(verdict: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence on each source of certainty of a teacher's entry in `gate.json`."""
+    for source, found in (verdict.get("certainty") or {}).items():
+        auc = "undefined" if found["auc"] is None else _ends(found["auc"])
+        yield (
+            f"certainty by {source}: mean {found['mean']:.2f}, right {_ends(found['right'])}, calibration error "
+            f"{_ends(found['ece'])}, AUROC of being right {auc} on {found['rows']} rows"
+        )
+    if missing := verdict.get("votes_without_confidence"):
+        yield f"{missing} votes state no whole number from 0 to 100 as confidence; their labels count"
+
+
+def _ends(estimate: Mapping[str, float]) -> str:
+    return "{value:.2f} [{low:.2f}, {high:.2f}]".format(**estimate)
 
 
 def comparison(labelling: Labelling, rows: Iterable[CodedResponse], task: Task) -> dict[str, Any]:

@@ -262,6 +262,7 @@ class LabellingPlan:
             section.reasoning,
             multiple_responses=section.per_request > 1,
             multilabel=codebook.multilabel,
+            confidence=section.confidence,
         )
         self._formats = {answer_format: response_format(answer_format, self.shape) for answer_format in AnswerFormat}
         self._opening: tuple[Examples | None, dict[AnswerFormat, tuple[Message, ...]]] = (None, {})
@@ -601,9 +602,17 @@ def _count(
     if codebook.multilabel:
         task = Task(kind="multilabel", labels=codebook.labels, inputs=codebook.inputs)
         votes = [vote.label for vote in coding.known]
-        label = count_multilabel_votes(response.id, votes, section.ties, section.called, task)
+        stated = [vote.confidence for vote in coding.known]
+        label = count_multilabel_votes(response.id, votes, section.ties, section.called, task, stated)
     else:
-        label = count_votes(response.id, coding.known, section.ties, section.called)
+        label = count_votes(
+            response.id,
+            coding.known,
+            section.ties,
+            section.called,
+            soft_labels=section.soft_labels,
+            labels=codebook.names,
+        )
     return label or _set_aside(response, FailureCause.TIE, ", ".join(vote.label for vote in coding.known))
 
 
@@ -619,7 +628,8 @@ def combine_labellings(
     The label of a response is the one whose teachers have the greatest total weight; for a multilabel task, each label
     holds if its teachers have more than half of the weight. A teacher that set the response aside does not vote. A
     response with a tie is set aside. Shares are the weighted means of the teachers' shares; consistency is the weighted
-    mean of the shares of their votes that equal the label.
+    mean of the shares of their votes that equal the label; confidence that of the teachers who stated one, 0 for a
+    teacher with another label.
 
     Args:
         responses: The responses.
@@ -686,6 +696,13 @@ def _weighted_label(label: str, opinions: Mapping[str, TeacherLabel], weights: M
     names = dict.fromkeys(name for opinion in every for name in opinion.shares)
     shares = {name: mean({who: opinion.shares.get(name, 0.0) for who, opinion in opinions.items()}) for name in names}
     soft: set[Soft] = {opinion.soft for opinion in every}
+    confident = {
+        who: (opinion.confidence or 0.0) if opinion.label == label else 0.0
+        for who, opinion in opinions.items()
+        if opinion.confidences
+    }
+    if not any(opinions[who].label == label for who in confident):
+        confident = {}
     return TeacherLabel(
         id=every[0].id,
         label=label,
@@ -695,4 +712,15 @@ def _weighted_label(label: str, opinions: Mapping[str, TeacherLabel], weights: M
         teacher=" + ".join(opinions),
         soft=soft.pop() if len(soft) == 1 else "mixed",
         opinions=every,
+        confidences=tuple(stated for opinion in every for stated in _padded(opinion)) if confident else (),
+        confidence=_mean_of(confident, weights) if confident else None,
     )
+
+
+def _padded(opinion: TeacherLabel) -> tuple[float | None, ...]:
+    return opinion.confidences or (None,) * len(opinion.votes)
+
+
+def _mean_of(confidences: Mapping[str, float], weights: Mapping[str, float]) -> float | None:
+    total = math.fsum(weights[name] for name in confidences)
+    return math.fsum(weights[name] * each for name, each in confidences.items()) / total if total else None

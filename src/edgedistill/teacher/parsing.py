@@ -17,7 +17,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -71,13 +71,72 @@ class CodedObject:
     Attributes:
         ident: Its id as text; None if it has none.
         named: The value of its label or labels.
+        confidence: The value of its confidence; None if it has none.
     """
 
     ident: str | None
     named: object = field(repr=False)
+    confidence: object = field(default=None, repr=False)
 
 
-def parse_label(answer: Mapping[str, Any], labels: Sequence[str], *, after_reason: bool = False) -> str | Failure:
+_CONFIDENCE_LINE = re.compile(r"[\W_]{0,10}(?:my )?confidence(?: is)?\b[\W_]{0,10}(.{0,30})", re.IGNORECASE)
+_PERCENT = re.compile(r"([0-9]{1,3})\s*(?:%|percent)?[\W_]{0,5}", re.IGNORECASE)
+
+
+def read_confidence(value: object) -> float | None:
+    """Return a stated confidence in [0, 1]; None for anything but a whole number from 0 to 100.
+
+    Numbers such as 0.9 are not read: it is unclear whether they are shares or percent.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 100:
+        return None
+    return value / 100
+
+
+def split_confidence(text: str) -> tuple[str, float | None]:
+    """Split a text without JSON into the text without its lines on the confidence, and the confidence.
+
+    The confidence is None if no line states it as a whole number from 0 to 100, or if several lines are about it.
+    """
+    rest, stated = [], []
+    for line in text.splitlines():
+        found = _CONFIDENCE_LINE.fullmatch(line.strip())
+        if found:
+            stated.append(_PERCENT.fullmatch(found[1]))
+        else:
+            rest.append(line)
+    percent = stated[0] if len(stated) == 1 else None
+    return "\n".join(rest).strip(), read_confidence(int(percent[1])) if percent else None
+
+
+def parse_confidence(answer: Mapping[str, Any], *, several: bool = False) -> float | None:
+    """Return the confidence in a chat completion on one response, in [0, 1]; None if none is stated unmistakably.
+
+    Args:
+        answer: The whole chat completion.
+        several: Whether the task is multilabel.
+    """
+    content = extract_text(answer)
+    found = None if isinstance(content, Failure) else find_objects(content)
+    if isinstance(content, Failure) or found is None:
+        return None
+    if not found.objects:
+        return split_confidence(content)[1]
+    stated = {read_confidence(coded.confidence) for coded in find_coded(found.objects, several=several)}
+    return stated.pop() if len(stated) == 1 else None
+
+
+def _extract_text_of_label(answer: Mapping[str, Any], *, confidence: bool) -> str | Failure:
+    """Return the text of a chat completion, without the lines on the confidence if it has no JSON."""
+    content = extract_text(answer)
+    if isinstance(content, Failure) or not confidence or "{" in content:
+        return content
+    return split_confidence(content)[0] or content
+
+
+def parse_label(
+    answer: Mapping[str, Any], labels: Sequence[str], *, after_reason: bool = False, confidence: bool = False
+) -> str | Failure:
     """Return the label in a chat completion.
 
     The answer must be the label, or hold JSON objects that all name the same label, or state one label in words; see
@@ -87,8 +146,9 @@ def parse_label(answer: Mapping[str, Any], labels: Sequence[str], *, after_reaso
         answer: The whole chat completion.
         labels: The codebook's labels.
         after_reason: Whether a reason was requested before the label.
+        confidence: Whether a confidence was requested after it.
     """
-    content = extract_text(answer)
+    content = _extract_text_of_label(answer, confidence=confidence)
     if isinstance(content, Failure):
         return content
     if label := match_label(content, labels):
@@ -111,15 +171,18 @@ def parse_label(answer: Mapping[str, Any], labels: Sequence[str], *, after_reaso
     return label
 
 
-def parse_labels(answer: Mapping[str, Any], labels: Sequence[str], *, after_reason: bool = False) -> str | Failure:
+def parse_labels(
+    answer: Mapping[str, Any], labels: Sequence[str], *, after_reason: bool = False, confidence: bool = False
+) -> str | Failure:
     """Return the labels in a chat completion for a multilabel task, joined; see `match_labels`.
 
     Args:
         answer: The whole chat completion.
         labels: The codebook's labels.
         after_reason: Whether a reason was requested before the labels.
+        confidence: Whether a confidence was requested after them.
     """
-    content = extract_text(answer)
+    content = _extract_text_of_label(answer, confidence=confidence)
     if isinstance(content, Failure):
         return content
     found = find_objects(content)
@@ -195,7 +258,8 @@ def find_coded(objects: Sequence[object], *, several: bool = False) -> list[Code
             folded = [(_fold_name(name), entry) for name, entry in value.items()]
             ident = next((text_of(entry) for name, entry in folded if name == "id"), None)
             named = next(filter(None, ([entry for name, entry in folded if name == each] for each in names)), [])
-            coded += [CodedObject(ident, entry) for entry in named]
+            stated = next((entry for name, entry in folded if name == "confidence"), None)
+            coded += [CodedObject(ident, entry, stated) for entry in named]
             if named:
                 continue
             if folded and all(ID.fullmatch(name) for name, _ in folded):
@@ -207,7 +271,7 @@ def find_coded(objects: Sequence[object], *, several: bool = False) -> list[Code
 
 def _coded_under(ident: str, value: object, *, several: bool) -> CodedObject:
     inner = find_coded([value], several=several) if isinstance(value, dict) else []
-    return CodedObject(ident, inner[0].named if len(inner) == 1 else value)
+    return replace(inner[0], ident=ident) if len(inner) == 1 else CodedObject(ident, value)
 
 
 ID = re.compile(r"[a-z][0-9]{2,4}")

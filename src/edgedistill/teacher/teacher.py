@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from edgedistill.data.tables import unusable
 from edgedistill.data.types import CodedResponse, Response, SetAside, TrainRows
 from edgedistill.errors import ArgumentError, Paused
-from edgedistill.frames import Column, Rows, check_task, coded_rows, frame_of, responses_of, values_of
+from edgedistill.frames import Column, Rows, check_task, coded_rows, frame_of, responses_of, values_of, with_codes
 from edgedistill.progress import OnProgress
 from edgedistill.project.reading import checked_section
 from edgedistill.project.schema import Project, TeacherSection
@@ -169,7 +169,9 @@ class Teacher:
         Returns:
             ``X`` with the same rows, order, index and columns, plus ``label`` (for a multilabel task, joined labels),
             ``share_NAME`` (the soft label of each label, in [0, 1]), ``consistency`` (the share of votes equal to the
-            label, in [0, 1]) and ``set_aside_reason``. Every row has either a label or a reason; the rest is missing.
+            label, in [0, 1]) and ``set_aside_reason``; with ``confidence=True`` also ``confidence`` (the mean of the
+            stated confidences, votes for other labels counted as 0, in [0, 1]; missing if none was stated). Every row
+            has either a label or a reason; the rest is missing.
 
         Raises:
             ArgumentError: The rows cannot be used, or already have one of these columns.
@@ -180,14 +182,15 @@ class Teacher:
         """
         frame = frame_of(X, self.task)
         shares = [f"share_{name}" for name in self.task.names]
-        if existing := [name for name in (*_ADDED, *shares) if name in frame.columns]:
+        added = (*_ADDED, *(["confidence"] if self.section.confidence else []), *shares)
+        if existing := [name for name in added if name in frame.columns]:
             raise ArgumentError(
                 f"the column {existing[0]!r}, which labelling adds, already exists",
                 hint=f"Rename or drop it: teacher.label(df.drop(columns={existing[0]!r})).",
             )
         dispatch = SubmitBatches(on_message, on_estimate=lambda found: on_message(found.summary)) if batch else None
         labelling = self._labelling(responses_of(frame, self.task), "label", offline, dispatch, on_progress, on_message)
-        return _with_labels(frame, labelling, self.task)
+        return _with_labels(frame, labelling, self.task, confidence=self.section.confidence)
 
     def gate(
         self,
@@ -195,6 +198,8 @@ class Teacher:
         y: Column = "label",
         *,
         groups: Column | None = None,
+        coders: Sequence[str] = (),
+        epsilon: float = 0.15,
         offline: bool = False,
         on_progress: OnProgress | None = None,
         on_message: Callable[[str], None] = lambda _: None,
@@ -206,6 +211,9 @@ class Teacher:
             y: Their human codes: the name of a column of ``X``, or a label per row.
             groups: The rows' groups, such as learners, for cluster bootstrap intervals: the name of a column of ``X``,
                 or a value per row.
+            coders: Columns of ``X`` with the codes of single coders, missing where a coder did not code a row. With
+                three or more the alternative annotator test is made, too; see `edgedistill.alt_test`.
+            epsilon: Its advantage for the teacher.
             offline: As in `label`.
             on_progress: As in `label`.
             on_message: As in `label`.
@@ -220,8 +228,9 @@ class Teacher:
         frame = frame_of(X, self.task)
         rows = coded_rows(frame, values_of(y, frame, "y"), self.task, groups=groups)
         responses = tuple(row.response for row in rows)
+        rows = with_codes(rows, frame, coders, self.task)
         labelling = self._labelling(responses, "gate", offline, None, on_progress, on_message)
-        return check_gate(self.section, labelling, rows, self.task)
+        return check_gate(self.section, labelling, rows, self.task, coders=coders, epsilon=epsilon)
 
     def estimate(self, X: Rows) -> CostEstimate:  # noqa: N803
         """Estimate the cost of labelling from a sample of the prompts; nothing is sent.
@@ -354,7 +363,7 @@ def _embedder(backbone: str, folder: Path, max_tokens: int) -> Embed:
     return embedder(backbone_folder(backbone, folder), max_tokens)
 
 
-def _with_labels(frame: "DataFrame", labelling: Labelling, task: Task) -> "DataFrame":
+def _with_labels(frame: "DataFrame", labelling: Labelling, task: Task, *, confidence: bool) -> "DataFrame":
     labels = {label.id: label for label in labelling.labels}
     reasons = {row.id: f"{row.reason} ({row.detail})" if row.detail else row.reason for row in labelling.set_aside}
     places = [str(place) for place in range(len(frame))]
@@ -363,5 +372,8 @@ def _with_labels(frame: "DataFrame", labelling: Labelling, task: Task) -> "DataF
     for name in task.names:
         added[f"share_{name}"] = [label.shares.get(name, 0.0) if label else float("nan") for label in found]
     added["consistency"] = [label.consistency if label else float("nan") for label in found]
+    if confidence:
+        stated = [label.confidence if label else None for label in found]
+        added["confidence"] = [float("nan") if each is None else each for each in stated]
     added["set_aside_reason"] = [reasons.get(place) for place in places]
     return frame.assign(**added)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from edgedistill.data.types import TeacherLabel
+from edgedistill.data.types import Soft, TeacherLabel
 from edgedistill.teacher.codebook import AnswerShape
 from edgedistill.teacher.matching import match_label, match_labels
 from edgedistill.teacher.parsing import (
@@ -23,8 +23,11 @@ from edgedistill.teacher.parsing import (
     find_coded,
     find_objects,
     label_text,
+    parse_confidence,
     parse_label,
     parse_labels,
+    read_confidence,
+    split_confidence,
     unusable_answer,
 )
 from edgedistill_serve.task.task import Task, join_labels, split_labels
@@ -38,10 +41,12 @@ class Vote:
         label: One of the codebook's labels; for a multilabel task, all that hold, joined.
         probabilities: Per label, in (0, 1], summing to 1, without labels of unknown probability; None if the answer
             has no probabilities.
+        confidence: The stated probability that a human coder gives the same, in [0, 1]; None if none was stated.
     """
 
     label: str
     probabilities: Mapping[str, float] | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +91,11 @@ def parse_votes(answer: Mapping[str, Any], shape: AnswerShape) -> Votes | Failur
     """
     if not shape.multiple_responses:
         parse = parse_labels if shape.multilabel else parse_label
-        label = parse(answer, shape.labels, after_reason=shape.reasoning)
+        label = parse(answer, shape.labels, after_reason=shape.reasoning, confidence=shape.confidence)
         if isinstance(label, Failure):
             return label
-        return Votes(((None, Vote(label, _get_probabilities(answer, [label], shape)[0])),))
+        confidence = parse_confidence(answer, several=shape.multilabel) if shape.confidence else None
+        return Votes(((None, Vote(label, _get_probabilities(answer, [label], shape)[0], confidence)),))
     content = extract_text(answer)
     if isinstance(content, Failure):
         return content
@@ -97,14 +103,14 @@ def parse_votes(answer: Mapping[str, Any], shape: AnswerShape) -> Votes | Failur
     entries = [] if found is None else list(_entries(content, found, shape))
     if not entries:
         return unusable_answer(FailureCause.UNREADABLE, answer)
-    labels = [_match(named, shape) for _, named in entries]
+    labels = [_match(named, shape) for _, named, _ in entries]
     if not any(labels):
         return unusable_answer(FailureCause.NO_SUCH_LABEL, answer)
     probabilities = _get_probabilities(answer, labels, shape)
     return Votes(
         tuple(
-            (ident, None if label is None else Vote(label, probable))
-            for (ident, _), label, probable in zip(entries, labels, probabilities, strict=True)
+            (ident, None if label is None else Vote(label, probable, confidence if shape.confidence else None))
+            for (ident, _, confidence), label, probable in zip(entries, labels, probabilities, strict=True)
         )
     )
 
@@ -130,44 +136,106 @@ def _match(value: object, shape: AnswerShape) -> str | None:
     return None if text is None else match_label(text, shape.labels)
 
 
-def _entries(content: str, found: FoundObjects, shape: AnswerShape) -> Iterator[tuple[str | None, object]]:
-    """Yield the id and the label or labels of every entry."""
+def _entries(
+    content: str, found: FoundObjects, shape: AnswerShape
+) -> Iterator[tuple[str | None, object, float | None]]:
+    """Yield the id, the label or labels and the confidence of every entry."""
     if found.objects:
         for coded in find_coded(found.objects, several=shape.multilabel):
-            yield coded.ident, coded.named
+            yield coded.ident, coded.named, read_confidence(coded.confidence)
         return
     for line in content.splitlines():
         if entry := _CODING_LINE.match(line):
-            yield entry[1], entry[2].rsplit("|", 1)[-1].strip()
+            parts, confidence = entry[2].split("|"), None
+            if shape.confidence and len(parts) > 1:
+                last, confidence = split_confidence(parts[-1])
+                parts = parts if last else parts[:-1]
+            yield entry[1], parts[-1].strip(), confidence
 
 
-Ties: TypeAlias = Literal["set_aside", "first_vote", "logprobs"]
+Ties: TypeAlias = Literal["set_aside", "first_vote", "logprobs", "confidence"]
 
 
-def count_votes(response_id: str, votes: Sequence[Vote], ties: Ties, teacher: str) -> TeacherLabel | None:
+def count_votes(
+    response_id: str,
+    votes: Sequence[Vote],
+    ties: Ties,
+    teacher: str,
+    *,
+    soft_labels: Literal["votes", "logprobs", "confidence"] | None = None,
+    labels: Sequence[str] = (),
+) -> TeacherLabel | None:
     """Return the mode of the votes with its consistency, or None for a tie that is set aside.
-
-    The soft label is the mean of the votes' probabilities if every vote has them, else the share of the votes.
 
     Args:
         response_id: The response's id.
         votes: In their order; at least one.
-        ties: How a tie is broken: ``first_vote`` selects the first of the tied labels, ``logprobs`` the most probable
-            one, or none if probabilities are missing or equal; ``set_aside`` selects none.
+        ties: How a tie is broken: ``first_vote`` selects the first of the tied labels, ``logprobs`` and ``confidence``
+            the most probable one, or none if probabilities or confidences are missing or equal; ``set_aside`` none.
         teacher: The teacher's name.
+        soft_labels: Source of the soft label. None: log probabilities if every vote has them, else the votes. If a vote
+            lacks what this source needs, the votes.
+        labels: The codebook's labels, among which a confidence leaves the rest.
     """
-    labels = tuple(vote.label for vote in votes)
-    counts = Counter(labels)
+    named = tuple(vote.label for vote in votes)
+    counts = Counter(named)
     most = max(counts.values())
     modes = [label for label, count in counts.items() if count == most]  # in the order of their first votes
     probable = _mean_probabilities(votes)
-    label = modes[0] if len(modes) == 1 else _break_tie(modes, ties, probable)
+    stated = _mean_confidences(votes, labels or tuple(counts))
+    label = modes[0] if len(modes) == 1 else _break_tie(modes, ties, stated if ties == "confidence" else probable)
     if label is None:
         return None
-    shares = probable or {label: count / len(votes) for label, count in counts.items()}
-    consistency = counts[label] / len(votes)
-    soft: Literal["votes", "logprobs"] = "logprobs" if probable else "votes"
-    return TeacherLabel(response_id, label, consistency, shares, labels, teacher, soft)
+    shares: Mapping[str, float] = {name: count / len(votes) for name, count in counts.items()}
+    soft: Soft = "votes"
+    if probable and soft_labels in (None, "logprobs"):
+        shares, soft = probable, "logprobs"
+    elif stated and soft_labels == "confidence":
+        shares, soft = stated, "confidence"
+    return TeacherLabel(
+        response_id,
+        label,
+        counts[label] / len(votes),
+        shares,
+        named,
+        teacher,
+        soft,
+        confidences=stated_confidences(votes),
+        confidence=mean_confidence(label, votes),
+        probability=probable.get(label, 0.0) if probable else None,
+    )
+
+
+def stated_confidences(votes: Sequence[Vote]) -> tuple[float | None, ...]:
+    """Return the confidence of each vote; empty if none has one."""
+    stated = tuple(vote.confidence for vote in votes)
+    return stated if any(each is not None for each in stated) else ()
+
+
+def mean_confidence(label: str, votes: Sequence[Vote]) -> float | None:
+    """Return the confidence in a label: the mean of its votes' confidences, a vote for another label counted as 0.
+
+    Votes without a confidence are left out. None if no vote for the label has one.
+    """
+    known = [(vote.label == label, vote.confidence) for vote in votes if vote.confidence is not None]
+    if not any(same for same, _ in known):
+        return None
+    return math.fsum(confidence for same, confidence in known if same) / len(known)
+
+
+def _mean_confidences(votes: Sequence[Vote], labels: Sequence[str]) -> Mapping[str, float] | None:
+    """Return the mean of the votes' probabilities; None if a vote has no confidence.
+
+    A vote's own label has the confidence, each of the others an equal share of the rest.
+    """
+    sums = dict.fromkeys(labels, 0.0)
+    for vote in votes:
+        if vote.confidence is None:
+            return None
+        for label in labels:
+            rest = (1 - vote.confidence) / max(1, len(labels) - 1)
+            sums[label] += (vote.confidence if label == vote.label else rest) / len(votes)
+    return {label: share for label, share in sums.items() if share > 0}
 
 
 def _break_tie(modes: Sequence[str], ties: Ties, probable: Mapping[str, float] | None) -> str | None:
@@ -193,6 +261,7 @@ def count_multilabel_votes(
     ties: Ties,
     teacher: str,
     task: Task,
+    confidences: Sequence[float | None] = (),
 ) -> TeacherLabel | None:
     """Return the labels that more than half of the votes name, or None for a tie that is set aside.
 
@@ -203,6 +272,7 @@ def count_multilabel_votes(
             names it, else the response is set aside.
         teacher: The teacher's name.
         task: A multilabel task.
+        confidences: The confidence of each vote in its set of labels; empty if none was requested.
     """
     named = [split_labels(vote, task) for vote in votes]
     shares = {name: sum(name in vote for vote in named) / len(named) for name in task.names}
@@ -210,6 +280,7 @@ def count_multilabel_votes(
         return None
     holding = [name for name, share in shares.items() if share > 0.5 or (share == 0.5 and name in named[0])]
     label = join_labels(holding, task)
+    stated = [Vote(vote, None, each) for vote, each in zip(votes, confidences or [None] * len(votes), strict=True)]
     return TeacherLabel(
         id=response_id,
         label=label,
@@ -217,6 +288,8 @@ def count_multilabel_votes(
         shares={name: share for name, share in shares.items() if share},
         votes=tuple(votes),
         teacher=teacher,
+        confidences=stated_confidences(stated),
+        confidence=mean_confidence(label, stated),
     )
 
 

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from edgedistill.agreement import probability_metrics
+from edgedistill.agreement import certainty_metrics, probability_metrics
 from edgedistill.agreement.probabilities import RocRanking
 from edgedistill.errors import DataError
 from edgedistill_serve.task.task import Label, Task
@@ -147,3 +147,44 @@ def test_a_certain_mistake_has_a_finite_loss():
 def test_probabilities_of_another_shape_or_sum_are_refused(probabilities):
     with pytest.raises(DataError, match="probabilities must have shape"):
         probability_metrics(["no", "yes"], np.array(probabilities), TWO)
+
+
+def test_the_certainty_of_labels_is_judged_as_by_scikit_learn_and_by_hand():
+    rng = np.random.default_rng(3)
+    certainty = np.round(rng.random(300), 3)
+    right = rng.random(300) < certainty
+    found = certainty_metrics(certainty.tolist(), right.tolist(), resamples=200)
+    assert found.auc.value == pytest.approx(roc_auc_score(right, certainty))
+    assert found.right.value == pytest.approx(right.mean())
+    assert found.mean == pytest.approx(certainty.mean())
+    # Ten labels at .95, of which five are right, and ten at .15, of which none is: half of .45 and of .15.
+    by_hand = certainty_metrics([0.95] * 10 + [0.15] * 10, [True] * 5 + [False] * 15, resamples=200)
+    assert by_hand.ece.value == pytest.approx((0.45 + 0.15) / 2)
+    assert by_hand.auc.value == pytest.approx((5 * 10 + 5 * 5 / 2) / (5 * 15))
+
+
+def test_rows_of_a_learner_widen_the_intervals_of_certainty():
+    certainty, right = [0.9, 0.2] * 50, [True, False, False, False] * 25
+    alone = certainty_metrics(certainty, right, resamples=300)
+    grouped = certainty_metrics(certainty, right, groups=[str(row // 20) for row in range(100)], resamples=300)
+    one = certainty_metrics(certainty, right, groups=["x"] * 100, resamples=300)
+    assert grouped.ece.high - grouped.ece.low > alone.ece.high - alone.ece.low
+    assert (one.ece.low, one.ece.high, one.auc.low, one.auc.high) == (0, 1, 0, 1)
+
+
+def test_if_all_labels_are_right_nothing_tells_them_apart():
+    assert certainty_metrics([0.5, 0.7], [True, True], resamples=50).auc is None
+
+
+@pytest.mark.parametrize(
+    ("certainty", "right", "message"),
+    [
+        ([], [], "no rows"),
+        ([0.5], [True, False], "lab"),
+        ([85.0], [True], "certainty"),
+        ([float("nan")], [True], "cer"),
+    ],
+)
+def test_a_certainty_that_cannot_be_judged_is_an_error(certainty, right, message):
+    with pytest.raises(DataError, match=message):
+        certainty_metrics(certainty, right)

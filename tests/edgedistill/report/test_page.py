@@ -3,13 +3,13 @@
 import base64
 import hashlib
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
 
-from edgedistill.agreement import alt_test
+from edgedistill.agreement import alt_test, certainty_metrics
 from edgedistill.report.page import render_page
 
 from .runs import LABELS, evaluation_of, fidelity_of, gate_of, inputs_of_run, write_run
@@ -147,7 +147,8 @@ def coded_by_three(tmp_path_factory):
     codes = [LABELS[place % 3] for place in range(60)]
     tested = alt_test(codes[:50] + ["process"] * 10, dict.fromkeys(THREE, codes)).as_dict()
     gate = gate_of()
-    gate["teachers"][0]["alt_test"] = tested
+    sure = asdict(certainty_metrics([0.9, 0.4] * 30, [True, True, True, False] * 15))
+    gate["teachers"][0] |= {"alt_test": tested, "certainty": {"confidence": sure}, "votes_without_confidence": 2}
     return _page(tmp_path_factory.mktemp("three"), gate=gate, coders=THREE)
 
 
@@ -159,6 +160,14 @@ def test_the_alternative_annotator_test_is_on_the_page_of_student_and_teacher(co
     levels = [int(tag[1]) for tag, _ in Seen(coded_by_three).elements if re.fullmatch(r"h[1-6]", tag)]
     assert all(after <= before + 1 for before, after in pairwise(levels))
     assert not re.search(r"\b(nan|None|True|False|Undefined)\b", words)
+
+
+def test_the_certainty_of_the_teacher_is_on_the_page(coded_by_three, full):
+    words = " ".join(Seen(coded_by_three).words.split())
+    assert "How sure is the teacher, and how often is it right?" in words
+    assert "recorded stated confidence 60 .65 .75" in words
+    assert "stated no confidence that can be read" in words
+    assert "How sure is the teacher" not in full
 
 
 def test_with_fewer_than_three_coders_there_is_no_such_test(full):

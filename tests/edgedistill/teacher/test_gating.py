@@ -3,11 +3,13 @@
 from dataclasses import replace
 from itertools import cycle, islice
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill.data.types import CodedResponse, Response, SetAside, TeacherLabel
+from edgedistill.evaluation.types import GateTeacher
 from edgedistill.project.schema import GateSection, TeacherSection
 from edgedistill.teacher.gating import check_gate, refusal, wrong_label
 from edgedistill.teacher.labelling import Labelling
@@ -229,3 +231,37 @@ def test_two_coders_make_no_such_test():
     good = [row.label for row in rows]
     verdict = verdict_of(coded_by(rows, one=good, two=good), good, coders=("one", "two"))
     assert (verdict.alt_test, verdict.alt_test_note) == (None, "")
+
+
+def test_each_source_of_certainty_is_compared_with_how_often_the_teacher_is_right():
+    rows = rows_of(60)
+    labels = [
+        TeacherLabel(
+            row.response.id,
+            row.label if n % 3 else "b",
+            1.0 if n % 2 else 2 / 3,
+            {},
+            ("a", "b", "c"),
+            "m",
+            confidences=(0.9, 0.5, None) if n < 50 else (),
+            confidence=(0.9 if n % 3 else 0.4) if n < 50 else None,
+            probability=0.8,
+        )
+        for n, row in enumerate(rows)
+    ]
+    section = TeacherSection(base_url="http://localhost/v1", model="m", confidence=True)
+    verdict = check_gate(section, Labelling(tuple(labels), (), Usage()), rows, NOMINAL)
+    found = verdict.certainty
+    assert {source: each.rows for source, each in found.items()} == {"votes": 60, "logprobs": 60, "confidence": 50}
+    right = sum(label.label == row.label for label, row in zip(labels, rows, strict=True)) / 60
+    assert found["votes"].right.value == pytest.approx(right)
+    assert found["logprobs"].ece.value == pytest.approx(abs(0.8 - right))
+    assert found["confidence"].auc.value > found["votes"].auc.value
+    assert verdict.votes_without_confidence == 50 + 30
+    assert "certainty by confidence: mean 0." in repr(verdict)
+    assert msgspec.convert(verdict.as_dict() | {"accepted": False}, type=GateTeacher).certainty.keys() == found.keys()
+
+
+def test_one_vote_says_nothing_by_its_share():
+    rows = rows_of(40)
+    assert verdict_of(rows, [row.label for row in rows]).certainty == {}
