@@ -6,8 +6,8 @@ SHARED_DATA contains `beetle/` (train.csv, test_ua.csv, votes.jsonl: three votes
 (train.csv, votes_*.jsonl: up to nine votes without one). Each vote was given once by an LLM; nothing is requested.
 
 For each source: the calibration error over ten bins and the AUROC of being right, with 95 % intervals; rows of a
-learner are resampled together. Calibrated versions are fitted on nine tenths of the rows and judged on the other tenth, ten
-times, learners apart.
+learner are resampled together. Calibrated versions are fitted on nine tenths of the rows and judged on the other tenth,
+ten times, learners apart.
 """
 
 import argparse

@@ -416,7 +416,7 @@ def is_tried(path: str, project: str) -> bool:
     """Whether a field can have another value in this project."""
     if project == "several teachers":
         return path.startswith("teacher")
-    needs_teacher = path.startswith(("teacher.", "generate.", "mix.s", "mix.synthetic")) and path != "mix.seed"
+    needs_teacher = path.startswith(("teacher.", "generate.", "mix.s", "mix.min_confidence")) and path != "mix.seed"
     return project == "one teacher" or not needs_teacher
 
 
