@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/alt_test_errors.json"))
     options = parser.parse_args()
     settings = []
-    for coder in (0.95, 0.85, 0.7):
+    for coder in (0.95, 0.85):
         for coders in (3, 5):
             worst = accuracy_at(EPSILON, coder, coders)
             for rows, grouped in ((30, False), (60, False), (120, False), (240, False), (120, True), (240, True)):

@@ -165,7 +165,7 @@ def test_the_alternative_annotator_test_is_on_the_page_of_student_and_teacher(co
 def test_the_certainty_of_the_teacher_is_on_the_page(coded_by_three, full):
     words = " ".join(Seen(coded_by_three).words.split())
     assert "How sure is the teacher, and how often is it right?" in words
-    assert "recorded stated confidence 60 .65 .75" in words
+    assert "recorded stated confidence 60 .650 .750" in words
     assert "stated no confidence that can be read" in words
     assert "How sure is the teacher" not in full
 
