@@ -70,8 +70,11 @@ VOTED: dict[str, dict[str, float]] = {
     "disagreement": {"random": 0.3, "disagreement": 0.7},
     "mixed": {"random": 0.3, **dict.fromkeys(("uncertainty", "disagreement", "coverage", "novelty"), 0.7 / 4)},
 }
-CONFIRMED = ("random by question", "uncertainty", "mixed")
-"""Strategies that the fine-tuned student confirms."""
+CONFIRMED = {
+    "voted": (50, 150, ("random by question", "disagreement")),
+    "beetle": (100, 200, ("random by question", "uncertainty")),
+}
+"""What the fine-tuned student confirms: rows at random, rows by each strategy, and the strategies."""
 FOLDS = 5
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 
@@ -340,41 +343,52 @@ class FineTuned:
 
 
 def run_fine_tuned(folder: Path, out: Path, repetitions: int, epochs: int) -> None:
-    """100 random rows and then 200 more by each strategy, with the fine-tuned student; Beetle and networks in turn."""
+    """Some random rows and then more by each strategy, with the fine-tuned student."""
     import torch
 
     torch.set_num_threads(1)
     done = {(run["data"], run["strategy"], run["repetition"]) for run in read_lines(out / "fine-tuned.jsonl")}
-    for repetition in range(repetitions):
-        for data in ("beetle", "networks"):
-            left = [each for each in CONFIRMED if (data, each, repetition) not in done]
+    for data, (first, more, strategies) in CONFIRMED.items():
+        for repetition in range(repetitions):
+            left = [each for each in strategies if (data, each, repetition) not in done]
             if left:
-                confirm(folder, out, data, repetition, left, epochs)
+                confirm(folder, out, data, repetition, left, (first, more), epochs)
 
 
-def confirm(folder: Path, out: Path, data: str, repetition: int, strategies: Sequence[str], epochs: int) -> None:
-    """Train on 100 random rows, draw 200 more by each strategy, train again and measure."""
-    parts = {part: read_rows(folder, data, part, out) for part in ("train", "test_ua", "test_uq")}
-    of = Repetition(parts.pop("train"), parts, task_of(data), repetition, {})
-    student = FineTuned(of, data, epochs)
+def confirm(
+    folder: Path,
+    out: Path,
+    data: str,
+    repetition: int,
+    strategies: Sequence[str],
+    sizes: tuple[int, int],
+    epochs: int,
+) -> None:
+    """Train on random rows, draw more by each strategy, train again and measure."""
+    source = "beetle" if data == "voted" else data
+    train, test = (read_rows(folder, source, part, out) for part in ("train", "test_ua"))
+    votes = read_votes(folder) if data == "voted" else {}
+    of = Repetition(train, {"test_ua": test}, task_of(source), repetition, votes)
+    student = FineTuned(of, source, epochs)
     everything, questions = np.arange(len(of.pool.ids)), of.pool.questions
     rng = np.random.default_rng([repetition, 0, 0])
     order = sampling_order([(question,) for question in questions], rng)
-    coded = order[systematic_sample(np.full(len(everything), 100 / len(everything)), rng.random())]
+    coded = order[systematic_sample(np.full(len(everything), sizes[0] / len(everything)), rng.random())]
     first = student.fit(coded)
     signals_from, start = student.scores(first, of.pool), student.kappas(first)
     frame = np.setdiff1d(everything, coded)
+    signals = of.signals(signals_from, coded, frame)
     for strategy in strategies:
         rng = np.random.default_rng([repetition, 1, zlib.crc32(strategy.encode())])
-        shares = STRATEGIES[strategy]
-        signals = of.signals(signals_from, coded, frame)
-        sizes = mixture_sizes({name: signals[name] for name in shares if name != "random"}, shares, len(frame))
-        drawing = inclusion_probabilities(sizes, 200, 2 / 3)
+        shares = {**STRATEGIES, **VOTED}[strategy]
+        mixed = mixture_sizes({name: signals[name] for name in shares if name != "random"}, shares, len(frame))
+        drawing = inclusion_probabilities(mixed, sizes[1], sizes[1] / sum(sizes))
         order = sampling_order([(questions[i],) for i in frame], rng)
         chosen = order[systematic_sample(drawing[order], rng.random())]
         measured = student.kappas(student.fit(np.concatenate([coded, frame[chosen]])))
         run = {"data": data, "strategy": strategy, "repetition": repetition}
-        write_line(out / "fine-tuned.jsonl", {**run, "waves": [{"codes": 100, **start}, {"codes": 300, **measured}]})
+        waves = [{"codes": sizes[0], **start}, {"codes": sum(sizes), **measured}]
+        write_line(out / "fine-tuned.jsonl", {**run, "waves": waves})
         print(data, strategy, repetition, start, measured, flush=True)
 
 

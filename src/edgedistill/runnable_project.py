@@ -10,6 +10,7 @@ from edgedistill.project import Project as ProjectFile
 from edgedistill.project.reading import read_checked
 
 if TYPE_CHECKING:  # the stages import torch, and an invalid project file should fail without it
+    from edgedistill.decisions.learning_curve import LearningCurve
     from edgedistill.pipeline import Run, StageResult
     from edgedistill.pipeline.next_rows import NextRows
     from edgedistill.teacher import DispatchMode
@@ -116,6 +117,28 @@ class Project(ProjectFile):
             seed=seed,
             out=Path(out) if out else None,
         )
+
+    def learning_curve(
+        self, *, student: str = "frozen", seeds: int = 5, on_progress: OnProgress = lambda *_: None
+    ) -> "LearningCurve":
+        """Measure how agreement grows with human-coded train rows, as `edgedistill review curve` does.
+
+        Args:
+            student: ``frozen``: a classifier on the frozen encoder; ``fine-tuned``: the project's student.
+            seeds: Random subsets per size, at least 2.
+            on_progress: Progress callback; see `edgedistill.progress_bars`.
+
+        Returns:
+            The curve, which is also written to `learning_curve.json` in the run folder.
+
+        Raises:
+            ArgumentError: An argument is not valid.
+            DataError: A file or row cannot be used.
+            TrainingFailed: The backbone cannot be loaded, or a training failed.
+        """
+        from edgedistill.pipeline.learning_curve import measure_learning_curve
+
+        return measure_learning_curve(self.start(on_progress=on_progress), student=student, seeds=seeds)
 
     def start(
         self,

@@ -10,6 +10,7 @@ from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import DataError
 from edgedistill.project import read_project
+from edgedistill.runnable_project import Project
 from edgedistill_serve.task.task import quote_label
 
 review_app = typer.Typer(
@@ -121,6 +122,35 @@ def next_rows(
         terminal.say(f"  {line}")
     terminal.say(f"wrote {sheet}; `edgedistill review merge {project_file} {sheet}` imports the codes")
     terminal.finish({"sheet": str(sheet), **drawn.as_dict()})
+
+
+@review_app.command()
+def curve(
+    project_file: ProjectFile,
+    student: Annotated[
+        str, typer.Option(metavar="KIND", help="frozen (seconds) or fine-tuned (the project's student; slow).")
+    ] = "frozen",
+    seeds: Annotated[int, typer.Option(help="Random subsets per size.", min=2)] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how agreement grows with the number of human-coded train rows, and predict what more would bring.
+
+    Students are trained on nested subsets (1/8, 1/4, 1/2 and all of the rows) and compared with the validation rows.
+    The curve is written to learning_curve.json in the run folder, and the report shows it.
+
+    Example: edgedistill review curve praise/project.yaml
+    """
+    project = Project.load(project_file)
+    terminal = Terminal(as_json=as_json)
+
+    from edgedistill.pipeline.learning_curve import measure_learning_curve
+
+    with terminal.progress() as advance:
+        run = project.start(on_progress=advance)
+        measured = measure_learning_curve(run, student=student, seeds=seeds)
+    for line in measured.summary():
+        terminal.say(line)
+    terminal.finish(asdict(measured))
 
 
 @review_app.command()

@@ -13,8 +13,8 @@ from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, quote_columns, qu
 from edgedistill_serve.task.visible_text import is_blank
 
 SPLITS = ("train", "validation", "test")
-REVIEWED_SPLITS = ("train", "validation")
-"""Splits of rows coded at review."""
+PURPOSES = ("train", "validation")
+"""What rows coded at review may be for."""
 _SHOWN = 5
 
 T = TypeVar("T")
@@ -100,22 +100,26 @@ def read_coded(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRow
 
 
 def read_reviewed(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[CodedRow]:
-    """Read rows coded at review: columns ``id``, the task's inputs, ``label``, and optionally ``split``.
+    """Read rows coded at review: columns ``id``, the task's inputs, ``label``, and optionally ``purpose``.
 
-    The split is ``train``, also where it is empty or the column is missing, or ``validation``. It is never ``test``:
-    test rows are chosen before anything is trained.
+    The purpose is the split of a row: ``train``, also where it is empty or the column is missing, or ``validation``. It
+    is never ``test``: test rows are chosen before anything is trained.
 
     Raises:
-        DataError: A column is missing, an id is empty or a duplicate, or a label or a split is unknown.
+        DataError: A column is missing, an id is empty or a duplicate, or a label or a purpose is unknown.
     """
-    table = _read_labelled(file, rows, replace(columns, coders=(), subgroups=()), REVIEWED_SPLITS)
-    filled = tuple(replace(row, split=row.split or "train") for row in table.rows)
-    return FileRows(file, table.read, filled, table.set_aside)
+    lines, errors = list(rows), _RowErrors(file)
+    table = _read_labelled(file, lines, replace(columns, coders=(), subgroups=()))
+    purposes = {line.row: line.values.get("purpose", "").strip() or "train" for line in lines}
+    for row, purpose in purposes.items():
+        if purpose not in PURPOSES:
+            errors.add(row, _unknown("purpose", purpose, PURPOSES))
+    errors.raise_if_any("Codes of review are train or validation rows.")
+    used = tuple(replace(row, split=purposes[row.coded.response.row]) for row in table.rows)
+    return FileRows(file, table.read, used, table.set_aside)
 
 
-def _read_labelled(
-    file: str, rows: Iterable[TableRow], columns: Columns, splits: tuple[str, ...] = SPLITS
-) -> FileRows[CodedRow]:
+def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[CodedRow]:
     errors, used, aside = _RowErrors(file), [], []
     places: dict[str, int] = {}
     table = list(rows)
@@ -144,10 +148,9 @@ def _read_labelled(
             continue
         label = _code(row, "label", "label", columns.task, errors)
         if split is not None and not split.strip():
-            if splits == SPLITS:
-                errors.add(row.row, f"the split is missing; use one of {', '.join(splits)}")
-        elif split is not None and split not in splits:
-            errors.add(row.row, _unknown("split", split, splits))
+            errors.add(row.row, f"the split is missing; use one of {', '.join(SPLITS)}")
+        elif split is not None and split not in SPLITS:
+            errors.add(row.row, _unknown("split", split, SPLITS))
         codes = {
             coder: _code(row, coder, f"code of {coder}", columns.task, errors)
             for coder in columns.coders

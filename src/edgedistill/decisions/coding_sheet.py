@@ -405,20 +405,16 @@ def merge_codes(project: Project, sheet: ParsedSheet) -> MergeSummary:
         ident = code.response.id
         probability = code.inclusion_probability
         values = {"id": ident, **code.response.inputs, "label": code.label}
-        values["split"] = "validation" if ident in validation else "train"
+        values["purpose"] = "validation" if ident in validation else "train"
         values[PROBABILITY_COLUMN] = "" if probability is None else repr(probability)
         if project.data.group_by:
             values[project.data.group_by] = code.response.group or ""
-        for name in ("split", PROBABILITY_COLUMN) if values["split"] != "train" or values[PROBABILITY_COLUMN] else ():
-            if name not in header:
-                header.append(name)
         rows.append(values)
     ids = [row["id"] for row in rows]
-    effective = reviewed_probabilities(draws, ids)
-    if effective and PROBABILITY_COLUMN in header:
-        rows = [
-            {**row, PROBABILITY_COLUMN: repr(effective[row["id"]])} if row["id"] in effective else row for row in rows
-        ]
+    effective = {ident: repr(each) for ident, each in reviewed_probabilities(draws, ids).items()}
+    rows = [{**row, PROBABILITY_COLUMN: effective.get(row["id"], row.get(PROBABILITY_COLUMN, ""))} for row in rows]
+    if any(row[PROBABILITY_COLUMN] for row in rows):
+        header += [name for name in ("purpose", PROBABILITY_COLUMN) if name not in header]
     if sheet.codes:
         _write(file, [header, *([row.get(name, "") for name in header] for row in rows)], overwrite=True)
     return MergeSummary(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgedistill.agreement import Agreement
 from edgedistill.agreement.confusion import Values
 from edgedistill.data.reading import Records, near_duplicate, read_all_responses, without_train_groups
 from edgedistill.data.twins import same_group, same_row
@@ -36,6 +37,8 @@ from edgedistill.decisions.draws_log import (
     read_draws,
     survival,
 )
+from edgedistill.decisions.expected_gain import expected_interval, expected_width
+from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE, curve_data, read_learning_curve
 from edgedistill.decisions.row_signals import coverage, disagreement, novelty_ranks, uncertainty
 from edgedistill.decisions.sampling import (
     inclusion_probabilities,
@@ -45,6 +48,7 @@ from edgedistill.decisions.sampling import (
     wave_weight,
 )
 from edgedistill.errors import ArgumentError, DataError, EdgeDistillError, RunError
+from edgedistill.evaluation import read_evaluation
 from edgedistill.pipeline.folder import RunFolder, file_digest
 from edgedistill.pipeline.label import read_labels
 from edgedistill.project.schema import Project
@@ -121,7 +125,7 @@ class NextRows:
         }
 
     def to_frame(self) -> "DataFrame":
-        """Return a DataFrame with a row per drawn response: id, inputs, ``inclusion_probability`` and ``split``."""
+        """Return a DataFrame with a row per drawn response: id, inputs, ``inclusion_probability``, ``purpose``."""
         from pandas import DataFrame
 
         validation = set(self.draw.validation_ids)
@@ -130,7 +134,7 @@ class NextRows:
                 "id": row.id,
                 **row.inputs,
                 "inclusion_probability": probability,
-                "split": "validation" if row.id in validation else "train",
+                "purpose": "validation" if row.id in validation else "train",
             }
             for row, probability in zip(self.responses, self.probabilities, strict=True)
         )
@@ -199,7 +203,7 @@ def draw_next(
         chosen,
         tuple(drawn[row.id] for row in chosen),
         notes,
-        (),
+        tuple(_expected(project, records, (*draws, draw))),
         out,
     )
     if out is not None:
@@ -498,4 +502,78 @@ def _notes(draw: Draw, earlier: Sequence[Draw]) -> Iterator[str]:
             f"the rows to draw from are not those that wave {earlier[-1].wave} left ({len(now - before)} new, "
             f"{len(before - now)} gone: a file or the purpose changed); inclusion probabilities are from now on about "
             "the present rows, and rows drawn earlier count as known"
+        )
+
+
+def _expected(project: Project, records: Records, draws: Sequence[Draw]) -> Iterator[str]:
+    """Return what the codes of the last draw are expected to bring, a sentence each."""
+    draw, folder = draws[-1], RunFolder(project.run_folder)
+    ordinal, validation = project.task.kind == "ordinal", len(draw.validation_ids)
+    student = _student(folder, project)
+    if validation and folder.has("gate.json"):
+        for teacher in folder.read_json("gate.json").get("teachers", ()):
+            yield from _expected_gate(teacher, validation, ordinal=ordinal)
+    if validation and student and (found := expected_interval(student, "kappa", validation, ordinal=ordinal)):
+        low, _, high = found.low
+        yield (
+            f"for comparison: {validation} more test rows would put the lower end of the student's kappa at "
+            f"{low:.2f} to {high:.2f} (now {found.now.low:.2f} on {found.rows} rows)"
+        )
+    if student:
+        yield _expected_estimate(student, draws)
+    if len(draw.ids) > validation:
+        yield from _expected_training(folder, project, records)
+
+
+def _student(folder: RunFolder, project: Project) -> Agreement | None:
+    """The agreement of the evaluated student; None before an evaluation with these labels."""
+    try:
+        found = read_evaluation(folder / "evaluation.json", project.path.name)
+    except RunError:  # not done, or of an older version: the draw does not depend on it
+        return None
+    return found.student if found.labels == project.task.task.names else None
+
+
+def _expected_gate(teacher: Mapping[str, Any], rows: int, *, ordinal: bool) -> Iterator[str]:
+    decisive = teacher.get("agreement_of_all") or teacher.get("agreement")
+    if not decisive:
+        return
+    metric, at_least = str(teacher["metric"]), float(teacher["at_least"])
+    found = expected_interval(Agreement.from_dict(decisive), metric, rows, ordinal=ordinal, at_least=at_least)
+    if found is None or found.reaches is None:
+        return
+    low, _, high = found.low
+    yield (
+        f"gate: with {rows} more validation codes the lower end of {teacher['teacher']}'s {metric} is expected at "
+        f"{low:.2f} to {high:.2f} (90 % of simulations; now {found.now.low:.2f} on {found.rows} rows); it reaches "
+        f"{at_least:g} in {found.reaches:.0%}"
+    )
+
+
+def _expected_estimate(student: Agreement, draws: Sequence[Draw]) -> str:
+    same = [draw for draw in draws if draw.responses == draws[-1].responses]
+    found = expected_width(
+        student,
+        [dict(zip(draw.order, draw.probabilities, strict=True)) for draw in same],
+        [len(draw.ids) for draw in same],
+    )
+    waves = f" of {len(same)} waves" if len(same) > 1 else ""
+    return (
+        f"estimate: with the {found.codes} drawn codes{waves} the share of {found.label!r} is expected within "
+        f"± {found.corrected:.3f} (95 %) by the student's codes corrected by people's, ± {found.human_only:.3f} by "
+        "people's alone"
+    )
+
+
+def _expected_training(folder: RunFolder, project: Project, records: Records) -> Iterator[str]:
+    curve = read_learning_curve(folder / LEARNING_CURVE_FILE)
+    if curve is None:
+        yield f"`edgedistill review curve {project.path.name}` measures how much more train codes would help"
+        return
+    older = "" if curve.data == curve_data(records.splits.train, records.splits.validation) else " (of earlier rows)"
+    yield f"learning curve{older}: {curve.reason}"
+    for each in curve.predictions[:1]:
+        yield (
+            f"learning curve{older}: with {each.rows} train rows the student's {curve.kappa_name} is expected at "
+            f"{each.kappa.value:.2f} [{each.kappa.low:.2f}, {each.kappa.high:.2f}]"
         )

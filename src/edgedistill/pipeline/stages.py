@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
 
+from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE
 from edgedistill.errors import EdgeDistillError, GateRefused, RunError
 from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, file_digest
 from edgedistill.pipeline.inputs import NOTHING, StageInputs, fingerprint, result_path, select
@@ -113,7 +114,7 @@ _TEACHER_PROVENANCE = ("name", "model", "votes", "temperature")
 def _report(project: Project) -> StageInputs:
     results = tuple(f"results.{name}" for stage in STAGES if stage.name != "report" for name in stage.written(project))
     read = ("project.name", "project.report", "project.task.labels", "project.data.human", "records.splits.test")
-    return StageInputs((*read, *results), log=True)
+    return StageInputs((*read, *results, result_path(LEARNING_CURVE_FILE)), log=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,7 @@ class Stage:
         scratch: What it writes that is not a result, such as the state of a search.
         wanted: Whether this project has the stage.
         may_lack: Earlier stages that need not be done.
+        beside: Files of the run folder that it reads if they are there, and that no stage writes.
         work: Does the stage's work, and returns its entry in `run.json`; None: the function of that name.
     """
 
@@ -138,6 +140,7 @@ class Stage:
     scratch: tuple[str, ...] = ()
     wanted: Callable[[Project], bool] = lambda _: True
     may_lack: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     work: Callable[[Run], dict[str, Any]] | None = None
 
     def written(self, project: Project) -> tuple[str, ...]:
@@ -150,7 +153,9 @@ class Stage:
         work = self.work or getattr(import_module(f"edgedistill.pipeline.{self.name}"), self.name)
         own = (*self.written(run.project), *self.scratch)
         entry: dict[str, Any] = work(
-            run.restricted(self.name, self.inputs(run.project), own, [*_earlier_results(run.project, self)])
+            run.restricted(
+                self.name, self.inputs(run.project), own, [*_earlier_results(run.project, self), *self.beside]
+            )
         )
         return entry
 
@@ -179,7 +184,7 @@ STAGES = (
     ),
     Stage("evaluate", _evaluate, ("evaluation.json", "test_scores.csv")),
     Stage("export", _export, ("bundle", "fidelity.json"), scratch=("tuning.json",)),
-    Stage("report", _report, ("report.html",), may_lack=("export",)),
+    Stage("report", _report, ("report.html",), may_lack=("export",), beside=(LEARNING_CURVE_FILE,)),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -209,6 +214,7 @@ def _result_inputs(run: Run, stage: Stage, inputs: StageInputs) -> dict[str, Any
             found[name] = file_digest(run.folder / name)
         else:  # whoever runs a stage has checked that the stages before it are done: their results are as recorded
             found[name] = run_log.get(earlier.name, {}).get("outputs", {}).get(name)
+    found |= {name: file_digest(run.folder / name) for name in stage.beside if run.folder.has(name)}
     if (log := select({"stages": run_log}, result_path("run.json"), inputs.counts)) is not NOTHING:
         found["run.json"] = log
     return found

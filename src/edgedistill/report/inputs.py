@@ -6,6 +6,7 @@ ReportInputs
 ├── ScoredRow                    a line of test_scores.csv
 ├── TeacherVote                  the votes in a line of labels.jsonl
 ├── Table                        trials.csv
+├── LearningCurve                learning_curve.json (edgedistill.decisions)
 ├── StudyRun                     a line of a study's runs.csv
 └── BundleSummary                bundle.json
 """
@@ -21,6 +22,7 @@ import msgspec
 from edgedistill.agreement import Agreement
 from edgedistill.coding import CodingSummary
 from edgedistill.data import RowCounts
+from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE, LearningCurve, read_learning_curve
 from edgedistill.errors import RunError
 from edgedistill.evaluation.files import decode_file, read_evaluation, read_fidelity, stage_hint
 from edgedistill.evaluation.types import Evaluation, Fidelity, FidelityStep, Gate
@@ -117,6 +119,7 @@ class ReportInputs:
         generation: `generation.json`; None without synthetic responses.
         shrinking: `shrinking.json`; None without a smaller student.
         bundle: None before an export.
+        learning_curve: What `edgedistill review curve` measured; None if it did not.
         examples: Number of misclassified responses that are shown with their texts.
         texts: Inputs of the test rows that may be shown, by id.
         study: Runs of a study that is shown, too.
@@ -136,6 +139,7 @@ class ReportInputs:
     generation: Mapping[str, Any] | None = None
     shrinking: Mapping[str, Any] | None = None
     bundle: BundleSummary | None = None
+    learning_curve: LearningCurve | None = None
     examples: int = 0
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     study: Sequence[StudyRun] = ()
@@ -235,6 +239,7 @@ def read_report_inputs(
         generation=optional("generation.json", "generate", _read_object),
         shrinking=optional("shrinking.json", "train", _read_object),
         bundle=optional("bundle/bundle.json", "export", read_bundle),
+        learning_curve=optional(LEARNING_CURVE_FILE, "report", lambda path, _: read_learning_curve(path)),
         examples=examples,
         texts=(texts or {}) if examples else {},
         study=_read_study(study) if study else (),

@@ -11,7 +11,15 @@ from markupsafe import Markup
 from edgedistill.agreement import Estimate
 from edgedistill.report import formatting
 from edgedistill.report.inputs import ReportInputs
-from edgedistill.report.plots import Plot, agreement_plot, learning_plot, reliability_plot, risk_plot, study_plot
+from edgedistill.report.plots import (
+    Plot,
+    agreement_plot,
+    curve_plot,
+    learning_plot,
+    reliability_plot,
+    risk_plot,
+    study_plot,
+)
 from edgedistill.report.rules import RULES
 from edgedistill.report.sections import (
     TrialSummary,
@@ -104,5 +112,6 @@ def _plots(inputs: ReportInputs, decision: Verdict, trials: Sequence[TrialSummar
         "reliability": reliability_plot(evaluation.probabilities.reliability),
         "risk": risk_plot(evaluation.review),
         "learning": learning_plot(trials),
+        "curve": curve_plot(inputs.learning_curve) if inputs.learning_curve else None,
         "study": study_plot(inputs.study),
     }

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from edgedistill.agreement import Estimate, ReliabilityBin
 from edgedistill.decisions import RiskCoverageCurve
+from edgedistill.decisions.learning_curve import LearningCurve
 from edgedistill.evaluation.types import DecisionRule
 from edgedistill.report.formatting import count, estimate, figure, percent, rows
 from edgedistill.report.inputs import StudyRun
@@ -230,6 +231,33 @@ def learning_plot(trials: Sequence[TrialSummary]) -> Plot | None:
 
     values = ", ".join(figure(each) for each in best[0].epochs)
     return Plot(_svg("learning", draw, (4.6, 2.6)), f"macro-F1 of the selected trial by epoch: {values}.")
+
+
+def curve_plot(curve: LearningCurve) -> Plot:
+    """Draw κ by number of human train rows, with intervals, and what the fitted curve predicts."""
+
+    def draw(axes: Any) -> None:
+        for colour, points in (
+            (_SERIES[0], [(each.rows, each.mean) for each in curve.points]),
+            (_SERIES[1], [(each.rows, each.kappa) for each in curve.predictions]),
+        ):
+            for at, each in points:
+                axes.plot([at, at], [each.low, each.high], color=colour, linewidth=1.5)
+            style = "-" if colour == _SERIES[0] else ":"
+            axes.plot([at for at, _ in points], [each.value for _, each in points], f"o{style}", color=colour)
+        axes.set_xscale("log")
+        shown = [each.rows for each in (*curve.points, *curve.predictions)]
+        axes.set_xticks(shown, [count(each) for each in shown], rotation=45)
+        axes.minorticks_off()
+        axes.set_xlabel("human train rows")
+        axes.set_ylabel(f"{curve.kappa_name}, validation rows")
+
+    values = "; ".join(f"{rows(each.rows)}: {estimate(each.mean)}" for each in curve.points)
+    predicted = "; ".join(f"{rows(each.rows)}: {estimate(each.kappa)}" for each in curve.predictions)
+    return Plot(
+        _svg("curve", draw, (4.6, 2.8)),
+        f"{curve.kappa_name} by number of human train rows. {values}. Predicted: {predicted or 'nothing'}.",
+    )
 
 
 def study_plot(runs: Sequence[StudyRun]) -> Plot | None:

@@ -5,11 +5,13 @@ import json
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
+from edgedistill.cli.commands import app
 from edgedistill.decisions.coding_sheet import merge_codes, read_codes
 from edgedistill.decisions.draws_log import read_draws
 from edgedistill.errors import ArgumentError, DataError, RunError
-from edgedistill.pipeline import run_stages
+from edgedistill.pipeline import run_stage, run_stages
 from edgedistill.pipeline.next_rows import draw_again, draw_next
 from edgedistill.runnable_project import Project
 
@@ -155,7 +157,7 @@ def test_rows_drawn_by_a_command_return_with_their_probabilities(copy):
     assert "12 codes added to" in merged
     reviewed = read(copy.parent / "reviewed.csv")
     assert {row["id"]: float(row["inclusion_probability"]) for row in reviewed} == pytest.approx(message["drawn"])
-    assert {row["split"] for row in reviewed} == {"train"}
+    assert {row["purpose"] for row in reviewed} == {"train"}
 
 
 def test_the_log_is_enough_to_draw_the_same_rows_again(copy):
@@ -263,15 +265,15 @@ def test_for_both_the_random_share_validates_with_equal_chances_and_the_others_t
     chances = [found.drawn[ident] * share for ident, share in zip(found.ids, found.validation_shares, strict=True)]
     assert chances == pytest.approx([0.5 * 20 / len(found.order)] * 20)
     assert code(copy, copy.parent / "one.csv").validation == 10
-    assert {row["id"] for row in read(copy.parent / "reviewed.csv") if row["split"] == "validation"} == set(
+    assert {row["id"] for row in read(copy.parent / "reviewed.csv") if row["purpose"] == "validation"} == set(
         found.validation_ids
     )
 
 
 def test_reviewed_codes_are_never_test_rows(copy):
     rows = read(copy.parent / "responses.csv")[:1]
-    write(copy.parent / "reviewed.csv", [{**rows[0], "label": "process", "split": "test"}])
-    with pytest.raises(DataError, match=r"reviewed.csv: row 2: unknown split 'test'; use one of train, validation"):
+    write(copy.parent / "reviewed.csv", [{**rows[0], "label": "process", "purpose": "test"}])
+    with pytest.raises(DataError, match=r"reviewed.csv: row 2: unknown purpose 'test'; use one of train, validation"):
         run_of(copy)
 
 
@@ -366,7 +368,60 @@ def test_drawn_rows_without_a_code_are_counted(copy):
 def test_python_draws_what_the_command_draws(copy):
     drawn = Project.load(copy).review_next(12, strategy="uncertainty", purpose="both")
     frame = drawn.to_frame()
-    assert list(frame.columns) == ["id", "response", "inclusion_probability", "split"]
+    assert list(frame.columns) == ["id", "response", "inclusion_probability", "purpose"]
     assert set(frame.id) == set(drawn.draw.ids)
-    assert set(frame[frame.split == "validation"].id) == set(drawn.draw.validation_ids)
+    assert set(frame[frame.purpose == "validation"].id) == set(drawn.draw.validation_ids)
     assert repr(drawn).startswith(f"12 of {len(drawn.draw.order)} rows drawn (wave 1; 30% random, 70% uncertainty)")
+
+
+def test_a_sheet_whose_probabilities_somebody_deleted_gets_them_from_the_log(copy):
+    drawn = draw(copy, out=copy.parent / "one.csv")
+    rows = [{"id": row["id"], "human_code": ""} for row in read(copy.parent / "one.csv")]
+    write(copy.parent / "bare.csv", rows)
+    code(copy, copy.parent / "bare.csv")
+    found = {row["id"]: float(row["inclusion_probability"]) for row in read(copy.parent / "reviewed.csv")}
+    assert found == pytest.approx(drawn.draw.drawn)
+
+
+def test_a_draw_says_what_its_codes_are_expected_to_bring(copy):
+    said = " ".join(draw(copy, rows=20, purpose="both", strategy="uncertainty").expected)
+    assert "for comparison: 6 more test rows would put the lower end of the student's kappa at" in said
+    assert "estimate: with the 20 drawn codes the share of" in said
+    assert "`edgedistill review curve tiny.yaml` measures how much more train codes would help" in said
+
+
+def test_a_gate_is_expected_to_move_with_more_validation_codes(copy):
+    evaluation = json.loads((copy.parent / "runs/tiny/evaluation.json").read_text())
+    agreement = evaluation["agreement"]["student"]
+    teacher = {"teacher": "t", "metric": "kappa", "at_least": 0.1, "agreement_of_all": agreement}
+    (copy.parent / "runs/tiny/gate.json").write_text(json.dumps({"teachers": [teacher]}))
+    first = draw(copy, purpose="validation").expected[0]
+    assert first.startswith("gate: with 12 more validation codes the lower end of t's kappa is expected at ")
+    assert "it reaches 0.1 in " in first
+
+
+def test_a_learning_curve_is_measured_and_shown_with_the_next_draw(copy):
+    message = json.loads(CliRunner().invoke(app, ["review", "curve", str(copy), "--seeds", "2", "--json"]).stdout)
+    assert [point["rows"] for point in message["points"]] == [15, 30, 60]
+    assert message["validation_rows"] == 60
+    assert json.loads((copy.parent / "runs/tiny/learning_curve.json").read_text()) == message
+    assert any(line.startswith("learning curve: ") for line in draw(copy, out=copy.parent / "one.csv").expected)
+    run = run_of(copy)
+    assert not run_stage(run, "report").skipped
+    assert run_stage(run, "report").skipped
+    assert message["reason"].partition(":")[0] in run.report_html
+    code(copy, copy.parent / "one.csv")
+    assert any(line.startswith("learning curve (of earlier rows): ") for line in draw(copy).expected)
+
+
+def test_a_damaged_learning_curve_names_the_command_that_writes_it(copy):
+    (copy.parent / "runs/tiny/learning_curve.json").write_text("{}")
+    with pytest.raises(RunError, match="review curve PROJECT` writes it again"):
+        draw(copy)
+
+
+def test_a_learning_curve_of_the_fine_tuned_student(copy):
+    curve = Project.load(copy).learning_curve(student="fine-tuned", seeds=2)
+    assert (curve.student, len(curve.points[0].kappas)) == ("fine-tuned", 2)
+    with pytest.raises(ArgumentError, match="student must be frozen or fine-tuned"):
+        Project.load(copy).learning_curve(student="large")
