@@ -2,6 +2,7 @@
 
     python benchmarks/next_rows.py DATA --out FOLDER                         the frozen encoder, all strategies
     python benchmarks/next_rows.py DATA --out FOLDER --student fine-tuned    a confirmation with the fine-tuned student
+    python benchmarks/next_rows.py DATA --out FOLDER --student curves        do learning curves predict more rows?
     python benchmarks/next_rows.py DATA --out FOLDER --summary FILE.json     what docs/results holds
 
 DATA has folders `beetle` and `networks` with train.csv, test_ua.csv (unseen answers) and test_uq.csv (unseen
@@ -14,6 +15,9 @@ so far. Measured after each wave: κ on both test sets (quadratic weighted on ne
 shares in the pool from machine codes corrected by the coded rows (design-based, cross-fitted in five folds; Egami et
 al. 2023): width of the 95 % interval, error, and whether the interval covers the truth.
 
+Curves: from nested subsets of 400 rows of the pool, κ on the validation rows with 600, 800 and 1,200 is predicted and
+then measured with as many.
+
 `voted` is Beetle with a pool of the rows that a recorded teacher coded; 50 rows a wave up to 250.
 """
 
@@ -23,7 +27,7 @@ import json
 import random
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -34,6 +38,7 @@ from scipy.stats import t
 
 from edgedistill.agreement.confusion import confusion_matrix, kappas
 from edgedistill.data.types import TeacherLabel
+from edgedistill.decisions.learning_curve import learning_curve, nested_order
 from edgedistill.decisions.row_signals import coverage, disagreement, novelty_ranks, uncertainty
 from edgedistill.decisions.sampling import (
     effective_probabilities,
@@ -392,6 +397,62 @@ def confirm(
         print(data, strategy, repetition, start, measured, flush=True)
 
 
+def run_curves(folder: Path, out: Path, repetitions: int) -> None:
+    """Predict κ with more train rows from 400 of them, and train on as many."""
+    done = {(run["data"], run["repetition"]) for run in read_lines(out / "curves.jsonl")}
+    for repetition in range(repetitions):
+        for data in ("beetle", "networks"):
+            if (data, repetition) in done:
+                continue
+            task = task_of(data)
+            of = Repetition(read_rows(folder, data, "train", out), {}, task, repetition, {})
+            human, labels = named(of.validation, task), named(of.pool, task)
+
+            def coding(places: Sequence[int], of: Repetition = of, task: Task = task) -> list[str]:
+                probabilities = predicted(of.fit(np.array(places)), of.validation, task)
+                return [task.names[place] for place in probabilities.argmax(axis=1)]
+
+            orders = [nested_order(labels[:400], task, seed) for seed in range(3)]
+            codings = {size: [coding(order[:size]) for order in orders] for size in (50, 100, 200, 400)}
+            curve = learning_curve(human, codings, task)
+            line: dict[str, Any] = {"data": data, "repetition": repetition, "outlook": curve.outlook, "predictions": []}
+            for each in curve.predictions:
+                # The same 400 rows and others, as after more coding, on the same validation rows.
+                more = [
+                    [*range(400), *(400 + place for place in nested_order(labels[400:], task, seed)[: each.rows - 400])]
+                    for seed in range(3)
+                ]
+                truth = fmean(kappa(of.validation.labels, indices(coding(rows), task), task) for rows in more)
+                line["predictions"].append({**asdict(each), "truth": truth})
+            line["at_400"] = curve.points[-1].mean.value
+            write_line(out / "curves.jsonl", line)
+            print(line, flush=True)
+
+
+def indices(codes: Sequence[str], task: Task) -> Ints:
+    """Return the index of each code."""
+    return np.array([task.names.index(code) for code in codes], dtype=np.int64)
+
+
+def curve_summary(out: Path) -> dict[str, Any]:
+    """Return how often the predicted intervals held the gain in κ, by data set and factor."""
+    found: dict[str, Any] = {}
+    for run in read_lines(out / "curves.jsonl"):
+        of_data = found.setdefault(run["data"], {"repetitions": 0, "outlooks": {}, "factors": {}})
+        of_data["repetitions"] += 1
+        of_data["outlooks"][run["outlook"]] = of_data["outlooks"].get(run["outlook"], 0) + 1
+        for each in run["predictions"]:
+            entry = of_data["factors"].setdefault(str(each["factor"]), {"rows": each["rows"], "held": [], "error": []})
+            gain = each["truth"] - run["at_400"]
+            entry["held"].append(each["gain"]["low"] <= gain <= each["gain"]["high"])
+            entry["error"].append(each["gain"]["value"] - gain)
+    for of_data in found.values():
+        for entry in of_data["factors"].values():
+            entry["predictions"] = len(entry["held"])
+            entry["held"], entry["error"] = round(fmean(entry["held"]), 3), interval(entry["error"])
+    return found
+
+
 def read_lines(file: Path) -> list[dict[str, Any]]:
     """Read the finished runs."""
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
@@ -443,16 +504,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--student", choices=["frozen", "fine-tuned"], default="frozen")
+    parser.add_argument("--student", choices=["frozen", "fine-tuned", "curves"], default="frozen")
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--summary", type=Path)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.summary:
-        given.summary.write_text(json.dumps(summary(given.out), indent=1) + "\n", "utf-8")
+        given.summary.write_text(
+            json.dumps({**summary(given.out), "curves": curve_summary(given.out)}, indent=1) + "\n", "utf-8"
+        )
     elif given.student == "frozen":
         run_frozen(given.data, given.out, given.repetitions)
+    elif given.student == "curves":
+        run_curves(given.data, given.out, given.repetitions)
     else:
         run_fine_tuned(given.data, given.out, given.repetitions, given.epochs)
 

@@ -1,10 +1,11 @@
 """How agreement grows with the number of human-coded train rows, and what more of them may bring.
 
 Students are trained on nested random subsets of the train rows and compared with the human codes of the validation
-rows. An inverse power law, κ(n) = a - b n^-c, is fitted to the means (Figueroa et al. 2012,
-doi:10.1186/1472-6947-12-8; for the form Viering & Loog 2023, arXiv:2103.10948) and extrapolated. Its intervals come
-from resampling the subsets and the validation rows together. They hold if the law does: no test shows that from four
-sizes, so an extrapolation beyond three times the rows is not given.
+rows. Two laws are extrapolated, because four sizes cannot tell which holds: an inverse power law,
+κ(n) = a - b n^-c, which levels off (Figueroa et al. 2012, doi:10.1186/1472-6947-12-8; Viering & Loog 2023,
+arXiv:2103.10948), and the straight line in log n through the last three sizes, which goes on. A prediction is their
+mean, its interval that of both laws' resamples together: subsets and validation rows are resampled. Nothing is
+predicted beyond three times the rows.
 """
 
 import hashlib
@@ -68,7 +69,7 @@ class CurvePrediction:
         factor: How many times the present train rows.
         rows: Number of train rows.
         kappa: κ on rows like the validation rows, with a 95 % interval.
-        gain: κ less that at the present number of rows, likewise.
+        gain: κ less that of the present rows, likewise.
     """
 
     factor: float
@@ -235,7 +236,7 @@ def learning_curve(
         scale=fitted[1] if kept else None,
         exponent=fitted[2] if kept else None,
         last_doubling=doubling,
-        predictions=predictions if kept else (),
+        predictions=_usable(predictions) if kept else (),
         outlook=outlook,
         reason=reason,
     )
@@ -302,18 +303,29 @@ def _extrapolate(
 ) -> tuple[tuple[float, float, float], tuple[CurvePrediction, ...]]:
     if len(sizes) < 3:
         return (0.0, 0.0, 0.0), ()
-    a, b, c = fit_power_law(sizes, np.concatenate([means[None], resampled]))
-
-    def at(rows: float) -> Values:
-        return np.asarray(a - b * rows**-c, dtype=np.float64)
-
-    now = at(sizes[-1])
+    values = np.concatenate([means[None], resampled])
+    a, b, c = fit_power_law(sizes, values)
+    logs = np.log(sizes[-3:])
+    slope = (values[:, -3:] * (logs - logs.mean())).sum(axis=1) / ((logs - logs.mean()) ** 2).sum()
     predictions = []
     for factor in FACTORS:
-        then = at(factor * sizes[-1])
-        kappa, gain = _estimate(then[0], then[1:]), _estimate((then - now)[0], (then - now)[1:])
-        predictions.append(CurvePrediction(factor, round(factor * sizes[-1]), kappa, gain))
+        rows = factor * sizes[-1]
+        levelling_off, going_on = b * (sizes[-1] ** -c - rows**-c), slope * np.log(factor)
+        gain = np.stack([levelling_off, going_on])
+        kappa = np.clip(values[:, -1] + gain, -1, 1)
+        predictions.append(
+            CurvePrediction(
+                factor,
+                round(rows),
+                _estimate(kappa[:, 0].mean(), kappa[:, 1:].ravel()),
+                _estimate(gain[:, 0].mean(), gain[:, 1:].ravel()),
+            )
+        )
     return (float(a[0]), float(b[0]), float(c[0])), tuple(predictions)
+
+
+def _usable(predictions: Sequence[CurvePrediction]) -> tuple[CurvePrediction, ...]:
+    return tuple(each for each in predictions if each.kappa.high - each.kappa.low <= _WIDEST)
 
 
 def _outlook(
@@ -325,16 +337,18 @@ def _outlook(
         return "not extrapolated", f"{no} from {sizes}: {last.rows} human train rows are too few for smaller subsets"
     if last.mean.low <= 0:
         return "not extrapolated", f"{no}: with all train rows the student may be no better than chance"
-    widest = predictions[-1].kappa
-    if widest.high - widest.low > _WIDEST:
+    if not (usable := _usable(predictions)):
+        first = predictions[0]
         reason = (
-            f"{no}: with {predictions[-1].factor:g} times the rows κ may be anything from {widest.low:.2f} to "
-            f"{widest.high:.2f}; more validation rows or seeds would narrow this"
+            f"{no}: with {first.factor:g} times the rows κ may be anything from {first.kappa.low:.2f} to "
+            f"{first.kappa.high:.2f}; more validation rows or seeds would narrow this"
         )
         return "not extrapolated", reason
     rise = (
         f"the last doubling of the train rows brought {doubling.value:+.2f} [{doubling.low:+.2f}, {doubling.high:+.2f}]"
     )
+    if len(usable) < len(predictions):
+        rise += f"; beyond {usable[-1].rows} rows nothing can be predicted"
     if doubling.high < _FLAT:
         return "flat", f"the curve is flat: {rise}; more train codes are not expected to help this student"
     if doubling.low > 0:

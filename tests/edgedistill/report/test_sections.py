@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgedistill.decisions.learning_curve import learning_curve
 from edgedistill.report.inputs import ReportInputs, RunLog, ScoredRow, Table, TeacherVote
-from edgedistill.report.plots import learning_plot, study_plot
+from edgedistill.report.plots import curve_plot, learning_plot, study_plot
 from edgedistill.report.sections import (
     best_trials,
     consistency,
@@ -13,6 +14,7 @@ from edgedistill.report.sections import (
     mixture_table,
     summarize_trials,
 )
+from edgedistill_serve.task.task import Label, Task
 
 HEADER = ["learning_rate", "batch_size", "epochs", "seed", "epoch", "validation_macro_f1", "best", "outcome", "failure"]
 
@@ -96,3 +98,19 @@ def test_at_least_twenty_misclassified_rows_are_listed_and_as_many_as_examples_a
 
 def test_a_study_without_shares_has_no_curve():
     assert study_plot(()) is None
+
+
+def test_a_learning_curve_is_described_with_what_it_predicts():
+    task = Task("nominal", (Label("a"), Label("b")), ("response",))
+    human = ["a", "b"] * 300
+    wrong = {50: 8, 100: 9, 200: 10, 400: 12}
+    codings = {
+        size: [["ab"[(place // 2 % each == 0) ^ (code == "b")] for place, code in enumerate(human)]] * 2
+        for size, each in wrong.items()
+    }
+    plot = curve_plot(learning_curve(human, codings, task))
+    assert "κ by number of human train rows. 50 rows: " in plot.description
+    assert "Predicted: 600 rows: " in plot.description
+    assert "var(--series-2)" in plot.svg
+    alone = curve_plot(learning_curve(human, {50: codings[50]}, task))
+    assert alone.description.endswith("Predicted: nothing.")
