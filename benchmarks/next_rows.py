@@ -465,9 +465,11 @@ def write_line(file: Path, value: dict[str, Any]) -> None:
 
 
 def interval(values: Sequence[float]) -> list[float]:
-    """Return the mean and its 95 % t interval, rounded."""
+    """Return the mean and its 95 % t interval, rounded; of a single value the value."""
     mean, n = fmean(values), len(values)
-    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    if n < 2:
+        return [round(mean, 4)]
+    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
     return [round(mean, 4), round(mean - half, 4), round(mean + half, 4)]
 
 

@@ -103,14 +103,13 @@ def test_a_study_without_shares_has_no_curve():
 def test_a_learning_curve_is_described_with_what_it_predicts():
     task = Task("nominal", (Label("a"), Label("b")), ("response",))
     human = ["a", "b"] * 300
-    wrong = {50: 8, 100: 9, 200: 10, 400: 12}
     codings = {
-        size: [["ab"[(place // 2 % each == 0) ^ (code == "b")] for place, code in enumerate(human)]] * 2
-        for size, each in wrong.items()
+        size: [["b" if place % every == 0 else code for place, code in enumerate(human)]] * 2
+        for size, every in {50: 8, 100: 10, 200: 12, 400: 14}.items()
     }
     plot = curve_plot(learning_curve(human, codings, task))
-    assert "κ by number of human train rows. 50 rows: " in plot.description
-    assert "Predicted: 600 rows: " in plot.description
+    assert "κ by number of human train rows. 50\N{NO-BREAK SPACE}rows: " in plot.description
+    assert "Predicted: 600\N{NO-BREAK SPACE}rows: " in plot.description
     assert "var(--series-2)" in plot.svg
     alone = curve_plot(learning_curve(human, {50: codings[50]}, task))
     assert alone.description.endswith("Predicted: nothing.")
