@@ -243,7 +243,12 @@ class _Package:
         coders: dict[str, list[Any]] = {
             plain(name): [
                 f"coder:{plain(name)}",
-                [self.numbers.of[row.response.id] for row in splits.test if name not in row.codes],
+                [
+                    self.numbers.of[row.response.id]
+                    for rows in (splits.validation, splits.test)
+                    for row in rows
+                    if name not in row.codes
+                ],
             ]
             for name in section.coders
         }
@@ -265,6 +270,7 @@ class _Package:
             "codings": {plain(name): f"coding:{plain(name)}" for name in self.evaluation.agreement},
             "uncoded": uncoded,
             "coders": coders,
+            "alt_test_epsilon": section.alt_test_epsilon,
             "logits": self.logits,
             "unreadable": [
                 self.numbers.of[row.response.id]

@@ -163,6 +163,13 @@ def _codes(inputs: MethodsInputs) -> Iterator[str]:
     for pair in ceiling.pairs if len(ceiling.pairs) == 1 else ():
         if pair.agreement:
             yield f"On the {rows(pair.rows)} that both coded, their \u03ba is {estimate(pair.agreement.kappa)}."
+    if tested := ceiling.alt_test:
+        yield (
+            f"In the alternative annotator test {cite('calderon2025')} with \u03b5 = {setting(tested.epsilon)}, the "
+            f"model beats {count(sum(each.beaten for each in tested.coders))} of "
+            f"{pluralize(len(tested.coders), 'coder')}; its average "
+            f"advantage probability is {estimate(tested.advantage)} ({table_reference('alt_test')})."
+        )
 
 
 def _alpha(kind: str) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ _LATEX: Final[Mapping[str, str]] = {
     "\u00d7": r"$\times$",
     "\u03ba": r"$\kappa$",
     "\u03b1": r"$\alpha$",
+    "\u03b5": r"$\epsilon$",
     "\u2265": r"$\geq$",
     "\u2264": r"$\leq$",
     "\u2013": "--",

@@ -18,6 +18,7 @@ _ESTIMATES = frozenset(
     {
         *_AGREEMENT,
         *("precision", "recall", "f1", "kappa_lost", "flip_rate", "share_accepted", "of_reviewed", "reached"),
+        *("advantage", "coder_advantage"),
         *("difference", "log_loss", "brier", "ece", "observed", "corrected"),
     }
 )
@@ -34,6 +35,7 @@ def paper_tables(inputs: ReportInputs) -> tuple[PaperTable, ...]:
         _codebook(inputs),
         _data_flow(inputs),
         _inter_coder(inputs),
+        _alt_test(inputs),
         _gate(inputs),
         _training_rows(inputs),
         _search(inputs),
@@ -96,6 +98,24 @@ def _inter_coder(inputs: ReportInputs) -> PaperTable:
     return _table(
         "inter_coder", f"Agreement between human coders on the test rows that both coded. {_INTERVALS}", columns, rows()
     )
+
+
+def _alt_test(inputs: ReportInputs) -> PaperTable:
+    ceiling = inputs.served.ceiling
+    tests = {f"teacher {each.teacher}": each.alt_test for each in (inputs.gate.teachers if inputs.gate else ())}
+    tests["model"] = ceiling.alt_test if ceiling else None
+    columns = {"machine": "Machine", "coder": "Coder", "rows": "Rows", "advantage": "Advantage of the machine"}
+    columns |= {"coder_advantage": "Advantage of the coder", "p": "p", "beaten": "Beaten"}
+    rows: Iterable[tuple[Cell, ...]] = (
+        (plain(name), plain(each.coder), each.rows, each.advantage, each.coder_advantage, each.p, each.beaten)
+        for name, found in tests.items()
+        for each in (found.coders if found else ())
+    )
+    caption = (
+        "Alternative annotator test: teachers on the validation rows, the model on the test rows, each against every "
+        f"human coder. {_INTERVALS}"
+    )
+    return _table("alt_test", caption, columns, rows)
 
 
 def _gate(inputs: ReportInputs) -> PaperTable:

@@ -218,6 +218,7 @@ def with_edgedistill(folder: Path) -> Iterator[Outcome]:
     tables = _Tables(folder)
     yield from tables.agreement()
     yield from tables.comparisons()
+    yield from tables.alt_test()
     yield from tables.subgroups()
     yield from tables.calibration()
     yield tables.decision_rule()
@@ -278,11 +279,8 @@ class _Tables:
             if name != "student" and (rows := self.coded(column)):
                 codings = ([row[each] for row in rows] for each in ("human", column, "coding:student"))
                 lines += _compared("human codes", name, compared(*codings, self.task, groups=self.groups(rows)))
-        if coders := self.given["coders"]:
-            codes = {
-                name: {row["row"]: row[column] for row in self.test if column == "human" or row["row"] not in lacking}
-                for name, (column, lacking) in coders.items()
-            }
+        if self.given["coders"]:
+            codes = self.codes(self.test)
             model = {row["row"]: row[self.model] for row in self.test}
             groups = {row["row"]: row["group"] for row in self.test} if self.groups(self.test) else None
             human = human_agreement(codes, self.task, student=model, groups=groups, positive=self.given["positive"])
@@ -297,6 +295,32 @@ class _Tables:
                 lines += _compared(each.reference, each.human, each.comparison)
         if lines:
             yield compare(self.folder, "comparisons", lines)
+
+    def codes(self, rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+        """Return the codes of each human coder by row."""
+        return {
+            name: {row["row"]: row[column] for row in rows if column == "human" or row["row"] not in lacking}
+            for name, (column, lacking) in self.given["coders"].items()
+        }
+
+    def alt_test(self) -> Iterator[Outcome]:
+        from edgedistill.agreement.alt_test import alt_test_by_id
+
+        machines = [
+            (f"teacher {each['name']}", self.validation, f"gate:{each['name']}", set(each["uncoded"]))
+            for each in self.given["teachers"]
+        ]
+        lines: list[dict[str, object]] = []
+        for name, rows, column, uncoded in (*machines, ("model", self.test, self.model, set[str]())):
+            labels = {row["row"]: row[column] for row in rows if row["row"] not in uncoded}
+            groups = {row["row"]: row["group"] for row in rows} if self.groups(rows) else None
+            epsilon = self.given["alt_test_epsilon"]
+            found, _ = alt_test_by_id(labels, self.codes(rows), self.task, epsilon=epsilon, groups=groups)
+            for each in found.coders if found else ():
+                start = {"machine": name, "coder": each.coder, "rows": each.rows, "p": each.p}
+                lines.append(start | _parts({"advantage": each.advantage, "coder_advantage": each.coder_advantage}))
+        if lines:
+            yield compare(self.folder, "alt_test", lines)
 
     def subgroups(self) -> Iterator[Outcome]:
         from edgedistill.agreement import subgroups

@@ -216,7 +216,7 @@ def test_no_row_and_no_response_is_named(made):
 
 
 def test_what_a_run_lacks_is_said_not_to_have_been_measured(tmp_path):
-    values, lines = evaluation_of(teacher=False, coders=False, columns=False, population=False)
+    values, lines = evaluation_of(teacher=False, coders=(), columns=False, population=False)
     write_run(tmp_path / "run", values, lines, full=False)
     text = PROJECT.replace("teacher: {", "# {").replace("generate:", "# ").replace("coders: [coder_2], ", "")
     found = {
