@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from edgedistill.cli.label_studio import label_studio_app
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import DataError
@@ -16,7 +17,7 @@ from edgedistill_serve.task.task import quote_label
 review_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Export responses for human review as a coding sheet, and import the codes.",
+    help="Export responses for human coding, as a coding sheet or for Label Studio, and import the codes.",
 )
 
 ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")]
@@ -24,6 +25,7 @@ Responses = Annotated[
     Path | None,
     typer.Option("--responses", metavar="FILE", help="File of uncoded responses (default: those of the project)."),
 ]
+review_app.add_typer(label_studio_app, name="label-studio")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
