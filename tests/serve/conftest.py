@@ -15,7 +15,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
-from edgedistill_serve.bundle.manifest import Manifest, ReviewRule
+from edgedistill_serve.bundle.manifest import Manifest, NoveltyFit, ReviewRule
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.contexts import ShownContexts
@@ -53,8 +53,8 @@ def build_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def build_graph(*, labels: int = len(LABELS), type_ids: bool = True) -> onnx.ModelProto:
-    """A classifier: embeddings, a tanh layer, each feature's largest value, logits."""
+def build_graph(*, labels: int = len(LABELS), type_ids: bool = True, novelty: bool = False) -> onnx.ModelProto:
+    """A classifier: embeddings, a tanh layer, each feature's largest value, logits; and its length."""
     draw = np.random.default_rng(7)
 
     def weights(name: str, *shape: int, scale: float = 1.0) -> onnx.TensorProto:
@@ -79,13 +79,17 @@ def build_graph(*, labels: int = len(LABELS), type_ids: bool = True) -> onnx.Mod
         helper.make_node("Mul", ["raised", "wide_mask"], ["masked"]),
         helper.make_node("ReduceMax", ["masked"], ["largest"], axes=[1], keepdims=0),
         helper.make_node("MatMul", ["largest", "outer"], ["logits"]),
+        *([helper.make_node("ReduceL2", ["largest"], ["novelty"], axes=[1], keepdims=0)] if novelty else []),
     ]
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if type_ids else [])]
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"]) for name in names],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", labels])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", labels]),
+            *([helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["rows"])] if novelty else []),
+        ],
         [
             weights("words", len(vocabulary()) - 1, HIDDEN),
             *([weights("types", 2, HIDDEN, scale=0.3)] if type_ids else []),
@@ -103,6 +107,7 @@ def parts(tmp_path_factory) -> Path:
     build_tokenizer().save(str(folder / "tokenizer.json"))
     onnx.save(build_graph(), folder / "model.onnx")
     onnx.save(build_graph(type_ids=False), folder / "model_without_types.onnx")
+    onnx.save(build_graph(novelty=True), folder / "model_novelty.onnx")
     onnx.save(build_graph(labels=2), folder / "model_two_labels.onnx")
     quantize_dynamic(folder / "model.onnx", folder / "model_quantized.onnx", weight_type=QuantType.QInt8)
     return folder
@@ -115,6 +120,40 @@ def golden(parts: Path, inputs: tuple[str, ...], max_tokens: int, tolerance: Map
     logits = [session.logits(encoded).tolist() for encoded in encoder.encode(rows)]
     checked = [{"inputs": row, "logits": found} for row, found in zip(rows, logits, strict=True)]
     return json.dumps({"rows": checked, "tolerance": tolerance}).encode()
+
+
+NOVELTY = NoveltyFit(training_rows=60, directions=4, validation_rows=40, false_alarms=0.05, flagged=2)
+
+
+@pytest.fixture(scope="session")
+def make_novelty_bundle(parts, make_bundle) -> Callable[..., Bundle]:
+    """Write a bundle whose fp32 graph has the output `novelty`."""
+
+    def make(folder: Path, *, max_novelty: float | None, inputs: tuple[str, ...] = ("response",), **given) -> Bundle:
+        content = json.loads(golden(parts, inputs, 24, {"fp32": 1e-5}))
+        session = Session(parts / "model_novelty.onnx")
+        for row, encoded in zip(
+            content["rows"],
+            Encoder(parts / "tokenizer.json", 24).encode([row["inputs"] for row in content["rows"]]),
+            strict=True,
+        ):
+            row["novelty"] = {"fp32": float(session.run([encoded]).novelty[0])}
+        content["novelty_tolerance"] = {"fp32": 1e-4}
+        return make_bundle(
+            folder,
+            inputs=inputs,
+            precision="fp32",
+            novelty=NOVELTY,
+            review=ReviewRule(max_novelty=max_novelty),
+            files={
+                "onnx/model.onnx": parts / "model_novelty.onnx",
+                "onnx/model_quantized.onnx": None,
+                "golden.json": json.dumps(content).encode(),
+                **given,
+            },
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +174,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
         thresholds: Mapping[str, float] | None = None,
         int8_overflow_free: bool = False,
         contexts: ShownContexts | None = None,
+        novelty: NoveltyFit | None = None,
         files: Mapping[str, Path | bytes | None] | None = None,
     ) -> Bundle:
         draft = Manifest(
@@ -149,6 +189,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
             thresholds=dict(thresholds or {}),
             int8_overflow_free=int8_overflow_free,
             contexts=contexts,
+            novelty=novelty,
             metrics={"kappa": 0.61},
             provenance={"teacher": "none"},
         )

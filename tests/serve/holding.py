@@ -18,7 +18,7 @@ class Graph(Session):
         self.rows = []
         self.fault = None
 
-    def batch_logits(self, rows, length=0):
+    def run(self, rows, length=0):
         """Wait, count, raise the given error, then score."""
         self.begun.set()
         assert self.open.wait(30)
@@ -26,7 +26,7 @@ class Graph(Session):
         if self.fault is not None:
             fault, self.fault = self.fault, None
             raise fault
-        return super().batch_logits(rows, length)
+        return super().run(rows, length)
 
 
 class Held:

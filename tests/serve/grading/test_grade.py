@@ -28,6 +28,7 @@ ADDED = (
     "unknown_share",
     "context_tokens",
     "context_tokens_lost",
+    "novelty",
     "error",
 )
 

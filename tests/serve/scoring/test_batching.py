@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgedistill_serve import BundleError, Scorer, ScoringFailed, SelfCheckFailed
-from edgedistill_serve.scoring.batching import Batching
+from edgedistill_serve.scoring.batching import Batching, Outputs
 from edgedistill_serve.scoring.session import Session
 
 TEXTS = [" ".join(["why", "is", "this", "the", "answer"][: number % 5 + 1]) + f" {number}" for number in range(150)]
@@ -23,19 +23,19 @@ class Counting(Session):
         super().__init__(model)
         self.device, self.batches, self.lengths = device, [], []
 
-    def batch_logits(self, rows, length=0):
+    def run(self, rows, length=0):
         """Remember, and score."""
         self.batches.append([len(row.ids) for row in rows])
         self.lengths.append(length)
-        return super().batch_logits(rows, length)
+        return super().run(rows, length)
 
 
 class Unpadded(Session):
     """A real graph that is never fed with padding."""
 
-    def batch_logits(self, rows, length=0):
+    def run(self, rows, length=0):
         """Score rows one by one."""
-        return np.concatenate([super(Unpadded, self).batch_logits([row]) for row in rows])
+        return Outputs(np.concatenate([super(Unpadded, self).run([row]).logits for row in rows]))
 
 
 @pytest.fixture
@@ -85,8 +85,8 @@ def test_if_a_batch_changes_a_score_on_this_cpu_each_response_is_scored_alone(fp
     """As on a processor that sums in another order than the one on which the bundle was made."""
 
     class Moving(Counting):
-        def batch_logits(self, rows, length=0):
-            return super().batch_logits(rows, length) * (1 if len(rows) == 1 else 1 + 1e-15)
+        def run(self, rows, length=0):
+            return Outputs(super().run(rows, length).logits * (1 if len(rows) == 1 else 1 + 1e-15))
 
     graphs = []
     scorer = Scorer(
@@ -117,8 +117,8 @@ def test_a_graph_that_padding_harms_gets_rows_of_one_length_without_any(fp32):
     """As one that reads a sequence's last token."""
 
     class ReadsTheLast(Counting):
-        def batch_logits(self, rows, length=0):
-            return super().batch_logits(rows, length) + 0.001 * (length > len(rows[0].ids))
+        def run(self, rows, length=0):
+            return Outputs(super().run(rows, length).logits + 0.001 * (length > len(rows[0].ids)))
 
     graphs = []
     scorer = Scorer(
@@ -168,8 +168,8 @@ def test_no_gpu_is_requested_from_an_onnxruntime_without_cuda(parts):
 
 def test_a_gpu_that_computes_other_scores_is_not_used(bundle):
     class Wrong(Session):
-        def logits(self, encoded):
-            return -super().logits(encoded)
+        def run(self, rows, length=0):
+            return Outputs(-super().run(rows, length).logits)
 
     scorer = Scorer(bundle, gpu=True, open_graph=lambda model, device: (Wrong if device == "cuda" else Session)(model))
     assert (scorer.device, scorer.precision) == ("cpu", "int8")

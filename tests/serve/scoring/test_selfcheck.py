@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from edgedistill_serve import Scorer, SelfCheckFailed
 from edgedistill_serve.bundle.manifest import Golden, GoldenRow
+from edgedistill_serve.scoring.batching import Outputs
 from edgedistill_serve.scoring.graph_choice import SelfCheck, self_check
 from edgedistill_serve.task.label_decoding import softmax
 
@@ -97,7 +98,7 @@ def test_a_number_that_is_not_finite_fails_the_check(bundle, odd, place, positio
         computed[str(position)] = np.array([odd, odd, odd])
     golden = Golden(tuple(rows), {"fp32": 0.5})
     with np.errstate(invalid="ignore"):
-        check = self_check(lambda inputs: computed[inputs["response"]], golden, "fp32", decoder)
+        check = self_check(lambda inputs: Outputs(computed[inputs["response"]]), golden, "fp32", decoder)
     assert (check.passed, check.difference) == (False, 1.0)
 
 
@@ -108,7 +109,7 @@ def test_a_tolerance_that_is_no_number_accepts_nothing(tolerance):
 
 def test_without_golden_rows_nothing_is_shown(bundle):
     golden = Golden((), {"fp32": 0.5})
-    assert not self_check(lambda _: np.zeros(3), golden, "fp32", bundle.manifest.label_decoder).passed
+    assert not self_check(lambda _: Outputs(np.zeros(3)), golden, "fp32", bundle.manifest.label_decoder).passed
 
 
 LOGITS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=6)

@@ -139,4 +139,4 @@ def test_bound_inputs_and_output_give_the_same_logits(parts):
     runtime = import_onnxruntime()
     plain = runtime.InferenceSession(str(parts / "model.onnx"), providers=["CPUExecutionProvider"])
     given = build_feeds(Encoder(parts / "tokenizer.json", 16).encode([{"response": "great job"}, {"response": "x"}]))
-    assert np.array_equal(make_binding_runner(runtime, plain, "cpu")(given), plain.run([OUTPUT], given)[0])
+    assert np.array_equal(make_binding_runner(runtime, plain, "cpu", [OUTPUT])(given), plain.run([OUTPUT], given))

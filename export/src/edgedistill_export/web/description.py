@@ -6,7 +6,7 @@ import msgspec
 
 from edgedistill_export.web.patterns import to_javascript
 from edgedistill_serve.bundle.loading import Bundle
-from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.bundle.manifest import NoveltyFit, ReviewRule
 from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.redaction import Redaction, redaction_steps
@@ -53,6 +53,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
     calibrated: bool
     review: ReviewRule
     contexts: ShownContexts | None
+    novelty: NoveltyFit | None
     redaction: dict[str, Any] | None
     invisible: dict[str, str]
     files: dict[str, PageFile]
@@ -78,6 +79,7 @@ def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription
         calibrated=manifest.temperature != 1.0,
         review=manifest.review,
         contexts=manifest.contexts,
+        novelty=manifest.novelty,
         redaction=describe_redaction(manifest.task.redact),
         invisible=invisible_patterns(),
         files=files,
@@ -90,8 +92,14 @@ def golden_with_tokens(bundle: Bundle) -> dict[str, Any]:
     encoded = load_encoder(bundle).encode([task_inputs(row.inputs, task) for row in bundle.golden.rows])
     return {
         "tolerance": bundle.golden.tolerance[precision],
+        "noveltyTolerance": bundle.golden.novelty_tolerance.get(precision),
         "rows": [
-            {"inputs": row.inputs, "ids": list(read.ids), "logits": list(row.expected(precision))}
+            {
+                "inputs": row.inputs,
+                "ids": list(read.ids),
+                "logits": list(row.expected(precision)),
+                "novelty": row.novelty.get(precision),
+            }
             for row, read in zip(bundle.golden.rows, encoded, strict=True)
         ],
     }

@@ -69,6 +69,19 @@ class NoveltyFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flagged: int
 
 
+def describe_novelty(fit: NoveltyFit | None, limit: float | None) -> str:
+    """Return in one sentence which responses are too novel."""
+    if fit is None:
+        return "Not measured: responses unlike the training texts are not recognized."
+    if limit is None or fit.false_alarms is None:
+        return "Measured and not limited: responses unlike the training texts do not go to a person for that."
+    return (
+        f"Responses at more than {limit:.3g} times the typical distance from the {fit.training_rows} training texts go "
+        f"to a person: {fit.flagged} of {fit.validation_rows} validation rows, and of responses like them at most "
+        f"{fit.false_alarms:.2%} are expected to."
+    )
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`bundle.json`.
 
@@ -139,11 +152,13 @@ class GoldenRow(HiddenTexts, frozen=True, forbid_unknown_fields=True, omit_defau
         inputs: The task's inputs.
         logits: The fp32 logits, one per label in class order.
         logits_by_precision: The logits of each other graph when the bundle was written; empty for older bundles.
+        novelty: The novelty that each graph gave; empty if the graphs compute none.
     """
 
     inputs: dict[str, str]
     logits: tuple[float, ...]
     logits_by_precision: dict[Precision, tuple[float, ...]] = {}  # noqa: RUF012  # msgspec copies it
+    novelty: dict[Precision, float] = {}  # noqa: RUF012
 
     def expected(self, precision: Precision) -> tuple[float, ...]:
         """Return the expected logits of the graph of a precision."""
@@ -156,7 +171,9 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         rows: The golden responses.
         tolerance: For each precision, the largest accepted difference from an expected probability at load.
+        novelty_tolerance: The same for the relative difference of a novelty: |found - expected| / expected.
     """
 
     rows: tuple[GoldenRow, ...]
     tolerance: dict[Precision, float]
+    novelty_tolerance: dict[Precision, float] = {}

@@ -1,12 +1,12 @@
 """Validation of the manifest and of the golden rows beyond their types."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from edgedistill_serve.bounds import COUNT_OR_NONE, LOGIT, MAX_TOKENS, NOVELTY, SHARE, TEMPERATURE, THRESHOLD, TOLERANCE
 from edgedistill_serve.bundle.files import MAX_FILES, max_file_bytes
-from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, GoldenRow, Manifest
+from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, GoldenRow, Manifest, Precision
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.task.contexts import HASH, has_context
 from edgedistill_serve.task.task import INPUTS, Task, reserved_label_names
@@ -151,11 +151,17 @@ def _golden_faults(golden: Golden, manifest: Manifest) -> Iterator[tuple[str, st
     for index, row in enumerate(golden.rows):
         for fault in _golden_row_faults(row, manifest):
             yield f"rows[{index}]", fault
-    if manifest.precision not in golden.tolerance:
-        yield "tolerance", f"the precision {manifest.precision} has no tolerance"
-    for precision, tolerance in golden.tolerance.items():
+    yield from _tolerance_faults("tolerance", golden.tolerance, manifest.precision)
+    if manifest.novelty is not None:
+        yield from _tolerance_faults("novelty_tolerance", golden.novelty_tolerance, manifest.precision)
+
+
+def _tolerance_faults(name: str, tolerances: Mapping[Precision, float], served: Precision) -> Iterator[tuple[str, str]]:
+    if served not in tolerances:
+        yield name, f"the precision {served} has no tolerance"
+    for precision, tolerance in tolerances.items():
         if tolerance not in TOLERANCE:
-            yield f"tolerance.{precision}", f"the tolerance is not {TOLERANCE}"
+            yield f"{name}.{precision}", f"the tolerance is not {TOLERANCE}"
 
 
 def _golden_row_faults(row: GoldenRow, manifest: Manifest) -> Iterator[str]:
@@ -164,5 +170,9 @@ def _golden_row_faults(row: GoldenRow, manifest: Manifest) -> Iterator[str]:
             yield f"{len(logits)} logits for {len(manifest.task.labels)} labels"
         if any(logit not in LOGIT for logit in logits):
             yield f"a logit is not {LOGIT}"
+    if manifest.novelty is not None and manifest.precision not in row.novelty:
+        yield f"the precision {manifest.precision} has no novelty"
+    if any(novelty not in NOVELTY for novelty in row.novelty.values()):
+        yield f"a novelty is not {NOVELTY}"
     if set(row.inputs) != set(manifest.task.inputs):
         yield f"the inputs must be {', '.join(manifest.task.inputs)}"

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from edgedistill_serve.bundle.loading import Bundle, Signature
+from edgedistill_serve.bundle.manifest import describe_novelty
 from edgedistill_serve.cli.bundle import bundle_group, key_pair
 from edgedistill_serve.cli.serve import key, serve
 from edgedistill_serve.cli.terminal import (
@@ -28,6 +29,7 @@ from edgedistill_serve.cli.terminal import (
 from edgedistill_serve.errors import EdgeDistillError
 from edgedistill_serve.grading.grade import GradingCounts
 from edgedistill_serve.grading.grade import grade as grade_table
+from edgedistill_serve.scoring.graph_choice import SelfCheck
 from edgedistill_serve.scoring.scorer import Scorer
 from edgedistill_serve.task.contexts import describe_contexts
 
@@ -145,6 +147,8 @@ def score(
     write(f"{result.label}, {result.decision}{reason}")
     if result.unknown_share > 0:
         write(f"{result.unknown_share:.0%} of the response is unknown to the model")
+    if result.novelty is not None:
+        write(f"{result.novelty:.2f} times the typical distance from the training texts")
     if result.context_truncated:
         lost, all_tokens = result.context_tokens_lost, result.context_tokens
         write(f"the model did not read {lost} of the {all_tokens} tokens of question and reference answer")
@@ -166,6 +170,8 @@ def verify(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             "rows": check.rows,
             "difference": check.difference,
             "tolerance": check.tolerance,
+            "novelty_difference": check.novelty_difference,
+            "novelty_tolerance": check.novelty_tolerance,
         }
         sizes = {"files": len(files), "bytes": sum(entry.bytes for entry in files.values())}
         signature = {"signature": loaded.signature, "unlisted": loaded.unlisted}
@@ -182,6 +188,7 @@ def verify(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             ("files not listed", f"ignored: {', '.join(loaded.unlisted)}" if loaded.unlisted else "none"),
             ("golden responses", f"{check.rows}, scored with {check.precision} on this machine"),
             ("largest difference", f"{check.difference:.2g} in probability, {check.tolerance:.2g} is accepted"),
+            *_novelty_check(check),
         ],
     )
 
@@ -215,6 +222,7 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
                 f"up to {manifest.review.max_unknown_share:.0%} unknown to the vocabulary; others are reviewed",
             ),
             ("questions", contexts),
+            ("novelty", describe_novelty(manifest.novelty, manifest.review.max_novelty)),
             *((f"metrics: {name}", as_text(value)) for name, value in manifest.metrics.items()),
             *((f"provenance: {name}", as_text(value)) for name, value in manifest.provenance.items()),
         ],
@@ -226,6 +234,12 @@ _SIGNATURES: dict[Signature, str] = {
     "not checked": "present; verify it with --public-key",
     "valid": "valid with the given public key",
 }
+
+
+def _novelty_check(check: SelfCheck) -> list[tuple[str, str]]:
+    if check.novelty_difference is None or check.novelty_tolerance is None:
+        return []
+    return [("of the novelty", f"{check.novelty_difference:.2g} of it, {check.novelty_tolerance:.2g} is accepted")]
 
 
 def _format_thresholds(thresholds: Mapping[str, float]) -> str:

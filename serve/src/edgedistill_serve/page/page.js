@@ -3,6 +3,7 @@ import { request, RequestError } from "./server.js";
 import {
   caption,
   contextsNote,
+  noveltyNote,
   decision,
   isMultilabel,
   labelsOf,
@@ -67,7 +68,7 @@ function showModel() {
   at("codebook").hidden = false;
   const notes = model.notes?.length ? ` ${model.notes.join(". ")}.` : "";
   at("model-facts").textContent =
-    `${model.name}, version ${model.version}, ${model.precision}; reads up to ${model.max_tokens} tokens.${notes} ${contextsNote(model)}`;
+    `${model.name}, version ${model.version}, ${model.precision}; reads up to ${model.max_tokens} tokens.${notes} ${contextsNote(model)} ${noveltyNote(model)}`;
   reset();
 }
 

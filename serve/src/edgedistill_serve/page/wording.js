@@ -18,6 +18,12 @@ function distinctPercents(one, other) {
   return [`${(100 * one).toFixed(digits)} %`, `${(100 * other).toFixed(digits)} %`];
 }
 
+/** Two numbers with as many digits as it takes to tell them apart. */
+function distinctNumbers(one, other) {
+  const digits = [3, 4, 5, 6].find((each) => one.toPrecision(each) !== other.toPrecision(each)) ?? 6;
+  return [one.toPrecision(digits), other.toPrecision(digits)];
+}
+
 /** A difference of two probabilities, in percentage points. */
 export function points(change) {
   const shown = (100 * Math.abs(change)).toFixed(1);
@@ -82,6 +88,10 @@ export function decisionReason(score, model) {
     return `The model cannot read ${percent(score.unknown_share)} of the response: its vocabulary does not have this text.`;
   }
   if (score.reason === "new question") return "The decision rule was not shown for this question.";
+  if (score.reason === "unlike training") {
+    const [novelty, limit] = distinctNumbers(score.novelty, model.review.max_novelty);
+    return `The response is unlike those that the model was trained on: ${novelty} times the typical distance from them, above the limit of ${limit}.`;
+  }
   if (score.reason === "truncated") {
     return `The response has ${score.tokens} tokens, more than the model can read. Only its beginning was scored.`;
   }
@@ -108,6 +118,13 @@ export function contextsNote({ contexts, review }) {
   if (!contexts.closed) return `The decision rule was shown for open questions (${questions} in ${contexts.rows} rows).`;
   const others = review.new_question ? "responses to others go to a person" : "responses to others are treated alike";
   return `The decision rule was shown for ${questions}; ${others}.`;
+}
+
+/** Which responses are too far from the training texts; "" if that is not limited. */
+export function noveltyNote({ novelty, review }) {
+  const limit = review.max_novelty;
+  if (!novelty || limit === null || limit === undefined) return "";
+  return `Responses at more than ${limit.toPrecision(3)} times the typical distance from the training texts go to a person.`;
 }
 
 /** The number of tokens that the model read. */

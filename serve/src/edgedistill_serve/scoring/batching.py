@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, cycle, islice, product
 from sys import maxsize
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,8 @@ _EXTRA_LENGTHS = 6
 """Number of sequence lengths that the invariance check adds to those of the rows."""
 _ROWS_PER_EXTRA_LENGTH = 3
 _PADDING_TOLERANCE = 1e-5
-"""Largest change of a logit by padding. Another order of summation changed logits by 2.4e-7 at most in measurements."""
+"""Largest change of a logit or a novelty by padding. Another order of summation changed logits by 2.4e-7 at most in
+measurements."""
 
 
 def token_batches(lengths: Sequence[int], batching: Batching = CPU_BATCHING) -> list[list[int]]:
@@ -77,18 +78,32 @@ def token_batches(lengths: Sequence[int], batching: Batching = CPU_BATCHING) -> 
     return sorted(batches, key=min)
 
 
+class Outputs(NamedTuple):
+    """What a graph gives for several responses.
+
+    Attributes:
+        logits: Shape (rows, labels).
+        novelty: Shape (rows,); None if the graph computes none.
+    """
+
+    logits: NDArray[np.float64]
+    novelty: NDArray[np.float64] | None = None
+
+    @property
+    def table(self) -> NDArray[np.float64]:
+        """All numbers of each row: its logits, then its novelty if there is one."""
+        return self.logits if self.novelty is None else np.column_stack((self.logits, self.novelty))
+
+
 class GraphSession(Protocol):
     """The interface of `Session` that a scorer uses."""
 
-    def logits(self, encoded: Encoded) -> NDArray[np.float64]:
-        """Run the graph on one response."""
-
-    def batch_logits(self, rows: Sequence[Encoded], length: int = 0) -> NDArray[np.float64]:
-        """Run the graph once on several responses, padded to ``length``."""
+    def run(self, rows: Sequence[Encoded], length: int = 0) -> Outputs:
+        """Run the graph once on one or more responses, padded to ``length``."""
 
 
 def find_invariant_batching(session: GraphSession, rows: Sequence[Encoded], max_tokens: int) -> Batching | None:
-    """Score rows alone and in batches, and return the batching that leaves every logit unchanged, bit for bit.
+    """Score rows alone and in batches, and return the batching that changes no bit of a logit or novelty.
 
     The batches are those that a scorer would form from the rows, and from further rows of every length up to the
     longest.
@@ -99,13 +114,13 @@ def find_invariant_batching(session: GraphSession, rows: Sequence[Encoded], max_
         max_tokens: The longest sequence that the graph reads.
 
     Returns:
-        The first of `CPU_BATCHING` and `UNPADDED_BATCHING` that changes no logit; None if rows must be scored alone.
+        The first of `CPU_BATCHING` and `UNPADDED_BATCHING` that changes nothing; None if rows must be scored alone.
 
     Raises:
         ScoringFailed: The graph failed on a row.
     """
     rows = [*rows, *_extra_rows(rows, max_tokens)]
-    unpadded = [session.logits(row) for row in rows]
+    unpadded = [session.run([row]).table[0] for row in rows]
     candidates = (replace(batching, max_length=max_tokens) for batching in (CPU_BATCHING, UNPADDED_BATCHING))
     return next((batching for batching in candidates if _is_invariant(session, rows, unpadded, batching)), None)
 
@@ -114,12 +129,12 @@ def _is_invariant(
     session: GraphSession, rows: Sequence[Encoded], unpadded: Sequence[NDArray[np.float64]], batching: Batching
 ) -> bool:
     lengths = [batching.padded_length(len(row.ids)) for row in rows]
-    alone = [session.batch_logits([row], length)[0] for row, length in zip(rows, lengths, strict=True)]
+    alone = [session.run([row], length).table[0] for row, length in zip(rows, lengths, strict=True)]
     return np.allclose(alone, unpadded, rtol=0, atol=_PADDING_TOLERANCE) and all(
-        np.array_equal(logits, alone[index])
+        np.array_equal(numbers, alone[index])
         for batch in token_batches(lengths, batching)
-        for index, logits in zip(
-            batch, session.batch_logits([rows[index] for index in batch], lengths[batch[0]]), strict=True
+        for index, numbers in zip(
+            batch, session.run([rows[index] for index in batch], lengths[batch[0]]).table, strict=True
         )
     )
 

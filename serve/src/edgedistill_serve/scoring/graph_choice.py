@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Precision
 from edgedistill_serve.errors import BundleError, ScoringFailed, SelfCheckFailed
-from edgedistill_serve.scoring.batching import GPU_BATCHING, Batching, GraphSession, find_invariant_batching
+from edgedistill_serve.scoring.batching import GPU_BATCHING, Batching, GraphSession, Outputs, find_invariant_batching
 from edgedistill_serve.scoring.encoding import Encoded, Encoder, is_tokenizer_error
 from edgedistill_serve.scoring.isolated_check import check_in_child
 from edgedistill_serve.scoring.session import Device, Session
@@ -30,6 +30,10 @@ _INVARIANCE_ROWS = 16
 """Number of golden rows that are also scored in batches; more rows make loading slower."""
 
 
+_SMALL = 1e-3
+"""A novelty below this is compared by its absolute difference."""
+
+
 @dataclass(frozen=True, slots=True)
 class SelfCheck:
     """Result of scoring the golden responses on this machine.
@@ -39,29 +43,41 @@ class SelfCheck:
         rows: Number of responses that were scored.
         difference: Largest absolute difference from a golden probability, in [0, 1].
         tolerance: Largest difference that is accepted.
+        novelty_difference: Largest relative difference from a golden novelty; None for a bundle without novelty.
+        novelty_tolerance: Largest one that is accepted.
     """
 
     precision: Precision
     rows: int
     difference: float
     tolerance: float
+    novelty_difference: float | None = None
+    novelty_tolerance: float | None = None
 
     @property
     def passed(self) -> bool:
         """Whether the graph may be used on this machine."""
-        return bool(self.difference <= self.tolerance)  # false for a number that is not one
+        # Both comparisons are false for a number that is not one.
+        return bool(self.difference <= self.tolerance) and self.novelty_passed
+
+    @property
+    def novelty_passed(self) -> bool:
+        """Whether the graph's novelty may be used on this machine."""
+        if self.novelty_difference is None or self.novelty_tolerance is None:
+            return True
+        return bool(self.novelty_difference <= self.novelty_tolerance)
 
 
 def self_check(
-    compute_logits: Callable[[Mapping[str, str]], NDArray[np.float64]],
+    compute: Callable[[Mapping[str, str]], Outputs],
     golden: Golden,
     precision: Precision,
     decoder: LabelDecoder,
 ) -> SelfCheck:
-    """Score the golden responses and compare the probabilities.
+    """Score the golden responses and compare the probabilities, and the novelty if they have one.
 
     Args:
-        compute_logits: Maps the inputs of a response to its logits, shape (labels,).
+        compute: Maps the inputs of a response to the outputs of the graph for this row.
         golden: Responses with the logits that each graph gave when the bundle was written.
         precision: Precision of the graph; selects the expected logits and the tolerance.
         decoder: Turns logits into probabilities.
@@ -69,16 +85,33 @@ def self_check(
     Raises:
         ScoringFailed: A response cannot be scored.
     """
-    differences = [1.0]
+    differences, novelty_differences = [1.0], []
     for row in golden.rows:
+        found = compute(row.inputs)
         expected = decoder.probabilities(np.array(row.expected(precision), dtype=np.float64))
-        actual = decoder.probabilities(compute_logits(row.inputs))
+        actual = decoder.probabilities(found.logits.reshape(-1))
+        if precision in row.novelty:
+            novelty_differences.append(_relative_difference(found.novelty, row.novelty[precision]))
         comparable = actual.shape == expected.shape and actual.size > 0
         differences.append(float(np.abs(actual - expected).max()) if comparable else 1.0)
     compared = differences[1:] or differences  # without a row nothing was shown
     # A probability that is not a number is as far from the expected one as possible.
     difference = max(value if np.isfinite(value) else 1.0 for value in compared)
-    return SelfCheck(precision, len(golden.rows), difference, golden.tolerance[precision])
+    return SelfCheck(
+        precision,
+        len(golden.rows),
+        difference,
+        golden.tolerance[precision],
+        max(novelty_differences, default=None),
+        golden.novelty_tolerance.get(precision),
+    )
+
+
+def _relative_difference(found: NDArray[np.float64] | None, expected: float) -> float:
+    """Return the relative difference of one novelty; 1 or more if it cannot be compared."""
+    if found is None or found.size != 1 or not np.isfinite(found).all():
+        return 1.0
+    return abs(float(found.item()) - expected) / max(expected, _SMALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +232,21 @@ def _choose(bundle: Bundle, *, gpu: bool, open_graph: GraphOpener | None) -> Che
             if bundle.manifest.batch_invariant and batching is None:
                 notes = (*notes, "batching changes scores on this CPU; each response is scored alone")
             return CheckedGraph(encoder, session, GraphChoice(device, check, batching, notes))
-        faults.append(
-            f"the {precision} graph's probabilities differ from the golden ones by up to {check.difference:.3g} "
-            f"on this {_device_name(device)}; {check.tolerance:.3g} is accepted"
-        )
+        faults.append(_fault(check, device))
     raise SelfCheckFailed(
         "; ".join(faults),
         where=bundle.manifest.name,
         hint="Do not use this bundle here. Export it with an fp32 graph as fallback, or use another CPU.",
     )
+
+
+def _fault(check: SelfCheck, device: Device) -> str:
+    difference, tolerance = check.difference, check.tolerance
+    what = f"the {check.precision} graph's probabilities differ from the golden ones by up to"
+    if not check.novelty_passed and difference <= tolerance:
+        difference, tolerance = check.novelty_difference or 0.0, check.novelty_tolerance or 0.0
+        what = f"the {check.precision} graph's novelty differs from the golden one by a share of up to"
+    return f"{what} {difference:.3g} on this {_device_name(device)}; {tolerance:.3g} is accepted"
 
 
 def _candidates(bundle: Bundle, *, gpu: bool) -> list[tuple[Precision, Device]]:
@@ -245,10 +284,10 @@ def _no_graph(bundle: Bundle, precision: Precision) -> BundleError:
 
 
 def _check(bundle: Bundle, encoder: Encoder, precision: Precision, session: GraphSession) -> SelfCheck:
-    def compute_logits(inputs: Mapping[str, str]) -> NDArray[np.float64]:
-        return session.logits(encoder.encode([inputs])[0])
+    def compute(inputs: Mapping[str, str]) -> Outputs:
+        return session.run(encoder.encode([inputs]))
 
-    return self_check(compute_logits, bundle.golden, precision, bundle.manifest.label_decoder)
+    return self_check(compute, bundle.golden, precision, bundle.manifest.label_decoder)
 
 
 def _measure_batching(bundle: Bundle, encoder: Encoder, session: GraphSession) -> Batching | None:
@@ -262,7 +301,7 @@ def _measure_batching(bundle: Bundle, encoder: Encoder, session: GraphSession) -
 def _warm_up(session: GraphSession, tokens: int) -> None:
     """Let the graph allocate the memory for its longest sequence now, and not at the first request that needs it."""
     try:
-        session.logits(Encoded((0,) * tokens, (0,) * tokens, tokens, truncated=False))
+        session.run([Encoded((0,) * tokens, (0,) * tokens, tokens, truncated=False)])
     except ScoringFailed:  # no text gives this sequence; the golden responses were scored
         return
 

@@ -14,7 +14,7 @@ from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.label_decoding import certainty
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Task, join_labels
 
-Reason: TypeAlias = Literal["blank", "unreadable", "truncated", "new question", "below threshold"]
+Reason: TypeAlias = Literal["blank", "unreadable", "truncated", "new question", "unlike training", "below threshold"]
 
 
 class Score(msgspec.Struct, frozen=True, gc=False):
@@ -34,6 +34,8 @@ class Score(msgspec.Struct, frozen=True, gc=False):
             of its letters, digits and symbols if that is larger; of what the model read.
         context_tokens: Number of tokens of the question and the reference answer before truncation.
         context_tokens_lost: Number of them that the model did not read, because the input was too long.
+        novelty: Distance of what the model read from its training texts; a typical response has 1
+            (`docs/novelty.md`). None for bundles that do not compute it.
     """
 
     label: str
@@ -46,6 +48,7 @@ class Score(msgspec.Struct, frozen=True, gc=False):
     unknown_share: float = 0.0
     context_tokens: int = 0
     context_tokens_lost: int = 0
+    novelty: float | None = None
 
     @property
     def context_truncated(self) -> bool:
@@ -83,6 +86,7 @@ def score_columns(task: Task, prefix: str = "") -> Columns:
         f"{prefix}unknown_share": float,
         f"{prefix}context_tokens": int,
         f"{prefix}context_tokens_lost": int,
+        f"{prefix}novelty": float,
         f"{prefix}error": str,
     }
 
@@ -102,6 +106,7 @@ def score_values(result: Score | EdgeDistillError, columns: Columns) -> dict[str
         result.unknown_share,
         result.context_tokens,
         result.context_tokens_lost,
+        result.novelty,
         None,
     )
     return dict(zip(columns, values, strict=True))
@@ -115,6 +120,7 @@ def build_score(
     *,
     thresholds: Sequence[float] = (),
     new_question: bool = False,
+    novelty: float | None = None,
 ) -> Score:
     """Assign the label, and decide whether a person should review it.
 
@@ -125,6 +131,7 @@ def build_score(
         review: Decides which scores a person should review.
         thresholds: For a multilabel task, the probability from which each label is assigned, in the task's order.
         new_question: Whether the decision rule was not shown for the response's question.
+        novelty: The graph's second output; None if it has none.
 
     Raises:
         ScoringFailed: A probability is not finite.
@@ -137,17 +144,9 @@ def build_score(
     else:
         label = max(shares, key=shares.__getitem__)
         probability, minimum = shares[label], review.thresholds.get(label, 0.0)
-    reason: Reason | None = None
-    # Each comparison is written so that a value that is not a number is reviewed.
-    if encoded.blank and review.blank:
-        reason = "blank"
-    elif not encoded.unknown_share <= review.max_unknown_share:
-        reason = "unreadable"
-    elif encoded.truncated and review.truncated:
-        reason = "truncated"
-    elif new_question and review.new_question:
-        reason = "new question"
-    elif not probability >= minimum:
+    reason: Reason | None = _unfit_reason(encoded, review, new_question=new_question, novelty=novelty)
+    # Written so that a value that is not a number is reviewed.
+    if reason is None and not probability >= minimum:
         reason = "below threshold"
     decision: Literal["accept", "review"] = "accept" if reason is None else "review"
     return Score(
@@ -161,7 +160,33 @@ def build_score(
         encoded.unknown_share,
         encoded.context_tokens,
         encoded.context_tokens_lost,
+        novelty,
     )
+
+
+def _unfit_reason(
+    encoded: Encoded, review: ReviewRule, *, new_question: bool = False, novelty: float | None = None
+) -> Reason | None:
+    """Return why a person should review a response whatever its label; None without a reason.
+
+    Args:
+        encoded: The encoded response.
+        review: Decides which scores a person should review.
+        new_question: As for `build_score`.
+        novelty: As for `build_score`.
+    """
+    if encoded.blank and review.blank:
+        return "blank"
+    # Written so that a value that is not a number is reviewed.
+    if not encoded.unknown_share <= review.max_unknown_share:
+        return "unreadable"
+    if encoded.truncated and review.truncated:
+        return "truncated"
+    if new_question and review.new_question:
+        return "new question"
+    if novelty is None or review.max_novelty is None or novelty <= review.max_novelty:
+        return None
+    return "unlike training"
 
 
 def _assign_labels(shares: Mapping[str, float], task: Task, thresholds: Sequence[float]) -> tuple[str, float]:

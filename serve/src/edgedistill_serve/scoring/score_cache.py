@@ -74,6 +74,6 @@ def copy_score(score: Score) -> Score:
 def estimate_entry_bytes(score: Score) -> int:
     """Estimate the bytes of a cache entry; all scores of one model take the same."""
     shares = score.probabilities
-    numbers = sum(map(sys.getsizeof, (*shares.values(), score.unknown_share)))
+    numbers = sum(map(sys.getsizeof, (*shares.values(), score.unknown_share, score.novelty)))
     # The key, and the link, slot and bucket of the ordered dictionary.
     return sys.getsizeof(score) + sys.getsizeof(shares) + numbers + sys.getsizeof(bytes(16)) + 150

@@ -14,13 +14,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeAlias, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgedistill_serve.bounds import COUNT_OR_NONE, THREADS, check_all
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.errors import DataError, EdgeDistillError, ScoringFailed
-from edgedistill_serve.scoring.batching import token_batches
+from edgedistill_serve.scoring.batching import Outputs, token_batches
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.graph_choice import GraphOpener, load_checked_graph
 from edgedistill_serve.scoring.score import Reason, Score, build_score, score_columns, score_values
@@ -172,7 +169,8 @@ class Scorer:
         Returns:
             A DataFrame with the same index and the columns of a graded file: ``label``, ``probability``,
             ``probability_NAME`` for each label, ``decision``, ``reason``, ``truncated``, ``tokens``, ``unknown_share``,
-            ``context_tokens``, ``context_tokens_lost`` and ``error``. A row that cannot be scored has only an error.
+            ``context_tokens``, ``context_tokens_lost``, ``novelty`` and ``error``. A row that cannot be scored has only
+            an error.
 
         Raises:
             DataError: ``frame`` is neither, or an input is missing or has several columns.
@@ -234,8 +232,8 @@ class Scorer:
             tokenized = time.perf_counter()
             longest = max(len(row.ids) for row in encoded)
             length = longest if self.batching is None else self.batching.padded_length(longest)
-            logits = self._session.batch_logits(encoded, length)
-            results = [self._build_score(logits[index], row, encoded[index]) for index, row in enumerate(rows)]
+            found = self._session.run(encoded, length)
+            results = [self._build_score(found, index, row, encoded[index]) for index, row in enumerate(rows)]
         except Exception as error:  # noqa: BLE001  # one row must not prevent the scores of the others
             if len(rows) > 1:
                 return _merge([self.score_batch([row]) for row in rows])
@@ -253,12 +251,18 @@ class Scorer:
         """Return the key of a response in `score_cache`; responses with equal keys have equal scores."""
         return self.score_cache.key(model_texts(inputs))
 
-    def _build_score(self, logits: NDArray[np.float64], inputs: _Inputs, encoded: Encoded) -> Score:
-        decoder = self._label_decoder
-        probabilities, review = decoder.probabilities(logits), self.bundle.manifest.review
+    def _build_score(self, found: Outputs, index: int, inputs: _Inputs, encoded: Encoded) -> Score:
+        decoder, manifest = self._label_decoder, self.bundle.manifest
+        probabilities = decoder.probabilities(found.logits[index])
         new_question = self._known_contexts is not None and context_hash(inputs) not in self._known_contexts
         return build_score(
-            probabilities, encoded, decoder.task, review, thresholds=decoder.thresholds, new_question=new_question
+            probabilities,
+            encoded,
+            decoder.task,
+            manifest.review,
+            thresholds=decoder.thresholds,
+            new_question=new_question,
+            novelty=None if found.novelty is None or manifest.novelty is None else float(found.novelty[index]),
         )
 
     def _score_new(self, rows: Sequence[dict[str, str]]) -> list[Score | EdgeDistillError]:

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill_serve.errors import BundleError, ScoringFailed
+from edgedistill_serve.scoring.batching import Outputs
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.onnxruntime_install import import_onnxruntime
 
 GRAPH_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Inputs that a session can provide; a graph declares some of them."""
 OUTPUT = "logits"
+NOVELTY = "novelty"
+"""A second output, which graphs may have."""
 _OUTPUT_TYPES = ("tensor(float)", "tensor(float16)", "tensor(bfloat16)", "tensor(double)")
 Device: TypeAlias = Literal["cpu", "cuda"]
 PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -34,7 +37,8 @@ class Session:
 
     Args:
         model: An ONNX file, or its content, with inputs among `GRAPH_INPUTS`, int64 of shape (rows, tokens), and the
-            output ``logits`` of shape (rows, labels). All weights must be inside.
+            output ``logits`` of shape (rows, labels). All weights must be inside. Of other outputs, only ``novelty`` of
+            shape (rows,) is read.
         device: ``cpu`` or ``cuda``; ``cuda`` requires `cuda_is_offered`.
         overflow_free: Whether no 8-bit product of the graph overflows 16 bits, as in `Manifest.int8_overflow_free`. If
             not, processors without VNNI use a slower mode that keeps the products exact.
@@ -79,10 +83,13 @@ class Session:
             raise BundleError(f"the graph has no output {OUTPUT!r}", where=name)
         if outputs[OUTPUT] not in _OUTPUT_TYPES:
             raise BundleError(f"the output {OUTPUT!r} has the type {outputs[OUTPUT]}, not tensor(float)", where=name)
+        self._outputs = [OUTPUT, NOVELTY] if outputs.get(NOVELTY) in _OUTPUT_TYPES else [OUTPUT]
         # A function and not a bound method, which would be a reference cycle: the server freezes the garbage collector
         # after start, so that a cycle would never be freed.
         self._run = (
-            make_array_runner(self._session) if device == "cpu" else make_binding_runner(runtime, self._session, device)
+            make_array_runner(self._session, self._outputs)
+            if device == "cpu"
+            else make_binding_runner(runtime, self._session, device, self._outputs)
         )
 
     def logits(self, encoded: Encoded) -> NDArray[np.float64]:
@@ -107,18 +114,29 @@ class Session:
             Shape (rows, labels), computed in float32.
 
         Raises:
-            ScoringFailed: The graph failed on them, or a logit is not finite.
+            ScoringFailed: The graph failed on them, or a number is not finite.
+        """
+        return self.run(rows, length).logits
+
+    def run(self, rows: Sequence[Encoded], length: int = 0) -> Outputs:
+        """Run the graph once, as `batch_logits` does, and return all that it gives.
+
+        Raises:
+            ScoringFailed: The graph failed on them, or a number is not finite.
         """
         feeds = build_feeds(rows, length)
         try:
-            output = self._run({name: feeds[name] for name in self._inputs})
+            logits, *novelty = self._run({name: feeds[name] for name in self._inputs})
         except Exception as error:  # noqa: BLE001  # onnxruntime's errors have no common root
             # The original message would contain token ids, which reveal the text.
             raise ScoringFailed(f"the model failed on this response ({type(error).__name__})") from None
-        logits = np.asarray(output, dtype=np.float64)
-        if not np.isfinite(logits).all():
-            raise ScoringFailed("the model gave logits that are not finite for this response")
-        return logits
+        found = Outputs(
+            np.asarray(logits, dtype=np.float64),
+            np.asarray(novelty[0], dtype=np.float64).reshape(len(rows)) if novelty else None,
+        )
+        if not np.isfinite(found.table).all():
+            raise ScoringFailed("the model gave numbers that are not finite for this response")
+        return found
 
 
 def build_feeds(rows: Sequence[Encoded], length: int = 0) -> GraphFeeds:
@@ -138,25 +156,28 @@ def build_feeds(rows: Sequence[Encoded], length: int = 0) -> GraphFeeds:
     return feeds
 
 
-def make_array_runner(session: Any) -> Callable[[GraphFeeds], Any]:
-    """Return a function that runs a session on NumPy arrays."""
+def make_array_runner(session: Any, outputs: Sequence[str]) -> Callable[[GraphFeeds], list[Any]]:
+    """Return a function that runs a session on NumPy arrays and returns these outputs."""
 
-    def run(feeds: GraphFeeds) -> Any:
-        return session.run([OUTPUT], feeds)[0]
+    def run(feeds: GraphFeeds) -> list[Any]:
+        return list(session.run(outputs, feeds))
 
     return run
 
 
-def make_binding_runner(runtime: ModuleType, session: Any, device: Device) -> Callable[[GraphFeeds], Any]:
-    """Return a function that runs a session with inputs and output bound to device memory."""
+def make_binding_runner(
+    runtime: ModuleType, session: Any, device: Device, outputs: Sequence[str]
+) -> Callable[[GraphFeeds], list[Any]]:
+    """Return a function that runs a session with inputs and these outputs bound to device memory."""
 
-    def run(feeds: GraphFeeds) -> Any:
+    def run(feeds: GraphFeeds) -> list[Any]:
         binding = session.io_binding()
         for name, values in feeds.items():
             binding.bind_ortvalue_input(name, runtime.OrtValue.ortvalue_from_numpy(values, device, 0))
-        binding.bind_output(OUTPUT, device, 0)
+        for name in outputs:
+            binding.bind_output(name, device, 0)
         session.run_with_iobinding(binding)
-        return binding.copy_outputs_to_cpu()[0]
+        return list(binding.copy_outputs_to_cpu())
 
     return run
 

@@ -3,7 +3,7 @@ import { isFormula, line, readTable, TableFault } from "./csv.mjs";
 
 const SHOWN = 500;
 const PREFIX = "scored_";
-const READING = ["unknown_share", "context_tokens", "context_tokens_lost"];
+const READING = ["unknown_share", "context_tokens", "context_tokens_lost", "novelty"];
 
 /** The columns of a file, its number of rows, and the columns that seem to contain the inputs. */
 export function inspect(bytes, page) {

@@ -6,6 +6,9 @@ import { redactor } from "./redaction.mjs";
 import { blankTest } from "./visible_text.mjs";
 
 const OUTPUT = "logits";
+const NOVELTY = "novelty";
+/** A golden novelty below this is compared by its absolute difference. */
+const SMALL = 1e-3;
 const CONTEXT = ["question", "reference_answer"];
 
 /** This response cannot be scored; the others can. */
@@ -41,7 +44,8 @@ export class Scorer {
     const read = this.readable(inputs);
     const encoded = this.encode(read);
     const isNew = this.known !== null && !this.known.has(this.contextHash(contextOf(read)));
-    return judge(probabilities(await this.logits(encoded), this.page), encoded, this.page, isNew);
+    const { logits, novelty } = await this.run(encoded);
+    return judge(probabilities(logits, this.page), encoded, this.page, isNew, novelty);
   }
 
   /** The task's inputs in its order, redacted where the task says so. */
@@ -61,20 +65,23 @@ export class Scorer {
     return this.encoder.encode(contextOf(read) || null, read.response, this.isBlank(read.response));
   }
 
-  async logits({ ids, typeIds }) {
+  /** The logits of a response, and its novelty; null for a model that does not measure it. */
+  async run({ ids, typeIds }) {
     const tensor = (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
     const given = { input_ids: ids, attention_mask: ids.map(() => 1), token_type_ids: typeIds };
     const feeds = Object.fromEntries(this.session.inputNames.map((name) => [name, tensor(given[name])]));
     let found;
     try {
-      found = await this.session.run(feeds, [OUTPUT]);
+      found = await this.session.run(feeds, this.page.novelty ? [OUTPUT, NOVELTY] : [OUTPUT]);
     } catch {
       // The original message would contain token ids, which reveal the text.
       throw new Unscorable("the model failed on this response");
     }
     const logits = Array.from(found[OUTPUT].data);
-    if (!logits.every(Number.isFinite)) throw new Unscorable("the model returned logits that are not finite");
-    return logits;
+    const novelty = this.page.novelty ? found[NOVELTY].data[0] : null;
+    const numbers = novelty === null ? logits : [...logits, novelty];
+    if (!numbers.every(Number.isFinite)) throw new Unscorable("the model returned numbers that are not finite");
+    return { logits, novelty };
   }
 
   /**
@@ -84,22 +91,33 @@ export class Scorer {
   async check(golden, onRow = () => {}) {
     if (golden.rows.length === 0) throw new Drift("The page has no golden responses, so nothing shows that it scores correctly.");
     let difference = 0;
+    let noveltyDifference = 0;
     for (const [at, row] of golden.rows.entries()) {
       const encoded = this.encode(this.readable(row.inputs));
       if (encoded.ids.join() !== row.ids.join()) {
         throw new Drift(`In this browser, the tokens of golden response ${at + 1} differ from those in Python.`);
       }
-      const found = probabilities(await this.logits(encoded), this.page);
+      const { logits, novelty } = await this.run(encoded);
+      const found = probabilities(logits, this.page);
       const wanted = probabilities(row.logits, this.page);
       const isComparable = found.length === wanted.length && found.length === this.page.labels.length;
       // `Math.max` of a value that is not a number is not a number, which `isAtMost` refuses.
       difference = Math.max(difference, isComparable ? 0 : 1, ...found.map((share, place) => Math.abs(share - wanted[place])));
+      if (novelty !== null) {
+        noveltyDifference = Math.max(noveltyDifference, Math.abs(novelty - row.novelty) / Math.max(row.novelty, SMALL));
+      }
       onRow(at + 1);
     }
     if (!isAtMost(difference, golden.tolerance)) {
       throw new Drift(
         `The probabilities differ by up to ${difference.toPrecision(3)} from the expected ones; ` +
           `the tolerance is ${golden.tolerance}.`,
+      );
+    }
+    if (this.page.novelty && !isAtMost(noveltyDifference, golden.noveltyTolerance)) {
+      throw new Drift(
+        `The novelty differs by a share of up to ${noveltyDifference.toPrecision(3)} from the expected one; ` +
+          `the tolerance is ${golden.noveltyTolerance}.`,
       );
     }
     return difference;
@@ -135,8 +153,13 @@ function isAtMost(one, other) {
   return Number.isFinite(one) && Number.isFinite(other) && one <= other;
 }
 
+/** Whether responses that are too novel go to a person. */
+function isLimited({ review }) {
+  return review.max_novelty !== null && review.max_novelty !== undefined;
+}
+
 /** Determine the label or labels, and whether they need human review. */
-export function judge(shares, encoded, page, isNewQuestion) {
+export function judge(shares, encoded, page, isNewQuestion, novelty = null) {
   if (!shares.every(Number.isFinite)) throw new Unscorable("the probabilities of this response are not finite");
   const { label, probability, least } = page.kind === "multilabel" ? several(shares, page) : one(shares, page);
   let reason = null;
@@ -144,6 +167,7 @@ export function judge(shares, encoded, page, isNewQuestion) {
   else if (!isAtMost(encoded.unknownShare, page.review.max_unknown_share)) reason = "unreadable";
   else if (encoded.truncated && page.review.truncated) reason = "truncated";
   else if (isNewQuestion && page.review.new_question) reason = "new question";
+  else if (isLimited(page) && novelty !== null && !isAtMost(novelty, page.review.max_novelty)) reason = "unlike training";
   else if (!isAtMost(least, probability)) reason = "below threshold";
   return {
     label,
@@ -156,6 +180,7 @@ export function judge(shares, encoded, page, isNewQuestion) {
     unknown_share: encoded.unknownShare,
     context_tokens: encoded.contextTokens,
     context_tokens_lost: encoded.contextTokensLost,
+    novelty,
   };
 }
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.bundle.manifest import NoveltyFit, ReviewRule
 from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.scoring.occlusion import WordEffect
 from edgedistill_serve.scoring.scorer import Scorer
@@ -56,6 +56,8 @@ class ScoredResponse(msgspec.Struct, frozen=True):
         unknown_share: Share of the response that the model's vocabulary cannot represent, in [0, 1].
         context_tokens: Number of tokens of the question and the reference answer.
         context_tokens_lost: Number of them that the model did not read, because the input was too long.
+        novelty: Distance of the response from the training texts, 1 for a typical one; null if the model does not
+            measure it.
     """
 
     model: str
@@ -70,6 +72,7 @@ class ScoredResponse(msgspec.Struct, frozen=True):
     unknown_share: float
     context_tokens: int
     context_tokens_lost: int
+    novelty: float | None
 
 
 class NoScore(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -125,6 +128,7 @@ class Model(msgspec.Struct, frozen=True):
         thresholds: For a multilabel task, the probability from which each label is assigned.
         review: Decides which scores a person should review.
         contexts: The questions for which the decision rule was shown, without their hashes; null if not recorded.
+        novelty: How the novelty was fitted, and its limit chosen; null if the model does not measure it.
         notes: Messages for the user.
     """
 
@@ -140,6 +144,7 @@ class Model(msgspec.Struct, frozen=True):
     thresholds: dict[str, float]
     review: ReviewRule
     contexts: ShownContexts | None
+    novelty: NoveltyFit | None
     notes: tuple[str, ...]
 
     @classmethod
@@ -159,6 +164,7 @@ class Model(msgspec.Struct, frozen=True):
             thresholds=manifest.thresholds,
             review=manifest.review,
             contexts=manifest.contexts and msgspec.structs.replace(manifest.contexts, hashes=()),
+            novelty=manifest.novelty,
             notes=tuple(scorer.notes),
         )
 
