@@ -254,6 +254,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         golden: Literal["written", "validation"] = "written",
         calibrate: bool = True,
         review: Mapping[str, Any] | None = None,
+        training: Any = None,
     ) -> Bundle:
         """Export the student to an ONNX bundle that is verified against it.
 
@@ -272,6 +273,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             golden: The rows of the bundle's self-check: ``written`` for the purpose, or ``validation``: calibration
                 rows verbatim, which everybody with the bundle can read.
             calibrate: Whether to fit temperature scaling; labels do not change.
+            training: The rows that the student was fitted on, as `fit` takes them. With at least 30 of them, the bundle
+                measures how unlike them a response is (docs/novelty.md).
             review: Decision rule: ``{"aim": "keep_kappa", "at_least": 0.75}`` or ``{"aim": "at_most_to_people",
                 "share": 0.15}``; None: only blank, unreadable and truncated responses, and
                 those to new questions, go to people.
@@ -292,12 +295,14 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         checked_section(ExportSection, given, "export")
         validation = ValidationRows(self._coded(calibration, "calibration", self.task_, groups))
         rule = None if review is None else checked_section(ReviewSection, review, "review")
-        chosen = choose(validation_scores(student, validation), EvaluationSection(calibrate=calibrate), rule)
+        known = [] if training is None else texts_of_rows(training, self.task_)
+        scored, distribution = validation_scores(student, validation, known)
+        chosen = choose(scored, EvaluationSection(calibrate=calibrate), rule)
         thresholds = chosen.thresholds.values if chosen.thresholds else ()
         locked = TestRows(() if test is None else self._coded(test, "test", self.task_, groups))
         metrics = {}
         if locked:
-            scores = chosen.apply(test_scores(student, locked))
+            scores = chosen.apply(test_scores(student, locked, distribution))
             metrics["student"] = agreement(scores.codes, scores.labels, task, groups=scores.groups).as_dict()
         plan = ExportPlan(
             name=name,
@@ -309,6 +314,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             temperature=chosen.temperature,
             thresholds=dict(zip(task.names, thresholds, strict=True)) if thresholds else {},
             review=chosen.review.rule,
+            novelty_rows=known,
+            false_alarms=novelty.false_alarms if (novelty := (rule or ReviewSection()).novelty) else None,
             codes=validation.labels,
             groups=bootstrap_groups([row.response.group for row in validation]) or (),
             locked=[dict(response.inputs) for response in locked.responses],

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from edgedistill_export.card import format_card
 from edgedistill_export.checkpoint import Checkpoint, read_json_object
@@ -19,6 +21,7 @@ from edgedistill_export.export_stages import (
     LockedScores,
     Rows,
     add_int8,
+    add_novelty,
     add_tuned,
     convert_to_fp32,
     finite_logits,
@@ -37,7 +40,7 @@ from edgedistill_export.verify.golden import (
     missing_labels,
     written_rows,
 )
-from edgedistill_export.verify.parity import ConversionStep, Logits, graph_logits, measure_step
+from edgedistill_export.verify.parity import ConversionStep, Logits, graph_logits, graph_novelty, measure_step
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision
 from edgedistill_serve.errors import DataError
@@ -186,6 +189,7 @@ def export_bundle(
         elif plan.precision == "auto":
             measured = add_tuned(measured, work, served, plan, inputs, recipes)
         measured = replace(measured, notes=(*notes, *measured.notes))
+        measured = add_novelty(measured, work, served, plan, inputs)
         measured = score_locked_rows(student, served, plan, measured)
         bundle = _write(served, folder, plan, inputs, measured, cut)
     precision = bundle.manifest.precision
@@ -258,7 +262,8 @@ def _golden(
     decoder = plan.label_decoder
     if plan.golden == "validation":
         logits = {precision: logits for precision, (_, logits) in measured.graphs.items()}
-        return build_golden(rows, logits, choose_golden_rows(logits["fp32"], decoder)), ()
+        chosen = choose_golden_rows(logits["fp32"], decoder)
+        return build_golden(rows, logits, chosen, _novelty(student, rows, measured)), ()
 
     authors = [*(plan.authors or [None] * len(rows)), *(plan.seen_authors or [None] * len(plan.seen))]
     tokenizer = (student.folder / "tokenizer.json").read_bytes()
@@ -273,7 +278,14 @@ def _golden(
     }
     missing = missing_labels(fp32[chosen], decoder)
     note = f"No row of the self-check gets {', '.join(missing)}: no text that was written for it does."
-    return build_golden(golden_rows, logits, range(len(chosen))), (note,) if missing else ()
+    golden = build_golden(golden_rows, logits, range(len(chosen)), _novelty(student, golden_rows, measured))
+    return golden, (note,) if missing else ()
+
+
+def _novelty(student: Checkpoint, rows: Rows, measured: ExportStages) -> dict[Precision, npt.NDArray[np.float64]]:
+    """Return the novelty of rows by each graph; empty if the graphs compute none."""
+    found = {precision: graph_novelty(file, student.encoder, rows) for precision, (file, _) in measured.graphs.items()}
+    return {precision: novelty for precision, novelty in found.items() if novelty is not None}
 
 
 def _write(
@@ -310,7 +322,8 @@ def _write(
         files={},
         temperature=plan.temperature,
         thresholds=dict(plan.thresholds),
-        review=plan.review,
+        review=msgspec.structs.replace(plan.review, max_novelty=measured.max_novelty),
+        novelty=measured.novelty,
         contexts=shown_contexts(rows, plan.task),
         metrics=metrics,
         provenance={**plan.provenance, "export": exporting},

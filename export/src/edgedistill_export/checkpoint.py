@@ -16,8 +16,10 @@ from transformers import AutoModelForSequenceClassification
 
 from edgedistill_export.errors import CheckpointError
 from edgedistill_export.quiet import quiet
+from edgedistill_export.text_vectors import VECTOR, WithVector
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.scoring.scorer import available_cores
+from edgedistill_serve.task.contexts import has_context
 from edgedistill_serve.task.task import Kind, Task, task_inputs
 
 _RETRAIN = "Train the student again, or use the folder that the training wrote."
@@ -84,6 +86,20 @@ class Checkpoint:
         Raises:
             DataError: A row lacks one of the task's inputs.
         """
+        return self.outputs(rows)[0]
+
+    def outputs(self, rows: Sequence[Mapping[str, str]]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Score rows as `logits` does, and return their vectors too.
+
+        Args:
+            rows: The task's inputs of each row; other keys are ignored.
+
+        Returns:
+            Logits of shape (rows, labels), and the vectors of `edgedistill_export.text_vectors`, shape (rows, width).
+
+        Raises:
+            DataError: A row lacks one of the task's inputs.
+        """
         encoded = self.encoder.encode([task_inputs(row, self.task) for row in rows])
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -92,16 +108,24 @@ class Checkpoint:
                 scored = list(callers.map(self._score, encoded))
         finally:
             torch.set_num_threads(threads)
-        return np.array(scored, dtype=np.float32).reshape(len(rows), len(self.task.labels))
+        logits = np.array([row for row, _ in scored], dtype=np.float32).reshape(len(rows), len(self.task.labels))
+        return logits, np.array([vector for _, vector in scored], dtype=np.float32).reshape(
+            len(rows), -1 if rows else 0
+        )
 
-    def _score(self, encoded: Encoded) -> npt.NDArray[np.float32]:
+    @property
+    def marks_response(self) -> bool:
+        """Whether the model is told which tokens are the response's."""
+        return self.reads_segments and has_context(self.task)
+
+    def _score(self, encoded: Encoded) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         ids = torch.tensor([encoded.ids])
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if self.reads_segments:
             inputs["token_type_ids"] = torch.tensor([encoded.type_ids])
         with torch.inference_mode():
-            logits: npt.NDArray[np.float32] = self.model(**inputs).logits[0].numpy()
-        return logits
+            found = WithVector(self.model, of_response=self.marks_response)(**inputs)
+        return found["logits"][0].numpy(), found[VECTOR][0].numpy()
 
     @property
     def reads_segments(self) -> bool:

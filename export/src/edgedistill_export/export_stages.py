@@ -6,17 +6,35 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.errors import ExportFailed
+from edgedistill_export.novelty import (
+    LEAST_TEXTS,
+    NoveltyModel,
+    choose_limit,
+    fit_novelty,
+    read_vectors,
+    too_few_rows,
+    write_with_novelty,
+)
 from edgedistill_export.plan import ExportPlan
 from edgedistill_export.quantize.overflow import check_overflow
 from edgedistill_export.quantize.recipes import RECIPES, Recipe
 from edgedistill_export.quantize.tuning import Tuning, TuningData, tune
-from edgedistill_export.verify.parity import ConversionStep, Logits, check_conversion, graph_logits, measure_step
-from edgedistill_serve.bundle.manifest import Precision
+from edgedistill_export.verify.parity import (
+    ConversionStep,
+    Logits,
+    check_conversion,
+    graph_logits,
+    graph_novelty,
+    measure_step,
+)
+from edgedistill_serve.bundle.manifest import NoveltyFit, Precision, ReviewRule
 from edgedistill_serve.errors import BundleError, ScoringFailed
 from edgedistill_serve.scoring.encoding import Encoded
+from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import task_inputs
 
@@ -35,11 +53,13 @@ class LockedScores:
         student: Logits of the student in PyTorch, of shape (rows, labels).
         served: Logits of the served graph, likewise.
         encoded: What the served graph reads of each row.
+        novelty: The novelty of each row by the served graph, of shape (rows,); None if it computes none.
     """
 
     student: Logits
     served: Logits
     encoded: tuple[Encoded, ...]
+    novelty: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +76,8 @@ class ExportStages:
         agreement: The agreement of the served graph with the human codes of the locked rows; None if it was not
             measured.
         locked_scores: The logits of the locked rows; None if they were not scored.
+        novelty: How the novelty of the graphs was fitted; None if they compute none.
+        max_novelty: The largest novelty that is accepted; None for no limit.
     """
 
     graphs: dict[Precision, tuple[Path, Logits]]
@@ -66,6 +88,8 @@ class ExportStages:
     locked: tuple[dict[str, Any], ...] = ()
     agreement: Mapping[str, Any] | None = None
     locked_scores: LockedScores | None = None
+    novelty: NoveltyFit | None = None
+    max_novelty: float | None = None
 
     @property
     def served(self) -> Precision:
@@ -150,6 +174,62 @@ def add_tuned(
     return replace(measured, steps=(*converted.steps, step), graphs=graphs, recipe=tuning.chosen)
 
 
+def add_novelty(measured: ExportStages, work: Path, student: Checkpoint, plan: ExportPlan, rows: Rows) -> ExportStages:
+    """Let each graph compute the novelty of a text, and choose its limit on the validation rows.
+
+    Every graph gets the distribution of its own vectors, so that one limit fits all. Of graphs without a vector, or
+    with too few training texts, no novelty is known, and a note says so.
+
+    Args:
+        measured: The graphs as converted and quantized.
+        work: Where the new graphs are written.
+        student: The student of these graphs.
+        plan: The training texts, and the share of false alarms.
+        rows: The validation rows.
+    """
+    training = student.encoder.encode([task_inputs(row, plan.task) for row in plan.novelty_rows])
+    readable = [row for row in student.encoder.encode(rows) if is_readable(row, plan.review)]
+    models: dict[Precision, NoveltyModel | None] = {}
+    for precision, (file, _) in measured.graphs.items():
+        vectors = read_vectors(file, [*training, *readable]) if training else None
+        split = len(training)
+        models[precision] = None if vectors is None else fit_novelty(vectors[:split], vectors[split:])
+    fitted = all(models.values())
+    graphs: dict[Precision, tuple[Path, Logits]] = {}
+    for precision, (file, logits) in measured.graphs.items():
+        graphs[precision] = (work / f"{precision}-with-novelty.onnx", logits)
+        write_with_novelty(file, graphs[precision][0], models[precision] if fitted else None)
+    model = models[measured.served]
+    if not fitted or model is None:
+        note = (f"Novelty is not measured: {_why_not(training)}",) if plan.novelty_rows else ()
+        return replace(measured, graphs=graphs, notes=(*measured.notes, *note))
+    found = Session(graphs[measured.served][0], overflow_free=True)
+    novelty = np.array([float(np.asarray(found.run([row]).novelty)[0]) for row in readable])
+    limit = None if plan.false_alarms is None else choose_limit(novelty, plan.false_alarms)
+    notes = measured.notes
+    if plan.false_alarms is not None and limit is None:
+        notes = (*notes, too_few_rows(len(readable), plan.false_alarms))
+    fit = NoveltyFit(
+        training_rows=model.texts,
+        directions=len(model.variances),
+        validation_rows=len(readable),
+        false_alarms=None if limit is None else plan.false_alarms,
+        flagged=0 if limit is None else int((novelty > limit).sum()),
+    )
+    return replace(measured, graphs=graphs, novelty=fit, max_novelty=limit, notes=notes)
+
+
+def is_readable(row: Encoded, review: ReviewRule) -> bool:
+    """Whether a row goes to no person for what can be read of it."""
+    return not (row.blank or row.truncated or row.unknown_share > review.max_unknown_share)
+
+
+def _why_not(training: Sequence[Encoded]) -> str:
+    if len(set(training)) < LEAST_TEXTS:
+        return f"there are {len(set(training))} distinct training texts, and {LEAST_TEXTS} are needed."
+    return "the graph gives no vector of a text that training texts differ in."
+
+
 def score_locked_rows(
     student: Checkpoint, served: Checkpoint, plan: ExportPlan, measured: ExportStages
 ) -> ExportStages:
@@ -174,7 +254,12 @@ def score_locked_rows(
         measured,
         locked=tuple(plan.compare(labels)) if plan.compare else (),
         agreement=plan.measure(labels[names[measured.served]]) if plan.measure else None,
-        locked_scores=LockedScores(forms["PyTorch"], forms[names[measured.served]], tuple(served.encoder.encode(rows))),
+        locked_scores=LockedScores(
+            forms["PyTorch"],
+            forms[names[measured.served]],
+            tuple(served.encoder.encode(rows)),
+            graph_novelty(measured.graphs[measured.served][0], served.encoder, rows) if measured.novelty else None,
+        ),
     )
 
 

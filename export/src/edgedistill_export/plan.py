@@ -37,6 +37,10 @@ class ExportPlan:
         seen: The inputs of all other known rows. Test rows must not be among them: they represent new texts.
         authors: Who wrote each of the validation rows, as in `edgedistill_export.authors`; empty if that is not known.
         seen_authors: The same for ``seen``; synthetic rows are those of `edgedistill_export.authors.TEACHER`.
+        novelty_rows: The inputs of the training texts, which the vectors of others are compared with; empty for graphs
+            that compute no novelty. Those of the teacher should be among them only if there are too few others.
+        false_alarms: The share of responses like the validation rows, in (0, 1), that novelty alone may send to a
+            person; None for a novelty that is reported and not limited.
         golden: The rows of the self-check: ``written`` for the purpose, so that no learner's text leaves with the
             bundle, or ``validation`` rows verbatim.
         common: Number of frequent tokens that a cut keeps even if no text needs them; 0 or more.
@@ -68,6 +72,8 @@ class ExportPlan:
     seen: Sequence[Mapping[str, str]] = field(default=(), repr=False)
     authors: Sequence[Author] = field(default=(), repr=False)
     seen_authors: Sequence[Author] = field(default=(), repr=False)
+    novelty_rows: Sequence[Mapping[str, str]] = field(default=(), repr=False)
+    false_alarms: float | None = None
     golden: Literal["written", "validation"] = "written"
     common: int = COMMON
     codes: Sequence[str] = ()

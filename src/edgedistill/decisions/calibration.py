@@ -41,6 +41,7 @@ class Scores:
         threshold_temperature: Temperature of the probabilities that the thresholds apply to.
         contexts: Hash of each row's question and reference answer; empty for a task without them.
         new_questions: Whether the decision rule was not shown for each row's question; empty if it was for all.
+        novelty: Distance of each row from the training texts (`Score.novelty`); empty if it is not known.
 
     Raises:
         DataError: A logit is NaN or infinite.
@@ -56,6 +57,7 @@ class Scores:
     threshold_temperature: float = 1.0
     contexts: tuple[str, ...] = ()
     new_questions: tuple[bool, ...] = ()
+    novelty: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that every logit is a number: comparisons with NaN would decide silently."""
@@ -94,9 +96,13 @@ class Scores:
     def apply_rule(self, temperature: float, rule: ReviewRule) -> tuple[Score, ...]:
         """Return label, probabilities and decision of each row, as a bundle with that temperature and rule."""
         new = self.new_questions or (False,) * len(self)
+        novelty = self.novelty or (None,) * len(self)
+        rows = zip(self.probabilities(temperature), self.encoded, new, novelty, strict=True)
         return tuple(
-            build_score(row, encoded, self.task, rule, thresholds=self.thresholds, new_question=is_new)
-            for row, encoded, is_new in zip(self.probabilities(temperature), self.encoded, new, strict=True)
+            build_score(
+                row, encoded, self.task, rule, thresholds=self.thresholds, new_question=is_new, novelty=distance
+            )
+            for row, encoded, is_new, distance in rows
         )
 
     def rows_at(self, places: Sequence[int] | NDArray[np.int64]) -> Self:
@@ -114,6 +120,7 @@ class Scores:
             groups=chosen(self.groups) if self.groups else None,
             contexts=chosen(self.contexts),
             new_questions=chosen(self.new_questions),
+            novelty=chosen(self.novelty),
         )
 
     def groups_at(self, rows: Sequence[int] | NDArray[np.int64]) -> list[str] | None:

@@ -68,7 +68,8 @@ from edgedistill.evaluation.types import (
 from edgedistill.project.schema import EvaluationSection, ReviewSection
 from edgedistill.student.label_thresholds import Thresholds, choose_thresholds
 from edgedistill_export.checkpoint import Checkpoint
-from edgedistill_export.export_stages import LockedScores
+from edgedistill_export.export_stages import LockedScores, is_readable
+from edgedistill_export.novelty import NoveltyModel, Vectors, choose_limit, fit_novelty
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.contexts import ShownContexts, context_hash, has_context, shown_hashes
 from edgedistill_serve.task.task import Task, task_inputs
@@ -82,32 +83,54 @@ S = TypeVar("S", bound=Scores)
 T = TypeVar("T")
 
 
-def validation_scores(student: Checkpoint, rows: ValidationRows) -> ValidationScores:
-    """Score the validation rows with the student in PyTorch, each row alone."""
-    return _scores(ValidationScores, student, rows)
+def validation_scores(
+    student: Checkpoint, rows: ValidationRows, training: Sequence[Mapping[str, str]] = ()
+) -> tuple[ValidationScores, NoveltyModel | None]:
+    """Score the validation rows with the student in PyTorch, each row alone.
+
+    Args:
+        student: The student.
+        rows: The validation rows.
+        training: The inputs of the training texts that others are compared with; empty: novelty is not measured.
+
+    Returns:
+        The scores, and the distribution of the training texts; None if there are too few of them.
+    """
+    scores, vectors = _scores(ValidationScores, student, rows)
+    if not training:
+        return scores, None
+    readable = np.array([is_readable(row, ReviewRule()) for row in scores.encoded], dtype=np.bool_)
+    model = fit_novelty(student.outputs(training)[1], vectors[readable])
+    return _with_novelty(scores, vectors, model), model
 
 
-def test_scores(student: Checkpoint, rows: TestRows) -> TestScores:
-    """Score the test rows with the student in PyTorch, each row alone."""
-    return _scores(TestScores, student, rows)
+def test_scores(student: Checkpoint, rows: TestRows, novelty: NoveltyModel | None) -> TestScores:
+    """Score the test rows with the student in PyTorch, each row alone; with the model of `validation_scores`."""
+    return _with_novelty(*_scores(TestScores, student, rows), novelty)
 
 
 test_scores.__test__ = False  # type: ignore[attr-defined]  # pytest: this is no test
 
 
-def _scores(kind: type[S], student: Checkpoint, rows: Iterable[CodedResponse]) -> S:
+def _with_novelty(scores: S, vectors: Vectors, model: NoveltyModel | None) -> S:
+    return scores if model is None else replace(scores, novelty=tuple(model.novelty(vectors).tolist()))
+
+
+def _scores(kind: type[S], student: Checkpoint, rows: Iterable[CodedResponse]) -> tuple[S, Vectors]:
     coded = list(rows)
     inputs: list[dict[str, Any]] = [task_inputs(row.response.inputs, student.task) for row in coded]
     groups = bootstrap_groups([row.response.group for row in coded])
-    return kind(
+    logits, vectors = student.outputs(inputs)
+    scores = kind(
         task=student.task,
         ids=tuple(row.response.id for row in coded),
         codes=tuple(row.label for row in coded),
-        logits=student.logits(inputs).astype(np.float64),
+        logits=logits.astype(np.float64),
         encoded=tuple(student.encoder.encode(inputs)),
         groups=tuple(groups) if groups else None,
         contexts=tuple(map(context_hash, inputs)) if has_context(student.task) else (),
     )
+    return scores, vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +177,22 @@ def choose(scores: ValidationScores, evaluation: EvaluationSection, review: Revi
     aim: KeepKappa | AtMostToPeople | None = None
     if review.aim is not None:
         aim = AtMostToPeople(review.share or 0.0) if review.at_least is None else KeepKappa(review.at_least)
-    always = ReviewRule(max_unknown_share=review.max_unknown_share, new_question=review.new_questions == "review")
+    always = ReviewRule(
+        max_unknown_share=review.max_unknown_share,
+        new_question=review.new_questions == "review",
+        max_novelty=_novelty_limit(scores, review),
+    )
     rule = choose_rule(_with_thresholds(scores, thresholds, temperature), temperature, aim, always=always)
     return ChosenSettings(calibration, thresholds, rule, shown_hashes(scores.contexts) if scores.contexts else None)
+
+
+def _novelty_limit(scores: ValidationScores, review: ReviewSection) -> float | None:
+    """Return the limit of novelty in PyTorch; the export chooses that of the served graph in the same way."""
+    if review.novelty is None or review.novelty.false_alarms is None or not scores.novelty:
+        return None
+    rule = ReviewRule(max_unknown_share=review.max_unknown_share)
+    readable = [novelty for novelty, row in zip(scores.novelty, scores.encoded, strict=True) if is_readable(row, rule)]
+    return choose_limit(readable, review.novelty.false_alarms)
 
 
 def _with_thresholds(scores: S, thresholds: Thresholds | None, temperature: float) -> S:
@@ -259,16 +295,18 @@ def served_figures(
     task: Task,
     scores: LockedScores,
     validation: ValidationRows,
+    rule: ReviewRule,
 ) -> ServedFigures:
     """Compute the figures of the served graph that `build_evaluation` computes of the student in PyTorch.
 
     Args:
         rows: The test rows.
         section: Which figures the project file asks for.
-        evaluation: That of the student in PyTorch; its temperature, thresholds and decision rule are the bundle's.
+        evaluation: That of the student in PyTorch; its temperature and thresholds are the bundle's.
         task: The task.
         scores: The logits of the test rows, before and after the export.
         validation: Their questions are those for which the decision rule was shown.
+        rule: The bundle's.
     """
     temperature = evaluation.calibration.temperature
     thresholds = evaluation.thresholds.values if evaluation.thresholds else {}
@@ -286,13 +324,14 @@ def served_figures(
         threshold_temperature=temperature if thresholds else 1.0,
         contexts=contexts,
         new_questions=tuple(each not in shown.hashes for each in contexts) if shown and shown.closed else (),
+        novelty=() if scores.novelty is None else tuple(scores.novelty.tolist()),
     )
     before = served.label_decoder.labels(scores.student.astype(np.float64))
     coded = TestCodings.of(rows, task, {"student": dict(zip(served.ids, served.labels, strict=True))})
     (change_of_all,) = measure_fidelity(rows, task, {PYTORCH: before, "served": served.labels})
     return ServedFigures(
         change=change_of_all,
-        review=rule_outcome(served, temperature, evaluation.review.rule, positive=section.positive),
+        review=rule_outcome(served, temperature, rule, positive=section.positive),
         subgroups=subgroup_tables(rows, coded, section),
         ceiling=human_ceiling(rows, coded, section),
     )

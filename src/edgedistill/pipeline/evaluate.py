@@ -24,7 +24,7 @@ from edgedistill.evaluation.build import (
 from edgedistill.evaluation.files import to_plain
 from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, RunFolder
 from edgedistill.pipeline.gate import groups_by_id
-from edgedistill.pipeline.mix import read_mixture
+from edgedistill.pipeline.mix import novelty_rows, read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.student import backbone_folder
 from edgedistill.student.data import InputSummary
@@ -103,10 +103,13 @@ def measure(run: Run) -> Measured:
     """Score validation and test rows, choose what validation rows choose, and code the test rows."""
     splits = run.records.splits
     student = Checkpoint.load(run.exported_student, run.task, run.max_tokens)
-    validation = validation_scores(student, run.validation)
+    training = novelty_rows(run)
+    if training:
+        run.on_progress("evaluate: the student reads training texts", 0, len(training))
+    validation, novelty = validation_scores(student, run.validation, training)
     chosen = choose(validation, run.project.evaluation, run.project.review)
     run.on_progress("evaluate: the student scores test rows", 0, len(splits.test))
-    test = chosen.apply(test_scores(student, splits.test))
+    test = chosen.apply(test_scores(student, splits.test, novelty))
     labellings, joint = _teachers(run)
     codings = {**_teacher_codings(labellings, joint), **_baselines(run)}
     return Measured(student, chosen, chosen.apply(validation), test, labellings, joint, codings)

@@ -13,8 +13,9 @@ from edgedistill.errors import RunError
 from edgedistill.evaluation.build import fidelity_comparison, measure_fidelity, served_agreement, served_figures
 from edgedistill.evaluation.files import file_sha256, read_evaluation, read_fidelity, to_plain
 from edgedistill.evaluation.types import FIDELITY_VERSION, Fidelity, FidelityStep, ValidationStep
-from edgedistill.pipeline.mix import read_mixture
+from edgedistill.pipeline.mix import novelty_rows, read_mixture
 from edgedistill.pipeline.run import Run
+from edgedistill.project.schema import ReviewSection
 from edgedistill_export import ExportFailed, ExportPlan, export_bundle
 from edgedistill_export.authors import TEACHER, Author
 from edgedistill_export.web import browser_scores, browser_step, record_browser_step
@@ -40,6 +41,7 @@ def export(run: Run) -> dict[str, Any]:
     evaluation = read_evaluation(file, project.path.name)
 
     seen, seen_authors = _seen(run)
+    review = project.review or ReviewSection()
     run.on_progress("export: PyTorch, ONNX, int8", 0, 1)
     exported = export_bundle(
         run.exported_student,
@@ -55,6 +57,8 @@ def export(run: Run) -> dict[str, Any]:
             thresholds=evaluation.thresholds.values if evaluation.thresholds else {},
             review=evaluation.review.rule,
             vocabulary=project.export.vocabulary,
+            novelty_rows=novelty_rows(run),
+            false_alarms=review.novelty.false_alarms if review.novelty else None,
             seen=seen,
             authors=[response.group for response in validation.responses],
             seen_authors=seen_authors,
@@ -78,7 +82,13 @@ def export(run: Run) -> dict[str, Any]:
         validation_steps=msgspec.convert(steps, tuple[ValidationStep, ...]),
         agreement=msgspec.convert(exported.agreement, Agreement | None),
         figures=served_figures(
-            test, project.evaluation, evaluation, project.task.task, exported.locked_scores, validation
+            test,
+            project.evaluation,
+            evaluation,
+            project.task.task,
+            exported.locked_scores,
+            validation,
+            exported.bundle.manifest.review,
         )
         if exported.locked_scores
         else None,

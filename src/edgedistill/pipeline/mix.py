@@ -14,9 +14,11 @@ from edgedistill.pipeline.folder import MIXTURE, RunFolder
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.label import read_labels
 from edgedistill.pipeline.run import Run
+from edgedistill.project.schema import ReviewSection
 from edgedistill.student import backbone_folder
 from edgedistill.student.data import InputSummary, fit_max_tokens, unreadable_reason
 from edgedistill.student.model import backbone_encoder, max_positions
+from edgedistill_export.novelty import LEAST_TEXTS
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
 from edgedistill_serve.task.task import Task, task_inputs
 
@@ -222,3 +224,18 @@ def read_mixture(folder: RunFolder, inputs: Sequence[str]) -> tuple[MixtureRow, 
             where=str(folder / MIXTURE),
             hint="`edgedistill mix PROJECT` writes it again.",
         ) from None
+
+
+def novelty_rows(run: Run) -> list[dict[str, str]]:
+    """Return the inputs of the training texts that later responses are compared with; none if the project wants none.
+
+    These are the learners' responses among the training rows, as synthetic texts are no sample of what learners write.
+    Only if there are too few of them, the synthetic ones are used too.
+    """
+    review = run.project.review or ReviewSection()
+    if review.novelty is None:
+        return []
+    mixture = read_mixture(run.folder, run.task.inputs)
+    real = [dict(row.inputs) for row in mixture if row.source != "synthetic"]
+    distinct = {tuple(row.items()) for row in real}
+    return real if len(distinct) >= LEAST_TEXTS else [dict(row.inputs) for row in mixture]

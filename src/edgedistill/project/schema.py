@@ -572,6 +572,14 @@ class EvaluationSection(Section):
         return self
 
 
+class NoveltySection(Section):
+    """Which responses are so unlike the training texts that a person reviews them."""
+
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] | None = 0.01
+    """Largest share of responses like the validation rows that may be sent to a person for this reason alone; null:
+    the novelty is measured and not limited."""
+
+
 class ReviewSection(Section):
     """The decision rule: its aim, for which validation rows choose thresholds, and what people review in any case."""
 
@@ -586,6 +594,8 @@ class ReviewSection(Section):
     new_questions: Literal["review", "accept"] = "review"
     """Whether a person reviews responses to questions that no validation row has. It has no effect if the validation
     rows have fewer than three rows per question: then the questions are open."""
+    novelty: NoveltySection | None = NoveltySection()
+    """The limit of novelty; null: it is not measured."""
 
     @model_validator(mode="after")
     def _number_fits_aim(self) -> Self:

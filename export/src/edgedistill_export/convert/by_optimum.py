@@ -9,6 +9,8 @@ from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.exporters.tasks import TasksManager
 from optimum.utils import NormalizedTextConfig
 
+from edgedistill_export.text_vectors import VECTOR
+
 _AXES = {0: "batch_size", 1: "sequence_length"}
 
 
@@ -36,7 +38,19 @@ def write(model: Any, describe: Callable[[Any], Any], file: Path) -> None:
     Raises:
         Exception: The conversion failed; optimum raises many types.
     """
-    export(model, describe(model.config), file)
+    description = describe(model.config)
+    description.__class__ = _with_vector(type(description))
+    export(model, description, file)
+
+
+def _with_vector(kind: type) -> type:
+    """Return a kind of description with one more output, so that optimum does not drop it."""
+
+    def outputs(self: Any) -> dict[str, dict[int, str]]:
+        return {**super(described, self).outputs, VECTOR: {0: "batch_size"}}
+
+    described = type(kind.__name__, (kind,), {"outputs": property(outputs)})
+    return described
 
 
 class _XLNet(TextEncoderOnnxConfig):  # type: ignore[misc]  # optimum is untyped here

@@ -8,6 +8,8 @@ from typing import Any
 import onnx
 import torch
 
+from edgedistill_export.text_vectors import VECTOR
+
 OPSET = 18
 """The oldest operator set that torch writes without conversion; onnxruntime supports it since 1.14."""
 
@@ -33,7 +35,7 @@ def write(model: Any, inputs: Sequence[str], file: Path) -> None:
             kwargs={name: torch.ones((_ROWS, _TOKENS), dtype=torch.int64) for name in inputs},
             dynamic_shapes=dict.fromkeys(inputs, axes),
             input_names=list(inputs),
-            output_names=["logits"],
+            output_names=["logits", VECTOR],
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -48,7 +50,9 @@ def write(model: Any, inputs: Sequence[str], file: Path) -> None:
 @contextmanager
 def _plain_attention(model: Any) -> Iterator[None]:
     """Trace attention as products and a softmax: torch's fused function is exported as more and slower nodes."""
-    traced = getattr(model, "model", model) if not hasattr(model, "set_attn_implementation") else model
+    traced = model
+    while not hasattr(traced, "set_attn_implementation"):  # wrapped to return more, or to know padding by the mask
+        traced = traced.model
     before = traced.config._attn_implementation
     traced.set_attn_implementation("eager")
     try:

@@ -10,6 +10,7 @@ from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.convert import by_torch
 from edgedistill_export.errors import ExportFailed
 from edgedistill_export.quiet import quiet
+from edgedistill_export.text_vectors import WithVector
 
 try:
     from edgedistill_export.convert import by_optimum
@@ -49,7 +50,7 @@ def _write(checkpoint: Checkpoint, file: Path, write: Callable[[Any], None]) -> 
     kind, where = checkpoint.model.config.model_type, str(checkpoint.folder)
     try:
         with quiet():
-            write(_told_padding_by_mask(checkpoint.model))
+            write(WithVector(_told_padding_by_mask(checkpoint.model), of_response=checkpoint.marks_response))
     except Exception as error:  # optimum and torch raise many kinds; each means no graph
         reason = " ".join(str(error).split())[:300]
         raise ExportFailed(f"the {kind} model cannot be exported ({reason})", where=where, hint=_HINT) from error
@@ -67,16 +68,26 @@ class _ByLastPlace(torch.nn.Module):  # type: ignore[misc]  # torch is untyped h
         self.model, self.config = model, model.config
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
-        states = self.model.transformer(
-            input_ids, attention_mask=attention_mask.float(), token_type_ids=token_type_ids, use_mems=False
-        )[0]
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+        output_hidden_states: bool = True,
+    ) -> dict[str, Any]:
+        found = self.model.transformer(
+            input_ids,
+            attention_mask=attention_mask.float(),
+            token_type_ids=token_type_ids,
+            use_mems=False,
+            output_hidden_states=output_hidden_states,
+        )
+        states = found[0]
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
         last = (places * attention_mask).amax(dim=1)
         # The summary takes the last place of what it is given.
         read = states[torch.arange(input_ids.shape[0], device=input_ids.device), last].unsqueeze(1)
-        return {"logits": self.model.logits_proj(self.model.sequence_summary(read))}
+        logits = self.model.logits_proj(self.model.sequence_summary(read))
+        return {"logits": logits, "hidden_states": found.hidden_states}
 
 
 class _ByLastToken(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
@@ -86,9 +97,11 @@ class _ByLastToken(torch.nn.Module):  # type: ignore[misc]  # torch is untyped h
         super().__init__()
         self.model, self.config = model, model.config
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, output_hidden_states: bool = True) -> Any:
         ids = torch.where(attention_mask == 1, input_ids, self.config.pad_token_id)
-        return {"logits": self.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits}
+        return self.model(
+            input_ids=ids, attention_mask=attention_mask, use_cache=False, output_hidden_states=output_hidden_states
+        )
 
 
 def _told_padding_by_mask(model: Any) -> Any:

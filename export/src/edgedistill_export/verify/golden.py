@@ -34,6 +34,9 @@ difference can move an activation to the next of 256 integers, so the tolerance 
 both by far.
 """
 
+NOVELTY_TOLERANCE: dict[Precision, float] = {"fp32": 0.001, "int8": 0.02}
+"""The tolerance for the novelty on another processor, as a share of it."""
+
 _LENGTHS = (0.25, 0.5, 1.0, 1.5)
 """Lengths of rows as a part of the longest sequence; the last one is truncated."""
 _MOST_TEACHER_TEXTS = 64
@@ -120,6 +123,7 @@ def build_golden(
     rows: Sequence[Mapping[str, str]],
     logits: Mapping[Precision, Logits],
     chosen: Sequence[int],
+    novelty: Mapping[Precision, Sequence[float]] | None = None,
 ) -> Golden:
     """Return golden rows with the tolerances of the self-check.
 
@@ -127,6 +131,7 @@ def build_golden(
         rows: The inputs of the candidates.
         logits: The finite logits of each candidate scored alone, by precision (fp32 is required).
         chosen: Indices of the rows to take, from `choose_written_rows` or `choose_golden_rows`.
+        novelty: The novelty of each candidate by precision; None or empty if the graphs compute none.
 
     Returns:
         The rows with the logits of each graph as expected values, and the tolerances `TOLERANCE`.
@@ -135,13 +140,20 @@ def build_golden(
     def of(precision: Precision, row: int) -> tuple[float, ...]:
         return tuple(map(float, logits[precision][row]))
 
+    novelties = novelty or {}
     others = [precision for precision in logits if precision != "fp32"]
     return Golden(
         rows=tuple(
-            GoldenRow(dict(rows[row]), of("fp32", row), {precision: of(precision, row) for precision in others})
+            GoldenRow(
+                dict(rows[row]),
+                of("fp32", row),
+                {precision: of(precision, row) for precision in others},
+                {precision: float(found[row]) for precision, found in novelties.items()},
+            )
             for row in chosen
         ),
         tolerance={precision: TOLERANCE[precision] for precision in logits},
+        novelty_tolerance={precision: NOVELTY_TOLERANCE[precision] for precision in novelties},
     )
 
 

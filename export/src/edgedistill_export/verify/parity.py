@@ -60,6 +60,15 @@ def graph_logits(graph: Path, encoder: Encoder, rows: Sequence[Mapping[str, str]
     return np.array(scored, dtype=np.float32)
 
 
+def graph_novelty(graph: Path, encoder: Encoder, rows: Sequence[Mapping[str, str]]) -> npt.NDArray[np.float64] | None:
+    """Return the novelty of rows, each alone, shape (rows,); None if the graph computes none."""
+    session = Session(graph, overflow_free=True)
+    with ThreadPoolExecutor(available_cores()) as callers:
+        scored = [found.novelty for found in callers.map(lambda row: session.run([row]), encoder.encode(rows))]
+    given = [novelty for novelty in scored if novelty is not None]
+    return np.concatenate(given) if given else None
+
+
 def probabilities(logits: Logits, decoder: LabelDecoder) -> npt.NDArray[np.float64]:
     """Return probabilities as the scorer computes them, of shape (rows, labels)."""
     return np.array([decoder.probabilities(row.astype(np.float64)) for row in logits])
