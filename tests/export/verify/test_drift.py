@@ -16,6 +16,7 @@ from edgedistill_export.quantize import overflow, rounding
 from edgedistill_export.quantize.recipes import Recipe, quantize_int8
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.errors import SelfCheckFailed
+from edgedistill_serve.scoring.batching import Outputs
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.scoring.graph_choice import GraphSession
 from edgedistill_serve.scoring.scorer import Scorer
@@ -47,15 +48,11 @@ class Saturating:
     def __init__(self, model: Path) -> None:
         self._graph = ReferenceEvaluator(str(model), new_ops=[MatMulIntegerToFloat])
 
-    def logits(self, encoded: Encoded) -> np.ndarray:
-        """Score one row."""
-        return self.batch_logits([encoded]).reshape(-1)
-
-    def batch_logits(self, rows: Sequence[Encoded], length: int = 0) -> np.ndarray:
-        """Score several."""
+    def run(self, rows: Sequence[Encoded], length: int = 0) -> Outputs:
+        """Score rows."""
         given = build_feeds(rows, length)
         (found,) = self._graph.run(None, {name: given[name] for name in self._graph.input_names})
-        return np.asarray(found, dtype=np.float64)
+        return Outputs(np.asarray(found, dtype=np.float64))
 
 
 def _saturating(model: Path, device: Device) -> GraphSession:
