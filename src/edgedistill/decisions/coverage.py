@@ -37,6 +37,23 @@ class LabelOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class NoveltyOutcome:
+    """Rows that are unlike the training texts, and the others.
+
+    Attributes:
+        limit: The largest accepted novelty (`ReviewRule.max_novelty`).
+        flagged: Number of rows beyond it, whatever else sends them to a person.
+        agreement_of_flagged: Agreement of the student with the human codes of these rows; None if there are none.
+        agreement_of_others: The same of all other rows.
+    """
+
+    limit: float
+    flagged: int
+    agreement_of_flagged: Agreement | None
+    agreement_of_others: Agreement | None
+
+
+@dataclass(frozen=True, slots=True)
 class RuleOutcome:
     """Effect of a rule on human-coded rows.
 
@@ -48,6 +65,7 @@ class RuleOutcome:
         agreement: Agreement of the student with the human codes on accepted rows; None without accepted rows.
         agreement_of_reviewed: The same on reviewed rows; None without reviewed rows.
         per_label: Effect by label of the student.
+        novelty: Effect of the limit of novelty; None if there is none.
     """
 
     rows: int
@@ -57,6 +75,7 @@ class RuleOutcome:
     agreement: Agreement | None
     agreement_of_reviewed: Agreement | None
     per_label: Mapping[str, LabelOutcome]
+    novelty: NoveltyOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +183,19 @@ def rule_outcome(
             )
             for label in scores.task.names
         },
+        novelty=_novelty_outcome(scores, rule, seed, positive),
     )
+
+
+def _novelty_outcome(scores: Scores, rule: ReviewRule, seed: int, positive: str | None) -> NoveltyOutcome | None:
+    if rule.max_novelty is None or not scores.novelty:
+        return None
+    flagged = ~(np.array(scores.novelty) <= rule.max_novelty)
+
+    def agreement_of(chosen: NDArray[np.bool_]) -> Agreement | None:
+        return _agreement(scores, np.flatnonzero(chosen), seed, positive) if chosen.any() else None
+
+    return NoveltyOutcome(rule.max_novelty, int(flagged.sum()), agreement_of(flagged), agreement_of(~flagged))
 
 
 def _indicators(codes: Sequence[str], task: Task) -> dict[str, NDArray[np.bool_]]:

@@ -1,5 +1,6 @@
 """The effect of a rule follows the decisions of the server, and the curve goes from all rows to few."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -129,6 +130,39 @@ def test_a_response_to_a_question_that_no_validation_row_has_is_decided_as_the_b
         assert found.questions.outcome.rows == 20
         assert found.questions.outcome.accepted > 0
         assert (found.questions.outcome.accepted < found.test.accepted) or reviewed
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1])
+def test_validation_rows_choose_the_limit_of_novelty_and_test_rows_show_its_effect(share):
+    draw = np.random.default_rng(0)
+    validation = replace(drawn(100), novelty=tuple(draw.lognormal(size=100).tolist()))
+    chosen = choose(validation, EvaluationSection(), ReviewSection(novelty={"false_alarms": share}))
+    limit = chosen.review.rule.max_novelty
+    # Of 100 rows, the limit is at place ⌈101 · (1 - share)⌉.
+    beyond = 100 - math.ceil(101 * (1 - share))
+    assert sum(novelty > limit for novelty in validation.novelty) == beyond
+    test = replace(locked(80, seed=1), novelty=(0.5,) * 60 + (limit * 1.01,) * 20)
+    found = review_figures(chosen, validation, test)
+    assert (found.validation.novelty.flagged, found.test.novelty.flagged) == (beyond, 20)
+    assert found.test.reasons["unlike training"] == 20
+    assert (found.test.novelty.agreement_of_flagged.rows, found.test.novelty.agreement_of_others.rows) == (20, 60)
+    assert found.test.accepted == 60
+
+
+@pytest.mark.parametrize("novelty", [None, {"false_alarms": None}, {"false_alarms": 0.001}])
+def test_without_a_limit_no_row_is_too_novel(novelty):
+    validation = replace(drawn(100), novelty=tuple(range(100)))
+    chosen = choose(validation, EvaluationSection(), ReviewSection(novelty=novelty))
+    assert chosen.review.rule.max_novelty is None
+    assert review_figures(chosen, validation, replace(locked(40), novelty=(1e6,) * 40)).test.novelty is None
+
+
+def test_a_row_beyond_the_limit_is_accepted_by_no_aim():
+    validation = replace(drawn(100), novelty=(1.0,) * 90 + (9.0,) * 10)
+    review = ReviewSection(aim="at_most_to_people", share=0.3, novelty={"false_alarms": 0.1})
+    chosen = choose(validation, EvaluationSection(), review)
+    accepted = [score.novelty for score in validation.apply_rule(1.0, chosen.review.rule) if score.decision == "accept"]
+    assert set(accepted) == {1.0}
 
 
 def test_a_task_without_questions_has_no_figures_of_them():
