@@ -25,9 +25,10 @@ from .tiny import BERT, DISTILBERT, FAMILIES, GRADING, MAX_TOKENS, PRAISE, ROBER
 
 def _exported(place: Path, task, kin: Kin, rows, precision: Precision = "int8", vocabulary="cut"):
     student = save_student(place / "student", task, kin)
-    return export_bundle(
-        student, place / "bundle", ExportPlan("praise", task, MAX_TOKENS, precision, 1.0, vocabulary=vocabulary), rows
-    ).bundle
+    plan = ExportPlan("praise", task, MAX_TOKENS, precision, 1.0, vocabulary=vocabulary, novelty_rows=rows)
+    bundle = export_bundle(student, place / "bundle", plan, rows).bundle
+    assert bundle.manifest.novelty is not None, "other readers must open a graph with a second output"
+    return bundle
 
 
 def _short_rows(task):
@@ -81,7 +82,8 @@ def test_text_embeddings_inference_finds_what_its_loader_asks_for(tmp_path: Path
     # What its ort backend feeds, and the output it takes, in float32.
     graph = onnx.load(folder / "onnx/model.onnx").graph
     assert {node.name for node in graph.input} <= {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
-    assert [node.name for node in graph.output] == ["logits"]
+    # It takes the first output, or that of this name.
+    assert [node.name for node in graph.output] == ["logits", "novelty"]
     assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 

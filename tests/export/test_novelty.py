@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from scipy.spatial.distance import mahalanobis
 
-from edgedistill_export import ExportPlan, export_bundle
+from edgedistill_export import ExportFailed, ExportPlan, export_bundle
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.convert.exporter import by_torch_alone, to_onnx
 from edgedistill_export.novelty import (
@@ -19,7 +20,9 @@ from edgedistill_export.novelty import (
     write_with_novelty,
 )
 from edgedistill_export.text_vectors import vector_layer
-from edgedistill_serve import Scorer
+from edgedistill_export.web import browser_scores
+from edgedistill_serve import Scorer, SelfCheckFailed
+from edgedistill_serve.bundle.loading import write_bundle
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.task import Task
 
@@ -138,6 +141,28 @@ def test_the_bundle_has_no_vector_of_a_text(exported):
     centred = vectors - stored["novelty.mean"]
     cosines = np.abs(centred @ directions) / np.linalg.norm(centred, axis=1)[:, None]
     assert cosines.max() < 0.95
+
+
+def test_the_offline_page_gives_pythons_novelty_and_reason(exported):
+    bundle = exported.bundle
+    rows = [*rows_of(bundle.task, 60, 1), *as_rows(bundle.task, UNLIKE)]
+    native, page = Scorer(bundle, threads=1).score(rows), browser_scores(bundle, rows)
+    assert [score.novelty for score in page] == pytest.approx([score.novelty for score in native], rel=1e-4)
+    assert [score.reason for score in page] == [score.reason for score in native]
+    assert "unlike training" in {score.reason for score in page}
+
+
+def test_the_offline_page_refuses_to_score_with_another_novelty(exported, tmp_path):
+    bundle = exported.bundle
+    files = {name: bundle.folder / name for name in bundle.manifest.files}
+    golden = msgspec.json.decode(files["golden.json"].read_bytes())
+    for row in golden["rows"]:
+        row["novelty"]["int8"] *= 1.5
+    other = write_bundle(tmp_path / "other", bundle.manifest, {**files, "golden.json": msgspec.json.encode(golden)})
+    with pytest.raises(ExportFailed, match=r"The novelty differs by a share of up to 0\.33"):
+        browser_scores(other, rows_of(bundle.task, 1))
+    with pytest.raises(SelfCheckFailed, match="novelty differs"):
+        Scorer(other, threads=1)
 
 
 @pytest.mark.parametrize("kin", FAMILIES, ids=[kin.name for kin in FAMILIES])

@@ -61,9 +61,10 @@ def _tokens(bundle: Bundle, row: dict[str, str]) -> int:
 )
 def test_transformers_js_gives_the_scorers_labels(tmp_path: Path, kin: Kin, task: Task, precision: Precision):
     rows = _rows(task)
-    plan = ExportPlan("praise", task, MAX_TOKENS, precision, 1.0, vocabulary="cut")
+    plan = ExportPlan("praise", task, MAX_TOKENS, precision, 1.0, vocabulary="cut", novelty_rows=rows)
     student = save_student(tmp_path / "student", task, kin)
     bundle = export_bundle(student, tmp_path / "bundle", plan, rows).bundle
+    assert bundle.manifest.novelty is not None, "it must open a graph with a second output"
     scores = Scorer(bundle, threads=1).score(rows)
     # A row that is too long loses its closing mark in transformers.js, and its context is not cut first: not compared.
     whole = [i for i, row in enumerate(rows) if _tokens(bundle, row) <= MAX_TOKENS]
