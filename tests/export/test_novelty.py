@@ -21,7 +21,7 @@ from edgedistill_export.novelty import (
 )
 from edgedistill_export.text_vectors import vector_layer
 from edgedistill_export.web import browser_scores
-from edgedistill_serve import Scorer, SelfCheckFailed
+from edgedistill_serve import Scorer
 from edgedistill_serve.bundle.loading import write_bundle
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.task import Task
@@ -147,9 +147,12 @@ def test_the_offline_page_gives_pythons_novelty_and_reason(exported):
     bundle = exported.bundle
     rows = [*rows_of(bundle.task, 60, 1), *as_rows(bundle.task, UNLIKE)]
     native, page = Scorer(bundle, threads=1).score(rows), browser_scores(bundle, rows)
-    assert [score.novelty for score in page] == pytest.approx([score.novelty for score in native], rel=1e-4)
-    assert [score.reason for score in page] == [score.reason for score in native]
-    assert "unlike training" in {score.reason for score in page}
+    # Another runtime moves an activation to the next of 256 integers now and then.
+    assert [score.novelty for score in page] == pytest.approx([score.novelty for score in native], rel=0.02)
+    limit = bundle.manifest.review.max_novelty
+    clear = [place for place, score in enumerate(native) if abs(score.novelty / limit - 1) > 0.02]
+    assert [page[place].reason for place in clear] == [native[place].reason for place in clear]
+    assert {page[place].reason for place in clear} == {None, "unlike training"}
 
 
 def test_the_offline_page_refuses_to_score_with_another_novelty(exported, tmp_path):
@@ -161,8 +164,9 @@ def test_the_offline_page_refuses_to_score_with_another_novelty(exported, tmp_pa
     other = write_bundle(tmp_path / "other", bundle.manifest, {**files, "golden.json": msgspec.json.encode(golden)})
     with pytest.raises(ExportFailed, match=r"The novelty differs by a share of up to 0\.33"):
         browser_scores(other, rows_of(bundle.task, 1))
-    with pytest.raises(SelfCheckFailed, match="novelty differs"):
-        Scorer(other, threads=1)
+    scorer = Scorer(other, threads=1)
+    assert scorer.precision == "fp32"
+    assert "the int8 graph's novelty differs from the golden one by a share of up to 0.333" in scorer.notes[0]
 
 
 @pytest.mark.parametrize("kin", FAMILIES, ids=[kin.name for kin in FAMILIES])

@@ -96,7 +96,7 @@ def _export(_: Project) -> StageInputs:
             *(f"project.evaluation.{name}" for name in _FIGURES),
             *(f"project.student.{name}" for name in ("backbone", "max_tokens", "shrink.export")),
             *(f"project.{who}.{what}" for who in ("teacher", "teachers") for what in _TEACHER_PROVENANCE),
-            "project.teachers_vote",
+            *("project.teachers_vote", "project.review.novelty"),
             *(f"records.splits.{name}" for name in splits),
             *("records.codes", "records.unlabelled", "records.row_counts"),
             *(f"results.{name}" for name in ("gate.json", MIXTURE, STUDENT, SHRUNK, "evaluation.json")),

@@ -213,6 +213,7 @@ CHANGES: dict[str, Any] = {
     "review.at_least": 0.7,
     "review.max_unknown_share": 0.3,
     "review.new_questions": "accept",
+    "review.novelty.false_alarms": 0.2,
     "review.share": people(0.3),
     "export.precision": "fp32",
     "export.vocabulary": "cut",
