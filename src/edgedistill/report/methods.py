@@ -233,6 +233,8 @@ def _one_teacher(inputs: MethodsInputs, teacher: TeacherSection) -> Iterator[str
         else "no example"
     )
     reason = " and asks for a reason before the label" if teacher.reasoning else ""
+    if teacher.confidence:
+        reason += " and for the teacher's confidence in it" if reason else " and asks for the teacher's confidence"
     together = f"; {pluralize(teacher.per_request, 'response')} shared a request" if teacher.per_request > 1 else ""
     prompt = inputs.prompts.get(teacher.called, "")
     hashed = f" (SHA-256 of the prompt without examples and response: {prompt[:_HASH]})" if prompt else ""
@@ -242,6 +244,7 @@ def _one_teacher(inputs: MethodsInputs, teacher: TeacherSection) -> Iterator[str
             "set_aside": "a response with a tie was set aside",
             "first_vote": "a tie was resolved by the earliest vote",
             "logprobs": "a tie was resolved by the probabilities of the tokens",
+            "confidence": "a tie was resolved by the teacher's stated confidence",
         }[teacher.ties]
         yield f"The label is the most frequent vote; {ties}."
 

@@ -298,3 +298,13 @@ def test_marks_cannot_be_smuggled_in_by_a_label():
 def test_harmless_text_is_left_as_it_is(text):
     assert escape_latex(text) == text
     assert escape_markdown(text) == text
+
+
+@pytest.mark.parametrize("ties", ["set_aside", "first_vote", "logprobs", "confidence"])
+def test_every_setting_of_ties_is_described(made, ties):
+    folder, inputs = made
+    asked = f"ties: {ties}, logprobs: true, confidence: true, reasoning: true"
+    project = PROJECT.replace("model: recorded", f"model: recorded, {asked}")
+    text = _text(_inputs(folder, inputs.report, project))
+    assert "asks for a reason before the label and for the teacher's confidence in it" in text
+    assert "The label is the most frequent vote; a " in text
