@@ -13,6 +13,7 @@ from edgedistill.cli.backbones import backbones_app
 from edgedistill.cli.cache import cache_app
 from edgedistill.cli.code import code
 from edgedistill.cli.dispatch import BatchInOption, BatchOption, BatchOutOption, DispatchOptions, EstimateOption
+from edgedistill.cli.estimate import estimate
 from edgedistill.cli.export import (
     CheckBrowser,
     DryRun,
@@ -319,6 +320,7 @@ for _name, _summary in (
     _stage_command(_name, _summary)
 app.command("export")(_export)
 app.command("code")(code)
+app.command("estimate")(estimate)
 app.command("report")(report)
 app.command("preregister")(preregister)
 app.command("web")(web)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from edgedistill.errors import ArgumentError, DataError
 from edgedistill.estimates.estimators import Flags, Places, Values
 from edgedistill.frames import is_missing
 from edgedistill.task import Label, Task
+from edgedistill_serve.grading.table_reader import read_rows
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, quote_columns, quote_label, split_labels
 
 if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
@@ -353,3 +355,29 @@ def _probabilities(frame: "DataFrame", task: Task) -> Values | None:
         return None
     found = np.column_stack([to_numeric(frame[name], errors="coerce").to_numpy(np.float64) for name in names])
     return found if np.isfinite(found).all() else None
+
+
+def read_frame(path: Path, texts: Collection[str]) -> "DataFrame":
+    """Read a table file as a DataFrame.
+
+    Args:
+        path: A CSV, TSV, JSONL or Parquet file.
+        texts: Columns whose cells stay text. The cells of other columns are numbers if all of them are, or are empty.
+
+    Raises:
+        DataError: The file cannot be read, or has no rows.
+    """
+    from pandas import DataFrame, to_numeric
+
+    rows = [row.values for row in read_rows(path)]
+    if not rows:
+        raise DataError("has no rows", where=path.name)
+    frame = DataFrame(rows, dtype=object)
+    for name in frame.columns:
+        if name not in texts:
+            cells = frame[name].replace("", None)
+            try:
+                frame[name] = to_numeric(cells)
+            except (ValueError, TypeError):
+                frame[name] = cells
+    return frame

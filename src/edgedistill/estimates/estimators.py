@@ -292,8 +292,6 @@ def cross_fit(
     Returns:
         (rows, outcomes).
     """
-    from sklearn.linear_model import Ridge  # takes half a second to load
-
     coded = weights > 0
     spread = features.std(axis=0)
     scaled = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
@@ -305,10 +303,18 @@ def cross_fit(
         for fold in range(_FOLDS):
             used, inside = coded & (folds != fold), folds == fold
             if used.any():
-                scale = used.sum() / weights[used].sum()
-                model = Ridge(alpha=_PENALTY).fit(scaled[used], outcomes[used], weights[used] * scale)
-                predicted[inside] += model.predict(scaled[inside]).reshape(-1, outcomes.shape[1]) / _REPEATS
+                predicted[inside] += _ridge(scaled, outcomes, weights, used, inside) / _REPEATS
     return predicted
+
+
+def _ridge(features: Values, outcomes: Values, weights: Values, used: Flags, predicted: Flags) -> Values:
+    """Predictions of a weighted ridge regression with an intercept, whose weights have a mean of 1."""
+    scaled = weights[used] * (used.sum() / weights[used].sum())
+    means = [np.average(each[used], axis=0, weights=scaled) for each in (features, outcomes)]
+    x, y = features[used] - means[0], outcomes[used] - means[1]
+    penalized = (x.T * scaled) @ x + _PENALTY * np.eye(x.shape[1])
+    slopes = np.linalg.solve(penalized, (x.T * scaled) @ y)
+    return np.asarray(means[1] + (features[predicted] - means[0]) @ slopes)
 
 
 def _folds(has_codes: Flags, rng: np.random.Generator) -> Places:
