@@ -5,8 +5,9 @@
 STUDENTS has a folder for each of beetle, networks and babe: a project with `human.csv` (columns `id`, `response`,
 `label`, `part`), and its run with `test_scores.csv`, the human and the student's codes of rows on which it was not
 trained. These rows are the superpopulation, whose shares, means, differences and coefficients by human codes are the
-truth. A sample is 1,000 of these rows (or the rows of as many learners as there are), drawn with replacement; n of them, drawn
-without replacement, have a human code. WORK keeps the result of each cell, so that an interrupted run continues.
+truth. A sample is 1,000 of these rows (or the rows of as many learners as there are), drawn with replacement; n of
+them, drawn without replacement, have a human code. WORK keeps the result of each cell, so that an interrupted run
+continues.
 """
 
 import argparse

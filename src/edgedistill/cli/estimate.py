@@ -113,9 +113,8 @@ def estimate(
         random_state=seed,
     )
     terminal.console.print(result.table())
-    for note in result.notes:
-        terminal.say(f"  {note}")
-    terminal.say(f"  * the method to report: {result.primary}")
+    for remark in result.remarks:
+        terminal.say(f"  {remark}")
     written = _write(result, out or (project.run_folder if project else None))
     for file in written:
         terminal.say(f"wrote {file}")

@@ -20,7 +20,7 @@ PPI = "PPI++"
 DSL = "DSL"
 METHODS = (NAIVE, HUMAN_ONLY, ROGAN_GLADEN, PPI, DSL)
 """The methods in the order of the tables."""
-_COLUMNS = ("estimand", "group", "method", "estimate", "95 % interval", "SE", "worth codes", "")
+_COLUMNS = ("estimand", "method", "estimate", "95 % interval", "SE", "worth codes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +88,27 @@ class EstimateTable:
         clusters = "" if self.clusters is None else f" in {self.clusters} clusters"
         return f"{of}{self.rows} responses with machine codes, {self.human_codes} of them coded by people{clusters}"
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the table must know: the method to report, why estimates are missing, and the notes."""
+        missing: dict[tuple[str, str], list[str]] = {}
+        for each in self.estimates:
+            if each.note:
+                missing.setdefault((each.method, each.note), []).append(_named(each))
+        reasons = (f"no {method} of {', '.join(of)}: {note}" for (method, note), of in missing.items())
+        return (f"* the method to report: {self.primary}", *reasons, *self.notes)
+
     def __repr__(self) -> str:
         from edgedistill.displays import plain_text
 
-        return plain_text(self.table()) + "".join(f"{note}\n" for note in self.notes)
+        return plain_text(self.table()) + "".join(f"{note}\n" for note in self.remarks)
 
     def _repr_html_(self) -> str:
         from html import escape
 
         from edgedistill.displays import html_table
 
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.remarks)
         return html_table(_COLUMNS, self._lines(), self.title) + f"<ul>{notes}</ul>"
 
     def table(self) -> "Table":
@@ -109,24 +119,26 @@ class EstimateTable:
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(self.title), title_justify="left")
         for place, column in enumerate(_COLUMNS):
-            table.add_column(column, justify="right" if place in (3, 5, 6) else "left", overflow="fold")
+            table.add_column(
+                column, justify="right" if place in (2, 4, 5) else "left", overflow="fold", no_wrap=place > 0
+            )
         before = ""
-        for line in self._lines():
-            if before and line[:2] != before:
+        for name, *cells in self._lines():
+            if before and name != before:
                 table.add_section()
-            before = line[:2]
-            table.add_row(*map(Text, line))
+            table.add_row(Text("" if name == before else name), *map(Text, cells))
+            before = name
         return table
 
     def _lines(self) -> Iterator[tuple[str, ...]]:
         for each in self.estimates:
-            named = (each.estimand, each.group, each.method + (" *" if each.method == self.primary else ""))
+            named = (_named(each), each.method + (" *" if each.method == self.primary else ""))
             if each.value is None or each.low is None or each.high is None or each.standard_error is None:
-                yield *named, "-", "", "", "", each.note
+                yield *named, "-", "", "", ""
                 continue
             worth = "" if each.effective_human_codes is None else f"{each.effective_human_codes:.0f}"
             interval = f"{each.low:.3f} to {each.high:.3f}"
-            yield *named, f"{each.value:.3f}", interval, f"{each.standard_error:.3f}", worth, each.note
+            yield *named, f"{each.value:.3f}", interval, f"{each.standard_error:.3f}", worth
 
     def of(self, method: str, estimand: str | None = None, group: str = "") -> MethodEstimate:
         """Return the estimate of a method.
@@ -167,8 +179,6 @@ class EstimateTable:
 
         frame = DataFrame(list(self._lines()), columns=list(_COLUMNS)).map(_latex)
         frame.columns = [_latex(name) for name in _COLUMNS]
-        if not frame.iloc[:, 1].any():
-            frame = frame.drop(columns=frame.columns[1])
         return _written(frame.to_latex(index=False, escape=False, caption=_latex(self.title)), path)
 
     def as_dict(self) -> dict[str, Any]:
@@ -185,6 +195,10 @@ class EstimateTable:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return a table from the output of `as_dict`, also after a round trip through JSON."""
         return msgspec.convert(values, cls)
+
+
+def _named(each: MethodEstimate) -> str:
+    return f"{each.estimand}, {each.group}" if each.group else each.estimand
 
 
 def _written(text: str, path: Path | str | None) -> str:
