@@ -71,29 +71,20 @@ def is_slope(name: str, _group: str) -> bool:
     return name != "Intercept"
 
 
+REGRESSION = {"formula": "correct ~ words + lesson"}
 SETTINGS = (
     Setting("share", "babe", shown=is_share),
     Setting("share", "beetle", shown=is_share),
+    Setting("share, codes of an LLM", "beetle-llm", shown=is_share),
     Setting("share", "networks", shown=is_share),
-    Setting("share, LLM codes", "beetle-llm", shown=is_share),
     Setting("mean score", "networks", shown=lambda name, _: name == "mean score"),
-    Setting("difference of shares", "beetle", {"by": "lesson"}, is_difference),
-    Setting("difference of shares and means", "networks", {"by": "part"}, is_difference),
-    Setting("OLS", "beetle", {"formula": "correct ~ words + lesson"}, is_slope),
-    Setting("OLS", "networks", {"formula": "score ~ words + part"}, is_slope),
-    Setting("logistic", "beetle", {"formula": "correct ~ words + lesson", "model": "logistic"}, is_slope),
-    Setting("logistic", "babe", {"formula": "biased ~ words", "model": "logistic"}, is_slope),
-    Setting("clusters, share", "beetle", {"clusters": "learner"}, is_share, clusters=True),
-    Setting(
-        "clusters, OLS",
-        "beetle",
-        {"clusters": "learner", "formula": "correct ~ words + lesson"},
-        is_slope,
-        clusters=True,
-    ),
-    Setting("unequal inclusion, share", "babe", shown=is_share, unequal=True),
-    Setting("unequal inclusion, share", "beetle", shown=is_share, unequal=True),
-    Setting("unequal inclusion, OLS", "beetle", {"formula": "correct ~ words + lesson"}, is_slope, unequal=True),
+    Setting("difference", "beetle", {"by": "lesson"}, is_difference),
+    Setting("OLS", "beetle", REGRESSION, is_slope),
+    Setting("OLS of the score", "networks", {"formula": "score ~ words + part"}, is_slope),
+    Setting("logistic", "beetle", {**REGRESSION, "model": "logistic"}, is_slope),
+    Setting("share, clusters", "beetle", {"clusters": "learner"}, is_share, clusters=True),
+    Setting("share, unequal inclusion", "beetle", shown=is_share, unequal=True),
+    Setting("OLS, unequal inclusion", "beetle", REGRESSION, is_slope, unequal=True),
 )
 
 
@@ -244,10 +235,11 @@ def main() -> None:
         pools["beetle-llm"] = read_llm(given.votes, given.students)
     cells = []
     for coded in CODED:
-        for place, setting in enumerate(SETTINGS):
+        for setting in SETTINGS:
             if (pool := pools.get(setting.data)) is None:
                 continue
-            file = given.work / f"{place}-{coded}-{given.samples}.json"
+            named = f"{setting.name} {setting.data}".replace(",", "").replace(" ", "-")
+            file = given.work / f"{named}-{coded}-{given.samples}.json"
             if not file.exists():
                 part = file.with_suffix(".part")
                 part.write_text(json.dumps(measure(*pool, setting, coded, given.samples)), "utf-8")

@@ -1,6 +1,6 @@
 """Machine codes of all responses and human codes of a few, read from tables and checked row by row."""
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,6 @@ import numpy as np
 from edgedistill.data.types import canonical_code
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.estimates.estimators import Flags, Places, Values
-from edgedistill.frames import is_missing
 from edgedistill.task import Label, Task
 from edgedistill_serve.grading.table_reader import read_rows
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, quote_columns, quote_label, split_labels
@@ -213,12 +212,17 @@ def _column(frame: "DataFrame", name: str, table: str) -> list[Any]:
     return list(cells)
 
 
-def _text(value: Hashable) -> str:
-    return "" if is_missing(value) else str(value).strip()
+def cell_texts(values: Sequence[Any]) -> list[str]:
+    """Return cells as text without surrounding white space; empty for missing ones."""
+    from pandas import isna
+
+    column = np.empty(len(values), object)
+    column[:] = values
+    return ["" if missing else str(value).strip() for value, missing in zip(values, isna(column), strict=True)]
 
 
 def _ids(frame: "DataFrame", name: str, table: str) -> list[str]:
-    ids = [_text(value) for value in _column(frame, name, table)]
+    ids = cell_texts(_column(frame, name, table))
     first: dict[str, int] = {}
     for row, ident in enumerate(ids, start=1):
         if not ident:
@@ -234,8 +238,8 @@ def _ids(frame: "DataFrame", name: str, table: str) -> list[str]:
 
 def _task(tables: _Tables) -> Task:
     """The task of tables without a codebook: its labels are those that the machine used."""
-    seen = sorted({label for value in tables.machine_labels if (label := _text(value))})
-    human = sorted({label for value in tables.human_labels if (label := _text(value))})
+    seen = sorted({*cell_texts(tables.machine_labels)} - {""})
+    human = sorted({*cell_texts(tables.human_labels)} - {""})
     if unknown := [label for label in human if label not in seen]:
         raise DataError(
             "the human codes have labels that the machine never used: "
@@ -254,14 +258,15 @@ def _task(tables: _Tables) -> Task:
 
 def _canonical(values: Sequence[Any], task: Task, table: str, ids: Sequence[str]) -> list[str | None]:
     """The codes in canonical form; None for empty cells."""
-    codes: list[str | None] = []
+    texts = cell_texts(values)
+    codes: dict[str, str | None] = {"": None}
     unknown: dict[str, str] = {}
-    for value, ident in zip(values, ids, strict=True):
-        text = _text(value)
-        try:
-            codes.append(canonical_code(text, task) if text else None)
-        except DataError:
-            unknown.setdefault(text, ident)
+    for text, ident in zip(texts, ids, strict=True):
+        if text not in codes and text not in unknown:
+            try:
+                codes[text] = canonical_code(text, task)
+            except DataError:
+                unknown[text] = ident
     if unknown:
         named = ", ".join(f"{quote_label(label)} (id {ident!r})" for label, ident in list(unknown.items())[:_SHOWN])
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
@@ -275,30 +280,27 @@ def _canonical(values: Sequence[Any], task: Task, table: str, ids: Sequence[str]
                 else ""
             ),
         )
-    return codes
+    return [codes[text] for text in texts]
 
 
 def _indicators(codes: Sequence[str | None], task: Task) -> Values:
-    found = np.full((len(codes), len(task.names)), np.nan)
-    places = {name: place for place, name in enumerate(task.names)}
-    for row, code in enumerate(codes):
-        if code is not None:
-            found[row] = 0
-            found[
-                row, [places[name] for name in (split_labels(code, task) if task.kind == "multilabel" else (code,))]
-            ] = 1
-    return found
+    """Whether each label was assigned, 0 or 1, (rows, labels); NaN in rows without a code."""
+    rows: dict[str | None, Values] = {None: np.full(len(task.names), np.nan)}
+    for code in {*codes} - {None}:
+        labels = split_labels(str(code), task) if task.kind == "multilabel" else (code,)
+        rows[code] = np.array([float(name in labels) for name in task.names])
+    return np.array([rows[code] for code in codes]).reshape(-1, len(task.names))
 
 
 def _trained_rows(tables: _Tables, source: Mapping[int, int], trained: Collection[str]) -> Flags:
     """Rows on which the model was trained or selected, by id or by the column ``split`` of either table."""
     known = np.array([ident in trained for ident in tables.machine_ids], np.bool_)
     if "split" in tables.machine.columns:
-        known |= np.array([_text(value) in _TRAINING_SPLITS for value in tables.machine["split"]], np.bool_)
+        known |= np.isin(cell_texts(list(tables.machine["split"])), _TRAINING_SPLITS)
     if not tables.one and "split" in tables.human.columns:
-        splits = list(tables.human["split"])
+        splits = cell_texts(list(tables.human["split"]))
         for row, coded in source.items():
-            known[row] |= _text(splits[coded]) in _TRAINING_SPLITS
+            known[row] |= splits[coded] in _TRAINING_SPLITS
     return known
 
 
@@ -306,7 +308,8 @@ def _weights(tables: _Tables, source: Mapping[int, int], sample: Flags, notes: l
     """Inverse inclusion probabilities of the rows in the sample, 0 elsewhere."""
     weights = np.zeros(len(sample))
     cells = tables.optional(INCLUSION_PROBABILITY)
-    if cells is None or all(is_missing(cell) or _text(cell) == "" for cell in cells):
+    texts = cell_texts(cells or [])
+    if not any(texts):
         weights[sample] = 1.0
         notes.append(
             "assumed: the human-coded rows are a simple random sample of the responses "
@@ -315,15 +318,15 @@ def _weights(tables: _Tables, source: Mapping[int, int], sample: Flags, notes: l
         return weights
     faults: list[str] = []
     for row in np.flatnonzero(sample).tolist():
-        cell = cells[source[row]]
+        text = texts[source[row]]
         try:
-            probability = float(cell) if _text(cell) else float("nan")
-        except (TypeError, ValueError):
-            probability = float("nan")
+            probability = float(text)
+        except ValueError:
+            probability = 0.0
         if 0 < probability <= 1:
             weights[row] = 1 / probability
         else:
-            faults.append(f"{_text(cell) or 'missing'} (id {tables.machine_ids[row]!r})")
+            faults.append(f"{text or 'missing'} (id {tables.machine_ids[row]!r})")
     if faults:
         more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise DataError(
@@ -339,8 +342,8 @@ def _weights(tables: _Tables, source: Mapping[int, int], sample: Flags, notes: l
 def _clusters(machine: "DataFrame", columns: ColumnNames, keep: Places, notes: list[str]) -> tuple[Places, bool]:
     if columns.clusters is None:
         return np.arange(len(keep)), False
-    cells = list(machine[columns.clusters])
-    names = [_text(cells[row]) or f"\0{row}" for row in keep]
+    cells = cell_texts(list(machine[columns.clusters]))
+    names = [cells[row] or f"\0{row}" for row in keep]
     if without := sum(name.startswith("\0") for name in names):
         notes.append(f"{without} rows have no {columns.clusters} and are clusters of one row")
     return np.asarray(np.unique(names, return_inverse=True)[1], np.int64), True

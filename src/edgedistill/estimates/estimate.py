@@ -9,7 +9,7 @@ from scipy import stats
 
 from edgedistill.agreement.prevalence import Prevalence, prevalence
 from edgedistill.errors import ArgumentError, DataError
-from edgedistill.estimates.codes import Codes, ColumnNames, read_codes
+from edgedistill.estimates.codes import Codes, ColumnNames, cell_texts, read_codes
 from edgedistill.estimates.estimators import (
     Fit,
     Places,
@@ -35,7 +35,6 @@ from edgedistill.estimates.results import (
     EstimateTable,
     MethodEstimate,
 )
-from edgedistill.frames import is_missing
 from edgedistill.task import Task
 from edgedistill_serve.task.task import quote_columns, quote_label
 
@@ -209,7 +208,7 @@ class _Estimation:
 
     def by_group(self, by: str, reference: str | None) -> Iterator[MethodEstimate]:
         """Shares and means of each group, and their differences from the reference group."""
-        cells = ["" if is_missing(value) else str(value).strip() for value in self.codes.frame[by]]
+        cells = cell_texts(list(self.codes.frame[by]))
         names = np.array(cells)
         if without := int((names == "").sum()):
             self.notes.append(f"{without} rows have no {by} and are in no group")

@@ -204,7 +204,8 @@ class _Equations:
         ) + left_all[:, None] * (self._sums(of_all) - count[:, None] / total * of_all.sum(axis=0))
         information = left_all[:, None, None] * self._left_out(all_slope)
         information += (left_coded * (1 - share))[:, None, None] * self._left_out(slope)
-        if (np.linalg.cond(information[self.cluster_weights > 0]) > _MAX_CONDITION).any():
+        several = information.shape[1] > 1  # a mean is in every human-coded row
+        if several and (np.linalg.cond(information[self.cluster_weights > 0]) > _MAX_CONDITION).any():
             raise DataError(
                 "a coefficient rests on a single human-coded row or cluster, so that its uncertainty is unknown",
                 hint="Have more rows coded, or use fewer covariates and levels.",
