@@ -16,6 +16,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,47 @@ def summarize(
         }
 
 
+def coverage_table(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a Markdown table: coverage in percent, from the lowest to the highest of a setting's estimands, and width.
+
+    A method is left out where it was given in fewer than nine of ten samples.
+    """
+    yield "| setting | data | human codes | " + " | ".join(METHODS) + " |"
+    yield "|---|---|---|" + "---|" * len(METHODS)
+    rows: dict[tuple[str, str, int], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        if cell["given"] >= 0.9:
+            rows[cell["setting"], cell["data"], cell["coded"]][cell["method"]].append(cell)
+    order = {(setting.name, setting.data): place for place, setting in enumerate(SETTINGS)}
+    for (setting, data, coded), methods in sorted(rows.items(), key=lambda each: (order[each[0][:2]], each[0][2])):
+        texts = []
+        for method in METHODS:
+            found = methods.get(method, [])
+            held = sorted({round(100 * each["coverage"]) for each in found})
+            ends = f"{held[0]}" if len(held) == 1 else f"{held[0]} to {held[-1]}" if held else "-"
+            width = np.mean([each["relative_width"] for each in found]) if found else 0
+            texts.append(f"{ends} ({width:.2f})" if found and HUMAN_ONLY in methods and method != HUMAN_ONLY else ends)
+        yield f"| {setting} | {data} | {coded} | " + " | ".join(texts) + " |"
+
+
+def finished_cells(
+    pools: Mapping[str, tuple[pd.DataFrame, Task] | None], work: Path, samples: int, *, measure_missing: bool
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of every cell whose data set is there, and measure cells that are not in the folder yet."""
+    for coded, setting in product(CODED, SETTINGS):
+        named = f"{setting.name} {setting.data}".replace(",", "").replace(" ", "-")
+        file = work / f"{named}-{coded}-{samples}.json"
+        if (pool := pools.get(setting.data)) is None:
+            continue
+        if measure_missing and not file.exists():
+            part = file.with_suffix(".part")
+            part.write_text(json.dumps(measure(*pool, setting, coded, samples)), "utf-8")
+            part.replace(file)
+            print(file.name, flush=True)
+        for row in json.loads(file.read_text("utf-8")) if file.exists() else ():
+            yield {"setting": setting.name, "data": setting.data, "coded": coded, **row}
+
+
 def main() -> None:
     """Measure every cell that WORK lacks, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -226,6 +268,7 @@ def main() -> None:
     parser.add_argument("--votes", type=Path, help="votes.jsonl of an LLM on Beetle")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--finished", action="store_true", help="use the cells in WORK, measure none")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     smallest = dict(SMALLEST)
@@ -233,20 +276,8 @@ def main() -> None:
     pools = {name: read_pool(given.students, name) for name in ("babe", "beetle", "networks")}
     if given.votes:
         pools["beetle-llm"] = read_llm(given.votes, given.students)
-    cells = []
-    for coded in CODED:
-        for setting in SETTINGS:
-            if (pool := pools.get(setting.data)) is None:
-                continue
-            named = f"{setting.name} {setting.data}".replace(",", "").replace(" ", "-")
-            file = given.work / f"{named}-{coded}-{given.samples}.json"
-            if not file.exists():
-                part = file.with_suffix(".part")
-                part.write_text(json.dumps(measure(*pool, setting, coded, given.samples)), "utf-8")
-                part.replace(file)
-            for row in json.loads(file.read_text("utf-8")):
-                cells.append({"setting": setting.name, "data": setting.data, "coded": coded, **row})
-                print(setting.name, setting.data, coded, *row.values(), flush=True)
+    cells = list(finished_cells(pools, given.work, given.samples, measure_missing=not given.finished))
+    print("\n".join(coverage_table(cells)))
     if given.out:
         about = {"samples": given.samples, "rows": ROWS, "methods": list(METHODS)}
         given.out.write_text(json.dumps({**about, "cells": cells}, indent=0) + "\n", "utf-8")

@@ -321,8 +321,12 @@ class _Estimation:
         coded = self.codes.coded[used]
         units = len(np.unique(self.codes.clusters[used][coded]))
         unit = "clusters with human codes" if self.codes.clustered else "human codes"
-        fits = {NAIVE: fit_naive(replace(rows, machine=self.codes.machine[used] @ outcome.weights))}
+        fits: dict[str, Fit] = {}
         notes: dict[str, str] = {}
+        if len(np.unique(rows.clusters)) > 1:
+            fits[NAIVE] = fit_naive(replace(rows, machine=self.codes.machine[used] @ outcome.weights))
+        else:
+            notes[NAIVE] = "needs more than one cluster" if self.codes.clustered else "needs more than one response"
         for method, fit in (
             (HUMAN_ONLY, fit_human),
             (PPI, fit_ppi),

@@ -20,7 +20,7 @@ PPI = "PPI++"
 DSL = "DSL"
 METHODS = (NAIVE, HUMAN_ONLY, ROGAN_GLADEN, PPI, DSL)
 """The methods in the order of the tables."""
-_COLUMNS = ("estimand", "method", "estimate", "95 % interval", "SE", "worth codes")
+COLUMNS = ("estimand", "method", "estimate", "95 % interval", "SE", "worth codes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class EstimateTable:
         from edgedistill.displays import html_table
 
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.remarks)
-        return html_table(_COLUMNS, self._lines(), self.title) + f"<ul>{notes}</ul>"
+        return html_table(COLUMNS, self.lines(), self.title) + f"<ul>{notes}</ul>"
 
     def table(self) -> "Table":
         """Return the table for a terminal."""
@@ -118,19 +118,25 @@ class EstimateTable:
         from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(self.title), title_justify="left")
-        for place, column in enumerate(_COLUMNS):
+        for place, column in enumerate(COLUMNS):
             table.add_column(
                 column, justify="right" if place in (2, 4, 5) else "left", overflow="fold", no_wrap=place > 0
             )
         before = ""
-        for name, *cells in self._lines():
+        for name, *cells in self.lines():
             if before and name != before:
                 table.add_section()
             table.add_row(Text("" if name == before else name), *map(Text, cells))
             before = name
         return table
 
-    def _lines(self) -> Iterator[tuple[str, ...]]:
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Headings of `lines`."""
+        return COLUMNS
+
+    def lines(self) -> Iterator[tuple[str, ...]]:
+        """Yield the cells of each line of the table."""
         for each in self.estimates:
             named = (_named(each), each.method + (" *" if each.method == self.primary else ""))
             if each.value is None or each.low is None or each.high is None or each.standard_error is None:
@@ -177,8 +183,8 @@ class EstimateTable:
         """Return the table in LaTeX (with the package booktabs), and write it to a file if one is given."""
         from pandas import DataFrame
 
-        frame = DataFrame(list(self._lines()), columns=list(_COLUMNS)).map(_latex)
-        frame.columns = [_latex(name) for name in _COLUMNS]
+        frame = DataFrame(list(self.lines()), columns=list(COLUMNS)).map(_latex)
+        frame.columns = [_latex(name) for name in COLUMNS]
         return _written(frame.to_latex(index=False, escape=False, caption=_latex(self.title)), path)
 
     def as_dict(self) -> dict[str, Any]:

@@ -114,7 +114,7 @@ _TEACHER_PROVENANCE = ("name", "model", "votes", "temperature")
 def _report(project: Project) -> StageInputs:
     results = tuple(f"results.{name}" for stage in STAGES if stage.name != "report" for name in stage.written(project))
     read = ("project.name", "project.report", "project.task.labels", "project.data.human", "records.splits.test")
-    return StageInputs((*read, *results, result_path(LEARNING_CURVE_FILE)), log=True)
+    return StageInputs((*read, *results, result_path(LEARNING_CURVE_FILE), "results.estimates.json"), log=True)
 
 
 @dataclass(frozen=True, slots=True)

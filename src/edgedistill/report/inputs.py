@@ -8,7 +8,8 @@ ReportInputs
 ├── Table                        trials.csv
 ├── LearningCurve                learning_curve.json (edgedistill.decisions)
 ├── StudyRun                     a line of a study's runs.csv
-└── BundleSummary                bundle.json
+├── BundleSummary                bundle.json
+└── EstimateTable                estimates.json (edgedistill.estimates)
 """
 
 import csv
@@ -24,6 +25,7 @@ from edgedistill.coding import CodingSummary
 from edgedistill.data import RowCounts
 from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE, LearningCurve, read_learning_curve
 from edgedistill.errors import RunError
+from edgedistill.estimates.results import ESTIMATES_VERSION, EstimateTable
 from edgedistill.evaluation.files import decode_file, read_evaluation, read_fidelity, stage_hint
 from edgedistill.evaluation.types import Evaluation, Fidelity, FidelityStep, Gate
 from edgedistill.teacher.spending import StageSpending
@@ -124,6 +126,7 @@ class ReportInputs:
         texts: Inputs of the test rows that may be shown, by id.
         study: Runs of a study that is shown, too.
         coding: Where the human codes come from; None if they were not made on the coding page.
+        estimates: `estimates.json`; None unless `edgedistill estimate` was run.
     """
 
     name: str
@@ -144,6 +147,7 @@ class ReportInputs:
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     study: Sequence[StudyRun] = ()
     coding: CodingSummary | None = None
+    estimates: EstimateTable | None = None
 
     @property
     def served(self) -> Evaluation:
@@ -244,7 +248,19 @@ def read_report_inputs(
         texts=(texts or {}) if examples else {},
         study=_read_study(study) if study else (),
         coding=coding,
+        estimates=optional("estimates.json", "estimate", _read_estimates),
     )
+
+
+def _read_estimates(path: Path, hint: str) -> EstimateTable:
+    table = decode_file(path, EstimateTable, hint)
+    if table.schema_version != ESTIMATES_VERSION:
+        raise RunError(
+            f"has schema version {table.schema_version}; this version of EdgeDistill reads {ESTIMATES_VERSION}",
+            where=str(path),
+            hint=hint,
+        )
+    return table
 
 
 def _read_object(path: Path, hint: str) -> Mapping[str, Any]:
