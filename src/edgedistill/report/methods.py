@@ -370,6 +370,12 @@ def _rule(inputs: MethodsInputs) -> Iterator[str]:
         always.append(
             f"responses to another question than the {count(review.questions.questions)} of the validation rows"
         )
+    if novel := review.test.novelty:
+        always.append(
+            f"responses unlike the training texts (by a normal distribution of their vectors {cite('tipping1999')}, "
+            f"farther than {figure(novel.limit)} times the typical distance; {count(novel.flagged)} of "
+            f"{rows(review.test.rows)} of the test split)"
+        )
     if always:
         yield f"A person codes {listed(always)}."
     if review.aim is None:

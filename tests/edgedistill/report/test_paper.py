@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from edgedistill.decisions.coverage import NoveltyOutcome
 from edgedistill.project.reading import read_project
 from edgedistill.report.formatting import figure
 from edgedistill.report.methods import MethodsInputs, PlanCheck, methods
@@ -308,3 +309,14 @@ def test_every_setting_of_ties_is_described(made, ties):
     text = _text(_inputs(folder, inputs.report, project))
     assert "asks for a reason before the label and for the teacher's confidence in it" in text
     assert "The label is the most frequent vote; a " in text
+
+
+def test_novelty_is_described_where_it_sends_responses_to_people(made):
+    _, inputs = made
+    assert "unlike the training texts" not in _text(inputs)
+    evaluation = inputs.report.evaluation
+    outcome = replace(evaluation.review.test, novelty=NoveltyOutcome(2.345, 7, None, None))
+    novel = replace(evaluation, review=replace(evaluation.review, test=outcome))
+    text = _text(replace(inputs, report=replace(inputs.report, evaluation=novel, fidelity=None)))
+    assert "farther than 2.345 times the typical distance; 7 of 120\u00a0rows of the test split" in text
+    assert "[@tipping1999]" in text
