@@ -23,7 +23,19 @@ from typing import IO, Self
 PROGRAMS = Path(sys.executable).parent
 """Where `edgedistill` and `edgedistill-serve` are installed."""
 IMPORTED = {
-    "edgedistill": ("edgedistill.cli", "edgedistill.pipeline", "edgedistill.studies", "edgedistill_serve.cli.main"),
+    "edgedistill": (
+        "edgedistill.cli",
+        "edgedistill.classifier",  # with torch, transformers and scikit-learn, which the commands import when they train
+        "edgedistill.pipeline.evaluate",
+        "edgedistill.pipeline.export",
+        "edgedistill.pipeline.report",
+        "edgedistill.pipeline.train",
+        "edgedistill.studies.runs",
+        "edgedistill_serve.cli.main",
+        "onnxruntime",
+        "transformers.models.bert.modeling_bert",
+        "transformers.models.bert.tokenization_bert",
+    ),
     "edgedistill-serve": ("edgedistill_serve.cli.main", "edgedistill_serve.server.process", "onnxruntime"),
 }
 """What has been imported when a program, or code that is like it, begins."""
