@@ -25,7 +25,7 @@ PROGRAMS = Path(sys.executable).parent
 IMPORTED = {
     "edgedistill": (
         "edgedistill.cli",
-        "edgedistill.classifier",  # with torch, transformers and scikit-learn, which the commands import when they train
+        "edgedistill.classifier",  # with torch, transformers and scikit-learn
         "edgedistill.pipeline.evaluate",
         "edgedistill.pipeline.export",
         "edgedistill.pipeline.report",
