@@ -15,7 +15,7 @@ without an error would imply an error rate of exactly 0.
 There is no correction if the error rates cannot be estimated: a label has no coded row, all coded rows belong to one
 group, or the classifier is no better than chance (M is singular). The correction is wrong, without notice, if the error
 rates on the coded rows differ from those on the responses: other questions, other learners, or rows that the classifier
-was trained on.
+was trained on. Where people code a random sample of the responses themselves, `edgedistill.estimates` is more precise.
 """
 
 from collections.abc import Mapping, Sequence

@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # pandas and rich are imported only when a table is requested
 
 ESTIMATES_VERSION = 1
 """`schema_version` of `estimates.json`."""
+ESTIMATES_FILE = "estimates.json"
+"""The JSON form, in a run folder."""
 NAIVE = "naive"
 HUMAN_ONLY = "human only"
 ROGAN_GLADEN = "Rogan-Gladen"

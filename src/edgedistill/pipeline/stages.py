@@ -9,6 +9,7 @@ from typing import Any
 
 from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE
 from edgedistill.errors import EdgeDistillError, GateRefused, RunError
+from edgedistill.estimates.results import ESTIMATES_FILE
 from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, file_digest
 from edgedistill.pipeline.inputs import NOTHING, StageInputs, fingerprint, result_path, select
 from edgedistill.pipeline.run import Run, shows_examples
@@ -111,10 +112,14 @@ _FIGURES = ("coders", "alt_test_epsilon", "subgroups", "smallest_subgroup", "pos
 _TEACHER_PROVENANCE = ("name", "model", "votes", "temperature")
 
 
+_OF_COMMANDS = (LEARNING_CURVE_FILE, ESTIMATES_FILE)
+"""What `review next` and `estimate` write, which the report shows."""
+
+
 def _report(project: Project) -> StageInputs:
     results = tuple(f"results.{name}" for stage in STAGES if stage.name != "report" for name in stage.written(project))
     read = ("project.name", "project.report", "project.task.labels", "project.data.human", "records.splits.test")
-    return StageInputs((*read, *results, result_path(LEARNING_CURVE_FILE), "results.estimates.json"), log=True)
+    return StageInputs((*read, *results, *map(result_path, _OF_COMMANDS)), log=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +189,7 @@ STAGES = (
     ),
     Stage("evaluate", _evaluate, ("evaluation.json", "test_scores.csv")),
     Stage("export", _export, ("bundle", "fidelity.json"), scratch=("tuning.json",)),
-    Stage("report", _report, ("report.html",), may_lack=("export",), beside=(LEARNING_CURVE_FILE,)),
+    Stage("report", _report, ("report.html",), may_lack=("export",), beside=_OF_COMMANDS),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 

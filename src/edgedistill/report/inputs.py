@@ -25,7 +25,7 @@ from edgedistill.coding import CodingSummary
 from edgedistill.data import RowCounts
 from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE, LearningCurve, read_learning_curve
 from edgedistill.errors import RunError
-from edgedistill.estimates.results import ESTIMATES_VERSION, EstimateTable
+from edgedistill.estimates.results import ESTIMATES_FILE, ESTIMATES_VERSION, EstimateTable
 from edgedistill.evaluation.files import decode_file, read_evaluation, read_fidelity, stage_hint
 from edgedistill.evaluation.types import Evaluation, Fidelity, FidelityStep, Gate
 from edgedistill.teacher.spending import StageSpending
@@ -248,7 +248,7 @@ def read_report_inputs(
         texts=(texts or {}) if examples else {},
         study=_read_study(study) if study else (),
         coding=coding,
-        estimates=optional("estimates.json", "estimate", _read_estimates),
+        estimates=optional(ESTIMATES_FILE, "estimate", _read_estimates),
     )
 
 

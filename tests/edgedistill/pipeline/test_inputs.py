@@ -538,7 +538,7 @@ def test_train_rows_are_an_input_of_a_teacher_whose_prompts_show_them(examples, 
     assert not any(stage.inputs(project).counts("records.splits.train") for stage in STAGES[:2])
 
 
-def test_every_declared_result_is_written_by_an_earlier_stage(files, tmp_path):
+def test_every_declared_result_is_written_by_an_earlier_stage_or_a_command(files, tmp_path):
     project = run_of(files, BASE, tmp_path).project
     written: set[str] = set()
     for stage in STAGES:
@@ -546,7 +546,7 @@ def test_every_declared_result_is_written_by_an_earlier_stage(files, tmp_path):
             path.removeprefix("results.") for path in stage.inputs(project).paths if path.startswith("results.")
         ]
         for path in declared:
-            assert any(f"{path}.".startswith(f"{name}.") for name in (*written, "run.json.stages")), path
+            assert any(f"{path}.".startswith(f"{name}.") for name in (*written, *stage.beside, "run.json.stages")), path
         written |= set(stage.written(project))
 
 
