@@ -363,6 +363,21 @@ def test_a_review_rule_may_be_chosen_on_the_calibration_rows(student, tmp_path):
         student.export(tmp_path / "c", calibration=make_frame(40, 5), review={"aim": "keep_kappa"})
 
 
+def test_with_its_training_texts_it_exports_a_limit_of_novelty(student, tmp_path):
+    made = student.export(
+        tmp_path / "b",
+        calibration=make_frame(40, 5),
+        precision="fp32",
+        review={"novelty": {"false_alarms": 0.1}},
+        training=pd.DataFrame(
+            {"response": [f"{text} {number}" for number, text in enumerate(make_frame(60, 1).response)]}
+        ),
+    )
+    assert made.manifest.novelty.training_rows >= 30
+    assert made.manifest.novelty.false_alarms == 0.1
+    assert made.manifest.review.max_novelty > 0
+
+
 def test_a_multilabel_student_exports_its_thresholds(students, tmp_path):
     task, texts, joined = make_label_sets()
     fitted = students(task=task).fit(texts, joined)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,8 @@ from edgedistill.pipeline import run_stages
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.label import read_labels
-from edgedistill.pipeline.mix import mix, read_mixture, write_mixture
+from edgedistill.pipeline.mix import mix, novelty_rows, read_mixture, write_mixture
+from edgedistill.project.schema import ReviewSection
 from edgedistill.student.data import FEWEST_TOKENS, MOST_TOKENS, InputSummary, fit_max_tokens
 from edgedistill_serve.scoring.encoding import Encoded
 
@@ -225,3 +227,27 @@ def test_every_row_of_a_source_is_used_or_counted_with_the_reason(project, secti
         assert all(n > 0 for n in counts["not_used"].values())
     below = entry["sources"]["teacher"]["not_used"].get("consistency below mix.min_consistency", 0)
     assert below == ("0.9" in section)
+
+
+@pytest.mark.parametrize(("real", "used"), [(30, 30), (29, 49)])
+def test_new_responses_are_compared_with_learners_texts_and_with_synthetic_ones_only_if_there_are_too_few(
+    tmp_path, real, used
+):
+    rows = [
+        MixtureRow(
+            f"r{number}", {"response": f"text {number}"}, "yes", "teacher" if number % 2 else "human", {"yes": 1.0}
+        )
+        for number in range(real)
+    ]
+    rows += [
+        MixtureRow(f"s{number}", {"response": f"synthetic {number}"}, "no", "synthetic", {"no": 1.0})
+        for number in range(20)
+    ]
+    write_mixture(RunFolder(tmp_path), rows, ["response"])
+
+    def run_with(review):
+        project, task = SimpleNamespace(review=review), SimpleNamespace(inputs=("response",))
+        return SimpleNamespace(project=project, folder=RunFolder(tmp_path), task=task)
+
+    assert len(novelty_rows(run_with(None))) == used
+    assert novelty_rows(run_with(ReviewSection(novelty=None))) == []
