@@ -2,11 +2,14 @@
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +25,7 @@ from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.task.contexts import has_context
 from edgedistill_serve.task.task import Kind, Task, task_inputs
 
+T = TypeVar("T")
 _RETRAIN = "Train the student again, or use the folder that the training wrote."
 _PROBLEMS: dict[Kind, str] = {
     "nominal": "single_label_classification",
@@ -86,7 +90,8 @@ class Checkpoint:
         Raises:
             DataError: A row lacks one of the task's inputs.
         """
-        return self.outputs(rows)[0]
+        scored = self._on_threads(lambda row: self._score(row, self.model)["logits"], rows)
+        return np.array(scored, dtype=np.float32).reshape(len(rows), len(self.task.labels))
 
     def outputs(self, rows: Sequence[Mapping[str, str]]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Score rows as `logits` does, and return their vectors too.
@@ -100,32 +105,49 @@ class Checkpoint:
         Raises:
             DataError: A row lacks one of the task's inputs.
         """
+        # transformers records the states of layers in the modules, so that two threads would mix their rows. The
+        # copies share the weights.
+        copies: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(available_cores()):
+            shared = {id(tensor): tensor for tensor in chain(self.model.parameters(), self.model.buffers())}
+            copies.put(WithVector(deepcopy(self.model, shared), of_response=self.marks_response))
+
+        def score(row: Encoded) -> dict[str, npt.NDArray[np.float32]]:
+            copied = copies.get()
+            try:
+                return self._score(row, copied)
+            finally:
+                copies.put(copied)
+
+        scored = self._on_threads(score, rows)
+        logits = np.array([found["logits"] for found in scored], dtype=np.float32)
+        vectors = np.array([found[VECTOR] for found in scored], dtype=np.float32)
+        return logits.reshape(len(rows), len(self.task.labels)), vectors.reshape(len(rows), -1 if rows else 0)
+
+    def _on_threads(self, score: Callable[[Encoded], T], rows: Sequence[Mapping[str, str]]) -> list[T]:
         encoded = self.encoder.encode([task_inputs(row, self.task) for row in rows])
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(available_cores()) as callers:
-                scored = list(callers.map(self._score, encoded))
+                return list(callers.map(score, encoded))
         finally:
             torch.set_num_threads(threads)
-        logits = np.array([row for row, _ in scored], dtype=np.float32).reshape(len(rows), len(self.task.labels))
-        return logits, np.array([vector for _, vector in scored], dtype=np.float32).reshape(
-            len(rows), -1 if rows else 0
-        )
 
     @property
     def marks_response(self) -> bool:
         """Whether the model is told which tokens are the response's."""
         return self.reads_segments and has_context(self.task)
 
-    def _score(self, encoded: Encoded) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def _score(self, encoded: Encoded, model: Any) -> dict[str, npt.NDArray[np.float32]]:
+        """Return what a form of the model gives for one row, by name."""
         ids = torch.tensor([encoded.ids])
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if self.reads_segments:
             inputs["token_type_ids"] = torch.tensor([encoded.type_ids])
         with torch.inference_mode():
-            found = WithVector(self.model, of_response=self.marks_response)(**inputs)
-        return found["logits"][0].numpy(), found[VECTOR][0].numpy()
+            found = model(**inputs)
+        return {name: found[name][0].numpy() for name in ("logits", VECTOR) if name in found}
 
     @property
     def reads_segments(self) -> bool:

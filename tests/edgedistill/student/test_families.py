@@ -71,7 +71,9 @@ def test_a_student_is_trained_exported_and_served(family, family_of, paired_task
         section = section.model_copy(update={"peft": "lora"})
     trained = train_student(mixture, validation_rows, paired_task, section, family_of(family), tmp_path / "student")
     rows = [dict(row.response.inputs) for row in validation_rows]
-    export_bundle(trained.folder, tmp_path / "bundle", ExportPlan("toy", paired_task, 32, "int8", 0.2), rows)
+    known = [dict(row.inputs) for row in mixture]
+    plan = ExportPlan("toy", paired_task, 32, "int8", 0.2, novelty_rows=known)
+    assert export_bundle(trained.folder, tmp_path / "bundle", plan, rows).bundle.manifest.novelty is not None
     scores = Scorer(Bundle.load(tmp_path / "bundle")).score(rows)
     right = np.mean([score.label == label for score, label in zip(scores, validation_rows.labels, strict=True)])
     assert trained.best.best.macro_f1 > 0.4  # a third is chance
@@ -115,6 +117,24 @@ def test_a_model_that_classifies_by_its_first_token_is_padded_on_the_right_whate
     assert not load_tokenizer_and_padding(folder, load_model(folder, task), tmp_path / "student").left
 
 
+@pytest.mark.parametrize("family", ["electra", "qwen2", "xlnet", "deberta"])
+def test_rows_that_are_scored_on_several_threads_have_the_vectors_that_they_have_alone(
+    family, family_of, task, tmp_path, monkeypatch
+):
+    """Transformers records the states of layers in the modules, where another thread's row could be found."""
+    model = load_model(family_of(family), task)
+    load_tokenizer_and_padding(family_of(family), model, tmp_path)
+    model.save_pretrained(tmp_path)
+    student = Checkpoint.load(tmp_path, task, 32)
+    rows = [{"response": "you tried " * (number % 7 + 1) + str(number)} for number in range(40)]
+    monkeypatch.setattr("edgedistill_export.checkpoint.available_cores", lambda: 4)
+    logits, vectors = student.outputs(rows)
+    alone = [student.outputs([row]) for row in rows]
+    np.testing.assert_array_equal(vectors, np.concatenate([each[1] for each in alone]))
+    np.testing.assert_array_equal(logits, np.concatenate([each[0] for each in alone]))
+    np.testing.assert_array_equal(logits, student.logits(rows))
+
+
 def test_xlnet_distinguishes_question_and_response(family_of, paired_task, tmp_path):
     model = load_model(family_of("xlnet"), paired_task)
     load_tokenizer_and_padding(family_of("xlnet"), model, tmp_path)
@@ -123,7 +143,7 @@ def test_xlnet_distinguishes_question_and_response(family_of, paired_task, tmp_p
     encoded = student.encoder.encode([{"question": QUESTION, "response": "you tried"}])[0]
     assert encoded.type_ids == (0,) * 5 + (1,) * 3 + (2,)
     alone = replace(encoded, type_ids=(0,) * len(encoded.ids))
-    message, untold = (student._score(row) for row in (encoded, alone))
+    message, untold = (student._score(row, student.model)["logits"] for row in (encoded, alone))
     assert np.abs(message - untold).max() > 1e-4
 
 

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from transformers import ErnieConfig, ErnieForSequenceClassification
 
 from edgedistill_export import Checkpoint, ExportFailed
@@ -140,3 +141,30 @@ def test_a_model_that_cannot_be_traced_is_refused(student: Checkpoint, tmp_path:
         by_torch_alone(asking, tmp_path / "model.onnx")
     assert refusal.value.exit_code == 5
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_what_only_a_branch_reads_is_kept(tmp_path):
+    """DeBERTa has conditions whose branches read values of the graph around them."""
+
+    def branch(name):
+        node = helper.make_node("Identity", ["doubled"], [name])
+        return helper.make_graph([node], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
+
+    nodes = [
+        helper.make_node("Mul", ["x", "two"], ["doubled"]),
+        helper.make_node("Mul", ["x", "two"], ["unread"]),
+        helper.make_node("If", ["condition"], ["y"], then_branch=branch("one"), else_branch=branch("other")),
+    ]
+    inputs = [("x", TensorProto.FLOAT), ("condition", TensorProto.BOOL)]
+    graph = helper.make_graph(
+        nodes,
+        "conditional",
+        [helper.make_tensor_value_info(name, kind, [1]) for name, kind in inputs],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array([2.0], np.float32), "two")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "in.onnx")
+    Graph(tmp_path / "in.onnx").save(tmp_path / "out.onnx")
+    assert [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node] == ["Mul", "If"]
+    session = onnxruntime.InferenceSession(tmp_path / "out.onnx")
+    assert session.run(None, {"x": np.array([3.0], np.float32), "condition": np.array([True])})[0] == [6]

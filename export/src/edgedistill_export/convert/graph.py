@@ -134,7 +134,7 @@ class Graph:
     def _drop_unread(self) -> None:
         outputs = {output.name for output in self.proto.output}
         while True:
-            read = outputs | {name for node in self.proto.node for name in node.input}
+            read = outputs.union(*map(_read_by, self.proto.node))
             unread = [node for node in self.proto.node if not read.intersection(node.output)]
             if not unread:
                 break
@@ -142,6 +142,14 @@ class Graph:
         kept = [tensor for tensor in self.proto.initializer if tensor.name in read]
         del self.proto.initializer[:]
         self.proto.initializer.extend(kept)
+
+
+def _read_by(node: onnx.NodeProto) -> set[str]:
+    """Return the values that a node reads, also inside its branches, which read those around them."""
+    read = set(node.input)
+    for branch in (attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH):
+        read |= {output.name for output in branch.output}.union(*map(_read_by, branch.node))
+    return read
 
 
 def make_node(kind: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> onnx.NodeProto:
