@@ -98,7 +98,9 @@ class EstimateTable:
             if each.note:
                 missing.setdefault((each.method, each.note), []).append(_named(each))
         reasons = (f"no {method} of {', '.join(of)}: {note}" for (method, note), of in missing.items())
-        return (f"* the method to report: {self.primary}", *reasons, *self.notes)
+        lacks = any(each.value is None for each in self.estimates if each.method == self.primary)
+        other = f"; where it has no estimate: {HUMAN_ONLY}" if lacks else ""
+        return (f"* the method to report: {self.primary}{other}", *reasons, *self.notes)
 
     def __repr__(self) -> str:
         from edgedistill.displays import plain_text

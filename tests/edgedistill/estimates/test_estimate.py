@@ -85,6 +85,7 @@ def test_a_group_of_one_response_has_no_corrected_estimate_and_says_why():
     assert found.of(PPI, "share of low", "lone - control").value is None
     assert "needs 25 human codes; there are" in found.of(PPI, "share of low", "lone").note
     assert found.of(PPI, "share of low", "treated - control").value is not None
+    assert found.remarks[0] == "* the method to report: PPI++; where it has no estimate: human only"
     assert any(remark.startswith("no PPI++ of share of high, lone") for remark in found.remarks)
 
 
