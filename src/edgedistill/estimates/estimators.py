@@ -16,7 +16,9 @@ value, and w the inverse inclusion probabilities of the human-coded rows, scaled
 
 Variances are those of a jackknife that deletes a cluster (or a row) at a time, with one Newton step each; for
 human-coded rows alone this is HC3 (MacKinnon & White 1985) and CR3 (Bell & McCaffrey 2002), which hold in small
-samples. They are variances with respect to a superpopulation: the rows are a sample, too.
+samples. They are variances with respect to a superpopulation: the rows are a sample, too. The degrees of freedom of a
+coefficient are the effective number of coded rows (or clusters) by their leverage a on it, (Σ a²)² / Σ a⁴, less one;
+for a mean, a is the weight, and the number is that of Kish (1965).
 
 Human and machine codes that agree on all coded rows do not prove that they agree everywhere. The variance therefore
 includes that of additional coded rows whose residual is one step: two if no residual was observed, fewer by half the
@@ -85,14 +87,14 @@ class Fit:
         values: (coefficients,).
         influence: Influence of each cluster, (clusters, coefficients); the variance is the sum of the squares.
         extra: Variance of the additional coded rows, (coefficients,).
-        degrees: Degrees of freedom of Student's distribution.
+        degrees: Degrees of freedom of Student's distribution, (coefficients,).
         machine_weights: λ, (coefficients,).
     """
 
     values: Values
     influence: Values
     extra: Values
-    degrees: float
+    degrees: Values
     machine_weights: Values
 
     @property
@@ -122,7 +124,7 @@ def fit_ppi(rows: Rows) -> Fit:
         np.array([fit.values[place] for place, fit in enumerate(each)]),
         np.stack([fit.influence[:, place] for place, fit in enumerate(each)], axis=1),
         np.array([fit.extra[place] for place, fit in enumerate(each)]),
-        each[0].degrees,
+        np.array([fit.degrees[place] for place, fit in enumerate(each)]),
         tuned,
     )
 
@@ -142,7 +144,7 @@ def difference_of(fit: Fit, base: Fit) -> Fit:
 
     The degrees of freedom are those of Welch and Satterthwaite.
     """
-    parts = [float(each.variance[0]) for each in (fit, base)]
+    parts = [each.variance for each in (fit, base)]
     degrees = sum(parts) ** 2 / (parts[0] ** 2 / fit.degrees + parts[1] ** 2 / base.degrees)
     return Fit(
         fit.values - base.values,
@@ -191,7 +193,9 @@ class _Equations:
         seen = self.effective * float(weights @ residual**2) / self.others / rows.step**2
         mass = max(_MOST_ADDED - seen / 2, _LEAST_ADDED) * (rows.step * self.others / self.effective) ** 2
         extra = mass * np.einsum("ij,jk,ik->i", inverse, spread, inverse)
-        degrees = max(self.effective - len(values), 1.0)
+        leverage = weights[:, None] * np.abs(rows.design @ inverse) * np.sqrt(slope)[:, None]
+        sums = self._sums(leverage) ** 2
+        degrees = np.maximum(sums.sum(axis=0) ** 2 / (sums**2).sum(axis=0) - 1, 1.0)
         return Fit(values, influence, extra, degrees, np.full(len(values), share))
 
     def _influence(self, share: float, of_all: Values, of_coded: Values, all_slope: Values, slope: Values) -> Values:
@@ -199,18 +203,23 @@ class _Equations:
         count, total = self.cluster_rows, len(self.rows.machine)
         left_coded = self.others / (self.others - self.cluster_weights)
         left_all = total / (total - count)
-        scores = left_coded[:, None] * (
+        coded = left_coded[:, None] * (
             self._sums(of_coded) - self.cluster_weights[:, None] / self.others * of_coded.sum(axis=0)
-        ) + left_all[:, None] * (self._sums(of_all) - count[:, None] / total * of_all.sum(axis=0))
-        information = left_all[:, None, None] * self._left_out(all_slope)
-        information += (left_coded * (1 - share))[:, None, None] * self._left_out(slope)
+        )
+        everywhere = left_all[:, None] * (self._sums(of_all) - count[:, None] / total * of_all.sum(axis=0))
+        # The correction has the covariates of the coded rows: a sample that lacks unusual rows is not certain then.
+        own = left_coded[:, None, None] * self._left_out(slope)
+        known = left_all[:, None, None] * self._left_out(self.rows.known * all_slope)
+        information = left_all[:, None, None] * self._left_out(all_slope) + (1 - share) * own
+        own += known
         several = information.shape[1] > 1  # a mean is in every human-coded row
-        if several and (np.linalg.cond(information[self.cluster_weights > 0]) > _MAX_CONDITION).any():
+        if several and (np.linalg.cond(own[self.cluster_weights > 0]) > _MAX_CONDITION).any():
             raise DataError(
                 "a coefficient rests on a single human-coded row or cluster, so that its uncertainty is unknown",
                 hint="Have more rows coded, or use fewer covariates and levels.",
             )
-        change = np.linalg.solve(information, scores[:, :, None])[:, :, 0]
+        change = np.linalg.solve(own, coded[:, :, None])[:, :, 0]
+        change += np.linalg.solve(information, everywhere[:, :, None])[:, :, 0]
         return np.asarray(change * np.sqrt((self.coded_clusters - 1) / self.coded_clusters))
 
     def _left_out(self, weights: Values) -> Values:
@@ -329,7 +338,7 @@ def _folds(has_codes: Flags, rng: np.random.Generator) -> Places:
 
 def student_interval(fit: Fit, place: int, limits: tuple[float, float] = (-np.inf, np.inf)) -> tuple[float, float]:
     """Return the 95 % interval of a coefficient by Student's distribution, cut at the limits of its range."""
-    half = float(stats.t.ppf(_UPPER_TAIL, fit.degrees) * np.sqrt(fit.variance[place]))
+    half = float(stats.t.ppf(_UPPER_TAIL, fit.degrees[place]) * np.sqrt(fit.variance[place]))
     value = float(fit.values[place])
     low, high = value - half, value + half
     return min(max(low, limits[0]), limits[1]), max(min(high, limits[1]), limits[0])
@@ -349,9 +358,9 @@ def wilson_interval(fit: Fit, rows: int) -> tuple[float, float]:
 
     share = float(np.clip(fit.values[0], 0.0, 1.0))
     sampling = float((fit.influence[:, 0] ** 2).sum())
-    effective = fit.degrees + 1
+    effective = float(fit.degrees[0]) + 1
     if sampling > 0:
         effective = min(share * (1 - share) / sampling + 1, float(rows))
-    tail = 2 * float(stats.norm.sf(stats.t.ppf(_UPPER_TAIL, fit.degrees)))
+    tail = 2 * float(stats.norm.sf(stats.t.ppf(_UPPER_TAIL, fit.degrees[0])))
     low, high = proportion_confint(share * effective, effective, tail, method="wilson")
     return float(low), float(high)

@@ -46,6 +46,14 @@ def drawn(rows=500, coded=100, *, seed=0, accuracy=0.8, logistic=False, design=N
     )
 
 
+def alike(*, rows, coded, logistic=False):
+    """Rows of which the first ones are coded, whose covariates occur as often among them as among the others."""
+    design = np.column_stack([np.ones(rows), np.tile([0.0, 1.0, 3.0, 4.0, 9.0], rows // 5) / 5])
+    made, human, _ = drawn(rows=rows, design=design, logistic=logistic)
+    has_code = np.arange(rows) < coded
+    return replace(made, human=np.where(has_code, human, np.nan), weights=has_code * 1.0), human, has_code
+
+
 def errors(fit):
     """Standard errors without the additional coded rows."""
     return np.sqrt((fit.influence**2).sum(axis=0))
@@ -123,21 +131,26 @@ def test_logistic_coefficients_are_those_of_ppi_python(place):
     share = found.machine_weights[place] * (1 - 200 / 1000)
     given = (rows.design[coded], human[coded], rows.machine[coded], rows.design[~coded], rows.machine[~coded])
     assert found.values[place] == pytest.approx(ppi_py.ppi_logistic_pointestimate(*given, lam=share)[place], abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:'penalty' was deprecated:FutureWarning")
+@pytest.mark.parametrize("place", [0, 1])
+def test_errors_of_logistic_coefficients_are_those_of_ppi_python_where_coded_rows_have_the_covariates_of_the_others(
+    place,
+):
+    rows, human, coded = alike(logistic=True, rows=1000, coded=200)
+    found = fit_ppi(rows)
+    share = found.machine_weights[place] * (1 - 200 / 1000)
+    given = (rows.design[coded], human[coded], rows.machine[coded], rows.design[~coded], rows.machine[~coded])
     low, high = ppi_py.ppi_logistic_ci(*given, alpha=0.05, lam=share)
-    assert errors(found)[place] == pytest.approx((high - low)[place] / 2 / 1.959964, rel=0.05)
+    assert errors(found)[place] == pytest.approx((high - low)[place] / 2 / 1.959964, rel=0.02)
 
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_ols_coefficients_are_those_of_ppi_python_where_coded_rows_have_the_covariates_of_the_others(place):
     # ppi-python inverts the covariates of coded and of other rows separately; with equal ones that is the same.
-    design = np.column_stack([np.ones(500), np.tile([0.0, 1.0, 3.0, 4.0, 9.0], 100)])
-    rows, human, _ = drawn(design=design)
-    coded = np.arange(500) < 100
-    rows = replace(
-        rows,
-        human=np.where(coded, human, np.nan),
-        weights=coded * 1.0,
-    )
+    rows, human, coded = alike(rows=500, coded=100)
+    design = rows.design
     found = fit_ppi(rows)
     share = found.machine_weights[place] * (1 - 100 / 500)
     given = (design[coded], human[coded], rows.machine[coded], design[~coded], rows.machine[~coded])
