@@ -142,9 +142,10 @@ class ExpectedWidth:
 def expected_width(agreement: Agreement, draws: Sequence[Mapping[str, float]], rows: Sequence[int]) -> ExpectedWidth:
     """Return half the width of the interval of a label's share that drawn codes are expected to give.
 
-    With n codes the error of a corrected share has the variance Var(y - f) / n, that of the codes alone Var(y) / n: y
-    is whether a person gives the label, f whether the student does. Unequal inclusion probabilities count as N / mean
-    (1 / π) codes, which is exact if they are unrelated to the student's errors, and too few if they follow them.
+    With n codes the error of a share has the variance Var(y) / n; corrected by PPI++, which weighs the machine codes by
+    how much they are worth (Angelopoulos, Duchi & Zrnic 2023, arXiv:2311.01453), (1 - r^2) Var(y) / n: y is whether a
+    person gives the label, r its correlation with whether the student does. Unequal inclusion probabilities count as
+    N / mean(1 / π) codes: exact if they are unrelated to the student's errors, and too few if they follow them.
 
     Args:
         agreement: Of the student with human codes, such as that of the test rows.
@@ -162,8 +163,10 @@ def expected_width(agreement: Agreement, draws: Sequence[Mapping[str, float]], r
             right = int(table[place, place])
             wrongly, missed = int(table[:, place].sum()) - right, int(table[place].sum()) - right
         share = (missed + right) / total
-        error = (missed + wrongly) / total - ((missed - wrongly) / total) ** 2
-        found[name] = (error, share * (1 - share))
+        given = (wrongly + right) / total
+        alone, machine = share * (1 - share), given * (1 - given)
+        shared = (right / total - share * given) ** 2
+        found[name] = (alone - (shared / machine if machine else 0.0), alone)
     label_name = max(found, key=lambda name: found[name])
     half = [float(norm.ppf(0.975)) * float(np.sqrt(variance / effective)) for variance in found[label_name]]
     return ExpectedWidth(label_name, half[0], half[1], sum(rows))

@@ -4,8 +4,10 @@ Students are trained on nested random subsets of the train rows and compared wit
 rows. Two laws are extrapolated, because four sizes cannot tell which holds: an inverse power law,
 κ(n) = a - b n^-c, which levels off (Figueroa et al. 2012, doi:10.1186/1472-6947-12-8; Viering & Loog 2023,
 arXiv:2103.10948), and the straight line in log n through the last three sizes, which goes on. A prediction is their
-mean, its interval that of both laws' resamples together: subsets and validation rows are resampled. Nothing is
-predicted beyond three times the rows.
+mean, its interval that of both laws' resamples together: subsets and validation rows are resampled. All subsets of the
+full size are the same rows, so how much one training set differs from another is estimated from the smaller sizes
+(with a finite population correction) and added to the present κ and, once more, to a future one. Nothing is predicted
+beyond three times the rows.
 """
 
 import hashlib
@@ -38,8 +40,8 @@ _EXPONENTS = np.linspace(0.1, 1.5, 29)
 _RESAMPLES = 400
 _FLAT = 0.02
 """A rise of κ by less than this over the last doubling does not matter to anybody."""
-_WIDEST = 0.3
-"""A prediction whose interval is wider says nothing."""
+WIDEST = 0.3
+"""A predicted gain whose interval is wider says nothing."""
 
 Student: TypeAlias = Literal["frozen", "fine-tuned"]
 STUDENTS: tuple[Student, ...] = ("frozen", "fine-tuned")
@@ -218,12 +220,14 @@ def learning_curve(
         [[found[size, seeds[draw, size], draw + 1].mean() for size in range(len(sizes))] for draw in range(_RESAMPLES)]
     )
     means = observed.mean(axis=1)
+    noise = _training_noise(sizes, observed, rng)
+    known, resampled[:, -1] = resampled[:, -1].copy(), resampled[:, -1] + noise[0]
     points = tuple(
         SizePoint(size, tuple(observed[place].tolist()), _estimate(means[place], resampled[:, place]))
         for place, size in enumerate(sizes)
     )
     doubling = _last_doubling(sizes, means, resampled)
-    fitted, predictions = _extrapolate(np.array(sizes, dtype=np.float64), means, resampled)
+    fitted, predictions = _extrapolate(np.array(sizes, dtype=np.float64), means, resampled, known, noise[1])
     outlook, reason = _outlook(points, doubling, predictions)
     kept = outlook != "not extrapolated"
     return LearningCurve(
@@ -256,6 +260,25 @@ def _weighted_kappas(human: Sequence[str], coded: Sequence[str], task: Task, wei
     return np.asarray(
         np.nan_to_num(kappas(tables.reshape(-1, labels, labels), quadratic=task.kind == "ordinal")), dtype=np.float64
     )
+
+
+def _training_noise(sizes: Sequence[int], observed: Values, rng: np.random.Generator) -> Values:
+    """Return draws of what one training set of the full size adds to the mean κ of all, (2, resamples).
+
+    The variance among subsets of a size, corrected for the part of the rows that two of them share, is taken to fall
+    in inverse proportion to the size.
+
+    Args:
+        sizes: Ascending.
+        observed: κ, (sizes, seeds).
+        rng: Random state.
+    """
+    parts = [size / sizes[-1] for size in sizes[:-1]]
+    smaller = [observed[place].var(ddof=1) / (1 - part) * part for place, part in enumerate(parts)][-2:]
+    if not smaller or observed.shape[1] < 2:
+        return np.zeros((2, _RESAMPLES))
+    degrees = len(smaller) * (observed.shape[1] - 1)
+    return np.asarray(rng.standard_t(degrees, size=(2, _RESAMPLES)) * np.sqrt(np.mean(smaller)), dtype=np.float64)
 
 
 def _estimate(value: float, draws: Values) -> Estimate:
@@ -299,8 +322,17 @@ def fit_power_law(sizes: Values, kappas_by_size: Values) -> tuple[Values, Values
 
 
 def _extrapolate(
-    sizes: Values, means: Values, resampled: Values
+    sizes: Values, means: Values, resampled: Values, known: Values, future: Values
 ) -> tuple[tuple[float, float, float], tuple[CurvePrediction, ...]]:
+    """Return the power law and the predictions.
+
+    Args:
+        sizes: Shape (sizes,).
+        means: Mean κ by size.
+        resampled: Shape (resamples, sizes).
+        known: Resampled κ of the present train rows, whichever others there might have been, (resamples,).
+        future: What another training set of the present size adds to the mean κ, (resamples,).
+    """
     if len(sizes) < 3:
         return (0.0, 0.0, 0.0), ()
     values = np.concatenate([means[None], resampled])
@@ -312,7 +344,10 @@ def _extrapolate(
         rows = factor * sizes[-1]
         levelling_off, going_on = b * (sizes[-1] ** -c - rows**-c), slope * np.log(factor)
         gain = np.stack([levelling_off, going_on])
-        kappa = np.clip(values[:, -1] + gain, -1, 1)
+        kappa = values[:, -1] + gain
+        kappa[:, 1:] += future / np.sqrt(factor)
+        gain = kappa - np.concatenate([means[-1:], known])
+        kappa = np.clip(kappa, -1, 1)
         predictions.append(
             CurvePrediction(
                 factor,
@@ -325,7 +360,7 @@ def _extrapolate(
 
 
 def _usable(predictions: Sequence[CurvePrediction]) -> tuple[CurvePrediction, ...]:
-    return tuple(each for each in predictions if each.kappa.high - each.kappa.low <= _WIDEST)
+    return tuple(each for each in predictions if each.gain.high - each.gain.low <= WIDEST)
 
 
 def _outlook(
@@ -340,8 +375,8 @@ def _outlook(
     if not (usable := _usable(predictions)):
         first = predictions[0]
         reason = (
-            f"{no}: with {first.factor:g} times the rows κ may be anything from {first.kappa.low:.2f} to "
-            f"{first.kappa.high:.2f}; more validation rows or seeds would narrow this"
+            f"{no}: with {first.factor:g} times the rows κ may change by anything from {first.gain.low:+.2f} to "
+            f"{first.gain.high:+.2f}; more train or validation rows would narrow this"
         )
         return "not extrapolated", reason
     rise = (

@@ -168,8 +168,8 @@ def test_the_log_is_enough_to_draw_the_same_rows_again(copy):
     assert sum(logged.probabilities) == pytest.approx(12)
     assert min(logged.probabilities) >= 0.3 * 12 / len(logged.order) - 1e-12
     assert logged.student is not None
-    assert set(logged.shares) == {"random", "uncertainty"}
-    assert {"disagreement", "coverage"} <= set(logged.missing_signals)
+    assert set(logged.shares) == {"random", "uncertainty", "novelty"}
+    assert set(logged.missing_signals) == {"disagreement", "coverage"}
 
 
 def test_the_same_seed_draws_the_same_rows_and_another_one_others(copy, tmp_path):

@@ -80,11 +80,15 @@ def test_the_width_of_an_estimate_is_that_of_its_simulation():
     big = agreement(*codings(rng, 20_000), TASK, resamples=10)
     found = expected_width(big, [{f"r{n}": 0.05 for n in range(2000)}], [100])
     assert found.codes == 100
+    table = np.array(big.confusion) / 20_000
+    place = "abc".index(found.label)
+    given = table[:, place].sum()
+    slope = (table[place, place] - table[place].sum() * given) / (given * (1 - given))
     errors, alone = [], []
     for _ in range(2000):
         truth, coded = codings(rng, 100)
         hits = np.array([code == found.label for code in truth]), np.array([code == found.label for code in coded])
-        errors.append((hits[0].astype(float) - hits[1]).mean())
+        errors.append((hits[0] - slope * hits[1]).mean())
         alone.append(hits[0].mean())
     assert found.corrected == pytest.approx(1.96 * np.std(errors), rel=0.08)
     assert found.human_only == pytest.approx(1.96 * np.std(alone), rel=0.08)
@@ -97,6 +101,12 @@ def test_unequal_probabilities_count_as_fewer_codes():
     assert unequal.corrected > equal.corrected
     two = expected_width(now, [{f"r{n}": 0.1 for n in range(100)}] * 2, [10, 10])
     assert two.corrected == pytest.approx(equal.corrected / np.sqrt(2))
+
+
+def test_a_student_at_chance_makes_no_estimate_wider():
+    table = np.full((3, 3), 1 / 9)
+    found = expected_width(agreement(*codings(np.random.default_rng(0), 5000, table), TASK), [{"r": 0.5}], [1])
+    assert 0.99 * found.human_only < found.corrected <= found.human_only
 
 
 def test_label_sets_have_a_width_too():

@@ -55,10 +55,25 @@ def test_a_rising_curve_predicts_what_the_law_says():
 
 
 def test_a_flat_curve_is_called_flat():
-    curve = curve_of(dict.fromkeys(SIZES, 0.1), rows=3000, seeds=8)
+    curve = curve_of(dict.fromkeys(SIZES, 0.05), rows=8000, seeds=8)
     assert curve.outlook == "flat"
     assert "more train codes are not expected to help" in curve.reason
     assert curve.predictions[-1].gain.high < 0.05
+
+
+def test_the_difference_between_training_sets_widens_the_interval_of_the_full_size():
+    """All subsets of the full size are the same rows, so only smaller ones show how much training sets differ."""
+    rng = np.random.default_rng(1)
+    human = [("a", "b")[place % 2] for place in range(2000)]
+    same, different = (
+        {
+            size: [coding(rng, human, 0.2 - 0.03 * place + spread * (seed - 1.5) * (size < 400)) for seed in range(4)]
+            for place, size in enumerate(SIZES)
+        }
+        for spread in (0, 0.02)
+    )
+    alone, mixed = (learning_curve(human, each, TASK).last_doubling for each in (same, different))
+    assert mixed.high - mixed.low > 1.5 * (alone.high - alone.low)
 
 
 def test_few_validation_rows_leave_it_open_whether_the_curve_rises():
