@@ -280,7 +280,8 @@ def main() -> None:
     print("\n".join(coverage_table(cells)))
     if given.out:
         about = {"samples": given.samples, "rows": ROWS, "methods": list(METHODS)}
-        given.out.write_text(json.dumps({**about, "cells": cells}, indent=0) + "\n", "utf-8")
+        lines = ",\n".join(map(json.dumps, cells))
+        given.out.write_text(f'{json.dumps(about)[:-1]}, "cells": [\n{lines}\n]}}\n', "utf-8")
 
 
 if __name__ == "__main__":
