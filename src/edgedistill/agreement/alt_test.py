@@ -359,12 +359,12 @@ def _alignments(machine: Sequence[str | None], codes: Mapping[str, Sequence[str 
         both = np.einsum("arl,brl->abr", sets, sets[1:])
         sizes = sets.sum(axis=2)
         either = sizes[:, None] + sizes[None, 1:] - both
-        return np.divide(both, either, out=np.ones_like(both), where=either > 0)
+        return np.asarray(np.divide(both, either, out=np.ones_like(both), where=either > 0), dtype=np.float64)
     numbers = np.array([encode_labels(column, task, name) for name, column in filled])
     if task.kind == "ordinal":
         # The square, because the root of a mean of squares orders machine and coder as the sum of squares does.
-        return -((numbers[:, None] - numbers[None, 1:]) ** 2).astype(np.float64)
-    return (numbers[:, None] == numbers[None, 1:]).astype(np.float64)
+        return np.asarray(-((numbers[:, None] - numbers[None, 1:]) ** 2), dtype=np.float64)
+    return np.asarray(numbers[:, None] == numbers[None, 1:], dtype=np.float64)
 
 
 def _compare(agreed: Values, coder: int, coded: Counts, present: Counts) -> Counts:
@@ -458,7 +458,7 @@ def _score(more: Counts, fewer: Counts, rows: int, epsilon: float) -> Values:
     above = (more - fewer) / rows - epsilon
     error = np.sqrt(np.maximum(variance, 0) / rows)
     certain = np.where(above < 0, -np.inf, np.where(above > 0, np.inf, 0.0))
-    return np.divide(above, error, out=certain, where=error > 1e-12)
+    return np.asarray(np.divide(above, error, out=certain, where=error > 1e-12), dtype=np.float64)
 
 
 def _advantages(

@@ -135,7 +135,7 @@ def _shares(part: Tables, whole: Tables) -> Values:
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
-def check_lengths(reference: Sequence[str], **codings: Sequence[str]) -> None:
+def check_lengths(reference: Sequence[object], **codings: Sequence[object]) -> None:
     """Check that there are rows and that all codings have the same length.
 
     Args:

@@ -11,6 +11,7 @@ from edgedistill.data import read_records
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.project import Project, read_project
 from edgedistill.task import Label, Task
+from edgedistill_serve.task.task import Task as ScoredTask
 
 if TYPE_CHECKING:  # imported where it is called: pandas and scipy take a second
     from edgedistill.estimates import EstimateTable
@@ -123,7 +124,7 @@ def estimate(
 
 def _task(
     project: Project | None, labels: str | None, scores: Mapping[str, float] | None, *, multilabel: bool
-) -> Task | None:
+) -> ScoredTask | None:
     if project is not None:
         if labels or multilabel:
             raise ArgumentError("the labels are those of the project", hint="Leave out --labels and --multilabel.")

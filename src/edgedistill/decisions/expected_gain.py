@@ -119,7 +119,7 @@ def _approximated(now: Estimate, rows: int, additional: int, rng: np.random.Gene
     moved = now.value + rng.normal(0, deviation * np.sqrt(additional / (rows + additional)), size=SIMULATIONS)
     narrower = np.sqrt(rows / (rows + additional))
     ends = np.stack([moved - (now.value - now.low) * narrower, moved + (now.high - now.value) * narrower], axis=1)
-    return np.clip(ends, -1, 1)
+    return np.asarray(np.clip(ends, -1, 1), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

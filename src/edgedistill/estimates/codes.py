@@ -13,6 +13,7 @@ from edgedistill.estimates.estimators import Flags, Places, Values
 from edgedistill.task import Label, Task
 from edgedistill_serve.grading.table_reader import read_rows
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, quote_columns, quote_label, split_labels
+from edgedistill_serve.task.task import Task as ScoredTask
 
 if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
     from pandas import DataFrame
@@ -62,7 +63,7 @@ class Codes:
         notes: What is assumed, and which rows were not used.
     """
 
-    task: Task
+    task: ScoredTask
     frame: "DataFrame"
     machine: Values
     human: Values
@@ -86,7 +87,7 @@ def read_codes(
     machine: "DataFrame",
     human: "DataFrame | None",
     columns: ColumnNames,
-    task: Task | None = None,
+    task: ScoredTask | None = None,
     *,
     trained: Collection[str] = (),
 ) -> Codes:
@@ -236,7 +237,7 @@ def _ids(frame: "DataFrame", name: str, table: str) -> list[str]:
     return ids
 
 
-def _task(tables: _Tables) -> Task:
+def _task(tables: _Tables) -> ScoredTask:
     """The task of tables without a codebook: its labels are those that the machine used."""
     seen = sorted({*cell_texts(tables.machine_labels)} - {""})
     human = sorted({*cell_texts(tables.human_labels)} - {""})
@@ -256,7 +257,7 @@ def _task(tables: _Tables) -> Task:
     return Task("nominal", labels=[Label(name) for name in seen])
 
 
-def _canonical(values: Sequence[Any], task: Task, table: str, ids: Sequence[str]) -> list[str | None]:
+def _canonical(values: Sequence[Any], task: ScoredTask, table: str, ids: Sequence[str]) -> list[str | None]:
     """The codes in canonical form; None for empty cells."""
     texts = cell_texts(values)
     codes: dict[str, str | None] = {"": None}
@@ -283,7 +284,7 @@ def _canonical(values: Sequence[Any], task: Task, table: str, ids: Sequence[str]
     return [codes[text] for text in texts]
 
 
-def _indicators(codes: Sequence[str | None], task: Task) -> Values:
+def _indicators(codes: Sequence[str | None], task: ScoredTask) -> Values:
     """Whether each label was assigned, 0 or 1, (rows, labels); NaN in rows without a code."""
     rows: dict[str | None, Values] = {None: np.full(len(task.names), np.nan)}
     for code in {*codes} - {None}:
@@ -349,7 +350,7 @@ def _clusters(machine: "DataFrame", columns: ColumnNames, keep: Places, notes: l
     return np.asarray(np.unique(names, return_inverse=True)[1], np.int64), True
 
 
-def _probabilities(frame: "DataFrame", task: Task) -> Values | None:
+def _probabilities(frame: "DataFrame", task: ScoredTask) -> Values | None:
     """The columns that `grade` writes, or None unless there is a number for each label and row."""
     from pandas import to_numeric
 

@@ -35,7 +35,7 @@ from edgedistill.estimates.results import (
     EstimateTable,
     MethodEstimate,
 )
-from edgedistill.task import Task
+from edgedistill_serve.task.task import Task as ScoredTask
 from edgedistill_serve.task.task import quote_columns, quote_label
 
 if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
@@ -55,7 +55,7 @@ def estimate(
     machine: "DataFrame",
     human: "DataFrame | None" = None,
     *,
-    task: Task | None = None,
+    task: ScoredTask | None = None,
     machine_column: str = "label",
     human_column: str = "label",
     id_column: str = "id",
@@ -139,7 +139,7 @@ def primary_method(codes: Codes, formula: str | None) -> str:
     return PPI if codes.equal and not codes.clustered and formula is None else DSL
 
 
-def _scores(task: Task, given: Mapping[str, float] | None) -> Values | None:
+def _scores(task: ScoredTask, given: Mapping[str, float] | None) -> Values | None:
     """The score of each label, or None if they have none."""
     if given is None:
         return np.arange(len(task.names), dtype=np.float64) if task.kind == "ordinal" else None

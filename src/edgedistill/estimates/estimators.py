@@ -247,7 +247,8 @@ class _Equations:
         correction = (of_coded - of_all) @ inverse
         variance = (correction**2).sum(axis=0)
         covariance = (start.influence * correction).sum(axis=0)
-        return np.clip(np.divide(covariance, variance, out=np.zeros_like(variance), where=variance > 0), 0.0, 1.0)
+        share = np.divide(covariance, variance, out=np.zeros_like(variance), where=variance > 0)
+        return np.asarray(np.clip(share, 0.0, 1.0), dtype=np.float64)
 
 
 def _means(logits: Values, *, logistic: bool) -> tuple[Values, Values]:

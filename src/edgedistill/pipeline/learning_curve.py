@@ -21,7 +21,7 @@ from edgedistill.decisions.learning_curve import (
 from edgedistill.errors import ArgumentError, RunError
 from edgedistill.pipeline.run import Run
 from edgedistill.student import backbone_folder, train_student
-from edgedistill.student.frozen import FrozenHead, fit_heads, pooled_states, probabilities_of_logits
+from edgedistill.student.frozen import Floats, FrozenHead, fit_heads, pooled_states, probabilities_of_logits
 from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill.student.model import choose_max_tokens
 from edgedistill_export.checkpoint import Checkpoint
@@ -114,7 +114,7 @@ def _targets(validation: ValidationRows, run: Run) -> Values:
     return np.eye(len(run.task.names))[places]
 
 
-def _losses(logits: Values, human: Values, run: Run) -> Values:
+def _losses(logits: Floats, human: Values, run: Run) -> Values:
     """The cross-entropy of each row, (rows,)."""
     shares = np.clip(probabilities_of_logits(logits, run.task).astype(np.float64), 1e-12, 1 - 1e-12)
     found = human * np.log(shares)
@@ -123,7 +123,7 @@ def _losses(logits: Values, human: Values, run: Run) -> Values:
     return np.asarray(-found.sum(axis=1), dtype=np.float64)
 
 
-def _labels(head: FrozenHead, logits: Values, run: Run) -> Sequence[str]:
+def _labels(head: FrozenHead, logits: Floats, run: Run) -> Sequence[str]:
     return LabelDecoder(run.task, 1.0, head.thresholds).labels(logits)
 
 

@@ -52,7 +52,7 @@ _GENERATION = ("requests", "asked_for", "written", "kept", "removed", "consisten
 _FORMS: Final[Mapping[Precision, str]] = {"fp32": "ONNX fp32", "int8": "int8"}
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
-Lines: TypeAlias = list[list[object]]
+Lines: TypeAlias = Sequence[Sequence[object]]
 
 
 def write_replication(
@@ -203,7 +203,7 @@ class _Package:
             row.response.group if row.response.group is not None else ("alone", row.response.id) for _, row in coded
         )
         grouped = any(row.response.group is not None for _, row in coded)
-        lines: Lines = [["row", "split", "group", "text", "human", *map(plain, columns)]]
+        lines: list[list[object]] = [["row", "split", "group", "text", "human", *map(plain, columns)]]
         for (split, row), text, group in zip(coded, texts, groups, strict=True):
             cells = [column.get(row.response.id, "") for column in columns.values()]
             start = [self.numbers.of[row.response.id], split, f"group-{group}" if grouped else "", f"text-{text}"]
@@ -220,7 +220,7 @@ class _Package:
         self, forms: Mapping[str, str], uncoded: Mapping[str, list[str]], columns: Mapping[str, Mapping[str, object]]
     ) -> dict[str, Any]:
         report, section, task = self.report, self.run.project.evaluation, self.run.task
-        names: Mapping[str, str] = dict(_FORMS)
+        names = {str(form): name for form, name in _FORMS.items()}
         served = "coding:student"
         if report.is_served and report.fidelity:
             served = f"form:{names[report.fidelity.served]}"
@@ -457,8 +457,9 @@ class _Package:
     def _texts(self) -> Iterator[tuple[str, bytes]]:
         """Yield what contains responses or ids."""
         run, project = self.run, self.run.project
-        for name in (project.data.human, project.data.unlabelled, project.data.reviewed, project.evaluation.population):
-            if name is not None and (file := project.folder / name).exists():
+        data = project.data
+        for given in (data.human, data.unlabelled, data.reviewed, project.evaluation.population):
+            if given is not None and (file := project.folder / given).exists():
                 yield f"texts/{file.name}", file.read_bytes()
         entries = (
             {"key": each.entry.key, "request": each.entry.request, "answer": each.entry.answer} for each in self.answers

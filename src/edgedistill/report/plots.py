@@ -246,7 +246,7 @@ def curve_plot(curve: LearningCurve) -> Plot:
             style = "-" if colour == _SERIES[0] else ":"
             axes.plot([at for at, _ in points], [each.value for _, each in points], f"o{style}", color=colour)
         axes.set_xscale("log")
-        shown = [each.rows for each in (*curve.points, *curve.predictions)]
+        shown = [*(each.rows for each in curve.points), *(each.rows for each in curve.predictions)]
         axes.set_xticks(shown, [count(each) for each in shown], rotation=45)
         axes.minorticks_off()
         axes.set_xlabel("human train rows")

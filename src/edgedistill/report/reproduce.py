@@ -277,21 +277,22 @@ class _Tables:
         lines: list[dict[str, object]] = []
         for name, column in self.given["codings"].items():
             if name != "student" and (rows := self.coded(column)):
-                codings = ([row[each] for row in rows] for each in ("human", column, "coding:student"))
-                lines += _compared("human codes", name, compared(*codings, self.task, groups=self.groups(rows)))
+                human, other, student = ([row[each] for row in rows] for each in ("human", column, "coding:student"))
+                found = compared(human, other, student, self.task, groups=self.groups(rows))
+                lines += _compared("human codes", name, found)
         if self.given["coders"]:
             codes = self.codes(self.test)
             model = {row["row"]: row[self.model] for row in self.test}
             groups = {row["row"]: row["group"] for row in self.test} if self.groups(self.test) else None
-            human = human_agreement(codes, self.task, student=model, groups=groups, positive=self.given["positive"])
+            coders = human_agreement(codes, self.task, student=model, groups=groups, positive=self.given["positive"])
             figures = ("accuracy", "kappa", "alpha")
             pairs = [
                 {"first": pair.first, "second": pair.second, "rows": pair.rows}
                 | _parts({name: getattr(pair.agreement, name, None) for name in figures})
-                for pair in human.pairs
+                for pair in coders.pairs
             ]
             yield compare(self.folder, "inter_coder", pairs)
-            for each in human.beside_humans:
+            for each in coders.beside_humans:
                 lines += _compared(each.reference, each.human, each.comparison)
         if lines:
             yield compare(self.folder, "comparisons", lines)
@@ -375,8 +376,8 @@ class _Tables:
         lines: list[dict[str, object]] = []
         for before, after in self.given["steps"]:
             rows = [row for row in self.coded(before) if row in self.coded(after)]
-            codings = ([row[column] for row in rows] for column in ("human", before, after))
-            each = change(*codings, self.task, groups=self.groups(rows))
+            human, one, other = ([row[column] for row in rows] for column in ("human", before, after))
+            each = change(human, one, other, self.task, groups=self.groups(rows))
             first, second = (self.given["forms"][column] for column in (before, after))
             start: dict[str, object] = {"before": first, "after": second, "rows": each.rows, "flips": each.flips}
             lines.append(start | _parts({"flip_rate": each.flip_rate, "kappa_lost": each.kappa_lost}))

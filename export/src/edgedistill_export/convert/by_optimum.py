@@ -49,8 +49,8 @@ def _with_vector(kind: type) -> type:
     def outputs(self: Any) -> dict[str, dict[int, str]]:
         return {**super(described, self).outputs, VECTOR: {0: "batch_size"}}
 
-    described = type(kind.__name__, (kind,), {"outputs": property(outputs)})
-    return described
+    described: Any = type(kind.__name__, (kind,), {"outputs": property(outputs)})
+    return described  # type: ignore[no-any-return]  # a type, which `super` must be free to take
 
 
 class _XLNet(TextEncoderOnnxConfig):  # type: ignore[misc]  # optimum is untyped here

@@ -123,7 +123,7 @@ def build_golden(
     rows: Sequence[Mapping[str, str]],
     logits: Mapping[Precision, Logits],
     chosen: Sequence[int],
-    novelty: Mapping[Precision, Sequence[float]] | None = None,
+    novelty: Mapping[Precision, Sequence[float] | npt.NDArray[np.float64]] | None = None,
 ) -> Golden:
     """Return golden rows with the tolerances of the self-check.
 
