@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
@@ -18,8 +19,16 @@ from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.data.splitting import held_out
 from edgedistill.data.twins import find_twins
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, TestRows, ValidationRows, code_shares
+from edgedistill.decisions import Circumstances
 from edgedistill.errors import ArgumentError, EdgeDistillError
-from edgedistill.evaluation.build import choose, fidelity_comparison, served_agreement, test_scores, validation_scores
+from edgedistill.evaluation.build import (
+    choose,
+    choose_served_rule,
+    fidelity_comparison,
+    served_agreement,
+    test_scores,
+    validation_scores,
+)
 from edgedistill.frames import Column, Rows, check_task, coded_rows, codes_of, is_missing, texts_of_rows, values_of
 from edgedistill.progress import OnProgress, progress_bars
 from edgedistill.project.reading import checked_section
@@ -275,9 +284,10 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             calibrate: Whether to fit temperature scaling; labels do not change.
             training: The rows that the student was fitted on, as `fit` takes them. With at least 30 of them, the bundle
                 measures how unlike them a response is (docs/novelty.md).
-            review: Decision rule: ``{"aim": "keep_kappa", "at_least": 0.75}`` or ``{"aim": "at_most_to_people",
-                "share": 0.15}``; None: only blank, unreadable and truncated responses, and
-                those to new questions, go to people.
+            review: Decision rule: ``{"aim": "at_most_wrong", "share": 0.05}`` (at most 5 % of the accepted responses
+                differ from the human code, with 95 % confidence), ``{"aim": "keep_kappa", "at_least": 0.75}`` or
+                ``{"aim": "at_most_to_people", "share": 0.15}``; None: only blank, unreadable and truncated responses,
+                and those to new questions, go to people.
 
         Raises:
             StudentNotFitted: `fit` has not been called.
@@ -293,17 +303,20 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             "golden": golden,
         }
         checked_section(ExportSection, given, "export")
-        validation = ValidationRows(self._coded(calibration, "calibration", self.task_, groups))
         rule = None if review is None else checked_section(ReviewSection, review, "review")
+        validation = ValidationRows(self._coded(calibration, "calibration", self.task_, groups))
+        if rule and rule.groups:
+            validation = _with_subgroups(validation, calibration, rule.groups)
+        circumstances = Circumstances(compared=getattr(self, "_compared", 1))
         known = [] if training is None else texts_of_rows(training, self.task_)
-        scored, distribution = validation_scores(student, validation, known)
-        chosen = choose(scored, EvaluationSection(calibrate=calibrate), rule)
-        thresholds = chosen.thresholds.values if chosen.thresholds else ()
+        scored, distribution = validation_scores(student, validation, known, rule)
+        chosen = choose(scored, EvaluationSection(calibrate=calibrate), rule, circumstances)
+        label_thresholds = dict(zip(task.names, chosen.thresholds.values, strict=True)) if chosen.thresholds else {}
         locked = TestRows(() if test is None else self._coded(test, "test", self.task_, groups))
         metrics = {}
         if locked:
-            scores = chosen.apply(test_scores(student, locked, distribution))
-            metrics["student"] = agreement(scores.codes, scores.labels, task, groups=scores.groups).as_dict()
+            found = chosen.apply(test_scores(student, locked, distribution))
+            metrics["student"] = agreement(found.codes, found.labels, task, groups=found.groups).as_dict()
         plan = ExportPlan(
             name=name,
             task=task,
@@ -312,10 +325,13 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             max_flip_rate=max_flip_rate,
             fp32_beside=fp32_beside,
             temperature=chosen.temperature,
-            thresholds=dict(zip(task.names, thresholds, strict=True)) if thresholds else {},
+            thresholds=label_thresholds,
             review=chosen.review.rule,
             novelty_rows=known,
             false_alarms=novelty.false_alarms if (novelty := (rule or ReviewSection()).novelty) else None,
+            choose_review=choose_served_rule(
+                validation, task, rule, chosen.calibration, label_thresholds, circumstances
+            ),
             codes=validation.labels,
             groups=bootstrap_groups([row.response.group for row in validation]) or (),
             locked=[dict(response.inputs) for response in locked.responses],
@@ -466,13 +482,15 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         states = random_state()
         try:
             if self.kind == "frozen":
-                train_frozen_student(mixture, validation_set, task.scored, section, backbone, folder)
+                heads = train_frozen_student(mixture, validation_set, task.scored, section, backbone, folder)
                 self.history_: tuple[Epoch, ...] = ()
+                self._compared = len(heads)
                 return ()
             trained = train_student(mixture, validation_set, task.scored, section, backbone, folder, progress=report)
         finally:
             restore_random_state(states)
         self.history_ = trained.best.history
+        self._compared = len(trained.best.history)
         return trained.notes
 
     @property
@@ -565,6 +583,13 @@ def _indicators(y: Any, rows: int, task: Task) -> npt.NDArray[Any]:
             f"{len(task.names)} labels"
         )
     return table
+
+
+def _with_subgroups(rows: ValidationRows, given: CodedRows, column: str) -> ValidationRows:
+    """Return the rows with their value in a column of the DataFrame."""
+    values = values_of(column, given[0] if isinstance(given, tuple) else given, "review.groups")
+    texts = ["" if is_missing(value) else str(value).strip() for value in values]
+    return ValidationRows(tuple(replace(row, subgroups={column: text}) for row, text in zip(rows, texts, strict=True)))
 
 
 def _joined(y: Any, rows: int, task: Task) -> list[str]:

@@ -27,7 +27,7 @@ from edgedistill_export.export_stages import (
     finite_logits,
     score_locked_rows,
 )
-from edgedistill_export.plan import ExportPlan
+from edgedistill_export.plan import ExportPlan, GraphScores, ReviewChoice
 from edgedistill_export.quantize.overflow import check_overflow
 from edgedistill_export.quantize.recipes import DEFAULT, RECIPES, Recipe
 from edgedistill_export.quantize.tuning import Tuning
@@ -126,6 +126,7 @@ class ExportResult:
         locked: The results of the plan's ``compare`` on the locked rows.
         agreement: The result of the plan's ``measure`` for the served graph; None without it.
         locked_scores: The logits of the locked rows; None if they were not scored.
+        review: The result of the plan's ``choose_review``; None without it.
     """
 
     bundle: Bundle
@@ -138,6 +139,7 @@ class ExportResult:
     locked: tuple[dict[str, Any], ...] = ()
     agreement: Mapping[str, Any] | None = None
     locked_scores: LockedScores | None = field(default=None, repr=False)
+    review: ReviewChoice | None = None
 
 
 def export_bundle(
@@ -191,7 +193,8 @@ def export_bundle(
         measured = replace(measured, notes=(*notes, *measured.notes))
         measured = add_novelty(measured, work, served, plan, inputs)
         measured = score_locked_rows(student, served, plan, measured)
-        bundle = _write(served, folder, plan, inputs, measured, cut)
+        review = _review(served, plan, inputs, measured)
+        bundle = _write(served, folder, plan, inputs, measured, cut, review)
     precision = bundle.manifest.precision
     size = bundle.manifest.files[MODEL_FILES[precision]].bytes
     return ExportResult(
@@ -205,7 +208,23 @@ def export_bundle(
         measured.locked,
         measured.agreement,
         measured.locked_scores,
+        review,
     )
+
+
+def _review(student: Checkpoint, plan: ExportPlan, rows: Rows, measured: ExportStages) -> ReviewChoice | None:
+    """Choose the decision rule on the scores of the graphs that will be in the bundle, the served one first."""
+    if plan.choose_review is None:
+        return None
+    served = measured.served
+    precisions = [served, *(each for each in measured.graphs if each != served and plan.fp32_beside)]
+    limited = measured.max_novelty is not None
+    scores = {
+        precision: GraphScores(logits, graph_novelty(file, student.encoder, rows) if limited else None)
+        for precision in precisions
+        for file, logits in [measured.graphs[precision]]
+    }
+    return plan.choose_review(scores, tuple(student.encoder.encode(rows)), measured.max_novelty)
 
 
 def _with_vocabulary(
@@ -295,6 +314,7 @@ def _write(
     rows: Rows,
     measured: ExportStages,
     cut: VocabularyCut | None,
+    review: ReviewChoice | None,
 ) -> Bundle:
     checked, golden_notes = _golden(student, plan, rows, measured)
     measured = replace(measured, notes=(*measured.notes, *golden_notes))
@@ -322,7 +342,8 @@ def _write(
         files={},
         temperature=plan.temperature,
         thresholds=dict(plan.thresholds),
-        review=msgspec.structs.replace(plan.review, max_novelty=measured.max_novelty),
+        review=review.rule if review else msgspec.structs.replace(plan.review, max_novelty=measured.max_novelty),
+        guarantee=review.guarantee if review else None,
         novelty=measured.novelty,
         contexts=shown_contexts(rows, plan.task),
         metrics=metrics,

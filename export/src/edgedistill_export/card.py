@@ -8,6 +8,7 @@ from edgedistill_export.quantize.recipes import DESCRIPTIONS
 from edgedistill_export.quantize.tuning import Tuning
 from edgedistill_export.quantize.vocabulary import VocabularyCut
 from edgedistill_export.verify.parity import ConversionStep
+from edgedistill_serve.bundle.guarantee import describe_guarantee
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision, describe_novelty
 from edgedistill_serve.task.contexts import describe_contexts
 from edgedistill_serve.task.label_decoding import sigmoid
@@ -218,6 +219,7 @@ def _limits(draft: Manifest, golden: Golden) -> Iterator[str]:
     yield "  others, evaluate it on a sample of human-coded responses."
     contexts = describe_contexts(draft.contexts, draft.task, reviewed=draft.review.new_question)
     yield f"- {contexts}"
+    yield f"- {_cell(describe_guarantee(draft.guarantee))}"
     yield f"- A response of which more than {draft.review.max_unknown_share:.0%} is unknown to the"
     yield "  vocabulary is sent to a person as unreadable."
     yield f"- {describe_novelty(draft.novelty, draft.review.max_novelty)}"

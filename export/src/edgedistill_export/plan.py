@@ -2,17 +2,50 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+from numpy.typing import NDArray
 
 from edgedistill_export.authors import Author
 from edgedistill_export.quantize.vocabulary import COMMON
 from edgedistill_serve.bounds import MAX_TOKENS, SHARE, TEMPERATURE, check_all
+from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.bundle.manifest import Precision, ReviewRule
+from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.label_decoding import LabelDecoder
 from edgedistill_serve.task.task import Task
 
 Measurement: TypeAlias = Callable[[Sequence[str]], Mapping[str, Any]]
 """Takes labels of the locked rows; returns their agreement with the human codes."""
+
+
+class ReviewChoice(Protocol):
+    """A decision rule, and what it promises."""
+
+    @property
+    def rule(self) -> ReviewRule:
+        """Sends scores to human review."""
+
+    @property
+    def guarantee(self) -> Guarantee | None:
+        """What is promised of the accepted responses; None if nothing is."""
+
+
+class GraphScores(NamedTuple):
+    """What a graph gives for the validation rows.
+
+    Attributes:
+        logits: Shape (rows, labels).
+        novelty: Shape (rows,); None if novelty is not limited.
+    """
+
+    logits: NDArray[Any]
+    novelty: NDArray[Any] | None
+
+
+ReviewChooser: TypeAlias = Callable[[Mapping[Precision, GraphScores], tuple[Encoded, ...], float | None], ReviewChoice]
+"""Takes the scores of the validation rows by each graph of the bundle, the served one first, what the graphs read, and
+the largest novelty that is accepted."""
 
 Comparison: TypeAlias = Callable[[Mapping[str, Sequence[str]]], list[dict[str, Any]]]
 """Takes the labels of the locked rows by stage (``PyTorch``, ``ONNX fp32``, ``int8``); returns one entry per step."""
@@ -32,7 +65,8 @@ class ExportPlan:
         fp32_beside: Whether the bundle also contains the fp32 graph if int8 is served.
         temperature: Divides the logits before softmax or sigmoid; 1.0 without calibration.
         thresholds: For a multilabel task, each label's probability, in (0, 1), from which it is assigned.
-        review: The rule that sends scores to human review.
+        review: The rule that sends scores to human review, if ``choose_review`` chooses none.
+        choose_review: Chooses that rule on the scores of the graphs that the bundle has; optional.
         vocabulary: ``cut`` removes the tokens that no known text needs, and those that only one learner used.
         seen: The inputs of all other known rows. Test rows must not be among them: they represent new texts.
         authors: Who wrote each of the validation rows, as in `edgedistill_export.authors`; empty if that is not known.
@@ -68,6 +102,7 @@ class ExportPlan:
     temperature: float = 1.0
     thresholds: Mapping[str, float] = field(default_factory=dict)
     review: ReviewRule = ReviewRule()  # noqa: RUF009  frozen
+    choose_review: ReviewChooser | None = None
     vocabulary: Literal["full", "cut"] = "full"
     seen: Sequence[Mapping[str, str]] = field(default=(), repr=False)
     authors: Sequence[Author] = field(default=(), repr=False)

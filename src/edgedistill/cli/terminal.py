@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +16,7 @@ from rich.text import Text
 from edgedistill.data import Records
 from edgedistill.progress import OnProgress, progress_bars
 from edgedistill.project import Project
+from edgedistill_serve.bundle.guarantee import Guarantee, describe_guarantee
 from edgedistill_serve.cli.terminal import write_json
 
 if TYPE_CHECKING:  # the stages import torch, which `--help` and a wrong project file should not wait for
@@ -252,6 +254,9 @@ def _quality_lines(evaluation: Mapping[str, Any]) -> Iterator[str]:
         accepted, kept = review["test"]["share_accepted"], review["test"]["agreement"]
         kappa = "" if kept is None else f", their kappa {_interval(kept['kappa'])}"
         yield f"decision rule: accepts {_interval(accepted)} of the test rows{kappa}"
+    if review["aim"] and review["aim"]["aim"] == "at_most_wrong":
+        given = review["guarantee"] and msgspec.convert(review["guarantee"], Guarantee)
+        yield f"before the export: {describe_guarantee(given)}"
     for pair in (evaluation["ceiling"] or {}).get("pairs", ()):
         kappa = _interval(pair["agreement"] and pair["agreement"]["kappa"])
         yield f"human coders {pair['first']} and {pair['second']}: kappa {kappa} on {pair['rows']} test rows"

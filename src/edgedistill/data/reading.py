@@ -144,7 +144,9 @@ def read_population(project: Project, file: Path, splits: Splits) -> Population:
 
 def _columns(project: Project) -> Columns:
     data, evaluation = project.data, project.evaluation
-    return Columns(project.task.task, data.group_by, data.max_characters, evaluation.coders, evaluation.subgroups)
+    groups = (project.review.groups,) if project.review and project.review.groups else ()
+    subgroups = tuple(dict.fromkeys((*evaluation.subgroups, *groups)))
+    return Columns(project.task.task, data.group_by, data.max_characters, evaluation.coders, subgroups)
 
 
 def near_duplicate(project: Project) -> float:

@@ -2,6 +2,7 @@
 
 calibration    ValidationScores, TestScores: the student's logits of human-coded rows; fit_temperature()
 thresholds     choose_rule(): a review threshold per label, chosen for a stated aim
+guarantee      Evidence, stated_sizes(), walk(): a bound on wrong codes among accepted responses
 coverage       rule_outcome(): the effect of a rule on coded rows; risk_coverage(): that of every possible threshold
 sampling       inclusion_probabilities(), systematic_sample(), effective_probabilities(): draws with known probabilities
 row_signals    uncertainty(), disagreement(), coverage(): by what rows are drawn for people
@@ -19,12 +20,23 @@ from edgedistill.decisions.coding_sheet import (
     read_sheet,
 )
 from edgedistill.decisions.coverage import LabelOutcome, RiskCoverageCurve, RuleOutcome, risk_coverage, rule_outcome
-from edgedistill.decisions.thresholds import AtMostToPeople, ChosenRule, KeepKappa, ReviewAim, choose_rule, label_shifts
+from edgedistill.decisions.thresholds import (
+    AtMostToPeople,
+    AtMostWrong,
+    ChosenRule,
+    Circumstances,
+    KeepKappa,
+    ReviewAim,
+    choose_rule,
+    label_shifts,
+)
 
 __all__ = [
     "AtMostToPeople",
+    "AtMostWrong",
     "Calibration",
     "ChosenRule",
+    "Circumstances",
     "HumanCode",
     "KeepKappa",
     "LabelOutcome",

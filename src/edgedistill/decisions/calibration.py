@@ -42,6 +42,7 @@ class Scores:
         contexts: Hash of each row's question and reference answer; empty for a task without them.
         new_questions: Whether the decision rule was not shown for each row's question; empty if it was for all.
         novelty: Distance of each row from the training texts (`Score.novelty`); empty if it is not known.
+        subgroups: Each row's value in the column ``review.groups``, ``""`` where it has none; empty without a column.
 
     Raises:
         DataError: A logit is NaN or infinite.
@@ -58,6 +59,7 @@ class Scores:
     contexts: tuple[str, ...] = ()
     new_questions: tuple[bool, ...] = ()
     novelty: tuple[float, ...] = ()
+    subgroups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that every logit is a number: comparisons with NaN would decide silently."""
@@ -121,6 +123,7 @@ class Scores:
             contexts=chosen(self.contexts),
             new_questions=chosen(self.new_questions),
             novelty=chosen(self.novelty),
+            subgroups=chosen(self.subgroups),
         )
 
     def groups_at(self, rows: Sequence[int] | NDArray[np.int64]) -> list[str] | None:

@@ -5,7 +5,7 @@ label.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -13,12 +13,24 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.agreement.bootstrap import COEFFICIENT, TAILS, Rows
+from edgedistill.agreement.bootstrap import COEFFICIENT, Rows
 from edgedistill.agreement.confusion import kappas
 from edgedistill.agreement.draws import additional_rows
 from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill.decisions.calibration import Scores, ValidationScores
-from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill.decisions.guarantee import (
+    POWER,
+    Evidence,
+    Mask,
+    least_rows,
+    rows_needed,
+    stated_sizes,
+    walk,
+)
+from edgedistill.errors import ArgumentError
+from edgedistill_serve.bundle.guarantee import Guarantee, GuaranteedPart, Scope, Unit
+from edgedistill_serve.bundle.manifest import NEVER_ACCEPTED, Precision, ReviewRule
+from edgedistill_serve.task.contexts import shown_hashes
 from edgedistill_serve.task.task import Task
 
 TIE_TOLERANCE = 1e-6
@@ -79,13 +91,18 @@ def rank_rows(scores: Scores, confidences: NDArray[np.float64], places: NDArray[
 PSEUDO_ROWS = 20
 """Perfectly calibrated pseudo-rows per label that shrink its shift towards 0."""
 
-_MAX_CANDIDATES = 200
+KAPPA_STARTS = (0.25, 0.5, 0.75)
+"""`KeepKappa` walks from each of these shares of the rows, because κ of few rows is too uncertain and that of many too
+low."""
+KAPPA_LEVEL = 0.05
+"""The probability that κ is below the aim; each of the sequences has its part of it."""
+_STEP = 0.05
 _RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class KeepKappa:
-    """Accept as many rows as possible with a lower limit of κ of at least ``at_least``."""
+    """Accept many rows with a lower limit of κ of at least ``at_least``."""
 
     at_least: float
     aim: Literal["keep_kappa"] = "keep_kappa"
@@ -99,7 +116,46 @@ class AtMostToPeople:
     aim: Literal["at_most_to_people"] = "at_most_to_people"
 
 
-ReviewAim: TypeAlias = KeepKappa | AtMostToPeople
+@dataclass(frozen=True, slots=True)
+class AtMostWrong:
+    """Accept many rows of which, with a stated confidence, at most a share differs from the human code.
+
+    Attributes:
+        share: The largest share of wrong codes among accepted responses, in (0, 1).
+        confidence: The probability with which the promise is kept, in (0, 1).
+        per_label: Whether it must hold for each label of the student; each then has its own threshold.
+        groups: The column of groups in each of which it must hold; None for no groups.
+    """
+
+    share: float
+    confidence: float = 0.95
+    per_label: bool = False
+    groups: str | None = None
+    aim: Literal["at_most_wrong"] = "at_most_wrong"
+
+
+ReviewAim: TypeAlias = KeepKappa | AtMostToPeople | AtMostWrong
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a promise about other responses depends on besides the validation rows' scores.
+
+    Attributes:
+        compared: Number of students (checkpoints, settings, seeds) that were compared on the validation rows; the best
+            of many is lucky on them.
+        trained_contexts: `context_hash` of the questions of training rows.
+        chosen_rows: Ids of validation rows that were chosen for coding, such as the least certain ones: they are not
+            like other responses, and show nothing about them.
+        graph: The graph whose scores are given; None for the student in PyTorch.
+        others: The scores of the same rows by the bundle's other graphs, which must keep the promise, too.
+    """
+
+    compared: int = 1
+    trained_contexts: Set[str] = frozenset()
+    chosen_rows: Set[str] = frozenset()
+    graph: Precision | None = None
+    others: Mapping[Precision, ValidationScores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +170,7 @@ class ChosenRule:
         label_shifts: By label, the value added to the probability for the adjusted confidence; empty for multilabel
             tasks.
         notes: Warnings for the reader.
+        guarantee: What is promised of the accepted responses; None if nothing is.
     """
 
     rule: ReviewRule = field(default_factory=ReviewRule)
@@ -122,6 +179,7 @@ class ChosenRule:
     least_chance: float | None = None
     label_shifts: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    guarantee: Guarantee | None = None
 
 
 def label_shifts(scores: ValidationScores, temperature: float) -> dict[str, float]:
@@ -155,16 +213,25 @@ def choose_rule(
     aim: ReviewAim | None,
     *,
     always: ReviewRule = ReviewRule(),  # noqa: B008  # frozen
+    circumstances: Circumstances = Circumstances(),  # frozen
     seed: int = 0,
 ) -> ChosenRule:
-    """Choose the thresholds that meet an aim, with the same adjusted confidence for all labels.
+    """Choose the thresholds that meet an aim.
 
     Blank, unreadable and truncated responses always go to a person. Ties (`TIE_TOLERANCE`) are accepted together or not
     at all, so that the order of the rows has no effect.
 
-    `KeepKappa` accepts the largest share of the validation rows for which the lower limit of the 95 % interval of κ is
-    at least `at_least`. If there is none, every response goes to a person, except for a probability of exactly 1. The
-    interval is that of `edgedistill.agreement`, with copies of a row (equal tokens) resampled together if there are no
+    `AtMostWrong` is the only aim that promises something of other responses; see docs/decision-rules.md. Numbers of the
+    most confident rows, stated before the codes are looked at, are tested from few to many by exact binomial bounds
+    until the first fails (`edgedistill.decisions.guarantee`). The confidence is the calibrated probability, without
+    label shifts. The responses of a learner and copies of a row are not independent, and count as one. The level is
+    divided by the number of students that were compared on the same rows. If nothing can be promised, every response
+    goes to a person, and a note says how many more rows would be expected to be enough.
+
+    `KeepKappa` tests shares of the validation rows from few to many until the first for which the lower confidence
+    limit of κ is below `at_least`; of three such sequences, from a quarter, half and three quarters of the rows on, each
+    at a third of the level, the largest share that passed is accepted. If there is none, every response goes to a
+    person. The limit is that of `edgedistill.agreement`, with copies of a row (equal tokens) resampled together if there are no
     groups. Rows that all belong to one group show nothing about others.
 
     `AtMostToPeople` sends at most this share of the validation rows to people, and less only because of ties. If more
@@ -175,19 +242,334 @@ def choose_rule(
         temperature: Divides the logits.
         aim: The aim; None for no thresholds.
         always: The rule without thresholds.
+        circumstances: What a promise depends on besides.
         seed: Of the resampling.
+
+    Raises:
+        ArgumentError: The aim names groups, and the scores have none.
     """
+    if isinstance(aim, AtMostWrong):
+        return _at_most_wrong(scores, temperature, aim, always, circumstances)
     shifts = label_shifts(scores, temperature)
     if aim is None:
         return ChosenRule(always, label_shifts=shifts)
-    readable = np.array([score.decision == "accept" for score in scores.apply_rule(temperature, always)])
+    readable = _readable(scores, temperature, always)
     ranking = rank_rows(scores, adjusted_confidences(scores, temperature, shifts), np.flatnonzero(readable))
     if isinstance(aim, KeepKappa):
-        chosen = _keep_kappa(scores, temperature, ranking, shifts, aim, seed)
+        chosen = _keep_kappa(scores, temperature, ranking, shifts, aim, circumstances.compared, seed)
     else:
         chosen = _at_most(scores, ranking, shifts, aim)
-    thresholds, least = chosen.rule.thresholds, chosen.rule.least_certainty
-    return replace(chosen, rule=msgspec.structs.replace(always, thresholds=thresholds, least_certainty=least))
+    return replace(chosen, rule=_with_thresholds(always, chosen.rule.thresholds, chosen.rule.least_certainty))
+
+
+def _with_thresholds(always: ReviewRule, thresholds: Mapping[str, float], least_certainty: float = 0.0) -> ReviewRule:
+    return msgspec.structs.replace(always, thresholds=dict(thresholds), least_certainty=least_certainty)
+
+
+def _readable(scores: Scores, temperature: float, always: ReviewRule) -> Mask:
+    return np.array([score.decision == "accept" for score in scores.apply_rule(temperature, always)])
+
+
+ALL_LABELS = ""
+"""The name of the part of the rows that holds all labels, where a promise is not made for each label."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """The rows of a label, or all: their ranking, the sizes to test, and how many sizes have passed."""
+
+    ranking: Ranking
+    sizes: list[int]
+    passed: int = 0
+
+    @property
+    def least(self) -> float | None:
+        """The least confidence that is accepted; None if all are."""
+        return self.ranking.threshold(self.sizes[self.passed - 1]) if self.passed else NEVER_ACCEPTED
+
+    def least_at(self, step: int) -> float:
+        """Return the least confidence that is accepted at a step."""
+        least = self.ranking.threshold(self.sizes[step])
+        return 0.0 if least is None else least
+
+
+def _at_most_wrong(
+    scores: ValidationScores, temperature: float, aim: AtMostWrong, always: ReviewRule, given: Circumstances
+) -> ChosenRule:
+    if given.chosen_rows & set(scores.ids):
+        return _without_chosen_rows(scores, temperature, aim, always, given)
+    refused = _Refusal(scores.task, aim, always)
+    if reason := _no_promise(scores, aim, always, given):
+        return refused.because(reason)
+    graphs = [_Graph.of(each, temperature, always) for each in (scores, *given.others.values())]
+    first = graphs[0]
+    evidence = _evidence(scores, aim, first.wrong, scope := _scope(scores, always))
+    level = (1 - aim.confidence) / given.compared
+    labels = np.array(scores.labels)
+    parts = {
+        label: np.flatnonzero(first.readable & (labels == label) if label else first.readable)
+        for label in (scores.task.names if aim.per_label else (ALL_LABELS,))
+    }
+    rankings = {label: rank_rows(scores, first.confidences, places) for label, places in parts.items()}
+    tested = _stated(rankings, evidence, aim.share, level)
+
+    def passes(label: str, least: float, at: float) -> bool:
+        """Test rows of a label down to a confidence, with the scores of each graph."""
+        masks = ((graph, graph.accepted(label, least)) for graph in graphs)
+        return all(evidence.of(graph.wrong).p_value(mask, aim.share) <= at for graph, mask in masks)
+
+    tested = _walk_labels(tested, level, passes)
+    if not any(part.passed for part in tested.values()):
+        return refused.because(_not_enough(rankings, evidence, aim, level, given.compared))
+    thresholds = {label: (0.0 if part.least is None else part.least) for label, part in tested.items() if part.passed}
+    accepted = np.zeros(len(scores), dtype=np.bool_)
+    for label, least in thresholds.items():
+        accepted |= first.accepted(label, least)
+    at = level / max(len(tested), 1)
+
+    def shown(rows: Mask, at: float) -> GuaranteedPart:
+        part = evidence.part(rows, at)
+        return msgspec.structs.replace(part, bound=min(part.bound, aim.share))
+
+    part = shown(accepted, level)
+    guarantee = Guarantee(
+        share=aim.share,
+        confidence=aim.confidence,
+        rows=len(scores),
+        accepted=part.accepted,
+        wrong=part.wrong,
+        bound=part.bound,
+        unit=_unit(scores, scope),
+        units=evidence.units(accepted),
+        scope=scope,
+        questions=len(set(scores.contexts)),
+        compared=given.compared,
+        graphs=(*([given.graph] if given.graph else []), *given.others),
+        labels={name: shown(first.accepted(name, least), at) for name, least in thresholds.items() if name},
+        group_column=aim.groups or "",
+        groups={name: shown(accepted & rows, level) for name, rows in evidence.groups.items()},
+    )
+    notes = _never_accepted(tested, rankings, aim, level) if aim.per_label else ()
+    return ChosenRule(
+        _threshold_rule(scores.task, always, thresholds, per_label=aim.per_label),
+        aim,
+        True,
+        None if aim.per_label else thresholds[ALL_LABELS] or None,
+        dict.fromkeys(scores.task.names if scores.task.kind != "multilabel" else (), 0.0),
+        notes,
+        guarantee,
+    )
+
+
+def _without_chosen_rows(
+    scores: ValidationScores, temperature: float, aim: AtMostWrong, always: ReviewRule, given: Circumstances
+) -> ChosenRule:
+    """Choose by the rows that were not chosen for coding."""
+    places = [place for place, row in enumerate(scores.ids) if row not in given.chosen_rows]
+    left_out = len(scores) - len(places)
+    note = (
+        f"{left_out} of the {len(scores)} validation rows were chosen for coding and are not like other responses; the "
+        "promise is based on the others."
+    )
+    if not places:
+        return _Refusal(scores.task, aim, always).because(note)
+    others = {graph: of_graph.rows_at(places) for graph, of_graph in given.others.items()}
+    rest = replace(given, chosen_rows=frozenset(), others=others)
+    chosen = _at_most_wrong(scores.rows_at(places), temperature, aim, always, rest)
+    return replace(chosen, notes=(note, *chosen.notes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """The rule that accepts nothing, because nothing can be promised."""
+
+    task: Task
+    aim: AtMostWrong
+    always: ReviewRule
+
+    def because(self, reason: str) -> ChosenRule:
+        """Return the rule with the reason as its note."""
+        return ChosenRule(
+            _threshold_rule(self.task, self.always, {}, per_label=False),
+            self.aim,
+            False,
+            None,
+            dict.fromkeys(self.task.names if self.task.kind != "multilabel" else (), 0.0),
+            (f"{reason} So every response goes to a person.",),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Graph:
+    """The scores of the validation rows by one graph."""
+
+    labels: NDArray[np.str_]
+    wrong: Mask
+    confidences: NDArray[np.float64]
+    readable: Mask
+
+    @classmethod
+    def of(cls, scores: ValidationScores, temperature: float, always: ReviewRule) -> "_Graph":
+        labels = np.array(scores.labels)
+        wrong = labels != np.array(scores.codes)
+        return cls(labels, wrong, scores.confidences(temperature), _readable(scores, temperature, always))
+
+    def accepted(self, label: str, least: float) -> Mask:
+        """Return which rows are accepted with a least confidence; `ALL_LABELS`: of any label."""
+        accepted = self.readable & (self.confidences >= least)
+        return accepted & (self.labels == label) if label else accepted
+
+
+def _threshold_rule(task: Task, always: ReviewRule, thresholds: Mapping[str, float], *, per_label: bool) -> ReviewRule:
+    """Return the rule with these least confidences; what is missing is never accepted."""
+    common = thresholds.get(ALL_LABELS, NEVER_ACCEPTED)
+    if task.kind == "multilabel":
+        return _with_thresholds(always, {}, common)
+    of = {label: thresholds.get(label, NEVER_ACCEPTED) if per_label else common for label in task.names}
+    return _with_thresholds(always, of if any(of.values()) else {})
+
+
+def _scope(scores: Scores, always: ReviewRule) -> Scope:
+    if not scores.contexts:
+        return "responses"
+    return "validated questions" if shown_hashes(scores.contexts).closed and always.new_question else "new questions"
+
+
+def _unit(scores: Scores, scope: Scope) -> Unit:
+    if scope == "new questions":
+        return "learners and questions" if scores.groups else "questions"
+    return "learners" if scores.groups else "rows"
+
+
+def _no_promise(scores: Scores, aim: AtMostWrong, always: ReviewRule, given: Circumstances) -> str:
+    """Return why nothing can be promised, whatever the codes are; empty if something may be."""
+    if aim.groups and not scores.subgroups:
+        raise ArgumentError(
+            f"the validation rows have no column {aim.groups!r}", where="review.groups", hint="Name another column."
+        )
+    if aim.groups and not any(scores.subgroups):
+        return f"No validation row has a value in the column {aim.groups!r}, in whose groups the promise must hold."
+    if _scope(scores, always) != "new questions":
+        return ""
+    questions = set(scores.contexts)
+    trained = questions & given.trained_contexts
+    if trained:
+        return (
+            f"A promise about new questions needs validation questions that were not trained on; {len(trained)} of the "
+            f"{len(questions)} are among the training rows. Let the validation split hold out whole questions"
+            f"{', or set new_questions: review' if shown_hashes(scores.contexts).closed else ''}."
+        )
+    return ""
+
+
+def _evidence(scores: Scores, aim: AtMostWrong, wrong: Mask, scope: Scope) -> Evidence:
+    clusters = [_numbered(scores.groups)] if scores.groups else [np.arange(len(scores))]
+    if scope == "new questions":
+        questions = _numbered(scores.contexts)
+        clusters = [*clusters[: len(clusters) if scores.groups else 0], questions]
+    copies = None if scores.groups else _numbered([str(row.ids) for row in scores.encoded])
+    values = np.array(scores.subgroups if aim.groups else ())
+    groups = {str(name): values == name for name in sorted(set(values.tolist())) if name}
+    return Evidence(wrong, tuple(clusters), copies, groups)
+
+
+def _numbered(names: Sequence[str]) -> NDArray[np.int64]:
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], dtype=np.int64)
+
+
+def _stated(rankings: Mapping[str, Ranking], evidence: Evidence, share: float, level: float) -> dict[str, _Part]:
+    """Return the parts that are tested, with their sizes.
+
+    Labels with too few rows for any test are left out, the smallest first, and the level is divided among the others.
+    This uses the student's labels, not the human codes.
+    """
+    left = sorted(rankings, key=lambda label: len(rankings[label].places))
+    while left:
+        stated = {
+            label: stated_sizes(rankings[label].places, rankings[label].ends, evidence, share, level / len(left))
+            for label in left
+        }
+        if all(stated.values()):
+            return {label: _Part(rankings[label], sizes) for label, sizes in stated.items()}
+        left.remove(next(label for label in left if not stated[label]))
+    return {}
+
+
+def _walk_labels(
+    tested: Mapping[str, _Part], level: float, passes: Callable[[str, float, float], bool]
+) -> dict[str, _Part]:
+    """Test the sizes of each part; the level of a part of which all sizes passed goes to the others.
+
+    Passing on the level of a finished sequence keeps the probability of any wrong rejection at the level (Bretz et al.
+    2009, doi:10.1002/sim.3495).
+    """
+    parts = dict(tested)
+    while True:
+        finished = [label for label, part in parts.items() if part.passed == len(part.sizes)]
+        if len(finished) == len(parts):
+            return parts
+        at = level / (len(parts) - len(finished))
+        walked = {label: replace(part, passed=_passed(label, part, at, passes)) for label, part in parts.items()}
+        if all(walked[label].passed == parts[label].passed for label in parts):
+            return parts
+        parts = walked
+
+
+def _passed(label: str, part: _Part, level: float, passes: Callable[[str, float, float], bool]) -> int:
+    """Return how many sizes of a part pass at a level."""
+    return walk(range(len(part.sizes)), lambda step: passes(label, part.least_at(step), level), part.passed)
+
+
+def _never_accepted(
+    tested: Mapping[str, _Part], rankings: Mapping[str, Ranking], aim: AtMostWrong, level: float
+) -> tuple[str, ...]:
+    at = level / max(len(tested), 1)
+    few = [label for label in rankings if label not in tested]
+    failed = [label for label, part in tested.items() if not part.passed]
+    notes = []
+    if few:
+        counts = ", ".join(f"{label} ({len(rankings[label].places)} rows)" for label in few)
+        notes.append(
+            f"Too few validation rows for a promise about {counts}: at least {least_rows(aim.share, at)} independent "
+            "ones without an error are needed. Responses with this label go to a person."
+        )
+    if failed:
+        notes.append(f"The promise cannot be made for {', '.join(failed)}: responses with this label go to a person.")
+    return tuple(notes)
+
+
+def _not_enough(
+    rankings: Mapping[str, Ranking], evidence: Evidence, aim: AtMostWrong, level: float, compared: int
+) -> str:
+    """Return that no threshold keeps the promise, and how many more rows would be expected to."""
+    rows = sum(len(ranking.places) for ranking in rankings.values())
+    at = level / len(rankings)
+    text = (
+        f"No threshold shows, on the {rows} readable validation rows, that at most {aim.share:.3g} of the accepted "
+        f"codes are wrong with {aim.confidence:.0%} confidence."
+    )
+    least = least_rows(aim.share, at)
+    text += f" At least {least} independent accepted rows without an error are needed"
+    text += f" ({compared} students were compared on the same rows, which takes more)." if compared > 1 else "."
+    few = {name: int(mask.sum()) for name, mask in evidence.groups.items() if mask.sum() < least}
+    if few:
+        text += f" Too small: {', '.join(f'{name} ({count})' for name, count in few.items())} in {aim.groups!r}."
+    everything = np.ones(len(evidence.wrong), dtype=np.bool_)
+    if (units := evidence.units(everything)) < len(evidence.wrong):
+        text += f" The rows count like {math.floor(evidence.effective(everything))} independent ones ({units} units)."
+    growth = [
+        needed / len(ranking.places)
+        for ranking in rankings.values()
+        if len(ranking.places) and (needed := rows_needed(ranking.places, ranking.ends, evidence, aim.share, at))
+    ]
+    if growth:
+        more = max(math.ceil((min(growth) - 1) * rows), 1)
+        return (
+            f"{text} About {more} more coded validation rows like these would be enough with a probability of "
+            f"{POWER:.0%}, if the student errs on them as on these."
+        )
+    return f"{text} The student errs too often for more rows to help: improve it, or allow a larger share."
 
 
 def _at_most(scores: Scores, ranking: Ranking, shifts: Mapping[str, float], aim: AtMostToPeople) -> ChosenRule:
@@ -217,58 +599,79 @@ def _keep_kappa(
     ranking: Ranking,
     shifts: Mapping[str, float],
     aim: KeepKappa,
+    compared: int,
     seed: int,
 ) -> ChosenRule:
-    best = math.nan
-    confidences = scores.confidences(temperature)[ranking.places]
-    for least, low in _kappa_lows(scores, confidences, ranking, shifts, seed):
-        if low >= aim.at_least:
-            return _chosen(scores.task, aim, least, shifts)
-        best = np.fmax(best, low)
+    rows = len(ranking.places)
+    parts = compared * len(KAPPA_STARTS)
+    low = kappa_low(scores, scores.confidences(temperature)[ranking.places], ranking, shifts, parts, seed)
+    lows: dict[int, float] = {}
+
+    def passes(size: int) -> bool:
+        if size not in lows:
+            lows[size] = math.nan if low is None else low(size)
+        return lows[size] >= aim.at_least
+
+    accepted = 0
+    for start in KAPPA_STARTS if rows else ():
+        shares = np.arange(start, 1 + _STEP / 2, _STEP)
+        sizes = list(dict.fromkeys(ranking.round_up(min(rows, math.ceil(share * rows))) for share in shares))
+        if passed := walk(sizes, passes):
+            accepted = max(accepted, sizes[passed - 1])
+    if accepted:
+        return _chosen(scores.task, aim, ranking.threshold(accepted), shifts)
+    best = max((each for each in lows.values() if not math.isnan(each)), default=math.nan)
     note = (
-        f"No share of the {len(confidences)} readable validation rows has a lower limit of kappa of at least "
-        f"{aim.at_least:g} (the highest is {best:.2f}), so every response goes to a person. Code more validation rows, "
-        "improve the student, or lower the aim."
+        f"Among the most confident of the {rows} readable validation rows, the lower limit of kappa is "
+        f"{'unknown' if math.isnan(best) else f'at most {best:.2f}'}, below {aim.at_least:g}, so every response goes "
+        "to a person. Code more validation rows, improve the student, or lower the aim."
     )
-    certain = int((confidences == 1).sum())
-    if certain:
-        note += f" A probability of exactly 1, which {certain} validation rows have, passes any threshold."
-    return ChosenRule(_rule(scores.task, 1.0, {}), aim, False, None, shifts, (note,))
+    rule = _threshold_rule(scores.task, ReviewRule(), {}, per_label=False)
+    return ChosenRule(rule, aim, False, None, shifts, (note,))
 
 
-def _kappa_lows(
-    scores: Scores, confidences: NDArray[np.float64], ranking: Ranking, shifts: Mapping[str, float], seed: int
-) -> Iterator[tuple[float | None, float]]:
-    """Yield minimum confidences, and the lower limit of κ among the rows accepted with each, from many rows to few."""
+def kappa_low(
+    scores: Scores,
+    confidences: NDArray[np.float64],
+    ranking: Ranking,
+    shifts: Mapping[str, float],
+    parts: int,
+    seed: int,
+) -> Callable[[int], float] | None:
+    """Return the lower limit of κ among a number of the most confident rows, as a function; None if it is unknown.
+
+    Its level is `KAPPA_LEVEL` divided by ``parts``.
+    """
     rows = len(ranking.places)
     if not rows:
-        return
+        return None
     cells = _cells(scores)[ranking.places]
     labels = np.array(scores.labels)[ranking.places].tolist()
     # Without groups, copies of a row are resampled together: the student labels them alike.
     groups = scores.groups_at(ranking.places) or [str(scores.encoded[place].ids) for place in ranking.places]
     sample, rng = Rows.of(rows, groups), np.random.default_rng(seed)
     if sample.unknown:  # nothing can be inferred from one group
-        return
+        return None
     weights = np.concatenate(list(sample.draw_rows(_RESAMPLES, rng)))
     equal = np.array([one == other for one, other in zip(scores.labels, scores.codes, strict=True)], dtype=np.float64)
     additional = sample.draw_additional(equal[ranking.places], _RESAMPLES, rng)[1:]
-    sizes = rows - np.linspace(0, rows - 1, _MAX_CANDIDATES).astype(int)
-    for end in dict.fromkeys(map(ranking.round_up, sizes)):
-        least = ranking.threshold(end)
-        accepted = confidences >= _least_probabilities(scores.task, least, shifts, labels)
+    ordinal = scores.task.kind == "ordinal"
+
+    def low(end: int) -> float:
+        accepted = confidences >= _least_probabilities(scores.task, ranking.threshold(end), shifts, labels)
         counted = cells * accepted[:, None, None, None]
-        drawn = (weights @ counted.reshape(rows, -1)).reshape(-1, *cells.shape[1:])
         observed = counted.sum(axis=0)
-        ordinal = scores.task.kind == "ordinal"
         defined = ~np.isnan(kappas(observed, quadratic=ordinal))
         if not defined.any():
-            continue
+            return math.nan
+        drawn = (weights @ counted.reshape(rows, -1)).reshape(-1, *cells.shape[1:])
         wrong = additional_rows(observed)[0] / np.sqrt(defined.sum())
         tables = (drawn + additional[:, None, None, None] * wrong)[:, defined]
         resampled = kappas(tables.reshape(-1, *cells.shape[2:]), quadratic=ordinal).reshape(len(drawn), -1)
         lows = np.nan_to_num(resampled, nan=COEFFICIENT[0]).mean(axis=1)
-        yield least, float(np.quantile(lows, TAILS[0]))
+        return float(np.quantile(lows, KAPPA_LEVEL / parts, method="lower"))
+
+    return low
 
 
 def _least_probabilities(

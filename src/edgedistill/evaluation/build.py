@@ -32,9 +32,12 @@ from edgedistill.data.twins import SplitTwins
 from edgedistill.data.types import CodedResponse, Population, SetAside, TestRows, ValidationRows
 from edgedistill.decisions import (
     AtMostToPeople,
+    AtMostWrong,
     Calibration,
     ChosenRule,
+    Circumstances,
     KeepKappa,
+    ReviewAim,
     Scores,
     TestScores,
     ValidationScores,
@@ -61,6 +64,7 @@ from edgedistill.evaluation.types import (
     QuestionFigures,
     RiskCoverage,
     ServedFigures,
+    ServedRule,
     StatedAim,
     SubgroupTable,
     TwinFigures,
@@ -70,7 +74,9 @@ from edgedistill.student.label_thresholds import Thresholds, choose_thresholds
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.export_stages import LockedScores, is_readable
 from edgedistill_export.novelty import NoveltyModel, Vectors, choose_limit, fit_novelty
-from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_export.plan import GraphScores, ReviewChooser
+from edgedistill_serve.bundle.manifest import Precision, ReviewRule
+from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.contexts import ShownContexts, context_hash, has_context, shown_hashes
 from edgedistill_serve.task.task import Task, task_inputs
 
@@ -84,7 +90,10 @@ T = TypeVar("T")
 
 
 def validation_scores(
-    student: Checkpoint, rows: ValidationRows, training: Sequence[Mapping[str, str]] = ()
+    student: Checkpoint,
+    rows: ValidationRows,
+    training: Sequence[Mapping[str, str]] = (),
+    review: ReviewSection | None = None,
 ) -> tuple[ValidationScores, NoveltyModel | None]:
     """Score the validation rows with the student in PyTorch, each row alone.
 
@@ -92,16 +101,24 @@ def validation_scores(
         student: The student.
         rows: The validation rows.
         training: The inputs of the training texts that others are compared with; empty: novelty is not measured.
+        review: Names the column of groups in which a promise must hold, if any.
 
     Returns:
         The scores, and the distribution of the training texts; None if there are too few of them.
     """
     scores, vectors = _scores(ValidationScores, student, rows)
+    scores = replace(scores, subgroups=_subgroups(rows, review))
     if not training:
         return scores, None
     readable = np.array([is_readable(row, ReviewRule()) for row in scores.encoded], dtype=np.bool_)
     model = fit_novelty(student.outputs(training)[1], vectors[readable])
     return _with_novelty(scores, vectors, model), model
+
+
+def _subgroups(rows: ValidationRows, review: ReviewSection | None) -> tuple[str, ...]:
+    """Return each row's group in the column ``review.groups``; empty without a column."""
+    column = review.groups if review else None
+    return tuple(row.subgroups.get(column, "") for row in rows) if column else ()
 
 
 def test_scores(student: Checkpoint, rows: TestRows, novelty: NoveltyModel | None) -> TestScores:
@@ -166,24 +183,51 @@ class ChosenSettings:
         return replace(_with_thresholds(scores, self.thresholds, self.temperature), new_questions=new)
 
 
-def choose(scores: ValidationScores, evaluation: EvaluationSection, review: ReviewSection | None) -> ChosenSettings:
+def choose(
+    scores: ValidationScores,
+    evaluation: EvaluationSection,
+    review: ReviewSection | None,
+    circumstances: Circumstances = Circumstances(),  # noqa: B008  # frozen
+) -> ChosenSettings:
     """Fit the temperature and choose thresholds and decision rule, as the project file says."""
     calibration = fit_temperature(scores) if evaluation.calibrate else Calibration()
     temperature = calibration.temperature
     thresholds = None
     if scores.task.kind == "multilabel":
         thresholds = choose_thresholds(scores.probabilities(temperature), scores.codes, scores.task)
-    review = review or ReviewSection()
-    aim: KeepKappa | AtMostToPeople | None = None
-    if review.aim is not None:
-        aim = AtMostToPeople(review.share or 0.0) if review.at_least is None else KeepKappa(review.at_least)
-    always = ReviewRule(
-        max_unknown_share=review.max_unknown_share,
-        new_question=review.new_questions == "review",
-        max_novelty=_novelty_limit(scores, review),
+    rule = choose_rule(
+        _with_thresholds(scores, thresholds, temperature),
+        temperature,
+        review_aim(review),
+        always=_always(review, _novelty_limit(scores, review or ReviewSection())),
+        circumstances=circumstances,
     )
-    rule = choose_rule(_with_thresholds(scores, thresholds, temperature), temperature, aim, always=always)
     return ChosenSettings(calibration, thresholds, rule, shown_hashes(scores.contexts) if scores.contexts else None)
+
+
+def review_aim(review: ReviewSection | None) -> ReviewAim | None:
+    """Return the aim of the decision rule, as the project file says."""
+    if review is None or review.aim is None:
+        return None
+    if review.aim == "keep_kappa":
+        return KeepKappa(review.at_least or 0.0)
+    if review.aim == "at_most_to_people":
+        return AtMostToPeople(review.share or 0.0)
+    return AtMostWrong(review.share or 0.0, review.confidence or CONFIDENCE, review.per_label, review.groups)
+
+
+CONFIDENCE = 0.95
+"""The confidence of a promise, unless the project file states another."""
+
+
+def _always(review: ReviewSection | None, max_novelty: float | None) -> ReviewRule:
+    """Return the rule without thresholds."""
+    section = review or ReviewSection()
+    return ReviewRule(
+        max_unknown_share=section.max_unknown_share,
+        new_question=section.new_questions == "review",
+        max_novelty=max_novelty,
+    )
 
 
 def _novelty_limit(scores: ValidationScores, review: ReviewSection) -> float | None:
@@ -193,6 +237,59 @@ def _novelty_limit(scores: ValidationScores, review: ReviewSection) -> float | N
     rule = ReviewRule(max_unknown_share=review.max_unknown_share)
     readable = [novelty for novelty, row in zip(scores.novelty, scores.encoded, strict=True) if is_readable(row, rule)]
     return choose_limit(readable, review.novelty.false_alarms)
+
+
+def choose_served_rule(
+    rows: ValidationRows,
+    task: Task,
+    review: ReviewSection | None,
+    calibration: Calibration,
+    thresholds: Mapping[str, float],
+    circumstances: Circumstances,
+) -> ReviewChooser | None:
+    """Return a function that chooses the decision rule on the scores of the graphs of a bundle.
+
+    An aim that says something about accepted responses must hold for the scores that are served, which differ a little
+    from those of the student in PyTorch. Other aims are those of the student: None.
+
+    Args:
+        rows: The validation rows, in the order of the logits.
+        task: The task.
+        review: The section of the project file.
+        calibration: The temperature.
+        thresholds: Of a multilabel task, by label; else empty.
+        circumstances: What a promise depends on besides; its graphs are replaced.
+    """
+    aim = review_aim(review)
+    if not isinstance(aim, AtMostWrong | KeepKappa):
+        return None
+    groups = bootstrap_groups([row.response.group for row in rows])
+
+    def chooser(
+        found: Mapping[Precision, GraphScores], encoded: tuple[Encoded, ...], max_novelty: float | None
+    ) -> ChosenRule:
+        graphs = {
+            graph: ValidationScores(
+                task=task,
+                ids=tuple(row.response.id for row in rows),
+                codes=tuple(rows.labels),
+                logits=of_graph.logits.astype(np.float64),
+                encoded=encoded,
+                groups=tuple(groups) if groups else None,
+                thresholds=tuple(thresholds[name] for name in task.names if name in thresholds),
+                threshold_temperature=calibration.temperature if thresholds else 1.0,
+                contexts=_contexts(rows, task),
+                novelty=() if of_graph.novelty is None else tuple(of_graph.novelty.tolist()),
+                subgroups=_subgroups(rows, review),
+            )
+            for graph, of_graph in found.items()
+        }
+        served, *others = graphs
+        given = replace(circumstances, graph=served, others={graph: graphs[graph] for graph in others})
+        always = _always(review, max_novelty)
+        return choose_rule(graphs[served], calibration.temperature, aim, always=always, circumstances=given)
+
+    return chooser
 
 
 def _with_thresholds(scores: S, thresholds: Thresholds | None, temperature: float) -> S:
@@ -296,6 +393,7 @@ def served_figures(
     scores: LockedScores,
     validation: ValidationRows,
     rule: ReviewRule,
+    chosen: ChosenRule | None = None,
 ) -> ServedFigures:
     """Compute the figures of the served graph that `build_evaluation` computes of the student in PyTorch.
 
@@ -307,6 +405,7 @@ def served_figures(
         scores: The logits of the test rows, before and after the export.
         validation: Their questions are those for which the decision rule was shown.
         rule: The bundle's.
+        chosen: The decision rule that was chosen on the served graph's scores; None: on PyTorch's.
     """
     temperature = evaluation.calibration.temperature
     thresholds = evaluation.thresholds.values if evaluation.thresholds else {}
@@ -332,6 +431,7 @@ def served_figures(
     return ServedFigures(
         change=change_of_all,
         review=rule_outcome(served, temperature, rule, positive=section.positive),
+        rule=ServedRule(**{each.name: getattr(chosen, each.name) for each in fields(ServedRule)}) if chosen else None,
         subgroups=subgroup_tables(rows, coded, section),
         ceiling=human_ceiling(rows, coded, section),
     )
@@ -472,6 +572,7 @@ def review_figures(
             risk_coverage(test, temperature, choice.label_shifts),
         ),
         questions=_question_figures(chosen, test, positive),
+        guarantee=choice.guarantee,
     )
 
 

@@ -7,7 +7,7 @@ Gate                 the teachers on validation rows
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from edgedistill.agreement import (
     Agreement,
@@ -27,10 +27,11 @@ from edgedistill.agreement import (
 from edgedistill.data.types import SetAside
 from edgedistill.decisions import Calibration, RiskCoverageCurve, RuleOutcome
 from edgedistill.displays import plain_text
+from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.task import NO_LABEL
 
-EVALUATION_VERSION = 3
+EVALUATION_VERSION = 4
 """`schema_version` of `evaluation.json`: raised when a key is removed or changes its meaning."""
 FIDELITY_VERSION = 1
 """`schema_version` of `fidelity.json`."""
@@ -70,6 +71,9 @@ class StatedAim:
     aim: str
     at_least: float | None = None
     share: float | None = None
+    confidence: float | None = None
+    per_label: bool = False
+    groups: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ class DecisionRule:
         label_shifts: By label, what is added to its probability to estimate that.
         notes: What a reader must know.
         questions: For which questions the rule was shown; None for a task without questions.
+        guarantee: What is promised of the accepted responses; None if nothing is.
     """
 
     aim: StatedAim | None
@@ -125,6 +130,7 @@ class DecisionRule:
     test: RuleOutcome
     risk_coverage: RiskCoverage
     questions: QuestionFigures | None = None
+    guarantee: Guarantee | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +328,21 @@ class Evaluation:
         return (*self.labels, NO_LABEL) if self.is_multilabel else self.labels
 
 
+@dataclass(frozen=True, slots=True)
+class ServedRule:
+    """The decision rule of the bundle, chosen on the validation rows' scores by the graphs that are served.
+
+    The fields are those of `DecisionRule`.
+    """
+
+    met: bool | None
+    rule: ReviewRule
+    least_chance: float | None
+    label_shifts: Mapping[str, float]
+    notes: tuple[str, ...]
+    guarantee: Guarantee | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedFigures:
     """Figures of the served graph on the test rows besides its agreement.
@@ -331,12 +352,14 @@ class ServedFigures:
         review: The outcome of the decision rule.
         subgroups: As in `Evaluation`, with the served graph as the student.
         ceiling: As in `Evaluation`, likewise.
+        rule: The decision rule, if it was chosen on the served graph's scores; None if it is that of `Evaluation`.
     """
 
     change: FidelityStep
     review: RuleOutcome
     subgroups: tuple[SubgroupTable, ...]
     ceiling: InterCoderFigures | None
+    rule: ServedRule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,9 +402,12 @@ class Fidelity:
         if (figures := self.figures) is None:
             return served
         others = tuple(table for table in evaluation.subgroups if table.coding != "student")
+        review = replace(evaluation.review, test=figures.review, guarantee=None)
+        if rule := figures.rule:
+            review = replace(review, **{field.name: getattr(rule, field.name) for field in fields(rule)})
         return replace(
             served,
-            review=replace(evaluation.review, test=figures.review),
+            review=review,
             subgroups=(*figures.subgroups, *others),
             ceiling=figures.ceiling,
         )

@@ -1,5 +1,6 @@
 """Evaluation: student, teachers and baselines against the human codes of the locked test rows."""
 
+import csv
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +10,7 @@ from edgedistill.agreement import InterCoderAgreement, inter_coder_agreement
 from edgedistill.data import Population, read_population
 from edgedistill.data.twins import SplitTwins
 from edgedistill.data.types import MixtureRow
-from edgedistill.decisions import Scores, TestScores, ValidationScores
+from edgedistill.decisions import Circumstances, Scores, TestScores, ValidationScores
 from edgedistill.errors import RunError
 from edgedistill.evaluation.build import (
     HUMAN_TRAINED,
@@ -32,6 +33,7 @@ from edgedistill.student.frozen import predict_frozen
 from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill.teacher import Labelling, combine_labellings
 from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.task.contexts import context_hash, has_context
 from edgedistill_serve.task.task import task_inputs
 
 
@@ -106,13 +108,32 @@ def measure(run: Run) -> Measured:
     training = novelty_rows(run)
     if training:
         run.on_progress("evaluate: the student reads training texts", 0, len(training))
-    validation, novelty = validation_scores(student, run.validation, training)
-    chosen = choose(validation, run.project.evaluation, run.project.review)
+    validation, novelty = validation_scores(student, run.validation, training, run.project.review)
+    chosen = choose(validation, run.project.evaluation, run.project.review, circumstances(run))
     run.on_progress("evaluate: the student scores test rows", 0, len(splits.test))
     test = chosen.apply(test_scores(student, splits.test, novelty))
     labellings, joint = _teachers(run)
     codings = {**_teacher_codings(labellings, joint), **_baselines(run)}
     return Measured(student, chosen, chosen.apply(validation), test, labellings, joint, codings)
+
+
+def circumstances(run: Run) -> Circumstances:
+    """Return what a promise about other responses depends on besides scores: what else the validation rows chose."""
+    rows = [task_inputs(row.inputs, run.task) for row in read_mixture(run.folder, run.task.inputs)]
+    trained = frozenset(map(context_hash, rows)) if has_context(run.task) else frozenset[str]()
+    splits = run.records.splits
+    # Test rows are all of the human file; validation rows of another file were drawn for coding by `review next`.
+    human = {response.file for response in splits.test.responses}
+    chosen = frozenset(response.id for response in splits.validation.responses if response.file not in human)
+    return Circumstances(compared=_compared_students(run), trained_contexts=trained, chosen_rows=chosen)
+
+
+def _compared_students(run: Run) -> int:
+    """Return the number of students that the validation rows compared: every epoch of every trial, or every head."""
+    trials = run.folder.read_json("run.json")["stages"]["train"]["trials"]
+    with (run.folder / "trials.csv").open(encoding="utf-8", newline="") as file:
+        epochs = sum(bool(line["epoch"]) for line in csv.DictReader(file))
+    return max(int(trials), epochs, 1)
 
 
 def _twins(run: Run, student: Checkpoint, validation: ValidationScores, test: TestScores) -> SplitTwins:

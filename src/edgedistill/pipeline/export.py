@@ -3,16 +3,24 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
 from edgedistill.agreement import Agreement
 from edgedistill.agreement.bootstrap import bootstrap_groups
+from edgedistill.decisions import ChosenRule
 from edgedistill.errors import RunError
-from edgedistill.evaluation.build import fidelity_comparison, measure_fidelity, served_agreement, served_figures
+from edgedistill.evaluation.build import (
+    choose_served_rule,
+    fidelity_comparison,
+    measure_fidelity,
+    served_agreement,
+    served_figures,
+)
 from edgedistill.evaluation.files import file_sha256, read_evaluation, read_fidelity, to_plain
 from edgedistill.evaluation.types import FIDELITY_VERSION, Fidelity, FidelityStep, ValidationStep
+from edgedistill.pipeline.evaluate import circumstances
 from edgedistill.pipeline.mix import novelty_rows, read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import ReviewSection
@@ -56,6 +64,14 @@ def export(run: Run) -> dict[str, Any]:
             temperature=evaluation.calibration.temperature,
             thresholds=evaluation.thresholds.values if evaluation.thresholds else {},
             review=evaluation.review.rule,
+            choose_review=choose_served_rule(
+                validation,
+                project.task.task,
+                project.review,
+                evaluation.calibration,
+                evaluation.thresholds.values if evaluation.thresholds else {},
+                circumstances(run),
+            ),
             vocabulary=project.export.vocabulary,
             novelty_rows=novelty_rows(run),
             false_alarms=review.novelty.false_alarms if review.novelty else None,
@@ -89,6 +105,7 @@ def export(run: Run) -> dict[str, Any]:
             exported.locked_scores,
             validation,
             exported.bundle.manifest.review,
+            cast("ChosenRule | None", exported.review),
         )
         if exported.locked_scores
         else None,
@@ -104,7 +121,7 @@ def export(run: Run) -> dict[str, Any]:
         "steps_on_test_rows": list(exported.locked),
         "agreement": exported.agreement,
         "tuning": asdict(exported.tuning) if exported.tuning else None,
-        "notes": list(exported.notes),
+        "notes": [*exported.notes, *(cast("ChosenRule", exported.review).notes if exported.review else ())],
         "vocabulary": asdict(exported.vocabulary) if exported.vocabulary else None,
     }
 

@@ -73,8 +73,8 @@ class StageInputs:
     Attributes:
         paths: Of the project, such as ``project.student.backbone``; of the records, such as ``records.splits.train``
             (``records.codes`` are the codes of single coders and the subgroup columns of test rows,
-            ``records.validation_codes`` the codes of validation rows); of the run folder, such as
-            ``results.mixture.csv`` or one key of a JSON file, such as ``results.gate.json.used``.
+            ``records.validation_codes`` and ``records.validation_groups`` those of validation rows); of the run folder,
+            such as ``results.mixture.csv`` or one key of a JSON file, such as ``results.gate.json.used``.
         but: Paths below these that it does not read.
         log: Whether it reads `run.json` as a whole, whose times and costs do not make it run again.
     """
@@ -299,20 +299,22 @@ def digest_records(records: Records) -> dict[str, Any]:
     """Return the digest of every part of the records by its path below ``records``, for a fingerprint."""
     codes = [(row.response.id, row.codes, row.subgroups) for row in records.splits.test]
     of_validation = [(row.response.id, row.codes) for row in records.splits.validation]
+    groups = [(row.response.id, row.subgroups) for row in records.splits.validation]
     plain = restrict_codes(records, StageInputs(()))
     splits = {f"splits.{field.name}": getattr(plain.splits, field.name) for field in dataclasses.fields(plain.splits)}
     parts = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain) if field.name != "splits"}
-    return {
-        name: hash_value(value)
-        for name, value in {**splits, **parts, "codes": codes, "validation_codes": of_validation}.items()
-    }
+    single = {"codes": codes, "validation_codes": of_validation, "validation_groups": groups}
+    return {name: hash_value(value) for name, value in {**splits, **parts, **single}.items()}
 
 
 def restrict_codes(records: Records, inputs: StageInputs) -> Records:
     """Return records without codes of single coders and subgroups, except those that a stage declares."""
 
-    def plain(rows: R, *, codes: bool = False) -> R:
-        coded = (dataclasses.replace(row, codes=row.codes if codes else {}, subgroups={}) for row in rows.rows)
+    def plain(rows: R, *, codes: bool = False, groups: bool = False) -> R:
+        coded = (
+            dataclasses.replace(row, codes=row.codes if codes else {}, subgroups=row.subgroups if groups else {})
+            for row in rows.rows
+        )
         return dataclasses.replace(rows, rows=tuple(coded))
 
     splits = records.splits
@@ -321,7 +323,11 @@ def restrict_codes(records: Records, inputs: StageInputs) -> Records:
         splits=dataclasses.replace(
             splits,
             train=plain(splits.train),
-            validation=plain(splits.validation, codes=inputs.readable("records.validation_codes")),
+            validation=plain(
+                splits.validation,
+                codes=inputs.readable("records.validation_codes"),
+                groups=inputs.readable("records.validation_groups"),
+            ),
             test=splits.test if inputs.readable("records.codes") else plain(splits.test),
         ),
     )

@@ -76,9 +76,10 @@ def _evaluate(project: Project) -> StageInputs:
     paths = [
         *("project.evaluation", "project.review", *_STUDENT_TASK),
         *(f"project.student.{name}" for name in ("kind", "backbone", "max_tokens", "shrink.export")),
-        *(f"results.{name}" for name in (STUDENT, SHRUNK, FROZEN, MIXTURE)),
+        *(f"results.{name}" for name in (STUDENT, SHRUNK, FROZEN, MIXTURE, "trials.csv")),
+        "results.run.json.stages.train.trials",
         *_MIX_RESULTS,
-        *("project.teacher", "project.teachers", "records.codes"),
+        *("project.teacher", "project.teachers", "records.codes", "records.validation_groups"),
     ]
     if project.panel:
         paths += [*_coding(project), *_GATE_RESULTS]
@@ -93,15 +94,15 @@ def _export(_: Project) -> StageInputs:
     splits = ("train", "validation", "test", "twins")
     return StageInputs(
         (
-            *("project.name", "project.export", "project.task"),
+            *("project.name", "project.export", "project.task", "project.review"),
             *(f"project.evaluation.{name}" for name in _FIGURES),
             *(f"project.student.{name}" for name in ("backbone", "max_tokens", "shrink.export")),
             *(f"project.{who}.{what}" for who in ("teacher", "teachers") for what in _TEACHER_PROVENANCE),
             *("project.teachers_vote", "project.review.novelty"),
             *(f"records.splits.{name}" for name in splits),
-            *("records.codes", "records.unlabelled", "records.row_counts"),
-            *(f"results.{name}" for name in ("gate.json", MIXTURE, STUDENT, SHRUNK, "evaluation.json")),
-            *("results.run.json.stages.mix.by_source_and_label", "results.run.json.stages.train.best"),
+            *("records.codes", "records.validation_groups", "records.unlabelled", "records.row_counts"),
+            *(f"results.{name}" for name in ("gate.json", MIXTURE, STUDENT, SHRUNK, "trials.csv", "evaluation.json")),
+            *(f"results.run.json.stages.{name}" for name in ("mix.by_source_and_label", "train.best", "train.trials")),
             *_MIX_RESULTS,
         ),
         ("project.task.instructions",),

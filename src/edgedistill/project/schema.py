@@ -583,31 +583,44 @@ class NoveltySection(Section):
 class ReviewSection(Section):
     """The decision rule: its aim, for which validation rows choose thresholds, and what people review in any case."""
 
-    aim: Literal["keep_kappa", "at_most_to_people"] | None = None
-    """Without an aim there are no thresholds."""
+    aim: Literal["at_most_wrong", "keep_kappa", "at_most_to_people"] | None = None
+    """Without an aim there are no thresholds. Only ``at_most_wrong`` promises something of other responses."""
     at_least: Annotated[float, Field(gt=0, le=1)] | None = None
     """With ``keep_kappa``: the κ that the lower end of the accepted rows' interval must reach."""
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """With ``at_most_to_people``: the largest share of responses that people can review."""
+    """With ``at_most_to_people``: the largest share of responses that people can review. With ``at_most_wrong``: the
+    largest share of the accepted responses whose label differs from the human code."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = None
+    """With ``at_most_wrong``: the probability with which the promise is kept; 0.95 if it is not given."""
+    per_label: bool = False
+    """With ``at_most_wrong``: whether the promise holds for each label, not only for all together."""
+    groups: str | None = None
+    """With ``at_most_wrong``: a column of the human file; the promise holds in each of the groups of learners that it
+    names."""
     max_unknown_share: Annotated[float, Field(ge=0, le=1)] = MAX_UNKNOWN_SHARE
     """A response with a larger `unknown_share` is unreadable, and a person reviews it; 1 accepts all."""
     new_questions: Literal["review", "accept"] = "review"
     """Whether a person reviews responses to questions that no validation row has. It has no effect if the validation
-    rows have fewer than three rows per question: then the questions are open."""
+    rows have fewer than three rows per question: then the questions are open. With ``at_most_wrong``, ``accept`` asks
+    for a promise about new questions, which needs many validation questions that were not trained on."""
     novelty: NoveltySection | None = NoveltySection()
     """The limit of novelty; null: it is not measured."""
 
     @model_validator(mode="after")
     def _number_fits_aim(self) -> Self:
+        given = {name for name in ("at_least", "share", "confidence", "per_label", "groups") if getattr(self, name)}
         if self.aim is None:
-            if self.at_least is not None or self.share is not None:
-                raise ValueError("the key review.aim is missing, which at_least and share need")
+            if given:
+                raise ValueError(f"the key review.aim is missing, which {', '.join(sorted(given))} needs")
             return self
-        required, other = ("at_least", "share") if self.aim == "keep_kappa" else ("share", "at_least")
-        if getattr(self, required) is None:
+        required = "at_least" if self.aim == "keep_kappa" else "share"
+        if required not in given:
             raise ValueError(f"aim {self.aim} needs the key {required}")
-        if getattr(self, other) is not None:
-            raise ValueError(f"aim {self.aim} takes {required}, not {other}")
+        optional = {"confidence", "per_label", "groups"} if self.aim == "at_most_wrong" else set()
+        if other := sorted(given - optional - {required}):
+            raise ValueError(f"aim {self.aim} takes {required}, not {', '.join(other)}")
+        if self.groups in ("id", "label", "split", "response", "question", "reference_answer"):
+            raise ValueError(f"groups: {self.groups} is not a column of groups of learners")
         return self
 
 
@@ -712,6 +725,14 @@ class Project(Section):
         names = self.task.task.names
         if self.evaluation.positive is not None and self.evaluation.positive not in names:
             raise ValueError(f"evaluation.positive is not a label; the labels are {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_not_codes(self) -> Self:
+        if self.review and self.review.groups in self.evaluation.coders:
+            raise ValueError(
+                f"review.groups: {self.review.groups} is a column of evaluation.coders, not of groups of learners"
+            )
         return self
 
     @model_validator(mode="after")

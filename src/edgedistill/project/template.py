@@ -80,7 +80,9 @@ evaluation:
   smallest_subgroup: 20         # subgroups with fewer test rows are not reported
   # population: term2.csv       # columns id, response; label prevalence is estimated
 
-# review: {{aim: keep_kappa, at_least: 0.75}}        # which responses people review; no default
+# review: {{aim: at_most_wrong, share: 0.05, confidence: 0.95}}   # which responses people review; no default
+#   # of the accepted responses at most 5 % differ from the human code; per_label: true, groups: COLUMN: in each
+# review: {{aim: keep_kappa, at_least: 0.75}}
 # review: {{aim: at_most_to_people, share: 0.15}}
 # review: {{max_unknown_share: 0.5, new_questions: review}}   # responses that cannot be read; questions that are new
 # review: {{novelty: {{false_alarms: 0.01}}}}      # responses unlike the training texts; null: not measured

@@ -18,6 +18,7 @@ from edgedistill.report.formatting import (
     setting,
 )
 from edgedistill.report.rules import MARGIN, MAX_REPEATED_SHARE
+from edgedistill_serve.bundle.guarantee import describe_guarantee
 
 Tone: TypeAlias = Literal["good", "neutral", "warning"]
 
@@ -60,7 +61,8 @@ def findings(
     ]
     warnings = [each for each in others if each.tone == "warning"]
     rest = [each for each in others if each.tone != "warning"]
-    return (_review(evaluation.review, evaluation.kappa), *_questions(evaluation), *warnings, *rest)
+    review = evaluation.review
+    return (_review(review, evaluation.kappa), *_promise(review), *_questions(evaluation), *warnings, *rest)
 
 
 def _questions(evaluation: Evaluation) -> Iterator[Finding]:
@@ -110,10 +112,36 @@ def _review(review: DecisionRule, kappa: str) -> Finding:
     return Finding(heading, text + unconfirmed, "warning" if unconfirmed else "neutral")
 
 
+def _promise(review: DecisionRule) -> Iterator[Finding]:
+    """What is promised of the accepted responses, and whether the test rows agree."""
+    if review.aim is None or review.aim.aim != "at_most_wrong":
+        return
+    heading, accepted = "Promise about accepted responses", review.test.agreement
+    if review.guarantee is None:
+        notes = " ".join(review.notes)
+        yield Finding(heading, f"{describe_guarantee(None)}{f' {notes}' if notes else ''}", "warning")
+        return
+    text = describe_guarantee(review.guarantee)
+    if review.notes:
+        text = f"{text} {' '.join(review.notes)}"
+    if accepted is None:
+        yield Finding(heading, f"{text} The rule accepts no test row, so that nothing confirms the promise.", "neutral")
+        return
+    wrong, share = accepted.rows - round(accepted.accuracy.value * accepted.rows), review.guarantee.share
+    errors = Estimate(1 - accepted.accuracy.value, 1 - accepted.accuracy.high, 1 - accepted.accuracy.low)
+    text = f"{text} Of the {rows(accepted.rows)} accepted, {wrong} are wrong ({percent_estimate(errors)})"
+    if errors.low > share:
+        yield Finding(heading, f"{text}: the test rows contradict the promise.", "warning")
+    else:
+        yield Finding(heading, f"{text}; the test rows do not contradict the promise.", "neutral")
+
+
 def _aim(review: DecisionRule) -> str:
     aim = review.aim
     if aim is None:
         return ""
+    if aim.aim == "at_most_wrong":
+        return f"aim: at most {percent(aim.share)} of accepted responses wrong"
     if aim.at_least is not None:
         return f"aim: κ of accepted responses at least {setting(aim.at_least)}"
     return f"aim: at most {percent(aim.share)} of responses to people"

@@ -61,6 +61,15 @@ RULES: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        "Promise about accepted responses",
+        (
+            "With the aim at_most_wrong, a share of wrong codes among the accepted responses is promised if "
+            "fixed-sequence tests on validation rows show it for the graph that is served (Angelopoulos et al. 2021). "
+            "The test rows do not decide about the promise; if the lower limit of their error rate is above the "
+            "promised share, they contradict it."
+        ),
+    ),
+    (
         "Human coders",
         (
             "If two people coded the test rows, the model and one coder are each compared with the other coder on the "

@@ -177,13 +177,12 @@ def test_blank_rows_go_to_people_and_do_not_affect_thresholds():
     assert choose_rule(scores, 1.0, AtMostToPeople(0.05)).met is False
 
 
-def test_a_probability_of_one_passes_any_threshold_with_a_note():
+def test_where_nothing_meets_the_aim_a_probability_of_one_is_not_accepted_either():
     # Float64 gives these rows a probability of exactly 1, and most of them are wrong.
     scores = scores_of([[60.0, 0, 0], [0, 60.0, 0]] * 20 + [[1.0, 0, 0]] * 20, "bbab" * 10 + "a" * 20)
     found = choose_rule(scores, 1.0, KeepKappa(0.75))
     assert found.met is False
-    assert rule_outcome(scores, 1.0, found.rule).accepted == 40
-    assert "A probability of exactly 1, which 40 validation rows have" in found.notes[0]
+    assert rule_outcome(scores, 1.0, found.rule).accepted == 0
 
 
 def test_a_label_whose_threshold_would_lie_above_one_still_counts_what_its_rule_accepts():

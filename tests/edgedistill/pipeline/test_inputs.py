@@ -95,6 +95,10 @@ def people(share: float) -> Together:
     return Together({"review": {"aim": "at_most_to_people", "share": share}})
 
 
+def promise(**more: Any) -> Together:
+    return Together({"review": {"aim": "at_most_wrong", "share": 0.1, **more}})
+
+
 CHANGES: dict[str, Any] = {
     "name": "other",
     "task.kind": Together({"task.kind": "nominal", "student.loss.ordinal": None}),
@@ -211,9 +215,12 @@ CHANGES: dict[str, Any] = {
     "evaluation.human_trained": "runs/human2",
     "review.aim": people(0.2),
     "review.at_least": 0.7,
+    "review.confidence": promise(confidence=0.9),
+    "review.groups": promise(groups="school"),
     "review.max_unknown_share": 0.3,
     "review.new_questions": "accept",
     "review.novelty.false_alarms": 0.2,
+    "review.per_label": promise(per_label=True),
     "review.share": people(0.3),
     "export.precision": "fp32",
     "export.vocabulary": "cut",
@@ -510,7 +517,7 @@ READ_BY = {
     "student.shrink.epochs": "train",
     "student.shrink.export": "evaluate export",
     "evaluation.positive": "evaluate export",
-    "review.at_least": "evaluate",
+    "review.at_least": "evaluate export",
     "export.precision": "export",
     "report.examples": "report",
 }

@@ -71,7 +71,7 @@ def test_the_aim_of_a_rule_is_not_called_met_where_kappa_of_the_accepted_rows_is
         made.review,
         aim=StatedAim("keep_kappa", at_least=0.7),
         met=True,
-        test=replace(made.review.test, agreement=student(kappa=False)),
+        test=replace(made.review.test, accepted=5, agreement=student(kappa=False)),
     )
     found = _finding(verdict(evaluation(review=review), None), "Human review")
     assert "is undefined and confirms nothing" in found.text

@@ -184,7 +184,7 @@ CHANGES = {
     "no response": (lambda m: m["task"].update(inputs=["question"]), "task.inputs"),
     "an unknown input": (lambda m: m["task"].update(inputs=["hint", "response"]), "task.inputs"),
     "a threshold of no label": (lambda m: m["review"].update(thresholds={"x": 0.5}), "not a label of the task"),
-    "a threshold above 1": (lambda m: m["review"].update(thresholds={"person": 2}), "not between 0 and 1"),
+    "a threshold above 1": (lambda m: m["review"].update(thresholds={"person": 1.5}), "not between 0 and 1"),
     "the served graph unlisted": (lambda m: m["files"].pop("onnx/model_quantized.onnx"), "is not listed"),
     "no tokenizer": (lambda m: m["files"].pop("tokenizer.json"), "tokenizer.json is not listed"),
 }

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from edgedistill_export.web.patterns import to_javascript
+from edgedistill_serve.bundle.guarantee import describe_guarantee
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import NoveltyFit, ReviewRule
 from edgedistill_serve.scoring.graph_choice import load_encoder
@@ -36,6 +37,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         calibrated: Whether the probabilities were calibrated.
+        promise: What is promised of the accepted responses, as sentences.
         redaction: The redaction steps with JavaScript patterns, and the characters of `fold`; None for no redaction.
         invisible: The patterns of `edgedistill_serve.task.visible_text`, for JavaScript.
         files: The files to fetch, by purpose.
@@ -54,6 +56,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
     review: ReviewRule
     contexts: ShownContexts | None
     novelty: NoveltyFit | None
+    promise: str
     redaction: dict[str, Any] | None
     invisible: dict[str, str]
     files: dict[str, PageFile]
@@ -80,6 +83,7 @@ def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription
         review=manifest.review,
         contexts=manifest.contexts,
         novelty=manifest.novelty,
+        promise=describe_guarantee(manifest.guarantee, manifest.precision),
         redaction=describe_redaction(manifest.task.redact),
         invisible=invisible_patterns(),
         files=files,

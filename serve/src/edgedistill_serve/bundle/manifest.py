@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.label_decoding import LabelDecoder
@@ -19,6 +20,10 @@ MAX_UNKNOWN_SHARE = 0.5
 """Default of `ReviewRule.max_unknown_share`, also for older bundles: most of a response must be readable."""
 
 
+NEVER_ACCEPTED = 2.0
+"""A threshold that no probability reaches: a person reviews every response with this label."""
+
+
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Checksum and size of one file of the bundle."""
 
@@ -31,8 +36,8 @@ class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         thresholds: For each label of a nominal or ordinal task, the smallest probability that is accepted. A label
-            without a threshold is always accepted.
-        least_certainty: For a multilabel task, the smallest `Score.probability` that is accepted.
+            without a threshold is always accepted, one with `NEVER_ACCEPTED` never.
+        least_certainty: For a multilabel task, the smallest `Score.probability` that is accepted, or `NEVER_ACCEPTED`.
         blank: Whether responses with nothing visible are reviewed.
         truncated: Whether truncated responses are reviewed.
         new_question: Whether responses to a question for which the rule was not shown (`Manifest.contexts`) are
@@ -102,6 +107,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         review: Decides which scores a person should review.
         contexts: The questions for which the decision rule was shown; None for a task without question, and for older
             bundles.
+        guarantee: What is promised of the accepted responses; None if nothing is, as for older bundles.
         novelty: How `Score.novelty` was fitted; None if the graphs do not compute it, as in older bundles.
         metrics: Agreement on the locked test rows, as in ``evaluation.json``.
         provenance: Teacher, gate, mixture, seeds, data fingerprints, tool versions.
@@ -122,6 +128,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     thresholds: dict[str, float] = {}
     review: ReviewRule = ReviewRule()
     contexts: ShownContexts | None = None
+    guarantee: Guarantee | None = None
     novelty: NoveltyFit | None = None
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
@@ -138,10 +145,10 @@ def compute_version(manifest: Manifest) -> str:
     """Return the version of a bundle; it changes with the weights, the thresholds and the review rule.
 
     Returns:
-        The first 12 hexadecimal digits of the SHA-256 of the manifest with sorted keys, without name, version, metrics
-        and provenance. These do not affect scores and can differ between exports of one student.
+        The first 12 hexadecimal digits of the SHA-256 of the manifest with sorted keys, without name, version, metrics,
+        guarantee and provenance. These do not affect scores and can differ between exports of one student.
     """
-    scoring_part = msgspec.structs.replace(manifest, name="", version="", metrics={}, provenance={})
+    scoring_part = msgspec.structs.replace(manifest, name="", version="", metrics={}, guarantee=None, provenance={})
     return sha256(msgspec.json.encode(scoring_part, order="deterministic")).hexdigest()[:12]
 
 

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from edgedistill_serve.bounds import COUNT_OR_NONE, LOGIT, MAX_TOKENS, NOVELTY, SHARE, TEMPERATURE, THRESHOLD, TOLERANCE
 from edgedistill_serve.bundle.files import MAX_FILES, max_file_bytes
-from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, GoldenRow, Manifest, Precision
+from edgedistill_serve.bundle.guarantee import Guarantee
+from edgedistill_serve.bundle.manifest import MODEL_FILES, NEVER_ACCEPTED, Golden, GoldenRow, Manifest, Precision
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.task.contexts import HASH, has_context
 from edgedistill_serve.task.task import INPUTS, Task, reserved_label_names
@@ -55,6 +56,7 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "temperature", f"the temperature is not {TEMPERATURE}"
     yield from _threshold_faults(manifest)
     yield from _review_faults(manifest)
+    yield from _guarantee_faults(manifest)
     yield from _novelty_faults(manifest)
     yield from _context_faults(manifest)
     yield from _file_faults(manifest)
@@ -84,8 +86,8 @@ def _threshold_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _review_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    if manifest.review.least_certainty not in SHARE:
-        yield "review.least_certainty", "the value is not between 0 and 1"
+    if not _is_threshold(manifest.review.least_certainty):
+        yield "review.least_certainty", f"the value is not between 0 and 1, or {NEVER_ACCEPTED:g} (never accepted)"
     if manifest.review.least_certainty and manifest.task.kind != "multilabel":
         yield "review.least_certainty", f"a {manifest.task.kind} task uses review.thresholds instead"
     if manifest.review.thresholds and manifest.task.kind == "multilabel":
@@ -95,8 +97,42 @@ def _review_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for label, threshold in manifest.review.thresholds.items():
         if label not in manifest.task.names:
             yield "review.thresholds", f"{label!r} is not a label of the task"
-        if threshold not in SHARE:
-            yield "review.thresholds", f"the threshold of {label!r} is not between 0 and 1"
+        if not _is_threshold(threshold):
+            yield (
+                "review.thresholds",
+                f"the threshold of {label!r} is not between 0 and 1, or {NEVER_ACCEPTED:g} (never accepted)",
+            )
+
+
+def _is_threshold(value: float) -> bool:
+    return value in SHARE or value == NEVER_ACCEPTED
+
+
+def _guarantee_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if (given := manifest.guarantee) is None:
+        return
+    for name in ("share", "confidence"):
+        if getattr(given, name) not in THRESHOLD:
+            yield f"guarantee.{name}", f"the value is not {THRESHOLD}"
+    if not 0 <= given.wrong <= given.accepted <= given.rows:
+        yield "guarantee.accepted", "the numbers do not satisfy wrong ≤ accepted ≤ rows"
+    if not 0 <= given.bound <= given.share:
+        yield "guarantee.bound", f"the value is not between 0 and the promised share of {given.share:g}"
+    yield from _promised_faults(given, manifest)
+
+
+def _promised_faults(given: Guarantee, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield what a guarantee says of other things than the bundle has."""
+    if set(given.labels) - set(manifest.task.names):
+        yield "guarantee.labels", "a name is not a label of the task"
+    if given.scope == "validated questions" and not _only_validated_questions(manifest):
+        yield "guarantee.scope", "the promise is for the validated questions, but others are accepted, too"
+    if manifest.precision not in given.graphs:
+        yield "guarantee.graphs", f"the scores of the {manifest.precision} graph, which is served, were not tested"
+
+
+def _only_validated_questions(manifest: Manifest) -> bool:
+    return manifest.review.new_question and manifest.contexts is not None and manifest.contexts.closed
 
 
 def _novelty_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:

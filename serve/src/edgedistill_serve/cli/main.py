@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 import msgspec
 
+from edgedistill_serve.bundle.guarantee import describe_guarantee
 from edgedistill_serve.bundle.loading import Bundle, Signature
-from edgedistill_serve.bundle.manifest import describe_novelty
+from edgedistill_serve.bundle.manifest import NEVER_ACCEPTED, describe_novelty
 from edgedistill_serve.cli.bundle import bundle_group, key_pair
 from edgedistill_serve.cli.serve import key, serve
 from edgedistill_serve.cli.terminal import (
@@ -203,7 +204,7 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
     if json:
         write(manifest)
         return
-    review = _format_thresholds(manifest.review.thresholds) or f"{manifest.review.least_certainty or 'none'}"
+    review = _format_thresholds(manifest.review.thresholds) or _format_threshold(manifest.review.least_certainty)
     contexts = describe_contexts(manifest.contexts, manifest.task, reviewed=manifest.review.new_question)
     thresholds = [("assigned from", _format_thresholds(manifest.thresholds))] if manifest.thresholds else []
     write_table(
@@ -223,6 +224,7 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             ),
             ("questions", contexts),
             ("novelty", describe_novelty(manifest.novelty, manifest.review.max_novelty)),
+            ("promise", describe_guarantee(manifest.guarantee)),
             *((f"metrics: {name}", as_text(value)) for name, value in manifest.metrics.items()),
             *((f"provenance: {name}", as_text(value)) for name, value in manifest.provenance.items()),
         ],
@@ -243,7 +245,11 @@ def _novelty_check(check: SelfCheck) -> list[tuple[str, str]]:
 
 
 def _format_thresholds(thresholds: Mapping[str, float]) -> str:
-    return ", ".join(f"{label} {threshold:g}" for label, threshold in thresholds.items())
+    return ", ".join(f"{label} {_format_threshold(threshold)}" for label, threshold in thresholds.items())
+
+
+def _format_threshold(threshold: float) -> str:
+    return "never" if threshold == NEVER_ACCEPTED else f"{threshold:g}" if threshold else "none"
 
 
 def _identity(bundle: Bundle) -> dict[str, str]:

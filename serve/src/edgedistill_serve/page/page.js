@@ -4,6 +4,7 @@ import {
   caption,
   contextsNote,
   noveltyNote,
+  promiseNote,
   decision,
   isMultilabel,
   labelsOf,
@@ -68,7 +69,7 @@ function showModel() {
   at("codebook").hidden = false;
   const notes = model.notes?.length ? ` ${model.notes.join(". ")}.` : "";
   at("model-facts").textContent =
-    `${model.name}, version ${model.version}, ${model.precision}; reads up to ${model.max_tokens} tokens.${notes} ${contextsNote(model)} ${noveltyNote(model)}`;
+    `${model.name}, version ${model.version}, ${model.precision}; reads up to ${model.max_tokens} tokens.${notes} ${contextsNote(model)} ${noveltyNote(model)} ${promiseNote(model)}`;
   reset();
 }
 

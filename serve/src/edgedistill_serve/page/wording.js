@@ -3,6 +3,8 @@
 /** The label of a multilabel response to which no label applies. */
 export const NO_LABEL = "none";
 const SEPARATOR = ";";
+/** A threshold that no probability reaches, like `edgedistill_serve.bundle.manifest.NEVER_ACCEPTED`. */
+const NEVER_ACCEPTED = 2;
 
 /** A probability in [0, 1] as text; it is never rounded to 0 % or 100 %. */
 export function percent(share) {
@@ -61,6 +63,7 @@ export function caption(model) {
 export function thresholdNote(label, model) {
   if (isMultilabel(model)) return ` Assigned from ${percent(model.thresholds.get(label))}.`;
   const threshold = model.review.thresholds.get(label);
+  if (threshold >= NEVER_ACCEPTED) return " Never accepted without a person.";
   return threshold ? ` Accepted from ${percent(threshold)}.` : "";
 }
 
@@ -95,6 +98,11 @@ export function decisionReason(score, model) {
   if (score.reason === "truncated") {
     return `The response has ${score.tokens} tokens, more than the model can read. Only its beginning was scored.`;
   }
+  if (score.reason === "below threshold" && threshold >= NEVER_ACCEPTED) {
+    return isMultilabel(model)
+      ? "The decision rule accepts no response without a person."
+      : `The decision rule accepts no response with “${score.label}” without a person.`;
+  }
   if (score.reason === "below threshold") {
     const [probability, least] = distinctPercents(score.probability, threshold);
     if (isMultilabel(model)) {
@@ -125,6 +133,11 @@ export function noveltyNote({ novelty, review }) {
   const limit = review.max_novelty;
   if (!novelty || limit === null || limit === undefined) return "";
   return `Responses at more than ${limit.toPrecision(3)} times the typical distance from the training texts go to a person.`;
+}
+
+/** What is promised of the accepted responses; "" for a bundle that does not say. */
+export function promiseNote({ promise }) {
+  return promise ?? "";
 }
 
 /** The number of tokens that the model read. */

@@ -4,7 +4,7 @@ import { Engine } from "./engine.mjs";
 import { keepOffline } from "./offline.mjs";
 import { showCodebook, showForm } from "./single.mjs";
 import { showTable } from "./table.mjs";
-import { contextsNote, noveltyNote } from "./wording.mjs";
+import { contextsNote, noveltyNote, promiseNote } from "./wording.mjs";
 
 let page;
 
@@ -46,7 +46,7 @@ async function start() {
     at("facts").textContent =
       `${page.name}, version ${page.version}, ${page.precision}; reads at most ${page.max_tokens} tokens. ` +
       `Self-check with ${rows} responses: probabilities differ by at most ${difference.toPrecision(2)} ` +
-      `(tolerance: ${tolerance}). ${contextsNote(page)} ${noveltyNote(page)}`;
+      `(tolerance: ${tolerance}). ${contextsNote(page)} ${noveltyNote(page)} ${promiseNote(page)}`;
   } catch (error) {
     at("fault").textContent = error.kind === "drift" ? `${error.message} Scoring is disabled in this browser.` : error.message;
   } finally {

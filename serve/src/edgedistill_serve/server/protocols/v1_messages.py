@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from edgedistill_serve.bundle.guarantee import Guarantee, describe_guarantee
 from edgedistill_serve.bundle.manifest import NoveltyFit, ReviewRule
 from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.scoring.occlusion import WordEffect
@@ -129,6 +130,8 @@ class Model(msgspec.Struct, frozen=True):
         review: Decides which scores a person should review.
         contexts: The questions for which the decision rule was shown, without their hashes; null if not recorded.
         novelty: How the novelty was fitted, and its limit chosen; null if the model does not measure it.
+        guarantee: What is promised of the accepted responses, and on what evidence; null if nothing is.
+        promise: The same as sentences, for the graph in use.
         notes: Messages for the user.
     """
 
@@ -145,6 +148,8 @@ class Model(msgspec.Struct, frozen=True):
     review: ReviewRule
     contexts: ShownContexts | None
     novelty: NoveltyFit | None
+    guarantee: Guarantee | None
+    promise: str
     notes: tuple[str, ...]
 
     @classmethod
@@ -165,6 +170,8 @@ class Model(msgspec.Struct, frozen=True):
             review=manifest.review,
             contexts=manifest.contexts and msgspec.structs.replace(manifest.contexts, hashes=()),
             novelty=manifest.novelty,
+            guarantee=manifest.guarantee,
+            promise=describe_guarantee(manifest.guarantee, scorer.precision),
             notes=tuple(scorer.notes),
         )
 
