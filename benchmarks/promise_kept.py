@@ -367,7 +367,7 @@ def multilabel(rng: np.random.Generator, rows: int) -> dict[str, bool]:
     task = Task("multilabel", tuple(map(Label, "abcd")), ("response",))
 
     def draw(count: int, kind: type[Any]) -> Any:
-        logits = rng.normal(size=(count, 4)) * 4.5 - 2
+        logits = rng.normal(size=(count, 4)) * 14 - 4
         present = rng.random((count, 4)) < 1 / (1 + np.exp(-logits))
         codes = tuple(";".join(np.array(list("abcd"))[row]) or "none" for row in present)
         encoded = tuple(Encoded((row,), (0,), 1, truncated=False) for row in range(count))

@@ -229,10 +229,10 @@ def choose_rule(
     goes to a person, and a note says how many more rows would be expected to be enough.
 
     `KeepKappa` tests shares of the validation rows from few to many until the first for which the lower confidence
-    limit of κ is below `at_least`; of three such sequences, from a quarter, half and three quarters of the rows on, each
-    at a third of the level, the largest share that passed is accepted. If there is none, every response goes to a
-    person. The limit is that of `edgedistill.agreement`, with copies of a row (equal tokens) resampled together if there are no
-    groups. Rows that all belong to one group show nothing about others.
+    limit of κ is below `at_least`; of three such sequences, from a quarter, half and three quarters of the rows on,
+    each at a third of the level, the largest share that passed is accepted. If there is none, every response goes to a
+    person. The limit is that of `edgedistill.agreement`, with copies of a row (equal tokens) resampled together if
+    there are no groups. Rows that all belong to one group show nothing about others.
 
     `AtMostToPeople` sends at most this share of the validation rows to people, and less only because of ties. If more
     rows are blank or truncated, no threshold is set and the aim is not met. The share on other rows varies around it.
