@@ -1,7 +1,7 @@
 """A checkpoint becomes a bundle that scores as the student does, or nothing is written."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from edgedistill_export import ExportPlan, export_bundle
 from edgedistill_export.quantize.recipes import Recipe, quantize_int8
 from edgedistill_export.verify.golden import MAX_ROWS
+from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.scorer import Scorer
@@ -197,3 +198,45 @@ def test_the_bundle_records_for_which_questions_the_rule_was_shown(tmp_path: Pat
     assert [score.reason for score in scorer.score([rows[0], new])] == [None, "new question"]
     card = (exported.bundle.folder / "README.md").read_text("utf-8")
     assert "shown for 2 questions (6 validation rows)" in card
+
+
+@dataclass
+class Chosen:
+    """A rule and a promise."""
+
+    rule: ReviewRule
+    guarantee: Guarantee | None
+
+
+@pytest.mark.parametrize(("fp32_beside", "graphs"), [(True, ("int8", "fp32")), (False, ("int8",))])
+def test_the_rule_is_chosen_on_the_scores_of_the_graphs_of_the_bundle(student, tmp_path, fp32_beside, graphs):
+    seen = {}
+
+    def choose(scores, encoded, max_novelty):
+        seen.update(scores)
+        promise = Guarantee(
+            share=0.05,
+            confidence=0.95,
+            rows=100,
+            accepted=80,
+            wrong=1,
+            bound=0.05,
+            unit="rows",
+            units=80,
+            scope="responses",
+            graphs=tuple(scores),
+        )
+        assert len(encoded) == len(scores["int8"].logits)
+        assert max_novelty is None
+        return Chosen(ReviewRule(thresholds={"process": 0.7}), promise)
+
+    rows = rows_for(PRAISE)
+    plan = replace(plan_of(), choose_review=choose, fp32_beside=fp32_beside)
+    exported = export_bundle(student, tmp_path / "bundle", plan, rows)
+    manifest = Bundle.load(tmp_path / "bundle").manifest
+    assert tuple(seen) == graphs == manifest.guarantee.graphs
+    assert manifest.review.thresholds == {"process": 0.7} == exported.review.rule.thresholds
+    decoder = manifest.label_decoder
+    alone = [score.label for score in Scorer(exported.bundle).score(rows)]
+    assert list(decoder.labels(seen["int8"].logits)) == alone
+    assert "at most 5 % differ from the human code" in (tmp_path / "bundle/README.md").read_text("utf-8")

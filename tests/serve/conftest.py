@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.bundle.manifest import Manifest, NoveltyFit, ReviewRule
 from edgedistill_serve.scoring.encoding import Encoder
@@ -174,6 +175,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
         thresholds: Mapping[str, float] | None = None,
         int8_overflow_free: bool = False,
         contexts: ShownContexts | None = None,
+        guarantee: Guarantee | None = None,
         novelty: NoveltyFit | None = None,
         files: Mapping[str, Path | bytes | None] | None = None,
     ) -> Bundle:
@@ -189,6 +191,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
             thresholds=dict(thresholds or {}),
             int8_overflow_free=int8_overflow_free,
             contexts=contexts,
+            guarantee=guarantee,
             novelty=novelty,
             metrics={"kappa": 0.61},
             provenance={"teacher": "none"},

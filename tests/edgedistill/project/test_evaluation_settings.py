@@ -28,7 +28,15 @@ def test_what_is_left_out_calibrates_and_chooses_no_thresholds(read):
     assert (project.evaluation.coders, project.evaluation.subgroups, project.evaluation.population) == ((), (), None)
 
 
-@pytest.mark.parametrize("aim", ["{aim: keep_kappa, at_least: 0.75}", "{aim: at_most_to_people, share: 0.15}"])
+@pytest.mark.parametrize(
+    "aim",
+    [
+        "{aim: keep_kappa, at_least: 0.75}",
+        "{aim: at_most_to_people, share: 0.15}",
+        "{aim: at_most_wrong, share: 0.05}",
+        "{aim: at_most_wrong, share: 0.05, confidence: 0.9, per_label: true, groups: school}",
+    ],
+)
 def test_an_aim_comes_with_its_number(read, aim):
     assert read(f"review: {aim}\n").review.aim in aim
 
@@ -46,6 +54,17 @@ def test_an_aim_comes_with_its_number(read, aim):
         ("review: {aim: keep_kappa, at_least: 1.2}", "review.at_least"),
         ("review: {aim: keep_kapa, at_least: 0.7}", "review.aim"),
         ("review: {at_least: 0.7}", "the key review.aim is missing"),
+        ("review: {per_label: true}", "the key review.aim is missing, which per_label needs"),
+        ("review: {aim: at_most_wrong}", "aim at_most_wrong needs the key share"),
+        ("review: {aim: at_most_wrong, share: 1}", "review.share"),
+        ("review: {aim: at_most_wrong, share: 0.1, confidence: 0.2}", "review.confidence"),
+        ("review: {aim: at_most_wrong, share: 0.1, at_least: 0.7}", "aim at_most_wrong takes share, not at_least"),
+        ("review: {aim: keep_kappa, at_least: 0.7, groups: school}", "aim keep_kappa takes at_least, not groups"),
+        ("review: {aim: at_most_wrong, share: 0.1, groups: label}", "groups: label is not a column of groups"),
+        (
+            "evaluation: {coders: [second]}\nreview: {aim: at_most_wrong, share: 0.1, groups: second}",
+            "review.groups: second is a column of evaluation.coders",
+        ),
         ("evaluation: {positive: proces}", "evaluation.positive is not a label; the labels are process, outcome"),
         ("evaluation: {coders: [one, two, one]}", "coders names the column 'one' twice"),
         ("evaluation: {alt_test_epsilon: 1}", "evaluation.alt_test_epsilon"),

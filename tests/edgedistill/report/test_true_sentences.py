@@ -12,6 +12,7 @@ from edgedistill.agreement import Estimate
 from edgedistill.evaluation.types import Gate, QuestionFigures, StatedAim
 from edgedistill.report.plots import reliability_plot
 from edgedistill.report.verdict import Requirement, VerdictAnswer, verdict
+from edgedistill_serve.bundle.guarantee import Guarantee
 
 from .runs import exported, gate_of
 from .test_page import Seen, _page
@@ -75,6 +76,46 @@ def test_the_aim_of_a_rule_is_not_called_met_where_kappa_of_the_accepted_rows_is
     )
     found = _finding(verdict(evaluation(review=review), None), "Human review")
     assert "is undefined and confirms nothing" in found.text
+    assert found.tone == "warning"
+
+
+PROMISE = Guarantee(
+    share=0.05,
+    confidence=0.95,
+    rows=200,
+    accepted=120,
+    wrong=1,
+    bound=0.04,
+    unit="rows",
+    units=120,
+    scope="responses",
+    graphs=("int8",),
+)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "said", "tone"),
+    [(0.99, "do not contradict the promise", "neutral"), (0.8, "contradict the promise", "warning")],
+)
+def test_a_promise_is_stated_with_what_the_test_rows_show(accuracy, said, tone):
+    made, agreed = evaluation(), student()
+    ends = Estimate(accuracy, accuracy - 0.02, min(1.0, accuracy + 0.02))
+    test = replace(made.review.test, accepted=120, agreement=replace(agreed, accuracy=ends))
+    review = replace(made.review, aim=StatedAim("at_most_wrong", share=0.05), met=True, guarantee=PROMISE, test=test)
+    found = _finding(verdict(evaluation(review=review), None), "Promise about accepted responses")
+    assert "at most 5 % differ from the human code, with 95 % confidence" in found.text
+    assert said in found.text
+    assert found.tone == tone
+
+
+def test_nothing_is_promised_of_a_served_graph_whose_scores_were_not_tested():
+    made = evaluation()
+    review = replace(made.review, aim=StatedAim("at_most_wrong", share=0.05), met=True, guarantee=PROMISE)
+    before = evaluation(review=review)
+    served = exported(before)
+    assert served.figures.rule is None
+    found = _finding(verdict(before, None, served), "Promise about accepted responses")
+    assert found.text.startswith("No share of wrong codes among the accepted responses is promised.")
     assert found.tone == "warning"
 
 
