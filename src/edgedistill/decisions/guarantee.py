@@ -171,9 +171,9 @@ class Evidence:
 
 def _sums(cluster: NDArray[np.int64], wrong: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return errors and rows of each cluster that has rows."""
-    rows = np.bincount(cluster)
-    errors = np.bincount(cluster, weights=wrong)
-    return errors[rows > 0], rows[rows > 0].astype(np.float64)
+    rows = np.bincount(cluster).astype(np.float64)
+    errors = np.bincount(cluster, weights=wrong).astype(np.float64)
+    return errors[rows > 0], rows[rows > 0]
 
 
 def stated_sizes(ranked: Places, ends: Places, evidence: Evidence, share: float, level: float) -> list[int]:
