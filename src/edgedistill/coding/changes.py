@@ -17,20 +17,19 @@ def withdraw_unknown_labels(codings: Codings, task: Task) -> tuple[list[str], li
     Returns:
         The unknown labels of codes and final labels, and the events that give their rows back to their coders.
     """
-    known = set(countable_labels(task))
     unknown: dict[str, None] = {}
     events: list[AnyEvent] = []
     reopened: set[str] = set()
     for coder, rows in codings.by_coder.items():
         for ident, coding in rows.items():
-            if names := _unknown(coding.code, known, task):
+            if names := unknown_labels(coding.code, task):
                 unknown |= dict.fromkeys(names)
                 reopened.add(ident)
                 events.append(Coded(by=coder, id=ident, source="recode"))
-            elif _unknown(coding.draft, known, task):
+            elif unknown_labels(coding.draft, task):
                 events.append(Drafted(by=coder, id=ident))
     for ident, final in codings.finals.items():
-        if names := _unknown(final.label, known, task):
+        if names := unknown_labels(final.label, task):
             unknown |= dict.fromkeys(names)
             reopened.add(ident)
     return list(unknown), [*events, *_reopen(codings, reopened)]
@@ -48,7 +47,9 @@ def _reopen(codings: Codings, ids: Collection[str]) -> list[AnyEvent]:
     return [Finalized(by="", id=ident, source="recode") for ident in closed]
 
 
-def _unknown(code: str, known: set[str], task: Task) -> list[str]:
+def unknown_labels(code: str, task: Task) -> list[str]:
+    """Return the labels of a code that the codebook does not have."""
+    known = countable_labels(task)
     names = code.split(LABEL_SEPARATOR) if task.kind == "multilabel" else [code]
     return [name for name in names if name and name not in known]
 

@@ -35,6 +35,7 @@ class Coding:
         skipped: Number of the event that left it for later; 0 for none.
         revision: Number of the last event; 0 for none. A tab that has seen an earlier one is out of date.
         time: When the code was given (UTC, ISO 8601).
+        source: Where the code comes from: ``page``, ``undo``, or ``file`` for a cell of the table.
     """
 
     code: str = ""
@@ -44,6 +45,7 @@ class Coding:
     skipped: int = 0
     revision: int = 0
     time: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +162,12 @@ class Codings:
     def _coded(self, event: Coded) -> None:
         history = self.history.setdefault(event.by, [])
         if event.source == "undo":
-            if history:
-                history.pop()
+            # Rows that have left the table since are passed over, and are not undone later either.
+            while history and history.pop()[0] != event.id:
+                pass
+        elif event.source == "recode":
+            # The code before was for another text or codebook.
+            history[:] = [entry for entry in history if entry[0] != event.id]
         elif event.source == "page":
             history.append((event.id, self.coding(event.by, event.id).code))
         # A withdrawn code of several labels stays as a draft, so that nothing has to be selected again.
@@ -174,6 +180,7 @@ class Codings:
                 draft="" if event.code or event.source == "recode" else coding.code or coding.draft,
                 skipped=0,
                 time=event.time if event.code else "",
+                source=event.source if event.code else "",
             ),
         )
 
@@ -263,7 +270,12 @@ def draw(seed: int, purpose: str, ident: str) -> bytes:
 def work_list(coder: str, codings: Codings, ids: Iterable[str], seed: int) -> list[str]:
     """Return the ids of a coder's rows in the coder's own order, in which neighbours in the file are not neighbours.
 
-    A row that the coder has coded stays in the list, also if it was given to somebody else since.
+    A row that the coder has coded stays in the list, also if it was given to somebody else since. A row that
+    has got its label otherwise needs no code any more.
     """
-    mine = [ident for ident in ids if coder in codings.plan.get(ident, ()) or codings.coding(coder, ident).code]
+    mine = [
+        ident
+        for ident in ids
+        if codings.coding(coder, ident).code or (coder in codings.plan.get(ident, ()) and not codings.is_closed(ident))
+    ]
     return sorted(mine, key=lambda ident: draw(seed, f"order of {coder}", ident))

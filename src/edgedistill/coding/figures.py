@@ -25,6 +25,7 @@ class CodingSummary:
         coders: Number of rows that each coder has coded, by name.
         rows: Rows that are to be coded.
         labelled: Rows with a label.
+        from_table: Codes that were in the table already, or that somebody wrote into it.
         double_coded: Rows coded by at least two coders.
         disputed: Double-coded rows whose codes differ.
         adjudicated: Rows whose label somebody decided on the page, having seen all codes.
@@ -36,6 +37,7 @@ class CodingSummary:
     coders: dict[str, int]
     rows: int
     labelled: int
+    from_table: int
     double_coded: int
     disputed: int
     adjudicated: int
@@ -55,6 +57,12 @@ class CodingSummary:
             {coder: count for coder, count in counts.items() if count or coder in codings.coders},
             len(known),
             sum(bool(codings.label(ident)) for ident in known),
+            sum(
+                coded[ident].source == "file"
+                for coded in codings.by_coder.values()
+                for ident in known
+                if ident in coded
+            ),
             sum(len(each) > 1 for each in codes),
             sum(len(set(each.values())) > 1 for each in codes),
             sum(bool(codings.finals[ident].by) for ident in known if ident in codings.finals),
@@ -140,8 +148,8 @@ def _doubtful(
 ) -> list[str]:
     used = {coder: {name for code in mine.values() for name in labels_in(code, task)} for coder, mine in codes.items()}
     messages = [
-        f"{coder} has used only {next(iter(names))!r} so far: κ with {coder} is 0 or undefined, however often the "
-        "codes are equal."
+        # The label is not named, since that would tell all codes of this coder.
+        f"{coder} has used only one label so far: κ with {coder} is 0 or undefined, however often the codes are equal."
         for coder, names in used.items()
         if len(names) == 1
     ]

@@ -16,6 +16,7 @@ from edgedistill.coding.changes import (
     describe_codebook_changes,
     merge,
     read_edited_cells,
+    unknown_labels,
     withdraw_rows,
     withdraw_unknown_labels,
 )
@@ -51,6 +52,7 @@ from edgedistill_serve.task.task import INPUTS, quote_label
 
 DOUBLE_SHARE = 0.2
 KAPPA_AFTER = 20
+AGREEMENT_STEP = 5
 _LABEL = "label"
 _RESERVED = ("id", "split", _LABEL, CODE_COLUMN, PROBABILITY_COLUMN, *INPUTS, *SUGGESTION_COLUMNS)
 _NAME_CHARACTERS = 60
@@ -129,6 +131,7 @@ class CodingSession:
         self._task = project.task.task
         self._options = options
         self._path = (project.folder / project.data.human) if options.sheet is None else options.sheet.resolve()
+        self._agreement: tuple[dict[str, Any], bool] | None = None
         self._name = Path(os.path.relpath(self._path, project.folder)).as_posix()
         journal = journal_file(project, options.sheet)
         self._folder = journal.parent
@@ -210,11 +213,21 @@ class CodingSession:
     def agreement(self) -> dict[str, Any]:
         """Return the agreement of the coders on double-coded rows, with 95 % intervals, and messages about it.
 
-        The figures are absent until `CodingOptions.kappa_after` rows are double-coded.
+        The figures are absent until `CodingOptions.kappa_after` rows are double-coded. Then they stay as they are until
+        `AGREEMENT_STEP` more rows are, or all: who changes a single code must not see from them whether it is another
+        coder's.
         """
-        return coder_agreement(
-            self.codings, self.ids, self._task, groups=self._groups(), needed=self._options.kappa_after
-        )
+        ids = self.ids
+        is_all = all(self._is_finished(ident) for ident in ids)
+        if self._agreement is not None:
+            shown, was_all = self._agreement
+            double_coded = sum(len(self.codings.codes(ident)) > 1 for ident in ids)
+            if double_coded < shown["rows"] + AGREEMENT_STEP and (was_all or not is_all):
+                return shown
+        found = coder_agreement(self.codings, ids, self._task, groups=self._groups(), needed=self._options.kappa_after)
+        if found["rows"] >= found["needed"]:
+            self._agreement = found, is_all
+        return found
 
     def disputes(self) -> list[dict[str, Any]]:
         """Return the revealed rows with all codes and notes, those without a final label first."""
@@ -307,6 +320,8 @@ class CodingSession:
             return None
         ident, before = history[-1]
         self._open_for_codes(coder, ident)
+        if unknown_labels(before, self._task):
+            before = ""  # the codebook has lost it since
         self._save(Coded(by=coder, id=ident, code=before, source="undo"))
         return self._row(coder, ident)
 
@@ -609,14 +624,15 @@ class CodingSession:
         mine = work_list(coder, self.codings, self.ids, 0)
         return {"rows": len(mine), "coded": sum(bool(self.codings.coding(coder, ident).code) for ident in mine)}
 
+    def _is_finished(self, ident: str) -> bool:
+        return self.codings.is_complete(ident) or self.codings.is_closed(ident)
+
     def _totals(self) -> dict[str, int]:
+        """Return numbers of rows that depend on no code, since every coder sees them at any time."""
         ids = self.ids
         return {
             "rows": len(ids),
-            "complete": sum(map(self.codings.is_complete, ids)),
-            "labelled": sum(bool(self.codings.label(ident)) for ident in ids),
-            "disputed": sum(map(self._is_new_dispute, ids)),
-            "revealed": sum(ident in self.codings.revealed for ident in ids),
+            "finished": sum(map(self._is_finished, ids)),
             "adjudicated": sum(ident in self.codings.finals for ident in ids),
         }
 

@@ -155,7 +155,7 @@ def write_cells(path: Path, cells: Cells, versions: Path) -> str:
 def _rewrite(path: Path, data: bytes, cells: Cells) -> bytes:
     if delimiter := _DELIMITERS.get(path.suffix.lower()):
         return _rewrite_delimited(data, cells, delimiter)
-    return b"".join(_rewrite_json_lines(data, cells))
+    return b"".join(_rewrite_json_lines(path, data, cells))
 
 
 def _rewrite_delimited(data: bytes, cells: Cells, delimiter: str) -> bytes:
@@ -189,14 +189,14 @@ def _line(values: Sequence[str], delimiter: str) -> str:
     return text.getvalue().removesuffix("\r\n")
 
 
-def _rewrite_json_lines(data: bytes, cells: Cells) -> Iterator[bytes]:
+def _rewrite_json_lines(path: Path, data: bytes, cells: Cells) -> Iterator[bytes]:
     mark = _BOM if data.startswith(_BOM) else b""
     yield mark
-    for line in data.removeprefix(_BOM).split(b"\n"):
-        if not line.strip():
-            continue
+    lines = [line for line in data.removeprefix(_BOM).split(b"\n") if line.strip()]
+    # Ids as the reader converts them; a file that has changed since is rewritten again.
+    idents = [row.values["id"].strip() for row in read_rows(path)]
+    for line, ident in zip(lines, idents, strict=False):
         row: dict[str, Any] = json.loads(line)
-        ident = str(row["id"]).strip()
         for column, by_id in cells.items():
             if ident in by_id:
                 row[column] = by_id[ident]

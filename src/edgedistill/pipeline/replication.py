@@ -7,6 +7,7 @@ whoever has the prompt could try likely texts until the hash fits.
 import hashlib
 import io
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -567,22 +568,52 @@ _TEXTS = """\
 
 
 def require_no_quotes(run: Run, members: Mapping[str, bytes]) -> None:
-    """Check that no text of the project, such as a definition in the codebook, quotes a response."""
+    """Check that no text of the project, such as a definition in the codebook, quotes a response.
+
+    Only letters and digits are compared: quotes, commas and line breaks are written differently in YAML, JSON, CSV,
+    Markdown and LaTeX.
+    """
     written = {
-        name: fold_text(content.decode("utf-8", "replace"))
+        name: _letters(_plain(name, content.decode("utf-8", "replace")))
         for name, content in members.items()
-        if name.endswith((".md", ".tex", ".txt", ".yaml")) or name == "paper/tables/codebook.csv"
+        if name.endswith((".md", ".tex", ".txt", ".yaml", ".json")) or name == "paper/tables/codebook.csv"
     }
     for response in _responses(run):
         text = fold_text(response.text)
         if len(text) >= _QUOTED_CHARACTERS and len(text.split()) >= _QUOTED_WORDS:
+            quoted = _letters(response.text)
             for name, content in written.items():
-                if text in content:
+                if len(quoted) >= _QUOTED_CHARACTERS // 2 and quoted in content:
                     raise RunError(
                         f"quotes the response in {response.place}",
                         where=f"{name} of the replication package",
                         hint="Reword the codebook, or pack the texts too (--texts) if they may be published.",
                     )
+
+
+def _plain(name: str, text: str) -> str:
+    """Return the text of a file without the escapes of its format that contain letters."""
+    if name.endswith((".json", ".yaml")):
+        return "\n".join(
+            _strings(YAML(typ="safe", pure=True).load(text) if name.endswith(".yaml") else json.loads(text))
+        )
+    return re.sub(r"\\[A-Za-z]+\{\}", "", text) if name.endswith(".tex") else text
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from (*_strings(key), *_strings(each))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _strings(each)
+
+
+def _letters(text: str) -> str:
+    """Return the letters and digits of a text, without case and in one form."""
+    return "".join(filter(str.isalnum, fold_text(text)))
 
 
 def _responses(run: Run) -> Iterator[Response]:

@@ -144,11 +144,12 @@ def _codes(inputs: MethodsInputs) -> Iterator[str]:
     }[evaluation.kind]
     yield f"A response is coded with {how} {listed(names)} ({table_reference('codebook')})."
     if coding := inputs.report.coding:
+        entered = f" (except {pluralize(coding.from_table, 'code')} of the table)" if coding.from_table else ""
         yield (
             f"The human codes of {rows(coding.labelled)} were given by {pluralize(len(coding.coders), 'coder')}, each "
-            "in a random order and without the codes of others or of a model; "
-            f"{rows(coding.double_coded)} were coded by two coders, {count(coding.disputed)} of them differently, and "
-            f"the labels of {rows(coding.adjudicated)} were decided by adjudication."
+            f"in a random order and without the codes of others or of a model{entered}; "
+            f"{rows(coding.double_coded)} were coded by at least two coders, {count(coding.disputed)} of them "
+            f"differently, and the labels of {rows(coding.adjudicated)} were decided by adjudication."
         )
     ceiling = evaluation.ceiling
     if ceiling is None:

@@ -268,13 +268,15 @@ def test_agreement_adjudication_and_memos(serve, browser, tmp_path):
     browser.click("#to-agreement")
     browser.until("!document.getElementById('agreement').hidden")
     assert browser.text("#pair-rows").startswith("anna, ben 4 0.00 (")
-    assert "anna has used only 'process' so far" in browser.text("#agreement-messages")
+    assert "anna has used only one label so far" in browser.text("#agreement-messages")
     browser.click("#memo-text")
     browser.keys("Luck counts.")
     browser.click("#memo button")
     browser.until("document.querySelector('#definitions .memo')?.textContent.startsWith('Luck counts.anna, 20')")
     browser.click("#to-adjudicate")
-    browser.until("document.getElementById('gate-text').textContent.startsWith('1 rows have different codes')")
+    browser.until(
+        "document.getElementById('gate-text').textContent.startsWith('The finished rows with different codes or a flag')"
+    )
     browser.click("#reveal")
     browser.until("!document.getElementById('dispute').hidden")
     assert browser.text("#dispute-codes").split("\n") == ["anna process", "ben person"]

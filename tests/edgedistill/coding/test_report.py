@@ -23,7 +23,7 @@ def agreement_section(folder, coding):
 
 
 def test_the_report_names_coders_double_coded_and_adjudicated_rows(tmp_path):
-    made = CodingSummary({"anna": 60, "ben": 50}, 100, 95, 10, 4, 3, 0, 0, 0.1)
+    made = CodingSummary({"anna": 60, "ben": 50}, 100, 95, 0, 10, 4, 3, 0, 0, 0.1)
     said = agreement_section(tmp_path, made)
     assert "The human codes of 95 rows were given on the coding page" in said
     assert "anna coded 60 rows, ben coded 50 rows. Two coders coded 10 rows, 4 of them differently" in said
@@ -33,7 +33,7 @@ def test_the_report_names_coders_double_coded_and_adjudicated_rows(tmp_path):
 
 
 def test_the_report_says_that_codes_of_one_coder_have_no_known_agreement(tmp_path):
-    said = agreement_section(tmp_path, CodingSummary({"anna": 60}, 60, 60, 0, 0, 0, 0, 0, 0.2))
+    said = agreement_section(tmp_path, CodingSummary({"anna": 60}, 60, 60, 0, 0, 0, 0, 0, 0, 0.2))
     assert "Without rows that two coders coded, the agreement of the coders is unknown." in said
 
 

@@ -417,7 +417,8 @@ def test_what_agreement_cannot_say_is_said(tmp_path):
     file.write_text(PROJECT.format(kind="nominal", more="", human="human.csv, group_by: learner"))
     with open_session(file, coders=("anna", "ben"), double_share=1, kappa_after=2) as session:
         found = agreement_of(session, lambda _: "process", lambda ident: "outcome" if ident == "r1" else "process")
-    assert "anna has used only 'process'" in found["messages"][0]
+    assert "anna has used only one label" in found["messages"][0]
+    assert "process" not in found["messages"][0]
     assert "No coder has used person" in found["messages"][1]
     assert "of one group" in found["messages"][2]
     assert found["pairs"][0]["kappa"]["value"] == 0
@@ -429,3 +430,93 @@ def test_what_is_set_aside_is_not_shown(tmp_path):
     with open_session(file, coders=("anna",)) as session:
         assert [row["id"] for row in session.rows("anna")] == ["r1"]
         assert [(row.id, row.reason) for row in session.table.set_aside] == [("r0", "blank response")]
+
+
+def test_nothing_that_a_coder_sees_changes_with_a_single_code(tmp_path):
+    with open_session(write_project(tmp_path, 30), coders=("anna", "ben"), double_share=1, kappa_after=20) as session:
+        labels = ("process", "outcome", "person")
+        code_all(session, "anna", lambda ident: labels[int(ident[1:]) % 3])
+        for row in session.rows("ben")[:21]:
+            session.code("ben", row["id"], "process", 0)
+        seen = []
+        for label in labels * 2:
+            row = session.rows("ben")[0]
+            session.code("ben", row["id"], label, row["revision"])
+            overview = session.overview()
+            seen.append((overview["totals"], [each["coded"] for each in overview["coders"]], session.agreement()))
+        assert seen[0][2]["pairs"]
+        assert all(each == seen[0] for each in seen)
+        for row in session.rows("ben")[21:26]:
+            session.code("ben", row["id"], "process", 0)
+        assert (seen[0][2]["rows"], session.agreement()["rows"]) == (21, 26)
+        code_all(session, "ben", lambda _: "process")
+        assert session.agreement()["rows"] == 30
+        last = session.rows("ben")[-1]
+        before = session.agreement()
+        session.code("ben", last["id"], "outcome", last["revision"])
+        assert session.agreement() == before
+
+
+def test_undo_gives_no_label_that_the_codebook_has_lost(tmp_path):
+    file = write_project(tmp_path, 2)
+    with open_session(file, coders=("anna",)) as session:
+        row = session.rows("anna")[0]
+        row = session.code("anna", row["id"], "person", 0)
+        session.code("anna", row["id"], "process", row["revision"])
+    file.write_text(file.read_text().replace("  - {name: person}\n", ""))
+    with open_session(file) as session:
+        assert session.undo("anna")["code"] == ""
+    with open_session(file) as session:
+        assert session.rows("anna")[0]["code"] == ""
+
+
+def test_undo_is_the_same_after_a_restart_when_a_coded_row_has_left_the_table(tmp_path):
+    file = write_project(tmp_path, 3)
+    with open_session(file, coders=("anna",)) as session:
+        first, second, _ = (row["id"] for row in session.rows("anna"))
+        for ident in (first, second):
+            session.code("anna", ident, "process", 0)
+    rows = read_csv(tmp_path / "human.csv")
+    write_csv(tmp_path / "human.csv", [list(rows[0]), *(row.values() for row in rows if row["id"] != second)])
+    with open_session(file) as session:
+        assert session.undo("anna")["id"] == first
+        assert session.codings.history["anna"] == []
+    with open_session(file) as session:
+        assert session.codings.history["anna"] == []
+        assert session.undo("anna") is None
+
+
+def test_codes_for_an_older_response_are_not_undone(tmp_path):
+    file = write_project(tmp_path, 2)
+    with open_session(file, coders=("anna",)) as session:
+        row = session.rows("anna")[0]
+        row = session.code("anna", row["id"], "person", 0)
+        session.code("anna", row["id"], "process", row["revision"])
+    table = tmp_path / "human.csv"
+    table.write_text(table.read_text().replace(f"way {row['id'][1:]}.", "another way."))
+    with open_session(file, recode=True) as session:
+        assert session.undo("anna") is None
+
+
+def test_a_row_that_somebody_labelled_in_the_table_needs_no_code_any_more(tmp_path):
+    file = write_project(tmp_path, 3)
+    with open_session(file, coders=("anna",)):
+        pass
+    rows = read_csv(tmp_path / "human.csv")
+    rows[0]["label"] = "process"
+    write_csv(tmp_path / "human.csv", [list(rows[0]), *(row.values() for row in rows)])
+    with open_session(file) as session:
+        assert sorted(row["id"] for row in session.rows("anna")) == ["r1", "r2"]
+        assert session.overview()["totals"] == {"rows": 3, "finished": 1, "adjudicated": 1}
+
+
+def test_codes_are_written_to_the_rows_of_json_lines_whatever_kind_of_value_their_ids_are(tmp_path):
+    file = write_project(tmp_path, 1, human="human.jsonl")
+    ids = ["true", "7", "1.0", "1e3", '"a b"', '"None"']
+    lines = [f'{{"id": {ident}, "response": "text {place}"}}' for place, ident in enumerate(ids)]
+    (tmp_path / "human.jsonl").write_text("\n\n".join(lines))
+    with open_session(file, coders=("anna",)) as session:
+        code_all(session, "anna", lambda _: "process")
+    written = [json.loads(line) for line in (tmp_path / "human.jsonl").read_text().splitlines()]
+    assert [row["anna"] for row in written] == ["process"] * len(ids)
+    assert coding_summary(read_project(file)).from_table == 0

@@ -311,8 +311,17 @@ def test_a_codebook_that_quotes_a_response_is_not_packed_without_texts(steps):
     longest, *others = sorted(run.records.splits.train.responses, key=lambda row: -len(row.text))
     short = others[-1].text
     require_no_quotes(run, {"project.yaml": f"definition: {short}".encode(), "data/x.csv": longest.text.encode()})
-    with pytest.raises(RunError, match=rf"quotes the response in human\.csv, row {longest.row}\..*--texts"):
-        require_no_quotes(run, {"project.yaml": f"definition: As in  {longest.text.upper()}!".encode()})
+    words = longest.text.split()
+    quotes = {
+        "project.yaml": f"definition: As in  {longest.text.upper()}!",
+        "codebook.md": "\\'".join(words),
+        "paper/methods.tex": "\\& ".join(words),
+        "paper/tables/codebook.csv": '""'.join(words),
+        "preregistration.json": json.dumps({"codebook": f"\u00e9 {longest.text}"}),
+    }
+    for name, content in quotes.items():
+        with pytest.raises(RunError, match=rf"quotes the response in human\.csv, row {longest.row}\..*--texts"):
+            require_no_quotes(run, {name: content.encode()})
 
 
 def test_a_package_whose_tables_are_not_reproduced_is_not_written(steps, tmp_path, monkeypatch):

@@ -134,7 +134,7 @@ function show() {
   find("where").textContent = page.view === "enter" || !page.coder
     ? `${overview.project}, ${overview.file}`
     : `${overview.project}, ${overview.file} · ${page.coder}`;
-  find("totals").textContent = `${totals.labelled} of ${totals.rows} rows have a label, ${totals.adjudicated} of them after adjudication.`;
+  find("totals").textContent = `${totals.finished} of ${totals.rows} rows are finished, ${totals.adjudicated} of them after adjudication.`;
   find("write").hidden = page.view === "enter";
   showCodebook();
   if (page.view === "enter") showEnter();
@@ -443,7 +443,7 @@ const openAgreement = () => enqueue(() => save("agreement", "agreement", {}, (fo
   const few = found.rows < found.needed;
   find("agreement-text").textContent = few
     ? `${found.rows} rows are coded by two coders. Agreement is shown from ${found.needed} on.`
-    : `${found.rows} rows are coded by two coders.${found.alpha === null ? "" : ` Krippendorff's alpha of all coders: ${found.alpha.toFixed(2)}.`}`;
+    : `Computed from ${found.rows} rows coded by two coders, and again after 5 more.${found.alpha === null ? "" : ` Krippendorff's alpha of all coders: ${found.alpha.toFixed(2)}.`}`;
   find("agreement-messages").replaceChildren(...found.messages.map((text) => element("li", text)));
   find("pairs").hidden = !found.pairs.length;
   find("kappa-name").textContent = found.pairs[0]?.name ?? "κ";
@@ -460,6 +460,7 @@ const openAgreement = () => enqueue(() => save("agreement", "agreement", {}, (fo
 const openAdjudication = () => enqueue(() => save("adjudication", "overview", {}, (overview) => {
   page.overview = overview;
   page.disputes = [];
+  page.isRevealed = false;
   page.dispute = 0;
   go("adjudicate");
 }));
@@ -467,6 +468,7 @@ const openAdjudication = () => enqueue(() => save("adjudication", "overview", {}
 const reveal = () => enqueue(() => save("adjudication", "adjudicate", {}, (answer) => {
   page.overview = answer.overview;
   page.disputes = answer.rows;
+  page.isRevealed = true;
   showAt(0);
 }));
 
@@ -490,11 +492,13 @@ function showDispute() {
   find("dispute").hidden = !row;
   if (!row) {
     find("dispute-heading").textContent = "Adjudication";
-    const waiting = totals.rows - totals.complete;
-    find("gate-text").textContent = totals.disputed + totals.revealed
-      ? `${totals.disputed + totals.revealed} rows have different codes or a flag. Their codes are shown to you, and do not change any more.${waiting ? ` ${waiting} rows are not finished yet: who still codes should not adjudicate now.` : ""}`
-      : `There is nothing to adjudicate: no row has different codes or a flag.${waiting ? ` ${waiting} rows are not finished yet.` : ""}`;
-    find("reveal").hidden = !(totals.disputed + totals.revealed);
+    // How many rows these are is not said before: a coder could find another's code by it.
+    const waiting = totals.rows - totals.finished;
+    const unfinished = waiting ? ` ${waiting} rows are not finished yet${page.isRevealed ? "." : ": who still codes should not adjudicate now."}` : "";
+    find("gate-text").textContent = page.isRevealed
+      ? `There is nothing to adjudicate: no finished row has different codes or a flag.${unfinished}`
+      : `The finished rows with different codes or a flag are shown to you with all their codes, which then do not change any more.${unfinished}`;
+    find("reveal").hidden = page.isRevealed;
     return;
   }
   const decided = page.disputes.filter((each) => each.label).length;
