@@ -594,9 +594,8 @@ def require_no_quotes(run: Run, members: Mapping[str, bytes]) -> None:
 def _plain(name: str, text: str) -> str:
     """Return the text of a file without the escapes of its format that contain letters."""
     if name.endswith((".json", ".yaml")):
-        return "\n".join(
-            _strings(YAML(typ="safe", pure=True).load(text) if name.endswith(".yaml") else json.loads(text))
-        )
+        read = json.loads if name.endswith(".json") else YAML(typ="safe", pure=True).load
+        return "\n".join(_strings(read(text)))
     return re.sub(r"\\[A-Za-z]+\{\}", "", text) if name.endswith(".tex") else text
 
 

@@ -275,7 +275,7 @@ def test_agreement_adjudication_and_memos(serve, browser, tmp_path):
     browser.until("document.querySelector('#definitions .memo')?.textContent.startsWith('Luck counts.anna, 20')")
     browser.click("#to-adjudicate")
     browser.until(
-        "document.getElementById('gate-text').textContent.startsWith('The finished rows with different codes or a flag')"
+        "document.getElementById('gate-text').textContent.startsWith('The finished rows with different codes')"
     )
     browser.click("#reveal")
     browser.until("!document.getElementById('dispute').hidden")
