@@ -15,6 +15,7 @@ learning in this way. The weight of a row in that average, inverted, is its `eff
 (0, 1], and for a single wave it is the inclusion probability.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -106,11 +107,17 @@ def systematic_sample(probabilities: Values, start: float) -> Counts:
     Returns:
         Indices of the drawn rows, ascending; as many as the probabilities sum to, or the next whole number up or down.
     """
-    ends = np.cumsum(probabilities)
-    whole = round(float(ends[-1])) if len(ends) else 0
-    if len(ends) and abs(ends[-1] - whole) < 1e-6:  # rounding errors of the sum must not lose the last row
-        ends *= whole / ends[-1]
-    return np.flatnonzero(np.diff(np.ceil(ends - start), prepend=np.ceil(-start)) > 0).astype(np.int64)
+    # In whole parts of the line, because with rounding errors a piece of length 1 could hold two points, or none.
+    lengths = np.rint(np.asarray(probabilities) * _PARTS).astype(np.int64)
+    missing = round(float(np.sum(probabilities))) * _PARTS - int(lengths.sum())
+    if 0 < abs(missing) < 1e-6 * _PARTS:
+        lengths[np.abs(lengths - _PARTS // 2).argmin()] += missing
+    points_before = (np.cumsum(lengths) - 1 - math.floor(start * _PARTS)) // _PARTS
+    return np.flatnonzero(np.diff(points_before, prepend=-1) > 0).astype(np.int64)
+
+
+_PARTS = 2**40
+"""Parts of a piece of length 1: inclusion probabilities are kept to about 1e-12."""
 
 
 class Wave(Protocol):

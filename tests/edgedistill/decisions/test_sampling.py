@@ -40,12 +40,21 @@ def test_no_row_is_less_likely_than_its_part_of_the_random_share(sizes, share, d
     assert found.min() >= share * rows / len(sizes) * (1 - 1e-9)
 
 
-@given(SIZES, st.floats(0, 1, exclude_max=True), st.data())
+@given(
+    SIZES, st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([1 - 2**-53, 2**-1074, 0.1, 2**-41])), st.data()
+)
 def test_a_sample_has_the_requested_size_whatever_the_start(sizes, start, data):
     rows = data.draw(st.integers(1, len(sizes)))
     drawn = systematic_sample(inclusion_probabilities(np.array(sizes), rows), start)
     assert len(drawn) == rows
     assert len(set(drawn.tolist())) == rows
+
+
+@given(SIZES, st.floats(0, 1, exclude_max=True), st.data())
+def test_a_row_with_probability_1_is_always_drawn(sizes, start, data):
+    probabilities = inclusion_probabilities(np.array(sizes), data.draw(st.integers(1, len(sizes))))
+    drawn = systematic_sample(probabilities, start)
+    assert set(np.flatnonzero(probabilities == 1).tolist()) <= set(drawn.tolist())
 
 
 def test_a_row_is_drawn_for_as_many_starts_as_its_probability_says():
