@@ -1,8 +1,10 @@
 """The report: the results of the other stages as one HTML page."""
 
+from dataclasses import replace
 from typing import Any
 
 from edgedistill.coding import coding_summary
+from edgedistill.decisions.learning_curve import curve_data
 from edgedistill.evaluation.files import to_plain
 from edgedistill.pipeline.run import Run
 from edgedistill.report.inputs import ReportInputs, read_report_inputs
@@ -42,11 +44,17 @@ def report(run: Run) -> dict[str, Any]:
 def read_inputs(run: Run, **options: Any) -> ReportInputs:
     """Read the run folder of a project; for the options see `read_report_inputs`."""
     project = run.project
-    return read_report_inputs(
+    found = read_report_inputs(
         run.folder,
         name=project.name,
         project_file=project.path.name,
         definitions={label.name: label.definition for label in project.task.labels},
         coding=coding_summary(project),
         **options,
+    )
+    if found.learning_curve is None:
+        return found
+    splits = run.records.splits
+    return replace(
+        found, learning_curve_is_current=found.learning_curve.data == curve_data(splits.train, splits.validation)
     )

@@ -29,6 +29,7 @@ from edgedistill.estimates.results import ESTIMATES_FILE, ESTIMATES_VERSION, Est
 from edgedistill.evaluation.files import decode_file, read_evaluation, read_fidelity, stage_hint
 from edgedistill.evaluation.types import Evaluation, Fidelity, FidelityStep, Gate
 from edgedistill.teacher.spending import StageSpending
+from edgedistill_serve.bundle.manifest import NoveltyFit
 from edgedistill_serve.grading.delimited import read_records
 
 
@@ -98,12 +99,14 @@ class BundleSummary:
         precision: That of the served graph.
         bytes: Size of the served graph.
         same_figures: Whether its model card has the same figures as the report.
+        novelty: How its measure of novelty was fitted; None if it has none.
     """
 
     version: str
     precision: str
     bytes: int
     same_figures: bool
+    novelty: NoveltyFit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,7 @@ class ReportInputs:
         shrinking: `shrinking.json`; None without a smaller student.
         bundle: None before an export.
         learning_curve: What `edgedistill review curve` measured; None if it did not.
+        learning_curve_is_current: Whether it was measured on the train and validation rows of this run.
         examples: Number of misclassified responses that are shown with their texts.
         texts: Inputs of the test rows that may be shown, by id.
         study: Runs of a study that is shown, too.
@@ -143,6 +147,7 @@ class ReportInputs:
     shrinking: Mapping[str, Any] | None = None
     bundle: BundleSummary | None = None
     learning_curve: LearningCurve | None = None
+    learning_curve_is_current: bool = True
     examples: int = 0
     texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     study: Sequence[StudyRun] = ()
@@ -314,6 +319,7 @@ def _read_bundle(path: Path, hint: str, agreement: Mapping[str, Agreement]) -> B
             manifest["precision"],
             manifest["files"][graph]["bytes"],
             msgspec.convert(manifest["metrics"], dict[str, Agreement]) == agreement,
+            msgspec.convert(manifest.get("novelty"), NoveltyFit | None),
         )
     except (KeyError, TypeError, msgspec.ValidationError):
         raise RunError("is of another version or damaged", where=str(path), hint=hint) from None

@@ -11,6 +11,12 @@ from urllib.parse import urlsplit
 from edgedistill.data import RowCounts
 from edgedistill.data.reading import near_duplicate
 from edgedistill.project.schema import Project, TeacherSection
+from edgedistill.report.claims import (
+    estimate_sentences,
+    guarantee_sentences,
+    learning_curve_sentences,
+    novelty_sentences,
+)
 from edgedistill.report.formatting import count, estimate, figure, percent, percent_estimate, pluralize, rows, setting
 from edgedistill.report.inputs import ReportInputs
 from edgedistill.report.paper_markup import Paragraph, cite, plain, table_reference
@@ -79,6 +85,8 @@ def methods(inputs: MethodsInputs) -> tuple[Paragraph, ...]:
         ("Calibration and decision rule", _decisions(inputs)),
         ("Evaluation", _evaluation(inputs)),
         ("Exported model", _export(inputs)),
+        ("Estimates", estimate_sentences(inputs.report.estimates)),
+        ("Learning curve", learning_curve_sentences(inputs.report)),
         ("Preregistration", _preregistration(inputs)),
         ("Software", _software(inputs)),
         ("Not measured", _not_measured(inputs)),
@@ -371,16 +379,15 @@ def _rule(inputs: MethodsInputs) -> Iterator[str]:
         always.append(
             f"responses to another question than the {count(review.questions.questions)} of the validation rows"
         )
-    if novel := review.test.novelty:
-        always.append(
-            f"responses unlike the training texts (by a normal distribution of their vectors {cite('tipping1999')}, "
-            f"farther than {figure(novel.limit)} times the typical distance; {count(novel.flagged)} of "
-            f"{rows(review.test.rows)} of the test split)"
-        )
+    if review.test.novelty:
+        always.append("responses unlike the training texts")
     if always:
         yield f"A person codes {listed(always)}."
+    yield from novelty_sentences(inputs.report, inputs.project)
     if review.aim is None:
         yield "No threshold on the probability was chosen."
+    elif review.aim.aim == "at_most_wrong":
+        yield from guarantee_sentences(inputs.report)
     else:
         yield _aim(review.aim.aim, review.aim.at_least, review.aim.share)
         if review.met is False:
@@ -398,7 +405,8 @@ def _aim(aim: str, at_least: float | None, share: float | None) -> str:
     if aim == "keep_kappa" and at_least is not None:
         return (
             "Thresholds on the calibrated probability were chosen on the validation rows such that the lower limit of "
-            f"the interval of \u03ba among accepted rows reaches {setting(at_least)}."
+            f"the interval of \u03ba among accepted rows reaches {setting(at_least)}; shares of the most confident "
+            f"rows were tested from few to many until the first failure {cite('angelopoulos2021')}."
         )
     if aim == "at_most_to_people" and share is not None:
         return (

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from edgedistill.agreement import Agreement, Estimate, LabelAgreement
 from edgedistill.decisions import RuleOutcome
+from edgedistill.estimates.results import MethodEstimate
 from edgedistill.evaluation.types import NamedComparison
-from edgedistill.report.formatting import setting
+from edgedistill.report.formatting import percent, setting
 from edgedistill.report.inputs import ReportInputs
 from edgedistill.report.paper_markup import Cell, PaperTable, plain
 from edgedistill.report.sections import mixture_table, summarize_trials
@@ -20,6 +21,7 @@ _ESTIMATES = frozenset(
         *("precision", "recall", "f1", "kappa_lost", "flip_rate", "share_accepted", "of_reviewed", "reached"),
         *("advantage", "coder_advantage"),
         *("difference", "log_loss", "brier", "ece", "observed", "corrected"),
+        *("accuracy_of_flagged", "accuracy_of_others", "estimate", "gain"),
     }
 )
 _INTERVALS = "95\u202f% confidence intervals in brackets."
@@ -46,8 +48,12 @@ def paper_tables(inputs: ReportInputs) -> tuple[PaperTable, ...]:
         _subgroups(inputs),
         _calibration(inputs),
         _decision_rule(inputs),
+        _guarantee(inputs),
+        _novelty(inputs),
         _fidelity(inputs),
         _label_shares(inputs),
+        _estimates(inputs),
+        _learning_curve(inputs),
     )
     return tuple(table for table in tables if table.rows)
 
@@ -329,6 +335,103 @@ def _accepted(outcome: RuleOutcome) -> tuple[Cell, ...]:
         accepted.kappa if accepted else None,
         accepted.accuracy if accepted else None,
         others.accuracy if others else None,
+    )
+
+
+def _guarantee(inputs: ReportInputs) -> PaperTable:
+    found = inputs.served.review.guarantee
+
+    def rows() -> Iterator[tuple[Cell, ...]]:
+        if found:
+            promise = (setting(found.share), setting(found.confidence))
+            yield "all", "", found.accepted, found.wrong, found.bound, *promise
+            for name, part in found.labels.items():
+                yield "label", plain(name), part.accepted, part.wrong, part.bound, *promise
+            for name, part in found.groups.items():
+                yield plain(found.group_column), plain(name), part.accepted, part.wrong, part.bound, *promise
+
+    columns = {"of": "Rows", "name": "", "accepted": "Accepted", "wrong": "Wrong", "bound": "Upper limit"}
+    columns |= {"share": "Promised", "confidence": "Confidence"}
+    return _table(
+        "guarantee",
+        "Evidence for the promise of the decision rule: validation rows that it accepts, how many of them differ from "
+        "the human code, and the upper confidence limit of that share.",
+        columns,
+        rows(),
+    )
+
+
+def _novelty(inputs: ReportInputs) -> PaperTable:
+    review = inputs.served.review
+    fit = inputs.bundle.novelty if inputs.bundle and inputs.is_served else None
+
+    def rows() -> Iterator[tuple[Cell, ...]]:
+        if review.test.novelty is None:
+            return
+        if fit:  # the limit of the served graph was chosen on the readable validation rows
+            yield "validation", fit.validation_rows, fit.flagged, review.test.novelty.limit, None, None
+        elif review.validation.novelty:
+            yield "validation", *_unlike(review.validation)
+        yield "test", *_unlike(review.test)
+
+    columns = {"split": "Split", "rows": "Rows", "flagged": "Unlike training texts", "limit": "Limit"}
+    columns |= {"accuracy_of_flagged": "Accuracy of these", "accuracy_of_others": "Accuracy of the others"}
+    rate = f", at most {percent(fit.false_alarms)} false alarms" if fit and fit.false_alarms else ""
+    return _table(
+        "novelty",
+        f"Responses unlike the training texts: those beyond the limit of novelty, chosen on validation rows{rate}. "
+        f"{_INTERVALS}",
+        columns,
+        rows(),
+    )
+
+
+def _unlike(outcome: RuleOutcome) -> tuple[Cell, ...]:
+    found = outcome.novelty
+    if found is None:
+        return outcome.rows, None, None, None, None
+    parts = (found.agreement_of_flagged, found.agreement_of_others)
+    return outcome.rows, found.flagged, found.limit, *(each.accuracy if each else None for each in parts)
+
+
+def _estimates(inputs: ReportInputs) -> PaperTable:
+    found = inputs.estimates
+    rows: Iterable[tuple[Cell, ...]] = (
+        (
+            *(plain(each.estimand), plain(each.group), each.method, bool(found and each.method == found.primary)),
+            _interval(each),
+            *(each.standard_error, each.human_codes, each.effective_human_codes, each.machine_weight),
+            plain(each.note),
+        )
+        for each in (found.estimates if found else ())
+    )
+    columns = {"estimand": "Estimand", "group": "Group", "method": "Method", "reported": "To report"}
+    columns |= {"estimate": "Estimate", "standard_error": "SE", "human_codes": "Human codes"}
+    columns |= {"effective_human_codes": "Worth codes", "machine_weight": "Weight", "note": "Note"}
+    return _table("estimates", f"Estimates from machine codes and human codes. {_INTERVALS}", columns, rows)
+
+
+def _interval(each: MethodEstimate) -> Estimate | None:
+    if each.value is None or each.low is None or each.high is None:
+        return None
+    return Estimate(each.value, each.low, each.high)
+
+
+def _learning_curve(inputs: ReportInputs) -> PaperTable:
+    curve = inputs.learning_curve if inputs.learning_curve_is_current else None
+
+    def rows() -> Iterator[tuple[Cell, ...]]:
+        for point in curve.points if curve else ():
+            yield "measured", point.rows, len(point.kappas), point.mean, None
+        for each in curve.predictions if curve else ():
+            yield "predicted", each.rows, None, each.kappa, each.gain
+
+    columns = {"kind": "", "rows": "Training rows", "subsets": "Subsets", "kappa": "\u03ba", "gain": "Gain"}
+    return _table(
+        "learning_curve",
+        f"Agreement on the validation rows by the number of human-coded training rows. {_INTERVALS}",
+        columns,
+        rows(),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgedistill.decisions.coverage import NoveltyOutcome
+from edgedistill.coding import CodingSummary
 from edgedistill.project.reading import read_project
 from edgedistill.report.formatting import figure
 from edgedistill.report.methods import MethodsInputs, PlanCheck, methods
@@ -311,12 +311,19 @@ def test_every_setting_of_ties_is_described(made, ties):
     assert "The label is the most frequent vote; a " in text
 
 
-def test_novelty_is_described_where_it_sends_responses_to_people(made):
+def test_how_many_codes_of_coder_columns_were_in_the_table_already_is_said(made):
     _, inputs = made
-    assert "unlike the training texts" not in _text(inputs)
-    evaluation = inputs.report.evaluation
-    outcome = replace(evaluation.review.test, novelty=NoveltyOutcome(2.345, 7, None, None))
-    novel = replace(evaluation, review=replace(evaluation.review, test=outcome))
-    text = _text(replace(inputs, report=replace(inputs.report, evaluation=novel, fidelity=None)))
-    assert "farther than 2.345 times the typical distance; 7 of 120\u00a0rows of the test split" in text
-    assert "[@tipping1999]" in text
+    summary = CodingSummary({"ada": 70, "ben": 65}, 130, 120, 11, 40, 7, 5, 3, 0, 0.3)
+
+    def said(summary):
+        return _text(replace(inputs, report=replace(inputs.report, coding=summary)))
+
+    text = said(summary).replace("\u00a0", " ")
+    assert (
+        "The human codes of 120 rows were given by 2 coders, each in a random order and without the codes of others or "
+        "of a model (except 11 codes of the table); 40 rows were coded by at least two coders, 7 of them differently, "
+        "and the labels of 5 rows were decided by adjudication."
+    ) in text
+    assert "(except 1 code of the table)" in said(replace(summary, from_table=1)).replace("\u00a0", " ")
+    assert "of the table)" not in said(replace(summary, from_table=0))
+    assert "of the table)" not in _text(inputs)
