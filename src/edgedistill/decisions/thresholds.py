@@ -5,6 +5,7 @@ label.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
@@ -145,15 +146,12 @@ class Circumstances:
         compared: Number of students (checkpoints, settings, seeds) that were compared on the validation rows; the best
             of many is lucky on them.
         trained_contexts: `context_hash` of the questions of training rows.
-        chosen_rows: Ids of validation rows that were chosen for coding, such as the least certain ones: they are not
-            like other responses, and show nothing about them.
         graph: The graph whose scores are given; None for the student in PyTorch.
         others: The scores of the same rows by the bundle's other graphs, which must keep the promise, too.
     """
 
     compared: int = 1
     trained_contexts: Set[str] = frozenset()
-    chosen_rows: Set[str] = frozenset()
     graph: Precision | None = None
     others: Mapping[Precision, ValidationScores] = field(default_factory=dict)
 
@@ -218,7 +216,8 @@ def choose_rule(
 ) -> ChosenRule:
     """Choose the thresholds that meet an aim.
 
-    Blank, unreadable and truncated responses always go to a person. Ties (`TIE_TOLERANCE`) are accepted together or not
+    Responses that a person reviews in any case (blank, unreadable, truncated, to a new question, unlike training) are
+    never accepted. Ties (`TIE_TOLERANCE`) are accepted together or not
     at all, so that the order of the rows has no effect.
 
     `AtMostWrong` is the only aim that promises something of other responses; see docs/decision-rules.md. Numbers of the
@@ -235,7 +234,7 @@ def choose_rule(
     there are no groups. Rows that all belong to one group show nothing about others.
 
     `AtMostToPeople` sends at most this share of the validation rows to people, and less only because of ties. If more
-    rows are blank or truncated, no threshold is set and the aim is not met. The share on other rows varies around it.
+    rows go to people in any case, no threshold is set and the aim is not met. The share on other rows varies around it.
 
     Args:
         scores: Of the validation rows, at least one.
@@ -258,7 +257,7 @@ def choose_rule(
     if isinstance(aim, KeepKappa):
         chosen = _keep_kappa(scores, temperature, ranking, shifts, aim, circumstances.compared, seed)
     else:
-        chosen = _at_most(scores, ranking, shifts, aim)
+        chosen = _at_most(scores, ranking, shifts, aim, _unfit_reasons(scores, temperature, always))
     return replace(chosen, rule=_with_thresholds(always, chosen.rule.thresholds, chosen.rule.least_certainty))
 
 
@@ -268,6 +267,11 @@ def _with_thresholds(always: ReviewRule, thresholds: Mapping[str, float], least_
 
 def _readable(scores: Scores, temperature: float, always: ReviewRule) -> Mask:
     return np.array([score.decision == "accept" for score in scores.apply_rule(temperature, always)])
+
+
+def _unfit_reasons(scores: Scores, temperature: float, always: ReviewRule) -> Counter[str]:
+    """Return how many rows go to people whatever their label is, by reason."""
+    return Counter(score.reason for score in scores.apply_rule(temperature, always) if score.reason is not None)
 
 
 ALL_LABELS = ""
@@ -296,8 +300,6 @@ class _Part:
 def _at_most_wrong(
     scores: ValidationScores, temperature: float, aim: AtMostWrong, always: ReviewRule, given: Circumstances
 ) -> ChosenRule:
-    if given.chosen_rows & set(scores.ids):
-        return _without_chosen_rows(scores, temperature, aim, always, given)
     refused = _Refusal(scores.task, aim, always)
     if reason := _no_promise(scores, aim, always, given):
         return refused.because(reason)
@@ -359,24 +361,6 @@ def _at_most_wrong(
         notes,
         guarantee,
     )
-
-
-def _without_chosen_rows(
-    scores: ValidationScores, temperature: float, aim: AtMostWrong, always: ReviewRule, given: Circumstances
-) -> ChosenRule:
-    """Choose by the rows that were not chosen for coding."""
-    places = [place for place, row in enumerate(scores.ids) if row not in given.chosen_rows]
-    left_out = len(scores) - len(places)
-    note = (
-        f"{left_out} of the {len(scores)} validation rows were chosen for coding and are not like other responses; the "
-        "promise is based on the others."
-    )
-    if not places:
-        return _Refusal(scores.task, aim, always).because(note)
-    others = {graph: of_graph.rows_at(places) for graph, of_graph in given.others.items()}
-    rest = replace(given, chosen_rows=frozenset(), others=others)
-    chosen = _at_most_wrong(scores.rows_at(places), temperature, aim, always, rest)
-    return replace(chosen, notes=(note, *chosen.notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,10 +528,12 @@ def _not_enough(
 ) -> str:
     """Return that no threshold keeps the promise, and how many more rows would be expected to."""
     rows = sum(len(ranking.places) for ranking in rankings.values())
+    if not rows:
+        return f"Each of the {len(evidence.wrong)} validation rows goes to a person whatever its label is."
     at = level / len(rankings)
     text = (
-        f"No threshold shows, on the {rows} readable validation rows, that at most {aim.share:.3g} of the accepted "
-        f"codes are wrong with {aim.confidence:.0%} confidence."
+        f"No threshold shows, on the {rows} validation rows that can be accepted, that at most {aim.share:.3g} of the "
+        f"accepted codes are wrong with {aim.confidence:.0%} confidence."
     )
     least = least_rows(aim.share, at)
     text += f" At least {least} independent accepted rows without an error are needed"
@@ -564,7 +550,7 @@ def _not_enough(
         if len(ranking.places) and (needed := rows_needed(ranking.places, ranking.ends, evidence, aim.share, at))
     ]
     if growth:
-        more = max(math.ceil((min(growth) - 1) * rows), 1)
+        more = max(math.ceil((min(growth) - 1) * len(evidence.wrong)), 1)
         return (
             f"{text} About {more} more coded validation rows like these would be enough with a probability of "
             f"{POWER:.0%}, if the student errs on them as on these."
@@ -572,21 +558,23 @@ def _not_enough(
     return f"{text} The student errs too often for more rows to help: improve it, or allow a larger share."
 
 
-def _at_most(scores: Scores, ranking: Ranking, shifts: Mapping[str, float], aim: AtMostToPeople) -> ChosenRule:
-    readable = len(ranking.places)
-    unreadable = len(scores) - readable
-    to_people = int(aim.share * len(scores) + 1e-9) - unreadable
+def _at_most(
+    scores: Scores, ranking: Ranking, shifts: Mapping[str, float], aim: AtMostToPeople, unfit: Counter[str]
+) -> ChosenRule:
+    fit = len(ranking.places)
+    to_people = int(aim.share * len(scores) + 1e-9) - unfit.total()
     if to_people < 0:
+        counts = ", ".join(f"{number} {reason}" for reason, number in unfit.most_common())
         note = (
-            f"{unreadable} of {len(scores)} validation rows are blank, unreadable or truncated and always go to "
-            "people, which is more than the aim allows."
+            f"{unfit.total()} of {len(scores)} validation rows always go to people ({counts}), which is more than the "
+            "aim allows."
         )
         return ChosenRule(aim=aim, met=False, label_shifts=shifts, notes=(note,))
-    end = ranking.round_up(readable - to_people)
+    end = ranking.round_up(fit - to_people)
     notes: tuple[str, ...] = ()
-    if readable - end < to_people:
+    if fit - end < to_people:
         note = (
-            f"{readable - end} of the {readable} readable validation rows go to people, although the aim allows "
+            f"{fit - end} of the {fit} validation rows that can be accepted go to people, although the aim allows "
             f"{to_people}: the next tied group would exceed your limit."
         )
         notes = (note,)
@@ -622,7 +610,7 @@ def _keep_kappa(
         return _chosen(scores.task, aim, ranking.threshold(accepted), shifts)
     best = max((each for each in lows.values() if not math.isnan(each)), default=math.nan)
     note = (
-        f"Among the most confident of the {rows} readable validation rows, the lower limit of kappa is "
+        f"Among the most confident of the {rows} validation rows that can be accepted, the lower limit of kappa is "
         f"{'unknown' if math.isnan(best) else f'at most {best:.2f}'}, below {aim.at_least:g}, so every response goes "
         "to a person. Code more validation rows, improve the student, or lower the aim."
     )

@@ -121,11 +121,7 @@ def circumstances(run: Run) -> Circumstances:
     """Return what a promise about other responses depends on besides scores: what else the validation rows chose."""
     rows = [task_inputs(row.inputs, run.task) for row in read_mixture(run.folder, run.task.inputs)]
     trained = frozenset(map(context_hash, rows)) if has_context(run.task) else frozenset[str]()
-    splits = run.records.splits
-    # Test rows are all of the human file; validation rows of another file were drawn for coding by `review next`.
-    human = {response.file for response in splits.test.responses}
-    chosen = frozenset(response.id for response in splits.validation.responses if response.file not in human)
-    return Circumstances(compared=_compared_students(run), trained_contexts=trained, chosen_rows=chosen)
+    return Circumstances(compared=_compared_students(run), trained_contexts=trained)
 
 
 def _compared_students(run: Run) -> int:

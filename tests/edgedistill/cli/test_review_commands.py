@@ -12,6 +12,7 @@ from edgedistill.decisions.coding_sheet import merge_codes, read_codes
 from edgedistill.decisions.draws_log import read_draws
 from edgedistill.errors import ArgumentError, DataError, RunError
 from edgedistill.pipeline import run_stage, run_stages
+from edgedistill.pipeline.evaluate import measure
 from edgedistill.pipeline.next_rows import draw_again, draw_next
 from edgedistill.runnable_project import Project
 
@@ -247,6 +248,16 @@ def test_validation_rows_are_drawn_with_equal_probabilities_and_validate(copy):
     )
     assert len(after.splits.validation) > len(before.validation)
     assert (after.splits.train, after.splits.test) == (before.train, before.test)
+
+
+def test_a_promise_counts_validation_rows_that_were_drawn_at_random(copy):
+    copy.write_text(copy.read_text().replace("at_most_to_people, share: 0.3", "at_most_wrong, share: 0.05"))
+    draw(copy, purpose="validation", out=copy.parent / "one.csv")
+    code(copy, copy.parent / "one.csv")
+    run = run_of(copy)
+    rows = run.records.splits.validation
+    assert sum(row.response.file == "reviewed.csv" for row in rows) > 0
+    assert measure(run).chosen.review.notes[0].startswith(f"No threshold shows, on the {len(rows)} validation rows")
 
 
 def test_validation_rows_after_a_draw_by_difficulty_make_up_for_the_rows_that_it_took(copy):

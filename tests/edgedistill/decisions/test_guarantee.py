@@ -1,5 +1,6 @@
 """The aim `at_most_wrong`: a share of wrong codes that is promised, and what happens where nothing can be."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -95,14 +96,6 @@ def test_many_compared_students_need_more_rows():
     assert promised(sure(85), compared=4).guarantee is None
     assert promised(sure(86), compared=4).guarantee.compared == 4
     assert "4 students were compared" in promised(sure(85), compared=4).notes[0]
-
-
-def test_rows_that_were_chosen_for_coding_show_nothing_about_others():
-    chosen = frozenset(f"r{row}" for row in range(60, 100))
-    found = promised(sure(100, wrong=range(60, 100)), chosen_rows=chosen)
-    assert found.guarantee.rows == 60
-    assert "40 of the 100 validation rows were chosen for coding" in found.notes[0]
-    assert promised(sure(60), chosen_rows=frozenset(f"r{row}" for row in range(60))).guarantee is None
 
 
 def test_human_codes_choose_neither_the_sequence_nor_the_order():
@@ -203,7 +196,16 @@ def test_one_label_alone_can_be_promised():
 def test_rows_that_are_all_truncated_leave_nothing_to_promise():
     found = promised(drawn(80, cut=range(80)))
     assert (found.met, found.guarantee) == (False, None)
-    assert "on the 0 readable validation rows" in found.notes[0]
+    assert found.notes[0].startswith("Each of the 80 validation rows goes to a person whatever its label is. So every")
+
+
+def test_the_number_of_further_rows_includes_those_that_go_to_people_anyway():
+    def further(note):
+        return int(re.search(r"About (\d+) more", note)[1])
+
+    alone = further(promised(sure(50)).notes[0])
+    with_others = sure(100, cut=range(50, 100))
+    assert further(promised(with_others).notes[0]) == pytest.approx(2 * alone, abs=2)
 
 
 CONTEXT = Task("nominal", TASK.labels, ("question", "response"))

@@ -48,7 +48,15 @@ def test_truncated_rows_count_among_those_that_go_to_people():
 def test_more_truncated_rows_than_the_aim_leave_no_threshold_and_a_note():
     found = choose_rule(drawn(100, cut=range(20)), 1.0, AtMostToPeople(0.15))
     assert (found.met, found.rule.thresholds) == (False, {})
-    assert "20 of 100 validation rows are blank, unreadable or truncated" in found.notes[0]
+    assert found.notes == (
+        "20 of 100 validation rows always go to people (20 truncated), which is more than the aim allows.",
+    )
+
+
+def test_rows_beyond_the_limit_of_novelty_are_named_where_they_are_too_many():
+    scores = replace(drawn(100, cut=range(5)), novelty=tuple([1.0] * 80 + [3.0] * 20))
+    found = choose_rule(scores, 1.0, AtMostToPeople(0.15), always=ReviewRule(max_novelty=2.0))
+    assert "(20 unlike training, 5 truncated), which is more" in found.notes[0]
 
 
 def test_the_least_confident_rows_go_to_people():

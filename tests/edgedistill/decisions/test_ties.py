@@ -156,7 +156,7 @@ def test_people_are_not_sent_half_of_a_tie():
     found = choose_rule(scores, 1.0, AtMostToPeople(0.3))
     assert found.met
     assert (~accepted(scores, found.rule)).tolist() == [False] * 18 + [True] * 2
-    assert "2 of the 20 readable validation rows go to people, although the aim allows 6" in found.notes[0]
+    assert "2 of the 20 validation rows that can be accepted go to people, although the aim allows 6" in found.notes[0]
 
 
 def test_confidences_that_differ_in_the_last_bits_are_ties():

@@ -1,5 +1,6 @@
 """What a bundle promises of the responses that its decision rule accepts, and that promise in words."""
 
+import math
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -60,6 +61,29 @@ class Guarantee(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     labels: dict[str, GuaranteedPart] = {}
     group_column: str = ""
     groups: dict[str, GuaranteedPart] = {}
+
+
+def least_p_value(part: GuaranteedPart, share: float) -> float:
+    """Return the probability of at most this many errors among independent rows of which a share is wrong.
+
+    Rows that are not independent show less, so that no promise with a smaller level follows from these numbers.
+
+    Args:
+        part: Its numbers, with ``0 <= wrong <= accepted <= 1e9``.
+        share: The share of wrong codes, in (0, 1).
+    """
+    rows, wrong = part.accepted, part.wrong
+    if not wrong < share * rows:
+        return 1.0
+    logarithm = math.lgamma(rows + 1) - math.lgamma(wrong + 1) - math.lgamma(rows - wrong + 1)
+    term = math.exp(logarithm + wrong * math.log(share) + (rows - wrong) * math.log1p(-share))
+    total = 0.0
+    for errors in range(wrong, -1, -1):  # the terms fall faster than those of a geometric series
+        total += term
+        term *= errors * (1 - share) / ((rows - errors + 1) * share)
+        if term <= 1e-12 * total:
+            break
+    return min(total, 1.0)
 
 
 def describe_guarantee(guarantee: Guarantee | None, precision: str | None = None) -> str:

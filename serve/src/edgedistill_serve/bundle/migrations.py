@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from edgedistill_serve.bundle.files import MANIFEST_FILE
-from edgedistill_serve.bundle.manifest import SCHEMA_VERSION, Manifest
+from edgedistill_serve.bundle.manifest import SCHEMA_VERSION, Manifest, compute_version
 from edgedistill_serve.errors import BundleError
 
 Document: TypeAlias = dict[str, Any]
@@ -62,7 +62,7 @@ def parse_manifest(content: bytes, schema: Schema = CURRENT) -> Manifest:
 
     Raises:
         BundleError: The content is not valid JSON, repeats a key, has a newer version or an older one without
-            migration, or does not match the schema.
+            migration, does not match the schema, or has a promise that was shown for another decision rule or model.
     """
     version = decode_json(content, _Version, MANIFEST_FILE).schema_version
     document = decode_json(content, Document, MANIFEST_FILE)
@@ -78,9 +78,16 @@ def parse_manifest(content: bytes, schema: Schema = CURRENT) -> Manifest:
         document = schema.migrations[step](document)
     _name_redaction_rules(document)
     try:
-        return msgspec.convert(document | {"schema_version": schema.version}, Manifest)
+        manifest = msgspec.convert(document | {"schema_version": schema.version}, Manifest)
     except msgspec.ValidationError as error:
         raise BundleError(f"the file does not match its schema ({error})", where=MANIFEST_FILE) from None
+    if manifest.guarantee is not None and not steps and compute_version(manifest) != manifest.version:
+        raise BundleError(
+            "the decision rule or the model was changed after its promise about accepted responses was shown",
+            where=f"{MANIFEST_FILE}, guarantee",
+            hint="Export the bundle again, or remove the key guarantee: then nothing is promised.",
+        )
+    return manifest
 
 
 def _name_redaction_rules(document: Document) -> None:

@@ -4,9 +4,19 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
-from edgedistill_serve.bounds import COUNT_OR_NONE, LOGIT, MAX_TOKENS, NOVELTY, SHARE, TEMPERATURE, THRESHOLD, TOLERANCE
+from edgedistill_serve.bounds import (
+    COUNT,
+    COUNT_OR_NONE,
+    LOGIT,
+    MAX_TOKENS,
+    NOVELTY,
+    SHARE,
+    TEMPERATURE,
+    THRESHOLD,
+    TOLERANCE,
+)
 from edgedistill_serve.bundle.files import MAX_FILES, max_file_bytes
-from edgedistill_serve.bundle.guarantee import Guarantee
+from edgedistill_serve.bundle.guarantee import Guarantee, GuaranteedPart, least_p_value
 from edgedistill_serve.bundle.manifest import MODEL_FILES, NEVER_ACCEPTED, Golden, GoldenRow, Manifest, Precision
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.task.contexts import HASH, has_context
@@ -114,21 +124,64 @@ def _guarantee_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for name in ("share", "confidence"):
         if getattr(given, name) not in THRESHOLD:
             yield f"guarantee.{name}", f"the value is not {THRESHOLD}"
-    if not 0 <= given.wrong <= given.accepted <= given.rows:
-        yield "guarantee.accepted", "the numbers do not satisfy wrong ≤ accepted ≤ rows"
-    if not 0 <= given.bound <= given.share:
-        yield "guarantee.bound", f"the value is not between 0 and the promised share of {given.share:g}"
+    yield from _evidence_faults(given)
     yield from _promised_faults(given, manifest)
+
+
+_ROUNDING = 1 + 1e-9
+
+
+def _promised(given: Guarantee) -> str:
+    compared = f"{given.compared} compared students"
+    return f"a share of at most {given.share:g} with {given.confidence:.6g} confidence ({compared})"
+
+
+def _evidence_faults(given: Guarantee) -> Iterator[tuple[str, str]]:
+    """Yield numbers that cannot be, or do not show what is promised."""
+    for name in ("rows", "units", "questions"):
+        if getattr(given, name) not in COUNT_OR_NONE:
+            yield f"guarantee.{name}", f"the value is not {COUNT_OR_NONE}"
+    if given.compared not in COUNT:
+        yield "guarantee.compared", f"the value is not {COUNT}"
+    for name, part in _evidence(given):
+        if not 0 <= part.wrong <= part.accepted <= given.rows:
+            yield f"guarantee.{name}accepted", "the numbers do not satisfy wrong ≤ accepted ≤ rows"
+        elif not 0 <= part.bound <= given.share:
+            yield f"guarantee.{name}bound", f"the value is not between 0 and the promised share of {given.share:g}"
+        elif not least_p_value(part, given.share) <= (1 - given.confidence) / given.compared * _ROUNDING:
+            yield (
+                f"guarantee.{name}accepted",
+                f"{part.wrong} wrong of {part.accepted} accepted rows do not show {_promised(given)}",
+            )
+
+
+def _evidence(given: Guarantee) -> Iterator[tuple[str, GuaranteedPart]]:
+    """Yield the evidence that must show the promise, with its name: of each label, or of all and of each group."""
+    for name, part in given.labels.items():
+        yield f"labels.{name[:200]}.", part
+    if not given.labels:
+        yield "", GuaranteedPart(given.accepted, given.wrong, given.bound)
+        for name, part in given.groups.items():
+            yield f"groups.{name[:200]}.", part
 
 
 def _promised_faults(given: Guarantee, manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield what a guarantee says of other things than the bundle has."""
     if set(given.labels) - set(manifest.task.names):
         yield "guarantee.labels", "a name is not a label of the task"
+    thresholds = manifest.review.thresholds
+    if given.labels and (
+        others := [name for name in manifest.task.names if name not in given.labels and _accepts(name, thresholds)]
+    ):
+        yield "guarantee.labels", f"the rule accepts {others[0]!r}, for which nothing is promised"
     if given.scope == "validated questions" and not _only_validated_questions(manifest):
         yield "guarantee.scope", "the promise is for the validated questions, but others are accepted, too"
     if manifest.precision not in given.graphs:
         yield "guarantee.graphs", f"the scores of the {manifest.precision} graph, which is served, were not tested"
+
+
+def _accepts(label: str, thresholds: Mapping[str, float]) -> bool:
+    return thresholds.get(label, 0.0) < NEVER_ACCEPTED
 
 
 def _only_validated_questions(manifest: Manifest) -> bool:
