@@ -72,8 +72,10 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             of losses, adapters and early stopping are then ignored.
         max_tokens: Maximum length in tokens, 8 to 8192; longer rows are truncated. None: from the lengths of the
             training rows, as in a project (see `max_tokens_`).
-        epochs: Training epochs; the one with the highest macro-F1 on validation rows is kept.
-        learning_rate: Peak learning rate, in (0, 1).
+        preset: ``quick``, ``standard`` or ``thorough``: how long to train. Epochs and learning rate follow from the
+            number of rows and the backbone, unless they are given.
+        epochs: Training epochs; the one with the highest macro-F1 on validation rows is kept. None: by the preset.
+        learning_rate: Peak learning rate, in (0, 1). None: by the preset.
         batch_size: Rows per batch.
         targets: ``hard``: labels; ``soft``: the shares given to `fit`; ``both``: a weighted sum of the two losses.
         soft_weight: Weight of the soft loss with ``both``, in (0, 1).
@@ -106,8 +108,9 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         backbone: str | Path = "minilm",
         kind: Literal["fine-tuned", "frozen"] = "fine-tuned",
         max_tokens: int | None = None,
-        epochs: int = 4,
-        learning_rate: float = 5e-5,
+        preset: Literal["quick", "standard", "thorough"] = "standard",
+        epochs: int | None = None,
+        learning_rate: float | None = None,
         batch_size: int = 16,
         targets: Literal["hard", "soft", "both"] = "hard",
         soft_weight: float = 0.5,
@@ -124,6 +127,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.backbone = backbone
         self.kind = kind
         self.max_tokens = max_tokens
+        self.preset = preset
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -374,7 +378,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     def _section(self, seed: int) -> StudentSection:
         given: dict[str, Any] = {"backbone": str(self.backbone), "kind": self.kind}
-        given["search"] = {name: [_plain(getattr(self, name))] for name in ("learning_rate", "batch_size", "epochs")}
+        search = {name: getattr(self, name) for name in ("learning_rate", "batch_size", "epochs")}
+        given["search"] = {name: [_plain(value)] for name, value in search.items() if value is not None}
         given["seeds"] = [seed]
         if self.kind != "frozen":
             loss = {"targets": self.targets, "class_weights": self.class_weight or "none", "ordinal": self.ordinal}
@@ -383,6 +388,8 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             if self.targets == "both":
                 loss["soft_weight"] = _plain(self.soft_weight)
             given |= {"loss": loss, "patience": _plain(self.patience)}
+            if self.epochs is None or self.learning_rate is None:
+                given["preset"] = self.preset
             if self.lora is not None:
                 if not isinstance(self.lora, Mapping):
                     raise ArgumentError(f"lora must be None or a mapping, not {self.lora!r}")

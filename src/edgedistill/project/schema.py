@@ -130,6 +130,9 @@ Counts: TypeAlias = Annotated[
 ]
 
 
+Preset: TypeAlias = Literal["quick", "standard", "thorough"]
+
+
 class SearchSection(Section):
     """Hyperparameters to try; validation rows choose."""
 
@@ -138,9 +141,11 @@ class SearchSection(Section):
     samples from lists or ranges."""
     trials: Count | None = None
     """Number of settings that ``tpe`` samples; each runs once per seed."""
-    learning_rate: LearningRates = (5e-5,)
+    learning_rate: LearningRates | None = None
+    """Peak learning rates. Default: from `StudentSection.preset`."""
     batch_size: Counts = (16,)
-    epochs: Counts = (4,)
+    epochs: Counts | None = None
+    """Default: from `StudentSection.preset`."""
     prune: bool = False
     """Median pruning: stop a trial whose best macro-F1 is below the median of earlier trials at the same epoch. The
     first five trials always finish."""
@@ -157,6 +162,11 @@ class SearchSection(Section):
             if _form(getattr(self, name)) == _RANGE:
                 raise ValueError(f"{name} is a range, which requires method tpe; a grid takes a list")
         return self
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether learning rate and epochs are given, so that the preset decides nothing."""
+        return self.learning_rate is not None and self.epochs is not None
 
 
 class ShrinkSection(Section):
@@ -513,6 +523,9 @@ class StudentSection(Section):
     peft: Literal["lora"] | None = None
     """``lora``: train adapters of a decoder such as Mistral, and merge them into its weights."""
     lora: LoraSection = LoraSection()
+    preset: Preset = "standard"
+    """How long to train. Learning rate and epochs follow from the number of training rows and the backbone
+    (`edgedistill.student.presets`), except those that ``search`` gives."""
     search: SearchSection = SearchSection()
     seeds: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (0,)
     shrink: ShrinkSection | None = None
@@ -522,9 +535,13 @@ class StudentSection(Section):
     def _settings_are_read(self) -> Self:
         if self.peft is None and "lora" in self.model_fields_set:
             raise ValueError("lora requires peft: lora")
-        idle = sorted({"loss", "patience", "peft"} & self.model_fields_set)
+        idle = sorted({"loss", "patience", "peft", "preset"} & self.model_fields_set)
         if self.kind == "frozen" and idle:
             raise ValueError(f"kind: frozen does not train the backbone; remove {', '.join(idle)}")
+        if "preset" in self.model_fields_set and self.search.is_complete:
+            raise ValueError(
+                "search gives learning_rate and epochs, so that preset decides nothing; remove one of them"
+            )
         return self
 
     @property

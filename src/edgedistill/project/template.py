@@ -67,8 +67,8 @@ mix: {{human: all, teacher: all, synthetic_share: 0.0, min_consistency: 0.0, see
 student:
   backbone: minilm              # or a name of `edgedistill backbones list`, a folder, or a name on the Hugging Face Hub
   # max_tokens: 128            # longest input; default: from the lengths of the training rows
-  search: {{learning_rate: [5e-5], batch_size: [16], epochs: [4]}}   # all combinations; validation rows select
-  # with a few hundred rows and a hard codebook, use more: learning_rate: [1e-4], epochs: [15]
+  preset: standard              # or quick, thorough: epochs and learning rate follow from rows and backbone
+  # search: {{learning_rate: [5e-5, 1e-4], batch_size: [16], epochs: [4, 8]}}   # or these; validation rows select
   seeds: [0]
 
 evaluation:

@@ -33,14 +33,29 @@ NAMES = ("learning_rate", "batch_size", "epochs")
 
 
 def distributions(section: SearchSection) -> dict[str, BaseDistribution]:
-    """The distribution of each parameter; ranges of learning rates are log-uniform."""
-    return {name: _distribution(getattr(section, name)) for name in NAMES}
+    """The distribution of each parameter; ranges of learning rates are log-uniform.
+
+    Raises:
+        ValueError: A parameter is not set; `presets.complete_search` sets it.
+    """
+    return {name: _distribution(_values(section, name)) for name in NAMES}
 
 
 def grid(section: SearchSection) -> list[Parameters]:
-    """All combinations of the lists; epochs vary fastest."""
-    combinations = product(section.learning_rate, section.batch_size, section.epochs)
+    """All combinations of the lists; epochs vary fastest.
+
+    Raises:
+        ValueError: A parameter is not set; `presets.complete_search` sets it.
+    """
+    combinations = product(*(_values(section, name) for name in NAMES))
     return [dict(zip(NAMES, values, strict=True)) for values in combinations]
+
+
+def _values(section: SearchSection, name: str) -> Any:
+    values = getattr(section, name)
+    if values is None:
+        raise ValueError(f"search.{name} is not set")
+    return values
 
 
 def _distribution(values: tuple[float, ...] | LearningRange | CountRange) -> BaseDistribution:

@@ -32,6 +32,7 @@ from edgedistill.student.model import (
     note_other_task,
     quiet_transformers,
 )
+from edgedistill.student.presets import complete_search
 from edgedistill.student.search import RunningTrial, Search, SearchProgress, quiet_optuna
 from edgedistill.student.trial import default_speed_settings, run_trial
 from edgedistill.student.types import Epoch, SpeedSettings, TrainedStudent, TrainingProgress, Trial
@@ -66,7 +67,7 @@ def train_student(
         mixture: Training rows; ``label`` is the hard target.
         validation: Human-coded rows that select the epoch. Test rows are refused.
         task: Its labels, in order, become the classes.
-        section: Search, seeds, loss and maximum length in tokens; its ``backbone`` is ignored.
+        section: Search or preset, seeds, loss and maximum length in tokens; its ``backbone`` is ignored.
         backbone: A folder as `backbone_folder` returns it.
         folder: The Hugging Face checkpoint to write: model.safetensors (fp32), config.json, tokenizer files. An
             existing student there is replaced at the end.
@@ -80,6 +81,7 @@ def train_student(
         SearchInterrupted: A file cannot be written; finished trials are kept.
     """
     notes = check_rows(mixture, validation, task) + note_other_task(backbone, task)
+    section = complete_search(section, len(mixture), backbone)
     loss_function = build_loss(section.loss, task, mixture)
     _check_seeds(section.seeds)
     check_replaceable(folder)
@@ -141,7 +143,9 @@ def _fingerprint(
 ) -> str:
     """Everything that determines the trials and their results; the number of ``tpe`` trials may increase."""
     digest = hashlib.sha256()
-    settings = section.model_dump(exclude={"backbone": True, "kind": True, "shrink": True, "search": {"trials"}})
+    settings = section.model_dump(
+        exclude={"backbone": True, "kind": True, "preset": True, "shrink": True, "search": {"trials"}}
+    )
     parts = [
         [_FORMAT, settings, msgspec.to_builtins(task), asdict(speed)],
         [[dict(row.inputs), row.label, dict(row.shares)] for row in mixture],

@@ -409,10 +409,10 @@ def test_the_defaults_are_those_of_a_project_file():
     from edgedistill.project.schema import StudentSection
 
     section, student = StudentSection(), StudentClassifier()
-    for name in ("backbone", "kind", "max_tokens", "patience"):
+    for name in ("backbone", "kind", "max_tokens", "patience", "preset"):
         assert getattr(student, name) == getattr(section, name)
-    for name in ("epochs", "learning_rate", "batch_size"):
-        assert (getattr(student, name),) == getattr(section.search, name)
+    assert (student.epochs, student.learning_rate) == (section.search.epochs, section.search.learning_rate)
+    assert (student.batch_size,) == section.search.batch_size
     assert student._section(0) == section
 
 

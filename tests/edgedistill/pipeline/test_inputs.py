@@ -183,6 +183,7 @@ CHANGES: dict[str, Any] = {
     "student.lora.rank": 4,
     "student.lora.alpha": 4,
     "student.lora.targets": ["q_proj"],
+    "student.preset": Together({"student.preset": "quick", "student.search": None}),
     "student.search.method": Together({"student.search.method": "grid", "student.search.trials": None}),
     "student.search.trials": 3,
     "student.search.learning_rate": [1e-3],

@@ -28,10 +28,12 @@ def student(tmp_path):
     return read
 
 
-def test_a_grid_of_one_is_the_default(student):
-    search = student("{}").search
-    assert grid(search) == [{"learning_rate": 5e-5, "batch_size": 16, "epochs": 4}]
-    assert (search.method, search.prune) == ("grid", False)
+def test_by_default_the_standard_preset_sets_learning_rate_and_epochs(student):
+    section = student("{}")
+    assert (section.preset, section.search.learning_rate, section.search.epochs) == ("standard", None, None)
+    assert (section.search.method, section.search.prune) == ("grid", False)
+    with pytest.raises(ValueError, match="learning_rate is not set"):
+        grid(section.search)
 
 
 def test_a_grid_is_every_combination_the_epochs_varying_fastest(student):

@@ -1,0 +1,292 @@
+"""How good students are by training set, preset and backbone, on five sets.
+
+    python benchmarks/students.py DATA --out FOLDER --runs few-rows
+    python benchmarks/students.py DATA --out FOLDER --runs all-rows label-source
+    python benchmarks/students.py DATA --out FOLDER --summary docs/results/students.json
+
+DATA has folders beetle, networks, babe, hyperbole and intimacy with train.csv and test files. FOLDER gets a file per
+run with the labels of the test rows; a run whose file is there is not made again, so that a stopped benchmark
+continues. Train rows are shuffled once: the first 100 (``few-rows``), 150 (``label-source``) or 400 (``all-rows``) are
+validation rows, which select the epoch, and the others are training rows. A training row that equals a test row stays,
+as in the official splits. Test rows choose nothing; BABE's are those of test.csv, except for ``label-source``, whose
+test rows are 600 train rows that GPT-4 coded.
+
+    few-rows        100 and 250 human rows: the presets, and 4 epochs at 5e-5, which was the default
+    label-source    labels of a recorded teacher: Beetle (all there are), BABE (1,000 and all)
+    all-rows        Beetle and networks, all human rows
+
+The summary has, for each run, macro-F1 and κ (weighted quadratically where the task is ordinal), as means over the
+seeds, and for each pair of runs that differ in one setting the difference, with a 95 % bootstrap interval over rows.
+"""
+
+import argparse
+import csv
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from edgedistill.agreement.confusion import kappas, macro_f1s
+from edgedistill.data.types import CodedResponse, MixtureRow, Response, ValidationRows
+from edgedistill.project.schema import SearchSection, StudentSection
+from edgedistill.student import backbone_folder, train_student
+from edgedistill.student.model import choose_max_tokens
+from edgedistill_export.checkpoint import Checkpoint
+from edgedistill_serve.task.task import Label, Task
+
+CONSOLE = Console(width=150)
+Row = dict[str, str]
+PAIR = ("question", "reference_answer", "response")
+LEVELS = ("Not-intimate-at-all", "Not-intimate", "Not-very-intimate", "Somewhat-intimate", "Intimate", "Very-intimate")
+RESAMPLES = 2000
+
+
+def _task(kind: Any, labels: Sequence[str], inputs: tuple[str, ...] = ("response",)) -> Task:
+    return Task(kind, tuple(map(Label, labels)), inputs)
+
+
+TASKS = {
+    "beetle": _task("nominal", ("correct", "contradictory", "incorrect"), PAIR),
+    "networks": _task("ordinal", ("Incorrect", "Partially correct", "Correct"), PAIR),
+    "babe": _task("nominal", ("unbiased", "biased")),
+    "hyperbole": _task("nominal", ("not hyperbole", "hyperbole")),
+    "intimacy": _task("ordinal", LEVELS),
+}
+TESTS = {"beetle": ("test_ua", "test_uq"), "networks": ("test_ua", "test_uq")}
+OLD = {"search": SearchSection(learning_rate=(5e-5,), epochs=(4,))}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One student.
+
+    Attributes:
+        group: A group of runs of this script.
+        data: A set.
+        source: ``human``, or ``teacher`` for a recorded teacher's labels.
+        rows: Training rows; 0: all.
+        setting: ``old``, or a preset.
+        seed: Chooses the rows and trains.
+        backbone: As in a project file.
+    """
+
+    group: str
+    data: str
+    source: str
+    rows: int
+    setting: str
+    seed: int
+    backbone: str = "minilm"
+
+    @property
+    def condition(self) -> str:
+        """The name of the run without its seed."""
+        return "-".join((self.group, self.data, self.source, str(self.rows or "all"), self.setting, self.backbone))
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """The settings of training."""
+        return OLD if self.setting == "old" else {"preset": self.setting}
+
+
+def runs(group: str, seeds: Sequence[int]) -> Iterator[Run]:
+    """The runs of a group; complete for one seed before the next."""
+    for seed in seeds:
+        if group == "few-rows":
+            for data in TASKS:
+                for rows in (100, 250):
+                    yield from (Run(group, data, "human", rows, name, seed) for name in ("old", "standard"))
+        elif group == "all-rows":
+            yield from (Run(group, data, "human", 0, "standard", seed) for data in ("beetle", "networks"))
+        else:
+            yield Run(group, "beetle", "teacher", 0, "standard", seed)
+            yield from (Run(group, "babe", "teacher", rows, "standard", seed) for rows in (1000, 0))
+
+
+VALIDATION = {"few-rows": 100, "label-source": 150, "all-rows": 400}
+
+
+def read(path: Path) -> list[Row]:
+    """Read a CSV file; of several reference answers the first, which distinguishes items with the same question."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return [row | {"reference_answer": row.get("reference_answer", "").split(" || ")[0]} for row in rows]
+
+
+def votes(data: Path, name: str) -> dict[str, dict[str, float]]:
+    """Shares of a recorded teacher's votes by row; rows without a majority are left out."""
+    found = {}
+    file = {"beetle": "votes.jsonl", "babe": "votes_gpt_4.jsonl"}[name]
+    for line in (data / name / file).open(encoding="utf-8"):
+        row = json.loads(line)
+        counts = Counter(vote["label"] for vote in row["votes"]).most_common()
+        if counts and (len(counts) == 1 or counts[0][1] > counts[1][1]):
+            total = sum(count for _, count in counts)
+            found[row["id"]] = {label: count / total for label, count in counts}
+    return found
+
+
+def parts(run: Run, data: Path) -> tuple[list[MixtureRow], ValidationRows, dict[str, list[Row]]]:
+    """The training rows, the validation rows and the test rows by file."""
+    rows = read(data / run.data / "train.csv")
+    random.Random(0).shuffle(rows)  # noqa: S311  a draw of rows, not a secret
+    tests = {name: read(data / run.data / f"{name}.csv") for name in TESTS.get(run.data, ("test",))}
+    shares: dict[str, dict[str, float]] = {}
+    if run.source == "teacher":
+        shares = votes(data, run.data)
+        if run.data == "babe":  # only its train rows have votes
+            tests, rows = {"test": [row for row in rows if row["id"] in shares][:600]}, rows[600:]
+            tested = {row["id"] for row in tests["test"]}
+            rows = [row for row in rows if row["id"] not in tested]
+        rows.sort(key=lambda row: row["id"] in shares)  # stable: rows without votes validate, as far as there are any
+    held = rows[: VALIDATION[run.group]]
+    others = [row for row in rows[VALIDATION[run.group] :] if not shares or row["id"] in shares]
+    random.Random(1 + run.seed).shuffle(others)  # noqa: S311
+    task = TASKS[run.data]
+    training = [
+        MixtureRow(
+            row["id"],
+            {name: row[name] for name in task.inputs},
+            max(share, key=share.__getitem__),
+            "teacher" if shares else "human",
+            share,
+        )
+        for row in others[: run.rows or len(others)]
+        for share in (shares.get(row["id"]) or {row["label"]: 1.0},)
+    ]
+    validation = [
+        CodedResponse(Response(row["id"], {name: row[name] for name in task.inputs}, "train.csv", 0), row["label"])
+        for row in held
+    ]
+    return training, ValidationRows(tuple(validation)), tests
+
+
+def make(run: Run, data: Path, out: Path) -> None:
+    """Train a student and write the labels of the test rows."""
+    training, validation, tests = parts(run, data)
+    task, backbone = TASKS[run.data], backbone_folder(run.backbone, Path())
+    max_tokens = choose_max_tokens(backbone, task, (row.inputs for row in training))
+    section = StudentSection(max_tokens=max_tokens, seeds=(run.seed,), **run.section)
+    start = time.perf_counter(), time.process_time()
+    with TemporaryDirectory() as folder:
+        trained = train_student(training, validation, task, section, backbone, Path(folder) / "student")
+        seconds, cpu_seconds = time.perf_counter() - start[0], time.process_time() - start[1]
+        student = Checkpoint.load(Path(folder) / "student", task, max_tokens)
+    found = {}
+    for name, rows in tests.items():
+        logits = student.logits([{one: row[one] for one in task.inputs} for row in rows])
+        found[name] = {
+            "codes": [row["label"] for row in rows],
+            "labels": [task.names[place] for place in logits.argmax(axis=1)],
+        }
+    best = trained.best
+    result = {
+        "run": asdict(run),
+        "rows": len(training),
+        "learning_rate": best.learning_rate,
+        "epochs": best.epochs,
+        "best_epoch": best.best_epoch,
+        "max_tokens": max_tokens,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+        "tests": found,
+    }
+    file = out / f"{run.condition}-{run.seed}.json"
+    file.with_suffix(".part").write_text(json.dumps(result), "utf-8")
+    file.with_suffix(".part").rename(file)
+
+
+Statistics = Mapping[str, NDArray[np.float64]]
+
+
+def statistics_of(results: Sequence[Mapping[str, Any]], test: str, task: Task) -> Statistics:
+    """Macro-F1 and κ of the rows and of each resample, (1 + resamples,): means over the seeds on the same resamples."""
+    rows = len(results[0]["tests"][test]["codes"])
+    rng = np.random.default_rng(0)
+    drawn = np.vstack([np.ones(rows, int), rng.multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES)])
+    place = {name: number for number, name in enumerate(task.names)}
+    found: dict[str, list[NDArray[np.float64]]] = {"macro_f1": [], "kappa": []}
+    for result in results:
+        codes, labels = (np.array([place[one] for one in result["tests"][test][key]]) for key in ("codes", "labels"))
+        cells = np.eye(len(place) ** 2)[codes * len(place) + labels]
+        tables = (drawn @ cells).reshape(-1, len(place), len(place))
+        found["macro_f1"].append(macro_f1s(tables))
+        found["kappa"].append(kappas(tables, quadratic=task.kind == "ordinal"))
+    return {name: np.mean(values, axis=0) for name, values in found.items()}
+
+
+def interval(values: NDArray[np.float64]) -> dict[str, float]:
+    """The value of the rows, and the 95 % percentile interval over resamples."""
+    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+    return {"value": round(float(values[0]), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def summary(out: Path) -> dict[str, Any]:
+    """Figures of all finished runs."""
+    results: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(out.glob("*.json")):
+        result = json.loads(file.read_text("utf-8"))
+        results.setdefault(Run(**result["run"]).condition, []).append(result)
+    figures: dict[str, Any] = {}
+    for condition, found in results.items():
+        task = TASKS[found[0]["run"]["data"]]
+        old = results.get(condition.replace("-standard-", "-old-"), [])
+        seeds = {result["run"]["seed"] for result in found} & {result["run"]["seed"] for result in old}
+        entry: dict[str, Any] = {
+            "seeds": len(found),
+            "rows": found[0]["rows"],
+            "epochs": [result["epochs"] for result in found],
+            "cpu_seconds": [result["cpu_seconds"] for result in found],
+            "tests": {},
+        }
+        for test in found[0]["tests"]:
+            of_all = statistics_of(found, test, task)
+            entry["tests"][test] = {name: interval(values) for name, values in of_all.items()}
+            if "-standard-" in condition and seeds:
+                pair = [
+                    statistics_of([each for each in side if each["run"]["seed"] in seeds], test, task)
+                    for side in (found, old)
+                ]
+                entry["tests"][test]["minus_old"] = {name: interval(pair[0][name] - pair[1][name]) for name in of_all}
+        figures[condition] = entry
+    return figures
+
+
+def main() -> None:
+    """Make runs, or summarize them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", nargs="+", choices=VALIDATION, default=[])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--summary", type=Path)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    for group in given.runs:
+        for run in runs(group, given.seeds):
+            if not (given.out / f"{run.condition}-{run.seed}.json").is_file():
+                CONSOLE.print(run.condition, run.seed)
+                make(run, given.data, given.out)
+    figures = summary(given.out)
+    for condition, entry in figures.items():
+        for test, values in entry["tests"].items():
+            CONSOLE.print(
+                condition, test, {name: tuple(each.values()) for name, each in values.items() if "value" in each}
+            )
+    if given.summary:
+        given.summary.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
