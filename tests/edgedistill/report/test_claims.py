@@ -207,8 +207,8 @@ def test_novelty_is_written_with_its_limit_and_its_rate_of_false_alarms(folder):
     assert "from a normal distribution of those of 733 training texts [@tipping1999]" in text
     assert (
         "The limit, 1.234 times the typical distance, was chosen on the validation rows such that of responses like "
-        "them at most 4.3 % are expected beyond it (false alarms); 18 of 397 rows of the validation split and 14 of 120 "
-        "rows of the test split are (Table [novelty](tables/novelty.csv))."
+        "them at most 4.3 % are expected beyond it (false alarms); 18 of 397 rows of the validation split and 14 of "
+        "120 rows of the test split are (Table [novelty](tables/novelty.csv))."
     ) in text
     kept = inputs.report.served.student.accuracy
     assert tables_of(inputs)["novelty"].rows == (
