@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -60,12 +60,25 @@ class Kin:
     config: type
     model: type
     byte_level: bool
+    unigram: bool = False
 
 
 BERT = Kin("bert", BertConfig, BertForSequenceClassification, byte_level=False)
 DISTILBERT = Kin("distilbert", DistilBertConfig, DistilBertForSequenceClassification, byte_level=False)
 ROBERTA = Kin("roberta", RobertaConfig, RobertaForSequenceClassification, byte_level=True)
+E5 = Kin("e5", BertConfig, BertForSequenceClassification, byte_level=False, unigram=True)
 FAMILIES = (BERT, DISTILBERT, ROBERTA)
+
+IN_LANGUAGES = (
+    "Du hast verschiedene Strategien ausprobiert, das war eine gute Idee.",
+    "Weiß nicht, vielleicht ist der Stromkreis geöffnet",
+    "المصباح مضاء لأن الدائرة مغلقة.",
+    "جربت أكثر من طريقة وهذا رائع",
+    "หลอดไฟติดเพราะวงจรปิด",
+    "คุณพยายามหลายวิธีแล้ว ดีมาก",
+    "灯亮了,因为电路是闭合的。",
+    "你试了很多方法,真棒",
+)
 
 
 def rows_for(task: Task) -> list[dict[str, str]]:
@@ -82,12 +95,11 @@ def rows_for(task: Task) -> list[dict[str, str]]:
 
 def save_student(folder: Path, task: Task, kin: Kin = BERT, seed: int = 0) -> Path:
     """Write a checkpoint folder as a trainer would; weights are random, spread so that labels differ between rows."""
-    tokenizer = _byte_level() if kin.byte_level else _word_pieces()
+    tokenizer = unigram_tokenizer() if kin.unigram else _byte_level() if kin.byte_level else _word_pieces()
+    marks = _marks(kin.byte_level or kin.unigram)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        **dict(
-            zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), _marks(kin.byte_level), strict=True)
-        ),
+        **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), marks, strict=True)),
         model_input_names=["input_ids", "attention_mask"] + (["token_type_ids"] if kin is BERT else []),
     )
     wide = {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4} if kin is DISTILBERT else {
@@ -152,6 +164,31 @@ def _byte_level() -> Tokenizer:
     )
     tokenizer.post_processor = processors.RobertaProcessing(
         (last, tokenizer.token_to_id(last)), (first, tokenizer.token_to_id(first)), add_prefix_space=False
+    )
+    return tokenizer
+
+
+def unigram_tokenizer(texts: Sequence[str] = (*TEXTS, *IN_LANGUAGES)) -> Tokenizer:
+    """A SentencePiece Unigram tokenizer with the words of the texts, beginnings and ends of them, and their letters."""
+    pad, unknown, first, last, mask = _marks(byte_level=True)
+    tokenizer = Tokenizer(models.Unigram([(unknown, 0.0)], unk_id=0))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    split = (tokenizer.normalizer.normalize_str, tokenizer.pre_tokenizer.pre_tokenize_str)
+    words = sorted({word for text in texts for word, _ in split[1](split[0](text))})
+    short = [word for word in words if len(word) <= 12]
+    parts = sorted({part for word in words for at in range(1, len(word)) for part in (word[:at], word[at : at + 3])})
+    letters = sorted(set("".join(words)))
+    pieces = dict.fromkeys([*short, *(part for part in parts if 1 < len(part) <= 5), *letters])
+    scores = [-4.0 - len(piece) / 8 - place / 256 for place, piece in enumerate(pieces)]
+    scored = sorted(zip(pieces, scores, strict=True), key=lambda one: -one[1])
+    marks = [(mark, 0.0) for mark in (first, pad, last, unknown)]  # XLM-RoBERTa's order: the id of <pad> is 1
+    tokenizer.model = models.Unigram([*marks, *scored, (mask, 0.0)], unk_id=3)
+    tokenizer.add_special_tokens([first, pad, last, unknown, mask])
+    ends = [(mark, tokenizer.token_to_id(mark)) for mark in (first, last)]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}", pair=f"{first} $A {last} {last} $B {last}", special_tokens=ends
     )
     return tokenizer
 

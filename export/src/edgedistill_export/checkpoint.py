@@ -232,7 +232,11 @@ def _model(folder: Path) -> Any:
             where=str(folder / "model.safetensors"),
             hint=_RETRAIN,
         )
-    return model.float().eval()
+    model = model.float().eval()
+    # A tensor of a memory-mapped file begins at any address, and the last bits of results depend on its alignment.
+    for weights in model.parameters():
+        weights.data = weights.data.clone()
+    return model
 
 
 def _encoder(folder: Path, max_tokens: int) -> Encoder:

@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 from edgedistill_export.authors import Author
-from edgedistill_export.quantize.vocabulary import COMMON
 from edgedistill_serve.bounds import MAX_TOKENS, SHARE, TEMPERATURE, check_all
 from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.bundle.manifest import Precision, ReviewRule
@@ -77,7 +76,8 @@ class ExportPlan:
             person; None for a novelty that is reported and not limited.
         golden: The rows of the self-check: ``written`` for the purpose, so that no learner's text leaves with the
             bundle, or ``validation`` rows verbatim.
-        common: Number of frequent tokens that a cut keeps even if no text needs them; 0 or more.
+        common: Number of frequent tokens that a cut keeps even if no text needs them, 0 or more; None for the number
+            that suits the tokenizer.
         codes: The human code of every validation row, with which ``auto`` measures the loss of agreement; optional.
         groups: The group of every validation row, for which ``auto`` reports the worst flip rate; optional.
         locked: The inputs of the test rows. Every stage scores them after all choices; the export fails if the fp32
@@ -110,7 +110,7 @@ class ExportPlan:
     novelty_rows: Sequence[Mapping[str, str]] = field(default=(), repr=False)
     false_alarms: float | None = None
     golden: Literal["written", "validation"] = "written"
-    common: int = COMMON
+    common: int | None = None
     codes: Sequence[str] = ()
     groups: Sequence[str] = field(default=(), repr=False)
     locked: Sequence[Mapping[str, str]] = field(default=(), repr=False)

@@ -1,6 +1,7 @@
 """Choose the tokens that a reduced vocabulary keeps, and write the reduced `tokenizer.json`.
 
-Two tokenizer models are supported: WordPiece (BERT, DistilBERT, MPNet) and byte-level BPE (RoBERTa, ModernBERT).
+Three tokenizer models are supported: WordPiece (BERT, DistilBERT, MPNet), byte-level BPE (RoBERTa, ModernBERT) and
+Unigram (SentencePiece: multilingual E5, XLM-RoBERTa, XLNet, ALBERT, DeBERTa-v2).
 
 WordPiece repeatedly takes the longest matching token, from left to right. A word is tokenized as before if all its
 tokens are kept: the longest matches still exist, and no longer one was added. Since every single character is kept,
@@ -9,9 +10,17 @@ with and without the prefix ``##``, a word that could be tokenized before still 
 BPE repeatedly merges the pair that is first in the list of merges. A word is tokenized as before if every merge
 applied to it is kept: the first applicable merge still exists, and no earlier merge was added. Every byte is
 kept, so every text can be tokenized.
+
+Unigram takes the segmentation of a word with the highest sum of scores. A word is tokenized as before if the tokens of
+its best segmentation are kept: the other segmentations lose candidates and gain none. An unknown character costs ten
+less than the lowest score of the vocabulary; the token with that score is therefore kept, or the removal of a token
+could change words that never used it. Single characters are kept for the scripts of the texts only: a vocabulary for
+100 languages has 14,000 of them. A character of another script becomes unknown, so that the response goes to a person.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -21,29 +30,55 @@ TokenizerFile: TypeAlias = Mapping[str, Any]
 """`tokenizer.json` as JSON gives it."""
 
 _NOT_PLAIN = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
-_HINT = "Set export.vocabulary to full, or choose a backbone with a WordPiece or byte-level BPE tokenizer."
+_HINT = "Set export.vocabulary to full, or choose a backbone with a WordPiece, byte-level BPE or Unigram tokenizer."
+_SPACE = "\u2581"
+"""What SentencePiece writes for a space."""
 
 
-def choose_tokens(tokenizer: TokenizerFile, reached: Iterable[str], common: int) -> frozenset[str]:
+def vocabulary_of(tokenizer: TokenizerFile) -> dict[str, int]:
+    """Return the id of each token of the tokenizer model."""
+    vocabulary = tokenizer["model"]["vocab"]
+    if isinstance(vocabulary, Mapping):
+        return dict(vocabulary)
+    return {piece: number for number, (piece, _) in enumerate(vocabulary)}
+
+
+def fragments_of(words: Iterable[str]) -> set[str]:
+    """Return every two and every three consecutive characters of words, by which `choose_tokens` knows a language.
+
+    Example:
+        >>> sorted(fragments_of(["\u2581Tag"]))
+        ['Ta', 'Tag', 'ag', '▁T', '▁Ta']
+    """
+    return {word[at : at + length] for word in words for length in (2, 3) for at in range(len(word) - length + 1)}
+
+
+def choose_tokens(
+    tokenizer: TokenizerFile, reached: Iterable[str], common: int, fragments: Collection[str] = frozenset()
+) -> frozenset[str]:
     """Choose the tokens that a reduced vocabulary keeps.
 
     These are: the special and added tokens; every token of one character or byte, in its forms for the beginning and
-    the inside of a word; the tokens of the texts, for BPE including those they are merged from; and the ``common``
-    tokens of lowest id among the others, since both kinds of vocabularies list frequent tokens first.
+    the inside of a word (for Unigram, without letters of scripts that no token of the texts has); the tokens of the
+    texts, for BPE including those they are merged from; and the ``common`` most frequent tokens among the others. These
+    have the lowest ids, since all kinds of vocabularies list frequent tokens first; for Unigram, tokens of the texts'
+    scripts and language come first: those of which every three consecutive characters are fragments of the texts,
+    then those of which every two are.
 
     Args:
         tokenizer: The content of a ``tokenizer.json``.
         reached: The tokens of the texts; may contain duplicates.
         common: Number of frequent tokens that are kept even if no text needs them; 0 or more.
+        fragments: As `fragments_of` returns them for the texts; used for Unigram only.
 
     Raises:
         ExportFailed: The tokenizer model cannot be reduced exactly.
     """
-    kept, of_low_id = _KINDS[_kind(tokenizer)](tokenizer, frozenset(reached))
+    kept, frequent = _KINDS[_kind(tokenizer)](tokenizer, frozenset(reached), fragments)
     kept |= {token["content"] for token in tokenizer.get("added_tokens", ())}
     unknown = tokenizer["model"].get("unk_token")
     kept |= {unknown} if unknown else set()
-    return frozenset((kept | set(of_low_id[:common])) & set(tokenizer["model"]["vocab"]))
+    return frozenset((kept | set(frequent[:common])) & vocabulary_of(tokenizer).keys())
 
 
 def cut_tokenizer(tokenizer: TokenizerFile, kept: frozenset[str]) -> tuple[dict[str, Any], list[int]]:
@@ -60,12 +95,15 @@ def cut_tokenizer(tokenizer: TokenizerFile, kept: frozenset[str]) -> tuple[dict[
         old one. An added token that is not in the vocabulary is ordered by its id.
     """
     model = tokenizer["model"]
-    vocabulary = {piece: number for piece, number in model["vocab"].items() if piece in kept}
+    vocabulary = {piece: number for piece, number in vocabulary_of(tokenizer).items() if piece in kept}
     added = {token["id"] for token in tokenizer.get("added_tokens", ())}
     old_ids = sorted({*vocabulary.values(), *added})
     new_id = {old: new for new, old in enumerate(old_ids)}
     in_order = sorted(vocabulary.items(), key=lambda item: item[1])
-    cut_model = {**model, "vocab": {piece: new_id[old] for piece, old in in_order}}
+    if model["type"] == "Unigram":
+        cut_model = {**model, "vocab": [model["vocab"][old] for _, old in in_order], "unk_id": new_id[model["unk_id"]]}
+    else:
+        cut_model = {**model, "vocab": {piece: new_id[old] for piece, old in in_order}}
     if "merges" in model:
         cut_model["merges"] = [
             merge for merge in model["merges"] if all(part in vocabulary for part in _parts_and_result(merge))
@@ -94,7 +132,21 @@ def _kind(tokenizer: TokenizerFile) -> str:
             where="tokenizer.json",
             hint=_HINT,
         )
+    if kind == "Unigram":
+        _expect_unknown_token(model)
     return str(kind)
+
+
+def _expect_unknown_token(model: Mapping[str, Any]) -> None:
+    """A Unigram tokenizer without an unknown token fails on a text with a character that it does not have."""
+    unknown, size = model.get("unk_id"), len(model["vocab"])
+    if not isinstance(unknown, int) or not 0 <= unknown < size:
+        raise ExportFailed(
+            f"this Unigram vocabulary has no token for unknown characters (unk_id is {unknown}, of {size} tokens), so "
+            "it cannot be cut",
+            where="tokenizer.json",
+            hint="Set export.vocabulary to full, or set model.unk_id to the place of the unknown token.",
+        )
 
 
 def _is_byte_level(reading: Any) -> bool:
@@ -103,7 +155,7 @@ def _is_byte_level(reading: Any) -> bool:
     return reading.get("type") == "ByteLevel" or any(map(_is_byte_level, reading.get("pretokenizers", ())))
 
 
-def _word_pieces(tokenizer: TokenizerFile, reached: frozenset[str]) -> tuple[set[str], list[str]]:
+def _word_pieces(tokenizer: TokenizerFile, reached: frozenset[str], _: Collection[str]) -> tuple[set[str], list[str]]:
     vocabulary = tokenizer["model"]["vocab"]
     mark = tokenizer["model"].get("continuing_subword_prefix", "##")
 
@@ -124,7 +176,7 @@ def _is_named(piece: str) -> bool:
     return piece.startswith("[") and piece.endswith("]") and len(piece) > len("[]")
 
 
-def _byte_pieces(tokenizer: TokenizerFile, reached: frozenset[str]) -> tuple[set[str], list[str]]:
+def _byte_pieces(tokenizer: TokenizerFile, reached: frozenset[str], _: Collection[str]) -> tuple[set[str], list[str]]:
     model = tokenizer["model"]
     rank: dict[tuple[str, str], int] = {}
     for merge in model["merges"]:
@@ -148,6 +200,43 @@ def _merged_from(piece: str, rank: Mapping[tuple[str, str], int]) -> set[str]:
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
         seen.add(parts[at])
     return seen
+
+
+def _unigram_pieces(
+    tokenizer: TokenizerFile, reached: frozenset[str], fragments: Collection[str]
+) -> tuple[set[str], list[str]]:
+    model = tokenizer["model"]
+    # Special tokens stand in the list with scores of 0; no text is read as one of them.
+    named = {token["content"] for token in tokenizer.get("added_tokens", ())} | {model["vocab"][model["unk_id"]][0]}
+    pieces = [piece for piece, _ in model["vocab"]]
+    scripts = {_ANY_SCRIPT, *(_script(character) for piece in reached for character in piece)}
+    known = [piece for piece in pieces if scripts.issuperset(map(_script, piece.replace(_SPACE, "")))]
+    single = {piece for piece in known if len(piece.removeprefix(_SPACE)) <= 1}
+    lowest = min(model["vocab"], key=lambda scored: scored[1])[0]
+    bytes_ = {f"<0x{byte:02X}>" for byte in range(256)} if model.get("byte_fallback") else set()
+    kept = single | reached | named | bytes_ | {lowest}
+    others = [piece for piece in known if piece not in kept and not _is_named(piece)]
+
+    def likeness(piece: str) -> int:
+        """2 for a piece of which all runs of three characters are known, 1 for runs of two, otherwise 0."""
+        runs = [piece[at : at + 2] for at in range(len(piece) - 1)]
+        if not all(run in fragments for run in runs):
+            return 0
+        return 1 + all(piece[at : at + 3] in fragments for at in range(len(piece) - 2))
+
+    return kept, sorted(others, key=likeness, reverse=True)
+
+
+_ANY_SCRIPT = ""
+
+
+@cache
+def _script(character: str) -> str:
+    """The script of a letter, such as ``THAI`` or ``CJK``; `_ANY_SCRIPT` for digits, punctuation and common marks."""
+    if unicodedata.category(character)[0] not in "LM":
+        return _ANY_SCRIPT
+    name = unicodedata.name(character, "").split(" ")[0].split("-")[0]
+    return _ANY_SCRIPT if name in {"", "COMBINING", "MODIFIER", "VARIATION"} else name
 
 
 def _others(vocabulary: Mapping[str, int], kept: set[str]) -> list[str]:
@@ -178,8 +267,9 @@ def _renumbered(processor: Any, new_id: Mapping[int, int]) -> Any:
     return changed
 
 
-_KINDS: Mapping[str, Callable[[TokenizerFile, frozenset[str]], tuple[set[str], list[str]]]] = {
+_KINDS: Mapping[str, Callable[[TokenizerFile, frozenset[str], Collection[str]], tuple[set[str], list[str]]]] = {
     "WordPiece": _word_pieces,
     "BPE": _byte_pieces,
+    "Unigram": _unigram_pieces,
 }
-"""From a file and the pieces reached: what must stay, and the others, the generally most frequent first."""
+"""From a file, the pieces reached and the fragments: what must stay, and the others, the most frequent first."""

@@ -16,11 +16,13 @@ from tokenizers import Tokenizer
 from edgedistill_export.authors import LEAST_LEARNERS, Author, learners_of, used_by_few
 from edgedistill_export.checkpoint import Checkpoint, read_json_object
 from edgedistill_export.errors import CheckpointError, ExportFailed
-from edgedistill_export.quantize.tokenizer_cut import choose_tokens, cut_tokenizer
+from edgedistill_export.quantize.tokenizer_cut import choose_tokens, cut_tokenizer, fragments_of, vocabulary_of
 from edgedistill_serve.task.task import model_texts
 
 COMMON = 4000
 """Number of frequent tokens that are kept even if no text needs them (docs/decisions/0004-vocabulary-cut.md)."""
+COMMON_OF_MANY_LANGUAGES = 20_000
+"""The same for Unigram (docs/decisions/0058-vocabulary-cut-for-unigram.md)."""
 
 _ID_KEYS = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep", "mask", "unk"))
 _FLOAT_BYTES = 4
@@ -53,7 +55,7 @@ def cut_vocabulary(
     rows: Sequence[Mapping[str, str]],
     folder: Path,
     *,
-    common: int = COMMON,
+    common: int | None = None,
     authors: Sequence[Author] = (),
     least_learners: int = LEAST_LEARNERS,
 ) -> tuple[Checkpoint, VocabularyCut]:
@@ -62,14 +64,14 @@ def cut_vocabulary(
     A token that fewer than ``least_learners`` learners used is not kept for their sake: it can be a name, and the
     vocabulary is a part of the bundle. Texts without such a token are tokenized as before and each token has the same
     embedding, so the student gives their rows bit-identical logits. Other texts may be split into other, shorter
-    tokens, but never become unknown if they were known before; `edgedistill_export.quantize.tokenizer_cut` has the
-    rules.
+    tokens, but never become unknown if they were known before, except letters of other scripts with a Unigram
+    tokenizer; `edgedistill_export.quantize.tokenizer_cut` has the rules.
 
     Args:
         student: The trained student.
         rows: The task's inputs of every known row. Questions and reference answers are not learners' texts.
         folder: The output folder.
-        common: As for `choose_tokens`.
+        common: As for `choose_tokens`; None for `COMMON`, or `COMMON_OF_MANY_LANGUAGES` with a Unigram tokenizer.
         authors: Who wrote each response, as in `edgedistill_export.authors`; empty if that is not known.
         least_learners: Number of learners from which on a token is kept; with 1, every token of the texts is.
 
@@ -84,13 +86,22 @@ def cut_vocabulary(
     tokenizer = read_json_object(file)
     texts = list(dict.fromkeys(text for row in rows for text in model_texts(row) if text is not None))
     pieces_of = {text: frozenset(pieces) for text, pieces in zip(texts, tokenize_texts(file, texts), strict=True)}
+    learners = learners_of(rows, authors)
     contexts = {first for first, second in map(model_texts, rows) if second is not None}
-    few = used_by_few([pieces_of[row["response"]] for row in rows], learners_of(rows, authors), least_learners)
-    few = few.difference(*(pieces_of[context] for context in contexts))
-    reached = set().union(*pieces_of.values()) - few
+
+    def shared(items_of: Mapping[str, frozenset[str]]) -> set[str]:
+        """What the texts consist of, without what fewer learners than ``least_learners`` used."""
+        few = used_by_few([items_of[row["response"]] for row in rows], learners, least_learners)
+        few = few.difference(*(items_of[context] for context in contexts))
+        return set().union(*items_of.values()) - few
+
+    unigram = tokenizer["model"]["type"] == "Unigram"
+    fragments = shared(_fragments(file, texts)) if unigram else set()
     ids = {key: getattr(student.model.config, key, None) for key in _ID_KEYS}
-    named = {piece for piece, number in tokenizer["model"]["vocab"].items() if number in ids.values()}
-    cut, old_ids = cut_tokenizer(tokenizer, choose_tokens(tokenizer, reached | named, common))
+    named = {piece for piece, number in vocabulary_of(tokenizer).items() if number in ids.values()}
+    if common is None:
+        common = COMMON_OF_MANY_LANGUAGES if unigram else COMMON
+    cut, old_ids = cut_tokenizer(tokenizer, choose_tokens(tokenizer, shared(pieces_of) | named, common, fragments))
     new_id = {old: new for new, old in enumerate(old_ids)}
     _expect_same_positions(student, new_id)
     folder.mkdir(parents=True)
@@ -117,6 +128,18 @@ def tokenize_texts(tokenizer_file: Path, texts: Sequence[str]) -> list[list[str]
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return [encoding.tokens for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def _fragments(tokenizer_file: Path, texts: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return `fragments_of` each text, normalized and split into words as the tokenizer does."""
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+
+    def words(text: str) -> list[str]:
+        normalized = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
+        split = tokenizer.pre_tokenizer
+        return [word for word, _ in split.pre_tokenize_str(normalized)] if split else [normalized]
+
+    return {text: frozenset(fragments_of(words(text))) for text in texts}
 
 
 def _expect_same_positions(student: Checkpoint, new_id: Mapping[int, int]) -> None:
