@@ -26,9 +26,9 @@ def _folder(where: Path, *, must_exist: bool = True) -> Path:
         folder = where
     else:
         project = read_project(where)
-        folders = {project.folder / teacher.cache for teacher in project.panel}
+        folders = {project.folder / teacher.cache for teacher in project.asked}
         if not folders:
-            raise ProjectFileError("the project has no teacher and therefore no cache", where=str(where))
+            raise ProjectFileError("the project has no teacher with an endpoint, and so no cache", where=str(where))
         if len(folders) > 1:
             names = ", ".join(sorted(str(folder) for folder in folders))
             raise ProjectFileError(

@@ -207,7 +207,7 @@ def _set_aside(reasons: Mapping[str, int]) -> str:
 def _summary_lines(entry: Mapping[str, Any]) -> str:
     """The main figures of a stage, a line each."""
     lines: list[str] = []
-    if cost := entry.get("cost"):
+    if (cost := entry.get("cost")) and any(cost.values()):  # labels that exist already cost nothing
         lines.append(_cost(cost))
     if "labelled" in entry:
         lines.append(f"{entry['rows']} responses = {entry['labelled']} labelled + {len(entry['set_aside'])} set aside")

@@ -137,7 +137,7 @@ def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> Fil
     ]
     for row in table:
         _require(file, row, names, present)
-        if _is_empty(row):
+        if is_empty_row(row):
             aside.append(SetAside(file, row.row, "", "empty row"))
             continue
         response = _response(file, row, columns, places, errors)
@@ -174,7 +174,7 @@ def read_uncoded(file: str, rows: Iterable[TableRow], columns: Columns) -> FileR
     for row in rows:
         read += 1
         _require(file, row, ("id", *columns.task.inputs, *filter(None, [columns.group_by])))
-        if _is_empty(row):
+        if is_empty_row(row):
             aside.append(SetAside(file, row.row, "", "empty row"))
             continue
         response = _response(file, row, columns, places, errors)
@@ -216,7 +216,7 @@ def _require(file: str, row: TableRow, names: Iterable[str], present: Iterable[s
             )
 
 
-def _is_empty(row: TableRow) -> bool:
+def is_empty_row(row: TableRow) -> bool:
     """Return whether a row has no text at all, such as the rows below a table in a spreadsheet."""
     return not any(text.strip() for text in row.values.values())
 

@@ -6,6 +6,7 @@ TrainRows, ValidationRows, TestRows
                   human-coded rows of one split. Three types, so that code which selects something (prompt
                   examples, an epoch, a threshold) cannot receive test rows.
 TeacherLabel      the teacher's label of one response, from its votes
+LabelSource       the table of labels that existed before the project
 MixtureRow        one row of the student's training set, with its source
 Population        responses on which label prevalence is estimated
 SetAside          a row that is not used, with the reason
@@ -103,7 +104,7 @@ class TestRows(_Rows):
     __test__ = False  # not a test class for pytest
 
 
-Soft: TypeAlias = Literal["votes", "logprobs", "confidence", "mixed"]
+Soft: TypeAlias = Literal["votes", "logprobs", "confidence", "shares", "mixed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,8 @@ class TeacherLabel:
         shares: Soft label: the share of each label, without zeros; sums to 1.
         votes: The votes in order; with several teachers, teacher by teacher.
         teacher: The teacher's name; several names are joined by `` + ``.
-        soft: Source of the shares: votes, token log probabilities or stated confidences; ``mixed`` where several
-            teachers differ.
+        soft: Source of the shares: votes, token log probabilities, stated confidences, or shares that existed already;
+            ``mixed`` where several teachers differ.
         opinions: Each teacher's own label where there are several; otherwise empty.
         confidences: The confidence that each vote stated, in [0, 1], None for one that stated none; empty if none did.
         confidence: The mean of the confidences of the votes for the label, a vote for another label counted as 0; None
@@ -137,6 +138,27 @@ class TeacherLabel:
     confidences: tuple[float | None, ...] = ()
     confidence: float | None = None
     probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSource:
+    """Where labels come from that existed before the project.
+
+    Attributes:
+        file: Name of the table.
+        sha256: Of the table.
+        rows: Number of its rows.
+        columns: The columns of labels, or of shares.
+        form: ``label``: one column; ``votes``: several; ``shares``: one per label.
+        model: The model that gave them, as the user states it; None if it is not stated.
+    """
+
+    file: str
+    sha256: str
+    rows: int
+    columns: tuple[str, ...]
+    form: Literal["label", "votes", "shares"]
+    model: str | None = None
 
 
 Source: TypeAlias = Literal["human", "teacher", "synthetic"]

@@ -24,7 +24,7 @@ from edgedistill.agreement import (
     agreement_html,
     agreement_table,
 )
-from edgedistill.data.types import SetAside
+from edgedistill.data.types import LabelSource, SetAside
 from edgedistill.decisions import Calibration, RiskCoverageCurve, RuleOutcome
 from edgedistill.displays import plain_text
 from edgedistill_serve.bundle.guarantee import Guarantee
@@ -430,6 +430,7 @@ class GateTeacher:
         alt_test_note: Why there is no such test although three coders are named; otherwise empty.
         certainty: By source (``votes``, ``logprobs``, ``confidence``), how well it fits how often the teacher is right.
         votes_without_confidence: Votes that stated no confidence that can be read; None if none was requested.
+        source: The table of labels that existed already; None for a teacher that was asked.
     """
 
     teacher: str
@@ -448,6 +449,7 @@ class GateTeacher:
     alt_test_note: str = ""
     certainty: Mapping[str, CertaintyMetrics] = field(default_factory=dict)
     votes_without_confidence: int | None = None
+    source: LabelSource | None = None
 
     @property
     def reached(self) -> Estimate | None:

@@ -49,8 +49,8 @@ def run_answers(run: Run) -> Iterator[RunAnswer]:
     Raises:
         CacheDamaged: An entry cannot be read.
     """
-    for section in run.project.panel:
-        teacher = run.teachers[section.called]
+    for section in run.project.asked:
+        teacher = run.asked[section.called]
         if not (teacher.cache_folder / DATABASE).exists():
             continue
         with AnswerCache(teacher.cache_folder) as cache:
@@ -108,7 +108,7 @@ def _votes(plan: LabellingPlan, entry: CacheEntry, ids: list[tuple[str, ...]]) -
 def _written(run: Run, teacher: Teacher) -> set[str]:
     """Return the keys of the requests in which a teacher writes synthetic responses."""
     section, splits = run.project.generate, run.records.splits
-    if section is None or teacher is not run.teachers[run.teacher.called]:
+    if section is None or teacher is not run.asked[run.teacher.called]:
         return set()
     requests = plan_requests(select_seed_rows(splits.train, splits.validation, splits.test), teacher.codebook, section)
     return {

@@ -23,7 +23,7 @@ from edgedistill.evaluation.types import FIDELITY_VERSION, Fidelity, FidelitySte
 from edgedistill.pipeline.evaluate import circumstances
 from edgedistill.pipeline.mix import novelty_rows, read_mixture
 from edgedistill.pipeline.run import Run
-from edgedistill.project.schema import ReviewSection
+from edgedistill.project.schema import ReviewSection, TeacherSection
 from edgedistill_export import ExportFailed, ExportPlan, export_bundle
 from edgedistill_export.authors import TEACHER, Author
 from edgedistill_export.web import browser_scores, browser_step, record_browser_step
@@ -211,12 +211,18 @@ def _provenance(run: Run, run_log: dict[str, Any]) -> dict[str, Any]:
     if run.project.panel:
         gate = run.folder.read_json("gate.json")
         provenance["gate"] = _gate(gate) | {key: gate[key] for key in ("used", "weights", "between")}
+        sources = {each["teacher"]: each.get("source") for each in gate["teachers"]}
+        provenance["data"] += [
+            {name: source[name] for name in ("file", "sha256", "rows")} for source in sources.values() if source
+        ]
         teachers = {
             teacher.called: {"model": teacher.model, "votes": teacher.votes, "temperature": teacher.temperature}
+            if isinstance(teacher, TeacherSection)
+            else {"model": teacher.model, "existing_labels": sources[teacher.called]}
             for teacher in run.panel
         }
         if len(teachers) == 1:
-            provenance["teacher"] = teachers[run.teacher.called]
+            (provenance["teacher"],) = teachers.values()
         else:
             provenance["teachers"] = {
                 each["teacher"]: teachers[each["teacher"]] | _gate(each) for each in gate["teachers"]

@@ -10,8 +10,9 @@ from edgedistill.agreement import inter_coder_agreement
 from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.data.types import Response
 from edgedistill.pipeline.run import Run
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.schema import AnyTeacher
 from edgedistill.teacher import Labelling, combine_labellings
+from edgedistill.teacher.existing_labels import ExistingLabels
 from edgedistill.teacher.gating import check_gate, comparison
 
 
@@ -69,7 +70,7 @@ def groups_by_id(responses: Sequence[Response]) -> dict[str, str] | None:
     return dict(zip([response.id for response in responses], groups, strict=True)) if groups else None
 
 
-def _verdict(run: Run, teacher: TeacherSection, labelling: Labelling) -> dict[str, Any]:
+def _verdict(run: Run, teacher: AnyTeacher, labelling: Labelling) -> dict[str, Any]:
     section = run.project.evaluation
     verdict = check_gate(
         teacher,
@@ -79,7 +80,12 @@ def _verdict(run: Run, teacher: TeacherSection, labelling: Labelling) -> dict[st
         coders=section.coders,
         epsilon=section.alt_test_epsilon,
     )
-    return verdict.as_dict() | {"accepted": run.accept_teacher, "cost": asdict(labelling.usage)}
+    source = run.teachers[teacher.called]
+    return (
+        verdict.as_dict()
+        | {"accepted": run.accept_teacher, "cost": asdict(labelling.usage)}
+        | ({"source": asdict(source.source)} if isinstance(source, ExistingLabels) else {})
+    )
 
 
 def _weight(run: Run, verdict: Mapping[str, Any]) -> float:

@@ -106,7 +106,7 @@ def _write(run: Run, section: GenerateSection) -> GenerationResult:
     def on_progress(progress: LabellingProgress) -> None:
         run.on_progress("generate: the teacher writes samples", progress.done, progress.total)
 
-    splits, teacher = run.records.splits, run.teachers[run.teacher.called]
+    splits, teacher = run.records.splits, run.asked[run.teacher.called]
     with AnswerCache(teacher.cache_folder) as cache:
         return generate_samples(
             select_seed_rows(splits.train, splits.validation, splits.test),

@@ -52,6 +52,8 @@ FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "project.evaluation.population": ("",),
     "project.evaluation.human_trained": ("student", "mixture.csv"),
     "project.report.study": ("runs.csv",),
+    "project.teacher.labels": ("",),
+    "project.teachers.labels": ("",),
 }
 """Fields that name a file or folder whose content is an input, too: for a folder, which of its files."""
 
@@ -285,11 +287,14 @@ def fingerprint(run: "Run", stage: str, inputs: StageInputs, results: Mapping[st
 
 def _file_digests(project: "Project", inputs: StageInputs) -> Iterator[tuple[str, str | None]]:
     for path, names in FILES.items():
-        _, section, field = path.split(".")
-        if inputs.counts(path) and (named := getattr(getattr(project, section), field)):
-            for name in names:
-                file = project.folder / named / name
-                yield f"{path} {name}", file_digest(file) if file.exists() else None
+        _, name_of_section, field = path.split(".")
+        section = getattr(project, name_of_section)
+        for number, each in enumerate(section if isinstance(section, tuple) else (section,)):
+            if inputs.counts(path) and (named := getattr(each, field, None)):
+                for name in names:
+                    file = project.folder / named / name
+                    place = f"{path} {name}" + (f" {number}" if number else "")
+                    yield place, file_digest(file) if file.exists() else None
     if inputs.counts("project.data.human"):  # the rows are inputs of their own; this is where their codes come from
         journal = journal_file(project)
         yield "journal of the coding", file_digest(journal) if journal.exists() else None

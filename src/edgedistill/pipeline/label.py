@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.data.types import Response, TeacherLabel
-from edgedistill.errors import DataError
+from edgedistill.errors import DataError, RunError
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.gate import teacher_agreement
 from edgedistill.pipeline.run import Run
@@ -117,11 +117,16 @@ def build_prompts(run: Run, ident: str) -> tuple[Prompt, ...]:
 
     Raises:
         DataError: No row in use has this id.
+        RunError: The labels of all teachers exist already.
     """
     response, neighbours = _find_response(run, ident)
     prompts = []
-    for teacher in run.panel:
-        plan = run.teachers[teacher.called].plan(neighbours if teacher.per_request > 1 else (response,))
+    if run.panel and not run.project.asked:
+        raise RunError(
+            "the labels exist already: nothing is asked, and there is no prompt", where=str(run.project.path)
+        )
+    for teacher in run.project.asked:
+        plan = run.asked[teacher.called].plan(neighbours if teacher.per_request > 1 else (response,))
         coding = {each.id: coding for each, coding in plan.pairs}[ident]
         requests = [request for request in plan.coding_requests() if coding in request.codings]
         if not requests:

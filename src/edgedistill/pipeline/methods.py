@@ -44,8 +44,8 @@ def write_methods(run: Run) -> Path:
         MethodsInputs(
             report=report,
             project=run.project,
-            prompts={name: prompt_hash(teacher) for name, teacher in run.teachers.items()} if run.project.panel else {},
-            answers={each.called: model_versions(answers, each) for each in run.project.panel},
+            prompts={name: prompt_hash(teacher) for name, teacher in run.asked.items()},
+            answers={each.called: model_versions(answers, each) for each in run.project.asked},
             plan=check_plan(run),
         )
     )

@@ -104,7 +104,8 @@ def plan_parts(run: Run) -> dict[str, Any]:
     panel = [section.model_dump(mode="json") for section in project.panel]
     teachers = [{key: value for key, value in each.items() if key not in _FETCHING} for each in panel]
     for each in teachers:  # ids are those of learners' rows
-        each["few_shot_ids"] = hash_json(each["few_shot_ids"]) if each["few_shot_ids"] else []
+        if "few_shot_ids" in each:
+            each["few_shot_ids"] = hash_json(each["few_shot_ids"]) if each["few_shot_ids"] else []
 
     def section(name: str) -> Any:
         value = getattr(project, name)

@@ -33,6 +33,7 @@ from edgedistill.pipeline.preregistration import plan_file
 from edgedistill.pipeline.report import read_inputs
 from edgedistill.pipeline.run import Run
 from edgedistill.pipeline.stages import is_done, require_done, seen_by
+from edgedistill.project.schema import ExistingLabelsSection
 from edgedistill.report import reproduce
 from edgedistill.report.inputs import ReportInputs
 from edgedistill.report.paper_markup import plain
@@ -370,6 +371,10 @@ class _Package:
         lines = [[row.response.file, "used", name] for name, rows in splits.items() for row in rows]
         lines += [[each.file, "used", "to label"] for each in records.unlabelled]
         lines += [[each.file, "set aside", plain(each.reason)] for each in records.set_aside]
+        for table in self.run.label_tables:
+            for what, number in table.counts.used.items():
+                lines += [[table.counts.file, "used", what]] * number
+            lines += [[table.counts.file, "set aside", plain(each.reason)] for each in table.set_aside]
         return [["file", "outcome", "what"], *sorted(lines)]
 
     def _training_rows(self) -> Lines:
@@ -435,9 +440,8 @@ class _Package:
         return stream.getvalue().encode()
 
     def _prompts(self) -> Iterator[tuple[str, bytes]]:
-        if self.run.project.panel:
-            for name, teacher in self.run.teachers.items():
-                yield name, coding_prompt(teacher).encode()
+        for name, teacher in self.run.asked.items():
+            yield name, coding_prompt(teacher).encode()
 
     def _results(self) -> Iterator[tuple[str, bytes]]:
         """Yield the files of the run, without what names a row."""
@@ -459,7 +463,8 @@ class _Package:
         """Yield what contains responses or ids."""
         run, project = self.run, self.run.project
         data = project.data
-        for given in (data.human, data.unlabelled, data.reviewed, project.evaluation.population):
+        tables = [each.labels for each in project.panel if isinstance(each, ExistingLabelsSection)]
+        for given in (data.human, data.unlabelled, data.reviewed, project.evaluation.population, *tables):
             if given is not None and (file := project.folder / given).exists():
                 yield f"texts/{file.name}", file.read_bytes()
         entries = (

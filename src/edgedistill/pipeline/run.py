@@ -13,8 +13,15 @@ from edgedistill.evaluation import Evaluation, Fidelity, read_evaluation, read_f
 from edgedistill.pipeline.folder import SHRUNK, STUDENT, RunFolder
 from edgedistill.pipeline.inputs import RestrictedView, StageFolder, StageInputs, digest_records, restrict_codes
 from edgedistill.progress import OnProgress
-from edgedistill.project.schema import Project, StudentSection, TeacherSection
+from edgedistill.project.schema import (
+    AnyTeacher,
+    ExistingLabelsSection,
+    Project,
+    StudentSection,
+    TeacherSection,
+)
 from edgedistill.teacher import DispatchMode, Labelling, LabellingProgress, SendNow, StageSpending, combine_labellings
+from edgedistill.teacher.existing_labels import ExistingLabels, TableRows
 from edgedistill.teacher.teacher import Teacher
 from edgedistill_serve import Bundle
 from edgedistill_serve.task.task import Label, Task
@@ -22,7 +29,7 @@ from edgedistill_serve.task.task import Label, Task
 
 def shows_examples(project: Project) -> bool:
     """Return whether a teacher's prompts show human-coded train rows."""
-    return any(teacher.few_shot or teacher.few_shot_ids for teacher in project.panel)
+    return any(teacher.few_shot or teacher.few_shot_ids for teacher in project.asked)
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ class Run:
         return self.folder / (SHRUNK if shrink and shrink.export else STUDENT)
 
     @property
-    def panel(self) -> tuple[TeacherSection, ...]:
+    def panel(self) -> tuple[AnyTeacher, ...]:
         """All teachers of the project.
 
         Raises:
@@ -137,7 +144,7 @@ class Run:
         return self.project.panel
 
     @property
-    def used(self) -> tuple[TeacherSection, ...]:
+    def used(self) -> tuple[AnyTeacher, ...]:
         """The teachers that passed the gate or were accepted; before the gate, all of them.
 
         Raises:
@@ -169,18 +176,67 @@ class Run:
 
     @property
     def teacher(self) -> TeacherSection:
-        """The teacher that writes responses: the first that is used.
+        """The teacher that writes responses: the first with an endpoint that is used.
 
         Raises:
-            ProjectFileError: The project has none.
+            ProjectFileError: The project has none with an endpoint.
+            RunError: The gate was passed by labels alone that exist already.
         """
-        return (*self.used, *self.panel)[0]
+        if not self.project.asked:
+            raise ProjectFileError(
+                "the project has no teacher with an endpoint",
+                where=str(self.project.path),
+                hint="Add one to write synthetic responses.",
+            )
+        if not (used := self.used_asked):
+            raise RunError(
+                "no teacher with an endpoint passed the gate, and labels that exist already write no responses",
+                where="generate",
+                hint="Remove the section generate, or continue with --accept-teacher.",
+            )
+        return used[0]
+
+    @property
+    def used_asked(self) -> tuple[TeacherSection, ...]:
+        """The teachers with an endpoint among `used`, which can code new texts."""
+        return tuple(each for each in self.used if isinstance(each, TeacherSection))
 
     @cached_property
-    def teachers(self) -> Mapping[str, Teacher]:
-        """All teachers by name; their prompts show human-coded train rows."""
+    def teachers(self) -> Mapping[str, Teacher | ExistingLabels]:
+        """All teachers by name; prompts show human-coded train rows, and tables of existing labels are read.
+
+        Raises:
+            DataError: A table cannot be used.
+        """
         train = self.records.splits.train if shows_examples(self.project) else TrainRows(())
-        return {each.called: Teacher.from_project(self.project, each, train) for each in self.panel}
+        return {
+            each.called: ExistingLabels.from_project(self.project, each)
+            if isinstance(each, ExistingLabelsSection)
+            else Teacher.from_project(self.project, each, train)
+            for each in self.panel
+        }
+
+    @property
+    def asked(self) -> Mapping[str, Teacher]:
+        """The teachers with an endpoint by name."""
+        if not self.project.asked:
+            return {}
+        return {name: each for name, each in self.teachers.items() if isinstance(each, Teacher)}
+
+    @cached_property
+    def label_tables(self) -> tuple[TableRows, ...]:
+        """What became of every row of the tables of labels that exist already.
+
+        Raises:
+            DataError: A table cannot be used, or has no row of the data.
+        """
+        records = self.records
+        tables = self.teachers.values() if len(self.project.asked) < len(self.project.panel) else ()
+        return tuple(
+            each.join(records.splits, records.unlabelled, records.set_aside)
+            for each in tables
+            if isinstance(each, ExistingLabels)
+        )
 
     @property
     def evaluation(self) -> Evaluation:
@@ -278,10 +334,8 @@ class Run:
 
     def record_spending(self) -> None:
         """Record in `run.json` what each stage has spent in all runs, summed over teachers."""
-        if not self.project.panel:
-            return
         total: dict[str, StageSpending] = {}
-        for teacher in self.teachers.values():
+        for teacher in self.asked.values():
             teacher.spending_log.catch_up()
             for stage, spent in teacher.spending_log.stages().items():
                 total[stage] = total[stage] + spent if stage in total else spent
@@ -298,7 +352,7 @@ class Run:
 
     def code_with_each(
         self,
-        teachers: Sequence[TeacherSection],
+        teachers: Sequence[AnyTeacher],
         responses: tuple[Response, ...],
         what: str,
         *,
@@ -336,22 +390,23 @@ class Run:
         return labellings
 
     def code_jointly(self, responses: tuple[Response, ...], what: str, *, votes: int | None = None) -> Labelling:
-        """Have the used teachers code responses, and combine their labels; see `code_with_each`."""
-        labellings = self.code_with_each(self.used, responses, what, votes=votes)
+        """Have the used teachers with an endpoint code new texts, and combine their labels; see `code_with_each`."""
+        labellings = self.code_with_each(self.used_asked, responses, what, votes=votes)
         return combine_labellings(responses, labellings, self.weights, self.task)
 
-    def _code(
-        self, teacher: TeacherSection, responses: tuple[Response, ...], what: str, votes: int | None
-    ) -> Labelling:
+    def _code(self, section: AnyTeacher, responses: tuple[Response, ...], what: str, votes: int | None) -> Labelling:
         def on_progress(progress: LabellingProgress) -> None:
             self.on_progress(what, progress.done, progress.total)
 
-        return self.teachers[teacher.called].code(
+        teacher = self.teachers[section.called]
+        if isinstance(teacher, ExistingLabels):
+            return teacher.code(responses, on_progress=on_progress)
+        return teacher.code(
             responses,
             what.partition(":")[0],
             votes=votes,
             offline=self.offline,
-            dispatch=self.dispatch_for(teacher),
+            dispatch=self.dispatch_for(teacher.section),
             on_progress=on_progress,
             on_message=self.on_message,
         )

@@ -27,7 +27,7 @@ def _coding(project: Project) -> tuple[str, ...]:
     paths = ["project.teacher", "project.teachers", "project.task", "project.data.max_characters"]
     if shows_examples(project):
         paths.append("records.splits.train")
-    if any(teacher.few_shot_choice == "similar" for teacher in project.panel):
+    if any(teacher.few_shot_choice == "similar" for teacher in project.asked):
         paths += ["project.student.backbone", "project.student.max_tokens"]
     return tuple(paths)
 
@@ -110,7 +110,7 @@ def _export(_: Project) -> StageInputs:
 
 
 _FIGURES = ("coders", "alt_test_epsilon", "subgroups", "smallest_subgroup", "positive")
-_TEACHER_PROVENANCE = ("name", "model", "votes", "temperature")
+_TEACHER_PROVENANCE = ("name", "model", "votes", "temperature", "labels")
 
 
 _OF_COMMANDS = (LEARNING_CURVE_FILE, ESTIMATES_FILE)
@@ -393,9 +393,15 @@ def _stage_index(project: Project, name: str) -> int:
 
 
 def _record_rows(run: Run) -> None:
-    run.folder.record_rows([asdict(counts) for counts in run.records.row_counts], run.records.splits.notes)
+    tables = run.label_tables
+    counts = (*run.records.row_counts, *(table.counts for table in tables))
+    run.folder.record_rows([asdict(each) for each in counts], run.records.splits.notes)
+    for table in tables:
+        for line in table.describe():
+            run.on_message(line)
+    set_aside = (*run.records.set_aside, *(row for table in tables for row in table.set_aside))
     lines = [
         ["file", "row", "id", "reason", "detail"],
-        *([*map(str, asdict(row).values())] for row in run.records.set_aside),
+        *([*map(str, asdict(row).values())] for row in set_aside),
     ]
     run.folder.write_csv("set_aside.csv", lines)

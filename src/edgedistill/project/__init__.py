@@ -2,7 +2,9 @@
 
 from edgedistill.project.reading import read_project
 from edgedistill.project.schema import (
+    AnyTeacher,
     DataSection,
+    ExistingLabelsSection,
     ExportSection,
     GateSection,
     GenerateSection,
@@ -14,7 +16,9 @@ from edgedistill.project.schema import (
 )
 
 __all__ = [
+    "AnyTeacher",
     "DataSection",
+    "ExistingLabelsSection",
     "ExportSection",
     "GateSection",
     "GenerateSection",

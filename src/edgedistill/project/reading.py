@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
@@ -202,8 +202,8 @@ def _message_for(place: str, alternatives: list[_Details], model: type[BaseModel
     detail = alternatives[0]
     match detail["type"]:
         case "extra_forbidden":
-            *above, last = place.split(".")
-            known = list(_fields(model, above))
+            last = place.rpartition(".")[2]
+            known = list(_fields(model, detail["loc"][:-1]))
             near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
             return f"unknown key {place}" + (
                 f"; did you mean {near[0]}?" if near else f"; keys here: {', '.join(known)}"
@@ -237,18 +237,21 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _fields(model: type[BaseModel], keys: list[str]) -> Iterator[str]:
-    """The keys of the section at this place of the file."""
-    for key in keys:
-        if not key.isdigit():
-            model = next(_models(model.model_fields[key].annotation), model)
-    return (name for name, field in model.model_fields.items() if not field.exclude)
+def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> Iterator[str]:
+    """The keys of the section at this place of the file; pydantic's location has the tags of unions, too."""
+    found = [(model, frozenset[str]())]
+    for part in location:
+        field = found[0][0].model_fields.get(str(part))
+        found = list(_models(field.annotation)) if field else [each for each in found if part in each[1]] or found
+    return (name for name, field in found[0][0].model_fields.items() if not field.exclude)
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The section types inside an annotation such as `TeacherSection | None` or `tuple[LabelSection, ...]`."""
+def _models(annotation: Any, tags: frozenset[str] = frozenset()) -> Iterator[tuple[type[BaseModel], frozenset[str]]]:
+    """The section types inside an annotation, such as `X | None` or `tuple[X, ...]`, and the tags of unions."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
+        yield annotation, tags
     elif isinstance(annotation, types.UnionType) or typing.get_origin(annotation):
-        for part in typing.get_args(annotation):
-            yield from _models(part)
+        parts = typing.get_args(annotation)
+        tags |= {part.tag for part in parts if isinstance(part, Tag)}
+        for part in parts:
+            yield from _models(part, tags)

@@ -413,6 +413,102 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
 
 
+Columns: TypeAlias = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
+
+
+class ExistingLabelsSection(Section):
+    """A teacher whose labels exist already: a table with an LLM's labels of the project's rows, found by their ids.
+
+    No endpoint is asked. The labels are in one column, in several columns that are votes, or in a column of shares per
+    label.
+    """
+
+    labels: File
+    """The table, relative to the project file."""
+    name: Name | None = None
+    """Name in tables and files; required with several teachers. Default: the model's name, else that of the file."""
+    model: Annotated[str, Field(min_length=1)] | None = None
+    """The model that gave the labels, for provenance and methods."""
+    id_column: Annotated[str, Field(min_length=1)] = "id"
+    label_column: Annotated[str, Field(min_length=1)] | None = None
+    """The column of the labels. Default: ``label``, unless votes or shares are given."""
+    votes: Columns = ()
+    """Columns that are votes of the same or of different models."""
+    shares: str | None = None
+    """How the names of the columns of shares begin: ``share_`` for ``share_LABEL``."""
+    confidence: Annotated[Columns, BeforeValidator(_listed)] = ()
+    """A column per column of labels: the probability that the label is the human code, in [0, 1]."""
+    soft_labels: Literal["votes", "confidence"] | None = None
+    """Source of the soft labels. Default: the shares of the votes."""
+    ties: Literal["set_aside", "first_vote", "confidence"] = "set_aside"
+    """As for a teacher that is asked."""
+    unmatched: Literal["error", "set_aside"] = "error"
+    """What happens to a label that is not in the codebook."""
+    gate: GateSection = GateSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nobody_is_asked(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            own = cls.model_fields.keys()
+            if other := [name for name in TeacherSection.model_fields if name in values and name not in own]:
+                raise ValueError(
+                    f"{', '.join(other)} cannot be given together with labels, which exist already; remove "
+                    f"{'it' if len(other) == 1 else 'them'}, or remove labels to ask an endpoint"
+                )
+            if isinstance(values.get("votes"), int | str):
+                raise ValueError("votes names the columns of the votes: votes: [run1, run2, run3]")  # noqa: TRY004
+        return values
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        given = {name for name in ("label_column", "votes", "shares") if getattr(self, name) not in (None, ())}
+        if len(given) > 1:
+            raise ValueError(f"give only one of {', '.join(sorted(given))}: each of them is where the labels are")
+        if repeated := [name for name in self.votes if self.votes.count(name) > 1]:
+            raise ValueError(f"votes names the column {repeated[0]!r} twice")
+        if self.confidence and self.shares is not None:
+            raise ValueError("confidence needs labels or votes; the shares are probabilities already")
+        if self.confidence and len(self.confidence) != len(self.columns):
+            raise ValueError(
+                f"confidence names {len(self.confidence)} columns for {len(self.columns)} columns of labels; give one "
+                "for each"
+            )
+        for key in ("ties", "soft_labels"):
+            if getattr(self, key) == "confidence" and not self.confidence:
+                raise ValueError(f"{key}: confidence requires confidence, a column of probabilities")
+        if self.ties == "first_vote" and not self.votes:
+            raise ValueError("ties: first_vote requires votes")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of labels; empty if there are shares."""
+        return () if self.shares is not None else self.votes or (self.label_column or "label",)
+
+    @property
+    def called(self) -> str:
+        """The teacher's name in tables and files."""
+        return self.name or self.model or self.labels.stem
+
+
+# Tags with a space, as above.
+_ASKED, _EXISTING = "an endpoint", "existing labels"
+
+
+def _teacher_form(given: Any) -> str:
+    has_labels = "labels" in given if isinstance(given, dict) else isinstance(given, ExistingLabelsSection)
+    return _EXISTING if has_labels else _ASKED
+
+
+AnyTeacher: TypeAlias = TeacherSection | ExistingLabelsSection
+"""A teacher that is asked, or one whose labels exist already."""
+_TeacherForm: TypeAlias = Annotated[
+    Annotated[TeacherSection, Tag(_ASKED)] | Annotated[ExistingLabelsSection, Tag(_EXISTING)],
+    Discriminator(_teacher_form),
+]
+
+
 def _all_different(values: tuple[float, ...]) -> tuple[float, ...]:
     if len(set(values)) < len(values):
         raise ValueError("temperature has a duplicate value")
@@ -677,8 +773,8 @@ class Project(Section):
     name: Name
     task: TaskSection
     data: DataSection
-    teacher: TeacherSection | None = None
-    teachers: Annotated[tuple[TeacherSection, ...], Field(strict=False)] = ()
+    teacher: _TeacherForm | None = None
+    teachers: Annotated[tuple[_TeacherForm, ...], Field(strict=False)] = ()
     """Several teachers, each with a name, instead of ``teacher``."""
     teachers_vote: Literal["majority", "gate_weighted"] = "majority"
     """How several teachers' labels are combined: equal weights, or weights by agreement at the gate."""
@@ -697,11 +793,19 @@ class Project(Section):
     def _required_sections(self) -> Self:
         if self.generate and not self.panel:
             raise ValueError("generate needs a teacher section")
+        if self.generate and not self.asked:
+            raise ValueError(
+                "generate needs a teacher with an endpoint, which writes the responses; labels that exist already "
+                "write none"
+            )
         if self.mix.has_synthetic and not self.generate:
             key = "mix.shares.synthetic" if self.mix.shares else "mix.synthetic_share"
             raise ValueError(f"{key} needs a generate section")
         if self.mix.min_confidence and not (self.panel and all(teacher.confidence for teacher in self.panel)):
-            raise ValueError("mix.min_confidence requires confidence: true in every teacher section")
+            raise ValueError(
+                "mix.min_confidence requires confidence: true in every teacher section, or its column for labels that "
+                "exist already"
+            )
         if self.student.loss.ordinal != "nominal" and self.task.kind != "ordinal":
             raise ValueError(f"student.loss.ordinal: {self.student.loss.ordinal} requires task.kind: ordinal")
         return self
@@ -725,7 +829,7 @@ class Project(Section):
                 "student.loss.class_weights: balanced does not support multilabel tasks; remove it: each label has its "
                 "own threshold, which accounts for label frequency"
             )
-        if any(teacher.logprobs for teacher in self.panel):
+        if any(teacher.logprobs for teacher in self.asked):
             raise ValueError(
                 "logprobs does not support multilabel tasks, for which the teacher returns a list; remove it and use "
                 "several votes"
@@ -763,9 +867,14 @@ class Project(Section):
         return self
 
     @property
-    def panel(self) -> tuple[TeacherSection, ...]:
+    def panel(self) -> tuple[AnyTeacher, ...]:
         """All teachers: none, ``teacher`` alone, or ``teachers``."""
         return (self.teacher,) if self.teacher else self.teachers
+
+    @property
+    def asked(self) -> tuple[TeacherSection, ...]:
+        """The teachers with an endpoint."""
+        return tuple(each for each in self.panel if isinstance(each, TeacherSection))
 
     @property
     def folder(self) -> Path:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from edgedistill.data import RowCounts
 from edgedistill.data.reading import near_duplicate
-from edgedistill.project.schema import Project, TeacherSection
+from edgedistill.project.schema import AnyTeacher, ExistingLabelsSection, Project, TeacherSection
 from edgedistill.report.claims import (
     estimate_sentences,
     guarantee_sentences,
@@ -191,7 +191,7 @@ def _teacher(inputs: MethodsInputs) -> Iterator[str]:
         yield "No language model coded responses."
         return
     for each in project.panel:
-        yield from _one_teacher(inputs, each)
+        yield from _one_teacher(inputs, each) if isinstance(each, TeacherSection) else _existing_labels(inputs, each)
     gate = report.gate
     for found in gate.teachers if gate else ():
         name = f" of {plain(found.teacher)}" if len(project.panel) > 1 else ""
@@ -249,13 +249,47 @@ def _one_teacher(inputs: MethodsInputs, teacher: TeacherSection) -> Iterator[str
     hashed = f" (SHA-256 of the prompt without examples and response: {prompt[:_HASH]})" if prompt else ""
     yield f"The prompt states the codebook{hashed} and shows {examples}{reason}{together}."
     if teacher.votes > 1:
-        ties = {
-            "set_aside": "a response with a tie was set aside",
-            "first_vote": "a tie was resolved by the earliest vote",
-            "logprobs": "a tie was resolved by the probabilities of the tokens",
-            "confidence": "a tie was resolved by the teacher's stated confidence",
-        }[teacher.ties]
-        yield f"The label is the most frequent vote; {ties}."
+        yield _counted_votes(teacher)
+
+
+def _counted_votes(teacher: AnyTeacher) -> str:
+    ties = {
+        "set_aside": "a response with a tie was set aside",
+        "first_vote": "a tie was resolved by the earliest vote",
+        "logprobs": "a tie was resolved by the probabilities of the tokens",
+        "confidence": "a tie was resolved by the teacher's stated confidence",
+    }[teacher.ties]
+    return f"The label is the most frequent vote; {ties}."
+
+
+def _existing_labels(inputs: MethodsInputs, teacher: ExistingLabelsSection) -> Iterator[str]:
+    gate = inputs.report.gate
+    source = next((each.source for each in gate.teachers if each.teacher == teacher.called), None) if gate else None
+    model = f"the language model {plain(teacher.model)}" if teacher.model else "a language model"
+    where = f"the table {plain(teacher.labels.name)}"
+    if source:
+        where += f" ({rows(source.rows)}, SHA-256 {source.sha256})"
+    how = "one label per response"
+    if teacher.votes:
+        how = f"{pluralize(len(teacher.votes), 'vote')} per response"
+    elif teacher.shares is not None:
+        how = "a share of each label per response"
+    yield (
+        f"The labels of {model} existed already: {how} {_is(len(teacher.votes) or 1)} in {where}. No model was asked; "
+        "the prompts and settings that led to these labels are not at hand."
+    )
+    if not teacher.model:
+        yield "Which model gave them is not stated."
+    if teacher.confidence:
+        yield "The table states the probability of each label."
+    if teacher.votes:
+        yield _counted_votes(teacher)
+    elif teacher.shares is not None:
+        yield (
+            "A label holds if its share is more than one half; a response with a share of one half was set aside."
+            if inputs.project.task.kind == "multilabel"
+            else "The label is the one with the largest share; a response with a tie was set aside."
+        )
 
 
 def _version(version: ModelVersion) -> str:

@@ -15,6 +15,7 @@ dispatch    dispatch modes: send now, estimate only, batches, batch files
 labelling   labels responses, combines teachers
 gating      compares a teacher with human coders
 teacher     the class Teacher
+existing_labels  labels that exist already, in place of a teacher that is asked
 """
 
 from edgedistill.teacher.cache import (

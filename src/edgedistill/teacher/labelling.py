@@ -706,7 +706,7 @@ def _weighted_label(label: str, opinions: Mapping[str, TeacherLabel], weights: M
     return TeacherLabel(
         id=every[0].id,
         label=label,
-        consistency=mean({who: one.votes.count(label) / len(one.votes) for who, one in opinions.items()}),
+        consistency=mean({who: _share_of_votes(label, one) for who, one in opinions.items()}),
         shares={name: share for name, share in shares.items() if share > 0},
         votes=tuple(vote for opinion in every for vote in opinion.votes),
         teacher=" + ".join(opinions),
@@ -715,6 +715,13 @@ def _weighted_label(label: str, opinions: Mapping[str, TeacherLabel], weights: M
         confidences=tuple(stated for opinion in every for stated in _padded(opinion)) if confident else (),
         confidence=_mean_of(confident, weights) if confident else None,
     )
+
+
+def _share_of_votes(label: str, opinion: TeacherLabel) -> float:
+    """Return the share of a teacher's votes that equal a label, as far as it is known."""
+    if opinion.soft == "shares":  # the votes themselves are not known
+        return opinion.consistency if opinion.label == label else opinion.shares.get(label, 0.0)
+    return opinion.votes.count(label) / len(opinion.votes)
 
 
 def _padded(opinion: TeacherLabel) -> tuple[float | None, ...]:

@@ -30,9 +30,12 @@ from edgedistill.teacher.labelling import (
 )
 from edgedistill.teacher.runner import DispatchMode
 from edgedistill.teacher.spending import Budget, CostEstimate, SpendingLog, Usage
+from edgedistill_serve.task.task import Task as ScoredTask
 
 if TYPE_CHECKING:  # pandas is imported only where a DataFrame is created
     from pandas import DataFrame
+
+    from edgedistill.teacher.existing_labels import ExistingLabels
 
 _EMBEDDED_TOKENS = 128
 """Longest text that is embedded for similar examples, where the project does not limit the student's input."""
@@ -127,6 +130,34 @@ class Teacher:
         teacher._max_characters, teacher._api_key = project.data.max_characters, None
         return teacher
 
+    @staticmethod
+    def from_labels(
+        labels: "DataFrame | Path | str", *, task: Task, id_column: str = "id", **settings: Any
+    ) -> "ExistingLabels":
+        """Return a teacher whose labels exist already: nothing is asked and nothing is paid.
+
+        Its methods `label` and `gate` find the label of a row by its column ``id``, or by its index if it has none.
+
+        Example:
+            teacher = Teacher.from_labels("gpt4.csv", task=task, votes=["run1", "run2", "run3"])
+            teacher.gate(validation)
+
+        Args:
+            labels: A table file, or a DataFrame, with one row per response.
+            task: The task; the labels are matched with its labels as a teacher's answers are.
+            id_column: The column of the ids; a DataFrame without it has them in its index.
+            settings: All other keys of the section ``teacher`` of a project whose labels exist already
+                (docs/teacher.md): ``label_column``, ``votes``, ``shares``, ``confidence``, ``model``, ``name``,
+                ``ties``, ``unmatched``, ``gate`` and so on.
+
+        Raises:
+            ArgumentError: A setting is unknown or invalid.
+            DataError: The table cannot be used; the message names its rows.
+        """
+        from edgedistill.teacher.existing_labels import ExistingLabels  # which uses this module
+
+        return ExistingLabels.from_labels(labels, task=task, id_column=id_column, **settings)
+
     def _set(
         self,
         section: TeacherSection,
@@ -181,16 +212,10 @@ class Teacher:
             CacheDamaged: The cache cannot be read or written.
         """
         frame = frame_of(X, self.task)
-        shares = [f"share_{name}" for name in self.task.names]
-        added = (*_ADDED, *(["confidence"] if self.section.confidence else []), *shares)
-        if existing := [name for name in added if name in frame.columns]:
-            raise ArgumentError(
-                f"the column {existing[0]!r}, which labelling adds, already exists",
-                hint=f"Rename or drop it: teacher.label(df.drop(columns={existing[0]!r})).",
-            )
+        require_free_columns(frame, self.task, confidence=self.section.confidence)
         dispatch = SubmitBatches(on_message, on_estimate=lambda found: on_message(found.summary)) if batch else None
         labelling = self._labelling(responses_of(frame, self.task), "label", offline, dispatch, on_progress, on_message)
-        return _with_labels(frame, labelling, self.task, confidence=self.section.confidence)
+        return label_frame(frame, labelling, self.task, confidence=self.section.confidence)
 
     def gate(
         self,
@@ -225,11 +250,8 @@ class Teacher:
             ArgumentError: Rows or codes cannot be used.
             EdgeDistillError: As `label`.
         """
-        frame = frame_of(X, self.task)
-        rows = coded_rows(frame, values_of(y, frame, "y"), self.task, groups=groups)
-        responses = tuple(row.response for row in rows)
-        rows = with_codes(rows, frame, coders, self.task)
-        labelling = self._labelling(responses, "gate", offline, None, on_progress, on_message)
+        _, rows = gate_rows(X, y, self.task, groups, coders)
+        labelling = self._labelling(tuple(row.response for row in rows), "gate", offline, None, on_progress, on_message)
         return check_gate(self.section, labelling, rows, self.task, coders=coders, epsilon=epsilon)
 
     def estimate(self, X: Rows) -> CostEstimate:  # noqa: N803
@@ -363,7 +385,32 @@ def _embedder(backbone: str, folder: Path, max_tokens: int) -> Embed:
     return embedder(backbone_folder(backbone, folder), max_tokens)
 
 
-def _with_labels(frame: "DataFrame", labelling: Labelling, task: Task, *, confidence: bool) -> "DataFrame":
+def require_free_columns(frame: "DataFrame", task: ScoredTask, *, confidence: bool) -> None:
+    """Raise an `ArgumentError` if a frame has one of the columns that `label_frame` adds."""
+    shares = [f"share_{name}" for name in task.names]
+    added = (*_ADDED, *(["confidence"] if confidence else []), *shares)
+    if existing := [name for name in added if name in frame.columns]:
+        raise ArgumentError(
+            f"the column {existing[0]!r}, which labelling adds, already exists",
+            hint=f"Rename or drop it: teacher.label(df.drop(columns={existing[0]!r})).",
+        )
+
+
+def gate_rows(
+    X: Rows,  # noqa: N803
+    y: Column,
+    task: ScoredTask,
+    groups: Column | None,
+    coders: Sequence[str],
+) -> "tuple[DataFrame, tuple[CodedResponse, ...]]":
+    """Return the human-coded rows of a gate, as a frame and with the codes of single coders; see `Teacher.gate`."""
+    frame = frame_of(X, task)
+    rows = coded_rows(frame, values_of(y, frame, "y"), task, groups=groups)
+    return frame, with_codes(rows, frame, coders, task)
+
+
+def label_frame(frame: "DataFrame", labelling: Labelling, task: ScoredTask, *, confidence: bool) -> "DataFrame":
+    """Return a frame with the columns of `Teacher.label`; the ids of the labels are the positions of the rows."""
     labels = {label.id: label for label in labelling.labels}
     reasons = {row.id: f"{row.reason} ({row.detail})" if row.detail else row.reason for row in labelling.set_aside}
     places = [str(place) for place in range(len(frame))]
