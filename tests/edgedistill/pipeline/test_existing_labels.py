@@ -70,7 +70,7 @@ def test_unlabelled_responses_get_the_labels_of_the_table_and_others_are_set_asi
 
 
 def test_every_row_of_the_table_is_accounted_for_and_ids_that_are_not_in_the_data_are_named(folder):
-    _change(folder, lambda rows: [*rows[:-1], [rows[-1][0], "process", "process", ""], ["x1", "process"] * 2])
+    _change(folder, lambda rows: [*rows[:-1], [rows[-1][0], "process", "process", ""], ["x1", *["process"] * 3]])
     said = []
     run = _run(folder, on_message=said.append)
     run_stages(run, until="gate")

@@ -120,7 +120,7 @@ def response(ident):
         (
             "id,label\nr1,proces\nr2,outcome\nr3,n/a\nr4,proces\n",
             {},
-            "in the codebook: 'proces' in rows 2, 5 (did you mean 'process'?); 'n/a' in row 4. The codebook has process",
+            "in the codebook: 'proces' in rows 2, 5 (did you mean 'process'?); 'n/a' in row 4. The codebook has",
         ),
         ("id,label\nr1,a\nr2,b\n", {"unmatched": "set_aside"}, "labels that are not in the codebook: 'a' in row 2"),
         ("id,gpt\nr1,process\n", {}, "row 2: there is no column 'label'; the columns are id, gpt. Name the column"),
