@@ -87,12 +87,13 @@ def test_every_row_of_the_table_is_accounted_for_and_ids_that_are_not_in_the_dat
     assert "gpt4.csv,92,x1,id that is not in the data," in aside
 
 
-def test_a_changed_table_makes_gate_and_label_run_again_and_nothing_else_does(folder):
-    run_stages(_run(folder), until="mix")
+def test_a_changed_table_makes_the_stages_run_again_that_read_it(folder):
+    run_stages(_run(folder), until="label")
+    before = (folder / "runs/existing/labels.jsonl").read_bytes()
     assert [step.skipped for step in run_stages(_run(folder), until="label")] == [True, True]
-    _change(folder, lambda rows: [[ident, *votes[::-1]] for ident, *votes in rows])
-    steps = {step.stage: step.skipped for step in run_stages(_run(folder), until="mix")}
-    assert steps == {"gate": False, "label": False, "mix": True}  # the labels are the same
+    _change(folder, lambda rows: [*rows, ["x1", *["process"] * 3]])
+    assert [step.skipped for step in run_stages(_run(folder), until="label")] == [False, False]
+    assert (folder / "runs/existing/labels.jsonl").read_bytes() == before  # so that mix and train need not run
 
 
 def test_a_table_beside_an_endpoint_is_one_of_several_teachers(folder):
