@@ -149,7 +149,7 @@ class Scorer:
         keys = [self.cache_key(row) for row in rows]
         cached = {index: score for index, key in enumerate(keys) if (score := self.score_cache.get(key)) is not None}
         missing = [index for index in range(len(rows)) if index not in cached]
-        new = dict(zip(missing, self._score_new([rows[index] for index in missing]), strict=True))
+        new = dict(zip(missing, self.score_rows([rows[index] for index in missing]), strict=True))
         for index, result in new.items():
             if isinstance(result, Score):
                 self.score_cache.put(keys[index], result)
@@ -219,6 +219,32 @@ class Scorer:
             raise result
         return result
 
+    def score_rows(self, rows: Sequence[dict[str, str]], threads: int | None = None) -> list[Score | EdgeDistillError]:
+        """Score rows without the cache, in batches of equal lengths. Equal rows are scored several times.
+
+        Args:
+            rows: As `read_inputs` returns them.
+            threads: Number of threads; by default, those of the scorer. With 1, the calling thread scores.
+        """
+        threads = min(self.threads if threads is None else min(threads, self.threads), len(rows))
+        results: dict[int, Score | EdgeDistillError] = {}
+        batches = _SharedIterator(self._batches(rows))
+
+        def score_batches() -> None:
+            for indices, encoded in batches:
+                batch = [rows[index] for index in indices]
+                results.update(zip(indices, self.score_batch(batch, encoded).results, strict=True))
+
+        if threads > 1:
+            try:
+                for future in [self._pool.submit(score_batches) for _ in range(threads)]:
+                    future.result()
+            finally:
+                batches.stop()
+        else:
+            score_batches()
+        return [results[index] for index in range(len(rows))]
+
     def score_batch(self, rows: Sequence[_Inputs], encoded: Sequence[Encoded] | None = None) -> ScoredBatch:
         """Score rows in one run of the graph, in the calling thread. If the run fails, each row is scored alone.
 
@@ -264,26 +290,6 @@ class Scorer:
             new_question=new_question,
             novelty=None if found.novelty is None or manifest.novelty is None else float(found.novelty[index]),
         )
-
-    def _score_new(self, rows: Sequence[dict[str, str]]) -> list[Score | EdgeDistillError]:
-        """Score rows on all threads."""
-        results: dict[int, Score | EdgeDistillError] = {}
-        batches = _SharedIterator(self._batches(rows))
-
-        def score_batches() -> None:
-            for indices, encoded in batches:
-                batch = [rows[index] for index in indices]
-                results.update(zip(indices, self.score_batch(batch, encoded).results, strict=True))
-
-        if min(self.threads, len(rows)) > 1:
-            try:
-                for future in [self._pool.submit(score_batches) for _ in range(self.threads)]:
-                    future.result()
-            finally:
-                batches.stop()
-        else:
-            score_batches()
-        return [results[index] for index in range(len(rows))]
 
     def _batches(self, rows: Sequence[dict[str, str]]) -> Iterator[tuple[list[int], list[Encoded] | None]]:
         """Yield the indices of each batch, and its encoded rows unless one of the chunk cannot be encoded."""
