@@ -26,7 +26,7 @@ import pandas as pd
 from edgedistill.errors import DataError
 from edgedistill.estimates import estimate
 from edgedistill.estimates.codes import INCLUSION_PROBABILITY
-from edgedistill.estimates.estimate import SMALLEST
+from edgedistill.estimates.estimate import SMALLEST, SMALLEST_IN_REGRESSIONS
 from edgedistill.estimates.results import HUMAN_ONLY, METHODS
 from edgedistill.task import Label, Task
 
@@ -271,8 +271,8 @@ def main() -> None:
     parser.add_argument("--finished", action="store_true", help="use the cells in WORK, measure none")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    smallest = dict(SMALLEST)
-    SMALLEST.update(dict.fromkeys(smallest, MEASURED_FROM))  # type: ignore[attr-defined]
+    SMALLEST.update(dict.fromkeys(SMALLEST, MEASURED_FROM))  # type: ignore[attr-defined]
+    SMALLEST_IN_REGRESSIONS.clear()  # type: ignore[attr-defined]
     pools = {name: read_pool(given.students, name) for name in ("babe", "beetle", "networks")}
     if given.votes:
         pools["beetle-llm"] = read_llm(given.votes, given.students)

@@ -314,7 +314,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         circumstances = Circumstances(compared=getattr(self, "_compared", 1))
         known = [] if training is None else texts_of_rows(training, self.task_)
         scored, distribution = validation_scores(student, validation, known, rule)
-        chosen = choose(scored, EvaluationSection(calibrate=calibrate), rule, circumstances)
+        chosen = choose(scored, EvaluationSection(calibrate=calibrate), rule, circumstances, known)
         label_thresholds = dict(zip(task.names, chosen.thresholds.values, strict=True)) if chosen.thresholds else {}
         locked = TestRows(() if test is None else self._coded(test, "test", self.task_, groups))
         metrics = {}
@@ -334,7 +334,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             novelty_rows=known,
             false_alarms=novelty.false_alarms if (novelty := (rule or ReviewSection()).novelty) else None,
             choose_review=choose_served_rule(
-                validation, task, rule, chosen.calibration, label_thresholds, circumstances
+                validation, task, rule, chosen.calibration, label_thresholds, circumstances, chosen.review.rule
             ),
             codes=validation.labels,
             groups=bootstrap_groups([row.response.group for row in validation]) or (),

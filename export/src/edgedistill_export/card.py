@@ -9,7 +9,14 @@ from edgedistill_export.quantize.tuning import Tuning
 from edgedistill_export.quantize.vocabulary import VocabularyCut
 from edgedistill_export.verify.parity import ConversionStep
 from edgedistill_serve.bundle.guarantee import describe_guarantee
-from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision, describe_novelty
+from edgedistill_serve.bundle.manifest import (
+    MODEL_FILES,
+    Golden,
+    Manifest,
+    Precision,
+    describe_letters,
+    describe_novelty,
+)
 from edgedistill_serve.task.contexts import describe_contexts
 from edgedistill_serve.task.label_decoding import sigmoid
 from edgedistill_serve.task.task import Kind
@@ -223,6 +230,8 @@ def _limits(draft: Manifest, golden: Golden) -> Iterator[str]:
     yield f"- A response of which more than {draft.review.max_unknown_share:.0%} is unknown to the"
     yield "  vocabulary is sent to a person as unreadable."
     yield f"- {describe_novelty(draft.novelty, draft.review.max_novelty)}"
+    if letters := describe_letters(draft.review):
+        yield f"- {letters}"
     yield "- It supports human judgement. Do not make a decision about a learner on its scores alone."
     if draft.temperature == 1.0:
         yield "- Its probabilities are not calibrated: 0.9 does not mean that nine in ten such scores are correct."

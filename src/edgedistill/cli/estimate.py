@@ -153,8 +153,8 @@ def _parse_scores(text: str | None) -> dict[str, float] | None:
 def _trained_ids(project: Project) -> Collection[str]:
     """Ids of the rows whose human codes trained the student of the project's run, or selected it.
 
-    These are the human-coded rows of the run's training set, or the training rows if there is no run yet, and the
-    validation rows.
+    These are the human-coded rows of the run's training set and the validation rows of that time, or the present
+    training and validation rows if there is no run yet.
     """
     from edgedistill.pipeline.folder import MIXTURE, RunFolder
 
@@ -164,7 +164,9 @@ def _trained_ids(project: Project) -> Collection[str]:
         trained = {row["id"] for row in folder.read_csv(MIXTURE) if row["source"] == "human"}
     else:
         trained = {row.response.id for row in splits.train}
-    return trained | {row.response.id for row in splits.validation}
+    log = folder.read_json("run.json") if folder.has("run.json") else {}
+    selected = log.get("stages", {}).get("train", {}).get("selected_by")
+    return trained | ({row.response.id for row in splits.validation} if selected is None else set(selected))
 
 
 def _write(result: "EstimateTable", folder: Path | None) -> list[Path]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, Self, TypeAlias, TypeVar
 
+import msgspec
 import numpy as np
 
 from edgedistill.agreement import (
@@ -46,6 +47,7 @@ from edgedistill.decisions import (
     risk_coverage,
     rule_outcome,
 )
+from edgedistill.decisions.familiar_scripts import familiar_scripts
 from edgedistill.evaluation.files import to_plain
 from edgedistill.evaluation.types import (
     EVALUATION_VERSION,
@@ -78,6 +80,7 @@ from edgedistill_export.plan import GraphScores, ReviewChooser
 from edgedistill_serve.bundle.manifest import Precision, ReviewRule
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.contexts import ShownContexts, context_hash, has_context, shown_hashes
+from edgedistill_serve.task.scripts import count_letters
 from edgedistill_serve.task.task import Task, task_inputs
 
 HUMAN_TRAINED = "human-trained student"
@@ -188,8 +191,17 @@ def choose(
     evaluation: EvaluationSection,
     review: ReviewSection | None,
     circumstances: Circumstances = Circumstances(),  # noqa: B008  # frozen
+    training: Sequence[Mapping[str, str]] = (),
 ) -> ChosenSettings:
-    """Fit the temperature and choose thresholds and decision rule, as the project file says."""
+    """Fit the temperature and choose thresholds and decision rule, as the project file says.
+
+    Args:
+        scores: Of the validation rows.
+        evaluation: The section of the project file.
+        review: The section of the project file.
+        circumstances: What a promise depends on besides.
+        training: The inputs of the training texts that others are compared with.
+    """
     calibration = fit_temperature(scores) if evaluation.calibrate else Calibration()
     temperature = calibration.temperature
     thresholds = None
@@ -199,7 +211,7 @@ def choose(
         _with_thresholds(scores, thresholds, temperature),
         temperature,
         review_aim(review),
-        always=_always(review, _novelty_limit(scores, review or ReviewSection())),
+        always=_always(review or ReviewSection(), scores, training),
         circumstances=circumstances,
     )
     return ChosenSettings(calibration, thresholds, rule, shown_hashes(scores.contexts) if scores.contexts else None)
@@ -220,13 +232,17 @@ CONFIDENCE = 0.95
 """The confidence of a promise, unless the project file states another."""
 
 
-def _always(review: ReviewSection | None, max_novelty: float | None) -> ReviewRule:
+def _always(review: ReviewSection, scores: ValidationScores, training: Sequence[Mapping[str, str]]) -> ReviewRule:
     """Return the rule without thresholds."""
-    section = review or ReviewSection()
+    limited = review.novelty is not None and review.novelty.false_alarms is not None
+    texts = [count_letters(row["response"]) for row in training] if limited else []
+    familiar = familiar_scripts([*texts, *(row.letters for row in scores.encoded)] if texts else [])
     return ReviewRule(
-        max_unknown_share=section.max_unknown_share,
-        new_question=section.new_questions == "review",
-        max_novelty=max_novelty,
+        max_unknown_share=review.max_unknown_share,
+        new_question=review.new_questions == "review",
+        max_novelty=_novelty_limit(scores, review),
+        scripts=familiar.names,
+        min_letters=familiar.min_letters,
     )
 
 
@@ -246,6 +262,7 @@ def choose_served_rule(
     calibration: Calibration,
     thresholds: Mapping[str, float],
     circumstances: Circumstances,
+    rule: ReviewRule,
 ) -> ReviewChooser | None:
     """Return a function that chooses the decision rule on the scores of the graphs of a bundle.
 
@@ -259,6 +276,7 @@ def choose_served_rule(
         calibration: The temperature.
         thresholds: Of a multilabel task, by label; else empty.
         circumstances: What a promise depends on besides; its graphs are replaced.
+        rule: The rule of the student in PyTorch; its thresholds and its limit of novelty are replaced.
     """
     aim = review_aim(review)
     if not isinstance(aim, AtMostWrong | KeepKappa):
@@ -286,7 +304,7 @@ def choose_served_rule(
         }
         served, *others = graphs
         given = replace(circumstances, graph=served, others={graph: graphs[graph] for graph in others})
-        always = _always(review, max_novelty)
+        always = msgspec.structs.replace(rule, thresholds={}, least_certainty=0.0, max_novelty=max_novelty)
         return choose_rule(graphs[served], calibration.temperature, aim, always=always, circumstances=given)
 
     return chooser

@@ -109,7 +109,7 @@ def measure(run: Run) -> Measured:
     if training:
         run.on_progress("evaluate: the student reads training texts", 0, len(training))
     validation, novelty = validation_scores(student, run.validation, training, run.project.review)
-    chosen = choose(validation, run.project.evaluation, run.project.review, circumstances(run))
+    chosen = choose(validation, run.project.evaluation, run.project.review, circumstances(run), training)
     run.on_progress("evaluate: the student scores test rows", 0, len(splits.test))
     test = chosen.apply(test_scores(student, splits.test, novelty))
     labellings, joint = _teachers(run)

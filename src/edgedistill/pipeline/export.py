@@ -71,6 +71,7 @@ def export(run: Run) -> dict[str, Any]:
                 evaluation.calibration,
                 evaluation.thresholds.values if evaluation.thresholds else {},
                 circumstances(run),
+                evaluation.review.rule,
             ),
             vocabulary=project.export.vocabulary,
             novelty_rows=novelty_rows(run),

@@ -27,7 +27,8 @@ def train(run: Run) -> dict[str, Any]:
     """Train the student on `mixture.csv`; write `student/`, `trials.csv`, `frozen.safetensors` and `shrunk/`.
 
     Returns:
-        The best trial, the baseline, the smaller student and the notes, for `run.json`.
+        The best trial, the baseline, the smaller student, the notes and the ids of the validation rows, which selected
+        the student, for `run.json`.
     """
     section = run.project.student
     backbone = backbone_folder(section.backbone, run.project.folder)
@@ -35,6 +36,7 @@ def train(run: Run) -> dict[str, Any]:
     if section.shrink:
         entry["shrunk"] = shrink(run, section.shrink)
         entry["notes"] += entry["shrunk"].pop("notes")
+    entry["selected_by"] = [row.response.id for row in run.validation]
     return entry
 
 

@@ -688,7 +688,7 @@ class EvaluationSection(Section):
 class NoveltySection(Section):
     """Which responses are so unlike the training texts that a person reviews them."""
 
-    false_alarms: Annotated[float, Field(gt=0, lt=1)] | None = 0.01
+    false_alarms: Annotated[float, Field(gt=0, lt=1)] | None = 0.05
     """Largest share of responses like the validation rows that may be sent to a person for this reason alone; null:
     the novelty is measured and not limited."""
 

@@ -91,7 +91,7 @@ evaluation:
 # review: {{aim: keep_kappa, at_least: 0.75}}
 # review: {{aim: at_most_to_people, share: 0.15}}
 # review: {{max_unknown_share: 0.5, new_questions: review}}   # responses that cannot be read; questions that are new
-# review: {{novelty: {{false_alarms: 0.01}}}}      # responses unlike the training texts; null: not measured
+# review: {{novelty: {{false_alarms: 0.05}}}}      # responses unlike the training texts; null: not measured
 
 export:
   precision: int8               # or fp32

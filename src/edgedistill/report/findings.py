@@ -95,7 +95,7 @@ def _review(review: DecisionRule, kappa: str) -> Finding:
         return Finding(
             heading,
             "No review threshold was set. People see only responses that are blank, unreadable or truncated"
-            f"{', or unlike the training texts' if test.novelty else ''}"
+            f"{', or unlike the training texts' if test.novelty or review.rule.min_letters else ''}"
             f"{' or answer a new question' if review.questions and review.questions.reviewed else ''}: "
             f"{percent(to_people.value)} of the test rows. All other scores are used as they are.",
             "warning",

@@ -146,6 +146,17 @@ def test_rows_of_the_runs_training_set_count_as_trained_and_later_ones_do_not(pr
     assert json.loads(out)["human_codes"] == 200 - len(ids & {0, *range(60, 75)})
 
 
+def test_validation_rows_that_came_after_the_training_correct_the_codes_of_its_student(project, run):
+    folder = project / "runs" / "praise"
+    folder.mkdir(parents=True)
+    (folder / "mixture.csv").write_text("id,label,source\nr0,low,human\n", "utf-8")
+    (folder / "run.json").write_text(json.dumps({"stages": {"train": {"selected_by": ["r60", "r61"]}}}), "utf-8")
+    ids = {int(name[1:]) for name in responses(coded=200)[1]["id"]}
+    code, out, _ = run("estimate", project / "project.yaml", *given(project)[1:], "--json")
+    assert code == 0
+    assert json.loads(out)["human_codes"] == 200 - len(ids & {0, 60, 61})
+
+
 def test_labels_of_a_project_cannot_be_named_again(project, run):
     code, _, err = run("estimate", project / "project.yaml", *given(project)[1:], "--labels", "low,high")
     assert code == 2

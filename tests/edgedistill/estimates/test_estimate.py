@@ -97,7 +97,8 @@ def test_regressions_of_scores_and_of_labels():
     assert (found.primary, found.clusters, found.model) == (DSL, 60, "ols")
     design = np.column_stack([np.ones(600), machine["condition"] == "treated", machine["words"]]).astype(float)
     known = np.linalg.lstsq(design, np.array([codes[label] for label in truth], float), rcond=None)[0]
-    for method in (HUMAN_ONLY, PPI, DSL):
+    assert "needs 200 clusters" in found.of(PPI, "words").note
+    for method in (HUMAN_ONLY, DSL):
         for name, true in zip(("Intercept", "condition[T.treated]", "words"), known, strict=True):
             each = found.of(method, name)
             assert each.low < true < each.high
@@ -293,10 +294,20 @@ def test_few_clusters_and_one_cluster_are_refused():
 
 
 def test_a_regression_needs_more_human_codes_for_more_coefficients():
-    machine, human, _ = responses(coded=SMALLEST[PPI] + PER_COEFFICIENT - 1)
+    machine, human, _ = responses(coded=SMALLEST[DSL] + PER_COEFFICIENT - 1)
     found = ed.estimate(machine, human, formula="high ~ words")
-    assert f"needs {SMALLEST[PPI] + PER_COEFFICIENT} human codes" in found.of(PPI, "words").note
+    assert f"needs {SMALLEST[DSL] + PER_COEFFICIENT} human codes" in found.of(DSL, "words").note
     assert found.of(HUMAN_ONLY, "words").value is not None
+
+
+def test_ppi_needs_200_human_codes_in_a_regression_and_not_for_a_mean():
+    machine, human, _ = responses(coded=199)
+    found = ed.estimate(machine, human, formula="high ~ words")
+    assert found.of(PPI, "words").note == "needs 200 human codes; there are 199"
+    assert found.of(DSL, "words").value is not None
+    machine, human, _ = responses(coded=200)
+    assert ed.estimate(machine, human, formula="high ~ words").of(PPI, "words").value is not None
+    assert ed.estimate(machine, human).of(PPI).value is not None
 
 
 def test_multilabel_codes_have_a_share_per_label():

@@ -33,7 +33,11 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 def read_alike(page, rows) -> None:
     bundle, written = page
     encoded = load_encoder(bundle).encode([task_inputs(row, bundle.task) for row in rows])
-    python = [[list(read.ids), list(read.type_ids), *astuple(read)[2:]] for read in encoded]
+    shares = [read.letters.share(bundle.manifest.review.scripts) for read in encoded]
+    python = [
+        [list(read.ids), list(read.type_ids), *astuple(read)[2:-1], share]
+        for read, share in zip(encoded, shares, strict=True)
+    ]
     found = under_node("encode", folder=str(written.folder), rows=rows)
     assert [row for row, one, other in zip(rows, python, found, strict=True) if one != other] == []
 

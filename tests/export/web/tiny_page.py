@@ -50,7 +50,7 @@ def make_bundle(
         "precision": "fp32",
         "max_tokens": 48,
         "temperature": 2.0,
-        "review": ReviewRule(),
+        "review": ReviewRule(scripts=("Cyrillic", "Han", "Latin"), min_letters=0.1),
         **changes,
     }
     task = Task(kind, tuple(labels), tuple(inputs), redact)

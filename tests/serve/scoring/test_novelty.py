@@ -79,11 +79,10 @@ def test_the_reasons_before_it_are_those_that_say_more_and_the_one_after_it_is_t
     assert reason(2.0, new_question=True) == "new question"
     assert reason(2.0, truncated=True) == "truncated"
     assert reason(2.0, unknown_share=0.9) == "unreadable"
-    assert reason(None) is None
 
 
-@pytest.mark.parametrize("novelty", [float("nan"), float("inf")])
-def test_a_novelty_that_is_not_finite_is_never_accepted(novelty):
+@pytest.mark.parametrize("novelty", [float("nan"), float("inf"), None])
+def test_a_novelty_that_is_missing_or_not_finite_is_never_accepted(novelty):
     assert reason(novelty) == "unlike training"
 
 

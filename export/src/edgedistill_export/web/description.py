@@ -1,5 +1,6 @@
 """The page's description of its bundle: `page.json`, and the golden responses with their tokens."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.redaction import Redaction, redaction_steps
 from edgedistill_serve.task.redaction_rules import INVISIBLE, PLACEHOLDERS, RULE_SETS, SAME
+from edgedistill_serve.task.scripts import COMBINING, SCRIPTS
 from edgedistill_serve.task.task import Kind, Label, task_inputs
 from edgedistill_serve.task.visible_text import CHARACTER_REFERENCE, MARKUP, PUNCTUATION, SPACE_LIKE, SPACE_LIKE_BEYOND
 
@@ -40,6 +42,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
         promise: What is promised of the accepted responses, as sentences.
         redaction: The redaction steps with JavaScript patterns, and the characters of `fold`; None for no redaction.
         invisible: The patterns of `edgedistill_serve.task.visible_text`, for JavaScript.
+        letters: The patterns of a letter of `ReviewRule.scripts`, and of a visible character.
         files: The files to fetch, by purpose.
     """
 
@@ -59,6 +62,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
     promise: str
     redaction: dict[str, Any] | None
     invisible: dict[str, str]
+    letters: dict[str, str]
     files: dict[str, PageFile]
 
 
@@ -86,6 +90,7 @@ def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription
         promise=describe_guarantee(manifest.guarantee, manifest.precision),
         redaction=describe_redaction(manifest.task.redact),
         invisible=invisible_patterns(),
+        letters=letter_patterns(manifest.review.scripts),
         files=files,
     )
 
@@ -118,6 +123,17 @@ def invisible_patterns() -> dict[str, str]:
         "reference": CHARACTER_REFERENCE,
         "ink": f"[^{SPACE_LIKE}{beyond}{PUNCTUATION}]",
     }
+
+
+def letter_patterns(scripts: Sequence[str]) -> dict[str, str]:
+    """Return the patterns of `edgedistill_serve.task.scripts`, for JavaScript's flag ``u``.
+
+    Args:
+        scripts: Names in `SCRIPTS`.
+    """
+    beyond = "".join(f"\\u{{{first:x}}}-\\u{{{last:x}}}" for first, last in (*SPACE_LIKE_BEYOND, COMBINING))
+    letters = "".join(f"\\u{{{first:x}}}-\\u{{{last:x}}}" for name in scripts for first, last in SCRIPTS[name])
+    return {"letter": f"[{letters}]", "visible": f"[^{SPACE_LIKE}{beyond}]"}
 
 
 def describe_redaction(redaction: Redaction | None) -> dict[str, Any] | None:

@@ -44,6 +44,9 @@ class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             reviewed.
         max_unknown_share: The largest `Score.unknown_share` that is accepted, in [0, 1]; with 1, every one is.
         max_novelty: The largest `Score.novelty` that is accepted; None if novelty sends nothing to people.
+        scripts: The scripts of the training texts (`edgedistill_serve.task.scripts`).
+        min_letters: The smallest share of a response's visible characters that must be letters of these scripts, in
+            [0, 1]; 0 accepts every response.
     """
 
     thresholds: dict[str, float] = {}
@@ -53,6 +56,8 @@ class ReviewRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     new_question: bool = True
     max_unknown_share: float = MAX_UNKNOWN_SHARE
     max_novelty: float | None = None
+    scripts: tuple[str, ...] = ()
+    min_letters: float = 0.0
 
 
 class NoveltyFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +77,16 @@ class NoveltyFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     validation_rows: int
     false_alarms: float | None
     flagged: int
+
+
+def describe_letters(review: ReviewRule) -> str:
+    """Return in one sentence which responses have too few letters; empty if that is not judged."""
+    if not review.min_letters:
+        return ""
+    return (
+        f"Responses of whose characters less than {review.min_letters:.0%} are letters of the training texts' scripts "
+        f"({', '.join(review.scripts)}) go to a person."
+    )
 
 
 def describe_novelty(fit: NoveltyFit | None, limit: float | None) -> str:

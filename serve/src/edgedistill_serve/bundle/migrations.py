@@ -42,7 +42,7 @@ def _to_version_2(document: Document) -> Document:
 
 
 def _to_version_3(document: Document) -> Document:
-    """Version 3 added ``guarantee``, ``novelty``, and ``max_novelty`` of the review rule; older bundles have none."""
+    """Version 3 added ``guarantee``, ``novelty``, and the rule's ``max_novelty``, ``scripts`` and ``min_letters``."""
     return document
 
 

@@ -20,6 +20,7 @@ from edgedistill_serve.bundle.guarantee import Guarantee, GuaranteedPart, least_
 from edgedistill_serve.bundle.manifest import MODEL_FILES, NEVER_ACCEPTED, Golden, GoldenRow, Manifest, Precision
 from edgedistill_serve.errors import BundleError
 from edgedistill_serve.task.contexts import HASH, has_context
+from edgedistill_serve.task.scripts import SCRIPTS
 from edgedistill_serve.task.task import INPUTS, Task, reserved_label_names
 
 REQUIRED_FILES = ("tokenizer.json", "golden.json")
@@ -66,6 +67,7 @@ def _manifest_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "temperature", f"the temperature is not {TEMPERATURE}"
     yield from _threshold_faults(manifest)
     yield from _review_faults(manifest)
+    yield from _letter_faults(manifest)
     yield from _guarantee_faults(manifest)
     yield from _novelty_faults(manifest)
     yield from _context_faults(manifest)
@@ -112,6 +114,13 @@ def _review_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
                 "review.thresholds",
                 f"the threshold of {label!r} is not between 0 and 1, or {NEVER_ACCEPTED:g} (never accepted)",
             )
+
+
+def _letter_faults(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    if unknown := set(manifest.review.scripts) - SCRIPTS.keys():
+        yield "review.scripts", f"{min(unknown)[:200]!r} is not the name of a script"
+    if manifest.review.min_letters not in SHARE or (manifest.review.min_letters and not manifest.review.scripts):
+        yield "review.min_letters", "the value is not between 0 and 1, or there are no scripts"
 
 
 def _is_threshold(value: float) -> bool:

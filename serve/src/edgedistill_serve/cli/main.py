@@ -12,7 +12,7 @@ import msgspec
 
 from edgedistill_serve.bundle.guarantee import describe_guarantee
 from edgedistill_serve.bundle.loading import Bundle, Signature
-from edgedistill_serve.bundle.manifest import NEVER_ACCEPTED, describe_novelty
+from edgedistill_serve.bundle.manifest import NEVER_ACCEPTED, describe_letters, describe_novelty
 from edgedistill_serve.cli.bundle import bundle_group, key_pair
 from edgedistill_serve.cli.serve import key, serve
 from edgedistill_serve.cli.terminal import (
@@ -224,6 +224,7 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             ),
             ("questions", contexts),
             ("novelty", describe_novelty(manifest.novelty, manifest.review.max_novelty)),
+            *([("letters", letters)] if (letters := describe_letters(manifest.review)) else []),
             ("promise", describe_guarantee(manifest.guarantee)),
             *((f"metrics: {name}", as_text(value)) for name, value in manifest.metrics.items()),
             *((f"provenance: {name}", as_text(value)) for name, value in manifest.provenance.items()),

@@ -83,6 +83,11 @@ export function isMultilabel(model) {
   return model.kind === "multilabel";
 }
 
+/** Whether the distance from the training texts alone sends a response to a person. */
+function isTooNovel({ novelty }, { review }) {
+  return typeof novelty === "number" && typeof review.max_novelty === "number" && novelty > review.max_novelty;
+}
+
 /** The reason of the decision on a score. */
 export function decisionReason(score, model) {
   const threshold = isMultilabel(model) ? model.review.least_certainty : model.review.thresholds.get(score.label);
@@ -91,6 +96,10 @@ export function decisionReason(score, model) {
     return `The model cannot read ${percent(score.unknown_share)} of the response: its vocabulary does not have this text.`;
   }
   if (score.reason === "new question") return "The decision rule was not shown for this question.";
+  if (score.reason === "unlike training" && !isTooNovel(score, model)) {
+    const { min_letters: least, scripts } = model.review;
+    return `Less than ${percent(least)} of the response are letters of the script of the texts that the model was trained on (${scripts.join(", ")}).`;
+  }
   if (score.reason === "unlike training") {
     const [novelty, limit] = distinctNumbers(score.novelty, model.review.max_novelty);
     return `The response is unlike those that the model was trained on: ${novelty} times the typical distance from them, above the limit of ${limit}.`;

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tokenizers import Encoding, Tokenizer, models
 
 from edgedistill_serve.errors import ScoringFailed
+from edgedistill_serve.task.scripts import NO_LETTERS, Letters, count_letters
 from edgedistill_serve.task.task import model_texts
 from edgedistill_serve.task.visible_text import INK, is_blank
 
@@ -37,6 +38,7 @@ class Encoded:
             without any token.
         context_tokens: Number of tokens of the context, before truncation.
         context_tokens_lost: Number of them that truncation removed.
+        letters: What the response consists of, before truncation.
     """
 
     ids: tuple[int, ...] = field(repr=False)
@@ -47,6 +49,7 @@ class Encoded:
     unknown_share: float = 0.0
     context_tokens: int = 0
     context_tokens_lost: int = 0
+    letters: Letters = field(default=NO_LETTERS, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ class Encoder:
         context = iter(self._tokenize([first for first, second in pairs if second is not None]))
         responses = self._tokenize([first if second is None else second for first, second in pairs])
         return [
-            self._join(None if second is None else next(context), response, is_blank(row["response"]))
+            self._join(None if second is None else next(context), response, row["response"])
             for row, (_, second), response in zip(rows, pairs, responses, strict=True)
         ]
 
@@ -198,7 +201,7 @@ class Encoder:
             unknown[place] = max(0, len(INK.findall(content)) - known)
         return unknown
 
-    def _join(self, context: _Tokens | None, response: _Tokens, blank: bool) -> Encoded:
+    def _join(self, context: _Tokens | None, response: _Tokens, text: str) -> Encoded:
         template = self._alone if context is None else self._pair
         available = self.max_tokens - template.added
         read = response.ids[:available]
@@ -208,6 +211,7 @@ class Encoder:
             texts.insert(0, context.ids[: available - len(read)])
             context_tokens, context_tokens_lost = context.total, context.total - len(texts[0])
         ids, type_ids = template.fill(texts)
+        blank = is_blank(text)
         return Encoded(
             ids,
             type_ids,
@@ -217,6 +221,7 @@ class Encoder:
             self._unknown_share(response, read, blank),
             context_tokens,
             context_tokens_lost,
+            count_letters(text),
         )
 
     def _unknown_share(self, response: _Tokens, read: list[int], blank: bool) -> float:

@@ -184,9 +184,9 @@ def _unfit_reason(
         return "truncated"
     if new_question and review.new_question:
         return "new question"
-    if novelty is None or review.max_novelty is None or novelty <= review.max_novelty:
-        return None
-    return "unlike training"
+    is_near = review.max_novelty is None or (novelty is not None and novelty <= review.max_novelty)
+    has_letters = not review.min_letters or encoded.letters.share(review.scripts) >= review.min_letters
+    return None if is_near and has_letters else "unlike training"
 
 
 def _assign_labels(shares: Mapping[str, float], task: Task, thresholds: Sequence[float]) -> tuple[str, float]:

@@ -9,6 +9,8 @@ export class Encoder {
   constructor(tokenizer, reading, page) {
     this.maxTokens = page.max_tokens;
     this.ink = new RegExp(page.invisible.ink, "gu");
+    this.letter = new RegExp(page.letters.letter, "gu");
+    this.visible = new RegExp(page.letters.visible, "gu");
     this.unknown = reading.unknown;
     this.frames = { single: reading.single, pair: reading.pair };
     // A typed [SEP] is text; the special tokens around the texts are added in `encode`.
@@ -53,7 +55,14 @@ export class Encoder {
       unknownShare: this.unknownShare(response, kept, blank),
       contextTokens: around.length,
       contextTokensLost: around.length - before.length,
+      letterShare: this.letterShare(response),
     };
+  }
+
+  /** The share of the visible characters that are letters of the training texts' scripts; 1 for a blank text. */
+  letterShare(response) {
+    const visible = response.match(this.visible)?.length ?? 0;
+    return visible === 0 ? 1 : Math.min(1, (response.match(this.letter)?.length ?? 0) / visible);
   }
 
   /** The share of the tokens that are unknown, or of the letters, digits and symbols if that is larger. */

@@ -167,7 +167,8 @@ export function judge(shares, encoded, page, isNewQuestion, novelty = null) {
   else if (!isAtMost(encoded.unknownShare, page.review.max_unknown_share)) reason = "unreadable";
   else if (encoded.truncated && page.review.truncated) reason = "truncated";
   else if (isNewQuestion && page.review.new_question) reason = "new question";
-  else if (isLimited(page) && novelty !== null && !isAtMost(novelty, page.review.max_novelty)) reason = "unlike training";
+  else if (isLimited(page) && !isAtMost(novelty, page.review.max_novelty)) reason = "unlike training";
+  else if (page.review.min_letters > 0 && !isAtMost(page.review.min_letters, encoded.letterShare)) reason = "unlike training";
   else if (!isAtMost(least, probability)) reason = "below threshold";
   return {
     label,
