@@ -37,6 +37,7 @@ from edgedistill.student import Epoch, TrainingProgress, backbone_folder, train_
 from edgedistill.student.frozen import train_frozen_student
 from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill.student.model import choose_max_tokens
+from edgedistill.student.nano import train_nano_student
 from edgedistill.student.trial import random_state, restore_random_state
 from edgedistill.task import Task
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
@@ -68,8 +69,9 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     Args:
         task: The task. None: a nominal task with the labels in ``y`` and the response as the only input.
         backbone: ``minilm``, a folder, or a name on the Hugging Face Hub.
-        kind: ``fine-tuned``, or ``frozen``: fit only a linear classifier on the backbone's first token; the parameters
-            of losses, adapters and early stopping are then ignored.
+        kind: ``fine-tuned``; or ``frozen``: fit only a linear classifier on the backbone's first token; the parameters
+            of losses, adapters and early stopping are then ignored; or ``nano``: train a vector for each token and a
+            small classifier, whose bundle has at most 3 MB.
         max_tokens: Maximum length in tokens, 8 to 8192; longer rows are truncated. None: from the lengths of the
             training rows, as in a project (see `max_tokens_`).
         preset: ``quick``, ``standard`` or ``thorough``: how long to train. Epochs and learning rate follow from the
@@ -106,7 +108,7 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         *,
         task: Task | None = None,
         backbone: str | Path = "minilm",
-        kind: Literal["fine-tuned", "frozen"] = "fine-tuned",
+        kind: Literal["fine-tuned", "frozen", "nano"] = "fine-tuned",
         max_tokens: int | None = None,
         preset: Literal["quick", "standard", "thorough"] = "standard",
         epochs: int | None = None,
@@ -493,7 +495,12 @@ class StudentClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 self.history_: tuple[Epoch, ...] = ()
                 self._compared = len(heads)
                 return ()
-            trained = train_student(mixture, validation_set, task.scored, section, backbone, folder, progress=report)
+            given = (mixture, validation_set, task.scored, section, backbone, folder)
+            if self.kind == "nano":
+                with temporary_folder("nano") as work:
+                    _, trained = train_nano_student(*given, work / "start", progress=report)
+            else:
+                trained = train_student(*given, progress=report)
         finally:
             restore_random_state(states)
         self.history_ = trained.best.history

@@ -28,7 +28,7 @@ from edgedistill_export.export_stages import (
     score_locked_rows,
 )
 from edgedistill_export.plan import ExportPlan, GraphScores, ReviewChoice
-from edgedistill_export.quantize.overflow import check_overflow
+from edgedistill_export.quantize.overflow import check_overflow, multiplies_integers
 from edgedistill_export.quantize.recipes import DEFAULT, RECIPES, Recipe
 from edgedistill_export.quantize.tuning import Tuning
 from edgedistill_export.quantize.vocabulary import VocabularyCut, cut_vocabulary
@@ -156,8 +156,8 @@ def export_bundle(
 
     If an int8 graph changes the label of more than ``plan.max_flip_rate`` of the rows, fp32 is served. If int8 is
     served, the bundle also contains fp32 for processors on which int8 fails its self-check, unless
-    ``plan.fp32_beside`` is false. An existing bundle in ``folder`` is replaced at the end, and remains complete if the
-    export fails.
+    ``plan.fp32_beside`` is false or the int8 graph, as that of a nano student, multiplies no integers. An existing
+    bundle in ``folder`` is replaced at the end, and remains complete if the export fails.
 
     Args:
         checkpoint: A Hugging Face checkpoint folder.
@@ -191,6 +191,8 @@ def export_bundle(
         elif plan.precision == "auto":
             measured = add_tuned(measured, work, served, plan, inputs, recipes)
         measured = replace(measured, notes=(*notes, *measured.notes))
+        if measured.served == "int8" and not multiplies_integers(measured.graphs["int8"][0]):
+            plan = replace(plan, fp32_beside=False)
         measured = add_novelty(measured, work, served, plan, inputs)
         measured = score_locked_rows(student, served, plan, measured)
         review = _review(served, plan, inputs, measured)

@@ -24,6 +24,7 @@ from edgedistill.student import backbone_folder, train_student
 from edgedistill.student.frozen import Floats, FrozenHead, fit_heads, pooled_states, probabilities_of_logits
 from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill.student.model import choose_max_tokens
+from edgedistill.student.nano import train_nano_student
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.temporary import temporary_folder
 from edgedistill_serve.task.label_decoding import LabelDecoder
@@ -140,7 +141,10 @@ def _fine_tuned(run: Run) -> _Fit:
         with temporary_folder("curve") as work:
             folder = work / "student"
             with_seed = section.model_copy(update={"seeds": (seed,)})
-            train_student(mixture, validation, task, with_seed, backbone, folder)
+            if section.kind == "nano":
+                train_nano_student(mixture, validation, task, with_seed, backbone, folder, work / "start")
+            else:
+                train_student(mixture, validation, task, with_seed, backbone, folder)
             student = Checkpoint.load(folder, task, section.token_limit)
             logits = student.logits([dict(response.inputs) for response in validation.responses])
             return choose_label_decoder(student, validation).labels(logits)

@@ -10,7 +10,7 @@ from typing import Any
 from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE
 from edgedistill.errors import EdgeDistillError, GateRefused, RunError
 from edgedistill.estimates.results import ESTIMATES_FILE
-from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, file_digest
+from edgedistill.pipeline.folder import FROZEN, MIXTURE, NANO_START, SHRUNK, STUDENT, file_digest
 from edgedistill.pipeline.inputs import NOTHING, StageInputs, fingerprint, result_path, select
 from edgedistill.pipeline.run import Run, shows_examples
 from edgedistill.project.schema import Project
@@ -65,7 +65,7 @@ def _mix(_: Project) -> StageInputs:
 
 def _train(project: Project) -> StageInputs:
     paths = ["project.student", *_STUDENT_TASK, "records.splits.validation", f"results.{MIXTURE}", *_MIX_RESULTS]
-    if project.student.shrink:
+    if project.student.shrink or project.student.kind == "nano":
         paths += ["records.splits.train", "records.splits.test", "records.unlabelled", "results.synthetic.jsonl"]
     return StageInputs(tuple(paths), ("project.student.shrink.export",))
 
@@ -186,7 +186,7 @@ STAGES = (
         _train,
         (STUDENT, "trials.csv", FROZEN),
         optional=lambda project: (SHRUNK, "shrinking.json") if project.student.shrink else (),
-        scratch=("search.sqlite3", "search"),
+        scratch=("search.sqlite3", "search", NANO_START),
     ),
     Stage("evaluate", _evaluate, ("evaluation.json", "test_scores.csv")),
     Stage("export", _export, ("bundle", "fidelity.json"), scratch=("tuning.json",)),

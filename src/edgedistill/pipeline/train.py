@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.data.twins import same_row
-from edgedistill.pipeline.folder import FROZEN, SHRUNK, STUDENT
+from edgedistill.pipeline.folder import FROZEN, NANO_START, SHRUNK, STUDENT
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
@@ -15,6 +15,7 @@ from edgedistill.project.schema import ShrinkSection
 from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder, train_student
 from edgedistill.student.compression import compare_students, compress_student
 from edgedistill.student.frozen import FrozenHead, fit_frozen, train_frozen_student, write_frozen
+from edgedistill.student.nano import train_nano_student
 from edgedistill_export.authors import TEACHER, Author
 from edgedistill_export.checkpoint import Checkpoint
 
@@ -32,7 +33,7 @@ def train(run: Run) -> dict[str, Any]:
     """
     section = run.project.student
     backbone = backbone_folder(section.backbone, run.project.folder)
-    entry = _frozen(run, backbone) if section.kind == "frozen" else _fine_tuned(run, backbone)
+    entry = _frozen(run, backbone) if section.kind == "frozen" else _trained(run, backbone)
     if section.shrink:
         entry["shrunk"] = shrink(run, section.shrink)
         entry["notes"] += entry["shrunk"].pop("notes")
@@ -40,23 +41,33 @@ def train(run: Run) -> dict[str, Any]:
     return entry
 
 
-def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
+def _trained(run: Run, backbone: Path) -> dict[str, Any]:
+    """Fine-tune the backbone, or train a nano student from the backbone's vectors of single tokens."""
     task, section = run.task, run.student_section
 
     def on_progress(progress: TrainingProgress) -> None:
         run.on_progress("train: optimizer steps", progress.done, progress.total)
 
     mixture, validation = read_mixture(run.folder, task.inputs), run.validation
-    trained = train_student(
-        mixture,
-        validation,
-        task,
-        section,
-        backbone,
-        run.folder / STUDENT,
-        kept=(run.folder / "search.sqlite3").parent,
-        progress=on_progress,
-    )
+    folder, kept, nano = run.folder / STUDENT, (run.folder / "search.sqlite3").parent, None
+    if section.kind == "nano":
+        run.on_progress("train: the vectors of the nano student's tokens", 0, 1)
+        texts, authors, _ = _texts(run)
+        nano, trained = train_nano_student(
+            mixture,
+            validation,
+            task,
+            section,
+            backbone,
+            folder,
+            run.folder / NANO_START,
+            texts=texts,
+            authors=authors,
+            kept=kept,
+            progress=on_progress,
+        )
+    else:
+        trained = train_student(mixture, validation, task, section, backbone, folder, kept=kept, progress=on_progress)
     run.folder.write_csv("trials.csv", _table(trained.trials))
     run.on_progress("train: the frozen encoder", 0, 1)
     heads = fit_frozen(mixture, validation, task, section.token_limit, backbone)
@@ -73,6 +84,7 @@ def _fine_tuned(run: Run, backbone: Path) -> dict[str, Any]:
             "validation_macro_f1": best.validation_macro_f1,
         },
         "frozen": _describe_head(heads[0]),
+        **({"nano": {name: getattr(nano, name) for name in ("tokens", "backbone_tokens", "width")}} if nano else {}),
         "notes": list(trained.notes),
     }
 

@@ -610,8 +610,9 @@ class StudentSection(Section):
     max_tokens: Annotated[int, Field(ge=8, le=8192)] | None = None
     """Longest input in tokens; longer ones are cut, the context first. Default: the 99th percentile of the training
     rows, at most 512 and at most what the backbone reads; `mix` records it."""
-    kind: Literal["fine-tuned", "frozen"] = "fine-tuned"
-    """``frozen``: the backbone is not trained; a linear classifier on its first token is fitted."""
+    kind: Literal["fine-tuned", "frozen", "nano"] = "fine-tuned"
+    """``frozen``: the backbone is not trained; a linear classifier on its first token is fitted. ``nano``: a vector for
+    each token, from the backbone, and a small classifier of their mean are trained; the bundle has at most 3 MB."""
     loss: LossSection = LossSection()
     patience: Count | None = None
     """Early stopping: end a trial after this many epochs without improvement on validation rows. Default: train all
@@ -638,6 +639,8 @@ class StudentSection(Section):
             raise ValueError(
                 "search gives learning_rate and epochs, so that preset decides nothing; remove one of them"
             )
+        if self.kind == "nano" and (other := sorted({"peft", "shrink"} & self.model_fields_set)):
+            raise ValueError(f"kind: nano has no layers; remove {', '.join(other)}")
         return self
 
     @property

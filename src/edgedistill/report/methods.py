@@ -335,13 +335,20 @@ def _student(inputs: MethodsInputs) -> Iterator[str]:
     best: Mapping[str, Any] = log.stages.get("train", {}).get("best") or {}
     if section.kind == "frozen":
         yield f"A linear classifier was fitted on the embeddings of {backbone}, which was not trained."
+    elif section.kind == "nano":
+        tokens = log.stages.get("train", {}).get("nano", {}).get("tokens", 0)
+        yield (
+            f"The student has a vector for each of {count(tokens)} tokens, initialized from {backbone}, and a "
+            "classifier with one hidden layer that reads the mean of a text's vectors. Both were trained together."
+        )
+        yield _loss(inputs)
     else:
         adapters = f" with low-rank adapters {cite('hu2021')}" if section.adapters else ""
         yield f"{backbone} was fine-tuned{adapters} with a linear classification head {cite('wolf2020')}."
         yield _loss(inputs)
-    tokens = log.stages.get("mix", {}).get("max_tokens")
-    if tokens:
-        yield f"The longest input has {pluralize(tokens, 'token')}; longer ones are cut, the context first."
+    longest = log.stages.get("mix", {}).get("max_tokens")
+    if longest:
+        yield f"The longest input has {pluralize(longest, 'token')}; longer ones are cut, the context first."
     trials = summarize_trials(report.trials, log)
     chosen = [
         f"{name.replace('_', ' ')} {setting(float(best[name]))}"

@@ -123,3 +123,10 @@ def test_the_table_has_a_line_for_every_epoch(project):
     assert [line["epoch"] for line in lines] == ["1", "2"]
     assert sum(int(line["best"]) for line in lines) == 1
     assert {line["outcome"] for line in lines} == {"done"}
+
+
+def test_a_nano_student_is_trained_and_says_how_many_tokens_it_has(project):
+    step, run = train(project("kind: nano"))
+    assert step.entry["nano"]["tokens"] == step.entry["nano"]["backbone_tokens"]
+    assert step.entry["best"]["best_epoch"] in (1, 2)
+    assert set(outputs(run)) == {"student", "trials.csv", "frozen.safetensors"}

@@ -8,7 +8,9 @@ import torch
 
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.convert import by_torch
+from edgedistill_export.convert.nano_graph import write_graph
 from edgedistill_export.errors import ExportFailed
+from edgedistill_export.nano import is_nano
 from edgedistill_export.quiet import quiet
 from edgedistill_export.text_vectors import WithVector
 
@@ -33,6 +35,9 @@ def to_onnx(checkpoint: Checkpoint, file: Path) -> None:
     Raises:
         ExportFailed: The conversion failed, or the weights do not fit into one file (2 GB).
     """
+    if is_nano(checkpoint.model):
+        write_graph(checkpoint.model, file)
+        return
     described = by_optimum.description(checkpoint.model) if by_optimum else None
     if described is None:
         by_torch_alone(checkpoint, file)

@@ -214,8 +214,13 @@ def _product(graph: Graph, layer: LinearLayer, how: Activation, rounding: Roundi
     return nodes
 
 
-def quantize_embeddings(graph: Graph) -> None:
-    """Replace large embedding tables by 8-bit ones with one scale per token of the vocabulary, in place."""
+def quantize_embeddings(graph: Graph) -> int:
+    """Replace large embedding tables by 8-bit ones with one scale per token of the vocabulary, in place.
+
+    Returns:
+        The number of tables that were replaced.
+    """
+    replaced = 0
     for gather in [one for one in graph.proto.node if one.op_type == "Gather"]:
         table = graph.constant(gather.input[0])
         if table is None or table.ndim != 2 or table.dtype != np.float32 or len(table) < MIN_EMBEDDING_ROWS:
@@ -234,3 +239,5 @@ def quantize_embeddings(graph: Graph) -> None:
             ],
         )
         graph.remove(gather)
+        replaced += 1
+    return replaced

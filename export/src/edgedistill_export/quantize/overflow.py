@@ -40,8 +40,7 @@ def check_overflow(file: Path) -> None:
             a way that is not known here, or with weights that are not constant; or the file cannot be read.
     """
     graph = Graph(file)
-    nodes = [*_nodes(graph.proto.node), *(node for one in graph.model.functions for node in _nodes(one.node))]
-    for node in nodes:
+    for node in _all_nodes(graph):
         place = _WEIGHTS.get(node.op_type)
         matrices = {
             number: values
@@ -58,6 +57,15 @@ def check_overflow(file: Path) -> None:
             )
 
 
+def multiplies_integers(file: Path) -> bool:
+    """Whether a graph has 8-bit products. One without them is computed in floats by every processor.
+
+    Raises:
+        ExportFailed: The file cannot be read.
+    """
+    return any(node.op_type in _WEIGHTS or _MULTIPLIES.match(node.op_type) for node in _all_nodes(Graph(file)))
+
+
 def _check_pairs(weights: npt.NDArray[np.int8 | np.uint8], node: onnx.NodeProto, file: Path) -> None:
     if weights.dtype == np.uint8:
         return
@@ -69,6 +77,10 @@ def _check_pairs(weights: npt.NDArray[np.int8 | np.uint8], node: onnx.NodeProto,
             where=file.name,
             hint="Round the weights with edgedistill_export.quantize.rounding, or use onnxruntime's reduce_range.",
         )
+
+
+def _all_nodes(graph: Graph) -> list[onnx.NodeProto]:
+    return [*_nodes(graph.proto.node), *(node for one in graph.model.functions for node in _nodes(one.node))]
 
 
 def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

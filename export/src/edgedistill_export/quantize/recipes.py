@@ -35,7 +35,8 @@ def quantize_int8(
 
     Every linear layer over tokens becomes an int8 layer, with the channel scales and input scaling that
     `activation_scaling` chooses and weights rounded by `rounding`. The embedding table becomes int8 with one scale per
-    token. The classifier remains in fp32. Computation that no score depends on is removed (`prune_last_layer`).
+    token. The classifier remains in fp32. Computation that no score depends on is removed (`prune_last_layer`). Of a
+    graph without such layers, as a nano student's, only the embedding table becomes int8.
 
     Args:
         fp32: The fp32 graph.
@@ -50,9 +51,12 @@ def quantize_int8(
     graph = Graph(fp32)
     layers = graph.linear_layers()
     if not layers:
-        raise ExportFailed(
-            "the graph has no layer that can be quantized", where=fp32.name, hint="Set export.precision to fp32."
-        )
+        if not quantize_embeddings(graph):
+            raise ExportFailed(
+                "the graph has no layer that can be quantized", where=fp32.name, hint="Set export.precision to fp32."
+            )
+        graph.save(int8)
+        return
     fed = record_layer_inputs(graph, rows[:CALIBRATION_ROWS])
     how = choose_activation_scaling(layers, fed, scalings, apart)
 
