@@ -1,9 +1,9 @@
 """The nano student: a vector for each token of the vocabulary, their mean for each text, and a small classifier.
 
 There is no attention: the vector of a token does not depend on the tokens around it. A text is the mean of its tokens'
-vectors (fastText: Joulin et al. 2017, arXiv:1607.01759). Where a task has a question or a reference answer, context and
-response are pooled separately, and the classifier reads both means, their product and their absolute difference, as in
-InferSent (Conneau et al. 2017, arXiv:1705.02364, section 2.1).
+vectors (fastText: Joulin et al. 2017, arXiv:1607.01759), scaled to one length. Where a task has a question or a
+reference answer, context and response are pooled separately, and the classifier reads both, their product and their
+absolute difference, as in InferSent (Conneau et al. 2017, arXiv:1705.02364, section 2.1).
 
 transformers loads it from a checkpoint as it loads any model, because its classes are registered when this module is
 imported; no code comes from the checkpoint.
@@ -16,6 +16,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, Pretrai
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 MODEL_TYPE = "edgedistill-nano"
+LENGTH = 4.0
+"""The length of a text's vector: with 64 numbers, their products are neither much smaller nor much larger than they."""
+SHORTEST = 1e-6
+"""A shorter sum, as that of no token, is not scaled to this length."""
 
 
 class NanoConfig(PretrainedConfig):  # type: ignore[misc]  # transformers is untyped here
@@ -103,18 +107,20 @@ class NanoForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         mask = attention_mask.to(tokens.dtype)
         if self.config.type_vocab_size > 1 and token_type_ids is not None:
             of_response = mask * (token_type_ids == 1)
-            context, response = _mean(tokens, mask - of_response), _mean(tokens, of_response)
+            context, response = _text(tokens, mask - of_response), _text(tokens, of_response)
             features = torch.cat((context, response, context * response, (context - response).abs()), dim=1)
         else:
-            features = _mean(tokens, mask)
+            features = _text(tokens, mask)
         hidden = self.dropout(torch.relu(self.hidden(self.dropout(features))))
         return SequenceClassifierOutput(
             logits=self.classifier(hidden), hidden_states=(tokens,) if output_hidden_states else None
         )
 
 
-def _mean(tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return torch.matmul(weights.unsqueeze(1), tokens).squeeze(1) / weights.sum(dim=1, keepdim=True).clamp(min=1)
+def _text(tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the vector of each text: the direction of its tokens' mean, and the same length for all."""
+    total = torch.matmul(weights.unsqueeze(1), tokens).squeeze(1)
+    return total * (LENGTH / torch.linalg.vector_norm(total, dim=1, keepdim=True).clamp(min=SHORTEST))
 
 
 AutoConfig.register(MODEL_TYPE, NanoConfig, exist_ok=True)

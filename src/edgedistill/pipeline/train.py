@@ -42,7 +42,7 @@ def train(run: Run) -> dict[str, Any]:
 
 
 def _trained(run: Run, backbone: Path) -> dict[str, Any]:
-    """Fine-tune the backbone, or train a nano student from the backbone's vectors of single tokens."""
+    """Fine-tune the backbone, or train a nano student from the backbone's word embeddings."""
     task, section = run.task, run.student_section
 
     def on_progress(progress: TrainingProgress) -> None:
@@ -51,7 +51,7 @@ def _trained(run: Run, backbone: Path) -> dict[str, Any]:
     mixture, validation = read_mixture(run.folder, task.inputs), run.validation
     folder, kept, nano = run.folder / STUDENT, (run.folder / "search.sqlite3").parent, None
     if section.kind == "nano":
-        run.on_progress("train: the vectors of the nano student's tokens", 0, 1)
+        run.on_progress("train: the tokens of the nano student", 0, 1)
         texts, authors, _ = _texts(run)
         nano, trained = train_nano_student(
             mixture,

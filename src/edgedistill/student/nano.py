@@ -1,17 +1,15 @@
-"""The nano student's start: a vocabulary that fits into the bundle, and a vector of each of its tokens.
+"""The nano student: a vocabulary that fits into the bundle, a vector of each of its tokens, and its training.
 
-As in model2vec (Tulkens and van Dongen 2024), a token's vector is what the backbone gives for that token alone, the
-mean of its last layer's states, reduced by a principal component analysis and weighted by how frequent the token is in
-general. With the token list in the order of frequency, the token of rank r has the probability 1 / (r · H) by Zipf's
-law, and the weight a / (a + p) of smooth inverse frequency (Arora, Liang and Ma 2017). Training then changes the
-vectors and the classifier together (`edgedistill.student.training`).
+A token's vector starts from the backbone's word embedding, reduced by a principal component analysis. Training changes
+the vectors and the classifier together (`edgedistill.student.training`). As in model2vec (Tulkens and van Dongen 2024),
+vectors could also start from what the whole backbone gives for a token alone, weighted by smooth inverse frequency:
+docs/decisions/0057-a-ladder-of-sizes.md compares them.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,9 +43,6 @@ _LEAST_WIDTH = 32
 _OTHER_BYTES = 600_000
 """The classifier, the novelty and the smaller files of a bundle, rounded up."""
 _SCALE_BYTES = 4
-_SIF = 1e-3
-"""The a of smooth inverse frequency."""
-_BATCH = 512
 _TABLE = "embeddings.weight"
 
 Vectors = npt.NDArray[np.float32]
@@ -124,7 +119,7 @@ def write_nano_start(
     """Write a nano student that can be trained like a backbone.
 
     Args:
-        backbone: A folder as `backbone_folder` returns it: its tokenizer, and its vectors of single tokens.
+        backbone: A folder as `backbone_folder` returns it: its tokenizer and its word embeddings.
         folder: The folder to write; existing content is replaced at the end.
         texts: The task's inputs of every text whose tokens matter most; neither validation nor test rows.
         task: Its labels are the classes.
@@ -148,7 +143,8 @@ def write_nano_start(
         student = Checkpoint.load(whole, task, max_tokens)
         reduced, width = _fitting(student, texts, authors, bundle_bytes, width, aside)
         ids = _backbone_ids(whole / "tokenizer.json", reduced / "tokenizer.json")
-        vectors = reduce_vectors(token_vectors(model, whole / "tokenizer.json", ids), width, ids)
+        embeddings = model.get_input_embeddings().weight.detach().float().numpy()
+        vectors = reduce_vectors(embeddings[ids], width)
         config = json.loads((reduced / "config.json").read_text("utf-8"))
         with replacing(folder) as new:
             copy_files(reduced, new)
@@ -262,48 +258,19 @@ def _backbone_ids(whole: Path, reduced: Path) -> list[int]:
     return found
 
 
-def token_vectors(model: Any, tokenizer_file: Path, ids: Sequence[int]) -> Vectors:
-    """Return what a backbone gives for each token alone, between the special tokens of a text.
+def reduce_vectors(vectors: Vectors, width: int) -> Vectors:
+    """Reduce tokens' vectors to their first principal components, scaled so that their mean length is 1.
 
     Args:
-        model: The backbone with any head.
-        tokenizer_file: Its tokenizer.
-        ids: The tokens.
-
-    Returns:
-        The mean of the last layer's states, shape (tokens, width of the backbone).
-    """
-    alone = _template(Tokenizer.from_file(str(tokenizer_file)).encode("a"))
-    read = model.base_model.eval()
-    found = []
-    with torch.inference_mode():
-        for start in range(0, len(ids), _BATCH):
-            batch = torch.tensor(ids[start : start + _BATCH])
-            rows = torch.stack(
-                [batch if text is not None else torch.full_like(batch, token) for token, text, _ in alone], dim=1
-            )
-            found.append(read(input_ids=rows, attention_mask=torch.ones_like(rows)).last_hidden_state.mean(dim=1))
-    vectors: Vectors = torch.cat(found).float().numpy()
-    return vectors
-
-
-def reduce_vectors(vectors: Vectors, width: int, ids: Sequence[int]) -> Vectors:
-    """Reduce tokens' vectors to a width and weight them by smooth inverse frequency; their mean length is 1.
-
-    Args:
-        vectors: Shape (tokens, width of the backbone).
-        width: At most the number of tokens and the width of the backbone.
-        ids: The tokens' ids in a vocabulary in the order of frequency.
+        vectors: Shape (tokens, width of the backbone's word embeddings).
+        width: Number of components; if there are not as many, the others are 0.
 
     Returns:
         Shape (tokens, width).
     """
-    width_found = min(width, *vectors.shape)
-    reduced = PCA(width_found, svd_solver="full").fit_transform(vectors.astype(np.float64))
-    frequency = 1 / (np.arange(len(ids)) + 1)
-    weights = _SIF / (_SIF + frequency / frequency.sum())
-    weighted = reduced * weights[np.argsort(np.argsort(ids)), None]
-    weighted /= max(float(np.linalg.norm(weighted, axis=1).mean()), 1e-12)
-    padded = np.zeros((len(vectors), width), dtype=np.float32)
-    padded[:, :width_found] = weighted
-    return padded
+    kept = min(width, *vectors.shape)
+    found = PCA(kept, svd_solver="full").fit_transform(vectors.astype(np.float64))
+    found /= max(float(np.linalg.norm(found, axis=1).mean()), 1e-12)
+    reduced = np.zeros((len(vectors), width), dtype=np.float32)
+    reduced[:, :kept] = found
+    return reduced

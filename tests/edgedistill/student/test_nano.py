@@ -71,13 +71,13 @@ def test_a_vocabulary_that_does_not_fit_and_cannot_be_cut_is_refused(bert, texts
     assert not (tmp_path / "start").exists()
 
 
-def test_weights_of_frequent_tokens_are_smaller():
-    vectors = np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)
-    reduced = reduce_vectors(vectors, 4, range(100))
-    lengths = np.linalg.norm(reduced, axis=1)
+def test_reduced_vectors_keep_what_distinguishes_tokens_most():
+    draw = np.random.default_rng(0)
+    vectors = np.concatenate([3 * draw.normal(size=(100, 2)), 0.01 * draw.normal(size=(100, 6))], axis=1)
+    reduced = reduce_vectors(vectors.astype(np.float32), 4)
     assert reduced.shape == (100, 4)
-    assert lengths.mean() == pytest.approx(1, abs=1e-5)
-    assert lengths[:10].mean() < lengths[50:].mean() / 2
+    assert np.linalg.norm(reduced, axis=1).mean() == pytest.approx(1, abs=1e-5)
+    assert reduced[:, :2].std() > 50 * reduced[:, 2:].std()
 
 
 def test_the_presets_of_nano_have_a_higher_learning_rate_and_more_steps(bert):
