@@ -13,6 +13,7 @@ from edgedistill.data.types import labels_in
 from edgedistill.decisions.calibration import Scores
 from edgedistill.decisions.thresholds import Ranking, adjusted_confidences, rank_rows
 from edgedistill_serve.bundle.manifest import ReviewRule
+from edgedistill_serve.scoring.score import Score
 from edgedistill_serve.task.task import Task
 
 _COVERAGES = np.linspace(1.0, 0.05, 20)
@@ -152,11 +153,39 @@ def rule_outcome(
         positive: As in `agreement`.
         seed: Of the resampling.
     """
+    groups = scores.groups_at(range(len(scores)))
     decided = scores.apply_rule(temperature, rule)
+    return decision_outcome(
+        decided, scores.codes, scores.task, groups=groups, limit=rule.max_novelty, positive=positive, seed=seed
+    )
+
+
+def decision_outcome(
+    decided: Sequence[Score],
+    codes: Sequence[str],
+    task: Task,
+    *,
+    groups: Sequence[str] | None = None,
+    limit: float | None = None,
+    positive: str | None = None,
+    seed: int = 0,
+) -> RuleOutcome:
+    """Return the outcome of decisions on human-coded rows.
+
+    Args:
+        decided: The score of each row, with the decision; at least one.
+        codes: Their human codes.
+        task: The task.
+        groups: The group of each row; None if rows are independent.
+        limit: The largest accepted novelty (`ReviewRule.max_novelty`).
+        positive: As in `agreement`.
+        seed: Of the resampling.
+    """
     accepted = np.array([score.decision == "accept" for score in decided])
-    assigned = _indicators([score.label for score in decided], scores.task)
-    correct = _indicators(scores.codes, scores.task)
-    rows = Rows.of(len(scores), scores.groups_at(range(len(scores))))
+    labels = [score.label for score in decided]
+    assigned = _indicators(labels, task)
+    correct = _indicators(codes, task)
+    rows = Rows.of(len(decided), groups)
 
     def share(among: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Estimate | None:
         """Return the share of the rows in ``among`` that are also in ``counted``; None without such rows."""
@@ -165,15 +194,31 @@ def rule_outcome(
         additional = rows.draw_additional((among & ~counted).astype(np.float64), _RESAMPLES, rng)
         return share_figure(drawn[:, 3], drawn[:, 2], additional, rows).estimate()
 
+    def agreement_of(chosen: NDArray[np.bool_]) -> Agreement | None:
+        places = np.flatnonzero(chosen)
+        if not len(places):
+            return None
+        return agreement(
+            [codes[place] for place in places],
+            [labels[place] for place in places],
+            task,
+            groups=[groups[place] for place in places] if groups else None,
+            positive=positive,
+            seed=seed,
+        )
+
+    distances = [score.novelty for score in decided]
+    novelty = None
+    if limit is not None and any(each is not None for each in distances):
+        flagged = np.array([not (each is not None and each <= limit) for each in distances])
+        novelty = NoveltyOutcome(limit, int(flagged.sum()), agreement_of(flagged), agreement_of(~flagged))
     return RuleOutcome(
-        rows=len(scores),
+        rows=len(decided),
         accepted=int(accepted.sum()),
-        share_accepted=required(share(np.ones(len(scores), dtype=np.bool_), accepted)),
+        share_accepted=required(share(np.ones(len(decided), dtype=np.bool_), accepted)),
         reasons=dict(Counter(score.reason for score in decided if score.reason)),
-        agreement=_agreement(scores, np.flatnonzero(accepted), seed, positive) if accepted.any() else None,
-        agreement_of_reviewed=_agreement(scores, np.flatnonzero(~accepted), seed, positive)
-        if not accepted.all()
-        else None,
+        agreement=agreement_of(accepted),
+        agreement_of_reviewed=agreement_of(~accepted),
         per_label={
             label: LabelOutcome(
                 int(assigned[label].sum()),
@@ -181,21 +226,10 @@ def rule_outcome(
                 share(assigned[label], accepted),
                 share(accepted & assigned[label], correct[label]),
             )
-            for label in scores.task.names
+            for label in task.names
         },
-        novelty=_novelty_outcome(scores, rule, seed, positive),
+        novelty=novelty,
     )
-
-
-def _novelty_outcome(scores: Scores, rule: ReviewRule, seed: int, positive: str | None) -> NoveltyOutcome | None:
-    if rule.max_novelty is None or not scores.novelty:
-        return None
-    flagged = ~(np.array(scores.novelty) <= rule.max_novelty)
-
-    def agreement_of(chosen: NDArray[np.bool_]) -> Agreement | None:
-        return _agreement(scores, np.flatnonzero(chosen), seed, positive) if chosen.any() else None
-
-    return NoveltyOutcome(rule.max_novelty, int(flagged.sum()), agreement_of(flagged), agreement_of(~flagged))
 
 
 def _indicators(codes: Sequence[str], task: Task) -> dict[str, NDArray[np.bool_]]:
@@ -204,13 +238,12 @@ def _indicators(codes: Sequence[str], task: Task) -> dict[str, NDArray[np.bool_]
     return {name: np.array([name in row_labels for row_labels in labels]) for name in task.names}
 
 
-def _agreement(scores: Scores, places: NDArray[np.int64], seed: int, positive: str | None = None) -> Agreement:
+def _agreement(scores: Scores, places: NDArray[np.int64], seed: int) -> Agreement:
     labels = scores.labels
     return agreement(
         [scores.codes[place] for place in places],
         [labels[place] for place in places],
         scores.task,
         groups=scores.groups_at(places),
-        positive=positive,
         seed=seed,
     )

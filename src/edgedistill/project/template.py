@@ -50,11 +50,8 @@ data:
 #   budget: {{usd: 5}}            # no default; or {{tokens: 2_000_000}}: a hard cap
 #   gate: {{metric: kappa, at_least: 0.6, least_rows: 30}}   # lower end of the 95 % interval on validation rows
 
-# teacher:                      # or labels that exist already, found by the column id; no endpoint is asked
-#   labels: gpt4.csv            # columns id and label
-#   # votes: [run1, run2, run3] # columns that are votes, instead of the column label
-#   # shares: share_            # or a column share_LABEL per label
-#   # model: gpt-4-0613         # who gave them, for provenance
+# teacher: {{labels: gpt4.csv, model: gpt-4-0613}}   # or labels that exist already, by id; nothing is asked
+#   # columns id and label; or `votes: [run1, run2, run3]`; or `shares: share_` for a column share_LABEL per label
 
 # generate:                     # synthetic responses written by the teacher; mix.synthetic_share sets how many are used
 #   per_label: 200              # at each temperature

@@ -18,7 +18,7 @@ from edgedistill.pipeline import Run, RunFolder, run_stages, stages
 from edgedistill.pipeline.folder import hash_json
 from edgedistill.pipeline.inputs import FILES, NOT_INPUTS, StageInputs, UndeclaredInput
 from edgedistill.project import read_project
-from edgedistill.project.schema import Project, StudentSection
+from edgedistill.project.schema import ExistingLabelsSection, Project, StudentSection
 
 TEACHER: dict[str, Any] = {
     "model": "m",
@@ -65,6 +65,10 @@ BASE: dict[str, Any] = {
 }
 SEVERAL = {key: value for key, value in BASE.items() if key != "teacher"} | {
     "teachers": [TEACHER | {"name": "one"}, TEACHER | {"name": "two"}]
+}
+
+EXISTING = {key: value for key, value in BASE.items() if key not in ("teacher", "generate", "mix")} | {
+    "teacher": {"labels": "gpt4.csv"}
 }
 
 NO_TEACHER = {key: value for key, value in BASE.items() if key not in ("teacher", "generate", "mix")}
@@ -232,6 +236,21 @@ CHANGES: dict[str, Any] = {
     "report.study": "study2",
 }
 """By field, another value."""
+OF_EXISTING_LABELS: dict[str, Any] = {
+    "teacher.labels": "gpt3.csv",
+    "teacher.name": "somebody",
+    "teacher.model": "n",
+    "teacher.id_column": "same",
+    "teacher.label_column": "second",
+    "teacher.votes": ["label", "second"],
+    "teacher.shares": "p_",
+    "teacher.confidence": "p_low",
+    "teacher.soft_labels": Together({"teacher.confidence": "p_low", "teacher.soft_labels": "confidence"}),
+    "teacher.ties": Together({"teacher.votes": ["label", "second"], "teacher.ties": "first_vote"}),
+    "teacher.unmatched": "set_aside",
+    "teacher.gate.at_least": 0.7,
+}
+"""The same for a teacher whose labels exist already."""
 
 
 def schema_fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
@@ -258,7 +277,9 @@ OF_TEACHERS = [f"teachers.{path.removeprefix('teacher.')}" for path in ONE_TEACH
 
 
 def test_every_field_of_the_schema_has_another_value_here():
-    assert set(CHANGES) == set(ONE_TEACHER)
+    assert {*CHANGES, *OF_EXISTING_LABELS} == set(ONE_TEACHER)
+    own = {f"teacher.{name}" for name in ExistingLabelsSection.model_fields if name != "gate"}
+    assert {*OF_EXISTING_LABELS} == {*own, "teacher.gate.at_least"}
     assert {*ONE_TEACHER, *OF_TEACHERS} == set(schema_fields(Project))
 
 
@@ -269,11 +290,16 @@ def test_every_field_that_names_a_file_says_how_its_content_counts():
 
 
 def annotation_of(path: str) -> Any:
-    model: type[BaseModel] = Project
+    models: list[type[BaseModel]] = [Project]
     *sections, name = path.split(".")
     for section in sections:
-        model = next(models_in(model.model_fields[section].annotation))
-    return model.model_fields[name].annotation if name in model.model_fields else None
+        models = [
+            found
+            for model in models
+            if section in model.model_fields
+            for found in models_in(model.model_fields[section].annotation)
+        ]
+    return [model.model_fields[name].annotation for model in models if name in model.model_fields]
 
 
 def changed(base: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -318,6 +344,9 @@ def files(tmp_path_factory):
         write(
             folder / name, ("id", "question", "response", "label", "learner"), [("r0", "q0", texts[85], label, "v85")]
         )
+    labels = [(row, row, "low", "high", "0.6", "0.4") for row in (*(f"h{n}" for n in range(60)), "u0", "u1")]
+    for name in ("gpt4.csv", "gpt3.csv"):
+        write(folder / name, ("id", "same", "label", "second", "p_low", "p_high"), labels)
     for name in ("population.csv", "population2.csv"):
         write(folder / name, ("id", "question", "response", "learner"), [(name, "q0", texts[86], "")])
     for name in ("runs/human", "runs/human2", "study", "study2", "backbone", "backbone2"):
@@ -412,7 +441,12 @@ def do(run: Run, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[bool, str]]
 
 
 STAGES = stages.STAGES
-PROJECTS = {"one teacher": BASE, "several teachers": SEVERAL, "no teacher": NO_TEACHER}
+PROJECTS = {
+    "one teacher": BASE,
+    "several teachers": SEVERAL,
+    "existing labels": EXISTING,
+    "no teacher": NO_TEACHER,
+}
 NOT_READ_WITHOUT_A_TEACHER = {
     "task.instructions": "only teachers read the codebook's instructions",
     "mix.labels": "human rows have no vote shares",
@@ -423,6 +457,10 @@ NOT_READ_WITHOUT_A_TEACHER = {
 
 def is_tried(path: str, project: str) -> bool:
     """Whether a field can have another value in this project."""
+    if project == "existing labels":
+        return path in OF_EXISTING_LABELS
+    if path not in CHANGES:
+        return False
     if project == "several teachers":
         return path.startswith("teacher")
     needs_teacher = path.startswith(("teacher.", "generate.", "mix.s", "mix.min_confidence")) and path != "mix.seed"
@@ -454,7 +492,7 @@ def test_another_value_of_a_field_runs_just_the_stages_again_that_read_it(
     name, path, base, files, tmp_path, monkeypatch
 ):
     project, folder, before = base(name)
-    other = changed(project, path, CHANGES[path])
+    other = changed(project, path, (OF_EXISTING_LABELS if name == "existing labels" else CHANGES)[path])
     fresh = do(run_of(files, other, tmp_path / "fresh"), monkeypatch)
     shutil.copytree(folder, tmp_path / "copy")
     again = do(run_of(files, other, tmp_path / "copy"), monkeypatch)

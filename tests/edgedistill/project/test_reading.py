@@ -299,13 +299,17 @@ def test_a_new_project_can_be_read_and_every_commented_line_holds(tmp_path):
     files = write_template(tmp_path / "praise")
     assert read_project(files[0]).name == "praise"
     text = files[0].read_text()
-    uncommented = text.replace("# teacher:", "teacher:").replace("# generate:", "generate:").replace("\n#   ", "\n  ")
+    uncommented = (
+        text.replace("# teacher:", "teacher:", 1).replace("# generate:", "generate:").replace("\n#   ", "\n  ")
+    )
     files[0].write_text(uncommented.replace("  # unlabelled", "  unlabelled").replace("  # group_by", "  group_by"))
     project = read_project(files[0])
     assert project.teacher.model == "gpt-4o"
     assert project.teacher.budget.usd == 5
     assert project.data.unlabelled == Path("responses.csv")
     assert project.generate == type(project.generate)()
+    files[0].write_text(text.replace("# teacher: {", "teacher: {"))
+    assert read_project(files[0]).teacher.labels == Path("gpt4.csv")
 
 
 def test_what_the_new_project_calls_a_default_is_one(tmp_path):
