@@ -242,7 +242,7 @@ OF_EXISTING_LABELS: dict[str, Any] = {
     "teacher.model": "n",
     "teacher.id_column": "same",
     "teacher.label_column": "second",
-    "teacher.votes": ["label", "second"],
+    "teacher.votes": ["second"],
     "teacher.shares": "p_",
     "teacher.confidence": "p_low",
     "teacher.soft_labels": Together({"teacher.confidence": "p_low", "teacher.soft_labels": "confidence"}),
@@ -272,7 +272,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(argument)
 
 
-ONE_TEACHER = [path for path in schema_fields(Project) if not path.startswith("teachers.")]
+ONE_TEACHER = [path for path in dict.fromkeys(schema_fields(Project)) if not path.startswith("teachers.")]
 OF_TEACHERS = [f"teachers.{path.removeprefix('teacher.')}" for path in ONE_TEACHER if path.startswith("teacher.")]
 
 
