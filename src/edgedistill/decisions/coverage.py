@@ -195,8 +195,8 @@ def decision_outcome(
         return share_figure(drawn[:, 3], drawn[:, 2], additional, rows).estimate()
 
     def agreement_of(chosen: NDArray[np.bool_]) -> Agreement | None:
-        places = np.flatnonzero(chosen)
-        if not len(places):
+        places = np.flatnonzero(chosen).tolist()
+        if not places:
             return None
         return agreement(
             [codes[place] for place in places],
