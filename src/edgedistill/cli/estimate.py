@@ -1,8 +1,9 @@
 """The command `edgedistill estimate`."""
 
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +17,7 @@ from edgedistill_serve.task.task import Task as ScoredTask
 if TYPE_CHECKING:  # imported where it is called: pandas and scipy take a second
     from edgedistill.estimates import EstimateTable
 
-FILES = ("estimates.json", "estimates.csv", "estimates.tex")
+FILES = ("estimates.json", "estimates.csv", "estimates.tex", "estimates_rows.json")
 """What the command writes into the run folder or the folder of `--out`."""
 
 ProjectFile = Annotated[
@@ -92,31 +93,34 @@ def estimate(
 
     from edgedistill.estimates import estimate as estimate_table
     from edgedistill.estimates.codes import read_frame
+    from edgedistill.estimates.rows import record_rows
 
     texts = [name for name in (id_column, label_column, human_column, clusters, by, "split") if name]
     table = read_frame(machine, texts)
     if clusters is None and project and project.data.group_by in table.columns:
         clusters = project.data.group_by
-    result = estimate_table(
-        table,
-        read_frame(human, texts) if human else None,
-        task=task,
-        machine_column=label_column,
-        human_column=human_column,
-        id_column=id_column,
-        clusters=clusters,
-        by=by,
-        reference=reference,
-        formula=formula,
-        model=model,  # type: ignore[arg-type]  # checked by estimate
-        scores=given_scores,
-        trained=trained,
-        random_state=seed,
-    )
+    coded = read_frame(human, texts) if human else None
+    arguments: dict[str, Any] = {
+        "task": task,
+        "machine_column": label_column,
+        "human_column": human_column,
+        "id_column": id_column,
+        "clusters": clusters,
+        "by": by,
+        "reference": reference,
+        "formula": formula,
+        "model": model,
+        "scores": given_scores,
+        "trained": trained,
+        "random_state": seed,
+    }
+    result = estimate_table(table, coded, **arguments)
     terminal.console.print(result.table())
     for remark in result.remarks:
         terminal.say(f"  {remark}")
-    written = _write(result, out or (project.run_folder if project else None))
+    folder = out or (project.run_folder if project else None)
+    rows = json.dumps(record_rows(table, coded, **arguments), ensure_ascii=False) if folder else ""
+    written = _write(result, rows, folder)
     for file in written:
         terminal.say(f"wrote {file}")
     terminal.finish({"files": [str(file) for file in written], **result.as_dict()})
@@ -169,13 +173,13 @@ def _trained_ids(project: Project) -> Collection[str]:
     return trained | ({row.response.id for row in splits.validation} if selected is None else set(selected))
 
 
-def _write(result: "EstimateTable", folder: Path | None) -> list[Path]:
+def _write(result: "EstimateTable", rows: str, folder: Path | None) -> list[Path]:
     if folder is None:
         return []
     files = [folder / name for name in FILES]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file, text in zip(files, (result.to_json(), result.to_csv(), result.to_latex()), strict=True):
+        for file, text in zip(files, (result.to_json(), result.to_csv(), result.to_latex(), f"{rows}\n"), strict=True):
             part = file.with_name(f".{file.name}.part")
             part.write_text(text, "utf-8", newline="")
             part.replace(file)

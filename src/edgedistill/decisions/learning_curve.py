@@ -35,6 +35,9 @@ FACTORS = (1.5, 2.0, 3.0)
 LEARNING_CURVE_FILE = "learning_curve.json"
 LEARNING_CURVE_VERSION = 1
 
+CURVE_CODES_FILE = "learning_curve_codes.json"
+"""The students' codes of the validation rows, from which the curve can be computed again: by number of train rows a
+list of codings, each a code by a row's id."""
 _FEWEST_ROWS = 10
 _EXPONENTS = np.linspace(0.1, 1.5, 29)
 _RESAMPLES = 400

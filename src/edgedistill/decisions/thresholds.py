@@ -169,6 +169,8 @@ class ChosenRule:
             tasks.
         notes: Warnings for the reader.
         guarantee: What is promised of the accepted responses; None if nothing is.
+        labels_tested: For a promise that holds for each label: the number of labels among which the level of the tests
+            was divided; else 0.
     """
 
     rule: ReviewRule = field(default_factory=ReviewRule)
@@ -178,6 +180,7 @@ class ChosenRule:
     label_shifts: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     guarantee: Guarantee | None = None
+    labels_tested: int = 0
 
 
 def label_shifts(scores: ValidationScores, temperature: float) -> dict[str, float]:
@@ -360,6 +363,7 @@ def _at_most_wrong(
         dict.fromkeys(scores.task.names if scores.task.kind != "multilabel" else (), 0.0),
         notes,
         guarantee,
+        len(tested) if aim.per_label else 0,
     )
 
 

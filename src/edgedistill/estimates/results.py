@@ -187,9 +187,14 @@ class EstimateTable:
         """Return the table in LaTeX (with the package booktabs), and write it to a file if one is given."""
         from pandas import DataFrame
 
-        frame = DataFrame(list(self.lines()), columns=list(COLUMNS)).map(_latex)
-        frame.columns = [_latex(name) for name in COLUMNS]
-        return _written(frame.to_latex(index=False, escape=False, caption=_latex(self.title)), path)
+        from edgedistill.displays import escape_latex
+
+        frame = DataFrame(list(self.lines()), columns=list(COLUMNS)).map(escape_latex)
+        # After a line break these would be its options.
+        first = [f"{{}}{cell}" if cell.startswith(("[", "*")) else cell for cell in frame[COLUMNS[0]]]
+        frame[COLUMNS[0]] = first
+        frame.columns = [escape_latex(name) for name in COLUMNS]
+        return _written(frame.to_latex(index=False, escape=False, caption=escape_latex(self.title)), path)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, numbers and None, ready for JSON; the keys are the attributes' names."""
@@ -215,17 +220,3 @@ def _written(text: str, path: Path | str | None) -> str:
     if path is not None:
         Path(path).write_text(text, "utf-8", newline="")
     return text
-
-
-_LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-    }
-)
-
-
-def _latex(text: str) -> str:
-    return text.translate(_LATEX)

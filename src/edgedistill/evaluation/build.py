@@ -39,6 +39,7 @@ from edgedistill.decisions import (
     Circumstances,
     KeepKappa,
     ReviewAim,
+    RuleOutcome,
     Scores,
     TestScores,
     ValidationScores,
@@ -255,6 +256,13 @@ def _novelty_limit(scores: ValidationScores, review: ReviewSection) -> float | N
     return choose_limit(readable, review.novelty.false_alarms)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedChoice(ChosenRule):
+    """A decision rule that was chosen on the scores of the served graph, and its outcome on the validation rows."""
+
+    validation: RuleOutcome
+
+
 def choose_served_rule(
     rows: ValidationRows,
     task: Task,
@@ -263,6 +271,7 @@ def choose_served_rule(
     thresholds: Mapping[str, float],
     circumstances: Circumstances,
     rule: ReviewRule,
+    positive: str | None = None,
 ) -> ReviewChooser | None:
     """Return a function that chooses the decision rule on the scores of the graphs of a bundle.
 
@@ -277,6 +286,7 @@ def choose_served_rule(
         thresholds: Of a multilabel task, by label; else empty.
         circumstances: What a promise depends on besides; its graphs are replaced.
         rule: The rule of the student in PyTorch; its thresholds and its limit of novelty are replaced.
+        positive: As in `agreement`, for the outcome on the validation rows.
     """
     aim = review_aim(review)
     if not isinstance(aim, AtMostWrong | KeepKappa):
@@ -285,7 +295,7 @@ def choose_served_rule(
 
     def chooser(
         found: Mapping[Precision, GraphScores], encoded: tuple[Encoded, ...], max_novelty: float | None
-    ) -> ChosenRule:
+    ) -> ServedChoice:
         graphs = {
             graph: ValidationScores(
                 task=task,
@@ -305,7 +315,11 @@ def choose_served_rule(
         served, *others = graphs
         given = replace(circumstances, graph=served, others={graph: graphs[graph] for graph in others})
         always = msgspec.structs.replace(rule, thresholds={}, least_certainty=0.0, max_novelty=max_novelty)
-        return choose_rule(graphs[served], calibration.temperature, aim, always=always, circumstances=given)
+        choice = choose_rule(graphs[served], calibration.temperature, aim, always=always, circumstances=given)
+        return ServedChoice(
+            **{each.name: getattr(choice, each.name) for each in fields(ChosenRule)},
+            validation=rule_outcome(graphs[served], calibration.temperature, choice.rule, positive=positive),
+        )
 
     return chooser
 
@@ -411,7 +425,7 @@ def served_figures(
     scores: LockedScores,
     validation: ValidationRows,
     rule: ReviewRule,
-    chosen: ChosenRule | None = None,
+    chosen: ServedChoice | None = None,
 ) -> ServedFigures:
     """Compute the figures of the served graph that `build_evaluation` computes of the student in PyTorch.
 
@@ -591,6 +605,7 @@ def review_figures(
         ),
         questions=_question_figures(chosen, test, positive),
         guarantee=choice.guarantee,
+        labels_tested=choice.labels_tested,
     )
 
 

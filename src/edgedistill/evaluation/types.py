@@ -118,6 +118,8 @@ class DecisionRule:
         notes: What a reader must know.
         questions: For which questions the rule was shown; None for a task without questions.
         guarantee: What is promised of the accepted responses; None if nothing is.
+        labels_tested: For a promise that holds for each label: the number of labels among which the level of the tests
+            was divided; else 0.
     """
 
     aim: StatedAim | None
@@ -131,6 +133,7 @@ class DecisionRule:
     risk_coverage: RiskCoverage
     questions: QuestionFigures | None = None
     guarantee: Guarantee | None = None
+    labels_tested: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +335,7 @@ class Evaluation:
 class ServedRule:
     """The decision rule of the bundle, chosen on the validation rows' scores by the graphs that are served.
 
-    The fields are those of `DecisionRule`.
+    The fields are those of `DecisionRule`; `validation` is None in a file of an older version.
     """
 
     met: bool | None
@@ -341,6 +344,8 @@ class ServedRule:
     label_shifts: Mapping[str, float]
     notes: tuple[str, ...]
     guarantee: Guarantee | None
+    labels_tested: int = 0
+    validation: RuleOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,7 +409,12 @@ class Fidelity:
         others = tuple(table for table in evaluation.subgroups if table.coding != "student")
         review = replace(evaluation.review, test=figures.review, guarantee=None)
         if rule := figures.rule:
-            review = replace(review, **{field.name: getattr(rule, field.name) for field in fields(rule)})
+            review = replace(
+                review,
+                **{field.name: getattr(rule, field.name) for field in fields(rule) if field.name != "validation"},
+            )
+            if rule.validation:
+                review = replace(review, validation=rule.validation)
         return replace(
             served,
             review=review,

@@ -9,9 +9,9 @@ import msgspec
 
 from edgedistill.agreement import Agreement
 from edgedistill.agreement.bootstrap import bootstrap_groups
-from edgedistill.decisions import ChosenRule
 from edgedistill.errors import RunError
 from edgedistill.evaluation.build import (
+    ServedChoice,
     choose_served_rule,
     fidelity_comparison,
     measure_fidelity,
@@ -72,6 +72,7 @@ def export(run: Run) -> dict[str, Any]:
                 evaluation.thresholds.values if evaluation.thresholds else {},
                 circumstances(run),
                 evaluation.review.rule,
+                evaluation.positive,
             ),
             vocabulary=project.export.vocabulary,
             novelty_rows=novelty_rows(run),
@@ -106,7 +107,7 @@ def export(run: Run) -> dict[str, Any]:
             exported.locked_scores,
             validation,
             exported.bundle.manifest.review,
-            cast("ChosenRule | None", exported.review),
+            cast("ServedChoice | None", exported.review),
         )
         if exported.locked_scores
         else None,
@@ -122,7 +123,7 @@ def export(run: Run) -> dict[str, Any]:
         "steps_on_test_rows": list(exported.locked),
         "agreement": exported.agreement,
         "tuning": asdict(exported.tuning) if exported.tuning else None,
-        "notes": [*exported.notes, *(cast("ChosenRule", exported.review).notes if exported.review else ())],
+        "notes": [*exported.notes, *(cast("ServedChoice", exported.review).notes if exported.review else ())],
         "vocabulary": asdict(exported.vocabulary) if exported.vocabulary else None,
     }
 

@@ -10,6 +10,7 @@ from edgedistill.agreement.confusion import Values
 from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill.data.types import CodedResponse, MixtureRow, ValidationRows, code_shares
 from edgedistill.decisions.learning_curve import (
+    CURVE_CODES_FILE,
     LEARNING_CURVE_FILE,
     STUDENTS,
     LearningCurve,
@@ -68,6 +69,9 @@ def measure_learning_curve(run: Run, *, student: str = "frozen", seeds: int = 5)
     groups = bootstrap_groups([row.response.group for row in validation])
     curve = learning_curve(validation.labels, codings, task, student=kind, groups=groups)
     curve = replace(curve, data=curve_data(train, run.records.splits.validation))
+    ids = [row.response.id for row in validation]
+    by_row = {size: [dict(zip(ids, codes, strict=True)) for codes in each] for size, each in codings.items()}
+    run.folder.write_json(CURVE_CODES_FILE, {"data": curve.data, "codings": by_row})
     run.folder.write_json(LEARNING_CURVE_FILE, asdict(curve))
     return curve
 

@@ -20,6 +20,10 @@ from edgedistill_serve.bundle.atomic_folder import finish_replacement, replace_f
 
 FOLDER = "paper"
 """The folder in the run folder."""
+_LATEX_NEEDS = """\
+% Needs the packages booktabs and natbib; letters beyond Latin and Greek need LuaLaTeX or XeLaTeX.
+
+"""
 
 
 def write_methods(run: Run) -> Path:
@@ -77,7 +81,10 @@ def write_paper(folder: Path, paragraphs: tuple[Paragraph, ...], tables: tuple[P
     (folder / "tables").mkdir(parents=True)
     _write(folder / "methods.md", f"# Methods\n\n{markdown}")
     inputs = "".join(f"% \\input{{tables/{table.name}}}\n" for table in tables)
-    _write(folder / "methods.tex", f"% Needs the packages booktabs and natbib.\n\n{latex}% Tables:\n{inputs}")
+    _write(
+        folder / "methods.tex",
+        f"{_LATEX_NEEDS}{latex}% Tables:\n{inputs}",
+    )
     _write(folder / "references.bib", bibliography([*texts, *(table.caption for table in tables)]))
     for table in tables:
         _write(folder / "tables" / f"{table.name}.csv", table.csv())

@@ -23,13 +23,25 @@ from ruamel.yaml import YAML
 from edgedistill.data import Response
 from edgedistill.data.twins import fold_text, same_row
 from edgedistill.data.types import CodedResponse, countable_labels, labels_in
+from edgedistill.decisions.learning_curve import CURVE_CODES_FILE, LEARNING_CURVE_FILE
 from edgedistill.errors import RunError
+from edgedistill.estimates.results import ESTIMATES_FILE
+from edgedistill.estimates.rows import ROWS_FILE
 from edgedistill.evaluation.types import PYTORCH, Evaluation
 from edgedistill.pipeline.answers import RunAnswer, run_answers
 from edgedistill.pipeline.evaluate import Measured, measure, project_population
 from edgedistill.pipeline.methods import coding_prompt, write_methods
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.preregistration import plan_file
+from edgedistill.pipeline.replicated_claims import (
+    curve_columns,
+    numbered,
+    promise_columns,
+    promise_settings,
+    readable_rows,
+    student_novelty,
+    unlike_column,
+)
 from edgedistill.pipeline.report import read_inputs
 from edgedistill.pipeline.run import Run
 from edgedistill.pipeline.stages import is_done, require_done, seen_by
@@ -39,7 +51,7 @@ from edgedistill.report.inputs import ReportInputs
 from edgedistill.report.paper_markup import plain
 from edgedistill.report.verdict import listed
 from edgedistill_export.verify.parity import graph_logits
-from edgedistill_serve import Scorer
+from edgedistill_serve import Score, Scorer
 from edgedistill_serve.bundle.manifest import Precision
 from edgedistill_serve.grading.delimited import write_records
 from edgedistill_serve.scoring.graph_choice import load_encoder
@@ -132,6 +144,8 @@ class _Package:
         self.measured: Measured = measure(seen_by(run, "evaluate"))
         self.answers: list[RunAnswer] = list(run_answers(run))
         self.left_out: list[str] = []
+        self.not_computed: list[str] = []
+        """Tables that the script does not compute again, each with the reason."""
 
     def members(self, paper: Path) -> dict[str, bytes]:
         """Return every file by its name in the package, but the manifest."""
@@ -152,6 +166,11 @@ class _Package:
         }
         if lines := self._population():
             found["data/population.csv"] = _csv(lines)
+        if self.report.estimates:
+            if self.run.folder.has(ROWS_FILE):
+                found["data/estimates.json"] = _json(self.run.folder.read_json(ROWS_FILE))
+            else:
+                self.not_computed.append(f"estimates, because the run folder has no {ROWS_FILE}: estimate again")
         plan = plan_file(self.run.project)
         for file in (plan, plan.with_suffix(".md")):
             if file.exists():
@@ -178,11 +197,18 @@ class _Package:
             **{f"coding:{name}": codes for name, codes in measured.codings.items()},
         }
         forms, decisions = {"coding:student": PYTORCH}, {"student": self._student_decisions()}
+        novelty, readable = student_novelty(measured), set(measured.validation.ids)
         if self.report.is_served and self.report.fidelity:
             served = self._served(self.report.fidelity.served)
             columns |= {f"form:{name}": labels for name, labels in served.items()}
             forms |= {f"form:{name}": name for name in served}
-            decisions["served"] = self._served_decisions()
+            scores = self._served_scores()
+            decisions["served"] = {row: score.decision for row, score in scores.items()}
+            novelty = {row: score.novelty for row, score in scores.items() if score.novelty is not None}
+            readable = readable_rows(run)
+        columns |= unlike_column(run, self.report, novelty, readable)
+        columns |= promise_columns(run, self.report, measured.validation, decisions.get("served", decisions["student"]))
+        columns |= self._curve()
         if "teacher" in measured.codings:
             forms["coding:teacher"] = "teacher"
         columns |= {f"decision:{name}": given for name, given in decisions.items()}
@@ -200,8 +226,8 @@ class _Package:
                 for scores in (measured.validation, measured.test)
                 for row, logits in zip(scores.ids, scores.logits, strict=True)
             }
-        texts = _numbered(same_row(row.response.inputs) for _, row in coded)
-        groups = _numbered(
+        texts = numbered(same_row(row.response.inputs) for _, row in coded)
+        groups = numbered(
             row.response.group if row.response.group is not None else ("alone", row.response.id) for _, row in coded
         )
         grouped = any(row.response.group is not None for _, row in coded)
@@ -259,7 +285,7 @@ class _Package:
         student = ["decision:student", "coding:student"]
         codes = {row.label for rows in (splits.validation, splits.test) for row in rows}
         for name, column in columns.items():
-            if name.startswith(("coding:", "form:", "gate:", "coder:")):
+            if name.startswith(("coding:", "form:", "gate:", "coder:", "curve:")):
                 codes |= set(map(str, column.values()))
         gate = self.report.gate
         return {
@@ -281,9 +307,13 @@ class _Package:
             ],
             "subgroups": subgroups,
             "decisions": {
-                "validation": student,
+                "validation": ["decision:served", served] if self._chosen_on_served else student,
                 "test": ["decision:served", served] if report.is_served else student,
             },
+            "guarantee": promise_settings(report, served),
+            "novelty_limit": novelty.limit if (novelty := report.served.review.test.novelty) else None,
+            "curve": [name for name in map(plain, columns) if name.startswith("curve:")],
+            "not_computed": self.not_computed,
             "forms": {plain(column): plain(name) for column, name in forms.items()},
             "steps": [[before, after] for before, after in steps if before and after],
             "steps_left_out": [
@@ -327,14 +357,32 @@ class _Package:
             for row, score in zip(scores.ids, scores.apply_rule(measured.chosen.temperature, review.rule), strict=True)
         }
 
-    def _served_decisions(self) -> dict[str, str]:
-        responses = self.run.records.splits.test.responses
-        scores = Scorer(self.run.bundle).score([dict(each.inputs) for each in responses])
-        return {each.id: score.decision for each, score in zip(responses, scores, strict=True)}
+    @property
+    def _evaluated(self) -> list[Response]:
+        """The validation and test rows."""
+        splits = self.run.records.splits
+        return [*splits.validation.responses, *splits.test.responses]
+
+    @property
+    def _chosen_on_served(self) -> bool:
+        """Whether the decision rule was chosen on the scores of the served graph."""
+        fidelity = self.report.fidelity
+        rule = fidelity.figures.rule if fidelity and fidelity.figures else None
+        return self.report.is_served and rule is not None and rule.validation is not None
+
+    def _served_scores(self) -> dict[str, Score]:
+        scores = Scorer(self.run.bundle).score([dict(each.inputs) for each in self._evaluated])
+        return {each.id: score for each, score in zip(self._evaluated, scores, strict=True)}
+
+    def _curve(self) -> dict[str, dict[str, str]]:
+        columns = curve_columns(self.run, self.report)
+        if columns is None:
+            self.not_computed.append(f"learning_curve, because the run folder has no {CURVE_CODES_FILE}: measure again")
+        return columns or {}
 
     def _served(self, served: str) -> dict[str, dict[str, str]]:
-        """Return the labels of the test rows by each graph of the bundle, by its name in `fidelity.json`."""
-        bundle, responses = self.run.bundle, self.run.records.splits.test.responses
+        """Return the labels of the rows by each graph of the bundle, by its name in `fidelity.json`."""
+        bundle, responses = self.run.bundle, self._evaluated
         encoder = load_encoder(bundle)
         rows = [task_inputs(each.inputs, self.run.task) for each in responses]
         found = {}
@@ -446,7 +494,8 @@ class _Package:
     def _results(self) -> Iterator[tuple[str, bytes]]:
         """Yield the files of the run, without what names a row."""
         folder = self.run.folder
-        for name in ("evaluation.json", "fidelity.json", "gate.json", "run.json", "generation.json", "shrinking.json"):
+        results = ("evaluation.json", "fidelity.json", "gate.json", "run.json", "generation.json", "shrinking.json")
+        for name in (*results, LEARNING_CURVE_FILE, ESTIMATES_FILE):
             if folder.has(name):
                 value = folder.read_json(name)
                 if name == "generation.json":
@@ -456,7 +505,8 @@ class _Package:
             yield "run/trials.csv", (folder / "trials.csv").read_bytes()
         if self.report.bundle:
             manifest = folder.read_json("bundle/bundle.json")
-            kept = ("schema_version", "name", "version", "precision", "recipe", "temperature", "review", "files")
+            kept = ("schema_version", "name", "version", "precision", "recipe", "temperature", "review", "guarantee")
+            kept += ("novelty", "files")
             yield "run/bundle.json", _json({key: manifest[key] for key in kept if key in manifest})
 
     def _texts(self) -> Iterator[tuple[str, bytes]]:
@@ -490,7 +540,7 @@ class _Package:
             name=plain(self.run.project.name),
             version=version("edgedistill"),
             left_out="\n".join(f"- {each}" for each in self._omissions()),
-            limits="\n".join(f"- {each}" for each in self._limits(settings)),
+            limits="\n".join(f"- {each}" for each in self._limits(settings, members)),
             texts=_TEXTS if self.texts else "",
         ).encode()
 
@@ -509,7 +559,7 @@ class _Package:
             yield "the logits of the student"
         yield "the weights of the student: publish the bundle beside this package"
 
-    def _limits(self, settings: Mapping[str, Any]) -> Iterator[str]:
+    def _limits(self, settings: Mapping[str, Any], members: Mapping[str, bytes]) -> Iterator[str]:
         """Yield what a person must know before the package is published or relied on."""
         splits = self.run.records.splits
         if splits.predefined:
@@ -519,7 +569,7 @@ class _Package:
             )
         if any(row.response.group is not None for row in splits.test):
             yield "Rows of one group (a learner) have the same number."
-        if settings["subgroups"]:
+        if settings["subgroups"] or (settings["guarantee"] or {}).get("groups"):
             yield "Rows have the values of the columns that agreement was compared by."
         if self.logits and not self.texts:
             yield (
@@ -528,11 +578,22 @@ class _Package:
             )
         if not self.logits:
             yield "The table `calibration` is not computed again, because the logits are left out."
+        if "data/estimates.json" in members:
+            yield (
+                "`data/estimates.json` has the codes of every response that the estimates count, with the columns of "
+                "groups and covariates."
+            )
+        yield from self._tables_left_out(settings)
+        yield "Training and the choice of settings are not repeated; the decisions of the rule are taken as they are."
+
+    def _tables_left_out(self, settings: Mapping[str, Any]) -> Iterator[str]:
+        """Yield which tables are not computed again, and why."""
         if columns := [line for line in self.left_out if line.startswith("the column")]:
             yield f"The table `subgroups` is not computed again for {listed(columns)}."
+        for table in self.not_computed:
+            yield f"Not computed again: the table {table}."
         if left := [" to ".join(step) for step in settings["steps_left_out"]]:
             yield f"The table `fidelity` is not computed again, because the package lacks labels of: {'; '.join(left)}."
-        yield "Training and the choice of settings are not repeated; the decisions of the rule are taken as they are."
 
 
 _README = """\
@@ -671,12 +732,6 @@ def _without(value: Any, names: Sequence[str]) -> Any:
     if isinstance(value, dict):
         return {key: _without(each, names) for key, each in value.items() if key not in names}
     return [_without(each, names) for each in value] if isinstance(value, list) else value
-
-
-def _numbered(keys: Iterable[object]) -> list[int]:
-    """Return a number for each key, from 1, in the order of their first occurrence."""
-    numbers: dict[object, int] = {}
-    return [numbers.setdefault(key, len(numbers) + 1) for key in keys]
 
 
 def _requirements() -> bytes:

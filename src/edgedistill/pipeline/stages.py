@@ -119,8 +119,9 @@ _OF_COMMANDS = (LEARNING_CURVE_FILE, ESTIMATES_FILE)
 
 def _report(project: Project) -> StageInputs:
     results = tuple(f"results.{name}" for stage in STAGES if stage.name != "report" for name in stage.written(project))
-    read = ("project.name", "project.report", "project.task.labels", "project.data.human", "records.splits.test")
-    return StageInputs((*read, *results, *map(result_path, _OF_COMMANDS)), log=True)
+    read = ("project.name", "project.report", "project.task.labels", "project.data.human")
+    splits = ("records.splits.train", "records.splits.validation", "records.splits.test")
+    return StageInputs((*read, *splits, *results, *map(result_path, _OF_COMMANDS)), log=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +325,8 @@ def seen_by(run: Run, name: str) -> Run:
                 where=name,
                 hint=f"Run `edgedistill {optional} {run.project.path.name}`, or `edgedistill run`.",
             )
-    return run.restricted(name, stage.inputs(run.project), (), [*_earlier_results(run.project, stage)])
+    available = [*_earlier_results(run.project, stage), *stage.beside]
+    return run.restricted(name, stage.inputs(run.project), (), available)
 
 
 def is_done(run: Run, name: str) -> bool:

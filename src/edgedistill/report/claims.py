@@ -105,10 +105,10 @@ def novelty_sentences(inputs: ReportInputs, project: Project) -> Iterator[str]:
     outcome, fit = inputs.served.review.test, inputs.bundle.novelty if inputs.bundle and inputs.is_served else None
     if section is None or (fit is None and outcome.novelty is None):
         return
-    vectors = f" of {count(fit.training_rows)} training texts" if fit else " of the training texts"
+    vectors = f"{count(fit.training_rows)} training texts" if fit else "the training texts"
     measure = (
         "How unlike the training texts a response is was measured by the distance of its pooled vector from a normal "
-        f"distribution of those{vectors} {cite('tipping1999')}"
+        f"distribution fitted to the vectors of {vectors} {cite('tipping1999')}"
     )
     if outcome.novelty is None or section.false_alarms is None:
         why = ""

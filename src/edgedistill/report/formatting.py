@@ -30,6 +30,11 @@ def interval(value: Estimate | None) -> str:
     return "" if value is None else f"[{figure(value.low, 2)},\u00a0{figure(value.high, 2)}]"
 
 
+def ends(values: tuple[float, float, float]) -> str:
+    """Return a value with the lower and upper end of its interval, in this order, as `estimate` does."""
+    return estimate(Estimate(*values))
+
+
 def difference(value: Estimate | None) -> str:
     """Return a difference with its sign: ``+.043 [+.01, +.09]``."""
     if value is None:

@@ -29,6 +29,7 @@ from edgedistill.report.sections import (
     disagreements,
     listed_disagreements,
     mixture_table,
+    reported_estimates,
     stage_costs,
     summarize_trials,
 )
@@ -38,6 +39,7 @@ _FILTERS = (
     "figure",
     "estimate",
     "interval",
+    "ends",
     "difference",
     "percent",
     "percent_estimate",
@@ -87,6 +89,7 @@ def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
         misclassified=misclassified,
         listed=listed_disagreements(inputs, misclassified),
         caveats=caveats(inputs),
+        reported=reported_estimates(inputs.estimates) if inputs.estimates else (),
     )
 
 

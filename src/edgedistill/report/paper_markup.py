@@ -6,12 +6,13 @@ escapes everything that is not such a mark, so that a label such as ``50% & \inp
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from edgedistill.agreement import Estimate
+from edgedistill.displays import CONTROL, escape_latex
 from edgedistill.report.formatting import estimate, figure
 from edgedistill_serve.grading.delimited import write_records
 
@@ -19,39 +20,7 @@ Cell: TypeAlias = str | int | float | bool | Estimate | None
 
 _CITE, _TABLE, _END = "\x01", "\x02", "\x03"
 _MARK = re.compile(f"{_CITE}([a-z0-9,]+){_END}|{_TABLE}([a-z_]+){_END}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
-_LATEX: Final[Mapping[str, str]] = {
-    "\x01": "{}-",  # the second of two hyphens, which would become a dash
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\char34{}",  # babel makes it active in some languages
-    "`": r"\textasciigrave{}",
-    "\u00a0": "~",
-    "\u202f": r"\,",
-    "\u2212": "$-$",
-    "\u00d7": r"$\times$",
-    "\u03ba": r"$\kappa$",
-    "\u03b1": r"$\alpha$",
-    "\u03b5": r"$\epsilon$",
-    "\u2265": r"$\geq$",
-    "\u2264": r"$\leq$",
-    "\u2013": "--",
-    "\u2019": "'",
-    "\u201c": "``",
-    "\u201d": "''",
-}
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>#|~$^@&]|(?<=-)-")
 """What means something to Markdown inside a line."""
 
@@ -68,7 +37,7 @@ def table_reference(name: str) -> str:
 
 def plain(text: object) -> str:
     """Return a text of a project, such as a label, on one line and without control characters, so without marks."""
-    return " ".join(_CONTROL.sub(" ", str(text)).split(" ")).strip()
+    return " ".join(CONTROL.sub(" ", str(text)).split(" ")).strip()
 
 
 def cited(text: str) -> list[str]:
@@ -76,20 +45,9 @@ def cited(text: str) -> list[str]:
     return [key for mark in _MARK.finditer(text) if mark[1] for key in mark[1].split(",")]
 
 
-def escape_latex(text: str) -> str:
-    r"""Return a text as LaTeX prints it.
-
-    Example:
-        >>> print(escape_latex("50% & more_"))
-        50\% \& more\_
-    """
-    text = re.sub("(?<=-)-", "\x01", _CONTROL.sub(" ", text))
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
 def escape_markdown(text: str) -> str:
     """Return a text as Markdown prints it, on one line."""
-    return _MARKDOWN.sub(lambda found: f"\\{found[0]}", _CONTROL.sub(" ", text))
+    return _MARKDOWN.sub(lambda found: f"\\{found[0]}", CONTROL.sub(" ", text))
 
 
 def to_latex(text: str) -> str:

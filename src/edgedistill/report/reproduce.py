@@ -222,6 +222,10 @@ def with_edgedistill(folder: Path) -> Iterator[Outcome]:
     yield from tables.subgroups()
     yield from tables.calibration()
     yield tables.decision_rule()
+    yield from tables.guarantee()
+    yield from tables.novelty()
+    yield from tables.learning_curve()
+    yield from tables.estimates()
     yield from tables.fidelity()
     yield from tables.label_shares()
     yield from tables.gate()
@@ -356,8 +360,9 @@ class _Tables:
 
     def decision_rule(self) -> Outcome:
         lines: list[dict[str, object]] = []
-        for split, rows in (("validation", self.scored), ("test", self.test)):
+        for split, given in (("validation", self.validation), ("test", self.test)):
             decision, labels = self.given["decisions"][split]
+            rows = [row for row in given if row[decision]]
             accepted = [row for row in rows if row[decision] == "accept"]
             others = [row for row in rows if row[decision] != "accept"]
             agreed, missed = (self.agree(part, labels) if part else None for part in (accepted, others))
@@ -369,6 +374,100 @@ class _Tables:
             }
             lines.append({"split": split, "rows": len(rows), "accepted": len(accepted)} | _parts(figures))
         return compare(self.folder, "decision_rule", lines)
+
+    def guarantee(self) -> Iterator[Outcome]:
+        """Compute the evidence for the promise: exact binomial bounds, or those of Hoeffding and Bentkus."""
+        import numpy as np
+
+        from edgedistill.decisions.guarantee import Evidence
+
+        if (given := self.given["guarantee"]) is None:
+            return
+        rows = [row for row in self.validation if row["promise"]]
+
+        def column(name: str) -> Any:
+            places: dict[str, int] = {}
+            return np.array([places.setdefault(row[name], len(places)) for row in rows])
+
+        labels = np.array([row[given["labels_from"]] for row in rows])
+        evidence = Evidence(
+            wrong=labels != np.array([row["human"] for row in rows]),
+            clusters=tuple(map(column, given["clusters"])) or (np.arange(len(rows)),),
+            distinct=None if "group" in given["clusters"] else column("tokens"),
+            groups={},
+        )
+        accepted = np.array([row["promise"] == "accept" for row in rows])
+        level = (1 - given["confidence"]) / given["compared"]
+        parts = [(accepted, level)]
+        parts += [(accepted & (labels == name), level / given["labels_tested"]) for name in given["labels"]]
+        for name in given["groups"]:
+            parts.append((accepted & np.array([row["promise_group"] == name for row in rows]), level))
+        lines: list[dict[str, object]] = []
+        for part, at in parts:
+            found = evidence.part(part, at)
+            bound = min(found.bound, given["share"])
+            lines.append({"accepted": found.accepted, "wrong": found.wrong, "bound": bound})
+        yield compare(self.folder, "guarantee", lines)
+
+    def novelty(self) -> Iterator[Outcome]:
+        if (limit := self.given["novelty_limit"]) is None:
+            return
+        lines: list[dict[str, object]] = []
+        for split, given in (("validation", self.validation), ("test", self.test)):
+            rows = [row for row in given if row["unlike"]]
+            flagged = [row for row in rows if row["unlike"] == "yes"]
+            line: dict[str, object] = {"rows": len(rows), "flagged": len(flagged), "limit": limit}
+            if split == "test":
+                others = [row for row in rows if row["unlike"] == "no"]
+                found = (self.agree(part, self.model) if part else None for part in (flagged, others))
+                figures = ("accuracy_of_flagged", "accuracy_of_others")
+                line |= _parts(dict(zip(figures, (each and each.accuracy for each in found), strict=True)))
+            lines.append(line)
+        yield compare(self.folder, "novelty", lines)
+
+    def learning_curve(self) -> Iterator[Outcome]:
+        from edgedistill.decisions.learning_curve import learning_curve
+
+        if not self.given["curve"]:
+            return
+        rows = [row for row in self.validation if row[self.given["curve"][0]]]
+        codings: dict[int, list[list[str]]] = {}
+        for column in self.given["curve"]:
+            codings.setdefault(int(column.split(":")[1]), []).append([row[column] for row in rows])
+        human = [row["human"] for row in rows]
+        found = learning_curve(human, codings, self.task, groups=self.groups(rows))
+        lines: list[dict[str, object]] = [
+            {"kind": "measured", "rows": point.rows, "subsets": len(point.kappas)}
+            | _parts({"kappa": point.mean, "gain": None})
+            for point in found.points
+        ]
+        lines += [
+            {"kind": "predicted", "rows": each.rows, "subsets": None} | _parts({"kappa": each.kappa, "gain": each.gain})
+            for each in found.predictions
+        ]
+        yield compare(self.folder, "learning_curve", lines)
+
+    def estimates(self) -> Iterator[Outcome]:
+        file = self.folder / "data/estimates.json"
+        if not file.exists():
+            return
+        from edgedistill.estimates.rows import estimate_again
+
+        found = estimate_again(json.loads(file.read_text("utf-8")))
+        lines: list[dict[str, object]] = [
+            {
+                "method": each.method,
+                "estimate": each.value,
+                "estimate_low": each.low,
+                "estimate_high": each.high,
+                "standard_error": each.standard_error,
+                "human_codes": each.human_codes,
+                "effective_human_codes": each.effective_human_codes,
+                "machine_weight": each.machine_weight,
+            }
+            for each in found.estimates
+        ]
+        yield compare(self.folder, "estimates", lines)
 
     def fidelity(self) -> Iterator[Outcome]:
         from edgedistill.agreement import change

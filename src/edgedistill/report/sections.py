@@ -5,6 +5,7 @@ summarize_trials()    the trials of the hyperparameter search
 consistency()         agreement among the teacher's votes
 stage_costs()         time, answers, tokens and cost of each stage
 disagreements()       test rows whose model code differs from the human code
+reported_estimates()  the estimates to report, each beside the naive one
 caveats()             what the figures do not show
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgedistill.estimates.results import HUMAN_ONLY, NAIVE, EstimateTable, MethodEstimate
 from edgedistill.evaluation.types import Evaluation
 from edgedistill.report.formatting import interval, percent, pluralize, rows
 from edgedistill.report.inputs import ReportInputs, RunLog, ScoredRow, Table, TeacherVote
@@ -180,6 +182,23 @@ def stage_costs(run_log: RunLog) -> tuple[StageCost, ...]:
         for name, entry in run_log.stages.items()
         if name != "report"
     )
+
+
+def reported_estimates(table: EstimateTable) -> tuple[tuple[MethodEstimate, MethodEstimate | None], ...]:
+    """Return the estimate to report of each estimand and group, and the naive one.
+
+    It is that of the table's method, or from human codes alone where that has none.
+    """
+    found: dict[tuple[str, str], dict[str, MethodEstimate]] = {}
+    for each in table.estimates:
+        found.setdefault((each.estimand, each.group), {})[each.method] = each
+    reported = []
+    for methods in found.values():
+        lines = [methods[name] for name in (table.primary, HUMAN_ONLY) if name in methods]
+        if lines:
+            best = next((line for line in lines if line.value is not None), lines[-1])
+            reported.append((best, methods.get(NAIVE)))
+    return tuple(reported)
 
 
 def disagreements(inputs: ReportInputs) -> tuple[ScoredRow, ...]:

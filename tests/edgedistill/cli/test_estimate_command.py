@@ -6,6 +6,7 @@ import json
 import pytest
 
 from edgedistill.cli.commands import main
+from edgedistill.cli.estimate import FILES
 from edgedistill.errors import RunError
 from edgedistill.report.page import render_page
 
@@ -58,7 +59,7 @@ def test_without_a_project_the_table_is_printed_and_files_only_on_request(tables
     )
     assert code == 0
     assert "mean score" in out
-    assert {file.name for file in (tables / "out").iterdir()} == {"estimates.json", "estimates.csv", "estimates.tex"}
+    assert {file.name for file in (tables / "out").iterdir()} == {*FILES}
 
 
 def test_json_has_the_figures_and_nothing_else_is_printed(tables, run):
@@ -132,7 +133,7 @@ def test_with_a_project_labels_learners_and_training_rows_are_known(project, run
     assert result["human_codes"] == len(corrects)
     trained = 200 - len(corrects)
     assert any(note.startswith(f"{trained} human-coded rows trained or selected") for note in result["notes"])
-    assert [name.rsplit("/", 1)[1] for name in result["files"]] == ["estimates.json", "estimates.csv", "estimates.tex"]
+    assert [name.rsplit("/", 1)[1] for name in result["files"]] == [*FILES]
     assert (project / "runs" / "praise" / "estimates.json").exists()
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import asdict, replace
+from html import unescape
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from edgedistill.evaluation.types import Evaluation, ServedRule
 from edgedistill.project.reading import read_project
 from edgedistill.report.claims import guarantee_sentences
 from edgedistill.report.methods import MethodsInputs, methods
+from edgedistill.report.page import render_page
 from edgedistill.report.paper_markup import bibliography, to_markdown
 from edgedistill.report.paper_tables import paper_tables
 from edgedistill_serve.task.task import Label, Task
@@ -204,7 +206,7 @@ def test_what_could_not_be_promised_is_said_with_the_number_of_rows_that_would_b
 def test_novelty_is_written_with_its_limit_and_its_rate_of_false_alarms(folder):
     inputs = inputs_of(folder)
     text = said(inputs)["Calibration and decision rule"]
-    assert "from a normal distribution of those of 733 training texts [@tipping1999]" in text
+    assert "from a normal distribution fitted to the vectors of 733 training texts [@tipping1999]" in text
     assert (
         "The limit, 1.234 times the typical distance, was chosen on the validation rows such that of responses like "
         "them at most 4.3 % are expected beyond it (false alarms); 18 of 397 rows of the validation split and 14 of "
@@ -325,3 +327,40 @@ def test_the_sources_of_the_methods_are_in_the_references(folder):
     found = bibliography(texts)
     for key in ("angelopoulos2021", "hoeffding1963", "bentkus2004", "tipping1999", "egami2023", "angelopoulos2023"):
         assert f"{{{key}," in found
+
+
+def page_of(report):
+    """The words of the page."""
+    text = re.sub(r"<(style|svg)\b.*?</\1>", " ", render_page(report)[1], flags=re.DOTALL)
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", text)).replace("\u202f", " "))
+
+
+def test_the_page_names_the_aim_the_evidence_and_the_rate_of_false_alarms(folder):
+    page = page_of(inputs_of(folder).report)
+    assert (
+        "accept as many responses as possible, of which at most 7.0 % differ from the human code, for each label, in "
+        "each group of place, with 91 % confidence. The validation rows met this aim."
+    ) in page
+    assert "to people, the least confident first" not in page
+    for row in ("all 317 13 6.4 %", "label process 201 6 5.8 %", "place urban 211 9 6.1 %"):
+        assert row in page
+    assert "label outcome never accepted: nothing could be promised" in page
+    assert "at most 4.3 % do (false alarms). 14 of 120 test rows are beyond the limit, and 18 of 397 validation" in page
+
+
+def test_the_page_shows_the_estimates_to_report_before_all_methods(folder):
+    page = page_of(inputs_of(folder).report)
+    first, _, rest = page.partition("All methods")
+    assert "DSL corrects the machine's codes by the human codes" in first
+    assert "share of process .502 [.45, .55] 377 .612 [.58, .64]" in first
+    assert "share of none no estimate: 25 human-coded rows are needed" in first
+    assert "The human-coded rows are taken for a random sample." in first
+    assert "PPI++" not in first.partition("Estimates corrected")[2]
+    assert "PPI++ 0.102" in rest
+
+
+def test_the_page_says_that_a_learning_curve_is_of_earlier_rows(folder):
+    report = inputs_of(folder).report
+    words = "This curve is of earlier train or validation rows"
+    assert words not in page_of(report)
+    assert words in page_of(replace(report, learning_curve_is_current=False))

@@ -287,6 +287,34 @@ def test_hostile_labels_are_printed_and_not_obeyed():
     assert "'\t=1+1" in table.csv()
 
 
+@pytest.mark.parametrize(
+    ("text", "latex"),
+    [
+        ("a--b---c", "a-{}-b-{}-{}-c"),
+        ("''two''", "'{}'two'{}'"),
+        (",,low", ",{},low"),
+        ("?`!`", r"?\textasciigrave{}!\textasciigrave{}"),
+        ("<<x>>", r"\textless{}\textless{}x\textgreater{}\textgreater{}"),
+        ("e\u0301", "\u00e9"),
+        ("a\u200b\ufeff\u202eb\u2011c", "ab-c"),
+        ("\u03b2-error \u2260 \u2248 \u221e", r"$\beta$-error $\neq$ $\approx$ $\infty$"),
+        ("\\", r"\textbackslash{}"),
+        ("{}$&#%_^~", r"\{\}\$\&\#\%\_\textasciicircum{}\textasciitilde{}"),
+        ("Gr\u00f6\u00dfe \u65e5\u672c", "Gr\u00f6\u00dfe \u65e5\u672c"),
+    ],
+)
+def test_latex_prints_a_text_as_it_is(text, latex):
+    assert escape_latex(text) == latex
+
+
+def test_no_unescaped_character_of_any_plane_is_a_command_of_latex():
+    special = set("\\{}$&#%_^~")
+    for character in map(chr, range(0x20, 0x3000)):
+        found = escape_latex(character)
+        assert found == character or not set(found) & special or found[0] in "\\$~", found
+        assert (character in special) <= (found != character)
+
+
 def test_marks_cannot_be_smuggled_in_by_a_label():
     label = plain("a\x01cohen1960\x03\nb")
     assert "\x01" not in label
