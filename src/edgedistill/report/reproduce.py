@@ -336,7 +336,8 @@ class _Tables:
             human, coded, values = ([row[each] for row in rows] for each in ("human", source, f"subgroup:{column}"))
             for each in subgroups(human, coded, values, self.task, smallest=smallest, groups=self.groups(rows)):
                 start: dict[str, object] = {"column": column, "coding": name, "group": each.value, "rows": each.rows}
-                lines.append(start | _parts({"accuracy": each.accuracy, "kappa": each.kappa}))
+                if not each.suppressed:
+                    lines.append(start | _parts({"accuracy": each.accuracy, "kappa": each.kappa}))
         if columns := {column for column, *_ in self.given["subgroups"]}:
             yield compare(
                 self.folder, "subgroups", lines, lambda row: row["column"] in columns and row["note"] != "too few rows"
