@@ -505,9 +505,9 @@ class _Package:
             yield "run/trials.csv", (folder / "trials.csv").read_bytes()
         if self.report.bundle:
             manifest = folder.read_json("bundle/bundle.json")
-            kept = ("schema_version", "name", "version", "precision", "recipe", "temperature", "review", "guarantee")
-            kept += ("novelty", "files")
-            yield "run/bundle.json", _json({key: manifest[key] for key in kept if key in manifest})
+            kept = ("schema_version", "name", "version", "precision", "recipe", "temperature", "review", "files")
+            kept_claims = ("guarantee", "novelty")
+            yield "run/bundle.json", _json({key: manifest[key] for key in (*kept, *kept_claims) if key in manifest})
 
     def _texts(self) -> Iterator[tuple[str, bytes]]:
         """Yield what contains responses or ids."""
