@@ -11,7 +11,7 @@ from typing import Any
 
 from edgedistill.decisions import ValidationScores
 from edgedistill.decisions.learning_curve import CURVE_CODES_FILE
-from edgedistill.pipeline.evaluate import Measured, circumstances
+from edgedistill.pipeline.evaluate import Measured
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import ReviewSection
 from edgedistill.report.inputs import ReportInputs
@@ -58,9 +58,7 @@ def promise_columns(
     found = report.served.review.guarantee
     if found is None:
         return {}
-    chosen = circumstances(run).chosen_rows
-    rows = run.records.splits.validation.rows
-    counted = [row for row in rows if row.response.id not in chosen]
+    counted = run.records.splits.validation.rows
     ids = [row.response.id for row in counted]
     columns = {"promise": {row: decisions.get(row, "") for row in ids}}
     tokens = dict(zip(validation.ids, (row.ids for row in validation.encoded), strict=True))

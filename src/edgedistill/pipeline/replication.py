@@ -60,7 +60,15 @@ from edgedistill_serve.task.task import task_inputs
 FORMAT: Final = 1
 _QUOTED_CHARACTERS, _QUOTED_WORDS = 20, 4
 """A response of at least this size is looked for in texts of the project, such as the codebook."""
-_NOTES = ("set_aside", "rows_set_aside", "unreadable_validation_rows", "notes", "detail", "teacher_set_aside")
+_NOTES = (
+    "set_aside",
+    "rows_set_aside",
+    "unreadable_validation_rows",
+    "notes",
+    "detail",
+    "teacher_set_aside",
+    "selected_by",
+)
 """Keys of the run's files that name rows, or may."""
 _GENERATION = ("requests", "asked_for", "written", "kept", "removed", "consistent", "near_train", "regraded")
 _FORMS: Final[Mapping[Precision, str]] = {"fp32": "ONNX fp32", "int8": "int8"}

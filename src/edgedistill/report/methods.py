@@ -416,6 +416,11 @@ def _rule(inputs: MethodsInputs) -> Iterator[str]:
             else []
         ),
     ]
+    if review.rule.min_letters:
+        always.append(
+            f"responses with fewer than {percent(review.rule.min_letters)} letters of the scripts of the training "
+            f"texts ({listed([plain(name) for name in review.rule.scripts])}) among their visible characters"
+        )
     if review.questions and review.questions.reviewed:
         always.append(
             f"responses to another question than the {count(review.questions.questions)} of the validation rows"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -70,9 +71,15 @@ def done(tmp_path_factory):
     return file
 
 
-def test_a_promise_on_served_scores_novelty_estimates_and_the_curve_are_reproduced(done, tmp_path):
-    run = run_of(done)
-    folder = unpack(run.replication(tmp_path / "out.zip"), tmp_path / "unpacked")
+@pytest.fixture(scope="module")
+def package(done, tmp_path_factory):
+    """Its package, unpacked."""
+    folder = tmp_path_factory.mktemp("package")
+    return unpack(run_of(done).replication(folder / "out.zip"), folder / "unpacked")
+
+
+def test_a_promise_on_served_scores_novelty_estimates_and_the_curve_are_reproduced(done, package):
+    run, folder = run_of(done), package
     fidelity = json.loads((folder / "run/fidelity.json").read_text("utf-8"))
     guarantee = fidelity["figures"]["rule"]["guarantee"]
     assert guarantee["graphs"][0] == "int8"
@@ -98,8 +105,8 @@ def test_the_effect_of_the_rule_on_validation_rows_is_that_of_the_rule_that_is_s
 
 
 @pytest.mark.parametrize("table", CLAIMS)
-def test_another_number_in_a_table_of_claims_is_found(done, tmp_path, table):
-    folder = unpack(run_of(done).replication(tmp_path / "out.zip"), tmp_path / "unpacked")
+def test_another_number_in_a_table_of_claims_is_found(package, tmp_path, table):
+    folder = shutil.copytree(package, tmp_path / "changed")
     file = folder / "paper/tables" / f"{table}.csv"
     changed = {"guarantee": "bound", "novelty": "flagged", "learning_curve": "kappa_high", "estimates": "estimate_low"}
     with file.open(encoding="utf-8", newline="") as stream:
