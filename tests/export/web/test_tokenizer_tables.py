@@ -1,5 +1,6 @@
 """The page reads texts as Python does: the same tokens, the same redaction, whatever letters there are."""
 
+import json
 import random
 import re
 import unicodedata
@@ -21,7 +22,7 @@ from edgedistill_serve.task.redaction import Redaction, redact_text
 from edgedistill_serve.task.task import task_inputs
 from edgedistill_serve.task.visible_text import is_blank
 
-from ..tiny import PRAISE, ROBERTA, save_student
+from ..tiny import IN_LANGUAGES, PRAISE, ROBERTA, save_student, unigram_tokenizer
 from .tiny_page import CONTEXT, TESTS, TINY, make_bundle, make_page, under_node
 
 LETTERS = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
@@ -57,6 +58,28 @@ def byte_level(tmp_path_factory):
     folder = tmp_path_factory.mktemp("byte-level")
     tokenizer = save_student(folder / "student", PRAISE, ROBERTA) / "tokenizer.json"
     return make_page(folder, tokenizer=tokenizer, max_tokens=WHOLE)
+
+
+@pytest.fixture(scope="module")
+def unigram(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unigram")
+    unigram_tokenizer().save(str(folder / "tokenizer.json"))
+    return make_page(folder, tokenizer=folder / "tokenizer.json", max_tokens=WHOLE)
+
+
+@pytest.fixture(scope="module")
+def unigram_of_bytes(tmp_path_factory):
+    """A tokenizer that reads unknown characters byte by byte, so that every normalized character is in its tokens."""
+    folder = tmp_path_factory.mktemp("unigram-of-bytes")
+    content = json.loads(unigram_tokenizer().to_str())
+    content["model"]["vocab"] += [[f"<0x{byte:02X}>", -30.0] for byte in range(256)]
+    content["model"]["byte_fallback"] = True
+    content["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "WhitespaceSplit"}, content["pre_tokenizer"]],
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return make_page(folder, tokenizer=folder / "tokenizer.json", max_tokens=WHOLE)
 
 
 def test_every_letter_of_unicode_is_read_alike_at_both_ends_of_a_word(whole):
@@ -114,6 +137,39 @@ def test_marks_that_a_learner_typed_are_text(whole):
 def test_a_byte_level_tokenizer_reads_alike(byte_level, texts):
     fixed = ["\ufeffbom", "a\x85b", "a\u00a0 b  c", "<s>marks</s> <mask>", "don't they'll I'M"]
     read_alike(byte_level, [{"response": text} for text in [*fixed, *texts]])
+
+
+def test_letters_are_normalized_alike_by_a_unigram_tokenizer(unigram_of_bytes):
+    changing = [
+        letter
+        for letter in LETTERS
+        if unicodedata.normalize("NFKC", letter) != letter
+        or unicodedata.combining(letter)
+        or (unicodedata.category(letter) == "Cn" and ord(letter) % 97 == 0)
+    ]
+    some = [*LETTERS[:0x180], *random.Random(3).sample(LETTERS, 2000), *changing]
+    texts = [f"{letter}a\u0301{letter}\u0323" for letter in some if not "가" <= letter <= "힣" or ord(letter) % 31 == 0]
+    read_alike(unigram_of_bytes, [{"response": "-".join(texts[at : at + 100])} for at in range(0, len(texts), 100)])
+
+
+SENTENCES = st.lists(
+    st.sampled_from([*IN_LANGUAGES, *"灯亮 ดี\u0e31أ ßΩ👍🏽\n\t\u3000\u2581①x<>"]) | TEXTS, max_size=8
+).map("".join)
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.lists(SENTENCES, min_size=100, max_size=100))
+def test_a_unigram_tokenizer_reads_alike(unigram, unigram_of_bytes, texts):
+    fixed = ["", " ", "\u2581", " a ", "a  b", "</s> <s>x<unk>y<mask>", "灯" * 60, "\u0e31" * 3, *ODD, *IN_LANGUAGES]
+    for page in (unigram, unigram_of_bytes):
+        read_alike(page, [{"response": text} for text in [*fixed, *texts]])
+
+
+def test_a_unigram_tokenizer_cuts_pairs_alike(tmp_path):
+    unigram_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    page = make_page(tmp_path, tokenizer=tmp_path / "tokenizer.json", inputs=(*CONTEXT, "response"), max_tokens=16)
+    texts = ("", "\u4e00\u4e8c", *IN_LANGUAGES)
+    read_alike(page, [CONTEXT | {"question": one, "response": other} for one in texts for other in texts])
 
 
 REDACTED = Redaction(ids=(r"S[0-9]{6}", r"\bclass-\w+\b", r"[^\s\d]x\d{2,}?(?=!)", r"(?:id|nr)\.? \d+"))

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.task.task import model_texts
@@ -118,3 +118,16 @@ def test_a_long_context_with_a_full_response_takes_little_more_than_its_tokens(p
     row = {"question": "why " * 30_000, "response": "hard " * 20}
     alone = {"response": row["question"]}
     assert_costs_at_most(lambda: cpu_seconds(encoder.encode, [row]), (3, lambda: cpu_seconds(encoder.encode, [alone])))
+
+
+def test_a_special_token_that_a_learner_typed_is_plain_text_for_a_unigram_tokenizer():
+    pieces = [("<s>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((letter, -5.0) for letter in "\u2581</>ukns")]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    (encoded,) = Encoder(tokenizer.to_str().encode(), 48).encode([{"response": "s </s> <s> <unk>"}])
+    assert [number for number in encoded.ids if number < 3] == [0, 1]
+    assert (encoded.ids[0], encoded.ids[-1], encoded.unknown_share) == (0, 1, 0.0)

@@ -1,5 +1,7 @@
 """Word effects: the words, the response without a word, and the effect of the word."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,35 @@ def score(label: str, **probabilities: float) -> Score:
 )
 def test_words_are_runs_of_letters_and_digits_with_their_apostrophes_and_hyphens(response, words):
     assert [word.word for word in split_words(response)] == words
+
+
+@pytest.mark.parametrize(
+    ("response", "words"),
+    [
+        ("Weiß nicht, Straßenbahn-Linie", ["Weiß", "nicht", "Straßenbahn-Linie"]),
+        ("المصباح مُضاء", ["المصباح", "مُضاء"]),
+        ("किताब अच्छी है", ["किताब", "अच्छी", "है"]),
+        ("e\u0301le\u0300ve", ["e\u0301le\u0300ve"]),
+        ("电路是闭合的。", ["电", "路", "是", "闭", "合", "的"]),
+        ("用iPhone手机", ["用", "iPhone", "手", "机"]),
+        ("電気のスイッチです", ["電", "気", "の", "スイッチ", "です"]),
+        ("ดีมาก", ["ดี", "มา", "ก"]),
+        ("ไม่รู้ ครับ", ["ไม่", "รู้", "ค", "รั", "บ"]),
+        ("ខ្ញុំ", ["ខ្ញុំ"]),
+        ("မြန်မာ", ["မြ", "န်", "မာ"]),
+        ("전구가 켜졌다", ["전구가", "켜졌다"]),
+    ],
+)
+def test_words_of_other_scripts_keep_their_marks_and_need_no_spaces(response, words):
+    assert [word.word for word in split_words(response)] == words
+
+
+@given(st.text(st.sampled_from("aé1'-_ \u0301灯ดี\u0e31ไรខ្ញុмのスー")))
+def test_every_letter_is_in_one_word(response):
+    words = split_words(response)
+    assert all(one.end <= other.start for one, other in pairwise(words))
+    covered = "".join(word.word for word in words)
+    assert [letter for letter in covered if letter.isalnum()] == [letter for letter in response if letter.isalnum()]
 
 
 @pytest.mark.parametrize(

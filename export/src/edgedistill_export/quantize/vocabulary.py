@@ -17,6 +17,7 @@ from edgedistill_export.authors import LEAST_LEARNERS, Author, learners_of, used
 from edgedistill_export.checkpoint import Checkpoint, read_json_object
 from edgedistill_export.errors import CheckpointError, ExportFailed
 from edgedistill_export.quantize.tokenizer_cut import choose_tokens, cut_tokenizer, fragments_of, vocabulary_of
+from edgedistill_serve.scoring.encoding import load_plain_tokenizer
 from edgedistill_serve.task.task import model_texts
 
 COMMON = 4000
@@ -123,10 +124,7 @@ def tokenize_texts(tokenizer_file: Path, texts: Sequence[str]) -> list[list[str]
     Returns:
         The tokens of each text, in order.
     """
-    tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
+    tokenizer = load_plain_tokenizer(tokenizer_file.read_bytes())
     return [encoding.tokens for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
 

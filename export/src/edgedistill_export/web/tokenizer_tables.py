@@ -6,12 +6,12 @@ Both are computed with the tokenizer itself.
 import json
 import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain, pairwise
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.normalizers import BertNormalizer
+from tokenizers.normalizers import NFKC, BertNormalizer, Normalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from edgedistill_serve.scoring.encoding import find_unknown_token
@@ -32,7 +32,8 @@ def tokenizer_tables(tokenizer: Tokenizer) -> dict[str, Any]:
         ``unknown``: the id of the token for text outside the vocabulary, or None. ``single`` and ``pair``: the sequence
         of special tokens as ``{id, type}`` and texts as ``{text, type}``, with text 0 the first of a pair. ``letters``:
         for BERT tokenizers, tables of the normalized form of every character and of the characters that separate words;
-        None for others, which the page runs from ``tokenizer.json``.
+        None for others, which the page runs from ``tokenizer.json``. ``unchanged``: for tokenizers with NFKC, ranges of
+        the characters that it leaves alone though a newer Unicode changes them.
     """
     said = json.loads(tokenizer.to_str())
     of_bert = _kind(said["normalizer"]) == "BertNormalizer" and _kind(said["pre_tokenizer"]) == "BertPreTokenizer"
@@ -41,6 +42,7 @@ def tokenizer_tables(tokenizer: Tokenizer) -> dict[str, Any]:
         "single": _frame(tokenizer, "a"),
         "pair": _frame(tokenizer, "a", "a"),
         "letters": _letters(json.dumps(said["normalizer"])) if of_bert else None,
+        "unchanged": _unchanged_by_nfkc() if '"NFKC"' in json.dumps(said["normalizer"]) else [],
     }
 
 
@@ -81,7 +83,30 @@ def _letters(described: str) -> dict[str, Any]:
     }
 
 
-def _normalized(normalizer: BertNormalizer) -> Iterable[str]:
+@cache
+def _unchanged_by_nfkc() -> list[int]:
+    """Ranges of characters that are newer than the tokenizer's tables of NFKC, or than Python's.
+
+    To the tokenizer they are letters without a decomposition that combine with nothing.
+    """
+    normalizer = NFKC()
+
+    def is_newer(letter: str, now: str) -> bool:
+        if now != letter:
+            return False
+        if unicodedata.category(letter) == "Cn" or unicodedata.normalize("NFKC", letter) != letter:
+            return True
+        # A mark is put in order with other marks if its class is known.
+        probes = [f"q{mark}{letter}{other}" for mark, other in (("\u0345", "\u0323"), ("\u0301", "\u0334"))]
+        return bool(unicodedata.combining(letter)) and any(
+            normalizer.normalize_str(probe) != unicodedata.normalize("NFKC", probe) for probe in probes
+        )
+
+    read = zip(_LETTERS, _normalized(normalizer), strict=True)
+    return _ranges(letter for letter, now in read if is_newer(letter, now))
+
+
+def _normalized(normalizer: Normalizer) -> Iterable[str]:
     for start in range(0, len(_LETTERS), _AT_ONCE):
         probe = _LETTERS[start : start + _AT_ONCE]
         snowman = _BETWEEN in probe

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenizers import Encoding, Tokenizer, models
 
@@ -132,14 +132,13 @@ class Encoder:
     def __init__(self, tokenizer_file: Path | bytes, max_tokens: int) -> None:
         self.max_tokens = max_tokens
         content = tokenizer_file.read_bytes() if isinstance(tokenizer_file, Path) else tokenizer_file
-        self._tokenizer = Tokenizer.from_buffer(content)
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._tokenizer.encode_special_tokens = True
+        self._tokenizer = load_plain_tokenizer(content)
         self._alone = SpecialTokenTemplate.from_tokenizer(self._tokenizer, texts=1)
         self._pair = SpecialTokenTemplate.from_tokenizer(self._tokenizer, texts=2)
         self.unknown_token = find_unknown_token(self._tokenizer)
         self._ink = _Ink(self._tokenizer, self.unknown_token)
+        # A Unigram tokenizer names an unknown token by its text.
+        self._spells_unknown = isinstance(self._tokenizer.model, models.Unigram)
 
     @property
     def max_text_tokens(self) -> int:
@@ -196,7 +195,10 @@ class Encoder:
             start, end = encoding.word_to_chars(word)
             first, last = encoding.word_to_tokens(word)
             # Counted in the normalized text, because the web page's tokenizer does not know places in the original.
-            content = normalizer.normalize_str(text[start:end]) if normalizer else text[start:end]
+            if self._spells_unknown:
+                content = "".join(encoding.tokens[first:last])
+            else:
+                content = normalizer.normalize_str(text[start:end]) if normalizer else text[start:end]
             known = sum(map(self._ink.__getitem__, ids[first:last]))
             unknown[place] = max(0, len(INK.findall(content)) - known)
         return unknown
@@ -249,6 +251,45 @@ class _Ink(dict[int, int]):
 def is_tokenizer_error(error: BaseException) -> bool:
     """Whether the tokenizers library can have raised this: bare exceptions, and panics, which are no `Exception`."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def load_plain_tokenizer(content: bytes) -> Tokenizer:
+    """Return a tokenizer that truncates and pads nothing, and for which a typed ``[SEP]`` or ``</s>`` is plain text.
+
+    Its special tokens are those of its post-processor only.
+
+    Args:
+        content: The content of a ``tokenizer.json``.
+
+    Raises:
+        Exception: It is not valid; the tokenizers library raises no narrower class.
+    """
+    tokenizer = Tokenizer.from_buffer(content)
+    if isinstance(tokenizer.model, models.Unigram):
+        tokenizer = Tokenizer.from_str(json.dumps(_without_special_pieces(json.loads(content))))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _without_special_pieces(content: dict[str, Any]) -> dict[str, Any]:
+    """A Unigram tokenizer whose special tokens no text can spell.
+
+    Special tokens are pieces of the vocabulary, so ``encode_special_tokens`` alone does not help: ``</s>`` is found in
+    the text like any other piece, with the best score of all.
+    """
+    model, added = content["model"], content.get("added_tokens") or []
+    special = {token["content"] for token in added if token["special"]}
+    if isinstance(model.get("unk_id"), int):
+        special.add(model["vocab"][model["unk_id"]][0])
+    # No word has a space, which is written as U+2581 or separates words.
+    pieces = [[f"\0{piece} " if piece in special else piece, score] for piece, score in model["vocab"]]
+    return {
+        **content,
+        "model": {**model, "vocab": pieces},
+        "added_tokens": [token for token in added if not token["special"]],
+    }
 
 
 def find_unknown_token(tokenizer: Tokenizer) -> int | None:

@@ -1,6 +1,7 @@
 // Converts texts to token ids, like `edgedistill_serve.scoring.encoding`.
-import { Tokenizer } from "../vendor/tokenizers.min.mjs";
+import { NFKCNormalizer, Tokenizer } from "../vendor/tokenizers.min.mjs";
 import { letterReader } from "./letters.mjs";
+import { compatibilityForm, isUnigram, unigramReader } from "./unigram.mjs";
 
 /**
  * `tokenizer` is tokenizer.json, `reading` the content of reading.json (`web/tokenizer_tables.py`), `page` that of page.json.
@@ -22,7 +23,23 @@ export class Encoder {
       this.tokenizer.pre_tokenizer = letters.split;
     } else {
       asInRust(this.tokenizer.pre_tokenizer);
+      withForm(this.tokenizer.normalizer, compatibilityForm(reading.unchanged ?? []));
     }
+    this.reader = isUnigram(tokenizer) ? unigramReader(tokenizer, this.tokenizer.normalizer) : this.libraryReader();
+  }
+
+  /** The parts of the library's tokenizer, as `unigramReader` returns them. */
+  libraryReader() {
+    const { normalizer, pre_tokenizer: split, model } = this.tokenizer;
+    return {
+      words: (text) => {
+        const normalized = normalizer ? normalizer(text) : text;
+        return split ? split(normalized, { section_index: 0 }) : [normalized];
+      },
+      ids: (word) => model([word]).map((piece) => model.tokens_to_ids.get(piece) ?? this.unknown),
+      piece: (id) => model.vocab[id],
+      encode: (text) => this.tokenizer.encode(text).ids,
+    };
   }
 
   /**
@@ -74,25 +91,29 @@ export class Encoder {
 
   /** The share of unknown letters, digits and symbols in the first tokens of a text. */
   unknownCharacters(text, tokens) {
-    const { normalizer, pre_tokenizer: split, model } = this.tokenizer;
+    const { words, ids, piece } = this.reader;
     const count = (letters) => letters.match(this.ink)?.length ?? 0;
-    const isUnknown = (piece) => (model.tokens_to_ids.get(piece) ?? this.unknown) === this.unknown;
-    const normalized = normalizer ? normalizer(text) : text;
     let [known, unknown] = [0, 0];
-    for (const word of split ? split(normalized, { section_index: 0 }) : [normalized]) {
-      const pieces = model([word]).slice(0, tokens);
-      tokens -= pieces.length;
-      const read = pieces.filter((piece) => !isUnknown(piece)).reduce((sum, piece) => sum + count(piece), 0);
-      known += read;
-      if (pieces.some(isUnknown)) unknown += Math.max(0, count(word) - read);
+    for (const word of words(text)) {
+      const read = ids(word).slice(0, tokens);
+      tokens -= read.length;
+      const letters = read.filter((id) => id !== this.unknown).reduce((sum, id) => sum + count(piece(id)), 0);
+      known += letters;
+      if (read.includes(this.unknown)) unknown += Math.max(0, count(word) - letters);
       if (tokens === 0) break;
     }
     return unknown === 0 ? 0 : unknown / (known + unknown);
   }
 
   ids(text) {
-    return text ? this.tokenizer.encode(text).ids : [];
+    return text ? this.reader.encode(text) : [];
   }
+}
+
+/** Let NFKC, alone or in a sequence, be `form`. */
+function withForm(step, form) {
+  for (const inner of step?.normalizers ?? []) withForm(inner, form);
+  if (step instanceof NFKCNormalizer) step.normalize = form;
 }
 
 /** In JavaScript, \s matches U+FEFF and not U+0085; in Rust's byte-level tokenizers it is the opposite. */

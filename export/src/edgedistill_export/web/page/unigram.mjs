@@ -4,13 +4,13 @@ const UNKNOWN_PENALTY = 10;
 const SPACE = "\u2581";
 
 /**
- * Returns `words(text) -> words`, `ids(word) -> token ids` and `unknownLetters`…
- *
- * `model` is the model of tokenizer.json, `preTokenizer` its pre-tokenizer; `normalize(text) -> text` its normalizer; `special`
- * holds the contents of its special tokens, which no typed text is read as.
+ * Returns `encode(text) -> token ids`, `words(text) -> words`, `ids(word) -> token ids` and `piece(id) -> text`.
+ * `normalizer(text) -> text` is that of `tokenizer`, the content of tokenizer.json; null for none.
  */
-export function unigramReader(model, preTokenizer, normalize, special) {
-  const names = new Set(special);
+export function unigramReader({ model, pre_tokenizer: preTokenizer, added_tokens: added }, normalizer) {
+  // No typed text is a special token.
+  const names = new Set(added.filter((token) => token.special).map((token) => token.content));
+  names.add(model.vocab[model.unk_id]?.[0]);
   const known = new Map();
   let longest = 1;
   let lowest = Infinity;
@@ -24,7 +24,7 @@ export function unigramReader(model, preTokenizer, normalize, special) {
   const { splitsSpaces, prefix } = spaces(preTokenizer);
 
   function words(text) {
-    const normalized = normalize(text);
+    const normalized = normalizer ? normalizer(text) : text;
     const runs = splitsSpaces ? normalized.split(/\p{White_Space}+/u) : [normalized];
     return runs.filter(Boolean).flatMap((run) => {
       const marked = run.replaceAll(" ", SPACE);
@@ -33,7 +33,7 @@ export function unigramReader(model, preTokenizer, normalize, special) {
     });
   }
 
-  /** The segmentation with the highest sum of scores; of equal ones that with the longest last token, as in Python. */
+  /** The tokens of the segmentation with the highest sum of scores, added up in Python's order. */
   function ids(word) {
     const best = Array.from({ length: word.length + 1 }, () => null);
     best[0] = { score: 0 };
@@ -72,7 +72,7 @@ export function unigramReader(model, preTokenizer, normalize, special) {
     return names.every((name) => known.has(name)) ? names.reverse().map((name) => known.get(name).id) : null;
   }
 
-  return { words, ids, text: (id) => model.vocab[id][0] };
+  return { encode: (text) => words(text).flatMap(ids), words, ids, piece: (id) => model.vocab[id][0] };
 }
 
 /** Whether runs are split at white space first, and whether a run gets a mark before it. */
