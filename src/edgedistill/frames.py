@@ -179,6 +179,7 @@ def train_validation_test_split(
     task: Task,
     shares: tuple[float, float, float] = (0.6, 0.2, 0.2),
     groups: Column | None = None,
+    held_out_questions: Column | bool = False,
     random_state: int = 0,
 ) -> tuple["DataFrame", "DataFrame", "DataFrame"]:
     """Split human-coded rows as a project's `data.split` does.
@@ -194,6 +195,9 @@ def train_validation_test_split(
         task: The task.
         shares: The shares of train, validation and test rows, each in (0, 1); they sum to 1.
         groups: The group of each row, such as a learner: a column's name, or a value per row.
+        held_out_questions: Whether validation and test rows answer questions that no train row answers, except half of
+            the test rows (``data.questions: held_out``). True: a row's question is what the task reads before the
+            response; or the question of each row, as a column's name or a value per row.
         random_state: The seed of the split, an integer.
 
     Returns:
@@ -224,13 +228,36 @@ def train_validation_test_split(
     given = {**dict(zip(("train", "validation", "test"), parts, strict=True)), "seed": int(random_state)}
     section = checked_section(SplitSection, given, "shares")
     rows = [CodedRow(row, None) for row in coded_rows(frame, y, task, groups=groups, ids=names)]
-    splits = split_rows("X", rows, section, task)
+    asked = _with_questions(rows, frame, held_out_questions, task)
+    splits = split_rows("X", asked, section, task, held_out=held_out_questions is not False)
 
     def rows_in(split: TrainRows | ValidationRows | TestRows) -> "DataFrame":
         ids = {response.id for response in split.responses}
         return frame[[name in ids for name in names]]
 
     return rows_in(splits.train), rows_in(splits.validation), rows_in(splits.test)
+
+
+def _with_questions(
+    rows: Sequence[CodedRow], frame: "DataFrame", held_out: Column | bool, task: Task
+) -> Sequence[CodedRow]:
+    if held_out is False:
+        return rows
+    if held_out is True:
+        if task.inputs == ("response",):
+            raise ArgumentError(
+                "the task has no question",
+                where="held_out_questions",
+                hint="Give the column with the question of each row, or a value per row.",
+            )
+        return rows
+    names = ["" if is_missing(each) else str(each) for each in values_of(held_out, frame, "held_out_questions")]
+    if blank := [row for row, name in enumerate(names) if not name.strip()]:
+        raise ArgumentError("a row has no question", where=f"row {blank[0]}", hint="Name every row's question.")
+    return [
+        replace(row, coded=replace(row.coded, response=replace(row.coded.response, question_name=name)))
+        for row, name in zip(rows, names, strict=True)
+    ]
 
 
 def is_missing(value: Any) -> bool:

@@ -53,7 +53,8 @@ class Task(ScoredTask, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     Attributes:
         kind: ``nominal`` | ``ordinal`` (labels from low to high) | ``multilabel`` (any number of labels).
         labels: At least two labels, in codebook order. A string is a label without a definition.
-        inputs: The inputs, in this order: ``question``, ``reference_answer``, ``response``.
+        inputs: The inputs, in this order: ``question``, ``reference_answer`` (several: one a line),
+            ``rubric``, ``response``.
         redact: Redaction of every text: None or False for none; True for web addresses, e-mail addresses and phone
             numbers; a list of regular expressions for their matches as well.
         instructions: The codebook's text.

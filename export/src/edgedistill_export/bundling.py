@@ -47,7 +47,7 @@ from edgedistill_serve.errors import DataError
 from edgedistill_serve.scoring.batching import find_invariant_batching
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.contexts import shown_contexts
-from edgedistill_serve.task.task import Task, task_inputs
+from edgedistill_serve.task.task import Task, task_inputs, truncation_of
 
 _DROPPED_KEYS = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file", "auto_map")
 """Keys that contain a path of the training machine, or name code to download."""
@@ -347,7 +347,8 @@ def _write(
         review=review.rule if review else msgspec.structs.replace(plan.review, max_novelty=measured.max_novelty),
         guarantee=review.guarantee if review else None,
         novelty=measured.novelty,
-        contexts=shown_contexts(rows, plan.task),
+        truncation=truncation_of(plan.task),
+        contexts=shown_contexts(rows, plan.task, held_out=plan.held_out),
         metrics=metrics,
         provenance={**plan.provenance, "export": exporting},
     )

@@ -66,6 +66,7 @@ class ExportPlan:
         thresholds: For a multilabel task, each label's probability, in (0, 1), from which it is assigned.
         review: The rule that sends scores to human review, if ``choose_review`` chooses none.
         choose_review: Chooses that rule on the scores of the graphs that the bundle has; optional.
+        held_out: Whether the validation rows answer questions that were held out of training as a whole.
         vocabulary: ``cut`` removes the tokens that no known text needs, and those that only one learner used.
         seen: The inputs of all other known rows. Test rows must not be among them: they represent new texts.
         authors: Who wrote each of the validation rows, as in `edgedistill_export.authors`; empty if that is not known.
@@ -103,6 +104,7 @@ class ExportPlan:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     review: ReviewRule = ReviewRule()  # noqa: RUF009  frozen
     choose_review: ReviewChooser | None = None
+    held_out: bool = False
     vocabulary: Literal["full", "cut"] = "full"
     seen: Sequence[Mapping[str, str]] = field(default=(), repr=False)
     authors: Sequence[Author] = field(default=(), repr=False)

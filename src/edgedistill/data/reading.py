@@ -56,12 +56,12 @@ def read_records(project: Project) -> Records:
     human_file = project.folder / data.human
     coded = read_coded(data.human.name, read_rows(human_file), columns)
     near = near_duplicate(project)
-    splits = split_rows(data.human.name, coded.rows, data.split, project.task.task, near)
+    splits = split_rows(data.human.name, coded.rows, data.split, project.task.task, near, held_out=held_out(project))
     sizes = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
     row_counts, aside = [_row_counts(human_file, coded.read, sizes, coded.set_aside)], [*coded.set_aside]
     if data.reviewed is not None and (file := project.folder / data.reviewed).exists():
         reviewed = read_reviewed(data.reviewed.name, read_rows(file), columns)
-        splits, used, reviewed_aside = _with_reviewed(reviewed, splits, near)
+        splits, used, reviewed_aside = _with_reviewed(reviewed, splits, near, held_out=held_out(project))
         row_counts.append(_row_counts(file, reviewed.read, used, reviewed_aside))
         aside += reviewed_aside
     if data.unlabelled is None:
@@ -87,7 +87,7 @@ def read_responses(project: Project, file: Path, splits: Splits) -> FileRows[Res
         DataError: The file or a row cannot be used; the message names the file, the row and the fix.
     """
     uncoded = read_uncoded(file.name, read_rows(project.folder / file), _columns(project))
-    return _without_twins(uncoded, splits, near_duplicate(project))
+    return _without_twins(uncoded, splits, near_duplicate(project), held_out=held_out(project))
 
 
 def read_all_responses(project: Project, file: Path) -> tuple[Response, ...]:
@@ -117,7 +117,8 @@ def read_population(project: Project, file: Path, splits: Splits) -> Population:
     Raises:
         DataError: The file or a row cannot be used, or no row can; the message names the file, the row and the fix.
     """
-    uncoded = read_uncoded(file.name, read_rows(project.folder / file), _columns(project))
+    columns = replace(_columns(project), question_by=None)  # nothing is trained or chosen on these rows
+    uncoded = read_uncoded(file.name, read_rows(project.folder / file), columns)
     if not uncoded.rows:
         reasons = "; ".join(f"{rows} {reason}" for reason, rows in _by_reason(uncoded.set_aside).items())
         raise DataError(
@@ -146,7 +147,14 @@ def _columns(project: Project) -> Columns:
     data, evaluation = project.data, project.evaluation
     groups = (project.review.groups,) if project.review and project.review.groups else ()
     subgroups = tuple(dict.fromkeys((*evaluation.subgroups, *groups)))
-    return Columns(project.task.task, data.group_by, data.max_characters, evaluation.coders, subgroups)
+    return Columns(
+        project.task.task, data.group_by, data.max_characters, evaluation.coders, subgroups, data.question_by
+    )
+
+
+def held_out(project: Project) -> bool:
+    """Whether whole questions of a project are held out."""
+    return project.data.questions == "held_out"
 
 
 def near_duplicate(project: Project) -> float:
@@ -155,7 +163,7 @@ def near_duplicate(project: Project) -> float:
 
 
 def _with_reviewed(
-    reviewed: FileRows[CodedRow], splits: Splits, near: float
+    reviewed: FileRows[CodedRow], splits: Splits, near: float, *, held_out: bool = False
 ) -> tuple[Splits, dict[str, int], tuple[SetAside, ...]]:
     """Return the splits with the reviewed rows, their numbers by split, and those set aside.
 
@@ -167,7 +175,9 @@ def _with_reviewed(
     for split, locked in (("validation", ("train", "test")), ("train", _LOCKED)):
         rows = {row.coded.response.id: row.coded for row in reviewed.rows if row.split == split}
         responses = tuple(row.response for row in rows.values())
-        kept = _without_twins(FileRows(reviewed.file, len(rows), responses, ()), splits, near, locked)
+        kept = _without_twins(
+            FileRows(reviewed.file, len(rows), responses, ()), splits, near, locked, held_out=held_out
+        )
         added = tuple(rows[response.id] for response in kept.rows)
         aside += kept.set_aside
         if rows or split == "train":
@@ -182,28 +192,39 @@ def _with_reviewed(
 _LOCKED = ("validation", "test")
 
 
-def without_train_groups(rows: Sequence[Response], splits: Splits, near: float) -> FileRows[Response]:
+def without_train_groups(
+    rows: Sequence[Response], splits: Splits, near: float, *, held_out: bool = False
+) -> FileRows[Response]:
     """Set aside uncoded rows whose codes could not be validation rows.
 
-    Those that nearly repeat a train or test row, or share a group with one.
+    Those that nearly repeat a train or test row, or share a group with one; with held-out questions those that share a
+    question with a train row or with an unknown question of test rows.
 
     Args:
         rows: Rows of `read_responses`.
         splits: The human-coded rows.
         near: Similarity in (0, 1] from which two rows are nearly the same.
+        held_out: Whether whole questions are held out.
     """
     name = rows[0].file if rows else ""
-    return _without_twins(FileRows(name, len(rows), tuple(rows), ()), splits, near, ("train", "test"))
+    given = FileRows(name, len(rows), tuple(rows), ())
+    return _without_twins(given, splits, near, ("train", "test"), held_out=held_out)
 
 
 def _without_twins(
-    uncoded: FileRows[Response], splits: Splits, near: float, locked: tuple[str, ...] = _LOCKED
+    uncoded: FileRows[Response],
+    splits: Splits,
+    near: float,
+    locked: tuple[str, ...] = _LOCKED,
+    *,
+    held_out: bool = False,
 ) -> FileRows[Response]:
     """Set aside rows that repeat a human-coded row, nearly repeat a locked one, or share a group with locked rows.
 
-    By default validation and test rows are locked: a row that is nearly the same as a train row is kept.
+    By default validation and test rows are locked: a row that is nearly the same as a train row is kept. With held-out
+    questions, locked are also the questions of locked rows, instead of the groups: learners answer many questions.
     """
-    coded = _CodedRows(splits, locked)
+    coded = _CodedRows(splits, locked, held_out=held_out)
     texts = [response.inputs for response in uncoded.rows]
     near_locked = find_twins(texts, [response.inputs for _, response in coded.locked], near)
     used, aside = [], list(uncoded.set_aside)
@@ -216,15 +237,24 @@ def _without_twins(
 
 
 class _CodedRows:
-    """The human-coded rows by id, by what a student reads, and by group."""
+    """The human-coded rows by id, by what a student reads, and by group or held-out question."""
 
-    def __init__(self, splits: Splits, locked: tuple[str, ...]) -> None:
+    def __init__(self, splits: Splits, locked: tuple[str, ...], *, held_out: bool) -> None:
         sides = {"test": splits.test, "validation": splits.validation, "train": splits.train}
         named = [(name, row.response) for name, rows in sides.items() for row in rows]
         self.locked = [each for each in named if each[0] in locked]
         self._by_id = {response.id: (name, response) for name, response in reversed(named)}
         self._by_row = {same_row(response.inputs): (name, response) for name, response in reversed(named)}
-        self._by_group = {same_group(response.group): name for name, response in reversed(self.locked)}
+        self._by_group = (
+            {} if held_out else {same_group(response.group): name for name, response in reversed(self.locked)}
+        )
+        # A known question of test rows is one of the split that the rows are for.
+        own = {response.question for name, response in named if name not in locked}
+        self._by_question = {
+            response.question: name
+            for name, response in reversed(self.locked)
+            if held_out and not (name == "test" and response.question in own)
+        }
 
     def reason(self, response: Response, near: Twin | None) -> tuple[str, str] | None:
         """Return why an uncoded row is set aside, and the detail; None if it can be used.
@@ -243,6 +273,8 @@ class _CodedRows:
         group = same_group(response.group)
         if group is not None and group in self._by_group:
             return f"shares a group with {self._by_group[group]} rows", f"group {response.group}"
+        if self._by_question and (split := self._by_question.get(response.question)):
+            return f"answers a held-out question of {split} rows", ""
         return None
 
 

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgedistill.data.tables import SPLITS, CodedRow
@@ -37,8 +37,10 @@ class Splits:
     notes: tuple[str, ...]
 
 
-def _why_empty(rows: Sequence[CodedRow]) -> str:
+def _why_empty(rows: Sequence[CodedRow], held_out: bool) -> str:
     """Return why a random split of many rows can leave a split empty; empty if it is their number only."""
+    if held_out:
+        return ": data.questions: held_out keeps the rows of a question together"
     if len({same_text(row.coded.response.text) for row in rows}) == 1:
         return ": all rows have the same text, and rows with the same text stay in one split"
     if len(groups := {row.coded.response.group for row in rows}) == 1 and None not in groups:
@@ -47,7 +49,13 @@ def _why_empty(rows: Sequence[CodedRow]) -> str:
 
 
 def split_rows(
-    file: str, rows: Sequence[CodedRow], section: SplitSection, task: Task, near: float = NEAR_DUPLICATE
+    file: str,
+    rows: Sequence[CodedRow],
+    section: SplitSection,
+    task: Task,
+    near: float = NEAR_DUPLICATE,
+    *,
+    held_out: bool = False,
 ) -> Splits:
     """Split coded rows by the file's `split` column, or at random by the section's shares where it has none.
 
@@ -56,28 +64,30 @@ def split_rows(
     as these clusters allow, and depends on the seed and the ids, not on row order. A row of a multilabel task counts
     for each of its labels.
 
+    With held-out questions, no validation row answers a question of a train row, and neither do the test rows, except
+    a share of them (``section.known_questions``) whose responses are the same as no train row's. Learners, who answer
+    many questions, are then in several splits.
+
     Args:
         file: The file's name, for messages.
         rows: Its rows.
         section: The shares.
         task: The task.
         near: Similarity from which two rows are nearly the same; such rows are counted.
+        held_out: Whether whole questions are held out.
 
     Raises:
-        DataError: A split is empty.
+        DataError: A split is empty, there are too few questions to hold any out, or the column ``split`` has train and
+            validation rows of the same question.
     """
     predefined = rows[0].split is not None
     labels = {row.coded.response.id: labels_in(row.coded.label, task) for row in rows}
-    if predefined:
-        sides, notes = _predefined_splits(rows, section, labels)
-    else:
-        shares = {"train": section.train, "validation": section.validation, "test": section.test}
-        sides, notes = _random_splits([row.coded for row in rows], shares, section.seed, labels), []
+    sides, notes = _sides(file, rows, section, labels, held_out=held_out)
     known = {label for of_row in labels.values() for label in of_row}
     for name, side in sides.items():
         if not side:
             raise DataError(
-                f"the {name} split is empty{'' if predefined else _why_empty(rows)}",
+                f"the {name} split is empty{'' if predefined else _why_empty(rows, held_out)}",
                 where=file,
                 hint="Code more rows, change data.split, or name every split in the split column.",
             )
@@ -90,8 +100,13 @@ def split_rows(
     train, validation, test = ([(row.response.id, row.response.inputs) for row in sides[name]] for name in SPLITS)
     twins = find_split_twins(train, validation, test, near=near)
     notes += _twin_notes(twins, len(sides["validation"]), len(sides["test"]))
+    if held_out:
+        notes += _question_notes(sides)
     if groups:
-        notes.append(f"{groups} groups have rows in test and in another split (predefined split)")
+        notes.append(
+            f"{groups} groups have rows in test and in another split"
+            f"{'' if held_out and not predefined else ' (predefined split)'}"
+        )
     return Splits(
         train=TrainRows(tuple(sides["train"])),
         validation=ValidationRows(tuple(sides["validation"])),
@@ -122,16 +137,122 @@ def held_out(
     return tuple(dealt["kept"]), tuple(dealt["held out"])
 
 
+def _sides(
+    file: str, rows: Sequence[CodedRow], section: SplitSection, labels: _Labels, *, held_out: bool
+) -> tuple[dict[str, list[CodedResponse]], list[str]]:
+    """The rows of each split, and notes."""
+    if rows[0].split is not None:
+        return _predefined_splits(file, rows, section, labels, held_out=held_out)
+    coded = [row.coded for row in rows]
+    if held_out:
+        return _hold_questions_out(file, coded, section, labels), []
+    shares = {"train": section.train, "validation": section.validation, "test": section.test}
+    return _random_splits(coded, shares, section.seed, labels), []
+
+
 def _predefined_splits(
-    rows: Sequence[CodedRow], section: SplitSection, labels: _Labels
+    file: str, rows: Sequence[CodedRow], section: SplitSection, labels: _Labels, *, held_out: bool
 ) -> tuple[dict[str, list[CodedResponse]], list[str]]:
     """The file's splits; without validation rows, a random part of the train rows becomes the validation split."""
     sides = {name: [row.coded for row in rows if row.split == name] for name in SPLITS}
     if sides["validation"] or not sides["train"]:
+        if held_out and (shared := _questions(sides["train"]) & _questions(sides["validation"])):
+            raise DataError(
+                f"{_count(len(shared), 'question')} of the column 'split' have both train and validation rows, and "
+                "data.questions: held_out needs validation rows of other questions than the train rows'",
+                where=file,
+                hint="Make all rows of a question train rows or validation rows, or leave out the validation rows: "
+                "then whole questions are held out of the train rows.",
+            )
         return sides, []
     share = section.validation / (section.train + section.validation)
-    sides |= _random_splits(sides["train"], {"train": 1 - share, "validation": share}, section.seed, labels)
+    shares = {"train": 1 - share, "validation": share}
+    if held_out:
+        _require_questions(file, sides["train"], 2, "among the train rows of the column 'split'")
+        sides |= _deal_questions(sides["train"], shares, section.seed, labels)
+    else:
+        sides |= _random_splits(sides["train"], shares, section.seed, labels)
     return sides, [f"the split column has no validation rows: {len(sides['validation'])} train rows were used"]
+
+
+def _hold_questions_out(
+    file: str, rows: Sequence[CodedResponse], section: SplitSection, labels: _Labels
+) -> dict[str, list[CodedResponse]]:
+    """Whole questions for validation and test, and test rows of the questions that remain for training."""
+    _require_questions(file, rows, 3, "")
+    known = section.test * section.known_questions
+    shares = {"train": section.train + known, "validation": section.validation, "test": section.test - known}
+    sides = _deal_questions(rows, shares, section.seed, labels)
+    if known and sides["train"]:
+        of_train = {"train": section.train / (section.train + known), "test": known / (section.train + known)}
+        dealt = _random_splits(sides["train"], of_train, section.seed, labels)
+        # A question of which every row would be a test row remains a question of train rows.
+        trained = _questions(dealt["train"])
+        train, test = [*dealt["train"]], [*sides["test"]]
+        for cluster in _clusters(dealt["test"]):
+            (test if _questions(cluster) <= trained else train).extend(cluster)
+        sides = {**sides, "train": train, "test": test}
+    return sides
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _require_questions(file: str, rows: Sequence[CodedResponse], needed: int, where: str) -> None:
+    """Raise where there are too few questions to hold any out."""
+    if (found := len(_questions(rows))) >= needed:
+        return
+    parts = "train and validation rows" if needed == 2 else "train, validation and test rows"
+    among = f" {where}" if where else ""
+    if found == 1:
+        what = f"all {len(rows)} coded rows{among} answer the same question, so that no question can be held out"
+    else:
+        what = f"the coded rows{among} answer {_count(found, 'question')}, too few to hold any out"
+    raise DataError(
+        f"{what}; data.questions: held_out needs at least {needed}, for {parts}",
+        where=file,
+        hint="Add rows of other questions, or set data.questions: known.",
+    )
+
+
+def _questions(rows: Iterable[CodedResponse]) -> set[str]:
+    return {row.response.question for row in rows}
+
+
+def _deal_questions(
+    rows: Sequence[CodedResponse], shares: dict[str, float], seed: int, labels: _Labels
+) -> dict[str, list[CodedResponse]]:
+    """Assign whole questions to splits; of at least as many questions, none is empty."""
+    sides = _deal(list(_by_question(rows)), shares, seed, labels)
+    for name in shares:
+        if not sides[name]:  # of few questions, each split may lack labels less than another one
+            of = {other: _by_question(side) for other, side in sides.items()}
+            donor = max(shares, key=lambda other: len(of[other]))
+            given = min(of[donor], key=len)
+            sides[name] = given
+            sides[donor] = [row for question in of[donor] if question is not given for row in question]
+    return sides
+
+
+def _by_question(rows: Sequence[CodedResponse]) -> list[list[CodedResponse]]:
+    found: dict[str, list[CodedResponse]] = {}
+    for row in sorted(rows, key=lambda row: row.response.id):
+        found.setdefault(row.response.question, []).append(row)
+    return [found[question] for question in sorted(found)]
+
+
+def _question_notes(sides: Mapping[str, Sequence[CodedResponse]]) -> Iterator[str]:
+    """How many questions each split has, and what that means."""
+    train, validation, test = (_questions(sides[name]) for name in SPLITS)
+    known = sum(row.response.question in train for row in sides["test"])
+    yield (
+        f"questions held out: {len(train)} in train rows, {len(validation)} others in validation rows; the test rows "
+        f"answer {_count(len(test - train), 'unknown question')} ({len(sides['test']) - known} rows) and "
+        f"{_count(len(test & train), 'known one')} ({known} rows)"
+    )
+    if shared := len((test - train) & validation):
+        yield f"{_count(shared, 'unknown question')} of test rows are also questions of validation rows"
 
 
 def _shared_groups(others: Sequence[CodedResponse], test: Sequence[CodedResponse]) -> int:
@@ -156,7 +277,13 @@ def _random_splits(
     rows: Sequence[CodedResponse], shares: dict[str, float], seed: int, labels: _Labels
 ) -> dict[str, list[CodedResponse]]:
     """Assign clusters, largest first, each to the split that most lacks its labels."""
-    clusters = _clusters(sorted(rows, key=lambda row: row.response.id))
+    return _deal(_clusters(sorted(rows, key=lambda row: row.response.id)), shares, seed, labels)
+
+
+def _deal(
+    clusters: list[list[CodedResponse]], shares: dict[str, float], seed: int, labels: _Labels
+) -> dict[str, list[CodedResponse]]:
+    rows = [row for cluster in clusters for row in cluster]
     random.Random(seed).shuffle(clusters)  # noqa: S311 - a split, not a secret
     clusters.sort(key=len, reverse=True)
     totals = Counter(label for row in rows for label in labels[row.response.id])

@@ -1,11 +1,12 @@
 """From table rows to responses, coded or not. Each row is used, set aside with a reason, or an error."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from edgedistill.data.twins import fold_text, same_text
+from edgedistill.data.twins import fold_text, same_group, same_text
 from edgedistill.data.types import CodedResponse, Response, SetAside, canonical_code, countable_labels
 from edgedistill.errors import DataError
 from edgedistill_serve.grading.table_reader import TableRow
@@ -30,6 +31,7 @@ class Columns:
         max_characters: Longer responses are set aside.
         coders: Columns of the human file with individual coders' codes.
         subgroups: Columns of the human file that define subgroups.
+        question_by: The column that names each row's question, or None.
     """
 
     task: Task
@@ -37,6 +39,7 @@ class Columns:
     max_characters: int = 10_000
     coders: tuple[str, ...] = ()
     subgroups: tuple[str, ...] = ()
+    question_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,11 @@ def read_coded(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRow
         DataError: A column is missing, an id is empty or a duplicate, a label or split is unknown, or no row is coded.
     """
     table = _read_labelled(file, rows, columns)
+    reasons = Counter(row.reason for row in table.set_aside)
+    why = f" ({'; '.join(f'{count} {reason}' for reason, count in reasons.most_common())})" if reasons else ""
     if len(labels := {row.coded.label for row in table.rows}) < 2:
         raise DataError(
-            f"every coded row has the label {labels.pop()!r}" if labels else "no row is coded",
+            f"every coded row has the label {labels.pop()!r}" if labels else f"no row is coded{why}",
             where=file,
             hint="A student needs human codes of at least two labels.",
         )
@@ -132,7 +137,7 @@ def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> Fil
         "label",
         *columns.coders,
         *columns.subgroups,
-        *filter(None, [columns.group_by]),
+        *filter(None, [columns.group_by, columns.question_by]),
         *(["split"] if "split" in present else []),
     ]
     for row in table:
@@ -173,7 +178,7 @@ def read_uncoded(file: str, rows: Iterable[TableRow], columns: Columns) -> FileR
     places: dict[str, int] = {}
     for row in rows:
         read += 1
-        _require(file, row, ("id", *columns.task.inputs, *filter(None, [columns.group_by])))
+        _require(file, row, ("id", *columns.task.inputs, *filter(None, [columns.group_by, columns.question_by])))
         if is_empty_row(row):
             aside.append(SetAside(file, row.row, "", "empty row"))
             continue
@@ -182,7 +187,7 @@ def read_uncoded(file: str, rows: Iterable[TableRow], columns: Columns) -> FileR
             aside.append(SetAside(file, row.row, response.id, reason))
         else:
             used.append(response)
-    errors.raise_if_any("Give every row a unique id.")
+    errors.raise_if_any(f"Give every row a unique id{' and a question' if columns.question_by else ''}.")
     if not read:
         raise DataError("has no rows", where=file)
     return FileRows(file, read, tuple(used), tuple(aside))
@@ -239,7 +244,12 @@ def _response(file: str, row: TableRow, columns: Columns, places: dict[str, int]
     elif (earlier := places.setdefault(ident, row.row)) != row.row:
         errors.add(row.row, f"the id {ident!r} is already used in row {earlier}")
     group = (values[columns.group_by].strip() or None) if columns.group_by else None
-    return Response(ident, task_inputs(values, columns.task), file, row.row, group)
+    question = None
+    if (column := columns.question_by) is not None:
+        question = values[column].strip()
+        if same_group(question) is None:
+            errors.add(row.row, f"the question is missing in the column {column!r} (data.question_by)")
+    return Response(ident, task_inputs(values, columns.task), file, row.row, group, question)
 
 
 def _unknown(what: str, found: str, known: Iterable[str]) -> str:

@@ -16,7 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from edgedistill.data.twins import same_group
 from edgedistill.errors import DataError
+from edgedistill_serve.task.contexts import context_hash
 from edgedistill_serve.task.task import NO_LABEL, Task, join_labels, quote_label, split_labels
 
 
@@ -30,6 +32,7 @@ class Response:
         file: Name of its file.
         row: Row number in that file, as a spreadsheet shows it (the header is row 1).
         group: Value of the ``group_by`` column, or None.
+        question_name: Value of the column ``data.question_by``; None without one.
     """
 
     id: str
@@ -37,6 +40,18 @@ class Response:
     file: str
     row: int
     group: str | None = None
+    question_name: str | None = None
+
+    @property
+    def question(self) -> str:
+        """What tells its question from others: the name in the column, or the hash of its context; empty without both.
+
+        The context is everything that a student reads before the response: question, reference answers and rubric. Two
+        questions with the same text and other reference answers are two questions.
+        """
+        if self.question_name is not None:
+            return same_group(self.question_name) or ""
+        return context_hash(self.inputs) if len(self.inputs) > 1 else ""
 
     @property
     def text(self) -> str:

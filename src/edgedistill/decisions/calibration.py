@@ -40,6 +40,7 @@ class Scores:
             validation rows.
         threshold_temperature: Temperature of the probabilities that the thresholds apply to.
         contexts: Hash of each row's question and reference answer; empty for a task without them.
+        questions: What tells each row's question from others, where whole questions are held out; else empty.
         new_questions: Whether the decision rule was not shown for each row's question; empty if it was for all.
         novelty: Distance of each row from the training texts (`Score.novelty`); empty if it is not known.
         subgroups: Each row's value in the column ``review.groups``, ``""`` where it has none; empty without a column.
@@ -57,6 +58,7 @@ class Scores:
     thresholds: tuple[float, ...] = ()
     threshold_temperature: float = 1.0
     contexts: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
     new_questions: tuple[bool, ...] = ()
     novelty: tuple[float, ...] = ()
     subgroups: tuple[str, ...] = ()
@@ -121,6 +123,7 @@ class Scores:
             encoded=chosen(self.encoded),
             groups=chosen(self.groups) if self.groups else None,
             contexts=chosen(self.contexts),
+            questions=chosen(self.questions),
             new_questions=chosen(self.new_questions),
             novelty=chosen(self.novelty),
             subgroups=chosen(self.subgroups),

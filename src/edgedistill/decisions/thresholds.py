@@ -146,12 +146,14 @@ class Circumstances:
         compared: Number of students (checkpoints, settings, seeds) that were compared on the validation rows; the best
             of many is lucky on them.
         trained_contexts: `context_hash` of the questions of training rows.
+        held_out: Whether the validation rows answer questions that were held out as a whole, which stand for new ones.
         graph: The graph whose scores are given; None for the student in PyTorch.
         others: The scores of the same rows by the bundle's other graphs, which must keep the promise, too.
     """
 
     compared: int = 1
     trained_contexts: Set[str] = frozenset()
+    held_out: bool = False
     graph: Precision | None = None
     others: Mapping[Precision, ValidationScores] = field(default_factory=dict)
 
@@ -347,7 +349,7 @@ def _at_most_wrong(
         unit=_unit(scores, scope),
         units=evidence.units(accepted),
         scope=scope,
-        questions=len(set(scores.contexts)),
+        questions=len(set(scores.questions or scores.contexts)),
         compared=given.compared,
         graphs=(*([given.graph] if given.graph else []), *given.others),
         labels={name: shown(first.accepted(name, least), at) for name, least in thresholds.items() if name},
@@ -418,6 +420,8 @@ def _threshold_rule(task: Task, always: ReviewRule, thresholds: Mapping[str, flo
 
 
 def _scope(scores: Scores, always: ReviewRule) -> Scope:
+    if scores.questions:
+        return "new questions"
     if not scores.contexts:
         return "responses"
     return "validated questions" if shown_hashes(scores.contexts).closed and always.new_question else "new questions"
@@ -444,7 +448,7 @@ def _no_promise(scores: Scores, aim: AtMostWrong, always: ReviewRule, given: Cir
     if trained:
         return (
             f"A promise about new questions needs validation questions that were not trained on; {len(trained)} of the "
-            f"{len(questions)} are among the training rows. Let the validation split hold out whole questions"
+            f"{len(questions)} are among the training rows. Hold out whole questions (data.questions: held_out)"
             f"{', or set new_questions: review' if shown_hashes(scores.contexts).closed else ''}."
         )
     return ""
@@ -453,7 +457,7 @@ def _no_promise(scores: Scores, aim: AtMostWrong, always: ReviewRule, given: Cir
 def _evidence(scores: Scores, aim: AtMostWrong, wrong: Mask, scope: Scope) -> Evidence:
     clusters = [_numbered(scores.groups)] if scores.groups else [np.arange(len(scores))]
     if scope == "new questions":
-        questions = _numbered(scores.contexts)
+        questions = _numbered(scores.questions or scores.contexts)
         clusters = [*clusters[: len(clusters) if scores.groups else 0], questions]
     copies = None if scores.groups else _numbered([str(row.ids) for row in scores.encoded])
     values = np.array(scores.subgroups if aim.groups else ())

@@ -50,6 +50,7 @@ from edgedistill.decisions import (
 )
 from edgedistill.decisions.familiar_scripts import familiar_scripts
 from edgedistill.evaluation.files import to_plain
+from edgedistill.evaluation.questions import KnownQuestions, question_table
 from edgedistill.evaluation.types import (
     EVALUATION_VERSION,
     PYTORCH,
@@ -84,6 +85,7 @@ from edgedistill_serve.task.contexts import ShownContexts, context_hash, has_con
 from edgedistill_serve.task.scripts import count_letters
 from edgedistill_serve.task.task import Task, task_inputs
 
+NO_QUESTIONS = KnownQuestions(frozenset())
 HUMAN_TRAINED = "human-trained student"
 """The coding of a student that was trained on human codes alone."""
 
@@ -98,6 +100,8 @@ def validation_scores(
     rows: ValidationRows,
     training: Sequence[Mapping[str, str]] = (),
     review: ReviewSection | None = None,
+    *,
+    held_out: bool = False,
 ) -> tuple[ValidationScores, NoveltyModel | None]:
     """Score the validation rows with the student in PyTorch, each row alone.
 
@@ -106,17 +110,22 @@ def validation_scores(
         rows: The validation rows.
         training: The inputs of the training texts that others are compared with; empty: novelty is not measured.
         review: Names the column of groups in which a promise must hold, if any.
+        held_out: Whether the rows answer questions that were held out as a whole.
 
     Returns:
         The scores, and the distribution of the training texts; None if there are too few of them.
     """
     scores, vectors = _scores(ValidationScores, student, rows)
-    scores = replace(scores, subgroups=_subgroups(rows, review))
+    scores = replace(scores, subgroups=_subgroups(rows, review), questions=_questions(rows) if held_out else ())
     if not training:
         return scores, None
     readable = np.array([is_readable(row, ReviewRule()) for row in scores.encoded], dtype=np.bool_)
     model = fit_novelty(student.outputs(training)[1], vectors[readable])
     return _with_novelty(scores, vectors, model), model
+
+
+def _questions(rows: Iterable[CodedResponse]) -> tuple[str, ...]:
+    return tuple(row.response.question for row in rows)
 
 
 def _subgroups(rows: ValidationRows, review: ReviewSection | None) -> tuple[str, ...]:
@@ -212,10 +221,11 @@ def choose(
         _with_thresholds(scores, thresholds, temperature),
         temperature,
         review_aim(review),
-        always=_always(review or ReviewSection(), scores, training),
+        always=_always(review or ReviewSection(), scores, training, held_out=circumstances.held_out),
         circumstances=circumstances,
     )
-    return ChosenSettings(calibration, thresholds, rule, shown_hashes(scores.contexts) if scores.contexts else None)
+    shown = shown_hashes(scores.contexts, held_out=circumstances.held_out) if scores.contexts else None
+    return ChosenSettings(calibration, thresholds, rule, shown)
 
 
 def review_aim(review: ReviewSection | None) -> ReviewAim | None:
@@ -233,14 +243,16 @@ CONFIDENCE = 0.95
 """The confidence of a promise, unless the project file states another."""
 
 
-def _always(review: ReviewSection, scores: ValidationScores, training: Sequence[Mapping[str, str]]) -> ReviewRule:
-    """Return the rule without thresholds."""
+def _always(
+    review: ReviewSection, scores: ValidationScores, training: Sequence[Mapping[str, str]], *, held_out: bool
+) -> ReviewRule:
+    """Return the rule without thresholds; held-out questions stand for new ones, which are then not reviewed."""
     limited = review.novelty is not None and review.novelty.false_alarms is not None
     texts = [count_letters(row["response"]) for row in training] if limited else []
     familiar = familiar_scripts([*texts, *(row.letters for row in scores.encoded)] if texts else [])
     return ReviewRule(
         max_unknown_share=review.max_unknown_share,
-        new_question=review.new_questions == "review",
+        new_question=review.new_questions == "review" or (review.new_questions is None and not held_out),
         max_novelty=_novelty_limit(scores, review),
         scripts=familiar.names,
         min_letters=familiar.min_letters,
@@ -309,6 +321,7 @@ def choose_served_rule(
                 contexts=_contexts(rows, task),
                 novelty=() if of_graph.novelty is None else tuple(of_graph.novelty.tolist()),
                 subgroups=_subgroups(rows, review),
+                questions=_questions(rows) if circumstances.held_out else (),
             )
             for graph, of_graph in found.items()
         }
@@ -426,6 +439,7 @@ def served_figures(
     validation: ValidationRows,
     rule: ReviewRule,
     chosen: ServedChoice | None = None,
+    known: KnownQuestions = NO_QUESTIONS,
 ) -> ServedFigures:
     """Compute the figures of the served graph that `build_evaluation` computes of the student in PyTorch.
 
@@ -438,12 +452,13 @@ def served_figures(
         validation: Their questions are those for which the decision rule was shown.
         rule: The bundle's.
         chosen: The decision rule that was chosen on the served graph's scores; None: on PyTorch's.
+        known: The questions that the student was trained on.
     """
     temperature = evaluation.calibration.temperature
     thresholds = evaluation.thresholds.values if evaluation.thresholds else {}
     groups = bootstrap_groups([row.response.group for row in rows])
     contexts = _contexts(rows, task)
-    shown = shown_hashes(_contexts(validation, task)) if contexts else None
+    shown = shown_hashes(_contexts(validation, task), held_out=known.held_out) if contexts else None
     served = TestScores(
         task=task,
         ids=tuple(row.response.id for row in rows),
@@ -466,6 +481,9 @@ def served_figures(
         rule=ServedRule(**{each.name: getattr(chosen, each.name) for each in fields(ServedRule)}) if chosen else None,
         subgroups=subgroup_tables(rows, coded, section),
         ceiling=human_ceiling(rows, coded, section),
+        questions=question_table(
+            rows, validation, coded.codings, served, temperature, rule, known, positive=section.positive
+        ),
     )
 
 
@@ -659,6 +677,7 @@ def build_evaluation(
     between: InterCoderAgreement | None = None,
     prevalence: PopulationPrevalence | None = None,
     twins: SplitTwins | None = None,
+    known: KnownQuestions = NO_QUESTIONS,
 ) -> Evaluation:
     """Compute every figure of the test rows.
 
@@ -673,6 +692,7 @@ def build_evaluation(
         between: Agreement among several teachers.
         prevalence: The label shares of a population.
         twins: The rows that repeat others, where more are known than `splits` lists.
+        known: The questions that the student was trained on.
     """
     twins = twins or splits.twins
     student = dict(zip(test.ids, test.labels, strict=True))
@@ -706,6 +726,16 @@ def build_evaluation(
         ceiling=human_ceiling(splits.test, coded, section),
         subgroups=subgroup_tables(splits.test, coded, section),
         prevalence=prevalence,
+        questions=question_table(
+            splits.test,
+            splits.validation,
+            coded.codings,
+            test,
+            chosen.temperature,
+            chosen.review.rule,
+            known,
+            positive=section.positive,
+        ),
     )
 
 

@@ -106,6 +106,45 @@ class QuestionFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionPart:
+    """Test rows that answer known or unknown questions.
+
+    Attributes:
+        rows: Number of rows.
+        questions: Number of different questions.
+        agreement: By coding, its agreement with the human codes; on unknown questions with intervals over questions.
+        review: The outcome of the decision rule.
+    """
+
+    rows: int
+    questions: int
+    agreement: Mapping[str, Agreement]
+    review: RuleOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionTable:
+    """Agreement on the questions that the student was trained on, and on others.
+
+    Attributes:
+        held_out: Whether the project holds whole questions out: epoch, calibration and decision rule are then chosen on
+            unknown questions.
+        validation_rows_of_known: Validation rows whose question the student was trained on.
+        validation_rows_of_unknown: The other validation rows.
+        validation_questions: Number of different questions of validation rows.
+        known: Test rows whose question the student was trained on; None without such rows.
+        unknown: The other test rows; None without such rows.
+    """
+
+    held_out: bool
+    validation_rows_of_known: int
+    validation_rows_of_unknown: int
+    validation_questions: int
+    known: QuestionPart | None
+    unknown: QuestionPart | None
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionRule:
     """The decision rule, which validation rows chose, and its outcome on both splits.
 
@@ -279,6 +318,8 @@ class Evaluation:
         ceiling: Agreement among human coders; None if the project file names no columns of single coders.
         subgroups: One table per column and coding.
         prevalence: Label shares of a population, corrected for the student's errors; None without one.
+        questions: Known and unknown questions apart; None without questions, where nearly every row has its own, and in
+            older files.
     """
 
     schema_version: int
@@ -303,6 +344,17 @@ class Evaluation:
     ceiling: InterCoderFigures | None
     subgroups: tuple[SubgroupTable, ...]
     prevalence: PopulationPrevalence | None
+    questions: QuestionTable | None = None
+
+    @property
+    def held_out(self) -> QuestionPart | None:
+        """The test rows of unknown questions, if the project holds whole questions out: the verdict rests on them."""
+        return self.questions.unknown if self.questions and self.questions.held_out else None
+
+    @property
+    def decisive(self) -> Agreement:
+        """The student's agreement that the verdict rests on."""
+        return self.held_out.agreement["student"] if self.held_out else self.student
 
     def __repr__(self) -> str:
         return plain_text(agreement_table(self.agreement))
@@ -358,6 +410,7 @@ class ServedFigures:
         subgroups: As in `Evaluation`, with the served graph as the student.
         ceiling: As in `Evaluation`, likewise.
         rule: The decision rule, if it was chosen on the served graph's scores; None if it is that of `Evaluation`.
+        questions: As in `Evaluation`, with the served graph as the only coding.
     """
 
     change: FidelityStep
@@ -365,6 +418,7 @@ class ServedFigures:
     subgroups: tuple[SubgroupTable, ...]
     ceiling: InterCoderFigures | None
     rule: ServedRule | None = None
+    questions: QuestionTable | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -420,7 +474,21 @@ class Fidelity:
             review=review,
             subgroups=(*figures.subgroups, *others),
             ceiling=figures.ceiling,
+            questions=_served_questions(evaluation.questions, figures.questions),
         )
+
+
+def _served_questions(student: QuestionTable | None, served: QuestionTable | None) -> QuestionTable | None:
+    """Return the table with the served graph as its student."""
+    if student is None or served is None:
+        return student
+
+    def part(before: QuestionPart | None, after: QuestionPart | None) -> QuestionPart | None:
+        if before is None or after is None:
+            return before
+        return replace(after, agreement={**before.agreement, **after.agreement})
+
+    return replace(student, known=part(student.known, served.known), unknown=part(student.unknown, served.unknown))
 
 
 @dataclass(frozen=True, slots=True)

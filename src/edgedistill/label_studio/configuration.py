@@ -21,7 +21,12 @@ CONTROL = "code"
 _VARIABLE = re.compile(r"\$(?=[\w\[\]{}.])")
 _WORD_JOINER = "\u2060"
 _INVALID_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_TITLES = {"question": "Question", "reference_answer": "Reference answer", "response": "Response"}
+_TITLES = {
+    "question": "Question",
+    "reference_answer": "Reference answer",
+    "rubric": "Rubric",
+    "response": "Response",
+}
 
 
 def labelling_configuration(project: Project, control: Control = "choices") -> str:

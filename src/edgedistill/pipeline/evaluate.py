@@ -8,6 +8,7 @@ from typing import Any
 
 from edgedistill.agreement import InterCoderAgreement, inter_coder_agreement
 from edgedistill.data import Population, read_population
+from edgedistill.data.reading import held_out
 from edgedistill.data.twins import SplitTwins
 from edgedistill.data.types import MixtureRow
 from edgedistill.decisions import Circumstances, Scores, TestScores, ValidationScores
@@ -23,7 +24,8 @@ from edgedistill.evaluation.build import (
     validation_scores,
 )
 from edgedistill.evaluation.files import to_plain
-from edgedistill.pipeline.folder import FROZEN, MIXTURE, SHRUNK, STUDENT, RunFolder
+from edgedistill.evaluation.questions import KnownQuestions
+from edgedistill.pipeline.folder import FROZEN, MIXTURE, OVERLAP, SHRUNK, STUDENT, RunFolder
 from edgedistill.pipeline.gate import groups_by_id
 from edgedistill.pipeline.mix import novelty_rows, read_mixture
 from edgedistill.pipeline.run import Run
@@ -31,6 +33,7 @@ from edgedistill.student import backbone_folder
 from edgedistill.student.data import InputSummary
 from edgedistill.student.frozen import predict_frozen
 from edgedistill.student.label_thresholds import choose_label_decoder
+from edgedistill.student.overlap import has_references, predict_overlap
 from edgedistill.teacher import Labelling, combine_labellings
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.contexts import context_hash, has_context
@@ -63,6 +66,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         between=_between(run, labellings),
         prevalence=population_prevalence(population, student, test) if population else None,
         twins=_twins(run, student, validation, test),
+        known=known_questions(run),
     )
     run.folder.write_json("evaluation.json", to_plain(evaluation))
     teacher = {row.id: row.label for row in joint.labels} if joint else {}
@@ -108,7 +112,9 @@ def measure(run: Run) -> Measured:
     training = novelty_rows(run)
     if training:
         run.on_progress("evaluate: the student reads training texts", 0, len(training))
-    validation, novelty = validation_scores(student, run.validation, training, run.project.review)
+    validation, novelty = validation_scores(
+        student, run.validation, training, run.project.review, held_out=held_out(run.project)
+    )
     chosen = choose(validation, run.project.evaluation, run.project.review, circumstances(run), training)
     run.on_progress("evaluate: the student scores test rows", 0, len(splits.test))
     test = chosen.apply(test_scores(student, splits.test, novelty))
@@ -121,7 +127,22 @@ def circumstances(run: Run) -> Circumstances:
     """Return what a promise about other responses depends on besides scores: what else the validation rows chose."""
     rows = [task_inputs(row.inputs, run.task) for row in read_mixture(run.folder, run.task.inputs)]
     trained = frozenset(map(context_hash, rows)) if has_context(run.task) else frozenset[str]()
-    return Circumstances(compared=_compared_students(run), trained_contexts=trained)
+    return Circumstances(
+        compared=_compared_students(run),
+        trained_contexts=trained,
+        held_out=held_out(run.project),
+    )
+
+
+def known_questions(run: Run) -> KnownQuestions:
+    """Return the questions that the student was trained on."""
+    mixture = read_mixture(run.folder, run.task.inputs)
+    ids = {row.id for row in mixture}
+    responses = (*run.records.splits.train.responses, *run.records.unlabelled)
+    trained = {response.question for response in responses if response.id in ids}
+    if run.project.data.question_by is None and has_context(run.task):  # synthetic rows have no row of their own
+        trained |= {context_hash(task_inputs(row.inputs, run.task)) for row in mixture}
+    return KnownQuestions(frozenset(trained - {""}), held_out(run.project))
 
 
 def _compared_students(run: Run) -> int:
@@ -189,8 +210,9 @@ def _baselines(run: Run) -> dict[str, Labels]:
     """Code the test rows with the other classifiers of the project.
 
     Returns:
-        Codings by name: ``frozen encoder``; if there are two students the other one, ``shrunk student`` or
-        ``fine-tuned student``; and ``human-trained student``, if one is named.
+        Codings by name: ``frozen encoder``; for a task with reference answers ``overlap baseline``; if there are two
+        students the other one, ``shrunk student`` or ``fine-tuned student``; and ``human-trained student``, if one is
+        named.
 
     Raises:
         RunError: The folder of the human-trained student does not hold one that may be compared.
@@ -202,6 +224,9 @@ def _baselines(run: Run) -> dict[str, Labels]:
     if student.kind != "frozen":
         backbone = backbone_folder(student.backbone, run.project.folder)
         codings["frozen encoder"] = predict_frozen(run.folder / FROZEN, backbone, task, rows).labels
+    if has_references(task):
+        backbone = backbone_folder(student.backbone, run.project.folder)
+        codings["overlap baseline"] = predict_overlap(run.folder / OVERLAP, backbone, task, rows).labels
     others: dict[str, Checkpoint] = {}
     if student.shrink:
         other, name = (STUDENT, "fine-tuned student") if student.shrink.export else (SHRUNK, "shrunk student")

@@ -9,6 +9,7 @@ import msgspec
 
 from edgedistill.agreement import Agreement
 from edgedistill.agreement.bootstrap import bootstrap_groups
+from edgedistill.data.reading import held_out
 from edgedistill.errors import RunError
 from edgedistill.evaluation.build import (
     ServedChoice,
@@ -20,7 +21,7 @@ from edgedistill.evaluation.build import (
 )
 from edgedistill.evaluation.files import file_sha256, read_evaluation, read_fidelity, to_plain
 from edgedistill.evaluation.types import FIDELITY_VERSION, Fidelity, FidelityStep, ValidationStep
-from edgedistill.pipeline.evaluate import circumstances
+from edgedistill.pipeline.evaluate import circumstances, known_questions
 from edgedistill.pipeline.mix import novelty_rows, read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import ReviewSection, TeacherSection
@@ -74,6 +75,7 @@ def export(run: Run) -> dict[str, Any]:
                 evaluation.review.rule,
                 evaluation.positive,
             ),
+            held_out=held_out(project),
             vocabulary=project.export.vocabulary,
             novelty_rows=novelty_rows(run),
             false_alarms=review.novelty.false_alarms if review.novelty else None,
@@ -108,6 +110,7 @@ def export(run: Run) -> dict[str, Any]:
             validation,
             exported.bundle.manifest.review,
             cast("ServedChoice | None", exported.review),
+            known_questions(run),
         )
         if exported.locked_scores
         else None,
@@ -208,6 +211,9 @@ def _provenance(run: Run, run_log: dict[str, Any]) -> dict[str, Any]:
         ],
         "mixture": run_log["stages"]["mix"]["by_source_and_label"],
         "student": {"backbone": run.project.student.backbone} | run_log["stages"]["train"]["best"],
+        "truncated": {
+            name: {"rows": of["rows"], **of["cut"]} for name, of in run_log["stages"]["evaluate"]["inputs"].items()
+        },
         "test_texts_also_in_train_or_validation": len(run.records.splits.twins.test_same),
     }
     if run.project.panel:

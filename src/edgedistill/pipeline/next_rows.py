@@ -16,7 +16,7 @@ import numpy as np
 
 from edgedistill.agreement import Agreement
 from edgedistill.agreement.confusion import Values
-from edgedistill.data.reading import Records, near_duplicate, read_all_responses, without_train_groups
+from edgedistill.data.reading import Records, held_out, near_duplicate, read_all_responses, without_train_groups
 from edgedistill.data.twins import same_group, same_row
 from edgedistill.data.types import Response, TestRows, TrainRows, ValidationRows
 from edgedistill.decisions.coding_sheet import (
@@ -313,7 +313,7 @@ def _frame(
             seen.add(key)
             frame.append(row)
     if purpose != "train" and frame:
-        kept = without_train_groups(frame, records.splits, near_duplicate(project))
+        kept = without_train_groups(frame, records.splits, near_duplicate(project), held_out=held_out(project))
         reasons.update(row.reason for row in kept.set_aside)
         frame = list(kept.rows)
     return frame, dict(reasons)

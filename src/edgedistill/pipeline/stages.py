@@ -10,7 +10,7 @@ from typing import Any
 from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE
 from edgedistill.errors import EdgeDistillError, GateRefused, RunError
 from edgedistill.estimates.results import ESTIMATES_FILE
-from edgedistill.pipeline.folder import FROZEN, MIXTURE, NANO_START, SHRUNK, STUDENT, file_digest
+from edgedistill.pipeline.folder import FROZEN, MIXTURE, NANO_START, OVERLAP, SHRUNK, STUDENT, file_digest
 from edgedistill.pipeline.inputs import NOTHING, StageInputs, fingerprint, result_path, select
 from edgedistill.pipeline.run import Run, shows_examples
 from edgedistill.project.schema import Project
@@ -18,6 +18,8 @@ from edgedistill.teacher.gating import refusal
 
 _STUDENT_TASK = ("project.task.kind", "project.task.labels.name", "project.task.inputs", "project.task.redact")
 """What a student knows of the task: neither definitions nor instructions."""
+_QUESTIONS = ("project.data.questions", "project.data.question_by", "records.unlabelled")
+"""What tells the questions that the student was trained on from others."""
 _MIX_RESULTS = tuple(f"results.run.json.stages.mix.{name}" for name in ("max_tokens", "unreadable_validation_rows"))
 _GATE_RESULTS = ("results.gate.json.used", "results.gate.json.weights")
 
@@ -70,21 +72,24 @@ def _train(project: Project) -> StageInputs:
     return StageInputs(tuple(paths), ("project.student.shrink.export",))
 
 
+def _overlap(project: Project) -> tuple[str, ...]:
+    """The baseline of a task with reference answers."""
+    return (OVERLAP,) if "reference_answer" in project.task.inputs else ()
+
+
 def _evaluate(project: Project) -> StageInputs:
     section = project.evaluation
-    splits = ["validation", "test", "predefined", "twins", "repeated_groups"]
+    splits = ["train", "validation", "test", "predefined", "twins", "repeated_groups"]
     paths = [
-        *("project.evaluation", "project.review", *_STUDENT_TASK),
+        *("project.evaluation", "project.review", *_QUESTIONS, *_STUDENT_TASK),
         *(f"project.student.{name}" for name in ("kind", "backbone", "max_tokens", "shrink.export")),
-        *(f"results.{name}" for name in (STUDENT, SHRUNK, FROZEN, MIXTURE, "trials.csv")),
+        *(f"results.{name}" for name in (STUDENT, SHRUNK, FROZEN, *_overlap(project), MIXTURE, "trials.csv")),
         "results.run.json.stages.train.trials",
         *_MIX_RESULTS,
         *("project.teacher", "project.teachers", "records.codes", "records.validation_groups"),
     ]
     if project.panel:
         paths += [*_coding(project), *_GATE_RESULTS]
-    if section.population or section.human_trained:
-        splits.append("train")
     if section.population:
         paths += ["project.data.group_by", "project.data.max_characters", "project.task.labels"]
     return StageInputs((*paths, *(f"records.splits.{name}" for name in splits)), _WITHOUT_GATES)
@@ -95,6 +100,7 @@ def _export(_: Project) -> StageInputs:
     return StageInputs(
         (
             *("project.name", "project.export", "project.task", "project.review"),
+            *("project.data.questions", "project.data.question_by"),
             *(f"project.evaluation.{name}" for name in _FIGURES),
             *(f"project.student.{name}" for name in ("backbone", "max_tokens", "shrink.export")),
             *(f"project.{who}.{what}" for who in ("teacher", "teachers") for what in _TEACHER_PROVENANCE),
@@ -102,13 +108,14 @@ def _export(_: Project) -> StageInputs:
             *(f"records.splits.{name}" for name in splits),
             *("records.codes", "records.validation_groups", "records.unlabelled", "records.row_counts"),
             *(f"results.{name}" for name in ("gate.json", MIXTURE, STUDENT, SHRUNK, "trials.csv", "evaluation.json")),
-            *(f"results.run.json.stages.{name}" for name in ("mix.by_source_and_label", "train.best", "train.trials")),
+            *(f"results.run.json.stages.{name}" for name in _LOGGED),
             *_MIX_RESULTS,
         ),
         ("project.task.instructions",),
     )
 
 
+_LOGGED = ("mix.by_source_and_label", "train.best", "train.trials", "evaluate.inputs")
 _FIGURES = ("coders", "alt_test_epsilon", "subgroups", "smallest_subgroup", "positive")
 _TEACHER_PROVENANCE = ("name", "model", "votes", "temperature", "labels")
 
@@ -186,7 +193,10 @@ STAGES = (
         "train",
         _train,
         (STUDENT, "trials.csv", FROZEN),
-        optional=lambda project: (SHRUNK, "shrinking.json") if project.student.shrink else (),
+        optional=lambda project: (
+            *((SHRUNK, "shrinking.json") if project.student.shrink else ()),
+            *_overlap(project),
+        ),
         scratch=("search.sqlite3", "search", NANO_START),
     ),
     Stage("evaluate", _evaluate, ("evaluation.json", "test_scores.csv")),

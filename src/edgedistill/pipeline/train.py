@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.data.twins import same_row
-from edgedistill.pipeline.folder import FROZEN, NANO_START, SHRUNK, STUDENT
+from edgedistill.pipeline.folder import FROZEN, NANO_START, OVERLAP, SHRUNK, STUDENT
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
@@ -16,6 +16,7 @@ from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder,
 from edgedistill.student.compression import compare_students, compress_student
 from edgedistill.student.frozen import FrozenHead, fit_frozen, train_frozen_student, write_frozen
 from edgedistill.student.nano import train_nano_student
+from edgedistill.student.overlap import fit_overlap, has_references
 from edgedistill_export.authors import TEACHER, Author
 from edgedistill_export.checkpoint import Checkpoint
 
@@ -25,7 +26,7 @@ _HEADER = (*_SETTINGS, *_FIGURES, "seconds", "outcome", "failure")
 
 
 def train(run: Run) -> dict[str, Any]:
-    """Train the student on `mixture.csv`; write `student/`, `trials.csv`, `frozen.safetensors` and `shrunk/`.
+    """Train the student on `mixture.csv`; write `student/`, `trials.csv`, the baselines and `shrunk/`.
 
     Returns:
         The best trial, the baseline, the smaller student, the notes and the ids of the validation rows, which selected
@@ -72,6 +73,7 @@ def _trained(run: Run, backbone: Path) -> dict[str, Any]:
     run.on_progress("train: the frozen encoder", 0, 1)
     heads = fit_frozen(mixture, validation, task, section.token_limit, backbone)
     write_frozen(heads[0], task, section.token_limit, run.folder / FROZEN)
+    baseline = _overlap(run, backbone)
     best = trained.best
     return {
         "trials": len(trained.trials),
@@ -85,6 +87,7 @@ def _trained(run: Run, backbone: Path) -> dict[str, Any]:
         },
         "frozen": _describe_head(heads[0]),
         **({"nano": {name: getattr(nano, name) for name in ("tokens", "backbone_tokens", "width")}} if nano else {}),
+        **baseline,
         "notes": list(trained.notes),
     }
 
@@ -111,8 +114,20 @@ def _frozen(run: Run, backbone: Path) -> dict[str, Any]:
         "tried": [_describe_head(head) for head in heads],
         "best": best,
         "frozen": best,
+        **_overlap(run, backbone),
         "notes": [],
     }
+
+
+def _overlap(run: Run, backbone: Path) -> dict[str, Any]:
+    """Fit the overlap baseline of a task with reference answers, and return its entry."""
+    task, max_tokens = run.task, run.max_tokens
+    if not has_references(task):
+        return {}
+    run.on_progress("train: the overlap baseline", 0, 1)
+    head = fit_overlap(read_mixture(run.folder, task.inputs), run.validation, task, max_tokens, backbone)
+    write_frozen(head, task, max_tokens, run.folder / OVERLAP)
+    return {"overlap": _describe_head(head)}
 
 
 def _describe_head(head: FrozenHead) -> dict[str, Any]:

@@ -258,6 +258,9 @@ class SplitSection(Section):
     train: Annotated[float, Field(gt=0, lt=1)] = 0.6
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    known_questions: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """With ``data.questions: held_out``, the share of the test rows that answer questions of train rows, so that the
+    report can compare known and unknown questions."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -278,9 +281,23 @@ class DataSection(Section):
     """Human codes from review, written by `edgedistill review merge`. They are train rows, or validation rows if
     `edgedistill review next` drew them as such; never test rows."""
     group_by: str | None = None
+    questions: Literal["known", "held_out"] = "known"
+    """``held_out``: validation rows, and test rows, answer questions that no train row answers, so that epoch,
+    calibration and decision rule are chosen, and agreement is measured, for new questions."""
+    question_by: str | None = None
+    """The column that names each row's question. Default: rows with the same question, reference answers and rubric
+    have the same question."""
     split: SplitSection = SplitSection()
     max_characters: Count = 10_000
     """Longer responses are set aside: they are rarely answers, and the teacher would bill every token."""
+
+    @model_validator(mode="after")
+    def _known_questions_are_of_held_out_ones(self) -> Self:
+        if self.questions != "held_out" and "known_questions" in self.split.model_fields_set:
+            raise ValueError("split.known_questions needs data.questions: held_out")
+        if self.question_by in ("id", "label", "split", "response"):
+            raise ValueError(f"question_by: {self.question_by} is not a column of questions")
+        return self
 
 
 def _web_address(text: str) -> str:
@@ -715,10 +732,12 @@ class ReviewSection(Section):
     names."""
     max_unknown_share: Annotated[float, Field(ge=0, le=1)] = MAX_UNKNOWN_SHARE
     """A response with a larger `unknown_share` is unreadable, and a person reviews it; 1 accepts all."""
-    new_questions: Literal["review", "accept"] = "review"
-    """Whether a person reviews responses to questions that no validation row has. It has no effect if the validation
-    rows have fewer than three rows per question: then the questions are open. With ``at_most_wrong``, ``accept`` asks
-    for a promise about new questions, which needs many validation questions that were not trained on."""
+    new_questions: Literal["review", "accept"] | None = None
+    """Whether a person reviews responses to questions that no validation row has. Default: ``review``, or with
+    ``data.questions: held_out``, whose validation rows stand for new questions, ``accept``. It has no effect if the
+    validation rows have fewer than three rows per question: then the questions are open. With ``at_most_wrong``,
+    ``accept`` asks for a promise about new questions, which needs many validation questions that were not trained
+    on."""
     novelty: NoveltySection | None = NoveltySection()
     """The limit of novelty; null: it is not measured."""
 
@@ -735,7 +754,7 @@ class ReviewSection(Section):
         optional = {"confidence", "per_label", "groups"} if self.aim == "at_most_wrong" else set()
         if other := sorted(given - optional - {required}):
             raise ValueError(f"aim {self.aim} takes {required}, not {', '.join(other)}")
-        if self.groups in ("id", "label", "split", "response", "question", "reference_answer"):
+        if self.groups in ("id", "label", "split", "response", "question", "reference_answer", "rubric"):
             raise ValueError(f"groups: {self.groups} is not a column of groups of learners")
         return self
 
@@ -856,6 +875,22 @@ class Project(Section):
         if self.review and self.review.groups in self.evaluation.coders:
             raise ValueError(
                 f"review.groups: {self.review.groups} is a column of evaluation.coders, not of groups of learners"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _questions_are_known(self) -> Self:
+        if self.data.questions != "held_out":
+            return self
+        if self.data.question_by is None and self.task.inputs == ("response",):
+            raise ValueError(
+                "data.questions: held_out needs each row's question; name its column in data.question_by, or add "
+                "question to task.inputs"
+            )
+        if self.review and self.review.new_questions == "review":
+            raise ValueError(
+                "review.new_questions: review would send every response to a person, because with data.questions: "
+                "held_out the validation rows answer other questions than the train rows; use accept"
             )
         return self
 

@@ -17,14 +17,16 @@ task:
   labels:                       # the codebook; the column label of human.csv has these names
     - {{name: correct, definition: The answer names the cause.}}
     - {{name: incorrect, definition: The answer names no cause or a wrong one.}}
-  inputs: [response]            # or [question, response], [question, reference_answer, response]
+  inputs: [response]            # or more: [question, reference_answer, rubric, response]
   redact: false                 # or true, or {{ids: ["S[0-9]{{6}}"]}}: replaces e-mails, phones, URLs and these ids
 
 data:
-  human: human.csv              # columns id, response, label; optional: question, reference_answer, split
+  human: human.csv              # columns id, response, label; optional: question, reference_answer, rubric, split
   # unlabelled: responses.csv   # columns id, response; the teacher codes these
   # reviewed: reviewed.csv      # codes from `edgedistill review merge`: train or validation rows
   # group_by: student_id        # a column of both files; no group is in two splits
+  # questions: held_out         # validation and test rows answer questions without train rows
+  # question_by: item           # the column that names each row's question (default: question and reference answer)
   split: {{train: 0.6, validation: 0.2, test: 0.2, seed: 0}}   # a column split in human.csv takes precedence
   max_characters: 10000         # longer responses are set aside
 

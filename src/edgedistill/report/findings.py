@@ -58,15 +58,55 @@ def findings(
         *_groups(evaluation, required_kappa),
         *_human_coders(evaluation.ceiling),
         *_teacher(evaluation),
+        *_overlap(evaluation),
     ]
     warnings = [each for each in others if each.tone == "warning"]
     rest = [each for each in others if each.tone != "warning"]
     review = evaluation.review
-    return (_review(review, evaluation.kappa), *_promise(review), *_questions(evaluation), *warnings, *rest)
+    return (
+        _review(review, evaluation.kappa),
+        *_promise(evaluation),
+        *_questions(evaluation),
+        *_unknown_questions(evaluation),
+        *warnings,
+        *rest,
+    )
+
+
+def _unknown_questions(evaluation: Evaluation) -> Iterator[Finding]:
+    """Agreement on questions that the student was trained on and on others, and on which it was validated."""
+    if (found := evaluation.questions) is None:
+        return
+    heading = "Known and unknown questions"
+    parts = [
+        f"{estimate(part.agreement['student'].kappa)} on {rows(part.rows)} of {pluralize(part.questions, name)}"
+        for part, name in ((found.unknown, "unknown question"), (found.known, "known question"))
+        if part
+    ]
+    kappa = f"{evaluation.kappa[0].upper()}{evaluation.kappa[1:]}"
+    text = f"{kappa} of the model with the human codes: {', '.join(parts)} (known: with training rows)."
+    if found.held_out:
+        chosen = f"{rows(found.validation_rows_of_unknown)} of {pluralize(found.validation_questions, 'question')}"
+        chosen = f"Epoch, calibration and decision rule were chosen on {chosen} that the model was not trained on."
+        if found.unknown:
+            yield Finding(heading, f"{text} {chosen}", "neutral")
+        else:
+            yield Finding(
+                heading, f"{text} {chosen} No test row shows whether they hold for other questions.", "warning"
+            )
+    elif found.unknown and not found.validation_rows_of_unknown:
+        yield Finding(
+            heading,
+            f"{text} Epoch, calibration and decision rule were chosen on known questions only, and may be wrong for "
+            "others: set data.questions: held_out.",
+            "warning",
+        )
+    elif found.unknown:
+        yield Finding(heading, text, "neutral")
 
 
 def _questions(evaluation: Evaluation) -> Iterator[Finding]:
-    if (found := evaluation.review.questions) is None:
+    if (found := evaluation.review.questions) is None or (evaluation.questions and evaluation.questions.held_out):
         return
     heading = "Questions"
     shown = f"{pluralize(found.questions, 'question')} ({pluralize(found.validation_rows, 'validation row')})"
@@ -112,11 +152,13 @@ def _review(review: DecisionRule, kappa: str) -> Finding:
     return Finding(heading, text + unconfirmed, "warning" if unconfirmed else "neutral")
 
 
-def _promise(review: DecisionRule) -> Iterator[Finding]:
+def _promise(evaluation: Evaluation) -> Iterator[Finding]:
     """What is promised of the accepted responses, and whether the test rows agree."""
+    review = evaluation.review
     if review.aim is None or review.aim.aim != "at_most_wrong":
         return
-    heading, accepted = "Promise about accepted responses", review.test.agreement
+    heading = "Promise about accepted responses"
+    accepted = (evaluation.held_out.review if evaluation.held_out else review.test).agreement
     if review.guarantee is None:
         notes = " ".join(review.notes)
         yield Finding(heading, f"{describe_guarantee(None)}{f' {notes}' if notes else ''}", "warning")
@@ -129,7 +171,9 @@ def _promise(review: DecisionRule) -> Iterator[Finding]:
         return
     wrong, share = accepted.rows - round(accepted.accuracy.value * accepted.rows), review.guarantee.share
     errors = Estimate(1 - accepted.accuracy.value, 1 - accepted.accuracy.high, 1 - accepted.accuracy.low)
-    text = f"{text} Of the {rows(accepted.rows)} accepted, {wrong} are wrong ({percent_estimate(errors)})"
+    of = "test rows of unknown questions that the rule accepts" if evaluation.held_out else "accepted"
+    counted = f"{accepted.rows} {of}" if evaluation.held_out else f"{rows(accepted.rows)} {of}"
+    text = f"{text} Of the {counted}, {wrong} are wrong ({percent_estimate(errors)})"
     if errors.low > share:
         yield Finding(heading, f"{text}: the test rows contradict the promise.", "warning")
     else:
@@ -347,6 +391,26 @@ def _human_coders(ceiling: InterCoderFigures | None) -> Iterator[Finding]:
             f"{setting(tested.epsilon)} at most; half of the coders must be beaten.)",
             tone,
         )
+
+
+def _overlap(evaluation: Evaluation) -> Iterator[Finding]:
+    """A model that does not beat a comparison with the reference answers by nine numbers is not worth its size."""
+    heading = "Comparison with the overlap baseline"
+    for each in evaluation.comparisons:
+        gap = each.differences.get("kappa")
+        if each.first != "overlap baseline" or gap is None:
+            continue
+        text = (
+            "The model agrees more with the human codes than nine numbers that compare response and reference answers"
+            if gap.low > 0
+            else "The model agrees less with the human codes than nine numbers that compare response and reference "
+            "answers"
+            if gap.high < 0
+            else "The test rows do not show that the model agrees more with the human codes than nine numbers that "
+            "compare response and reference answers"
+        )
+        tone: Tone = "good" if gap.low > 0 else "warning"
+        yield Finding(heading, f"{text} (difference in κ {difference(gap)}, {rows(each.rows)}).", tone)
 
 
 def _teacher(evaluation: Evaluation) -> Iterator[Finding]:

@@ -238,8 +238,9 @@ def _data_caveats(evaluation: Evaluation) -> Iterator[str]:
         f"All figures are based on {rows(evaluation.rows)}. Another sample of this size would give different figures: "
         f"the 95\u202f% confidence interval of κ{kappa} says more than the single value."
     )
+    questions = "questions of the same kind" if evaluation.held_out else "the same questions"
     yield (
-        "The figures apply to responses like these: the same questions, instructions and type of learners. Agreement "
+        f"The figures apply to responses like these: {questions}, instructions and type of learners. Agreement "
         "may be lower in another school, year, language or age group; a human-coded sample would show this."
     )
     if student.groups is None:

@@ -81,11 +81,11 @@ def verdict(evaluation: Evaluation, gate: Gate | None, fidelity: Fidelity | None
         fidelity: None before the export. With it, the answer is that of the graph that is served.
     """
     required = required_kappa(gate)
-    before = evaluation.student
+    before = evaluation.decisive
     model = "The model"
     if fidelity and fidelity.agreement:
         evaluation, model = fidelity.of_served(evaluation), f"The {fidelity.served_name}"
-    overall, reason = _overall(evaluation, evaluation.student, required, model)
+    overall, reason = _overall(evaluation, evaluation.decisive, required, model)
     if fidelity and fidelity.agreement:
         reason = f"{reason} {_before_export(evaluation, before, fidelity)}"
     accepted = None if overall is Requirement.MET else _accepted(evaluation, required)
@@ -94,7 +94,7 @@ def verdict(evaluation: Evaluation, gate: Gate | None, fidelity: Fidelity | None
             f"{reason} On the {rows(accepted.rows)} that the review rule accepts, the {evaluation.kappa} is "
             f"{estimate(accepted.kappa)}, which meets the requirement."
         )
-    basis = accepted or evaluation.student
+    basis = accepted or evaluation.decisive
     labels = tuple(_label(name, basis.per_label[name]) for name in evaluation.labels)
     met = [each.requirement is Requirement.MET for each in labels]
     all_met = evaluation.kind == "ordinal" or all(met)
@@ -161,6 +161,8 @@ def _overall(evaluation: Evaluation, agreement: Agreement, required: float, mode
 def _exact(evaluation: Evaluation, agreement: Agreement, model: str) -> str:
     count = round(agreement.accuracy.value * agreement.rows)
     responses = pluralize(agreement.rows, "test response")
+    if evaluation.held_out:
+        responses = f"{responses} to {pluralize(evaluation.held_out.questions, 'question')} that it was not trained on"
     if evaluation.is_multilabel:
         return f"{model} and the human coders assign exactly the same labels to {count} of {responses}"
     return f"{model} and the human coders agree on {count} of {responses}"
@@ -176,8 +178,9 @@ def _too_few(evaluation: Evaluation, agreement: Agreement) -> str:
             "different rows no conclusion is drawn."
         )
     if agreement.groups is not None and agreement.groups < MIN_GROUPS:
+        unit = "question" if evaluation.held_out else "group"
         return (
-            f"The rows come from {pluralize(agreement.groups, 'group')}; with fewer than {MIN_GROUPS} no conclusion is "
+            f"The rows come from {pluralize(agreement.groups, unit)}; with fewer than {MIN_GROUPS} no conclusion is "
             "drawn."
         )
     return ""
@@ -190,7 +193,8 @@ def _repeated(evaluation: Evaluation) -> bool:
 def _accepted(evaluation: Evaluation, required: float) -> Agreement | None:
     """The agreement on the rows that the review rule accepts, if they meet the requirement."""
     rule = evaluation.review.rule
-    accepted = evaluation.review.test.agreement if rule.thresholds or rule.least_certainty else None
+    outcome = evaluation.held_out.review if evaluation.held_out else evaluation.review.test
+    accepted = outcome.agreement if rule.thresholds or rule.least_certainty else None
     if accepted is None or _repeated(evaluation) or _too_few(evaluation, accepted):
         return None
     return accepted if _requirement(accepted.kappa, required) is Requirement.MET else None

@@ -7,7 +7,7 @@ windows of `WINDOW` batches, sorted by length inside each window, cut into batch
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from edgedistill.data.types import MixtureRow, ValidationRows, canonical_code, l
 from edgedistill.errors import DataError, TrainingFailed
 from edgedistill_serve.bundle.manifest import MAX_UNKNOWN_SHARE
 from edgedistill_serve.scoring.encoding import Encoded, Encoder
-from edgedistill_serve.task.task import Task, split_labels, task_inputs
+from edgedistill_serve.task.task import INPUTS, Task, split_labels, task_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +209,7 @@ class InputSummary:
         responses_cut: Rows whose response is cut; their context is cut entirely.
         contexts_cut: Rows that lose tokens of their context.
         contexts_lost: Those among them that lose all of it.
+        cut: By input, the number of rows in which it loses tokens; inputs that lose none are left out.
     """
 
     rows: int
@@ -217,10 +218,12 @@ class InputSummary:
     responses_cut: int
     contexts_cut: int
     contexts_lost: int
+    cut: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, encoded: Sequence[Encoded]) -> "InputSummary":
         """Summarize rows as the student reads them."""
+        counts = Counter(name for row in encoded for name, _ in row.lost)
         return cls(
             len(encoded),
             round(sum(row.unknown_share for row in encoded) / max(1, len(encoded)), 6),
@@ -228,6 +231,7 @@ class InputSummary:
             sum(row.truncated for row in encoded),
             sum(row.context_tokens_lost > 0 for row in encoded),
             sum(row.context_tokens_lost == row.context_tokens > 0 for row in encoded),
+            {name: counts[name] for name in INPUTS if counts[name]},
         )
 
     def notes(self, where: str, max_tokens: int) -> tuple[str, ...]:
@@ -242,10 +246,20 @@ class InputSummary:
         responses = f"{self.responses_cut} {rows} responses were truncated to max_tokens = {max_tokens}."
         contexts = (
             f"{self.contexts_cut} {rows} rows lost part of their context to max_tokens = {max_tokens}, "
-            f"{self.contexts_lost} of them all of it."
+            f"{self.contexts_lost} of them all of it{self._by_input}."
         )
-        notes = {unknown: self.mostly_unknown, responses: self.responses_cut, contexts: self.contexts_cut}
+        notes: dict[str, int] = {
+            unknown: self.mostly_unknown,
+            responses: self.responses_cut,
+            contexts: self.contexts_cut,
+        }
         return tuple(note for note, count in notes.items() if count)
+
+    @property
+    def _by_input(self) -> str:
+        """The rows in which each input before the response is cut, where there are several."""
+        cut = [f"{name.replace('_', ' ')} in {count}" for name, count in self.cut.items() if name != "response"]
+        return f" ({', '.join(cut)})" if cut else ""
 
 
 def note_truncated_rows(rows: Sequence[TrainingRow], where: str, max_tokens: int) -> tuple[str, ...]:

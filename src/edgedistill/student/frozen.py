@@ -52,7 +52,8 @@ from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.task.label_decoding import LabelDecoder, sigmoid
 from edgedistill_serve.task.task import Task, model_texts, task_inputs
 
-Pooling: TypeAlias = Literal["mean", "first"]
+Pooling: TypeAlias = Literal["mean", "first", "overlap"]
+"""``mean`` and ``first`` of the tokens' states; ``overlap``: the nine numbers of `edgedistill.student.overlap`."""
 POOLINGS: tuple[Pooling, ...] = ("mean", "first")
 States: TypeAlias = Mapping[Pooling, npt.NDArray[np.float32]]
 """By pooling, vectors of shape (rows, width)."""

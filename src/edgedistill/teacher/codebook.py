@@ -20,7 +20,7 @@ from edgedistill.teacher.parsing import CONTROL_TOKEN
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.task.task import LABEL_SEPARATOR, NO_LABEL, Label
 
-TAGS = ("question", "reference", "response", "label")
+TAGS = ("question", "reference", "rubric", "response", "label")
 """The names of the tags that a prompt puts around text: ``<response>…</response>``."""
 
 _OPENERS = re.compile("[<\ufe64\uff1c\\[\uff3b]|[\\]\uff3d]~")  # all characters that NFKC normalises to "<" or "["
@@ -196,10 +196,11 @@ def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_TAG_OF = {"question": "question", "reference_answer": "reference", "response": "response"}
+_TAG_OF = {"question": "question", "reference_answer": "reference", "rubric": "rubric", "response": "response"}
 _NAME_OF = {
     "question": "the question between <question> and </question>",
     "reference_answer": "a reference answer between <reference> and </reference>",
+    "rubric": "the rubric of the question between <rubric> and </rubric>",
     "response": "the response to be coded between <response> and </response>",
 }
 _SEVERAL = 'the responses to be coded, each between <response id="…"> and </response>'

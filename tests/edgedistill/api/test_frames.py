@@ -24,6 +24,23 @@ def test_the_three_splits_hold_every_row_once_in_the_order_given():
     assert [len(split) for split in splits] == pytest.approx([30, 18, 12], abs=3)
 
 
+def test_whole_questions_are_held_out():
+    rows = make_frame(60, 1).assign(item=[f"q{place % 6}" for place in range(60)])
+    train, validation, test = ed.train_validation_test_split(rows, task=TASK, held_out_questions="item")
+    assert not set(train.item) & set(validation.item)
+    assert not set(test.item) & set(validation.item)
+    assert set(test.item) - set(train.item)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "message"), [(True, "the task has no question"), ("item", "a row has no question")]
+)
+def test_questions_that_are_not_known_cannot_be_held_out(held_out, message):
+    rows = make_frame(60, 1).assign(item=[*(f"q{place % 6}" for place in range(59)), " "])
+    with pytest.raises(ArgumentError, match=message):
+        ed.train_validation_test_split(rows, task=TASK, held_out_questions=held_out)
+
+
 def test_equal_texts_and_groups_stay_together():
     rows = make_frame(60, 1).assign(learner=[f"l{place // 6}" for place in range(60)])
     rows.iloc[0, 0] = rows.iloc[59, 0].upper()

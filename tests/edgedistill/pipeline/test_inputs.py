@@ -116,6 +116,11 @@ CHANGES: dict[str, Any] = {
     "data.unlabelled": "others-unlabelled.csv",
     "data.reviewed": "others-reviewed.csv",
     "data.group_by": "learner",
+    "data.questions": Together({"data.questions": "held_out", "data.question_by": "learner"}),
+    "data.question_by": "learner",
+    "data.split.known_questions": Together(
+        {"data.questions": "held_out", "data.question_by": "learner", "data.split": {"known_questions": 0.2}}
+    ),
     "data.split.train": Together({"data.split": SHARES}),
     "data.split.validation": Together({"data.split": SHARES}),
     "data.split.test": Together({"data.split": {"train": 0.6, "validation": 0.1, "test": 0.3}}),

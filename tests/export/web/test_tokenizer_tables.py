@@ -35,8 +35,8 @@ def read_alike(page, rows) -> None:
     bundle, written = page
     encoded = load_encoder(bundle).encode([task_inputs(row, bundle.task) for row in rows])
     shares = [read.letters.share(bundle.manifest.review.scripts) for read in encoded]
-    python = [
-        [list(read.ids), list(read.type_ids), *astuple(read)[2:-1], share]
+    python = [  # all but `letters` and `lost`
+        [list(read.ids), list(read.type_ids), *astuple(read)[2:-2], share]
         for read, share in zip(encoded, shares, strict=True)
     ]
     found = under_node("encode", folder=str(written.folder), rows=rows)
@@ -115,6 +115,24 @@ def test_any_text_is_read_alike(whole, texts):
 def test_pairs_are_cut_alike_the_context_first(short_pairs, rows):
     names = (*CONTEXT, "response")
     read_alike(short_pairs, [dict(zip(names, row, strict=True)) for row in rows])
+
+
+def test_pairs_of_a_bundle_of_before_are_cut_alike_at_the_end_of_the_context(tmp_path):
+    page = make_page(tmp_path, inputs=(*CONTEXT, "response"), max_tokens=16, truncation="context_first")
+    row = {"question": "why " * 9, "reference_answer": "you tried hard " * 4, "response": "great job"}
+    read_alike(page, [row])
+    (python,) = load_encoder(page[0]).encode([row])
+    assert [name for name, _ in python.lost] == ["context"]
+
+
+def test_a_rubric_is_read_alike(tmp_path):
+    inputs = ("question", "reference_answer", "rubric", "response")
+    page = make_page(tmp_path, inputs=inputs, max_tokens=16)
+    lengths = [(9, 4, 4, 2), (1, 9, 9, 2), (0, 0, 9, 2), (9, 9, 9, 30), (3, 3, 3, 3)]
+    texts = [
+        dict(zip(inputs, ("why " * a, "hard " * b, "tried " * c, "great " * d), strict=True)) for a, b, c, d in lengths
+    ]
+    read_alike(page, texts)
 
 
 def test_a_context_without_a_word_and_a_response_without_one_are_read_alike(short_pairs):

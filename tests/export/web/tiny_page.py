@@ -14,7 +14,7 @@ from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, GoldenRow, Ma
 from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.redaction import Redaction
-from edgedistill_serve.task.task import Kind, Label, Task, task_inputs
+from edgedistill_serve.task.task import Kind, Label, Task, task_inputs, truncation_of
 
 TESTS = Path(__file__).parents[2]
 TINY = TESTS / "serve" / "bundles" / "schema-1"
@@ -54,10 +54,13 @@ def make_bundle(
         **changes,
     }
     task = Task(kind, tuple(labels), tuple(inputs), redact)
+    said = {"truncation": truncation_of(task), **said}
     draft: Manifest = msgspec.structs.replace(Bundle.load(TINY).manifest, task=task, **said)
     graph = TINY / MODEL_FILES[draft.precision]
-    rows = [{name: CONTEXT[name] for name in inputs[:-1]} | {"response": text} for text in TEXTS]
-    encoded = Encoder(TINY / "tokenizer.json", draft.max_tokens).encode([task_inputs(row, task) for row in rows])
+    rows = [{name: CONTEXT.get(name, "effort counts") for name in inputs[:-1]} | {"response": text} for text in TEXTS]
+    encoded = Encoder(TINY / "tokenizer.json", draft.max_tokens, draft.truncation).encode(
+        [task_inputs(row, task) for row in rows]
+    )
     session = Session(graph)
     logits = [session.logits(read).tolist() for read in encoded]
     golden = Golden(

@@ -44,6 +44,43 @@ def test_a_long_context_is_cut_before_the_response(encoder):
     assert (encoded.tokens, encoded.truncated) == (3, False)
 
 
+LONG = {"question": "why " * 6, "reference_answer": "hard " * 4, "rubric": "smart " * 3, "response": "great job"}
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "lost"),
+    [
+        (18, ()),
+        (16, (("question", 2),)),
+        (12, (("question", 6),)),
+        (10, (("question", 6), ("rubric", 2))),
+        (7, (("question", 6), ("rubric", 3), ("reference_answer", 2))),
+        (5, (("question", 6), ("rubric", 3), ("reference_answer", 4))),
+        (4, (("question", 6), ("rubric", 3), ("reference_answer", 4), ("response", 1))),
+    ],
+)
+def test_the_question_is_cut_first_then_the_rubric_then_the_reference_and_the_response_last(parts, max_tokens, lost):
+    (encoded,) = Encoder(parts / "tokenizer.json", max_tokens).encode([LONG])
+    assert encoded.lost == lost
+    assert encoded.context_tokens_lost == sum(tokens for name, tokens in lost if name != "response")
+    assert len(encoded.ids) == max_tokens
+
+
+def test_the_reference_stays_whole_where_the_question_is_cut(parts):
+    (whole,) = Encoder(parts / "tokenizer.json", 64).encode([{**LONG, "question": "why"}])
+    (cut,) = Encoder(parts / "tokenizer.json", len(whole.ids)).encode([LONG])
+    assert cut.ids == whole.ids
+
+
+def test_a_bundle_of_before_loses_the_end_of_its_context(parts):
+    (encoded,) = Encoder(parts / "tokenizer.json", 12, "context_first").encode([LONG])
+    (alone,) = Encoder(parts / "tokenizer.json", 64).encode(
+        [{"question": "why " * 6 + "hard", "response": "great job"}]
+    )
+    assert encoded.ids == alone.ids
+    assert encoded.lost == (("context", 6),)
+
+
 def test_a_truncated_response_is_marked(encoder):
     (encoded,) = encoder.encode([{"response": "hard " * 30}])
     assert (len(encoded.ids), encoded.tokens, encoded.truncated) == (12, 30, True)
@@ -56,6 +93,17 @@ def test_marks_that_a_learner_types_are_plain_text(encoder):
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=40)
 ROWS = st.lists(st.fixed_dictionaries({"response": TEXTS}, optional={"question": TEXTS}), max_size=5)
+CONTEXTS = st.fixed_dictionaries(dict.fromkeys(("question", "reference_answer", "rubric", "response"), TEXTS))
+
+
+@given(CONTEXTS, st.integers(5, 40))
+def test_a_cut_keeps_the_beginning_of_each_input_and_fills_the_sequence(parts, row, max_tokens):
+    (encoded,) = Encoder(parts / "tokenizer.json", max_tokens).encode([row])
+    (whole,) = Encoder(parts / "tokenizer.json", 400).encode([row])
+    assert encoded.context_tokens == whole.context_tokens
+    assert len(encoded.ids) == min(max_tokens, len(whole.ids))
+    remaining = iter(whole.ids)
+    assert all(token in remaining for token in encoded.ids)  # in order, none added
 
 
 @given(ROWS)

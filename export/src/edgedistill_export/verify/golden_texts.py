@@ -68,14 +68,23 @@ SENTENCES = (
 """Responses."""
 
 CONTEXTS = (
-    {"question": "Why does water evaporate?", "reference_answer": "The sun heats it, and it turns into vapour."},
-    {"question": "What is 3 times 4?", "reference_answer": "12"},
+    {
+        "question": "Why does water evaporate?",
+        "reference_answer": "The sun heats it, and it turns into vapour.",
+        "rubric": "The answer names heat as the cause.",
+    },
+    {"question": "What is 3 times 4?", "reference_answer": "12", "rubric": "12, also in words."},
     {
         "question": "Explain in your own words what the author wants to show, and name two examples from the text.",
         "reference_answer": "The author wants to show that small changes help. Examples are the market and the bridge.",
+        "rubric": "Correct: the idea and two examples. Partial: the idea, or two examples. Otherwise: incorrect.",
     },
-    {"question": "¿Por qué se apaga la bombilla?", "reference_answer": "No hay un camino cerrado hasta la pila."},
-    {"question": "为什么水会蒸发？", "reference_answer": "因为太阳把它加热了。"},
-    {"question": "?", "reference_answer": "-"},
+    {
+        "question": "¿Por qué se apaga la bombilla?",
+        "reference_answer": "No hay un camino cerrado hasta la pila.\nEl circuito está abierto.",
+        "rubric": "Nombra el circuito abierto.",
+    },
+    {"question": "为什么水会蒸发？", "reference_answer": "因为太阳把它加热了。", "rubric": "说出热是原因。"},
+    {"question": "?", "reference_answer": "-", "rubric": "-"},
 )
-"""Questions and reference answers."""
+"""Questions, reference answers and rubrics."""

@@ -14,7 +14,7 @@ from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.redaction import Redaction, redaction_steps
 from edgedistill_serve.task.redaction_rules import INVISIBLE, PLACEHOLDERS, RULE_SETS, SAME
 from edgedistill_serve.task.scripts import COMBINING, SCRIPTS
-from edgedistill_serve.task.task import Kind, Label, task_inputs
+from edgedistill_serve.task.task import CUT_ORDER, Kind, Label, Truncation, task_inputs
 from edgedistill_serve.task.visible_text import CHARACTER_REFERENCE, MARKUP, PUNCTUATION, SPACE_LIKE, SPACE_LIKE_BEYOND
 
 
@@ -38,6 +38,7 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
     """The content of `page.json`; fields that `Manifest` has too have the same meaning.
 
     Attributes:
+        cut_order: The order in which inputs lose tokens with the truncation ``question_first``.
         calibrated: Whether the probabilities were calibrated.
         promise: What is promised of the accepted responses, as sentences.
         redaction: The redaction steps with JavaScript patterns, and the characters of `fold`; None for no redaction.
@@ -52,6 +53,8 @@ class PageDescription(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[Label, ...]
     inputs: tuple[str, ...]
     max_tokens: int
+    truncation: Truncation
+    cut_order: tuple[str, ...]
     precision: str
     temperature: float
     thresholds: dict[str, float]
@@ -80,6 +83,8 @@ def describe_page(bundle: Bundle, files: dict[str, PageFile]) -> PageDescription
         labels=manifest.task.labels,
         inputs=manifest.task.inputs,
         max_tokens=manifest.max_tokens,
+        truncation=manifest.truncation,
+        cut_order=CUT_ORDER,
         precision=manifest.precision,
         temperature=manifest.temperature,
         thresholds=manifest.thresholds,

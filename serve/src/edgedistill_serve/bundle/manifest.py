@@ -9,7 +9,7 @@ from edgedistill_serve.bundle.guarantee import Guarantee
 from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.task.contexts import ShownContexts
 from edgedistill_serve.task.label_decoding import LabelDecoder
-from edgedistill_serve.task.task import Task
+from edgedistill_serve.task.task import Task, Truncation
 
 Precision: TypeAlias = Literal["int8", "fp32"]
 SCHEMA_VERSION = 3
@@ -110,7 +110,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         version: Result of `compute_version` when the bundle was written; older bundles used another formula.
         task: The scored task.
         max_tokens: Longest sequence that the model reads, including special tokens.
-        truncation: Which text is truncated first if a row is too long; always ``context_first``.
+        truncation: What is truncated first if a row is too long: the question, then the rubric, then the reference
+            answers; or, as in bundles of earlier versions, the end of the context. The response is truncated last.
         precision: Precision of the served graph.
         recipe: Quantization recipe of the int8 graph; empty if it was not recorded.
         batch_invariant: Whether every checked row had the same bits in batches and alone when the bundle was written.
@@ -135,7 +136,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_tokens: int
     precision: Precision
     files: dict[str, FileEntry]
-    truncation: Literal["context_first"] = "context_first"
+    truncation: Truncation = "context_first"
     recipe: str = ""
     batch_invariant: bool = False
     int8_overflow_free: bool = False

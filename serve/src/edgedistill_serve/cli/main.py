@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -125,7 +126,8 @@ def grade(
 @BUNDLE
 @click.argument("response", metavar="TEXT")
 @click.option("--question", help="The question, if the task has one.")
-@click.option("--reference-answer", help="The reference answer, if the task has one.")
+@click.option("--reference-answer", help="The reference answer, if the task has one; several: one a line.")
+@click.option("--rubric", help="The rubric, if the task has one.")
 @PUBLIC_KEY
 @JSON
 def score(
@@ -134,11 +136,12 @@ def score(
     *,
     question: str | None,
     reference_answer: str | None,
+    rubric: str | None,
     public_key: Path | None,
     json: bool,
 ) -> None:
     """Score one response, TEXT."""
-    inputs = {"question": question, "reference_answer": reference_answer, "response": response}
+    inputs = {"question": question, "reference_answer": reference_answer, "rubric": rubric, "response": response}
     scorer = Scorer(Bundle.load(bundle, public_key=public_key), threads=1)
     (result,) = scorer.score([{name: text for name, text in inputs.items() if text is not None}])
     if json:
@@ -152,7 +155,7 @@ def score(
         write(f"{result.novelty:.2f} times the typical distance from the training texts")
     if result.context_truncated:
         lost, all_tokens = result.context_tokens_lost, result.context_tokens
-        write(f"the model did not read {lost} of the {all_tokens} tokens of question and reference answer")
+        write(f"the model did not read {lost} of the {all_tokens} tokens before the response")
     write_table([("label", "probability"), *((name, f"{p:.4f}") for name, p in result.probabilities.items())])
 
 
@@ -214,6 +217,7 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             ("task", f"{manifest.task.kind}: {', '.join(manifest.task.names)}"),
             ("inputs", ", ".join(manifest.task.inputs)),
             ("longest sequence", f"{manifest.max_tokens} tokens"),
+            *([("not read", cut)] if (cut := _describe_truncated(manifest.provenance)) else []),
             ("precision", manifest.precision),
             ("temperature", f"{manifest.temperature:g}"),
             *thresholds,
@@ -230,6 +234,18 @@ def info(bundle: Path, *, public_key: Path | None, json: bool) -> None:
             *((f"provenance: {name}", as_text(value)) for name, value in manifest.provenance.items()),
         ],
     )
+
+
+def _describe_truncated(provenance: Mapping[str, Any]) -> str:
+    """Return in how many validation and test rows each input lost tokens; empty where it is not recorded."""
+    found = []
+    for split, counts in (provenance.get("truncated") or {}).items():
+        rows = counts.get("rows")
+        cut = [f"{name.replace('_', ' ')} in {count}" for name, count in counts.items() if name != "rows"]
+        found.append(
+            f"of {rows} {split} rows, part of the {', '.join(cut)}" if cut else f"of {rows} {split} rows, nothing"
+        )
+    return "; ".join(found)
 
 
 _SIGNATURES: dict[Signature, str] = {

@@ -19,7 +19,7 @@ import {
 } from "./wording.js";
 import { showWords } from "./word_effects.js";
 
-const INPUTS = ["question", "reference_answer", "response"];
+const INPUTS = ["question", "reference_answer", "rubric", "response"];
 const at = (id) => document.getElementById(id);
 const state = { models: [], scored: null, explained: null, pending: null };
 

@@ -155,7 +155,7 @@ export function tokensText(score) {
   const read = score.truncated ? `${tokens}, truncated to what the model can read.` : `${tokens}, all of them read.`;
   const unknown = score.unknown_share > 0 ? ` ${percent(score.unknown_share)} of the response is unknown to the model.` : "";
   const { context_tokens: all, context_tokens_lost: lost } = score;
-  const cut = lost > 0 ? ` The model did not read ${lost} of the ${all} tokens before the response (question, reference answer).` : "";
+  const cut = lost > 0 ? ` The model did not read ${lost} of the ${all} tokens before the response (question, reference answers, rubric).` : "";
   return read + unknown + cut;
 }
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from tokenizers import Encoding, Tokenizer, models
 
 from edgedistill_serve.errors import ScoringFailed
 from edgedistill_serve.task.scripts import NO_LETTERS, Letters, count_letters
-from edgedistill_serve.task.task import model_texts
+from edgedistill_serve.task.task import CUT_ORDER, Truncation, context_names, model_texts
 from edgedistill_serve.task.visible_text import INK, is_blank
 
 _PARALLEL_CHARACTERS = 4_000
@@ -39,6 +40,8 @@ class Encoded:
         context_tokens: Number of tokens of the context, before truncation.
         context_tokens_lost: Number of them that truncation removed.
         letters: What the response consists of, before truncation.
+        lost: The inputs that lost tokens, each with their number, the response last. With ``context_first``, which
+            bundles of earlier versions have, only whether the context did is known, and it is named ``context``.
     """
 
     ids: tuple[int, ...] = field(repr=False)
@@ -50,6 +53,7 @@ class Encoded:
     context_tokens: int = 0
     context_tokens_lost: int = 0
     letters: Letters = field(default=NO_LETTERS, repr=False)
+    lost: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class _Tokens(NamedTuple):
     """One text as tokens.
 
     Attributes:
-        ids: Those of the first ``max_tokens`` tokens.
+        ids: Those of a context, or of the first ``max_tokens`` tokens of a response.
         total: The number of all tokens.
         unknown: For the first unknown token of each word, as a place in ``ids``, the number of letters, digits and
             symbols of the word (`INK`) that no token of the vocabulary stands for.
@@ -118,19 +122,24 @@ class _Tokens(NamedTuple):
 class Encoder:
     """Encodes responses. If a row is too long, the context is truncated before the response.
 
-    Special tokens such as ``[SEP]`` in a response are encoded as plain text.
+    With ``question_first`` the question loses tokens first, from its end, then the rubric, and the reference answers
+    last; with ``context_first``, which bundles of earlier versions have, the end of the context does. Special tokens
+    such as ``[SEP]`` in a response are encoded as plain text.
 
     Args:
         tokenizer_file: A ``tokenizer.json``, or its content.
         max_tokens: Longest sequence, including special tokens.
+        truncation: What is truncated first.
 
     Attributes:
         max_tokens: As given.
         unknown_token: Id of the token for text that the vocabulary cannot represent; None if it represents every text.
     """
 
-    def __init__(self, tokenizer_file: Path | bytes, max_tokens: int) -> None:
-        self.max_tokens = max_tokens
+    def __init__(
+        self, tokenizer_file: Path | bytes, max_tokens: int, truncation: Truncation = "question_first"
+    ) -> None:
+        self.max_tokens, self.truncation = max_tokens, truncation
         content = tokenizer_file.read_bytes() if isinstance(tokenizer_file, Path) else tokenizer_file
         self._tokenizer = load_plain_tokenizer(content)
         self._alone = SpecialTokenTemplate.from_tokenizer(self._tokenizer, texts=1)
@@ -152,27 +161,28 @@ class Encoder:
             ScoringFailed: The tokenizer failed on one of them.
         """
         pairs = [model_texts(row) for row in rows]
-        context = iter(self._tokenize([first for first, second in pairs if second is not None]))
+        context = iter(self._tokenize([first for first, second in pairs if second is not None], whole=True))
         responses = self._tokenize([first if second is None else second for first, second in pairs])
         return [
-            self._join(None if second is None else next(context), response, row["response"])
+            self._join(row, None if second is None else next(context), response)
             for row, (_, second), response in zip(rows, pairs, responses, strict=True)
         ]
 
-    def _tokenize(self, texts: list[str]) -> list[_Tokens]:
+    def _tokenize(self, texts: list[str], *, whole: bool = False) -> list[_Tokens]:
         try:
-            return self._tokenize_chunks(texts)
+            return self._tokenize_chunks(texts, whole)
         except BaseException as error:
             if not is_tokenizer_error(error):
                 raise
             # The original message could contain parts of the text.
             raise ScoringFailed(f"the tokenizer failed on this response ({type(error).__name__})") from None
 
-    def _tokenize_chunks(self, texts: list[str]) -> list[_Tokens]:
+    def _tokenize_chunks(self, texts: list[str], whole: bool) -> list[_Tokens]:
+        read = _whole if whole else self._truncate
         if sum(map(len, texts)) < _PARALLEL_CHARACTERS:
-            return [self._truncate(self._tokenizer.encode(text, add_special_tokens=False), text) for text in texts]
+            return [read(self._tokenizer.encode(text, add_special_tokens=False), text) for text in texts]
         return [
-            self._truncate(encoding, text)
+            read(encoding, text)
             for chunk in _chunks(texts)
             for text, encoding in zip(chunk, self._tokenizer.encode_batch(chunk, add_special_tokens=False), strict=True)
         ]
@@ -203,17 +213,22 @@ class Encoder:
             unknown[place] = max(0, len(INK.findall(content)) - known)
         return unknown
 
-    def _join(self, context: _Tokens | None, response: _Tokens, text: str) -> Encoded:
+    def _join(self, row: Mapping[str, str], context: _Tokens | None, response: _Tokens) -> Encoded:
         template = self._alone if context is None else self._pair
         available = self.max_tokens - template.added
         read = response.ids[:available]
         texts = [read]
-        context_tokens = context_tokens_lost = 0
+        context_tokens = 0
+        lost: dict[str, int] = {}
         if context is not None:
-            texts.insert(0, context.ids[: available - len(read)])
-            context_tokens, context_tokens_lost = context.total, context.total - len(texts[0])
+            kept, lost = self._cut_context(row, context.ids, available - len(read))
+            texts.insert(0, kept)
+            context_tokens = context.total
+        context_tokens_lost = sum(lost.values())
+        if response.total > available:
+            lost["response"] = response.total - available
         ids, type_ids = template.fill(texts)
-        blank = is_blank(text)
+        blank = is_blank(row["response"])
         return Encoded(
             ids,
             type_ids,
@@ -223,8 +238,31 @@ class Encoder:
             self._unknown_share(response, read, blank),
             context_tokens,
             context_tokens_lost,
-            count_letters(text),
+            count_letters(row["response"]),
+            tuple(lost.items()),
         )
+
+    def _cut_context(self, row: Mapping[str, str], ids: list[int], room: int) -> tuple[list[int], dict[str, int]]:
+        """Return the tokens of a context that fit, and how many each of its inputs lost."""
+        names = context_names(row)
+        if (over := len(ids) - room) <= 0:
+            return ids, {}
+        if len(names) == 1 or self.truncation == "context_first":
+            return ids[:room], {names[0] if len(names) == 1 else "context": over}
+        # Where an input ends is found by tokenizing what comes before: unlike places in the text, the page's tokenizer
+        # can do that, too.
+        before = [" ".join(row[name] for name in names[:end]) for end in range(1, len(names))]
+        ends = [0]
+        for tokens in (*(each.total for each in self._tokenize(before)), len(ids)):
+            ends.append(min(max(tokens, ends[-1]), len(ids)))
+        parts = {name: ids[start:end] for name, (start, end) in zip(names, pairwise(ends), strict=True)}
+        lost: dict[str, int] = {}
+        for name in CUT_ORDER:
+            if (taken := min(over, len(parts.get(name, ())))) > 0:
+                parts[name] = parts[name][: len(parts[name]) - taken]
+                lost[name] = taken
+                over -= taken
+        return [token for part in parts.values() for token in part], lost
 
     def _unknown_share(self, response: _Tokens, read: list[int], blank: bool) -> float:
         if not read:
@@ -234,6 +272,10 @@ class Encoder:
         unknown = sum(count for place, count in response.unknown.items() if place < len(read))
         visible = unknown + sum(map(self._ink.__getitem__, read))
         return max(read.count(self.unknown_token) / len(read), unknown / visible if visible else 0.0)
+
+
+def _whole(encoding: Encoding, _: str) -> _Tokens:
+    return _Tokens(encoding.ids, len(encoding), {})
 
 
 class _Ink(dict[int, int]):

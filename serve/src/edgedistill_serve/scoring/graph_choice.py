@@ -154,7 +154,9 @@ def load_encoder(bundle: Bundle) -> Encoder:
         BundleError: The tokenizer cannot be read, or ``max_tokens`` leaves no token for a response.
     """
     try:
-        encoder = Encoder(bundle.read_listed_file("tokenizer.json"), bundle.manifest.max_tokens)
+        encoder = Encoder(
+            bundle.read_listed_file("tokenizer.json"), bundle.manifest.max_tokens, bundle.manifest.truncation
+        )
     except BundleError:
         raise
     except BaseException as error:

@@ -32,7 +32,7 @@ class Score(msgspec.Struct, frozen=True, gc=False):
         tokens: Number of tokens of the response before truncation.
         unknown_share: Share of the response that the model's vocabulary cannot represent, in [0, 1]: of its tokens, or
             of its letters, digits and symbols if that is larger; of what the model read.
-        context_tokens: Number of tokens of the question and the reference answer before truncation.
+        context_tokens: Number of tokens of what the model reads before the response, before truncation.
         context_tokens_lost: Number of them that the model did not read, because the input was too long.
         novelty: Distance of what the model read from its training texts; a typical response has 1
             (`docs/novelty.md`). None for bundles that do not compute it.

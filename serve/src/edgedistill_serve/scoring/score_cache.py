@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections import OrderedDict
+from collections.abc import Iterable
 from secrets import token_bytes
 from threading import Lock
 
@@ -40,11 +41,13 @@ class ScoreCache:
         with self._lock:
             self._scores.clear()
 
-    def key(self, texts: tuple[str, str | None]) -> bytes:
-        """Return the cache key of the texts that the model reads: 16 bytes of keyed BLAKE2b (RFC 7693)."""
-        first, second = texts
+    def key(self, texts: Iterable[str]) -> bytes:
+        """Return the cache key of the inputs that the model reads: 16 bytes of keyed BLAKE2b (RFC 7693).
+
+        The inputs are apart, because what a long row loses depends on where each of them ends.
+        """
         # The separator is a byte that UTF-8 never uses, so that "a" + "b" and "ab" have different keys.
-        content = first.encode() if second is None else first.encode() + b"\xff" + second.encode()
+        content = b"\xff".join(text.encode() for text in texts)
         return hashlib.blake2b(content, key=self._secret, digest_size=16).digest()
 
     def get(self, key: bytes) -> Score | None:

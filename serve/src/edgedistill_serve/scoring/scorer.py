@@ -24,7 +24,7 @@ from edgedistill_serve.scoring.score import Reason, Score, build_score, score_co
 from edgedistill_serve.scoring.score_cache import ENTRIES, ScoreCache
 from edgedistill_serve.scoring.session import cuda_is_offered
 from edgedistill_serve.task.contexts import context_hash
-from edgedistill_serve.task.task import check_several, model_texts, quote_columns, task_inputs
+from edgedistill_serve.task.task import check_several, quote_columns, task_inputs
 
 __all__ = [
     "Reason",
@@ -275,7 +275,7 @@ class Scorer:
 
     def cache_key(self, inputs: _Inputs) -> bytes:
         """Return the key of a response in `score_cache`; responses with equal keys have equal scores."""
-        return self.score_cache.key(model_texts(inputs))
+        return self.score_cache.key(inputs.values())
 
     def _build_score(self, found: Outputs, index: int, inputs: _Inputs, encoded: Encoded) -> Score:
         decoder, manifest = self._label_decoder, self.bundle.manifest

@@ -28,7 +28,8 @@ class ShownContexts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rows: Number of validation rows.
         distinct: Number of their distinct contexts.
         closed: Whether they are a closed set: at least `ROWS_PER_CONTEXT` rows per context. In an open set, nearly
-            every row has its own context, and the rule was shown for contexts that vary as these do.
+            every row has its own context, or the contexts were held out of training and stand for new ones; the rule
+            was shown for contexts that vary as these do.
         hashes: For a closed set, `context_hash` of each context in ascending order, else empty.
     """
 
@@ -60,20 +61,21 @@ def context_hash(inputs: Mapping[str, str]) -> str:
     return sha256(normalized.encode()).hexdigest()[:32]
 
 
-def shown_contexts(rows: Sequence[Mapping[str, str]], task: Task) -> ShownContexts | None:
+def shown_contexts(rows: Sequence[Mapping[str, str]], task: Task, *, held_out: bool = False) -> ShownContexts | None:
     """Return the contexts of validation rows; None for a task without context.
 
     Args:
         rows: The task's inputs of each validation row, as `task_inputs` returns them; at least one.
         task: The task.
+        held_out: Whether the contexts were held out of training as a whole: they stand for new ones, an open set.
     """
-    return shown_hashes([context_hash(row) for row in rows]) if has_context(task) else None
+    return shown_hashes([context_hash(row) for row in rows], held_out=held_out) if has_context(task) else None
 
 
-def shown_hashes(hashes: Sequence[str]) -> ShownContexts:
+def shown_hashes(hashes: Sequence[str], *, held_out: bool = False) -> ShownContexts:
     """Return the contexts of validation rows, given the `context_hash` of each row; at least one."""
     distinct = sorted(set(hashes))
-    closed = len(hashes) >= ROWS_PER_CONTEXT * len(distinct)
+    closed = not held_out and len(hashes) >= ROWS_PER_CONTEXT * len(distinct)
     return ShownContexts(len(hashes), len(distinct), closed, tuple(distinct) if closed else ())
 
 

@@ -9,8 +9,13 @@ from edgedistill_serve.errors import DataError
 from edgedistill_serve.task.redaction import Redaction, redact_text
 
 Kind: TypeAlias = Literal["nominal", "ordinal", "multilabel"]
-INPUTS = ("question", "reference_answer", "response")
+INPUTS = ("question", "reference_answer", "rubric", "response")
 """All possible inputs of a task, in the order in which a student reads them."""
+Truncation: TypeAlias = Literal["context_first", "question_first"]
+"""What is truncated first if a row is too long: the end of the context, or the question."""
+CUT_ORDER = ("question", "rubric", "reference_answer")
+"""The order in which the inputs before the response lose their tokens with ``question_first``. A response is compared
+with the reference answers, which are cut last."""
 NO_LABEL = "none"
 """Label text of a multilabel response with no assigned label. An empty text means that the response is not coded."""
 LABEL_SEPARATOR = ";"
@@ -189,11 +194,32 @@ def task_inputs(response: str | Mapping[str, str], task: Task) -> dict[str, str]
     return {name: redact_text(inputs[name], redact) if redact else inputs[name] for name in task.inputs}
 
 
+def reference_answers(inputs: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the reference answers of a response: the lines of the input ``reference_answer`` that are not blank.
+
+    A question with several reference answers has each of them on a line of its own. The student reads all of them, in
+    this order; a comparison takes the most similar one.
+    """
+    given = inputs.get("reference_answer", "")
+    lines = (line.strip() for line in given.splitlines())
+    return tuple(line for line in lines if line) or (given,)
+
+
+def context_names(inputs: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the inputs that make the context, in the order in which a student reads them."""
+    return tuple(name for name in INPUTS[:-1] if name in inputs)
+
+
+def truncation_of(task: Task) -> Truncation:
+    """Return what a new student of a task loses first; with one input before the response both are the same."""
+    return "question_first" if len(context_names(task.inputs)) > 1 else "context_first"
+
+
 def model_texts(inputs: Mapping[str, str]) -> tuple[str, str | None]:
     """Return the one or two texts that the student reads.
 
-    The question and the reference answer, joined by a space, are the first text (the context), and the response is the
-    second. Without context, the response is the first text, and the second is None.
+    The question, the reference answers and the rubric, joined by spaces, are the first text (the context), and the
+    response is the second. Without context, the response is the first text, and the second is None.
     """
-    context = " ".join(inputs[name] for name in INPUTS[:-1] if name in inputs)
+    context = " ".join(inputs[name] for name in context_names(inputs))
     return (context, inputs["response"]) if context else (inputs["response"], None)

@@ -4,7 +4,7 @@ const find = (id) => document.getElementById(id);
 const VIEWS = ["enter", "work", "agreement", "adjudicate"];
 const NONE = "none"; // the code of a response with several possible labels to which none applies
 const NOTE_PAUSE = 300; // milliseconds after the last key before a note is saved
-const TITLES = { question: "Question", reference_answer: "Reference answer", response: "Response" };
+const TITLES = { question: "Question", reference_answer: "Reference answer", rubric: "Rubric", response: "Response" };
 
 const page = {
   token: location.hash.slice(1) || sessionStorage.getItem("token") || "",

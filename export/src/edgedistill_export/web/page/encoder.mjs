@@ -9,6 +9,8 @@ import { compatibilityForm, isUnigram, unigramReader } from "./unigram.mjs";
 export class Encoder {
   constructor(tokenizer, reading, page) {
     this.maxTokens = page.max_tokens;
+    this.truncation = page.truncation;
+    this.cutOrder = page.cut_order;
     this.ink = new RegExp(page.invisible.ink, "gu");
     this.letter = new RegExp(page.letters.letter, "gu");
     this.visible = new RegExp(page.letters.visible, "gu");
@@ -43,16 +45,17 @@ export class Encoder {
   }
 
   /**
-   * Encode a response and its context (null for none); the context is truncated before the response. `blank`: whether
-   * the response has nothing visible.
+   * Encode a response and its context, `[name, text]` of each input before it; the context is truncated before the response.
+   * `blank`: whether the response has nothing visible.
    */
-  encode(context, response, blank) {
+  encode(inputs, response, blank) {
+    const context = inputs.map(([, text]) => text).join(" ") || null;
     const frame = context === null ? this.frames.single : this.frames.pair;
     const room = this.maxTokens - frame.filter((part) => "id" in part).length;
     const whole = this.ids(response);
     const kept = whole.slice(0, room);
     const around = context === null ? [] : this.ids(context);
-    const before = around.slice(0, room - kept.length);
+    const before = this.cut(inputs, around, room - kept.length);
     const texts = context === null ? [kept] : [before, kept];
     const ids = [];
     const typeIds = [];
@@ -80,6 +83,29 @@ export class Encoder {
   letterShare(response) {
     const visible = response.match(this.visible)?.length ?? 0;
     return visible === 0 ? 1 : Math.min(1, (response.match(this.letter)?.length ?? 0) / visible);
+  }
+
+  /** The tokens of a context that fit, like `_cut_context` in Python. */
+  cut(inputs, ids, room) {
+    let over = ids.length - room;
+    if (over <= 0) return ids;
+    if (inputs.length === 1 || this.truncation === "context_first") return ids.slice(0, room);
+    const parts = new Map();
+    let start = 0;
+    inputs.forEach(([name], at) => {
+      const isLast = at === inputs.length - 1;
+      const tokens = isLast ? ids.length : this.ids(inputs.slice(0, at + 1).map(([, text]) => text).join(" ")).length;
+      const end = Math.min(Math.max(tokens, start), ids.length);
+      parts.set(name, ids.slice(start, end));
+      start = end;
+    });
+    for (const name of this.cutOrder) {
+      const part = parts.get(name) ?? [];
+      const taken = Math.min(over, part.length);
+      if (taken > 0) parts.set(name, part.slice(0, part.length - taken));
+      over -= taken;
+    }
+    return [...parts.values()].flat();
   }
 
   /** The share of the tokens that are unknown, or of the letters, digits and symbols if that is larger. */

@@ -9,7 +9,7 @@ const OUTPUT = "logits";
 const NOVELTY = "novelty";
 /** A golden novelty below this is compared by its absolute difference. */
 const SMALL = 1e-3;
-const CONTEXT = ["question", "reference_answer"];
+const CONTEXT = ["question", "reference_answer", "rubric"];
 
 /** This response cannot be scored; the others can. */
 export class Unscorable extends Error {}
@@ -62,7 +62,7 @@ export class Scorer {
   }
 
   encode(read) {
-    return this.encoder.encode(contextOf(read) || null, read.response, this.isBlank(read.response));
+    return this.encoder.encode(contextInputs(read), read.response, this.isBlank(read.response));
   }
 
   /** The logits of a response, and its novelty; null for a model that does not measure it. */
@@ -124,9 +124,14 @@ export class Scorer {
   }
 }
 
-/** The question and the reference answer as one text; "" without them. */
+/** The name and the text of each input before the response, in the order in which the model reads them. */
+function contextInputs(read) {
+  return CONTEXT.filter((name) => read[name] !== undefined).map((name) => [name, read[name]]);
+}
+
+/** They as one text; "" without them. */
 function contextOf(read) {
-  return CONTEXT.filter((name) => read[name] !== undefined).map((name) => read[name]).join(" ");
+  return contextInputs(read).map(([, text]) => text).join(" ");
 }
 
 /** The probabilities of a response's logits, as in `edgedistill_serve.task.label_decoding`. */

@@ -2,7 +2,7 @@
 import { caption, decision, labelsOf, labelText, thresholdNote, percent, tokensText, probabilityText, decisionReason } from "./wording.mjs";
 import { at, made } from "./elements.mjs";
 
-const INPUTS = ["question", "reference_answer", "response"];
+const INPUTS = ["question", "reference_answer", "rubric", "response"];
 
 /** Make the form score with `engine`, by the model that `page` describes. */
 export function showForm(engine, page) {

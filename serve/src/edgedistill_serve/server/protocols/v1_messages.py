@@ -23,6 +23,7 @@ class Inputs(HiddenTexts, frozen=True, omit_defaults=True):
     response: str
     question: str | msgspec.UnsetType = msgspec.UNSET
     reference_answer: str | msgspec.UnsetType = msgspec.UNSET
+    rubric: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class OneResponse(HiddenTexts, frozen=True, omit_defaults=True):
@@ -31,6 +32,7 @@ class OneResponse(HiddenTexts, frozen=True, omit_defaults=True):
     response: str
     question: str | msgspec.UnsetType = msgspec.UNSET
     reference_answer: str | msgspec.UnsetType = msgspec.UNSET
+    rubric: str | msgspec.UnsetType = msgspec.UNSET
     model: ModelName | msgspec.UnsetType | None = msgspec.UNSET
 
 
@@ -55,7 +57,8 @@ class ScoredResponse(msgspec.Struct, frozen=True):
         truncated: Whether the model read only the beginning of the response.
         tokens: Number of tokens of the response.
         unknown_share: Share of the response that the model's vocabulary cannot represent, in [0, 1].
-        context_tokens: Number of tokens of the question and the reference answer.
+        context_tokens: Number of tokens of what the model reads before the response (question, reference answers,
+            rubric).
         context_tokens_lost: Number of them that the model did not read, because the input was too long.
         novelty: Distance of the response from the training texts, 1 for a typical one; null if the model does not
             measure it.
