@@ -9,7 +9,7 @@ import typer
 from edgedistill.cli.label_studio import label_studio_app
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
-from edgedistill.errors import DataError
+from edgedistill.errors import ArgumentError, DataError
 from edgedistill.project import read_project
 from edgedistill.runnable_project import Project
 from edgedistill_serve.task.task import quote_label
@@ -85,6 +85,9 @@ def next_rows(
     again: Annotated[
         bool, typer.Option("--again", help="Write the sheet of the last draw again; draw nothing.")
     ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Take back the last draw, which nobody will code; draw nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw uncoded rows for people to code, with known inclusion probabilities, and write a coding sheet.
@@ -97,11 +100,22 @@ def next_rows(
     project = read_project(project_file)
     records = read_records(project)
 
-    from edgedistill.decisions.draws_log import read_draws
-    from edgedistill.pipeline.next_rows import draw_again, draw_next
+    from edgedistill.decisions.draws_log import read_log
+    from edgedistill.pipeline.next_rows import discard_last, draw_again, draw_next
 
     terminal = Terminal(as_json=as_json)
-    wave = len(read_draws(project.run_folder)) + (not again)
+    if again and discard:
+        raise ArgumentError("--again and --discard cannot be combined", hint="Give one of them.")
+    if discard:
+        gone = discard_last(project, records)
+        terminal.say(
+            f"wave {gone.wave} is discarded: its {len(gone.ids)} rows can be drawn again. The log keeps it; do not "
+            "code its sheet."
+        )
+        terminal.finish({"discarded_wave": gone.wave, "rows": len(gone.ids)})
+        return
+    log = read_log(project.run_folder)
+    wave = log.draws[-1].wave if again and log.draws else log.waves + 1
     sheet = out or project.folder / f"to-code-{wave}.csv"
     if again:
         drawn = draw_again(project, responses=responses, out=sheet)

@@ -14,7 +14,14 @@ from edgedistill.data import Records, read_responses
 from edgedistill.data.reading import read_all_responses
 from edgedistill.data.twins import same_text
 from edgedistill.data.types import Response, canonical_code
-from edgedistill.decisions.draws_log import open_rows, read_draws, require_codebook, reviewed_probabilities
+from edgedistill.decisions.draws_log import (
+    open_rows,
+    read_draws,
+    read_log,
+    require_codebook,
+    require_draws_that_count,
+    reviewed_probabilities,
+)
 from edgedistill.errors import DataError, ProjectFileError, RunError
 from edgedistill.project.schema import Project
 from edgedistill_serve import Bundle, Scorer
@@ -366,7 +373,10 @@ def read_codes(
     splits = records.splits
     name = _reviewed(project).name
     rows = list(read_rows(coded))
-    draws = read_draws(project.run_folder)
+    log = read_log(project.run_folder)
+    draws = log.draws
+    drawn = {row.values.get("id", "").strip() for row in rows if row.values.get(PROBABILITY_COLUMN, "").strip()}
+    require_draws_that_count(log, drawn, coded.name)
     if not accept_older_codebook:
         require_codebook(project, draws, {row.values.get("id", "").strip() for row in rows}, coded.name)
     known = {row.id: row for row in candidates(project, records, responses)[0]}
@@ -464,6 +474,11 @@ def _codes_in_file(project: Project) -> dict[str, str]:
     file = project.folder / _reviewed(project)
     rows = read_rows(file) if file.exists() else ()
     return {row.values["id"]: row.values["label"] for row in rows if row.values.get("label")}
+
+
+def reviewed_ids(project: Project) -> set[str]:
+    """Return the ids of rows that have a code in the file `data.reviewed`, if the project has one."""
+    return set(_codes_in_file(project)) if project.data.reviewed is not None else set()
 
 
 def responses_file(project: Project, responses: Path | None) -> Path:

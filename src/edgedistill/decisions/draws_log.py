@@ -1,7 +1,8 @@
 """`review-draws.jsonl` in the run folder: every draw of rows for people, complete enough to be made again.
 
 A line holds the rows that could be drawn in the order of the systematic pass, their inclusion probabilities, and the
-random starts; `Draw.ids` follows from these, and reading the file checks that it does.
+random starts; `Draw.ids` follows from these, and reading the file checks that it does. A draw that was abandoned stays
+in the file, followed by a line that discards it.
 """
 
 import hashlib
@@ -101,24 +102,71 @@ class Draw:
         return tuple(ids[i] for i in places)
 
 
+class Discard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line that takes back the draw before it, whose rows nobody coded.
+
+    Attributes:
+        discarded_wave: Its number.
+        discarded_at: Time in UTC, ISO 8601.
+    """
+
+    discarded_wave: int
+    discarded_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrawsLog:
+    """The log of draws.
+
+    Attributes:
+        draws: The draws that count, in order.
+        discarded: The others.
+    """
+
+    draws: tuple[Draw, ...] = ()
+    discarded: tuple[Draw, ...] = ()
+
+    @property
+    def waves(self) -> int:
+        """The number of all draws."""
+        return len(self.draws) + len(self.discarded)
+
+
 def read_draws(run_folder: Path) -> tuple[Draw, ...]:
-    """Read all draws; none if there is no file.
+    """Read the draws that count; none if there is no file.
+
+    Raises:
+        RunError: A line is damaged, or its rows do not follow from its probabilities.
+    """
+    return read_log(run_folder).draws
+
+
+def read_log(run_folder: Path) -> DrawsLog:
+    """Read the log; an empty one if there is no file.
 
     Raises:
         RunError: A line is damaged, or its rows do not follow from its probabilities.
     """
     file = run_folder / DRAWS_FILE
     if not file.exists():
-        return ()
+        return DrawsLog()
     draws: list[Draw] = []
+    discarded: list[Draw] = []
     try:
         lines = file.read_bytes().splitlines()
     except OSError as error:
         raise RunError(f"cannot be read ({error.strerror})", where=str(file)) from None
     for number, line in enumerate(lines, 1):
         try:
-            draw = msgspec.json.decode(line, type=Draw)
-            intact = draw.recomputed() == (draw.ids, draw.validation_ids) and draw.wave == number
+            if line.startswith(b'{"discarded_wave"'):
+                discard = msgspec.json.decode(line, type=Discard)
+                intact = bool(draws) and draws[-1].wave == discard.discarded_wave
+                discarded += [draws.pop()] if intact else []
+            else:
+                draw = msgspec.json.decode(line, type=Draw)
+                draws.append(draw)
+                waves = len(draws) + len(discarded)
+                intact = draw.recomputed() == (draw.ids, draw.validation_ids) and draw.wave == waves
         except (msgspec.MsgspecError, ValueError, IndexError):
             intact = False
         if not intact:
@@ -127,8 +175,7 @@ def read_draws(run_folder: Path) -> tuple[Draw, ...]:
                 where=f"{file}, line {number}",
                 hint="Restore the file from a backup: without it the inclusion probabilities cannot be shown.",
             )
-        draws.append(draw)
-    return tuple(draws)
+    return DrawsLog(tuple(draws), tuple(discarded))
 
 
 def append_draw(run_folder: Path, draw: Draw) -> None:
@@ -137,8 +184,20 @@ def append_draw(run_folder: Path, draw: Draw) -> None:
     Raises:
         RunError: It cannot be written.
     """
-    file = run_folder / DRAWS_FILE
-    line = json.dumps(asdict(draw), ensure_ascii=False, allow_nan=False) + "\n"
+    _append(run_folder, json.dumps(asdict(draw), ensure_ascii=False, allow_nan=False))
+
+
+def append_discard(run_folder: Path, discard: Discard) -> None:
+    """Take back the last draw; its line stays in the file.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    _append(run_folder, msgspec.json.encode(discard).decode())
+
+
+def _append(run_folder: Path, content: str) -> None:
+    file, line = run_folder / DRAWS_FILE, f"{content}\n"
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
         before = file.read_bytes() if file.exists() else b""
@@ -207,6 +266,28 @@ def require_codebook(project: Project, draws: Sequence[Draw], ids: Collection[st
                 where=sheet,
                 hint="Have these rows coded by the present codebook, or restore the older one; where the change does "
                 "not affect the codes, import them with --accept-older-codebook.",
+            )
+
+
+def require_draws_that_count(log: DrawsLog, drawn: Collection[str], sheet: str) -> None:
+    """Refuse the sheet of a draw that was discarded.
+
+    Args:
+        log: All draws.
+        drawn: Ids of the sheet's rows that have an inclusion probability.
+        sheet: Its name.
+
+    Raises:
+        DataError: The message names the wave.
+    """
+    counted = {ident for draw in log.draws for ident in draw.ids}
+    for draw in log.discarded:
+        if gone := set(draw.ids).intersection(drawn) - counted:
+            raise DataError(
+                f"the sheet has {len(gone)} rows of wave {draw.wave}, which was discarded",
+                where=sheet,
+                hint="Have the rows of the present draw coded (`review next --again` writes its sheet); to train on "
+                "these codes nevertheless, remove the column inclusion_probability.",
             )
 
 

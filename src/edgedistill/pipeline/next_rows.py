@@ -24,17 +24,22 @@ from edgedistill.decisions.coding_sheet import (
     candidates,
     require_new,
     responses_file,
+    reviewed_ids,
     write_lines,
 )
 from edgedistill.decisions.draws_log import (
     DESIGN,
     PURPOSES,
+    Discard,
     Draw,
+    DrawsLog,
     Purpose,
+    append_discard,
     append_draw,
     codebook_digests,
     frame_digest,
     read_draws,
+    read_log,
     survival,
 )
 from edgedistill.decisions.expected_gain import expected_interval, expected_width
@@ -180,7 +185,8 @@ def draw_next(
     if out is not None:
         require_new(out)
     file = responses_file(project, responses)
-    draws = read_draws(project.run_folder)
+    log = read_log(project.run_folder)
+    draws = log.draws
     frame, excluded = _frame(project, records, responses, draws, use)
     if not frame:
         reasons = "; ".join(f"{number} {reason}" for reason, number in excluded.items())
@@ -193,7 +199,7 @@ def draw_next(
     signals = found.compute(named, required=required)
     floor = share if signals else 1.0
     shares = {"random": floor} | {name: (1 - floor) / len(signals) for name in signals}
-    draw, notes = _draw(project, draws, frame, signals, shares, use, rows, seed, file.name)
+    draw, notes = _draw(project, log, frame, signals, shares, use, rows, seed, file.name)
     draw = replace(draw, missing_signals=found.missing, student=found.student, excluded=excluded)
     append_draw(project.run_folder, draw)
     drawn = draw.drawn
@@ -256,6 +262,33 @@ def draw_again(project: Project, *, responses: Path | None = None, out: Path | N
     if out is not None:
         write_drawn_sheet(project, result, out)
     return result
+
+
+def discard_last(project: Project, records: Records) -> Draw:
+    """Take back the last draw, which nobody will code: its rows can be drawn again. The log keeps it.
+
+    Returns:
+        The discarded draw.
+
+    Raises:
+        DataError: There is no draw, or some of its rows have a code.
+        RunError: The log of draws is damaged or cannot be written.
+    """
+    draws = read_draws(project.run_folder)
+    if not draws:
+        raise DataError("there is no draw to discard", where=str(project.run_folder))
+    last = draws[-1]
+    coded = {row.response.id for rows in _all_splits(records) for row in rows} | reviewed_ids(project)
+    if known := sorted(coded.intersection(last.ids)):
+        raise DataError(
+            f"wave {last.wave} cannot be discarded: {len(known)} of its {len(last.ids)} rows have a code, such as "
+            f"{known[0]!r}",
+            where=str(project.run_folder),
+            hint="Have the other rows coded, too; a draw that is dropped when its codes are known is no random sample.",
+        )
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    append_discard(project.run_folder, Discard(last.wave, now))
+    return last
 
 
 def _strategy(strategy: str) -> tuple[tuple[str, ...], bool]:
@@ -426,7 +459,7 @@ def _strata(row: Response, project: Project) -> tuple[str | None, ...]:
 
 def _draw(
     project: Project,
-    draws: Sequence[Draw],
+    log: DrawsLog,
     frame: Sequence[Response],
     signals: Mapping[str, Values],
     shares: Mapping[str, float],
@@ -436,7 +469,7 @@ def _draw(
     file: str,
 ) -> tuple[Draw, tuple[str, ...]]:
     """Draw rows; return the draw, and what a reader must know about it."""
-    earlier = [draw for draw in draws if draw.responses == file]
+    earlier = [draw for draw in log.draws if draw.responses == file]
     size = min(rows, len(frame))
     digest = frame_digest(frame)
     continues = bool(earlier) and earlier[-1].left_sha256 == digest
@@ -445,7 +478,7 @@ def _draw(
         chain += len(draw.ids)
         if not draw.continues:
             break
-    wave = len(draws) + 1
+    wave = log.waves + 1
     rng = np.random.default_rng([seed, wave])
     ids = [row.id for row in frame]
     # Earlier draws by difficulty left the easier rows. A row that was the less likely to be left is now the likelier to

@@ -13,7 +13,7 @@ from edgedistill.decisions.draws_log import read_draws
 from edgedistill.errors import ArgumentError, DataError, RunError
 from edgedistill.pipeline import run_stage, run_stages
 from edgedistill.pipeline.evaluate import measure
-from edgedistill.pipeline.next_rows import draw_again, draw_next
+from edgedistill.pipeline.next_rows import discard_last, draw_again, draw_next
 from edgedistill.runnable_project import Project
 
 from ...e2e.lessons import command
@@ -248,6 +248,47 @@ def test_validation_rows_are_drawn_with_equal_probabilities_and_validate(copy):
     )
     assert len(after.splits.validation) > len(before.validation)
     assert (after.splits.train, after.splits.test) == (before.train, before.test)
+
+
+def test_a_draw_that_nobody_codes_is_discarded_and_stays_in_the_log(copy):
+    first = draw(copy, out=copy.parent / "one.csv").draw
+    said = command("edgedistill", "review", "next", copy, "--discard").stdout
+    assert said.startswith("wave 1 is discarded: its 12 rows can be drawn again. The log keeps it")
+    folder = run_of(copy).project.run_folder
+    assert read_draws(folder) == ()
+    second = draw(copy).draw
+    assert (second.wave, second.weight, second.continues) == (2, 1.0, False)
+    assert set(second.order) == set(first.order)
+    assert second.ids != first.ids
+    assert [draw.wave for draw in read_draws(folder)] == [2]
+    assert len((folder / "review-draws.jsonl").read_text().splitlines()) == 3
+    assert draw_again(run_of(copy).project).draw == second
+    with pytest.raises(DataError, match=r"one.csv: the sheet has \d+ rows of wave 1, which was discarded"):
+        code(copy, copy.parent / "one.csv")
+
+
+def test_a_draw_with_a_code_or_none_at_all_cannot_be_discarded(copy):
+    run = run_of(copy)
+    with pytest.raises(DataError, match="there is no draw to discard"):
+        discard_last(run.project, run.records)
+    draw(copy, out=copy.parent / "one.csv")
+    rows = read(copy.parent / "one.csv")
+    rows[0]["human_code"] = "process"
+    write(copy.parent / "one.csv", rows)
+    merge_codes(run.project, read_codes(run.project, run.records, copy.parent / "one.csv"))
+    run = run_of(copy)
+    with pytest.raises(
+        DataError, match=f"wave 1 cannot be discarded: 1 of its 12 rows have a code, such as '{rows[0]['id']}'"
+    ):
+        discard_last(run.project, run.records)
+
+
+def test_a_log_whose_discarded_draw_does_not_fit_is_damaged(copy):
+    draw(copy)
+    file = run_of(copy).project.run_folder / "review-draws.jsonl"
+    file.write_text(file.read_text() + '{"discarded_wave":2,"discarded_at":"2026-01-01"}\n')
+    with pytest.raises(RunError, match="line 2"):
+        read_draws(file.parent)
 
 
 def test_a_promise_counts_validation_rows_that_were_drawn_at_random(copy):
