@@ -22,6 +22,8 @@ INCLUSION_PROBABILITY = "inclusion_probability"
 """Column with the probability that a row was drawn for coding, as `edgedistill review next` writes it."""
 _TRAINING_SPLITS = ("train", "validation")
 _SHOWN = 5
+_NOTED = 0.5
+"""Share of the human codes below which their effective number (Kish 1965) is noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,10 @@ def _task(tables: _Tables) -> ScoredTask:
     """The task of tables without a codebook: its labels are those that the machine used."""
     seen = sorted({*cell_texts(tables.machine_labels)} - {""})
     human = sorted({*cell_texts(tables.human_labels)} - {""})
+    if not seen:
+        raise DataError(
+            "no row has a machine code", where="machine table", hint="Name the column of the machine codes."
+        )
     if unknown := [label for label in human if label not in seen]:
         raise DataError(
             "the human codes have labels that the machine never used: "
@@ -310,7 +316,7 @@ def _weights(tables: _Tables, source: Mapping[int, int], sample: Flags, notes: l
     weights = np.zeros(len(sample))
     cells = tables.optional(INCLUSION_PROBABILITY)
     texts = cell_texts(cells or [])
-    if not any(texts):
+    if cells is None:
         weights[sample] = 1.0
         notes.append(
             "assumed: the human-coded rows are a simple random sample of the responses "
@@ -337,6 +343,9 @@ def _weights(tables: _Tables, source: Mapping[int, int], sample: Flags, notes: l
             "rows that were not drawn by chance cannot be used.",
         )
     notes.append(f"the human-coded rows are weighted by their inverse {INCLUSION_PROBABILITY}")
+    coded, effective = int(sample.sum()), float(weights.sum() ** 2 / (weights**2).sum()) if sample.any() else 0.0
+    if effective < _NOTED * coded:
+        notes.append(f"the inclusion probabilities are so unequal that {coded} human codes count like {effective:.0f}")
     return weights
 
 

@@ -165,6 +165,8 @@ def with_change(table, row, column, value):
         (lambda m, h: (m, h.assign(inclusion_probability=1.01)), "not numbers in"),
         (lambda m, h: (m, h.assign(inclusion_probability=-0.5)), "not numbers in"),
         (lambda m, h: (m, h.assign(inclusion_probability="often")), "not numbers in"),
+        (lambda m, h: (m, h.assign(inclusion_probability="")), "missing"),
+        (lambda m, h: (m.assign(label=""), h), "no row has a machine code"),
         (
             lambda m, h: (m, with_change(h.assign(inclusion_probability=0.2), 0, "inclusion_probability", None)),
             "missing",
@@ -252,6 +254,15 @@ def test_training_rows_without_a_human_code_are_not_counted():
     assert found.rows == 600 - lost
     assert any(
         note.startswith(f"{lost} rows on which the model was trained have no human code") for note in found.notes
+    )
+
+
+def test_codes_that_count_like_few_because_of_their_probabilities_are_noted():
+    machine, human, _ = responses()
+    found = ed.estimate(machine, human.assign(inclusion_probability=[0.001, *[0.5] * (len(human) - 1)]))
+    assert f"the inclusion probabilities are so unequal that {len(human)} human codes count like 2" in found.notes
+    assert ed.estimate(machine, human.assign(inclusion_probability=0.2)).notes == (
+        "the human-coded rows are weighted by their inverse inclusion_probability",
     )
 
 
