@@ -14,7 +14,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 """Characters that end a line or a cell, or control a terminal."""
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 """Characters without a shape: LaTeX stops at them. Joiners (U+200C, U+200D) change letters, and stay."""
-_LIGATURE = re.compile("(?<=([-,']))\\1")
+_LIGATURE = re.compile("(?<=([-,'<>]))\\1")
 """The second of two characters that LaTeX would join: a dash or a quotation mark."""
 _GREEK = (
     *(
@@ -36,7 +36,7 @@ _GREEK = (
     *("", "pi", "rho", "", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
 )
 _LATEX: Final[Mapping[str, str]] = {
-    "\x01": "{}",
+    "\x01": r"{\kern0pt}",  # LuaLaTeX joins characters over an empty group
     "\\": r"\textbackslash{}",
     "{": r"\{",
     "}": r"\}",

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgedistill.decisions import ValidationScores
 from edgedistill.decisions.learning_curve import CURVE_CODES_FILE
+from edgedistill.errors import RunError
 from edgedistill.pipeline.evaluate import Measured
 from edgedistill.pipeline.run import Run
 from edgedistill.project.schema import ReviewSection
@@ -21,6 +22,27 @@ from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.graph_choice import load_encoder
 from edgedistill_serve.task.contexts import context_hash, has_context
 from edgedistill_serve.task.task import task_inputs
+
+
+def read_kept(run: Run, name: str, command: str) -> dict[str, Any]:
+    """Read what a command kept beside its result; empty if there is no such file.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    if not run.folder.has(name):
+        return {}
+    try:
+        found = run.folder.read_json(name)
+    except RunError:
+        found = None
+    if not isinstance(found, dict) or not found:
+        raise RunError(
+            "is damaged",
+            where=str(run.folder / name),
+            hint=f"`edgedistill {command}` writes it again; without the file its table is not computed again.",
+        )
+    return found
 
 
 def student_novelty(measured: Measured) -> dict[str, float]:
@@ -95,7 +117,7 @@ def curve_columns(run: Run, report: ReportInputs) -> dict[str, dict[str, str]] |
     curve = report.learning_curve
     if curve is None or not report.learning_curve_is_current:
         return {}
-    found = run.folder.read_json(CURVE_CODES_FILE) if run.folder.has(CURVE_CODES_FILE) else {}
+    found = read_kept(run, CURVE_CODES_FILE, "review curve")
     if found.get("data") != curve.data:
         return None
     return {

@@ -38,6 +38,7 @@ from edgedistill.pipeline.replicated_claims import (
     numbered,
     promise_columns,
     promise_settings,
+    read_kept,
     readable_rows,
     student_novelty,
     unlike_column,
@@ -175,8 +176,8 @@ class _Package:
         if lines := self._population():
             found["data/population.csv"] = _csv(lines)
         if self.report.estimates:
-            if self.run.folder.has(ROWS_FILE):
-                found["data/estimates.json"] = _json(self.run.folder.read_json(ROWS_FILE))
+            if kept := read_kept(self.run, ROWS_FILE, "estimate"):
+                found["data/estimates.json"] = _json(kept)
             else:
                 self.not_computed.append(f"estimates, because the run folder has no {ROWS_FILE}: estimate again")
         plan = plan_file(self.run.project)
@@ -711,7 +712,7 @@ def _require_reproduced(members: Mapping[str, bytes]) -> None:
             f"the tables of this run are not reproduced from its rows: {'; '.join(differences[:3])}",
             where="replication package",
             hint="Another version of EdgeDistill or of a library, or another processor, may have evaluated: evaluate "
-            "and export again with this one.",
+            "and export again with this one, and repeat `edgedistill estimate` and `review curve`.",
         )
 
 

@@ -135,7 +135,9 @@ def estimate_sentences(table: EstimateTable | None) -> Iterator[str]:
     if table is None:
         return
     clusters = f" in {pluralize(table.clusters, 'cluster')}" if table.clusters is not None else ""
-    what = f"Coefficients of the {_model(table)} {plain(table.formula)}" if table.formula else "Label shares and scores"
+    what = f"Coefficients of the {_model(table)} {plain(table.formula)}" if table.formula else "Label shares"
+    if not table.formula and any(each.estimand == "mean score" for each in table.estimates):
+        what += " and mean scores"
     if not table.formula and any(each.group for each in table.estimates):
         what += " and their differences between groups"
     yield (

@@ -169,6 +169,8 @@ def _codes(inputs: MethodsInputs) -> Iterator[str]:
         f"at least twice; Krippendorff's \u03b1 {cite(*_alpha(evaluation.kind))} is {alpha} "
         f"({table_reference('inter_coder')})."
     )
+    for note in (*ceiling.notes, *([ceiling.alt_test_note] if ceiling.alt_test_note else [])):
+        yield f"{plain(note)[:1].upper()}{plain(note)[1:].rstrip('.')}."
     for pair in ceiling.pairs if len(ceiling.pairs) == 1 else ():
         if pair.agreement:
             yield f"On the {rows(pair.rows)} that both coded, their \u03ba is {estimate(pair.agreement.kappa)}."

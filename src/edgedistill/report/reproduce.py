@@ -41,7 +41,9 @@ def main(arguments: Sequence[str | Path], say: Callable[[str], object] = print) 
             say("NOT DONE  intervals and the other tables: EdgeDistill is not installed (see README.md)")
             missing = True
             continue
-        except (KeyError, ValueError, IndexError) as error:
+        except Exception as error:
+            if not _is_of_files(error):
+                raise
             say(f"FAILED   {name}: the files do not fit each other ({error!r})")
             failed = True
             continue
@@ -52,6 +54,12 @@ def main(arguments: Sequence[str | Path], say: Callable[[str], object] = print) 
             failed |= bool(differences)
     say("NOT REPRODUCED" if failed else "REPRODUCED")
     return 1 if failed else 3 if missing else 0
+
+
+def _is_of_files(error: Exception) -> bool:
+    """Return whether an error is of files that do not fit each other, and not of this script."""
+    ours = type(error).__module__.partition(".")[0] == "edgedistill"
+    return ours or isinstance(error, KeyError | ValueError | IndexError | TypeError)
 
 
 Outcome = tuple[str, int, list[str]]

@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from edgedistill.cli.commands import app
+from edgedistill.errors import RunError
 from edgedistill.pipeline import run_stages
 from edgedistill.pipeline.learning_curve import measure_learning_curve
+from edgedistill.pipeline.replicated_claims import read_kept
 
 from ..student.conftest import KEYWORDS
 from ..teacher.stand_in import StandIn, coded, text_of
@@ -122,6 +124,17 @@ def test_another_number_in_a_table_of_claims_is_found(package, tmp_path, table):
     assert any(line.startswith(f"FAILED   {table} ") for line in said), said
 
 
+def test_estimates_with_an_unknown_label_fail_without_a_traceback(package, tmp_path):
+    folder = shutil.copytree(package, tmp_path / "changed")
+    file = folder / "data/estimates.json"
+    file.write_text(
+        file.read_text("utf-8").replace('"labels": [', '"labels": ["further", ').replace('"other"', '"odd"', 1)
+    )
+    code, said = reproduce(folder)
+    assert code == 1
+    assert any(line.startswith("FAILED   with EdgeDistill: the files do not fit each other") for line in said), said
+
+
 def test_a_run_without_the_rows_of_its_estimates_says_that_their_table_is_not_computed_again(done, tmp_path):
     run = run_of(done)
     rows = run.folder / "estimates_rows.json"
@@ -134,6 +147,22 @@ def test_a_run_without_the_rows_of_its_estimates_says_that_their_table_is_not_co
     assert reproduce(folder)[0] == 0
     text = (folder / "README.md").read_text("utf-8")
     assert "Not computed again: the table estimates, because the run folder has no estimates_rows.json" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [("estimates_rows.json", "estimate"), ("learning_curve_codes.json", "review curve")]
+)
+def test_damaged_rows_of_a_claim_are_named_with_the_command_that_writes_them(done, name, command):
+    run = run_of(done)
+    file = run.folder / name
+    kept = file.read_bytes()
+    for text in ("{", "[]", "{}"):
+        file.write_text(text)
+        try:
+            with pytest.raises(RunError, match=f"{name}: is damaged. `edgedistill {command}` writes it again"):
+                read_kept(run, name, command)
+        finally:
+            file.write_bytes(kept)
 
 
 def test_the_methods_of_such_a_run_have_a_paragraph_for_each_claim(done):

@@ -251,7 +251,7 @@ def test_estimates_are_written_by_the_method_to_report(folder):
     inputs = inputs_of(folder)
     text = said(inputs)["Estimates"]
     assert (
-        "Label shares and scores and their differences between groups were estimated from machine codes of 5 021 "
+        "Label shares and their differences between groups were estimated from machine codes of 5 021 "
         "responses, corrected by human codes of 251 of them in 97 clusters, by DSL [@egami2023]"
     ) in text
     assert (
