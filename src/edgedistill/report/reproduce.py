@@ -61,7 +61,7 @@ def _lacks_edgedistill(error: Exception) -> bool:
 
 def _is_of_files(error: Exception) -> bool:
     """Return whether an error is of files that do not fit each other, and not of this script."""
-    ours = type(error).__module__.partition(".")[0] == "edgedistill"
+    ours = type(error).__module__.startswith("edgedistill")  # also edgedistill_serve
     return ours or isinstance(error, KeyError | ValueError | IndexError | TypeError)
 
 
