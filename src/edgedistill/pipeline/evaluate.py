@@ -1,6 +1,7 @@
 """Evaluation: student, teachers and baselines against the human codes of the locked test rows."""
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,14 +26,15 @@ from edgedistill.evaluation.build import (
 )
 from edgedistill.evaluation.files import to_plain
 from edgedistill.evaluation.questions import KnownQuestions
-from edgedistill.pipeline.folder import FROZEN, MIXTURE, OVERLAP, SHRUNK, STUDENT, RunFolder
+from edgedistill.pipeline.folder import ASSISTANT, FROZEN, MIXTURE, OVERLAP, SHRUNK, STUDENT, RunFolder
 from edgedistill.pipeline.gate import groups_by_id
 from edgedistill.pipeline.mix import novelty_rows, read_mixture
 from edgedistill.pipeline.run import Run
 from edgedistill.student import backbone_folder
+from edgedistill.student.assistant import Assistants
 from edgedistill.student.data import InputSummary
 from edgedistill.student.frozen import predict_frozen
-from edgedistill.student.label_thresholds import choose_label_decoder
+from edgedistill.student.label_thresholds import Student, choose_label_decoder
 from edgedistill.student.overlap import has_references, predict_overlap
 from edgedistill.teacher import Labelling, combine_labellings
 from edgedistill_export.checkpoint import Checkpoint
@@ -146,11 +148,15 @@ def known_questions(run: Run) -> KnownQuestions:
 
 
 def _compared_students(run: Run) -> int:
-    """Return the number of students that the validation rows compared: every epoch of every trial, or every head."""
-    trials = run.folder.read_json("run.json")["stages"]["train"]["trials"]
+    """Return the number of students that the validation rows compared: every epoch of every trial, or every head.
+
+    The validation rows also choose an epoch of each assistant, and with each choice the student would be another.
+    """
+    entry = run.folder.read_json("run.json")["stages"]["train"]
+    trials, choices = entry["trials"], math.prod(entry.get("assistant", {}).get("compared", ()))
     with (run.folder / "trials.csv").open(encoding="utf-8", newline="") as file:
         epochs = sum(bool(line["epoch"]) for line in csv.DictReader(file))
-    return max(int(trials), epochs, 1)
+    return max(int(trials), epochs, 1) * choices
 
 
 def _twins(run: Run, student: Checkpoint, validation: ValidationScores, test: TestScores) -> SplitTwins:
@@ -210,9 +216,9 @@ def _baselines(run: Run) -> dict[str, Labels]:
     """Code the test rows with the other classifiers of the project.
 
     Returns:
-        Codings by name: ``frozen encoder``; for a task with reference answers ``overlap baseline``; if there are two
-        students the other one, ``shrunk student`` or ``fine-tuned student``; and ``human-trained student``, if one is
-        named.
+        Codings by name: ``frozen encoder``; for a task with reference answers ``overlap baseline``; ``assistant``, if
+        there is one; if there are two students the other one, ``shrunk student`` or ``fine-tuned student``; and
+        ``human-trained student``, if one is named.
 
     Raises:
         RunError: The folder of the human-trained student does not hold one that may be compared.
@@ -227,7 +233,9 @@ def _baselines(run: Run) -> dict[str, Labels]:
     if has_references(task):
         backbone = backbone_folder(student.backbone, run.project.folder)
         codings["overlap baseline"] = predict_overlap(run.folder / OVERLAP, backbone, task, rows).labels
-    others: dict[str, Checkpoint] = {}
+    others: dict[str, Student] = {}
+    if student.assistant:
+        others["assistant"] = Assistants.load(run.folder / ASSISTANT, task, run.max_tokens)
     if student.shrink:
         other, name = (STUDENT, "fine-tuned student") if student.shrink.export else (SHRUNK, "shrunk student")
         others[name] = Checkpoint.load(run.folder / other, task, run.max_tokens)

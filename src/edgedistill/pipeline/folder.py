@@ -20,6 +20,8 @@ from edgedistill_serve.grading.delimited import read_records, write_records
 
 STUDENT = "student"
 """The folder of the fine-tuned student."""
+ASSISTANT = "assistant"
+"""The folder of the assistants, with a folder for each seed."""
 SHRUNK = "shrunk"
 """The folder of the shrunk one, where there is one."""
 NANO_START = "nano-start"

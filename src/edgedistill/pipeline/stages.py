@@ -10,7 +10,7 @@ from typing import Any
 from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE
 from edgedistill.errors import EdgeDistillError, GateRefused, RunError
 from edgedistill.estimates.results import ESTIMATES_FILE
-from edgedistill.pipeline.folder import FROZEN, MIXTURE, NANO_START, OVERLAP, SHRUNK, STUDENT, file_digest
+from edgedistill.pipeline.folder import ASSISTANT, FROZEN, MIXTURE, NANO_START, OVERLAP, SHRUNK, STUDENT, file_digest
 from edgedistill.pipeline.inputs import NOTHING, StageInputs, fingerprint, result_path, select
 from edgedistill.pipeline.run import Run, shows_examples
 from edgedistill.project.schema import Project
@@ -20,6 +20,7 @@ _STUDENT_TASK = ("project.task.kind", "project.task.labels.name", "project.task.
 """What a student knows of the task: neither definitions nor instructions."""
 _QUESTIONS = ("project.data.questions", "project.data.question_by", "records.unlabelled")
 """What tells the questions that the student was trained on from others."""
+_TRAINED = ("train.best", "train.trials", "train.assistant.compared")
 _MIX_RESULTS = tuple(f"results.run.json.stages.mix.{name}" for name in ("max_tokens", "unreadable_validation_rows"))
 _GATE_RESULTS = ("results.gate.json.used", "results.gate.json.weights")
 
@@ -67,7 +68,8 @@ def _mix(_: Project) -> StageInputs:
 
 def _train(project: Project) -> StageInputs:
     paths = ["project.student", *_STUDENT_TASK, "records.splits.validation", f"results.{MIXTURE}", *_MIX_RESULTS]
-    if project.student.shrink or project.student.kind == "nano":
+    section = project.student
+    if section.shrink or section.assistant or section.kind == "nano":
         paths += ["records.splits.train", "records.splits.test", "records.unlabelled", "results.synthetic.jsonl"]
     return StageInputs(tuple(paths), ("project.student.shrink.export",))
 
@@ -82,9 +84,12 @@ def _evaluate(project: Project) -> StageInputs:
     splits = ["train", "validation", "test", "predefined", "twins", "repeated_groups"]
     paths = [
         *("project.evaluation", "project.review", *_QUESTIONS, *_STUDENT_TASK),
-        *(f"project.student.{name}" for name in ("kind", "backbone", "max_tokens", "shrink.export")),
-        *(f"results.{name}" for name in (STUDENT, SHRUNK, FROZEN, *_overlap(project), MIXTURE, "trials.csv")),
-        "results.run.json.stages.train.trials",
+        *(f"project.student.{name}" for name in ("kind", "backbone", "max_tokens", "assistant", "shrink.export")),
+        *(
+            f"results.{name}"
+            for name in (STUDENT, ASSISTANT, SHRUNK, FROZEN, *_overlap(project), MIXTURE, "trials.csv")
+        ),
+        *(f"results.run.json.stages.{name}" for name in _TRAINED[1:]),
         *_MIX_RESULTS,
         *("project.teacher", "project.teachers", "records.codes", "records.validation_groups"),
     ]
@@ -115,7 +120,7 @@ def _export(_: Project) -> StageInputs:
     )
 
 
-_LOGGED = ("mix.by_source_and_label", "train.best", "train.trials", "evaluate.inputs")
+_LOGGED = ("mix.by_source_and_label", *_TRAINED, "evaluate.inputs")
 _FIGURES = ("coders", "alt_test_epsilon", "subgroups", "smallest_subgroup", "positive")
 _TEACHER_PROVENANCE = ("name", "model", "votes", "temperature", "labels")
 
@@ -194,6 +199,7 @@ STAGES = (
         _train,
         (STUDENT, "trials.csv", FROZEN),
         optional=lambda project: (
+            *((ASSISTANT,) if project.student.assistant else ()),
             *((SHRUNK, "shrinking.json") if project.student.shrink else ()),
             *_overlap(project),
         ),

@@ -1,4 +1,4 @@
-"""Training: the student, a baseline on the frozen encoder and, if the project file asks for it, a smaller student."""
+"""Training: the student, a baseline on the frozen encoder, and if asked for, an assistant and a smaller student."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.data.twins import same_row
-from edgedistill.pipeline.folder import FROZEN, NANO_START, OVERLAP, SHRUNK, STUDENT
+from edgedistill.data.types import MixtureRow
+from edgedistill.pipeline.folder import ASSISTANT, FROZEN, NANO_START, OVERLAP, SHRUNK, STUDENT
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
-from edgedistill.project.schema import ShrinkSection
+from edgedistill.project.schema import AssistantSection, ShrinkSection, StudentSection
 from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder, train_student
+from edgedistill.student.assistant import Assistants, taught_rows, taught_section, train_assistants
 from edgedistill.student.compression import compare_students, compress_student
 from edgedistill.student.frozen import FrozenHead, fit_frozen, train_frozen_student, write_frozen
 from edgedistill.student.nano import train_nano_student
@@ -50,12 +52,18 @@ def _trained(run: Run, backbone: Path) -> dict[str, Any]:
         run.on_progress("train: optimizer steps", progress.done, progress.total)
 
     mixture, validation = read_mixture(run.folder, task.inputs), run.validation
+    rows: Sequence[MixtureRow] = mixture
+    assistant: dict[str, Any] = {}
+    notes: list[str] = []
+    if section.assistant:
+        rows, assistant = _taught(run, section, section.assistant, mixture)
+        notes, section = assistant.pop("notes"), taught_section(section)
     folder, kept, nano = run.folder / STUDENT, (run.folder / "search.sqlite3").parent, None
     if section.kind == "nano":
         run.on_progress("train: the tokens of the nano student", 0, 1)
         texts, authors, _ = _texts(run)
         nano, trained = train_nano_student(
-            mixture,
+            rows,
             validation,
             task,
             section,
@@ -68,7 +76,7 @@ def _trained(run: Run, backbone: Path) -> dict[str, Any]:
             progress=on_progress,
         )
     else:
-        trained = train_student(mixture, validation, task, section, backbone, folder, kept=kept, progress=on_progress)
+        trained = train_student(rows, validation, task, section, backbone, folder, kept=kept, progress=on_progress)
     run.folder.write_csv("trials.csv", _table(trained.trials))
     run.on_progress("train: the frozen encoder", 0, 1)
     heads = fit_frozen(mixture, validation, task, section.token_limit, backbone)
@@ -85,10 +93,40 @@ def _trained(run: Run, backbone: Path) -> dict[str, Any]:
             "best_epoch": best.best_epoch,
             "validation_macro_f1": best.validation_macro_f1,
         },
+        **({"assistant": assistant} if assistant else {}),
         "frozen": _describe_head(heads[0]),
         **({"nano": {name: getattr(nano, name) for name in ("tokens", "backbone_tokens", "width")}} if nano else {}),
         **baseline,
-        "notes": list(trained.notes),
+        "notes": [*notes, *trained.notes],
+    }
+
+
+def _taught(
+    run: Run, student: StudentSection, section: AssistantSection, mixture: Sequence[MixtureRow]
+) -> tuple[list[MixtureRow], dict[str, Any]]:
+    """Train `assistant/`; return the rows that it teaches the student, and what `run.json` says of it."""
+
+    def on_progress(progress: TrainingProgress) -> None:
+        run.on_progress("train: optimizer steps of the assistant", progress.done, progress.total)
+
+    backbone = backbone_folder(section.backbone, run.project.folder)
+    kept, folder = run.folder / "search" / ASSISTANT, run.folder / ASSISTANT
+    trained = train_assistants(
+        mixture, run.validation, run.task, section, student, backbone, folder, kept=kept, progress=on_progress
+    )
+    texts, _, set_aside = _texts(run)
+    run.on_progress("train: the assistant reads texts", 0, len(texts))
+    rows = taught_rows(Assistants.load(folder, run.task, student.token_limit), mixture, texts)
+    return rows, {
+        "backbone": section.backbone,
+        "seeds": list(section.seeds),
+        "learning_rate": [each.best.learning_rate for each in trained],
+        "epochs": [each.best.epochs for each in trained],
+        "validation_macro_f1": [each.best.validation_macro_f1 for each in trained],
+        "compared": [sum(len(trial.history) for trial in each.trials) for each in trained],
+        "texts": len(rows),
+        "texts_set_aside": set_aside,
+        "notes": [f"Assistant: {note}" for each in trained for note in each.notes],
     }
 
 

@@ -131,6 +131,7 @@ Counts: TypeAlias = Annotated[
 
 
 Preset: TypeAlias = Literal["quick", "standard", "thorough"]
+_PRESET_IS_IDLE = "search gives learning_rate and epochs, so that preset decides nothing; remove one of them"
 
 
 class SearchSection(Section):
@@ -616,6 +617,27 @@ class MixSection(Section):
         return (self.shares.synthetic if self.shares else self.synthetic_share) > 0
 
 
+def _name_to_section(given: object) -> object:
+    return {"backbone": given} if isinstance(given, str) else given
+
+
+class AssistantSection(Section):
+    """A large student that is fine-tuned first and teaches the small one."""
+
+    backbone: Annotated[str, Field(min_length=1)]
+    """As `StudentSection.backbone`."""
+    preset: Preset = "standard"
+    search: SearchSection = SearchSection()
+    seeds: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (0,)
+    """One assistant is trained per seed; their probabilities are averaged."""
+
+    @model_validator(mode="after")
+    def _preset_decides(self) -> Self:
+        if "preset" in self.model_fields_set and self.search.is_complete:
+            raise ValueError(_PRESET_IS_IDLE)
+        return self
+
+
 class StudentSection(Section):
     """The student: the small model and how it is trained."""
 
@@ -642,6 +664,9 @@ class StudentSection(Section):
     (`edgedistill.student.presets`), except those that ``search`` gives."""
     search: SearchSection = SearchSection()
     seeds: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (0,)
+    assistant: Annotated[AssistantSection | None, BeforeValidator(_name_to_section)] = None
+    """A backbone, or a mapping. A larger student that is trained on the same rows, and whose probabilities for all
+    texts are what the student learns."""
     shrink: ShrinkSection | None = None
     """A second, smaller student, written to the folder ``shrunk``."""
 
@@ -649,15 +674,15 @@ class StudentSection(Section):
     def _settings_are_read(self) -> Self:
         if self.peft is None and "lora" in self.model_fields_set:
             raise ValueError("lora requires peft: lora")
-        idle = sorted({"loss", "patience", "peft", "preset"} & self.model_fields_set)
+        idle = sorted({"assistant", "loss", "patience", "peft", "preset"} & self.model_fields_set)
         if self.kind == "frozen" and idle:
             raise ValueError(f"kind: frozen does not train the backbone; remove {', '.join(idle)}")
         if "preset" in self.model_fields_set and self.search.is_complete:
-            raise ValueError(
-                "search gives learning_rate and epochs, so that preset decides nothing; remove one of them"
-            )
+            raise ValueError(_PRESET_IS_IDLE)
         if self.kind == "nano" and (other := sorted({"peft", "shrink"} & self.model_fields_set)):
             raise ValueError(f"kind: nano has no layers; remove {', '.join(other)}")
+        if self.assistant and (idle := sorted({"targets", "class_weights"} & self.loss.model_fields_set)):
+            raise ValueError(f"the assistant's probabilities are the targets; remove loss.{idle[0]}, or assistant")
         return self
 
     @property

@@ -348,6 +348,8 @@ def _student(inputs: MethodsInputs) -> Iterator[str]:
         adapters = f" with low-rank adapters {cite('hu2021')}" if section.adapters else ""
         yield f"{backbone} was fine-tuned{adapters} with a linear classification head {cite('wolf2020')}."
         yield _loss(inputs)
+    if section.assistant:
+        yield from _assistant(log.stages.get("train", {}).get("assistant") or {})
     longest = log.stages.get("mix", {}).get("max_tokens")
     if longest:
         yield f"The longest input has {pluralize(longest, 'token')}; longer ones are cut, the context first."
@@ -374,6 +376,18 @@ def _student(inputs: MethodsInputs) -> Iterator[str]:
         )
 
 
+def _assistant(found: Mapping[str, Any]) -> Iterator[str]:
+    if not found:
+        return
+    seeds = len(found["seeds"])
+    subject, mean = ("Assistants", "mean ") if seeds > 1 else ("An assistant", "")
+    yield (
+        f"{subject}, {plain(found['backbone'])} fine-tuned on the same training set with {pluralize(seeds, 'seed')}, "
+        f"gave the {mean}probabilities {cite('turc2019')} of {pluralize(found['texts'], 'text')}, coded or not; no "
+        "validation or test row was among them."
+    )
+
+
 def _loss(inputs: MethodsInputs) -> str:
     loss = inputs.project.student.loss
     targets = {
@@ -381,6 +395,8 @@ def _loss(inputs: MethodsInputs) -> str:
         "soft": f"the shares of the teacher's votes {cite('hinton2015')}",
         "both": f"the labels of the rows and the shares of the teacher's votes {cite('hinton2015')}",
     }[loss.targets]
+    if inputs.project.student.assistant:
+        targets = f"the probabilities of an assistant {cite('hinton2015')}"
     more = []
     if loss.targets == "both":
         more.append(f"the latter with the weight {setting(loss.soft_weight)}")

@@ -1,14 +1,14 @@
 """Decision thresholds of a multilabel student's labels, chosen on validation rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgedistill.agreement.multilabel import LabelSets, count_label_sets, encode_label_sets
 from edgedistill.data.types import ValidationRows
-from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.label_decoding import LabelDecoder, sigmoid
 from edgedistill_serve.task.task import Task
 
@@ -73,7 +73,18 @@ def label_decoder_from_logits(logits: npt.NDArray[np.floating], codes: Sequence[
     return LabelDecoder(task, 1.0, choose_thresholds(sigmoid(logits.astype(np.float64), 1.0), codes, task).values)
 
 
-def choose_label_decoder(student: Checkpoint, validation: ValidationRows) -> LabelDecoder:
+class Student(Protocol):
+    """What gives logits: a `Checkpoint`, or the average of several."""
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+
+    def logits(self, rows: Sequence[Mapping[str, str]]) -> npt.NDArray[Any]:
+        """Return logits of shape (rows, labels)."""
+
+
+def choose_label_decoder(student: Student, validation: ValidationRows) -> LabelDecoder:
     """Return how a student's logits are read; the validation rows are scored where they have thresholds to choose.
 
     Args:

@@ -144,7 +144,14 @@ def _fingerprint(
     """Everything that determines the trials and their results; the number of ``tpe`` trials may increase."""
     digest = hashlib.sha256()
     settings = section.model_dump(
-        exclude={"backbone": True, "kind": True, "preset": True, "shrink": True, "search": {"trials"}}
+        exclude={
+            "backbone": True,
+            "kind": True,
+            "preset": True,
+            "assistant": True,
+            "shrink": True,
+            "search": {"trials"},
+        }
     )
     parts = [
         [_FORMAT, settings, msgspec.to_builtins(task), asdict(speed)],

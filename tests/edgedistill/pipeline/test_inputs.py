@@ -95,6 +95,10 @@ def search(name: str, low: float, high: float) -> Together:
     return Together({f"student.search.{name}": {"low": low, "high": high}})
 
 
+def assistant(**more: Any) -> Together:
+    return Together({"student.assistant": {"backbone": "./backbone", **more}})
+
+
 def people(share: float) -> Together:
     return Together({"review": {"aim": "at_most_to_people", "share": share}})
 
@@ -206,6 +210,9 @@ CHANGES: dict[str, Any] = {
     "student.search.epochs.high": search("epochs", 1, 5),
     "student.search.prune": True,
     "student.seeds": [1, 2],
+    "student.assistant.backbone": assistant(backbone="./backbone2"),
+    "student.assistant.preset": assistant(preset="quick", search=None),
+    "student.assistant.seeds": assistant(seeds=[1]),
     "student.shrink.layers": 1,
     "student.shrink.kept": [0, 1],
     "student.shrink.vocabulary": "full",

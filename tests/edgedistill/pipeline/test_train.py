@@ -7,6 +7,7 @@ import random
 import pytest
 
 from edgedistill.data.reading import read_records
+from edgedistill.errors import EdgeDistillError, TrainingFailed
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.run import Run
 from edgedistill.pipeline.stages import run_stages
@@ -105,6 +106,54 @@ def test_other_ways_of_shrinking_do_not_search_again(project):
     run_stages(run, until="train")
     assert "train: optimizer steps of the shrunk student" in message
     assert "train: optimizer steps" not in message
+
+
+ASSISTANT = "assistant: {backbone: ./backbone, seeds: [0, 1], search: {learning_rate: [1e-2], epochs: [8]}}"
+
+
+def test_an_assistant_teaches_the_student_all_texts_except_locked_ones(project):
+    step, run = train(project(ASSISTANT))
+    assistant = step.entry["assistant"]
+    assert {path.name for path in (run.folder / "assistant").iterdir()} == {"seed-0", "seed-1"}
+    assert "assistant" in outputs(run)
+    splits = run.records.splits
+    locked = {row.inputs["response"] for split in (splits.validation, splits.test) for row in split.responses}
+    texts = {row.inputs["response"] for row in (*splits.train.responses, *run.records.unlabelled)} - locked
+    assert assistant["texts"] >= len(texts)  # rows of the training set are not merged
+    assert assistant["seeds"] == [0, 1]
+    assert len(assistant["validation_macro_f1"]) == 2
+    entry = run_stages(run, until="evaluate")[-1].entry
+    evaluation = json.loads((run.folder / "evaluation.json").read_text())
+    assert "assistant" in evaluation["agreement"]
+    assert entry["inputs"]
+
+
+def test_a_student_taught_by_an_assistant_differs_from_one_taught_by_labels(project):
+    weights = []
+    for more in ("", ASSISTANT):
+        _, run = train(project(more))
+        weights.append((run.folder / "student" / "model.safetensors").read_bytes())
+    assert weights[0] != weights[1]
+
+
+def test_an_assistant_that_gives_one_label_teaches_nothing(project):
+    with pytest.raises(TrainingFailed, match="it has not learnt the task"):
+        train(project("assistant: {backbone: ./backbone, search: {learning_rate: [1e-6], epochs: [1]}}"))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("assistant: ./backbone\n  loss: {targets: soft}", "remove loss.targets, or assistant"),
+        ("assistant: {seeds: [1]}", "student.assistant.backbone"),
+        ("assistant: {backbone: a, preset: quick, search: {learning_rate: [1e-3], epochs: [1]}}", "decides nothing"),
+        ("assistant: ./nowhere", "nowhere"),
+    ],
+)
+def test_an_assistant_that_cannot_teach_is_refused(project, more, message):
+    with pytest.raises(EdgeDistillError) as refusal:
+        train(project(more))
+    assert message in str(refusal.value)
 
 
 def test_a_frozen_student_is_made_without_a_search(project):
