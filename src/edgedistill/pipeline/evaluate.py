@@ -153,7 +153,7 @@ def _compared_students(run: Run) -> int:
     The validation rows also choose an epoch of each assistant, and with each choice the student would be another.
     """
     entry = run.folder.read_json("run.json")["stages"]["train"]
-    trials, choices = entry["trials"], math.prod(entry.get("assistant", {}).get("compared", ()))
+    trials, choices = entry["trials"], math.prod(map(int, entry.get("assistant", {}).get("compared", ())))
     with (run.folder / "trials.csv").open(encoding="utf-8", newline="") as file:
         epochs = sum(bool(line["epoch"]) for line in csv.DictReader(file))
     return max(int(trials), epochs, 1) * choices

@@ -348,8 +348,7 @@ def _student(inputs: MethodsInputs) -> Iterator[str]:
         adapters = f" with low-rank adapters {cite('hu2021')}" if section.adapters else ""
         yield f"{backbone} was fine-tuned{adapters} with a linear classification head {cite('wolf2020')}."
         yield _loss(inputs)
-    if section.assistant:
-        yield from _assistant(log.stages.get("train", {}).get("assistant") or {})
+    yield from _assistant(log.stages.get("train", {}).get("assistant"))
     longest = log.stages.get("mix", {}).get("max_tokens")
     if longest:
         yield f"The longest input has {pluralize(longest, 'token')}; longer ones are cut, the context first."
@@ -376,7 +375,7 @@ def _student(inputs: MethodsInputs) -> Iterator[str]:
         )
 
 
-def _assistant(found: Mapping[str, Any]) -> Iterator[str]:
+def _assistant(found: Mapping[str, Any] | None) -> Iterator[str]:
     if not found:
         return
     seeds = len(found["seeds"])

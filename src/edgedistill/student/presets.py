@@ -37,15 +37,15 @@ class Schedule:
 
         Example:
             >>> [SCHEDULES["standard"].epochs(rows, 16) for rows in (100, 250, 1000, 4000)]
-            [30, 15, 5, 4]
+            [34, 15, 4, 4]
         """
         return min(max(round(self.steps / math.ceil(rows / batch_size)), self.fewest), self.most)
 
 
 SCHEDULES: Mapping[Preset, Schedule] = {
-    "quick": Schedule(steps=120, fewest=2, most=15),
-    "standard": Schedule(steps=240, fewest=4, most=30),
-    "thorough": Schedule(steps=480, fewest=6, most=40, rates=(0.5, 1.0)),
+    "quick": Schedule(steps=120, fewest=2, most=20),
+    "standard": Schedule(steps=240, fewest=4, most=40),
+    "thorough": Schedule(steps=480, fewest=6, most=60, rates=(0.5, 1.0)),
 }
 
 NANO_SCHEDULES: Mapping[Preset, Schedule] = {
