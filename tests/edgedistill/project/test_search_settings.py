@@ -74,7 +74,7 @@ def test_tpe_takes_ranges_and_lists(student):
         ("{shrink: {layers: 3, kept: [0, 2]}}", "kept must list 3 different layers in ascending order"),
         ("{shrink: {layers: 2, kept: [2, 0]}}", "kept must list 2 different layers in ascending order"),
         ("{shrink: {layer: 3}}", "unknown key student.shrink.layer; did you mean layers"),
-        ("{kind: frosen}", "student.kind .*'fine-tuned' or 'frozen'"),
+        ("{kind: frosen}", "student.kind .*'fine-tuned', 'frozen' or 'nano'"),
     ],
 )
 def test_what_cannot_be_is_told_with_its_key(section, complaint, student):
