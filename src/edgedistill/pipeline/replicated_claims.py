@@ -20,7 +20,7 @@ from edgedistill.report.paper_markup import plain
 from edgedistill_export.export_stages import is_readable
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.scoring.graph_choice import load_encoder
-from edgedistill_serve.task.contexts import context_hash, has_context
+from edgedistill_serve.task.contexts import context_hash
 from edgedistill_serve.task.task import task_inputs
 
 
@@ -86,8 +86,10 @@ def promise_columns(
     tokens = dict(zip(validation.ids, (row.ids for row in validation.encoded), strict=True))
     numbers = numbered(tokens.get(row, row) for row in ids)
     columns["tokens"] = {row: f"tokens-{number}" for row, number in zip(ids, numbers, strict=True)}
-    if has_context(run.task):
-        questions = numbered(context_hash(task_inputs(row.response.inputs, run.task)) for row in counted)
+    if "questions" in found.unit:  # held-out questions by their name, others by question and reference answer
+        texts = (row.response.inputs for row in counted)
+        names = (row.response.question for row in counted) if validation.questions else None
+        questions = numbered(names or (context_hash(task_inputs(inputs, run.task)) for inputs in texts))
         columns["question"] = {row: f"question-{number}" for row, number in zip(ids, questions, strict=True)}
     if found.group_column:
         columns["promise_group"] = {row.response.id: row.subgroups.get(found.group_column, "") for row in counted}
