@@ -249,7 +249,8 @@ def _answers(value: object) -> Iterator[tuple[str, Any]]:
 def _label(kind: str, value: Any, task: Task) -> str | None:
     """Return the label that an answer names; None if the codebook does not have it."""
     if kind == "rating":
-        is_rank = task.kind == "ordinal" and isinstance(value, int | float) and value in range(1, len(task.names) + 1)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_rank = task.kind == "ordinal" and is_number and value in range(1, len(task.names) + 1)
         return task.names[int(value) - 1] if is_rank else None
     if kind == "taxonomy":
         value = value[-1] if isinstance(value, list) and value else value

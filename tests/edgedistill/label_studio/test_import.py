@@ -161,6 +161,7 @@ def test_a_row_that_cannot_be_imported_is_named_and_nothing_is_written_unless_as
         ("nominal", taxonomy(["praise", "sung"]), "'praise > sung'"),
         ("nominal", rating(1), "rating 1"),
         ("ordinal", rating(4), "rating 4"),
+        ("ordinal", rating(True), "rating True"),
         ("ordinal", rating(1.5), "rating 1.5"),
         ("nominal", choices("none"), "'none'"),
     ],

@@ -1,0 +1,131 @@
+"""The figures in docs are those of the result files that benchmarks wrote."""
+
+import json
+import re
+from pathlib import Path
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def results(name):
+    return json.loads((DOCS / "results" / f"{name}.json").read_text("utf-8"))
+
+
+def table(page, heading):
+    """The rows of the Markdown table whose first heading that is not empty is given, each as its cells."""
+    lines = (DOCS / page).read_text("utf-8").splitlines()
+    start = next(place for place, line in enumerate(lines) if line.replace("| | ", "| ").startswith(f"| {heading} |"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            return rows
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def same(cell, *values):
+    """Whether a cell has these numbers, rounded to hundredths either way where they lie between two."""
+    shown = [float(each) for each in re.split(r"[;/ ]+", cell)]
+    return len(shown) == len(values) and all(
+        abs(one - other) < 0.00501 for one, other in zip(shown, values, strict=True)
+    )
+
+
+def percent(value, digits=0):
+    return f"{100 * value:.{digits}f} %"
+
+
+def test_how_often_a_promise_was_broken_is_as_measured():
+    found = results("promise_kept")
+    rows = table("decision-rules.md", "students")
+    assert len(rows) == 8
+    for name, stated, *cells in rows:
+        share = float(stated.removesuffix(" %")) / 100
+        for size, cell in zip((100, 250, 500), cells, strict=True):
+            drawn = found[f"{name.lower()}: {size} validation rows"]["independent draws"]
+            ours, plain = drawn[f"at_most_wrong {share:g}"], drawn[f"plain threshold {share:g}"]
+            assert cell.startswith(f"{percent(ours['broken'], 1)} / "), (name, share, size)
+            plain_share, accepted = re.fullmatch(r".* / (\d+) %, (\d+) %", cell).groups()
+            assert abs(int(plain_share) - 100 * plain["broken"]) <= 0.51
+            assert abs(int(accepted) - 100 * ours["accepted"]) <= 0.51
+
+
+def test_no_simulated_promise_is_broken_more_often_than_the_docs_say():
+    simulated = [value["as implemented"] for name, value in results("promise_kept").items() if "simulated" in name]
+    assert percent(max(simulated), 1) == "5.3 %"
+
+
+KINDS = {
+    "answers to other questions (test_uq)": "other questions",
+    "news sentences (BABE)": "texts of babe",
+    "answers of Beetle": "texts of beetle",
+    "answers of networks": "texts of networks",
+    "keyboard noise": "keyboard noise",
+    "another language": "another language",
+    "prompt injection": "prompt injection",
+    "praise, 40 times": "praise 40 times",
+    "no letters": "no letters",
+    "shuffled words": "shuffled words",
+}
+
+
+def test_what_novelty_finds_is_as_measured():
+    found = results("novelty")
+    rows = {name: cells for name, *cells in table("novelty.md", "BABE")}
+    compared = 0
+    for shown, kind in KINDS.items():
+        for student, cell in zip(("babe", "beetle", "networks"), rows[shown], strict=True):
+            if not cell[0].isalnum() and cell[0] != ".":
+                continue
+            one = found[student]["methods"]["novelty"][kind]
+            shares = [one[f"beyond at {share}"] for share in (0.05, 0.02, 0.01)]
+            assert same(cell, one["auroc"], *shares), (student, kind)
+            compared += 1
+    assert compared > 20
+
+
+def test_other_methods_of_novelty_are_as_measured():
+    found = results("novelty")
+    for shown, *cells in table("novelty.md", "AUROC; share found at 5 %"):
+        student, kind = shown.split(": ")
+        for method, cell in zip(("probability", "classes", "neighbours", "novelty"), cells, strict=True):
+            one = found[student]["methods"][method][kind]
+            assert same(cell, one["auroc"], one["beyond at 0.05"]), (shown, method)
+
+
+def test_what_letters_find_is_as_measured():
+    found = results("letters")
+    for shown, *cells in table("novelty.md", "texts"):
+        one = found["run"][shown.split(",")[0]]
+        keys = ("unreadable", "unreadable or novel at 0.01", "unreadable or novel at 0.05", "too few letters")
+        assert cells == [str(one[key]) for key in keys]
+    text = (DOCS / "novelty.md").read_text("utf-8")
+    for name, shown in (
+        ("babe", "BABE 0 of 1,000"),
+        ("beetle", "Beetle 6 of 1,258"),
+        ("hyperbole", "hyperbole 0 of 323"),
+    ):
+        few, rows = found[name]["known"]
+        assert shown.endswith(f"{few} of {rows:,}")
+        assert shown in text
+
+
+METHODS = ("naive", "human only", "Rogan-Gladen", "PPI++", "DSL")
+
+
+def test_coverage_of_estimates_is_as_measured():
+    cells = results("estimates_coverage")["cells"]
+    rows = table("estimates.md", "setting")
+    assert len(rows) > 40
+    for setting, data, coded, *shown in rows:
+        for method, cell in zip(METHODS, shown, strict=True):
+            found = [
+                100 * each["coverage"]
+                for each in cells
+                if (each["setting"], each["data"], each["coded"], each["method"]) == (setting, data, int(coded), method)
+                and each["given"] >= 0.9
+            ]
+            if cell != "-":
+                numbers = [int(each) for each in re.findall(r"\d+", cell.split("(")[0])]
+                assert abs(numbers[0] - min(found)) < 0.51, (setting, data, coded, method)
+                assert abs(numbers[-1] - max(found)) < 0.51, (setting, data, coded, method)
