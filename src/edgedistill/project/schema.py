@@ -131,7 +131,6 @@ Counts: TypeAlias = Annotated[
 
 
 Preset: TypeAlias = Literal["quick", "standard", "thorough"]
-_PRESET_IS_IDLE = "search gives learning_rate and epochs, so that preset decides nothing; remove one of them"
 
 
 class SearchSection(Section):
@@ -627,15 +626,28 @@ class AssistantSection(Section):
     backbone: Annotated[str, Field(min_length=1)]
     """As `StudentSection.backbone`."""
     preset: Preset = "standard"
-    search: SearchSection = SearchSection()
+    learning_rate: Learning | None = None
+    """Peak learning rate. Default: from ``preset``."""
+    epochs: Count | None = None
+    """Default: from ``preset``."""
+    batch_size: Count = 16
     seeds: Annotated[tuple[int, ...], Field(min_length=1, strict=False)] = (0,)
     """One assistant is trained per seed; their probabilities are averaged."""
 
     @model_validator(mode="after")
     def _preset_decides(self) -> Self:
         if "preset" in self.model_fields_set and self.search.is_complete:
-            raise ValueError(_PRESET_IS_IDLE)
+            raise ValueError("learning_rate and epochs are given, so that preset decides nothing; remove one of them")
         return self
+
+    @property
+    def search(self) -> SearchSection:
+        """The settings as a search of one trial."""
+        return SearchSection(
+            learning_rate=None if self.learning_rate is None else (self.learning_rate,),
+            epochs=None if self.epochs is None else (self.epochs,),
+            batch_size=(self.batch_size,),
+        )
 
 
 class StudentSection(Section):
@@ -678,7 +690,9 @@ class StudentSection(Section):
         if self.kind == "frozen" and idle:
             raise ValueError(f"kind: frozen does not train the backbone; remove {', '.join(idle)}")
         if "preset" in self.model_fields_set and self.search.is_complete:
-            raise ValueError(_PRESET_IS_IDLE)
+            raise ValueError(
+                "search gives learning_rate and epochs, so that preset decides nothing; remove one of them"
+            )
         if self.kind == "nano" and (other := sorted({"peft", "shrink"} & self.model_fields_set)):
             raise ValueError(f"kind: nano has no layers; remove {', '.join(other)}")
         if self.assistant and (idle := sorted({"targets", "class_weights"} & self.loss.model_fields_set)):

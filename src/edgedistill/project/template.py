@@ -73,6 +73,7 @@ student:
   backbone: minilm              # or a name of `edgedistill backbones list`, a folder, or a name on the Hugging Face Hub
   # max_tokens: 128            # longest input; default: from the lengths of the training rows
   preset: standard              # or quick, thorough: epochs and learning rate follow from rows and backbone
+  # assistant: mpnet           # a larger model, trained first, whose probabilities for all texts the student learns
   # search: {{learning_rate: [5e-5, 1e-4], batch_size: [16], epochs: [4, 8]}}   # or these; validation rows select
   seeds: [0]
 

@@ -96,7 +96,7 @@ def search(name: str, low: float, high: float) -> Together:
 
 
 def assistant(**more: Any) -> Together:
-    return Together({"student.assistant": {"backbone": "./backbone", **more}})
+    return Together({"student.loss": None, "student.assistant": {"backbone": "./backbone", **more}})
 
 
 def people(share: float) -> Together:
@@ -211,7 +211,10 @@ CHANGES: dict[str, Any] = {
     "student.search.prune": True,
     "student.seeds": [1, 2],
     "student.assistant.backbone": assistant(backbone="./backbone2"),
-    "student.assistant.preset": assistant(preset="quick", search=None),
+    "student.assistant.preset": assistant(preset="quick"),
+    "student.assistant.learning_rate": assistant(learning_rate=1e-3),
+    "student.assistant.epochs": assistant(epochs=3),
+    "student.assistant.batch_size": assistant(batch_size=4),
     "student.assistant.seeds": assistant(seeds=[1]),
     "student.shrink.layers": 1,
     "student.shrink.kept": [0, 1],

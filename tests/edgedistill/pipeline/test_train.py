@@ -108,7 +108,7 @@ def test_other_ways_of_shrinking_do_not_search_again(project):
     assert "train: optimizer steps" not in message
 
 
-ASSISTANT = "assistant: {backbone: ./backbone, seeds: [0, 1], search: {learning_rate: [1e-2], epochs: [8]}}"
+ASSISTANT = "assistant: {backbone: ./backbone, seeds: [0, 1], learning_rate: 1e-2, epochs: 8}"
 
 
 def test_an_assistant_teaches_the_student_all_texts_except_locked_ones(project):
@@ -138,7 +138,7 @@ def test_a_student_taught_by_an_assistant_differs_from_one_taught_by_labels(proj
 
 def test_an_assistant_that_gives_one_label_teaches_nothing(project):
     with pytest.raises(TrainingFailed, match="it has not learnt the task"):
-        train(project("assistant: {backbone: ./backbone, search: {learning_rate: [1e-6], epochs: [1]}}"))
+        train(project("assistant: {backbone: ./backbone, learning_rate: 1e-6, epochs: 1}"))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_an_assistant_that_gives_one_label_teaches_nothing(project):
     [
         ("assistant: ./backbone\n  loss: {targets: soft}", "remove loss.targets, or assistant"),
         ("assistant: {seeds: [1]}", "student.assistant.backbone"),
-        ("assistant: {backbone: a, preset: quick, search: {learning_rate: [1e-3], epochs: [1]}}", "decides nothing"),
+        ("assistant: {backbone: a, preset: quick, learning_rate: 1e-3, epochs: 1}", "decides nothing"),
         ("assistant: ./nowhere", "nowhere"),
     ],
 )
