@@ -37,6 +37,23 @@ RULES: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        "Known and unknown questions",
+        (
+            "Where whole questions are held out (data.questions: held_out), the verdict and the confirmation of a "
+            "promise rest on the test rows of questions without training rows, with intervals over questions: with "
+            f"fewer than {MIN_GROUPS} such questions the verdict is inconclusive. If only known questions were "
+            "validated and test rows have others, there is a warning."
+        ),
+    ),
+    (
+        "Overlap baseline",
+        (
+            "If the task has reference answers, the model is compared with a logistic regression on nine numbers that "
+            "compare response and reference answers. The model gets a warning unless the whole interval of the "
+            "difference in κ is above 0."
+        ),
+    ),
+    (
         "Repeated texts",
         (
             f"If the texts of more than {percent(MAX_REPEATED_SHARE)} of the test rows also occur in training or "
