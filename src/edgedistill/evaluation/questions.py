@@ -1,12 +1,12 @@
 """Known and unknown questions apart: a student can learn the questions of its train rows and fail on others."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
-from edgedistill.agreement import Agreement, agreement
+from edgedistill.agreement import Agreement, agreement, compare
 from edgedistill.data.types import TestRows, ValidationRows
 from edgedistill.decisions import TestScores, rule_outcome
-from edgedistill.evaluation.types import QuestionPart, QuestionTable
+from edgedistill.evaluation.types import NamedComparison, QuestionPart, QuestionTable
 from edgedistill_serve.bundle.manifest import ReviewRule
 from edgedistill_serve.task.contexts import ROWS_PER_CONTEXT
 from edgedistill_serve.task.task import Task
@@ -79,6 +79,7 @@ def question_table(
                 if any(row in coding for row in ids)
             },
             review=rule_outcome(chosen, temperature, rule, positive=positive),
+            comparisons=tuple(_comparisons(human, codings, ids, clusters, scores.task)),
         )
 
     return QuestionTable(
@@ -89,6 +90,29 @@ def question_table(
         known=part(trained=True),
         unknown=part(trained=False),
     )
+
+
+def _comparisons(
+    human: Mapping[str, str],
+    codings: Mapping[str, Mapping[str, str]],
+    ids: Sequence[str],
+    clusters: Mapping[str, str] | None,
+    task: Task,
+) -> Iterator[NamedComparison]:
+    """Compare the student with every other coding, on the rows that the other coded."""
+    for name, coding in codings.items():
+        rows = [row for row in ids if row in coding and row in codings["student"]]
+        if name == "student" or not rows:
+            continue
+        compared = compare(
+            [human[row] for row in rows],
+            [coding[row] for row in rows],
+            [codings["student"][row] for row in rows],
+            task,
+            groups=None if clusters is None else [clusters[row] for row in rows],
+        )
+        values = {field.name: getattr(compared, field.name) for field in fields(compared)}
+        yield NamedComparison(**values, first=name, second="student")
 
 
 def _agreement(

@@ -105,6 +105,15 @@ class QuestionFigures:
     outcome: RuleOutcome | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedComparison(Comparison):
+    """Two codings by their names; `reference` is the human coder that both are compared with, if it is a single one."""
+
+    first: str
+    second: str
+    reference: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class QuestionPart:
     """Test rows that answer known or unknown questions.
@@ -114,12 +123,14 @@ class QuestionPart:
         questions: Number of different questions.
         agreement: By coding, its agreement with the human codes; on unknown questions with intervals over questions.
         review: The outcome of the decision rule.
+        comparisons: The student against every other coding, paired.
     """
 
     rows: int
     questions: int
     agreement: Mapping[str, Agreement]
     review: RuleOutcome
+    comparisons: tuple[NamedComparison, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +213,6 @@ class ValidationStep:
     flips: int
     flip_rate: float
     max_probability_difference: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedComparison(Comparison):
-    """Two codings by their names; `reference` is the human coder that both are compared with, if it is a single one."""
-
-    first: str
-    second: str
-    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,7 +488,7 @@ def _served_questions(student: QuestionTable | None, served: QuestionTable | Non
     def part(before: QuestionPart | None, after: QuestionPart | None) -> QuestionPart | None:
         if before is None or after is None:
             return before
-        return replace(after, agreement={**before.agreement, **after.agreement})
+        return replace(after, agreement={**before.agreement, **after.agreement}, comparisons=before.comparisons)
 
     return replace(student, known=part(student.known, served.known), unknown=part(student.unknown, served.unknown))
 

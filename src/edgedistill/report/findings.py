@@ -395,22 +395,29 @@ def _human_coders(ceiling: InterCoderFigures | None) -> Iterator[Finding]:
 
 def _overlap(evaluation: Evaluation) -> Iterator[Finding]:
     """A model that does not beat a comparison with the reference answers by nine numbers is not worth its size."""
+    found = evaluation.questions
+    parts = [("", evaluation.comparisons)]
+    if found and found.unknown:
+        parts = [("On unknown questions, ", found.unknown.comparisons)]
+        parts += [("On known questions, ", found.known.comparisons)] if found.known else []
+    for where, comparisons in parts:
+        for each in comparisons:
+            if each.first == "overlap baseline" and (gap := each.differences.get("kappa")):
+                yield _beside_overlap(where, gap, each.rows)
+
+
+def _beside_overlap(where: str, gap: Estimate, number: int) -> Finding:
+    numbers = "nine numbers that compare response and reference answers"
+    if gap.low > 0:
+        text = f"the model agrees more with the human codes than {numbers}"
+    elif gap.high < 0:
+        text = f"the model agrees less with the human codes than {numbers}"
+    else:
+        text = f"the test rows do not show that the model agrees more with the human codes than {numbers}"
+    text = f"{where}{text}" if where else f"{text[0].upper()}{text[1:]}"
+    tone: Tone = "good" if gap.low > 0 else "warning"
     heading = "Comparison with the overlap baseline"
-    for each in evaluation.comparisons:
-        gap = each.differences.get("kappa")
-        if each.first != "overlap baseline" or gap is None:
-            continue
-        text = (
-            "The model agrees more with the human codes than nine numbers that compare response and reference answers"
-            if gap.low > 0
-            else "The model agrees less with the human codes than nine numbers that compare response and reference "
-            "answers"
-            if gap.high < 0
-            else "The test rows do not show that the model agrees more with the human codes than nine numbers that "
-            "compare response and reference answers"
-        )
-        tone: Tone = "good" if gap.low > 0 else "warning"
-        yield Finding(heading, f"{text} (difference in κ {difference(gap)}, {rows(each.rows)}).", tone)
+    return Finding(heading, f"{text} (difference in κ {difference(gap)}, {rows(number)}).", tone)
 
 
 def _teacher(evaluation: Evaluation) -> Iterator[Finding]:

@@ -50,7 +50,7 @@ RULES: tuple[tuple[str, str], ...] = (
         (
             "If the task has reference answers, the model is compared with a logistic regression on nine numbers that "
             "compare response and reference answers. The model gets a warning unless the whole interval of the "
-            "difference in κ is above 0."
+            "difference in κ is above 0, on unknown and on known questions if both are there."
         ),
     ),
     (

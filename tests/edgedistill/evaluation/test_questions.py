@@ -99,6 +99,15 @@ def test_a_report_warns_where_only_known_questions_were_validated(validated_on_k
     )
 
 
+def test_the_report_compares_the_model_with_the_overlap_baseline_on_both_kinds_of_questions(held_out):
+    found = [each for each in verdict(held_out, None).findings if each.heading.endswith("overlap baseline")]
+    assert [each.tone for each in found] == ["warning", "warning"]  # that of this test is always right
+    assert found[0].text.startswith(
+        "On unknown questions, the model agrees less with the human codes than nine numbers"
+    )
+    assert found[1].text.startswith("On known questions, ")
+
+
 def test_held_out_questions_are_accepted_by_the_rule_although_they_are_new(held_out, validated_on_known):
     assert not held_out.review.rule.new_question
     assert validated_on_known.review.rule.new_question
