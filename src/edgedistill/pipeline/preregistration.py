@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 from ruamel.yaml import YAML
 
+from edgedistill.data.reading import held_out
 from edgedistill.data.twins import same_row
 from edgedistill.data.types import CodedResponse
 from edgedistill.errors import RunError
@@ -113,7 +114,7 @@ def plan_parts(run: Run) -> dict[str, Any]:
 
     return {
         "codebook": section("task"),
-        "splits": {name: value for name, value in section("data").items() if name in ("split", "group_by")},
+        "splits": _split_settings(project),
         "teacher": {"teachers": teachers, "teachers_vote": project.teachers_vote},
         "gate": [each["gate"] for each in panel],
         "training rows": {"mix": section("mix"), "generate": section("generate")},
@@ -122,7 +123,7 @@ def plan_parts(run: Run) -> dict[str, Any]:
         "evaluation": {name: value for name, value in section("evaluation").items() if name != "human_trained"},
         "primary figure": {
             "figure": _KAPPA.get(project.task.kind, "Cohen's kappa"),
-            "rows": "test rows",
+            "rows": "test rows of questions without train rows" if held_out(project) else "test rows",
             "interval": 0.95,
             "required": max(
                 [REQUIRED_KAPPA, *(each.gate.at_least for each in project.panel if each.gate.metric == "kappa")]
@@ -133,6 +134,17 @@ def plan_parts(run: Run) -> dict[str, Any]:
         "validation rows": _digest(
             splits.validation, lambda row: (row.response.id, same_row(row.response.inputs), row.label)
         ),
+    }
+
+
+def _split_settings(project: Project) -> dict[str, Any]:
+    """Return how rows are split; without held-out questions as before there were any, so that older plans are kept."""
+    data = project.data.model_dump(mode="json")
+    if held_out(project):
+        return {name: data[name] for name in ("split", "group_by", "questions", "question_by")}
+    return {
+        "split": {name: value for name, value in data["split"].items() if name != "known_questions"},
+        "group_by": data["group_by"],
     }
 
 

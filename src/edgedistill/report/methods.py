@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from edgedistill.data import RowCounts
 from edgedistill.data.reading import near_duplicate
+from edgedistill.evaluation.types import QuestionTable
 from edgedistill.project.schema import AnyTeacher, ExistingLabelsSection, Project, TeacherSection
 from edgedistill.report.claims import (
     estimate_sentences,
@@ -118,7 +119,12 @@ def _data(inputs: MethodsInputs) -> Iterator[str]:
             f"{'or from the same group (a learner) ' if project.data.group_by else ''}are never in two splits."
         )
     )
-    yield made
+    asked = report.evaluation.questions
+    yield (
+        _held_out(asked, made, project.data.split.seed, drawn=not report.evaluation.predefined_split)
+        if (asked and asked.held_out)
+        else made
+    )
     same = report.evaluation.test_texts_also_in_train_or_validation
     yield (
         f"{_number(same, 'row')} of the test split {_is(same)} the same to the student as a training or validation "
@@ -129,6 +135,22 @@ def _data(inputs: MethodsInputs) -> Iterator[str]:
     if groups:
         yield f"{pluralize(groups, 'group')} of the test split also {_has(groups)} rows in another split."
     yield f"{table_reference('data_flow')} accounts for every row."
+
+
+def _held_out(asked: QuestionTable, made: str, seed: int, *, drawn: bool) -> str:
+    """How whole questions were held out."""
+    if drawn:
+        made = f"Whole questions were drawn at random, stratified by label, with the seed {seed}."
+    parts = [
+        f"{rows(part.rows)} of {pluralize(part.questions, f'{name} question')}"
+        for part, name in ((asked.unknown, "unknown"), (asked.known, "known"))
+        if part
+    ]
+    return (
+        f"{made} The {rows(asked.validation_rows_of_unknown)} of the validation split answer "
+        f"{pluralize(asked.validation_questions, 'question')} without training rows; the test split has "
+        f"{listed(parts)} (known: with training rows)."
+    )
 
 
 def _file(counts: RowCounts) -> str:

@@ -85,3 +85,9 @@ def test_the_report_has_a_table_of_unknown_questions(done):
     page = (done.parent / "runs/asked/report.html").read_text("utf-8")
     assert "Known and unknown questions" in page
     assert "unknown question" in page
+
+
+def test_the_methods_section_says_how_questions_were_held_out(done):
+    text = (run_of(done).methods() / "methods.md").read_text("utf-8").replace("\xa0", " ")
+    assert "Whole questions were drawn at random, stratified by label, with the seed 0." in text
+    assert "without training rows; the test split has" in text
