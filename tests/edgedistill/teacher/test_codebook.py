@@ -70,7 +70,9 @@ def test_no_user_message_ever_contains_a_label_tag(inputs: dict[str, str]) -> No
 @given(st.fixed_dictionaries(dict.fromkeys(THREE.inputs, TYPED)))
 def test_each_tag_opens_once_and_closes_once(inputs: dict[str, str]) -> None:
     found = re.findall(
-        r"<\s*/?\s*(?:question|reference|response)", build_coding_messages(THREE, inputs)[-1]["content"], re.IGNORECASE
+        r"<\s*/?\s*(?:question|reference|rubric|response)",
+        build_coding_messages(THREE, inputs)[-1]["content"],
+        re.IGNORECASE,
     )
     assert found == ["<question", "</question", "<reference", "</reference", "<response", "</response"]
 

@@ -10,8 +10,23 @@ from edgedistill.teacher.parsing import CONTROL_TOKEN
 
 from ...growth import assert_work_is_linear
 
-ANY_TAG = re.compile(r"<\s*/?\s*(question|reference|response|label)", re.IGNORECASE)
-PIECES = ["<", "</", "/", " ", "\n", ">", "response", "RESPONSE", "Label", "question", "reference", "\u200b", "\ufe64"]
+ANY_TAG = re.compile(r"<\s*/?\s*(question|reference|rubric|response|label)", re.IGNORECASE)
+PIECES = [
+    "<",
+    "</",
+    "/",
+    " ",
+    "\n",
+    ">",
+    "response",
+    "RESPONSE",
+    "Label",
+    "question",
+    "reference",
+    "rubric",
+    "\u200b",
+    "\ufe64",
+]
 PIECES += ["\uff1c", "\uff1e", "\uff52esponse", "lab\u00adel", "\u202e", " id='1'", "&lt;", "\U0001d5eaord", "\u0338"]
 TYPED = st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join))
 
