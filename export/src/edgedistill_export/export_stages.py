@@ -225,8 +225,9 @@ def is_readable(row: Encoded, review: ReviewRule) -> bool:
 
 
 def _why_not(training: Sequence[Encoded]) -> str:
-    if len(set(training)) < LEAST_TEXTS:
-        return f"there are {len(set(training))} distinct training texts, and {LEAST_TEXTS} are needed."
+    distinct = len({row.ids for row in training})
+    if distinct < LEAST_TEXTS:
+        return f"there are {distinct} distinct training texts, and {LEAST_TEXTS} are needed."
     return "the graph gives no vector of a text that training texts differ in."
 
 

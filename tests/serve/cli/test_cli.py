@@ -182,7 +182,7 @@ def test_score_says_what_the_model_could_not_read(bundle, answers_bundle):
     assert "review (unreadable)" in unreadable.stdout
     assert "67% of the response is unknown" in unreadable.stdout
     cut = run("score", answers_bundle.folder, "great job", "--question", "why " * 50, "--reference-answer", "because")
-    assert "did not read 32 of the 51 tokens of question and reference answer" in cut.stdout
+    assert "did not read 32 of the 51 tokens before the response" in cut.stdout
 
 
 def test_info_says_for_which_questions_the_rule_was_shown(bundle, answers_bundle):

@@ -52,7 +52,7 @@ class Encoded:
     unknown_share: float = 0.0
     context_tokens: int = 0
     context_tokens_lost: int = 0
-    letters: Letters = field(default=NO_LETTERS, repr=False)
+    letters: Letters = field(default=NO_LETTERS, repr=False, hash=False)
     lost: tuple[tuple[str, int], ...] = ()
 
 
