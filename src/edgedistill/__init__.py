@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # at run time each name is imported on first use: torch alone
     from edgedistill.classifier import StudentClassifier
     from edgedistill.errors import EdgeDistillError
     from edgedistill.estimates import EstimateTable, estimate
+    from edgedistill.evaluation.coded_file import BundleEvaluation, evaluate_bundle
     from edgedistill.frames import train_validation_test_split
     from edgedistill.progress import progress_bars
     from edgedistill.runnable_project import Project
@@ -33,6 +34,7 @@ __all__ = [
     "Agreement",
     "AltTest",
     "Bundle",
+    "BundleEvaluation",
     "EdgeDistillError",
     "EstimateTable",
     "Label",
@@ -44,6 +46,7 @@ __all__ = [
     "agreement",
     "alt_test",
     "estimate",
+    "evaluate_bundle",
     "progress_bars",
     "train_validation_test_split",
 ]
@@ -52,6 +55,7 @@ _MODULES = {
     "Agreement": "edgedistill.agreement",
     "AltTest": "edgedistill.agreement",
     "Bundle": "edgedistill_serve",
+    "BundleEvaluation": "edgedistill.evaluation.coded_file",
     "EdgeDistillError": "edgedistill.errors",
     "EstimateTable": "edgedistill.estimates",
     "Label": "edgedistill.task",
@@ -62,6 +66,7 @@ _MODULES = {
     "Teacher": "edgedistill.teacher.teacher",
     "alt_test": "edgedistill.agreement",
     "estimate": "edgedistill.estimates",
+    "evaluate_bundle": "edgedistill.evaluation.coded_file",
     "progress_bars": "edgedistill.progress",
     "train_validation_test_split": "edgedistill.frames",
 }

@@ -5,10 +5,12 @@ frame_of(X, task)         the same rows as a DataFrame
 codes_of(y, task)         the labels of rows
 coded_rows(X, y, task)    both together
 with_codes(rows, X, …)    the codes of single coders, too
+table_rows(frame, id)     a DataFrame as the rows of a table file
 train_validation_test_split(X)    as a project's `data.split` does
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence, Set, Sized
+import json
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,6 +22,7 @@ from edgedistill.data.types import CodedResponse, Response, TestRows, TrainRows,
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.project.reading import checked_section
 from edgedistill.project.schema import SplitSection
+from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, task_inputs
 
 if TYPE_CHECKING:  # pandas is loaded where a DataFrame is made
@@ -258,6 +261,28 @@ def _with_questions(
         replace(row, coded=replace(row.coded, response=replace(row.coded.response, question_name=name)))
         for row, name in zip(rows, names, strict=True)
     ]
+
+
+def table_rows(frame: "DataFrame", id_column: str) -> Iterator[TableRow]:
+    """Yield the rows of a DataFrame as those of a table file; without a column of ids, the index has them.
+
+    The number of a row is its position, from 0.
+    """
+    names = [str(name) for name in frame.columns]
+    columns = [list(frame[name]) for name in frame.columns]
+    if id_column not in names:
+        names, columns = [id_column, *names], [list(frame.index), *columns]
+    for place, cells in enumerate(zip(*columns, strict=True)):
+        values = {name: _text(cell) for name, cell in zip(names, cells, strict=True)}
+        yield TableRow(place, values, values)
+
+
+def _text(cell: Any) -> str:
+    if is_missing(cell):
+        return ""
+    if isinstance(cell, list | tuple | set | frozenset):
+        return json.dumps([str(each) for each in cell])
+    return str(cell)
 
 
 def is_missing(value: Any) -> bool:

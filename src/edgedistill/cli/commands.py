@@ -14,6 +14,21 @@ from edgedistill.cli.cache import cache_app
 from edgedistill.cli.code import code
 from edgedistill.cli.dispatch import BatchInOption, BatchOption, BatchOutOption, DispatchOptions, EstimateOption
 from edgedistill.cli.estimate import estimate
+from edgedistill.cli.evaluate import (
+    Clusters,
+    CodedFileOptions,
+    Coders,
+    Groups,
+    IdColumn,
+    LabelColumn,
+    On,
+    Out,
+    Positive,
+    ProjectOption,
+    Smallest,
+    Target,
+    evaluate_on,
+)
 from edgedistill.cli.export import (
     CheckBrowser,
     DryRun,
@@ -30,7 +45,7 @@ from edgedistill.cli.review import review_app
 from edgedistill.cli.study import study_app
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
-from edgedistill.errors import EdgeDistillError, Paused
+from edgedistill.errors import ArgumentError, EdgeDistillError, Paused
 from edgedistill.project.template import write_template
 from edgedistill.runnable_project import Project
 from edgedistill_serve.cli.terminal import escape_unencodable, one_line
@@ -294,6 +309,52 @@ def _export(
     )
 
 
+def _evaluate(
+    target: Target,
+    on: On = None,
+    project: ProjectOption = None,
+    label_column: LabelColumn = None,
+    id_column: IdColumn = None,
+    group: Groups = None,
+    coder: Coders = None,
+    clusters: Clusters = None,
+    positive: Positive = None,
+    smallest: Smallest = None,
+    out: Out = None,
+    offline: Offline = False,
+    accept_teacher: Accept = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare student and teacher with the human codes of the locked test rows; or a bundle with those of a file.
+
+    Example: edgedistill evaluate praise/project.yaml
+
+    A finished bundle on any coded file: edgedistill evaluate BUNDLE --on coded.csv --group school
+    """
+    options = CodedFileOptions(
+        project, label_column, id_column, tuple(group or ()), tuple(coder or ()), clusters, positive, smallest, out
+    )
+    terminal = Terminal(as_json=as_json)
+    if on is not None:
+        if offline or accept_teacher:
+            raise ArgumentError("--offline and --accept-teacher are about teachers, and no teacher is asked with --on")
+        evaluate_on(target, on, options, terminal)
+        return
+    if target.is_dir():
+        raise ArgumentError(
+            "a bundle is measured on a coded file", where=str(target), hint="Name the file: --on coded.csv."
+        )
+    if given := ", ".join(options.given()):
+        raise ArgumentError(f"{given} needs --on, a coded file", hint="Example: edgedistill evaluate BUNDLE --on FILE.")
+
+    def work(run: "Run", on_step: "Callable[[StageResult], None]") -> None:
+        from edgedistill.pipeline import run_stage
+
+        run_stage(run, "evaluate", on_step=on_step)
+
+    _run_stages(target, terminal, work, StageOptions(offline, accept_teacher))
+
+
 def _show_prompt(path: Path, terminal: Terminal, ident: str) -> None:
     """Print each teacher's prompt for a response; send nothing."""
     run = Project.load(path).start()
@@ -315,9 +376,9 @@ app.command("generate")(_generate)
 for _name, _summary in (
     ("mix", "Draw the training set."),
     ("train", "Fine-tune the student on the training set."),
-    ("evaluate", "Compare student and teacher with the human codes of the locked test rows."),
 ):
     _stage_command(_name, _summary)
+app.command("evaluate")(_evaluate)
 app.command("export")(_export)
 app.command("code")(code)
 app.command("estimate")(estimate)

@@ -19,7 +19,14 @@ from edgedistill.decisions.coding_sheet import (
     build_sheet,
     read_sheet,
 )
-from edgedistill.decisions.coverage import LabelOutcome, RiskCoverageCurve, RuleOutcome, risk_coverage, rule_outcome
+from edgedistill.decisions.coverage import (
+    LabelOutcome,
+    RiskCoverageCurve,
+    RuleOutcome,
+    decision_outcome,
+    risk_coverage,
+    rule_outcome,
+)
 from edgedistill.decisions.thresholds import (
     AtMostToPeople,
     AtMostWrong,
@@ -51,6 +58,7 @@ __all__ = [
     "build_drawn_sheet",
     "build_sheet",
     "choose_rule",
+    "decision_outcome",
     "fit_temperature",
     "label_shifts",
     "read_sheet",

@@ -2,6 +2,7 @@
 
 types.py    `Evaluation`, `Fidelity` and their parts
 build.py    computes an `Evaluation` from scores and codings
+coded_file.py  measures a finished bundle on any coded file
 files.py    reads `evaluation.json` and `fidelity.json`; writes their JSON Schemas
 """
 

@@ -22,7 +22,7 @@ from edgedistill.data.tables import is_empty_row
 from edgedistill.data.twins import fold_text
 from edgedistill.data.types import LabelSource, Response, SetAside, TeacherLabel, countable_labels
 from edgedistill.errors import ArgumentError, DataError
-from edgedistill.frames import Column, Rows, check_task, frame_of, is_missing, responses_of
+from edgedistill.frames import Column, Rows, check_task, frame_of, responses_of, table_rows
 from edgedistill.project.reading import checked_section
 from edgedistill.project.schema import ExistingLabelsSection, Project
 from edgedistill.task import Task
@@ -163,7 +163,7 @@ class ExistingLabels:
             return cls(
                 section, task, read_label_table(file.name, read_rows(file), section, task, lambda: _digest(file))
             )
-        rows = list(_rows_of_frame(labels, id_column))
+        rows = list(table_rows(labels, id_column))
         digest = hashlib.sha256(json.dumps([[row.row, row.values] for row in rows]).encode()).hexdigest()
         return cls(section, task, read_label_table("labels", rows, section, task, lambda: digest))
 
@@ -522,25 +522,6 @@ def _key_of(column: str, section: ExistingLabelsSection) -> str:
     if section.shares is not None:
         return "shares is how the names of the columns begin: `shares: share_` for share_LABEL, one for each label."
     return "Name the column of labels in label_column, columns of votes in votes, or columns of shares in shares."
-
-
-def _rows_of_frame(frame: "DataFrame", id_column: str) -> Iterator[TableRow]:
-    """Yield the rows of a DataFrame as those of a file; without a column of ids, the index has them."""
-    names = [str(name) for name in frame.columns]
-    columns = [list(frame[name]) for name in frame.columns]
-    if id_column not in names:
-        names, columns = [id_column, *names], [list(frame.index), *columns]
-    for place, cells in enumerate(zip(*columns, strict=True)):
-        values = {name: _cell(cell) for name, cell in zip(names, cells, strict=True)}
-        yield TableRow(place, values, values)
-
-
-def _cell(value: Any) -> str:
-    if is_missing(value):
-        return ""
-    if isinstance(value, list | tuple | set | frozenset):
-        return json.dumps([str(each) for each in value])
-    return str(value)
 
 
 def _digest(file: Path) -> str:

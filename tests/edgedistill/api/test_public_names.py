@@ -20,6 +20,7 @@ def test_the_public_names_of_edgedistill():
         "Agreement",
         "AltTest",
         "Bundle",
+        "BundleEvaluation",
         "EdgeDistillError",
         "EstimateTable",
         "Label",
@@ -31,6 +32,7 @@ def test_the_public_names_of_edgedistill():
         "agreement",
         "alt_test",
         "estimate",
+        "evaluate_bundle",
         "progress_bars",
         "train_validation_test_split",
     }
