@@ -18,10 +18,20 @@ from edgedistill_serve.bundle.manifest import ReviewRule
 WORDS = ("you", "worked", "hard", "great", "job", "smart", "answer", "why")
 TEXTS = [" ".join(words) for words in itertools.islice(itertools.permutations(WORDS, 3), 80)]
 LABELS = ("process", "outcome", "person")
+PARTS = dict.fromkeys(LABELS, GuaranteedPart(accepted=50, wrong=1, bound=0.09))
 GUARANTEE = Guarantee(
-    share=0.1, confidence=0.95, rows=200, accepted=150, wrong=5, bound=0.08, unit="rows", units=150, scope="responses",
-    graphs=("int8", "fp32"), labels={"process": GuaranteedPart(accepted=50, wrong=1, bound=0.09)},
-)  # fmt: skip
+    share=0.1,
+    confidence=0.95,
+    rows=200,
+    accepted=150,
+    wrong=3,
+    bound=0.08,
+    unit="rows",
+    units=150,
+    scope="responses",
+    graphs=("int8", "fp32"),
+    labels=PARTS,
+)
 
 
 def another(label):
@@ -57,9 +67,10 @@ def test_agreement_and_errors_are_those_of_the_labels_that_the_bundle_gives(bund
 
 
 def test_a_promise_is_compared_with_the_errors_here_also_for_each_label(bundle, coded):
-    whole, of_label = evaluate_bundle(bundle, coded).review.promises
+    whole, *of_labels = evaluate_bundle(bundle, coded).review.promises
     assert (whole.of, whole.promised, whole.outcome, whole.errors.wrong) == ("all", 0.1, "consistent", 8)
-    assert (of_label.of, of_label.promised) == ("label process", 0.1)
+    assert [promise.of for promise in of_labels] == [f"label {name}" for name in LABELS]
+    assert sum(promise.errors.wrong for promise in of_labels) == 8
     right = coded.assign(label=coded.second)
     assert evaluate_bundle(bundle, right).review.promises[0].outcome == "kept"
     wrong = coded.assign(label=[another(label) for label in coded.second])
