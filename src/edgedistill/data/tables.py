@@ -92,7 +92,7 @@ def read_coded(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRow
     Raises:
         DataError: A column is missing, an id is empty or a duplicate, a label or split is unknown, or no row is coded.
     """
-    table = _read_labelled(file, rows, columns)
+    table = read_labelled(file, rows, columns)
     reasons = Counter(row.reason for row in table.set_aside)
     why = f" ({'; '.join(f'{count} {reason}' for reason, count in reasons.most_common())})" if reasons else ""
     if len(labels := {row.coded.label for row in table.rows}) < 2:
@@ -114,7 +114,7 @@ def read_reviewed(file: str, rows: Iterable[TableRow], columns: Columns) -> File
         DataError: A column is missing, an id is empty or a duplicate, or a label or a purpose is unknown.
     """
     lines, errors = list(rows), _RowErrors(file)
-    table = _read_labelled(file, lines, replace(columns, coders=(), subgroups=()))
+    table = read_labelled(file, lines, replace(columns, coders=(), subgroups=()))
     purposes = {line.row: line.values.get("purpose", "").strip() or "train" for line in lines}
     for row, purpose in purposes.items():
         if purpose not in PURPOSES:
@@ -124,7 +124,8 @@ def read_reviewed(file: str, rows: Iterable[TableRow], columns: Columns) -> File
     return FileRows(file, table.read, used, table.set_aside)
 
 
-def _read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[CodedRow]:
+def read_labelled(file: str, rows: Iterable[TableRow], columns: Columns) -> FileRows[CodedRow]:
+    """Read coded rows as `read_coded` does, also if none is coded, or all have the same label."""
     errors, used, aside = _RowErrors(file), [], []
     places: dict[str, int] = {}
     table = list(rows)

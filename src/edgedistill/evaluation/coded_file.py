@@ -24,7 +24,7 @@ from edgedistill.agreement import (
 )
 from edgedistill.agreement import agreement as compare_codes
 from edgedistill.agreement.bootstrap import bootstrap_groups
-from edgedistill.data.tables import Columns, read_coded
+from edgedistill.data.tables import Columns, read_labelled
 from edgedistill.data.twins import find_twins, same_row
 from edgedistill.data.types import CodedResponse, TestRows
 from edgedistill.decisions import RuleOutcome, decision_outcome
@@ -311,9 +311,9 @@ def _read(coded: "DataFrame | Path | str", columns: CodedColumns, bundle: Bundle
     used = [_renamed(line, columns, task.inputs) for line in lines if line not in chosen_by]
     meaning = Columns(task, columns.clusters, _LONGEST, columns.coders, columns.groups)
     try:
-        found = read_coded(name, used, meaning)
+        found = read_labelled(name, used, meaning)
     except DataError as error:
-        hint = f"The labels of the bundle are {', '.join(task.names)}." if "label" in error.what else error.hint
+        hint = f"Fix these rows; the labels of the bundle are {', '.join(task.names)}."
         raise DataError(error.what, where=error.where, hint=hint) from None
     set_aside = Counter(each.reason for each in found.set_aside)
     if chosen_by:

@@ -78,7 +78,8 @@ def test_a_promise_is_compared_with_the_errors_here_also_for_each_label(bundle, 
 
 
 def test_a_promise_about_another_graph_is_none_and_the_note_says_so(make_bundle, coded, tmp_path):
-    other = make_bundle(tmp_path / "other", guarantee=Guarantee(**(as_dict(GUARANTEE) | {"graphs": ("fp32",)})))
+    of_int8 = Guarantee(**(as_dict(GUARANTEE) | {"graphs": ("int8",)}))
+    other = make_bundle(tmp_path / "other", guarantee=of_int8, tolerance={"int8": 1e-12, "fp32": 1e-5})
     found = evaluate_bundle(other, coded)
     assert (found.review.guarantee, found.review.promises) == (None, ())
     assert any("Nothing is promised here" in note for note in found.notes)
@@ -86,6 +87,11 @@ def test_a_promise_about_another_graph_is_none_and_the_note_says_so(make_bundle,
 
 def as_dict(guarantee):
     return {name: getattr(guarantee, name) for name in guarantee.__struct_fields__}
+
+
+def test_a_file_whose_rows_all_have_one_code_is_measured(bundle, coded):
+    found = evaluate_bundle(bundle, coded.assign(label="person"))
+    assert found.rows == 80
 
 
 def test_rows_that_a_rule_reviews_are_counted_by_reason_and_are_no_errors(make_bundle, coded, tmp_path):
@@ -113,7 +119,9 @@ def test_groups_clusters_and_coders_are_columns_of_the_file(bundle, coded):
 def test_questions_with_enough_rows_have_figures(make_bundle, coded, tmp_path):
     answers = make_bundle(tmp_path / "answers", inputs=("question", "response"))
     frame = coded.assign(question=["why is this"] * 50 + ["what is that"] * 29 + ["who"])
-    frame = frame.assign(label=[each.label for each in Scorer(answers).score_each(frame.to_dict("records"))])
+    frame = frame.assign(
+        label=[each.label for each in Scorer(answers).score(frame[["question", "response"]].to_dict("records"))]
+    )
     found = evaluate_bundle(answers, frame)
     assert [(group.value, group.rows, group.suppressed) for group in found.questions.groups] == [
         ("what is that", 29, False),
@@ -129,7 +137,7 @@ def test_training_rows_are_left_out_and_other_rows_with_their_text_are_counted(b
     assert (found.training.excluded, found.training.same) == (1, 1)
     assert found.rows == 79
     assert dict(found.set_aside) == {"row that the bundle was trained on, or that selected it": 1}
-    assert found.training.without.rows == 78
+    assert (found.training.near, found.training.without.rows) == (2, 76)
 
 
 def test_without_ids_every_row_with_the_text_of_a_training_row_is_left_out(bundle, coded):
@@ -245,8 +253,8 @@ def test_options_of_a_coded_file_need_one(command, tmp_path):
 def test_a_project_leaves_out_its_training_rows(command, coded, tmp_path):
     texts = [f"{text} on this" for text in TEXTS]
     with (tmp_path / "human.csv").open("w", newline="") as stream:
-        rows = [(f"h{n}", text, LABELS[n % 3]) for n, text in enumerate(texts[:27])]
-        csv.writer(stream).writerows([("id", "response", "label"), *rows, ("c0", TEXTS[0], "process")])
+        rows = [(f"h{n}", text, LABELS[n % 3], "north") for n, text in enumerate(texts[:27])]
+        csv.writer(stream).writerows([("id", "response", "label", "school"), *rows, ("c0", TEXTS[0], "process", "")])
     (tmp_path / "project.yaml").write_text(
         "name: praise\ntask: {labels: [{name: process}, {name: outcome}, {name: person}]}\ndata: {human: human.csv, "
         "split: {train: 0.4, validation: 0.3, test: 0.3}}\nevaluation: {subgroups: [school]}\n"
@@ -255,4 +263,5 @@ def test_a_project_leaves_out_its_training_rows(command, coded, tmp_path):
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["training"]["known"]
+    assert [table["column"] for table in found["subgroups"]] == ["school"]
     assert found["rows"] + found["training"]["excluded"] == 80
