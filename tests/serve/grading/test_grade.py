@@ -110,14 +110,22 @@ def test_rows_read_are_rows_written(scorer, tmp_path, texts):
     assert [row["response"] for row in values(tmp_path / "out.csv")] == texts
 
 
-def test_several_chunks_keep_their_order_and_scores(scorer, tmp_path):
+def test_several_parts_keep_their_order_and_scores(scorer, tmp_path):
     texts = [f"{TEXTS[n % 3]} {n % 7}" for n in range(1000)]
     seen = []
-    grade(scorer, write(tmp_path / "in.csv", texts), tmp_path / "out.csv", progress=seen.append)
+    grade(
+        scorer,
+        write(tmp_path / "in.csv", texts),
+        tmp_path / "out.csv",
+        part_rows=256,
+        progress=lambda counts, share: seen.append((counts.read, share)),
+    )
     graded = values(tmp_path / "out.csv")
     assert [row["response"] for row in graded] == texts
     assert [float(row["probability"]) for row in graded] == [score.probability for score in scorer.score(texts)]
-    assert [counts.read for counts in seen] == [256, 512, 768, 1000]
+    assert [rows for rows, _ in seen] == [256, 512, 768, 1000]
+    assert seen[-1][1] == 1.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
 
 
 def test_a_header_alone_gives_a_header_alone(scorer, tmp_path):
@@ -162,23 +170,46 @@ def test_an_existing_table_is_replaced_only_with_overwrite(scorer, tmp_path):
     assert len(values(tmp_path / "out.csv")) == len(TEXTS)
 
 
-def test_a_table_may_be_graded_into_itself(scorer, tmp_path):
+def test_a_table_is_not_graded_into_itself(scorer, tmp_path):
     path = write(tmp_path / "in.csv")
-    grade(scorer, path, path, overwrite=True)
-    assert [row["response"] for row in values(path)] == list(TEXTS)
+    before = path.read_bytes()
+    for target in (path, tmp_path / "other" / ".." / "in.csv", tmp_path / "link.csv"):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "link.csv").unlink(missing_ok=True)
+        (tmp_path / "link.csv").symlink_to(path)
+        with pytest.raises(DataError, match=r"IN and OUT are the same file\. Write to another file\."):
+            grade(scorer, path, target, overwrite=True)
+    assert path.read_bytes() == before
 
 
-def test_a_malformed_row_leaves_no_output_behind(scorer, tmp_path):
+def test_a_malformed_row_is_an_error_if_strict_and_leaves_no_output(scorer, tmp_path):
     (tmp_path / "in.csv").write_text("response\n" + 600 * "great job\n" + '"open\n')
     with pytest.raises(DataError, match=r"in\.csv, row 602"):
-        grade(scorer, tmp_path / "in.csv", tmp_path / "out.csv")
+        grade(scorer, tmp_path / "in.csv", tmp_path / "out.csv", strict=True)
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_malformed_rows_are_in_a_file_of_their_own_and_counted(scorer, tmp_path):
+    (tmp_path / "in.csv").write_bytes(
+        b'id,response\n1,great job \xc3\xa9\xc3\xa9\n2\n3,"open\n4,poisonous\n5,\xff\n6,why\n'
+    )
+    counts = grade(scorer, tmp_path / "in.csv", tmp_path / "out.jsonl", part_rows=2)
+    assert counts == GradingCounts(read=6, scored=2, errors=1, review=0, rejected=3)
+    assert counts.read == counts.scored + counts.errors + counts.rejected
+    assert [row["id"] for row in values(tmp_path / "out.jsonl")] == ["1", "4", "6"]
+    rejected = values(tmp_path / "out.jsonl.rejected.csv")
+    assert [(row["file"], row["row"]) for row in rejected] == [("in.csv", "3"), ("in.csv", "4"), ("in.csv", "6")]
+    assert rejected[0]["reason"].startswith("the number of fields is 1, the header has 2")
+    (tmp_path / "in.csv").write_text("id,response\n1,great job\n")
+    grade(scorer, tmp_path / "in.csv", tmp_path / "out.jsonl", overwrite=True)
+    assert not (tmp_path / "out.jsonl.rejected.csv").exists()
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("out.xlsx", "not supported for tables"),
+        ("out.docx", "not supported for tables"),
+        ("out.xlsx", "tables cannot be written as .xlsx"),
         ("nowhere/out.csv", "folder does not exist"),
         ("folder.csv", "is a folder and not a file"),
     ],

@@ -1,5 +1,6 @@
-"""Grading that is stopped, killed or fails leaves the old table, no texts of learners, and says what is lost."""
+"""A grading that is stopped, killed or fails keeps its whole parts, and ends as one that was not interrupted."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from edgedistill_serve.errors import DataError
+from edgedistill_serve.grading.storage import LocalFolder
 from edgedistill_serve.grading.table_reader import TableRow, read_rows
 from edgedistill_serve.grading.table_writer import table_writer
 
@@ -26,74 +28,150 @@ def start(bundle, source, target, *more, **settings):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
 
 
+def run(*given):
+    process = start(*given)
+    message = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, message
+    return message
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a long table and an old result."""
-    (tmp_path / "in.csv").write_text("response\n" + "".join(f"{SECRET} {row}\n" for row in range(400_000)))
+    """A folder with a table of several parts and an old result."""
+    rows = "".join(f"{number},{SECRET} {number}\n" for number in range(6_000))
+    (tmp_path / "in.csv").write_text("id,response\n1\n" + rows)
     (tmp_path / "out.csv").write_text("precious")
     return tmp_path
 
 
-def stopped_while_it_writes(process, folder, number):
-    until = time.monotonic() + 60
-    while not any(path.stat().st_size > 0 for path in folder.glob(".out.csv.*")):
+def wait_for_part(process, parts, number):
+    until = time.monotonic() + 120
+    while not (parts / f"part-{number:05}.json").exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
-        time.sleep(0.01)
+        time.sleep(0.005)
+
+
+def send(process, number):
     process.send_signal(number)
-    return process.communicate(timeout=60)[1]
+    return process.communicate(timeout=120)[1]
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, 143), (signal.SIGINT, 1), (signal.SIGHUP, 129), (signal.SIGQUIT, 131), (signal.SIGXCPU, 152)],
-)
-def test_a_stopped_grading_leaves_no_texts_and_says_what_is_lost(bundle, folder, number, code):
-    process = start(bundle, folder / "in.csv", folder / "out.csv", "--force")
-    message = stopped_while_it_writes(process, folder, number)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl.gz"])
+def test_a_killed_grading_goes_on_after_its_last_whole_part(bundle, folder, suffix):
+    run(bundle, folder / "in.csv", folder / f"whole{suffix}", "--part-rows", "500")
+    target, parts = folder / f"again{suffix}", folder / f"again{suffix}.parts"
+    for part in (1, 4):
+        process = start(bundle, folder / "in.csv", target, "--part-rows", "500")
+        wait_for_part(process, parts, part)
+        send(process, signal.SIGKILL)
+    (parts / ".part-00009.csv.0123abcd.edgedistill-part").write_text(SECRET)
+    message = run(bundle, folder / "in.csv", target, "--part-rows", "500")
+    assert "rows are in whole parts of an earlier grading; it goes on after them" in message
+    assert target.read_bytes() == (folder / f"whole{suffix}").read_bytes()
+    rejected = [(folder / f"{name}{suffix}.rejected.csv").read_bytes() for name in ("again", "whole")]
+    assert rejected[0] == rejected[1] != b""
+    assert not parts.exists()
+
+
+def test_a_folder_of_parts_is_the_same_after_a_kill(bundle, folder):
+    run(bundle, folder / "in.csv", f"{folder}/whole/", "--to", "csv", "--part-rows", "1000")
+    process = start(bundle, folder / "in.csv", f"{folder}/again/", "--to", "csv", "--part-rows", "1000")
+    wait_for_part(process, folder / "again", 1)
+    send(process, signal.SIGKILL)
+    run(bundle, folder / "in.csv", f"{folder}/again/", "--to", "csv", "--part-rows", "1000")
+    assert names(folder / "again") == ["manifest.json", *(f"part-{number:05}.csv" for number in range(7))]
+    for name in names(folder / "again"):
+        assert (folder / "again" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+    manifest = json.loads((folder / "again" / "manifest.json").read_text())
+    assert manifest["state"] == "complete"
+    assert manifest["counts"]["read"] == 6_001
+    assert sum(part["rows"] for part in manifest["parts"]) == 6_000
+    refused = start(bundle, folder / "in.csv", f"{folder}/again/", "--to", "csv")
+    assert "has a graded table already. Use --force to replace it." in refused.communicate(timeout=60)[1]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)])
+def test_a_signal_to_stop_finishes_the_part_in_hand(bundle, folder, number, code):
+    process = start(bundle, folder / "in.csv", folder / "out.csv", "--force", "--part-rows", "800")
+    wait_for_part(process, folder / "out.csv.parts", 0)
+    message = send(process, number)
     assert process.returncode == code
-    assert "stopped: out.csv was not written; " in message
-    assert int(message.split("; ")[1].split()[0]) % 256 == 0
+    rows = int(message.split("stopped: ")[1].split()[0])
+    assert rows % 800 == 0
+    assert "the same command goes on after them." in message
+    assert (folder / "out.csv").read_text() == "precious"
+    whole = [name for name in names(folder / "out.csv.parts") if name.endswith(".csv")]
+    assert len(whole) == rows // 800
+    assert names(folder / "out.csv.parts") == ["manifest.json", *sorted(whole + [f"{n[:-4]}.json" for n in whole])]
+
+
+def test_ctrl_c_stops_at_once_and_says_what_is_kept(bundle, folder):
+    process = start(bundle, folder / "in.csv", folder / "out.csv", "--force", "--part-rows", "800")
+    wait_for_part(process, folder / "out.csv.parts", 1)
+    message = send(process, signal.SIGINT)
+    assert process.returncode == 1
+    assert "rows are in whole parts in" in message
     assert "Traceback" not in message
-    assert names(folder) == ["in.csv", "out.csv"]
     assert (folder / "out.csv").read_text() == "precious"
 
 
-def test_what_a_killed_grading_left_is_deleted_by_the_next_one(bundle, folder):
-    stopped_while_it_writes(start(bundle, folder / "in.csv", folder / "out.csv", "--force"), folder, signal.SIGKILL)
-    (left,) = [path for path in folder.iterdir() if path.name.startswith(".")]
-    assert SECRET in left.read_text()
-    (folder / "few.csv").write_text("response\ngreat job\n")
-    ended = start(bundle, folder / "few.csv", folder / "other.csv")
-    assert ended.communicate(timeout=60)[1] == ""
-    assert names(folder) == ["few.csv", "in.csv", "other.csv", "out.csv"]
+def test_a_grading_that_is_stopped_before_its_first_part_leaves_no_texts(bundle, folder):
+    process = start(bundle, folder / "in.csv", folder / "out.csv", "--force", "--part-rows", "1000000")
+    until = time.monotonic() + 60
+    while not any(path.stat().st_size for path in folder.glob("out.csv.parts/.part*")):
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    message = send(process, signal.SIGINT)
+    assert f"{folder / 'out.csv'} was not written." in message
+    assert names(folder) == ["in.csv", "out.csv"]
 
 
-def test_the_file_of_a_grading_that_runs_is_not_deleted_by_another_one(bundle, folder):
-    process = start(bundle, folder / "in.csv", folder / "out.csv", "--force")
-    try:
-        until = time.monotonic() + 60
-        while not list(folder.glob(".out.csv.*")):
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        with table_writer(folder / "other.csv", {"response": None}, {}) as write:
-            write(TableRow(2, {"response": "x"}, {}), {})
-        assert len(list(folder.glob(".out.csv.*"))) == 1
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
+def test_parts_of_another_grading_are_kept_until_told_otherwise(bundle, folder):
+    process = start(bundle, folder / "in.csv", folder / "new.csv", "--part-rows", "800")
+    wait_for_part(process, folder / "new.csv.parts", 0)
+    send(process, signal.SIGKILL)
+    before = [name for name in names(folder / "new.csv.parts") if not name.startswith(".")]
+    (folder / "in.csv").write_text("id,response\n7,great job\n")
+    refused = start(bundle, folder / "in.csv", folder / "new.csv", "--prefix", "x_", "--part-rows", "800")
+    message = refused.communicate(timeout=60)[1]
+    assert refused.returncode == 2
+    assert "the parts there are of another grading: input, added_columns differ. Use --restart" in message
+    assert [name for name in before if name not in names(folder / "new.csv.parts")] == []
+    run(bundle, folder / "in.csv", folder / "new.csv", "--restart")
+    assert [row.values["id"] for row in read_rows(folder / "new.csv")] == ["7"]
+    assert names(folder) == ["in.csv", "new.csv", "out.csv"]
 
 
-@pytest.mark.parametrize("row", ['"open\n', "a,b\n", "\udcff\n"])
-def test_a_malformed_row_after_many_says_how_many_rows_are_lost(bundle, tmp_path, row):
-    content = "response\n" + 1500 * f"{SECRET}\n" + row
+def test_a_part_that_was_changed_is_not_used(bundle, folder):
+    process = start(bundle, folder / "in.csv", folder / "new.csv", "--part-rows", "800")
+    wait_for_part(process, folder / "new.csv.parts", 0)
+    send(process, signal.SIGKILL)
+    part = folder / "new.csv.parts" / "part-00000.csv"
+    part.write_bytes(part.read_bytes().replace(b"Annabel", b"Clarice", 1))
+    refused = start(bundle, folder / "in.csv", folder / "new.csv", "--part-rows", "800")
+    assert "part-00000.csv: the part was changed or is damaged." in refused.communicate(timeout=60)[1]
+
+
+def test_two_gradings_do_not_write_into_one_folder(bundle, folder):
+    parts = LocalFolder(folder / "new.csv.parts")
+    parts.make()
+    with parts.lock():
+        refused = start(bundle, folder / "in.csv", folder / "new.csv")
+        message = refused.communicate(timeout=60)[1]
+    assert "another process is grading into this folder. Wait for it, or write to another OUT." in message
+    assert names(folder) == ["in.csv", "out.csv"]
+
+
+@pytest.mark.parametrize("row", ['"open\n', "a,b,c\n", "\udcff\n"])
+def test_a_malformed_row_after_many_keeps_whole_parts_if_strict(bundle, tmp_path, row):
+    content = "id,response\n" + 1500 * f"1,{SECRET} \u00e9\n" + row
     (tmp_path / "in.csv").write_bytes(content.encode(errors="surrogateescape"))
-    process = start(bundle, tmp_path / "in.csv", tmp_path / "out.csv")
+    process = start(bundle, tmp_path / "in.csv", tmp_path / "out.csv", "--strict", "--part-rows", "500")
     message = process.communicate(timeout=60)[1]
     assert process.returncode == 2
     assert message.startswith("error: in.csv, row 1502: ")
-    assert message.endswith("out.csv was not written; 1280 graded rows are lost.\n")
-    assert names(tmp_path) == ["in.csv"]
+    assert f"1500 rows are in whole parts in {tmp_path / 'out.csv.parts'}; the same command goes" in message
 
 
 @pytest.mark.parametrize("threads", ["nan", "inf", "-1", "0", "1e3", "1000000", ""])
@@ -109,34 +187,29 @@ def test_an_absurd_number_of_threads_is_refused(bundle, tmp_path, threads):
 LIMIT = """
 import resource, runpy, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
 sys.argv = ["edgedistill-serve", *sys.argv[1:]]
 runpy.run_module("edgedistill_serve", run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_full_disk_leaves_the_old_table_and_is_one_line(bundle, tmp_path, suffix):
-    (tmp_path / "in.csv").write_text("response\n" + "".join(f"{SECRET} {row}\n" for row in range(3000)))
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".csv.gz"])
+@pytest.mark.parametrize("part_rows", ["100000", "20"])
+def test_a_full_disk_leaves_the_old_table_and_is_one_line(bundle, tmp_path, suffix, part_rows):
+    (tmp_path / "in.csv").write_text("response\n" + "".join(f"{SECRET} {row * row}\n" for row in range(1600)))
     target = tmp_path / f"out{suffix}"
     target.write_text("precious")
     # No file may grow beyond the limit, which to a writer is what a full disk is.
-    command = [
-        sys.executable,
-        "-c",
-        LIMIT,
-        "grade",
-        str(bundle.folder),
-        str(tmp_path / "in.csv"),
-        str(target),
-        "--force",
-    ]
+    paths = [str(bundle.folder), str(tmp_path / "in.csv"), str(target)]
+    command = [sys.executable, "-c", LIMIT, "grade", *paths, "--force", "--part-rows", part_rows]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.count("\n") == 1
-    assert f"out{suffix}: the file cannot be written (File too large)" in ended.stderr
+    assert "the file cannot be written (File too large)" in ended.stderr
     assert target.read_text() == "precious"
-    assert names(tmp_path) == ["in.csv", f"out{suffix}"]
+    kept = [f"out{suffix}.parts"] if "1600 rows are in whole parts" in ended.stderr else []
+    assert names(tmp_path) == ["in.csv", f"out{suffix}", *kept]
+    assert bool(kept) == (part_rows == "20")
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare, for a file system of its own")
@@ -155,7 +228,7 @@ def test_a_file_system_that_is_read_only_is_one_line(bundle, tmp_path):
     if ended.returncode == 99 or "unshare" in ended.stderr:
         pytest.skip("no file system may be mounted here")
     assert ended.returncode == 2, ended.stderr
-    assert ended.stderr == f"error: {tmp_path / 'out.csv'}: the file cannot be written (Read-only file system)\n"
+    assert ended.stderr == f"error: {tmp_path / 'out.csv.parts'}: the file cannot be written (Read-only file system)\n"
 
 
 def test_the_longest_name_of_a_file_can_be_written_and_a_longer_one_is_named(tmp_path):
@@ -179,3 +252,14 @@ def test_cleaning_up_does_not_hide_the_error(tmp_path, suffix):
 
     with pytest.raises(ZeroDivisionError):
         fail()
+
+
+def test_what_a_killed_writer_of_a_table_left_is_deleted_by_the_next_one(tmp_path):
+    left = tmp_path / ".out.csv.0123abcd.edgedistill-part"
+    left.write_text(SECRET)
+    with table_writer(tmp_path / "other.csv", {"a": None}, {}) as write:
+        (used,) = [name for name in names(tmp_path) if name.startswith(".")]
+        write(TableRow(2, {"a": "x"}, {}), {})
+        with table_writer(tmp_path / "third.csv", {"a": None}, {}):
+            assert used in names(tmp_path)
+    assert names(tmp_path) == ["other.csv", "third.csv"]

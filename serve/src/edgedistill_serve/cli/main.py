@@ -3,7 +3,6 @@
 import logging
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ from edgedistill_serve.bundle.guarantee import describe_guarantee
 from edgedistill_serve.bundle.loading import Bundle, Signature
 from edgedistill_serve.bundle.manifest import NEVER_ACCEPTED, describe_letters, describe_novelty
 from edgedistill_serve.cli.bundle import bundle_group, key_pair
+from edgedistill_serve.cli.grade import grade
 from edgedistill_serve.cli.serve import key, serve
 from edgedistill_serve.cli.terminal import (
     BUNDLE,
     JSON,
     PUBLIC_KEY,
-    THREADS,
-    ProgressLine,
     as_text,
     escape_unencodable,
     one_line,
@@ -29,14 +27,9 @@ from edgedistill_serve.cli.terminal import (
     write_table,
 )
 from edgedistill_serve.errors import EdgeDistillError
-from edgedistill_serve.grading.grade import GradingCounts
-from edgedistill_serve.grading.grade import grade as grade_table
 from edgedistill_serve.scoring.graph_choice import SelfCheck
 from edgedistill_serve.scoring.scorer import Scorer
 from edgedistill_serve.task.contexts import describe_contexts
-
-STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU)
-"""Signals that end `grade`, besides Ctrl-C: SIGHUP when its terminal is closed."""
 
 
 @click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,6 +42,7 @@ def app(context: click.Context) -> None:
 
 
 app.add_command(serve)
+app.add_command(grade)
 app.add_command(key)
 app.add_command(bundle_group)
 app.add_command(key_pair)
@@ -63,63 +57,6 @@ def main() -> None:
     except EdgeDistillError as error:
         sys.stderr.write(f"error: {one_line(error)}\n")
         sys.exit(error.exit_code)
-
-
-@app.command(epilog="Example: edgedistill-serve grade bundle responses.csv graded.csv")
-@BUNDLE
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace an existing OUT.")
-@click.option("--prefix", default="", help="Prefix of every added column name.")
-@THREADS
-@PUBLIC_KEY
-@JSON
-def grade(
-    bundle: Path,
-    source: Path,
-    target: Path,
-    *,
-    force: bool,
-    prefix: str,
-    threads: int | None,
-    public_key: Path | None,
-    json: bool,
-) -> None:
-    """Score every row of the table IN, and write the table OUT.
-
-    The suffixes select the formats: CSV, TSV, JSONL or Parquet. OUT has all rows and columns of IN, in order, and the
-    new columns label, probability, probability_LABEL for every label, decision, reason, truncated, tokens and error,
-    which has the reason why a row could not be scored.
-    """
-    scorer = Scorer(Bundle.load(bundle, public_key=public_key), threads=threads)
-    started = time.perf_counter()
-    line = ProgressLine(quiet=json)
-    graded = GradingCounts()
-
-    def show(counts: GradingCounts) -> None:
-        nonlocal graded
-        graded = counts
-        line.show(_format_counts(counts))
-
-    # So that the temporary file, which contains learners' texts, is deleted. nohup ignores SIGHUP, as shall we.
-    handled = [each for each in STOPPING if signal.getsignal(each) is not signal.SIG_IGN]
-    for each in handled:
-        signal.signal(each, lambda number, _: sys.exit(128 + number))
-    try:
-        counts = grade_table(scorer, source, target, overwrite=force, prefix=prefix, progress=show)
-    except (KeyboardInterrupt, SystemExit):
-        line.clear()
-        sys.stderr.write(f"stopped: {target.name} was not written; {graded.read} graded rows are lost\n")
-        raise
-    finally:
-        for each in handled:
-            signal.signal(each, signal.SIG_DFL)
-    line.clear()
-    seconds = time.perf_counter() - started
-    if json:
-        write({**_identity(scorer.bundle), **counts.as_dict(), "seconds": round(seconds, 3), "out": str(target)})
-    else:
-        write(f"{target}: {_format_counts(counts)}, in {seconds:.1f} s")
 
 
 @app.command(epilog='Example: edgedistill-serve score bundle "You worked hard on this."')
@@ -271,10 +208,3 @@ def _format_threshold(threshold: float) -> str:
 
 def _identity(bundle: Bundle) -> dict[str, str]:
     return {"model": bundle.manifest.name, "version": bundle.manifest.version}
-
-
-def _format_counts(counts: GradingCounts) -> str:
-    return (
-        f"{counts.read} rows read, {counts.scored} scored ({counts.review} to review), "
-        f"{counts.errors} could not be scored"
-    )

@@ -98,6 +98,11 @@ class ProgressLine:
         self._quiet = quiet or not sys.stderr.isatty()
         self._updated = 0.0
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a line."""
+        return not self._quiet
+
     def show(self, text: str) -> None:
         """Replace the line, unless it was updated a moment ago."""
         if not self._quiet and time.monotonic() - self._updated >= _UPDATE_SECONDS:

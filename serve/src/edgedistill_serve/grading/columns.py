@@ -53,11 +53,13 @@ class Batch:
         columns: By name, in order; all of the same length.
         rows: Number of rows.
         rejected: Rows that could not be read, before or among these.
+        ends_part: Whether these are the last rows of a part.
     """
 
     columns: Mapping[str, Column]
     rows: int
     rejected: tuple[Rejection, ...] = ()
+    ends_part: bool = False
 
 
 def check_columns(names: Sequence[str], task: Task, added: AddedColumns, where: str) -> None:
@@ -88,13 +90,17 @@ def values(column: Column) -> list[Any]:
     Times in nanoseconds, which no type of Python holds, are texts, also inside of lists and structures.
 
     Raises:
-        ValueError: A value is outside the range of Python's type, such as a year beyond 9999.
-        OverflowError: The same.
+        DataError: A value is outside the range of Python's type, such as a year beyond 9999.
     """
     if isinstance(column, list):
         return column
     kind = _with_texts(column.type)
-    found: list[Any] = (column if kind == column.type else column.cast(kind)).to_pylist()
+    try:
+        found: list[Any] = (column if kind == column.type else column.cast(kind)).to_pylist()
+    except (ValueError, OverflowError, NotImplementedError) as error:  # Arrow's errors are of these types, too
+        raise DataError(
+            f"a value of the type {column.type} cannot be converted ({error})", hint="Write a Parquet file."
+        ) from None
     return found
 
 

@@ -72,11 +72,12 @@ def read_columns(path: Path) -> tuple[str, ...]:
         return tuple(dict.fromkeys(key for row in table.rows for key in row.values))
 
 
-def import_pyarrow(name: str) -> Any:
+def import_pyarrow(name: str, what: str = "Parquet files") -> Any:
     """Import pyarrow and pyarrow.parquet.
 
     Args:
-        name: Name of the Parquet file, for the error message.
+        name: Name of the file, for the error message.
+        what: What requires pyarrow, for the error message.
 
     Raises:
         DataError: pyarrow is not installed.
@@ -86,7 +87,7 @@ def import_pyarrow(name: str) -> Any:
         import pyarrow.parquet  # makes it an attribute of `pa`
     except ImportError:
         raise DataError(
-            "Parquet files require pyarrow", where=name, hint='Install it: pip install "edgedistill-serve[parquet]".'
+            f"{what} require pyarrow", where=name, hint='Install it: pip install "edgedistill-serve[parquet]".'
         ) from None
     return pa
 

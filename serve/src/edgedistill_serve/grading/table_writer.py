@@ -104,6 +104,11 @@ def check_target(path: Path, *, overwrite: bool) -> None:
             where=path.name,
             hint=f"Use a {', '.join(SUFFIXES)} file.",
         )
+    check_path(path, overwrite=overwrite)
+
+
+def check_path(path: Path, *, overwrite: bool) -> None:
+    """Check that a file can be written to a path; see `check_target`."""
     try:
         is_folder, is_file, has_folder = path.is_dir(), path.exists(), path.parent.is_dir()
     except OSError as error:

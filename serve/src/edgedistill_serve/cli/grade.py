@@ -1,0 +1,208 @@
+"""`edgedistill-serve grade`."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, ProgressLine, one_line, write
+from edgedistill_serve.grading.dialects import check_delimiter, check_encoding
+from edgedistill_serve.grading.grade import PART_ROWS, GradingCounts, GradingStopped
+from edgedistill_serve.grading.grade import grade as grade_table
+from edgedistill_serve.grading.storage import STANDARD
+from edgedistill_serve.grading.table_formats import WRITTEN
+from edgedistill_serve.scoring.scorer import Scorer
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU") if hasattr(signal, name))
+"""Signals after which `grade` finishes its part in hand and stops; SIGHUP when its terminal is closed."""
+_LOG_SECONDS = 30.0
+_FORMAT = click.Choice(WRITTEN)
+
+
+@click.command(epilog="Example: edgedistill-serve grade bundle responses.csv graded.csv")
+@BUNDLE
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT")
+@click.option("--force", is_flag=True, help="Replace an existing OUT.")
+@click.option("--restart", is_flag=True, help="Delete the parts of an earlier grading, and begin again.")
+@click.option("--strict", is_flag=True, help="Stop at a row that cannot be read, instead of OUT.rejected.csv.")
+@click.option("--prefix", default="", help="Prefix of every added column name.")
+@click.option("--delimiter", help='Of CSV and TSV input, such as ";" or "tab". By default, it is detected.')
+@click.option("--encoding", help="Of text input, such as cp1252. By default, it is detected.")
+@click.option("--from", "read_format", type=_FORMAT, help="Format of IN, if its suffix does not name it.")
+@click.option("--to", "write_format", type=_FORMAT, help="Format of OUT, if its suffix does not name it.")
+@click.option(
+    "--part-rows", type=click.IntRange(1, 2**20), default=PART_ROWS, show_default=True, help="Rows of a part."
+)
+@THREADS
+@PUBLIC_KEY
+@JSON
+def grade(
+    bundle: Path,
+    source: str,
+    target: str,
+    *,
+    delimiter: str | None,
+    encoding: str | None,
+    threads: int | None,
+    public_key: Path | None,
+    force: bool,
+    json: bool,
+    **given: Any,
+) -> None:
+    """Score every row of the table IN, and write the table OUT.
+
+    The suffixes select the formats: CSV, TSV, JSONL or Parquet, also with .gz or .zst. IN can be a folder, a pattern
+    such as "terms/*.csv", an address such as s3://bucket/key, or - for stdin; OUT can be an address, - for stdout, or
+    a folder of parts if it ends in a slash. OUT has all rows and columns of IN, in order, and the new columns label,
+    probability, probability_LABEL for every label, decision, reason, truncated, tokens and error, which has the reason
+    why a row could not be scored. Rows that cannot be read are in OUT.rejected.csv.
+
+    A grading that ends early keeps its whole parts in OUT.parts; the same command goes on after them.
+    """
+    options = {
+        "delimiter": None if delimiter is None else check_delimiter(delimiter),
+        "encoding": None if encoding is None else check_encoding(encoding),
+        "overwrite": force,
+        **given,
+    }
+    scorer = Scorer(Bundle.load(bundle, public_key=public_key), threads=threads)
+    report = _Report(json=json)
+    with _Signals() as signals:
+        try:
+            counts = grade_table(
+                scorer, source, target, **options, progress=report.progress, note=report.note, stop=signals.received
+            )
+        except GradingStopped as error:
+            report.clear()
+            sys.stderr.write(f"stopped: {one_line(error.hint)}\n")
+            sys.exit(128 + signals.number)
+        except (KeyboardInterrupt, SystemExit):
+            report.clear()
+            sys.stderr.write("stopped\n")
+            raise
+    report.clear()
+    seconds = report.seconds
+    manifest = scorer.bundle.manifest
+    if json:
+        found = {"model": manifest.name, "version": manifest.version, **counts.as_dict()}
+        summary: Any = {**found, "seconds": round(seconds, 3), "out": target}
+    else:
+        summary = f"{target}: {_format_counts(counts)}, in {seconds:.1f} s"
+    write(summary) if target != STANDARD else report.note(summary)
+
+
+class _Signals:
+    """Remembers the first signal that asks to stop; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        # nohup ignores SIGHUP, as shall we.
+        self._handled = [each for each in STOPPING if signal.getsignal(each) is not signal.SIG_IGN]
+
+    def __enter__(self) -> "_Signals":
+        for each in self._handled:
+            signal.signal(each, self._receive)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for each in self._handled:
+            signal.signal(each, signal.SIG_DFL)
+
+    def _receive(self, number: int, _frame: object) -> None:
+        if self.number:
+            sys.exit(128 + number)
+        self.number = number
+
+    def received(self) -> bool:
+        """Return whether there was a signal."""
+        return self.number != 0
+
+
+class _Report:
+    """Progress on stderr: a line that is overwritten on a terminal, single lines in a log, or JSON."""
+
+    def __init__(self, *, json: bool) -> None:
+        self._json = json
+        self._line = ProgressLine(quiet=json)
+        self._started = self._reported = time.monotonic()
+        self._first: GradingCounts | None = None
+        self._first_share = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the grading began."""
+        return time.monotonic() - self._started
+
+    def note(self, text: Any) -> None:
+        """Write a message for the user."""
+        self._line.clear()
+        if self._json:
+            self._event({"event": "note", "message": text} if isinstance(text, str) else text)
+        else:
+            sys.stderr.write(f"{one_line(text)}\n")
+
+    def clear(self) -> None:
+        """Clear the line."""
+        self._line.clear()
+
+    def progress(self, counts: GradingCounts, share: float | None) -> None:
+        """Show counts, rows per second, and the time that is left."""
+        if self._first is None:  # rows of earlier gradings, and the first batch, say nothing about the speed
+            self._first, self._first_share, self._began = counts, share or 0.0, time.monotonic()
+        if self._line.is_shown:
+            self._line.show(self._text(counts, share))
+        elif time.monotonic() - self._reported >= _LOG_SECONDS:
+            self._reported = time.monotonic()
+            if self._json:
+                speed, left = self._speed(counts, share)
+                self._event(
+                    {
+                        "event": "progress",
+                        **counts.as_dict(),
+                        "share_read": share,
+                        "rows_per_second": speed,
+                        "seconds_left": left,
+                    }
+                )
+            else:
+                sys.stderr.write(f"{self._text(counts, share)}\n")
+
+    def _text(self, counts: GradingCounts, share: float | None) -> str:
+        speed, left = self._speed(counts, share)
+        shown = _format_counts(counts)
+        if speed is not None:
+            shown += f", {speed:.0f} rows/s"
+        return shown if left is None else f"{shown}, {_format_seconds(left)} left"
+
+    def _speed(self, counts: GradingCounts, share: float | None) -> tuple[float | None, float | None]:
+        seconds = time.monotonic() - self._began
+        if self._first is None or counts.read == self._first.read or seconds <= 0:
+            return None, None
+        speed = (counts.read - self._first.read) / seconds
+        if share is None or share <= self._first_share:
+            return round(speed, 1), None
+        return round(speed, 1), round((1 - share) * seconds / (share - self._first_share), 1)
+
+    def _event(self, content: Any) -> None:
+        sys.stderr.write(f"{msgspec.json.encode(content).decode()}\n")
+        sys.stderr.flush()
+
+
+def _format_seconds(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _format_counts(counts: GradingCounts) -> str:
+    rejected = f", {counts.rejected} could not be read" if counts.rejected else ""
+    return (
+        f"{counts.read} rows read, {counts.scored} scored ({counts.review} to review), "
+        f"{counts.errors} could not be scored{rejected}"
+    )
