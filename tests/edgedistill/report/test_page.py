@@ -241,6 +241,18 @@ def test_a_misclassified_row_is_listed_with_its_codes(full):
     assert all(f"{line[0]} {line[1]} {line[2]}" in words for line in wrong)
 
 
+def test_labels_and_texts_written_from_right_to_left_have_their_own_direction(tmp_path):
+    labels = ("صحيح", "خطأ")
+    values, lines = evaluation_of(labels=labels)
+    write_run(tmp_path, values, lines)
+    texts = {line[0]: {"response": "المصباح مضاء"} for line in lines[1:]}
+    page = render_page(inputs_of_run(tmp_path, texts=texts, examples=2))[1]
+    assert "المصباح مضاء" in page
+    inside = re.findall(r"<(\w+)([^<>]*)>(?:صحيح|خطأ|المصباح مضاء)</", page)
+    assert {name for name, settings in inside if 'dir="auto"' not in settings} <= {"bdi", "strong", "th"}
+    assert {name for name, settings in inside if 'dir="auto"' in settings} >= {"td", "th"}
+
+
 def test_a_student_without_errors_has_no_table_of_errors(tmp_path):
     values, lines = evaluation_of()
     for line in lines[1:]:
