@@ -219,7 +219,7 @@ def test_the_rule_is_chosen_on_the_scores_of_the_graphs_of_the_bundle(student, t
             confidence=0.95,
             rows=100,
             accepted=80,
-            wrong=1,
+            wrong=0,
             bound=0.05,
             unit="rows",
             units=80,
