@@ -99,14 +99,15 @@ class NanoForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         Args:
             input_ids: Token ids, shape (rows, tokens).
             attention_mask: 0 for padding, else 1, of the same shape.
-            token_type_ids: 1 for the response's tokens, 0 for the context's; read only if the student has two types.
+            token_type_ids: 1 for the response's tokens, 0 for the context's; read only if the student has two types,
+                and then 0 if they are not given.
             output_hidden_states: Whether to return the tokens' vectors, shape (rows, tokens, width), too.
             labels: Not read; transformers' `Trainer` evaluates only models that have this argument.
         """
         tokens = self.embeddings(input_ids)
         mask = attention_mask.to(tokens.dtype)
-        if self.config.type_vocab_size > 1 and token_type_ids is not None:
-            of_response = mask * (token_type_ids == 1)
+        if self.config.type_vocab_size > 1:
+            of_response = mask * (torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids == 1)
             context, response = _text(tokens, mask - of_response), _text(tokens, of_response)
             features = torch.cat((context, response, context * response, (context - response).abs()), dim=1)
         else:

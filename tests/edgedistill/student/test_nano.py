@@ -1,12 +1,14 @@
 """A nano student: what it starts from, and its training."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+from edgedistill.data.types import ValidationRows
 from edgedistill.errors import TrainingFailed
 from edgedistill.project.schema import StudentSection
 from edgedistill.student import nano as nano_module
@@ -61,6 +63,24 @@ def test_the_response_of_a_pair_has_a_type_of_its_own(family, backbones, texts, 
     assert kinds == [0, 0, 1, 1]
     before = Tokenizer.from_file(str(backbones[family] / "tokenizer.json")).encode("what did", "you tried")
     assert encoded.ids == before.ids
+
+
+def test_a_nano_student_of_pairs_is_trained_and_tells_their_order(bert, mixture, validation, tmp_path):
+    pairs = [replace(row, inputs={"question": "what did you do", **row.inputs}) for row in mixture]
+    held = ValidationRows(
+        tuple(
+            replace(row, response=replace(row.response, inputs={"question": "what did you do", **row.response.inputs}))
+            for row in validation
+        )
+    )
+    section = make_section(learning_rate=(2e-2,), epochs=(5,))
+    _, trained = train_nano_student(pairs, held, PAIRS, section, bert, tmp_path / "student", tmp_path / "start")
+    assert trained.best.validation_macro_f1 > 0.8
+    student = Checkpoint.load(trained.folder, PAIRS, 24)
+    one, other = student.logits(
+        [{"question": "page", "response": "you tried"}, {"question": "you tried", "response": "page"}]
+    )
+    assert one.argmax() != other.argmax()
 
 
 def test_a_vocabulary_that_does_not_fit_and_cannot_be_cut_is_refused(bert, texts, task, tmp_path):
