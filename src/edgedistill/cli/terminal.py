@@ -219,10 +219,9 @@ def _summary_lines(entry: Mapping[str, Any]) -> str:
         several = " (each row counts for all of its labels)" if sum(counts.values()) > entry["rows"] else ""
         lines.append(f"{entry['rows']} rows{several}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
     if best := entry.get("best"):
-        where = (
-            f"at epoch {best['best_epoch']} (seed {best['seed']})" if "best_epoch" in best else "of the frozen encoder"
-        )
-        lines.append(f"validation macro-F1 {best['validation_macro_f1']:.3f} {where}")
+        where = f"at epoch {best['best_epoch']} (seed {best['seed']})" if "seed" in best else "of the frozen encoder"
+        if "validation_macro_f1" in best:
+            lines.append(f"validation macro-F1 {best['validation_macro_f1']:.3f} {where}")
     if headline := entry.get("headline"):
         lines.append(f"report.html: {headline}")
     lines += entry.get("notes", []) if "steps" not in entry else []

@@ -26,10 +26,11 @@ from edgedistill.evaluation.build import (
 )
 from edgedistill.evaluation.files import to_plain
 from edgedistill.evaluation.questions import KnownQuestions
-from edgedistill.pipeline.folder import ASSISTANT, FROZEN, MIXTURE, OVERLAP, SHRUNK, STUDENT, RunFolder
+from edgedistill.pipeline.folder import ASSISTANT, FROZEN, MIXTURE, OVERLAP, SHRUNK, SIZES, STUDENT, RunFolder
 from edgedistill.pipeline.gate import groups_by_id
 from edgedistill.pipeline.mix import novelty_rows, read_mixture
 from edgedistill.pipeline.run import Run
+from edgedistill.sizes import SIZES_FILE, size_coding, size_folder, size_name
 from edgedistill.student import backbone_folder
 from edgedistill.student.assistant import Assistants
 from edgedistill.student.data import InputSummary
@@ -217,7 +218,8 @@ def _baselines(run: Run) -> dict[str, Labels]:
 
     Returns:
         Codings by name: ``frozen encoder``; for a task with reference answers ``overlap baseline``; ``assistant``, if
-        there is one; if there are two students the other one, ``shrunk student`` or ``fine-tuned student``; and
+        there is one; if there are two students the other one, ``shrunk student`` or ``fine-tuned student``; with
+        several sizes those that were not picked, such as ``student of 3 layers``; and
         ``human-trained student``, if one is named.
 
     Raises:
@@ -239,6 +241,12 @@ def _baselines(run: Run) -> dict[str, Labels]:
     if student.shrink:
         other, name = (STUDENT, "fine-tuned student") if student.shrink.export else (SHRUNK, "shrunk student")
         others[name] = Checkpoint.load(run.folder / other, task, run.max_tokens)
+    if student.sizes:
+        picked = run.folder.read_json(SIZES_FILE)["picked_folder"]
+        for size in student.sizes:
+            if size_folder(size) != picked:
+                place = run.folder / SIZES / size_folder(size)
+                others[size_coding(size_name(size))] = Checkpoint.load(place, task, run.max_tokens)
     if (human_trained := _human_trained(run)) is not None:
         others[HUMAN_TRAINED] = human_trained
     for name, checkpoint in others.items():

@@ -10,10 +10,21 @@ from typing import Any
 from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE
 from edgedistill.errors import EdgeDistillError, GateRefused, RunError
 from edgedistill.estimates.results import ESTIMATES_FILE
-from edgedistill.pipeline.folder import ASSISTANT, FROZEN, MIXTURE, NANO_START, OVERLAP, SHRUNK, STUDENT, file_digest
+from edgedistill.pipeline.folder import (
+    ASSISTANT,
+    FROZEN,
+    MIXTURE,
+    NANO_START,
+    OVERLAP,
+    SHRUNK,
+    SIZES,
+    STUDENT,
+    file_digest,
+)
 from edgedistill.pipeline.inputs import NOTHING, StageInputs, fingerprint, result_path, select
 from edgedistill.pipeline.run import Run, shows_examples
 from edgedistill.project.schema import Project
+from edgedistill.sizes import SIZES_FILE
 from edgedistill.teacher.gating import refusal
 
 _STUDENT_TASK = ("project.task.kind", "project.task.labels.name", "project.task.inputs", "project.task.redact")
@@ -69,8 +80,10 @@ def _mix(_: Project) -> StageInputs:
 def _train(project: Project) -> StageInputs:
     paths = ["project.student", *_STUDENT_TASK, "records.splits.validation", f"results.{MIXTURE}", *_MIX_RESULTS]
     section = project.student
-    if section.shrink or section.assistant or section.kind == "nano":
+    if section.shrink or section.assistant or section.kind == "nano" or section.sizes:
         paths += ["records.splits.train", "records.splits.test", "records.unlabelled", "results.synthetic.jsonl"]
+    if project.student.sizes:
+        paths.append("project.export.precision")
     return StageInputs(tuple(paths), ("project.student.shrink.export",))
 
 
@@ -84,10 +97,23 @@ def _evaluate(project: Project) -> StageInputs:
     splits = ["train", "validation", "test", "predefined", "twins", "repeated_groups"]
     paths = [
         *("project.evaluation", "project.review", *_QUESTIONS, *_STUDENT_TASK),
-        *(f"project.student.{name}" for name in ("kind", "backbone", "max_tokens", "assistant", "shrink.export")),
+        *(
+            f"project.student.{name}"
+            for name in ("kind", "backbone", "max_tokens", "assistant", "shrink.export", "sizes")
+        ),
         *(
             f"results.{name}"
-            for name in (STUDENT, ASSISTANT, SHRUNK, FROZEN, *_overlap(project), MIXTURE, "trials.csv")
+            for name in (
+                STUDENT,
+                ASSISTANT,
+                SHRUNK,
+                SIZES,
+                SIZES_FILE,
+                FROZEN,
+                *_overlap(project),
+                MIXTURE,
+                "trials.csv",
+            )
         ),
         *(f"results.run.json.stages.{name}" for name in _TRAINED[1:]),
         *_MIX_RESULTS,
@@ -201,6 +227,7 @@ STAGES = (
         optional=lambda project: (
             *((ASSISTANT,) if project.student.assistant else ()),
             *((SHRUNK, "shrinking.json") if project.student.shrink else ()),
+            *((SIZES, SIZES_FILE) if project.student.sizes else ()),
             *_overlap(project),
         ),
         scratch=("search.sqlite3", "search", NANO_START),

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.data.twins import same_row
-from edgedistill.data.types import MixtureRow
-from edgedistill.pipeline.folder import ASSISTANT, FROZEN, NANO_START, OVERLAP, SHRUNK, STUDENT
+from edgedistill.data.types import MixtureRow, ValidationRows
+from edgedistill.pipeline.folder import ASSISTANT, FROZEN, NANO_START, OVERLAP, SHRUNK, SIZES, STUDENT
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
-from edgedistill.project.schema import AssistantSection, ShrinkSection, StudentSection
+from edgedistill.project.schema import AssistantSection, SearchSection, ShrinkSection, Size, StudentSection
+from edgedistill.sizes import SIZES_FILE, size_folder, size_name
 from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder, train_student
 from edgedistill.student.assistant import Assistants, taught_rows, taught_section, train_assistants
-from edgedistill.student.compression import compare_students, compress_student
+from edgedistill.student.checkpoints import copy_files, replacing
+from edgedistill.student.compression import CompressedStudent, compare_students, compress_student
 from edgedistill.student.frozen import FrozenHead, fit_frozen, train_frozen_student, write_frozen
-from edgedistill.student.nano import train_nano_student
+from edgedistill.student.nano import NanoStart, train_nano_student
 from edgedistill.student.overlap import fit_overlap, has_references
+from edgedistill.student.sizes import check_sizes, choose_size, with_soft_labels
+from edgedistill.student.types import TrainedStudent
 from edgedistill_export.authors import TEACHER, Author
 from edgedistill_export.checkpoint import Checkpoint
 
@@ -36,7 +40,10 @@ def train(run: Run) -> dict[str, Any]:
     """
     section = run.project.student
     backbone = backbone_folder(section.backbone, run.project.folder)
-    entry = _frozen(run, backbone) if section.kind == "frozen" else _trained(run, backbone)
+    if section.sizes:
+        entry = _several_sizes(run, backbone, section.sizes)
+    else:
+        entry = _frozen(run, backbone) if section.kind == "frozen" else _trained(run, backbone)
     if section.shrink:
         entry["shrunk"] = shrink(run, section.shrink)
         entry["notes"] += entry["shrunk"].pop("notes")
@@ -46,59 +53,188 @@ def train(run: Run) -> dict[str, Any]:
 
 def _trained(run: Run, backbone: Path) -> dict[str, Any]:
     """Fine-tune the backbone, or train a nano student from the backbone's word embeddings."""
-    task, section = run.task, run.student_section
+    mixture, validation = read_mixture(run.folder, run.task.inputs), run.validation
+    rows, section, assistant, notes = _with_assistant(run, mixture)
+    folder, nano = run.folder / STUDENT, None
+    if section.kind == "nano":
+        texts, authors, _ = _texts(run)
+        nano, trained = _nano(run, backbone, rows, texts, authors, section, folder)
+    else:
+        trained = _fine_tuned(run, backbone, rows, section, folder)
+    run.folder.write_csv("trials.csv", _table(trained.trials))
+    head, baseline = _frozen_baseline(run, backbone, mixture, validation), _overlap(run, backbone)
+    return {
+        "trials": len(trained.trials),
+        "best": _describe_trial(trained.best),
+        **assistant,
+        "frozen": _describe_head(head),
+        **({"nano": {name: getattr(nano, name) for name in ("tokens", "backbone_tokens", "width")}} if nano else {}),
+        **baseline,
+        "notes": [*notes, *trained.notes, *_frozen_is_as_good(head, trained.best.validation_macro_f1)],
+    }
+
+
+def _with_assistant(
+    run: Run, mixture: Sequence[MixtureRow]
+) -> tuple[Sequence[MixtureRow], StudentSection, dict[str, Any], list[str]]:
+    """Return the rows and settings that a student is trained with, the assistant's entry, and notes."""
+    section = run.student_section
+    if section.assistant is None:
+        return mixture, section, {}, []
+    rows, assistant = _taught(run, section, section.assistant, mixture)
+    notes: list[str] = assistant.pop("notes")
+    return rows, taught_section(section), {"assistant": assistant}, notes
+
+
+def _frozen_is_as_good(head: FrozenHead, macro_f1: float) -> Iterator[str]:
+    """Yield what to change where training the student was not better than fitting a classifier."""
+    if head.macro_f1 >= macro_f1:
+        yield (
+            f"On the validation rows, a classifier on the frozen encoder is as good as the student (macro-F1 "
+            f"{head.macro_f1:.3f} and {macro_f1:.3f}): training it did not pay off. Train longer (student.preset: "
+            "thorough), code or label more rows, or let student.sizes choose, such as [nano, frozen, 6]."
+        )
+
+
+def _fine_tuned(
+    run: Run, backbone: Path, rows: Sequence[MixtureRow], section: StudentSection, folder: Path
+) -> TrainedStudent:
+    kept = (run.folder / "search.sqlite3").parent
 
     def on_progress(progress: TrainingProgress) -> None:
         run.on_progress("train: optimizer steps", progress.done, progress.total)
 
-    mixture, validation = read_mixture(run.folder, task.inputs), run.validation
-    rows: Sequence[MixtureRow] = mixture
-    assistant: dict[str, Any] = {}
-    notes: list[str] = []
-    if section.assistant:
-        rows, assistant = _taught(run, section, section.assistant, mixture)
-        notes, section = assistant.pop("notes"), taught_section(section)
-    folder, kept, nano = run.folder / STUDENT, (run.folder / "search.sqlite3").parent, None
-    if section.kind == "nano":
-        run.on_progress("train: the tokens of the nano student", 0, 1)
-        texts, authors, _ = _texts(run)
-        nano, trained = train_nano_student(
-            rows,
-            validation,
-            task,
-            section,
-            backbone,
-            folder,
-            run.folder / NANO_START,
-            texts=texts,
-            authors=authors,
-            kept=kept,
-            progress=on_progress,
-        )
-    else:
-        trained = train_student(rows, validation, task, section, backbone, folder, kept=kept, progress=on_progress)
-    run.folder.write_csv("trials.csv", _table(trained.trials))
+    return train_student(rows, run.validation, run.task, section, backbone, folder, kept=kept, progress=on_progress)
+
+
+def _nano(
+    run: Run,
+    backbone: Path,
+    mixture: Sequence[MixtureRow],
+    texts: Sequence[Mapping[str, str]],
+    authors: Sequence[Author],
+    section: StudentSection,
+    folder: Path,
+) -> tuple[NanoStart, TrainedStudent]:
+    # The search of several sizes is that of its largest student.
+    kept = None if section.sizes else (run.folder / "search.sqlite3").parent
+
+    def on_progress(progress: TrainingProgress) -> None:
+        run.on_progress("train: optimizer steps of the nano student", progress.done, progress.total)
+
+    return train_nano_student(
+        mixture,
+        run.validation,
+        run.task,
+        section,
+        backbone,
+        folder,
+        run.folder / NANO_START,
+        texts=texts,
+        authors=authors,
+        kept=kept,
+        progress=on_progress,
+    )
+
+
+def _frozen_baseline(run: Run, backbone: Path, mixture: Sequence[MixtureRow], validation: ValidationRows) -> FrozenHead:
+    """Fit and write the classifier on the frozen encoder, the baseline of every evaluation."""
     run.on_progress("train: the frozen encoder", 0, 1)
-    heads = fit_frozen(mixture, validation, task, section.token_limit, backbone)
-    write_frozen(heads[0], task, section.token_limit, run.folder / FROZEN)
-    baseline = _overlap(run, backbone)
-    best = trained.best
+    heads = fit_frozen(mixture, validation, run.task, run.max_tokens, backbone)
+    write_frozen(heads[0], run.task, run.max_tokens, run.folder / FROZEN)
+    return heads[0]
+
+
+def _describe_trial(best: Trial) -> dict[str, Any]:
     return {
-        "trials": len(trained.trials),
-        "best": {
-            "learning_rate": best.learning_rate,
-            "batch_size": best.batch_size,
-            "epochs": best.epochs,
-            "seed": best.seed,
-            "best_epoch": best.best_epoch,
-            "validation_macro_f1": best.validation_macro_f1,
-        },
-        **({"assistant": assistant} if assistant else {}),
-        "frozen": _describe_head(heads[0]),
-        **({"nano": {name: getattr(nano, name) for name in ("tokens", "backbone_tokens", "width")}} if nano else {}),
-        **baseline,
-        "notes": [*notes, *trained.notes],
+        "learning_rate": best.learning_rate,
+        "batch_size": best.batch_size,
+        "epochs": best.epochs,
+        "seed": best.seed,
+        "best_epoch": best.best_epoch,
+        "validation_macro_f1": best.validation_macro_f1,
     }
+
+
+def _several_sizes(run: Run, backbone: Path, sizes: Sequence[Size]) -> dict[str, Any]:
+    """Train a student of every size into `sizes/`, and copy the smallest that is not worse to `student/`.
+
+    A student of fewer layers, and a nano student on texts without a label, learn from the one with all layers.
+    """
+    task, validation = run.task, run.validation
+    layers = check_sizes(sizes, backbone)
+    mixture, (texts, authors, _) = read_mixture(run.folder, task.inputs), _texts(run)
+    taught, section, assistant, notes = _with_assistant(run, mixture)
+    places = {size: run.folder / SIZES / size_folder(size) for size in sizes}
+    trials: list[Trial] = []
+    compared, described = 0, dict[Size, dict[str, Any]]()
+    first = run.folder / SIZES / size_folder(layers)
+    if any(isinstance(size, int) for size in sizes):
+        trained = _fine_tuned(run, backbone, taught, section, first)
+        trials += trained.trials
+        described[layers] = _describe_trial(trained.best)
+        notes += trained.notes
+    for size in sizes:
+        if isinstance(size, int) and size < layers:
+            shrunk = _shrunk_size(run, first, places[size], texts, authors, size)
+            compared += len(shrunk.history)
+            described[size] = {"best_epoch": shrunk.best.epoch}
+            notes += shrunk.notes
+    if "nano" in sizes:
+        rows = taught
+        of_nano = section.model_copy(update={"kind": "nano", "search": SearchSection()})
+        if trials and not assistant:
+            rows = with_soft_labels(mixture, texts, Checkpoint.load(first, task, run.max_tokens), validation)
+            loss = section.loss.model_copy(update={"targets": "soft"})
+            of_nano = of_nano.model_copy(update={"loss": loss})
+        start, nano = _nano(run, backbone, rows, texts, authors, of_nano, places["nano"])
+        trials += nano.trials
+        described["nano"] = _describe_trial(nano.best) | {"tokens": start.tokens, "width": start.width}
+        notes += nano.notes
+    if "frozen" in sizes:
+        run.on_progress("train: the frozen encoder", 0, 1)
+        heads = train_frozen_student(mixture, validation, task, section, backbone, places["frozen"])
+        compared += len(heads)
+        described["frozen"] = _describe_head(heads[0])
+    head = _frozen_baseline(run, backbone, mixture, validation)
+    run.folder.write_csv("trials.csv", _table(trials))
+    run.on_progress("train: sizes on validation rows", 0, len(sizes))
+    students = {size: Checkpoint.load(place, task, run.max_tokens) for size, place in places.items()}
+    precision = run.project.export.precision
+    choice = choose_size(students, validation, section.not_worse_by, "fp32" if precision == "fp32" else "int8")
+    with replacing(run.folder / STUDENT) as new:
+        copy_files(run.folder / SIZES / choice.picked_folder, new)
+    picked = next(size for size in sizes if size_name(size) == choice.picked)
+    summary = asdict(choice)
+    run.folder.write_json(SIZES_FILE, summary)
+    return {
+        "trials": compared + sum(len(trial.history) for trial in trials) + len(sizes),
+        "best": {"size": choice.picked, **described[picked]},
+        **assistant,
+        "frozen": _describe_head(head),
+        **_overlap(run, backbone),
+        "sizes": summary,
+        "notes": [choice.note, *choice.other_notes, *dict.fromkeys(notes)],
+    }
+
+
+def _shrunk_size(
+    run: Run, first: Path, folder: Path, texts: Sequence[Mapping[str, str]], authors: Sequence[Author], layers: int
+) -> CompressedStudent:
+    def on_progress(progress: TrainingProgress) -> None:
+        run.on_progress(f"train: optimizer steps of {size_name(layers)}", progress.done, progress.total)
+
+    return compress_student(
+        first,
+        folder,
+        texts,
+        [dict(response.inputs) for response in run.validation.responses],
+        run.task,
+        ShrinkSection(layers=layers),
+        run.max_tokens,
+        authors=authors,
+        progress=on_progress,
+    )
 
 
 def _taught(

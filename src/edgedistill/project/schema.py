@@ -650,6 +650,10 @@ class AssistantSection(Section):
         )
 
 
+Size: TypeAlias = Literal["nano", "frozen"] | Count
+"""A kind of student, or a number of layers of the backbone."""
+
+
 class StudentSection(Section):
     """The student: the small model and how it is trained."""
 
@@ -681,6 +685,11 @@ class StudentSection(Section):
     texts are what the student learns."""
     shrink: ShrinkSection | None = None
     """A second, smaller student, written to the folder ``shrunk``."""
+    sizes: Annotated[tuple[Size, ...], Field(min_length=2, strict=False)] | None = None
+    """Several students: numbers of the backbone's layers, ``nano`` and ``frozen``. The smallest that is not worse than
+    the best is evaluated and exported."""
+    not_worse_by: Annotated[float, Field(gt=0, lt=1)] = 0.03
+    """With ``sizes``: the κ that the smallest may lose."""
 
     @model_validator(mode="after")
     def _settings_are_read(self) -> Self:
@@ -697,6 +706,18 @@ class StudentSection(Section):
             raise ValueError(f"kind: nano has no layers; remove {', '.join(other)}")
         if self.assistant and (idle := sorted({"targets", "class_weights"} & self.loss.model_fields_set)):
             raise ValueError(f"the assistant's probabilities are the targets; remove loss.{idle[0]}, or assistant")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_stand_alone(self) -> Self:
+        if self.sizes is None and "not_worse_by" in self.model_fields_set:
+            raise ValueError("not_worse_by requires sizes")
+        if self.sizes and self.kind != "fine-tuned":
+            raise ValueError(f"sizes trains several kinds; remove kind: {self.kind} and add {self.kind} to sizes")
+        if self.sizes and (other := sorted({"peft", "shrink"} & self.model_fields_set)):
+            raise ValueError(f"sizes trains the smaller students itself; remove {', '.join(other)}")
+        if self.sizes and (repeated := [size for size in self.sizes if self.sizes.count(size) > 1]):
+            raise ValueError(f"sizes names {repeated[0]} twice")
         return self
 
     @property

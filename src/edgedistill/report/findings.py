@@ -18,6 +18,7 @@ from edgedistill.report.formatting import (
     setting,
 )
 from edgedistill.report.rules import MARGIN, MAX_REPEATED_SHARE
+from edgedistill.sizes import SizeChoice, size_coding
 from edgedistill_serve.bundle.guarantee import describe_guarantee
 
 Tone: TypeAlias = Literal["good", "neutral", "warning"]
@@ -41,7 +42,11 @@ class Finding:
 
 
 def findings(
-    evaluation: Evaluation, gate: Gate | None, fidelity: Fidelity | None, required_kappa: float
+    evaluation: Evaluation,
+    gate: Gate | None,
+    fidelity: Fidelity | None,
+    required_kappa: float,
+    sizes: SizeChoice | None = None,
 ) -> tuple[Finding, ...]:
     """Return what a reader must know besides the answer: human review first, then warnings, then the rest.
 
@@ -50,11 +55,13 @@ def findings(
         gate: None for a project without a teacher.
         fidelity: None before the export.
         required_kappa: κ that the model had to reach.
+        sizes: The students of several sizes; None with one.
     """
     others = [
         *_gate_overrides(gate),
         *_leaks(evaluation),
         *_export(fidelity),
+        *([confirm_size(evaluation, sizes)] if sizes else _simpler_students(evaluation)),
         *_groups(evaluation, required_kappa),
         *_human_coders(evaluation.ceiling),
         *_teacher(evaluation),
@@ -318,6 +325,40 @@ def _export(fidelity: Fidelity | None) -> Iterator[Finding]:
             else "The exported model gives the test rows the same labels as the evaluated model"
         )
         yield Finding(heading, f"{text} ({path}).", "good")
+
+
+def _simpler_students(evaluation: Evaluation) -> Iterator[Finding]:
+    """Where fitting a classifier is as good as training a student: what to change."""
+    for compared in evaluation.comparisons:
+        gained = compared.differences.get("kappa")
+        if compared.first == "frozen encoder" and gained and not gained.value > 0:
+            yield Finding(
+                "Fine-tuning did not pay off",
+                f"On {rows(compared.rows)}, a classifier on the frozen encoder has the same {evaluation.kappa} as the "
+                f"model or a higher one (the model gains {difference(gained)}). Train longer (student.preset: "
+                "thorough), code or label more rows, or let student.sizes choose a smaller model.",
+                "neutral",
+            )
+
+
+def confirm_size(evaluation: Evaluation, sizes: SizeChoice) -> Finding:
+    """Return whether the test rows confirm the size that validation rows picked."""
+    heading, named = "Size of the model", f"{sizes.picked} was picked on validation rows"
+    if sizes.picked == sizes.best:
+        return Finding(heading, f"{named}: it has the highest κ there, and no smaller size is as good.", "neutral")
+    best = size_coding(sizes.best)
+    found = next((each for each in evaluation.comparisons if each.first == best), None)
+    gained = found.differences.get("kappa") if found else None
+    margin = setting(sizes.margin)
+    text = f"{named} as the smallest that is not worse than {sizes.best} by more than {margin} κ."
+    if gained is None:
+        return Finding(heading, f"{text} On the test rows the difference is undefined.", "warning")
+    text = f"{text} On the test rows the difference in κ is {difference(gained)}"
+    if gained.low >= -sizes.margin:
+        return Finding(heading, f"{text}: they confirm it.", "good")
+    if gained.high < -sizes.margin:
+        return Finding(heading, f"{text}: they contradict it.", "warning")
+    return Finding(heading, f"{text}: they neither confirm nor contradict it; more test rows would.", "neutral")
 
 
 def _groups(evaluation: Evaluation, required_kappa: float) -> Iterator[Finding]:

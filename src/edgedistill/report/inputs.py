@@ -28,6 +28,7 @@ from edgedistill.errors import RunError
 from edgedistill.estimates.results import ESTIMATES_FILE, ESTIMATES_VERSION, EstimateTable
 from edgedistill.evaluation.files import decode_file, read_evaluation, read_fidelity, stage_hint
 from edgedistill.evaluation.types import Evaluation, Fidelity, FidelityStep, Gate
+from edgedistill.sizes import SIZES_FILE, SizeChoice, read_sizes
 from edgedistill.teacher.spending import StageSpending
 from edgedistill_serve.bundle.manifest import NoveltyFit
 from edgedistill_serve.grading.delimited import read_records
@@ -123,6 +124,7 @@ class ReportInputs:
         trials: `trials.csv`.
         generation: `generation.json`; None without synthetic responses.
         shrinking: `shrinking.json`; None without a smaller student.
+        sizes: `sizes.json`; None without students of several sizes.
         bundle: None before an export.
         learning_curve: What `edgedistill review curve` measured; None if it did not.
         learning_curve_is_current: Whether it was measured on the train and validation rows of this run.
@@ -145,6 +147,7 @@ class ReportInputs:
     trials: Table | None = None
     generation: Mapping[str, Any] | None = None
     shrinking: Mapping[str, Any] | None = None
+    sizes: SizeChoice | None = None
     bundle: BundleSummary | None = None
     learning_curve: LearningCurve | None = None
     learning_curve_is_current: bool = True
@@ -247,6 +250,7 @@ def read_report_inputs(
         trials=optional("trials.csv", "train", _read_table),
         generation=optional("generation.json", "generate", _read_object),
         shrinking=optional("shrinking.json", "train", _read_object),
+        sizes=optional(SIZES_FILE, "train", read_sizes),
         bundle=optional("bundle/bundle.json", "export", read_bundle),
         learning_curve=optional(LEARNING_CURVE_FILE, "report", lambda path, _: read_learning_curve(path)),
         examples=examples,

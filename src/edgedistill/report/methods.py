@@ -388,6 +388,18 @@ def _student(inputs: MethodsInputs) -> Iterator[str]:
             f"was selected: {', '.join(chosen)}, epoch {best.get('best_epoch', '')}"
             f"{f' (macro-F1 {figure(float(score))})' if score is not None else ''} ({table_reference('search')})."
         )
+    yield from _smaller_students(inputs)
+
+
+def _smaller_students(inputs: MethodsInputs) -> Iterator[str]:
+    section, report = inputs.project.student, inputs.report
+    if report.sizes:
+        names = listed([size.name for size in report.sizes.sizes])
+        yield (
+            f"Students of several sizes were trained ({names}); the smallest that was not worse than the best by more "
+            f"than {setting(report.sizes.margin)} κ, at the upper end of the paired 95 % interval on the validation "
+            f"rows, is the one that was evaluated: {report.sizes.picked}."
+        )
     if report.shrinking:
         small = report.shrinking
         yield (

@@ -18,6 +18,7 @@ from edgedistill.report.plots import (
     learning_plot,
     reliability_plot,
     risk_plot,
+    sizes_plot,
     study_plot,
 )
 from edgedistill.report.rules import RULES
@@ -34,6 +35,7 @@ from edgedistill.report.sections import (
     summarize_trials,
 )
 from edgedistill.report.verdict import Verdict, verdict
+from edgedistill.sizes import size_coding
 
 _FILTERS = (
     "figure",
@@ -67,7 +69,7 @@ def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
         The verdict, and the page as HTML.
     """
     evaluation = inputs.served
-    decision = verdict(inputs.evaluation, inputs.gate, inputs.fidelity)
+    decision = verdict(inputs.evaluation, inputs.gate, inputs.fidelity, inputs.sizes)
     trials = summarize_trials(inputs.trials, inputs.run_log)
     misclassified = disagreements(inputs)
     style = (files("edgedistill.report") / "templates" / "report.css").read_text("utf-8")
@@ -81,6 +83,7 @@ def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
         style=Markup(style),  # noqa: S704  # our own style sheet
         style_hash=f"sha256-{style_hash}",
         plots=_plots(inputs, decision, trials),
+        size_codings=_size_codings(inputs),
         mixture=mixture_table(inputs.run_log, evaluation.counted),
         trials=trials,
         best_trials=best_trials(trials),
@@ -91,6 +94,13 @@ def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
         caveats=caveats(inputs),
         reported=reported_estimates(inputs.estimates) if inputs.estimates else (),
     )
+
+
+def _size_codings(inputs: ReportInputs) -> Mapping[str, str]:
+    """The name in the evaluation of each size's coding of the test rows."""
+    sizes = inputs.sizes
+    names = [size.name for size in sizes.sizes] if sizes else []
+    return {name: "student" if sizes and name == sizes.picked else size_coding(name) for name in names}
 
 
 def _environment() -> Environment:
@@ -116,5 +126,6 @@ def _plots(inputs: ReportInputs, decision: Verdict, trials: Sequence[TrialSummar
         "risk": risk_plot(evaluation.review),
         "learning": learning_plot(trials),
         "curve": curve_plot(inputs.learning_curve) if inputs.learning_curve else None,
+        "sizes": sizes_plot(inputs.sizes) if inputs.sizes else None,
         "study": study_plot(inputs.study),
     }

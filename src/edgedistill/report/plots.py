@@ -18,6 +18,7 @@ from edgedistill.evaluation.types import DecisionRule
 from edgedistill.report.formatting import count, estimate, figure, percent, rows
 from edgedistill.report.inputs import StudyRun
 from edgedistill.report.sections import TrialSummary
+from edgedistill.sizes import SizeChoice
 
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
@@ -258,6 +259,29 @@ def curve_plot(curve: LearningCurve) -> Plot:
         _svg("curve", draw, (4.6, 2.8)),
         f"{curve.kappa_name} by number of human train rows. {values}. Predicted: {predicted or 'nothing'}.",
     )
+
+
+def sizes_plot(choice: SizeChoice) -> Plot:
+    """Draw κ on validation rows by the processor time of 1,000 responses, the picked size coloured."""
+
+    def draw(axes: Any) -> None:
+        for each in choice.sizes:
+            if each.kappa is None:
+                continue
+            colour = _SERIES[0] if each.name == choice.picked else _FAINT
+            at = each.cpu_seconds_per_1000
+            axes.plot([at, at], [each.kappa.low, each.kappa.high], color=colour, linewidth=1.5)
+            axes.plot([at], [each.kappa.value], "o", color=colour)
+            axes.annotate(each.name, (at, each.kappa.value), xytext=(5, 4), textcoords="offset points")
+        axes.set_xscale("log")
+        axes.set_xlabel("processor seconds for 1,000 responses")
+        axes.set_ylabel("κ, validation rows")
+        axes.margins(x=0.2)
+
+    values = "; ".join(
+        f"{each.name}: κ {estimate(each.kappa)}, {figure(each.cpu_seconds_per_1000)} seconds" for each in choice.sizes
+    )
+    return Plot(_svg("sizes", draw, (4.6, 2.8)), f"κ by processor seconds for 1,000 responses. {values}.")
 
 
 def study_plot(runs: Sequence[StudyRun]) -> Plot | None:

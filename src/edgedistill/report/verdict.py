@@ -22,6 +22,7 @@ from edgedistill.report.rules import (
     REQUIRED_F1,
     REQUIRED_KAPPA,
 )
+from edgedistill.sizes import SizeChoice
 
 
 class VerdictAnswer(StrEnum):
@@ -72,13 +73,16 @@ class Verdict:
     findings: tuple[Finding, ...]
 
 
-def verdict(evaluation: Evaluation, gate: Gate | None, fidelity: Fidelity | None = None) -> Verdict:
+def verdict(
+    evaluation: Evaluation, gate: Gate | None, fidelity: Fidelity | None = None, sizes: SizeChoice | None = None
+) -> Verdict:
     """Apply the rules of `rules.py` to an evaluation.
 
     Args:
         evaluation: Of the locked test rows.
         gate: None for a project without a teacher.
         fidelity: None before the export. With it, the answer is that of the graph that is served.
+        sizes: The students of several sizes; None with one.
     """
     required = required_kappa(gate)
     before = evaluation.decisive
@@ -107,7 +111,7 @@ def verdict(evaluation: Evaluation, gate: Gate | None, fidelity: Fidelity | None
         reason,
         required,
         labels,
-        findings(evaluation, gate, fidelity, required),
+        findings(evaluation, gate, fidelity, required, sizes),
     )
 
 

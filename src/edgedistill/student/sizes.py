@@ -1,4 +1,4 @@
-"""A ladder of sizes: students of several sizes, and the smallest that is not worse than the best.
+"""Students of several sizes, and the smallest that is not worse than the best.
 
 The rule is a test of non-inferiority on the validation rows (Wellek 2010, "Testing Statistical Hypotheses of
 Equivalence and Noninferiority", chapter 1): a student is not worse than the best if the upper end of the 95 % interval
@@ -7,19 +7,21 @@ rows, so that a smaller student is compared with a slightly optimistic figure. T
 (`edgedistill.report.findings`).
 """
 
-import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
-from edgedistill.agreement import Estimate, agreement
+from transformers import AutoConfig
+
+from edgedistill.agreement import agreement
 from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.agreement.paired import change
 from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import TrainingFailed
+from edgedistill.project.schema import Size
+from edgedistill.sizes import SizeChoice, SizeFigures, kappa_value, size_folder, size_name
 from edgedistill.student.frozen import probabilities_of_logits
 from edgedistill.student.label_thresholds import choose_label_decoder
 from edgedistill_export.checkpoint import Checkpoint
@@ -34,104 +36,34 @@ from edgedistill_serve.scoring.encoding import Encoder
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.task import Task, task_inputs
 
-Size: TypeAlias = Literal["nano", "frozen"] | int
-"""A kind of student, or a number of layers of the backbone."""
-
 _ROUNDS = 5
 _TIMED_ROWS = 64
 
 
-def size_name(size: Size) -> str:
-    """Return the name of a size in files and tables, such as ``3 layers``."""
-    return f"{size} {'layer' if size == 1 else 'layers'}" if isinstance(size, int) else size
-
-
-def check_sizes(sizes: Sequence[Size], layers: int) -> None:
-    """Check that a backbone has as many layers as the sizes ask for.
+def check_sizes(sizes: Sequence[Size], backbone: Path) -> int:
+    """Return the number of layers of a backbone, which is at least as large as every size.
 
     Raises:
         TrainingFailed: A size has more layers.
     """
+    layers = int(AutoConfig.from_pretrained(backbone, local_files_only=True).num_hidden_layers)
     for size in sizes:
         if isinstance(size, int) and size > layers:
             raise TrainingFailed(
-                f"the backbone has {layers} layers, and one of the sizes has {size}",
+                f"the backbone has {layers} layers, and sizes asks for {size}",
                 where="student.sizes",
                 hint=f"Use 1 to {layers}, or another student.backbone.",
             )
+    return layers
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One size of the ladder.
-
-    Attributes:
-        name: As `size_name` returns it.
-        bytes: Of the graph that would be served, and its tokenizer.
-        precision: Of that graph.
-        texts_per_second: Texts per second of processor time, from text to logits, one at a time on one thread: the
-            median of rounds in which all sizes took turns.
-        cpu_seconds_per_1000: Processor time of 1,000 responses, in seconds.
-        kappa: Agreement with the human codes of the validation rows; None if it is undefined.
-        kappa_lost: κ of the best minus κ of this size on the same rows, with a paired 95 % interval; None if undefined.
-        not_worse: Whether the upper end of that interval is at most the margin.
-    """
-
-    name: str
-    bytes: int
-    precision: Precision
-    texts_per_second: float
-    cpu_seconds_per_1000: float
-    kappa: Estimate | None
-    kappa_lost: Estimate | None
-    not_worse: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Ladder:
-    """All sizes, and the choice.
-
-    Attributes:
-        rungs: In ascending order of bytes.
-        margin: The κ that the smallest may lose.
-        best: Name of the size with the highest κ on validation rows.
-        picked: Name of the smallest size that is not worse than the best.
-        rows: Number of validation rows.
-    """
-
-    rungs: tuple[Rung, ...]
-    margin: float
-    best: str
-    picked: str
-    rows: int
-
-    @property
-    def note(self) -> str:
-        """The choice in a sentence or two."""
-        by_name = {rung.name: rung for rung in self.rungs}
-        picked, rows = by_name[self.picked], f"the {self.rows} validation rows"
-        if self.picked != self.best:
-            lost = picked.kappa_lost
-            interval = f" (it loses {lost.value:.3f}, {lost.low:.3f} to {lost.high:.3f})" if lost else ""
-            return (
-                f"{self.picked} is the smallest size that is not worse than the best, {self.best}, by more than "
-                f"{self.margin:g} κ on {rows}{interval}; it is evaluated and exported."
-            )
-        if picked is self.rungs[0]:
-            return f"{self.picked} is the smallest size and has the highest κ on {rows}; it is evaluated and exported."
-        return (
-            f"{self.picked} has the highest κ on {rows}, and no smaller size was shown to be not worse by more than "
-            f"{self.margin:g}; it is evaluated and exported. More validation rows narrow the intervals."
-        )
-
-
-def climb(
-    students: Mapping[str, Checkpoint], validation: ValidationRows, margin: float, precision: Precision
-) -> Ladder:
+def choose_size(
+    trained: Mapping[Size, Checkpoint], validation: ValidationRows, margin: float, precision: Precision
+) -> SizeChoice:
     """Measure students of several sizes on the validation rows, and choose one.
 
     Args:
-        students: By name, at least one, all of one task.
+        trained: By size, at least one student, all of one task.
         validation: Human-coded rows.
         margin: The κ that the smallest may lose, in (0, 1).
         precision: That of the graphs that would be served; where int8 fails, fp32 is measured.
@@ -139,6 +71,7 @@ def climb(
     Raises:
         ExportFailed: A student cannot be converted to ONNX.
     """
+    students = {size_name(size): student for size, student in trained.items()}
     codes, task = validation.labels, next(iter(students.values())).task
     rows = [dict(row.response.inputs) for row in validation]
     groups = bootstrap_groups([row.response.group for row in validation])
@@ -148,13 +81,13 @@ def climb(
     }
     kappas = {name: agreement(codes, coded, task, groups=groups).kappa for name, coded in labels.items()}
     costs = _costs(students, rows, precision)
-    best = max(students, key=lambda name: (_value(kappas[name]), -costs[name].bytes))
-    rungs = []
+    best = max(students, key=lambda name: (kappa_value(kappas[name]), -costs[name].bytes))
+    sizes = []
     for name in sorted(students, key=lambda name: costs[name].bytes):
         lost = change(codes, labels[best], labels[name], task, groups=groups).kappa_lost
         cost = costs[name]
-        rungs.append(
-            Rung(
+        sizes.append(
+            SizeFigures(
                 name,
                 cost.bytes,
                 cost.precision,
@@ -165,12 +98,9 @@ def climb(
                 name == best or (lost is not None and lost.high <= margin),
             )
         )
-    picked = next(rung.name for rung in rungs if rung.not_worse)
-    return Ladder(tuple(rungs), margin, best, picked, len(rows))
-
-
-def _value(kappa: Estimate | None) -> float:
-    return -math.inf if kappa is None or math.isnan(kappa.value) else kappa.value
+    picked = next(size.name for size in sizes if size.not_worse)
+    folder = next(size_folder(size) for size in trained if size_name(size) == picked)
+    return SizeChoice(tuple(sizes), margin, best, picked, folder, len(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +116,7 @@ def _costs(
     """Convert all students, and time them in turns."""
     some = rows[:: -(-len(rows) // _TIMED_ROWS)]
     seconds: dict[str, list[float]] = {name: [] for name in students}
-    with temporary_folder("ladder") as work:
+    with temporary_folder("sizes") as work:
         graphs = {
             name: _served_graph(student, rows, precision, work / str(place))
             for place, (name, student) in enumerate(students.items())
