@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from edgedistill_export.errors import WebFailed
 from edgedistill_export.verify.golden import responses_in
 from edgedistill_export.web.description import PageFile, describe_page, golden_with_tokens
+from edgedistill_export.web.nano_file import nano_file
 from edgedistill_export.web.tokenizer_tables import tokenizer_tables
 from edgedistill_export.web.vendored import Vendored, load_vendored
 from edgedistill_serve.bundle.atomic_folder import (
@@ -39,6 +40,7 @@ _MEDIA_TYPES = {
     ".json": "application/json",
     ".mjs": "text/javascript; charset=utf-8",
     ".onnx": "application/octet-stream",
+    ".safetensors": "application/octet-stream",
     ".svg": "image/svg+xml",
     ".wasm": "application/wasm",
     ".webmanifest": "application/manifest+json",
@@ -49,6 +51,7 @@ _WHAT = {
     "reading": ("model/reading.json", "the tokenizer's tables"),
     "golden": ("model/golden.json", "golden responses"),
     "graph": ("model/model.onnx", "the model"),
+    "nano": ("model/nano.safetensors", "the model"),
 }
 
 
@@ -126,12 +129,13 @@ def _content(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]
     kept = dict(_kept(bundle, npm))
     yield from kept.items()
     sums = {name: _sum(source) for name, source in kept.items()}
-    of_files = {key: _page_file(*_WHAT[key], sums, kept) for key in _WHAT}
+    of_files = {key: _page_file(path, what, sums, kept) for key, (path, what) in _WHAT.items() if path in kept}
     description = msgspec.json.encode(describe_page(bundle, of_files))
     yield _DESCRIPTION, description
     yield "sw.mjs", _service_worker(bundle, sums | {_DESCRIPTION: _sum(description)})
+    needed = _needed_names(npm, nano="model/nano.safetensors" in kept)
     for name, licence in npm.files.items():
-        if not _loaded(name):
+        if name in needed and not _loaded(name):
             yield f"vendor/{name}", licence
 
 
@@ -144,8 +148,13 @@ def _kept(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]]:
         yield f"page/{called}", (SERVED_PAGE / name).read_bytes()
     yield "index.html", (PAGE / "index.html").read_bytes()
     yield "manifest.webmanifest", _manifest(bundle.manifest.name)
+    graph = bundle.model_file(bundle.manifest.precision)
+    if graph is None:
+        raise WebFailed(f"the bundle has no {bundle.manifest.precision} graph", where=bundle.manifest.name)
+    nano = nano_file(graph)
+    needed = _needed_names(npm, nano=nano is not None)
     for name, script in npm.files.items():
-        if _loaded(name):
+        if name in needed and _loaded(name):
             yield f"vendor/{name}", script
     tokenizer = Tokenizer.from_file(str(bundle.tokenizer_file))
     tokenizer.no_truncation()
@@ -153,10 +162,15 @@ def _kept(bundle: Bundle, npm: Vendored) -> Iterator[tuple[str, bytes | Path]]:
     yield "model/tokenizer.json", bundle.tokenizer_file
     yield "model/reading.json", msgspec.json.encode(tokenizer_tables(tokenizer))
     yield "model/golden.json", msgspec.json.encode(golden_with_tokens(bundle))
-    graph = bundle.model_file(bundle.manifest.precision)
-    if graph is None:
-        raise WebFailed(f"the bundle has no {bundle.manifest.precision} graph", where=bundle.manifest.name)
-    yield "model/model.onnx", graph
+    if nano is None:
+        yield "model/model.onnx", graph
+    else:
+        yield "model/nano.safetensors", nano
+
+
+def _needed_names(npm: Vendored, *, nano: bool) -> set[str]:
+    """The npm files of a page; that of a nano student scores without onnxruntime."""
+    return {name for name in npm.files if not (nano and name.startswith(("ort", "onnxruntime")))}
 
 
 def _loaded(name: str) -> bool:

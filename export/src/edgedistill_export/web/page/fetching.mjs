@@ -24,9 +24,10 @@ export async function fetchPage(root) {
 /** Fetch what a scorer needs; `onFile(file)` is called before each is read. */
 export async function fetchParts(root, page, onFile = () => {}) {
   const parts = {};
-  for (const [name, kind] of [["wasm", "arrayBuffer"], ["tokenizer", "json"], ["reading", "json"], ["golden", "json"], ["graph", "arrayBuffer"]]) {
-    onFile(page.files[name]);
-    parts[name] = await (await fetched(root, page.files[name]))[kind]();
+  for (const [name, file] of Object.entries(page.files)) {
+    onFile(file);
+    const answer = await fetched(root, file);
+    parts[name] = await (file.path.endsWith(".json") ? answer.json() : answer.arrayBuffer());
   }
   return parts;
 }

@@ -1,12 +1,10 @@
 // Scores one response at a time with a graph and a tokenizer, by the rules of `edgedistill_serve.scoring.scorer`.
-import * as ort from "../vendor/ort.wasm.min.mjs";
 import { contextHash } from "./contexts.mjs";
 import { Encoder } from "./encoder.mjs";
+import { NanoGraph } from "./nano.mjs";
 import { redactor } from "./redaction.mjs";
 import { blankTest } from "./visible_text.mjs";
 
-const OUTPUT = "logits";
-const NOVELTY = "novelty";
 /** A golden novelty below this is compared by its absolute difference. */
 const SMALL = 1e-3;
 const CONTEXT = ["question", "reference_answer", "rubric"];
@@ -19,19 +17,21 @@ export class Drift extends Error {}
 
 export class Scorer {
   /**
-   * `page` is page.json; `parts` holds `graph` and `wasm` as bytes and `tokenizer` and `reading` as objects; `glue` is
-   * the address of the module that goes with `wasm`.
+   * `page` is page.json; `parts` holds `graph` and `wasm`, or for a nano student `nano`, as bytes and `tokenizer` and
+   * `reading` as objects; `glue` is the address of the module that goes with `wasm`.
    */
   static async open(page, parts, { threads, glue }) {
-    Object.assign(ort.env.wasm, { numThreads: threads, wasmBinary: parts.wasm, wasmPaths: { mjs: glue } });
-    ort.env.logLevel = "error";
-    const session = await ort.InferenceSession.create(new Uint8Array(parts.graph), { executionProviders: ["wasm"] });
-    return new Scorer(page, session, new Encoder(parts.tokenizer, parts.reading, page));
+    const encoder = new Encoder(parts.tokenizer, parts.reading, page);
+    if (parts.nano) return new Scorer(page, new NanoGraph(parts.nano), encoder);
+    // Loaded only where it is used: the page of a nano student has no WebAssembly.
+    const { WasmGraph } = await import("./wasm_graph.mjs");
+    const graph = await WasmGraph.open(parts, { threads, glue, hasNovelty: Boolean(page.novelty) });
+    return new Scorer(page, graph, encoder);
   }
 
-  constructor(page, session, encoder) {
+  constructor(page, graph, encoder) {
     this.page = page;
-    this.session = session;
+    this.graph = graph;
     this.encoder = encoder;
     this.redact = redactor(page.redaction);
     this.isBlank = blankTest(page.invisible);
@@ -67,18 +67,14 @@ export class Scorer {
 
   /** The logits of a response, and its novelty; null for a model that does not measure it. */
   async run({ ids, typeIds }) {
-    const tensor = (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
-    const given = { input_ids: ids, attention_mask: ids.map(() => 1), token_type_ids: typeIds };
-    const feeds = Object.fromEntries(this.session.inputNames.map((name) => [name, tensor(given[name])]));
     let found;
     try {
-      found = await this.session.run(feeds, this.page.novelty ? [OUTPUT, NOVELTY] : [OUTPUT]);
+      found = await this.graph.run({ ids, typeIds });
     } catch {
       // The original message would contain token ids, which reveal the text.
       throw new Unscorable("the model failed on this response");
     }
-    const logits = Array.from(found[OUTPUT].data);
-    const novelty = this.page.novelty ? found[NOVELTY].data[0] : null;
+    const { logits, novelty } = found;
     const numbers = novelty === null ? logits : [...logits, novelty];
     if (!numbers.every(Number.isFinite)) throw new Unscorable("the model returned numbers that are not finite");
     return { logits, novelty };
