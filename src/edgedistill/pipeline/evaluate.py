@@ -241,12 +241,7 @@ def _baselines(run: Run) -> dict[str, Labels]:
     if student.shrink:
         other, name = (STUDENT, "fine-tuned student") if student.shrink.export else (SHRUNK, "shrunk student")
         others[name] = Checkpoint.load(run.folder / other, task, run.max_tokens)
-    if student.sizes:
-        picked = run.folder.read_json(SIZES_FILE)["picked_folder"]
-        for size in student.sizes:
-            if size_folder(size) != picked:
-                place = run.folder / SIZES / size_folder(size)
-                others[size_coding(size_name(size))] = Checkpoint.load(place, task, run.max_tokens)
+    others |= _other_sizes(run)
     if (human_trained := _human_trained(run)) is not None:
         others[HUMAN_TRAINED] = human_trained
     for name, checkpoint in others.items():
@@ -254,6 +249,19 @@ def _baselines(run: Run) -> dict[str, Labels]:
         codings[name] = decoder.labels(checkpoint.logits(rows))
     ids = [response.id for response in test.responses]
     return {name: dict(zip(ids, labels, strict=True)) for name, labels in codings.items()}
+
+
+def _other_sizes(run: Run) -> dict[str, Checkpoint]:
+    """Load the students of the sizes that were not picked, by the names of their codings."""
+    sizes = run.project.student.sizes
+    if not sizes:
+        return {}
+    picked = run.folder.read_json(SIZES_FILE)["picked_folder"]
+    return {
+        size_coding(size_name(size)): Checkpoint.load(run.folder / SIZES / size_folder(size), run.task, run.max_tokens)
+        for size in sizes
+        if size_folder(size) != picked
+    }
 
 
 def _human_trained(run: Run) -> Checkpoint | None:

@@ -18,6 +18,7 @@ from transformers import AutoConfig
 from edgedistill.agreement import agreement
 from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.agreement.paired import change
+from edgedistill.data.twins import same_row
 from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import TrainingFailed
 from edgedistill.project.schema import Size
@@ -173,8 +174,8 @@ def with_soft_labels(
         teacher: The larger student.
         validation: Chooses its thresholds, for a multilabel task.
     """
-    known = {tuple(row.inputs.values()) for row in mixture}
-    others = [text for text in texts if tuple(text.values()) not in known]
+    known = {same_row(row.inputs) for row in mixture}
+    others = [text for text in texts if same_row(text) not in known]
     if not others:
         return [*mixture]
     logits = teacher.logits(others)
