@@ -92,6 +92,16 @@ def _overlap(project: Project) -> tuple[str, ...]:
     return (OVERLAP,) if "reference_answer" in project.task.inputs else ()
 
 
+def _other_students(project: Project) -> tuple[str, ...]:
+    """The other classifiers that `train` writes for some projects, and `evaluate` reads."""
+    section = project.student
+    return (
+        *((ASSISTANT,) if section.assistant else ()),
+        *((SIZES, SIZES_FILE) if section.sizes else ()),
+        *_overlap(project),
+    )
+
+
 def _evaluate(project: Project) -> StageInputs:
     section = project.evaluation
     splits = ["train", "validation", "test", "predefined", "twins", "repeated_groups"]
@@ -101,20 +111,7 @@ def _evaluate(project: Project) -> StageInputs:
             f"project.student.{name}"
             for name in ("kind", "backbone", "max_tokens", "assistant", "shrink.export", "sizes")
         ),
-        *(
-            f"results.{name}"
-            for name in (
-                STUDENT,
-                ASSISTANT,
-                SHRUNK,
-                SIZES,
-                SIZES_FILE,
-                FROZEN,
-                *_overlap(project),
-                MIXTURE,
-                "trials.csv",
-            )
-        ),
+        *(f"results.{name}" for name in (STUDENT, *_other_students(project), SHRUNK, FROZEN, MIXTURE, "trials.csv")),
         *(f"results.run.json.stages.{name}" for name in _TRAINED[1:]),
         *_MIX_RESULTS,
         *("project.teacher", "project.teachers", "records.codes", "records.validation_groups"),
@@ -225,10 +222,8 @@ STAGES = (
         _train,
         (STUDENT, "trials.csv", FROZEN),
         optional=lambda project: (
-            *((ASSISTANT,) if project.student.assistant else ()),
+            *_other_students(project),
             *((SHRUNK, "shrinking.json") if project.student.shrink else ()),
-            *((SIZES, SIZES_FILE) if project.student.sizes else ()),
-            *_overlap(project),
         ),
         scratch=("search.sqlite3", "search", NANO_START),
     ),

@@ -103,6 +103,11 @@ def people(share: float) -> Together:
     return Together({"review": {"aim": "at_most_to_people", "share": share}})
 
 
+def sizes(**more: Any) -> Together:
+    removed = dict.fromkeys(("student.shrink", "student.peft", "student.lora"))
+    return Together(removed | {"student.sizes": [1, 2], **more})
+
+
 def promise(**more: Any) -> Together:
     return Together({"review": {"aim": "at_most_wrong", "share": 0.1, **more}})
 
@@ -216,6 +221,8 @@ CHANGES: dict[str, Any] = {
     "student.assistant.epochs": assistant(epochs=3),
     "student.assistant.batch_size": assistant(batch_size=4),
     "student.assistant.seeds": assistant(seeds=[1]),
+    "student.sizes": sizes(),
+    "student.not_worse_by": sizes(**{"student.not_worse_by": 0.1}),
     "student.shrink.layers": 1,
     "student.shrink.kept": [0, 1],
     "student.shrink.vocabulary": "full",
