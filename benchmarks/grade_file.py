@@ -151,11 +151,13 @@ def peer(name: str, bundle: Path, source: Path, rows: int) -> dict[str, Any]:
     return {"rows": scored, "rows_per_second": round(scored / seconds, 1), "peak_mb": memory}
 
 
-def kill_and_resume(bundle: Path, source: Path, whole: Path, kills: int, seconds: float) -> dict[str, Any]:
+def kill_and_resume(
+    bundle: Path, source: Path, whole: Path, *, kills: int, seconds: float, part_rows: int
+) -> dict[str, Any]:
     """Kill a grading at random moments and start it again; compare its output with the uninterrupted one."""
     target = whole.with_name("killed" + whole.suffix)
     draw, moments = random.Random(1), []  # noqa: S311
-    command = (*GRADE, str(bundle), str(source), str(target), "--threads", str(THREADS))
+    command = (*GRADE, str(bundle), str(source), str(target), "--threads", str(THREADS), "--part-rows", str(part_rows))
     for _ in range(kills):
         moment = draw.uniform(0.1, 0.9) * seconds / kills + 2
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -215,7 +217,17 @@ def main() -> None:
         )
     once("grade, a tenth of the rows", lambda: grade(given.bundle, small, folder / "small-graded.csv"))
     once("grade to parquet", lambda: grade(given.bundle, source, folder / "graded.parquet"))
-    once("killed", lambda: kill_and_resume(given.bundle, source, whole, given.kills, graded["seconds_with_start"]))
+    once(
+        "killed",
+        lambda: kill_and_resume(
+            given.bundle,
+            source,
+            whole,
+            kills=given.kills,
+            seconds=graded["seconds_with_start"],
+            part_rows=max(1, given.rows // 50),  # so that there are whole parts at most of the moments
+        ),
+    )
 
 
 if __name__ == "__main__":
