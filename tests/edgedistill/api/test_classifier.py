@@ -175,6 +175,13 @@ def test_a_frozen_backbone_is_a_student_too(students):
     assert fitted.score(rows, "label") > 1 / 3
 
 
+def test_a_nano_student_learns_and_pickles_like_another(students):
+    rows = make_frame(120, 1)
+    fitted = students(task=TASK, kind="nano", learning_rate=2e-2, epochs=4).fit(rows, "label")
+    assert fitted.score(rows, "label") > 0.9
+    assert (pickle.loads(pickle.dumps(fitted)).predict(rows) == fitted.predict(rows)).all()
+
+
 def test_progress_is_reported_in_optimizer_steps(students):
     reported = []
     students(epochs=1).fit(make_frame(30, 1), "label", on_progress=lambda *how_far: reported.append(how_far))
@@ -223,7 +230,7 @@ def test_a_student_that_is_not_fitted_says_so_in_both_trees(students):
     ("settings", "message"),
     [
         ({"epochs": 0}, "StudentClassifier: search.epochs.0 should be greater than or equal to 1, not 0"),
-        ({"kind": "thawed"}, "kind should be 'fine-tuned' or 'frozen', not 'thawed'"),
+        ({"kind": "thawed"}, "kind should be 'fine-tuned', 'frozen' or 'nano', not 'thawed'"),
         ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
         ({"ordinal": "cumulative", "task": TASK}, "cumulative needs an ordinal task"),
         ({"validation_fraction": None}, "validation_fraction is None"),
