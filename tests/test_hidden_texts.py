@@ -28,6 +28,7 @@ NAMES_ONLY = {
     "Codebook",
     "Operation",
     "OutputTensor",
+    "Reading",
     "SubgroupValues",
 }
 """Classes in which such a field holds names."""

@@ -616,7 +616,7 @@ def _share(accepted: Sequence[bool], groups: list[str] | None) -> Any:
 
     from edgedistill.agreement.bootstrap import Rows, share_figure
 
-    counted, rows, rng = np.array(accepted), Rows.of(len(accepted), groups), np.random.default_rng(0)
+    counted, rows, rng = np.array(accepted, dtype=bool), Rows.of(len(accepted), groups), np.random.default_rng(0)
     drawn = rows.draw_cells(2 + counted.astype(np.int64), 4, 2000, rng)
     additional = rows.draw_additional((~counted).astype(np.float64), 2000, rng)
     return share_figure(drawn[:, 3], drawn[:, 2], additional, rows).estimate()

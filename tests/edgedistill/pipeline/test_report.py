@@ -72,7 +72,7 @@ def test_texts_stand_in_it_only_where_examples_are_asked_for(steps):
     run_stage(_asked(file, examples=2), "report")
     asked = _page(file)
     run_stage(run_of(file), "report")
-    message = re.findall(r'<td class="text">(.+?)</td>', asked)
+    message = re.findall(r'<td class="text" dir="auto"><bdi>(.+?)</bdi></td>', asked)
     assert len(message) == 2
     assert set(message) <= {texts[row] for row in wrong}
 

@@ -64,7 +64,7 @@ def test_a_killed_trial_is_run_again_and_the_others_are_not(start, bert, mixture
 
 def test_joining_a_search_whose_only_trial_failed_changes_nothing(tmp_path):
     def joined():
-        return Search(SearchSection(learning_rate=RATES), (0,), "name", tmp_path, tmp_path / "search")
+        return Search(SearchSection(learning_rate=RATES, epochs=(1,)), (0,), "name", tmp_path, tmp_path / "search")
 
     first = joined()
     failed = first.take()

@@ -118,7 +118,7 @@ FIXED_KEYS = {
 """Objects with keys of our own; see the reason of each."""
 PLACES = re.compile(
     r"(?:at|place|best|point|first|last|part\.text|letter\.codePointAt\(0\)|\w+\.length)(?: [+-] \d+)?"
-    r"|kind|OUTPUT|NOVELTY|\d+"
+    r"|start|end|id|model\.unk_id|kind|OUTPUT|NOVELTY|\d+"
 )
 """Numbers, and constants of the module."""
 
