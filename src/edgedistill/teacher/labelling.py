@@ -668,11 +668,18 @@ def _combine(
     if not opinions:
         detail = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         return _set_aside(response, FailureCause.NO_TEACHER, detail)
+    weights = _scaled({name: weights[name] for name in opinions})
     best = combine_multilabel(opinions, weights, task) if task.kind == "multilabel" else _heaviest(opinions, weights)
     if best is None:
         detail = ", ".join(f"{name}: {opinion.label}" for name, opinion in opinions.items())
         return _set_aside(response, FailureCause.TEACHERS_TIE, detail)
     return _weighted_label(best, opinions, weights)
+
+
+def _scaled(weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the weights times a power of two, the largest at about 1, so that no product of tiny ones is 0."""
+    _, exponent = math.frexp(max(weights.values()))
+    return {name: math.ldexp(weight, -exponent) for name, weight in weights.items()}
 
 
 def _heaviest(opinions: Mapping[str, TeacherLabel], weights: Mapping[str, float]) -> str | None:

@@ -1,7 +1,7 @@
 """Several teachers' labels become one: by majority or by weight, ties set aside, everyone's opinion kept."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgedistill.data.types import SetAside, Soft, TeacherLabel
@@ -97,6 +97,7 @@ OPINION = st.lists(st.sampled_from("abc"), min_size=1, max_size=4)
 
 
 @given(st.lists(OPINION, min_size=2, max_size=4), st.lists(st.floats(0, 1), min_size=4, max_size=4))
+@example([["a"], ["a", "b"]], [0.0, 5e-324, 0.0, 0.0])
 def test_shares_sum_to_one_and_the_order_of_the_teachers_does_not_matter(
     given_votes: list[list[str]], weights: list[float]
 ) -> None:
