@@ -137,6 +137,10 @@ def next_rows(
     for line in others:
         terminal.say(f"  {line}")
     terminal.say(f"wrote {sheet}; `edgedistill review merge {project_file} {sheet}` imports the codes")
+    if project.data.reviewed is None:
+        terminal.say(
+            f"  first add `reviewed: reviewed.csv` to the section data of {project_file}: the codes go into that file"
+        )
     terminal.finish({"sheet": str(sheet), **drawn.as_dict()})
 
 

@@ -108,6 +108,13 @@ def test_a_project_without_a_file_for_the_codes_gets_the_name_of_the_missing_key
     assert "Add `reviewed: reviewed.csv` to the section data." in refused.stderr
 
 
+def test_a_draw_names_the_missing_file_for_the_codes_before_people_code(copy):
+    hint = "first add `reviewed: reviewed.csv` to the section data"
+    assert hint not in command("edgedistill", "review", "next", copy, "--rows", "3").stdout
+    copy.write_text(copy.read_text().replace(", reviewed: reviewed.csv", ""))
+    assert hint in command("edgedistill", "review", "next", copy, "--rows", "3").stdout
+
+
 def test_other_responses_can_be_reviewed_and_coded_ones_are_not(copy):
     coded = run_of(copy).records.splits.test.responses[0]
     lines = [["id", "response"], [coded.id, coded.text], ["n1", "so so the a is"], ["n2", "look at it very now"]]
