@@ -22,7 +22,7 @@ from edgedistill.backbones import BACKBONES, cached_backbone
 from edgedistill.errors import ProjectFileError, TrainingFailed
 from edgedistill.project.schema import LoraSection
 from edgedistill.student.data import MOST_TOKENS, Padding, fit_max_tokens
-from edgedistill_serve.scoring.encoding import Encoder
+from edgedistill_serve.scoring.encoding import Encoder, lacks_unknown_token
 from edgedistill_serve.task.task import Task, task_inputs
 
 
@@ -381,7 +381,23 @@ def _fast_tokenizer(backbone: Path) -> Any:
             where=str(backbone),
             hint="Choose a backbone with a tokenizer.json.",
         )
+    _check_unknown_characters(tokenizer.backend_tokenizer, backbone)
     return tokenizer
+
+
+def _check_unknown_characters(tokenizer: Any, backbone: Path) -> None:
+    """Refuse a tokenizer that fails on a character that it does not know, such as one that Unicode keeps free."""
+    try:
+        tokenizer.encode("\U0010fffd")
+    except Exception as error:
+        if not lacks_unknown_token(error):
+            raise _unusable("the backbone's tokenizer", backbone, error) from error
+        raise TrainingFailed(
+            "the backbone's tokenizer has no token for unknown characters, and fails on a text that has one",
+            where=str(backbone / "tokenizer.json"),
+            hint="Set model.unk_id (Unigram) or model.unk_token in it to such a token, or choose another "
+            "`student.backbone`.",
+        ) from error
 
 
 def backbone_encoder(backbone: Path, max_tokens: int) -> Encoder:

@@ -115,3 +115,12 @@ def test_a_tokenizer_of_another_model_is_refused(copy, train):
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(TrainingFailed, match="largest id is 149, and the model has 25 tokens"):
         train(copy)
+
+
+def test_a_tokenizer_that_fails_on_unknown_characters_is_refused(copy, train):
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    pieces = sorted(tokenizer["model"]["vocab"], key=tokenizer["model"]["vocab"].get)
+    tokenizer["model"] = {"type": "Unigram", "vocab": [[piece, -1.0] for piece in pieces], "unk_id": None}
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(TrainingFailed, match="the backbone's tokenizer has no token for unknown characters, and fails"):
+        train(copy)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 
 import pytest
 from hypothesis import given
@@ -46,6 +47,40 @@ def test_the_lines_after_a_malformed_one_are_read():
     good, bad = read(b'{"a":1}\n[]\n{"a":\n{"a": "\xff"}\n\n{"a":2}\n', "jsonl")
     assert good == [(1, (1,)), (6, (2,))]
     assert [row for row, _ in bad] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("line", [b'{"a":1,"b":2,"a":3}', b'{"a":"","\\u0061" : ""}', b'{"b":{"c":[{"a":1,"a":1}]}}'])
+def test_a_line_that_repeats_a_key_is_set_aside(line):
+    good, bad = read(b'{"a":"x","b":"y"}\n' + line + b'\n{"a":"\\":","b":{"a":"a"}}\n', "jsonl")
+    assert [row for row, _ in good] == [1, 3]
+    assert bad == [(2, "the key 'a' is repeated")]
+
+
+def pairs(values):
+    """Objects as their pairs, which may repeat a key."""
+    return st.lists(st.tuples(st.sampled_from(["a", "b", 'a":']), values), max_size=3).map(tuple)
+
+
+VALUES = st.recursive(st.text('a":, ') | st.none(), lambda inner: st.lists(inner) | pairs(inner), max_leaves=6)
+
+
+def as_json(value):
+    """A value with its objects written pair by pair, and the keys that each repeats."""
+    if isinstance(value, tuple):
+        inner = [(json.dumps(key), *as_json(each)) for key, each in value]
+        keys = [key for key, _ in value]
+        repeated = any(again for *_, again in inner) or len(set(keys)) < len(keys)
+        return "{" + ", ".join(f"{key} : {text}" for key, text, _ in inner) + "}", repeated
+    if isinstance(value, list):
+        parts = [as_json(each) for each in value]
+        return f"[{','.join(text for text, _ in parts)}]", any(again for _, again in parts)
+    return json.dumps(value), False
+
+
+@given(pairs(VALUES))
+def test_exactly_the_lines_that_repeat_a_key_are_set_aside(value):
+    line, repeated = as_json(value)
+    assert [bool(each) for each in read(line.encode(), "jsonl")] == [not repeated, repeated]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -26,6 +26,7 @@ MAX_ROW_CHARACTERS = 2**23
 """Characters of a row, also if it has several lines. Longer rows are set aside."""
 
 _CHUNK_BYTES = 2**17
+_KEY_ENDS = re.compile(r'"\s*:')
 _NOT_TEXT = "\udcff"
 """Stands for bytes that are not text in the file's encoding. It cannot be in a valid text."""
 
@@ -269,7 +270,22 @@ def _json_object(line: str, name: str, number: int, encoding: str) -> dict[str, 
         ) from None
     if not isinstance(value, dict):
         raise DataError("the line is not a JSON object", where=where, hint="Write one JSON object per line.")
+    # Every key is followed by a colon, so that most lines need not be read a second time.
+    if len(_KEY_ENDS.findall(line)) > len(value) and (key := _repeated_key(line)) is not None:
+        raise DataError(f"the key {key!r} is repeated", where=where, hint="Write every key of an object once.")
     return value
+
+
+def _repeated_key(line: str) -> str | None:
+    """Return a key that an object of a line has twice, of which a reader keeps the last; None if there is none."""
+    repeated: list[str] = []
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        if len({key for key, _ in pairs}) < len(pairs):
+            repeated.append(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
+
+    json.loads(line, object_pairs_hook=check)
+    return repeated[0] if repeated else None
 
 
 def _has_lone_surrogate(line: str) -> bool:

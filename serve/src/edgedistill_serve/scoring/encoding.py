@@ -175,7 +175,8 @@ class Encoder:
             if not is_tokenizer_error(error):
                 raise
             # The original message could contain parts of the text.
-            raise ScoringFailed(f"the tokenizer failed on this response ({type(error).__name__})") from None
+            reason = _NO_UNKNOWN_TOKEN if lacks_unknown_token(error) else type(error).__name__
+            raise ScoringFailed(f"the tokenizer failed on this response ({reason})") from None
 
     def _tokenize_chunks(self, texts: list[str], whole: bool) -> list[_Tokens]:
         read = _whole if whole else self._truncate
@@ -293,6 +294,14 @@ class _Ink(dict[int, int]):
 def is_tokenizer_error(error: BaseException) -> bool:
     """Whether the tokenizers library can have raised this: bare exceptions, and panics, which are no `Exception`."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+_NO_UNKNOWN_TOKEN = "it has a character that the vocabulary lacks, which has no token for unknown characters"
+
+
+def lacks_unknown_token(error: BaseException) -> bool:
+    """Whether a tokenizer failed because it met an unknown character and has no token for these."""
+    return is_tokenizer_error(error) and "unk" in str(error).lower()
 
 
 def load_plain_tokenizer(content: bytes) -> Tokenizer:
