@@ -271,7 +271,8 @@ def _json_object(line: str, name: str, number: int, encoding: str) -> dict[str, 
     if not isinstance(value, dict):
         raise DataError("the line is not a JSON object", where=where, hint="Write one JSON object per line.")
     # Every key is followed by a colon, so that most lines need not be read a second time.
-    if len(_KEY_ENDS.findall(line)) > len(value) and (key := _repeated_key(line)) is not None:
+    keys = len(value)
+    if line.count(":") > keys and len(_KEY_ENDS.findall(line)) > keys and (key := _repeated_key(line)) is not None:
         raise DataError(f"the key {key!r} is repeated", where=where, hint="Write every key of an object once.")
     return value
 

@@ -175,7 +175,7 @@ class Encoder:
             if not is_tokenizer_error(error):
                 raise
             # The original message could contain parts of the text.
-            reason = _NO_UNKNOWN_TOKEN if lacks_unknown_token(error) else type(error).__name__
+            reason = _UNKNOWN_CHARACTER if lacks_unknown_token(error) else type(error).__name__
             raise ScoringFailed(f"the tokenizer failed on this response ({reason})") from None
 
     def _tokenize_chunks(self, texts: list[str], whole: bool) -> list[_Tokens]:
@@ -296,7 +296,7 @@ def is_tokenizer_error(error: BaseException) -> bool:
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
-_NO_UNKNOWN_TOKEN = "it has a character that the vocabulary lacks, which has no token for unknown characters"
+_UNKNOWN_CHARACTER = "it has a character that the vocabulary lacks, which has no token for unknown characters"
 
 
 def lacks_unknown_token(error: BaseException) -> bool:
