@@ -18,7 +18,7 @@ from quantization_students import train
 from rich.console import Console
 
 from edgedistill.agreement import agreement
-from edgedistill.project.schema import SearchSection
+from edgedistill.project.student import SearchSection
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.task import task_inputs
 

@@ -27,7 +27,7 @@ from students import TASKS, Run, parts
 from edgedistill.agreement import Estimate, agreement
 from edgedistill.agreement.paired import change
 from edgedistill.data.types import MixtureRow, ValidationRows
-from edgedistill.project.schema import StudentSection
+from edgedistill.project.student import StudentSection
 from edgedistill.student import backbone_folder, train_student
 from edgedistill.student.frozen import train_frozen_student
 from edgedistill.student.model import choose_max_tokens

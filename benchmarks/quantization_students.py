@@ -14,7 +14,7 @@ from quantization_sets import LESSONS, MAX_TOKENS, Split, split_of
 from rich.console import Console
 
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, ValidationRows
-from edgedistill.project.schema import SearchSection, StudentSection
+from edgedistill.project.student import SearchSection, StudentSection
 from edgedistill.student import TrainingProgress, backbone_folder, train_student
 
 CONSOLE = Console()

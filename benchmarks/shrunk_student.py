@@ -30,7 +30,7 @@ from rich.console import Console
 from edgedistill.agreement import Estimate, agreement
 from edgedistill.agreement.confusion import kappas
 from edgedistill.agreement.paired import change
-from edgedistill.project.schema import ShrinkSection
+from edgedistill.project.student import ShrinkSection
 from edgedistill.student.compression import compress_student
 from edgedistill_export import Checkpoint, ExportPlan, export_bundle
 from edgedistill_export.quantize.speed import measure_speeds

@@ -20,7 +20,7 @@ from typing import Any
 
 from edgedistill.agreement import agreement
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, ValidationRows
-from edgedistill.project.schema import LossSection, SearchSection, StudentSection
+from edgedistill.project.student import LossSection, SearchSection, StudentSection
 from edgedistill.student import backbone_folder, train_student
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_serve.task.task import Label, Task

@@ -38,7 +38,7 @@ from rich.console import Console
 
 from edgedistill.agreement.confusion import kappas, macro_f1s
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, ValidationRows
-from edgedistill.project.schema import SearchSection, StudentSection
+from edgedistill.project.student import SearchSection, StudentSection
 from edgedistill.student import backbone_folder, train_student
 from edgedistill.student.model import choose_max_tokens
 from edgedistill_export.checkpoint import Checkpoint

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from teacher_overhead import BOOK, rows
 
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.teacher import AnswerCache, CacheEntry, label_responses
 from edgedistill.teacher.codebook import AnswerFormat
 from edgedistill.teacher.labelling import LabellingPlan, use_same_examples

@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx2
 
 from edgedistill.data.types import Response
-from edgedistill.project.schema import BudgetSection, PricesSection, TeacherSection
+from edgedistill.project.teacher import BudgetSection, PricesSection, TeacherSection
 from edgedistill.teacher import AnswerCache, Budget, Codebook, SpendingLog, label_responses
 from edgedistill.teacher.codebook import AnswerFormat
 from edgedistill.teacher.endpoint import build_body

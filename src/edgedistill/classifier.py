@@ -31,8 +31,10 @@ from edgedistill.evaluation.build import (
 )
 from edgedistill.frames import Column, Rows, check_task, coded_rows, codes_of, is_missing, texts_of_rows, values_of
 from edgedistill.progress import OnProgress, progress_bars
+from edgedistill.project.evaluation import EvaluationSection, ReviewSection
+from edgedistill.project.outputs import ExportSection
 from edgedistill.project.reading import checked_section
-from edgedistill.project.schema import EvaluationSection, ExportSection, ReviewSection, StudentSection
+from edgedistill.project.student import StudentSection
 from edgedistill.student import Epoch, TrainingProgress, backbone_folder, train_student
 from edgedistill.student.frozen import train_frozen_student
 from edgedistill.student.label_thresholds import choose_label_decoder

@@ -20,8 +20,8 @@ from edgedistill.data.splitting import split_rows
 from edgedistill.data.tables import CodedRow
 from edgedistill.data.types import CodedResponse, Response, TestRows, TrainRows, ValidationRows, canonical_code
 from edgedistill.errors import ArgumentError, DataError
+from edgedistill.project.data import SplitSection
 from edgedistill.project.reading import checked_section
-from edgedistill.project.schema import SplitSection
 from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.task import LABEL_SEPARATOR, Task, task_inputs
 

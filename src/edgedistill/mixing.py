@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 
 from edgedistill.data.types import MixtureRow, Response, Source, TeacherLabel, TrainRows, code_shares
 from edgedistill.errors import ProjectFileError
-from edgedistill.project.schema import MixSection, SharesSection
+from edgedistill.project.training_set import MixSection, SharesSection
 from edgedistill_serve.task.task import Task
 
 SOURCES: tuple[Source, ...] = get_args(Source)

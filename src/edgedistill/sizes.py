@@ -11,7 +11,7 @@ import msgspec
 
 from edgedistill.agreement import Estimate
 from edgedistill.errors import RunError
-from edgedistill.project.schema import Size
+from edgedistill.project.student import Size
 from edgedistill_serve.bundle.manifest import Precision
 
 SIZES_FILE = "sizes.json"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, TeacherLabel, TrainRows
 from edgedistill.errors import ProjectFileError
 from edgedistill.mixing import draw_mixture, human_rows, teacher_rows
-from edgedistill.project.schema import MixSection
+from edgedistill.project.training_set import MixSection
 from edgedistill_serve.task.task import Label, Task
 
 NAMES = ("yes", "no")

@@ -9,7 +9,7 @@ from edgedistill.data.tables import SPLITS, CodedRow
 from edgedistill.data.twins import NEAR_DUPLICATE, SplitTwins, find_split_twins, same_group, same_text
 from edgedistill.data.types import CodedResponse, TestRows, TrainRows, ValidationRows, labels_in
 from edgedistill.errors import DataError
-from edgedistill.project.schema import SplitSection
+from edgedistill.project.data import SplitSection
 from edgedistill_serve.task.task import Task
 
 _Labels = Mapping[str, tuple[str, ...]]

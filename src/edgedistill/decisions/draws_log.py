@@ -20,7 +20,8 @@ from edgedistill.data.twins import same_row
 from edgedistill.data.types import Response
 from edgedistill.decisions.sampling import effective_probabilities, systematic_sample
 from edgedistill.errors import DataError, RunError
-from edgedistill.project.schema import Project, TaskSection
+from edgedistill.project.schema import Project
+from edgedistill.project.task import TaskSection
 
 DRAWS_FILE = "review-draws.jsonl"
 DESIGN = "systematic sampling with unequal probabilities, by question and group, in random order within"

@@ -73,7 +73,7 @@ from edgedistill.evaluation.types import (
     SubgroupTable,
     TwinFigures,
 )
-from edgedistill.project.schema import EvaluationSection, ReviewSection
+from edgedistill.project.evaluation import EvaluationSection, ReviewSection
 from edgedistill.student.label_thresholds import Thresholds, choose_thresholds
 from edgedistill_export.checkpoint import Checkpoint
 from edgedistill_export.export_stages import LockedScores, is_readable

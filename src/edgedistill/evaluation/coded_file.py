@@ -33,7 +33,7 @@ from edgedistill.errors import ArgumentError, DataError
 from edgedistill.evaluation.build import TestCodings, human_ceiling, subgroup_tables
 from edgedistill.evaluation.types import InterCoderFigures, SubgroupTable
 from edgedistill.frames import Rows, frame_of, table_rows, texts_of_rows
-from edgedistill.project.schema import EvaluationSection
+from edgedistill.project.evaluation import EvaluationSection
 from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.bundle.guarantee import Guarantee, describe_guarantee
 from edgedistill_serve.bundle.manifest import ReviewRule

@@ -15,7 +15,8 @@ from edgedistill.data.types import TrainRows
 from edgedistill.errors import AnswersMissing
 from edgedistill.generation.prompts import SampleRequest, build_generation_request, parse_samples, plan_requests
 from edgedistill.generation.types import FailedRequest, Lineage, RemovalReason, RemovedSample, Sample
-from edgedistill.project.schema import GenerateSection, TeacherSection
+from edgedistill.project.teacher import TeacherSection
+from edgedistill.project.training_set import GenerateSection
 from edgedistill.teacher import (
     AnswerCache,
     AnswerFormat,

@@ -15,7 +15,8 @@ from typing import Any
 from edgedistill.data.twins import same_text
 from edgedistill.data.types import CodedResponse, TestRows, TrainRows, ValidationRows
 from edgedistill.errors import ProjectFileError
-from edgedistill.project.schema import GenerateSection, TeacherSection
+from edgedistill.project.teacher import TeacherSection
+from edgedistill.project.training_set import GenerateSection
 from edgedistill.teacher import AnswerFormat, Codebook, FailureCause, TeacherRequest
 from edgedistill.teacher.codebook import Message, escape_tags, format_labels, wrap_in_tag
 from edgedistill.teacher.parsing import Failure, drop_trailing_commas, extract_text, unusable_answer

@@ -9,7 +9,7 @@ from edgedistill.data.types import Response
 from edgedistill.generation.prompts import build_generation_request, plan_requests, select_seed_rows
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.run import Run
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.teacher import AnswerCache, AnswerFormat, CacheEntry, LabellingPlan, ModelVersion
 from edgedistill.teacher.cache import DATABASE, clean_address
 from edgedistill.teacher.codebook import response_ids, split_joined_message

@@ -24,7 +24,8 @@ from edgedistill.evaluation.types import FIDELITY_VERSION, Fidelity, FidelitySte
 from edgedistill.pipeline.evaluate import circumstances, known_questions
 from edgedistill.pipeline.mix import novelty_rows, read_mixture
 from edgedistill.pipeline.run import Run
-from edgedistill.project.schema import ReviewSection, TeacherSection
+from edgedistill.project.evaluation import ReviewSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill_export import ExportFailed, ExportPlan, export_bundle
 from edgedistill_export.authors import TEACHER, Author
 from edgedistill_export.web import browser_scores, browser_step, record_browser_step

@@ -10,7 +10,7 @@ from edgedistill.agreement import inter_coder_agreement
 from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.data.types import Response
 from edgedistill.pipeline.run import Run
-from edgedistill.project.schema import AnyTeacher
+from edgedistill.project.teacher import AnyTeacher
 from edgedistill.teacher import Labelling, combine_labellings
 from edgedistill.teacher.existing_labels import ExistingLabels
 from edgedistill.teacher.gating import check_gate, comparison

@@ -23,7 +23,7 @@ from edgedistill.generation import (
 )
 from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.run import Run
-from edgedistill.project.schema import GenerateSection
+from edgedistill.project.training_set import GenerateSection
 from edgedistill.teacher import AnswerCache, Labelling, LabellingProgress
 from edgedistill_serve.task.redaction import Redaction, redact_text
 

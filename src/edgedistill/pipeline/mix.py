@@ -14,7 +14,7 @@ from edgedistill.pipeline.folder import MIXTURE, RunFolder
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.label import read_labels
 from edgedistill.pipeline.run import Run
-from edgedistill.project.schema import ReviewSection
+from edgedistill.project.evaluation import ReviewSection
 from edgedistill.student import backbone_folder
 from edgedistill.student.data import InputSummary, fit_max_tokens, unreadable_reason
 from edgedistill.student.model import backbone_encoder, max_positions

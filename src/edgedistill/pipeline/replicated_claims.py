@@ -14,7 +14,7 @@ from edgedistill.decisions.learning_curve import CURVE_CODES_FILE
 from edgedistill.errors import RunError
 from edgedistill.pipeline.evaluate import Measured
 from edgedistill.pipeline.run import Run
-from edgedistill.project.schema import ReviewSection
+from edgedistill.project.evaluation import ReviewSection
 from edgedistill.report.inputs import ReportInputs
 from edgedistill.report.paper_markup import plain
 from edgedistill_export.export_stages import is_readable

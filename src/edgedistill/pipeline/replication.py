@@ -46,7 +46,7 @@ from edgedistill.pipeline.replicated_claims import (
 from edgedistill.pipeline.report import read_inputs
 from edgedistill.pipeline.run import Run
 from edgedistill.pipeline.stages import is_done, require_done, seen_by
-from edgedistill.project.schema import ExistingLabelsSection
+from edgedistill.project.teacher import ExistingLabelsSection
 from edgedistill.report import reproduce
 from edgedistill.report.inputs import ReportInputs
 from edgedistill.report.paper_markup import plain

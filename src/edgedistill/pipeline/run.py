@@ -13,13 +13,9 @@ from edgedistill.evaluation import Evaluation, Fidelity, read_evaluation, read_f
 from edgedistill.pipeline.folder import SHRUNK, STUDENT, RunFolder
 from edgedistill.pipeline.inputs import RestrictedView, StageFolder, StageInputs, digest_records, restrict_codes
 from edgedistill.progress import OnProgress
-from edgedistill.project.schema import (
-    AnyTeacher,
-    ExistingLabelsSection,
-    Project,
-    StudentSection,
-    TeacherSection,
-)
+from edgedistill.project.schema import Project
+from edgedistill.project.student import StudentSection
+from edgedistill.project.teacher import AnyTeacher, ExistingLabelsSection, TeacherSection
 from edgedistill.teacher import DispatchMode, Labelling, LabellingProgress, SendNow, StageSpending, combine_labellings
 from edgedistill.teacher.existing_labels import ExistingLabels, TableRows
 from edgedistill.teacher.teacher import Teacher

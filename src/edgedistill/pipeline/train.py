@@ -12,7 +12,7 @@ from edgedistill.pipeline.folder import ASSISTANT, FROZEN, NANO_START, OVERLAP, 
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.mix import read_mixture
 from edgedistill.pipeline.run import Run
-from edgedistill.project.schema import AssistantSection, SearchSection, ShrinkSection, Size, StudentSection
+from edgedistill.project.student import AssistantSection, SearchSection, ShrinkSection, Size, StudentSection
 from edgedistill.sizes import SIZES_FILE, size_folder, size_name
 from edgedistill.student import Epoch, TrainingProgress, Trial, backbone_folder, train_student
 from edgedistill.student.assistant import Assistants, taught_rows, taught_section, train_assistants

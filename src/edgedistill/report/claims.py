@@ -19,7 +19,8 @@ from edgedistill.estimates.results import (
     EstimateTable,
     MethodEstimate,
 )
-from edgedistill.project.schema import Project, ReviewSection
+from edgedistill.project.evaluation import ReviewSection
+from edgedistill.project.schema import Project
 from edgedistill.report.formatting import count, estimate, figure, percent, percent_estimate, pluralize, rows, setting
 from edgedistill.report.inputs import ReportInputs
 from edgedistill.report.paper_markup import cite, plain, table_reference

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from edgedistill.data import RowCounts
 from edgedistill.data.reading import near_duplicate
 from edgedistill.evaluation.types import QuestionTable
-from edgedistill.project.schema import AnyTeacher, ExistingLabelsSection, Project, TeacherSection
+from edgedistill.project.schema import Project
+from edgedistill.project.teacher import AnyTeacher, ExistingLabelsSection, TeacherSection
 from edgedistill.report.claims import (
     estimate_sentences,
     guarantee_sentences,

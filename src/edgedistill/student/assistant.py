@@ -16,7 +16,7 @@ from scipy.special import expit, logit, softmax
 from edgedistill.data.twins import same_row
 from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import TrainingFailed
-from edgedistill.project.schema import AssistantSection, LossSection, StudentSection
+from edgedistill.project.student import AssistantSection, LossSection, StudentSection
 from edgedistill.student.training import train_student
 from edgedistill.student.types import TrainedStudent, TrainingProgress
 from edgedistill_export.checkpoint import Checkpoint

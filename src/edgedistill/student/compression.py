@@ -22,7 +22,7 @@ from transformers import set_seed
 
 from edgedistill.agreement.paired import Change, change
 from edgedistill.errors import TrainingFailed
-from edgedistill.project.schema import ShrinkSection
+from edgedistill.project.student import ShrinkSection
 from edgedistill.student.checkpoints import BestCheckpoint, beside, check_replaceable, copy_files, replacing
 from edgedistill.student.data import TrainingRow
 from edgedistill.student.label_thresholds import label_decoder_from_logits

@@ -33,7 +33,7 @@ from edgedistill.agreement.confusion import accuracies, confusion_matrix, macro_
 from edgedistill.agreement.multilabel import encode_label_sets
 from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import RunError, TrainingFailed
-from edgedistill.project.schema import StudentSection
+from edgedistill.project.student import StudentSection
 from edgedistill.student.checkpoints import beside, copy_files, replacing
 from edgedistill.student.data import check_rows
 from edgedistill.student.label_thresholds import exact_match_and_macro_f1, label_decoder_from_logits

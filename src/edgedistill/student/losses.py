@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from edgedistill.data.types import MixtureRow
 from edgedistill.errors import ProjectFileError
-from edgedistill.project.schema import LossSection
+from edgedistill.project.student import LossSection
 from edgedistill_serve.task.task import Task
 
 Scale: TypeAlias = Literal["nominal", "cumulative", "expected_score", "multilabel"]

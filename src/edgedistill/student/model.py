@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from edgedistill.backbones import BACKBONES, cached_backbone
 from edgedistill.errors import ProjectFileError, TrainingFailed
-from edgedistill.project.schema import LoraSection
+from edgedistill.project.student import LoraSection
 from edgedistill.student.data import MOST_TOKENS, Padding, fit_max_tokens
 from edgedistill_serve.scoring.encoding import Encoder, lacks_unknown_token
 from edgedistill_serve.task.task import Task, task_inputs

@@ -20,7 +20,7 @@ from tokenizers import Encoding, Tokenizer, processors
 
 from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import TrainingFailed
-from edgedistill.project.schema import StudentSection
+from edgedistill.project.student import StudentSection
 from edgedistill.student.checkpoints import beside, copy_files, replacing
 from edgedistill.student.model import load_model, load_tokenizer_and_padding, quiet_transformers
 from edgedistill.student.training import train_student

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from edgedistill.project.schema import Preset, SearchSection, StudentSection
+from edgedistill.project.student import Preset, SearchSection, StudentSection
 
 
 @dataclass(frozen=True, slots=True)

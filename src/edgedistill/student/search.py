@@ -21,7 +21,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from edgedistill.errors import SearchInterrupted, TrainingFailed
-from edgedistill.project.schema import CountRange, LearningRange, SearchSection
+from edgedistill.project.student import CountRange, LearningRange, SearchSection
 from edgedistill.student.checkpoints import BestCheckpoint
 from edgedistill.student.trial import Setting
 from edgedistill.student.types import Epoch, Trial

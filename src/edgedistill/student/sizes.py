@@ -21,7 +21,7 @@ from edgedistill.agreement.paired import change
 from edgedistill.data.twins import same_row
 from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import TrainingFailed
-from edgedistill.project.schema import Size
+from edgedistill.project.student import Size
 from edgedistill.sizes import SizeChoice, SizeFigures, kappa_value, size_folder, size_name
 from edgedistill.student.frozen import probabilities_of_logits
 from edgedistill.student.label_thresholds import choose_label_decoder

@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from edgedistill.data.types import MixtureRow, ValidationRows
 from edgedistill.errors import SearchInterrupted, TrainingFailed
-from edgedistill.project.schema import LoraSection, StudentSection
+from edgedistill.project.student import LoraSection, StudentSection
 from edgedistill.student.checkpoints import beside, check_replaceable, copy_files, replacing
 from edgedistill.student.data import (
     Padding,

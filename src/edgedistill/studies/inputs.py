@@ -36,7 +36,8 @@ from edgedistill.pipeline.label import read_labels_file
 from edgedistill.pipeline.run import Run
 from edgedistill.progress import OnProgress
 from edgedistill.project import StudentSection
-from edgedistill.project.schema import Project, Rows
+from edgedistill.project.schema import Project
+from edgedistill.project.section import Rows
 from edgedistill.runnable_project import Project as RunnableProject
 from edgedistill.student import backbone_digests, backbone_folder
 from edgedistill.student.model import choose_max_tokens

@@ -26,7 +26,7 @@ from edgedistill.data.types import Source
 from edgedistill.errors import RunError
 from edgedistill.pipeline.folder import RunFolder, hash_json
 from edgedistill.project import StudentSection
-from edgedistill.project.schema import SearchSection
+from edgedistill.project.student import SearchSection
 from edgedistill.student import TrainingProgress, Trial, train_student
 from edgedistill.student.frozen import fit_frozen, pooled_states
 from edgedistill.student.label_thresholds import choose_label_decoder

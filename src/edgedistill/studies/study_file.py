@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from edgedistill.project.reading import read_checked
-from edgedistill.project.schema import Count, File, Learning, Name, Rows, Section, Share
+from edgedistill.project.section import Count, File, Learning, Name, Rows, Section, Share
 
 Kind: TypeAlias = Literal["label-source", "ratio", "temperature", "consistency", "teachers"]
 Protocol: TypeAlias = Literal["corrected", "as-published"]

@@ -32,7 +32,7 @@ from urllib.parse import quote as quote_path
 import httpx2
 
 from edgedistill.errors import CacheDamaged, DataError, RunError, TeacherError, TeacherUnreachable
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.teacher.cache import CacheEntry, TeacherRequest, open_atomically
 from edgedistill.teacher.endpoint import build_body, build_headers, build_refusal_error, build_teacher_error
 from edgedistill.teacher.http_client import MAX_REPLY_BYTES, HttpClient, HttpReply, UnusableReply, run_to_end

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 import httpx2
 
 from edgedistill.errors import TeacherError, TeacherRefusedKey, TeacherUnknownModel, TeacherUnreachable
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.teacher.cache import TeacherRequest
 from edgedistill.teacher.codebook import AnswerFormat
 from edgedistill.teacher.http_client import HttpClient, HttpReply, UnusableReply, find_proxy, parse_address

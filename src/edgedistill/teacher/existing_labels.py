@@ -24,7 +24,8 @@ from edgedistill.data.types import LabelSource, Response, SetAside, TeacherLabel
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.frames import Column, Rows, check_task, frame_of, responses_of, table_rows
 from edgedistill.project.reading import checked_section
-from edgedistill.project.schema import ExistingLabelsSection, Project
+from edgedistill.project.schema import Project
+from edgedistill.project.teacher import ExistingLabelsSection
 from edgedistill.task import Task
 from edgedistill.teacher.gating import GateVerdict, check_gate
 from edgedistill.teacher.labelling import Labelling, LabellingProgress

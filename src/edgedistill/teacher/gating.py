@@ -20,7 +20,7 @@ from edgedistill.agreement.bootstrap import bootstrap_groups
 from edgedistill.data.twins import same_row
 from edgedistill.data.types import CodedResponse, SetAside, TeacherLabel, labels_in
 from edgedistill.displays import plain_text
-from edgedistill.project.schema import AnyTeacher
+from edgedistill.project.teacher import AnyTeacher
 from edgedistill.teacher.labelling import Labelling
 from edgedistill.teacher.spending import Usage
 from edgedistill_serve.task.task import Task, join_labels

@@ -34,7 +34,7 @@ from edgedistill.data.types import (
     labels_in,
 )
 from edgedistill.errors import AnswersMissing, ProjectFileError
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.teacher.cache import AnswerCache, CacheEntry, TeacherRequest
 from edgedistill.teacher.codebook import (
     AnswerFormat,

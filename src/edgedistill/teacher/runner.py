@@ -39,7 +39,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from edgedistill.errors import CacheDamaged, EdgeDistillError
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.teacher.cache import AnswerCache, TeacherRequest
 from edgedistill.teacher.claims import Claims
 from edgedistill.teacher.codebook import AnswerFormat

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edgedistill.errors import BudgetReached, CacheDamaged
-from edgedistill.project.schema import PricesSection, TeacherSection
+from edgedistill.project.teacher import PricesSection, TeacherSection
 from edgedistill.teacher.cache import TeacherRequest
 from edgedistill.teacher.logs import is_cut_short
 

@@ -12,7 +12,8 @@ from edgedistill.errors import ArgumentError, Paused
 from edgedistill.frames import Column, Rows, check_task, coded_rows, frame_of, responses_of, values_of, with_codes
 from edgedistill.progress import OnProgress
 from edgedistill.project.reading import checked_section
-from edgedistill.project.schema import Project, TeacherSection
+from edgedistill.project.schema import Project
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.task import Task
 from edgedistill.teacher.cache import AnswerCache, ImportResult, describe_model_changes, export_jsonl, import_jsonl
 from edgedistill.teacher.codebook import Codebook

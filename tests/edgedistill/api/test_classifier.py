@@ -413,7 +413,7 @@ def test_a_scorer_says_which_row_of_a_frame_it_cannot_score_and_takes_a_missing_
 
 
 def test_the_defaults_are_those_of_a_project_file():
-    from edgedistill.project.schema import StudentSection
+    from edgedistill.project.student import StudentSection
 
     section, student = StudentSection(), StudentClassifier()
     for name in ("backbone", "kind", "max_tokens", "patience", "preset"):

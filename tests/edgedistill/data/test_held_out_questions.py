@@ -10,7 +10,7 @@ from edgedistill.data.tables import CodedRow
 from edgedistill.data.types import CodedResponse, Response
 from edgedistill.errors import DataError, ProjectFileError
 from edgedistill.project import read_project
-from edgedistill.project.schema import SplitSection
+from edgedistill.project.data import SplitSection
 from edgedistill_serve.task.task import Label, Task
 
 TASK = Task("nominal", (Label("yes"), Label("no")), ("question", "response"))

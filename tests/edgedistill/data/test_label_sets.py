@@ -10,7 +10,8 @@ from edgedistill.data.tables import CodedRow, Columns, read_coded
 from edgedistill.data.types import CodedResponse, Response, code_shares, countable_labels, labels_in
 from edgedistill.errors import DataError
 from edgedistill.mixing import draw_mixture, human_rows
-from edgedistill.project.schema import MixSection, SplitSection
+from edgedistill.project.data import SplitSection
+from edgedistill.project.training_set import MixSection
 from edgedistill_serve.grading.table_reader import TableRow
 from edgedistill_serve.task.task import Label, Task
 

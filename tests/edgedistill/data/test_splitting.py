@@ -8,7 +8,7 @@ from edgedistill.data.tables import CodedRow
 from edgedistill.data.twins import same_text
 from edgedistill.data.types import CodedResponse, Response
 from edgedistill.errors import DataError
-from edgedistill.project.schema import SplitSection
+from edgedistill.project.data import SplitSection
 from edgedistill_serve.task.task import Label, Task
 
 TASK = Task(kind="nominal", labels=(Label("yes"), Label("no")), inputs=("response",))

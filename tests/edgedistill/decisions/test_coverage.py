@@ -12,7 +12,7 @@ from edgedistill.agreement import agreement
 from edgedistill.decisions import TestScores, risk_coverage, rule_outcome
 from edgedistill.errors import DataError
 from edgedistill.evaluation.build import choose, review_figures
-from edgedistill.project.schema import EvaluationSection, ReviewSection
+from edgedistill.project.evaluation import EvaluationSection, ReviewSection
 from edgedistill_serve.bundle.manifest import ReviewRule
 
 from .scoring import TASK, drawn, locked, scores_of

@@ -11,7 +11,7 @@ from edgedistill.evaluation import Evaluation
 from edgedistill.evaluation.build import build_evaluation, choose
 from edgedistill.evaluation.files import to_plain
 from edgedistill.evaluation.questions import KnownQuestions
-from edgedistill.project.schema import EvaluationSection, ReviewSection
+from edgedistill.project.evaluation import EvaluationSection, ReviewSection
 from edgedistill.report.page import render_page
 from edgedistill.report.verdict import verdict
 from edgedistill_serve.bundle.manifest import ReviewRule

@@ -6,7 +6,7 @@ import pytest
 
 from edgedistill.errors import AnswersMissing, BudgetReached
 from edgedistill.generation import RemovalReason, generate_samples
-from edgedistill.project.schema import BudgetSection
+from edgedistill.project.teacher import BudgetSection
 from edgedistill.teacher import AnswerCache, FailureCause
 
 from ..teacher.codings import NO_WAIT

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgedistill.data.types import CodedResponse, Response, TestRows, TrainRows, ValidationRows
 from edgedistill.generation import Lineage, Sample
-from edgedistill.project.schema import GenerateSection
+from edgedistill.project.training_set import GenerateSection
 from edgedistill.teacher import Codebook
 from edgedistill_serve.task.task import Label
 

@@ -18,7 +18,9 @@ from edgedistill.pipeline import Run, RunFolder, run_stages, stages
 from edgedistill.pipeline.folder import hash_json
 from edgedistill.pipeline.inputs import FILES, NOT_INPUTS, StageInputs, UndeclaredInput
 from edgedistill.project import read_project
-from edgedistill.project.schema import ExistingLabelsSection, Project, StudentSection
+from edgedistill.project.schema import Project
+from edgedistill.project.student import StudentSection
+from edgedistill.project.teacher import ExistingLabelsSection
 
 TEACHER: dict[str, Any] = {
     "model": "m",

@@ -15,7 +15,7 @@ from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.generate import read_synthetic
 from edgedistill.pipeline.label import read_labels
 from edgedistill.pipeline.mix import mix, novelty_rows, read_mixture, write_mixture
-from edgedistill.project.schema import ReviewSection
+from edgedistill.project.evaluation import ReviewSection
 from edgedistill.student.data import FEWEST_TOKENS, MOST_TOKENS, InputSummary, fit_max_tokens
 from edgedistill_serve.scoring.encoding import Encoded
 

@@ -13,7 +13,7 @@ from edgedistill.pipeline.folder import RunFolder
 from edgedistill.pipeline.run import Run
 from edgedistill.pipeline.stages import run_stages
 from edgedistill.project.reading import read_project
-from edgedistill.project.schema import StudentSection
+from edgedistill.project.student import StudentSection
 from edgedistill.student import sizes as sizes_module
 from edgedistill.student.sizes import choose_size
 from edgedistill_export.checkpoint import Checkpoint

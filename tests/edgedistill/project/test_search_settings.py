@@ -4,7 +4,7 @@ import pytest
 
 from edgedistill.errors import ProjectFileError
 from edgedistill.project.reading import read_project
-from edgedistill.project.schema import CountRange, LearningRange
+from edgedistill.project.student import CountRange, LearningRange
 from edgedistill.student.search import distributions, grid
 
 PROJECT = """\

@@ -18,7 +18,7 @@ from edgedistill.evaluation.build import build_evaluation, choose, measure_fidel
 from edgedistill.evaluation.files import file_sha256, to_plain
 from edgedistill.evaluation.types import Evaluation, Fidelity, PopulationPrevalence, ServedFigures
 from edgedistill.pipeline.folder import RunFolder
-from edgedistill.project.schema import EvaluationSection, ReviewSection
+from edgedistill.project.evaluation import EvaluationSection, ReviewSection
 from edgedistill.report.inputs import read_report_inputs
 from edgedistill_serve.scoring.encoding import Encoded
 from edgedistill_serve.task.task import Label, Task

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from edgedistill.data.types import CodedResponse, MixtureRow, Response, ValidationRows
-from edgedistill.project.schema import SearchSection, StudentSection
+from edgedistill.project.student import SearchSection, StudentSection
 from edgedistill_serve.task.task import Label, Task
 
 KEYWORDS = {"process": "tried", "outcome": "smart", "other": "page"}

@@ -10,7 +10,7 @@ from transformers import AlbertConfig, AlbertForSequenceClassification
 
 from edgedistill.agreement import agreement
 from edgedistill.errors import TrainingFailed
-from edgedistill.project.schema import ShrinkSection
+from edgedistill.project.student import ShrinkSection
 from edgedistill.student import train_student
 from edgedistill.student.compression import compare_students, compress_student, evenly_spaced, write_with_layers
 from edgedistill_export.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from edgedistill.errors import ProjectFileError, TrainingFailed
-from edgedistill.project.schema import LoraSection
+from edgedistill.project.student import LoraSection
 from edgedistill.student import SpeedSettings, train_student
 from edgedistill.student.model import load_model, load_tokenizer_and_padding
 from edgedistill_export import export_bundle

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from edgedistill.data.types import MixtureRow
 from edgedistill.errors import ProjectFileError
-from edgedistill.project.schema import LossSection
+from edgedistill.project.student import LossSection
 from edgedistill.student import train_student
 from edgedistill.student.losses import HARD, TrainingLoss, build_loss, multilabel_loss
 from edgedistill_serve.task.task import Label, Task

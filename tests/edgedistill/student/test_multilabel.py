@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edgedistill.errors import ProjectFileError, RunError
-from edgedistill.project.schema import LossSection, ShrinkSection
+from edgedistill.project.student import LossSection, ShrinkSection
 from edgedistill.student import train_student
 from edgedistill.student.compression import compare_students, compress_student
 from edgedistill.student.data import mixture_rows

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from edgedistill.data.types import ValidationRows
 from edgedistill.errors import TrainingFailed
-from edgedistill.project.schema import StudentSection
+from edgedistill.project.student import StudentSection
 from edgedistill.student import nano as nano_module
 from edgedistill.student.nano import reduce_vectors, train_nano_student, write_nano_start
 from edgedistill.student.presets import complete_search

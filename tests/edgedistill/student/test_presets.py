@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgedistill.project.schema import SearchSection, StudentSection
+from edgedistill.project.student import SearchSection, StudentSection
 from edgedistill.student.presets import SCHEDULES, complete_search, learning_rate
 
 

@@ -8,7 +8,7 @@ import torch
 from transformers import set_seed
 
 from edgedistill.errors import SearchInterrupted
-from edgedistill.project.schema import LoraSection
+from edgedistill.project.student import LoraSection
 from edgedistill.student.data import mixture_rows, validation_rows
 from edgedistill.student.losses import TrainingLoss
 from edgedistill.student.model import load_model, load_tokenizer_and_padding

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from edgedistill.errors import SearchInterrupted, TrainingFailed
-from edgedistill.project.schema import CountRange, LearningRange, SearchSection, StudentSection
+from edgedistill.project.student import CountRange, LearningRange, SearchSection, StudentSection
 from edgedistill.student import train_student
 from edgedistill.student.search import open_storage, storage_errors
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill.errors import TrainingFailed
-from edgedistill.project.schema import SearchSection
+from edgedistill.project.student import SearchSection
 from edgedistill.student import Epoch, train_student
 from edgedistill.student.search import Search
 

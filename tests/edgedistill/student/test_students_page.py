@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from edgedistill.project.schema import Project, StudentSection
+from edgedistill.project.schema import Project
+from edgedistill.project.student import StudentSection
 
 PAGE = (Path(__file__).parents[3] / "docs" / "students.md").read_text("utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.data.types import Response
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.teacher import AnswerCache, Codebook, Labelling, RetryPolicy, label_responses
 from edgedistill.teacher.cache import TeacherRequest
 from edgedistill.teacher.codebook import AnswerFormat

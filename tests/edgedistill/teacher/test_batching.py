@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgedistill.errors import BudgetReached, CacheDamaged, RunError, TeacherError, TeacherRefusedKey
-from edgedistill.project.schema import BudgetSection, PricesSection, TeacherSection
+from edgedistill.project.teacher import BudgetSection, PricesSection, TeacherSection
 from edgedistill.teacher import AnswerCache
 from edgedistill.teacher.dispatch import SubmitBatches
 from edgedistill.teacher.parsing import parse_label

@@ -9,7 +9,9 @@ import pytest
 from edgedistill.data.types import CodedResponse, Response, TeacherLabel
 from edgedistill.mixing import teacher_rows
 from edgedistill.pipeline.label import _line, read_labels_file
-from edgedistill.project.schema import MixSection, Project, TeacherSection
+from edgedistill.project.schema import Project
+from edgedistill.project.teacher import TeacherSection
+from edgedistill.project.training_set import MixSection
 from edgedistill.teacher import Codebook, Labelling, LabellingPlan, combine_labellings, label_responses
 from edgedistill.teacher.cache import AnswerCache
 from edgedistill.teacher.codebook import AnswerFormat, AnswerShape, answer_instructions, build_opening_messages

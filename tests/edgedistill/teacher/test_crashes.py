@@ -90,7 +90,7 @@ def test_answers_queued_for_writing_when_the_run_stops_are_saved(tmp_path: Path)
 CHILD = """
 import sys
 from pathlib import Path
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.data.types import Response
 from edgedistill.teacher import AnswerCache, Codebook, label_responses
 from edgedistill_serve.task.task import Label

@@ -9,7 +9,7 @@ from hypothesis import given as any_of
 from hypothesis import strategies as st
 
 from edgedistill.errors import AnswersMissing, DataError, Paused, RunError
-from edgedistill.project.schema import PricesSection
+from edgedistill.project.teacher import PricesSection
 from edgedistill.teacher import (
     AnswerCache,
     Budget,

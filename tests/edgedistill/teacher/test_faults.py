@@ -161,7 +161,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from edgedistill.errors import EdgeDistillError
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.data.types import Response
 from edgedistill.teacher import AnswerCache, Budget, Codebook, SpendingLog, label_responses
 from edgedistill_serve.task.task import Label

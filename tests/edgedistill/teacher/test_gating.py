@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgedistill.data.types import CodedResponse, Response, SetAside, TeacherLabel
 from edgedistill.evaluation.types import GateTeacher
-from edgedistill.project.schema import GateSection, TeacherSection
+from edgedistill.project.teacher import GateSection, TeacherSection
 from edgedistill.teacher.gating import check_gate, refusal, wrong_label
 from edgedistill.teacher.labelling import Labelling
 from edgedistill.teacher.spending import Usage

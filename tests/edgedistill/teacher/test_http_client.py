@@ -15,7 +15,7 @@ import pytest
 from edgedistill.errors import ArgumentError, ProjectFileError, TeacherRefusedKey, TeacherUnreachable
 from edgedistill.project import read_project
 from edgedistill.project.reading import checked_section
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.teacher import AnswerCache, CacheEntry, export_jsonl
 from edgedistill.teacher.cache import compute_key
 from edgedistill.teacher.endpoint import build_headers, read_api_key

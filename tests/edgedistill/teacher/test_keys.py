@@ -1,7 +1,7 @@
 import pytest
 
 from edgedistill.errors import TeacherRefusedKey
-from edgedistill.project.schema import TeacherSection
+from edgedistill.project.teacher import TeacherSection
 from edgedistill.teacher import read_api_key
 from edgedistill.teacher.endpoint import build_teacher_error
 from edgedistill.teacher.replies import Fatal

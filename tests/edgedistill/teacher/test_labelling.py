@@ -9,7 +9,7 @@ from edgedistill.data.types import CodedResponse, Response
 from edgedistill.errors import (
     DataError,
 )
-from edgedistill.project.schema import PricesSection
+from edgedistill.project.teacher import PricesSection
 from edgedistill.teacher import AnswerCache, Labelling, LabellingProgress, label_responses
 
 from .codings import CODEBOOK, labelled, responses, section

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgedistill.errors import AnswersMissing, EdgeDistillError, Paused, TeacherError, TeacherRefusedKey
-from edgedistill.project.schema import BudgetSection
+from edgedistill.project.teacher import BudgetSection
 from edgedistill.teacher import (
     AnswerCache,
     Budget,

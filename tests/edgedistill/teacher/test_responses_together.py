@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgedistill.data.types import CodedResponse, Response
 from edgedistill.errors import AnswersMissing, BudgetReached, TeacherRefusedKey
-from edgedistill.project.schema import BudgetSection
+from edgedistill.project.teacher import BudgetSection
 from edgedistill.teacher import AnswerCache, AnswerFormat, Codebook, Labelling, LabellingPlan, label_responses
 from edgedistill.teacher.codebook import (
     AnswerShape,

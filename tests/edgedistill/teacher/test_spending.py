@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import ByteLevel
 
 from edgedistill.errors import BudgetReached
-from edgedistill.project.schema import BudgetSection, PricesSection
+from edgedistill.project.teacher import BudgetSection, PricesSection
 from edgedistill.teacher.spending import Amount, Budget, Price, estimate_tokens, max_input_tokens
 
 from .codings import request, section

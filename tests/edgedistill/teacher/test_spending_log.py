@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill.errors import BudgetReached, CacheDamaged
-from edgedistill.project.schema import BudgetSection, PricesSection
+from edgedistill.project.teacher import BudgetSection, PricesSection
 from edgedistill.teacher import AnswerCache, Budget, Labelling, SpendingLog, StageSpending, label_responses
 from edgedistill.teacher.spending import SPENDING, Amount
 

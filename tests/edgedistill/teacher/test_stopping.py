@@ -10,7 +10,7 @@ from edgedistill.errors import (
     TeacherUnknownModel,
     TeacherUnreachable,
 )
-from edgedistill.project.schema import BudgetSection
+from edgedistill.project.teacher import BudgetSection
 from edgedistill.teacher import AnswerCache, label_responses
 
 from .codings import CODEBOOK, labelled, responses, section
