@@ -15,10 +15,11 @@ from edgedistill_serve import KeyFileError, NotReady, Scorer
 from edgedistill_serve.server import process
 from edgedistill_serve.server.app import create_app
 from edgedistill_serve.server.limits import Limits
+from edgedistill_serve.server.log_lines import LogHandler
 from edgedistill_serve.server.middleware.api_keys import KeyAccess, create_key
 from edgedistill_serve.server.model_catalogue import BundleFolders, load_scorer, watch
 from edgedistill_serve.server.queue.scoring_queue import Workers
-from edgedistill_serve.server.service import LogHandler, Service
+from edgedistill_serve.server.service import Service
 
 SECRET = "zebraphone"
 FAULTS = [

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from edgedistill_serve import Bundle, BundleError
-from edgedistill_serve.cli.terminal import printable
+from edgedistill_serve.bundle.validation import printable
 from edgedistill_serve.server.middleware.host_check import host_without_port
 
 BODY = b'{"response": "you worked hard"}'

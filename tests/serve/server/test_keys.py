@@ -86,7 +86,7 @@ def test_each_key_is_accepted_in_both_headers(server, keys):
         assert ask(server, **{"X-API-Key": key}) == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/info", "/v2", "/v2/models/praise", "/nowhere"])
+@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/info", "/v2", "/v2/models/praise"])
 def test_paths_with_data_need_a_key(server, path):
     assert server.client.get(path).status_code == 401
 

@@ -30,6 +30,13 @@ CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u
 """The control characters of Unicode (category Cc), line separators, and those that change the direction of text."""
 
 
+def printable(text: str) -> str:
+    r"""Return a text whose control characters are escapes, such as ``\\x1b``, so that a terminal does not obey them."""
+    if text.isprintable():
+        return text
+    return CONTROL_CHARACTERS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
 def check_manifest(manifest: Manifest) -> None:
     """Check the content of `bundle.json`.
 

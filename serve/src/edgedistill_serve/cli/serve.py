@@ -1,16 +1,14 @@
 """The commands `serve`, with an option for every limit, and `key new`."""
 
-import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
 from edgedistill_serve.bounds import Bounds
-from edgedistill_serve.cli.terminal import JSON, THREADS, printable, write
+from edgedistill_serve.cli.terminal import JSON, THREADS, write
 from edgedistill_serve.scoring.score_cache import ENTRIES
 from edgedistill_serve.server.limits import LIMIT_BOUNDS, Limits
 
@@ -129,6 +127,18 @@ def _limits(command: _Command) -> _Command:
 )
 @_option("--public-key", type=click.Path(path_type=Path), help="Public key (PEM) with which bundles must be signed.")
 @_option("--watch", "watched", is_flag=True, help="Serve new bundles as soon as they appear in a folder.")
+@_option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="Format of the log on stderr; by default, text, and JSON with --json.",
+)
+@_option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Lowest level of the log; debug adds the requests of health checks and of /metrics.",
+)
 @_limits
 @THREADS
 @JSON
@@ -137,6 +147,7 @@ def serve(bundles: tuple[Path, ...], **options: Any) -> None:
 
     Without --keys, the server accepts requests from this machine only, unless --open is set.
     """
+    from edgedistill_serve.server.log_lines import configure_log
     from edgedistill_serve.server.process import serve as serve_bundles
     from edgedistill_serve.server.transport.sockets_and_tls import Address
 
@@ -150,7 +161,7 @@ def serve(bundles: tuple[Path, ...], **options: Any) -> None:
             f"--body-memory {limits.body_memory} is smaller than --max-body-bytes {limits.body_bytes}"
         )
     as_json = options["json"]
-    _configure_log(as_json=as_json)
+    configure_log(options["log_format"] or ("json" if as_json else "text"), options["log_level"])
     serve_bundles(
         bundles,
         Address(options["host"], options["port"], options["uds"], options["tls_cert"], options["tls_key"]),
@@ -186,23 +197,3 @@ def new(name: str, *, json: bool) -> None:
         return
     write(f"key (shown only once): {created.key}")
     write(f"line for the key file: {created.entry.line()}")
-
-
-class _LineFormatter(logging.Formatter):
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's interface
-        return printable(super().formatMessage(record))
-
-
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
-        return msgspec.json.encode(line).decode()
-
-
-def _configure_log(*, as_json: bool) -> None:
-    from edgedistill_serve.server.service import LogHandler
-
-    handler = LogHandler()
-    logging.getLogger().handlers = [handler]
-    handler.setFormatter(_JsonFormatter() if as_json else _LineFormatter("%(asctime)s %(message)s"))
-    logging.getLogger("edgedistill_serve").setLevel(logging.INFO)

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from edgedistill_serve import bounds
-from edgedistill_serve.bundle.validation import CONTROL_CHARACTERS
+from edgedistill_serve.bundle.validation import printable
 
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 JSON = click.option("--json", is_flag=True, help="Write JSON.")
@@ -66,13 +66,6 @@ def escape_unencodable() -> None:
         if isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):  # a file that was replaced by a pipe under the stream, which then cannot seek
                 stream.reconfigure(errors="backslashreplace")
-
-
-def printable(text: str) -> str:
-    r"""Return a text whose control characters are escapes, such as ``\\x1b``, so that a terminal does not obey them."""
-    if text.isprintable():
-        return text
-    return CONTROL_CHARACTERS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def one_line(error: object) -> str:

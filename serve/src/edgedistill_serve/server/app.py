@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgedistill_serve.errors import EdgeDistillError
@@ -64,17 +64,22 @@ def create_app(
     fixed_posts = [
         route for operation, route in routes.items() if operation.request_types and "{" not in operation.path
     ]
+    all_routes = [*routes.values(), *document_routes(operations, service.limits), *page_routes()]
+
+    def find_route(scope: Scope) -> BaseRoute | None:
+        return next((route for route in all_routes if route.matches(scope)[0] != Match.NONE), None)
+
     app = Starlette(
-        routes=[*routes.values(), *document_routes(operations, service.limits), *page_routes()],
+        routes=all_routes,
         middleware=[
             Middleware(
                 RequestLog,
                 draining=lambda: service.state == "draining",
                 count=metrics.count_request,
             ),
-            *([] if ANY_HOST in hosts else [Middleware(HostCheck, hosts=hosts)]),
+            *([] if ANY_HOST in hosts else [Middleware(HostCheck, hosts=hosts, find_route=find_route)]),
             *([_cors(origins)] if origins else []),
-            Middleware(KeyCheck, access=access or KeyAccess()),
+            Middleware(KeyCheck, access=access or KeyAccess(), find_route=find_route),
             Middleware(RouterBypass, routes=fixed_posts),
         ],
         exception_handlers={EdgeDistillError: _on_edgedistill_error, HTTPException: _on_http_exception},

@@ -197,13 +197,19 @@ class BundleFolders:
                 scorers = (*served[:index], scorer, *served[index + 1 :])
                 self._catalogue = ModelCatalogue(scorers, self._default)
                 status = FolderStatus(folder.name, *_identity(scorer), status.swaps + 1, status.failures)
-                _log.info("%s@%s is now served", status.model, status.version)
+                fields = {"model": status.model, "version": status.version}
+                _log.info("%s@%s is now served", *fields.values(), extra={"event": "model_swapped", "fields": fields})
             status = replace(status, fault=None)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with a new bundle, the previous one is served
             # Without the message of a foreign exception, which may contain texts.
             fault = str(error) if isinstance(error, EdgeDistillError) else f"it cannot be loaded ({_type_name(error)})"
             status = replace(status, failures=status.failures + 1, fault=fault)
-            _log.error("the new bundle cannot be served; %s@%s stays: %s", status.model, status.version, fault)
+            fields = {"model": status.model, "version": status.version}
+            _log.error(
+                "the new bundle cannot be served; %s@%s stays: %s",
+                *(*fields.values(), fault),
+                extra={"event": "bundle_refused", "fields": fields},
+            )
         self._statuses = (*self._statuses[:index], status, *self._statuses[index + 1 :])
 
 

@@ -201,7 +201,9 @@ class DrainingServer:
             while not self._service.idle and clock() < until:  # noqa: ASYNC110  # changed by other threads
                 await asyncio.sleep(_POLL_SECONDS)
             if not self._service.idle:
-                _log.error("%d accepted responses were not scored in time", self._service.queue.pending)
+                pending = self._service.queue.pending
+                extra = {"event": "drain_timeout", "fields": {"rows": pending}}
+                _log.error("%d accepted responses were not scored in time", pending, extra=extra)
         finally:
             self.end()
 
@@ -220,7 +222,7 @@ def _end_later(seconds: float) -> None:
 
 def _end_process(reason: str) -> None:
     """End the process without waiting for its threads."""
-    _log.error("the server ends at once: %s", reason)
+    _log.error("the server ends at once: %s", reason, extra={"event": "forced_end"})
     logging.shutdown()
     os._exit(1)
 
@@ -253,7 +255,8 @@ async def _load(service: Service, folders: BundleFolders, default: str | None, s
     gc.freeze()
     for scorer in service.models.scorers:
         manifest = scorer.bundle.manifest
-        _log.info("ready: %s, version %s, %s", manifest.name, manifest.version, scorer.precision)
+        fields = {"model": manifest.name, "version": manifest.version, "precision": scorer.precision}
+        _log.info("ready: %s, version %s, %s", *fields.values(), extra={"event": "ready", "fields": fields})
 
 
 async def _reload(
@@ -263,11 +266,11 @@ async def _reload(
     if key_file is not None:
         try:
             access.replace(read_keys(key_file))
-            _log.info("the API keys were reloaded")
+            _log.info("the API keys were reloaded", extra={"event": "keys_reloaded"})
             service.report("reload of the API keys", None)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with the file, the keys are unchanged
             service.report("reload of the API keys", error)
-            _log.error("the API keys are unchanged")
+            _log.error("the API keys are unchanged", extra={"event": "keys_unchanged"})
     await asyncio.wait([loaded])
     if service.state == "ready":
         try:

@@ -8,11 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from threading import Thread
-from typing import Any, Generic, Literal, TextIO, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from edgedistill_serve.errors import DataError, DeadlinePassed, EdgeDistillError, NotReady, WrongShape
 from edgedistill_serve.scoring.scorer import Score, Scorer, deduplicate, result_or_error
 from edgedistill_serve.server.limits import Limits
+from edgedistill_serve.server.log_lines import lost_log_lines
 from edgedistill_serve.server.model_catalogue import ModelCatalogue
 from edgedistill_serve.server.queue.scoring_queue import ScoringQueue
 from edgedistill_serve.server.queue.work_item import Lane, Observer, PendingScore, Timing
@@ -24,27 +25,6 @@ _A = TypeVar("_A")
 _T = TypeVar("_T")
 _INLINE_SIZE = 8 * 1024
 """Longer texts are parsed and redacted in a thread, so that the event loop answers other requests in the meantime."""
-
-
-class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes the log to stderr, and counts the lines that cannot be written.
-
-    Attributes:
-        lost: Number of lines that could not be written.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lost = 0
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  # logging's interface
-        """Count a line that could not be written; stderr cannot take a message about it."""
-        self.lost += 1
-
-
-def lost_log_lines() -> int:
-    """Return the number of log lines of this process that could not be written."""
-    return sum(handler.lost for handler in logging.getLogger().handlers if isinstance(handler, LogHandler))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +155,14 @@ class Service:
             error: Its exception; None if it works.
         """
         if error is None:
-            self.faults.pop(part, None)
+            if self.faults.pop(part, None) is not None:
+                _log.info("the %s works again", part, extra={"event": "recovered", "fields": {"part": part}})
             return
         # Without the message of a foreign exception, which may contain texts.
         reason = str(error) if isinstance(error, EdgeDistillError) else type(error).__name__
         self.faults[part] = reason
-        _log.error("the %s failed: %s", part, reason)
+        fields = {"part": part, "error": type(error).__name__}
+        _log.error("the %s failed: %s", part, reason, extra={"event": "fault", "fields": fields})
 
     def check_ready(self) -> None:
         """Check that requests are accepted.

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgedistill_serve.errors import KeyFileError, KeyMissing, TooMany
-from edgedistill_serve.server.request.error_responses import response_to_error
+from edgedistill_serve.server.request.error_responses import not_found, response_to_error
 
 OPEN_PATHS = frozenset(
     {"/", "/docs", "/openapi.json", "/livez", "/readyz", "/health", "/v2/health/live", "/v2/health/ready"}
@@ -199,14 +200,20 @@ class KeyAccess:
 class KeyCheck:
     """ASGI middleware that checks the key of every request.
 
+    A path that does not exist is a 404, with or without a key: all paths are public in `/openapi.json`.
+
     Args:
         app: The application.
         access: The accepted keys.
+        find_route: Returns the route of a request.
     """
 
-    def __init__(self, app: ASGIApp, access: KeyAccess) -> None:
+    def __init__(
+        self, app: ASGIApp, access: KeyAccess, find_route: Callable[[Scope], BaseRoute | None] = lambda _: None
+    ) -> None:
         self._app = app
         self._access = access
+        self._find_route = find_route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check one request."""
@@ -214,7 +221,12 @@ class KeyCheck:
             try:
                 self._access.check(_get_key(scope))
             except (KeyMissing, TooMany) as error:
-                await response_to_error(error, scope)(scope, receive, send)
+                response = response_to_error(error, scope)
+                if (route := self._find_route(scope)) is not None:
+                    scope["route"] = route
+                elif isinstance(error, KeyMissing):
+                    response = not_found(scope)
+                await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

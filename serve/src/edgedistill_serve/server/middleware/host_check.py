@@ -5,8 +5,9 @@ first resolves to the page's server and then to 127.0.0.1, so that the browser s
 Host header.
 """
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgedistill_serve.errors import HostNotAllowed
@@ -25,10 +26,17 @@ class HostCheck:
     Args:
         app: The application.
         hosts: Names and addresses without port, IPv6 addresses in brackets. `ANY_HOST` accepts every host.
+        find_route: Returns the route of a request.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Collection[str],
+        find_route: Callable[[Scope], BaseRoute | None] = lambda _: None,
+    ) -> None:
         self._app = app
+        self._find_route = find_route
         self._hosts = frozenset(host.lower() for host in hosts)
         self._known: set[bytes] = set()
         """Header values that were accepted."""
@@ -41,6 +49,7 @@ class HostCheck:
             "the Host header does not name this server",
             hint="Send the request to one of its names; --allow-host adds a name.",
         )
+        scope["route"] = self._find_route(scope)
         return response_to_error(error, scope)(scope, receive, send)
 
     def _is_allowed(self, scope: Scope) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import re
 import time
-import traceback
 from collections.abc import Callable
 from http import HTTPStatus
 from itertools import count
@@ -14,12 +13,32 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edgedistill_serve.server.log_lines import LOG_FIELDS, RequestLine, describe_frames
+from edgedistill_serve.server.request.body_reader import find_header
 from edgedistill_serve.server.request.error_responses import error_response
 
 REQUEST_ID = "X-Request-ID"
 CLIENT_CLOSED = 499
 """Status in log and metrics of a request whose client has closed the connection, as in nginx."""
+PROBES = frozenset(
+    {
+        "/livez",
+        "/readyz",
+        "/health",
+        "/metrics",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/{model}/ready",
+        "/v2/models/{model}/versions/{version}/ready",
+    }
+)
+"""Routes that monitoring asks every few seconds. Their lines have the level debug."""
+_PROBE_STATUSES = (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE)
 _VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_MACHINE_ID = re.compile(
+    r"[0-9A-Fa-f]{16,64}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9A-HJKMNP-TV-Z]{26}"
+)
+"""Ids of proxies and libraries: hexadecimal digits, a UUID or a ULID. Other ids may have been typed by a person."""
 _NO_PATH = "(no such path)"
 _PROCESS_ID = token_hex(8)
 """Prefix of this process's request ids. They need not be secret, and a counter needs no system call."""
@@ -71,7 +90,8 @@ class RequestLog:
             status = CLIENT_CLOSED
         except Exception as error:  # noqa: BLE001  # a bug must not close the connection
             # Without the message, which may contain texts.
-            _log.error("%s: %s at %s", request_id, type(error).__name__, _frames(error))
+            kind, frames = type(error).__name__, describe_frames(error)
+            _log.error("%s at %s", kind, frames, extra={"event": "bug", "fields": {"error": kind, "frames": frames}})
             if not status:
                 response = error_response(
                     HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; this is a bug in the server", scope
@@ -81,20 +101,31 @@ class RequestLog:
         path = getattr(scope.get("route"), "path", _NO_PATH)
         seconds = time.perf_counter() - started
         self._count(path, status, seconds)
-        _log.info("%s %s %d %.1f ms %s", _method(scope), path, status, 1000 * seconds, request_id)
+        _log_request(scope, path, status, seconds)
+
+
+def _log_request(scope: Scope, route: str, status: int, seconds: float) -> None:
+    level = logging.DEBUG if route in PROBES and status in _PROBE_STATUSES else logging.INFO
+    if not _log.isEnabledFor(level):
+        return
+    line = RequestLine(method=_method(scope), route=route, status=status, duration=round(seconds, 6))
+    line |= scope.get(LOG_FIELDS, {})
+    if (request_id := logged_id(scope["request_id"])) is not None:
+        line["request_id"] = request_id
+    _log.log(level, line, extra={"event": "request", "fields": line})
+
+
+def logged_id(request_id: str) -> str | None:
+    """Return the id of a request if a machine made it; None for one that a person may have typed."""
+    is_ours = request_id.startswith(_PROCESS_ID)
+    return request_id if is_ours or _MACHINE_ID.fullmatch(request_id) else None
 
 
 def _request_id(scope: Scope) -> str:
-    name = REQUEST_ID.lower().encode()
-    sent = next((value for key, value in scope["headers"] if key == name), b"")
+    sent = find_header(scope, b"x-request-id") or b""
     return sent.decode("ascii") if _VALID_ID.fullmatch(sent) else f"{_PROCESS_ID}{next(_numbers):016x}"
 
 
 def _method(scope: Scope) -> str:
     method: str = scope["method"]
     return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "(other)"
-
-
-def _frames(error: Exception) -> str:
-    frames = reversed(traceback.extract_tb(error.__traceback__))
-    return " < ".join(f"{frame.name} {frame.filename}:{frame.lineno}" for frame in frames)

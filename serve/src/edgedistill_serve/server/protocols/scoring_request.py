@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edgedistill_serve.errors import NotJson, RequestTooLarge, WrongShape
+from edgedistill_serve.server.log_lines import add_log_fields
 from edgedistill_serve.server.queue.work_item import Lane, Timing
 from edgedistill_serve.server.request.body_reader import read_body
 from edgedistill_serve.server.request.openapi import JSON
@@ -75,6 +76,8 @@ class ScoringRequest:
             check_texts(response, limits.text_characters, parsed.location(index))
         deadline = time.monotonic() + limits.answer_seconds
         answer = await self._service.score(parsed, lane=lane, deadline=deadline)
+        manifest = answer.scorer.bundle.manifest
+        add_log_fields(self._request.scope, model=manifest.name, version=manifest.version, rows=len(parsed.responses))
         self._timings += answer.timings
         return answer
 

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from edgedistill_serve.errors import EdgeDistillError, NotReady, QueueFull, RequestTooLarge, TooSlow
 from edgedistill_serve.scoring.scorer import Score, Scorer
+from edgedistill_serve.server.log_lines import add_log_fields
 from edgedistill_serve.server.protocols.scoring_request import check_texts, decode_json
 from edgedistill_serve.server.protocols.v1_messages import NoScore
 from edgedistill_serve.server.queue.work_item import PendingScore
@@ -46,8 +47,9 @@ class BulkAnswer:
         self._rows: asyncio.Queue[_Row | None] = asyncio.Queue()
         self._slots = asyncio.Semaphore(service.limits.bulk_rows)
         self._pending: set[PendingScore] = set()
+        self._answered = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request. If the client disconnects, its rows are removed from the queue."""
         manifest = self._scorer.bundle.manifest
         headers = [
@@ -57,12 +59,14 @@ class BulkAnswer:
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
         await send({"type": "http.response.body", "body": b"", "more_body": True})  # sends the head at once
         reading = asyncio.create_task(self._read(receive))
+        add_log_fields(scope, model=manifest.name, version=manifest.version, rows=0)
         try:
             async for chunk in self._chunks():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await reading
             await send({"type": "http.response.body", "body": b""})
         finally:
+            add_log_fields(scope, rows=self._answered)
             reading.cancel()
             for row in tuple(self._pending):
                 row.cancel()
@@ -138,6 +142,7 @@ class BulkAnswer:
                 yield bytes(chunk)
                 chunk.clear()
             chunk += msgspec.json.encode(await self._result(row)) + b"\n"
+            self._answered += 1
             self._slots.release()
             if self._rows.empty():
                 yield bytes(chunk)

@@ -316,7 +316,7 @@ class ScoringQueue:
         try:
             self._observe(work)
         except Exception as error:  # noqa: BLE001  # an observer must not stop the scoring
-            _log.error("a work item was not counted (%s)", type(error).__name__)
+            _log.error("a work item was not counted (%s)", type(error).__name__, extra={"event": "bug"})
 
 
 # A function, so that no variable of the waiting thread refers to the last future and its row.
@@ -399,12 +399,14 @@ class Workers(Generic[_Work]):
         except BaseException as error:  # noqa: BLE001  # the callers must be answered, whatever ended the thread
             self._last_death = type(error).__name__
             self._deaths += 1
-            _log.error("a scoring thread ended (%s) and is replaced", self._last_death)
+            extra = {"event": "scoring_thread_ended", "fields": {"error": self._last_death}}
+            _log.error("a scoring thread ended (%s) and is replaced", self._last_death, extra=extra)
             try:
                 if work is not None:
                     self._fail(work, error)
             except BaseException as another:  # noqa: BLE001  # the thread must be replaced
-                _log.error("the callers of a scoring thread were not answered (%s)", type(another).__name__)
+                kind = type(another).__name__
+                _log.error("the callers of a scoring thread were not answered (%s)", kind, extra={"event": "bug"})
         else:
             return
         work = None
@@ -418,7 +420,8 @@ class Workers(Generic[_Work]):
             try:
                 self._start()
             except RuntimeError:  # the system has no threads left
-                _log.error("a scoring thread cannot be started; this is tried again")
+                extra = {"event": "scoring_thread_missing"}
+                _log.error("a scoring thread cannot be started; this is tried again", extra=extra)
                 time.sleep(_LONGEST_DELAY)
             else:
                 return

@@ -107,6 +107,11 @@ def error_response(
     return Response(msgspec.json.encode(body), status, all_headers, media_type=media_type)
 
 
+def not_found(scope: Mapping[str, Any]) -> Response:
+    """Return the response to a path that does not exist."""
+    return error_response(HTTPStatus.NOT_FOUND, f"{HTTPStatus.NOT_FOUND.description}.", scope)
+
+
 def error_format(path: str) -> tuple[type[msgspec.Struct], str]:
     """Return the type of the error bodies under a path, and their media type."""
     if path in _TEI_PATHS:

@@ -189,7 +189,7 @@ class Exchange:
         try:
             await app(self.scope, self.receive, self.send)
         except Exception as error:  # noqa: BLE001  # its message may contain texts
-            _log.error("the application failed (%s)", type(error).__name__)
+            _log.error("the application failed (%s)", type(error).__name__, extra={"event": "bug"})
         finally:
             self._connection.finish_exchange(self)
 
