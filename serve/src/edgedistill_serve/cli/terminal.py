@@ -22,7 +22,7 @@ PUBLIC_KEY = click.option(
 THREADS = click.option(
     "--threads",
     type=click.IntRange(int(bounds.THREADS.low), int(bounds.THREADS.high)),
-    help="Number of scoring threads; by default, the number of cores.",
+    help="Number of scoring threads; by default, the number of available cores (affinity and control group).",
 )
 
 

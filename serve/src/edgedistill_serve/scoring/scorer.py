@@ -1,7 +1,6 @@
 """The scorer of a bundle. The score of a response does not depend on the other responses."""
 
 import logging
-import os
 import sys
 import time
 import warnings
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from edgedistill_serve.bounds import COUNT_OR_NONE, THREADS, check_all
 from edgedistill_serve.bundle.loading import Bundle
+from edgedistill_serve.cores import available_cores
 from edgedistill_serve.errors import DataError, EdgeDistillError, ScoringFailed
 from edgedistill_serve.scoring.batching import Outputs, token_batches
 from edgedistill_serve.scoring.encoding import Encoded
@@ -345,11 +345,6 @@ def result_or_error(function: Callable[[Argument], T], argument: Argument) -> T 
         return function(argument)
     except EdgeDistillError as error:
         return error.unraised_copy()
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _merge(parts: Sequence[ScoredBatch]) -> ScoredBatch:
