@@ -4,9 +4,6 @@ evaluate_bundle     scores the rows of a table and compares the labels with thei
 BundleEvaluation    the result; its parts are those of `Evaluation` where they fit
 """
 
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,22 +21,21 @@ from edgedistill.agreement import (
 )
 from edgedistill.agreement import agreement as compare_codes
 from edgedistill.agreement.bootstrap import bootstrap_groups
-from edgedistill.data.tables import Columns, read_labelled
 from edgedistill.data.twins import find_twins, same_row
 from edgedistill.data.types import CodedResponse, TestRows
 from edgedistill.decisions import RuleOutcome, decision_outcome
 from edgedistill.displays import plain_text
-from edgedistill.errors import ArgumentError, DataError
+from edgedistill.errors import ArgumentError
 from edgedistill.evaluation.build import TestCodings, human_ceiling, subgroup_tables
+from edgedistill.evaluation.coded_rows import CodedColumns, CodedTable, read_coded_table, require_rows
 from edgedistill.evaluation.types import InterCoderFigures, SubgroupTable
-from edgedistill.frames import Rows, frame_of, table_rows, texts_of_rows
+from edgedistill.frames import Rows, frame_of, texts_of_rows
 from edgedistill.project.evaluation import EvaluationSection
 from edgedistill_serve import Bundle, Scorer
 from edgedistill_serve.bundle.guarantee import Guarantee, describe_guarantee
 from edgedistill_serve.bundle.manifest import ReviewRule
-from edgedistill_serve.grading.table_reader import TableRow, read_rows
 from edgedistill_serve.scoring.score import Score
-from edgedistill_serve.task.task import Task, quote_columns
+from edgedistill_serve.task.task import Task
 
 if TYPE_CHECKING:  # pandas is imported only where a DataFrame is used
     from pandas import DataFrame
@@ -48,9 +44,6 @@ BUNDLE_EVALUATION_VERSION = 1
 """`schema_version` of the `evaluation.json` of a bundle."""
 SMALLEST = 20
 """Questions and groups of fewer rows have no figures, unless another number is given."""
-_LONGEST = 1_000_000  # characters; the bundle decides what is too long for it
-_CHOSEN_BY = ("train", "validation")
-"""Values of a column ``split`` whose rows trained a student or selected it."""
 _UNKNOWN_TRAINING = (
     "The bundle does not say which texts it was trained on. Rows of this file that it was trained on make the figures "
     "too good: name its project (--project, in Python training=) to leave them out."
@@ -195,25 +188,6 @@ class BundleEvaluation:
         return agreement_html({self.bundle.name: self.agreement["student"]})
 
 
-@dataclass(frozen=True, slots=True)
-class CodedColumns:
-    """The columns of a coded file.
-
-    Attributes:
-        label: The human codes.
-        id: The ids; without such a column the row numbers are the ids.
-        groups: Columns for whose values agreement is reported.
-        coders: Columns with the codes of single coders.
-        clusters: A column of learners or classes, whose responses are related.
-    """
-
-    label: str = "label"
-    id: str = "id"
-    groups: tuple[str, ...] = ()
-    coders: tuple[str, ...] = ()
-    clusters: str | None = None
-
-
 _Coded: TypeAlias = tuple[CodedResponse, Score]
 
 
@@ -265,7 +239,7 @@ def evaluate_bundle(
     columns = CodedColumns(
         label_column, id_column, tuple(dict.fromkeys(groups)), tuple(dict.fromkeys(coders)), clusters
     )
-    table = _read(coded, columns, loaded)
+    table = read_coded_table(coded, columns, task, loaded.manifest.name)
     split = _without_training_rows(table, training, task)
     scorer = Scorer(loaded)
     scored = _scored(scorer, split.rows)
@@ -274,79 +248,11 @@ def evaluate_bundle(
         "row that the bundle cannot score": len(split.rows) - len(scored),
     }
     set_aside = dict(table.set_aside) | {reason: count for reason, count in aside.items() if count}
-    _require_rows(len(scored), table.file, table.read, set_aside)
+    require_rows(len(scored), table.file, table.read, set_aside)
     section = EvaluationSection(
         positive=positive, coders=columns.coders, subgroups=columns.groups, smallest_subgroup=smallest
     )
     return _measured(scorer, table, split, scored, set_aside, section, known=training is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    file: str
-    sha256: str
-    read: int
-    rows: tuple[CodedResponse, ...]
-    set_aside: Mapping[str, int]
-    has_ids: bool
-
-
-def _read(coded: "DataFrame | Path | str", columns: CodedColumns, bundle: Bundle) -> _Table:
-    """Read the coded rows."""
-    if isinstance(coded, str | Path):
-        file = Path(coded)
-        name, lines = file.name, list(read_rows(file))
-        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    elif hasattr(coded, "columns"):
-        name, lines = "coded", list(table_rows(coded, columns.id))
-        sha256 = hashlib.sha256(json.dumps([[line.row, line.values] for line in lines]).encode()).hexdigest()
-    else:
-        raise ArgumentError(f"coded must be a DataFrame or a file, not {type(coded).__name__}", where="evaluate_bundle")
-    if not lines:
-        raise DataError("has no rows", where=name)
-    _require_columns(name, lines, columns, bundle)
-    task = bundle.task
-    chosen_by = [line for line in lines if line.values.get("split", "").strip() in _CHOSEN_BY]
-    has_ids = any(columns.id in line.values for line in lines)
-    used = [_renamed(line, columns, task.inputs) for line in lines if line not in chosen_by]
-    meaning = Columns(task, columns.clusters, _LONGEST, columns.coders, columns.groups)
-    try:
-        found = read_labelled(name, used, meaning)
-    except DataError as error:
-        hint = f"Fix these rows; the labels of the bundle are {', '.join(task.names)}."
-        raise DataError(error.what, where=error.where, hint=hint) from None
-    set_aside = Counter(each.reason for each in found.set_aside)
-    if chosen_by:
-        set_aside["train or validation row, by its column split"] = len(chosen_by)
-    rows = tuple(row.coded for row in found.rows)
-    _require_rows(len(rows), name, len(lines), set_aside)
-    return _Table(name, sha256, len(lines), rows, dict(set_aside), has_ids)
-
-
-def _require_columns(name: str, lines: Sequence[TableRow], columns: CodedColumns, bundle: Bundle) -> None:
-    meanings = {
-        columns.label: "of human codes (--label-column)",
-        **dict.fromkeys(bundle.task.inputs, "that the bundle reads"),
-        **dict.fromkeys(columns.coders, "of a coder (--coder)"),
-        **dict.fromkeys(columns.groups, "of groups (--group)"),
-        **({columns.clusters: "of clusters (--clusters)"} if columns.clusters else {}),
-    }
-    for line in lines:
-        for column, meaning in meanings.items():
-            if column not in line.values:
-                raise DataError(
-                    f"there is no column {column!r} {meaning}; the columns are {quote_columns(line.values)}",
-                    where=f"{name}, row {line.row}",
-                    hint=f"The bundle {bundle.manifest.name} reads {', '.join(bundle.task.inputs)}.",
-                )
-
-
-def _renamed(line: TableRow, columns: CodedColumns, inputs: Sequence[str]) -> TableRow:
-    """Return a row with the columns that are read, the codes in ``label`` and the ids in ``id``."""
-    others = (*inputs, *columns.coders, *columns.groups, *([columns.clusters] if columns.clusters else []))
-    values = {name: line.values[name] for name in others}
-    ids = {"id": line.values.get(columns.id, "" if columns.id in line.values else str(line.row))}
-    return TableRow(line.row, {**values, **ids, "label": line.values[columns.label]}, {})
 
 
 def _known_rows(training: Rows, task: Task) -> tuple[tuple[Mapping[str, str], ...], tuple[str, ...]]:
@@ -373,7 +279,7 @@ class _Split:
     near: frozenset[str] = frozenset()
 
 
-def _without_training_rows(table: _Table, training: Rows | None, task: Task) -> _Split:
+def _without_training_rows(table: CodedTable, training: Rows | None, task: Task) -> _Split:
     """Leave out the training rows: those with id and text of one, or with its text where a side has no ids.
 
     A short response may be the same as a training row by another learner: with another id it stays, and is counted.
@@ -396,12 +302,6 @@ def _without_training_rows(table: _Table, training: Rows | None, task: Task) -> 
     return _Split(tuple(kept), len(table.rows) - len(kept), frozenset(same), frozenset(near))
 
 
-def _require_rows(rows: int, file: str, read: int, set_aside: Mapping[str, int]) -> None:
-    if not rows:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in set_aside.items())
-        raise DataError(f"none of its {read} rows can be measured ({reasons})", where=file)
-
-
 def _scored(scorer: Scorer, rows: Sequence[CodedResponse]) -> list[_Coded]:
     """Return the rows that can be scored, with their scores."""
     results = scorer.score_each([dict(row.response.inputs) for row in rows])
@@ -410,7 +310,7 @@ def _scored(scorer: Scorer, rows: Sequence[CodedResponse]) -> list[_Coded]:
 
 def _measured(
     scorer: Scorer,
-    table: _Table,
+    table: CodedTable,
     split: _Split,
     scored: Sequence[_Coded],
     set_aside: Mapping[str, int],
