@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # at run time each name is imported on first use: torch alone
     from edgedistill.errors import EdgeDistillError
     from edgedistill.estimates import EstimateTable, estimate
     from edgedistill.evaluation.coded_file import BundleEvaluation, evaluate_bundle
+    from edgedistill.evaluation.comparison import BundleComparison, compare_bundles
     from edgedistill.frames import train_validation_test_split
     from edgedistill.progress import progress_bars
     from edgedistill.runnable_project import Project
@@ -34,6 +35,7 @@ __all__ = [
     "Agreement",
     "AltTest",
     "Bundle",
+    "BundleComparison",
     "BundleEvaluation",
     "EdgeDistillError",
     "EstimateTable",
@@ -45,6 +47,7 @@ __all__ = [
     "Teacher",
     "agreement",
     "alt_test",
+    "compare_bundles",
     "estimate",
     "evaluate_bundle",
     "progress_bars",
@@ -55,6 +58,7 @@ _MODULES = {
     "Agreement": "edgedistill.agreement",
     "AltTest": "edgedistill.agreement",
     "Bundle": "edgedistill_serve",
+    "BundleComparison": "edgedistill.evaluation.comparison",
     "BundleEvaluation": "edgedistill.evaluation.coded_file",
     "EdgeDistillError": "edgedistill.errors",
     "EstimateTable": "edgedistill.estimates",
@@ -65,6 +69,7 @@ _MODULES = {
     "Task": "edgedistill.task",
     "Teacher": "edgedistill.teacher.teacher",
     "alt_test": "edgedistill.agreement",
+    "compare_bundles": "edgedistill.evaluation.comparison",
     "estimate": "edgedistill.estimates",
     "evaluate_bundle": "edgedistill.evaluation.coded_file",
     "progress_bars": "edgedistill.progress",

@@ -172,6 +172,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
         temperature: float = 1.0,
         tolerance: Mapping[str, float] | None = None,
         kind: str = "nominal",
+        labels: tuple[str, ...] = LABELS,
         thresholds: Mapping[str, float] | None = None,
         int8_overflow_free: bool = False,
         contexts: ShownContexts | None = None,
@@ -182,7 +183,7 @@ def make_bundle(parts) -> Callable[..., Bundle]:
         draft = Manifest(
             name=name,
             version="",
-            task=Task(kind=kind, labels=tuple(map(Label, LABELS)), inputs=inputs),
+            task=Task(kind=kind, labels=tuple(map(Label, labels)), inputs=inputs),
             max_tokens=max_tokens,
             precision=precision,
             files={},

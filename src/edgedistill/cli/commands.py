@@ -12,6 +12,7 @@ import typer
 from edgedistill.cli.backbones import backbones_app
 from edgedistill.cli.cache import cache_app
 from edgedistill.cli.code import code
+from edgedistill.cli.compare import compare
 from edgedistill.cli.dispatch import BatchInOption, BatchOption, BatchOutOption, DispatchOptions, EstimateOption
 from edgedistill.cli.estimate import estimate
 from edgedistill.cli.evaluate import (
@@ -380,6 +381,7 @@ for _name, _summary in (
     _stage_command(_name, _summary)
 app.command("evaluate")(_evaluate)
 app.command("export")(_export)
+app.command("compare")(compare)
 app.command("code")(code)
 app.command("estimate")(estimate)
 app.command("report")(report)

@@ -140,7 +140,7 @@ def evaluate_on(target: Path, coded: Path, options: CodedFileOptions, terminal: 
     plain = to_plain(found)
     if options.out:
         file = options.out / "evaluation.json"
-        _write(file, json.dumps(plain, ensure_ascii=False, indent=2) + "\n")
+        write_file(file, json.dumps(plain, ensure_ascii=False, indent=2) + "\n")
         terminal.say(f"wrote {file}")
     terminal.finish(plain)
 
@@ -174,7 +174,7 @@ def _show(found: "BundleEvaluation", terminal: Terminal) -> None:
         _show_groups(table, terminal)
 
 
-_LONGEST_NAME = 60
+LONGEST_NAME = 60
 
 
 def _show_groups(table: "SubgroupTable", terminal: Terminal) -> None:
@@ -183,7 +183,7 @@ def _show_groups(table: "SubgroupTable", terminal: Terminal) -> None:
     if shown:
         lines = Table(table.column, "rows", "accuracy", "kappa", box=box.SIMPLE_HEAD, pad_edge=False)
         for group in shown:
-            name = group.value if len(group.value) <= _LONGEST_NAME else f"{group.value[: _LONGEST_NAME - 1]}\u2026"
+            name = group.value if len(group.value) <= LONGEST_NAME else f"{group.value[: LONGEST_NAME - 1]}\u2026"
             figures = [
                 "undefined" if each is None else f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]"
                 for each in (group.accuracy, group.kappa)
@@ -200,7 +200,8 @@ def _show_groups(table: "SubgroupTable", terminal: Terminal) -> None:
         terminal.say(f"  {table.column}: {table.rows_without} rows have no value")
 
 
-def _write(file: Path, text: str) -> None:
+def write_file(file: Path, text: str) -> None:
+    """Write a result atomically; one that cannot be written is a `DataError`."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f".{file.name}.part")

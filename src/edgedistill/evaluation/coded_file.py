@@ -395,13 +395,11 @@ def _decisions(
         positive=positive,
     )
 
+    human, labels = [row.label for row, _ in scored], [score.label for _, score in scored]
+
     def errors(chosen: Sequence[bool]) -> AcceptedErrors:
-        places = [place for place, (_, score) in enumerate(scored) if chosen[place] and score.decision == "accept"]
-        wrong = sum(scored[place][0].label != scored[place][1].label for place in places)
-        if not places:
-            return AcceptedErrors(0, 0, None)
-        right = _agreement(scored, places, manifest.task, groups, None).accuracy
-        return AcceptedErrors(len(places), wrong, Estimate(1 - right.value, 1 - right.high, 1 - right.low))
+        accepted = [yes and score.decision == "accept" for yes, (_, score) in zip(chosen, scored, strict=True)]
+        return accepted_errors(human, labels, accepted, manifest.task, groups)
 
     every = [True] * len(scored)
     promises = []
@@ -415,6 +413,28 @@ def _decisions(
                 parts[f"{column} {group}"] = [row.subgroups.get(column) == group for row, _ in scored]
         promises = [_check(of, guarantee.share, errors(chosen)) for of, chosen in parts.items()]
     return BundleDecisions(manifest.review, outcome, errors(every), guarantee, tuple(promises))
+
+
+def accepted_errors(
+    human: Sequence[str], labels: Sequence[str], accepted: Sequence[bool], task: Task, groups: Sequence[str] | None
+) -> AcceptedErrors:
+    """Count the wrong labels among the accepted rows.
+
+    Args:
+        human: The human code of each row.
+        labels: The label of each row.
+        accepted: Whether each row is accepted.
+        task: The task.
+        groups: The cluster of each row; None for independent rows.
+    """
+    places = [place for place, yes in enumerate(accepted) if yes]
+    if not places:
+        return AcceptedErrors(0, 0, None)
+    codes, coded = ([coding[place] for place in places] for coding in (human, labels))
+    of_groups = [groups[place] for place in places] if groups else None
+    right = compare_codes(codes, coded, task, groups=of_groups).accuracy
+    wrong = sum(code != label for code, label in zip(codes, coded, strict=True))
+    return AcceptedErrors(len(places), wrong, Estimate(1 - right.value, 1 - right.high, 1 - right.low))
 
 
 def _check(of: str, promised: float, errors: AcceptedErrors) -> PromiseCheck:

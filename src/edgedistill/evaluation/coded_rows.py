@@ -138,5 +138,3 @@ def require_rows(rows: int, file: str, read: int, set_aside: Mapping[str, int]) 
     if not rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in set_aside.items())
         raise DataError(f"none of its {read} rows can be measured ({reasons})", where=file)
-
-
