@@ -14,6 +14,7 @@ from edgedistill.cli.terminal import Terminal
 from edgedistill.project import read_project
 
 if TYPE_CHECKING:  # imported where it is called: scipy takes a second
+    from edgedistill.evaluation.bundle_rows import BundleRows
     from edgedistill.evaluation.comparison import BundleComparison, ComparedParts
 
 
@@ -68,18 +69,21 @@ def compare(
     from edgedistill.evaluation.files import to_plain
     from edgedistill_serve import Bundle
 
-    bundles = [Bundle.load(each) for each in (old, new)]
-    known = [read_bundle_rows(opened.run_folder, each.manifest.version) if opened else None for each in bundles]
+    def learned(bundle: Bundle) -> "BundleRows | None":
+        return read_bundle_rows(opened.run_folder, bundle.manifest.version) if opened else None
+
+    one, other = Bundle.load(old), Bundle.load(new)
     found = compare_bundles(
-        *bundles,
+        one,
+        other,
         on,
         label_column=label_column,
         id_column=id_column,
         groups=groups,
         clusters=coded_clusters,
         smallest=smallest or (opened.evaluation.smallest_subgroup if opened else SMALLEST),
-        old_training=known[0],
-        new_training=known[1],
+        old_training=learned(one),
+        new_training=learned(other),
     )
     show_comparison(found, terminal)
     for line in describe_comparison(found):
