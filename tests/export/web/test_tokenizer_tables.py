@@ -212,6 +212,11 @@ PIECES = st.sampled_from(
         "\u0130",
         "é",
         "٣",
+        "谢",
+        "ครับ",
+        "و",
+        "\u1cff",
+        "\U0001d400",
     ]
 )
 
@@ -222,7 +227,7 @@ def labelled_examples():
     return [re.sub(r"\\u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), line) for line in typed]
 
 
-@pytest.mark.parametrize("rules", [1, 2])
+@pytest.mark.parametrize("rules", [1, 2, 3])
 @settings(max_examples=4, deadline=None)
 @given(st.lists(st.lists(PIECES, max_size=40).map("".join) | TEXTS, min_size=300, max_size=300))
 def test_personal_data_is_replaced_alike(rules, texts):
@@ -268,6 +273,9 @@ def test_the_page_needs_time_in_proportion_to_the_text():
         "1 ",
         "S123456",
         "[EMAI",
+        "谢a",
+        "谢-",
+        "x.com谢",
     ]
     texts = [(each * 80_000)[:size] for each in hostile for size in (10_000, 80_000)]
     seconds = under_node("cost", rules=describe_redaction(REDACTED), texts=texts)

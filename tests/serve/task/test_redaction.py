@@ -48,6 +48,7 @@ PIECES = (
     "S123456", "a@b.org", "[ID]", "[PHONE]", "[", "]", "0", "412-555-0100", "555-0100", "4125550100", "(412)",
     "+49", "00", "01", "2024", "412", " ", "-", "/", ":", ",", ";", "www.", "http://", "x.com", ".de", "it",
     ".", "@", "'", "word", "7", "ISBN ", "a", "\n", "\u2011", "\uff14", "\u00ad",
+    "谢谢", "ครับ", "로", "و", "13812345678", "例子.公司",
 )  # fmt: skip
 TYPED = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
@@ -71,15 +72,43 @@ def test_the_sign_of_a_step_is_in_every_text_that_it_changes(typed):
             assert step.sign.search(read)
 
 
+JOINED = st.text("谢我的年月日電話はですครับนะคะໄດ້បានပါ입니다로ومتהש", max_size=6)
+"""Letters of scripts that are written without spaces, or that join particles to the word before or after."""
+
+
+@settings(max_examples=300)
+@given(
+    JOINED,
+    st.sampled_from(["jo_s+x@x.org", "412-555-0100", "13812345678", "+49 30 1234567", "(412) 555-0100", "x.com"]),
+    JOINED,
+)
+def test_data_that_touches_letters_of_a_script_without_spaces_is_found_and_the_letters_stay(before, data, after):
+    assert redact_text(before + data + after, STUDENTS) == before + redact_text(data, STUDENTS) + after
+    assert redact_text(data, STUDENTS) in ("[EMAIL]", "[PHONE]", "[URL]")
+
+
+@given(JOINED, st.sampled_from(["https://x.org/a?b=1", "www.x.org", "http://x.com:80/a"]), st.text("谢我ครับはបာ"))
+def test_a_web_address_ends_before_a_letter_of_a_script_without_spaces(before, address, after):
+    assert redact_text(before + address + after, STUDENTS) == f"{before}[URL]{after}"
+
+
+@pytest.mark.parametrize("letter", "aZßéΩжԱ_5")
+def test_data_inside_a_word_of_a_script_with_spaces_stays(letter):
+    typed = f"{letter}412-555-0100 {letter}13812345678 13812345678{letter}"
+    assert redact_text(typed, STUDENTS) == typed
+
+
 HOSTILE = [
     "(412)5550100", "a'", "a@", "a.", "a-", "www.", "0101 ", "01 23 ", "http://", "http://!", "4125550100,", "+4", "1-",
     "-", "01.23.45.67.89.", "x.com/", "x.com:1", "S123456", "[ID]", "a@b.", "a (at) ", "01/02/2024-", "ISBN 0", "[",
     "(", "1 ", "412 ", "\u00ad4", "\uff14", "k12.", "0,0", ".", "x.it/", "[EMAI", "555-",
+    "谢", "谢a", "谢-", "谢.", "谢.a.", "谢@", "谢1", "谢a@", "谢'", "a@b.谢", "谢a.com", "เ", "x.comเ", "http://谢",
+    "\u0de7a", "a@b.org1",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-@pytest.mark.parametrize("rules", [1, 2])
+@pytest.mark.parametrize("rules", [1, 2, 3])
 def test_the_time_grows_with_the_length_of_the_text_only(hostile, rules):
     # The loop of version 1 had needed a minute for 30,000 characters.
     redaction = Redaction(("S[0-9]{6}",), rules)
@@ -123,13 +152,33 @@ def test_what_is_not_replaced_stays_as_it_was_typed():
         ("(412)5550100" * 3, "[PHONE]" * 3),
     ],
 )
-def test_a_bundle_of_before_redacts_as_its_training_texts_were_redacted(typed, read):
+def test_a_bundle_of_version_1_redacts_as_its_training_texts_were_redacted(typed, read):
     assert redact_text(typed, Redaction((), rules=1)) == read
 
 
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("412\u2011555\u20110100 and uni-bonn.de", "[PHONE] and [URL]"),
+        ("电话13812345678谢谢", "电话13812345678谢谢"),
+        ("请联系jo@x.de谢谢", "[EMAIL]"),
+        ("138-1234-5678", "138-1234-5678"),
+        ("13800000000 years", "[PHONE] years"),
+    ],
+)
+def test_a_bundle_of_version_2_redacts_as_its_training_texts_were_redacted(typed, read):
+    assert redact_text(typed, Redaction((), rules=2)) == read
+
+
+def test_a_long_chain_of_addresses_is_redacted_to_its_end():
+    assert redact_text("a@b.org1" * 6, Redaction(())) == redact_text(
+        redact_text("a@b.org1" * 6, Redaction(())), Redaction(())
+    )
+
+
 def test_an_unknown_version_of_the_rules_is_refused():
-    with pytest.raises(ValueError, match=r"the version 3; known are \[1, 2\]"):
-        Redaction((), rules=3)
+    with pytest.raises(ValueError, match=r"the version 4; known are \[1, 2, 3\]"):
+        Redaction((), rules=4)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +212,8 @@ def test_a_manifest_without_a_version_of_the_rules_has_the_first_one(make_bundle
     with_redaction(bundle, {"ids": []})
     assert Bundle.load(bundle.folder).task.redact == Redaction((), rules=1)
     with_redaction(bundle, {"ids": [], "rules": 2})
+    assert Bundle.load(bundle.folder).task.redact == Redaction((), rules=2)
+    with_redaction(bundle, {"ids": [], "rules": 3})
     assert Bundle.load(bundle.folder).task.redact == Redaction(())
 
 

@@ -142,84 +142,165 @@ def _alternatives(names: str, *, any_case: bool = False) -> str:
     return f"(?:{'|'.join([*spelled, *capitals])})"
 
 
-_LETTERS = r"[^\s<>\"\u201c\u201d\u201e\u00ab\u00bb\u2e80-\ufefe\U00020000-\U0003ffff]"
-"""What an address may go on with: no white space, quotation marks and ideographs."""
-_ENDING = r"[^\s<>\"\u201c\u201d\u201e\u00ab\u00bb\u2e80-\ufefe\U00020000-\U0003ffff.,;:!?'\u2026)\]}]"
-_PORT = r":[0-9]{2,5}(?![\w-])(?!\.\w)"
-_MORE = rf"(?:{_PORT})?(?:[/?#](?:{_LETTERS}*{_ENDING})?)?"
-_LABELS = r"(?<![\w-])(?<![\w-]\.)(?:[\w-]+\.)*"
-"""The beginning of a host name. A run of labels is entered at its first letter only."""
-_LETTER_LABEL = r"(?=[\d_-]*[^\W\d_])[\w-]+\."
-_MARKED_LABEL = r"(?=[^\W\d_]*[\d-])(?=[\d_-]*[^\W\d_])[\w-]+\."
-_END = r"(?![\w-])"
-_HOST = (
-    rf"{_LABELS}(?:"
-    rf"(?<=k12\.)[a-z]{{2}}\.us{_END}"
-    rf"|{_LETTER_LABEL}{_alternatives(_SECOND)}\."
-    rf"{_alternatives(f'{_COUNTRIES} {_WORDS} {_ENDINGS}')}{_END}"
-    rf"|{_LETTER_LABEL}(?:{_alternatives(_ANY_CASE, any_case=True)}|{_alternatives(_COUNTRIES)}){_END}"
-    rf"|{_MARKED_LABEL}{_alternatives(_WORDS)}{_END}"
-    rf"|{_LETTER_LABEL}{_alternatives(f'{_WORDS} {_ENDINGS}')}(?={_PORT}|/[\w~@?])"
-    rf"){_MORE}"
-)
-_AT = r"(?:@| ?[(\[] ?[Aa][Tt] ?[)\]] ?)"
-_DOT = r"(?:\.| ?[(\[] ?[Dd][Oo][Tt] ?[)\]] ?)"
-_EMAIL = (
-    rf"(?<![\w.+%-])(?<![\w.+%-]')[\w.+%-]+(?:'[\w.+%-]+)*{_AT}"
-    rf"(?:[\w-]+{_DOT})+(?:xn--[A-Za-z0-9]+|[^\W\d_]{{2,24}})"
-)
-_WEB = rf"(?:[Hh][Tt][Tt][Pp][Ss]?://|[Ff][Tt][Pp][Ss]?://|(?<!\w)[Ww][Ww][Ww][0-9]?\.){_LETTERS}*{_ENDING}"
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """Where words, numbers and the names in an address begin and end.
 
+    Attributes:
+        before: Matches where no letter, digit or underscore of the same word stands before.
+        after: The same for what follows.
+        local: What stands before the ``@`` of an e-mail address.
+        domain: What stands behind it.
+        labels: The first names of a host name. A run of names is entered at its first letter only.
+        letter_label: A name with a letter, and its dot.
+        marked_label: The same with a digit or a hyphen besides.
+        beyond: Characters that end a web address, inside a set.
+        no_amount: Matches where no unit of money follows.
+        mobile: Mobile numbers of China.
+    """
+
+    before: str
+    after: str
+    local: str
+    domain: str
+    labels: str
+    letter_label: str
+    marked_label: str
+    beyond: str
+    no_amount: str
+    mobile: str
+
+
+_DOT = r"(?:\.| ?[(\[] ?[Dd][Oo][Tt] ?[)\]] ?)"
+_IDEOGRAPHS = r"\u2e80-\ufefe\U00020000-\U0003ffff"
+_SPACED = _Edges(
+    before=r"(?<!\w)",
+    after=r"(?!\w)",
+    local=r"(?<![\w.+%-])(?<![\w.+%-]')[\w.+%-]+(?:'[\w.+%-]+)*",
+    domain=rf"(?:[\w-]+{_DOT})+(?:xn--[A-Za-z0-9]+|[^\W\d_]{{2,24}})",
+    labels=r"(?<![\w-])(?<![\w-]\.)(?:[\w-]+\.)*",
+    letter_label=r"(?=[\d_-]*[^\W\d_])[\w-]+\.",
+    marked_label=r"(?=[^\W\d_]*[\d-])(?=[\d_-]*[^\W\d_])[\w-]+\.",
+    beyond=_IDEOGRAPHS,
+    no_amount="",
+    mobile=r"1[3-9][0-9]{9}",
+)
+"""For writing that separates words by spaces."""
+
+
+def _joined() -> _Edges:
+    """Return the edges for any writing.
+
+    Where words are not separated by spaces, or take articles and particles without one (Arabic, Hebrew, Korean), a
+    letter that touches a number or an address is no part of it. Such letters are all that are not Latin, Greek,
+    Cyrillic or Armenian. In an address they form names of their own, so that no other letters are taken with it.
+    """
+    joined = r"\u0590-\u1cff\u2e80-\ufefe\uff66-\uffdc\U00010000-\U0003ffff"
+    word, other = rf"(?![{joined}])\w", rf"(?=[{joined}])\w"
+    name, other_name = rf"(?:(?![{joined}])[\w-])+", rf"{other}(?:-|{other})*"
+    letter, other_letter = rf"(?![{joined}])[^\W\d_]", rf"(?=[{joined}])[^\W\d_]"
+    before, after = rf"(?<!{word})", rf"(?!{word})"
+    enter, enter_other = rf"{before}(?<!-)", rf"(?<!{other})(?<!-)"
+    part = rf"(?:(?![{joined}])[\w.+%-])+"
+    ending = rf"(?:xn--[A-Za-z0-9]+|(?:{letter}){{2,24}}|(?:{other_letter}){{2,24}})"
+    return _Edges(
+        before=before,
+        after=after,
+        local=(
+            rf"(?:{before}(?<![.+%-])(?<![.+%-]')(?<!(?![{joined}])\w'){part}(?:'{part})*"
+            rf"|(?<!{other})(?<![.+%-]){other}(?:[.+%-]|{other})*)"
+        ),
+        # The second form is for names of both kinds of letters, whose end is then not known.
+        domain=rf"(?:(?:(?:{name}|{other_name}){_DOT})+{ending}|(?:[\w-]+{_DOT})+{ending})",
+        labels=(rf"(?<![\w-]\.)(?:{enter}(?=-|{word})|{enter_other}(?={other}))(?:(?:{name}|{other_name})\.)*"),
+        letter_label=rf"(?:(?=[0-9_-]*{letter}){name}|{other_name})\.",
+        marked_label=rf"(?:(?=(?:{letter})*[0-9-])(?=[0-9_-]*{letter}){name}|(?=(?:{other})+-){other_name})\.",
+        beyond=rf"\u0e00-\u109f\u1780-\u17ff\u1950-\u1b7f{_IDEOGRAPHS}\uff66-\uffdc",
+        no_amount="(?! ?[\u5143\u5706\u5713\u5186\uc6d0])",
+        mobile=r"1[3-9](?![0-9]{0,3}0{6,8}(?![0-9]))[0-9]{9}|1[3-9][0-9][ -][0-9]{4}[ -][0-9]{4}",
+    )
+
+
+_AT = r"(?:@| ?[(\[] ?[Aa][Tt] ?[)\]] ?)"
 _JOIN = r"(?: ?- ?|[ ./]| ?\(| ?\) ?-?)?"
 """What may stand between two digits of a number in international or national form."""
 _GAP = r"(?: ?- ?|[ .])"
 _NOT_ROUND = "(?![1-9][05]00)"
 """Excludes ranges and differences such as 200-1000."""
-_FORMATTED = (
-    rf"(?<![\w)\]])\+[1-9](?:{_JOIN}[0-9]){{7,14}}"
-    rf"|(?<![\w)\]])(?<![\w)\]] )\+ [1-9](?:{_JOIN}[0-9]){{7,14}}"
-    r"|(?:(?<![a-zA-Z])|(?<!\w)(?<![0-9\]][-.:/])[18][ -]?)"
-    r"\((?!(?:19|20)[0-9]{2}\))\+?[0-9]{2,5}\) ?-?[0-9](?:[ .-]?[0-9]){4,9}"
-    r"|(?<!\w)(?<![0-9\]][-.])(?:1-)?[0-9]{3}-[0-9]{3}-?[0-9]{4}"
-)
-_PLAIN = (
-    rf"(?<![0-9\]] )00[1-9](?:{_JOIN}[0-9]){{7,13}}"
-    rf"|(?:1[ .])?[2-9][0-9]{{2}}{_GAP}[2-9][0-9]{{2}}{_GAP}{_NOT_ROUND}[0-9]{{4}}"
-    r"|(?:1 ?)?[2-9][0-9]{2} ?[2-9][0-9]{2}-?[0-9]{4}"
-    r"|(?=[01 ./-]{0,16}[2-9])0[1-9](?:(?: ?- ?|[ ./])?[0-9]){7,10}"
-    r"|1[3-9][0-9]{9}"
-    r"|[6-9][0-9]{4}[ -](?![0-9]{2}000)[0-9]{5}"
-    rf"|[2-9][0-9]{{2}}-{_NOT_ROUND}[0-9]{{4}}(?!-[0-9]|-\Z)"
-)
-_NUMBER = (
-    rf"(?:{_FORMATTED}|(?<!\w)(?<![0-9\]][-.:/])(?:{_PLAIN}))"
-    r"(?!\w)(?!\.[0-9]{1,9}(?![0-9.-]))(?!:[0-9]{1,2}(?![0-9-]))"
-)
 _DATE = r"(?:0?[1-9]|[12][0-9]|3[01])"
-_NO_PHONE = (
-    r"(?<!\w)[Ii][Ss][BbSs][Nn](?:-1[03])?:? ?[0-9][0-9 -]{6,15}[0-9Xx](?!\w)"
-    rf"|(?<![\w.,])(?:19|20)[0-9]{{2}}[-./](?:0?[1-9]|1[0-2])[-./]{_DATE}(?!\w)"
-    rf"|(?<![\w.,]){_DATE}[-./]{_DATE}[-./](?:(?:19|20)[0-9]{{2}}(?!\w)|[0-9]{{2}}(?!\w)(?![-./][0-9]))"
-    r"|(?<!\w)0?123456789[0]?(?!\w)"
-    r"|(?<![\w.,])0,[0-9]+(?!\w)"
-)
 
 
-def _version_2() -> RuleSet:
+def _host(edges: _Edges, more: str, port: str) -> str:
+    end = rf"{edges.after}(?!-)"
+    words = f"{_WORDS} {_ENDINGS}"
+    return (
+        rf"{edges.labels}(?:"
+        rf"(?<=k12\.)[a-z]{{2}}\.us{end}"
+        rf"|{edges.letter_label}{_alternatives(_SECOND)}\.{_alternatives(f'{_COUNTRIES} {words}')}{end}"
+        rf"|{edges.letter_label}(?:{_alternatives(_ANY_CASE, any_case=True)}|{_alternatives(_COUNTRIES)}){end}"
+        rf"|{edges.marked_label}{_alternatives(_WORDS)}{end}"
+        rf"|{edges.letter_label}{_alternatives(words)}(?={port}|/[\w~@?])"
+        rf"){more}"
+    )
+
+
+def _number(edges: _Edges) -> str:
+    formatted = (
+        rf"{edges.before}(?<![)\]])\+[1-9](?:{_JOIN}[0-9]){{7,14}}"
+        rf"|{edges.before}(?<![)\]])(?<![\w)\]] )\+ [1-9](?:{_JOIN}[0-9]){{7,14}}"
+        rf"|(?:(?<![a-zA-Z])|{edges.before}(?<![0-9\]][-.:/])[18][ -]?)"
+        r"\((?!(?:19|20)[0-9]{2}\))\+?[0-9]{2,5}\) ?-?[0-9](?:[ .-]?[0-9]){4,9}"
+        rf"|{edges.before}(?<![0-9\]][-.])(?:1-)?[0-9]{{3}}-[0-9]{{3}}-?[0-9]{{4}}"
+    )
+    plain = (
+        rf"(?<![0-9\]] )00[1-9](?:{_JOIN}[0-9]){{7,13}}"
+        rf"|(?:1[ .])?[2-9][0-9]{{2}}{_GAP}[2-9][0-9]{{2}}{_GAP}{_NOT_ROUND}[0-9]{{4}}"
+        r"|(?:1 ?)?[2-9][0-9]{2} ?[2-9][0-9]{2}-?[0-9]{4}"
+        r"|(?=[01 ./-]{0,16}[2-9])0[1-9](?:(?: ?- ?|[ ./])?[0-9]){7,10}"
+        rf"|{edges.mobile}"
+        r"|[6-9][0-9]{4}[ -](?![0-9]{2}000)[0-9]{5}"
+        rf"|[2-9][0-9]{{2}}-{_NOT_ROUND}[0-9]{{4}}(?!-[0-9]|-\Z)"
+    )
+    return (
+        rf"(?:{formatted}|{edges.before}(?<![0-9\]][-.:/])(?:{plain}))"
+        rf"{edges.after}(?!\.[0-9]{{1,9}}(?![0-9.-]))(?!:[0-9]{{1,2}}(?![0-9-])){edges.no_amount}"
+    )
+
+
+def _no_phone(edges: _Edges) -> str:
+    begin = rf"{edges.before}(?<![.,])"
+    return (
+        rf"{edges.before}[Ii][Ss][BbSs][Nn](?:-1[03])?:? ?[0-9][0-9 -]{{6,15}}[0-9Xx]{edges.after}"
+        rf"|{begin}(?:19|20)[0-9]{{2}}[-./](?:0?[1-9]|1[0-2])[-./]{_DATE}{edges.after}"
+        rf"|{begin}{_DATE}[-./]{_DATE}[-./]"
+        rf"(?:(?:19|20)[0-9]{{2}}{edges.after}|[0-9]{{2}}{edges.after}(?![-./][0-9]))"
+        rf"|{edges.before}0?123456789[0]?{edges.after}"
+        rf"|{begin}0,[0-9]+{edges.after}"
+    )
+
+
+def _one_pass(edges: _Edges, passes: int) -> RuleSet:
     def step(pattern: str, placeholder: str, sign: str, unchanged: str | None = None) -> Step:
         kept = re.compile(unchanged) if unchanged else None
         return Step(re.compile(pattern), placeholder, kept, folded=True, sign=re.compile(sign))
 
+    # An address goes on with anything but white space, quotation marks and the letters of some scripts.
+    apart = rf"\s<>\"\u201c\u201d\u201e\u00ab\u00bb{edges.beyond}"
+    letters, ending = f"[^{apart}]", rf"[^{apart}.,;:!?'\u2026)\]}}]"
+    port = rf":[0-9]{{2,5}}{edges.after}(?!-)(?!\.\w)"
+    more = rf"(?:{port})?(?:[/?#](?:{letters}*{ending})?)?"
+    web = rf"(?:[Hh][Tt][Tt][Pp][Ss]?://|[Ff][Tt][Pp][Ss]?://|{edges.before}[Ww][Ww][Ww][0-9]?\.){letters}*{ending}"
     addresses = (
-        step(_WEB, URL, "://|[Ww][Ww][Ww]"),
-        step(_EMAIL, EMAIL, r"@|[Aa][Tt] ?[)\]]"),
+        step(web, URL, "://|[Ww][Ww][Ww]"),
+        step(f"{edges.local}{_AT}{edges.domain}", EMAIL, r"@|[Aa][Tt] ?[)\]]"),
     )
-    asp = r"(?<!\w)(?:[Aa][Ss][Pp]|[VvAa][Bb])\.[Nn][Ee][Tt](?!\w)"
-    hosts = step(_HOST, URL, r"[\w-]\.[A-Za-z]", asp)
-    numbers = step(_NUMBER, PHONE, r"[0-9](?:[ ()./-]{0,4}[0-9]){6}", _NO_PHONE)
+    asp = rf"{edges.before}(?:[Aa][Ss][Pp]|[VvAa][Bb])\.[Nn][Ee][Tt]{edges.after}"
+    hosts = step(_host(edges, more, port), URL, r"[\w-]\.[A-Za-z]", asp)
+    numbers = step(_number(edges), PHONE, r"[0-9](?:[ ()./-]{0,4}[0-9]){6}", _no_phone(edges))
     # Addresses are searched again after the project's ids, without which they may begin or end elsewhere.
-    return RuleSet(addresses, (*addresses, hosts, numbers), folded=True, passes=1, isolated=False)
+    return RuleSet(addresses, (*addresses, hosts, numbers), folded=True, passes=passes, isolated=False)
 
 
-RULE_SETS = {1: _version_1(), 2: _version_2()}
+# Version 3 repeats its pass where something changed: of three addresses that touch, one pass finds two.
+RULE_SETS = {1: _version_1(), 2: _one_pass(_SPACED, passes=1), 3: _one_pass(_joined(), passes=8)}
 """The built-in patterns by version."""
