@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgedistill_serve.bounds import Bounds
+from edgedistill_serve.bounds import SHARE, Bounds
 from edgedistill_serve.cli.terminal import JSON, THREADS, write
 from edgedistill_serve.scoring.score_cache import ENTRIES
 from edgedistill_serve.server.limits import LIMIT_BOUNDS, Limits
@@ -126,6 +126,14 @@ def _limits(command: _Command) -> _Command:
     help="Number of recent scores of each model to keep for repeated texts; 0 for none.",
 )
 @_option("--public-key", type=click.Path(path_type=Path), help="Public key (PEM) with which bundles must be signed.")
+@_option("--journal", type=click.Path(path_type=Path), help="Folder for counts of the scores, without texts.")
+@_option(
+    "--audit-share",
+    type=_Number(SHARE),
+    default=0.0,
+    show_default=True,
+    help="Share of the responses' ids that the journal has, drawn at random for people to code.",
+)
 @_option("--watch", "watched", is_flag=True, help="Serve new bundles as soon as they appear in a folder.")
 @_option(
     "--log-format",
@@ -160,6 +168,8 @@ def serve(bundles: tuple[Path, ...], **options: Any) -> None:
         raise click.BadParameter(
             f"--body-memory {limits.body_memory} is smaller than --max-body-bytes {limits.body_bytes}"
         )
+    if options["audit_share"] and options["journal"] is None:
+        raise click.BadParameter("--audit-share needs --journal")
     as_json = options["json"]
     configure_log(options["log_format"] or ("json" if as_json else "text"), options["log_level"])
     serve_bundles(
@@ -175,6 +185,8 @@ def serve(bundles: tuple[Path, ...], **options: Any) -> None:
         watched=options["watched"],
         score_cache=options["recent"],
         public_key=options["public_key"],
+        journal=options["journal"],
+        audit_share=options["audit_share"],
         on_listening=lambda url: write({"event": "listening", "url": url} if as_json else f"listening on {url}"),
     )
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from edgedistill_serve.journal.writer import Journal
 from edgedistill_serve.scoring.score_cache import ENTRIES
 from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.server.app import create_app
@@ -60,6 +61,8 @@ def serve(
     watched: bool = False,
     score_cache: int = ENTRIES,
     public_key: Path | None = None,
+    journal: Path | None = None,
+    audit_share: float = 0.0,
     on_listening: Callable[[str], None],
 ) -> None:
     """Serve bundles until SIGTERM or SIGINT; then refuse new requests, answer the accepted ones, and return.
@@ -83,11 +86,14 @@ def serve(
         watched: Whether to check the folders periodically and serve new bundles.
         score_cache: Number of recent scores of each model to keep for repeated texts; 0 turns the cache off.
         public_key: PEM file of the key with which all bundles, also later ones, must be signed; None for no check.
+        journal: Folder in which the scored responses are counted for `edgedistill monitor`; None for no journal.
+        audit_share: Share of the ids that the journal has, in [0, 1].
         on_listening: Called once with the URL of the server, before the bundles are loaded.
 
     Raises:
         CannotListen: The address is in use or invalid, or would be open to other machines by mistake.
         KeyFileError: The key file cannot be used.
+        DataError: The journal cannot be written.
         EdgeDistillError: A bundle cannot be served; see `Bundle.load` and `Scorer`.
     """
     reload_signal = _ReloadSignal()
@@ -95,6 +101,8 @@ def serve(
     metrics = ServerMetrics()
     access = KeyAccess(() if key_file is None else read_keys(key_file), rate=limits.key_rate)
     service = Service(limits, threads=threads or available_cores(), observe=metrics.count_work)
+    if journal is not None:
+        service.journal = Journal(journal, audit_share=audit_share, on_fault=partial(service.report, "journal"))
     folders = BundleFolders(
         bundles, default=default_model, load=partial(load_scorer, score_cache=score_cache, public_key=public_key)
     )
@@ -130,6 +138,8 @@ def serve(
             asyncio.run(run(listener, tls))
         finally:
             faulthandler.cancel_dump_traceback_later()
+            if service.journal is not None:
+                service.journal.close()
     for task in loading:
         task.result()
 
@@ -298,6 +308,11 @@ def _gauges(service: Service, folders: BundleFolders, connections: Connections) 
             "body_bytes",
             "Bytes of request bodies in memory, not counting the first 16 KiB of each.",
             lambda: service.bodies.used,
+        ),
+        single_gauge(
+            "journal_lost",
+            "Responses and drawn ids since the start that the journal does not have.",
+            lambda: service.journal.lost if service.journal else 0,
         ),
         single_gauge("ready", "1 if requests are accepted.", lambda: service.state == "ready"),
         single_gauge("connections", "Open connections.", lambda: connections.open),

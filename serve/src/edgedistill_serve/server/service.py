@@ -11,6 +11,8 @@ from threading import Thread
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from edgedistill_serve.errors import DataError, DeadlinePassed, EdgeDistillError, NotReady, WrongShape
+from edgedistill_serve.journal.records import Entry
+from edgedistill_serve.journal.writer import Journal
 from edgedistill_serve.scoring.scorer import Score, Scorer, deduplicate, result_or_error
 from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.log_lines import lost_log_lines
@@ -77,6 +79,7 @@ class Service:
         bodies: The shared memory of all request bodies.
         models: The served models; empty at the start. An accepted request keeps the model that it began with.
         queue: The scoring queue.
+        journal: Counts the scored responses for `edgedistill monitor`; None for no journal.
         faults: Parts that run in the background and failed the last time, such as the watcher of the bundle folders,
             with the reason.
     """
@@ -89,6 +92,7 @@ class Service:
         self.bodies = BodyMemory(limits.body_memory)
         self.models = ModelCatalogue()
         self.queue = ScoringQueue(limit=limits.queue, threads=threads, observe=observe)
+        self.journal: Journal | None = None
         self.faults: dict[str, str] = {}
         # One thread: parsing holds the interpreter's lock, so that more of them would only delay the event loop.
         self._parsing = ThreadPoolExecutor(1, thread_name_prefix="parsing")
@@ -174,7 +178,12 @@ class Service:
             raise NotReady(f"the server is {self.state}", hint="Try again later.")
 
     async def score(
-        self, request: ParsedRequest, *, lane: Lane = "interactive", deadline: float | None = None
+        self,
+        request: ParsedRequest,
+        *,
+        lane: Lane = "interactive",
+        deadline: float | None = None,
+        recorded: bool = True,
     ) -> Answer:
         """Score a request on the scoring threads. The failure of one response does not affect the others.
 
@@ -182,6 +191,7 @@ class Service:
             request: The request.
             lane: Its lane.
             deadline: Latest start of scoring, on the clock of `time.monotonic`; None for no limit.
+            recorded: Whether the responses belong into the journal.
 
         Raises:
             NotReady: The server is starting or draining.
@@ -204,7 +214,15 @@ class Service:
         if late is not None:
             raise late.unraised_copy()
         timings = tuple(each.timing for each in pending if each.timing is not None)
+        if recorded and self.journal is not None:
+            for response, index in zip(request.responses, indices, strict=True):
+                self.record(scorer, Entry.of(scorer.bundle.task, rows[index], response), results[index])
         return Answer(scorer, [results[index] for index in indices], timings)
+
+    def record(self, scorer: Scorer, entry: Entry, result: Score | EdgeDistillError) -> None:
+        """Record a response in the journal, if there is one and the response has a score."""
+        if self.journal is not None and isinstance(result, Score):
+            self.journal.add(scorer, entry, result)
 
     def submit(self, scorer: Scorer, inputs: dict[str, str], *, lane: Lane) -> PendingScore:
         """Add one response, as `Scorer.read_inputs` returns it, to the queue.

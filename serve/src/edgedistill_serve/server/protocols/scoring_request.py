@@ -60,12 +60,13 @@ class ScoringRequest:
         )
         return parse(body) if is_short(len(body)) else await self._service.compute(parse, body)
 
-    async def score(self, parsed: ParsedRequest, *, lane: Lane = "interactive") -> Answer:
+    async def score(self, parsed: ParsedRequest, *, lane: Lane = "interactive", recorded: bool = True) -> Answer:
         """Score the responses within the time limit of a request.
 
         Args:
             parsed: The parsed body.
             lane: The lane of the request.
+            recorded: Whether the responses belong into the journal.
 
         Raises:
             RequestTooLarge: A text is too long.
@@ -75,7 +76,7 @@ class ScoringRequest:
         for index, response in enumerate(parsed.responses):
             check_texts(response, limits.text_characters, parsed.location(index))
         deadline = time.monotonic() + limits.answer_seconds
-        answer = await self._service.score(parsed, lane=lane, deadline=deadline)
+        answer = await self._service.score(parsed, lane=lane, deadline=deadline, recorded=recorded)
         manifest = answer.scorer.bundle.manifest
         add_log_fields(self._request.scope, model=manifest.name, version=manifest.version, rows=len(parsed.responses))
         self._timings += answer.timings

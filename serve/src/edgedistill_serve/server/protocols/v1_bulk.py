@@ -14,6 +14,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from edgedistill_serve.errors import EdgeDistillError, NotReady, QueueFull, RequestTooLarge, TooSlow
+from edgedistill_serve.journal.records import Entry
 from edgedistill_serve.scoring.scorer import Score, Scorer
 from edgedistill_serve.server.log_lines import add_log_fields
 from edgedistill_serve.server.protocols.scoring_request import check_texts, decode_json
@@ -31,6 +32,7 @@ _CHUNK_BYTES = 32 * 1024
 _HINT = "Send a JSON string, or an object with all inputs of the task, on each line."
 
 _Row = PendingScore | NoScore
+_Parsed = tuple[dict[str, str], Entry]
 
 
 class BulkAnswer:
@@ -46,7 +48,7 @@ class BulkAnswer:
         self._scorer = scorer
         self._rows: asyncio.Queue[_Row | None] = asyncio.Queue()
         self._slots = asyncio.Semaphore(service.limits.bulk_rows)
-        self._pending: set[PendingScore] = set()
+        self._pending: dict[PendingScore, Entry] = {}
         self._answered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,9 +116,10 @@ class BulkAnswer:
         if isinstance(line, EdgeDistillError):
             return NoScore(str(line))
         try:
-            inputs = self._parse(line) if is_short(len(line)) else await self._service.compute(self._parse, line)
+            parsed = self._parse(line) if is_short(len(line)) else await self._service.compute(self._parse, line)
         except EdgeDistillError as error:
             return NoScore(str(error))
+        inputs, entry = parsed
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -125,13 +128,14 @@ class BulkAnswer:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
-            self._pending.add(pending)
+            self._pending[pending] = entry
             return pending
 
-    def _parse(self, line: bytes) -> dict[str, str]:
+    def _parse(self, line: bytes) -> _Parsed:
         response = decode_json(line, name="line", hint=_HINT)
         check_texts(response, self._service.limits.text_characters)
-        return self._scorer.read_inputs(response)
+        inputs = self._scorer.read_inputs(response)
+        return inputs, Entry.of(self._scorer.bundle.task, inputs, response)
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         """Yield the lines of the answer; lines that are ready are combined."""
@@ -154,5 +158,5 @@ class BulkAnswer:
         if isinstance(row, NoScore):
             return row
         result = await self._service.result(row)
-        self._pending.discard(row)
+        self._service.record(self._scorer, self._pending.pop(row), result)
         return NoScore(str(result)) if isinstance(result, EdgeDistillError) else result

@@ -17,6 +17,13 @@ ModelName = Annotated[
 ]
 
 
+Identifier = Annotated[
+    str | int,
+    Meta(description="Id of the response, with which a journal names it if it is drawn for people to code."),
+]
+Item = Annotated[str | int, Meta(description="Item that is answered, for the journal of a task without question.")]
+
+
 class Inputs(HiddenTexts, frozen=True, omit_defaults=True):
     """A response with the inputs of its task."""
 
@@ -24,6 +31,8 @@ class Inputs(HiddenTexts, frozen=True, omit_defaults=True):
     question: str | msgspec.UnsetType = msgspec.UNSET
     reference_answer: str | msgspec.UnsetType = msgspec.UNSET
     rubric: str | msgspec.UnsetType = msgspec.UNSET
+    id: Identifier | msgspec.UnsetType = msgspec.UNSET
+    item: Item | msgspec.UnsetType = msgspec.UNSET
 
 
 class OneResponse(HiddenTexts, frozen=True, omit_defaults=True):
@@ -33,6 +42,8 @@ class OneResponse(HiddenTexts, frozen=True, omit_defaults=True):
     question: str | msgspec.UnsetType = msgspec.UNSET
     reference_answer: str | msgspec.UnsetType = msgspec.UNSET
     rubric: str | msgspec.UnsetType = msgspec.UNSET
+    id: Identifier | msgspec.UnsetType = msgspec.UNSET
+    item: Item | msgspec.UnsetType = msgspec.UNSET
     model: ModelName | msgspec.UnsetType | None = msgspec.UNSET
 
 

@@ -122,11 +122,12 @@ def v1_operations(service: Service) -> list[Operation]:
     async def explain_response(request: Request) -> Response:
         scoring = ScoringRequest(request, service)
         parsed = await scoring.read(partial(parse_score_request, max_items=limits.items))
-        # In the bulk lane, so that up to a hundred scores do not delay interactive requests.
-        explanation = await explain(parsed, partial(scoring.score, lane="bulk"), max_scores=limits.queue)
+        # In the bulk lane, so that up to a hundred scores do not delay interactive requests; and not in the journal.
+        score = partial(scoring.score, lane="bulk", recorded=False)
+        explanation = await explain(parsed, score, max_scores=limits.queue)
         manifest = explanation.scorer.bundle.manifest
-        score = msgspec.structs.asdict(explanation.score)
-        content = ExplainedResponse(manifest.name, manifest.version, **score, words=explanation.words)
+        found = msgspec.structs.asdict(explanation.score)
+        content = ExplainedResponse(manifest.name, manifest.version, **found, words=explanation.words)
         return scoring.build_response(content)
 
     async def models(_: Request) -> Response:
