@@ -2,8 +2,7 @@
 
 Each input of the task is a tensor with one text per response, shape [n] or [n, 1]. The outputs are `label`
 (BYTES, [n]), `probabilities` (FP64, [n, labels]), `decision` (BYTES, [n]) and `reason` (BYTES, [n]; empty if accepted).
-For a multilabel task, `label` is the text of all assigned labels. Tensors are JSON; the binary extension is not
-supported.
+For a multilabel task, `label` is the text of all assigned labels. Tensors are JSON, or binary (`oip_binary`).
 """
 
 from collections.abc import Sequence
@@ -19,34 +18,48 @@ from starlette.responses import Response
 from edgedistill_serve.errors import EdgeDistillError, RequestTooLarge, ScoringFailed, WrongShape
 from edgedistill_serve.hidden_texts import HiddenTexts
 from edgedistill_serve.scoring.scorer import Score, Scorer
+from edgedistill_serve.server.protocols.oip_binary import (
+    BINARY_SIZE,
+    HEADER_LENGTH,
+    binary_size,
+    decode_texts,
+    encode_tensor,
+    split_body,
+)
 from edgedistill_serve.server.protocols.scoring_request import ScoringRequest, decode_json
+from edgedistill_serve.server.request.body_reader import find_header
 from edgedistill_serve.server.request.openapi import JSON, Endpoint, Operation
 from edgedistill_serve.server.service import ParsedRequest, Service
 
 Parameters = dict[str, bool | int | float | str | None]
 Dimension = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 OUTPUTS = ("label", "probabilities", "decision", "reason")
+_OTHER_EXTENSIONS = {
+    "classification": "The output label has the label, and probabilities has those of all labels.",
+    "shared_memory_region": "Send and receive tensors in the bodies.",
+}
+"""Parameters that change what is read or answered, and what to do instead."""
 
 
 class InferInput(HiddenTexts, frozen=True):
-    """An input tensor: one text per response."""
+    """An input tensor: one text per response, in ``data``, or binary with the parameter ``binary_data_size``."""
 
     name: str
     shape: list[Dimension]
     datatype: str
-    data: list[str | list[str]]
+    data: list[str | list[str]] | None = None
     parameters: Parameters | None = None
 
 
 class InferOutput(msgspec.Struct, frozen=True):
-    """A requested output."""
+    """A requested output. With the parameter ``binary_data``, its data follow the JSON of the answer."""
 
     name: str
     parameters: Parameters | None = None
 
 
 class InferRequest(msgspec.Struct, frozen=True):
-    """The body of an `infer` request."""
+    """The body of an `infer` request. With the parameter ``binary_data_output``, all outputs are binary."""
 
     inputs: list[InferInput]
     id: str | None = None
@@ -54,13 +67,14 @@ class InferRequest(msgspec.Struct, frozen=True):
     parameters: Parameters | None = None
 
 
-class OutputTensor(msgspec.Struct, frozen=True):
-    """An output tensor; its data are flattened in row-major order."""
+class OutputTensor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An output tensor. Its data, in row-major order, are flat in ``data``, or follow the JSON of the answer."""
 
     name: str
     shape: list[int]
     datatype: Literal["BYTES", "FP64"]
-    data: list[str | float]
+    data: list[str | float] | None = None
+    parameters: Parameters | None = None
 
 
 class InferResponse(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -120,7 +134,7 @@ class ModelReady(msgspec.Struct, frozen=True):
 
 def server_metadata() -> ServerMetadata:
     """Describe this server."""
-    return ServerMetadata("edgedistill-serve", version("edgedistill-serve"), [])
+    return ServerMetadata("edgedistill-serve", version("edgedistill-serve"), ["binary_tensor_data"])
 
 
 def model_metadata(scorer: Scorer, versions: Sequence[str]) -> ModelMetadata:
@@ -141,15 +155,16 @@ def model_metadata(scorer: Scorer, versions: Sequence[str]) -> ModelMetadata:
 
 
 def parse_infer_request(
-    body: bytes, inputs: Sequence[str], *, model: str, max_items: int
+    body: bytes, inputs: Sequence[str], *, model: str, max_items: int, header_length: bytes | None = None
 ) -> tuple[InferRequest, ParsedRequest]:
     """Parse the body of an `infer` request.
 
     Args:
-        body: JSON in UTF-8.
+        body: JSON in UTF-8, and the binary tensors.
         inputs: Inputs of the model's task, in order.
         model: As for `ModelCatalogue.find`.
         max_items: Largest number of responses.
+        header_length: Value of the header `HEADER_LENGTH`, for a body with binary tensors.
 
     Returns:
         The body as sent, and its responses.
@@ -159,11 +174,12 @@ def parse_infer_request(
         WrongShape: The body does not match the schema, an input is missing, or tensors differ in length.
         RequestTooLarge: The body has more than ``max_items`` responses.
     """
+    text, binary = split_body(body, header_length)
     try:
-        sent = msgspec.convert(decode_json(body, hint="Send an inference request."), InferRequest)
+        sent = msgspec.convert(decode_json(text, hint="Send an inference request."), InferRequest)
     except msgspec.ValidationError as error:
         raise WrongShape(f"the body is not an inference request ({error})") from None
-    columns = {tensor.name: _texts(tensor) for tensor in sent.inputs}
+    columns = _read_columns(sent.inputs, binary, max_items)
     if len(columns) != len(sent.inputs) or set(columns) != set(inputs):
         raise WrongShape(
             "the input tensors must be the task's inputs, each once",
@@ -175,10 +191,9 @@ def parse_infer_request(
         raise WrongShape("the input tensors differ in length", where="inputs")
     (size,) = sizes
     if size > max_items:
-        raise RequestTooLarge(
-            f"the request has {size} responses, the limit is {max_items}", hint="Send several smaller requests."
-        )
+        raise _size_error(size, max_items)
     names = [output.name for output in sent.outputs or ()]
+    _check_parameters(sent)
     if not set(names) <= set(OUTPUTS):
         raise WrongShape("there is no such output", where="outputs", hint=f"The outputs are {', '.join(OUTPUTS)}.")
     if len(names) != len(set(names)):  # each costs the size of all scores
@@ -189,8 +204,8 @@ def parse_infer_request(
 
 def build_infer_response(
     sent: InferRequest, scorer: Scorer, results: Sequence[Score | EdgeDistillError]
-) -> InferResponse:
-    """Return the requested outputs.
+) -> tuple[InferResponse, list[bytes]]:
+    """Return the requested outputs, and the bytes of those that are binary.
 
     Raises:
         ScoringFailed: A response could not be scored; the protocol has no errors for single responses.
@@ -205,28 +220,94 @@ def build_infer_response(
     decisions: list[str | float] = [score.decision for score in scores]
     reasons: list[str | float] = [score.reason or "" for score in scores]
     size = len(scores)
-    outputs = {
+    tensors = {
         "label": OutputTensor("label", [size], "BYTES", labels),
         "probabilities": OutputTensor("probabilities", [size, len(scorer.bundle.task.names)], "FP64", shares),
         "decision": OutputTensor("decision", [size], "BYTES", decisions),
         "reason": OutputTensor("reason", [size], "BYTES", reasons),
     }
-    names = [output.name for output in sent.outputs] if sent.outputs else list(OUTPUTS)
+    all_binary = (sent.parameters or {}).get("binary_data_output", False)
+    outputs: list[OutputTensor] = []
+    binary: list[bytes] = []
+    for output in sent.outputs or map(InferOutput, OUTPUTS):
+        tensor = tensors[output.name]
+        if (output.parameters or {}).get("binary_data", all_binary) is True:
+            binary.append(encode_tensor(tensor.datatype, tensor.data or ()))
+            parameters: Parameters = {BINARY_SIZE: len(binary[-1])}
+            tensor = OutputTensor(tensor.name, tensor.shape, tensor.datatype, parameters=parameters)
+        outputs.append(tensor)
     manifest = scorer.bundle.manifest
-    return InferResponse(manifest.name, manifest.version, [outputs[name] for name in names], sent.id)
+    return InferResponse(manifest.name, manifest.version, outputs, sent.id), binary
 
 
-def _texts(tensor: InferInput) -> list[str]:
-    if tensor.datatype != "BYTES":
-        raise WrongShape("an input tensor must have the datatype BYTES", where="inputs")
+def _read_columns(tensors: Sequence[InferInput], binary: memoryview, max_items: int) -> dict[str, list[str]]:
+    """Return the texts of each tensor by its name."""
+    columns: dict[str, list[str]] = {}
+    for index, tensor in enumerate(tensors):
+        where = f"inputs[{index}]"
+        _check_tensor(tensor, where)
+        size = binary_size(tensor.parameters, where)
+        if (size is None) == (tensor.data is None):
+            raise WrongShape(f"a tensor must have either data or the parameter {BINARY_SIZE}", where=where)
+        if size is None:
+            columns[tensor.name] = _read_data(tensor, where)
+            continue
+        if size > len(binary):
+            raise WrongShape(
+                f"the tensor has {size} bytes, and {len(binary)} follow the JSON and the tensors before it",
+                where=where,
+                hint=f"Send the header {HEADER_LENGTH}, and the bytes of all binary tensors in order.",
+            )
+        if tensor.shape[0] > max_items:
+            raise _size_error(tensor.shape[0], max_items)
+        columns[tensor.name], binary = decode_texts(binary[:size], tensor.shape[0], where), binary[size:]
+    if len(binary):
+        raise WrongShape(f"{len(binary)} bytes follow the last binary tensor", where="inputs")
+    return columns
+
+
+def _read_data(tensor: InferInput, where: str) -> list[str]:
     flat: list[str] = []
-    for item in tensor.data:
+    for item in tensor.data or ():
         flat += [item] if isinstance(item, str) else item
-    if tensor.shape not in ([len(flat)], [len(flat), 1]):
-        raise WrongShape(
-            "the shape of an input tensor must be [n] or [n, 1], n being the number of its texts", where="inputs"
-        )
+    if len(flat) != tensor.shape[0]:
+        raise _shape_error(where)
     return flat
+
+
+def _check_tensor(tensor: InferInput, where: str) -> None:
+    if tensor.datatype != "BYTES":
+        raise WrongShape("an input tensor must have the datatype BYTES", where=where)
+    if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]):
+        raise _shape_error(where)
+
+
+def _check_parameters(sent: InferRequest) -> None:
+    """Refuse the parameters of other extensions that change what is read or answered."""
+    for index, output in enumerate(sent.outputs or ()):
+        _check_each(output.parameters, f"outputs[{index}]")
+    for index, tensor in enumerate(sent.inputs):
+        _check_each(tensor.parameters, f"inputs[{index}]")
+
+
+def _check_each(parameters: Parameters | None, where: str) -> None:
+    if found := _OTHER_EXTENSIONS.keys() & set(parameters or ()):
+        name = min(found)
+        raise WrongShape(f"the parameter {name} is not supported", where=where, hint=_OTHER_EXTENSIONS[name])
+    if not isinstance((parameters or {}).get("binary_data", False), bool):
+        raise WrongShape("the parameter binary_data is not true or false", where=where)
+
+
+def _shape_error(where: str) -> WrongShape:
+    return WrongShape(
+        "the shape of an input tensor must be [n] or [n, 1], n being the number of its texts", where=where
+    )
+
+
+def _size_error(size: int, max_items: int) -> RequestTooLarge:
+    return RequestTooLarge(
+        f"the request has {size} responses, the limit is {max_items}", hint="Send several smaller requests."
+    )
 
 
 _ONE_MODEL = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
@@ -263,11 +344,15 @@ def inference_operations(service: Service) -> list[Operation]:
         def parse(body: bytes) -> tuple[InferRequest, ParsedRequest]:
             service.check_ready()
             inputs = service.models.find(model).bundle.task.inputs
-            return parse_infer_request(body, inputs, model=model, max_items=service.limits.items)
+            header_length = find_header(request.scope, HEADER_LENGTH.lower().encode())
+            return parse_infer_request(
+                body, inputs, model=model, max_items=service.limits.items, header_length=header_length
+            )
 
         sent, parsed = await scoring.read(parse)
         answer = await scoring.score(parsed)
-        return scoring.build_response(build_infer_response(sent, answer.scorer, answer.results))
+        content, binary = build_infer_response(sent, answer.scorer, answer.results)
+        return scoring.build_response(content, binary)
 
     return [
         Operation(

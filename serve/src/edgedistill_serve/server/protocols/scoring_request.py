@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from edgedistill_serve.errors import NotJson, RequestTooLarge, WrongShape
 from edgedistill_serve.server.log_lines import add_log_fields
+from edgedistill_serve.server.protocols.oip_binary import HEADER_LENGTH
 from edgedistill_serve.server.queue.work_item import Lane, Timing
 from edgedistill_serve.server.request.body_reader import read_body
 from edgedistill_serve.server.request.openapi import JSON
@@ -82,14 +83,23 @@ class ScoringRequest:
         self._timings += answer.timings
         return answer
 
-    def build_response(self, content: Any) -> Response:
-        """Return the HTTP response, with the header `Server-Timing`."""
+    def build_response(
+        self, content: Any, binary: Sequence[bytes] = (), headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """Return the HTTP response, with the header `Server-Timing`.
+
+        Args:
+            content: The content, which becomes JSON.
+            binary: Binary tensors that follow the JSON (Open Inference Protocol).
+            headers: More headers.
+        """
         total = time.perf_counter() - self._started
-        return Response(
-            msgspec.json.encode(content),
-            media_type=JSON,
-            headers={"Server-Timing": format_server_timing(self._timings, total)},
-        )
+        body = msgspec.json.encode(content)
+        all_headers = {**(headers or {}), "Server-Timing": format_server_timing(self._timings, total)}
+        if binary:
+            all_headers[HEADER_LENGTH] = str(len(body))
+            return Response(b"".join([body, *binary]), media_type="application/octet-stream", headers=all_headers)
+        return Response(body, media_type=JSON, headers=all_headers)
 
 
 def format_server_timing(timings: Sequence[Timing], total: float) -> str:
