@@ -67,13 +67,14 @@ def test_a_text_that_is_too_long_is_refused_unless_it_may_be_cut(server):
 @pytest.mark.parametrize(
     ("content", "status", "kind"),
     [
-        ({"inputs": ["a", "b"]}, 422, "Validation"),
-        ({"inputs": []}, 422, "Validation"),
-        ({"inputs": ["a", ["b"]]}, 422, "Validation"),
-        ({"inputs": [["a", "b", "c"]]}, 422, "Validation"),
-        ({"inputs": 5}, 422, "Validation"),
-        ({"text": "x"}, 422, "Validation"),
+        ({"inputs": ["a", "b"]}, 422, "Tokenizer"),
+        ({"inputs": []}, 422, "Tokenizer"),
+        ({"inputs": ["a", ["b"]]}, 422, "Tokenizer"),
+        ({"inputs": [["a", "b", "c"]]}, 422, "Tokenizer"),
+        ({"inputs": 5}, 422, "Tokenizer"),
+        ({"text": "x"}, 422, "Tokenizer"),
         ({"inputs": 51 * [["x"]]}, 413, "Validation"),
+        ({"inputs": 300_000 * "x"}, 413, "Validation"),
         ({"inputs": "poisonous"}, 424, "Backend"),
         ({"inputs": "x", "model": "other"}, 404, "Validation"),
     ],
@@ -82,6 +83,27 @@ def test_errors_of_predict_have_the_format_of_text_embeddings_inference(server, 
     refused = server.client.post("/predict", json=content)
     assert (refused.status_code, refused.json()["error_type"]) == (status, kind)
     assert refused.json()["error"]
+
+
+def test_a_score_has_the_headers_of_text_embeddings_inference(server):
+    texts = ["great job", "why why why", "a text of many more words than the model can read at once " * 3]
+    headers = predict(server, inputs=[[text] for text in texts], truncate=True).headers
+    times = {name: int(headers[name]) for name in ("x-tokenization-time", "x-queue-time", "x-inference-time")}
+    assert headers["x-compute-type"] == "cpu"
+    assert int(headers["x-compute-characters"]) == sum(map(len, texts))
+    assert int(headers["x-compute-tokens"]) == 2 + 3 + 24  # the model reads 24 tokens
+    assert headers["x-compute-time"] == headers["x-total-time"]
+    assert all(0 <= milliseconds <= int(headers["x-total-time"]) for milliseconds in times.values())
+
+
+def test_characters_and_tokens_are_those_of_all_inputs(both):
+    headers = predict(both, inputs=["why", "because", "great job"]).headers
+    assert (headers["x-compute-characters"], headers["x-compute-tokens"]) == ("19", "4")
+
+
+def test_other_protocols_do_not_have_these_headers(server):
+    answer = server.client.post("/v1/score", json={"response": "great job"})
+    assert not [name for name in answer.headers if name.startswith("x-compute")]
 
 
 def test_info_names_model_and_labels(server, bundle):

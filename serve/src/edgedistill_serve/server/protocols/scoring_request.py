@@ -42,6 +42,11 @@ class ScoringRequest:
         self._started = time.perf_counter()
         self._timings: tuple[Timing, ...] = ()
 
+    @property
+    def seconds(self) -> float:
+        """Time since the creation of this object."""
+        return time.perf_counter() - self._started
+
     async def read(self, parse: Callable[[bytes], T]) -> T:
         """Read and parse the body.
 
@@ -93,9 +98,8 @@ class ScoringRequest:
             binary: Binary tensors that follow the JSON (Open Inference Protocol).
             headers: More headers.
         """
-        total = time.perf_counter() - self._started
         body = msgspec.json.encode(content)
-        all_headers = {**(headers or {}), "Server-Timing": format_server_timing(self._timings, total)}
+        all_headers = {**(headers or {}), "Server-Timing": format_server_timing(self._timings, self.seconds)}
         if binary:
             all_headers[HEADER_LENGTH] = str(len(body))
             return Response(b"".join([body, *binary]), media_type="application/octet-stream", headers=all_headers)

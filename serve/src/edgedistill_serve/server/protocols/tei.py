@@ -1,4 +1,8 @@
-"""The protocol of text-embeddings-inference: `POST /predict`, `GET /info` (router/src/http/types.rs, version 1)."""
+"""The protocol of text-embeddings-inference: `POST /predict`, `GET /info` (its router/src/lib.rs and router/src/http).
+
+An answer has its `x-compute-*` and time headers. A text or a batch that is too long is a 413, a body without the texts
+that the task needs a 422.
+"""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +21,7 @@ from edgedistill_serve.scoring.scorer import Score, Scorer
 from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.protocols.scoring_request import ScoringRequest, decode_json
 from edgedistill_serve.server.request.openapi import JSON, Operation
-from edgedistill_serve.server.service import ParsedRequest, Service
+from edgedistill_serve.server.service import Answer, ParsedRequest, Service
 from edgedistill_serve.task.label_decoding import LabelDecoder
 
 _SMALLEST_FLOAT = 5e-324
@@ -172,6 +176,46 @@ def _logit(probability: float, decoder: LabelDecoder) -> float:
     return decoder.temperature * odds
 
 
+def compute_headers(
+    sequences: Sequence[Sequence[str]],
+    answer: Answer,
+    total: float,
+) -> dict[str, str]:
+    """Return the headers in which text-embeddings-inference says what a request took.
+
+    Args:
+        sequences: The texts of each response.
+        answer: Their scores.
+        total: Time of the request, in seconds.
+
+    Returns:
+        ``x-compute-type`` (``cpu`` or ``cuda``), ``x-compute-characters``, ``x-compute-tokens`` (that the model read,
+        without special tokens), and times in whole milliseconds: of the request, and the mean of the responses in
+        tokenization, queue and model. Scores from the cache have the time 0.
+    """
+    longest = answer.scorer.bundle.manifest.max_tokens
+    tokens = sum(
+        min(score.context_tokens - score.context_tokens_lost + score.tokens, longest)
+        for score in answer.results
+        if isinstance(score, Score)
+    )
+
+    def mean(times: Sequence[float]) -> str:
+        return str(int(1000 * sum(times) / max(1, len(times))))
+
+    milliseconds = str(int(1000 * total))
+    return {
+        "x-compute-type": answer.scorer.device,
+        "x-compute-time": milliseconds,
+        "x-compute-characters": str(sum(len(text) for texts in sequences for text in texts)),
+        "x-compute-tokens": str(tokens),
+        "x-total-time": milliseconds,
+        "x-tokenization-time": mean([each.tokenize_seconds for each in answer.timings]),
+        "x-queue-time": mean([each.queue_seconds for each in answer.timings]),
+        "x-inference-time": mean([each.model_seconds for each in answer.timings]),
+    }
+
+
 def build_info(scorer: Scorer, limits: Limits, *, threads: int) -> Info:
     """Describe a model and the server in the format of text-embeddings-inference."""
     manifest = scorer.bundle.manifest
@@ -205,7 +249,8 @@ def tei_operations(service: Service) -> list[Operation]:
         inputs = service.models.find(parsed.sent.model).bundle.task.inputs
         answer = await scoring.score(parsed.for_task(inputs))
         predictions = [build_predictions(result, parsed.sent, answer.scorer) for result in answer.results]
-        return scoring.build_response(predictions if parsed.is_list else predictions[0])
+        headers = compute_headers(parsed.sequences, answer, scoring.seconds)
+        return scoring.build_response(predictions if parsed.is_list else predictions[0], headers=headers)
 
     async def information(_: Request) -> Response:
         service.check_ready()

@@ -27,6 +27,7 @@ STATUS: dict[type[errors.EdgeDistillError], HTTPStatus] = {
 _RETRY_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _TEI_PATHS = ("/predict", "/info", "/health")
 _TEI_TYPES = {
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Tokenizer",
     HTTPStatus.TOO_MANY_REQUESTS: "Overloaded",
     HTTPStatus.SERVICE_UNAVAILABLE: "Unhealthy",
     HTTPStatus.INTERNAL_SERVER_ERROR: "Backend",
@@ -57,7 +58,9 @@ class TeiError(msgspec.Struct, frozen=True):
 
     Attributes:
         error: Problem, place and hint.
-        error_type: ``Validation``, ``Overloaded``, ``Unhealthy`` or ``Backend``.
+        error_type: As there, by the status: ``Validation`` (413: a text or a batch that is too long; also statuses that
+            it does not have), ``Tokenizer`` (422: not the texts that the task needs), ``Backend`` (424), ``Overloaded``
+            (429) or ``Unhealthy`` (503).
     """
 
     error: str
