@@ -32,6 +32,7 @@ from edgedistill_export.quantize.overflow import check_overflow, multiplies_inte
 from edgedistill_export.quantize.recipes import DEFAULT, RECIPES, Recipe
 from edgedistill_export.quantize.tuning import Tuning
 from edgedistill_export.quantize.vocabulary import VocabularyCut, cut_vocabulary
+from edgedistill_export.reference import build_reference
 from edgedistill_export.temporary import temporary_folder
 from edgedistill_export.verify.golden import (
     build_golden,
@@ -43,8 +44,10 @@ from edgedistill_export.verify.golden import (
 from edgedistill_export.verify.parity import ConversionStep, Logits, graph_logits, graph_novelty, measure_step
 from edgedistill_serve.bundle.loading import Bundle, write_bundle
 from edgedistill_serve.bundle.manifest import MODEL_FILES, Golden, Manifest, Precision
+from edgedistill_serve.bundle.reference import REFERENCE_FILE, Reference
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.scoring.batching import find_invariant_batching
+from edgedistill_serve.scoring.score import build_score
 from edgedistill_serve.scoring.session import Session
 from edgedistill_serve.task.contexts import shown_contexts
 from edgedistill_serve.task.task import Task, task_inputs, truncation_of
@@ -309,6 +312,27 @@ def _novelty(student: Checkpoint, rows: Rows, measured: ExportStages) -> dict[Pr
     return {precision: novelty for precision, novelty in found.items() if novelty is not None}
 
 
+def _reference(
+    student: Checkpoint, plan: ExportPlan, rows: Rows, measured: ExportStages, draft: Manifest
+) -> Reference | None:
+    """Return how the served graph scores the validation rows, in counts."""
+    file, logits = measured.graphs[measured.served]
+    decoder = draft.label_decoder
+    novelty = graph_novelty(file, student.encoder, rows) if measured.novelty else None
+    scores = [
+        build_score(
+            decoder.probabilities(logits[place]),
+            encoded,
+            plan.task,
+            draft.review,
+            thresholds=decoder.thresholds,
+            novelty=None if novelty is None else float(novelty[place]),
+        )
+        for place, encoded in enumerate(student.encoder.encode(rows))
+    ]
+    return build_reference(scores, rows, plan.authors, plan.task, measured.served)
+
+
 def _write(
     student: Checkpoint,
     folder: Path,
@@ -359,7 +383,10 @@ def _write(
     }
     sizes = {precision: file.stat().st_size for precision, file in graphs.items()}
     readme = format_card(draft, checked, measured.steps, sizes, measured.notes, cut, measured.tuning)
+    reference = _reference(student, plan, rows, measured, draft)
     files = model_folder_files(student) | {MODEL_FILES[precision]: file for precision, file in graphs.items()}
+    if reference is not None:
+        files |= {REFERENCE_FILE: msgspec.json.format(msgspec.json.encode(reference))}
     return write_bundle(
         folder,
         draft,
