@@ -3,6 +3,8 @@
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, Pr
 from edgedistill_serve.grading.dialects import check_delimiter, check_encoding
 from edgedistill_serve.grading.grade import PART_ROWS, GradingCounts, GradingStopped
 from edgedistill_serve.grading.grade import grade as grade_table
+from edgedistill_serve.grading.ray_engine import Workers, grade_on_ray
 from edgedistill_serve.grading.storage import STANDARD
 from edgedistill_serve.grading.table_formats import WRITTEN
 from edgedistill_serve.scoring.scorer import Scorer
@@ -24,6 +27,10 @@ _LOG_SECONDS = 30.0
 _FORMAT = click.Choice(WRITTEN)
 
 
+def _checked(check: Callable[[str], str]) -> Callable[[Any, Any, str | None], str | None]:
+    return lambda _context, _option, given: None if given is None else check(given)
+
+
 @click.command(epilog="Example: edgedistill-serve grade bundle responses.csv graded.csv")
 @BUNDLE
 @click.argument("source", metavar="IN")
@@ -32,13 +39,22 @@ _FORMAT = click.Choice(WRITTEN)
 @click.option("--restart", is_flag=True, help="Delete the parts of an earlier grading, and begin again.")
 @click.option("--strict", is_flag=True, help="Stop at a row that cannot be read, instead of OUT.rejected.csv.")
 @click.option("--prefix", default="", help="Prefix of every added column name.")
-@click.option("--delimiter", help='Of CSV and TSV input, such as ";" or "tab". By default, it is detected.')
-@click.option("--encoding", help="Of text input, such as cp1252. By default, it is detected.")
+@click.option(
+    "--delimiter",
+    callback=_checked(check_delimiter),
+    help='Of CSV and TSV input, such as ";" or "tab". By default, it is detected.',
+)
+@click.option(
+    "--encoding", callback=_checked(check_encoding), help="Of text input, such as cp1252. By default, it is detected."
+)
 @click.option("--from", "read_format", type=_FORMAT, help="Format of IN, if its suffix does not name it.")
 @click.option("--to", "write_format", type=_FORMAT, help="Format of OUT, if its suffix does not name it.")
 @click.option(
     "--part-rows", type=click.IntRange(1, 2**20), default=PART_ROWS, show_default=True, help="Rows of a part."
 )
+@click.option("--engine", type=click.Choice(("local", "ray")), default="local", help="ray: on a Ray cluster.")
+@click.option("--workers", type=click.IntRange(1), help="Of --engine ray; by default, as many as there is room for.")
+@click.option("--worker-gpus", type=click.FloatRange(0, 8), help="GPUs of each worker; by default, none.")
 @THREADS
 @PUBLIC_KEY
 @JSON
@@ -47,11 +63,11 @@ def grade(
     source: str,
     target: str,
     *,
-    delimiter: str | None,
-    encoding: str | None,
+    engine: str,
+    workers: int | None,
+    worker_gpus: float | None,
     threads: int | None,
     public_key: Path | None,
-    force: bool,
     json: bool,
     **given: Any,
 ) -> None:
@@ -64,20 +80,26 @@ def grade(
     why a row could not be scored. Rows that cannot be read are in OUT.rejected.csv.
 
     A grading that ends early keeps its whole parts in OUT.parts; the same command goes on after them.
+
+    With --engine ray, IN and OUT are Parquet, every worker has one scoring thread or --threads, and the cluster is that
+    of RAY_ADDRESS, or one on this machine.
     """
-    options = {
-        "delimiter": None if delimiter is None else check_delimiter(delimiter),
-        "encoding": None if encoding is None else check_encoding(encoding),
-        "overwrite": force,
-        **given,
-    }
-    scorer = Scorer(Bundle.load(bundle, public_key=public_key), threads=threads)
+    loaded = Bundle.load(bundle, public_key=public_key)
+    options: dict[str, Any] = {"overwrite": given.pop("force"), **given}
+    if engine == "ray":
+        options = _without_options_of_text(options)
+        run: Callable[..., GradingCounts] = partial(
+            grade_on_ray, loaded, source, target, Workers(workers, threads or 1, worker_gpus or 0.0)
+        )
+    else:
+        if workers is not None or worker_gpus is not None:
+            raise click.UsageError("--workers and --worker-gpus are for --engine ray")
+        scorer = Scorer(loaded, threads=threads)
+        run = partial(grade_table, scorer, source, target)
     report = _Report(json=json)
     with _Signals() as signals:
         try:
-            counts = grade_table(
-                scorer, source, target, **options, progress=report.progress, note=report.note, stop=signals.received
-            )
+            counts = run(**options, progress=report.progress, note=report.note, stop=signals.received)
         except GradingStopped as error:
             report.clear()
             sys.stderr.write(f"stopped: {one_line(error.hint)}\n")
@@ -88,13 +110,21 @@ def grade(
             raise
     report.clear()
     seconds = report.seconds
-    manifest = scorer.bundle.manifest
+    manifest = loaded.manifest
     if json:
         found = {"model": manifest.name, "version": manifest.version, **counts.as_dict()}
         summary: Any = {**found, "seconds": round(seconds, 3), "out": target}
     else:
         summary = f"{target}: {_format_counts(counts)}, in {seconds:.1f} s"
     write(summary) if target != STANDARD else report.note(summary)
+
+
+def _without_options_of_text(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of `grade_on_ray`, which reads and writes Parquet."""
+    of_text = {name: options.pop(name) for name in ("delimiter", "encoding", "read_format", "write_format", "strict")}
+    if any(of_text.values()):
+        raise click.UsageError("--delimiter, --encoding, --from, --to and --strict are not for --engine ray")
+    return options
 
 
 class _Signals:

@@ -5,33 +5,30 @@ waits for another one's batch.
 """
 
 import hashlib
-import sys
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
+from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.errors import DataError, EdgeDistillError
-from edgedistill_serve.grading.columns import Batch, Rejection, check_columns
+from edgedistill_serve.grading.columns import Batch, Kind, Rejection, check_columns
 from edgedistill_serve.grading.grade_batch import GradeBatch
 from edgedistill_serve.grading.part_writers import part_writer
 from edgedistill_serve.grading.parts import (
     GradingCounts,
     Part,
     Parts,
-    check_folder,
     total,
     write_rejected,
 )
 from edgedistill_serve.grading.sources import Reading, Source
-from edgedistill_serve.grading.storage import STANDARD, Folder, InputFile, LocalFolder, find_inputs, is_address, locate
-from edgedistill_serve.grading.table_formats import WRITTEN, TableFormat, suffixes, table_format
-from edgedistill_serve.grading.table_reader import import_pyarrow
-from edgedistill_serve.grading.table_writer import check_path, remove_leftovers
+from edgedistill_serve.grading.storage import InputFile, find_inputs
+from edgedistill_serve.grading.table_formats import TableFormat, suffixes
+from edgedistill_serve.grading.targets import Target, check_different, find_target
 from edgedistill_serve.scoring.score import score_columns
 from edgedistill_serve.scoring.scorer import Scorer
 
@@ -47,29 +44,6 @@ class GradingStopped(EdgeDistillError):
     """A grading was asked to stop, and has finished its part in hand."""
 
     exit_code = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a graded table is written.
-
-    Attributes:
-        shown: The path or address, for messages.
-        form: The format of the parts and of the table.
-        work: The folder of the parts.
-        folder: The folder of the table and of ``rejected``.
-        name: Name of the table in ``folder``; None if the parts are the output.
-        rejected: Name of the file of rows that could not be read.
-        is_temporary: Whether the parts are deleted after a fault, because the output is stdout.
-    """
-
-    shown: str
-    form: TableFormat
-    work: Folder
-    folder: Folder
-    name: str | None
-    rejected: str
-    is_temporary: bool = False
 
 
 def grade(
@@ -124,56 +98,87 @@ def grade(
         GradingStopped: ``stop`` returned true.
     """
     with ExitStack() as opened:
-        where = _target(str(target), write_format, opened, overwrite=overwrite)
+        where = find_target(str(target), write_format, opened, overwrite=overwrite)
         files = find_inputs(str(source), suffixes())
-        _check_different(files, str(target), where)
+        check_different(files, str(target), where)
         read = Source(files, Reading(scorer.bundle.task.inputs, delimiter, encoding, read_format))
         batches = GradeBatch(scorer, prefix=prefix)
         check_columns(tuple(read.kinds), scorer.bundle.task, batches.added, files[0].name)
         for text in read.notes:
             note(text)
-        parts = Parts(where.work, where.form, _manifest(scorer, read, where.form, prefix, part_rows))
-        run = _Run(read, batches, parts, strict, part_rows, progress, note, stop)
-        return _graded(run, where, restart=restart)
+        described = manifest(
+            scorer.bundle,
+            {"precision": scorer.precision, "device": scorer.device},
+            {file: file.fingerprint() for file in files},
+            read.kinds,
+            read.dialects,
+            form=where.form,
+            prefix=prefix,
+            part_rows=part_rows,
+        )
+        parts = Parts(where.work, where.form, described)
+        return finish_grading(
+            _Here(read, batches, parts, strict, part_rows, progress, note, stop), where, restart=restart
+        )
 
 
-def _graded(run: "_Run", where: Target, *, restart: bool) -> GradingCounts:
+class Engine(Protocol):
+    """Makes the parts of a grading: this process, or the workers of a cluster."""
+
+    @property
+    def parts(self) -> Parts:
+        """The parts."""
+
+    @property
+    def note(self) -> Callable[[str], None]:
+        """Called with messages for the user."""
+
+    def resume(self, *, restart: bool) -> list[Part]:
+        """Return the whole parts of an earlier grading, from the first one on; with ``restart``, delete all parts."""
+
+    def finish(self, whole: list[Part]) -> None:
+        """Make the parts that are missing, append each one to ``whole``, and leave them there in order."""
+
+
+def finish_grading(engine: Engine, where: Target, *, restart: bool) -> GradingCounts:
+    """Make the parts of a grading, and its output of them; see `grade`."""
+    parts = engine.parts
     where.work.make()
     with where.work.lock():
-        whole = run.parts.resume(restart=restart)
-        if whole:
-            run.note(f"{total(whole).read} rows are in whole parts of an earlier grading; it goes on after them")
+        whole = engine.resume(restart=restart)
         try:
-            run.finish(whole)
-            _report_rejected(run, whole, where)
+            engine.finish(whole)
+            _report_rejected(engine, whole, where)
             if where.name is None:
-                run.parts.complete(whole)
+                parts.complete(whole)
             else:
-                run.parts.put_together(whole, where.folder, where.name)
-                run.parts.delete()
+                parts.put_together(whole, where.folder, where.name)
+                parts.delete()
         except (DataError, GradingStopped) as error:
-            hint = " ".join(part for part in (error.hint, _kept(run.parts, whole, where)) if part)
+            hint = " ".join(part for part in (error.hint, _kept(parts, whole, where)) if part)
             raise type(error)(error.what, where=error.where, hint=hint or None) from None
         except BaseException:
-            run.note(_kept(run.parts, whole, where))
+            engine.note(_kept(parts, whole, where))
             raise
     return total(whole)
 
 
-def _report_rejected(run: "_Run", whole: list[Part], where: Target) -> None:
+def _report_rejected(engine: Engine, whole: list[Part], where: Target) -> None:
     if where.is_temporary:
         for file, row, reason in [each for part in whole for each in part.rejected]:
-            run.note(f"{file}, row {row}: {reason}")
+            engine.note(f"{file}, row {row}: {reason}")
     elif write_rejected(where.folder, where.rejected, whole):
-        run.note(f"the rows that could not be read are in {where.rejected}, with their reasons")
+        engine.note(f"the rows that could not be read are in {where.rejected}, with their reasons")
 
 
 def _kept(parts: Parts, whole: list[Part], where: Target) -> str:
     """Return what a grading that ends early leaves; without a whole part, nothing."""
     rows = total(whole).read
-    if whole and not where.is_temporary:
-        return f"{rows} rows are in whole parts in {where.work.address}; the same command goes on after them."
     with suppress(DataError):  # which would hide the error that ended the grading
+        kept = parts.numbers()
+        if kept and not where.is_temporary:
+            what = f"{rows} rows are in whole parts" if len(kept) == len(whole) else f"{len(kept)} whole parts are"
+            return f"{what} in {where.work.address}; the same command goes on after them."
         parts.delete()
     return (
         f"{where.shown[:300]} was not written; {rows} graded rows are lost."
@@ -183,8 +188,8 @@ def _kept(parts: Parts, whole: list[Part], where: Target) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """One grading: reads ahead, scores on all threads, and writes part by part."""
+class _Here:
+    """This process: reads ahead, scores on all threads, and writes part by part."""
 
     source: Source
     batches: GradeBatch
@@ -195,41 +200,66 @@ class _Run:
     note: Callable[[str], None]
     stop: Callable[[], bool]
 
+    def resume(self, *, restart: bool) -> list[Part]:
+        whole = self.parts.resume(restart=restart)
+        if whole:
+            self.note(f"{total(whole).read} rows are in whole parts of an earlier grading; it goes on after them")
+        return whole
+
     def finish(self, whole: list[Part]) -> None:
-        """Write the parts that are missing, and append them to ``whole``."""
         before = total(whole)
-        with _scored(self.source.batches(before.read, self.part_rows), self.batches) as scored:
-            while (part := self._next_part(scored, len(whole), before)) is not None:
-                whole.append(part)
-                before += part.counts
+        with scored_batches(self.source.batches(before.read, self.part_rows), self.batches) as scored:
+            while (first := next(scored, None)) is not None:
+                whole.append(self._write_part(len(whole), _until_end(first, scored), before))
+                before += whole[-1].counts
                 if self.stop():
                     raise GradingStopped("stopped")
         if not whole:
-            whole.append(self._write_part([], 0, before))
+            whole.append(self._write_part(0, [], before))
 
-    def _next_part(self, scored: "_Scored", number: int, before: GradingCounts) -> Part | None:
-        first = next(scored, None)
-        return None if first is None else self._write_part(_until_end(first, scored), number, before)
+    def _write_part(self, number: int, scored: "Iterable[_ScoredBatch]", before: GradingCounts) -> Part:
+        def on_batch(batch: Batch, counts: GradingCounts) -> None:
+            if self.strict and batch.rejected:
+                raise _as_error(batch.rejected[0])
+            self.progress(before + counts, self.source.share_read)
 
-    def _write_part(self, scored: "Iterable[_ScoredBatch]", number: int, before: GradingCounts) -> Part:
-        parts, counts = self.parts, GradingCounts()
-        rejected: list[tuple[str, int, str]] = []
-        with parts.folder.create(parts.name(number)) as file:
-            writer = part_writer(file, parts.form, self.source.kinds, self.batches.added)
-            for batch, scores in scored:
-                if self.strict and batch.rejected:
-                    raise _as_error(batch.rejected[0])
-                if batch.rows:
-                    writer.write({**batch.columns, **scores})
-                rejected += [(each.file, each.row, each.reason) for each in batch.rejected]
-                counts += _counts(batch, scores, self.batches)
-                self.progress(before + counts, self.source.share_read)
-            writer.finish()
-            file.seek(0)
-            digest = hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
-            part = Part(counts, file.tell(), digest, writer.header_bytes, rejected)
-        parts.write_account(number, part)
-        return part
+        return write_part(self.parts, number, scored, self.source.kinds, self.batches, on_batch)
+
+
+def write_part(
+    parts: Parts,
+    number: int,
+    scored: "Iterable[_ScoredBatch]",
+    kinds: Mapping[str, Kind],
+    grade: GradeBatch,
+    on_batch: Callable[[Batch, GradingCounts], None] = lambda _batch, _counts: None,
+) -> Part:
+    """Write a part and declare it whole.
+
+    Args:
+        parts: Where.
+        number: Its number.
+        scored: Its rows, with the columns of their scores.
+        kinds: The columns of the source, with their types.
+        grade: What scored them.
+        on_batch: Called with each batch, and with the counts of the part so far.
+    """
+    counts = GradingCounts()
+    rejected: list[tuple[str, int, str]] = []
+    with parts.folder.create(parts.name(number)) as file:
+        writer = part_writer(file, parts.form, kinds, grade.added)
+        for batch, scores in scored:
+            if batch.rows:
+                writer.write({**batch.columns, **scores})
+            rejected += [(each.file, each.row, each.reason) for each in batch.rejected]
+            counts += _counts(batch, scores, grade)
+            on_batch(batch, counts)
+        writer.finish()
+        file.seek(0)
+        digest = hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
+        part = Part(counts, file.tell(), digest, writer.header_bytes, rejected)
+    parts.write_account(number, part)
+    return part
 
 
 _ScoredBatch: TypeAlias = tuple[Batch, Mapping[str, list[Any]]]
@@ -247,7 +277,7 @@ def _until_end(first: _ScoredBatch, scored: _Scored) -> _Scored:
 
 
 @contextmanager
-def _scored(batches: Iterator[Batch], grade: GradeBatch) -> Iterator[_Scored]:
+def scored_batches(batches: Iterator[Batch], grade: GradeBatch) -> Iterator[_Scored]:
     """Score batches in order, several at the same time, and read some ahead."""
     threads = grade.scorer.threads
     inputs = grade.scorer.bundle.task.inputs
@@ -283,88 +313,38 @@ def _counts(batch: Batch, scores: Mapping[str, list[Any]], grade: GradeBatch) ->
     return GradingCounts(read, batch.rows - failed, failed, review.count("review"), rejected)
 
 
-def _target(target: str, stated: str | None, opened: ExitStack, *, overwrite: bool) -> Target:
-    """Check the target, and return where its parts are."""
-    if target == STANDARD:
-        work: Folder = LocalFolder(Path(opened.enter_context(tempfile.TemporaryDirectory())) / "parts")
-        return Target(
-            "stdout", _written(f"stdout.{stated or 'csv'}", stated), work, _StandardOutput(), "stdout", "", True
-        )
-    is_folder = target.endswith(("/", "\\")) or (
-        not is_address(target) and Path(target).is_dir() and not target.lower().endswith(suffixes())
-    )
-    target = target.rstrip("/\\") if is_folder else target
-    folder, name = locate(target)
-    form = _written(f"{name}.{stated or 'parquet'}" if is_folder else name, stated)
-    if isinstance(folder, LocalFolder):
-        _check_local(folder.path / name, is_folder=is_folder, overwrite=overwrite)
-    elif not is_folder and name in folder.names() and not overwrite:
-        raise DataError("the file exists already", where=target[:300], hint="Use --force to replace it.")
-    if is_folder:
-        check_folder(folder.inner(name), overwrite=overwrite)
-    work = folder.inner(name if is_folder else f"{name}.parts")
-    return Target(target, form, work, folder, None if is_folder else name, f"{name}.rejected.csv")
+def manifest(
+    bundle: Bundle,
+    graph: Mapping[str, str],
+    inputs: Mapping[InputFile, str],
+    columns: Mapping[str, Kind],
+    read_as: Sequence[str],
+    *,
+    form: TableFormat,
+    prefix: str,
+    part_rows: int,
+) -> dict[str, Any]:
+    """Return what the bytes of the output depend on.
 
-
-def _written(name: str, stated: str | None) -> TableFormat:
-    form = table_format(name, stated)
-    if form.kind not in WRITTEN:
-        raise DataError(
-            f"tables cannot be written as {form.suffix}", where=name[:300], hint=f"Write {', '.join(WRITTEN)}."
-        )
-    if form.kind == "parquet":
-        import_pyarrow(name)
-    return form
-
-
-def _check_local(path: Path, *, is_folder: bool, overwrite: bool) -> None:
-    if is_folder:
-        if not path.parent.is_dir():
-            raise DataError("the folder does not exist", where=str(path.parent))
-        return
-    check_path(path, overwrite=overwrite)
-    remove_leftovers(path)
-
-
-def _check_different(sources: Sequence[InputFile], target: str, where: Target) -> None:
-    """Refuse a table that is graded into itself: after a fault, neither would be there."""
-    if where.is_temporary:
-        return
-    local = None if is_address(target) else Path(target)
-    for source in sources:
-        same = source.address == target or (
-            local is not None and local.exists() and Path(source.address).exists() and local.samefile(source.address)
-        )
-        if same:
-            raise DataError("IN and OUT are the same file", where=target[:300], hint="Write to another file.")
-
-
-def _manifest(scorer: Scorer, source: Source, form: TableFormat, prefix: str, part_rows: int) -> dict[str, Any]:
-    """Return what the bytes of the output depend on."""
-    bundle = scorer.bundle.manifest
-    kinds = {name: kind.__name__ if isinstance(kind, type) else str(kind.type) for name, kind in source.kinds.items()}
+    Args:
+        bundle: The bundle.
+        graph: The precision and the device of its graph.
+        inputs: The files, with the SHA-256 of each one.
+        columns: Their columns, with their types.
+        read_as: How each text file is read.
+        form: The format of the parts.
+        prefix: Prefix of every added column name.
+        part_rows: Rows of a part.
+    """
+    kinds = {name: kind.__name__ if isinstance(kind, type) else str(kind.type) for name, kind in columns.items()}
     return {
         "manifest_version": 1,
-        "bundle": {"name": bundle.name, "version": bundle.version},
-        "graph": {"precision": scorer.precision, "device": scorer.device},
-        "input": [{"name": file.name, "bytes": file.size, "sha256": file.fingerprint()} for file in source.files],
-        "read_as": source.dialects,
+        "bundle": {"name": bundle.manifest.name, "version": bundle.manifest.version},
+        "graph": graph,
+        "input": [{"name": file.name, "bytes": file.size, "sha256": sha256} for file, sha256 in inputs.items()],
+        "read_as": read_as,
         "columns": kinds,
-        "added_columns": list(score_columns(scorer.bundle.task, prefix)),
+        "added_columns": list(score_columns(bundle.task, prefix)),
         "format": form.suffix,
         "part_rows": part_rows,
     }
-
-
-class _StandardOutput(LocalFolder):
-    """Writes to stdout."""
-
-    def __init__(self) -> None:
-        super().__init__(Path())
-
-    @contextmanager
-    def create(self, name: str) -> Iterator[BinaryIO]:
-        if name != "stdout":
-            raise DataError("only the table is written to stdout", where=name)
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()

@@ -109,7 +109,8 @@ class _ParquetPart:
 
     def finish(self) -> None:
         pa = self._pa
-        table = pa.concat_tables([self._schema.empty_table(), *self._batches]).unify_dictionaries()
+        # The bytes must not depend on the batches, in which the rows were read.
+        table = pa.concat_tables([self._schema.empty_table(), *self._batches]).unify_dictionaries().combine_chunks()
         with pa.parquet.ParquetWriter(self._file, self._schema) as writer:
             writer.write_table(table, row_group_size=max(1, len(table)))
 

@@ -9,6 +9,7 @@ The parts of one table, put together, are OUT. The rows that could not be read a
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from edgedistill_serve.grading.storage import LOCK, TEMPORARY, Folder
 from edgedistill_serve.grading.table_formats import TableFormat
 
 MANIFEST = "manifest.json"
+_ACCOUNT = re.compile(r"part-(\d{5,})\.json")
 
 
 class GradingCounts(msgspec.Struct, frozen=True):
@@ -97,29 +99,55 @@ class Parts:
     def _account(self, number: int) -> str:
         return f"part-{number:05}.json"
 
-    def resume(self, *, restart: bool) -> list[Part]:
-        """Return the whole parts that an earlier grading left, and delete its other files.
+    def numbers(self) -> set[int]:
+        """Return the numbers of the whole parts, also of those after a missing one."""
+        return {int(found[1]) for name in self.folder.names() if (found := _ACCOUNT.fullmatch(name))}
+
+    def begin(self, *, restart: bool) -> set[int]:
+        """Begin, or go on: keep the whole parts of an earlier grading, and delete its other files.
 
         Args:
-            restart: Whether to delete the parts as well, and begin again.
+            restart: Whether to delete the parts as well.
+
+        Returns:
+            The numbers of the parts that are kept. They are not checked.
+
+        Raises:
+            DataError: The parts are of another grading.
+        """
+        names = set(self.folder.names())
+        found = _read_manifest(self.folder) if MANIFEST in names else None
+        whole: set[int] = set()
+        if found is not None and not restart:
+            self._check_manifest(found)
+            whole = self.numbers()
+        self._sweep(names, whole)
+        if not whole:
+            self._write_manifest({"state": "grading"})
+        return whole
+
+    def resume(self, *, restart: bool) -> list[Part]:
+        """Do as `begin`, but keep the whole parts before the first missing one only.
+
+        Returns:
+            The parts that are kept; their bytes are checked.
 
         Raises:
             DataError: The parts are of another grading, or one is damaged.
         """
-        names = set(self.folder.names())
-        found = _read_manifest(self.folder) if MANIFEST in names else None
+        numbers = self.begin(restart=restart)
         whole: list[Part] = []
-        if found is not None and not restart:
-            self._check_manifest(found)
-            while self._account(len(whole)) in names:
-                whole.append(self._checked(len(whole)))
-        kept = {MANIFEST, *(name(number) for number in range(len(whole)) for name in (self.name, self._account))}
+        while len(whole) in numbers:
+            whole.append(self.checked(len(whole)))
+        if len(whole) < len(numbers):
+            self._sweep(self.folder.names(), range(len(whole)))
+        return whole
+
+    def _sweep(self, names: Iterable[str], whole: Iterable[int]) -> None:
+        kept = {name(number) for number in whole for name in (self.name, self._account)}
         for name in names:
             if name not in kept and (name.startswith("part-") or name.endswith(TEMPORARY)):
                 self.folder.remove(name)
-        if not whole:
-            self._write_manifest({"state": "grading"})
-        return whole
 
     def _check_manifest(self, found: Mapping[str, Any]) -> None:
         given = msgspec.json.decode(msgspec.json.encode(self.manifest))
@@ -131,7 +159,12 @@ class Parts:
                 hint="Use --restart to delete them and begin again, or write to another OUT.",
             )
 
-    def _checked(self, number: int) -> Part:
+    def checked(self, number: int) -> Part:
+        """Return the account of a whole part.
+
+        Raises:
+            DataError: The part does not have the bytes that its account says.
+        """
         try:
             with self.folder.open(self._account(number)) as file:
                 part = msgspec.json.decode(file.read(), type=Part)

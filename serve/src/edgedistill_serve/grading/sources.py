@@ -218,11 +218,64 @@ def _parquet_file(file: BinaryIO, name: str, pa: Any) -> Iterator[Any]:
 
 
 def _parquet_kinds(file: InputFile) -> dict[str, Kind]:
+    return describe_parquet(file)[0]
+
+
+def describe_parquet(file: InputFile) -> tuple[dict[str, Kind], int]:
+    """Return the columns of a Parquet file, and its number of rows.
+
+    Raises:
+        DataError: It cannot be read, or two columns have one name.
+    """
     pa = import_pyarrow(file.name)
     with file.open() as stored, _parquet_file(stored, file.name, pa) as opened:
         schema = opened.schema_arrow
         check_header(tuple(schema.names), file.name)
-        return {field.name: field for field in schema}
+        return {field.name: field for field in schema}, opened.metadata.num_rows
+
+
+def check_same_parquet(files: Sequence[InputFile], kinds: Sequence[Mapping[str, Kind]]) -> None:
+    """Check that Parquet files have the same columns, given those of each file.
+
+    Raises:
+        DataError: They do not.
+    """
+    form = table_format("in.parquet")
+    first, *others = (_Table(file, form, columns) for file, columns in zip(files, kinds, strict=True))
+    for other in others:
+        _check_same(first, other)
+
+
+def read_parquet(file: InputFile, names: Sequence[str], first: int, rows: int) -> Iterator[Batch]:
+    """Yield consecutive rows of a Parquet file; only the row groups that have them are read.
+
+    Args:
+        file: The file.
+        names: The columns, in order.
+        first: The first row, from 0.
+        rows: Number of rows.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    pa = import_pyarrow(file.name)
+    with file.open() as stored, _parquet_file(stored, file.name, pa) as opened:
+        groups: list[int] = []
+        start = skip = 0
+        for group in range(opened.num_row_groups):
+            size = opened.metadata.row_group(group).num_rows
+            if start < first + rows and start + size > first:
+                skip = skip if groups else first - start
+                groups.append(group)
+            start += size
+        try:
+            for batch in opened.iter_batches(batch_size=BATCH_ROWS, row_groups=groups):
+                piece = batch.slice(min(skip, len(batch)), rows)
+                skip, rows = max(0, skip - len(batch)), rows - len(piece)
+                if len(piece):
+                    yield Batch({name: piece.column(name) for name in names}, len(piece))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(f"rows {first + 1} and on cannot be read ({error})", where=file.name) from None
 
 
 def _check_same(first: _Table, other: _Table) -> None:
