@@ -79,7 +79,7 @@ chromium:
 $(INSTALLED): constraints.txt pyproject.toml export/pyproject.toml serve/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("EdgeDistill needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(PIP) install -q -c constraints.txt -e "./serve[cpu,parquet,sign,xlsx]" -e "./export[optimum]" -e ".[dev]"
+	$(PIP) install -q -c constraints.txt -e "./serve[cpu,parquet,ray,sign,xlsx]" -e "./export[optimum]" -e ".[dev]"
 	touch $@
 
 $(INSTALLED5): constraints-transformers5.txt pyproject.toml export/pyproject.toml serve/pyproject.toml
