@@ -3,10 +3,13 @@
 import asyncio
 import io
 import logging
+import re
 import shutil
 import sys
 import time
+from functools import partial
 from threading import Event, Thread
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -16,6 +19,7 @@ from edgedistill_serve.server import process
 from edgedistill_serve.server.app import create_app
 from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.log_lines import LogHandler
+from edgedistill_serve.server.metrics import ServerMetrics
 from edgedistill_serve.server.middleware.api_keys import KeyAccess, create_key
 from edgedistill_serve.server.model_catalogue import BundleFolders, load_scorer, watch
 from edgedistill_serve.server.queue.scoring_queue import Workers
@@ -226,6 +230,61 @@ def test_a_thread_is_replaced_as_soon_as_the_system_has_threads_again(monkeypatc
     wait_for(lambda: caplog.text.count("cannot be started") == 3 and workers.alive == 1)
     done.set()
     assert workers.join(30)
+
+
+def test_a_thread_that_ended_is_shown_and_counted_as_a_fault(service):
+    ended, runs = Event(), Thread(target=lambda: ended.wait(30))
+    runs.start()
+    service.watch_thread("watcher", runs)
+    assert "faults" not in readyz(service).json()
+    ended.set()
+    runs.join(30)
+    assert readyz(service).json()["faults"] == {"watcher": "its thread has ended"}
+    assert "watcher" in service.parts
+
+
+def test_the_parsing_thread_is_watched_once_it_runs(service):
+    assert "parsing thread" not in service.parts
+    assert asyncio.run(service.compute(lambda value: value + 1, 1)) == 2
+    assert "parsing thread" in service.parts
+    assert "faults" not in readyz(service).json()
+
+
+def test_a_watcher_that_hangs_is_shown(service, folders, monkeypatch):
+    monkeypatch.setattr(process, "_LONGEST_CHECK_SECONDS", 0.05)
+    hangs, ended = Event(), Event()
+
+    def hang(_):
+        hangs.wait(30)
+        return False
+
+    monkeypatch.setattr(BundleFolders, "changed", property(hang))
+    monkeypatch.setattr(process, "watch", partial(watch, seconds=0.001))
+    loaded = Mock(done=lambda: True)
+    watching = Thread(target=process._watch, args=(loaded, folders, service, ended))
+    watching.start()
+    wait_for(lambda: "watcher of the bundle folders" in service.current_faults())
+    assert "the last check ended 0 s ago" in readyz(service).json()["faults"].values()
+    hangs.set()
+    wait_for(lambda: "faults" not in readyz(service).json())
+    ended.set()
+    watching.join(30)
+
+
+def test_faults_and_failures_are_metrics(service):
+    metrics = ServerMetrics()
+    metrics.add_gauges(process._gauges(service, Mock(statuses=()), Mock(open=0, refused={})))
+
+    def values(name: str) -> dict[str, float]:
+        found = re.findall(rf'edgedistill_{name}{{part="([^"]+)"}} (.+)', metrics.text().decode())
+        return {part: float(value) for part, value in found}
+
+    assert values("fault") == {"scoring threads": 0, "log": 0}
+    service.report("watcher", RuntimeError(SECRET))
+    service.report("watcher", RuntimeError(SECRET))
+    assert values("fault")["watcher"] == 1
+    service.report("watcher", None)
+    assert (values("fault")["watcher"], values("failures")["watcher"]) == (0, 2)
 
 
 def test_a_server_without_scoring_threads_is_not_ready(service, monkeypatch):

@@ -11,6 +11,8 @@ from ruamel.yaml import YAML
 
 from edgedistill_serve.cli.main import app
 
+from .certificates import make_certificate
+
 DEPLOY = Path(__file__).parents[3] / "deploy"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 BUILT_IN = {"le"}
@@ -162,9 +164,10 @@ def test_the_unit_starts_the_server_again_however_it_ended():
 
 
 @pytest.fixture(scope="module")
-def samples(start, bundle) -> dict[str, set[str]]:
+def samples(start, bundle, tmp_path_factory) -> dict[str, set[str]]:
     """Every metric that a server tells, with its labels."""
-    with start(str(bundle.folder)) as server:
+    certificate, key = make_certificate(tmp_path_factory.mktemp("tls") / "served", "localhost")
+    with start(str(bundle.folder), "--tls-cert", str(certificate), "--tls-key", str(key)) as server:
         server.client.post("/v1/score", json={"responses": ["great job", "great job", "poisonous"]})
         server.client.post("/v1/score", json={"response": "great job"})
         text = server.client.get("/metrics").text

@@ -97,7 +97,7 @@ def _limits(command: _Command) -> _Command:
     help="Port to listen on; 0 selects a free one.",
 )
 @_option("--uds", type=click.Path(path_type=Path), help="Unix socket to listen on, instead of address and port.")
-@_option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM) for HTTPS.")
+@_option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain (PEM) for HTTPS; SIGHUP reloads it.")
 @_option("--tls-key", type=click.Path(path_type=Path), help="Private key of the certificate (PEM).")
 @_option("--keys", "key_file", type=click.Path(path_type=Path), help="File with hashes of API keys; SIGHUP reloads it.")
 @_option("--open", "is_open", is_flag=True, help="Accept other machines without an API key.")

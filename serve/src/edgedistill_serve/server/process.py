@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,12 +26,13 @@ from edgedistill_serve.server.middleware.api_keys import KeyAccess, read_keys
 from edgedistill_serve.server.middleware.host_check import ANY_HOST, LOCAL_HOSTS
 from edgedistill_serve.server.model_catalogue import BundleFolders, load_scorer, watch
 from edgedistill_serve.server.service import Service
+from edgedistill_serve.server.transport.certificate import Certificate, format_time
 from edgedistill_serve.server.transport.http11 import Connection, Connections
 from edgedistill_serve.server.transport.sockets_and_tls import (
     Address,
     check_not_open,
     format_url,
-    load_tls,
+    load_certificate,
     open_listener,
     raise_connection_limit,
 )
@@ -43,6 +45,9 @@ _POLL_SECONDS = 0.1
 """Time between two checks whether everything is answered."""
 _CLOSE_SECONDS = 30.0
 """After this time, a draining server closes connections of clients that do not finish sending."""
+_WATCHER = "watcher of the bundle folders"
+_LONGEST_CHECK_SECONDS = 300.0
+"""A check of the watcher that takes longer than the load of a large bundle hangs, for example on a network drive."""
 _END_SECONDS = 5.0
 """Time for the end of the process after the second signal or at the end of the drain."""
 
@@ -98,6 +103,7 @@ def serve(
     """
     reload_signal = _ReloadSignal()
     check_not_open(address, has_keys=key_file is not None, is_open=is_open)
+    certificate = load_certificate(address)
     metrics = ServerMetrics()
     access = KeyAccess(() if key_file is None else read_keys(key_file), rate=limits.key_rate)
     service = Service(limits, threads=threads or available_cores(), observe=metrics.count_work)
@@ -119,23 +125,25 @@ def serve(
     async def run(listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         loading.append(loop.create_task(_load(service, folders, default_model, server)))
-        reload = partial(_reload, loading[0], service, folders, access, key_file)
+        reload = partial(_reload, loading[0], service, folders, access, key_file, certificate)
         reload_signal.handle(loop, lambda: loading.append(loop.create_task(reload())))
         if watched:
             # A daemon thread: a bundle that takes long to load must not delay the end of the process.
             watcher = threading.Thread(target=_watch, args=(loading[0], folders, service, ended), daemon=True)
             watcher.start()
+            service.watch_thread(f"{_WATCHER} (thread)", watcher)
         await server.serve(listener, tls, backlog=_BACKLOG)
         ended.set()
         _, unfinished = await asyncio.wait(loading, timeout=_END_SECONDS)
         if unfinished or not service.close(_END_SECONDS):
             _end_process("threads that did not end were left behind")
 
-    tls = load_tls(address)
+    if certificate is not None:
+        _show_certificate(service, metrics, certificate)
     with open_listener(address) as listener:
         on_listening(format_url(address, listener))
         try:
-            asyncio.run(run(listener, tls))
+            asyncio.run(run(listener, certificate.context if certificate else None))
         finally:
             faulthandler.cancel_dump_traceback_later()
             if service.journal is not None:
@@ -270,9 +278,16 @@ async def _load(service: Service, folders: BundleFolders, default: str | None, s
 
 
 async def _reload(
-    loaded: asyncio.Task[None], service: Service, folders: BundleFolders, access: KeyAccess, key_file: Path | None
+    loaded: asyncio.Task[None],
+    service: Service,
+    folders: BundleFolders,
+    access: KeyAccess,
+    key_file: Path | None,
+    certificate: Certificate | None = None,
 ) -> None:
-    """Read the keys again, and the bundles after their first load."""
+    """Read the certificate and the keys again, and the bundles after their first load."""
+    if certificate is not None:
+        _reload_certificate(service, certificate)
     if key_file is not None:
         try:
             access.replace(read_keys(key_file))
@@ -290,10 +305,49 @@ async def _reload(
             service.report("reload of the bundles", error)
 
 
+def _reload_certificate(service: Service, certificate: Certificate) -> None:
+    try:
+        certificate.reload()
+    except Exception as error:  # noqa: BLE001  # whatever is wrong with the files, the certificate is unchanged
+        service.report("reload of the TLS certificate", error)
+        _log.error("the TLS certificate is unchanged", extra={"event": "certificate_unchanged"})
+        return
+    service.report("reload of the TLS certificate", None)
+    until = format_time(certificate.expires) if certificate.expires is not None else "unknown"
+    extra = {"event": "certificate_reloaded", "fields": {"expires": until}}
+    _log.info("the TLS certificate was reloaded; it expires: %s", until, extra=extra)
+
+
+def _show_certificate(service: Service, metrics: ServerMetrics, certificate: Certificate) -> None:
+    """Show in faults, metrics and log until when the certificate can be used."""
+    service.add_check("TLS certificate", lambda: certificate.fault)
+    expiry = CallbackGauge(
+        "tls_certificate_expiry_seconds",
+        "Time at which the served TLS certificate expires, in seconds since 1970.",
+        lambda: [] if certificate.expires is None else [((), certificate.expires)],
+    )
+    metrics.add_gauges([expiry])
+    if (fault := certificate.fault) is not None:
+        extra = {"event": "fault", "fields": {"part": "TLS certificate"}}
+        _log.error("clients will refuse the TLS certificate: %s", fault, extra=extra)
+
+
 def _watch(loaded: asyncio.Task[None], folders: BundleFolders, service: Service, ended: threading.Event) -> None:
     while not loaded.done() and not ended.wait(0.1):
         pass
-    watch(folders, service.swap, ended, on_check=partial(service.report, "watcher of the bundle folders"))
+    last_check = time.monotonic()
+
+    def on_check(error: BaseException | None) -> None:
+        nonlocal last_check
+        last_check = time.monotonic()
+        service.report(_WATCHER, error)
+
+    def silence() -> str | None:
+        seconds = time.monotonic() - last_check
+        return f"the last check ended {seconds:.0f} s ago" if seconds > _LONGEST_CHECK_SECONDS else None
+
+    service.add_check(_WATCHER, silence)
+    watch(folders, service.swap, ended, on_check=on_check)
 
 
 def _gauges(service: Service, folders: BundleFolders, connections: Connections) -> list[CallbackGauge]:
@@ -315,6 +369,18 @@ def _gauges(service: Service, folders: BundleFolders, connections: Connections) 
             lambda: service.journal.lost if service.journal else 0,
         ),
         single_gauge("ready", "1 if requests are accepted.", lambda: service.state == "ready"),
+        CallbackGauge(
+            "fault",
+            "1 if this part of the server does not work; /readyz has the reason.",
+            lambda: [((part,), part in faults) for faults in [service.current_faults()] for part in service.parts],
+            ("part",),
+        ),
+        CallbackGauge(
+            "failures",
+            "Failures of this part of the server since the start.",
+            lambda: [((part,), count) for part, count in tuple(service.failures.items())],
+            ("part",),
+        ),
         single_gauge("connections", "Open connections.", lambda: connections.open),
         CallbackGauge(
             "connections_refused",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from edgedistill_serve.errors import DataError, DeadlinePassed, EdgeDistillError, NotReady, WrongShape
@@ -82,6 +82,7 @@ class Service:
         journal: Counts the scored responses for `edgedistill monitor`; None for no journal.
         faults: Parts that run in the background and failed the last time, such as the watcher of the bundle folders,
             with the reason.
+        failures: Number of failures of these parts since the start.
     """
 
     def __init__(self, limits: Limits, *, threads: int, observe: Observer = lambda _: None) -> None:
@@ -94,8 +95,15 @@ class Service:
         self.queue = ScoringQueue(limit=limits.queue, threads=threads, observe=observe)
         self.journal: Journal | None = None
         self.faults: dict[str, str] = {}
+        self.failures: dict[str, int] = {}
+        self._checks: dict[str, Callable[[], str | None]] = {
+            "scoring threads": lambda: self.queue.fault,
+            "log": lambda: f"{lines} lines could not be written" if (lines := lost_log_lines()) else None,
+        }
         # One thread: parsing holds the interpreter's lock, so that more of them would only delay the event loop.
-        self._parsing = ThreadPoolExecutor(1, thread_name_prefix="parsing")
+        self._parsing = ThreadPoolExecutor(
+            1, thread_name_prefix="parsing", initializer=lambda: self.watch_thread("parsing thread", current_thread())
+        )
 
     def open(self, scorers: Iterable[Scorer], default: str | None = None) -> None:
         """Accept requests for these models; a server that is draining stays in that state.
@@ -143,13 +151,27 @@ class Service:
         return has_ended and not parsing.is_alive()
 
     def current_faults(self) -> dict[str, str]:
-        """Return `faults`, and those of the scoring threads and of the log."""
-        lines = lost_log_lines()
-        return {
-            **self.faults,
-            **({"scoring threads": fault} if (fault := self.queue.fault) else {}),
-            **({"log": f"{lines} lines could not be written"} if lines else {}),
-        }
+        """Return `faults`, and what the checks of other parts find: the threads, the log, the certificate."""
+        found = {part: fault for part, check in tuple(self._checks.items()) if (fault := check()) is not None}
+        return {**found, **self.faults}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that can be in `current_faults`."""
+        return tuple(dict.fromkeys([*tuple(self._checks), *tuple(self.failures)]))
+
+    def add_check(self, part: str, check: Callable[[], str | None]) -> None:
+        """Check a part whenever the faults are asked for.
+
+        Args:
+            part: The part.
+            check: Returns its fault, or None.
+        """
+        self._checks[part] = check
+
+    def watch_thread(self, part: str, thread: Thread) -> None:
+        """Report a thread that should run as long as the server, and has ended."""
+        self.add_check(part, lambda: None if thread.is_alive() or self.state == "draining" else "its thread has ended")
 
     def report(self, part: str, error: BaseException | None) -> None:
         """Log the failure of a part that runs in the background, and keep it in `faults` until the part works again.
@@ -158,6 +180,7 @@ class Service:
             part: The part.
             error: Its exception; None if it works.
         """
+        self.failures[part] = self.failures.get(part, 0) + (error is not None)
         if error is None:
             if self.faults.pop(part, None) is not None:
                 _log.info("the %s works again", part, extra={"event": "recovered", "fields": {"part": part}})

@@ -5,7 +5,6 @@ import ipaddress
 import os
 import resource
 import socket
-import ssl
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill_serve.errors import CannotListen
+from edgedistill_serve.server.transport.certificate import Certificate
 
 _BACKLOG = 2048
 _RESERVED_FILES = 128
@@ -66,8 +66,8 @@ def check_not_open(address: Address, *, has_keys: bool, is_open: bool) -> None:
         )
 
 
-def load_tls(address: Address) -> ssl.SSLContext | None:
-    """Return the TLS context, or None for HTTP.
+def load_certificate(address: Address) -> Certificate | None:
+    """Return the certificate, or None for HTTP.
 
     Raises:
         CannotListen: One of the two files is not set, or they are not a certificate and its key.
@@ -76,17 +76,7 @@ def load_tls(address: Address) -> ssl.SSLContext | None:
         return None
     if address.tls_cert is None or address.tls_key is None:
         raise CannotListen("HTTPS requires a certificate and its key", hint="Set both --tls-cert and --tls-key.")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # Without this function, OpenSSL would prompt for the password of a key at the terminal.
-        context.load_cert_chain(address.tls_cert, address.tls_key, password=lambda: "")
-    except (OSError, ssl.SSLError, ValueError) as error:
-        reason = error.reason if isinstance(error, ssl.SSLError) else getattr(error, "strerror", error)
-        raise CannotListen(
-            f"the certificate and its key cannot be used ({reason})", where=f"{address.tls_cert}, {address.tls_key}"
-        ) from None
-    return context
+    return Certificate(address.tls_cert, address.tls_key)
 
 
 @contextmanager
