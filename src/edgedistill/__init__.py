@@ -23,7 +23,8 @@ if TYPE_CHECKING:  # at run time each name is imported on first use: torch alone
     from edgedistill.errors import EdgeDistillError
     from edgedistill.estimates import EstimateTable, estimate
     from edgedistill.evaluation.coded_file import BundleEvaluation, evaluate_bundle
-    from edgedistill.evaluation.comparison import BundleComparison, compare_bundles
+    from edgedistill.evaluation.compare_bundles import compare_bundles
+    from edgedistill.evaluation.comparison import BundleComparison
     from edgedistill.frames import train_validation_test_split
     from edgedistill.progress import progress_bars
     from edgedistill.runnable_project import Project
@@ -69,7 +70,7 @@ _MODULES = {
     "Task": "edgedistill.task",
     "Teacher": "edgedistill.teacher.teacher",
     "alt_test": "edgedistill.agreement",
-    "compare_bundles": "edgedistill.evaluation.comparison",
+    "compare_bundles": "edgedistill.evaluation.compare_bundles",
     "estimate": "edgedistill.estimates",
     "evaluate_bundle": "edgedistill.evaluation.coded_file",
     "progress_bars": "edgedistill.progress",

@@ -12,7 +12,20 @@ import typer
 from edgedistill.cli.backbones import backbones_app
 from edgedistill.cli.cache import cache_app
 from edgedistill.cli.code import code
-from edgedistill.cli.compare import compare
+from edgedistill.cli.compare import (
+    ComparedOn,
+    ComparedOut,
+    ComparedProject,
+    ComparedTarget,
+    CompareOptions,
+    NewBundle,
+    PartColumns,
+    PartRows,
+    Served,
+    compare_on,
+    show_comparison,
+    with_served,
+)
 from edgedistill.cli.dispatch import BatchInOption, BatchOption, BatchOutOption, DispatchOptions, EstimateOption
 from edgedistill.cli.estimate import estimate
 from edgedistill.cli.evaluate import (
@@ -101,13 +114,14 @@ def init(
 def run(
     project: ProjectFile,
     until: Annotated[str, typer.Option(metavar="STAGE", help="The last stage to run.")] = "report",
+    served: Served = None,
     offline: Offline = False,
     accept_teacher: Accept = False,
     as_json: AsJson = False,
 ) -> None:
     """Run all stages of a project; finished stages are skipped.
 
-    Stages: gate, label, generate, mix, train, evaluate, export, report.
+    Stages: gate, label, generate, mix, train, evaluate, export, compare, report.
 
     Example: edgedistill run praise/project.yaml
     """
@@ -117,7 +131,7 @@ def run(
 
         run_stages(run, until=until, on_step=on_step)
 
-    _run_stages(project, Terminal(as_json=as_json), work, StageOptions(offline, accept_teacher))
+    _run_stages(project, Terminal(as_json=as_json), work, StageOptions(offline, accept_teacher, served=served))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +144,7 @@ class StageOptions:
         dispatch: How requests reach the teacher.
         publishing: What happens to the finished bundle.
         tune: Whether the export tries every recipe, regardless of the project file.
+        served: The bundle in use, in place of that of the project file.
     """
 
     offline: bool = False
@@ -137,6 +152,7 @@ class StageOptions:
     dispatch: DispatchOptions = field(default_factory=DispatchOptions)
     publishing: PublishOptions = field(default_factory=PublishOptions)
     tune: bool = False
+    served: Path | None = None
 
 
 def _run_stages(
@@ -150,6 +166,8 @@ def _run_stages(
     if options.tune:
         tuned = project.export.model_copy(update={"precision": "auto"})
         project = project.model_copy(update={"export": tuned})
+    if options.served:
+        project = with_served(project, options.served)
     records = read_records(project)
     terminal.opening(project, records)
 
@@ -158,17 +176,7 @@ def _run_stages(
     def on_step(step: "StageResult") -> None:
         steps.append(step)
         terminal.step(step)
-        show = {
-            "gate": terminal.gate,
-            "generate": terminal.generation,
-            "evaluate": terminal.agreement,
-            "export": terminal.fidelity,
-        }.get(step.stage)
-        file = {"gate": "gate.json", "generate": "generation.json", "evaluate": "evaluation.json"}.get(step.stage)
-        if show:
-            show(job.folder.read_json(file) if file else step.entry)
-        if step.stage == "label":
-            terminal.between(step.entry.get("between"))
+        _show_results(step, job, terminal)
 
     with terminal.progress() as advance:
         job = project.start(
@@ -193,6 +201,23 @@ def _run_stages(
         terminal.console.print(f"bundle  {bundle}  {size / 1e6:.1f} MB, serves {exported.entry['served']}")
         result["bundle"] = {"path": str(bundle), "bytes": size} | options.publishing.publish(job, terminal)
     terminal.finish(result)
+
+
+def _show_results(step: "StageResult", run: "Run", terminal: Terminal) -> None:
+    """Show the tables of a stage."""
+    show = {
+        "gate": terminal.gate,
+        "generate": terminal.generation,
+        "evaluate": terminal.agreement,
+        "export": terminal.fidelity,
+    }.get(step.stage)
+    file = {"gate": "gate.json", "generate": "generation.json", "evaluate": "evaluation.json"}.get(step.stage)
+    if show:
+        show(run.folder.read_json(file) if file else step.entry)
+    if step.stage == "label":
+        terminal.between(step.entry.get("between"))
+    if step.stage == "compare" and (comparison := run.comparison):
+        show_comparison(comparison, terminal)
 
 
 def _stage_command(name: str, summary: str) -> None:
@@ -310,6 +335,54 @@ def _export(
     )
 
 
+def _compare(
+    target: ComparedTarget,
+    new: NewBundle = None,
+    on: ComparedOn = None,
+    served: Served = None,
+    project: ComparedProject = None,
+    label_column: LabelColumn = None,
+    id_column: IdColumn = None,
+    group: PartColumns = None,
+    clusters: Clusters = None,
+    smallest: PartRows = None,
+    out: ComparedOut = None,
+    offline: Offline = False,
+    accept_teacher: Accept = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a new bundle with the one in use on the same coded rows: better, worse, or undecided?
+
+    The difference in kappa decides, with a paired 95 % interval.
+
+    Two bundles on any coded file: edgedistill compare served runs/praise/bundle --on coded.csv --project praise.yaml
+
+    Example, on a project's locked test rows: edgedistill compare praise.yaml --served served
+    """
+    terminal = Terminal(as_json=as_json)
+    options = CompareOptions(project, label_column, id_column, tuple(group or ()), clusters, smallest, out)
+    if new is not None or on is not None:
+        if served is not None:
+            raise ArgumentError("--served is for a project; two bundles are named one after the other")
+        compare_on(target, new, on, options, terminal)
+        return
+    if target.is_dir():
+        raise ArgumentError(
+            "two bundles are compared on a coded file",
+            where=str(target),
+            hint="Example: edgedistill compare OLD_BUNDLE NEW_BUNDLE --on coded.csv.",
+        )
+    if given := ", ".join(options.given()):
+        raise ArgumentError(f"{given} needs two bundles and --on, a coded file")
+
+    def work(run: "Run", on_step: "Callable[[StageResult], None]") -> None:
+        from edgedistill.pipeline import run_stage
+
+        run_stage(run, "compare", on_step=on_step)
+
+    _run_stages(target, terminal, work, StageOptions(offline, accept_teacher, served=served))
+
+
 def _evaluate(
     target: Target,
     on: On = None,
@@ -381,7 +454,7 @@ for _name, _summary in (
     _stage_command(_name, _summary)
 app.command("evaluate")(_evaluate)
 app.command("export")(_export)
-app.command("compare")(compare)
+app.command("compare")(_compare)
 app.command("code")(code)
 app.command("estimate")(estimate)
 app.command("report")(report)

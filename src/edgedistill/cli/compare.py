@@ -1,6 +1,8 @@
 """The command `edgedistill compare`: a new bundle and the one in use on the same coded rows."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,61 +13,102 @@ from rich.text import Text
 
 from edgedistill.cli.evaluate import LONGEST_NAME, write_file
 from edgedistill.cli.terminal import Terminal
+from edgedistill.errors import ArgumentError
 from edgedistill.project import read_project
+from edgedistill.runnable_project import Project
 
 if TYPE_CHECKING:  # imported where it is called: scipy takes a second
     from edgedistill.evaluation.bundle_rows import BundleRows
     from edgedistill.evaluation.comparison import BundleComparison, ComparedParts
 
 
-def compare(
-    old: Annotated[Path, typer.Argument(metavar="OLD_BUNDLE", help="The bundle in use.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW_BUNDLE", help="The bundle that may replace it.")],
-    on: Annotated[Path, typer.Option("--on", metavar="FILE", help="A coded table on which both are measured.")],
-    project: Annotated[
-        Path | None,
-        typer.Option("--project", metavar="PROJECT.yaml", help="Leaves out the rows that either bundle learned from."),
-    ] = None,
-    label_column: Annotated[
-        str, typer.Option("--label-column", metavar="NAME", help="Column of human codes.")
-    ] = "label",
-    id_column: Annotated[str, typer.Option("--id-column", metavar="NAME", help="Column of ids.")] = "id",
-    group: Annotated[
-        list[str] | None,
-        typer.Option("--group", metavar="COLUMN", help="Differences for each of its values; may be repeated."),
-    ] = None,
-    clusters: Annotated[
-        str | None,
-        typer.Option("--clusters", metavar="COLUMN", help="Learners or classes, whose rows are related."),
-    ] = None,
-    smallest: Annotated[
-        int | None, typer.Option("--smallest", min=1, metavar="ROWS", help="Fewer rows of a part have no figures.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Write comparison.json into this folder.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Compare a new bundle with the one in use on the same coded rows: better, worse, or undecided?
+ComparedTarget = Annotated[
+    Path, typer.Argument(metavar="OLD_BUNDLE|PROJECT.yaml", help="The bundle in use; or a project.")
+]
+NewBundle = Annotated[Path | None, typer.Argument(metavar="NEW_BUNDLE", help="The bundle that may replace it.")]
+ComparedOn = Annotated[
+    Path | None, typer.Option("--on", metavar="FILE", help="A coded table on which both bundles are measured.")
+]
+Served = Annotated[
+    Path | None,
+    typer.Option("--served", metavar="BUNDLE", help="The bundle in use, with which the new one is compared."),
+]
+ComparedProject = Annotated[
+    Path | None,
+    typer.Option(
+        "--project", metavar="PROJECT.yaml", help="With --on: leaves out the rows that either bundle learned from."
+    ),
+]
+PartColumns = Annotated[
+    list[str] | None,
+    typer.Option("--group", metavar="COLUMN", help="With --on: differences for each of its values; may be repeated."),
+]
+PartRows = Annotated[
+    int | None,
+    typer.Option("--smallest", min=1, metavar="ROWS", help="With --on: fewer rows of a part have no figures."),
+]
+ComparedOut = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="With --on: write comparison.json into this folder.")
+]
 
-    The difference in kappa decides, with a paired 95 % interval. `edgedistill run` compares on the locked test rows if
-    the project file names the bundle in use (report.compare_with), or with --served.
 
-    Example: edgedistill compare served/praise runs/praise/bundle --on coded.csv --project praise.yaml
+@dataclass(frozen=True, slots=True)
+class CompareOptions:
+    """The options of two bundles on a coded file; None and empty if they are not given."""
+
+    project: Path | None = None
+    label_column: str | None = None
+    id_column: str | None = None
+    group: tuple[str, ...] = ()
+    clusters: str | None = None
+    smallest: int | None = None
+    out: Path | None = None
+
+    def given(self) -> Iterator[str]:
+        """Yield the options that are given, as on the command line."""
+        for each in fields(self):
+            if getattr(self, each.name) not in (None, ()):
+                yield f"--{each.name.replace('_', '-')}"
+
+
+def with_served(project: Project, served: Path) -> Project:
+    """Return a project that compares its bundle with this one."""
+    report = project.report.model_copy(update={"compare_with": served.absolute()})
+    return project.model_copy(update={"report": report})
+
+
+def compare_on(old: Path, new: Path | None, on: Path | None, options: CompareOptions, terminal: Terminal) -> None:
+    """Compare two bundles on a coded file.
+
+    Args:
+        old: The folder of the bundle in use.
+        new: That of the other one.
+        on: The table.
+        options: Columns, and what is reported.
+        terminal: Prints the result.
+
+    Raises:
+        ArgumentError: A bundle or the table is missing, or both bundles are the same.
+        EdgeDistillError: As `compare_bundles`.
     """
-    terminal = Terminal(as_json=as_json)
-    opened = read_project(project) if project else None
-    groups, coded_clusters = tuple(group or ()), clusters
+    if new is None or on is None:
+        raise ArgumentError(
+            "a coded file is missing (--on)" if on is None else "the second bundle is missing",
+            hint="Example: edgedistill compare OLD_BUNDLE NEW_BUNDLE --on coded.csv.",
+        )
+    opened = read_project(options.project) if options.project else None
+    groups, clusters = options.group, options.clusters
     if opened:
         from edgedistill_serve.grading.table_reader import read_columns
 
         there = read_columns(on)
-        coded_clusters = clusters or (opened.data.group_by if opened.data.group_by in there else None)
+        clusters = clusters or (opened.data.group_by if opened.data.group_by in there else None)
         groups = groups or tuple(name for name in opened.evaluation.subgroups if name in there)
 
     from edgedistill.evaluation.bundle_rows import read_bundle_rows
     from edgedistill.evaluation.coded_file import SMALLEST
-    from edgedistill.evaluation.comparison import compare_bundles, describe_comparison
+    from edgedistill.evaluation.compare_bundles import compare_bundles
+    from edgedistill.evaluation.comparison import COMPARISON
     from edgedistill.evaluation.files import to_plain
     from edgedistill_serve import Bundle
 
@@ -77,28 +120,27 @@ def compare(
         one,
         other,
         on,
-        label_column=label_column,
-        id_column=id_column,
+        label_column=options.label_column or "label",
+        id_column=options.id_column or "id",
         groups=groups,
-        clusters=coded_clusters,
-        smallest=smallest or (opened.evaluation.smallest_subgroup if opened else SMALLEST),
+        clusters=clusters,
+        smallest=options.smallest or (opened.evaluation.smallest_subgroup if opened else SMALLEST),
         old_training=learned(one),
         new_training=learned(other),
     )
     show_comparison(found, terminal)
-    for line in describe_comparison(found):
-        terminal.say(f"  {line}")
     plain = to_plain(found)
-    if out:
-        file = out / "comparison.json"
+    if options.out:
+        file = options.out / COMPARISON
         write_file(file, json.dumps(plain, ensure_ascii=False, indent=2) + "\n")
         terminal.say(f"wrote {file}")
     terminal.finish(plain)
 
 
 def show_comparison(found: "BundleComparison", terminal: Terminal) -> None:
-    """Print the agreement of both bundles, and the differences by question and group."""
+    """Print the verdict, the agreement of both bundles, and the differences, also by question and group."""
     from edgedistill.agreement import agreement_table
+    from edgedistill.evaluation.comparison import describe_comparison
 
     old, new = found.old, found.new
     terminal.say(
@@ -108,6 +150,8 @@ def show_comparison(found: "BundleComparison", terminal: Terminal) -> None:
     terminal.console.print(agreement_table(found.agreement))
     for table in (*([found.questions] if found.questions else []), *found.groups):
         _show_parts(table, terminal)
+    for line in describe_comparison(found):
+        terminal.say(f"  {line}")
 
 
 def _show_parts(table: "ComparedParts", terminal: Terminal) -> None:

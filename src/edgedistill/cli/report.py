@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgedistill.cli.compare import Served, with_served
 from edgedistill.cli.terminal import Terminal
 from edgedistill.runnable_project import Project
 
@@ -40,6 +41,7 @@ def report(
     project_file: Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")],
     examples: Examples = None,
     study: StudyFolder = None,
+    served: Served = None,
     methods: Methods = False,
     replication: Replication = None,
     texts: Texts = False,
@@ -56,10 +58,13 @@ def report(
         raise typer.BadParameter("--texts, --no-logits and --overwrite need --replication")
     if replication is not None and replication.exists() and not overwrite:
         raise typer.BadParameter(f"{replication} exists already; name another file, or use --overwrite")
-    run = _with_options(Project.load(project_file), examples, study).start()
+    project = _with_options(Project.load(project_file), examples, study)
+    run = (with_served(project, served) if served else project).start()
 
     from edgedistill.pipeline import run_stage
 
+    if run.project.report.compare_with:
+        terminal.step(run_stage(run, "compare"))
     folder, step = run.folder, run_stage(run, "report")
     terminal.step(step)
     terminal.say(f"report  {folder / 'report.html'}")

@@ -182,6 +182,7 @@ def _with_reviewed(
         aside += kept.set_aside
         if rows or split == "train":
             used[split] = len(added)
+        splits = replace(splits, reviewed=(*splits.reviewed, *(row.response.id for row in added)))
         if split == "train":
             splits = replace(splits, train=TrainRows((*splits.train, *added)))
         elif added:

@@ -26,6 +26,7 @@ class Splits:
             only nearly the same.
         repeated_groups: Groups with rows in test and in another split; 0 for a random split.
         notes: Messages for the summary.
+        reviewed: Ids of the train and validation rows that were coded at review, after the others.
     """
 
     train: TrainRows
@@ -35,6 +36,23 @@ class Splits:
     twins: SplitTwins
     repeated_groups: int
     notes: tuple[str, ...]
+    reviewed: tuple[str, ...] = ()
+
+    @property
+    def first_train(self) -> TrainRows:
+        """The train rows without those coded at review.
+
+        Prompts show these: an example that came later would change the prompts, and answers to the earlier ones, which
+        are paid for, would be requested again.
+        """
+        later = set(self.reviewed)
+        return TrainRows(tuple(row for row in self.train if row.response.id not in later))
+
+    @property
+    def first_validation(self) -> ValidationRows:
+        """The validation rows without those coded at review."""
+        later = set(self.reviewed)
+        return ValidationRows(tuple(row for row in self.validation if row.response.id not in later))
 
 
 def _why_empty(rows: Sequence[CodedRow], held_out: bool) -> str:

@@ -28,7 +28,7 @@ from edgedistill.displays import plain_text
 from edgedistill.errors import ArgumentError
 from edgedistill.evaluation.build import TestCodings, human_ceiling, subgroup_tables
 from edgedistill.evaluation.coded_rows import CodedColumns, CodedTable, read_coded_table, require_rows
-from edgedistill.evaluation.types import InterCoderFigures, SubgroupTable
+from edgedistill.evaluation.types import AcceptedErrors, EvaluatedBundle, InterCoderFigures, SubgroupTable
 from edgedistill.frames import Rows, frame_of, texts_of_rows
 from edgedistill.project.evaluation import EvaluationSection
 from edgedistill_serve import Bundle, Scorer
@@ -51,21 +51,6 @@ _UNKNOWN_TRAINING = (
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluatedBundle:
-    """The bundle.
-
-    Attributes:
-        name: Its name.
-        version: Its version.
-        precision: The graph in use on this machine.
-    """
-
-    name: str
-    version: str
-    precision: str
-
-
-@dataclass(frozen=True, slots=True)
 class TrainingOverlap:
     """Rows of the file that the bundle was trained on, or that selected it.
 
@@ -82,22 +67,6 @@ class TrainingOverlap:
     same: int = 0
     near: int = 0
     without: Agreement | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedErrors:
-    """How many of the accepted rows are wrong: their label differs from the human code, or set of labels.
-
-    Attributes:
-        accepted: Number of accepted rows.
-        wrong: How many of them are wrong.
-        share: Their share with its 95 % interval: exact (Clopper & Pearson) if rows are independent, else that of the
-            cluster bootstrap; None without accepted rows.
-    """
-
-    accepted: int
-    wrong: int
-    share: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)

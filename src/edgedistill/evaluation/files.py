@@ -31,7 +31,7 @@ def read_evaluation(file: Path, project_file: str = "PROJECT.yaml") -> Evaluatio
     hint = stage_hint("evaluate", project_file)
     if not file.exists():
         raise RunError("evaluate is not done: there are no figures to report", where=str(file), hint=hint)
-    evaluation = _decode_version(file, Evaluation, EVALUATION_VERSION, hint)
+    evaluation = decode_version(file, Evaluation, EVALUATION_VERSION, hint)
     if "student" not in evaluation.agreement:
         raise RunError("has no figures of the student", where=str(file), hint=hint)
     return evaluation
@@ -50,7 +50,7 @@ def read_fidelity(file: Path, evaluation: Path, project_file: str = "PROJECT.yam
     """
     if not file.exists():
         return None
-    found = _decode_version(file, Fidelity, FIDELITY_VERSION, stage_hint("export", project_file))
+    found = decode_version(file, Fidelity, FIDELITY_VERSION, stage_hint("export", project_file))
     return found if found.evaluation == file_sha256(evaluation) else None
 
 
@@ -64,7 +64,12 @@ def stage_hint(stage: str, project_file: str) -> str:
     return f"`edgedistill {stage} {project_file}` writes it."
 
 
-def _decode_version(file: Path, kind: type[T], version: int, hint: str) -> T:
+def decode_version(file: Path, kind: type[T], version: int, hint: str) -> T:
+    """Read a JSON file as a type, of one `schema_version`.
+
+    Raises:
+        RunError: It has another version, or cannot be read; see `decode_file`.
+    """
     found = decode_file(file, _Versioned, hint).schema_version
     if found != version:
         raise RunError(

@@ -547,3 +547,34 @@ class Gate:
     used: tuple[str, ...]
     between: InterCoderAgreement | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedBundle:
+    """The bundle.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        precision: The graph in use on this machine.
+    """
+
+    name: str
+    version: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedErrors:
+    """How many of the accepted rows are wrong: their label differs from the human code, or set of labels.
+
+    Attributes:
+        accepted: Number of accepted rows.
+        wrong: How many of them are wrong.
+        share: Their share with its 95 % interval: exact (Clopper & Pearson) if rows are independent, else that of the
+            cluster bootstrap; None without accepted rows.
+    """
+
+    accepted: int
+    wrong: int
+    share: Estimate | None

@@ -110,7 +110,9 @@ def _written(run: Run, teacher: Teacher) -> set[str]:
     section, splits = run.project.generate, run.records.splits
     if section is None or teacher is not run.asked[run.teacher.called]:
         return set()
-    requests = plan_requests(select_seed_rows(splits.train, splits.validation, splits.test), teacher.codebook, section)
+    requests = plan_requests(
+        select_seed_rows(splits.first_train, splits.first_validation, splits.test), teacher.codebook, section
+    )
     return {
         build_generation_request(teacher.codebook, each, teacher.section, section.max_output_tokens, kind).key()
         for each in requests

@@ -19,6 +19,7 @@ from edgedistill.evaluation.build import (
     served_agreement,
     served_figures,
 )
+from edgedistill.evaluation.bundle_rows import BUNDLE_ROWS, BundleRows
 from edgedistill.evaluation.files import file_sha256, read_evaluation, read_fidelity, to_plain
 from edgedistill.evaluation.types import FIDELITY_VERSION, Fidelity, FidelityStep, ValidationStep
 from edgedistill.pipeline.evaluate import circumstances, known_questions
@@ -117,6 +118,7 @@ def export(run: Run) -> dict[str, Any]:
         else None,
     )
     run.folder.write_json("fidelity.json", to_plain(fidelity))
+    _record_rows(run, exported.bundle)
     if exported.tuning:
         run.folder.write_json("tuning.json", asdict(exported.tuning))
     return {
@@ -130,6 +132,18 @@ def export(run: Run) -> dict[str, Any]:
         "notes": [*exported.notes, *(cast("ServedChoice", exported.review).notes if exported.review else ())],
         "vocabulary": asdict(exported.vocabulary) if exported.vocabulary else None,
     }
+
+
+def _record_rows(run: Run, bundle: Bundle) -> None:
+    """Leave the digests of the rows that the bundle learned from: the next run replaces the training set."""
+    inputs = run.project.task.inputs
+    learned = BundleRows.of(
+        bundle.manifest.version,
+        inputs,
+        ((row.id, row.inputs) for row in read_mixture(run.folder, inputs)),
+        ((row.response.id, row.response.inputs) for row in run.records.splits.validation),
+    )
+    run.folder.write_json(f"{BUNDLE_ROWS}/{bundle.manifest.version}.json", to_plain(learned))
 
 
 def check_browser(run: Run, scores: BrowserScores = browser_scores) -> dict[str, Any]:

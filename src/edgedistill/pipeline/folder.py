@@ -75,7 +75,7 @@ class RunFolder:
         try:
             file = self.file(name)
             file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_name(f".{name}.{os.getpid()}-{get_ident()}.part")  # another process may write it, too
+            part = file.with_name(f".{file.name}.{os.getpid()}-{get_ident()}.part")  # another process may write it, too
             try:
                 part.write_bytes(text.encode())
                 part.replace(file)

@@ -33,7 +33,8 @@ _FILE = "synthetic.jsonl"
 def generate(run: Run) -> dict[str, Any]:
     """Write `synthetic.jsonl`, one line per kept sample, and `generation.json`.
 
-    Prompts show only human-coded train rows whose response occurs in no validation or test row.
+    Prompts show only human-coded train rows whose response occurs in no validation or test row. Rows coded at review do
+    not change them, so that no sample is paid for twice; screening knows all rows.
 
     Returns:
         Counts, agreement and cost for `run.json`.
@@ -109,7 +110,7 @@ def _write(run: Run, section: GenerateSection) -> GenerationResult:
     splits, teacher = run.records.splits, run.asked[run.teacher.called]
     with AnswerCache(teacher.cache_folder) as cache:
         return generate_samples(
-            select_seed_rows(splits.train, splits.validation, splits.test),
+            select_seed_rows(splits.first_train, splits.first_validation, splits.test),
             teacher.codebook,
             teacher.section,
             section,

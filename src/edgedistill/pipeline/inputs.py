@@ -52,6 +52,7 @@ FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "project.evaluation.population": ("",),
     "project.evaluation.human_trained": ("student", "mixture.csv"),
     "project.report.study": ("runs.csv",),
+    "project.report.compare_with": ("bundle.json",),
     "project.teacher.labels": ("",),
     "project.teachers.labels": ("",),
 }

@@ -10,6 +10,7 @@ from edgedistill.data.reading import Records
 from edgedistill.data.types import Response, TrainRows, ValidationRows
 from edgedistill.errors import AnswersMissing, Paused, ProjectFileError, RunError, together
 from edgedistill.evaluation import Evaluation, Fidelity, read_evaluation, read_fidelity
+from edgedistill.evaluation.comparison import COMPARISON, BundleComparison, read_comparison
 from edgedistill.pipeline.folder import SHRUNK, STUDENT, RunFolder
 from edgedistill.pipeline.inputs import RestrictedView, StageFolder, StageInputs, digest_records, restrict_codes
 from edgedistill.progress import OnProgress
@@ -199,18 +200,27 @@ class Run:
 
     @cached_property
     def teachers(self) -> Mapping[str, Teacher | ExistingLabels]:
-        """All teachers by name; prompts show human-coded train rows, and tables of existing labels are read.
+        """All teachers by name; tables of existing labels are read.
+
+        Prompts show human-coded train rows, but none that was coded at review unless `few_shot_ids` names it: an answer
+        that is paid for stays the answer to the same prompt when people code more rows.
 
         Raises:
             DataError: A table cannot be used.
         """
-        train = self.records.splits.train if shows_examples(self.project) else TrainRows(())
         return {
             each.called: ExistingLabels.from_project(self.project, each)
             if isinstance(each, ExistingLabelsSection)
-            else Teacher.from_project(self.project, each, train)
+            else Teacher.from_project(self.project, each, self._examples_of(each))
             for each in self.panel
         }
+
+    def _examples_of(self, teacher: TeacherSection) -> TrainRows:
+        """The train rows that a teacher's prompts may show."""
+        if not shows_examples(self.project):
+            return TrainRows(())
+        splits = self.records.splits
+        return splits.train if teacher.few_shot_choice == "fixed" else splits.first_train
 
     @property
     def asked(self) -> Mapping[str, Teacher]:
@@ -272,6 +282,17 @@ class Run:
             BundleError: There is none, or it was changed.
         """
         return Bundle.load(self.folder / "bundle")
+
+    @property
+    def comparison(self) -> BundleComparison | None:
+        """The bundle and the one in use on the locked test rows; None unless ``report.compare_with`` names one.
+
+        Raises:
+            RunError: It is not done, or an older version did it.
+        """
+        if self.project.report.compare_with is None:
+            return None
+        return read_comparison(self.folder / COMPARISON, self.project.path.name)
 
     @property
     def report_html(self) -> str:

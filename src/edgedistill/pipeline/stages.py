@@ -10,6 +10,8 @@ from typing import Any
 from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE
 from edgedistill.errors import EdgeDistillError, GateRefused, RunError
 from edgedistill.estimates.results import ESTIMATES_FILE
+from edgedistill.evaluation.bundle_rows import BUNDLE_ROWS
+from edgedistill.evaluation.comparison import COMPARISON
 from edgedistill.pipeline.folder import (
     ASSISTANT,
     FROZEN,
@@ -40,7 +42,7 @@ def _coding(project: Project) -> tuple[str, ...]:
     """What decides the answers of teachers that code responses, beside the responses."""
     paths = ["project.teacher", "project.teachers", "project.task", "project.data.max_characters"]
     if shows_examples(project):
-        paths.append("records.splits.train")
+        paths += ["records.splits.train", "records.splits.reviewed"]
     if any(teacher.few_shot_choice == "similar" for teacher in project.asked):
         paths += ["project.student.backbone", "project.student.max_tokens"]
     return tuple(paths)
@@ -59,7 +61,7 @@ def _label(project: Project) -> StageInputs:
 
 
 def _generate(project: Project) -> StageInputs:
-    splits = (f"records.splits.{name}" for name in ("train", "validation", "test"))
+    splits = (f"records.splits.{name}" for name in ("train", "validation", "test", "reviewed"))
     return StageInputs((*_coding(project), *_GATE_RESULTS, "project.generate", *splits), _WITHOUT_GATES)
 
 
@@ -152,11 +154,17 @@ _OF_COMMANDS = (LEARNING_CURVE_FILE, ESTIMATES_FILE)
 """What `review next` and `estimate` write, which the report shows."""
 
 
+def _compare(_: Project) -> StageInputs:
+    section = ("project.evaluation.subgroups", "project.evaluation.smallest_subgroup", "project.report.compare_with")
+    return StageInputs((*section, "records.splits.test", "records.codes", "results.bundle", f"results.{BUNDLE_ROWS}"))
+
+
 def _report(project: Project) -> StageInputs:
     results = tuple(f"results.{name}" for stage in STAGES if stage.name != "report" for name in stage.written(project))
     read = ("project.name", "project.report", "project.task.labels", "project.data.human")
     splits = ("records.splits.train", "records.splits.validation", "records.splits.test")
-    return StageInputs((*read, *splits, *results, *map(result_path, _OF_COMMANDS)), log=True)
+    beside = tuple(map(result_path, _OF_COMMANDS))
+    return StageInputs((*read, *splits, *results, *beside), ("project.report.compare_with",), log=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +236,14 @@ STAGES = (
         scratch=("search.sqlite3", "search", NANO_START),
     ),
     Stage("evaluate", _evaluate, ("evaluation.json", "test_scores.csv")),
-    Stage("export", _export, ("bundle", "fidelity.json"), scratch=("tuning.json",)),
+    Stage("export", _export, ("bundle", "fidelity.json"), scratch=("tuning.json", BUNDLE_ROWS)),
+    Stage(
+        "compare",
+        _compare,
+        (COMPARISON,),
+        wanted=lambda project: project.report.compare_with is not None,
+        beside=(BUNDLE_ROWS,),
+    ),
     Stage("report", _report, ("report.html",), may_lack=("export",), beside=_OF_COMMANDS),
 )
 NAMES = tuple(stage.name for stage in STAGES)
@@ -289,6 +304,10 @@ def run_stages(
         GateRefused: No teacher passes the gate or was accepted; `gate.json` is written.
         EdgeDistillError: A stage failed; the stages before it stay done.
     """
+    if run.project.report.compare_with and _stage_index(run.project, until) >= _stage_index(run.project, "export"):
+        from edgedistill.pipeline.compare import require_served_bundle  # loads onnxruntime
+
+        require_served_bundle(run.project)
     _record_rows(run)
     steps = []
     for stage in _stages_of(run.project)[: _stage_index(run.project, until) + 1]:
@@ -356,7 +375,8 @@ def seen_by(run: Run, name: str) -> Run:
     """
     require_done(run, before=name)
     stage = _stages_of(run.project)[_stage_index(run.project, name)]
-    for optional in stage.may_lack:
+    wanted = {each.name for each in _stages_of(run.project)}
+    for optional in wanted.intersection(stage.may_lack):
         if optional in run.folder.run_log["stages"] and not is_done(run, optional):
             raise RunError(
                 f"{optional} was done with other settings or data",

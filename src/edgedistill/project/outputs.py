@@ -31,3 +31,6 @@ class ReportSection(Section):
     """Number of wrongly coded test responses to show with their texts; 0 shows ids and labels only."""
     study: File | None = None
     """Folder of a study (with its ``runs.csv``) whose curve is shown."""
+    compare_with: File | None = None
+    """Folder of the bundle in use. The new one is compared with it on the locked test rows; keep it out of the run
+    folder, in which an export replaces the bundle."""

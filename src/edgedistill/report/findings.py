@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from edgedistill.agreement import Agreement, Estimate, Subgroup
+from edgedistill.evaluation.comparison import BundleComparison, describe_verdict
 from edgedistill.evaluation.types import DecisionRule, Evaluation, Fidelity, Gate, GateTeacher, InterCoderFigures
 from edgedistill.report.formatting import (
     difference,
@@ -47,6 +48,7 @@ def findings(
     fidelity: Fidelity | None,
     required_kappa: float,
     sizes: SizeChoice | None = None,
+    comparison: BundleComparison | None = None,
 ) -> tuple[Finding, ...]:
     """Return what a reader must know besides the answer: human review first, then warnings, then the rest.
 
@@ -56,6 +58,7 @@ def findings(
         fidelity: None before the export.
         required_kappa: κ that the model had to reach.
         sizes: The students of several sizes; None with one.
+        comparison: With the bundle in use; None if the project names none.
     """
     others = [
         *_gate_overrides(gate),
@@ -66,6 +69,7 @@ def findings(
         *_human_coders(evaluation.ceiling),
         *_teacher(evaluation),
         *_overlap(evaluation),
+        *([_bundle_in_use(comparison)] if comparison else []),
     ]
     warnings = [each for each in others if each.tone == "warning"]
     rest = [each for each in others if each.tone != "warning"]
@@ -77,6 +81,16 @@ def findings(
         *_unknown_questions(evaluation),
         *warnings,
         *rest,
+    )
+
+
+def _bundle_in_use(found: BundleComparison) -> Finding:
+    """Whether the new bundle is better than the one in use, on the same test rows."""
+    warnings = [note.removeprefix("warning: ") for note in found.notes if note.startswith("warning: ")]
+    text = f"{describe_verdict(found)} Both were measured on the same {rows(found.rows)}, in pairs."
+    tone: Tone = "warning" if warnings or found.verdict == "worse" else "neutral"
+    return Finding(
+        "The bundle in use", " ".join([text, *warnings]), "good" if found.verdict == "better" and not warnings else tone
     )
 
 

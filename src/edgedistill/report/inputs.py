@@ -26,6 +26,7 @@ from edgedistill.data import RowCounts
 from edgedistill.decisions.learning_curve import LEARNING_CURVE_FILE, LearningCurve, read_learning_curve
 from edgedistill.errors import RunError
 from edgedistill.estimates.results import ESTIMATES_FILE, ESTIMATES_VERSION, EstimateTable
+from edgedistill.evaluation.comparison import COMPARISON, BundleComparison, read_comparison
 from edgedistill.evaluation.files import decode_file, read_evaluation, read_fidelity, stage_hint
 from edgedistill.evaluation.types import Evaluation, Fidelity, FidelityStep, Gate
 from edgedistill.sizes import SIZES_FILE, SizeChoice, read_sizes
@@ -133,6 +134,7 @@ class ReportInputs:
         study: Runs of a study that is shown, too.
         coding: Where the human codes come from; None if they were not made on the coding page.
         estimates: `estimates.json`; None unless `edgedistill estimate` was run.
+        comparison: `comparison.json`: the bundle and the one in use; None unless the project names one.
     """
 
     name: str
@@ -156,6 +158,7 @@ class ReportInputs:
     study: Sequence[StudyRun] = ()
     coding: CodingSummary | None = None
     estimates: EstimateTable | None = None
+    comparison: BundleComparison | None = None
 
     @property
     def served(self) -> Evaluation:
@@ -258,6 +261,7 @@ def read_report_inputs(
         study=_read_study(study) if study else (),
         coding=coding,
         estimates=optional(ESTIMATES_FILE, "estimate", _read_estimates),
+        comparison=optional(COMPARISON, "compare", lambda path, _: read_comparison(path, project_file)),
     )
 
 

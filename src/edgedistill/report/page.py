@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from edgedistill.agreement import Estimate
+from edgedistill.evaluation.comparison import describe_verdict
 from edgedistill.report import formatting
 from edgedistill.report.inputs import ReportInputs
 from edgedistill.report.plots import (
@@ -69,7 +70,7 @@ def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
         The verdict, and the page as HTML.
     """
     evaluation = inputs.served
-    decision = verdict(inputs.evaluation, inputs.gate, inputs.fidelity, inputs.sizes)
+    decision = verdict(inputs.evaluation, inputs.gate, inputs.fidelity, inputs.sizes, inputs.comparison)
     trials = summarize_trials(inputs.trials, inputs.run_log)
     misclassified = disagreements(inputs)
     style = (files("edgedistill.report") / "templates" / "report.css").read_text("utf-8")
@@ -92,6 +93,7 @@ def render_page(inputs: ReportInputs) -> tuple[Verdict, str]:
         misclassified=misclassified,
         listed=listed_disagreements(inputs, misclassified),
         caveats=caveats(inputs),
+        comparison_sentence=describe_verdict(inputs.comparison) if inputs.comparison else "",
         reported=reported_estimates(inputs.estimates) if inputs.estimates else (),
     )
 

@@ -54,6 +54,14 @@ RULES: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        "The bundle in use",
+        (
+            "If the project names the bundle in use (report.compare_with), both score the same test rows. The new one "
+            "is better if the whole 95\u202f% interval of the paired difference in κ is above 0, worse if all of it is "
+            "below 0, and otherwise it is undecided. The verdict does not depend on it; a worse bundle gets a warning."
+        ),
+    ),
+    (
         "Repeated texts",
         (
             f"If the texts of more than {percent(MAX_REPEATED_SHARE)} of the test rows also occur in training or "

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edgedistill.agreement import Agreement, Estimate, LabelAgreement
+from edgedistill.evaluation.comparison import BundleComparison
 from edgedistill.evaluation.types import Evaluation, Fidelity, Gate
 from edgedistill.report.findings import Finding, findings
 from edgedistill.report.formatting import difference, estimate, percent, percent_estimate, pluralize, rows, setting
@@ -74,7 +75,11 @@ class Verdict:
 
 
 def verdict(
-    evaluation: Evaluation, gate: Gate | None, fidelity: Fidelity | None = None, sizes: SizeChoice | None = None
+    evaluation: Evaluation,
+    gate: Gate | None,
+    fidelity: Fidelity | None = None,
+    sizes: SizeChoice | None = None,
+    comparison: BundleComparison | None = None,
 ) -> Verdict:
     """Apply the rules of `rules.py` to an evaluation.
 
@@ -83,6 +88,7 @@ def verdict(
         gate: None for a project without a teacher.
         fidelity: None before the export. With it, the answer is that of the graph that is served.
         sizes: The students of several sizes; None with one.
+        comparison: With the bundle in use; None if the project names none.
     """
     required = required_kappa(gate)
     before = evaluation.decisive
@@ -111,7 +117,7 @@ def verdict(
         reason,
         required,
         labels,
-        findings(evaluation, gate, fidelity, required, sizes),
+        findings(evaluation, gate, fidelity, required, sizes, comparison),
     )
 
 

@@ -13,7 +13,8 @@ from edgedistill.cli.commands import app
 from edgedistill.errors import ArgumentError, DataError
 from edgedistill.evaluation.bundle_rows import BundleRows
 from edgedistill.evaluation.coded_rows import CodedColumns, read_coded_table
-from edgedistill.evaluation.comparison import compare_bundles, compare_on_rows, decide, describe_comparison
+from edgedistill.evaluation.compare_bundles import compare_bundles, compare_on_rows
+from edgedistill.evaluation.comparison import decide, describe_comparison
 from edgedistill_serve import Scorer
 from edgedistill_serve.bundle.manifest import ReviewRule
 

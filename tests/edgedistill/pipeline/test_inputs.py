@@ -63,7 +63,7 @@ BASE: dict[str, Any] = {
         "human_trained": "runs/human",
     },
     "review": {"aim": "keep_kappa", "at_least": 0.6},
-    "report": {"study": "study"},
+    "report": {"study": "study", "compare_with": "served"},
 }
 SEVERAL = {key: value for key, value in BASE.items() if key != "teacher"} | {
     "teachers": [TEACHER | {"name": "one"}, TEACHER | {"name": "two"}]
@@ -258,6 +258,7 @@ CHANGES: dict[str, Any] = {
     "export.fp32_beside": False,
     "report.examples": 3,
     "report.study": "study2",
+    "report.compare_with": "served2",
 }
 """By field, another value."""
 OF_EXISTING_LABELS: dict[str, Any] = {
@@ -373,9 +374,9 @@ def files(tmp_path_factory):
         write(folder / name, ("id", "same", "label", "second", "p_low", "p_high"), labels)
     for name in ("population.csv", "population2.csv"):
         write(folder / name, ("id", "question", "response", "learner"), [(name, "q0", texts[86], "")])
-    for name in ("runs/human", "runs/human2", "study", "study2", "backbone", "backbone2"):
+    for name in ("runs/human", "runs/human2", "study", "study2", "backbone", "backbone2", "served", "served2"):
         (folder / name).mkdir(parents=True)
-        for file in ("mixture.csv", "runs.csv", "config.json"):
+        for file in ("mixture.csv", "runs.csv", "config.json", "bundle.json"):
             (folder / name / file).write_text(name)
     return folder
 
@@ -460,6 +461,7 @@ def fake(stage: stages.Stage, project: Project) -> stages.Stage:
 
 def do(run: Run, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[bool, str]]:
     """Run every stage; by stage whether it ran, and what it saw."""
+    monkeypatch.setattr("edgedistill.pipeline.compare.require_served_bundle", lambda _: None)  # it is no bundle here
     monkeypatch.setattr(stages, "STAGES", tuple(fake(stage, run.project) for stage in STAGES))
     return {step.stage: (not step.skipped, step.entry["seen"]) for step in run_stages(run)}
 
@@ -549,6 +551,7 @@ def test_another_order_of_the_labels_runs_everything_again_from_the_first_stage_
         ("population.csv", "text ", "texts ", "evaluate"),
         ("runs/human/mixture.csv", "human", "another", "evaluate"),
         ("study/runs.csv", "study", "another", "report"),
+        ("served/bundle.json", "served", "another", "compare"),
     ],
 )
 def test_another_content_of_a_file_runs_the_stages_again_that_read_it(
@@ -583,6 +586,8 @@ READ_BY = {
     "review.at_least": "evaluate export",
     "export.precision": "export",
     "report.examples": "report",
+    "report.compare_with": "compare",
+    "evaluation.subgroups": "evaluate export compare",
 }
 
 
