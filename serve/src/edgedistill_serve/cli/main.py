@@ -36,7 +36,7 @@ from edgedistill_serve.task.contexts import describe_contexts
 @click.pass_context
 def app(context: click.Context) -> None:
     """Score open responses with an EdgeDistill bundle, without an LLM and without network access."""
-    if context.invoked_subcommand == serve.name:
+    if context.invoked_subcommand == serve.name and hasattr(signal, "SIGHUP"):  # not on Windows
         # SIGHUP means that keys or bundles have changed. Nothing has been read yet, so it can be ignored.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 

@@ -37,6 +37,8 @@ KEEP_DAYS = 400
 _MAX_WAITING = 100_000
 _FILE = re.compile(r"(\d{4}-\d{2}-\d{2})-[0-9a-f]{8}-\d{4}\.jsonl")
 _DRAIN_SECONDS = 1.0
+_BINARY: int = getattr(os, "O_BINARY", 0)
+"""On Windows, files opened without it get a carriage return before each line break."""
 
 
 class Journal:
@@ -151,7 +153,7 @@ def append_lines(path: Path, lines: list[JournalLine]) -> None:
     Raises:
         OSError: They cannot be written; the file is as before, if it can be cut.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _BINARY, 0o600)
     try:
         before = os.fstat(descriptor).st_size
         # After a write that failed and could not be cut off, the next line begins on a line of its own.

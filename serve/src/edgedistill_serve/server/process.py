@@ -185,7 +185,7 @@ class DrainingServer:
                 signal.signal(number, signal.SIG_DFL)  # the next one ends the process at once
             loop.call_soon_threadsafe(self._stop)
 
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in stop_signals():
             signal.signal(each, on_signal)
         accepting = await loop.create_server(
             partial(Connection, self._connections), sock=listener, ssl=tls, backlog=backlog
@@ -226,6 +226,12 @@ class DrainingServer:
             self.end()
 
 
+def stop_signals() -> tuple[int, ...]:
+    """Return the signals that drain the server: SIGINT, SIGTERM and, on Windows, that of Ctrl-Break."""
+    ctrl_break = getattr(signal, "SIGBREAK", None)
+    return (signal.SIGINT, signal.SIGTERM, *(() if ctrl_break is None else (ctrl_break,)))
+
+
 def _end_later(seconds: float) -> None:
     """End the process after this time, unless it is cancelled.
 
@@ -246,15 +252,22 @@ def _end_process(reason: str) -> None:
 
 
 class _ReloadSignal:
-    """SIGHUP. A signal before the event loop runs is handled later, because files may have been read before it."""
+    """SIGHUP. A signal before the event loop runs is handled later, because files may have been read before it.
+
+    Windows has no such signal, and nothing is done there.
+    """
 
     def __init__(self) -> None:
         self._was_received = False
-        signal.signal(signal.SIGHUP, self._on_early_signal)
+        self._number: int | None = getattr(signal, "SIGHUP", None)
+        if self._number is not None:
+            signal.signal(self._number, self._on_early_signal)
 
     def handle(self, loop: asyncio.AbstractEventLoop, on_signal: Callable[[], object]) -> None:
         """Call a function at every SIGHUP, and at once if one was received before."""
-        loop.add_signal_handler(signal.SIGHUP, on_signal)
+        if self._number is None:
+            return
+        loop.add_signal_handler(self._number, on_signal)
         if self._was_received:
             on_signal()
 

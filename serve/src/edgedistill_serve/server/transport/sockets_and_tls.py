@@ -3,7 +3,6 @@
 import contextlib
 import ipaddress
 import os
-import resource
 import socket
 import stat
 from collections.abc import Iterator
@@ -113,6 +112,10 @@ def format_url(address: Address, listener: socket.socket) -> str:
 
 def raise_connection_limit(connections: int) -> int:
     """Raise the limit of open files; return the possible number of connections, up to ``connections``."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     required = connections + _RESERVED_FILES
     allowed = required if hard == resource.RLIM_INFINITY else min(required, hard)
@@ -128,7 +131,9 @@ def _tcp(address: Address) -> socket.socket:
         0
     ]
     listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # On Windows, SO_REUSEADDR would let any other program listen on the same port.
+    option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+    listener.setsockopt(socket.SOL_SOCKET, option, 1)
     listener.bind(socket_address)
     # Clients that connect before the bundles are loaded wait instead of being refused.
     listener.listen(_BACKLOG)
@@ -136,6 +141,8 @@ def _tcp(address: Address) -> socket.socket:
 
 
 def _unix(path: Path) -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):
+        raise CannotListen("this system has no Unix sockets", where=str(path), hint="Use --host and --port.")
     if _is_stale(path):
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
