@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # at run time each name is imported on first use: torch alone
     from edgedistill.evaluation.compare_bundles import compare_bundles
     from edgedistill.evaluation.comparison import BundleComparison
     from edgedistill.frames import train_validation_test_split
+    from edgedistill.monitoring import MonitorReport, monitor
     from edgedistill.progress import progress_bars
     from edgedistill.runnable_project import Project
     from edgedistill.task import Label, Task
@@ -41,6 +42,7 @@ __all__ = [
     "EdgeDistillError",
     "EstimateTable",
     "Label",
+    "MonitorReport",
     "Project",
     "Scorer",
     "StudentClassifier",
@@ -51,6 +53,7 @@ __all__ = [
     "compare_bundles",
     "estimate",
     "evaluate_bundle",
+    "monitor",
     "progress_bars",
     "train_validation_test_split",
 ]
@@ -64,6 +67,7 @@ _MODULES = {
     "EdgeDistillError": "edgedistill.errors",
     "EstimateTable": "edgedistill.estimates",
     "Label": "edgedistill.task",
+    "MonitorReport": "edgedistill.monitoring",
     "Project": "edgedistill.runnable_project",
     "Scorer": "edgedistill_serve",
     "StudentClassifier": "edgedistill.classifier",
@@ -73,6 +77,7 @@ _MODULES = {
     "compare_bundles": "edgedistill.evaluation.compare_bundles",
     "estimate": "edgedistill.estimates",
     "evaluate_bundle": "edgedistill.evaluation.coded_file",
+    "monitor": "edgedistill.monitoring",
     "progress_bars": "edgedistill.progress",
     "train_validation_test_split": "edgedistill.frames",
 }

@@ -54,6 +54,7 @@ from edgedistill.cli.export import (
     check_publish_options,
     web,
 )
+from edgedistill.cli.monitor import monitor
 from edgedistill.cli.report import preregister, report
 from edgedistill.cli.review import review_app
 from edgedistill.cli.study import study_app
@@ -457,6 +458,7 @@ app.command("export")(_export)
 app.command("compare")(_compare)
 app.command("code")(code)
 app.command("estimate")(estimate)
+app.command("monitor")(monitor)
 app.command("report")(report)
 app.command("preregister")(preregister)
 app.command("web")(web)

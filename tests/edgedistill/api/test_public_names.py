@@ -25,6 +25,7 @@ def test_the_public_names_of_edgedistill():
         "EdgeDistillError",
         "EstimateTable",
         "Label",
+        "MonitorReport",
         "Project",
         "Scorer",
         "StudentClassifier",
@@ -35,6 +36,7 @@ def test_the_public_names_of_edgedistill():
         "compare_bundles",
         "estimate",
         "evaluate_bundle",
+        "monitor",
         "progress_bars",
         "train_validation_test_split",
     }
