@@ -16,6 +16,7 @@ busier process: half is perfect.
 
 import argparse
 import asyncio
+import itertools
 import json
 import multiprocessing
 import os
@@ -122,39 +123,42 @@ async def measure(port: int, connections: int, *, at_once: bool, busy: bool) -> 
     return max(answered.count(number) for number in range(PROCESSES)) / connections
 
 
+def measure_way(way: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Return the share of the busier process in each situation."""
+    fork = multiprocessing.get_context("fork")
+    first = listen(0, reuse=way == "reuseport")
+    port = first.getsockname()[1]
+    listeners = [first, listen(port, reuse=True) if way == "reuseport" else first]
+    descriptor = SharedState.create(PROCESSES)
+    processes = [
+        fork.Process(target=serve, args=(way, listener, number, descriptor), daemon=True)
+        for number, listener in enumerate(listeners)
+    ]
+    for process in processes:
+        process.start()
+    for listener in listeners:
+        listener.close()
+    time.sleep(0.3)
+    results = {}
+    for busy, at_once, connections in itertools.product((False, True), (False, True), CONNECTIONS):
+        shares = [asyncio.run(measure(port, connections, at_once=at_once, busy=busy)) for _ in range(rounds)]
+        name = f"{'at once' if at_once else 'one by one'}, {'busy' if busy else 'idle'}, {connections}"
+        results[name] = {"median": statistics.median(shares), "largest": max(shares)}
+    for process in processes:
+        process.terminate()
+    return results
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    fork = multiprocessing.get_context("fork")
     results: dict[str, Any] = {"cores": os.cpu_count(), "rounds": given.rounds, "load": os.getloadavg()[0]}
     for way in WAYS:
-        first = listen(0, reuse=way == "reuseport")
-        port = first.getsockname()[1]
-        listeners = [first, listen(port, reuse=True) if way == "reuseport" else first]
-        descriptor = SharedState.create(PROCESSES)
-        processes = [
-            fork.Process(target=serve, args=(way, listener, number, descriptor), daemon=True)
-            for number, listener in enumerate(listeners)
-        ]
-        for process in processes:
-            process.start()
-        first.close()
-        listeners[1].close()
-        time.sleep(0.3)
-        for busy in (False, True):
-            for at_once in (False, True):
-                for connections in CONNECTIONS:
-                    shares = [
-                        asyncio.run(measure(port, connections, at_once=at_once, busy=busy)) for _ in range(given.rounds)
-                    ]
-                    name = f"{'at once' if at_once else 'one by one'}, {'busy' if busy else 'idle'}, {connections}"
-                    found = {"median": statistics.median(shares), "largest": max(shares)}
-                    results.setdefault(name, {})[way] = found
-        for process in processes:
-            process.terminate()
+        for name, found in measure_way(way, given.rounds).items():
+            results.setdefault(name, {})[way] = found
     for name, ways in results.items():
         if isinstance(ways, dict):
             print(f"{name:28}", *(f"{way} {each['median']:.2f} ({each['largest']:.2f})" for way, each in ways.items()))

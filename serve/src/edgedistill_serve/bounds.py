@@ -81,6 +81,8 @@ COUNT_OR_NONE = Bounds(0, 2**40, whole=True)
 """The same, with 0 for no limit."""
 THREADS = Bounds(1, 1024, whole=True)
 """A number of threads."""
+WORKERS = Bounds(1, 256, whole=True)
+"""A number of processes."""
 SECONDS = Bounds(0.0, 604_800.0, open=True)
 """A time limit: up to a week."""
 WAIT = Bounds(0.0, 86_400.0)

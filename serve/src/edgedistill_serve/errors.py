@@ -10,6 +10,7 @@
     ├── RuntimeMissing                no build or both builds of onnxruntime are installed
     ├── ScoringFailed                 one response could not be scored; others are not affected
     ├── CannotListen                  the server's address is in use or invalid, or would be open by mistake
+    ├── WorkerEnded                   a process of a server of several ended at its start, or did not drain
     ├── KeyFileError                  a file of API keys cannot be used
     └── RequestError                  the server does not answer a request with scores
         ├── KeyMissing                no API key, or one that is not accepted
@@ -93,6 +94,12 @@ class ScoringFailed(EdgeDistillError):
 
 class CannotListen(EdgeDistillError):
     """The server's address is in use or invalid, or would be open to other machines by mistake."""
+
+
+class WorkerEnded(EdgeDistillError):
+    """A process of a server of several ended before it had loaded the bundles, or did not drain in time."""
+
+    exit_code = 1
 
 
 class KeyFileError(EdgeDistillError):

@@ -20,10 +20,11 @@ from edgedistill_serve.server.app import create_app
 from edgedistill_serve.server.limits import Limits
 from edgedistill_serve.server.log_lines import LogHandler
 from edgedistill_serve.server.metrics import ServerMetrics
-from edgedistill_serve.server.middleware.api_keys import KeyAccess, create_key
+from edgedistill_serve.server.middleware.api_keys import create_key
 from edgedistill_serve.server.model_catalogue import BundleFolders, load_scorer, watch
 from edgedistill_serve.server.queue.scoring_queue import Workers
 from edgedistill_serve.server.service import Service
+from edgedistill_serve.server.transport.sockets_and_tls import Address
 
 SECRET = "zebraphone"
 FAULTS = [
@@ -130,7 +131,14 @@ def warm(make_bundle, tmp_path_factory):
 
 
 @pytest.mark.parametrize("fault", [RuntimeError(SECRET), KeyFileError("no key", where="keys"), UnicodeError(SECRET)])
-def test_a_reload_that_fails_is_shown_until_the_next_one(service, folders, monkeypatch, tmp_path, caplog, fault):
+def test_a_reload_that_fails_is_shown_until_the_next_one(folders, monkeypatch, tmp_path, caplog, fault):
+    monkeypatch.setattr(process, "read_keys", lambda _: (create_key("one").entry,))
+    settings = process.ServerSettings(
+        bundles=(tmp_path / "live",), address=Address(), limits=Limits(), key_file=tmp_path / "keys", threads=1
+    )
+    parts = process.ServerParts(settings)
+    parts.folders = folders
+    parts.service.open(folders.catalogue.scorers)
     faults = [fault, fault]
 
     def fail(*_, **__):
@@ -140,21 +148,21 @@ def test_a_reload_that_fails_is_shown_until_the_next_one(service, folders, monke
     async def reload():
         loaded = asyncio.get_running_loop().create_future()
         loaded.set_result(None)
-        await process._reload(loaded, service, folders, access, tmp_path / "keys")
+        await process._reload(loaded, parts)
 
-    access = KeyAccess((create_key("one").entry,))
     monkeypatch.setattr(process, "read_keys", fail)
     monkeypatch.setattr(BundleFolders, "refresh", fail)
     asyncio.run(reload())
-    shown = readyz(service).json()["faults"]
+    shown = readyz(parts.service).json()["faults"]
     assert set(shown) == {"reload of the API keys", "reload of the bundles"}
     assert "the API keys are unchanged" in caplog.text
     assert SECRET not in caplog.text + str(shown)
     with pytest.raises(Exception, match="API key"):
-        access.check("another")
+        parts.access.check("another")
     monkeypatch.setattr(process, "read_keys", lambda _: (create_key("two").entry,))
     asyncio.run(reload())
-    assert "faults" not in readyz(service).json()
+    assert "faults" not in readyz(parts.service).json()
+    parts.service.close()
 
 
 def test_threads_that_always_die_are_replaced_later_and_later_and_shown(caplog):

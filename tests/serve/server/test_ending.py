@@ -36,7 +36,7 @@ from edgedistill_serve.server.middleware.api_keys import KeyAccess
 from edgedistill_serve.server.protocols import v1_routes
 from edgedistill_serve.server.service import Service
 draining = []
-process._END_SECONDS = 1
+process.END_SECONDS = 1
 {hang}
 from edgedistill_serve.cli.main import main
 main()

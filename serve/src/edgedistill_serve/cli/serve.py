@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgedistill_serve.bounds import SHARE, Bounds
+from edgedistill_serve.bounds import SHARE, WORKERS, Bounds
 from edgedistill_serve.cli.terminal import JSON, THREADS, write
 from edgedistill_serve.scoring.score_cache import ENTRIES
 from edgedistill_serve.server.limits import LIMIT_BOUNDS, Limits
@@ -148,6 +148,12 @@ def _limits(command: _Command) -> _Command:
     help="Lowest level of the log; debug adds the requests of health checks and of /metrics.",
 )
 @_limits
+@_option(
+    "--workers",
+    type=_Number(WORKERS),
+    help="Number of processes, which share the address; by default, one for every four available cores. With several, "
+    "the limits, --threads and --recent apply to each of them.",
+)
 @THREADS
 @JSON
 def serve(bundles: tuple[Path, ...], **options: Any) -> None:
@@ -155,7 +161,8 @@ def serve(bundles: tuple[Path, ...], **options: Any) -> None:
 
     Without --keys, the server accepts requests from this machine only, unless --open is set.
     """
-    from edgedistill_serve.server.log_lines import configure_log
+    from edgedistill_serve.server.log_lines import LogFormat, configure_log
+    from edgedistill_serve.server.process import ServerSettings, plan_processes
     from edgedistill_serve.server.process import serve as serve_bundles
     from edgedistill_serve.server.transport.sockets_and_tls import Address
 
@@ -171,24 +178,37 @@ def serve(bundles: tuple[Path, ...], **options: Any) -> None:
     if options["audit_share"] and options["journal"] is None:
         raise click.BadParameter("--audit-share needs --journal")
     as_json = options["json"]
-    configure_log(options["log_format"] or ("json" if as_json else "text"), options["log_level"])
-    serve_bundles(
-        bundles,
-        Address(options["host"], options["port"], options["uds"], options["tls_cert"], options["tls_key"]),
+    log_format: LogFormat = options["log_format"] or ("json" if as_json else "text")
+    configure_log(log_format, options["log_level"])
+    workers, threads = plan_processes(options["workers"], options["threads"])
+    settings = ServerSettings(
+        bundles=bundles,
+        address=Address(options["host"], options["port"], options["uds"], options["tls_cert"], options["tls_key"]),
         limits=limits,
         key_file=options["key_file"],
         is_open=options["is_open"],
         origins=options["origins"],
         hosts=options["hosts"],
-        threads=options["threads"],
+        threads=threads,
         default_model=options["default_model"],
         watched=options["watched"],
         score_cache=options["recent"],
         public_key=options["public_key"],
         journal=options["journal"],
         audit_share=options["audit_share"],
-        on_listening=lambda url: write({"event": "listening", "url": url} if as_json else f"listening on {url}"),
+        log_format=log_format,
+        log_level=options["log_level"],
     )
+
+    def on_listening(url: str) -> None:
+        write({"event": "listening", "url": url} if as_json else f"listening on {url}")
+
+    if workers == 1:
+        serve_bundles(settings, on_listening=on_listening)
+        return
+    from edgedistill_serve.server.workers.supervisor import serve as serve_by_workers
+
+    serve_by_workers(settings, workers, on_listening=on_listening)
 
 
 @click.group(no_args_is_help=True)

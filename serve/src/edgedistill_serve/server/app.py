@@ -18,7 +18,7 @@ from edgedistill_serve.server.middleware.api_keys import KeyAccess, KeyCheck
 from edgedistill_serve.server.middleware.host_check import ANY_HOST, HostCheck
 from edgedistill_serve.server.middleware.request_log import REQUEST_ID, RequestLog
 from edgedistill_serve.server.model_catalogue import FolderStatus
-from edgedistill_serve.server.protocols.health_routes import health_operations
+from edgedistill_serve.server.protocols.health_routes import ServerReport, health_operations
 from edgedistill_serve.server.protocols.oip import inference_operations
 from edgedistill_serve.server.protocols.page_routes import document_routes, page_routes
 from edgedistill_serve.server.protocols.tei import tei_operations
@@ -36,6 +36,7 @@ def create_app(
     origins: Sequence[str] = (),
     hosts: Sequence[str] = (ANY_HOST,),
     statuses: Callable[[], Sequence[FolderStatus]] = tuple,
+    report: ServerReport | None = None,
 ) -> Starlette:
     """Return the ASGI application of a service.
 
@@ -46,16 +47,17 @@ def create_app(
         origins: Origins of web pages that may send requests (CORS).
         hosts: Accepted hosts of requests; see `HostCheck`.
         statuses: Returns the status of each bundle folder.
+        report: The health and the metrics of all processes of a server; None for a server of one.
     """
     metrics = metrics or ServerMetrics()
     operations = [
         *v1_operations(service),
         *tei_operations(service),
         *inference_operations(service),
-        *health_operations(service, statuses),
+        *health_operations(service, statuses, report),
         Operation(
             path="/metrics",
-            endpoint=_metrics_endpoint(metrics),
+            endpoint=_metrics_endpoint(metrics, report),
             summary="Metrics in the text format of Prometheus",
             response_media=CONTENT_TYPE,
         ),
@@ -89,9 +91,10 @@ def create_app(
     return app
 
 
-def _metrics_endpoint(metrics: ServerMetrics) -> Endpoint:
+def _metrics_endpoint(metrics: ServerMetrics, report: ServerReport | None) -> Endpoint:
     async def endpoint(_: Request) -> Response:
-        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        text = metrics.text() if report is None else await report.metrics()
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
     return endpoint
 

@@ -1,9 +1,12 @@
 """Prometheus metrics of the server. They contain no texts, no ids and no keys."""
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -53,10 +56,16 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # untyped in prometh
 
 
 class ServerMetrics:
-    """The metrics of one server, with a registry of its own."""
+    """The metrics of one process, with a registry of its own.
+
+    Attributes:
+        registry: The registry.
+        changes: A number that changes when something is counted.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.changes = 0
         ProcessCollector(registry=self.registry)
         self._children: dict[Any, Any] = {}
         common: dict[str, Any] = {"registry": self.registry, "namespace": "edgedistill"}
@@ -92,10 +101,11 @@ class ServerMetrics:
 
     def add_gauges(self, gauges: Sequence[CallbackGauge]) -> None:
         """Add gauges that are read at each scrape."""
-        self.registry.register(_Gauges(gauges))
+        self.registry.register(gauges_collector(gauges))
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""
+        self.changes += 1
         self._child(self._requests, path, str(status)).inc()
         self._child(self._request_seconds, path).observe(seconds)
 
@@ -133,6 +143,106 @@ class ServerMetrics:
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
+
+    def snapshot(self) -> "Snapshot":
+        """Return all metrics as data, for `sum_snapshots`."""
+        return take_snapshot(self.registry)
+
+
+class Family(msgspec.Struct, frozen=True, array_like=True):
+    """The samples of one metric.
+
+    Attributes:
+        name: Name of the metric.
+        documentation: Its help text.
+        kind: ``counter``, ``gauge`` or ``histogram``.
+        samples: Name, label values by label names, and value of each sample.
+    """
+
+    name: str
+    documentation: str
+    kind: str
+    samples: list[tuple[str, dict[str, str], float]]
+
+
+Snapshot: TypeAlias = list[Family]
+_COUNTS_SINCE_START = frozenset({"edgedistill_connections_refused"})
+"""Gauges that only grow, and are summed also over processes that have ended."""
+_SAME_IN_ALL: Mapping[str, Callable[[float, float], float]] = {
+    "edgedistill_ready": max,
+    "edgedistill_model_swaps": max,
+    "edgedistill_model_swap_failures": max,
+    "edgedistill_model_fault": max,
+    "process_start_time_seconds": min,
+}
+"""Gauges that are no quantities of one process, and are not summed."""
+
+
+def take_snapshot(registry: CollectorRegistry) -> Snapshot:
+    """Return the metrics of a registry as data."""
+    return [
+        Family(
+            family.name,
+            family.documentation,
+            family.type,
+            [(sample.name, sample.labels, float(sample.value)) for sample in family.samples],
+        )
+        for family in registry.collect()  # type: ignore[no-untyped-call]  # untyped in prometheus_client
+    ]
+
+
+def sum_snapshots(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """Sum the metrics of several processes: counters, histograms, and gauges that are quantities of one process."""
+    families: dict[str, Family] = {}
+    sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for family in itertools.chain.from_iterable(snapshots):
+        families.setdefault(family.name, family)
+        found = sums.setdefault(family.name, {})
+        merge = _SAME_IN_ALL.get(family.name, operator.add)
+        for name, labels, value in family.samples:
+            key = name, tuple(labels.items())
+            found[key] = merge(found[key], value) if key in found else value
+    return [
+        Family(
+            name,
+            family.documentation,
+            family.kind,
+            [(each, dict(key), value) for (each, key), value in sums[name].items()],
+        )
+        for name, family in families.items()
+    ]
+
+
+def counts_since_start(snapshot: Snapshot) -> Snapshot:
+    """Return the metrics of a process that stay in the sums after its end, so that no sum ever falls."""
+    return [family for family in snapshot if family.kind != "gauge" or family.name in _COUNTS_SINCE_START]
+
+
+def format_snapshot(snapshot: Snapshot) -> bytes:
+    """Return metrics in the text format of Prometheus."""
+    registry = CollectorRegistry()
+    registry.register(_Stored(snapshot))
+    return generate_latest(registry)
+
+
+class _Stored(Collector):
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._snapshot:
+            metric = Metric(family.name, family.documentation, family.kind)
+            for name, labels, value in family.samples:
+                metric.add_sample(name, labels, value)
+            yield metric
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+
+def gauges_collector(gauges: Sequence[CallbackGauge]) -> Collector:
+    """Return a collector of gauges, for a registry."""
+    return _Gauges(gauges)
 
 
 class _Gauges(Collector):

@@ -19,7 +19,7 @@ from edgedistill_serve.scoring.scorer import Scorer
 
 Loader: TypeAlias = Callable[[Path], Scorer]
 """Returns a checked and warmed up scorer; raises an `EdgeDistillError` for a bundle that cannot be served."""
-_Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
+Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class BundleFolders:
         self._default = default
         self._load = load
         self._lock = Lock()
-        self._fingerprints: list[_Fingerprint] = []
+        self._fingerprints: list[Fingerprint] = []
         self._catalogue = ModelCatalogue()
         self._statuses: tuple[FolderStatus, ...] = ()
 
@@ -152,7 +152,7 @@ class BundleFolders:
             EdgeDistillError: A bundle cannot be served.
         """
         with self._lock:
-            self._fingerprints = [_fingerprint(folder) for folder in self._folders]
+            self._fingerprints = [fingerprint(folder) for folder in self._folders]
             scorers = tuple(map(self._load, self._folders))
             self._catalogue = ModelCatalogue(scorers, self._default)
             pairs = zip(self._folders, scorers, strict=True)
@@ -169,48 +169,96 @@ class BundleFolders:
             changed_only: Whether to skip folders that have not changed since they were last checked.
         """
         with self._lock:
-            for index, folder in enumerate(self._folders):
-                fingerprint = _fingerprint(folder)
-                if not changed_only or fingerprint != self._fingerprints[index]:
-                    self._fingerprints[index] = fingerprint
-                    self._refresh(index, folder)
+            candidate = self._prepare(changed_only=changed_only)
+            for before, after in zip(self._statuses, candidate.statuses, strict=True):
+                log_swap(before, after)
+            self._install(candidate)
             swap(self._catalogue)
+
+    def prepare(self) -> "Candidate":
+        """Load the bundles again as `refresh` does, but serve them only after `install`."""
+        with self._lock:
+            return self._prepare(changed_only=False)
+
+    def install(self, candidate: "Candidate") -> None:
+        """Make a candidate the served models."""
+        with self._lock:
+            self._install(candidate)
+
+    def reject(self, candidate: "Candidate", fault: str) -> None:
+        """Keep the served models, and report the fault for each folder whose model the candidate would replace."""
+        with self._lock:
+            statuses = []
+            for before, after in zip(self._statuses, candidate.statuses, strict=True):
+                is_replaced = after.swaps > before.swaps
+                statuses.append(replace(before, failures=before.failures + 1, fault=fault) if is_replaced else after)
+            self._statuses = tuple(statuses)
 
     def settled(self, pause: Callable[[], object]) -> bool:
         """Return whether the folders do not change during a pause, so that no process is writing to them."""
-        before = [_fingerprint(folder) for folder in self._folders]
+        before = [fingerprint(folder) for folder in self._folders]
         pause()
-        return before == [_fingerprint(folder) for folder in self._folders]
+        return before == [fingerprint(folder) for folder in self._folders]
 
     @property
     def changed(self) -> bool:
         """Whether a folder has changed since it was last checked."""
-        return self._fingerprints != [_fingerprint(folder) for folder in self._folders]
+        return self._fingerprints != [fingerprint(folder) for folder in self._folders]
 
-    def _refresh(self, index: int, folder: Path) -> None:
-        served, status = self._catalogue.scorers, self._statuses[index]
+    def _prepare(self, *, changed_only: bool) -> "Candidate":
+        catalogue, statuses = self._catalogue, list(self._statuses)
+        for index, folder in enumerate(self._folders):
+            found = fingerprint(folder)
+            if changed_only and found == self._fingerprints[index]:
+                continue
+            self._fingerprints[index] = found
+            catalogue, statuses[index] = self._load_again(catalogue, index, statuses[index])
+        return Candidate(catalogue, tuple(statuses))
+
+    def _install(self, candidate: "Candidate") -> None:
+        self._catalogue, self._statuses = candidate.catalogue, candidate.statuses
+
+    def _load_again(
+        self, catalogue: ModelCatalogue, index: int, status: FolderStatus
+    ) -> tuple[ModelCatalogue, FolderStatus]:
+        served, folder = catalogue.scorers, self._folders[index]
         try:
             manifest = Bundle.load(folder).manifest
             # Compared in full: thresholds can be edited without a new version.
             if manifest != served[index].bundle.manifest:
                 scorer = self._load(folder)
                 scorers = (*served[:index], scorer, *served[index + 1 :])
-                self._catalogue = ModelCatalogue(scorers, self._default)
+                catalogue = ModelCatalogue(scorers, self._default)
                 status = FolderStatus(folder.name, *_identity(scorer), status.swaps + 1, status.failures)
-                fields = {"model": status.model, "version": status.version}
-                _log.info("%s@%s is now served", *fields.values(), extra={"event": "model_swapped", "fields": fields})
-            status = replace(status, fault=None)
+            return catalogue, replace(status, fault=None)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with a new bundle, the previous one is served
             # Without the message of a foreign exception, which may contain texts.
             fault = str(error) if isinstance(error, EdgeDistillError) else f"it cannot be loaded ({_type_name(error)})"
-            status = replace(status, failures=status.failures + 1, fault=fault)
-            fields = {"model": status.model, "version": status.version}
-            _log.error(
-                "the new bundle cannot be served; %s@%s stays: %s",
-                *(*fields.values(), fault),
-                extra={"event": "bundle_refused", "fields": fields},
-            )
-        self._statuses = (*self._statuses[:index], status, *self._statuses[index + 1 :])
+            return catalogue, replace(status, failures=status.failures + 1, fault=fault)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Models that were loaded and checked, and are not served yet.
+
+    Attributes:
+        catalogue: The models.
+        statuses: The status of each folder once they are served.
+    """
+
+    catalogue: ModelCatalogue
+    statuses: tuple[FolderStatus, ...]
+
+
+def log_swap(before: FolderStatus, after: FolderStatus) -> None:
+    """Log that a folder's model was replaced, or that its new bundle cannot be served."""
+    fields = {"model": after.model, "version": after.version}
+    if after.swaps > before.swaps:
+        _log.info("%s@%s is now served", *fields.values(), extra={"event": "model_swapped", "fields": fields})
+    elif after.failures > before.failures:
+        extra = {"event": "bundle_refused", "fields": fields}
+        message = "the new bundle cannot be served; %s@%s stays: %s"
+        _log.error(message, after.model, after.version, after.fault, extra=extra)
 
 
 def watch(
@@ -251,7 +299,7 @@ def _identity(scorer: Scorer) -> tuple[str, str]:
     return manifest.name, manifest.version
 
 
-def _fingerprint(folder: Path) -> _Fingerprint:
+def fingerprint(folder: Path) -> Fingerprint:
     """Return names, times, sizes and inodes of the files of a folder, which change with every write or replacement."""
     files = []
     try:

@@ -11,20 +11,25 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from edgedistill_serve.cores import available_cores
+from edgedistill_serve.errors import CannotListen
 from edgedistill_serve.journal.writer import Journal
+from edgedistill_serve.scoring.onnxruntime_install import installed_builds
 from edgedistill_serve.scoring.score_cache import ENTRIES
-from edgedistill_serve.scoring.scorer import available_cores
 from edgedistill_serve.server.app import create_app
 from edgedistill_serve.server.limits import Limits
+from edgedistill_serve.server.log_lines import LogFormat, LogLevel
 from edgedistill_serve.server.metrics import CallbackGauge, ServerMetrics, single_gauge
-from edgedistill_serve.server.middleware.api_keys import KeyAccess, read_keys
+from edgedistill_serve.server.middleware.api_keys import KeyAccess, KeyEntry, read_keys
 from edgedistill_serve.server.middleware.host_check import ANY_HOST, LOCAL_HOSTS
 from edgedistill_serve.server.model_catalogue import BundleFolders, load_scorer, watch
+from edgedistill_serve.server.protocols.health_routes import ServerReport
 from edgedistill_serve.server.service import Service
 from edgedistill_serve.server.transport.certificate import Certificate, format_time
 from edgedistill_serve.server.transport.http11 import Connection, Connections
@@ -48,28 +53,175 @@ _CLOSE_SECONDS = 30.0
 _WATCHER = "watcher of the bundle folders"
 _LONGEST_CHECK_SECONDS = 300.0
 """A check of the watcher that takes longer than the load of a large bundle hangs, for example on a network drive."""
-_END_SECONDS = 5.0
+CORES_PER_WORKER = 4
+"""More cores than these are used better by several processes; see decision 62."""
+END_SECONDS = 5.0
 """Time for the end of the process after the second signal or at the end of the drain."""
 
 
-def serve(
-    bundles: Sequence[Path],
-    address: Address,
-    *,
-    limits: Limits,
-    key_file: Path | None = None,
-    is_open: bool = False,
-    origins: Sequence[str] = (),
-    hosts: Sequence[str] = (),
-    threads: int | None = None,
-    default_model: str | None = None,
-    watched: bool = False,
-    score_cache: int = ENTRIES,
-    public_key: Path | None = None,
-    journal: Path | None = None,
-    audit_share: float = 0.0,
-    on_listening: Callable[[str], None],
-) -> None:
+def plan_processes(workers: int | None, threads: int | None) -> tuple[int, int]:
+    """Return the number of processes, and the number of scoring threads of each.
+
+    Args:
+        workers: Number of processes; None for one for every `CORES_PER_WORKER` cores.
+        threads: Number of scoring threads of each process; None for its share of the cores.
+
+    Raises:
+        CannotListen: Several processes are asked for on a system on which they cannot share a socket.
+    """
+    cores = available_cores()
+    can_share = sys.platform != "win32"
+    if workers is None:
+        # One process feeds a GPU.
+        workers = -(-cores // CORES_PER_WORKER) if can_share and "onnxruntime-gpu" not in installed_builds() else 1
+    if workers > 1 and not can_share:
+        raise CannotListen(
+            "several processes cannot share a socket on Windows",
+            where=f"--workers {workers}",
+            hint="Use one process with --threads there; --workers needs Linux or macOS.",
+        )
+    return workers, threads or -(-cores // workers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What a server serves, and how.
+
+    Attributes:
+        bundles: Bundle folders, with distinct names and versions.
+        address: The address to listen on.
+        limits: The limits of the server.
+        key_file: File of the accepted API keys; None for a server without keys.
+        is_open: Whether other machines may send requests without a key.
+        origins: Origins of web pages that may send requests (CORS).
+        hosts: Accepted hosts of requests; by default, `LOCAL_HOSTS` on a loopback address, else any host.
+        threads: Number of scoring threads of the process; by default, the number of available cores.
+        default_model: Name of the model for requests that name none.
+        watched: Whether to check the folders periodically and serve new bundles.
+        score_cache: Number of recent scores of each model to keep for repeated texts; 0 turns the cache off.
+        public_key: PEM file of the key with which all bundles, also later ones, must be signed; None for no check.
+        journal: Folder in which the scored responses are counted for `edgedistill monitor`; None for no journal.
+        audit_share: Share of the ids that the journal has, in [0, 1].
+        log_format: Format of the log.
+        log_level: Lowest level of the log.
+    """
+
+    bundles: tuple[Path, ...]
+    address: Address
+    limits: Limits
+    key_file: Path | None = None
+    is_open: bool = False
+    origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    threads: int | None = None
+    default_model: str | None = None
+    watched: bool = False
+    score_cache: int = ENTRIES
+    public_key: Path | None = None
+    journal: Path | None = None
+    audit_share: float = 0.0
+    log_format: LogFormat = "text"
+    log_level: LogLevel = "info"
+
+    def read_keys(self) -> tuple[KeyEntry, ...]:
+        """Return the accepted API keys.
+
+        Raises:
+            KeyFileError: The key file cannot be used.
+        """
+        return () if self.key_file is None else read_keys(self.key_file)
+
+
+class ServerParts:
+    """The parts of one server process, connected with each other.
+
+    Args:
+        settings: The settings.
+        report: The report of a server of several processes; None for a server of one.
+
+    Raises:
+        CannotListen: The certificate cannot be used.
+        KeyFileError: The key file cannot be used.
+        DataError: The journal cannot be written.
+    """
+
+    def __init__(self, settings: ServerSettings, report: ServerReport | None = None) -> None:
+        limits, address = settings.limits, settings.address
+        self.settings = settings
+        self._certificate = load_certificate(address)
+        self.metrics = ServerMetrics()
+        self.access = KeyAccess(settings.read_keys(), rate=limits.key_rate)
+        self.service = Service(limits, threads=settings.threads or available_cores(), observe=self.metrics.count_work)
+        if settings.journal is not None:
+            self.service.journal = Journal(
+                settings.journal,
+                audit_share=settings.audit_share,
+                on_fault=partial(self.service.report, "journal"),
+            )
+        self.folders = BundleFolders(
+            settings.bundles,
+            default=settings.default_model,
+            load=partial(load_scorer, score_cache=settings.score_cache, public_key=settings.public_key),
+        )
+        app = create_app(
+            self.service,
+            metrics=self.metrics,
+            access=self.access,
+            origins=settings.origins,
+            hosts=settings.hosts or (LOCAL_HOSTS if address.is_local and address.uds is None else (ANY_HOST,)),
+            statuses=lambda: self.folders.statuses,
+            report=report,
+        )
+        self.connections = Connections(app, limits, raise_connection_limit(limits.connections))
+        self.draining = DrainingServer(self.connections, self.service)
+        self.metrics.add_gauges(_gauges(self.service, self.folders, self.connections))
+        if self._certificate is not None:
+            _show_certificate(self.service, self.metrics, self._certificate)
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """The TLS context; None for HTTP."""
+        return None if self._certificate is None else self._certificate.context
+
+    def open(self) -> None:
+        """Accept requests for the models of the folders, which were loaded."""
+        self.service.open(self.folders.catalogue.scorers, self.settings.default_model)
+        # Objects that live as long as the server are excluded from garbage collections.
+        gc.collect()
+        gc.freeze()
+
+    def reload_files(self) -> None:
+        """Read the certificate and the keys again; if they cannot be used, the previous ones stay."""
+        if self._certificate is not None:
+            _reload_certificate(self.service, self._certificate)
+        if self.settings.key_file is None:
+            return
+        try:
+            self.access.replace(self.settings.read_keys())
+            _log.info("the API keys were reloaded", extra={"event": "keys_reloaded"})
+            self.service.report("reload of the API keys", None)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with the file, the keys are unchanged
+            self.service.report("reload of the API keys", error)
+            _log.error("the API keys are unchanged", extra={"event": "keys_unchanged"})
+
+    def close_journal(self) -> None:
+        """Write the rest of the journal, if there is one."""
+        if self.service.journal is not None:
+            self.service.journal.close()
+
+    async def close(self, unfinished: Iterable[asyncio.Task[None]]) -> None:
+        """End the threads of a drained server, or the process if they do not end.
+
+        Args:
+            unfinished: Tasks that may still run.
+        """
+        waiting = [task for task in unfinished if not task.done()]
+        late = (await asyncio.wait(waiting, timeout=END_SECONDS))[1] if waiting else ()
+        if late or not self.service.close(END_SECONDS):
+            _end_process("threads that did not end were left behind")
+
+
+def serve(settings: ServerSettings, *, on_listening: Callable[[str], None]) -> None:
     """Serve bundles until SIGTERM or SIGINT; then refuse new requests, answer the accepted ones, and return.
 
     After a second signal, or `Limits.drain_seconds` after the first, the process ends within a few seconds, whatever
@@ -79,20 +231,7 @@ def serve(
     handled when the server is ready.
 
     Args:
-        bundles: Bundle folders, with distinct names and versions.
-        address: The address to listen on.
-        limits: The limits of the server.
-        key_file: File of the accepted API keys; None for a server without keys.
-        is_open: Whether other machines may send requests without a key.
-        origins: Origins of web pages that may send requests (CORS).
-        hosts: Accepted hosts of requests; by default, `LOCAL_HOSTS` on a loopback address, else any host.
-        threads: Number of scoring threads; by default, the number of available cores.
-        default_model: Name of the model for requests that name none.
-        watched: Whether to check the folders periodically and serve new bundles.
-        score_cache: Number of recent scores of each model to keep for repeated texts; 0 turns the cache off.
-        public_key: PEM file of the key with which all bundles, also later ones, must be signed; None for no check.
-        journal: Folder in which the scored responses are counted for `edgedistill monitor`; None for no journal.
-        audit_share: Share of the ids that the journal has, in [0, 1].
+        settings: The settings.
         on_listening: Called once with the URL of the server, before the bundles are loaded.
 
     Raises:
@@ -101,53 +240,40 @@ def serve(
         DataError: The journal cannot be written.
         EdgeDistillError: A bundle cannot be served; see `Bundle.load` and `Scorer`.
     """
-    reload_signal = _ReloadSignal()
-    check_not_open(address, has_keys=key_file is not None, is_open=is_open)
-    certificate = load_certificate(address)
-    metrics = ServerMetrics()
-    access = KeyAccess(() if key_file is None else read_keys(key_file), rate=limits.key_rate)
-    service = Service(limits, threads=threads or available_cores(), observe=metrics.count_work)
-    if journal is not None:
-        service.journal = Journal(journal, audit_share=audit_share, on_fault=partial(service.report, "journal"))
-    folders = BundleFolders(
-        bundles, default=default_model, load=partial(load_scorer, score_cache=score_cache, public_key=public_key)
-    )
-    hosts = hosts or (LOCAL_HOSTS if address.is_local and address.uds is None else (ANY_HOST,))
-    app = create_app(
-        service, metrics=metrics, access=access, origins=origins, hosts=hosts, statuses=lambda: folders.statuses
-    )
-    connections = Connections(app, limits, raise_connection_limit(limits.connections))
-    server = DrainingServer(connections, service)
-    metrics.add_gauges(_gauges(service, folders, connections))
+    reload_signal = ReloadSignal()
+    address = settings.address
+    check_not_open(address, has_keys=settings.key_file is not None, is_open=settings.is_open)
+    parts = ServerParts(settings)
     loading: list[asyncio.Task[None]] = []
     ended = threading.Event()
 
-    async def run(listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def run(listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        loading.append(loop.create_task(_load(service, folders, default_model, server)))
-        reload = partial(_reload, loading[0], service, folders, access, key_file, certificate)
+        loading.append(loop.create_task(_load(parts)))
+        reload = partial(_reload, loading[0], parts)
         reload_signal.handle(loop, lambda: loading.append(loop.create_task(reload())))
-        if watched:
+        if settings.watched:
             # A daemon thread: a bundle that takes long to load must not delay the end of the process.
-            watcher = threading.Thread(target=_watch, args=(loading[0], folders, service, ended), daemon=True)
+            watcher = threading.Thread(
+                target=_watch, args=(loading[0], parts.folders, parts.service, ended), daemon=True
+            )
             watcher.start()
-            service.watch_thread(f"{_WATCHER} (thread)", watcher)
-        await server.serve(listener, tls, backlog=_BACKLOG)
+            parts.service.watch_thread(f"{_WATCHER} (thread)", watcher)
+        parts.draining.handle_signals()
+        accepting = await loop.create_server(
+            partial(Connection, parts.connections), sock=listener, ssl=parts.tls, backlog=_BACKLOG
+        )
+        await parts.draining.wait(accepting.close)
         ended.set()
-        _, unfinished = await asyncio.wait(loading, timeout=_END_SECONDS)
-        if unfinished or not service.close(_END_SECONDS):
-            _end_process("threads that did not end were left behind")
+        await parts.close(loading)
 
-    if certificate is not None:
-        _show_certificate(service, metrics, certificate)
     with open_listener(address) as listener:
         on_listening(format_url(address, listener))
         try:
-            asyncio.run(run(listener, certificate.context if certificate else None))
+            asyncio.run(run(listener))
         finally:
             faulthandler.cancel_dump_traceback_later()
-            if service.journal is not None:
-                service.journal.close()
+            parts.close_journal()
     for task in loading:
         task.result()
 
@@ -167,44 +293,47 @@ class DrainingServer:
         self._draining: asyncio.Task[None] | None = None
         self._signals = 0
 
-    async def serve(self, listener: socket.socket, tls: ssl.SSLContext | None, *, backlog: int) -> None:
-        """Serve until the server has drained.
-
-        Args:
-            listener: A bound socket.
-            tls: The TLS context; None for HTTP.
-            backlog: Largest number of connections that wait to be accepted.
-        """
+    def handle_signals(self) -> None:
+        """Stop at SIGINT and SIGTERM."""
         loop = asyncio.get_running_loop()
 
         # Not with the loop's `add_signal_handler`: the time limit must start even if the loop is busy.
         def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # signal's interface
-            self._signals += 1
-            _end_later(self._service.limits.drain_seconds if self._signals == 1 else _END_SECONDS)
+            self.limit_end()
             if self._signals > 1:
                 signal.signal(number, signal.SIG_DFL)  # the next one ends the process at once
-            loop.call_soon_threadsafe(self._stop)
+            loop.call_soon_threadsafe(self.stop)
 
         for each in stop_signals():
             signal.signal(each, on_signal)
-        accepting = await loop.create_server(
-            partial(Connection, self._connections), sock=listener, ssl=tls, backlog=backlog
-        )
+
+    def limit_end(self) -> None:
+        """Start the time limit of the process: that of a drain, and when called again, a few seconds."""
+        self._signals += 1
+        _end_later(self._service.limits.drain_seconds if self._signals == 1 else END_SECONDS)
+
+    async def wait(self, stop_accepting: Callable[[], None]) -> None:
+        """Wait until the server has drained.
+
+        Args:
+            stop_accepting: Called when all accepted responses are answered.
+        """
+        loop = asyncio.get_running_loop()
         await self._ended.wait()
-        accepting.close()
+        stop_accepting()
         self._connections.finish()
         until = loop.time() + _CLOSE_SECONDS
         while (self._connections.open or self._connections.running) and loop.time() < until:
             if self._signals > 1:  # the process ends before its hard limit, which is for threads that hang
-                until = min(until, loop.time() + _END_SECONDS / 5)
+                until = min(until, loop.time() + END_SECONDS / 5)
             await asyncio.sleep(_POLL_SECONDS)
 
     def end(self) -> None:
         """End at once, before anything is served."""
         self._ended.set()
 
-    def _stop(self) -> None:
-        """Drain at the first signal, end at the second."""
+    def stop(self) -> None:
+        """Drain; when called again, end."""
         if self._service.state == "ready":
             self._service.drain()
             self._draining = asyncio.get_running_loop().create_task(self._drain())
@@ -213,7 +342,7 @@ class DrainingServer:
 
     async def _drain(self) -> None:
         clock = asyncio.get_running_loop().time
-        until = clock() + self._service.limits.drain_seconds - _END_SECONDS
+        until = clock() + self._service.limits.drain_seconds - END_SECONDS
         try:
             await asyncio.sleep(_NOTICE_SECONDS)
             while not self._service.idle and clock() < until:  # noqa: ASYNC110  # changed by other threads
@@ -251,7 +380,7 @@ def _end_process(reason: str) -> None:
     os._exit(1)
 
 
-class _ReloadSignal:
+class ReloadSignal:
     """SIGHUP. A signal before the event loop runs is handled later, because files may have been read before it.
 
     Windows has no such signal, and nothing is done there.
@@ -275,44 +404,32 @@ class _ReloadSignal:
         self._was_received = True
 
 
-async def _load(service: Service, folders: BundleFolders, default: str | None, server: DrainingServer) -> None:
+async def _load(parts: ServerParts) -> None:
     try:
-        service.open((await asyncio.to_thread(folders.open)).scorers, default)
+        await asyncio.to_thread(parts.folders.open)
+        parts.open()
     finally:
-        if not service.models.scorers:
-            server.end()
-    # Objects that live as long as the server are excluded from garbage collections.
-    gc.collect()
-    gc.freeze()
-    for scorer in service.models.scorers:
+        if not parts.service.models.scorers:
+            parts.draining.end()
+    for scorer in parts.service.models.scorers:
         manifest = scorer.bundle.manifest
-        fields = {"model": manifest.name, "version": manifest.version, "precision": scorer.precision}
-        _log.info("ready: %s, version %s, %s", *fields.values(), extra={"event": "ready", "fields": fields})
+        log_ready(manifest.name, manifest.version, scorer.precision)
 
 
-async def _reload(
-    loaded: asyncio.Task[None],
-    service: Service,
-    folders: BundleFolders,
-    access: KeyAccess,
-    key_file: Path | None,
-    certificate: Certificate | None = None,
-) -> None:
-    """Read the certificate and the keys again, and the bundles after their first load."""
-    if certificate is not None:
-        _reload_certificate(service, certificate)
-    if key_file is not None:
-        try:
-            access.replace(read_keys(key_file))
-            _log.info("the API keys were reloaded", extra={"event": "keys_reloaded"})
-            service.report("reload of the API keys", None)
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with the file, the keys are unchanged
-            service.report("reload of the API keys", error)
-            _log.error("the API keys are unchanged", extra={"event": "keys_unchanged"})
+def log_ready(model: str, version: str, precision: str) -> None:
+    """Log that a model is served."""
+    fields = {"model": model, "version": version, "precision": precision}
+    _log.info("ready: %s, version %s, %s", *fields.values(), extra={"event": "ready", "fields": fields})
+
+
+async def _reload(loaded: asyncio.Task[None], parts: ServerParts) -> None:
+    """Read the keys again, and the bundles after their first load."""
+    parts.reload_files()
     await asyncio.wait([loaded])
+    service = parts.service
     if service.state == "ready":
         try:
-            await asyncio.to_thread(folders.refresh, service.swap)
+            await asyncio.to_thread(parts.folders.refresh, service.swap)
             service.report("reload of the bundles", None)
         except Exception as error:  # noqa: BLE001  # the served models stay
             service.report("reload of the bundles", error)

@@ -91,7 +91,8 @@ class Service:
         self.state: State = "starting"
         self.draining = asyncio.Event()
         self.bodies = BodyMemory(limits.body_memory)
-        self.models = ModelCatalogue()
+        self._models = ModelCatalogue()
+        self._prepared: tuple[ModelCatalogue, Callable[[], bool]] | None = None
         self.queue = ScoringQueue(limit=limits.queue, threads=threads, observe=observe)
         self.journal: Journal | None = None
         self.faults: dict[str, str] = {}
@@ -116,9 +117,24 @@ class Service:
         if self.state == "starting":
             self.state = "ready"
 
+    @property
+    def models(self) -> ModelCatalogue:
+        """The served models."""
+        if self._prepared is not None and self._prepared[1]():
+            self.swap(self._prepared[0])
+        return self._models
+
     def swap(self, models: ModelCatalogue) -> None:
         """Use other models for new requests."""
-        self.models = models
+        self._models, self._prepared = models, None
+
+    def prepare(self, models: ModelCatalogue, is_due: Callable[[], bool]) -> None:
+        """Use other models for new requests as soon as a function returns true, which is called at each request."""
+        self._prepared = models, is_due
+
+    def discard_prepared(self) -> None:
+        """Keep the current models after `prepare`."""
+        self._prepared = None
 
     def drain(self) -> None:
         """Refuse new requests; accepted ones are scored."""

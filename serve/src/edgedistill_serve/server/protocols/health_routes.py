@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from typing import Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -37,38 +38,85 @@ class Served(msgspec.Struct, frozen=True):
     fault: str | None = None
 
 
+class WorkerCount(msgspec.Struct, frozen=True):
+    """The processes of the server.
+
+    Attributes:
+        ready: Number of processes that accept requests.
+        wanted: Number of processes that should.
+    """
+
+    ready: int
+    wanted: int
+
+
 class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
     """The server accepts requests.
 
     Attributes:
         status: ``ready``.
         models: The state of each model.
+        workers: The processes of the server; absent for a server of one process.
         faults: Parts of the server that run in the background and do not work, with the reason: requests are answered,
             but, for example, new bundles are not noticed.
     """
 
     status: str
     models: list[Served]
+    workers: WorkerCount | None = None
     faults: dict[str, str] = {}
 
 
-def health_operations(service: Service, statuses: Callable[[], Sequence[FolderStatus]]) -> list[Operation]:
+class ServerReport(Protocol):
+    """What a server of several processes reports as one, whichever of them is asked."""
+
+    async def readiness(self) -> Ready:
+        """Return the state of the server.
+
+        Raises:
+            NotReady: It accepts no requests.
+        """
+        ...
+
+    async def metrics(self) -> bytes:
+        """Return the sums of the metrics, in the text format of Prometheus.
+
+        Raises:
+            NotReady: They cannot be collected now.
+        """
+        ...
+
+
+def describe_readiness(service: Service, statuses: Sequence[FolderStatus]) -> Ready:
+    """Return the state of one process.
+
+    Raises:
+        NotReady: It accepts no requests.
+    """
+    service.check_ready()
+    if not service.queue.threads:
+        raise NotReady("no scoring thread is running", hint="See the log of the server, and restart it.")
+    served = [Served(each.model, each.version, each.swaps, each.failures, each.fault) for each in statuses]
+    return Ready("ready", served, faults=service.current_faults())
+
+
+def health_operations(
+    service: Service, statuses: Callable[[], Sequence[FolderStatus]], report: ServerReport | None = None
+) -> list[Operation]:
     """Return the operations of the health checks.
 
     Args:
         service: The service.
         statuses: Returns the status of each bundle folder.
+        report: The report of all processes; None for a server of one.
     """
 
     async def livez(_: Request) -> Response:
         return Response(msgspec.json.encode(Alive()), media_type=JSON)
 
     async def readyz(_: Request) -> Response:
-        service.check_ready()
-        if not service.queue.threads:
-            raise NotReady("no scoring thread is running", hint="See the log of the server, and restart it.")
-        served = [Served(each.model, each.version, each.swaps, each.failures, each.fault) for each in statuses()]
-        return Response(msgspec.json.encode(Ready("ready", served, service.current_faults())), media_type=JSON)
+        ready = describe_readiness(service, statuses()) if report is None else await report.readiness()
+        return Response(msgspec.json.encode(ready), media_type=JSON)
 
     return [
         Operation(

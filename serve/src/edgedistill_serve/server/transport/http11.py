@@ -69,6 +69,7 @@ class Connections:
         refused: Number of connections that were refused or closed early, by reason.
         running: The requests that the application is answering.
         read_buffer: Receives the bytes of all connections: they are parsed, or copied, before the next read.
+        on_change: Called when a connection was added or has ended.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, max_connections: int) -> None:
@@ -78,6 +79,7 @@ class Connections:
         self.refused: dict[str, int] = {}
         self.running: set[Exchange] = set()
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
+        self.on_change: Callable[[], object] = lambda: None
         self._open: set[Connection] = set()
         self._idle: OrderedDict[Connection, None] = OrderedDict()
         self._date_line = b""
@@ -91,6 +93,7 @@ class Connections:
     def admit(self, connection: "Connection") -> bool:
         """Register a new connection. At the limit, the connection that has been idle longest is closed for it."""
         self._open.add(connection)
+        self.on_change()
         if self.open > self.max_connections:
             oldest = next(iter(self._idle), None)
             if oldest is None:
@@ -112,6 +115,7 @@ class Connections:
         """Remove a connection that has ended or was aborted."""
         self._open.discard(connection)
         self._idle.pop(connection, None)
+        self.on_change()
 
     def count_refused(self, reason: str) -> None:
         """Count a connection that was refused or closed early."""

@@ -27,7 +27,7 @@ _FULL_SECONDS = 1.0
 
 
 class SharedState:
-    """Memory that the processes of one server share: the number of the served models, and of each process's connections.
+    """Memory that the processes of a server share: which models are served, and how many connections each process has.
 
     Reading and writing a cell is atomic, because it is aligned and has the size of a machine word or less.
 

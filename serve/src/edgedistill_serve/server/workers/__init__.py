@@ -1,0 +1,1 @@
+"""A server of several processes: the supervisor, which starts them, and the workers, which answer requests."""
