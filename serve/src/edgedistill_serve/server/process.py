@@ -59,6 +59,11 @@ END_SECONDS = 5.0
 """Time for the end of the process after the second signal or at the end of the drain."""
 
 
+def can_share_sockets() -> bool:
+    """Return whether processes can accept connections from one socket: not on Windows, which cannot pass it on so."""
+    return sys.platform != "win32"
+
+
 def plan_processes(workers: int | None, threads: int | None) -> tuple[int, int]:
     """Return the number of processes, and the number of scoring threads of each.
 
@@ -70,15 +75,15 @@ def plan_processes(workers: int | None, threads: int | None) -> tuple[int, int]:
         CannotListen: Several processes are asked for on a system on which they cannot share a socket.
     """
     cores = available_cores()
-    can_share = sys.platform != "win32"
+    can_share = can_share_sockets()
     if workers is None:
         # One process feeds a GPU.
         workers = -(-cores // CORES_PER_WORKER) if can_share and "onnxruntime-gpu" not in installed_builds() else 1
     if workers > 1 and not can_share:
         raise CannotListen(
-            "several processes cannot share a socket on Windows",
+            "several processes cannot share a socket on this system",
             where=f"--workers {workers}",
-            hint="Use one process with --threads there; --workers needs Linux or macOS.",
+            hint="Use one process with --threads; --workers needs Linux or macOS.",
         )
     return workers, threads or -(-cores // workers)
 
