@@ -283,7 +283,7 @@ def test_a_number_of_workers_that_is_none_is_refused(tmp_path, number, shown):
 def test_several_processes_are_refused_where_they_cannot_share_a_socket(monkeypatch):
     monkeypatch.setattr(process, "can_share_sockets", lambda: False)
     assert plan_processes(None, 3) == (1, 3)
-    with pytest.raises(CannotListen, match="cannot share a socket on this system. Use one process"):
+    with pytest.raises(CannotListen, match=r"cannot share a socket on this system\. Use one process"):
         plan_processes(2, None)
 
 

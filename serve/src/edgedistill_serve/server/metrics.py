@@ -165,13 +165,15 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
 
 
 Snapshot: TypeAlias = list[Family]
-_COUNTS_SINCE_START = frozenset({"edgedistill_connections_refused"})
+_COUNTS_SINCE_START = frozenset({"edgedistill_connections_refused", "edgedistill_failures", "edgedistill_journal_lost"})
 """Gauges that only grow, and are summed also over processes that have ended."""
 _SAME_IN_ALL: Mapping[str, Callable[[float, float], float]] = {
     "edgedistill_ready": max,
     "edgedistill_model_swaps": max,
     "edgedistill_model_swap_failures": max,
     "edgedistill_model_fault": max,
+    "edgedistill_fault": max,
+    "edgedistill_tls_certificate_expiry_seconds": min,
     "process_start_time_seconds": min,
 }
 """Gauges that are no quantities of one process, and are not summed."""

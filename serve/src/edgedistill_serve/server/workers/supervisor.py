@@ -69,6 +69,7 @@ _STABLE_SECONDS = 60.0
 """A worker that lived longer does not count as one of several deaths in a row."""
 _STATE_SECONDS = 1.0
 """Time limit for the state of a worker; the last known one is used for a worker that does not answer."""
+_WATCHER = "watcher of the bundle folders"
 _WATCH_SECONDS = 2.0
 _PREPARE_ATTEMPTS = 3
 """Attempts to load the same bundles in all workers, while their folders change."""
@@ -118,6 +119,7 @@ class _Worker:
         self.failure: LoadFailed | None = None
         self.is_open = False
         self.is_obsolete = False
+        self.is_silent = False
         self.state: State | None = None
         self.heard = self.started
         self._writer = writer
@@ -386,7 +388,6 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Replace the models when a folder has changed and changes no more."""
-        part = "watcher of the bundle folders"
         known = await asyncio.to_thread(self._fingerprints)
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
@@ -397,11 +398,12 @@ class Supervisor:
                     if await asyncio.to_thread(self._fingerprints) == found:
                         known = found
                         await self._refresh()
-                self._faults.pop(part, None)
+                self._faults.pop(_WATCHER, None)
             except Exception as error:  # noqa: BLE001  # later bundles must be noticed
-                if part not in self._faults:
-                    _log.error("the %s failed: %s", part, type(error).__name__, extra={"event": "fault"})
-                self._faults[part] = type(error).__name__
+                if _WATCHER not in self._faults:
+                    fields = {"part": _WATCHER, "error": type(error).__name__}
+                    _log.error("the %s failed: %s", *fields.values(), extra={"event": "fault", "fields": fields})
+                self._faults[_WATCHER] = type(error).__name__
 
     def _fingerprints(self) -> list[Any]:
         return [fingerprint(folder) for folder in self._settings.bundles]
@@ -439,11 +441,11 @@ class Supervisor:
         workers = list(self._workers.values())
         answers = await asyncio.gather(*(worker.report() for worker in workers))
         for worker, has_answered in zip(workers, answers, strict=True):
-            part = f"{worker.name} (process {worker.process.pid})"
-            if has_answered or self._workers.get(worker.number) is not worker:
-                self._faults.pop(part, None)
-            else:
-                self._faults[part] = f"it has not answered for {time.monotonic() - worker.heard:.0f} s"
+            if worker.is_silent and has_answered:
+                self._faults.pop(worker.name, None)
+            worker.is_silent = not has_answered and self._workers.get(worker.number) is worker
+            if worker.is_silent:
+                self._faults[worker.name] = f"it has not answered for {time.monotonic() - worker.heard:.0f} s"
 
     def _states(self) -> dict[int, State]:
         workers = sorted(self._workers.items())
@@ -476,7 +478,17 @@ class Supervisor:
             single_gauge("workers", "Processes that accept requests.", self._ready_count),
             single_gauge("workers_wanted", "Processes that should accept requests.", lambda: self._number),
             single_gauge("worker_restarts", "Workers that were started again since the start.", lambda: self._restarts),
+            CallbackGauge(
+                "fault",
+                "1 if this part of the server does not work; /readyz has the reason.",
+                lambda: [((part,), part in self._faults) for part in self._parts()],
+                ("part",),
+            ),
         ]
+
+    def _parts(self) -> list[str]:
+        workers = [f"worker {number + 1}" for number in range(self._number)]
+        return list(dict.fromkeys([*workers, *([_WATCHER] if self._settings.watched else []), *self._faults]))
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
