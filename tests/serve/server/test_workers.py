@@ -61,6 +61,17 @@ def are_ready(server: Server, number: int = 2) -> bool:
     return readiness(server).get("workers") == {"ready": number, "wanted": 2}
 
 
+def clients_of_both(server: Server, **settings) -> list[httpx.Client]:
+    """Return two clients whose connections are those of different workers, which their ids show."""
+    clients: dict[str, httpx.Client] = {}
+    while len(clients) < 2:
+        client = server.new_client(**settings)
+        clients.setdefault(client.get("/livez").headers["X-Request-ID"][:16], client)
+        if client not in clients.values():
+            client.close()
+    return list(clients.values())
+
+
 def ask(server: Server, stop: Event, who: int, answers: list) -> int:
     """Ask without a pause; note when each request was sent and answered; return the number of lost connections."""
     lost = 0
@@ -140,8 +151,7 @@ def metric(server: Server, line: str) -> float:
 def test_sigterm_drains_the_accepted_requests_of_all_workers(start, bundle):
     texts = [f"great job {number} " + "why " * 200 for number in range(1000)]
     with start(str(bundle.folder), *TWO) as server, ThreadPoolExecutor(2) as callers:
-        clients = [server.new_client() for _ in range(2)]
-        assert len({client.get("/livez").headers["X-Request-ID"][:16] for client in clients}) == 2
+        clients = clients_of_both(server)
         bodies = [{"responses": [f"{who} {text}" for text in texts]} for who in range(2)]
         futures = [
             callers.submit(client.post, "/v1/score", json=body) for client, body in zip(clients, bodies, strict=True)
@@ -189,7 +199,7 @@ def test_a_bundle_that_cannot_be_served_changes_nothing_in_any_worker(start, fol
         (model,) = wait_for(lambda: [each for each in readiness(server)["models"] if each["fault"]], server)
         assert "tokenizer.json" in model["fault"]
         assert server.log.read_text().count("cannot be served") == 1
-        for client in [server.new_client() for _ in range(4)]:
+        for client in clients_of_both(server):
             assert client.post("/v1/score", json={"response": "great job"}).json()["version"] == version
             client.close()
 
@@ -200,9 +210,8 @@ def test_a_worker_that_starts_again_with_a_changed_folder_takes_all_others_along
         os.kill(workers_of(server.process.pid)[0], signal.SIGKILL)
         wait_for(lambda: not are_ready(server), server)
         wait_for(lambda: are_ready(server), server)
-        clients = [server.new_client() for _ in range(4)]
+        clients = clients_of_both(server)
         answers = [client.post("/v1/score", json={"response": "great job"}) for client in clients]
-        assert len({answer.headers["X-Request-ID"][:16] for answer in answers}) == 2
         assert {answer.json()["version"] for answer in answers} == {new}
         for client in clients:
             client.close()
@@ -225,7 +234,7 @@ def test_a_key_that_is_removed_is_refused_by_all_workers_after_sighup(start, bun
     keys = tmp_path / "keys"
     keys.write_text(f"{old.entry.line()}\n{new.entry.line()}\n")
     with start(str(bundle.folder), *TWO, "--keys", str(keys)) as server:
-        clients = [server.new_client(headers={"X-API-Key": old.key}) for _ in range(4)]
+        clients = clients_of_both(server, headers={"X-API-Key": old.key})
         assert {client.get("/v1/models").status_code for client in clients} == {200}
         keys.write_text(f"{new.entry.line()}\n")
         server.process.send_signal(signal.SIGHUP)
