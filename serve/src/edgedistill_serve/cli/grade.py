@@ -16,6 +16,7 @@ from edgedistill_serve.cli.terminal import BUNDLE, JSON, PUBLIC_KEY, THREADS, Pr
 from edgedistill_serve.grading.dialects import check_delimiter, check_encoding
 from edgedistill_serve.grading.grade import PART_ROWS, GradingCounts, GradingStopped
 from edgedistill_serve.grading.grade import grade as grade_table
+from edgedistill_serve.grading.graded_journal import GradedJournal
 from edgedistill_serve.grading.ray_engine import Workers, grade_on_ray
 from edgedistill_serve.grading.storage import STANDARD
 from edgedistill_serve.grading.table_formats import WRITTEN
@@ -52,6 +53,15 @@ def _checked(check: Callable[[str], str]) -> Callable[[Any, Any, str | None], st
 @click.option(
     "--part-rows", type=click.IntRange(1, 2**20), default=PART_ROWS, show_default=True, help="Rows of a part."
 )
+@click.option("--journal", type=click.Path(path_type=Path), help="Folder for counts of the scores, without texts.")
+@click.option(
+    "--audit-share",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Share of the ids that the journal has, drawn at random for people to code.",
+)
+@click.option("--id-column", default="id", show_default=True, help="With --audit-share: column of ids.")
+@click.option("--item-column", default="item", show_default=True, help="With --journal: items, without a question.")
 @click.option("--engine", type=click.Choice(("local", "ray")), default="local", help="ray: on a Ray cluster.")
 @click.option("--workers", type=click.IntRange(1), help="Of --engine ray; by default, as many as there is room for.")
 @click.option("--worker-gpus", type=click.FloatRange(0, 8), help="GPUs of each worker; by default, none.")
@@ -63,6 +73,10 @@ def grade(
     source: str,
     target: str,
     *,
+    journal: Path | None,
+    audit_share: float,
+    id_column: str,
+    item_column: str,
     engine: str,
     workers: int | None,
     worker_gpus: float | None,
@@ -86,6 +100,11 @@ def grade(
     """
     loaded = Bundle.load(bundle, public_key=public_key)
     options: dict[str, Any] = {"overwrite": given.pop("force"), **given}
+    if journal is None and (audit_share or id_column != "id" or item_column != "item"):
+        raise click.UsageError("--audit-share, --id-column and --item-column need --journal")
+    if journal is not None:
+        columns = {"id_column": id_column, "item_column": item_column}
+        options["journal"] = GradedJournal.open(journal, audit_share=audit_share, **columns)
     if engine == "ray":
         options = _without_options_of_text(options)
         run: Callable[..., GradingCounts] = partial(

@@ -17,6 +17,7 @@ from edgedistill_serve.bundle.loading import Bundle
 from edgedistill_serve.errors import DataError, EdgeDistillError
 from edgedistill_serve.grading.columns import Batch, Kind, Rejection, check_columns
 from edgedistill_serve.grading.grade_batch import GradeBatch
+from edgedistill_serve.grading.graded_journal import GradedJournal, check_journal_columns
 from edgedistill_serve.grading.part_writers import part_writer
 from edgedistill_serve.grading.parts import (
     GradingCounts,
@@ -60,6 +61,7 @@ def grade(
     read_format: str | None = None,
     write_format: str | None = None,
     part_rows: int = PART_ROWS,
+    journal: GradedJournal | None = None,
     progress: Callable[[GradingCounts, float | None], None] = lambda _counts, _share: None,
     note: Callable[[str], None] = lambda _text: None,
     stop: Callable[[], bool] = lambda: False,
@@ -84,6 +86,7 @@ def grade(
         read_format: Format of the input, if its suffix does not name it.
         write_format: Format of the output, if its suffix does not name it.
         part_rows: Rows of a part.
+        journal: Counts the rows for `edgedistill monitor`; None for no journal.
         progress: Called after every batch with the counts and with the share of the input that has been read, which is
             None if it is unknown.
         note: Called with messages for the user.
@@ -115,8 +118,11 @@ def grade(
             form=where.form,
             prefix=prefix,
             part_rows=part_rows,
+            journal=journal,
         )
-        parts = Parts(where.work, where.form, described)
+        if journal is not None:
+            check_journal_columns(journal, tuple(read.kinds), files[0].name)
+        parts = Parts(where.work, where.form, described, journal)
         return finish_grading(
             _Here(read, batches, parts, strict, part_rows, progress, note, stop), where, restart=restart
         )
@@ -149,6 +155,8 @@ def finish_grading(engine: Engine, where: Target, *, restart: bool) -> GradingCo
         try:
             engine.finish(whole)
             _report_rejected(engine, whole, where)
+            if parts.journal is not None:
+                parts.journal.write(parts.manifest, [part.journal for part in whole], engine.note)
             if where.name is None:
                 parts.complete(whole)
             else:
@@ -246,18 +254,23 @@ def write_part(
     """
     counts = GradingCounts()
     rejected: list[tuple[str, int, str]] = []
+    journal = parts.journal
+    tally = None if journal is None else journal.new_tally()
     with parts.folder.create(parts.name(number)) as file:
         writer = part_writer(file, parts.form, kinds, grade.added)
         for batch, scores in scored:
             if batch.rows:
                 writer.write({**batch.columns, **scores})
+                if journal is not None and tally is not None:
+                    journal.count(tally, batch, scores, grade)
             rejected += [(each.file, each.row, each.reason) for each in batch.rejected]
             counts += _counts(batch, scores, grade)
             on_batch(batch, counts)
         writer.finish()
         file.seek(0)
         digest = hashlib.file_digest(cast("Any", file), "sha256").hexdigest()
-        part = Part(counts, file.tell(), digest, writer.header_bytes, rejected)
+        lines = [] if tally is None else list(tally.lines())
+        part = Part(counts, file.tell(), digest, writer.header_bytes, rejected, lines)
     parts.write_account(number, part)
     return part
 
@@ -323,6 +336,7 @@ def manifest(
     form: TableFormat,
     prefix: str,
     part_rows: int,
+    journal: GradedJournal | None = None,
 ) -> dict[str, Any]:
     """Return what the bytes of the output depend on.
 
@@ -335,6 +349,7 @@ def manifest(
         form: The format of the parts.
         prefix: Prefix of every added column name.
         part_rows: Rows of a part.
+        journal: Counts the rows; None for no journal.
     """
     kinds = {name: kind.__name__ if isinstance(kind, type) else str(kind.type) for name, kind in columns.items()}
     return {
@@ -347,4 +362,5 @@ def manifest(
         "added_columns": list(score_columns(bundle.task, prefix)),
         "format": form.suffix,
         "part_rows": part_rows,
+        **(journal.described if journal else {}),
     }

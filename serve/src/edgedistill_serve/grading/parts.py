@@ -19,9 +19,11 @@ import msgspec
 
 from edgedistill_serve.errors import DataError
 from edgedistill_serve.grading.delimited import write_records
+from edgedistill_serve.grading.graded_journal import GradedJournal
 from edgedistill_serve.grading.part_writers import put_together
 from edgedistill_serve.grading.storage import LOCK, TEMPORARY, Folder
 from edgedistill_serve.grading.table_formats import TableFormat
+from edgedistill_serve.journal.records import AuditedResponse, ScoredCell
 
 MANIFEST = "manifest.json"
 _ACCOUNT = re.compile(r"part-(\d{5,})\.json")
@@ -69,6 +71,7 @@ class Part(msgspec.Struct, frozen=True):
         sha256: Of its file.
         header_bytes: Bytes at its beginning that are not rows.
         rejected: File, number and reason of each row that could not be read.
+        journal: The lines of the journal; empty without one.
     """
 
     counts: GradingCounts
@@ -76,6 +79,7 @@ class Part(msgspec.Struct, frozen=True):
     sha256: str
     header_bytes: int
     rejected: list[tuple[str, int, str]]
+    journal: list[ScoredCell | AuditedResponse] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +90,13 @@ class Parts:
         folder: Where they are.
         form: Their format.
         manifest: What is graded; a grading goes on only with parts of an equal manifest.
+        journal: Counts the rows; None for no journal.
     """
 
     folder: Folder
     form: TableFormat
     manifest: Mapping[str, Any]
+    journal: GradedJournal | None = None
 
     def name(self, number: int) -> str:
         """Return the name of a part."""

@@ -41,6 +41,7 @@ from edgedistill_serve.grading.grade import (
     write_part,
 )
 from edgedistill_serve.grading.grade_batch import GradeBatch
+from edgedistill_serve.grading.graded_journal import GradedJournal, check_journal_columns
 from edgedistill_serve.grading.parts import MANIFEST, GradingCounts, Part, Parts
 from edgedistill_serve.grading.sources import check_same_parquet, describe_parquet, read_parquet
 from edgedistill_serve.grading.storage import STANDARD, InputFile, find_inputs
@@ -82,6 +83,7 @@ def grade_on_ray(
     restart: bool = False,
     prefix: str = "",
     part_rows: int = PART_ROWS,
+    journal: GradedJournal | None = None,
     progress: Callable[[GradingCounts, float | None], None] = lambda _counts, _share: None,
     note: Callable[[str], None] = lambda _text: None,
     stop: Callable[[], bool] = lambda: False,
@@ -101,6 +103,7 @@ def grade_on_ray(
         restart: As for `grade`.
         prefix: As for `grade`.
         part_rows: As for `grade`.
+        journal: As for `grade`.
         progress: Called after every part.
         note: As for `grade`.
         stop: Asked after every part.
@@ -139,9 +142,12 @@ def grade_on_ray(
             form=where.form,
             prefix=prefix,
             part_rows=part_rows,
+            journal=journal,
         )
+        if journal is not None:
+            check_journal_columns(journal, first, files[0].name)
         rows = _Rows(tuple(files), tuple(accumulate(each.rows for each in facts)), facts[0].kinds, part_rows)
-        parts = Parts(where.work, where.form, described)
+        parts = Parts(where.work, where.form, described, journal)
         engine = _OnRay(ray, bundle, graph, rows, parts, prefix, workers, progress, note, stop)
         return finish_grading(engine, where, restart=restart)
 

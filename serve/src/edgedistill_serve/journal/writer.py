@@ -158,7 +158,7 @@ def append_lines(path: Path, lines: list[JournalLine]) -> None:
         before = os.fstat(descriptor).st_size
         # After a write that failed and could not be cut off, the next line begins on a line of its own.
         torn = b"\n" if before and _last_byte(path) != b"\n" else b""
-        header = [] if before else [JournalHeader(JOURNAL_VERSION, _written_by())]
+        header = [] if before else [JournalHeader(JOURNAL_VERSION, written_by())]
         content = torn + b"".join(msgspec.json.encode(line) + b"\n" for line in [*header, *lines])
         try:
             while content:
@@ -213,7 +213,8 @@ def _seconds(day: str) -> float:
     return float(calendar.timegm(time.strptime(day, "%Y-%m-%d")))
 
 
-def _written_by() -> str:
+def written_by() -> str:
+    """Return name and version of this program."""
     try:
         return f"edgedistill-serve {version('edgedistill-serve')}"
     except PackageNotFoundError:
