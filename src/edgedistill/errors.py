@@ -17,6 +17,7 @@ EdgeDistillError                  (edgedistill_serve.errors) exit code 2 unless 
 ├── Paused                        exit code 0; the requested part is done, and the stage stops before its end
 ├── BudgetReached                 exit code 3; finished work is kept
 ├── GateRefused                   exit code 4; the teacher's agreement with human coders is too low
+├── TeacherChanged                exit code 6; the model behind the teacher's name is another one
 └── ExportFailed                  (edgedistill_export.errors) exit code 5
 """
 
@@ -38,6 +39,7 @@ __all__ = [
     "ProjectFileError",
     "RunError",
     "SearchInterrupted",
+    "TeacherChanged",
     "TeacherError",
     "TeacherRefusedKey",
     "TeacherUnknownModel",
@@ -132,3 +134,9 @@ class GateRefused(EdgeDistillError):
     """The teacher's agreement with the human coders is below the gate."""
 
     exit_code = 4
+
+
+class TeacherChanged(EdgeDistillError):
+    """A look at the teacher's canary set shows that it answers differently, or under another model's name."""
+
+    exit_code = 6

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the stages import torch, and an invalid project file should
     from edgedistill.pipeline import Run, StageResult
     from edgedistill.pipeline.next_rows import NextRows
     from edgedistill.teacher import DispatchMode
+    from edgedistill.teacher.canaries import Look
 
 
 class Project(ProjectFile):
@@ -117,6 +118,39 @@ class Project(ProjectFile):
             seed=seed,
             out=Path(out) if out else None,
         )
+
+    def watch_teacher(
+        self,
+        teacher: str = "",
+        *,
+        rows: int = 50,
+        seed: int = 0,
+        false_alarms: float = 0.05,
+        renew: bool = False,
+        on_progress: OnProgress = lambda *_: None,
+        on_message: Callable[[str], None] = lambda _: None,
+    ) -> "Look":
+        """Ask a teacher's canary set again and compare the answers, as `edgedistill teacher watch` does.
+
+        Args:
+            teacher: The teacher's name; empty if the project has one with an endpoint.
+            rows: Responses of a new set, at least 10.
+            seed: Of the draw of a new set.
+            false_alarms: Of a new set: the probability of any false alarm over all looks, in (0, 1).
+            renew: Whether to draw a new set.
+            on_progress: Progress callback; see `edgedistill.progress_bars`.
+            on_message: Called with messages for the user, such as the cost estimate.
+
+        Returns:
+            The look, whose ``verdict`` is ``no change shown``, ``answers changed`` or ``model renamed``.
+
+        Raises:
+            EdgeDistillError: As `edgedistill.pipeline.teacher_watch.watch_teacher`.
+        """
+        from edgedistill.pipeline.teacher_watch import WatchOptions, watch_teacher
+
+        options = WatchOptions(teacher, rows, seed, false_alarms, renew)
+        return watch_teacher(self.start(on_progress=on_progress, on_message=on_message), options)
 
     def learning_curve(
         self, *, student: str = "frozen", seeds: int = 5, on_progress: OnProgress = lambda *_: None

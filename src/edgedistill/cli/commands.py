@@ -58,6 +58,7 @@ from edgedistill.cli.monitor import monitor
 from edgedistill.cli.report import preregister, report
 from edgedistill.cli.review import review_app
 from edgedistill.cli.study import study_app
+from edgedistill.cli.teacher import teacher_app
 from edgedistill.cli.terminal import Terminal
 from edgedistill.data import read_records
 from edgedistill.errors import ArgumentError, EdgeDistillError, Paused
@@ -77,6 +78,7 @@ app = typer.Typer(
 app.add_typer(cache_app, name="cache")
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(study_app, name="study")
+app.add_typer(teacher_app, name="teacher")
 app.add_typer(review_app, name="review")
 
 ProjectFile = Annotated[Path, typer.Argument(metavar="PROJECT.yaml", help="The project file.")]
