@@ -240,7 +240,10 @@ def measure_systems(systems: list[System], texts: list[str], given: argparse.Nam
         for number in range(given.rounds):
             repeated = shuffled_repeats(texts, number)
             listed = [{"response": text} for text in itertools.islice(fresh, IN_PROCESS)]
-            results[systems[0].name].setdefault("in_process", []).append(alone.speed(listed)[0])
+            speed, per_cpu_second = alone.speed(listed)
+            for system in systems:
+                results[system.name].setdefault("in_process", []).append(speed)
+                results[system.name].setdefault("in_process_per_cpu_second", []).append(per_cpu_second)
             for system in systems:
                 distinct = list(itertools.islice(fresh, REQUESTS))
                 port, pid, _ = there[system.name]
@@ -297,9 +300,12 @@ def print_in_process(result: dict[str, Any]) -> None:
     if inside:
         left = [each["per_second"] / speed for each, speed in zip(result["distinct"], inside, strict=True)]
         speeds = ", ".join(f"{speed:.0f}" for speed in inside)
+        pairs = zip(result["distinct"], result["in_process_per_cpu_second"], strict=True)
+        by_cpu = statistics.median(1000 / each["cpu_ms_each"] / speed for each, speed in pairs)
         print(
-            f"  in process {statistics.median(inside):.0f}/s ({speeds}), over HTTP {statistics.median(left):.2f} of it"
+            f"  in process {statistics.median(inside):.0f}/s ({speeds}), over HTTP {statistics.median(left):.2f} of it,"
         )
+        print(f"  and {by_cpu:.2f} of it per second of the processor time of server and scorer")
 
 
 def main() -> None:
@@ -315,7 +321,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     texts = read_texts(given.beetle)
-    systems = [ours(given.bundle)]
+    systems = [ours(given.bundle), ours(given.bundle, workers=2, threads=1)]
     if given.peers and (given.peers / "litserve").is_dir():
         systems += [litserve(given.bundle, given.peers / "litserve", workers=w, threads=t) for w, t in ((1, 2), (2, 1))]
     if given.peers and (given.peers / "infinity").is_dir():

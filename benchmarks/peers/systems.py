@@ -46,12 +46,13 @@ class System:
         return json.dumps(self.body(text)).encode()
 
 
-def ours(bundle: Path) -> System:
-    """`edgedistill-serve serve`."""
+def ours(bundle: Path, *, workers: int = 1, threads: int | None = None) -> System:
+    """`edgedistill-serve serve`; by default, one process with a thread for each core."""
     command = Path(sys.executable).parent / "edgedistill-serve"
+    options = ["--workers", str(workers), *([] if threads is None else ["--threads", str(threads)])]
     return System(
-        "edgedistill-serve",
-        lambda port: [str(command), "serve", str(bundle), "--port", str(port)],
+        "edgedistill-serve" if workers == 1 else f"edgedistill-serve, {workers} workers of {threads} threads",
+        lambda port: [str(command), "serve", str(bundle), "--port", str(port), *options],
         "/v1/score",
         "/readyz",
         lambda text: {"response": text},

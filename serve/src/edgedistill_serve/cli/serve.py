@@ -151,8 +151,8 @@ def _limits(command: _Command) -> _Command:
 @_option(
     "--workers",
     type=_Number(WORKERS),
-    help="Number of processes, which share the address; by default, one for every four available cores. With several, "
-    "the limits, --threads and --recent apply to each of them.",
+    help="Number of processes, which share the address; by default, one for every four available cores, or one with "
+    "--threads. The limits, --threads and --recent apply to each of them.",
 )
 @THREADS
 @JSON

@@ -68,7 +68,8 @@ def plan_processes(workers: int | None, threads: int | None) -> tuple[int, int]:
     """Return the number of processes, and the number of scoring threads of each.
 
     Args:
-        workers: Number of processes; None for one for every `CORES_PER_WORKER` cores.
+        workers: Number of processes. None for one for every `CORES_PER_WORKER` cores, or for a single one if the
+            number of threads is given.
         threads: Number of scoring threads of each process; None for its share of the cores.
 
     Raises:
@@ -78,7 +79,8 @@ def plan_processes(workers: int | None, threads: int | None) -> tuple[int, int]:
     can_share = can_share_sockets()
     if workers is None:
         # One process feeds a GPU.
-        workers = -(-cores // CORES_PER_WORKER) if can_share and "onnxruntime-gpu" not in installed_builds() else 1
+        is_single = threads is not None or not can_share or "onnxruntime-gpu" in installed_builds()
+        workers = 1 if is_single else -(-cores // CORES_PER_WORKER)
     if workers > 1 and not can_share:
         raise CannotListen(
             "several processes cannot share a socket on this system",
