@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -21,13 +22,13 @@ import sys
 from pathlib import Path
 from edgedistill.student import backbone_folder
 from edgedistill.errors import EdgeDistillError
-for name in sys.argv[1:]:
+for line in sys.stdin:
     try:
-        folder = backbone_folder(name, Path.cwd())
+        folder = backbone_folder(line.strip(), Path.cwd())
     except EdgeDistillError as error:
-        print("refused", type(error).__name__, error)
+        print("refused", type(error).__name__, error, flush=True)
     else:
-        print("found", sorted(str(path.relative_to(folder)) for path in folder.rglob("*")))
+        print("found", sorted(str(path.relative_to(folder)) for path in folder.rglob("*")), flush=True)
 """
 
 
@@ -67,8 +68,8 @@ class Hub(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture(scope="module")
-def hub():
+@contextmanager
+def serving_hub():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -78,21 +79,32 @@ def hub():
     server.server_close()
 
 
-def ask(folder, endpoint, *names):
-    """Look names up in a process of its own, with a Hub address and an empty cache; returns a line for each."""
-    mine = {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
-    done = subprocess.run(
-        [sys.executable, "-c", ASK, *names], env=os.environ | mine, cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout.splitlines()
-
-
 @pytest.fixture(scope="module")
-def output(hub, tmp_path_factory):
-    """The output for a name that the Hub has, and for one that it does not have."""
-    return ask(tmp_path_factory.mktemp("hub"), hub, "somebody/tiny", "somebody/gone")
+def output(tmp_path_factory):
+    """The output for a name that the Hub has, one that it does not have, and one after it went away.
+
+    The names are looked up in a process of its own: huggingface_hub reads the address of the Hub once.
+    """
+    folder = tmp_path_factory.mktemp("hub")
+    with serving_hub() as address:
+        mine = {"HF_ENDPOINT": address, "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
+        process = subprocess.Popen(
+            [sys.executable, "-c", ASK],
+            env=os.environ | mine,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        lines = []
+        for name in ("somebody/tiny", "somebody/gone"):
+            print(name, file=process.stdin, flush=True)
+            lines.append(process.stdout.readline())
+    last, complaints = process.communicate("somebody/other\n")
+    assert process.returncode == 0, complaints
+    assert complaints == ""
+    return [*lines, last]
 
 
 def test_minilm_is_a_folder_in_the_installed_package(tmp_path):
@@ -137,7 +149,7 @@ def test_an_invalid_hub_name_is_refused(name, tmp_path):
 
 
 def test_a_name_on_the_hub_is_downloaded_without_pickles_and_subfolders(output):
-    assert output[0] == "found ['config.json', 'model.safetensors']"
+    assert output[0] == "found ['config.json', 'model.safetensors']\n"
 
 
 def test_a_name_unknown_to_the_hub_is_refused(output):
@@ -146,8 +158,7 @@ def test_a_name_unknown_to_the_hub_is_refused(output):
     )
 
 
-def test_an_unreachable_hub_is_reported(tmp_path):
-    (output,) = ask(tmp_path, "http://127.0.0.1:9", "somebody/tiny")
-    assert output.startswith(
-        "refused ProjectFileError student.backbone: there is no folder 'somebody/tiny', and the Hub cannot be reached"
+def test_an_unreachable_hub_is_reported(output):
+    assert output[2].startswith(
+        "refused ProjectFileError student.backbone: there is no folder 'somebody/other', and the Hub cannot be reached"
     )

@@ -41,7 +41,7 @@ def project(bert, tmp_path):
             writer = csv.writer(stream)
             writer.writerow(["id", "response", "label", "split"])
             parts = ["train"] * 8 + ["validation", "test"]
-            for number, (label, text) in enumerate(toy(300, 5)):
+            for number, (label, text) in enumerate(toy(200, 5)):
                 writer.writerow([f"r{number}", f"{text} {'very ' * (number % 7)}{number}", label, parts[number % 10]])
         settings = {
             "name": "toy",
@@ -50,7 +50,7 @@ def project(bert, tmp_path):
             "student": {
                 "backbone": str(bert),
                 "max_tokens": 32,
-                "search": {"learning_rate": [3e-3], "batch_size": [8], "epochs": [4]},
+                "search": {"learning_rate": [3e-3], "batch_size": [8], "epochs": [3]},
                 "seeds": [0, 1],
             },
         }

@@ -15,6 +15,8 @@ from edgedistill_serve.grading.storage import LocalFolder
 from edgedistill_serve.grading.table_reader import TableRow, read_rows
 from edgedistill_serve.grading.table_writer import table_writer
 
+from ...processes import PROGRAMS, Process
+
 GRADE = [sys.executable, "-m", "edgedistill_serve", "grade"]
 SECRET = "great job my name is Annabel"
 
@@ -23,15 +25,16 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def start(bundle, source, target, *more, **settings):
-    command = [*GRADE, str(bundle.folder), str(source), str(target), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
+def start(bundle, source, target, *more):
+    return Process(
+        PROGRAMS / "edgedistill-serve", "grade", bundle.folder, source, target, *more, like="edgedistill-serve"
+    )
 
 
 def run(*given):
     process = start(*given)
-    message = process.communicate(timeout=120)[1]
-    assert process.returncode == 0, message
+    message = process.communicate()[1]
+    assert process.wait() == 0, message
     return message
 
 
@@ -54,7 +57,7 @@ def wait_for_part(process, parts, number):
 
 def send(process, number):
     process.send_signal(number)
-    return process.communicate(timeout=120)[1]
+    return process.communicate()[1]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl.gz"])
@@ -88,7 +91,7 @@ def test_a_folder_of_parts_is_the_same_after_a_kill(bundle, folder):
     assert manifest["counts"]["read"] == 6_001
     assert sum(part["rows"] for part in manifest["parts"]) == 6_000
     refused = start(bundle, folder / "in.csv", f"{folder}/again/", "--to", "csv")
-    assert "has a graded table already. Use --force to replace it." in refused.communicate(timeout=60)[1]
+    assert "has a graded table already. Use --force to replace it." in refused.communicate()[1]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)])
@@ -96,7 +99,7 @@ def test_a_signal_to_stop_finishes_the_part_in_hand(bundle, folder, number, code
     process = start(bundle, folder / "in.csv", folder / "out.csv", "--force", "--part-rows", "800")
     wait_for_part(process, folder / "out.csv.parts", 0)
     message = send(process, number)
-    assert process.returncode == code
+    assert process.wait() == code
     rows = int(message.split("stopped: ")[1].split()[0])
     assert rows % 800 == 0
     assert "the same command goes on after them." in message
@@ -110,7 +113,7 @@ def test_ctrl_c_stops_at_once_and_says_what_is_kept(bundle, folder):
     process = start(bundle, folder / "in.csv", folder / "out.csv", "--force", "--part-rows", "800")
     wait_for_part(process, folder / "out.csv.parts", 1)
     message = send(process, signal.SIGINT)
-    assert process.returncode == 1
+    assert process.wait() == 1
     assert "rows are in whole parts in" in message
     assert "Traceback" not in message
     assert (folder / "out.csv").read_text() == "precious"
@@ -134,8 +137,8 @@ def test_parts_of_another_grading_are_kept_until_told_otherwise(bundle, folder):
     before = [name for name in names(folder / "new.csv.parts") if not name.startswith(".")]
     (folder / "in.csv").write_text("id,response\n7,great job\n")
     refused = start(bundle, folder / "in.csv", folder / "new.csv", "--prefix", "x_", "--part-rows", "800")
-    message = refused.communicate(timeout=60)[1]
-    assert refused.returncode == 2
+    message = refused.communicate()[1]
+    assert refused.wait() == 2
     assert "the parts there are of another grading: input, added_columns differ. Use --restart" in message
     assert [name for name in before if name not in names(folder / "new.csv.parts")] == []
     run(bundle, folder / "in.csv", folder / "new.csv", "--restart")
@@ -150,7 +153,7 @@ def test_a_part_that_was_changed_is_not_used(bundle, folder):
     part = folder / "new.csv.parts" / "part-00000.csv"
     part.write_bytes(part.read_bytes().replace(b"Annabel", b"Clarice", 1))
     refused = start(bundle, folder / "in.csv", folder / "new.csv", "--part-rows", "800")
-    assert "part-00000.csv: the part was changed or is damaged." in refused.communicate(timeout=60)[1]
+    assert "part-00000.csv: the part was changed or is damaged." in refused.communicate()[1]
 
 
 def test_two_gradings_do_not_write_into_one_folder(bundle, folder):
@@ -158,7 +161,7 @@ def test_two_gradings_do_not_write_into_one_folder(bundle, folder):
     parts.make()
     with parts.lock():
         refused = start(bundle, folder / "in.csv", folder / "new.csv")
-        message = refused.communicate(timeout=60)[1]
+        message = refused.communicate()[1]
     assert "another process is grading into this folder. Wait for it, or write to another OUT." in message
     assert names(folder) == ["in.csv", "out.csv"]
 
@@ -168,8 +171,8 @@ def test_a_malformed_row_after_many_keeps_whole_parts_if_strict(bundle, tmp_path
     content = "id,response\n" + 1500 * f"1,{SECRET} \u00e9\n" + row
     (tmp_path / "in.csv").write_bytes(content.encode(errors="surrogateescape"))
     process = start(bundle, tmp_path / "in.csv", tmp_path / "out.csv", "--strict", "--part-rows", "500")
-    message = process.communicate(timeout=60)[1]
-    assert process.returncode == 2
+    message = process.communicate()[1]
+    assert process.wait() == 2
     assert message.startswith("error: in.csv, row 1502: ")
     assert f"1500 rows are in whole parts in {tmp_path / 'out.csv.parts'}; the same command goes" in message
 
@@ -178,8 +181,8 @@ def test_a_malformed_row_after_many_keeps_whole_parts_if_strict(bundle, tmp_path
 def test_an_absurd_number_of_threads_is_refused(bundle, tmp_path, threads):
     (tmp_path / "in.csv").write_text("response\ngreat job\n")
     process = start(bundle, tmp_path / "in.csv", tmp_path / "out.csv", "--threads", threads)
-    message = process.communicate(timeout=60)[1]
-    assert process.returncode == 2
+    message = process.communicate()[1]
+    assert process.wait() == 2
     assert "Invalid value for '--threads'" in message
     assert names(tmp_path) == ["in.csv"]
 
@@ -200,14 +203,14 @@ def test_a_full_disk_leaves_the_old_table_and_is_one_line(bundle, tmp_path, suff
     target = tmp_path / f"out{suffix}"
     target.write_text("precious")
     # No file may grow beyond the limit, which to a writer is what a full disk is.
-    paths = [str(bundle.folder), str(tmp_path / "in.csv"), str(target)]
-    command = [sys.executable, "-c", LIMIT, "grade", *paths, "--force", "--part-rows", part_rows]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.count("\n") == 1
-    assert "the file cannot be written (File too large)" in ended.stderr
+    grade = ("grade", bundle.folder, tmp_path / "in.csv", target, "--force", "--part-rows", part_rows)
+    process = Process("-c", LIMIT, *grade, like="edgedistill-serve")
+    message = process.communicate()[1]
+    assert process.wait() == 2, message
+    assert message.count("\n") == 1
+    assert "the file cannot be written (File too large)" in message
     assert target.read_text() == "precious"
-    kept = [f"out{suffix}.parts"] if "1600 rows are in whole parts" in ended.stderr else []
+    kept = [f"out{suffix}.parts"] if "1600 rows are in whole parts" in message else []
     assert names(tmp_path) == ["in.csv", f"out{suffix}", *kept]
     assert bool(kept) == (part_rows == "20")
 
